@@ -1,0 +1,5 @@
+"""``python -m qkd`` is ``qkd``."""
+
+from qkd.cli import main
+
+main()

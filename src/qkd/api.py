@@ -1,0 +1,263 @@
+"""What a notebook needs: ``distill`` makes a run, ``Run`` reads one, ``evaluate`` and ``predict`` use it.
+
+Thin: they take paths and names and call the rooms that take objects and arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qkd import config as configs
+from qkd.config import Config
+from qkd.console import warn
+from qkd.errors import QkdError, nearest
+from qkd.reports import compare
+from qkd.runs import RunFolder, existing_run, new_run, read_json, read_lines, write_text
+
+if TYPE_CHECKING:
+    from qkd.student.bundle import Student
+
+
+class Run:
+    """A run folder, read.
+
+    Args:
+        folder: ``runs/NAME`` or ``runs/latest``.
+
+    Raises:
+        QkdError: no run lies there.
+    """
+
+    def __init__(self, folder: str | Path = "runs/latest") -> None:
+        self.folder = existing_run(Path(folder))
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self.folder.name
+
+    @cached_property
+    def config(self) -> Config:
+        """What was asked for."""
+        return configs.load(self.folder.config)
+
+    @cached_property
+    def metrics(self) -> dict[str, Any]:
+        """The content of ``metrics.json``.
+
+        Raises:
+            QkdError: the run has not come to its end.
+        """
+        if not self.folder.metrics.is_file():
+            raise QkdError(
+                f"{self.folder.path}: this run has no numbers yet; go on with 'qkd distill --resume --name {self.name}'"
+            )
+        return read_json(self.folder.metrics)
+
+    @property
+    def history(self) -> list[dict[str, float]]:
+        """One row per epoch."""
+        return read_lines(self.folder.history)
+
+    @property
+    def predictions(self) -> list[dict[str, Any]]:
+        """The test texts: text, label, teacher's and student's logits (C,)."""
+        return read_lines(self.folder.predictions)
+
+    @cached_property
+    def student(self) -> Student:
+        """The trained student."""
+        from qkd.student.bundle import Student
+
+        return Student.load(self.folder.path)
+
+    @property
+    def report(self) -> Path:
+        """The page with everything on it."""
+        return self.folder.report
+
+    def table(self) -> str:
+        """Return teacher, student and majority class side by side."""
+        return compare.table(self.metrics)
+
+
+def distill(config: Config | None = None, *, resume: bool = False, **options: Any) -> Run:
+    """Distil a teacher into a quantum student and return the run.
+
+    Args:
+        config: what to do; the defaults when left out.
+        resume: go on with an existing run (``options["name"]``, else the latest) from its checkpoint; of the
+            options only ``epochs`` and ``patience`` may change.
+        options: single settings by their CLI names with underscores (``data="texts.csv"``, ``epochs=20``);
+            they override ``config``.
+
+    Raises:
+        QkdError: something in the configuration, the data, the teacher or the folder does not fit.
+        KeyboardInterrupt: the user stopped it; the run folder holds a valid student of the epochs done.
+    """
+    given = named(options)
+    started = _started(given) if resume else None
+    if started:
+        folder, config = started, _resumable(started, given)
+    else:
+        config = _merged(config or Config(), given)
+        source = config.data.source
+        stem = source.rpartition(":")[2].rstrip("/").rpartition("/")[2].partition(".")[0]
+        folder = new_run(config.run.folder, config.run.name, f"{stem}-{Path(config.student.circuit).stem}")
+    from qkd import pipeline
+
+    with folder.lock():
+        write_text(folder.config, configs.dumps(config))
+        folder.make_latest()
+        try:
+            pipeline.run(config, folder, resume=started is not None)
+        except QkdError:
+            if {path.name for path in folder.path.iterdir()} <= {".lock", "config.toml"}:
+                _withdraw(folder)
+            raise
+        except KeyboardInterrupt:
+            warn(f"stopped; what was done is kept, go on with 'qkd distill --resume --name {folder.name}'")
+            raise
+    return Run(folder.path)
+
+
+def named(options: dict[str, Any]) -> dict[tuple[str, str], Any]:
+    """Return ``{(section, key): value}`` of options by their CLI names (underscores for hyphens).
+
+    Raises:
+        QkdError: an option does not exist.
+    """
+    known = {option.replace("-", "_"): (section, key) for section, key, option, _ in configs.fields()}
+    for option in options:
+        if option not in known:
+            raise QkdError(f"there is no option '{option}'{nearest(option, known)}")
+    return {known[option]: value for option, value in options.items()}
+
+
+def _merged(config: Config, given: dict[tuple[str, str], Any]) -> Config:
+    values = config.model_dump()
+    for (section, key), value in given.items():
+        values[section][key] = value
+    return configs.make(values, "the options")
+
+
+def _started(given: dict[tuple[str, str], Any]) -> RunFolder | None:
+    """Return the run that ``--resume`` means, or None where the named one was killed before it had a configuration."""
+    parent = Path(given.get(("run", "folder"), Config().run.folder))
+    name = given.get(("run", "name"))
+    if name is None:
+        return existing_run(parent / "latest")
+    folder = RunFolder(parent / name)
+    return folder if folder.config.is_file() else None
+
+
+def _resumable(folder: RunFolder, given: dict[tuple[str, str], Any]) -> Config:
+    """Return the configuration of a started run with the new options that may change.
+
+    Raises:
+        QkdError: another option differs from what the run was started with.
+    """
+    kept = configs.load(folder.config)
+    asked = _merged(kept, {key: value for key, value in given.items() if key[0] != "run"})
+    for section, key, option, _ in configs.fields():
+        old, new = (getattr(getattr(config, section), key) for config in (kept, asked))
+        if old != new and option not in ("epochs", "patience"):
+            raise QkdError(
+                f"--resume goes on with {folder.config}, where {section}.{key} is {old!r}, not {new!r}; only --epochs "
+                "and --patience may change, so start a new run"
+            )
+    return asked
+
+
+def _withdraw(folder: RunFolder) -> None:
+    """Remove a folder in which nothing but its configuration was ever written."""
+    import shutil
+
+    link = folder.path.parent / "latest"
+    if link.is_symlink() and link.resolve() == folder.path.resolve():
+        link.unlink()
+    shutil.rmtree(folder.path)
+
+
+def evaluate(
+    run: str | Path = "runs/latest",
+    data: str | None = None,
+    text_column: str = "text",
+    label_column: str = "label",
+) -> dict[str, Any]:
+    """Measure a run's student, end to end from the texts.
+
+    Args:
+        run: a run folder.
+        data: labelled texts, named as for ``distill``; the run's own test split when left out.
+        text_column: the column that holds the texts.
+        label_column: the column that holds the labels.
+
+    Returns:
+        ``{"data", "texts", "numbers": {name: {"value", "low", "high"}}}``.
+
+    Raises:
+        QkdError: no such run, or the data have a label that the student does not know.
+    """
+    import numpy as np
+
+    from qkd.student.metrics import score
+    from qkd.text import data as texts_of
+
+    kept = Run(run)
+    student, teacher = kept.student, None
+    if data is None:
+        rows = kept.predictions
+        source, texts, labels = f"the test split of {kept.name}", [r["text"] for r in rows], [r["label"] for r in rows]
+        teacher = np.array([r["teacher"] for r in rows])
+    else:
+        dataset = texts_of.load(data, text_column, label_column)
+        source, texts, labels = data, dataset.texts, dataset.labels
+        for label in dataset.classes:
+            if label not in student.classes:
+                raise QkdError(f"{data}: the student knows no label '{label}'{nearest(label, student.classes)}")
+    targets = np.array([student.classes.index(label) for label in labels])
+    numbers = score(student.logits(texts), targets, teacher)
+    return {"data": source, "texts": len(texts), "numbers": numbers}
+
+
+def predict(
+    texts: Sequence[str] = (),
+    file: Path | None = None,
+    text_column: str = "text",
+    run: str | Path = "runs/latest",
+) -> list[dict[str, Any]]:
+    """Classify texts with a run's student.
+
+    Args:
+        texts: the texts.
+        file: more texts: a table with a ``text_column``, or a ``.txt`` file with one text a line.
+        text_column: the column of the file that holds the texts.
+        run: a run folder or a student folder.
+
+    Returns:
+        One ``{"text", "label", "probability", "probabilities"}`` for each text, in order.
+
+    Raises:
+        QkdError: there are no texts, or no student.
+    """
+    from qkd.student.bundle import Student
+    from qkd.text.data import load_texts
+
+    asked = [*texts, *(load_texts(file, text_column) if file else ())]
+    if not asked:
+        raise QkdError("no texts to classify: give them as arguments or with --file")
+    student = Student.load(run)
+    rows = student.predict_proba(asked)
+    return [
+        {
+            "text": text,
+            "label": student.classes[row.argmax()],
+            "probability": float(row.max()),
+            "probabilities": dict(zip(student.classes, row.tolist(), strict=True)),
+        }
+        for text, row in zip(asked, rows, strict=True)
+    ]

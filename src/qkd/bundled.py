@@ -1,0 +1,43 @@
+"""Where files that users edit are found: their own folders first, then what ships with qkd."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from qkd.errors import QkdError
+
+
+def bundled_dir(kind: str) -> Path:
+    """Return the folder of the files of ``kind`` (circuits, transpile_profiles) that ship with qkd.
+
+    Raises:
+        QkdError: neither an installed wheel's folder nor a source checkout's is there.
+    """
+    here = Path(__file__).resolve().parent
+    for folder in (here / "bundled" / kind, here.parents[1] / kind):
+        if folder.is_dir():
+            return folder
+    raise QkdError(f"the bundled folder '{kind}' is missing; install qkd again")
+
+
+def user_dirs(kind: str) -> list[Path]:
+    """Return the folders in which users keep files of ``kind``, first found first served.
+
+    ``$QKD_CIRCUITS`` (or ``$QKD_TRANSPILE_PROFILES``), the user's configuration folder, and ``./KIND``.
+    """
+    import platformdirs
+
+    named = os.environ.get(f"QKD_{kind.upper()}")
+    return [*([Path(named)] if named else []), Path(platformdirs.user_config_dir("qkd")) / kind, Path(kind)]
+
+
+def find(kind: str, suffixes: tuple[str, ...]) -> dict[str, Path]:
+    """Return every file of ``kind`` by its name without the suffix; a user's file hides a bundled one."""
+    found: dict[str, Path] = {}
+    for folder in [*user_dirs(kind), bundled_dir(kind)]:
+        if folder.is_dir():
+            for path in sorted(folder.iterdir()):
+                if path.suffix in suffixes:
+                    found.setdefault(path.stem, path)
+    return found

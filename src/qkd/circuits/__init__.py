@@ -1,0 +1,1 @@
+"""Student circuits: files to circuits, and where the files are found."""

@@ -1,0 +1,118 @@
+"""From a spec to a circuit: n qubits, so many layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from qiskit.circuit import Parameter, QuantumCircuit
+
+from qkd.circuits.observables import parse
+from qkd.circuits.spec import CircuitSpec
+from qkd.circuits.student import StudentCircuit
+from qkd.errors import QkdError
+
+Pairs = list[tuple[int, int]]
+
+
+def build(spec: CircuitSpec, qubits: int | None = None, layers: int | None = None) -> StudentCircuit:
+    """Return the circuit that ``spec`` describes.
+
+    Inputs are named ``x0, x1, ...`` and weights ``w0, w1, ...``, both in order of appearance.
+
+    Args:
+        spec: the circuit file.
+        qubits: n; the spec's own when left out.
+        layers: how often the ansatz repeats; the spec's own when left out.
+
+    Raises:
+        QkdError: the pattern needs more qubits.
+    """
+    n, depth = qubits or spec.qubits, layers or spec.layers
+    circuit = QuantumCircuit(n, name=spec.name)
+    inputs = [Parameter(f"x{i}") for i in range(n * len(spec.encoding.rotations))]
+    weights: list[Parameter] = []
+
+    def weight() -> Parameter:
+        weights.append(Parameter(f"w{len(weights)}"))
+        return weights[-1]
+
+    def encode() -> None:
+        values = iter(inputs)
+        for axis in spec.encoding.rotations:
+            for qubit in range(n):
+                getattr(circuit, axis)(next(values), qubit)
+
+    def rotate(axes: tuple[str, ...]) -> None:
+        for axis in axes:
+            for qubit in range(n):
+                getattr(circuit, axis)(weight(), qubit)
+
+    for layer in range(depth):
+        if layer == 0 or spec.encoding.upload == "every-layer":
+            encode()
+        if spec.ansatz.pattern == "qdllm":
+            _qdllm_layer(circuit, weight)
+            continue
+        rotate(spec.ansatz.rotations)
+        for a, b in pairs(spec.ansatz.pattern, n) if spec.ansatz.entangler != "none" else ():
+            angle = [weight()] if spec.ansatz.entangler == "rzz" else []
+            getattr(circuit, spec.ansatz.entangler)(*angle, a, b)
+    rotate(spec.ansatz.closing)
+    return StudentCircuit(circuit, tuple(inputs), tuple(weights), parse(spec.observables, n), name=spec.name)
+
+
+def pairs(pattern: str, n: int) -> Pairs:
+    """Return the qubit pairs that one layer of ``pattern`` entangles, in order.
+
+    Raises:
+        QkdError: the pattern needs more than n qubits.
+    """
+    line = [(q, q + 1) for q in range(n - 1)]
+    if pattern == "line":
+        return line
+    if pattern == "brick":
+        return line[0::2] + line[1::2]
+    if pattern == "ring":
+        return line + ([(n - 1, 0)] if n > 2 else [])
+    if pattern == "ladder":
+        return [pair for q in range(n - 1) for pair in ((q, q + 1), (q, q + 2)) if pair[1] < n]
+    if pattern == "heavy-hex":
+        return list(_heavy_hex(n))
+    raise QkdError(f"there is no entangling pattern '{pattern}'")
+
+
+def _heavy_hex(n: int) -> Iterator[tuple[int, int]]:
+    """Yield the edges of a connected patch of n heavy-hex sites, edges that share no site next to one another."""
+    import rustworkx
+
+    distance = 3
+    while (5 * distance**2 - 2 * distance - 1) // 2 < n:  # sites of the lattice of that code distance
+        distance += 2
+    lattice = rustworkx.generators.heavy_hex_graph(distance)
+    order = [0] + [child for _, children in rustworkx.bfs_successors(lattice, 0) for child in children]
+    place = {site: i for i, site in enumerate(order[:n])}
+    sites = sorted(place)
+    patch = lattice.subgraph(sites)
+    colours = rustworkx.graph_greedy_edge_color(patch)
+    edges = [(colours[i], *sorted((place[sites[a]], place[sites[b]]))) for i, (a, b) in enumerate(patch.edge_list())]
+    for _, a, b in sorted(edges):
+        yield a, b
+
+
+def _qdllm_layer(circuit: QuantumCircuit, weight: Callable[[], Parameter]) -> None:
+    """Append one layer of QD-LLM's ansatz (Li et al., arXiv:2505.13205, as their public code builds it)."""
+    n = circuit.num_qubits
+    if n < 3:
+        raise QkdError(f"the circuit qdllm needs at least 3 qubits, not {n}")
+    for q in range(n - 1):
+        for _ in range(3):
+            circuit.ry(weight(), q)
+        if q != n - 2:
+            circuit.rzz(weight(), q + 1, q + 2)
+    for q in range(n):
+        for _ in range(3):
+            circuit.rz(weight(), q)
+    circuit.cx(n - 1, 0)
+    for q in range(1, n - 2):
+        circuit.cx(q, q + 1)
+        circuit.cx(q, q - 1)

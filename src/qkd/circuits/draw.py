@@ -1,0 +1,34 @@
+"""Circuits for the eye: as text, for a terminal or a page."""
+
+from __future__ import annotations
+
+from qkd.circuits.student import StudentCircuit
+
+WIDEST = 30
+"""Qubits up to which a drawing is still a drawing."""
+
+
+def text(student: StudentCircuit, columns: int = 150) -> str:
+    """Return the circuit drawn in characters, folded at ``columns``; a wide one is told in words instead."""
+    if student.num_qubits > WIDEST:
+        return f"({student.num_qubits} qubits: too wide to draw)"
+    return str(student.circuit.draw("text", fold=columns, idle_wires=True))
+
+
+def size(student: StudentCircuit) -> str:
+    """Return a circuit's n, A, P and K in words."""
+    return (
+        f"{student.num_qubits} qubits, {len(student.inputs)} inputs, {len(student.weights)} weights, "
+        f"{len(student.observables)} observables"
+    )
+
+
+def counts(student: StudentCircuit) -> str:
+    """Return a circuit's size, gates and depths, one line."""
+    gates = ", ".join(f"{count} {name}" for name, count in student.circuit.count_ops().items())
+    return f"{size(student)}; {gates}; depth {student.circuit.depth()}, two-qubit depth {two_qubit_depth(student)}"
+
+
+def two_qubit_depth(student: StudentCircuit) -> int:
+    """Return the depth that counts gates on two or more qubits alone."""
+    return student.circuit.depth(lambda item: len(item.qubits) > 1)

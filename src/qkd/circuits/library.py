@@ -1,0 +1,59 @@
+"""Finding circuits by name or path: a user's own first, then the bundled ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qkd.bundled import find
+from qkd.circuits.build import build
+from qkd.circuits.qasm import from_qasm
+from qkd.circuits.spec import read
+from qkd.circuits.student import StudentCircuit
+from qkd.errors import QkdError, nearest
+
+SUFFIXES = (".toml", ".qasm", ".qasm3")
+
+
+def paths() -> dict[str, Path]:
+    """Return every circuit file that can be named, by its name; see ``qkd.bundled.user_dirs`` for where."""
+    return find("circuits", SUFFIXES)
+
+
+def locate(name: str) -> Path:
+    """Return the file of the circuit called ``name``, or ``name`` itself where it is a file.
+
+    Raises:
+        QkdError: there is none; the nearest name is given.
+    """
+    known = paths()
+    if name in known:
+        return known[name]
+    path = Path(name)
+    if path.is_file() and path.suffix in SUFFIXES:
+        return path
+    if path.suffix in SUFFIXES or "/" in name:
+        raise QkdError(f"{name}: no such circuit file ({', '.join(SUFFIXES)})")
+    raise QkdError(f"there is no circuit '{name}'{nearest(name, known)}")
+
+
+def load(name: str, qubits: int | None = None, layers: int | None = None) -> StudentCircuit:
+    """Return the circuit called ``name``.
+
+    Args:
+        name: of a bundled or a user's circuit, or a path of a TOML or OpenQASM 3 file.
+        qubits: n; the file's own when left out.
+        layers: how often the ansatz repeats; the file's own when left out.
+
+    Raises:
+        QkdError: there is no such circuit, its file is malformed, or an OpenQASM file is asked for another size.
+    """
+    path = locate(name)
+    if path.suffix == ".toml":
+        return build(read(path), qubits, layers)
+    try:
+        student = from_qasm(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise QkdError(f"{path}: cannot be read ({error})") from None
+    if qubits not in (None, student.num_qubits) or layers is not None:
+        raise QkdError(f"{path}: an OpenQASM circuit has the size it has; leave --qubits and --layers out")
+    return student

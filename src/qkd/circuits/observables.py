@@ -1,0 +1,65 @@
+"""Observables as people write them: ``z-each``, ``zz-neighbours``, ``Z0 Z1``, ``0.5 X0 + 0.5 Z2``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from qiskit.quantum_info import SparsePauliOp
+
+from qkd.errors import QkdError
+
+_TERM = re.compile(r"(?:(?P<sign>[+-])\s*)?(?:(?P<factor>\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+)\s*)?(?P<pauli>(?:[IXYZ]\d+\s*)*)")
+
+
+def parse(texts: Iterable[str], num_qubits: int) -> tuple[SparsePauliOp, ...]:
+    """Return the observables that ``texts`` name, on n qubits; the two named sets stand for several each.
+
+    Raises:
+        QkdError: a text is neither a known name nor a sum of Paulis, or names a qubit that is not there.
+    """
+    found: list[SparsePauliOp] = []
+    for text in texts:
+        if text == "z-each":
+            found += [_sparse([("Z", [q], 1.0)], num_qubits) for q in range(num_qubits)]
+        elif text == "zz-neighbours":
+            found += [_sparse([("ZZ", [q, q + 1], 1.0)], num_qubits) for q in range(num_qubits - 1)]
+        else:
+            found.append(_sum(text, num_qubits))
+    return tuple(found)
+
+
+def write(observable: SparsePauliOp) -> str:
+    """Return an observable as a text that ``parse`` reads back to the same one."""
+    terms = []
+    for letters, qubits, coefficient in observable.to_sparse_list():
+        paulis = " ".join(f"{letter}{q}" for letter, q in zip(letters, qubits, strict=True)) or "I0"
+        value = float(coefficient.real)
+        terms.append(f"{'-' if value < 0 else '+'} {abs(value)!r} {paulis}")
+    return " ".join(terms).removeprefix("+ ").replace(" 1.0 ", " ").removeprefix("1.0 ")
+
+
+def _sum(text: str, num_qubits: int) -> SparsePauliOp:
+    terms, position = [], 0
+    stripped = text.strip()
+    while position < len(stripped):
+        match = _TERM.match(stripped, position)
+        if match is None or not match["pauli"].strip() or (terms and not match["sign"]):
+            raise QkdError(
+                f"observable '{text}' cannot be read from '{stripped[position:]}' on; write z-each, zz-neighbours, or "
+                "Paulis such as 'Z0 Z1' or '0.5 X0 + Z2'"
+            )
+        letters = re.findall(r"([IXYZ])(\d+)", match["pauli"])
+        qubits = [int(q) for _, q in letters]
+        if max(qubits) >= num_qubits or len(set(qubits)) != len(qubits):
+            raise QkdError(f"observable '{text}' must name different qubits from 0 to {num_qubits - 1}")
+        factor = float(match["factor"] or 1) * (-1 if match["sign"] == "-" else 1)
+        terms.append(("".join(letter for letter, _ in letters), qubits, factor))
+        position = match.end()
+    if not terms:
+        raise QkdError("an observable is empty; write z-each, zz-neighbours, or Paulis such as 'Z0 Z1'")
+    return _sparse(terms, num_qubits)
+
+
+def _sparse(terms: list[tuple[str, list[int], float]], num_qubits: int) -> SparsePauliOp:
+    return SparsePauliOp.from_sparse_list(terms, num_qubits)

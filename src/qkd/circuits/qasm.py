@@ -1,0 +1,115 @@
+"""Student circuits as OpenQASM 3: a plain program whose comments say what is data and what is measured.
+
+    // qkd.name: mine
+    // qkd.inputs: x0 x1
+    // qkd.observables: Z0 ; 0.5 X0 + 0.5 Z0 Z1
+    OPENQASM 3.0;
+    input float[64] x0;
+    ...
+
+Every other ``input`` is a weight, in the order of ``// qkd.weights:`` where that is given, else in that of declaration.
+"""
+
+from __future__ import annotations
+
+import re
+
+from qiskit import qasm3
+from qiskit.circuit import Parameter, QuantumCircuit
+from qiskit.circuit.library import get_standard_gate_name_mapping
+
+from qkd.circuits.observables import parse, write
+from qkd.circuits.student import StudentCircuit
+from qkd.errors import QkdError, nearest
+
+_COMMENT = re.compile(r"^\s*//\s*qkd\.(\w+)\s*:\s*(.*?)\s*$", re.MULTILINE)
+_DECLARED = re.compile(r"^\s*input\s+(?:float|angle)\s*(?:\[\s*\d+\s*\])?\s+(\w+)\s*;", re.MULTILINE)
+_KEYS = ("name", "inputs", "weights", "observables")
+
+
+def to_qasm(student: StudentCircuit) -> str:
+    """Return a student circuit as text that ``from_qasm`` reads back; inputs become x0..., weights w0...."""
+    names = {p: Parameter(f"x{i}") for i, p in enumerate(student.inputs)}
+    names |= {p: Parameter(f"w{i}") for i, p in enumerate(student.weights)}
+    plain = QuantumCircuit(student.num_qubits)  # without the layout, which would turn qubits into hardware addresses
+    plain.compose(student.circuit, inplace=True)
+    plain.assign_parameters(names, inplace=True)
+    head = [
+        f"// qkd.name: {student.name}",
+        f"// qkd.inputs: {' '.join(names[p].name for p in student.inputs)}",
+        f"// qkd.weights: {' '.join(names[p].name for p in student.weights)}",
+        f"// qkd.observables: {' ; '.join(write(observable) for observable in student.observables)}",
+    ]
+    return "\n".join([*head, qasm3.dumps(plain)])
+
+
+def from_qasm(text: str, where: str = "the OpenQASM 3 program") -> StudentCircuit:
+    """Return the student circuit that a program and its ``// qkd.`` comments describe.
+
+    Args:
+        text: the program.
+        where: what an error calls it.
+
+    Raises:
+        QkdError: it does not parse, or does not say which of its ``input`` parameters are data.
+    """
+    said: dict[str, str] = {}
+    for key, value in _COMMENT.findall(text):
+        if key not in _KEYS:
+            raise QkdError(f"{where}: the comment 'qkd.{key}' means nothing{nearest(key, _KEYS)}")
+        said[key] = value
+    if "inputs" not in said:
+        raise QkdError(f"{where}: a line '// qkd.inputs: x0 x1 ...' must say which input parameters are data")
+    try:
+        circuit = _standard(qasm3.loads(text))
+    except Exception as error:  # the importer has no error type of its own to catch
+        raise QkdError(f"{where}: not an OpenQASM 3 program that Qiskit reads ({' '.join(str(error).split())})") from None
+    by_name = {parameter.name: parameter for parameter in circuit.parameters}
+    declared = [name for name in _DECLARED.findall(text) if name in by_name]
+    inputs = _listed(said["inputs"])
+    weights = _listed(said["weights"]) if "weights" in said else [n for n in declared if n not in inputs]
+    for name in [*inputs, *weights]:
+        if name not in by_name:
+            raise QkdError(f"{where}: '{name}' is no input parameter that the circuit uses{nearest(name, by_name)}")
+    return StudentCircuit(
+        circuit,
+        tuple(by_name[name] for name in inputs),
+        tuple(by_name[name] for name in weights),
+        parse([part.strip() for part in said.get("observables", "z-each").split(";")], circuit.num_qubits),
+        name=said.get("name", "circuit"),
+    )
+
+
+def _listed(names: str) -> list[str]:
+    return [name for name in re.split(r"[,\s]+", names) if name]
+
+
+def _standard(circuit: QuantumCircuit) -> QuantumCircuit:
+    """Return ``circuit`` with gates that bear a standard gate's name and matrix as that gate.
+
+    A program must define gates such as rzz itself, and the importer makes strangers of them.
+    """
+    known = get_standard_gate_name_mapping()
+    plain = circuit.copy_empty_like()
+    for item in circuit.data:
+        gate = item.operation
+        standard = known.get(gate.name)
+        if standard is not None and type(gate) is not type(standard) and len(gate.params) == len(standard.params):
+            replacement = type(standard)(*gate.params)
+            if _same(gate, replacement):
+                gate = replacement
+        plain.append(gate, item.qubits, item.clbits)
+    return plain
+
+
+def _same(one, other) -> bool:  # noqa: ANN001 - gates
+    """Whether two gates with the same parameters are one unitary, tried at fixed odd angles."""
+    from qiskit.quantum_info import Operator
+
+    matrices = []
+    for gate in (one, other):
+        circuit = QuantumCircuit(gate.num_qubits)
+        circuit.append(gate, range(gate.num_qubits))
+        values = {p: 0.37 + 0.91 * i for i, p in enumerate(sorted(circuit.parameters, key=lambda p: p.name))}
+        matrices.append(Operator(circuit.assign_parameters(values)))
+    return matrices[0].equiv(matrices[1])

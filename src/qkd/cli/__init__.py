@@ -1,0 +1,53 @@
+"""The command line: parse, call, print. ``qkd --help`` must stay quick, so commands import what they need."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from qkd.cli import circuits, options, students
+from qkd.errors import QkdError
+
+app = typer.Typer(
+    name="qkd",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Distil a large language model's text classifier into a quantum circuit, and run it on a device.",
+)
+students.register(app)
+app.add_typer(circuits.app, name="circuits")
+
+INTERRUPTED = 130
+"""What a shell expects of a program that Ctrl-C ended."""
+
+
+def main() -> None:
+    """Run the command line; every foreseen mistake ends as one sentence on standard error."""
+    try:
+        code = app(standalone_mode=False)
+    except QkdError as error:
+        _fail(str(error), 1)
+    except KeyboardInterrupt:
+        _fail("interrupted", INTERRUPTED)
+    except MemoryError:
+        _fail("out of memory; ask for fewer --qubits or a smaller --batch-size", 1)
+    except Exception as error:
+        if hasattr(error, "show") and hasattr(error, "exit_code"):  # what typer raises for a malformed command line
+            error.show()
+            sys.exit(error.exit_code)
+        if type(error).__name__ == "Abort":
+            _fail("interrupted", INTERRUPTED)
+        _fail(f"{type(error).__name__}: {error} (unforeseen; run again with --debug to see where)", 70)
+    else:
+        sys.exit(code or 0)
+
+
+def _fail(sentence: str, code: int) -> None:
+    if options.debug():
+        raise  # the exception being handled, with its traceback
+    print(f"error: {sentence}", file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,58 @@
+"""``qkd circuits list|show|check``."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from qkd.cli.options import Debug, Json
+
+app = typer.Typer(no_args_is_help=True, help="The student circuits: list, draw and check them.")
+
+Name = Annotated[str, typer.Argument(help="A circuit's name, or a TOML or OpenQASM 3 file.")]
+Qubits = Annotated[int | None, typer.Option(min=1, help="The width n; the circuit's own when left out.")]
+Layers = Annotated[int | None, typer.Option(min=1, help="How often the ansatz repeats; the circuit's own if left out.")]
+
+
+@app.command("list")
+def list_(json_: Json = False, debug: Debug = False) -> None:
+    """List every circuit that can be named, and where its file lies."""
+    from qkd.circuits import draw, library
+    from qkd.circuits.spec import read
+    from qkd.reports.compare import aligned
+
+    found = []
+    for name, path in library.paths().items():
+        student = library.load(str(path))
+        description = read(path).description if path.suffix == ".toml" else ""
+        found.append({"name": name, "counts": draw.size(student), "description": description, "path": str(path)})
+    if json_:
+        print(json.dumps(found, indent=2))
+        return
+    print(aligned([("circuit", "size"), *((row["name"], row["counts"]) for row in found)]))
+    for row in found:
+        print(f"\n{row['name']}: {row['description']}\n  {row['path']}")
+
+
+@app.command()
+def show(name: Name, qubits: Qubits = None, layers: Layers = None, debug: Debug = False) -> None:
+    """Draw a circuit and say what it is made of."""
+    from qkd.circuits import draw, library
+
+    student = library.load(name, qubits, layers)
+    print(draw.text(student))
+    print(draw.counts(student))
+
+
+@app.command()
+def check(name: Name, qubits: Qubits = None, layers: Layers = None, json_: Json = False, debug: Debug = False) -> None:
+    """Find dead and redundant weights, and how far each observable sees."""
+    from dataclasses import asdict
+
+    from qkd.circuits import library
+    from qkd.engines.check import check as check_circuit
+
+    report = check_circuit(library.load(name, qubits, layers))
+    print(json.dumps(asdict(report), indent=2) if json_ else report.render())

@@ -1,0 +1,86 @@
+"""``qkd distill``, ``qkd evaluate`` and ``qkd predict``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from qkd.cli.options import ConfigFile, Debug, Json, Quiet, RunArgument, with_config_options
+
+LATEST = Path("runs/latest")
+
+
+def distill(
+    *,
+    config: ConfigFile = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run --name, or the latest.")] = False,
+    json_: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+    given: dict[str, Any],
+) -> None:
+    """Distil an LLM's classifier into a quantum circuit: label, train, measure, report."""
+    from qkd import api
+    from qkd import config as configs
+    from qkd.reports import compare
+
+    base = configs.load(config) if config else None
+    run = api.distill(base, resume=resume, **given)
+    if json_:
+        print(json.dumps(run.metrics, indent=2))
+        return
+    print(run.table())
+    print(f"\n{compare.summary(run.metrics)}")
+    if not quiet:
+        print(f"{compare.timings(run.metrics)}\nreport: {run.report}")
+
+
+def evaluate(
+    run: RunArgument = LATEST,
+    data: Annotated[str | None, typer.Option(help="Labelled texts, as for distill; the run's test split if left out.")] = None,
+    text_column: Annotated[str, typer.Option(help="The column that holds the texts.")] = "text",
+    label_column: Annotated[str, typer.Option(help="The column that holds the labels.")] = "label",
+    json_: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Measure a run's student on labelled texts."""
+    from qkd import api
+
+    result = api.evaluate(run, data, text_column, label_column)
+    if json_:
+        print(json.dumps(result, indent=2))
+        return
+    print(f"{result['texts']:,} texts of {result['data']}")
+    for name, number in result["numbers"].items():
+        print(f"{name.replace('_', ' '):18} {number['value']:.3f} [{number['low']:.3f}, {number['high']:.3f}]")
+
+
+def predict(
+    texts: Annotated[list[str] | None, typer.Argument(help="Texts to classify.")] = None,
+    file: Annotated[Path | None, typer.Option(help="A file of texts: one a line (.txt), or CSV, TSV, JSONL, Parquet.")] = None,
+    text_column: Annotated[str, typer.Option(help="The column of the file that holds the texts.")] = "text",
+    run: Annotated[Path, typer.Option(help="A run folder or a student folder.")] = LATEST,
+    json_: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Classify texts with a run's student; needs neither teacher nor training data."""
+    from qkd import api
+
+    rows = api.predict(texts or [], file, text_column, run)
+    for row in rows:
+        if json_:
+            print(json.dumps(row, ensure_ascii=False))
+        else:
+            print(f"{row['label']}\t{row['probability']:.3f}\t{row['text']}")
+
+
+def register(app: typer.Typer) -> None:
+    """Add this file's commands to ``app``."""
+    app.command("distill")(with_config_options(distill))
+    app.command("evaluate")(evaluate)
+    app.command("predict")(predict)

@@ -1,0 +1,226 @@
+"""Everything a TOML file or an option can say, as frozen specs.
+
+One sentence per field: the same sentence is the comment in a written ``config.toml`` and the help of the CLI
+option. ``Config`` is the root; its sections are the tables of the TOML file.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+
+from qkd.errors import QkdError, nearest
+
+S = TypeVar("S", bound="Spec")
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+def _f(default: Any, sentence: str, option: str | None = None) -> Any:
+    """Return a field with its one sentence and, where it differs from the field's name, its CLI option."""
+    return Field(default, description=sentence, json_schema_extra={"option": option} if option else None)
+
+
+class Spec(BaseModel):
+    """A frozen table of settings; unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class DataSpec(Spec):
+    """Which texts and labels, and how they are split."""
+
+    source: str = _f(
+        "docstrings",
+        "A CSV, TSV, JSONL or Parquet file, qdllm:FOLDER, hf:NAME[:CONFIG], or the embedded 'docstrings'.",
+        option="data",
+    )
+    text_column: str = _f("text", "The column that holds the texts.")
+    label_column: str = _f("label", "The column that holds the labels.")
+    limit: Count | None = _f(None, "Take at most this many texts, stratified by label; all when left out.")
+    valid: Fraction = _f(0.15, "The fraction of texts kept for validation.")
+    test: Fraction = _f(0.2, "The fraction of texts kept for the final test.")
+    split_seed: int = _f(0, "The seed of the train/validation/test split.")
+
+
+class TeacherSpec(Spec):
+    """The classifier whose logits the student learns from."""
+
+    spec: str = _f(
+        "probe:smollm2-135m",
+        "KIND:MODEL, where KIND is probe or logits and MODEL a short name, folder, hub id or file.",
+        option="teacher",
+    )
+
+
+class EncoderSpec(Spec):
+    """What turns a text into the student's D numbers."""
+
+    name: str = _f("minilm", "minilm, hashing[:DIM], or any Hugging Face encoder (folder or hub id).", option="encoder")
+
+
+class StudentSpec(Spec):
+    """The quantum student: projection, circuit and head."""
+
+    circuit: str = _f("hardware", "A bundled circuit's name, a circuit TOML file, or an OpenQASM 3 file.")
+    qubits: Count | None = _f(None, "The circuit's width n; the circuit's own default when left out.")
+    layers: Count | None = _f(None, "How often the ansatz repeats; the circuit's own default when left out.")
+    angle_map: Literal["tanh", "minmax"] = _f(
+        "tanh",
+        "How projections become angles: tanh, bounded to (-pi, pi), or minmax, the paper's per-text scaling "
+        "to [0, 10].",
+    )
+    dropout: Annotated[float, Field(ge=0, lt=1)] = _f(0.0, "The fraction of embedding entries dropped in training.")
+
+
+class LossSpec(Spec):
+    """What the student minimises, given its own logits, the teacher's and the labels."""
+
+    name: Literal["qdllm"] = _f("qdllm", "The loss: qdllm is the paper's CE, KL and JS sum.", option="loss")
+    temperature: Annotated[float, Field(gt=0)] = _f(2.0, "T, which softens teacher and student in KL and JS.")
+    alpha: Annotated[float, Field(ge=0, le=1)] = _f(0.5, "The weight a of the teacher; 0 learns from labels alone.")
+
+
+class TrainSpec(Spec):
+    """How the student is optimised."""
+
+    epochs: Count = _f(60, "The most passes over the training texts.")
+    batch_size: Count = _f(64, "Texts per optimizer step, B.")
+    lr: Annotated[float, Field(gt=0)] = _f(0.005, "Adam's learning rate.")
+    weight_decay: Annotated[float, Field(ge=0)] = _f(0.001, "Decoupled weight decay of projection and head.")
+    patience: Count = _f(10, "Stop after this many epochs without a better validation loss.")
+    seed: int = _f(0, "The seed of initial weights, batches and dropout.")
+
+
+class EngineSpec(Spec):
+    """What does the quantum arithmetic."""
+
+    sim: Literal["exact"] = _f("exact", "The simulated device: exact is ideal expectation values.")
+    engine: Literal["auto", "statevector"] = _f(
+        "auto", "What computes them: auto takes the fastest that is exact for the case."
+    )
+    precision: Literal["single", "double"] = _f("single", "Floating-point precision of training.")
+    torch_device: str = _f("auto", "Where torch computes: auto (CUDA when there is one), cpu, cuda, cuda:1, ...")
+
+
+class RunSpec(Spec):
+    """Where the results go."""
+
+    folder: Path = _f(Path("runs"), "The folder that holds the run folders.", option="runs")
+    name: str | None = _f(None, "The run's name; a new one is made from data and circuit when left out.")
+
+
+class Config(Spec):
+    """One distillation, whole."""
+
+    data: DataSpec = DataSpec()
+    teacher: TeacherSpec = TeacherSpec()
+    encoder: EncoderSpec = EncoderSpec()
+    student: StudentSpec = StudentSpec()
+    loss: LossSpec = LossSpec()
+    train: TrainSpec = TrainSpec()
+    engine: EngineSpec = EngineSpec()
+    run: RunSpec = RunSpec()
+
+
+def fields() -> Iterator[tuple[str, str, str, FieldInfo]]:
+    """Yield ``(section, key, option, field)`` for every leaf of ``Config``, in file order."""
+    for section, holder in Config.model_fields.items():
+        spec = holder.annotation
+        assert spec is not None and issubclass(spec, Spec)
+        for key, field in spec.model_fields.items():
+            extra = field.json_schema_extra
+            option = extra["option"] if isinstance(extra, dict) else key
+            yield section, key, str(option), field
+
+
+def make(values: Mapping[str, Any], where: str = "the configuration") -> Config:
+    """Return the ``Config`` that nested ``values`` describe.
+
+    Raises:
+        QkdError: a key does not exist (the nearest known one is named) or a value does not fit.
+    """
+    return validated(Config, values, where)
+
+
+def validated(spec: type[S], values: Mapping[str, Any], where: str) -> S:
+    """Return the ``spec`` that nested ``values`` describe; ``where`` begins the sentence if they do not.
+
+    Raises:
+        QkdError: a key does not exist (the nearest known one is named) or a value does not fit.
+    """
+    try:
+        return spec.model_validate(values)
+    except ValidationError as error:
+        raise QkdError(_sentence(spec, error, where)) from None
+
+
+def load(path: Path | None, overrides: Mapping[tuple[str, str], Any] | None = None) -> Config:
+    """Return the configuration of a TOML file with ``{(section, key): value}`` overrides on top.
+
+    Raises:
+        QkdError: the file is missing, is not TOML, or says something that does not exist.
+    """
+    values = {} if path is None else read_toml(path)
+    for (section, key), value in (overrides or {}).items():
+        table = values.setdefault(section, {})
+        if isinstance(table, dict):
+            table[key] = value
+    return make(values, str(path) if path else "the options")
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return the content of a TOML file.
+
+    Raises:
+        QkdError: it cannot be read, or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise QkdError(f"{path}: cannot be read ({error.strerror}); name an existing file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise QkdError(f"{path}: not a TOML file ({error})") from None
+
+
+def dumps(config: Config) -> str:
+    """Return ``config`` as TOML with every default written out and every field's sentence above it."""
+    import tomlkit
+
+    document = tomlkit.document()
+    document.add(tomlkit.comment("Everything needed to do this run again: qkd distill --config THIS_FILE"))
+    for section, holder in Config.model_fields.items():
+        spec = getattr(config, section)
+        table = tomlkit.table()
+        for key, field in type(spec).model_fields.items():
+            table.add(tomlkit.comment(field.description or ""))
+            value = getattr(spec, key)
+            if value is None:
+                table.add(tomlkit.comment(f"{key} ="))
+            else:
+                table.add(key, str(value) if isinstance(value, Path) else value)
+        document.add(section, table)
+        assert holder.annotation is not None
+    return tomlkit.dumps(document)
+
+
+def _sentence(spec: type[Spec], error: ValidationError, where: str) -> str:
+    """Turn pydantic's first complaint into one sentence."""
+    first = error.errors()[0]
+    place = [str(part) for part in first["loc"]]
+    if first["type"] == "extra_forbidden":
+        known, table = spec, ""
+        for part in place[:-1]:
+            inner = known.model_fields[part].annotation
+            assert inner is not None and issubclass(inner, Spec)
+            known, table = inner, f" in [{part}]"
+        return f"{where}: there is no key '{place[-1]}'{table}{nearest(place[-1], known.model_fields)}"
+    if first["type"] == "missing":
+        return f"{where}: the key '{'.'.join(place)}' is missing"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{where}: {'.'.join(place)} = {first['input']!r} does not fit: {message[:1].lower()}{message[1:]}"

@@ -1,0 +1,107 @@
+"""What a person sees while work goes on: sentences and progress, on standard error.
+
+On a terminal progress is a live bar; elsewhere it is a plain line now and then. Standard output is kept for
+results, so that ``--json`` can be piped.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+_quiet = False
+
+
+def set_quiet(quiet: bool) -> None:
+    """Silence ``say`` and ``progress`` (the CLI's ``-q``); warnings and errors still show."""
+    global _quiet
+    _quiet = quiet
+
+
+def say(message: str) -> None:
+    """Print one line about what is going on, unless quiet."""
+    if not _quiet:
+        print(message, file=sys.stderr, flush=True)
+
+
+def warn(message: str) -> None:
+    """Print one line that a person should not miss, even when quiet."""
+    print(f"warning: {message}", file=sys.stderr, flush=True)
+
+
+@dataclass
+class _Plain:
+    """Progress where there is no terminal: one line at the start, every ten seconds and at the end."""
+
+    what: str
+    total: float
+    unit: str
+    every: float = 10.0
+    done: float = 0.0
+    started: float = field(default_factory=time.monotonic)
+    last: float = field(default_factory=time.monotonic)
+
+    def advance(self, amount: float = 1, note: str = "") -> None:
+        self.done += amount
+        now = time.monotonic()
+        if self.done >= self.total or now - self.last >= self.every:
+            self.last = now
+            rate = self.done / max(now - self.started, 1e-9)
+            say(f"{self.what}: {self.done:,.0f}/{self.total:,.0f} {self.unit}, {rate:,.1f}/s {note}".rstrip())
+
+
+@dataclass
+class _Silent:
+    def advance(self, amount: float = 1, note: str = "") -> None: ...
+
+
+class _Live:
+    def __init__(self, bar, task) -> None:  # noqa: ANN001 - rich types stay a lazy import
+        self._bar, self._task = bar, task
+
+    def advance(self, amount: float = 1, note: str = "") -> None:
+        self._bar.update(self._task, advance=amount, note=note)
+
+
+Progress = _Plain | _Silent | _Live
+
+
+@contextmanager
+def progress(what: str, total: float, unit: str = "") -> Iterator[Progress]:
+    """Show how far a long piece of work is; call ``advance(amount, note)`` on what this yields.
+
+    Args:
+        what: the work, as a short noun phrase.
+        total: how much there is in all.
+        unit: what is counted ("texts", "epochs", "MB").
+    """
+    if _quiet:
+        yield _Silent()
+    elif not sys.stderr.isatty():
+        yield _Plain(what, total, unit)
+    else:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn(unit),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        with Bar(*columns, console=Console(stderr=True)) as bar:
+            yield _Live(bar, bar.add_task(what, total=total, note=""))
+
+
+def track(items: Iterable, what: str, total: float, unit: str = "") -> Iterator:
+    """Iterate over ``items`` under a progress bar that advances by one each."""
+    with progress(what, total, unit) as bar:
+        for item in items:
+            yield item
+            bar.advance(1)

@@ -1,0 +1,102 @@
+"""Parameter expressions as torch functions: one matrix for the linear ones, sympy's torch code for the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from qiskit.circuit import Parameter, ParameterExpression
+
+from qkd.errors import QkdError
+
+
+class Expressions:
+    """T real expressions of the given parameters, evaluated together and differentiable.
+
+    Args:
+        expressions: T expressions or plain numbers.
+        parameters: the P parameters, in the order of the values' columns.
+
+    Calling it with values (...,P) gives (...,T).
+
+    Raises:
+        QkdError: an expression uses a parameter that is not listed, or has no torch equivalent.
+    """
+
+    def __init__(
+        self, expressions: Sequence[ParameterExpression | float], parameters: Sequence[Parameter]
+    ) -> None:
+        column = {parameter: i for i, parameter in enumerate(parameters)}
+        matrix = np.zeros((len(parameters), len(expressions)))
+        constant = np.zeros(len(expressions))
+        self._nonlinear: list[tuple[int, list[int], Callable[..., torch.Tensor]]] = []
+        for t, expression in enumerate(expressions):
+            found = linear_form(expression)
+            if found is None:
+                used = sorted(expression.parameters, key=lambda p: p.name)
+                self._nonlinear.append((t, [column[p] for p in used], _torch_function(expression, used)))
+                continue
+            constant[t], slopes = found
+            for parameter, slope in slopes.items():
+                matrix[column[parameter], t] = slope
+        self._matrix = torch.from_numpy(matrix)
+        self._constant = torch.from_numpy(constant)
+
+    def __call__(self, values: torch.Tensor) -> torch.Tensor:
+        """Return the T expressions (...,T) at parameter values (...,P)."""
+        if self._matrix.device != values.device or self._matrix.dtype != values.dtype:
+            self._matrix, self._constant = self._matrix.to(values), self._constant.to(values)
+        result = values @ self._matrix + self._constant
+        if not self._nonlinear:
+            return result
+        columns = list(result.unbind(-1))
+        for t, used, function in self._nonlinear:
+            columns[t] = function(*(values[..., i] for i in used))
+        return torch.stack(columns, dim=-1)
+
+
+def linear_form(expression: ParameterExpression | float) -> tuple[float, dict[Parameter, float]] | None:
+    """Return ``(constant, {parameter: slope})`` of a linear expression or number, None if it is not linear."""
+    if not isinstance(expression, ParameterExpression):
+        return float(expression), {}
+    if isinstance(expression, Parameter):
+        return 0.0, {expression: 1.0}
+    slopes: dict[Parameter, float] = {}
+    for parameter in expression.parameters:
+        slope = expression.gradient(parameter)
+        if isinstance(slope, ParameterExpression):
+            if slope.parameters:
+                return None
+            slope = slope.numeric()
+        slopes[parameter] = _real(slope, expression)
+    return _real(expression.bind(dict.fromkeys(slopes, 0.0)).numeric(), expression), slopes
+
+
+def _real(value: complex, expression: ParameterExpression) -> float:
+    if abs(complex(value).imag) > 1e-12:
+        raise QkdError(f"the angle '{expression}' is not real; a gate's angle must be a real expression")
+    return float(complex(value).real)
+
+
+def _torch_function(expression: ParameterExpression, used: Sequence[Parameter]) -> Callable[..., torch.Tensor]:
+    """Return ``expression`` as a function of the tensors of its parameters ``used``."""
+    import sympy
+
+    symbolic = expression.sympify()
+    by_name = {str(symbol): symbol for symbol in symbolic.free_symbols}
+    arguments = [by_name.get(p.name, sympy.Dummy()) for p in used]
+    try:
+        code = sympy.lambdify(arguments, symbolic, modules=[_TORCH], dummify=True)
+        code(*(torch.full((), 0.3, dtype=torch.float64) for _ in used))
+    except Exception as error:
+        raise QkdError(f"the angle '{expression}' cannot be differentiated; use sums, products, powers, sin, "
+                       "cos, tan, exp, log of parameters") from error
+    return code
+
+
+_TORCH = {
+    "sin": torch.sin, "cos": torch.cos, "tan": torch.tan, "asin": torch.asin, "acos": torch.acos,
+    "atan": torch.atan, "exp": torch.exp, "log": torch.log, "Abs": torch.abs, "sign": torch.sign,
+    "sqrt": torch.sqrt, "conjugate": lambda x: x, "pi": np.pi, "E": np.e,
+}

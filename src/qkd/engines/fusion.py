@@ -1,0 +1,285 @@
+"""The plan: which gates become one dense block, in which order, on which pieces of the state.
+
+The state starts as n pieces of one qubit each. A piece is only joined to another when a gate needs both, so
+early gates act on small pieces and a product state is never multiplied out. Gates whose angles all rows
+share are gathered into dense blocks of up to ``WIDEST`` qubits; a run of permutations is one index, a run of
+diagonal gates one phase. The order is greedy: next comes whatever does most per millisecond.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from qkd.engines.gates import Atom
+
+WIDEST = 5
+
+
+@dataclass(frozen=True)
+class Join:
+    """Pieces ``parts`` become one, the first most significant, under the name of the first."""
+
+    parts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Atoms act on neighbouring axes of a piece: 2^before x 2^k x 2^after amplitudes; ``window`` are their qubits."""
+
+    piece: int
+    atoms: tuple[int, ...]
+    window: tuple[int, ...]
+    before: int
+    after: int
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Diagonal atoms, each on the axes of the piece that belong to its qubits; ``rowwise`` if rows differ."""
+
+    piece: int
+    atoms: tuple[int, ...]
+    axes: tuple[tuple[int, ...], ...]
+    width: int
+    rowwise: bool
+
+
+@dataclass(frozen=True)
+class Permute:
+    """Amplitude i of the piece becomes what amplitude ``source[i]`` was."""
+
+    piece: int
+    source: np.ndarray
+
+
+Step = Join | Block | Phase | Permute
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to do to a product state.
+
+    Args:
+        steps: the steps in order.
+        pieces: the qubits of each final piece, most significant first, by the piece's name.
+    """
+
+    steps: tuple[Step, ...]
+    pieces: dict[int, tuple[int, ...]]
+
+
+def plan(atoms: Sequence[Atom], batched: Sequence[bool], qubits: Sequence[int]) -> Plan:
+    """Return a plan for the atoms on the given qubits.
+
+    Args:
+        atoms: the gates in order; those whose angle differs from row to row are diagonal.
+        batched: for each atom, whether its angle differs from row to row.
+        qubits: the qubits that matter.
+    """
+    work = _Work(atoms, batched, qubits)
+    while any(work.at[q] < len(work.queue[q]) for q in qubits):
+        work.emit(max(work.candidates(), key=lambda c: c.gain / work.cost(c)))
+    return Plan(tuple(work.steps), {piece.name: tuple(piece.order) for piece in work.piece.values()})
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    kind: str
+    qubits: tuple[int, ...]
+    atoms: tuple[int, ...]
+    gain: float
+
+
+@dataclass
+class _Piece:
+    name: int
+    order: list[int]
+
+
+@dataclass
+class _Work:
+    atoms: Sequence[Atom]
+    batched: Sequence[bool]
+    qubits: Sequence[int]
+    queue: dict[int, list[int]] = field(default_factory=dict)
+    at: dict[int, int] = field(default_factory=dict)
+    piece: dict[int, _Piece] = field(default_factory=dict)
+    steps: list[Step] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.queue = {q: [i for i, atom in enumerate(self.atoms) if q in atom.qubits] for q in self.qubits}
+        self.at = dict.fromkeys(self.qubits, 0)
+        self.piece = {q: _Piece(q, [q]) for q in self.qubits}
+        self.image = [atom.permutation for atom in self.atoms]
+        self.diagonal = [atom.diagonal for atom in self.atoms]
+
+    def absorbed(self, window: set[int], allowed: Callable[[int], bool]) -> tuple[tuple[int, ...], dict[int, int]]:
+        """Return the allowed atoms inside ``window`` that can come next, and how far each queue then is."""
+        at, taken, moved = {q: self.at[q] for q in window}, [], True
+        while moved:
+            moved = False
+            for q in window:
+                while at[q] < len(self.queue[q]):
+                    i = self.queue[q][at[q]]
+                    on = self.atoms[i].qubits
+                    if not (allowed(i) and all(p in window and self._head(p, at) == i for p in on)):
+                        break
+                    for p in on:
+                        at[p] += 1
+                    taken.append(i)
+                    moved = True
+        return tuple(taken), at
+
+    def _head(self, qubit: int, at: dict[int, int]) -> int | None:
+        position = at.get(qubit, self.at[qubit])
+        return self.queue[qubit][position] if position < len(self.queue[qubit]) else None
+
+    def gain(self, taken: Sequence[int]) -> float:
+        """Return how much work a set of atoms stands for."""
+        return sum(1.0 if len(self.atoms[i].qubits) == 1 else 2.0 for i in taken)
+
+    def candidates(self) -> list[_Candidate]:
+        """Return what could come next."""
+        heads = {self._head(q, self.at) for q in self.qubits} - {None}
+        ready = sorted(i for i in heads if all(self._head(q, self.at) == i for q in self.atoms[i].qubits))
+        found = []
+        for i in ready:
+            if not self.batched[i]:
+                found.append(self._grown(i))
+                found.append(self._run("phase", i, lambda j: self.diagonal[j] and not self.batched[j]))
+                found.append(self._run("permute", i, lambda j: self.image[j] is not None))
+            found.append(self._run("rowwise", i, lambda j: self.diagonal[j]))
+        return [candidate for candidate in found if candidate.atoms]
+
+    def _run(self, kind: str, seed: int, allowed: Callable[[int], bool]) -> _Candidate:
+        """Return all allowed atoms that can come next on the pieces of one of them."""
+        room = {q for p in self.atoms[seed].qubits for q in self.piece[p].order}
+        taken = self.absorbed(room, allowed)[0] if allowed(seed) else ()
+        return _Candidate(kind, tuple(room), taken, self.gain(taken))
+
+    def _grown(self, seed: int) -> _Candidate:
+        def shared(i: int) -> bool:
+            return not self.batched[i]
+
+        window = set(self.atoms[seed].qubits)
+        taken, at = self.absorbed(window, shared)
+        best = _Candidate("block", tuple(sorted(window)), taken, self.gain(taken))
+        while True:
+            options = []
+            for i in {self._head(q, at) for q in window | self._beside(window)} - {None}:
+                wider = window | set(self.atoms[i].qubits)
+                if shared(i) and len(window) < len(wider) <= WIDEST:
+                    more, ends = self.absorbed(wider, shared)
+                    one = _Candidate("block", tuple(sorted(wider)), more, self.gain(more))
+                    options.append((one.gain / self.cost(one), one.qubits, one, ends))
+            if not options:
+                return best
+            _, _, one, at = max(options, key=lambda option: option[:2])
+            window = set(one.qubits)
+            if one.gain / self.cost(one) >= best.gain / self.cost(best):
+                best = one
+
+    def _beside(self, window: set[int]) -> set[int]:
+        """Return the qubits next to the window's in their pieces."""
+        found = set()
+        for q in window:
+            order = self.piece[q].order
+            at = order.index(q)
+            found.update(order[max(0, at - 1) : at + 2])
+        return found - window
+
+    def cost(self, candidate: _Candidate) -> float:
+        """Return about how many milliseconds a candidate takes, forward, on a batch of 64."""
+        parts = self._parts(candidate.qubits)
+        passes = {"permute": 0.07, "phase": 0.1, "rowwise": 0.8}.get(candidate.kind)
+        building = 0.0
+        if passes is None:
+            size = 2 ** len(candidate.qubits)
+            passes = 0.13 + 0.012 * size
+            building = 8e-7 * size**3 * len(candidate.atoms)
+            if not self._adjacent(_joined(parts), candidate.qubits):
+                passes += 0.07
+        return 0.03 + building + passes * 2.0 ** (sum(len(part.order) for part in parts) - 11)
+
+    @staticmethod
+    def _adjacent(order: Sequence[int], window: Sequence[int]) -> bool:
+        at = [order.index(q) for q in window]
+        return max(at) - min(at) + 1 == len(at)
+
+    def _parts(self, window: Sequence[int]) -> list[_Piece]:
+        """Return the pieces a window touches, in the order that brings its qubits closest together."""
+
+        def place(piece: _Piece) -> tuple[float, int]:
+            inside = [i for i, q in enumerate(piece.order) if q in window]
+            if len(inside) == len(piece.order):
+                return 0.0, piece.name
+            return (-1.0 if 2 * sum(inside) > len(inside) * (len(piece.order) - 1) else 1.0), piece.name
+
+        return sorted({self.piece[q].name: self.piece[q] for q in window}.values(), key=place)
+
+    def emit(self, candidate: _Candidate) -> None:
+        """Append the steps of a candidate."""
+        piece = self._join(candidate.qubits)
+        name, width = piece.name, len(piece.order)
+        if candidate.kind == "block":
+            if not self._adjacent(piece.order, candidate.qubits):
+                self._regroup(piece, candidate.qubits)
+            first = min(piece.order.index(q) for q in candidate.qubits)
+            window = tuple(piece.order[first : first + len(candidate.qubits)])
+            self.steps.append(Block(name, candidate.atoms, window, first, width - first - len(window)))
+        axes = tuple(tuple(piece.order.index(q) for q in self.atoms[i].qubits) for i in candidate.atoms)
+        if candidate.kind in ("phase", "rowwise"):
+            self.steps.append(Phase(name, candidate.atoms, axes, width, candidate.kind == "rowwise"))
+        elif candidate.kind == "permute":
+            source = np.arange(2**width)
+            for i, on in zip(candidate.atoms, axes, strict=True):
+                source = source[_pulled(self.image[i], width - 1 - np.array(on), width)]
+            self._permute(name, source)
+        for i in candidate.atoms:
+            for q in self.atoms[i].qubits:
+                self.at[q] += 1
+
+    def _join(self, qubits: Sequence[int]) -> _Piece:
+        parts = self._parts(qubits)
+        if len(parts) == 1:
+            return parts[0]
+        self.steps.append(Join(tuple(part.name for part in parts)))
+        joined = _Piece(parts[0].name, _joined(parts))
+        self.piece.update(dict.fromkeys(joined.order, joined))
+        return joined
+
+    def _regroup(self, piece: _Piece, window: Sequence[int]) -> None:
+        """Reorder a piece so that the window's qubits are neighbours."""
+        old, width = list(piece.order), len(piece.order)
+        first = min(old.index(q) for q in window)
+        rest = [q for q in old if q not in window]
+        piece.order = rest[:first] + [q for q in old if q in window] + rest[first:]
+        states = np.arange(2**width)
+        source = np.zeros(2**width, dtype=int)
+        for i, q in enumerate(piece.order):
+            source |= ((states >> (width - 1 - i)) & 1) << (width - 1 - old.index(q))
+        self._permute(piece.name, source)
+
+    def _permute(self, name: int, source: np.ndarray) -> None:
+        last = self.steps[-1] if self.steps else None
+        if isinstance(last, Permute) and last.piece == name:
+            self.steps[-1] = Permute(name, last.source[source])
+        else:
+            self.steps.append(Permute(name, source))
+
+
+def _joined(parts: Sequence[_Piece]) -> list[int]:
+    return [q for part in parts for q in part.order]
+
+
+def _pulled(image: np.ndarray, shifts: np.ndarray, width: int) -> np.ndarray:
+    """Return for each of 2^width states the state that a local permutation brings there."""
+    inverse = np.argsort(image)
+    states = np.arange(2**width)
+    local = ((states[:, None] >> shifts) & 1) @ (1 << np.arange(len(shifts)))
+    source = inverse[local]
+    cleared = states & ~int((1 << shifts).sum())
+    return cleared | (((source[:, None] >> np.arange(len(shifts))) & 1) << shifts).sum(axis=1)

@@ -1,0 +1,108 @@
+"""Observables as one table of Pauli strings, and the gates that can be moved from the circuit into it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from qiskit.quantum_info import SparsePauliOp
+
+from qkd.engines.gates import Atom
+
+
+@dataclass(frozen=True)
+class PauliTable:
+    """K observables over T distinct Pauli strings on n qubits.
+
+    Args:
+        x: (T,n) whether string t has an X or Y on qubit q.
+        z: (T,n) whether it has a Z or Y.
+        coefficients: (K,T) real; observable k is sum_t coefficients[k,t] string_t.
+    """
+
+    x: np.ndarray
+    z: np.ndarray
+    coefficients: np.ndarray
+
+    @classmethod
+    def of(cls, observables: Sequence[SparsePauliOp]) -> PauliTable:
+        """Return the table of K observables."""
+        strings: dict[bytes, int] = {}
+        x, z, entries = [], [], []
+        for k, observable in enumerate(observables):
+            simple = observable.simplify()
+            for pauli_x, pauli_z, value in zip(simple.paulis.x, simple.paulis.z, simple.coeffs, strict=True):
+                t = strings.setdefault(pauli_x.tobytes() + pauli_z.tobytes(), len(x))
+                if t == len(x):
+                    x.append(pauli_x)
+                    z.append(pauli_z)
+                entries.append((k, t, value.real))
+        coefficients = np.zeros((len(observables), len(x)))
+        for k, t, value in entries:
+            coefficients[k, t] += value
+        return cls(np.array(x), np.array(z), coefficients)
+
+
+def absorb(atoms: Sequence[Atom], table: PauliTable) -> tuple[list[Atom], PauliTable]:
+    """Return the atoms that matter and the observables that go with them.
+
+    Walking back from the measurement, a gate that commutes with every string is dropped (outside all past
+    light cones, or diagonal before a Z), and one that turns products of Z into products of Z (CX, SWAP, X,
+    ...) is moved into the strings. All other gates stay, and so does whatever lies behind them.
+    """
+    z, coefficients = table.z.copy(), table.coefficients.copy()
+    x = table.x
+    kept: list[Atom] = []
+    held: set[int] = set()  # qubits on which a gate has stayed
+    for atom in reversed(atoms):
+        on = list(atom.qubits)
+        if not held & set(on):
+            local_x, local_z = x[:, on], z[:, on]
+            if _commutes(atom, local_x, local_z):
+                continue
+            moved = None if local_x.any() else _moved_through(atom, local_z)
+            if moved is not None:
+                z[:, on] = moved[0]
+                coefficients *= moved[1]
+                continue
+        kept.append(atom)
+        held.update(on)
+    return kept[::-1], PauliTable(x, z, coefficients)
+
+
+def _commutes(atom: Atom, x: np.ndarray, z: np.ndarray) -> bool:
+    if not (x.any() or z.any()):
+        return True
+    if atom.diagonal:
+        return not x.any()
+    for string in np.unique(np.concatenate([x, z], axis=1), axis=0):
+        pauli = _matrix(string[: len(atom.qubits)], string[len(atom.qubits) :])
+        if not np.allclose(atom.terms @ pauli, pauli @ atom.terms, atol=1e-12):
+            return False
+    return True
+
+
+def _moved_through(atom: Atom, z: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return strings (T,k) and signs (T,) of U^dagger Z^z U for a permutation U, None if they are not strings."""
+    image = atom.permutation
+    if image is None:
+        return None
+    k = len(atom.qubits)
+    bits = (np.arange(2**k)[:, None] >> np.arange(k)) & 1  # (2^k,k)
+    parity = (bits[image] @ z.T.astype(int)) & 1  # (2^k,T): sign of string t on the image of state i
+    constant = parity[0]
+    moved = (parity[1 << np.arange(k)] ^ constant).T  # (T,k)
+    if not np.array_equal((bits @ moved.T + constant) & 1, parity):
+        return None
+    return moved.astype(bool), 1 - 2 * constant
+
+
+def _matrix(x: np.ndarray, z: np.ndarray) -> np.ndarray:
+    result = np.ones((1, 1), dtype=complex)
+    for has_x, has_z in zip(x, z, strict=True):
+        one = np.array([[0, 1], [1, 0]], dtype=complex) if has_x else np.eye(2, dtype=complex)
+        if has_z:
+            one = one @ np.diag([1, -1]) * (1j if has_x else 1)
+        result = np.kron(one, result)
+    return result

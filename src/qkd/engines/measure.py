@@ -1,0 +1,147 @@
+"""Expectation values of Pauli strings on the pieces of a state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+
+from qkd.engines.heisenberg import PauliTable
+
+_LOW = 12  # signs are kept as two tables, over the lower 12 qubits and over the rest
+
+
+class Measurement:
+    """K observables on the final pieces.
+
+    A string is a product over the pieces. On one piece, ``P = i^y X^x Z^z`` (y the number of Y) has
+    ``<P> = Re i^y sum_s (-1)^(z.s) conj(psi[s^x]) psi[s]``: all strings with the same x share the product,
+    and their sums are one real matrix product with signs.
+
+    Args:
+        table: the observables.
+        pieces: qubits of every piece, most significant first.
+        dtype: real dtype.
+        device: where the signs live.
+    """
+
+    def __init__(
+        self, table: PauliTable, pieces: Mapping[int, Sequence[int]], dtype: torch.dtype, device: torch.device
+    ) -> None:
+        self._coefficients = torch.from_numpy(table.coefficients.T.copy()).to(device, dtype)  # (T,K)
+        self._pieces: list[tuple[int, list[_Flips], torch.Tensor | None]] = []
+        for name, order in pieces.items():
+            weight = 1 << np.arange(len(order) - 1, -1, -1, dtype=np.int64)
+            x, z = table.x[:, order] @ weight, table.z[:, order] @ weight
+            found, index = np.unique(np.stack([x, z], axis=1), axis=0, return_inverse=True)
+            index = index.reshape(-1)
+            masks = np.array([[a, (a & b).bit_count() % 2] for a, b in found.tolist()])
+            flips, order_of = [], np.zeros(len(found), dtype=int)
+            start = 0
+            for mask in np.unique(masks, axis=0):
+                chosen = np.flatnonzero((masks == mask).all(axis=1))
+                flips.append(_Flips(int(mask[0]), found[chosen, 1], len(order), dtype, device))
+                order_of[chosen] = start + np.arange(len(chosen))
+                start += len(chosen)
+            if found.any():
+                place = order_of[index]
+                plain = np.array_equal(place, np.arange(start))
+                self._pieces.append((name, flips, None if plain else torch.from_numpy(place).to(device)))
+        self._names = {name for name, _, _ in self._pieces}
+
+    def values(self, pieces: Mapping[int, torch.Tensor]) -> list[torch.Tensor]:
+        """Return the values (T',B) of the distinct strings on every measured piece (2^m,B)."""
+        return [torch.cat([flip.values(pieces[name]) for flip in flips]) for name, flips, _ in self._pieces]
+
+    def backward(self, pieces: Mapping[int, torch.Tensor], grads: Sequence[torch.Tensor]) -> dict[int, torch.Tensor]:
+        """Return mu (dL = Re sum(mu dpsi)) of every piece from the gradients of ``values``."""
+        mus = {name: torch.zeros_like(state) for name, state in pieces.items() if name not in self._names}
+        for (name, flips, _), grad in zip(self._pieces, grads, strict=True):
+            total: torch.Tensor | None = None
+            for flip, part in zip(flips, grad.split([flip.count for flip in flips]), strict=True):
+                one = flip.backward(pieces[name], part)
+                total = one if total is None else total.add_(one)
+            mus[name] = total
+        return mus
+
+    def combine(self, values: Sequence[torch.Tensor], batch: int) -> torch.Tensor:
+        """Return the expectation values (B,K) from ``values``."""
+        strings: torch.Tensor | None = None
+        for local, (_, _, place) in zip(values, self._pieces, strict=True):
+            local = local if place is None else local[place]
+            strings = local if strings is None else strings * local
+        if strings is None:
+            return self._coefficients.sum(0).expand(batch, -1)
+        return strings.T @ self._coefficients
+
+
+class _Flips:
+    """Strings of one piece that flip the same qubits and have the same parity of Y."""
+
+    def __init__(self, x: int, z: np.ndarray, width: int, dtype: torch.dtype, device: torch.device) -> None:
+        low = min(width, _LOW)
+        y = np.array([(x & int(b)).bit_count() for b in z])
+        factor = np.array([1, -1, -1, 1])[y % 4]  # i^y = 1, i, -1, -i, of which Re or -Im is taken
+        self._imaginary = bool(y[0] % 2)
+        self.count = len(z)
+        lower, self_index = np.unique(z & (2**low - 1), return_inverse=True)
+        self._low = torch.from_numpy(_signs(lower, low)).to(device, dtype)  # (T',2^low)
+        self._high = self._index = None
+        if width > low or len(lower) != len(z) or (factor != 1).any() or (np.diff(self_index) != 1).any():
+            self._high = torch.from_numpy(_signs(z >> low, width - low) * factor[:, None]).to(device, dtype)
+            self._index = torch.from_numpy(self_index.reshape(-1)).to(device)
+        self._flip = torch.from_numpy(np.arange(2**width) ^ x).to(device) if x else None
+
+    def values(self, state: torch.Tensor) -> torch.Tensor:
+        """Return the strings' values (T,B)."""
+        if self._flip is None:
+            return self._squares(state)
+        else:
+            flipped = torch.view_as_real(state.index_select(0, self._flip))
+            plain = torch.view_as_real(state)
+            if self._imaginary:
+                terms = flipped[..., 0] * plain[..., 1] - flipped[..., 1] * plain[..., 0]
+            else:
+                terms = (flipped * plain).sum(-1)
+        return self._summed(terms)
+
+    def _squares(self, state: torch.Tensor) -> torch.Tensor:
+        """Return the strings' values from |psi|^2; real and imaginary parts are summed last."""
+        parts = torch.view_as_real(state).flatten(1)
+        return self._summed(parts * parts).view(self.count, -1, 2).sum(-1)
+
+    def _summed(self, terms: torch.Tensor) -> torch.Tensor:
+        """Return the signed sums (T,B) of terms (2^m,B)."""
+        sums = self._low @ terms.view(-1, self._low.shape[1], terms.shape[-1])  # (2^high,T',B)
+        if self._high is None:
+            return sums[0]
+        return torch.einsum("th,htb->tb", self._high, sums[:, self._index])
+
+    def _spread(self, grad: torch.Tensor) -> torch.Tensor:
+        """Return the gradient (2^m,B) of the terms from that of their sums (T,B)."""
+        if self._high is None:
+            return self._low.T @ grad
+        by_sum = torch.zeros(self._high.shape[1], len(self._low), grad.shape[1]).to(grad)
+        by_sum.index_add_(1, self._index, self._high.T[:, :, None] * grad)
+        return (self._low.T @ by_sum).flatten(0, 1)
+
+    def backward(self, state: torch.Tensor, grad: torch.Tensor) -> torch.Tensor:
+        """Return mu (2^m,B), dL = Re sum(mu dpsi), from the gradient (T,B) of the values."""
+        if self._flip is None:
+            conjugate = torch.tensor([2.0, -2.0]).to(grad)
+            weight = self._spread((grad[..., None] * conjugate).flatten(1))
+            return torch.view_as_complex(torch.view_as_real(state) * weight.view(*state.shape, 2))
+        weight = self._spread(grad)
+        there = weight.index_select(0, self._flip)
+        flipped = state.index_select(0, self._flip).conj_physical_()
+        return flipped * (-1j * (weight - there)) if self._imaginary else flipped * (weight + there)
+
+
+def _signs(z: np.ndarray, width: int) -> np.ndarray:
+    """Return (-1)^(z.s), (T,2^width)."""
+    parity = np.zeros((len(z), 2**width), dtype=np.int64)
+    states = np.arange(2**width)
+    for bit in range(width):
+        parity ^= ((z[:, None] >> bit) & 1) & (states >> bit)
+    return 1.0 - 2.0 * (parity & 1)

@@ -1,0 +1,64 @@
+"""What every exact engine compiles a circuit to, and what it checks before it does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from qiskit.circuit import Parameter, QuantumCircuit
+from qiskit.quantum_info import SparsePauliOp
+
+from qkd.errors import QkdError
+
+
+class Program(Protocol):
+    """A circuit with its K observables, compiled once by an engine."""
+
+    def __call__(self, batched: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
+        """Return expectation values (B,K), differentiable (torch autograd, first order) in both arguments.
+
+        Args:
+            batched: (B,A') values of the parameters that differ from row to row.
+            shared: (P',) values of the parameters that all rows share.
+        """
+        ...
+
+
+def check_program(
+    circuit: QuantumCircuit,
+    observables: Sequence[SparsePauliOp],
+    batched: Sequence[Parameter],
+    shared: Sequence[Parameter],
+) -> None:
+    """Raise unless the parameters cover the circuit once and every observable is Hermitian and as wide.
+
+    Raises:
+        QkdError: a parameter is missing, unknown or listed twice; an observable has another width or
+            complex coefficients; there is no observable.
+    """
+    listed = [*batched, *shared]
+    if len(set(listed)) != len(listed):
+        raise QkdError("a parameter is listed twice; list each once, as batched or as shared")
+    unbound = set(circuit.parameters) - set(listed)
+    if unbound:
+        raise QkdError(f"circuit '{circuit.name}' has unbound parameters: {_names(unbound)}; give each a value")
+    foreign = set(listed) - set(circuit.parameters)
+    if foreign:
+        raise QkdError(f"circuit '{circuit.name}' has no parameter {_names(foreign)}; leave it out")
+    if not observables:
+        raise QkdError(f"nothing to measure on circuit '{circuit.name}'; give at least one observable")
+    for k, observable in enumerate(observables):
+        if observable.num_qubits != circuit.num_qubits:
+            raise QkdError(
+                f"observable {k} acts on {observable.num_qubits} qubits but circuit '{circuit.name}' has "
+                f"{circuit.num_qubits}; pad or apply the layout to the observable"
+            )
+        simple = observable.simplify()  # folds a Pauli's own phase into its coefficient
+        if abs(simple.coeffs.imag).max(initial=0.0) > 1e-9 * max(1.0, abs(simple.coeffs).max(initial=0.0)):
+            raise QkdError(f"observable {k} is not Hermitian: its Pauli coefficients must be real")
+
+
+def _names(parameters: set[Parameter]) -> str:
+    names = sorted(f"'{parameter.name}'" for parameter in parameters)
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

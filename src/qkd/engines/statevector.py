@@ -1,0 +1,170 @@
+"""Exact expectation values from a batch of statevectors, differentiated in reverse mode.
+
+The state of B rows is a tensor (2^n, B), batch last: a gate on neighbouring qubits is then one matrix
+product on a view, without any transpose. Reverse mode keeps the states between the steps and carries
+``lambda = O psi`` back through them (adjoint differentiation: Jones and Gacon, arXiv:2009.02823), so that
+one sweep gives the gradient of all weights and all inputs.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from qiskit.circuit import Parameter, QuantumCircuit
+from qiskit.quantum_info import SparsePauliOp
+
+from qkd.engines.base import ExactEstimator
+from qkd.engines.blocks import BlockBuilder
+from qkd.engines.encoding import Encoding, split
+from qkd.engines.expressions import Expressions
+from qkd.engines.fusion import Block, Phase, Plan, plan
+from qkd.engines.gates import Atom, atoms, waves
+from qkd.engines.heisenberg import PauliTable, absorb
+from qkd.engines.measure import Measurement
+from qkd.engines.program import check_program
+from qkd.engines.sweep import Sweep, stage
+from qkd.errors import QkdError
+
+_REAL = {torch.complex64: torch.float32, torch.complex128: torch.float64}
+_CHUNK_BYTES = 2**30
+
+
+class StatevectorEstimator(ExactEstimator):
+    """Exact, ideal expectation values of any unitary circuit, as a Qiskit V2 primitive.
+
+    Args:
+        dtype: ``complex128``, or ``complex64`` for training (gradients agree to 1e-4).
+        device: a torch device such as ``cuda``; by default ``cuda`` where torch sees one, else ``cpu``.
+    """
+
+    def __init__(self, dtype: str = "complex128", device: str | None = None) -> None:
+        super().__init__()
+        if dtype not in ("complex64", "complex128"):
+            raise QkdError(f"dtype is complex64 or complex128, not '{dtype}'")
+        self.dtype: torch.dtype = getattr(torch, dtype)
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+    def compile(
+        self,
+        circuit: QuantumCircuit,
+        observables: Sequence[SparsePauliOp],
+        batched: Sequence[Parameter],
+        shared: Sequence[Parameter],
+    ) -> StatevectorProgram:
+        """Return a program for the K observables; see ``ExactEstimator.compile``."""
+        check_program(circuit, observables, batched, shared)
+        kept, table = absorb(atoms(circuit), PauliTable.of(observables))
+        return StatevectorProgram(kept, table, batched, shared, self.dtype, self.device)
+
+
+class StatevectorProgram:
+    """A compiled circuit: angles of all gates, matrices of all blocks, then the plan's steps.
+
+    Args:
+        gates: the circuit's atoms.
+        table: the K observables.
+        batched: the A' parameters of the rows.
+        shared: the P' parameters of all rows.
+        dtype: complex dtype of the state.
+        device: where it lives.
+
+    Raises:
+        QkdError: not even one row fits in memory.
+    """
+
+    def __init__(
+        self,
+        gates: Sequence[Atom],
+        table: PauliTable,
+        batched: Sequence[Parameter],
+        shared: Sequence[Parameter],
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        self._real, self._device = _REAL[dtype], device
+        rowwise = set(batched)
+
+        def differs(atom: Atom) -> bool:
+            return atom.angle is not None and bool(rowwise & set(atom.angle.parameters))
+
+        live = set(np.flatnonzero((table.x | table.z).any(axis=0)).tolist()).union(*(atom.qubits for atom in gates))
+        self._qubits = sorted(live)
+        leading, remaining = split(gates, [differs(atom) for atom in gates], self._qubits)
+        rest = [part for i in remaining for part in (gates[i].diagonalised() if differs(gates[i]) else [gates[i]])]
+        made = plan(rest, [differs(atom) for atom in rest], self._qubits)
+        self._row_bytes = _check_memory(made, dtype, device)
+
+        blocks = [step for step in made.steps if isinstance(step, Block)]
+        inside = [i for block in blocks for i in block.atoms if rest[i].angle is not None]
+        self._blocks = BlockBuilder(blocks, rest, {i: row for row, i in enumerate(inside)}, dtype, device)
+        self._encoding = Encoding([[gates[i] for i in run] for run in leading], dtype, device)
+        self._stages = [(step, stage(step, rest, self._real, device)) for step in made.steps]
+        self._measurement = Measurement(table, made.pieces, self._real, device)
+
+        common, own = [rest[i].angle for i in inside], list(self._encoding.angles)
+        self._common_sizes, self._own_sizes = [len(common)], [len(own)]
+        for step in made.steps:
+            if isinstance(step, Phase):
+                angles = [rest[i].angle for i in step.atoms if rest[i].angle is not None]
+                (own if step.rowwise else common).extend(angles)
+                (self._own_sizes if step.rowwise else self._common_sizes).append(len(angles))
+        self._common, self._own = Expressions(common, shared), Expressions(own, [*batched, *shared])
+
+    def __call__(self, batched: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
+        """Return expectation values (B,K); see ``Program``."""
+        batched, shared = batched.to(self._device, self._real), shared.to(self._device)
+        in_blocks, *in_phases = self._common(shared.double()).split(self._common_sizes)
+        matrices = self._blocks(waves(in_blocks))
+        phases = [angles.to(self._real)[:, None] for angles in in_phases]
+        rows = max(1, _CHUNK_BYTES // self._row_bytes)
+        chunks = batched.split(rows) if len(batched) > rows else (batched,)
+        parts = [self._sweep(chunk, shared, matrices, phases, keep=len(chunks) == 1) for chunk in chunks]
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+    def _sweep(
+        self,
+        batched: torch.Tensor,
+        shared: torch.Tensor,
+        matrices: Sequence[torch.Tensor],
+        phases: Sequence[torch.Tensor],
+        keep: bool,
+    ) -> torch.Tensor:
+        values = torch.cat([batched, shared.to(batched).expand(len(batched), -1)], dim=1)
+        encoding, *rowwise = self._own(values).T.split(self._own_sizes)
+        block, common, own = iter(matrices), iter(phases), iter(rowwise)
+        operands = []
+        for step, _ in self._stages:
+            if isinstance(step, Block):
+                operands.append(next(block))
+            elif isinstance(step, Phase):
+                operands.append(next(own if step.rowwise else common))
+        keep = keep and torch.is_grad_enabled()
+        first = self._encoding(encoding)
+        strings = Sweep.apply(self._stages, self._qubits, self._measurement, keep, first, *operands)
+        return self._measurement.combine(strings, len(batched))
+
+
+def _check_memory(made: Plan, dtype: torch.dtype, device: torch.device) -> int:
+    """Return the bytes that one row needs forward and back, or raise if that is more than there is."""
+    size = dtype.itemsize
+    width = max((len(order) for order in made.pieces.values()), default=0)
+    kept = {order: 2 ** len(order) for order in made.pieces.values()}
+    needed = size * 4 * sum(kept.values())
+    free = _free_memory(device)
+    if needed > free:
+        fits = int(math.log2(free / (4 * size)))
+        raise QkdError(
+            f"{width} entangled qubits need {needed / 2**30:.3g} GiB for one row, {free / 2**30:.3g} GiB are free; at most "
+            f"{fits} fit: use fewer qubits or layers, complex64, or the light-cone engine"
+        )
+    return needed
+
+
+def _free_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

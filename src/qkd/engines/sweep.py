@@ -1,0 +1,219 @@
+"""One forward sweep of a plan over a batch of states and one sweep back.
+
+A state is (2^m, B). With the loss L, the sweep back carries ``mu`` with ``dL = Re sum(mu dpsi)``, the
+conjugate of the usual adjoint state, so that a step psi' = M psi needs no conjugation: ``mu = M^T mu'`` and
+``dL/dM = mu' psi^T`` (adjoint differentiation: Jones and Gacon, arXiv:2009.02823, with the states kept
+instead of uncomputed). A step has two methods,
+
+    forward(state, operand) -> (state, what to keep)
+    backward(mu, kept, operand) -> (mu, derivative by the operand or None)
+
+and the operand is a tensor that depends on the parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch.autograd.function import once_differentiable
+
+from qkd.engines.fusion import Block, Join, Permute, Phase, Step
+from qkd.engines.gates import Atom
+from qkd.engines.measure import Measurement
+
+State = torch.Tensor
+
+
+class Stage(Protocol):
+    """What a step does to one piece."""
+
+    def forward(self, state: State, operand: torch.Tensor | None) -> tuple[State, Any]:
+        """Return the new state and what ``backward`` needs."""
+        ...
+
+    def backward(self, mu: State, kept: Any, operand: torch.Tensor | None) -> tuple[State, torch.Tensor | None]:
+        """Return ``mu`` before the step and the derivative by the operand."""
+        ...
+
+
+class Dense:
+    """A matrix (2^k,2^k), the same for all rows, on k neighbouring axes; real where every entry is."""
+
+    def __init__(self, step: Block) -> None:
+        self._before, self._size, self._after = 2**step.before, 2 ** len(step.window), 2**step.after
+
+    def _view(self, state: State, real: bool) -> torch.Tensor:
+        state = torch.view_as_real(state) if real else state
+        return state.view(self._before, self._size, -1)
+
+    def _product(self, matrix: torch.Tensor, state: State) -> State:
+        if self._after == 1 and state.shape[-1] == 1 and not matrix.is_complex():
+            matrix = matrix.to(state.dtype)
+        if self._after == 1 and state.shape[-1] == 1:  # one product instead of many matrix-vector ones
+            return (state.view(self._before, self._size) @ matrix.T).view(-1, 1)
+        real = not matrix.is_complex()
+        result = torch.bmm(matrix.expand(self._before, -1, -1), self._view(state, real))
+        result = torch.view_as_complex(result.view(*state.shape, 2)) if real else result
+        return result.view(state.shape)
+
+    def forward(self, state: State, operand: torch.Tensor) -> tuple[State, State]:
+        """Return the state after the matrix."""
+        return self._product(operand, state), state
+
+    def backward(self, mu: State, kept: State, operand: torch.Tensor) -> tuple[State, torch.Tensor]:
+        """Return M^T mu and the sum of mu psi^T over everything else."""
+        before = self._product(operand.T, mu)
+        real = not operand.is_complex()
+        left = self._view(mu.conj_physical() if real else mu, real)
+        return before, torch.bmm(left, self._view(kept, real).transpose(1, 2)).sum(0)
+
+
+class Phases:
+    """Diagonal gates: amplitude s of row b gets the phase sum_t d[s,t] angle[t,b] + constant[s]."""
+
+    def __init__(self, step: Phase, atoms: Sequence[Atom], dtype: torch.dtype, device: torch.device) -> None:
+        states = np.arange(2**step.width)
+        columns, constant = [], np.zeros(2**step.width)
+        for i, axes in zip(step.atoms, step.axes, strict=True):
+            shifts = step.width - 1 - np.array(axes)
+            local = ((states[:, None] >> shifts) & 1) @ (1 << np.arange(len(shifts)))
+            if atoms[i].angle is None:
+                constant += np.angle(atoms[i].terms[0].diagonal())[local]
+            else:
+                columns.append(atoms[i].generator.diagonal().real[local])
+        self._slopes = torch.from_numpy(np.array(columns).reshape(-1, 2**step.width).T.copy()).to(device, dtype)
+        self._constant = torch.from_numpy(constant[:, None]).to(device, dtype)
+
+    def forward(self, state: State, operand: torch.Tensor) -> tuple[State, Any]:
+        """Return the state times its phases; the angles are (T,B) or, shared by all rows, (T,1)."""
+        angle = torch.addmm(self._constant, self._slopes, operand)
+        phase = torch.complex(angle.cos(), angle.sin())
+        return state * phase, (state, phase)
+
+    def backward(self, mu: State, kept: Any, operand: torch.Tensor) -> tuple[State, torch.Tensor]:
+        """Return mu times the phases and the derivative by the angles."""
+        state, phase = kept
+        mu = mu * phase
+        by_angle = -(mu * state).imag
+        if operand.shape[1] == 1:
+            by_angle = by_angle.sum(1, keepdim=True)
+        return mu, self._slopes.T @ by_angle
+
+
+class Permuted:
+    """A permutation of the amplitudes."""
+
+    def __init__(self, step: Permute, device: torch.device) -> None:
+        self._source = torch.from_numpy(step.source).to(device)
+        self._inverse = torch.from_numpy(np.argsort(step.source)).to(device)
+
+    def forward(self, state: State, operand: None) -> tuple[State, None]:
+        """Return the permuted state."""
+        return state.index_select(0, self._source), None
+
+    def backward(self, mu: State, kept: None, operand: None) -> tuple[State, None]:
+        """Return mu, permuted back."""
+        return mu.index_select(0, self._inverse), None
+
+
+def join(parts: Sequence[State]) -> State:
+    """Return the product state of pieces (2^m_i,B), the first most significant."""
+    state = parts[-1]
+    for part in reversed(parts[:-1]):
+        state = (part[:, None] * state[None]).view(-1, part.shape[-1])
+    return state
+
+
+def unjoin(mu: State, parts: Sequence[State]) -> list[State]:
+    """Return mu of every piece from mu of their product."""
+    found = []
+    for i, part in enumerate(parts[:-1]):
+        rest = join(parts[i + 1 :])
+        mu = mu.view(len(part), len(rest), -1)
+        found.append((mu * rest).sum(1))
+        mu = (mu * part[:, None]).sum(0)
+    return [*found, mu]
+
+
+class Sweep(torch.autograd.Function):
+    """All steps and the measurement as one differentiable function.
+
+    ``stages`` are pairs of a step and its stage (None for a join), ``first`` (n,2,B) the qubits' first
+    states in the order of ``qubits``, ``operands`` one for every stage that has one. Returns the values
+    (T,B) of the strings of every measured piece. With ``keep`` the states stay for the sweep back;
+    without, they are computed again there.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        stages: Sequence[tuple[Step, Stage | None]],
+        qubits: Sequence[int],
+        measurement: Measurement,
+        keep: bool,
+        first: torch.Tensor,
+        *operands: torch.Tensor,
+    ) -> tuple[torch.Tensor, ...]:
+        """Return the strings' values."""
+        pieces, kept = _forward(stages, qubits, first, operands, keep)
+        ctx.plan = stages, qubits, measurement
+        ctx.kept = (pieces, kept) if keep else None
+        ctx.save_for_backward(first, *operands)
+        return tuple(measurement.values(pieces))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[Any, ...]:
+        """Return the gradients of ``first`` and the operands."""
+        stages, qubits, measurement = ctx.plan
+        first, *operands = ctx.saved_tensors
+        pieces, kept = ctx.kept or _forward(stages, qubits, first, operands, True)
+        mus = measurement.backward(pieces, grads)
+        derivatives: list[torch.Tensor | None] = [None] * len(operands)
+        at = len(operands)
+        for (step, stage), saved in zip(reversed(stages), reversed(kept), strict=True):
+            if isinstance(step, Join):
+                mus.update(zip(step.parts, unjoin(mus.pop(step.parts[0]), saved), strict=True))
+            elif isinstance(step, Permute):
+                mus[step.piece], _ = stage.backward(mus[step.piece], saved, None)
+            else:
+                at -= 1
+                mus[step.piece], by_operand = stage.backward(mus[step.piece], saved, operands[at])
+                derivatives[at] = by_operand.conj()
+        by_first = torch.stack([mus[q] for q in qubits]).conj()
+        return None, None, None, None, by_first, *derivatives
+
+
+def _forward(
+    stages: Sequence[tuple[Step, Stage | None]],
+    qubits: Sequence[int],
+    first: torch.Tensor,
+    operands: Sequence[torch.Tensor],
+    keep: bool,
+) -> tuple[dict[int, State], list[Any]]:
+    """Return the final pieces and, if they are to be kept, what every step needs on the way back."""
+    pieces = dict(zip(qubits, first.unbind(0), strict=True))
+    kept: list[Any] = []
+    remaining = iter(operands)
+    for step, stage in stages:
+        if isinstance(step, Join):
+            saved: Any = [pieces.pop(part) for part in step.parts]
+            pieces[step.parts[0]] = join(saved)
+        else:
+            operand = None if isinstance(step, Permute) else next(remaining)
+            pieces[step.piece], saved = stage.forward(pieces[step.piece], operand)
+        if keep:
+            kept.append(saved)
+    return pieces, kept
+
+
+def stage(step: Step, atoms: Sequence[Atom], dtype: torch.dtype, device: torch.device) -> Stage | None:
+    """Return what carries out a step, ``dtype`` being real; None for a join, which is not about one piece."""
+    if isinstance(step, Block):
+        return Dense(step)
+    if isinstance(step, Phase):
+        return Phases(step, atoms, dtype, device)
+    return Permuted(step, device) if isinstance(step, Permute) else None

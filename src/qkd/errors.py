@@ -1,0 +1,22 @@
+"""Errors that a person is meant to read: one sentence with what was wrong, where, and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class QkdError(Exception):
+    """A mistake in what was asked or given, told in one sentence; the CLI prints it without a traceback."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the closest known name, or a list of what is known.
+
+    The result is made to be appended to an error sentence.
+    """
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean '{close[0]}'?"
+    return f"; known are: {', '.join(known)}"

@@ -1,0 +1,93 @@
+"""The report: one HTML page that holds its own pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+
+from qkd.reports import compare, plots
+from qkd.student.metrics import softmax
+
+LONGEST = 300
+"""Characters of a text that the page shows."""
+
+
+def render(
+    name: str,
+    metrics: dict[str, Any],
+    history: Sequence[dict[str, float]],
+    predictions: Sequence[dict[str, Any]],
+    drawing: str,
+    config: str,
+) -> str:
+    """Return the report of one run as a self-contained HTML page.
+
+    Args:
+        name: the run's name.
+        metrics: the content of ``metrics.json``.
+        history: the rows of ``history.jsonl``.
+        predictions: the rows of ``predictions.jsonl``: text, label, teacher and student logits (C,).
+        drawing: the circuit as text.
+        config: the run's ``config.toml``.
+    """
+    classes = metrics["classes"]
+    targets = np.array([classes.index(row["label"]) for row in predictions])
+    logits = {who: np.array([row[who] for row in predictions]) for who in ("teacher", "student")}
+    probabilities = {who: softmax(rows) for who, rows in logits.items()}
+    best = metrics["training"]["best_epoch"]
+    sections = [
+        _section("How close", (plots.accuracies(metrics["lines"]), "A dot is the measured value, a bar its interval.")),
+        _section("How it learned", (plots.learning(history, best), f"The weights of epoch {best} were kept.")),
+        _section(
+            "Where it errs, and whether it knows",
+            (plots.confusion(logits["student"].argmax(axis=1), targets, classes), "Counts of test texts."),
+            (plots.reliability(probabilities, targets), "On the dotted line a confidence can be taken at its word."),
+        ),
+        _section(
+            "What it took from the teacher",
+            (plots.agreement(probabilities["teacher"], probabilities["student"]), "One dot is one test text."),
+        ),
+    ]
+    wrong = np.flatnonzero(logits["student"].argmax(axis=1) != targets)
+    surest = wrong[np.argsort(-probabilities["student"].max(axis=1)[wrong])][:10]
+    mistakes = [
+        {
+            "text": predictions[i]["text"][:LONGEST],
+            "label": predictions[i]["label"],
+            **{who: classes[logits[who][i].argmax()] for who in logits},
+        }
+        for i in surest
+    ]
+    student = metrics["student"]
+    template = jinja2.Template(
+        (Path(__file__).parent / "page.html").read_text(encoding="utf-8"), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    return template.render(
+        title=name,
+        subtitle=f"qkd {metrics['qkd']} · {metrics['data']} · teacher {metrics['teacher']['name']} · {student['engine']}",
+        summary=compare.summary(metrics),
+        columns=compare.COLUMNS,
+        rows=compare.rows(metrics),
+        texts=metrics["texts"],
+        sections=sections,
+        circuit=f"{student['circuit']}: {student['qubits']} qubits, {student['inputs']} inputs, "
+        f"{student['weights']} weights, {student['observables']} observables.",
+        drawing=drawing,
+        mistakes=mistakes,
+        wrong=len(wrong),
+        data=metrics["data"],
+        dropped=metrics["dropped"],
+        timings=compare.timings(metrics),
+        config=config,
+    )
+
+
+def _section(title: str, *figures: tuple[Any, str]) -> dict[str, Any]:
+    return {
+        "title": title,
+        "figures": [{"image": plots.png(figure), "caption": caption} for figure, caption in figures],
+    }

@@ -1,0 +1,152 @@
+"""The student as people keep it: a folder of four files that needs neither teacher nor training data.
+
+    config.json          classes, encoder, angle map, circuit, and what trained it
+    student.safetensors  projection, circuit weights, head
+    circuit.qasm         the circuit with its inputs, weights and observables, OpenQASM 3
+    README.md            the model card
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from qkd.circuits.qasm import from_qasm, to_qasm
+from qkd.config import EngineSpec
+from qkd.engines import make_engine
+from qkd.errors import QkdError
+from qkd.runs import read_json, write_json, write_text, write_with
+from qkd.student.metrics import softmax
+from qkd.student.model import StudentModel
+from qkd.text.encoders import Encoder, make_encoder
+
+FORMAT = 1
+
+
+class Student:
+    """A trained student that takes texts.
+
+    Args:
+        model: the trained model.
+        encoder: what makes its embeddings.
+        about: free facts for the card and for ``config.json`` (teacher, data, metrics).
+    """
+
+    def __init__(self, model: StudentModel, encoder: Encoder, about: dict[str, Any] | None = None) -> None:
+        self.model, self.encoder, self.about = model, encoder, dict(about or {})
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The C class names, in the order of the logits' columns."""
+        return self.model.classes
+
+    def logits(self, texts: Sequence[str]) -> np.ndarray:
+        """Return logits (N,C), float32, of N texts."""
+        return self.model.logits(self.encoder.encode(list(texts)))
+
+    def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
+        """Return class probabilities (N,C), float32, of N texts; columns as in ``classes``."""
+        return softmax(self.logits(texts))
+
+    def predict(self, texts: Sequence[str]) -> list[str]:
+        """Return the most probable class name of each text."""
+        return [self.classes[index] for index in self.logits(texts).argmax(axis=1)]
+
+    def save(self, folder: Path) -> None:
+        """Write the bundle into ``folder``, file by file and each atomically."""
+        model = self.model
+        tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+        write_with(folder / "student.safetensors", lambda part: save_file(tensors, part))
+        write_text(folder / "circuit.qasm", to_qasm(model.circuit))
+        config = {
+            "format": FORMAT,
+            "qkd": importlib.metadata.version("qkd"),
+            "classes": list(model.classes),
+            "encoder": {"name": self.encoder.name, "dim": model.dim, "key": self.encoder.key},
+            "angle_map": model.angle_map,
+            "circuit": model.circuit.name,
+            "about": self.about,
+        }
+        write_text(folder / "README.md", card(self))
+        write_json(folder / "config.json", config)  # last: a folder with a config.json is whole
+
+    @classmethod
+    def load(cls, folder: str | Path, engine: EngineSpec | None = None) -> Student:
+        """Return the student of a run folder or of a bundle folder; nothing is downloaded or trained.
+
+        Args:
+            folder: ``runs/NAME`` or ``runs/NAME/student``.
+            engine: what runs the circuit; exact simulation when left out.
+
+        Raises:
+            QkdError: the folder holds no student, or a file of it is missing, damaged or of another format.
+        """
+        path = Path(folder)
+        if not (path / "config.json").is_file() and (path / "student").is_dir():
+            path = path / "student"
+        if not (path / "config.json").is_file():
+            raise QkdError(f"{folder}: no student lies there; train one with 'qkd distill'")
+        config = read_json(path / "config.json")
+        if config.get("format") != FORMAT:
+            raise QkdError(f"{path}: bundle format {config.get('format')} is not {FORMAT}; load it with the qkd that wrote it")
+        try:
+            circuit = from_qasm((path / "circuit.qasm").read_text(encoding="utf-8"))
+            model = StudentModel(
+                circuit,
+                make_engine(engine or EngineSpec(), circuit),
+                dim=config["encoder"]["dim"],
+                classes=config["classes"],
+                angle_map=config["angle_map"],
+            )
+            model.load_state_dict(load_file(path / "student.safetensors"))
+        except (OSError, KeyError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
+            raise QkdError(f"{path}: the student is damaged ({str(error).splitlines()[0]}); copy it again") from None
+        encoder = make_encoder(config["encoder"]["name"])
+        if encoder.key != config["encoder"]["key"]:
+            raise QkdError(
+                f"{path}: trained on embeddings of {config['encoder']['key']}, but '{encoder.name}' here is "
+                f"{encoder.key}; use the same encoder weights"
+            )
+        model.eval()
+        return cls(model, encoder, config["about"])
+
+
+def card(student: Student) -> str:
+    """Return the model card, Markdown."""
+    model, about = student.model, student.about
+    circuit = model.circuit
+    lines = [
+        f"# A {circuit.num_qubits}-qubit student: {', '.join(model.classes)}",
+        "",
+        f"Distilled by qkd from the teacher `{about.get('teacher', 'unknown')}` on `{about.get('data', 'unknown')}`.",
+        f"Text goes through the encoder `{student.encoder.name}` (D={model.dim}), a linear projection and a "
+        f"{model.angle_map} map to {len(circuit.inputs)} angles, the circuit `{circuit.name}` "
+        f"({len(circuit.weights)} weights, {len(circuit.observables)} observables), and a linear head.",
+        "",
+        f"Trainable parameters: {model.num_parameters:,}.",
+        "",
+    ]
+    numbers = about.get("metrics", {})
+    if numbers:
+        lines += ["| on the test split | value | 95 % interval |", "| --- | --- | --- |"]
+        lines += [
+            f"| {name.replace('_', ' ')} | {number['value']:.3f} | {number['low']:.3f} to {number['high']:.3f} |"
+            for name, number in numbers.items()
+        ]
+        lines.append("")
+    lines += [
+        "```python",
+        "from qkd import Student",
+        "",
+        'student = Student.load("this-folder")',
+        'student.predict(["a text", "another text"])',
+        "```",
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,63 @@
+"""Distillation losses: pure functions of student logits s, teacher logits t (both (B,C)) and targets y (B,).
+
+Every softmax of the project's training lies in this file, and each is taken once, of logits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch.nn import functional
+
+Terms = dict[str, torch.Tensor]
+"""Named scalar terms; "loss" is the one that is minimised."""
+
+
+def softened(logits: torch.Tensor, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return ``(p, log p)`` with ``p = softmax(logits / T)``, each (B,C)."""
+    log_p = functional.log_softmax(logits / temperature, dim=-1)
+    return log_p.exp(), log_p
+
+
+def cross_entropy(student: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """CE(s, y) at temperature 1, mean over the batch, in nats."""
+    return functional.cross_entropy(student, targets)
+
+
+def kl_divergence(student: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
+    """KL(p_t || p_s) of the softened distributions, mean over the batch, in nats."""
+    p, log_p = softened(teacher, temperature)
+    _, log_q = softened(student, temperature)
+    return _relative_entropy(p, log_p, log_q)
+
+
+def js_divergence(student: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
+    """Jensen-Shannon divergence of the softened distributions, in [0, ln 2], mean over the batch."""
+    p, log_p = softened(teacher, temperature)
+    q, log_q = softened(student, temperature)
+    log_m = torch.logaddexp(log_p, log_q) - torch.log(torch.tensor(2.0, dtype=log_p.dtype, device=log_p.device))
+    return 0.5 * (_relative_entropy(p, log_p, log_m) + _relative_entropy(q, log_q, log_m))
+
+
+def _relative_entropy(p: torch.Tensor, log_p: torch.Tensor, log_q: torch.Tensor) -> torch.Tensor:
+    # where p underflows to 0 its term is 0, whatever the logarithms are
+    ratio = torch.where(p > 0, log_p - log_q, torch.zeros_like(log_p))
+    return (p * ratio).sum(dim=-1).mean()
+
+
+def qdllm(
+    student: torch.Tensor, teacher: torch.Tensor, targets: torch.Tensor, temperature: float = 2.0, alpha: float = 0.5
+) -> Terms:
+    """QD-LLM's loss ``(1-a) CE(s,y) + a [T^2 KL(p_t || p_s) + JS(p_t, p_s)]``, p = softmax(./T).
+
+    Source: Li et al., arXiv:2505.13205 (the loss), and Hinton et al., arXiv:1503.02531 (the factor T^2).
+    """
+    ce = cross_entropy(student, targets)
+    kl = temperature**2 * kl_divergence(student, teacher, temperature)
+    js = js_divergence(student, teacher, temperature)
+    return {"loss": (1 - alpha) * ce + alpha * (kl + js), "ce": ce, "kl": kl, "js": js}
+
+
+LOSSES: dict[str, Callable[..., Terms]] = {"qdllm": qdllm}
+"""Losses by the name that ``[loss] name`` says; add a function here and to ``LossSpec``."""

@@ -1,0 +1,109 @@
+"""Numbers about predictions, each with a 95 % interval."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+Z95 = 1.959963984540054
+"""The standard normal's 97.5 % quantile."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def proportion(hits: np.ndarray) -> Estimate:
+    """Return the mean of booleans (N,) with Wilson's score interval (Wilson 1927, JASA 22:209)."""
+    n, p = len(hits), float(np.mean(hits))
+    centre = (p + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
+    half = Z95 / (1 + Z95**2 / n) * np.sqrt(p * (1 - p) / n + Z95**2 / (4 * n**2))
+    return Estimate(p, max(0.0, min(p, float(centre - half))), min(1.0, max(p, float(centre + half))))
+
+
+def bootstrap(statistic: Callable[[np.ndarray], float], n: int, resamples: int = 1000, seed: int = 0) -> Estimate:
+    """Return ``statistic(all rows)`` with its percentile-bootstrap interval over row resamples (Efron 1979).
+
+    Resampling shifts some statistics (calibration error grows); the interval is widened to hold the value then.
+
+    Args:
+        statistic: maps an index array into n rows to a number.
+        n: how many rows there are.
+        resamples: how often rows are drawn with replacement.
+        seed: of the draws.
+    """
+    rng = np.random.default_rng(seed)
+    values = [statistic(rng.integers(0, n, n)) for _ in range(resamples)]
+    low, high = np.quantile(values, (0.025, 0.975))
+    value = statistic(np.arange(n))
+    return Estimate(value, min(value, float(low)), max(value, float(high)))
+
+
+def macro_f1(predicted: np.ndarray, targets: np.ndarray, num_classes: int) -> float:
+    """Return the mean of the C one-against-rest F1 scores; a class nobody has and nobody predicts counts 0."""
+    table = np.bincount(targets * num_classes + predicted, minlength=num_classes**2).reshape(num_classes, num_classes)
+    hits, support = np.diag(table), table.sum(axis=1) + table.sum(axis=0)
+    return float(np.mean(np.where(support > 0, 2 * hits / np.maximum(support, 1), 0.0)))
+
+
+def calibration_error(probabilities: np.ndarray, targets: np.ndarray, bins: int = 15) -> float:
+    """Return the expected calibration error: mean |confidence - accuracy| over equal-width bins.
+
+    Source: Guo et al., arXiv:1706.04599, eq. 3. Args: probabilities (N,C), targets (N,).
+    """
+    confidence = probabilities.max(axis=1)
+    hit = probabilities.argmax(axis=1) == targets
+    index = np.clip((confidence * bins).astype(int), 0, bins - 1)
+    gap = np.bincount(index, weights=confidence - hit, minlength=bins)
+    return float(np.abs(gap).sum() / len(targets))
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Return class probabilities (N,C) of logits (N,C)."""
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return shifted / shifted.sum(axis=1, keepdims=True)
+
+
+def score(logits: np.ndarray, targets: np.ndarray, teacher: np.ndarray | None = None) -> dict[str, dict[str, float]]:
+    """Return accuracy, macro-F1, calibration error and, given the teacher's logits, agreement with it.
+
+    Args:
+        logits: (N,C) of the classifier that is scored.
+        targets: (N,) class indices.
+        teacher: (N,C), or None for no agreement.
+
+    Returns:
+        Name to ``{"value", "low", "high"}``.
+    """
+    n, num_classes = logits.shape
+    predicted, probabilities = logits.argmax(axis=1), softmax(logits)
+    numbers = {
+        "accuracy": proportion(predicted == targets),
+        "macro_f1": bootstrap(lambda rows: macro_f1(predicted[rows], targets[rows], num_classes), n),
+        "calibration_error": bootstrap(lambda rows: calibration_error(probabilities[rows], targets[rows]), n),
+    }
+    if teacher is not None:
+        numbers["agreement"] = proportion(predicted == teacher.argmax(axis=1))
+    return {name: asdict(number) for name, number in numbers.items()}
+
+
+def majority_logits(train_targets: np.ndarray, n: int, num_classes: int) -> np.ndarray:
+    """Return the (n,C) logits of the classifier that knows the class frequencies and nothing else."""
+    counts = np.bincount(train_targets, minlength=num_classes)
+    return np.tile(np.log(np.maximum(counts, 0.5) / counts.sum()), (n, 1))
+
+
+def accuracy_gap(reference: np.ndarray, other: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+    """Return accuracy(reference) - accuracy(other), logits (N,C) each, with a paired-bootstrap interval."""
+    difference = (reference.argmax(axis=1) == targets).astype(float) - (other.argmax(axis=1) == targets)
+    return asdict(bootstrap(lambda rows: float(difference[rows].mean()), len(targets)))

@@ -1,0 +1,239 @@
+"""Training: mini-batches, Adam, early stopping, and a checkpoint after every epoch from which it goes on exactly."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from qkd.config import LossSpec, TrainSpec
+from qkd.errors import QkdError
+from qkd.runs import read_json, write_json, write_with
+from qkd.student.losses import LOSSES, Terms
+from qkd.student.model import StudentModel
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What is learned from: embeddings (N,D), teacher logits (N,C), targets (N,)."""
+
+    embeddings: torch.Tensor
+    teacher: torch.Tensor
+    targets: torch.Tensor
+
+    @classmethod
+    def from_arrays(
+        cls, embeddings: np.ndarray, teacher: np.ndarray, targets: np.ndarray, device: torch.device | str = "cpu"
+    ) -> Examples:
+        """Return the same three arrays as tensors on ``device``."""
+        return cls(
+            torch.as_tensor(embeddings, dtype=torch.float32, device=device),
+            torch.as_tensor(teacher, dtype=torch.float32, device=device),
+            torch.as_tensor(targets, dtype=torch.long, device=device),
+        )
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def rows(self, index: torch.Tensor) -> Examples:
+        """Return the examples at ``index``."""
+        return Examples(self.embeddings[index], self.teacher[index], self.targets[index])
+
+
+@dataclass
+class Progress:
+    """Where training stands; everything here and the tensors beside it are in a checkpoint."""
+
+    epoch: int = 0
+    best_epoch: int = 0
+    best_loss: float = float("inf")
+    seconds: float = 0.0
+    finished: bool = False
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+class Trainer:
+    """One training run of a student.
+
+    Args:
+        student: trained in place; its initial weights are whatever it has.
+        train: the examples that are learned from.
+        valid: the examples whose loss decides when to stop and which epoch is kept.
+        loss: the loss and its options.
+        spec: epochs, batch size, optimizer options, seed of the batches.
+        checkpoint: the folder of the checkpoint; None keeps none.
+    """
+
+    def __init__(
+        self,
+        student: StudentModel,
+        train: Examples,
+        valid: Examples,
+        loss: LossSpec,
+        spec: TrainSpec,
+        checkpoint: Path | None = None,
+    ) -> None:
+        self.student, self.train_set, self.valid_set = student, train, valid
+        self.loss, self.spec, self.folder = loss, spec, checkpoint
+        decayed = [*student.projection.parameters(), *student.head.parameters()]
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": decayed, "weight_decay": spec.weight_decay},
+                # decay would pull angles to 0, a point like any other on their circle
+                {"params": [student.weights], "weight_decay": 0.0},
+            ],
+            lr=spec.lr,
+        )
+        self.order = torch.Generator().manual_seed(spec.seed)
+        self.progress = Progress()
+        self.best = _copy(student.state_dict())
+
+    def run(self, on_epoch: Callable[[dict[str, float]], None] | None = None) -> bool:
+        """Train until the last epoch or until ``patience`` runs out, then load the best epoch's weights.
+
+        Ctrl-C ends it after what the last whole epoch reached.
+
+        Args:
+            on_epoch: called with every epoch's history row.
+
+        Returns:
+            Whether training came to its end (False: it was interrupted).
+        """
+        state = self.progress
+        try:
+            while not state.finished:
+                started = time.monotonic()
+                row = self._epoch()
+                state.seconds += time.monotonic() - started
+                state.history.append(row)
+                if row["valid_loss"] < state.best_loss:
+                    state.best_loss, state.best_epoch = row["valid_loss"], state.epoch
+                    self.best = _copy(self.student.state_dict())
+                stalled = state.epoch - state.best_epoch >= self.spec.patience
+                state.finished = stalled or state.epoch >= self.spec.epochs
+                self.save()
+                if on_epoch:
+                    on_epoch(row)
+        except KeyboardInterrupt:
+            pass
+        self.student.load_state_dict(self.best)
+        return state.finished
+
+    def _epoch(self) -> dict[str, float]:
+        self.student.train()
+        order = torch.randperm(len(self.train_set), generator=self.order).to(self.train_set.targets.device)
+        sums: dict[str, float] = {}
+        for index in order.split(self.spec.batch_size):
+            terms = self._terms(self.train_set.rows(index))
+            self.optimizer.zero_grad()
+            terms["loss"].backward()
+            self.optimizer.step()
+            for name, value in terms.items():
+                sums[name] = sums.get(name, 0.0) + value.item() * len(index)
+        row = {"epoch": self.progress.epoch + 1} | {name: total / len(order) for name, total in sums.items()}
+        if not np.isfinite(row["loss"]):
+            raise QkdError(
+                f"the loss is {row['loss']} in epoch {row['epoch']:.0f}; lower --lr (now {self.spec.lr}) and go on "
+                "with --resume"
+            )
+        row |= self._validate()
+        self.progress.epoch += 1
+        return row
+
+    def _terms(self, examples: Examples) -> Terms:
+        logits = self.student(examples.embeddings)
+        return LOSSES[self.loss.name](
+            logits, examples.teacher, examples.targets, temperature=self.loss.temperature, alpha=self.loss.alpha
+        )
+
+    @torch.no_grad()
+    def _validate(self) -> dict[str, float]:
+        self.student.eval()
+        logits = torch.cat([self.student(part) for part in self.valid_set.embeddings.split(512)])
+        terms = LOSSES[self.loss.name](
+            logits,
+            self.valid_set.teacher,
+            self.valid_set.targets,
+            temperature=self.loss.temperature,
+            alpha=self.loss.alpha,
+        )
+        accuracy = (logits.argmax(dim=1) == self.valid_set.targets).float().mean().item()
+        return {"valid_loss": terms["loss"].item(), "valid_accuracy": accuracy}
+
+    def save(self) -> None:
+        """Write the checkpoint: tensors first, then the JSON that names them, each atomically."""
+        if self.folder is None:
+            return
+        tensors = {f"student.{name}": value for name, value in self.student.state_dict().items()}
+        tensors |= {f"best.{name}": value for name, value in self.best.items()}
+        for index, slots in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{slot}": value for slot, value in slots.items()}
+        tensors["rng.order"], tensors["rng.torch"] = self.order.get_state(), torch.get_rng_state()
+        if torch.cuda.is_available():
+            tensors["rng.cuda"] = torch.cuda.get_rng_state()
+        name = f"state-{self.progress.epoch:06d}.safetensors"
+        contiguous = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+        write_with(self.folder / name, lambda part: save_file(contiguous, part))
+        write_json(self.folder / "state.json", {"format": FORMAT, "tensors": name, "progress": asdict(self.progress)})
+        for old in self.folder.glob("state-*.safetensors"):
+            if old.name != name:
+                old.unlink(missing_ok=True)
+
+    def resume(self) -> bool:
+        """Go back to the checkpoint, if there is one; every later step is what it would have been.
+
+        Returns:
+            Whether there was a checkpoint.
+
+        Raises:
+            QkdError: it is damaged, of a newer format, or of another student.
+        """
+        if self.folder is None or not (self.folder / "state.json").is_file():
+            return False
+        record = read_json(self.folder / "state.json")
+        if record.get("format") != FORMAT:
+            raise QkdError(
+                f"{self.folder}: checkpoint format {record.get('format')} is not {FORMAT}, the one this qkd reads; "
+                "use the qkd that wrote it"
+            )
+        try:
+            tensors = load_file(self.folder / record["tensors"])
+            self.student.load_state_dict(_under(tensors, "student"))
+            self.best = _under(tensors, "best")
+            state = self.optimizer.state_dict()
+            slots: dict[int, dict[str, Any]] = {}
+            for key, value in _under(tensors, "optimizer").items():
+                index, slot = key.split(".")
+                slots.setdefault(int(index), {})[slot] = value
+            self.optimizer.load_state_dict({"state": slots, "param_groups": state["param_groups"]})
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            raise QkdError(
+                f"{self.folder}: the checkpoint is damaged or belongs to another student "
+                f"({str(error).splitlines()[0]}); start again with another --name"
+            ) from None
+        self.order.set_state(tensors["rng.order"])
+        torch.set_rng_state(tensors["rng.torch"])
+        if "rng.cuda" in tensors and torch.cuda.is_available():
+            torch.cuda.set_rng_state(tensors["rng.cuda"])
+        self.progress = Progress(**record["progress"])
+        # --epochs or --patience may have been raised since
+        stalled = self.progress.epoch - self.progress.best_epoch >= self.spec.patience
+        self.progress.finished = stalled or self.progress.epoch >= self.spec.epochs
+        return True
+
+
+def _copy(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: value.detach().clone() for name, value in state.items()}
+
+
+def _under(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    """Return the tensors whose name starts with ``prefix.``, without it."""
+    return {key.removeprefix(f"{prefix}."): value for key, value in tensors.items() if key.startswith(f"{prefix}.")}

@@ -1,0 +1,191 @@
+"""Texts with labels: where they come from and what of them is kept."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from qkd.errors import QkdError
+from qkd.text import docstrings, tables
+from qkd.text.splits import LEAST, Splits, shuffled, split
+
+__all__ = ["Dataset", "Splits", "load", "load_texts", "normalised", "split"]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """N distinct texts and their labels.
+
+    Args:
+        texts: N texts, as found.
+        labels: N labels, as found.
+        source: where they come from, as the user named it.
+        dropped: what was left out and why, one sentence each.
+        rows: each text's row number in the source, from 0; ``0..N-1`` when left out.
+        num_rows: how many rows the source has; N when left out.
+    """
+
+    texts: tuple[str, ...]
+    labels: tuple[str, ...]
+    source: str = "the given texts"
+    dropped: tuple[str, ...] = ()
+    rows: tuple[int, ...] | None = None
+    num_rows: int | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.texts) != len(self.labels):
+            raise QkdError(f"{self.source}: {len(self.texts)} texts but {len(self.labels)} labels; give one for each")
+        object.__setattr__(self, "rows", tuple(range(len(self.texts)) if self.rows is None else self.rows))
+        object.__setattr__(self, "num_rows", len(self.texts) if self.num_rows is None else self.num_rows)
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """The C distinct labels, sorted: the columns of every logits array."""
+        return tuple(sorted(set(self.labels)))
+
+    @cached_property
+    def targets(self) -> np.ndarray:
+        """Each text's class number ``(N,)`` int64."""
+        number = {name: index for index, name in enumerate(self.classes)}
+        return np.array([number[label] for label in self.labels], dtype=np.int64)
+
+
+def load(
+    source: str, text_column: str = "text", label_column: str = "label", limit: int | None = None, seed: int = 0
+) -> Dataset:
+    """Return the labelled texts of ``source``.
+
+    Left out, and told in ``Dataset.dropped``: empty texts, texts without a label, texts that occur again
+    (equal but for case, white space and Unicode composition), and those that occur under different labels.
+
+    Args:
+        source: a CSV, TSV, JSONL or Parquet file, ``qdllm:FOLDER``, ``hf:NAME[:CONFIG]``, ``hf:FOLDER``, or
+            ``docstrings``.
+        text_column: the column that holds the texts, where there are columns.
+        label_column: the column that holds the labels.
+        limit: keep at most this many texts, stratified by label; a smaller limit keeps a subset of a larger one's.
+        seed: which texts a limit keeps.
+
+    Raises:
+        QkdError: the source is missing or malformed, lacks a column, or has mostly empty texts.
+    """
+    kind, colon, rest = source.partition(":")
+    if source == "docstrings":
+        table = docstrings.read(text_column, label_column)
+    elif kind == "qdllm" and colon:
+        table = tables.read_qdllm(Path(rest), text_column, label_column)
+    elif kind == "hf" and colon:
+        table = tables.read_hf(rest, text_column, label_column)
+    else:
+        if text_column == label_column:
+            raise QkdError(f"{source}: texts and labels cannot both be the column '{text_column}'")
+        table = tables.read(Path(source), (text_column, label_column))
+    dataset = _clean(source, table.columns[text_column], table.columns[label_column], table.places)
+    return dataset if limit is None else _limited(dataset, limit, seed)
+
+
+def load_texts(file: str | Path, text_column: str = "text") -> list[str]:
+    """Return the texts of a table file, or of a ``.txt`` file with one text a line; every row, in order.
+
+    Raises:
+        QkdError: the file is missing, malformed, lacks the column, or a text is empty (its place is named).
+    """
+    path = Path(file)
+    if path.suffix.lower() == ".txt":
+        lines = tables.read_text(path).removesuffix("\n").split("\n")
+        texts: list[str | None] = [line.removesuffix("\r") for line in lines]
+        places: Sequence[str] = [f"line {number}" for number in range(1, len(texts) + 1)]
+    else:
+        table = tables.read(path, (text_column,))
+        texts, places = table.columns[text_column], table.places
+    found = []
+    for text, place in zip(texts, places, strict=True):
+        if not (text and text.strip()):
+            raise QkdError(f"{path}: {place} has no text; remove it")
+        found.append(text)
+    return found
+
+
+def normalised(text: str) -> str:
+    """Return ``text`` as it is compared with others: composed Unicode (NFC), case folded, white space single."""
+    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
+
+
+def _clean(source: str, texts: Sequence[str | None], labels: Sequence[str | None], places: Sequence[str]) -> Dataset:
+    """Drop what cannot be learned from, and say so."""
+    empty = [row for row, text in enumerate(texts) if not (text and text.strip())]
+    if 2 * len(empty) > len(texts):
+        raise QkdError(
+            f"{source}: {len(empty)} of {len(texts)} texts are empty (the first at {places[empty[0]]}); "
+            "is --text-column the right one?"
+        )
+    out = set(empty)
+    unlabelled = [row for row, label in enumerate(labels) if row not in out and not (label and label.strip())]
+    out.update(unlabelled)
+    groups: dict[str, list[int]] = defaultdict(list)
+    for row, text in enumerate(texts):
+        if row not in out and text is not None:
+            groups[normalised(text)].append(row)
+    conflicting, repeated = [], []
+    for rows in groups.values():
+        if len({labels[row] for row in rows}) > 1:
+            conflicting += rows
+        else:
+            repeated += rows[1:]
+    out.update(conflicting, repeated)
+    reasons = (
+        ("that are empty", empty),
+        ("without a label", unlabelled),
+        ("that occur under different labels", sorted(conflicting)),
+        ("that occur more than once (the first was kept)", sorted(repeated)),
+    )
+    kept = [row for row in range(len(texts)) if row not in out]
+    if not kept:
+        raise QkdError(f"{source}: none of {len(texts)} texts can be used ({'; '.join(_tell(reasons, places))})")
+    return Dataset(
+        texts=tuple(str(texts[row]) for row in kept),
+        labels=tuple(str(labels[row]) for row in kept),
+        source=source,
+        dropped=tuple(_tell(reasons, places)),
+        rows=tuple(kept),
+        num_rows=len(texts),
+    )
+
+
+def _tell(reasons: Sequence[tuple[str, Sequence[int]]], places: Sequence[str], show: int = 5) -> list[str]:
+    """Return one line for each reason that applies, with the first places."""
+    lines = []
+    for reason, rows in reasons:
+        if rows:
+            first = ", ".join(places[row] for row in rows[:show])
+            more = ", ..." if len(rows) > show else ""
+            lines.append(f"dropped {len(rows):,} texts {reason}: {first}{more}")
+    return lines
+
+
+def _limited(dataset: Dataset, limit: int, seed: int) -> Dataset:
+    """Return at most ``limit`` texts, each class in proportion but with at least ``LEAST`` texts where it has them."""
+    if limit >= len(dataset.texts):
+        return dataset
+    sizes, taken = Counter(dataset.labels), Counter()
+    turns = []
+    for row in shuffled(dataset.texts, seed):
+        label = dataset.labels[row]
+        turn = taken[label] - LEAST if taken[label] < LEAST else taken[label] / sizes[label]
+        turns.append((turn, row))
+        taken[label] += 1
+    kept = sorted(row for _, row in sorted(turns)[:limit])
+    assert dataset.rows is not None
+    return replace(
+        dataset,
+        texts=tuple(dataset.texts[row] for row in kept),
+        labels=tuple(dataset.labels[row] for row in kept),
+        rows=tuple(dataset.rows[row] for row in kept),
+        dropped=(*dataset.dropped, f"kept {limit:,} of {len(dataset.texts):,} texts, as the limit says"),
+    )

@@ -1,0 +1,77 @@
+"""The train, validation and test rows of a dataset."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from qkd.errors import QkdError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from qkd.text.data import Dataset
+
+LEAST = 5
+"""Texts that a class must have."""
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Disjoint, sorted row numbers (int64) that together are all rows."""
+
+    train: np.ndarray
+    valid: np.ndarray
+    test: np.ndarray
+
+
+def split(dataset: Dataset, valid: float = 0.15, test: float = 0.2, seed: int = 0) -> Splits:
+    """Split a dataset so that every class has its share in each part.
+
+    A text's part depends on its content, its class's other texts and the seed, not on the order of the rows.
+
+    Args:
+        dataset: the texts; equal ones were dropped when it was loaded, so none is in two parts.
+        valid: the fraction of each class kept for validation.
+        test: the fraction of each class kept for the final test.
+        seed: chooses among splits.
+
+    Raises:
+        QkdError: there is a single class, a class has too few texts, or the fractions leave nothing to train on.
+    """
+    if valid + test >= 1 or min(valid, test) <= 0:
+        raise QkdError(f"valid = {valid} and test = {test} must be above 0 and leave some texts for training")
+    if len(dataset.classes) < 2:
+        raise QkdError(
+            f"{dataset.source}: all {len(dataset.texts)} texts have the label {', '.join(map(repr, dataset.classes))}; "
+            "a classifier needs at least two"
+        )
+    train_rows, valid_rows, test_rows = [], [], []
+    for number, name in enumerate(dataset.classes):
+        rows = np.flatnonzero(dataset.targets == number)
+        if len(rows) < LEAST:
+            raise QkdError(
+                f"{dataset.source}: label '{name}' has {len(rows)} texts, at least {LEAST} are needed for training, "
+                "validation and test; add texts or leave that label out"
+            )
+        rows = rows[shuffled([dataset.texts[row] for row in rows], seed)]
+        to_test = max(1, round(test * len(rows)))
+        to_valid = max(1, round(valid * len(rows)))
+        if to_test + to_valid >= len(rows):
+            raise QkdError(
+                f"{dataset.source}: label '{name}' has {len(rows)} texts, and {to_valid} for validation and {to_test} "
+                "for test leave none for training; make valid or test smaller"
+            )
+        test_rows.append(rows[:to_test])
+        valid_rows.append(rows[to_test : to_test + to_valid])
+        train_rows.append(rows[to_test + to_valid :])
+    return Splits(*(np.sort(np.concatenate(rows)).astype(np.int64) for rows in (train_rows, valid_rows, test_rows)))
+
+
+def shuffled(texts: Sequence[str], seed: int) -> list[int]:
+    """Return the rows of ``texts`` in an order that depends on the seed and on each text alone."""
+    keys = [hashlib.sha256(f"{seed}\n{text}".encode("utf-8", "surrogatepass")).digest() for text in texts]
+    return sorted(range(len(texts)), key=lambda row: keys[row])

@@ -1,0 +1,283 @@
+"""Files of texts and labels, as found: CSV, TSV, JSONL, Parquet, a ``qdllm:`` folder, a ``hf:`` dataset."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qkd.errors import QkdError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns of one source, before anything is dropped.
+
+    Args:
+        columns: the asked columns; a cell is a string, or None where the source has none.
+        places: where each row is ("line 17", "row 3", "train_joy.txt line 2").
+    """
+
+    columns: dict[str, list[str | None]]
+    places: Sequence[str]
+
+
+SUFFIXES = (".csv", ".jsonl", ".ndjson", ".parquet", ".pq", ".tab", ".tsv")
+
+
+def read(path: Path, wanted: Sequence[str]) -> Table:
+    """Return the ``wanted`` columns of a table file; its suffix says what it is.
+
+    Raises:
+        QkdError: the file is missing, empty, of an unknown kind, not UTF-8 (line and byte are named) or malformed, or
+            lacks a column (those that exist are named).
+    """
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        if path.is_dir():
+            raise QkdError(f"{path} is a folder; write qdllm:{path} or hf:{path}, or name a file in it")
+        raise QkdError(f"{path}: '{suffix}' is no known kind of table; use one of {', '.join(SUFFIXES)}")
+    if not path.is_file():
+        raise QkdError(f"{path}: no such file{_neighbours(path)}")
+    if suffix in (".parquet", ".pq"):
+        return _parquet(path, wanted)
+    text = read_text(path)
+    if not text.strip():
+        raise QkdError(f"{path}: the file is empty")
+    if suffix in (".jsonl", ".ndjson"):
+        return _jsonl(path, text, wanted)
+    return _delimited(path, text, wanted, tabs=suffix in (".tsv", ".tab"))
+
+
+def read_text(path: Path) -> str:
+    """Return a file's text, which must be UTF-8 (a byte order mark is allowed).
+
+    Raises:
+        QkdError: the file cannot be read, or a byte is not UTF-8; line and byte are named.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise QkdError(f"{path}: cannot be read ({error.strerror or error})") from None
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            raise QkdError(f"{path}: the file is UTF-16, not UTF-8; save it as UTF-8") from None
+        line = data.count(b"\n", 0, error.start) + 1
+        column = error.start - data.rfind(b"\n", 0, error.start)
+        raise QkdError(
+            f"{path}: line {line}, byte {column} (0x{data[error.start]:02x}) is not UTF-8; save the file as UTF-8"
+        ) from None
+
+
+def _delimited(path: Path, text: str, wanted: Sequence[str], tabs: bool) -> Table:
+    delimiter = "\t" if tabs else _delimiter(text, wanted)
+    try:
+        records = _records(text, delimiter, csv.QUOTE_MINIMAL)
+    except csv.Error as error:
+        if not tabs:
+            line, what = error.args
+            raise QkdError(f"{path}: line {line}: {what}; a quote inside a quoted field is written twice") from None
+        records = _records(text, delimiter, csv.QUOTE_NONE)  # tab-separated files often know no quoting at all
+    header, body = records[0][1], records[1:]
+    if not body:
+        raise QkdError(f"{path}: the file has a header but no rows")
+    positions = [_position(path, header, name) for name in wanted]
+    for line, fields in body:
+        if len(fields) > len(header):
+            raise QkdError(
+                f"{path}: line {line} has {len(fields)} fields but the header has {len(header)}; put quotes around "
+                f"fields that contain {delimiter!r}"
+            )
+    columns = {
+        name: [fields[position] if position < len(fields) else None for _, fields in body]
+        for name, position in zip(wanted, positions, strict=True)
+    }
+    return Table(columns, [f"line {line}" for line, _ in body])
+
+
+def _records(text: str, delimiter: str, quoting: int) -> list[tuple[int, list[str]]]:
+    """Return ``(first line number, fields)`` of every record that is not blank; errors carry their line number."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
+    records, line = [], 1
+    with _any_field_size():
+        try:
+            for fields in reader:
+                if fields:
+                    records.append((line, fields))
+                line = reader.line_num + 1
+        except csv.Error as error:
+            raise csv.Error(line, str(error)) from None
+    return records
+
+
+@contextmanager
+def _any_field_size() -> Iterator[None]:
+    before = csv.field_size_limit(2**31 - 1)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
+
+
+def _delimiter(text: str, wanted: Sequence[str]) -> str:
+    """Return what separates a ``.csv`` file's fields: a comma, unless only another one gives the wanted columns."""
+    first = text.lstrip("\r\n").splitlines()[0]
+    for delimiter in ",;\t|":
+        header = next(csv.reader([first], delimiter=delimiter))
+        if all(name in header for name in wanted):
+            return delimiter
+    return ","
+
+
+def _position(path: Path, header: Sequence[str], name: str) -> int:
+    """Return where the column ``name`` is."""
+    if header.count(name) == 1:
+        return header.index(name)
+    if name in header:
+        raise QkdError(f"{path}: the header has {header.count(name)} columns called '{name}'; rename all but one")
+    raise _no_column(str(path), name, header)
+
+
+def _no_column(where: str, name: str, existing: Sequence[str]) -> QkdError:
+    return QkdError(
+        f"{where}: there is no column '{name}', only {', '.join(repr(column) for column in existing)}; "
+        "say which to use with --text-column and --label-column"
+    )
+
+
+def _jsonl(path: Path, text: str, wanted: Sequence[str]) -> Table:
+    rows: list[dict[str, Any]] = []
+    places: list[str] = []
+    for number, line in enumerate(text.split("\n"), start=1):  # not splitlines: JSON strings may hold U+2028
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise QkdError(f"{path}: line {number} is not JSON ({error}); each line must be one object") from None
+        if not isinstance(row, dict):
+            raise QkdError(f"{path}: line {number} is not a JSON object but {line.strip()[:40]!r}")
+        rows.append(row)
+        places.append(f"line {number}")
+    existing = list(dict.fromkeys(key for row in rows for key in row))
+    for name in wanted:
+        if name not in existing:
+            raise _no_column(str(path), name, existing)
+    columns = {
+        name: [_cell(row.get(name), path, place, name) for row, place in zip(rows, places, strict=True)] for name in wanted
+    }
+    return Table(columns, places)
+
+
+def _parquet(path: Path, wanted: Sequence[str]) -> Table:
+    import pyarrow
+    import pyarrow.parquet as parquet
+
+    try:
+        existing = parquet.read_schema(path).names
+        for name in wanted:
+            if name not in existing:
+                raise _no_column(str(path), name, existing)
+        table = parquet.read_table(path, columns=list(wanted))
+    except (pyarrow.ArrowException, OSError) as error:
+        raise QkdError(f"{path}: cannot be read as Parquet ({str(error).splitlines()[0]})") from None
+    if not table.num_rows:
+        raise QkdError(f"{path}: the file has no rows")
+    places = [f"row {number}" for number in range(1, table.num_rows + 1)]
+    columns = {
+        name: [_cell(value, path, place, name) for value, place in zip(table[name].to_pylist(), places, strict=True)]
+        for name in wanted
+    }
+    return Table(columns, places)
+
+
+def _cell(value: Any, where: Path | str, place: str, column: str) -> str | None:
+    """Return a cell as a string: numbers as written, true and false in lower case, whole floats without '.0'."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return None if math.isnan(value) else str(int(value)) if value.is_integer() else repr(value)
+    if isinstance(value, int):
+        return str(value)
+    raise QkdError(f"{where}: {place}, column '{column}' holds a {type(value).__name__}, not a text, number or label")
+
+
+def read_qdllm(folder: Path, text: str, label: str) -> Table:
+    """Return the texts of ``PREFIX_LABEL.txt`` files, one a line, in a column ``text`` and their ``label``.
+
+    The layout of the data files of Li et al., arXiv 2505.13205: ``train_sadness.txt``, ``test_sadness.txt``, ...
+
+    Raises:
+        QkdError: there is no such folder or no such file in it, or one is not UTF-8.
+    """
+    if not folder.is_dir():
+        raise QkdError(f"qdllm:{folder}: no such folder{_neighbours(folder)}")
+    files = sorted(path for path in folder.glob("*_*.txt") if all(path.stem.partition("_")))
+    if not files:
+        raise QkdError(f"qdllm:{folder}: no file is called PREFIX_LABEL.txt (train_joy.txt, test_joy.txt, ...)")
+    columns: dict[str, list[str | None]] = {text: [], label: []}
+    places: list[str] = []
+    for path in files:
+        lines = read_text(path).removesuffix("\n").split("\n")
+        columns[text] += [line.removesuffix("\r") for line in lines]
+        columns[label] += [path.stem.partition("_")[2]] * len(lines)
+        places += [f"{path.name} line {number}" for number in range(1, len(lines) + 1)]
+    return Table(columns, places)
+
+
+def read_hf(name: str, text: str, label: str) -> Table:
+    """Return all splits of a ``datasets`` dataset: ``NAME``, ``NAME:CONFIG``, or a local folder.
+
+    A folder is one that ``save_to_disk`` wrote, or one that ``load_dataset`` understands. Class numbers become class
+    names; -1, which marks an unlabelled text, becomes no label.
+
+    Raises:
+        QkdError: the dataset cannot be had, or lacks a column.
+    """
+    import datasets
+
+    where = f"hf:{name}"
+    target, _, config = (name, "", "") if Path(name).exists() else name.partition(":")
+    saved = any((Path(target) / file).is_file() for file in ("dataset_dict.json", "state.json"))
+    try:
+        found = datasets.load_from_disk(target) if saved else datasets.load_dataset(target, config or None)
+    except Exception as error:  # the library raises whatever its readers, the hub and the file system raise
+        first = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise QkdError(
+            f"{where}: the dataset cannot be loaded ({first}); check the name, add a configuration with "
+            f"hf:NAME:CONFIG, or give a local folder as hf:FOLDER"
+        ) from None
+    parts = found if isinstance(found, dict) else {"row": found}
+    columns: dict[str, list[str | None]] = {text: [], label: []}
+    places: list[str] = []
+    for split, part in parts.items():
+        rows = [f"{split} {number}" for number in range(1, part.num_rows + 1)]
+        for column in (text, label):
+            if column not in part.column_names:
+                raise _no_column(where, column, part.column_names)
+            feature, cells = part.features[column], part[column]
+            if isinstance(feature, datasets.ClassLabel):
+                columns[column] += [None if n is None or n < 0 else feature.int2str(n) for n in cells]
+            else:
+                columns[column] += [_cell(value, where, row, column) for value, row in zip(cells, rows, strict=True)]
+        places += rows
+    return Table(columns, places)
+
+
+def _neighbours(path: Path) -> str:
+    """Return what lies beside a missing path, for the end of an error sentence."""
+    names = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+    return nearest(path.name, names) if 0 < len(names) <= 20 else ""

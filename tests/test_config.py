@@ -1,0 +1,63 @@
+"""The configuration: file, options and written-out defaults say the same thing."""
+
+import tomllib
+
+import pytest
+
+from qkd import config
+from qkd.errors import QkdError
+
+
+def test_written_defaults_read_back_to_the_same_configuration(tmp_path):
+    path = tmp_path / "config.toml"
+    asked = config.make({"data": {"source": "a.csv", "limit": 50}, "train": {"lr": 0.1}, "run": {"name": "x"}})
+    path.write_text(config.dumps(asked))
+    assert config.load(path) == asked
+
+
+def test_every_default_is_written_out_with_its_sentence():
+    text = config.dumps(config.Config())
+    written = tomllib.loads(text)
+    for section, key, _, field in config.fields():
+        assert f"# {field.description}" in text
+        assert key in written[section] or f"# {key} =" in text
+
+
+def test_options_are_unique_and_sentences_are_sentences():
+    options = [option for _, _, option, _ in config.fields()]
+    assert len(options) == len(set(options))
+    for section, key, _, field in config.fields():
+        assert field.description and field.description.endswith("."), (section, key)
+
+
+def test_options_override_the_file(tmp_path):
+    path = tmp_path / "c.toml"
+    path.write_text('[train]\nepochs = 3\nlr = 0.5\n[data]\nsource = "a.csv"\n')
+    asked = config.load(path, {("train", "epochs"): 9, ("engine", "precision"): "double"})
+    assert (asked.train.epochs, asked.train.lr, asked.data.source, asked.engine.precision) == (9, 0.5, "a.csv", "double")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[train]\nepoch = 3\n", ["no key 'epoch' in [train]", "did you mean 'epochs'"]),
+        ("[trane]\nepochs = 3\n", ["no key 'trane'", "did you mean 'train'"]),
+        ("[train]\nepochs = 0\n", ["train.epochs = 0", "greater than or equal to 1"]),
+        ("[data]\nvalid = 1.5\n", ["data.valid = 1.5", "less than 1"]),
+        ("[train\n", ["not a TOML file"]),
+        ("train = 3\n", ["train = 3"]),
+    ],
+)
+def test_what_does_not_fit_is_named(tmp_path, text, words):
+    path = tmp_path / "bad.toml"
+    path.write_text(text)
+    with pytest.raises(QkdError) as caught:
+        config.load(path)
+    for word in ["bad.toml", *words]:
+        assert word in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(QkdError, match=r"nowhere\.toml.*cannot be read"):
+        config.load(tmp_path / "nowhere.toml")

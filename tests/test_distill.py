@@ -1,0 +1,212 @@
+"""The main job through its own commands: real sentences in, a run folder out, and nothing lost on the way."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+
+import pytest
+from safetensors.torch import load_file
+
+from qkd import QkdError, Run, Student, api
+
+
+def options(corpus, folder, **more):
+    return {
+        "data": str(corpus / "texts.csv"),
+        "text_column": "t",
+        "label_column": "y",
+        "teacher": f"logits:{corpus / 'logits.csv'}",
+        "encoder": "hashing:128",
+        "qubits": 4,
+        "layers": 1,
+        "epochs": 6,
+        "lr": 0.03,
+        "runs": str(folder),
+        **more,
+    }
+
+
+def command(given, *flags):
+    words = [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
+    return [sys.executable, "-m", "qkd", "distill", *words, *flags]
+
+
+@pytest.fixture(scope="module")
+def run(corpus, tmp_path_factory):
+    """One finished run."""
+    return api.distill(**options(corpus, tmp_path_factory.mktemp("runs"), name="whole"))
+
+
+def test_the_folder_is_complete(run):
+    names = {path.name for path in run.folder.path.iterdir()}
+    assert names >= {"config.toml", "metrics.json", "history.jsonl", "checkpoint", "student", "report.html", "data.json"}
+    assert {path.name for path in run.folder.student.iterdir()} == {
+        "config.json",
+        "student.safetensors",
+        "circuit.qasm",
+        "README.md",
+    }
+    assert run.folder.path.parent.joinpath("latest").resolve() == run.folder.path
+    assert len(run.history) == run.metrics["training"]["epochs"] <= 6
+    assert run.report.read_text().count("data:image/png;base64,") >= 4
+
+
+def test_numbers_are_there_with_intervals_and_make_sense(run):
+    lines = run.metrics["lines"]
+    assert set(lines) == {"teacher", "student", "majority"}
+    for line in lines.values():
+        for number in line["numbers"].values():
+            assert 0 <= number["low"] <= number["value"] <= number["high"] <= 1
+    assert lines["teacher"]["numbers"]["accuracy"]["value"] > 0.9  # it has seen these texts
+    assert lines["student"]["numbers"]["accuracy"]["value"] > lines["majority"]["numbers"]["accuracy"]["value"]
+    assert lines["student"]["ms_per_text"] > 0
+    student = lines["student"]
+    weights = load_file(run.folder.student / "student.safetensors")
+    trained = sum(tensor.numel() for name, tensor in weights.items() if name not in ("center", "scale"))
+    assert student["parameters"] == trained
+    assert student["parameters_with_encoder"] == trained  # the hashing encoder has none
+    assert sum(run.metrics["seconds"].values()) > 0
+
+
+def test_the_bundle_predicts_in_a_fresh_process_without_teacher_data_or_network(run, tmp_path):
+    bundle = tmp_path / "elsewhere"
+    subprocess.run(["cp", "-r", str(run.folder.student), str(bundle)], check=True)
+    texts = [row["text"] for row in run.predictions[:20]]
+    script = (
+        "import json, socket, sys\n"
+        "def refuse(*a, **k): raise OSError('no network here')\n"
+        "socket.socket.connect = refuse\n"
+        "from qkd import Student\n"
+        "student = Student.load(sys.argv[1])\n"
+        "json.dump([student.predict_proba(json.load(sys.stdin)).tolist(), list(student.classes)], sys.stdout)\n"
+        "assert 'transformers' not in sys.modules and 'qkd.text.teachers' not in sys.modules\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(bundle)], input=json.dumps(texts), capture_output=True, text=True, check=True
+    )
+    rows, classes = json.loads(done.stdout)
+    here = Student.load(run.folder.path)
+    assert classes == list(here.classes)
+    for row, expected in zip(rows, here.predict_proba(texts), strict=True):
+        assert row == pytest.approx(expected.tolist(), abs=1e-6)
+        assert sum(row) == pytest.approx(1)
+    assert here.predict(texts) == [classes[max(range(4), key=row.__getitem__)] for row in rows]
+
+
+def test_evaluate_finds_the_same_numbers_again(run):
+    again = api.evaluate(run.folder.path)["numbers"]
+    kept = run.metrics["lines"]["student"]["numbers"]
+    assert again["accuracy"] == kept["accuracy"]
+    assert again["agreement"] == kept["agreement"]
+
+
+def test_evaluate_refuses_a_label_it_never_learned(run, tmp_path):
+    (tmp_path / "new.csv").write_text("text,label\n" + "".join(f"a sentence {i},unheard\n" for i in range(8)))
+    with pytest.raises(QkdError, match="knows no label 'unheard'"):
+        api.evaluate(run.folder.path, str(tmp_path / "new.csv"))
+
+
+def test_the_written_configuration_does_the_run_again(run, tmp_path):
+    written = tomllib.loads(run.folder.config.read_text())
+    assert written["train"]["epochs"] == 6 and "temperature" in written["loss"]
+    done = subprocess.run(
+        [sys.executable, "-m", "qkd", "distill", "--config", str(run.folder.config), "--runs", str(tmp_path), "-q"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "teacher" in done.stdout and "majority" in done.stdout and done.stderr == ""
+    assert same_weights(run, Run(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("epoch", [0, 2, 4])
+def test_a_killed_run_resumes_to_the_same_weights(run, corpus, tmp_path, epoch):
+    given = options(corpus, tmp_path, name="killed")
+    process = subprocess.Popen(command(given), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    state = tmp_path / "killed" / "checkpoint" / "state.json"
+    started = time.monotonic()
+    while process.poll() is None and time.monotonic() - started < 120:
+        if epoch == 0 and (tmp_path / "killed" / "data.json").exists():
+            break
+        if state.exists() and json.loads(state.read_text())["progress"]["epoch"] >= epoch > 0:
+            break
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "killed" / "metrics.json").exists(), "the run ended before it could be killed"
+    subprocess.run(command(given, "--resume"), check=True, capture_output=True)
+    assert same_weights(run, Run(tmp_path / "killed"))
+    assert [row["epoch"] for row in Run(tmp_path / "killed").history] == [row["epoch"] for row in run.history]
+
+
+def test_ctrl_c_leaves_a_valid_run_that_goes_on(run, corpus, tmp_path):
+    given = options(corpus, tmp_path, name="stopped")
+    process = subprocess.Popen(command(given), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    state = tmp_path / "stopped" / "checkpoint" / "state.json"
+    while process.poll() is None and not state.exists():
+        time.sleep(0.001)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    assert "--resume" in errors and "Traceback" not in errors
+    stopped = Run(tmp_path / "stopped")
+    assert stopped.metrics["finished"] is False
+    assert len(stopped.student.predict(["A sentence about tensors."])) == 1
+    subprocess.run(command(given, "--resume"), check=True, capture_output=True)
+    assert same_weights(run, Run(tmp_path / "stopped"))
+
+
+def test_resume_refuses_another_configuration_and_changed_texts(run, corpus, tmp_path):
+    with pytest.raises(QkdError, match=r"student\.qubits is 4, not 5"):
+        api.distill(resume=True, **options(corpus, run.folder.path.parent, name="whole", qubits=5))
+    copy = tmp_path / "texts.csv"
+    copy.write_bytes((corpus / "texts.csv").read_bytes())
+    given = options(corpus, tmp_path, name="changed", data=str(copy), epochs=1)
+    api.distill(**given)
+    copy.write_text(copy.read_text().replace("a", "e", 1))
+    with pytest.raises(QkdError, match="have changed since"):
+        api.distill(resume=True, **given)
+
+
+def test_more_epochs_go_on_from_where_the_run_ended(run, corpus, tmp_path):
+    given = options(corpus, tmp_path, name="longer", epochs=3)
+    api.distill(**given)
+    longer = api.distill(resume=True, **{**given, "epochs": 6})
+    assert same_weights(run, longer)
+
+
+def test_mistakes_leave_nothing_behind(corpus, tmp_path):
+    with pytest.raises(QkdError, match="label"):
+        api.distill(**options(corpus, tmp_path / "runs", label_column="label"))
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_one_sentence_and_no_traceback(corpus, tmp_path):
+    given = options(corpus, tmp_path, data=str(tmp_path / "nowhere.csv"))
+    done = subprocess.run(command(given), capture_output=True, text=True)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert "nowhere.csv" in done.stderr
+    shown = subprocess.run(command(given, "--debug"), capture_output=True, text=True)
+    assert "Traceback" in shown.stderr
+
+
+def test_the_table_is_for_people_and_json_for_scripts(run, corpus, tmp_path):
+    done = subprocess.run(
+        command(options(corpus, tmp_path, epochs=1), "--json"), capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout)["lines"]["student"]["numbers"]["accuracy"]["value"] > 0
+    for word in ("teacher", "student", "majority", "accuracy"):
+        assert word in run.table()
+
+
+def same_weights(one, other):
+    a, b = (load_file(run.folder.student / "student.safetensors") for run in (one, other))
+    return a.keys() == b.keys() and all(a[name].equal(b[name]) for name in a)
+
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # small circuits: threads would only wait for each other

@@ -1,0 +1,76 @@
+"""A run folder: whole files, one writer, names that do not clash."""
+
+import errno
+import json
+import subprocess
+import sys
+
+import pytest
+
+from qkd import runs
+from qkd.errors import QkdError
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
+    path = tmp_path / "metrics.json"
+    runs.write_json(path, {"a": 1})
+
+    def half(part):
+        part.write_text("{")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(QkdError, match="disk is full"):
+        runs.write_with(path, half)
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["metrics.json"]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/dev/full is Linux's")
+def test_a_disk_that_is_really_full(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs.Path, "with_name", lambda self, name: runs.Path("/dev/full"))
+    monkeypatch.setattr(runs.Path, "unlink", lambda self, missing_ok=False: None)
+    with pytest.raises(QkdError, match="disk is full"):
+        runs.write_text(tmp_path / "x.txt", "text")
+
+
+def test_two_processes_in_one_folder_are_refused(tmp_path):
+    folder = runs.RunFolder(tmp_path / "one")
+    script = (
+        "import sys; from pathlib import Path; from qkd.runs import RunFolder\n"
+        "with RunFolder(Path(sys.argv[1])).lock(): pass"
+    )
+    with folder.lock():
+        other = subprocess.run([sys.executable, "-c", script, str(folder.path)], capture_output=True, text=True)
+    assert other.returncode != 0 and "another qkd process" in other.stderr
+    again = subprocess.run([sys.executable, "-c", script, str(folder.path)], capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+
+
+def test_names(tmp_path):
+    first = runs.new_run(tmp_path, None, "my data-hardware")
+    runs.write_text(first.config, "")
+    assert first.name == "my-data-hardware-1"
+    assert runs.new_run(tmp_path, None, "my data-hardware").name == "my-data-hardware-2"
+    with pytest.raises(QkdError, match="exists already"):
+        runs.new_run(tmp_path, first.name, "x")
+    for bad in ("../x", "latest", "a/b", ""):
+        with pytest.raises(QkdError, match="folder name"):
+            runs.new_run(tmp_path, bad, "x")
+
+
+def test_latest_points_at_the_newest(tmp_path):
+    for name in ("a", "b"):
+        folder = runs.new_run(tmp_path, name, "x")
+        runs.write_text(folder.config, "")
+        folder.make_latest()
+    assert runs.existing_run(tmp_path / "latest").name == "b"
+    with pytest.raises(QkdError, match="no run lies there"):
+        runs.existing_run(tmp_path / "c")
+
+
+def test_damaged_files_are_named(tmp_path):
+    (tmp_path / "x.json").write_text("{")
+    with pytest.raises(QkdError, match=r"x\.json"):
+        runs.read_json(tmp_path / "x.json")
+    with pytest.raises(QkdError, match=r"y\.json.*no such file"):
+        runs.read_json(tmp_path / "y.json")
