@@ -14,7 +14,7 @@ ROTATIONS = {"rx": RX, "ry": RY, "rz": RZ, "rzz": Rzz}
 encoder, ansatz = Circuit(), Circuit()
 for name, qubits, parameter in given["gates"]:
     if parameter is None:
-        part = encoder if not ansatz else ansatz
+        part = ansatz if len(ansatz) else encoder
         part += {"h": H, "cx": X, "cz": Z}[name].on(qubits[-1], qubits[:-1] or None)
     elif parameter[0] == "input":
         encoder += ROTATIONS[name](f"x{parameter[1]}").on(qubits)

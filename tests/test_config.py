@@ -34,7 +34,8 @@ def test_options_override_the_file(tmp_path):
     path = tmp_path / "c.toml"
     path.write_text('[train]\nepochs = 3\nlr = 0.5\n[data]\nsource = "a.csv"\n')
     asked = config.load(path, {("train", "epochs"): 9, ("engine", "precision"): "double"})
-    assert (asked.train.epochs, asked.train.lr, asked.data.source, asked.engine.precision) == (9, 0.5, "a.csv", "double")
+    assert (asked.train.epochs, asked.train.lr) == (9, 0.5)
+    assert (asked.data.source, asked.engine.precision) == ("a.csv", "double")
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,8 @@ def run(corpus, tmp_path_factory):
 
 def test_the_folder_is_complete(run):
     names = {path.name for path in run.folder.path.iterdir()}
-    assert names >= {"config.toml", "metrics.json", "history.jsonl", "checkpoint", "student", "report.html", "data.json"}
+    assert names >= {"config.toml", "data.json", "metrics.json", "history.jsonl", "predictions.jsonl"}
+    assert names >= {"checkpoint", "student", "report.html"}
     assert {path.name for path in run.folder.student.iterdir()} == {
         "config.json",
         "student.safetensors",

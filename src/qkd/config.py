@@ -75,7 +75,7 @@ class StudentSpec(Spec):
         "How projections become angles: tanh, bounded to (-pi, pi), or minmax, the paper's per-text scaling "
         "to [0, 10].",
     )
-    dropout: Annotated[float, Field(ge=0, lt=1)] = _f(0.0, "The fraction of embedding entries dropped in training.")
+    dropout: Annotated[float, Field(ge=0, lt=1)] = _f(0.5, "The fraction of embedding entries dropped in training.")
 
 
 class LossSpec(Spec):
@@ -89,9 +89,9 @@ class LossSpec(Spec):
 class TrainSpec(Spec):
     """How the student is optimised."""
 
-    epochs: Count = _f(60, "The most passes over the training texts.")
-    batch_size: Count = _f(64, "Texts per optimizer step, B.")
-    lr: Annotated[float, Field(gt=0)] = _f(0.005, "Adam's learning rate.")
+    epochs: Count = _f(100, "The most passes over the training texts.")
+    batch_size: Count = _f(32, "Texts per optimizer step, B.")
+    lr: Annotated[float, Field(gt=0)] = _f(0.001, "Adam's learning rate.")
     weight_decay: Annotated[float, Field(ge=0)] = _f(0.001, "Decoupled weight decay of projection and head.")
     patience: Count = _f(10, "Stop after this many epochs without a better validation loss.")
     seed: int = _f(0, "The seed of initial weights, batches and dropout.")

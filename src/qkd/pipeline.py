@@ -11,9 +11,11 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from qkd.circuits import draw, library
 from qkd.config import Config
@@ -35,6 +37,18 @@ if TYPE_CHECKING:
 
 TIMED_TEXTS = 64
 """Texts over which milliseconds per text are taken."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Everything left of the trainer: N texts with embeddings (N,D), teacher logits (N,C), and where they come from."""
+
+    dataset: Dataset
+    splits: Splits
+    encoder: Encoder
+    embeddings: np.ndarray
+    teacher: Teacher
+    logits: np.ndarray
 
 
 class _Clock:
@@ -65,25 +79,41 @@ def run(config: Config, folder: RunFolder, resume: bool) -> None:
         KeyboardInterrupt: training was interrupted; the folder holds a valid student of the epochs done.
     """
     clock = _Clock()
+    sources = _gather(config, folder, resume, clock)
+    with clock.stage("training"):
+        trainer = _trainer(config, sources, folder)
+        if resume and trainer.resume():
+            say(f"resumed after epoch {trainer.progress.epoch}")
+        finished = _train(trainer, config, folder)
+    clock.seconds["training"] = trainer.progress.seconds  # of all its parts, where it was resumed
+    with clock.stage("evaluation"):
+        answers = _answers(sources, trainer.student)
+        lines = _lines(sources, trainer.student, answers)
+    metrics = _metrics(sources, trainer, lines) | {
+        "finished": finished,
+        "gain": numbers.accuracy_gain(
+            answers["student"], answers["teacher"], sources.dataset.targets[sources.splits.test]
+        ),
+        "seconds": {stage: round(value, 3) for stage, value in clock.seconds.items()},
+    }
+    _keep(folder, metrics, sources, trainer, answers)
+    if not finished:
+        raise KeyboardInterrupt
+
+
+def _gather(config: Config, folder: RunFolder, resume: bool, clock: _Clock) -> Sources:
+    """Load the texts and have them embedded and labelled, from the cache where it knows them."""
     with clock.stage("data"):
         dataset, splits = _data(config, folder, resume)
+    device = str(torch_device(config.engine.torch_device))
     with clock.stage("encoder"):
-        device = str(torch_device(config.engine.torch_device))
         encoder = make_encoder(config.encoder.name, torch_device=device)
         embeddings = embed(encoder, dataset.texts)
     with clock.stage("teacher"):
         teacher = make_teacher(config.teacher.spec, torch_device=device)
         teacher.fit(dataset, splits)
         logits = teacher.logits(dataset.texts)
-    with clock.stage("training"):
-        trainer = _trainer(config, dataset, splits, embeddings, logits, folder)
-        if resume and trainer.resume():
-            say(f"resumed after epoch {trainer.progress.epoch}")
-        finished = _train(trainer, config, folder)
-    with clock.stage("evaluation"):
-        _conclude(config, folder, clock, dataset, splits, encoder, teacher, trainer, embeddings, logits, finished)
-    if not finished:
-        raise KeyboardInterrupt
+    return Sources(dataset, splits, encoder, embeddings, teacher, logits)
 
 
 def _data(config: Config, folder: RunFolder, resume: bool) -> tuple[Dataset, Splits]:
@@ -105,25 +135,22 @@ def _data(config: Config, folder: RunFolder, resume: bool) -> tuple[Dataset, Spl
     return dataset, splits
 
 
-def _trainer(
-    config: Config, dataset: Dataset, splits: Splits, embeddings: np.ndarray, logits: np.ndarray, folder: RunFolder
-) -> Trainer:
+def _trainer(config: Config, sources: Sources, folder: RunFolder) -> Trainer:
     """Return a trainer over a freshly initialised student."""
-    import torch
-
     spec = config.student
     circuit = library.load(spec.circuit, qubits=spec.qubits, layers=spec.layers)
     engine = make_engine(config.engine, circuit)
     torch.manual_seed(config.train.seed)
-    model = StudentModel(
-        circuit, engine, embeddings.shape[1], dataset.classes, spec.angle_map, spec.dropout
-    ).to(engine.device)
+    dim, classes = sources.embeddings.shape[1], sources.dataset.classes
+    model = StudentModel(circuit, engine, dim, classes, spec.angle_map, spec.dropout).to(engine.device)
     train, valid = (
-        Examples.from_arrays(embeddings[rows], logits[rows], dataset.targets[rows], engine.device)
-        for rows in (splits.train, splits.valid)
+        Examples.from_arrays(
+            sources.embeddings[rows], sources.logits[rows], sources.dataset.targets[rows], engine.device
+        )
+        for rows in (sources.splits.train, sources.splits.valid)
     )
     model.standardise(train.embeddings)
-    say(f"student: {circuit.name}, {circuit.num_qubits} qubits, {model.num_parameters:,} parameters; {engine.describe()}")
+    say(f"student: {circuit.name}, {draw.size(circuit)}; {model.num_parameters:,} parameters; {engine.describe()}")
     return Trainer(model, train, valid, config.loss, config.train, folder.checkpoint)
 
 
@@ -139,61 +166,53 @@ def _train(trainer: Trainer, config: Config, folder: RunFolder) -> bool:
         return trainer.run(on_epoch)
 
 
-def _conclude(
-    config: Config,
-    folder: RunFolder,
-    clock: _Clock,
-    dataset: Dataset,
-    splits: Splits,
-    encoder: Encoder,
-    teacher: Teacher,
-    trainer: Trainer,
-    embeddings: np.ndarray,
-    logits: np.ndarray,
-    finished: bool,
-) -> None:
-    """Measure on the test split and write bundle, predictions, numbers and report."""
-    model, test = trainer.student, splits.test
-    targets, num_classes = dataset.targets[test], len(dataset.classes)
-    answers = {
-        "teacher": logits[test],
-        "student": model.logits(embeddings[test]),
-        "majority": numbers.majority_logits(dataset.targets[splits.train], len(test), num_classes),
+def _answers(sources: Sources, model: StudentModel) -> dict[str, np.ndarray]:
+    """Return the logits on the test split, (N,C) each, of everything that is compared."""
+    dataset, test = sources.dataset, sources.splits.test
+    train_targets = dataset.targets[sources.splits.train]
+    return {
+        "teacher": sources.logits[test],
+        "student": model.logits(sources.embeddings[test]),
+        "majority": numbers.majority_logits(train_targets, len(test), len(dataset.classes)),
     }
+
+
+def _lines(sources: Sources, model: StudentModel, answers: dict[str, np.ndarray]) -> dict[str, dict[str, Any]]:
+    """Return numbers, size and speed of each line of the final table."""
+    dataset, test = sources.dataset, sources.splits.test
     lines: dict[str, dict[str, Any]] = {
-        who: {"numbers": numbers.score(rows, targets, None if who == "teacher" else logits[test])}
+        who: {"numbers": numbers.score(rows, dataset.targets[test], None if who == "teacher" else answers["teacher"])}
         for who, rows in answers.items()
     }
-    student = Student(
-        model,
-        encoder,
-        {"teacher": teacher.name, "data": dataset.source, "metrics": lines["student"]["numbers"], "finished": finished},
-    )
     sample = [dataset.texts[i] for i in test[:TIMED_TEXTS]]
-    lines["teacher"] |= {"parameters": teacher.num_parameters, "ms_per_text": _ms(teacher.answer, sample)}
+    teacher, encoder = sources.teacher, sources.encoder
+    lines["teacher"] |= {"parameters": teacher.num_parameters or None, "ms_per_text": _ms(teacher.answer, sample)}
     lines["student"] |= {
         "parameters": model.num_parameters,
         "parameters_with_encoder": model.num_parameters + encoder.num_parameters,
-        "ms_per_text": _ms(student.logits, sample),
+        "ms_per_text": _ms(Student(model, encoder).logits, sample),
     }
-    clock.seconds["training"] = max(trainer.progress.seconds, clock.seconds["training"])
-    circuit = model.circuit
-    metrics = {
+    return lines
+
+
+def _metrics(sources: Sources, trainer: Trainer, lines: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return what ``metrics.json`` says of the parts and of the lines."""
+    dataset, splits, circuit = sources.dataset, sources.splits, trainer.student.circuit
+    return {
         "qkd": importlib.metadata.version("qkd"),
-        "finished": finished,
         "data": dataset.source,
         "classes": list(dataset.classes),
-        "texts": {"train": len(splits.train), "valid": len(splits.valid), "test": len(test)},
+        "texts": {"train": len(splits.train), "valid": len(splits.valid), "test": len(splits.test)},
         "dropped": list(dataset.dropped),
-        "teacher": teacher.describe(),
-        "encoder": {"name": encoder.name, "dim": model.dim},
+        "teacher": sources.teacher.describe(),
+        "encoder": {"name": sources.encoder.name, "dim": trainer.student.dim},
         "student": {
             "circuit": circuit.name,
             "qubits": circuit.num_qubits,
             "inputs": len(circuit.inputs),
             "weights": len(circuit.weights),
             "observables": len(circuit.observables),
-            "engine": model.engine.describe(),
+            "engine": trainer.student.engine.describe(),
         },
         "training": {
             "epochs": trainer.progress.epoch,
@@ -201,28 +220,34 @@ def _conclude(
             "best_valid_loss": trainer.progress.best_loss,
         },
         "lines": lines,
-        "gap": numbers.accuracy_gap(answers["teacher"], answers["student"], targets),
-        "seconds": {stage: round(value, 3) for stage, value in clock.seconds.items()},
     }
+
+
+def _keep(
+    folder: RunFolder, metrics: dict[str, Any], sources: Sources, trainer: Trainer, answers: dict[str, np.ndarray]
+) -> None:
+    """Write bundle, predictions, report and numbers; a folder with a ``metrics.json`` has them all."""
+    dataset = sources.dataset
+    about = {
+        "teacher": sources.teacher.name,
+        "data": dataset.source,
+        "metrics": metrics["lines"]["student"]["numbers"],
+        "finished": metrics["finished"],
+    }
+    Student(trainer.student, sources.encoder, about).save(folder.student)
     predictions = [
         {
             "text": dataset.texts[i],
             "label": dataset.labels[i],
-            "teacher": logits[i].tolist(),
+            "teacher": answers["teacher"][row].tolist(),
             "student": answers["student"][row].tolist(),
         }
-        for row, i in enumerate(test)
+        for row, i in enumerate(sources.splits.test)
     ]
-    student.save(folder.student)
     write_lines(folder.predictions, predictions)
-    page = render(
-        folder.name,
-        metrics,
-        trainer.progress.history,
-        predictions,
-        draw.text(circuit),
-        folder.config.read_text(encoding="utf-8"),
-    )
+    settings = folder.config.read_text(encoding="utf-8")
+    drawing = draw.text(trainer.student.circuit)
+    page = render(folder.name, metrics, trainer.progress.history, predictions, drawing, settings)
     write_text(folder.report, page)
     write_json(folder.metrics, metrics)
 

@@ -45,13 +45,13 @@ def test_teacher_agrees_with_itself():
     assert metrics.score(logits, targets, logits)["agreement"]["value"] == 1.0
 
 
-def test_gap_is_paired():
-    logits, targets = _example("gap")
-    same = metrics.accuracy_gap(logits, logits, targets)
+def test_gain_is_paired():
+    logits, targets = _example("gain")
+    same = metrics.accuracy_gain(logits, logits, targets)
     assert (same["value"], same["low"], same["high"]) == (0, 0, 0)
-    perfect = np.eye(4)[targets]
-    gap = metrics.accuracy_gap(perfect, logits, targets)
-    assert gap["value"] == pytest.approx(1 - (logits.argmax(axis=1) == targets).mean())
+    gain = metrics.accuracy_gain(np.eye(4)[targets], logits, targets)
+    assert gain["value"] == pytest.approx(1 - (logits.argmax(axis=1) == targets).mean())
+    assert gain["low"] > 0
 
 
 def test_majority_knows_only_the_frequencies():

@@ -9,7 +9,11 @@ from qiskit.quantum_info import SparsePauliOp
 
 from qkd.errors import QkdError
 
-_TERM = re.compile(r"(?:(?P<sign>[+-])\s*)?(?:(?P<factor>\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+)\s*)?(?P<pauli>(?:[IXYZ]\d+\s*)*)")
+_TERM = re.compile(
+    r"(?:(?P<sign>[+-])\s*)?"
+    r"(?:(?P<factor>\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+)\s*)?"
+    r"(?P<pauli>(?:[IXYZ]\d+\s*)*)"
+)
 
 
 def parse(texts: Iterable[str], num_qubits: int) -> tuple[SparsePauliOp, ...]:

@@ -63,7 +63,8 @@ def from_qasm(text: str, where: str = "the OpenQASM 3 program") -> StudentCircui
     try:
         circuit = _standard(qasm3.loads(text))
     except Exception as error:  # the importer has no error type of its own to catch
-        raise QkdError(f"{where}: not an OpenQASM 3 program that Qiskit reads ({' '.join(str(error).split())})") from None
+        said_by_qiskit = " ".join(str(error).split())
+        raise QkdError(f"{where}: not an OpenQASM 3 program that Qiskit reads ({said_by_qiskit})") from None
     by_name = {parameter.name: parameter for parameter in circuit.parameters}
     declared = [name for name in _DECLARED.findall(text) if name in by_name]
     inputs = _listed(said["inputs"])

@@ -40,7 +40,7 @@ def distill(
 
 def evaluate(
     run: RunArgument = LATEST,
-    data: Annotated[str | None, typer.Option(help="Labelled texts, as for distill; the run's test split if left out.")] = None,
+    data: Annotated[str | None, typer.Option(help="Labelled texts, as for distill; else the run's test split.")] = None,
     text_column: Annotated[str, typer.Option(help="The column that holds the texts.")] = "text",
     label_column: Annotated[str, typer.Option(help="The column that holds the labels.")] = "label",
     json_: Json = False,
@@ -61,7 +61,7 @@ def evaluate(
 
 def predict(
     texts: Annotated[list[str] | None, typer.Argument(help="Texts to classify.")] = None,
-    file: Annotated[Path | None, typer.Option(help="A file of texts: one a line (.txt), or CSV, TSV, JSONL, Parquet.")] = None,
+    file: Annotated[Path | None, typer.Option(help="Texts: a .txt file, one a line, or a table file.")] = None,
     text_column: Annotated[str, typer.Option(help="The column of the file that holds the texts.")] = "text",
     run: Annotated[Path, typer.Option(help="A run folder or a student folder.")] = LATEST,
     json_: Json = False,

@@ -2,93 +2,99 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
+from qiskit.circuit import ParameterExpression
 
 from qkd.engines.fusion import Block
-from qkd.engines.gates import WAVES, Atom, constant
+from qkd.engines.gates import Atom, constant, waves
+
+Angle = ParameterExpression | None
+
+
+_COMMON = 4  # blocks of up to this many qubits are built together, at the size of the widest of them
 
 
 class BlockBuilder:
-    """All dense blocks of a plan as functions of the waves of the shared angles.
+    """All dense blocks of a plan as functions of the angles inside them.
 
     An atom inside a block of k qubits is ``sum_f w_f(angle) A_f`` with A_f of size 2^k x 2^k, prepared here
-    once; constant atoms are multiplied into their neighbours. A step is then one batched product for all
+    once; constant atoms are multiplied into their neighbours. A call is then one batched product for all
     atoms of a size and a tree of batched matrix products, whatever the number of gates.
 
     Args:
         blocks: the plan's blocks.
         atoms: the gates they refer to.
-        row: for each atom with an angle, its row in the waves (S,5).
-        dtype: complex dtype of the matrices.
+        dtype: complex dtype of the matrices; those that are real at every angle are made real.
         device: where they live.
     """
 
-    def __init__(
-        self,
-        blocks: Sequence[Block],
-        atoms: Sequence[Atom],
-        row: Mapping[int, int],
-        dtype: torch.dtype,
-        device: torch.device,
-    ) -> None:
-        by_size: dict[int, list[int]] = {}
-        for b, block in enumerate(blocks):
-            by_size.setdefault(len(block.window), []).append(b)
-        self.count = len(blocks)
-        self._groups = []
-        for members in by_size.values():
-            chains = [chain([(row.get(i), embed(atoms[i], blocks[b].window)) for i in blocks[b].atoms]) for b in members]
-            self._groups.append((members, _Chains(chains, dtype, device)))
+    def __init__(self, blocks: Sequence[Block], atoms: Sequence[Atom], dtype: torch.dtype, device: torch.device) -> None:
+        chains = [chain([(atoms[i].angle, embed(atoms[i], block.window)) for i in block.atoms]) for block in blocks]
+        self._real = [all(not terms.imag.any() for _, terms in one) for one in chains]
+        self._sizes = [2 ** len(block.window) for block in blocks]
+        small = max([size for size in self._sizes if size <= 2**_COMMON], default=0)
+        alike: dict[int, list[int]] = {}
+        for b, size in enumerate(self._sizes):
+            alike.setdefault(max(size, small), []).append(b)
+        self._groups = [
+            (members, _Chains([chains[b] for b in members], size, dtype, device)) for size, members in alike.items()
+        ]
+        self.angles = [angle for _, group in self._groups for angle in group.angles]
+        """What the angles (S,) of a call are."""
 
-    def __call__(self, table: torch.Tensor) -> list[torch.Tensor]:
-        """Return the blocks' matrices (2^k,2^k) at the waves (S,5) of all shared angles."""
-        matrices: list[torch.Tensor] = [table] * self.count
-        for members, chains in self._groups:
-            for b, matrix in zip(members, chains(table), strict=True):
-                matrices[b] = matrix
-        return matrices
+    def __call__(self, angles: torch.Tensor) -> list[torch.Tensor]:
+        """Return the blocks' matrices (2^k,2^k) at angles (S,)."""
+        matrices: dict[int, torch.Tensor] = {}
+        parts = angles.split([len(group.angles) for _, group in self._groups])
+        for part, (members, group) in zip(parts, self._groups, strict=True):
+            for b, matrix in zip(members, group(part).unbind(0), strict=True):
+                step = len(matrix) // self._sizes[b]
+                matrix = matrix[::step, ::step] if step > 1 else matrix
+                matrices[b] = (matrix.real if self._real[b] else matrix).contiguous()
+        return [matrices[b] for b in range(len(matrices))]
 
 
 class _Chains:
-    """G products of at most L atoms on k qubits each."""
+    """G products of at most L atoms, each padded with identities to the same size and to L a power of two."""
 
     def __init__(
-        self, chains: Sequence[list[tuple[int | None, np.ndarray]]], dtype: torch.dtype, device: torch.device
+        self,
+        chains: Sequence[list[tuple[Angle, np.ndarray]]],
+        size: int,
+        dtype: torch.dtype,
+        device: torch.device,
     ) -> None:
-        length, size = max(len(chain) for chain in chains), chains[0][0][1].shape[-1]
-        padded = [chain + [(None, constant(np.eye(size)))] * (length - len(chain)) for chain in chains]
-        terms = np.stack([term for chain in padded for _, term in chain])
-        used = terms.any(axis=(0, 2, 3))
-        rows = np.array([-1 if row is None else row for chain in padded for row, _ in chain])
+        length = 1 << (max(len(one) for one in chains) - 1).bit_length()
+        padded = [one + [(None, constant(np.eye(size)))] * (length - len(one)) for one in chains]
+        terms = np.stack([np.kron(part, np.eye(size // part.shape[-1])) for one in padded for _, part in one])
+        self.angles = [0.0 if angle is None else angle for one in padded for angle, _ in one]
+        self._used = tuple(np.flatnonzero(terms.any(axis=(0, 2, 3))).tolist())
         self._shape = (len(chains), length, size, size)
-        self._used = torch.from_numpy(np.flatnonzero(used)).to(device)
-        self._rows = torch.from_numpy(rows).to(device)
-        self._terms = torch.from_numpy(terms[:, used].reshape(len(rows), -1, size * size)).to(device, dtype)
+        kept = terms[:, self._used].reshape(len(terms), -1, size * size)
+        self._terms = torch.from_numpy(kept).to(device, dtype)
 
-    def __call__(self, table: torch.Tensor) -> torch.Tensor:
-        """Return the products (G,2^k,2^k)."""
-        weights = torch.cat([table, torch.eye(1, WAVES).to(table)])[self._rows][:, self._used]
-        product = torch.bmm(weights[:, None].to(self._terms), self._terms).view(self._shape)
+    def __call__(self, angles: torch.Tensor) -> torch.Tensor:
+        """Return the products (G,2^k,2^k); the first atom of a chain acts first."""
+        product = torch.bmm(waves(angles, self._used)[:, None].to(self._terms), self._terms).view(self._shape)
         while product.shape[1] > 1:
-            even = product.shape[1] // 2 * 2
-            paired = product[:, 1:even:2] @ product[:, 0:even:2]
-            product = torch.cat([paired, product[:, even:]], dim=1) if even < product.shape[1] else paired
+            first, second = product.view(product.shape[0], -1, 2, *product.shape[2:]).unbind(2)
+            product = second @ first
         return product[:, 0]
 
 
-def chain(sequence: Sequence[tuple[int | None, np.ndarray]]) -> list[tuple[int | None, np.ndarray]]:
+def chain(sequence: Sequence[tuple[Angle, np.ndarray]]) -> list[tuple[Angle, np.ndarray]]:
     """Multiply the constant atoms of a product (first acts first) into those with an angle."""
-    merged: list[tuple[int | None, np.ndarray]] = []
-    for row, terms in sequence:
-        if merged and row is None:
+    merged: list[tuple[Angle, np.ndarray]] = []
+    for angle, terms in sequence:
+        if merged and angle is None:
             merged[-1] = (merged[-1][0], terms[0] @ merged[-1][1])
         elif merged and merged[-1][0] is None:
-            merged[-1] = (row, terms @ merged[-1][1][0])
+            merged[-1] = (angle, terms @ merged[-1][1][0])
         else:
-            merged.append((row, terms))
+            merged.append((angle, terms))
     return merged
 
 

@@ -50,12 +50,13 @@ class Encoding:
         self.angles = [0.0 if angle is None else angle for angle, _ in entries]
         """What the angles (E,B) of a call are."""
         terms = np.stack([terms for _, terms in entries]) if entries else np.zeros((0, 5, 2, 2))
-        terms = terms.transpose(0, 2, 3, 1).reshape(len(entries), 4, -1)
-        self._terms = torch.from_numpy(terms).to(device, dtype)  # (E,4,5)
+        self._used = tuple(np.flatnonzero(terms.any(axis=(0, 2, 3))).tolist())
+        terms = terms[:, self._used].transpose(0, 2, 3, 1).reshape(len(entries), 4, -1)
+        self._terms = torch.from_numpy(terms).to(device, dtype)  # (E,4,F)
 
     def __call__(self, angles: torch.Tensor) -> torch.Tensor:
         """Return the states (n,2,B) at angles (E,B)."""
-        table = waves(angles).permute(0, 2, 1).to(self._terms)  # (E,5,B)
+        table = waves(angles, self._used).transpose(1, 2).to(self._terms)  # (E,F,B)
         matrices = torch.bmm(self._terms, table).view(self._rounds, self._qubits, 2, 2, -1)
         state = matrices[0, :, :, 0]  # of |0>
         for matrix in matrices[1:]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from qkd.engines.gates import Atom
+from qkd.errors import QkdError
 
 WIDEST = 5
 
@@ -65,24 +66,30 @@ class Plan:
     Args:
         steps: the steps in order.
         pieces: the qubits of each final piece, most significant first, by the piece's name.
+        amplitudes: how many amplitudes a row has in all states together, as a sweep back keeps them.
     """
 
     steps: tuple[Step, ...]
     pieces: dict[int, tuple[int, ...]]
+    amplitudes: int
 
 
-def plan(atoms: Sequence[Atom], batched: Sequence[bool], qubits: Sequence[int]) -> Plan:
+def plan(atoms: Sequence[Atom], batched: Sequence[bool], qubits: Sequence[int], limit: int) -> Plan:
     """Return a plan for the atoms on the given qubits.
 
     Args:
         atoms: the gates in order; those whose angle differs from row to row are diagonal.
         batched: for each atom, whether its angle differs from row to row.
         qubits: the qubits that matter.
+        limit: the widest piece that fits in memory.
+
+    Raises:
+        QkdError: gates entangle more than ``limit`` qubits.
     """
-    work = _Work(atoms, batched, qubits)
+    work = _Work(atoms, batched, qubits, limit)
     while any(work.at[q] < len(work.queue[q]) for q in qubits):
         work.emit(max(work.candidates(), key=lambda c: c.gain / work.cost(c)))
-    return Plan(tuple(work.steps), {piece.name: tuple(piece.order) for piece in work.piece.values()})
+    return Plan(tuple(work.steps), {piece.name: tuple(piece.order) for piece in work.piece.values()}, work.amplitudes)
 
 
 @dataclass(frozen=True)
@@ -104,6 +111,8 @@ class _Work:
     atoms: Sequence[Atom]
     batched: Sequence[bool]
     qubits: Sequence[int]
+    limit: int
+    amplitudes: int = 0
     queue: dict[int, list[int]] = field(default_factory=dict)
     at: dict[int, int] = field(default_factory=dict)
     piece: dict[int, _Piece] = field(default_factory=dict)
@@ -114,6 +123,7 @@ class _Work:
         self.at = dict.fromkeys(self.qubits, 0)
         self.piece = {q: _Piece(q, [q]) for q in self.qubits}
         self.image = [atom.permutation for atom in self.atoms]
+        self.real = [not atom.terms.imag.any() for atom in self.atoms]
         self.diagonal = [atom.diagonal for atom in self.atoms]
 
     def absorbed(self, window: set[int], allowed: Callable[[int], bool]) -> tuple[tuple[int, ...], dict[int, int]]:
@@ -198,11 +208,12 @@ class _Work:
         building = 0.0
         if passes is None:
             size = 2 ** len(candidate.qubits)
-            passes = 0.13 + 0.012 * size
+            real = all(self.real[i] for i in candidate.atoms)
+            passes = 0.1 + 0.007 * size if real else 0.13 + 0.012 * size
             building = 8e-7 * size**3 * len(candidate.atoms)
             if not self._adjacent(_joined(parts), candidate.qubits):
                 passes += 0.07
-        return 0.03 + building + passes * 2.0 ** (sum(len(part.order) for part in parts) - 11)
+        return 0.06 + building + passes * 2.0 ** (sum(len(part.order) for part in parts) - 11)
 
     @staticmethod
     def _adjacent(order: Sequence[int], window: Sequence[int]) -> bool:
@@ -224,6 +235,7 @@ class _Work:
         """Append the steps of a candidate."""
         piece = self._join(candidate.qubits)
         name, width = piece.name, len(piece.order)
+        self.amplitudes += 2 ** (width + (candidate.kind == "rowwise"))
         if candidate.kind == "block":
             if not self._adjacent(piece.order, candidate.qubits):
                 self._regroup(piece, candidate.qubits)
@@ -246,8 +258,14 @@ class _Work:
         parts = self._parts(qubits)
         if len(parts) == 1:
             return parts[0]
-        self.steps.append(Join(tuple(part.name for part in parts)))
         joined = _Piece(parts[0].name, _joined(parts))
+        if len(joined.order) > self.limit:
+            raise QkdError(
+                f"the circuit entangles {len(joined.order)} qubits or more, of which {self.limit} fit in memory as a "
+                "statevector; use fewer qubits or layers, complex64, or the light-cone engine"
+            )
+        self.steps.append(Join(tuple(part.name for part in parts)))
+        self.amplitudes += 2 ** len(joined.order)
         self.piece.update(dict.fromkeys(joined.order, joined))
         return joined
 

@@ -86,10 +86,11 @@ def constant(matrix: np.ndarray) -> np.ndarray:
     return terms
 
 
-def waves(angles: torch.Tensor) -> torch.Tensor:
-    """Return the five waves (...,5) of angles (...)."""
+def waves(angles: torch.Tensor, used: Sequence[int] = range(WAVES)) -> torch.Tensor:
+    """Return the waves (...,F) of angles (...), all five or those ``used``."""
     half = angles / 2
-    return torch.stack([torch.ones_like(angles), half.cos(), half.sin(), angles.cos(), angles.sin()], dim=-1)
+    make = (lambda: torch.ones_like(angles), half.cos, half.sin, angles.cos, angles.sin)
+    return torch.stack([make[f]() for f in used], dim=-1)
 
 
 _GRID = 4 * math.pi * np.arange(WAVES) / WAVES

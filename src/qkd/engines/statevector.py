@@ -8,8 +8,10 @@ one sweep gives the gradient of all weights and all inputs.
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
+import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,8 +23,8 @@ from qkd.engines.base import ExactEstimator
 from qkd.engines.blocks import BlockBuilder
 from qkd.engines.encoding import Encoding, split
 from qkd.engines.expressions import Expressions
-from qkd.engines.fusion import Block, Phase, Plan, plan
-from qkd.engines.gates import Atom, atoms, waves
+from qkd.engines.fusion import Block, Phase, plan
+from qkd.engines.gates import Atom, atoms
 from qkd.engines.heisenberg import PauliTable, absorb
 from qkd.engines.measure import Measurement
 from qkd.engines.program import check_program
@@ -31,6 +33,7 @@ from qkd.errors import QkdError
 
 _REAL = {torch.complex64: torch.float32, torch.complex128: torch.float64}
 _CHUNK_BYTES = 2**30
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # from malloc.h
 
 
 class StatevectorEstimator(ExactEstimator):
@@ -47,6 +50,8 @@ class StatevectorEstimator(ExactEstimator):
             raise QkdError(f"dtype is complex64 or complex128, not '{dtype}'")
         self.dtype: torch.dtype = getattr(torch, dtype)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        if sys.platform == "linux":
+            _keep_freed_memory()
 
     def compile(
         self,
@@ -73,7 +78,7 @@ class StatevectorProgram:
         device: where it lives.
 
     Raises:
-        QkdError: not even one row fits in memory.
+        QkdError: the circuit entangles more qubits than fit in memory.
     """
 
     def __init__(
@@ -95,17 +100,19 @@ class StatevectorProgram:
         self._qubits = sorted(live)
         leading, remaining = split(gates, [differs(atom) for atom in gates], self._qubits)
         rest = [part for i in remaining for part in (gates[i].diagonalised() if differs(gates[i]) else [gates[i]])]
-        made = plan(rest, [differs(atom) for atom in rest], self._qubits)
-        self._row_bytes = _check_memory(made, dtype, device)
+        limit = int(math.log2(_free_memory(device) / (8 * dtype.itemsize)))
+        made = plan(rest, [differs(atom) for atom in rest], self._qubits, limit)
+        widest = 2 ** max(map(len, made.pieces.values()), default=0)
+        self._row_bytes = 4 * widest * dtype.itemsize
+        self._row_bytes_back = (made.amplitudes + 3 * widest) * dtype.itemsize
 
         blocks = [step for step in made.steps if isinstance(step, Block)]
-        inside = [i for block in blocks for i in block.atoms if rest[i].angle is not None]
-        self._blocks = BlockBuilder(blocks, rest, {i: row for row, i in enumerate(inside)}, dtype, device)
+        self._blocks = BlockBuilder(blocks, rest, dtype, device)
         self._encoding = Encoding([[gates[i] for i in run] for run in leading], dtype, device)
         self._stages = [(step, stage(step, rest, self._real, device)) for step in made.steps]
         self._measurement = Measurement(table, made.pieces, self._real, device)
 
-        common, own = [rest[i].angle for i in inside], list(self._encoding.angles)
+        common, own = list(self._blocks.angles), list(self._encoding.angles)
         self._common_sizes, self._own_sizes = [len(common)], [len(own)]
         for step in made.steps:
             if isinstance(step, Phase):
@@ -118,12 +125,21 @@ class StatevectorProgram:
         """Return expectation values (B,K); see ``Program``."""
         batched, shared = batched.to(self._device, self._real), shared.to(self._device)
         in_blocks, *in_phases = self._common(shared.double()).split(self._common_sizes)
-        matrices = self._blocks(waves(in_blocks))
+        matrices = self._blocks(in_blocks)
         phases = [angles.to(self._real)[:, None] for angles in in_phases]
-        rows = max(1, _CHUNK_BYTES // self._row_bytes)
+        rows = self._rows_at_once()
         chunks = batched.split(rows) if len(batched) > rows else (batched,)
         parts = [self._sweep(chunk, shared, matrices, phases, keep=len(chunks) == 1) for chunk in chunks]
         return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+    def _rows_at_once(self) -> int:
+        needed = self._row_bytes_back if torch.is_grad_enabled() else self._row_bytes
+        if needed > _CHUNK_BYTES and needed > (free := _free_memory(self._device)):
+            raise QkdError(
+                f"a gradient keeps {needed / 2**30:.3g} GiB of states for one row and {free / 2**30:.3g} GiB are free; "
+                "use fewer qubits or layers, complex64, or the light-cone engine"
+            )
+        return max(1, _CHUNK_BYTES // needed)
 
     def _sweep(
         self,
@@ -148,20 +164,16 @@ class StatevectorProgram:
         return self._measurement.combine(strings, len(batched))
 
 
-def _check_memory(made: Plan, dtype: torch.dtype, device: torch.device) -> int:
-    """Return the bytes that one row needs forward and back, or raise if that is more than there is."""
-    size = dtype.itemsize
-    width = max((len(order) for order in made.pieces.values()), default=0)
-    kept = {order: 2 ** len(order) for order in made.pieces.values()}
-    needed = size * 4 * sum(kept.values())
-    free = _free_memory(device)
-    if needed > free:
-        fits = int(math.log2(free / (4 * size)))
-        raise QkdError(
-            f"{width} entangled qubits need {needed / 2**30:.3g} GiB for one row, {free / 2**30:.3g} GiB are free; at most "
-            f"{fits} fit: use fewer qubits or layers, complex64, or the light-cone engine"
-        )
-    return needed
+def _keep_freed_memory() -> None:
+    """Let the C library keep up to 256 MiB of freed memory.
+
+    By default glibc returns the states of a sweep to the system after every step and gets them back page by
+    page in the next, which takes half of the time.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "gnu_get_libc_version"):
+        libc.mallopt(_M_TRIM_THRESHOLD, 2**28)
+        libc.mallopt(_M_MMAP_THRESHOLD, 2**25)
 
 
 def _free_memory(device: torch.device) -> int:

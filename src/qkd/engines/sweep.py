@@ -97,10 +97,9 @@ class Phases:
         """Return mu times the phases and the derivative by the angles."""
         state, phase = kept
         mu = mu * phase
-        by_angle = -(mu * state).imag
-        if operand.shape[1] == 1:
-            by_angle = by_angle.sum(1, keepdim=True)
-        return mu, self._slopes.T @ by_angle
+        product = mu * state
+        product = product.sum(1, keepdim=True) if operand.shape[1] == 1 else product
+        return mu, self._slopes.T @ -product.imag
 
 
 class Permuted:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-COLUMNS = ("", "accuracy", "macro-F1", "agrees with teacher", "calibration error", "parameters", "ms/text")
+COLUMNS = ("", "accuracy", "macro-F1", "like teacher", "ECE", "parameters", "with encoder", "ms/text")
 
 
 def rows(metrics: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -18,7 +18,8 @@ def rows(metrics: dict[str, Any]) -> list[tuple[str, ...]]:
                 name,
                 *(_estimate(numbers.get(key)) for key in ("accuracy", "macro_f1", "agreement")),
                 _number(numbers["calibration_error"]["value"], "{:.3f}"),
-                _parameters(line),
+                _number(line.get("parameters"), "{:,}"),
+                _number(line.get("parameters_with_encoder"), "{:,}"),
                 _number(line.get("ms_per_text"), "{:.2f}"),
             )
         )
@@ -42,15 +43,13 @@ def summary(metrics: dict[str, Any]) -> str:
 
     Whether student and teacher differ is judged by the paired interval of their difference, not by eye.
     """
-    gap = metrics["gap"]
-    points = 100 * gap["value"]
-    where = "below" if points > 0 else "above"
-    sure = "" if gap["low"] <= 0 <= gap["high"] else ", which is more than chance explains"
-    student, majority = (metrics["lines"][name]["numbers"]["accuracy"]["value"] for name in ("student", "majority"))
+    gain = metrics["gain"]
+    sure = "" if gain["low"] <= 0 <= gain["high"] else ", more than chance explains"
+    numbers = {name: line["numbers"]["accuracy"]["value"] for name, line in metrics["lines"].items()}
     return (
-        f"The student is {abs(points):.1f} points {where} its teacher "
-        f"(95 % interval {100 * gap['low']:+.1f} to {100 * gap['high']:+.1f}){sure}, "
-        f"and {100 * (student - majority):.1f} points above always guessing the commonest class."
+        f"The student's accuracy is {100 * abs(gain['value']):.1f} points {'below' if gain['value'] < 0 else 'above'} "
+        f"its teacher's (95 % interval of the difference {100 * gain['low']:+.1f} to {100 * gain['high']:+.1f}{sure}) "
+        f"and {100 * (numbers['student'] - numbers['majority']):.1f} points above always guessing the commonest class."
     )
 
 
@@ -67,10 +66,3 @@ def _estimate(number: dict[str, float] | None) -> str:
 
 def _number(value: float | None, form: str) -> str:
     return "-" if value is None else form.format(value)
-
-
-def _parameters(line: dict[str, Any]) -> str:
-    own, whole = line.get("parameters"), line.get("parameters_with_encoder")
-    if own is None:
-        return "-"
-    return f"{own:,}" if whole in (None, own) else f"{own:,} (+ encoder {whole - own:,})"

@@ -63,12 +63,12 @@ def render(
         for i in surest
     ]
     student = metrics["student"]
-    template = jinja2.Template(
-        (Path(__file__).parent / "page.html").read_text(encoding="utf-8"), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    return template.render(
+    page = (Path(__file__).parent / "page.html").read_text(encoding="utf-8")
+    return jinja2.Template(page, autoescape=True, undefined=jinja2.StrictUndefined).render(
         title=name,
-        subtitle=f"qkd {metrics['qkd']} · {metrics['data']} · teacher {metrics['teacher']['name']} · {student['engine']}",
+        subtitle=" · ".join(
+            [f"qkd {metrics['qkd']}", metrics["data"], f"teacher {metrics['teacher']['name']}", student["engine"]]
+        ),
         summary=compare.summary(metrics),
         columns=compare.COLUMNS,
         rows=compare.rows(metrics),

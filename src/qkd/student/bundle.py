@@ -94,7 +94,9 @@ class Student:
             raise QkdError(f"{folder}: no student lies there; train one with 'qkd distill'")
         config = read_json(path / "config.json")
         if config.get("format") != FORMAT:
-            raise QkdError(f"{path}: bundle format {config.get('format')} is not {FORMAT}; load it with the qkd that wrote it")
+            raise QkdError(
+                f"{path}: bundle format {config.get('format')} is not {FORMAT}; load it with the qkd that wrote it"
+            )
         try:
             circuit = from_qasm((path / "circuit.qasm").read_text(encoding="utf-8"))
             model = StudentModel(

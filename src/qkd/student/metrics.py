@@ -103,7 +103,7 @@ def majority_logits(train_targets: np.ndarray, n: int, num_classes: int) -> np.n
     return np.tile(np.log(np.maximum(counts, 0.5) / counts.sum()), (n, 1))
 
 
-def accuracy_gap(reference: np.ndarray, other: np.ndarray, targets: np.ndarray) -> dict[str, float]:
-    """Return accuracy(reference) - accuracy(other), logits (N,C) each, with a paired-bootstrap interval."""
-    difference = (reference.argmax(axis=1) == targets).astype(float) - (other.argmax(axis=1) == targets)
+def accuracy_gain(logits: np.ndarray, reference: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+    """Return accuracy(logits) - accuracy(reference), (N,C) each, with a bootstrap interval over paired texts."""
+    difference = (logits.argmax(axis=1) == targets).astype(float) - (reference.argmax(axis=1) == targets)
     return asdict(bootstrap(lambda rows: float(difference[rows].mean()), len(targets)))

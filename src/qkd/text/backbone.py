@@ -68,10 +68,10 @@ class Backbone:
 
     @cached_property
     def config(self) -> Any:
-        """The model's configuration."""
+        """The configuration of the model's text part."""
         from transformers import AutoConfig
 
-        return self._load(AutoConfig)
+        return self._load(AutoConfig).get_text_config()
 
     @property
     def dim(self) -> int:
@@ -125,7 +125,10 @@ class Backbone:
     def report(self, count: int) -> None:
         """Say how many of ``count`` texts were cut, and start counting anew."""
         if self.truncated:
-            say(f"{self.model}: {self.truncated:,} of {count:,} texts are longer than {self.max_length} tokens; read up to there")
+            say(
+                f"{self.model}: {self.truncated:,} of {count:,} texts are longer than {self.max_length} tokens; "
+                "they were read up to there"
+            )
         self.truncated = 0
 
     def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
@@ -154,9 +157,12 @@ class Backbone:
         return self._load(AutoModel, dtype=torch.float32).to(torch_device(self._device)).eval()
 
     def _load(self, kind: Any, **options: Any) -> Any:
+        from safetensors import SafetensorError
+
+        revision = self.source.revision or "main"
         try:
-            return kind.from_pretrained(self.source.path, revision=self.source.revision or "main", **options)
-        except (OSError, ValueError) as error:
+            return kind.from_pretrained(self.source.path, revision=revision, trust_remote_code=False, **options)
+        except (OSError, ValueError, ImportError, SafetensorError) as error:
             raise QkdError(weights.hub_sentence(self.source, error)) from None
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from qkd.errors import QkdError
-from qkd.text import docstrings, tables
+from qkd.text import corpora, docstrings, tables
 from qkd.text.splits import LEAST, Splits, shuffled, split
 
 __all__ = ["Dataset", "Splits", "load", "load_texts", "normalised", "split"]
@@ -79,9 +79,9 @@ def load(
     if source == "docstrings":
         table = docstrings.read(text_column, label_column)
     elif kind == "qdllm" and colon:
-        table = tables.read_qdllm(Path(rest), text_column, label_column)
+        table = corpora.read_qdllm(Path(rest), text_column, label_column)
     elif kind == "hf" and colon:
-        table = tables.read_hf(rest, text_column, label_column)
+        table = corpora.read_hf(rest, text_column, label_column)
     else:
         if text_column == label_column:
             raise QkdError(f"{source}: texts and labels cannot both be the column '{text_column}'")
@@ -173,7 +173,7 @@ def _limited(dataset: Dataset, limit: int, seed: int) -> Dataset:
     """Return at most ``limit`` texts, each class in proportion but with at least ``LEAST`` texts where it has them."""
     if limit >= len(dataset.texts):
         return dataset
-    sizes, taken = Counter(dataset.labels), Counter()
+    sizes, taken = Counter(dataset.labels), Counter[str]()
     turns = []
     for row in shuffled(dataset.texts, seed):
         label = dataset.labels[row]

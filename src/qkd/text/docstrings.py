@@ -28,7 +28,7 @@ MASK = "library"
 """What stands for a library's name."""
 
 _NAMES = (
-    r"pytorch|torch\w*|aten|caffe2?|pandas|pd|qiskit|terra|matplotlib\w*|pyplot|plt|mpl\w*|pylab|numpy|np|ibmq?|openqasm|nn"
+    r"\w*(?:torch|pandas|qiskit|matplotlib|numpy)\w*|aten|caffe2?|ibmq?|mpl\w*|nn|np|openqasm|pd|plt|pylab|pyplot|terra"
 )
 _MASKED = re.compile(rf"(?<![\w.])(?:{_NAMES})(?:\.\w+)*(?!\w)", re.IGNORECASE)
 _ROLE = re.compile(r":[\w:+-]+:`[~!]?([^`<]*?)(?:\s*<[^`>]*>)?`")
@@ -59,7 +59,9 @@ def read(text: str = "text", label: str = "label") -> Table:
             if count == PER_LIBRARY:
                 break
         if count < PER_LIBRARY:
-            raise QkdError(f"docstrings: found only {count} of {PER_LIBRARY} sentences in {library}; reinstall {library}")
+            raise QkdError(
+                f"docstrings: found only {count} of {PER_LIBRARY} sentences in {library}; reinstall {library}"
+            )
     return Table(columns, places)
 
 
@@ -91,7 +93,7 @@ def _files(library: str) -> list[tuple[Path, str]]:
     return [(top.parent / f"{name}.py", name) for name in names]
 
 
-def _public(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]:
+def _public(tree: ast.Module | ast.ClassDef) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]:
     """Yield public functions, classes and their public methods, in file order."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.name.startswith("_"):

@@ -1,10 +1,10 @@
 """The ``logits:`` teacher: logits that somebody else computed, in a file.
 
-| file | logits | class names | texts |
+| file | logits | class names | texts (optional) |
 | --- | --- | --- | --- |
-| ``.npz`` | array ``logits (M,C)`` | array ``classes (C,)``, optional | array ``texts (M,)``, optional |
-| ``.safetensors`` | tensor ``logits (M,C)`` | metadata ``classes``, a JSON list, optional | metadata ``texts``, likewise |
-| ``.csv``, ``.parquet`` | one column per class | the columns' names | a column ``text``, optional |
+| ``.npz`` | array ``logits (M,C)`` | array ``classes (C,)``, optional | array ``texts (M,)`` |
+| ``.safetensors`` | tensor ``logits (M,C)`` | metadata ``classes``, JSON, optional | metadata ``texts``, JSON |
+| ``.csv``, ``.parquet`` | one column per class | the columns' names | a column ``text`` |
 
 With texts, rows are matched by text (compared as duplicates are), in any order, and rows for other texts are ignored.
 Without, the file has one row for each row of the data source, in its order, dropped ones included, or one for each
@@ -82,7 +82,9 @@ class LogitsTeacher:
         out = np.empty((len(texts), len(self._classes)), np.float32)
         for number, text in enumerate(texts):
             if normalised(text) not in self._rows:
-                raise QkdError(f"{self.file}: no logits for the text {_short(text)}; a logits file answers for its own texts")
+                raise QkdError(
+                    f"{self.file}: no logits for the text {_short(text)}; a logits file knows its own texts only"
+                )
             out[number] = self._rows[normalised(text)]
         return out
 
@@ -175,8 +177,9 @@ def _safetensors(file: Path) -> Logits:
     from safetensors import safe_open
 
     with safe_open(file, framework="numpy") as tensors:
-        if "logits" not in tensors.keys():
-            raise QkdError(f"{file}: there is no tensor 'logits', only {', '.join(tensors.keys())}")
+        names = list(tensors.keys())
+        if "logits" not in names:
+            raise QkdError(f"{file}: there is no tensor 'logits', only {', '.join(names)}")
         about = tensors.metadata() or {}
         classes, texts = (tuple(json.loads(about[part])) if part in about else None for part in ("classes", "texts"))
         return Logits(tensors.get_tensor("logits").astype(np.float64), classes, texts)

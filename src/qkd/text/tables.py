@@ -1,4 +1,4 @@
-"""Files of texts and labels, as found: CSV, TSV, JSONL, Parquet, a ``qdllm:`` folder, a ``hf:`` dataset."""
+"""Files of texts and labels, as found: CSV, TSV, JSONL, Parquet."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from qkd.errors import QkdError, nearest
 
@@ -47,7 +47,7 @@ def read(path: Path, wanted: Sequence[str]) -> Table:
             raise QkdError(f"{path} is a folder; write qdllm:{path} or hf:{path}, or name a file in it")
         raise QkdError(f"{path}: '{suffix}' is no known kind of table; use one of {', '.join(SUFFIXES)}")
     if not path.is_file():
-        raise QkdError(f"{path}: no such file{_neighbours(path)}")
+        raise QkdError(f"{path}: no such file{neighbours(path)}")
     if suffix in (".parquet", ".pq"):
         return _parquet(path, wanted)
     text = read_text(path)
@@ -106,7 +106,7 @@ def _delimited(path: Path, text: str, wanted: Sequence[str], tabs: bool) -> Tabl
     return Table(columns, [f"line {line}" for line, _ in body])
 
 
-def _records(text: str, delimiter: str, quoting: int) -> list[tuple[int, list[str]]]:
+def _records(text: str, delimiter: str, quoting: Literal[0, 3]) -> list[tuple[int, list[str]]]:
     """Return ``(first line number, fields)`` of every record that is not blank; errors carry their line number."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
     records, line = [], 1
@@ -146,10 +146,11 @@ def _position(path: Path, header: Sequence[str], name: str) -> int:
         return header.index(name)
     if name in header:
         raise QkdError(f"{path}: the header has {header.count(name)} columns called '{name}'; rename all but one")
-    raise _no_column(str(path), name, header)
+    raise no_column(str(path), name, header)
 
 
-def _no_column(where: str, name: str, existing: Sequence[str]) -> QkdError:
+def no_column(where: str, name: str, existing: Sequence[str]) -> QkdError:
+    """Return the error for a column that is missing, with those that exist."""
     return QkdError(
         f"{where}: there is no column '{name}', only {', '.join(repr(column) for column in existing)}; "
         "say which to use with --text-column and --label-column"
@@ -173,9 +174,10 @@ def _jsonl(path: Path, text: str, wanted: Sequence[str]) -> Table:
     existing = list(dict.fromkeys(key for row in rows for key in row))
     for name in wanted:
         if name not in existing:
-            raise _no_column(str(path), name, existing)
+            raise no_column(str(path), name, existing)
     columns = {
-        name: [_cell(row.get(name), path, place, name) for row, place in zip(rows, places, strict=True)] for name in wanted
+        name: [cell(row.get(name), path, place, name) for row, place in zip(rows, places, strict=True)]
+        for name in wanted
     }
     return Table(columns, places)
 
@@ -188,7 +190,7 @@ def _parquet(path: Path, wanted: Sequence[str]) -> Table:
         existing = parquet.read_schema(path).names
         for name in wanted:
             if name not in existing:
-                raise _no_column(str(path), name, existing)
+                raise no_column(str(path), name, existing)
         table = parquet.read_table(path, columns=list(wanted))
     except (pyarrow.ArrowException, OSError) as error:
         raise QkdError(f"{path}: cannot be read as Parquet ({str(error).splitlines()[0]})") from None
@@ -196,13 +198,13 @@ def _parquet(path: Path, wanted: Sequence[str]) -> Table:
         raise QkdError(f"{path}: the file has no rows")
     places = [f"row {number}" for number in range(1, table.num_rows + 1)]
     columns = {
-        name: [_cell(value, path, place, name) for value, place in zip(table[name].to_pylist(), places, strict=True)]
+        name: [cell(value, path, place, name) for value, place in zip(table[name].to_pylist(), places, strict=True)]
         for name in wanted
     }
     return Table(columns, places)
 
 
-def _cell(value: Any, where: Path | str, place: str, column: str) -> str | None:
+def cell(value: Any, where: Path | str, place: str, column: str) -> str | None:
     """Return a cell as a string: numbers as written, true and false in lower case, whole floats without '.0'."""
     if value is None or isinstance(value, str):
         return value
@@ -215,69 +217,7 @@ def _cell(value: Any, where: Path | str, place: str, column: str) -> str | None:
     raise QkdError(f"{where}: {place}, column '{column}' holds a {type(value).__name__}, not a text, number or label")
 
 
-def read_qdllm(folder: Path, text: str, label: str) -> Table:
-    """Return the texts of ``PREFIX_LABEL.txt`` files, one a line, in a column ``text`` and their ``label``.
-
-    The layout of the data files of Li et al., arXiv 2505.13205: ``train_sadness.txt``, ``test_sadness.txt``, ...
-
-    Raises:
-        QkdError: there is no such folder or no such file in it, or one is not UTF-8.
-    """
-    if not folder.is_dir():
-        raise QkdError(f"qdllm:{folder}: no such folder{_neighbours(folder)}")
-    files = sorted(path for path in folder.glob("*_*.txt") if all(path.stem.partition("_")))
-    if not files:
-        raise QkdError(f"qdllm:{folder}: no file is called PREFIX_LABEL.txt (train_joy.txt, test_joy.txt, ...)")
-    columns: dict[str, list[str | None]] = {text: [], label: []}
-    places: list[str] = []
-    for path in files:
-        lines = read_text(path).removesuffix("\n").split("\n")
-        columns[text] += [line.removesuffix("\r") for line in lines]
-        columns[label] += [path.stem.partition("_")[2]] * len(lines)
-        places += [f"{path.name} line {number}" for number in range(1, len(lines) + 1)]
-    return Table(columns, places)
-
-
-def read_hf(name: str, text: str, label: str) -> Table:
-    """Return all splits of a ``datasets`` dataset: ``NAME``, ``NAME:CONFIG``, or a local folder.
-
-    A folder is one that ``save_to_disk`` wrote, or one that ``load_dataset`` understands. Class numbers become class
-    names; -1, which marks an unlabelled text, becomes no label.
-
-    Raises:
-        QkdError: the dataset cannot be had, or lacks a column.
-    """
-    import datasets
-
-    where = f"hf:{name}"
-    target, _, config = (name, "", "") if Path(name).exists() else name.partition(":")
-    saved = any((Path(target) / file).is_file() for file in ("dataset_dict.json", "state.json"))
-    try:
-        found = datasets.load_from_disk(target) if saved else datasets.load_dataset(target, config or None)
-    except Exception as error:  # the library raises whatever its readers, the hub and the file system raise
-        first = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-        raise QkdError(
-            f"{where}: the dataset cannot be loaded ({first}); check the name, add a configuration with "
-            f"hf:NAME:CONFIG, or give a local folder as hf:FOLDER"
-        ) from None
-    parts = found if isinstance(found, dict) else {"row": found}
-    columns: dict[str, list[str | None]] = {text: [], label: []}
-    places: list[str] = []
-    for split, part in parts.items():
-        rows = [f"{split} {number}" for number in range(1, part.num_rows + 1)]
-        for column in (text, label):
-            if column not in part.column_names:
-                raise _no_column(where, column, part.column_names)
-            feature, cells = part.features[column], part[column]
-            if isinstance(feature, datasets.ClassLabel):
-                columns[column] += [None if n is None or n < 0 else feature.int2str(n) for n in cells]
-            else:
-                columns[column] += [_cell(value, where, row, column) for value, row in zip(cells, rows, strict=True)]
-        places += rows
-    return Table(columns, places)
-
-
-def _neighbours(path: Path) -> str:
+def neighbours(path: Path) -> str:
     """Return what lies beside a missing path, for the end of an error sentence."""
     names = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
     return nearest(path.name, names) if 0 < len(names) <= 20 else ""

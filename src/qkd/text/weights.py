@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import re
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from qkd.errors import QkdError, nearest
 from qkd.runs import read_json, write_json
@@ -31,17 +33,23 @@ def _gguf_to_folder(file: str) -> Callable[[Path], None]:
         # later load converts anything
         import torch
         import transformers
+        from safetensors import SafetensorError
 
         quiet_transformers()
         # newer versions keep the blocks packed where they have a kernel, and then cannot save the model
-        unpack = {"quantization_config": transformers.GgufConfig(dequantize=True)} if hasattr(transformers, "GgufConfig") else {}
+        config = getattr(transformers, "GgufConfig", None)
+        unpack = {"quantization_config": config(dequantize=True)} if config else {}
         with redirect_stderr(io.StringIO()):  # a progress bar that has no switch
             model = transformers.AutoModelForCausalLM.from_pretrained(
                 folder, gguf_file=file, dtype=torch.float32, **unpack
             )
-        if getattr(model, "hf_quantizer", None) is not None:
-            model.hf_quantizer.remove_quantization_config(model)
-        model.save_pretrained(folder)
+        quantizer: Any = getattr(model, "hf_quantizer", None)
+        if quantizer is not None:
+            quantizer.remove_quantization_config(model)
+        try:
+            model.save_pretrained(folder)
+        except SafetensorError as error:  # how a full disk looks there
+            raise OSError(errno.ENOSPC if "No space left" in str(error) else errno.EIO, str(error)) from None
         transformers.AutoTokenizer.from_pretrained(folder, gguf_file=file).save_pretrained(folder)
         (folder / file).unlink()
 
@@ -122,7 +130,7 @@ def resolve(model: str, pins: Mapping[str, Pin] = PINS) -> Source:
         return Source(str(obtain(pins[model], cache.root() / "models")))
     if Path(model).is_dir():
         if not (Path(model) / "config.json").is_file():
-            raise QkdError(f"{model}: this folder has no config.json, so it holds no model; save one with save_pretrained")
+            raise QkdError(f"{model}: this folder has no config.json; give one that save_pretrained wrote")
         return Source(str(Path(model).resolve()))
     hub = re.fullmatch(r"([\w.-]+/[\w.-]+?)(?:@([\w./-]+))?", model)
     if hub and not model.startswith("."):

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -155,13 +156,12 @@ def _download(pin: Pin, work: Path) -> Path:
 
 
 def _size(folder: Path) -> int:
-    """Return the bytes in ``folder``, files that vanish meanwhile left out."""
+    """Return the bytes in ``folder``; files and folders may vanish meanwhile, as pip's temporary ones do."""
     total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_size if path.is_file() else 0
-        except OSError:
-            continue
+    for where, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                total += (Path(where) / name).stat().st_size
     return total
 
 

@@ -1,0 +1,264 @@
+"""Every kind of source gives the same texts; what cannot be used is dropped and told, or refused in one sentence."""
+
+import csv
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from qkd.errors import QkdError
+from qkd.text import data
+
+LABELS = ("cat", "dog")
+TEXTS = [f"{LABELS[n % 2]} number {n}, with a comma" for n in range(20)]
+ROWS = [{"t": text, "y": text[:3]} for text in TEXTS]
+
+
+def write(path, rows=ROWS, **options):
+    """Write ``rows`` in the kind that the suffix says."""
+    frame = pd.DataFrame(rows)
+    if path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    elif path.suffix == ".parquet":
+        frame.to_parquet(path, index=False)
+    else:
+        frame.to_csv(path, index=False, sep="\t" if path.suffix == ".tsv" else ",", **options)
+    return str(path)
+
+
+def load(path, **options):
+    return data.load(str(path), "t", "y", **options)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "parquet"])
+def test_every_table_gives_the_same_texts(tmp_path, suffix):
+    found = load(write(tmp_path / f"f.{suffix}"))
+    assert found.texts == tuple(TEXTS)
+    assert found.classes == LABELS
+    assert found.dropped == ()
+    np.testing.assert_array_equal(found.targets, np.arange(20) % 2)
+    assert found.targets.dtype == np.int64
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "parquet"])
+def test_texts_survive_as_they_are(tmp_path, suffix):
+    odd = ["NA", "null", "1e5", "  spaces  ", 'a "quoted" word', "two\nlines", "naïve 日本 🙂", "tab\there", "a\u2028b"]
+    rows = [*ROWS, *({"t": text, "y": "cat"} for text in odd)]
+    assert load(write(tmp_path / f"f.{suffix}", rows)).texts == (*TEXTS, *odd)
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+@pytest.mark.parametrize(
+    ("values", "names"), [((0, 1), ("0", "1")), ((False, True), ("false", "true")), ((0.0, 2.5), ("0", "2.5"))]
+)
+def test_labels_may_be_numbers_and_truth_values(tmp_path, suffix, values, names):
+    rows = [{"t": text, "y": values[n % 2]} for n, text in enumerate(TEXTS)]
+    assert load(write(tmp_path / f"f.{suffix}", rows)).classes == names
+
+
+def test_a_byte_order_mark_semicolons_and_windows_line_ends_are_understood(tmp_path):
+    body = "".join(f'{row["y"]};"{row["t"]}"\r\n' for row in ROWS)
+    (tmp_path / "f.csv").write_bytes(b"\xef\xbb\xbf" + f"y;t\r\n{body}".encode())
+    assert load(tmp_path / "f.csv").texts == tuple(TEXTS)
+
+
+def test_a_tsv_without_any_quoting_is_understood(tmp_path):
+    texts = ['"an opening quote only', 'and " another', *TEXTS]
+    (tmp_path / "f.tsv").write_text("t\ty\n" + "".join(f"{text}\t{'cat'}\n" for text in texts))
+    assert load(tmp_path / "f.tsv").texts == tuple(texts)
+
+
+def test_a_qdllm_folder(tmp_path):
+    for prefix, part in (("train", ROWS[:12]), ("test", ROWS[12:])):
+        for label in LABELS:
+            lines = [row["t"] for row in part if row["y"] == label]
+            (tmp_path / f"{prefix}_{label}.txt").write_text("\n".join(lines) + "\n")
+    (tmp_path / "README.txt").write_text("not data\n")
+    found = data.load(f"qdllm:{tmp_path}")
+    assert sorted(zip(found.texts, found.labels, strict=True)) == sorted((row["t"], row["y"]) for row in ROWS)
+    assert found.dropped == ()
+
+
+def test_a_local_hf_dataset_with_named_classes_and_two_splits(tmp_path):
+    import datasets
+
+    features = datasets.Features({"t": datasets.Value("string"), "y": datasets.ClassLabel(names=["dog", "cat"])})
+    numbers = [{"t": row["t"], "y": ["dog", "cat"].index(row["y"])} for row in ROWS]
+    numbers[3]["y"] = -1
+    parts = {
+        "train": datasets.Dataset.from_list(numbers[:12], features=features),
+        "test": datasets.Dataset.from_list(numbers[12:], features=features),
+    }
+    datasets.DatasetDict(parts).save_to_disk(tmp_path / "saved")
+    found = load(f"hf:{tmp_path / 'saved'}")
+    assert found.texts == tuple(TEXTS[:3] + TEXTS[4:])
+    assert found.classes == LABELS
+    assert found.labels[0] == "cat"
+    assert found.dropped == ("dropped 1 texts without a label: train 4",)
+
+
+def test_an_hf_folder_of_files(tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "hf")
+    (tmp_path / "plain").mkdir()
+    write(tmp_path / "plain" / "train.jsonl")
+    assert load(f"hf:{tmp_path / 'plain'}").texts == tuple(TEXTS)
+
+
+def test_an_hf_dataset_that_cannot_be_had(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(QkdError, match=r"hf:.*empty: the dataset cannot be loaded"):
+        load(f"hf:{tmp_path / 'empty'}")
+
+
+def test_what_is_dropped_is_told_with_its_lines(tmp_path):
+    rows = [
+        *ROWS,  # lines 2 to 21
+        {"t": "", "y": "cat"},
+        {"t": " \t", "y": "cat"},
+        {"t": "no label", "y": ""},
+        {"t": TEXTS[0].upper().replace(" ", "   "), "y": "cat"},  # line 25, the same as line 2
+        {"t": "cafe\u0301 au lait", "y": "cat"},
+        {"t": "caf\u00e9 au lait", "y": "dog"},  # the same text, composed, under another label
+    ]
+    found = load(write(tmp_path / "f.csv", rows))
+    assert found.texts == tuple(TEXTS)
+    assert found.dropped == (
+        "dropped 2 texts that are empty: line 22, line 23",
+        "dropped 1 texts without a label: line 24",
+        "dropped 2 texts that occur under different labels: line 26, line 27",
+        "dropped 1 texts that occur more than once (the first was kept): line 25",
+    )
+    assert found.rows == tuple(range(20))
+    assert found.num_rows == 26
+
+
+def test_lines_are_those_of_the_file_when_texts_have_line_breaks(tmp_path):
+    rows = [{"t": "one\ntwo\nthree", "y": "cat"}, {"t": "", "y": "cat"}, *ROWS]
+    assert load(write(tmp_path / "f.csv", rows)).dropped == ("dropped 1 texts that are empty: line 5",)
+
+
+def test_a_missing_column_names_those_that_exist(tmp_path):
+    for suffix in ("csv", "tsv", "jsonl", "parquet"):
+        path = write(tmp_path / f"f.{suffix}")
+        with pytest.raises(QkdError, match=rf"f.{suffix}: there is no column 'text', only 't', 'y'"):
+            data.load(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("f.csv", b"", "f.csv: the file is empty"),
+        ("f.jsonl", b"\n\n", "f.jsonl: the file is empty"),
+        ("f.csv", b"t,y\n", "f.csv: the file has a header but no rows"),
+        ("f.csv", b"t,y\na,b\nna\xefve,b\n", r"f.csv: line 3, byte 3 \(0xef\) is not UTF-8"),
+        ("f.csv", "t,y\na,b\n".encode("utf-16"), "f.csv: the file is UTF-16"),
+        ("f.csv", b"t,y\na,b\none, two,b\n", "f.csv: line 3 has 3 fields but the header has 2"),
+        ("f.csv", b't,y\na,b\n"never closed,b\n', "f.csv: line 3: unexpected end of data"),
+        ("f.csv", b"t,t,y\na,b,c\n", "f.csv: the header has 2 columns called 't'"),
+        ("f.jsonl", b'{"t": "a", "y": "b"}\n{"t": \n', "f.jsonl: line 2 is not JSON"),
+        ("f.jsonl", b'{"t": "a", "y": "b"}\n[1]\n', "f.jsonl: line 2 is not a JSON object"),
+        ("f.jsonl", b'{"t": ["a"], "y": "b"}\n', "f.jsonl: line 1, column 't' holds a list"),
+        ("f.parquet", b"PAR1 no", "f.parquet: cannot be read as Parquet"),
+        ("f.xlsx", b"PK", "'.xlsx' is no known kind of table; use one of .csv"),
+        ("f.csv", b"t,y\n,b\n,b\na,b\n", "f.csv: 2 of 3 texts are empty"),
+        ("f.csv", b"t,y\na,\nb,\n", "f.csv: none of 2 texts can be used"),
+    ],
+)
+def test_a_malformed_file_is_one_sentence(tmp_path, name, content, sentence):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(QkdError, match=sentence) as caught:
+        load(tmp_path / name)
+    assert "\n" not in str(caught.value)
+    assert (tmp_path / name).read_bytes() == content
+
+
+def test_what_is_not_there(tmp_path):
+    write(tmp_path / "texts.csv")
+    with pytest.raises(QkdError, match=r"did you mean 'texts.csv'"):
+        load(tmp_path / "text.csv")
+    with pytest.raises(QkdError, match=r"is a folder; write qdllm:"):
+        load(tmp_path)
+    with pytest.raises(QkdError, match=r"no such folder"):
+        data.load(f"qdllm:{tmp_path / 'none'}")
+    with pytest.raises(QkdError, match=r"no file is called PREFIX_LABEL.txt"):
+        data.load(f"qdllm:{tmp_path}")
+
+
+def test_a_limit_is_stratified_nested_and_keeps_small_classes(tmp_path):
+    rows = [{"t": f"text {n}", "y": "rare" if n < 8 else "common" if n < 100 else "usual"} for n in range(200)]
+    path = write(tmp_path / "f.csv", rows)
+    large, small = load(path, limit=100), load(path, limit=40)
+    assert len(large.texts) == 100 and len(small.texts) == 40
+    assert set(small.texts) < set(large.texts)
+    counts = pd.Series(large.labels).value_counts()
+    assert counts["rare"] >= 5 and abs(counts["common"] - 46) <= 3 and abs(counts["usual"] - 50) <= 3
+    assert set(load(path, limit=40, seed=1).texts) != set(small.texts)
+    assert all(large.texts[n] == f"text {row}" for n, row in enumerate(large.rows))
+    assert pd.Series(load(path, limit=7).labels).value_counts().max() <= 3
+
+
+def test_texts_alone(tmp_path):
+    (tmp_path / "f.txt").write_text("one\ntwo \nthree", encoding="utf-8")
+    assert data.load_texts(tmp_path / "f.txt") == ["one", "two ", "three"]
+    assert data.load_texts(write(tmp_path / "f.csv"), "t") == TEXTS
+    (tmp_path / "f.txt").write_text("one\n\nthree\n", encoding="utf-8")
+    with pytest.raises(QkdError, match=r"f.txt: line 2 has no text"):
+        data.load_texts(tmp_path / "f.txt")
+
+
+def test_splits_are_disjoint_complete_and_stratified(tmp_path):
+    rows = [{"t": f"text {n}", "y": "rare" if n < 30 else "common"} for n in range(300)]
+    found = load(write(tmp_path / "f.csv", rows))
+    splits = data.split(found, valid=0.1, test=0.2, seed=3)
+    parts = (splits.train, splits.valid, splits.test)
+    assert sorted(np.concatenate(parts)) == list(range(300))
+    assert [len(part) for part in parts] == [210, 30, 60]
+    for part in parts:
+        assert part.dtype == np.int64
+        assert np.mean([found.labels[row] == "rare" for row in part]) == pytest.approx(0.1)
+
+
+def test_a_split_depends_on_content_and_seed_not_on_the_order_of_rows(tmp_path):
+    found = load(write(tmp_path / "a.csv"))
+    mixed = load(write(tmp_path / "b.csv", ROWS[::-1]))
+
+    def test_texts(dataset, seed):
+        return {dataset.texts[row] for row in data.split(dataset, seed=seed).test}
+
+    assert test_texts(found, 0) == test_texts(mixed, 0)
+    assert len({frozenset(test_texts(found, seed)) for seed in range(5)}) > 1
+
+
+def test_a_class_of_five_is_in_every_split_and_one_of_four_is_refused():
+    def dataset(count):
+        labels = ("rare",) * count + ("common",) * 50
+        return data.Dataset(tuple(f"text {n}" for n in range(len(labels))), labels)
+
+    splits = data.split(dataset(5))
+    for part in (splits.train, splits.valid, splits.test):
+        assert (part < 5).any()
+    with pytest.raises(QkdError, match=r"label 'rare' has 4 texts, at least 5"):
+        data.split(dataset(4))
+    with pytest.raises(QkdError, match=r"label 'rare' has 7 texts.*leave none for training"):
+        data.split(dataset(7), valid=0.45, test=0.5)
+
+
+def test_one_class_or_impossible_fractions_are_refused():
+    one = data.Dataset(tuple(TEXTS), ("cat",) * 20)
+    with pytest.raises(QkdError, match=r"all 20 texts have the label 'cat'"):
+        data.split(one)
+    with pytest.raises(QkdError, match=r"leave some texts for training"):
+        data.split(one, valid=0.5, test=0.5)
+
+
+def test_unequal_lengths_are_refused():
+    with pytest.raises(QkdError, match=r"2 texts but 1 labels"):
+        data.Dataset(("a", "b"), ("x",))
+
+
+def test_a_huge_field_is_read(tmp_path):
+    limit = csv.field_size_limit()
+    rows = [*ROWS, {"t": "x" * (limit + 10), "y": "cat"}]
+    assert len(load(write(tmp_path / "f.csv", rows)).texts[-1]) == limit + 10
+    assert csv.field_size_limit() == limit

@@ -1,0 +1,158 @@
+"""Logits from a file reach the right text and the right class, or are refused by row, column and name."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.numpy import save_file
+
+from qkd.errors import QkdError
+from qkd.text import data
+from qkd.text.teachers import make_teacher
+
+LABELS = ("ant", "bee", "cow")
+ROWS = [(f"text number {n}", LABELS[n % 3]) for n in range(30)]
+SOURCE_ROWS = [("", "ant"), *ROWS, ROWS[4]]  # the first is empty, the last a duplicate: both are dropped
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    pd.DataFrame(SOURCE_ROWS, columns=["text", "label"]).to_csv(tmp_path / "texts.csv", index=False)
+    return data.load(str(tmp_path / "texts.csv"))
+
+
+@pytest.fixture
+def logits(request):
+    seed = sum(map(ord, request.node.name))
+    return np.random.default_rng(seed).normal(size=(len(ROWS), 3)).astype(np.float32)
+
+
+def fitted(path, dataset):
+    teacher = make_teacher(f"logits:{path}")
+    teacher.fit(dataset, data.split(dataset))
+    return teacher
+
+
+def save(path, logits, classes=None, texts=None):
+    """Write a logits file of the kind that the suffix says."""
+    if path.suffix == ".npz":
+        more = {name: np.array(value) for name, value in (("classes", classes), ("texts", texts)) if value is not None}
+        np.savez(path, logits=logits, **more)
+    elif path.suffix == ".safetensors":
+        about = {name: json.dumps(list(v)) for name, v in (("classes", classes), ("texts", texts)) if v is not None}
+        save_file({"logits": logits}, path, metadata=about)
+    else:
+        frame = pd.DataFrame(logits, columns=list(classes or LABELS))
+        if texts is not None:
+            frame["text"] = list(texts)
+        frame.to_csv(path, index=False) if path.suffix == ".csv" else frame.to_parquet(path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["npz", "safetensors", "csv", "parquet"])
+def test_shuffled_rows_and_columns_are_put_in_order(tmp_path, dataset, logits, suffix):
+    rows = np.random.default_rng(7).permutation(30)
+    names = ("cow", "ant", "bee")
+    columns = [LABELS.index(name) for name in names]
+    texts = [ROWS[row][0].upper() for row in rows]
+    path = save(tmp_path / f"l.{suffix}", logits[np.ix_(rows, columns)], names, texts)
+    teacher = fitted(path, dataset)
+    found = teacher.logits(dataset.texts)
+    np.testing.assert_allclose(found, logits, rtol=1e-6)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(teacher.logits(dataset.texts[5:2:-1]), found[5:2:-1])
+    np.testing.assert_array_equal(teacher.answer(dataset.texts), found)
+
+
+@pytest.mark.parametrize("suffix", ["npz", "safetensors", "csv", "parquet"])
+def test_without_texts_rows_are_those_of_the_source_or_those_kept(tmp_path, dataset, logits, suffix):
+    source = np.vstack([np.full(3, 9.0), logits, np.full(3, 8.0)]).astype(np.float32)
+    for number, rows in enumerate((source, logits)):
+        found = fitted(save(tmp_path / f"{number}.{suffix}", rows, LABELS), dataset).logits(dataset.texts)
+        np.testing.assert_allclose(found, logits, rtol=1e-6)
+
+
+def test_a_limit_takes_the_rows_of_the_texts_it_keeps(tmp_path, dataset, logits):
+    path = save(tmp_path / "l.npz", np.vstack([np.zeros(3), logits, np.zeros(3)]))
+    few = data.load(dataset.source, limit=18)
+    found = fitted(path, few).logits(few.texts)
+    np.testing.assert_array_equal(found, logits[[int(text.split()[-1]) for text in few.texts]])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("suffix", ["npz", "safetensors", "csv", "parquet"])
+def test_a_number_that_is_not_finite_is_refused_by_row(tmp_path, dataset, logits, suffix, bad):
+    logits[16, 1] = bad
+    with pytest.raises(QkdError, match=r"row 17, column 2 is (nan|inf), not a finite number \(1 rows"):
+        fitted(save(tmp_path / f"l.{suffix}", logits, LABELS), dataset)
+
+
+def test_another_length_says_both(tmp_path, dataset, logits):
+    with pytest.raises(QkdError, match=r"29 rows of logits, but .*texts.csv has 32 rows, of which 30 were kept"):
+        fitted(save(tmp_path / "l.npz", logits[:29]), dataset)
+
+
+def test_texts_of_another_data_set_are_refused(tmp_path, dataset, logits):
+    texts = [text if n != 3 else "something else" for n, (text, _) in enumerate(ROWS)]
+    with pytest.raises(QkdError, match=r"no logits for 1 of the 30 texts, the first is 'text number 3'"):
+        fitted(save(tmp_path / "l.parquet", logits, LABELS, texts), dataset)
+
+
+@pytest.mark.parametrize(
+    ("classes", "sentence"),
+    [
+        (("ant", "bee", "cows"), "no logits for the data's label 'cow'; did you mean 'cows'"),
+        (("ant", "bee", "cow", "dog"), "'dog' is no label of"),
+        (("ant", "bee"), "no logits for the data's label 'cow'"),
+    ],
+)
+def test_labels_that_are_not_shared_are_refused(tmp_path, dataset, logits, classes, sentence):
+    wide = np.hstack([logits, logits])[:, : len(classes)]
+    with pytest.raises(QkdError, match=sentence):
+        fitted(save(tmp_path / "l.npz", wide, classes), dataset)
+
+
+def test_a_wrong_number_of_columns_is_refused(tmp_path, dataset, logits):
+    with pytest.raises(QkdError, match=r"2 columns of logits for 3 classes \(ant, bee, cow\)"):
+        fitted(save(tmp_path / "l.npz", logits[:, :2]), dataset)
+
+
+@pytest.mark.parametrize("suffix", ["npz", "safetensors", "parquet"])
+def test_a_damaged_file_is_one_sentence(tmp_path, dataset, logits, suffix):
+    path = save(tmp_path / f"l.{suffix}", logits, LABELS)
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(QkdError, match=f"l.{suffix}: cannot be read as logits") as caught:
+        fitted(path, dataset)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_pickle_is_not_executed(tmp_path, dataset):
+    np.savez(tmp_path / "l.npz", logits=np.array([{"not": "numbers"}] * 30, dtype=object))
+    with pytest.raises(QkdError, match=r"cannot be read as logits"):
+        fitted(tmp_path / "l.npz", dataset)
+
+
+def test_what_is_not_there(tmp_path, dataset, logits):
+    with pytest.raises(QkdError, match=r"none.npz: no such file"):
+        fitted(tmp_path / "none.npz", dataset)
+    with pytest.raises(QkdError, match=r"'.txt' is no known kind of logits file"):
+        fitted(tmp_path / "l.txt", dataset)
+    np.savez(tmp_path / "l.npz", scores=logits)
+    with pytest.raises(QkdError, match=r"there is no array 'logits', only scores"):
+        fitted(tmp_path / "l.npz", dataset)
+
+
+def test_a_text_it_has_not_seen_is_named(tmp_path, dataset, logits):
+    teacher = fitted(save(tmp_path / "l.npz", logits), dataset)
+    with pytest.raises(QkdError, match=r"no logits for the text 'a new text'"):
+        teacher.logits(["a new text"])
+
+
+def test_kinds_are_listed():
+    with pytest.raises(QkdError, match=r"there is no kind 'oracle'; known are: logits, probe"):
+        make_teacher("oracle:x")
+    with pytest.raises(QkdError, match=r"did you mean 'probe'"):
+        make_teacher("prob:x")
+    with pytest.raises(QkdError, match=r"names nothing behind 'logits:'"):
+        make_teacher("logits")
