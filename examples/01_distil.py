@@ -15,9 +15,15 @@
 # eleven qubits learns to answer like it. Everything happens on this machine; the two models come from PyPI.
 
 # %%
-import qkd
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
 
-run = qkd.distill(data="docstrings", limit=600, epochs=40)
+import qkd
+from qkd.reports import plots
+from qkd.student.metrics import softmax
+
+run = qkd.distill(data="docstrings", limit=900)
 print(run.table())
 
 # %% [markdown]
@@ -26,8 +32,6 @@ print(run.table())
 # ## How it learned
 
 # %%
-from qkd.reports import plots
-
 best = run.metrics["training"]["best_epoch"]
 plots.learning(run.history, best)
 
@@ -51,10 +55,6 @@ student.model.circuit.circuit.draw("mpl", fold=-1, scale=0.5)
 # reads.
 
 # %%
-import matplotlib.pyplot as plt
-import numpy as np
-import torch
-
 rows = sorted(run.predictions, key=lambda row: row["label"])
 embeddings = torch.as_tensor(student.encoder.encode([row["text"] for row in rows]))
 with torch.no_grad():
@@ -75,8 +75,6 @@ plt.show()
 # ## Teacher and student, text by text
 
 # %%
-from qkd.student.metrics import softmax
-
 teacher = softmax(np.array([row["teacher"] for row in run.predictions]))
 answers = softmax(np.array([row["student"] for row in run.predictions]))
 plots.agreement(teacher, answers)

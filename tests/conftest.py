@@ -1,19 +1,16 @@
 """Fixtures: real sentences, a classical teacher's logits, and everything that writes sent to temporary folders."""
 
-import os
-
 import numpy as np
 import pandas as pd
 import pytest
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-
 
 @pytest.fixture(autouse=True)
-def _homes(tmp_path, monkeypatch):
-    """Keep the tests' caches and runs out of the user's."""
-    if "QKD_CACHE" not in os.environ or "keep_cache" not in os.environ.get("PYTEST_CURRENT_TEST", ""):
+def _homes(request, tmp_path, monkeypatch):
+    """Keep tests out of the user's cache, but for those marked ``models``, which use the models kept there."""
+    if request.node.get_closest_marker("models") is None:
         monkeypatch.setenv("QKD_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
 
 @pytest.fixture(scope="session")

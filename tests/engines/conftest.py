@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from qiskit.circuit import Parameter, QuantumCircuit
 from qiskit.circuit.library import get_standard_gate_name_mapping
 from qiskit.quantum_info import SparsePauliOp
 
-GATES = {name: gate for name, gate in get_standard_gate_name_mapping().items() if name not in ("measure", "reset", "delay")}
+GATES = {
+    name: gate for name, gate in get_standard_gate_name_mapping().items() if name not in ("measure", "reset", "delay")
+}
 
 
 def random_circuit(seed: int, num_qubits: int = 4, size: int = 25, names: list[str] | None = None) -> QuantumCircuit:
@@ -46,7 +49,8 @@ def random_observables(seed: int, num_qubits: int, count: int, letters: str = "I
     return [
         SparsePauliOp(
             ["".join(rng.choice(list(letters), num_qubits)) for _ in range(rng.integers(1, 4))],
-        ).simplify() * float(rng.uniform(0.2, 2))
+        ).simplify()
+        * float(rng.uniform(0.2, 2))
         for _ in range(count)
     ]
 
@@ -55,3 +59,12 @@ def random_observables(seed: int, num_qubits: int, count: int, letters: str = "I
 def rng(request):
     """A random stream of the test's own, from its name."""
     return np.random.default_rng(list(request.node.name.encode()))
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Small tensors are slower on several threads, much slower on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

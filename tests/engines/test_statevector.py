@@ -119,7 +119,16 @@ def test_a_circuit_changed_in_place_is_compiled_again():
 
 @pytest.mark.parametrize(
     ("observables", "rows"),
-    [((), ()), ((3,), ()), ((), (4,)), ((3, 1), (4,)), ((4,), (4,)), ((2, 1, 3), (4, 1)), ((1,), (2, 3)), ((5,), (0, 1))],
+    [
+        ((), ()),
+        ((3,), ()),
+        ((), (4,)),
+        ((3, 1), (4,)),
+        ((4,), (4,)),
+        ((2, 1, 3), (4, 1)),
+        ((1,), (2, 3)),
+        ((5,), (0, 1)),
+    ],
 )
 def test_broadcasting(observables, rows, rng):
     circuit = random_circuit(5, names=["rx", "cx", "rzz", "h"])

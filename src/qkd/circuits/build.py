@@ -89,7 +89,7 @@ def _heavy_hex(n: int) -> Iterator[tuple[int, int]]:
     while (5 * distance**2 - 2 * distance - 1) // 2 < n:  # sites of the lattice of that code distance
         distance += 2
     lattice = rustworkx.generators.heavy_hex_graph(distance)
-    order = [0] + [child for _, children in rustworkx.bfs_successors(lattice, 0) for child in children]
+    order = [site for layer in rustworkx.bfs_layers(lattice, [0]) for site in layer]
     place = {site: i for i, site in enumerate(order[:n])}
     sites = sorted(place)
     patch = lattice.subgraph(sites)

@@ -76,7 +76,9 @@ class ExactEstimator(BaseEstimatorV2):
             part = evs[start : start + pub.size].reshape(pub.shape)
             start += pub.size
             data = DataBin(evs=part, stds=np.zeros(pub.shape), shape=pub.shape)
-            results.append(PubResult(data, metadata={"target_precision": 0.0, "circuit_metadata": pub.circuit.metadata}))
+            results.append(
+                PubResult(data, metadata={"target_precision": 0.0, "circuit_metadata": pub.circuit.metadata})
+            )
         return PrimitiveResult(results, metadata={"version": 2})
 
     def _expectations(self, batch: Batch) -> np.ndarray:

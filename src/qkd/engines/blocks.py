@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from qiskit.circuit import ParameterExpression
 
-from qkd.engines.fusion import Block
+from qkd.engines.fusion import Block, gathered
 from qkd.engines.gates import Atom, constant, waves
 
 Angle = ParameterExpression | None
@@ -31,7 +31,9 @@ class BlockBuilder:
         device: where they live.
     """
 
-    def __init__(self, blocks: Sequence[Block], atoms: Sequence[Atom], dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self, blocks: Sequence[Block], atoms: Sequence[Atom], dtype: torch.dtype, device: torch.device
+    ) -> None:
         chains = [chain([(atoms[i].angle, embed(atoms[i], block.window)) for i in block.atoms]) for block in blocks]
         self._real = [all(not terms.imag.any() for _, terms in one) for one in chains]
         self._sizes = [2 ** len(block.window) for block in blocks]
@@ -100,8 +102,7 @@ def chain(sequence: Sequence[tuple[Angle, np.ndarray]]) -> list[tuple[Angle, np.
 
 def embed(atom: Atom, window: Sequence[int]) -> np.ndarray:
     """Return the atom's terms (5,2^k,2^k) on the k qubits of ``window``, the first most significant."""
-    shifts = np.array([len(window) - 1 - window.index(q) for q in atom.qubits])
+    bits = [len(window) - 1 - window.index(q) for q in atom.qubits]
     states = np.arange(2 ** len(window))
-    local = ((states[:, None] >> shifts) & 1) @ (1 << np.arange(len(shifts)))
-    rest = states & ~int((1 << shifts).sum())
+    local, rest = gathered(states, bits), states & ~sum(1 << bit for bit in bits)
     return np.where(rest[:, None] == rest, atom.terms[:, local[:, None], local], 0)

@@ -24,9 +24,7 @@ class Expressions:
         QkdError: an expression uses a parameter that is not listed, or has no torch equivalent.
     """
 
-    def __init__(
-        self, expressions: Sequence[ParameterExpression | float], parameters: Sequence[Parameter]
-    ) -> None:
+    def __init__(self, expressions: Sequence[ParameterExpression | float], parameters: Sequence[Parameter]) -> None:
         column = {parameter: i for i, parameter in enumerate(parameters)}
         matrix = np.zeros((len(parameters), len(expressions)))
         constant = np.zeros(len(expressions))
@@ -90,13 +88,26 @@ def _torch_function(expression: ParameterExpression, used: Sequence[Parameter]) 
         code = sympy.lambdify(arguments, symbolic, modules=[_TORCH], dummify=True)
         code(*(torch.full((), 0.3, dtype=torch.float64) for _ in used))
     except Exception as error:
-        raise QkdError(f"the angle '{expression}' cannot be differentiated; use sums, products, powers, sin, "
-                       "cos, tan, exp, log of parameters") from error
+        raise QkdError(
+            f"the angle '{expression}' cannot be differentiated; use sums, products, powers, sin, "
+            "cos, tan, exp, log of parameters"
+        ) from error
     return code
 
 
 _TORCH = {
-    "sin": torch.sin, "cos": torch.cos, "tan": torch.tan, "asin": torch.asin, "acos": torch.acos,
-    "atan": torch.atan, "exp": torch.exp, "log": torch.log, "Abs": torch.abs, "sign": torch.sign,
-    "sqrt": torch.sqrt, "conjugate": lambda x: x, "pi": np.pi, "E": np.e,
+    "sin": torch.sin,
+    "cos": torch.cos,
+    "tan": torch.tan,
+    "asin": torch.asin,
+    "acos": torch.acos,
+    "atan": torch.atan,
+    "exp": torch.exp,
+    "log": torch.log,
+    "Abs": torch.abs,
+    "sign": torch.sign,
+    "sqrt": torch.sqrt,
+    "conjugate": lambda x: x,
+    "pi": np.pi,
+    "E": np.e,
 }

@@ -18,6 +18,8 @@ from qkd.errors import QkdError
 
 WIDEST = 5
 
+Move = tuple[np.ndarray | None, tuple[int, ...]]
+
 
 @dataclass(frozen=True)
 class Join:
@@ -50,10 +52,35 @@ class Phase:
 
 @dataclass(frozen=True)
 class Permute:
-    """Amplitude i of the piece becomes what amplitude ``source[i]`` was."""
+    """Basis states of a piece change places.
+
+    A move is ``(image, bits)``: where the bits (least significant first) read i, they read image[i] afterwards;
+    or ``(None, bits)``: bit j afterwards is bit bits[j] before.
+    """
 
     piece: int
-    source: np.ndarray
+    moves: tuple[Move, ...]
+    width: int
+
+    def source(self) -> np.ndarray:
+        """Return (2^m,): amplitude i becomes what amplitude ``source[i]`` was."""
+        source = states = np.arange(2**self.width)
+        for image, bits in self.moves:
+            if image is None:
+                source = source[_scattered(states, bits)]
+            else:
+                rest = states & ~sum(1 << bit for bit in bits)
+                source = source[rest | _scattered(np.argsort(image)[gathered(states, bits)], bits)]
+        return source
+
+
+def gathered(states: np.ndarray, bits: Sequence[int]) -> np.ndarray:
+    """Return the numbers whose bit j is bit ``bits[j]`` of the states."""
+    return sum((((states >> bit) & 1) << j for j, bit in enumerate(bits)), np.zeros_like(states))
+
+
+def _scattered(states: np.ndarray, bits: Sequence[int]) -> np.ndarray:
+    return sum((((states >> j) & 1) << bit for j, bit in enumerate(bits)), np.zeros_like(states))
 
 
 Step = Join | Block | Phase | Permute
@@ -246,10 +273,11 @@ class _Work:
         if candidate.kind in ("phase", "rowwise"):
             self.steps.append(Phase(name, candidate.atoms, axes, width, candidate.kind == "rowwise"))
         elif candidate.kind == "permute":
-            source = np.arange(2**width)
-            for i, on in zip(candidate.atoms, axes, strict=True):
-                source = source[_pulled(self.image[i], width - 1 - np.array(on), width)]
-            self._permute(name, source)
+            moves = [
+                (self.image[i], tuple(width - 1 - axis for axis in on))
+                for i, on in zip(candidate.atoms, axes, strict=True)
+            ]
+            self._permute(name, width, moves)
         for i in candidate.atoms:
             for q in self.atoms[i].qubits:
                 self.at[q] += 1
@@ -275,29 +303,16 @@ class _Work:
         first = min(old.index(q) for q in window)
         rest = [q for q in old if q not in window]
         piece.order = rest[:first] + [q for q in old if q in window] + rest[first:]
-        states = np.arange(2**width)
-        source = np.zeros(2**width, dtype=int)
-        for i, q in enumerate(piece.order):
-            source |= ((states >> (width - 1 - i)) & 1) << (width - 1 - old.index(q))
-        self._permute(piece.name, source)
+        bits = tuple(width - 1 - old.index(q) for q in reversed(piece.order))
+        self._permute(piece.name, width, [(None, bits)])
 
-    def _permute(self, name: int, source: np.ndarray) -> None:
+    def _permute(self, name: int, width: int, moves: Sequence[Move]) -> None:
         last = self.steps[-1] if self.steps else None
         if isinstance(last, Permute) and last.piece == name:
-            self.steps[-1] = Permute(name, last.source[source])
-        else:
-            self.steps.append(Permute(name, source))
+            moves = [*last.moves, *moves]
+            self.steps.pop()
+        self.steps.append(Permute(name, tuple(moves), width))
 
 
 def _joined(parts: Sequence[_Piece]) -> list[int]:
     return [q for part in parts for q in part.order]
-
-
-def _pulled(image: np.ndarray, shifts: np.ndarray, width: int) -> np.ndarray:
-    """Return for each of 2^width states the state that a local permutation brings there."""
-    inverse = np.argsort(image)
-    states = np.arange(2**width)
-    local = ((states[:, None] >> shifts) & 1) @ (1 << np.arange(len(shifts)))
-    source = inverse[local]
-    cleared = states & ~int((1 << shifts).sum())
-    return cleared | (((source[:, None] >> np.arange(len(shifts))) & 1) << shifts).sum(axis=1)

@@ -59,7 +59,6 @@ class Atom:
         exact[image, np.arange(len(image))] = entries[0]
         return image if np.allclose(matrix, exact, atol=1e-12) else None
 
-
     @property
     def generator(self) -> np.ndarray:
         """H of a gate exp(i t H): minus i times the derivative at t = 0."""
@@ -157,19 +156,25 @@ def _expand(circuit: QuantumCircuit, qubits: Sequence[int], used: set[int]) -> I
 
 def _refuse(operation: Any, clbits: Sequence[Any]) -> None:
     if operation.name == "measure":
-        raise QkdError("the circuit measures qubits, which an estimator does itself; call "
-                       "circuit.remove_final_measurements() first (mid-circuit measurements are not supported)")
+        raise QkdError(
+            "the circuit measures qubits, which an estimator does itself; call "
+            "circuit.remove_final_measurements() first (mid-circuit measurements are not supported)"
+        )
     if operation.name == "reset":
         raise QkdError("the circuit resets a qubit that is already in use; only unitary circuits are supported")
     if clbits or getattr(operation, "blocks", None):
-        raise QkdError(f"instruction '{operation.name}' uses classical bits or control flow; only unitary "
-                       "circuits are supported")
+        raise QkdError(
+            f"instruction '{operation.name}' uses classical bits or control flow; only unitary circuits are supported"
+        )
 
 
 def _fit(operation: Any) -> tuple[np.ndarray, ParameterExpression | None] | None:
     """Return an operation's ``(terms, angle)``, or None where its definition has to be used."""
-    free = [i for i, p in enumerate(operation.params) if isinstance(p, ParameterExpression) and p.parameters] \
-        if hasattr(operation, "params") else []
+    free = (
+        [i for i, p in enumerate(operation.params) if isinstance(p, ParameterExpression) and p.parameters]
+        if hasattr(operation, "params")
+        else []
+    )
     matrix_gate = isinstance(operation, UnitaryGate)
     if len(free) > 1 or operation.name == "PauliEvolution" or (operation.num_qubits > _WIDEST and not matrix_gate):
         return None

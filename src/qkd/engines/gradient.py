@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from qiskit.circuit import Parameter, QuantumCircuit
+from qiskit.exceptions import QiskitError
 from qiskit.quantum_info import SparsePauliOp
 from qiskit.quantum_info.operators.base_operator import BaseOperator
 from qiskit_machine_learning.gradients import BaseEstimatorGradient, EstimatorGradientResult
@@ -48,12 +49,16 @@ class EngineGradient(BaseEstimatorGradient):
         gradients: list[np.ndarray] = [np.zeros(0)] * len(circuits)
         for batch in group(_requests(circuits, observables, parameter_values)):
             order = {parameter: i for i, parameter in enumerate(batch.circuit.parameters)}
+            columns: dict[tuple[int, ...], np.ndarray] = {}  # most requests want the same parameters
+            chosen = [tuple(map(id, parameters[number])) for number in batch.requests]
+            for number, key in zip(batch.requests, chosen, strict=True):
+                if key not in columns:
+                    columns[key] = np.array([order[parameter] for parameter in parameters[number]], dtype=int)
             wanted = np.zeros(len(order), dtype=bool)
-            for number in batch.requests:
-                wanted[[order[parameter] for parameter in parameters[number]]] = True
+            wanted[np.concatenate(list(columns.values()))] = True
             jacobian = self._jacobian(batch, wanted)
-            for number, row, column in zip(batch.requests, batch.row, batch.column, strict=True):
-                gradients[number] = jacobian[row, column, [order[parameter] for parameter in parameters[number]]]
+            for number, key, row, column in zip(batch.requests, chosen, batch.row, batch.column, strict=True):
+                gradients[number] = jacobian[row, column, columns[key]]
         metadata = [{"parameters": list(chosen)} for chosen in parameters]
         return EstimatorGradientResult(gradients=gradients, metadata=metadata, options=options)
 
@@ -84,9 +89,7 @@ def _shape(batch: Batch) -> tuple[int, int]:
     return len(batch.values), len(batch.observables)
 
 
-def _requests(
-    circuits: Sequence[QuantumCircuit], observables: Sequence[BaseOperator], values: Any
-) -> list[Requests]:
+def _requests(circuits: Sequence[QuantumCircuit], observables: Sequence[BaseOperator], values: Any) -> list[Requests]:
     """Return one ``Requests`` for every run of the same circuit object."""
     found: list[Requests] = []
     start = 0
@@ -112,5 +115,5 @@ def _pauli_sum(observable: BaseOperator) -> SparsePauliOp:
         return observable.simplify()
     try:
         return SparsePauliOp(observable).simplify()
-    except Exception:  # noqa: BLE001 - any operator that is not made of Paulis
+    except QiskitError:  # an operator that is not made of Paulis
         return SparsePauliOp.from_operator(observable)

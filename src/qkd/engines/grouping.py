@@ -121,16 +121,17 @@ def circuit_key(circuit: QuantumCircuit) -> Hashable:
     position = {qubit: i for i, qubit in enumerate(circuit.qubits)}
     return (
         circuit.num_qubits,
-        tuple(
-            (_operation_key(item.operation), tuple(position[q] for q in item.qubits))
-            for item in circuit.data
-        ),
+        tuple((_operation_key(item.operation), tuple(position[q] for q in item.qubits)) for item in circuit.data),
     )
 
 
 def _operation_key(operation: Any) -> Hashable:
-    key = (type(operation), operation.name, tuple(_parameter_key(p) for p in getattr(operation, "params", ())),
-           getattr(operation, "ctrl_state", None))
+    key = (
+        getattr(operation, "base_class", type(operation)),
+        operation.name,
+        tuple(_parameter_key(p) for p in getattr(operation, "params", ())),
+        getattr(operation, "ctrl_state", None),
+    )
     standard = getattr(operation, "_standard_gate", None) is not None or isinstance(operation, UnitaryGate)
     definition = None if standard or not isinstance(operation, Instruction) else operation.definition
     if definition is not None:

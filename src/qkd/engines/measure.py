@@ -31,7 +31,9 @@ class Measurement:
     ) -> None:
         self._coefficients = torch.from_numpy(table.coefficients.T.copy()).to(device, dtype)  # (T,K)
         self._pieces: list[tuple[int, list[_Flips], torch.Tensor | None]] = []
-        for name, order in pieces.items():
+        seen = [name for name, order in pieces.items() if (table.x | table.z)[:, order].any()]
+        for name in seen or list(pieces)[:1]:  # where nothing is seen, the norm of one piece is the identity
+            order = pieces[name]
             weight = 1 << np.arange(len(order) - 1, -1, -1, dtype=np.int64)
             x, z = table.x[:, order] @ weight, table.z[:, order] @ weight
             found, index = np.unique(np.stack([x, z], axis=1), axis=0, return_inverse=True)
@@ -44,10 +46,9 @@ class Measurement:
                 flips.append(_Flips(int(mask[0]), found[chosen, 1], len(order), dtype, device))
                 order_of[chosen] = start + np.arange(len(chosen))
                 start += len(chosen)
-            if found.any():
-                place = order_of[index]
-                plain = np.array_equal(place, np.arange(start))
-                self._pieces.append((name, flips, None if plain else torch.from_numpy(place).to(device)))
+            place = order_of[index]
+            plain = np.array_equal(place, np.arange(start))
+            self._pieces.append((name, flips, None if plain else torch.from_numpy(place).to(device)))
         self._names = {name for name, _, _ in self._pieces}
 
     def values(self, pieces: Mapping[int, torch.Tensor]) -> list[torch.Tensor]:
@@ -65,14 +66,12 @@ class Measurement:
             mus[name] = total
         return mus
 
-    def combine(self, values: Sequence[torch.Tensor], batch: int) -> torch.Tensor:
+    def combine(self, values: Sequence[torch.Tensor]) -> torch.Tensor:
         """Return the expectation values (B,K) from ``values``."""
-        strings: torch.Tensor | None = None
+        strings = None
         for local, (_, _, place) in zip(values, self._pieces, strict=True):
-            local = local if place is None else local[place]
-            strings = local if strings is None else strings * local
-        if strings is None:
-            return self._coefficients.sum(0).expand(batch, -1)
+            chosen = local if place is None else local[place]
+            strings = chosen if strings is None else strings * chosen
         return strings.T @ self._coefficients
 
 

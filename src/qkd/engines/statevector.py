@@ -97,7 +97,7 @@ class StatevectorProgram:
             return atom.angle is not None and bool(rowwise & set(atom.angle.parameters))
 
         live = set(np.flatnonzero((table.x | table.z).any(axis=0)).tolist()).union(*(atom.qubits for atom in gates))
-        self._qubits = sorted(live)
+        self._qubits = sorted(live) or [0]
         leading, remaining = split(gates, [differs(atom) for atom in gates], self._qubits)
         rest = [part for i in remaining for part in (gates[i].diagonalised() if differs(gates[i]) else [gates[i]])]
         limit = int(math.log2(_free_memory(device) / (8 * dtype.itemsize)))
@@ -161,7 +161,7 @@ class StatevectorProgram:
         keep = keep and torch.is_grad_enabled()
         first = self._encoding(encoding)
         strings = Sweep.apply(self._stages, self._qubits, self._measurement, keep, first, *operands)
-        return self._measurement.combine(strings, len(batched))
+        return self._measurement.combine(strings)
 
 
 def _keep_freed_memory() -> None:

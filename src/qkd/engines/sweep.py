@@ -5,7 +5,7 @@ conjugate of the usual adjoint state, so that a step psi' = M psi needs no conju
 ``dL/dM = mu' psi^T`` (adjoint differentiation: Jones and Gacon, arXiv:2009.02823, with the states kept
 instead of uncomputed). A step has two methods,
 
-    forward(state, operand) -> (state, what to keep)
+    forward(state, operand) -> (state, tensors to keep)
     backward(mu, kept, operand) -> (mu, derivative by the operand or None)
 
 and the operand is a tensor that depends on the parameters.
@@ -20,21 +20,22 @@ import numpy as np
 import torch
 from torch.autograd.function import once_differentiable
 
-from qkd.engines.fusion import Block, Join, Permute, Phase, Step
+from qkd.engines.fusion import Block, Join, Permute, Phase, Step, gathered
 from qkd.engines.gates import Atom
 from qkd.engines.measure import Measurement
 
 State = torch.Tensor
+Kept = tuple[torch.Tensor, ...]
 
 
 class Stage(Protocol):
     """What a step does to one piece."""
 
-    def forward(self, state: State, operand: torch.Tensor | None) -> tuple[State, Any]:
+    def forward(self, state: State, operand: torch.Tensor | None) -> tuple[State, Kept]:
         """Return the new state and what ``backward`` needs."""
         ...
 
-    def backward(self, mu: State, kept: Any, operand: torch.Tensor | None) -> tuple[State, torch.Tensor | None]:
+    def backward(self, mu: State, kept: Kept, operand: torch.Tensor | None) -> tuple[State, torch.Tensor | None]:
         """Return ``mu`` before the step and the derivative by the operand."""
         ...
 
@@ -59,16 +60,16 @@ class Dense:
         result = torch.view_as_complex(result.view(*state.shape, 2)) if real else result
         return result.view(state.shape)
 
-    def forward(self, state: State, operand: torch.Tensor) -> tuple[State, State]:
+    def forward(self, state: State, operand: torch.Tensor) -> tuple[State, Kept]:
         """Return the state after the matrix."""
-        return self._product(operand, state), state
+        return self._product(operand, state), (state,)
 
-    def backward(self, mu: State, kept: State, operand: torch.Tensor) -> tuple[State, torch.Tensor]:
+    def backward(self, mu: State, kept: Kept, operand: torch.Tensor) -> tuple[State, torch.Tensor]:
         """Return M^T mu and the sum of mu psi^T over everything else."""
         before = self._product(operand.T, mu)
         real = not operand.is_complex()
         left = self._view(mu.conj_physical() if real else mu, real)
-        return before, torch.bmm(left, self._view(kept, real).transpose(1, 2)).sum(0)
+        return before, torch.bmm(left, self._view(kept[0], real).transpose(1, 2)).sum(0)
 
 
 class Phases:
@@ -78,8 +79,7 @@ class Phases:
         states = np.arange(2**step.width)
         columns, constant = [], np.zeros(2**step.width)
         for i, axes in zip(step.atoms, step.axes, strict=True):
-            shifts = step.width - 1 - np.array(axes)
-            local = ((states[:, None] >> shifts) & 1) @ (1 << np.arange(len(shifts)))
+            local = gathered(states, [step.width - 1 - axis for axis in axes])
             if atoms[i].angle is None:
                 constant += np.angle(atoms[i].terms[0].diagonal())[local]
             else:
@@ -87,13 +87,13 @@ class Phases:
         self._slopes = torch.from_numpy(np.array(columns).reshape(-1, 2**step.width).T.copy()).to(device, dtype)
         self._constant = torch.from_numpy(constant[:, None]).to(device, dtype)
 
-    def forward(self, state: State, operand: torch.Tensor) -> tuple[State, Any]:
+    def forward(self, state: State, operand: torch.Tensor) -> tuple[State, Kept]:
         """Return the state times its phases; the angles are (T,B) or, shared by all rows, (T,1)."""
         angle = torch.addmm(self._constant, self._slopes, operand)
         phase = torch.complex(angle.cos(), angle.sin())
         return state * phase, (state, phase)
 
-    def backward(self, mu: State, kept: Any, operand: torch.Tensor) -> tuple[State, torch.Tensor]:
+    def backward(self, mu: State, kept: Kept, operand: torch.Tensor) -> tuple[State, torch.Tensor]:
         """Return mu times the phases and the derivative by the angles."""
         state, phase = kept
         mu = mu * phase
@@ -106,14 +106,15 @@ class Permuted:
     """A permutation of the amplitudes."""
 
     def __init__(self, step: Permute, device: torch.device) -> None:
-        self._source = torch.from_numpy(step.source).to(device)
-        self._inverse = torch.from_numpy(np.argsort(step.source)).to(device)
+        source = step.source()
+        self._source = torch.from_numpy(source).to(device)
+        self._inverse = torch.from_numpy(np.argsort(source)).to(device)
 
-    def forward(self, state: State, operand: None) -> tuple[State, None]:
+    def forward(self, state: State, operand: None) -> tuple[State, Kept]:
         """Return the permuted state."""
-        return state.index_select(0, self._source), None
+        return state.index_select(0, self._source), ()
 
-    def backward(self, mu: State, kept: None, operand: None) -> tuple[State, None]:
+    def backward(self, mu: State, kept: Kept, operand: None) -> tuple[State, None]:
         """Return mu, permuted back."""
         return mu.index_select(0, self._inverse), None
 
@@ -157,30 +158,37 @@ class Sweep(torch.autograd.Function):
         *operands: torch.Tensor,
     ) -> tuple[torch.Tensor, ...]:
         """Return the strings' values."""
-        pieces, kept = _forward(stages, qubits, first, operands, keep)
-        ctx.plan = stages, qubits, measurement
-        ctx.kept = (pieces, kept) if keep else None
-        ctx.save_for_backward(first, *operands)
+        pieces, kept = _forward(stages, qubits, first, operands)
+        ctx.plan = stages, qubits, measurement, list(pieces)
+        ctx.counts = [len(one) for one in kept] if keep else None
+        states = [*pieces.values(), *(tensor for one in kept for tensor in one)] if keep else []
+        ctx.save_for_backward(first, *operands, *states)
+        ctx.operands = len(operands)
         return tuple(measurement.values(pieces))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[Any, ...]:
         """Return the gradients of ``first`` and the operands."""
-        stages, qubits, measurement = ctx.plan
-        first, *operands = ctx.saved_tensors
-        pieces, kept = ctx.kept or _forward(stages, qubits, first, operands, True)
+        stages, qubits, measurement, names = ctx.plan
+        first, *saved = ctx.saved_tensors
+        operands, states = saved[: ctx.operands], iter(saved[ctx.operands :])
+        if ctx.counts is None:
+            pieces, kept = _forward(stages, qubits, first, operands)
+        else:
+            pieces = {name: next(states) for name in names}
+            kept = [tuple(next(states) for _ in range(count)) for count in ctx.counts]
         mus = measurement.backward(pieces, grads)
         derivatives: list[torch.Tensor | None] = [None] * len(operands)
         at = len(operands)
-        for (step, stage), saved in zip(reversed(stages), reversed(kept), strict=True):
+        for (step, stage), own in zip(reversed(stages), reversed(kept), strict=True):
             if isinstance(step, Join):
-                mus.update(zip(step.parts, unjoin(mus.pop(step.parts[0]), saved), strict=True))
+                mus.update(zip(step.parts, unjoin(mus.pop(step.parts[0]), own), strict=True))
             elif isinstance(step, Permute):
-                mus[step.piece], _ = stage.backward(mus[step.piece], saved, None)
+                mus[step.piece], _ = stage.backward(mus[step.piece], own, None)
             else:
                 at -= 1
-                mus[step.piece], by_operand = stage.backward(mus[step.piece], saved, operands[at])
+                mus[step.piece], by_operand = stage.backward(mus[step.piece], own, operands[at])
                 derivatives[at] = by_operand.conj()
         by_first = torch.stack([mus[q] for q in qubits]).conj()
         return None, None, None, None, by_first, *derivatives
@@ -191,21 +199,19 @@ def _forward(
     qubits: Sequence[int],
     first: torch.Tensor,
     operands: Sequence[torch.Tensor],
-    keep: bool,
-) -> tuple[dict[int, State], list[Any]]:
-    """Return the final pieces and, if they are to be kept, what every step needs on the way back."""
+) -> tuple[dict[int, State], list[Kept]]:
+    """Return the final pieces and what every step needs on the way back."""
     pieces = dict(zip(qubits, first.unbind(0), strict=True))
-    kept: list[Any] = []
+    kept: list[Kept] = []
     remaining = iter(operands)
     for step, stage in stages:
         if isinstance(step, Join):
-            saved: Any = [pieces.pop(part) for part in step.parts]
-            pieces[step.parts[0]] = join(saved)
+            own: Kept = tuple(pieces.pop(part) for part in step.parts)
+            pieces[step.parts[0]] = join(own)
         else:
             operand = None if isinstance(step, Permute) else next(remaining)
-            pieces[step.piece], saved = stage.forward(pieces[step.piece], operand)
-        if keep:
-            kept.append(saved)
+            pieces[step.piece], own = stage.forward(pieces[step.piece], operand)
+        kept.append(own)
     return pieces, kept
 
 

@@ -98,7 +98,8 @@ class Student:
                 f"{path}: bundle format {config.get('format')} is not {FORMAT}; load it with the qkd that wrote it"
             )
         try:
-            circuit = from_qasm((path / "circuit.qasm").read_text(encoding="utf-8"))
+            program = path / "circuit.qasm"
+            circuit = from_qasm(program.read_text(encoding="utf-8"), str(program))
             model = StudentModel(
                 circuit,
                 make_engine(engine or EngineSpec(), circuit),

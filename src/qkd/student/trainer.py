@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from qkd.config import LossSpec, TrainSpec
@@ -214,7 +215,7 @@ class Trainer:
                 index, slot = key.split(".")
                 slots.setdefault(int(index), {})[slot] = value
             self.optimizer.load_state_dict({"state": slots, "param_groups": state["param_groups"]})
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
+        except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
             raise QkdError(
                 f"{self.folder}: the checkpoint is damaged or belongs to another student "
                 f"({str(error).splitlines()[0]}); start again with another --name"

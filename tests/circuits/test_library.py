@@ -1,0 +1,158 @@
+"""Every circuit file builds, draws, checks and survives a round trip through OpenQASM 3; mistakes are named."""
+
+import numpy as np
+import pytest
+from qiskit.circuit import Parameter, QuantumCircuit
+from qiskit.quantum_info import SparsePauliOp, Statevector
+
+from qkd import QkdError
+from qkd.circuits import draw, library
+from qkd.circuits.build import pairs
+from qkd.circuits.observables import parse, write
+from qkd.circuits.qasm import from_qasm, to_qasm
+from qkd.circuits.student import StudentCircuit
+from qkd.engines.check import check, cone_width
+
+NAMES = sorted(library.paths())
+
+
+def bound(student, seed):
+    """The state of a student at random parameters, in the order of its lists."""
+    values = np.random.default_rng(seed).uniform(-np.pi, np.pi, len(student.parameters))
+    return Statevector(student.circuit.assign_parameters(dict(zip(student.parameters, values, strict=True))))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bundled_circuits_build_draw_and_check(name):
+    student = library.load(name, qubits=5)
+    assert student.num_qubits == 5 and len(student.observables) == 5
+    assert "x0" in draw.text(student)
+    assert student.circuit.draw("mpl") is not None
+    report = check(student)
+    assert report.num_weights == len(student.weights) and not report.dead_inputs
+    if name != "qdllm":
+        assert not report.dead_weights and report.rank == report.num_weights
+
+
+def test_the_papers_circuit_is_the_papers():
+    student = library.load("qdllm")
+    assert (student.num_qubits, len(student.inputs), len(student.weights)) == (11, 11, 144)
+    assert student.circuit.count_ops() == {"rz": 66, "ry": 60, "cx": 34, "rzz": 18, "rx": 11}
+    report = check(student, points=1)
+    assert len(report.dead_weights) == 36 and report.rank == 47
+    assert "36 of 144" in report.render() and "47 of 144" in report.render()
+
+
+def test_the_default_circuit_is_native_and_shallow():
+    student = library.load("hardware")
+    assert student.circuit.count_ops()["cz"] == 20 and draw.two_qubit_depth(student) == 4
+    assert all(abs(a - b) == 1 for a, b in pairs("brick", 11))
+    assert [cone_width(student, k) for k in (0, 5, 10)] == [4, 8, 5]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_openqasm_round_trip(name):
+    student = library.load(name, qubits=4, layers=2)
+    again = from_qasm(to_qasm(student))
+    assert again.name == student.name and again.observables == student.observables
+    assert len(again.inputs) == len(student.inputs) and len(again.weights) == len(student.weights)
+    assert bound(again, 7).equiv(bound(student, 7))
+    assert again.circuit.count_ops() == student.circuit.count_ops()
+
+
+def test_roles_come_from_the_lists_and_not_from_names_or_order(tmp_path):
+    program = (
+        "// qkd.inputs: zeta\n// qkd.observables: 0.5 X0 - 2.0 Z0 Z1 ; Z1\n"
+        'OPENQASM 3.0;\ninclude "stdgates.inc";\n'
+        "input float[64] beta;\ninput float[64] zeta;\ninput float[64] alpha;\n"
+        "qubit[2] q;\nrx(zeta) q[0];\nry(2*beta + pi/2) q[1];\ncx q[0], q[1];\nrz(alpha) q[1];\n"
+    )
+    path = tmp_path / "mine.qasm"
+    path.write_text(program)
+    student = library.load(str(path))
+    assert [p.name for p in student.inputs] == ["zeta"]
+    assert [p.name for p in student.weights] == ["beta", "alpha"]
+    assert student.observables[0].equiv(SparsePauliOp(["IX", "ZZ"], [0.5, -2.0]))
+    again = from_qasm(to_qasm(student))
+    assert bound(again, 3).equiv(bound(student, 3))
+    with pytest.raises(QkdError, match="leave --qubits"):
+        library.load(str(path), qubits=3)
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        ("OPENQASM 3.0;\nqubit[1] q;\n", "qkd.inputs"),
+        ("// qkd.inputs: x\nOPENQASM 3.0;\nqubit[1 q;\n", "not an OpenQASM 3 program"),
+        ("// qkd.input: x\nOPENQASM 3.0;\n", "did you mean 'inputs'"),
+        ('// qkd.inputs: y\nOPENQASM 3.0;\ninclude "stdgates.inc";\ninput float v;\nqubit q;\nrx(v) q;\n', "'y' is no input"),
+    ],
+)
+def test_damaged_programs_are_named(tmp_path, program, words):
+    (tmp_path / "bad.qasm").write_text(program)
+    with pytest.raises(QkdError, match=words) as caught:
+        library.load(str(tmp_path / "bad.qasm"))
+    assert "bad.qasm" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('name = "a"\nlayer = 3\n', "no key 'layer'; did you mean 'layers'"),
+        ('name = "a"\n[ansatz]\nentangler = "cy"\n', "ansatz.entangler = 'cy'"),
+        ('name = "a"\n[ansatz]\npattern = "qdllm"\nentangler = "cz"\n', "leave them out"),
+        ('name = "a"\nobservables = ["Z99"]\n', "qubits from 0 to 10"),
+        ('name = "a"\nobservables = ["Q0"]\n', "cannot be read"),
+        ("layers = 2\n", "'name' is missing"),
+    ],
+)
+def test_mistakes_in_a_file_are_named(tmp_path, text, words):
+    (tmp_path / "bad.toml").write_text(text)
+    with pytest.raises(QkdError, match=words.replace("[", r"\[")):
+        library.load(str(tmp_path / "bad.toml"))
+
+
+def test_unknown_circuits_and_a_users_own(tmp_path, monkeypatch):
+    with pytest.raises(QkdError, match="did you mean 'hardware'"):
+        library.load("hardwere")
+    (tmp_path / "mine.toml").write_text('name = "mine"\nqubits = 3\n[ansatz]\nrotations = ["ry"]\nentangler = "cx"\n')
+    monkeypatch.setenv("QKD_CIRCUITS", str(tmp_path))
+    assert library.load("mine").num_qubits == 3
+
+
+@pytest.mark.parametrize("pattern", ["line", "brick", "ring", "ladder", "heavy-hex"])
+@pytest.mark.parametrize("n", [1, 2, 7, 30])
+def test_patterns_join_every_qubit_once_per_pair(pattern, n):
+    found = pairs(pattern, n)
+    assert len(found) == len({frozenset(pair) for pair in found})
+    reached, grown = {0}, True
+    while grown:
+        more = {q for pair in found if reached & set(pair) for q in pair}
+        grown, reached = not more <= reached, reached | more
+    assert reached == set(range(n))
+    if pattern == "heavy-hex":
+        assert max((sum(q in pair for pair in found) for q in range(n)), default=0) <= 3
+
+
+@pytest.mark.parametrize("text", ["Z0", "Z0 Z3", "0.5 X0 - 1.25e-3 Y2 Z3 + Z1", "I0", "- X1 + 2 Z0"])
+def test_observables_read_back(text):
+    (observable,) = parse([text], 4)
+    assert parse([write(observable)], 4)[0].equiv(observable)
+
+
+def test_a_student_circuit_refuses_what_does_not_fit():
+    x, w, z = Parameter("x"), Parameter("w"), SparsePauliOp("Z")
+    circuit = QuantumCircuit(1)
+    circuit.rx(x, 0)
+    circuit.ry(w, 0)
+    assert StudentCircuit(circuit, [x], [w], [z]).parameters == (x, w)
+    for inputs, weights, observables, words in (
+        ([x, w], [w], [z], "both an input and a weight"),
+        ([x], [], [z], "neither an input nor a weight"),
+        ([x], [w, Parameter("v")], [z], "does not occur"),
+        ([x], [w], [], "measures nothing"),
+        ([x], [w], [SparsePauliOp("ZZ")], "1 qubits but observable 0 has 2"),
+        ([x], [w], [SparsePauliOp("Z", 1j)], "not Hermitian"),
+    ):
+        with pytest.raises(QkdError, match=words):
+            StudentCircuit(circuit, inputs, weights, observables)

@@ -1,0 +1,193 @@
+"""The student: an EstimatorQNN that asks once, whose gradients are right down to the projection, and a whole bundle."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from qiskit.primitives import StatevectorEstimator
+from qiskit_machine_learning.neural_networks import EstimatorQNN
+
+from qkd import QkdError, Student
+from qkd.circuits import library
+from qkd.config import EngineSpec, LossSpec, TrainSpec
+from qkd.engines import make_engine
+from qkd.student.model import StudentModel, StudentQNN
+from qkd.student.trainer import Examples, Trainer
+from qkd.text.encoders import make_encoder
+
+
+def model(seed=0, angle_map="tanh", precision="double", dropout=0.0):
+    circuit = library.load("hardware", qubits=3, layers=1)
+    engine = make_engine(EngineSpec(precision=precision, torch_device="cpu"), circuit)
+    torch.manual_seed(seed)
+    return StudentModel(circuit, engine, 5, ("no", "yes"), angle_map, dropout).double()
+
+
+def examples(n, seed):
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 2, n)
+    x = rng.normal(size=(n, 5)) + 1.5 * y[:, None]
+    return Examples.from_arrays(x, np.eye(2)[y] * 4, y)
+
+
+@pytest.mark.parametrize("angle_map", ["tanh", "minmax"])
+def test_gradients_equal_finite_differences_for_every_parameter(angle_map):
+    student = model(angle_map=angle_map)
+    x = torch.randn(4, 5, generator=torch.Generator().manual_seed(1)).double()
+    student(x).square().sum().backward()
+    for name, parameter in student.named_parameters():
+        index = parameter.numel() // 2
+        values = []
+        for shift in (1e-6, -1e-6):
+            with torch.no_grad():
+                parameter.view(-1)[index] += shift
+                values.append(student(x).square().sum().item())
+                parameter.view(-1)[index] -= shift
+        assert parameter.grad.view(-1)[index].item() == pytest.approx((values[0] - values[1]) / 2e-6, abs=1e-6), name
+
+
+def test_it_is_an_estimator_qnn_that_agrees_with_a_stock_one_and_asks_once(monkeypatch):
+    student = model()
+    qnn, circuit = student.qnn, student.circuit
+    assert isinstance(qnn, EstimatorQNN) and qnn.input_gradients
+    stock = EstimatorQNN(
+        circuit=circuit.circuit,
+        estimator=StatevectorEstimator(),
+        observables=list(circuit.observables),
+        input_params=list(circuit.inputs),
+        weight_params=list(circuit.weights),
+        input_gradients=True,
+        default_precision=0.0,
+    )
+    x, w = np.random.default_rng(2).normal(size=(3, 3)), student.weights.detach().numpy()
+    asked = []
+    run = qnn.estimator.run
+    monkeypatch.setattr(qnn.estimator, "run", lambda pubs, **more: asked.append(list(pubs)) or run(asked[-1], **more))
+    assert np.allclose(qnn.forward(x, w), stock.forward(x, w), atol=1e-9)
+    assert [len(pubs) for pubs in asked] == [1]
+    for ours, theirs in zip(qnn.backward(x, w), stock.backward(x, w), strict=True):
+        assert np.allclose(ours, theirs, atol=1e-9)
+    evs = qnn.evaluate(torch.as_tensor(x), torch.as_tensor(w))
+    assert np.allclose(evs.numpy(), stock.forward(x, w), atol=1e-9)
+
+
+def test_minmax_is_the_papers_scaling():
+    student = model(angle_map="minmax")
+    angles = student.angles(torch.randn(6, 5, generator=torch.Generator().manual_seed(3)).double())
+    assert angles.amin(dim=1).abs().max() == 0 and angles.amax(dim=1).sub(10).abs().max() < 1e-6
+    assert model().angles(100 * torch.ones(2, 5).double()).abs().max() <= np.pi
+
+
+def test_training_separates_what_is_separable(tmp_path):
+    student = model(precision="single").float()
+    train, valid = examples(200, 1), examples(60, 2)
+    student.standardise(train.embeddings)
+    trainer = Trainer(student, train, valid, LossSpec(), TrainSpec(epochs=15, lr=0.05, batch_size=16), tmp_path)
+    assert trainer.run() and trainer.progress.history[-1]["valid_accuracy"] > 0.9
+    best = min(trainer.progress.history, key=lambda row: row["valid_loss"])
+    assert trainer.progress.best_epoch == best["epoch"]
+
+
+def test_early_stopping_keeps_the_best_epoch():
+    student = model(precision="single").float()
+    spec = TrainSpec(epochs=60, lr=0.3, batch_size=8, patience=3)
+    trainer = Trainer(student, examples(40, 3), examples(20, 4), LossSpec(), spec)
+    trainer.run()
+    assert trainer.progress.epoch == min(60, trainer.progress.best_epoch + 3)
+    kept = trainer._validate()["valid_loss"]
+    assert kept == pytest.approx(trainer.progress.best_loss, rel=1e-5)
+
+
+def test_k_epochs_and_resume_and_k_more_are_2k(tmp_path):
+    def trained(folder, *stops):
+        for epochs in stops:
+            student = model(precision="single", dropout=0.3).float()
+            spec = TrainSpec(epochs=epochs, patience=50)
+            trainer = Trainer(student, examples(50, 5), examples(20, 6), LossSpec(), spec, folder)
+            torch.manual_seed(9)
+            trainer.resume()
+            trainer.run()
+        return trainer
+
+    whole, halves = trained(tmp_path / "a", 6), trained(tmp_path / "b", 3, 6)
+    assert whole.progress.history == halves.progress.history
+    for name, value in whole.student.state_dict().items():
+        assert value.equal(halves.student.state_dict()[name]), name
+    assert [p.suffix for p in (tmp_path / "a").glob("state-*")] == [".safetensors"]
+
+
+@pytest.mark.parametrize("damage", ["cut", "missing", "newer", "foreign"])
+def test_damaged_checkpoints_are_refused(tmp_path, damage):
+    def trainer(student):
+        return Trainer(student, examples(20, 5), examples(10, 6), LossSpec(), TrainSpec(epochs=1), tmp_path)
+
+    trainer(model(precision="single").float()).run()
+    tensors, state = next(tmp_path.glob("state-*")), tmp_path / "state.json"
+    other = model(precision="single").float()
+    if damage == "cut":
+        tensors.write_bytes(tensors.read_bytes()[:100])
+    elif damage == "missing":
+        tensors.unlink()
+    elif damage == "newer":
+        state.write_text(json.dumps(json.loads(state.read_text()) | {"format": 99}))
+    else:
+        other.head = torch.nn.Linear(3, 7)
+    with pytest.raises(QkdError, match=str(tmp_path)):
+        trainer(other).resume()
+
+
+def test_a_diverging_loss_is_named():
+    student = model(precision="single").float()
+    train = examples(20, 1)
+    train.embeddings[3] = float("nan")
+    with pytest.raises(QkdError, match="lower --lr"):
+        Trainer(student, train, examples(10, 2), LossSpec(), TrainSpec(epochs=1)).run()
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    circuit = library.load("hardware", qubits=3, layers=1)
+    trained = StudentModel(circuit, make_engine(EngineSpec(torch_device="cpu"), circuit), 16, ("no", "yes"))
+    Student(trained, make_encoder("hashing:16"), {"teacher": "nobody"}).save(tmp_path / "student")
+    return tmp_path / "student"
+
+
+def test_a_bundle_answers_as_the_model_did(bundle):
+    student = Student.load(bundle)
+    texts = ["one text", "another text"]
+    assert student.predict_proba(texts).shape == (2, 2)
+    shutil.copytree(bundle, bundle.parent / "copy")
+    assert np.array_equal(student.logits(texts), Student.load(bundle.parent / "copy").logits(texts))
+    assert "hashing:16" in (bundle / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["config.json", "student.safetensors", "circuit.qasm"])
+@pytest.mark.parametrize("damage", ["cut", "missing"])
+def test_damaged_bundles_are_refused(bundle, name, damage):
+    path = bundle / name
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(QkdError, match=str(bundle)):
+        Student.load(bundle)
+
+
+def test_a_bundle_refuses_another_encoder_and_a_newer_format(bundle):
+    config = json.loads((bundle / "config.json").read_text())
+    for change, words in (
+        ({"format": 99}, "format 99"),
+        ({"encoder": {**config["encoder"], "name": "hashing:18"}}, "trained on embeddings"),
+    ):
+        (bundle / "config.json").write_text(json.dumps(config | change))
+        with pytest.raises(QkdError, match=words):
+            Student.load(bundle)
+
+
+def test_the_qnn_is_usable_alone():
+    circuit = library.load("product", qubits=2)
+    qnn = StudentQNN(circuit, make_engine(EngineSpec(precision="double", torch_device="cpu"), circuit))
+    evs = qnn.evaluate(torch.zeros(1, 2).double(), torch.zeros(4).double())
+    assert evs.tolist() == [[1.0, 1.0]]  # all rotations at 0 leave |00>
