@@ -30,7 +30,7 @@ if method == "lightning":
         values = qml.math.stack(node(inputs, weights))
         return values.sum()
 
-    gradient = qml.grad(total, argnum=(0, 1))
+    gradient = qml.grad(total, argnums=(0, 1))
 
     def step(inputs, weights):
         rows, weight_sum = [], np.zeros(len(weights))

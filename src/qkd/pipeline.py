@@ -18,9 +18,10 @@ import numpy as np
 import torch
 
 from qkd.circuits import draw, library
+from qkd.circuits.student import StudentCircuit
 from qkd.config import Config
 from qkd.console import progress, say
-from qkd.engines import make_engine, torch_device
+from qkd.engines import Engine, make_engine, torch_device
 from qkd.errors import QkdError
 from qkd.reports.report import render
 from qkd.runs import RunFolder, read_json, write_json, write_lines, write_text
@@ -79,9 +80,12 @@ def run(config: Config, folder: RunFolder, resume: bool) -> None:
         KeyboardInterrupt: training was interrupted; the folder holds a valid student of the epochs done.
     """
     clock = _Clock()
+    # first, so that a mistake in it is not found after minutes of labelling
+    circuit = library.load(config.student.circuit, qubits=config.student.qubits, layers=config.student.layers)
+    engine = make_engine(config.engine, circuit)
     sources = _gather(config, folder, resume, clock)
     with clock.stage("training"):
-        trainer = _trainer(config, sources, folder)
+        trainer = _trainer(config, circuit, engine, sources, folder)
         if resume and trainer.resume():
             say(f"resumed after epoch {trainer.progress.epoch}")
         finished = _train(trainer, config, folder)
@@ -103,43 +107,41 @@ def run(config: Config, folder: RunFolder, resume: bool) -> None:
 
 def _gather(config: Config, folder: RunFolder, resume: bool, clock: _Clock) -> Sources:
     """Load the texts and have them embedded and labelled, from the cache where it knows them."""
-    with clock.stage("data"):
-        dataset, splits = _data(config, folder, resume)
-    device = str(torch_device(config.engine.torch_device))
-    with clock.stage("encoder"):
-        encoder = make_encoder(config.encoder.name, torch_device=device)
-        embeddings = embed(encoder, dataset.texts)
-    with clock.stage("teacher"):
-        teacher = make_teacher(config.teacher.spec, torch_device=device)
-        teacher.fit(dataset, splits)
-        logits = teacher.logits(dataset.texts)
-    return Sources(dataset, splits, encoder, embeddings, teacher, logits)
-
-
-def _data(config: Config, folder: RunFolder, resume: bool) -> tuple[Dataset, Splits]:
-    """Load and split, and make sure that a resumed run has the very same texts."""
     spec = config.data
-    dataset = data.load(spec.source, spec.text_column, spec.label_column, spec.limit, spec.split_seed)
-    splits = data.split(dataset, spec.valid, spec.test, spec.split_seed)
+    with clock.stage("data"):
+        dataset = data.load(spec.source, spec.text_column, spec.label_column, spec.limit, spec.split_seed)
+        splits = data.split(dataset, spec.valid, spec.test, spec.split_seed)
     for line in dataset.dropped:
         say(line)
     say(
         f"{len(dataset.texts):,} texts of {len(dataset.classes)} classes ({', '.join(dataset.classes)}): "
         f"{len(splits.train):,} train, {len(splits.valid):,} validation, {len(splits.test):,} test"
     )
+    device = str(torch_device(config.engine.torch_device))
+    encoder = make_encoder(config.encoder.name, torch_device=device)
+    teacher = make_teacher(config.teacher.spec, torch_device=device)
+    _pin_texts(dataset, folder, resume)
+    with clock.stage("encoder"):
+        embeddings = embed(encoder, dataset.texts)
+    with clock.stage("teacher"):
+        teacher.fit(dataset, splits)
+        logits = teacher.logits(dataset.texts)
+    return Sources(dataset, splits, encoder, embeddings, teacher, logits)
+
+
+def _pin_texts(dataset: Dataset, folder: RunFolder, resume: bool) -> None:
+    """Note which texts a run has, and make sure that a resumed one has the very same."""
     digest = hashlib.sha256(json.dumps([dataset.texts, dataset.labels]).encode()).hexdigest()
-    record = folder.path / "data.json"
-    if resume and record.is_file() and read_json(record)["sha256"] != digest:
-        raise QkdError(f"{spec.source}: the texts have changed since {folder.path} was started; start a new run")
-    write_json(record, {"sha256": digest, "texts": len(dataset.texts), "classes": list(dataset.classes)})
-    return dataset, splits
+    if resume and folder.data.is_file() and read_json(folder.data)["sha256"] != digest:
+        raise QkdError(f"{dataset.source}: the texts have changed since {folder.path} was started; start a new run")
+    write_json(folder.data, {"sha256": digest, "texts": len(dataset.texts), "classes": list(dataset.classes)})
 
 
-def _trainer(config: Config, sources: Sources, folder: RunFolder) -> Trainer:
+def _trainer(
+    config: Config, circuit: StudentCircuit, engine: Engine, sources: Sources, folder: RunFolder
+) -> Trainer:
     """Return a trainer over a freshly initialised student."""
     spec = config.student
-    circuit = library.load(spec.circuit, qubits=spec.qubits, layers=spec.layers)
-    engine = make_engine(config.engine, circuit)
     torch.manual_seed(config.train.seed)
     dim, classes = sources.embeddings.shape[1], sources.dataset.classes
     model = StudentModel(circuit, engine, dim, classes, spec.angle_map, spec.dropout).to(engine.device)

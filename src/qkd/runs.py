@@ -113,6 +113,11 @@ class RunFolder:
         return self.path / "config.toml"
 
     @property
+    def data(self) -> Path:
+        """A fingerprint of the texts, so that a resumed run has the same ones."""
+        return self.path / "data.json"
+
+    @property
     def metrics(self) -> Path:
         """The final numbers."""
         return self.path / "metrics.json"

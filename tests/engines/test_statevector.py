@@ -279,3 +279,18 @@ def test_too_many_qubits_are_refused_before_anything_is_allocated():
 def test_unknown_dtype_is_refused():
     with pytest.raises(QkdError, match="complex64"):
         StatevectorEstimator(dtype="float16")
+
+
+@pytest.mark.parametrize("rows", [1, 2, 40])
+def test_wide_and_narrow_batches(rows, rng):
+    """A batch's size picks other matrix products; all are the same numbers."""
+    circuit = random_circuit(31, num_qubits=7, size=60, names=["rx", "ry", "rz", "cx", "rzz", "ecr"])
+    batched, shared = split(circuit, 4)
+    program = StatevectorEstimator().compile(circuit, random_observables(8, 7, 3), batched, shared)
+    x = torch.tensor(rng.uniform(-2, 2, (rows, len(batched))), requires_grad=True)
+    w = torch.tensor(rng.uniform(-2, 2, len(shared)), requires_grad=True)
+    evs = program(x, w)
+    by_rows, by_shared = torch.autograd.grad(evs.sum(), (x, w))
+    single = [torch.autograd.grad(program(row[None], w).sum(), (x, w)) for row in x]
+    torch.testing.assert_close(sum(one for one, _ in single), by_rows, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(sum(one for _, one in single), by_shared, rtol=1e-10, atol=1e-10)

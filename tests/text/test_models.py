@@ -6,7 +6,7 @@ import torch
 
 from qkd.errors import QkdError
 from qkd.text import data
-from qkd.text.backbone import Backbone, batches, torch_device
+from qkd.text.backbone import Backbone, batches
 from qkd.text.encoders import embed, make_encoder
 from qkd.text.probe import calibrated_temperature, cross_entropy, fit_head
 from qkd.text.teachers import make_teacher
@@ -107,13 +107,6 @@ def test_a_damaged_model_folder_is_one_sentence(tmp_path):
     with pytest.raises(QkdError, match=r"model: no model can be loaded from this folder") as caught:
         make_encoder(str(folder)).encode(SENTENCES)
     assert "\n" not in str(caught.value)
-
-
-def test_torch_devices():
-    assert torch_device("cpu").type == "cpu"
-    assert torch_device().type == ("cuda" if torch.cuda.is_available() else "cpu")
-    with pytest.raises(QkdError, match=r"--torch-device 'abacus' cannot be used"):
-        torch_device("abacus")
 
 
 def animals(classes, count=90):

@@ -8,11 +8,8 @@ import numpy as np
 import torch
 from qiskit.circuit import ParameterExpression
 
-from qkd.engines.fusion import Block, gathered
 from qkd.engines.gates import Atom, constant, waves
-
-Angle = ParameterExpression | None
-
+from qkd.engines.steps import Block, gathered
 
 _COMMON = 4  # blocks of up to this many qubits are built together, at the size of the widest of them
 
@@ -64,13 +61,14 @@ class _Chains:
 
     def __init__(
         self,
-        chains: Sequence[list[tuple[Angle, np.ndarray]]],
+        chains: Sequence[list[tuple[ParameterExpression | None, np.ndarray]]],
         size: int,
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
         length = 1 << (max(len(one) for one in chains) - 1).bit_length()
         padded = [one + [(None, constant(np.eye(size)))] * (length - len(one)) for one in chains]
+        # an identity on further, least significant qubits brings all to one size
         terms = np.stack([np.kron(part, np.eye(size // part.shape[-1])) for one in padded for _, part in one])
         self.angles = [0.0 if angle is None else angle for one in padded for angle, _ in one]
         self._used = tuple(np.flatnonzero(terms.any(axis=(0, 2, 3))).tolist())
@@ -87,9 +85,11 @@ class _Chains:
         return product[:, 0]
 
 
-def chain(sequence: Sequence[tuple[Angle, np.ndarray]]) -> list[tuple[Angle, np.ndarray]]:
+def chain(
+    sequence: Sequence[tuple[ParameterExpression | None, np.ndarray]],
+) -> list[tuple[ParameterExpression | None, np.ndarray]]:
     """Multiply the constant atoms of a product (first acts first) into those with an angle."""
-    merged: list[tuple[Angle, np.ndarray]] = []
+    merged: list[tuple[ParameterExpression | None, np.ndarray]] = []
     for angle, terms in sequence:
         if merged and angle is None:
             merged[-1] = (merged[-1][0], terms[0] @ merged[-1][1])

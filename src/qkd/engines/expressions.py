@@ -21,7 +21,7 @@ class Expressions:
     Calling it with values (...,P) gives (...,T).
 
     Raises:
-        QkdError: an expression uses a parameter that is not listed, or has no torch equivalent.
+        QkdError: an expression is not real or has no torch equivalent.
     """
 
     def __init__(self, expressions: Sequence[ParameterExpression | float], parameters: Sequence[Parameter]) -> None:
@@ -31,13 +31,13 @@ class Expressions:
         self._nonlinear: list[tuple[int, list[int], Callable[..., torch.Tensor]]] = []
         for t, expression in enumerate(expressions):
             found = linear_form(expression)
-            if found is None:
+            if found is not None:
+                constant[t], slopes = found
+                for parameter, slope in slopes.items():
+                    matrix[column[parameter], t] = slope
+            elif isinstance(expression, ParameterExpression):
                 used = sorted(expression.parameters, key=lambda p: p.name)
                 self._nonlinear.append((t, [column[p] for p in used], _torch_function(expression, used)))
-                continue
-            constant[t], slopes = found
-            for parameter, slope in slopes.items():
-                matrix[column[parameter], t] = slope
         self._matrix = torch.from_numpy(matrix)
         self._constant = torch.from_numpy(constant)
 

@@ -106,12 +106,13 @@ def atoms(circuit: QuantumCircuit) -> list[Atom]:
     Raises:
         QkdError: a measurement, reset, control flow, or an instruction that is not unitary or has no definition.
     """
-    merged: list[Atom | None] = []
+    merged: list[Atom] = []
     last: dict[int, int] = {}  # qubit -> position in `merged` of the last atom on it
     for atom in _expand(circuit, tuple(range(circuit.num_qubits)), set()):
-        position = last.get(atom.qubits[0])
-        before = merged[position] if position is not None else None
-        if before is not None and all(last.get(q) == position for q in atom.qubits) and _collinear(before, atom):
+        positions = {last.get(q, -1) for q in atom.qubits}
+        position = positions.pop()
+        before = merged[position] if not positions and position >= 0 else None
+        if before is not None and before.angle is not None and _collinear(before, atom):
             merged[position] = Atom(atom.qubits, atom.terms, before.angle + atom.angle)
             continue
         last.update(dict.fromkeys(atom.qubits, len(merged)))
@@ -120,8 +121,7 @@ def atoms(circuit: QuantumCircuit) -> list[Atom]:
 
 
 def _collinear(one: Atom, other: Atom) -> bool:
-    both = one.angle is not None and other.angle is not None
-    return both and one.qubits == other.qubits and np.array_equal(one.terms, other.terms)
+    return other.angle is not None and one.qubits == other.qubits and np.array_equal(one.terms, other.terms)
 
 
 def _expand(circuit: QuantumCircuit, qubits: Sequence[int], used: set[int]) -> Iterator[Atom]:
@@ -188,7 +188,8 @@ def _fit(operation: Any) -> tuple[np.ndarray, ParameterExpression | None] | None
         return constant(matrix), None
     others = tuple(None if i in free else _number(p) for i, p in enumerate(operation.params))
     if getattr(operation, "_standard_gate", None) is not None:
-        found = _fit_standard(type(operation), getattr(operation, "ctrl_state", None), others)
+        kind: Any = type(operation)
+        found = _fit_standard(kind, getattr(operation, "ctrl_state", None), others)
     else:
         found = _fit_angle(operation, free[0])
     return None if found is None else (found, operation.params[free[0]])

@@ -74,10 +74,10 @@ def _batches(key: Hashable, parts: list[tuple[int, Requests]]) -> Iterable[Batch
     for start, part in parts:
         index = []
         for observable in part.observables:
-            column = observables.setdefault(observable_key(observable), len(distinct))
-            if column == len(distinct):
+            place = observables.setdefault(observable_key(observable), len(distinct))
+            if place == len(distinct):
                 distinct.append(observable)
-            index.append(column)
+            index.append(place)
         columns.append(np.asarray(index, dtype=int)[part.which])
         rows.append(part.rows + offset)
         numbers.append(start + np.arange(len(part.rows)))
@@ -90,9 +90,9 @@ def _batches(key: Hashable, parts: list[tuple[int, Requests]]) -> Iterable[Batch
     order = np.lexsort((column, row))
     row, column, number = row[order], column[order], number[order]
     signatures: dict[tuple[int, ...], list[np.ndarray]] = {}
-    for members in np.split(np.arange(len(row)), np.flatnonzero(np.diff(row)) + 1):
-        if len(members):
-            signatures.setdefault(tuple(np.unique(column[members]).tolist()), []).append(members)
+    for of_row in np.split(np.arange(len(row)), np.flatnonzero(np.diff(row)) + 1):
+        if len(of_row):
+            signatures.setdefault(tuple(np.unique(column[of_row]).tolist()), []).append(of_row)
     for wanted, members in signatures.items():
         chosen = np.concatenate(members)
         local = np.repeat(np.arange(len(members)), [len(m) for m in members])

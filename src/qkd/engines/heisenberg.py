@@ -29,7 +29,9 @@ class PauliTable:
     def of(cls, observables: Sequence[SparsePauliOp]) -> PauliTable:
         """Return the table of K observables."""
         strings: dict[bytes, int] = {}
-        x, z, entries = [], [], []
+        x: list[np.ndarray] = []
+        z: list[np.ndarray] = []
+        entries = []
         for k, observable in enumerate(observables):
             simple = observable.simplify()
             for pauli_x, pauli_z, value in zip(simple.paulis.x, simple.paulis.z, simple.coeffs, strict=True):

@@ -59,19 +59,18 @@ class Measurement:
         """Return mu (dL = Re sum(mu dpsi)) of every piece from the gradients of ``values``."""
         mus = {name: torch.zeros_like(state) for name, state in pieces.items() if name not in self._names}
         for (name, flips, _), grad in zip(self._pieces, grads, strict=True):
-            total: torch.Tensor | None = None
-            for flip, part in zip(flips, grad.split([flip.count for flip in flips]), strict=True):
-                one = flip.backward(pieces[name], part)
-                total = one if total is None else total.add_(one)
-            mus[name] = total
+            parts = grad.split([flip.count for flip in flips])
+            mus[name] = flips[0].backward(pieces[name], parts[0])
+            for flip, part in zip(flips[1:], parts[1:], strict=True):
+                mus[name] += flip.backward(pieces[name], part)
         return mus
 
     def combine(self, values: Sequence[torch.Tensor]) -> torch.Tensor:
         """Return the expectation values (B,K) from ``values``."""
-        strings = None
-        for local, (_, _, place) in zip(values, self._pieces, strict=True):
-            chosen = local if place is None else local[place]
-            strings = chosen if strings is None else strings * chosen
+        whole = [v if place is None else v[place] for v, (_, _, place) in zip(values, self._pieces, strict=True)]
+        strings = whole[0]
+        for local in whole[1:]:
+            strings = strings * local
         return strings.T @ self._coefficients
 
 
@@ -84,31 +83,25 @@ class _Flips:
         factor = np.array([1, -1, -1, 1])[y % 4]  # i^y = 1, i, -1, -i, of which Re or -Im is taken
         self._imaginary = bool(y[0] % 2)
         self.count = len(z)
-        lower, self_index = np.unique(z & (2**low - 1), return_inverse=True)
+        lower, index = np.unique(z & (2**low - 1), return_inverse=True)
         self._low = torch.from_numpy(_signs(lower, low)).to(device, dtype)  # (T',2^low)
-        self._high = self._index = None
-        if width > low or len(lower) != len(z) or (factor != 1).any() or (np.diff(self_index) != 1).any():
+        self._high: torch.Tensor | None = None
+        self._index = torch.from_numpy(index.reshape(-1)).to(device)
+        plain = width == low and np.array_equal(lower, z) and (factor == 1).all()
+        if not plain:
             self._high = torch.from_numpy(_signs(z >> low, width - low) * factor[:, None]).to(device, dtype)
-            self._index = torch.from_numpy(self_index.reshape(-1)).to(device)
         self._flip = torch.from_numpy(np.arange(2**width) ^ x).to(device) if x else None
 
     def values(self, state: torch.Tensor) -> torch.Tensor:
         """Return the strings' values (T,B)."""
         if self._flip is None:
-            return self._squares(state)
-        else:
-            flipped = torch.view_as_real(state.index_select(0, self._flip))
-            plain = torch.view_as_real(state)
-            if self._imaginary:
-                terms = flipped[..., 0] * plain[..., 1] - flipped[..., 1] * plain[..., 0]
-            else:
-                terms = (flipped * plain).sum(-1)
-        return self._summed(terms)
-
-    def _squares(self, state: torch.Tensor) -> torch.Tensor:
-        """Return the strings' values from |psi|^2; real and imaginary parts are summed last."""
-        parts = torch.view_as_real(state).flatten(1)
-        return self._summed(parts * parts).view(self.count, -1, 2).sum(-1)
+            parts = torch.view_as_real(state).flatten(1)  # real and imaginary parts are added last
+            return self._summed(parts * parts).view(self.count, -1, 2).sum(-1)
+        flipped = torch.view_as_real(state.index_select(0, self._flip))
+        plain = torch.view_as_real(state)
+        if self._imaginary:
+            return self._summed(flipped[..., 0] * plain[..., 1] - flipped[..., 1] * plain[..., 0])
+        return self._summed((flipped * plain).sum(-1))
 
     def _summed(self, terms: torch.Tensor) -> torch.Tensor:
         """Return the signed sums (T,B) of terms (2^m,B)."""

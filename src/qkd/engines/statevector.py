@@ -23,11 +23,12 @@ from qkd.engines.base import ExactEstimator
 from qkd.engines.blocks import BlockBuilder
 from qkd.engines.encoding import Encoding, split
 from qkd.engines.expressions import Expressions
-from qkd.engines.fusion import Block, Phase, plan
+from qkd.engines.fusion import plan
 from qkd.engines.gates import Atom, atoms
 from qkd.engines.heisenberg import PauliTable, absorb
 from qkd.engines.measure import Measurement
 from qkd.engines.program import check_program
+from qkd.engines.steps import Block, Phase
 from qkd.engines.sweep import Sweep, stage
 from qkd.errors import QkdError
 

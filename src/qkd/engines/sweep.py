@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from torch.autograd.function import once_differentiable
 
-from qkd.engines.fusion import Block, Join, Permute, Phase, Step, gathered
 from qkd.engines.gates import Atom
 from qkd.engines.measure import Measurement
+from qkd.engines.steps import Block, Join, Permute, Phase, Step, gathered
 
 State = torch.Tensor
 Kept = tuple[torch.Tensor, ...]
@@ -31,11 +31,11 @@ Kept = tuple[torch.Tensor, ...]
 class Stage(Protocol):
     """What a step does to one piece."""
 
-    def forward(self, state: State, operand: torch.Tensor | None) -> tuple[State, Kept]:
+    def forward(self, state: State, operand: Any) -> tuple[State, Kept]:
         """Return the new state and what ``backward`` needs."""
         ...
 
-    def backward(self, mu: State, kept: Kept, operand: torch.Tensor | None) -> tuple[State, torch.Tensor | None]:
+    def backward(self, mu: State, kept: Kept, operand: Any) -> tuple[State, torch.Tensor | None]:
         """Return ``mu`` before the step and the derivative by the operand."""
         ...
 
@@ -51,14 +51,12 @@ class Dense:
         return state.view(self._before, self._size, -1)
 
     def _product(self, matrix: torch.Tensor, state: State) -> State:
-        if self._after == 1 and state.shape[-1] == 1 and not matrix.is_complex():
-            matrix = matrix.to(state.dtype)
-        if self._after == 1 and state.shape[-1] == 1:  # one product instead of many matrix-vector ones
-            return (state.view(self._before, self._size) @ matrix.T).view(-1, 1)
-        real = not matrix.is_complex()
-        result = torch.bmm(matrix.expand(self._before, -1, -1), self._view(state, real))
-        result = torch.view_as_complex(result.view(*state.shape, 2)) if real else result
-        return result.view(state.shape)
+        if self._after * state.shape[-1] == 1:  # one product instead of many matrix-vector ones
+            return (state.view(self._before, self._size) @ matrix.T.to(state.dtype)).view(-1, 1)
+        if matrix.is_complex():
+            return torch.bmm(matrix.expand(self._before, -1, -1), self._view(state, False)).view(state.shape)
+        result = torch.bmm(matrix.expand(self._before, -1, -1), self._view(state, True))
+        return torch.view_as_complex(result.view(*state.shape, 2))
 
     def forward(self, state: State, operand: torch.Tensor) -> tuple[State, Kept]:
         """Return the state after the matrix."""
@@ -68,8 +66,11 @@ class Dense:
         """Return M^T mu and the sum of mu psi^T over everything else."""
         before = self._product(operand.T, mu)
         real = not operand.is_complex()
-        left = self._view(mu.conj_physical() if real else mu, real)
-        return before, torch.bmm(left, self._view(kept[0], real).transpose(1, 2)).sum(0)
+        left, right = self._view(mu.conj_physical() if real else mu, real), self._view(kept[0], real)
+        if right.shape[2] < self._size:  # one long product instead of many short ones, whose sum would be long
+            left, right = (part.transpose(0, 1).reshape(self._size, -1) for part in (left, right))
+            return before, left @ right.T
+        return before, torch.bmm(left, right.transpose(1, 2)).sum(0)
 
 
 class Phases:
@@ -150,7 +151,7 @@ class Sweep(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        stages: Sequence[tuple[Step, Stage | None]],
+        stages: Sequence[tuple[Step, Any]],
         qubits: Sequence[int],
         measurement: Measurement,
         keep: bool,
@@ -158,7 +159,7 @@ class Sweep(torch.autograd.Function):
         *operands: torch.Tensor,
     ) -> tuple[torch.Tensor, ...]:
         """Return the strings' values."""
-        pieces, kept = _forward(stages, qubits, first, operands)
+        pieces, kept = _forward(stages, qubits, first, operands, keep)
         ctx.plan = stages, qubits, measurement, list(pieces)
         ctx.counts = [len(one) for one in kept] if keep else None
         states = [*pieces.values(), *(tensor for one in kept for tensor in one)] if keep else []
@@ -174,7 +175,7 @@ class Sweep(torch.autograd.Function):
         first, *saved = ctx.saved_tensors
         operands, states = saved[: ctx.operands], iter(saved[ctx.operands :])
         if ctx.counts is None:
-            pieces, kept = _forward(stages, qubits, first, operands)
+            pieces, kept = _forward(stages, qubits, first, operands, True)
         else:
             pieces = {name: next(states) for name in names}
             kept = [tuple(next(states) for _ in range(count)) for count in ctx.counts]
@@ -195,12 +196,13 @@ class Sweep(torch.autograd.Function):
 
 
 def _forward(
-    stages: Sequence[tuple[Step, Stage | None]],
+    stages: Sequence[tuple[Step, Any]],
     qubits: Sequence[int],
     first: torch.Tensor,
     operands: Sequence[torch.Tensor],
+    keep: bool,
 ) -> tuple[dict[int, State], list[Kept]]:
-    """Return the final pieces and what every step needs on the way back."""
+    """Return the final pieces and, with ``keep``, what every step needs on the way back."""
     pieces = dict(zip(qubits, first.unbind(0), strict=True))
     kept: list[Kept] = []
     remaining = iter(operands)
@@ -211,7 +213,8 @@ def _forward(
         else:
             operand = None if isinstance(step, Permute) else next(remaining)
             pieces[step.piece], own = stage.forward(pieces[step.piece], operand)
-        kept.append(own)
+        if keep:
+            kept.append(own)
     return pieces, kept
 
 

@@ -22,32 +22,13 @@ TOKEN_BUDGET = {"cpu": 512, "cuda": 16384}
 """Tokens of a batch, padding included; on CPUs small batches stay in the processor's cache and are faster."""
 
 
-def torch_device(name: str | None = None) -> torch.device:
-    """Return the device that ``name`` means: ``auto`` and None take CUDA when there is one.
-
-    Raises:
-        QkdError: torch knows no such device here.
-    """
-    import torch
-
-    if name in (None, "auto"):
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        first = str(error).splitlines()[0]
-        raise QkdError(f"--torch-device '{name}' cannot be used here ({first}); try auto or cpu") from None
-    return device
-
-
 class Backbone:
     """A pretrained transformer without its head; weights are loaded when the first text comes.
 
     Args:
         model: a short name, folder or hub id (see ``weights.resolve``).
         max_length: tokens read of each text; ``MAX_LENGTH`` or what the model can hold when left out.
-        torch_device: where it runs; see ``torch_device``.
+        torch_device: where it runs, as torch names it; CUDA when there is one, if left out.
 
     Raises:
         QkdError: the model cannot be had.
@@ -154,7 +135,8 @@ class Backbone:
         import torch
         from transformers import AutoModel
 
-        return self._load(AutoModel, dtype=torch.float32).to(torch_device(self._device)).eval()
+        device = self._device or ("cuda" if torch.cuda.is_available() else "cpu")
+        return self._load(AutoModel, dtype=torch.float32).to(device).eval()
 
     def _load(self, kind: Any, **options: Any) -> Any:
         from safetensors import SafetensorError

@@ -1,0 +1,63 @@
+"""The command line: help, results for people and for scripts, mistakes as one sentence."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from qkd import config
+
+
+def qkd(*words):
+    return subprocess.run([sys.executable, "-m", "qkd", *words], capture_output=True, text=True)
+
+
+def test_help_loads_nothing_heavy():
+    script = (
+        "import sys; sys.argv = ['qkd', 'distill', '--help']\n"
+        "from qkd.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'qiskit', 'transformers', 'sklearn', 'pandas', 'matplotlib', 'numpy'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_setting_is_an_option_with_its_sentence():
+    shown = " ".join(qkd("distill", "--help").stdout.split())
+    for _, _, option, field in config.fields():
+        assert f"--{option.replace('_', '-')}" in shown
+        assert field.description.split(":")[0].split(",")[0] in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["circuits", "show", "hardwar"], "did you mean 'hardware'"),
+        (["circuits", "check", "product", "--qubits", "0"], "--qubits"),
+        (["evaluate", "nowhere"], "no run lies there"),
+        (["predict", "a text", "--run", "nowhere"], "no student lies there"),
+        (["distill", "--resume", "--runs", "nowhere"], "no run lies there"),
+        (["distill", "--epochs", "-1", "--runs", "nowhere"], "train.epochs"),
+        (["distill", "--sim", "aer-nosy", "--runs", "nowhere"], "engine.sim"),
+        (["distill", "--epoch", "3"], "No such option"),
+        (["distil"], "distill"),
+        (["distill", "--teacher", "prob:x", "--runs", "nowhere", "--limit", "40"], "there is no kind 'prob'"),
+    ],
+)
+def test_mistakes_are_one_sentence(words, sentence, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = qkd(*words)
+    assert done.returncode != 0 and sentence in done.stderr and "Traceback" not in done.stderr
+    assert not list(tmp_path.glob("nowhere/*"))
+
+
+def test_circuits_list_show_check():
+    listed = json.loads(qkd("circuits", "list", "--json").stdout)
+    assert {"hardware", "qdllm", "reupload", "product"} <= {row["name"] for row in listed}
+    assert "x3" in qkd("circuits", "show", "hardware", "--qubits", "4", "--layers", "1").stdout
+    report = json.loads(qkd("circuits", "check", "qdllm", "--qubits", "4", "--json").stdout)
+    assert report["num_weights"] == 2 * (3 * 3 + 2 + 3 * 4) and report["dead_weights"]
