@@ -85,7 +85,10 @@ def test_roles_come_from_the_lists_and_not_from_names_or_order(tmp_path):
         ("OPENQASM 3.0;\nqubit[1] q;\n", "qkd.inputs"),
         ("// qkd.inputs: x\nOPENQASM 3.0;\nqubit[1 q;\n", "not an OpenQASM 3 program"),
         ("// qkd.input: x\nOPENQASM 3.0;\n", "did you mean 'inputs'"),
-        ('// qkd.inputs: y\nOPENQASM 3.0;\ninclude "stdgates.inc";\ninput float v;\nqubit q;\nrx(v) q;\n', "'y' is no input"),
+        (
+            '// qkd.inputs: y\nOPENQASM 3.0;\ninclude "stdgates.inc";\ninput float v;\nqubit q;\nrx(v) q;\n',
+            "'y' is no input",
+        ),
     ],
 )
 def test_damaged_programs_are_named(tmp_path, program, words):
