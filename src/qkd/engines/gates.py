@@ -69,8 +69,8 @@ class Atom:
         if self.angle is None or self.diagonal:
             return [self]
         values, vectors = np.linalg.eigh(self.generator)
-        exponents = np.exp(1j * np.outer(_GRID, values))  # (5,2^k)
-        diagonal = np.einsum("fg,gi,ij->fij", _FROM_GRID, exponents, np.eye(len(values)))
+        exponents = np.exp(1j * np.outer(GRID, values))  # (5,2^k)
+        diagonal = np.einsum("fg,gi,ij->fij", FROM_GRID, exponents, np.eye(len(values)))
         return [
             Atom(self.qubits, constant(vectors.conj().T)),
             Atom(self.qubits, diagonal, self.angle),
@@ -92,8 +92,8 @@ def waves(angles: torch.Tensor, used: Sequence[int] = range(WAVES)) -> torch.Ten
     return torch.stack([make[f]() for f in used], dim=-1)
 
 
-_GRID = 4 * math.pi * np.arange(WAVES) / WAVES
-_FROM_GRID = np.linalg.inv(waves(torch.from_numpy(_GRID)).numpy())  # the waves' coefficients from five values
+GRID = 4 * math.pi * np.arange(WAVES) / WAVES
+FROM_GRID = np.linalg.inv(waves(torch.from_numpy(GRID)).numpy())  # the waves' coefficients from five values
 
 
 def atoms(circuit: QuantumCircuit) -> list[Atom]:
@@ -208,10 +208,10 @@ def _fit_angle(operation: Any, free: int) -> np.ndarray | None:
         return np.asarray(bound.to_matrix(), dtype=complex)
 
     try:
-        samples = np.stack([at(angle) for angle in _GRID])
+        samples = np.stack([at(angle) for angle in GRID])
     except (CircuitError, TypeError):
         return None
-    terms = np.tensordot(_FROM_GRID, samples, axes=1)
+    terms = np.tensordot(FROM_GRID, samples, axes=1)
     terms[np.abs(terms) < 1e-14] = 0
 
     def fitted(angle: float) -> np.ndarray:
