@@ -91,8 +91,8 @@ def write(found: dict[str, list[dict[str, Any]]]) -> None:
     lines = [
         "# Benchmarks",
         "",
-        "One forward and backward pass of the paper's 11-qubit circuit (`qdllm`, neighbouring rotations merged: "
-        "60 weights, 11 Z observables), gradients of all weights and inputs. Medians; only ratios travel between machines. "
+        "One forward and backward pass of the paper's 11-qubit circuit (`qdllm`, neighbouring rotations merged: 60 "
+        "weights, 11 Z observables), gradients of all weights and inputs. Medians; only ratios travel between machines. "
         f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}. Made by `make bench`.",
         "",
         "| engine | batch | ms per text | times ours | first step, s | same answer as ours | versions |",
@@ -100,10 +100,8 @@ def write(found: dict[str, list[dict[str, Any]]]) -> None:
     ]
     for contender in CONTENDERS:
         one = found[contender.name][0]
-        agrees = all(
-            np.allclose(one[key][:1], reference[key][:1], atol=2e-3)
-            for key in ("evs", "input_gradients")
-        )
+        shown = ("evs", "input_gradients")
+        agrees = all(np.allclose(one[key][:1], reference[key][:1], atol=2e-3) for key in shown)
         versions = ", ".join(f"{name} {value}" for name, value in one["versions"].items() if name != "python")
         name = contender.name
         lines.append(

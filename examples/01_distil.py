@@ -15,6 +15,7 @@
 # eleven qubits learns to answer like it. Everything happens on this machine; the two models come from PyPI.
 
 # %%
+# %matplotlib inline
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ import qkd
 from qkd.reports import plots
 from qkd.student.metrics import softmax
 
-run = qkd.distill(data="docstrings", limit=900)
+run = qkd.distill(data="docstrings", limit=1200)
 print(run.table())
 
 # %% [markdown]

@@ -209,10 +209,12 @@ def evaluate(
 
     kept = Run(run)
     student, teacher = kept.student, None
+    texts: Sequence[str]
+    labels: Sequence[str]
     if data is None:
         rows = kept.predictions
-        source, texts, labels = f"the test split of {kept.name}", [r["text"] for r in rows], [r["label"] for r in rows]
-        teacher = np.array([r["teacher"] for r in rows])
+        source, teacher = f"the test split of {kept.name}", np.array([row["teacher"] for row in rows])
+        texts, labels = [row["text"] for row in rows], [row["label"] for row in rows]
     else:
         dataset = texts_of.load(data, text_column, label_column)
         source, texts, labels = data, dataset.texts, dataset.labels

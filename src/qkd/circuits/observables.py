@@ -44,8 +44,8 @@ def write(observable: SparsePauliOp) -> str:
 
 
 def _sum(text: str, num_qubits: int) -> SparsePauliOp:
-    terms, position = [], 0
-    stripped = text.strip()
+    terms: list[tuple[str, list[int], float]] = []
+    position, stripped = 0, text.strip()
     while position < len(stripped):
         match = _TERM.match(stripped, position)
         if match is None or not match["pauli"].strip() or (terms and not match["sign"]):

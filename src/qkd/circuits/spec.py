@@ -16,23 +16,29 @@ Count = Annotated[int, Field(ge=1)]
 class Encoding(Spec):
     """How the data enter."""
 
-    rotations: tuple[Axis, ...] = Field(("ry",), min_length=1, description="Rotations per qubit, each an input.")
+    rotations: tuple[Axis, ...] = Field(
+        default=("ry",), min_length=1, description="Rotations per qubit, each an input."
+    )
     upload: Literal["once", "every-layer"] = Field(
-        "once", description="Whether the same inputs enter once or again before every layer."
+        default="once", description="Whether the same inputs enter once or again before every layer."
     )
 
 
 class Ansatz(Spec):
     """What is trained, layer by layer."""
 
-    rotations: tuple[Axis, ...] = Field((), description="Rotations on every qubit at a layer's start, each a weight.")
+    rotations: tuple[Axis, ...] = Field(
+        default=(), description="Rotations on every qubit at a layer's start, each a weight."
+    )
     entangler: Literal["cz", "cx", "ecr", "rzz", "none"] = Field(
-        "none", description="The two-qubit gate; rzz has a weight."
+        default="none", description="The two-qubit gate; rzz has a weight."
     )
     pattern: Literal["line", "brick", "ring", "ladder", "heavy-hex", "qdllm"] = Field(
-        "brick", description="Which pairs it joins and in what order; qdllm is the paper's whole layer."
+        default="brick", description="Which pairs it joins and in what order; qdllm is the paper's whole layer."
     )
-    closing: tuple[Axis, ...] = Field((), description="Rotations on every qubit after the last layer, each a weight.")
+    closing: tuple[Axis, ...] = Field(
+        default=(), description="Rotations on every qubit after the last layer, each a weight."
+    )
 
     @model_validator(mode="after")
     def _qdllm_is_whole(self) -> Ansatz:
@@ -45,15 +51,17 @@ class CircuitSpec(Spec):
     """A student circuit, for any number of qubits and layers."""
 
     name: str = Field(description="What reports call it.")
-    description: str = Field("", description="What it is for.")
-    reference: str = Field("", description="Where it comes from.")
-    qubits: Count = Field(11, description="The default width n.")
-    layers: Count = Field(2, description="The default number of layers.")
+    description: str = Field(default="", description="What it is for.")
+    reference: str = Field(default="", description="Where it comes from.")
+    qubits: Count = Field(default=11, description="The default width n.")
+    layers: Count = Field(default=2, description="The default number of layers.")
     observables: tuple[str, ...] = Field(
-        ("z-each",), min_length=1, description="z-each, zz-neighbours, or Paulis such as 'Z0 Z1' or '0.5 X0 + Z2'."
+        default=("z-each",),
+        min_length=1,
+        description="z-each, zz-neighbours, or Paulis such as 'Z0 Z1' or '0.5 X0 + Z2'.",
     )
-    encoding: Encoding = Field(Encoding(), description="How the data enter.")
-    ansatz: Ansatz = Field(Ansatz(), description="What is trained.")
+    encoding: Encoding = Field(default=Encoding(), description="How the data enter.")
+    ansatz: Ansatz = Field(default=Ansatz(), description="What is trained.")
 
 
 def read(path: Path) -> CircuitSpec:

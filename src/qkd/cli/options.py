@@ -60,7 +60,7 @@ def with_config_options(command: Callable[..., None]) -> Callable[..., None]:
             show_default=False,
             rich_help_panel=section,
         )
-        annotation = Annotated[_plain(field.annotation) | None, kind]
+        annotation: Any = Annotated[_plain(field.annotation) | None, kind]
         name = option.replace("-", "_")
         made.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
 

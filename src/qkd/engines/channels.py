@@ -1,9 +1,9 @@
 """A circuit under noise as channels in the Pauli basis.
 
-A channel E on k qubits is the real matrix ``R[i,j] = tr(P_i E(P_j)) / 2^k`` over the 4^k Pauli strings (its Pauli transfer
-matrix; Greenbaum, arXiv:1509.02921, sec. 3). Noise is one more such matrix, so it costs nothing once multiplied in. A
-gate of one angle is ``R(t) = sum_f w_f(t) T_f`` with the waves of ``gates.py``: a product of two of its matrix entries
-has no other frequencies.
+A channel E on k qubits is the real matrix ``R[i,j] = tr(P_i E(P_j)) / 2^k`` over the 4^k Pauli strings (its Pauli
+transfer matrix; Greenbaum, arXiv:1509.02921, sec. 3). Noise is one more such matrix, so it costs nothing once
+multiplied in. A gate of one angle is ``R(t) = sum_f w_f(t) T_f`` with the waves of ``gates.py``: products of two of its
+matrix entries have no other frequencies.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def _basis(k: int) -> np.ndarray:
 
 def ptm(superoperator: np.ndarray) -> np.ndarray:
     """Return the Pauli transfer matrix of a superoperator that acts on column-stacked matrices."""
-    d = int(round(len(superoperator) ** 0.5))
+    d = round(len(superoperator) ** 0.5)
     basis = _basis(d.bit_length() - 1)
     stacked = basis.transpose(0, 2, 1).reshape(len(basis), d * d)
     images = (stacked @ superoperator.T).reshape(len(basis), d, d).transpose(0, 2, 1)

@@ -9,7 +9,8 @@ import torch
 
 from qkd.circuits.draw import counts
 from qkd.circuits.student import StudentCircuit
-from qkd.engines.statevector import StatevectorEstimator
+from qkd.config import EngineSpec
+from qkd.engines import make_engine
 
 TOLERANCE = 1e-8
 """Gradients and singular values below this share of the largest count as 0; the arithmetic is double."""
@@ -59,12 +60,11 @@ def check(student: StudentCircuit, points: int = 2, seed: int = 0) -> CircuitRep
         seed: of the points.
 
     Raises:
-        QkdError: the circuit is too wide for an exact Jacobian in memory.
+        QkdError: the circuit is too wide for either exact engine.
     """
     a, p, k = len(student.inputs), len(student.weights), len(student.observables)
-    program = StatevectorEstimator(device="cpu").compile(
-        student.circuit, student.observables, batched=student.inputs, shared=student.weights
-    )
+    engine = make_engine(EngineSpec(precision="double", torch_device="cpu"), student)
+    program = engine.estimator.compile(student.circuit, student.observables, student.inputs, student.weights)
     rng = np.random.default_rng(seed)
     # rows x K equations must outnumber P unknowns for the rank to be the circuit's and not the sample's
     rows = max(4, -(-3 * p // (2 * k)) + 2)

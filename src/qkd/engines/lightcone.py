@@ -1,9 +1,9 @@
 """The exact engine for shallow circuits of any width, with or without noise.
 
-An observable is carried backwards through the circuit (Heisenberg picture) as real coefficients over the Pauli strings of
-its past light cone; a noise channel is one more real matrix. What the data do comes first and on each qubit alone, so the
-encoded state is a product of Bloch vectors r = (1, x, y, z): the carried-back coefficients, computed once for a whole
-batch, meet every row in one contraction
+An observable is carried backwards through the circuit (Heisenberg picture) as real coefficients over the Pauli strings
+of its past light cone; a noise channel is one more real matrix. What the data do comes first and on each qubit alone,
+so the encoded state is a product of Bloch vectors r = (1, x, y, z): the carried-back coefficients, computed once for a
+whole batch, meet every row in one contraction
 
     <O> = sum_s c_s  prod_q r_q[s_q].
 
@@ -13,6 +13,7 @@ The cost is linear in the number of observables and does not depend on the width
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -78,6 +79,15 @@ class LightConeEstimator(ExactEstimator):
         return LightConeProgram(circuit, observables, batched, shared, self.noise_model, self.dtype, self.device)
 
 
+def past(
+    circuit: QuantumCircuit, terms: Sequence[PauliString], noise: NoiseModel | None
+) -> tuple[list[list[Channel]], list[Block], list[Cone]]:
+    """Return each qubit's channels before its first two-qubit one, the others as blocks, and each term's cone."""
+    lead, rest = split_lead(channels(circuit, noise), circuit.num_qubits)
+    blocks = fuse(rest)
+    return lead, blocks, [cone(string, blocks) for string in terms]
+
+
 class LightConeProgram:
     """A compiled circuit; see ``Program`` for what a call takes and gives."""
 
@@ -92,10 +102,8 @@ class LightConeProgram:
         device: torch.device,
     ) -> None:
         self._dtype, self._device = dtype, device
-        terms, self._coefficients, self._constants = _terms(observables, dtype, device)
-        lead, rest = split_lead(channels(circuit, noise), circuit.num_qubits)
-        blocks = fuse(rest)
-        cones = [cone(string, blocks) for string in terms]
+        terms, self._coefficients, self._constants = pauli_terms(observables, dtype, device)
+        lead, blocks, cones = past(circuit, terms, noise)
         self.widths = tuple(len(one.qubits) for one in cones)
         _check_widths(cones)
         used = sorted({number for one in cones for number, _ in one.blocks})
@@ -200,8 +208,9 @@ class _Stack:
         self._start = torch.as_tensor(np.stack(starts), dtype=dtype, device=device)
         numbers = [[place[number] for number, _ in one.blocks] for one in cones]
         flips = [[flip for _, flip in one.blocks] for one in cones]
-        self._numbers = torch.as_tensor(np.array(numbers, dtype=np.int64).T.reshape(len(self._moves), len(cones)), device=device)
-        self._flips = torch.as_tensor(np.array(flips, dtype=bool).T.reshape(len(self._moves), len(cones)), device=device)
+        size = (len(self._moves), len(cones))
+        self._numbers = torch.as_tensor(np.array(numbers, dtype=np.int64).T.reshape(size), device=device)
+        self._flips = torch.as_tensor(np.array(flips, dtype=bool).T.reshape(size), device=device)
         self._rows = torch.as_tensor([[row[qubit] for qubit in one.qubits] for one in cones], device=device)
         self._width = len(cones[0].qubits)
         self._first = cones[0].start
@@ -259,7 +268,7 @@ def _product(vectors: torch.Tensor) -> torch.Tensor:
 
 
 def _padded(block: Block) -> list[Channel]:
-    """Return a block's channels on its two qubits (the second an idle one where it has one), constants multiplied in."""
+    """Return a block's channels on two qubits (an idle one beside a single qubit), constants multiplied in."""
     order = block.qubits if len(block.qubits) == 2 else (*block.qubits, -1)
     chain: list[Channel] = []
     for channel in block.channels:
@@ -272,8 +281,8 @@ def _padded(block: Block) -> list[Channel]:
     return chain
 
 
-def _terms(
-    observables: Sequence[SparsePauliOp], dtype: torch.dtype, device: torch.device
+def pauli_terms(
+    observables: Sequence[SparsePauliOp], dtype: torch.dtype = torch.float64, device: torch.device | str = "cpu"
 ) -> tuple[list[PauliString], torch.Tensor, torch.Tensor]:
     """Return T distinct Pauli strings, coefficients (K,T) and the observables' identity parts (K,)."""
     place: dict[PauliString, int] = {}
@@ -288,7 +297,8 @@ def _terms(
     coefficients = np.zeros((len(observables), len(place)))
     for k, t, value in entries:
         coefficients[k, t] += value
-    return list(place), *(torch.as_tensor(a, dtype=dtype, device=device) for a in (coefficients, constants))
+    as_tensor = partial(torch.as_tensor, dtype=dtype, device=device)
+    return list(place), as_tensor(coefficients), as_tensor(constants)
 
 
 def _check_widths(cones: Sequence[Cone]) -> None:
@@ -301,8 +311,8 @@ def _check_widths(cones: Sequence[Cone]) -> None:
         if len(one.qubits) > WIDEST:
             name = " ".join(f"{letter}{qubit}" for qubit, letter in one.string)
             raise QkdError(
-                f"the light cone of {name} holds {len(one.qubits)} qubits, {WIDEST} is the most that the light-cone engine "
-                "carries; use fewer layers, or the statevector engine where there is no noise"
+                f"the light cone of {name} holds {len(one.qubits)} qubits, {WIDEST} is the most that the light-cone "
+                "engine carries; use fewer layers, or the statevector engine where there is no noise"
             )
 
 

@@ -47,6 +47,7 @@ class StudentQNN(EstimatorQNN):
 
     def _forward(self, input_data: np.ndarray | None, weights: np.ndarray | None) -> np.ndarray:
         values, num_samples = self._preprocess_forward(input_data, weights)
+        assert num_samples is not None
         pub = (self._circuit, [[observable] for observable in self._observables], values)
         evs = self.estimator.run([pub], precision=self._default_precision).result()[0].data.evs
         return self._forward_postprocess(num_samples, evs)
@@ -71,6 +72,9 @@ class StudentModel(nn.Module):
             to [0, 10] by its own minimum and maximum).
         dropout: the fraction of embedding entries dropped in training.
     """
+
+    center: torch.Tensor
+    scale: torch.Tensor
 
     def __init__(
         self,
