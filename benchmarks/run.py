@@ -93,7 +93,7 @@ def write(found: dict[str, list[dict[str, Any]]]) -> None:
         "",
         "One forward and backward pass of the paper's 11-qubit circuit (`qdllm`, neighbouring rotations merged: 60 "
         "weights, 11 Z observables), gradients of all weights and inputs. Medians; only ratios travel between machines. "
-        f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}. Made by `make bench`.",
+        f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}. `make bench` makes it.",
         "",
         "| engine | batch | ms per text | times ours | first step, s | same answer as ours | versions |",
         "| --- | --- | --- | --- | --- | --- | --- |",
