@@ -6,7 +6,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test lint install clean
+.PHONY: demo test lint bench install clean
 
 install: $(STAMP)
 
@@ -31,5 +31,18 @@ lint: $(VENV)/.test
 	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/mypy
 
+bench: $(VENV)/.test .venv-bench/.installed .venv-mindquantum/.installed  ## writes benchmarks/RESULTS.md
+	$(BIN)/python benchmarks/run.py
+
+.venv-bench/.installed:
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet pennylane pennylane-lightning tensorcircuit-ng jax jaxlib
+	touch $@
+
+.venv-mindquantum/.installed:
+	$(PYTHON) -m venv .venv-mindquantum
+	.venv-mindquantum/bin/python -m pip install --quiet mindquantum
+	touch $@
+
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) .venv-bench .venv-mindquantum build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis

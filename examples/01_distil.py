@@ -47,7 +47,7 @@ plots.accuracies(run.metrics["lines"])
 
 # %%
 student = run.student
-student.model.circuit.circuit.draw("mpl", fold=-1, scale=0.5)
+drawing = student.model.circuit.circuit.draw("mpl", fold=-1, scale=0.6)
 
 # %% [markdown]
 # ## What happens to a text
