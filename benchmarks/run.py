@@ -130,7 +130,7 @@ def noisy(one: dict[str, Any]) -> list[str]:
         "| --- | --- | --- |",
         f"| light-cone engine, float32, forward **and gradient**, exact, batch 64 | {ours:.3g} | 1 |",
         f"| the same without noise | {1000 * one['ideal_s'] / 64:.3g} | {one['ideal_s'] / one['noisy_s']:.2f} |",
-        f"| Aer `EstimatorV2.from_backend`, **forward** alone, precision 0.03 | {forward:.4g} | {forward / ours:,.0f} |",
+        f"| Aer `EstimatorV2.from_backend`, **forward** alone, to 0.03 | {forward:.4g} | {forward / ours:,.0f} |",
         "",
         "A noisy training step of 64 texts against width (exact values and gradients; peak memory of the whole process "
         f"{one['peak_gb']:.2f} GB):",

@@ -5,55 +5,15 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
 
 from qkd.errors import QkdError
 from qkd.text import corpora, docstrings, tables
+from qkd.text.dataset import Dataset
 from qkd.text.splits import LEAST, Splits, shuffled, split
 
 __all__ = ["Dataset", "Splits", "load", "load_texts", "normalised", "split"]
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """N distinct texts and their labels.
-
-    Args:
-        texts: N texts, as found.
-        labels: N labels, as found.
-        source: where they come from, as the user named it.
-        dropped: what was left out and why, one sentence each.
-        rows: each text's row number in the source, from 0; ``0..N-1`` when left out.
-        num_rows: how many rows the source has; N when left out.
-    """
-
-    texts: tuple[str, ...]
-    labels: tuple[str, ...]
-    source: str = "the given texts"
-    dropped: tuple[str, ...] = ()
-    rows: tuple[int, ...] | None = None
-    num_rows: int | None = None
-
-    def __post_init__(self) -> None:
-        if len(self.texts) != len(self.labels):
-            raise QkdError(f"{self.source}: {len(self.texts)} texts but {len(self.labels)} labels; give one for each")
-        object.__setattr__(self, "rows", tuple(range(len(self.texts)) if self.rows is None else self.rows))
-        object.__setattr__(self, "num_rows", len(self.texts) if self.num_rows is None else self.num_rows)
-
-    @cached_property
-    def classes(self) -> tuple[str, ...]:
-        """The C distinct labels, sorted: the columns of every logits array."""
-        return tuple(sorted(set(self.labels)))
-
-    @cached_property
-    def targets(self) -> np.ndarray:
-        """Each text's class number ``(N,)`` int64."""
-        number = {name: index for index, name in enumerate(self.classes)}
-        return np.array([number[label] for label in self.labels], dtype=np.int64)
 
 
 def load(
