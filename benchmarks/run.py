@@ -40,7 +40,7 @@ class Contender:
 
 
 CONTENDERS = (
-    Contender("qkd statevector, complex64", ".venv", ("qkd_step.py",), repeats=30),
+    Contender("qkd statevector, complex64", ".venv", ("qkd_step.py", "statevector"), repeats=30),
     Contender("TensorCircuit-NG, JAX jit + vmap", ".venv-bench", ("tensorcircuit_step.py",), repeats=30),
     Contender("MindQuantum, expectation with gradient", ".venv-mindquantum", ("mindquantum_step.py",)),
     Contender("PennyLane lightning.qubit, adjoint", ".venv-bench", ("pennylane_step.py", "lightning"), 16, 3),
