@@ -11,9 +11,9 @@
 # %% [markdown]
 # # The engines inside plain Qiskit
 #
-# Nothing here needs a teacher or a text. `StatevectorEstimator` and `LightConeEstimator` are V2 primitives, `EngineGradient`
-# is a gradient of Qiskit Machine Learning: whatever takes those takes these, and gets exact gradients by one backward
-# sweep instead of two circuits per parameter.
+# Nothing here needs a teacher or a text. `StatevectorEstimator` and `LightConeEstimator` are V2 primitives,
+# `EngineGradient` is a gradient of Qiskit Machine Learning: whatever takes those takes these, and gets exact gradients
+# by one backward sweep instead of two circuits per parameter.
 
 # %%
 # %matplotlib inline
