@@ -26,8 +26,8 @@ def task() -> dict:
     """Return the task named on the command line, with its random inputs (B,A) and weights (P,)."""
     given = json.loads(Path(sys.argv[1]).read_text())
     rng = np.random.default_rng(given["seed"])
+    given["weights"] = rng.uniform(-np.pi, np.pi, given["num_weights"])  # first, so that no batch size changes them
     given["inputs"] = rng.uniform(-np.pi, np.pi, (given["batch"], given["num_inputs"]))
-    given["weights"] = rng.uniform(-np.pi, np.pi, given["num_weights"])
     return given
 
 

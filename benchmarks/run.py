@@ -24,7 +24,7 @@ from tasks import task
 from qkd.circuits import library
 
 HERE = Path(__file__).parent
-ROUNDS = 3
+ROUNDS = 2
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ CONTENDERS = (
     Contender("qkd statevector, complex64", ".venv", ("qkd_step.py", "statevector"), repeats=30),
     Contender("TensorCircuit-NG, JAX jit + vmap", ".venv-bench", ("tensorcircuit_step.py",), repeats=30),
     Contender("MindQuantum, expectation with gradient", ".venv-mindquantum", ("mindquantum_step.py",)),
-    Contender("PennyLane lightning.qubit, adjoint", ".venv-bench", ("pennylane_step.py", "lightning"), 16, 3),
+    Contender("PennyLane lightning.qubit, adjoint", ".venv-bench", ("pennylane_step.py", "lightning"), 8, 2, 1),
     Contender("PennyLane default.qubit, JAX jit + vmap", ".venv-bench", ("pennylane_step.py", "default"), 64, 7, 1),
     Contender("stock EstimatorQNN, parameter shift", ".venv", ("qiskit_step.py",), 1, 1, 1),
 )
