@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -97,11 +97,3 @@ def progress(what: str, total: float, unit: str = "") -> Iterator[Progress]:
         )
         with Bar(*columns, console=Console(stderr=True)) as bar:
             yield _Live(bar, bar.add_task(what, total=total, note=""))
-
-
-def track(items: Iterable, what: str, total: float, unit: str = "") -> Iterator:
-    """Iterate over ``items`` under a progress bar that advances by one each."""
-    with progress(what, total, unit) as bar:
-        for item in items:
-            yield item
-            bar.advance(1)
