@@ -2,16 +2,21 @@
 
 import numpy as np
 import pytest
+from qiskit import transpile
 from qiskit.circuit import Parameter, QuantumCircuit
 from qiskit.quantum_info import SparsePauliOp, Statevector
+from qiskit_ibm_runtime.fake_provider import FakeBrisbane
 
 from qkd import QkdError
 from qkd.circuits import draw, library
 from qkd.circuits.build import pairs
+from qkd.circuits.cone import cone_qubits, cut
+from qkd.circuits.counts import count
 from qkd.circuits.observables import parse, write
 from qkd.circuits.qasm import from_qasm, to_qasm
+from qkd.circuits.spec import Ansatz, CircuitSpec, Encoding
 from qkd.circuits.student import StudentCircuit
-from qkd.engines.check import check, cone_width
+from qkd.engines.check import check
 
 NAMES = sorted(library.paths())
 
@@ -20,6 +25,11 @@ def bound(student, seed):
     """The state of a student at random parameters, in the order of its lists."""
     values = np.random.default_rng(seed).uniform(-np.pi, np.pi, len(student.parameters))
     return Statevector(student.circuit.assign_parameters(dict(zip(student.parameters, values, strict=True))))
+
+
+def _evs(student, values):
+    state = Statevector(student.circuit.assign_parameters(dict(zip(student.parameters, values, strict=True))))
+    return np.array([state.expectation_value(observable).real for observable in student.observables])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -38,16 +48,85 @@ def test_the_papers_circuit_is_the_papers():
     student = library.load("qdllm")
     assert (student.num_qubits, len(student.inputs), len(student.weights)) == (11, 11, 144)
     assert student.circuit.count_ops() == {"rz": 66, "ry": 60, "cx": 34, "rzz": 18, "rx": 11}
-    report = check(student, points=1)
+    report = check(student)
     assert len(report.dead_weights) == 36 and report.rank == 47
     assert "36 of 144" in report.render() and "47 of 144" in report.render()
 
 
 def test_the_default_circuit_is_native_and_shallow():
     student = library.load("hardware")
-    assert student.circuit.count_ops()["cz"] == 20 and draw.two_qubit_depth(student) == 4
+    assert student.circuit.count_ops()["cz"] == 20 and count(student).two_qubit_depth == 4
     assert all(abs(a - b) == 1 for a, b in pairs("brick", 11))
-    assert [cone_width(student, k) for k in (0, 5, 10)] == [4, 8, 5]
+    assert [len(cone_qubits(student, k)) for k in (0, 5, 10)] == [4, 8, 5]
+
+
+def test_check_finds_what_is_dead_or_repeated():
+    x, a, b, c, d = (Parameter(name) for name in "xabcd")
+    circuit = QuantumCircuit(3)
+    circuit.ry(x, 0)
+    circuit.ry(a, 0)
+    circuit.ry(b, 0)  # repeats a
+    circuit.rz(c, 0)  # commutes with the readout
+    circuit.barrier()
+    circuit.ry(d, 2)  # nobody looks there
+    student = StudentCircuit(circuit, [x], [d, c, b, a], [SparsePauliOp("IIZ", 1e-3)])
+    report = check(student)
+    assert report.dead_weights == ("d", "c") and not report.dead_inputs
+    assert (report.rank, report.redundant, report.cone_widths) == (1, 1, (1,))
+    assert (report.counts.two_qubit_gates, report.counts.two_qubit_depth) == (0, 0)
+    blind = StudentCircuit(circuit, [d], [x, c, b, a], [SparsePauliOp("IIZ")])
+    assert check(blind).dead_inputs == ("d",)
+    constant = check(StudentCircuit(circuit, [x], [d, c, b, a], [SparsePauliOp("III")]))
+    assert constant.rank == 0 and len(constant.dead_weights) == 4
+
+
+def test_the_rank_is_the_circuits_and_not_the_samples():
+    # one qubit, one observable: each input is one equation, and there are more weights than inputs to begin with
+    student = library.load("reupload", qubits=1, layers=6)
+    weights = np.random.default_rng(5).uniform(-np.pi, np.pi, len(student.weights))
+    steps = 1e-4 * np.eye(len(weights))
+    jacobian = [
+        [(_evs(student, [x, *weights + step]) - _evs(student, [x, *weights - step])) / 2e-4 for step in steps]
+        for x in np.linspace(0, 6, 20)
+    ]
+    report = check(student)
+    assert report.rank == np.linalg.matrix_rank(np.squeeze(jacobian), tol=1e-6) > 8
+
+
+def test_wide_circuits_are_checked_cone_by_cone_or_refused():
+    report = check(library.load("hardware", qubits=40, layers=1), points=1)
+    assert report.rank == report.num_weights == 120 and max(report.cone_widths) == 4
+    with pytest.raises(QkdError, match="holds 20 qubits"):
+        check(library.load("qdllm", qubits=20))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_cone_has_the_whole_circuits_expectation_value(name):
+    student = library.load(name, qubits=7, layers=1)
+    values = dict(zip(student.parameters, np.random.default_rng(11).normal(size=len(student.parameters)), strict=True))
+    state = Statevector(student.circuit.assign_parameters(values))
+    for k, observable in enumerate(student.observables):
+        part = cut(student, [k])
+        assert part.num_qubits == len(cone_qubits(student, k))
+        assert list(part.parameters) == [p for p in student.parameters if p in set(part.parameters)]
+        mine = Statevector(part.circuit.assign_parameters({p: values[p] for p in part.parameters}))
+        expected = state.expectation_value(observable).real
+        assert mine.expectation_value(part.observables[0]).real == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_comments_in_bundled_files_are_the_specs_sentences(name):
+    spec, comment, seen = CircuitSpec, None, 0
+    for line in library.locate(name).read_text(encoding="utf-8").splitlines():
+        key = line.strip("[]").split(" =")[0]
+        if line.startswith("#"):
+            comment = line.removeprefix("# ")
+        elif line:
+            fields = CircuitSpec.model_fields if line.startswith("[") else spec.model_fields
+            assert comment == fields[key].description
+            spec = {"[encoding]": Encoding, "[ansatz]": Ansatz}.get(line, spec)
+            seen += 1
+    assert seen >= 10
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -58,6 +137,34 @@ def test_openqasm_round_trip(name):
     assert len(again.inputs) == len(student.inputs) and len(again.weights) == len(student.weights)
     assert bound(again, 7).equiv(bound(student, 7))
     assert again.circuit.count_ops() == student.circuit.count_ops()
+
+
+@pytest.mark.parametrize("name", ["hardware", "qdllm"])
+def test_openqasm_round_trip_of_an_isa_circuit(name):
+    student = library.load(name, qubits=4)
+    isa = transpile(student.circuit, FakeBrisbane(), optimization_level=1, seed_transpiler=3)
+    placed = student.with_circuit(isa, [o.apply_layout(isa.layout) for o in student.observables], isa.layout)
+    again = from_qasm(to_qasm(placed))
+    assert again.num_qubits == 127 and again.observables == placed.observables
+    assert again.circuit.count_ops() == isa.count_ops()
+    values = np.random.default_rng(2).uniform(-np.pi, np.pi, len(student.parameters))
+    for k in range(4):
+        part = cut(again, [k])
+        mine = dict(zip(again.parameters, values, strict=True))
+        state = Statevector(part.circuit.assign_parameters({p: mine[p] for p in part.parameters}))
+        expected = _evs(student, values)[k]
+        assert state.expectation_value(part.observables[0]).real == pytest.approx(expected, abs=1e-9)
+
+
+def test_openqasm_keeps_the_order_of_names_that_cross():
+    a, b = Parameter("x0"), Parameter("x1")
+    circuit = QuantumCircuit(1, name="two\nlines")
+    circuit.ry(a, 0)
+    circuit.rz(2 * b - a, 0)
+    circuit.rx(b, 0)
+    student = StudentCircuit(circuit, [b], [a], [SparsePauliOp("Z")], name="two\nlines")
+    again = from_qasm(to_qasm(student))
+    assert again.name == "two lines" and bound(again, 1).equiv(bound(student, 1))
 
 
 def test_roles_come_from_the_lists_and_not_from_names_or_order(tmp_path):
@@ -84,6 +191,12 @@ def test_roles_come_from_the_lists_and_not_from_names_or_order(tmp_path):
     [
         ("OPENQASM 3.0;\nqubit[1] q;\n", "qkd.inputs"),
         ("// qkd.inputs: x\nOPENQASM 3.0;\nqubit[1 q;\n", "not an OpenQASM 3 program"),
+        ("// qkd.inputs: x\nOPENQASM 3.0;\ninput float w, v;\n", "line 3: ',' is not expected"),
+        (
+            '// qkd.inputs: v\nOPENQASM 3.0;\ninclude "stdgates.inc";\ninput float v;\nqubit q;\nbit c;\n'
+            "rx(v) q;\nc = measure q;\n",
+            "'measure', which uses classical bits",
+        ),
         ("// qkd.input: x\nOPENQASM 3.0;\n", "did you mean 'inputs'"),
         (
             '// qkd.inputs: y\nOPENQASM 3.0;\ninclude "stdgates.inc";\ninput float v;\nqubit q;\nrx(v) q;\n',
@@ -96,6 +209,12 @@ def test_damaged_programs_are_named(tmp_path, program, words):
     with pytest.raises(QkdError, match=words) as caught:
         library.load(str(tmp_path / "bad.qasm"))
     assert "bad.qasm" in str(caught.value)
+
+
+@pytest.mark.parametrize(("qubits", "layers"), [(0, None), (-2, None), (None, 0)])
+def test_no_qubits_or_layers(qubits, layers):
+    with pytest.raises(QkdError, match="at least 1 of each"):
+        library.load("hardware", qubits, layers)
 
 
 @pytest.mark.parametrize(
@@ -112,6 +231,8 @@ def test_damaged_programs_are_named(tmp_path, program, words):
 def test_mistakes_in_a_file_are_named(tmp_path, text, words):
     (tmp_path / "bad.toml").write_text(text)
     with pytest.raises(QkdError, match=words.replace("[", r"\[")):
+        library.load(str(tmp_path / "bad.toml"))
+    with pytest.raises(QkdError, match=r"bad\.toml"):
         library.load(str(tmp_path / "bad.toml"))
 
 

@@ -25,9 +25,12 @@ def build(spec: CircuitSpec, qubits: int | None = None, layers: int | None = Non
         layers: how often the ansatz repeats; the spec's own when left out.
 
     Raises:
-        QkdError: the pattern needs more qubits.
+        QkdError: there are no qubits or layers, or the pattern needs more qubits.
     """
-    n, depth = qubits or spec.qubits, layers or spec.layers
+    n = spec.qubits if qubits is None else qubits
+    depth = spec.layers if layers is None else layers
+    if min(n, depth) < 1:
+        raise QkdError(f"circuit '{spec.name}' cannot have {n} qubits and {depth} layers; give at least 1 of each")
     circuit = QuantumCircuit(n, name=spec.name)
     inputs = [Parameter(f"x{i}") for i in range(n * len(spec.encoding.rotations))]
     weights: list[Parameter] = []
@@ -65,7 +68,7 @@ def pairs(pattern: str, n: int) -> Pairs:
     """Return the qubit pairs that one layer of ``pattern`` entangles, in order.
 
     Raises:
-        QkdError: the pattern needs more than n qubits.
+        QkdError: there is no such pattern.
     """
     line = [(q, q + 1) for q in range(n - 1)]
     if pattern == "line":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from qkd.circuits.counts import count
 from qkd.circuits.student import StudentCircuit
 
 WIDEST = 30
@@ -17,18 +18,9 @@ def text(student: StudentCircuit, columns: int = 150) -> str:
 
 def size(student: StudentCircuit) -> str:
     """Return a circuit's n, A, P and K in words."""
-    return (
-        f"{student.num_qubits} qubits, {len(student.inputs)} inputs, {len(student.weights)} weights, "
-        f"{len(student.observables)} observables"
-    )
+    return count(student).size()
 
 
 def counts(student: StudentCircuit) -> str:
     """Return a circuit's size, gates and depths, one line."""
-    gates = ", ".join(f"{count} {name}" for name, count in student.circuit.count_ops().items())
-    return f"{size(student)}; {gates}; depth {student.circuit.depth()}, two-qubit depth {two_qubit_depth(student)}"
-
-
-def two_qubit_depth(student: StudentCircuit) -> int:
-    """Return the depth that counts gates on two or more qubits alone."""
-    return student.circuit.depth(lambda item: len(item.qubits) > 1)
+    return count(student).render()

@@ -49,7 +49,11 @@ def load(name: str, qubits: int | None = None, layers: int | None = None) -> Stu
     """
     path = locate(name)
     if path.suffix == ".toml":
-        return build(read(path), qubits, layers)
+        spec = read(path)
+        try:
+            return build(spec, qubits, layers)
+        except QkdError as error:
+            raise QkdError(f"{path}: {error}") from None
     try:
         student = from_qasm(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:

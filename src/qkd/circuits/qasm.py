@@ -29,15 +29,19 @@ _KEYS = ("name", "inputs", "weights", "observables")
 
 def to_qasm(student: StudentCircuit) -> str:
     """Return a student circuit as text that ``from_qasm`` reads back; inputs become x0..., weights w0...."""
-    names = {p: Parameter(f"x{i}") for i, p in enumerate(student.inputs)}
-    names |= {p: Parameter(f"w{i}") for i, p in enumerate(student.weights)}
+    inputs = [Parameter(f"x{i}") for i in range(len(student.inputs))]
+    weights = [Parameter(f"w{i}") for i in range(len(student.weights))]
     plain = QuantumCircuit(student.num_qubits)  # without the layout, which would turn qubits into hardware addresses
     plain.compose(student.circuit, inplace=True)
-    plain.assign_parameters(names, inplace=True)
+    # two steps, because a new name may be another parameter's old one; a name longer than all others is free
+    free = "_" * max((len(p.name) for p in student.parameters), default=0)
+    between = [Parameter(f"{free}{i}") for i in range(len(student.parameters))]
+    plain.assign_parameters(dict(zip(student.parameters, between, strict=True)), inplace=True)
+    plain.assign_parameters(dict(zip(between, [*inputs, *weights], strict=True)), inplace=True)
     head = [
-        f"// qkd.name: {student.name}",
-        f"// qkd.inputs: {' '.join(names[p].name for p in student.inputs)}",
-        f"// qkd.weights: {' '.join(names[p].name for p in student.weights)}",
+        f"// qkd.name: {' '.join(student.name.split())}",
+        f"// qkd.inputs: {' '.join(p.name for p in inputs)}",
+        f"// qkd.weights: {' '.join(p.name for p in weights)}",
         f"// qkd.observables: {' ; '.join(write(observable) for observable in student.observables)}",
     ]
     return "\n".join([*head, qasm3.dumps(plain)])
@@ -51,7 +55,7 @@ def from_qasm(text: str, where: str = "the OpenQASM 3 program") -> StudentCircui
         where: what an error calls it.
 
     Raises:
-        QkdError: it does not parse, or does not say which of its ``input`` parameters are data.
+        QkdError: it does not parse, uses classical bits, or does not say which of its ``input`` parameters are data.
     """
     said: dict[str, str] = {}
     for key, value in _COMMENT.findall(text):
@@ -62,9 +66,8 @@ def from_qasm(text: str, where: str = "the OpenQASM 3 program") -> StudentCircui
         raise QkdError(f"{where}: a line '// qkd.inputs: x0 x1 ...' must say which input parameters are data")
     try:
         circuit = _standard(qasm3.loads(text))
-    except Exception as error:  # the importer has no error type of its own to catch
-        said_by_qiskit = " ".join(str(error).split())
-        raise QkdError(f"{where}: not an OpenQASM 3 program that Qiskit reads ({said_by_qiskit})") from None
+    except Exception as error:  # the importer's parts raise errors of many types
+        raise QkdError(f"{where}: not an OpenQASM 3 program that Qiskit reads ({_reason(error)})") from None
     by_name = {parameter.name: parameter for parameter in circuit.parameters}
     declared = [name for name in _DECLARED.findall(text) if name in by_name]
     inputs = _listed(said["inputs"])
@@ -72,13 +75,28 @@ def from_qasm(text: str, where: str = "the OpenQASM 3 program") -> StudentCircui
     for name in [*inputs, *weights]:
         if name not in by_name:
             raise QkdError(f"{where}: '{name}' is no input parameter that the circuit uses{nearest(name, by_name)}")
-    return StudentCircuit(
-        circuit,
-        tuple(by_name[name] for name in inputs),
-        tuple(by_name[name] for name in weights),
-        parse([part.strip() for part in said.get("observables", "z-each").split(";")], circuit.num_qubits),
-        name=said.get("name", "circuit"),
-    )
+    try:
+        return StudentCircuit(
+            circuit,
+            tuple(by_name[name] for name in inputs),
+            tuple(by_name[name] for name in weights),
+            parse([part.strip() for part in said.get("observables", "z-each").split(";")], circuit.num_qubits),
+            name=said.get("name", "circuit"),
+        )
+    except QkdError as error:
+        raise QkdError(f"{where}: {error}") from None
+
+
+def _reason(error: BaseException) -> str:
+    """Return what an error of the importer says or, where it says nothing, the token at which parsing stopped."""
+    said = " ".join(str(error).split())
+    cause: object = error
+    while not said and isinstance(cause, BaseException):
+        token = getattr(cause, "offendingToken", None)
+        if token is not None:
+            return f"line {token.line}: '{token.text}' is not expected here"
+        cause = cause.__cause__ or next(iter(cause.args), None)  # ANTLR hides the error it met in its arguments
+    return said or type(error).__name__
 
 
 def _listed(names: str) -> list[str]:

@@ -17,10 +17,10 @@ class Encoding(Spec):
     """How the data enter."""
 
     rotations: tuple[Axis, ...] = Field(
-        default=("ry",), min_length=1, description="Rotations per qubit, each an input."
+        default=("ry",), min_length=1, description="Rotations (rx, ry, rz) of every qubit, in order, each an input."
     )
     upload: Literal["once", "every-layer"] = Field(
-        default="once", description="Whether the same inputs enter once or again before every layer."
+        default="once", description="Whether the inputs enter once, or again before every-layer."
     )
 
 
@@ -28,16 +28,17 @@ class Ansatz(Spec):
     """What is trained, layer by layer."""
 
     rotations: tuple[Axis, ...] = Field(
-        default=(), description="Rotations on every qubit at a layer's start, each a weight."
+        default=(), description="Rotations of every qubit at the start of a layer, each a weight."
     )
     entangler: Literal["cz", "cx", "ecr", "rzz", "none"] = Field(
-        default="none", description="The two-qubit gate; rzz has a weight."
+        default="none", description="The two-qubit gate: cz, cx, ecr, rzz (which has a weight) or none."
     )
     pattern: Literal["line", "brick", "ring", "ladder", "heavy-hex", "qdllm"] = Field(
-        default="brick", description="Which pairs it joins and in what order; qdllm is the paper's whole layer."
+        default="brick",
+        description="Which pairs it joins: line, brick, ring, ladder or heavy-hex; qdllm is the paper's whole layer.",
     )
     closing: tuple[Axis, ...] = Field(
-        default=(), description="Rotations on every qubit after the last layer, each a weight."
+        default=(), description="Rotations of every qubit after the last layer, each a weight."
     )
 
     @model_validator(mode="after")

@@ -30,7 +30,7 @@ class StudentCircuit:
 
     Raises:
         QkdError: the lists overlap, leave out a parameter or name a foreign one, an observable has another
-            width or is not Hermitian.
+            width or is not Hermitian, or the circuit uses classical bits.
     """
 
     circuit: QuantumCircuit
@@ -51,6 +51,12 @@ class StudentCircuit:
             raise QkdError(f"circuit '{self.name}': {_names(found - listed)} is neither an input nor a weight")
         if listed - found:
             raise QkdError(f"circuit '{self.name}': {_names(listed - found)} does not occur in the circuit")
+        classical = next((i.operation.name for i in self.circuit.data if i.clbits), None)
+        if classical:
+            raise QkdError(
+                f"circuit '{self.name}' holds '{classical}', which uses classical bits; leave it out, the observables "
+                "say what is measured"
+            )
         if not self.observables:
             raise QkdError(f"circuit '{self.name}' measures nothing: give at least one observable")
         for k, observable in enumerate(self.observables):

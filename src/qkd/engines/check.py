@@ -7,43 +7,52 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from qkd.circuits.draw import counts
+from qkd.circuits.cone import cone_qubits, cut
+from qkd.circuits.counts import Counts, count
 from qkd.circuits.student import StudentCircuit
-from qkd.config import EngineSpec
-from qkd.engines import make_engine
+from qkd.engines.statevector import StatevectorEstimator
+from qkd.errors import QkdError
 
 TOLERANCE = 1e-8
 """Gradients and singular values below this share of the largest count as 0; the arithmetic is double."""
+ROWS = 8
+"""Random inputs with which the search for the rank begins."""
+WIDEST = 16
+"""Qubits of the widest light cone that is checked; the paper's circuit of that width takes about a minute."""
 
 
 @dataclass(frozen=True)
 class CircuitReport:
     """The findings of ``check``.
 
+    counts: what the circuit is made of.
     dead_weights: names of weights whose gradient is 0 wherever it was looked at.
     dead_inputs: likewise for inputs.
-    rank: of the Jacobian (rows x K, P) at a random point; P less rank directions change nothing.
     num_weights: P.
+    rank: of the Jacobian (rows x K, P) at random weights; P less rank directions change nothing.
     cone_widths: for each observable the qubits in its past light cone.
-    counts: the circuit in one line.
     """
 
+    counts: Counts
     dead_weights: tuple[str, ...]
     dead_inputs: tuple[str, ...]
-    rank: int
     num_weights: int
+    rank: int
     cone_widths: tuple[int, ...]
-    counts: str
+
+    @property
+    def redundant(self) -> int:
+        """Directions in the space of the living weights that only repeat others."""
+        return self.num_weights - len(self.dead_weights) - self.rank
 
     def render(self) -> str:
         """Return the findings as lines of text."""
         dead = f"{len(self.dead_weights)} of {self.num_weights} weights have no gradient anywhere"
-        redundant = self.num_weights - len(self.dead_weights) - self.rank
         lines = [
-            self.counts,
+            self.counts.render(),
             dead + (f": {' '.join(self.dead_weights)}" if self.dead_weights else ""),
             f"the Jacobian's rank is {self.rank} of {self.num_weights}"
-            + (f": beside dead weights, {redundant} directions repeat others" if redundant > 0 else ""),
+            + (f": beside dead weights, {self.redundant} directions repeat others" if self.redundant else ""),
             f"light cones hold {min(self.cone_widths)} to {max(self.cone_widths)} qubits",
         ]
         if self.dead_inputs:
@@ -52,7 +61,7 @@ class CircuitReport:
 
 
 def check(student: StudentCircuit, points: int = 2, seed: int = 0) -> CircuitReport:
-    """Measure what of a circuit can be trained.
+    """Measure what of a circuit can be trained, light cone by light cone.
 
     Args:
         student: the circuit.
@@ -60,47 +69,73 @@ def check(student: StudentCircuit, points: int = 2, seed: int = 0) -> CircuitRep
         seed: of the points.
 
     Raises:
-        QkdError: the circuit is too wide for either exact engine.
+        QkdError: a light cone is too wide for a dense Jacobian.
     """
-    a, p, k = len(student.inputs), len(student.weights), len(student.observables)
-    engine = make_engine(EngineSpec(precision="double", torch_device="cpu"), student)
-    program = engine.estimator.compile(student.circuit, student.observables, student.inputs, student.weights)
+    cones = [cone_qubits(student, k) for k in range(len(student.observables))]
+    widest = max(map(len, cones))
+    if widest > WIDEST:
+        raise QkdError(
+            f"a light cone of '{student.name}' holds {widest} qubits and {WIDEST} is the most that is checked; check "
+            "the same circuit with fewer --qubits or --layers"
+        )
+    parts = [_Part(student, [k for k, one in enumerate(cones) if one == qubits]) for qubits in dict.fromkeys(cones)]
     rng = np.random.default_rng(seed)
-    # rows x K equations must outnumber P unknowns for the rank to be the circuit's and not the sample's
-    rows = max(4, -(-3 * p // (2 * k)) + 2)
-    input_size, weight_size, rank = np.zeros(a), np.zeros(p), 0
+    size, rank = np.zeros(len(student.parameters)), 0
     for _ in range(points):
-        x = torch.tensor(rng.uniform(-np.pi, np.pi, (rows, a)))
-        w = torch.tensor(rng.uniform(-np.pi, np.pi, p))
-        jacobian = np.zeros((rows, k, p))
-        for row in range(rows):
-            one, weights = x[row : row + 1].clone().requires_grad_(), w.clone().requires_grad_()
-            evs = program(one, weights)[0]
-            for j in range(k):
-                by_input, by_weight = torch.autograd.grad(
-                    evs[j], (one, weights), retain_graph=j + 1 < k, allow_unused=True, materialize_grads=True
-                )
-                jacobian[row, j] = by_weight.numpy()
-                input_size = np.maximum(input_size, np.abs(by_input[0].numpy()))
-        weight_size = np.maximum(weight_size, np.abs(jacobian).max(axis=(0, 1), initial=0))
-        singular = np.linalg.svd(jacobian.reshape(rows * k, p), compute_uv=False) if p else np.zeros(0)
-        rank = max(rank, int((singular > TOLERANCE * max(singular.max(initial=0), 1e-300)).sum()))
+        jacobian = _jacobian(student, parts, rng)
+        size = np.maximum(size, np.abs(jacobian).max(axis=0, initial=0))
+        rank = max(rank, _rank(jacobian[:, len(student.inputs) :]))
+    least = TOLERANCE * size.max(initial=0)
+    dead = [p.name for p, largest in zip(student.parameters, size, strict=True) if largest <= least]
+    inputs = {p.name for p in student.inputs}
     return CircuitReport(
-        dead_weights=tuple(w.name for w, size in zip(student.weights, weight_size, strict=True) if size < TOLERANCE),
-        dead_inputs=tuple(x.name for x, size in zip(student.inputs, input_size, strict=True) if size < TOLERANCE),
+        counts=count(student),
+        dead_weights=tuple(name for name in dead if name not in inputs),
+        dead_inputs=tuple(name for name in dead if name in inputs),
+        num_weights=len(student.weights),
         rank=rank,
-        num_weights=p,
-        cone_widths=tuple(cone_width(student, j) for j in range(k)),
-        counts=counts(student),
+        cone_widths=tuple(map(len, cones)),
     )
 
 
-def cone_width(student: StudentCircuit, observable: int) -> int:
-    """Return how many qubits lie in the past light cone of an observable."""
-    paulis = student.observables[observable].paulis
-    cone = set(np.flatnonzero((paulis.x | paulis.z).any(axis=0)).tolist())
-    for item in reversed(student.circuit.data):
-        qubits = {student.circuit.find_bit(qubit).index for qubit in item.qubits}
-        if qubits & cone and item.operation.name != "barrier":
-            cone |= qubits
-    return len(cone)
+class _Part:
+    """The observables of one light cone, cut out and compiled."""
+
+    def __init__(self, student: StudentCircuit, observables: list[int]) -> None:
+        piece = cut(student, observables)
+        place = {parameter: i for i, parameter in enumerate(student.parameters)}
+        self._columns = [place[parameter] for parameter in piece.parameters]
+        self._count = len(observables)
+        # every parameter may differ from row to row, so that one sweep yields the gradients of all rows
+        estimator = StatevectorEstimator(device="cpu")
+        self._program = estimator.compile(piece.circuit, piece.observables, piece.parameters, ())
+
+    def jacobian(self, values: np.ndarray) -> np.ndarray:
+        """Return the derivatives (rows x K', A+P) of the part's K' observables at ``values`` (rows, A+P)."""
+        found = np.zeros((len(values) * self._count, values.shape[1]))
+        if self._columns:
+            rows = torch.tensor(values[:, self._columns]).repeat_interleave(self._count, 0).requires_grad_()
+            evs = self._program(rows, torch.zeros(0, dtype=torch.float64))
+            wanted = torch.eye(self._count, dtype=torch.float64).repeat(len(values), 1)
+            found[:, self._columns] = torch.autograd.grad(evs, rows, wanted)[0].numpy()
+        return found
+
+
+def _jacobian(student: StudentCircuit, parts: list[_Part], rng: np.random.Generator) -> np.ndarray:
+    """Return derivatives (rows x K, A+P) at random weights, at so many random inputs that more add no rank."""
+    a, p = len(student.inputs), len(student.weights)
+    weights = rng.uniform(-np.pi, np.pi, p)
+    blocks: list[np.ndarray] = []
+    rows, rank, before = ROWS, 0, -1
+    while before < rank < p or not blocks:
+        inputs = rng.uniform(-np.pi, np.pi, (rows, a))
+        values = np.hstack([inputs, np.broadcast_to(weights, (rows, p))])
+        blocks += [part.jacobian(values) for part in parts]
+        before, rank = rank, _rank(np.vstack(blocks)[:, a:])
+        rows = sum(map(len, blocks)) // len(student.observables)  # twice as many next time
+    return np.vstack(blocks)
+
+
+def _rank(matrix: np.ndarray) -> int:
+    singular = np.linalg.svd(matrix, compute_uv=False) if matrix.size else np.zeros(0)
+    return int((singular > TOLERANCE * singular.max(initial=0)).sum())
