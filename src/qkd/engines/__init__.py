@@ -11,8 +11,9 @@ from qkd.config import EngineSpec
 from qkd.engines.base import ExactEstimator
 from qkd.engines.cones import operations
 from qkd.engines.gradient import EngineGradient
-from qkd.engines.lightcone import WIDEST, LightConeEstimator, past, pauli_terms
+from qkd.engines.lightcone import WIDEST, LightConeEstimator, past
 from qkd.engines.statevector import StatevectorEstimator
+from qkd.engines.strings import pauli_terms
 from qkd.errors import QkdError
 
 __all__ = ["Engine", "EngineGradient", "LightConeEstimator", "StatevectorEstimator", "make_engine", "torch_device"]

@@ -8,21 +8,23 @@ matrix entries have no other frequencies.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
-from qiskit.circuit import ParameterExpression, QuantumCircuit
+from qiskit.circuit import Gate, Instruction, ParameterExpression, QuantumCircuit
 from qiskit.quantum_info import SuperOp
-from qiskit_aer.noise import NoiseModel, QuantumError
+from qiskit_aer.noise import LocalNoisePass, NoiseModel, QuantumError
 
 from qkd.engines.gates import FROM_GRID, GRID, WAVES, Atom, atoms, waves
 from qkd.errors import QkdError
 
 LETTERS = "IXYZ"
 _PAULIS = np.array([[[1, 0], [0, 1]], [[0, 1], [1, 0]], [[0, -1j], [1j, 0]], [[1, 0], [0, -1]]], dtype=complex)
+_RESET = np.outer([1.0, 0.0, 0.0, 1.0], [1.0, 0.0, 0.0, 0.0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,49 +46,107 @@ def channels(circuit: QuantumCircuit, noise: NoiseModel | None) -> list[Channel]
     """Return the channels of a circuit, in order, each instruction followed by what ``noise`` says of it.
 
     Raises:
-        QkdError: an instruction is no gate, or acts on more than two qubits at once and is not to be taken apart.
+        QkdError: an instruction measures or is otherwise no channel, or acts on more than two qubits at once.
     """
-    found: list[Channel] = []
+    return [as_channel(one) for one in events(circuit, noise)]
+
+
+def events(circuit: QuantumCircuit, noise: NoiseModel | None) -> Iterator[Atom | Channel]:
+    """Yield the gates of a circuit as atoms, and what is not unitary (noise, resets) as constant channels.
+
+    Raises:
+        QkdError: as ``channels``.
+    """
+    known: dict[int, tuple[QuantumError, np.ndarray]] = {}
+    for operation, qubits, clbits in _unrolled(circuit, range(circuit.num_qubits)):
+        if operation.name == "reset":
+            yield Channel(qubits, constant(_RESET))
+        else:
+            alone = QuantumCircuit(len(qubits), clbits)
+            alone.append(operation, range(len(qubits)), range(clbits))
+            for atom in atoms(alone):
+                if len(atom.qubits) > 2:
+                    raise QkdError(
+                        f"'{operation.name}' acts on {len(atom.qubits)} qubits; the engines that know noise take one- "
+                        "and two-qubit gates, so transpile the circuit first"
+                    )
+                yield Atom(tuple(qubits[q] for q in atom.qubits), atom.terms, atom.angle)
+        for error in _errors(noise, operation, qubits) if noise is not None else ():
+            if id(error) not in known:
+                known[id(error)] = error, constant(_transfer(error))
+            yield Channel(qubits, known[id(error)][1])
+
+
+def as_channel(one: Atom | Channel) -> Channel:
+    """Return a gate as a channel."""
+    return Channel(one.qubits, _gate_terms(one), one.angle) if isinstance(one, Atom) else one
+
+
+def _unrolled(circuit: QuantumCircuit, qubits: Sequence[int]) -> Iterator[tuple[Any, tuple[int, ...], int]]:
+    """Yield instructions, their qubits and number of clbits, subcircuits made gates replaced by what is in them."""
     for item in circuit.data:
-        qubits = tuple(circuit.find_bit(qubit).index for qubit in item.qubits)
-        alone = QuantumCircuit(len(qubits))
-        alone.append(item.operation, range(len(qubits)))
-        for atom in atoms(alone):
-            on = tuple(qubits[q] for q in atom.qubits)
-            if len(on) > 2:
-                raise QkdError(
-                    f"'{item.operation.name}' acts on {len(on)} qubits; the light-cone engine takes one- and two-qubit "
-                    "gates, so transpile the circuit first"
-                )
-            found.append(Channel(on, _gate_terms(atom), atom.angle))
-        error = _error(noise, item.operation, qubits) if noise is not None else None
-        if error is not None:
-            found += _noise_channels(error, qubits)
-    return found
+        on = tuple(qubits[circuit.find_bit(qubit).index] for qubit in item.qubits)
+        if type(item.operation) in (Gate, Instruction) and item.operation.definition is not None:
+            yield from _unrolled(item.operation.definition, on)
+        else:
+            yield item.operation, on, len(item.clbits)
 
 
-def _error(noise: NoiseModel, operation: object, qubits: tuple[int, ...]) -> QuantumError | None:
-    """Return the error that Aer puts behind an instruction: its qubits' own, else the instruction's."""
-    name = getattr(operation, "label", None) or getattr(operation, "name", "")
-    for key in dict.fromkeys((name, getattr(operation, "name", ""))):
-        local = noise._local_quantum_errors.get(key, {})
-        if qubits in local:
-            return local[qubits]
-        if key in noise._default_quantum_errors:
-            return noise._default_quantum_errors[key]
-    return None
+def _errors(noise: NoiseModel, operation: Any, qubits: tuple[int, ...]) -> Iterator[QuantumError]:
+    """Yield the errors that Aer puts behind an instruction.
+
+    They are found by its label, if it has one, else by its name: its qubits' own error, or the one for all qubits;
+    then what the model's own passes add, the relaxation during a delay.
+    """
+    name = getattr(operation, "label", None) or operation.name
+    error = noise._local_quantum_errors.get(name, {}).get(qubits, noise._default_quantum_errors.get(name))
+    if error is not None:
+        yield error
+    for added in noise._custom_noise_passes:
+        if not isinstance(added, LocalNoisePass) or added._method != "append":
+            raise QkdError(f"the noise model changes circuits by a {type(added).__name__}, which only Aer can do")
+        if not added._ops or isinstance(operation, added._ops):
+            error = added._func(operation, list(qubits))
+            if error is not None:
+                yield error if isinstance(error, QuantumError) else QuantumError([(error, 1.0)])
 
 
-def _noise_channels(error: QuantumError, qubits: tuple[int, ...]) -> list[Channel]:
-    if error.ideal():
-        return []
-    return [Channel(qubits, constant(ptm(SuperOp(error).data)))]
+def _transfer(error: QuantumError) -> np.ndarray:
+    """Return the transfer matrix of an error: of its circuits' instructions multiplied, of its circuits averaged."""
+    k = error.num_qubits
+    total = np.zeros((4**k, 4**k))
+    for circuit, probability in zip(error.circuits, error.probabilities, strict=True):
+        product = np.eye(4**k)
+        for item in circuit.data:
+            on = tuple(circuit.find_bit(qubit).index for qubit in item.qubits)
+            product = _instruction(_Instruction(item.operation), on, k) @ product
+        total += probability * product
+    return total
+
+
+class _Instruction:
+    """An error's instruction, equal to any other of the same name and parameters: few occur in many errors."""
+
+    def __init__(self, operation: Any) -> None:
+        self.operation = operation
+        self._key = (operation.name, *(np.asarray(p).tobytes() for p in operation.params))
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Instruction) and self._key == other._key
+
+
+@lru_cache(maxsize=4096)
+def _instruction(instruction: _Instruction, qubits: tuple[int, ...], k: int) -> np.ndarray:
+    return embed(constant(ptm(SuperOp(instruction.operation).data)), qubits, range(k))[0]
 
 
 def readout(noise: NoiseModel | None, qubit: int) -> tuple[float, float]:
     """Return (a, b) such that a measured Pauli on ``qubit`` has the mean ``a <P> + b``.
 
-    With assignment probabilities p(j|i), ``a = p(0|0) + p(1|1) - 1`` and ``b = p(1|1)``'s lead of ``p(0|0)``, negated.
+    With the assignment probabilities p(j|i), ``a = p(0|0) + p(1|1) - 1`` and ``b = p(0|0) - p(1|1)``.
 
     Raises:
         QkdError: a readout error is correlated between qubits.
@@ -143,6 +203,21 @@ def _gate_terms(atom: Atom) -> np.ndarray:
     terms = np.tensordot(FROM_GRID, sampled, axes=1)
     terms[np.abs(terms) < 1e-14] = 0
     return terms
+
+
+def kraus(matrix: np.ndarray) -> np.ndarray:
+    """Return Kraus operators (M,2^k,2^k) of a transfer matrix, orthogonal ones, the first digit most significant.
+
+    They are the eigenvectors of the Choi matrix ``2^-k sum_ij R[i,j] P_j^T (x) P_i``.
+    """
+    basis = np.ones((1, 1, 1), dtype=complex)
+    while len(basis) < len(matrix):
+        basis = np.einsum("iab,jcd->ijacbd", basis, _PAULIS).reshape(-1, 2 * basis.shape[1], 2 * basis.shape[2])
+    d = basis.shape[1]
+    choi = np.einsum("ij,jba,icd->acbd", matrix, basis, basis).reshape(d * d, d * d) / d
+    values, vectors = np.linalg.eigh(choi)
+    held = values > 1e-13
+    return (np.sqrt(values[held])[:, None] * vectors[:, held].T).reshape(-1, d, d).transpose(0, 2, 1)
 
 
 def embed(terms: np.ndarray, qubits: Sequence[int], order: Sequence[int]) -> np.ndarray:

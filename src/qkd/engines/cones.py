@@ -6,19 +6,28 @@ qubits nearly all of them are.
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
-from qkd.engines.channels import Channel, multiply
+from qkd.engines.channels import Channel, embed, multiply
+from qkd.engines.strings import PauliString
 
-PauliString = tuple[tuple[int, str], ...]
+
+class _OnQubits(Protocol):
+    @property
+    def qubits(self) -> tuple[int, ...]: ...
+
+
+T = TypeVar("T", bound=_OnQubits)
 
 
 @dataclass(frozen=True)
 class Block:
-    """Channels on at most two qubits, in the order in which they happen."""
+    """Channels on a pair of qubits, in the order in which they happen; the second qubit is -1 where one is idle."""
 
-    qubits: tuple[int, ...]
+    qubits: tuple[int, int]
     channels: tuple[Channel, ...]
 
 
@@ -28,113 +37,150 @@ class Move:
 
     first, second: places, numbered in order of appearance; second is -1 for a block on one qubit.
     grows: whether the second place is new, so that only the identity is there yet.
+    sizes: how many coefficients the two places have afterwards.
     """
 
     first: int
     second: int
     grows: bool
+    sizes: tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Cone:
     """The past light cone of a Pauli string.
 
-    qubits: the qubit at each place.
-    start: how many places the string itself has.
+    string: the Pauli string.
+    qubits: the qubit at each place; the string's own come first.
     moves: what is done, the latest block first.
     blocks: for each move the block's number and whether its qubits are taken in reverse order.
+    counts: how many coefficients there are after each move.
+    operations: multiply-adds of all moves.
     """
 
     string: PauliString
     qubits: tuple[int, ...]
-    start: int
     moves: tuple[Move, ...]
     blocks: tuple[tuple[int, bool], ...]
-
-    @property
-    def shape(self) -> tuple[int, tuple[Move, ...]]:
-        """What cones that can be stacked have in common."""
-        return self.start, self.moves
-
-
-def split_lead(found: Sequence[Channel], num_qubits: int) -> tuple[list[list[Channel]], list[Channel]]:
-    """Split channels into those before each qubit's first two-qubit one (per qubit) and the others.
-
-    The former keep |0...0> a product of Bloch vectors.
-    """
-    lead: list[list[Channel]] = [[] for _ in range(num_qubits)]
-    entangled: set[int] = set()
-    rest = []
-    for channel in found:
-        if len(channel.qubits) == 1 and channel.qubits[0] not in entangled:
-            chain = lead[channel.qubits[0]]
-            joined = multiply(channel, chain[-1]) if chain else None
-            if joined is None:
-                chain.append(channel)
-            else:
-                chain[-1] = joined
-        else:
-            rest.append(channel)
-            entangled |= set(channel.qubits)
-    return lead, rest
+    counts: tuple[int, ...]
+    operations: float
 
 
 def fuse(found: Sequence[Channel]) -> list[Block]:
-    """Return channels as blocks on pairs, each as early as its qubits allow."""
-    qubits: list[tuple[int, ...]] = []
-    inside: list[list[Channel]] = []
+    """Return channels as blocks on pairs, each as early as its qubits allow; constants are multiplied in."""
+    blocks = []
+    for pair, chain in pairs(found):
+        wide = [Channel(pair, embed(channel.terms, channel.qubits, pair), channel.angle) for channel in chain]
+        blocks.append(Block(pair, tuple(joined(wide))))
+    return blocks
+
+
+def pairs(found: Sequence[T]) -> list[tuple[tuple[int, int], list[T]]]:
+    """Return what acts on one or two ``qubits`` each, gathered by pairs of neighbours in time, in order.
+
+    What happens to one qubit alone goes with the pair before, or with the first one; without any its partner is -1.
+    """
+    gathered: list[tuple[tuple[int, int], list[T]]] = []
     latest: dict[int, int] = {}
-    for channel in found:
-        index = max((latest.get(q, -1) for q in channel.qubits), default=-1)
-        union = tuple(dict.fromkeys((*qubits[index], *channel.qubits))) if index >= 0 else ()
-        if index >= 0 and len(union) <= 2:
-            qubits[index] = union
+    early: dict[int, list[T]] = {}
+    for one in found:
+        numbers = {latest.get(qubit) for qubit in one.qubits}
+        number = numbers.pop()
+        if not numbers and number is not None:
+            gathered[number][1].append(one)
+        elif len(one.qubits) == 1:
+            early.setdefault(one.qubits[0], []).append(one)
         else:
-            index = len(qubits)
-            qubits.append(channel.qubits)
-            inside.append([])
-        inside[index].append(channel)
-        latest.update(dict.fromkeys(channel.qubits, index))
-    return [Block(pair, tuple(chain)) for pair, chain in zip(qubits, inside, strict=True)]
+            a, b = one.qubits
+            latest[a] = latest[b] = len(gathered)
+            gathered.append(((a, b), [*early.pop(a, []), *early.pop(b, []), one]))
+    return gathered + [((qubit, -1), chain) for qubit, chain in early.items()]
 
 
-def cone(string: PauliString, blocks: Sequence[Block]) -> Cone:
-    """Return the cone of ``string``: going back in time, every block that touches it."""
+def joined(chain: Sequence[Channel]) -> list[Channel]:
+    """Return channels on the same qubits with the constant ones multiplied into their neighbours."""
+    found: list[Channel] = []
+    for channel in chain:
+        product = multiply(channel, found[-1]) if found else None
+        if product is None:
+            found.append(channel)
+        else:
+            found[-1] = product
+    return found
+
+
+def cone(string: PauliString, blocks: Sequence[Block], sizes: Sequence[int]) -> Cone:
+    """Return the cone of ``string``.
+
+    Args:
+        string: a Pauli string.
+        blocks: the circuit, with at least one block on each qubit.
+        sizes: for each qubit how many coefficients its first block leaves of four.
+    """
+    waiting = _waiting(string, blocks)
+    left = {qubit: len(queue) for qubit, queue in waiting.items()}
     place: dict[int, int] = {qubit: i for i, (qubit, _) in enumerate(string)}
-    moves, numbers = [], []
+    now = dict.fromkeys(place, 4)
+    moves, numbers, counts = [], [], []
+    total = 4 ** len(string)
+    work = 0.0
+    while any(left.values()):
+        # of the blocks that nothing in the cone follows, the one after which the fewest coefficients are left
+        options = []
+        for number in {queue[0] for queue in waiting.values() if queue}:
+            pair = tuple(qubit for qubit in blocks[number].qubits if qubit >= 0)
+            if any(waiting[qubit][0] != number for qubit in pair):
+                continue
+            held = sorted((qubit for qubit in pair if qubit in place), key=place.__getitem__)
+            order = (*held, *(qubit for qubit in pair if qubit not in place))
+            after = tuple(sizes[qubit] if left[qubit] == 1 else 4 for qubit in order)
+            ratio = _product(after) / _product([now[qubit] for qubit in held])
+            options.append((ratio, tuple(place[qubit] for qubit in held), number, order, after))
+        _, held_places, number, order, after = min(options)
+        work += total * _product(after)
+        for qubit, size in zip(order, after, strict=True):
+            total = total // now.get(qubit, 1) * size
+            now[qubit] = size
+            place.setdefault(qubit, len(place))
+            waiting[qubit].popleft()
+            left[qubit] -= 1
+        counts.append(total)
+        second = place[order[1]] if len(order) == 2 else -1
+        grown = len(held_places) < len(order)
+        moves.append(Move(place[order[0]], second, grown, (after[0], after[1] if len(after) == 2 else 1)))
+        numbers.append((number, blocks[number].qubits[0] != order[0]))
+    return Cone(string, tuple(place), tuple(moves), tuple(numbers), tuple(counts), work)
+
+
+def seen(pairs: Sequence[tuple[int, int]], terms: Sequence[PauliString]) -> tuple[list[int], list[int]]:
+    """Return the numbers of the blocks that are in the cone of any string, and all qubits of these cones."""
+    qubits = {qubit for string in terms for qubit, _ in string}
+    kept = []
+    for number in range(len(pairs) - 1, -1, -1):
+        if qubits & set(pairs[number]):
+            kept.append(number)
+            qubits |= {qubit for qubit in pairs[number] if qubit >= 0}
+    return kept[::-1], sorted(qubits)
+
+
+def _waiting(string: PauliString, blocks: Sequence[Block]) -> dict[int, deque[int]]:
+    """Return for every qubit of the cone the numbers of its blocks that are in the cone, the latest first."""
+    waiting: dict[int, deque[int]] = defaultdict(deque, {qubit: deque() for qubit, _ in string})
     for number in range(len(blocks) - 1, -1, -1):
-        held = [qubit for qubit in blocks[number].qubits if qubit in place]
-        if not held:
-            continue
-        pair = blocks[number].qubits
-        if len(pair) == 1:
-            moves.append(Move(place[pair[0]], -1, False))
-            numbers.append((number, False))
-            continue
-        # a new qubit comes second; two known ones in order of place, so that mirror images have one shape
-        first = held[0] if len(held) == 1 else min(held, key=place.__getitem__)
-        second = pair[1] if pair[0] == first else pair[0]
-        grows = second not in place
-        place.setdefault(second, len(place))
-        moves.append(Move(place[first], place[second], grows))
-        numbers.append((number, pair[0] != first))
-    return Cone(string, tuple(place), len(string), tuple(moves), tuple(numbers))
+        pair = [qubit for qubit in blocks[number].qubits if qubit >= 0]
+        if any(qubit in waiting for qubit in pair):
+            for qubit in pair:
+                waiting[qubit].append(number)
+    return waiting
 
 
-def stacks(cones: Sequence[Cone]) -> list[list[int]]:
-    """Return the numbers of cones that have one shape, together."""
-    by_shape: dict[object, list[int]] = {}
-    for number, one in enumerate(cones):
-        by_shape.setdefault(one.shape, []).append(number)
-    return list(by_shape.values())
+def _product(sizes: Sequence[int]) -> int:
+    total = 1
+    for size in sizes:
+        total *= size
+    return total
 
 
 def operations(found: Sequence[Cone]) -> float:
-    """Return about how many multiply-adds it takes to carry cones back, for one set of weights."""
-    total = 0.0
-    for one in found:
-        width = one.start
-        for move in one.moves:
-            width += move.grows
-            total += 4.0**width * (4 if move.grows else 16)
-    return total
+    """Return how many multiply-adds it takes to carry cones back, for one set of weights."""
+    return sum(one.operations for one in found)

@@ -1,0 +1,130 @@
+"""Cones of one shape, carried back together and met by the encoded qubits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from qiskit_aer.noise import NoiseModel
+
+from qkd.engines.channels import strings
+from qkd.engines.cones import Cone, Move
+from qkd.engines.named import ROW, Named, product
+
+Kind = tuple[bool, bool, tuple[int, int]]
+"""What matrices in one table have in common: one per row or not, one place held or both, sizes after the move."""
+
+
+class Tables:
+    """The blocks' matrices, cut to what the moves of each kind need of them.
+
+    Args:
+        varying: for each block whether rows have matrices of their own.
+    """
+
+    def __init__(self, varying: Sequence[bool]) -> None:
+        self._varying = varying
+        self._place = [sum(own == kind for own in varying[:number]) for number, kind in enumerate(varying)]
+        self._entries: dict[Kind, dict[tuple[int, bool], int]] = {}
+
+    def entry(self, number: int, flip: bool, move: Move) -> tuple[Kind, int]:
+        """Return the kind of a block's matrix in a move, and where it will be in the table of that kind."""
+        kind = (self._varying[number], move.grows or move.second < 0, move.sizes)
+        entries = self._entries.setdefault(kind, {})
+        return kind, entries.setdefault((self._place[number], flip), len(entries))
+
+    def __call__(self, shared: torch.Tensor, own: torch.Tensor) -> dict[Kind, torch.Tensor]:
+        """Return the tables (M,k,k') or, per row, (M,B,k,k') from matrices (N,1,16,16) and (N',B,16,16).
+
+        They are transposed: from the k' coefficients after a block in time to the k before it.
+        """
+        found = {}
+        for kind, entries in self._entries.items():
+            varying, alone, (first, second) = kind
+            numbers = torch.tensor([number for number, _ in entries], device=shared.device)
+            flips = torch.tensor([flip for _, flip in entries], device=shared.device)
+            source = (own if varying else shared).index_select(0, numbers).unflatten(-2, (4, 4)).unflatten(-1, (4, 4))
+            plain = source[:, :, :, : 1 if alone else 4, :first, :second]
+            if flips.any():
+                turned = source.permute(0, 1, 3, 2, 5, 4)[:, :, :, : 1 if alone else 4, :first, :second]
+                plain = torch.where(flips.view(-1, 1, 1, 1, 1, 1), turned, plain)
+            table = plain.flatten(4).flatten(2, 3).mT.contiguous()
+            found[kind] = table if varying else table[:, 0]
+        return found
+
+
+class Stack:
+    """G cones of one shape.
+
+    ``bytes`` and ``row_bytes`` say about how much a sweep back keeps of one cone, and of one cone for each row.
+
+    Args:
+        cones: the cones.
+        tables: where the matrices of their moves will be.
+        row: where each qubit's features are.
+        noise: its readout errors are part of the measured strings.
+        dtype: real dtype.
+        device: where all this lives.
+    """
+
+    def __init__(
+        self,
+        cones: Sequence[Cone],
+        tables: Tables,
+        row: Mapping[int, int],
+        noise: NoiseModel | None,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        one = cones[0]
+        starts = []
+        for each in cones:
+            measured, start = strings(dict(each.string), noise), np.ones(1)
+            for qubit, _ in each.string:
+                start = np.kron(start, measured[qubit])
+            starts.append(start)
+        self._start = torch.as_tensor(np.stack(starts), dtype=dtype, device=device)
+        self._first = len(one.string)
+        self._moves: list[tuple[Move, Kind, torch.Tensor]] = []
+        for number, move in enumerate(one.moves):
+            entries = [tables.entry(*each.blocks[number], move) for each in cones]
+            at = torch.tensor([at for _, at in entries], device=device)
+            self._moves.append((move, entries[0][0], at))
+        rowwise = np.maximum.accumulate([kind[0] for _, kind, _ in self._moves] or [False])
+        kept = 2 * dtype.itemsize * np.array(one.counts or [0])
+        self.bytes = int(kept[~rowwise].sum())
+        self.row_bytes = int(kept[rowwise].sum()) + 4 * dtype.itemsize * math.isqrt(one.counts[-1])
+        self._rows = torch.tensor([[row[qubit] for qubit in each.qubits] for each in cones], device=device)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __call__(self, tables: Mapping[Kind, torch.Tensor], features: torch.Tensor, members: slice) -> torch.Tensor:
+        """Return some members' expectation values (G',B) from the moves' tables and features (n,B,4)."""
+        state = Named(self._start[members], dict.fromkeys(range(self._first), 4))
+        for move, kind, at in self._moves:
+            held = [move.first] if move.grows or move.second < 0 else [move.first, move.second]
+            after = {
+                place: size for place, size in zip((move.first, move.second), move.sizes, strict=True) if place >= 0
+            }
+            state.apply(tables[kind].index_select(0, at[members]), held, after)
+        return _meet(state, self._rows[members], features)
+
+
+def _meet(state: Named, rows: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+    """Contract coefficients with the features, at ``rows`` (G,w), of their places: (G,B)."""
+    rowwise = ROW in state.sizes
+    if rowwise:
+        state.to_front([ROW])
+    places = [place for place in state.sizes if place != ROW and state.sizes[place] > 1]
+    parts = [features.index_select(0, rows[:, place])[..., : state.sizes[place]] for place in places]
+    parts += [features.new_ones(1, 1, 1).expand(len(rows), features.shape[1], 1)] * (2 - len(parts))
+    half = (len(parts) + 1) // 2
+    left, right = product(parts[:half]), product(parts[half:])
+    if rowwise:
+        table = state.values.reshape(*left.shape, -1)
+        return ((table @ right.unsqueeze(-1)).squeeze(-1) * left).sum(-1)
+    table = state.values.reshape(len(left), left.shape[-1], -1)
+    return (torch.bmm(left, table) * right).sum(-1)

@@ -1,0 +1,138 @@
+"""The exact engine for circuits under noise whose light cones are wide: the density matrix, row by row.
+
+The density matrix of n qubits is its 4^n real Pauli coefficients, rho = 2^-n sum_s c_s s, carried forward through the
+same blocks as the light-cone engine carries observables back. All observables are read from one state, so this is
+the cheaper way where each row needs matrices of its own (data uploaded again behind entangling gates).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from qiskit.circuit import Parameter, QuantumCircuit
+from qiskit.quantum_info import SparsePauliOp
+from qiskit_aer.noise import NoiseModel
+from torch.utils.checkpoint import checkpoint
+
+from qkd.engines.bloch import Features, differs, split
+from qkd.engines.channels import channels, strings
+from qkd.engines.cones import fuse, seen
+from qkd.engines.named import Named, product
+from qkd.engines.noisy import NoisyEstimator
+from qkd.engines.program import check_program
+from qkd.engines.strings import PauliString, pauli_terms
+from qkd.engines.transfer import Chains
+from qkd.errors import QkdError
+
+MOST_QUBITS = 12
+"""Qubits in the light cones together up to which their density matrix is kept."""
+_KEPT_BYTES = 2**30  # of states kept for the way back, at most, unless one row needs more
+
+
+class DensityMatrixEstimator(NoisyEstimator):
+    """Exact expectation values of circuits of few qubits under local noise, as a Qiskit V2 primitive.
+
+    See ``NoisyEstimator`` for its arguments.
+    """
+
+    def compile(
+        self,
+        circuit: QuantumCircuit,
+        observables: Sequence[SparsePauliOp],
+        batched: Sequence[Parameter],
+        shared: Sequence[Parameter],
+    ) -> DensityMatrixProgram:
+        """Return a program for the K observables; see ``ExactEstimator.compile``.
+
+        Raises:
+            QkdError: also where the observables' light cones hold too many qubits.
+        """
+        check_program(circuit, observables, batched, shared)
+        return DensityMatrixProgram(circuit, observables, batched, shared, self.noise_model, self.dtype, self.device)
+
+
+class DensityMatrixProgram:
+    """A compiled circuit; see ``Program`` for what a call takes and gives."""
+
+    def __init__(
+        self,
+        circuit: QuantumCircuit,
+        observables: Sequence[SparsePauliOp],
+        batched: Sequence[Parameter],
+        shared: Sequence[Parameter],
+        noise: NoiseModel | None,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        self._device, both = device, [*batched, *shared]
+        terms, self._coefficients, self._constants = pauli_terms(observables, dtype, device)
+        encoding, rest = split(channels(circuit, noise), circuit.num_qubits, set(batched))
+        blocks = fuse(rest)
+        numbers, self._qubits = seen([block.qubits for block in blocks], terms)
+        blocks = [blocks[number] for number in numbers]
+        if len(self._qubits) > MOST_QUBITS:
+            raise QkdError(
+                f"the observables of circuit '{circuit.name}' depend on {len(self._qubits)} qubits; the density-matrix "
+                f"engine takes {MOST_QUBITS} at most; use the light-cone engine or trajectories"
+            )
+        self._features = Features([encoding.leads[qubit] for qubit in self._qubits], both, dtype, device)
+        varying = [any(differs(channel, set(batched)) for channel in block.channels) for block in blocks]
+        by_kind = [
+            [block.channels for block, own in zip(blocks, varying, strict=True) if own == kind]
+            for kind in (False, True)
+        ]
+        self._common = Chains(by_kind[False], 16, shared, dtype, device)
+        self._own = Chains(by_kind[True], 16, both, dtype, device)
+        self._pairs = [(block.qubits, own) for block, own in zip(blocks, varying, strict=True)]
+        self._row_bytes = 3 * dtype.itemsize * 4 ** len(self._qubits) * (len(blocks) + 1)
+        readings = [_reading(string, self._qubits, noise) for string in terms]
+        longest = max((len(places) for places, _ in readings), default=1)
+        padded = np.zeros((2, len(readings), longest))
+        for t, (places, weights) in enumerate(readings):
+            padded[:, t, : len(places)] = places, weights
+        self._places = torch.as_tensor(padded[0].astype(np.int64), device=device)
+        self._weights = torch.as_tensor(padded[1], dtype=dtype, device=device)
+
+    def __call__(self, batched: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
+        """Return expectation values (B,K); see ``Program``."""
+        if not len(self._places):
+            return self._constants.expand(len(batched), -1)
+        shared = shared.to(self._device, torch.float64)
+        values = torch.cat([batched.to(shared), shared.expand(len(batched), -1)], dim=1)
+        common = self._common.products(shared[None])[:, 0]
+        rows = max(1, _KEPT_BYTES // self._row_bytes)
+        if rows >= len(values):
+            found = self._strings(common, values)
+        else:  # computed again on the way back, some rows at a time
+            parts = [checkpoint(self._strings, common, part, use_reentrant=False) for part in values.split(rows)]
+            found = torch.cat(parts)
+        return found @ self._coefficients.T + self._constants
+
+    def _strings(self, common: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        """Return the expectation values (B,T) of all strings at parameter values (B,P)."""
+        shared, own = iter(common), iter(self._own.products(values))
+        state = Named(product(self._features(values).unbind()), dict.fromkeys(self._qubits, 4))
+        for (first, second), varying in self._pairs:
+            matrix = next(own) if varying else next(shared).expand(len(values), -1, -1)
+            held = [first] if second < 0 else [first, second]
+            state.apply(matrix if second >= 0 else matrix[:, ::4, ::4], held, dict.fromkeys(held, 4))
+        state.to_front(self._qubits)
+        found = state.values.reshape(len(values), -1).index_select(1, self._places.flatten())
+        return (found.view(len(values), *self._places.shape) * self._weights).sum(-1)
+
+
+def _reading(string: PauliString, qubits: Sequence[int], noise: NoiseModel | None) -> tuple[list[int], list[float]]:
+    """Return where the coefficients are whose weighted sum is a string's measured mean, and their weights."""
+    measured = strings(dict(string), noise)
+    options = []
+    for qubit, _ in string:
+        unit = 4 ** (len(qubits) - 1 - list(qubits).index(qubit))
+        options.append(
+            [(letter * unit, measured[qubit][letter]) for letter in np.flatnonzero(measured[qubit]).tolist()]
+        )
+    chosen = list(itertools.product(*options))
+    return [sum(p for p, _ in one) for one in chosen], [math.prod(w for _, w in one) for one in chosen]

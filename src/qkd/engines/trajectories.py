@@ -1,0 +1,271 @@
+"""Quantum trajectories: unbiased estimates under noise where states fit and density matrices do not.
+
+A channel with Kraus operators K_m is drawn as one of them, m with the probability ``q_m = tr(K_m^+ K_m) / 2^k``, which
+does not depend on the state, and applied as ``K_m / sqrt(q_m)``. The states are not normalised; the mean of
+``<psi|O|psi>`` over the draws is ``tr(O rho)`` exactly, and so is that of its derivatives. (The usual method, Dalibard,
+Castin and Moelmer, Phys. Rev. Lett. 68:580, draws by the state's own norms, and its derivatives are biased.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from qiskit.circuit import Parameter, ParameterExpression, QuantumCircuit
+from qiskit.primitives import DataBin, PrimitiveResult, PubResult
+from qiskit.primitives.containers.estimator_pub import EstimatorPub
+from qiskit.quantum_info import SparsePauliOp
+from qiskit_aer.noise import NoiseModel
+from torch.utils.checkpoint import checkpoint
+
+from qkd.engines.base import _requests
+from qkd.engines.blocks import embed as embed_atom
+from qkd.engines.channels import as_channel, embed, events, kraus, strings
+from qkd.engines.cones import pairs, seen
+from qkd.engines.expressions import Expressions
+from qkd.engines.gates import WAVES, Atom, waves
+from qkd.engines.grouping import group
+from qkd.engines.heisenberg import PauliTable
+from qkd.engines.measure import Measurement
+from qkd.engines.named import Named
+from qkd.engines.noisy import NoisyEstimator
+from qkd.engines.program import check_program
+from qkd.engines.strings import PauliString, pauli_terms
+from qkd.errors import QkdError
+
+MOST_QUBITS = 20
+"""Qubits in the light cones together up to which states are kept."""
+_KEPT_BYTES = 2**29  # of states kept for the way back, at most, unless one row needs more
+
+
+class TrajectoryEstimator(NoisyEstimator):
+    """Unbiased expectation values under local noise, with standard errors, as a Qiskit V2 primitive.
+
+    Args:
+        noise_model: see ``NoisyEstimator``.
+        backend: see ``NoisyEstimator``.
+        dtype: see ``NoisyEstimator``.
+        device: see ``NoisyEstimator``.
+        trajectories: S, how many are averaged in each expectation value.
+        seed: of the draws.
+
+    Raises:
+        QkdError: fewer than two trajectories, or as ``NoisyEstimator``.
+    """
+
+    def __init__(
+        self,
+        noise_model: NoiseModel | None = None,
+        backend: object | None = None,
+        dtype: str = "float64",
+        device: str | None = None,
+        trajectories: int = 32,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(noise_model, backend, dtype, device)
+        if trajectories < 2:
+            raise QkdError(f"a standard error needs at least 2 trajectories, not {trajectories}")
+        self.trajectories, self.seed = trajectories, seed
+
+    def compile(
+        self,
+        circuit: QuantumCircuit,
+        observables: Sequence[SparsePauliOp],
+        batched: Sequence[Parameter],
+        shared: Sequence[Parameter],
+    ) -> TrajectoryProgram:
+        """Return a program for the K observables; see ``ExactEstimator.compile``.
+
+        Raises:
+            QkdError: also where the observables' light cones hold too many qubits.
+        """
+        check_program(circuit, observables, batched, shared)
+        return TrajectoryProgram(circuit, observables, batched, shared, self)
+
+    def _run(self, pubs: list[EstimatorPub]) -> PrimitiveResult[PubResult]:
+        found = np.zeros((2, sum(pub.size for pub in pubs)))
+        for batch in group(_requests(pub) for pub in pubs):
+            differs = (batch.values != batch.values[:1]).any(axis=0)
+            program = self.program(batch, differs)
+            assert isinstance(program, TrajectoryProgram)
+            with torch.no_grad():
+                both = program.estimate(
+                    torch.from_numpy(batch.values[:, differs]), torch.from_numpy(batch.values[0, ~differs])
+                )
+            for place, part in zip(found, both, strict=True):
+                place[batch.requests] = part.double().cpu().numpy()[batch.row, batch.column]
+        results, start = [], 0
+        for pub in pubs:
+            evs, stds = (part[start : start + pub.size].reshape(pub.shape) for part in found)
+            start += pub.size
+            data = DataBin(evs=evs, stds=stds, shape=pub.shape)
+            results.append(PubResult(data, metadata={"circuit_metadata": pub.circuit.metadata}))
+        return PrimitiveResult(results, metadata={"version": 2, "trajectories": self.trajectories})
+
+
+class TrajectoryProgram:
+    """A compiled circuit; see ``Program``. Each call draws anew."""
+
+    def __init__(
+        self,
+        circuit: QuantumCircuit,
+        observables: Sequence[SparsePauliOp],
+        batched: Sequence[Parameter],
+        shared: Sequence[Parameter],
+        engine: TrajectoryEstimator,
+    ) -> None:
+        self._count, self._device = engine.trajectories, engine.device
+        self._random = torch.Generator(engine.device).manual_seed(engine.seed)
+        complex_dtype = torch.complex64 if engine.dtype == torch.float32 else torch.complex128
+        terms, coefficients, constants = pauli_terms(observables)
+        found = pairs(list(events(circuit, engine.noise_model)))
+        numbers, self._qubits = seen([pair for pair, _ in found], terms)
+        if len(self._qubits) > MOST_QUBITS:
+            raise QkdError(
+                f"the observables of circuit '{circuit.name}' depend on {len(self._qubits)} qubits; the trajectory "
+                f"engine takes {MOST_QUBITS} at most; use fewer layers"
+            )
+        self._pairs = [found[number][0] for number in numbers]
+        chains = [_merged(*found[number]) for number in numbers]
+        self._factors = _Factors(chains, [*batched, *shared], complex_dtype, engine.device)
+        self._row_bytes = (
+            3 * self._count * complex_dtype.itemsize * 2 ** len(self._qubits) * (len(chains) + len(terms) + 2)
+        )
+        measured = [_measured(string, self._qubits, engine.noise_model) for string in terms]
+        columns = coefficients.numpy()
+        summed = [
+            sum(
+                (value * string for value, string in zip(row, measured, strict=True) if value),
+                SparsePauliOp("I" * max(1, len(self._qubits)), constant_part),
+            ).simplify(atol=0, rtol=0)
+            for row, constant_part in zip(columns, constants.tolist(), strict=True)
+        ]
+        order = [place for place in range(max(1, len(self._qubits)))][::-1]
+        self._measurement = Measurement(PauliTable.of(summed), {0: order}, engine.dtype, engine.device)
+        self._qubits = self._qubits or [0]
+
+    def __call__(self, batched: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
+        """Return estimates (B,K) of expectation values; see ``Program``."""
+        return self.samples(batched, shared).mean(dim=1)
+
+    def estimate(self, batched: torch.Tensor, shared: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return estimates (B,K) of expectation values and their standard errors (B,K)."""
+        samples = self.samples(batched, shared)
+        return samples.mean(dim=1), samples.std(dim=1) / self._count**0.5
+
+    def samples(self, batched: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
+        """Return what each trajectory gives, (B,S,K)."""
+        shared = shared.to(self._device, torch.float64)
+        values = torch.cat([batched.to(shared), shared.expand(len(batched), -1)], dim=1)
+        rows = max(1, _KEPT_BYTES // self._row_bytes)
+        drawn = [self._factors.draw(len(part) * self._count, self._random) for part in values.split(rows)]
+        if len(drawn) == 1:
+            found = self._part(values, drawn[0])
+        else:  # computed again on the way back, some rows at a time
+            found = torch.cat(
+                [
+                    checkpoint(self._part, part, draws, use_reentrant=False)
+                    for part, draws in zip(values.split(rows), drawn, strict=True)
+                ]
+            )
+        return found.view(len(batched), self._count, -1)
+
+    def _part(self, values: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
+        """Return what the trajectories (R S, K) of some rows of parameter values (R,P) give."""
+        matrices = self._factors(values, draws)  # (N,R S,4,4)
+        first = torch.zeros(1, 2 ** len(self._qubits), dtype=matrices.dtype, device=self._device)
+        first[0, 0] = 1
+        state = Named(first.expand(draws.shape[1], -1), dict.fromkeys(self._qubits, 2))
+        for (one, other), matrix in zip(self._pairs, matrices, strict=True):
+            held = [one] if other < 0 else [one, other]
+            state.apply(matrix if other >= 0 else matrix[:, ::2, ::2], held, dict.fromkeys(held, 2))
+        state.to_front(self._qubits[::-1])
+        whole = state.values.reshape(draws.shape[1], -1).T.contiguous()
+        return self._measurement.combine(self._measurement.values({0: whole}))
+
+
+class _Factors:
+    """The blocks' matrices as products of gates and drawn Kraus operators."""
+
+    def __init__(
+        self,
+        chains: Sequence[Sequence[tuple[np.ndarray, ParameterExpression | None]]],
+        parameters: Sequence[Parameter],
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        length, count = max(map(len, chains), default=1), len(chains)
+        options = max((len(terms) for chain in chains for terms, angle in chain if angle is None), default=1)
+        drawn = np.zeros((length, count, options, 4, 4), dtype=complex)
+        drawn[:, :, 0] = np.eye(4)
+        chances = np.zeros((length, count, options))
+        chances[:, :, 0] = 1
+        turned = np.zeros((length, count, WAVES, 4, 4), dtype=complex)
+        turned[:, :, 0] = np.eye(4)
+        place = np.zeros((length, count), dtype=np.int64)
+        angles: list[ParameterExpression] = []
+        for n, chain in enumerate(chains):
+            for s, (terms, angle) in enumerate(chain):
+                if angle is None:
+                    weights = np.einsum("mab,mab->m", terms.conj(), terms).real
+                    chances[s, n, : len(terms)] = weights / weights.sum()
+                    drawn[s, n, : len(terms)] = terms / np.sqrt(weights / weights.sum())[:, None, None]
+                else:
+                    turned[s, n], place[s, n] = terms, len(angles)
+                    angles.append(angle)
+        self._expressions = Expressions(angles or [0.0], parameters)
+        as_tensor = torch.as_tensor
+        self._drawn = as_tensor(drawn.reshape(-1, options, 16), dtype=dtype, device=device)
+        self._chances = as_tensor(chances.reshape(-1, options), device=device)
+        self._turned = as_tensor(turned.reshape(-1, WAVES, 16), dtype=dtype, device=device)
+        self._place = as_tensor(place.reshape(-1), device=device)
+        self._shape = (length, count)
+
+    def draw(self, samples: int, random: torch.Generator) -> torch.Tensor:
+        """Return which Kraus operator each of the samples takes at each place, (L N, samples)."""
+        if not len(self._chances):
+            return torch.zeros((0, samples), dtype=torch.int64, device=self._chances.device)
+        return torch.multinomial(self._chances, samples, replacement=True, generator=random)
+
+    def __call__(self, values: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
+        """Return the blocks' matrices (N,R S,4,4) at parameter values (R,P) and draws (L N,R S)."""
+        table = waves(self._expressions(values)).to(self._turned.dtype)[:, self._place].transpose(0, 1)
+        turned = (table @ self._turned).view(len(table), len(values), 1, 4, 4)
+        drawn = self._drawn.gather(1, draws[:, :, None].expand(-1, -1, 16))
+        factors = turned @ drawn.view(len(table), len(values), -1, 4, 4)  # one of the two is the identity
+        factors = factors.view(*self._shape, draws.shape[1], 4, 4)
+        while len(factors) > 1:
+            products = factors[1::2] @ factors[: len(factors) // 2 * 2 : 2]
+            factors = torch.cat([products, factors[-1:]]) if len(factors) % 2 else products
+        return factors[0]
+
+
+def _merged(pair: tuple[int, int], chain: Sequence[object]) -> list[tuple[np.ndarray, ParameterExpression | None]]:
+    """Return a block's factors: gates of an angle as terms (5,4,4), all between them as Kraus operators (M,4,4)."""
+    factors: list[tuple[np.ndarray, ParameterExpression | None]] = []
+    between = None
+    for one in chain:
+        if isinstance(one, Atom) and one.angle is not None:
+            if between is not None:
+                factors.append((kraus(between), None))
+            factors.append((embed_atom(one, pair), one.angle))
+            between = None
+        else:
+            channel = as_channel(one)
+            matrix = embed(channel.terms, channel.qubits, pair)[0]
+            between = matrix if between is None else matrix @ between
+    return factors if between is None else [*factors, (kraus(between), None)]
+
+
+def _measured(string: PauliString, qubits: Sequence[int], noise: NoiseModel | None) -> SparsePauliOp:
+    """Return what is measured instead of a string, readout error included, on the ``qubits`` alone."""
+    found = SparsePauliOp("I" * len(qubits))
+    for qubit, weights in strings(dict(string), noise).items():
+        letters = [
+            (letter, [qubits.index(qubit)], float(weight))
+            for letter, weight in zip("IXYZ", weights, strict=True)
+            if weight
+        ]
+        found = SparsePauliOp.from_sparse_list(letters, len(qubits)).compose(found)
+    return found
