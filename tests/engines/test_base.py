@@ -5,7 +5,7 @@ import pytest
 from qiskit.circuit import Parameter, QuantumCircuit
 from qiskit.quantum_info import SparsePauliOp
 
-from qkd.engines.base import ExactEstimator
+from qkd.engines.base import EngineEstimator
 from qkd.engines.expressions import Expressions, linear_form
 from qkd.engines.grouping import Recent, Requests, circuit_key, group
 from qkd.engines.statevector import StatevectorEstimator
@@ -13,7 +13,7 @@ from qkd.errors import QkdError
 from tests.engines.conftest import random_circuit, random_observables
 
 
-class Counting(ExactEstimator):
+class Counting(EngineEstimator):
     """Compiles with the statevector engine and notes what it was asked."""
 
     def __init__(self):

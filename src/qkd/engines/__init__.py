@@ -8,7 +8,7 @@ import torch
 
 from qkd.circuits.student import StudentCircuit
 from qkd.config import EngineSpec
-from qkd.engines.base import ExactEstimator
+from qkd.engines.base import EngineEstimator
 from qkd.engines.cones import operations
 from qkd.engines.gradient import EngineGradient
 from qkd.engines.lightcone import WIDEST, LightConeEstimator, past
@@ -35,7 +35,7 @@ class Engine:
     reason: what it is and why it was picked.
     """
 
-    estimator: ExactEstimator
+    estimator: EngineEstimator
     gradient: EngineGradient
     shots: int | None
     device: torch.device
@@ -68,7 +68,7 @@ def make_engine(spec: EngineSpec, student: StudentCircuit) -> Engine:
         kind, why = _cheaper(student)
     if kind == "lightcone":
         dtype = "float32" if spec.precision == "single" else "float64"
-        estimator: ExactEstimator = LightConeEstimator(dtype=dtype, device=str(device))
+        estimator: EngineEstimator = LightConeEstimator(dtype=dtype, device=str(device))
     else:
         dtype = "complex64" if spec.precision == "single" else "complex128"
         estimator = StatevectorEstimator(dtype=dtype, device=str(device))

@@ -1,9 +1,10 @@
-"""What the exact engines share: Qiskit's V2 estimator contract on top of ``compile``."""
+"""What the engines share: Qiskit's V2 estimator contract on top of ``compile``."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,27 @@ from qkd.engines.program import Program
 from qkd.errors import QkdError
 
 
-class ExactEstimator(BaseEstimatorV2):
-    """A V2 estimator whose values have no shot noise: ``precision`` is ignored and ``stds`` are 0.
+@dataclass(frozen=True)
+class Estimates:
+    """What an engine says of R rows and K observables.
+
+    evs: (R,K) expectation values.
+    stds: (R,K) their standard errors, 0 where the engine does not sample.
+    bounds: (R,K) how far ``evs`` can be off because the engine left something out; 0 where it did not.
+    """
+
+    evs: np.ndarray
+    stds: np.ndarray
+    bounds: np.ndarray
+
+    @classmethod
+    def exact(cls, evs: np.ndarray) -> Estimates:
+        """Return estimates without any error."""
+        return cls(evs, np.zeros_like(evs), np.zeros_like(evs))
+
+
+class EngineEstimator(BaseEstimatorV2):
+    """A V2 estimator that compiles circuits to differentiable programs.
 
     An engine implements ``compile``; everything that speaks V2 PUBs then works. Compiled programs are kept
     (the ``programs`` most recently used), so a loop over parameter values compiles once.
@@ -52,43 +72,59 @@ class ExactEstimator(BaseEstimatorV2):
     def run(
         self, pubs: Iterable[EstimatorPubLike], *, precision: float | None = None
     ) -> PrimitiveJob[PrimitiveResult[PubResult]]:
-        """Evaluate PUBs ``(circuit, observables, parameter values)`` exactly.
+        """Evaluate PUBs ``(circuit, observables, parameter values)``.
 
         Args:
             pubs: what to evaluate; observables and parameter values broadcast as the V2 contract says.
-            precision: ignored, the values are exact.
+            precision: the standard error wanted of PUBs without one of their own; engines that do not sample
+                ignore it.
 
         Raises:
             QkdError: a malformed PUB here; what ``compile`` refuses when the job's result is asked for.
         """
         if isinstance(pubs, QuantumCircuit | EstimatorPub):
             raise QkdError("run() takes a list of PUBs; write run([(circuit, observables, values)])")
-        job = PrimitiveJob(self._run, [_coerce(i, pub) for i, pub in enumerate(pubs)])
+        job = PrimitiveJob(self._run, [_coerce(i, pub, precision) for i, pub in enumerate(pubs)])
         job._submit()
         return job
 
     def _run(self, pubs: list[EstimatorPub]) -> PrimitiveResult[PubResult]:
-        evs = np.zeros(sum(pub.size for pub in pubs))
-        for batch in group(_requests(pub) for pub in pubs):
-            evs[batch.requests] = self._expectations(batch)[batch.row, batch.column]
-        results, start = [], 0
-        for pub in pubs:
-            part = evs[start : start + pub.size].reshape(pub.shape)
-            start += pub.size
-            data = DataBin(evs=part, stds=np.zeros(pub.shape), shape=pub.shape)
-            results.append(
-                PubResult(data, metadata={"target_precision": 0.0, "circuit_metadata": pub.circuit.metadata})
-            )
+        ends = np.cumsum([pub.size for pub in pubs], dtype=int)
+        found = np.zeros((3, ends[-1] if len(ends) else 0))
+        precisions = [self._precision(pub) for pub in pubs]
+        for precision in dict.fromkeys(precisions):
+            chosen = [i for i, one in enumerate(precisions) if one == precision]
+            place = np.concatenate([np.arange(ends[i] - pubs[i].size, ends[i]) for i in chosen])
+            for batch in group(_requests(pubs[i]) for i in chosen):
+                differs = (batch.values != batch.values[:1]).any(axis=0)
+                estimates = self._estimates(
+                    self.program(batch, differs),
+                    torch.from_numpy(np.ascontiguousarray(batch.values[:, differs])),
+                    torch.from_numpy(batch.values[0, ~differs]),
+                    precision,
+                )
+                at = place[batch.requests]
+                for row, part in zip(found, (estimates.evs, estimates.stds, estimates.bounds), strict=True):
+                    row[at] = part[batch.row, batch.column]
+        results = []
+        for pub, end, precision in zip(pubs, ends, precisions, strict=True):
+            evs, stds, bounds = (part[end - pub.size : end].reshape(pub.shape) for part in found)
+            metadata = {"target_precision": precision, "circuit_metadata": pub.circuit.metadata}
+            if bounds.any():
+                metadata["error_bounds"] = bounds
+            results.append(PubResult(DataBin(evs=evs, stds=stds, shape=pub.shape), metadata=metadata))
         return PrimitiveResult(results, metadata={"version": 2})
 
-    def _expectations(self, batch: Batch) -> np.ndarray:
-        """Return the expectation values (R,K) of a batch."""
-        differs = (batch.values != batch.values[:1]).any(axis=0)
-        program = self.program(batch, differs)
+    def _precision(self, pub: EstimatorPub) -> float:
+        """Return the standard error that the engine aims at for a PUB; 0 where it does not sample."""
+        return 0.0
+
+    def _estimates(
+        self, program: Program, batched: torch.Tensor, shared: torch.Tensor, precision: float
+    ) -> Estimates:
+        """Return what a program of this engine says at parameter values (R,A') and (P',)."""
         with torch.no_grad():
-            rows = torch.from_numpy(np.ascontiguousarray(batch.values[:, differs]))
-            common = torch.from_numpy(batch.values[0, ~differs])
-            return program(rows, common).double().cpu().numpy()
+            return Estimates.exact(program(batched, shared).double().cpu().numpy())
 
     def program(self, batch: Batch, differs: np.ndarray) -> Program:
         """Return the compiled, cached program of a batch.
@@ -107,9 +143,9 @@ class ExactEstimator(BaseEstimatorV2):
         return self._programs.put(key, self.compile(batch.circuit, batch.observables, batched, shared))
 
 
-def _coerce(number: int, pub: Any) -> EstimatorPub:
+def _coerce(number: int, pub: Any, precision: float | None) -> EstimatorPub:
     try:
-        return EstimatorPub.coerce(pub)
+        return EstimatorPub.coerce(pub, precision)
     except (TypeError, ValueError, AttributeError, QiskitError) as error:
         raise QkdError(f"PUB {number} is malformed: {_sentence(error)}") from error
 

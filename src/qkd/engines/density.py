@@ -46,7 +46,7 @@ class DensityMatrixEstimator(NoisyEstimator):
         batched: Sequence[Parameter],
         shared: Sequence[Parameter],
     ) -> DensityMatrixProgram:
-        """Return a program for the K observables; see ``ExactEstimator.compile``.
+        """Return a program for the K observables; see ``EngineEstimator.compile``.
 
         Raises:
             QkdError: also where the observables' light cones hold too many qubits.

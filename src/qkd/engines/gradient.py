@@ -13,7 +13,7 @@ from qiskit.quantum_info import SparsePauliOp
 from qiskit.quantum_info.operators.base_operator import BaseOperator
 from qiskit_machine_learning.gradients import BaseEstimatorGradient, EstimatorGradientResult
 
-from qkd.engines.base import ExactEstimator
+from qkd.engines.base import EngineEstimator
 from qkd.engines.grouping import Batch, Requests, group
 from qkd.errors import QkdError
 
@@ -23,14 +23,14 @@ class EngineGradient(BaseEstimatorGradient):
 
     The list samples x observables that ``EstimatorQNN`` asks for becomes one batch per circuit, with one
     backward sweep per observable. A whole batch that shares its weights is differentiated faster through
-    the engine's program itself (``ExactEstimator.compile``), which needs one sweep for all observables.
+    the engine's program itself (``EngineEstimator.compile``), which needs one sweep for all observables.
 
     Args:
         estimator: the engine.
     """
 
-    def __init__(self, estimator: ExactEstimator) -> None:
-        if not isinstance(estimator, ExactEstimator):
+    def __init__(self, estimator: EngineEstimator) -> None:
+        if not isinstance(estimator, EngineEstimator):
             raise QkdError(
                 f"EngineGradient differentiates qkd's exact engines, not {type(estimator).__name__}; use "
                 "ParamShiftEstimatorGradient for other estimators"

@@ -7,7 +7,8 @@ whole batch, meet every row in one contraction
 
     <O> = sum_s c_s  prod_q r_q[s_q].
 
-The cost is linear in the number of observables and does not depend on the width of the circuit.
+The cost is linear in the number of observables and does not depend on the width of the circuit. Coefficients are kept
+densely in cones of few qubits, as a list of strings (``sparse.py``) where that is shorter or truncated.
 """
 
 from __future__ import annotations
@@ -22,26 +23,52 @@ from qiskit.quantum_info import SparsePauliOp
 from qiskit_aer.noise import NoiseModel
 from torch.utils.checkpoint import checkpoint
 
+from qkd.engines.base import Estimates
 from qkd.engines.bloch import Encoding, Features, differs, split
-from qkd.engines.carry import Stack, Tables
-from qkd.engines.channels import channels
+from qkd.engines.carry import Kind, Stack, Tables
+from qkd.engines.channels import Channel, channels
 from qkd.engines.cones import Block, Cone, cone, fuse
 from qkd.engines.noisy import NoisyEstimator
-from qkd.engines.program import check_program
+from qkd.engines.program import Program, check_program
+from qkd.engines.sparse import MOST_PLACES, MOST_STRINGS, Plan, SparseCone, TooManyStrings
 from qkd.engines.strings import PauliString, pauli_terms
 from qkd.engines.transfer import Chains
 from qkd.errors import QkdError
 
 WIDEST = 11
 """A light cone is kept densely up to the 4^w coefficients of this many qubits."""
+_CHEAP = 4**8  # coefficients up to which there is nothing to gain from leaving some out
+_SPARSER = 64  # a list of strings is taken where it is this many times shorter
 _KEPT_BYTES = 2**28  # what of the coefficients is kept for the way back, at most
 
 
 class LightConeEstimator(NoisyEstimator):
-    """Exact expectation values of shallow circuits under local noise, as a Qiskit V2 primitive.
+    """Expectation values of shallow circuits under local noise, as a Qiskit V2 primitive; exact unless truncated.
 
-    See ``NoisyEstimator`` for its arguments.
+    Args:
+        noise_model: see ``NoisyEstimator``.
+        backend: see ``NoisyEstimator``.
+        dtype: see ``NoisyEstimator``.
+        device: see ``NoisyEstimator``.
+        truncation: in wide light cones, Pauli coefficients below this are left out; a result's metadata then has
+            ``error_bounds``, which no error exceeds. 0 leaves nothing out.
+
+    Raises:
+        QkdError: the truncation is negative, or as ``NoisyEstimator``.
     """
+
+    def __init__(
+        self,
+        noise_model: NoiseModel | None = None,
+        backend: object | None = None,
+        dtype: str = "float64",
+        device: str | None = None,
+        truncation: float = 0.0,
+    ) -> None:
+        super().__init__(noise_model, backend, dtype, device)
+        if truncation < 0:
+            raise QkdError(f"truncation is 0 or a small positive number, not {truncation}")
+        self.truncation = truncation
 
     def compile(
         self,
@@ -50,13 +77,22 @@ class LightConeEstimator(NoisyEstimator):
         batched: Sequence[Parameter],
         shared: Sequence[Parameter],
     ) -> LightConeProgram:
-        """Return a program for the K observables; see ``ExactEstimator.compile``.
+        """Return a program for the K observables; see ``EngineEstimator.compile``.
 
         Raises:
             QkdError: also where a light cone is too wide.
         """
         check_program(circuit, observables, batched, shared)
-        return LightConeProgram(circuit, observables, batched, shared, self.noise_model, self.dtype, self.device)
+        return LightConeProgram(circuit, observables, batched, shared, self)
+
+    def _estimates(
+        self, program: Program, batched: torch.Tensor, shared: torch.Tensor, precision: float
+    ) -> Estimates:
+        assert isinstance(program, LightConeProgram)
+        with torch.no_grad():
+            evs, bounds = program.bounded(batched, shared)
+        found = Estimates.exact(evs.double().cpu().numpy())
+        return replace(found, bounds=np.broadcast_to(bounds, found.evs.shape))
 
 
 def past(
@@ -80,15 +116,13 @@ class LightConeProgram:
         observables: Sequence[SparsePauliOp],
         batched: Sequence[Parameter],
         shared: Sequence[Parameter],
-        noise: NoiseModel | None,
-        dtype: torch.dtype,
-        device: torch.device,
+        engine: LightConeEstimator,
     ) -> None:
-        self._device = device
+        noise, dtype, device = engine.noise_model, engine.dtype, engine.device
+        self._device, self._truncation = device, engine.truncation
         terms, self._coefficients, self._constants = pauli_terms(observables, dtype, device)
         encoding, blocks, cones = past(circuit, terms, noise, batched)
         self.widths = tuple(len(one.qubits) for one in cones)
-        _check_sizes(cones)
         live = sorted({qubit for one in cones for qubit in one.qubits})
         both = [*batched, *shared]
         self._features = Features([encoding.leads[qubit] for qubit in live], both, dtype, device)
@@ -103,31 +137,69 @@ class LightConeProgram:
         )
         self._common, self._own = Chains(common, 16, shared, dtype, device), Chains(own, 16, both, dtype, device)
         self._tables = Tables(varying)
+        self._varying = varying
+        pairs = {i: blocks[number].qubits for number, i in used.items()}
+        patterns = {i: _pattern(chain) for i, chain in enumerate(chains)}
+        self._sparse: list[tuple[SparseCone, Plan | None]] = []
         by_shape: dict[object, list[int]] = {}
+        last = []
         for number, one in enumerate(cones):
+            size = max(one.counts, default=1)
+            if size > _CHEAP and len(one.qubits) <= MOST_PLACES:
+                sparse = SparseCone(one, pairs, row, noise, dtype, device)
+                plan = None
+                if not self._truncation:
+                    plan = _listed(sparse, patterns, size // _SPARSER if size <= 4**WIDEST else MOST_STRINGS)
+                if plan or self._truncation:
+                    self._sparse.append((sparse, plan))
+                    last.append(number)
+                    continue
+            if size > 4**WIDEST:
+                raise _too_wide(one)
             kinds = tuple(varying[number] for number, _ in one.blocks)
             by_shape.setdefault((one.moves, kinds, tuple(encoding.sizes[q] for q in one.qubits)), []).append(number)
         self._stacks = [
             Stack([cones[i] for i in members], self._tables, row, noise, dtype, device) for members in by_shape.values()
         ]
-        order = [i for members in by_shape.values() for i in members]
+        order = [i for members in by_shape.values() for i in members] + last
         self._back = torch.as_tensor(np.argsort(order), device=device)
 
     def __call__(self, batched: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
         """Return expectation values (B,K); see ``Program``."""
-        if not self._stacks:
-            return self._constants.expand(len(batched), -1)
+        return self.bounded(batched, shared)[0]
+
+    def bounded(self, batched: torch.Tensor, shared: torch.Tensor) -> tuple[torch.Tensor, np.ndarray]:
+        """Return expectation values (B,K) and how far each observable's (K,) can be off."""
+        if not len(self._back):
+            return self._constants.expand(len(batched), -1), np.zeros(len(self._constants))
         shared = shared.to(self._device, torch.float64)
         values = torch.cat([batched.to(shared), shared.expand(len(batched), -1)], dim=1)
         common = self._common.products(shared[None])
-        rows = max(1, _KEPT_BYTES // max(stack.row_bytes for stack in self._stacks))
-        found = torch.cat([self._part(common, part) for part in values.split(rows)], dim=1)
-        return found[self._back].T @ self._coefficients.T + self._constants
+        rows = max([1, _KEPT_BYTES // max((stack.row_bytes for stack in self._stacks), default=1)])
+        parts = [self._part(common, part) for part in values.split(rows)]
+        found = torch.cat([evs for evs, _ in parts], dim=1)
+        bounds = np.max([bounds for _, bounds in parts], axis=0)[self._back.cpu().numpy()]
+        evs = found[self._back].T @ self._coefficients.T + self._constants
+        return evs, self._coefficients.abs().cpu().numpy() @ bounds
 
-    def _part(self, common: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-        """Return the expectation values (T,B) of all strings for some rows of parameter values (B,P)."""
-        tables, features = self._tables(common, self._own.products(values)), self._features(values)
-        sizes = [stack.bytes + len(values) * stack.row_bytes for stack in self._stacks]
+    def _part(self, common: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, np.ndarray]:
+        """Return the expectation values (T,B) of all strings, dense cones first, and bounds (T,)."""
+        own, features = self._own.products(values), self._features(values)
+        found = self._dense(self._tables(common, own), features) if self._stacks else []
+        bounds = [0.0] * sum(map(len, self._stacks))
+        if self._sparse:
+            one, many = iter(common), iter(own)
+            matrices = {i: next(many if varying else one) for i, varying in enumerate(self._varying)}
+            numbers = {i: matrix.detach().double().cpu().numpy() for i, matrix in matrices.items()}
+        for sparse, kept in self._sparse:
+            plan = kept or _truncated(sparse, numbers, self._truncation)
+            found.append(sparse(plan, matrices, features)[None])
+            bounds.append(plan.bound)
+        return torch.cat(found), np.array(bounds)
+
+    def _dense(self, tables: dict[Kind, torch.Tensor], features: torch.Tensor) -> list[torch.Tensor]:
+        """Return the expectation values (G,B) of each stack's strings."""
+        sizes = [stack.bytes + features.shape[1] * stack.row_bytes for stack in self._stacks]
         keep = sum(size * len(stack) for size, stack in zip(sizes, self._stacks, strict=True)) <= _KEPT_BYTES
         found = []
         for size, stack in zip(sizes, self._stacks, strict=True):
@@ -138,20 +210,43 @@ class LightConeProgram:
                     found.append(stack(tables, features, some))
                 else:  # computed again on the way back
                     found.append(checkpoint(stack, tables, features, some, use_reentrant=False))
-        return torch.cat(found)
+        return found
 
 
-def _check_sizes(cones: Sequence[Cone]) -> None:
-    """Raise where a cone has too many coefficients.
+def _pattern(chain: Sequence[Channel]) -> np.ndarray:
+    """Return where a block's matrix (1,16,16) can be other than 0, as ones."""
+    pattern = np.eye(16)
+    for channel in chain:
+        pattern = (np.abs(channel.terms).sum(axis=0) > 0) @ pattern
+    return (pattern > 0)[None].astype(float)
+
+
+def _listed(sparse: SparseCone, patterns: dict[int, np.ndarray], limit: int) -> Plan | None:
+    try:
+        return sparse.plan(patterns, 0.0, limit)
+    except TooManyStrings:
+        return None
+
+
+def _truncated(sparse: SparseCone, matrices: dict[int, np.ndarray], truncation: float) -> Plan:
+    """Return what is kept of a cone.
 
     Raises:
-        QkdError: says which observable and what to do.
+        QkdError: too much.
     """
-    for one in cones:
-        if max(one.counts) > 4**WIDEST:
-            name = " ".join(f"{letter}{qubit}" for qubit, letter in one.string)
-            raise QkdError(
-                f"the light cone of {name} holds {len(one.qubits)} qubits and {max(one.counts):.1e} coefficients, "
-                f"{4**WIDEST:.1e} is the most that the light-cone engine carries; use fewer layers, or the statevector "
-                "engine where there is no noise"
-            )
+    try:
+        return sparse.plan(matrices, truncation)
+    except TooManyStrings:
+        raise QkdError(
+            f"more than {MOST_STRINGS:,} Pauli coefficients of a light cone of {sparse.width} qubits are at least "
+            f"{truncation:g}; raise the truncation, or use fewer layers"
+        ) from None
+
+
+def _too_wide(one: Cone) -> QkdError:
+    name = " ".join(f"{letter}{qubit}" for qubit, letter in one.string)
+    return QkdError(
+        f"the light cone of {name} holds {len(one.qubits)} qubits and {max(one.counts):.1e} coefficients, "
+        f"{4**WIDEST:.1e} is the most that the light-cone engine carries; use fewer layers, a truncation, or the "
+        "statevector engine where there is no noise"
+    )

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from qiskit_aer.noise import NoiseModel
 
-from qkd.engines.base import ExactEstimator
+from qkd.engines.base import EngineEstimator
 from qkd.errors import QkdError
 
 
-class NoisyEstimator(ExactEstimator):
+class NoisyEstimator(EngineEstimator):
     """A V2 estimator of a circuit under local noise.
 
     Args:

@@ -19,7 +19,7 @@ import torch
 from qiskit.circuit import Parameter, QuantumCircuit
 from qiskit.quantum_info import SparsePauliOp
 
-from qkd.engines.base import ExactEstimator
+from qkd.engines.base import EngineEstimator
 from qkd.engines.blocks import BlockBuilder
 from qkd.engines.encoding import Encoding, split
 from qkd.engines.expressions import Expressions
@@ -37,7 +37,7 @@ _CHUNK_BYTES = 2**30
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # from malloc.h
 
 
-class StatevectorEstimator(ExactEstimator):
+class StatevectorEstimator(EngineEstimator):
     """Exact, ideal expectation values of any unitary circuit, as a Qiskit V2 primitive.
 
     Args:
@@ -61,7 +61,7 @@ class StatevectorEstimator(ExactEstimator):
         batched: Sequence[Parameter],
         shared: Sequence[Parameter],
     ) -> StatevectorProgram:
-        """Return a program for the K observables; see ``ExactEstimator.compile``."""
+        """Return a program for the K observables; see ``EngineEstimator.compile``."""
         check_program(circuit, observables, batched, shared)
         kept, table = absorb(atoms(circuit), PauliTable.of(observables))
         return StatevectorProgram(kept, table, batched, shared, self.dtype, self.device)

@@ -13,24 +13,21 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from qiskit.circuit import Parameter, ParameterExpression, QuantumCircuit
-from qiskit.primitives import DataBin, PrimitiveResult, PubResult
-from qiskit.primitives.containers.estimator_pub import EstimatorPub
 from qiskit.quantum_info import SparsePauliOp
 from qiskit_aer.noise import NoiseModel
 from torch.utils.checkpoint import checkpoint
 
-from qkd.engines.base import _requests
+from qkd.engines.base import Estimates
 from qkd.engines.blocks import embed as embed_atom
-from qkd.engines.channels import as_channel, embed, events, kraus, strings
+from qkd.engines.channels import Channel, as_channel, embed, events, kraus, strings
 from qkd.engines.cones import pairs, seen
 from qkd.engines.expressions import Expressions
 from qkd.engines.gates import WAVES, Atom, waves
-from qkd.engines.grouping import group
 from qkd.engines.heisenberg import PauliTable
 from qkd.engines.measure import Measurement
 from qkd.engines.named import Named
 from qkd.engines.noisy import NoisyEstimator
-from qkd.engines.program import check_program
+from qkd.engines.program import Program, check_program
 from qkd.engines.strings import PauliString, pauli_terms
 from qkd.errors import QkdError
 
@@ -75,7 +72,7 @@ class TrajectoryEstimator(NoisyEstimator):
         batched: Sequence[Parameter],
         shared: Sequence[Parameter],
     ) -> TrajectoryProgram:
-        """Return a program for the K observables; see ``ExactEstimator.compile``.
+        """Return a program for the K observables; see ``EngineEstimator.compile``.
 
         Raises:
             QkdError: also where the observables' light cones hold too many qubits.
@@ -83,25 +80,13 @@ class TrajectoryEstimator(NoisyEstimator):
         check_program(circuit, observables, batched, shared)
         return TrajectoryProgram(circuit, observables, batched, shared, self)
 
-    def _run(self, pubs: list[EstimatorPub]) -> PrimitiveResult[PubResult]:
-        found = np.zeros((2, sum(pub.size for pub in pubs)))
-        for batch in group(_requests(pub) for pub in pubs):
-            differs = (batch.values != batch.values[:1]).any(axis=0)
-            program = self.program(batch, differs)
-            assert isinstance(program, TrajectoryProgram)
-            with torch.no_grad():
-                both = program.estimate(
-                    torch.from_numpy(batch.values[:, differs]), torch.from_numpy(batch.values[0, ~differs])
-                )
-            for place, part in zip(found, both, strict=True):
-                place[batch.requests] = part.double().cpu().numpy()[batch.row, batch.column]
-        results, start = [], 0
-        for pub in pubs:
-            evs, stds = (part[start : start + pub.size].reshape(pub.shape) for part in found)
-            start += pub.size
-            data = DataBin(evs=evs, stds=stds, shape=pub.shape)
-            results.append(PubResult(data, metadata={"circuit_metadata": pub.circuit.metadata}))
-        return PrimitiveResult(results, metadata={"version": 2, "trajectories": self.trajectories})
+    def _estimates(
+        self, program: Program, batched: torch.Tensor, shared: torch.Tensor, precision: float
+    ) -> Estimates:
+        assert isinstance(program, TrajectoryProgram)
+        with torch.no_grad():
+            evs, stds = (part.double().cpu().numpy() for part in program.estimate(batched, shared))
+        return Estimates(evs, stds, np.zeros_like(evs))
 
 
 class TrajectoryProgram:
@@ -241,7 +226,9 @@ class _Factors:
         return factors[0]
 
 
-def _merged(pair: tuple[int, int], chain: Sequence[object]) -> list[tuple[np.ndarray, ParameterExpression | None]]:
+def _merged(
+    pair: tuple[int, int], chain: Sequence[Atom | Channel]
+) -> list[tuple[np.ndarray, ParameterExpression | None]]:
     """Return a block's factors: gates of an angle as terms (5,4,4), all between them as Kraus operators (M,4,4)."""
     factors: list[tuple[np.ndarray, ParameterExpression | None]] = []
     between = None
