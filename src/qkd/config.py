@@ -100,10 +100,21 @@ class TrainSpec(Spec):
 class EngineSpec(Spec):
     """What does the quantum arithmetic."""
 
-    sim: Literal["exact"] = _f("exact", "The simulated device: exact is ideal expectation values.")
-    engine: Literal["auto", "statevector", "lightcone"] = _f(
-        "auto", "What computes them: auto takes the fastest that is exact for the case."
+    sim: Literal["exact", "aer"] = _f(
+        "exact", "The simulated device: exact is ideal expectation values, aer measures the result with shots."
     )
+    engine: Literal["auto", "statevector", "lightcone", "density", "trajectories", "aer"] = _f(
+        "auto",
+        "What does the arithmetic of training: auto takes the fastest that is exact for the case, aer trains on "
+        "AerSimulator's shots.",
+    )
+    shots: Count = _f(4096, "Shots per expectation value where AerSimulator samples.")
+    gradient: Literal["spsa", "parameter-shift"] = _f("spsa", "How --engine aer estimates gradients.")
+    trajectories: Annotated[int, Field(ge=2)] = _f(32, "Quantum trajectories per text of --engine trajectories.")
+    truncation: Annotated[float, Field(ge=0, lt=1)] = _f(
+        0.0, "Pauli coefficients below this are left out by --engine lightcone, with a bound on the error; 0 is exact."
+    )
+    seed: int = _f(0, "The seed of shots and trajectories.", option="engine-seed")
     precision: Literal["single", "double"] = _f("single", "Floating-point precision of training.")
     torch_device: str = _f("auto", "Where torch computes: auto (CUDA when there is one), cpu, cuda, cuda:1, ...")
 

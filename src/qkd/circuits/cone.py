@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from qiskit.circuit import CircuitInstruction, QuantumCircuit
@@ -11,12 +11,24 @@ from qiskit.quantum_info import PauliList, SparsePauliOp
 from qkd.circuits.student import StudentCircuit
 
 
-def cone_qubits(student: StudentCircuit, observable: int) -> tuple[int, ...]:
-    """Return the qubits, in ascending order, in the past light cone of one observable.
+def past(circuit: QuantumCircuit, qubits: Iterable[int]) -> tuple[tuple[int, ...], list[CircuitInstruction]]:
+    """Return the past light cone of ``qubits``: its qubits in ascending order and, first to last, its gates.
 
     Gates widen a cone whether or not they commute with what they meet, so this is an upper bound.
     """
-    return _past(student, [observable])[0]
+    cone = set(qubits)
+    items = []
+    for item in reversed(circuit.data):
+        on = {circuit.find_bit(qubit).index for qubit in item.qubits}
+        if on & cone and item.operation.name != "barrier":
+            cone |= on
+            items.append(item)
+    return tuple(sorted(cone)), items[::-1]
+
+
+def cone_qubits(student: StudentCircuit, observable: int) -> tuple[int, ...]:
+    """Return the qubits in the past light cone of one observable."""
+    return past(student.circuit, _support(student, [observable]))[0]
 
 
 def cut(student: StudentCircuit, observables: Sequence[int]) -> StudentCircuit:
@@ -25,12 +37,9 @@ def cut(student: StudentCircuit, observables: Sequence[int]) -> StudentCircuit:
     It has the qubits and gates of their light cones alone, with the inputs and weights that occur there, in
     the same order.
     """
-    qubits, items = _past(student, observables)
+    qubits, items = past(student.circuit, _support(student, observables))
     qubits = qubits or (0,)  # the identity depends on nothing, and a circuit of no qubit is none
-    place = {qubit: i for i, qubit in enumerate(qubits)}
-    circuit = QuantumCircuit(len(qubits), name=student.circuit.name)
-    for item in items:
-        circuit.append(item.operation, [place[student.circuit.find_bit(q).index] for q in item.qubits])
+    circuit = narrowed(student.circuit, qubits, items)
     used = set(circuit.parameters)
     return StudentCircuit(
         circuit,
@@ -41,19 +50,22 @@ def cut(student: StudentCircuit, observables: Sequence[int]) -> StudentCircuit:
     )
 
 
-def _past(student: StudentCircuit, observables: Sequence[int]) -> tuple[tuple[int, ...], list[CircuitInstruction]]:
-    """Return the qubits and, first to last, the gates in the past of some observables."""
-    cone: set[int] = set()
+def narrowed(circuit: QuantumCircuit, qubits: Sequence[int], items: Iterable[CircuitInstruction]) -> QuantumCircuit:
+    """Return a circuit of some of a circuit's gates on ``qubits`` alone, which become 0, 1, ..."""
+    place = {qubit: i for i, qubit in enumerate(qubits)}
+    small = QuantumCircuit(len(qubits), name=circuit.name)
+    for item in items:
+        small.append(item.operation, [place[circuit.find_bit(qubit).index] for qubit in item.qubits])
+    return small
+
+
+def _support(student: StudentCircuit, observables: Iterable[int]) -> set[int]:
+    """Return the qubits on which any of the observables numbered acts."""
+    found: set[int] = set()
     for k in observables:
         paulis = student.observables[k].paulis
-        cone.update(np.flatnonzero((paulis.x | paulis.z).any(axis=0)).tolist())
-    items = []
-    for item in reversed(student.circuit.data):
-        qubits = {student.circuit.find_bit(qubit).index for qubit in item.qubits}
-        if qubits & cone and item.operation.name != "barrier":
-            cone |= qubits
-            items.append(item)
-    return tuple(sorted(cone)), items[::-1]
+        found.update(np.flatnonzero((paulis.x | paulis.z).any(axis=0)).tolist())
+    return found
 
 
 def _narrow(observable: SparsePauliOp, qubits: Sequence[int]) -> SparsePauliOp:

@@ -1,27 +1,36 @@
-"""Engines: a Qiskit V2 estimator, an exact gradient, and what a person should know about them."""
+"""Engines: a Qiskit V2 estimator, its gradient, and what a person should know about them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import torch
+from qiskit_aer.noise import NoiseModel
 
 from qkd.circuits.student import StudentCircuit
 from qkd.config import EngineSpec
+from qkd.engines.aer import AerEstimator
 from qkd.engines.base import EngineEstimator
-from qkd.engines.cones import operations
+from qkd.engines.choice import choose
+from qkd.engines.density import DensityMatrixEstimator
 from qkd.engines.gradient import EngineGradient
-from qkd.engines.lightcone import WIDEST, LightConeEstimator, past
+from qkd.engines.lightcone import LightConeEstimator
 from qkd.engines.statevector import StatevectorEstimator
-from qkd.engines.strings import pauli_terms
+from qkd.engines.trajectories import TrajectoryEstimator
 from qkd.errors import QkdError
 
-__all__ = ["Engine", "EngineGradient", "LightConeEstimator", "StatevectorEstimator", "make_engine", "torch_device"]
-
-STATEVECTOR_OPERATIONS = 50
-"""Multiply-adds per amplitude and row that a statevector sweep is taken to need, when engines are compared."""
-ROWS = 32
-"""Rows of the batch for which they are compared."""
+__all__ = [
+    "AerEstimator",
+    "DensityMatrixEstimator",
+    "Engine",
+    "EngineGradient",
+    "LightConeEstimator",
+    "StatevectorEstimator",
+    "TrajectoryEstimator",
+    "make_engine",
+    "make_sampler",
+    "torch_device",
+]
 
 
 @dataclass(frozen=True)
@@ -30,7 +39,7 @@ class Engine:
 
     estimator: a V2 estimator that also compiles to differentiable programs.
     gradient: gradients of its values.
-    shots: per expectation value, or None where values are exact.
+    shots: per expectation value, or None where values are not sampled by shots.
     device: where its torch arithmetic happens.
     reason: what it is and why it was picked.
     """
@@ -51,44 +60,61 @@ class Engine:
         return self.reason
 
 
-def make_engine(spec: EngineSpec, student: StudentCircuit) -> Engine:
-    """Return the engine that ``spec`` asks for, for this circuit.
+def make_engine(spec: EngineSpec, student: StudentCircuit, noise: NoiseModel | None = None) -> Engine:
+    """Return the engine that ``spec`` asks to train with, for this circuit.
 
     Args:
-        spec: the simulator, the engine and the precision.
+        spec: the engine and its precision.
         student: the circuit that it will run.
+        noise: the noise model on the circuit's qubits; None is an ideal device.
 
     Raises:
-        QkdError: the torch device does not exist.
+        QkdError: the torch device does not exist, or the engine cannot take the circuit or its noise.
     """
     device = torch_device(spec.torch_device)
-    kind: str = spec.engine
-    why = "as asked"
-    if kind == "auto":
-        kind, why = _cheaper(student)
+    under = "ideal" if noise is None else "under the device's noise"
+    kind, why = (spec.engine, "as asked") if spec.engine != "auto" else choose(student, noise, spec.trajectories)
+    if kind == "aer":
+        estimator = AerEstimator(noise, shots=spec.shots, seed=spec.seed, gradient=spec.gradient)
+        reason = f"aer engine ({why}), {spec.shots:,} shots, {under}, gradients by {spec.gradient}"
+        return Engine(estimator, EngineGradient(estimator), spec.shots, torch.device("cpu"), reason)
+    single = spec.precision == "single"
+    if kind == "statevector":
+        if noise is not None:
+            raise QkdError("the statevector engine knows no noise; take --engine auto, lightcone or density")
+        dtype = "complex64" if single else "complex128"
+        plain = StatevectorEstimator(dtype=dtype, device=str(device))
+        return Engine(
+            plain, EngineGradient(plain), None, device, f"statevector engine ({why}), exact, ideal, {dtype} on {device}"
+        )
+    dtype = "float32" if single else "float64"
+    made, exact = _noisy(kind, spec, noise, dtype, str(device))
+    return Engine(
+        made, EngineGradient(made), None, device, f"{kind} engine ({why}), {exact}, {under}, {dtype} on {device}"
+    )
+
+
+def _noisy(
+    kind: str, spec: EngineSpec, noise: NoiseModel | None, dtype: str, device: str
+) -> tuple[EngineEstimator, str]:
+    """Return one of the engines that know noise, and how exact it is, in words."""
     if kind == "lightcone":
-        dtype = "float32" if spec.precision == "single" else "float64"
-        estimator: EngineEstimator = LightConeEstimator(dtype=dtype, device=str(device))
-    else:
-        dtype = "complex64" if spec.precision == "single" else "complex128"
-        estimator = StatevectorEstimator(dtype=dtype, device=str(device))
-    reason = f"{kind} engine ({why}), exact, ideal, {dtype} on {device}"
-    return Engine(estimator, EngineGradient(estimator), None, device, reason)
+        cut = f"coefficients below {spec.truncation:g} left out" if spec.truncation else "exact"
+        return LightConeEstimator(noise, dtype=dtype, device=device, truncation=spec.truncation), cut
+    if kind == "density":
+        return DensityMatrixEstimator(noise, dtype=dtype, device=device), "exact"
+    sampled = f"{spec.trajectories} trajectories"
+    return TrajectoryEstimator(
+        noise, dtype=dtype, device=device, trajectories=spec.trajectories, seed=spec.seed
+    ), sampled
 
 
-def _cheaper(student: StudentCircuit) -> tuple[str, str]:
-    """Return the exact engine that needs fewer operations for a batch of ``ROWS``, and why, in words."""
-    statevector = 2.0**student.num_qubits * STATEVECTOR_OPERATIONS * ROWS
-    try:
-        terms, _, _ = pauli_terms(student.observables)
-        _, _, cones = past(student.circuit, terms, None)
-    except QkdError as error:  # gates that only the other engine takes
-        return "statevector", str(error)
-    widths = [len(one.qubits) for one in cones] or [0]
-    lightcone = operations(cones) + ROWS * sum(4.0**width for width in widths)
-    if max(widths) <= WIDEST and lightcone < statevector:
-        return "lightcone", f"light cones of {max(widths)} qubits cost less than 2^{student.num_qubits} amplitudes"
-    return "statevector", f"2^{student.num_qubits} amplitudes cost less than light cones of {max(widths)} qubits"
+def make_sampler(spec: EngineSpec, noise: NoiseModel | None = None) -> Engine:
+    """Return AerSimulator with shots, which measures what a student trained for ``--sim aer`` or ``aer-noisy`` does."""
+    estimator = AerEstimator(noise, shots=spec.shots, seed=spec.seed)
+    under = "without noise" if noise is None else "with the device's noise"
+    reason = f"AerSimulator {under}, {spec.shots:,} shots"
+    return Engine(estimator, EngineGradient(estimator), spec.shots, torch.device("cpu"), reason)
 
 
 def torch_device(name: str) -> torch.device:

@@ -24,7 +24,7 @@ from qkd.engines.cones import Cone
 
 MOST_PLACES = 31
 """Qubits of a light cone whose strings fit into 64 bits."""
-MOST_STRINGS = 2**20
+MOST_STRINGS = 2**18
 """Strings up to which a list is kept."""
 _KEPT_BYTES = 2**28  # of the rows' products kept for the way back, at most
 

@@ -1,0 +1,124 @@
+"""Density matrices and quantum trajectories, for circuits under noise whose light cones are wide."""
+
+import numpy as np
+import pytest
+import torch
+from qiskit.circuit import Parameter, QuantumCircuit
+from qiskit.quantum_info import SparsePauliOp
+from qiskit_aer.noise import NoiseModel, ReadoutError, amplitude_damping_error, depolarizing_error
+
+from qkd import QkdError
+from qkd.circuits import library
+from qkd.config import EngineSpec
+from qkd.engines import (
+    DensityMatrixEstimator,
+    LightConeEstimator,
+    StatevectorEstimator,
+    TrajectoryEstimator,
+    make_engine,
+)
+
+
+@pytest.fixture
+def noise():
+    model = NoiseModel()
+    model.add_all_qubit_quantum_error(amplitude_damping_error(0.05), ["rz", "ry", "rx"])
+    model.add_all_qubit_quantum_error(depolarizing_error(0.03, 2), ["cz", "cx", "rzz"])
+    model.add_readout_error(ReadoutError([[0.9, 0.1], [0.05, 0.95]]), [0])
+    return model
+
+
+def values(student, rows, seed):
+    rng = np.random.default_rng(seed)
+    x = torch.tensor(rng.uniform(-3, 3, (rows, len(student.inputs))), requires_grad=True)
+    return x, torch.tensor(rng.uniform(-3, 3, len(student.weights)), requires_grad=True)
+
+
+def compiled(engine, student):
+    return engine.compile(student.circuit, student.observables, student.inputs, student.weights)
+
+
+@pytest.mark.parametrize(("name", "layers"), [("qdllm", 1), ("reupload", 2), ("hardware", 2)])
+def test_a_density_matrix_says_what_light_cones_say(name, layers, noise):
+    student = library.load(name, 5, layers)
+    x, w = values(student, 3, 1)
+    found = []
+    for engine in (DensityMatrixEstimator(noise), LightConeEstimator(noise)):
+        evs = compiled(engine, student)(x, w)
+        found.append([evs, *torch.autograd.grad((evs * torch.arange(evs.numel()).view_as(evs)).sum(), (x, w))])
+    for mine, other in zip(*found, strict=True):
+        assert torch.allclose(mine, other, atol=1e-9)
+
+
+def test_a_density_matrix_takes_any_observable(noise):
+    circuit, a = QuantumCircuit(4), Parameter("a")
+    circuit.h(0)
+    circuit.crx(2 * a + 1, 0, 1)
+    circuit.iswap(1, 2)
+    circuit.cp(a, 2, 0)
+    observables = [SparsePauliOp(["XYIZ", "IIIX", "IIII"], [0.5, 2, -1]), SparsePauliOp("IIZI")]
+    x = torch.tensor([[0.4], [1.9]], dtype=torch.float64)
+    none = torch.zeros(0, dtype=torch.float64)
+    ideal = StatevectorEstimator().compile(circuit, observables, [a], [])(x, none)
+    assert torch.allclose(DensityMatrixEstimator().compile(circuit, observables, [a], [])(x, none), ideal, atol=1e-9)
+
+
+def test_trajectories_are_unbiased_and_know_their_error(noise):
+    student = library.load("qdllm", 5, 1)
+    x, w = values(student, 2, 2)
+    exact = compiled(LightConeEstimator(noise), student)(x, w)
+    by_exact = torch.autograd.grad(exact.sum(), (x, w))
+    engine = TrajectoryEstimator(noise, trajectories=2000, seed=5)
+    program = compiled(engine, student)
+    with torch.no_grad():
+        evs, stds = program.estimate(x, w)
+    z = (evs - exact.detach()) / stds
+    assert stds.max() < 0.15 and z.abs().max() < 4.5 and 0.3 < z.std() < 2  # 10 values
+    again = program(x, w)  # drawn anew
+    assert not torch.equal(again.detach(), evs)
+    for mine, other in zip(torch.autograd.grad(again.sum(), (x, w)), by_exact, strict=True):
+        assert (mine - other).norm() < 0.2 * other.norm()
+
+
+def test_trajectories_as_a_v2_primitive_report_standard_errors(noise):
+    student = library.load("hardware", 3, 1)
+    rows = np.random.default_rng(3).uniform(-3, 3, (2, len(student.parameters)))
+    pub = (student.circuit, [[o] for o in student.observables], rows)
+    few, many = (
+        TrajectoryEstimator(noise, trajectories=count, seed=1).run([pub]).result()[0].data.stds for count in (100, 6400)
+    )
+    assert few.shape == (3, 2) and (few > 0).all()
+    assert np.allclose(few.mean() / many.mean(), 8, rtol=0.25)
+    without = TrajectoryEstimator(None, trajectories=4).run([pub]).result()[0].data
+    ideal = StatevectorEstimator().run([pub]).result()[0].data
+    assert np.allclose(without.evs, ideal.evs, atol=1e-9) and np.allclose(without.stds, 0, atol=1e-9)
+
+
+def test_auto_picks_by_what_a_step_costs_and_says_why(noise):
+    spec = EngineSpec(torch_device="cpu")
+    picks = {
+        ("hardware", 11, 2): "lightcone",
+        ("hardware", 100, 2): "lightcone",
+        ("qdllm", 11, 2): "trajectories",
+        ("reupload", 8, 6): "density",
+    }
+    for (name, n, layers), expected in picks.items():
+        engine = make_engine(spec, library.load(name, n, layers), noise)
+        assert engine.describe().startswith(expected) and "qubits" in engine.describe()
+    assert make_engine(spec, library.load("qdllm")).describe().startswith("statevector")
+    assert make_engine(spec, library.load("hardware", 100)).describe().startswith("lightcone")
+    with pytest.raises(QkdError, match="too wide for any engine"):
+        make_engine(spec, library.load("qdllm", 24), noise)
+    with pytest.raises(QkdError, match="knows no noise"):
+        make_engine(EngineSpec(engine="statevector", torch_device="cpu"), library.load("product"), noise)
+
+
+@pytest.mark.parametrize("engine", [DensityMatrixEstimator, TrajectoryEstimator])
+def test_too_many_qubits_are_refused(engine, noise):
+    with pytest.raises(QkdError, match="depend on 22 qubits"):
+        compiled(engine(noise), library.load("qdllm", 22, 1))
+
+
+def test_a_standard_error_needs_two():
+    with pytest.raises(QkdError, match="at least 2"):
+        TrajectoryEstimator(trajectories=1)
