@@ -27,11 +27,11 @@ from qkd.engines import LightConeEstimator
 BATCH, LINE = 64, (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10)
 
 
-def seconds(student: StudentCircuit, noise: NoiseModel | None, repeats: int) -> float:
+def seconds(student: StudentCircuit, noise: NoiseModel | None, repeats: int, batch: int = BATCH) -> float:
     """Return the median time of forward and backward over a batch, in float32."""
     engine = LightConeEstimator(noise_model=noise, dtype="float32")
     program = engine.compile(student.circuit, student.observables, student.inputs, student.weights)
-    x = torch.randn(BATCH, len(student.inputs), requires_grad=True)
+    x = torch.randn(batch, len(student.inputs), requires_grad=True)
     w = torch.randn(len(student.weights), requires_grad=True)
     program(x, w).sum().backward()
     found = []
@@ -74,6 +74,13 @@ result["wide"] = [
     {"qubits": n, "layers": layers, "seconds": seconds(library.load("hardware", n, layers), generic, 5)}
     for layers in (1, 2)
     for n in (11, 25, 50, 75, 100, 127)
+]
+result["layers"] = [
+    {"layers": layers, "seconds": seconds(library.load("hardware", 25, layers), generic, 5)} for layers in (1, 2, 3)
+]
+result["batch"] = [
+    {"batch": batch, "seconds": seconds(library.load("hardware", 25, 2), generic, 5, batch)}
+    for batch in (8, 32, 64, 128, 256, 512)
 ]
 result["peak_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 result["versions"] = {name: version(name) for name in ("qkd", "torch", "qiskit", "qiskit-aer")}

@@ -7,6 +7,7 @@ Their answers are compared: a fast wrong one would be named.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import platform
@@ -142,8 +143,18 @@ def noisy(one: dict[str, Any]) -> list[str]:
         layers: {row["qubits"]: row["seconds"] for row in one["wide"] if row["layers"] == layers} for layers in (1, 2)
     }
     lines += [f"| {n} | {seconds:.4f} | {by_layers[2][n]:.3f} |" for n, seconds in by_layers[1].items()]
-    plot_width(by_layers)
-    return [*lines, "", "![seconds per step against qubits](width.png)", ""]
+    plot_cost(by_layers, one)
+    lines += [
+        "",
+        "The same at 25 qubits against layers (batch 64) and against the batch (2 layers):",
+        "",
+        "| layers | s | | batch | s |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for layers, batch in itertools.zip_longest(one["layers"], one["batch"]):
+        left = f"| {layers['layers']} | {layers['seconds']:.4f} |" if layers else "| | |"
+        lines.append(f"{left} | {batch['batch']} | {batch['seconds']:.4f} |")
+    return [*lines, "", "![seconds per step against qubits, layers and batch](cost.png)", ""]
 
 
 def plot_ideal(step: dict[str, float]) -> None:
@@ -160,18 +171,23 @@ def plot_ideal(step: dict[str, float]) -> None:
     figure.savefig(HERE / "ideal.png", dpi=130)
 
 
-def plot_width(by_layers: dict[int, dict[int, float]]) -> None:
+def plot_cost(by_layers: dict[int, dict[int, float]], one: dict[str, Any]) -> None:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.2, 3.4), layout="constrained")
-    axes = figure.add_subplot()
-    for layers, colour in ((2, "#2563eb"), (1, "#d97706")):
-        points = by_layers[layers]
-        axes.plot(list(points), list(points.values()), "o-", color=colour, label=f"{layers} layer{'s' * (layers > 1)}")
-    axes.set(xlabel="qubits", ylabel="seconds per noisy step of 64 texts", ylim=(0, None), xlim=(0, None))
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
-    figure.savefig(HERE / "width.png", dpi=130)
+    figure = Figure(figsize=(10, 3.2), layout="constrained")
+    width, layers, batch = figure.subplots(1, 3)
+    for count, colour in ((2, "#2563eb"), (1, "#d97706")):
+        points = by_layers[count]
+        width.plot(list(points), list(points.values()), "o-", color=colour, label=f"{count} layer{'s' * (count > 1)}")
+    width.set(xlabel="qubits", ylabel="seconds per noisy step", ylim=(0, None), xlim=(0, None))
+    width.legend(frameon=False)
+    layers.plot([p["layers"] for p in one["layers"]], [p["seconds"] for p in one["layers"]], "o-", color="#2563eb")
+    layers.set(xlabel="layers (25 qubits)", yscale="log", xticks=[p["layers"] for p in one["layers"]])
+    batch.plot([p["batch"] for p in one["batch"]], [p["seconds"] for p in one["batch"]], "o-", color="#2563eb")
+    batch.set(xlabel="texts per step (25 qubits, 2 layers)", ylim=(0, None), xlim=(0, None))
+    for axes in (width, layers, batch):
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(HERE / "cost.png", dpi=130)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ def past(circuit: QuantumCircuit, qubits: Iterable[int]) -> tuple[tuple[int, ...
 
 def cone_qubits(student: StudentCircuit, observable: int) -> tuple[int, ...]:
     """Return the qubits in the past light cone of one observable."""
-    return past(student.circuit, _support(student, [observable]))[0]
+    return past(student.circuit, support([student.observables[observable]]))[0]
 
 
 def cut(student: StudentCircuit, observables: Sequence[int]) -> StudentCircuit:
@@ -37,7 +37,7 @@ def cut(student: StudentCircuit, observables: Sequence[int]) -> StudentCircuit:
     It has the qubits and gates of their light cones alone, with the inputs and weights that occur there, in
     the same order.
     """
-    qubits, items = past(student.circuit, _support(student, observables))
+    qubits, items = past(student.circuit, support(student.observables[k] for k in observables))
     qubits = qubits or (0,)  # the identity depends on nothing, and a circuit of no qubit is none
     circuit = narrowed(student.circuit, qubits, items)
     used = set(circuit.parameters)
@@ -45,7 +45,7 @@ def cut(student: StudentCircuit, observables: Sequence[int]) -> StudentCircuit:
         circuit,
         tuple(p for p in student.inputs if p in used),
         tuple(p for p in student.weights if p in used),
-        tuple(_narrow(student.observables[k], qubits) for k in observables),
+        tuple(narrow(student.observables[k], qubits) for k in observables),
         name=student.name,
     )
 
@@ -59,16 +59,16 @@ def narrowed(circuit: QuantumCircuit, qubits: Sequence[int], items: Iterable[Cir
     return small
 
 
-def _support(student: StudentCircuit, observables: Iterable[int]) -> set[int]:
-    """Return the qubits on which any of the observables numbered acts."""
+def support(observables: Iterable[SparsePauliOp]) -> tuple[int, ...]:
+    """Return the qubits on which any of the observables acts, in ascending order."""
     found: set[int] = set()
-    for k in observables:
-        paulis = student.observables[k].paulis
+    for observable in observables:
+        paulis = observable.paulis
         found.update(np.flatnonzero((paulis.x | paulis.z).any(axis=0)).tolist())
-    return found
+    return tuple(sorted(found))
 
 
-def _narrow(observable: SparsePauliOp, qubits: Sequence[int]) -> SparsePauliOp:
+def narrow(observable: SparsePauliOp, qubits: Sequence[int]) -> SparsePauliOp:
     """Return an observable on ``qubits`` alone, outside which it is the identity."""
     paulis = observable.paulis
     kept = PauliList.from_symplectic(paulis.z[:, qubits], paulis.x[:, qubits], paulis.phase)

@@ -68,7 +68,12 @@ class AerEstimator(EngineEstimator):
             raise QkdError("give a noise model or a backend to take it from, not both")
         self.noise_model = NoiseModel.from_backend(backend) if backend is not None else noise_model
         self.shots, self.gradient = shots, gradient
-        self.random = np.random.default_rng(seed)
+        self.seed = seed
+        self.reseed(0)
+
+    def reseed(self, number: int) -> None:
+        """Start stream ``number`` of shots and directions."""
+        self.random = np.random.default_rng([self.seed, number])
 
     def compile(
         self,

@@ -115,6 +115,9 @@ class EngineEstimator(BaseEstimatorV2):
             results.append(PubResult(DataBin(evs=evs, stds=stds, shape=pub.shape), metadata=metadata))
         return PrimitiveResult(results, metadata={"version": 2})
 
+    def reseed(self, number: int) -> None:
+        """Start stream ``number`` of the engine's random numbers; an engine without any does nothing."""
+
     def _precision(self, pub: EstimatorPub) -> float:
         """Return the standard error that the engine aims at for a PUB; 0 where it does not sample."""
         return 0.0

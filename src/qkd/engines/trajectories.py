@@ -64,6 +64,12 @@ class TrajectoryEstimator(NoisyEstimator):
         if trajectories < 2:
             raise QkdError(f"a standard error needs at least 2 trajectories, not {trajectories}")
         self.trajectories, self.seed = trajectories, seed
+        self.random = torch.Generator(self.device)
+        self.reseed(0)
+
+    def reseed(self, number: int) -> None:
+        """Start stream ``number`` of the draws."""
+        self.random.manual_seed(int(np.random.SeedSequence([self.seed, number]).generate_state(1, np.uint64)[0] >> 1))
 
     def compile(
         self,
@@ -101,7 +107,7 @@ class TrajectoryProgram:
         engine: TrajectoryEstimator,
     ) -> None:
         self._count, self._device = engine.trajectories, engine.device
-        self._random = torch.Generator(engine.device).manual_seed(engine.seed)
+        self._random = engine.random
         complex_dtype = torch.complex64 if engine.dtype == torch.float32 else torch.complex128
         terms, coefficients, constants = pauli_terms(observables)
         found = pairs(list(events(circuit, engine.noise_model)))

@@ -1,0 +1,81 @@
+"""A calibration, or a part of it, as a Qiskit backend."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from qiskit.circuit import Delay, Measure, Parameter, QuantumCircuit
+from qiskit.circuit.library import get_standard_gate_name_mapping
+from qiskit.providers import BackendV2, Job, Options, QubitProperties
+from qiskit.transpiler import InstructionProperties, Target
+
+from qkd.devices.calibration import FRACTIONAL, Calibration
+
+
+class CalibratedBackend(BackendV2):
+    """A backend whose target is its calibration; running on it is running on Aer with its noise."""
+
+    def __init__(self, name: str, target: Target, version: str = "", description: str | None = None) -> None:
+        super().__init__(name=name, description=description, backend_version=version)
+        self._target = target
+
+    @property
+    def target(self) -> Target:
+        """The device that circuits are compiled for."""
+        return self._target
+
+    @property
+    def max_circuits(self) -> None:
+        """How many circuits one job takes: no limit."""
+        return None
+
+    @classmethod
+    def _default_options(cls) -> Options:
+        return Options(shots=1024, seed_simulator=None)
+
+    def run(self, run_input: QuantumCircuit | Sequence[QuantumCircuit], **options: Any) -> Job:
+        """Run circuits on AerSimulator with this backend's noise model."""
+        from qiskit_aer import AerSimulator
+
+        return AerSimulator.from_backend(self).run(run_input, **options)
+
+
+def make_target(
+    calibration: Calibration, qubits: Sequence[int] | None = None, fractional: Collection[str] = ()
+) -> Target:
+    """Return a calibration as a target, of the whole device or of some of its qubits.
+
+    Args:
+        calibration: cleaned; what it lacks the target lacks too, so nothing is ever placed there.
+        qubits: the device's qubits that become the target's 0, 1, ...; all when left out.
+        fractional: the gates of ``FRACTIONAL`` that are native.
+    """
+    place = {qubit: i for i, qubit in enumerate(range(len(calibration.qubits)) if qubits is None else qubits)}
+    held = [calibration.qubits[qubit] for qubit in place]
+    target = Target(
+        num_qubits=len(place),
+        dt=calibration.dt,
+        qubit_properties=[QubitProperties(t1=q.t1, t2=q.t2, frequency=q.frequency) for q in held],
+        **calibration.timing,
+    )
+    known = get_standard_gate_name_mapping()
+    for name, places in calibration.gates.items():
+        if name not in known or (name in FRACTIONAL and name not in fractional):
+            continue
+        told = {
+            tuple(place[q] for q in on): InstructionProperties(duration=done.duration, error=done.error)
+            for on, done in places.items()
+            if all(q in place for q in on)
+        }
+        # the bounds are the hardware's: other angles are refused when a job is submitted
+        bounds = [(0.0, math.pi / 2)] if name == "rzz" else None
+        target.add_instruction(known[name], told, angle_bounds=bounds)
+    usable = [i for i, q in enumerate(held) if q.readout_error is not None]
+    target.add_instruction(
+        Measure(),
+        {(i,): InstructionProperties(duration=held[i].readout_length, error=held[i].readout_error) for i in usable},
+    )
+    target.add_instruction(Delay(Parameter("t")), {(i,): None for i in usable})
+    return target

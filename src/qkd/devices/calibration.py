@@ -1,0 +1,235 @@
+"""What was measured on a device, as plain data, and how bad measurements are dealt with once and for all."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from qiskit.circuit import Gate as QiskitGate
+from qiskit.providers import BackendV2
+
+Place = tuple[int, ...]
+
+FRACTIONAL = ("rx", "rzz")
+"""Gates of a free angle that Heron chips offer beside their fixed ones; a target has them only where asked for."""
+UNMEASURED = ("rz", "u1", "p", "id", "delay", "reset")
+"""One-qubit operations that may lack an error: done in software, or no part of a student circuit."""
+WORST_READOUT = 0.5
+"""A readout that errs this often says nothing about its qubit."""
+
+
+@dataclass(frozen=True)
+class Qubit:
+    """One qubit: T1, T2 and readout length in seconds, frequency in Hz; None where nothing was measured."""
+
+    t1: float | None = None
+    t2: float | None = None
+    frequency: float | None = None
+    readout_error: float | None = None
+    readout_length: float | None = None
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One gate on one set of qubits: 1 - average gate fidelity, and seconds; None where nothing was measured."""
+
+    error: float | None = None
+    duration: float | None = None
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """One calibration of one device.
+
+    Args:
+        name: the backend's name, ``ibm_fez`` or ``fake_fez``.
+        family: of the processor: Eagle, Heron, Nighthawk, ...
+        processor: its revision, ``r2``.
+        version: the backend's, ``X.Y.Z``; a circuit compiled for another X or Y must be transpiled again.
+        date: when it was calibrated, ISO 8601.
+        dt: the clock's period in seconds, or None.
+        timing: the constraints of ``qiskit.transpiler.Target`` (granularity, min_length, ...), in units of dt.
+        coordinates: (column, row) of every qubit on the chip, or None.
+        qubits: the n qubits.
+        gates: per gate name and qubits what was measured; fractional gates are listed where the device has them.
+    """
+
+    name: str
+    family: str
+    processor: str
+    version: str
+    date: str
+    dt: float | None
+    timing: dict[str, int]
+    coordinates: tuple[tuple[int, int], ...] | None
+    qubits: tuple[Qubit, ...]
+    gates: dict[str, dict[Place, Operation]] = field(repr=False)
+
+    @property
+    def two_qubit_gates(self) -> tuple[str, ...]:
+        """The native two-qubit gates, fractional ones apart, the one on most qubit pairs first."""
+        count = {
+            name: len(places)
+            for name, places in self.gates.items()
+            if name not in FRACTIONAL and any(len(place) == 2 for place in places)
+        }
+        return tuple(sorted(count, key=lambda name: (-count[name], name)))
+
+    def couplers(self) -> dict[Place, Operation]:
+        """Return the better two-qubit gate of every joined pair ``(a, b)``, a < b."""
+        best: dict[Place, Operation] = {}
+        for name in self.two_qubit_gates:
+            for (a, b), done in self.gates[name].items():
+                pair = (min(a, b), max(a, b))
+                if pair not in best or _error(done) < _error(best[pair]):
+                    best[pair] = done
+        return best
+
+
+@dataclass(frozen=True)
+class Cleaning:
+    """What ``clean`` did.
+
+    Args:
+        clipped: qubits whose T2 was above 2 T1, its physical bound, and was set to it.
+        avoided: qubits taken out of the device.
+        couplers: pairs of usable qubits that no usable gate joins any more.
+    """
+
+    clipped: tuple[int, ...] = ()
+    avoided: tuple[int, ...] = ()
+    couplers: tuple[Place, ...] = ()
+
+    def summary(self) -> str:
+        """Return one line."""
+        said = []
+        if self.avoided:
+            said.append(f"{_counted(len(self.avoided), 'qubit')} not used ({_listed(self.avoided)})")
+        if self.couplers:
+            pairs = [f"{a}-{b}" for a, b in self.couplers]
+            said.append(f"{_counted(len(pairs), 'coupler')} not used ({_listed(pairs)})")
+        if self.clipped:
+            said.append(f"T2 clipped to 2 T1 on {_counted(len(self.clipped), 'qubit')} ({_listed(self.clipped)})")
+        return "; ".join(said) or "every qubit and coupler is usable"
+
+
+def clean(raw: Calibration) -> tuple[Calibration, Cleaning]:
+    """Return a calibration without unphysical or missing values, and what had to be done for it.
+
+    A qubit is taken out where T1, T2, its readout or a pulsed one-qubit gate is missing or failed, a two-qubit gate
+    where its error is; T2 is clipped to 2 T1, beyond which no channel exists.
+    """
+    avoided = {i for i, qubit in enumerate(raw.qubits) if not _usable(qubit)}
+    for name, places in raw.gates.items():
+        if name not in UNMEASURED and name not in FRACTIONAL:
+            avoided |= {place[0] for place, done in places.items() if len(place) == 1 and _error(done) >= 1}
+    gates: dict[str, dict[Place, Operation]] = {}
+    for name, places in raw.gates.items():
+        kept = {
+            place: done
+            for place, done in places.items()
+            if not avoided & set(place) and (name in UNMEASURED or _error(done) < 1)
+        }
+        if kept:
+            gates[name] = kept
+    clipped, qubits = [], []
+    for i, qubit in enumerate(raw.qubits):
+        if i in avoided:
+            qubit = Qubit(frequency=qubit.frequency)
+        elif qubit.t2 > 2 * qubit.t1:  # type: ignore[operator]
+            clipped.append(i)
+            qubit = replace(qubit, t2=2 * qubit.t1)  # type: ignore[operator]
+        qubits.append(qubit)
+    cleaned = replace(raw, qubits=tuple(qubits), gates=gates)
+    lost = {pair for pair in raw.couplers() if not avoided & set(pair)} - set(cleaned.couplers())
+    return cleaned, Cleaning(tuple(clipped), tuple(sorted(avoided)), tuple(sorted(lost)))
+
+
+def _usable(qubit: Qubit) -> bool:
+    times = (qubit.t1, qubit.t2)
+    if any(time is None or not math.isfinite(time) or time <= 0 for time in times):
+        return False
+    return qubit.readout_error is not None and 0 <= qubit.readout_error < WORST_READOUT
+
+
+def _error(done: Operation) -> float:
+    return 1.0 if done.error is None or math.isnan(done.error) else done.error
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def _listed(names: Any, most: int = 6) -> str:
+    shown = [str(name) for name in names[:most]]
+    return ", ".join(shown) + (", ..." if len(names) > most else "")
+
+
+def from_backend(backend: BackendV2) -> Calibration:
+    """Return the calibration that a backend reports, as it is.
+
+    Args:
+        backend: a live IBM backend, one of the client's snapshots, or any other backend with a calibrated target.
+    """
+    target = backend.target
+    gates: dict[str, dict[Place, Operation]] = defaultdict(dict)
+    for name in target.operation_names:
+        operation = target.operation_from_name(name)
+        if name == "measure" or not (isinstance(operation, QiskitGate) or name == "reset"):
+            continue  # readout belongs to the qubits, delays and control flow to no calibration
+        for place, told in (target[name] or {}).items():
+            if place is not None:
+                gates[name][place] = Operation() if told is None else Operation(told.error, told.duration)
+    properties = backend.properties() if hasattr(backend, "properties") else None
+    for name in FRACTIONAL if properties is not None else ():
+        if name not in gates:  # calibrated, but hidden from the target until asked for
+            gates[name] = _fractional(properties, name)
+    readout = target["measure"] if "measure" in target.operation_names else {}
+    configuration = backend.configuration() if hasattr(backend, "configuration") else None
+    processor = getattr(configuration, "processor_type", None) or {}
+    told_qubits = target.qubit_properties or [None] * target.num_qubits
+    return Calibration(
+        name=backend.name or "backend",
+        family=str(processor.get("family", "unknown")),
+        processor=f"r{processor['revision']}" if "revision" in processor else "",
+        version=str(backend.backend_version or ""),
+        date=properties.last_update_date.isoformat() if properties is not None else "",
+        dt=target.dt,
+        timing={
+            key: int(getattr(target, key))
+            for key in ("granularity", "min_length", "pulse_alignment", "acquire_alignment")
+        },
+        coordinates=_coordinates(configuration, target.num_qubits),
+        qubits=tuple(_qubit(told, (readout or {}).get((i,))) for i, told in enumerate(told_qubits)),
+        gates={name: places for name, places in sorted(gates.items()) if places},
+    )
+
+
+def _qubit(told: Any, readout: Any) -> Qubit:
+    return Qubit(
+        getattr(told, "t1", None),
+        getattr(told, "t2", None),
+        getattr(told, "frequency", None),
+        getattr(readout, "error", None),
+        getattr(readout, "duration", None),
+    )
+
+
+def _fractional(properties: Any, name: str) -> dict[Place, Operation]:
+    """Return what a device's properties say of a gate that its target does not show."""
+    if not any(gate.gate == name for gate in properties.gates):
+        return {}
+    return {
+        place: Operation(*(values[key][0] if key in values else None for key in ("gate_error", "gate_length")))
+        for place, values in properties.gate_property(name).items()
+    }
+
+
+def _coordinates(configuration: Any, n: int) -> tuple[tuple[int, int], ...] | None:
+    """Return where the device says its qubits lie, as (column, row), or None."""
+    told = getattr(configuration, "coords", None)
+    if told and len(told) == n:
+        return tuple((int(column), int(row)) for column, row in told)
+    return None

@@ -1,0 +1,89 @@
+"""Where on a device a circuit is put: candidates from Qiskit's calibration-aware passes, scored by predicted error."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import rustworkx
+from qiskit.circuit import ClassicalRegister, QuantumCircuit
+from qiskit.transpiler import Target
+
+from qkd.devices.snapshot import Snapshot
+from qkd.errors import QkdError
+
+
+def with_measurements(circuit: QuantumCircuit, qubits: Iterable[int]) -> QuantumCircuit:
+    """Return a circuit that measures ``qubits``, for the passes that choose a layout to see the readout's errors.
+
+    A barrier keeps the passes from using what only a measured circuit allows, such as leaving out diagonal gates.
+    """
+    measured = circuit.copy()
+    qubits = list(qubits)
+    bits = ClassicalRegister(len(qubits), "for_layout")
+    measured.add_register(bits)
+    measured.barrier()
+    measured.measure(qubits, bits)
+    return measured
+
+
+def without_measurements(measured: QuantumCircuit) -> QuantumCircuit:
+    """Return a compiled circuit without the measurements and the barrier of ``with_measurements``."""
+    circuit = QuantumCircuit(*measured.qregs, global_phase=measured.global_phase, name=measured.name)
+    last = max(i for i, item in enumerate(measured.data) if item.operation.name == "barrier")
+    for i, item in enumerate(measured.data):
+        if item.operation.name != "measure" and i != last:
+            circuit.append(item.operation, item.qubits)
+    circuit._layout = measured.layout
+    return circuit
+
+
+def predicted_error(circuit: QuantumCircuit, target: Target, measured: Iterable[int]) -> float:
+    """Return the sum of -log(1 - error) over all gates and one readout of each measured qubit.
+
+    Its exponential, negated, is the predicted fidelity of one shot with every qubit read.
+
+    Args:
+        circuit: of the target's gates, on the target's indices.
+        target: with errors; an operation without one counts as perfect.
+        measured: the physical qubits that are read out.
+    """
+    total = 0.0
+    places = [(item.operation.name, tuple(circuit.find_bit(q).index for q in item.qubits)) for item in circuit.data]
+    for name, place in [*places, *(("measure", (qubit,)) for qubit in measured)]:
+        if name in ("barrier", "delay"):
+            continue
+        told = target[name][place]
+        total -= math.log1p(-told.error) if told is not None and told.error else 0.0
+    return total
+
+
+def check_fits(circuit: QuantumCircuit, snapshot: Snapshot) -> None:
+    """Refuse a circuit for which a device has not enough usable qubits, or not enough that are joined.
+
+    Raises:
+        QkdError: says how many there are.
+    """
+    n, usable = circuit.num_qubits, snapshot.num_qubits - len(snapshot.cleaning.avoided)
+    if n > usable:
+        raise QkdError(
+            f"the circuit has {n} qubits and {snapshot.name} {snapshot.num_qubits}, of which {usable} are usable; "
+            "take fewer --qubits or a larger device"
+        )
+    index = {qubit: i for i, qubit in enumerate(circuit.qubits)}
+    pairs = [(index[item.qubits[0]], index[item.qubits[1]]) for item in circuit.data if len(item.qubits) == 2]
+    couplers = [(a, b) for a, b in snapshot.calibration.couplers()]
+    needed, joined = _largest(n, pairs), _largest(snapshot.num_qubits, couplers)
+    if needed > joined:
+        raise QkdError(
+            f"the circuit entangles {needed} qubits with one another, but no more than {joined} usable qubits of "
+            f"{snapshot.name} are joined ({snapshot.cleaning.summary()}); take another device or snapshot"
+        )
+
+
+def _largest(n: int, pairs: Iterable[tuple[int, int]]) -> int:
+    """Return how many nodes the largest connected part of a graph has."""
+    graph = rustworkx.PyGraph()
+    graph.add_nodes_from(range(n))
+    graph.add_edges_from_no_data(list(pairs))
+    return max((len(part) for part in rustworkx.connected_components(graph)), default=0)

@@ -1,0 +1,129 @@
+"""Transpile profiles: how a student is compiled for a kind of device and run there, as files with inheritance."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from qkd.bundled import find
+from qkd.config import Spec, read_toml, validated
+from qkd.devices.snapshot import Snapshot
+from qkd.errors import QkdError, nearest
+
+Count = Annotated[int, Field(ge=1)]
+
+
+class Profile(Spec):
+    """How a circuit is laid out, compiled and run on a device."""
+
+    name: str = Field(description="The profile's name, which is its file's.")
+    description: str = Field(default="", description="What it is for.")
+    families: tuple[str, ...] = Field(default=(), description="The processor families it fits; empty fits all.")
+    optimization_level: Annotated[int, Field(ge=0, le=3)] = Field(
+        default=3, description="The level of Qiskit's preset pass manager."
+    )
+    layout_method: Literal["auto", "trivial", "dense", "sabre"] = Field(
+        default="auto", description="How qubits are placed; auto looks for a perfect layout first, then takes sabre."
+    )
+    qubits: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        default=(), description="Places logical qubit i on physical qubit qubits[i], without any search."
+    )
+    seeds: Count = Field(default=4, description="How many seeds are tried; the best-scored result is kept.")
+    scoring: Literal["fidelity", "two-qubit"] = Field(
+        default="fidelity",
+        description="What is best: the predicted fidelity with readout, or the fewest two-qubit gates.",
+    )
+    basis: Literal["native", "fractional"] = Field(
+        default="native", description="The gates compiled to; fractional adds rx, and rzz where its angles are known."
+    )
+    dynamical_decoupling: Literal["none", "XX", "XpXm", "XY4"] = Field(
+        default="none", description="The pulses that protect waiting qubits on the device."
+    )
+    mitigation: Literal["none", "readout", "zne"] = Field(
+        default="readout", description="The error mitigation of a run that names none."
+    )
+    shots: Count = Field(default=4096, description="Shots per expectation value of a run that names none.")
+    execution_mode: Literal["job", "batch"] = Field(
+        default="job", description="How jobs are sent; free plans have no sessions."
+    )
+    max_qpu_seconds: Annotated[float, Field(gt=0)] = Field(
+        default=60, description="A run that is estimated to take longer is refused, in seconds of the QPU."
+    )
+
+    def check_family(self, snapshot: Snapshot) -> None:
+        """Refuse a device that the profile is not for.
+
+        Raises:
+            QkdError: the device is of another family.
+        """
+        family = snapshot.calibration.family
+        if self.families and family not in self.families:
+            raise QkdError(
+                f"profile '{self.name}' is for {' and '.join(self.families)}, and {snapshot.name} is {_a(family)}; "
+                f"take profile '{default_name(snapshot)}'"
+            )
+
+    def with_overrides(self, overrides: Mapping[str, str]) -> Profile:
+        """Return this profile with some keys set from text, as ``--set key=value`` gives them.
+
+        Raises:
+            QkdError: a key does not exist (the nearest is named) or a value does not fit.
+        """
+        values = self.model_dump() | {key: _value(text) for key, text in overrides.items()}
+        return validated(Profile, values, f"profile '{self.name}' with --set")
+
+
+def load(name: str) -> Profile:
+    """Return the profile called ``name`` (a user's before a bundled one), or that in a TOML file.
+
+    A profile says what it ``inherits``; its own keys win.
+
+    Raises:
+        QkdError: there is none, a key does not exist or does not fit, or profiles inherit in a circle.
+    """
+    return validated(Profile, _merged(name, ()), f"profile '{name}'")
+
+
+def default_name(snapshot: Snapshot) -> str:
+    """Return the profile for a device that names none: its own, its family's, or ``default``."""
+    known = find("transpile_profiles", (".toml",))
+    device = snapshot.name.replace("fake_", "ibm_", 1)
+    family = snapshot.calibration.family.lower()
+    return next(name for name in (device, family, "default") if name in known)
+
+
+def _merged(name: str, heirs: tuple[str, ...]) -> dict[str, Any]:
+    """Return the keys of a profile file over those of what it inherits."""
+    if name in heirs:
+        raise QkdError(f"profiles inherit in a circle: {' -> '.join([*heirs, name])}")
+    values = read_toml(_locate(name))
+    parent = values.pop("inherits", None)
+    own_name = values.pop("name", Path(name).stem)
+    if parent is not None and not isinstance(parent, str):
+        raise QkdError(f"profile '{name}': inherits = {parent!r} does not fit: give one profile's name")
+    return (_merged(parent, (*heirs, name)) if parent else {}) | values | {"name": own_name}
+
+
+def _locate(name: str) -> Path:
+    known = find("transpile_profiles", (".toml",))
+    if name in known:
+        return known[name]
+    if name.endswith(".toml"):
+        return Path(name)
+    raise QkdError(f"there is no profile '{name}'{nearest(name, known)}")
+
+
+def _value(text: str) -> Any:
+    """Return what a text means as a TOML value; a word is a string."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _a(family: str) -> str:
+    return f"an {family}" if family[:1] in "AEIOU" else f"a {family}"

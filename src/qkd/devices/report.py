@@ -1,0 +1,94 @@
+"""What transpilation did to a student, in numbers that a person compares."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from qiskit.circuit import QuantumCircuit
+from qiskit.exceptions import QiskitError
+from qiskit.transpiler import Target, generate_preset_pass_manager
+
+from qkd.circuits.cone import support
+from qkd.circuits.student import StudentCircuit
+from qkd.devices.calibration import FRACTIONAL
+from qkd.devices.layout import predicted_error
+from qkd.devices.snapshot import Snapshot
+from qkd.devices.transpile import two_qubit_figures, verify
+
+
+@dataclass(frozen=True)
+class Figures:
+    """A circuit in numbers.
+
+    two_qubit_gates: how many.
+    two_qubit_depth: the longest chain of them.
+    duration: of one shot without readout, seconds; None before compilation, or where the device reports none.
+    error: the sum of -log(1 - error) over gates and readout; None before compilation.
+    """
+
+    two_qubit_gates: int
+    two_qubit_depth: int
+    duration: float | None = None
+    error: float | None = None
+
+    @property
+    def fidelity(self) -> float | None:
+        """The predicted fidelity of one shot with every measured qubit read."""
+        return None if self.error is None else math.exp(-self.error)
+
+
+@dataclass(frozen=True)
+class TranspileReport:
+    """Before and after.
+
+    device: the snapshot's name.
+    logical: the circuit that went in.
+    stock: what Qiskit's level 3 makes of an Estimator's circuit, which has no measurements.
+    compiled: what came out.
+    qubits: the physical qubit of each logical one.
+    difference: the largest difference of an expectation value, or None where it cannot be simulated.
+    """
+
+    device: str
+    logical: Figures
+    stock: Figures
+    compiled: Figures
+    qubits: tuple[int, ...]
+    difference: float | None
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Return a table, header first."""
+        held = (self.logical, self.stock, self.compiled)
+        return [
+            ("", "logical", "level 3", "compiled"),
+            ("two-qubit gates", *(str(one.two_qubit_gates) for one in held)),
+            ("two-qubit depth", *(str(one.two_qubit_depth) for one in held)),
+            ("duration", *("-" if one.duration is None else f"{one.duration * 1e6:.2f} us" for one in held)),
+            ("predicted fidelity", *("-" if one.fidelity is None else f"{one.fidelity:.3f}" for one in held)),
+        ]
+
+
+def report(logical: StudentCircuit, compiled: StudentCircuit, snapshot: Snapshot) -> TranspileReport:
+    """Return what ``transpile`` made of ``logical`` on a device."""
+    used = {item.operation.name for item in compiled.circuit.data}
+    target = snapshot.target_with(*(name for name in FRACTIONAL if name in used))
+    stock = generate_preset_pass_manager(3, target=target, seed_transpiler=0).run(logical.circuit)
+    stock_read = [observable.apply_layout(stock.layout) for observable in logical.observables]
+    layout = compiled.layout
+    return TranspileReport(
+        device=snapshot.name,
+        logical=Figures(*two_qubit_figures(logical.circuit)),
+        stock=_figures(stock, target, support(stock_read)),
+        compiled=_figures(compiled.circuit, target, support(compiled.observables)),
+        qubits=tuple(layout.initial_index_layout(filter_ancillas=True)) if layout is not None else (),
+        difference=verify(logical, compiled, snapshot),
+    )
+
+
+def _figures(circuit: QuantumCircuit, target: Target, measured: tuple[int, ...]) -> Figures:
+    try:
+        duration = circuit.estimate_duration(target, unit="s")
+    except QiskitError:  # a gate without a duration
+        duration = None
+    return Figures(*two_qubit_figures(circuit), duration, predicted_error(circuit, target, measured))

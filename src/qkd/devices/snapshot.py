@@ -1,0 +1,198 @@
+"""Snapshots: a device as it was on one day, from the client's own files, a live backend, or a file of the user's."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+from qiskit.providers import BackendV2
+from qiskit.transpiler import Target
+
+from qkd.bundled import user_dirs
+from qkd.devices import calibration as calibrations
+from qkd.devices import catalogue
+from qkd.devices.backend import CalibratedBackend, make_target
+from qkd.devices.calibration import Calibration, Cleaning, Operation, Qubit
+from qkd.errors import QkdError
+from qkd.runs import read_json, write_json
+
+FORMAT, VERSION = "qkd-snapshot", 1
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """A device on the day of its calibration, cleaned.
+
+    Args:
+        calibration: what was measured, without what is unusable.
+        cleaning: what that took.
+        origin: where it came from, in words or as a path.
+    """
+
+    calibration: Calibration
+    cleaning: Cleaning
+    origin: str
+
+    @property
+    def name(self) -> str:
+        """The backend's name."""
+        return self.calibration.name
+
+    @property
+    def num_qubits(self) -> int:
+        """All qubits of the chip, usable or not."""
+        return len(self.calibration.qubits)
+
+    @cached_property
+    def target(self) -> Target:
+        """The device with its fixed gates."""
+        return make_target(self.calibration)
+
+    def target_with(self, *fractional: str) -> Target:
+        """Return the device with some of the gates of ``FRACTIONAL`` beside its fixed ones.
+
+        Raises:
+            QkdError: it does not have them.
+        """
+        missing = [name for name in fractional if name not in self.calibration.gates]
+        if missing:
+            raise QkdError(f"{self.name} has no fractional gate {' or '.join(missing)}; set basis to native")
+        return make_target(self.calibration, fractional=fractional)
+
+    @cached_property
+    def backend(self) -> CalibratedBackend:
+        """The device as a backend that Qiskit, Aer and IBM's client take."""
+        return CalibratedBackend(self.name, self.target, self.calibration.version, self.summary())
+
+    def summary(self) -> str:
+        """Return one line: what and when, and what was cleaned away."""
+        told = self.calibration
+        kind = f"{told.family} {told.processor}".strip()
+        return f"{told.name} ({kind}, {self.num_qubits} qubits, calibrated {told.date[:10]}): {self.cleaning.summary()}"
+
+
+def from_backend(backend: BackendV2, origin: str | None = None) -> Snapshot:
+    """Return the snapshot of what ``backend`` reports now."""
+    return _cleaned(calibrations.from_backend(backend), origin or f"backend {backend.name}")
+
+
+def load(name_or_path: str | Path) -> Snapshot:
+    """Return a snapshot by its device's name or from a file.
+
+    ``fake_fez`` is the client's own; ``ibm_fez`` and ``fez`` are the user's newest file of that device where there is
+    one (see ``save``), else the client's.
+
+    Raises:
+        QkdError: there is no such device, snapshot or file, or the file is damaged or newer than this qkd.
+    """
+    text = str(name_or_path)
+    if text.endswith(".json"):
+        return read(Path(text))
+    entry = catalogue.find(text)
+    saved = [] if text.startswith("fake_") else saved_files(entry.name)
+    if saved:
+        return read(saved[-1])
+    if entry.snapshot is None:
+        nearest = catalogue.load().nearest_snapshot(entry)
+        raise QkdError(f"there is no snapshot of {entry.name}; the nearest is {nearest.snapshot}")
+    return _of_client(entry.snapshot)
+
+
+@lru_cache(maxsize=8)
+def _of_client(name: str) -> Snapshot:
+    """Return a snapshot that comes with qiskit-ibm-runtime."""
+    import warnings
+
+    from qiskit_ibm_runtime import fake_provider
+
+    for kind in vars(fake_provider).values():
+        if isinstance(kind, type) and getattr(kind, "backend_name", None) == name:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # some say on every use that they are no device
+                return from_backend(kind(), "qiskit-ibm-runtime")
+    raise QkdError(f"{name}: the installed qiskit-ibm-runtime has no such snapshot; upgrade it")
+
+
+def save(backend: BackendV2, folder: Path | None = None) -> Path:
+    """Write what a backend reports now to a dated file and return its path; no installed file is touched.
+
+    Args:
+        backend: a live backend, or any other.
+        folder: the first of ``qkd.bundled.user_dirs("snapshots")`` when left out.
+
+    Raises:
+        QkdError: it reports no calibration, or the file cannot be written.
+    """
+    told = calibrations.from_backend(backend)
+    if not told.date:
+        raise QkdError(f"{told.name} does not say when it was calibrated; only calibrated devices can be kept")
+    path = (folder or user_dirs("snapshots")[0]) / f"{told.name}-{told.date[:10]}.json"
+    write_json(path, _to_json(told))
+    return path
+
+
+def saved_files(name: str) -> list[Path]:
+    """Return the user's snapshot files of a device, oldest calibration first."""
+    found = [path for folder in user_dirs("snapshots") for path in folder.glob(f"{name}-????-??-??.json")]
+    return sorted(found, key=lambda path: path.name)
+
+
+def read(path: Path) -> Snapshot:
+    """Return the snapshot in a file that ``save`` wrote.
+
+    Raises:
+        QkdError: the file is missing, damaged, or from a newer qkd.
+    """
+    value = read_json(path)
+    if not isinstance(value, dict) or value.get("format") != FORMAT:
+        raise QkdError(f"{path}: not a snapshot; make one with 'qkd devices snapshot DEVICE'")
+    if not isinstance(value.get("version"), int) or value["version"] > VERSION:
+        raise QkdError(
+            f"{path}: snapshot format {value.get('version')} is newer than this qkd reads ({VERSION}); upgrade qkd"
+        )
+    try:
+        return _cleaned(_from_json(value["calibration"]), str(path))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise QkdError(
+            f"{path}: the snapshot is damaged ({type(error).__name__}: {error}); make it again with 'qkd devices "
+            "snapshot'"
+        ) from None
+
+
+def _cleaned(raw: Calibration, origin: str) -> Snapshot:
+    return Snapshot(*calibrations.clean(raw), origin)
+
+
+def _to_json(told: Calibration) -> dict[str, Any]:
+    value = asdict(told)
+    value["gates"] = {
+        name: [[list(place), done.error, done.duration] for place, done in places.items()]
+        for name, places in told.gates.items()
+    }
+    return {"format": FORMAT, "version": VERSION, "calibration": value}
+
+
+def _from_json(value: dict[str, Any]) -> Calibration:
+    n = len(value["qubits"])
+    gates = {
+        name: {tuple(int(q) for q in on): Operation(_number(error), _number(length)) for on, error, length in rows}
+        for name, rows in value["gates"].items()
+    }
+    for name, places in gates.items():
+        if any(not 0 <= q < n for place in places for q in place):
+            raise ValueError(f"gate {name} names a qubit that is not there")
+    points = value["coordinates"]
+    return Calibration(
+        **{key: str(value[key]) for key in ("name", "family", "processor", "version", "date")},
+        dt=_number(value["dt"]),
+        timing={str(key): int(number) for key, number in value["timing"].items()},
+        coordinates=None if points is None else tuple((int(column), int(row)) for column, row in points),
+        qubits=tuple(Qubit(**{key: _number(number) for key, number in qubit.items()}) for qubit in value["qubits"]),
+        gates=gates,
+    )
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)

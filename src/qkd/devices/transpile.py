@@ -1,0 +1,137 @@
+"""From a logical student to the same student in a device's own gates, on the qubits that predict the best fidelity."""
+
+from __future__ import annotations
+
+import numpy as np
+from qiskit.circuit import QuantumCircuit
+from qiskit.quantum_info import Statevector
+from qiskit.transpiler import Target, generate_preset_pass_manager
+from qiskit.transpiler.exceptions import TranspilerError
+
+from qkd.circuits.cone import cone_qubits, cut, support
+from qkd.circuits.student import StudentCircuit
+from qkd.devices.layout import check_fits, predicted_error, with_measurements, without_measurements
+from qkd.devices.profiles import Profile, default_name
+from qkd.devices.profiles import load as load_profile
+from qkd.devices.region import to_region
+from qkd.devices.snapshot import Snapshot
+from qkd.errors import QkdError
+
+TOLERANCE = 1e-9
+"""How far expectation values of the compiled circuit may lie from the logical one's."""
+WIDEST = 14
+"""Qubits up to which ``verify`` simulates a circuit or a light cone."""
+
+
+def transpile(student: StudentCircuit, snapshot: Snapshot, profile: Profile | None = None) -> StudentCircuit:
+    """Return the student as the device runs it: same inputs, same weights, layout applied to the observables.
+
+    An Estimator's circuit has no measurements, and without them layout passes do not see readout errors; so they are
+    put in, and taken out again afterwards. Of several seeds the result with the best score is kept.
+
+    Args:
+        student: the logical circuit.
+        snapshot: the device.
+        profile: how; the device's own profile when left out.
+
+    Raises:
+        QkdError: the profile is for another family, the circuit does not fit the device, or what came out is not equal
+            to what went in.
+    """
+    profile = profile or load_profile(default_name(snapshot))
+    profile.check_family(snapshot)
+    check_fits(student.circuit, snapshot)
+    target = _target(student.circuit, snapshot, profile)
+    measured = with_measurements(student.circuit, support(student.observables))
+    results = [_compiled(student, measured, target, profile, seed) for seed in range(profile.seeds)]
+    best = min(results, key=lambda result: _score(result, target, profile))
+    if not profile.qubits:
+        # a line can be walked both ways, and where gates have a direction one of them takes fewer pulses
+        walked = best.layout.initial_index_layout(filter_ancillas=True)[::-1] if best.layout is not None else []
+        back = profile.model_copy(update={"qubits": tuple(walked)})
+        best = min(best, _compiled(student, measured, target, back, 0), key=lambda one: _score(one, target, profile))
+    difference = verify(student, best, snapshot)
+    if difference is not None and difference > TOLERANCE:
+        raise QkdError(
+            f"circuit '{student.name}' compiled for {snapshot.name} differs from the logical one by {difference:.1e}; "
+            "please report this with the circuit file"
+        )
+    return best
+
+
+def _target(circuit: QuantumCircuit, snapshot: Snapshot, profile: Profile) -> Target:
+    """Return what is compiled to: rzz, which takes angles from 0 to pi/2, only where no such angle is left open."""
+    if profile.basis == "native":
+        return snapshot.target
+    free = any(len(item.qubits) > 1 and item.operation.is_parameterized() for item in circuit.data)
+    return snapshot.target_with("rx") if free else snapshot.target_with("rx", "rzz")
+
+
+def _compiled(
+    student: StudentCircuit, measured: QuantumCircuit, target: Target, profile: Profile, seed: int
+) -> StudentCircuit:
+    try:
+        passes = generate_preset_pass_manager(
+            profile.optimization_level,
+            target=target,
+            seed_transpiler=seed,
+            initial_layout=list(profile.qubits) or None,
+            layout_method=None if profile.layout_method == "auto" else profile.layout_method,
+        )
+        circuit = without_measurements(passes.run(measured))
+    except TranspilerError as error:
+        said = " ".join(str(error.message).split())
+        raise QkdError(f"circuit '{student.name}' cannot be laid out with profile '{profile.name}': {said}") from None
+    observables = [observable.apply_layout(circuit.layout) for observable in student.observables]
+    return student.with_circuit(circuit, observables, circuit.layout)
+
+
+def _score(student: StudentCircuit, target: Target, profile: Profile) -> tuple[float, ...]:
+    """Return what is to be small."""
+    error = predicted_error(student.circuit, target, support(student.observables))
+    if profile.scoring == "fidelity":
+        return (error,)
+    return (*two_qubit_figures(student.circuit), error)
+
+
+def two_qubit_figures(circuit: QuantumCircuit) -> tuple[int, int]:
+    """Return how many two-qubit gates a circuit has, and their depth."""
+    gates = [item for item in circuit.data if len(item.qubits) == 2 and item.operation.name != "barrier"]
+    return len(gates), circuit.depth(lambda item: len(item.qubits) == 2 and item.operation.name != "barrier")
+
+
+def verify(logical: StudentCircuit, compiled: StudentCircuit, snapshot: Snapshot, seed: int = 0) -> float | None:
+    """Return the largest difference of an expectation value at random inputs and weights, or None.
+
+    Both circuits are simulated exactly, whole where they are narrow, else one light cone at a time.
+
+    Args:
+        logical: what went in.
+        compiled: what came out, on the device's indices.
+        snapshot: the device.
+        seed: of the random point.
+
+    Returns:
+        None where a light cone is too wide to be simulated.
+    """
+    small, _ = to_region(compiled, snapshot)
+    values = np.random.default_rng(seed).uniform(-np.pi, np.pi, len(logical.parameters))
+    pair = [_expectations(student, values) for student in (logical, small)]
+    if pair[0] is None or pair[1] is None:
+        return None
+    return float(np.abs(pair[0] - pair[1]).max())
+
+
+def _expectations(student: StudentCircuit, values: np.ndarray) -> np.ndarray | None:
+    """Return the expectation values (K,) at one parameter vector (A+P,), or None where that is too much to compute."""
+    by_parameter = dict(zip(student.parameters, values, strict=True))
+    parts = [student]
+    if student.num_qubits > WIDEST:
+        if max(len(cone_qubits(student, k)) for k in range(len(student.observables))) > WIDEST:
+            return None
+        parts = [cut(student, [k]) for k in range(len(student.observables))]
+    found = []
+    for part in parts:
+        state = Statevector(part.circuit.assign_parameters({p: by_parameter[p] for p in part.parameters}))
+        found += [state.expectation_value(observable).real for observable in part.observables]
+    return np.array(found)
