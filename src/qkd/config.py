@@ -100,8 +100,9 @@ class TrainSpec(Spec):
 class EngineSpec(Spec):
     """What does the quantum arithmetic."""
 
-    sim: Literal["exact", "aer"] = _f(
-        "exact", "The simulated device: exact is ideal expectation values, aer measures the result with shots."
+    sim: Literal["exact", "aer", "aer-noisy"] = _f(
+        "exact",
+        "What is simulated: exact expectation values; aer, finite shots; aer-noisy, shots under --device's noise.",
     )
     engine: Literal["auto", "statevector", "lightcone", "density", "trajectories", "aer"] = _f(
         "auto",
@@ -117,6 +118,16 @@ class EngineSpec(Spec):
     seed: int = _f(0, "The seed of shots and trajectories.", option="engine-seed")
     precision: Literal["single", "double"] = _f("single", "Floating-point precision of training.")
     torch_device: str = _f("auto", "Where torch computes: auto (CUDA when there is one), cpu, cuda, cuda:1, ...")
+
+
+class DeviceSpec(Spec):
+    """The device whose noise is simulated."""
+
+    name: str = _f(
+        "ibm_fez", "The device whose snapshot --sim aer-noisy takes: a name, or a snapshot file.", option="device"
+    )
+    profile: str | None = _f(None, "The transpile profile; the device's own when left out.")
+    idle_noise: bool = _f(False, "Whether qubits that wait relax, as a schedule of the circuit says.")
 
 
 class RunSpec(Spec):
@@ -136,6 +147,7 @@ class Config(Spec):
     loss: LossSpec = LossSpec()
     train: TrainSpec = TrainSpec()
     engine: EngineSpec = EngineSpec()
+    device: DeviceSpec = DeviceSpec()
     run: RunSpec = RunSpec()
 
 

@@ -12,16 +12,21 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from qkd.circuits import draw, library
+from qkd.circuits.qasm import to_qasm
 from qkd.circuits.student import StudentCircuit
 from qkd.config import Config
 from qkd.console import progress, say
-from qkd.engines import Engine, make_engine, torch_device
+from qkd.devices.snapshot import write as write_calibration
+from qkd.engines import AerEstimator, Engine, torch_device
+from qkd.engines.agree import agree
+from qkd.engines.setting import Noisy, Setting, make_setting
 from qkd.errors import QkdError
 from qkd.reports.report import render
 from qkd.runs import RunFolder, read_json, write_json, write_lines, write_text
@@ -38,6 +43,10 @@ if TYPE_CHECKING:
 
 TIMED_TEXTS = 64
 """Texts over which milliseconds per text are taken."""
+MEASURED_TEXTS = 32
+"""Texts that AerSimulator is given at once."""
+PLAIN = "ideal training"
+"""What the student is called that was trained without the device's noise."""
 
 
 @dataclass(frozen=True)
@@ -82,27 +91,49 @@ def run(config: Config, folder: RunFolder, resume: bool) -> None:
     clock = _Clock()
     # first, so that a mistake in it is not found after minutes of labelling
     circuit = library.load(config.student.circuit, qubits=config.student.qubits, layers=config.student.layers)
-    engine = make_engine(config.engine, circuit)
+    kept = folder.device / "snapshot.json"
+    setting = make_setting(config, circuit, kept if resume and kept.is_file() else None)
+    if setting.noisy is not None:
+        _place(setting, setting.noisy, folder)
     sources = _gather(config, folder, resume, clock)
     with clock.stage("training"):
-        trainer = _trainer(config, circuit, engine, sources, folder)
-        if resume and trainer.resume():
-            say(f"resumed after epoch {trainer.progress.epoch}")
-        finished = _train(trainer, config, folder)
-    clock.seconds["training"] = trainer.progress.seconds  # of all its parts, where it was resumed
+        trainer = _trainer(config, setting.circuit, setting.trainer, sources, folder.checkpoint)
+        shape = f"{circuit.name}, {draw.size(circuit)}; {trainer.student.num_parameters:,} parameters"
+        say(f"student: {shape}; {setting.trainer.describe()}")
+        finished = _train(trainer, config, resume, "training", folder.history)
+        plain = None  # what training would have given without the device's noise
+        if setting.noisy is not None and finished:
+            plain = _trainer(config, circuit, setting.exact, sources, folder.checkpoint / "ideal")
+            finished = _train(plain, config, resume, "training without noise", None)
+    clock.seconds["training"] = sum(one.progress.seconds for one in (trainer, plain) if one)  # resumed parts too
     with clock.stage("evaluation"):
-        answers = _answers(sources, trainer.student)
-        lines = _lines(sources, trainer.student, answers)
-    metrics = _metrics(sources, trainer, lines) | {
+        answers = _answers(sources, setting, trainer.student, plain.student if plain else None)
+        student = trainer.student.moved(circuit, setting.exact)
+        lines = _lines(sources, student, answers)
+    metrics = _metrics(sources, setting, trainer, lines) | {
         "finished": finished,
-        "gain": numbers.accuracy_gain(
-            answers["student"], answers["teacher"], sources.dataset.targets[sources.splits.test]
-        ),
+        "gain": _gain(sources, answers, "student", "teacher"),
         "seconds": {stage: round(value, 3) for stage, value in clock.seconds.items()},
     }
-    _keep(folder, metrics, sources, trainer, answers)
+    if setting.noisy is not None and plain is not None:
+        metrics["noise"]["gain"] = _gain(sources, answers, "student", PLAIN)
+    _keep(folder, metrics, sources, trainer, student, answers)
     if not finished:
         raise KeyboardInterrupt
+
+
+def _place(setting: Setting, noisy: Noisy, folder: RunFolder) -> None:
+    """Keep what the run is simulated on, and make sure that the engine says what AerSimulator says of it.
+
+    Raises:
+        QkdError: they disagree.
+    """
+    say(noisy.describe())
+    write_calibration(noisy.snapshot.calibration, folder.device / "snapshot.json")
+    write_text(folder.device / "circuit.qasm", to_qasm(noisy.compiled))
+    if not isinstance(setting.trainer.estimator, AerEstimator):
+        difference = agree(setting.trainer, noisy.circuit, noisy.model)
+        say(f"the engine and AerSimulator's density matrix agree to {difference:.0e} on two random points")
 
 
 def _gather(config: Config, folder: RunFolder, resume: bool, clock: _Clock) -> Sources:
@@ -138,7 +169,7 @@ def _pin_texts(dataset: Dataset, folder: RunFolder, resume: bool) -> None:
 
 
 def _trainer(
-    config: Config, circuit: StudentCircuit, engine: Engine, sources: Sources, folder: RunFolder
+    config: Config, circuit: StudentCircuit, engine: Engine, sources: Sources, checkpoint: Path
 ) -> Trainer:
     """Return a trainer over a freshly initialised student."""
     spec = config.student
@@ -152,31 +183,66 @@ def _trainer(
         for rows in (sources.splits.train, sources.splits.valid)
     )
     model.standardise(train.embeddings)
-    say(f"student: {circuit.name}, {draw.size(circuit)}; {model.num_parameters:,} parameters; {engine.describe()}")
-    return Trainer(model, train, valid, config.loss, config.train, folder.checkpoint)
+    return Trainer(model, train, valid, config.loss, config.train, checkpoint)
 
 
-def _train(trainer: Trainer, config: Config, folder: RunFolder) -> bool:
-    """Run the trainer, keeping ``history.jsonl`` up to date; return whether it came to its end."""
-    with progress("training", config.train.epochs, "epochs") as bar:
+def _train(trainer: Trainer, config: Config, resume: bool, what: str, history: Path | None) -> bool:
+    """Run the trainer, keeping the ``history`` file up to date; return whether it came to its end."""
+    if resume and trainer.resume():
+        say(f"{what}: resumed after epoch {trainer.progress.epoch}")
+    with progress(what, config.train.epochs, "epochs") as bar:
         bar.advance(trainer.progress.epoch)
 
         def on_epoch(row: dict[str, float]) -> None:
-            write_lines(folder.history, trainer.progress.history)
+            if history is not None:
+                write_lines(history, trainer.progress.history)
             bar.advance(1, f"validation loss {row['valid_loss']:.3f}, accuracy {row['valid_accuracy']:.3f}")
 
         return trainer.run(on_epoch)
 
 
-def _answers(sources: Sources, model: StudentModel) -> dict[str, np.ndarray]:
-    """Return the logits on the test split, (N,C) each, of everything that is compared."""
+def _answers(
+    sources: Sources, setting: Setting, student: StudentModel, plain: StudentModel | None
+) -> dict[str, np.ndarray]:
+    """Return the logits on the test split, (N,C) each, of everything that is compared.
+
+    Args:
+        sources: texts, embeddings, teacher.
+        setting: what measures.
+        student: what was trained.
+        plain: the same trained without noise, where there was any.
+    """
     dataset, test = sources.dataset, sources.splits.test
-    train_targets = dataset.targets[sources.splits.train]
-    return {
-        "teacher": sources.logits[test],
-        "student": model.logits(sources.embeddings[test]),
-        "majority": numbers.majority_logits(train_targets, len(test), len(dataset.classes)),
-    }
+    embeddings = sources.embeddings[test]
+    found = {"teacher": sources.logits[test]}
+    for name, model in (("student", student), (PLAIN, plain)):
+        if model is None:
+            continue
+        exact = model.moved(setting.logical, setting.exact).logits(embeddings)
+        if setting.measure is setting.exact:
+            found[name] = exact
+        else:
+            found[name] = _measured(model.moved(setting.circuit, setting.measure), embeddings, name)
+            found[f"{name}, {'ideal device' if setting.noisy else 'no shot noise'}"] = exact
+    found["majority"] = numbers.majority_logits(
+        dataset.targets[sources.splits.train], len(test), len(dataset.classes)
+    )
+    return found
+
+
+def _measured(model: StudentModel, embeddings: np.ndarray, name: str) -> np.ndarray:
+    """Return logits (N,C) of embeddings (N,D) from an engine that takes its time."""
+    parts = []
+    with progress(f"measuring: {name}", len(embeddings), "texts") as bar:
+        for start in range(0, len(embeddings), MEASURED_TEXTS):
+            parts.append(model.logits(embeddings[start : start + MEASURED_TEXTS]))
+            bar.advance(len(parts[-1]))
+    return np.concatenate(parts)
+
+
+def _gain(sources: Sources, answers: dict[str, np.ndarray], who: str, other: str) -> dict[str, float]:
+    """Return by how much one is more accurate than another on the test split, with its paired interval."""
+    return numbers.accuracy_gain(answers[who], answers[other], sources.dataset.targets[sources.splits.test])
 
 
 def _lines(sources: Sources, model: StudentModel, answers: dict[str, np.ndarray]) -> dict[str, dict[str, Any]]:
@@ -197,10 +263,12 @@ def _lines(sources: Sources, model: StudentModel, answers: dict[str, np.ndarray]
     return lines
 
 
-def _metrics(sources: Sources, trainer: Trainer, lines: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _metrics(
+    sources: Sources, setting: Setting, trainer: Trainer, lines: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
     """Return what ``metrics.json`` says of the parts and of the lines."""
-    dataset, splits, circuit = sources.dataset, sources.splits, trainer.student.circuit
-    return {
+    dataset, splits, circuit, noisy = sources.dataset, sources.splits, setting.logical, setting.noisy
+    found: dict[str, Any] = {
         "qkd": importlib.metadata.version("qkd"),
         "data": dataset.source,
         "classes": list(dataset.classes),
@@ -214,7 +282,8 @@ def _metrics(sources: Sources, trainer: Trainer, lines: dict[str, dict[str, Any]
             "inputs": len(circuit.inputs),
             "weights": len(circuit.weights),
             "observables": len(circuit.observables),
-            "engine": trainer.student.engine.describe(),
+            "engine": setting.trainer.describe(),
+            "measured": setting.measure.describe(),
         },
         "training": {
             "epochs": trainer.progress.epoch,
@@ -223,10 +292,22 @@ def _metrics(sources: Sources, trainer: Trainer, lines: dict[str, dict[str, Any]
         },
         "lines": lines,
     }
+    if noisy is not None:
+        found["noise"] = {
+            "device": noisy.snapshot.name,
+            "calibrated": noisy.snapshot.calibration.date,
+            "qubits": list(noisy.region.qubits),
+        }
+    return found
 
 
 def _keep(
-    folder: RunFolder, metrics: dict[str, Any], sources: Sources, trainer: Trainer, answers: dict[str, np.ndarray]
+    folder: RunFolder,
+    metrics: dict[str, Any],
+    sources: Sources,
+    trainer: Trainer,
+    student: StudentModel,
+    answers: dict[str, np.ndarray],
 ) -> None:
     """Write bundle, predictions, report and numbers; a folder with a ``metrics.json`` has them all."""
     dataset = sources.dataset
@@ -236,7 +317,7 @@ def _keep(
         "metrics": metrics["lines"]["student"]["numbers"],
         "finished": metrics["finished"],
     }
-    Student(trainer.student, sources.encoder, about).save(folder.student)
+    Student(student, sources.encoder, about).save(folder.student)
     predictions = [
         {
             "text": dataset.texts[i],
@@ -248,7 +329,7 @@ def _keep(
     ]
     write_lines(folder.predictions, predictions)
     settings = folder.config.read_text(encoding="utf-8")
-    drawing = draw.text(trainer.student.circuit)
+    drawing = draw.text(student.circuit)
     page = render(folder.name, metrics, trainer.progress.history, predictions, drawing, settings)
     write_text(folder.report, page)
     write_json(folder.metrics, metrics)

@@ -138,6 +138,11 @@ class RunFolder:
         return self.path / "student"
 
     @property
+    def device(self) -> Path:
+        """The folder of what the student was trained for: snapshot and compiled circuit."""
+        return self.path / "device"
+
+    @property
     def predictions(self) -> Path:
         """The test texts' rows: index, label, teacher's and student's logits."""
         return self.path / "predictions.jsonl"

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from qkd.cli import circuits, options, students
+from qkd.cli import circuits, devices, options, students
 from qkd.errors import QkdError
 
 app = typer.Typer(
@@ -20,6 +20,8 @@ app = typer.Typer(
 )
 students.register(app)
 app.add_typer(circuits.app, name="circuits")
+app.add_typer(devices.app, name="devices")
+app.command()(devices.transpile)
 
 INTERRUPTED = 130
 """What a shell expects of a program that Ctrl-C ended."""

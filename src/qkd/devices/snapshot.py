@@ -129,8 +129,13 @@ def save(backend: BackendV2, folder: Path | None = None) -> Path:
     if not told.date:
         raise QkdError(f"{told.name} does not say when it was calibrated; only calibrated devices can be kept")
     path = (folder or user_dirs("snapshots")[0]) / f"{told.name}-{told.date[:10]}.json"
-    write_json(path, _to_json(told))
+    write(told, path)
     return path
+
+
+def write(told: Calibration, path: Path) -> None:
+    """Write a calibration to a file that ``read`` reads."""
+    write_json(path, _to_json(told))
 
 
 def saved_files(name: str) -> list[Path]:

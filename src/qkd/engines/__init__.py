@@ -33,6 +33,10 @@ __all__ = [
 ]
 
 
+THREADED = 14
+"""Qubits from which a statevector's operations are worth more than one thread."""
+
+
 @dataclass(frozen=True)
 class Engine:
     """What answers a student's PUBs.
@@ -84,6 +88,7 @@ def make_engine(spec: EngineSpec, student: StudentCircuit, noise: NoiseModel | N
             raise QkdError("the statevector engine knows no noise; take --engine auto, lightcone or density")
         dtype = "complex64" if single else "complex128"
         plain = StatevectorEstimator(dtype=dtype, device=str(device))
+        plain.threads = 1 if student.num_qubits < THREADED else None
         return Engine(
             plain, EngineGradient(plain), None, device, f"statevector engine ({why}), exact, ideal, {dtype} on {device}"
         )

@@ -24,6 +24,7 @@ import torch
 from qiskit.circuit import Parameter, QuantumCircuit
 from qiskit.primitives.containers.estimator_pub import EstimatorPub
 from qiskit.quantum_info import SparsePauliOp
+from qiskit_aer import AerSimulator
 from qiskit_aer.noise import NoiseModel
 
 from qkd.engines.base import EngineEstimator, Estimates
@@ -36,6 +37,8 @@ from qkd.errors import QkdError
 Gradient = Literal["spsa", "parameter-shift"]
 SPSA_STEP = 0.2
 """c, in radians: larger is less noisy, smaller less biased."""
+MOST_EXACT = 11
+"""Qubits of a light cone up to which ``AerProgram.exact`` goes."""
 _AT_ONCE = 4096  # circuits in one call of Aer
 
 
@@ -152,6 +155,28 @@ class AerProgram:
                 variances[rows] += (square - mean**2).clip(0) / shots
         return evs, np.sqrt(variances)
 
+    def exact(self, angles: np.ndarray) -> np.ndarray:
+        """Return Aer's exact expectation values (R,K) of angles (R,G), from density matrices instead of shots.
+
+        Raises:
+            QkdError: a light cone has more qubits than a density matrix is kept for.
+        """
+        evs = np.tile(self._constants, (len(angles), 1))
+        for group in self._groups:
+            if group.circuit.num_qubits > MOST_EXACT:
+                raise QkdError(
+                    f"a light cone of {group.circuit.num_qubits} qubits is too wide for Aer's density matrix "
+                    f"({MOST_EXACT} at most)"
+                )
+            simulator = AerSimulator(noise_model=group.simulator.options.noise_model, method="density_matrix")
+            binds = [{self._free[g]: angles[:, g].tolist() for g in group.used}] if group.used else None
+            result = simulator.run([group.unread()], parameter_binds=binds).result()
+            if not result.success:
+                raise QkdError(f"AerSimulator failed: {result.status}")
+            for row in range(len(angles)):
+                evs[row] += group.expected(np.asarray(result.data(row if binds else 0)["probabilities"]))
+        return evs
+
     def _moments(self, group: Group, angles: np.ndarray, shots: int) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and mean square, (R,K) each, of what a group's shots say of the observables."""
         binds = [{self._free[g]: angles[:, g].tolist() for g in group.used}] if group.used else None
@@ -162,9 +187,7 @@ class AerProgram:
         mean, square = np.zeros((2, len(angles), len(group.coefficients)))
         for row in range(len(angles)):
             counts: dict[str, int] = result.data(row if binds else 0)["counts"]
-            outcomes = np.array([int(key, 16) for key in counts], dtype=np.int64)
-            signs = 1 - 2 * (np.bitwise_count(outcomes[:, None] & group.masks) & 1).astype(float)
-            said = signs @ group.coefficients.T  # (outcomes,K)
+            said = group.said(np.array([int(key, 16) for key in counts], dtype=np.int64))  # (outcomes,K)
             weights = np.fromiter(counts.values(), float) / shots
             mean[row], square[row] = weights @ said, weights @ said**2
         return mean, square

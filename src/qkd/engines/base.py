@@ -17,6 +17,7 @@ from qiskit.quantum_info import SparsePauliOp
 
 from qkd.engines.grouping import Batch, Recent, Requests, group
 from qkd.engines.program import Program
+from qkd.engines.threads import threads
 from qkd.errors import QkdError
 
 
@@ -45,6 +46,9 @@ class EngineEstimator(BaseEstimatorV2):
     An engine implements ``compile``; everything that speaks V2 PUBs then works. Compiled programs are kept
     (the ``programs`` most recently used), so a loop over parameter values compiles once.
     """
+
+    threads: int | None = None
+    """Threads of torch that are best for it; None leaves that to torch."""
 
     def __init__(self, programs: int = 16) -> None:
         self._programs = Recent[Program](programs)
@@ -89,6 +93,10 @@ class EngineEstimator(BaseEstimatorV2):
         return job
 
     def _run(self, pubs: list[EstimatorPub]) -> PrimitiveResult[PubResult]:
+        with threads(self.threads):
+            return self._evaluated(pubs)
+
+    def _evaluated(self, pubs: list[EstimatorPub]) -> PrimitiveResult[PubResult]:
         ends = np.cumsum([pub.size for pub in pubs], dtype=int)
         found = np.zeros((3, ends[-1] if len(ends) else 0))
         precisions = [self._precision(pub) for pub in pubs]

@@ -15,6 +15,7 @@ from qiskit_machine_learning.gradients import BaseEstimatorGradient, EstimatorGr
 
 from qkd.engines.base import EngineEstimator
 from qkd.engines.grouping import Batch, Requests, group
+from qkd.engines.threads import threads
 from qkd.errors import QkdError
 
 
@@ -39,6 +40,17 @@ class EngineGradient(BaseEstimatorGradient):
         self._engine = estimator
 
     def _run(
+        self,
+        circuits: Sequence[QuantumCircuit],
+        observables: Sequence[BaseOperator],
+        parameter_values: Sequence[Sequence[float]] | np.ndarray,
+        parameters: Sequence[Sequence[Parameter]],
+        **options: Any,
+    ) -> EstimatorGradientResult:
+        with threads(self._engine.threads):
+            return self._gradients(circuits, observables, parameter_values, parameters, **options)
+
+    def _gradients(
         self,
         circuits: Sequence[QuantumCircuit],
         observables: Sequence[BaseOperator],

@@ -57,6 +57,8 @@ class LightConeEstimator(NoisyEstimator):
         QkdError: the truncation is negative, or as ``NoisyEstimator``.
     """
 
+    threads = 1  # many small operations
+
     def __init__(
         self,
         noise_model: NoiseModel | None = None,

@@ -44,6 +44,32 @@ class Group:
     masks: np.ndarray
     coefficients: np.ndarray
 
+    def said(self, outcomes: np.ndarray) -> np.ndarray:
+        """Return what measured outcomes (M,) say of the observables, (M,K)."""
+        signs = 1 - 2 * (np.bitwise_count(outcomes[:, None] & self.masks) & 1).astype(float)
+        return signs @ self.coefficients.T
+
+    def expected(self, probabilities: np.ndarray) -> np.ndarray:
+        """Return expectation values (K,) from the probabilities (2^m,) of perfectly read outcomes; readout errs."""
+        noise = self.simulator.options.noise_model
+        measured = [item for item in self.circuit.data if item.operation.name == "measure"]
+        table = probabilities.reshape([2] * len(measured))  # the highest bit first
+        for bit, item in enumerate(measured):
+            qubit = self.circuit.find_bit(item.qubits[0]).index
+            error = None if noise is None else noise._local_readout_errors.get((qubit,), noise._default_readout_error)
+            if error is not None:
+                axis = len(measured) - 1 - bit
+                table = np.moveaxis(np.tensordot(table, error.probabilities, axes=(axis, 0)), -1, axis)
+        return table.reshape(-1) @ self.said(np.arange(table.size))
+
+    def unread(self) -> QuantumCircuit:
+        """Return the circuit with its outcomes' exact probabilities saved instead of sampled."""
+        circuit = self.circuit.copy()
+        qubits = [item.qubits[0] for item in circuit.data if item.operation.name == "measure"]
+        circuit.data = [item for item in circuit.data if item.operation.name != "measure"]
+        circuit.save_probabilities(qubits)
+        return circuit
+
 
 def known(circuit: QuantumCircuit, noise: NoiseModel | None) -> QuantumCircuit:
     """Return a circuit of gates that Aer knows and whose angles can be shifted.

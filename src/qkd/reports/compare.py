@@ -43,13 +43,26 @@ def summary(metrics: dict[str, Any]) -> str:
 
     Whether student and teacher differ is judged by the paired interval of their difference, not by eye.
     """
-    gain = metrics["gain"]
-    sure = "" if gain["low"] <= 0 <= gain["high"] else ", more than chance explains"
     numbers = {name: line["numbers"]["accuracy"]["value"] for name, line in metrics["lines"].items()}
+    said = [
+        f"The student's accuracy is {_difference(metrics['gain'], 'its teacher')} and "
+        f"{100 * (numbers['student'] - numbers['majority']):.1f} points above always guessing the commonest class."
+    ]
+    noise = metrics.get("noise")
+    if noise:
+        said.append(f"It was measured with the noise of {noise['device']} ({metrics['student']['measured']}).")
+    if noise and "gain" in noise:
+        other = "the same student trained without noise, on that device"
+        said.append(f"Training under the noise left it {_difference(noise['gain'], other)}.")
+    return " ".join(said)
+
+
+def _difference(gain: dict[str, float], whose: str) -> str:
+    """Return by how much an accuracy is above or below another, with its interval, in words."""
+    sure = "" if gain["low"] <= 0 <= gain["high"] else ", more than chance explains"
     return (
-        f"The student's accuracy is {100 * abs(gain['value']):.1f} points {'below' if gain['value'] < 0 else 'above'} "
-        f"its teacher's (95 % interval of the difference {100 * gain['low']:+.1f} to {100 * gain['high']:+.1f}{sure}) "
-        f"and {100 * (numbers['student'] - numbers['majority']):.1f} points above always guessing the commonest class."
+        f"{100 * abs(gain['value']):.1f} points {'below' if gain['value'] < 0 else 'above'} that of {whose} "
+        f"(95 % interval of the difference {100 * gain['low']:+.1f} to {100 * gain['high']:+.1f}{sure})"
     )
 
 

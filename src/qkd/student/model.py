@@ -15,6 +15,7 @@ from torch import nn
 
 from qkd.circuits.student import StudentCircuit
 from qkd.engines import Engine
+from qkd.engines.threads import threads
 
 
 class StudentQNN(EstimatorQNN):
@@ -98,6 +99,12 @@ class StudentModel(nn.Module):
         # near the identity, where gradients of local observables do not vanish (Grant et al., arXiv:1903.05076)
         nn.init.normal_(self.weights, std=0.1)
 
+    def moved(self, circuit: StudentCircuit, engine: Engine) -> StudentModel:
+        """Return this student on an equivalent circuit and another engine; it has copies of the same tensors."""
+        other = StudentModel(circuit, engine, self.dim, self.classes, self.angle_map, self.dropout.p).to(engine.device)
+        other.load_state_dict(self.state_dict())
+        return other
+
     @property
     def dim(self) -> int:
         """D, the embedding width."""
@@ -130,5 +137,6 @@ class StudentModel(nn.Module):
         """Return logits (N,C), float32, of embeddings (N,D), without dropout."""
         self.eval()
         rows = torch.as_tensor(embeddings, dtype=self.projection.weight.dtype, device=self.projection.weight.device)
-        parts = [self(part) for part in rows.split(batch)]
+        with threads(self.engine.estimator.threads):
+            parts = [self(part) for part in rows.split(batch)]
         return torch.cat(parts).float().cpu().numpy() if parts else np.zeros((0, len(self.classes)), np.float32)

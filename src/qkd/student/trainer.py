@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from qkd.config import LossSpec, TrainSpec
+from qkd.engines.threads import threads
 from qkd.errors import QkdError
 from qkd.runs import read_json, write_json, write_with
 from qkd.student.losses import LOSSES, Terms
@@ -112,7 +113,8 @@ class Trainer:
         try:
             while not state.finished:
                 started = time.monotonic()
-                row = self._epoch()
+                with threads(self.student.engine.estimator.threads):
+                    row = self._epoch()
                 state.seconds += time.monotonic() - started
                 state.history.append(row)
                 if row["valid_loss"] < state.best_loss:

@@ -1,0 +1,172 @@
+"""``qkd devices [list]|show|snapshot`` and ``qkd transpile``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from qkd.cli.options import Debug, Json
+
+app = typer.Typer(help="The devices: list them, show one with its map, keep a live one's calibration.")
+
+Device = Annotated[str, typer.Argument(help="A device (ibm_fez), its snapshot (fake_fez), or a snapshot file.")]
+Png = Annotated[Path | None, typer.Option(help="Write the chip's map to this PNG file.")]
+
+
+@app.callback(invoke_without_command=True)
+def _default(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        list_()
+
+
+@app.command("list")
+def list_(json_: Json = False, debug: Debug = False) -> None:
+    """List every device, live ones of your account too, and which snapshot stands in for it."""
+    from dataclasses import asdict
+
+    from qkd.console import warn
+    from qkd.devices import catalogue, live
+    from qkd.errors import QkdError
+    from qkd.reports.compare import aligned
+
+    held = catalogue.load()
+    rows: list[dict[str, Any]] = [asdict(entry) for entry in held.devices]
+    online: list[str] | None = None
+    if live.has_account():
+        try:
+            online = live.names()
+        except QkdError as error:
+            warn(f"{error}; what follows is the catalogue alone")
+    for row in rows:
+        row["account"] = None if online is None else row["name"] in online
+    known = {row["name"] for row in rows}
+    rows += [{"name": name, "status": "live", "account": True} for name in online or () if name not in known]
+    if json_:
+        print(json.dumps({"date": held.date.isoformat(), "devices": rows}, indent=2))
+        return
+    head = ("device", "snapshot", "processor", "qubits", "lattice", "two-qubit gate", "status")
+    print(aligned([head, *(_cells(row) for row in rows)]))
+    print(f"\nAs of {held.date}. Snapshots are dated calibrations on this machine; 'qkd devices show NAME' draws one.")
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    since, yours = (f" {row['since']}" if row.get("since") else ""), (", yours" if row.get("account") else "")
+    family = " ".join(row[key] for key in ("family", "processor") if row.get(key))
+    shown = (row["name"], row.get("snapshot"), family, row.get("qubits"), row.get("lattice"), row.get("two_qubit_gate"))
+    return (*(str(cell) if cell else "-" for cell in shown), row["status"] + since + yours)
+
+
+@app.command()
+def show(
+    device: Device,
+    circuit: Annotated[str, typer.Option(help="The circuit whose region is marked.")] = "hardware",
+    png: Png = None,
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show a device's numbers and its map, with the qubits that a circuit would take."""
+    from qkd.circuits import library
+    from qkd.devices import chipmap, snapshot
+    from qkd.devices.numbers import numbers, rows
+    from qkd.devices.region import to_region
+    from qkd.devices.transpile import transpile
+    from qkd.errors import QkdError
+    from qkd.reports.compare import aligned
+
+    held = snapshot.load(device)
+    try:
+        _, region = to_region(transpile(library.load(circuit), held), held)
+        qubits: tuple[int, ...] = region.qubits
+        where = f"{circuit} would take qubits {', '.join(map(str, qubits))}"
+    except QkdError as error:
+        qubits, where = (), str(error)
+    if png:
+        chipmap.figure(held, qubits).savefig(png, dpi=150)
+    if json_:
+        print(json.dumps({**numbers(held), "circuit": circuit, "region": list(qubits)}, indent=2))
+        return
+    print(held.summary())
+    print(aligned(rows(held)))
+    _draw(chipmap.text(held, qubits))
+    print(where)
+
+
+@app.command("snapshot")
+def snapshot_(
+    device: Annotated[str, typer.Argument(help="A live device of your account.")], debug: Debug = False
+) -> None:
+    """Keep a live device's calibration of today, for --local and --sim aer-noisy."""
+    from qkd.devices import live, snapshot
+
+    path = snapshot.save(live.backend(device))
+    print(snapshot.read(path).summary())
+    print(path)
+
+
+def _draw(drawn: Any) -> None:
+    if drawn is not None:
+        from rich.console import Console
+
+        console = Console()
+        console.print(drawn, crop=False, overflow="ignore")
+
+
+def transpile(
+    student: Annotated[str, typer.Argument(help="A run folder, a circuit's name, or a circuit file.")],
+    device: Annotated[str, typer.Option(help="A device, its snapshot, or a snapshot file.")] = "ibm_fez",
+    profile: Annotated[str | None, typer.Option(help="The transpile profile; the device's own when left out.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="A key of the profile and its value, KEY=VALUE; may be repeated.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the compiled circuit here, as OpenQASM 3.")] = None,
+    png: Png = None,
+    qubits: Annotated[int | None, typer.Option(min=1, help="The width n of a named circuit.")] = None,
+    layers: Annotated[int | None, typer.Option(min=1, help="The layers of a named circuit.")] = None,
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Compile a student for a device and show what that made of it."""
+    from dataclasses import asdict
+
+    from qkd.circuits import library
+    from qkd.circuits.qasm import to_qasm
+    from qkd.devices import chipmap, profiles, report, snapshot
+    from qkd.devices.transpile import transpile as compile_
+    from qkd.errors import QkdError
+    from qkd.reports.compare import aligned
+    from qkd.runs import write_text
+
+    folder = Path(student)
+    if folder.is_dir():
+        bundle = folder / "student" / "circuit.qasm"
+        logical = library.load(str(bundle if bundle.is_file() else folder / "circuit.qasm"))
+    else:
+        logical = library.load(student, qubits, layers)
+    held = snapshot.load(device)
+    chosen = profiles.load(profile or profiles.default_name(held))
+    pairs = [text.partition("=") for text in set_ or ()]
+    for key, sign, _ in pairs:
+        if not sign:
+            raise QkdError(f"--set {key}: write KEY=VALUE, such as --set optimization_level=1")
+    if pairs:
+        chosen = chosen.with_overrides({key: value for key, _, value in pairs})
+    compiled = compile_(logical, held, chosen)
+    said = report.report(logical, compiled, held)
+    if out:
+        write_text(out, to_qasm(compiled))
+    if png:
+        chipmap.figure(held, said.qubits).savefig(png, dpi=150)
+    if json_:
+        print(json.dumps(asdict(said) | {"profile": chosen.name}, indent=2))
+        return
+    print(held.summary())
+    print(aligned(said.rows()))
+    if said.difference is None:
+        print("too wide to be compared with the logical circuit")
+    else:
+        print(f"equal to the logical circuit to {said.difference:.0e}")
+    _draw(chipmap.text(held, said.qubits))
+    print(f"profile {chosen.name}; qubits {', '.join(map(str, said.qubits))}")
