@@ -60,9 +60,8 @@ def _scheduled(circuit: QuantumCircuit, region: Region) -> QuantumCircuit:
     from qiskit.transpiler.exceptions import TranspilerError
     from qiskit.transpiler.passes import ALAPScheduleAnalysis, PadDelay
 
-    durations = region.target.durations()
     try:
-        passes = PassManager([ALAPScheduleAnalysis(durations), PadDelay(durations)])
+        passes = PassManager([ALAPScheduleAnalysis(target=region.target), PadDelay(target=region.target)])
         return passes.run(circuit)
     except TranspilerError as error:
         raise QkdError(f"the circuit cannot be scheduled on {region.snapshot.name}: {error.message}") from None

@@ -1,0 +1,206 @@
+"""What a student becomes on a device: the same values, few gates, the best qubits, and the noise that is there."""
+
+import numpy as np
+import pytest
+import torch
+from qiskit import transpile as qiskit_transpile
+from qiskit.primitives import BackendEstimatorV2
+from qiskit.transpiler import generate_preset_pass_manager
+from qiskit_aer import AerSimulator
+from qiskit_aer.noise import NoiseModel
+
+from qkd import QkdError
+from qkd.bundled import find
+from qkd.circuits import library
+from qkd.circuits.cone import support
+from qkd.circuits.counts import count
+from qkd.circuits.qasm import from_qasm, to_qasm
+from qkd.devices import profiles, snapshot
+from qkd.devices.layout import predicted_error, with_measurements, without_measurements
+from qkd.devices.noise import noise_model, with_idle_noise
+from qkd.devices.region import Region, to_region
+from qkd.devices.report import report
+from qkd.devices.transpile import transpile, verify
+from qkd.engines import LightConeEstimator
+
+DEVICES = {"Eagle": "fake_brisbane", "Heron": "fake_fez", "Nighthawk": "fake_miami"}
+
+
+def line_optimum(held, circuit, pulses):
+    """The least predicted error of a brick circuit over all lines of a chip, by exhaustive search.
+
+    ``pulses`` are how many one-qubit gates (sx) each place of the line gets.
+    """
+    told, length = held.calibration, len(pulses)
+    near = {q: [] for q in range(held.num_qubits)}
+    for a, b in told.couplers():
+        near[a].append(b)
+        near[b].append(a)
+    pair = {key: -np.log1p(-done.error) for key, done in told.couplers().items()}
+    read = [-np.log1p(-q.readout_error) if q.readout_error is not None else np.inf for q in told.qubits]
+    pulse = {place[0]: -np.log1p(-done.error) for place, done in told.gates["sx"].items()}
+    gates = np.zeros(length - 1)
+    for item in circuit.data:
+        if len(item.qubits) == 2:
+            gates[min(circuit.find_bit(q).index for q in item.qubits)] += 1
+    best = [np.inf]
+
+    def walk(path, error):
+        if error >= best[0]:
+            return
+        if len(path) == length:
+            best[0] = error
+            return
+        for q in near[path[-1]]:
+            if q not in path:
+                edge = gates[len(path) - 1] * pair[min(path[-1], q), max(path[-1], q)]
+                walk([*path, q], error + edge + read[q] + pulses[len(path)] * pulse[q])
+
+    for q in pulse:
+        walk([q], read[q] + pulses[0] * pulse[q])
+    return best[0]
+
+
+@pytest.mark.parametrize("device", DEVICES.values())
+def test_the_default_circuit_is_native_to_every_family(device):
+    student, held = library.load("hardware"), snapshot.load(device)
+    compiled = transpile(student, held)
+    found = count(compiled)
+    assert "swap" not in found.gates and found.two_qubit_gates <= 20 and found.two_qubit_depth <= 4
+    assert [p.name for p in compiled.parameters] == [p.name for p in student.parameters]
+    assert verify(student, compiled, held) < 1e-9
+    said = report(student, compiled, held)
+    assert said.compiled.fidelity >= said.stock.fidelity and len(said.qubits) == 11 and said.rows()[1][3] == "20"
+
+
+@pytest.mark.parametrize(("device", "slack"), [("fake_torino", 0), ("fake_kingston", 0), ("fake_brisbane", 0.01)])
+def test_the_region_is_the_best_line(device, slack):
+    student, held = library.load("hardware"), snapshot.load(device)
+    compiled = transpile(student, held)
+    path = compiled.layout.initial_index_layout(filter_ancillas=True)
+    names = [
+        (item.operation.name, compiled.circuit.find_bit(item.qubits[0]).index)
+        for item in compiled.circuit.data
+        if len(item.qubits) == 1
+    ]
+    # which way an ecr gate points decides about further pulses, and only the compiler knows: hence the slack
+    pulses = [sum(name in ("sx", "x") and on == q for name, on in names) for q in path]
+    error = predicted_error(compiled.circuit, held.target, support(compiled.observables))
+    assert error <= line_optimum(held, student.circuit, pulses) * (1 + slack) + 1e-9
+
+
+def test_at_forty_qubits_it_is_never_worse_than_level_3_with_measurements():
+    student, held = library.load("hardware", 40), snapshot.load("fake_kingston")
+    compiled = transpile(student, held)
+    measured = with_measurements(student.circuit, range(40))
+    stock = without_measurements(generate_preset_pass_manager(3, target=held.target, seed_transpiler=0).run(measured))
+    read = support([o.apply_layout(stock.layout) for o in student.observables])
+    ours = predicted_error(compiled.circuit, held.target, support(compiled.observables))
+    assert ours <= predicted_error(stock, held.target, read) + 1e-9
+
+
+@pytest.mark.parametrize("name", sorted(find("transpile_profiles", (".toml",))))
+def test_every_bundled_profile_compiles_on_its_snapshot(name):
+    profile = profiles.load(name)
+    device = "fake_brisbane" if name in ("default", "ibm_brisbane") else DEVICES[profile.families[0]]
+    student, held = library.load("hardware", 6), snapshot.load(device)
+    compiled = transpile(student, held, profile)
+    assert verify(student, compiled, held) < 1e-9
+    if profile.basis == "fractional":
+        assert "rx" in compiled.circuit.count_ops()
+
+
+@pytest.mark.parametrize("name", sorted(library.paths()))
+def test_a_compiled_student_is_the_logical_one_even_routed(name):
+    student, held = library.load(name, 5, 1), snapshot.load("fake_fez")
+    compiled = transpile(student, held)
+    assert compiled.num_qubits == 156 and verify(student, compiled, held) < 1e-9
+    again = from_qasm(to_qasm(compiled))
+    assert verify(student, again.with_circuit(again.circuit, again.observables), held) < 1e-9
+
+
+def test_verify_notices_what_is_wrong():
+    student, held = library.load("hardware", 4), snapshot.load("fake_fez")
+    compiled = transpile(student, held)
+    swapped = compiled.with_circuit(compiled.circuit, compiled.observables[::-1], compiled.layout)
+    assert verify(student, swapped, held) > 1e-3
+
+
+def test_a_region_has_the_noise_of_the_device():
+    student, held = library.load("hardware", 5), snapshot.load("fake_brisbane")
+    compiled = transpile(student, held)
+    small, region = to_region(compiled, held)
+    rng = np.random.default_rng(1)
+    x = torch.tensor(rng.uniform(-3, 3, (2, 5)))
+    w = torch.tensor(rng.uniform(-3, 3, len(student.weights)))
+    whole, part = (
+        LightConeEstimator(noise).compile(one.circuit, one.observables, one.inputs, one.weights)(x, w)
+        for one, noise in ((compiled, noise_model(held)), (small, noise_model(region)))
+    )
+    assert small.num_qubits == 5 and torch.allclose(whole, part, atol=1e-9)
+
+
+def test_a_region_is_a_backend_for_everybody():
+    student, held = library.load("hardware", 3, 1), snapshot.load("fake_fez")
+    small, region = to_region(transpile(student, held), held)
+    values = np.zeros(len(small.circuit.parameters))
+    observables = [[o] for o in small.observables]
+    again = qiskit_transpile(small.circuit, region.backend, optimization_level=1, seed_transpiler=0)
+    assert again.num_qubits == 3
+    exact = LightConeEstimator(backend=region.backend).run([(small.circuit, observables, values)]).result()[0].data.evs
+    noisy = AerSimulator.from_backend(region.backend, seed_simulator=1)
+    sampled = BackendEstimatorV2(backend=noisy).run([(small.circuit, observables, values)], precision=0.01).result()[0]
+    assert np.abs(sampled.data.evs - exact).max() < 0.06
+    assert NoiseModel.from_backend(region.backend).noise_qubits == [0, 1, 2]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_ibms_own_estimator_takes_a_region():
+    from qiskit_ibm_runtime.executor_estimator import Estimator
+
+    student, held = library.load("hardware", 2, 1), snapshot.load("fake_fez")
+    small, region = to_region(transpile(student, held), held)
+    estimator = Estimator(mode=AerSimulator.from_backend(region.backend, seed_simulator=2))
+    estimator.options.resilience_level = 0
+    values = np.full(len(small.circuit.parameters), 0.4)
+    data = estimator.run([(small.circuit, [[o] for o in small.observables], values)], precision=0.02).result()[0].data
+    exact = LightConeEstimator(backend=region.backend).run([(small.circuit, [[o] for o in small.observables], values)])
+    assert np.abs(data.evs - exact.result()[0].data.evs).max() < 0.12
+
+
+def test_waiting_qubits_relax_when_asked():
+    student, held = library.load("hardware", 5), snapshot.load("fake_brisbane")
+    small, region = to_region(transpile(student, held), held)
+    waiting, noise = with_idle_noise(small, region)
+    x, w = torch.zeros(1, 5, dtype=torch.float64), torch.zeros(len(student.weights), dtype=torch.float64)
+    plain, idle = (
+        LightConeEstimator(model).compile(one.circuit, one.observables, one.inputs, one.weights)(x, w)
+        for one, model in ((small, noise_model(region)), (waiting, noise))
+    )
+    ideal = LightConeEstimator().compile(waiting.circuit, waiting.observables, waiting.inputs, waiting.weights)(x, w)
+    assert (idle - plain).abs().max() > 1e-4 and verify(student, transpile(student, held), held) < 1e-9
+    assert torch.allclose(ideal, torch.ones(1, 5, dtype=torch.float64), atol=1e-9)
+
+
+def test_what_cannot_be_laid_out_is_said():
+    held = snapshot.load("fake_fez")
+    with pytest.raises(QkdError, match="has 157 qubits and fake_fez 156"):
+        transpile(library.load("product", 157), held)
+    with pytest.raises(QkdError, match="entangles 140 qubits"):
+        small = snapshot.load("fake_torino")
+        transpile(library.load("hardware", 140), held) if small.num_qubits > 140 else _raise(held)
+    with pytest.raises(QkdError, match="transpile it for this device first"):
+        to_region(library.load("hardware", 4), held)
+    with pytest.raises(QkdError, match="different qubits"):
+        Region(held, (1, 1))
+    with pytest.raises(QkdError, match="cannot be laid out"):
+        transpile(library.load("hardware", 3), held, profiles.load("heron").with_overrides({"qubits": "[0, 0, 1]"}))
+
+
+def _raise(held):
+    """A chip of which too few qubits are joined."""
+    from dataclasses import replace
+
+    told = held.calibration
+    gates = told.gates | {"cz": {pair: done for pair, done in told.gates["cz"].items() if max(pair) < 130}}
+    transpile(library.load("hardware", 140), replace(held, calibration=replace(told, gates=gates)))

@@ -1,0 +1,167 @@
+"""``--sim aer``, ``--sim aer-noisy`` and ``--engine aer`` from the option to the report."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from qiskit_aer.noise import NoiseModel, depolarizing_error
+
+from qkd import QkdError, Run, api
+from qkd.circuits import library
+from qkd.config import Config, EngineSpec
+from qkd.engines import make_engine
+from qkd.engines.agree import agree
+from qkd.engines.setting import make_setting
+from tests.test_distill import command, options, same_weights
+
+NOISY = {"sim": "aer-noisy", "device": "ibm_brisbane", "shots": 300, "epochs": 3}
+
+
+@pytest.fixture(scope="module")
+def noisy(corpus, tmp_path_factory):
+    """One run under the noise of a device."""
+    return api.distill(**options(corpus, tmp_path_factory.mktemp("runs"), **{**NOISY, "name": "noisy"}))
+
+
+def test_a_noisy_run_puts_four_students_side_by_side(noisy):
+    lines, noise = noisy.metrics["lines"], noisy.metrics["noise"]
+    assert list(lines) == [
+        "teacher",
+        "student",
+        "student, ideal device",
+        "ideal training",
+        "ideal training, ideal device",
+        "majority",
+    ]
+    assert (noise["device"], len(noise["qubits"])) == ("fake_brisbane", 4)
+    assert noise["gain"]["low"] <= noise["gain"]["value"] <= noise["gain"]["high"]
+    assert "lightcone engine" in noisy.metrics["student"]["engine"] and "noise" in noisy.metrics["student"]["engine"]
+    assert "300 shots" in noisy.metrics["student"]["measured"]
+    page = noisy.report.read_text()
+    assert "Training under the noise left it" in page and "fake_brisbane" in page
+
+
+def test_what_was_simulated_is_kept(noisy):
+    folder = noisy.folder.path / "device"
+    assert len(json.loads((folder / "snapshot.json").read_text())["calibration"]["qubits"]) == 127
+    compiled, logical = (
+        library.load(str(folder / "circuit.qasm")),
+        library.load(str(noisy.folder.student / "circuit.qasm")),
+    )
+    assert (compiled.num_qubits, logical.num_qubits) == (127, 4)
+    assert len(compiled.parameters) == len(logical.parameters)
+
+
+def test_noise_changes_what_is_learned(noisy, corpus, tmp_path):
+    ideal = api.distill(**options(corpus, tmp_path, name="ideal", epochs=3))
+    assert not same_weights(noisy, ideal)
+    other = noisy.metrics["lines"]["ideal training, ideal device"]["numbers"]["accuracy"]
+    assert other == ideal.metrics["lines"]["student"]["numbers"]["accuracy"]
+
+
+@pytest.mark.parametrize("where", ["checkpoint", "checkpoint/ideal"])
+def test_a_killed_noisy_run_resumes_to_the_same_weights(noisy, corpus, tmp_path, where):
+    given = options(corpus, tmp_path, **{**NOISY, "name": "killed"})
+    process = subprocess.Popen(command(given), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    state = tmp_path / "killed" / where / "state.json"
+    while process.poll() is None and not state.exists():
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "killed" / "metrics.json").exists(), "the run ended before it could be killed"
+    subprocess.run(command(given, "--resume"), check=True, capture_output=True)
+    assert same_weights(noisy, Run(tmp_path / "killed"))
+    again = Run(tmp_path / "killed").metrics["lines"]
+    assert again["student"]["numbers"] == noisy.metrics["lines"]["student"]["numbers"]
+
+
+def test_a_student_is_measured_with_shots(corpus, tmp_path):
+    run = api.distill(**options(corpus, tmp_path, name="shots", sim="aer", shots=200, epochs=2))
+    assert list(run.metrics["lines"]) == ["teacher", "student", "student, no shot noise", "majority"]
+    assert "noise" not in run.metrics and "AerSimulator without noise" in run.metrics["student"]["measured"]
+
+
+@pytest.mark.parametrize("gradient", ["spsa", "parameter-shift"])
+def test_a_student_trains_on_shots_and_resumes(corpus, tmp_path, gradient):
+    given = options(
+        corpus, tmp_path, name="aer", engine="aer", gradient=gradient, shots=20, epochs=1, qubits=2, limit=60, sim="aer"
+    )
+    first = api.distill(**given)
+    assert f"gradients by {gradient}" in first.metrics["student"]["engine"]
+    longer = api.distill(resume=True, **{**given, "epochs": 2})
+    straight = api.distill(**{**given, "epochs": 2, "name": "straight"})
+    assert same_weights(longer, straight)
+
+
+def test_an_engine_that_disagrees_with_aer_is_stopped():
+    student = library.load("hardware", 4, 1)
+    model, other = NoiseModel(), NoiseModel()
+    model.add_all_qubit_quantum_error(depolarizing_error(0.02, 2), ["cz"])
+    other.add_all_qubit_quantum_error(depolarizing_error(0.05, 2), ["cz"])
+    spec = EngineSpec(torch_device="cpu")
+    assert agree(make_engine(spec, student, model), student, model) < 1e-6
+    with pytest.raises(QkdError, match="lightcone engine and AerSimulator disagree by"):
+        agree(make_engine(spec, student, model), student, other)
+    sampled = EngineSpec(torch_device="cpu", engine="trajectories", trajectories=400)
+    agree(make_engine(sampled, student, model), student, model)
+
+
+def test_a_setting_trains_and_measures_on_the_same_circuit():
+    config = Config.model_validate(
+        {"engine": {"sim": "aer-noisy", "torch_device": "cpu"}, "device": {"name": "fake_miami"}}
+    )
+    logical = library.load("hardware", 5)
+    setting = make_setting(config, logical)
+    assert setting.circuit.num_qubits == 5 and setting.noisy.compiled.num_qubits == 120
+    assert "qubits" in setting.noisy.describe() and "calibrated" in setting.noisy.describe()
+    waiting = make_setting(
+        config.model_copy(update={"device": config.device.model_copy(update={"idle_noise": True})}), logical
+    )
+    assert "id" in waiting.circuit.circuit.count_ops()
+    agree(waiting.trainer, waiting.circuit, waiting.noisy.model)
+
+
+def qkd(*words):
+    return subprocess.run([sys.executable, "-m", "qkd", *words], capture_output=True, text=True)
+
+
+def test_devices_are_listed_and_shown(tmp_path):
+    listed = json.loads(qkd("devices", "list", "--json").stdout)
+    assert {row["name"] for row in listed["devices"]} >= {"ibm_brisbane", "ibm_fez", "ibm_miami"}
+    assert "retired 2025-11" in qkd("devices").stdout
+    shown = qkd("devices", "show", "ibm_brisbane", "--png", str(tmp_path / "chip.png"))
+    assert "two-qubit error" in shown.stdout and "◉━━━◉" in shown.stdout and "hardware would take" in shown.stdout
+    assert (tmp_path / "chip.png").read_bytes().startswith(b"\x89PNG")
+    assert len(json.loads(qkd("devices", "show", "fez", "--json").stdout)["region"]) == 11
+
+
+def test_a_run_is_transpiled(noisy, tmp_path):
+    out = tmp_path / "isa.qasm"
+    done = qkd("transpile", str(noisy.folder.path), "--device", "fake_fez", "--set", "seeds=1", "--out", str(out))
+    assert "equal to the logical circuit" in done.stdout and "predicted fidelity" in done.stdout, done.stderr
+    assert library.load(str(out)).num_qubits == 156
+    said = json.loads(qkd("transpile", "hardware", "--qubits", "3", "--device", "miami", "--json").stdout)
+    assert said["device"] == "fake_miami" and said["profile"] == "nighthawk" and len(said["qubits"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["devices", "show", "ibm_brisbone"], "did you mean 'ibm_brisbane'"),
+        (["devices", "snapshot", "ibm_fez"], "no IBM Quantum account"),
+        (["transpile", "hardware", "--device", "fez", "--profile", "eagle"], "is for Eagle, and fake_fez is a Heron"),
+        (["transpile", "hardware", "--device", "fez", "--set", "seed=1"], "did you mean 'seeds'"),
+        (["transpile", "hardware", "--device", "fez", "--set", "seeds"], "write KEY=VALUE"),
+        (["transpile", "product", "--qubits", "200", "--device", "fez"], "has 200 qubits"),
+        (["distill", "--sim", "aer-noisy", "--device", "ibm_moon", "--runs", "nowhere"], "no device 'ibm_moon'"),
+    ],
+)
+def test_mistakes_are_one_sentence(words, sentence, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("QISKIT_IBM_TOKEN", raising=False)
+    done = qkd(*words)
+    assert done.returncode == 1 and done.stderr.startswith("error: ") and sentence in done.stderr
+    assert done.stderr.count("\n") == 1
