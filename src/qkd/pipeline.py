@@ -30,8 +30,8 @@ from qkd.student.bundle import Student
 from qkd.student.model import StudentModel
 from qkd.student.trainer import Examples, Trainer
 from qkd.text import data
-from qkd.text.encoders import Encoder, embed, make_encoder
-from qkd.text.teachers import Teacher, make_teacher
+from qkd.text.encoders import Encoder, embed, make_encoder, whitened
+from qkd.text.teachers import Kept, Teacher, make_teacher
 
 if TYPE_CHECKING:
     from qkd.text.data import Dataset, Splits
@@ -118,14 +118,18 @@ def _gather(config: Config, folder: RunFolder, resume: bool, clock: _Clock) -> S
         f"{len(splits.train):,} train, {len(splits.valid):,} validation, {len(splits.test):,} test"
     )
     device = str(torch_device(config.engine.torch_device))
-    encoder = make_encoder(config.encoder.name, torch_device=device)
-    teacher = make_teacher(config.teacher.spec, torch_device=device)
+    encoder = make_encoder(config.encoder.name, device, config.models.trust_remote_code)
+    teacher = make_teacher(config.teacher.spec, device, config)
     _pin_texts(dataset, folder, resume)
     with clock.stage("encoder"):
+        if config.encoder.whiten:
+            encoder = whitened(encoder, [dataset.texts[row] for row in splits.train], config.encoder.whiten)
         embeddings = embed(encoder, dataset.texts)
     with clock.stage("teacher"):
         teacher.fit(dataset, splits)
         logits = teacher.logits(dataset.texts)
+    if isinstance(teacher, Kept):
+        teacher.save(folder.teacher)
     return Sources(dataset, splits, encoder, embeddings, teacher, logits)
 
 

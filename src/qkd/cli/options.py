@@ -53,7 +53,7 @@ def with_config_options(command: Callable[..., None]) -> Callable[..., None]:
     ]
     made = []
     for section, _, option, field in configs.fields():
-        default = "" if field.default is None else f" [default: {field.default}]"
+        default = "" if field.default is None else f" [default: {_shown(field.default)}]"
         kind = typer.Option(
             f"--{option.replace('_', '-')}",
             help=f"{field.description}{default}",
@@ -75,8 +75,15 @@ def with_config_options(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
+def _shown(default: Any) -> str:
+    """Return a default as it would be typed."""
+    return ", ".join(default) if isinstance(default, tuple) else str(default)
+
+
 def _plain(annotation: Any) -> Any:
     """Return the type that the shell's word becomes; the spec itself checks bounds and choices."""
+    if get_origin(annotation) is tuple:
+        return list[str]
     if get_origin(annotation) is Literal:
         return str
     inner = [argument for argument in get_args(annotation) if argument is not type(None)]
