@@ -8,8 +8,10 @@ ordinary peft adapter, which ``classifier:FOLDER`` reads too.
 
 from __future__ import annotations
 
+import copy
 import shutil
 import tempfile
+import warnings
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -190,11 +192,12 @@ class _Base(Transformer):
         from peft import LoraConfig, TaskType, get_peft_model, prepare_model_for_kbit_training
         from transformers import AutoModelForSequenceClassification
 
-        config = self.whole_config
+        kept = self.kept(spec)
+        config = copy.deepcopy(self.whole_config)
         text = config.get_text_config()
-        text.num_hidden_layers, kinds = self.kept(spec), getattr(text, "layer_types", None)
+        text.num_hidden_layers, kinds = kept, getattr(text, "layer_types", None)
         if kinds:
-            text.layer_types = kinds[: self.kept(spec)]
+            text.layer_types = kinds[:kept]
         text.pad_token_id = self.pad
         config.num_labels = len(classes)
         config.id2label = dict(enumerate(classes))
@@ -203,21 +206,16 @@ class _Base(Transformer):
         network = self.placed(network)
         if self.loading.quantize != "none":
             network = prepare_model_for_kbit_training(network, use_gradient_checkpointing=False)
-        first = self.kept(spec) - max(1, round(spec.tuned * self.kept(spec)))
-        name, revision = self._names
-        network = get_peft_model(
-            network,
-            LoraConfig(
-                task_type=TaskType.SEQ_CLS,
-                r=spec.rank,
-                lora_alpha=2 * spec.rank,
-                lora_dropout=0.05,
-                target_modules=linear_modules(network, spec.targets, first),
-                base_model_name_or_path=name,
-                revision=revision,
-            ),
+        adapters = LoraConfig(
+            task_type=TaskType.SEQ_CLS,
+            r=spec.rank,
+            lora_alpha=2 * spec.rank,
+            target_modules=linear_modules(network, spec.targets, kept - max(1, round(spec.tuned * kept))),
         )
-        network.peft_config["default"].base_model_name_or_path = name
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # between the two libraries
+            network = get_peft_model(network, adapters)
+        adapters.base_model_name_or_path, adapters.revision = self._names
         for weight in network.parameters():
             if weight.requires_grad:  # adapters and head learn in full precision whatever the LM is in
                 weight.data = weight.data.to(torch.float32)
@@ -263,7 +261,7 @@ class _Base(Transformer):
     def write(self, network: Any, folder: Path) -> None:
         """Save adapter, configuration and tokenizer in peft's own layout."""
         network.save_pretrained(folder)
-        self.whole_config.save_pretrained(folder)
+        network.config.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 
 

@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -223,10 +223,12 @@ def base_of(source: Source) -> tuple[Source, str] | None:
         found = Path(hub_file(source))
         if found.name != "adapter_config.json":
             return None
-    base = read_json(found).get("base_model_name_or_path")
+    said = read_json(found)
+    base, revision = said.get("base_model_name_or_path"), said.get("revision")
     if not base:
         raise QkdError(f"{found}: there is no base_model_name_or_path, so what the adapter changes is unknown")
-    return resolve(str(base)), str(found.parent)
+    below = resolve(str(base))
+    return below if below.is_folder else replace(below, revision=revision), str(found.parent)
 
 
 def _from_gguf(file: Path) -> Path:
