@@ -86,9 +86,8 @@ def progress(what: str, total: float, unit: str = "") -> Iterator[Progress]:
         yield _Plain(what, total, unit)
     else:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
-        from rich.progress import ProgressColumn, Task
         from rich.text import Text
 
         class Rate(ProgressColumn):

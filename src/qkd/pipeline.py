@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,14 +28,18 @@ from qkd.reports.report import render
 from qkd.runs import RunFolder, read_json, write_json, write_lines, write_text
 from qkd.student import metrics as numbers
 from qkd.student.bundle import Student
+from qkd.student.losses import UNLABELED
 from qkd.student.model import StudentModel
 from qkd.student.trainer import Examples, Trainer
-from qkd.text import data
 from qkd.text.encoders import Encoder, embed, make_encoder, whitened
+from qkd.text.labelling import Corpus, load_corpus
 from qkd.text.teachers import Kept, Teacher, make_teacher
 
 if TYPE_CHECKING:
     from qkd.text.data import Dataset, Splits
+
+WITHOUT = "labelled only"
+"""The line of a student that did without the unlabelled texts."""
 
 TIMED_TEXTS = 64
 """Texts over which milliseconds per text are taken."""
@@ -42,7 +47,10 @@ TIMED_TEXTS = 64
 
 @dataclass(frozen=True)
 class Sources:
-    """Everything left of the trainer: N texts with embeddings (N,D), teacher logits (N,C), and where they come from."""
+    """Everything left of the trainer: N texts with embeddings (N,D), teacher logits (N,C), and where they come from.
+
+    Behind the rows of the data set come those of the unlabelled texts, if there are any.
+    """
 
     dataset: Dataset
     splits: Splits
@@ -50,6 +58,11 @@ class Sources:
     embeddings: np.ndarray
     teacher: Teacher
     logits: np.ndarray
+
+    @property
+    def unlabeled(self) -> int:
+        """How many unlabelled texts there are."""
+        return len(self.embeddings) - len(self.dataset.texts)
 
 
 class _Clock:
@@ -85,13 +98,17 @@ def run(config: Config, folder: RunFolder, resume: bool) -> None:
     engine = make_engine(config.engine, circuit)
     sources = _gather(config, folder, resume, clock)
     with clock.stage("training"):
-        trainer = _trainer(config, circuit, engine, sources, folder)
+        trainer = _trainer(config, circuit, engine, sources, folder.checkpoint)
         if resume and trainer.resume():
             say(f"resumed after epoch {trainer.progress.epoch}")
         finished = _train(trainer, config, folder)
     clock.seconds["training"] = trainer.progress.seconds  # of all its parts, where it was resumed
+    without = None
+    if finished and sources.unlabeled:
+        with clock.stage("comparison"):
+            without = _without(config, circuit, engine, sources)
     with clock.stage("evaluation"):
-        answers = _answers(sources, trainer.student)
+        answers = _answers(sources, trainer.student, without)
         lines = _lines(sources, trainer.student, answers)
     metrics = _metrics(sources, trainer, lines) | {
         "finished": finished,
@@ -100,6 +117,10 @@ def run(config: Config, folder: RunFolder, resume: bool) -> None:
         ),
         "seconds": {stage: round(value, 3) for stage, value in clock.seconds.items()},
     }
+    if without is not None:
+        targets = sources.dataset.targets[sources.splits.test]
+        gain = numbers.accuracy_gain(answers["student"], answers[WITHOUT], targets)
+        metrics["unlabeled"] = {"texts": sources.unlabeled, "gain": gain}
     _keep(folder, metrics, sources, trainer, answers)
     if not finished:
         raise KeyboardInterrupt
@@ -107,57 +128,67 @@ def run(config: Config, folder: RunFolder, resume: bool) -> None:
 
 def _gather(config: Config, folder: RunFolder, resume: bool, clock: _Clock) -> Sources:
     """Load the texts and have them embedded and labelled, from the cache where it knows them."""
-    spec = config.data
     with clock.stage("data"):
-        dataset = data.load(spec.source, spec.text_column, spec.label_column, spec.limit, spec.split_seed)
-        splits = data.split(dataset, spec.valid, spec.test, spec.split_seed)
-    for line in dataset.dropped:
-        say(line)
-    say(
-        f"{len(dataset.texts):,} texts of {len(dataset.classes)} classes ({', '.join(dataset.classes)}): "
-        f"{len(splits.train):,} train, {len(splits.valid):,} validation, {len(splits.test):,} test"
-    )
+        corpus = load_corpus(config)
+    dataset, splits = corpus.dataset, corpus.splits
     device = str(torch_device(config.engine.torch_device))
     encoder = make_encoder(config.encoder.name, device, config.models.trust_remote_code)
     teacher = make_teacher(config.teacher.spec, device, config)
-    _pin_texts(dataset, folder, resume)
+    _pin_texts(corpus, folder, resume)
     with clock.stage("encoder"):
         if config.encoder.whiten:
             encoder = whitened(encoder, [dataset.texts[row] for row in splits.train], config.encoder.whiten)
-        embeddings = embed(encoder, dataset.texts)
+        embeddings = embed(encoder, corpus.texts)
     with clock.stage("teacher"):
         teacher.fit(dataset, splits)
-        logits = teacher.logits(dataset.texts)
+        logits = teacher.logits(corpus.texts)
     if isinstance(teacher, Kept):
         teacher.save(folder.teacher)
     return Sources(dataset, splits, encoder, embeddings, teacher, logits)
 
 
-def _pin_texts(dataset: Dataset, folder: RunFolder, resume: bool) -> None:
+def _pin_texts(corpus: Corpus, folder: RunFolder, resume: bool) -> None:
     """Note which texts a run has, and make sure that a resumed one has the very same."""
-    digest = hashlib.sha256(json.dumps([dataset.texts, dataset.labels]).encode()).hexdigest()
+    dataset = corpus.dataset
+    content = [dataset.texts, dataset.labels, *([corpus.unlabeled] if corpus.unlabeled else ())]
+    digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
     if resume and folder.data.is_file() and read_json(folder.data)["sha256"] != digest:
         raise QkdError(f"{dataset.source}: the texts have changed since {folder.path} was started; start a new run")
     write_json(folder.data, {"sha256": digest, "texts": len(dataset.texts), "classes": list(dataset.classes)})
 
 
 def _trainer(
-    config: Config, circuit: StudentCircuit, engine: Engine, sources: Sources, folder: RunFolder
+    config: Config,
+    circuit: StudentCircuit,
+    engine: Engine,
+    sources: Sources,
+    checkpoint: Path | None,
+    unlabeled: bool = True,
 ) -> Trainer:
-    """Return a trainer over a freshly initialised student."""
+    """Return a trainer over a freshly initialised student, of the unlabelled texts too or of the labelled alone."""
     spec = config.student
     torch.manual_seed(config.train.seed)
     dim, classes = sources.embeddings.shape[1], sources.dataset.classes
     model = StudentModel(circuit, engine, dim, classes, spec.angle_map, spec.dropout).to(engine.device)
+    count = len(sources.dataset.texts)
+    more = np.arange(count, count + (sources.unlabeled if unlabeled else 0))
+    targets = np.concatenate([sources.dataset.targets, np.full(sources.unlabeled, UNLABELED)])
     train, valid = (
-        Examples.from_arrays(
-            sources.embeddings[rows], sources.logits[rows], sources.dataset.targets[rows], engine.device
-        )
-        for rows in (sources.splits.train, sources.splits.valid)
+        Examples.from_arrays(sources.embeddings[rows], sources.logits[rows], targets[rows], engine.device)
+        for rows in (np.concatenate([sources.splits.train, more]), sources.splits.valid)
     )
     model.standardise(train.embeddings)
     say(f"student: {circuit.name}, {draw.size(circuit)}; {model.num_parameters:,} parameters; {engine.describe()}")
-    return Trainer(model, train, valid, config.loss, config.train, folder.checkpoint)
+    return Trainer(model, train, valid, config.loss, config.train, checkpoint)
+
+
+def _without(config: Config, circuit: StudentCircuit, engine: Engine, sources: Sources) -> StudentModel:
+    """Return the student that the labelled texts alone make, for comparison."""
+    trainer = _trainer(config, circuit, engine, sources, None, unlabeled=False)
+    with progress("training without the unlabelled texts", config.train.epochs, "epochs") as bar:
+        if not trainer.run(lambda row: bar.advance(1)):
+            raise KeyboardInterrupt
+    return trainer.student
 
 
 def _train(trainer: Trainer, config: Config, folder: RunFolder) -> bool:
@@ -172,13 +203,15 @@ def _train(trainer: Trainer, config: Config, folder: RunFolder) -> bool:
         return trainer.run(on_epoch)
 
 
-def _answers(sources: Sources, model: StudentModel) -> dict[str, np.ndarray]:
+def _answers(sources: Sources, model: StudentModel, without: StudentModel | None) -> dict[str, np.ndarray]:
     """Return the logits on the test split, (N,C) each, of everything that is compared."""
     dataset, test = sources.dataset, sources.splits.test
     train_targets = dataset.targets[sources.splits.train]
+    more = {} if without is None else {WITHOUT: without.logits(sources.embeddings[test])}
     return {
         "teacher": sources.logits[test],
         "student": model.logits(sources.embeddings[test]),
+        **more,
         "majority": numbers.majority_logits(train_targets, len(test), len(dataset.classes)),
     }
 

@@ -46,10 +46,18 @@ def summary(metrics: dict[str, Any]) -> str:
     gain = metrics["gain"]
     sure = "" if gain["low"] <= 0 <= gain["high"] else ", more than chance explains"
     numbers = {name: line["numbers"]["accuracy"]["value"] for name, line in metrics["lines"].items()}
+    bought = ""
+    if "unlabeled" in metrics:
+        extra = metrics["unlabeled"]["gain"]
+        bought = (
+            f" The {metrics['unlabeled']['texts']:,} unlabelled texts changed it by {100 * extra['value']:+.1f} points "
+            f"(95 % interval {100 * extra['low']:+.1f} to {100 * extra['high']:+.1f})."
+        )
     return (
         f"The student's accuracy is {100 * abs(gain['value']):.1f} points {'below' if gain['value'] < 0 else 'above'} "
         f"its teacher's (95 % interval of the difference {100 * gain['low']:+.1f} to {100 * gain['high']:+.1f}{sure}) "
         f"and {100 * (numbers['student'] - numbers['majority']):.1f} points above always guessing the commonest class."
+        f"{bought}"
     )
 
 

@@ -145,8 +145,8 @@ def resolve(model: str, pins: Mapping[str, Pin] = PINS) -> Source:
             return Source(str(_from_gguf(files[0])))
         found = f"but {len(files)} GGUF files; name one of them" if files else "; give one that save_pretrained wrote"
         raise QkdError(f"{model}: this folder has no config.json{' ' * bool(files)}{found}")
-    hub = re.fullmatch(r"([\w.-]+/[\w.-]+?)(?:@([\w./-]+))?", model)
-    if hub and not model.startswith(".") and path.suffix != ".gguf":
+    hub = _HUB_ID.fullmatch(model)
+    if hub and is_hub_id(model):
         source = Source(hub[1], hub[2])
         if is_offline():
             commit(source)  # fails before anything heavy is imported
@@ -167,15 +167,22 @@ def go_offline() -> None:
         constants.HF_HUB_OFFLINE = True  # type: ignore[attr-defined]
 
 
-def pinned(model: str, pins: Mapping[str, Pin] = PINS) -> str:
-    """Return ``model`` with the commit that it means now, where it is a hub id; anything else as it is.
+_HUB_ID = re.compile(r"([\w.-]+/[\w.-]+?)(?:@([\w./-]+))?")
+
+
+def is_hub_id(model: str) -> bool:
+    """Whether ``model`` names a model of the hub, by its form."""
+    known = model in PINS or Path(model).exists() or model.startswith(".") or model.endswith(".gguf")
+    return not known and _HUB_ID.fullmatch(model) is not None
+
+
+def pinned(model: str) -> str:
+    """Return the hub id ``model`` with the commit that it means now.
 
     Raises:
         QkdError: the hub cannot be asked and its cache does not know the model.
     """
-    if model in pins or Path(model).exists():
-        return model
-    source = resolve(model, pins)
+    source = resolve(model)
     return f"{source.path}@{commit(source)}"
 
 
