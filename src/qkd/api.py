@@ -103,7 +103,7 @@ def distill(config: Config | None = None, *, resume: bool = False, **options: An
     if started:
         folder, config = started, _resumable(started, given)
     else:
-        config = _merged(config or Config(), given)
+        config = _hub(_merged(config or Config(), given))
         source = config.data.source
         stem = source.rpartition(":")[2].rstrip("/").rpartition("/")[2].partition(".")[0]
         folder = new_run(config.run.folder, config.run.name, f"{stem}-{Path(config.student.circuit).stem}")
@@ -122,6 +122,69 @@ def distill(config: Config | None = None, *, resume: bool = False, **options: An
             warn(f"stopped; what was done is kept, go on with 'qkd distill --resume --name {folder.name}'")
             raise
     return Run(folder.path)
+
+
+def teach(
+    out: str | Path,
+    config: Config | None = None,
+    *,
+    torch_device: str | None = None,
+    ray: str | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Let a teacher label a corpus, and write its logits to a Parquet file that ``logits:FILE`` reads.
+
+    Args:
+        out: the file; a column ``text`` and one column of float32 logits for each class.
+        config: data and teacher; the defaults when left out.
+        torch_device: where torch computes; CUDA when there is one, if left out.
+        ray: the address of a Ray cluster, or ``local``, to spread the work over.
+        options: single settings by their CLI names with underscores; they override ``config``.
+
+    Returns:
+        ``{"file", "texts", "classes", "seconds", "valid_accuracy", "teacher"}``.
+
+    Raises:
+        QkdError: data or teacher do not fit, or the file cannot be written.
+    """
+    from contextlib import nullcontext
+
+    config = _hub(_merged(config or Config(), named(options)))
+    from qkd.text import labelling
+
+    if ray is None:
+        spread: Any = nullcontext()
+    else:
+        from qkd.text.spread import over_ray
+
+        spread = over_ray(ray)
+    with spread:
+        return labelling.label(config, Path(out), torch_device)
+
+
+def _hub(config: Config) -> Config:
+    """Go offline if asked to, and pin what comes from the hub to its commit, before anything heavy is imported.
+
+    Raises:
+        QkdError: the hub, or offline its cache, does not have a model.
+    """
+    from qkd.text import weights
+
+    if config.models.offline:
+        weights.go_offline()
+
+    def pinned(name: str) -> str:
+        """Pin what stands between ``KIND:`` and ``?OPTIONS``, if it is a hub id."""
+        kind, colon, rest = name.rpartition(":")
+        model, mark, query = rest.partition("?")
+        local = kind == "logits" or not weights.is_hub_id(model)
+        return name if local else f"{kind}{colon}{weights.pinned(model)}{mark}{query}"
+
+    values = config.model_dump()
+    values["teacher"]["spec"] = tuple(pinned(spec) for spec in config.teacher.spec)
+    name = config.encoder.name
+    values["encoder"]["name"] = name if Path(name).is_dir() else "+".join(pinned(part) for part in name.split("+"))
+    return configs.make(values, "the options")
 
 
 def named(options: dict[str, Any]) -> dict[tuple[str, str], Any]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from qkd.errors import QkdError, nearest
@@ -46,22 +46,89 @@ class DataSpec(Spec):
     valid: Fraction = _f(0.15, "The fraction of texts kept for validation.")
     test: Fraction = _f(0.2, "The fraction of texts kept for the final test.")
     split_seed: int = _f(0, "The seed of the train/validation/test split.")
+    unlabeled: Path | None = _f(
+        None, "A file of more texts, without labels, that the teacher alone labels: the student gets KL and JS on them."
+    )
+
+
+def _several(value: Any) -> Any:
+    """Let one word stand for a list of one."""
+    return (value,) if isinstance(value, str) else value
 
 
 class TeacherSpec(Spec):
     """The classifier whose logits the student learns from."""
 
-    spec: str = _f(
-        "probe:smollm2-135m",
-        "KIND:MODEL, where KIND is probe or logits and MODEL a short name, folder, hub id or file.",
+    spec: Annotated[tuple[str, ...], BeforeValidator(_several), Field(min_length=1)] = _f(
+        ("probe:smollm2-135m",),
+        "KIND:MODEL, where KIND is probe, prompt, lora, classifier or logits and MODEL a short name, folder, hub id or "
+        "file; several make an ensemble.",
         option="teacher",
     )
+    ensemble: Literal["probability", "logit"] = _f(
+        "probability", "What several teachers' weighted average is taken of; validation texts set the weights."
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = _f(
+        "auto", "The teacher's weights: auto is float32 on CPUs and bfloat16 on CUDA."
+    )
+    quantize: Literal["none", "8bit", "4bit"] = _f("none", "Load the teacher quantised, by bitsandbytes.")
+    max_tokens: Count | None = _f(None, "Tokens read of each text; 256, or what the model holds, when left out.")
+    label_map: str | None = _f(
+        None, "For classifier: which of its labels means which of the data's, MODEL=DATA, separated by commas."
+    )
+
+
+class PromptSpec(Spec):
+    """How a prompt: teacher is asked."""
+
+    template: str = _f(
+        "classify", "A built-in prompt (classify, continue) or a TOML or text file with {text} in it.", option="prompt"
+    )
+    shots: Annotated[int, Field(ge=0)] = _f(0, "Examples of each class shown first, drawn from the training texts.")
+    shots_seed: int = _f(0, "The seed that draws them.")
+    calibrate: bool = _f(False, "Subtract the answer to a prompt without content (contextual calibration).")
+
+
+class LoraSpec(Spec):
+    """How a lora: teacher is fine-tuned."""
+
+    rank: Count = _f(8, "The rank r of the adapters.", option="lora-rank")
+    targets: str = _f(
+        "all-linear", "The modules that get adapters, by name, separated by commas.", option="lora-targets"
+    )
+    depth: Annotated[float, Field(gt=0, le=1)] = _f(
+        0.67, "The fraction of the LM's layers that is kept, from the bottom.", option="lora-depth"
+    )
+    tuned: Annotated[float, Field(gt=0, le=1)] = _f(
+        0.5, "The fraction of the kept layers that gets adapters, from the top.", option="lora-tuned"
+    )
+    epochs: Count = _f(3, "The most passes over the training texts.", option="lora-epochs")
+    texts: Count | None = _f(None, "Learn from at most this many training texts.", option="lora-texts")
+    batch_size: Count = _f(16, "Texts per optimizer step.", option="lora-batch-size")
+    lr: Annotated[float, Field(gt=0)] = _f(0.0003, "AdamW's highest learning rate.", option="lora-lr")
+    patience: Count = _f(2, "Stop after this many epochs without a better validation loss.", option="lora-patience")
+    seed: int = _f(0, "The seed of adapters, batches and dropout.", option="lora-seed")
+
+
+class ModelSpec(Spec):
+    """How models of the hub are dealt with."""
+
+    offline: bool = _f(False, "Ask no hub; HF_HUB_OFFLINE=1 does the same.")
+    trust_remote_code: bool = _f(False, "Let a model run Python code of its own; read that code first.")
 
 
 class EncoderSpec(Spec):
     """What turns a text into the student's D numbers."""
 
-    name: str = _f("minilm", "minilm, hashing[:DIM], or any Hugging Face encoder (folder or hub id).", option="encoder")
+    name: str = _f(
+        "minilm",
+        "minilm, hashing[:DIM], static:MODEL, any Hugging Face encoder (folder or hub id), with ?layer=, pooling= and "
+        "tokens= behind it, or several joined by +.",
+        option="encoder",
+    )
+    whiten: Count | None = _f(
+        None, "Decorrelate the embeddings and keep this many of the strongest directions; fitted on the training texts."
+    )
 
 
 class StudentSpec(Spec):
@@ -142,6 +209,9 @@ class Config(Spec):
 
     data: DataSpec = DataSpec()
     teacher: TeacherSpec = TeacherSpec()
+    prompt: PromptSpec = PromptSpec()
+    lora: LoraSpec = LoraSpec()
+    models: ModelSpec = ModelSpec()
     encoder: EncoderSpec = EncoderSpec()
     student: StudentSpec = StudentSpec()
     loss: LossSpec = LossSpec()
@@ -225,7 +295,8 @@ def dumps(config: Config) -> str:
             if value is None:
                 table.add(tomlkit.comment(f"{key} ="))
             else:
-                table.add(key, str(value) if isinstance(value, Path) else value)
+                plain = list(value) if isinstance(value, tuple) else value
+                table.add(key, str(plain) if isinstance(plain, Path) else plain)
         document.add(section, table)
     return tomlkit.dumps(document)
 

@@ -50,7 +50,9 @@ class _Plain:
         if self.done >= self.total or now - self.last >= self.every:
             self.last = now
             rate = self.done / max(now - self.started, 1e-9)
-            say(f"{self.what}: {self.done:,.0f}/{self.total:,.0f} {self.unit}, {rate:,.1f}/s {note}".rstrip())
+            left = (self.total - self.done) / rate if rate else float("inf")
+            ends = f", {left:,.0f} s left" if 0 < left < float("inf") else ""
+            say(f"{self.what}: {self.done:,.0f}/{self.total:,.0f} {self.unit}, {rate:,.1f}/s{ends} {note}".rstrip())
 
 
 @dataclass
@@ -84,14 +86,20 @@ def progress(what: str, total: float, unit: str = "") -> Iterator[Progress]:
         yield _Plain(what, total, unit)
     else:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
+        from rich.text import Text
+
+        class Rate(ProgressColumn):
+            def render(self, task: Task) -> Text:
+                return Text(f"{task.speed:,.1f}/s" if task.speed else "")
 
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn(unit),
+            Rate(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
         )

@@ -32,14 +32,18 @@ from qkd.reports.report import render
 from qkd.runs import RunFolder, read_json, write_json, write_lines, write_text
 from qkd.student import metrics as numbers
 from qkd.student.bundle import Student
+from qkd.student.losses import UNLABELED
 from qkd.student.model import StudentModel
 from qkd.student.trainer import Examples, Trainer
-from qkd.text import data
-from qkd.text.encoders import Encoder, embed, make_encoder
-from qkd.text.teachers import Teacher, make_teacher
+from qkd.text.encoders import Encoder, embed, make_encoder, whitened
+from qkd.text.labelling import Corpus, load_corpus
+from qkd.text.teachers import Kept, Teacher, make_teacher
 
 if TYPE_CHECKING:
     from qkd.text.data import Dataset, Splits
+
+WITHOUT = "labelled only"
+"""The line of a student that did without the unlabelled texts."""
 
 TIMED_TEXTS = 64
 """Texts over which milliseconds per text are taken."""
@@ -51,7 +55,10 @@ PLAIN = "ideal training"
 
 @dataclass(frozen=True)
 class Sources:
-    """Everything left of the trainer: N texts with embeddings (N,D), teacher logits (N,C), and where they come from."""
+    """Everything left of the trainer: N texts with embeddings (N,D), teacher logits (N,C), and where they come from.
+
+    Behind the rows of the data set come those of the unlabelled texts, if there are any.
+    """
 
     dataset: Dataset
     splits: Splits
@@ -59,6 +66,11 @@ class Sources:
     embeddings: np.ndarray
     teacher: Teacher
     logits: np.ndarray
+
+    @property
+    def unlabeled(self) -> int:
+        """How many unlabelled texts there are."""
+        return len(self.embeddings) - len(self.dataset.texts)
 
 
 class _Clock:
@@ -101,13 +113,18 @@ def run(config: Config, folder: RunFolder, resume: bool) -> None:
         shape = f"{circuit.name}, {draw.size(circuit)}; {trainer.student.num_parameters:,} parameters"
         say(f"student: {shape}; {setting.trainer.describe()}")
         finished = _train(trainer, config, resume, "training", folder.history)
-        plain = None  # what training would have given without the device's noise
-        if setting.noisy is not None and finished:
-            plain = _trainer(config, circuit, setting.exact, sources, folder.checkpoint / "ideal")
-            finished = _train(plain, config, resume, "training without noise", None)
-    clock.seconds["training"] = sum(one.progress.seconds for one in (trainer, plain) if one)  # resumed parts too
+        others: dict[str, Trainer] = {}  # the same student without one thing, to see what that thing bought
+        if finished and setting.noisy is not None:
+            others[PLAIN] = _trainer(config, circuit, setting.exact, sources, folder.checkpoint / "ideal")
+        if finished and sources.unlabeled:
+            where = folder.checkpoint / "labelled"
+            others[WITHOUT] = _trainer(config, setting.circuit, setting.trainer, sources, where, unlabeled=False)
+        for name, other in others.items():
+            finished = finished and _train(other, config, resume, name, None)
+    clock.seconds["training"] = sum(one.progress.seconds for one in (trainer, *others.values()))  # resumed parts too
     with clock.stage("evaluation"):
-        answers = _answers(sources, setting, trainer.student, plain.student if plain else None)
+        students = {"student": trainer.student, **{name: other.student for name, other in others.items()}}
+        answers = _answers(sources, setting, students)
         student = trainer.student.moved(circuit, setting.exact)
         lines = _lines(sources, student, answers)
     metrics = _metrics(sources, setting, trainer, lines) | {
@@ -115,8 +132,10 @@ def run(config: Config, folder: RunFolder, resume: bool) -> None:
         "gain": _gain(sources, answers, "student", "teacher"),
         "seconds": {stage: round(value, 3) for stage, value in clock.seconds.items()},
     }
-    if setting.noisy is not None and plain is not None:
+    if PLAIN in others:
         metrics["noise"]["gain"] = _gain(sources, answers, "student", PLAIN)
+    if WITHOUT in others:
+        metrics["unlabeled"] = {"texts": sources.unlabeled, "gain": _gain(sources, answers, "student", WITHOUT)}
     _keep(folder, metrics, sources, trainer, student, answers)
     if not finished:
         raise KeyboardInterrupt
@@ -138,49 +157,54 @@ def _place(setting: Setting, noisy: Noisy, folder: RunFolder) -> None:
 
 def _gather(config: Config, folder: RunFolder, resume: bool, clock: _Clock) -> Sources:
     """Load the texts and have them embedded and labelled, from the cache where it knows them."""
-    spec = config.data
     with clock.stage("data"):
-        dataset = data.load(spec.source, spec.text_column, spec.label_column, spec.limit, spec.split_seed)
-        splits = data.split(dataset, spec.valid, spec.test, spec.split_seed)
-    for line in dataset.dropped:
-        say(line)
-    say(
-        f"{len(dataset.texts):,} texts of {len(dataset.classes)} classes ({', '.join(dataset.classes)}): "
-        f"{len(splits.train):,} train, {len(splits.valid):,} validation, {len(splits.test):,} test"
-    )
+        corpus = load_corpus(config)
+    dataset, splits = corpus.dataset, corpus.splits
     device = str(torch_device(config.engine.torch_device))
-    encoder = make_encoder(config.encoder.name, torch_device=device)
-    teacher = make_teacher(config.teacher.spec, torch_device=device)
-    _pin_texts(dataset, folder, resume)
+    encoder = make_encoder(config.encoder.name, device, config.models.trust_remote_code)
+    teacher = make_teacher(config.teacher.spec, device, config)
+    _pin_texts(corpus, folder, resume)
     with clock.stage("encoder"):
-        embeddings = embed(encoder, dataset.texts)
+        if config.encoder.whiten:
+            encoder = whitened(encoder, [dataset.texts[row] for row in splits.train], config.encoder.whiten)
+        embeddings = embed(encoder, corpus.texts)
     with clock.stage("teacher"):
         teacher.fit(dataset, splits)
-        logits = teacher.logits(dataset.texts)
+        logits = teacher.logits(corpus.texts)
+    if isinstance(teacher, Kept):
+        teacher.save(folder.teacher)
     return Sources(dataset, splits, encoder, embeddings, teacher, logits)
 
 
-def _pin_texts(dataset: Dataset, folder: RunFolder, resume: bool) -> None:
+def _pin_texts(corpus: Corpus, folder: RunFolder, resume: bool) -> None:
     """Note which texts a run has, and make sure that a resumed one has the very same."""
-    digest = hashlib.sha256(json.dumps([dataset.texts, dataset.labels]).encode()).hexdigest()
+    dataset = corpus.dataset
+    content = [dataset.texts, dataset.labels, *([corpus.unlabeled] if corpus.unlabeled else ())]
+    digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
     if resume and folder.data.is_file() and read_json(folder.data)["sha256"] != digest:
         raise QkdError(f"{dataset.source}: the texts have changed since {folder.path} was started; start a new run")
     write_json(folder.data, {"sha256": digest, "texts": len(dataset.texts), "classes": list(dataset.classes)})
 
 
 def _trainer(
-    config: Config, circuit: StudentCircuit, engine: Engine, sources: Sources, checkpoint: Path
+    config: Config,
+    circuit: StudentCircuit,
+    engine: Engine,
+    sources: Sources,
+    checkpoint: Path,
+    unlabeled: bool = True,
 ) -> Trainer:
-    """Return a trainer over a freshly initialised student."""
+    """Return a trainer over a freshly initialised student, of the unlabelled texts too or of the labelled alone."""
     spec = config.student
     torch.manual_seed(config.train.seed)
     dim, classes = sources.embeddings.shape[1], sources.dataset.classes
     model = StudentModel(circuit, engine, dim, classes, spec.angle_map, spec.dropout).to(engine.device)
+    count = len(sources.dataset.texts)
+    more = np.arange(count, count + (sources.unlabeled if unlabeled else 0))
+    targets = np.concatenate([sources.dataset.targets, np.full(sources.unlabeled, UNLABELED)])
     train, valid = (
-        Examples.from_arrays(
-            sources.embeddings[rows], sources.logits[rows], sources.dataset.targets[rows], engine.device
-        )
-        for rows in (sources.splits.train, sources.splits.valid)
+        Examples.from_arrays(sources.embeddings[rows], sources.logits[rows], targets[rows], engine.device)
+        for rows in (np.concatenate([sources.splits.train, more]), sources.splits.valid)
     )
     model.standardise(train.embeddings)
     return Trainer(model, train, valid, config.loss, config.train, checkpoint)
@@ -201,23 +225,12 @@ def _train(trainer: Trainer, config: Config, resume: bool, what: str, history: P
         return trainer.run(on_epoch)
 
 
-def _answers(
-    sources: Sources, setting: Setting, student: StudentModel, plain: StudentModel | None
-) -> dict[str, np.ndarray]:
-    """Return the logits on the test split, (N,C) each, of everything that is compared.
-
-    Args:
-        sources: texts, embeddings, teacher.
-        setting: what measures.
-        student: what was trained.
-        plain: the same trained without noise, where there was any.
-    """
+def _answers(sources: Sources, setting: Setting, students: dict[str, StudentModel]) -> dict[str, np.ndarray]:
+    """Return the logits on the test split, (N,C) each, of teacher, students and the commonest class."""
     dataset, test = sources.dataset, sources.splits.test
     embeddings = sources.embeddings[test]
     found = {"teacher": sources.logits[test]}
-    for name, model in (("student", student), (PLAIN, plain)):
-        if model is None:
-            continue
+    for name, model in students.items():
         exact = model.moved(setting.logical, setting.exact).logits(embeddings)
         if setting.measure is setting.exact:
             found[name] = exact

@@ -143,6 +143,11 @@ class RunFolder:
         return self.path / "device"
 
     @property
+    def teacher(self) -> Path:
+        """What a fine-tuned teacher learned."""
+        return self.path / "teacher"
+
+    @property
     def predictions(self) -> Path:
         """The test texts' rows: index, label, teacher's and student's logits."""
         return self.path / "predictions.jsonl"

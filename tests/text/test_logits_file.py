@@ -150,8 +150,8 @@ def test_a_text_it_has_not_seen_is_named(tmp_path, dataset, logits):
 
 
 def test_kinds_are_listed():
-    with pytest.raises(QkdError, match=r"there is no kind 'oracle'; known are: logits, probe"):
-        make_teacher("oracle:x")
+    with pytest.raises(QkdError, match=r"there is no kind 'xyz'; known are: classifier, logits, lora, probe, prompt"):
+        make_teacher("xyz:x")
     with pytest.raises(QkdError, match=r"did you mean 'probe'"):
         make_teacher("prob:x")
     with pytest.raises(QkdError, match=r"names nothing behind 'logits:'"):

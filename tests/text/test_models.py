@@ -6,10 +6,12 @@ import torch
 
 from qkd.errors import QkdError
 from qkd.text import data
-from qkd.text.backbone import Backbone, batches
+from qkd.text.backbone import Backbone
+from qkd.text.batching import Budget
 from qkd.text.encoders import embed, make_encoder
 from qkd.text.probe import calibrated_temperature, cross_entropy, fit_head
 from qkd.text.teachers import make_teacher
+from qkd.text.transformer import Loading
 from tests.text.conftest import SENTENCES, save_model
 
 
@@ -46,21 +48,21 @@ def test_an_empty_text_and_no_text_have_numbers_too(model):
 
 
 def test_long_texts_are_cut_and_counted(model, capsys):
-    backbone = Backbone(str(model), max_length=4)
+    backbone = Backbone(str(model), Loading(max_tokens=4))
     found = backbone.pooled(SENTENCES, [2])
     short = backbone.pooled([" ".join(sentence.split()[:4]) for sentence in SENTENCES], [2])
     np.testing.assert_allclose(found, short, atol=1e-6)
     backbone.report(8)
     assert "4 of 8 texts are longer than 4 tokens" in capsys.readouterr().err
-    assert Backbone(str(model)).max_length == 64  # what the model holds
+    assert Backbone(str(model)).max_tokens == 64  # what the model holds
 
 
 def test_batches_hold_every_row_once_within_the_budget():
     lengths = np.random.default_rng(3).integers(1, 90, size=200).tolist()
-    found = list(batches(lengths, budget=256))
+    found = [rows for rows, _ in Budget(256, "a model").run(lengths, np.array)]
     assert sorted(row for rows in found for row in rows) == list(range(200))
     assert all(len(rows) * max(lengths[row] for row in rows) <= 256 for rows in found)
-    assert list(batches([500], budget=256)) == [[0]]
+    assert [rows for rows, _ in Budget(256, "a model").run([500], np.array)] == [[0]]
 
 
 def test_the_encoder_averages_the_last_layer_and_scales_to_length_one(model):
@@ -69,7 +71,7 @@ def test_the_encoder_averages_the_last_layer_and_scales_to_length_one(model):
     assert found.dtype == np.float32 and found.shape == (len(TEXTS), encoder.dim)
     expected = alone(model, TEXTS[5], 2)
     np.testing.assert_allclose(found[5], expected / np.linalg.norm(expected), atol=2e-6)
-    weights = sum(part.numel() for part in torch.nn.ModuleList([encoder._backbone._network]).parameters())
+    weights = sum(part.numel() for part in torch.nn.ModuleList([encoder._backbone.network]).parameters())
     assert encoder.num_parameters == weights
 
 

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from qkd.cli import circuits, devices, options, students
+from qkd.cli import circuits, devices, options, students, teach
 from qkd.errors import QkdError
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ app = typer.Typer(
     help="Distil a large language model's text classifier into a quantum circuit, and run it on a device.",
 )
 students.register(app)
+teach.register(app)
 app.add_typer(circuits.app, name="circuits")
 app.add_typer(devices.app, name="devices")
 app.command()(devices.transpile)

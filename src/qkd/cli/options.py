@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -39,8 +39,10 @@ RunArgument = Annotated[Path, typer.Argument(help="A run folder.", show_default=
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="A TOML file with any of these settings.")]
 
 
-def with_config_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give ``command`` an option for every field of ``Config``.
+def with_config_options(
+    command: Callable[..., None], sections: Container[str] = tuple(configs.Config.model_fields)
+) -> Callable[..., None]:
+    """Give ``command`` an option for every field of ``Config``, or of some of its ``sections``.
 
     ``command`` receives those that were given as the keyword argument ``given``, a dictionary by option name
     with underscores.
@@ -53,7 +55,9 @@ def with_config_options(command: Callable[..., None]) -> Callable[..., None]:
     ]
     made = []
     for section, _, option, field in configs.fields():
-        default = "" if field.default is None else f" [default: {field.default}]"
+        if section not in sections:
+            continue
+        default = "" if field.default is None else f" [default: {_shown(field.default)}]"
         kind = typer.Option(
             f"--{option.replace('_', '-')}",
             help=f"{field.description}{default}",
@@ -75,8 +79,15 @@ def with_config_options(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
+def _shown(default: Any) -> str:
+    """Return a default as it would be typed."""
+    return ", ".join(default) if isinstance(default, tuple) else str(default)
+
+
 def _plain(annotation: Any) -> Any:
     """Return the type that the shell's word becomes; the spec itself checks bounds and choices."""
+    if get_origin(annotation) is tuple:
+        return list[str]
     if get_origin(annotation) is Literal:
         return str
     inner = [argument for argument in get_args(annotation) if argument is not type(None)]

@@ -48,7 +48,10 @@ def summary(metrics: dict[str, Any]) -> str:
         f"The student's accuracy is {_difference(metrics['gain'], 'its teacher')} and "
         f"{100 * (numbers['student'] - numbers['majority']):.1f} points above always guessing the commonest class."
     ]
-    noise = metrics.get("noise")
+    unlabeled, noise = metrics.get("unlabeled"), metrics.get("noise")
+    if unlabeled:
+        other = "the same student trained on the labelled texts alone"
+        said.append(f"The {unlabeled['texts']:,} unlabelled texts left it {_difference(unlabeled['gain'], other)}.")
     if noise:
         said.append(f"It was measured with the noise of {noise['device']} ({metrics['student']['measured']}).")
     if noise and "gain" in noise:

@@ -3,6 +3,7 @@
     config.json          classes, encoder, angle map, circuit, and what trained it
     student.safetensors  projection, circuit weights, head
     circuit.qasm         the circuit with its inputs, weights and observables, OpenQASM 3
+    encoder.safetensors  what was computed for the encoder (a whitening, a static table), where there is any
     README.md            the model card
 """
 
@@ -15,6 +16,8 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
+from safetensors.numpy import load_file as load_arrays
+from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 
 from qkd.circuits.qasm import from_qasm, to_qasm
@@ -73,6 +76,9 @@ class Student:
             "circuit": model.circuit.name,
             "about": self.about,
         }
+        arrays = {name: np.ascontiguousarray(value) for name, value in self.encoder.arrays.items()}
+        if arrays:
+            write_with(folder / "encoder.safetensors", lambda part: save_arrays(arrays, part))
         write_text(folder / "README.md", card(self))
         write_json(folder / "config.json", config)  # last: a folder with a config.json is whole
 
@@ -108,9 +114,11 @@ class Student:
                 angle_map=config["angle_map"],
             )
             model.load_state_dict(load_file(path / "student.safetensors"))
+            kept = path / "encoder.safetensors"
+            arrays = load_arrays(kept) if kept.is_file() else {}
         except (OSError, KeyError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
             raise QkdError(f"{path}: the student is damaged ({str(error).splitlines()[0]}); copy it again") from None
-        encoder = make_encoder(config["encoder"]["name"])
+        encoder = make_encoder(config["encoder"]["name"], arrays=arrays)
         if encoder.key != config["encoder"]["key"]:
             raise QkdError(
                 f"{path}: trained on embeddings of {config['encoder']['key']}, but '{encoder.name}' here is "

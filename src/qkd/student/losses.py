@@ -14,6 +14,10 @@ Terms = dict[str, torch.Tensor]
 """Named scalar terms; "loss" is the one that is minimised."""
 
 
+UNLABELED = -1
+"""The target of a text that only the teacher has labelled: it takes part in KL and JS, not in CE."""
+
+
 def softened(logits: torch.Tensor, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Return ``(p, log p)`` with ``p = softmax(logits / T)``, each (B,C)."""
     log_p = functional.log_softmax(logits / temperature, dim=-1)
@@ -21,8 +25,8 @@ def softened(logits: torch.Tensor, temperature: float) -> tuple[torch.Tensor, to
 
 
 def cross_entropy(student: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """CE(s, y) at temperature 1, mean over the batch, in nats."""
-    return functional.cross_entropy(student, targets)
+    """CE(s, y) at temperature 1, mean over the batch, in nats; a text without a label (-1) adds nothing to the sum."""
+    return functional.cross_entropy(student, targets, ignore_index=UNLABELED, reduction="sum") / len(targets)
 
 
 def kl_divergence(student: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:

@@ -49,6 +49,20 @@ def text_hash(text: str) -> bytes:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16]
 
 
+Compute = Callable[[list[str]], np.ndarray]
+"""From texts to one row for each."""
+
+
+def one_by_one(compute: Compute, chunks: Sequence[list[str]]) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield each chunk's number and its rows, computed here."""
+    for number, chunk in enumerate(chunks):
+        yield number, compute(chunk)
+
+
+mapper: Callable[[Compute, Sequence[list[str]]], Iterator[tuple[int, np.ndarray]]] = one_by_one
+"""What has chunks computed; ``spread.over_ray`` puts another in its place."""
+
+
 @dataclass(frozen=True)
 class Store:
     """The rows of one function of texts.
@@ -81,10 +95,10 @@ class Store:
         if not order:
             return 0
         with progress(what, len(order), "texts") as bar:
-            for start in range(0, len(order), CHUNK):
-                keys = order[start : start + CHUNK]
-                self._save(keys, np.asarray(compute([missing[key] for key in keys])))
-                bar.advance(len(keys))
+            chunks = [order[start : start + CHUNK] for start in range(0, len(order), CHUNK)]
+            for number, rows in mapper(compute, [[missing[key] for key in keys] for keys in chunks]):
+                self._save(chunks[number], np.asarray(rows))
+                bar.advance(len(chunks[number]))
         self._merge()
         return len(order)
 

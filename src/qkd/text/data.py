@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from qkd.console import say
 from qkd.errors import QkdError
 from qkd.text import corpora, docstrings, tables
 from qkd.text.dataset import Dataset
 from qkd.text.splits import LEAST, Splits, shuffled, split
 
-__all__ = ["Dataset", "Splits", "load", "load_texts", "normalised", "split"]
+__all__ = ["Dataset", "Splits", "load", "load_texts", "load_unlabeled", "normalised", "split"]
 
 
 def load(
@@ -70,6 +71,26 @@ def load_texts(file: str | Path, text_column: str = "text") -> list[str]:
             raise QkdError(f"{path}: {place} has no text; remove it")
         found.append(text)
     return found
+
+
+def load_unlabeled(file: str | Path, dataset: Dataset, text_column: str = "text") -> tuple[str, ...]:
+    """Return the texts of a file that are not in ``dataset``, each once; what is left out is told.
+
+    Texts of the data set are left out because those of its validation and test splits must not be learned from.
+
+    Raises:
+        QkdError: the file is missing or malformed, or has no other texts.
+    """
+    known, fresh = {normalised(text) for text in dataset.texts}, dict[str, str]()
+    texts = load_texts(file, text_column)
+    for text in texts:
+        if normalised(text) not in known:
+            fresh.setdefault(normalised(text), text)
+    if not fresh:
+        raise QkdError(f"{file}: all of its {len(texts):,} texts are in {dataset.source} already; give others")
+    if len(fresh) < len(texts):
+        say(f"{file}: left out {len(texts) - len(fresh):,} texts that occur twice or are in {dataset.source}")
+    return tuple(fresh.values())
 
 
 def normalised(text: str) -> str:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from qkd.errors import QkdError
+from qkd.errors import QkdError, nearest
 from qkd.text import cache
-from qkd.text.backbone import Backbone
+from qkd.text.backbone import POOLINGS, Backbone
+from qkd.text.static import StaticEncoder
+from qkd.text.transformer import Loading
+from qkd.text.whitening import Whitened, unit
 
 
 class Encoder(Protocol):
     """A fixed function from texts to embeddings."""
 
     name: str
-    """What the user called it; ``make_encoder`` takes it back."""
+    """What the user called it; ``make_encoder`` takes it back, with ``arrays``."""
 
     @property
     def dim(self) -> int:
@@ -33,8 +39,13 @@ class Encoder(Protocol):
         """Everything that determines an embedding except the text; JSON values."""
         ...
 
+    @property
+    def arrays(self) -> Mapping[str, np.ndarray]:
+        """What a bundle must keep of it, because it was computed and cannot be fetched again; mostly nothing."""
+        ...
+
     def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """Return embeddings ``(N,D)`` float32, rows of length 1, of N texts."""
+        """Return embeddings ``(N,D)`` float32 of N texts."""
         ...
 
     def report(self, count: int) -> None:
@@ -43,18 +54,28 @@ class Encoder(Protocol):
 
 
 class TransformerEncoder:
-    """The last hidden state averaged over real tokens and scaled to length 1, as sentence-transformers does.
+    """Hidden states of one layer, pooled over real tokens and scaled to length 1, as sentence-transformers does.
 
     Args:
-        name: a short name, folder or hub id.
-        max_length: tokens read of each text.
-        torch_device: where it runs.
+        name: a short name, folder or hub id, with its options.
+        model: the same without options.
+        loading: how it is loaded.
+        layer: which layer is read, 0 being the embeddings in front of the first; the last when left out.
+        pooling: one of ``POOLINGS``.
+
+    Raises:
+        QkdError: there is no such pooling.
     """
 
-    def __init__(self, name: str, max_length: int | None = None, torch_device: str | None = None) -> None:
-        self.name = name
-        self._backbone = Backbone(name, max_length, torch_device)
-        self.report = self._backbone.report
+    arrays: Mapping[str, np.ndarray] = {}
+
+    def __init__(
+        self, name: str, model: str, loading: Loading | None = None, layer: int | None = None, pooling: str = "mean"
+    ) -> None:
+        if pooling not in POOLINGS:
+            raise QkdError(f"encoder '{name}': there is no pooling '{pooling}'{nearest(pooling, POOLINGS)}")
+        self.name, self._layer, self._pooling = name, layer, pooling
+        self._backbone = Backbone(model, loading)
 
     @property
     def dim(self) -> int:
@@ -69,11 +90,23 @@ class TransformerEncoder:
     @property
     def key(self) -> dict[str, Any]:
         """Everything that determines an embedding except the text."""
-        return {"kind": "embedding", "model": self._backbone.fingerprint, "max_length": self._backbone.max_length}
+        chosen = {"layer": self._layer, "pooling": None if self._pooling == "mean" else self._pooling}
+        return {"kind": "embedding", **self._backbone.key, **{k: v for k, v in chosen.items() if v is not None}}
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """Return embeddings ``(N,D)`` float32 of N texts."""
-        return _unit(self._backbone.pooled(texts, [self._backbone.num_layers])[:, 0])
+        """Return embeddings ``(N,D)`` float32, rows of length 1, of N texts."""
+        return unit(self._backbone.pooled(texts, [self._read], pooling=self._pooling)[:, 0])
+
+    def report(self, count: int) -> None:
+        """Say how many of ``count`` texts were cut."""
+        self._backbone.report(count)
+
+    @cached_property
+    def _read(self) -> int:
+        last = self._backbone.num_layers
+        if self._layer is not None and self._layer > last:
+            raise QkdError(f"encoder '{self.name}': there is no layer {self._layer}, the last one is {last}")
+        return last if self._layer is None else self._layer
 
 
 class HashingEncoder:
@@ -83,13 +116,15 @@ class HashingEncoder:
         dim: D; half of it for words, half for characters.
     """
 
+    arrays: Mapping[str, np.ndarray] = {}
+
     def __init__(self, dim: int = 512) -> None:
         self.name, self.dim = f"hashing:{dim}", dim
         self.num_parameters = 0
         self.key = {"kind": "hashing", "dim": dim, "words": [1, 2], "characters": [3, 5]}
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """Return embeddings ``(N,D)`` float32 of N texts."""
+        """Return embeddings ``(N,D)`` float32, rows of length 1, of N texts."""
         from sklearn.feature_extraction.text import HashingVectorizer
 
         if not len(texts):
@@ -98,38 +133,150 @@ class HashingEncoder:
         words = HashingVectorizer(n_features=half, ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b")
         characters = HashingVectorizer(n_features=self.dim - half, ngram_range=(3, 5), analyzer="char_wb")
         parts = [vectorizer.transform(texts).toarray() for vectorizer in (words, characters)]
-        return _unit(np.hstack(parts).astype(np.float32))
+        return unit(np.hstack(parts).astype(np.float32))
 
     def report(self, count: int) -> None:
         """Nothing of a text is ever lost to its length."""
 
 
-def make_encoder(name: str, max_length: int | None = None, torch_device: str | None = None) -> Encoder:
+class JoinedEncoder:
+    """Several encoders side by side.
+
+    Args:
+        parts: the encoders.
+    """
+
+    def __init__(self, parts: Sequence[Encoder]) -> None:
+        self.parts = tuple(parts)
+        self.name = "+".join(part.name for part in self.parts)
+
+    @property
+    def dim(self) -> int:
+        """D, the sum of the parts' widths."""
+        return sum(part.dim for part in self.parts)
+
+    @property
+    def num_parameters(self) -> int:
+        """The weights of all parts."""
+        return sum(part.num_parameters for part in self.parts)
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """The parts' keys."""
+        return {"kind": "joined", "parts": [part.key for part in self.parts]}
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The parts' arrays, each under its part's number."""
+        return {f"{n}.{name}": value for n, part in enumerate(self.parts) for name, value in part.arrays.items()}
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Return the parts' embeddings side by side, ``(N,D)`` float32."""
+        return np.hstack([part.encode(texts) for part in self.parts])
+
+    def report(self, count: int) -> None:
+        """Say what the parts lost of ``count`` texts."""
+        for part in self.parts:
+            part.report(count)
+
+
+def make_encoder(
+    name: str,
+    torch_device: str | None = None,
+    trust_remote_code: bool = False,
+    arrays: Mapping[str, np.ndarray] | None = None,
+) -> Encoder:
     """Return the encoder called ``name``.
 
     Args:
-        name: ``minilm``, ``hashing``, ``hashing:DIM``, or any Hugging Face encoder (folder or hub id).
-        max_length: tokens read of each text; 256 or what the model holds when left out.
+        name: ``hashing[:DIM]``, ``static:MODEL[?dim=]``, or a transformer (short name, folder or hub id), with
+            ``?layer=``, ``&pooling=`` and ``&tokens=`` behind it where wanted; several joined by ``+``.
         torch_device: where a transformer runs; CUDA when there is one, if left out.
+        trust_remote_code: whether a transformer may bring Python code of its own.
+        arrays: what ``Encoder.arrays`` was when it was kept.
 
     Raises:
         QkdError: there is no such encoder, or its weights cannot be had.
     """
-    kind, _, size = name.partition(":")
-    if kind != "hashing":
-        return TransformerEncoder(name, max_length, torch_device)
-    if size and (not size.isdecimal() or int(size) < 2):
-        raise QkdError(f"encoder '{name}': '{size}' is no embedding width; write for example hashing:512")
-    return HashingEncoder(int(size)) if size else HashingEncoder()
+    kept = dict(arrays or {})
+    if "whitening.matrix" in kept:
+        mean, matrix = kept.pop("whitening.mean"), kept.pop("whitening.matrix")
+        return Whitened(make_encoder(name, torch_device, trust_remote_code, kept), mean, matrix)
+    names = [name] if Path(name).is_dir() else name.split("+")
+    if len(names) == 1:
+        return _single(name, Loading(torch_device=torch_device, trust_remote_code=trust_remote_code), kept)
+    if not all(names):
+        raise QkdError(f"encoder '{name}': something is missing beside a '+'; write for example minilm+hashing")
+    return JoinedEncoder(
+        [
+            make_encoder(one, torch_device, trust_remote_code, _under(kept, f"{number}."))
+            for number, one in enumerate(names)
+        ]
+    )
+
+
+def _single(name: str, loading: Loading, arrays: Mapping[str, np.ndarray]) -> Encoder:
+    model, _, query = (name, "", "") if Path(name).is_dir() else name.partition("?")
+    kind, _, rest = model.partition(":")
+    if kind == "hashing" and not query:
+        if rest and (not rest.isdecimal() or int(rest) < 2):
+            raise QkdError(f"encoder '{name}': '{rest}' is no embedding width; write for example hashing:512")
+        return HashingEncoder(int(rest)) if rest else HashingEncoder()
+    if kind == "static" and rest:
+        return StaticEncoder(name, rest, loading, **_numbers(name, query, ("dim",)), arrays=arrays)
+    options = _options(name, query, ("layer", "pooling", "tokens"))
+    pooling = options.pop("pooling", "mean")
+    numbers = {key: _number(name, key, value) for key, value in options.items()}
+    return TransformerEncoder(
+        name, model, replace(loading, max_tokens=numbers.get("tokens")), numbers.get("layer"), pooling
+    )
+
+
+def _options(name: str, query: str, known: Sequence[str]) -> dict[str, str]:
+    """Return what stands behind an encoder's question mark."""
+    found = {}
+    for word in filter(None, query.split("&")):
+        key, sign, value = word.partition("=")
+        if key not in known or not sign:
+            raise QkdError(f"encoder '{name}': there is no option '{key}'{nearest(key, known)}")
+        found[key] = value
+    return found
+
+
+def _numbers(name: str, query: str, known: Sequence[str]) -> dict[str, int]:
+    return {key: _number(name, key, value) for key, value in _options(name, query, known).items()}
+
+
+def _number(name: str, key: str, value: str) -> int:
+    if not value.isdecimal():
+        raise QkdError(f"encoder '{name}': {key}={value} is no number")
+    return int(value)
+
+
+def _under(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)}
 
 
 def embed(encoder: Encoder, texts: Sequence[str]) -> np.ndarray:
     """Return embeddings ``(N,D)`` float32 of N texts, from the cache where it has them."""
+    if isinstance(encoder, JoinedEncoder):  # each part has its own rows, so that other combinations find them
+        return np.hstack([embed(part, texts) for part in encoder.parts])
+    if isinstance(encoder, Whitened):
+        return encoder.apply(embed(encoder.inner, texts))
     found = cache.rows(encoder.key, texts, encoder.encode, f"embedding with {encoder.name}")
     encoder.report(len(texts))
     return found
 
 
-def _unit(rows: np.ndarray) -> np.ndarray:
-    """Return ``rows`` (N,D) scaled to length 1; rows of zeros stay."""
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+def whitened(encoder: Encoder, texts: Sequence[str], dim: int) -> Whitened:
+    """Return ``encoder`` followed by the whitening of its embeddings of N ``texts``.
+
+    Args:
+        encoder: what makes the embeddings (N,D).
+        texts: what the whitening is fitted on: the training split.
+        dim: how many of the strongest directions are kept; at most D, and fewer than N.
+
+    Raises:
+        QkdError: there are not that many directions.
+    """
+    return Whitened.fitted(encoder, embed(encoder, texts), dim)

@@ -69,12 +69,15 @@ class LogitsTeacher:
                 f"{self.file}: row {row + 1}, column {column + 1} is {found.logits[row, column]}, not a finite number "
                 f"({len({int(r) for r, _ in bad})} rows in all); compute those logits again"
             )
-        logits = found.logits[np.ix_(rows, order)].astype(np.float32)
+        logits = found.logits[:, order].astype(np.float32)
         self._classes = dataset.classes
-        self._rows = {normalised(text): row for text, row in zip(dataset.texts, logits, strict=True)}
+        # the first of equal texts counts, as it does in the data
+        known = zip(reversed(found.texts or ()), reversed(logits), strict=False)
+        self._rows = {normalised(text): row for text, row in known}
+        self._rows |= {normalised(text): logits[row] for text, row in zip(dataset.texts, rows, strict=True)}
 
     def logits(self, texts: Sequence[str]) -> np.ndarray:
-        """Return logits ``(N,C)`` float32 of N texts, all of which ``fit`` has seen.
+        """Return logits ``(N,C)`` float32 of N texts, all of which ``fit`` has seen or the file names.
 
         Raises:
             QkdError: the file has no logits for a text.

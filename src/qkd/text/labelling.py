@@ -1,0 +1,107 @@
+"""A corpus and its teacher's logits: gathered for training, or written to a Parquet file that ``logits:`` reads."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qkd.config import Config
+from qkd.console import say
+from qkd.errors import QkdError
+from qkd.runs import write_with
+from qkd.text import data
+from qkd.text.teachers import Teacher, make_teacher
+
+if TYPE_CHECKING:
+    from qkd.text.data import Dataset, Splits
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What a teacher is shown: labelled texts with their splits, and texts that nobody has labelled."""
+
+    dataset: Dataset
+    splits: Splits
+    unlabeled: tuple[str, ...]
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """All texts, the labelled ones first."""
+        return self.dataset.texts + self.unlabeled
+
+
+def load_corpus(config: Config) -> Corpus:
+    """Return the texts that ``config`` names, and say what they are.
+
+    Raises:
+        QkdError: a source is missing or malformed.
+    """
+    spec = config.data
+    dataset = data.load(spec.source, spec.text_column, spec.label_column, spec.limit, spec.split_seed)
+    splits = data.split(dataset, spec.valid, spec.test, spec.split_seed)
+    for line in dataset.dropped:
+        say(line)
+    say(
+        f"{len(dataset.texts):,} texts of {len(dataset.classes)} classes ({', '.join(dataset.classes)}): "
+        f"{len(splits.train):,} train, {len(splits.valid):,} validation, {len(splits.test):,} test"
+    )
+    extra = data.load_unlabeled(spec.unlabeled, dataset, spec.text_column) if spec.unlabeled else ()
+    if extra:
+        say(f"{len(extra):,} texts without labels of {spec.unlabeled}")
+    return Corpus(dataset, splits, extra)
+
+
+def label(config: Config, out: Path, torch_device: str | None = None) -> dict[str, Any]:
+    """Fit the teacher, have it label every text, and write the logits to a Parquet file.
+
+    What was labelled is cached text by text, so a killed labelling goes on where it was, and one that is asked for
+    again costs nothing.
+
+    Args:
+        config: data and teacher.
+        out: the file: a column ``text`` and one column for each class, float32; rows as in ``Corpus.texts``.
+        torch_device: where the teacher runs.
+
+    Returns:
+        ``{"file", "texts", "classes", "seconds", "valid_accuracy", "teacher"}``.
+
+    Raises:
+        QkdError: data or teacher do not fit, or the file cannot be written.
+    """
+    if out.suffix != ".parquet":
+        raise QkdError(f"--out {out}: the file must be called NAME.parquet")
+    started = time.monotonic()
+    corpus = load_corpus(config)
+    if "text" in corpus.dataset.classes:
+        raise QkdError(f"{config.data.source}: a label is called 'text', as the column of texts is; rename it")
+    teacher = make_teacher(config.teacher.spec, torch_device, config)
+    teacher.fit(corpus.dataset, corpus.splits)
+    logits = teacher.logits(corpus.texts)
+    write(out, corpus.texts, corpus.dataset.classes, logits, teacher)
+    valid = corpus.splits.valid
+    right = logits[valid].argmax(axis=1) == corpus.dataset.targets[valid]
+    return {
+        "file": str(out),
+        "texts": len(corpus.texts),
+        "classes": list(corpus.dataset.classes),
+        "seconds": round(time.monotonic() - started, 3),
+        "valid_accuracy": float(right.mean()),
+        "teacher": teacher.describe(),
+    }
+
+
+def write(out: Path, texts: Sequence[str], classes: Sequence[str], logits: np.ndarray, teacher: Teacher) -> None:
+    """Write N texts and logits ``(N,C)`` to a Parquet file, with what the teacher is in its metadata."""
+    import pyarrow
+    import pyarrow.parquet as parquet
+
+    columns = {"text": pyarrow.array(list(texts), pyarrow.string())}
+    columns |= {name: pyarrow.array(logits[:, number]) for number, name in enumerate(classes)}
+    table = pyarrow.table(columns).replace_schema_metadata({"qkd.teacher": json.dumps(teacher.describe())})
+    write_with(out, lambda part: parquet.write_table(table, part))

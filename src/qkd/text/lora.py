@@ -1,0 +1,282 @@
+"""The ``lora:`` teacher: the LM fine-tuned on the training split, then frozen.
+
+The lower part of the LM is kept, the upper half of that gets low-rank adapters (Hu et al., arXiv 2106.09685), and a
+linear head reads the last token's state. The head starts where logistic regression on the untouched LM ends, so that
+fine-tuning begins from a good classifier (Kumar et al., arXiv 2202.10054) and needs few epochs. What is saved is an
+ordinary peft adapter, which ``classifier:FOLDER`` reads too.
+"""
+
+from __future__ import annotations
+
+import copy
+import shutil
+import tempfile
+import warnings
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qkd.config import LoraSpec
+from qkd.console import say
+from qkd.errors import QkdError
+from qkd.runs import read_json, write_json
+from qkd.text import cache
+from qkd.text.classifier import Classifier
+from qkd.text.finetune import FineTuning, Labelled, linear_modules
+from qkd.text.probe import calibrated_temperature, cross_entropy, fit_head
+from qkd.text.splits import shuffled
+from qkd.text.transformer import Loading, Transformer
+
+if TYPE_CHECKING:
+    import torch
+
+    from qkd.text.data import Dataset
+    from qkd.text.splits import Splits
+
+VALID_TEXTS = 1000
+"""Validation texts that are measured after every epoch."""
+
+HEAD_STRENGTHS = (0.001, 0.01, 0.1)
+"""The values of C that are tried for the head's start."""
+
+FACTS = "qkd.json"
+"""The file beside an adapter that says how it came about; written last."""
+
+
+class LoraTeacher:
+    """A fine-tuned LM.
+
+    Args:
+        model: a short name, folder or hub id of a causal LM or encoder.
+        loading: how it is loaded.
+        spec: how it is fine-tuned.
+
+    Raises:
+        QkdError: the model cannot be had.
+    """
+
+    def __init__(self, model: str, loading: Loading | None = None, spec: LoraSpec | None = None) -> None:
+        self.name, self.spec = f"lora:{model}", spec or LoraSpec()
+        self._base = _Base(model, loading)
+        self._tuned: Classifier | None = None
+        self._facts: dict[str, Any] = {}
+
+    @property
+    def num_parameters(self) -> int:
+        """The weights of the kept layers, of adapters and of the head."""
+        return self._classifier.num_parameters
+
+    @property
+    def _classifier(self) -> Classifier:
+        if self._tuned is None:
+            raise QkdError(f"{self.name} has not been fitted: call fit(dataset, splits) first")
+        return self._tuned
+
+    def fit(self, dataset: Dataset, splits: Splits) -> None:
+        """Fine-tune on the training split, or take the adapter that the cache has; goes on where it was killed."""
+        from filelock import FileLock
+
+        train, valid = (_some(dataset, rows, most) for rows, most in self._parts(splits))
+        texts = {
+            name: [[dataset.texts[row] for row in rows], dataset.targets[rows].tolist()]
+            for name, rows in (("train", train), ("valid", valid))
+        }
+        key = {"spec": self.spec.model_dump(), "classes": dataset.classes, **texts, **self._base.key}
+        folder = cache.root() / "adapters" / f"lora-{cache.digest(key)[:24]}"
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.parent / f".{folder.name}.lock"):
+            if not (folder / FACTS).is_file():
+                self._train(dataset, train, valid, folder)
+        self._facts = read_json(folder / FACTS)
+        self._tuned = Classifier(str(folder), self._base.loading)
+
+    def logits(self, texts: Sequence[str]) -> np.ndarray:
+        """Return logits ``(N,C)`` float32 of N texts, cached."""
+        model = self._classifier
+        found = cache.rows({"kind": "lora", **model.key}, texts, model.scores, f"labelling with {self.name}")
+        model.report(len(texts))
+        return found / np.float32(self._facts["temperature"])
+
+    def answer(self, texts: Sequence[str]) -> np.ndarray:
+        """Return logits ``(N,C)`` float32 of N texts, computed now."""
+        return self._classifier.scores(texts) / np.float32(self._facts["temperature"])
+
+    def describe(self) -> dict[str, Any]:
+        """Return model, adapters, epochs and validation numbers."""
+        return {"name": self.name, "kind": "lora", "fingerprint": self._classifier.fingerprint, **self._facts}
+
+    def save(self, folder: Path) -> None:
+        """Copy the adapter to ``folder``, whole or not at all."""
+        source = Path(self._classifier.model)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as work:
+            new = Path(work) / "adapter"
+            shutil.copytree(source, new, ignore=shutil.ignore_patterns("step-*", "state.json"))
+            if folder.is_dir():
+                shutil.rmtree(folder)
+            new.rename(folder)
+
+    def _parts(self, splits: Splits) -> tuple[tuple[np.ndarray, int | None], tuple[np.ndarray, int | None]]:
+        return (splits.train, self.spec.texts), (splits.valid, VALID_TEXTS)
+
+    def _train(self, dataset: Dataset, train: np.ndarray, valid: np.ndarray, folder: Path) -> None:
+        """Fine-tune, and write the adapter into ``folder``."""
+        import torch
+
+        base, spec = self._base, self.spec
+        learned, judged = (
+            Labelled(base.tokens([dataset.texts[row] for row in rows]), dataset.targets[rows])
+            for rows in (train, valid)
+        )
+        base.report(len(train) + len(valid))
+        torch.manual_seed(spec.seed)
+        network = base.with_adapters(dataset.classes, spec)
+        trained = sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
+        say(
+            f"{self.name}: {base.kept(spec)} of {base.num_layers} layers, {trained:,} weights to train, "
+            f"{len(train):,} training texts"
+        )
+        job = FineTuning(network, learned, judged, spec, base.budget, base.pad, base.loading, folder)
+        if not (folder / "state.json").is_file():
+            base.start_head(network, learned, judged)
+            job.best = job.copy()
+        state = job.run(f"fine-tuning {base.model}")
+        logits = job.logits(judged.tokens)
+        temperature = calibrated_temperature(logits, judged.targets)
+        base.write(network, folder)
+        facts = {
+            "model": base.model,
+            "layers": [base.kept(spec), base.num_layers],
+            "trained": trained,
+            "texts": len(train),
+            "classes": list(dataset.classes),
+            "epochs": state.epoch,
+            "best_epoch": state.best_epoch,
+            "seconds": round(state.seconds, 1),
+            "history": state.history,
+            "temperature": temperature,
+            "valid_loss": cross_entropy(logits / temperature, judged.targets),
+            "valid_accuracy": float(np.mean(logits.argmax(axis=1) == judged.targets)),
+        }
+        write_json(folder / FACTS, facts)
+        for left in ("state.json", *(path.name for path in folder.glob("step-*"))):
+            (folder / left).unlink(missing_ok=True)
+
+
+class _Base(Transformer):
+    """The LM before it is fine-tuned."""
+
+    head = "AutoModelForSequenceClassification"
+
+    @property
+    def num_layers(self) -> int:
+        return int(self.config.num_hidden_layers)
+
+    def kept(self, spec: LoraSpec) -> int:
+        """How many layers are kept."""
+        return max(1, round(spec.depth * self.num_layers))
+
+    @cached_property
+    def _names(self) -> tuple[str, str | None]:
+        """What an adapter's file calls this model: a short name stays one, a hub id and its commit are told apart."""
+        if self.source.is_folder:
+            return self.model if not Path(self.model).exists() else self.source.path, None
+        return self.source.path, self.source.revision
+
+    def with_adapters(self, classes: Sequence[str], spec: LoraSpec) -> Any:
+        """Return the kept layers with fresh adapters and a fresh head, for training."""
+        import torch
+        from peft import LoraConfig, TaskType, get_peft_model, prepare_model_for_kbit_training
+        from transformers import AutoModelForSequenceClassification
+
+        kept = self.kept(spec)
+        config = copy.deepcopy(self.whole_config)
+        text = config.get_text_config()
+        text.num_hidden_layers, kinds = kept, getattr(text, "layer_types", None)
+        if kinds:
+            text.layer_types = kinds[:kept]
+        text.pad_token_id = self.pad
+        config.num_labels = len(classes)
+        config.id2label = dict(enumerate(classes))
+        config.label2id = {name: number for number, name in enumerate(classes)}
+        network = self.load(AutoModelForSequenceClassification, config=config, **self.weight_options())
+        network = self.placed(network)
+        if self.loading.quantize != "none":
+            network = prepare_model_for_kbit_training(network, use_gradient_checkpointing=False)
+        adapters = LoraConfig(
+            task_type=TaskType.SEQ_CLS,
+            r=spec.rank,
+            lora_alpha=2 * spec.rank,
+            target_modules=linear_modules(network, spec.targets, kept - max(1, round(spec.tuned * kept))),
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # between the two libraries
+            network = get_peft_model(network, adapters)
+        adapters.base_model_name_or_path, adapters.revision = self._names
+        for weight in network.parameters():
+            if weight.requires_grad:  # adapters and head learn in full precision whatever the LM is in
+                weight.data = weight.data.to(torch.float32)
+        return network
+
+    def start_head(self, network: Any, train: Labelled, valid: Labelled) -> None:
+        """Put logistic regression on the untouched LM's last-token states into the head."""
+        import torch
+
+        head = _head(network)
+        if head is None:
+            return  # more than one linear map: it learns from where chance put it
+        states: list[torch.Tensor] = []
+        hook = head.register_forward_pre_hook(lambda module, inputs: states.append(inputs[0].detach().float()))
+
+        def read(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+            states.clear()
+            network.eval()(input_ids=ids, attention_mask=mask)
+            last = mask.sum(dim=1).long() - 1
+            return states[0] if states[0].ndim == 2 else states[0][torch.arange(len(ids)), last]
+
+        try:
+            found = []
+            for part in (train, valid):
+                rows = list(self.batched(part.tokens, read))
+                out = np.empty((len(part.tokens), rows[0][1].shape[1]), np.float32)
+                for places, values in rows:
+                    out[places] = values
+                found.append(out)
+        finally:
+            hook.remove()
+        heads = [fit_head(found[0], train.targets, found[1], valid.targets, c) for c in HEAD_STRENGTHS]
+        best = min(heads, key=lambda fitted: float(fitted["valid_loss"]))
+        weight = best["weight"]
+        if head.bias is None:  # the direction along which every state is 1, as nearly as can be, does its work
+            ones = np.linalg.lstsq(found[0], np.ones(len(found[0]), np.float32), rcond=1e-4)[0]
+            weight = weight + np.outer(ones, best["bias"])
+        with torch.no_grad():
+            head.weight.copy_(torch.as_tensor(weight.T))
+            if head.bias is not None:
+                head.bias.copy_(torch.as_tensor(best["bias"]))
+
+    def write(self, network: Any, folder: Path) -> None:
+        """Save adapter, configuration and tokenizer in peft's own layout."""
+        network.save_pretrained(folder)
+        network.config.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+
+def _head(network: Any) -> Any:
+    """Return the trainable linear map that makes the logits, or None where it is not a single one."""
+    import torch
+
+    for name, module in network.named_modules():
+        if name.endswith("modules_to_save.default") and isinstance(module, torch.nn.Linear):
+            return module
+    return None
+
+
+def _some(dataset: Dataset, rows: np.ndarray, most: int | None) -> np.ndarray:
+    """Return at most ``most`` of ``rows``, chosen by content."""
+    if most is None or len(rows) <= most:
+        return rows
+    return np.sort(rows[shuffled([dataset.texts[row] for row in rows], 0)[:most]])

@@ -1,0 +1,223 @@
+"""The ``prompt:`` teacher: a causal LM is asked, and the likelihood of each label's words is its answer.
+
+A word's score is the log-likelihood of all its tokens after the prompt, divided by their number; a label with several
+words gets the logarithm of their mean exponential. Contextual calibration subtracts what the LM answers to a prompt
+without content (Zhao et al., arXiv 2102.09690). One temperature, set on the validation split, makes the scores logits.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qkd.config import PromptSpec
+from qkd.errors import QkdError
+from qkd.text import cache, prompts
+from qkd.text.batching import padded
+from qkd.text.probe import calibrated_temperature, cross_entropy
+from qkd.text.splits import shuffled
+from qkd.text.transformer import Loading, Transformer
+
+if TYPE_CHECKING:
+    import torch
+
+    from qkd.text.data import Dataset
+    from qkd.text.splits import Splits
+
+WITHOUT_CONTENT = ("N/A", "[MASK]", "")
+"""The texts of contextual calibration."""
+
+LEAST_ROOM = 16
+"""Tokens that a prompt must leave for the text."""
+
+
+class CausalLM(Transformer):
+    """A causal LM as a judge of answers to prompts."""
+
+    head = "AutoModelForCausalLM"
+
+    @cached_property
+    def _last_only(self) -> dict[str, int]:
+        """What keeps the LM from making logits of every token of the prompt."""
+        return {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(self.network.forward).parameters else {}
+
+    def likelihoods(self, prompts: Sequence[list[int]], answers: Sequence[list[int]]) -> np.ndarray:
+        """Return the mean log-likelihood of every answer's tokens after every prompt, ``(N, answers)`` float32."""
+        import torch
+
+        def step(rows: list[int]) -> np.ndarray:
+            ids, mask = padded([prompts[row] for row in rows], self.pad, left=True)
+            with torch.inference_mode(), self.loading.arithmetic():
+                found = self._scored(ids.to(self.loading.device), mask.to(self.loading.device), answers)
+            return found.cpu().numpy()
+
+        out = np.empty((len(prompts), len(answers)), np.float32)
+        for rows, found in self.budget.run([len(ids) for ids in prompts], step):
+            out[rows] = found
+        return out
+
+    def _scored(self, ids: torch.Tensor, mask: torch.Tensor, answers: Sequence[list[int]]) -> torch.Tensor:
+        """Return ``(B, answers)``: the prompts are read once, each answer goes on from there."""
+        import torch
+
+        mask = mask.long()
+        places = (mask.cumsum(dim=1) - 1).clamp_min(0)
+        asked = self.network(input_ids=ids, attention_mask=mask, position_ids=places, use_cache=True, **self._last_only)
+        first = asked.logits[:, -1].float().log_softmax(dim=1)
+        scores = torch.empty(len(ids), len(answers), device=first.device)
+        for column, answer in enumerate(answers):
+            total = first[:, answer[0]]
+            if len(answer) > 1:
+                more = torch.tensor(answer[:-1], device=ids.device).expand(len(ids), -1)
+                seen = torch.cat([mask, torch.ones_like(more)], dim=1)
+                told = self.network(
+                    input_ids=more,
+                    attention_mask=seen,
+                    position_ids=places[:, -1:] + 1 + torch.arange(len(answer) - 1, device=ids.device),
+                    past_key_values=copy.deepcopy(asked.past_key_values),
+                    use_cache=True,
+                ).logits
+                rest = torch.tensor(answer[1:], device=ids.device).expand(len(ids), -1).unsqueeze(2)
+                total = total + told.float().log_softmax(dim=2).gather(2, rest).sum(dim=(1, 2))
+            scores[:, column] = total / len(answer)
+        return scores
+
+
+class PromptTeacher:
+    """A causal LM that is asked.
+
+    Args:
+        model: a short name, folder, GGUF file or hub id.
+        loading: how the LM is loaded.
+        spec: what it is asked.
+
+    Raises:
+        QkdError: the model or the prompt cannot be had.
+    """
+
+    def __init__(self, model: str, loading: Loading | None = None, spec: PromptSpec | None = None) -> None:
+        self.name, self.spec = f"prompt:{model}", spec or PromptSpec()
+        self._model, self._prompt = CausalLM(model, loading), prompts.read(self.spec.template)
+        self._classes: tuple[str, ...] = ()
+        self._examples: tuple[tuple[str, int], ...] = ()
+        self._shift = np.zeros(0, np.float32)
+        self._room = 0
+        self._facts = {"temperature": 1.0}
+
+    @property
+    def num_parameters(self) -> int:
+        """How many weights the LM has."""
+        return self._model.num_parameters
+
+    def fit(self, dataset: Dataset, splits: Splits) -> None:
+        """Draw the examples from the training split, and set the temperature on the validation split.
+
+        Raises:
+            QkdError: labels have no words, or the same ones, or the prompt leaves no room for a text.
+        """
+        self._classes = dataset.classes
+        self._examples = self._drawn(dataset, splits)
+        self._check_room()
+        if self.spec.calibrate:
+            self._shift = self._cached(WITHOUT_CONTENT).mean(axis=0)
+        texts, y = [dataset.texts[row] for row in splits.valid], dataset.targets[splits.valid]
+        scores = self._shifted(self._cached(texts))
+        temperature = calibrated_temperature(scores, y)
+        self._facts = {
+            "temperature": temperature,
+            "valid_loss": cross_entropy(scores / temperature, y),
+            "valid_accuracy": float(np.mean(scores.argmax(axis=1) == y)),
+        }
+
+    def logits(self, texts: Sequence[str]) -> np.ndarray:
+        """Return logits ``(N,C)`` float32 of N texts; the LM's answers are cached."""
+        found = self._cached(texts)
+        self._model.report(len(texts))
+        return self._shifted(found) / np.float32(self._facts["temperature"])
+
+    def answer(self, texts: Sequence[str]) -> np.ndarray:
+        """Return logits ``(N,C)`` float32 of N texts, asked now."""
+        return self._shifted(self._scores(texts)) / np.float32(self._facts["temperature"])
+
+    def describe(self) -> dict[str, Any]:
+        """Return model, prompt, words and validation numbers."""
+        return {
+            "name": self.name,
+            "kind": "prompt",
+            "model": self._model.model,
+            "fingerprint": self._model.fingerprint,
+            "prompt": self._question.asked("{text}"),
+            "words": {name: list(words) for name, words in zip(self._classes, self._question.words, strict=True)},
+            "shots": len(self._examples),
+            "calibrated": self.spec.calibrate,
+            "classes": list(self._classes),
+            **self._facts,
+        }
+
+    @property
+    def _question(self) -> prompts.Question:
+        if not self._classes:
+            raise QkdError(f"{self.name} has not been fitted: call fit(dataset, splits) first")
+        return prompts.question(self._prompt, self._classes, self._model.tokenizer).with_examples(self._examples)
+
+    def _drawn(self, dataset: Dataset, splits: Splits) -> tuple[tuple[str, int], ...]:
+        """Return ``shots`` training texts of each class with their class numbers, classes taking turns."""
+        order = splits.train[shuffled([dataset.texts[row] for row in splits.train], self.spec.shots_seed)]
+        turns = [
+            [row for row in order if dataset.targets[row] == number][: self.spec.shots]
+            for number in range(len(dataset.classes))
+        ]
+        rows = [row for turn in zip(*turns, strict=False) for row in turn]
+        return tuple((dataset.texts[row], int(dataset.targets[row])) for row in rows)
+
+    def _check_room(self) -> None:
+        question = self._question
+        longest = max(len(ids) for words in question.answers(self._classes) for ids in words)
+        taken = len(question.ids(question.asked(""))) + longest
+        self._room = self._model.context - taken
+        if self._room < LEAST_ROOM:
+            raise QkdError(
+                f"{self.name}: the prompt alone takes {taken:,} tokens with {len(self._classes)} labels and "
+                f"{len(self._examples)} examples, and the model holds {self._model.context:,}; use fewer --shots, a "
+                "--prompt file without {labels}, or a model that holds more"
+            )
+
+    def _scores(self, texts: Sequence[str]) -> np.ndarray:
+        """Return ``(N,C)`` float32: the scores of the labels, asked now."""
+        from scipy.special import logsumexp
+
+        question = self._question
+        words = question.answers(self._classes)
+        asked = [question.ids(question.asked(self._fitting(text))) for text in texts]
+        flat = self._model.likelihoods(asked, [ids for label in words for ids in label])
+        ends = np.cumsum([len(label) for label in words])[:-1]
+        parts = np.split(flat, ends, axis=1)
+        return np.stack([logsumexp(part, axis=1) - np.log(part.shape[1]) for part in parts], axis=1).astype(np.float32)
+
+    def _fitting(self, text: str) -> str:
+        """Return as much of ``text`` as there is room for."""
+        tokenizer, most = self._model.tokenizer, min(self._room, self._model.max_tokens)
+        ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        if len(ids) <= most:
+            return text
+        self._model.truncated += 1
+        return str(tokenizer.decode(ids[:most]))
+
+    def _cached(self, texts: Sequence[str]) -> np.ndarray:
+        question = self._question
+        key = {
+            "kind": "prompt",
+            **self._model.key,
+            "asked": question.asked("{text}"),
+            "answers": question.answers(self._classes),
+            "room": self._room,
+        }
+        return cache.rows(key, texts, self._scores, f"asking {self._model.model}")
+
+    def _shifted(self, scores: np.ndarray) -> np.ndarray:
+        return scores - self._shift if len(self._shift) else scores

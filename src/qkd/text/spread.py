@@ -1,0 +1,89 @@
+"""Labelling spread over a Ray cluster (Ray Data; ``pip install qkd[ray]``).
+
+The cache's chunks are the unit of work: the driver cuts them as it does alone and saves each as it comes back, so the
+rows are those of one process, and a worker that dies costs the chunk it had. Workers get the function with a model's
+name, not its weights, and load it themselves, once each.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from qkd.errors import QkdError
+from qkd.text import cache
+
+
+@contextmanager
+def over_ray(address: str) -> Iterator[None]:
+    """Let every computation of rows inside this context run on a Ray cluster.
+
+    Args:
+        address: ``local`` for a cluster on this machine alone, else what ``ray.init`` takes.
+
+    Raises:
+        QkdError: Ray is not installed, or there is no cluster at the address.
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise QkdError("--ray needs Ray, which is not installed; 'pip install qkd[ray]' gets it")
+    import ray
+
+    started = not ray.is_initialized()
+    if started:
+        try:
+            ray.init(address=address, log_to_driver=False, configure_logging=False, include_dashboard=False)
+        except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+            first = str(error).strip().splitlines()[0]
+            raise QkdError(f"--ray {address}: no cluster answers there ({first}); start one with 'ray start'") from None
+    before, cache.mapper = cache.mapper, _mapped
+    try:
+        yield
+    finally:
+        cache.mapper = before
+        if started:
+            ray.shutdown()
+
+
+class _Worker:
+    """One worker: the function, unpacked once, applied to chunk after chunk."""
+
+    def __init__(self, compute: Callable[[list[str]], np.ndarray]) -> None:
+        self.compute = compute
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        number = int(batch["number"][0])
+        rows = np.asarray(self.compute(list(batch["texts"][0])))
+        return {
+            "number": np.array([number]),
+            "rows": np.frombuffer(rows.tobytes(), np.uint8)[None],
+            "shape": np.array([rows.shape]),
+            "dtype": np.array([rows.dtype.str]),
+        }
+
+
+def _mapped(
+    compute: Callable[[list[str]], np.ndarray], chunks: Sequence[list[str]]
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield ``(number of the chunk, its rows)`` as workers finish them."""
+    import ray
+
+    data = ray.data
+    context = data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.max_errored_blocks = 0
+    workers = max(1, min(int(ray.cluster_resources().get("CPU", 1)), len(chunks)))
+    items = [{"number": number, "texts": chunk} for number, chunk in enumerate(chunks)]
+    found = data.from_items(items, override_num_blocks=len(items)).map_batches(
+        _Worker,
+        fn_constructor_args=(compute,),
+        batch_size=1,
+        compute=data.ActorPoolStrategy(size=workers),
+        max_restarts=-1,
+        max_task_retries=-1,
+    )
+    for row in found.iter_rows():
+        yield int(row["number"]), np.frombuffer(row["rows"].tobytes(), row["dtype"]).reshape(tuple(row["shape"]))

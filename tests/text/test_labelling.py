@@ -1,0 +1,113 @@
+"""Labelling a corpus: the file that comes out is what a run would have used, and a second one costs nothing."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as parquet
+import pytest
+
+from qkd import api
+from qkd.errors import QkdError
+from qkd.text import data
+from qkd.text.backbone import Backbone
+from qkd.text.tables import unchanged
+from qkd.text.teachers import make_teacher
+from tests.text.test_models import animals
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """A CSV of labelled texts and a file of texts without labels, two of which the CSV has."""
+    dataset = animals(3, count=300)
+    pd.DataFrame({"text": dataset.texts, "label": dataset.labels}).to_csv(tmp_path / "texts.csv", index=False)
+    fresh = [f"the {word} ran after the cat" for word in ("dog", "qubit", "gate", "mat", "ball")]
+    (tmp_path / "more.txt").write_text("\n".join([*fresh, fresh[0].upper(), *dataset.texts[:2]]) + "\n")
+    return tmp_path
+
+
+def teach(corpus, model, out="logits.parquet", **more):
+    return api.teach(corpus / out, data=str(corpus / "texts.csv"), teacher=f"probe:{model}", **more)
+
+
+def test_the_file_holds_every_text_in_order_and_can_be_used_as_a_teacher(corpus, model, capsys):
+    found = teach(corpus, model, unlabeled=str(corpus / "more.txt"))
+    assert "left out 3 texts that occur twice or are in" in capsys.readouterr().err
+    dataset = data.load(str(corpus / "texts.csv"))
+    table = parquet.read_table(corpus / "logits.parquet")
+    assert table.column_names == ["text", "kind 0", "kind 1", "kind 2"] and found["texts"] == table.num_rows == 305
+    assert table["text"].to_pylist()[:300] == list(dataset.texts)
+    assert json.loads(table.schema.metadata[b"qkd.teacher"])["name"] == f"probe:{model}"
+    splits = data.split(dataset)
+    direct, again = make_teacher(f"probe:{model}"), make_teacher(f"logits:{corpus / 'logits.parquet'}")
+    for teacher in (direct, again):
+        teacher.fit(dataset, splits)
+    texts = [*dataset.texts[:9], "the qubit ran after the cat"]
+    np.testing.assert_array_equal(direct.logits(texts), again.logits(texts))
+
+
+def test_a_second_labelling_calls_no_model_and_a_changed_text_costs_one(corpus, model, monkeypatch):
+    teach(corpus, model, unlabeled=str(corpus / "more.txt"))
+    first = (corpus / "logits.parquet").read_bytes()
+    asked = []
+    real = Backbone.pooled
+    monkeypatch.setattr(Backbone, "pooled", lambda *a, **k: asked.extend(a[1]) or real(*a, **k))
+    teach(corpus, model, unlabeled=str(corpus / "more.txt"))
+    assert asked == [] and (corpus / "logits.parquet").read_bytes() == first
+    more = (corpus / "more.txt").read_text()
+    (corpus / "more.txt").write_text(more.replace("the gate ran", "the gate slept", 1))
+    teach(corpus, model, unlabeled=str(corpus / "more.txt"))
+    assert asked == ["the gate slept after the cat"]
+
+
+def test_a_killed_labelling_goes_on_to_the_same_file(corpus, model):
+    words = ["teach", "--data", str(corpus / "texts.csv"), "--teacher", f"probe:{model}", "--out"]
+
+    def command(out):
+        return [sys.executable, "-m", "qkd", *words, str(corpus / out)]
+
+    where = os.environ | {"QKD_CACHE": str(corpus / "another")}
+    teach(corpus, model, out="whole.parquet")
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(command("killed.parquet"), env=where, **quiet)
+    while process.poll() is None and not list((corpus / "another").glob("rows/*/*.safetensors")):
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (corpus / "killed.parquet").exists(), "it ended before it could be killed"
+    done = subprocess.run(command("killed.parquet"), check=True, capture_output=True, text=True, env=where)
+    assert "300 texts and 3 classes" in done.stdout and "texts/s" in done.stdout
+    whole, resumed = (parquet.read_table(corpus / f"{name}.parquet") for name in ("whole", "killed"))
+    assert resumed["text"] == whole["text"]
+    for name in whole.column_names[1:]:  # another process may have other threads, and so another last digit
+        np.testing.assert_allclose(resumed[name], whole[name], atol=1e-3)
+
+
+def test_several_teachers_on_the_command_line(corpus, model):
+    done = subprocess.run(
+        [sys.executable, "-m", "qkd", "teach", "--data", str(corpus / "texts.csv"), "--out", str(corpus / "l.parquet"),
+         "--teacher", f"probe:{model}", "--teacher", f"probe:{model}", "--ensemble", "logit", "--json"],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    told = json.loads(done.stdout)["teacher"]
+    assert told["kind"] == "ensemble" and len(told["members"]) == 2 and sum(told["weights"]) == pytest.approx(1)
+
+
+def test_a_file_that_grows_while_it_is_read_is_refused(tmp_path):
+    file = tmp_path / "texts.csv"
+    file.write_text("text,label\na,b\n")
+    with pytest.raises(QkdError, match=r"changed while it was read \(\+4 bytes\)"), unchanged(file):
+        file.write_text("text,label\na,b\nc,d\n")
+
+
+def test_other_mistakes(corpus, model):
+    with pytest.raises(QkdError, match=r"must be called NAME\.parquet"):
+        teach(corpus, model, out="logits.csv")
+    (corpus / "same.txt").write_text(data.load(str(corpus / "texts.csv")).texts[0] + "\n")
+    with pytest.raises(QkdError, match=r"all of its 1 texts are in .*texts\.csv already"):
+        teach(corpus, model, unlabeled=str(corpus / "same.txt"))

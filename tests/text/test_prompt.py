@@ -1,0 +1,160 @@
+"""The prompted teacher: every likelihood is the one that the LM gives to the whole sequence, read token by token."""
+
+import numpy as np
+import pytest
+import torch
+
+from qkd.config import make
+from qkd.errors import QkdError
+from qkd.text import data, prompts
+from qkd.text.prompt import CausalLM
+from qkd.text.teachers import make_teacher
+from tests.text.conftest import SENTENCES, save_model
+from tests.text.test_models import animals
+
+
+def by_hand(model, prompt, answer):
+    """Mean log-likelihood of ``answer`` after ``prompt``, one plain forward pass over both."""
+    from transformers import AutoModelForCausalLM
+
+    network = AutoModelForCausalLM.from_pretrained(model).eval()
+    with torch.inference_mode():
+        rows = network(torch.tensor([prompt + answer])).logits[0].log_softmax(dim=1)
+    places = range(len(prompt) - 1, len(prompt) + len(answer) - 1)
+    return float(np.mean([rows[place, token] for place, token in zip(places, answer, strict=True)]))
+
+
+def test_likelihoods_of_several_tokens_are_those_of_the_whole_sequence(model):
+    lm = CausalLM(str(model))
+    asked = [lm.tokens([sentence])[0][: 3 + n] for n, sentence in enumerate(SENTENCES)]
+    answers = [[4], [5, 9, 12], [7, 3]]
+    found = lm.likelihoods(asked, answers)
+    for row, prompt in enumerate(asked):
+        expected = [by_hand(model, prompt, answer) for answer in answers]
+        np.testing.assert_allclose(found[row], expected, atol=1e-5)
+
+
+def settings(tmp_path, **more):
+    """A prompt whose words the tiny tokenizer knows, of one and of two tokens, one label with a synonym."""
+    file = tmp_path / "prompt.toml"
+    file.write_text(
+        'template = "{text} is a"\n[verbalizers]\n"kind 0" = ["cat", "mat"]\n"kind 1" = ["red ball"]\n'
+        '"kind 2" = ["electrons"]\n'
+    )
+    return make({"prompt": {"template": str(file), **more}})
+
+
+def fitted(model, dataset, config):
+    teacher = make_teacher(f"prompt:{model}", config=config)
+    teacher.fit(dataset, data.split(dataset))
+    return teacher
+
+
+def test_a_label_is_worth_the_mean_of_its_words(model, tmp_path):
+    dataset = animals(3)
+    teacher = fitted(model, dataset, settings(tmp_path))
+    logits = teacher.logits(dataset.texts) * teacher.describe()["temperature"]
+    assert logits.shape == (len(dataset.texts), 3)
+    lm = CausalLM(str(model))
+    ids = {word: lm.tokens([word])[0] for word in ("cat", "mat", "red ball", "electrons")}
+    for row in (0, 50):
+        prompt = lm.tokens([dataset.texts[row] + " is a"])[0]
+        cat, mat, ball, electrons = (by_hand(model, prompt, ids[word]) for word in ids)
+        expected = [np.log((np.exp(cat) + np.exp(mat)) / 2), ball, electrons]
+        np.testing.assert_allclose(logits[row], expected, atol=1e-4)
+
+
+def test_answers_are_cached_by_prompt_and_one_new_text_costs_one_call(model, tmp_path, monkeypatch):
+    dataset = animals(3)
+    first = fitted(model, dataset, settings(tmp_path)).logits(dataset.texts)
+    asked = []
+    real = CausalLM.likelihoods
+    monkeypatch.setattr(CausalLM, "likelihoods", lambda self, p, a: asked.append(len(p)) or real(self, p, a))
+    again = fitted(model, dataset, settings(tmp_path))
+    np.testing.assert_array_equal(again.logits(dataset.texts), first)
+    assert asked == []
+    again.logits([*dataset.texts, "a red cat"])
+    assert asked == [1]
+    np.testing.assert_allclose(again.answer(dataset.texts[:9]), first[:9], atol=1e-4)
+    fitted(model, dataset, settings(tmp_path, shots=1))
+    assert sum(asked) > 1
+
+
+def test_calibration_takes_away_what_the_empty_prompt_says(model, tmp_path):
+    dataset = animals(3)
+    plain, calm = (fitted(model, dataset, settings(tmp_path, calibrate=value)) for value in (False, True))
+    raw = [t.logits(dataset.texts) * t.describe()["temperature"] for t in (plain, calm)]
+    shift = raw[0] - raw[1]
+    np.testing.assert_allclose(shift, np.broadcast_to(shift[0], shift.shape), atol=1e-4)
+    assert np.abs(shift[0]).max() > 0.1
+
+
+def test_examples_come_from_the_training_split_by_seed(model, tmp_path):
+    dataset = animals(3)
+    splits = data.split(dataset)
+    train = {dataset.texts[row] for row in splits.train}
+    asked = {}
+    for seed in (0, 0, 1):
+        prompt = fitted(model, dataset, settings(tmp_path, shots=1, shots_seed=seed)).describe()["prompt"]
+        lines = [line for line in prompt.split("\n") if line]
+        assert len(lines) == 4 and sum(any(line.startswith(text) for text in train) for line in lines) == 3
+        assert asked.setdefault(seed, prompt) == prompt
+    assert asked[0] != asked[1]
+
+
+def test_a_chat_template_is_used_where_there_is_one(tmp_path):
+    from transformers import AutoTokenizer
+
+    folder = save_model(tmp_path / "chat")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template = "{% for m in messages %}{{ m.role }} {{ m.content }} {% endfor %}assistant "
+    tokenizer.save_pretrained(folder)
+    dataset = animals(2)
+    told = fitted(folder, dataset, with_words(tmp_path, "of {labels}: {text}", shots=1)).describe()["prompt"]
+    assert told.startswith("user of cat, dog: ") and told.endswith("user of cat, dog: {text} assistant ")
+    assert told.count("user") == 3 and told.count("assistant") == 3
+    plain = fitted(folder, dataset, with_words(tmp_path, "{text}:", chat="false")).describe()["prompt"]
+    assert plain == "{text}:"
+
+
+def with_words(tmp_path, template, chat="true", **more):
+    file = tmp_path / f"{chat}.toml"
+    words = '"kind 0" = ["cat"]\n"kind 1" = ["dog"]'
+    file.write_text(f'template = "{template}"\nchat = {chat}\n[verbalizers]\n{words}\n')
+    return make({"prompt": {"template": str(file), **more}})
+
+
+def test_words_that_collide_or_are_empty_are_refused_with_their_tokens(model):
+    dataset = animals(2)
+    with pytest.raises(QkdError, match=r"the labels 'kind 0' and 'kind 1' .* same tokens .*'<unk>', '<unk>'"):
+        fitted(model, dataset, make({}))
+    tokenizer = CausalLM(str(model)).tokenizer
+    question = prompts.question(prompts.PromptFile(template="{text}", verbalizers={"a": (" ",)}), ["a"], tokenizer)
+    with pytest.raises(QkdError, match=r"the word ' ' for the label 'a' has no tokens \(its tokens are \[\]\)"):
+        question.answers(["a"])
+    with pytest.raises(QkdError, match=r"words for a label 'b' that the data lack; known are: a"):
+        prompts.question(prompts.PromptFile(template="{text}", verbalizers={"b": ("x",)}), ["a"], tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("p.txt", "What is this?", r"p\.txt: template = .* must have \{text\} in it, once"),
+        ("p.toml", 'template = "{text}"\nwords = 1', r"p\.toml: there is no key 'words'"),
+        ("clasify", None, r"--prompt 'clasify': .*did you mean 'classify'"),
+    ],
+)
+def test_prompts_that_cannot_be_used(tmp_path, name, content, words):
+    if content:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(QkdError, match=words):
+        prompts.read(str(tmp_path / name) if content else name)
+
+
+def test_a_prompt_that_leaves_no_room_and_texts_that_are_cut(model, tmp_path, capsys):
+    dataset = animals(3)
+    with pytest.raises(QkdError, match=r"takes \d+ tokens with 3 labels and 12 examples, and the model holds 64"):
+        fitted(model, dataset, settings(tmp_path, shots=4))
+    teacher = fitted(model, dataset, settings(tmp_path))
+    teacher.logits(["the red cat " * 40])
+    assert "1 of 1 texts are longer than" in capsys.readouterr().err
