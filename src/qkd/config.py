@@ -84,8 +84,10 @@ class PromptSpec(Spec):
     template: str = _f(
         "classify", "A built-in prompt (classify, continue) or a TOML or text file with {text} in it.", option="prompt"
     )
-    shots: Annotated[int, Field(ge=0)] = _f(0, "Examples of each class shown first, drawn from the training texts.")
-    shots_seed: int = _f(0, "The seed that draws them.")
+    shots: Annotated[int, Field(ge=0)] = _f(
+        0, "Examples of each class shown first, drawn from the training texts.", option="few-shots"
+    )
+    shots_seed: int = _f(0, "The seed that draws them.", option="few-shots-seed")
     calibrate: bool = _f(False, "Subtract the answer to a prompt without content (contextual calibration).")
 
 

@@ -183,8 +183,8 @@ class PromptTeacher:
         if self._room < LEAST_ROOM:
             raise QkdError(
                 f"{self.name}: the prompt alone takes {taken:,} tokens with {len(self._classes)} labels and "
-                f"{len(self._examples)} examples, and the model holds {self._model.context:,}; use fewer --shots, a "
-                "--prompt file without {labels}, or a model that holds more"
+                f"{len(self._examples)} examples, and the model holds {self._model.context:,}; use fewer --few-shots, "
+                "a --prompt file without {labels}, or a model that holds more"
             )
 
     def _scores(self, texts: Sequence[str]) -> np.ndarray:
