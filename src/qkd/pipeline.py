@@ -193,8 +193,7 @@ def _without(config: Config, circuit: StudentCircuit, engine: Engine, sources: S
 
 def _train(trainer: Trainer, config: Config, folder: RunFolder) -> bool:
     """Run the trainer, keeping ``history.jsonl`` up to date; return whether it came to its end."""
-    with progress("training", config.train.epochs, "epochs") as bar:
-        bar.advance(trainer.progress.epoch)
+    with progress("training", config.train.epochs, "epochs", trainer.progress.epoch) as bar:
 
         def on_epoch(row: dict[str, float]) -> None:
             write_lines(folder.history, trainer.progress.history)
