@@ -98,6 +98,28 @@ def test_the_bundle_predicts_in_a_fresh_process_without_teacher_data_or_network(
     assert here.predict(texts) == [classes[max(range(4), key=row.__getitem__)] for row in rows]
 
 
+def test_unlabelled_texts_are_learned_from_and_what_they_bought_is_told(corpus, tmp_path):
+    import pandas as pd
+
+    table = pd.read_csv(corpus / "texts.csv")
+    mask = table.index % 3 == 0
+    table[mask].to_csv(tmp_path / "few.csv", index=False)
+    table["t"].to_csv(tmp_path / "all.csv", index=False)  # those of few.csv among them, which are left out
+    given = options(corpus, tmp_path, data=str(tmp_path / "few.csv"), unlabeled=str(tmp_path / "all.csv"), whiten=20)
+    found = api.distill(**given)
+    lines, bought = found.metrics["lines"], found.metrics["unlabeled"]
+    assert bought["texts"] == len(table) - mask.sum()
+    assert list(lines) == ["teacher", "student", "labelled only", "majority"]
+    student, without = (lines[name]["numbers"]["accuracy"]["value"] for name in ("student", "labelled only"))
+    assert bought["gain"]["value"] == pytest.approx(student - without)
+    assert bought["gain"]["low"] <= bought["gain"]["value"] <= bought["gain"]["high"]
+    assert f"The {bought['texts']} unlabelled texts changed it by" in found.report.read_text()
+    loaded = Student.load(found.folder.path)  # the whitening came with it
+    again = api.evaluate(found.folder.path)["numbers"]["accuracy"]["value"]
+    assert again == student and loaded.model.dim == 20
+    assert (found.folder.student / "encoder.safetensors").is_file()
+
+
 def test_evaluate_finds_the_same_numbers_again(run):
     again = api.evaluate(run.folder.path)["numbers"]
     kept = run.metrics["lines"]["student"]["numbers"]

@@ -130,6 +130,7 @@ def teach(
     *,
     torch_device: str | None = None,
     ray: str | None = None,
+    embed: bool = False,
     **options: Any,
 ) -> dict[str, Any]:
     """Let a teacher label a corpus, and write its logits to a Parquet file that ``logits:FILE`` reads.
@@ -139,6 +140,7 @@ def teach(
         config: data and teacher; the defaults when left out.
         torch_device: where torch computes; CUDA when there is one, if left out.
         ray: the address of a Ray cluster, or ``local``, to spread the work over.
+        embed: have the encoder embed the texts too, so that ``distill`` finds both in the cache.
         options: single settings by their CLI names with underscores; they override ``config``.
 
     Returns:
@@ -159,7 +161,7 @@ def teach(
 
         spread = over_ray(ray)
     with spread:
-        return labelling.label(config, Path(out), torch_device)
+        return labelling.label(config, Path(out), torch_device, embed)
 
 
 def _hub(config: Config) -> Config:

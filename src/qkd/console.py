@@ -41,6 +41,7 @@ class _Plain:
     unit: str
     every: float = 10.0
     done: float = 0.0
+    before: float = 0.0
     started: float = field(default_factory=time.monotonic)
     last: float = field(default_factory=time.monotonic)
 
@@ -49,7 +50,7 @@ class _Plain:
         now = time.monotonic()
         if self.done >= self.total or now - self.last >= self.every:
             self.last = now
-            rate = self.done / max(now - self.started, 1e-9)
+            rate = (self.done - self.before) / max(now - self.started, 1e-9)
             left = (self.total - self.done) / rate if rate else float("inf")
             ends = f", {left:,.0f} s left" if 0 < left < float("inf") else ""
             say(f"{self.what}: {self.done:,.0f}/{self.total:,.0f} {self.unit}, {rate:,.1f}/s{ends} {note}".rstrip())
@@ -72,18 +73,19 @@ Progress = _Plain | _Silent | _Live
 
 
 @contextmanager
-def progress(what: str, total: float, unit: str = "") -> Iterator[Progress]:
+def progress(what: str, total: float, unit: str = "", done: float = 0) -> Iterator[Progress]:
     """Show how far a long piece of work is; call ``advance(amount, note)`` on what this yields.
 
     Args:
         what: the work, as a short noun phrase.
         total: how much there is in all.
         unit: what is counted ("texts", "epochs", "MB").
+        done: how much of it an earlier process did.
     """
     if _quiet:
         yield _Silent()
     elif not sys.stderr.isatty():
-        yield _Plain(what, total, unit)
+        yield _Plain(what, total, unit, done=done, before=done)
     else:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
@@ -104,4 +106,4 @@ def progress(what: str, total: float, unit: str = "") -> Iterator[Progress]:
             TextColumn("{task.fields[note]}"),
         )
         with Bar(*columns, console=Console(stderr=True)) as bar:
-            yield _Live(bar, bar.add_task(what, total=total, note=""))
+            yield _Live(bar, bar.add_task(what, total=total, completed=int(done), note=""))

@@ -214,8 +214,7 @@ def _train(trainer: Trainer, config: Config, resume: bool, what: str, history: P
     """Run the trainer, keeping the ``history`` file up to date; return whether it came to its end."""
     if resume and trainer.resume():
         say(f"{what}: resumed after epoch {trainer.progress.epoch}")
-    with progress(what, config.train.epochs, "epochs") as bar:
-        bar.advance(trainer.progress.epoch)
+    with progress(what, config.train.epochs, "epochs", trainer.progress.epoch) as bar:
 
         def on_epoch(row: dict[str, float]) -> None:
             if history is not None:

@@ -60,3 +60,18 @@ def test_gradients_stay_finite_for_extreme_logits(large):
     t = torch.tensor([[-large, large, 0.0]])
     qdllm(s, t, torch.tensor([1]))["loss"].backward()
     assert torch.isfinite(s.grad).all()
+
+
+def test_a_text_without_a_label_takes_part_in_kl_and_js_alone():
+    rng = torch.Generator().manual_seed(17)
+    student, teacher = (torch.randn(6, 3, generator=rng, dtype=torch.double) for _ in range(2))
+    targets = torch.tensor([0, -1, 2, -1, -1, 1])
+    known = targets >= 0
+    mixed = qdllm(student, teacher, targets)
+    labelled = qdllm(student[known], teacher[known], targets[known])
+    everyone = qdllm(student, teacher, torch.zeros(6, dtype=torch.long))
+    torch.testing.assert_close(mixed["ce"], labelled["ce"] * 3 / 6)
+    torch.testing.assert_close(mixed["kl"], everyone["kl"])
+    torch.testing.assert_close(mixed["js"], everyone["js"])
+    nobody = qdllm(student, teacher, torch.full((6,), -1))
+    assert nobody["ce"] == 0 and torch.isfinite(nobody["loss"])

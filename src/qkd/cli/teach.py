@@ -10,7 +10,7 @@ import typer
 
 from qkd.cli.options import ConfigFile, Debug, Json, Quiet, with_config_options
 
-SECTIONS = ("data", "teacher", "prompt", "lora", "models")
+SECTIONS = ("data", "teacher", "prompt", "lora", "models", "encoder")
 
 
 def teach(
@@ -21,6 +21,7 @@ def teach(
     ray: Annotated[
         str | None, typer.Option(help="Spread the work over a Ray cluster: its address, or 'local' (needs qkd[ray]).")
     ] = None,
+    embed: Annotated[bool, typer.Option("--embed", help="Embed the texts too; distill finds both cached.")] = False,
     json_: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -31,7 +32,7 @@ def teach(
     from qkd import config as configs
 
     base = configs.load(config) if config else None
-    found = api.teach(out, base, torch_device=torch_device, ray=ray, **given)
+    found = api.teach(out, base, torch_device=torch_device, ray=ray, embed=embed, **given)
     if json_:
         print(json.dumps(found, indent=2))
         return

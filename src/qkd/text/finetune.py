@@ -129,8 +129,7 @@ class FineTuning:
         state = self.state
         if not self._resume():
             self._judge()
-        with progress(what, self.spec.epochs * self.steps, "steps") as bar:
-            bar.advance(state.epoch * self.steps + state.step)
+        with progress(what, self.spec.epochs * self.steps, "steps", state.epoch * self.steps + state.step) as bar:
             while state.epoch < self.spec.epochs and state.epoch - state.best_epoch < self.spec.patience:
                 self._epoch(bar)
         self._put(self.best)

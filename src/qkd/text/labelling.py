@@ -16,6 +16,7 @@ from qkd.console import say
 from qkd.errors import QkdError
 from qkd.runs import write_with
 from qkd.text import data
+from qkd.text.encoders import embed, make_encoder
 from qkd.text.teachers import Teacher, make_teacher
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def load_corpus(config: Config) -> Corpus:
     return Corpus(dataset, splits, extra)
 
 
-def label(config: Config, out: Path, torch_device: str | None = None) -> dict[str, Any]:
+def label(config: Config, out: Path, torch_device: str | None = None, embed_too: bool = False) -> dict[str, Any]:
     """Fit the teacher, have it label every text, and write the logits to a Parquet file.
 
     What was labelled is cached text by text, so a killed labelling goes on where it was, and one that is asked for
@@ -67,6 +68,7 @@ def label(config: Config, out: Path, torch_device: str | None = None) -> dict[st
         config: data and teacher.
         out: the file: a column ``text`` and one column for each class, float32; rows as in ``Corpus.texts``.
         torch_device: where the teacher runs.
+        embed_too: have the encoder's embeddings computed as well; they go to the cache, where ``distill`` finds them.
 
     Returns:
         ``{"file", "texts", "classes", "seconds", "valid_accuracy", "teacher"}``.
@@ -83,6 +85,8 @@ def label(config: Config, out: Path, torch_device: str | None = None) -> dict[st
     teacher = make_teacher(config.teacher.spec, torch_device, config)
     teacher.fit(corpus.dataset, corpus.splits)
     logits = teacher.logits(corpus.texts)
+    if embed_too:
+        embed(make_encoder(config.encoder.name, torch_device, config.models.trust_remote_code), corpus.texts)
     write(out, corpus.texts, corpus.dataset.classes, logits, teacher)
     valid = corpus.splits.valid
     right = logits[valid].argmax(axis=1) == corpus.dataset.targets[valid]

@@ -137,7 +137,7 @@ class PromptTeacher:
     def logits(self, texts: Sequence[str]) -> np.ndarray:
         """Return logits ``(N,C)`` float32 of N texts; the LM's answers are cached."""
         found = self._cached(texts)
-        self._model.report(len(texts))
+        self._model.report(len(texts), self._most)
         return self._shifted(found) / np.float32(self._facts["temperature"])
 
     def answer(self, texts: Sequence[str]) -> np.ndarray:
@@ -199,9 +199,14 @@ class PromptTeacher:
         parts = np.split(flat, ends, axis=1)
         return np.stack([logsumexp(part, axis=1) - np.log(part.shape[1]) for part in parts], axis=1).astype(np.float32)
 
+    @property
+    def _most(self) -> int:
+        """How many tokens of a text are read."""
+        return min(self._room, self._model.max_tokens)
+
     def _fitting(self, text: str) -> str:
         """Return as much of ``text`` as there is room for."""
-        tokenizer, most = self._model.tokenizer, min(self._room, self._model.max_tokens)
+        tokenizer, most = self._model.tokenizer, self._most
         ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         if len(ids) <= most:
             return text

@@ -35,8 +35,9 @@ def over_ray(address: str) -> Iterator[None]:
     started = not ray.is_initialized()
     if started:
         try:
+            _knock(address)
             ray.init(address=address, log_to_driver=False, configure_logging=False, include_dashboard=False)
-        except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             first = str(error).strip().splitlines()[0]
             raise QkdError(f"--ray {address}: no cluster answers there ({first}); start one with 'ray start'") from None
     before, cache.mapper = cache.mapper, _mapped
@@ -46,6 +47,16 @@ def over_ray(address: str) -> Iterator[None]:
         cache.mapper = before
         if started:
             ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise an ``OSError`` where nothing listens: Ray itself would end the whole process."""
+    import re
+    import socket
+
+    where = re.fullmatch(r"(?:ray://)?([^:/]+):(\d+)", address)
+    if where:
+        socket.create_connection((where[1], int(where[2])), timeout=10).close()
 
 
 class _Worker:
@@ -70,8 +81,8 @@ def _mapped(
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Yield ``(number of the chunk, its rows)`` as workers finish them."""
     import ray
+    from ray import data
 
-    data = ray.data
     context = data.DataContext.get_current()
     context.enable_progress_bars = False
     context.max_errored_blocks = 0

@@ -211,12 +211,12 @@ class Transformer:
                 found[row] = [self.tokenizer.eos_token_id or 0]
         return found
 
-    def report(self, count: int) -> None:
-        """Say how many of ``count`` texts were cut, and start counting anew."""
+    def report(self, count: int, most: int | None = None) -> None:
+        """Say how many of ``count`` texts were cut, after ``max_tokens`` or ``most``, and start counting anew."""
         if self.truncated:
             say(
-                f"{self.model}: {self.truncated:,} of {count:,} texts are longer than {self.max_tokens} tokens; "
-                "they were read up to there (--max-tokens)"
+                f"{self.model}: {self.truncated:,} of {count:,} texts are longer than {most or self.max_tokens:,} "
+                f"tokens; they were read up to there (the model holds {self.context:,}; see --max-tokens)"
             )
         self.truncated = 0
 

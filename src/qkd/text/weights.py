@@ -43,10 +43,13 @@ def _gguf_to_folder(file: str) -> Callable[[Path], None]:
         # newer versions keep the blocks packed where they have a kernel, and then cannot save the model
         config = getattr(transformers, "GgufConfig", None)
         unpack = {"quantization_config": config(dequantize=True)} if config else {}
+        kind: Any = transformers.AutoModelForCausalLM
         with redirect_stderr(io.StringIO()):  # a progress bar that has no switch
-            model = transformers.AutoModelForCausalLM.from_pretrained(
-                folder, gguf_file=file, dtype=torch.float32, **unpack
+            model, found = kind.from_pretrained(
+                folder, gguf_file=file, dtype=torch.float32, output_loading_info=True, **unpack
             )
+        if found["missing_keys"]:  # they would be random
+            raise ValueError(f"it lacks {len(found['missing_keys'])} weights, {min(found['missing_keys'])} among them")
         quantizer: Any = getattr(model, "hf_quantizer", None)
         if quantizer is not None:
             quantizer.remove_quantization_config(model)

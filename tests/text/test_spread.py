@@ -1,0 +1,79 @@
+"""Labelling over a local Ray cluster of two workers: the same rows in order, and a killed worker costs a batch."""
+
+import os
+import signal
+import socket
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as parquet
+import pytest
+
+from qkd import api
+from qkd.errors import QkdError
+from qkd.text import cache
+from qkd.text.encoders import make_encoder
+from qkd.text.spread import over_ray
+from tests.text.test_models import animals
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A Ray cluster of two workers on this machine."""
+    ray = pytest.importorskip("ray")
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 * 2**20)
+    yield ray
+    ray.shutdown()
+
+
+def test_the_same_file_comes_out_row_for_row(cluster, model, tmp_path, monkeypatch):
+    dataset = animals(3, count=400)
+    pd.DataFrame({"text": dataset.texts, "label": dataset.labels}).to_csv(tmp_path / "texts.csv", index=False)
+    for name, ray in (("alone", None), ("spread", "local")):
+        monkeypatch.setenv("QKD_CACHE", str(tmp_path / name))
+        given = {"data": str(tmp_path / "texts.csv"), "teacher": f"probe:{model}", "encoder": "hashing:16"}
+        api.teach(tmp_path / f"{name}.parquet", ray=ray, embed=True, **given)
+    alone, spread = (parquet.read_table(tmp_path / f"{name}.parquet") for name in ("alone", "spread"))
+    assert spread["text"] == alone["text"] and spread.num_rows == 400
+    for name in alone.column_names[1:]:
+        np.testing.assert_allclose(spread[name], alone[name], atol=1e-3)
+    assert cache.mapper is cache.one_by_one
+    encoder = make_encoder("hashing:16")
+    found = cache.rows(encoder.key, dataset.texts, lambda _: pytest.fail("not embedded yet"), "testing")
+    np.testing.assert_array_equal(found, encoder.encode(dataset.texts))
+
+
+def test_a_worker_that_is_killed_costs_only_its_batch(cluster, tmp_path):
+    log = tmp_path / "log"
+
+    def value(texts):
+        with log.open("a") as file:
+            file.write(f"{os.getpid()} {texts[0]}\n")
+        if not (tmp_path / "died").exists() and log.read_text().count("\n") > 2:
+            (tmp_path / "died").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return np.array([[len(text)] for text in texts], np.float32)
+
+    texts = [f"text {number} {'long ' * (number % 5)}" for number in range(6 * cache.CHUNK)]
+    with over_ray("local"):
+        found = cache.rows({"kind": "test"}, texts, value, "testing")
+    np.testing.assert_array_equal(found[:, 0], [len(text) for text in texts])
+    lines = [line.split(" ", 1) for line in log.read_text().splitlines()]
+    assert (tmp_path / "died").exists() and len({worker for worker, _ in lines}) >= 2
+    assert len({first for _, first in lines}) == 6 and len(lines) <= 6 + 2  # its own, and what it had been handed
+
+
+def test_a_cluster_that_is_not_there(monkeypatch):
+    pytest.importorskip("ray")
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    address = f"127.0.0.1:{port}"
+    with pytest.raises(QkdError, match=f"--ray {address}: no cluster answers there"), over_ray(address):
+        pass
+
+
+def test_without_ray_it_says_how_to_get_it(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(QkdError, match=r"pip install qkd\[ray\]"), over_ray("local"):
+        pass
