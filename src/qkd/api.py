@@ -226,7 +226,7 @@ def _resumable(folder: RunFolder, given: dict[tuple[str, str], Any]) -> Config:
         QkdError: another option differs from what the run was started with.
     """
     kept = configs.load(folder.config)
-    asked = _merged(kept, {key: value for key, value in given.items() if key[0] != "run"})
+    asked = _hub(_merged(kept, {key: value for key, value in given.items() if key[0] != "run"}))
     for section, key, option, _ in configs.fields():
         old, new = (getattr(getattr(config, section), key) for config in (kept, asked))
         if old != new and option not in ("epochs", "patience"):

@@ -98,6 +98,16 @@ def test_several_teachers_on_the_command_line(corpus, model):
     assert told["kind"] == "ensemble" and len(told["members"]) == 2 and sum(told["weights"]) == pytest.approx(1)
 
 
+def test_embeddings_can_be_had_in_the_same_go(corpus, model):
+    from qkd.text import cache
+    from qkd.text.encoders import make_encoder
+
+    teach(corpus, model, embed=True, encoder="hashing:16")
+    encoder, texts = make_encoder("hashing:16"), data.load(str(corpus / "texts.csv")).texts
+    found = cache.rows(encoder.key, texts, lambda _: pytest.fail("not embedded yet"), "testing")
+    np.testing.assert_array_equal(found, encoder.encode(texts))
+
+
 def test_a_file_that_grows_while_it_is_read_is_refused(tmp_path):
     file = tmp_path / "texts.csv"
     file.write_text("text,label\na,b\n")

@@ -12,7 +12,6 @@ import pytest
 from qkd import api
 from qkd.errors import QkdError
 from qkd.text import cache
-from qkd.text.encoders import make_encoder
 from qkd.text.spread import over_ray
 from tests.text.test_models import animals
 
@@ -31,16 +30,13 @@ def test_the_same_file_comes_out_row_for_row(cluster, model, tmp_path, monkeypat
     pd.DataFrame({"text": dataset.texts, "label": dataset.labels}).to_csv(tmp_path / "texts.csv", index=False)
     for name, ray in (("alone", None), ("spread", "local")):
         monkeypatch.setenv("QKD_CACHE", str(tmp_path / name))
-        given = {"data": str(tmp_path / "texts.csv"), "teacher": f"probe:{model}", "encoder": "hashing:16"}
-        api.teach(tmp_path / f"{name}.parquet", ray=ray, embed=True, **given)
+        given = {"data": str(tmp_path / "texts.csv"), "teacher": f"probe:{model}"}
+        api.teach(tmp_path / f"{name}.parquet", ray=ray, **given)
     alone, spread = (parquet.read_table(tmp_path / f"{name}.parquet") for name in ("alone", "spread"))
     assert spread["text"] == alone["text"] and spread.num_rows == 400
     for name in alone.column_names[1:]:
         np.testing.assert_allclose(spread[name], alone[name], atol=1e-3)
     assert cache.mapper is cache.one_by_one
-    encoder = make_encoder("hashing:16")
-    found = cache.rows(encoder.key, dataset.texts, lambda _: pytest.fail("not embedded yet"), "testing")
-    np.testing.assert_array_equal(found, encoder.encode(dataset.texts))
 
 
 def test_a_worker_that_is_killed_costs_only_its_batch(cluster, tmp_path):

@@ -210,7 +210,7 @@ def hub_file(source: Source, names: Sequence[str] = ("config.json", "adapter_con
     first: Exception | None = None
     for name in names:
         try:
-            return str(hf_hub_download(source.path, name, revision=source.revision))
+            return str(hf_hub_download(source.path, name, revision=source.revision, local_files_only=is_offline()))
         except EntryNotFoundError as error:  # offline, that is also what a missing model looks like
             first = first or error
         except (OSError, ValueError) as error:
