@@ -20,9 +20,9 @@ class Counting(EngineEstimator):
         super().__init__(programs=2)
         self.engine, self.compiled, self.rows = StatevectorEstimator(), [], []
 
-    def compile(self, circuit, observables, batched, shared):
-        self.compiled.append((len(observables), len(batched), len(shared)))
-        program = self.engine.compile(circuit, observables, batched, shared)
+    def _compile(self, question):
+        self.compiled.append((len(question.observables), len(question.batched), len(question.shared)))
+        program = self.engine._compile(question)
 
         def noted(rows, common):
             self.rows.append(len(rows))

@@ -16,21 +16,19 @@ Gradients are taken by the angles, and by the chain rule from there to what the 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from qiskit.circuit import Parameter, QuantumCircuit
 from qiskit.primitives.containers.estimator_pub import EstimatorPub
-from qiskit.quantum_info import SparsePauliOp
 from qiskit_aer import AerSimulator
 from qiskit_aer.noise import NoiseModel
 
 from qkd.engines.base import EngineEstimator, Estimates
 from qkd.engines.expressions import Expressions
 from qkd.engines.measured import Group, freed, known, measured_group, together
-from qkd.engines.program import Program, check_program
+from qkd.engines.noisy import chosen_noise
+from qkd.engines.program import Program, Question
 from qkd.engines.strings import pauli_terms
 from qkd.errors import QkdError
 
@@ -67,9 +65,7 @@ class AerEstimator(EngineEstimator):
         super().__init__()
         if shots < 1:
             raise QkdError(f"an expectation value needs at least 1 shot, not {shots}")
-        if noise_model is not None and backend is not None:
-            raise QkdError("give a noise model or a backend to take it from, not both")
-        self.noise_model = NoiseModel.from_backend(backend) if backend is not None else noise_model
+        self.noise_model = chosen_noise(noise_model, backend)
         self.shots, self.gradient = shots, gradient
         self.seed = seed
         self.reseed(0)
@@ -78,16 +74,8 @@ class AerEstimator(EngineEstimator):
         """Start stream ``number`` of shots and directions."""
         self.random = np.random.default_rng([self.seed, number])
 
-    def compile(
-        self,
-        circuit: QuantumCircuit,
-        observables: Sequence[SparsePauliOp],
-        batched: Sequence[Parameter],
-        shared: Sequence[Parameter],
-    ) -> AerProgram:
-        """Return a program for the K observables; see ``EngineEstimator.compile``."""
-        check_program(circuit, observables, batched, shared)
-        return AerProgram(circuit, observables, batched, shared, self)
+    def _compile(self, question: Question) -> AerProgram:
+        return AerProgram(question, self)
 
     def _precision(self, pub: EstimatorPub) -> float:
         return pub.precision or self.shots**-0.5
@@ -105,19 +93,12 @@ class AerEstimator(EngineEstimator):
 class AerProgram:
     """A circuit built once; see ``Program``. Each call takes new shots."""
 
-    def __init__(
-        self,
-        circuit: QuantumCircuit,
-        observables: Sequence[SparsePauliOp],
-        batched: Sequence[Parameter],
-        shared: Sequence[Parameter],
-        engine: AerEstimator,
-    ) -> None:
+    def __init__(self, question: Question, engine: AerEstimator) -> None:
         self._engine = engine
-        free, angles = freed(known(circuit, engine.noise_model))
-        self._expressions = Expressions([angle for _, angle in angles], [*batched, *shared])
+        free, angles = freed(known(question.circuit, engine.noise_model))
+        self._expressions = Expressions([angle for _, angle in angles], question.parameters)
         self._free = [parameter for parameter, _ in angles]
-        terms, coefficients, constants = pauli_terms(observables)
+        terms, coefficients, constants = pauli_terms(question.observables)
         self._constants = constants.numpy()
         order = {parameter: g for g, parameter in enumerate(self._free)}
         self._groups = [

@@ -8,7 +8,8 @@ from qiskit_aer.noise import NoiseModel
 
 from qkd.circuits.student import StudentCircuit
 from qkd.engines import Engine
-from qkd.engines.aer import AerEstimator
+from qkd.engines.aer import AerEstimator, AerProgram
+from qkd.engines.program import Question
 from qkd.errors import QkdError
 
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6}
@@ -31,7 +32,9 @@ def agree(engine: Engine, student: StudentCircuit, noise: NoiseModel, rows: int 
     """
     values = np.random.default_rng(seed).uniform(-np.pi, np.pi, (rows, len(student.inputs)))
     weights = np.random.default_rng([seed, 1]).uniform(-np.pi, np.pi, len(student.weights))
-    aer = AerEstimator(noise).compile(student.circuit, student.observables, student.inputs, student.weights)
+    aer = AerProgram(
+        Question(student.circuit, student.observables, student.inputs, student.weights), AerEstimator(noise)
+    )
     x, w = torch.from_numpy(values), torch.from_numpy(weights)
     expected = aer.exact(aer.angles(x, w).numpy())
     order = [student.parameters.index(parameter) for parameter in student.circuit.parameters]

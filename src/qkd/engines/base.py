@@ -16,7 +16,7 @@ from qiskit.primitives.containers.estimator_pub import EstimatorPub, EstimatorPu
 from qiskit.quantum_info import SparsePauliOp
 
 from qkd.engines.grouping import Batch, Recent, Requests, group
-from qkd.engines.program import Program
+from qkd.engines.program import Program, Question
 from qkd.engines.threads import threads
 from qkd.errors import QkdError
 
@@ -53,7 +53,6 @@ class EngineEstimator(BaseEstimatorV2):
     def __init__(self, programs: int = 16) -> None:
         self._programs = Recent[Program](programs)
 
-    @abstractmethod
     def compile(
         self,
         circuit: QuantumCircuit,
@@ -61,17 +60,16 @@ class EngineEstimator(BaseEstimatorV2):
         batched: Sequence[Parameter],
         shared: Sequence[Parameter],
     ) -> Program:
-        """Return a program for the K observables on ``circuit``.
-
-        Args:
-            circuit: n qubits, parameters exactly those of ``batched`` and ``shared``.
-            observables: K Hermitian observables on n qubits.
-            batched: the A' parameters that differ from row to row, in the order of the program's columns.
-            shared: the P' parameters that all rows share, in the order of the program's vector.
+        """Return a program for K observables on a circuit; see ``Question`` for the arguments.
 
         Raises:
-            QkdError: what ``check_program`` refuses, an unsupported instruction, or a circuit too large.
+            QkdError: what ``Question`` refuses, an unsupported instruction, or a circuit too large.
         """
+        return self._compile(Question(circuit, observables, batched, shared))
+
+    @abstractmethod
+    def _compile(self, question: Question) -> Program:
+        """Return the program that answers a question."""
 
     def run(
         self, pubs: Iterable[EstimatorPubLike], *, precision: float | None = None

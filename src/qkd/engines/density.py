@@ -13,8 +13,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from qiskit.circuit import Parameter, QuantumCircuit
-from qiskit.quantum_info import SparsePauliOp
 from qiskit_aer.noise import NoiseModel
 from torch.utils.checkpoint import checkpoint
 
@@ -23,7 +21,7 @@ from qkd.engines.channels import channels, strings
 from qkd.engines.cones import fuse, seen
 from qkd.engines.named import Named, product
 from qkd.engines.noisy import NoisyEstimator
-from qkd.engines.program import check_program
+from qkd.engines.program import Question
 from qkd.engines.strings import PauliString, pauli_terms
 from qkd.engines.transfer import Chains
 from qkd.errors import QkdError
@@ -39,20 +37,8 @@ class DensityMatrixEstimator(NoisyEstimator):
     See ``NoisyEstimator`` for its arguments.
     """
 
-    def compile(
-        self,
-        circuit: QuantumCircuit,
-        observables: Sequence[SparsePauliOp],
-        batched: Sequence[Parameter],
-        shared: Sequence[Parameter],
-    ) -> DensityMatrixProgram:
-        """Return a program for the K observables; see ``EngineEstimator.compile``.
-
-        Raises:
-            QkdError: also where the observables' light cones hold too many qubits.
-        """
-        check_program(circuit, observables, batched, shared)
-        return DensityMatrixProgram(circuit, observables, batched, shared, self.noise_model, self.dtype, self.device)
+    def _compile(self, question: Question) -> DensityMatrixProgram:
+        return DensityMatrixProgram(question, self.noise_model, self.dtype, self.device)
 
 
 class DensityMatrixProgram:
@@ -60,32 +46,30 @@ class DensityMatrixProgram:
 
     def __init__(
         self,
-        circuit: QuantumCircuit,
-        observables: Sequence[SparsePauliOp],
-        batched: Sequence[Parameter],
-        shared: Sequence[Parameter],
+        question: Question,
         noise: NoiseModel | None,
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
-        self._device, both = device, [*batched, *shared]
-        terms, self._coefficients, self._constants = pauli_terms(observables, dtype, device)
-        encoding, rest = split(channels(circuit, noise), circuit.num_qubits, set(batched))
+        self._device, both = device, question.parameters
+        batched = set(question.batched)
+        terms, self._coefficients, self._constants = pauli_terms(question.observables, dtype, device)
+        encoding, rest = split(channels(question.circuit, noise), question.circuit.num_qubits, batched)
         blocks = fuse(rest)
         numbers, self._qubits = seen([block.qubits for block in blocks], terms)
         blocks = [blocks[number] for number in numbers]
         if len(self._qubits) > MOST_QUBITS:
             raise QkdError(
-                f"the observables of circuit '{circuit.name}' depend on {len(self._qubits)} qubits; the density-matrix "
-                f"engine takes {MOST_QUBITS} at most; use the light-cone engine or trajectories"
+                f"the observables of circuit '{question.circuit.name}' depend on {len(self._qubits)} qubits; the "
+                f"density-matrix engine takes {MOST_QUBITS} at most; use the light-cone engine or trajectories"
             )
         self._features = Features([encoding.leads[qubit] for qubit in self._qubits], both, dtype, device)
-        varying = [any(differs(channel, set(batched)) for channel in block.channels) for block in blocks]
+        varying = [any(differs(channel, batched) for channel in block.channels) for block in blocks]
         by_kind = [
             [block.channels for block, own in zip(blocks, varying, strict=True) if own == kind]
             for kind in (False, True)
         ]
-        self._common = Chains(by_kind[False], 16, shared, dtype, device)
+        self._common = Chains(by_kind[False], 16, question.shared, dtype, device)
         self._own = Chains(by_kind[True], 16, both, dtype, device)
         self._pairs = [(block.qubits, own) for block, own in zip(blocks, varying, strict=True)]
         self._row_bytes = 3 * dtype.itemsize * 4 ** len(self._qubits) * (len(blocks) + 1)

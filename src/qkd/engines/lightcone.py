@@ -19,7 +19,6 @@ from dataclasses import replace
 import numpy as np
 import torch
 from qiskit.circuit import Parameter, QuantumCircuit
-from qiskit.quantum_info import SparsePauliOp
 from qiskit_aer.noise import NoiseModel
 from torch.utils.checkpoint import checkpoint
 
@@ -29,7 +28,7 @@ from qkd.engines.carry import Kind, Stack, Tables
 from qkd.engines.channels import Channel, channels
 from qkd.engines.cones import Block, Cone, cone, fuse
 from qkd.engines.noisy import NoisyEstimator
-from qkd.engines.program import Program, check_program
+from qkd.engines.program import Program, Question
 from qkd.engines.sparse import MOST_PLACES, MOST_STRINGS, Plan, SparseCone, TooManyStrings
 from qkd.engines.strings import PauliString, pauli_terms
 from qkd.engines.transfer import Chains
@@ -72,20 +71,8 @@ class LightConeEstimator(NoisyEstimator):
             raise QkdError(f"truncation is 0 or a small positive number, not {truncation}")
         self.truncation = truncation
 
-    def compile(
-        self,
-        circuit: QuantumCircuit,
-        observables: Sequence[SparsePauliOp],
-        batched: Sequence[Parameter],
-        shared: Sequence[Parameter],
-    ) -> LightConeProgram:
-        """Return a program for the K observables; see ``EngineEstimator.compile``.
-
-        Raises:
-            QkdError: also where a light cone is too wide.
-        """
-        check_program(circuit, observables, batched, shared)
-        return LightConeProgram(circuit, observables, batched, shared, self)
+    def _compile(self, question: Question) -> LightConeProgram:
+        return LightConeProgram(question, self)
 
     def _estimates(
         self, program: Program, batched: torch.Tensor, shared: torch.Tensor, precision: float
@@ -112,32 +99,26 @@ def past(
 class LightConeProgram:
     """A compiled circuit; see ``Program`` for what a call takes and gives."""
 
-    def __init__(
-        self,
-        circuit: QuantumCircuit,
-        observables: Sequence[SparsePauliOp],
-        batched: Sequence[Parameter],
-        shared: Sequence[Parameter],
-        engine: LightConeEstimator,
-    ) -> None:
+    def __init__(self, question: Question, engine: LightConeEstimator) -> None:
         noise, dtype, device = engine.noise_model, engine.dtype, engine.device
         self._device, self._truncation = device, engine.truncation
-        terms, self._coefficients, self._constants = pauli_terms(observables, dtype, device)
-        encoding, blocks, cones = past(circuit, terms, noise, batched)
+        terms, self._coefficients, self._constants = pauli_terms(question.observables, dtype, device)
+        encoding, blocks, cones = past(question.circuit, terms, noise, question.batched)
         self.widths = tuple(len(one.qubits) for one in cones)
         live = sorted({qubit for one in cones for qubit in one.qubits})
-        both = [*batched, *shared]
+        both = question.parameters
         self._features = Features([encoding.leads[qubit] for qubit in live], both, dtype, device)
         row = {qubit: i for i, qubit in enumerate(live)}
 
         used = {number: i for i, number in enumerate(sorted({number for one in cones for number, _ in one.blocks}))}
         cones = [replace(one, blocks=tuple((used[number], flip) for number, flip in one.blocks)) for one in cones]
         chains = [blocks[number].channels for number in used]
-        varying = [any(differs(channel, set(batched)) for channel in chain) for chain in chains]
+        varying = [any(differs(channel, set(question.batched)) for channel in chain) for chain in chains]
         common, own = (
             [chain for chain, one in zip(chains, varying, strict=True) if one == kind] for kind in (False, True)
         )
-        self._common, self._own = Chains(common, 16, shared, dtype, device), Chains(own, 16, both, dtype, device)
+        self._common = Chains(common, 16, question.shared, dtype, device)
+        self._own = Chains(own, 16, both, dtype, device)
         self._tables = Tables(varying)
         self._varying = varying
         pairs = {i: blocks[number].qubits for number, i in used.items()}

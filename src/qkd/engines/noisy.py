@@ -33,8 +33,17 @@ class NoisyEstimator(EngineEstimator):
         super().__init__()
         if dtype not in ("float32", "float64"):
             raise QkdError(f"dtype is float32 or float64, not '{dtype}'")
-        if noise_model is not None and backend is not None:
-            raise QkdError("give a noise model or a backend to take it from, not both")
-        self.noise_model = NoiseModel.from_backend(backend) if backend is not None else noise_model
+        self.noise_model = chosen_noise(noise_model, backend)
         self.dtype: torch.dtype = getattr(torch, dtype)
         self.device = torch.device(device or "cpu")
+
+
+def chosen_noise(noise_model: NoiseModel | None, backend: object | None) -> NoiseModel | None:
+    """Return a noise model, or that of a backend.
+
+    Raises:
+        QkdError: both are given.
+    """
+    if noise_model is not None and backend is not None:
+        raise QkdError("give a noise model or a backend to take it from, not both")
+    return NoiseModel.from_backend(backend) if backend is not None else noise_model

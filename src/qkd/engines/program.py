@@ -1,8 +1,9 @@
-"""What every exact engine compiles a circuit to, and what it checks before it does."""
+"""What every engine compiles, and what it compiles it to."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -25,38 +26,51 @@ class Program(Protocol):
         ...
 
 
-def check_program(
-    circuit: QuantumCircuit,
-    observables: Sequence[SparsePauliOp],
-    batched: Sequence[Parameter],
-    shared: Sequence[Parameter],
-) -> None:
-    """Raise unless the parameters cover the circuit once and every observable is Hermitian and as wide.
+@dataclass(frozen=True)
+class Question:
+    """What a program answers: expectation values of K observables on a circuit.
+
+    circuit: n qubits, parameters exactly those of ``batched`` and ``shared``.
+    observables: K Hermitian observables on n qubits.
+    batched: the A' parameters that differ from row to row, in the order of the program's columns.
+    shared: the P' parameters that all rows share, in the order of the program's vector.
 
     Raises:
         QkdError: a parameter is missing, unknown or listed twice; an observable has another width or
             complex coefficients; there is no observable.
     """
-    listed = [*batched, *shared]
-    if len(set(listed)) != len(listed):
-        raise QkdError("a parameter is listed twice; list each once, as batched or as shared")
-    unbound = set(circuit.parameters) - set(listed)
-    if unbound:
-        raise QkdError(f"circuit '{circuit.name}' has unbound parameters: {_names(unbound)}; give each a value")
-    foreign = set(listed) - set(circuit.parameters)
-    if foreign:
-        raise QkdError(f"circuit '{circuit.name}' has no parameter {_names(foreign)}; leave it out")
-    if not observables:
-        raise QkdError(f"nothing to measure on circuit '{circuit.name}'; give at least one observable")
-    for k, observable in enumerate(observables):
-        if observable.num_qubits != circuit.num_qubits:
-            raise QkdError(
-                f"observable {k} acts on {observable.num_qubits} qubits but circuit '{circuit.name}' has "
-                f"{circuit.num_qubits}; pad or apply the layout to the observable"
-            )
-        simple = observable.simplify()  # folds a Pauli's own phase into its coefficient
-        if abs(simple.coeffs.imag).max(initial=0.0) > 1e-9 * max(1.0, abs(simple.coeffs).max(initial=0.0)):
-            raise QkdError(f"observable {k} is not Hermitian: its Pauli coefficients must be real")
+
+    circuit: QuantumCircuit
+    observables: Sequence[SparsePauliOp]
+    batched: Sequence[Parameter]
+    shared: Sequence[Parameter]
+
+    @property
+    def parameters(self) -> list[Parameter]:
+        """The parameters of the rows, then those that all rows share."""
+        return [*self.batched, *self.shared]
+
+    def __post_init__(self) -> None:
+        name, listed = self.circuit.name, self.parameters
+        if len(set(listed)) != len(listed):
+            raise QkdError("a parameter is listed twice; list each once, as batched or as shared")
+        unbound = set(self.circuit.parameters) - set(listed)
+        if unbound:
+            raise QkdError(f"circuit '{name}' has unbound parameters: {_names(unbound)}; give each a value")
+        foreign = set(listed) - set(self.circuit.parameters)
+        if foreign:
+            raise QkdError(f"circuit '{name}' has no parameter {_names(foreign)}; leave it out")
+        if not self.observables:
+            raise QkdError(f"nothing to measure on circuit '{name}'; give at least one observable")
+        for k, observable in enumerate(self.observables):
+            if observable.num_qubits != self.circuit.num_qubits:
+                raise QkdError(
+                    f"observable {k} acts on {observable.num_qubits} qubits but circuit '{name}' has "
+                    f"{self.circuit.num_qubits}; pad or apply the layout to the observable"
+                )
+            simple = observable.simplify()  # folds a Pauli's own phase into its coefficient
+            if abs(simple.coeffs.imag).max(initial=0.0) > 1e-9 * max(1.0, abs(simple.coeffs).max(initial=0.0)):
+                raise QkdError(f"observable {k} is not Hermitian: its Pauli coefficients must be real")
 
 
 def _names(parameters: set[Parameter]) -> str:

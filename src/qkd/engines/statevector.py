@@ -16,8 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from qiskit.circuit import Parameter, QuantumCircuit
-from qiskit.quantum_info import SparsePauliOp
+from qiskit.circuit import Parameter
 
 from qkd.engines.base import EngineEstimator
 from qkd.engines.blocks import BlockBuilder
@@ -27,7 +26,7 @@ from qkd.engines.fusion import plan
 from qkd.engines.gates import Atom, atoms
 from qkd.engines.heisenberg import PauliTable, absorb
 from qkd.engines.measure import Measurement
-from qkd.engines.program import check_program
+from qkd.engines.program import Question
 from qkd.engines.steps import Block, Phase
 from qkd.engines.sweep import Sweep, stage
 from qkd.errors import QkdError
@@ -54,17 +53,9 @@ class StatevectorEstimator(EngineEstimator):
         if sys.platform == "linux":
             _keep_freed_memory()
 
-    def compile(
-        self,
-        circuit: QuantumCircuit,
-        observables: Sequence[SparsePauliOp],
-        batched: Sequence[Parameter],
-        shared: Sequence[Parameter],
-    ) -> StatevectorProgram:
-        """Return a program for the K observables; see ``EngineEstimator.compile``."""
-        check_program(circuit, observables, batched, shared)
-        kept, table = absorb(atoms(circuit), PauliTable.of(observables))
-        return StatevectorProgram(kept, table, batched, shared, self.dtype, self.device)
+    def _compile(self, question: Question) -> StatevectorProgram:
+        kept, table = absorb(atoms(question.circuit), PauliTable.of(question.observables))
+        return StatevectorProgram(kept, table, question.batched, question.shared, self.dtype, self.device)
 
 
 class StatevectorProgram:

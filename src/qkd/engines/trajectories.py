@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from qiskit.circuit import Parameter, ParameterExpression, QuantumCircuit
+from qiskit.circuit import Parameter, ParameterExpression
 from qiskit.quantum_info import SparsePauliOp
 from qiskit_aer.noise import NoiseModel
 from torch.utils.checkpoint import checkpoint
@@ -27,7 +27,7 @@ from qkd.engines.heisenberg import PauliTable
 from qkd.engines.measure import Measurement
 from qkd.engines.named import Named
 from qkd.engines.noisy import NoisyEstimator
-from qkd.engines.program import Program, check_program
+from qkd.engines.program import Program, Question
 from qkd.engines.strings import PauliString, pauli_terms
 from qkd.errors import QkdError
 
@@ -71,20 +71,8 @@ class TrajectoryEstimator(NoisyEstimator):
         """Start stream ``number`` of the draws."""
         self.random.manual_seed(int(np.random.SeedSequence([self.seed, number]).generate_state(1, np.uint64)[0] >> 1))
 
-    def compile(
-        self,
-        circuit: QuantumCircuit,
-        observables: Sequence[SparsePauliOp],
-        batched: Sequence[Parameter],
-        shared: Sequence[Parameter],
-    ) -> TrajectoryProgram:
-        """Return a program for the K observables; see ``EngineEstimator.compile``.
-
-        Raises:
-            QkdError: also where the observables' light cones hold too many qubits.
-        """
-        check_program(circuit, observables, batched, shared)
-        return TrajectoryProgram(circuit, observables, batched, shared, self)
+    def _compile(self, question: Question) -> TrajectoryProgram:
+        return TrajectoryProgram(question, self)
 
     def _estimates(
         self, program: Program, batched: torch.Tensor, shared: torch.Tensor, precision: float
@@ -98,28 +86,21 @@ class TrajectoryEstimator(NoisyEstimator):
 class TrajectoryProgram:
     """A compiled circuit; see ``Program``. Each call draws anew."""
 
-    def __init__(
-        self,
-        circuit: QuantumCircuit,
-        observables: Sequence[SparsePauliOp],
-        batched: Sequence[Parameter],
-        shared: Sequence[Parameter],
-        engine: TrajectoryEstimator,
-    ) -> None:
+    def __init__(self, question: Question, engine: TrajectoryEstimator) -> None:
         self._count, self._device = engine.trajectories, engine.device
         self._random = engine.random
         complex_dtype = torch.complex64 if engine.dtype == torch.float32 else torch.complex128
-        terms, coefficients, constants = pauli_terms(observables)
-        found = pairs(list(events(circuit, engine.noise_model)))
+        terms, coefficients, constants = pauli_terms(question.observables)
+        found = pairs(list(events(question.circuit, engine.noise_model)))
         numbers, self._qubits = seen([pair for pair, _ in found], terms)
         if len(self._qubits) > MOST_QUBITS:
             raise QkdError(
-                f"the observables of circuit '{circuit.name}' depend on {len(self._qubits)} qubits; the trajectory "
-                f"engine takes {MOST_QUBITS} at most; use fewer layers"
+                f"the observables of circuit '{question.circuit.name}' depend on {len(self._qubits)} qubits; the "
+                f"trajectory engine takes {MOST_QUBITS} at most; use fewer layers"
             )
         self._pairs = [found[number][0] for number in numbers]
         chains = [_merged(*found[number]) for number in numbers]
-        self._factors = _Factors(chains, [*batched, *shared], complex_dtype, engine.device)
+        self._factors = _Factors(chains, question.parameters, complex_dtype, engine.device)
         self._row_bytes = (
             3 * self._count * complex_dtype.itemsize * 2 ** len(self._qubits) * (len(chains) + len(terms) + 2)
         )
