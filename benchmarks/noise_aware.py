@@ -14,10 +14,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from qkd import config, pipeline
+from qkd import config
 from qkd.circuits import library
 from qkd.engines.setting import make_setting
+from qkd.pipeline import make_trainer
 from qkd.runs import RunFolder
+from qkd.sources import Clock, gather
 from qkd.student.metrics import accuracy_gain
 
 parser = argparse.ArgumentParser()
@@ -33,7 +35,7 @@ assert setting.noisy is not None
 right: dict[str, list[np.ndarray]] = {"noise-aware": [], "ideal": []}
 with tempfile.TemporaryDirectory() as temporary:
     folder = RunFolder(Path(temporary))
-    sources = pipeline._gather(config.make(base), folder, False, pipeline._Clock())
+    sources = gather(config.make(base), folder, False, Clock())
     test = sources.splits.test
     targets = sources.dataset.targets[test]
     for seed in range(given.seeds):
@@ -43,7 +45,7 @@ with tempfile.TemporaryDirectory() as temporary:
             ("ideal", logical, setting.exact),
         ):
             torch.manual_seed(seed)
-            trainer = pipeline._trainer(spec, circuit, engine, sources, Path(temporary) / f"{name}-{seed}")
+            trainer = make_trainer(spec, circuit, engine, sources, Path(temporary) / f"{name}-{seed}")
             trainer.run()
             under_noise = trainer.student.moved(setting.circuit, setting.trainer)
             right[name].append(under_noise.logits(sources.embeddings[test]).argmax(axis=1) == targets)

@@ -1,0 +1,120 @@
+"""What a run is worth: everything that is compared on the test split, in numbers."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from qkd.console import progress
+from qkd.engines.setting import Setting
+from qkd.sources import Sources
+from qkd.student import metrics as numbers
+from qkd.student.bundle import Student
+from qkd.student.model import StudentModel
+from qkd.student.trainer import Trainer
+
+TIMED_TEXTS = 64
+"""Texts over which milliseconds per text are taken."""
+MEASURED_TEXTS = 32
+"""Texts that AerSimulator is given at once."""
+
+
+def compare(sources: Sources, setting: Setting, students: dict[str, StudentModel]) -> dict[str, np.ndarray]:
+    """Return the logits on the test split, (N,C) each, of teacher, students and the commonest class."""
+    dataset, test = sources.dataset, sources.splits.test
+    embeddings = sources.embeddings[test]
+    found = {"teacher": sources.logits[test]}
+    for name, model in students.items():
+        exact = model.moved(setting.logical, setting.exact).logits(embeddings)
+        if setting.measure is setting.exact:
+            found[name] = exact
+        else:
+            found[name] = _measured(model.moved(setting.circuit, setting.measure), embeddings, name)
+            found[f"{name}, {'ideal device' if setting.noisy else 'no shot noise'}"] = exact
+    found["majority"] = numbers.majority_logits(
+        dataset.targets[sources.splits.train], len(test), len(dataset.classes)
+    )
+    return found
+
+
+def _measured(model: StudentModel, embeddings: np.ndarray, name: str) -> np.ndarray:
+    """Return logits (N,C) of embeddings (N,D) from an engine that takes its time."""
+    parts = []
+    with progress(f"measuring: {name}", len(embeddings), "texts") as bar:
+        for start in range(0, len(embeddings), MEASURED_TEXTS):
+            parts.append(model.logits(embeddings[start : start + MEASURED_TEXTS]))
+            bar.advance(len(parts[-1]))
+    return np.concatenate(parts)
+
+
+def gain(sources: Sources, answers: dict[str, np.ndarray], who: str, other: str) -> dict[str, float]:
+    """Return by how much one is more accurate than another on the test split, with its paired interval."""
+    return numbers.accuracy_gain(answers[who], answers[other], sources.dataset.targets[sources.splits.test])
+
+
+def table_lines(sources: Sources, model: StudentModel, answers: dict[str, np.ndarray]) -> dict[str, dict[str, Any]]:
+    """Return numbers, size and speed of each line of the final table."""
+    dataset, test = sources.dataset, sources.splits.test
+    lines: dict[str, dict[str, Any]] = {
+        who: {"numbers": numbers.score(rows, dataset.targets[test], None if who == "teacher" else answers["teacher"])}
+        for who, rows in answers.items()
+    }
+    sample = [dataset.texts[i] for i in test[:TIMED_TEXTS]]
+    teacher, encoder = sources.teacher, sources.encoder
+    lines["teacher"] |= {"parameters": teacher.num_parameters or None, "ms_per_text": _ms(teacher.answer, sample)}
+    lines["student"] |= {
+        "parameters": model.num_parameters,
+        "parameters_with_encoder": model.num_parameters + encoder.num_parameters,
+        "ms_per_text": _ms(Student(model, encoder).logits, sample),
+    }
+    return lines
+
+
+def describe(
+    sources: Sources, setting: Setting, trainer: Trainer, lines: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
+    """Return what ``metrics.json`` says of the parts and of the lines."""
+    dataset, splits, circuit, noisy = sources.dataset, sources.splits, setting.logical, setting.noisy
+    found: dict[str, Any] = {
+        "qkd": importlib.metadata.version("qkd"),
+        "data": dataset.source,
+        "classes": list(dataset.classes),
+        "texts": {"train": len(splits.train), "valid": len(splits.valid), "test": len(splits.test)},
+        "dropped": list(dataset.dropped),
+        "teacher": sources.teacher.describe(),
+        "encoder": {"name": sources.encoder.name, "dim": trainer.student.dim},
+        "student": {
+            "circuit": circuit.name,
+            "qubits": circuit.num_qubits,
+            "inputs": len(circuit.inputs),
+            "weights": len(circuit.weights),
+            "observables": len(circuit.observables),
+            "engine": setting.trainer.describe(),
+            "measured": setting.measure.describe(),
+        },
+        "training": {
+            "epochs": trainer.progress.epoch,
+            "best_epoch": trainer.progress.best_epoch,
+            "best_valid_loss": trainer.progress.best_loss,
+        },
+        "lines": lines,
+    }
+    if noisy is not None:
+        found["noise"] = {
+            "device": noisy.snapshot.name,
+            "calibrated": noisy.snapshot.calibration.date,
+            "qubits": list(noisy.region.qubits),
+        }
+    return found
+
+
+def _ms(answer: Callable[[Sequence[str]], Any], texts: Sequence[str]) -> float:
+    """Return milliseconds per text of one call over ``texts``, after one warm-up text."""
+    answer(texts[:1])
+    started = time.perf_counter()
+    answer(texts)
+    return 1000 * (time.perf_counter() - started) / len(texts)

@@ -1,0 +1,91 @@
+"""Everything left of the trainer: texts, embeddings and the teacher's logits, from the cache where it knows them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from qkd.config import Config
+from qkd.engines import torch_device
+from qkd.errors import QkdError
+from qkd.runs import RunFolder, read_json, write_json
+from qkd.text.encoders import Encoder, embed, make_encoder, whitened
+from qkd.text.labelling import Corpus, load_corpus
+from qkd.text.teachers import Kept, Teacher, make_teacher
+
+if TYPE_CHECKING:
+    from qkd.text.data import Dataset, Splits
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Everything left of the trainer: N texts with embeddings (N,D), teacher logits (N,C), and where they come from.
+
+    Behind the rows of the data set come those of the unlabelled texts, if there are any.
+    """
+
+    dataset: Dataset
+    splits: Splits
+    encoder: Encoder
+    embeddings: np.ndarray
+    teacher: Teacher
+    logits: np.ndarray
+
+    @property
+    def unlabeled(self) -> int:
+        """How many unlabelled texts there are."""
+        return len(self.embeddings) - len(self.dataset.texts)
+
+
+class Clock:
+    """Wall seconds by stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add what the block takes to the seconds of ``name``."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - started
+
+
+def gather(config: Config, folder: RunFolder, resume: bool, clock: Clock) -> Sources:
+    """Load the texts and have them embedded and labelled, from the cache where it knows them."""
+    with clock.stage("data"):
+        corpus = load_corpus(config)
+    dataset, splits = corpus.dataset, corpus.splits
+    device = str(torch_device(config.engine.torch_device))
+    encoder = make_encoder(config.encoder.name, device, config.models.trust_remote_code)
+    teacher = make_teacher(config.teacher.spec, device, config)
+    _pin_texts(corpus, folder, resume)
+    with clock.stage("encoder"):
+        if config.encoder.whiten:
+            encoder = whitened(encoder, [dataset.texts[row] for row in splits.train], config.encoder.whiten)
+        embeddings = embed(encoder, corpus.texts)
+    with clock.stage("teacher"):
+        teacher.fit(dataset, splits)
+        logits = teacher.logits(corpus.texts)
+    if isinstance(teacher, Kept):
+        teacher.save(folder.teacher)
+    return Sources(dataset, splits, encoder, embeddings, teacher, logits)
+
+
+def _pin_texts(corpus: Corpus, folder: RunFolder, resume: bool) -> None:
+    """Note which texts a run has, and make sure that a resumed one has the very same."""
+    dataset = corpus.dataset
+    content = [dataset.texts, dataset.labels, *([corpus.unlabeled] if corpus.unlabeled else ())]
+    digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    if resume and folder.data.is_file() and read_json(folder.data)["sha256"] != digest:
+        raise QkdError(f"{dataset.source}: the texts have changed since {folder.path} was started; start a new run")
+    write_json(folder.data, {"sha256": digest, "texts": len(dataset.texts), "classes": list(dataset.classes)})
