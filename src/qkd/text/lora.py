@@ -138,7 +138,7 @@ class LoraTeacher:
             f"{len(train):,} training texts"
         )
         job = FineTuning(network, learned, judged, spec, base.budget, base.pad, base.loading, folder)
-        if not (folder / "state.json").is_file():
+        if not job.resume():
             base.start_head(network, learned, judged)
             job.best = job.copy()
         state = job.run(f"fine-tuning {base.model}")
