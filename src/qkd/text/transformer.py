@@ -39,14 +39,14 @@ class Loading:
     max_tokens: int | None = None
     trust_remote_code: bool = False
 
-    @cached_property
+    @property
     def device(self) -> str:
-        """The torch device."""
+        """The torch device, of the process that asks."""
         import torch
 
         return self.torch_device or ("cuda" if torch.cuda.is_available() else "cpu")
 
-    @cached_property
+    @property
     def precision(self) -> str:
         """The weights' dtype by name."""
         if self.dtype != "auto":
