@@ -12,12 +12,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from qkd.api import Run, distill, evaluate, predict
+    from qkd.api import Run, distill, evaluate, predict, teach
     from qkd.config import Config
     from qkd.errors import QkdError
     from qkd.student.bundle import Student
 
-__all__ = ["Config", "QkdError", "Run", "Student", "distill", "evaluate", "predict"]
+__all__ = ["Config", "QkdError", "Run", "Student", "distill", "evaluate", "predict", "teach"]
 
 _HOMES = {
     "Config": "qkd.config",
@@ -27,6 +27,7 @@ _HOMES = {
     "distill": "qkd.api",
     "evaluate": "qkd.api",
     "predict": "qkd.api",
+    "teach": "qkd.api",
 }
 
 

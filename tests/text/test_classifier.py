@@ -1,5 +1,8 @@
 """Classifiers that somebody trained: their labels reach the right column, and what is none is refused."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -75,10 +78,15 @@ def test_maps_that_do_not_fit(given, words):
         match_labels("classifier:x", ("LABEL_0", "LABEL_1"), ("ant", "bee"), given)
 
 
-def test_a_base_model_is_no_classifier(model):
+def test_a_base_model_is_no_classifier(model, tmp_path):
     dataset = animals(2)
-    teacher = fitted(f"classifier:{model}", dataset, label_map="LABEL_0=kind 0,LABEL_1=kind 1")
-    with pytest.raises(QkdError, match=r"no classification head \(score\.weight would be random\); use probe:"):
+    with pytest.raises(QkdError, match=r"no classification head \(it is a LlamaForCausalLM\); use probe:"):
+        fitted(f"classifier:{model}", dataset)
+    liar = tmp_path / "liar"
+    shutil.copytree(model, liar)
+    (liar / "config.json").write_text((liar / "config.json").read_text().replace("CausalLM", "SequenceClassification"))
+    teacher = fitted(f"classifier:{liar}", dataset, label_map="LABEL_0=kind 0,LABEL_1=kind 1")
+    with pytest.raises(QkdError, match=r"no classification head \(score\.weight would be random\)"):
         teacher.logits(dataset.texts)
 
 
@@ -88,9 +96,6 @@ def test_a_map_that_is_no_map(checkpoint):
 
 
 def test_a_model_with_code_of_its_own_is_refused_unless_trusted(model, tmp_path):
-    import json
-    import shutil
-
     folder = tmp_path / "remote"
     shutil.copytree(model, folder)
     config = json.loads((folder / "config.json").read_text())

@@ -59,6 +59,15 @@ def test_a_worker_that_is_killed_costs_only_its_batch(cluster, tmp_path):
     assert len({first for _, first in lines}) == 6 and len(lines) <= 6 + 2  # its own, and what it had been handed
 
 
+def test_a_mistake_in_a_worker_is_told_as_one_sentence(cluster):
+    def value(texts):
+        raise QkdError("model 'x' is not here")
+
+    with pytest.raises(QkdError) as caught, over_ray("local"):
+        cache.rows({"kind": "test"}, ["a text"], value, "testing")
+    assert str(caught.value) == "model 'x' is not here"
+
+
 def test_a_cluster_that_is_not_there(monkeypatch):
     pytest.importorskip("ray")
     monkeypatch.setattr("ray.is_initialized", lambda: False)

@@ -26,17 +26,12 @@ class Classifier(Transformer):
 
     head = "AutoModelForSequenceClassification"
 
-    @cached_property
-    def _adapter(self) -> str | None:
-        """The adapter's folder, where the model is one."""
-        found = weights.base_of(weights.resolve(self.model))
-        return found[1] if found else None
-
-    @cached_property
-    def source(self) -> weights.Source:
-        """Where the weights under the adapter, if there is one, are."""
-        found = weights.base_of(weights.resolve(self.model))
-        return found[0] if found else weights.resolve(self.model)
+    def found(self) -> weights.Source:
+        """Return where the weights are on this machine, those under the adapter where the model is one."""
+        source = weights.resolve(self.model)
+        below = weights.base_of(source)
+        self._adapter = below[1] if below else None
+        return below[0] if below else source
 
     @cached_property
     def fingerprint(self) -> str:
@@ -70,18 +65,28 @@ class Classifier(Transformer):
         if self._adapter is None:
             missing = sorted(found["missing_keys"])
             if missing:
-                raise QkdError(
-                    f"classifier:{self.model}: the checkpoint has no classification head ({', '.join(missing[:3])} "
-                    f"would be random); use probe:{self.model} or lora:{self.model}, which learn one"
-                )
+                raise self._no_head(f"{', '.join(missing[:3])} would be random")
             return self.placed(network)
         from peft import PeftModel
 
         return self.placed(PeftModel.from_pretrained(network, self._adapter))
 
+    def _no_head(self, why: str) -> QkdError:
+        return QkdError(
+            f"classifier:{self.model}: the checkpoint has no classification head ({why}); use probe:{self.model} or "
+            f"lora:{self.model}, which learn one"
+        )
+
     @property
     def labels(self) -> tuple[str, ...]:
-        """The names of the head's rows."""
+        """The names of the head's rows.
+
+        Raises:
+            QkdError: the configuration is one of a model without a head.
+        """
+        kinds = self.whole_config.architectures or ()
+        if self._adapter is None and kinds and not any("Classification" in kind for kind in kinds):
+            raise self._no_head(f"it is a {', '.join(kinds)}")
         names: Mapping[int, str] = self.whole_config.id2label
         return tuple(str(names[row]) for row in sorted(names))
 

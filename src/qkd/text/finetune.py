@@ -125,9 +125,9 @@ class FineTuning:
         """
         import torch
 
-        torch.manual_seed(self.spec.seed)
         state = self.state
-        if not self._resume():
+        if not state.history:  # nothing was resumed
+            torch.manual_seed(self.spec.seed)
             self._judge()
         with progress(what, self.spec.epochs * self.steps, "steps", state.epoch * self.steps + state.step) as bar:
             while state.epoch < self.spec.epochs and state.epoch - state.best_epoch < self.spec.patience:
@@ -274,8 +274,8 @@ class FineTuning:
             if old.name != name:
                 old.unlink(missing_ok=True)
 
-    def _resume(self) -> bool:
-        """Go back to the checkpoint, if there is a whole one."""
+    def resume(self) -> bool:
+        """Go back to the checkpoint, if there is a whole one; return whether there was."""
         import torch
         from safetensors import SafetensorError
         from safetensors.torch import load_file

@@ -79,7 +79,8 @@ class LoraTeacher:
         """Fine-tune on the training split, or take the adapter that the cache has; goes on where it was killed."""
         from filelock import FileLock
 
-        train, valid = (_some(dataset, rows, most) for rows, most in self._parts(splits))
+        train = _some(dataset, splits.train, self.spec.texts)
+        valid = _some(dataset, splits.valid, VALID_TEXTS)
         texts = {
             name: [[dataset.texts[row] for row in rows], dataset.targets[rows].tolist()]
             for name, rows in (("train", train), ("valid", valid))
@@ -119,9 +120,6 @@ class LoraTeacher:
                 shutil.rmtree(folder)
             new.rename(folder)
 
-    def _parts(self, splits: Splits) -> tuple[tuple[np.ndarray, int | None], tuple[np.ndarray, int | None]]:
-        return (splits.train, self.spec.texts), (splits.valid, VALID_TEXTS)
-
     def _train(self, dataset: Dataset, train: np.ndarray, valid: np.ndarray, folder: Path) -> None:
         """Fine-tune, and write the adapter into ``folder``."""
         import torch
@@ -140,7 +138,7 @@ class LoraTeacher:
             f"{len(train):,} training texts"
         )
         job = FineTuning(network, learned, judged, spec, base.budget, base.pad, base.loading, folder)
-        if not (folder / "state.json").is_file():
+        if not job.resume():
             base.start_head(network, learned, judged)
             job.best = job.copy()
         state = job.run(f"fine-tuning {base.model}")

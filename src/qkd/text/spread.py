@@ -66,10 +66,14 @@ class _Worker:
         self.compute = compute
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        number = int(batch["number"][0])
-        rows = np.asarray(self.compute(list(batch["texts"][0])))
+        error = ""
+        try:
+            rows = np.asarray(self.compute(list(batch["texts"][0])))
+        except QkdError as mistake:  # as a value: Ray would wrap it beyond recognition, and try again
+            rows, error = np.empty(0), str(mistake)
         return {
-            "number": np.array([number]),
+            "number": batch["number"],
+            "error": np.array([error]),
             "rows": np.frombuffer(rows.tobytes(), np.uint8)[None],
             "shape": np.array([rows.shape]),
             "dtype": np.array([rows.dtype.str]),
@@ -97,4 +101,6 @@ def _mapped(
         max_task_retries=-1,
     )
     for row in found.iter_rows():
+        if row["error"]:
+            raise QkdError(row["error"])
         yield int(row["number"]), np.frombuffer(row["rows"].tobytes(), row["dtype"]).reshape(tuple(row["shape"]))

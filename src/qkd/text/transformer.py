@@ -39,14 +39,14 @@ class Loading:
     max_tokens: int | None = None
     trust_remote_code: bool = False
 
-    @cached_property
+    @property
     def device(self) -> str:
-        """The torch device."""
+        """The torch device, of the process that asks."""
         import torch
 
         return self.torch_device or ("cuda" if torch.cuda.is_available() else "cpu")
 
-    @cached_property
+    @property
     def precision(self) -> str:
         """The weights' dtype by name."""
         if self.dtype != "auto":
@@ -87,14 +87,18 @@ class Transformer:
         self.model, self.loading = model, loading or Loading()
         self.truncated = 0
         """How many texts so far were longer than ``max_tokens``."""
-        assert self.source  # fail now, not after the data have been read
+        self.source = self.found()
+        """Where the weights are."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: self.__dict__[name] for name in ("model", "loading", "truncated")}
 
-    @cached_property
-    def source(self) -> weights.Source:
-        """Where the weights are."""
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.source = self.found()
+
+    def found(self) -> weights.Source:
+        """Return where the weights are on this machine."""
         return weights.resolve(self.model)
 
     @cached_property
