@@ -17,7 +17,7 @@ from qkd import QkdError
 from qkd.circuits import library
 from qkd.config import EngineSpec
 from qkd.engines import EngineGradient, LightConeEstimator, StatevectorEstimator, make_engine
-from qkd.engines.channels import channels, embed, ptm
+from qkd.engines.paulis.channels import channels, embed, ptm
 
 LINES = {  # four qubits in a row, on a device of each family
     "FakeBrisbane": (0, 1, 2, 3),

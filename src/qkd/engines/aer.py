@@ -28,8 +28,8 @@ from qkd.engines.base import EngineEstimator, Estimates
 from qkd.engines.expressions import Expressions
 from qkd.engines.measured import Group, freed, known, measured_group, together
 from qkd.engines.noisy import chosen_noise
+from qkd.engines.paulis.strings import pauli_terms
 from qkd.engines.program import Program, Question
-from qkd.engines.strings import pauli_terms
 from qkd.errors import QkdError
 
 Gradient = Literal["spsa", "parameter-shift"]

@@ -8,10 +8,10 @@ from qiskit_aer.noise import NoiseModel
 
 from qkd.circuits.student import StudentCircuit
 from qkd.engines import density, trajectories
-from qkd.engines.bloch import differs
-from qkd.engines.cones import Block, Cone, seen
 from qkd.engines.lightcone import WIDEST, past
-from qkd.engines.strings import pauli_terms
+from qkd.engines.paulis.bloch import differs
+from qkd.engines.paulis.cones import Block, Cone, seen
+from qkd.engines.paulis.strings import pauli_terms
 from qkd.errors import QkdError
 
 ROWS = 32

@@ -16,14 +16,14 @@ import torch
 from qiskit_aer.noise import NoiseModel
 from torch.utils.checkpoint import checkpoint
 
-from qkd.engines.bloch import Features, differs, split
-from qkd.engines.channels import channels, strings
-from qkd.engines.cones import fuse, seen
-from qkd.engines.named import Named, product
 from qkd.engines.noisy import NoisyEstimator
+from qkd.engines.paulis.bloch import Features, differs, split
+from qkd.engines.paulis.channels import channels, strings
+from qkd.engines.paulis.cones import fuse, seen
+from qkd.engines.paulis.named import Named, product
+from qkd.engines.paulis.strings import PauliString, pauli_terms
+from qkd.engines.paulis.transfer import Chains
 from qkd.engines.program import Question
-from qkd.engines.strings import PauliString, pauli_terms
-from qkd.engines.transfer import Chains
 from qkd.errors import QkdError
 
 MOST_QUBITS = 12

@@ -8,7 +8,7 @@ whole batch, meet every row in one contraction
     <O> = sum_s c_s  prod_q r_q[s_q].
 
 The cost is linear in the number of observables and does not depend on the width of the circuit. Coefficients are kept
-densely in cones of few qubits, as a list of strings (``sparse.py``) where that is shorter or truncated.
+densely in cones of few qubits, as a list of strings (``paulis/sparse.py``) where that is shorter or truncated.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from qiskit_aer.noise import NoiseModel
 from torch.utils.checkpoint import checkpoint
 
 from qkd.engines.base import Estimates
-from qkd.engines.bloch import Encoding, Features, differs, split
-from qkd.engines.carry import Kind, Stack, Tables
-from qkd.engines.channels import Channel, channels
-from qkd.engines.cones import Block, Cone, cone, fuse
 from qkd.engines.noisy import NoisyEstimator
+from qkd.engines.paulis.bloch import Encoding, Features, differs, split
+from qkd.engines.paulis.carry import Kind, Stack, Tables
+from qkd.engines.paulis.channels import Channel, channels
+from qkd.engines.paulis.cones import Block, Cone, cone, fuse
+from qkd.engines.paulis.sparse import MOST_PLACES, MOST_STRINGS, Plan, SparseCone, TooManyStrings
+from qkd.engines.paulis.strings import PauliString, pauli_terms
+from qkd.engines.paulis.transfer import Chains
 from qkd.engines.program import Program, Question
-from qkd.engines.sparse import MOST_PLACES, MOST_STRINGS, Plan, SparseCone, TooManyStrings
-from qkd.engines.strings import PauliString, pauli_terms
-from qkd.engines.transfer import Chains
 from qkd.errors import QkdError
 
 WIDEST = 11

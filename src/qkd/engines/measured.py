@@ -15,7 +15,7 @@ from qiskit_aer.noise import NoiseModel
 
 from qkd.circuits.cone import narrowed, past
 from qkd.engines.localnoise import restricted
-from qkd.engines.strings import PauliString
+from qkd.engines.paulis.strings import PauliString
 from qkd.errors import QkdError
 
 SHIFTABLE = frozenset({"rx", "ry", "rz", "p", "u1", "u", "u3", "rxx", "ryy", "rzz", "rzx"})

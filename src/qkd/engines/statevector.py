@@ -18,17 +18,17 @@ import numpy as np
 import torch
 from qiskit.circuit import Parameter
 
+from qkd.engines.amplitudes.blocks import BlockBuilder
+from qkd.engines.amplitudes.encoding import Encoding, split
+from qkd.engines.amplitudes.fusion import plan
+from qkd.engines.amplitudes.heisenberg import PauliTable, absorb
+from qkd.engines.amplitudes.measure import Measurement
+from qkd.engines.amplitudes.steps import Block, Phase
+from qkd.engines.amplitudes.sweep import Sweep, stage
 from qkd.engines.base import EngineEstimator
-from qkd.engines.blocks import BlockBuilder
-from qkd.engines.encoding import Encoding, split
 from qkd.engines.expressions import Expressions
-from qkd.engines.fusion import plan
 from qkd.engines.gates import Atom, atoms
-from qkd.engines.heisenberg import PauliTable, absorb
-from qkd.engines.measure import Measurement
 from qkd.engines.program import Question
-from qkd.engines.steps import Block, Phase
-from qkd.engines.sweep import Sweep, stage
 from qkd.errors import QkdError
 
 _REAL = {torch.complex64: torch.float32, torch.complex128: torch.float64}

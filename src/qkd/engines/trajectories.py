@@ -17,18 +17,18 @@ from qiskit.quantum_info import SparsePauliOp
 from qiskit_aer.noise import NoiseModel
 from torch.utils.checkpoint import checkpoint
 
+from qkd.engines.amplitudes.blocks import embed as embed_atom
+from qkd.engines.amplitudes.heisenberg import PauliTable
+from qkd.engines.amplitudes.measure import Measurement
 from qkd.engines.base import Estimates
-from qkd.engines.blocks import embed as embed_atom
-from qkd.engines.channels import Channel, as_channel, embed, events, kraus, strings
-from qkd.engines.cones import pairs, seen
 from qkd.engines.expressions import Expressions
 from qkd.engines.gates import WAVES, Atom, waves
-from qkd.engines.heisenberg import PauliTable
-from qkd.engines.measure import Measurement
-from qkd.engines.named import Named
 from qkd.engines.noisy import NoisyEstimator
+from qkd.engines.paulis.channels import Channel, as_channel, embed, events, kraus, strings
+from qkd.engines.paulis.cones import pairs, seen
+from qkd.engines.paulis.named import Named
+from qkd.engines.paulis.strings import PauliString, pauli_terms
 from qkd.engines.program import Program, Question
-from qkd.engines.strings import PauliString, pauli_terms
 from qkd.errors import QkdError
 
 MOST_QUBITS = 20

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from qiskit.circuit import Parameter, ParameterExpression
 
-from qkd.engines.channels import Channel, constant
 from qkd.engines.expressions import Expressions
 from qkd.engines.gates import WAVES, waves
+from qkd.engines.paulis.channels import Channel, constant
 
 
 class Chains:

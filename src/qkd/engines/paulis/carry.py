@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from qiskit_aer.noise import NoiseModel
 
-from qkd.engines.channels import strings
-from qkd.engines.cones import Cone, Move
-from qkd.engines.named import ROW, Named, product
+from qkd.engines.paulis.channels import strings
+from qkd.engines.paulis.cones import Cone, Move
+from qkd.engines.paulis.named import ROW, Named, product
 
 Kind = tuple[bool, bool, tuple[int, int]]
 """What matrices in one table have in common: one per row or not, one place held or both, sizes after the move."""

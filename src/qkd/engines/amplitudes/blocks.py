@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from qiskit.circuit import ParameterExpression
 
+from qkd.engines.amplitudes.steps import Block, gathered
 from qkd.engines.gates import Atom, constant, waves
-from qkd.engines.steps import Block, gathered
 
 _COMMON = 4  # blocks of up to this many qubits are built together, at the size of the widest of them
 

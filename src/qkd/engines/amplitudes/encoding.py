@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from qkd.engines.blocks import chain
+from qkd.engines.amplitudes.blocks import chain
 from qkd.engines.gates import Atom, constant, waves
 
 

@@ -19,8 +19,8 @@ import torch
 from qiskit_aer.noise import NoiseModel
 from torch.utils.checkpoint import checkpoint
 
-from qkd.engines.channels import strings
-from qkd.engines.cones import Cone
+from qkd.engines.paulis.channels import strings
+from qkd.engines.paulis.cones import Cone
 
 MOST_PLACES = 31
 """Qubits of a light cone whose strings fit into 64 bits."""

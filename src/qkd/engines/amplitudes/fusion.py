@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from qkd.engines.amplitudes.steps import Block, Join, Move, Permute, Phase, Plan, Step
 from qkd.engines.gates import Atom
-from qkd.engines.steps import Block, Join, Move, Permute, Phase, Plan, Step
 from qkd.errors import QkdError
 
 WIDEST = 5

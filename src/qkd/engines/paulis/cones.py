@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from qkd.engines.channels import Channel, embed, multiply
-from qkd.engines.strings import PauliString
+from qkd.engines.paulis.channels import Channel, embed, multiply
+from qkd.engines.paulis.strings import PauliString
 
 
 class _OnQubits(Protocol):

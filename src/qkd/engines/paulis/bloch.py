@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from qiskit.circuit import Parameter
 
-from qkd.engines.channels import Channel, constant
-from qkd.engines.cones import joined
 from qkd.engines.expressions import Expressions
-from qkd.engines.transfer import Chains
+from qkd.engines.paulis.channels import Channel, constant
+from qkd.engines.paulis.cones import joined
+from qkd.engines.paulis.transfer import Chains
 
 _ZERO = np.array([1.0, 0.0, 0.0, 1.0])
 _SINGLE = (0, 3, 4)  # the waves 1, cos t and sin t; a single-qubit channel has no others

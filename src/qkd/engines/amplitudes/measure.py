@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from qkd.engines.heisenberg import PauliTable
+from qkd.engines.amplitudes.heisenberg import PauliTable
 
 _LOW = 12  # signs are kept as two tables, over the lower 12 qubits and over the rest
 

@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from torch.autograd.function import once_differentiable
 
+from qkd.engines.amplitudes.measure import Measurement
+from qkd.engines.amplitudes.steps import Block, Join, Permute, Phase, Step, gathered
 from qkd.engines.gates import Atom
-from qkd.engines.measure import Measurement
-from qkd.engines.steps import Block, Join, Permute, Phase, Step, gathered
 
 State = torch.Tensor
 Kept = tuple[torch.Tensor, ...]
