@@ -16,9 +16,10 @@ from qkd.config import Config
 from qkd.engines import torch_device
 from qkd.errors import QkdError
 from qkd.runs import RunFolder, read_json, write_json
-from qkd.text.encoders import Encoder, embed, make_encoder, whitened
+from qkd.text.encoders import embed, make_encoder, whitened
 from qkd.text.labelling import Corpus, load_corpus
-from qkd.text.teachers import Kept, Teacher, make_teacher
+from qkd.text.protocols import Encoder, Kept, Teacher
+from qkd.text.teachers import make_teacher
 
 if TYPE_CHECKING:
     from qkd.text.data import Dataset, Splits

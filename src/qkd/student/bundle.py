@@ -27,7 +27,8 @@ from qkd.errors import QkdError
 from qkd.runs import read_json, write_json, write_text, write_with
 from qkd.student.metrics import softmax
 from qkd.student.model import StudentModel
-from qkd.text.encoders import Encoder, make_encoder
+from qkd.text.encoders import make_encoder
+from qkd.text.protocols import Encoder
 
 FORMAT = 1
 

@@ -6,51 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from qkd.errors import QkdError, nearest
 from qkd.text import cache
 from qkd.text.backbone import POOLINGS, Backbone
+from qkd.text.protocols import Encoder
 from qkd.text.static import StaticEncoder
 from qkd.text.transformer import Loading
 from qkd.text.whitening import Whitened, unit
-
-
-class Encoder(Protocol):
-    """A fixed function from texts to embeddings."""
-
-    name: str
-    """What the user called it; ``make_encoder`` takes it back, with ``arrays``."""
-
-    @property
-    def dim(self) -> int:
-        """D, the embedding width."""
-        ...
-
-    @property
-    def num_parameters(self) -> int:
-        """How many weights it has."""
-        ...
-
-    @property
-    def key(self) -> dict[str, Any]:
-        """Everything that determines an embedding except the text; JSON values."""
-        ...
-
-    @property
-    def arrays(self) -> Mapping[str, np.ndarray]:
-        """What a bundle must keep of it, because it was computed and cannot be fetched again; mostly nothing."""
-        ...
-
-    def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """Return embeddings ``(N,D)`` float32 of N texts."""
-        ...
-
-    def report(self, count: int) -> None:
-        """Say what ``count`` texts just encoded lost, if anything."""
-        ...
 
 
 class TransformerEncoder:

@@ -13,8 +13,8 @@ from qkd.text.probe import calibrated_temperature, cross_entropy
 
 if TYPE_CHECKING:
     from qkd.text.data import Dataset
+    from qkd.text.protocols import Teacher
     from qkd.text.splits import Splits
-    from qkd.text.teachers import Teacher
 
 
 class EnsembleTeacher:
@@ -74,7 +74,7 @@ class EnsembleTeacher:
 
     def save(self, folder: Path) -> None:
         """Let every member that keeps something keep it, in folders by number."""
-        from qkd.text.teachers import Kept
+        from qkd.text.protocols import Kept
 
         for number, member in enumerate(self.members, start=1):
             if isinstance(member, Kept):

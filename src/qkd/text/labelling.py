@@ -17,7 +17,8 @@ from qkd.errors import QkdError
 from qkd.runs import write_with
 from qkd.text import data
 from qkd.text.encoders import embed, make_encoder
-from qkd.text.teachers import Teacher, make_teacher
+from qkd.text.protocols import Teacher
+from qkd.text.teachers import make_teacher
 
 if TYPE_CHECKING:
     from qkd.text.data import Dataset, Splits

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from qkd.config import Config
 from qkd.errors import QkdError, nearest
@@ -16,48 +13,11 @@ from qkd.text.logits_file import LogitsTeacher
 from qkd.text.lora import LoraTeacher
 from qkd.text.probe import ProbeTeacher
 from qkd.text.prompt import PromptTeacher
+from qkd.text.protocols import Teacher
 from qkd.text.transformer import Loading
 
 if TYPE_CHECKING:
-    from qkd.text.data import Dataset
-    from qkd.text.splits import Splits
-
-
-class Teacher(Protocol):
-    """A classifier with logits. ``fit`` comes first, once."""
-
-    name: str
-    """What the user called it, ``KIND:MODEL``."""
-
-    @property
-    def num_parameters(self) -> int:
-        """How many weights it has; 0 where nobody knows."""
-        ...
-
-    def fit(self, dataset: Dataset, splits: Splits) -> None:
-        """Learn from the training and validation splits what there is to learn, and the classes' names and order."""
-        ...
-
-    def logits(self, texts: Sequence[str]) -> np.ndarray:
-        """Return logits ``(N,C)`` float32 of N texts, cached; columns as in ``Dataset.classes``."""
-        ...
-
-    def answer(self, texts: Sequence[str]) -> np.ndarray:
-        """Return the same logits ``(N,C)`` as ``logits``, computed now, the cache left alone."""
-        ...
-
-    def describe(self) -> dict[str, Any]:
-        """Return what it is and how it was fitted, for reports; JSON values."""
-        ...
-
-
-@runtime_checkable
-class Kept(Protocol):
-    """A teacher that learned something worth keeping with a run."""
-
-    def save(self, folder: Path) -> None:
-        """Write what was learned into ``folder``."""
-        ...
+    pass
 
 
 KINDS: dict[str, Callable[[str, Loading, Config], Teacher]] = {

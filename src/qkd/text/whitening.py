@@ -11,7 +11,7 @@ import numpy as np
 from qkd.errors import QkdError
 
 if TYPE_CHECKING:
-    from qkd.text.encoders import Encoder
+    from qkd.text.protocols import Encoder
 
 
 def unit(rows: np.ndarray) -> np.ndarray:

@@ -1,0 +1,85 @@
+"""What an encoder and a teacher are to the rest of the house."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from qkd.text.data import Dataset
+    from qkd.text.splits import Splits
+
+
+class Encoder(Protocol):
+    """A fixed function from texts to embeddings."""
+
+    name: str
+    """What the user called it; ``make_encoder`` takes it back, with ``arrays``."""
+
+    @property
+    def dim(self) -> int:
+        """D, the embedding width."""
+        ...
+
+    @property
+    def num_parameters(self) -> int:
+        """How many weights it has."""
+        ...
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """Everything that determines an embedding except the text; JSON values."""
+        ...
+
+    @property
+    def arrays(self) -> Mapping[str, np.ndarray]:
+        """What a bundle must keep of it, because it was computed and cannot be fetched again; mostly nothing."""
+        ...
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Return embeddings ``(N,D)`` float32 of N texts."""
+        ...
+
+    def report(self, count: int) -> None:
+        """Say what ``count`` texts just encoded lost, if anything."""
+        ...
+
+
+class Teacher(Protocol):
+    """A classifier with logits. ``fit`` comes first, once."""
+
+    name: str
+    """What the user called it, ``KIND:MODEL``."""
+
+    @property
+    def num_parameters(self) -> int:
+        """How many weights it has; 0 where nobody knows."""
+        ...
+
+    def fit(self, dataset: Dataset, splits: Splits) -> None:
+        """Learn from the training and validation splits what there is to learn, and the classes' names and order."""
+        ...
+
+    def logits(self, texts: Sequence[str]) -> np.ndarray:
+        """Return logits ``(N,C)`` float32 of N texts, cached; columns as in ``Dataset.classes``."""
+        ...
+
+    def answer(self, texts: Sequence[str]) -> np.ndarray:
+        """Return the same logits ``(N,C)`` as ``logits``, computed now, the cache left alone."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """Return what it is and how it was fitted, for reports; JSON values."""
+        ...
+
+
+@runtime_checkable
+class Kept(Protocol):
+    """A teacher that learned something worth keeping with a run."""
+
+    def save(self, folder: Path) -> None:
+        """Write what was learned into ``folder``."""
+        ...
