@@ -9,13 +9,16 @@ from typing import Any
 
 import numpy as np
 
+from qkd.circuits.student import StudentCircuit
 from qkd.console import progress
+from qkd.engines.base import EngineEstimator
 from qkd.engines.setting import Setting
 from qkd.sources import Sources
 from qkd.student import metrics as numbers
 from qkd.student.bundle import Student
 from qkd.student.model import StudentModel
 from qkd.student.trainer import Trainer
+from qkd.workers import spread
 
 TIMED_TEXTS = 64
 """Texts over which milliseconds per text are taken."""
@@ -42,13 +45,25 @@ def compare(sources: Sources, setting: Setting, students: dict[str, StudentModel
 
 
 def _measured(model: StudentModel, embeddings: np.ndarray, name: str) -> np.ndarray:
-    """Return logits (N,C) of embeddings (N,D) from an engine that takes its time."""
+    """Return logits (N,C) of embeddings (N,D) from AerSimulator's shots."""
+    values = model.values(embeddings)
+    starts = range(0, len(values), MEASURED_TEXTS)
+    tasks = [(model.engine.estimator, model.circuit, values[i : i + MEASURED_TEXTS], i) for i in starts]
     parts = []
-    with progress(f"measuring: {name}", len(embeddings), "texts") as bar:
-        for start in range(0, len(embeddings), MEASURED_TEXTS):
-            parts.append(model.logits(embeddings[start : start + MEASURED_TEXTS]))
-            bar.advance(len(parts[-1]))
-    return np.concatenate(parts)
+    with progress(f"measuring: {name}", len(values), "texts") as bar:
+        for evs in spread(_shots, tasks):
+            parts.append(evs)
+            bar.advance(len(evs))
+    return model.logits_of(np.concatenate(parts))
+
+
+def _shots(estimator: EngineEstimator, student: StudentCircuit, values: np.ndarray, stream: int) -> np.ndarray:
+    """Return expectation values (B,K) at parameter values (B,A+P), from a stream of shots of their own."""
+    estimator.reseed(stream)
+    by_parameter = {tuple(student.parameters): values}
+    pub = (student.circuit, [[observable] for observable in student.observables], by_parameter)
+    evs: np.ndarray = estimator.run([pub]).result()[0].data.evs
+    return evs.T
 
 
 def gain(sources: Sources, answers: dict[str, np.ndarray], who: str, other: str) -> dict[str, float]:

@@ -140,3 +140,18 @@ class StudentModel(nn.Module):
         with threads(self.engine.estimator.threads):
             parts = [self(part) for part in rows.split(batch)]
         return torch.cat(parts).float().cpu().numpy() if parts else np.zeros((0, len(self.classes)), np.float32)
+
+    @torch.inference_mode()
+    def values(self, embeddings: np.ndarray) -> np.ndarray:
+        """Return what a PUB takes for embeddings (N,D): parameter values (N,A+P), inputs first, float64."""
+        self.eval()
+        rows = torch.as_tensor(embeddings, dtype=self.projection.weight.dtype, device=self.projection.weight.device)
+        angles = self.angles(rows)
+        return torch.cat([angles, self.weights.expand(len(rows), -1)], dim=1).double().cpu().numpy()
+
+    @torch.inference_mode()
+    def logits_of(self, evs: np.ndarray) -> np.ndarray:
+        """Return logits (N,C), float32, of expectation values (N,K), wherever they were measured."""
+        self.eval()
+        rows = torch.as_tensor(evs, dtype=self.head.weight.dtype, device=self.head.weight.device)
+        return self.head(rows).float().cpu().numpy()
