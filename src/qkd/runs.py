@@ -148,6 +148,11 @@ class RunFolder:
         return self.path / "teacher"
 
     @property
+    def hardware(self) -> Path:
+        """The folder of the ledger and of every device run."""
+        return self.path / "hardware"
+
+    @property
     def predictions(self) -> Path:
         """The test texts' rows: index, label, teacher's and student's logits."""
         return self.path / "predictions.jsonl"

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from qkd.cli import circuits, devices, options, students, teach
+from qkd.cli import circuits, devices, hardware, options, students, teach
 from qkd.errors import QkdError
 
 app = typer.Typer(
@@ -23,6 +23,8 @@ teach.register(app)
 app.add_typer(circuits.app, name="circuits")
 app.add_typer(devices.app, name="devices")
 app.command()(devices.transpile)
+app.command("run-hardware")(hardware.run_hardware)
+app.add_typer(hardware.app, name="jobs")
 
 INTERRUPTED = 130
 """What a shell expects of a program that Ctrl-C ended."""

@@ -43,11 +43,11 @@ class Profile(Spec):
     dynamical_decoupling: Literal["none", "XX", "XpXm", "XY4"] = Field(
         default="none", description="The pulses that protect waiting qubits on the device."
     )
-    mitigation: Literal["none", "readout", "zne"] = Field(
+    mitigation: Literal["none", "readout", "zne", "pea", "pec"] = Field(
         default="readout", description="The error mitigation of a run that names none."
     )
     shots: Count = Field(default=4096, description="Shots per expectation value of a run that names none.")
-    execution_mode: Literal["job", "batch"] = Field(
+    execution_mode: Literal["job", "batch", "session"] = Field(
         default="job", description="How jobs are sent; free plans have no sessions."
     )
     max_qpu_seconds: Annotated[float, Field(gt=0)] = Field(

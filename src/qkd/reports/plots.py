@@ -102,6 +102,32 @@ def agreement(teacher: np.ndarray, student: np.ndarray) -> Figure:
     return figure
 
 
+def scatter(result: dict[str, Any]) -> Figure:
+    """Draw a device run's measured expectation values against exact ones, with error bars (a ``result.json``)."""
+    rows = result["rows"]
+    exact, noisy, evs = (np.array([row[key] for row in rows]).ravel() for key in ("exact", "noisy", "evs"))
+    stds = np.array([row["stds"] for row in rows], dtype=float).ravel()
+    figure, axes = _figure(4.4, 3.8)
+    axes.plot([-1, 1], [-1, 1], color=MUTED, lw=1, ls=":")
+    axes.plot(exact, noisy, ".", color=MUTED, ms=3, alpha=0.5, label="simulated with noise")
+    axes.errorbar(
+        exact,
+        evs,
+        yerr=np.nan_to_num(stds).clip(0, 2),
+        fmt=".",
+        color=STUDENT,
+        ms=4,
+        lw=0.6,
+        alpha=0.6,
+        label="measured",
+    )
+    axes.set(
+        xlim=(-1.1, 1.1), ylim=(-1.4, 1.4), xlabel="exact expectation value", ylabel="measured, one standard error"
+    )
+    axes.legend(frameon=False, fontsize=9, loc="upper left")
+    return figure
+
+
 def png(figure: Figure, dpi: int = 130) -> str:
     """Return a figure as a data URI, so that a page needs no other file."""
     buffer = io.BytesIO()

@@ -9,7 +9,9 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from qkd.reports import compare, plots
+from qkd.circuits import draw, library
+from qkd.reports import compare, devices, plots
+from qkd.runs import RunFolder, read_json, read_lines, write_text
 from qkd.student.metrics import softmax
 
 LONGEST = 300
@@ -23,6 +25,7 @@ def render(
     predictions: Sequence[dict[str, Any]],
     drawing: str,
     config: str,
+    device_runs: Sequence[dict[str, Any]] = (),
 ) -> str:
     """Return the report of one run as a self-contained HTML page.
 
@@ -33,6 +36,7 @@ def render(
         predictions: the rows of ``predictions.jsonl``: text, label, teacher and student logits (C,).
         drawing: the circuit as text.
         config: the run's ``config.toml``.
+        device_runs: the ``result.json`` of each device run.
     """
     classes = metrics["classes"]
     targets = np.array([classes.index(row["label"]) for row in predictions])
@@ -74,6 +78,7 @@ def render(
         rows=compare.rows(metrics),
         texts=metrics["texts"],
         sections=sections,
+        device=_devices(device_runs),
         circuit=f"{student['circuit']}: {student['qubits']} qubits, {student['inputs']} inputs, "
         f"{student['weights']} weights, {student['observables']} observables.",
         drawing=drawing,
@@ -84,6 +89,32 @@ def render(
         timings=compare.timings(metrics),
         config=config,
     )
+
+
+def rewrite(folder: RunFolder, device_runs: Sequence[dict[str, Any]]) -> None:
+    """Write a finished run's page anew from its files, with its device runs."""
+    page = render(
+        folder.name,
+        read_json(folder.metrics),
+        read_lines(folder.history),
+        read_lines(folder.predictions),
+        draw.text(library.load(str(folder.student / "circuit.qasm"))),
+        folder.config.read_text(encoding="utf-8"),
+        device_runs,
+    )
+    write_text(folder.report, page)
+
+
+def _devices(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the page's table and figures of device runs."""
+    told = [one for one in results if one["texts"]]
+    figures = []
+    for one in told:
+        where = f"{one['plan']}, {one['device']}, mitigation {one['mitigation']['name']}"
+        figures.append(
+            {"image": plots.png(plots.scatter(one)), "caption": f"{where}: one dot is an expectation value."}
+        )
+    return {"columns": devices.COLUMNS, "rows": devices.rows(told), "figures": figures}
 
 
 def _section(title: str, *figures: tuple[Any, str]) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Device runs: what they cost, how they are mitigated, sent, kept and read."""

@@ -1,0 +1,129 @@
+"""What a run costs on a QPU, before anything is sent."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from qkd.errors import QkdError
+
+PER_JOB = 2.0
+"""Seconds of the QPU that a job takes besides its executions."""
+PER_EXECUTION = 0.35e-3
+"""Seconds of the QPU for one shot of one circuit."""
+MOST_PER_JOB = 4_000_000
+"""Executions of one job; the service refuses more than some millions."""
+MOST_SHOTS = 65_536
+LEARNING = (9 * 6 * 32, 128)
+"""Circuits and shots with which the noise of one layer is learned: bases x depths x twirls, as the client sets them."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of a run: how many jobs, how many executions."""
+
+    name: str
+    jobs: int
+    executions: int
+
+    @property
+    def seconds(self) -> float:
+        """Estimated seconds of the QPU."""
+        return self.jobs * PER_JOB + self.executions * PER_EXECUTION
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A run's stages, and what the account has left, in seconds of the QPU, where the service tells."""
+
+    stages: tuple[Stage, ...]
+    remaining: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Estimated seconds of the QPU."""
+        return sum(stage.seconds for stage in self.stages)
+
+    @property
+    def executions(self) -> int:
+        """Shots of all circuits together."""
+        return sum(stage.executions for stage in self.stages)
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Return a table, header first."""
+        cells = [(one.name, str(one.jobs), f"{one.executions:,}", f"{one.seconds:,.1f}") for one in self.stages]
+        total = ("in all", str(sum(one.jobs for one in self.stages)), f"{self.executions:,}", f"{self.seconds:,.1f}")
+        return [("stage", "jobs", "executions", "QPU seconds"), *cells, total]
+
+    def check(self, limit: float) -> None:
+        """Refuse a run above its limit, or above what is left.
+
+        Raises:
+            QkdError: says by how much, and what makes it cheaper.
+        """
+        cheaper = "take fewer --samples or --shots, or a cheaper --mitigation"
+        if self.seconds > limit:
+            raise QkdError(
+                f"the run is estimated to take {self.seconds:,.0f} s of the QPU, above --max-qpu-seconds {limit:,.0f}; "
+                f"{cheaper}, or raise the limit"
+            )
+        if self.remaining is not None and self.seconds > self.remaining:
+            raise QkdError(
+                f"the run is estimated to take {self.seconds:,.0f} s of the QPU, and the account has "
+                f"{self.remaining:,.0f} s left; {cheaper}"
+            )
+
+
+def packed(texts: int, each: int, once: int, most: int = MOST_PER_JOB) -> list[tuple[int, int]]:
+    """Return the texts of each job, ``(start, stop)``: as few jobs as their limit allows, of nearly equal size.
+
+    Args:
+        texts: N.
+        each: executions per text.
+        once: executions per job besides.
+        most: executions that one job may have.
+
+    Raises:
+        QkdError: a single text is more than a job.
+    """
+    room = (most - once) // each
+    if room < 1:
+        raise QkdError(f"one text takes {each + once:,} executions and a job at most {most:,}; take fewer --shots")
+    jobs = math.ceil(texts / room)
+    edges = [round(texts * i / jobs) for i in range(jobs + 1)]
+    return list(pairwise(edges))
+
+
+def shots_for(evs: np.ndarray, margins: np.ndarray, slopes: np.ndarray, share: float = 0.05) -> int:
+    """Return the shots at which all but a share of the predictions are clearer than two standard errors.
+
+    Args:
+        evs: exact expectation values (N,K), each of which has the variance (1 - ev^2) / shots.
+        margins: by how much the first class's logit exceeds the second's (N,).
+        slopes: the derivative of that difference by each expectation value (N,K).
+        share: of texts that may stay unclear.
+
+    Returns:
+        A power of two, 65,536 at most.
+    """
+    variance = (slopes**2 * (1 - evs**2)).sum(axis=1)
+    needed = np.sort(4 * variance / np.maximum(margins, 1e-12) ** 2)
+    wanted = needed[min(len(needed) - 1, math.floor((1 - share) * len(needed)))]
+    return int(min(MOST_SHOTS, 2 ** math.ceil(math.log2(max(wanted, 64)))))
+
+
+def shots_at(stderr: float) -> int:
+    """Return the shots at which no expectation value has a larger standard error than ``stderr``.
+
+    Raises:
+        QkdError: it is not between 0 and 1, or takes more than 65,536 shots.
+    """
+    if not 0 < stderr < 1:
+        raise QkdError(f"--target-stderr {stderr} must be between 0 and 1; an expectation value goes from -1 to 1")
+    shots = math.ceil(stderr**-2)
+    if shots > MOST_SHOTS:
+        raise QkdError(f"--target-stderr {stderr} takes {shots:,} shots, more than {MOST_SHOTS:,}; ask for less")
+    return shots

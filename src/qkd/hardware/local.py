@@ -1,0 +1,124 @@
+"""A device run without the device: the client's own Estimator on AerSimulator, one light cone at a time."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from qkd.circuits.cone import cut, past, support
+from qkd.circuits.student import StudentCircuit
+from qkd.console import Progress
+from qkd.devices.noise import noise_model
+from qkd.devices.region import Region
+from qkd.errors import QkdError
+from qkd.hardware.mitigation import Layers, Mitigation, layers_of, noise_of_layers, pub
+from qkd.workers import spread
+
+WIDEST = 12
+"""Qubits up to which a noisy circuit is simulated: a density matrix of 4^12 numbers."""
+TEXTS = 5
+"""Texts of one piece of work."""
+
+Piece = tuple[StudentCircuit, Region, list[int]]
+
+
+def pieces(student: StudentCircuit, region: Region) -> list[Piece]:
+    """Return the circuits that are simulated: light cones with their observables' numbers, or the whole.
+
+    Aer's noise is local, so a light cone has the expectation value that the whole circuit has.
+
+    Args:
+        student: on the region's indices.
+        region: its qubits.
+
+    Raises:
+        QkdError: none of it can be simulated.
+    """
+    cones: dict[tuple[int, ...], list[int]] = {}
+    for k, observable in enumerate(student.observables):
+        cones.setdefault(past(student.circuit, support([observable]))[0] or (0,), []).append(k)
+    if sum(4 ** len(cone) for cone in cones) >= 4**student.num_qubits:
+        cones = {tuple(range(student.num_qubits)): list(range(len(student.observables)))}
+    widest = max(map(len, cones))
+    if widest > WIDEST:
+        raise QkdError(
+            f"circuit '{student.name}' has a light cone of {widest} qubits; with noise no more than {WIDEST} are "
+            "simulated, so take fewer --layers or --qubits"
+        )
+    return [_piece(student, region, cone, ks) for cone, ks in cones.items()]
+
+
+def _piece(student: StudentCircuit, region: Region, cone: Sequence[int], ks: list[int]) -> Piece:
+    if len(cone) == student.num_qubits:
+        return student, region, ks
+    return cut(student, ks), Region(region.snapshot, tuple(region.qubits[i] for i in cone), region.fractional), ks
+
+
+def estimator(piece: Piece, mitigation: Mitigation, seed: int) -> Any:
+    """Return the client's Estimator on a simulator of the piece's qubits, and its layers' noise if it needs that."""
+    from qiskit_aer import AerSimulator
+    from qiskit_ibm_runtime.executor_estimator import Estimator
+
+    region = piece[1]
+    backend = AerSimulator.from_backend(region.backend, method="density_matrix", max_parallel_threads=1)
+    made = Estimator(mode=backend, options=mitigation.options(seed=seed))
+    if mitigation.learned:
+        made.options = mitigation.options(layer_noise(piece, made), seed=seed)
+    return made
+
+
+def layer_noise(piece: Piece, estimator: Any) -> Layers:
+    """Return the layers of a piece with the noise that its calibration says they have."""
+    student, region, _ = piece
+    return noise_of_layers(layers_of(estimator, student), student, noise_model(region))
+
+
+def run(
+    student: StudentCircuit,
+    region: Region,
+    values: np.ndarray,
+    mitigation: Mitigation,
+    seed: int,
+    bar: Progress,
+    processes: int | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return expectation values and standard errors, (K,N) each, at parameter values (N,A+P).
+
+    Args:
+        student: on the region's indices.
+        region: its qubits.
+        values: inputs first, weights last.
+        mitigation: what is done against errors.
+        seed: of shots and twirls; the number of processes changes nothing.
+        bar: is advanced by a text's share for each piece of it that is done.
+        processes: how many work at once.
+    """
+    parts = pieces(student, region)
+    tasks = [
+        (part, mitigation, _columns(student, part[0], values[start : start + TEXTS]), seed + 7919 * start + number)
+        for start in range(0, len(values), TEXTS)
+        for number, part in enumerate(parts)
+    ]
+    places = [(start, part[2]) for start in range(0, len(values), TEXTS) for part in parts]
+    evs, stds = np.zeros((2, len(student.observables), len(values)))
+    for (start, ks), (found, errors) in zip(places, spread(_one, tasks, processes), strict=True):
+        stop = start + found.shape[1]
+        evs[ks, start:stop], stds[ks, start:stop] = found, errors
+        bar.advance(found.shape[1] / len(parts))
+    return evs, stds
+
+
+def _columns(student: StudentCircuit, part: StudentCircuit, values: np.ndarray) -> np.ndarray:
+    """Return the parameter values (N,A+P) that a part of the student has."""
+    order = {parameter: i for i, parameter in enumerate(student.parameters)}
+    return values[:, [order[parameter] for parameter in part.parameters]]
+
+
+def _one(piece: Piece, mitigation: Mitigation, values: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # fits of values near zero say that they have no covariance
+        data = estimator(piece, mitigation, seed).run([pub(piece[0], values)]).result()[0].data
+    return np.asarray(data.evs, dtype=float), np.asarray(data.stds, dtype=float)

@@ -1,0 +1,183 @@
+"""A plan: everything about one device run that is decided before anything is sent, kept in a folder of its own.
+
+plan.json            device, version, mitigation, jobs, budget, circuit hash, layout
+circuit.qasm         the compiled circuit with its observables, OpenQASM 3
+values.safetensors   parameter values (N,A+P)
+snapshot.json        the calibration it was compiled for
+texts.jsonl          text, label or null, teacher's logits or null, one a line
+job-0.safetensors    evs and stds (K,n) of a job, as they came
+result.json          what was made of them
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from qiskit.quantum_info import SparsePauliOp
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from qkd.circuits.qasm import from_qasm, to_qasm
+from qkd.circuits.student import StudentCircuit
+from qkd.devices import snapshot as snapshots
+from qkd.devices.snapshot import Snapshot
+from qkd.errors import QkdError
+from qkd.hardware.budget import Budget, Stage
+from qkd.hardware.mitigation import Mitigation
+from qkd.runs import read_json, read_lines, write_json, write_lines, write_text, write_with
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One device run.
+
+    folder: where it is kept; its name is the plan's.
+    key: a random word that makes its jobs' tags unlike any other's.
+    device: the name circuits are sent to.
+    local: whether that is the snapshot.
+    snapshot: what it was compiled for.
+    version: the backend's, X.Y.Z.
+    student: compiled, on the device's indices.
+    values: (N,A+P).
+    mitigation: what is done against errors.
+    mode: job, batch or session.
+    chunks: the texts of each job, (start, stop).
+    budget: what it was estimated to cost.
+    texts: rows of text, label and teacher's logits.
+    """
+
+    folder: Path
+    key: str
+    device: str
+    local: bool
+    snapshot: Snapshot
+    version: str
+    student: StudentCircuit
+    values: np.ndarray
+    mitigation: Mitigation
+    mode: str
+    chunks: tuple[tuple[int, int], ...]
+    budget: Budget
+    texts: list[dict[str, Any]]
+
+    @property
+    def name(self) -> str:
+        """The plan's name, ``hw-1``."""
+        return self.folder.name
+
+    @cached_property
+    def learns(self) -> bool:
+        """Whether its first job learns the layers' noise."""
+        return self.mitigation.learned and not self.local
+
+    @property
+    def jobs(self) -> int:
+        """How many jobs it has; the one that learns noise, if any, is the last by number and the first to run."""
+        return len(self.chunks) + self.learns
+
+    def tag(self, job: int, attempt: int) -> str:
+        """Return the tag of a job's attempt, by which it is found again."""
+        return f"qkd-{self.key}-{job}-{attempt}"
+
+    def save(self) -> None:
+        """Write the plan; ``plan.json`` comes last, so a folder that has it is whole."""
+        program = to_qasm(self.student)
+        write_text(self.folder / "circuit.qasm", program)
+        arrays = {"values": np.ascontiguousarray(self.values)}
+        write_with(self.folder / "values.safetensors", lambda part: save_file(arrays, part))
+        snapshots.write(self.snapshot.calibration, self.folder / "snapshot.json")
+        write_lines(self.folder / "texts.jsonl", self.texts)
+        layout = self.student.layout
+        told = {
+            "format": FORMAT,
+            "key": self.key,
+            "device": self.device,
+            "local": self.local,
+            "version": self.version,
+            "mitigation": asdict(self.mitigation),
+            "mode": self.mode,
+            "chunks": [list(chunk) for chunk in self.chunks],
+            "budget": {"stages": [asdict(stage) for stage in self.budget.stages], "remaining": self.budget.remaining},
+            "circuit_sha256": hashlib.sha256(program.encode()).hexdigest(),
+            "qubits": list(layout.initial_index_layout(filter_ancillas=True)) if layout is not None else [],
+            "observables": [_terms(one) for one in self.student.observables],
+        }
+        write_json(self.folder / "plan.json", told)
+
+    @classmethod
+    def load(cls, folder: Path) -> Plan:
+        """Return the plan in a folder.
+
+        Raises:
+            QkdError: there is none, or a file of it is missing or damaged.
+        """
+        told = read_json(folder / "plan.json")
+        if told.get("format") != FORMAT:
+            raise QkdError(f"{folder}: plan format {told.get('format')} is not {FORMAT}; use the qkd that wrote it")
+        try:
+            program = (folder / "circuit.qasm").read_text(encoding="utf-8")
+            if hashlib.sha256(program.encode()).hexdigest() != told["circuit_sha256"]:
+                raise ValueError("circuit.qasm is not the circuit that was sent")
+            budget = told["budget"]
+            return cls(
+                folder=folder,
+                key=told["key"],
+                device=told["device"],
+                local=told["local"],
+                snapshot=snapshots.read(folder / "snapshot.json"),
+                version=told["version"],
+                student=from_qasm(program, str(folder / "circuit.qasm")),
+                values=load_file(folder / "values.safetensors")["values"],
+                mitigation=Mitigation(**told["mitigation"]),
+                mode=told["mode"],
+                chunks=tuple((start, stop) for start, stop in told["chunks"]),
+                budget=Budget(tuple(Stage(**stage) for stage in budget["stages"]), budget["remaining"]),
+                texts=read_lines(folder / "texts.jsonl"),
+            )
+        except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
+            raise QkdError(f"{folder}: the plan is damaged ({error}); its jobs' ids are in ledger.jsonl") from None
+
+    def keep(self, name: str, **arrays: np.ndarray) -> str:
+        """Write arrays as ``NAME.safetensors`` and return the file's hash."""
+        path = self.folder / f"{name}.safetensors"
+        write_with(path, lambda part: save_file({key: np.ascontiguousarray(a) for key, a in arrays.items()}, part))
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+
+    def kept(self, file: str, sha256: str | None) -> dict[str, np.ndarray]:
+        """Return the arrays of a file that ``keep`` wrote.
+
+        Raises:
+            QkdError: it is missing, or not what was written.
+        """
+        path = self.folder / file
+        try:
+            if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+                raise ValueError("its hash is another")
+            arrays: dict[str, np.ndarray] = load_file(path)
+            return arrays
+        except (OSError, ValueError, SafetensorError) as error:
+            raise QkdError(f"{path}: what the job measured is damaged ({error}); copy it again from a backup") from None
+
+
+def _terms(observable: SparsePauliOp) -> list[tuple[str, float]]:
+    """Return an observable's Pauli strings and real coefficients, for JSON."""
+    return [(label, float(value.real)) for label, value in observable.to_list()]
+
+
+def plans(folder: Path) -> list[Path]:
+    """Return the folders of a run's plans, oldest first."""
+    found = [path.parent for path in folder.glob("hw-*/plan.json")]
+    return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
+
+
+def new_folder(folder: Path) -> Path:
+    """Return the folder of the next plan, ``hw-N``."""
+    numbers = [int(path.name[3:]) for path in folder.glob("hw-*") if path.name[3:].isdigit()]
+    return folder / f"hw-{max(numbers, default=0) + 1}"
