@@ -1,0 +1,274 @@
+"""A service on 127.0.0.1 that IBM's unmodified client talks to: devices, jobs that Aer computes, and faults on demand."""
+
+import json
+import re
+import socket
+import struct
+import threading
+import time
+import uuid
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import jwt
+from ibm_quantum_schemas.common import CompressedTensorModel
+from ibm_quantum_schemas.executor.version_2_0 import QuantumProgramResultModel
+from qiskit_aer import AerSimulator
+from qiskit_ibm_runtime import fake_provider
+from qiskit_ibm_runtime.fake_provider.executor.run_quantum_program import run_quantum_program
+from qiskit_ibm_runtime.quantum_program.params_converters import QUANTUM_PROGRAM_PARAMS_CONVERTERS
+
+TOKEN = "a-token-that-must-never-be-seen-anywhere"
+CRN = "crn:v1:bluemix:public:quantum-computing:us-east:a/0123:4567-89ab::"
+
+
+@dataclass
+class Fault:
+    """What happens to requests that match, ``times`` times; ``after`` lets the request do its work first.
+
+    kind: an HTTP status, "reset", "silence" or "cut" (the answer ends in the middle).
+    """
+
+    method: str
+    path: str
+    kind: object
+    times: int = 1
+    after: bool = False
+    seconds: float = 0.0
+    headers: dict = field(default_factory=dict)
+
+
+@dataclass
+class Job:
+    id: str
+    tags: list
+    program: str
+    params: dict
+    backend: str
+    created: str
+    status: str = "Queued"
+    reason: str = ""
+    body: str | None = None
+
+
+class Loopback:
+    """The service; ``with Loopback() as service:``."""
+
+    def __init__(self, devices=("FakeManilaV2",)):
+        self.fakes = {}
+        for name in devices:
+            fake = getattr(fake_provider, name)()
+            self.fakes[fake.name.replace("fake_", "ibm_")] = fake
+        self.jobs, self.requests, self.faults = [], [], []
+        self.hold = self.refused = False
+        self.version, self.operational, self.message = None, True, "active"
+        self.remaining = 600
+        self.lock = threading.RLock()
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self.server.daemon_threads = True
+        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+
+    @property
+    def environment(self):
+        url = f"http://127.0.0.1:{self.server.server_port}"
+        return {
+            "QISKIT_IBM_TOKEN": TOKEN,
+            "QISKIT_IBM_INSTANCE": CRN,
+            "QISKIT_IBM_URL": f"{url}/experimental",  # which the client's own resolver leaves as it is
+            "IAM_URL": f"{url}/iam",
+            "GLOBAL_SEARCH_URL": f"{url}/search",
+            "GLOBAL_CATALOG_URL": f"{url}/catalog",
+        }
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.server.server_close()
+
+    def fault(self, *args, **more):
+        self.faults.append(Fault(*args, **more))
+
+    def take(self, method, path):
+        with self.lock:
+            for fault in self.faults:
+                if fault.times > 0 and fault.method == method and re.search(fault.path, path):
+                    fault.times -= 1
+                    return fault
+        return None
+
+    # what the client asks for
+
+    def answer(self, method, path, query, body):
+        if path.startswith("/iam"):
+            return self.token()
+        if path.startswith("/search"):
+            item = {"crn": CRN, "name": "test", "service_plan_unique_id": "plan", "tags": [], "doc": {"extensions": [1]}}
+            return 200, {"items": [item], "limit": 100}
+        if path.startswith("/catalog"):
+            return 200, {"overview_ui": {"en": {"display_name": "Open"}}, "metadata": {"pricing": {"type": "free"}}}
+        if self.refused:
+            return 401, {"error": {"message": "the token has expired", "code": 1210}}
+        path = path.removeprefix("/experimental")
+        parts = [unquote(part) for part in path.strip("/").split("/")]
+        if parts[0] == "backends":
+            return self.devices(parts)
+        if parts == ["instances", "usage"]:
+            used = 600 - self.remaining
+            return 200, {"usage_limit_seconds": 600, "usage_consumed_seconds": used, "usage_limit_reached": used >= 600}
+        if parts[0] == "sessions":
+            return 200, {"id": "a-session", "accepting_jobs": True, "state": "open", "mode": "batch"}
+        if parts[0] == "jobs":
+            return self.job(method, parts, query, body)
+        return 404, {"error": {"message": f"no {path}", "code": 404}}
+
+    def token(self):
+        now = datetime.now(UTC)
+        stamp = int((now + timedelta(hours=1)).timestamp())
+        value = jwt.encode({"iat": int(now.timestamp()), "exp": stamp}, "k" * 32)
+        return 200, {"access_token": value, "refresh_token": "r", "expires_in": 3600, "expiration": stamp, "token_type": "B"}
+
+    def devices(self, parts):
+        if len(parts) == 1:
+            rows = [{"name": name, "status": {"name": "online"}, "class": "qpu"} for name in self.fakes]
+            return 200, {"devices": rows}
+        fake = self.fakes.get(parts[1])
+        if fake is None:
+            return 404, {"error": {"message": "no such device", "code": 1500}}
+        version = self.version or fake.backend_version
+        if parts[2] == "configuration":
+            told = fake._load_json(fake.conf_filename)
+            return 200, told | {"backend_name": parts[1], "backend_version": version, "simulator": False}
+        if parts[2] == "properties":
+            told = fake._load_json(fake.props_filename)
+            return 200, told | {"backend_version": version}
+        return 200, {
+            "state": self.operational,
+            "status": self.message,
+            "backend_version": version,
+            "length_queue": sum(job.status == "Queued" for job in self.jobs),
+        }
+
+    def job(self, method, parts, query, body):
+        with self.lock:
+            if len(parts) == 1 and method == "POST":
+                if body["backend"] not in self.fakes:
+                    return 404, {"error": {"message": "no such device", "code": 1500}}
+                created = datetime.now(UTC).isoformat()
+                id_ = uuid.uuid4().hex[:20]
+                job = Job(id_, body.get("tags", []), body["program_id"], body["params"], body["backend"], created)
+                self.jobs.append(job)
+                return 200, {"id": job.id, "backend": job.backend}
+            if len(parts) == 1:
+                found = [job for job in self.jobs if set(query.get("tags", ())) <= set(job.tags)]
+                return 200, {"jobs": [self.facts(job) for job in found], "count": len(found)}
+            job = next((job for job in self.jobs if job.id == parts[1]), None)
+            if job is None:
+                return 404, {"error": {"message": "no such job", "code": 1291}}
+            if len(parts) == 2:
+                if job.status == "Queued" and not self.hold and self.operational:
+                    job.status = "Completed"
+                return 200, self.facts(job)
+            if parts[2] == "cancel":
+                job.status = "Cancelled"
+                return 204, None
+            if parts[2] == "metrics":
+                return 200, {"timestamps": {}, "usage": {"status": "complete", "qpu_charge_time_seconds": 3}}
+            if job.status != "Completed":
+                return 200, {"error": job.reason}
+            if job.body is None:
+                job.body = self.measure(job)
+            return 200, job.body
+
+    @staticmethod
+    def facts(job):
+        return {
+            "id": job.id,
+            "backend": job.backend,
+            "state": {"status": job.status, "reason": job.reason},
+            "status": job.status,
+            "program": {"id": job.program},
+            "created": job.created,
+            "tags": job.tags,
+        }
+
+    def measure(self, job):
+        """Compute what the device would, with AerSimulator, and put it as the service does."""
+        converter = QUANTUM_PROGRAM_PARAMS_CONVERTERS["v2.0"]
+        program, options = converter.decoder(converter.model.model_validate(job.params))
+        backend = AerSimulator.from_backend(self.fakes[job.backend], max_parallel_threads=1)
+        options.simulator.seed_simulator = len(self.jobs)
+        result = run_quantum_program(backend, program, options.simulator)
+        items = [
+            {"results": {name: CompressedTensorModel.from_numpy(value) for name, value in item.items()}, "metadata": {}}
+            for item in result
+        ]
+        return QuantumProgramResultModel(
+            data=items,
+            metadata={"chunk_timing": []},
+            passthrough_data=converter.encoder(program, options).quantum_program.passthrough_data,
+            semantic_role=job.params["quantum_program"].get("semantic_role"),
+        ).model_dump_json()
+
+
+def _handler(service):
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_):
+            pass
+
+        def handle_any(self):
+            split = urlsplit(self.path)
+            raw = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            service.requests.append((self.command, split.path))
+            fault = service.take(self.command, split.path)
+            if fault is not None and not fault.after:
+                if not self.misbehave(fault, None):
+                    return
+            try:
+                body = json.loads(raw) if raw and not split.path.startswith("/iam") else None
+                code, value = service.answer(self.command, split.path, parse_qs(split.query), body)
+            except Exception as error:  # a mistake of the service itself is to be seen in the client's message
+                code, value = 400, {"error": {"message": f"loopback: {error!r}", "code": 1}}
+            data = b"" if value is None else value.encode() if isinstance(value, str) else json.dumps(value, default=str).encode()
+            if fault is not None and fault.after and not self.misbehave(fault, data):
+                return
+            self.reply(code, data)
+
+        def reply(self, code, data, length=None, headers=None):
+            try:
+                self.send_response(code)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(data) if length is None else length))
+                for name, value in (headers or {}).items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(data)
+            except OSError:
+                pass
+
+        def misbehave(self, fault, data):
+            """Do what the fault says; return whether the request goes on."""
+            if fault.kind == "silence":
+                time.sleep(fault.seconds)
+                return True
+            if fault.kind == "reset":
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                self.connection.close()
+                self.close_connection = True
+                return False
+            if fault.kind == "cut":
+                self.reply(200, (data or b"{}")[: len(data or b"{}") // 2], headers={"Connection": "close"})
+                self.close_connection = True
+                return False
+            self.reply(int(fault.kind), b'{"error": {"message": "try later", "code": 9}}', headers=fault.headers)
+            return False
+
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_any
+
+    return Handler

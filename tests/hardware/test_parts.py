@@ -1,0 +1,177 @@
+"""Mitigation, budget, ledger and rehearsal, each for itself."""
+
+import numpy as np
+import pytest
+from qiskit.quantum_info import Operator, SuperOp, pauli_basis
+from qiskit_aer.noise import depolarizing_error, thermal_relaxation_error
+from qiskit.circuit.library import CZGate, ECRGate
+
+from qkd import QkdError
+from qkd.circuits import library
+from qkd.console import _Silent
+from qkd.devices import snapshot
+from qkd.devices.noise import noise_model
+from qkd.devices.region import to_region
+from qkd.devices.transpile import transpile
+from qkd.engines import LightConeEstimator, StatevectorEstimator
+from qkd.hardware import budget, local
+from qkd.hardware.budget import Budget, Stage, packed, shots_at, shots_for
+from qkd.hardware.ledger import Ledger
+from qkd.hardware.mitigation import NAMES, Mitigation, _rates, executions, layers_of, noise_of_layers, pub
+from qkd.hardware.result import margins
+
+
+def placed(device, qubits, layers=1):
+    logical = library.load("hardware", qubits=qubits, layers=layers)
+    held = snapshot.load(device)
+    return logical, *to_region(transpile(logical, held), held)
+
+
+def values_for(student, count, seed=0):
+    return np.random.default_rng(seed).uniform(-1, 1, (count, len(student.parameters)))
+
+
+@pytest.mark.parametrize("device", ["fake_brisbane", "fake_fez"])
+def test_light_cones_expect_what_the_whole_circuit_expects(device):
+    logical, small, region = placed(device, 11, 2)
+    values = values_for(small, 3)
+    whole = LightConeEstimator(noise_model(region), dtype="float64").run([pub(small, values)]).result()[0].data.evs
+    parts = local.pieces(small, region)
+    assert 1 < len(parts) and sum(4 ** part[0].num_qubits for part in parts) < 4**11
+    found = np.full_like(whole, np.nan)
+    for student, part, ks in parts:
+        engine = LightConeEstimator(noise_model(part), dtype="float64")
+        found[ks] = engine.run([pub(student, local._columns(small, student, values))]).result()[0].data.evs
+    assert np.abs(found - whole).max() < 1e-9
+
+
+@pytest.mark.parametrize("gate", [CZGate(), ECRGate()], ids=lambda gate: gate.name)
+def test_rates_have_the_twirled_fidelities_of_the_noise_in_front_of_the_gate(gate):
+    error = SuperOp(depolarizing_error(0.02, 2)).compose(
+        SuperOp(thermal_relaxation_error(1e-4, 8e-5, 1e-6).expand(thermal_relaxation_error(5e-5, 6e-5, 1e-6)))
+    )
+    before = SuperOp(gate).compose(error).compose(SuperOp(Operator(gate).adjoint()))
+    rates = dict(_rates(error, Operator(gate)))
+    for b in pauli_basis(2)[1:]:
+        matrix = b.to_matrix()
+        carried = (before.data @ matrix.reshape(-1, order="F")).reshape(4, 4, order="F")
+        fidelity = np.trace(matrix.conj().T @ carried).real / 4
+        total = sum(rate for label, rate in rates.items() if not pauli_basis(2)[_index(label)].commutes(b))
+        assert np.exp(-2 * total) == pytest.approx(fidelity, abs=2e-6)
+
+
+def _index(label):
+    return pauli_basis(2).to_labels().index(label)
+
+
+def test_each_mitigation_brings_values_closer_to_exact_ones():
+    logical, small, region = placed("fake_brisbane", 4)
+    values = values_for(small, 4)
+    exact = StatevectorEstimator().run([pub(logical, values)]).result()[0].data.evs
+    off = {}
+    for name in NAMES:
+        mitigation = Mitigation(name, 16384, {"none": None, "pec": 96}.get(name, 24))
+        evs, stds = local.run(small, region, values, mitigation, 5, _Silent(), processes=1)
+        assert evs.shape == stds.shape == exact.shape
+        off[name] = np.abs(evs - exact).mean()
+    assert off["readout"] < off["none"]
+    assert min(off.values()) < off["none"] / 2
+    assert max(off["pea"], off["pec"]) < off["none"]
+
+
+def test_a_rehearsal_does_not_depend_on_the_number_of_processes():
+    _, small, region = placed("fake_fez", 4)
+    values, mitigation = values_for(small, 7), Mitigation("readout", 256, 4)
+    one = local.run(small, region, values, mitigation, 5, _Silent(), processes=1)
+    two = local.run(small, region, values, mitigation, 5, _Silent(), processes=2)
+    assert np.array_equal(one[0], two[0]) and np.array_equal(one[1], two[1])
+
+
+def test_pulses_on_waiting_qubits_are_simulated_too():
+    _, small, region = placed("fake_fez", 4)
+    evs, _ = local.run(small, region, values_for(small, 1), Mitigation("none", 256, None, "XpXm"), 5, _Silent(), 1)
+    assert np.abs(evs).max() <= 1
+
+
+def test_executions_are_counted_on_the_clients_own_program():
+    _, small, region = placed("fake_brisbane", 5)
+    count = {}
+    for name in ("none", "readout", "zne"):
+        count[name] = executions(small, Mitigation(name, 1024), None, region.backend)
+    assert count == {"none": (1024, 0), "readout": (1024, 1024), "zne": (3 * 1024, 1024)}
+    from qiskit_ibm_runtime.executor_estimator import Estimator
+
+    pec = Mitigation("pec", 1024)
+    layers = layers_of(Estimator(mode=region.backend, options=pec.options()), small)
+    each, _ = executions(small, pec, noise_of_layers(layers, small, noise_model(region)), region.backend)
+    assert each > 1024  # what cancelling the noise costs
+
+
+def test_five_hundred_texts_fit_the_free_plan():
+    _, small, region = placed("fake_fez", 11, 2)
+    each, once = executions(small, Mitigation("readout", 1024), None, region.backend)
+    chunks = packed(500, each, once)
+    cost = Budget((Stage("measuring", len(chunks), 500 * each), Stage("readout", 0, len(chunks) * once)))
+    assert len(chunks) <= 3
+    assert cost.seconds == pytest.approx(2 * len(chunks) + 0.35e-3 * 1024 * (500 + len(chunks)))
+    assert cost.seconds < 600
+    cost.check(600)
+    with pytest.raises(QkdError, match="above --max-qpu-seconds 60"):
+        cost.check(60)
+    with pytest.raises(QkdError, match="has 100 s left"):
+        Budget(cost.stages, remaining=100).check(600)
+
+
+def test_jobs_are_few_and_hold_every_text_once():
+    assert packed(10, 100, 5, most=305) == [(0, 2), (2, 5), (5, 8), (8, 10)]
+    assert packed(3, 100, 0, most=1000) == [(0, 3)]
+    with pytest.raises(QkdError, match="take fewer --shots"):
+        packed(1, 2000, 0, most=1000)
+
+
+def test_shots_that_margins_need_make_most_predictions_clear():
+    random = np.random.default_rng(3)
+    weights, evs = random.normal(size=(3, 5)), random.uniform(-0.9, 0.9, (200, 5))
+    logits = evs @ weights.T
+    from qkd.hardware.result import slopes_of
+
+    lead, _ = margins(logits, np.zeros_like(evs), weights)
+    shots = shots_for(evs, lead, slopes_of(logits, weights))
+    for count, most in ((shots, True), (shots // 4, False)):
+        _, error = margins(logits, np.sqrt((1 - evs**2) / count), weights)
+        if shots < budget.MOST_SHOTS:
+            assert ((lead > 2 * error).mean() >= 0.95) == most
+    assert shots_at(0.01) == 10000
+    for wrong in (0, 1.5, 1e-6):
+        with pytest.raises(QkdError):
+            shots_at(wrong)
+
+
+def test_errors_of_margins_are_those_of_repeated_measurements():
+    random = np.random.default_rng(4)
+    weights, evs, stds = random.normal(size=(3, 6)), random.uniform(-1, 1, (1, 6)), random.uniform(0.01, 0.03, (1, 6))
+    lead, error = margins(evs @ weights.T, stds, weights)
+    order = np.argsort(-(evs @ weights.T)[0])
+    again = (evs + stds * random.normal(size=(20000, 6))) @ weights.T
+    assert np.std(again[:, order[0]] - again[:, order[1]]) == pytest.approx(error[0], rel=0.03)
+
+
+def test_a_damaged_line_of_the_ledger_is_kept_and_told(tmp_path):
+    ledger = Ledger(tmp_path / "hardware" / "ledger.jsonl")
+    ledger.append("hw-1", "intent", job=0, tag="t")
+    whole = ledger.path.read_bytes()
+    ledger.path.write_bytes(whole + b'{"time": "2026-')  # as a crash leaves it
+    ledger.append("hw-1", "submitted", job=0, id="abc")
+    ledger.append("hw-1", "saved", job=0, file="f", sha256="s")
+    rows, damaged = ledger.read()
+    assert [row["event"] for row in rows] == ["intent", "submitted", "saved"] and damaged == [2]
+    assert b'{"time": "2026-\n' in ledger.path.read_bytes()
+    record = ledger.jobs("hw-1", 1)[0]
+    assert (record.id, record.file, record.tags, record.open) == ("abc", "f", ["t"], False)
+
+
+def test_unknown_mitigations_and_no_shots_are_refused():
+    with pytest.raises(QkdError, match="did you mean 'zne'"):
+        Mitigation("zn", 100)
+    with pytest.raises(QkdError, match="at least 1 shot"):
+        Mitigation("zne", 0)

@@ -1,0 +1,405 @@
+"""Device runs against a service on 127.0.0.1, through IBM's unmodified client over real HTTP, with everything going wrong."""
+
+import errno
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from qkd import QkdError
+from qkd.devices import live
+from qkd.hardware import run as runs
+from qkd.hardware.jobs import drive
+from qkd.hardware.ledger import Ledger
+from qkd.hardware.patience import Patience
+from qkd.hardware.plan import Plan
+from qkd.hardware.remote import Remote
+from qkd.hardware.run import Order, cancel, collect, listed, run
+
+from .conftest import QUICK
+from .loopback import TOKEN
+
+YES = lambda plan: True  # noqa: E731
+
+
+def order(folder, **more):
+    return Order(run=folder, **({"device": "ibm_manila", "mitigation": "none", "shots": "64", "samples": 6} | more))
+
+
+def small_jobs(monkeypatch, texts=2):
+    """Let jobs hold few texts, so that there are several."""
+    real = runs.costs.packed
+    monkeypatch.setattr(runs.costs, "packed", lambda count, each, once: real(count, each, once, most=once + texts * each))
+
+
+def tags(service):
+    """Return the tags of the jobs that the service has not cancelled."""
+    return sorted(tag for job in service.jobs for tag in job.tags if job.status != "Cancelled")
+
+
+def once(service, outcome):
+    """Assert that every job of a plan was sent once, saved, and is what the service measured."""
+    assert len(set(tags(service))) == len(tags(service)) == outcome.plan.jobs
+    assert all(record.file for record in outcome.records)
+    assert outcome.result["texts"] == len(outcome.plan.values)
+
+
+def test_a_run_comes_back_with_errors_intervals_and_a_report(service, folder):
+    [outcome] = run(order(folder, mitigation="readout", shots="4096", samples=12), YES, patience=QUICK)
+    once(service, outcome)
+    result = json.loads((outcome.plan.folder / "result.json").read_text())
+    assert len(result["rows"]) == 12 and {row["label"] for row in result["rows"]} == set(result["classes"])
+    evs, exact, noisy, stds = (np.array([row[key] for row in result["rows"]]) for key in ("evs", "exact", "noisy", "stds"))
+    assert np.abs(evs - exact).mean() == pytest.approx(result["error"]["value"]) < np.abs(noisy - exact).mean()
+    assert (stds > 0).all() and result["error"]["low"] <= result["error"]["value"] <= result["error"]["high"]
+    for row in result["rows"]:
+        assert row["too_close"] == (row["margin"] < 1.96 * row["margin_error"])
+    assert {"accuracy", "like_exact", "like_teacher"} == set(result["lines"]["measured"])
+    page = (folder / "report.html").read_text()
+    assert "On devices" in page and "ibm_manila" in page and "readout" in page
+    plan = json.loads((outcome.plan.folder / "plan.json").read_text())
+    assert plan["version"] and plan["circuit_sha256"] and len(plan["qubits"]) == 4 and len(plan["observables"]) == 4
+
+
+def test_a_rehearsal_and_a_device_take_the_same_way(service, folder):
+    spec = {"shots": "8192", "samples": 8, "randomizations": 16}
+    for mitigation in ("none", "zne"):
+        [there] = run(order(folder, mitigation=mitigation, **spec), YES, patience=QUICK)
+        [here] = run(order(folder, mitigation=mitigation, local=True, **spec), YES, patience=QUICK)
+        evs = [np.array([row["evs"] for row in one.result["rows"]]) for one in (there, here)]
+        stds = [np.array([row["stds"] for row in one.result["rows"]], dtype=float) for one in (there, here)]
+        assert there.plan.student.circuit.count_ops() == here.plan.student.circuit.count_ops()
+        assert np.median(np.abs(evs[0] - evs[1]) / np.hypot(*stds)) < 1.5
+        assert here.plan.budget == replace(there.plan.budget, remaining=None)
+
+
+def test_detached_jobs_are_collected_later(service, folder, monkeypatch):
+    small_jobs(monkeypatch)
+    service.hold = True
+    [outcome] = run(order(folder), YES, detach=True, patience=QUICK)
+    assert len(service.jobs) == 3 and all(record.open for record in outcome.records)
+    [still] = collect(folder, wait=False, patience=QUICK)
+    assert all(record.open for record in still.records)
+    service.hold = False
+    [done] = collect(folder, patience=QUICK)
+    once(service, done)
+    assert collect(folder, patience=QUICK) == []
+    assert [row["state"] for row in listed(folder)[0]] == ["saved"] * 3
+
+
+def test_no_more_than_three_jobs_wait_at_once(service, folder, monkeypatch):
+    small_jobs(monkeypatch, 1)
+    service.hold = True
+    run(order(folder, samples=5), YES, detach=True, patience=QUICK)
+    assert len(service.jobs) == 3
+    service.hold = False
+    [done] = collect(folder, patience=QUICK)
+    once(service, done)
+
+
+def test_batch_mode_opens_one_batch_and_closes_it(service, folder, monkeypatch):
+    small_jobs(monkeypatch)
+    [outcome] = run(order(folder, mode="batch"), YES, patience=QUICK)
+    once(service, outcome)
+    asked = [request for request in service.requests if "/sessions" in request[1]]
+    assert [method for method, _ in asked] == ["POST", "PATCH"]
+
+
+def test_nothing_is_sent_after_a_dry_run_a_refusal_or_above_the_limit(service, folder):
+    seen = []
+    run(order(folder), lambda plan: seen.append(plan) or True, dry_run=True, patience=QUICK)
+    run(order(folder), lambda plan: False, patience=QUICK)
+    assert seen[0].budget.remaining == 600
+    with pytest.raises(QkdError, match="above --max-qpu-seconds"):
+        run(order(folder, max_qpu_seconds=1), YES, patience=QUICK)
+    service.remaining = 1
+    with pytest.raises(QkdError, match="the account has 1 s left"):
+        run(order(folder), YES, patience=QUICK)
+    assert service.jobs == []
+
+
+FAULTS = {
+    "refused connection": ("reset", {}),
+    "too many requests": (429, {"Retry-After": "1"}),
+    **{str(code): (code, {}) for code in (500, 502, 503, 504)},
+    "cut": ("cut", {}),
+}
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("kind", FAULTS)
+@pytest.mark.parametrize("where", ["submission", "result"])
+def test_a_fault_costs_nothing(service, folder, where, kind, after):
+    what, headers = FAULTS[kind]
+    waited = []
+    patience = replace(QUICK, sleep=waited.append)
+    method, path = ("POST", "/jobs$") if where == "submission" else ("GET", "/results$")
+    service.fault(method, path, what, after=after, headers=headers, times=2)
+    [outcome] = run(order(folder), YES, patience=patience)
+    once(service, outcome)
+    assert what != 429 or 1 in waited  # as long as the service asked for
+
+
+def test_twenty_seconds_of_silence_are_waited_out(service, folder):
+    service.fault("POST", "/jobs$", "silence", seconds=20)
+    [outcome] = run(order(folder), YES, patience=QUICK)
+    once(service, outcome)
+
+
+def test_a_service_that_stays_away_is_left_and_found_again(service, folder):
+    service.fault("POST", "/jobs$", 503, times=100)
+    with pytest.raises(QkdError, match="was not sent.*qkd jobs collect"):
+        run(order(folder), YES, patience=QUICK)
+    service.faults.clear()
+    [outcome] = collect(folder, patience=QUICK)
+    once(service, outcome)
+
+
+def test_an_expired_token_is_told_and_nothing_is_lost(service, folder):
+    service.hold = True
+    run(order(folder), YES, detach=True, patience=QUICK)
+    service.hold, service.refused = False, True
+    with pytest.raises(QkdError, match="(?i)expired|cannot be reached|did not list|no longer"):
+        collect(folder, patience=QUICK)
+    service.refused = False
+    [outcome] = collect(folder, patience=QUICK)
+    once(service, outcome)
+
+
+def test_maintenance_ends_the_wait_and_not_the_job(service, folder):
+    service.operational, service.message = False, "maintenance"
+    with pytest.raises(QkdError, match="ibm_manila is maintenance; its jobs stay in the queue"):
+        run(order(folder), YES, patience=QUICK)
+    service.operational, service.message = True, "active"
+    [outcome] = collect(folder, patience=QUICK)
+    once(service, outcome)
+
+
+def test_a_device_that_was_retired_meanwhile_still_gives_its_results(service, folder):
+    run(order(folder), YES, detach=True, patience=QUICK)
+    for job in service.jobs:
+        job.body, job.status = service.measure(job), "Completed"
+    service.fakes.clear()
+    [outcome] = collect(folder, patience=QUICK)
+    once(service, outcome)
+
+
+def test_a_cancelled_and_a_failed_job_leave_the_four_others_and_can_be_sent_again(service, folder, monkeypatch):
+    small_jobs(monkeypatch, 1)
+    service.hold = True
+    patience = replace(QUICK, pending=5)
+    run(order(folder, samples=6), YES, detach=True, patience=replace(QUICK, pending=6))
+    service.jobs[1].status = "Cancelled"
+    service.jobs[3].status, service.jobs[3].reason = "Failed", "the fridge is warm"
+    service.hold = False
+    [outcome] = collect(folder, patience=patience)
+    assert outcome.result["texts"] == 4 and outcome.result["asked"] == 6
+    assert [(one["job"], one["reason"]) for one in outcome.result["lost"]][0] == (1, "cancelled")
+    assert "the fridge is warm" in outcome.result["lost"][1]["reason"]
+    [again] = collect(folder, outcome.plan.name, again=True, patience=patience)
+    assert again.result["texts"] == 6 and len(service.jobs) == 8
+
+
+def test_a_device_that_changes_before_submission_is_compiled_for_anew(service, folder):
+    def change(plan):
+        service.version = "1.99.0"
+        return True
+
+    [outcome] = run(order(folder), change, patience=QUICK)
+    once(service, outcome)
+    assert outcome.plan.version == "1.99.0" and outcome.plan.name == "hw-2"
+
+
+def test_a_device_that_changes_between_jobs_gets_no_more_of_them(service, folder, monkeypatch):
+    small_jobs(monkeypatch, 1)
+    service.hold = True
+    run(order(folder), YES, detach=True, patience=QUICK)
+    service.version, service.hold = "1.99.0", False
+    with pytest.raises(QkdError, match="changed from version .* to 1.99.0"):
+        collect(folder, patience=QUICK)
+    assert [row["state"] for row in listed(folder)[0]].count("saved") == 3
+
+
+def test_a_full_disk_while_saving_is_made_up_for_by_the_next_command(service, folder, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(Plan, "keep", _full)
+        with pytest.raises(QkdError, match="the disk is full"):
+            run(order(folder), YES, patience=QUICK)
+    [outcome] = collect(folder, patience=QUICK)
+    once(service, outcome)
+
+
+def _full(plan, name, **arrays):
+    raise QkdError(f"{name}: the disk is full; free some space and run the same command again")
+
+
+def test_cancelling_cancels_at_the_service(service, folder):
+    service.hold = True
+    [outcome] = run(order(folder), YES, detach=True, patience=QUICK)
+    assert cancel(folder, outcome.plan.name) == [service.jobs[0].id]
+    assert service.jobs[0].status == "Cancelled"
+    assert listed(folder)[0][0]["state"] == "cancelled"
+
+
+def test_a_result_that_was_changed_is_refused(service, folder):
+    [outcome] = run(order(folder), YES, patience=QUICK)
+    path = outcome.plan.folder / "job-0.safetensors"
+    path.write_bytes(path.read_bytes()[:-3] + b"abc")
+    with pytest.raises(QkdError, match="is damaged"):
+        collect(folder, outcome.plan.name, patience=QUICK)
+
+
+def test_the_token_is_in_no_file_and_no_message(service, folder, capfd):
+    service.fault("POST", "/jobs$", 503, times=100)
+    with pytest.raises(QkdError) as told:
+        run(order(folder), YES, patience=QUICK)
+    service.faults.clear()
+    collect(folder, patience=QUICK)
+    service.fault("GET", "/backends$", f"{400}", times=100)
+    with pytest.raises(QkdError) as second:
+        run(order(folder), YES, patience=QUICK)
+    said = capfd.readouterr()
+    assert TOKEN not in str(told.value) + str(second.value) + said.out + said.err
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert len(files) > 10
+    for path in files:
+        assert TOKEN.encode() not in path.read_bytes()
+
+
+KILLS = {
+    "before submission": ("GET", "/backends/ibm_manila/status$", False),
+    "during submission, unheard": ("POST", "/jobs$", False),
+    "during submission, heard": ("POST", "/jobs$", True),
+    "while waiting": ("GET", "/jobs/[0-9a-f]+$", True),
+}
+
+
+@pytest.mark.parametrize("moment", KILLS)
+def test_a_killed_run_is_gone_on_with(service, folder, moment):
+    method, path, after = KILLS[moment]
+    service.hold = moment == "while waiting"
+    skipped = 1 if moment == "before submission" else 0  # the first question for the status comes with the estimate
+    service.fault(method, path, "silence", after=after, times=1 + skipped, seconds=0 if skipped else 30)
+    if skipped:
+        service.faults = []
+        real = service.answer
+
+        def slow(asked, where, query, body):
+            ready = (folder / "hardware" / "ledger.jsonl").is_file()
+            if ready and where.endswith("/status"):
+                time.sleep(30)
+            return real(asked, where, query, body)
+
+        service.answer = slow
+    command = ["run-hardware", "--run", str(folder), "--device", "ibm_manila", "--mitigation", "none", "--shots", "64"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "qkd", *command, "--samples", "4", "--yes"], env=os.environ | {"HF_HUB_OFFLINE": "1"}
+    )
+    ledger = folder / "hardware" / "ledger.jsonl"
+    wanted = {"before submission": "planned", "while waiting": "submitted"}.get(moment, "intent")
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (ledger.is_file() and f'"{wanted}"' in ledger.read_text()):
+        time.sleep(0.05)
+    if after and moment != "while waiting":
+        while time.monotonic() < deadline and not service.jobs:
+            time.sleep(0.05)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert process.returncode == -signal.SIGKILL
+    service.hold, service.faults = False, []
+    service.__dict__.pop("answer", None)
+    [outcome] = collect(folder, patience=QUICK)
+    once(service, outcome)
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+class Mortal:
+    """A provider that dies at its n-th call, before or after the call does its work."""
+
+    def __init__(self, provider, random_):
+        self.inner, self.plan, self.left = provider, provider.plan, random_.randint(1, 12)
+        self.after = random_.random() < 0.5
+
+    def __getattr__(self, name):
+        real = getattr(self.inner, name)
+
+        def call(*arguments):
+            self.left -= 1
+            if self.left == 0 and not self.after:
+                raise Killed
+            value = real(*arguments)
+            if self.left == 0:
+                raise Killed
+            return value
+
+        return call
+
+
+def test_two_hundred_sequences_of_faults_double_nothing_and_lose_nothing(service, folder, monkeypatch):
+    small_jobs(monkeypatch)
+    [outcome] = run(order(folder, samples=4, shots="16"), YES, dry_run=True, patience=QUICK)
+    client = live.service()
+    backend = live.backend("ibm_manila", client)
+    ledger = Ledger(folder / "hardware" / "ledger.jsonl")
+    kinds = ["reset", "cut", 429, 500, 502, 503, 504]
+    paths = [("POST", "/jobs$"), ("GET", "/jobs$"), ("GET", "/jobs/[0-9a-f]+$"), ("GET", "/results$"), ("GET", "/status$")]
+    deaths = troubles = 0
+    for seed in range(200):
+        dice = random.Random(seed)
+        service.jobs.clear()
+        plan = replace(outcome.plan, folder=folder / "hardware" / f"hw-{seed + 1}", key=f"seed{seed}")
+        plan.folder.mkdir(parents=True, exist_ok=True)
+        for _ in range(dice.randint(1, 6)):
+            method, path = dice.choice(paths)
+            service.fault(method, path, dice.choice(kinds), times=dice.randint(1, 5), after=dice.random() < 0.5)
+        for _ in range(40):
+            provider = Remote(plan, client, backend)
+            try:
+                records = drive(Mortal(provider, dice) if dice.random() < 0.7 else provider, ledger, QUICK)
+                break
+            except Killed:
+                deaths += 1
+            except QkdError:
+                troubles += 1
+        assert [record.file is not None for record in records] == [True, True], seed
+        assert sorted(tags(service)) == sorted(f"qkd-seed{seed}-{job}-0" for job in range(2)), seed
+        for record in records:
+            assert plan.kept(record.file, record.sha256)["evs"].shape == (4, 2)
+        service.faults.clear()
+        shutil.rmtree(plan.folder)
+    assert deaths > 50 and troubles > 5  # the sequences were not harmless
+
+
+def test_a_retired_device_is_told_with_the_command_that_rehearses(folder):
+    for device in ("ibm_brisbane", "ibm_kyiv"):
+        with pytest.raises(QkdError, match=f"{device} is retired.*--device fake_{device[4:]} --local"):
+            run(order(folder, device=device), YES)
+
+
+def test_without_an_account_a_live_device_is_refused_with_what_to_do(folder, monkeypatch, tmp_path):
+    monkeypatch.delenv("QISKIT_IBM_TOKEN", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    if live.has_account():
+        pytest.skip("an account is saved here")
+    with pytest.raises(QkdError, match="no IBM Quantum account.*save_account"):
+        run(order(folder, device="ibm_fez"), YES)
+
+
+def test_patience_waits_longer_each_time_up_to_its_longest():
+    waits = Patience(first=2, longest=5).waits()
+    assert [next(waits) for _ in range(4)] == [2, 3, 4.5, 5]
+
+
