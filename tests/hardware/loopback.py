@@ -199,7 +199,10 @@ class Loopback:
     def measure(self, job):
         """Compute what the device would, with AerSimulator, and put it as the service does."""
         converter = QUANTUM_PROGRAM_PARAMS_CONVERTERS["v2.0"]
-        program, options = converter.decoder(converter.model.model_validate(job.params))
+        model = converter.model.model_validate(job.params)
+        program, options = converter.decoder(model)
+        for item in program.items:
+            item.samplex.finalize()
         backend = AerSimulator.from_backend(self.fakes[job.backend], max_parallel_threads=1)
         options.simulator.seed_simulator = len(self.jobs)
         result = run_quantum_program(backend, program, options.simulator)
@@ -210,7 +213,7 @@ class Loopback:
         return QuantumProgramResultModel(
             data=items,
             metadata={"chunk_timing": []},
-            passthrough_data=converter.encoder(program, options).quantum_program.passthrough_data,
+            passthrough_data=model.quantum_program.passthrough_data,
             semantic_role=job.params["quantum_program"].get("semantic_role"),
         ).model_dump_json()
 

@@ -95,7 +95,8 @@ def without_retries(client: QiskitRuntimeService) -> None:
 
 def first_line(error: BaseException) -> str:
     """Return an error's first line, without any token in it."""
-    said = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+    said = (str(error).strip("'\" ") or type(error).__name__).splitlines()[0]
+    said = said.partition(" {")[0].rstrip(". ")[:300]  # the raw answer behind the client's sentence says it again
     for token in _tokens():
         said = said.replace(token, "***")
     return said
