@@ -80,6 +80,7 @@ class Loopback:
             "IAM_URL": f"{url}/iam",
             "GLOBAL_SEARCH_URL": f"{url}/search",
             "GLOBAL_CATALOG_URL": f"{url}/catalog",
+            "USAGE_DATA_OPT_OUT": "True",  # the client reads the source of every caller for it, which is slow
         }
 
     def __enter__(self):
@@ -107,7 +108,13 @@ class Loopback:
         if path.startswith("/iam"):
             return self.token()
         if path.startswith("/search"):
-            item = {"crn": CRN, "name": "test", "service_plan_unique_id": "plan", "tags": [], "doc": {"extensions": [1]}}
+            item = {
+                "crn": CRN,
+                "name": "test",
+                "service_plan_unique_id": "plan",
+                "tags": [],
+                "doc": {"extensions": [1]},
+            }
             return 200, {"items": [item], "limit": 100}
         if path.startswith("/catalog"):
             return 200, {"overview_ui": {"en": {"display_name": "Open"}}, "metadata": {"pricing": {"type": "free"}}}
@@ -130,7 +137,13 @@ class Loopback:
         now = datetime.now(UTC)
         stamp = int((now + timedelta(hours=1)).timestamp())
         value = jwt.encode({"iat": int(now.timestamp()), "exp": stamp}, "k" * 32)
-        return 200, {"access_token": value, "refresh_token": "r", "expires_in": 3600, "expiration": stamp, "token_type": "B"}
+        return 200, {
+            "access_token": value,
+            "refresh_token": "r",
+            "expires_in": 3600,
+            "expiration": stamp,
+            "token_type": "B",
+        }
 
     def devices(self, parts):
         if len(parts) == 1:
@@ -221,6 +234,7 @@ class Loopback:
 def _handler(service):
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm, wbufsize = True, -1  # else every answer waits 40 ms
 
         def log_message(self, *_):
             pass
@@ -238,7 +252,13 @@ def _handler(service):
                 code, value = service.answer(self.command, split.path, parse_qs(split.query), body)
             except Exception as error:  # a mistake of the service itself is to be seen in the client's message
                 code, value = 400, {"error": {"message": f"loopback: {error!r}", "code": 1}}
-            data = b"" if value is None else value.encode() if isinstance(value, str) else json.dumps(value, default=str).encode()
+            data = (
+                b""
+                if value is None
+                else value.encode()
+                if isinstance(value, str)
+                else json.dumps(value, default=str).encode()
+            )
             if fault is not None and fault.after and not self.misbehave(fault, data):
                 return
             self.reply(code, data)
@@ -252,6 +272,7 @@ def _handler(service):
                     self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(data)
+                self.wfile.flush()
             except OSError:
                 pass
 

@@ -38,7 +38,9 @@ def order(folder, **more):
 def small_jobs(monkeypatch, texts=2):
     """Let jobs hold few texts, so that there are several."""
     real = runs.costs.packed
-    monkeypatch.setattr(runs.costs, "packed", lambda count, each, once: real(count, each, once, most=once + texts * each))
+    monkeypatch.setattr(
+        runs.costs, "packed", lambda count, each, once: real(count, each, once, most=once + texts * each)
+    )
 
 
 def tags(service):
@@ -58,7 +60,9 @@ def test_a_run_comes_back_with_errors_intervals_and_a_report(service, folder):
     once(service, outcome)
     result = json.loads((outcome.plan.folder / "result.json").read_text())
     assert len(result["rows"]) == 12 and {row["label"] for row in result["rows"]} == set(result["classes"])
-    evs, exact, noisy, stds = (np.array([row[key] for row in result["rows"]]) for key in ("evs", "exact", "noisy", "stds"))
+    evs, exact, noisy, stds = (
+        np.array([row[key] for row in result["rows"]]) for key in ("evs", "exact", "noisy", "stds")
+    )
     assert np.abs(evs - exact).mean() == pytest.approx(result["error"]["value"])
     assert result["error"]["value"] < np.abs(noisy - exact).mean()  # what the device says without mitigation
     assert (stds > 0).all() and result["error"]["low"] <= result["error"]["value"] <= result["error"]["high"]
@@ -72,7 +76,7 @@ def test_a_run_comes_back_with_errors_intervals_and_a_report(service, folder):
 
 
 def test_a_rehearsal_and_a_device_take_the_same_way(service, folder):
-    spec = {"shots": "8192", "samples": 8, "randomizations": 16}
+    spec = {"shots": "8192", "samples": 8, "randomizations": 16, "max_qpu_seconds": 500}
     for mitigation in ("none", "zne"):
         [there] = run(order(folder, mitigation=mitigation, **spec), YES, patience=QUICK)
         [here] = run(order(folder, mitigation=mitigation, local=True, **spec), YES, patience=QUICK)
@@ -356,7 +360,13 @@ def test_two_hundred_sequences_of_faults_double_nothing_and_lose_nothing(service
     backend = live.backend("ibm_manila", client)
     ledger = Ledger(folder / "hardware" / "ledger.jsonl")
     kinds = ["reset", "cut", 429, 500, 502, 503, 504]
-    paths = [("POST", "/jobs$"), ("GET", "/jobs$"), ("GET", "/jobs/[0-9a-f]+$"), ("GET", "/results$"), ("GET", "/status$")]
+    paths = [
+        ("POST", "/jobs$"),
+        ("GET", "/jobs$"),
+        ("GET", "/jobs/[0-9a-f]+$"),
+        ("GET", "/results$"),
+        ("GET", "/status$"),
+    ]
     deaths = troubles = 0
     for seed in range(200):
         dice = random.Random(seed)
@@ -402,5 +412,3 @@ def test_without_an_account_a_live_device_is_refused_with_what_to_do(folder, mon
 def test_patience_waits_longer_each_time_up_to_its_longest():
     waits = Patience(first=2, longest=5).waits()
     assert [next(waits) for _ in range(4)] == [2, 3, 4.5, 5]
-
-
