@@ -1,4 +1,4 @@
-"""A service on 127.0.0.1 that IBM's unmodified client talks to: devices, jobs that Aer computes, and faults on demand."""
+"""A service on 127.0.0.1 that IBM's unmodified client talks to: devices, jobs that Aer computes, faults on demand."""
 
 import json
 import re
@@ -244,9 +244,8 @@ def _handler(service):
             raw = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             service.requests.append((self.command, split.path))
             fault = service.take(self.command, split.path)
-            if fault is not None and not fault.after:
-                if not self.misbehave(fault, None):
-                    return
+            if fault is not None and not fault.after and not self.misbehave(fault, None):
+                return
             try:
                 body = json.loads(raw) if raw and not split.path.startswith("/iam") else None
                 code, value = service.answer(self.command, split.path, parse_qs(split.query), body)

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from qiskit.circuit.library import CZGate, ECRGate
 from qiskit.quantum_info import Operator, SuperOp, pauli_basis
 from qiskit_aer.noise import depolarizing_error, thermal_relaxation_error
-from qiskit.circuit.library import CZGate, ECRGate
 
 from qkd import QkdError
 from qkd.circuits import library
@@ -33,11 +33,11 @@ def values_for(student, count, seed=0):
 
 @pytest.mark.parametrize("device", ["fake_brisbane", "fake_fez"])
 def test_light_cones_expect_what_the_whole_circuit_expects(device):
-    logical, small, region = placed(device, 11, 2)
+    _, small, region = placed(device, 11, 2)
     values = values_for(small, 3)
     whole = LightConeEstimator(noise_model(region), dtype="float64").run([pub(small, values)]).result()[0].data.evs
     parts = local.pieces(small, region)
-    assert 1 < len(parts) and sum(4 ** part[0].num_qubits for part in parts) < 4**11
+    assert len(parts) > 1 and sum(4 ** part[0].num_qubits for part in parts) < 4**11
     found = np.full_like(whole, np.nan)
     for student, part, ks in parts:
         engine = LightConeEstimator(noise_model(part), dtype="float64")
@@ -150,7 +150,7 @@ def test_shots_that_margins_need_make_most_predictions_clear():
 def test_errors_of_margins_are_those_of_repeated_measurements():
     random = np.random.default_rng(4)
     weights, evs, stds = random.normal(size=(3, 6)), random.uniform(-1, 1, (1, 6)), random.uniform(0.01, 0.03, (1, 6))
-    lead, error = margins(evs @ weights.T, stds, weights)
+    _, error = margins(evs @ weights.T, stds, weights)
     order = np.argsort(-(evs @ weights.T)[0])
     again = (evs + stds * random.normal(size=(20000, 6))) @ weights.T
     assert np.std(again[:, order[0]] - again[:, order[1]]) == pytest.approx(error[0], rel=0.03)

@@ -124,12 +124,12 @@ def _print(outcomes: list[Outcome], json_: bool) -> None:
     for one in outcomes:
         waiting = [record for record in one.records if record.open]
         if waiting:
-            print(f"{one.plan.name}: {len(waiting)} of {one.plan.jobs} jobs are on their way; see 'qkd jobs collect'")
+            print(f"{one.plan.name}: {len(waiting)} of {one.plan.jobs} jobs are on their way; next: 'qkd jobs collect'")
         for record in one.records:
             if record.reason is not None:
                 print(
-                    f"{one.plan.name}: job {record.number + 1} {record.state} ({record.reason}); what others measured is "
-                    f"kept; send it again with 'qkd jobs collect {one.plan.name} --again'"
+                    f"{one.plan.name}: job {record.number + 1} {record.state} ({record.reason}); what others measured "
+                    f"is kept; send it again with 'qkd jobs collect {one.plan.name} --again'"
                 )
     if results and not any(record.open for one in outcomes for record in one.records):
         print(f"report: {outcomes[-1].plan.folder.parent.parent / 'report.html'}")

@@ -101,7 +101,7 @@ def drive(
         why = insist(f"asking for {plan.device}", provider.outage, patience)
         if why:
             raise QkdError(
-                f"{plan.device} is {why}; its jobs stay in the queue, nothing is lost, go on later with 'qkd jobs collect'"
+                f"{plan.device} is {why}; its jobs stay in the queue and nothing is lost; later: 'qkd jobs collect'"
             )
         patience.sleep(next(waits))
 

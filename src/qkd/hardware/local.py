@@ -19,7 +19,7 @@ from qkd.workers import spread
 
 WIDEST = 12
 """Qubits up to which a noisy circuit is simulated: a density matrix of 4^12 numbers."""
-TEXTS = 5
+TEXTS = 13
 """Texts of one piece of work."""
 
 Piece = tuple[StudentCircuit, Region, list[int]]
@@ -48,7 +48,9 @@ def pieces(student: StudentCircuit, region: Region) -> list[Piece]:
             f"circuit '{student.name}' has a light cone of {widest} qubits; with noise no more than {WIDEST} are "
             "simulated, so take fewer --layers or --qubits"
         )
-    return [_piece(student, region, cone, ks) for cone, ks in cones.items()]
+    # the widest first, so that no process is left alone with one at the end
+    ordered = sorted(cones.items(), key=lambda one: -len(one[0]))
+    return [_piece(student, region, cone, ks) for cone, ks in ordered]
 
 
 def _piece(student: StudentCircuit, region: Region, cone: Sequence[int], ks: list[int]) -> Piece:

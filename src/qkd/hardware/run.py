@@ -38,9 +38,9 @@ from qkd.student.bundle import Student
 if TYPE_CHECKING:
     from qkd.devices.profiles import Profile
 
-LOCAL_TEXTS = 25
+LOCAL_TEXTS = 50
 """Texts of a rehearsal's job: what a rehearsal that is killed loses at most."""
-LOCAL_RANDOMIZATIONS = {"readout": 8, "zne": 8, "pea": 16, "pec": 32}
+LOCAL_RANDOMIZATIONS = {"readout": 8, "zne": 6, "pea": 16, "pec": 32}
 """Twirls of a rehearsal that asks for none: each is a simulation of its own, and Aer's noise is twirled already."""
 Confirm = Callable[[Plan], bool]
 
