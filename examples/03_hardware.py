@@ -25,7 +25,7 @@ from qkd.hardware.run import Order, collect, listed, run
 from qkd.reports import devices, plots
 from qkd.reports.compare import aligned
 
-trained = qkd.distill(data="docstrings", limit=400, qubits=6, layers=1, epochs=40, lr=0.01)
+trained = qkd.distill(data="docstrings", limit=800, qubits=6, layers=1)
 print(trained.table())
 
 # %% [markdown]
