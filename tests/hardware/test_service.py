@@ -117,6 +117,36 @@ def test_batch_mode_opens_one_batch_and_closes_it(service, folder, monkeypatch):
     assert [method for method, _ in asked] == ["POST", "PATCH"]
 
 
+@pytest.mark.parametrize("mitigation", ["pea", "pec"])
+def test_noise_is_learned_in_a_job_before_the_others(service, folder, mitigation):
+    spec = {"mitigation": mitigation, "shots": "8192", "max_qpu_seconds": 1e6, "randomizations": 64, "samples": 4}
+    service.remaining = 1e6
+    service.hold = True
+    [sent] = run(order(folder, **spec), YES, detach=True, patience=QUICK)
+    assert [job.program for job in service.jobs] == ["noise-learner"]
+    assert sent.plan.budget.stages[0].name.startswith("learning 2 layers")
+    service.hold = False
+    [outcome] = collect(folder, patience=QUICK)
+    assert [job.program for job in service.jobs] == ["noise-learner", "executor"]
+    once(service, outcome)
+    assert outcome.result["error"]["value"] < outcome.result["error_noisy"]
+
+
+def test_session_mode_opens_a_session(service, folder):
+    [outcome] = run(order(folder, mode="session"), YES, patience=QUICK)
+    once(service, outcome)
+    assert ("POST", "/experimental/sessions") in service.requests
+
+
+def test_a_service_that_is_not_there_is_told(service, folder):
+    [sent] = run(order(folder), YES, detach=True, patience=QUICK)
+    service.server.shutdown()
+    service.server.server_close()
+    with pytest.raises(QkdError, match=r"cannot be reached|did not"):
+        collect(folder, sent.plan.name, patience=QUICK)
+    assert listed(folder)[0][0]["id"] == service.jobs[0].id
+
+
 def test_nothing_is_sent_after_a_dry_run_a_refusal_or_above_the_limit(service, folder):
     seen = []
     run(order(folder), lambda plan: seen.append(plan) or True, dry_run=True, patience=QUICK)
