@@ -73,8 +73,7 @@ left.errorbar(names, [one["value"] for one in errors], color=plots.INK, ls="none
 ])
 left.set(ylabel="mean error of expectation values")
 right.bar(names, [result["qpu_seconds_estimated"] for result in results], color=plots.TEACHER)
-right.set(ylabel="QPU seconds, estimated")
-figure
+right.set(ylabel="QPU seconds, estimated");
 
 # %% [markdown]
 # Measured against exact values, one dot for each text and observable. Without mitigation they lie on a flatter line: noise draws

@@ -29,6 +29,7 @@ from qiskit_ibm_runtime.results.noise_learner_v3 import NoiseLearnerV3Result, No
 from qkd.hardware.mitigation import noise_of_layers
 
 TOKEN = "a-token-that-must-never-be-seen-anywhere"
+KEPT = {"fraction_kept": {}, "success_rates": {}}
 CRN = "crn:v1:bluemix:public:quantum-computing:us-east:a/0123:4567-89ab::"
 
 
@@ -237,7 +238,7 @@ class Loopback:
             NoiseLearnerV3Result.from_generators(
                 [QubitSparsePauliList.from_sparse_list([term[:2]], one.num_qubits) for term in one.to_sparse_list()],
                 [term[2] for term in one.to_sparse_list()],
-                metadata={"learning_protocol": "lindblad", "post_selection": {"fraction_kept": {}, "success_rates": {}}},
+                metadata={"learning_protocol": "lindblad", "post_selection": KEPT},
             )
             for _, one in found
         ]
