@@ -21,7 +21,8 @@
 import matplotlib.pyplot as plt
 
 import qkd
-from qkd.hardware.run import Order, collect, listed, run
+from qkd.hardware.order import Order
+from qkd.hardware.run import collect, listed, run
 from qkd.reports import devices, plots
 from qkd.reports.compare import aligned
 

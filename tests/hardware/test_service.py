@@ -15,13 +15,14 @@ import pytest
 
 from qkd import QkdError
 from qkd.devices import live
-from qkd.hardware import run as runs
+from qkd.hardware import budget
 from qkd.hardware.jobs import drive
 from qkd.hardware.ledger import Ledger
+from qkd.hardware.order import Order
 from qkd.hardware.patience import Patience
 from qkd.hardware.plan import Plan
 from qkd.hardware.remote import Remote
-from qkd.hardware.run import Order, cancel, collect, listed, run
+from qkd.hardware.run import cancel, collect, listed, run
 
 from .conftest import QUICK
 from .loopback import TOKEN
@@ -35,10 +36,8 @@ def order(folder, **more):
 
 def small_jobs(monkeypatch, texts=2):
     """Let jobs hold few texts, so that there are several."""
-    real = runs.costs.packed
-    monkeypatch.setattr(
-        runs.costs, "packed", lambda count, each, once: real(count, each, once, most=once + texts * each)
-    )
+    real = budget.packed
+    monkeypatch.setattr(budget, "packed", lambda count, each, once: real(count, each, once, most=once + texts * each))
 
 
 def tags(service):

@@ -54,7 +54,7 @@ def run_hardware(
 ) -> None:
     """Run a student on a device, or rehearse that: compile, estimate, ask, send, collect, report."""
     from qkd.errors import QkdError
-    from qkd.hardware.run import Order
+    from qkd.hardware.order import Order
     from qkd.hardware.run import run as run_
 
     for option, value, known in (

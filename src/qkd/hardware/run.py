@@ -1,88 +1,32 @@
-"""``qkd run-hardware`` and ``qkd jobs``: from a run's student to a plan, to jobs, to a result."""
+"""``qkd run-hardware`` and ``qkd jobs``: from plans to jobs, and from jobs to results."""
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from qkd import config as configs
 from qkd.circuits.student import StudentCircuit
-from qkd.config import EngineSpec
 from qkd.console import progress, say, warn
-from qkd.devices import catalogue, live, profiles, snapshot
-from qkd.devices.noise import noise_model
-from qkd.devices.region import to_region
-from qkd.devices.snapshot import Snapshot
-from qkd.devices.transpile import transpile
-from qkd.engines import make_engine
+from qkd.devices import live
 from qkd.errors import QkdError
-from qkd.hardware import budget as costs
-from qkd.hardware.budget import Budget, Stage
 from qkd.hardware.jobs import Provider, Recalibrated, drive
 from qkd.hardware.ledger import JobRecord, Ledger
-from qkd.hardware.mitigation import NAMES, Layers, Mitigation, executions, layers_of, noise_of_layers
+from qkd.hardware.order import Order, plans_for
 from qkd.hardware.patience import Patience, insist
-from qkd.hardware.plan import Plan, new_folder, plans
+from qkd.hardware.plan import Plan, plans
 from qkd.hardware.rehearsal import Rehearsal
 from qkd.hardware.remote import Remote
-from qkd.hardware.result import expected, interpret, margins, slopes_of
-from qkd.runs import RunFolder, existing_run, read_json, read_lines, write_json
+from qkd.hardware.result import interpret
+from qkd.runs import RunFolder, existing_run, read_json, write_json
 from qkd.student.bundle import Student
 
 if TYPE_CHECKING:
-    from qkd.devices.profiles import Profile
+    pass
 
-LOCAL_TEXTS = 50
-"""Texts of a rehearsal's job: what a rehearsal that is killed loses at most."""
-LOCAL_RANDOMIZATIONS = {"readout": 8, "zne": 6, "pea": 16, "pec": 32}
-"""Twirls of a rehearsal that asks for none: each is a simulation of its own, and Aer's noise is twirled already."""
 Confirm = Callable[[Plan], bool]
-
-
-@dataclass(frozen=True)
-class Order:
-    """What a user asked for; None is the profile's choice or the run's.
-
-    run: the run folder.
-    device: where.
-    local: on its snapshot.
-    mitigation: a name, or ``all``.
-    shots: a number, or ``auto``.
-    target_stderr: the standard error wanted of expectation values, for shots ``auto``.
-    samples: how many test texts, stratified by label; all when None.
-    file: texts of one's own in place of the run's test texts.
-    text_column: of that file.
-    profile: the transpile profile.
-    max_qpu_seconds: the limit.
-    mode: job, batch or session.
-    randomizations: twirls.
-    decoupling: the sequence of pulses.
-    twirl_gates: twirl gates whatever the mitigation.
-    seed: of the choice of texts.
-    """
-
-    run: Path = Path("runs/latest")
-    device: str | None = None
-    local: bool = False
-    mitigation: str | None = None
-    shots: str | None = None
-    target_stderr: float | None = None
-    samples: int | None = None
-    file: Path | None = None
-    text_column: str = "text"
-    profile: str | None = None
-    max_qpu_seconds: float | None = None
-    mode: str | None = None
-    randomizations: int | None = None
-    decoupling: str | None = None
-    twirl_gates: bool = False
-    seed: int = 0
 
 
 @dataclass
@@ -118,7 +62,7 @@ def run(
     folder = existing_run(order.run)
     with folder.lock():
         done = []
-        for plan, limit in _plans(order, folder):
+        for plan, limit in plans_for(order, folder):
             if not order.local:
                 plan.budget.check(limit)
             if not confirm(plan) or dry_run:
@@ -133,7 +77,7 @@ def run(
                 if any(record.id for record in _ledger(folder).jobs(plan.name, plan.jobs)):
                     raise
                 say(f"{changed.args[0].partition(',')[0]}: it is compiled anew")
-                again = next(_plans(replace(order, mitigation=plan.mitigation.name), folder))[0]
+                again = next(plans_for(replace(order, mitigation=plan.mitigation.name), folder))[0]
                 again.save()
                 _ledger(folder).append(again.name, "planned", device=again.device, jobs=again.jobs, stages=stages)
                 done.append(_carry_on(folder, again, patience, wait=not detach))
@@ -258,126 +202,6 @@ def _provider(plan: Plan) -> Iterator[Provider]:
 
 def _fractional(student: StudentCircuit) -> bool:
     return any(item.operation.name in ("rx", "rzz") for item in student.circuit.data)
-
-
-def _plans(order: Order, folder: RunFolder) -> Iterator[tuple[Plan, float]]:
-    """Yield a plan for each mitigation asked for, with its limit in seconds of the QPU."""
-    config = configs.load(folder.config)
-    device = order.device or config.device.name
-    client = None
-    if order.local:
-        held = snapshot.load(device)
-        version = held.calibration.version
-    else:
-        online = live.names(client := live.service()) if live.has_account() else None
-        catalogue.require_live(device, f"qkd run-hardware --run {order.run} --device {{device}}", online)
-        client = client or live.service()
-        backend = live.backend(device, client)
-        held = snapshot.from_backend(backend)
-        told = str(backend.status().backend_version)
-        version = held.calibration.version if told == "0.0.0" else told
-    profile = profiles.load(order.profile or profiles.default_name(held))
-    say(held.summary())
-    student = Student.load(folder.path)
-    texts = _texts(order, folder)
-    values = student.model.values(student.encoder.encode([row["text"] for row in texts]))
-    compiled = transpile(student.model.circuit, held, profile)
-    shots = _shots(order, profile, student, values)
-    remaining = None
-    if client is not None:
-        remaining = insist("asking for the quota", client.usage, Patience()).get("usage_remaining_seconds")
-    names = NAMES if order.mitigation == "all" else (order.mitigation or profile.mitigation,)
-    for name in names:
-        mitigation = _mitigation(order, profile, name, shots)
-        made, chunks = _budget(order, held, compiled, mitigation, len(texts), remaining)
-        yield (
-            Plan(
-                folder=new_folder(folder.hardware),
-                key=secrets.token_hex(6),
-                device=device,
-                local=order.local,
-                snapshot=held,
-                version=version,
-                student=compiled,
-                values=values,
-                mitigation=mitigation,
-                mode=order.mode or profile.execution_mode,
-                chunks=tuple(chunks),
-                budget=made,
-                texts=texts,
-            ),
-            order.max_qpu_seconds or profile.max_qpu_seconds,
-        )
-
-
-def _mitigation(order: Order, profile: Profile, name: str, shots: int) -> Mitigation:
-    twirls = order.randomizations or (LOCAL_RANDOMIZATIONS.get(name) if order.local else None)
-    pulses = order.decoupling or ("none" if order.local else profile.dynamical_decoupling)
-    return Mitigation(name, shots, twirls, pulses, order.twirl_gates)
-
-
-def _budget(
-    order: Order, held: Snapshot, compiled: StudentCircuit, mitigation: Mitigation, texts: int, remaining: float | None
-) -> tuple[Budget, list[tuple[int, int]]]:
-    """Return what a run costs on the device, and the texts of each job."""
-    from qiskit_ibm_runtime.executor_estimator import Estimator
-
-    small, region = to_region(compiled, held)
-    layers: Layers | None = None
-    if mitigation.learned:
-        found = layers_of(Estimator(mode=region.backend, options=mitigation.options()), small)
-        layers = noise_of_layers(found, small, noise_model(region))
-    # on a device the client spreads shots over more twirls than a rehearsal, at the same number of shots
-    each, once = executions(small, mitigation, layers, region.backend)
-    chunks = costs.packed(texts, each, once)
-    stages = [Stage(f"measuring {texts} texts", len(chunks), texts * each)]
-    if once:
-        stages.append(Stage("learning readout", 0, len(chunks) * once))
-    if layers is not None:
-        circuits, shots = costs.LEARNING
-        stages.insert(0, Stage(f"learning {len(layers)} layers", 1, len(layers) * circuits * shots))
-    if order.local:
-        chunks = [(start, min(texts, start + LOCAL_TEXTS)) for start in range(0, texts, LOCAL_TEXTS)]
-    return Budget(tuple(stages), remaining), chunks
-
-
-def _texts(order: Order, folder: RunFolder) -> list[dict[str, Any]]:
-    """Return the texts to classify, with label and teacher's logits where they are known."""
-    if order.file is not None:
-        from qkd.text.data import load_texts
-
-        rows = [{"text": text, "label": None, "teacher": None} for text in load_texts(order.file, order.text_column)]
-    else:
-        rows = [{key: row[key] for key in ("text", "label", "teacher")} for row in read_lines(folder.predictions)]
-    if order.samples is None or order.samples >= len(rows):
-        return rows
-    random = np.random.default_rng(order.seed)
-    groups: dict[Any, list[int]] = {}
-    for i in random.permutation(len(rows)):
-        groups.setdefault(rows[i]["label"], []).append(int(i))
-    ranked = [(place / len(members), i) for members in groups.values() for place, i in enumerate(members)]
-    return [rows[i] for i in sorted(i for _, i in sorted(ranked)[: order.samples])]
-
-
-def _shots(order: Order, profile: Profile, student: Student, values: np.ndarray) -> int:
-    if order.shots is None and order.target_stderr is None:
-        return profile.shots
-    if order.target_stderr is not None:
-        if order.shots not in (None, "auto"):
-            raise QkdError("--shots and --target-stderr say the same thing twice; give one of them")
-        return costs.shots_at(order.target_stderr)
-    if order.shots != "auto":
-        try:
-            return int(str(order.shots))
-        except ValueError:
-            raise QkdError(f"--shots {order.shots}: give a number, or auto") from None
-    model = student.model
-    evs = expected(make_engine(EngineSpec(precision="double"), model.circuit), model.circuit, values)
-    logits, weights = model.logits_of(evs), model.head.weight.detach().cpu().numpy()
-    margin, _ = margins(logits, np.zeros_like(evs), weights)
-    shots = costs.shots_for(evs, margin, slopes_of(logits, weights))
-    say(f"{shots:,} shots make all but 5 % of these predictions clearer than two standard errors")
-    return shots
 
 
 def _render(folder: RunFolder) -> None:
