@@ -141,7 +141,9 @@ class ProbeTeacher:
         return {**min(heads, key=lambda head: head["valid_loss"]), "column": np.array(column)}
 
     def _apply(self, states: np.ndarray) -> np.ndarray:
-        return (states.astype(np.float32) @ self._head["weight"] + self._head["bias"]).astype(np.float32)
+        # in double precision, for in single the last digit depends on how many texts are asked for at once
+        weight, bias = (self._head[name].astype(np.float64) for name in ("weight", "bias"))
+        return (states.astype(np.float64) @ weight + bias).astype(np.float32)
 
 
 def fit_head(x: np.ndarray, y: np.ndarray, x_valid: np.ndarray, y_valid: np.ndarray, c: float) -> dict[str, np.ndarray]:
