@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 LOCAL_TEXTS = 50
 """Texts of a rehearsal's job: what a rehearsal that is killed loses at most."""
-LOCAL_RANDOMIZATIONS = {"readout": 8, "zne": 6, "pea": 16, "pec": 32}
+LOCAL_RANDOMIZATIONS = {"readout": 8, "zne": 5, "pea": 16, "pec": 32}
 """Twirls of a rehearsal that asks for none: each is a simulation of its own, and Aer's noise is twirled already."""
 
 
