@@ -151,6 +151,8 @@ def test_nothing_is_sent_after_a_dry_run_a_refusal_or_above_the_limit(service, f
     run(order(folder), lambda plan: seen.append(plan) or True, dry_run=True, patience=QUICK)
     run(order(folder), lambda plan: False, patience=QUICK)
     assert seen[0].budget.remaining == 600
+    with pytest.raises(QkdError, match="add --local"):
+        run(order(folder, mitigation="all"), YES, patience=QUICK)
     with pytest.raises(QkdError, match=r"above --max-qpu-seconds"):
         run(order(folder, max_qpu_seconds=1), YES, patience=QUICK)
     service.remaining = 1

@@ -58,13 +58,13 @@ def names(client: QiskitRuntimeService | None = None) -> list[str]:
         raise QkdError(f"IBM Quantum did not list its devices: {first_line(error)}") from None
 
 
-def backend(name: str, client: QiskitRuntimeService | None = None, fractional: bool = False) -> Any:
+def backend(name: str, client: QiskitRuntimeService | None = None, fractional: bool | None = False) -> Any:
     """Return the live backend called ``name``.
 
     Args:
         name: of the device.
         client: to ask; a new one when left out.
-        fractional: with its gates of a free angle.
+        fractional: with its gates of a free angle; None is with everything it has.
 
     Raises:
         QkdError: the account does not see it, or as ``service``.

@@ -13,7 +13,7 @@ import numpy as np
 from qkd.console import say, warn
 from qkd.errors import QkdError
 from qkd.hardware.ledger import JobRecord, Ledger
-from qkd.hardware.patience import Patience, Trouble, insist
+from qkd.hardware.patience import Patience, insist
 from qkd.hardware.plan import Plan
 
 
@@ -144,27 +144,16 @@ def _send(provider: Provider, ledger: Ledger, record: JobRecord, patience: Patie
         layers = plan.kept(learned.file, learned.sha256)
     if tag not in record.tags:
         ledger.append(plan.name, "intent", job=job, tag=tag)
-    for tried, wait in enumerate(patience.waits(), start=1):
-        try:
-            id_ = provider.submit(job, tag, layers)
-            break
-        except QkdError:
-            raise
-        except Exception as error:  # the client's and the network's errors have many types
-            trouble = Trouble.of(error)
-            patience.sleep(max(wait, trouble.wait or 0))
-            found = _found(provider, tag, what, patience)  # the answer may be lost, and the job there
-            if found:
-                id_ = found
-                break
-            if not trouble.passing:
-                raise QkdError(f"{what} was not sent: IBM Quantum refused it ({trouble.words})") from None
-            if tried >= patience.tries:
-                raise QkdError(
-                    f"{what} was not sent: IBM Quantum did not take it in {tried} tries ({trouble.words}); go on "
-                    "with 'qkd jobs collect'"
-                ) from None
-            say(f"{what}: {trouble.words}; trying again")
+    tried = 0
+
+    def once() -> str:
+        nonlocal tried
+        tried += 1
+        # the answer to an earlier try may be lost, and the job there
+        there = _found(provider, tag, what, patience) if tried > 1 else None
+        return there or provider.submit(job, tag, layers)
+
+    id_ = insist(f"{what} was not sent", once, patience)
     ledger.append(plan.name, "submitted", job=job, id=id_)
     if not plan.local:
         say(f"{what} is sent: {id_}")
@@ -215,7 +204,11 @@ def _look(provider: Provider, ledger: Ledger, record: JobRecord, patience: Patie
         return True
     if state != "done":
         return False
-    arrays = insist(what, lambda: _checked(plan, job, provider.result(job, id_)), patience)
+
+    def fetch() -> dict[str, np.ndarray]:
+        return _checked(plan, job, provider.result(job, id_))
+
+    arrays = fetch() if plan.local else insist(what, fetch, patience)  # what fails here fails again
     file = f"job-{job}"
     sha256 = plan.keep(file, **arrays)
     ledger.append(

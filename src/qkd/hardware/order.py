@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +85,8 @@ def plans_for(order: Order, folder: RunFolder) -> Iterator[tuple[Plan, float]]:
     Raises:
         QkdError: there is no such device, it takes no circuits now, or what is asked does not fit it.
     """
+    if order.mitigation == "all" and not order.local:
+        raise QkdError("--mitigation all compares settings on a snapshot; add --local, then send the one you choose")
     config = configs.load(folder.config)
     device = order.device or config.device.name
     client = None
@@ -95,7 +97,7 @@ def plans_for(order: Order, folder: RunFolder) -> Iterator[tuple[Plan, float]]:
         online = live.names(client := live.service()) if live.has_account() else None
         catalogue.require_live(device, f"qkd run-hardware --run {order.run} --device {{device}}", online)
         client = client or live.service()
-        backend = live.backend(device, client)
+        backend = live.backend(device, client, fractional=None)  # all its gates; the profile says which are taken
         held = snapshot.from_backend(backend)
         told = str(backend.status().backend_version)
         version = held.calibration.version if told == "0.0.0" else told
@@ -150,8 +152,8 @@ def _budget(
     if mitigation.learned:
         found = layers_of(Estimator(mode=region.backend, options=mitigation.options()), small)
         layers = noise_of_layers(found, small, noise_model(region))
-    # on a device the client spreads shots over more twirls than a rehearsal, at the same number of shots
-    each, once = executions(small, mitigation, layers, region.backend)
+    there = replace(mitigation, randomizations=order.randomizations)  # a rehearsal's fewer twirls are its own
+    each, once = executions(small, there, layers, region.backend)
     chunks = costs.packed(texts, each, once)
     stages = [Stage(f"measuring {texts} texts", len(chunks), texts * each)]
     if once:

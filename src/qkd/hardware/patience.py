@@ -74,7 +74,7 @@ class Trouble:
 
 
 def insist(what: str, call: Callable[[], T], patience: Patience) -> T:
-    """Return ``call()``, tried again while its trouble may pass. For calls that change nothing.
+    """Return ``call()``, tried again while its trouble may pass; so it must do no harm to call it twice.
 
     Raises:
         QkdError: it was refused, or did not work often enough.
