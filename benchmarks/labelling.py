@@ -18,9 +18,10 @@ import numpy as np
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from qkd.text import data, weights
-from qkd.text.backbone import Backbone
-from qkd.text.splits import shuffled
+from qkd.text.data import load as data
+from qkd.text.data.splits import shuffled
+from qkd.text.models import weights
+from qkd.text.models.backbone import Backbone
 
 BATCH = 32
 

@@ -16,9 +16,9 @@ import torch
 
 from qkd import config
 from qkd.circuits import library
-from qkd.engines.setting import make_setting
 from qkd.pipeline import make_trainer
 from qkd.runs import RunFolder
+from qkd.simulation.setting import make_setting
 from qkd.sources import Clock, gather
 from qkd.student.metrics import accuracy_gain
 

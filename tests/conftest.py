@@ -19,7 +19,7 @@ def corpus(tmp_path_factory):
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
 
-    from qkd.text import data
+    from qkd.text.data import load as data
 
     folder = tmp_path_factory.mktemp("corpus")
     dataset = data.load("docstrings", limit=240)

@@ -12,9 +12,9 @@ from qiskit_aer.noise import NoiseModel, depolarizing_error
 from qkd import QkdError, Run, api
 from qkd.circuits import library
 from qkd.config import Config, EngineSpec
-from qkd.engines import make_engine
-from qkd.engines.agree import agree
-from qkd.engines.setting import make_setting
+from qkd.simulation.agree import agree
+from qkd.simulation.make import make_engine
+from qkd.simulation.setting import make_setting
 from tests.test_distill import command, options, same_weights
 
 NOISY = {"sim": "aer-noisy", "device": "ibm_brisbane", "shots": 300, "epochs": 3}

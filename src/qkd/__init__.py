@@ -1,10 +1,10 @@
 """qkd distils a large language model's text classifier into a parameterized quantum circuit.
 
-    import qkd
+import qkd
 
-    run = qkd.distill(data="texts.csv")
-    print(run.table())
-    run.student.predict(["a new text"])
+run = qkd.distill(data="texts.csv")
+print(run.table())
+run.student.predict(["a new text"])
 """
 
 from __future__ import annotations

@@ -157,7 +157,7 @@ def teach(
     if ray is None:
         spread: Any = nullcontext()
     else:
-        from qkd.text.spread import over_ray
+        from qkd.cluster import over_ray
 
         spread = over_ray(ray)
     with spread:
@@ -170,7 +170,7 @@ def _hub(config: Config) -> Config:
     Raises:
         QkdError: the hub, or offline its cache, does not have a model.
     """
-    from qkd.text import weights
+    from qkd.text.models import weights
 
     if config.models.offline:
         weights.go_offline()
@@ -270,7 +270,7 @@ def evaluate(
     import numpy as np
 
     from qkd.student.metrics import score
-    from qkd.text import data as texts_of
+    from qkd.text.data import load as texts_of
 
     kept = Run(run)
     student, teacher = kept.student, None
@@ -312,7 +312,7 @@ def predict(
         QkdError: there are no texts, or no student.
     """
     from qkd.student.bundle import Student
-    from qkd.text.data import load_texts
+    from qkd.text.data.load import load_texts
 
     asked = [*texts, *(load_texts(file, text_column) if file else ())]
     if not asked:

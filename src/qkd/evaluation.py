@@ -12,7 +12,7 @@ import numpy as np
 from qkd.circuits.student import StudentCircuit
 from qkd.console import progress
 from qkd.engines.base import EngineEstimator
-from qkd.engines.setting import Setting
+from qkd.simulation.setting import Setting
 from qkd.sources import Sources
 from qkd.student import metrics as numbers
 from qkd.student.bundle import Student
@@ -38,9 +38,7 @@ def compare(sources: Sources, setting: Setting, students: dict[str, StudentModel
         else:
             found[name] = _measured(model.moved(setting.circuit, setting.measure), embeddings, name)
             found[f"{name}, {'ideal device' if setting.noisy else 'no shot noise'}"] = exact
-    found["majority"] = numbers.majority_logits(
-        dataset.targets[sources.splits.train], len(test), len(dataset.classes)
-    )
+    found["majority"] = numbers.majority_logits(dataset.targets[sources.splits.train], len(test), len(dataset.classes))
     return found
 
 
@@ -89,9 +87,7 @@ def table_lines(sources: Sources, model: StudentModel, answers: dict[str, np.nda
     return lines
 
 
-def describe(
-    sources: Sources, setting: Setting, trainer: Trainer, lines: dict[str, dict[str, Any]]
-) -> dict[str, Any]:
+def describe(sources: Sources, setting: Setting, trainer: Trainer, lines: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Return what ``metrics.json`` says of the parts and of the lines."""
     dataset, splits, circuit, noisy = sources.dataset, sources.splits, setting.logical, setting.noisy
     found: dict[str, Any] = {

@@ -17,12 +17,13 @@ from qkd.circuits.student import StudentCircuit
 from qkd.config import Config
 from qkd.console import progress, say
 from qkd.devices.snapshot import write as write_calibration
-from qkd.engines import AerEstimator, Engine
-from qkd.engines.agree import agree
-from qkd.engines.setting import Noisy, Setting, make_setting
+from qkd.engines import AerEstimator
 from qkd.evaluation import compare, describe, gain, table_lines
 from qkd.reports.report import render
 from qkd.runs import RunFolder, write_json, write_lines, write_text
+from qkd.simulation.agree import agree
+from qkd.simulation.make import Engine
+from qkd.simulation.setting import Noisy, Setting, make_setting
 from qkd.sources import Clock, Sources, gather
 from qkd.student.bundle import Student
 from qkd.student.losses import UNLABELED

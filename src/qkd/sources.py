@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qkd.config import Config
-from qkd.engines import torch_device
 from qkd.errors import QkdError
 from qkd.runs import RunFolder, read_json, write_json
-from qkd.text.encoders import embed, make_encoder, whitened
+from qkd.simulation.make import torch_device
+from qkd.text.encoders.make import embed, make_encoder, whitened
 from qkd.text.labelling import Corpus, load_corpus
 from qkd.text.protocols import Encoder, Kept, Teacher
-from qkd.text.teachers import make_teacher
+from qkd.text.teachers.make import make_teacher
 
 if TYPE_CHECKING:
-    from qkd.text.data import Dataset, Splits
+    from qkd.text.data.load import Dataset, Splits
 
 
 @dataclass(frozen=True)

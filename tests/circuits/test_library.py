@@ -16,7 +16,7 @@ from qkd.circuits.observables import parse, write
 from qkd.circuits.qasm import from_qasm, to_qasm
 from qkd.circuits.spec import Ansatz, CircuitSpec, Encoding
 from qkd.circuits.student import StudentCircuit
-from qkd.engines.check import check
+from qkd.simulation.check import check
 
 NAMES = sorted(library.paths())
 

@@ -10,8 +10,9 @@ from qiskit_aer.noise import NoiseModel, ReadoutError, amplitude_damping_error, 
 from qkd import QkdError
 from qkd.circuits import library
 from qkd.config import EngineSpec
-from qkd.engines import AerEstimator, LightConeEstimator, make_engine, make_sampler
-from qkd.engines.localnoise import restricted
+from qkd.engines import AerEstimator, LightConeEstimator
+from qkd.engines.noise import restricted
+from qkd.simulation.make import make_engine, make_sampler
 
 
 @pytest.fixture

@@ -16,8 +16,9 @@ from qiskit_ibm_runtime import fake_provider
 from qkd import QkdError
 from qkd.circuits import library
 from qkd.config import EngineSpec
-from qkd.engines import EngineGradient, LightConeEstimator, StatevectorEstimator, make_engine
+from qkd.engines import EngineGradient, LightConeEstimator, StatevectorEstimator
 from qkd.engines.paulis.channels import channels, embed, ptm
+from qkd.simulation.make import make_engine
 
 LINES = {  # four qubits in a row, on a device of each family
     "FakeBrisbane": (0, 1, 2, 3),

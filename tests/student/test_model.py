@@ -12,10 +12,10 @@ from qiskit_machine_learning.neural_networks import EstimatorQNN
 from qkd import QkdError, Student
 from qkd.circuits import library
 from qkd.config import EngineSpec, LossSpec, TrainSpec
-from qkd.engines import make_engine
+from qkd.simulation.make import make_engine
 from qkd.student.model import StudentModel, StudentQNN
 from qkd.student.trainer import Examples, Trainer
-from qkd.text.encoders import make_encoder
+from qkd.text.encoders.make import make_encoder
 
 
 def model(seed=0, angle_map="tanh", precision="double", dropout=0.0):

@@ -9,9 +9,9 @@ import torch
 
 from qkd.config import make
 from qkd.errors import QkdError
-from qkd.text import data
-from qkd.text.classifier import match_labels
-from qkd.text.teachers import make_teacher
+from qkd.text.data import load as data
+from qkd.text.teachers.classifier import match_labels
+from qkd.text.teachers.make import make_teacher
 from tests.text.conftest import save_model
 from tests.text.test_models import animals
 

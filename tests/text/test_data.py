@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from qkd.errors import QkdError
-from qkd.text import data
+from qkd.text.data import load as data
 
 LABELS = ("cat", "dog")
 TEXTS = [f"{LABELS[n % 2]} number {n}, with a comma" for n in range(20)]

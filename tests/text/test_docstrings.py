@@ -7,7 +7,8 @@ from collections import Counter
 
 import pytest
 
-from qkd.text import data, docstrings
+from qkd.text.data import docstrings
+from qkd.text.data import load as data
 
 
 @pytest.fixture(scope="module")

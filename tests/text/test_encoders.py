@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from qkd.errors import QkdError
-from qkd.text.encoders import embed, make_encoder, whitened
+from qkd.text.encoders.make import embed, make_encoder, whitened
 from tests.text.test_models import TEXTS, alone
 
 
@@ -39,7 +39,7 @@ def test_joined_encoders_stand_side_by_side_and_share_the_cache(model, monkeypat
     both = make_encoder(f"{model}?layer=1+hashing:64")
     found = embed(both, TEXTS)
     assert found.shape == (len(TEXTS), both.dim) == (len(TEXTS), 32 + 64)
-    monkeypatch.setattr("qkd.text.cache.Store._save", lambda *_: pytest.fail("something was computed again"))
+    monkeypatch.setattr("qkd.cache.Store._save", lambda *_: pytest.fail("something was computed again"))
     np.testing.assert_array_equal(found[:, :32], embed(make_encoder(f"{model}?layer=1"), TEXTS))
     np.testing.assert_array_equal(found[:, 32:], embed(make_encoder("hashing:64"), TEXTS))
     np.testing.assert_allclose(both.encode(TEXTS), found, atol=1e-6)
@@ -73,7 +73,7 @@ def test_a_static_encoder_needs_its_table_alone(model, tmp_path):
     script = (
         "import sys, numpy as np\n"
         "from safetensors.numpy import load_file\n"
-        "from qkd.text.encoders import make_encoder\n"
+        "from qkd.text.encoders.make import make_encoder\n"
         "encoder = make_encoder('static:nobody/has-this?dim=16', arrays=load_file('a.safetensors'))\n"
         f"np.testing.assert_array_equal(encoder.encode({TEXTS[:4]!r}), np.load('expected.npy'))\n"
         "assert not {'transformers', 'torch'} & set(sys.modules)\n"

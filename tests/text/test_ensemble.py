@@ -5,10 +5,10 @@ import pytest
 from scipy.special import softmax
 
 from qkd.config import make
-from qkd.text import data
-from qkd.text.ensemble import average, fit_weights
-from qkd.text.probe import cross_entropy
-from qkd.text.teachers import make_teacher
+from qkd.text.data import load as data
+from qkd.text.teachers.ensemble import average, fit_weights
+from qkd.text.teachers.make import make_teacher
+from qkd.text.teachers.probe import cross_entropy
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ import pytest
 
 from qkd import api
 from qkd.errors import QkdError
-from qkd.text import data
-from qkd.text.backbone import Backbone
-from qkd.text.tables import unchanged
-from qkd.text.teachers import make_teacher
+from qkd.text.data import load as data
+from qkd.text.data.tables import unchanged
+from qkd.text.models.backbone import Backbone
+from qkd.text.teachers.make import make_teacher
 from tests.text.test_models import animals
 
 
@@ -99,8 +99,8 @@ def test_several_teachers_on_the_command_line(corpus, model):
 
 
 def test_embeddings_can_be_had_in_the_same_go(corpus, model):
-    from qkd.text import cache
-    from qkd.text.encoders import make_encoder
+    from qkd import cache
+    from qkd.text.encoders.make import make_encoder
 
     teach(corpus, model, embed=True, encoder="hashing:16")
     encoder, texts = make_encoder("hashing:16"), data.load(str(corpus / "texts.csv")).texts

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from qkd.errors import QkdError
-from qkd.text import weights
-from qkd.text.backbone import Backbone
-from qkd.text.batching import Budget
-from qkd.text.encoders import make_encoder
+from qkd.text.encoders.make import make_encoder
+from qkd.text.models import weights
+from qkd.text.models.backbone import Backbone
+from qkd.text.models.batching import Budget
 from tests.text.conftest import SENTENCES, save_model
 from tests.text.test_models import TEXTS
 
@@ -166,7 +166,7 @@ def test_folders_that_hold_no_model(tmp_path):
 def test_quantisation_without_its_library_says_how_to_get_it(model, monkeypatch):
     import importlib.util
 
-    from qkd.text.transformer import Loading
+    from qkd.text.models.transformer import Loading
 
     if importlib.util.find_spec("bitsandbytes"):
         pytest.skip("bitsandbytes is here")

@@ -8,8 +8,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from qkd.errors import QkdError
-from qkd.text import data
-from qkd.text.teachers import make_teacher
+from qkd.text.data import load as data
+from qkd.text.teachers.make import make_teacher
 
 LABELS = ("ant", "bee", "cow")
 ROWS = [(f"text number {n}", LABELS[n % 3]) for n in range(30)]

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from qkd import cache
 from qkd.config import make
 from qkd.errors import QkdError
-from qkd.text import cache, data
-from qkd.text.finetune import FineTuning
-from qkd.text.teachers import make_teacher
+from qkd.text.data import load as data
+from qkd.text.teachers.finetune import FineTuning
+from qkd.text.teachers.make import make_teacher
 from tests.text.test_models import animals
 
 
@@ -37,7 +38,9 @@ def test_it_learns_and_what_it_says_is_cached(model, monkeypatch, tmp_path):
     assert min(losses) < losses[0] and facts["best_epoch"] == int(np.argmin(losses))
     assert facts["layers"] == [2, 2] and 0 < facts["trained"] < first.num_parameters
     monkeypatch.setattr(FineTuning, "run", lambda *_: pytest.fail("it was fine-tuned again"))
-    monkeypatch.setattr("qkd.text.classifier.Classifier.scores", lambda *_: pytest.fail("the model was called again"))
+    monkeypatch.setattr(
+        "qkd.text.teachers.classifier.Classifier.scores", lambda *_: pytest.fail("the model was called again")
+    )
     np.testing.assert_array_equal(fitted(model, dataset).logits(dataset.texts[::-1]), logits[::-1])
 
 
@@ -66,7 +69,7 @@ def test_fine_tuning_that_was_killed_ends_with_the_same_weights(model, monkeypat
     dataset = animals(2)
     whole = fitted(model, dataset).logits(dataset.texts)
     monkeypatch.setenv("QKD_CACHE", str(tmp_path / "another"))
-    monkeypatch.setattr("qkd.text.finetune.SAVE_EVERY", 0.0)
+    monkeypatch.setattr("qkd.text.teachers.finetune.SAVE_EVERY", 0.0)
     real, steps = FineTuning._step, []
 
     def dies(self, rows):

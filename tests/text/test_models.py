@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from qkd.errors import QkdError
-from qkd.text import data
-from qkd.text.backbone import Backbone
-from qkd.text.batching import Budget
-from qkd.text.encoders import embed, make_encoder
-from qkd.text.probe import calibrated_temperature, cross_entropy, fit_head
-from qkd.text.teachers import make_teacher
-from qkd.text.transformer import Loading
+from qkd.text.data import load as data
+from qkd.text.encoders.make import embed, make_encoder
+from qkd.text.models.backbone import Backbone
+from qkd.text.models.batching import Budget
+from qkd.text.models.transformer import Loading
+from qkd.text.teachers.make import make_teacher
+from qkd.text.teachers.probe import calibrated_temperature, cross_entropy, fit_head
 from tests.text.conftest import SENTENCES, save_model
 
 
@@ -150,7 +150,7 @@ def test_a_second_probe_calls_neither_model_nor_solver(model, monkeypatch):
     first = make_teacher(f"probe:{model}")
     first.fit(dataset, splits)
     monkeypatch.setattr(Backbone, "pooled", lambda *_, **__: pytest.fail("the model was called again"))
-    monkeypatch.setattr("qkd.text.probe.fit_head", lambda *_, **__: pytest.fail("the head was fitted again"))
+    monkeypatch.setattr("qkd.text.teachers.probe.fit_head", lambda *_, **__: pytest.fail("the head was fitted again"))
     second = make_teacher(f"probe:{model}")
     second.fit(dataset, splits)
     np.testing.assert_array_equal(second.logits(dataset.texts), first.logits(dataset.texts))

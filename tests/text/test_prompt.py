@@ -6,9 +6,10 @@ import torch
 
 from qkd.config import make
 from qkd.errors import QkdError
-from qkd.text import data, prompts
-from qkd.text.prompt import CausalLM
-from qkd.text.teachers import make_teacher
+from qkd.text.data import load as data
+from qkd.text.teachers import prompts
+from qkd.text.teachers.make import make_teacher
+from qkd.text.teachers.prompt import CausalLM
 from tests.text.conftest import SENTENCES, save_model
 from tests.text.test_models import animals
 

@@ -9,10 +9,9 @@ import pandas as pd
 import pyarrow.parquet as parquet
 import pytest
 
-from qkd import api
+from qkd import api, cache
+from qkd.cluster import over_ray
 from qkd.errors import QkdError
-from qkd.text import cache
-from qkd.text.spread import over_ray
 from tests.text.test_models import animals
 
 

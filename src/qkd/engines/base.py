@@ -128,9 +128,7 @@ class EngineEstimator(BaseEstimatorV2):
         """Return the standard error that the engine aims at for a PUB; 0 where it does not sample."""
         return 0.0
 
-    def _estimates(
-        self, program: Program, batched: torch.Tensor, shared: torch.Tensor, precision: float
-    ) -> Estimates:
+    def _estimates(self, program: Program, batched: torch.Tensor, shared: torch.Tensor, precision: float) -> Estimates:
         """Return what a program of this engine says at parameter values (R,A') and (P',)."""
         with torch.no_grad():
             return Estimates.exact(program(batched, shared).double().cpu().numpy())

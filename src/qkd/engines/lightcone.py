@@ -74,9 +74,7 @@ class LightConeEstimator(NoisyEstimator):
     def _compile(self, question: Question) -> LightConeProgram:
         return LightConeProgram(question, self)
 
-    def _estimates(
-        self, program: Program, batched: torch.Tensor, shared: torch.Tensor, precision: float
-    ) -> Estimates:
+    def _estimates(self, program: Program, batched: torch.Tensor, shared: torch.Tensor, precision: float) -> Estimates:
         assert isinstance(program, LightConeProgram)
         with torch.no_grad():
             evs, bounds = program.bounded(batched, shared)

@@ -14,7 +14,7 @@ from qiskit_aer import AerSimulator
 from qiskit_aer.noise import NoiseModel
 
 from qkd.circuits.cone import narrowed, past
-from qkd.engines.localnoise import restricted
+from qkd.engines.noise import restricted
 from qkd.engines.paulis.strings import PauliString
 from qkd.errors import QkdError
 

@@ -74,9 +74,7 @@ class TrajectoryEstimator(NoisyEstimator):
     def _compile(self, question: Question) -> TrajectoryProgram:
         return TrajectoryProgram(question, self)
 
-    def _estimates(
-        self, program: Program, batched: torch.Tensor, shared: torch.Tensor, precision: float
-    ) -> Estimates:
+    def _estimates(self, program: Program, batched: torch.Tensor, shared: torch.Tensor, precision: float) -> Estimates:
         assert isinstance(program, TrajectoryProgram)
         with torch.no_grad():
             evs, stds = (part.double().cpu().numpy() for part in program.estimate(batched, shared))

@@ -19,7 +19,6 @@ from qkd.devices.noise import noise_model
 from qkd.devices.region import to_region
 from qkd.devices.snapshot import Snapshot
 from qkd.devices.transpile import transpile
-from qkd.engines import make_engine
 from qkd.errors import QkdError
 from qkd.hardware import budget as costs
 from qkd.hardware.budget import Budget, Stage
@@ -28,6 +27,7 @@ from qkd.hardware.patience import Patience, insist
 from qkd.hardware.plan import Plan, new_folder
 from qkd.hardware.result import expected, margins, slopes_of
 from qkd.runs import RunFolder, read_lines
+from qkd.simulation.make import make_engine
 from qkd.student.bundle import Student
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def _budget(
 def _texts(order: Order, folder: RunFolder) -> list[dict[str, Any]]:
     """Return the texts to classify, with label and teacher's logits where they are known."""
     if order.file is not None:
-        from qkd.text.data import load_texts
+        from qkd.text.data.load import load_texts
 
         rows = [{"text": text, "label": None, "teacher": None} for text in load_texts(order.file, order.text_column)]
     else:

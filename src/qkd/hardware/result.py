@@ -11,10 +11,10 @@ from qkd.circuits.student import StudentCircuit
 from qkd.config import EngineSpec
 from qkd.devices.noise import noise_model
 from qkd.devices.region import to_region
-from qkd.engines import Engine, make_engine
 from qkd.hardware.ledger import JobRecord
 from qkd.hardware.mitigation import pub
 from qkd.hardware.plan import Plan
+from qkd.simulation.make import Engine, make_engine
 from qkd.student.bundle import Student
 from qkd.student.metrics import Z95, bootstrap, proportion
 

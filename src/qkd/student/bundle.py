@@ -1,10 +1,10 @@
 """The student as people keep it: a folder of four files that needs neither teacher nor training data.
 
-    config.json          classes, encoder, angle map, circuit, and what trained it
-    student.safetensors  projection, circuit weights, head
-    circuit.qasm         the circuit with its inputs, weights and observables, OpenQASM 3
-    encoder.safetensors  what was computed for the encoder (a whitening, a static table), where there is any
-    README.md            the model card
+config.json          classes, encoder, angle map, circuit, and what trained it
+student.safetensors  projection, circuit weights, head
+circuit.qasm         the circuit with its inputs, weights and observables, OpenQASM 3
+encoder.safetensors  what was computed for the encoder (a whitening, a static table), where there is any
+README.md            the model card
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from safetensors.torch import load_file, save_file
 
 from qkd.circuits.qasm import from_qasm, to_qasm
 from qkd.config import EngineSpec
-from qkd.engines import make_engine
 from qkd.errors import QkdError
 from qkd.runs import read_json, write_json, write_text, write_with
+from qkd.simulation.make import make_engine
 from qkd.student.metrics import softmax
 from qkd.student.model import StudentModel
-from qkd.text.encoders import make_encoder
+from qkd.text.encoders.make import make_encoder
 from qkd.text.protocols import Encoder
 
 FORMAT = 1

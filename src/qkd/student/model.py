@@ -1,6 +1,6 @@
 """The student: a projection to angles, an ``EstimatorQNN`` on a circuit, and a linear head.
 
-    (B,D) -projection-> angles (B,A) -circuit on an engine-> evs (B,K) -head-> logits (B,C)
+(B,D) -projection-> angles (B,A) -circuit on an engine-> evs (B,K) -head-> logits (B,C)
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from qiskit_machine_learning.neural_networks import EstimatorQNN
 from torch import nn
 
 from qkd.circuits.student import StudentCircuit
-from qkd.engines import Engine
 from qkd.engines.threads import threads
+from qkd.simulation.make import Engine
 
 
 class StudentQNN(EstimatorQNN):

@@ -1,0 +1,1 @@
+"""Everything left of the trainer: texts, encoders, teachers, labelling."""

@@ -15,13 +15,13 @@ from qkd.config import Config
 from qkd.console import say
 from qkd.errors import QkdError
 from qkd.runs import write_with
-from qkd.text import data
-from qkd.text.encoders import embed, make_encoder
+from qkd.text.data import load as data
+from qkd.text.encoders.make import embed, make_encoder
 from qkd.text.protocols import Teacher
-from qkd.text.teachers import make_teacher
+from qkd.text.teachers.make import make_teacher
 
 if TYPE_CHECKING:
-    from qkd.text.data import Dataset, Splits
+    from qkd.text.data.load import Dataset, Splits
 
 
 @dataclass(frozen=True)

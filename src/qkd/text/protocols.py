@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 
 if TYPE_CHECKING:
-    from qkd.text.data import Dataset
-    from qkd.text.splits import Splits
+    from qkd.text.data.load import Dataset
+    from qkd.text.data.splits import Splits
 
 
 class Encoder(Protocol):

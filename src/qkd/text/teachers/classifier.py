@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from qkd import cache
 from qkd.console import say
 from qkd.errors import QkdError, nearest
-from qkd.text import cache, weights
-from qkd.text.transformer import Loading, Transformer
+from qkd.text.models import weights
+from qkd.text.models.transformer import Loading, Transformer
 
 if TYPE_CHECKING:
     import torch
 
-    from qkd.text.data import Dataset
-    from qkd.text.splits import Splits
+    from qkd.text.data.load import Dataset
+    from qkd.text.data.splits import Splits
 
 
 class Classifier(Transformer):

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from qkd.text import cache
-from qkd.text.backbone import Backbone
-from qkd.text.transformer import Loading
-from qkd.text.whitening import unit
+from qkd import cache
+from qkd.text.encoders.whitening import unit
+from qkd.text.models.backbone import Backbone
+from qkd.text.models.transformer import Loading
 
 RARE = 1e-4
 """SIF's a: a token of frequency p gets the weight a / (a + p)."""

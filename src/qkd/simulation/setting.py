@@ -14,7 +14,7 @@ from qkd.devices.noise import noise_model, with_idle_noise
 from qkd.devices.region import Region, to_region
 from qkd.devices.snapshot import Snapshot
 from qkd.devices.transpile import transpile
-from qkd.engines import Engine, make_engine, make_sampler
+from qkd.simulation.make import Engine, make_engine, make_sampler
 
 
 @dataclass(frozen=True)

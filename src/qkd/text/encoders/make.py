@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from qkd import cache
 from qkd.errors import QkdError, nearest
-from qkd.text import cache
-from qkd.text.backbone import POOLINGS, Backbone
+from qkd.text.encoders.static import StaticEncoder
+from qkd.text.encoders.whitening import Whitened, unit
+from qkd.text.models.backbone import POOLINGS, Backbone
+from qkd.text.models.transformer import Loading
 from qkd.text.protocols import Encoder
-from qkd.text.static import StaticEncoder
-from qkd.text.transformer import Loading
-from qkd.text.whitening import Whitened, unit
 
 
 class TransformerEncoder:

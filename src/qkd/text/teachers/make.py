@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 from qkd.config import Config
 from qkd.errors import QkdError, nearest
-from qkd.text.classifier import ClassifierTeacher
-from qkd.text.ensemble import EnsembleTeacher
-from qkd.text.logits_file import LogitsTeacher
-from qkd.text.lora import LoraTeacher
-from qkd.text.probe import ProbeTeacher
-from qkd.text.prompt import PromptTeacher
+from qkd.text.models.transformer import Loading
 from qkd.text.protocols import Teacher
-from qkd.text.transformer import Loading
+from qkd.text.teachers.classifier import ClassifierTeacher
+from qkd.text.teachers.ensemble import EnsembleTeacher
+from qkd.text.teachers.logits_file import LogitsTeacher
+from qkd.text.teachers.lora import LoraTeacher
+from qkd.text.teachers.probe import ProbeTeacher
+from qkd.text.teachers.prompt import PromptTeacher
 
 if TYPE_CHECKING:
     pass
@@ -30,9 +30,7 @@ KINDS: dict[str, Callable[[str, Loading, Config], Teacher]] = {
 """What makes a teacher of each kind from what stands behind the colon, how models are loaded, and all settings."""
 
 
-def make_teacher(
-    spec: str | Sequence[str], torch_device: str | None = None, config: Config | None = None
-) -> Teacher:
+def make_teacher(spec: str | Sequence[str], torch_device: str | None = None, config: Config | None = None) -> Teacher:
     """Return the teacher that ``spec`` names.
 
     Args:

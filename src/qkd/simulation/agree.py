@@ -7,10 +7,10 @@ import torch
 from qiskit_aer.noise import NoiseModel
 
 from qkd.circuits.student import StudentCircuit
-from qkd.engines import Engine
 from qkd.engines.aer import AerEstimator, AerProgram
 from qkd.engines.program import Question
 from qkd.errors import QkdError
+from qkd.simulation.make import Engine
 
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6}
 SIGMAS = 6

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from qkd import cache
 from qkd.errors import QkdError
-from qkd.text import cache
 
 
 @contextmanager

@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qkd.errors import QkdError, nearest
-from qkd.text.data import normalised
+from qkd.text.data.load import normalised
 
 if TYPE_CHECKING:
-    from qkd.text.data import Dataset
-    from qkd.text.splits import Splits
+    from qkd.text.data.load import Dataset
+    from qkd.text.data.splits import Splits
 
 
 @dataclass(frozen=True)

@@ -15,19 +15,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from qkd import cache
 from qkd.config import PromptSpec
 from qkd.errors import QkdError
-from qkd.text import cache, prompts
-from qkd.text.batching import padded
-from qkd.text.probe import calibrated_temperature, cross_entropy
-from qkd.text.splits import shuffled
-from qkd.text.transformer import Loading, Transformer
+from qkd.text.data.splits import shuffled
+from qkd.text.models.batching import padded
+from qkd.text.models.transformer import Loading, Transformer
+from qkd.text.teachers import prompts
+from qkd.text.teachers.probe import calibrated_temperature, cross_entropy
 
 if TYPE_CHECKING:
     import torch
 
-    from qkd.text.data import Dataset
-    from qkd.text.splits import Splits
+    from qkd.text.data.load import Dataset
+    from qkd.text.data.splits import Splits
 
 WITHOUT_CONTENT = ("N/A", "[MASK]", "")
 """The texts of contextual calibration."""

@@ -11,8 +11,8 @@ import numpy as np
 
 from qkd.console import say
 from qkd.errors import QkdError
-from qkd.text import weights
-from qkd.text.batching import TOKEN_BUDGET, Budget, padded
+from qkd.text.models import weights
+from qkd.text.models.batching import TOKEN_BUDGET, Budget, padded
 
 if TYPE_CHECKING:
     import torch
@@ -235,8 +235,6 @@ class Transformer:
         weights.quiet_transformers()
         options = {"revision": self.source.revision or "main", **options}
         try:
-            return kind.from_pretrained(
-                self.source.path, trust_remote_code=self.loading.trust_remote_code, **options
-            )
+            return kind.from_pretrained(self.source.path, trust_remote_code=self.loading.trust_remote_code, **options)
         except (OSError, ValueError, ImportError, SafetensorError) as error:
             raise QkdError(weights.hub_sentence(self.source, error)) from None

@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from qkd import cache
 from qkd.console import say
 from qkd.errors import QkdError, nearest
 from qkd.runs import read_json, write_json
-from qkd.text import cache
-from qkd.text.wheels import Pin, file_sha256, obtain
+from qkd.text.models.wheels import Pin, file_sha256, obtain
 
 
 def quiet_transformers() -> None:

@@ -13,7 +13,7 @@ from qkd.errors import QkdError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from qkd.text.dataset import Dataset
+    from qkd.text.data.dataset import Dataset
 
 LEAST = 5
 """Texts that a class must have."""

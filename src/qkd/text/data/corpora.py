@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from qkd.errors import QkdError
-from qkd.text.tables import Table, cell, neighbours, no_column, read_text
+from qkd.text.data.tables import Table, cell, neighbours, no_column, read_text
 
 
 def read_qdllm(folder: Path, text: str, label: str) -> Table:

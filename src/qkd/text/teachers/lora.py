@@ -19,22 +19,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from qkd import cache
 from qkd.config import LoraSpec
 from qkd.console import say
 from qkd.errors import QkdError
 from qkd.runs import read_json, write_json
-from qkd.text import cache
-from qkd.text.classifier import Classifier
-from qkd.text.finetune import FineTuning, Labelled, linear_modules
-from qkd.text.probe import calibrated_temperature, cross_entropy, fit_head
-from qkd.text.splits import shuffled
-from qkd.text.transformer import Loading, Transformer
+from qkd.text.data.splits import shuffled
+from qkd.text.models.transformer import Loading, Transformer
+from qkd.text.teachers.classifier import Classifier
+from qkd.text.teachers.finetune import FineTuning, Labelled, linear_modules
+from qkd.text.teachers.probe import calibrated_temperature, cross_entropy, fit_head
 
 if TYPE_CHECKING:
     import torch
 
-    from qkd.text.data import Dataset
-    from qkd.text.splits import Splits
+    from qkd.text.data.load import Dataset
+    from qkd.text.data.splits import Splits
 
 VALID_TEXTS = 1000
 """Validation texts that are measured after every epoch."""

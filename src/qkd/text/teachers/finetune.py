@@ -15,8 +15,8 @@ from qkd.config import LoraSpec
 from qkd.console import Progress, progress, warn
 from qkd.errors import QkdError, nearest
 from qkd.runs import read_json, write_json, write_with
-from qkd.text.batching import Budget, out_of_memory, padded, release
-from qkd.text.transformer import Loading
+from qkd.text.models.batching import Budget, out_of_memory, padded, release
+from qkd.text.models.transformer import Loading
 
 if TYPE_CHECKING:
     import torch
@@ -230,7 +230,7 @@ class FineTuning:
 
     def _judge(self) -> None:
         """Measure the validation texts; keep the weights where they are the best so far."""
-        from qkd.text.probe import cross_entropy
+        from qkd.text.teachers.probe import cross_entropy
 
         logits, state = self.logits(self.valid.tokens), self.state
         row = {
@@ -303,5 +303,3 @@ class FineTuning:
 
 def _under(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-
-

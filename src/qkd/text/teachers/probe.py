@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from qkd import cache
 from qkd.errors import QkdError
-from qkd.text import cache
-from qkd.text.backbone import Backbone
-from qkd.text.transformer import Loading
+from qkd.text.models.backbone import Backbone
+from qkd.text.models.transformer import Loading
 
 if TYPE_CHECKING:
-    from qkd.text.data import Dataset
-    from qkd.text.splits import Splits
+    from qkd.text.data.load import Dataset
+    from qkd.text.data.splits import Splits
 
 MOST_LAYERS = 10
 """How many layers are looked at, evenly spaced, the last one among them."""

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from qkd.console import say
 from qkd.errors import QkdError
-from qkd.text import corpora, docstrings, tables
-from qkd.text.dataset import Dataset
-from qkd.text.splits import LEAST, Splits, shuffled, split
+from qkd.text.data import corpora, docstrings, tables
+from qkd.text.data.dataset import Dataset
+from qkd.text.data.splits import LEAST, Splits, shuffled, split
 
 __all__ = ["Dataset", "Splits", "load", "load_texts", "load_unlabeled", "normalised", "split"]
 

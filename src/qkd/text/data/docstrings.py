@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from qkd.errors import QkdError
-from qkd.text.tables import Table
+from qkd.text.data.tables import Table
 
 LIBRARIES = ("matplotlib", "pandas", "qiskit", "torch")
 """The labels: the packages whose sentences are taken."""

@@ -1,0 +1,1 @@
+"""Which engine answers, for which circuit, on which device."""

@@ -1,0 +1,123 @@
+"""An engine for a student: which estimator, on which torch device, and what a person should know about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from qiskit_aer.noise import NoiseModel
+
+from qkd.circuits.student import StudentCircuit
+from qkd.config import EngineSpec
+from qkd.engines.aer import AerEstimator
+from qkd.engines.base import EngineEstimator
+from qkd.engines.density import DensityMatrixEstimator
+from qkd.engines.gradient import EngineGradient
+from qkd.engines.lightcone import LightConeEstimator
+from qkd.engines.statevector import StatevectorEstimator
+from qkd.engines.trajectories import TrajectoryEstimator
+from qkd.errors import QkdError
+from qkd.simulation.choice import choose
+
+THREADED = 14
+"""Qubits from which a statevector's operations are worth more than one thread."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What answers a student's PUBs.
+
+    estimator: a V2 estimator that also compiles to differentiable programs.
+    gradient: gradients of its values.
+    shots: per expectation value, or None where values are not sampled by shots.
+    device: where its torch arithmetic happens.
+    reason: what it is and why it was picked.
+    """
+
+    estimator: EngineEstimator
+    gradient: EngineGradient
+    shots: int | None
+    device: torch.device
+    reason: str
+
+    @property
+    def precision(self) -> float:
+        """The standard error that is asked of the estimator; 0 where values are exact."""
+        return 0.0 if self.shots is None else self.shots**-0.5
+
+    def describe(self) -> str:
+        """Return what computes, and why, in one line."""
+        return self.reason
+
+
+def make_engine(spec: EngineSpec, student: StudentCircuit, noise: NoiseModel | None = None) -> Engine:
+    """Return the engine that ``spec`` asks to train with, for this circuit.
+
+    Args:
+        spec: the engine and its precision.
+        student: the circuit that it will run.
+        noise: the noise model on the circuit's qubits; None is an ideal device.
+
+    Raises:
+        QkdError: the torch device does not exist, or the engine cannot take the circuit or its noise.
+    """
+    device = torch_device(spec.torch_device)
+    under = "ideal" if noise is None else "under the device's noise"
+    kind, why = (spec.engine, "as asked") if spec.engine != "auto" else choose(student, noise, spec.trajectories)
+    if kind == "aer":
+        estimator = AerEstimator(noise, shots=spec.shots, seed=spec.seed, gradient=spec.gradient)
+        reason = f"aer engine ({why}), {spec.shots:,} shots, {under}, gradients by {spec.gradient}"
+        return Engine(estimator, EngineGradient(estimator), spec.shots, torch.device("cpu"), reason)
+    single = spec.precision == "single"
+    if kind == "statevector":
+        if noise is not None:
+            raise QkdError("the statevector engine knows no noise; take --engine auto, lightcone or density")
+        dtype = "complex64" if single else "complex128"
+        plain = StatevectorEstimator(dtype=dtype, device=str(device))
+        plain.threads = 1 if student.num_qubits < THREADED else None
+        return Engine(
+            plain, EngineGradient(plain), None, device, f"statevector engine ({why}), exact, ideal, {dtype} on {device}"
+        )
+    dtype = "float32" if single else "float64"
+    made, exact = _noisy(kind, spec, noise, dtype, str(device))
+    return Engine(
+        made, EngineGradient(made), None, device, f"{kind} engine ({why}), {exact}, {under}, {dtype} on {device}"
+    )
+
+
+def _noisy(
+    kind: str, spec: EngineSpec, noise: NoiseModel | None, dtype: str, device: str
+) -> tuple[EngineEstimator, str]:
+    """Return one of the engines that know noise, and how exact it is, in words."""
+    if kind == "lightcone":
+        cut = f"coefficients below {spec.truncation:g} left out" if spec.truncation else "exact"
+        return LightConeEstimator(noise, dtype=dtype, device=device, truncation=spec.truncation), cut
+    if kind == "density":
+        return DensityMatrixEstimator(noise, dtype=dtype, device=device), "exact"
+    sampled = f"{spec.trajectories} trajectories"
+    return TrajectoryEstimator(
+        noise, dtype=dtype, device=device, trajectories=spec.trajectories, seed=spec.seed
+    ), sampled
+
+
+def make_sampler(spec: EngineSpec, noise: NoiseModel | None = None) -> Engine:
+    """Return AerSimulator with shots, which measures what a student trained for ``--sim aer`` or ``aer-noisy`` does."""
+    estimator = AerEstimator(noise, shots=spec.shots, seed=spec.seed)
+    under = "without noise" if noise is None else "with the device's noise"
+    reason = f"AerSimulator {under}, {spec.shots:,} shots"
+    return Engine(estimator, EngineGradient(estimator), spec.shots, torch.device("cpu"), reason)
+
+
+def torch_device(name: str) -> torch.device:
+    """Return the torch device called ``name``; ``auto`` is CUDA when there is one.
+
+    Raises:
+        QkdError: there is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=name)
+        return torch.device(name)
+    except (RuntimeError, AssertionError) as error:
+        raise QkdError(f"--torch-device {name}: not to be had here ({str(error).splitlines()[0]})") from None

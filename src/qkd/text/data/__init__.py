@@ -1,0 +1,1 @@
+"""Texts and labels: where they come from, and how they are split."""

