@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from qiskit.circuit import Parameter, ParameterVector, QuantumCircuit
 from qiskit.circuit.library import PauliEvolutionGate, RYGate, StatePreparation, UnitaryGate
 from qiskit.primitives import StatevectorEstimator as Reference
-from qiskit.quantum_info import Kraus, SparseObservable, SparsePauliOp, random_unitary
+from qiskit.quantum_info import SparseObservable, SparsePauliOp, random_unitary
+from qiskit_aer.noise import amplitude_damping_error
 
 from qkd.engines import statevector
 from qkd.engines.statevector import StatevectorEstimator
@@ -224,8 +225,8 @@ def circuit_with(instruction):
     [
         (circuit_with(lambda c: c.measure(0, 0)), "remove_final_measurements"),
         (
-            circuit_with(lambda c: c.append(Kraus([np.diag([1, 0.6]), np.diag([0, 0.8])]).to_instruction(), [0])),
-            "kraus",
+            circuit_with(lambda c: c.append(amplitude_damping_error(0.1).to_instruction(), [0])),
+            "not unitary",
         ),
         (circuit_with(lambda c: c.if_test((0, 1), QuantumCircuit(2, 1), c.qubits, c.clbits)), "control flow"),
     ],
