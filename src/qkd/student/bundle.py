@@ -105,7 +105,7 @@ class Student:
         config = read_json(path / "config.json")
         if config.get("format") not in READABLE:
             raise QkdError(
-                f"{path}: bundle format {config.get('format')} is none of {READABLE}; load it with the qkd that wrote it"
+                f"{path}: bundle format {config.get('format')} is none of {READABLE}; take the qkd that wrote it"
             )
         try:
             program = path / "circuit.qasm"

@@ -120,7 +120,7 @@ class StudentModel(nn.Module):
 
     @torch.inference_mode()
     def values(self, embeddings: np.ndarray) -> np.ndarray:
-        """Return what a quantum student's PUB takes for embeddings (N,D): parameter values (N,A+P), inputs first, float64."""
+        """Return parameter values (N,A+P), inputs first, float64, of embeddings (N,D)."""
         self.eval()
         rows = torch.as_tensor(embeddings, dtype=self.projection.weight.dtype, device=self.projection.weight.device)
         angles = self.angles(rows)
