@@ -23,6 +23,7 @@ from qkd.reports.report import render
 from qkd.runs import RunFolder, write_json, write_lines, write_text
 from qkd.simulation.agree import agree
 from qkd.simulation.make import Engine
+from qkd.simulation.response import started
 from qkd.simulation.setting import Noisy, Setting, make_setting
 from qkd.sources import Clock, Sources, gather
 from qkd.student.bundle import Student
@@ -51,7 +52,7 @@ def run(config: Config, folder: RunFolder, resume: bool) -> None:
     """
     clock = Clock()
     # first, so that a mistake in it is not found after minutes of labelling
-    circuit = library.load(config.student.circuit, qubits=config.student.qubits, layers=config.student.layers)
+    circuit = started(library.load(config.student.circuit, config.student.qubits, config.student.layers))
     kept = folder.device / "snapshot.json"
     setting = make_setting(config, circuit, kept if resume and kept.is_file() else None)
     if setting.noisy is not None:

@@ -78,11 +78,13 @@ class CircuitReport:
         if self.blind_inputs:
             return (
                 f"blind at the start (inputs at {place}): no expectation value responds linearly to "
-                f"{' '.join(self.blind_inputs)}, so that training memorises; rotate about another axis than is read, or "
-                "let '// qkd.start:' in an OpenQASM file name better values"
+                f"{' '.join(self.blind_inputs)}, so that training memorises; rotate about another axis than is "
+                "read, or let '// qkd.start:' in an OpenQASM file name better values"
             )
         weakest = 100 * min((share for share in shares if share), default=0.0)
-        return f"linear response at the start (inputs at {place}): the weakest input has {weakest:.0f} % of its best slope"
+        return (
+            f"linear response at the start (inputs at {place}): the weakest input has {weakest:.0f} % of its best slope"
+        )
 
 
 def check(student: StudentCircuit, points: int = 2, seed: int = 0) -> CircuitReport:

@@ -1,7 +1,7 @@
 """Where a circuit should start: input values around which its expectation values respond linearly to the data.
 
 Behind rotations about Y an expectation value of Z is cos(x): around x = 0 it is even, nothing of it is linear in the
-data, and a student that starts there memorises; around pi/2 it is linear. For any circuit the place is found by looking.
+data, and a student that starts there memorises; around pi/2 it is linear. For any circuit the place is looked for.
 """
 
 from __future__ import annotations
@@ -73,10 +73,7 @@ def linear_response(student: StudentCircuit, engine: Engine | None = None, seed:
     common = np.repeat(grid[:, None], inputs, axis=1)
     everywhere = slopes.at(np.vstack([common, rng.uniform(-np.pi, np.pi, (ELSEWHERE, inputs))]))
     best = everywhere.max(axis=0, initial=0)
-    if student.start:
-        point = np.array(student.start)
-    else:
-        point = _best_start(slopes, grid, everywhere[: len(grid)], best)
+    point = np.array(student.start) if student.start else _best_start(slopes, grid, everywhere[: len(grid)], best)
     slope = slopes.at(point[None])[0]
     return Response(tuple(point.tolist()), tuple(slope.tolist()), tuple(np.maximum(best, slope).tolist()))
 
