@@ -171,5 +171,5 @@ def _keep(
     settings = folder.config.read_text(encoding="utf-8")
     drawing = draw.text(student.circuit)
     page = render(folder.name, metrics, trainer.progress.history, predictions, drawing, settings)
-    write_text(folder.report, page)
+    write_text(folder.report, page, private=True)
     write_json(folder.metrics, metrics)
