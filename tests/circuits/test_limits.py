@@ -78,6 +78,6 @@ def test_no_circuit_is_built_beyond_the_limits(settings):
 
 
 def test_errors_of_the_parser_are_not_printed(capfd):
-    with pytest.raises(QkdError, match="line 2: 'qubit' is not expected here|not an OpenQASM 3 program"):
+    with pytest.raises(QkdError, match="not an OpenQASM 3 program"):
         from_qasm("// qkd.inputs: x\nOPENQASM 3.0;;; gate qubit[1 q;\n")
     assert capfd.readouterr().err == ""

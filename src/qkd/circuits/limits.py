@@ -1,7 +1,7 @@
 """How large a circuit may be: counted on the text and its syntax tree, before anything is built from it.
 
-A program of a kilobyte can stand for a billion gates (definitions that call definitions), qubits or controls. The limits
-are far above every device and student, and what is within them is loaded in seconds.
+A program of a kilobyte can stand for a billion gates (definitions that call definitions), qubits or controls. The
+limits are far above every device and student, and what is within them is loaded in seconds.
 """
 
 from __future__ import annotations

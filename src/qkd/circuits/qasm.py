@@ -57,7 +57,8 @@ def from_qasm(text: str, where: str = "the OpenQASM 3 program") -> StudentCircui
         where: what an error calls it.
 
     Raises:
-        QkdError: it does not parse, stands for more than ``qkd.circuits.limits`` allow, uses classical bits, or does not say which of its ``input`` parameters are data.
+        QkdError: it does not parse, stands for more than ``qkd.circuits.limits`` allow, uses classical
+            bits, or does not say which of its ``input`` parameters are data.
     """
     said: dict[str, str] = {}
     for key, value in _COMMENT.findall(text):
