@@ -27,6 +27,7 @@ from qkd.simulation.setting import Noisy, Setting, make_setting
 from qkd.sources import Clock, Sources, gather
 from qkd.student.bundle import Student
 from qkd.student.losses import UNLABELED
+from qkd.student.middles.quantum import QuantumMiddle
 from qkd.student.model import StudentModel
 from qkd.student.trainer import Examples, Trainer
 
@@ -128,7 +129,7 @@ def make_trainer(
     spec = config.student
     torch.manual_seed(config.train.seed)
     dim, classes = sources.embeddings.shape[1], sources.dataset.classes
-    model = StudentModel(circuit, engine, dim, classes, spec.angle_map, spec.dropout).to(engine.device)
+    model = StudentModel(QuantumMiddle(circuit, engine), dim, classes, spec.angle_map, spec.dropout).to(engine.device)
     count = len(sources.dataset.texts)
     more = np.arange(count, count + (sources.unlabeled if unlabeled else 0))
     targets = np.concatenate([sources.dataset.targets, np.full(sources.unlabeled, UNLABELED)])
