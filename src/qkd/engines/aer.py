@@ -36,7 +36,7 @@ from qkd.errors import EngineError
 Gradient = Literal["spsa", "parameter-shift"]
 SPSA_STEP = 0.2
 """c, in radians: larger is less noisy, smaller less biased."""
-MOST_EXACT = 11
+MOST_EXACT = 12
 """Qubits of a light cone up to which ``AerProgram.exact`` goes."""
 _AT_ONCE = 4096  # circuits in one call of Aer
 
@@ -50,6 +50,7 @@ class AerEstimator(EngineEstimator):
         shots: S, for each Pauli string where no precision is asked for.
         seed: of the shots and of SPSA's directions.
         gradient: how gradients are estimated.
+        method: Aer's simulation method; when left out, what suits each light cone.
 
     Raises:
         EngineError: there are no shots, or both a noise model and a backend are given.
@@ -62,12 +63,13 @@ class AerEstimator(EngineEstimator):
         shots: int = 4096,
         seed: int = 0,
         gradient: Gradient = "spsa",
+        method: str | None = None,
     ) -> None:
         super().__init__()
         if shots < 1:
             raise EngineError(f"an expectation value needs at least 1 shot, not {shots}")
         self.noise_model = noise_of(noise_model, backend)
-        self.shots, self.gradient = shots, gradient
+        self.shots, self.gradient, self.method = shots, gradient, method
         self.seed = seed
         self.reseed(0)
 
@@ -76,7 +78,7 @@ class AerEstimator(EngineEstimator):
         self.random = np.random.default_rng([self.seed, number])
 
     def _settings(self) -> tuple[Hashable, ...]:
-        return fingerprint(self.noise_model), self.shots
+        return fingerprint(self.noise_model), self.shots, self.method
 
     def _compile(self, question: Question) -> AerProgram:
         return AerProgram(question, self)
@@ -112,6 +114,7 @@ class AerProgram:
                 qubits,
                 engine.noise_model,
                 engine.shots,
+                engine.method,
             )
             for members, qubits in together(free, terms, engine.noise_model is not None)
         ]
