@@ -12,6 +12,7 @@ result.json          what was made of them
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -50,6 +51,7 @@ class Plan:
     mode: job, batch or session.
     chunks: the texts of each job, (start, stop).
     budget: what it was estimated to cost.
+    limit: the most seconds of the QPU that it may take; the service stops its jobs there.
     texts: rows of text, label and teacher's logits.
     """
 
@@ -66,6 +68,7 @@ class Plan:
     chunks: tuple[tuple[int, int], ...]
     budget: Budget
     texts: list[dict[str, Any]]
+    limit: float | None = None
 
     @property
     def name(self) -> str:
@@ -81,6 +84,15 @@ class Plan:
     def jobs(self) -> int:
         """How many jobs it has; the one that learns noise, if any, is the last by number and the first to run."""
         return len(self.chunks) + self.learns
+
+    def most_seconds(self, job: int) -> int | None:
+        """Return the seconds of the QPU after which the service is to stop a job: its texts' share of the limit."""
+        if self.limit is None:
+            return None
+        if job >= len(self.chunks):
+            return math.ceil(self.limit)
+        start, stop = self.chunks[job]
+        return max(1, math.ceil(self.limit * (stop - start) / len(self.values)))
 
     def tag(self, job: int, attempt: int) -> str:
         """Return the tag of a job's attempt, by which it is found again."""
@@ -104,7 +116,9 @@ class Plan:
             "mitigation": asdict(self.mitigation),
             "mode": self.mode,
             "chunks": [list(chunk) for chunk in self.chunks],
-            "budget": {"stages": [asdict(stage) for stage in self.budget.stages], "remaining": self.budget.remaining},
+            "budget": asdict(self.budget),
+            "estimated": self.budget.seconds,
+            "limit": self.limit,
             "circuit_sha256": hashlib.sha256(program.encode()).hexdigest(),
             "qubits": list(layout.initial_index_layout(filter_ancillas=True)) if layout is not None else [],
             "observables": [_terms(one) for one in self.student.observables],
@@ -138,8 +152,9 @@ class Plan:
                 mitigation=Mitigation(**told["mitigation"]),
                 mode=told["mode"],
                 chunks=tuple((start, stop) for start, stop in told["chunks"]),
-                budget=Budget(tuple(Stage(**stage) for stage in budget["stages"]), budget["remaining"]),
+                budget=Budget(**budget | {"stages": tuple(Stage(**stage) for stage in budget["stages"])}),
                 texts=read_lines(folder / "texts.jsonl"),
+                limit=told.get("limit"),
             )
         except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
             raise QkdError(f"{folder}: the plan is damaged ({error}); its jobs' ids are in ledger.jsonl") from None
