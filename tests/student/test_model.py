@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from qkd import QkdError, Student
 from qkd.circuits import library
 from qkd.config import EngineSpec, LossSpec, TrainSpec
 from qkd.simulation.make import make_engine
-from qkd.student.model import StudentModel, StudentQNN
+from qkd.student.middles.quantum import QuantumMiddle, StudentQNN
+from qkd.student.model import START_SPREAD, StudentModel
 from qkd.student.trainer import Examples, Trainer
 from qkd.text.encoders.make import make_encoder
 
@@ -22,7 +24,7 @@ def model(seed=0, angle_map="tanh", precision="double", dropout=0.0):
     circuit = library.load("hardware", qubits=3, layers=1)
     engine = make_engine(EngineSpec(precision=precision, torch_device="cpu"), circuit)
     torch.manual_seed(seed)
-    return StudentModel(circuit, engine, 5, ("no", "yes"), angle_map, dropout).double()
+    return StudentModel(QuantumMiddle(circuit, engine), 5, ("no", "yes"), angle_map, dropout).double()
 
 
 def examples(n, seed):
@@ -50,7 +52,7 @@ def test_gradients_equal_finite_differences_for_every_parameter(angle_map):
 
 def test_it_is_an_estimator_qnn_that_agrees_with_a_stock_one_and_asks_once(monkeypatch):
     student = model()
-    qnn, circuit = student.qnn, student.circuit
+    qnn, circuit = student.quantum.qnn, student.circuit
     assert isinstance(qnn, EstimatorQNN) and qnn.input_gradients
     stock = EstimatorQNN(
         circuit=circuit.circuit,
@@ -61,7 +63,7 @@ def test_it_is_an_estimator_qnn_that_agrees_with_a_stock_one_and_asks_once(monke
         input_gradients=True,
         default_precision=0.0,
     )
-    x, w = np.random.default_rng(2).normal(size=(3, 3)), student.weights.detach().numpy()
+    x, w = np.random.default_rng(2).normal(size=(3, 3)), student.quantum.weights.detach().numpy()
     asked = []
     run = qnn.estimator.run
     monkeypatch.setattr(qnn.estimator, "run", lambda pubs, **more: asked.append(list(pubs)) or run(asked[-1], **more))
@@ -149,7 +151,9 @@ def test_a_diverging_loss_is_named():
 @pytest.fixture
 def bundle(tmp_path):
     circuit = library.load("hardware", qubits=3, layers=1)
-    trained = StudentModel(circuit, make_engine(EngineSpec(torch_device="cpu"), circuit), 16, ("no", "yes"))
+    trained = StudentModel(
+        QuantumMiddle(circuit, make_engine(EngineSpec(torch_device="cpu"), circuit)), 16, ("no", "yes")
+    )
     Student(trained, make_encoder("hashing:16"), {"teacher": "nobody"}).save(tmp_path / "student")
     return tmp_path / "student"
 
@@ -161,6 +165,12 @@ def test_a_bundle_answers_as_the_model_did(bundle):
     shutil.copytree(bundle, bundle.parent / "copy")
     assert np.array_equal(student.logits(texts), Student.load(bundle.parent / "copy").logits(texts))
     assert "hashing:16" in (bundle / "README.md").read_text()
+
+
+def test_a_bundle_of_the_first_version_answers_as_it_did():
+    folder = Path(__file__).parent / "bundle-0.1.0"
+    kept = json.loads((folder / "answers.json").read_text())
+    assert np.allclose(Student.load(folder).logits(kept["texts"]), kept["logits"], atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["config.json", "student.safetensors", "circuit.qasm"])
@@ -191,3 +201,18 @@ def test_the_qnn_is_usable_alone():
     qnn = StudentQNN(circuit, make_engine(EngineSpec(precision="double", torch_device="cpu"), circuit))
     evs = qnn.evaluate(torch.zeros(1, 2).double(), torch.zeros(4).double())
     assert evs[0].tolist() == pytest.approx([1, 1], abs=1e-12)  # all rotations at 0 leave |00>
+
+
+def test_training_starts_where_the_circuit_responds_linearly():
+    student = model()
+    x = 3 + 2 * torch.randn(500, 5, generator=torch.Generator().manual_seed(4)).double()
+    student.standardise(x)
+    angles = student.angles(x).detach()
+    assert angles.mean(dim=0).numpy() == pytest.approx(np.full(3, np.pi / 2), abs=0.03)
+    assert angles.std(dim=0).mean().item() == pytest.approx(START_SPREAD, rel=0.5)
+    assert student.moved(student.circuit, student.engine).double().angles(x).detach().numpy() == pytest.approx(
+        angles.numpy(), abs=1e-5
+    )
+    paper = model(angle_map="minmax")
+    paper.standardise(x)
+    assert paper.angles(x).detach().amax(dim=1).numpy() == pytest.approx(np.full(500, 10.0), abs=1e-6)

@@ -2,12 +2,14 @@
 
     // qkd.name: mine
     // qkd.inputs: x0 x1
+    // qkd.start: 1.5707963 1.5707963
     // qkd.observables: Z0 ; 0.5 X0 + 0.5 Z0 Z1
     OPENQASM 3.0;
     input float[64] x0;
     ...
 
 Every other ``input`` is a weight, in the order of ``// qkd.weights:`` where that is given, else in that of declaration.
+``// qkd.start:`` says around which values of the inputs training starts; it is found where it is left out.
 """
 
 from __future__ import annotations
@@ -17,14 +19,16 @@ import re
 from qiskit import qasm3
 from qiskit.circuit import Parameter, QuantumCircuit
 from qiskit.circuit.library import get_standard_gate_name_mapping
+from qiskit_qasm3_import import convert
 
+from qkd.circuits import limits
 from qkd.circuits.observables import parse, write
 from qkd.circuits.student import StudentCircuit
 from qkd.errors import QkdError, nearest
 
 _COMMENT = re.compile(r"^\s*//\s*qkd\.(\w+)\s*:\s*(.*?)\s*$", re.MULTILINE)
 _DECLARED = re.compile(r"^\s*input\s+(?:float|angle)\s*(?:\[\s*\d+\s*\])?\s+(\w+)\s*;", re.MULTILINE)
-_KEYS = ("name", "inputs", "weights", "observables")
+_KEYS = ("name", "inputs", "weights", "start", "observables")
 
 
 def to_qasm(student: StudentCircuit) -> str:
@@ -42,6 +46,7 @@ def to_qasm(student: StudentCircuit) -> str:
         f"// qkd.name: {' '.join(student.name.split())}",
         f"// qkd.inputs: {' '.join(p.name for p in inputs)}",
         f"// qkd.weights: {' '.join(p.name for p in weights)}",
+        *([f"// qkd.start: {' '.join(map(repr, student.start))}"] if student.start else []),
         f"// qkd.observables: {' ; '.join(write(observable) for observable in student.observables)}",
     ]
     return "\n".join([*head, qasm3.dumps(plain)])
@@ -55,7 +60,8 @@ def from_qasm(text: str, where: str = "the OpenQASM 3 program") -> StudentCircui
         where: what an error calls it.
 
     Raises:
-        QkdError: it does not parse, uses classical bits, or does not say which of its ``input`` parameters are data.
+        QkdError: it does not parse, stands for more than ``qkd.circuits.limits`` allow, uses classical
+            bits, or does not say which of its ``input`` parameters are data.
     """
     said: dict[str, str] = {}
     for key, value in _COMMENT.findall(text):
@@ -65,7 +71,9 @@ def from_qasm(text: str, where: str = "the OpenQASM 3 program") -> StudentCircui
     if "inputs" not in said:
         raise QkdError(f"{where}: a line '// qkd.inputs: x0 x1 ...' must say which input parameters are data")
     try:
-        circuit = _standard(qasm3.loads(text))
+        circuit = _standard(convert(limits.syntax(text, where)))
+    except QkdError:
+        raise
     except Exception as error:  # the importer's parts raise errors of many types
         raise QkdError(f"{where}: not an OpenQASM 3 program that Qiskit reads ({_reason(error)})") from None
     by_name = {parameter.name: parameter for parameter in circuit.parameters}
@@ -82,7 +90,10 @@ def from_qasm(text: str, where: str = "the OpenQASM 3 program") -> StudentCircui
             tuple(by_name[name] for name in weights),
             parse([part.strip() for part in said.get("observables", "z-each").split(";")], circuit.num_qubits),
             name=said.get("name", "circuit"),
+            start=tuple(map(float, _listed(said.get("start", "")))),
         )
+    except ValueError:
+        raise QkdError(f"{where}: '// qkd.start: {said['start']}' must give a number for each input") from None
     except QkdError as error:
         raise QkdError(f"{where}: {error}") from None
 
@@ -113,7 +124,11 @@ def _standard(circuit: QuantumCircuit) -> QuantumCircuit:
     for item in circuit.data:
         gate = item.operation
         standard = known.get(gate.name)
-        if standard is not None and type(gate) is not type(standard) and len(gate.params) == len(standard.params):
+        alike = standard is not None and (gate.num_qubits, len(gate.params)) == (
+            standard.num_qubits,
+            len(standard.params),
+        )
+        if alike and type(gate) is not type(standard):
             replacement = type(standard)(*gate.params)
             if _same(gate, replacement):
                 gate = replacement

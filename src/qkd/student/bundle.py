@@ -26,11 +26,14 @@ from qkd.errors import QkdError
 from qkd.runs import read_json, write_json, write_text, write_with
 from qkd.simulation.make import make_engine
 from qkd.student.metrics import softmax
+from qkd.student.middles.quantum import QuantumMiddle
 from qkd.student.model import StudentModel
 from qkd.text.encoders.make import make_encoder
 from qkd.text.protocols import Encoder
 
-FORMAT = 1
+FORMAT = 2
+READABLE = (1, 2)
+"""Formats that are read; 1 called the circuit's weights ``weights``, 2 calls them ``middle.weights``."""
 
 
 class Student:
@@ -100,19 +103,19 @@ class Student:
         if not (path / "config.json").is_file():
             raise QkdError(f"{folder}: no student lies there; train one with 'qkd distill'")
         config = read_json(path / "config.json")
-        if config.get("format") != FORMAT:
+        if config.get("format") not in READABLE:
             raise QkdError(
-                f"{path}: bundle format {config.get('format')} is not {FORMAT}; load it with the qkd that wrote it"
+                f"{path}: bundle format {config.get('format')} is none of {READABLE}; take the qkd that wrote it"
             )
         try:
             program = path / "circuit.qasm"
             circuit = from_qasm(program.read_text(encoding="utf-8"), str(program))
             model = StudentModel(
-                circuit,
-                make_engine(engine or EngineSpec(), circuit),
+                QuantumMiddle(circuit, make_engine(engine or EngineSpec(), circuit)),
                 dim=config["encoder"]["dim"],
                 classes=config["classes"],
                 angle_map=config["angle_map"],
+                fresh=False,
             )
             model.load_state_dict(load_file(path / "student.safetensors"))
             kept = path / "encoder.safetensors"

@@ -1,77 +1,44 @@
-"""The student: a projection to angles, an ``EstimatorQNN`` on a circuit, and a linear head.
+"""The student: a projection to angles, a middle, and a linear head.
 
-(B,D) -projection-> angles (B,A) -circuit on an engine-> evs (B,K) -head-> logits (B,C)
+(B,D) -projection-> angles (B,A) -middle-> features (B,K) -head-> logits (B,C)
+
+The middle is a circuit on an engine, or a classical control in its place; see ``student/middles``.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
-from qiskit_machine_learning.neural_networks import EstimatorQNN
 from torch import nn
 
 from qkd.circuits.student import StudentCircuit
 from qkd.engines.threads import threads
+from qkd.errors import QkdError
 from qkd.simulation.make import Engine
+from qkd.student.middles.base import Middle
+from qkd.student.middles.quantum import QuantumMiddle
 
-
-class StudentQNN(EstimatorQNN):
-    """An ``EstimatorQNN`` that asks its engine once per evaluation.
-
-    A stock ``EstimatorQNN`` sends one PUB per observable and leaves input gradients off; this one sends a
-    single PUB ``(circuit, observables (K,1), values (B, A+P))`` and always has input gradients, so that a
-    projection in front of it trains.
-
-    Args:
-        circuit: the student circuit; its A inputs and P weights keep their order.
-        engine: what evaluates it.
-    """
-
-    def __init__(self, circuit: StudentCircuit, engine: Engine) -> None:
-        super().__init__(
-            circuit=circuit.circuit,
-            observables=list(circuit.observables),
-            input_params=list(circuit.inputs),
-            weight_params=list(circuit.weights),
-            estimator=engine.estimator,
-            gradient=engine.gradient,
-            input_gradients=True,
-            default_precision=engine.precision,
-        )
-        ordered = list(self._circuit.parameters)  # EstimatorQNN renamed them: A inputs, then P weights
-        self._program = engine.estimator.compile(
-            self._circuit, circuit.observables, batched=ordered[: self.num_inputs], shared=ordered[self.num_inputs :]
-        )
-
-    def _forward(self, input_data: np.ndarray | None, weights: np.ndarray | None) -> np.ndarray:
-        values, num_samples = self._preprocess_forward(input_data, weights)
-        assert num_samples is not None
-        pub = (self._circuit, [[observable] for observable in self._observables], values)
-        evs = self.estimator.run([pub], precision=self._default_precision).result()[0].data.evs
-        return self._forward_postprocess(num_samples, evs)
-
-    def evaluate(self, angles: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        """Return expectation values (B,K) of angles (B,A) and weights (P,), differentiable in both.
-
-        The gradient is a vector-Jacobian product: the dense (B,K,A+P) Jacobian is never made.
-        """
-        return self._program(angles, weights)
+START_SPREAD = 0.1
+"""Standard deviation, radians, of a training text's initial angles around the circuit's start."""
+EDGE = 0.95
+"""Of pi: the largest angle at which tanh is still steep enough to start."""
 
 
 class StudentModel(nn.Module):
-    """A text embedding's way to logits through a quantum circuit.
+    """A text embedding's way to logits through a middle.
 
     Args:
-        circuit: what is run; A inputs, P weights, K observables.
-        engine: what runs it.
+        middle: what stands between projection and head; A inputs, K outputs.
         dim: D, the embedding width.
         classes: the C class names, in the order of the logits.
         angle_map: ``tanh`` (angles in (-pi, pi)) or ``minmax`` (the paper's: each text's projection scaled
-            to [0, 10] by its own minimum and maximum).
+            to [0, 10] by its own minimum and maximum); a middle that is not ``mapped`` gets the projection as it is.
         dropout: the fraction of embedding entries dropped in training.
+        fresh: draw initial parameters; False where they are about to be loaded.
     """
 
     center: torch.Tensor
@@ -79,31 +46,70 @@ class StudentModel(nn.Module):
 
     def __init__(
         self,
-        circuit: StudentCircuit,
-        engine: Engine,
+        middle: Middle,
         dim: int,
         classes: Sequence[str],
         angle_map: str = "tanh",
         dropout: float = 0.0,
+        fresh: bool = True,
     ) -> None:
         super().__init__()
-        self.circuit, self.engine = circuit, engine
         self.classes, self.angle_map = tuple(classes), angle_map
-        self.qnn = StudentQNN(circuit, engine)
         self.register_buffer("center", torch.zeros(dim))
         self.register_buffer("scale", torch.ones(dim))
         self.dropout = nn.Dropout(dropout)
-        self.projection = nn.Linear(dim, len(circuit.inputs))
-        self.weights = nn.Parameter(torch.empty(len(circuit.weights)))
-        self.head = nn.Linear(len(circuit.observables), len(self.classes))
-        # near the identity, where gradients of local observables do not vanish (Grant et al., arXiv:1903.05076)
-        nn.init.normal_(self.weights, std=0.1)
+        self.projection = nn.Linear(dim, middle.num_inputs)
+        self.middle = middle
+        self.head = nn.Linear(middle.num_outputs, len(self.classes))
+        if fresh:
+            middle.start(self.projection, self.head)
+            self._start_linear()
+        self.register_load_state_dict_pre_hook(_renamed)
+
+    @torch.no_grad()
+    def _start_linear(self) -> None:
+        """Let angles of standardised embeddings start ``START_SPREAD`` around where the middle responds linearly.
+
+        The paper's map leaves no choice: it spreads each text's angles over [0, 10] whatever the projection is.
+        """
+        centre = self.middle.centre()
+        if centre is None or not self.middle.mapped or self.angle_map != "tanh":
+            return
+        share = (centre / math.pi).clamp(-EDGE, EDGE)
+        slope = math.pi * (1 - share.square())  # of pi tanh(z) where it is centre
+        drawn = (1 / 3) ** 0.5  # standard deviation of torch's initial projection of standardised embeddings
+        self.projection.weight.mul_((START_SPREAD / (drawn * slope))[:, None])
+        self.projection.bias.copy_(torch.atanh(share))
 
     def moved(self, circuit: StudentCircuit, engine: Engine) -> StudentModel:
         """Return this student on an equivalent circuit and another engine; it has copies of the same tensors."""
-        other = StudentModel(circuit, engine, self.dim, self.classes, self.angle_map, self.dropout.p).to(engine.device)
+        middle = QuantumMiddle(circuit, engine)
+        other = StudentModel(middle, self.dim, self.classes, self.angle_map, self.dropout.p, fresh=False).to(
+            engine.device
+        )
         other.load_state_dict(self.state_dict())
         return other
+
+    @property
+    def quantum(self) -> QuantumMiddle:
+        """The middle, of a quantum student.
+
+        Raises:
+            QkdError: this is a classical control.
+        """
+        if not isinstance(self.middle, QuantumMiddle):
+            raise QkdError(f"the student '{self.middle.name}' is a classical control and has no circuit to run")
+        return self.middle
+
+    @property
+    def circuit(self) -> StudentCircuit:
+        """The circuit of a quantum student."""
+        return self.quantum.circuit
+
+    @property
+    def engine(self) -> Engine:
+        """The engine of a quantum student."""
+        return self.quantum.engine
 
     @property
     def dim(self) -> int:
@@ -112,7 +118,7 @@ class StudentModel(nn.Module):
 
     @property
     def num_parameters(self) -> int:
-        """How many numbers training changes: projection, circuit weights and head."""
+        """How many numbers training changes: projection, middle and head."""
         return sum(parameter.numel() for parameter in self.parameters())
 
     def standardise(self, embeddings: torch.Tensor) -> None:
@@ -121,8 +127,10 @@ class StudentModel(nn.Module):
         self.scale.copy_(1 / embeddings.std(dim=0).clamp_min(1e-6))
 
     def angles(self, embeddings: torch.Tensor) -> torch.Tensor:
-        """Return the circuit inputs (B,A), in radians, of embeddings (B,D)."""
+        """Return the middle's inputs (B,A), in radians where it is a circuit, of embeddings (B,D)."""
         z = self.projection(self.dropout((embeddings - self.center) * self.scale))
+        if not self.middle.mapped:
+            return z
         if self.angle_map == "tanh":
             return math.pi * torch.tanh(z)
         low, high = z.amin(dim=1, keepdim=True), z.amax(dim=1, keepdim=True)
@@ -130,24 +138,24 @@ class StudentModel(nn.Module):
 
     def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
         """Return logits (B,C) of embeddings (B,D)."""
-        return self.head(self.qnn.evaluate(self.angles(embeddings), self.weights))
+        return self.head(self.middle(self.angles(embeddings)))
 
     @torch.inference_mode()
     def logits(self, embeddings: np.ndarray, batch: int = 512) -> np.ndarray:
         """Return logits (N,C), float32, of embeddings (N,D), without dropout."""
         self.eval()
         rows = torch.as_tensor(embeddings, dtype=self.projection.weight.dtype, device=self.projection.weight.device)
-        with threads(self.engine.estimator.threads):
+        with threads(self.middle.threads):
             parts = [self(part) for part in rows.split(batch)]
         return torch.cat(parts).float().cpu().numpy() if parts else np.zeros((0, len(self.classes)), np.float32)
 
     @torch.inference_mode()
     def values(self, embeddings: np.ndarray) -> np.ndarray:
-        """Return what a PUB takes for embeddings (N,D): parameter values (N,A+P), inputs first, float64."""
+        """Return parameter values (N,A+P), inputs first, float64, of embeddings (N,D)."""
         self.eval()
         rows = torch.as_tensor(embeddings, dtype=self.projection.weight.dtype, device=self.projection.weight.device)
         angles = self.angles(rows)
-        return torch.cat([angles, self.weights.expand(len(rows), -1)], dim=1).double().cpu().numpy()
+        return torch.cat([angles, self.quantum.weights.expand(len(rows), -1)], dim=1).double().cpu().numpy()
 
     @torch.inference_mode()
     def logits_of(self, evs: np.ndarray) -> np.ndarray:
@@ -155,3 +163,9 @@ class StudentModel(nn.Module):
         self.eval()
         rows = torch.as_tensor(evs, dtype=self.head.weight.dtype, device=self.head.weight.device)
         return self.head(rows).float().cpu().numpy()
+
+
+def _renamed(module: nn.Module, state: dict[str, Any], *_: object) -> None:
+    """Let tensors be loaded that version 0.1.0 wrote: the circuit's weights had no middle around them."""
+    if "weights" in state:
+        state["middle.weights"] = state.pop("weights")

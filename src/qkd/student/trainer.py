@@ -89,8 +89,10 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(
             [
                 {"params": decayed, "weight_decay": spec.weight_decay},
-                # decay would pull angles to 0, a point like any other on their circle
-                {"params": [student.weights], "weight_decay": 0.0},
+                {
+                    "params": list(student.middle.parameters()),
+                    "weight_decay": spec.weight_decay if student.middle.decayed else 0.0,
+                },
             ],
             lr=spec.lr,
         )
@@ -113,7 +115,7 @@ class Trainer:
         try:
             while not state.finished:
                 started = time.monotonic()
-                with threads(self.student.engine.estimator.threads):
+                with threads(self.student.middle.threads):
                     row = self._epoch()
                 state.seconds += time.monotonic() - started
                 state.history.append(row)
@@ -132,7 +134,7 @@ class Trainer:
 
     def _epoch(self) -> dict[str, float]:
         self.student.train()
-        self.student.engine.estimator.reseed(self.progress.epoch)  # so that a resumed epoch draws what it would have
+        self.student.middle.reseed(self.progress.epoch)  # so that a resumed epoch draws what it would have
         order = torch.randperm(len(self.train_set), generator=self.order).to(self.train_set.targets.device)
         sums: dict[str, float] = {}
         for index in order.split(self.spec.batch_size):
