@@ -107,6 +107,7 @@ class LightConeProgram:
         self._device, self._truncation = device, engine.truncation
         terms, self._coefficients, self._constants = pauli_terms(question.observables, dtype, device)
         encoding, blocks, cones = past(question.circuit, terms, noise, question.batched)
+        self.widths = tuple(len(one.qubits) for one in cones)
         self._factors = _Factors(terms, blocks, [one.string for one in cones], device)
         live = sorted({qubit for one in cones for qubit in one.qubits})
         both = question.parameters
