@@ -21,7 +21,7 @@ from qkd.evaluation import compare, describe, gain, table_lines
 from qkd.reports.compare import OTHERS, verdict
 from qkd.reports.report import render
 from qkd.runs import RunFolder, write_json, write_lines, write_text
-from qkd.simulation.agree import agree
+from qkd.simulation.agree import Agreement, agree
 from qkd.simulation.make import Engine, torch_device
 from qkd.simulation.setting import Noisy, Setting, make_setting
 from qkd.sources import Clock, Sources, gather
@@ -33,6 +33,8 @@ from qkd.student.middles.quantum import QuantumMiddle
 from qkd.student.model import StudentModel
 from qkd.student.trainer import Trainer
 
+CHECKED_TEXTS = 2
+"""Test texts on which the engine is compared with AerSimulator after training."""
 PLAIN = "ideal training"
 """What the student is called that was trained without the device's noise."""
 WITHOUT = "labelled only"
@@ -58,8 +60,7 @@ def run(config: Config, folder: RunFolder, resume: bool) -> None:
     circuit = library.load(config.student.circuit, qubits=config.student.qubits, layers=config.student.layers)
     kept = folder.device / "snapshot.json"
     setting = make_setting(config, circuit, kept if resume and kept.is_file() else None)
-    if setting.noisy is not None:
-        _place(setting, setting.noisy, folder)
+    checks = [] if setting.noisy is None else _place(setting, setting.noisy, folder)
     sources = gather(config, folder, resume, clock)
     lesson = sources.lesson()
     with clock.stage("training"):
@@ -77,10 +78,18 @@ def run(config: Config, folder: RunFolder, resume: bool) -> None:
             finished = finished and _train(other, config, resume, name, None)
     clock.seconds["training"] = sum(one.progress.seconds for one in (trainer, *others.values()))  # resumed parts too
     with clock.stage("controls"):
-        controls = _controls(config, circuit, lesson, folder, resume) if finished and config.student.controls else {}
+        controls: dict[str, tuple[np.ndarray, dict[str, int]]] = {}
+        try:
+            if finished and config.student.controls:
+                controls = _controls(config, circuit, lesson, folder, resume)
+        except KeyboardInterrupt:  # the student is trained, and kept
+            finished = False
     with clock.stage("evaluation"):
         students = {"student": trainer.student, **{name: other.student for name, other in others.items()}}
         answers = compare(sources, setting, students, {name: rows for name, (rows, _) in controls.items()})
+        if checks and setting.noisy is not None:  # again where it matters: a truncation depends on the weights
+            rows = trainer.student.values(sources.embeddings[sources.splits.test[:CHECKED_TEXTS]])
+            checks.append(_checked(setting, setting.noisy, rows))
         student = trainer.student.moved(circuit, setting.exact)
         lines = table_lines(sources, student, answers)
         for name, (_, parameters) in controls.items():
@@ -92,6 +101,8 @@ def run(config: Config, folder: RunFolder, resume: bool) -> None:
     }
     if controls:
         metrics["controls"] = {name: gain(sources, answers, "student", name) for name in controls}
+    if checks:
+        metrics["noise"]["checked"] = [check.to_json() | {"said": check.describe()} for check in checks]
     if PLAIN in others:
         metrics["noise"]["gain"] = gain(sources, answers, "student", PLAIN)
     if WITHOUT in others:
@@ -101,7 +112,7 @@ def run(config: Config, folder: RunFolder, resume: bool) -> None:
         raise KeyboardInterrupt
 
 
-def _place(setting: Setting, noisy: Noisy, folder: RunFolder) -> None:
+def _place(setting: Setting, noisy: Noisy, folder: RunFolder) -> list[Agreement]:
     """Keep what the run is simulated on, and make sure that the engine says what AerSimulator says of it.
 
     Raises:
@@ -111,8 +122,15 @@ def _place(setting: Setting, noisy: Noisy, folder: RunFolder) -> None:
     write_calibration(noisy.snapshot.calibration, folder.device / "snapshot.json")
     write_text(folder.device / "circuit.qasm", to_qasm(noisy.compiled))
     if not isinstance(setting.trainer.estimator, AerEstimator):
-        difference = agree(setting.trainer, noisy.circuit, noisy.model)
-        say(f"the engine and AerSimulator's density matrix agree to {difference:.0e} on two random points")
+        return [_checked(setting, noisy, None)]
+    return []
+
+
+def _checked(setting: Setting, noisy: Noisy, values: np.ndarray | None) -> Agreement:
+    """Compare the engine with AerSimulator at parameter values (R,A+P), or at random ones, and say what came of it."""
+    found = agree(setting.trainer, noisy.circuit, noisy.model, values)
+    say(found.describe() + (" (random)" if values is None else " (test texts, trained weights)"))
+    return found
 
 
 def _quantum(config: Config, circuit: StudentCircuit, engine: Engine, lesson: Lesson, checkpoint: Path) -> Trainer:
@@ -181,5 +199,5 @@ def _keep(
     settings = folder.config.read_text(encoding="utf-8")
     drawing = draw.text(student.circuit)
     page = render(folder.name, metrics, trainer.progress.history, predictions, drawing, settings)
-    write_text(folder.report, page)
+    write_text(folder.report, page, private=True)
     write_json(folder.metrics, metrics)

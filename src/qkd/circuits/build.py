@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 from qiskit.circuit import Parameter, QuantumCircuit
 
+from qkd.circuits import limits
 from qkd.circuits.observables import parse
 from qkd.circuits.spec import CircuitSpec
 from qkd.circuits.student import StudentCircuit
@@ -25,12 +26,15 @@ def build(spec: CircuitSpec, qubits: int | None = None, layers: int | None = Non
         layers: how often the ansatz repeats; the spec's own when left out.
 
     Raises:
-        QkdError: there are no qubits or layers, or the pattern needs more qubits.
+        QkdError: there are no qubits or layers, more than ``qkd.circuits.limits`` allow, or the pattern needs more.
     """
     n = spec.qubits if qubits is None else qubits
     depth = spec.layers if layers is None else layers
     if min(n, depth) < 1:
         raise QkdError(f"circuit '{spec.name}' cannot have {n} qubits and {depth} layers; give at least 1 of each")
+    limits.within(n, limits.QUBITS, "qubits", f"circuit '{spec.name}'")
+    rows = len(spec.encoding.rotations) + len(spec.ansatz.rotations) + (8 if spec.ansatz.pattern == "qdllm" else 2)
+    limits.within(n * (depth * rows + len(spec.ansatz.closing)), limits.GATES, "gates", f"circuit '{spec.name}'")
     circuit = QuantumCircuit(n, name=spec.name)
     inputs = [Parameter(f"x{i}") for i in range(n * len(spec.encoding.rotations))]
     weights: list[Parameter] = []

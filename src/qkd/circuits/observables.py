@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 
 from qiskit.quantum_info import SparsePauliOp
 
+from qkd.circuits.limits import LETTERS, within
 from qkd.errors import QkdError
 
+_NAMED = ("z-each", "zz-neighbours")
 _TERM = re.compile(
     r"(?:(?P<sign>[+-])\s*)?"
     r"(?:(?P<factor>\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+)\s*)?"
@@ -23,6 +26,7 @@ def parse(texts: Iterable[str], num_qubits: int) -> tuple[SparsePauliOp, ...]:
         QkdError: a text is neither a known name nor a sum of Paulis, or names a qubit that is not there.
     """
     found: list[SparsePauliOp] = []
+    letters = 0
     for text in texts:
         if text == "z-each":
             found += [_sparse([("Z", [q], 1.0)], num_qubits) for q in range(num_qubits)]
@@ -30,6 +34,8 @@ def parse(texts: Iterable[str], num_qubits: int) -> tuple[SparsePauliOp, ...]:
             found += [_sparse([("ZZ", [q, q + 1], 1.0)], num_qubits) for q in range(num_qubits - 1)]
         else:
             found.append(_sum(text, num_qubits))
+        letters += num_qubits * (num_qubits if text in _NAMED else len(found[-1]))
+        within(letters, LETTERS, "letters of observables", "the circuit")
     return tuple(found)
 
 
@@ -54,11 +60,14 @@ def _sum(text: str, num_qubits: int) -> SparsePauliOp:
                 "Paulis such as 'Z0 Z1' or '0.5 X0 + Z2'"
             )
         letters = re.findall(r"([IXYZ])(\d+)", match["pauli"])
-        qubits = [int(q) for _, q in letters]
+        qubits = [int(q) if len(q) < 10 else num_qubits for _, q in letters]
         if max(qubits) >= num_qubits or len(set(qubits)) != len(qubits):
             raise QkdError(f"observable '{text}' must name different qubits from 0 to {num_qubits - 1}")
         factor = float(match["factor"] or 1) * (-1 if match["sign"] == "-" else 1)
+        if not math.isfinite(factor):
+            raise QkdError(f"observable '{text[:60]}' has a coefficient that is not finite")
         terms.append(("".join(letter for letter, _ in letters), qubits, factor))
+        within(len(terms) * num_qubits, LETTERS, "letters of an observable", "the circuit")
         position = match.end()
     if not terms:
         raise QkdError("an observable is empty; write z-each, zz-neighbours, or Paulis such as 'Z0 Z1'")

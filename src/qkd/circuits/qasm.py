@@ -17,7 +17,9 @@ import re
 from qiskit import qasm3
 from qiskit.circuit import Parameter, QuantumCircuit
 from qiskit.circuit.library import get_standard_gate_name_mapping
+from qiskit_qasm3_import import convert
 
+from qkd.circuits import limits
 from qkd.circuits.observables import parse, write
 from qkd.circuits.student import StudentCircuit
 from qkd.errors import QkdError, nearest
@@ -55,7 +57,8 @@ def from_qasm(text: str, where: str = "the OpenQASM 3 program") -> StudentCircui
         where: what an error calls it.
 
     Raises:
-        QkdError: it does not parse, uses classical bits, or does not say which of its ``input`` parameters are data.
+        QkdError: it does not parse, stands for more than ``qkd.circuits.limits`` allow, uses classical
+            bits, or does not say which of its ``input`` parameters are data.
     """
     said: dict[str, str] = {}
     for key, value in _COMMENT.findall(text):
@@ -65,7 +68,9 @@ def from_qasm(text: str, where: str = "the OpenQASM 3 program") -> StudentCircui
     if "inputs" not in said:
         raise QkdError(f"{where}: a line '// qkd.inputs: x0 x1 ...' must say which input parameters are data")
     try:
-        circuit = _standard(qasm3.loads(text))
+        circuit = _standard(convert(limits.syntax(text, where)))
+    except QkdError:
+        raise
     except Exception as error:  # the importer's parts raise errors of many types
         raise QkdError(f"{where}: not an OpenQASM 3 program that Qiskit reads ({_reason(error)})") from None
     by_name = {parameter.name: parameter for parameter in circuit.parameters}
@@ -113,7 +118,11 @@ def _standard(circuit: QuantumCircuit) -> QuantumCircuit:
     for item in circuit.data:
         gate = item.operation
         standard = known.get(gate.name)
-        if standard is not None and type(gate) is not type(standard) and len(gate.params) == len(standard.params):
+        alike = standard is not None and (gate.num_qubits, len(gate.params)) == (
+            standard.num_qubits,
+            len(standard.params),
+        )
+        if alike and type(gate) is not type(standard):
             replacement = type(standard)(*gate.params)
             if _same(gate, replacement):
                 gate = replacement
