@@ -23,6 +23,7 @@ from qkd.reports.report import render
 from qkd.runs import RunFolder, write_json, write_lines, write_text
 from qkd.simulation.agree import Agreement, agree
 from qkd.simulation.make import Engine, torch_device
+from qkd.simulation.response import started
 from qkd.simulation.setting import Noisy, Setting, make_setting
 from qkd.sources import Clock, Sources, gather
 from qkd.student import logreg
@@ -57,7 +58,7 @@ def run(config: Config, folder: RunFolder, resume: bool) -> None:
     """
     clock = Clock()
     # first, so that a mistake in it is not found after minutes of labelling
-    circuit = library.load(config.student.circuit, qubits=config.student.qubits, layers=config.student.layers)
+    circuit = started(library.load(config.student.circuit, config.student.qubits, config.student.layers))
     kept = folder.device / "snapshot.json"
     setting = make_setting(config, circuit, kept if resume and kept.is_file() else None)
     checks = [] if setting.noisy is None else _place(setting, setting.noisy, folder)
