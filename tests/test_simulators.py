@@ -4,14 +4,15 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from qiskit_aer.noise import NoiseModel, depolarizing_error
 
 from qkd import QkdError, Run, api
 from qkd.circuits import library
 from qkd.config import Config, EngineSpec
-from qkd.simulation.agree import agree
-from qkd.simulation.make import make_engine
+from qkd.simulation.agree import FEWEST, SHOTS, SIGMAS, agree
+from qkd.simulation.make import make_engine, make_sampler
 from qkd.simulation.setting import make_setting
 from tests.processes import signalled
 from tests.test_distill import SAVED, command, options, same_weights
@@ -98,11 +99,50 @@ def test_an_engine_that_disagrees_with_aer_is_stopped():
     model.add_all_qubit_quantum_error(depolarizing_error(0.02, 2), ["cz"])
     other.add_all_qubit_quantum_error(depolarizing_error(0.05, 2), ["cz"])
     spec = EngineSpec(torch_device="cpu")
-    assert agree(make_engine(spec, student, model), student, model) < 1e-6
+    found = agree(make_engine(spec, student, model), student, model)
+    assert found.difference < 1e-6 and found.points == 2 and found.observables == found.of == 4
     with pytest.raises(QkdError, match="lightcone engine and AerSimulator disagree by"):
         agree(make_engine(spec, student, model), student, other)
     sampled = EngineSpec(torch_device="cpu", engine="trajectories", trajectories=400)
     agree(make_engine(sampled, student, model), student, model)
+
+
+def test_wide_light_cones_are_compared_with_trajectories_on_a_sample(monkeypatch):
+    monkeypatch.setattr("qkd.simulation.agree.SECONDS", 3.0)
+    student = library.load("hardware", 20, 4)
+    model, other = NoiseModel(), NoiseModel()
+    model.add_all_qubit_quantum_error(depolarizing_error(0.01, 2), ["cz"])
+    other.add_all_qubit_quantum_error(depolarizing_error(0.3, 2), ["cz"])
+    engine = make_engine(EngineSpec(torch_device="cpu", engine="lightcone", truncation=1e-3), student, model)
+    start = np.full((2, len(student.parameters)), 0.2)  # where values are far from 0, so that noise is seen
+    found = agree(engine, student, model, start)
+    assert found.method == "matrix_product_state" and FEWEST <= found.shots <= SHOTS
+    assert 1 <= found.observables < found.of == 20 and 0 < found.sigmas < SIGMAS
+    assert f"{found.observables} of 20 observables" in found.describe()
+    with pytest.raises(QkdError, match="lightcone engine and AerSimulator disagree by"):
+        agree(engine, student, other, start)
+
+
+def test_what_aer_is_too_slow_for_is_measured_with_shots_on_the_trainers_values(monkeypatch):
+    student = library.load("hardware", 5, 1)
+    model = NoiseModel()
+    model.add_all_qubit_quantum_error(depolarizing_error(0.02, 2), ["cz"])
+    spec = EngineSpec(torch_device="cpu", shots=400, seed=3)
+    trainer = make_engine(spec, student, model)
+    assert make_sampler(spec, student, model, trainer).kind == "aer"
+    monkeypatch.setattr("qkd.simulation.make.BEARABLE", 0.0)
+    sampler = make_sampler(spec, student, model, trainer)
+    assert sampler.kind == "lightcone" and "400 shots drawn" in sampler.describe()
+    rows = np.random.default_rng(1).uniform(-3, 3, (40, len(student.parameters)))
+    pub = (student.circuit, [[o] for o in student.observables], rows)
+    exact = trainer.estimator.run([pub]).result()[0].data.evs
+    data = sampler.estimator.run([pub], precision=sampler.precision).result()[0].data
+    z = (data.evs - exact) / data.stds
+    assert np.abs(z.mean()) < 0.3 and 0.8 < z.std() < 1.2 and np.abs(z).max() < 5  # 200 values
+    assert np.allclose(data.stds, np.sqrt((1 - data.evs**2) / 400))
+    sampler.estimator.reseed(0)
+    again = sampler.estimator.run([pub], precision=sampler.precision).result()[0].data.evs
+    assert np.array_equal(again, data.evs)
 
 
 def test_a_setting_trains_and_measures_on_the_same_circuit():

@@ -160,8 +160,8 @@ class TrainSpec(Spec):
 
     epochs: Count = _f(100, "The most passes over the training texts.")
     batch_size: Count = _f(32, "Texts per optimizer step, B.")
-    lr: Annotated[float, Field(gt=0)] = _f(0.001, "Adam's learning rate.")
-    weight_decay: Annotated[float, Field(ge=0)] = _f(0.001, "Decoupled weight decay of projection and head.")
+    lr: Annotated[float, Field(gt=0)] = _f(0.0003, "Adam's learning rate.")
+    weight_decay: Annotated[float, Field(ge=0)] = _f(0.3, "Decoupled weight decay of projection and head.")
     patience: Count = _f(10, "Stop after this many epochs without a better validation loss.")
     seed: int = _f(0, "The seed of initial weights, batches and dropout.")
 

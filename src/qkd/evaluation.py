@@ -11,6 +11,7 @@ import numpy as np
 
 from qkd.circuits.student import StudentCircuit
 from qkd.console import progress
+from qkd.engines.aer import AerEstimator
 from qkd.engines.base import EngineEstimator
 from qkd.simulation.setting import Setting
 from qkd.sources import Sources
@@ -23,7 +24,7 @@ from qkd.workers import spread
 TIMED_TEXTS = 64
 """Texts over which milliseconds per text are taken."""
 MEASURED_TEXTS = 32
-"""Texts that AerSimulator is given at once."""
+"""Texts that are measured at once."""
 
 
 def compare(sources: Sources, setting: Setting, students: dict[str, StudentModel]) -> dict[str, np.ndarray]:
@@ -43,13 +44,14 @@ def compare(sources: Sources, setting: Setting, students: dict[str, StudentModel
 
 
 def _measured(model: StudentModel, embeddings: np.ndarray, name: str) -> np.ndarray:
-    """Return logits (N,C) of embeddings (N,D) from AerSimulator's shots."""
+    """Return logits (N,C) of embeddings (N,D) from shots."""
     values = model.values(embeddings)
     starts = range(0, len(values), MEASURED_TEXTS)
     tasks = [(model.engine.estimator, model.circuit, values[i : i + MEASURED_TEXTS], i) for i in starts]
     parts = []
     with progress(f"measuring: {name}", len(values), "texts") as bar:
-        for evs in spread(_shots, tasks):
+        # what is not Aer has compiled its program here, and takes the cores it needs
+        for evs in spread(_shots, tasks, None if isinstance(model.engine.estimator, AerEstimator) else 1):
             parts.append(evs)
             bar.advance(len(evs))
     return model.logits_of(np.concatenate(parts))

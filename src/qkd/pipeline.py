@@ -21,8 +21,9 @@ from qkd.engines import AerEstimator
 from qkd.evaluation import compare, describe, gain, table_lines
 from qkd.reports.report import render
 from qkd.runs import RunFolder, write_json, write_lines, write_text
-from qkd.simulation.agree import agree
+from qkd.simulation.agree import Agreement, agree
 from qkd.simulation.make import Engine
+from qkd.simulation.response import started
 from qkd.simulation.setting import Noisy, Setting, make_setting
 from qkd.sources import Clock, Sources, gather
 from qkd.student.bundle import Student
@@ -31,6 +32,8 @@ from qkd.student.middles.quantum import QuantumMiddle
 from qkd.student.model import StudentModel
 from qkd.student.trainer import Examples, Trainer
 
+CHECKED_TEXTS = 2
+"""Test texts on which the engine is compared with AerSimulator after training."""
 PLAIN = "ideal training"
 """What the student is called that was trained without the device's noise."""
 WITHOUT = "labelled only"
@@ -51,11 +54,10 @@ def run(config: Config, folder: RunFolder, resume: bool) -> None:
     """
     clock = Clock()
     # first, so that a mistake in it is not found after minutes of labelling
-    circuit = library.load(config.student.circuit, qubits=config.student.qubits, layers=config.student.layers)
+    circuit = started(library.load(config.student.circuit, config.student.qubits, config.student.layers))
     kept = folder.device / "snapshot.json"
     setting = make_setting(config, circuit, kept if resume and kept.is_file() else None)
-    if setting.noisy is not None:
-        _place(setting, setting.noisy, folder)
+    checks = [] if setting.noisy is None else _place(setting, setting.noisy, folder)
     sources = gather(config, folder, resume, clock)
     with clock.stage("training"):
         trainer = make_trainer(config, setting.circuit, setting.trainer, sources, folder.checkpoint)
@@ -74,6 +76,9 @@ def run(config: Config, folder: RunFolder, resume: bool) -> None:
     with clock.stage("evaluation"):
         students = {"student": trainer.student, **{name: other.student for name, other in others.items()}}
         answers = compare(sources, setting, students)
+        if checks and setting.noisy is not None:  # again where it matters: a truncation depends on the weights
+            rows = trainer.student.values(sources.embeddings[sources.splits.test[:CHECKED_TEXTS]])
+            checks.append(_checked(setting, setting.noisy, rows))
         student = trainer.student.moved(circuit, setting.exact)
         lines = table_lines(sources, student, answers)
     metrics = describe(sources, setting, trainer, lines) | {
@@ -81,6 +86,8 @@ def run(config: Config, folder: RunFolder, resume: bool) -> None:
         "gain": gain(sources, answers, "student", "teacher"),
         "seconds": {stage: round(value, 3) for stage, value in clock.seconds.items()},
     }
+    if checks:
+        metrics["noise"]["checked"] = [check.to_json() | {"said": check.describe()} for check in checks]
     if PLAIN in others:
         metrics["noise"]["gain"] = gain(sources, answers, "student", PLAIN)
     if WITHOUT in others:
@@ -90,7 +97,7 @@ def run(config: Config, folder: RunFolder, resume: bool) -> None:
         raise KeyboardInterrupt
 
 
-def _place(setting: Setting, noisy: Noisy, folder: RunFolder) -> None:
+def _place(setting: Setting, noisy: Noisy, folder: RunFolder) -> list[Agreement]:
     """Keep what the run is simulated on, and make sure that the engine says what AerSimulator says of it.
 
     Raises:
@@ -100,8 +107,15 @@ def _place(setting: Setting, noisy: Noisy, folder: RunFolder) -> None:
     write_calibration(noisy.snapshot.calibration, folder.device / "snapshot.json")
     write_text(folder.device / "circuit.qasm", to_qasm(noisy.compiled))
     if not isinstance(setting.trainer.estimator, AerEstimator):
-        difference = agree(setting.trainer, noisy.circuit, noisy.model)
-        say(f"the engine and AerSimulator's density matrix agree to {difference:.0e} on two random points")
+        return [_checked(setting, noisy, None)]
+    return []
+
+
+def _checked(setting: Setting, noisy: Noisy, values: np.ndarray | None) -> Agreement:
+    """Compare the engine with AerSimulator at parameter values (R,A+P), or at random ones, and say what came of it."""
+    found = agree(setting.trainer, noisy.circuit, noisy.model, values)
+    say(found.describe() + (" (random)" if values is None else " (test texts, trained weights)"))
+    return found
 
 
 def make_trainer(
@@ -172,5 +186,5 @@ def _keep(
     settings = folder.config.read_text(encoding="utf-8")
     drawing = draw.text(student.circuit)
     page = render(folder.name, metrics, trainer.progress.history, predictions, drawing, settings)
-    write_text(folder.report, page)
+    write_text(folder.report, page, private=True)
     write_json(folder.metrics, metrics)

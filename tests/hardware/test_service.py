@@ -151,8 +151,11 @@ def test_nothing_is_sent_after_a_dry_run_a_refusal_or_above_the_limit(service, f
     run(order(folder), lambda plan: seen.append(plan) or True, dry_run=True, patience=QUICK)
     run(order(folder), lambda plan: False, patience=QUICK)
     assert seen[0].budget.remaining == 600
-    with pytest.raises(QkdError, match="add --local"):
-        run(order(folder, mitigation="all"), YES, patience=QUICK)
+    one = seen[0].budget.seconds
+    with pytest.raises(QkdError, match=r"above --max-qpu-seconds 0"):
+        run(order(folder, max_qpu_seconds=0), YES, patience=QUICK)
+    with pytest.raises(QkdError, match=r"above --max-qpu-seconds"):  # each of the five would fit, not their sum
+        run(order(folder, mitigation="all", max_qpu_seconds=3 * one), YES, patience=QUICK)
     with pytest.raises(QkdError, match=r"above --max-qpu-seconds"):
         run(order(folder, max_qpu_seconds=1), YES, patience=QUICK)
     service.remaining = 1
@@ -252,6 +255,31 @@ def test_a_device_that_changes_before_submission_is_compiled_for_anew(service, f
     [outcome] = run(order(folder), change, patience=QUICK)
     once(service, outcome)
     assert outcome.plan.version == "1.99.0" and outcome.plan.name == "hw-2"
+
+
+def test_a_plan_compiled_anew_is_estimated_checked_and_asked_for_again(service, folder):
+    seen = []
+
+    def change(plan):
+        seen.append(plan.version)
+        service.version = "1.99.0"
+        service.remaining = 1
+        return True
+
+    with pytest.raises(QkdError, match=r"the account has 1 s left"):
+        run(order(folder), change, patience=QUICK)
+    service.version, service.remaining = None, 600
+    seen.clear()
+
+    def refuse(plan):
+        seen.append(plan.version)
+        service.version = "1.99.0"
+        return len(seen) == 1
+
+    [outcome] = run(order(folder), refuse, patience=QUICK)
+    assert seen[1] == "1.99.0" and len(seen) == 2 and outcome.records == [] and service.jobs == []
+    service.version = None
+    assert collect(folder, patience=QUICK) == []  # plans that were never sent are not gone on with
 
 
 def test_a_device_that_changes_between_jobs_gets_no_more_of_them(service, folder, monkeypatch):
@@ -442,3 +470,30 @@ def test_without_an_account_a_live_device_is_refused_with_what_to_do(folder, mon
 def test_patience_waits_longer_each_time_up_to_its_longest():
     waits = Patience(first=2, longest=5).waits()
     assert [next(waits) for _ in range(4)] == [2, 3, 4.5, 5]
+
+
+@pytest.mark.parametrize("mitigation", ["none", "readout", "zne"])
+def test_the_estimate_is_near_the_bill_of_a_device_that_waits_long_between_shots(
+    service, folder, mitigation, monkeypatch
+):
+    fake = service.fakes["ibm_manila"]
+    monkeypatch.setattr(fake, "_load_json", _slow(fake._load_json))
+    [outcome] = run(order(folder, mitigation=mitigation, shots="512", max_qpu_seconds=60), YES, patience=QUICK)
+    charged = sum(service.charge(job) for job in service.jobs)
+    assert charged > 10
+    assert outcome.plan.budget.seconds == pytest.approx(charged, rel=0.2)
+    assert service.jobs[0].cost == 60  # the service stops it there
+
+
+def _slow(load):
+    """Return a reader of a device's files that says it waits 4 ms after every shot, as ibm_miami does."""
+    return lambda name: load(name) | ({"default_rep_delay": 4000.0} if "conf" in name else {})
+
+
+def test_the_next_estimate_has_learned_from_the_bills(service, folder):
+    service.overhead = 40.0  # this service starts slowly
+    [first] = run(order(folder), YES, patience=QUICK)
+    [second] = run(order(folder, max_qpu_seconds=600), YES, patience=QUICK)
+    charged = service.charge(service.jobs[-1])
+    assert first.plan.budget.correction == 1 < second.plan.budget.correction
+    assert abs(second.plan.budget.seconds - charged) < abs(first.plan.budget.seconds - charged)

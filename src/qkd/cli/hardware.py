@@ -57,12 +57,6 @@ def run_hardware(
     from qkd.hardware.order import Order
     from qkd.hardware.run import run as run_
 
-    for option, value, known in (
-        ("--mode", mode, ("job", "batch", "session")),
-        ("--decoupling", decoupling, ("none", "XX", "XpXm", "XY4")),
-    ):
-        if value is not None and value not in known:
-            raise QkdError(f"{option} {value}: known are {', '.join(known)}")
     order = Order(
         run=run,
         device=device,

@@ -16,7 +16,7 @@ LATEST = Path("runs/latest")
 def distill(
     *,
     config: ConfigFile = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run --name, or the latest.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run --name, or the last one.")] = False,
     json_: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,

@@ -35,7 +35,7 @@ from qkd.errors import QkdError
 Gradient = Literal["spsa", "parameter-shift"]
 SPSA_STEP = 0.2
 """c, in radians: larger is less noisy, smaller less biased."""
-MOST_EXACT = 11
+MOST_EXACT = 12
 """Qubits of a light cone up to which ``AerProgram.exact`` goes."""
 _AT_ONCE = 4096  # circuits in one call of Aer
 
@@ -49,6 +49,7 @@ class AerEstimator(EngineEstimator):
         shots: S, for each Pauli string where no precision is asked for.
         seed: of the shots and of SPSA's directions.
         gradient: how gradients are estimated.
+        method: Aer's simulation method; when left out, what suits each light cone.
 
     Raises:
         QkdError: there are no shots, or both a noise model and a backend are given.
@@ -61,12 +62,13 @@ class AerEstimator(EngineEstimator):
         shots: int = 4096,
         seed: int = 0,
         gradient: Gradient = "spsa",
+        method: str | None = None,
     ) -> None:
         super().__init__()
         if shots < 1:
             raise QkdError(f"an expectation value needs at least 1 shot, not {shots}")
         self.noise_model = chosen_noise(noise_model, backend)
-        self.shots, self.gradient = shots, gradient
+        self.shots, self.gradient, self.method = shots, gradient, method
         self.seed = seed
         self.reseed(0)
 
@@ -108,6 +110,7 @@ class AerProgram:
                 qubits,
                 engine.noise_model,
                 engine.shots,
+                engine.method,
             )
             for members, qubits in together(free, terms, engine.noise_model is not None)
         ]

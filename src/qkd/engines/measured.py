@@ -153,6 +153,7 @@ def measured_group(
     qubits: tuple[int, ...],
     noise: NoiseModel | None,
     shots: int,
+    method: str | None = None,
 ) -> Group:
     """Return the strings ``terms``, which have these coefficients (K,T'), measured on their light cone."""
     letters = {qubit: letter for term in terms for qubit, letter in term}
@@ -167,7 +168,7 @@ def measured_group(
     local = None if noise is None else restricted(noise, qubits)
     # a density matrix is 4^n once, a statevector under noise 2^n for every shot
     dense = local is not None and 2 ** len(qubits) <= 2 * shots and len(qubits) <= 13
-    simulator = AerSimulator(noise_model=local, method="density_matrix" if dense else "automatic")
+    simulator = AerSimulator(noise_model=local, method=method or ("density_matrix" if dense else "automatic"))
     masks = np.array([sum(1 << measured.index(qubit) for qubit, _ in term) for term in terms], dtype=np.int64)
     used = tuple(sorted(order[parameter] for parameter in small.parameters))
     return Group(small, simulator, used, masks, coefficients)

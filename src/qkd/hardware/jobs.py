@@ -60,7 +60,19 @@ class Provider(Protocol):
 
 
 class Recalibrated(QkdError):
-    """The device is not the one any more that the circuit was compiled for."""
+    """The device is not the one any more that the circuit was compiled for.
+
+    Args:
+        plan: what was to be sent.
+        now: the device's version as it is now.
+    """
+
+    def __init__(self, plan: Plan, now: str) -> None:
+        self.device, self.compiled, self.now = plan.device, plan.version, now
+        super().__init__(
+            f"{plan.device} changed from version {plan.version} to {now} since the circuit was compiled, so nothing "
+            f"more of {plan.name} is sent; run 'qkd run-hardware --anew' to compile it anew"
+        )
 
 
 def drive(
@@ -182,10 +194,7 @@ def _same_device(provider: Provider, patience: Patience) -> None:
     plan = provider.plan
     now = insist(f"asking for {plan.device}", provider.version, patience)
     if now is not None and plan.version and now.split(".")[:2] != plan.version.split(".")[:2]:
-        raise Recalibrated(
-            f"{plan.device} changed from version {plan.version} to {now} since the circuit was compiled, so nothing "
-            f"more of {plan.name} is sent; run 'qkd run-hardware' again to compile it anew"
-        )
+        raise Recalibrated(plan, now)
 
 
 def _look(provider: Provider, ledger: Ledger, record: JobRecord, patience: Patience, known: dict[int, str]) -> bool:

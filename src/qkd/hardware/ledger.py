@@ -8,14 +8,22 @@ of a job: ``intent`` (with the tag it will have, before it is sent), ``submitted
 from __future__ import annotations
 
 import datetime
-import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from qkd.errors import QkdError
-from qkd.runs import disk_sentence
+from qkd.runs import append_line, json_lines
+
+NEEDS: dict[str, dict[str, type]] = {
+    "intent": {"tag": str},
+    "submitted": {"id": str},
+    "state": {"state": str},
+    "saved": {"file": str, "sha256": str},
+    "ended": {"state": str, "reason": str},
+    "dropped": {"reason": str},
+}
+"""What a line of each event has to say."""
 
 
 @dataclass
@@ -60,19 +68,7 @@ class Ledger:
             QkdError: it cannot be written.
         """
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-        line = json.dumps({"time": now, "plan": plan, "event": event, **facts}, ensure_ascii=False)
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("ab+") as file:
-                if file.tell():
-                    file.seek(-1, os.SEEK_END)
-                    # a line cut short by a crash keeps its place, and this one does not become its end
-                    line = line if file.read(1) == b"\n" else "\n" + line
-                file.write((line + "\n").encode())
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise QkdError(disk_sentence(self.path, error)) from error
+        append_line(self.path, {"time": now, "plan": plan, "event": event, **facts})
 
     def read(self) -> tuple[list[dict[str, Any]], list[int]]:
         """Return all whole lines, oldest first, and the numbers of damaged ones, which stay in the file.
@@ -81,28 +77,27 @@ class Ledger:
             QkdError: the file cannot be read.
         """
         try:
-            lines = self.path.read_bytes().split(b"\n")
+            data = self.path.read_bytes()
         except FileNotFoundError:
             return [], []
         except OSError as error:
             raise QkdError(f"{self.path}: cannot be read ({error.strerror})") from None
         rows, damaged = [], []
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-                if not {"time", "plan", "event"} <= row.keys():
-                    raise ValueError
-                rows.append(row)
-            except (ValueError, AttributeError):
+        for number, row in json_lines(data):
+            if isinstance(row, ValueError) or not _whole(row):
                 damaged.append(number)
+            else:
+                rows.append(row)
         return rows, damaged
 
     def jobs(self, plan: str, count: int) -> list[JobRecord]:
         """Return where each of a plan's jobs stands, by number."""
         records = [JobRecord(number) for number in range(count)]
         for row in self.read()[0]:
+            if row["plan"] == plan and row["event"] == "dropped":
+                for record in records:
+                    if not record.tags:
+                        record.reason, record.state = row["reason"], "dropped"
             if row["plan"] != plan or not isinstance(row.get("job"), int) or not 0 <= row["job"] < count:
                 continue
             record, event = records[row["job"]], row["event"]
@@ -118,3 +113,9 @@ class Ledger:
             elif event == "ended":
                 record.reason, record.state = row["reason"], row["state"]
         return records
+
+
+def _whole(row: dict[str, Any]) -> bool:
+    """Whether a line says what a line of its event has to say."""
+    needs = {"time": str, "plan": str, "event": str} | NEEDS.get(str(row.get("event")), {})
+    return all(isinstance(row.get(key), kind) for key, kind in needs.items())

@@ -12,6 +12,7 @@ result.json          what was made of them
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -51,6 +52,7 @@ class Plan:
     chunks: the texts of each job, (start, stop).
     budget: what it was estimated to cost.
     texts: rows of text, label and teacher's logits.
+    limit: seconds of the QPU above which it is refused, and at which the service stops its jobs.
     """
 
     folder: Path
@@ -66,6 +68,7 @@ class Plan:
     chunks: tuple[tuple[int, int], ...]
     budget: Budget
     texts: list[dict[str, Any]]
+    limit: float
 
     @property
     def name(self) -> str:
@@ -82,6 +85,13 @@ class Plan:
         """How many jobs it has; the one that learns noise, if any, is the last by number and the first to run."""
         return len(self.chunks) + self.learns
 
+    def most_seconds(self, job: int) -> int:
+        """Return the seconds of the QPU after which the service is to stop a job: its texts' share of the limit."""
+        if job >= len(self.chunks):
+            return math.ceil(self.limit)
+        start, stop = self.chunks[job]
+        return max(1, math.ceil(self.limit * (stop - start) / len(self.values)))
+
     def tag(self, job: int, attempt: int) -> str:
         """Return the tag of a job's attempt, by which it is found again."""
         return f"qkd-{self.key}-{job}-{attempt}"
@@ -89,9 +99,9 @@ class Plan:
     def save(self) -> None:
         """Write the plan; ``plan.json`` comes last, so a folder that has it is whole."""
         program = to_qasm(self.student)
-        write_text(self.folder / "circuit.qasm", program)
+        write_text(self.folder / "circuit.qasm", program, private=True)
         arrays = {"values": np.ascontiguousarray(self.values)}
-        write_with(self.folder / "values.safetensors", lambda part: save_file(arrays, part))
+        write_with(self.folder / "values.safetensors", lambda part: save_file(arrays, part), private=True)
         snapshots.write(self.snapshot.calibration, self.folder / "snapshot.json")
         write_lines(self.folder / "texts.jsonl", self.texts)
         layout = self.student.layout
@@ -104,12 +114,14 @@ class Plan:
             "mitigation": asdict(self.mitigation),
             "mode": self.mode,
             "chunks": [list(chunk) for chunk in self.chunks],
-            "budget": {"stages": [asdict(stage) for stage in self.budget.stages], "remaining": self.budget.remaining},
+            "budget": asdict(self.budget),
+            "estimated": self.budget.seconds,
+            "limit": self.limit,
             "circuit_sha256": hashlib.sha256(program.encode()).hexdigest(),
             "qubits": list(layout.initial_index_layout(filter_ancillas=True)) if layout is not None else [],
             "observables": [_terms(one) for one in self.student.observables],
         }
-        write_json(self.folder / "plan.json", told)
+        write_json(self.folder / "plan.json", told, private=True)
 
     @classmethod
     def load(cls, folder: Path) -> Plan:
@@ -126,6 +138,7 @@ class Plan:
             if hashlib.sha256(program.encode()).hexdigest() != told["circuit_sha256"]:
                 raise ValueError("circuit.qasm is not the circuit that was sent")
             budget = told["budget"]
+            estimated = Budget(**budget | {"stages": tuple(Stage(**stage) for stage in budget["stages"])})
             return cls(
                 folder=folder,
                 key=told["key"],
@@ -138,16 +151,17 @@ class Plan:
                 mitigation=Mitigation(**told["mitigation"]),
                 mode=told["mode"],
                 chunks=tuple((start, stop) for start, stop in told["chunks"]),
-                budget=Budget(tuple(Stage(**stage) for stage in budget["stages"]), budget["remaining"]),
+                budget=estimated,
                 texts=read_lines(folder / "texts.jsonl"),
+                limit=told.get("limit", estimated.seconds),
             )
         except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
             raise QkdError(f"{folder}: the plan is damaged ({error}); its jobs' ids are in ledger.jsonl") from None
 
     def keep(self, name: str, **arrays: np.ndarray) -> str:
         """Write arrays as ``NAME.safetensors`` and return the file's hash."""
-        path = self.folder / f"{name}.safetensors"
-        write_with(path, lambda part: save_file({key: np.ascontiguousarray(a) for key, a in arrays.items()}, part))
+        path, ready = self.folder / f"{name}.safetensors", {key: np.ascontiguousarray(a) for key, a in arrays.items()}
+        write_with(path, lambda part: save_file(ready, part), private=True)
         return hashlib.sha256(path.read_bytes()).hexdigest()
 
     def kept(self, file: str, sha256: str | None) -> dict[str, np.ndarray]:
@@ -173,11 +187,17 @@ def _terms(observable: SparsePauliOp) -> list[tuple[str, float]]:
 
 def plans(folder: Path) -> list[Path]:
     """Return the folders of a run's plans, oldest first."""
-    found = [path.parent for path in folder.glob("hw-*/plan.json")]
-    return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
+    found = [path.parent for path in folder.glob("hw-*/plan.json") if _number(path.parent) is not None]
+    return sorted(found, key=lambda path: _number(path) or 0)
 
 
-def new_folder(folder: Path) -> Path:
-    """Return the folder of the next plan, ``hw-N``."""
-    numbers = [int(path.name[3:]) for path in folder.glob("hw-*") if path.name[3:].isdigit()]
-    return folder / f"hw-{max(numbers, default=0) + 1}"
+def new_folder(folder: Path, further: int = 0) -> Path:
+    """Return the folder of the next plan, ``hw-N``, or of one ``further`` behind it."""
+    numbers = [_number(path) or 0 for path in folder.glob("hw-*")]
+    return folder / f"hw-{max(numbers, default=0) + 1 + further}"
+
+
+def _number(folder: Path) -> int | None:
+    """Return N of ``hw-N``; None for a folder that is no plan's, such as a backup."""
+    digits = folder.name.removeprefix("hw-")
+    return int(digits) if digits.isdecimal() and digits.isascii() else None

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from qkd.circuits.student import StudentCircuit
 from qkd.console import progress, say, warn
@@ -14,7 +14,7 @@ from qkd.devices import live
 from qkd.errors import QkdError
 from qkd.hardware.jobs import Provider, Recalibrated, drive
 from qkd.hardware.ledger import JobRecord, Ledger
-from qkd.hardware.order import Order, plans_for
+from qkd.hardware.order import Order, plans_for, quota
 from qkd.hardware.patience import Patience, insist
 from qkd.hardware.plan import Plan, plans
 from qkd.hardware.rehearsal import Rehearsal
@@ -22,9 +22,6 @@ from qkd.hardware.remote import Remote
 from qkd.hardware.result import interpret
 from qkd.runs import RunFolder, existing_run, read_json, write_json
 from qkd.student.bundle import Student
-
-if TYPE_CHECKING:
-    pass
 
 Confirm = Callable[[Plan], bool]
 
@@ -61,27 +58,46 @@ def run(
     patience = patience or Patience()
     folder = existing_run(order.run)
     with folder.lock():
-        done = []
-        for plan, limit in plans_for(order, folder):
-            if not order.local:
-                plan.budget.check(limit)
+        done: list[Outcome] = []
+        waiting = plans_for(order, folder)
+        while waiting:
+            plan = waiting[0]
+            _afford(waiting)
             if not confirm(plan) or dry_run:
-                done.append(Outcome(plan, [], None))
+                done.append(Outcome(waiting.pop(0), [], None))
                 continue
             plan.save()
-            stages = [stage.name for stage in plan.budget.stages]
-            _ledger(folder).append(plan.name, "planned", device=plan.device, jobs=plan.jobs, stages=stages)
+            _ledger(folder).append(plan.name, "planned", device=plan.device, jobs=plan.jobs)
             try:
                 done.append(_carry_on(folder, plan, patience, wait=not detach))
             except Recalibrated as changed:
-                if any(record.id for record in _ledger(folder).jobs(plan.name, plan.jobs)):
+                if any(record.tags for record in _ledger(folder).jobs(plan.name, plan.jobs)):
                     raise
-                say(f"{changed.args[0].partition(',')[0]}: it is compiled anew")
-                again = next(plans_for(replace(order, mitigation=plan.mitigation.name), folder))[0]
-                again.save()
-                _ledger(folder).append(again.name, "planned", device=again.device, jobs=again.jobs, stages=stages)
-                done.append(_carry_on(folder, again, patience, wait=not detach))
+                say(f"{plan.device} changed from version {changed.compiled} to {changed.now}: it is compiled anew")
+                _ledger(folder).append(plan.name, "dropped", reason=f"{plan.device} is version {changed.now} now")
+                names = [one.mitigation.name for one in waiting]
+                waiting = [one for one in plans_for(order, folder) if one.mitigation.name in names]
+                continue
+            waiting.pop(0)
+            if waiting and not order.local:
+                left = quota(live.service())
+                waiting = [replace(one, budget=replace(one.budget, remaining=left)) for one in waiting]
         return done
+
+
+def _afford(plans: list[Plan]) -> None:
+    """Refuse plans that together are above their limit or above what the account has left; warn of a rehearsal's.
+
+    Raises:
+        QkdError: says by how much.
+    """
+    stages = tuple(stage for plan in plans for stage in plan.budget.stages)
+    try:
+        replace(plans[0].budget, stages=stages).check(plans[0].limit)
+    except QkdError as error:
+        if not plans[0].local:
+            raise
+        warn(f"on the device this would be refused: {error}")
 
 
 def collect(
@@ -166,7 +182,8 @@ def _plan(folder: RunFolder, name: str) -> Plan:
 
 def _unfinished(folder: RunFolder, plan: Plan) -> bool:
     records = _ledger(folder).jobs(plan.name, plan.jobs)
-    return any(record.open for record in records) or not (plan.folder / "result.json").is_file()
+    saved = any(record.file is not None for record in records)
+    return any(record.open for record in records) or (saved and not (plan.folder / "result.json").is_file())
 
 
 def _carry_on(folder: RunFolder, plan: Plan, patience: Patience, wait: bool, again: bool = False) -> Outcome:
@@ -175,7 +192,7 @@ def _carry_on(folder: RunFolder, plan: Plan, patience: Patience, wait: bool, aga
         records = drive(provider, _ledger(folder), patience, wait, again)
     result = interpret(plan, Student.load(folder.path), records)
     if not any(record.open for record in records):
-        write_json(plan.folder / "result.json", result)
+        write_json(plan.folder / "result.json", result, private=True)
         _render(folder)
     return Outcome(plan, records, result)
 

@@ -1,6 +1,14 @@
-"""Whether an engine says what AerSimulator says, asked on a few points before anything is trained on it."""
+"""Whether an engine says what AerSimulator says, asked on a few points before and after anything is trained on it.
+
+Where the light cones fit, Aer's density matrices are compared, which are exact; wider ones are compared with its
+trajectories, within their standard errors. Where that would take minutes, some of the observables, drawn by chance,
+stand for all.
+"""
 
 from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -8,45 +16,151 @@ from qiskit_aer.noise import NoiseModel
 
 from qkd.circuits.student import StudentCircuit
 from qkd.engines.aer import AerEstimator, AerProgram
+from qkd.engines.paulis.strings import pauli_terms
 from qkd.engines.program import Question
 from qkd.errors import QkdError
+from qkd.simulation.cost import METHODS, Load, cheapest, loads
 from qkd.simulation.make import Engine
 
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6}
 SIGMAS = 6
-"""Standard errors by which an engine that samples may be off."""
+"""Standard errors by which an engine that samples, or one that is compared with trajectories, may be off."""
+SECONDS = 40.0
+"""What a check may cost on one core, as ``cost.py`` estimates; one group of strings at one point is always seen."""
+SHOTS, FEWEST = 512, 64
+"""Shots of a trajectory check, and how few it may come down to."""
 
 
-def agree(engine: Engine, student: StudentCircuit, noise: NoiseModel, rows: int = 2, seed: int = 0) -> float:
-    """Return the largest difference between an engine's expectation values and Aer's density matrices.
+@dataclass(frozen=True)
+class Agreement:
+    """What was compared, and how near it was.
+
+    difference: the largest between an engine's expectation value and Aer's.
+    sigmas: the largest in standard errors, where either is sampled, else 0.
+    method: Aer's.
+    shots: Aer's, 0 where it is exact.
+    points: sets of parameter values.
+    observables: how many were compared.
+    of: how many there are.
+    """
+
+    difference: float
+    sigmas: float
+    method: str
+    shots: int
+    points: int
+    observables: int
+    of: int
+
+    def describe(self) -> str:
+        """Return it as one sentence."""
+        seen = f"all {self.of}" if self.observables == self.of else f"{self.observables} of {self.of}"
+        where = f"on {self.points} point{'s' * (self.points > 1)}, {seen} observables"
+        if self.shots:
+            return (
+                f"the engine and AerSimulator's {METHODS[self.method]} ({self.shots} shots) agree within "
+                f"{self.sigmas:.1f} standard errors, {self.difference:.0e} at most, {where}"
+            )
+        return f"the engine and AerSimulator's {METHODS[self.method]} agree to {self.difference:.0e} {where}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return its fields."""
+        return asdict(self)
+
+
+def agree(
+    engine: Engine,
+    student: StudentCircuit,
+    noise: NoiseModel,
+    values: np.ndarray | None = None,
+    seed: int = 0,
+) -> Agreement:
+    """Compare an engine's expectation values with AerSimulator's.
 
     Args:
         engine: what is to be trained with, under ``noise``.
         student: the circuit.
         noise: Aer's noise model on the circuit's qubits.
-        rows: how many random points are compared.
-        seed: of the points.
+        values: (R,A+P) where, inputs first, of which as many are taken as ``SECONDS`` allow; two random points when
+            left out.
+        seed: of the points, of the observables that are drawn, and of Aer's shots.
 
     Raises:
-        QkdError: they disagree, or a light cone is too wide for Aer.
+        QkdError: they disagree.
     """
-    values = np.random.default_rng(seed).uniform(-np.pi, np.pi, (rows, len(student.inputs)))
-    weights = np.random.default_rng([seed, 1]).uniform(-np.pi, np.pi, len(student.weights))
-    aer = AerProgram(
-        Question(student.circuit, student.observables, student.inputs, student.weights), AerEstimator(noise)
-    )
-    x, w = torch.from_numpy(values), torch.from_numpy(weights)
-    expected = aer.exact(aer.angles(x, w).numpy())
+    if values is None:
+        values = np.random.default_rng(seed).uniform(-np.pi, np.pi, (2, len(student.parameters)))
+        values[:, len(student.inputs) :] = values[0, len(student.inputs) :]
+    whole = loads(student, noisy=True)
+    method = cheapest(whole, SHOTS)
+    shots, chosen = _affordable(whole, method, seed)
+    cost = sum(load.seconds(method, shots) for load in chosen)
+    values = values[: max(1, min(len(values), int(SECONDS / max(cost, 1e-9))))]
+    numbers = _covered(student, chosen)
+    expected, errors = _by_aer(student, noise, numbers, values, method, shots, seed)
+
     order = [student.parameters.index(parameter) for parameter in student.circuit.parameters]
-    bound = np.concatenate([values, np.tile(weights, (rows, 1))], axis=1)[:, order]
-    pub = (student.circuit, [[observable] for observable in student.observables], bound)
-    data = engine.estimator.run([pub]).result()[0].data
-    difference = np.abs(data.evs.T - expected)
+    pub = (student.circuit, [[student.observables[k]] for k in numbers], values[:, order])
+    result = engine.estimator.run([pub]).result()[0]
+    difference = np.abs(result.data.evs.T - expected)
     allowed = TOLERANCE[torch.float64 if getattr(engine.estimator, "dtype", None) == torch.float64 else torch.float32]
-    if (difference > allowed + SIGMAS * data.stds.T).any():
+    bounds = np.broadcast_to(result.metadata.get("error_bounds", 0.0), result.data.evs.shape).T
+    sampled = np.hypot(errors, result.data.stds.T)
+    if (difference > allowed + bounds + SIGMAS * sampled).any():
         raise QkdError(
-            f"the {engine.describe().split(' ')[0]} engine and AerSimulator disagree by {difference.max():.1e} on "
-            f"circuit '{student.name}' under this noise; train with --engine aer, and please report it with the "
-            "circuit and the device"
+            f"the {engine.kind} engine and AerSimulator disagree by {difference.max():.1e} on circuit "
+            f"'{student.name}' under this noise; train with --engine aer, and please report it with the circuit and "
+            "the device"
         )
-    return float(difference.max())
+    sigmas = float((difference[sampled > 0] / sampled[sampled > 0]).max(initial=0.0))
+    exact = method == "density_matrix"
+    return Agreement(
+        float(difference.max(initial=0.0)),
+        sigmas,
+        method,
+        0 if exact else shots,
+        len(values),
+        len(numbers),
+        len(student.observables),
+    )
+
+
+def _affordable(whole: list[Load], method: str, seed: int) -> tuple[int, list[Load]]:
+    """Return shots, and groups drawn by chance that take no longer than ``SECONDS`` together at one point."""
+    order = [whole[i] for i in np.random.default_rng([seed, 2]).permutation(len(whole))]
+    first = order[0].seconds(method, 1) if order else 0.0
+    shots = int(np.clip(SECONDS / max(first, 1e-9), FEWEST, SHOTS))
+    spent, chosen = 0.0, list[Load]()
+    for load in order:
+        spent += load.seconds(method, shots)
+        if chosen and spent > SECONDS:
+            break
+        chosen.append(load)
+    return shots, chosen
+
+
+def _covered(student: StudentCircuit, chosen: list[Load]) -> list[int]:
+    """Return the observables all of whose Pauli strings are in the groups; if there is none, the first."""
+    strings = {t for load in chosen for t in load.strings}
+    _, coefficients, _ = pauli_terms(student.observables)
+    needed = [set(row.nonzero().flatten().tolist()) for row in coefficients]
+    return [k for k, one in enumerate(needed) if one <= strings] or [0]
+
+
+def _by_aer(
+    student: StudentCircuit,
+    noise: NoiseModel,
+    numbers: list[int],
+    values: np.ndarray,
+    method: str,
+    shots: int,
+    seed: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return Aer's expectation values and their standard errors, (R,K') each."""
+    question = Question(student.circuit, [student.observables[k] for k in numbers], student.parameters, ())
+    aer = AerProgram(question, AerEstimator(noise, shots=shots, seed=seed, method=method))
+    angles = aer.angles(torch.from_numpy(values), torch.zeros(0)).numpy()
+    if method == "density_matrix":
+        evs = aer.exact(angles)
+        return evs, np.zeros_like(evs)
+    return aer.sample(angles, shots)

@@ -14,19 +14,25 @@ from qkd.engines.base import EngineEstimator
 from qkd.engines.density import DensityMatrixEstimator
 from qkd.engines.gradient import EngineGradient
 from qkd.engines.lightcone import LightConeEstimator
+from qkd.engines.shots import ShotEstimator
 from qkd.engines.statevector import StatevectorEstimator
 from qkd.engines.trajectories import TrajectoryEstimator
 from qkd.errors import QkdError
 from qkd.simulation.choice import choose
+from qkd.simulation.cost import cheapest, loads
 
 THREADED = 14
 """Qubits from which a statevector's operations are worth more than one thread."""
+
+BEARABLE = 1.0
+"""Seconds a text up to which AerSimulator measures a student itself."""
 
 
 @dataclass(frozen=True)
 class Engine:
     """What answers a student's PUBs.
 
+    kind: its name, as ``--engine`` takes it.
     estimator: a V2 estimator that also compiles to differentiable programs.
     gradient: gradients of its values.
     shots: per expectation value, or None where values are not sampled by shots.
@@ -34,6 +40,7 @@ class Engine:
     reason: what it is and why it was picked.
     """
 
+    kind: str
     estimator: EngineEstimator
     gradient: EngineGradient
     shots: int | None
@@ -67,7 +74,7 @@ def make_engine(spec: EngineSpec, student: StudentCircuit, noise: NoiseModel | N
     if kind == "aer":
         estimator = AerEstimator(noise, shots=spec.shots, seed=spec.seed, gradient=spec.gradient)
         reason = f"aer engine ({why}), {spec.shots:,} shots, {under}, gradients by {spec.gradient}"
-        return Engine(estimator, EngineGradient(estimator), spec.shots, torch.device("cpu"), reason)
+        return Engine("aer", estimator, EngineGradient(estimator), spec.shots, torch.device("cpu"), reason)
     single = spec.precision == "single"
     if kind == "statevector":
         if noise is not None:
@@ -76,12 +83,17 @@ def make_engine(spec: EngineSpec, student: StudentCircuit, noise: NoiseModel | N
         plain = StatevectorEstimator(dtype=dtype, device=str(device))
         plain.threads = 1 if student.num_qubits < THREADED else None
         return Engine(
-            plain, EngineGradient(plain), None, device, f"statevector engine ({why}), exact, ideal, {dtype} on {device}"
+            kind,
+            plain,
+            EngineGradient(plain),
+            None,
+            device,
+            f"statevector engine ({why}), exact, ideal, {dtype} on {device}",
         )
     dtype = "float32" if single else "float64"
     made, exact = _noisy(kind, spec, noise, dtype, str(device))
     return Engine(
-        made, EngineGradient(made), None, device, f"{kind} engine ({why}), {exact}, {under}, {dtype} on {device}"
+        kind, made, EngineGradient(made), None, device, f"{kind} engine ({why}), {exact}, {under}, {dtype} on {device}"
     )
 
 
@@ -100,12 +112,33 @@ def _noisy(
     ), sampled
 
 
-def make_sampler(spec: EngineSpec, noise: NoiseModel | None = None) -> Engine:
-    """Return AerSimulator with shots, which measures what a student trained for ``--sim aer`` or ``aer-noisy`` does."""
-    estimator = AerEstimator(noise, shots=spec.shots, seed=spec.seed)
+def make_sampler(spec: EngineSpec, student: StudentCircuit, noise: NoiseModel | None, trainer: Engine) -> Engine:
+    """Return what measures, with shots, what a student trained for ``--sim aer`` or ``aer-noisy`` does.
+
+    That is AerSimulator, or where it would take too long for each text, the trainer's values with shot noise.
+
+    Args:
+        spec: how many shots.
+        student: the circuit that is measured.
+        noise: the noise model on the circuit's qubits; None is an ideal device.
+        trainer: what it was trained with.
+    """
     under = "without noise" if noise is None else "with the device's noise"
-    reason = f"AerSimulator {under}, {spec.shots:,} shots"
-    return Engine(estimator, EngineGradient(estimator), spec.shots, torch.device("cpu"), reason)
+    seconds = 0.0
+    if noise is not None:
+        whole = loads(student, noisy=True)
+        method = cheapest(whole, spec.shots)
+        seconds = sum(load.seconds(method, spec.shots) for load in whole)
+    if seconds <= BEARABLE or trainer.kind == "aer":
+        estimator = AerEstimator(noise, shots=spec.shots, seed=spec.seed)
+        reason = f"AerSimulator {under}, {spec.shots:,} shots"
+        return Engine("aer", estimator, EngineGradient(estimator), spec.shots, torch.device("cpu"), reason)
+    sampler = ShotEstimator(trainer.estimator, shots=spec.shots, seed=spec.seed)
+    reason = (
+        f"{trainer.kind} engine {under}, {spec.shots:,} shots drawn from its values (AerSimulator would take about "
+        f"{seconds:.0f} s a text, and checks some)"
+    )
+    return Engine(trainer.kind, sampler, EngineGradient(sampler), spec.shots, trainer.device, reason)
 
 
 def torch_device(name: str) -> torch.device:

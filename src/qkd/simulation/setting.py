@@ -82,7 +82,7 @@ def make_setting(config: Config, logical: StudentCircuit, kept: Path | None = No
     exact = trainer
     if noisy is not None or spec.engine in ("aer", "trajectories"):
         exact = make_engine(EngineSpec(precision=spec.precision, torch_device=spec.torch_device), logical)
-    measure = exact if spec.sim == "exact" else make_sampler(spec, model)
+    measure = exact if spec.sim == "exact" else make_sampler(spec, circuit, model, trainer)
     return Setting(logical, noisy, trainer, exact, measure)
 
 

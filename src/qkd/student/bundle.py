@@ -115,6 +115,7 @@ class Student:
                 dim=config["encoder"]["dim"],
                 classes=config["classes"],
                 angle_map=config["angle_map"],
+                fresh=False,
             )
             model.load_state_dict(load_file(path / "student.safetensors"))
             kept = path / "encoder.safetensors"

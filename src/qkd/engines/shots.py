@@ -1,0 +1,83 @@
+"""Another engine's expectation values as a finite number of shots would estimate them.
+
+For circuits that AerSimulator cannot measure in bearable time: each Pauli string's mean is drawn from the binomial
+distribution that S shots of it have. What shots of several strings taken together would have in common is left out.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from qiskit.quantum_info import SparsePauliOp
+
+from qkd.engines.base import EngineEstimator, Estimates
+from qkd.engines.paulis.strings import PauliString, pauli_terms
+from qkd.engines.program import Program, Question
+from qkd.errors import QkdError
+
+
+class ShotEstimator(EngineEstimator):
+    """Shot noise on the values of an engine that has none, as a Qiskit V2 primitive with standard errors.
+
+    Args:
+        engine: what knows the expectation values.
+        shots: S, for each Pauli string where no precision is asked for.
+        seed: of the shots.
+
+    Raises:
+        QkdError: there are no shots.
+    """
+
+    def __init__(self, engine: EngineEstimator, shots: int = 4096, seed: int = 0) -> None:
+        super().__init__()
+        if shots < 1:
+            raise QkdError(f"an expectation value needs at least 1 shot, not {shots}")
+        self.engine, self.shots, self.seed = engine, shots, seed
+        self.threads = engine.threads
+        self.reseed(0)
+
+    def reseed(self, number: int) -> None:
+        """Start stream ``number`` of the shots."""
+        self.random = np.random.default_rng([self.seed, number])
+
+    def _compile(self, question: Question) -> ShotProgram:
+        return ShotProgram(question, self.engine)
+
+    def _precision(self, pub: object) -> float:
+        return getattr(pub, "precision", None) or self.shots**-0.5
+
+    def _estimates(self, program: Program, batched: torch.Tensor, shared: torch.Tensor, precision: float) -> Estimates:
+        assert isinstance(program, ShotProgram)
+        shots = max(1, round(precision**-2))
+        with torch.no_grad():
+            means = program.strings(batched, shared).double().cpu().numpy()
+        drawn = self.random.binomial(shots, ((1 + means) / 2).clip(0, 1)) * 2 / shots - 1
+        coefficients = program.coefficients.double().cpu().numpy()
+        evs = drawn @ coefficients.T + program.constants.double().cpu().numpy()
+        stds = np.sqrt((1 - drawn**2) / shots @ coefficients.T**2)
+        return Estimates(evs, stds, np.zeros_like(evs))
+
+
+class ShotProgram:
+    """A circuit with its distinct Pauli strings; see ``Program``. A call gives the engine's own values."""
+
+    def __init__(self, question: Question, engine: EngineEstimator) -> None:
+        terms, self.coefficients, self.constants = pauli_terms(question.observables)
+        self._strings: Program | None = None
+        if terms:
+            operators = [_operator(term, question.circuit.num_qubits) for term in terms]
+            self._strings = engine.compile(question.circuit, operators, question.batched, question.shared)
+
+    def strings(self, batched: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
+        """Return the expectation values (B,T) of the strings."""
+        return torch.zeros(len(batched), 0) if self._strings is None else self._strings(batched, shared)
+
+    def __call__(self, batched: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
+        """Return expectation values (B,K); see ``Program``."""
+        means = self.strings(batched, shared)
+        return means @ self.coefficients.to(means).T + self.constants.to(means)
+
+
+def _operator(term: PauliString, width: int) -> SparsePauliOp:
+    letters = "".join(letter for _, letter in term)
+    return SparsePauliOp.from_sparse_list([(letters, [qubit for qubit, _ in term], 1.0)], width)

@@ -1,0 +1,83 @@
+"""What AerSimulator takes for a circuit under noise, by the method that it simulates with.
+
+The constants are seconds on one core, fitted to Aer 0.18.2 with IBM's noise models; they decide what is simulated how,
+so that the same circuit is always treated alike, whatever the machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from qiskit.circuit import CircuitInstruction
+
+from qkd.circuits.cone import past
+from qkd.circuits.student import StudentCircuit
+from qkd.engines.aer import MOST_EXACT
+from qkd.engines.measured import together
+from qkd.engines.paulis.strings import pauli_terms
+
+METHODS = {
+    "density_matrix": "density matrices",
+    "statevector": "trajectories of statevectors",
+    "matrix_product_state": "trajectories of matrix product states",
+}
+"""Aer's methods under noise, and what they are called in a sentence."""
+WIDEST_STATE = 24
+"""Qubits up to which a statevector is considered."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """What is simulated together.
+
+    strings: the numbers of the Pauli strings that are measured.
+    qubits: in their light cone.
+    gates: in their light cone.
+    bond: about how many numbers join two halves of a matrix product state of it, at most.
+    """
+
+    strings: tuple[int, ...]
+    qubits: int
+    gates: int
+    bond: int
+
+    def seconds(self, method: str, shots: int) -> float:
+        """Return about how long one set of angles takes."""
+        if method == "density_matrix":
+            return self.gates * (3e-5 + 2e-9 * 4**self.qubits)
+        if method == "statevector":
+            return shots * self.gates * (5e-6 + 6.4e-9 * 2**self.qubits)
+        return shots * self.gates * (1.8e-5 + 1.4e-9 * self.bond**3)
+
+
+def loads(student: StudentCircuit, noisy: bool) -> list[Load]:
+    """Return what AerSimulator simulates for a student, group by group of its Pauli strings."""
+    terms, _, _ = pauli_terms(student.observables)
+    found = []
+    for strings, qubits in together(student.circuit, terms, noisy):
+        measured = {qubit for t in strings for qubit, _ in terms[t]}
+        items = past(student.circuit, measured)[1]
+        found.append(Load(tuple(strings), len(qubits), len(items), _bond(student, qubits, items)))
+    return found
+
+
+def cheapest(found: Sequence[Load], shots: int) -> str:
+    """Return the method for the widest light cones: exact where that fits, else what takes least."""
+    if all(load.qubits <= MOST_EXACT for load in found):
+        return "density_matrix"
+    methods = ["matrix_product_state"]
+    if all(load.qubits <= WIDEST_STATE for load in found):
+        methods.append("statevector")
+    return min(methods, key=lambda method: max(load.seconds(method, shots) for load in found))
+
+
+def _bond(student: StudentCircuit, qubits: Sequence[int], items: Sequence[CircuitInstruction]) -> int:
+    """Return a bound on the bond dimension with the qubits in order: a two-qubit gate across a cut doubles it."""
+    place = {qubit: i for i, qubit in enumerate(qubits)}
+    crossings = [0] * max(1, len(qubits) - 1)
+    for item in items:
+        on = [place[student.circuit.find_bit(qubit).index] for qubit in item.qubits]
+        for cut in range(min(on), max(on)):
+            crossings[cut] += 1
+    return max(2 ** min(count, cut + 1, len(qubits) - 1 - cut) for cut, count in enumerate(crossings))
