@@ -470,3 +470,30 @@ def test_without_an_account_a_live_device_is_refused_with_what_to_do(folder, mon
 def test_patience_waits_longer_each_time_up_to_its_longest():
     waits = Patience(first=2, longest=5).waits()
     assert [next(waits) for _ in range(4)] == [2, 3, 4.5, 5]
+
+
+@pytest.mark.parametrize("mitigation", ["none", "readout", "zne"])
+def test_the_estimate_is_near_the_bill_of_a_device_that_waits_long_between_shots(
+    service, folder, mitigation, monkeypatch
+):
+    fake = service.fakes["ibm_manila"]
+    monkeypatch.setattr(fake, "_load_json", _slow(fake._load_json))
+    [outcome] = run(order(folder, mitigation=mitigation, shots="512", max_qpu_seconds=60), YES, patience=QUICK)
+    charged = sum(service.charge(job) for job in service.jobs)
+    assert charged > 10
+    assert outcome.plan.budget.seconds == pytest.approx(charged, rel=0.2)
+    assert service.jobs[0].cost == 60  # the service stops it there
+
+
+def _slow(load):
+    """Return a reader of a device's files that says it waits 4 ms after every shot, as ibm_miami does."""
+    return lambda name: load(name) | ({"default_rep_delay": 4000.0} if "conf" in name else {})
+
+
+def test_the_next_estimate_has_learned_from_the_bills(service, folder):
+    service.overhead = 40.0  # this service starts slowly
+    [first] = run(order(folder), YES, patience=QUICK)
+    [second] = run(order(folder, max_qpu_seconds=600), YES, patience=QUICK)
+    charged = service.charge(service.jobs[-1])
+    assert first.plan.budget.correction == 1 < second.plan.budget.correction
+    assert abs(second.plan.budget.seconds - charged) < abs(first.plan.budget.seconds - charged)

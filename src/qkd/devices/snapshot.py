@@ -196,6 +196,7 @@ def _from_json(value: dict[str, Any]) -> Calibration:
         coordinates=None if points is None else tuple((int(column), int(row)) for column, row in points),
         qubits=tuple(Qubit(**{key: _number(number) for key, number in qubit.items()}) for qubit in value["qubits"]),
         gates=gates,
+        rep_delay=_number(value.get("rep_delay")),  # files of version 0.1 have none
     )
 
 

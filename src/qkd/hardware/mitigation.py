@@ -57,7 +57,11 @@ class Mitigation:
         return self.name in LEARNED
 
     def options(
-        self, layers: Layers | None = None, tag: str | None = None, seed: int | None = None
+        self,
+        layers: Layers | None = None,
+        tag: str | None = None,
+        seed: int | None = None,
+        most_seconds: int | None = None,
     ) -> EstimatorOptions:
         """Return the client's options.
 
@@ -65,6 +69,7 @@ class Mitigation:
             layers: the layers and their noise, for those of ``LEARNED``.
             tag: of the job.
             seed: of the simulation, where there is one.
+            most_seconds: of the QPU, after which the service stops the job.
         """
         from qiskit_ibm_runtime.options_models.estimator import EstimatorOptions
 
@@ -87,6 +92,7 @@ class Mitigation:
         options.dynamical_decoupling.enable = self.decoupling != "none"
         if self.decoupling != "none":
             options.dynamical_decoupling.sequence_type = self.decoupling
+        options.max_execution_time = most_seconds
         if tag is not None:
             options.environment.job_tags = [tag]
         return options

@@ -21,6 +21,7 @@ from qkd.devices.snapshot import Snapshot
 from qkd.devices.transpile import transpile
 from qkd.errors import QkdError, nearest
 from qkd.hardware import budget as costs
+from qkd.hardware.bills import Bills, bills_of
 from qkd.hardware.budget import Budget, Stage
 from qkd.hardware.mitigation import NAMES, Layers, Mitigation, executions, layers_of, noise_of_layers
 from qkd.hardware.patience import Patience, insist
@@ -139,11 +140,14 @@ def plans_for(order: Order, folder: RunFolder) -> list[Plan]:
     shots = _shots(order, profile, student, values)
     remaining = quota(client) if client is not None else None
     limit = profile.max_qpu_seconds if order.max_qpu_seconds is None else order.max_qpu_seconds
+    known = Bills() if order.local else bills_of(device, folder.path.parent)
+    if known.runs:
+        say(f"{device} has charged {known.correction:.2f} times the estimate in {known.runs} earlier runs")
     plans: list[Plan] = []
     names = NAMES if order.mitigation == "all" else (order.mitigation or profile.mitigation,)
     for name in names:
         mitigation = _mitigation(order, profile, name, shots)
-        made, chunks = _budget(order, held, compiled, mitigation, len(texts), remaining)
+        made, chunks = _budget(order, held, compiled, mitigation, len(texts))
         plans.append(
             Plan(
                 folder=new_folder(folder.hardware, len(plans)),
@@ -157,7 +161,7 @@ def plans_for(order: Order, folder: RunFolder) -> list[Plan]:
                 mitigation=mitigation,
                 mode=order.mode or profile.execution_mode,
                 chunks=tuple(chunks),
-                budget=made,
+                budget=replace(made, remaining=remaining, correction=known.correction),
                 texts=texts,
                 limit=limit,
             )
@@ -178,7 +182,7 @@ def _mitigation(order: Order, profile: Profile, name: str, shots: int) -> Mitiga
 
 
 def _budget(
-    order: Order, held: Snapshot, compiled: StudentCircuit, mitigation: Mitigation, texts: int, remaining: float | None
+    order: Order, held: Snapshot, compiled: StudentCircuit, mitigation: Mitigation, texts: int
 ) -> tuple[Budget, list[tuple[int, int]]]:
     """Return what a run costs on the device, and the texts of each job."""
     from qiskit_ibm_runtime.executor_estimator import Estimator
@@ -191,15 +195,17 @@ def _budget(
     there = replace(mitigation, randomizations=order.randomizations)  # a rehearsal's fewer twirls are its own
     each, once = executions(small, there, layers, region.backend)
     chunks = costs.packed(texts, each, once)
-    stages = [Stage(f"measuring {texts} texts", len(chunks), texts * each)]
+    folds = 3 if mitigation.name == "zne" else 1  # the mean of 1, 3 and 5
+    seconds = costs.shot_seconds(compiled.circuit, held, folds)
+    stages = [Stage(f"measuring {texts} texts", len(chunks), texts * each, seconds)]
     if once:
-        stages.append(Stage("learning readout", 0, len(chunks) * once))
+        stages.append(Stage("learning readout", 0, len(chunks) * once, seconds))
     if layers is not None:
         circuits, shots = costs.LEARNING
-        stages.insert(0, Stage(f"learning {len(layers)} layers", 1, len(layers) * circuits * shots))
+        stages.insert(0, Stage(f"learning {len(layers)} layers", 1, len(layers) * circuits * shots, seconds))
     if order.local:
         chunks = [(start, min(texts, start + LOCAL_TEXTS)) for start in range(0, texts, LOCAL_TEXTS)]
-    return Budget(tuple(stages), remaining), chunks
+    return Budget(tuple(stages)), chunks
 
 
 def _texts(order: Order, folder: RunFolder) -> list[dict[str, Any]]:

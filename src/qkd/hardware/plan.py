@@ -12,6 +12,7 @@ result.json          what was made of them
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -51,7 +52,7 @@ class Plan:
     chunks: the texts of each job, (start, stop).
     budget: what it was estimated to cost.
     texts: rows of text, label and teacher's logits.
-    limit: seconds of the QPU above which it is refused.
+    limit: seconds of the QPU above which it is refused, and at which the service stops its jobs.
     """
 
     folder: Path
@@ -84,6 +85,13 @@ class Plan:
         """How many jobs it has; the one that learns noise, if any, is the last by number and the first to run."""
         return len(self.chunks) + self.learns
 
+    def most_seconds(self, job: int) -> int:
+        """Return the seconds of the QPU after which the service is to stop a job: its texts' share of the limit."""
+        if job >= len(self.chunks):
+            return math.ceil(self.limit)
+        start, stop = self.chunks[job]
+        return max(1, math.ceil(self.limit * (stop - start) / len(self.values)))
+
     def tag(self, job: int, attempt: int) -> str:
         """Return the tag of a job's attempt, by which it is found again."""
         return f"qkd-{self.key}-{job}-{attempt}"
@@ -106,7 +114,8 @@ class Plan:
             "mitigation": asdict(self.mitigation),
             "mode": self.mode,
             "chunks": [list(chunk) for chunk in self.chunks],
-            "budget": {"stages": [asdict(stage) for stage in self.budget.stages], "remaining": self.budget.remaining},
+            "budget": asdict(self.budget),
+            "estimated": self.budget.seconds,
             "limit": self.limit,
             "circuit_sha256": hashlib.sha256(program.encode()).hexdigest(),
             "qubits": list(layout.initial_index_layout(filter_ancillas=True)) if layout is not None else [],
@@ -129,7 +138,7 @@ class Plan:
             if hashlib.sha256(program.encode()).hexdigest() != told["circuit_sha256"]:
                 raise ValueError("circuit.qasm is not the circuit that was sent")
             budget = told["budget"]
-            estimated = Budget(tuple(Stage(**stage) for stage in budget["stages"]), budget["remaining"])
+            estimated = Budget(**budget | {"stages": tuple(Stage(**stage) for stage in budget["stages"])})
             return cls(
                 folder=folder,
                 key=told["key"],

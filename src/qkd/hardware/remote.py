@@ -75,18 +75,20 @@ class Remote:
         from qiskit_ibm_runtime.executor_estimator import Estimator
 
         plan = self.plan
+        most = plan.most_seconds(job)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the quota, which the budget has told already
-            estimator = Estimator(mode=self._run_in(), options=plan.mitigation.options(tag=tag))
+            estimator = Estimator(mode=self._run_in(), options=plan.mitigation.options(tag=tag, most_seconds=most))
             if job == len(plan.chunks):
                 from qiskit_ibm_runtime.noise_learner_v3 import NoiseLearnerV3
 
                 learner = NoiseLearnerV3(mode=self._run_in())
                 learner.options.environment.job_tags = [tag]
+                learner.options.max_execution_time = most
                 return str(learner.run(layers_of(estimator, plan.student)).job_id())
             if layers is not None:
                 known = _layers(layers_of(estimator, plan.student), layers)
-                estimator.options = plan.mitigation.options(known, tag)
+                estimator.options = plan.mitigation.options(known, tag, most_seconds=most)
             start, stop = plan.chunks[job]
             return str(estimator.run([pub(plan.student, plan.values[start:stop])]).job_id())
 
