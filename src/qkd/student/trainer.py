@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from qkd.config import LossSpec, TrainSpec
-from qkd.engines.threads import threads
+from qkd.engines.machine import keep_freed_memory, threads
 from qkd.errors import QkdError
 from qkd.runs import read_json, write_json, write_with
 from qkd.student.losses import LOSSES, Terms
@@ -112,6 +112,7 @@ class Trainer:
             Whether training came to its end (False: it was interrupted).
         """
         state = self.progress
+        keep_freed_memory()
         try:
             while not state.finished:
                 started = time.monotonic()
