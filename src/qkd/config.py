@@ -123,9 +123,9 @@ class EncoderSpec(Spec):
     """What turns a text into the student's D numbers."""
 
     name: str = _f(
-        "minilm",
-        "minilm, hashing[:DIM], static:MODEL, any Hugging Face encoder (folder or hub id), with ?layer=, pooling= and "
-        "tokens= behind it, or several joined by +.",
+        "minilm?layers=auto",
+        "minilm, hashing[:DIM], static:MODEL, any Hugging Face encoder (folder or hub id), with ?layers=, pooling= and "
+        "tokens= behind it, or several joined by +; auto layers are chosen by the validation texts.",
         option="encoder",
     )
     whiten: Count | None = _f(
