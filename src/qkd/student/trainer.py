@@ -232,8 +232,8 @@ def _groups(student: StudentModel, spec: TrainSpec) -> list[dict[str, Any]]:
     """Return the optimizer's groups of parameters, always in the same order.
 
     Adam moves every weight by about the learning rate, so that D of them move an angle by about D times that. The
-    projection's rate is therefore divided by the width (Yang et al., *Tensor Programs V*, arXiv:2203.03466): a step means
-    the same for embeddings of any width.
+    projection's rate is therefore divided by the width (Yang et al., *Tensor Programs V*, arXiv:2203.03466): a step
+    means the same for embeddings of any width.
     """
     projection, middle = student.projection, student.middle
     return [
