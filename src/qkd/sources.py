@@ -17,9 +17,9 @@ from qkd.console import say
 from qkd.errors import QkdError
 from qkd.runs import RunFolder, read_json, write_json
 from qkd.simulation.make import torch_device
-from qkd.text.encoders.choose import chosen
 from qkd.student.lesson import Lesson
 from qkd.student.losses import UNLABELED
+from qkd.text.encoders.choose import chosen
 from qkd.text.encoders.make import embed, make_encoder, whitened
 from qkd.text.labelling import Corpus, load_corpus
 from qkd.text.protocols import Encoder, Kept, Teacher
