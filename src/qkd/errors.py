@@ -45,6 +45,14 @@ class FolderError(QkdError):
     """A run, a bundle or another file of qkd's own is missing, damaged, in use or cannot be written."""
 
 
+class EngineError(QkdError, ValueError):
+    """What an engine refuses; a ``ValueError`` too, as code written to Qiskit's primitives expects."""
+
+
+class PubTypeError(EngineError, TypeError):
+    """A PUB of the wrong kind of things."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the closest known name, or a list of what is known.
 
