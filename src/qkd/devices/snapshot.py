@@ -41,6 +41,7 @@ class _Calibration(records.Record):
     version: str
     date: str
     dt: Number
+    rep_delay: Number = None
     timing: dict[str, Annotated[int, Field(ge=1, le=1 << 20)]]
     coordinates: tuple[tuple[int, int], ...] | None
     qubits: Annotated[tuple[dict[Measured, Number], ...], Field(min_length=1)]
@@ -187,7 +188,7 @@ def read(path: Path) -> Snapshot:
         raise FolderError(f"{path}: not a snapshot; {MEND}")
     if not isinstance(value.get("version"), int) or value["version"] > VERSION:
         raise FolderError(
-            f"{path}: snapshot format {value.get('version')!r:.20} is newer than {VERSION}, which is read; upgrade qkd"
+            f"{path}: snapshot format {value.get('version')!r:.20} is newer than this qkd reads ({VERSION})"
         )
     return _cleaned(_from_json(records.checked(value, _File, path, MEND).calibration, path), str(path))
 
