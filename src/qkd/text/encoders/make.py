@@ -11,6 +11,7 @@ import numpy as np
 
 from qkd import cache
 from qkd.errors import QkdError, nearest
+from qkd.records import DIMENSIONS
 from qkd.text.encoders.layered import AUTO, TransformerEncoder
 from qkd.text.encoders.static import StaticEncoder
 from qkd.text.encoders.whitening import Whitened, unit
@@ -128,8 +129,8 @@ def _single(name: str, loading: Loading, arrays: Mapping[str, np.ndarray]) -> En
     model, _, query = (name, "", "") if Path(name).is_dir() else name.partition("?")
     kind, _, rest = model.partition(":")
     if kind == "hashing" and not query:
-        if rest and (not rest.isdecimal() or int(rest) < 2):
-            raise QkdError(f"encoder '{name}': '{rest}' is no embedding width; write for example hashing:512")
+        if rest and (not rest.isdecimal() or len(rest) > 7 or not 2 <= int(rest) <= DIMENSIONS):
+            raise QkdError(f"encoder '{name}': '{rest:.20}' is no embedding width; write for example hashing:512")
         return HashingEncoder(int(rest)) if rest else HashingEncoder()
     if kind == "static" and rest:
         return StaticEncoder(name, rest, loading, **_numbers(name, query, ("dim",)), arrays=arrays)
