@@ -6,6 +6,7 @@ option. ``Config`` is the root; its sections are the tables of the TOML file.
 
 from __future__ import annotations
 
+import reprlib
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,8 +15,10 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
-from qkd.errors import QkdError, nearest
+from qkd.errors import ConfigError, nearest
 
+TOML_BYTES = 1 << 20
+"""Of a TOML file."""
 S = TypeVar("S", bound="Spec")
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -29,7 +32,7 @@ def _f(default: Any, sentence: str, option: str | None = None) -> Any:
 class Spec(BaseModel):
     """A frozen table of settings; unknown keys are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
 
 class DataSpec(Spec):
@@ -257,7 +260,7 @@ def validated(spec: type[S], values: Mapping[str, Any], where: str) -> S:
     try:
         return spec.model_validate(values)
     except ValidationError as error:
-        raise QkdError(_sentence(spec, error, where)) from None
+        raise ConfigError(_sentence(spec, error, where)) from None
 
 
 def load(path: Path | None, overrides: Mapping[tuple[str, str], Any] | None = None) -> Config:
@@ -281,11 +284,13 @@ def read_toml(path: Path) -> dict[str, Any]:
         QkdError: it cannot be read, or is not TOML.
     """
     try:
+        if path.stat().st_size > TOML_BYTES:
+            raise ConfigError(f"{path}: larger than any file of settings ({TOML_BYTES:,} bytes)")
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise QkdError(f"{path}: cannot be read ({error.strerror}); name an existing file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise QkdError(f"{path}: not a TOML file ({error})") from None
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); name an existing file") from None
+    except (ValueError, RecursionError) as error:  # of TOML, of UTF-8, and of numbers with thousands of digits
+        raise ConfigError(f"{path}: not a TOML file ({error})") from None
 
 
 def dumps(config: Config) -> str:
@@ -322,4 +327,5 @@ def _sentence(spec: type[Spec], error: ValidationError, where: str) -> str:
     if first["type"] == "missing":
         return f"{where}: the key '{'.'.join(place)}' is missing"
     message = first["msg"].removeprefix("Value error, ")
-    return f"{where}: {'.'.join(place)} = {first['input']!r} does not fit: {message[:1].lower()}{message[1:]}"
+    given = reprlib.repr(first["input"])
+    return f"{where}: {'.'.join(place)} = {given} does not fit: {message[:1].lower()}{message[1:]}"
