@@ -53,6 +53,8 @@ class Plan:
     budget: what it was estimated to cost.
     texts: rows of text, label and teacher's logits.
     limit: seconds of the QPU above which it is refused, and at which the service stops its jobs.
+    instance: the CRN of the service's instance under which it is sent, where that is known.
+    asked: a hash of the order that it is made of.
     """
 
     folder: Path
@@ -69,6 +71,8 @@ class Plan:
     budget: Budget
     texts: list[dict[str, Any]]
     limit: float
+    instance: str | None = None
+    asked: str = ""
 
     @property
     def name(self) -> str:
@@ -92,9 +96,14 @@ class Plan:
         start, stop = self.chunks[job]
         return max(1, math.ceil(self.limit * (stop - start) / len(self.values)))
 
+    @property
+    def mark(self) -> str:
+        """The tag of all its jobs, by which they are found again."""
+        return f"qkd-{self.key}"
+
     def tag(self, job: int, attempt: int) -> str:
-        """Return the tag of a job's attempt, by which it is found again."""
-        return f"qkd-{self.key}-{job}-{attempt}"
+        """Return the tag of one attempt to send a job."""
+        return f"{self.mark}-{job}-{attempt}"
 
     def save(self) -> None:
         """Write the plan; ``plan.json`` comes last, so a folder that has it is whole."""
@@ -117,6 +126,8 @@ class Plan:
             "budget": asdict(self.budget),
             "estimated": self.budget.seconds,
             "limit": self.limit,
+            "instance": self.instance,
+            "asked": self.asked,
             "circuit_sha256": hashlib.sha256(program.encode()).hexdigest(),
             "qubits": list(layout.initial_index_layout(filter_ancillas=True)) if layout is not None else [],
             "observables": [_terms(one) for one in self.student.observables],
@@ -131,6 +142,8 @@ class Plan:
             QkdError: there is none, or a file of it is missing or damaged.
         """
         told = read_json(folder / "plan.json")
+        if not isinstance(told, dict):
+            raise QkdError(f"{folder}: the plan is damaged (no JSON object); its jobs' ids are in ledger.jsonl")
         if told.get("format") != FORMAT:
             raise QkdError(f"{folder}: plan format {told.get('format')} is not {FORMAT}; use the qkd that wrote it")
         try:
@@ -154,8 +167,10 @@ class Plan:
                 budget=estimated,
                 texts=read_lines(folder / "texts.jsonl"),
                 limit=told.get("limit", estimated.seconds),
+                instance=told.get("instance"),
+                asked=told.get("asked", ""),
             )
-        except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
+        except (OSError, KeyError, TypeError, ValueError, AttributeError, QkdError, SafetensorError) as error:
             raise QkdError(f"{folder}: the plan is damaged ({error}); its jobs' ids are in ledger.jsonl") from None
 
     def keep(self, name: str, **arrays: np.ndarray) -> str:
