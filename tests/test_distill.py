@@ -59,7 +59,7 @@ def test_the_folder_is_complete(run):
 
 def test_numbers_are_there_with_intervals_and_make_sense(run):
     lines = run.metrics["lines"]
-    assert set(lines) == {"teacher", "student", "majority"}
+    assert list(lines) == ["teacher", "student", "linear", "logreg", "majority"]
     for line in lines.values():
         for number in line["numbers"].values():
             assert 0 <= number["low"] <= number["value"] <= number["high"] <= 1
@@ -69,9 +69,28 @@ def test_numbers_are_there_with_intervals_and_make_sense(run):
     student = lines["student"]
     weights = load_file(run.folder.student / "student.safetensors")
     trained = sum(tensor.numel() for name, tensor in weights.items() if name not in ("center", "scale"))
-    assert student["parameters"] == trained
-    assert student["parameters_with_encoder"] == trained  # the hashing encoder has none
+    quantum = weights["middle.weights"].numel()
+    assert student["parameters"] == {"classical": trained - quantum, "quantum": quantum, "encoder": 0}
+    assert lines["linear"]["parameters"] == {"classical": trained - quantum, "quantum": 0}  # A = K here
+    assert lines["logreg"]["parameters"] == {"classical": 4 * 128 + 4, "quantum": 0}
     assert sum(run.metrics["seconds"].values()) > 0
+
+
+def test_the_circuit_is_judged_against_controls_in_words(run, corpus, tmp_path):
+    from qkd.reports.compare import summary
+
+    gains, lines = run.metrics["controls"], run.metrics["lines"]
+    assert list(gains) == ["linear", "logreg"]
+    for name, gain in gains.items():
+        values = [lines[who]["numbers"]["accuracy"]["value"] for who in ("student", name)]
+        assert gain["value"] == pytest.approx(values[0] - values[1])
+        assert gain["low"] <= gain["value"] <= gain["high"]
+    card = (run.folder.student / "README.md").read_text()
+    for sentence in ("a linear student of the same size", "a logistic regression on the same embeddings"):
+        assert sentence in card and sentence in run.report.read_text() and sentence in summary(run.metrics)
+    assert "in the circuit" in card
+    without = api.distill(**options(corpus, tmp_path, epochs=1, controls=False))
+    assert list(without.metrics["lines"]) == ["teacher", "student", "majority"] and "controls" not in without.metrics
 
 
 def test_the_bundle_predicts_in_a_fresh_process_without_teacher_data_or_network(run, tmp_path):
@@ -110,7 +129,7 @@ def test_unlabelled_texts_are_learned_from_and_what_they_bought_is_told(corpus, 
     found = api.distill(**given)
     lines, bought = found.metrics["lines"], found.metrics["unlabeled"]
     assert bought["texts"] == len(table) - mask.sum()
-    assert list(lines) == ["teacher", "student", "labelled only", "majority"]
+    assert list(lines) == ["teacher", "student", "labelled only", "linear", "logreg", "majority"]
     student, without = (lines[name]["numbers"]["accuracy"]["value"] for name in ("student", "labelled only"))
     assert bought["gain"]["value"] == pytest.approx(student - without)
     assert bought["gain"]["low"] <= bought["gain"]["value"] <= bought["gain"]["high"]

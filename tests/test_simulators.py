@@ -36,6 +36,8 @@ def test_a_noisy_run_puts_four_students_side_by_side(noisy):
         "student, ideal device",
         "ideal training",
         "ideal training, ideal device",
+        "linear",
+        "logreg",
         "majority",
     ]
     assert (noise["device"], len(noise["qubits"])) == ("fake_brisbane", 4)
@@ -77,7 +79,14 @@ def test_a_killed_noisy_run_resumes_to_the_same_weights(noisy, corpus, tmp_path,
 
 def test_a_student_is_measured_with_shots(corpus, tmp_path):
     run = api.distill(**options(corpus, tmp_path, name="shots", sim="aer", shots=200, epochs=2))
-    assert list(run.metrics["lines"]) == ["teacher", "student", "student, no shot noise", "majority"]
+    assert list(run.metrics["lines"]) == [
+        "teacher",
+        "student",
+        "student, no shot noise",
+        "linear",
+        "logreg",
+        "majority",
+    ]
     assert "noise" not in run.metrics and "AerSimulator without noise" in run.metrics["student"]["measured"]
 
 

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from qkd.console import say
 from qkd.devices.live import first_line
-from qkd.errors import QkdError
+from qkd.errors import QkdError, ServiceError
 
 T = TypeVar("T")
 
@@ -62,7 +62,7 @@ class Patience:
         """
         asked = trouble.asked(self.now())
         if asked is not None and asked > self.believed:
-            raise QkdError(
+            raise ServiceError(
                 f"{what}: IBM Quantum asks to wait {asked:,.0f} s, and qkd waits {self.believed:,.0f} s at most; "
                 "nothing is lost, go on later with 'qkd jobs collect'"
             )
@@ -136,9 +136,9 @@ def insist(what: str, call: Callable[[], T], patience: Patience) -> T:
         except Exception as error:  # the client's and the network's errors have many types
             trouble = Trouble.of(error)
             if not trouble.passing:
-                raise QkdError(f"{what}: IBM Quantum refused ({trouble.words})") from None
+                raise ServiceError(f"{what}: IBM Quantum refused ({trouble.words})") from None
             if tried >= patience.tries:
-                raise QkdError(
+                raise ServiceError(
                     f"{what}: IBM Quantum did not answer in {tried} tries ({trouble.words}); nothing is lost, "
                     "go on with 'qkd jobs collect'"
                 ) from None
