@@ -6,6 +6,7 @@ option. ``Config`` is the root; its sections are the tables of the TOML file.
 
 from __future__ import annotations
 
+import reprlib
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,8 +15,10 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
-from qkd.errors import QkdError, nearest
+from qkd.errors import ConfigError, nearest
 
+TOML_BYTES = 1 << 20
+"""Of a TOML file."""
 S = TypeVar("S", bound="Spec")
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -29,7 +32,7 @@ def _f(default: Any, sentence: str, option: str | None = None) -> Any:
 class Spec(BaseModel):
     """A frozen table of settings; unknown keys are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
 
 class DataSpec(Spec):
@@ -123,9 +126,9 @@ class EncoderSpec(Spec):
     """What turns a text into the student's D numbers."""
 
     name: str = _f(
-        "minilm",
-        "minilm, hashing[:DIM], static:MODEL, any Hugging Face encoder (folder or hub id), with ?layer=, pooling= and "
-        "tokens= behind it, or several joined by +.",
+        "minilm?layers=auto",
+        "minilm, hashing[:DIM], static:MODEL, any Hugging Face encoder (folder or hub id), with ?layers=, pooling= and "
+        "tokens= behind it, or several joined by +; auto layers are chosen by the validation texts.",
         option="encoder",
     )
     whiten: Count | None = _f(
@@ -163,9 +166,12 @@ class TrainSpec(Spec):
     """How the student is optimised."""
 
     epochs: Count = _f(100, "The most passes over the training texts.")
-    batch_size: Count = _f(32, "Texts per optimizer step, B.")
-    lr: Annotated[float, Field(gt=0)] = _f(0.0003, "Adam's learning rate.")
-    weight_decay: Annotated[float, Field(ge=0)] = _f(0.3, "Decoupled weight decay of projection and head.")
+    batch_size: Count = _f(64, "Texts per optimizer step, B.")
+    lr: Annotated[float, Field(gt=0)] = _f(
+        0.005,
+        "Adam's learning rate; the projection's is smaller, in inverse proportion to the width of the embeddings.",
+    )
+    weight_decay: Annotated[float, Field(ge=0)] = _f(0.0, "Decoupled weight decay of projection and head.")
     patience: Count = _f(10, "Stop after this many epochs without a better validation loss.")
     shuffle: bool = _f(True, "Draw new batches in every epoch; without it, all epochs go through the first ones.")
     seed: int = _f(0, "The seed of initial weights, batches and dropout.")
@@ -273,7 +279,7 @@ def validated(spec: type[S], values: Mapping[str, Any], where: str) -> S:
     try:
         return spec.model_validate(values)
     except ValidationError as error:
-        raise QkdError(_sentence(spec, error, where)) from None
+        raise ConfigError(_sentence(spec, error, where)) from None
 
 
 def load(path: Path | None, overrides: Mapping[tuple[str, str], Any] | None = None) -> Config:
@@ -297,11 +303,13 @@ def read_toml(path: Path) -> dict[str, Any]:
         QkdError: it cannot be read, or is not TOML.
     """
     try:
+        if path.stat().st_size > TOML_BYTES:
+            raise ConfigError(f"{path}: larger than any file of settings ({TOML_BYTES:,} bytes)")
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise QkdError(f"{path}: cannot be read ({error.strerror}); name an existing file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise QkdError(f"{path}: not a TOML file ({error})") from None
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); name an existing file") from None
+    except (ValueError, RecursionError) as error:  # of TOML, of UTF-8, and of numbers with thousands of digits
+        raise ConfigError(f"{path}: not a TOML file ({error})") from None
 
 
 def dumps(config: Config) -> str:
@@ -338,4 +346,5 @@ def _sentence(spec: type[Spec], error: ValidationError, where: str) -> str:
     if first["type"] == "missing":
         return f"{where}: the key '{'.'.join(place)}' is missing"
     message = first["msg"].removeprefix("Value error, ")
-    return f"{where}: {'.'.join(place)} = {first['input']!r} does not fit: {message[:1].lower()}{message[1:]}"
+    given = reprlib.repr(first["input"])
+    return f"{where}: {'.'.join(place)} = {given} does not fit: {message[:1].lower()}{message[1:]}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 
 import typer
@@ -33,12 +35,20 @@ INTERRUPTED = 130
 
 def main() -> None:
     """Run the command line; every foreseen mistake ends as one sentence on standard error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # what a terminal of another encoding cannot show becomes a '?'
     try:
         code = app(standalone_mode=False)
     except QkdError as error:
         _fail(str(error), 1)
     except KeyboardInterrupt:
         _fail("interrupted", INTERRUPTED)
+    except BrokenPipeError:  # whoever read the results has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        _fail(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error), 1)
     except MemoryError:
         _fail("out of memory; ask for fewer --qubits or a smaller --batch-size", 1)
     except Exception as error:
