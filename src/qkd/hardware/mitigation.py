@@ -11,6 +11,7 @@ from qiskit.circuit import CircuitInstruction
 from qiskit.quantum_info import Operator, PauliLindbladMap, SuperOp, pauli_basis
 
 from qkd.circuits.student import StudentCircuit
+from qkd.engines.noise import error_of
 from qkd.errors import QkdError, nearest
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ def _lindblad(layer: CircuitInstruction, student: StudentCircuit, noise: NoiseMo
             continue
         inside = [body.find_bit(qubit).index for qubit in item.qubits]
         outside = tuple(student.circuit.find_bit(layer.qubits[i]).index for i in inside)
-        error = noise._local_quantum_errors.get(item.operation.name, {}).get(outside)
+        error = error_of(noise, item.operation.name, outside)
         if error is not None:
             found += [(label, inside[::-1], rate) for label, rate in _rates(SuperOp(error), Operator(item.operation))]
     return PauliLindbladMap.from_sparse_list(found, num_qubits=len(layer.qubits))
