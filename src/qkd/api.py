@@ -167,6 +167,15 @@ def teach(
         return labelling.label(config, Path(out), torch_device, embed)
 
 
+def settled(config: Config, options: dict[str, Any]) -> Config:
+    """Return ``config`` with single settings by their CLI names on top, its models pinned.
+
+    Raises:
+        QkdError: an option does not exist or does not fit, or the hub does not have a model.
+    """
+    return _hub(_merged(config, named(options)))
+
+
 def _hub(config: Config) -> Config:
     """Go offline if asked to, and pin what comes from the hub to its commit, before anything heavy is imported.
 

@@ -148,6 +148,7 @@ class StudentSpec(Spec):
         "to [0, 10].",
     )
     dropout: Annotated[float, Field(ge=0, lt=1)] = _f(0.5, "The fraction of embedding entries dropped in training.")
+    standardise: bool = _f(True, "Shift and scale embedding entries to mean 0 and deviation 1 over the training texts.")
     controls: bool = _f(
         True, "Show a linear student of the same size and a logistic regression on the same embeddings beside it."
     )
@@ -172,6 +173,7 @@ class TrainSpec(Spec):
     )
     weight_decay: Annotated[float, Field(ge=0)] = _f(0.0, "Decoupled weight decay of projection and head.")
     patience: Count = _f(10, "Stop after this many epochs without a better validation loss.")
+    shuffle: bool = _f(True, "Draw new batches in every epoch; without it, all epochs go through the first ones.")
     seed: int = _f(0, "The seed of initial weights, batches and dropout.")
 
 
@@ -213,6 +215,23 @@ class RunSpec(Spec):
 
     folder: Path = _f(Path("runs"), "The folder that holds the run folders.", option="runs")
     name: str | None = _f(None, "The run's name; a new one is made from data and circuit when left out.")
+
+
+class CompareSpec(Spec):
+    """What ``qkd compare`` puts side by side."""
+
+    students: Annotated[tuple[str, ...], Field(min_length=2)] = _f(
+        ("hardware", "qdllm", "product", "linear", "mlp", "logreg"),
+        "Circuits, or linear, mlp, fourier, product, teacher-free, logreg, qdllm (the paper's recipe), "
+        "model2vec:MODEL, encoder:MODEL or a TOML file; the others are judged against the first.",
+    )
+    seeds: Count = _f(10, "How often each student is trained, with seeds 0, 1, ...")
+    sims: tuple[Literal["exact", "aer", "aer-noisy"], ...] = _f(
+        ("exact",), "exact, and one more (aer or aer-noisy) that trained circuits are measured with besides."
+    )
+    train_texts: Annotated[tuple[Count | Literal["all"], ...], Field(min_length=1)] = _f(
+        ("all",), "Numbers of training texts, or all; several make learning curves, the largest is judged."
+    )
 
 
 class Config(Spec):

@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from qkd.cli import circuits, devices, hardware, options, students, teach
+from qkd.cli import circuits, compare, devices, hardware, options, students, teach
 from qkd.errors import QkdError
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app = typer.Typer(
 )
 students.register(app)
 teach.register(app)
+compare.register(app)
 app.add_typer(circuits.app, name="circuits")
 app.add_typer(devices.app, name="devices")
 app.command()(devices.transpile)

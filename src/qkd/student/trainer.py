@@ -125,6 +125,8 @@ class Trainer:
     def _epoch(self) -> dict[str, float]:
         self.student.train()
         self.student.middle.reseed(self.progress.epoch)  # so that a resumed epoch draws what it would have
+        if not self.spec.shuffle:
+            self.order.manual_seed(self.spec.seed)
         order = torch.randperm(len(self.train_set), generator=self.order).to(self.train_set.targets.device)
         sums: dict[str, float] = {}
         for index in order.split(self.spec.batch_size):
