@@ -123,7 +123,8 @@ class EngineEstimator(BaseEstimatorV2):
         results = []
         for pub, end, precision in zip(pubs, ends, precisions, strict=True):
             evs, stds, bounds = (part[end - pub.size : end].reshape(pub.shape) for part in found)
-            metadata = {"target_precision": precision, "circuit_metadata": pub.circuit.metadata}
+            asked = precision if pub.precision is None else pub.precision
+            metadata = {"target_precision": asked, "circuit_metadata": pub.circuit.metadata}
             if bounds.any():
                 metadata["error_bounds"] = bounds
             results.append(PubResult(DataBin(evs=evs, stds=stds, shape=pub.shape), metadata=metadata))
