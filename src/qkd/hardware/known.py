@@ -102,8 +102,9 @@ class Known:
         elif record.id is None:
             keep = best.id
             say(f"{self.called(job)} is at IBM Quantum already; it is {keep}")
-        elif record.reason is not None:
-            keep = best.id if best.state in (*LIVE, "done") else keep
+        elif record.reason is not None:  # it ended without a result, which another one may still have
+            hopes = [one for one in mine if one.id != record.id and one.state in (*LIVE, "done")]
+            keep = min(hopes, key=lambda one: one.rank).id if hopes else keep
         elif any(one.id == record.id for one in mine):  # both are listed, here and wherever the other one was sent
             keep = self._older(record, best)
         others = [one for one in mine if one.id != keep]
