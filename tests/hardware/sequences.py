@@ -139,7 +139,7 @@ class _Sequence:
         self.clock, self.service = world.clock, world.service
         dice = self.dice
         lag = dice.choice([0, 0, 5, 30, 120])
-        chaos = dice.choice([0, 0.02, 0.08, 0.2])
+        chaos = dice.choice([0, 0.05, 0.15, 0.3])
         bad = dice.choice([0, 0, 0.2])
         self.service.reset(seed, chaos, lag, dice.choice([0, 60]), bad, dice.choice([20, 120, 900]))
         self.count = dice.randint(1, 4)
@@ -205,7 +205,7 @@ class _Sequence:
         dice = self.dice
         deed = dice.choices(
             ["drive", "glance", "wait", "delete", "damage", "copy", "other machine", "other instance", "gone"],
-            [8, 4, 3, 0.7, 0.7, 0.7, 4, 0.5, 0.3],
+            [8, 4, 4, 0.8, 0.8, 0.7, 6, 0.5, 0.3],
         )[0]
         path = self.folders["A"] / "ledger.jsonl"
         if deed in ("drive", "glance"):
@@ -224,9 +224,7 @@ class _Sequence:
             self.harmed = True
             self.told["ledgers damaged"] += 1
         elif deed == "copy" and "B" not in self.folders and not self.gone:
-            self.folders["B"] = self.folder / "B"
-            shutil.copytree(self.folders["A"], self.folders["B"])
-            self.told["folders copied"] += 1
+            self._copy()
         elif deed == "other machine" and "B" in self.folders:
             self._process("B", wait=dice.random() < 0.5)
         elif deed == "other instance":
@@ -236,6 +234,12 @@ class _Sequence:
                 if job.status(self.clock.now()) in ("Completed", "Failed") and dice.random() < 0.3:
                     job.gone = self.gone = True
                     self.told["jobs gone"] += 1
+
+    def _copy(self):
+        """Copy the run folder to another machine, on which it is gone on with too."""
+        self.folders["B"] = self.folder / "B"
+        shutil.copytree(self.folders["A"], self.folders["B"])
+        self.told["folders copied"] += 1
 
     def _other_instance(self):
         """An account that is set to another instance is refused before anything is asked."""
@@ -251,8 +255,10 @@ class _Sequence:
 
     def run(self):
         dice, service = self.dice, self.service
+        if dice.random() < 0.2:
+            self._copy()
         self._process("A", wait=dice.random() < 0.5)
-        for _ in range(dice.randint(1, 10)):
+        for _ in range(dice.randint(1, 12)):
             self._step()
         stopped = dice.random() < 0.25
         service.chaos = 0.0  # from here on the service answers
@@ -274,6 +280,7 @@ class _Sequence:
         self._judge(stopped, finished)
         shutil.rmtree(self.folder)
         self.told |= {"sequences": 1, "jobs": self.count, "submissions": service.submissions}
+        self.told |= {"faults": service.happened, "jobs whose submission had no answer": service.unanswered}
         return self.told
 
     def _finish(self, machine):

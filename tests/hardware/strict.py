@@ -94,8 +94,7 @@ class Strict(Loopback):
         self.dice = random.Random(seed)
         self.jobs, self.seen = [], {}
         self.chaos, self.lag, self.late, self.bad, self.length = chaos, lag, late, bad, length
-        self.submissions = 0
-        self.posted = []
+        self.submissions = self.unanswered = self.happened = 0
 
     # requests
 
@@ -205,6 +204,7 @@ class Strict(Loopback):
         posts = request.method == "POST" and split.path.endswith("/jobs")
         if kind is not None and posts and kind != "cut":  # the answer is lost, and the job is made some time later
             self.make(body, self.clock.now(), self.dice.uniform(0, self.late))
+            self.unanswered += 1
         else:
             code, value = self.answer(request.method, split.path, parse_qs(split.query), body)
         if kind in ("reset after", "timeout after"):
@@ -218,6 +218,7 @@ class Strict(Loopback):
         """Return what happens to a request, by chance."""
         if path.startswith(("/iam", "/search", "/catalog")) or self.dice.random() >= self.chaos:
             return None
+        self.happened += 1
         posts = method == "POST" and path.endswith("/jobs")
         kind = self.dice.choice(["refused", "reset before", "reset after", "timeout after", "cut", "5xx", "429", "401"])
         if kind == "5xx":

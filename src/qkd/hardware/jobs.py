@@ -103,7 +103,8 @@ class _Drive(Known):
             if not waiting or self._stuck(records):
                 self.troubles.pop(-1, None)  # of a list that was not needed
                 self.tell([*sorted(self.refusals.values(), key=_weight), *self.troubles.values()])
-                self.take_in(self.sightings() or [])  # what was given up for lost may have arrived meanwhile
+                if self.take_in(self.sightings() or []):  # what was given up for lost may have arrived meanwhile
+                    continue
                 self.provider.close()
                 return self.records()
             if moved:
