@@ -41,6 +41,10 @@ class Known:
         since = max(self.doubted, NEVER if record.intended is None else record.intended)
         return self.patience.now() < since + self.patience.window
 
+    def loose(self, record: JobRecord) -> bool:
+        """Whether a submission from here may still arrive beside the job that stands in its place."""
+        return record.intended is not None and self.patience.now() < record.intended + self.patience.window
+
     def note(self, event: str, job: int, **facts: object) -> None:
         """Write a line about a job."""
         self.ledger.append(self.plan.name, event, job=job, **facts)
@@ -117,7 +121,7 @@ class Known:
                 if extra.state in LIVE or (extra.state == "done" and extra.id not in record.duplicates):
                     self._double(record, extra)
         if keep is not None and keep != record.id:
-            self.note("submitted", job, id=keep)
+            self.note("submitted", job, id=keep, tag=next(one.tag for one in mine if one.id == keep))
             moved = True
         return moved
 
