@@ -105,6 +105,8 @@ class World:
         self.patches = [
             mock.patch.dict(os.environ, self.service.environment | {"QISKIT_IBM_INSTANCE": CRN}),
             mock.patch.object(requests.adapters.HTTPAdapter, "send", send),
+            mock.patch("requests.sessions.get_environ_proxies", lambda *_, **__: {}),  # a third of the time
+            mock.patch("requests.sessions.get_netrc_auth", lambda *_, **__: None),
             mock.patch("os.fsync", lambda handle: None),
             mock.patch("qkd.hardware.jobs.say", lambda words: None),
             mock.patch("qkd.hardware.jobs.warn", lambda words: None),
