@@ -6,16 +6,20 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from qkd import checkpoint
 from qkd.config import LossSpec, TrainSpec
-from qkd.engines.threads import threads
+from qkd.engines.machine import keep_freed_memory, threads
 from qkd.errors import QkdError
 from qkd.student.losses import LOSSES, Terms
 from qkd.student.model import StudentModel
+
+WIDTH = 16
+"""Embedding width above which the projection's learning rate falls with it."""
 
 
 @dataclass(frozen=True)
@@ -80,17 +84,7 @@ class Trainer:
     ) -> None:
         self.student, self.train_set, self.valid_set = student, train, valid
         self.loss, self.spec, self.folder = loss, spec, checkpoint
-        decayed = [*student.projection.parameters(), *student.head.parameters()]
-        self.optimizer = torch.optim.AdamW(
-            [
-                {"params": decayed, "weight_decay": spec.weight_decay},
-                {
-                    "params": list(student.middle.parameters()),
-                    "weight_decay": spec.weight_decay if student.middle.decayed else 0.0,
-                },
-            ],
-            lr=spec.lr,
-        )
+        self.optimizer = torch.optim.AdamW(_groups(student, spec), lr=spec.lr)
         self.order = torch.Generator().manual_seed(spec.seed)
         self.progress = Progress()
         self.best = _copy(student.state_dict())
@@ -107,6 +101,7 @@ class Trainer:
             Whether training came to its end (False: it was interrupted).
         """
         state = self.progress
+        keep_freed_memory()
         try:
             while not state.finished:
                 started = time.monotonic()
@@ -130,6 +125,8 @@ class Trainer:
     def _epoch(self) -> dict[str, float]:
         self.student.train()
         self.student.middle.reseed(self.progress.epoch)  # so that a resumed epoch draws what it would have
+        if not self.spec.shuffle:
+            self.order.manual_seed(self.spec.seed)
         order = torch.randperm(len(self.train_set), generator=self.order).to(self.train_set.targets.device)
         sums: dict[str, float] = {}
         for index in order.split(self.spec.batch_size):
@@ -207,6 +204,25 @@ class Trainer:
         stalled = self.progress.epoch - self.progress.best_epoch >= self.spec.patience
         self.progress.finished = stalled or self.progress.epoch >= self.spec.epochs
         return True
+
+
+def _groups(student: StudentModel, spec: TrainSpec) -> list[dict[str, Any]]:
+    """Return the optimizer's groups of parameters, always in the same order.
+
+    Adam moves every weight by about the learning rate, so that D of them move an angle by about D times that. The
+    projection's rate is therefore divided by the width (Yang et al., *Tensor Programs V*, arXiv:2203.03466): a step
+    means the same for embeddings of any width.
+    """
+    projection, middle = student.projection, student.middle
+    return [
+        {
+            "params": [projection.weight],
+            "lr": spec.lr * min(1.0, WIDTH / projection.in_features),
+            "weight_decay": spec.weight_decay,
+        },
+        {"params": [projection.bias, *student.head.parameters()], "weight_decay": spec.weight_decay},
+        {"params": list(middle.parameters()), "weight_decay": spec.weight_decay if middle.decayed else 0.0},
+    ]
 
 
 def _copy(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
