@@ -48,6 +48,8 @@ def summary(metrics: dict[str, Any]) -> str:
         f"{100 * (numbers['student'] - numbers['majority']):.1f} points above always guessing the commonest class."
     ]
     said += [verdict(gain, OTHERS[name]) for name, gain in metrics.get("controls", {}).items()]
+    if "teacher_gain" in metrics:
+        said.append(worth(metrics["teacher_gain"]))
     unlabeled, noise = metrics.get("unlabeled"), metrics.get("noise")
     if unlabeled:
         other = "the same student trained on the labelled texts alone"
@@ -80,6 +82,18 @@ def verdict(gain: dict[str, float], other: str) -> str:
     if gain["high"] < 0:
         return f"It is below {other} {points}: on these texts the circuit costs accuracy."
     return f"It is level with {other} {points}: no benefit of the circuit can be seen on these texts."
+
+
+def worth(gain: dict[str, float]) -> str:
+    """Return whether the teacher knows more than the encoder does, which is what can be distilled.
+
+    Args:
+        gain: accuracy of the teacher minus that of a logistic regression on the embeddings, with its 95 % interval.
+    """
+    said = f"The teacher's accuracy is {_difference(gain, OTHERS['logreg'])}"
+    if gain["low"] > 0:
+        return said + "."
+    return said + ": it is not certain that there is anything to distil; a stronger --teacher would be worth more."
 
 
 def _difference(gain: dict[str, float], whose: str) -> str:
