@@ -16,8 +16,8 @@ from qiskit.primitives.containers.estimator_pub import EstimatorPub, EstimatorPu
 from qiskit.quantum_info import SparsePauliOp
 
 from qkd.engines.grouping import Batch, Recent, Requests, group
+from qkd.engines.machine import threads
 from qkd.engines.program import Program, Question
-from qkd.engines.threads import threads
 from qkd.errors import EngineError, PubTypeError
 
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from qkd import checkpoint
 from qkd.config import LossSpec, TrainSpec
-from qkd.engines.threads import threads
+from qkd.engines.machine import keep_freed_memory, threads
 from qkd.errors import QkdError
 from qkd.student.losses import LOSSES, Terms
 from qkd.student.model import StudentModel
@@ -119,6 +119,7 @@ class Trainer:
             Whether training came to its end (False: it was interrupted).
         """
         state = self.progress
+        keep_freed_memory()
         try:
             if self.front is not None and not state.epoch:
                 state.best_loss = self._validate()["valid_loss"]
@@ -144,6 +145,8 @@ class Trainer:
     def _epoch(self) -> dict[str, float]:
         self.learner.train()
         self.student.middle.reseed(self.progress.epoch)  # so that a resumed epoch draws what it would have
+        if not self.spec.shuffle:
+            self.order.manual_seed(self.spec.seed)
         order = torch.randperm(len(self.train_set), generator=self.order).to(self.train_set.targets.device)
         sums: dict[str, float] = {}
         for index in order.split(self.spec.batch_size):
