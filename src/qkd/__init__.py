@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from qkd.errors import QkdError
     from qkd.student.bundle import Student
 
-__all__ = ["Config", "QkdError", "Run", "Student", "compare", "distill", "evaluate", "predict", "teach"]
+__all__ = ["Config", "QkdError", "Run", "Student", "compare", "distill", "evaluate", "predict", "reproduce", "teach"]
 
 _HOMES = {
     "Config": "qkd.config",
@@ -28,6 +28,7 @@ _HOMES = {
     "distill": "qkd.api",
     "evaluate": "qkd.api",
     "predict": "qkd.api",
+    "reproduce": "qkd.studies",
     "teach": "qkd.api",
 }
 

@@ -26,8 +26,9 @@ from qkd.engines.noise import NoiseLike
 from qkd.engines.noisy import NoisyEstimator
 from qkd.engines.paulis.bloch import Encoding, Features, differs, split
 from qkd.engines.paulis.carry import Kind, Stack, Tables
-from qkd.engines.paulis.channels import Channel, channels
+from qkd.engines.paulis.channels import Channel
 from qkd.engines.paulis.cones import Block, Cone, cone, factors, fuse
+from qkd.engines.paulis.events import channels
 from qkd.engines.paulis.sparse import MOST_PLACES, MOST_STRINGS, Plan, SparseCone, TooManyStrings
 from qkd.engines.paulis.strings import PauliString, pauli_terms
 from qkd.engines.paulis.transfer import Chains
