@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from qkd import config as configs
-from qkd.api import settled
 from qkd.config import CompareSpec, Config
 from qkd.console import warn
 from qkd.runs import RunFolder, existing_run, write_json, write_text
+from qkd.settings import settled
 
 
 def compare(
