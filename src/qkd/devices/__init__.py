@@ -18,6 +18,7 @@
 `load_profile`     a profile by its name or file
 `noise_model`      Aer's noise model of a device or of the region a circuit uses
 `to_region`        a compiled student and its device, cut to the qubits used
+`Region`           those qubits, as a backend of their own
 `table`            a device's errors and times, rows of cells
 ================== ===================================================================================================
 """

@@ -19,6 +19,8 @@ estimator                  values                         cost
 `TrajectoryEstimator`      unbiased, noisy, with stds     2^n amplitudes a row and trajectory
 `AerEstimator`             sampled by Aer, with stds      shots
 ========================== ============================== =====================================================
+
+`EngineEstimator` is what they have in common, :class:`EngineGradient` their gradients.
 """
 
 from __future__ import annotations
