@@ -14,6 +14,7 @@
 `evaluate`           measure a student on other texts
 `predict`            classify texts, with probabilities
 `compare`            several students over several seeds, and what may be concluded
+`reproduce`          the paper's recipe on its data, beside its numbers
 `teach`              let a teacher alone label a corpus
 `transpile`          compile a student for a device
 `run_hardware`       run it there, or rehearse that on the device's snapshot
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from qkd.devices.compiled import compile_for as transpile
     from qkd.errors import QkdError
     from qkd.student.bundle import Student
-    from qkd.studies import compare
+    from qkd.studies import compare, reproduce
 
     __version__: str
 
@@ -57,6 +58,7 @@ __all__ = [
     "hardware",
     "predict",
     "reports",
+    "reproduce",
     "run_hardware",
     "simulation",
     "student",
@@ -72,6 +74,7 @@ _HOMES = {
     "QkdError": "qkd.errors",
     "Student": "qkd.student.bundle",
     "compare": "qkd.studies",
+    "reproduce": "qkd.studies",
     "transpile": "qkd.devices.compiled:compile_for",
     "__version__": "qkd.version:VERSION",
     **dict.fromkeys(("Run", "distill", "evaluate", "predict", "run_hardware", "teach"), "qkd.api"),

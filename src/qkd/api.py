@@ -16,7 +16,7 @@ from qkd.config import Config
 from qkd.console import warn
 from qkd.errors import ConfigError, QkdError, nearest
 from qkd.reports import compare
-from qkd.runs import RunFolder, existing_run, new_run, newest_run, read_json, write_text
+from qkd.runs import RunFolder, existing_run, new_run, newest_run, write_text
 from qkd.settings import check_device, merged, named, pinned
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Run:
             raise QkdError(
                 f"{self.folder.path}: this run has no numbers yet; go on with 'qkd distill --resume --name {self.name}'"
             )
-        return read_json(self.folder.metrics)
+        return compare.read_metrics(self.folder.metrics)
 
     @property
     def history(self) -> list[dict[str, float]]:

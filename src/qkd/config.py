@@ -157,7 +157,12 @@ class StudentSpec(Spec):
 class LossSpec(Spec):
     """What the student minimises, given its own logits, the teacher's and the labels."""
 
-    name: Literal["qdllm"] = _f("qdllm", "The loss: qdllm is the paper's CE, KL and JS sum.", option="loss")
+    name: Literal["qdllm", "qdllm-published"] = _f(
+        "qdllm",
+        "The loss: qdllm is the paper's CE, KL and JS sum; qdllm-published has the JS of its public code, which "
+        "softmaxes twice.",
+        option="loss",
+    )
     temperature: Annotated[float, Field(gt=0)] = _f(2.0, "T, which softens teacher and student in KL and JS.")
     alpha: Annotated[float, Field(ge=0, le=1)] = _f(0.5, "The weight a of the teacher; 0 learns from labels alone.")
 

@@ -17,7 +17,8 @@ from qkd import QkdError
 from qkd.circuits import library
 from qkd.config import EngineSpec
 from qkd.engines import EngineGradient, LightConeEstimator, StatevectorEstimator
-from qkd.engines.paulis.channels import channels, embed, ptm
+from qkd.engines.paulis.channels import embed, ptm
+from qkd.engines.paulis.events import channels
 from qkd.simulation.make import make_engine
 
 LINES = {  # four qubits in a row, on a device of each family
@@ -273,7 +274,8 @@ def test_what_it_cannot_do_is_said(noise):
         LightConeEstimator().compile(student.circuit, student.observables, student.inputs, student.weights)
     circuit = QuantumCircuit(3)
     circuit.ccx(0, 1, 2)
-    noise.add_all_qubit_quantum_error(depolarizing_error(0.1, 3), "ccx")
+    damped = amplitude_damping_error(0.1)
+    noise.add_all_qubit_quantum_error(damped.tensor(damped).tensor(damped), "ccx")
     with pytest.raises(QkdError, match="acts on 3 qubits"):
         LightConeEstimator(noise).compile(circuit, [SparsePauliOp("ZZZ")], [], [])
     with pytest.raises(QkdError, match="not both"):

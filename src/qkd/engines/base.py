@@ -65,7 +65,11 @@ class EngineEstimator(BaseEstimatorV2):
         Raises:
             EngineError: what ``Question`` refuses, an unsupported instruction, or a circuit too large.
         """
-        return self._compile(Question(circuit, observables, batched, shared))
+        return self._compile(Question(circuit, observables, batched, shared, self._noise_parameters()))
+
+    def _noise_parameters(self) -> frozenset[Parameter]:
+        """Return the parameters of the engine's noise."""
+        return frozenset()
 
     def _settings(self) -> tuple[Hashable, ...]:
         """Return what compiled programs depend on beside the question: where it has changed, they are made anew."""

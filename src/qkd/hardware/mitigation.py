@@ -60,7 +60,7 @@ class Mitigation:
     def options(
         self,
         layers: Layers | None = None,
-        tag: str | None = None,
+        tags: list[str] | None = None,
         seed: int | None = None,
         most_seconds: int | None = None,
     ) -> EstimatorOptions:
@@ -68,7 +68,7 @@ class Mitigation:
 
         Args:
             layers: the layers and their noise, for those of ``LEARNED``.
-            tag: of the job.
+            tags: of the job.
             seed: of the simulation, where there is one.
             most_seconds: of the QPU, after which the service stops the job.
         """
@@ -94,8 +94,8 @@ class Mitigation:
         if self.decoupling != "none":
             options.dynamical_decoupling.sequence_type = self.decoupling
         options.max_execution_time = most_seconds
-        if tag is not None:
-            options.environment.job_tags = [tag]
+        if tags is not None:
+            options.environment.job_tags = tags
         return options
 
 

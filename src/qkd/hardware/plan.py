@@ -52,6 +52,8 @@ class PlanRecord(records.Record):
     chunks: Annotated[tuple[tuple[int, int], ...], Field(min_length=1)]
     budget: Budget
     limit: float | None = None
+    instance: str | None = None
+    asked: str = ""
     circuit_sha256: str
 
 
@@ -73,6 +75,8 @@ class Plan:
     budget: what it was estimated to cost.
     texts: rows of text, label and teacher's logits.
     limit: seconds of the QPU above which it is refused, and at which the service stops its jobs.
+    instance: the CRN of the service's instance under which it is sent, where that is known.
+    asked: a hash of the order that it is made of.
     """
 
     folder: Path
@@ -89,6 +93,8 @@ class Plan:
     budget: Budget
     texts: list[dict[str, Any]]
     limit: float
+    instance: str | None = None
+    asked: str = ""
 
     @property
     def name(self) -> str:
@@ -112,9 +118,14 @@ class Plan:
         start, stop = self.chunks[job]
         return max(1, math.ceil(self.limit * (stop - start) / len(self.values)))
 
+    @property
+    def mark(self) -> str:
+        """The tag of all its jobs, by which they are found again."""
+        return f"qkd-{self.key}"
+
     def tag(self, job: int, attempt: int) -> str:
-        """Return the tag of a job's attempt, by which it is found again."""
-        return f"qkd-{self.key}-{job}-{attempt}"
+        """Return the tag of one attempt to send a job."""
+        return f"{self.mark}-{job}-{attempt}"
 
     def save(self) -> None:
         """Write the plan; ``plan.json`` comes last, so a folder that has it is whole."""
@@ -137,6 +148,8 @@ class Plan:
             "budget": asdict(self.budget),
             "estimated": self.budget.seconds,
             "limit": self.limit,
+            "instance": self.instance,
+            "asked": self.asked,
             "circuit_sha256": hashlib.sha256(program.encode()).hexdigest(),
             "qubits": list(layout.initial_index_layout(filter_ancillas=True)) if layout is not None else [],
             "observables": [_terms(one) for one in self.student.observables],
@@ -179,6 +192,8 @@ class Plan:
             budget=told.budget,
             texts=texts,
             limit=told.budget.seconds if told.limit is None else told.limit,
+            instance=told.instance,
+            asked=told.asked,
         )
 
     def keep(self, name: str, **arrays: np.ndarray) -> str:

@@ -13,8 +13,9 @@ from qkd.text.models.transformer import Loading, Transformer
 if TYPE_CHECKING:
     import torch
 
-POOLINGS = ("mean", "first", "last", "max")
-"""How the states of a text's real tokens become one."""
+POOLINGS = ("mean", "first", "last", "max", "padding")
+"""How the states of a text's real tokens become one. ``padding`` is a slip, kept to see what it does: the state of the
+last position of the text padded to the most tokens there may be, which is a padding token in all but the longest."""
 
 
 class Backbone(Transformer):
@@ -94,6 +95,9 @@ class Backbone(Transformer):
         import torch
 
         def read(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+            if pooling == "padding":
+                more = (0, self.max_tokens - ids.shape[1])
+                ids, mask = (torch.nn.functional.pad(rows, more, value=v) for rows, v in ((ids, self.pad), (mask, 0)))
             found = []
             for states in self.states(ids, mask, layers):
                 if equal_tokens:
@@ -122,5 +126,7 @@ def pool(states: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor
         return ((mask / mask.sum(dim=1, keepdim=True)).unsqueeze(1) @ states).squeeze(1)
     if pooling == "max":
         return states.masked_fill(mask.unsqueeze(2) == 0, -torch.inf).amax(dim=1)
+    if pooling == "padding":
+        return states[:, -1]
     place = 0 if pooling == "first" else mask.sum(dim=1).long() - 1
     return states[torch.arange(len(states), device=states.device), place]
