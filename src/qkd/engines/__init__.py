@@ -20,7 +20,8 @@ estimator                  values                         cost
 `AerEstimator`             sampled by Aer, with stds      shots
 ========================== ============================== =====================================================
 
-`EngineEstimator` is what they have in common, :class:`EngineGradient` their gradients.
+`EngineEstimator` is what they have in common, :class:`EngineGradient` their gradients, `Noise` a noise model as they
+read it.
 """
 
 from __future__ import annotations
