@@ -104,7 +104,7 @@ def test_auto_picks_by_what_a_step_costs_and_says_why(noise):
     assert make_engine(spec, library.load("hardware", 100)).describe().startswith("lightcone")
     with pytest.raises(QkdError, match="too wide for any exact engine"):
         make_engine(EngineSpec(torch_device="cpu", accuracy=0), library.load("qdllm", 24), noise)
-    for name, n, layers in (("qdllm", 24, 2), ("hardware", 127, 6), ("qdllm", 127, 5), ("reupload", 127, 5)):
+    for name, n, layers in (("qdllm", 24, 2), ("hardware", 127, 6), ("reupload", 127, 5)):
         for model in (noise, None):
             assert make_engine(spec, library.load(name, n, layers), model).describe().startswith("lightcone")
     with pytest.raises(QkdError, match="knows no noise"):

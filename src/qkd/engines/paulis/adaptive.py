@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from qkd.engines.paulis.search import Search
+from qkd.engines.paulis.search import Search, TooManyStrings
 from qkd.engines.paulis.sparse import Carrier
 
 MOVED = 0.15
@@ -25,6 +25,8 @@ FINER = 4.0
 """What a threshold is divided by to see what it leaves out; there may be twice as many strings then."""
 SLOPE = 10.0
 """A relative error of gradients is allowed to be this many times the error of values: 1 % at 1e-3."""
+MOST_GROUPS = 2**23
+"""Groups of up to 16 coefficients in all lists together, about 1 GB; where it is too few, fewer strings are kept."""
 FIRST, LAST = 0.1, 1e-3
 """The first threshold and the last one that are tried, as multiples of the accuracy."""
 
@@ -99,24 +101,21 @@ class Adaptive:
         order = sorted(range(len(self._searches)), key=lambda i: -self._searches[i].width)
         spaced = np.linspace(0, len(order) - 1, min(CONES, len(order))).round().astype(int)
         tried = sorted({order[i] for i in spaced})
-        threshold = self._threshold or FIRST * self._accuracy
-        coarse = self._try(tried, sampled, threshold, self._limit, points, shared)
+        threshold, limit = self._threshold or FIRST * self._accuracy, self._limit
+        most = MOST_GROUPS // len(self._searches)
+        coarse, limit = self._fitting(tried, sampled, threshold, limit, most)
         while True:
-            fine = self._try(tried, sampled, threshold / FINER, 2 * self._limit, points, shared)
-            error = float((coarse[1] - fine[1]).abs().max())
-            slope = float((coarse[2] - fine[2]).norm() / fine[2].norm().clamp_min(1e-300))
+            fine = self._carriers(tried, sampled, threshold / FINER, 2 * limit)
+            error, slope = self._compared(coarse, fine, points, shared)
             excess = max(error / (self._accuracy / 2), slope / (SLOPE * self._accuracy)) if not self._threshold else 0.0
-            full = all(carrier.full for carrier in coarse[0])
+            full = all(carrier.full for carrier in coarse)
             if excess <= 1 or full or threshold <= LAST * self._accuracy:
                 break
             threshold /= min(FINER**2, max(2.0, excess))  # errors fall about as the threshold does
-            coarse = self._try(tried, sampled, threshold, self._limit, points, shared)
-        known = dict(zip(tried, coarse[0], strict=True))
-        carriers = [
-            known[i] if i in known else self._carrier(i, sampled, threshold, self._limit)
-            for i in range(len(self._searches))
-        ]
-        return Found(tuple(carriers), threshold, error, slope)
+            coarse, limit = self._fitting(tried, sampled, threshold, limit, most)
+        others = [i for i in range(len(self._searches)) if i not in tried]
+        made = dict(zip([*tried, *others], [*coarse, *self._carriers(others, sampled, threshold, limit)], strict=True))
+        return Found(tuple(made[i] for i in range(len(made))), threshold, error, slope)
 
     def _sampled(self, points: torch.Tensor, shared: torch.Tensor) -> dict[int, np.ndarray]:
         """Return the blocks' matrices (R,16,16) at values around those of a call."""
@@ -127,28 +126,48 @@ class Adaptive:
         found, _ = self._forms(rows, around)
         return {number: matrix.cpu().numpy() for number, matrix in found.items()}
 
-    def _carrier(self, number: int, sampled: Mapping[int, np.ndarray], threshold: float, limit: int) -> Carrier:
-        search = self._searches[number]
-        plan = search.plan(sampled, threshold, limit)
-        return Carrier(plan, search.start, self._rows[number], self._device)
+    def _fitting(
+        self, numbers: Sequence[int], sampled: Mapping[int, np.ndarray], threshold: float, limit: int, most: int
+    ) -> tuple[list[Carrier], int]:
+        """Return some cones' lists of no more than ``most`` groups each, and the limit on strings that this took."""
+        while True:
+            try:
+                return self._carriers(numbers, sampled, threshold, limit, most), limit
+            except TooManyStrings:
+                limit = max(1, limit // 4)
 
-    def _try(
+    def _carriers(
         self,
-        tried: Sequence[int],
+        numbers: Sequence[int],
         sampled: Mapping[int, np.ndarray],
         threshold: float,
         limit: int,
-        points: torch.Tensor,
-        shared: torch.Tensor,
-    ) -> tuple[list[Carrier], torch.Tensor, torch.Tensor]:
-        """Return some cones' lists, their expectation values (T,R) and the gradient of a random sum of these."""
-        carriers = [self._carrier(number, sampled, threshold, limit) for number in tried]
-        with torch.enable_grad():
-            leaves = points.clone().requires_grad_(), shared.clone().requires_grad_()
-            matrices, features = self._forms(leaves[0], leaves[1][None])
-            values = torch.stack([carrier(matrices, features)[0] for carrier in carriers])
-            signs = np.random.default_rng(0).choice([-1.0, 1.0], values.shape)
-            total = (values * torch.as_tensor(signs, device=values.device)).sum()
-            found = torch.autograd.grad(total, leaves, allow_unused=True)
-        gradient = torch.cat([part.flatten() for part in found if part is not None])
-        return carriers, values.detach(), gradient
+        most: int | None = None,
+    ) -> list[Carrier]:
+        found = []
+        for number in numbers:
+            search = self._searches[number]
+            plan = search.plan(sampled, threshold, limit, most)
+            found.append(Carrier(plan, search.start, self._rows[number], self._device))
+        return found
+
+    def _compared(
+        self, coarse: Sequence[Carrier], fine: Sequence[Carrier], points: torch.Tensor, shared: torch.Tensor
+    ) -> tuple[float, float]:
+        """Return how far apart two sets of lists are: the largest difference of values, the relative one of gradients.
+
+        The gradient is that of a sum of all expectation values with random signs.
+        """
+        evs, gradients = [], []
+        for carriers in (coarse, fine):
+            with torch.enable_grad():
+                leaves = points.clone().requires_grad_(), shared.clone().requires_grad_()
+                matrices, features = self._forms(leaves[0], leaves[1][None])
+                values = torch.stack([carrier(matrices, features)[0] for carrier in carriers])
+                signs = np.random.default_rng(0).choice([-1.0, 1.0], values.shape)
+                total = (values * torch.as_tensor(signs, device=values.device)).sum()
+                found = torch.autograd.grad(total, leaves, allow_unused=True)
+            evs.append(values.detach())
+            gradients.append(torch.cat([part.flatten() for part in found if part is not None]))
+        slope = (gradients[0] - gradients[1]).norm() / gradients[1].norm().clamp_min(1e-300)
+        return float((evs[0] - evs[1]).abs().max()), float(slope)

@@ -35,7 +35,7 @@ _BLANK = np.int64(0)
 
 
 class TooManyStrings(Exception):
-    """A light cone has more strings than were allowed."""
+    """A light cone has more strings, or groups of them, than were allowed."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,13 @@ class Search:
         self._names = np.random.default_rng(self.width).integers(1, 2**63, (self.width, 4), dtype=np.int64)
         self._names[:, 0] = _BLANK
 
-    def plan(self, matrices: Mapping[int, np.ndarray], threshold: float, limit: int = MOST_STRINGS) -> Plan:
+    def plan(
+        self,
+        matrices: Mapping[int, np.ndarray],
+        threshold: float,
+        limit: int = MOST_STRINGS,
+        most: int | None = None,
+    ) -> Plan:
         """Return which strings are kept.
 
         Args:
@@ -126,9 +132,10 @@ class Search:
                 matters.
             threshold: what matters less in the mean over the samples is left out; 0 keeps all.
             limit: how many strings there may be at once; with a threshold the most important are kept.
+            most: groups there may be in all.
 
         Raises:
-            TooManyStrings: there are more, and no threshold.
+            TooManyStrings: there are more strings, and no threshold, or more groups.
         """
         letters, names = self._letters, self._named(self._letters)
         rows = max((len(matrix) for matrix in matrices.values()), default=1)
@@ -185,6 +192,8 @@ class Search:
             values = np.concatenate([values[:, stay], after[:, out, letter]], axis=1)
             at = np.concatenate([at[stay], size + 16 * out + letter])
             size, groups = size + 16 * count, groups + count
+            if most is not None and groups > most:
+                raise TooManyStrings
         parts.append(Part(rowwise, taken, tuple(steps), size))
         return Plan(tuple(parts), at, letters, groups, full)
 
