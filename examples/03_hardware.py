@@ -33,7 +33,7 @@ print(trained.table())
 # ## What it would cost
 #
 # `run` shows each plan to a function before anything is sent. Returning `False` stops there: this is what `--dry-run` and the
-# question on the command line do. Two seconds a job and 0.35 ms an execution; executions are counted on the program that the
+# question on the command line do. Two seconds a job, and for every execution the device's delay between shots and the circuit itself; executions are counted on the program that the
 # client makes.
 
 # %%

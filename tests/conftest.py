@@ -1,13 +1,25 @@
 """Fixtures: real sentences, a classical teacher's logits, and everything that writes sent to temporary folders."""
 
+import os
+
+# small circuits: threads and processes would only wait for each other, and for the tests that run beside
+for limit in ("OMP_NUM_THREADS", "LOKY_MAX_CPU_COUNT"):
+    os.environ.setdefault(limit, "1")
+
 import numpy as np
 import pandas as pd
 import pytest
 
 
+def pytest_collection_modifyitems(items):
+    """Begin with what takes longest, so that the last worker to end is not alone for minutes."""
+    items.sort(key=lambda item: item.get_closest_marker("models") is None)
+
+
 @pytest.fixture(autouse=True)
 def _homes(request, tmp_path, monkeypatch):
-    """Keep tests out of the user's cache, but for those marked ``models``, which use the models kept there."""
+    """Keep tests out of the user's folders; those marked ``models`` use the models kept in the cache."""
+    monkeypatch.setenv("QKD_STATE", str(tmp_path / "state"))
     if request.node.get_closest_marker("models") is None:
         monkeypatch.setenv("QKD_CACHE", str(tmp_path / "cache"))
         monkeypatch.setenv("HF_HUB_OFFLINE", "1")

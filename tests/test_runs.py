@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import subprocess
 import sys
 
@@ -74,3 +75,37 @@ def test_damaged_files_are_named(tmp_path):
         runs.read_json(tmp_path / "x.json")
     with pytest.raises(QkdError, match=r"y\.json.*no such file"):
         runs.read_json(tmp_path / "y.json")
+
+
+@pytest.mark.parametrize("mark", ["\u2028", "\u2029", "\x85", "\r", "\x0b", "\x1c"])
+def test_json_lines_end_at_line_feeds_alone(tmp_path, mark):
+    rows = [{"text": f"one{mark}two"}, {"text": "three"}]
+    runs.write_lines(tmp_path / "x.jsonl", rows)
+    assert runs.read_lines(tmp_path / "x.jsonl") == rows
+    runs.append_line(tmp_path / "x.jsonl", rows[0])
+    assert runs.read_lines(tmp_path / "x.jsonl") == [*rows, rows[0]]
+
+
+@pytest.mark.parametrize("line", ["{", "[1]", "3", "[" * 100_000, '{"a": "\udcff"}'])
+def test_a_damaged_line_is_named(tmp_path, line):
+    (tmp_path / "x.jsonl").write_bytes(b'{"a": 1}\n' + line.encode("utf-8", "surrogateescape") + b"\n")
+    with pytest.raises(QkdError, match=r"x\.jsonl: line 2 "):
+        runs.read_lines(tmp_path / "x.jsonl")
+
+
+def test_a_missing_file_gives_no_advice_that_does_not_fit(tmp_path):
+    with pytest.raises(QkdError, match="no such file") as told:
+        runs.read_lines(tmp_path / "hw-1" / "texts.jsonl")
+    assert "resume" not in str(told.value)
+    folder = runs.RunFolder(tmp_path / "one")
+    with pytest.raises(QkdError, match="--resume --name one"):
+        folder.rows(folder.predictions)
+
+
+def test_old_temporary_files_are_swept_and_new_ones_are_not(tmp_path):
+    old, new = tmp_path / ".a.1.part", tmp_path / ".b.2.part"
+    for path in (old, new):
+        path.write_text("")
+    os.utime(old, (0, 0))
+    runs.write_text(tmp_path / "c", "text")
+    assert not old.exists() and new.exists()

@@ -5,6 +5,7 @@ Thin: they take paths and names and call the rooms that take objects and arrays.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -13,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from qkd import config as configs
 from qkd.config import Config
 from qkd.console import warn
-from qkd.errors import QkdError, nearest
+from qkd.errors import ConfigError, QkdError, nearest
 from qkd.reports import compare
-from qkd.runs import RunFolder, existing_run, new_run, read_json, read_lines, write_text
+from qkd.runs import RunFolder, existing_run, new_run, newest_run, read_json, write_text
 
 if TYPE_CHECKING:
     from qkd.student.bundle import Student
@@ -60,12 +61,12 @@ class Run:
     @property
     def history(self) -> list[dict[str, float]]:
         """One row per epoch."""
-        return read_lines(self.folder.history)
+        return self.folder.rows(self.folder.history)
 
     @property
     def predictions(self) -> list[dict[str, Any]]:
         """The test texts: text, label, teacher's and student's logits (C,)."""
-        return read_lines(self.folder.predictions)
+        return self.folder.rows(self.folder.predictions)
 
     @cached_property
     def student(self) -> Student:
@@ -89,8 +90,8 @@ def distill(config: Config | None = None, *, resume: bool = False, **options: An
 
     Args:
         config: what to do; the defaults when left out.
-        resume: go on with an existing run (``options["name"]``, else the latest) from its checkpoint; of the
-            options only ``epochs`` and ``patience`` may change.
+        resume: go on with an existing run (``options["name"]``, else the one started last) from its checkpoint; of
+            ``config`` and options only ``epochs`` and ``patience`` may differ from what it was started with.
         options: single settings by their CLI names with underscores (``data="texts.csv"``, ``epochs=20``);
             they override ``config``.
 
@@ -99,28 +100,30 @@ def distill(config: Config | None = None, *, resume: bool = False, **options: An
         KeyboardInterrupt: the user stopped it; the run folder holds a valid student of the epochs done.
     """
     given = named(options)
-    started = _started(given) if resume else None
+    started = _started(config, given) if resume else None
     if started:
-        folder, config = started, _resumable(started, given)
+        folder, config = started, _resumable(started, config, given)
     else:
         config = _hub(_merged(config or Config(), given))
+        _check_device(config, given)
         source = config.data.source
         stem = source.rpartition(":")[2].rstrip("/").rpartition("/")[2].partition(".")[0]
         folder = new_run(config.run.folder, config.run.name, f"{stem}-{Path(config.student.circuit).stem}")
     from qkd import pipeline
 
+    fresh = not folder.path.exists()
     with folder.lock():
-        write_text(folder.config, configs.dumps(config))
-        folder.make_latest()
         try:
+            write_text(folder.config, configs.dumps(config))
             pipeline.run(config, folder, resume=started is not None)
-        except QkdError:
-            if {path.name for path in folder.path.iterdir()} <= {".lock", "config.toml"}:
-                _withdraw(folder)
-            raise
         except KeyboardInterrupt:
             warn(f"stopped; what was done is kept, go on with 'qkd distill --resume --name {folder.name}'")
             raise
+        except Exception:
+            if fresh and not any(path.exists() for path in (folder.checkpoint, folder.teacher)):
+                shutil.rmtree(folder.path, ignore_errors=True)  # nothing in it took any time to make
+            raise
+        folder.make_latest()
     return Run(folder.path)
 
 
@@ -164,6 +167,15 @@ def teach(
         return labelling.label(config, Path(out), torch_device, embed)
 
 
+def settled(config: Config, options: dict[str, Any]) -> Config:
+    """Return ``config`` with single settings by their CLI names on top, its models pinned.
+
+    Raises:
+        QkdError: an option does not exist or does not fit, or the hub does not have a model.
+    """
+    return _hub(_merged(config, named(options)))
+
+
 def _hub(config: Config) -> Config:
     """Go offline if asked to, and pin what comes from the hub to its commit, before anything heavy is imported.
 
@@ -198,8 +210,20 @@ def named(options: dict[str, Any]) -> dict[tuple[str, str], Any]:
     known = {option.replace("-", "_"): (section, key) for section, key, option, _ in configs.fields()}
     for option in options:
         if option not in known:
-            raise QkdError(f"there is no option '{option}'{nearest(option, known)}")
+            raise ConfigError(f"there is no option '{option}'{nearest(option, known)}")
+        if hasattr(options[option], "to_csv"):
+            raise ConfigError(f"{option} is a table; write it to a file, {option}='texts.csv', with its to_csv")
     return {known[option]: value for option, value in options.items()}
+
+
+def _check_device(config: Config, given: dict[tuple[str, str], Any]) -> None:
+    """Refuse options about a device in a run that would not look at them."""
+    unseen = [key for section, key in given if section == "device"]
+    if unseen and config.engine.sim != "aer-noisy":
+        option = "device" if unseen[0] == "name" else unseen[0].replace("_", "-")
+        raise ConfigError(
+            f"--{option} says whose noise is trained under, and --sim {config.engine.sim} has none: add --sim aer-noisy"
+        )
 
 
 def _merged(config: Config, given: dict[tuple[str, str], Any]) -> Config:
@@ -209,24 +233,26 @@ def _merged(config: Config, given: dict[tuple[str, str], Any]) -> Config:
     return configs.make(values, "the options")
 
 
-def _started(given: dict[tuple[str, str], Any]) -> RunFolder | None:
+def _started(config: Config | None, given: dict[tuple[str, str], Any]) -> RunFolder | None:
     """Return the run that ``--resume`` means, or None where the named one was killed before it had a configuration."""
-    parent = Path(given.get(("run", "folder"), Config().run.folder))
-    name = given.get(("run", "name"))
+    where = (config or Config()).run
+    parent = Path(given.get(("run", "folder"), where.folder))
+    name = given.get(("run", "name"), where.name)
     if name is None:
-        return existing_run(parent / "latest")
+        return newest_run(parent)
     folder = RunFolder(parent / name)
     return folder if folder.config.is_file() else None
 
 
-def _resumable(folder: RunFolder, given: dict[tuple[str, str], Any]) -> Config:
-    """Return the configuration of a started run with the new options that may change.
+def _resumable(folder: RunFolder, config: Config | None, given: dict[tuple[str, str], Any]) -> Config:
+    """Return the configuration of a started run with what of a new one may change.
 
     Raises:
         QkdError: another option differs from what the run was started with.
     """
     kept = configs.load(folder.config)
-    asked = _hub(_merged(kept, {key: value for key, value in given.items() if key[0] != "run"}))
+    base = kept if config is None else config.model_copy(update={"run": kept.run})
+    asked = _hub(_merged(base, {key: value for key, value in given.items() if key[0] != "run"}))
     for section, key, option, _ in configs.fields():
         old, new = (getattr(getattr(config, section), key) for config in (kept, asked))
         if old != new and option not in ("epochs", "patience"):
@@ -235,16 +261,6 @@ def _resumable(folder: RunFolder, given: dict[tuple[str, str], Any]) -> Config:
                 "and --patience may change, so start a new run"
             )
     return asked
-
-
-def _withdraw(folder: RunFolder) -> None:
-    """Remove a folder in which nothing but its configuration was ever written."""
-    import shutil
-
-    link = folder.path.parent / "latest"
-    if link.is_symlink() and link.resolve() == folder.path.resolve():
-        link.unlink()
-    shutil.rmtree(folder.path)
 
 
 def evaluate(

@@ -27,8 +27,10 @@ MEASURED_TEXTS = 32
 """Texts that are measured at once."""
 
 
-def compare(sources: Sources, setting: Setting, students: dict[str, StudentModel]) -> dict[str, np.ndarray]:
-    """Return the logits on the test split, (N,C) each, of teacher, students and the commonest class."""
+def compare(
+    sources: Sources, setting: Setting, students: dict[str, StudentModel], controls: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Return the logits on the test split, (N,C) each, of teacher, students, controls and the commonest class."""
     dataset, test = sources.dataset, sources.splits.test
     embeddings = sources.embeddings[test]
     found = {"teacher": sources.logits[test]}
@@ -37,13 +39,14 @@ def compare(sources: Sources, setting: Setting, students: dict[str, StudentModel
         if setting.measure is setting.exact:
             found[name] = exact
         else:
-            found[name] = _measured(model.moved(setting.circuit, setting.measure), embeddings, name)
+            found[name] = measured(model.moved(setting.circuit, setting.measure), embeddings, name)
             found[f"{name}, {'ideal device' if setting.noisy else 'no shot noise'}"] = exact
+    found |= controls
     found["majority"] = numbers.majority_logits(dataset.targets[sources.splits.train], len(test), len(dataset.classes))
     return found
 
 
-def _measured(model: StudentModel, embeddings: np.ndarray, name: str) -> np.ndarray:
+def measured(model: StudentModel, embeddings: np.ndarray, name: str) -> np.ndarray:
     """Return logits (N,C) of embeddings (N,D) from shots."""
     values = model.values(embeddings)
     starts = range(0, len(values), MEASURED_TEXTS)
@@ -80,10 +83,11 @@ def table_lines(sources: Sources, model: StudentModel, answers: dict[str, np.nda
     }
     sample = [dataset.texts[i] for i in test[:TIMED_TEXTS]]
     teacher, encoder = sources.teacher, sources.encoder
-    lines["teacher"] |= {"parameters": teacher.num_parameters or None, "ms_per_text": _ms(teacher.answer, sample)}
+    lines["teacher"] |= {"ms_per_text": _ms(teacher.answer, sample)}
+    if teacher.num_parameters:
+        lines["teacher"]["parameters"] = {"classical": teacher.num_parameters, "quantum": 0}
     lines["student"] |= {
-        "parameters": model.num_parameters,
-        "parameters_with_encoder": model.num_parameters + encoder.num_parameters,
+        "parameters": model.parameter_counts() | {"encoder": encoder.num_parameters},
         "ms_per_text": _ms(Student(model, encoder).logits, sample),
     }
     return lines
@@ -99,7 +103,7 @@ def describe(sources: Sources, setting: Setting, trainer: Trainer, lines: dict[s
         "texts": {"train": len(splits.train), "valid": len(splits.valid), "test": len(splits.test)},
         "dropped": list(dataset.dropped),
         "teacher": sources.teacher.describe(),
-        "encoder": {"name": sources.encoder.name, "dim": trainer.student.dim},
+        "encoder": {"name": sources.encoder.name, "dim": trainer.student.dim, "tried": list(sources.tried)},
         "student": {
             "circuit": circuit.name,
             "qubits": circuit.num_qubits,

@@ -17,7 +17,8 @@ from qkd import QkdError
 from qkd.circuits import library
 from qkd.config import EngineSpec
 from qkd.engines import EngineGradient, LightConeEstimator, StatevectorEstimator
-from qkd.engines.paulis.channels import channels, embed, ptm
+from qkd.engines.paulis.channels import embed, ptm
+from qkd.engines.paulis.events import channels
 from qkd.simulation.make import make_engine
 
 LINES = {  # four qubits in a row, on a device of each family
@@ -232,12 +233,17 @@ def test_an_observable_that_stays_one_string_costs_one_string():
     for layer in range(8):
         for q in range(layer % 2, 24, 2):
             circuit.cx(q, q + 1)
-    observable = SparsePauliOp.from_sparse_list([("ZZ", [0, 24], 1.0)], 25)
+    observable = SparsePauliOp.from_sparse_list([("ZZ", [0, 11], 1.0)], 25)
     program = LightConeEstimator().compile(circuit, [observable], [a], [])
     x = torch.tensor([[0.3], [1.2]])
     assert len(program._lists) == 1 and program._lists[0].groups <= 400  # one or two a block
     expected = StatevectorEstimator().compile(circuit, [observable], [a], [])(x, torch.zeros(0))
     assert torch.allclose(program(x, torch.zeros(0)), expected.double(), atol=1e-6)
+    nothing = SparsePauliOp.from_sparse_list([("ZZ", [8, 16], 1.0)], 25)  # is 0: no string is left
+    program = LightConeEstimator().compile(circuit, [nothing], [a], [])
+    x.requires_grad_()
+    assert not program(x, torch.zeros(0)).any()
+    assert not torch.autograd.grad(program(x, torch.zeros(0)).sum(), x)[0].any()
 
 
 def test_what_it_cannot_do_is_said(noise):
@@ -246,8 +252,10 @@ def test_what_it_cannot_do_is_said(noise):
         LightConeEstimator().compile(student.circuit, student.observables, student.inputs, student.weights)
     circuit = QuantumCircuit(3)
     circuit.ccx(0, 1, 2)
+    damped = amplitude_damping_error(0.1)
+    noise.add_all_qubit_quantum_error(damped.tensor(damped).tensor(damped), "ccx")
     with pytest.raises(QkdError, match="acts on 3 qubits"):
-        LightConeEstimator().compile(circuit, [SparsePauliOp("ZZZ")], [], [])
+        LightConeEstimator(noise).compile(circuit, [SparsePauliOp("ZZZ")], [], [])
     with pytest.raises(QkdError, match="not both"):
         LightConeEstimator(noise_model=noise, backend=fake_provider.FakeManilaV2())
     with pytest.raises(QkdError, match="float16"):

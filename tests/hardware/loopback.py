@@ -60,6 +60,7 @@ class Job:
     status: str = "Queued"
     reason: str = ""
     body: str | None = None
+    cost: int | None = None
 
 
 class Loopback:
@@ -73,7 +74,7 @@ class Loopback:
         self.jobs, self.requests, self.faults = [], [], []
         self.hold = self.refused = False
         self.version, self.operational, self.message = None, True, "active"
-        self.remaining = 600
+        self.remaining, self.overhead = 600, 2.0
         self.lock = threading.RLock()
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self.server.daemon_threads = True
@@ -183,6 +184,7 @@ class Loopback:
                 created = datetime.now(UTC).isoformat()
                 id_ = uuid.uuid4().hex[:20]
                 job = Job(id_, body.get("tags", []), body["program_id"], body["params"], body["backend"], created)
+                job.cost = body.get("cost")  # the most seconds that the client allows it
                 self.jobs.append(job)
                 return 200, {"id": job.id, "backend": job.backend}
             if len(parts) == 1:
@@ -199,7 +201,8 @@ class Loopback:
                 job.status = "Cancelled"
                 return 204, None
             if parts[2] == "metrics":
-                return 200, {"timestamps": {}, "usage": {"status": "complete", "qpu_charge_time_seconds": 3}}
+                usage = {"status": "complete", "qpu_charge_time_seconds": self.charge(job)}
+                return 200, {"timestamps": {}, "usage": usage}
             if job.status != "Completed":
                 return 200, {"error": job.reason}
             if job.body is None:
@@ -217,6 +220,17 @@ class Loopback:
             "created": job.created,
             "tags": job.tags,
         }
+
+    def charge(self, job):
+        """Return what a job costs: its start, and for every shot the device's delay and the circuit's own time."""
+        if job.program == "noise-learner":
+            return 3
+        converter = QUANTUM_PROGRAM_PARAMS_CONVERTERS["v2.0"]
+        program, _ = converter.decoder(converter.model.model_validate(job.params))
+        fake = self.fakes[job.backend]
+        delay = fake._load_json(fake.conf_filename)["default_rep_delay"] * 1e-6
+        each = [program.shots * item.size() * (delay + lasts(item, fake)) for item in program.items]
+        return self.overhead + sum(each)
 
     def learn(self, job):
         """Return what learning would find: the noise that the device's calibration says its layers have."""
@@ -266,6 +280,18 @@ class Loopback:
             passthrough_data=model.quantum_program.passthrough_data,
             semantic_role=job.params["quantum_program"].get("semantic_role"),
         ).model_dump_json()
+
+
+def lasts(item, backend):
+    """Return the seconds that a program's circuit takes from its first pulse to the end of its readout."""
+    ends = [0.0] * len(item.circuit.qubits)
+    for gate in item.circuit.data:
+        on = [item.circuit.find_bit(qubit).index for qubit in gate.qubits]
+        told = backend.target.get(gate.operation.name, {}).get(tuple(on))
+        end = max(ends[i] for i in on) + (told.duration or 0.0 if told is not None else 0.0)
+        for i in on:
+            ends[i] = end
+    return max(ends)
 
 
 def _handler(service):

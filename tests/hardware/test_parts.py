@@ -18,6 +18,8 @@ from qkd.hardware import budget, local
 from qkd.hardware.budget import Budget, Stage, packed, shots_at, shots_for
 from qkd.hardware.ledger import Ledger
 from qkd.hardware.mitigation import NAMES, Mitigation, _rates, executions, layers_of, noise_of_layers, pub
+from qkd.hardware.order import Order
+from qkd.hardware.plan import new_folder, plans
 from qkd.hardware.result import margins
 
 
@@ -122,7 +124,7 @@ def test_five_hundred_texts_fit_the_free_plan():
     chunks = packed(500, each, once)
     cost = Budget((Stage("measuring", len(chunks), 500 * each), Stage("readout", 0, len(chunks) * once)))
     assert len(chunks) <= 3
-    assert cost.seconds == pytest.approx(2 * len(chunks) + 0.35e-3 * 1024 * (500 + len(chunks)))
+    assert cost.seconds == pytest.approx(2 * len(chunks) + 250e-6 * 1024 * (500 + len(chunks)))
     assert cost.seconds < 600
     cost.check(600)
     with pytest.raises(QkdError, match="above --max-qpu-seconds 60"):
@@ -177,6 +179,36 @@ def test_a_damaged_line_of_the_ledger_is_kept_and_told(tmp_path):
     assert b'{"time": "2026-\n' in ledger.path.read_bytes()
     record = ledger.jobs("hw-1", 1)[0]
     assert (record.id, record.file, record.tags, record.open) == ("abc", "f", ["t"], False)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"mode": "sesion"},
+        {"decoupling": "XY5"},
+        {"mitigation": "znee"},
+        {"samples": 0},
+        {"randomizations": 0},
+        {"max_qpu_seconds": -1},
+        {"max_qpu_seconds": float("nan")},
+        {"shots": "many"},
+        {"shots": "-5"},
+        {"shots": "100", "target_stderr": 0.1},
+        {"target_stderr": 2},
+    ],
+    ids=str,
+)
+def test_an_order_refuses_what_the_command_refuses(wrong):
+    with pytest.raises(QkdError, match="--"):
+        Order(**wrong)
+
+
+def test_folders_that_are_no_plans_are_passed_over(tmp_path):
+    for name in ("hw-1", "hw-2", "hw-1.bak", "hw-x", "hw-²"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "plan.json").write_text("{}")
+    assert [path.name for path in plans(tmp_path)] == ["hw-1", "hw-2"]
+    assert new_folder(tmp_path).name == "hw-3"
 
 
 def test_unknown_mitigations_and_no_shots_are_refused():

@@ -24,7 +24,7 @@ from qkd.hardware.plan import Plan
 from qkd.hardware.remote import Remote
 from qkd.hardware.run import cancel, collect, listed, run
 
-from .conftest import QUICK
+from .conftest import CLOCK, QUICK
 from .loopback import TOKEN
 
 YES = lambda plan: True  # noqa: E731
@@ -41,8 +41,8 @@ def small_jobs(monkeypatch, texts=2):
 
 
 def tags(service):
-    """Return the tags of the jobs that the service has not cancelled."""
-    return sorted(tag for job in service.jobs for tag in job.tags if job.status != "Cancelled")
+    """Return the tags of the jobs that the service has not cancelled, without the tag of their plan."""
+    return sorted(job.tags[1] for job in service.jobs if job.status != "Cancelled")
 
 
 def once(service, outcome):
@@ -151,8 +151,11 @@ def test_nothing_is_sent_after_a_dry_run_a_refusal_or_above_the_limit(service, f
     run(order(folder), lambda plan: seen.append(plan) or True, dry_run=True, patience=QUICK)
     run(order(folder), lambda plan: False, patience=QUICK)
     assert seen[0].budget.remaining == 600
-    with pytest.raises(QkdError, match="add --local"):
-        run(order(folder, mitigation="all"), YES, patience=QUICK)
+    one = seen[0].budget.seconds
+    with pytest.raises(QkdError, match=r"above --max-qpu-seconds 0"):
+        run(order(folder, max_qpu_seconds=0), YES, patience=QUICK)
+    with pytest.raises(QkdError, match=r"above --max-qpu-seconds"):  # each of the five would fit, not their sum
+        run(order(folder, mitigation="all", max_qpu_seconds=3 * one), YES, patience=QUICK)
     with pytest.raises(QkdError, match=r"above --max-qpu-seconds"):
         run(order(folder, max_qpu_seconds=1), YES, patience=QUICK)
     service.remaining = 1
@@ -163,7 +166,7 @@ def test_nothing_is_sent_after_a_dry_run_a_refusal_or_above_the_limit(service, f
 
 FAULTS = {
     "refused connection": ("reset", {}),
-    "too many requests": (429, {"Retry-After": "1"}),
+    "too many requests": (429, {"Retry-After": "7"}),
     **{str(code): (code, {}) for code in (500, 502, 503, 504)},
     "cut": ("cut", {}),
 }
@@ -175,12 +178,12 @@ FAULTS = {
 def test_a_fault_costs_nothing(service, folder, where, kind, after):
     what, headers = FAULTS[kind]
     waited = []
-    patience = replace(QUICK, sleep=waited.append)
+    patience = replace(QUICK, sleep=lambda seconds: waited.append(seconds) or CLOCK.sleep(seconds))
     method, path = ("POST", "/jobs$") if where == "submission" else ("GET", "/results$")
     service.fault(method, path, what, after=after, headers=headers, times=2)
     [outcome] = run(order(folder), YES, patience=patience)
     once(service, outcome)
-    assert what != 429 or 1 in waited  # as long as the service asked for
+    assert what != 429 or 7 in waited  # as long as the service asked for
 
 
 def test_twenty_seconds_of_silence_are_waited_out(service, folder):
@@ -254,6 +257,31 @@ def test_a_device_that_changes_before_submission_is_compiled_for_anew(service, f
     assert outcome.plan.version == "1.99.0" and outcome.plan.name == "hw-2"
 
 
+def test_a_plan_compiled_anew_is_estimated_checked_and_asked_for_again(service, folder):
+    seen = []
+
+    def change(plan):
+        seen.append(plan.version)
+        service.version = "1.99.0"
+        service.remaining = 1
+        return True
+
+    with pytest.raises(QkdError, match=r"the account has 1 s left"):
+        run(order(folder), change, patience=QUICK)
+    service.version, service.remaining = None, 600
+    seen.clear()
+
+    def refuse(plan):
+        seen.append(plan.version)
+        service.version = "1.99.0"
+        return len(seen) == 1
+
+    [outcome] = run(order(folder), refuse, patience=QUICK)
+    assert seen[1] == "1.99.0" and len(seen) == 2 and outcome.records == [] and service.jobs == []
+    service.version = None
+    assert collect(folder, patience=QUICK) == []  # plans that were never sent are not gone on with
+
+
 def test_a_device_that_changes_between_jobs_gets_no_more_of_them(service, folder, monkeypatch):
     small_jobs(monkeypatch, 1)
     service.hold = True
@@ -280,7 +308,7 @@ def _full(plan, name, **arrays):
 def test_cancelling_cancels_at_the_service(service, folder):
     service.hold = True
     [outcome] = run(order(folder), YES, detach=True, patience=QUICK)
-    assert cancel(folder, outcome.plan.name) == [service.jobs[0].id]
+    assert cancel(folder, outcome.plan.name, QUICK) == {service.jobs[0].id: "cancelled"}
     assert service.jobs[0].status == "Cancelled"
     assert listed(folder)[0][0]["state"] == "cancelled"
 
@@ -383,12 +411,12 @@ class Mortal:
         return call
 
 
-def test_two_hundred_sequences_of_faults_double_nothing_and_lose_nothing(service, folder, monkeypatch):
+def test_forty_sequences_of_faults_double_nothing_and_lose_nothing(service, folder, monkeypatch):
     small_jobs(monkeypatch)
     [outcome] = run(order(folder, samples=4, shots="16"), YES, dry_run=True, patience=QUICK)
     client = live.service()
     backend = live.backend("ibm_manila", client)
-    ledger = Ledger(folder / "hardware" / "ledger.jsonl")
+    ledger = Ledger(folder / "hardware" / "ledger.jsonl", CLOCK.now)
     kinds = ["reset", "cut", 429, 500, 502, 503, 504]
     paths = [
         ("POST", "/jobs$"),
@@ -398,11 +426,12 @@ def test_two_hundred_sequences_of_faults_double_nothing_and_lose_nothing(service
         ("GET", "/status$"),
     ]
     deaths = troubles = 0
-    for seed in range(200):
+    for seed in range(40):
         dice = random.Random(seed)
         service.jobs.clear()
         plan = replace(outcome.plan, folder=folder / "hardware" / f"hw-{seed + 1}", key=f"seed{seed}")
         plan.folder.mkdir(parents=True, exist_ok=True)
+        ledger.append(plan.name, "planned")
         for _ in range(dice.randint(1, 6)):
             method, path = dice.choice(paths)
             service.fault(method, path, dice.choice(kinds), times=dice.randint(1, 5), after=dice.random() < 0.5)
@@ -410,18 +439,19 @@ def test_two_hundred_sequences_of_faults_double_nothing_and_lose_nothing(service
             provider = Remote(plan, client, backend)
             try:
                 records = drive(Mortal(provider, dice) if dice.random() < 0.7 else provider, ledger, QUICK)
-                break
+                if all(record.file for record in records):
+                    break
             except Killed:
                 deaths += 1
             except QkdError:
                 troubles += 1
         assert [record.file is not None for record in records] == [True, True], seed
-        assert sorted(tags(service)) == sorted(f"qkd-seed{seed}-{job}-0" for job in range(2)), seed
+        assert sorted(tag.split("-")[2] for tag in tags(service)) == ["0", "1"], seed
         for record in records:
             assert plan.kept(record.file, record.sha256)["evs"].shape == (4, 2)
         service.faults.clear()
         shutil.rmtree(plan.folder)
-    assert deaths > 50 and troubles > 5  # the sequences were not harmless
+    assert deaths > 10 and troubles > 1  # the sequences were not harmless
 
 
 def test_a_retired_device_is_told_with_the_command_that_rehearses(folder):
@@ -442,3 +472,30 @@ def test_without_an_account_a_live_device_is_refused_with_what_to_do(folder, mon
 def test_patience_waits_longer_each_time_up_to_its_longest():
     waits = Patience(first=2, longest=5).waits()
     assert [next(waits) for _ in range(4)] == [2, 3, 4.5, 5]
+
+
+@pytest.mark.parametrize("mitigation", ["none", "readout", "zne"])
+def test_the_estimate_is_near_the_bill_of_a_device_that_waits_long_between_shots(
+    service, folder, mitigation, monkeypatch
+):
+    fake = service.fakes["ibm_manila"]
+    monkeypatch.setattr(fake, "_load_json", _slow(fake._load_json))
+    [outcome] = run(order(folder, mitigation=mitigation, shots="512", max_qpu_seconds=60), YES, patience=QUICK)
+    charged = sum(service.charge(job) for job in service.jobs)
+    assert charged > 10
+    assert outcome.plan.budget.seconds == pytest.approx(charged, rel=0.2)
+    assert service.jobs[0].cost == 60  # the service stops it there
+
+
+def _slow(load):
+    """Return a reader of a device's files that says it waits 4 ms after every shot, as ibm_miami does."""
+    return lambda name: load(name) | ({"default_rep_delay": 4000.0} if "conf" in name else {})
+
+
+def test_the_next_estimate_has_learned_from_the_bills(service, folder):
+    service.overhead = 40.0  # this service starts slowly
+    [first] = run(order(folder), YES, patience=QUICK)
+    [second] = run(order(folder, max_qpu_seconds=600), YES, patience=QUICK)
+    charged = service.charge(service.jobs[-1])
+    assert first.plan.budget.correction == 1 < second.plan.budget.correction
+    assert abs(second.plan.budget.seconds - charged) < abs(first.plan.budget.seconds - charged)

@@ -15,7 +15,7 @@ from qkd.circuits import library
 from qkd.config import EngineSpec, LossSpec, TrainSpec
 from qkd.simulation.make import make_engine
 from qkd.student.middles.quantum import QuantumMiddle, StudentQNN
-from qkd.student.model import StudentModel
+from qkd.student.model import START_SPREAD, StudentModel
 from qkd.student.trainer import Examples, Trainer
 from qkd.text.encoders.make import make_encoder
 
@@ -201,3 +201,18 @@ def test_the_qnn_is_usable_alone():
     qnn = StudentQNN(circuit, make_engine(EngineSpec(precision="double", torch_device="cpu"), circuit))
     evs = qnn.evaluate(torch.zeros(1, 2).double(), torch.zeros(4).double())
     assert evs[0].tolist() == pytest.approx([1, 1], abs=1e-12)  # all rotations at 0 leave |00>
+
+
+def test_training_starts_where_the_circuit_responds_linearly():
+    student = model()
+    x = 3 + 2 * torch.randn(500, 5, generator=torch.Generator().manual_seed(4)).double()
+    student.standardise(x)
+    angles = student.angles(x).detach()
+    assert angles.mean(dim=0).numpy() == pytest.approx(np.full(3, np.pi / 2), abs=0.03)
+    assert angles.std(dim=0).mean().item() == pytest.approx(START_SPREAD, rel=0.5)
+    assert student.moved(student.circuit, student.engine).double().angles(x).detach().numpy() == pytest.approx(
+        angles.numpy(), abs=1e-5
+    )
+    paper = model(angle_map="minmax")
+    paper.standardise(x)
+    assert paper.angles(x).detach().amax(dim=1).numpy() == pytest.approx(np.full(500, 10.0), abs=1e-6)

@@ -47,6 +47,7 @@ def cut(student: StudentCircuit, observables: Sequence[int]) -> StudentCircuit:
         tuple(p for p in student.weights if p in used),
         tuple(narrow(student.observables[k], qubits) for k in observables),
         name=student.name,
+        start=tuple(x for p, x in zip(student.inputs, student.start, strict=False) if p in used),
     )
 
 

@@ -2,12 +2,14 @@
 
     // qkd.name: mine
     // qkd.inputs: x0 x1
+    // qkd.start: 1.5707963 1.5707963
     // qkd.observables: Z0 ; 0.5 X0 + 0.5 Z0 Z1
     OPENQASM 3.0;
     input float[64] x0;
     ...
 
 Every other ``input`` is a weight, in the order of ``// qkd.weights:`` where that is given, else in that of declaration.
+``// qkd.start:`` says around which values of the inputs training starts; it is found where it is left out.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from qkd.errors import QkdError, nearest
 
 _COMMENT = re.compile(r"^\s*//\s*qkd\.(\w+)\s*:\s*(.*?)\s*$", re.MULTILINE)
 _DECLARED = re.compile(r"^\s*input\s+(?:float|angle)\s*(?:\[\s*\d+\s*\])?\s+(\w+)\s*;", re.MULTILINE)
-_KEYS = ("name", "inputs", "weights", "observables")
+_KEYS = ("name", "inputs", "weights", "start", "observables")
 
 
 def to_qasm(student: StudentCircuit) -> str:
@@ -44,6 +46,7 @@ def to_qasm(student: StudentCircuit) -> str:
         f"// qkd.name: {' '.join(student.name.split())}",
         f"// qkd.inputs: {' '.join(p.name for p in inputs)}",
         f"// qkd.weights: {' '.join(p.name for p in weights)}",
+        *([f"// qkd.start: {' '.join(map(repr, student.start))}"] if student.start else []),
         f"// qkd.observables: {' ; '.join(write(observable) for observable in student.observables)}",
     ]
     return "\n".join([*head, qasm3.dumps(plain)])
@@ -87,7 +90,10 @@ def from_qasm(text: str, where: str = "the OpenQASM 3 program") -> StudentCircui
             tuple(by_name[name] for name in weights),
             parse([part.strip() for part in said.get("observables", "z-each").split(";")], circuit.num_qubits),
             name=said.get("name", "circuit"),
+            start=tuple(map(float, _listed(said.get("start", "")))),
         )
+    except ValueError:
+        raise QkdError(f"{where}: '// qkd.start: {said['start']}' must give a number for each input") from None
     except QkdError as error:
         raise QkdError(f"{where}: {error}") from None
 

@@ -27,10 +27,12 @@ class StudentCircuit:
         observables: K Hermitian observables, each on the n qubits of ``circuit``.
         layout: where transpilation put the logical qubits; the observables have it applied already.
         name: what reports call this circuit.
+        start: the A input values, radians, around which training starts, where expectation values respond linearly
+            to every input; empty where nobody has said (``simulation.response.started`` finds them).
 
     Raises:
         QkdError: the lists overlap, leave out a parameter or name a foreign one, an observable has another
-            width or is not Hermitian, or the circuit uses classical bits.
+            width or is not Hermitian, the circuit uses classical bits, or ``start`` has another length than ``inputs``.
     """
 
     circuit: QuantumCircuit
@@ -39,9 +41,10 @@ class StudentCircuit:
     observables: tuple[SparsePauliOp, ...]
     layout: TranspileLayout | None = None
     name: str = "circuit"
+    start: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        for field in ("inputs", "weights", "observables"):
+        for field in ("inputs", "weights", "observables", "start"):
             object.__setattr__(self, field, tuple(getattr(self, field)))
         both = set(self.inputs) & set(self.weights)
         if both:
@@ -51,6 +54,10 @@ class StudentCircuit:
             raise QkdError(f"circuit '{self.name}': {_names(found - listed)} is neither an input nor a weight")
         if listed - found:
             raise QkdError(f"circuit '{self.name}': {_names(listed - found)} does not occur in the circuit")
+        if self.start and len(self.start) != len(self.inputs):
+            raise QkdError(
+                f"circuit '{self.name}' has {len(self.inputs)} inputs but says where {len(self.start)} of them start"
+            )
         classical = next((i.operation.name for i in self.circuit.data if i.clbits), None)
         if classical:
             raise QkdError(

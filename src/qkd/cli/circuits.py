@@ -48,11 +48,11 @@ def show(name: Name, qubits: Qubits = None, layers: Layers = None, debug: Debug 
 
 @app.command()
 def check(name: Name, qubits: Qubits = None, layers: Layers = None, json_: Json = False, debug: Debug = False) -> None:
-    """Find dead and redundant weights, and how far each observable sees."""
+    """Find dead and redundant weights, blind inputs, and how far each observable sees."""
     from dataclasses import asdict
 
     from qkd.circuits import library
     from qkd.simulation.check import check as check_circuit
 
     report = check_circuit(library.load(name, qubits, layers))
-    print(json.dumps(asdict(report), indent=2) if json_ else report.render())
+    print(json.dumps(asdict(report) | {"healthy": report.healthy}, indent=2) if json_ else report.render())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +17,7 @@ LATEST = Path("runs/latest")
 def distill(
     *,
     config: ConfigFile = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run --name, or the latest.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run --name, or the last one.")] = False,
     json_: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -74,7 +75,7 @@ def predict(
     rows = api.predict(texts or [], file, text_column, run)
     for row in rows:
         if json_:
-            print(json.dumps(row, ensure_ascii=False))
+            print(json.dumps(row, ensure_ascii=(sys.stdout.encoding or "").lower() != "utf-8"))
         else:
             print(f"{row['label']}\t{row['probability']:.3f}\t{row['text']}")
 

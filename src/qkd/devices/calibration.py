@@ -54,6 +54,7 @@ class Calibration:
         coordinates: (column, row) of every qubit on the chip, or None.
         qubits: the n qubits.
         gates: per gate name and qubits what was measured; fractional gates are listed where the device has them.
+        rep_delay: seconds that the device waits between two shots unless told otherwise, or None.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Calibration:
     coordinates: tuple[tuple[int, int], ...] | None
     qubits: tuple[Qubit, ...]
     gates: dict[str, dict[Place, Operation]] = field(repr=False)
+    rep_delay: float | None = None
 
     @property
     def two_qubit_gates(self) -> tuple[str, ...]:
@@ -204,6 +206,7 @@ def from_backend(backend: BackendV2) -> Calibration:
         coordinates=_coordinates(configuration, target.num_qubits),
         qubits=tuple(_qubit(told, (readout or {}).get((i,))) for i, told in enumerate(told_qubits)),
         gates={name: places for name, places in sorted(gates.items()) if places},
+        rep_delay=getattr(configuration, "default_rep_delay", None),
     )
 
 

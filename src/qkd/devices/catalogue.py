@@ -11,10 +11,24 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import Any, Literal
 
-from qkd.errors import QkdError, nearest
+from qkd.errors import QkdError
 
 PREFIXES = ("fake_", "ibm_", "ibmq_")
 Status = Literal["live", "retired", "unknown", "model"]
+
+
+class UnknownDevice(QkdError):
+    """There is no device of that name.
+
+    Args:
+        name: what was asked for.
+        close: the known name that is most like it, if one is.
+    """
+
+    def __init__(self, name: str, close: str | None) -> None:
+        self.name, self.close = name, close
+        hint = f"; did you mean '{close}'?" if close else "; see qkd devices"
+        super().__init__(f"there is no device '{name}'{hint}")
 
 
 @dataclass(frozen=True)
@@ -62,9 +76,8 @@ class Catalogue:
         names = {alias: entry for entry in self.devices for alias in _aliases(entry)}
         if name not in names:
             known = [entry.snapshot if name.startswith("fake_") else entry.name for entry in self.devices]
-            close = nearest(name, [one for one in known if one])
-            # a list of all of them would be a page
-            raise QkdError(f"there is no device '{name}'{close if 'mean' in close else '; see qkd devices'}")
+            close = difflib.get_close_matches(name, [one for one in known if one], n=1)
+            raise UnknownDevice(name, close[0] if close else None)
         return names[name]
 
     def live(self) -> tuple[DeviceEntry, ...]:
@@ -116,8 +129,10 @@ def require_live(name: str, command: str, online: Iterable[str] | None = None) -
     try:
         entry = catalogue.find(name)
         why = _why_not(entry, name, seen)
-    except QkdError as error:
-        entry, why = _guess(catalogue, name), str(error).rstrip("?")
+    except UnknownDevice as error:
+        entry, why = _guess(catalogue, name), f"there is no device '{name}'"
+        if error.close:
+            why += f" (the nearest name is '{error.close}')"
     if why is None:
         return entry
     stand_in = catalogue.nearest_snapshot(entry).snapshot or ""

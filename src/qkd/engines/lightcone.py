@@ -14,28 +14,29 @@ for either as a list of those strings that an accuracy asks for (``paulis/adapti
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
 from qiskit.circuit import Parameter, QuantumCircuit
-from qiskit_aer.noise import NoiseModel
 from torch.utils.checkpoint import checkpoint
 
 from qkd.engines.base import Estimates
+from qkd.engines.noise import NoiseLike
 from qkd.engines.noisy import NoisyEstimator
 from qkd.engines.paulis.adaptive import Adaptive, Found
 from qkd.engines.paulis.bloch import Encoding, Features, differs, split
 from qkd.engines.paulis.carry import Kind, Stack, Tables
-from qkd.engines.paulis.channels import Channel, channels
-from qkd.engines.paulis.cones import Block, Cone, cone, fuse
+from qkd.engines.paulis.channels import Channel
+from qkd.engines.paulis.cones import Block, Cone, cone, factors, fuse
+from qkd.engines.paulis.events import channels
 from qkd.engines.paulis.search import MOST_STRINGS, Plan, Search, TooManyStrings
 from qkd.engines.paulis.sparse import Carrier
 from qkd.engines.paulis.strings import PauliString, pauli_terms
 from qkd.engines.paulis.transfer import Chains
 from qkd.engines.program import Program, Question
-from qkd.errors import QkdError
+from qkd.errors import EngineError
 
 WIDEST = 11
 """A light cone is kept densely up to the 4^w coefficients of this many qubits."""
@@ -62,14 +63,14 @@ class LightConeEstimator(NoisyEstimator):
         max_terms: Pauli strings of a light cone kept at once; beyond it the least important are left out.
 
     Raises:
-        QkdError: one of the last three makes no sense, or as ``NoisyEstimator``.
+        EngineError: one of the last three makes no sense, or as ``NoisyEstimator``.
     """
 
     threads = 1  # many small operations
 
     def __init__(
         self,
-        noise_model: NoiseModel | None = None,
+        noise_model: NoiseLike = None,
         backend: object | None = None,
         dtype: str = "float64",
         device: str | None = None,
@@ -80,9 +81,9 @@ class LightConeEstimator(NoisyEstimator):
         super().__init__(noise_model, backend, dtype, device)
         for name, value in (("accuracy", accuracy), ("truncation", truncation)):
             if not 0 <= value < 1:
-                raise QkdError(f"{name} is 0 or a small positive number, not {value}")
+                raise EngineError(f"{name} is 0 or a small positive number, not {value}")
         if max_terms < 1:
-            raise QkdError(f"max_terms is at least 1, not {max_terms}")
+            raise EngineError(f"max_terms is at least 1, not {max_terms}")
         self.accuracy, self.truncation, self.max_terms = accuracy, truncation, max_terms
         self.stream = 0
         self.found: Found | None = None
@@ -101,6 +102,9 @@ class LightConeEstimator(NoisyEstimator):
             f"{100 * self.found.slope:.1g} %"
         )
 
+    def _settings(self) -> tuple[Hashable, ...]:
+        return (*super()._settings(), self.accuracy, self.truncation, self.max_terms)
+
     def _compile(self, question: Question) -> LightConeProgram:
         return LightConeProgram(question, self)
 
@@ -116,13 +120,15 @@ class LightConeEstimator(NoisyEstimator):
 def past(
     circuit: QuantumCircuit,
     terms: Sequence[PauliString],
-    noise: NoiseModel | None,
+    noise: NoiseLike,
     batched: Sequence[Parameter] = (),
 ) -> tuple[Encoding, list[Block], list[Cone]]:
-    """Return what encodes the data, the other channels as blocks, and each term's cone."""
-    encoding, rest = split(channels(circuit, noise), circuit.num_qubits, set(batched))
+    """Return what encodes the data, the other channels as blocks, and the cone of each of the terms' factors."""
+    measured = {qubit for string in terms for qubit, _ in string}
+    encoding, rest = split(channels(circuit, noise, measured), circuit.num_qubits, set(batched))
     blocks = fuse(rest)
-    return encoding, blocks, [cone(string, blocks, encoding.sizes) for string in terms]
+    parts = dict.fromkeys(part for string in terms for part in factors(string, blocks))
+    return encoding, blocks, [cone(string, blocks, encoding.sizes) for string in parts]
 
 
 class LightConeProgram:
@@ -134,6 +140,7 @@ class LightConeProgram:
         terms, self._coefficients, self._constants = pauli_terms(question.observables, dtype, device)
         encoding, blocks, cones = past(question.circuit, terms, noise, question.batched)
         self.widths = tuple(len(one.qubits) for one in cones)
+        self._factors = _Factors(terms, blocks, [one.string for one in cones], device)
         live = sorted({qubit for one in cones for qubit in one.qubits})
         both = question.parameters
         self._row = {qubit: i for i, qubit in enumerate(live)}
@@ -158,11 +165,11 @@ class LightConeProgram:
         for number, one in enumerate(cones):
             size = max(one.counts, default=1)
             if size > _CHEAP:
-                search = Search(one, pairs, self._varying, noise)
+                search = Search(one, pairs, self._varying)
                 limit = size // _SPARSER if size <= 4**WIDEST else MOST_STRINGS
                 plan = None if lossy else _listed(search, patterns, limit)
                 if plan is not None:
-                    self._lists.append(Carrier(plan, search.start, self._rows(one), device))
+                    self._lists.append(Carrier(plan, self._rows(one), device))
                     listed.append(number)
                     continue
                 if lossy:
@@ -174,8 +181,7 @@ class LightConeProgram:
             kinds = tuple(self._varying[number] for number, _ in one.blocks)
             by_shape.setdefault((one.moves, kinds, tuple(encoding.sizes[q] for q in one.qubits)), []).append(number)
         self._stacks = [
-            Stack([cones[i] for i in members], self._tables, self._row, noise, dtype, device)
-            for members in by_shape.values()
+            Stack([cones[i] for i in members], self._tables, self._row, dtype, device) for members in by_shape.values()
         ]
         self._adaptive: Adaptive | None = None
         if searches:
@@ -218,13 +224,13 @@ class LightConeProgram:
         common = self._forms.shared(shared[None])
         rows = max([1, _KEPT_BYTES // max((stack.row_bytes for stack in self._stacks), default=1)])
         parts = [self._part(common, part, shared, lists, bounded) for part in batched.split(rows)]
-        strings = torch.cat([evs for evs, _ in parts], dim=1)
-        evs = strings[self._back].T @ self._coefficients.T + self._constants
+        strings = self._factors.values(torch.cat([evs for evs, _ in parts], dim=1)[self._back])
+        evs = strings.T @ self._coefficients.T + self._constants
         if not bounded:
             return evs, nothing, nothing
         sizes = self._coefficients.abs().cpu().numpy()
-        bounds = np.max([bounds for _, bounds in parts], axis=0)[self._back.cpu().numpy()]
-        errors = self._doubtful * (found.error if found else 0.0)
+        bounds = self._factors.bounds(np.max([bounds for _, bounds in parts], axis=0)[self._back.cpu().numpy()])
+        errors = self._factors.bounds(self._doubtful * (found.error if found else 0.0))
         return evs, sizes @ bounds, np.sqrt(sizes**2 @ errors**2)
 
     def _search(self, batched: torch.Tensor, shared: torch.Tensor) -> Found | None:
@@ -273,6 +279,33 @@ class LightConeProgram:
                 else:  # computed again on the way back
                     found.append(checkpoint(stack, tables, features, some, use_reentrant=False))
         return found
+
+
+class _Factors:
+    """Strings as products of what was computed."""
+
+    def __init__(
+        self, terms: Sequence[PauliString], blocks: Sequence[Block], parts: Sequence[PauliString], device: torch.device
+    ) -> None:
+        place = {part: i for i, part in enumerate(parts)}
+        index = [[place[part] for part in factors(string, blocks)] for string in terms]
+        most = max(map(len, index), default=1)
+        padded = np.array([one + [len(parts)] * (most - len(one)) for one in index], dtype=np.int64).reshape(-1, most)
+        self._plain = most == 1 and np.array_equal(padded[:, 0], np.arange(len(parts)))
+        self._index = torch.as_tensor(padded, device=device)
+
+    def values(self, found: torch.Tensor) -> torch.Tensor:
+        """Return values (T,B) of the strings from those (T',B) of their factors."""
+        if self._plain:
+            return found
+        one = found.new_ones(1, found.shape[1])
+        values = torch.cat([found, one]).index_select(0, self._index.flatten()).view(*self._index.shape, -1)
+        return values.prod(dim=1)
+
+    def bounds(self, found: np.ndarray) -> np.ndarray:
+        """Return how far strings (T,) can be off from how far their factors (T',) can."""
+        within = np.append(1 + found, 1.0)[self._index.cpu().numpy()]  # each factor is at most 1 in size
+        return within.prod(axis=1) - 1
 
 
 class _Forms:
@@ -327,9 +360,9 @@ def _listed(search: Search, patterns: dict[int, np.ndarray], limit: int) -> Plan
         return None
 
 
-def _too_wide(one: Cone) -> QkdError:
+def _too_wide(one: Cone) -> EngineError:
     name = " ".join(f"{letter}{qubit}" for qubit, letter in one.string)
-    return QkdError(
+    return EngineError(
         f"the light cone of {name} holds {len(one.qubits)} qubits and {max(one.counts):.1e} coefficients, "
         f"{4**WIDEST:.1e} is the most that the light-cone engine carries; use fewer layers, an accuracy, or the "
         "statevector engine where there is no noise"

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 import torch
-from qiskit_aer.noise import NoiseModel
+from qiskit.circuit import Parameter
 
 from qkd.engines.base import EngineEstimator
-from qkd.errors import QkdError
+from qkd.engines.machine import device_called
+from qkd.engines.noise import Noise, NoiseLike, noise_of
+from qkd.errors import EngineError
 
 
 class NoisyEstimator(EngineEstimator):
@@ -17,33 +21,28 @@ class NoisyEstimator(EngineEstimator):
             each) are part of what is measured. None is no noise.
         backend: take the noise model from this backend instead.
         dtype: ``float64``, or ``float32`` for training.
-        device: a torch device; the CPU when left out.
+        device: a torch device such as ``cuda``; by default ``cuda`` where torch sees one, else ``cpu``.
 
     Raises:
-        QkdError: the dtype is another, or both a noise model and a backend are given.
+        EngineError: the dtype is another, or both a noise model and a backend are given.
     """
 
     def __init__(
         self,
-        noise_model: NoiseModel | None = None,
+        noise_model: NoiseLike = None,
         backend: object | None = None,
         dtype: str = "float64",
         device: str | None = None,
     ) -> None:
         super().__init__()
         if dtype not in ("float32", "float64"):
-            raise QkdError(f"dtype is float32 or float64, not '{dtype}'")
-        self.noise_model = chosen_noise(noise_model, backend)
+            raise EngineError(f"dtype is float32 or float64, not '{dtype}'")
+        self.noise_model = noise_of(noise_model, backend)
         self.dtype: torch.dtype = getattr(torch, dtype)
-        self.device = torch.device(device or "cpu")
+        self.device = device_called(device)
 
+    def _noise_parameters(self) -> frozenset[Parameter]:
+        return Noise.of(self.noise_model).parameters
 
-def chosen_noise(noise_model: NoiseModel | None, backend: object | None) -> NoiseModel | None:
-    """Return a noise model, or that of a backend.
-
-    Raises:
-        QkdError: both are given.
-    """
-    if noise_model is not None and backend is not None:
-        raise QkdError("give a noise model or a backend to take it from, not both")
-    return NoiseModel.from_backend(backend) if backend is not None else noise_model
+    def _settings(self) -> tuple[Hashable, ...]:
+        return Noise.of(self.noise_model).key(), self.dtype, self.device

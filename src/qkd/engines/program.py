@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,7 +10,7 @@ import torch
 from qiskit.circuit import Parameter, QuantumCircuit
 from qiskit.quantum_info import SparsePauliOp
 
-from qkd.errors import QkdError
+from qkd.errors import EngineError
 
 
 class Program(Protocol):
@@ -34,9 +34,10 @@ class Question:
     observables: K Hermitian observables on n qubits.
     batched: the A' parameters that differ from row to row, in the order of the program's columns.
     shared: the P' parameters that all rows share, in the order of the program's vector.
+    noise: parameters of the engine's noise, which are batched or shared as well.
 
     Raises:
-        QkdError: a parameter is missing, unknown or listed twice; an observable has another width or
+        EngineError: a parameter is missing, unknown or listed twice; an observable has another width or
             complex coefficients; there is no observable.
     """
 
@@ -44,6 +45,7 @@ class Question:
     observables: Sequence[SparsePauliOp]
     batched: Sequence[Parameter]
     shared: Sequence[Parameter]
+    noise: frozenset[Parameter] = frozenset()
 
     @property
     def parameters(self) -> list[Parameter]:
@@ -53,26 +55,28 @@ class Question:
     def __post_init__(self) -> None:
         name, listed = self.circuit.name, self.parameters
         if len(set(listed)) != len(listed):
-            raise QkdError("a parameter is listed twice; list each once, as batched or as shared")
+            raise EngineError("a parameter is listed twice; list each once, as batched or as shared")
         unbound = set(self.circuit.parameters) - set(listed)
         if unbound:
-            raise QkdError(f"circuit '{name}' has unbound parameters: {_names(unbound)}; give each a value")
-        foreign = set(listed) - set(self.circuit.parameters)
+            raise EngineError(f"circuit '{name}' has unbound parameters: {_names(unbound)}; give each a value")
+        if self.noise - set(listed):
+            raise EngineError(f"the noise has the parameters {_names(self.noise - set(listed))}; bind or list them")
+        foreign = set(listed) - set(self.circuit.parameters) - self.noise
         if foreign:
-            raise QkdError(f"circuit '{name}' has no parameter {_names(foreign)}; leave it out")
+            raise EngineError(f"circuit '{name}' has no parameter {_names(foreign)}; leave it out")
         if not self.observables:
-            raise QkdError(f"nothing to measure on circuit '{name}'; give at least one observable")
+            raise EngineError(f"nothing to measure on circuit '{name}'; give at least one observable")
         for k, observable in enumerate(self.observables):
             if observable.num_qubits != self.circuit.num_qubits:
-                raise QkdError(
+                raise EngineError(
                     f"observable {k} acts on {observable.num_qubits} qubits but circuit '{name}' has "
                     f"{self.circuit.num_qubits}; pad or apply the layout to the observable"
                 )
             simple = observable.simplify()  # folds a Pauli's own phase into its coefficient
             if abs(simple.coeffs.imag).max(initial=0.0) > 1e-9 * max(1.0, abs(simple.coeffs).max(initial=0.0)):
-                raise QkdError(f"observable {k} is not Hermitian: its Pauli coefficients must be real")
+                raise EngineError(f"observable {k} is not Hermitian: its Pauli coefficients must be real")
 
 
-def _names(parameters: set[Parameter]) -> str:
+def _names(parameters: Collection[Parameter]) -> str:
     names = sorted(f"'{parameter.name}'" for parameter in parameters)
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

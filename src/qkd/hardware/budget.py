@@ -5,15 +5,21 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from qkd.errors import QkdError
 
+if TYPE_CHECKING:
+    from qiskit.circuit import QuantumCircuit
+
+    from qkd.devices.snapshot import Snapshot
+
 PER_JOB = 2.0
 """Seconds of the QPU that a job takes besides its executions."""
-PER_EXECUTION = 0.35e-3
-"""Seconds of the QPU for one shot of one circuit."""
+REP_DELAY = 250e-6
+"""Seconds between two shots of a device that does not say; most devices say this."""
 MOST_PER_JOB = 4_000_000
 """Executions of one job; the service refuses more than some millions."""
 MOST_SHOTS = 65_536
@@ -23,29 +29,34 @@ LEARNING = (9 * 6 * 32, 128)
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of a run: how many jobs, how many executions."""
+    """A part of a run: how many jobs, how many executions, and the seconds of the QPU for each execution."""
 
     name: str
     jobs: int
     executions: int
+    each: float = REP_DELAY
 
     @property
     def seconds(self) -> float:
         """Estimated seconds of the QPU."""
-        return self.jobs * PER_JOB + self.executions * PER_EXECUTION
+        return self.jobs * PER_JOB + self.executions * self.each
 
 
 @dataclass(frozen=True)
 class Budget:
-    """A run's stages, and what the account has left, in seconds of the QPU, where the service tells."""
+    """A run's stages, and what the account has left, in seconds of the QPU, where the service tells.
+
+    correction: what earlier bills of this device came to, as a multiple of what had been estimated; see ``bills``.
+    """
 
     stages: tuple[Stage, ...]
     remaining: float | None = None
+    correction: float = 1.0
 
     @property
     def seconds(self) -> float:
         """Estimated seconds of the QPU."""
-        return sum(stage.seconds for stage in self.stages)
+        return self.correction * sum(stage.seconds for stage in self.stages)
 
     @property
     def executions(self) -> int:
@@ -54,7 +65,10 @@ class Budget:
 
     def rows(self) -> list[tuple[str, ...]]:
         """Return a table, header first."""
-        cells = [(one.name, str(one.jobs), f"{one.executions:,}", f"{one.seconds:,.1f}") for one in self.stages]
+        cells = [
+            (one.name, str(one.jobs), f"{one.executions:,}", f"{self.correction * one.seconds:,.1f}")
+            for one in self.stages
+        ]
         total = ("in all", str(sum(one.jobs for one in self.stages)), f"{self.executions:,}", f"{self.seconds:,.1f}")
         return [("stage", "jobs", "executions", "QPU seconds"), *cells, total]
 
@@ -75,6 +89,27 @@ class Budget:
                 f"the run is estimated to take {self.seconds:,.0f} s of the QPU, and the account has "
                 f"{self.remaining:,.0f} s left; {cheaper}"
             )
+
+
+def shot_seconds(circuit: QuantumCircuit, held: Snapshot, folds: float = 1.0) -> float:
+    """Return the seconds of the QPU for one shot: the device's delay between shots, the circuit, and its readout.
+
+    Args:
+        circuit: of the device's gates, on its indices.
+        held: the device.
+        folds: how many times longer two-qubit gates take, on the average of a mitigation's noise factors.
+    """
+    told = held.calibration
+    busy = dict.fromkeys(circuit.qubits, 0.0)
+    for item in circuit.data:
+        place = tuple(circuit.find_bit(qubit).index for qubit in item.qubits)
+        done = told.gates.get(item.operation.name, {}).get(place)
+        length = (done.duration if done is not None else None) or 0.0
+        end = max(busy[qubit] for qubit in item.qubits) + length * (folds if len(place) == 2 else 1)
+        busy |= dict.fromkeys(item.qubits, end)
+    readout = max((qubit.readout_length or 0.0 for qubit in told.qubits), default=0.0)
+    delay = REP_DELAY if told.rep_delay is None else told.rep_delay
+    return delay + max(busy.values(), default=0.0) + readout
 
 
 def packed(texts: int, each: int, once: int, most: int = MOST_PER_JOB) -> list[tuple[int, int]]:

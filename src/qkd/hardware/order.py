@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
 import secrets
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,20 +21,25 @@ from qkd.devices.noise import noise_model
 from qkd.devices.region import to_region
 from qkd.devices.snapshot import Snapshot
 from qkd.devices.transpile import transpile
-from qkd.errors import QkdError
+from qkd.errors import QkdError, nearest
 from qkd.hardware import budget as costs
+from qkd.hardware.bills import Bills, bills_of
 from qkd.hardware.budget import Budget, Stage
 from qkd.hardware.mitigation import NAMES, Layers, Mitigation, executions, layers_of, noise_of_layers
 from qkd.hardware.patience import Patience, insist
 from qkd.hardware.plan import Plan, new_folder
 from qkd.hardware.result import expected, margins, slopes_of
-from qkd.runs import RunFolder, read_lines
+from qkd.runs import RunFolder
 from qkd.simulation.make import make_engine
 from qkd.student.bundle import Student
 
 if TYPE_CHECKING:
+    from qiskit_ibm_runtime import QiskitRuntimeService
+
     from qkd.devices.profiles import Profile
 
+MODES = ("job", "batch", "session")
+DECOUPLINGS = ("none", "XX", "XpXm", "XY4")
 LOCAL_TEXTS = 50
 """Texts of a rehearsal's job: what a rehearsal that is killed loses at most."""
 LOCAL_RANDOMIZATIONS = {"readout": 8, "zne": 5, "pea": 16, "pec": 32}
@@ -78,27 +85,74 @@ class Order:
     twirl_gates: bool = False
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        """Refuse what fits no run, before anything is computed.
 
-def plans_for(order: Order, folder: RunFolder) -> Iterator[tuple[Plan, float]]:
-    """Yield a plan for each mitigation asked for, with its limit in seconds of the QPU.
+        Raises:
+            QkdError: a word is none of those known, or a number is out of its range.
+        """
+        for option, word, known in (
+            ("mitigation", self.mitigation, (*NAMES, "all")),
+            ("mode", self.mode, MODES),
+            ("decoupling", self.decoupling, DECOUPLINGS),
+        ):
+            if word is not None and word not in known:
+                raise QkdError(f"--{option} '{word}' is not known{nearest(word, known)}")
+        for option, number, least in (
+            ("samples", self.samples, 1),
+            ("randomizations", self.randomizations, 1),
+            ("max-qpu-seconds", self.max_qpu_seconds, 0),
+        ):
+            if number is not None and not least <= number < math.inf:
+                raise QkdError(f"--{option} {number} must be at least {least}")
+        if self.shots is not None and self.shots != "auto" and not (self.shots.isdecimal() and int(self.shots) > 0):
+            raise QkdError(f"--shots {self.shots}: give a number of at least 1, or auto")
+        if self.target_stderr is not None:
+            if self.shots not in (None, "auto"):
+                raise QkdError("--shots and --target-stderr say the same thing twice; give one of them")
+            costs.shots_at(self.target_stderr)
+
+
+def fingerprint(order: Order, folder: RunFolder) -> str:
+    """Return a hash of all that decides what an order measures: its settings, the student and the texts.
+
+    Raises:
+        QkdError: the texts cannot be read.
+    """
+    told = {key: value for key, value in asdict(order).items() if key not in ("run", "max_qpu_seconds", "file")}
+    student = (folder.student / "student.safetensors").read_bytes()
+    texts = [row["text"] for row in _texts(order, folder)]
+    made = json.dumps([told, hashlib.sha256(student).hexdigest(), texts], sort_keys=True, default=str)
+    return hashlib.sha256(made.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def plans_for(order: Order, folder: RunFolder, offline: bool = False) -> list[Plan]:
+    """Return a plan for each mitigation asked for; nothing of them is kept yet.
+
+    Args:
+        order: what is asked for.
+        folder: the run's.
+        offline: nothing will be sent, so that without an account the snapshot says what it would cost.
 
     Raises:
         QkdError: there is no such device, it takes no circuits now, or what is asked does not fit it.
     """
-    if order.mitigation == "all" and not order.local:
-        raise QkdError("--mitigation all compares settings on a snapshot; add --local, then send the one you choose")
     config = configs.load(folder.config)
     device = order.device or config.device.name
-    client = None
-    if order.local:
+    client, instance = None, None
+    if offline and not order.local and not live.has_account():
+        held = snapshot.load(catalogue.require_live(device, _command(order)).name)
+        version = held.calibration.version
+        say(f"there is no account here, so this is what the snapshot of {held.calibration.date} says")
+    elif order.local:
         held = snapshot.load(device)
         version = held.calibration.version
     else:
         online = live.names(client := live.service()) if live.has_account() else None
-        catalogue.require_live(device, f"qkd run-hardware --run {order.run} --device {{device}}", online)
+        catalogue.require_live(device, _command(order), online)
         client = client or live.service()
         backend = live.backend(device, client, fractional=None)  # all its gates; the profile says which are taken
-        held = snapshot.from_backend(backend)
+        held, instance = snapshot.from_backend(backend), live.instance_of(backend)
         told = str(backend.status().backend_version)
         version = held.calibration.version if told == "0.0.0" else told
     profile = profiles.load(order.profile or profiles.default_name(held))
@@ -108,16 +162,19 @@ def plans_for(order: Order, folder: RunFolder) -> Iterator[tuple[Plan, float]]:
     values = student.model.values(student.encoder.encode([row["text"] for row in texts]))
     compiled = transpile(student.model.circuit, held, profile)
     shots = _shots(order, profile, student, values)
-    remaining = None
-    if client is not None:
-        remaining = insist("asking for the quota", client.usage, Patience()).get("usage_remaining_seconds")
+    remaining = quota(client) if client is not None else None
+    limit = profile.max_qpu_seconds if order.max_qpu_seconds is None else order.max_qpu_seconds
+    known = Bills() if order.local else bills_of(device, folder.path.parent)
+    if known.runs:
+        say(f"{device} has charged {known.correction:.2f} times the estimate in {known.runs} earlier runs")
+    plans, asked = list[Plan](), fingerprint(order, folder)
     names = NAMES if order.mitigation == "all" else (order.mitigation or profile.mitigation,)
     for name in names:
         mitigation = _mitigation(order, profile, name, shots)
-        made, chunks = _budget(order, held, compiled, mitigation, len(texts), remaining)
-        yield (
+        made, chunks = _budget(order, held, compiled, mitigation, len(texts))
+        plans.append(
             Plan(
-                folder=new_folder(folder.hardware),
+                folder=new_folder(folder.hardware, len(plans)),
                 key=secrets.token_hex(6),
                 device=device,
                 local=order.local,
@@ -128,11 +185,24 @@ def plans_for(order: Order, folder: RunFolder) -> Iterator[tuple[Plan, float]]:
                 mitigation=mitigation,
                 mode=order.mode or profile.execution_mode,
                 chunks=tuple(chunks),
-                budget=made,
+                budget=replace(made, remaining=remaining, correction=known.correction),
                 texts=texts,
-            ),
-            order.max_qpu_seconds or profile.max_qpu_seconds,
+                limit=limit,
+                instance=instance,
+                asked=asked,
+            )
         )
+    return plans
+
+
+def _command(order: Order) -> str:
+    return f"qkd run-hardware --run {order.run} --device {{device}}"
+
+
+def quota(client: QiskitRuntimeService) -> float | None:
+    """Return the seconds of the QPU that the account has left, where the service tells."""
+    left: float | None = insist("asking for the quota", client.usage, Patience()).get("usage_remaining_seconds")
+    return left
 
 
 def _mitigation(order: Order, profile: Profile, name: str, shots: int) -> Mitigation:
@@ -142,7 +212,7 @@ def _mitigation(order: Order, profile: Profile, name: str, shots: int) -> Mitiga
 
 
 def _budget(
-    order: Order, held: Snapshot, compiled: StudentCircuit, mitigation: Mitigation, texts: int, remaining: float | None
+    order: Order, held: Snapshot, compiled: StudentCircuit, mitigation: Mitigation, texts: int
 ) -> tuple[Budget, list[tuple[int, int]]]:
     """Return what a run costs on the device, and the texts of each job."""
     from qiskit_ibm_runtime.executor_estimator import Estimator
@@ -155,15 +225,17 @@ def _budget(
     there = replace(mitigation, randomizations=order.randomizations)  # a rehearsal's fewer twirls are its own
     each, once = executions(small, there, layers, region.backend)
     chunks = costs.packed(texts, each, once)
-    stages = [Stage(f"measuring {texts} texts", len(chunks), texts * each)]
+    folds = 3 if mitigation.name == "zne" else 1  # the mean of 1, 3 and 5
+    seconds = costs.shot_seconds(compiled.circuit, held, folds)
+    stages = [Stage(f"measuring {texts} texts", len(chunks), texts * each, seconds)]
     if once:
-        stages.append(Stage("learning readout", 0, len(chunks) * once))
+        stages.append(Stage("learning readout", 0, len(chunks) * once, seconds))
     if layers is not None:
         circuits, shots = costs.LEARNING
-        stages.insert(0, Stage(f"learning {len(layers)} layers", 1, len(layers) * circuits * shots))
+        stages.insert(0, Stage(f"learning {len(layers)} layers", 1, len(layers) * circuits * shots, seconds))
     if order.local:
         chunks = [(start, min(texts, start + LOCAL_TEXTS)) for start in range(0, texts, LOCAL_TEXTS)]
-    return Budget(tuple(stages), remaining), chunks
+    return Budget(tuple(stages)), chunks
 
 
 def _texts(order: Order, folder: RunFolder) -> list[dict[str, Any]]:
@@ -173,7 +245,7 @@ def _texts(order: Order, folder: RunFolder) -> list[dict[str, Any]]:
 
         rows = [{"text": text, "label": None, "teacher": None} for text in load_texts(order.file, order.text_column)]
     else:
-        rows = [{key: row[key] for key in ("text", "label", "teacher")} for row in read_lines(folder.predictions)]
+        rows = [{key: row[key] for key in ("text", "label", "teacher")} for row in folder.rows(folder.predictions)]
     if order.samples is None or order.samples >= len(rows):
         return rows
     random = np.random.default_rng(order.seed)
@@ -188,14 +260,9 @@ def _shots(order: Order, profile: Profile, student: Student, values: np.ndarray)
     if order.shots is None and order.target_stderr is None:
         return profile.shots
     if order.target_stderr is not None:
-        if order.shots not in (None, "auto"):
-            raise QkdError("--shots and --target-stderr say the same thing twice; give one of them")
         return costs.shots_at(order.target_stderr)
-    if order.shots != "auto":
-        try:
-            return int(str(order.shots))
-        except ValueError:
-            raise QkdError(f"--shots {order.shots}: give a number, or auto") from None
+    if order.shots is not None and order.shots != "auto":
+        return int(order.shots)
     model = student.model
     evs = expected(make_engine(EngineSpec(precision="double"), model.circuit), model.circuit, values)
     logits, weights = model.logits_of(evs), model.head.weight.detach().cpu().numpy()

@@ -12,26 +12,49 @@ result.json          what was made of them
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field
 from qiskit.quantum_info import SparsePauliOp
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from qkd import records
 from qkd.circuits.qasm import from_qasm, to_qasm
 from qkd.circuits.student import StudentCircuit
 from qkd.devices import snapshot as snapshots
 from qkd.devices.snapshot import Snapshot
-from qkd.errors import QkdError
-from qkd.hardware.budget import Budget, Stage
+from qkd.errors import FolderError
+from qkd.hardware.budget import Budget
 from qkd.hardware.mitigation import Mitigation
-from qkd.runs import read_json, read_lines, write_json, write_lines, write_text, write_with
+from qkd.runs import read_lines, write_json, write_lines, write_text, write_with
 
 FORMAT = 1
+
+
+MEND = "copy it again from a backup; its jobs' ids are in ledger.jsonl"
+
+
+class PlanRecord(records.Record):
+    """What ``plan.json`` says that is read back."""
+
+    key: Annotated[str, Field(pattern=r"^[\w-]{1,64}$")]
+    device: str
+    local: bool
+    version: str
+    mitigation: Mitigation
+    mode: Literal["job", "batch", "session"]
+    chunks: Annotated[tuple[tuple[int, int], ...], Field(min_length=1)]
+    budget: Budget
+    limit: float | None = None
+    instance: str | None = None
+    asked: str = ""
+    circuit_sha256: str
 
 
 @dataclass(frozen=True)
@@ -51,6 +74,9 @@ class Plan:
     chunks: the texts of each job, (start, stop).
     budget: what it was estimated to cost.
     texts: rows of text, label and teacher's logits.
+    limit: seconds of the QPU above which it is refused, and at which the service stops its jobs.
+    instance: the CRN of the service's instance under which it is sent, where that is known.
+    asked: a hash of the order that it is made of.
     """
 
     folder: Path
@@ -66,6 +92,9 @@ class Plan:
     chunks: tuple[tuple[int, int], ...]
     budget: Budget
     texts: list[dict[str, Any]]
+    limit: float
+    instance: str | None = None
+    asked: str = ""
 
     @property
     def name(self) -> str:
@@ -82,16 +111,28 @@ class Plan:
         """How many jobs it has; the one that learns noise, if any, is the last by number and the first to run."""
         return len(self.chunks) + self.learns
 
+    def most_seconds(self, job: int) -> int:
+        """Return the seconds of the QPU after which the service is to stop a job: its texts' share of the limit."""
+        if job >= len(self.chunks):
+            return math.ceil(self.limit)
+        start, stop = self.chunks[job]
+        return max(1, math.ceil(self.limit * (stop - start) / len(self.values)))
+
+    @property
+    def mark(self) -> str:
+        """The tag of all its jobs, by which they are found again."""
+        return f"qkd-{self.key}"
+
     def tag(self, job: int, attempt: int) -> str:
-        """Return the tag of a job's attempt, by which it is found again."""
-        return f"qkd-{self.key}-{job}-{attempt}"
+        """Return the tag of one attempt to send a job."""
+        return f"{self.mark}-{job}-{attempt}"
 
     def save(self) -> None:
         """Write the plan; ``plan.json`` comes last, so a folder that has it is whole."""
         program = to_qasm(self.student)
-        write_text(self.folder / "circuit.qasm", program)
+        write_text(self.folder / "circuit.qasm", program, private=True)
         arrays = {"values": np.ascontiguousarray(self.values)}
-        write_with(self.folder / "values.safetensors", lambda part: save_file(arrays, part))
+        write_with(self.folder / "values.safetensors", lambda part: save_file(arrays, part), private=True)
         snapshots.write(self.snapshot.calibration, self.folder / "snapshot.json")
         write_lines(self.folder / "texts.jsonl", self.texts)
         layout = self.student.layout
@@ -104,12 +145,16 @@ class Plan:
             "mitigation": asdict(self.mitigation),
             "mode": self.mode,
             "chunks": [list(chunk) for chunk in self.chunks],
-            "budget": {"stages": [asdict(stage) for stage in self.budget.stages], "remaining": self.budget.remaining},
+            "budget": asdict(self.budget),
+            "estimated": self.budget.seconds,
+            "limit": self.limit,
+            "instance": self.instance,
+            "asked": self.asked,
             "circuit_sha256": hashlib.sha256(program.encode()).hexdigest(),
             "qubits": list(layout.initial_index_layout(filter_ancillas=True)) if layout is not None else [],
             "observables": [_terms(one) for one in self.student.observables],
         }
-        write_json(self.folder / "plan.json", told)
+        write_json(self.folder / "plan.json", told, private=True)
 
     @classmethod
     def load(cls, folder: Path) -> Plan:
@@ -118,36 +163,43 @@ class Plan:
         Raises:
             QkdError: there is none, or a file of it is missing or damaged.
         """
-        told = read_json(folder / "plan.json")
-        if told.get("format") != FORMAT:
-            raise QkdError(f"{folder}: plan format {told.get('format')} is not {FORMAT}; use the qkd that wrote it")
+        told = records.read(folder / "plan.json", PlanRecord, MEND, (FORMAT,))
+        program = records.read_text(folder / "circuit.qasm")
         try:
-            program = (folder / "circuit.qasm").read_text(encoding="utf-8")
-            if hashlib.sha256(program.encode()).hexdigest() != told["circuit_sha256"]:
+            if hashlib.sha256(program.encode()).hexdigest() != told.circuit_sha256:
                 raise ValueError("circuit.qasm is not the circuit that was sent")
-            budget = told["budget"]
-            return cls(
-                folder=folder,
-                key=told["key"],
-                device=told["device"],
-                local=told["local"],
-                snapshot=snapshots.read(folder / "snapshot.json"),
-                version=told["version"],
-                student=from_qasm(program, str(folder / "circuit.qasm")),
-                values=load_file(folder / "values.safetensors")["values"],
-                mitigation=Mitigation(**told["mitigation"]),
-                mode=told["mode"],
-                chunks=tuple((start, stop) for start, stop in told["chunks"]),
-                budget=Budget(tuple(Stage(**stage) for stage in budget["stages"]), budget["remaining"]),
-                texts=read_lines(folder / "texts.jsonl"),
-            )
-        except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
-            raise QkdError(f"{folder}: the plan is damaged ({error}); its jobs' ids are in ledger.jsonl") from None
+            values = load_file(folder / "values.safetensors")["values"]
+            student = from_qasm(program, str(folder / "circuit.qasm"))
+            texts = read_lines(folder / "texts.jsonl")
+            if values.shape != (len(texts), len(student.parameters)):
+                raise ValueError(f"values have the shape {values.shape}, not {(len(texts), len(student.parameters))}")
+            if any(not 0 <= start < stop <= len(texts) for start, stop in told.chunks):
+                raise ValueError("a job has texts that are not there")
+        except (OSError, KeyError, ValueError, SafetensorError) as error:
+            raise FolderError(f"{folder}: the plan is damaged ({error}); {MEND}") from None
+        return cls(
+            folder=folder,
+            key=told.key,
+            device=told.device,
+            local=told.local,
+            snapshot=snapshots.read(folder / "snapshot.json"),
+            version=told.version,
+            student=student,
+            values=values,
+            mitigation=told.mitigation,
+            mode=told.mode,
+            chunks=told.chunks,
+            budget=told.budget,
+            texts=texts,
+            limit=told.budget.seconds if told.limit is None else told.limit,
+            instance=told.instance,
+            asked=told.asked,
+        )
 
     def keep(self, name: str, **arrays: np.ndarray) -> str:
         """Write arrays as ``NAME.safetensors`` and return the file's hash."""
-        path = self.folder / f"{name}.safetensors"
-        write_with(path, lambda part: save_file({key: np.ascontiguousarray(a) for key, a in arrays.items()}, part))
+        path, ready = self.folder / f"{name}.safetensors", {key: np.ascontiguousarray(a) for key, a in arrays.items()}
+        write_with(path, lambda part: save_file(ready, part), private=True)
         return hashlib.sha256(path.read_bytes()).hexdigest()
 
     def kept(self, file: str, sha256: str | None) -> dict[str, np.ndarray]:
@@ -163,7 +215,9 @@ class Plan:
             arrays: dict[str, np.ndarray] = load_file(path)
             return arrays
         except (OSError, ValueError, SafetensorError) as error:
-            raise QkdError(f"{path}: what the job measured is damaged ({error}); copy it again from a backup") from None
+            raise FolderError(
+                f"{path}: what the job measured is damaged ({error}); copy it again from a backup"
+            ) from None
 
 
 def _terms(observable: SparsePauliOp) -> list[tuple[str, float]]:
@@ -173,11 +227,17 @@ def _terms(observable: SparsePauliOp) -> list[tuple[str, float]]:
 
 def plans(folder: Path) -> list[Path]:
     """Return the folders of a run's plans, oldest first."""
-    found = [path.parent for path in folder.glob("hw-*/plan.json")]
-    return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
+    found = [path.parent for path in folder.glob("hw-*/plan.json") if _number(path.parent) is not None]
+    return sorted(found, key=lambda path: _number(path) or 0)
 
 
-def new_folder(folder: Path) -> Path:
-    """Return the folder of the next plan, ``hw-N``."""
-    numbers = [int(path.name[3:]) for path in folder.glob("hw-*") if path.name[3:].isdigit()]
-    return folder / f"hw-{max(numbers, default=0) + 1}"
+def new_folder(folder: Path, further: int = 0) -> Path:
+    """Return the folder of the next plan, ``hw-N``, or of one ``further`` behind it."""
+    numbers = [_number(path) or 0 for path in folder.glob("hw-*")]
+    return folder / f"hw-{max(numbers, default=0) + 1 + further}"
+
+
+def _number(folder: Path) -> int | None:
+    """Return N of ``hw-N``; None for a folder that is no plan's, such as a backup."""
+    digits = folder.name.removeprefix("hw-")
+    return int(digits) if digits.isdecimal() and digits.isascii() else None

@@ -11,7 +11,7 @@ import numpy as np
 
 from qkd.circuits import draw, library
 from qkd.reports import compare, devices, plots
-from qkd.runs import RunFolder, read_json, read_lines, write_text
+from qkd.runs import RunFolder, read_json, write_text
 from qkd.student.metrics import softmax
 
 LONGEST = 300
@@ -96,13 +96,13 @@ def rewrite(folder: RunFolder, device_runs: Sequence[dict[str, Any]]) -> None:
     page = render(
         folder.name,
         read_json(folder.metrics),
-        read_lines(folder.history),
-        read_lines(folder.predictions),
+        folder.rows(folder.history),
+        folder.rows(folder.predictions),
         draw.text(library.load(str(folder.student / "circuit.qasm"))),
         folder.config.read_text(encoding="utf-8"),
         device_runs,
     )
-    write_text(folder.report, page)
+    write_text(folder.report, page, private=True)
 
 
 def _devices(results: Sequence[dict[str, Any]]) -> dict[str, Any]:

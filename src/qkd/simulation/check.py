@@ -1,4 +1,4 @@
-"""What a circuit can learn: weights that nothing sees, directions that do the same, and how far observables look."""
+"""What a circuit can learn: dead weights, directions that do the same, its response at the start, how far it looks."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from qkd.circuits.counts import Counts, count
 from qkd.circuits.student import StudentCircuit
 from qkd.engines.statevector import StatevectorEstimator
 from qkd.errors import QkdError
+from qkd.simulation.response import Response, linear_response
 
 TOLERANCE = 1e-8
 """Gradients and singular values below this share of the largest count as 0; the arithmetic is double."""
@@ -31,6 +32,8 @@ class CircuitReport:
     num_weights: P.
     rank: of the Jacobian (rows x K, P) at random weights; P less rank directions change nothing.
     cone_widths: for each observable the qubits in its past light cone.
+    response: how it responds to its inputs where training starts.
+    blind_inputs: names of inputs that are not dead but to which nothing responds linearly there.
     """
 
     counts: Counts
@@ -39,6 +42,13 @@ class CircuitReport:
     num_weights: int
     rank: int
     cone_widths: tuple[int, ...]
+    response: Response
+    blind_inputs: tuple[str, ...]
+
+    @property
+    def healthy(self) -> bool:
+        """Whether every input reaches an observable and is responded to linearly at the start."""
+        return not self.dead_inputs and not self.blind_inputs
 
     @property
     def redundant(self) -> int:
@@ -57,7 +67,24 @@ class CircuitReport:
         ]
         if self.dead_inputs:
             lines.insert(2, f"{len(self.dead_inputs)} inputs reach no observable: {' '.join(self.dead_inputs)}")
-        return "\n".join(lines)
+        return "\n".join([*lines, self._start()])
+
+    def _start(self) -> str:
+        """Return what a start there means for training, one line."""
+        angles, shares = self.response.angles, self.response.shares
+        if not angles:
+            return "no data enter"
+        place = f"{angles[0]:.3f}" if len(set(angles)) == 1 else f"{min(angles):.3f} to {max(angles):.3f}"
+        if self.blind_inputs:
+            return (
+                f"blind at the start (inputs at {place}): no expectation value responds linearly to "
+                f"{' '.join(self.blind_inputs)}, so that training memorises; rotate about another axis than is "
+                "read, or let '// qkd.start:' in an OpenQASM file name better values"
+            )
+        weakest = 100 * min((share for share in shares if share), default=0.0)
+        return (
+            f"linear response at the start (inputs at {place}): the weakest input has {weakest:.0f} % of its best slope"
+        )
 
 
 def check(student: StudentCircuit, points: int = 2, seed: int = 0) -> CircuitReport:
@@ -88,6 +115,8 @@ def check(student: StudentCircuit, points: int = 2, seed: int = 0) -> CircuitRep
     least = TOLERANCE * size.max(initial=0)
     dead = [p.name for p, largest in zip(student.parameters, size, strict=True) if largest <= least]
     inputs = {p.name for p in student.inputs}
+    response = linear_response(student, seed=seed)
+    blind = [student.inputs[a].name for a in response.blind]
     return CircuitReport(
         counts=count(student),
         dead_weights=tuple(name for name in dead if name not in inputs),
@@ -95,6 +124,8 @@ def check(student: StudentCircuit, points: int = 2, seed: int = 0) -> CircuitRep
         num_weights=len(student.weights),
         rank=rank,
         cone_widths=tuple(map(len, cones)),
+        response=response,
+        blind_inputs=tuple(name for name in blind if name not in dead),
     )
 
 

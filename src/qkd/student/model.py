@@ -16,11 +16,16 @@ import torch
 from torch import nn
 
 from qkd.circuits.student import StudentCircuit
-from qkd.engines.threads import threads
+from qkd.engines.machine import threads
 from qkd.errors import QkdError
 from qkd.simulation.make import Engine
 from qkd.student.middles.base import Middle
 from qkd.student.middles.quantum import QuantumMiddle
+
+START_SPREAD = 0.1
+"""Standard deviation, radians, of a training text's initial angles around the circuit's start."""
+EDGE = 0.95
+"""Of pi: the largest angle at which tanh is still steep enough to start."""
 
 
 class StudentModel(nn.Module):
@@ -33,13 +38,20 @@ class StudentModel(nn.Module):
         angle_map: ``tanh`` (angles in (-pi, pi)) or ``minmax`` (the paper's: each text's projection scaled
             to [0, 10] by its own minimum and maximum); a middle that is not ``mapped`` gets the projection as it is.
         dropout: the fraction of embedding entries dropped in training.
+        fresh: draw initial parameters; False where they are about to be loaded.
     """
 
     center: torch.Tensor
     scale: torch.Tensor
 
     def __init__(
-        self, middle: Middle, dim: int, classes: Sequence[str], angle_map: str = "tanh", dropout: float = 0.0
+        self,
+        middle: Middle,
+        dim: int,
+        classes: Sequence[str],
+        angle_map: str = "tanh",
+        dropout: float = 0.0,
+        fresh: bool = True,
     ) -> None:
         super().__init__()
         self.classes, self.angle_map = tuple(classes), angle_map
@@ -49,13 +61,32 @@ class StudentModel(nn.Module):
         self.projection = nn.Linear(dim, middle.num_inputs)
         self.middle = middle
         self.head = nn.Linear(middle.num_outputs, len(self.classes))
-        middle.start(self.projection, self.head)
+        if fresh:
+            middle.start(self.projection, self.head)
+            self._start_linear()
         self.register_load_state_dict_pre_hook(_renamed)
+
+    @torch.no_grad()
+    def _start_linear(self) -> None:
+        """Let angles of standardised embeddings start ``START_SPREAD`` around where the middle responds linearly.
+
+        The paper's map leaves no choice: it spreads each text's angles over [0, 10] whatever the projection is.
+        """
+        centre = self.middle.centre()
+        if centre is None or not self.middle.mapped or self.angle_map != "tanh":
+            return
+        share = (centre / math.pi).clamp(-EDGE, EDGE)
+        slope = math.pi * (1 - share.square())  # of pi tanh(z) where it is centre
+        drawn = (1 / 3) ** 0.5  # standard deviation of torch's initial projection of standardised embeddings
+        self.projection.weight.mul_((START_SPREAD / (drawn * slope))[:, None])
+        self.projection.bias.copy_(torch.atanh(share))
 
     def moved(self, circuit: StudentCircuit, engine: Engine) -> StudentModel:
         """Return this student on an equivalent circuit and another engine; it has copies of the same tensors."""
         middle = QuantumMiddle(circuit, engine)
-        other = StudentModel(middle, self.dim, self.classes, self.angle_map, self.dropout.p).to(engine.device)
+        other = StudentModel(middle, self.dim, self.classes, self.angle_map, self.dropout.p, fresh=False).to(
+            engine.device
+        )
         other.load_state_dict(self.state_dict())
         return other
 
@@ -89,6 +120,11 @@ class StudentModel(nn.Module):
     def num_parameters(self) -> int:
         """How many numbers training changes: projection, middle and head."""
         return sum(parameter.numel() for parameter in self.parameters())
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Return how many numbers training changes in the circuit (``quantum``) and around it (``classical``)."""
+        quantum = self.middle.num_parameters if isinstance(self.middle, QuantumMiddle) else 0
+        return {"classical": self.num_parameters - quantum, "quantum": quantum}
 
     def standardise(self, embeddings: torch.Tensor) -> None:
         """Set the fixed shift and scale in front of the projection from training embeddings (N,D)."""

@@ -109,4 +109,4 @@ def write(out: Path, texts: Sequence[str], classes: Sequence[str], logits: np.nd
     columns = {"text": pyarrow.array(list(texts), pyarrow.string())}
     columns |= {name: pyarrow.array(logits[:, number]) for number, name in enumerate(classes)}
     table = pyarrow.table(columns).replace_schema_metadata({"qkd.teacher": json.dumps(teacher.describe())})
-    write_with(out, lambda part: parquet.write_table(table, part))
+    write_with(out, lambda part: parquet.write_table(table, part), private=True)

@@ -148,7 +148,7 @@ class Adaptive:
         for number in numbers:
             search = self._searches[number]
             plan = search.plan(sampled, threshold, limit, most)
-            found.append(Carrier(plan, search.start, self._rows[number], self._device))
+            found.append(Carrier(plan, self._rows[number], self._device))
         return found
 
     def _compared(

@@ -14,16 +14,13 @@ arXiv:2308.09109.)
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from qiskit_aer.noise import NoiseModel
 
-from qkd.engines.paulis.channels import strings
+from qkd.engines.paulis.channels import LETTERS
 from qkd.engines.paulis.cones import Cone
 
 MOST_STRINGS = 2**16
@@ -91,7 +88,6 @@ class Search:
         one: the cone; its blocks are counted as the matrices of a call are.
         pairs: each block's qubits.
         varying: for each block whether rows have matrices of their own.
-        noise: its readout errors are part of the measured string.
     """
 
     def __init__(
@@ -99,21 +95,14 @@ class Search:
         one: Cone,
         pairs: Mapping[int, tuple[int, int]],
         varying: Sequence[bool],
-        noise: NoiseModel | None,
     ) -> None:
         place = {qubit: i for i, qubit in enumerate(one.qubits)}
         self.width = len(one.qubits)
         self._moves = [
             (number, [place[q] for q in pairs[number] if q >= 0], bool(varying[number])) for number, _ in one.blocks
         ]
-        measured = strings(dict(one.string), noise)
-        choices = [np.flatnonzero(measured[q]).tolist() for q, _ in one.string]
-        rows = list(itertools.product(*choices))
-        self._letters = np.zeros((len(rows), self.width), dtype=np.int8)
-        self._letters[:, : len(one.string)] = rows
-        self.start = np.array(
-            [math.prod(measured[q][a] for (q, _), a in zip(one.string, row, strict=True)) for row in rows]
-        )
+        self._letters = np.zeros((1, self.width), dtype=np.int8)
+        self._letters[0, : len(one.string)] = [LETTERS.index(letter) for _, letter in one.string]
         # what a letter at a place adds to a string's 64-bit name (Zobrist's hash); groups are checked letter by letter
         self._names = np.random.default_rng(self.width).integers(1, 2**63, (self.width, 4), dtype=np.int64)
         self._names[:, 0] = _BLANK
@@ -139,8 +128,7 @@ class Search:
         """
         letters, names = self._letters, self._named(self._letters)
         rows = max((len(matrix) for matrix in matrices.values()), default=1)
-        values = np.tile(self.start.astype(np.float32), (rows, 1))  # enough to tell what matters
-        values = values if threshold > 0 else (values != 0).astype(np.float32)
+        values = np.ones((rows, 1), dtype=np.float32)  # enough to tell what matters
         at, size, groups = np.arange(len(letters)), len(letters), 0
         parts: list[Part] = []
         steps: list[Step] = []

@@ -52,14 +52,12 @@ class Carrier:
 
     Args:
         plan: which strings.
-        start: the coefficients of the measured strings.
         rows: for each place of the cone where its qubit's features are.
         device: where all this lives.
     """
 
-    def __init__(self, plan: Plan, start: np.ndarray, rows: Sequence[int], device: torch.device) -> None:
+    def __init__(self, plan: Plan, rows: Sequence[int], device: torch.device) -> None:
         self.groups, self.full = plan.groups, plan.full
-        self._start = torch.as_tensor(start, device=device)
 
         def indices(numbers: np.ndarray) -> torch.Tensor:
             return torch.as_tensor(numbers, dtype=torch.int64, device=device)
@@ -90,7 +88,7 @@ class Carrier:
             features: (n,B,4) of the encoded qubits.
             bounded: whether the bound is wanted; 0 stands in its place otherwise.
         """
-        state, bound = self._start[None].to(features), 0.0
+        state, bound = features.new_ones(1, 1), 0.0  # the measured string
         for part in self._parts:
             blocks = [matrices[step.number] for step in part.steps]
             state = state.index_select(1, part.taken).expand(features.shape[1] if part.rowwise else 1, -1)

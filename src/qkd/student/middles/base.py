@@ -36,6 +36,10 @@ class Middle(nn.Module):
             head: the layer behind it, freshly initialised.
         """
 
+    def centre(self) -> torch.Tensor | None:
+        """Return the inputs (A,), radians, around which it responds linearly to the data; None where 0 will do."""
+        return None
+
     def reseed(self, stream: int) -> None:
         """Begin the ``stream``-th stream of random numbers, for a middle that samples."""
 

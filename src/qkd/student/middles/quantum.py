@@ -11,6 +11,7 @@ from torch import nn
 
 from qkd.circuits.student import StudentCircuit
 from qkd.simulation.make import Engine
+from qkd.simulation.response import WEIGHT_SPREAD, started
 from qkd.student.middles.base import Middle
 
 
@@ -79,7 +80,11 @@ class QuantumMiddle(Middle):
 
         Source: Grant et al., arXiv:1903.05076.
         """
-        nn.init.normal_(self.weights, std=0.1)
+        nn.init.normal_(self.weights, std=WEIGHT_SPREAD)
+
+    def centre(self) -> torch.Tensor:
+        """Return the circuit's ``start`` (A,), looked for where it is not said."""
+        return torch.tensor(started(self.circuit).start, dtype=torch.float32)
 
     def forward(self, angles: torch.Tensor) -> torch.Tensor:
         """Return expectation values (B,K) of angles (B,A)."""

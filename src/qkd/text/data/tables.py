@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from qkd.errors import QkdError, nearest
+from qkd.runs import json_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -179,15 +179,9 @@ def no_column(where: str, name: str, existing: Sequence[str]) -> QkdError:
 def _jsonl(path: Path, text: str, wanted: Sequence[str]) -> Table:
     rows: list[dict[str, Any]] = []
     places: list[str] = []
-    for number, line in enumerate(text.split("\n"), start=1):  # not splitlines: JSON strings may hold U+2028
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise QkdError(f"{path}: line {number} is not JSON ({error}); each line must be one object") from None
-        if not isinstance(row, dict):
-            raise QkdError(f"{path}: line {number} is not a JSON object but {line.strip()[:40]!r}")
+    for number, row in json_lines(text):
+        if isinstance(row, ValueError):
+            raise QkdError(f"{path}: line {number} {row}; each line must be one JSON object")
         rows.append(row)
         places.append(f"line {number}")
     existing = list(dict.fromkeys(key for row in rows for key in row))

@@ -3,21 +3,65 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qkd.text.models.transformer import Transformer
+from qkd.text.models.transformer import Loading, Transformer
 
 if TYPE_CHECKING:
     import torch
 
-POOLINGS = ("mean", "first", "last", "max")
-"""How the states of a text's real tokens become one."""
+POOLINGS = ("mean", "first", "last", "max", "padding")
+"""How the states of a text's real tokens become one. ``padding`` is a slip, kept to see what it does: the state of the
+last position of the text padded to the most tokens there may be, which is a padding token in all but the longest."""
 
 
 class Backbone(Transformer):
-    """A pretrained transformer without its head."""
+    """A pretrained transformer without its head.
+
+    Args:
+        model: a short name, folder, GGUF file or hub id.
+        loading: how it is loaded.
+        depth: how many of its layers, from the bottom, are kept in memory and computed; all when left out.
+    """
+
+    def __init__(self, model: str, loading: Loading | None = None, depth: int | None = None) -> None:
+        super().__init__(model, loading)
+        self.depth = depth
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "depth": self.depth}
+
+    @cached_property
+    def network(self) -> Any:
+        """The torch module on its device, without the layers above ``depth``."""
+        network = super().network
+        layers = blocks(network, self.num_layers)
+        if self.depth is not None and layers is not None:
+            del layers[self.depth :]
+        return network
+
+    def states(self, ids: torch.Tensor, mask: torch.Tensor, layers: Sequence[int]) -> list[torch.Tensor]:
+        """Return the hidden states (B,L,D), float32, behind each of ``layers``, of token ids and mask (B,L).
+
+        The state behind a whole transformer's last layer has gone through what follows there (some normalise); behind
+        the last layer of one that was cut it is what it was before the cut.
+        """
+        import torch
+
+        top: list[Any] = []
+        kept = None if self.depth in (None, self.num_layers) else blocks(self.network, self.depth)
+        hook = kept[-1].register_forward_hook(lambda *call: top.append(call[2])) if kept else None
+        try:
+            found = list(self.network(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states)
+        finally:
+            if hook is not None:
+                hook.remove()
+        if top and self.depth is not None:
+            found[self.depth] = top[0] if isinstance(top[0], torch.Tensor) else top[0][0]
+        return [found[layer].float() for layer in layers]
 
     @property
     def dim(self) -> int:
@@ -51,10 +95,11 @@ class Backbone(Transformer):
         import torch
 
         def read(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-            answer = self.network(input_ids=ids, attention_mask=mask, output_hidden_states=True)
+            if pooling == "padding":
+                more = (0, self.max_tokens - ids.shape[1])
+                ids, mask = (torch.nn.functional.pad(rows, more, value=v) for rows, v in ((ids, self.pad), (mask, 0)))
             found = []
-            for layer in layers:
-                states = answer.hidden_states[layer].float()
+            for states in self.states(ids, mask, layers):
                 if equal_tokens:
                     states = states / states.square().mean(dim=2, keepdim=True).sqrt().clamp_min(1e-6)
                 found.append(pool(states, mask, pooling))
@@ -66,6 +111,13 @@ class Backbone(Transformer):
         return out
 
 
+def blocks(network: torch.nn.Module, count: int | None) -> torch.nn.ModuleList | None:
+    """Return the ``count`` layers of a transformer; None where it does not keep them in one list."""
+    from torch.nn import ModuleList
+
+    return next((part for part in network.modules() if isinstance(part, ModuleList) and len(part) == count), None)
+
+
 def pool(states: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor:
     """Return one state (B,D) for each text, of its real tokens' ``states`` (B,L,D); ``mask`` (B,L), padding right."""
     import torch
@@ -74,5 +126,7 @@ def pool(states: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor
         return ((mask / mask.sum(dim=1, keepdim=True)).unsqueeze(1) @ states).squeeze(1)
     if pooling == "max":
         return states.masked_fill(mask.unsqueeze(2) == 0, -torch.inf).amax(dim=1)
+    if pooling == "padding":
+        return states[:, -1]
     place = 0 if pooling == "first" else mask.sum(dim=1).long() - 1
     return states[torch.arange(len(states), device=states.device), place]

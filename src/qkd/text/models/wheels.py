@@ -17,7 +17,7 @@ from pathlib import Path
 
 from qkd.console import progress, say
 from qkd.errors import QkdError
-from qkd.runs import disk_sentence, write_json
+from qkd.runs import NotWritten, write_json
 
 MARKER = "qkd.json"
 """The file in a ready model folder that lists its files with size and sha256; written last."""
@@ -77,7 +77,7 @@ def obtain(pin: Pin, parent: Path) -> Path:
             finally:
                 shutil.rmtree(work, ignore_errors=True)
     except OSError as error:
-        raise QkdError(disk_sentence(folder, error)) from error
+        raise NotWritten(folder, error) from error
     return folder
 
 
