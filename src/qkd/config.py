@@ -134,6 +134,12 @@ class EncoderSpec(Spec):
     whiten: Count | None = _f(
         None, "Decorrelate the embeddings and keep this many of the strongest directions; fitted on the training texts."
     )
+    tune: Annotated[int, Field(ge=0)] = _f(
+        0, "Train this many of the encoder's last layers with the student, through the circuit.", option="tune-encoder"
+    )
+    tune_epochs: Count = _f(10, "The most passes over the training texts that the encoder's layers train for.")
+    tune_patience: Count = _f(3, "Stop that after this many epochs without a better validation loss.")
+    tune_lr: Annotated[float, Field(gt=0)] = _f(0.00005, "Adam's learning rate of the encoder's layers.")
 
 
 class StudentSpec(Spec):
