@@ -3,9 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from qkd.errors import FolderError
+from qkd.runs import read_json
+
 COLUMNS = ("", "accuracy", "macro-F1", "like teacher", "ECE", "classical", "quantum", "encoder", "ms/text")
+
+
+def read_metrics(path: Path) -> dict[str, Any]:
+    """Return the content of a ``metrics.json``; those of version 0.1.0 are put into today's form.
+
+    Raises:
+        FolderError: the file is missing or damaged.
+    """
+    metrics: dict[str, Any] = read_json(path)
+    if not isinstance(metrics, dict) or not isinstance(metrics.get("lines"), dict):
+        raise FolderError(f"{path}: damaged (it has no numbers); copy it again, or go on with --resume")
+    for line in metrics["lines"].values():
+        trained = line.get("parameters")
+        if "parameters_with_encoder" in line:
+            quantum, encoder = metrics["student"]["weights"], line.pop("parameters_with_encoder") - trained
+            line["parameters"] = {"classical": trained - quantum, "quantum": quantum, "encoder": encoder}
+        elif not isinstance(trained, dict):
+            line["parameters"] = {"classical": trained, "quantum": 0} if trained else {}
+    return metrics
 
 
 def rows(metrics: dict[str, Any]) -> list[tuple[str, ...]]:
