@@ -19,6 +19,9 @@ estimator                  values                         cost
 `TrajectoryEstimator`      unbiased, noisy, with stds     2^n amplitudes a row and trajectory
 `AerEstimator`             sampled by Aer, with stds      shots
 ========================== ============================== =====================================================
+
+`EngineEstimator` is what they have in common, :class:`EngineGradient` their gradients, `Noise` a noise model as they
+read it.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from qkd.engines.base import EngineEstimator
 from qkd.engines.density import DensityMatrixEstimator
 from qkd.engines.gradient import EngineGradient
 from qkd.engines.lightcone import LightConeEstimator
+from qkd.engines.noise import Noise
 from qkd.engines.statevector import StatevectorEstimator
 from qkd.engines.trajectories import TrajectoryEstimator
 
@@ -37,6 +41,7 @@ __all__ = [
     "EngineEstimator",
     "EngineGradient",
     "LightConeEstimator",
+    "Noise",
     "StatevectorEstimator",
     "TrajectoryEstimator",
 ]

@@ -8,13 +8,14 @@ the cheaper way where each row needs matrices of its own (data uploaded again be
 from __future__ import annotations
 
 import torch
-from qiskit_aer.noise import NoiseModel
 from torch.utils.checkpoint import checkpoint
 
+from qkd.engines.noise import NoiseLike
 from qkd.engines.noisy import NoisyEstimator
 from qkd.engines.paulis.bloch import Features, differs, split
-from qkd.engines.paulis.channels import LETTERS, channels
+from qkd.engines.paulis.channels import LETTERS
 from qkd.engines.paulis.cones import fuse, seen
+from qkd.engines.paulis.events import channels
 from qkd.engines.paulis.named import Named, product
 from qkd.engines.paulis.strings import pauli_terms
 from qkd.engines.paulis.transfer import Chains
@@ -42,7 +43,7 @@ class DensityMatrixProgram:
     def __init__(
         self,
         question: Question,
-        noise: NoiseModel | None,
+        noise: NoiseLike,
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 import torch
-from qiskit_aer.noise import NoiseModel
+from qiskit.circuit import Parameter
 
 from qkd.engines.base import EngineEstimator
 from qkd.engines.machine import device_called
-from qkd.engines.noise import fingerprint, noise_of
+from qkd.engines.noise import Noise, NoiseLike, noise_of
 from qkd.errors import EngineError
 
 
@@ -29,7 +29,7 @@ class NoisyEstimator(EngineEstimator):
 
     def __init__(
         self,
-        noise_model: NoiseModel | None = None,
+        noise_model: NoiseLike = None,
         backend: object | None = None,
         dtype: str = "float64",
         device: str | None = None,
@@ -41,5 +41,8 @@ class NoisyEstimator(EngineEstimator):
         self.dtype: torch.dtype = getattr(torch, dtype)
         self.device = device_called(device)
 
+    def _noise_parameters(self) -> frozenset[Parameter]:
+        return Noise.of(self.noise_model).parameters
+
     def _settings(self) -> tuple[Hashable, ...]:
-        return fingerprint(self.noise_model), self.dtype, self.device
+        return Noise.of(self.noise_model).key(), self.dtype, self.device

@@ -1,26 +1,20 @@
-"""Aer's noise models as the engines read them; no other module here looks into Aer's private fields."""
+"""Aer's noise models as the engines read them; no other module looks into Aer's private fields."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
-from qiskit_aer.noise import LocalNoisePass, NoiseModel, QuantumError
+from qiskit.quantum_info import Kraus, SuperOp
+from qiskit_aer.noise import LocalNoisePass, NoiseModel, PauliLindbladError, QuantumError
+from scipy.linalg import fractional_matrix_power
 
 from qkd.engines.keys import Same
 from qkd.errors import EngineError
 
-
-def noise_of(noise_model: NoiseModel | None, backend: object | None) -> NoiseModel | None:
-    """Return a noise model, or that of a backend.
-
-    Raises:
-        EngineError: both are given.
-    """
-    if noise_model is not None and backend is not None:
-        raise EngineError("give a noise model or a backend to take it from, not both")
-    return NoiseModel.from_backend(backend) if backend is not None else noise_model
+AnyError: TypeAlias = QuantumError | PauliLindbladError
+"""The two kinds of errors that Aer's models hold."""
 
 
 def names(noise: NoiseModel | None) -> Collection[str]:
@@ -28,12 +22,12 @@ def names(noise: NoiseModel | None) -> Collection[str]:
     return () if noise is None else {*noise._default_quantum_errors, *noise._local_quantum_errors}
 
 
-def error_of(noise: NoiseModel, name: str, qubits: tuple[int, ...]) -> QuantumError | None:
+def error_of(noise: NoiseModel, name: str, qubits: tuple[int, ...]) -> AnyError | None:
     """Return the error of an instruction: its qubits' own, or the one for all qubits, or None."""
     return noise._local_quantum_errors.get(name, {}).get(qubits, noise._default_quantum_errors.get(name))
 
 
-def added(noise: NoiseModel, operation: Any, qubits: tuple[int, ...]) -> Iterator[QuantumError]:
+def added(noise: NoiseModel, operation: Any, qubits: tuple[int, ...]) -> Iterator[AnyError]:
     """Yield what a model's own passes put behind an instruction: the relaxation during a delay.
 
     Raises:
@@ -98,6 +92,67 @@ def _moved(function: Any, qubits: Sequence[int]) -> Any:
     return lambda operation, on: function(operation, [qubits[i] for i in on])
 
 
+def _content(error: AnyError) -> Hashable:
+    if isinstance(error, PauliLindbladError):
+        return tuple(error.generators.to_labels()), error.rates.tobytes()
+    return tuple(map(Same, error.circuits)), tuple(error.probabilities)
+
+
+def generators(error: PauliLindbladError, qubits: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], str, float]]:
+    """Yield qubits, letters and rate of each of an error's generators on ``qubits``."""
+    for label, rate in zip(error.generators.to_labels(), error.rates, strict=True):
+        held = [(q, letter) for q, letter in zip(qubits, reversed(label), strict=True) if letter != "I"]
+        if held:
+            yield tuple(q for q, _ in held), "".join(letter for _, letter in held), float(np.real(rate))
+
+
+def error_in(operation: Any) -> AnyError | None:
+    """Return the error that an instruction of a circuit is made of, if it is one."""
+    return getattr(operation, "_quantum_error", None)
+
+
+def scaled(noise: NoiseModel, factor: float) -> NoiseModel:
+    """Return a model whose quantum errors are those of another to a power; readout stays."""
+    model = NoiseModel(basis_gates=noise.basis_gates)
+    for name, error in noise._default_quantum_errors.items():
+        model.add_all_qubit_quantum_error(_power(error, factor), name, warnings=False)
+    for name, errors in noise._local_quantum_errors.items():
+        for on, error in errors.items():
+            model.add_quantum_error(_power(error, factor), name, on, warnings=False)
+    if noise._default_readout_error is not None:
+        model.add_all_qubit_readout_error(noise._default_readout_error, warnings=False)
+    for on, error in noise._local_readout_errors.items():
+        model.add_readout_error(error, on, warnings=False)
+    for one in noise._custom_noise_passes:
+        if not isinstance(one, LocalNoisePass):
+            raise EngineError(f"the noise model changes circuits by a {type(one).__name__}, which cannot be scaled")
+        model._custom_noise_passes.append(LocalNoisePass(_stronger(one._func, factor), one._ops, one._method))
+    return model
+
+
+def _power(error: AnyError, factor: float) -> AnyError:
+    if isinstance(error, PauliLindbladError):
+        return PauliLindbladError(error.generators, error.rates * factor)
+    power = int(factor) if float(factor).is_integer() else factor
+    if power == 0:
+        return QuantumError(Kraus([np.eye(2**error.num_qubits)]))
+    if power == 1:
+        return error
+    matrix = SuperOp(error).data
+    raised = np.linalg.matrix_power(matrix, power) if isinstance(power, int) else fractional_matrix_power(matrix, power)
+    return QuantumError(Kraus(SuperOp(raised)))
+
+
+def _stronger(function: Any, factor: float) -> Any:
+    """Return a pass's function whose errors are to a power."""
+
+    def powered(operation: Any, on: Any) -> AnyError | None:
+        error = function(operation, on)
+        return None if error is None else _power(QuantumError(SuperOp(error)), factor)
+
+    return powered
+
+
 def fingerprint(noise: NoiseModel | None) -> Hashable:
     """Return a key that changes with anything in a model.
 
@@ -111,7 +166,7 @@ def fingerprint(noise: NoiseModel | None) -> Hashable:
     ]
     readout = [(None, noise._default_readout_error), *noise._local_readout_errors.items()]
     return (
-        tuple((name, on, tuple(map(Same, error.circuits)), tuple(error.probabilities)) for name, on, error in quantum),
+        tuple((name, on, _content(error)) for name, on, error in quantum),
         tuple((on, None if error is None else np.asarray(error.probabilities).tobytes()) for on, error in readout),
         tuple(map(Same, noise._custom_noise_passes)),
     )
