@@ -88,11 +88,11 @@ class Remote:
         while True:
             answer = self._api.jobs_get(limit=PAGE, skip=asked, job_tags=[self.plan.mark], descending=False)
             for row in answer["jobs"]:
-                for tag in row.get("tags") or []:
-                    match = re.fullmatch(rf"{re.escape(self.plan.mark)}-(\d+)-\d+", str(tag))
+                for tag in map(str, row.get("tags") or []):
+                    match = re.fullmatch(rf"{re.escape(self.plan.mark)}-(\d+)-\d+-\w+", tag)
                     if match:
                         state, _ = _state(row)
-                        seen[row["id"]] = Sighting(row["id"], int(match[1]), state, str(row.get("created", "")))
+                        seen[row["id"]] = Sighting(row["id"], int(match[1]), state, str(row.get("created", "")), tag)
             asked += len(answer["jobs"])
             if not answer["jobs"] or asked >= answer.get("count", 0):
                 return list(seen.values())
