@@ -42,6 +42,8 @@ class Sources:
     embeddings: np.ndarray
     teacher: Teacher
     logits: np.ndarray
+    texts: tuple[str, ...] = ()
+    """The N texts."""
     tried: Sequence[dict[str, Any]] = ()
     """What was compared before the encoder's layers were chosen; see ``encoders.choose``."""
 
@@ -97,7 +99,7 @@ def gather(config: Config, folder: RunFolder, resume: bool, clock: Clock) -> Sou
         logits = teacher.logits(corpus.texts)
     if isinstance(teacher, Kept):
         teacher.save(folder.teacher)
-    return Sources(dataset, splits, encoder, embeddings, teacher, logits, tried)
+    return Sources(dataset, splits, encoder, embeddings, teacher, logits, corpus.texts, tried)
 
 
 def make_reader(name: str, config: Config, dataset: Dataset, splits: Splits) -> tuple[Encoder, list[dict[str, Any]]]:

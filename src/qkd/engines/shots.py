@@ -60,7 +60,7 @@ class ShotEstimator(EngineEstimator):
         coefficients = program.coefficients.double().cpu().numpy()
         evs = drawn @ coefficients.T + program.constants.double().cpu().numpy()
         stds = np.sqrt((1 - drawn**2) / shots @ coefficients.T**2)
-        return Estimates(evs, stds, np.zeros_like(evs))
+        return Estimates.sampled(evs, stds)
 
 
 class ShotProgram:

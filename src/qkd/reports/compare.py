@@ -49,6 +49,9 @@ def summary(metrics: dict[str, Any]) -> str:
     ]
     said += [verdict(gain, OTHERS[name]) for name, gain in metrics.get("controls", {}).items()]
     unlabeled, noise = metrics.get("unlabeled"), metrics.get("noise")
+    if "tuned" in metrics:
+        other = "the same student with the encoder as it was"
+        said.append(f"Training the encoder's last layers left it {_difference(metrics['tuned']['gain'], other)}.")
     if unlabeled:
         other = "the same student trained on the labelled texts alone"
         said.append(f"The {unlabeled['texts']:,} unlabelled texts left it {_difference(unlabeled['gain'], other)}.")
