@@ -43,7 +43,7 @@ def test_geometric_difference_of_a_kernel_to_itself_is_one_and_small_to_a_richer
     fresh = linear_kernel(np.random.default_rng(1).normal(size=(60, 40)))  # knows nothing of x
     # a kernel of functions that the other one hardly has leaves room, its own functions do not
     assert geometric_difference(linear_kernel(x[:, :2]), line) < 2
-    assert geometric_difference(fresh, line) > geometric_difference(line, fresh) > 0
+    assert geometric_difference(fresh, line) > 10
 
 
 def test_the_room_that_a_circuit_has_is_said_beforehand():

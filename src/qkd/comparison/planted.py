@@ -1,8 +1,8 @@
-"""Stand-ins for texts whose labels are known to come from a circuit, or from a line: does a verdict go both ways?
+"""Stand-ins for texts whose labels are known to come from a circuit, or from a line, so that a verdict can be checked.
 
-Embeddings are random numbers. Labels are the sign of what a circuit of the student's family computes of them, with random
-weights and a random head, or the sign of a linear function. On the first a student with that circuit must win and the
-verdict must say so; on the second it must not.
+Embeddings are random numbers. Labels are the sign of what a circuit of the student's family computes of them, with
+random weights and a random head, or the sign of a linear function. On the first a student with that circuit must win
+and the verdict must say so; on the second it must not.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def planted(
 
     Args:
         kind: whose labels they are.
-        circuit: of the labelling function; its A inputs are the angles ``x`` themselves, uniform in (-2.9, 2.9), and the
-            embeddings (N,A) are ``atanh(x / pi)``, so that a student's angle map can give them back.
+        circuit: of the labelling function; its A inputs are the angles ``x`` themselves, uniform in (-2.9, 2.9), and
+            the embeddings (N,A) are ``atanh(x / pi)``, so that a student's angle map can give them back.
         train: training examples; a quarter as many decide when to stop.
         test: test examples.
         seed: of everything that is random.
@@ -83,7 +83,8 @@ def verdict(students: Sequence[Contestant], lesson: Lesson, seeds: int, processe
         processes: how many work at once; one for each core when left out.
     """
     tasks = [(one, lesson, seed) for one in students for seed in range(1 if one.is_logreg else seeds)]
-    targets, hits = lesson.targets[lesson.test], {one.name: [] for one in students}
+    targets = lesson.targets[lesson.test]
+    hits: dict[str, list[np.ndarray]] = {one.name: [] for one in students}
     for (one, _, _), result in zip(tasks, spread(trial.run, tasks, processes), strict=True):
         hits[one.name].append(np.array(result["logits"]).argmax(axis=1) == targets)
     rows = {name: np.array(found, dtype=float) for name, found in hits.items()}
