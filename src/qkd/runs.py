@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import math
 import os
 import re
 import time
@@ -97,6 +98,15 @@ def write_text(path: Path, text: str, private: bool = False) -> None:
 def write_json(path: Path, value: Any, private: bool = False) -> None:
     """Write ``value`` to ``path`` atomically as indented JSON."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n", private)
+
+
+def finite(value: Any) -> Any:
+    """Return a JSON value with None in the place of floats that JSON does not have: NaN and infinities."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: finite(one) for key, one in value.items()}
+    return [finite(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def write_with(path: Path, save: Callable[[Path], None], private: bool = False) -> None:

@@ -100,10 +100,13 @@ class _Drive(Known):
                     moved |= self.safely(record.number, self._look, record)
             records = self.records()
             waiting = [record for record in records if record.open and record.number not in self.refusals]
+            if wait and not self.plan.local:
+                waiting += [one for one in records if self.loose(one) and one.number not in self.refusals]
             if not waiting or self._stuck(records):
                 self.troubles.pop(-1, None)  # of a list that was not needed
                 self.tell([*sorted(self.refusals.values(), key=_weight), *self.troubles.values()])
-                self.take_in(self.sightings() or [])  # what was given up for lost may have arrived meanwhile
+                if self.take_in(self.sightings() or []):  # what was given up for lost may have arrived meanwhile
+                    continue
                 self.provider.close()
                 return self.records()
             if moved:
@@ -125,7 +128,7 @@ class _Drive(Known):
         while True:
             now: dict[str, str] = {}
             self.troubles.clear()
-            late = {record.number for record in self.records() if self.uncertain(record)}
+            late = {one.number for one in self.records() if self.uncertain(one) or self.loose(one)}
             seen = self.sightings()
             self.take_in(seen or [])
             ids = {record.id: record.number for record in self.records() if record.id and record.open}
@@ -147,7 +150,7 @@ class _Drive(Known):
         """Ask once more for what could not be read, which costs nothing; and send again what is to be sent again."""
         for record in self.records():
             if record.state == "unusable" and record.id:
-                self.note("submitted", record.number, id=record.id)
+                self.note("submitted", record.number, id=record.id, tag="")
                 self.safely(record.number, self._look, record)
         if again:
             self.ledger.append(self.plan.name, "again")
@@ -159,6 +162,7 @@ class _Drive(Known):
         """Take in what the service lists, where that may be news."""
         records = self.records()
         news = any(record.id is None and record.open for record in records)
+        news |= any(self.loose(record) for record in records)
         if self.listed and not news and max(len(record.tags) for record in records) <= 1:
             return False
         seen = self.sightings()
@@ -237,7 +241,7 @@ class _Drive(Known):
             except Exception as error:  # the client's and the network's errors have many types
                 self._unanswered(job, Trouble.of(error))
                 return
-            self.note("submitted", job, id=id_)
+            self.note("submitted", job, id=id_, tag=tags[-1])
             if not self.plan.local:
                 say(f"{what} is sent: {id_}")
             return

@@ -77,8 +77,10 @@ class JobRecord:
         elif event == "submitted":
             if row["id"] != self.id:
                 self._end()
-            self.id, self.state, self.intended, self.reason = row["id"], "submitted", None, None
+            self.id, self.state, self.reason = row["id"], "submitted", None
             self.since = _seconds(row["time"])
+            if self.tags and row.get("tag", self.tags[-1]) == self.tags[-1]:
+                self.intended = None  # else it is another submission's, and the last one may still arrive
         elif event == "state":
             self.state = row["state"]
         elif event == "saved":
@@ -86,7 +88,7 @@ class JobRecord:
         elif event == "unusable":
             self.reason, self.state = row["reason"], "unusable"
         elif event == "ended":
-            self.reason, self.state, self.intended = row["reason"], row["state"], None
+            self.reason, self.state = row["reason"], row["state"]
         elif event == "again":
             self._end()
             self.id, self.reason, self.state, self.intended = None, None, "planned", None

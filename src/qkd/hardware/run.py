@@ -22,7 +22,7 @@ from qkd.hardware.provider import Provider
 from qkd.hardware.rehearsal import Rehearsal
 from qkd.hardware.remote import Remote
 from qkd.hardware.result import interpret
-from qkd.runs import NotWritten, RunFolder, existing_run, read_json, write_json
+from qkd.runs import NotWritten, RunFolder, existing_run, finite, read_json, write_json
 from qkd.student.bundle import Student
 
 Confirm = Callable[[Plan], bool]
@@ -204,6 +204,9 @@ def listed_all(beside: Path = Path("runs")) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for where in index.runs(beside):
         try:
+            folder = RunFolder(where)
+            for plan in _all(folder):
+                index.restore(where, plan, Ledger(folder.hardware / "ledger.jsonl"))
             rows = listed(where)[0] + rows
         except QkdError as error:
             warn(str(error))
@@ -223,7 +226,9 @@ def holding(name: str | None, beside: Path = Path("runs")) -> list[Path]:
 
 
 def _ledger(folder: RunFolder, plan: Plan, patience: Patience) -> Ledger:
-    return Ledger(folder.hardware / "ledger.jsonl", patience.now, index.witness(folder.path, plan))
+    path = folder.hardware / "ledger.jsonl"
+    index.restore(folder.path, plan, Ledger(path))
+    return Ledger(path, patience.now, index.witness(folder.path, plan))
 
 
 def _all(folder: RunFolder) -> list[Plan]:
@@ -261,7 +266,9 @@ def _carry_on(folder: RunFolder, plan: Plan, patience: Patience, wait: bool, aga
     try:
         with _provider(plan) as provider:
             records = drive(provider, ledger, patience, wait, again, index.home_of(folder.hardware))
-        result = interpret(plan, Student.load(folder.path), records)
+        result = finite(interpret(plan, Student.load(folder.path), records))
+        if result["failed"]:
+            warn(f"{plan.name}: {len(result['failed'])} texts have no finite values and are left out")
         if not any(record.open for record in records):
             write_json(plan.folder / "result.json", result, private=True)
             _render(folder)
