@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
@@ -16,7 +16,7 @@ def faster(network: torch.nn.Module) -> None:
     """
     import torch
 
-    product = getattr(torch.ops.mkldnn, "_linear_pointwise", None)  # what torch.compile emits for a linear map
+    product: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)  # what torch.compile emits for a linear map
     if product is None or not torch.backends.mkldnn.is_available():
         return
 
