@@ -13,6 +13,7 @@ from qkd.console import say
 from qkd.errors import ModelError
 from qkd.text.models import weights
 from qkd.text.models.batching import TOKEN_BUDGET, Budget, padded
+from qkd.text.models.linear import faster
 
 if TYPE_CHECKING:
     import torch
@@ -178,7 +179,10 @@ class Transformer:
 
     def placed(self, network: Any) -> Any:
         """Return ``network`` on its device, ready for inference."""
-        return (network if self.loading.quantize != "none" else network.to(self.loading.device)).eval()
+        if self.loading.quantize != "none":
+            return network.eval()
+        faster(network)
+        return network.to(self.loading.device).eval()
 
     @cached_property
     def budget(self) -> Budget:
