@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qiskit.quantum_info import PauliLindbladMap
 
-from qkd.errors import QkdError
+from qkd.errors import DeviceError, QkdError
 from qkd.hardware.mitigation import Layers, layers_of, pub
 from qkd.hardware.patience import Trouble
 from qkd.hardware.plan import Plan
@@ -59,7 +59,7 @@ class Remote:
             QkdError: it is gone.
         """
         if self._backend is None:
-            raise QkdError(
+            raise DeviceError(
                 f"{self.plan.device} is no longer among the devices of this account, so nothing more is sent there; "
                 "what it has measured can be collected"
             )

@@ -11,7 +11,7 @@ from typing import Any
 from qkd.circuits.student import StudentCircuit
 from qkd.console import progress, say, warn
 from qkd.devices import live
-from qkd.errors import QkdError
+from qkd.errors import FolderError, QkdError
 from qkd.hardware import index, jobs
 from qkd.hardware.jobs import Recalibrated, drive
 from qkd.hardware.ledger import JobRecord, Ledger
@@ -254,7 +254,7 @@ def _loaded(folders: list[Path]) -> list[Plan]:
 def _plan(folder: RunFolder, name: str) -> Plan:
     known = {path.name: path for path in plans(folder.hardware)}
     if name not in known:
-        raise QkdError(f"{folder.path}: there is no device run '{name}'; there are {', '.join(known) or 'none'}")
+        raise FolderError(f"{folder.path}: there is no device run '{name}'; there are {', '.join(known) or 'none'}")
     return Plan.load(known[name])
 
 
@@ -280,7 +280,7 @@ def _carry_on(folder: RunFolder, plan: Plan, patience: Patience, wait: bool, aga
     except NotWritten as error:
         if not error.full:
             raise
-        raise QkdError(
+        raise FolderError(
             f"{error.path}: the disk is full; free some space, then 'qkd jobs collect {plan.name} --run {folder.path}' "
             "goes on, and sends nothing that was sent"
         ) from None
