@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from qkd.errors import ModelError
 from qkd.text.models.transformer import Loading, Transformer
 
 if TYPE_CHECKING:
@@ -25,14 +26,21 @@ class Backbone(Transformer):
         model: a short name, folder, GGUF file or hub id.
         loading: how it is loaded.
         depth: how many of its layers, from the bottom, are kept in memory and computed; all when left out.
+        tuned: weights, by name, that take the place of the model's own.
     """
 
-    def __init__(self, model: str, loading: Loading | None = None, depth: int | None = None) -> None:
+    def __init__(
+        self,
+        model: str,
+        loading: Loading | None = None,
+        depth: int | None = None,
+        tuned: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
         super().__init__(model, loading)
-        self.depth = depth
+        self.depth, self.changed = depth, dict(tuned or {})
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "depth": self.depth}
+        return {**super().__getstate__(), "depth": self.depth, "changed": self.changed}
 
     @cached_property
     def network(self) -> Any:
@@ -41,6 +49,13 @@ class Backbone(Transformer):
         layers = blocks(network, self.num_layers)
         if self.depth is not None and layers is not None:
             del layers[self.depth :]
+        if self.changed:
+            import torch
+
+            tensors = {name: torch.as_tensor(value) for name, value in self.changed.items()}
+            unknown = network.load_state_dict(tensors, strict=False).unexpected_keys
+            if unknown:
+                raise ModelError(f"{self.model} has no weights '{unknown[0]}', which were tuned; it is another model")
         return network
 
     def states(self, ids: torch.Tensor, mask: torch.Tensor, layers: Sequence[int]) -> list[torch.Tensor]:
