@@ -15,6 +15,7 @@ from qkd.devices import calibration as calibrations
 from qkd.devices import catalogue
 from qkd.devices.backend import CalibratedBackend, make_target
 from qkd.devices.calibration import Calibration, Cleaning, Operation, Qubit
+from qkd.devices.learned import Learned
 from qkd.errors import QkdError
 from qkd.runs import read_json, write_json
 
@@ -176,6 +177,7 @@ def _to_json(told: Calibration) -> dict[str, Any]:
         name: [[list(place), done.error, done.duration] for place, done in places.items()]
         for name, places in told.gates.items()
     }
+    value["learned"] = None if told.learned is None else told.learned.to_json()
     return {"format": FORMAT, "version": VERSION, "calibration": value}
 
 
@@ -196,7 +198,8 @@ def _from_json(value: dict[str, Any]) -> Calibration:
         coordinates=None if points is None else tuple((int(column), int(row)) for column, row in points),
         qubits=tuple(Qubit(**{key: _number(number) for key, number in qubit.items()}) for qubit in value["qubits"]),
         gates=gates,
-        rep_delay=_number(value.get("rep_delay")),  # files of version 0.1 have none
+        rep_delay=_number(value.get("rep_delay")),  # files of version 0.1 have none, and nothing learned
+        learned=Learned.from_json(value["learned"]) if value.get("learned") else None,
     )
 
 
