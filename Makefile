@@ -3,6 +3,8 @@ PYTHON ?= python3
 # Pinned because a bare 'torch' may bring a build several gigabytes larger than this one needs.
 TORCH  ?= torch==2.13.0
 VENV   ?= .venv
+# Processes that share the tests; each takes up to 3 GB.
+WORKERS ?= 2
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
@@ -24,8 +26,8 @@ $(VENV)/.test: $(STAMP)
 demo: $(STAMP)  ## the main job: a real LLM's classifier into an 11-qubit circuit
 	$(BIN)/qkd distill
 
-test: $(VENV)/.test
-	$(BIN)/python -m pytest
+test: $(VENV)/.test  ## every test, on two cores
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check src tests benchmarks

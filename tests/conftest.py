@@ -1,8 +1,19 @@
 """Fixtures: real sentences, a classical teacher's logits, and everything that writes sent to temporary folders."""
 
+import os
+
+# small circuits: threads and processes would only wait for each other, and for the tests that run beside
+for limit in ("OMP_NUM_THREADS", "LOKY_MAX_CPU_COUNT"):
+    os.environ.setdefault(limit, "1")
+
 import numpy as np
 import pandas as pd
 import pytest
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with what takes longest, so that the last worker to end is not alone for minutes."""
+    items.sort(key=lambda item: item.get_closest_marker("models") is None)
 
 
 @pytest.fixture(autouse=True)

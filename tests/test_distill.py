@@ -1,17 +1,18 @@
 """The main job through its own commands: real sentences in, a run folder out, and nothing lost on the way."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
 import tomllib
 
 import pytest
 from safetensors.torch import load_file
 
 from qkd import QkdError, Run, Student, api
+from tests.processes import signalled
+
+pytestmark = pytest.mark.xdist_group("distill")
 
 
 def options(corpus, folder, **more):
@@ -58,7 +59,7 @@ def test_the_folder_is_complete(run):
 
 def test_numbers_are_there_with_intervals_and_make_sense(run):
     lines = run.metrics["lines"]
-    assert set(lines) == {"teacher", "student", "majority"}
+    assert list(lines) == ["teacher", "student", "linear", "logreg", "majority"]
     for line in lines.values():
         for number in line["numbers"].values():
             assert 0 <= number["low"] <= number["value"] <= number["high"] <= 1
@@ -68,9 +69,28 @@ def test_numbers_are_there_with_intervals_and_make_sense(run):
     student = lines["student"]
     weights = load_file(run.folder.student / "student.safetensors")
     trained = sum(tensor.numel() for name, tensor in weights.items() if name not in ("center", "scale"))
-    assert student["parameters"] == trained
-    assert student["parameters_with_encoder"] == trained  # the hashing encoder has none
+    quantum = weights["middle.weights"].numel()
+    assert student["parameters"] == {"classical": trained - quantum, "quantum": quantum, "encoder": 0}
+    assert lines["linear"]["parameters"] == {"classical": trained - quantum, "quantum": 0}  # A = K here
+    assert lines["logreg"]["parameters"] == {"classical": 4 * 128 + 4, "quantum": 0}
     assert sum(run.metrics["seconds"].values()) > 0
+
+
+def test_the_circuit_is_judged_against_controls_in_words(run, corpus, tmp_path):
+    from qkd.reports.compare import summary
+
+    gains, lines = run.metrics["controls"], run.metrics["lines"]
+    assert list(gains) == ["linear", "logreg"]
+    for name, gain in gains.items():
+        values = [lines[who]["numbers"]["accuracy"]["value"] for who in ("student", name)]
+        assert gain["value"] == pytest.approx(values[0] - values[1])
+        assert gain["low"] <= gain["value"] <= gain["high"]
+    card = (run.folder.student / "README.md").read_text()
+    for sentence in ("a linear student of the same size", "a logistic regression on the same embeddings"):
+        assert sentence in card and sentence in run.report.read_text() and sentence in summary(run.metrics)
+    assert "in the circuit" in card
+    without = api.distill(**options(corpus, tmp_path, epochs=1, controls=False))
+    assert list(without.metrics["lines"]) == ["teacher", "student", "majority"] and "controls" not in without.metrics
 
 
 def test_the_bundle_predicts_in_a_fresh_process_without_teacher_data_or_network(run, tmp_path):
@@ -109,7 +129,7 @@ def test_unlabelled_texts_are_learned_from_and_what_they_bought_is_told(corpus, 
     found = api.distill(**given)
     lines, bought = found.metrics["lines"], found.metrics["unlabeled"]
     assert bought["texts"] == len(table) - mask.sum()
-    assert list(lines) == ["teacher", "student", "labelled only", "majority"]
+    assert list(lines) == ["teacher", "student", "labelled only", "linear", "logreg", "majority"]
     student, without = (lines[name]["numbers"]["accuracy"]["value"] for name in ("student", "labelled only"))
     assert bought["gain"]["value"] == pytest.approx(student - without)
     assert bought["gain"]["low"] <= bought["gain"]["value"] <= bought["gain"]["high"]
@@ -146,40 +166,28 @@ def test_the_written_configuration_does_the_run_again(run, tmp_path):
     assert same_weights(run, Run(tmp_path / "whole"))
 
 
+SAVED = "qkd.student.trainer:Trainer.save"
+
+
 @pytest.mark.parametrize("epoch", [0, 2, 4])
 def test_a_killed_run_resumes_to_the_same_weights(run, corpus, tmp_path, epoch):
-    given = options(corpus, tmp_path, name="killed")
-    process = subprocess.Popen(command(given), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    state = tmp_path / "killed" / "checkpoint" / "state.json"
-    started = time.monotonic()
-    while process.poll() is None and time.monotonic() - started < 120:
-        if epoch == 0 and (tmp_path / "killed" / "data.json").exists():
-            break
-        if state.exists() and json.loads(state.read_text())["progress"]["epoch"] >= epoch > 0:
-            break
-        time.sleep(0.001)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (tmp_path / "killed" / "metrics.json").exists(), "the run ended before it could be killed"
-    subprocess.run(command(given, "--resume"), check=True, capture_output=True)
+    words = command(options(corpus, tmp_path, name="killed"))
+    signalled(words[3:], *((SAVED, epoch) if epoch else ("qkd.sources:_pin_texts", 1)))
+    assert not (tmp_path / "killed" / "metrics.json").exists()
+    subprocess.run([*words, "--resume"], check=True, capture_output=True)
     assert same_weights(run, Run(tmp_path / "killed"))
     assert [row["epoch"] for row in Run(tmp_path / "killed").history] == [row["epoch"] for row in run.history]
 
 
 def test_ctrl_c_leaves_a_valid_run_that_goes_on(run, corpus, tmp_path):
-    given = options(corpus, tmp_path, name="stopped")
-    process = subprocess.Popen(command(given), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    state = tmp_path / "stopped" / "checkpoint" / "state.json"
-    while process.poll() is None and not state.exists():
-        time.sleep(0.001)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 130, errors
-    assert "--resume" in errors and "Traceback" not in errors
+    words = command(options(corpus, tmp_path, name="stopped"))
+    done = signalled(words[3:], SAVED, 2, signal.SIGINT)
+    assert done.returncode == 130, done.stderr
+    assert "--resume" in done.stderr and "Traceback" not in done.stderr
     stopped = Run(tmp_path / "stopped")
     assert stopped.metrics["finished"] is False
     assert len(stopped.student.predict(["A sentence about tensors."])) == 1
-    subprocess.run(command(given, "--resume"), check=True, capture_output=True)
+    subprocess.run([*words, "--resume"], check=True, capture_output=True)
     assert same_weights(run, Run(tmp_path / "stopped"))
 
 
@@ -230,6 +238,3 @@ def test_the_table_is_for_people_and_json_for_scripts(run, corpus, tmp_path):
 def same_weights(one, other):
     a, b = (load_file(run.folder.student / "student.safetensors") for run in (one, other))
     return a.keys() == b.keys() and all(a[name].equal(b[name]) for name in a)
-
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # small circuits: threads would only wait for each other

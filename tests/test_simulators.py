@@ -1,10 +1,8 @@
 """``--sim aer``, ``--sim aer-noisy`` and ``--engine aer`` from the option to the report."""
 
 import json
-import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -16,7 +14,10 @@ from qkd.config import Config, EngineSpec
 from qkd.simulation.agree import FEWEST, SHOTS, SIGMAS, agree
 from qkd.simulation.make import make_engine, make_sampler
 from qkd.simulation.setting import make_setting
-from tests.test_distill import command, options, same_weights
+from tests.processes import signalled
+from tests.test_distill import SAVED, command, options, same_weights
+
+pytestmark = pytest.mark.xdist_group("simulators")
 
 NOISY = {"sim": "aer-noisy", "device": "ibm_brisbane", "shots": 300, "epochs": 3}
 
@@ -35,6 +36,8 @@ def test_a_noisy_run_puts_four_students_side_by_side(noisy):
         "student, ideal device",
         "ideal training",
         "ideal training, ideal device",
+        "linear",
+        "logreg",
         "majority",
     ]
     assert (noise["device"], len(noise["qubits"])) == ("fake_brisbane", 4)
@@ -63,17 +66,12 @@ def test_noise_changes_what_is_learned(noisy, corpus, tmp_path):
     assert other == ideal.metrics["lines"]["student"]["numbers"]["accuracy"]
 
 
-@pytest.mark.parametrize("where", ["checkpoint", "checkpoint/ideal"])
-def test_a_killed_noisy_run_resumes_to_the_same_weights(noisy, corpus, tmp_path, where):
-    given = options(corpus, tmp_path, **{**NOISY, "name": "killed"})
-    process = subprocess.Popen(command(given), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    state = tmp_path / "killed" / where / "state.json"
-    while process.poll() is None and not state.exists():
-        time.sleep(0.001)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (tmp_path / "killed" / "metrics.json").exists(), "the run ended before it could be killed"
-    subprocess.run(command(given, "--resume"), check=True, capture_output=True)
+@pytest.mark.parametrize("epoch", [1, 4], ids=["under noise", "ideal"])
+def test_a_killed_noisy_run_resumes_to_the_same_weights(noisy, corpus, tmp_path, epoch):
+    words = command(options(corpus, tmp_path, **{**NOISY, "name": "killed"}))
+    signalled(words[3:], SAVED, epoch)
+    assert (tmp_path / "killed/checkpoint/ideal/state.json").exists() == (epoch > NOISY["epochs"])
+    subprocess.run([*words, "--resume"], check=True, capture_output=True)
     assert same_weights(noisy, Run(tmp_path / "killed"))
     again = Run(tmp_path / "killed").metrics["lines"]
     assert again["student"]["numbers"] == noisy.metrics["lines"]["student"]["numbers"]
@@ -81,7 +79,14 @@ def test_a_killed_noisy_run_resumes_to_the_same_weights(noisy, corpus, tmp_path,
 
 def test_a_student_is_measured_with_shots(corpus, tmp_path):
     run = api.distill(**options(corpus, tmp_path, name="shots", sim="aer", shots=200, epochs=2))
-    assert list(run.metrics["lines"]) == ["teacher", "student", "student, no shot noise", "majority"]
+    assert list(run.metrics["lines"]) == [
+        "teacher",
+        "student",
+        "student, no shot noise",
+        "linear",
+        "logreg",
+        "majority",
+    ]
     assert "noise" not in run.metrics and "AerSimulator without noise" in run.metrics["student"]["measured"]
 
 

@@ -145,6 +145,9 @@ class StudentSpec(Spec):
         "to [0, 10].",
     )
     dropout: Annotated[float, Field(ge=0, lt=1)] = _f(0.5, "The fraction of embedding entries dropped in training.")
+    controls: bool = _f(
+        True, "Show a linear student of the same size and a logistic regression on the same embeddings beside it."
+    )
 
 
 class LossSpec(Spec):

@@ -10,6 +10,14 @@ class QkdError(Exception):
     """A mistake in what was asked or given, told in one sentence; the CLI prints it without a traceback."""
 
 
+class EngineError(QkdError, ValueError):
+    """What an engine refuses; a ``ValueError`` too, as code written to Qiskit's primitives expects."""
+
+
+class PubTypeError(EngineError, TypeError):
+    """A PUB of the wrong kind of things."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the closest known name, or a list of what is known.
 

@@ -27,8 +27,10 @@ MEASURED_TEXTS = 32
 """Texts that are measured at once."""
 
 
-def compare(sources: Sources, setting: Setting, students: dict[str, StudentModel]) -> dict[str, np.ndarray]:
-    """Return the logits on the test split, (N,C) each, of teacher, students and the commonest class."""
+def compare(
+    sources: Sources, setting: Setting, students: dict[str, StudentModel], controls: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Return the logits on the test split, (N,C) each, of teacher, students, controls and the commonest class."""
     dataset, test = sources.dataset, sources.splits.test
     embeddings = sources.embeddings[test]
     found = {"teacher": sources.logits[test]}
@@ -39,6 +41,7 @@ def compare(sources: Sources, setting: Setting, students: dict[str, StudentModel
         else:
             found[name] = _measured(model.moved(setting.circuit, setting.measure), embeddings, name)
             found[f"{name}, {'ideal device' if setting.noisy else 'no shot noise'}"] = exact
+    found |= controls
     found["majority"] = numbers.majority_logits(dataset.targets[sources.splits.train], len(test), len(dataset.classes))
     return found
 
@@ -80,10 +83,11 @@ def table_lines(sources: Sources, model: StudentModel, answers: dict[str, np.nda
     }
     sample = [dataset.texts[i] for i in test[:TIMED_TEXTS]]
     teacher, encoder = sources.teacher, sources.encoder
-    lines["teacher"] |= {"parameters": teacher.num_parameters or None, "ms_per_text": _ms(teacher.answer, sample)}
+    lines["teacher"] |= {"ms_per_text": _ms(teacher.answer, sample)}
+    if teacher.num_parameters:
+        lines["teacher"]["parameters"] = {"classical": teacher.num_parameters, "quantum": 0}
     lines["student"] |= {
-        "parameters": model.num_parameters,
-        "parameters_with_encoder": model.num_parameters + encoder.num_parameters,
+        "parameters": model.parameter_counts() | {"encoder": encoder.num_parameters},
         "ms_per_text": _ms(Student(model, encoder).logits, sample),
     }
     return lines

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from qkd.circuits import draw, library
 from qkd.circuits.qasm import to_qasm
@@ -19,18 +18,21 @@ from qkd.console import progress, say
 from qkd.devices.snapshot import write as write_calibration
 from qkd.engines import AerEstimator
 from qkd.evaluation import compare, describe, gain, table_lines
+from qkd.reports.compare import OTHERS, verdict
 from qkd.reports.report import render
 from qkd.runs import RunFolder, write_json, write_lines, write_text
 from qkd.simulation.agree import Agreement, agree
-from qkd.simulation.make import Engine
+from qkd.simulation.make import Engine, torch_device
 from qkd.simulation.response import started
 from qkd.simulation.setting import Noisy, Setting, make_setting
 from qkd.sources import Clock, Sources, gather
+from qkd.student import logreg
 from qkd.student.bundle import Student
-from qkd.student.losses import UNLABELED
+from qkd.student.lesson import Lesson, make_trainer
+from qkd.student.middles.make import make_control
 from qkd.student.middles.quantum import QuantumMiddle
 from qkd.student.model import StudentModel
-from qkd.student.trainer import Examples, Trainer
+from qkd.student.trainer import Trainer
 
 CHECKED_TEXTS = 2
 """Test texts on which the engine is compared with AerSimulator after training."""
@@ -38,6 +40,8 @@ PLAIN = "ideal training"
 """What the student is called that was trained without the device's noise."""
 WITHOUT = "labelled only"
 """What the student is called that did without the unlabelled texts."""
+LINEAR, LOGREG = "linear", "logreg"
+"""What the controls of every run are called: the student without a circuit, and a logistic regression."""
 
 
 def run(config: Config, folder: RunFolder, resume: bool) -> None:
@@ -59,33 +63,45 @@ def run(config: Config, folder: RunFolder, resume: bool) -> None:
     setting = make_setting(config, circuit, kept if resume and kept.is_file() else None)
     checks = [] if setting.noisy is None else _place(setting, setting.noisy, folder)
     sources = gather(config, folder, resume, clock)
+    lesson = sources.lesson()
     with clock.stage("training"):
-        trainer = make_trainer(config, setting.circuit, setting.trainer, sources, folder.checkpoint)
+        trainer = _quantum(config, setting.circuit, setting.trainer, lesson, folder.checkpoint)
         shape = f"{circuit.name}, {draw.size(circuit)}; {trainer.student.num_parameters:,} parameters"
         say(f"student: {shape}; {setting.trainer.describe()}")
         finished = _train(trainer, config, resume, "training", folder.history)
         others: dict[str, Trainer] = {}  # the same student without one thing, to see what that thing bought
         if finished and setting.noisy is not None:
-            others[PLAIN] = make_trainer(config, circuit, setting.exact, sources, folder.checkpoint / "ideal")
+            others[PLAIN] = _quantum(config, circuit, setting.exact, lesson, folder.checkpoint / "ideal")
         if finished and sources.unlabeled:
-            where = folder.checkpoint / "labelled"
-            others[WITHOUT] = make_trainer(config, setting.circuit, setting.trainer, sources, where, unlabeled=False)
+            few, where = sources.lesson(unlabeled=False), folder.checkpoint / "labelled"
+            others[WITHOUT] = _quantum(config, setting.circuit, setting.trainer, few, where)
         for name, other in others.items():
             finished = finished and _train(other, config, resume, name, None)
     clock.seconds["training"] = sum(one.progress.seconds for one in (trainer, *others.values()))  # resumed parts too
+    with clock.stage("controls"):
+        controls: dict[str, tuple[np.ndarray, dict[str, int]]] = {}
+        try:
+            if finished and config.student.controls:
+                controls = _controls(config, circuit, lesson, folder, resume)
+        except KeyboardInterrupt:  # the student is trained, and kept
+            finished = False
     with clock.stage("evaluation"):
         students = {"student": trainer.student, **{name: other.student for name, other in others.items()}}
-        answers = compare(sources, setting, students)
+        answers = compare(sources, setting, students, {name: rows for name, (rows, _) in controls.items()})
         if checks and setting.noisy is not None:  # again where it matters: a truncation depends on the weights
             rows = trainer.student.values(sources.embeddings[sources.splits.test[:CHECKED_TEXTS]])
             checks.append(_checked(setting, setting.noisy, rows))
         student = trainer.student.moved(circuit, setting.exact)
         lines = table_lines(sources, student, answers)
+        for name, (_, parameters) in controls.items():
+            lines[name]["parameters"] = parameters
     metrics = describe(sources, setting, trainer, lines) | {
         "finished": finished,
         "gain": gain(sources, answers, "student", "teacher"),
         "seconds": {stage: round(value, 3) for stage, value in clock.seconds.items()},
     }
+    if controls:
+        metrics["controls"] = {name: gain(sources, answers, "student", name) for name in controls}
     if checks:
         metrics["noise"]["checked"] = [check.to_json() | {"said": check.describe()} for check in checks]
     if PLAIN in others:
@@ -118,28 +134,25 @@ def _checked(setting: Setting, noisy: Noisy, values: np.ndarray | None) -> Agree
     return found
 
 
-def make_trainer(
-    config: Config,
-    circuit: StudentCircuit,
-    engine: Engine,
-    sources: Sources,
-    checkpoint: Path,
-    unlabeled: bool = True,
-) -> Trainer:
-    """Return a trainer over a freshly initialised student, of the unlabelled texts too or of the labelled alone."""
-    spec = config.student
-    torch.manual_seed(config.train.seed)
-    dim, classes = sources.embeddings.shape[1], sources.dataset.classes
-    model = StudentModel(QuantumMiddle(circuit, engine), dim, classes, spec.angle_map, spec.dropout).to(engine.device)
-    count = len(sources.dataset.texts)
-    more = np.arange(count, count + (sources.unlabeled if unlabeled else 0))
-    targets = np.concatenate([sources.dataset.targets, np.full(sources.unlabeled, UNLABELED)])
-    train, valid = (
-        Examples.from_arrays(sources.embeddings[rows], sources.logits[rows], targets[rows], engine.device)
-        for rows in (np.concatenate([sources.splits.train, more]), sources.splits.valid)
-    )
-    model.standardise(train.embeddings)
-    return Trainer(model, train, valid, config.loss, config.train, checkpoint)
+def _quantum(config: Config, circuit: StudentCircuit, engine: Engine, lesson: Lesson, checkpoint: Path) -> Trainer:
+    """Return a trainer over a freshly initialised student with a circuit."""
+    return make_trainer(config, QuantumMiddle(circuit, engine), lesson, engine.device, checkpoint)
+
+
+def _controls(
+    config: Config, circuit: StudentCircuit, lesson: Lesson, folder: RunFolder, resume: bool
+) -> dict[str, tuple[np.ndarray, dict[str, int]]]:
+    """Train the classical controls; return the logits (N_test,C) and the parameters of each."""
+    middle = make_control(LINEAR, circuit, len(lesson.classes), config.engine)
+    device = torch_device(config.engine.torch_device)
+    trainer = make_trainer(config, middle, lesson, device, folder.checkpoint / LINEAR)
+    if not _train(trainer, config, resume, "linear control", None):
+        raise KeyboardInterrupt
+    logits, count = logreg.fit(lesson)
+    return {
+        LINEAR: (trainer.student.logits(lesson.embeddings[lesson.test]), trainer.student.parameter_counts()),
+        LOGREG: (logits, {"classical": count, "quantum": 0}),
+    }
 
 
 def _train(trainer: Trainer, config: Config, resume: bool, what: str, history: Path | None) -> bool:
@@ -171,6 +184,7 @@ def _keep(
         "data": dataset.source,
         "metrics": metrics["lines"]["student"]["numbers"],
         "finished": metrics["finished"],
+        "controls": [verdict(gain, OTHERS[name]) for name, gain in metrics.get("controls", {}).items()],
     }
     Student(student, sources.encoder, about).save(folder.student)
     predictions = [

@@ -16,6 +16,8 @@ from qkd.config import Config
 from qkd.errors import QkdError
 from qkd.runs import RunFolder, read_json, write_json
 from qkd.simulation.make import torch_device
+from qkd.student.lesson import Lesson
+from qkd.student.losses import UNLABELED
 from qkd.text.encoders.make import embed, make_encoder, whitened
 from qkd.text.labelling import Corpus, load_corpus
 from qkd.text.protocols import Encoder, Kept, Teacher
@@ -43,6 +45,14 @@ class Sources:
     def unlabeled(self) -> int:
         """How many unlabelled texts there are."""
         return len(self.embeddings) - len(self.dataset.texts)
+
+    def lesson(self, unlabeled: bool = True) -> Lesson:
+        """Return what students learn from: the unlabelled texts too, or the labelled alone."""
+        count, splits = len(self.dataset.texts), self.splits
+        more = np.arange(count, count + (self.unlabeled if unlabeled else 0))
+        targets = np.concatenate([self.dataset.targets, np.full(self.unlabeled, UNLABELED)])
+        train = np.concatenate([splits.train, more])
+        return Lesson(self.dataset.classes, self.embeddings, self.logits, targets, train, splits.valid, splits.test)
 
 
 class Clock:

@@ -137,13 +137,13 @@ def test_a_student_trains_on_shots():
         optimizer.step()
         losses.append(loss.item())
     assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:3])
-    assert "AerSimulator without noise" in make_sampler(spec).describe()
+    assert "AerSimulator without noise" in make_sampler(spec, student, None, engine).describe()
 
 
 def test_what_it_cannot_do_is_said(noise):
     circuit = QuantumCircuit(1, 1)
     circuit.measure(0, 0)
-    with pytest.raises(QkdError, match="'measure'"):
+    with pytest.raises(QkdError, match="measures qubits"):
         AerEstimator().compile(circuit, [SparsePauliOp("Z")], [], [])
     with pytest.raises(QkdError, match="at least 1 shot"):
         AerEstimator(shots=0)

@@ -7,7 +7,8 @@ from qiskit.quantum_info import SparsePauliOp
 
 from qkd.engines.base import EngineEstimator
 from qkd.engines.expressions import Expressions, linear_form
-from qkd.engines.grouping import Recent, Requests, circuit_key, group
+from qkd.engines.grouping import Recent, Requests, group
+from qkd.engines.keys import circuit_key
 from qkd.engines.statevector import StatevectorEstimator
 from qkd.errors import QkdError
 from tests.engines.conftest import random_circuit, random_observables

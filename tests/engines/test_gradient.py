@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from qiskit.circuit import ParameterVector, QuantumCircuit
 from qiskit.primitives import StatevectorEstimator as Reference
@@ -44,6 +44,7 @@ def test_equals_finite_differences(seed):
     parameters = list(circuit.parameters)
     order = rng.permutation(len(parameters))
     cut = len(order) // 2
+    assume(cut)
     program = StatevectorEstimator().compile(
         circuit,
         random_observables(seed, 4, 2),

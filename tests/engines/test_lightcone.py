@@ -232,7 +232,7 @@ def test_an_observable_that_stays_one_string_costs_one_string():
     for layer in range(8):
         for q in range(layer % 2, 24, 2):
             circuit.cx(q, q + 1)
-    observable = SparsePauliOp.from_sparse_list([("ZZ", [0, 24], 1.0)], 25)
+    observable = SparsePauliOp.from_sparse_list([("ZZ", [8, 16], 1.0)], 25)
     program = LightConeEstimator().compile(circuit, [observable], [a], [])
     x = torch.tensor([[0.3], [1.2]])
     assert len(program._sparse) == 1 and len(program._sparse[0][1].digits) <= 2
@@ -268,8 +268,9 @@ def test_what_it_cannot_do_is_said(noise):
         LightConeEstimator().compile(student.circuit, student.observables, student.inputs, student.weights)
     circuit = QuantumCircuit(3)
     circuit.ccx(0, 1, 2)
+    noise.add_all_qubit_quantum_error(depolarizing_error(0.1, 3), "ccx")
     with pytest.raises(QkdError, match="acts on 3 qubits"):
-        LightConeEstimator().compile(circuit, [SparsePauliOp("ZZZ")], [], [])
+        LightConeEstimator(noise).compile(circuit, [SparsePauliOp("ZZZ")], [], [])
     with pytest.raises(QkdError, match="not both"):
         LightConeEstimator(noise_model=noise, backend=fake_provider.FakeManilaV2())
     with pytest.raises(QkdError, match="float16"):

@@ -9,6 +9,7 @@ from qiskit.circuit import Parameter, ParameterVector, QuantumCircuit
 from qiskit.circuit.library import PauliEvolutionGate, RYGate, StatePreparation, UnitaryGate
 from qiskit.primitives import StatevectorEstimator as Reference
 from qiskit.quantum_info import SparseObservable, SparsePauliOp, random_unitary
+from qiskit_aer.noise import amplitude_damping_error
 
 from qkd.engines import statevector
 from qkd.engines.statevector import StatevectorEstimator
@@ -223,7 +224,10 @@ def circuit_with(instruction):
     ("circuit", "message"),
     [
         (circuit_with(lambda c: c.measure(0, 0)), "remove_final_measurements"),
-        (circuit_with(lambda c: c.reset(0)), "reset"),
+        (
+            circuit_with(lambda c: c.append(amplitude_damping_error(0.1).to_instruction(), [0])),
+            "not unitary",
+        ),
         (circuit_with(lambda c: c.if_test((0, 1), QuantumCircuit(2, 1), c.qubits, c.clbits)), "control flow"),
     ],
 )

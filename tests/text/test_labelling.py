@@ -2,10 +2,8 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pandas as pd
@@ -18,6 +16,7 @@ from qkd.text.data import load as data
 from qkd.text.data.tables import unchanged
 from qkd.text.models.backbone import Backbone
 from qkd.text.teachers.make import make_teacher
+from tests.processes import signalled
 from tests.text.test_models import animals
 
 
@@ -73,13 +72,8 @@ def test_a_killed_labelling_goes_on_to_the_same_file(corpus, model):
 
     where = os.environ | {"QKD_CACHE": str(corpus / "another")}
     teach(corpus, model, out="whole.parquet")
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(command("killed.parquet"), env=where, **quiet)
-    while process.poll() is None and not list((corpus / "another").glob("rows/*/*.safetensors")):
-        time.sleep(0.001)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (corpus / "killed.parquet").exists(), "it ended before it could be killed"
+    signalled(command("killed.parquet")[3:], "qkd.cache:Store._save", env=where)
+    assert not (corpus / "killed.parquet").exists()
     done = subprocess.run(command("killed.parquet"), check=True, capture_output=True, text=True, env=where)
     assert "300 texts and 3 classes" in done.stdout and "texts/s" in done.stdout
     whole, resumed = (parquet.read_table(corpus / f"{name}.parquet") for name in ("whole", "killed"))

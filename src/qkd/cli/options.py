@@ -58,8 +58,9 @@ def with_config_options(
         if section not in sections:
             continue
         default = "" if field.default is None else f" [default: {_shown(field.default)}]"
+        flag = f"--{option.replace('_', '-')}"
         kind = typer.Option(
-            f"--{option.replace('_', '-')}",
+            f"{flag}/--no-{flag[2:]}" if field.annotation is bool else flag,
             help=f"{field.description}{default}",
             show_default=False,
             rich_help_panel=section,

@@ -16,6 +16,7 @@ Gradients are taken by the angles, and by the chain rule from there to what the 
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable
 from typing import Any, Literal
 
 import numpy as np
@@ -26,11 +27,11 @@ from qiskit_aer.noise import NoiseModel
 
 from qkd.engines.base import EngineEstimator, Estimates
 from qkd.engines.expressions import Expressions
-from qkd.engines.measured import Group, freed, known, measured_group, together
-from qkd.engines.noisy import chosen_noise
+from qkd.engines.measured import Group, measured_group, prepared, together
+from qkd.engines.noise import fingerprint, noise_of
 from qkd.engines.paulis.strings import pauli_terms
 from qkd.engines.program import Program, Question
-from qkd.errors import QkdError
+from qkd.errors import EngineError
 
 Gradient = Literal["spsa", "parameter-shift"]
 SPSA_STEP = 0.2
@@ -52,7 +53,7 @@ class AerEstimator(EngineEstimator):
         method: Aer's simulation method; when left out, what suits each light cone.
 
     Raises:
-        QkdError: there are no shots, or both a noise model and a backend are given.
+        EngineError: there are no shots, or both a noise model and a backend are given.
     """
 
     def __init__(
@@ -66,8 +67,8 @@ class AerEstimator(EngineEstimator):
     ) -> None:
         super().__init__()
         if shots < 1:
-            raise QkdError(f"an expectation value needs at least 1 shot, not {shots}")
-        self.noise_model = chosen_noise(noise_model, backend)
+            raise EngineError(f"an expectation value needs at least 1 shot, not {shots}")
+        self.noise_model = noise_of(noise_model, backend)
         self.shots, self.gradient, self.method = shots, gradient, method
         self.seed = seed
         self.reseed(0)
@@ -75,6 +76,9 @@ class AerEstimator(EngineEstimator):
     def reseed(self, number: int) -> None:
         """Start stream ``number`` of shots and directions."""
         self.random = np.random.default_rng([self.seed, number])
+
+    def _settings(self) -> tuple[Hashable, ...]:
+        return fingerprint(self.noise_model), self.shots, self.method
 
     def _compile(self, question: Question) -> AerProgram:
         return AerProgram(question, self)
@@ -95,7 +99,7 @@ class AerProgram:
 
     def __init__(self, question: Question, engine: AerEstimator) -> None:
         self._engine = engine
-        free, angles = freed(known(question.circuit, engine.noise_model))
+        free, angles = prepared(question.circuit, engine.noise_model)
         self._expressions = Expressions([angle for _, angle in angles], question.parameters)
         self._free = [parameter for parameter, _ in angles]
         terms, coefficients, constants = pauli_terms(question.observables)
@@ -118,6 +122,8 @@ class AerProgram:
     def angles(self, batched: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
         """Return the angles (B,G) of all gates at parameter values (B,A') and (P',)."""
         batched, shared = batched.cpu().double(), shared.cpu().double()
+        if not (batched.isfinite().all() and shared.isfinite().all()):
+            raise EngineError("a parameter value is not a finite number")
         return self._expressions(torch.cat([batched, shared.expand(len(batched), -1)], dim=1))
 
     def __call__(self, batched: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
@@ -141,12 +147,12 @@ class AerProgram:
         """Return Aer's exact expectation values (R,K) of angles (R,G), from density matrices instead of shots.
 
         Raises:
-            QkdError: a light cone has more qubits than a density matrix is kept for.
+            EngineError: a light cone has more qubits than a density matrix is kept for.
         """
         evs = np.tile(self._constants, (len(angles), 1))
         for group in self._groups:
             if group.circuit.num_qubits > MOST_EXACT:
-                raise QkdError(
+                raise EngineError(
                     f"a light cone of {group.circuit.num_qubits} qubits is too wide for Aer's density matrix "
                     f"({MOST_EXACT} at most)"
                 )
@@ -154,7 +160,7 @@ class AerProgram:
             binds = [{self._free[g]: angles[:, g].tolist() for g in group.used}] if group.used else None
             result = simulator.run([group.unread()], parameter_binds=binds).result()
             if not result.success:
-                raise QkdError(f"AerSimulator failed: {result.status}")
+                raise EngineError(f"AerSimulator failed: {result.status}")
             for row in range(len(angles)):
                 evs[row] += group.expected(np.asarray(result.data(row if binds else 0)["probabilities"]))
         return evs
@@ -165,7 +171,7 @@ class AerProgram:
         seed = int(self._engine.random.integers(2**31))
         result = group.simulator.run([group.circuit], parameter_binds=binds, shots=shots, seed_simulator=seed).result()
         if not result.success:
-            raise QkdError(f"AerSimulator failed: {result.status}")
+            raise EngineError(f"AerSimulator failed: {result.status}")
         mean, square = np.zeros((2, len(angles), len(group.coefficients)))
         for row in range(len(angles)):
             counts: dict[str, int] = result.data(row if binds else 0)["counts"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from qiskit.quantum_info import SparsePauliOp
 from qkd.engines.grouping import Batch, Recent, Requests, group
 from qkd.engines.program import Program, Question
 from qkd.engines.threads import threads
-from qkd.errors import QkdError
+from qkd.errors import EngineError, PubTypeError
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,13 @@ class EngineEstimator(BaseEstimatorV2):
         """Return a program for K observables on a circuit; see ``Question`` for the arguments.
 
         Raises:
-            QkdError: what ``Question`` refuses, an unsupported instruction, or a circuit too large.
+            EngineError: what ``Question`` refuses, an unsupported instruction, or a circuit too large.
         """
         return self._compile(Question(circuit, observables, batched, shared))
+
+    def _settings(self) -> tuple[Hashable, ...]:
+        """Return what compiled programs depend on beside the question: where it has changed, they are made anew."""
+        return ()
 
     @abstractmethod
     def _compile(self, question: Question) -> Program:
@@ -82,10 +86,10 @@ class EngineEstimator(BaseEstimatorV2):
                 ignore it.
 
         Raises:
-            QkdError: a malformed PUB here; what ``compile`` refuses when the job's result is asked for.
+            EngineError: a malformed PUB here; what ``compile`` refuses when the job's result is asked for.
         """
         if isinstance(pubs, QuantumCircuit | EstimatorPub):
-            raise QkdError("run() takes a list of PUBs; write run([(circuit, observables, values)])")
+            raise PubTypeError("run() takes a list of PUBs; write run([(circuit, observables, values)])")
         job = PrimitiveJob(self._run, [_coerce(i, pub, precision) for i, pub in enumerate(pubs)])
         job._submit()
         return job
@@ -140,7 +144,7 @@ class EngineEstimator(BaseEstimatorV2):
             batch: circuit and observables.
             differs: (P,) which of the circuit's parameters, in the circuit's order, are batched.
         """
-        key = (batch.key, differs.tobytes())
+        key = (batch.key, differs.tobytes(), self._settings())
         program = self._programs.get(key)
         if program is not None:
             return program
@@ -152,9 +156,13 @@ class EngineEstimator(BaseEstimatorV2):
 
 def _coerce(number: int, pub: Any, precision: float | None) -> EstimatorPub:
     try:
-        return EstimatorPub.coerce(pub, precision)
+        coerced = EstimatorPub.coerce(pub, precision)
     except (TypeError, ValueError, AttributeError, QiskitError) as error:
-        raise QkdError(f"PUB {number} is malformed: {_sentence(error)}") from error
+        kind = PubTypeError if isinstance(error, TypeError | AttributeError) else EngineError
+        raise kind(f"PUB {number} is malformed: {_sentence(error)}") from error
+    if not np.isfinite(coerced.parameter_values.as_array()).all():
+        raise EngineError(f"PUB {number} has parameter values that are not finite numbers")
+    return coerced
 
 
 def _sentence(error: Exception) -> str:

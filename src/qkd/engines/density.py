@@ -7,24 +7,19 @@ the cheaper way where each row needs matrices of its own (data uploaded again be
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections.abc import Sequence
-
-import numpy as np
 import torch
 from qiskit_aer.noise import NoiseModel
 from torch.utils.checkpoint import checkpoint
 
 from qkd.engines.noisy import NoisyEstimator
 from qkd.engines.paulis.bloch import Features, differs, split
-from qkd.engines.paulis.channels import channels, strings
+from qkd.engines.paulis.channels import LETTERS, channels
 from qkd.engines.paulis.cones import fuse, seen
 from qkd.engines.paulis.named import Named, product
-from qkd.engines.paulis.strings import PauliString, pauli_terms
+from qkd.engines.paulis.strings import pauli_terms
 from qkd.engines.paulis.transfer import Chains
 from qkd.engines.program import Question
-from qkd.errors import QkdError
+from qkd.errors import EngineError
 
 MOST_QUBITS = 12
 """Qubits in the light cones together up to which their density matrix is kept."""
@@ -54,12 +49,14 @@ class DensityMatrixProgram:
         self._device, both = device, question.parameters
         batched = set(question.batched)
         terms, self._coefficients, self._constants = pauli_terms(question.observables, dtype, device)
-        encoding, rest = split(channels(question.circuit, noise), question.circuit.num_qubits, batched)
+        measured = {qubit for string in terms for qubit, _ in string}
+        found = channels(question.circuit, noise, measured)
+        encoding, rest = split(found, question.circuit.num_qubits, batched)
         blocks = fuse(rest)
         numbers, self._qubits = seen([block.qubits for block in blocks], terms)
         blocks = [blocks[number] for number in numbers]
         if len(self._qubits) > MOST_QUBITS:
-            raise QkdError(
+            raise EngineError(
                 f"the observables of circuit '{question.circuit.name}' depend on {len(self._qubits)} qubits; the "
                 f"density-matrix engine takes {MOST_QUBITS} at most; use the light-cone engine or trajectories"
             )
@@ -73,13 +70,9 @@ class DensityMatrixProgram:
         self._own = Chains(by_kind[True], 16, both, dtype, device)
         self._pairs = [(block.qubits, own) for block, own in zip(blocks, varying, strict=True)]
         self._row_bytes = 3 * dtype.itemsize * 4 ** len(self._qubits) * (len(blocks) + 1)
-        readings = [_reading(string, self._qubits, noise) for string in terms]
-        longest = max((len(places) for places, _ in readings), default=1)
-        padded = np.zeros((2, len(readings), longest))
-        for t, (places, weights) in enumerate(readings):
-            padded[:, t, : len(places)] = places, weights
-        self._places = torch.as_tensor(padded[0].astype(np.int64), device=device)
-        self._weights = torch.as_tensor(padded[1], dtype=dtype, device=device)
+        unit = {qubit: 4 ** (len(self._qubits) - 1 - i) for i, qubit in enumerate(self._qubits)}
+        places = [sum(LETTERS.index(letter) * unit[qubit] for qubit, letter in string) for string in terms]
+        self._places = torch.tensor(places, dtype=torch.int64, device=device)
 
     def __call__(self, batched: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
         """Return expectation values (B,K); see ``Program``."""
@@ -105,18 +98,4 @@ class DensityMatrixProgram:
             held = [first] if second < 0 else [first, second]
             state.apply(matrix if second >= 0 else matrix[:, ::4, ::4], held, dict.fromkeys(held, 4))
         state.to_front(self._qubits)
-        found = state.values.reshape(len(values), -1).index_select(1, self._places.flatten())
-        return (found.view(len(values), *self._places.shape) * self._weights).sum(-1)
-
-
-def _reading(string: PauliString, qubits: Sequence[int], noise: NoiseModel | None) -> tuple[list[int], list[float]]:
-    """Return where the coefficients are whose weighted sum is a string's measured mean, and their weights."""
-    measured = strings(dict(string), noise)
-    options = []
-    for qubit, _ in string:
-        unit = 4 ** (len(qubits) - 1 - list(qubits).index(qubit))
-        options.append(
-            [(letter * unit, measured[qubit][letter]) for letter in np.flatnonzero(measured[qubit]).tolist()]
-        )
-    chosen = list(itertools.product(*options))
-    return [sum(p for p, _ in one) for one in chosen], [math.prod(w for _, w in one) for one in chosen]
+        return state.values.reshape(len(values), -1).index_select(1, self._places)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from qiskit.circuit import Parameter, ParameterExpression
 
-from qkd.errors import QkdError
+from qkd.errors import EngineError
 
 
 class Expressions:
@@ -21,7 +21,7 @@ class Expressions:
     Calling it with values (...,P) gives (...,T).
 
     Raises:
-        QkdError: an expression is not real or has no torch equivalent.
+        EngineError: an expression is not real or has no torch equivalent.
     """
 
     def __init__(self, expressions: Sequence[ParameterExpression | float], parameters: Sequence[Parameter]) -> None:
@@ -73,7 +73,7 @@ def linear_form(expression: ParameterExpression | float) -> tuple[float, dict[Pa
 
 def _real(value: complex, expression: ParameterExpression) -> float:
     if abs(complex(value).imag) > 1e-12:
-        raise QkdError(f"the angle '{expression}' is not real; a gate's angle must be a real expression")
+        raise EngineError(f"the angle '{expression}' is not real; a gate's angle must be a real expression")
     return float(complex(value).real)
 
 
@@ -88,7 +88,7 @@ def _torch_function(expression: ParameterExpression, used: Sequence[Parameter]) 
         code = sympy.lambdify(arguments, symbolic, modules=[_TORCH], dummify=True)
         code(*(torch.full((), 0.3, dtype=torch.float64) for _ in used))
     except Exception as error:
-        raise QkdError(
+        raise EngineError(
             f"the angle '{expression}' cannot be differentiated; use sums, products, powers, sin, "
             "cos, tan, exp, log of parameters"
         ) from error

@@ -16,11 +16,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from qiskit.circuit import ParameterExpression, QuantumCircuit
+from qiskit.circuit import ParameterExpression, QuantumCircuit, Reset
 from qiskit.circuit.exceptions import CircuitError
 from qiskit.circuit.library import UnitaryGate
+from qiskit.quantum_info import SparsePauliOp
 
-from qkd.errors import QkdError
+from qkd.engines.instructions import CHANNELS, defined, free, leaves
+from qkd.errors import EngineError
 
 WAVES = 5
 _WIDEST = 4  # a constant gate on more qubits is replaced by its definition
@@ -104,11 +106,11 @@ def atoms(circuit: QuantumCircuit) -> list[Atom]:
     (the circuit that a device would run), whether its time is bound or not.
 
     Raises:
-        QkdError: a measurement, reset, control flow, or an instruction that is not unitary or has no definition.
+        EngineError: a channel, or a reset of a qubit in use (see ``without_resets``), or what ``leaves`` refuses.
     """
     merged: list[Atom] = []
     last: dict[int, int] = {}  # qubit -> position in `merged` of the last atom on it
-    for atom in _expand(circuit, tuple(range(circuit.num_qubits)), set()):
+    for atom in _all_atoms(circuit):
         positions = {last.get(q, -1) for q in atom.qubits}
         position = positions.pop()
         before = merged[position] if not positions and position >= 0 else None
@@ -120,79 +122,99 @@ def atoms(circuit: QuantumCircuit) -> list[Atom]:
     return merged
 
 
+def _all_atoms(circuit: QuantumCircuit) -> Iterator[Atom]:
+    used: set[int] = set()
+    for leaf in leaves(circuit):
+        operation, on = leaf.operation, leaf.qubits
+        if operation.name in CHANNELS or (isinstance(operation, Reset) and used & set(on)):
+            raise EngineError(
+                f"'{operation.name}' on qubits {list(on)} is not unitary; take an engine that knows noise"
+            )
+        if not isinstance(operation, Reset):
+            found = list(gate_atoms(operation, on))
+            used.update(on if found else ())
+            yield from found
+
+
+def without_resets(
+    circuit: QuantumCircuit, observables: Sequence[SparsePauliOp]
+) -> tuple[QuantumCircuit, Sequence[SparsePauliOp]]:
+    """Return a circuit that takes a fresh qubit where a qubit in use is reset, and the observables that go with it.
+
+    What was on the qubit before is never looked at again, which is what a reset does to it.
+    """
+    wire, width, used = list(range(circuit.num_qubits)), circuit.num_qubits, set[int]()
+    found = leaves(circuit)
+    moved: list[tuple[Any, list[int]]] = []
+    for leaf in found:
+        if isinstance(leaf.operation, Reset):
+            (qubit,) = leaf.qubits
+            if qubit in used:
+                wire[qubit], width = width, width + 1
+                used.discard(qubit)
+        else:
+            used.update(leaf.qubits)
+            moved.append((leaf.operation, [wire[q] for q in leaf.qubits]))
+    if width == circuit.num_qubits:
+        return circuit, observables
+    wide = QuantumCircuit(width, name=circuit.name)
+    for operation, on in moved:
+        wide.append(operation, on)
+    return wide, [observable.apply_layout(wire, width) for observable in observables]
+
+
 def _collinear(one: Atom, other: Atom) -> bool:
     return other.angle is not None and one.qubits == other.qubits and np.array_equal(one.terms, other.terms)
 
 
-def _expand(circuit: QuantumCircuit, qubits: Sequence[int], used: set[int]) -> Iterator[Atom]:
-    position = {qubit: qubits[i] for i, qubit in enumerate(circuit.qubits)}
-    for item in circuit.data:
-        operation, on = item.operation, tuple(position[q] for q in item.qubits)
-        if operation.name in _IGNORED or (operation.name == "reset" and not used & set(on)):
-            continue
-        _refuse(operation, item.clbits)
-        if operation.num_qubits == 0:
-            continue
-        fitted = _fit(operation)
-        if fitted is not None:
-            used.update(on)
-            yield Atom(on, *fitted)
-        elif operation.name in ("u", "u3"):  # Qiskit's own definition of these two ends at themselves
-            theta, phi, lam = operation.params
-            rewritten = QuantumCircuit(1)
-            rewritten.rz(lam, 0)
-            rewritten.ry(theta, 0)
-            rewritten.rz(phi, 0)
-            yield from _expand(rewritten, on, used)
-        else:
-            definition = getattr(operation, "definition", None)
-            if definition is None:
-                raise QkdError(
-                    f"instruction '{operation.name}' on qubits {list(on)} has neither a matrix nor a definition; "
-                    "decompose the circuit into standard gates"
-                )
-            yield from _expand(definition, on, used)
+def gate_atoms(operation: Any, on: tuple[int, ...], widest: int = _WIDEST) -> Iterator[Atom]:
+    """Yield the atoms of one gate on the qubits ``on``: itself, or those of its definition.
 
+    Args:
+        operation: a gate or a delay.
+        on: its qubits.
+        widest: a gate on more qubits is replaced by its definition.
 
-def _refuse(operation: Any, clbits: Sequence[Any]) -> None:
-    if operation.name == "measure":
-        raise QkdError(
-            "the circuit measures qubits, which an estimator does itself; call "
-            "circuit.remove_final_measurements() first (mid-circuit measurements are not supported)"
+    Raises:
+        EngineError: it has neither a matrix of this form nor a definition.
+    """
+    if operation.name in _IGNORED:
+        return
+    fitted = _fit(operation, widest)
+    if fitted is not None:
+        yield Atom(on, *fitted)
+        return
+    definition = defined(operation)
+    if definition is None:
+        raise EngineError(
+            f"instruction '{operation.name}' on qubits {list(on)} has neither a matrix nor a definition; "
+            "decompose the circuit into standard gates"
         )
-    if operation.name == "reset":
-        raise QkdError("the circuit resets a qubit that is already in use; only unitary circuits are supported")
-    if clbits or getattr(operation, "blocks", None):
-        raise QkdError(
-            f"instruction '{operation.name}' uses classical bits or control flow; only unitary circuits are supported"
-        )
+    for leaf in leaves(definition):
+        yield from gate_atoms(leaf.operation, tuple(on[q] for q in leaf.qubits), widest)
 
 
-def _fit(operation: Any) -> tuple[np.ndarray, ParameterExpression | None] | None:
+def _fit(operation: Any, widest: int) -> tuple[np.ndarray, ParameterExpression | None] | None:
     """Return an operation's ``(terms, angle)``, or None where its definition has to be used."""
-    free = (
-        [i for i, p in enumerate(operation.params) if isinstance(p, ParameterExpression) and p.parameters]
-        if hasattr(operation, "params")
-        else []
-    )
-    matrix_gate = isinstance(operation, UnitaryGate)
-    if len(free) > 1 or operation.name == "PauliEvolution" or (operation.num_qubits > _WIDEST and not matrix_gate):
+    angles = free(operation)
+    whole = isinstance(operation, UnitaryGate) and widest >= _WIDEST
+    if len(angles) > 1 or operation.name == "PauliEvolution" or (operation.num_qubits > widest and not whole):
         return None
     if not hasattr(operation, "to_matrix"):
         return None
-    if not free:
+    if not angles:
         try:
             matrix = np.asarray(operation.to_matrix(), dtype=complex)
         except CircuitError:
             return None
         return constant(matrix), None
-    others = tuple(None if i in free else _number(p) for i, p in enumerate(operation.params))
-    if getattr(operation, "_standard_gate", None) is not None:
-        kind: Any = type(operation)
+    others = tuple(None if i in angles else _number(p) for i, p in enumerate(operation.params))
+    kind: Any = getattr(operation, "base_class", type(operation))
+    if getattr(operation, "_standard_gate", None) is not None and kind.__module__.startswith("qiskit.circuit.library"):
         found = _fit_standard(kind, getattr(operation, "ctrl_state", None), others)
     else:
-        found = _fit_angle(operation, free[0])
-    return None if found is None else (found, operation.params[free[0]])
+        found = _fit_angle(operation, angles[0])
+    return None if found is None else (found, operation.params[angles[0]])
 
 
 @lru_cache(maxsize=1024)

@@ -16,7 +16,7 @@ from qiskit_machine_learning.gradients import BaseEstimatorGradient, EstimatorGr
 from qkd.engines.base import EngineEstimator
 from qkd.engines.grouping import Batch, Requests, group
 from qkd.engines.threads import threads
-from qkd.errors import QkdError
+from qkd.errors import EngineError
 
 
 class EngineGradient(BaseEstimatorGradient):
@@ -32,7 +32,7 @@ class EngineGradient(BaseEstimatorGradient):
 
     def __init__(self, estimator: EngineEstimator) -> None:
         if not isinstance(estimator, EngineEstimator):
-            raise QkdError(
+            raise EngineError(
                 f"EngineGradient differentiates qkd's exact engines, not {type(estimator).__name__}; use "
                 "ParamShiftEstimatorGradient for other estimators"
             )

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
-from qiskit.circuit import Instruction, Parameter, ParameterExpression, QuantumCircuit
-from qiskit.circuit.library import UnitaryGate
+from qiskit.circuit import QuantumCircuit
 from qiskit.quantum_info import SparsePauliOp
+
+from qkd.engines.keys import circuit_key, observable_key
 
 V = TypeVar("V")
 
@@ -105,49 +106,6 @@ def _batches(key: Hashable, parts: list[tuple[int, Requests]]) -> Iterable[Batch
             row=local,
             column=np.searchsorted(np.asarray(wanted), column[chosen]),
         )
-
-
-def observable_key(observable: SparsePauliOp) -> Hashable:
-    """Return a key that is equal only for equal lists of Paulis and coefficients."""
-    paulis = observable.paulis
-    return paulis.x.shape, paulis.x.tobytes(), paulis.z.tobytes(), paulis.phase.tobytes(), observable.coeffs.tobytes()
-
-
-def circuit_key(circuit: QuantumCircuit) -> Hashable:
-    """Return a key that is equal only for circuits with the same gates, qubits and parameters in the same order.
-
-    Names and addresses of circuits play no part: a circuit changed in place has another key, a copy the same.
-    """
-    position = {qubit: i for i, qubit in enumerate(circuit.qubits)}
-    return (
-        circuit.num_qubits,
-        tuple((_operation_key(item.operation), tuple(position[q] for q in item.qubits)) for item in circuit.data),
-    )
-
-
-def _operation_key(operation: Any) -> Hashable:
-    key = (
-        getattr(operation, "base_class", type(operation)),
-        operation.name,
-        tuple(_parameter_key(p) for p in getattr(operation, "params", ())),
-        getattr(operation, "ctrl_state", None),
-    )
-    standard = getattr(operation, "_standard_gate", None) is not None or isinstance(operation, UnitaryGate)
-    definition = None if standard or not isinstance(operation, Instruction) else operation.definition
-    if definition is not None:
-        return (*key, circuit_key(definition))
-    return key if standard or isinstance(operation, Instruction) else (*key, id(operation), operation)
-
-
-def _parameter_key(value: Any) -> Hashable:
-    if isinstance(value, Parameter):
-        return value
-    if isinstance(value, ParameterExpression):
-        return str(value), frozenset(value.parameters)
-    if isinstance(value, QuantumCircuit):
-        return circuit_key(value)
-    array = np.asarray(value)
-    return (array.shape, array.dtype.str, array.tobytes()) if array.dtype != object else repr(value)
 
 
 class Recent(Generic[V]):

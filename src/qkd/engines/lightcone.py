@@ -13,7 +13,7 @@ densely in cones of few qubits, as a list of strings (``paulis/sparse.py``) wher
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -27,12 +27,12 @@ from qkd.engines.noisy import NoisyEstimator
 from qkd.engines.paulis.bloch import Encoding, Features, differs, split
 from qkd.engines.paulis.carry import Kind, Stack, Tables
 from qkd.engines.paulis.channels import Channel, channels
-from qkd.engines.paulis.cones import Block, Cone, cone, fuse
+from qkd.engines.paulis.cones import Block, Cone, cone, factors, fuse
 from qkd.engines.paulis.sparse import MOST_PLACES, MOST_STRINGS, Plan, SparseCone, TooManyStrings
 from qkd.engines.paulis.strings import PauliString, pauli_terms
 from qkd.engines.paulis.transfer import Chains
 from qkd.engines.program import Program, Question
-from qkd.errors import QkdError
+from qkd.errors import EngineError
 
 WIDEST = 11
 """A light cone is kept densely up to the 4^w coefficients of this many qubits."""
@@ -53,7 +53,7 @@ class LightConeEstimator(NoisyEstimator):
             ``error_bounds``, which no error exceeds. 0 leaves nothing out.
 
     Raises:
-        QkdError: the truncation is negative, or as ``NoisyEstimator``.
+        EngineError: the truncation is negative, or as ``NoisyEstimator``.
     """
 
     threads = 1  # many small operations
@@ -68,8 +68,11 @@ class LightConeEstimator(NoisyEstimator):
     ) -> None:
         super().__init__(noise_model, backend, dtype, device)
         if truncation < 0:
-            raise QkdError(f"truncation is 0 or a small positive number, not {truncation}")
+            raise EngineError(f"truncation is 0 or a small positive number, not {truncation}")
         self.truncation = truncation
+
+    def _settings(self) -> tuple[Hashable, ...]:
+        return (*super()._settings(), self.truncation)
 
     def _compile(self, question: Question) -> LightConeProgram:
         return LightConeProgram(question, self)
@@ -88,10 +91,12 @@ def past(
     noise: NoiseModel | None,
     batched: Sequence[Parameter] = (),
 ) -> tuple[Encoding, list[Block], list[Cone]]:
-    """Return what encodes the data, the other channels as blocks, and each term's cone."""
-    encoding, rest = split(channels(circuit, noise), circuit.num_qubits, set(batched))
+    """Return what encodes the data, the other channels as blocks, and the cone of each of the terms' factors."""
+    measured = {qubit for string in terms for qubit, _ in string}
+    encoding, rest = split(channels(circuit, noise, measured), circuit.num_qubits, set(batched))
     blocks = fuse(rest)
-    return encoding, blocks, [cone(string, blocks, encoding.sizes) for string in terms]
+    parts = dict.fromkeys(part for string in terms for part in factors(string, blocks))
+    return encoding, blocks, [cone(string, blocks, encoding.sizes) for string in parts]
 
 
 class LightConeProgram:
@@ -103,6 +108,7 @@ class LightConeProgram:
         terms, self._coefficients, self._constants = pauli_terms(question.observables, dtype, device)
         encoding, blocks, cones = past(question.circuit, terms, noise, question.batched)
         self.widths = tuple(len(one.qubits) for one in cones)
+        self._factors = _Factors(terms, blocks, [one.string for one in cones], device)
         live = sorted({qubit for one in cones for qubit in one.qubits})
         both = question.parameters
         self._features = Features([encoding.leads[qubit] for qubit in live], both, dtype, device)
@@ -127,7 +133,7 @@ class LightConeProgram:
         for number, one in enumerate(cones):
             size = max(one.counts, default=1)
             if size > _CHEAP and len(one.qubits) <= MOST_PLACES:
-                sparse = SparseCone(one, pairs, row, noise, dtype, device)
+                sparse = SparseCone(one, pairs, row, dtype, device)
                 plan = None
                 if not self._truncation:
                     plan = _listed(sparse, patterns, size // _SPARSER if size <= 4**WIDEST else MOST_STRINGS)
@@ -140,7 +146,7 @@ class LightConeProgram:
             kinds = tuple(varying[number] for number, _ in one.blocks)
             by_shape.setdefault((one.moves, kinds, tuple(encoding.sizes[q] for q in one.qubits)), []).append(number)
         self._stacks = [
-            Stack([cones[i] for i in members], self._tables, row, noise, dtype, device) for members in by_shape.values()
+            Stack([cones[i] for i in members], self._tables, row, dtype, device) for members in by_shape.values()
         ]
         order = [i for members in by_shape.values() for i in members] + last
         self._back = torch.as_tensor(np.argsort(order), device=device)
@@ -160,8 +166,8 @@ class LightConeProgram:
         parts = [self._part(common, part) for part in values.split(rows)]
         found = torch.cat([evs for evs, _ in parts], dim=1)
         bounds = np.max([bounds for _, bounds in parts], axis=0)[self._back.cpu().numpy()]
-        evs = found[self._back].T @ self._coefficients.T + self._constants
-        return evs, self._coefficients.abs().cpu().numpy() @ bounds
+        strings, bounds = self._factors(found[self._back], bounds)
+        return strings.T @ self._coefficients.T + self._constants, self._coefficients.abs().cpu().numpy() @ bounds
 
     def _part(self, common: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, np.ndarray]:
         """Return the expectation values (T,B) of all strings, dense cones first, and bounds (T,)."""
@@ -194,6 +200,29 @@ class LightConeProgram:
         return found
 
 
+class _Factors:
+    """Strings as products of what was computed."""
+
+    def __init__(
+        self, terms: Sequence[PauliString], blocks: Sequence[Block], parts: Sequence[PauliString], device: torch.device
+    ) -> None:
+        place = {part: i for i, part in enumerate(parts)}
+        index = [[place[part] for part in factors(string, blocks)] for string in terms]
+        most = max(map(len, index), default=1)
+        padded = np.array([one + [len(parts)] * (most - len(one)) for one in index], dtype=np.int64).reshape(-1, most)
+        self._plain = most == 1 and np.array_equal(padded[:, 0], np.arange(len(parts)))
+        self._index = torch.as_tensor(padded, device=device)
+
+    def __call__(self, found: torch.Tensor, bounds: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
+        """Return values (T,B) and bounds (T,) of the strings from those of their factors, (T',B) and (T',)."""
+        if self._plain:
+            return found, bounds
+        one = found.new_ones(1, found.shape[1])
+        values = torch.cat([found, one]).index_select(0, self._index.flatten()).view(*self._index.shape, -1)
+        within = np.append(1 + bounds, 1.0)[self._index.cpu().numpy()]  # each factor is at most 1 in size
+        return values.prod(dim=1), within.prod(axis=1) - 1
+
+
 def _pattern(chain: Sequence[Channel]) -> np.ndarray:
     """Return where a block's matrix (1,16,16) can be other than 0, as ones."""
     pattern = np.eye(16)
@@ -213,20 +242,20 @@ def _truncated(sparse: SparseCone, matrices: dict[int, np.ndarray], truncation: 
     """Return what is kept of a cone.
 
     Raises:
-        QkdError: too much.
+        EngineError: too much.
     """
     try:
         return sparse.plan(matrices, truncation)
     except TooManyStrings:
-        raise QkdError(
+        raise EngineError(
             f"more than {MOST_STRINGS:,} Pauli coefficients of a light cone of {sparse.width} qubits are at least "
             f"{truncation:g}; raise the truncation, or use fewer layers"
         ) from None
 
 
-def _too_wide(one: Cone) -> QkdError:
+def _too_wide(one: Cone) -> EngineError:
     name = " ".join(f"{letter}{qubit}" for qubit, letter in one.string)
-    return QkdError(
+    return EngineError(
         f"the light cone of {name} holds {len(one.qubits)} qubits and {max(one.counts):.1e} coefficients, "
         f"{4**WIDEST:.1e} is the most that the light-cone engine carries; use fewer layers, a truncation, or the "
         "statevector engine where there is no noise"

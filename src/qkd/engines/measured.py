@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from qiskit.circuit import ClassicalRegister, Parameter, ParameterExpression, QuantumCircuit
+from qiskit.circuit import ClassicalRegister, Delay, Parameter, ParameterExpression, QuantumCircuit, Reset
 from qiskit.circuit.library import UnitaryGate
 from qiskit_aer import AerSimulator
 from qiskit_aer.noise import NoiseModel
 
 from qkd.circuits.cone import narrowed, past
-from qkd.engines.noise import restricted
+from qkd.engines.instructions import CHANNELS, Leaf, defined, error_name, free, leaves
+from qkd.engines.noise import assignment, error_of, names, restricted
+from qkd.engines.paulis.channels import TO_Z
 from qkd.engines.paulis.strings import PauliString
-from qkd.errors import QkdError
+from qkd.errors import EngineError
 
 SHIFTABLE = frozenset({"rx", "ry", "rz", "p", "u1", "u", "u3", "rxx", "ryy", "rzz", "rzx"})
 """Gates whose every angle has a generator of eigenvalues +-1/2, up to a phase."""
@@ -24,7 +26,10 @@ TOGETHER = 8
 """Qubits of a group's light cone up to which strings join it under noise."""
 TOGETHER_IDEAL = 20
 """The same without noise."""
-_TO_Z = {"X": np.array([[1, 1], [1, -1]]) / math.sqrt(2), "Y": np.array([[1, -1j], [1, 1j]]) / math.sqrt(2)}
+MOST_BITS = 62
+"""Qubits that are measured together, at most."""
+_WIDEST_MATRIX = 3  # a gate unknown to Aer on more qubits is replaced by its definition
+_SILENT = "qkd_silent"  # a label for which no noise model has an error
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,7 @@ class Group:
 
     circuit: their light cone, measured; angle g is the parameter ``free[g]``.
     simulator: Aer, with the noise of the cone.
+    measured: the qubit that each bit is read from.
     used: the angles g that occur.
     masks: (T',) which measured bits each string is the parity of.
     coefficients: (K,T') of the strings in the observables.
@@ -40,6 +46,7 @@ class Group:
 
     circuit: QuantumCircuit
     simulator: AerSimulator
+    measured: tuple[int, ...]
     used: tuple[int, ...]
     masks: np.ndarray
     coefficients: np.ndarray
@@ -51,78 +58,81 @@ class Group:
 
     def expected(self, probabilities: np.ndarray) -> np.ndarray:
         """Return expectation values (K,) from the probabilities (2^m,) of perfectly read outcomes; readout errs."""
-        noise = self.simulator.options.noise_model
-        measured = [item for item in self.circuit.data if item.operation.name == "measure"]
-        table = probabilities.reshape([2] * len(measured))  # the highest bit first
-        for bit, item in enumerate(measured):
-            qubit = self.circuit.find_bit(item.qubits[0]).index
-            error = None if noise is None else noise._local_readout_errors.get((qubit,), noise._default_readout_error)
-            if error is not None:
-                axis = len(measured) - 1 - bit
-                table = np.moveaxis(np.tensordot(table, error.probabilities, axes=(axis, 0)), -1, axis)
+        table = probabilities.reshape([2] * len(self.measured))  # the highest bit first
+        for bit, qubit in enumerate(self.measured):
+            axis = len(self.measured) - 1 - bit
+            read = np.tensordot(table, assignment(self.simulator.options.noise_model, qubit), axes=(axis, 0))
+            table = np.moveaxis(read, -1, axis)
         return table.reshape(-1) @ self.said(np.arange(table.size))
 
     def unread(self) -> QuantumCircuit:
         """Return the circuit with its outcomes' exact probabilities saved instead of sampled."""
-        circuit = self.circuit.copy()
-        qubits = [item.qubits[0] for item in circuit.data if item.operation.name == "measure"]
+        circuit, noise = self.circuit.copy(), self.simulator.options.noise_model
         circuit.data = [item for item in circuit.data if item.operation.name != "measure"]
-        circuit.save_probabilities(qubits)
+        for qubit in self.measured:
+            error = None if noise is None else error_of(noise, "measure", (qubit,))
+            if error is not None:
+                circuit.append(error.to_instruction(), [qubit])
+        circuit.save_probabilities(self.measured)
         return circuit
 
 
-def known(circuit: QuantumCircuit, noise: NoiseModel | None) -> QuantumCircuit:
-    """Return a circuit of gates that Aer knows and whose angles can be shifted.
+def prepared(
+    circuit: QuantumCircuit, noise: NoiseModel | None
+) -> tuple[QuantumCircuit, list[tuple[Parameter, ParameterExpression]]]:
+    """Return a circuit as Aer runs it, whose free angles are parameters of their own, and what each stands for.
 
     Raises:
-        QkdError: a gate cannot be taken apart into such.
+        EngineError: an instruction is none that an estimator takes, or an angle cannot be shifted.
     """
-    names = {"barrier", *AerSimulator().operation_names} | set(noise.noise_instructions if noise is not None else ())
-    while True:
-        odd = [
-            item.operation
-            for item in circuit.data
-            if item.operation.name not in names
-            or (item.operation.name not in SHIFTABLE and any(map(_is_free, item.operation.params)))
-        ]
-        if not odd:
-            return circuit
-        for operation in odd:
-            if operation.name in ("measure", "reset") or operation.definition is None:
-                raise QkdError(f"'{operation.name}' has no definition that AerSimulator takes; transpile first")
-        circuit = circuit.decompose([operation.name for operation in odd])
-
-
-def _is_free(value: Any) -> bool:
-    return isinstance(value, ParameterExpression) and bool(value.parameters)
-
-
-def freed(circuit: QuantumCircuit) -> tuple[QuantumCircuit, list[tuple[Parameter, ParameterExpression]]]:
-    """Return a circuit whose free angles are parameters of their own, one each, and what each stands for.
-
-    Raises:
-        QkdError: the circuit measures or resets.
-    """
-    free = QuantumCircuit(circuit.num_qubits)
+    noisy = names(noise)
+    ready = QuantumCircuit(circuit.num_qubits)
     angles: list[tuple[Parameter, ParameterExpression]] = []
-    for item in circuit.data:
-        operation = item.operation
-        if operation.name in ("measure", "reset"):
-            raise QkdError(f"'{operation.name}' inside a circuit leaves no expectation value to sample; take it out")
-        if operation.name == "barrier":
-            continue
-        params = []
-        for value in operation.params:
-            if _is_free(value):
-                angles.append((Parameter(f"t{len(angles)}"), value))
-                params.append(angles[-1][0])
-            else:
-                params.append(value)
-        if params != list(operation.params):
-            operation = operation.to_mutable()
-            operation.params = params
-        free.append(operation, [circuit.find_bit(qubit).index for qubit in item.qubits])
-    return free, angles
+    for leaf in leaves(circuit, noisy):
+        for operation, on in _runnable(leaf, noisy):
+            open_angles = free(operation)
+            if open_angles:
+                operation = operation.to_mutable()
+                params = list(operation.params)
+                for i in open_angles:
+                    angles.append((Parameter(f"t{len(angles)}"), params[i]))
+                    params[i] = angles[-1][0]
+                operation.params = params
+            ready.append(operation, on)
+    return ready, angles
+
+
+def _runnable(leaf: Leaf, noisy: Collection[str]) -> Iterator[tuple[Any, tuple[int, ...]]]:
+    """Yield what Aer runs in place of a leaf: its noise is found as the leaf says, whatever it has to be made of."""
+    operation, on = leaf.operation, leaf.qubits
+    if operation is None:
+        yield UnitaryGate(np.eye(2 ** len(on)), label=leaf.error), on
+        return
+    if isinstance(operation, Reset | Delay) or operation.name in CHANNELS:
+        yield operation, on
+        return
+    shiftable = operation.name in SHIFTABLE or not free(operation)
+    if operation.name in _dense_names() and shiftable:
+        if leaf.error is None and error_name(operation) in noisy:
+            operation = operation.to_mutable() if hasattr(operation, "to_mutable") else operation.copy()
+            operation.label = _SILENT
+        yield operation, on
+        return
+    definition = defined(operation)
+    if shiftable and hasattr(operation, "to_matrix") and (len(on) <= _WIDEST_MATRIX or definition is None):
+        yield UnitaryGate(operation.to_matrix(), label=leaf.error or _SILENT), on
+        return
+    if definition is None:
+        raise EngineError(f"'{operation.name}' has no definition that AerSimulator takes; transpile first")
+    for part in leaves(definition):
+        yield from _runnable(replace(part, qubits=tuple(on[q] for q in part.qubits)), noisy)
+    if leaf.error is not None:
+        yield UnitaryGate(np.eye(2 ** len(on)), label=leaf.error), on
+
+
+@lru_cache(maxsize=1)
+def _dense_names() -> frozenset[str]:
+    return frozenset(AerSimulator(method="density_matrix").operation_names) - {"multiplexer"}
 
 
 def together(
@@ -160,10 +170,14 @@ def measured_group(
     measured = sorted(letters)
     place = {qubit: i for i, qubit in enumerate(qubits)}
     small = narrowed(circuit, qubits, past(circuit, measured)[1])
+    if len(measured) > MOST_BITS:
+        raise EngineError(
+            f"{len(measured)} qubits would be measured together; {MOST_BITS} is the most in one observable"
+        )
     small.add_register(ClassicalRegister(len(measured)))
     for bit, qubit in enumerate(measured):
         if letters[qubit] != "Z":  # labelled, so that no noise model has an error for it
-            small.append(UnitaryGate(_TO_Z[letters[qubit]], label="qkd_basis"), [place[qubit]])
+            small.append(UnitaryGate(TO_Z[letters[qubit]], label=_SILENT), [place[qubit]])
         small.measure(place[qubit], bit)
     local = None if noise is None else restricted(noise, qubits)
     # a density matrix is 4^n once, a statevector under noise 2^n for every shot
@@ -171,4 +185,7 @@ def measured_group(
     simulator = AerSimulator(noise_model=local, method=method or ("density_matrix" if dense else "automatic"))
     masks = np.array([sum(1 << measured.index(qubit) for qubit, _ in term) for term in terms], dtype=np.int64)
     used = tuple(sorted(order[parameter] for parameter in small.parameters))
-    return Group(small, simulator, used, masks, coefficients)
+    bits = tuple(place[qubit] for qubit in measured)
+    for qubit in bits:
+        assignment(local, qubit)  # Aer would leave a correlated error out
+    return Group(small, simulator, bits, used, masks, coefficients)

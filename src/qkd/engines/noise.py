@@ -1,20 +1,77 @@
-"""An Aer noise model on a few of its qubits, counted anew: what is simulated is then no wider than what is used."""
+"""Aer's noise models as the engines read them; no other module here looks into Aer's private fields."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Hashable, Iterator, Sequence
 from typing import Any
 
-from qiskit_aer.noise import LocalNoisePass, NoiseModel
+import numpy as np
+from qiskit_aer.noise import LocalNoisePass, NoiseModel, QuantumError
 
-from qkd.errors import QkdError
+from qkd.engines.keys import Same
+from qkd.errors import EngineError
+
+
+def noise_of(noise_model: NoiseModel | None, backend: object | None) -> NoiseModel | None:
+    """Return a noise model, or that of a backend.
+
+    Raises:
+        EngineError: both are given.
+    """
+    if noise_model is not None and backend is not None:
+        raise EngineError("give a noise model or a backend to take it from, not both")
+    return NoiseModel.from_backend(backend) if backend is not None else noise_model
+
+
+def names(noise: NoiseModel | None) -> Collection[str]:
+    """Return the names and labels of instructions for which a model has quantum errors."""
+    return () if noise is None else {*noise._default_quantum_errors, *noise._local_quantum_errors}
+
+
+def error_of(noise: NoiseModel, name: str, qubits: tuple[int, ...]) -> QuantumError | None:
+    """Return the error of an instruction: its qubits' own, or the one for all qubits, or None."""
+    return noise._local_quantum_errors.get(name, {}).get(qubits, noise._default_quantum_errors.get(name))
+
+
+def added(noise: NoiseModel, operation: Any, qubits: tuple[int, ...]) -> Iterator[QuantumError]:
+    """Yield what a model's own passes put behind an instruction: the relaxation during a delay.
+
+    Raises:
+        EngineError: a pass changes circuits in another way.
+    """
+    for one in noise._custom_noise_passes:
+        if not isinstance(one, LocalNoisePass) or one._method != "append":
+            raise EngineError(f"the noise model changes circuits by a {type(one).__name__}, which only Aer can do")
+        if not one._ops or isinstance(operation, one._ops):
+            error = one._func(operation, list(qubits))
+            if error is not None:
+                yield error if isinstance(error, QuantumError) else QuantumError([(error, 1.0)])
+
+
+def assignment(noise: NoiseModel | None, qubit: int) -> np.ndarray:
+    """Return the probabilities p(read j | is i) of a qubit's readout as a matrix [i,j].
+
+    Raises:
+        EngineError: a readout error is correlated between qubits.
+    """
+    if noise is None:
+        return np.eye(2)
+    for held in noise._local_readout_errors:
+        if len(held) > 1 and qubit in held:
+            raise EngineError(f"the noise model's readout error on qubits {held} is correlated; give one per qubit")
+    error = noise._local_readout_errors.get((qubit,), noise._default_readout_error)
+    if error is not None and error.number_of_qubits > 1:
+        raise EngineError("the noise model's readout error is correlated between qubits; give one per qubit")
+    return np.eye(2) if error is None else np.asarray(error.probabilities, dtype=float)
 
 
 def restricted(noise: NoiseModel, qubits: Sequence[int]) -> NoiseModel:
     """Return the part of a noise model that concerns ``qubits`` alone, which become 0, 1, ...
 
+    What is simulated is then no wider than what is used.
+
     Raises:
-        QkdError: the model changes circuits in a way that is not local.
+        EngineError: the model changes circuits in a way that is not local.
     """
     place = {qubit: i for i, qubit in enumerate(qubits)}
     model = NoiseModel(basis_gates=noise.basis_gates)
@@ -29,13 +86,32 @@ def restricted(noise: NoiseModel, qubits: Sequence[int]) -> NoiseModel:
     for on, error in noise._local_readout_errors.items():
         if all(qubit in place for qubit in on):
             model.add_readout_error(error, [place[qubit] for qubit in on], warnings=False)
-    for added in noise._custom_noise_passes:
-        if not isinstance(added, LocalNoisePass):
-            raise QkdError(f"the noise model changes circuits by a {type(added).__name__}, which is not local")
-        model._custom_noise_passes.append(LocalNoisePass(_moved(added._func, qubits), added._ops, added._method))
+    for one in noise._custom_noise_passes:
+        if not isinstance(one, LocalNoisePass):
+            raise EngineError(f"the noise model changes circuits by a {type(one).__name__}, which is not local")
+        model._custom_noise_passes.append(LocalNoisePass(_moved(one._func, qubits), one._ops, one._method))
     return model
 
 
 def _moved(function: Any, qubits: Sequence[int]) -> Any:
     """Return a pass's function for the qubits' new numbers."""
     return lambda operation, on: function(operation, [qubits[i] for i in on])
+
+
+def fingerprint(noise: NoiseModel | None) -> Hashable:
+    """Return a key that changes with anything in a model.
+
+    Errors are equal where they are the same objects; equal ones made twice cost a compilation and no more.
+    """
+    if noise is None:
+        return None
+    quantum = [(name, None, error) for name, error in noise._default_quantum_errors.items()]
+    quantum += [
+        (name, on, error) for name, on_each in noise._local_quantum_errors.items() for on, error in on_each.items()
+    ]
+    readout = [(None, noise._default_readout_error), *noise._local_readout_errors.items()]
+    return (
+        tuple((name, on, tuple(map(Same, error.circuits)), tuple(error.probabilities)) for name, on, error in quantum),
+        tuple((on, None if error is None else np.asarray(error.probabilities).tobytes()) for on, error in readout),
+        tuple(map(Same, noise._custom_noise_passes)),
+    )

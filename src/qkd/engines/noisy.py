@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 import torch
 from qiskit_aer.noise import NoiseModel
 
 from qkd.engines.base import EngineEstimator
-from qkd.errors import QkdError
+from qkd.engines.noise import fingerprint, noise_of
+from qkd.errors import EngineError
 
 
 class NoisyEstimator(EngineEstimator):
@@ -20,7 +23,7 @@ class NoisyEstimator(EngineEstimator):
         device: a torch device; the CPU when left out.
 
     Raises:
-        QkdError: the dtype is another, or both a noise model and a backend are given.
+        EngineError: the dtype is another, or both a noise model and a backend are given.
     """
 
     def __init__(
@@ -32,18 +35,10 @@ class NoisyEstimator(EngineEstimator):
     ) -> None:
         super().__init__()
         if dtype not in ("float32", "float64"):
-            raise QkdError(f"dtype is float32 or float64, not '{dtype}'")
-        self.noise_model = chosen_noise(noise_model, backend)
+            raise EngineError(f"dtype is float32 or float64, not '{dtype}'")
+        self.noise_model = noise_of(noise_model, backend)
         self.dtype: torch.dtype = getattr(torch, dtype)
         self.device = torch.device(device or "cpu")
 
-
-def chosen_noise(noise_model: NoiseModel | None, backend: object | None) -> NoiseModel | None:
-    """Return a noise model, or that of a backend.
-
-    Raises:
-        QkdError: both are given.
-    """
-    if noise_model is not None and backend is not None:
-        raise QkdError("give a noise model or a backend to take it from, not both")
-    return NoiseModel.from_backend(backend) if backend is not None else noise_model
+    def _settings(self) -> tuple[Hashable, ...]:
+        return fingerprint(self.noise_model), self.dtype, self.device

@@ -10,7 +10,7 @@ import torch
 from qiskit.circuit import Parameter, QuantumCircuit
 from qiskit.quantum_info import SparsePauliOp
 
-from qkd.errors import QkdError
+from qkd.errors import EngineError
 
 
 class Program(Protocol):
@@ -36,7 +36,7 @@ class Question:
     shared: the P' parameters that all rows share, in the order of the program's vector.
 
     Raises:
-        QkdError: a parameter is missing, unknown or listed twice; an observable has another width or
+        EngineError: a parameter is missing, unknown or listed twice; an observable has another width or
             complex coefficients; there is no observable.
     """
 
@@ -53,24 +53,24 @@ class Question:
     def __post_init__(self) -> None:
         name, listed = self.circuit.name, self.parameters
         if len(set(listed)) != len(listed):
-            raise QkdError("a parameter is listed twice; list each once, as batched or as shared")
+            raise EngineError("a parameter is listed twice; list each once, as batched or as shared")
         unbound = set(self.circuit.parameters) - set(listed)
         if unbound:
-            raise QkdError(f"circuit '{name}' has unbound parameters: {_names(unbound)}; give each a value")
+            raise EngineError(f"circuit '{name}' has unbound parameters: {_names(unbound)}; give each a value")
         foreign = set(listed) - set(self.circuit.parameters)
         if foreign:
-            raise QkdError(f"circuit '{name}' has no parameter {_names(foreign)}; leave it out")
+            raise EngineError(f"circuit '{name}' has no parameter {_names(foreign)}; leave it out")
         if not self.observables:
-            raise QkdError(f"nothing to measure on circuit '{name}'; give at least one observable")
+            raise EngineError(f"nothing to measure on circuit '{name}'; give at least one observable")
         for k, observable in enumerate(self.observables):
             if observable.num_qubits != self.circuit.num_qubits:
-                raise QkdError(
+                raise EngineError(
                     f"observable {k} acts on {observable.num_qubits} qubits but circuit '{name}' has "
                     f"{self.circuit.num_qubits}; pad or apply the layout to the observable"
                 )
             simple = observable.simplify()  # folds a Pauli's own phase into its coefficient
             if abs(simple.coeffs.imag).max(initial=0.0) > 1e-9 * max(1.0, abs(simple.coeffs).max(initial=0.0)):
-                raise QkdError(f"observable {k} is not Hermitian: its Pauli coefficients must be real")
+                raise EngineError(f"observable {k} is not Hermitian: its Pauli coefficients must be real")
 
 
 def _names(parameters: set[Parameter]) -> str:

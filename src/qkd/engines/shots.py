@@ -6,6 +6,8 @@ distribution that S shots of it have. What shots of several strings taken togeth
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 import numpy as np
 import torch
 from qiskit.quantum_info import SparsePauliOp
@@ -13,7 +15,7 @@ from qiskit.quantum_info import SparsePauliOp
 from qkd.engines.base import EngineEstimator, Estimates
 from qkd.engines.paulis.strings import PauliString, pauli_terms
 from qkd.engines.program import Program, Question
-from qkd.errors import QkdError
+from qkd.errors import EngineError
 
 
 class ShotEstimator(EngineEstimator):
@@ -25,13 +27,13 @@ class ShotEstimator(EngineEstimator):
         seed: of the shots.
 
     Raises:
-        QkdError: there are no shots.
+        EngineError: there are no shots.
     """
 
     def __init__(self, engine: EngineEstimator, shots: int = 4096, seed: int = 0) -> None:
         super().__init__()
         if shots < 1:
-            raise QkdError(f"an expectation value needs at least 1 shot, not {shots}")
+            raise EngineError(f"an expectation value needs at least 1 shot, not {shots}")
         self.engine, self.shots, self.seed = engine, shots, seed
         self.threads = engine.threads
         self.reseed(0)
@@ -39,6 +41,9 @@ class ShotEstimator(EngineEstimator):
     def reseed(self, number: int) -> None:
         """Start stream ``number`` of the shots."""
         self.random = np.random.default_rng([self.seed, number])
+
+    def _settings(self) -> tuple[Hashable, ...]:
+        return self.engine._settings()
 
     def _compile(self, question: Question) -> ShotProgram:
         return ShotProgram(question, self.engine)

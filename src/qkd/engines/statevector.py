@@ -12,7 +12,7 @@ import ctypes
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 import torch
@@ -27,9 +27,9 @@ from qkd.engines.amplitudes.steps import Block, Phase
 from qkd.engines.amplitudes.sweep import Sweep, stage
 from qkd.engines.base import EngineEstimator
 from qkd.engines.expressions import Expressions
-from qkd.engines.gates import Atom, atoms
+from qkd.engines.gates import Atom, atoms, without_resets
 from qkd.engines.program import Question
-from qkd.errors import QkdError
+from qkd.errors import EngineError
 
 _REAL = {torch.complex64: torch.float32, torch.complex128: torch.float64}
 _CHUNK_BYTES = 2**30
@@ -47,14 +47,18 @@ class StatevectorEstimator(EngineEstimator):
     def __init__(self, dtype: str = "complex128", device: str | None = None) -> None:
         super().__init__()
         if dtype not in ("complex64", "complex128"):
-            raise QkdError(f"dtype is complex64 or complex128, not '{dtype}'")
+            raise EngineError(f"dtype is complex64 or complex128, not '{dtype}'")
         self.dtype: torch.dtype = getattr(torch, dtype)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         if sys.platform == "linux":
             _keep_freed_memory()
 
+    def _settings(self) -> tuple[Hashable, ...]:
+        return self.dtype, self.device
+
     def _compile(self, question: Question) -> StatevectorProgram:
-        kept, table = absorb(atoms(question.circuit), PauliTable.of(question.observables))
+        circuit, observables = without_resets(question.circuit, question.observables)
+        kept, table = absorb(atoms(circuit), PauliTable.of(observables))
         return StatevectorProgram(kept, table, question.batched, question.shared, self.dtype, self.device)
 
 
@@ -70,7 +74,7 @@ class StatevectorProgram:
         device: where it lives.
 
     Raises:
-        QkdError: the circuit entangles more qubits than fit in memory.
+        EngineError: the circuit entangles more qubits than fit in memory.
     """
 
     def __init__(
@@ -127,7 +131,7 @@ class StatevectorProgram:
     def _rows_at_once(self) -> int:
         needed = self._row_bytes_back if torch.is_grad_enabled() else self._row_bytes
         if needed > _CHUNK_BYTES and needed > (free := _free_memory(self._device)):
-            raise QkdError(
+            raise EngineError(
                 f"a gradient keeps {needed / 2**30:.3g} GiB of states for one row and {free / 2**30:.3g} GiB are free; "
                 "use fewer qubits or layers, complex64, or the light-cone engine"
             )

@@ -8,7 +8,7 @@ Castin and Moelmer, Phys. Rev. Lett. 68:580, draws by the state's own norms, and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 import torch
@@ -24,15 +24,17 @@ from qkd.engines.base import Estimates
 from qkd.engines.expressions import Expressions
 from qkd.engines.gates import WAVES, Atom, waves
 from qkd.engines.noisy import NoisyEstimator
-from qkd.engines.paulis.channels import Channel, as_channel, embed, events, kraus, strings
+from qkd.engines.paulis.channels import LETTERS, Channel, as_channel, embed, events, kraus, reading
 from qkd.engines.paulis.cones import pairs, seen
 from qkd.engines.paulis.named import Named
 from qkd.engines.paulis.strings import PauliString, pauli_terms
 from qkd.engines.program import Program, Question
-from qkd.errors import QkdError
+from qkd.errors import EngineError
 
 MOST_QUBITS = 20
 """Qubits in the light cones together up to which states are kept."""
+MOST_TERMS = 2**12
+"""Pauli strings that one string may become under readout error."""
 _KEPT_BYTES = 2**29  # of states kept for the way back, at most, unless one row needs more
 
 
@@ -48,7 +50,7 @@ class TrajectoryEstimator(NoisyEstimator):
         seed: of the draws.
 
     Raises:
-        QkdError: fewer than two trajectories, or as ``NoisyEstimator``.
+        EngineError: fewer than two trajectories, or as ``NoisyEstimator``.
     """
 
     def __init__(
@@ -62,7 +64,7 @@ class TrajectoryEstimator(NoisyEstimator):
     ) -> None:
         super().__init__(noise_model, backend, dtype, device)
         if trajectories < 2:
-            raise QkdError(f"a standard error needs at least 2 trajectories, not {trajectories}")
+            raise EngineError(f"a standard error needs at least 2 trajectories, not {trajectories}")
         self.trajectories, self.seed = trajectories, seed
         self.random = torch.Generator(self.device)
         self.reseed(0)
@@ -70,6 +72,9 @@ class TrajectoryEstimator(NoisyEstimator):
     def reseed(self, number: int) -> None:
         """Start stream ``number`` of the draws."""
         self.random.manual_seed(int(np.random.SeedSequence([self.seed, number]).generate_state(1, np.uint64)[0] >> 1))
+
+    def _settings(self) -> tuple[Hashable, ...]:
+        return (*super()._settings(), self.trajectories)
 
     def _compile(self, question: Question) -> TrajectoryProgram:
         return TrajectoryProgram(question, self)
@@ -92,7 +97,7 @@ class TrajectoryProgram:
         found = pairs(list(events(question.circuit, engine.noise_model)))
         numbers, self._qubits = seen([pair for pair, _ in found], terms)
         if len(self._qubits) > MOST_QUBITS:
-            raise QkdError(
+            raise EngineError(
                 f"the observables of circuit '{question.circuit.name}' depend on {len(self._qubits)} qubits; the "
                 f"trajectory engine takes {MOST_QUBITS} at most; use fewer layers"
             )
@@ -231,13 +236,24 @@ def _merged(
 
 
 def _measured(string: PauliString, qubits: Sequence[int], noise: NoiseModel | None) -> SparsePauliOp:
-    """Return what is measured instead of a string, readout error included, on the ``qubits`` alone."""
+    """Return what is measured instead of a string, readout error included, on the ``qubits`` alone.
+
+    Raises:
+        EngineError: that has too many terms.
+    """
     found = SparsePauliOp("I" * len(qubits))
-    for qubit, weights in strings(dict(string), noise).items():
+    for qubit, letter in string:
+        channel = reading(noise, qubit)
+        weights = np.eye(4)[LETTERS.index(letter)] if channel is None else channel.terms[0, LETTERS.index(letter)]
         letters = [
-            (letter, [qubits.index(qubit)], float(weight))
-            for letter, weight in zip("IXYZ", weights, strict=True)
+            (name, [qubits.index(qubit)], float(weight))
+            for name, weight in zip(LETTERS, weights, strict=True)
             if weight
         ]
         found = SparsePauliOp.from_sparse_list(letters, len(qubits)).compose(found)
+        if len(found) > MOST_TERMS:
+            raise EngineError(
+                f"under readout error a string on {len(string)} qubits is a sum of more than {MOST_TERMS:,}, which is "
+                "the most that the trajectory engine measures; take the light-cone or density engine"
+            )
     return found

@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-COLUMNS = ("", "accuracy", "macro-F1", "like teacher", "ECE", "parameters", "with encoder", "ms/text")
+COLUMNS = ("", "accuracy", "macro-F1", "like teacher", "ECE", "classical", "quantum", "encoder", "ms/text")
 
 
 def rows(metrics: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Return a row of cells for each line (teacher, student, majority) of ``metrics.json``."""
+    """Return a row of cells for each line (teacher, student, controls, majority) of ``metrics.json``."""
     cells = []
     for name, line in metrics["lines"].items():
-        numbers = line["numbers"]
+        numbers, parameters = line["numbers"], line.get("parameters", {})
         cells.append(
             (
                 name,
                 *(_estimate(numbers.get(key)) for key in ("accuracy", "macro_f1", "agreement")),
                 _number(numbers["calibration_error"]["value"], "{:.3f}"),
-                _number(line.get("parameters"), "{:,}"),
-                _number(line.get("parameters_with_encoder"), "{:,}"),
+                *(_number(parameters.get(key), "{:,}") for key in ("classical", "quantum", "encoder")),
                 _number(line.get("ms_per_text"), "{:.2f}"),
             )
         )
@@ -48,6 +47,7 @@ def summary(metrics: dict[str, Any]) -> str:
         f"The student's accuracy is {_difference(metrics['gain'], 'its teacher')} and "
         f"{100 * (numbers['student'] - numbers['majority']):.1f} points above always guessing the commonest class."
     ]
+    said += [verdict(gain, OTHERS[name]) for name, gain in metrics.get("controls", {}).items()]
     unlabeled, noise = metrics.get("unlabeled"), metrics.get("noise")
     if unlabeled:
         other = "the same student trained on the labelled texts alone"
@@ -58,6 +58,28 @@ def summary(metrics: dict[str, Any]) -> str:
         other = "the same student trained without noise, on that device"
         said.append(f"Training under the noise left it {_difference(noise['gain'], other)}.")
     return " ".join(said)
+
+
+OTHERS = {
+    "linear": "a linear student of the same size",
+    "logreg": "a logistic regression on the same embeddings",
+}
+"""What the controls of every run are called in a sentence."""
+
+
+def verdict(gain: dict[str, float], other: str) -> str:
+    """Return what a paired difference in accuracy says about the circuit, one sentence.
+
+    Args:
+        gain: accuracy of the quantum student minus that of the other, with its 95 % interval.
+        other: the other, as it is called in a sentence.
+    """
+    points = f"({100 * gain['value']:+.1f}, {100 * gain['low']:+.1f} to {100 * gain['high']:+.1f})"
+    if gain["low"] > 0:
+        return f"It is above {other} {points}: more than these texts would show by chance, with one seed."
+    if gain["high"] < 0:
+        return f"It is below {other} {points}: on these texts the circuit costs accuracy."
+    return f"It is level with {other} {points}: no benefit of the circuit can be seen on these texts."
 
 
 def _difference(gain: dict[str, float], whose: str) -> str:

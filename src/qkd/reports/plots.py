@@ -11,7 +11,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 INK, MUTED, TEACHER, STUDENT = "#1f2933", "#9aa5b1", "#d97706", "#2563eb"
-COLOURS = {"teacher": TEACHER, "student": STUDENT, "majority": MUTED}
+CONTROL = "#6b7f8f"
+COLOURS = {"teacher": TEACHER, "student": STUDENT, "linear": CONTROL, "logreg": CONTROL, "majority": MUTED}
 
 
 def _figure(width: float = 6.4, height: float = 3.6) -> tuple[Figure, Any]:

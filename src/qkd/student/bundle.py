@@ -135,7 +135,7 @@ class Student:
 def card(student: Student) -> str:
     """Return the model card, Markdown."""
     model, about = student.model, student.about
-    circuit = model.circuit
+    circuit, counts = model.circuit, model.parameter_counts()
     lines = [
         f"# A {circuit.num_qubits}-qubit student: {', '.join(model.classes)}",
         "",
@@ -144,7 +144,10 @@ def card(student: Student) -> str:
         f"{model.angle_map} map to {len(circuit.inputs)} angles, the circuit `{circuit.name}` "
         f"({len(circuit.weights)} weights, {len(circuit.observables)} observables), and a linear head.",
         "",
-        f"Trainable parameters: {model.num_parameters:,}.",
+        f"Trainable parameters: {model.num_parameters:,}, of them {counts['quantum']:,} in the circuit and "
+        f"{counts['classical']:,} in the linear projection and head; the encoder before them has "
+        f"{student.encoder.num_parameters:,}.",
+        *about.get("controls", ()),
         "",
     ]
     numbers = about.get("metrics", {})

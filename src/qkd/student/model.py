@@ -121,6 +121,11 @@ class StudentModel(nn.Module):
         """How many numbers training changes: projection, middle and head."""
         return sum(parameter.numel() for parameter in self.parameters())
 
+    def parameter_counts(self) -> dict[str, int]:
+        """Return how many numbers training changes in the circuit (``quantum``) and around it (``classical``)."""
+        quantum = self.middle.num_parameters if isinstance(self.middle, QuantumMiddle) else 0
+        return {"classical": self.num_parameters - quantum, "quantum": quantum}
+
     def standardise(self, embeddings: torch.Tensor) -> None:
         """Set the fixed shift and scale in front of the projection from training embeddings (N,D)."""
         self.center.copy_(embeddings.mean(dim=0))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from qkd.engines.amplitudes.steps import Block, Join, Move, Permute, Phase, Plan, Step
 from qkd.engines.gates import Atom
-from qkd.errors import QkdError
+from qkd.errors import EngineError
 
 WIDEST = 5
 
@@ -28,7 +28,7 @@ def plan(atoms: Sequence[Atom], batched: Sequence[bool], qubits: Sequence[int], 
         limit: the widest piece that fits in memory.
 
     Raises:
-        QkdError: gates entangle more than ``limit`` qubits.
+        EngineError: gates entangle more than ``limit`` qubits.
     """
     work = _Work(atoms, batched, qubits, limit)
     while any(work.at[q] < len(work.queue[q]) for q in qubits):
@@ -212,7 +212,7 @@ class _Work:
             return parts[0]
         joined = _Piece(parts[0].name, _joined(parts))
         if len(joined.order) > self.limit:
-            raise QkdError(
+            raise EngineError(
                 f"the circuit entangles {len(joined.order)} qubits or more, of which {self.limit} fit in memory as a "
                 "statevector; use fewer qubits or layers, complex64, or the light-cone engine"
             )

@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from qiskit_aer.noise import NoiseModel
 
-from qkd.engines.paulis.channels import strings
+from qkd.engines.paulis.channels import LETTERS
 from qkd.engines.paulis.cones import Cone, Move
 from qkd.engines.paulis.named import ROW, Named, product
 
@@ -64,7 +63,6 @@ class Stack:
         cones: the cones.
         tables: where the matrices of their moves will be.
         row: where each qubit's features are.
-        noise: its readout errors are part of the measured strings.
         dtype: real dtype.
         device: where all this lives.
     """
@@ -74,16 +72,15 @@ class Stack:
         cones: Sequence[Cone],
         tables: Tables,
         row: Mapping[int, int],
-        noise: NoiseModel | None,
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
         one = cones[0]
         starts = []
         for each in cones:
-            measured, start = strings(dict(each.string), noise), np.ones(1)
-            for qubit, _ in each.string:
-                start = np.kron(start, measured[qubit])
+            start = np.ones(1)
+            for _, letter in each.string:
+                start = np.kron(start, np.eye(4)[LETTERS.index(letter)])
             starts.append(start)
         self._start = torch.as_tensor(np.stack(starts), dtype=dtype, device=device)
         self._first = len(one.string)

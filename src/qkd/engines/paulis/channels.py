@@ -8,22 +8,29 @@ matrix entries have no other frequencies.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
-from qiskit.circuit import Gate, Instruction, ParameterExpression, QuantumCircuit
+from qiskit.circuit import ParameterExpression, QuantumCircuit, Reset
 from qiskit.quantum_info import SuperOp
-from qiskit_aer.noise import LocalNoisePass, NoiseModel, QuantumError
+from qiskit_aer.noise import NoiseModel, QuantumError
 
-from qkd.engines.gates import FROM_GRID, GRID, WAVES, Atom, atoms, waves
-from qkd.errors import QkdError
+from qkd.engines.gates import FROM_GRID, GRID, WAVES, Atom, gate_atoms, waves
+from qkd.engines.instructions import CHANNELS, Leaf, leaves
+from qkd.engines.keys import operation_key
+from qkd.engines.noise import added, assignment, error_of, names
+from qkd.errors import EngineError
 
 LETTERS = "IXYZ"
 _PAULIS = np.array([[[1, 0], [0, 1]], [[0, 1], [1, 0]], [[0, -1j], [1j, 0]], [[1, 0], [0, -1]]], dtype=complex)
+_READ_Z = np.array([0.0, 0.0, 0.0, 1.0])
+TO_Z = {"X": np.array([[1, 1], [1, -1]]) / math.sqrt(2), "Y": np.array([[1, -1j], [1, 1j]]) / math.sqrt(2)}
+"""What turns a measurement of X or Y into one of Z."""
 _RESET = np.outer([1.0, 0.0, 0.0, 1.0], [1.0, 0.0, 0.0, 0.0])
 
 
@@ -42,39 +49,41 @@ class Channel:
     angle: ParameterExpression | None = None
 
 
-def channels(circuit: QuantumCircuit, noise: NoiseModel | None) -> list[Channel]:
+def channels(circuit: QuantumCircuit, noise: NoiseModel | None, measured: Collection[int] = ()) -> list[Channel]:
     """Return the channels of a circuit, in order, each instruction followed by what ``noise`` says of it.
 
+    Args:
+        circuit: the circuit.
+        noise: Aer's noise model.
+        measured: qubits behind which stands what reading them does; see ``reading``.
+
     Raises:
-        QkdError: an instruction measures or is otherwise no channel, or acts on more than two qubits at once.
+        EngineError: an instruction measures or is otherwise no channel, or an error acts on more than two qubits.
     """
-    return [as_channel(one) for one in events(circuit, noise)]
+    found = [as_channel(one) for one in events(circuit, noise)]
+    return found + [channel for qubit in measured if (channel := reading(noise, qubit)) is not None]
 
 
 def events(circuit: QuantumCircuit, noise: NoiseModel | None) -> Iterator[Atom | Channel]:
     """Yield the gates of a circuit as atoms, and what is not unitary (noise, resets) as constant channels.
 
     Raises:
-        QkdError: as ``channels``.
+        EngineError: as ``channels``.
     """
     known: dict[int, tuple[QuantumError, np.ndarray]] = {}
-    for operation, qubits, clbits in _unrolled(circuit, range(circuit.num_qubits)):
-        if operation.name == "reset":
-            yield Channel(qubits, constant(_RESET))
-        else:
-            alone = QuantumCircuit(len(qubits), clbits)
-            alone.append(operation, range(len(qubits)), range(clbits))
-            for atom in atoms(alone):
-                if len(atom.qubits) > 2:
-                    raise QkdError(
-                        f"'{operation.name}' acts on {len(atom.qubits)} qubits; the engines that know noise take one- "
-                        "and two-qubit gates, so transpile the circuit first"
-                    )
-                yield Atom(tuple(qubits[q] for q in atom.qubits), atom.terms, atom.angle)
-        for error in _errors(noise, operation, qubits) if noise is not None else ():
+    for leaf in leaves(circuit, names(noise)):
+        if isinstance(leaf.operation, Reset):
+            yield Channel(leaf.qubits, constant(_RESET))
+        elif leaf.operation is not None and leaf.operation.name in CHANNELS:
+            if len(leaf.qubits) > 2:
+                raise EngineError(f"a channel acts on qubits {list(leaf.qubits)}; the engines take two at most")
+            yield Channel(leaf.qubits, constant(ptm(SuperOp(leaf.operation).data)))
+        elif leaf.operation is not None:
+            yield from gate_atoms(leaf.operation, leaf.qubits, widest=2)
+        for error in _errors(noise, leaf) if noise is not None else ():
             if id(error) not in known:
                 known[id(error)] = error, constant(_transfer(error))
-            yield Channel(qubits, known[id(error)][1])
+            yield Channel(leaf.qubits, known[id(error)][1])
 
 
 def as_channel(one: Atom | Channel) -> Channel:
@@ -82,33 +91,16 @@ def as_channel(one: Atom | Channel) -> Channel:
     return Channel(one.qubits, _gate_terms(one), one.angle) if isinstance(one, Atom) else one
 
 
-def _unrolled(circuit: QuantumCircuit, qubits: Sequence[int]) -> Iterator[tuple[Any, tuple[int, ...], int]]:
-    """Yield instructions, their qubits and number of clbits, subcircuits made gates replaced by what is in them."""
-    for item in circuit.data:
-        on = tuple(qubits[circuit.find_bit(qubit).index] for qubit in item.qubits)
-        if type(item.operation) in (Gate, Instruction) and item.operation.definition is not None:
-            yield from _unrolled(item.operation.definition, on)
-        else:
-            yield item.operation, on, len(item.clbits)
-
-
-def _errors(noise: NoiseModel, operation: Any, qubits: tuple[int, ...]) -> Iterator[QuantumError]:
-    """Yield the errors that Aer puts behind an instruction.
-
-    They are found by its label, if it has one, else by its name: its qubits' own error, or the one for all qubits;
-    then what the model's own passes add, the relaxation during a delay.
-    """
-    name = getattr(operation, "label", None) or operation.name
-    error = noise._local_quantum_errors.get(name, {}).get(qubits, noise._default_quantum_errors.get(name))
-    if error is not None:
-        yield error
-    for added in noise._custom_noise_passes:
-        if not isinstance(added, LocalNoisePass) or added._method != "append":
-            raise QkdError(f"the noise model changes circuits by a {type(added).__name__}, which only Aer can do")
-        if not added._ops or isinstance(operation, added._ops):
-            error = added._func(operation, list(qubits))
-            if error is not None:
-                yield error if isinstance(error, QuantumError) else QuantumError([(error, 1.0)])
+def _errors(noise: NoiseModel, leaf: Leaf) -> Iterator[QuantumError]:
+    """Yield the errors that Aer puts behind an instruction: its own, then what the model's passes add."""
+    error = None if leaf.error is None else error_of(noise, leaf.error, leaf.qubits)
+    for one in [*([] if error is None else [error]), *added(noise, leaf.operation, leaf.qubits)]:
+        if one.num_qubits != len(leaf.qubits) or one.num_qubits > 2:
+            raise EngineError(
+                f"the noise model's error of '{leaf.error}' on qubits {list(leaf.qubits)} acts on {one.num_qubits} "
+                "qubits; the engines that know noise take errors of one- and two-qubit gates"
+            )
+        yield one
 
 
 def _transfer(error: QuantumError) -> np.ndarray:
@@ -119,48 +111,27 @@ def _transfer(error: QuantumError) -> np.ndarray:
         product = np.eye(4**k)
         for item in circuit.data:
             on = tuple(circuit.find_bit(qubit).index for qubit in item.qubits)
-            product = _instruction(_Instruction(item.operation), on, k) @ product
+            product = _instruction(_Keyed(item.operation), on, k) @ product
         total += probability * product
     return total
 
 
-class _Instruction:
-    """An error's instruction, equal to any other of the same name and parameters: few occur in many errors."""
+class _Keyed:
+    """An error's instruction as a key: few different ones occur in many errors."""
 
     def __init__(self, operation: Any) -> None:
-        self.operation = operation
-        self._key = (operation.name, *(np.asarray(p).tobytes() for p in operation.params))
+        self.operation, self._key = operation, operation_key(operation)
 
     def __hash__(self) -> int:
         return hash(self._key)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Instruction) and self._key == other._key
+        return isinstance(other, _Keyed) and self._key == other._key
 
 
 @lru_cache(maxsize=4096)
-def _instruction(instruction: _Instruction, qubits: tuple[int, ...], k: int) -> np.ndarray:
-    return embed(constant(ptm(SuperOp(instruction.operation).data)), qubits, range(k))[0]
-
-
-def readout(noise: NoiseModel | None, qubit: int) -> tuple[float, float]:
-    """Return (a, b) such that a measured Pauli on ``qubit`` has the mean ``a <P> + b``.
-
-    With the assignment probabilities p(j|i), ``a = p(0|0) + p(1|1) - 1`` and ``b = p(0|0) - p(1|1)``.
-
-    Raises:
-        QkdError: a readout error is correlated between qubits.
-    """
-    if noise is None:
-        return 1.0, 0.0
-    for held in noise._local_readout_errors:
-        if len(held) > 1 and qubit in held:
-            raise QkdError(f"the noise model's readout error on qubits {held} is correlated; give one per qubit")
-    error = noise._local_readout_errors.get((qubit,), noise._default_readout_error)
-    if error is None:
-        return 1.0, 0.0
-    (p00, _), (_, p11) = error.probabilities
-    return float(p00 + p11 - 1), float(p00 - p11)
+def _instruction(keyed: _Keyed, qubits: tuple[int, ...], k: int) -> np.ndarray:
+    return embed(constant(ptm(SuperOp(keyed.operation).data)), qubits, range(k))[0]
 
 
 def constant(matrix: np.ndarray) -> np.ndarray:
@@ -239,10 +210,24 @@ def multiply(later: Channel, earlier: Channel) -> Channel | None:
     return Channel(earlier.qubits, later.terms @ earlier.terms[0], later.angle)
 
 
-def strings(observables: Mapping[int, str], noise: NoiseModel | None) -> dict[int, np.ndarray]:
-    """Return per qubit of a Pauli string the coefficients (4,) of what is really measured, readout error included."""
-    found = {}
-    for qubit, letter in observables.items():
-        a, b = readout(noise, qubit)
-        found[qubit] = np.eye(4)[LETTERS.index(letter)] * a + np.eye(4)[0] * b
-    return found
+def reading(noise: NoiseModel | None, qubit: int) -> Channel | None:
+    """Return what is measured on ``qubit`` instead of each Pauli, as a channel at the end; None where that is itself.
+
+    Row P of the matrix are the coefficients of the operator that is really measured in place of P. X and Y are turned
+    into Z (by H, and by S^dagger and H); then comes the noise model's error of ``measure``, and what is read is
+    assigned with p(j|i), which makes ``a Z + b`` of Z: ``a = p(0|0) + p(1|1) - 1``, ``b = p(0|0) - p(1|1)``.
+
+    Raises:
+        EngineError: a readout error is correlated between qubits, or the error of ``measure`` is of several.
+    """
+    if noise is None:
+        return None
+    (p00, _), (_, p11) = assignment(noise, qubit)
+    read = np.array([p00 - p11, 0.0, 0.0, p00 + p11 - 1.0])
+    error = error_of(noise, "measure", (qubit,))
+    if error is not None:
+        read = read @ _transfer(error)
+    if np.array_equal(read, _READ_Z):
+        return None
+    turned = {"X": _unitary_ptm(TO_Z["X"]), "Y": _unitary_ptm(TO_Z["Y"]), "Z": np.eye(4)}
+    return Channel((qubit,), constant(np.stack([np.eye(4)[0], *(read @ turned[letter] for letter in "XYZ")])))

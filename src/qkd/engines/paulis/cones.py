@@ -152,6 +152,29 @@ def cone(string: PauliString, blocks: Sequence[Block], sizes: Sequence[int]) -> 
     return Cone(string, tuple(place), tuple(moves), tuple(numbers), tuple(counts), work)
 
 
+def factors(string: PauliString, blocks: Sequence[Block]) -> list[PauliString]:
+    """Return the parts of a string whose past light cones have nothing in common; its mean is the product of theirs."""
+    if len(string) < 2:
+        return [string]
+    above = {qubit: qubit for qubit, _ in string}
+
+    def root(qubit: int) -> int:
+        while above[qubit] != qubit:
+            qubit = above[qubit]
+        return qubit
+
+    for block in reversed(blocks):
+        pair = [qubit for qubit in block.qubits if qubit >= 0]
+        if any(qubit in above for qubit in pair):
+            for qubit in pair:
+                above.setdefault(qubit, qubit)
+            above[root(pair[0])] = root(pair[-1])
+    parts: dict[int, list[tuple[int, str]]] = {}
+    for qubit, letter in string:
+        parts.setdefault(root(qubit), []).append((qubit, letter))
+    return [tuple(part) for part in parts.values()]
+
+
 def seen(pairs: Sequence[tuple[int, int]], terms: Sequence[PauliString]) -> tuple[list[int], list[int]]:
     """Return the numbers of the blocks that are in the cone of any string, and all qubits of these cones."""
     qubits = {qubit for string in terms for qubit, _ in string}
@@ -179,8 +202,3 @@ def _product(sizes: Sequence[int]) -> int:
     for size in sizes:
         total *= size
     return total
-
-
-def operations(found: Sequence[Cone]) -> float:
-    """Return how many multiply-adds it takes to carry cones back, for one set of weights."""
-    return sum(one.operations for one in found)

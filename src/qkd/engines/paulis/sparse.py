@@ -9,17 +9,14 @@ the sum of what was left out (the method is Begusic, Gray and Chan's, arXiv:2308
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from qiskit_aer.noise import NoiseModel
 from torch.utils.checkpoint import checkpoint
 
-from qkd.engines.paulis.channels import strings
+from qkd.engines.paulis.channels import LETTERS
 from qkd.engines.paulis.cones import Cone
 
 MOST_PLACES = 31
@@ -63,7 +60,6 @@ class SparseCone:
         one: the cone; its blocks are counted as the matrices of a call are.
         pairs: each block's qubits.
         row: where each qubit's features are.
-        noise: its readout errors are part of the measured string.
         dtype: real dtype.
         device: where all this lives.
     """
@@ -73,7 +69,6 @@ class SparseCone:
         one: Cone,
         pairs: Mapping[int, tuple[int, int]],
         row: Mapping[int, int],
-        noise: NoiseModel | None,
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
@@ -81,12 +76,8 @@ class SparseCone:
         place = {qubit: i for i, qubit in enumerate(one.qubits)}
         self._moves = [(number, [place[q] for q in pairs[number] if q >= 0]) for number, _ in one.blocks]
         self._rows = torch.tensor([row[qubit] for qubit in one.qubits], device=device)
-        measured = strings(dict(one.string), noise)
-        keys, coefficients = [], []
-        for letters in itertools.product(*(np.flatnonzero(measured[q]).tolist() for q, _ in one.string)):
-            keys.append(sum(letter << 2 * i for i, letter in enumerate(letters)))
-            coefficients.append(math.prod(measured[q][a] for (q, _), a in zip(one.string, letters, strict=True)))
-        self._keys, self._start = np.array(keys, dtype=np.int64), np.array(coefficients)
+        key = sum(LETTERS.index(letter) << 2 * i for i, (_, letter) in enumerate(one.string))
+        self._keys, self._start = np.array([key], dtype=np.int64), np.ones(1)
 
     def plan(self, matrices: Mapping[int, np.ndarray], threshold: float, limit: int = MOST_STRINGS) -> Plan:
         """Return which strings are kept.

@@ -1,0 +1,179 @@
+"""A circuit as the instructions that AerSimulator would carry out: all engines read circuits in this one way.
+
+What Aer has an instruction for stays whole and gets that instruction's noise; everything else is replaced by its
+definition, whose parts get theirs. A composite gate for which a noise model has an error (by name or label) is one
+instruction: nothing inside it is noisy, and the error follows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from qiskit.circuit import (
+    Barrier,
+    ControlFlowOp,
+    ControlledGate,
+    Delay,
+    Gate,
+    Instruction,
+    Measure,
+    ParameterExpression,
+    QuantumCircuit,
+    Reset,
+    Store,
+)
+from qiskit.circuit.library import GlobalPhaseGate, XGate
+from qiskit_aer import AerSimulator
+
+from qkd.errors import EngineError
+
+CHANNELS = frozenset({"kraus", "superop", "quantum_channel"})
+"""Names of instructions that are channels given by their Kraus operators or superoperators."""
+_NOT_GATES = frozenset({"initialize", "multiplexer", "delay"})
+
+
+@dataclass(frozen=True, eq=False)
+class Leaf:
+    """One instruction.
+
+    operation: a gate, a delay, a reset or a channel; None where only an error is left to happen.
+    qubits: what it acts on.
+    error: under which name a noise model has what follows it; None if nothing does.
+    """
+
+    operation: Any
+    qubits: tuple[int, ...]
+    error: str | None
+
+
+@lru_cache(maxsize=1)
+def native() -> frozenset[str]:
+    """Return the names of gates that AerSimulator has an instruction for."""
+    return frozenset(AerSimulator().operation_names) - _NOT_GATES
+
+
+def leaves(circuit: QuantumCircuit, noisy: Collection[str] = ()) -> list[Leaf]:
+    """Return the instructions of a circuit in order, without barriers and global phases.
+
+    Args:
+        circuit: any circuit.
+        noisy: the names and labels for which a noise model has errors.
+
+    Raises:
+        EngineError: an instruction measures, uses classical bits or control flow, has a number that is not finite, or
+            is neither a gate nor a channel.
+    """
+    return list(_unrolled(circuit, range(circuit.num_qubits), noisy, False))
+
+
+def _unrolled(circuit: QuantumCircuit, qubits: Sequence[int], noisy: Collection[str], silent: bool) -> Iterator[Leaf]:
+    for item in circuit.data:
+        operation, on = item.operation, tuple(qubits[circuit.find_bit(qubit).index] for qubit in item.qubits)
+        _refuse(operation, on, bool(item.clbits))
+        if isinstance(operation, Barrier | GlobalPhaseGate):
+            continue
+        name = error_name(operation)
+        known = None if silent else name if name in noisy else None
+        if isinstance(operation, Reset | Delay):
+            yield Leaf(operation, on, name if name in noisy else None)
+        elif operation.name in CHANNELS:
+            yield Leaf(operation, on, known)
+        elif _is_open(operation):
+            yield from _closed(operation, on, noisy, silent)
+        elif operation.name in native() and _from_library(operation):
+            yield Leaf(operation, on, known)
+        elif (definition := defined(operation)) is not None:
+            yield from _unrolled(definition, on, noisy, silent or known is not None)
+            if known is not None:
+                yield Leaf(None, on, known)
+        else:
+            yield Leaf(operation, on, known)
+
+
+def defined(operation: Any) -> QuantumCircuit | None:
+    """Return the circuit that an operation stands for, or None if it is known by a matrix alone."""
+    if operation.name in ("u", "u3") and _from_library(operation):  # Qiskit's own definition of these ends at them
+        theta, phi, lam = operation.params
+        rewritten = QuantumCircuit(1)
+        rewritten.rz(lam, 0)
+        rewritten.ry(theta, 0)
+        rewritten.rz(phi, 0)
+        return rewritten
+    if isinstance(operation, Instruction):
+        return operation.definition
+    return operation.to_circuit() if hasattr(operation, "to_circuit") else None
+
+
+def error_name(operation: Any) -> str:
+    """Return the name under which AerSimulator looks for an instruction's errors: a gate's label, if it has one."""
+    label = getattr(operation, "label", None)
+    if operation.name == "pauli" and _from_library(operation):
+        return str(operation.params[0])
+    if operation.name in CHANNELS:
+        return ""  # a channel put into the circuit has no error of its own
+    unlabelled = isinstance(operation, Reset | Delay | Measure) or operation.name == "diagonal"
+    return label if label and not unlabelled else operation.name
+
+
+def free(operation: Any) -> list[int]:
+    """Return which of an operation's parameters are not numbers yet."""
+    params = getattr(operation, "params", ())
+    return [i for i, p in enumerate(params) if isinstance(p, ParameterExpression) and p.parameters]
+
+
+def _from_library(operation: Any) -> bool:
+    kind = getattr(operation, "base_class", type(operation))
+    return kind.__module__.startswith(("qiskit.circuit.", "qiskit_aer."))
+
+
+def _is_open(operation: Any) -> bool:
+    """Return whether a gate is controlled by a 0 somewhere; Aer puts gates X around it, which are noisy as any X."""
+    return (
+        isinstance(operation, ControlledGate)
+        and operation.ctrl_state != 2**operation.num_ctrl_qubits - 1
+        and operation.name.partition("_o")[0] in native()
+        and _from_library(operation)
+    )
+
+
+def _closed(operation: Any, on: tuple[int, ...], noisy: Collection[str], silent: bool) -> Iterator[Leaf]:
+    controls = operation.num_ctrl_qubits
+    plain = operation.to_mutable() if hasattr(operation, "to_mutable") else operation.copy()
+    plain.ctrl_state = None
+    around = QuantumCircuit(len(on))
+    for control in range(controls):
+        if not (operation.ctrl_state >> control) & 1:
+            around.append(XGate(label=operation.label), [control])
+    whole = around.copy()
+    whole.append(plain, range(len(on)))
+    yield from _unrolled(whole.compose(around), on, noisy, silent)
+
+
+def _refuse(operation: Any, on: Sequence[int], classical: bool) -> None:
+    if isinstance(operation, Measure):
+        raise EngineError(
+            "the circuit measures qubits, which an estimator does itself; call "
+            "circuit.remove_final_measurements() first (mid-circuit measurements are not supported)"
+        )
+    if classical or isinstance(operation, ControlFlowOp | Store) or getattr(operation, "blocks", None):
+        raise EngineError(
+            f"instruction '{operation.name}' uses classical bits or control flow; an estimator's circuit is made of "
+            "gates, resets, delays and channels"
+        )
+    made = operation.name in CHANNELS or isinstance(operation, Gate | Reset | Delay | Barrier)
+    if not made and not hasattr(operation, "to_matrix") and defined(operation) is None:
+        raise EngineError(
+            f"instruction '{operation.name}' on qubits {list(on)} has neither a matrix nor a definition; "
+            "decompose the circuit into standard gates"
+        )
+    for value in getattr(operation, "params", ()):
+        if isinstance(value, ParameterExpression) and not value.parameters:
+            value = value.numeric()
+        if isinstance(value, int | float | complex) and not (math.isfinite(value.real) and math.isfinite(value.imag)):
+            raise EngineError(f"instruction '{operation.name}' on qubits {list(on)} has the parameter {value}")
+    if isinstance(operation, Delay) and free(operation):
+        raise EngineError(f"a delay on qubit {on[0]} has a length that is not a number; bind it first")

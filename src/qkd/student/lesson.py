@@ -1,0 +1,71 @@
+"""What every student of a run learns from, as plain arrays, and a trainer over it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from qkd.config import Config
+from qkd.student.middles.base import Middle
+from qkd.student.model import StudentModel
+from qkd.student.trainer import Examples, Trainer
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Texts as students see them; it can be pickled and needs neither encoder nor teacher.
+
+    classes: the C class names.
+    embeddings: (N,D).
+    teacher: the teacher's logits (N,C).
+    targets: class indices (N,); -1 for a text that only the teacher has labelled.
+    train, valid, test: row numbers.
+    """
+
+    classes: tuple[str, ...]
+    embeddings: np.ndarray
+    teacher: np.ndarray
+    targets: np.ndarray
+    train: np.ndarray
+    valid: np.ndarray
+    test: np.ndarray
+
+    def fewer(self, count: int, seed: int) -> Lesson:
+        """Return the lesson with ``count`` of its training texts, each class in its share, drawn by ``seed``."""
+        if count >= len(self.train):
+            return self
+        rng = np.random.default_rng([seed, count])
+        shuffled = rng.permutation(self.train)
+        # the k-th text of a class of m comes at (k + 1/2) / m of the way: every beginning has every class in its share
+        place = np.empty(len(shuffled))
+        for target in np.unique(self.targets[shuffled]):
+            rows = np.flatnonzero(self.targets[shuffled] == target)
+            place[rows] = (np.arange(len(rows)) + 0.5) / len(rows)
+        return replace(self, train=np.sort(shuffled[np.argsort(place, kind="stable")[:count]]))
+
+
+def make_trainer(
+    config: Config, middle: Middle, lesson: Lesson, device: torch.device, checkpoint: Path | None
+) -> Trainer:
+    """Return a trainer over a freshly initialised student with this middle.
+
+    Args:
+        config: student, loss and training.
+        middle: what stands between projection and head.
+        lesson: what is learned from.
+        device: where torch computes.
+        checkpoint: the folder of the checkpoint; None keeps none.
+    """
+    spec = config.student
+    torch.manual_seed(config.train.seed)
+    dim = lesson.embeddings.shape[1]
+    model = StudentModel(middle, dim, lesson.classes, spec.angle_map, spec.dropout).to(device)
+    train, valid = (
+        Examples.from_arrays(lesson.embeddings[rows], lesson.teacher[rows], lesson.targets[rows], device)
+        for rows in (lesson.train, lesson.valid)
+    )
+    model.standardise(train.embeddings)
+    return Trainer(model, train, valid, config.loss, config.train, checkpoint)
