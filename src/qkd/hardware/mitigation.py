@@ -42,14 +42,14 @@ class Mitigation:
     shots: S, per parameter set, basis and noise factor.
     randomizations: how many twirls the shots are spread over; the client's own choice when None.
     decoupling: the sequence of pulses on waiting qubits, or ``none``.
-    twirl_gates: twirl two-qubit gates where the method itself does not.
+    twirl_gates: twirl two-qubit gates, or not; the method's own choice when None.
     """
 
     name: str
     shots: int
     randomizations: int | None = None
     decoupling: str = "none"
-    twirl_gates: bool = False
+    twirl_gates: bool | None = None
 
     def __post_init__(self) -> None:
         if self.name not in NAMES:
@@ -75,7 +75,10 @@ class Mitigation:
     @property
     def gates_twirled(self) -> bool:
         """Whether two-qubit gates stand in random Pauli frames."""
-        return self.twirl_gates or self.name in ("zne", *LEARNED)
+        if self.name in ("zne", *LEARNED):
+            return True
+        # in random frames a coherent error shrinks values, which an affine map undoes
+        return self.name == "affine" if self.twirl_gates is None else self.twirl_gates
 
     def twirls(self) -> tuple[int, int]:
         """Return over how many twirls the shots are spread, and the shots of each.
@@ -137,6 +140,12 @@ class Mitigation:
 def pub(student: StudentCircuit, values: np.ndarray) -> tuple[Any, ...]:
     """Return one PUB of all observables (K,1) at parameter values (N,A+P); its result has the shape (K,N)."""
     return student.circuit, [[one] for one in student.observables], {tuple(student.parameters): values}
+
+
+def raw(data: Any) -> dict[str, np.ndarray]:
+    """Return what is kept of the client's result: ``evs`` and ``stds`` (K,N), and those at each noise factor (K,N,F)."""
+    kept = {"evs": "evs", "stds": "stds", "evs_factors": "evs_noise_factors", "stds_factors": "stds_noise_factors"}
+    return {name: np.asarray(data[its], dtype=float) for name, its in kept.items() if its in data}
 
 
 def executions(student: StudentCircuit, mitigation: Mitigation, layers: Layers | None, backend: Any) -> tuple[int, int]:

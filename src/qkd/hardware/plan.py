@@ -2,7 +2,8 @@
 
 plan.json            device, version, mitigation, jobs, budget, circuit hash, layout
 circuit.qasm         the compiled circuit with its observables, OpenQASM 3
-values.safetensors   parameter values (N,A+P)
+values.safetensors   parameter values (N,A+P): texts, and behind them the points that mitigation is calibrated with
+earlier.safetensors  in a later round: what the rounds before measured
 snapshot.json        the calibration it was compiled for
 texts.jsonl          text, label or null, teacher's logits or null, one a line
 job-0.safetensors    evs and stds (K,n) of a job, as they came
@@ -36,6 +37,24 @@ FORMAT = 1
 
 
 @dataclass(frozen=True)
+class Earlier:
+    """What the rounds before this one measured, for runs whose shots are adaptive.
+
+    of: the plan before.
+    points: which points this plan measures (n,), numbers of rows of ``values``.
+    values: of all points (T,A+P).
+    evs, stds, shots: so far (T,K), (T,K), (T,).
+    """
+
+    of: str
+    points: np.ndarray
+    values: np.ndarray
+    evs: np.ndarray
+    stds: np.ndarray
+    shots: np.ndarray
+
+
+@dataclass(frozen=True)
 class Plan:
     """One device run.
 
@@ -53,6 +72,9 @@ class Plan:
     budget: what it was estimated to cost.
     texts: rows of text, label and teacher's logits.
     limit: seconds of the QPU above which it is refused, and at which the service stops its jobs.
+    rounds: the shots of the rounds that may follow, for texts that are not clear; see ``adaptive``.
+    earlier: what the rounds before it measured.
+    client: whether a rehearsal leaves the simulation to IBM's client.
     """
 
     folder: Path
@@ -69,6 +91,9 @@ class Plan:
     budget: Budget
     texts: list[dict[str, Any]]
     limit: float
+    rounds: tuple[int, ...] = ()
+    earlier: Earlier | None = None
+    client: bool = False
 
     @property
     def name(self) -> str:
@@ -102,6 +127,9 @@ class Plan:
         write_text(self.folder / "circuit.qasm", program, private=True)
         arrays = {"values": np.ascontiguousarray(self.values)}
         write_with(self.folder / "values.safetensors", lambda part: save_file(arrays, part), private=True)
+        if self.earlier is not None:
+            held = {key: np.ascontiguousarray(one) for key, one in vars(self.earlier).items() if key != "of"}
+            write_with(self.folder / "earlier.safetensors", lambda part: save_file(held, part), private=True)
         snapshots.write(self.snapshot.calibration, self.folder / "snapshot.json")
         write_lines(self.folder / "texts.jsonl", self.texts)
         layout = self.student.layout
@@ -115,7 +143,10 @@ class Plan:
             "mode": self.mode,
             "chunks": [list(chunk) for chunk in self.chunks],
             "budget": asdict(self.budget),
-            "estimated": self.budget.seconds,
+            "estimated": self.budget.own_seconds,
+            "rounds": list(self.rounds),
+            "earlier": None if self.earlier is None else self.earlier.of,
+            "client": self.client,
             "limit": self.limit,
             "circuit_sha256": hashlib.sha256(program.encode()).hexdigest(),
             "qubits": list(layout.initial_index_layout(filter_ancillas=True)) if layout is not None else [],
@@ -138,7 +169,11 @@ class Plan:
             if hashlib.sha256(program.encode()).hexdigest() != told["circuit_sha256"]:
                 raise ValueError("circuit.qasm is not the circuit that was sent")
             budget = told["budget"]
-            estimated = Budget(**budget | {"stages": tuple(Stage(**stage) for stage in budget["stages"])})
+            stages = {key: tuple(Stage(**one) for one in budget.get(key, ())) for key in ("stages", "ahead")}
+            estimated = Budget(**budget | stages)
+            earlier = None
+            if told.get("earlier"):
+                earlier = Earlier(told["earlier"], **load_file(folder / "earlier.safetensors"))
             return cls(
                 folder=folder,
                 key=told["key"],
@@ -154,6 +189,9 @@ class Plan:
                 budget=estimated,
                 texts=read_lines(folder / "texts.jsonl"),
                 limit=told.get("limit", estimated.seconds),
+                rounds=tuple(told.get("rounds", ())),
+                earlier=earlier,
+                client=told.get("client", True),
             )
         except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
             raise QkdError(f"{folder}: the plan is damaged ({error}); its jobs' ids are in ledger.jsonl") from None

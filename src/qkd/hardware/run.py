@@ -12,6 +12,8 @@ from qkd.circuits.student import StudentCircuit
 from qkd.console import progress, say, warn
 from qkd.devices import live
 from qkd.errors import QkdError
+from qkd.hardware import adaptive
+from qkd.hardware.gathered import gather
 from qkd.hardware.jobs import Provider, Recalibrated, drive
 from qkd.hardware.ledger import JobRecord, Ledger
 from qkd.hardware.order import Order, plans_for, quota
@@ -19,7 +21,7 @@ from qkd.hardware.patience import Patience, insist
 from qkd.hardware.plan import Plan, plans
 from qkd.hardware.rehearsal import Rehearsal
 from qkd.hardware.remote import Remote
-from qkd.hardware.result import interpret
+from qkd.hardware.result import interpret, say_of
 from qkd.runs import RunFolder, existing_run, read_json, write_json
 from qkd.student.bundle import Student
 
@@ -187,14 +189,40 @@ def _unfinished(folder: RunFolder, plan: Plan) -> bool:
 
 
 def _carry_on(folder: RunFolder, plan: Plan, patience: Patience, wait: bool, again: bool = False) -> Outcome:
-    """Send and collect, then write what the results say."""
+    """Send and collect, then write what the results say, or go on with the next round of adaptive shots."""
     with _provider(plan) as provider:
         records = drive(provider, _ledger(folder), patience, wait, again)
-    result = interpret(plan, Student.load(folder.path), records)
+    student = Student.load(folder.path)
+    if not any(record.open for record in records):
+        later = _next_round(folder, plan, student, records)
+        if later is not None:
+            write_json(
+                plan.folder / "result.json", {"plan": plan.name, "texts": 0, "continued": later.name}, private=True
+            )
+            return _carry_on(folder, later, patience, wait, again)
+    result = interpret(plan, student, records)
     if not any(record.open for record in records):
         write_json(plan.folder / "result.json", result, private=True)
         _render(folder)
     return Outcome(plan, records, result)
+
+
+def _next_round(folder: RunFolder, plan: Plan, student: Student, records: list[JobRecord]) -> Plan | None:
+    """Return the round that follows a plan, kept; None where every text is clear, or a job has no result."""
+    kept = next((one for one in _all(folder) if one.earlier is not None and one.earlier.of == plan.name), None)
+    if kept is not None or not plan.rounds or any(record.file is None for record in records):
+        return kept
+    found = gather(plan, records)
+    said, _, _ = say_of(plan, student, found)
+    weights = student.model.head.weight.detach().cpu().numpy()
+    later = adaptive.following(plan, found, said, weights, student.model.logits_of(said.evs))
+    if later is not None:
+        say(
+            f"{len(later.values)} of {len(plan.texts)} texts are not clear yet: {later.mitigation.shots} shots more for them"
+        )
+        later.save()
+        _ledger(folder).append(later.name, "planned", device=later.device, jobs=later.jobs)
+    return later
 
 
 @contextmanager

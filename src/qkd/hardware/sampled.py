@@ -23,7 +23,7 @@ from qkd.circuits.student import StudentCircuit
 from qkd.devices.coherent import TOGETHER, Erring, erring, twirled
 from qkd.devices.region import Region
 from qkd.engines import LightConeEstimator
-from qkd.engines.paulis.channels import readout
+from qkd.engines.noise import assignment
 from qkd.errors import QkdError
 from qkd.hardware.mitigation import FACTORS, TREX_SHOTS, Mitigation
 from qkd.simulation.choice import choose
@@ -103,7 +103,9 @@ class _Law:
         together = [
             (on, float(dict(zip(*_chances(error), strict=True)).get("XX", 0.0))) for on, error in errors.items()
         ]
-        return cls(student, region, supports, parts, [readout(model, q) for q in range(student.num_qubits)], together)
+        tables = [assignment(model, q) for q in range(student.num_qubits)]
+        means = [(float(one[0, 0] + one[1, 1] - 1), float(one[0, 0] - one[1, 1])) for one in tables]
+        return cls(student, region, supports, parts, means, together)
 
     def means(
         self, values: np.ndarray, factor: int, frames: bool, twirls: int, random: np.random.Generator
