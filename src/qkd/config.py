@@ -123,9 +123,9 @@ class EncoderSpec(Spec):
     """What turns a text into the student's D numbers."""
 
     name: str = _f(
-        "minilm",
-        "minilm, hashing[:DIM], static:MODEL, any Hugging Face encoder (folder or hub id), with ?layer=, pooling= and "
-        "tokens= behind it, or several joined by +.",
+        "minilm?layers=auto",
+        "minilm, hashing[:DIM], static:MODEL, any Hugging Face encoder (folder or hub id), with ?layers=, pooling= and "
+        "tokens= behind it, or several joined by +; auto layers are chosen by the validation texts.",
         option="encoder",
     )
     whiten: Count | None = _f(
@@ -162,9 +162,12 @@ class TrainSpec(Spec):
     """How the student is optimised."""
 
     epochs: Count = _f(100, "The most passes over the training texts.")
-    batch_size: Count = _f(32, "Texts per optimizer step, B.")
-    lr: Annotated[float, Field(gt=0)] = _f(0.0003, "Adam's learning rate.")
-    weight_decay: Annotated[float, Field(ge=0)] = _f(0.3, "Decoupled weight decay of projection and head.")
+    batch_size: Count = _f(64, "Texts per optimizer step, B.")
+    lr: Annotated[float, Field(gt=0)] = _f(
+        0.005,
+        "Adam's learning rate; the projection's is smaller, in inverse proportion to the width of the embeddings.",
+    )
+    weight_decay: Annotated[float, Field(ge=0)] = _f(0.0, "Decoupled weight decay of projection and head.")
     patience: Count = _f(10, "Stop after this many epochs without a better validation loss.")
     seed: int = _f(0, "The seed of initial weights, batches and dropout.")
 

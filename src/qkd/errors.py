@@ -1,4 +1,7 @@
-"""Errors that a person is meant to read: one sentence with what was wrong, where, and what to do."""
+"""Errors that a person is meant to read: one sentence with what was wrong, where, and what to do.
+
+All are ``QkdError``; the subclasses say what a caller can do about one.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,38 @@ from collections.abc import Iterable
 
 class QkdError(Exception):
     """A mistake in what was asked or given, told in one sentence; the CLI prints it without a traceback."""
+
+
+class ConfigError(QkdError):
+    """A setting or a name does not exist or does not fit: ask for something else."""
+
+
+class DataError(QkdError):
+    """Texts, labels or logits do not fit: mend the data."""
+
+
+class ModelError(QkdError):
+    """A teacher or an encoder cannot be had, or cannot do what is asked: fetch it, or take another."""
+
+
+class CircuitError(QkdError):
+    """A circuit or an observable is malformed, too large, or not what an engine runs: change the circuit."""
+
+
+class DeviceError(QkdError):
+    """A device is unknown, retired or does not hold the circuit: take another, or its snapshot."""
+
+
+class BudgetError(QkdError):
+    """A device run would cost more than was allowed: ask for less, or allow more."""
+
+
+class ServiceError(QkdError):
+    """A service refuses or stays away: try again later; nothing is lost."""
+
+
+class FolderError(QkdError):
+    """A run, a bundle or another file of qkd's own is missing, damaged, in use or cannot be written."""
 
 
 class EngineError(QkdError, ValueError):

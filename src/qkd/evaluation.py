@@ -103,7 +103,7 @@ def describe(sources: Sources, setting: Setting, trainer: Trainer, lines: dict[s
         "texts": {"train": len(splits.train), "valid": len(splits.valid), "test": len(splits.test)},
         "dropped": list(dataset.dropped),
         "teacher": sources.teacher.describe(),
-        "encoder": {"name": sources.encoder.name, "dim": trainer.student.dim},
+        "encoder": {"name": sources.encoder.name, "dim": trainer.student.dim, "tried": list(sources.tried)},
         "student": {
             "circuit": circuit.name,
             "qubits": circuit.num_qubits,

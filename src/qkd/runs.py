@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from qkd.errors import QkdError
+from qkd.errors import FolderError, QkdError
 
 PRIVATE = 0o600
 """The mode of files that hold texts, and of ledgers and plans: their owner reads them, nobody else."""
@@ -21,7 +21,7 @@ STALE = 24 * 3600.0
 """Seconds after which a temporary file outside a run folder is taken for one that a killed process left."""
 
 
-class NotWritten(QkdError):
+class NotWritten(FolderError):
     """A file could not be written.
 
     Args:
@@ -109,14 +109,14 @@ def read_json(path: Path) -> Any:
     """Return the JSON value in ``path``.
 
     Raises:
-        QkdError: the file is missing or damaged.
+        FolderError: the file is missing or damaged.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise QkdError(f"{path}: no such file; is {path.parent} a qkd folder?") from None
+        raise FolderError(f"{path}: no such file; is {path.parent} a qkd folder?") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise QkdError(f"{path}: cannot be read as JSON ({error})") from None
+        raise FolderError(f"{path}: cannot be read as JSON ({error})") from None
 
 
 def json_lines(text: str | bytes) -> Iterator[tuple[int, dict[str, Any] | ValueError]]:
@@ -148,18 +148,18 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     """Return the JSON objects in ``path``, one a line.
 
     Raises:
-        QkdError: the file is missing or damaged; the line is named.
+        FolderError: the file is missing or damaged; the line is named.
     """
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        raise QkdError(f"{path}: no such file; is {path.parent} a whole qkd folder?") from None
+        raise FolderError(f"{path}: no such file; is {path.parent} a whole qkd folder?") from None
     except OSError as error:
-        raise QkdError(f"{path}: cannot be read ({error.strerror or error})") from None
+        raise FolderError(f"{path}: cannot be read ({error.strerror or error})") from None
     rows = []
     for number, row in json_lines(data):
         if isinstance(row, ValueError):
-            raise QkdError(f"{path}: line {number} {row}; restore the file from a backup")
+            raise FolderError(f"{path}: line {number} {row}; restore the file from a backup")
         rows.append(row)
     return rows
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from qkd.config import Config
+from qkd.console import say
 from qkd.errors import QkdError
 from qkd.runs import RunFolder, read_json, write_json
 from qkd.simulation.make import torch_device
 from qkd.student.lesson import Lesson
 from qkd.student.losses import UNLABELED
+from qkd.text.encoders.choose import chosen
 from qkd.text.encoders.make import embed, make_encoder, whitened
 from qkd.text.labelling import Corpus, load_corpus
 from qkd.text.protocols import Encoder, Kept, Teacher
@@ -40,6 +42,8 @@ class Sources:
     embeddings: np.ndarray
     teacher: Teacher
     logits: np.ndarray
+    tried: Sequence[dict[str, Any]] = ()
+    """What was compared before the encoder's layers were chosen; see ``encoders.choose``."""
 
     @property
     def unlabeled(self) -> int:
@@ -80,16 +84,22 @@ def gather(config: Config, folder: RunFolder, resume: bool, clock: Clock) -> Sou
     encoder = make_encoder(config.encoder.name, device, config.models.trust_remote_code)
     teacher = make_teacher(config.teacher.spec, device, config)
     _pin_texts(corpus, folder, resume)
+    train, valid = ([dataset.texts[row] for row in rows] for rows in (splits.train, splits.valid))
     with clock.stage("encoder"):
+        encoder, tried = chosen(encoder, train, dataset.targets[splits.train], valid, dataset.targets[splits.valid])
         if config.encoder.whiten:
-            encoder = whitened(encoder, [dataset.texts[row] for row in splits.train], config.encoder.whiten)
+            encoder = whitened(encoder, train, config.encoder.whiten)
         embeddings = embed(encoder, corpus.texts)
+    for row in tried:
+        say(f"{row['encoder']}: a linear probe of it scores {row['valid_accuracy']:.3f} on the validation texts")
+    if tried:
+        say(f"the student reads {encoder.name}, whose probe has the lowest validation loss")
     with clock.stage("teacher"):
         teacher.fit(dataset, splits)
         logits = teacher.logits(corpus.texts)
     if isinstance(teacher, Kept):
         teacher.save(folder.teacher)
-    return Sources(dataset, splits, encoder, embeddings, teacher, logits)
+    return Sources(dataset, splits, encoder, embeddings, teacher, logits, tried)
 
 
 def _pin_texts(corpus: Corpus, folder: RunFolder, resume: bool) -> None:

@@ -232,12 +232,17 @@ def test_an_observable_that_stays_one_string_costs_one_string():
     for layer in range(8):
         for q in range(layer % 2, 24, 2):
             circuit.cx(q, q + 1)
-    observable = SparsePauliOp.from_sparse_list([("ZZ", [8, 16], 1.0)], 25)
+    observable = SparsePauliOp.from_sparse_list([("ZZ", [0, 11], 1.0)], 25)
     program = LightConeEstimator().compile(circuit, [observable], [a], [])
     x = torch.tensor([[0.3], [1.2]])
     assert len(program._sparse) == 1 and len(program._sparse[0][1].digits) <= 2
     expected = StatevectorEstimator().compile(circuit, [observable], [a], [])(x, torch.zeros(0))
     assert torch.allclose(program(x, torch.zeros(0)), expected.double(), atol=1e-6)
+    nothing = SparsePauliOp.from_sparse_list([("ZZ", [8, 16], 1.0)], 25)  # is 0: no string is left
+    program = LightConeEstimator().compile(circuit, [nothing], [a], [])
+    x.requires_grad_()
+    assert not program(x, torch.zeros(0)).any()
+    assert not torch.autograd.grad(program(x, torch.zeros(0)).sum(), x)[0].any()
 
 
 @pytest.mark.parametrize("threshold", [1e-2, 1e-4])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from qkd.errors import QkdError
+from qkd.text.encoders.choose import chosen
 from qkd.text.encoders.make import embed, make_encoder, whitened
 from tests.text.test_models import TEXTS, alone
 
@@ -27,6 +28,43 @@ def test_layers_and_poolings_are_those_of_the_text_alone(model, pooling, layer):
         wanted = expected[pooling] / np.linalg.norm(expected[pooling])
         np.testing.assert_allclose(found[row], wanted, atol=2e-6)
     assert make_encoder(encoder.name).key == encoder.key != make_encoder(str(model)).key
+
+
+def test_several_layers_are_read_in_one_pass_and_any_choice_of_them_costs_nothing(model, monkeypatch):
+    one, two = (embed(make_encoder(f"{model}?layers={n}"), TEXTS) for n in (1, 2))
+    monkeypatch.setattr("qkd.cache.Store._save", lambda *_: pytest.fail("something was computed again"))
+    both = make_encoder(f"{model}?layers=2,1")
+    np.testing.assert_array_equal(embed(both, TEXTS), np.hstack([one, two]))
+    np.testing.assert_allclose(both.encode(TEXTS), np.hstack([one, two]), atol=1e-6)
+    assert both.dim == 64 and both.key == make_encoder(f"{model}?layers=1,2").key
+
+
+def test_a_transformer_is_cut_above_the_last_layer_that_is_read(model):
+    from qkd.text.models.backbone import Backbone
+
+    whole, cut = Backbone(str(model)), Backbone(str(model), depth=1)
+    np.testing.assert_array_equal(cut.pooled(TEXTS, [0, 1]), whole.pooled(TEXTS, [0, 1]))
+    assert cut.num_parameters < whole.num_parameters
+    assert make_encoder(f"{model}?layer=1").num_parameters == cut.num_parameters
+
+
+def test_layers_are_chosen_by_what_a_probe_makes_of_them(model, monkeypatch):
+    encoder = make_encoder(f"hashing:8+{model}?layers=auto&tokens=9")
+    y = np.arange(len(TEXTS)) % 2
+    rng = np.random.default_rng(3)
+
+    def told(self, texts):  # layer 1 alone knows the answer
+        rows = rng.normal(size=(len(texts), len(self.layers), 4))
+        rows[:, [layer == 1 for layer in self.layers], 0] += 6 * np.array([y[TEXTS.index(t)] for t in texts])[:, None]
+        return rows.reshape(len(texts), -1)
+
+    monkeypatch.setattr("qkd.text.encoders.layered.TransformerEncoder.remembered", told)
+    found, tried = chosen(
+        encoder, TEXTS[::2] + TEXTS[1::4], y[[*range(0, len(TEXTS), 2), *range(1, len(TEXTS), 4)]], TEXTS[3::4], y[3::4]
+    )
+    assert [row["layers"] for row in tried] == [[2], [1], [1, 2]]
+    assert found.name == f"hashing:8+{model}?layers=1&tokens=9"
+    assert make_encoder(found.name).key == found.key
 
 
 def test_tokens_cut_a_text(model):
@@ -86,8 +124,9 @@ def test_a_static_encoder_needs_its_table_alone(model, tmp_path):
     [
         ("{}?layer=9", r"there is no layer 9, the last one is 2"),
         ("{}?pooling=men", r"there is no pooling 'men'; did you mean 'mean'"),
-        ("{}?layers=1", r"there is no option 'layers'; did you mean 'layer'"),
-        ("{}?layer=top", r"layer=top is no number"),
+        ("{}?layers=1,9", r"there is no layer 9, the last one is 2"),
+        ("{}?layres=1", r"there is no option 'layres'; did you mean 'layers'"),
+        ("{}?layer=top", r"layers=top is no number"),
         ("hashing:8+", r"something is missing beside a '\+'"),
     ],
 )

@@ -83,7 +83,7 @@ def test_fine_tuning_that_was_killed_ends_with_the_same_weights(model, monkeypat
         fitted(model, dataset)
     np.testing.assert_array_equal(fitted(model, dataset).logits(dataset.texts), whole)
     (state,) = (tmp_path / "another").glob("adapters/*/qkd.json")
-    assert not list(state.parent.glob("step-*"))  # done, nothing is left of the checkpoint
+    assert not list(state.parent.glob("state-*"))  # done, nothing is left of the checkpoint
     assert steps[11] == steps[10]  # the step that was lost came again, and none before it
     per_epoch = -(-len(data.split(dataset).train) // 8)
     assert len(steps) == 3 * per_epoch + 1

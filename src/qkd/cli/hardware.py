@@ -122,13 +122,12 @@ def _print(outcomes: list[Outcome], json_: bool) -> None:
     if any(one["texts"] for one in results):
         cells = list(zip(*[devices.COLUMNS, *devices.rows(results)], strict=True))
         print(aligned([("", *(f"{one['mitigation']['name']}" for one in results if one["texts"])), *map(tuple, cells)]))
-    for one in results:
-        if one["texts"] and len(one["shots"]["texts"]) > 1:
-            taken = ", ".join(f"{count} texts {shots}" for shots, count in one["shots"]["texts"].items())
-            spent, fixed = one["shots"]["seconds"], one["shots"]["fixed_seconds"]
-            print(
-                f"shots taken: {taken}; {spent:,.1f} s of the QPU, {fixed:,.1f} s with {one['shots']['fixed']} for every text"
-            )
+    for told in results:
+        if told["texts"] and len(told["shots"]["texts"]) > 1:
+            shots = told["shots"]
+            taken = ", ".join(f"{count} texts {number}" for number, count in shots["texts"].items())
+            fixed = f"{shots['fixed_seconds']:,.1f} s with {shots['fixed']} for every text"
+            print(f"shots taken: {taken}; {shots['seconds']:,.1f} s of the QPU, {fixed}")
     for one in outcomes:
         waiting = [record for record in one.records if record.open]
         if waiting:

@@ -1,7 +1,7 @@
 """A student's circuit with a device's learned errors in it, so that every engine that takes a noise model takes them.
 
-Coherent errors become rotations with a label of their own, to which no noise belongs; joint readout flips become labelled
-identities at the end, behind which the noise model flips both qubits.
+Coherent errors become rotations with a label of their own, to which no noise belongs; joint readout flips become
+labelled identities at the end, behind which the noise model flips both qubits.
 """
 
 from __future__ import annotations

@@ -22,9 +22,9 @@ TOGETHER = 0.003
 def hidden(held: Snapshot, seed: int, stress: bool = False) -> Snapshot:
     """Return a device that reports what ``held`` reports and does something else.
 
-    Realistic: every two-qubit gate has the average infidelity that the calibration reports, half of it coherent (ZZ, ZI,
-    IZ); gates that neighbour each other in a layer have a ZZ between them that makes the layer's infidelity 2.5 times the
-    sum of its gates'; neighbours' readouts flip together now and then. Stress: coherent angles of 0.3 rad instead.
+    Realistic: every two-qubit gate has the average infidelity that the calibration reports, half of it coherent (ZZ,
+    ZI, IZ); gates that neighbour each other in a layer have a ZZ between them that makes the layer's infidelity 2.5
+    times the sum of its gates'; neighbours' readouts flip together now and then. Stress: coherent angles of 0.3 rad.
 
     Args:
         held: the device as it is calibrated.
@@ -34,7 +34,6 @@ def hidden(held: Snapshot, seed: int, stress: bool = False) -> Snapshot:
     random = np.random.default_rng([seed, 1 if stress else 0])
     told = held.calibration
     gates: dict[str, dict[Place, GateNoise]] = {}
-    worst: dict[int, float] = {}
     for name in told.two_qubit_gates:
         for place, done in sorted(told.gates[name].items()):
             error = min(done.error or 0.0, 0.1)
@@ -44,13 +43,13 @@ def hidden(held: Snapshot, seed: int, stress: bool = False) -> Snapshot:
             noise = GateNoise(*map(float, angles))
             rest = error if stress else max(0.0, error - infidelity(noise))
             gates.setdefault(name, {})[place] = replace(noise, stochastic=rest)
-            for qubit in place:
-                worst[qubit] = max(worst.get(qubit, 0.0), error)
-    spectators, together = {}, {}
-    for a, b in sorted(told.couplers()):
-        near = (worst[a] + worst[b]) / 2
+    spectators: dict[Place, float] = {}
+    together: dict[Place, float] = {}
+    for (a, b), done in sorted(told.couplers().items()):
         # a brick layer has as many pairs of neighbouring gates as gates; ZZ alone has the infidelity angle^2 / 5
-        size = np.sqrt(5 * (LAYER - 1) * near) * random.uniform(0.8, 1.2) * random.choice([-1, 1])
+        size = (
+            np.sqrt(5 * (LAYER - 1) * min(done.error or 0.0, 0.1)) * random.uniform(0.8, 1.2) * random.choice([-1, 1])
+        )
         spectators[a, b] = float(size)
         together[a, b] = float(random.exponential(TOGETHER))
     origin = f"drawn with seed {seed}{', stress' if stress else ''}"

@@ -1,4 +1,4 @@
-"""What a calibration does not say and a device does: coherent errors of gates, of neighbours, and joint readout flips."""
+"""What a calibration does not say: coherent errors of gates and of neighbours, and joint flips of readouts."""
 
 from __future__ import annotations
 
@@ -64,7 +64,11 @@ class Learned:
 
 
 def infidelity(noise: GateNoise) -> float:
-    """Return the average infidelity of a gate's coherent error, ``(16 - |tr U|^2) / 20`` (Nielsen, quant-ph/0205035)."""
+    """Return the average infidelity of a gate's coherent error, ``(16 - |tr U|^2) / 20`` (Nielsen, quant-ph/0205035).
+
+    Args:
+        noise: of the gate.
+    """
     import numpy as np
 
     zz, za, zb = (np.array(signs) for signs in ([1, -1, -1, 1], [1, 1, -1, -1], [1, -1, 1, -1]))

@@ -48,7 +48,7 @@ class Profile(Spec):
     )
     shots: Count | Literal["adaptive"] = Field(
         default="adaptive",
-        description="Shots of a run that names none; adaptive takes a few for every text and more where it is not clear.",
+        description="Shots of a run that names none; adaptive takes a few for every text, more for those not clear.",
     )
     execution_mode: Literal["job", "batch", "session"] = Field(
         default="job", description="How jobs are sent; free plans have no sessions."

@@ -4,22 +4,60 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
+from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
+from pydantic import AfterValidator, ConfigDict, Field
 from qiskit.providers import BackendV2
 from qiskit.transpiler import Target
 
+from qkd import records
 from qkd.bundled import user_dirs
 from qkd.devices import calibration as calibrations
 from qkd.devices import catalogue
 from qkd.devices.backend import CalibratedBackend, make_target
 from qkd.devices.calibration import Calibration, Cleaning, Operation, Qubit
 from qkd.devices.learned import Learned
-from qkd.errors import QkdError
-from qkd.runs import read_json, write_json
+from qkd.errors import FolderError, QkdError
+from qkd.runs import write_json
 
 FORMAT, VERSION = "qkd-snapshot", 1
+MEND = "make one with 'qkd devices snapshot DEVICE'"
+
+Number = Annotated[float | None, AfterValidator(lambda value: value if value is None or isfinite(value) else None)]
+"""What was measured; some devices report infinities where nothing was."""
+
+Measured = Literal["t1", "t2", "frequency", "readout_error", "readout_length"]
+
+
+OWN = ("gates", "qubits", "learned")
+"""What is not written as it is held."""
+
+
+class _Calibration(records.Record):
+    """A ``Calibration`` in a file."""
+
+    model_config = ConfigDict(allow_inf_nan=True)
+
+    name: str
+    family: str
+    processor: str
+    version: str
+    date: str
+    dt: Number
+    rep_delay: Number = None
+    timing: dict[str, Annotated[int, Field(ge=1, le=1 << 20)]]
+    coordinates: tuple[tuple[int, int], ...] | None
+    qubits: Annotated[tuple[dict[Measured, Number], ...], Field(min_length=1)]
+    gates: dict[str, tuple[tuple[tuple[int, ...], Number, Number], ...]]
+    learned: dict[str, Any] | None = None
+
+
+class _File(records.Record):
+    """A snapshot file."""
+
+    calibration: _Calibration
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,20 +189,14 @@ def read(path: Path) -> Snapshot:
     Raises:
         QkdError: the file is missing, damaged, or from a newer qkd.
     """
-    value = read_json(path)
+    value = records.read_value(path)
     if not isinstance(value, dict) or value.get("format") != FORMAT:
-        raise QkdError(f"{path}: not a snapshot; make one with 'qkd devices snapshot DEVICE'")
+        raise FolderError(f"{path}: not a snapshot; {MEND}")
     if not isinstance(value.get("version"), int) or value["version"] > VERSION:
-        raise QkdError(
-            f"{path}: snapshot format {value.get('version')} is newer than this qkd reads ({VERSION}); upgrade qkd"
+        raise FolderError(
+            f"{path}: snapshot format {value.get('version')!r:.20} is newer than this qkd reads ({VERSION})"
         )
-    try:
-        return _cleaned(_from_json(value["calibration"]), str(path))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise QkdError(
-            f"{path}: the snapshot is damaged ({type(error).__name__}: {error}); make it again with 'qkd devices "
-            "snapshot'"
-        ) from None
+    return _cleaned(_from_json(records.checked(value, _File, path, MEND).calibration, path), str(path))
 
 
 def _cleaned(raw: Calibration, origin: str) -> Snapshot:
@@ -181,27 +213,21 @@ def _to_json(told: Calibration) -> dict[str, Any]:
     return {"format": FORMAT, "version": VERSION, "calibration": value}
 
 
-def _from_json(value: dict[str, Any]) -> Calibration:
-    n = len(value["qubits"])
-    gates = {
-        name: {tuple(int(q) for q in on): Operation(_number(error), _number(length)) for on, error, length in rows}
-        for name, rows in value["gates"].items()
-    }
+def _from_json(told: _Calibration, path: Path) -> Calibration:
+    gates = {name: {on: Operation(error, length) for on, error, length in rows} for name, rows in told.gates.items()}
     for name, places in gates.items():
-        if any(not 0 <= q < n for place in places for q in place):
-            raise ValueError(f"gate {name} names a qubit that is not there")
-    points = value["coordinates"]
-    return Calibration(
-        **{key: str(value[key]) for key in ("name", "family", "processor", "version", "date")},
-        dt=_number(value["dt"]),
-        timing={str(key): int(number) for key, number in value["timing"].items()},
-        coordinates=None if points is None else tuple((int(column), int(row)) for column, row in points),
-        qubits=tuple(Qubit(**{key: _number(number) for key, number in qubit.items()}) for qubit in value["qubits"]),
-        gates=gates,
-        rep_delay=_number(value.get("rep_delay")),  # files of version 0.1 have none, and nothing learned
-        learned=Learned.from_json(value["learned"]) if value.get("learned") else None,
-    )
-
-
-def _number(value: Any) -> float | None:
-    return None if value is None else float(value)
+        if len({len(place) for place in places}) > 1 or any(
+            len({*place}) != len(place) or not place for place in places
+        ):
+            raise FolderError(f"{path}: damaged (gate {name!r:.40} is not on as many qubits everywhere); {MEND}")
+        if any(not 0 <= q < len(told.qubits) for place in places for q in place):
+            raise FolderError(f"{path}: damaged (gate {name!r:.40} names a qubit that is not there); {MEND}")
+    if told.coordinates is not None and len(told.coordinates) != len(told.qubits):
+        raise FolderError(f"{path}: damaged (not one pair of coordinates for each qubit); {MEND}")
+    plain = {field: getattr(told, field) for field in _Calibration.model_fields if field not in OWN}
+    try:
+        learned = None if told.learned is None else Learned.from_json(told.learned)
+    except (KeyError, TypeError, ValueError) as error:
+        raise FolderError(f"{path}: damaged (what was learned: {error}); {MEND}") from None
+    qubits = tuple(Qubit(**qubit) for qubit in told.qubits)
+    return Calibration(**plain, qubits=qubits, gates=gates, learned=learned)

@@ -12,7 +12,7 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 import torch
-from qiskit.circuit import Parameter, ParameterExpression
+from qiskit.circuit import Parameter
 from qiskit.quantum_info import SparsePauliOp
 from qiskit_aer.noise import NoiseModel
 from torch.utils.checkpoint import checkpoint
@@ -21,8 +21,9 @@ from qkd.engines.amplitudes.blocks import embed as embed_atom
 from qkd.engines.amplitudes.heisenberg import PauliTable
 from qkd.engines.amplitudes.measure import Measurement
 from qkd.engines.base import Estimates
+from qkd.engines.chains import Chains, Link, product
 from qkd.engines.expressions import Expressions
-from qkd.engines.gates import WAVES, Atom, waves
+from qkd.engines.gates import Atom, constant
 from qkd.engines.noisy import NoisyEstimator
 from qkd.engines.paulis.channels import LETTERS, Channel, as_channel, embed, events, kraus, reading
 from qkd.engines.paulis.cones import pairs, seen
@@ -165,36 +166,29 @@ class _Factors:
 
     def __init__(
         self,
-        chains: Sequence[Sequence[tuple[np.ndarray, ParameterExpression | None]]],
+        chains: Sequence[Sequence[Link]],
         parameters: Sequence[Parameter],
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
         length, count = max(map(len, chains), default=1), len(chains)
-        options = max((len(terms) for chain in chains for terms, angle in chain if angle is None), default=1)
+        options = max((len(terms) for chain in chains for angle, terms in chain if angle is None), default=1)
         drawn = np.zeros((length, count, options, 4, 4), dtype=complex)
         drawn[:, :, 0] = np.eye(4)
         chances = np.zeros((length, count, options))
         chances[:, :, 0] = 1
-        turned = np.zeros((length, count, WAVES, 4, 4), dtype=complex)
-        turned[:, :, 0] = np.eye(4)
-        place = np.zeros((length, count), dtype=np.int64)
-        angles: list[ParameterExpression] = []
         for n, chain in enumerate(chains):
-            for s, (terms, angle) in enumerate(chain):
+            for s, (angle, terms) in enumerate(chain):
                 if angle is None:
                     weights = np.einsum("mab,mab->m", terms.conj(), terms).real
                     chances[s, n, : len(terms)] = weights / weights.sum()
                     drawn[s, n, : len(terms)] = terms / np.sqrt(weights / weights.sum())[:, None, None]
-                else:
-                    turned[s, n], place[s, n] = terms, len(angles)
-                    angles.append(angle)
-        self._expressions = Expressions(angles or [0.0], parameters)
-        as_tensor = torch.as_tensor
-        self._drawn = as_tensor(drawn.reshape(-1, options, 16), dtype=dtype, device=device)
-        self._chances = as_tensor(chances.reshape(-1, options), device=device)
-        self._turned = as_tensor(turned.reshape(-1, WAVES, 16), dtype=dtype, device=device)
-        self._place = as_tensor(place.reshape(-1), device=device)
+        identity = constant(np.eye(4))
+        turned = [[(angle, identity if angle is None else terms) for angle, terms in chain] for chain in chains]
+        self._turned = Chains(turned, 4, dtype, device)
+        self._expressions = Expressions(self._turned.angles, parameters)
+        self._drawn = torch.as_tensor(drawn.reshape(-1, options, 16), dtype=dtype, device=device)
+        self._chances = torch.as_tensor(chances.reshape(-1, options), device=device)
         self._shape = (length, count)
 
     def draw(self, samples: int, random: torch.Generator) -> torch.Tensor:
@@ -205,34 +199,29 @@ class _Factors:
 
     def __call__(self, values: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
         """Return the blocks' matrices (N,R S,4,4) at parameter values (R,P) and draws (L N,R S)."""
-        table = waves(self._expressions(values)).to(self._turned.dtype)[:, self._place].transpose(0, 1)
-        turned = (table @ self._turned).view(len(table), len(values), 1, 4, 4)
+        turned = self._turned.factors(self._expressions(values))  # (L,N,R,4,4)
         drawn = self._drawn.gather(1, draws[:, :, None].expand(-1, -1, 16))
-        factors = turned @ drawn.view(len(table), len(values), -1, 4, 4)  # one of the two is the identity
-        factors = factors.view(*self._shape, draws.shape[1], 4, 4)
-        while len(factors) > 1:
-            products = factors[1::2] @ factors[: len(factors) // 2 * 2 : 2]
-            factors = torch.cat([products, factors[-1:]]) if len(factors) % 2 else products
-        return factors[0]
+        factors = turned.unsqueeze(3) @ drawn.view(
+            *self._shape, len(values), -1, 4, 4
+        )  # one of the two is the identity
+        return product(factors.flatten(2, 3))
 
 
-def _merged(
-    pair: tuple[int, int], chain: Sequence[Atom | Channel]
-) -> list[tuple[np.ndarray, ParameterExpression | None]]:
+def _merged(pair: tuple[int, int], chain: Sequence[Atom | Channel]) -> list[Link]:
     """Return a block's factors: gates of an angle as terms (5,4,4), all between them as Kraus operators (M,4,4)."""
-    factors: list[tuple[np.ndarray, ParameterExpression | None]] = []
+    factors: list[Link] = []
     between = None
     for one in chain:
         if isinstance(one, Atom) and one.angle is not None:
             if between is not None:
-                factors.append((kraus(between), None))
-            factors.append((embed_atom(one, pair), one.angle))
+                factors.append((None, kraus(between)))
+            factors.append((one.angle, embed_atom(one, pair)))
             between = None
         else:
             channel = as_channel(one)
             matrix = embed(channel.terms, channel.qubits, pair)[0]
             between = matrix if between is None else matrix @ between
-    return factors if between is None else [*factors, (kraus(between), None)]
+    return factors if between is None else [*factors, (None, kraus(between))]
 
 
 def _measured(string: PauliString, qubits: Sequence[int], noise: NoiseModel | None) -> SparsePauliOp:

@@ -2,8 +2,8 @@
 
 A text is clear once its first class leads every other by ``z`` standard errors of shot noise. A lead is a sum over many
 shots, so for a text whose lead has the wrong sign the chance to look clear in a round is at most ``1 - Phi(z)``; with R
-rounds, ``z = Phi^-1(1 - rate / R)`` keeps the chance over all of them below the error rate (Bonferroni). More shots do not
-help against bias, so it plays no part here.
+rounds, ``z = Phi^-1(1 - rate / R)`` keeps the chance over all of them below the error rate (Bonferroni). More shots do
+not help against bias, so it plays no part here.
 """
 
 from __future__ import annotations
@@ -88,8 +88,8 @@ def stages(counts: list[int], student: StudentCircuit, held: Snapshot, bases: in
 def following(plan: Plan, found: Gathered, said: Mitigated, weights: np.ndarray, logits: np.ndarray) -> Plan | None:
     """Return the next round: the texts that are not clear, as many as the limit still pays for, or None.
 
-    Where it does not pay for all of them, those come first that are nearest to being clear: where two classes are equal no
-    number of shots decides.
+    Where it does not pay for all of them, those come first that are nearest to being clear: where two classes are equal
+    no number of shots decides.
 
     Args:
         plan: the round that is done.

@@ -1,9 +1,9 @@
 """Engine-calibrated mitigation: what a device does to each observable, learned at points whose exact values are known.
 
 The calibration points are texts' own angles, shuffled column by column, so they lie where the texts lie and no text is
-among them. A measured value is modelled as ``a + b exact + rest``: exact values have no error, so a and b are not biased
-by shots. a and b are drawn towards what the device's calibration predicts (a ridge), which is all that few points can
-better; the rest's width is the bias that an affine map leaves. The correction is ``(measured - a) / b``.
+among them. A measured value is modelled as ``a + b exact + rest``: exact values have no error, so shots do not bias a
+and b. Both are drawn towards what the device's calibration predicts (a ridge), so that few points are enough; the
+rest's width is the bias that an affine map leaves. The correction is ``(measured - a) / b``.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Zero noise from amplified noise: one decay for each observable, and for each text what departs from it.
 
-With noise factors f, ``ev(f) = A exp(-r f) + B f``. The rate r belongs to the observable; A, the value without noise, and
-B, what this text does otherwise, to the text. B is taken from a normal distribution whose width is estimated over all
-texts (a random effect), so that a text whose values do not decay as the others' do has a wider bar, and all texts together
-say how wide. The width and r are where the likelihood is largest; A is the generalized least-squares estimate.
+With noise factors f, ``ev(f) = A exp(-r f) + B f``. The rate r belongs to the observable; A, the value without noise,
+and B, what this text does otherwise, to the text. B is taken from a normal distribution whose width is estimated over
+all texts (a random effect), so texts that do not decay alike have wider bars. A is the generalized least-squares
+estimate, averaged over r and the width with their restricted likelihood as weight.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def _observable(evs: np.ndarray, stds: np.ndarray, factors: np.ndarray) -> tuple
 
 
 def _inverse(variance: np.ndarray, factors: np.ndarray, width: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return what applies (diag(variance) + width^2 f f^T)^-1, by Sherman and Morrison, and the log determinants (N,)."""
+    """Return what applies (diag(variance) + width^2 f f^T)^-1 (Sherman and Morrison), and its log determinants (N,)."""
     g = factors / variance
     s = width**2 / (1 + width**2 * (factors * g).sum(axis=1))
     logs = np.log(variance).sum(axis=1) + np.log1p(width**2 * (factors * g).sum(axis=1))
@@ -54,7 +54,7 @@ def _inverse(variance: np.ndarray, factors: np.ndarray, width: float) -> tuple[n
 
 
 def _score(evs: np.ndarray, variance: np.ndarray, factors: np.ndarray, rate: float, width: float) -> float:
-    """Return the log likelihood of a rate and a width, with every text's amplitude at its best (restricted: and spread)."""
+    """Return the restricted log likelihood of a rate and a width, every text's amplitude integrated out."""
     g, s, logs = _inverse(variance, factors, width)
     u = np.exp(-rate * factors)
     uu = (u**2 / variance).sum(axis=1) - s * (u * g).sum(axis=1) ** 2

@@ -104,8 +104,8 @@ def shot_noise(evs: np.ndarray, shots: np.ndarray) -> np.ndarray:
 def mitigate(plan: Plan, found: Gathered, exact: np.ndarray, predicted: np.ndarray) -> Mitigated:
     """Return the texts' expectation values with their errors.
 
-    With ``affine`` the bias is what the maps leave at the calibration points. Otherwise it is what measured values of the
-    *other* texts differ from exact ones beyond their noise; a text's own exact value is in neither.
+    With ``affine`` the bias is what the maps leave at the calibration points. Otherwise it is what measured values of
+    the *other* texts differ from exact ones beyond their noise; a text's own exact value is in neither.
 
     Args:
         plan: what was asked for.

@@ -143,7 +143,7 @@ def pub(student: StudentCircuit, values: np.ndarray) -> tuple[Any, ...]:
 
 
 def raw(data: Any) -> dict[str, np.ndarray]:
-    """Return what is kept of the client's result: ``evs`` and ``stds`` (K,N), and those at each noise factor (K,N,F)."""
+    """Return what is kept of the client's result: ``evs``, ``stds`` (K,N), and those at each noise factor (K,N,F)."""
     kept = {"evs": "evs", "stds": "stds", "evs_factors": "evs_noise_factors", "stds_factors": "stds_noise_factors"}
     return {name: np.asarray(data[its], dtype=float) for name, its in kept.items() if its in data}
 

@@ -158,13 +158,13 @@ def plans_for(order: Order, folder: RunFolder) -> list[Plan]:
     for name in names:
         shots = _shots(order, profile, name, student, evs)
         rounds = adaptive.ROUNDS if shots is None else ()
-        mitigation = _mitigation(order, profile, name, shots or rounds[0], fractional)
+        mitigation = _mitigation(order, profile, name, shots or adaptive.ROUNDS[0], fractional)
         extra = affine.points(mitigation.shots) if name == "affine" else 0
         points = np.vstack([values, affine.shuffled(values, len(compiled.inputs), extra, order.seed)])
         made, chunks = _budget(order, held, compiled, mitigation, len(texts), extra)
         if rounds:
             counts = adaptive.expected(evs, _weights(student), student.model.logits_of(evs))
-            bases = made.stages[-1 if len(made.stages) == 1 else 0].executions // (len(points) * mitigation.shots)
+            bases = made.stages[0].executions // (len(points) * mitigation.shots)
             made = replace(made, ahead=adaptive.stages(counts, compiled, held, bases, extra)[1:])
         plans.append(
             Plan(

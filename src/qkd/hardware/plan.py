@@ -17,23 +17,46 @@ import math
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field
 from qiskit.quantum_info import SparsePauliOp
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from qkd import records
 from qkd.circuits.qasm import from_qasm, to_qasm
 from qkd.circuits.student import StudentCircuit
 from qkd.devices import snapshot as snapshots
 from qkd.devices.snapshot import Snapshot
-from qkd.errors import QkdError
-from qkd.hardware.budget import Budget, Stage
+from qkd.errors import FolderError
+from qkd.hardware.budget import Budget
 from qkd.hardware.mitigation import Mitigation
-from qkd.runs import read_json, read_lines, write_json, write_lines, write_text, write_with
+from qkd.runs import read_lines, write_json, write_lines, write_text, write_with
 
 FORMAT = 1
+
+
+MEND = "copy it again from a backup; its jobs' ids are in ledger.jsonl"
+
+
+class PlanRecord(records.Record):
+    """What ``plan.json`` says that is read back."""
+
+    key: Annotated[str, Field(pattern=r"^[\w-]{1,64}$")]
+    device: str
+    local: bool
+    version: str
+    mitigation: Mitigation
+    mode: Literal["job", "batch", "session"]
+    chunks: Annotated[tuple[tuple[int, int], ...], Field(min_length=1)]
+    budget: Budget
+    limit: float | None = None
+    rounds: tuple[int, ...] = ()
+    earlier: str | None = None
+    client: bool = True
+    circuit_sha256: str
 
 
 @dataclass(frozen=True)
@@ -161,40 +184,44 @@ class Plan:
         Raises:
             QkdError: there is none, or a file of it is missing or damaged.
         """
-        told = read_json(folder / "plan.json")
-        if told.get("format") != FORMAT:
-            raise QkdError(f"{folder}: plan format {told.get('format')} is not {FORMAT}; use the qkd that wrote it")
+        told = records.read(folder / "plan.json", PlanRecord, MEND, (FORMAT,))
+        program = records.read_text(folder / "circuit.qasm")
         try:
-            program = (folder / "circuit.qasm").read_text(encoding="utf-8")
-            if hashlib.sha256(program.encode()).hexdigest() != told["circuit_sha256"]:
+            if hashlib.sha256(program.encode()).hexdigest() != told.circuit_sha256:
                 raise ValueError("circuit.qasm is not the circuit that was sent")
-            budget = told["budget"]
-            stages = {key: tuple(Stage(**one) for one in budget.get(key, ())) for key in ("stages", "ahead")}
-            estimated = Budget(**budget | stages)
+            values = load_file(folder / "values.safetensors")["values"]
+            student = from_qasm(program, str(folder / "circuit.qasm"))
+            texts = read_lines(folder / "texts.jsonl")
+            if values.ndim != 2 or values.shape[1] != len(student.parameters):
+                raise ValueError(f"values have the shape {values.shape}, not (N, {len(student.parameters)})")
             earlier = None
-            if told.get("earlier"):
-                earlier = Earlier(told["earlier"], **load_file(folder / "earlier.safetensors"))
-            return cls(
-                folder=folder,
-                key=told["key"],
-                device=told["device"],
-                local=told["local"],
-                snapshot=snapshots.read(folder / "snapshot.json"),
-                version=told["version"],
-                student=from_qasm(program, str(folder / "circuit.qasm")),
-                values=load_file(folder / "values.safetensors")["values"],
-                mitigation=Mitigation(**told["mitigation"]),
-                mode=told["mode"],
-                chunks=tuple((start, stop) for start, stop in told["chunks"]),
-                budget=estimated,
-                texts=read_lines(folder / "texts.jsonl"),
-                limit=told.get("limit", estimated.seconds),
-                rounds=tuple(told.get("rounds", ())),
-                earlier=earlier,
-                client=told.get("client", True),
-            )
+            if told.earlier is not None:
+                earlier = Earlier(told.earlier, **load_file(folder / "earlier.safetensors"))
+            if earlier is None and len(values) < len(texts):
+                raise ValueError(f"there are {len(texts)} texts and values of {len(values)}")
+            if any(not 0 <= start < stop <= len(values) for start, stop in told.chunks):
+                raise ValueError("a job has texts that are not there")
         except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
-            raise QkdError(f"{folder}: the plan is damaged ({error}); its jobs' ids are in ledger.jsonl") from None
+            raise FolderError(f"{folder}: the plan is damaged ({error}); {MEND}") from None
+        return cls(
+            folder=folder,
+            key=told.key,
+            device=told.device,
+            local=told.local,
+            snapshot=snapshots.read(folder / "snapshot.json"),
+            version=told.version,
+            student=student,
+            values=values,
+            mitigation=told.mitigation,
+            mode=told.mode,
+            chunks=told.chunks,
+            budget=told.budget,
+            texts=texts,
+            limit=told.budget.seconds if told.limit is None else told.limit,
+            rounds=told.rounds,
+            earlier=earlier,
+            client=told.client,
+        )
 
     def keep(self, name: str, **arrays: np.ndarray) -> str:
         """Write arrays as ``NAME.safetensors`` and return the file's hash."""
@@ -215,7 +242,9 @@ class Plan:
             arrays: dict[str, np.ndarray] = load_file(path)
             return arrays
         except (OSError, ValueError, SafetensorError) as error:
-            raise QkdError(f"{path}: what the job measured is damaged ({error}); copy it again from a backup") from None
+            raise FolderError(
+                f"{path}: what the job measured is damaged ({error}); copy it again from a backup"
+            ) from None
 
 
 def _terms(observable: SparsePauliOp) -> list[tuple[str, float]]:

@@ -61,7 +61,7 @@ class Rehearsal:
         if plan.snapshot.calibration.learned is not None:
             raise QkdError(
                 f"{plan.snapshot.name} has learned errors, which IBM's client does not simulate, and "
-                f"'{plan.mitigation.name}' on this circuit is not drawn from exact values; take none, readout, affine or zne"
+                f"'{plan.mitigation.name}' on this circuit is not drawn from exact values; take none, readout or affine"
             )
         return local.run(student, region, values, plan.mitigation, seed, self._bar)
 

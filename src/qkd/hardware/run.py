@@ -217,9 +217,8 @@ def _next_round(folder: RunFolder, plan: Plan, student: Student, records: list[J
     weights = student.model.head.weight.detach().cpu().numpy()
     later = adaptive.following(plan, found, said, weights, student.model.logits_of(said.evs))
     if later is not None:
-        say(
-            f"{len(later.values)} of {len(plan.texts)} texts are not clear yet: {later.mitigation.shots} shots more for them"
-        )
+        more = f"{later.mitigation.shots} shots more for them"
+        say(f"{len(later.values)} of {len(plan.texts)} texts are not clear yet: {more}")
         later.save()
         _ledger(folder).append(later.name, "planned", device=later.device, jobs=later.jobs)
     return later

@@ -1,10 +1,10 @@
 """A rehearsal from exact noisy values: the light-cone engine computes them, and shots are drawn from them.
 
-What IBM's client would see of one text and observable in one twirl is a number of shots with two outcomes, so their count
-is binomial with the exact noisy mean. Readout twirls flip the sign of the readout's offset, drawn for every twirl; gate
-twirls turn local errors into Pauli channels, and the signs of coherent angles are drawn for every frame. So each
-observable's estimate has the client's law; that observables share shots, which the client's rehearsal on light cones
-leaves out too, is not in it.
+What IBM's client would see of one text and observable in one twirl is a number of shots with two outcomes, so their
+count is binomial with the exact noisy mean. Readout twirls flip the sign of the readout's offset, drawn for each of
+them; gate twirls turn local errors into Pauli channels, and the signs of coherent angles are drawn for every frame. So
+each observable's estimate has the client's law; that observables share shots, which the client's rehearsal on light
+cones leaves out too, is not in it.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def samples(student: StudentCircuit, region: Region, mitigation: Mitigation) -> 
 def run(
     student: StudentCircuit, region: Region, values: np.ndarray, mitigation: Mitigation, seed: int
 ) -> dict[str, np.ndarray]:
-    """Return what a job would measure, ``evs`` and ``stds`` (K,N); with ``zne`` also ``evs_factors``, ``stds_factors`` (K,N,F).
+    """Return what a job would measure: ``evs``, ``stds`` (K,N); of ``zne`` also the ``_factors`` (K,N,F) of both.
 
     Args:
         student: on the region's indices, observables of one Pauli string each.

@@ -10,30 +10,74 @@ README.md            the model card
 from __future__ import annotations
 
 import importlib.metadata
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 
+from qkd import records
 from qkd.circuits.qasm import from_qasm, to_qasm
+from qkd.circuits.student import StudentCircuit
 from qkd.config import EngineSpec
-from qkd.errors import QkdError
-from qkd.runs import read_json, write_json, write_text, write_with
+from qkd.errors import FolderError, ModelError, QkdError
+from qkd.runs import write_json, write_text, write_with
 from qkd.simulation.make import make_engine
 from qkd.student.metrics import softmax
 from qkd.student.middles.quantum import QuantumMiddle
 from qkd.student.model import StudentModel
+from qkd.text.data.dataset import listed
 from qkd.text.encoders.make import make_encoder
 from qkd.text.protocols import Encoder
 
 FORMAT = 2
 READABLE = (1, 2)
 """Formats that are read; 1 called the circuit's weights ``weights``, 2 calls them ``middle.weights``."""
+
+
+MEND = "copy it again"
+
+
+class EncoderRecord(records.Record):
+    """What a bundle says of its encoder: its name, its width D, and what makes its embeddings these."""
+
+    name: Annotated[str, Field(min_length=1, max_length=4096)]
+    dim: Annotated[int, Field(ge=1, le=records.DIMENSIONS)]
+    key: dict[str, Any]
+
+
+class BundleRecord(records.Record):
+    """A bundle's ``config.json``."""
+
+    format: int
+    classes: Annotated[tuple[str, ...], Field(min_length=1, max_length=records.CLASSES)]
+    encoder: EncoderRecord
+    angle_map: Literal["tanh", "minmax"]
+    about: dict[str, Any] = Field(default_factory=dict)
+
+
+def _check_shapes(path: Path, circuit: StudentCircuit, record: BundleRecord) -> None:
+    """Compare what a bundle says of its sizes with the arrays that it holds, before anything of those sizes is made.
+
+    Raises:
+        FolderError: they differ.
+    """
+    held = records.shapes(path)
+    expected = {
+        "projection.weight": (len(circuit.inputs), record.encoder.dim),
+        "head.weight": (len(record.classes), len(circuit.observables)),
+    }
+    for name, shape in expected.items():
+        if held.get(name) != shape:
+            raise FolderError(
+                f"{path}: holds {name} of shape {held.get(name)}, where config.json and the circuit say {shape}; {MEND}"
+            )
 
 
 class Student:
@@ -54,8 +98,12 @@ class Student:
         return self.model.classes
 
     def logits(self, texts: Sequence[str]) -> np.ndarray:
-        """Return logits (N,C), float32, of N texts."""
-        return self.model.logits(self.encoder.encode(list(texts)))
+        """Return logits (N,C), float32, of N texts.
+
+        Raises:
+            DataError: ``texts`` is one string, or holds something else than strings.
+        """
+        return self.model.logits(self.encoder.encode(listed(texts)))
 
     def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
         """Return class probabilities (N,C), float32, of N texts; columns as in ``classes``."""
@@ -95,41 +143,42 @@ class Student:
             engine: what runs the circuit; exact simulation when left out.
 
         Raises:
-            QkdError: the folder holds no student, or a file of it is missing, damaged or of another format.
+            QkdError: the folder holds no student, a file of it is missing, damaged or of another format, or its circuit
+                is larger than qkd takes.
         """
         path = Path(folder)
         if not (path / "config.json").is_file() and (path / "student").is_dir():
             path = path / "student"
         if not (path / "config.json").is_file():
-            raise QkdError(f"{folder}: no student lies there; train one with 'qkd distill'")
-        config = read_json(path / "config.json")
-        if config.get("format") not in READABLE:
-            raise QkdError(
-                f"{path}: bundle format {config.get('format')} is none of {READABLE}; take the qkd that wrote it"
-            )
+            raise FolderError(f"{folder}: no student lies there; train one with 'qkd distill'")
+        record = records.read(path / "config.json", BundleRecord, MEND, READABLE)
+        program = path / "circuit.qasm"
+        circuit = from_qasm(records.read_text(program), str(program))
+        _check_shapes(path / "student.safetensors", circuit, record)
         try:
-            program = path / "circuit.qasm"
-            circuit = from_qasm(program.read_text(encoding="utf-8"), str(program))
             model = StudentModel(
                 QuantumMiddle(circuit, make_engine(engine or EngineSpec(), circuit)),
-                dim=config["encoder"]["dim"],
-                classes=config["classes"],
-                angle_map=config["angle_map"],
+                dim=record.encoder.dim,
+                classes=record.classes,
+                angle_map=record.angle_map,
                 fresh=False,
             )
             model.load_state_dict(load_file(path / "student.safetensors"))
             kept = path / "encoder.safetensors"
             arrays = load_arrays(kept) if kept.is_file() else {}
         except (OSError, KeyError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
-            raise QkdError(f"{path}: the student is damaged ({str(error).splitlines()[0]}); copy it again") from None
-        encoder = make_encoder(config["encoder"]["name"], arrays=arrays)
-        if encoder.key != config["encoder"]["key"]:
-            raise QkdError(
-                f"{path}: trained on embeddings of {config['encoder']['key']}, but '{encoder.name}' here is "
+            raise FolderError(f"{path}: the student is damaged ({str(error).splitlines()[0]}); {MEND}") from None
+        try:
+            encoder = make_encoder(record.encoder.name, arrays=arrays)
+        except QkdError as error:
+            raise ModelError(f"{path}: the student's encoder: {error}") from None
+        if encoder.key != record.encoder.key:
+            raise ModelError(
+                f"{path}: trained on embeddings of {record.encoder.key}, but '{encoder.name}' here is "
                 f"{encoder.key}; use the same encoder weights"
             )
         model.eval()
-        return cls(model, encoder, config["about"])
+        return cls(model, encoder, record.about)
 
 
 def card(student: Student) -> str:
@@ -137,11 +186,12 @@ def card(student: Student) -> str:
     model, about = student.model, student.about
     circuit, counts = model.circuit, model.parameter_counts()
     lines = [
-        f"# A {circuit.num_qubits}-qubit student: {', '.join(model.classes)}",
+        f"# A {circuit.num_qubits}-qubit student: {', '.join(_escaped(name) for name in model.classes)}",
         "",
-        f"Distilled by qkd from the teacher `{about.get('teacher', 'unknown')}` on `{about.get('data', 'unknown')}`.",
-        f"Text goes through the encoder `{student.encoder.name}` (D={model.dim}), a linear projection and a "
-        f"{model.angle_map} map to {len(circuit.inputs)} angles, the circuit `{circuit.name}` "
+        f"Distilled by qkd from the teacher {_code(about.get('teacher', 'unknown'))} on "
+        f"{_code(about.get('data', 'unknown'))}.",
+        f"Text goes through the encoder {_code(student.encoder.name)} (D={model.dim}), a linear projection and a "
+        f"{model.angle_map} map to {len(circuit.inputs)} angles, the circuit {_code(circuit.name)} "
         f"({len(circuit.weights)} weights, {len(circuit.observables)} observables), and a linear head.",
         "",
         f"Trainable parameters: {model.num_parameters:,}, of them {counts['quantum']:,} in the circuit and "
@@ -168,3 +218,15 @@ def card(student: Student) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _escaped(text: object) -> str:
+    """Return a text as one line of Markdown that shows it as it is."""
+    return re.sub(r"([\\`*_{}\[\]()<>#+\-.!|~&])", r"\\\1", " ".join(str(text).split()))
+
+
+def _code(text: object) -> str:
+    """Return a text as Markdown code: fenced by one more backtick than it holds in a row."""
+    line = " ".join(str(text).split())
+    fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
+    return f"{fence} {line} {fence}" if "`" in line else f"`{line}`"

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
+from qkd import checkpoint
 from qkd.config import LossSpec, TrainSpec
 from qkd.engines.threads import threads
 from qkd.errors import QkdError
-from qkd.runs import read_json, write_json, write_with
 from qkd.student.losses import LOSSES, Terms
 from qkd.student.model import StudentModel
 
-FORMAT = 1
+WIDTH = 16
+"""Embedding width above which the projection's learning rate falls with it."""
 
 
 @dataclass(frozen=True)
@@ -85,17 +84,7 @@ class Trainer:
     ) -> None:
         self.student, self.train_set, self.valid_set = student, train, valid
         self.loss, self.spec, self.folder = loss, spec, checkpoint
-        decayed = [*student.projection.parameters(), *student.head.parameters()]
-        self.optimizer = torch.optim.AdamW(
-            [
-                {"params": decayed, "weight_decay": spec.weight_decay},
-                {
-                    "params": list(student.middle.parameters()),
-                    "weight_decay": spec.weight_decay if student.middle.decayed else 0.0,
-                },
-            ],
-            lr=spec.lr,
-        )
+        self.optimizer = torch.optim.AdamW(_groups(student, spec), lr=spec.lr)
         self.order = torch.Generator().manual_seed(spec.seed)
         self.progress = Progress()
         self.best = _copy(student.state_dict())
@@ -175,23 +164,16 @@ class Trainer:
         return {"valid_loss": terms["loss"].item(), "valid_accuracy": accuracy}
 
     def save(self) -> None:
-        """Write the checkpoint: tensors first, then the JSON that names them, each atomically."""
+        """Write the checkpoint, if there is a folder for it."""
         if self.folder is None:
             return
-        tensors = {f"student.{name}": value for name, value in self.student.state_dict().items()}
-        tensors |= {f"best.{name}": value for name, value in self.best.items()}
-        for index, slots in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{slot}": value for slot, value in slots.items()}
-        tensors["rng.order"], tensors["rng.torch"] = self.order.get_state(), torch.get_rng_state()
-        if torch.cuda.is_available():
-            tensors["rng.cuda"] = torch.cuda.get_rng_state()
-        name = f"state-{self.progress.epoch:06d}.safetensors"
-        contiguous = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-        write_with(self.folder / name, lambda part: save_file(contiguous, part))
-        write_json(self.folder / "state.json", {"format": FORMAT, "tensors": name, "progress": asdict(self.progress)})
-        for old in self.folder.glob("state-*.safetensors"):
-            if old.name != name:
-                old.unlink(missing_ok=True)
+        tensors = checkpoint.grouped(
+            student=self.student.state_dict(),
+            best=self.best,
+            optimizer=checkpoint.of_optimizer(self.optimizer),
+            rng={"order": self.order.get_state()},
+        )
+        checkpoint.save(self.folder, f"{self.progress.epoch:06d}", self.progress, tensors)
 
     def resume(self) -> bool:
         """Go back to the checkpoint, if there is one; every later step is what it would have been.
@@ -202,44 +184,43 @@ class Trainer:
         Raises:
             QkdError: it is damaged, of a newer format, or of another student.
         """
-        if self.folder is None or not (self.folder / "state.json").is_file():
+        found = checkpoint.load(self.folder, Progress) if self.folder is not None else None
+        if self.folder is None or found is None:
             return False
-        record = read_json(self.folder / "state.json")
-        if record.get("format") != FORMAT:
-            raise QkdError(
-                f"{self.folder}: checkpoint format {record.get('format')} is not {FORMAT}, the one this qkd reads; "
-                "use the qkd that wrote it"
-            )
+        progress, tensors = found
         try:
-            tensors = load_file(self.folder / record["tensors"])
-            self.student.load_state_dict(_under(tensors, "student"))
-            self.best = _under(tensors, "best")
-            state = self.optimizer.state_dict()
-            slots: dict[int, dict[str, Any]] = {}
-            for key, value in _under(tensors, "optimizer").items():
-                index, slot = key.split(".")
-                slots.setdefault(int(index), {})[slot] = value
-            self.optimizer.load_state_dict({"state": slots, "param_groups": state["param_groups"]})
-        except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-            raise QkdError(
-                f"{self.folder}: the checkpoint is damaged or belongs to another student "
-                f"({str(error).splitlines()[0]}); start again with another --name"
-            ) from None
-        self.order.set_state(tensors["rng.order"])
-        torch.set_rng_state(tensors["rng.torch"])
-        if "rng.cuda" in tensors and torch.cuda.is_available():
-            torch.cuda.set_rng_state(tensors["rng.cuda"])
-        self.progress = Progress(**record["progress"])
+            self.student.load_state_dict(checkpoint.under(tensors, "student"))
+            self.best = checkpoint.under(tensors, "best")
+            checkpoint.to_optimizer(self.optimizer, checkpoint.under(tensors, "optimizer"))
+            self.order.set_state(tensors["rng.order"])
+            checkpoint.to_streams(tensors)
+        except (ValueError, TypeError, RuntimeError, KeyError) as error:
+            raise checkpoint.damaged(self.folder, error) from None
+        self.progress = progress
         # --epochs or --patience may have been raised since
         stalled = self.progress.epoch - self.progress.best_epoch >= self.spec.patience
         self.progress.finished = stalled or self.progress.epoch >= self.spec.epochs
         return True
 
 
+def _groups(student: StudentModel, spec: TrainSpec) -> list[dict[str, Any]]:
+    """Return the optimizer's groups of parameters, always in the same order.
+
+    Adam moves every weight by about the learning rate, so that D of them move an angle by about D times that. The
+    projection's rate is therefore divided by the width (Yang et al., *Tensor Programs V*, arXiv:2203.03466): a step
+    means the same for embeddings of any width.
+    """
+    projection, middle = student.projection, student.middle
+    return [
+        {
+            "params": [projection.weight],
+            "lr": spec.lr * min(1.0, WIDTH / projection.in_features),
+            "weight_decay": spec.weight_decay,
+        },
+        {"params": [projection.bias, *student.head.parameters()], "weight_decay": spec.weight_decay},
+        {"params": list(middle.parameters()), "weight_decay": spec.weight_decay if middle.decayed else 0.0},
+    ]
+
+
 def _copy(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: value.detach().clone() for name, value in state.items()}
-
-
-def _under(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    """Return the tensors whose name starts with ``prefix.``, without it."""
-    return {key.removeprefix(f"{prefix}."): value for key, value in tensors.items() if key.startswith(f"{prefix}.")}

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from qiskit.circuit import ParameterExpression
 
 from qkd.engines.amplitudes.steps import Block, gathered
-from qkd.engines.gates import Atom, constant, waves
+from qkd.engines.chains import Chains, Link
+from qkd.engines.gates import Atom
 
 _COMMON = 4  # blocks of up to this many qubits are built together, at the size of the widest of them
 
@@ -39,7 +39,8 @@ class BlockBuilder:
         for b, size in enumerate(self._sizes):
             alike.setdefault(max(size, small), []).append(b)
         self._groups = [
-            (members, _Chains([chains[b] for b in members], size, dtype, device)) for size, members in alike.items()
+            (members, Chains([[_widened(link, size) for link in chains[b]] for b in members], size, dtype, device))
+            for size, members in alike.items()
         ]
         self.angles = [angle for _, group in self._groups for angle in group.angles]
         """What the angles (S,) of a call are."""
@@ -49,47 +50,22 @@ class BlockBuilder:
         matrices: dict[int, torch.Tensor] = {}
         parts = angles.split([len(group.angles) for _, group in self._groups])
         for part, (members, group) in zip(parts, self._groups, strict=True):
-            for b, matrix in zip(members, group(part).unbind(0), strict=True):
+            for b, matrix in zip(members, group.products(part[None])[:, 0].unbind(0), strict=True):
                 step = len(matrix) // self._sizes[b]
                 matrix = matrix[::step, ::step] if step > 1 else matrix
                 matrices[b] = (matrix.real if self._real[b] else matrix).contiguous()
         return [matrices[b] for b in range(len(matrices))]
 
 
-class _Chains:
-    """G products of at most L atoms, each padded with identities to the same size and to L a power of two."""
-
-    def __init__(
-        self,
-        chains: Sequence[list[tuple[ParameterExpression | None, np.ndarray]]],
-        size: int,
-        dtype: torch.dtype,
-        device: torch.device,
-    ) -> None:
-        length = 1 << (max(len(one) for one in chains) - 1).bit_length()
-        padded = [one + [(None, constant(np.eye(size)))] * (length - len(one)) for one in chains]
-        # an identity on further, least significant qubits brings all to one size
-        terms = np.stack([np.kron(part, np.eye(size // part.shape[-1])) for one in padded for _, part in one])
-        self.angles = [0.0 if angle is None else angle for one in padded for angle, _ in one]
-        self._used = tuple(np.flatnonzero(terms.any(axis=(0, 2, 3))).tolist())
-        self._shape = (len(chains), length, size, size)
-        kept = terms[:, self._used].reshape(len(terms), -1, size * size)
-        self._terms = torch.from_numpy(kept).to(device, dtype)
-
-    def __call__(self, angles: torch.Tensor) -> torch.Tensor:
-        """Return the products (G,2^k,2^k); the first atom of a chain acts first."""
-        product = torch.bmm(waves(angles, self._used)[:, None].to(self._terms), self._terms).view(self._shape)
-        while product.shape[1] > 1:
-            first, second = product.view(product.shape[0], -1, 2, *product.shape[2:]).unbind(2)
-            product = second @ first
-        return product[:, 0]
+def _widened(link: Link, size: int) -> Link:
+    """Return a factor on further, least significant qubits, on which it is the identity."""
+    angle, terms = link
+    return angle, np.kron(terms, np.eye(size // terms.shape[-1]))
 
 
-def chain(
-    sequence: Sequence[tuple[ParameterExpression | None, np.ndarray]],
-) -> list[tuple[ParameterExpression | None, np.ndarray]]:
+def chain(sequence: Sequence[Link]) -> list[Link]:
     """Multiply the constant atoms of a product (first acts first) into those with an angle."""
-    merged: list[tuple[ParameterExpression | None, np.ndarray]] = []
+    merged: list[Link] = []
     for angle, terms in sequence:
         if merged and angle is None:
             merged[-1] = (merged[-1][0], terms[0] @ merged[-1][1])

@@ -129,6 +129,8 @@ class SparseCone:
             matrices: (1 or B,16,16) of every block.
             features: (n,B,4) of the encoded qubits.
         """
+        if not len(plan.digits):  # nothing is left: the value is 0
+            return features.sum(dim=(0, 2)) * 0
         state = torch.as_tensor(self._start, dtype=self._dtype, device=self._device)[:, None]
         for step in plan.steps:
             weights = matrices[step.number].flatten(1).T.index_select(0, step.entry)

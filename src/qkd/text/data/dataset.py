@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from qkd.errors import QkdError
+from qkd.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Dataset:
 
     def __post_init__(self) -> None:
         if len(self.texts) != len(self.labels):
-            raise QkdError(f"{self.source}: {len(self.texts)} texts but {len(self.labels)} labels; give one for each")
+            raise DataError(f"{self.source}: {len(self.texts)} texts but {len(self.labels)} labels; give one for each")
         object.__setattr__(self, "rows", tuple(range(len(self.texts)) if self.rows is None else self.rows))
         object.__setattr__(self, "num_rows", len(self.texts) if self.num_rows is None else self.num_rows)
 
@@ -46,3 +47,26 @@ class Dataset:
         """Each text's class number ``(N,)`` int64."""
         number = {name: index for index, name in enumerate(self.classes)}
         return np.array([number[label] for label in self.labels], dtype=np.int64)
+
+
+def listed(texts: Sequence[str]) -> list[str]:
+    """Return N texts as a list.
+
+    Raises:
+        DataError: they are one string, or no sequence of strings.
+    """
+    if isinstance(texts, str | bytes):
+        raise DataError("texts is one string; give a list of strings, such as ['a text']")
+    try:
+        rows = list(texts)
+    except TypeError:
+        raise DataError(f"texts is {_a(texts)}; give a list of strings") from None
+    for number, text in enumerate(rows):
+        if not isinstance(text, str):
+            raise DataError(f"text {number} is {_a(text)} ({text!r:.40}), not a string; leave it out or convert it")
+    return rows
+
+
+def _a(value: object) -> str:
+    kind = type(value).__name__
+    return f"an {kind}" if kind[:1].lower() in "aeiou" else f"a {kind}"

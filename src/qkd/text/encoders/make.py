@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,67 +11,12 @@ import numpy as np
 
 from qkd import cache
 from qkd.errors import QkdError, nearest
+from qkd.records import DIMENSIONS
+from qkd.text.encoders.layered import AUTO, TransformerEncoder
 from qkd.text.encoders.static import StaticEncoder
 from qkd.text.encoders.whitening import Whitened, unit
-from qkd.text.models.backbone import POOLINGS, Backbone
 from qkd.text.models.transformer import Loading
 from qkd.text.protocols import Encoder
-
-
-class TransformerEncoder:
-    """Hidden states of one layer, pooled over real tokens and scaled to length 1, as sentence-transformers does.
-
-    Args:
-        name: a short name, folder or hub id, with its options.
-        model: the same without options.
-        loading: how it is loaded.
-        layer: which layer is read, 0 being the embeddings in front of the first; the last when left out.
-        pooling: one of ``POOLINGS``.
-
-    Raises:
-        QkdError: there is no such pooling.
-    """
-
-    arrays: Mapping[str, np.ndarray] = {}
-
-    def __init__(
-        self, name: str, model: str, loading: Loading | None = None, layer: int | None = None, pooling: str = "mean"
-    ) -> None:
-        if pooling not in POOLINGS:
-            raise QkdError(f"encoder '{name}': there is no pooling '{pooling}'{nearest(pooling, POOLINGS)}")
-        self.name, self._layer, self._pooling = name, layer, pooling
-        self._backbone = Backbone(model, loading)
-
-    @property
-    def dim(self) -> int:
-        """D, the embedding width."""
-        return self._backbone.dim
-
-    @property
-    def num_parameters(self) -> int:
-        """How many weights it has."""
-        return self._backbone.num_parameters
-
-    @property
-    def key(self) -> dict[str, Any]:
-        """Everything that determines an embedding except the text."""
-        chosen = {"layer": self._layer, "pooling": None if self._pooling == "mean" else self._pooling}
-        return {"kind": "embedding", **self._backbone.key, **{k: v for k, v in chosen.items() if v is not None}}
-
-    def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """Return embeddings ``(N,D)`` float32, rows of length 1, of N texts."""
-        return unit(self._backbone.pooled(texts, [self._read], pooling=self._pooling)[:, 0])
-
-    def report(self, count: int) -> None:
-        """Say how many of ``count`` texts were cut."""
-        self._backbone.report(count)
-
-    @cached_property
-    def _read(self) -> int:
-        last = self._backbone.num_layers
-        if self._layer is not None and self._layer > last:
-            raise QkdError(f"encoder '{self.name}': there is no layer {self._layer}, the last one is {last}")
-        return last if self._layer is None else self._layer
 
 
 class HashingEncoder:
@@ -156,7 +100,7 @@ def make_encoder(
 
     Args:
         name: ``hashing[:DIM]``, ``static:MODEL[?dim=]``, or a transformer (short name, folder or hub id), with
-            ``?layer=``, ``&pooling=`` and ``&tokens=`` behind it where wanted; several joined by ``+``.
+            ``?layers=``, ``&pooling=`` and ``&tokens=`` behind it where wanted; several joined by ``+``.
         torch_device: where a transformer runs; CUDA when there is one, if left out.
         trust_remote_code: whether a transformer may bring Python code of its own.
         arrays: what ``Encoder.arrays`` was when it was kept.
@@ -185,17 +129,18 @@ def _single(name: str, loading: Loading, arrays: Mapping[str, np.ndarray]) -> En
     model, _, query = (name, "", "") if Path(name).is_dir() else name.partition("?")
     kind, _, rest = model.partition(":")
     if kind == "hashing" and not query:
-        if rest and (not rest.isdecimal() or int(rest) < 2):
-            raise QkdError(f"encoder '{name}': '{rest}' is no embedding width; write for example hashing:512")
+        if rest and (not rest.isdecimal() or len(rest) > 7 or not 2 <= int(rest) <= DIMENSIONS):
+            raise QkdError(f"encoder '{name}': '{rest:.20}' is no embedding width; write for example hashing:512")
         return HashingEncoder(int(rest)) if rest else HashingEncoder()
     if kind == "static" and rest:
         return StaticEncoder(name, rest, loading, **_numbers(name, query, ("dim",)), arrays=arrays)
-    options = _options(name, query, ("layer", "pooling", "tokens"))
-    pooling = options.pop("pooling", "mean")
-    numbers = {key: _number(name, key, value) for key, value in options.items()}
-    return TransformerEncoder(
-        name, model, replace(loading, max_tokens=numbers.get("tokens")), numbers.get("layer"), pooling
+    options = _options(name, query, ("layers", "layer", "pooling", "tokens"))
+    tokens = _number(name, "tokens", options["tokens"]) if "tokens" in options else None
+    wanted = options.get("layers", options.get("layer"))
+    layers = (
+        AUTO if wanted == "auto" else tuple(_number(name, "layers", n) for n in wanted.split(",")) if wanted else None
     )
+    return TransformerEncoder(name, model, replace(loading, max_tokens=tokens), layers, options.get("pooling", "mean"))
 
 
 def _options(name: str, query: str, known: Sequence[str]) -> dict[str, str]:
@@ -229,6 +174,8 @@ def embed(encoder: Encoder, texts: Sequence[str]) -> np.ndarray:
         return np.hstack([embed(part, texts) for part in encoder.parts])
     if isinstance(encoder, Whitened):
         return encoder.apply(embed(encoder.inner, texts))
+    if isinstance(encoder, TransformerEncoder):  # its layers have rows together, so that another choice finds them
+        return encoder.remembered(texts)
     found = cache.rows(encoder.key, texts, encoder.encode, f"embedding with {encoder.name}")
     encoder.report(len(texts))
     return found

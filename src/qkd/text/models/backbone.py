@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qkd.text.models.transformer import Transformer
+from qkd.text.models.transformer import Loading, Transformer
 
 if TYPE_CHECKING:
     import torch
@@ -17,7 +18,49 @@ POOLINGS = ("mean", "first", "last", "max")
 
 
 class Backbone(Transformer):
-    """A pretrained transformer without its head."""
+    """A pretrained transformer without its head.
+
+    Args:
+        model: a short name, folder, GGUF file or hub id.
+        loading: how it is loaded.
+        depth: how many of its layers, from the bottom, are kept in memory and computed; all when left out.
+    """
+
+    def __init__(self, model: str, loading: Loading | None = None, depth: int | None = None) -> None:
+        super().__init__(model, loading)
+        self.depth = depth
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "depth": self.depth}
+
+    @cached_property
+    def network(self) -> Any:
+        """The torch module on its device, without the layers above ``depth``."""
+        network = super().network
+        layers = blocks(network, self.num_layers)
+        if self.depth is not None and layers is not None:
+            del layers[self.depth :]
+        return network
+
+    def states(self, ids: torch.Tensor, mask: torch.Tensor, layers: Sequence[int]) -> list[torch.Tensor]:
+        """Return the hidden states (B,L,D), float32, behind each of ``layers``, of token ids and mask (B,L).
+
+        The state behind a whole transformer's last layer has gone through what follows there (some normalise); behind
+        the last layer of one that was cut it is what it was before the cut.
+        """
+        import torch
+
+        top: list[Any] = []
+        kept = None if self.depth in (None, self.num_layers) else blocks(self.network, self.depth)
+        hook = kept[-1].register_forward_hook(lambda *call: top.append(call[2])) if kept else None
+        try:
+            found = list(self.network(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states)
+        finally:
+            if hook is not None:
+                hook.remove()
+        if top and self.depth is not None:
+            found[self.depth] = top[0] if isinstance(top[0], torch.Tensor) else top[0][0]
+        return [found[layer].float() for layer in layers]
 
     @property
     def dim(self) -> int:
@@ -51,10 +94,8 @@ class Backbone(Transformer):
         import torch
 
         def read(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-            answer = self.network(input_ids=ids, attention_mask=mask, output_hidden_states=True)
             found = []
-            for layer in layers:
-                states = answer.hidden_states[layer].float()
+            for states in self.states(ids, mask, layers):
                 if equal_tokens:
                     states = states / states.square().mean(dim=2, keepdim=True).sqrt().clamp_min(1e-6)
                 found.append(pool(states, mask, pooling))
@@ -64,6 +105,13 @@ class Backbone(Transformer):
         for rows, found in self.batched(tokens, read):
             out[rows] = found
         return out
+
+
+def blocks(network: torch.nn.Module, count: int | None) -> torch.nn.ModuleList | None:
+    """Return the ``count`` layers of a transformer; None where it does not keep them in one list."""
+    from torch.nn import ModuleList
+
+    return next((part for part in network.modules() if isinstance(part, ModuleList) and len(part) == count), None)
 
 
 def pool(states: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from qkd import checkpoint
 from qkd.config import LoraSpec
 from qkd.console import Progress, progress, warn
 from qkd.errors import QkdError, nearest
-from qkd.runs import read_json, write_json, write_with
 from qkd.text.models.batching import Budget, out_of_memory, padded, release
 from qkd.text.models.transformer import Loading
 
@@ -255,51 +255,27 @@ class FineTuning:
                 weight.copy_(values[name])
 
     def _save(self) -> None:
-        """Write the checkpoint: the tensors, then the JSON that names them."""
-        import torch
-        from safetensors.torch import save_file
-
-        tensors = {f"now.{name}": value for name, value in self.copy().items()}
-        tensors |= {f"best.{name}": value.clone() for name, value in self.best.items()}
-        for index, slots in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{slot}": torch.as_tensor(value) for slot, value in slots.items()}
-        tensors["rng.torch"] = torch.get_rng_state()
-        if torch.cuda.is_available():
-            tensors["rng.cuda"] = torch.cuda.get_rng_state()
-        name = f"step-{self.state.epoch:04d}-{self.state.step:06d}.safetensors"
-        ready = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-        write_with(self.folder / name, lambda part: save_file(ready, part))
-        write_json(self.folder / "state.json", {"tensors": name, "state": asdict(self.state)})
-        for old in self.folder.glob("step-*.safetensors"):
-            if old.name != name:
-                old.unlink(missing_ok=True)
+        """Write the checkpoint."""
+        optimizer = checkpoint.of_optimizer(self.optimizer)
+        tensors = checkpoint.grouped(now=self.copy(), best=self.best, optimizer=optimizer)
+        checkpoint.save(self.folder, f"{self.state.epoch:04d}-{self.state.step:06d}", self.state, tensors)
 
     def resume(self) -> bool:
         """Go back to the checkpoint, if there is a whole one; return whether there was."""
-        import torch
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
+        fresh = self.copy()
         try:
-            record = read_json(self.folder / "state.json")
-            tensors = load_file(self.folder / record["tensors"])
-            self._put(_under(tensors, "now."))
-            self.best = {name: value.to(self.device) for name, value in _under(tensors, "best.").items()}
-            slots: dict[int, dict[str, Any]] = {}
-            for key, value in _under(tensors, "optimizer.").items():
-                index, slot = key.split(".")
-                slots.setdefault(int(index), {})[slot] = value
-            groups = self.optimizer.state_dict()["param_groups"]
-            self.optimizer.load_state_dict({"state": slots, "param_groups": groups})
-            for name, value in record["state"].items():
-                setattr(self.state, name, value)
-        except (QkdError, OSError, KeyError, SafetensorError):
-            return False  # none yet, or damaged: begin anew
-        torch.set_rng_state(tensors["rng.torch"])
-        if "rng.cuda" in tensors and torch.cuda.is_available():
-            torch.cuda.set_rng_state(tensors["rng.cuda"])
+            found = checkpoint.load(self.folder, State)
+            if found is None:
+                return False
+            state, tensors = found
+            self._put(checkpoint.under(tensors, "now"))
+            self.best = {name: value.to(self.device) for name, value in checkpoint.under(tensors, "best").items()}
+            checkpoint.to_optimizer(self.optimizer, checkpoint.under(tensors, "optimizer"))
+            checkpoint.to_streams(tensors)
+        except (QkdError, KeyError, ValueError, RuntimeError) as error:
+            warn(f"the fine-tuning begins anew: {checkpoint.damaged(self.folder, error)}")
+            self._put(fresh)
+            self.best = fresh
+            return False
+        self.state = state
         return True
-
-
-def _under(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

@@ -115,7 +115,7 @@ class LoraTeacher:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent) as work:
             new = Path(work) / "adapter"
-            shutil.copytree(source, new, ignore=shutil.ignore_patterns("step-*", "state.json"))
+            shutil.copytree(source, new, ignore=shutil.ignore_patterns("state-*", "state.json"))
             if folder.is_dir():
                 shutil.rmtree(folder)
             new.rename(folder)
@@ -160,7 +160,7 @@ class LoraTeacher:
             "valid_accuracy": float(np.mean(logits.argmax(axis=1) == judged.targets)),
         }
         write_json(folder / FACTS, facts)
-        for left in ("state.json", *(path.name for path in folder.glob("step-*"))):
+        for left in ("state.json", *(path.name for path in folder.glob("state-*"))):
             (folder / left).unlink(missing_ok=True)
 
 
