@@ -11,7 +11,9 @@ from qiskit.circuit import ParameterVector, QuantumCircuit
 from qiskit.quantum_info import SparsePauliOp
 
 from qkd.engines import LightConeEstimator, StatevectorEstimator
+from qkd.engines.machine import keep_freed_memory
 
+keep_freed_memory()  # as the trainer does
 given = task()
 n = given["n"]
 started = time.perf_counter()

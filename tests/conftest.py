@@ -18,7 +18,8 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(autouse=True)
 def _homes(request, tmp_path, monkeypatch):
-    """Keep tests out of the user's cache, but for those marked ``models``, which use the models kept there."""
+    """Keep tests out of the user's folders; those marked ``models`` use the models kept in the cache."""
+    monkeypatch.setenv("QKD_STATE", str(tmp_path / "state"))
     if request.node.get_closest_marker("models") is None:
         monkeypatch.setenv("QKD_CACHE", str(tmp_path / "cache"))
         monkeypatch.setenv("HF_HUB_OFFLINE", "1")

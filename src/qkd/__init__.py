@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from qkd.errors import QkdError
     from qkd.student.bundle import Student
 
-__all__ = ["Config", "QkdError", "Run", "Student", "distill", "evaluate", "predict", "teach"]
+__all__ = ["Config", "QkdError", "Run", "Student", "compare", "distill", "evaluate", "predict", "teach"]
 
 _HOMES = {
     "Config": "qkd.config",
     "QkdError": "qkd.errors",
     "Run": "qkd.api",
     "Student": "qkd.student.bundle",
+    "compare": "qkd.studies",
     "distill": "qkd.api",
     "evaluate": "qkd.api",
     "predict": "qkd.api",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from qkd import config as configs
 from qkd.config import Config
 from qkd.console import warn
-from qkd.errors import QkdError, nearest
+from qkd.errors import ConfigError, QkdError, nearest
 from qkd.reports import compare
 from qkd.runs import RunFolder, existing_run, new_run, newest_run, read_json, write_text
 
@@ -105,6 +105,7 @@ def distill(config: Config | None = None, *, resume: bool = False, **options: An
         folder, config = started, _resumable(started, config, given)
     else:
         config = _hub(_merged(config or Config(), given))
+        _check_device(config, given)
         source = config.data.source
         stem = source.rpartition(":")[2].rstrip("/").rpartition("/")[2].partition(".")[0]
         folder = new_run(config.run.folder, config.run.name, f"{stem}-{Path(config.student.circuit).stem}")
@@ -166,6 +167,15 @@ def teach(
         return labelling.label(config, Path(out), torch_device, embed)
 
 
+def settled(config: Config, options: dict[str, Any]) -> Config:
+    """Return ``config`` with single settings by their CLI names on top, its models pinned.
+
+    Raises:
+        QkdError: an option does not exist or does not fit, or the hub does not have a model.
+    """
+    return _hub(_merged(config, named(options)))
+
+
 def _hub(config: Config) -> Config:
     """Go offline if asked to, and pin what comes from the hub to its commit, before anything heavy is imported.
 
@@ -200,8 +210,20 @@ def named(options: dict[str, Any]) -> dict[tuple[str, str], Any]:
     known = {option.replace("-", "_"): (section, key) for section, key, option, _ in configs.fields()}
     for option in options:
         if option not in known:
-            raise QkdError(f"there is no option '{option}'{nearest(option, known)}")
+            raise ConfigError(f"there is no option '{option}'{nearest(option, known)}")
+        if hasattr(options[option], "to_csv"):
+            raise ConfigError(f"{option} is a table; write it to a file, {option}='texts.csv', with its to_csv")
     return {known[option]: value for option, value in options.items()}
+
+
+def _check_device(config: Config, given: dict[tuple[str, str], Any]) -> None:
+    """Refuse options about a device in a run that would not look at them."""
+    unseen = [key for section, key in given if section == "device"]
+    if unseen and config.engine.sim != "aer-noisy":
+        option = "device" if unseen[0] == "name" else unseen[0].replace("_", "-")
+        raise ConfigError(
+            f"--{option} says whose noise is trained under, and --sim {config.engine.sim} has none: add --sim aer-noisy"
+        )
 
 
 def _merged(config: Config, given: dict[tuple[str, str], Any]) -> Config:

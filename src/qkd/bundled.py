@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from qkd.console import say
 from qkd.errors import QkdError
 
 
@@ -30,6 +31,13 @@ def user_dirs(kind: str) -> list[Path]:
 
     named = os.environ.get(f"QKD_{kind.upper()}")
     return [*([Path(named)] if named else []), Path(platformdirs.user_config_dir("qkd")) / kind, Path(kind)]
+
+
+def tell_hidden(kind: str, path: Path) -> None:
+    """Say that a user's file is taken in the place of a bundled one of its name, where it is."""
+    bundled = bundled_dir(kind) / path.name
+    if bundled.is_file() and bundled.resolve() != path.resolve():
+        say(f"{path.resolve()} is taken in the place of the bundled '{path.stem}'")
 
 
 def find(kind: str, suffixes: tuple[str, ...]) -> dict[str, Path]:

@@ -1,4 +1,4 @@
-"""Labelling spread over a Ray cluster (Ray Data; ``pip install qkd[ray]``).
+"""Work spread over a Ray cluster (Ray Data; ``pip install qkd[ray]``).
 
 The cache's chunks are the unit of work: the driver cuts them as it does alone and saves each as it comes back, so the
 rows are those of one process, and a worker that dies costs the chunk it had. Workers get the function with a model's
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from qkd import cache
+from qkd import cache, workers
 from qkd.errors import QkdError
 
 
@@ -40,11 +40,12 @@ def over_ray(address: str) -> Iterator[None]:
         except (OSError, ValueError, RuntimeError) as error:
             first = str(error).strip().splitlines()[0]
             raise QkdError(f"--ray {address}: no cluster answers there ({first}); start one with 'ray start'") from None
-    before, cache.mapper = cache.mapper, _mapped
+    before = cache.mapper, workers.mapper
+    cache.mapper, workers.mapper = _mapped, _tasks
     try:
         yield
     finally:
-        cache.mapper = before
+        cache.mapper, workers.mapper = before
         if started:
             ray.shutdown()
 
@@ -57,6 +58,24 @@ def _knock(address: str) -> None:
     where = re.fullmatch(r"(?:ray://)?([^:/]+):(\d+)", address)
     if where:
         socket.create_connection((where[1], int(where[2])), timeout=10).close()
+
+
+def _tasks(function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]]) -> Iterator[Any]:
+    """Yield ``function(*task)`` of each task, in order; a worker that dies costs the task it had."""
+    import ray
+
+    def tried(task: tuple[Any, ...]) -> tuple[Any, str]:
+        try:
+            return function(*task), ""
+        except QkdError as mistake:  # as a value: Ray would wrap it beyond recognition, and try again
+            return None, str(mistake)
+
+    remote = ray.remote(max_retries=-1)(tried)
+    for handle in [remote.remote(task) for task in tasks]:
+        result, error = ray.get(handle)
+        if error:
+            raise QkdError(error)
+        yield result
 
 
 class _Worker:

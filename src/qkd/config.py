@@ -6,6 +6,7 @@ option. ``Config`` is the root; its sections are the tables of the TOML file.
 
 from __future__ import annotations
 
+import reprlib
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,8 +15,10 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
-from qkd.errors import QkdError, nearest
+from qkd.errors import ConfigError, nearest
 
+TOML_BYTES = 1 << 20
+"""Of a TOML file."""
 S = TypeVar("S", bound="Spec")
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -29,7 +32,7 @@ def _f(default: Any, sentence: str, option: str | None = None) -> Any:
 class Spec(BaseModel):
     """A frozen table of settings; unknown keys are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
 
 class DataSpec(Spec):
@@ -145,6 +148,7 @@ class StudentSpec(Spec):
         "to [0, 10].",
     )
     dropout: Annotated[float, Field(ge=0, lt=1)] = _f(0.5, "The fraction of embedding entries dropped in training.")
+    standardise: bool = _f(True, "Shift and scale embedding entries to mean 0 and deviation 1 over the training texts.")
     controls: bool = _f(
         True, "Show a linear student of the same size and a logistic regression on the same embeddings beside it."
     )
@@ -169,6 +173,7 @@ class TrainSpec(Spec):
     )
     weight_decay: Annotated[float, Field(ge=0)] = _f(0.0, "Decoupled weight decay of projection and head.")
     patience: Count = _f(10, "Stop after this many epochs without a better validation loss.")
+    shuffle: bool = _f(True, "Draw new batches in every epoch; without it, all epochs go through the first ones.")
     seed: int = _f(0, "The seed of initial weights, batches and dropout.")
 
 
@@ -210,6 +215,23 @@ class RunSpec(Spec):
 
     folder: Path = _f(Path("runs"), "The folder that holds the run folders.", option="runs")
     name: str | None = _f(None, "The run's name; a new one is made from data and circuit when left out.")
+
+
+class CompareSpec(Spec):
+    """What ``qkd compare`` puts side by side."""
+
+    students: Annotated[tuple[str, ...], Field(min_length=2)] = _f(
+        ("hardware", "qdllm", "product", "linear", "mlp", "logreg"),
+        "Circuits, or linear, mlp, fourier, product, teacher-free, logreg, qdllm (the paper's recipe), "
+        "model2vec:MODEL, encoder:MODEL or a TOML file; the others are judged against the first.",
+    )
+    seeds: Count = _f(10, "How often each student is trained, with seeds 0, 1, ...")
+    sims: tuple[Literal["exact", "aer", "aer-noisy"], ...] = _f(
+        ("exact",), "exact, and one more (aer or aer-noisy) that trained circuits are measured with besides."
+    )
+    train_texts: Annotated[tuple[Count | Literal["all"], ...], Field(min_length=1)] = _f(
+        ("all",), "Numbers of training texts, or all; several make learning curves, the largest is judged."
+    )
 
 
 class Config(Spec):
@@ -257,7 +279,7 @@ def validated(spec: type[S], values: Mapping[str, Any], where: str) -> S:
     try:
         return spec.model_validate(values)
     except ValidationError as error:
-        raise QkdError(_sentence(spec, error, where)) from None
+        raise ConfigError(_sentence(spec, error, where)) from None
 
 
 def load(path: Path | None, overrides: Mapping[tuple[str, str], Any] | None = None) -> Config:
@@ -281,11 +303,13 @@ def read_toml(path: Path) -> dict[str, Any]:
         QkdError: it cannot be read, or is not TOML.
     """
     try:
+        if path.stat().st_size > TOML_BYTES:
+            raise ConfigError(f"{path}: larger than any file of settings ({TOML_BYTES:,} bytes)")
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise QkdError(f"{path}: cannot be read ({error.strerror}); name an existing file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise QkdError(f"{path}: not a TOML file ({error})") from None
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); name an existing file") from None
+    except (ValueError, RecursionError) as error:  # of TOML, of UTF-8, and of numbers with thousands of digits
+        raise ConfigError(f"{path}: not a TOML file ({error})") from None
 
 
 def dumps(config: Config) -> str:
@@ -322,4 +346,5 @@ def _sentence(spec: type[Spec], error: ValidationError, where: str) -> str:
     if first["type"] == "missing":
         return f"{where}: the key '{'.'.join(place)}' is missing"
     message = first["msg"].removeprefix("Value error, ")
-    return f"{where}: {'.'.join(place)} = {first['input']!r} does not fit: {message[:1].lower()}{message[1:]}"
+    given = reprlib.repr(first["input"])
+    return f"{where}: {'.'.join(place)} = {given} does not fit: {message[:1].lower()}{message[1:]}"

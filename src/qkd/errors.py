@@ -45,7 +45,7 @@ class FolderError(QkdError):
     """A run, a bundle or another file of qkd's own is missing, damaged, in use or cannot be written."""
 
 
-class EngineError(QkdError, ValueError):
+class EngineError(CircuitError, ValueError):
     """What an engine refuses; a ``ValueError`` too, as code written to Qiskit's primitives expects."""
 
 

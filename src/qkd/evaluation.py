@@ -39,14 +39,14 @@ def compare(
         if setting.measure is setting.exact:
             found[name] = exact
         else:
-            found[name] = _measured(model.moved(setting.circuit, setting.measure), embeddings, name)
+            found[name] = measured(model.moved(setting.circuit, setting.measure), embeddings, name)
             found[f"{name}, {'ideal device' if setting.noisy else 'no shot noise'}"] = exact
     found |= controls
     found["majority"] = numbers.majority_logits(dataset.targets[sources.splits.train], len(test), len(dataset.classes))
     return found
 
 
-def _measured(model: StudentModel, embeddings: np.ndarray, name: str) -> np.ndarray:
+def measured(model: StudentModel, embeddings: np.ndarray, name: str) -> np.ndarray:
     """Return logits (N,C) of embeddings (N,D) from shots."""
     values = model.values(embeddings)
     starts = range(0, len(values), MEASURED_TEXTS)

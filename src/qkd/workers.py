@@ -7,6 +7,9 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+mapper: Callable[[Callable[..., Any], Sequence[tuple[Any, ...]]], Iterator[Any]] | None = None
+"""What does tasks elsewhere, in order; ``cluster.over_ray`` puts it here."""
+
 
 def spread(function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], processes: int | None = None) -> Iterator[T]:
     """Yield ``function(*task)`` of each task, in order.
@@ -17,6 +20,9 @@ def spread(function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], process
         tasks: the arguments.
         processes: how many work at once; one for each core when left out. One, or one task, runs right here.
     """
+    if mapper is not None:
+        yield from mapper(function, tasks)
+        return
     import joblib
 
     count = min(processes or joblib.cpu_count(), len(tasks))

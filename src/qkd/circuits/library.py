@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qkd.bundled import find
+from qkd.bundled import find, tell_hidden
 from qkd.circuits.build import build
 from qkd.circuits.qasm import from_qasm
 from qkd.circuits.spec import read
@@ -27,6 +27,7 @@ def locate(name: str) -> Path:
     """
     known = paths()
     if name in known:
+        tell_hidden("circuits", known[name])
         return known[name]
     path = Path(name)
     if path.is_file() and path.suffix in SUFFIXES:

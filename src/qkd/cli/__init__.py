@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 
 import typer
 
-from qkd.cli import circuits, devices, hardware, options, students, teach
+from qkd.cli import circuits, compare, devices, hardware, options, students, teach
 from qkd.errors import QkdError
 
 app = typer.Typer(
@@ -20,6 +22,7 @@ app = typer.Typer(
 )
 students.register(app)
 teach.register(app)
+compare.register(app)
 app.add_typer(circuits.app, name="circuits")
 app.add_typer(devices.app, name="devices")
 app.command()(devices.transpile)
@@ -32,12 +35,20 @@ INTERRUPTED = 130
 
 def main() -> None:
     """Run the command line; every foreseen mistake ends as one sentence on standard error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # what a terminal of another encoding cannot show becomes a '?'
     try:
         code = app(standalone_mode=False)
     except QkdError as error:
         _fail(str(error), 1)
     except KeyboardInterrupt:
         _fail("interrupted", INTERRUPTED)
+    except BrokenPipeError:  # whoever read the results has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        _fail(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error), 1)
     except MemoryError:
         _fail("out of memory; ask for fewer --qubits or a smaller --batch-size", 1)
     except Exception as error:

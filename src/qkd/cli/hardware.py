@@ -12,11 +12,22 @@ import typer
 from qkd.cli.options import Debug, Json, Quiet
 
 if TYPE_CHECKING:
+    from qkd.hardware.patience import Patience
     from qkd.hardware.plan import Plan
     from qkd.hardware.run import Outcome
 
 LATEST = Path("runs/latest")
+Window = Annotated[
+    float | None,
+    typer.Option(
+        "--consistency-window",
+        min=0,
+        help="Seconds in which a job is looked for whose submission had no answer, before it is sent anew: 900, as "
+        "long as IBM's client waits for that answer.",
+    ),
+]
 Run = Annotated[Path, typer.Option(help="A run folder.")]
+AnyRun = Annotated[Path | None, typer.Option(help="A run folder; found by the device run's name when left out.")]
 Name = Annotated[str | None, typer.Argument(help="A device run, hw-1; all that are not finished when left out.")]
 
 app = typer.Typer(no_args_is_help=True, help="Jobs of device runs: list, show, collect and cancel them.")
@@ -50,7 +61,11 @@ def run_hardware(
     decoupling: Annotated[str | None, typer.Option(help="none, XX, XpXm or XY4; else the profile's.")] = None,
     twirl_gates: Annotated[bool, typer.Option("--twirl-gates", help="Twirl two-qubit gates.")] = False,
     seed: Annotated[int, typer.Option(help="The seed that draws --samples.")] = 0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Stop after the estimate.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Stop after the estimate; needs no account.")] = False,
+    anew: Annotated[
+        bool, typer.Option("--anew", help="Make another plan, though one like it is not finished.")
+    ] = False,
+    window: Window = None,
     detach: Annotated[bool, typer.Option("--detach", help="Return once the jobs are sent.")] = False,
     yes: Annotated[bool, typer.Option("-y", "--yes", help="Send without asking.")] = False,
     json_: Json = False,
@@ -91,7 +106,7 @@ def run_hardware(
             raise QkdError("nothing was sent: say --yes to send it without being asked")
         return typer.confirm(f"Send {plan.jobs} job{'s' * (plan.jobs > 1)} to {plan.device}?")
 
-    outcomes = run_(order, confirm, detach, dry_run)
+    outcomes = run_(order, confirm, detach, dry_run, _patience(window), anew)
     _print(outcomes, json_)
 
 
@@ -156,14 +171,24 @@ def _facts(one: Outcome) -> dict[str, Any]:
     }
 
 
+def _patience(window: float | None) -> Patience:
+    from qkd.hardware.patience import Patience
+
+    return Patience() if window is None else Patience(window=window)
+
+
 @app.command("list")
-def list_(run: Run = LATEST, json_: Json = False, debug: Debug = False) -> None:
-    """List every job of a run, from its ledger."""
+def list_(
+    run: Annotated[Path | None, typer.Option(help="A run folder; every run on this machine when left out.")] = None,
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """List the jobs of every run on this machine, or of one run, from their ledgers; open ones first."""
     from qkd.console import warn
-    from qkd.hardware.run import listed
+    from qkd.hardware.run import listed, listed_all
     from qkd.reports.compare import aligned
 
-    rows, damaged = listed(run)
+    rows, damaged = (listed_all(), []) if run is None else listed(run)
     if damaged:
         warn(f"damaged lines of the ledger, kept as they are: {', '.join(map(str, damaged))}")
     if json_:
@@ -172,18 +197,54 @@ def list_(run: Run = LATEST, json_: Json = False, debug: Debug = False) -> None:
     if not rows:
         print("no device run yet; make one with 'qkd run-hardware'")
         return
-    head = ("run", "job", "device", "mitigation", "texts", "id", "state")
+    head = ("run", "plan", "job", "device", "mitigation", "texts", "id", "state")
     cells = [
-        (r["plan"], str(r["job"] + 1), r["device"], r["mitigation"], str(r["texts"]), r["id"] or "-", r["state"])
-        for r in rows
+        (
+            _shown(row["run"]) + (" (gone)" if row.get("folder_gone") else ""),
+            row["plan"],
+            str(row["job"] + 1),
+            row["device"],
+            row["mitigation"],
+            str(row["texts"]),
+            row["id"] or "-",
+            row["state"] + (f", {len(row['duplicates'])} more" if row["duplicates"] else ""),
+        )
+        for row in rows
     ]
     print(aligned([head, *cells]))
+
+
+def _shown(run: str) -> str:
+    """Return a run folder as it is typed from here."""
+    path = Path(run)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else run
+
+
+def _where(run: Path | None, name: str | None) -> list[Path]:
+    """Return the run folders that a command is about.
+
+    Raises:
+        QkdError: a plan's name is that of several runs.
+    """
+    from qkd.errors import QkdError
+    from qkd.hardware.run import holding
+
+    if run is not None:
+        return [run]
+    found = holding(name)
+    if name is not None and len(found) > 1:
+        unfinished = [where for where in holding(None) if where in found]
+        if len(unfinished) != 1:
+            known = ", ".join(_shown(str(where)) for where in found)
+            raise QkdError(f"there is a device run '{name}' in several runs: {known}; say which one with --run")
+        found = unfinished
+    return found or [LATEST]
 
 
 @app.command()
 def show(
     name: Annotated[str, typer.Argument(help="A device run, hw-1.")],
-    run: Run = LATEST,
+    run: AnyRun = None,
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -193,6 +254,7 @@ def show(
     from qkd.reports.compare import aligned
     from qkd.runs import existing_run, read_json
 
+    run = _where(run, name)[0]
     folder = existing_run(run).hardware / name
     if not (folder / "plan.json").is_file():
         raise QkdError(f"{run}: there is no device run '{name}'; see 'qkd jobs list'")
@@ -223,28 +285,48 @@ def show(
 @app.command()
 def collect(
     name: Name = None,
-    run: Run = LATEST,
+    run: AnyRun = None,
     again: Annotated[bool, typer.Option("--again", help="Send jobs again that failed or were cancelled.")] = False,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Fetch what is done and return.")] = False,
+    window: Window = None,
     json_: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Go on with device runs: send what is not sent, fetch what is done."""
+    from qkd.console import warn
+    from qkd.errors import QkdError
     from qkd.hardware.run import collect as collect_
 
-    outcomes = collect_(run, name, wait=not no_wait, again=again)
-    if not outcomes and not json_:
+    outcomes, troubles = [], []
+    for where in _where(run, name):
+        try:
+            outcomes += collect_(where, name, not no_wait, again, _patience(window))
+        except QkdError as error:  # other runs are gone on with
+            troubles.append(error)
+    if not outcomes and not troubles and not json_:
         print("every device run is finished")
     _print(outcomes, json_)
+    for trouble in troubles[1:]:
+        warn(str(trouble))
+    if troubles:
+        raise troubles[0]
 
 
 @app.command()
 def cancel(
-    name: Annotated[str, typer.Argument(help="A device run, hw-1.")], run: Run = LATEST, debug: Debug = False
+    name: Annotated[str, typer.Argument(help="A device run, hw-1.")],
+    run: AnyRun = None,
+    window: Window = None,
+    debug: Debug = False,
 ) -> None:
-    """Cancel the jobs of a device run that have not ended."""
+    """Cancel the jobs of a device run that have not ended, and say of each what the service says."""
     from qkd.hardware.run import cancel as cancel_
 
-    gone = cancel_(run, name)
-    print(f"cancelled: {', '.join(gone)}" if gone else "there was nothing to cancel at the service")
+    states = cancel_(_where(run, name)[0], name, _patience(window))
+    for state in sorted(set(states.values())):
+        print(f"{state}: {', '.join(id_ for id_, one in states.items() if one == state)}")
+    if not states:
+        print("there was nothing to cancel at the service")
+    if "done" in states.values():
+        print(f"what had been measured already is fetched with 'qkd jobs collect {name}'")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -74,7 +75,7 @@ def predict(
     rows = api.predict(texts or [], file, text_column, run)
     for row in rows:
         if json_:
-            print(json.dumps(row, ensure_ascii=False))
+            print(json.dumps(row, ensure_ascii=(sys.stdout.encoding or "").lower() != "utf-8"))
         else:
             print(f"{row['label']}\t{row['probability']:.3f}\t{row['text']}")
 

@@ -58,13 +58,49 @@ def names(client: QiskitRuntimeService | None = None) -> list[str]:
         raise QkdError(f"IBM Quantum did not list its devices: {first_line(error)}") from None
 
 
-def backend(name: str, client: QiskitRuntimeService | None = None, fractional: bool | None = False) -> Any:
+def instance_of(backend: Any) -> str | None:
+    """Return the CRN of the instance under which a live backend is reached."""
+    crn = getattr(backend, "_instance", None)
+    return str(crn) if crn else None
+
+
+def require_instance(client: QiskitRuntimeService, crn: str, what: str) -> None:
+    """Refuse to go on with something under another instance than the one it was begun under.
+
+    Args:
+        client: with the account as it is now.
+        crn: the instance that ``what`` belongs to.
+        what: its name.
+
+    Raises:
+        QkdError: the account is set to another instance, or does not have that one; both are named.
+    """
+    try:
+        known = {str(one["crn"]): str(one.get("name") or one["crn"]) for one in client.instances()}
+    except Exception as error:
+        raise QkdError(f"IBM Quantum did not list the account's instances: {first_line(error)}") from None
+    told = f"'{known[crn]}' ({crn})" if crn in known else crn
+    active = client.active_instance() if client._default_instance else None
+    if active is not None and active != crn:
+        raise QkdError(
+            f"{what} was sent under the instance {told}, and the account is set to '{known.get(active, active)}' "
+            f"({active}); set QISKIT_IBM_INSTANCE to the former"
+        )
+    if crn not in known:
+        here = ", ".join(f"'{name}' ({one})" for one, name in known.items()) or "none"
+        raise QkdError(f"{what} was sent under the instance {told}, which this account does not have; it has {here}")
+
+
+def backend(
+    name: str, client: QiskitRuntimeService | None = None, fractional: bool | None = False, instance: str | None = None
+) -> Any:
     """Return the live backend called ``name``.
 
     Args:
         name: of the device.
         client: to ask; a new one when left out.
         fractional: with its gates of a free angle; None is with everything it has.
+        instance: the CRN of the instance that it is reached under; any when left out.
 
     Raises:
         QkdError: the account does not see it, or as ``service``.
@@ -74,23 +110,9 @@ def backend(name: str, client: QiskitRuntimeService | None = None, fractional: b
     if name not in seen:
         raise QkdError(f"{name} is not among the devices of this account ({', '.join(seen) or 'it has none'})")
     try:
-        return client.backend(name, use_fractional_gates=fractional)
+        return client.backend(name, instance=instance, use_fractional_gates=fractional)
     except Exception as error:
         raise QkdError(f"{name} cannot be read from IBM Quantum: {first_line(error)}") from None
-
-
-def without_retries(client: QiskitRuntimeService) -> None:
-    """Let every request of a client be sent once.
-
-    The client sends a POST again after some errors on its own, without knowing whether the first one made a job; qkd
-    looks for the job first.
-    """
-    from requests.adapters import HTTPAdapter
-
-    for one in {id(api): api for api in (client._active_api_client, *client._api_clients.values())}.values():
-        session = one._session
-        session.mount(session.base_url, HTTPAdapter(max_retries=0))
-        session._timeout = (10.0, 120.0)  # the client would wait for an answer forever
 
 
 def first_line(error: BaseException) -> str:

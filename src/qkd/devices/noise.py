@@ -38,7 +38,7 @@ def with_idle_noise(student: StudentCircuit, region: Region) -> tuple[StudentCir
     dt = region.target.dt
     if dt is None:
         raise QkdError(f"{region.snapshot.name} reports no clock (dt), so its idle noise is not known; leave it out")
-    noise = noise_model(region)
+    noise, known = noise_model(region), set[str]()
     waiting = QuantumCircuit(student.num_qubits, global_phase=student.circuit.global_phase)
     for item in _scheduled(student.circuit, region).data:
         on = [int(q._index) for q in item.qubits]
@@ -49,7 +49,8 @@ def with_idle_noise(student: StudentCircuit, region: Region) -> tuple[StudentCir
         label = f"wait_{qubit}_{steps}"
         waiting.append(IGate(label=label), on)
         held = region.target.qubit_properties[qubit]
-        if (qubit,) not in noise._local_quantum_errors.get(label, {}):
+        if label not in known:
+            known.add(label)
             noise.add_quantum_error(thermal_relaxation_error(held.t1, held.t2, steps * dt), label, [qubit])
     return student.with_circuit(waiting, student.observables), noise
 

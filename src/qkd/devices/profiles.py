@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from qkd.bundled import find
+from qkd.bundled import find, tell_hidden
 from qkd.config import Spec, read_toml, validated
 from qkd.devices.snapshot import Snapshot
 from qkd.errors import QkdError, nearest
@@ -114,6 +114,7 @@ def _merged(name: str, heirs: tuple[str, ...]) -> dict[str, Any]:
 def _locate(name: str) -> Path:
     known = find("transpile_profiles", (".toml",))
     if name in known:
+        tell_hidden("transpile_profiles", known[name])
         return known[name]
     if name.endswith(".toml"):
         return Path(name)

@@ -28,6 +28,7 @@ from qkd.engines.base import EngineEstimator
 from qkd.engines.density import DensityMatrixEstimator
 from qkd.engines.gradient import EngineGradient
 from qkd.engines.lightcone import LightConeEstimator
+from qkd.engines.noise import Noise
 from qkd.engines.statevector import StatevectorEstimator
 from qkd.engines.trajectories import TrajectoryEstimator
 
@@ -37,6 +38,7 @@ __all__ = [
     "EngineEstimator",
     "EngineGradient",
     "LightConeEstimator",
+    "Noise",
     "StatevectorEstimator",
     "TrajectoryEstimator",
 ]

@@ -21,14 +21,14 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from qiskit.circuit import Parameter
 from qiskit.primitives.containers.estimator_pub import EstimatorPub
 from qiskit_aer import AerSimulator
-from qiskit_aer.noise import NoiseModel
 
 from qkd.engines.base import EngineEstimator, Estimates
 from qkd.engines.expressions import Expressions
 from qkd.engines.measured import Group, measured_group, prepared, together
-from qkd.engines.noise import fingerprint, noise_of
+from qkd.engines.noise import Noise, NoiseLike, noise_of
 from qkd.engines.paulis.strings import pauli_terms
 from qkd.engines.program import Program, Question
 from qkd.errors import EngineError
@@ -58,7 +58,7 @@ class AerEstimator(EngineEstimator):
 
     def __init__(
         self,
-        noise_model: NoiseModel | None = None,
+        noise_model: NoiseLike = None,
         backend: object | None = None,
         shots: int = 4096,
         seed: int = 0,
@@ -77,8 +77,11 @@ class AerEstimator(EngineEstimator):
         """Start stream ``number`` of shots and directions."""
         self.random = np.random.default_rng([self.seed, number])
 
+    def _noise_parameters(self) -> frozenset[Parameter]:
+        return Noise.of(self.noise_model).parameters
+
     def _settings(self) -> tuple[Hashable, ...]:
-        return fingerprint(self.noise_model), self.shots, self.method
+        return Noise.of(self.noise_model).key(), self.shots, self.method
 
     def _compile(self, question: Question) -> AerProgram:
         return AerProgram(question, self)
@@ -112,7 +115,7 @@ class AerProgram:
                 [terms[t] for t in members],
                 coefficients.numpy()[:, members],
                 qubits,
-                engine.noise_model,
+                Noise.of(engine.noise_model).model,
                 engine.shots,
                 engine.method,
             )

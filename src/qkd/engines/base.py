@@ -16,8 +16,8 @@ from qiskit.primitives.containers.estimator_pub import EstimatorPub, EstimatorPu
 from qiskit.quantum_info import SparsePauliOp
 
 from qkd.engines.grouping import Batch, Recent, Requests, group
+from qkd.engines.machine import threads
 from qkd.engines.program import Program, Question
-from qkd.engines.threads import threads
 from qkd.errors import EngineError, PubTypeError
 
 
@@ -65,7 +65,11 @@ class EngineEstimator(BaseEstimatorV2):
         Raises:
             EngineError: what ``Question`` refuses, an unsupported instruction, or a circuit too large.
         """
-        return self._compile(Question(circuit, observables, batched, shared))
+        return self._compile(Question(circuit, observables, batched, shared, self._noise_parameters()))
+
+    def _noise_parameters(self) -> frozenset[Parameter]:
+        """Return the parameters of the engine's noise."""
+        return frozenset()
 
     def _settings(self) -> tuple[Hashable, ...]:
         """Return what compiled programs depend on beside the question: where it has changed, they are made anew."""

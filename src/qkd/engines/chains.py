@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from qiskit.circuit import ParameterExpression
 
-from qkd.engines.gates import WAVES, constant, waves
+from qkd.engines.gates import WAVES, waves
 
 Link = tuple[ParameterExpression | None, np.ndarray]
 """A factor: its angle t, or None, and A_f (5,d,d) of ``sum_f w_f(t) A_f``; a constant has only the first."""
@@ -31,17 +31,19 @@ class Chains:
     ) -> None:
         length = max(map(len, chains), default=1)
         complex_matrices = any(np.iscomplexobj(terms) for chain in chains for _, terms in chain)
-        terms = np.zeros((length, len(chains), WAVES, size, size), dtype=complex if complex_matrices else float)
-        terms[:] = constant(np.eye(size)).real
+        most = max((len(own) for chain in chains for _, own in chain), default=WAVES)
+        terms = np.zeros((length, len(chains), most, size, size), dtype=complex if complex_matrices else float)
+        terms[:, :, 0] = np.eye(size)
         place = np.zeros((length, len(chains)), dtype=np.int64)
         self.angles: list[ParameterExpression] = []
         for n, chain in enumerate(chains):
             for s, (angle, own) in enumerate(chain):
-                terms[s, n] = own
+                terms[s, n] = 0
+                terms[s, n, : len(own)] = own
                 if angle is not None:
                     place[s, n] = len(self.angles)  # a constant may read any angle: its waves have no matrices
                     self.angles.append(angle)
-        self._used = [f for f in range(WAVES) if f == 0 or terms[:, :, f].any()] if self.angles else [0]
+        self._used = [f for f in range(most) if f == 0 or terms[:, :, f].any()] if self.angles else [0]
         flat = terms[:, :, self._used].reshape(length, len(chains), len(self._used), size * size)
         self._terms = torch.as_tensor(flat, dtype=dtype, device=device)
         self._place = torch.as_tensor(place.reshape(-1), device=device)

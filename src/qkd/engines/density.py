@@ -8,9 +8,9 @@ the cheaper way where each row needs matrices of its own (data uploaded again be
 from __future__ import annotations
 
 import torch
-from qiskit_aer.noise import NoiseModel
 from torch.utils.checkpoint import checkpoint
 
+from qkd.engines.noise import NoiseLike
 from qkd.engines.noisy import NoisyEstimator
 from qkd.engines.paulis.bloch import Features, differs, split
 from qkd.engines.paulis.channels import LETTERS, channels
@@ -42,7 +42,7 @@ class DensityMatrixProgram:
     def __init__(
         self,
         question: Question,
-        noise: NoiseModel | None,
+        noise: NoiseLike,
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:

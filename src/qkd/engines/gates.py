@@ -88,9 +88,9 @@ def constant(matrix: np.ndarray) -> np.ndarray:
 
 
 def waves(angles: torch.Tensor, used: Sequence[int] = range(WAVES)) -> torch.Tensor:
-    """Return the waves (...,F) of angles (...), all five or those ``used``."""
+    """Return the waves (...,F) of angles (...), all five or those ``used``; a sixth, exp(-2 t), is that of rates."""
     half = angles / 2
-    make = (lambda: torch.ones_like(angles), half.cos, half.sin, angles.cos, angles.sin)
+    make = (lambda: torch.ones_like(angles), half.cos, half.sin, angles.cos, angles.sin, lambda: (-2 * angles).exp())
     return torch.stack([make[f]() for f in used], dim=-1)
 
 

@@ -1,4 +1,4 @@
-"""Exact gradients of an exact engine's expectation values, as Qiskit's gradient interface wants them."""
+"""Gradients of an engine's expectation values, as Qiskit's gradient interface wants them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ from qiskit_machine_learning.gradients import BaseEstimatorGradient, EstimatorGr
 
 from qkd.engines.base import EngineEstimator
 from qkd.engines.grouping import Batch, Requests, group
-from qkd.engines.threads import threads
+from qkd.engines.machine import threads
 from qkd.errors import EngineError
 
 
 class EngineGradient(BaseEstimatorGradient):
-    """Reverse-mode gradients of an engine with respect to any of a circuit's parameters.
+    """Gradients of an engine with respect to any of a circuit's parameters.
+
+    They are what torch's backward sweep through the engine's program gives: exact for exact engines, unbiased for
+    trajectories, truncated where the engine truncates, and SPSA or parameter shift for ``AerEstimator``.
 
     The list samples x observables that ``EstimatorQNN`` asks for becomes one batch per circuit, with one
     backward sweep per observable. A whole batch that shares its weights is differentiated faster through
@@ -33,7 +36,7 @@ class EngineGradient(BaseEstimatorGradient):
     def __init__(self, estimator: EngineEstimator) -> None:
         if not isinstance(estimator, EngineEstimator):
             raise EngineError(
-                f"EngineGradient differentiates qkd's exact engines, not {type(estimator).__name__}; use "
+                f"EngineGradient differentiates qkd's engines, not {type(estimator).__name__}; use "
                 "ParamShiftEstimatorGradient for other estimators"
             )
         super().__init__(estimator)

@@ -19,10 +19,10 @@ from dataclasses import replace
 import numpy as np
 import torch
 from qiskit.circuit import Parameter, QuantumCircuit
-from qiskit_aer.noise import NoiseModel
 from torch.utils.checkpoint import checkpoint
 
 from qkd.engines.base import Estimates
+from qkd.engines.noise import NoiseLike
 from qkd.engines.noisy import NoisyEstimator
 from qkd.engines.paulis.bloch import Encoding, Features, differs, split
 from qkd.engines.paulis.carry import Kind, Stack, Tables
@@ -60,7 +60,7 @@ class LightConeEstimator(NoisyEstimator):
 
     def __init__(
         self,
-        noise_model: NoiseModel | None = None,
+        noise_model: NoiseLike = None,
         backend: object | None = None,
         dtype: str = "float64",
         device: str | None = None,
@@ -88,7 +88,7 @@ class LightConeEstimator(NoisyEstimator):
 def past(
     circuit: QuantumCircuit,
     terms: Sequence[PauliString],
-    noise: NoiseModel | None,
+    noise: NoiseLike,
     batched: Sequence[Parameter] = (),
 ) -> tuple[Encoding, list[Block], list[Cone]]:
     """Return what encodes the data, the other channels as blocks, and the cone of each of the terms' factors."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -10,12 +11,13 @@ from typing import Any
 import numpy as np
 from qiskit.circuit import ClassicalRegister, Delay, Parameter, ParameterExpression, QuantumCircuit, Reset
 from qiskit.circuit.library import UnitaryGate
+from qiskit.quantum_info import Operator, Pauli
 from qiskit_aer import AerSimulator
-from qiskit_aer.noise import NoiseModel
+from qiskit_aer.noise import NoiseModel, pauli_error
 
 from qkd.circuits.cone import narrowed, past
 from qkd.engines.instructions import CHANNELS, Leaf, defined, error_name, free, leaves
-from qkd.engines.noise import assignment, error_of, names, restricted
+from qkd.engines.noise import Noise, NoiseLike, Placed, assignment, error_of, restricted
 from qkd.engines.paulis.channels import TO_Z
 from qkd.engines.paulis.strings import PauliString
 from qkd.errors import EngineError
@@ -78,18 +80,22 @@ class Group:
 
 
 def prepared(
-    circuit: QuantumCircuit, noise: NoiseModel | None
+    circuit: QuantumCircuit, noise: NoiseLike
 ) -> tuple[QuantumCircuit, list[tuple[Parameter, ParameterExpression]]]:
     """Return a circuit as Aer runs it, whose free angles are parameters of their own, and what each stands for.
 
     Raises:
-        EngineError: an instruction is none that an estimator takes, or an angle cannot be shifted.
+        EngineError: an instruction is none that an estimator takes, an angle cannot be shifted, or the noise has
+            parameters or correlated readout.
     """
-    noisy = names(noise)
+    every = Noise.of(noise)
+    if every.parameters or every.readouts:
+        raise EngineError("AerSimulator takes no noise with parameters or correlated readout; take another engine")
+    noisy = every.names
     ready = QuantumCircuit(circuit.num_qubits)
     angles: list[tuple[Parameter, ParameterExpression]] = []
-    for leaf in leaves(circuit, noisy):
-        for operation, on in _runnable(leaf, noisy):
+    for leaf, behind in every.placed(leaves(circuit, noisy)):
+        for operation, on in (*_runnable(leaf, noisy), *map(_inserted, behind)):
             open_angles = free(operation)
             if open_angles:
                 operation = operation.to_mutable()
@@ -128,6 +134,19 @@ def _runnable(leaf: Leaf, noisy: Collection[str]) -> Iterator[tuple[Any, tuple[i
         yield from _runnable(replace(part, qubits=tuple(on[q] for q in part.qubits)), noisy)
     if leaf.error is not None:
         yield UnitaryGate(np.eye(2 ** len(on)), label=leaf.error), on
+
+
+def _inserted(placed: Placed) -> tuple[Any, tuple[int, ...]]:
+    """Return a noise term as an instruction for Aer, and its qubits."""
+    assert isinstance(placed.amount, float | int)
+    if placed.coherent:
+        pauli = Operator(Pauli(placed.letters[::-1])).data
+        half = placed.amount / 2
+        matrix = math.cos(half) * np.eye(len(pauli)) - 1j * math.sin(half) * pauli
+        return UnitaryGate(matrix, label=_SILENT), placed.qubits
+    chance = (1 - math.exp(-2 * placed.amount)) / 2
+    error = pauli_error([(placed.letters[::-1], chance), ("I" * len(placed.letters), 1 - chance)])
+    return error.to_instruction(), placed.qubits
 
 
 @lru_cache(maxsize=1)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 import torch
-from qiskit_aer.noise import NoiseModel
+from qiskit.circuit import Parameter
 
 from qkd.engines.base import EngineEstimator
-from qkd.engines.noise import fingerprint, noise_of
+from qkd.engines.machine import device_called
+from qkd.engines.noise import Noise, NoiseLike, noise_of
 from qkd.errors import EngineError
 
 
@@ -20,7 +21,7 @@ class NoisyEstimator(EngineEstimator):
             each) are part of what is measured. None is no noise.
         backend: take the noise model from this backend instead.
         dtype: ``float64``, or ``float32`` for training.
-        device: a torch device; the CPU when left out.
+        device: a torch device such as ``cuda``; by default ``cuda`` where torch sees one, else ``cpu``.
 
     Raises:
         EngineError: the dtype is another, or both a noise model and a backend are given.
@@ -28,7 +29,7 @@ class NoisyEstimator(EngineEstimator):
 
     def __init__(
         self,
-        noise_model: NoiseModel | None = None,
+        noise_model: NoiseLike = None,
         backend: object | None = None,
         dtype: str = "float64",
         device: str | None = None,
@@ -38,7 +39,10 @@ class NoisyEstimator(EngineEstimator):
             raise EngineError(f"dtype is float32 or float64, not '{dtype}'")
         self.noise_model = noise_of(noise_model, backend)
         self.dtype: torch.dtype = getattr(torch, dtype)
-        self.device = torch.device(device or "cpu")
+        self.device = device_called(device)
+
+    def _noise_parameters(self) -> frozenset[Parameter]:
+        return Noise.of(self.noise_model).parameters
 
     def _settings(self) -> tuple[Hashable, ...]:
-        return fingerprint(self.noise_model), self.dtype, self.device
+        return Noise.of(self.noise_model).key(), self.dtype, self.device

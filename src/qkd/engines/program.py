@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -34,6 +34,7 @@ class Question:
     observables: K Hermitian observables on n qubits.
     batched: the A' parameters that differ from row to row, in the order of the program's columns.
     shared: the P' parameters that all rows share, in the order of the program's vector.
+    noise: parameters of the engine's noise, which are batched or shared as well.
 
     Raises:
         EngineError: a parameter is missing, unknown or listed twice; an observable has another width or
@@ -44,6 +45,7 @@ class Question:
     observables: Sequence[SparsePauliOp]
     batched: Sequence[Parameter]
     shared: Sequence[Parameter]
+    noise: frozenset[Parameter] = frozenset()
 
     @property
     def parameters(self) -> list[Parameter]:
@@ -57,7 +59,9 @@ class Question:
         unbound = set(self.circuit.parameters) - set(listed)
         if unbound:
             raise EngineError(f"circuit '{name}' has unbound parameters: {_names(unbound)}; give each a value")
-        foreign = set(listed) - set(self.circuit.parameters)
+        if self.noise - set(listed):
+            raise EngineError(f"the noise has the parameters {_names(self.noise - set(listed))}; bind or list them")
+        foreign = set(listed) - set(self.circuit.parameters) - self.noise
         if foreign:
             raise EngineError(f"circuit '{name}' has no parameter {_names(foreign)}; leave it out")
         if not self.observables:
@@ -73,6 +77,6 @@ class Question:
                 raise EngineError(f"observable {k} is not Hermitian: its Pauli coefficients must be real")
 
 
-def _names(parameters: set[Parameter]) -> str:
+def _names(parameters: Collection[Parameter]) -> str:
     names = sorted(f"'{parameter.name}'" for parameter in parameters)
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -8,10 +8,8 @@ one sweep gives the gradient of all weights and all inputs.
 
 from __future__ import annotations
 
-import ctypes
 import math
 import os
-import sys
 from collections.abc import Hashable, Sequence
 
 import numpy as np
@@ -28,12 +26,12 @@ from qkd.engines.amplitudes.sweep import Sweep, stage
 from qkd.engines.base import EngineEstimator
 from qkd.engines.expressions import Expressions
 from qkd.engines.gates import Atom, atoms, without_resets
+from qkd.engines.machine import device_called
 from qkd.engines.program import Question
 from qkd.errors import EngineError
 
 _REAL = {torch.complex64: torch.float32, torch.complex128: torch.float64}
 _CHUNK_BYTES = 2**30
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # from malloc.h
 
 
 class StatevectorEstimator(EngineEstimator):
@@ -49,9 +47,7 @@ class StatevectorEstimator(EngineEstimator):
         if dtype not in ("complex64", "complex128"):
             raise EngineError(f"dtype is complex64 or complex128, not '{dtype}'")
         self.dtype: torch.dtype = getattr(torch, dtype)
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        if sys.platform == "linux":
-            _keep_freed_memory()
+        self.device = device_called(device)
 
     def _settings(self) -> tuple[Hashable, ...]:
         return self.dtype, self.device
@@ -158,18 +154,6 @@ class StatevectorProgram:
         first = self._encoding(encoding)
         strings = Sweep.apply(self._stages, self._qubits, self._measurement, keep, first, *operands)
         return self._measurement.combine(strings)
-
-
-def _keep_freed_memory() -> None:
-    """Let the C library keep up to 256 MiB of freed memory.
-
-    By default glibc returns the states of a sweep to the system after every step and gets them back page by
-    page in the next, which takes half of the time.
-    """
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "gnu_get_libc_version"):
-        libc.mallopt(_M_TRIM_THRESHOLD, 2**28)
-        libc.mallopt(_M_MMAP_THRESHOLD, 2**25)
 
 
 def _free_memory(device: torch.device) -> int:

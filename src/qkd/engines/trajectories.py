@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from qiskit.circuit import Parameter
 from qiskit.quantum_info import SparsePauliOp
-from qiskit_aer.noise import NoiseModel
 from torch.utils.checkpoint import checkpoint
 
 from qkd.engines.amplitudes.blocks import embed as embed_atom
@@ -24,6 +23,7 @@ from qkd.engines.base import Estimates
 from qkd.engines.chains import Chains, Link, product
 from qkd.engines.expressions import Expressions
 from qkd.engines.gates import Atom, constant
+from qkd.engines.noise import Noise, NoiseLike
 from qkd.engines.noisy import NoisyEstimator
 from qkd.engines.paulis.channels import LETTERS, Channel, as_channel, embed, events, kraus, reading
 from qkd.engines.paulis.cones import pairs, seen
@@ -56,7 +56,7 @@ class TrajectoryEstimator(NoisyEstimator):
 
     def __init__(
         self,
-        noise_model: NoiseModel | None = None,
+        noise_model: NoiseLike = None,
         backend: object | None = None,
         dtype: str = "float64",
         device: str | None = None,
@@ -218,21 +218,25 @@ def _merged(pair: tuple[int, int], chain: Sequence[Atom | Channel]) -> list[Link
             factors.append((one.angle, embed_atom(one, pair)))
             between = None
         else:
+            if one.angle is not None:
+                raise EngineError("the trajectory engine wants rates that are numbers; bind the noise's parameters")
             channel = as_channel(one)
             matrix = embed(channel.terms, channel.qubits, pair)[0]
             between = matrix if between is None else matrix @ between
     return factors if between is None else [*factors, (None, kraus(between))]
 
 
-def _measured(string: PauliString, qubits: Sequence[int], noise: NoiseModel | None) -> SparsePauliOp:
+def _measured(string: PauliString, qubits: Sequence[int], noise: NoiseLike) -> SparsePauliOp:
     """Return what is measured instead of a string, readout error included, on the ``qubits`` alone.
 
     Raises:
         EngineError: that has too many terms.
     """
-    found = SparsePauliOp("I" * len(qubits))
+    found, every = SparsePauliOp("I" * len(qubits)), Noise.of(noise)
+    if {qubit for pair in every.readouts for qubit in pair} & {qubit for qubit, _ in string}:
+        raise EngineError("the trajectory engine reads qubits one by one; take the light-cone or density engine")
     for qubit, letter in string:
-        channel = reading(noise, qubit)
+        channel = reading(every.model, qubit)
         weights = np.eye(4)[LETTERS.index(letter)] if channel is None else channel.terms[0, LETTERS.index(letter)]
         letters = [
             (name, [qubits.index(qubit)], float(weight))

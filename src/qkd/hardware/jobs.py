@@ -1,62 +1,30 @@
-"""Sending and collecting, as one loop that can be stopped anywhere and started again.
+"""Sending, collecting and cancelling, as loops that can be stopped anywhere and started again.
 
-Before a job is sent its tag is in the ledger; whatever happens then, the tag tells whether the job exists. So a job is
-sent only if no job has its tag, and a job that exists is never sent again.
+A job is sent only after the service was asked for it by its plan's tag, and only where no earlier submission of it may
+still be on its way: one whose fate is not known is *uncertain*, and waits for a window (``Patience.window``) in which
+it is looked for again and again. What turns up twice all the same is cancelled, counted and told. Jobs are independent:
+one that fails keeps no other from being fetched or cancelled.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+import datetime
+from collections import Counter
 
 import numpy as np
 
 from qkd.console import say, warn
 from qkd.errors import QkdError
+from qkd.hardware.known import Known
 from qkd.hardware.ledger import JobRecord, Ledger
-from qkd.hardware.patience import Patience, insist
+from qkd.hardware.patience import Patience, Trouble, insist
 from qkd.hardware.plan import Plan
+from qkd.hardware.provider import LIVE, NotSent, Provider, Unusable
 
-
-class Provider(Protocol):
-    """Where a plan's jobs are run."""
-
-    plan: Plan
-
-    def version(self) -> str | None:
-        """Return the device's version X.Y.Z as it is now, or None."""
-        ...
-
-    def outage(self) -> str | None:
-        """Return why no job is run now, or None."""
-        ...
-
-    def find(self, tag: str) -> list[str]:
-        """Return the ids of the jobs with a tag, oldest first."""
-        ...
-
-    def submit(self, job: int, tag: str, layers: dict[str, np.ndarray] | None) -> str:
-        """Send a job and return its id."""
-        ...
-
-    def state(self, id_: str) -> tuple[str, str | None]:
-        """Return a job's state and, where it failed, why."""
-        ...
-
-    def result(self, job: int, id_: str) -> dict[str, np.ndarray]:
-        """Return what a finished job measured."""
-        ...
-
-    def seconds(self, id_: str) -> float | None:
-        """Return the seconds of the QPU that a job was charged, where that is known."""
-        ...
-
-    def cancel(self, id_: str) -> None:
-        """Cancel a job."""
-        ...
-
-    def close(self) -> None:
-        """Say that nothing more will be sent."""
-        ...
+LOOKS = 3
+"""How often a result that cannot be read is fetched before it is told to be unusable."""
+BLIND = 3
+"""How often a process sends a job whose submissions have no answer and no job."""
 
 
 class Recalibrated(QkdError):
@@ -76,7 +44,7 @@ class Recalibrated(QkdError):
 
 
 def drive(
-    provider: Provider, ledger: Ledger, patience: Patience, wait: bool = True, again: bool = False
+    provider: Provider, ledger: Ledger, patience: Patience, wait: bool = True, again: bool = False, home: str = ""
 ) -> list[JobRecord]:
     """Send what is not sent, fetch what is done, and return where each job stands.
 
@@ -85,154 +53,311 @@ def drive(
         ledger: what was done already.
         patience: how long is waited.
         wait: whether to go on until every job has ended.
-        again: send jobs again that failed or were cancelled.
+        again: send jobs again that failed, were cancelled, or measured what cannot be read.
+        home: this machine and folder.
 
     Raises:
+        Recalibrated: the device changed, so the jobs that are left fit it no more.
         QkdError: the service refuses, stays away, or the device is down; what was done is in the ledger.
     """
-    plan, waits, sent = provider.plan, patience.waits(), False
-    known: dict[int, str] = {}
-    while True:
-        for record in _next(plan, ledger, patience, again):
-            if sent and not plan.local:
-                patience.sleep(patience.between)
-            _send(provider, ledger, record, patience)
-            sent = True
-        again = False
-        records = ledger.jobs(plan.name, plan.jobs)
-        moved = [_look(provider, ledger, record, patience, known) for record in records if record.id and record.open]
-        records = ledger.jobs(plan.name, plan.jobs)
-        if not any(record.open for record in records) or _stuck(plan, records):
-            provider.close()
-            return records
-        if any(moved):
-            waits = patience.waits()
-            continue
-        if not wait:
-            return records
-        why = insist(f"asking for {plan.device}", provider.outage, patience)
-        if why:
-            raise QkdError(
-                f"{plan.device} is {why}; its jobs stay in the queue and nothing is lost; later: 'qkd jobs collect'"
-            )
-        patience.sleep(next(waits))
+    return _Drive(provider, ledger, patience, home).run(wait, again)
 
 
-def _stuck(plan: Plan, records: list[JobRecord]) -> bool:
-    """Whether the layers' noise was not learned, so that nothing else can be sent."""
-    return plan.learns and records[-1].reason is not None
+def cancel(provider: Provider, ledger: Ledger, patience: Patience, home: str = "") -> dict[str, str]:
+    """Cancel a plan's jobs that have not ended, those too that may still be on their way to the service.
 
-
-def _next(plan: Plan, ledger: Ledger, patience: Patience, again: bool) -> list[JobRecord]:
-    """Return the jobs that are to be sent now."""
-    records = ledger.jobs(plan.name, plan.jobs)
-    if plan.learns and records[-1].file is None:
-        records = records[-1:]
-    waiting = sum(record.id is not None and record.open for record in records)
-    due = [record for record in records if record.id is None and record.open]
-    if again:
-        due += [record for record in records if record.reason is not None]
-    return due if plan.local else due[: max(0, patience.pending - waiting)]
-
-
-def _send(provider: Provider, ledger: Ledger, record: JobRecord, patience: Patience) -> None:
-    """Send one job, unless it turns out to be sent already."""
-    plan, job = provider.plan, record.number
-    what = f"job {job + 1} of {plan.jobs}"
-    if record.tags and record.reason is None:
-        tag = record.tags[-1]
-        found = _found(provider, tag, what, patience)
-        if found:
-            say(f"{what} had been sent before qkd was stopped; it is {found}")
-            ledger.append(plan.name, "submitted", job=job, id=found)
-            return
-    else:
-        tag = plan.tag(job, len(record.tags))
-    _same_device(provider, patience)
-    layers = None
-    if plan.learns and job < len(plan.chunks):
-        learned = ledger.jobs(plan.name, plan.jobs)[-1]
-        assert learned.file is not None
-        layers = plan.kept(learned.file, learned.sha256)
-    if tag not in record.tags:
-        ledger.append(plan.name, "intent", job=job, tag=tag)
-    tried = 0
-
-    def once() -> str:
-        nonlocal tried
-        tried += 1
-        # the answer to an earlier try may be lost, and the job there
-        there = _found(provider, tag, what, patience) if tried > 1 else None
-        return there or provider.submit(job, tag, layers)
-
-    id_ = insist(f"{what} was not sent", once, patience)
-    ledger.append(plan.name, "submitted", job=job, id=id_)
-    if not plan.local:
-        say(f"{what} is sent: {id_}")
-
-
-def _found(provider: Provider, tag: str, what: str, patience: Patience) -> str | None:
-    """Return the id of the job with a tag, looking twice, for a job may show up late; cancel any beyond the first."""
-    for look in range(2):
-        ids = insist(f"looking for {what}", lambda: provider.find(tag), patience)
-        for extra in ids[1:]:
-            warn(f"{what} is there twice; {extra} is cancelled")
-            provider.cancel(extra)
-        if ids:
-            return ids[0]
-        if look == 0:
-            patience.sleep(patience.first)
-    return None
-
-
-def _same_device(provider: Provider, patience: Patience) -> None:
-    """Refuse to send a circuit to a device that was set up anew since it was compiled.
+    Returns:
+        The state of each job that the service knows, by its id: ``cancelled`` only where the service says so.
 
     Raises:
-        Recalibrated: X or Y of its version X.Y.Z changed.
+        QkdError: the service refuses or stays away; what it did cancel is in the ledger.
     """
-    plan = provider.plan
-    now = insist(f"asking for {plan.device}", provider.version, patience)
-    if now is not None and plan.version and now.split(".")[:2] != plan.version.split(".")[:2]:
-        raise Recalibrated(plan, now)
+    ledger.append(provider.plan.name, "cancel")
+    return _Drive(provider, ledger, patience, home).cancel()
 
 
-def _look(provider: Provider, ledger: Ledger, record: JobRecord, patience: Patience, known: dict[int, str]) -> bool:
-    """Ask for a job, fetch its result if it is done, and return whether anything came of it."""
-    plan, job, id_ = provider.plan, record.number, str(record.id)
-    what = f"job {job + 1} of {plan.jobs} ({id_})"
-    state, reason = insist(what, lambda: provider.state(id_), patience)
-    if state != known.get(job, record.state):
-        ledger.append(plan.name, "state", job=job, state=state)
-        if not plan.local:
-            say(f"{what} is {state}")
-    known[job] = state
-    if state in ("cancelled", "failed"):
-        ledger.append(plan.name, "ended", job=job, state=state, reason=reason or state)
-        warn(f"{what} {'was cancelled' if state == 'cancelled' else f'failed: {reason}'}")
+class _Drive(Known):
+    """One process's work on one plan."""
+
+    def __init__(self, provider: Provider, ledger: Ledger, patience: Patience, home: str) -> None:
+        super().__init__(provider, ledger, patience, home)
+        self.refusals: dict[int, QkdError] = {}  # jobs that this process sends no more
+        self.blind: Counter[int] = Counter()  # submissions without an answer
+        self.sent = self.listed = False
+
+    def run(self, wait: bool, again: bool) -> list[JobRecord]:
+        """Do what ``drive`` says."""
+        plan, waits = self.plan, self.patience.waits()
+        self._reopen(again)
+        if self.ledger.cancelled(plan.name):
+            self.cancel(wait)
+        while True:
+            self.troubles.clear()
+            moved = self._reconcile()
+            moved |= self._send_due()
+            for record in self.records():
+                if record.id and record.open:
+                    moved |= self.safely(record.number, self._look, record)
+            records = self.records()
+            waiting = [record for record in records if record.open and record.number not in self.refusals]
+            if not waiting or self._stuck(records):
+                self.troubles.pop(-1, None)  # of a list that was not needed
+                self.tell([*sorted(self.refusals.values(), key=_weight), *self.troubles.values()])
+                self.take_in(self.sightings() or [])  # what was given up for lost may have arrived meanwhile
+                self.provider.close()
+                return self.records()
+            if moved:
+                waits = self.patience.waits()
+                continue
+            self.tell([*self.troubles.values()])
+            if not wait:
+                return records
+            why = insist(f"asking for {plan.device}", self.provider.outage, self.patience)
+            if why:
+                raise QkdError(
+                    f"{plan.device} is {why}; its jobs stay in the queue and nothing is lost; later: 'qkd jobs collect'"
+                )
+            self.patience.sleep(next(waits))
+
+    def cancel(self, wait: bool = True) -> dict[str, str]:
+        """Do what ``cancel`` says; without ``wait``, what may still be on its way is left to the next call."""
+        waits, told = self.patience.waits(), dict[str, str]()
+        while True:
+            now: dict[str, str] = {}
+            self.troubles.clear()
+            late = {record.number for record in self.records() if self.uncertain(record)}
+            seen = self.sightings()
+            self.take_in(seen or [])
+            ids = {record.id: record.number for record in self.records() if record.id and record.open}
+            ids |= {one.id: one.job for one in seen or [] if one.state in LIVE}
+            for id_, job in ids.items():
+                self.safely(job, self._cancel, job, id_, now)
+            if seen is not None:
+                for record in self.records():
+                    if record.open and record.id is None and record.number not in late:
+                        reason = "cancelled by you before it was sent"
+                        self.note("ended", record.number, state="cancelled", reason=reason)
+            told |= now
+            self.tell([*self.troubles.values()])
+            if not wait or not (late or any(state in LIVE for state in now.values())):
+                return told
+            self.patience.sleep(next(waits))
+
+    def _reopen(self, again: bool) -> None:
+        """Ask once more for what could not be read, which costs nothing; and send again what is to be sent again."""
+        for record in self.records():
+            if record.state == "unusable" and record.id:
+                self.note("submitted", record.number, id=record.id)
+                self.safely(record.number, self._look, record)
+        if again:
+            self.ledger.append(self.plan.name, "again")
+            for record in self.records():
+                if record.reason is not None:
+                    self.note("again", record.number)
+
+    def _reconcile(self) -> bool:
+        """Take in what the service lists, where that may be news."""
+        records = self.records()
+        news = any(record.id is None and record.open for record in records)
+        if self.listed and not news and max(len(record.tags) for record in records) <= 1:
+            return False
+        seen = self.sightings()
+        self.listed = seen is not None
+        return self.take_in(seen or [])
+
+    def _stuck(self, records: list[JobRecord]) -> bool:
+        """Whether the layers' noise was not learned, so that nothing else can be sent."""
+        return self.plan.learns and records[-1].reason is not None
+
+    # sending
+
+    def _send_due(self) -> bool:
+        """Send the jobs that are to be sent now, and return whether anything came of it."""
+        if self.ledger.cancelled(self.plan.name) or -1 in self.troubles:
+            return False
+        records, moved = self.records(), False
+        if self.plan.learns and records[-1].file is None:
+            records = records[-1:]
+        busy = sum(record.open and (record.id is not None or self.uncertain(record)) for record in records)
+        due = [record for record in records if record.id is None and record.open and not self.uncertain(record)]
+        due = [record for record in due if record.number not in self.refusals]
+        for record in due if self.plan.local else due[: max(0, self.patience.pending - busy)]:
+            if self.sent and not self.plan.local:
+                self.patience.sleep(self.patience.between)
+            self.sent = moved = True
+            try:
+                self._send(record)
+            except Recalibrated as error:
+                self.refusals |= {one.number: error for one in due if one.number >= record.number}
+                break
+            except QkdError as error:
+                self.refusals[record.number] = error
+        return moved
+
+    def _send(self, record: JobRecord) -> None:
+        """Send one job, unless it turns out to be there already.
+
+        Raises:
+            QkdError: it is not sent.
+        """
+        job, tags = record.number, list(record.tags)
+        what, waits = self.called(job), self.patience.waits()
+        self._same_device()
+        layers = None
+        if self.plan.learns and job < len(self.plan.chunks):
+            learned = self.records()[-1]
+            assert learned.file is not None
+            layers = self.plan.kept(learned.file, learned.sha256)
+        for tried in range(1, self.patience.tries + 1):
+            if not self.plan.local:
+                self.take_in(insist(f"looking for {what}", self.provider.sightings, self.patience))
+                if self.records()[job].id is not None:
+                    return
+            tags.append(self.plan.tag(job, len(tags)))
+            self.note("intent", job, tag=tags[-1])
+            try:
+                id_ = self.provider.submit(job, tags[-1], layers)
+            except NotSent as failure:
+                trouble = Trouble.of(failure.error)
+                self.note("refused", job, reason=trouble.words)
+                if isinstance(failure.error, QkdError):
+                    raise failure.error from None
+                if not trouble.passing:
+                    raise QkdError(f"{what} was not sent: IBM Quantum refused ({trouble.words})") from None
+                if tried == self.patience.tries:
+                    raise QkdError(
+                        f"{what} was not sent: IBM Quantum did not take it in {tried} tries ({trouble.words}); nothing "
+                        "is lost, go on with 'qkd jobs collect'"
+                    ) from None
+                say(f"{what}: {trouble.words}; trying again")
+                self.patience.pause(f"{what} was not sent", next(waits), trouble)
+                continue
+            except QkdError:
+                raise
+            except Exception as error:  # the client's and the network's errors have many types
+                self._unanswered(job, Trouble.of(error))
+                return
+            self.note("submitted", job, id=id_)
+            if not self.plan.local:
+                say(f"{what} is sent: {id_}")
+            return
+
+    def _unanswered(self, job: int, trouble: Trouble) -> None:
+        """Say that a job's fate is not known, and when it will be.
+
+        Raises:
+            QkdError: this happened too often.
+        """
+        what = self.called(job)
+        self.blind[job] += 1
+        if self.blind[job] >= BLIND:
+            raise QkdError(
+                f"{what} was not sent: IBM Quantum did not answer in {BLIND} tries ({trouble.words}); nothing is lost, "
+                "go on with 'qkd jobs collect'"
+            )
+        until = datetime.datetime.fromtimestamp(self.patience.now() + self.patience.window).astimezone()
+        warn(
+            f"{what}: {trouble.words}; whether it was sent is not known, so it is looked for, and sent anew only if it "
+            f"is not there by {until:%H:%M}"
+        )
+
+    def _same_device(self) -> None:
+        """Refuse to send a circuit to a device that was set up anew since it was compiled.
+
+        Raises:
+            Recalibrated: X or Y of its version X.Y.Z changed.
+        """
+        now = insist(f"asking for {self.plan.device}", self.provider.version, self.patience)
+        if now is not None and self.plan.version and now.split(".")[:2] != self.plan.version.split(".")[:2]:
+            raise Recalibrated(self.plan, now)
+
+    # collecting
+
+    def _look(self, record: JobRecord) -> bool:
+        """Ask for a job, fetch its result if it is done, and return whether anything came of it."""
+        job, id_ = record.number, str(record.id)
+        what = f"{self.called(job)} ({id_})"
+        state, reason = insist(what, lambda: self.provider.state(id_), self.patience)
+        if state == "gone" and self._young(record):
+            return False
+        if state not in (record.state, "gone"):
+            self.note("state", job, state=state)
+            if not self.plan.local:
+                say(f"{what} is {state}")
+        if state in ("cancelled", "failed", "gone"):
+            reason = reason or ("IBM Quantum does not have it any more" if state == "gone" else state)
+            self.note("ended", job, state=state, reason=reason)
+            warn(f"{what} {'was cancelled' if state == 'cancelled' else f'{state}: {reason}'}")
+            return True
+        if state != "done":
+            return False
+        try:
+            arrays = self._fetch(what, job, id_)
+        except Unusable as error:
+            self.note("unusable", job, reason=str(error))
+            warn(f"{what} measured what cannot be used: {error}")
+            return True
+        sha256 = self.plan.keep(f"job-{job}", **arrays)
+        facts = {"file": f"job-{job}.safetensors", "sha256": sha256, "seconds": _seconds(self.provider, id_)}
+        self.note("saved", job, **facts)
         return True
-    if state != "done":
-        return False
 
-    def fetch() -> dict[str, np.ndarray]:
-        return _checked(plan, job, provider.result(job, id_))
+    def _young(self, record: JobRecord) -> bool:
+        """Whether a job that the service does not know may be too new to be seen."""
+        return self.patience.now() < record.since + self.patience.window
 
-    arrays = fetch() if plan.local else insist(what, fetch, patience)  # what fails here fails again
-    file = f"job-{job}"
-    sha256 = plan.keep(file, **arrays)
-    ledger.append(
-        plan.name, "saved", job=job, file=f"{file}.safetensors", sha256=sha256, seconds=_seconds(provider, id_)
-    )
-    return True
+    def _fetch(self, what: str, job: int, id_: str) -> dict[str, np.ndarray]:
+        """Return what a job measured; an answer that cannot be read is asked for again, for it may have been cut.
+
+        Raises:
+            Unusable: it stays unreadable, has another shape, or has no finite value.
+        """
+        if self.plan.local:
+            return _checked(self.plan, job, self.provider.result(job, id_))  # what fails here fails again
+        waits = self.patience.waits()
+        for look in range(1, LOOKS + 1):
+            try:
+                return _checked(self.plan, job, insist(what, lambda: self.provider.result(job, id_), self.patience))
+            except Unusable:
+                if look == LOOKS:
+                    raise
+                self.patience.sleep(next(waits))
+        raise AssertionError
+
+    def _cancel(self, job: int, id_: str, told: dict[str, str]) -> bool:
+        """Cancel one of the plan's jobs and note what became of it."""
+        told[id_] = state = self.stop(id_)
+        record = self.records()[job]
+        if record.id != id_:
+            self.note("duplicate", job, id=id_, state=state)
+        elif state == "gone" and self._young(record):
+            told[id_] = "queued"  # it may be too new to be seen
+        elif record.open and state in ("cancelled", "failed", "gone"):
+            reasons = {"cancelled": "cancelled by you", "failed": "it failed before it was cancelled"}
+            reason = reasons.get(state, "IBM Quantum does not have it any more")
+            self.note("ended", job, state=state, reason=reason)
+        return True
+
+
+def _weight(error: QkdError) -> bool:
+    """Order refusals so that the one that concerns all jobs is told."""
+    return not isinstance(error, Recalibrated)
 
 
 def _checked(plan: Plan, job: int, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return arrays if they have the shape that was asked for; a result that is cut short does not."""
+    """Return arrays if they are what was asked for.
+
+    Raises:
+        Unusable: another shape, as of a result that is cut short, or no text with finite values.
+    """
     if job < len(plan.chunks):
         start, stop = plan.chunks[job]
         shape = (len(plan.student.observables), stop - start)
-        if arrays["evs"].shape != shape or arrays["stds"].shape != shape:
-            raise ValueError(f"the result has the shape {arrays['evs'].shape}, not {shape}")
+        for name in ("evs", "stds"):
+            if arrays[name].shape != shape:
+                raise Unusable(f"the result has the shape {arrays[name].shape}, not {shape}")
+        if not np.isfinite(arrays["evs"]).all(axis=0).any():
+            raise Unusable("not one text has finite expectation values")
     return arrays
 
 

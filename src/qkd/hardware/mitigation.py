@@ -12,6 +12,7 @@ from qiskit.circuit import CircuitInstruction
 from qiskit.quantum_info import Operator, PauliLindbladMap, SuperOp, pauli_basis
 
 from qkd.circuits.student import StudentCircuit
+from qkd.engines.noise import error_of
 from qkd.errors import QkdError, nearest
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class Mitigation:
     def options(
         self,
         layers: Layers | None = None,
-        tag: str | None = None,
+        tags: list[str] | None = None,
         seed: int | None = None,
         most_seconds: int | None = None,
     ) -> EstimatorOptions:
@@ -101,7 +102,7 @@ class Mitigation:
 
         Args:
             layers: the layers and their noise, for those of ``LEARNED``.
-            tag: of the job.
+            tags: of the job.
             seed: of the simulation, where there is one.
             most_seconds: of the QPU, after which the service stops the job.
         """
@@ -132,8 +133,8 @@ class Mitigation:
         if self.decoupling != "none":
             options.dynamical_decoupling.sequence_type = self.decoupling
         options.max_execution_time = most_seconds
-        if tag is not None:
-            options.environment.job_tags = [tag]
+        if tags is not None:
+            options.environment.job_tags = tags
         return options
 
 
@@ -191,7 +192,7 @@ def _lindblad(layer: CircuitInstruction, student: StudentCircuit, noise: NoiseMo
             continue
         inside = [body.find_bit(qubit).index for qubit in item.qubits]
         outside = tuple(student.circuit.find_bit(layer.qubits[i]).index for i in inside)
-        error = noise._local_quantum_errors.get(item.operation.name, {}).get(outside)
+        error = error_of(noise, item.operation.name, outside)
         if error is not None:
             found += [(label, inside[::-1], rate) for label, rate in _rates(SuperOp(error), Operator(item.operation))]
     return PauliLindbladMap.from_sparse_list(found, num_qubits=len(layer.qubits))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import secrets
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,24 +122,46 @@ class Order:
             costs.shots_at(self.target_stderr)
 
 
-def plans_for(order: Order, folder: RunFolder) -> list[Plan]:
+def fingerprint(order: Order, folder: RunFolder) -> str:
+    """Return a hash of all that decides what an order measures: its settings, the student and the texts.
+
+    Raises:
+        QkdError: the texts cannot be read.
+    """
+    told = {key: value for key, value in asdict(order).items() if key not in ("run", "max_qpu_seconds", "file")}
+    student = (folder.student / "student.safetensors").read_bytes()
+    texts = [row["text"] for row in _texts(order, folder)]
+    made = json.dumps([told, hashlib.sha256(student).hexdigest(), texts], sort_keys=True, default=str)
+    return hashlib.sha256(made.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def plans_for(order: Order, folder: RunFolder, offline: bool = False) -> list[Plan]:
     """Return a plan for each mitigation asked for; nothing of them is kept yet.
+
+    Args:
+        order: what is asked for.
+        folder: the run's.
+        offline: nothing will be sent, so that without an account the snapshot says what it would cost.
 
     Raises:
         QkdError: there is no such device, it takes no circuits now, or what is asked does not fit it.
     """
     config = configs.load(folder.config)
     device = order.device or config.device.name
-    client = None
-    if order.local:
+    client, instance = None, None
+    if offline and not order.local and not live.has_account():
+        held = snapshot.load(catalogue.require_live(device, _command(order)).name)
+        version = held.calibration.version
+        say(f"there is no account here, so this is what the snapshot of {held.calibration.date} says")
+    elif order.local:
         held = snapshot.load(device)
         version = held.calibration.version
     else:
         online = live.names(client := live.service()) if live.has_account() else None
-        catalogue.require_live(device, f"qkd run-hardware --run {order.run} --device {{device}}", online)
+        catalogue.require_live(device, _command(order), online)
         client = client or live.service()
         backend = live.backend(device, client, fractional=None)  # all its gates; the profile says which are taken
-        held = snapshot.from_backend(backend)
+        held, instance = snapshot.from_backend(backend), live.instance_of(backend)
         told = str(backend.status().backend_version)
         version = held.calibration.version if told == "0.0.0" else told
     profile = profiles.load(order.profile or profiles.default_name(held))
@@ -153,7 +177,7 @@ def plans_for(order: Order, folder: RunFolder) -> list[Plan]:
     known = Bills() if order.local else bills_of(device, folder.path.parent)
     if known.runs:
         say(f"{device} has charged {known.correction:.2f} times the estimate in {known.runs} earlier runs")
-    plans: list[Plan] = []
+    plans, asked = list[Plan](), fingerprint(order, folder)
     names = NAMES if order.mitigation == "all" else (order.mitigation or profile.mitigation,)
     for name in names:
         shots = _shots(order, profile, name, student, evs)
@@ -184,9 +208,15 @@ def plans_for(order: Order, folder: RunFolder) -> list[Plan]:
                 limit=limit,
                 rounds=rounds[1:],
                 client=order.client,
+                instance=instance,
+                asked=asked,
             )
         )
     return plans
+
+
+def _command(order: Order) -> str:
+    return f"qkd run-hardware --run {order.run} --device {{device}}"
 
 
 def quota(client: QiskitRuntimeService) -> float | None:

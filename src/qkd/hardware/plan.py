@@ -56,6 +56,8 @@ class PlanRecord(records.Record):
     rounds: tuple[int, ...] = ()
     earlier: str | None = None
     client: bool = True
+    instance: str | None = None
+    asked: str = ""
     circuit_sha256: str
 
 
@@ -98,6 +100,8 @@ class Plan:
     rounds: the shots of the rounds that may follow, for texts that are not clear; see ``adaptive``.
     earlier: what the rounds before it measured.
     client: whether a rehearsal leaves the simulation to IBM's client.
+    instance: the CRN of the service's instance under which it is sent, where that is known.
+    asked: a hash of the order that it is made of.
     """
 
     folder: Path
@@ -117,6 +121,8 @@ class Plan:
     rounds: tuple[int, ...] = ()
     earlier: Earlier | None = None
     client: bool = False
+    instance: str | None = None
+    asked: str = ""
 
     @property
     def name(self) -> str:
@@ -140,9 +146,14 @@ class Plan:
         start, stop = self.chunks[job]
         return max(1, math.ceil(self.limit * (stop - start) / len(self.values)))
 
+    @property
+    def mark(self) -> str:
+        """The tag of all its jobs, by which they are found again."""
+        return f"qkd-{self.key}"
+
     def tag(self, job: int, attempt: int) -> str:
-        """Return the tag of a job's attempt, by which it is found again."""
-        return f"qkd-{self.key}-{job}-{attempt}"
+        """Return the tag of one attempt to send a job."""
+        return f"{self.mark}-{job}-{attempt}"
 
     def save(self) -> None:
         """Write the plan; ``plan.json`` comes last, so a folder that has it is whole."""
@@ -171,6 +182,8 @@ class Plan:
             "earlier": None if self.earlier is None else self.earlier.of,
             "client": self.client,
             "limit": self.limit,
+            "instance": self.instance,
+            "asked": self.asked,
             "circuit_sha256": hashlib.sha256(program.encode()).hexdigest(),
             "qubits": list(layout.initial_index_layout(filter_ancillas=True)) if layout is not None else [],
             "observables": [_terms(one) for one in self.student.observables],
@@ -221,6 +234,8 @@ class Plan:
             rounds=told.rounds,
             earlier=earlier,
             client=told.client,
+            instance=told.instance,
+            asked=told.asked,
         )
 
     def keep(self, name: str, **arrays: np.ndarray) -> str:

@@ -11,6 +11,7 @@ from qkd.devices.region import to_region
 from qkd.errors import QkdError
 from qkd.hardware import local, sampled
 from qkd.hardware.plan import Plan
+from qkd.hardware.provider import Sighting
 
 
 class Rehearsal:
@@ -32,9 +33,9 @@ class Rehearsal:
         """Return nothing: a snapshot is never down."""
         return None
 
-    def find(self, tag: str) -> list[str]:
-        """Return the job with a tag, which is as good as sent."""
-        return [f"local-{tag}"]
+    def sightings(self) -> list[Sighting]:
+        """Return nothing: there is no service that lists jobs."""
+        return []
 
     def submit(self, job: int, tag: str, layers: dict[str, np.ndarray] | None) -> str:
         """Return the job's id."""

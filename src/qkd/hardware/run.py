@@ -12,17 +12,18 @@ from qkd.circuits.student import StudentCircuit
 from qkd.console import progress, say, warn
 from qkd.devices import live
 from qkd.errors import QkdError
-from qkd.hardware import adaptive
+from qkd.hardware import adaptive, index, jobs
 from qkd.hardware.gathered import gather
-from qkd.hardware.jobs import Provider, Recalibrated, drive
+from qkd.hardware.jobs import Recalibrated, drive
 from qkd.hardware.ledger import JobRecord, Ledger
-from qkd.hardware.order import Order, plans_for, quota
-from qkd.hardware.patience import Patience, insist
+from qkd.hardware.order import Order, fingerprint, plans_for, quota
+from qkd.hardware.patience import Patience
 from qkd.hardware.plan import Plan, plans
+from qkd.hardware.provider import Provider
 from qkd.hardware.rehearsal import Rehearsal
 from qkd.hardware.remote import Remote
 from qkd.hardware.result import interpret, say_of
-from qkd.runs import RunFolder, existing_run, read_json, write_json
+from qkd.runs import NotWritten, RunFolder, existing_run, read_json, write_json
 from qkd.student.bundle import Student
 
 Confirm = Callable[[Plan], bool]
@@ -43,9 +44,16 @@ class Outcome:
 
 
 def run(
-    order: Order, confirm: Confirm, detach: bool = False, dry_run: bool = False, patience: Patience | None = None
+    order: Order,
+    confirm: Confirm,
+    detach: bool = False,
+    dry_run: bool = False,
+    patience: Patience | None = None,
+    anew: bool = False,
 ) -> list[Outcome]:
     """Do a device run, or several with ``mitigation="all"``, and return what came of each.
+
+    A plan of the same order that is not finished is gone on with.
 
     Args:
         order: what is asked for.
@@ -53,6 +61,7 @@ def run(
         detach: return once the jobs are sent.
         dry_run: return before anything is sent.
         patience: how long is waited for the service.
+        anew: make another plan of the same order.
 
     Raises:
         QkdError: something does not fit, costs too much, or the service refuses or stays away.
@@ -60,8 +69,10 @@ def run(
     patience = patience or Patience()
     folder = existing_run(order.run)
     with folder.lock():
+        if not (anew or dry_run) and (waiting := _open(folder, order)):
+            return [_again(folder, plan, order, confirm, patience, wait=not detach) for plan in waiting]
         done: list[Outcome] = []
-        waiting = plans_for(order, folder)
+        waiting = plans_for(order, folder, offline=dry_run)
         while waiting:
             plan = waiting[0]
             _afford(waiting)
@@ -69,14 +80,16 @@ def run(
                 done.append(Outcome(waiting.pop(0), [], None))
                 continue
             plan.save()
-            _ledger(folder).append(plan.name, "planned", device=plan.device, jobs=plan.jobs)
+            ledger = _ledger(folder, plan, patience)
+            facts = {"home": index.home_of(folder.hardware), "damaged": len(ledger.read()[1])}
+            ledger.append(plan.name, "planned", device=plan.device, jobs=plan.jobs, **facts)
             try:
                 done.append(_carry_on(folder, plan, patience, wait=not detach))
             except Recalibrated as changed:
-                if any(record.tags for record in _ledger(folder).jobs(plan.name, plan.jobs)):
+                if any(record.tags for record in ledger.jobs(plan.name, plan.jobs)):
                     raise
                 say(f"{plan.device} changed from version {changed.compiled} to {changed.now}: it is compiled anew")
-                _ledger(folder).append(plan.name, "dropped", reason=f"{plan.device} is version {changed.now} now")
+                ledger.append(plan.name, "dropped", reason=f"{plan.device} is version {changed.now} now")
                 names = [one.mitigation.name for one in waiting]
                 waiting = [one for one in plans_for(order, folder) if one.mitigation.name in names]
                 continue
@@ -87,15 +100,43 @@ def run(
         return done
 
 
+def _open(folder: RunFolder, order: Order) -> list[Plan]:
+    """Return the plans of the same order whose jobs have not ended; of a cancelled one none is."""
+    asked = fingerprint(order, folder)
+    found = [plan for plan in _all(folder) if plan.asked == asked]
+    ledger = Ledger(folder.hardware / "ledger.jsonl")
+    return [
+        plan
+        for plan in found
+        if not ledger.cancelled(plan.name) and any(record.open for record in ledger.jobs(plan.name, plan.jobs))
+    ]
+
+
+def _again(folder: RunFolder, plan: Plan, order: Order, confirm: Confirm, patience: Patience, wait: bool) -> Outcome:
+    """Go on with a plan instead of making another like it."""
+    say(f"{plan.name} asks for the same and is not finished: it is gone on with; --anew makes another")
+    ledger = _ledger(folder, plan, patience)
+    unsent = [record for record in ledger.jobs(plan.name, plan.jobs) if record.open and not record.tags]
+    if unsent:
+        limit = plan.limit if order.max_qpu_seconds is None else order.max_qpu_seconds
+        left = None if plan.local else quota(live.service())
+        plan = replace(plan, limit=limit, budget=replace(plan.budget, remaining=left))
+        if len(unsent) == plan.jobs:
+            _afford([plan])
+        if not confirm(plan):
+            return Outcome(plan, ledger.jobs(plan.name, plan.jobs), None)
+    return _carry_on(folder, plan, patience, wait)
+
+
 def _afford(plans: list[Plan]) -> None:
     """Refuse plans that together are above their limit or above what the account has left; warn of a rehearsal's.
 
     Raises:
         QkdError: says by how much.
     """
-    stages = tuple(stage for plan in plans for stage in plan.budget.stages)
+    stages = tuple(stage for plan in plans for stage in plan.budget.stages + plan.budget.ahead)
     try:
-        replace(plans[0].budget, stages=stages).check(plans[0].limit)
+        replace(plans[0].budget, stages=stages, ahead=()).check(plans[0].limit)
     except QkdError as error:
         if not plans[0].local:
             raise
@@ -115,64 +156,90 @@ def collect(
         patience: how long is waited for the service.
 
     Raises:
-        QkdError: there is no such plan, or the service refuses or stays away.
+        QkdError: there is no such plan, or the service refuses or stays away; the other plans were gone on with.
     """
-    folder = existing_run(where)
+    patience, folder = patience or Patience(), existing_run(where)
     with folder.lock():
         chosen = [_plan(folder, name)] if name else [plan for plan in _all(folder) if _unfinished(folder, plan)]
-        return [_carry_on(folder, plan, patience or Patience(), wait, again) for plan in chosen]
+        done, troubles = [], []
+        for plan in chosen:
+            try:
+                done.append(_carry_on(folder, plan, patience, wait, again))
+            except QkdError as error:
+                troubles.append(error)
+        for trouble in troubles[1:]:
+            warn(str(trouble))
+        if troubles:
+            raise troubles[0]
+        return done
 
 
-def cancel(where: Path, name: str) -> list[str]:
-    """Cancel a plan's jobs that have not ended, and return their ids.
+def cancel(where: Path, name: str, patience: Patience | None = None) -> dict[str, str]:
+    """Cancel a plan's jobs that have not ended, and return the state that the service says of each, by id.
 
     Raises:
         QkdError: there is no such plan, or the service refuses.
     """
-    folder = existing_run(where)
+    patience, folder = patience or Patience(), existing_run(where)
     with folder.lock():
-        plan, ledger, gone = _plan(folder, name), _ledger(folder), []
+        plan = _plan(folder, name)
         with _provider(plan) as provider:
-            for record in ledger.jobs(plan.name, plan.jobs):
-                if not record.open:
-                    continue
-                tag = record.tags[-1] if record.tags else None
-                found = [record.id] if record.id else provider.find(tag) if tag and not plan.local else []
-                for id_ in found:
-                    insist(f"cancelling {id_}", lambda id_=id_: provider.cancel(id_), Patience(tries=3))  # type: ignore[misc]
-                    gone.append(str(id_))
-                ledger.append(plan.name, "ended", job=record.number, state="cancelled", reason="cancelled by you")
-        return gone
+            home = index.home_of(folder.hardware)
+            return jobs.cancel(provider, _ledger(folder, plan, patience), patience, home)
 
 
 def listed(where: Path) -> tuple[list[dict[str, Any]], list[int]]:
     """Return every job of a run as plain values, and the numbers of the ledger's damaged lines."""
     folder = existing_run(where)
-    ledger, rows = _ledger(folder), []
+    ledger, rows = Ledger(folder.hardware / "ledger.jsonl"), []
     for plan in _all(folder):
+        device = plan.snapshot.name if plan.local else plan.device
+        chunks = [stop - start for start, stop in plan.chunks]
         for record in ledger.jobs(plan.name, plan.jobs):
-            start, stop = plan.chunks[record.number] if record.number < len(plan.chunks) else (0, 0)
-            rows.append(
-                {
-                    "plan": plan.name,
-                    "job": record.number,
-                    "device": plan.snapshot.name if plan.local else plan.device,
-                    "mitigation": plan.mitigation.name,
-                    "texts": stop - start,
-                    "id": record.id,
-                    "state": record.state,
-                    "reason": record.reason,
-                }
-            )
+            rows.append(index.listing(folder.path, plan.name, device, plan.mitigation.name, chunks, record))
     return rows, ledger.read()[1]
 
 
-def _ledger(folder: RunFolder) -> Ledger:
-    return Ledger(folder.hardware / "ledger.jsonl")
+def listed_all(beside: Path = Path("runs")) -> list[dict[str, Any]]:
+    """Return every job of every run on this machine as plain values, open ones first, then the newest runs' first."""
+    rows: list[dict[str, Any]] = []
+    for where in index.runs(beside):
+        try:
+            rows = listed(where)[0] + rows
+        except QkdError as error:
+            warn(str(error))
+    rows += [row | {"folder_gone": True} for entry in index.orphans() for row in entry.jobs()]
+    return sorted(rows, key=lambda row: not row["open"])
+
+
+def holding(name: str | None, beside: Path = Path("runs")) -> list[Path]:
+    """Return the run folders with an unfinished plan, or with one that is called ``name``."""
+    found = []
+    for where in index.runs(beside):
+        folder = RunFolder(where)
+        chosen = [path for path in plans(folder.hardware) if name in (None, path.name)]
+        if (name is not None and chosen) or any(_unfinished(folder, plan) for plan in _loaded(chosen)):
+            found.append(where)
+    return found
+
+
+def _ledger(folder: RunFolder, plan: Plan, patience: Patience) -> Ledger:
+    return Ledger(folder.hardware / "ledger.jsonl", patience.now, index.witness(folder.path, plan))
 
 
 def _all(folder: RunFolder) -> list[Plan]:
-    return [Plan.load(path) for path in plans(folder.hardware)]
+    return _loaded(plans(folder.hardware))
+
+
+def _loaded(folders: list[Path]) -> list[Plan]:
+    """Return the plans in folders; one that is damaged is told and passed over."""
+    found = []
+    for path in folders:
+        try:
+            found.append(Plan.load(path))
+        except QkdError as error:
+            warn(str(error))
+    return found
 
 
 def _plan(folder: RunFolder, name: str) -> Plan:
@@ -183,31 +250,41 @@ def _plan(folder: RunFolder, name: str) -> Plan:
 
 
 def _unfinished(folder: RunFolder, plan: Plan) -> bool:
-    records = _ledger(folder).jobs(plan.name, plan.jobs)
+    records = Ledger(folder.hardware / "ledger.jsonl").jobs(plan.name, plan.jobs)
     saved = any(record.file is not None for record in records)
-    return any(record.open for record in records) or (saved and not (plan.folder / "result.json").is_file())
+    waits = any(record.open or record.state == "unusable" for record in records)
+    return waits or (saved and not (plan.folder / "result.json").is_file())
 
 
 def _carry_on(folder: RunFolder, plan: Plan, patience: Patience, wait: bool, again: bool = False) -> Outcome:
     """Send and collect, then write what the results say, or go on with the next round of adaptive shots."""
-    with _provider(plan) as provider:
-        records = drive(provider, _ledger(folder), patience, wait, again)
-    student = Student.load(folder.path)
-    if not any(record.open for record in records):
-        later = _next_round(folder, plan, student, records)
+    ledger = _ledger(folder, plan, patience)
+    try:
+        with _provider(plan) as provider:
+            records = drive(provider, ledger, patience, wait, again, index.home_of(folder.hardware))
+        student, done = Student.load(folder.path), not any(record.open for record in records)
+        later = _next_round(folder, plan, student, records, patience) if done else None
         if later is not None:
-            write_json(
-                plan.folder / "result.json", {"plan": plan.name, "texts": 0, "continued": later.name}, private=True
-            )
+            told = {"plan": plan.name, "texts": 0, "continued": later.name}
+            write_json(plan.folder / "result.json", told, private=True)
             return _carry_on(folder, later, patience, wait, again)
-    result = interpret(plan, student, records)
-    if not any(record.open for record in records):
-        write_json(plan.folder / "result.json", result, private=True)
-        _render(folder)
+        result = interpret(plan, student, records)
+        if done:
+            write_json(plan.folder / "result.json", result, private=True)
+            _render(folder)
+    except NotWritten as error:
+        if not error.full:
+            raise
+        raise QkdError(
+            f"{error.path}: the disk is full; free some space, then 'qkd jobs collect {plan.name} --run {folder.path}' "
+            "goes on, and sends nothing that was sent"
+        ) from None
     return Outcome(plan, records, result)
 
 
-def _next_round(folder: RunFolder, plan: Plan, student: Student, records: list[JobRecord]) -> Plan | None:
+def _next_round(
+    folder: RunFolder, plan: Plan, student: Student, records: list[JobRecord], patience: Patience
+) -> Plan | None:
     """Return the round that follows a plan, kept; None where every text is clear, or a job has no result."""
     kept = next((one for one in _all(folder) if one.earlier is not None and one.earlier.of == plan.name), None)
     if kept is not None or not plan.rounds or any(record.file is None for record in records):
@@ -220,7 +297,8 @@ def _next_round(folder: RunFolder, plan: Plan, student: Student, records: list[J
         more = f"{later.mitigation.shots} shots more for them"
         say(f"{len(later.values)} of {len(plan.texts)} texts are not clear yet: {more}")
         later.save()
-        _ledger(folder).append(later.name, "planned", device=later.device, jobs=later.jobs)
+        home = index.home_of(folder.hardware)
+        _ledger(folder, later, patience).append(later.name, "planned", device=later.device, jobs=later.jobs, home=home)
     return later
 
 
@@ -232,8 +310,10 @@ def _provider(plan: Plan) -> Iterator[Provider]:
             yield Rehearsal(plan, bar)
         return
     client = live.service()
+    if plan.instance:
+        live.require_instance(client, plan.instance, plan.name)
     try:
-        backend = live.backend(plan.device, client, _fractional(plan.student))
+        backend = live.backend(plan.device, client, _fractional(plan.student), plan.instance)
     except QkdError as error:  # a device that is gone still has results
         warn(str(error))
         backend = None
@@ -252,5 +332,11 @@ def _render(folder: RunFolder) -> None:
     """Write the run's report anew, with its device runs."""
     from qkd.reports.report import rewrite
 
-    results = [read_json(path / "result.json") for path in plans(folder.hardware) if (path / "result.json").is_file()]
+    results = []
+    for path in plans(folder.hardware):
+        if (path / "result.json").is_file():
+            try:
+                results.append(read_json(path / "result.json"))
+            except QkdError as error:
+                warn(str(error))
     rewrite(folder, results)

@@ -15,7 +15,8 @@ CONTROL = "#6b7f8f"
 COLOURS = {"teacher": TEACHER, "student": STUDENT, "linear": CONTROL, "logreg": CONTROL, "majority": MUTED}
 
 
-def _figure(width: float = 6.4, height: float = 3.6) -> tuple[Figure, Any]:
+def canvas(width: float = 6.4, height: float = 3.6) -> tuple[Figure, Any]:
+    """Return an empty figure, width and height in inches, and its axes."""
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
@@ -25,7 +26,7 @@ def _figure(width: float = 6.4, height: float = 3.6) -> tuple[Figure, Any]:
 
 def accuracies(lines: dict[str, Any]) -> Figure:
     """Draw each line's test accuracy with its 95 % interval."""
-    figure, axes = _figure(height=0.9 + 0.5 * len(lines))
+    figure, axes = canvas(height=0.9 + 0.5 * len(lines))
     for row, (name, line) in enumerate(reversed(lines.items())):
         number, colour = line["numbers"]["accuracy"], COLOURS.get(name, STUDENT)
         axes.plot([number["low"], number["high"]], [row, row], color=colour, lw=6, alpha=0.3, solid_capstyle="round")
@@ -40,7 +41,7 @@ def accuracies(lines: dict[str, Any]) -> Figure:
 
 def learning(history: Sequence[dict[str, float]], best_epoch: int) -> Figure:
     """Draw training and validation loss and validation accuracy against epochs."""
-    figure, axes = _figure()
+    figure, axes = canvas()
     epochs = [row["epoch"] for row in history]
     axes.plot(epochs, [row["loss"] for row in history], color=MUTED, label="training loss")
     axes.plot(epochs, [row["valid_loss"] for row in history], color=STUDENT, label="validation loss")
@@ -59,7 +60,7 @@ def confusion(predicted: np.ndarray, targets: np.ndarray, classes: Sequence[str]
     size = len(classes)
     table = np.bincount(targets * size + predicted, minlength=size**2).reshape(size, size)
     share = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
-    figure, axes = _figure(1.8 + 0.75 * size, 1.4 + 0.65 * size)
+    figure, axes = canvas(1.8 + 0.75 * size, 1.4 + 0.65 * size)
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     axes.set_xticks(range(size), classes, rotation=30, ha="right")
     axes.set_yticks(range(size), classes)
@@ -73,7 +74,7 @@ def confusion(predicted: np.ndarray, targets: np.ndarray, classes: Sequence[str]
 
 def reliability(probabilities: dict[str, np.ndarray], targets: np.ndarray, bins: int = 10) -> Figure:
     """Draw accuracy against confidence for each named classifier's probabilities (N,C)."""
-    figure, axes = _figure(4.4, 3.8)
+    figure, axes = canvas(4.4, 3.8)
     axes.plot([0, 1], [0, 1], color=MUTED, lw=1, ls=":")
     for name, rows in probabilities.items():
         confidence, hit = rows.max(axis=1), rows.argmax(axis=1) == targets
@@ -92,7 +93,7 @@ def agreement(teacher: np.ndarray, student: np.ndarray) -> Figure:
     """Draw the student's probability of the teacher's class against the teacher's own, probabilities (N,C)."""
     chosen = teacher.argmax(axis=1)
     rows = np.arange(len(chosen))
-    figure, axes = _figure(4.4, 3.8)
+    figure, axes = canvas(4.4, 3.8)
     agree = student.argmax(axis=1) == chosen
     for mask, colour, label in ((agree, STUDENT, "same class"), (~agree, TEACHER, "another class")):
         axes.plot(
@@ -108,7 +109,7 @@ def scatter(result: dict[str, Any]) -> Figure:
     rows = result["rows"]
     exact, noisy, evs = (np.array([row[key] for row in rows]).ravel() for key in ("exact", "noisy", "evs"))
     stds = np.array([row["stds"] for row in rows], dtype=float).ravel()
-    figure, axes = _figure(4.4, 3.8)
+    figure, axes = canvas(4.4, 3.8)
     axes.plot([-1, 1], [-1, 1], color=MUTED, lw=1, ls=":")
     axes.plot(exact, noisy, ".", color=MUTED, ms=3, alpha=0.5, label="simulated with noise")
     axes.errorbar(

@@ -67,5 +67,6 @@ def make_trainer(
         Examples.from_arrays(lesson.embeddings[rows], lesson.teacher[rows], lesson.targets[rows], device)
         for rows in (lesson.train, lesson.valid)
     )
-    model.standardise(train.embeddings)
+    if spec.standardise:
+        model.standardise(train.embeddings)
     return Trainer(model, train, valid, config.loss, config.train, checkpoint)

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from qkd.circuits.student import StudentCircuit
-from qkd.engines.threads import threads
+from qkd.engines.machine import threads
 from qkd.errors import QkdError
 from qkd.simulation.make import Engine
 from qkd.student.middles.base import Middle

@@ -13,7 +13,7 @@ import torch
 
 from qkd import checkpoint
 from qkd.config import LossSpec, TrainSpec
-from qkd.engines.threads import threads
+from qkd.engines.machine import keep_freed_memory, threads
 from qkd.errors import QkdError
 from qkd.student.losses import LOSSES, Terms
 from qkd.student.model import StudentModel
@@ -101,6 +101,7 @@ class Trainer:
             Whether training came to its end (False: it was interrupted).
         """
         state = self.progress
+        keep_freed_memory()
         try:
             while not state.finished:
                 started = time.monotonic()
@@ -124,6 +125,8 @@ class Trainer:
     def _epoch(self) -> dict[str, float]:
         self.student.train()
         self.student.middle.reseed(self.progress.epoch)  # so that a resumed epoch draws what it would have
+        if not self.spec.shuffle:
+            self.order.manual_seed(self.spec.seed)
         order = torch.randperm(len(self.train_set), generator=self.order).to(self.train_set.targets.device)
         sums: dict[str, float] = {}
         for index in order.split(self.spec.batch_size):

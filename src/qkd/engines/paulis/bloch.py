@@ -15,6 +15,7 @@ import torch
 from qiskit.circuit import Parameter
 
 from qkd.engines.expressions import Expressions
+from qkd.engines.gates import WAVES
 from qkd.engines.paulis.channels import Channel, constant
 from qkd.engines.paulis.cones import joined
 from qkd.engines.paulis.transfer import Chains
@@ -46,7 +47,7 @@ def split(found: Sequence[Channel], num_qubits: int, batched: set[Parameter]) ->
     chains: list[list[int]] = [[] for _ in range(num_qubits)]
     met: set[int] = set()
     for number, channel in enumerate(found):
-        if len(channel.qubits) == 1 and channel.qubits[0] not in met:
+        if len(channel.qubits) == 1 and channel.qubits[0] not in met and len(channel.terms) == WAVES:
             chains[channel.qubits[0]].append(number)
         else:
             met |= set(channel.qubits)

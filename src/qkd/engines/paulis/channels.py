@@ -21,9 +21,10 @@ from qiskit.quantum_info import SuperOp
 from qiskit_aer.noise import NoiseModel, QuantumError
 
 from qkd.engines.gates import FROM_GRID, GRID, WAVES, Atom, gate_atoms, waves
+from qkd.engines.gates import constant as gate_constant
 from qkd.engines.instructions import CHANNELS, Leaf, leaves
 from qkd.engines.keys import operation_key
-from qkd.engines.noise import added, assignment, error_of, names
+from qkd.engines.noise import Noise, NoiseLike, Placed, added, assignment, error_of
 from qkd.errors import EngineError
 
 LETTERS = "IXYZ"
@@ -40,7 +41,8 @@ class Channel:
 
     Args:
         qubits: the k qubits; the first is the most significant digit, base 4, of an index.
-        terms: (5, 4^k, 4^k) matrices T_f; a constant channel has only the first.
+        terms: (5, 4^k, 4^k) matrices T_f; a constant channel has only the first. With six the angle is a rate and the
+            last wave ``exp(-2 t)``.
         angle: what t is, or None for a constant channel.
     """
 
@@ -49,7 +51,7 @@ class Channel:
     angle: ParameterExpression | None = None
 
 
-def channels(circuit: QuantumCircuit, noise: NoiseModel | None, measured: Collection[int] = ()) -> list[Channel]:
+def channels(circuit: QuantumCircuit, noise: NoiseLike, measured: Collection[int] = ()) -> list[Channel]:
     """Return the channels of a circuit, in order, each instruction followed by what ``noise`` says of it.
 
     Args:
@@ -61,17 +63,18 @@ def channels(circuit: QuantumCircuit, noise: NoiseModel | None, measured: Collec
         EngineError: an instruction measures or is otherwise no channel, or an error acts on more than two qubits.
     """
     found = [as_channel(one) for one in events(circuit, noise)]
-    return found + [channel for qubit in measured if (channel := reading(noise, qubit)) is not None]
+    return found + readings(noise, measured)
 
 
-def events(circuit: QuantumCircuit, noise: NoiseModel | None) -> Iterator[Atom | Channel]:
+def events(circuit: QuantumCircuit, noise: NoiseLike) -> Iterator[Atom | Channel]:
     """Yield the gates of a circuit as atoms, and what is not unitary (noise, resets) as constant channels.
 
     Raises:
         EngineError: as ``channels``.
     """
     known: dict[int, tuple[QuantumError, np.ndarray]] = {}
-    for leaf in leaves(circuit, names(noise)):
+    every = Noise.of(noise)
+    for leaf, behind in every.placed(leaves(circuit, every.names)):
         if isinstance(leaf.operation, Reset):
             yield Channel(leaf.qubits, constant(_RESET))
         elif leaf.operation is not None and leaf.operation.name in CHANNELS:
@@ -80,15 +83,40 @@ def events(circuit: QuantumCircuit, noise: NoiseModel | None) -> Iterator[Atom |
             yield Channel(leaf.qubits, constant(ptm(SuperOp(leaf.operation).data)))
         elif leaf.operation is not None:
             yield from gate_atoms(leaf.operation, leaf.qubits, widest=2)
-        for error in _errors(noise, leaf) if noise is not None else ():
+        for error in _errors(every.model, leaf) if every.model is not None else ():
             if id(error) not in known:
                 known[id(error)] = error, constant(_transfer(error))
             yield Channel(leaf.qubits, known[id(error)][1])
+        yield from map(_term, behind)
 
 
 def as_channel(one: Atom | Channel) -> Channel:
     """Return a gate as a channel."""
     return Channel(one.qubits, _gate_terms(one), one.angle) if isinstance(one, Atom) else one
+
+
+def _term(placed: Placed) -> Atom | Channel:
+    """Return a noise term as a gate or a channel; a rate that is a parameter has a wave of its own."""
+    k, amount = len(placed.qubits), placed.amount
+    if placed.coherent:
+        pauli = np.ones((1, 1))
+        for letter in placed.letters:
+            pauli = np.kron(_PAULIS[LETTERS.index(letter)], pauli)
+        terms = np.zeros((WAVES, 2**k, 2**k), dtype=complex)
+        terms[1], terms[2] = np.eye(2**k), -1j * pauli
+        if isinstance(amount, ParameterExpression):
+            return Atom(placed.qubits, terms, amount)
+        matrix = math.cos(amount / 2) * terms[1] + math.sin(amount / 2) * terms[2]
+        return Atom(placed.qubits, gate_constant(matrix))
+    odd = np.zeros(1, dtype=bool)
+    for letter in placed.letters:
+        anticommutes = np.array([i not in (0, LETTERS.index(letter)) for i in range(4)])
+        odd = (odd[:, None] ^ anticommutes).reshape(-1)
+    if isinstance(amount, ParameterExpression):
+        damped = np.zeros((WAVES + 1, 4**k, 4**k))
+        damped[0], damped[WAVES] = np.diag(1.0 * ~odd), np.diag(1.0 * odd)
+        return Channel(placed.qubits, damped, amount)
+    return Channel(placed.qubits, constant(np.diag(np.where(odd, math.exp(-2 * amount), 1.0))))
 
 
 def _errors(noise: NoiseModel, leaf: Leaf) -> Iterator[QuantumError]:
@@ -196,9 +224,9 @@ def embed(terms: np.ndarray, qubits: Sequence[int], order: Sequence[int]) -> np.
     m, k = len(order), len(qubits)
     place = {qubit: axis for axis, qubit in enumerate(order)}
     rest = [axis for axis in range(m) if order[axis] not in qubits]
-    whole = np.einsum("fij,kl->fikjl", terms, np.eye(4 ** len(rest))).reshape([WAVES] + [4] * (2 * m))
+    whole = np.einsum("fij,kl->fikjl", terms, np.eye(4 ** len(rest))).reshape([len(terms)] + [4] * (2 * m))
     axes = np.argsort([place[qubit] for qubit in qubits] + rest)
-    return whole.transpose([0, *(1 + axes), *(1 + m + axes)]).reshape(WAVES, 4**m, 4**m) if k else whole
+    return whole.transpose([0, *(1 + axes), *(1 + m + axes)]).reshape(len(terms), 4**m, 4**m) if k else whole
 
 
 def multiply(later: Channel, earlier: Channel) -> Channel | None:
@@ -208,6 +236,36 @@ def multiply(later: Channel, earlier: Channel) -> Channel | None:
     if later.angle is None:
         return Channel(earlier.qubits, later.terms[0] @ earlier.terms, earlier.angle)
     return Channel(earlier.qubits, later.terms @ earlier.terms[0], later.angle)
+
+
+def readings(noise: NoiseLike, measured: Collection[int]) -> list[Channel]:
+    """Return what stands behind a circuit for reading the qubits ``measured``."""
+    every = Noise.of(noise)
+    found, joint = [], set[int]()
+    for pair, assigned in every.readouts.items():
+        if set(pair) & set(measured):
+            joint |= set(pair)
+            found.append(_joint_reading(every.model, pair, assigned))
+    single = (reading(every.model, qubit) for qubit in measured if qubit not in joint)
+    return found + [channel for channel in single if channel is not None]
+
+
+def _joint_reading(noise: NoiseModel | None, pair: tuple[int, int], assigned: np.ndarray) -> Channel:
+    """Return what is measured instead of each pair of Paulis when two qubits are read together; see ``reading``.
+
+    A qubit on which the identity is measured is read in the Z basis.
+    """
+    if noise is not None and any(error_of(noise, "measure", (qubit,)) is not None for qubit in pair):
+        raise EngineError(f"qubits {list(pair)} have an error of measuring and a correlated readout; give one of them")
+    rows = np.zeros((4, 4, 4, 4))
+    bits = np.array([[1, 1], [-1, 1], [1, -1], [-1, -1]])  # the signs of outcome j on the first and second qubit
+    for a in range(4):
+        for b in range(4):
+            sign = (bits[:, 0] if a else 1) * (bits[:, 1] if b else np.ones(4))
+            mean = (assigned @ sign).reshape(2, 2)  # [second, first]
+            both = np.array([[1, 1], [1, -1]]) / 2
+            rows[a, b][np.ix_((0, a or 3), (0, b or 3))] = (both @ mean @ both).T
+    return Channel(pair, constant(rows.reshape(16, 16)))
 
 
 def reading(noise: NoiseModel | None, qubit: int) -> Channel | None:

@@ -64,6 +64,8 @@ def listed(texts: Sequence[str]) -> list[str]:
     for number, text in enumerate(rows):
         if not isinstance(text, str):
             raise DataError(f"text {number} is {_a(text)} ({text!r:.40}), not a string; leave it out or convert it")
+        if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise DataError(f"text {number} ({text!r:.40}) holds bytes that are no UTF-8; mend it")
     return rows
 
 

@@ -1,4 +1,4 @@
-"""Aer's noise models as the engines read them; no other module here looks into Aer's private fields."""
+"""Aer's noise models as the engines read them; no other module looks into Aer's private fields."""
 
 from __future__ import annotations
 
@@ -6,21 +6,12 @@ from collections.abc import Collection, Hashable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from qiskit.quantum_info import Kraus, SuperOp
 from qiskit_aer.noise import LocalNoisePass, NoiseModel, QuantumError
+from scipy.linalg import fractional_matrix_power
 
 from qkd.engines.keys import Same
 from qkd.errors import EngineError
-
-
-def noise_of(noise_model: NoiseModel | None, backend: object | None) -> NoiseModel | None:
-    """Return a noise model, or that of a backend.
-
-    Raises:
-        EngineError: both are given.
-    """
-    if noise_model is not None and backend is not None:
-        raise EngineError("give a noise model or a backend to take it from, not both")
-    return NoiseModel.from_backend(backend) if backend is not None else noise_model
 
 
 def names(noise: NoiseModel | None) -> Collection[str]:
@@ -96,6 +87,46 @@ def restricted(noise: NoiseModel, qubits: Sequence[int]) -> NoiseModel:
 def _moved(function: Any, qubits: Sequence[int]) -> Any:
     """Return a pass's function for the qubits' new numbers."""
     return lambda operation, on: function(operation, [qubits[i] for i in on])
+
+
+def scaled(noise: NoiseModel, factor: float) -> NoiseModel:
+    """Return a model whose quantum errors are those of another to a power; readout stays."""
+    model = NoiseModel(basis_gates=noise.basis_gates)
+    for name, error in noise._default_quantum_errors.items():
+        model.add_all_qubit_quantum_error(_power(error, factor), name, warnings=False)
+    for name, errors in noise._local_quantum_errors.items():
+        for on, error in errors.items():
+            model.add_quantum_error(_power(error, factor), name, on, warnings=False)
+    if noise._default_readout_error is not None:
+        model.add_all_qubit_readout_error(noise._default_readout_error, warnings=False)
+    for on, error in noise._local_readout_errors.items():
+        model.add_readout_error(error, on, warnings=False)
+    for one in noise._custom_noise_passes:
+        if not isinstance(one, LocalNoisePass):
+            raise EngineError(f"the noise model changes circuits by a {type(one).__name__}, which cannot be scaled")
+        model._custom_noise_passes.append(LocalNoisePass(_stronger(one._func, factor), one._ops, one._method))
+    return model
+
+
+def _power(error: QuantumError, factor: float) -> QuantumError:
+    power = int(factor) if float(factor).is_integer() else factor
+    if power == 0:
+        return QuantumError(Kraus([np.eye(2**error.num_qubits)]))
+    if power == 1:
+        return error
+    matrix = SuperOp(error).data
+    raised = np.linalg.matrix_power(matrix, power) if isinstance(power, int) else fractional_matrix_power(matrix, power)
+    return QuantumError(Kraus(SuperOp(raised)))
+
+
+def _stronger(function: Any, factor: float) -> Any:
+    """Return a pass's function whose errors are to a power."""
+
+    def powered(operation: Any, on: Any) -> QuantumError | None:
+        error = function(operation, on)
+        return None if error is None else _power(QuantumError(SuperOp(error)), factor)
+
+    return powered
 
 
 def fingerprint(noise: NoiseModel | None) -> Hashable:

@@ -1,0 +1,193 @@
+"""All trials of a comparison: teacher and embeddings once, students in parallel processes, what is done is kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qkd import cache
+from qkd.comparison import trial
+from qkd.comparison.contestants import Contestant, contestants
+from qkd.config import CompareSpec, Config
+from qkd.console import progress, say
+from qkd.engines import AerEstimator
+from qkd.errors import QkdError
+from qkd.runs import RunFolder, read_json, write_json
+from qkd.simulation.agree import agree
+from qkd.simulation.make import make_engine, torch_device
+from qkd.simulation.setting import Noisy, place
+from qkd.sources import Clock, Sources, gather
+from qkd.student.lesson import Lesson
+from qkd.text.encoders.make import embed, make_encoder
+from qkd.text.protocols import Encoder
+from qkd.workers import spread
+
+
+@dataclass(frozen=True)
+class Task:
+    """One trial that is to be done: a student, a seed, and how many training texts it sees."""
+
+    contestant: Contestant
+    seed: int
+    texts: int
+
+
+@dataclass(frozen=True)
+class Trials:
+    """Everything that was found.
+
+    sources: texts, teacher, encoder.
+    students: who took part; the others are judged against the first.
+    counts: numbers of training texts, ascending.
+    results: what ``trial.run`` returned, by student's name, number of texts and seed.
+    encoders: of each student by name.
+    seconds: wall seconds by stage.
+    """
+
+    sources: Sources
+    students: tuple[Contestant, ...]
+    counts: tuple[int, ...]
+    results: dict[tuple[str, int, int], dict[str, Any]]
+    encoders: dict[str, Encoder]
+    seconds: dict[str, float]
+
+    def seeds(self, student: Contestant, texts: int) -> list[dict[str, Any]]:
+        """Return a student's trials on so many texts, one for each seed."""
+        return [row for (name, count, _), row in sorted(self.results.items()) if (name, count) == (student.name, texts)]
+
+
+def run(config: Config, spec: CompareSpec, folder: RunFolder) -> Trials:
+    """Do every trial that ``folder`` does not hold yet.
+
+    Args:
+        config: texts, teacher, encoder, and the student that controls are made of.
+        spec: who is compared, on how many seeds and texts, measured with what.
+        folder: where trials are kept; the caller holds its lock.
+
+    Raises:
+        QkdError: something in configuration, data, teacher or students does not fit.
+        KeyboardInterrupt: it was interrupted; trials that were done are kept.
+    """
+    students = contestants(spec.students, config)
+    sims = [sim for sim in spec.sims if sim != "exact"]
+    if len(sims) > 1:
+        raise QkdError("--sims takes exact and one more, aer or aer-noisy; compare twice for both")
+    noisy = _places(config, students) if "aer-noisy" in sims else {}
+    clock = Clock()
+    sources = gather(config, folder, False, clock)
+    lessons, encoders = _lessons(sources, students, config)
+    everything = len(sources.lesson().train)
+    counts = tuple(sorted({everything if n == "all" else min(n, everything) for n in spec.train_texts}))
+    tasks = list(_tasks(students, counts, spec.seeds))
+    shots = config.engine.model_copy(update={"sim": sims[0]}) if sims else None
+    results: dict[tuple[str, int, int], dict[str, Any]] = {}
+    with clock.stage("trials"):
+        for task, result in _done(tasks, lessons, shots, noisy, folder.path / "trials"):
+            results[task.contestant.name, task.texts, task.seed] = result
+    return Trials(sources, tuple(students), counts, results, encoders, clock.seconds)
+
+
+def _tasks(students: Sequence[Contestant], counts: Sequence[int], seeds: int) -> Iterator[Task]:
+    """Yield the trials, all students of one seed before the next, so that what a killed comparison has is balanced."""
+    for seed in range(seeds):
+        for count in reversed(counts):
+            for student in students:
+                if seed == 0 or not student.is_logreg or count < counts[-1]:  # fewer texts are drawn by the seed
+                    yield Task(student, seed, count)
+
+
+def _lessons(
+    sources: Sources, students: Sequence[Contestant], config: Config
+) -> tuple[dict[str, Lesson], dict[str, Encoder]]:
+    """Return what each student learns from, and by what encoder, by its name."""
+    common, texts = sources.lesson(), sources.dataset.texts
+    lessons, encoders = {}, {}
+    for student in students:
+        lessons[student.name], encoders[student.name] = common, sources.encoder
+        if student.encoder is not None:
+            if sources.unlabeled:
+                raise QkdError(f"--students {student.name}: another encoder cannot be compared with --unlabeled texts")
+            device = str(torch_device(config.engine.torch_device))
+            encoder = make_encoder(student.encoder, device, config.models.trust_remote_code)
+            lessons[student.name] = replace(common, embeddings=embed(encoder, list(texts)))
+            encoders[student.name] = encoder
+    return lessons, encoders
+
+
+def _places(config: Config, students: Sequence[Contestant]) -> dict[str, Noisy]:
+    """Return where each circuit stands on the device, by its student's name, checked against AerSimulator."""
+    found: dict[str, Noisy] = {}
+    for student in students:
+        if student.is_quantum:
+            found[student.name] = placed = place(config, student.circuit())
+            say(f"{student.name}: {placed.describe()}")
+            engine = make_engine(config.engine.model_copy(update={"sim": "aer-noisy"}), placed.circuit, placed.model)
+            if not isinstance(engine.estimator, AerEstimator):
+                say(agree(engine, placed.circuit, placed.model).describe())
+    return found
+
+
+def _done(
+    tasks: Sequence[Task],
+    lessons: dict[str, Lesson],
+    shots: Any,
+    noisy: dict[str, Noisy],
+    folder: Path,
+) -> Iterator[tuple[Task, dict[str, Any]]]:
+    """Yield each task with its result: those kept in ``folder`` first, the others as they are done."""
+    prints = {id(lesson): _fingerprint(lesson) for lesson in lessons.values()}
+    missing: list[tuple[Task, Path]] = []
+    for task in tasks:
+        student = task.contestant
+        measured = None if shots is None or not student.is_quantum else _measurement(shots, noisy.get(student.name))
+        key = {
+            "student": student.key(),
+            "lesson": prints[id(lessons[student.name])],
+            "seed": task.seed,
+            "texts": task.texts,
+            "measured": measured,
+        }
+        path = folder / f"{cache.digest(key)[:24]}.json"
+        if path.is_file():
+            yield task, read_json(path)
+        else:
+            missing.append((task, path))
+    if len(missing) < len(tasks):
+        say(f"{len(tasks) - len(missing)} of {len(tasks)} trials are there already")
+    drawn: dict[tuple[str, int, int], Lesson] = {}
+    arguments = []
+    for task, _ in missing:
+        student = task.contestant
+        whole = lessons[student.name]
+        where = (str(id(whole)), task.texts, task.seed)
+        few = drawn.setdefault(where, whole.fewer(task.texts, task.seed))
+        arguments.append((student, few, task.seed, shots, noisy.get(student.name)))
+    with progress("students", len(missing), "trials") as bar:
+        for (task, path), result in zip(missing, spread(trial.run, arguments), strict=True):
+            write_json(path, result)
+            bar.advance(1, f"{task.contestant.name}, seed {task.seed}, {task.texts:,} texts")
+            yield task, result
+
+
+def _measurement(shots: Any, noisy: Noisy | None) -> dict[str, Any]:
+    """Return what determines a measurement, as JSON values."""
+    told = shots.model_dump(mode="json")
+    if noisy is not None:
+        told |= {"device": noisy.snapshot.name, "date": str(noisy.snapshot.calibration.date)}
+        told |= {"qubits": list(noisy.region.qubits)}
+    return told
+
+
+def _fingerprint(lesson: Lesson) -> str:
+    """Return a hash of what a lesson holds."""
+    import hashlib
+
+    digest = hashlib.sha256(json.dumps(lesson.classes).encode())
+    for array in (lesson.embeddings, lesson.teacher, lesson.targets, lesson.train, lesson.valid, lesson.test):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,125 @@
+"""What a student's name means in a comparison."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qkd import config as configs
+from qkd.bundled import bundled_dir
+from qkd.circuits import library
+from qkd.circuits.student import StudentCircuit
+from qkd.config import Config, EngineSpec
+from qkd.errors import QkdError, nearest
+from qkd.simulation.make import Engine, make_engine
+from qkd.simulation.response import started
+from qkd.student.middles.base import Middle
+from qkd.student.middles.make import CLASSICAL, make_control, without_entanglers
+from qkd.student.middles.quantum import QuantumMiddle
+
+LOGREG, PRODUCT, TEACHERLESS = "logreg", "product", "teacher-free"
+RECIPE = "qdllm"
+"""Names that are no circuits; the last is the paper's whole recipe."""
+RECIPE_SECTIONS = ("student", "loss", "train")
+"""What a recipe says of a student; texts, teacher and encoder are the comparison's."""
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One student of a comparison.
+
+    name: as it was asked for.
+    config: student, loss and training; its seed is set for each trial.
+    control: the classical middle's name, or None for a circuit.
+    encoder: another encoder than the comparison's, or None.
+    """
+
+    name: str
+    config: Config
+    control: str | None = None
+    encoder: str | None = None
+
+    @property
+    def is_logreg(self) -> bool:
+        """Whether it is the logistic regression, which knows no teacher and no seed."""
+        return self.control == LOGREG
+
+    @property
+    def is_quantum(self) -> bool:
+        """Whether it has a circuit."""
+        return self.control is None
+
+    def circuit(self) -> StudentCircuit:
+        """Return its circuit; of a control, the one whose size it takes."""
+        spec = self.config.student
+        circuit = library.load(spec.circuit, spec.qubits, spec.layers)
+        return started(without_entanglers(circuit) if self.name == PRODUCT else circuit)
+
+    def middle(self, circuit: StudentCircuit, classes: int) -> Middle:
+        """Return what stands between projection and head."""
+        if self.control is not None:
+            return make_control(self.control, circuit, classes, self.config.engine)
+        return QuantumMiddle(circuit, self.engine(circuit))
+
+    def engine(self, circuit: StudentCircuit) -> Engine:
+        """Return what trains its circuit, exactly and ideally."""
+        spec = self.config.engine
+        return make_engine(EngineSpec(precision=spec.precision, torch_device=spec.torch_device), circuit)
+
+    def key(self) -> dict[str, Any]:
+        """Return everything that determines it, as JSON values."""
+        values = self.config.model_dump(mode="json", include={*RECIPE_SECTIONS, "engine"})
+        return {"control": self.control, "encoder": self.encoder, "product": self.name == PRODUCT, **values}
+
+
+def contestants(names: Sequence[str], config: Config) -> list[Contestant]:
+    """Return the students called ``names``.
+
+    ``linear``, ``mlp``, ``fourier`` and ``product`` are controls of the configuration's circuit; ``teacher-free`` is
+    its student without a teacher; ``logreg`` a logistic regression; ``model2vec:MODEL`` and ``encoder:MODEL`` a linear
+    student on a static table or on another encoder; ``qdllm`` the paper's recipe; a TOML file with a student in it
+    another recipe; anything else a circuit in place of the configuration's.
+
+    Raises:
+        QkdError: a name means nothing, or stands there twice.
+    """
+    found = [_contestant(name, config) for name in names]
+    for contestant in found:
+        if sum(other.name == contestant.name for other in found) > 1:
+            raise QkdError(f"--students: '{contestant.name}' stands there twice; name each student once")
+    for contestant in found:
+        contestant.circuit()  # a mistake in it is found before any work is done
+    return found
+
+
+def _contestant(name: str, config: Config) -> Contestant:
+    kind, _, model = name.partition(":")
+    if name == LOGREG or name in CLASSICAL:
+        return Contestant(name, config, control=name)
+    if name == PRODUCT:
+        return Contestant(name, config)
+    if name == TEACHERLESS:
+        return Contestant(name, config.model_copy(update={"loss": config.loss.model_copy(update={"alpha": 0.0})}))
+    if model and kind in ("model2vec", "encoder"):
+        return Contestant(name, config, "linear", f"static:{model}" if kind == "model2vec" else model)
+    recipe = bundled_dir("examples") / "qdllm.toml" if name == RECIPE else Path(name)
+    if recipe.suffix == ".toml" and recipe.is_file() and "student" in _read(recipe):
+        values = config.model_dump()
+        values |= {section: _read(recipe).get(section, {}) for section in RECIPE_SECTIONS}
+        return Contestant(name, configs.make(values, str(recipe)))
+    if name not in library.paths() and not Path(name).is_file():
+        known = [*library.paths(), LOGREG, PRODUCT, TEACHERLESS, *CLASSICAL]
+        raise QkdError(f"--students: there is no student '{name}'{nearest(name, known)}")
+    same = name == config.student.circuit
+    update: dict[str, Any] = {} if same else {"circuit": name, "layers": None}
+    return Contestant(name, config.model_copy(update={"student": config.student.model_copy(update=update)}))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise QkdError(f"{path}: cannot be read as TOML ({error})") from None

@@ -1,0 +1,207 @@
+"""From trials to numbers: a row for each student, a judged difference for each but the first."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from qkd.comparison.compare import Trials
+from qkd.comparison.contestants import Contestant
+from qkd.comparison.statistics import ALPHA, Difference, holm, mean_over_seeds_and_texts
+from qkd.student.lesson import Lesson
+from qkd.student.metrics import calibration_error, macro_f1, softmax
+from qkd.text.protocols import Encoder
+
+BINS = 10
+"""Of a reliability curve."""
+TIMED_TEXTS = 64
+"""Texts over which an encoder's milliseconds are taken."""
+RESAMPLES = 300
+"""Draws of seeds and texts for the interval of a number that is no mean."""
+
+
+def summarise(trials: Trials, command: str) -> dict[str, Any]:
+    """Return everything a report of a comparison says, as JSON values.
+
+    Args:
+        trials: what was found.
+        command: what does the comparison again.
+    """
+    lesson, most = trials.sources.lesson(), trials.counts[-1]
+    targets = lesson.targets[lesson.test]
+    hits = {student.name: _hits(trials, student, most, targets) for student in trials.students}
+    first, *others = trials.students
+    differences = _judged(first, others, hits)
+    encoders = {id(encoder): _ms(encoder, trials) for encoder in trials.encoders.values()}
+    rows = {}
+    for student in trials.students:
+        encoder = trials.encoders[student.name]
+        rows[student.name] = _row(trials, student, lesson) | {"encoder": encoder.name}
+        rows[student.name]["parameters"]["encoder"] = encoder.num_parameters
+        rows[student.name]["ms_per_text"] += encoders[id(encoder)]
+    teacher = mean_over_seeds_and_texts((lesson.teacher[lesson.test].argmax(axis=1) == targets)[None].astype(float))
+    return {
+        "qkd": importlib.metadata.version("qkd"),
+        "data": trials.sources.dataset.source,
+        "classes": list(lesson.classes),
+        "texts": {"train": most, "valid": len(lesson.valid), "test": len(lesson.test)},
+        "teacher": {"name": trials.sources.teacher.name, "accuracy": _interval(teacher)},
+        "encoder": trials.sources.encoder.name,
+        "seeds": max(len(rows) for rows in hits.values()),
+        "students": rows,
+        "reference": first.name,
+        "differences": differences,
+        "conclusion": conclusion(first.name, differences, _classical(trials)),
+        "curves": _curves(trials, targets),
+        "seconds": {stage: round(value, 1) for stage, value in trials.seconds.items()},
+        "command": command,
+    }
+
+
+def _classical(trials: Trials) -> list[str]:
+    return [student.name for student in trials.students if not student.is_quantum]
+
+
+def _logits(trials: Trials, student: Contestant, texts: int, key: str = "logits") -> np.ndarray:
+    """Return a student's logits (S,N_test,C); the logistic regression, which has no seed, has one row for all."""
+    return np.array([row[key] for row in trials.seeds(student, texts)])
+
+
+def _hits(trials: Trials, student: Contestant, texts: int, targets: np.ndarray) -> np.ndarray:
+    """Return which test texts each seed got right, (S,N_test)."""
+    return (_logits(trials, student, texts).argmax(axis=2) == targets).astype(float)
+
+
+def _judged(first: Contestant, others: list[Contestant], hits: dict[str, np.ndarray]) -> dict[str, dict[str, Any]]:
+    """Return the first student's accuracy minus each other's, with interval, corrected p-value and a sentence."""
+    found = {other.name: mean_over_seeds_and_texts(hits[first.name] - hits[other.name]) for other in others}
+    corrected = holm([difference.p for difference in found.values()])
+    judged = {}
+    for (name, difference), p in zip(found.items(), corrected, strict=True):
+        word = "level" if p > ALPHA else "above" if difference.value > 0 else "below"
+        smallest = difference.detectable(ALPHA / len(found))
+        judged[name] = _interval(difference) | {"p": difference.p, "p_holm": p, "detectable": smallest, "verdict": word}
+        judged[name]["sentence"] = _sentence(first.name, name, judged[name])
+    return judged
+
+
+def _sentence(first: str, other: str, judged: dict[str, Any]) -> str:
+    points = f"{100 * judged['value']:+.1f}, {100 * judged['low']:+.1f} to {100 * judged['high']:+.1f}"
+    end = f"; the smallest difference that could have been shown is {100 * judged['detectable']:.1f}"
+    where = "level with" if judged["verdict"] == "level" else judged["verdict"]
+    return f"{first} is {where} {other} ({points}{end if judged['verdict'] == 'level' else ''})."
+
+
+def conclusion(first: str, differences: dict[str, dict[str, Any]], classical: list[str]) -> str:
+    """Return what the whole comparison says about the first student, one sentence.
+
+    Args:
+        first: its name.
+        differences: judged, by the other's name.
+        classical: the names of the students without a circuit.
+    """
+    if first in classical:
+        return f"{first} has no circuit: this comparison says nothing about one."
+    rivals = {name: differences[name] for name in classical if name in differences}
+    if not rivals:
+        return "No classical student took part: this comparison cannot say whether a circuit helps."
+    behind = [name for name, judged in rivals.items() if judged["verdict"] == "below"]
+    level = [name for name, judged in rivals.items() if judged["verdict"] == "level"]
+    if behind:
+        return f"No benefit of the circuit: {first} is below {_and(behind)}."
+    if level:
+        return f"No benefit of the circuit can be seen on these texts: {first} is level with {_and(level)}."
+    return f"A benefit of the circuit: {first} is above every classical student here ({_and(list(rivals))})."
+
+
+def _and(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _row(trials: Trials, student: Contestant, lesson: Lesson) -> dict[str, Any]:
+    """Return a student's numbers, sizes and times on the most training texts."""
+    most = trials.counts[-1]
+    logits, rows = _logits(trials, student, most), trials.seeds(student, most)
+    targets, teacher = lesson.targets[lesson.test], lesson.teacher[lesson.test].argmax(axis=1)
+    predicted, probabilities = logits.argmax(axis=2), np.stack([softmax(one) for one in logits])
+    classes = len(lesson.classes)
+
+    def f1(seed: int, texts: np.ndarray) -> float:
+        return macro_f1(predicted[seed, texts], targets[texts], classes)
+
+    def ece(seed: int, texts: np.ndarray) -> float:
+        return calibration_error(probabilities[seed, texts], targets[texts])
+
+    right = (predicted == targets).astype(float)
+    measured = None
+    if rows[0]["measured"] is not None:
+        noisy = (_logits(trials, student, most, "measured").argmax(axis=2) == targets).astype(float)
+        measured = {
+            "accuracy": _interval(mean_over_seeds_and_texts(noisy)),
+            "drop": _interval(mean_over_seeds_and_texts(right - noisy)),
+        }
+    return {
+        "numbers": {
+            "accuracy": _interval(mean_over_seeds_and_texts(right)),
+            "macro_f1": _resampled(f1, predicted.shape),
+            "agreement": _interval(mean_over_seeds_and_texts((predicted == teacher).astype(float))),
+            "calibration_error": _resampled(ece, predicted.shape),
+        },
+        "measured": measured,
+        "reliability": _reliability(probabilities, targets),
+        "parameters": dict(rows[0]["parameters"]),
+        "seconds": float(np.mean([row["seconds"] for row in rows])),
+        "epochs": float(np.mean([row["epochs"] for row in rows])),
+        "ms_per_text": float(np.median([row["ms_per_text"] for row in rows])),
+        "trials": len(rows),
+    }
+
+
+def _resampled(statistic: Callable[[int, np.ndarray], float], shape: tuple[int, ...]) -> dict[str, float]:
+    """Return a statistic's mean over seeds with the interval over draws of seeds and texts."""
+    seeds, texts = shape
+    rng = np.random.default_rng(0)
+    value = float(np.mean([statistic(seed, np.arange(texts)) for seed in range(seeds)]))
+    drawn = [statistic(int(rng.integers(seeds)), rng.integers(0, texts, texts)) for _ in range(RESAMPLES)]
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    return {"value": value, "low": min(value, float(low)), "high": max(value, float(high))}
+
+
+def _reliability(probabilities: np.ndarray, targets: np.ndarray) -> list[list[float]]:
+    """Return (mean confidence, accuracy, texts) of each bin of confidence, over all seeds."""
+    confidence = probabilities.max(axis=2).ravel()
+    hit = (probabilities.argmax(axis=2) == targets).ravel()
+    index = np.clip((confidence * BINS).astype(int), 0, BINS - 1)
+    return [
+        [float(confidence[index == b].mean()), float(hit[index == b].mean()), int((index == b).sum())]
+        for b in range(BINS)
+        if (index == b).any()
+    ]
+
+
+def _curves(trials: Trials, targets: np.ndarray) -> dict[str, list[dict[str, float]]]:
+    """Return each student's accuracy against the number of training texts."""
+    return {
+        student.name: [
+            {"texts": texts} | _interval(mean_over_seeds_and_texts(_hits(trials, student, texts, targets)))
+            for texts in trials.counts
+        ]
+        for student in trials.students
+    }
+
+
+def _interval(difference: Difference) -> dict[str, float]:
+    return {"value": difference.value, "low": difference.low, "high": difference.high}
+
+
+def _ms(encoder: Encoder, trials: Trials) -> float:
+    """Return milliseconds per text of an encoder, after one warm-up text."""
+    texts = [trials.sources.dataset.texts[i] for i in trials.sources.splits.test[:TIMED_TEXTS]]
+    encoder.encode(texts[:1])
+    started = time.perf_counter()
+    encoder.encode(texts)
+    return 1000 * (time.perf_counter() - started) / len(texts)

@@ -1,0 +1,269 @@
+"""Noise beyond Aer's models: coherent errors, Pauli-Lindblad rates, crosstalk, correlated readout."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import numpy as np
+from qiskit.circuit import Parameter, ParameterExpression
+from qiskit.quantum_info import PauliLindbladMap
+from qiskit_aer.noise import NoiseModel
+
+from qkd.engines.instructions import Leaf
+from qkd.engines.noise import aer
+from qkd.errors import EngineError
+
+Amount: TypeAlias = float | ParameterExpression
+Gate: TypeAlias = tuple[str, tuple[int, ...] | None]
+"""The name or label of an instruction, and its qubits in order; None is any."""
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A term where it happens.
+
+    qubits: those on which it is not the identity.
+    letters: what it is there, one of X, Y, Z for each.
+    amount: an angle in radians, or a rate.
+    coherent: whether it is ``exp(-i amount/2 P)``, or else ``exp(amount (P . P - .))``.
+    """
+
+    qubits: tuple[int, ...]
+    letters: str
+    amount: Amount
+    coherent: bool
+
+
+@dataclass(frozen=True)
+class _Term:
+    gates: tuple[Gate, ...]
+    qubits: tuple[int, ...] | None
+    pauli: str
+    amount: Amount
+    coherent: bool
+    alone: bool
+
+    def on(self, qubits: tuple[int, ...]) -> Placed:
+        """Return the term behind a gate on ``qubits``, or on its own qubits."""
+        qubits = qubits if self.qubits is None else self.qubits
+        if len(qubits) != len(self.pauli):
+            raise EngineError(f"the noise term {self.pauli} stands behind an instruction on qubits {list(qubits)}")
+        held = [(q, letter) for q, letter in zip(qubits, reversed(self.pauli), strict=True) if letter != "I"]
+        return Placed(tuple(q for q, _ in held), "".join(x for _, x in held), self.amount, self.coherent)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """A noise model; see the module ``qkd.engines.noise`` for how one is made.
+
+    Labels are Qiskit's: the rightmost letter belongs to the first qubit. Terms act behind what Aer's model has for the
+    same instruction, in the order in which they were added.
+
+    model: Aer's noise model, or None.
+    """
+
+    model: NoiseModel | None = None
+    _terms: tuple[_Term, ...] = ()
+    _readouts: tuple[tuple[tuple[int, int], tuple[float, ...]], ...] = ()
+
+    @classmethod
+    def of(cls, noise: NoiseLike) -> Noise:
+        """Return any noise as a ``Noise``."""
+        return noise if isinstance(noise, Noise) else cls(noise)
+
+    def coherent(
+        self,
+        after: str | Sequence[Gate],
+        angles: Mapping[str, Amount],
+        qubits: tuple[int, ...] | None = None,
+        alone: bool = False,
+    ) -> Noise:
+        """Return this noise with ``exp(-i angle/2 P)`` behind an instruction, for each Pauli P of ``angles``.
+
+        Args:
+            after: an instruction's name or label; or several instructions ``(name, qubits)``, behind which something
+                happens where they are done at once: two-qubit gates in one layer, each as early as its qubits allow.
+            angles: Pauli labels, with radians or parameters.
+            qubits: of a named instruction, to which it is confined (in its order), or all its qubits; of several
+                instructions, the qubits of the Paulis.
+            alone: several instructions must be all there is in their layer.
+
+        Raises:
+            EngineError: a label that is none, on another number of qubits, or on more than two.
+        """
+        return self._with(after, angles, qubits, True, alone)
+
+    def lindblad(
+        self,
+        after: str | Sequence[Gate],
+        rates: Mapping[str, Amount] | PauliLindbladMap,
+        qubits: tuple[int, ...] | None = None,
+        alone: bool = False,
+    ) -> Noise:
+        """Return this noise with a Pauli-Lindblad channel behind an instruction or a layer.
+
+        ``exp(sum_P rate_P (P . P - .))``: a Pauli Q is damped by ``exp(-2 sum rate_P)`` over the P that anticommute
+        with it (van den Berg et al., arXiv:2201.09866).
+
+        Args:
+            after: see ``coherent``.
+            rates: Pauli labels, with rates or parameters; or Qiskit's own map, as noise learners give it.
+            qubits: see ``coherent``.
+            alone: see ``coherent``.
+
+        Raises:
+            EngineError: a rate is negative, or as ``coherent``.
+        """
+        if not isinstance(rates, PauliLindbladMap):
+            if any(isinstance(rate, int | float) and not rate >= 0 for rate in rates.values()):
+                raise EngineError("a Pauli-Lindblad rate is 0 or positive")
+            return self._with(after, rates, qubits, False, alone)
+        noise = self
+        whole = tuple(range(rates.num_qubits)) if qubits is None and not isinstance(after, str) else qubits
+        for letters, places, rate in rates.to_sparse_list():
+            label = ["I"] * rates.num_qubits
+            for letter, place in zip(letters, places, strict=True):
+                label[rates.num_qubits - 1 - place] = letter
+            noise = noise.lindblad(after, {"".join(label): float(np.real(rate))}, whole, alone)
+        return noise
+
+    def _with(
+        self,
+        after: str | Sequence[Gate],
+        amounts: Mapping[str, Amount],
+        qubits: tuple[int, ...] | None,
+        coherent: bool,
+        alone: bool,
+    ) -> Noise:
+        if isinstance(after, str):
+            gates: tuple[Gate, ...] = ((after, qubits),)
+            where = None
+        else:
+            gates, where = tuple((name, None if on is None else tuple(on)) for name, on in after), qubits
+            if where is None or not gates or any(on is None for _, on in gates):
+                raise EngineError("behind several instructions, say the qubits of each and those of the Paulis")
+        terms = []
+        for pauli, amount in amounts.items():
+            weight = len(pauli) - pauli.count("I")
+            if set(pauli) - set("IXYZ") or not 1 <= weight <= 2 or (qubits is not None and len(qubits) != len(pauli)):
+                raise EngineError(
+                    f"a noise term is a Pauli label on the instruction's qubits with one or two letters, not '{pauli}'"
+                )
+            terms.append(_Term(gates, where, pauli, amount, coherent, alone))
+        return replace(self, _terms=(*self._terms, *terms))
+
+    def readout(self, assignment: np.ndarray, qubits: tuple[int, int]) -> Noise:
+        """Return this noise with the readout of two qubits correlated.
+
+        Args:
+            assignment: probabilities p(read j | is i) as a matrix (4,4) with rows i; bit 0 of i and j is the first
+                qubit. It takes the place of readout errors that Aer's model has for the two.
+            qubits: the two.
+
+        Raises:
+            EngineError: these are no probabilities, or a qubit has such a readout already.
+        """
+        matrix = np.asarray(assignment, dtype=float)
+        if matrix.shape != (4, 4) or (matrix < 0).any() or not np.allclose(matrix.sum(axis=1), 1):
+            raise EngineError("a correlated readout is a (4,4) matrix of probabilities whose rows sum to 1")
+        first, second = qubits
+        if first == second or {first, second} & {qubit for pair, _ in self._readouts for qubit in pair}:
+            raise EngineError(f"qubits {list(qubits)} are not two, or one is read together with another already")
+        return replace(self, _readouts=(*self._readouts, ((first, second), tuple(matrix.reshape(-1).tolist()))))
+
+    def scaled(self, factor: float) -> Noise:
+        """Return this noise, ``factor`` times as strong: errors to that power, angles and rates times it.
+
+        An odd factor is what folding each gate (G, its inverse, G) makes of noise that commutes with it. Readout stays.
+
+        Raises:
+            EngineError: the factor is negative.
+        """
+        if not factor >= 0:
+            raise EngineError(f"noise is scaled by 0 or a positive number, not {factor}")
+        terms = tuple(replace(term, amount=term.amount * factor) for term in self._terms)
+        return replace(self, model=None if self.model is None else aer.scaled(self.model, factor), _terms=terms)
+
+    def bind(self, values: Mapping[Parameter, float]) -> Noise:
+        """Return this noise with numbers for its parameters, of which some may stay."""
+        terms = []
+        for term in self._terms:
+            amount = term.amount
+            if isinstance(amount, ParameterExpression):
+                amount = amount.bind({p: values[p] for p in amount.parameters if p in values})
+                amount = amount if amount.parameters else float(np.real(amount.numeric()))
+            terms.append(replace(term, amount=amount))
+        return replace(self, _terms=tuple(terms))
+
+    @property
+    def parameters(self) -> frozenset[Parameter]:
+        """The parameters of angles and rates."""
+        found = (term.amount.parameters for term in self._terms if isinstance(term.amount, ParameterExpression))
+        return frozenset().union(*found)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Names and labels of instructions that are followed by something."""
+        return frozenset(aer.names(self.model)).union(name for term in self._terms for name, _ in term.gates)
+
+    @property
+    def readouts(self) -> dict[tuple[int, int], np.ndarray]:
+        """The correlated readouts (4,4)."""
+        return {pair: np.array(flat).reshape(4, 4) for pair, flat in self._readouts}
+
+    def key(self) -> Hashable:
+        """Return a key that changes with anything in the noise."""
+        return aer.fingerprint(self.model), self._terms, self._readouts
+
+    def placed(self, leaves: Sequence[Leaf]) -> Iterator[tuple[Leaf, list[Placed]]]:
+        """Yield a circuit's instructions, each with the terms that stand behind it.
+
+        With terms of simultaneous gates the instructions come layer by layer, which changes nothing else.
+        """
+        if any(len(term.gates) > 1 for term in self._terms):
+            yield from self._layered(leaves)
+            return
+        for leaf in leaves:
+            yield leaf, [term.on(leaf.qubits) for term in self._terms if _is(leaf, term.gates[0])]
+
+    def _layered(self, leaves: Sequence[Leaf]) -> Iterator[tuple[Leaf, list[Placed]]]:
+        at: dict[int, int] = {}
+        layers: dict[int, tuple[list[Leaf], list[Leaf]]] = {0: ([], [])}
+        for leaf in leaves:
+            wide = len(leaf.qubits) > 1 and leaf.operation is not None
+            level = max(at.get(qubit, 0) for qubit in leaf.qubits) + wide
+            at.update(dict.fromkeys(leaf.qubits, level))
+            layers.setdefault(level, ([], []))[0 if wide else 1].append(leaf)
+        for level in sorted(layers):
+            gates, single = layers[level]
+            behind: list[Placed] = []
+            for term in self._terms:
+                there = all(any(_is(leaf, gate) for leaf in gates) for gate in term.gates)
+                if len(term.gates) > 1 and there and (not term.alone or len(term.gates) == len(gates)):
+                    behind.append(term.on(()))
+            for i, leaf in enumerate([*gates, *single]):
+                own = [
+                    term.on(leaf.qubits) for term in self._terms if len(term.gates) == 1 and _is(leaf, term.gates[0])
+                ]
+                yield leaf, own + (behind if i == len(gates) - 1 else [])
+
+
+def _is(leaf: Leaf, gate: Gate) -> bool:
+    name, qubits = gate
+    return leaf.error == name and (qubits is None or leaf.qubits == qubits)
+
+
+NoiseLike: TypeAlias = NoiseModel | Noise | None
+
+
+def noise_of(noise_model: NoiseLike, backend: object | None) -> NoiseLike:
+    """Return a noise model, or that of a backend.
+
+    Raises:
+        EngineError: both are given.
+    """
+    if noise_model is not None and backend is not None:
+        raise EngineError("give a noise model or a backend to take it from, not both")
+    return NoiseModel.from_backend(backend) if backend is not None else noise_model

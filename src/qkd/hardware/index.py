@@ -1,0 +1,150 @@
+"""One index of every device job of this user, in the user's state folder: what a run's ledger says, and where it lies.
+
+The ledgers are the truth; the index finds them from any folder, and still knows the jobs of a run folder that is gone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from qkd.console import warn
+from qkd.errors import QkdError
+from qkd.hardware.ledger import follow, whole
+from qkd.hardware.plan import Plan, plans
+from qkd.runs import append_line, json_lines, read_json
+
+MACHINE = Path("/etc/machine-id")
+
+
+def path() -> Path:
+    """Return where the index lies: ``$QKD_STATE``, or the user's state folder."""
+    from platformdirs import user_state_path
+
+    folder = os.environ.get("QKD_STATE")
+    return (Path(folder) if folder else user_state_path("qkd")) / "jobs.jsonl"
+
+
+def home_of(hardware: Path) -> str:
+    """Return a word for this machine and this very folder: a copy of the folder has another."""
+    hardware.mkdir(parents=True, exist_ok=True)
+    machine = MACHINE.read_text(encoding="utf-8") if MACHINE.is_file() else ""
+    told = f"{machine} {platform.node()} {hardware.resolve()} {hardware.stat().st_ino}"
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+
+def witness(run: Path, plan: Plan) -> Callable[[dict[str, Any]], None]:
+    """Return what adds a ledger's lines about a plan to the index; one that cannot be written is told once."""
+    facts = {
+        "run": str(run.resolve()),
+        "key": plan.key,
+        "device": plan.snapshot.name if plan.local else plan.device,
+        "mitigation": plan.mitigation.name,
+        "chunks": [stop - start for start, stop in plan.chunks],
+    }
+    told: list[str] = []
+
+    def add(row: dict[str, Any]) -> None:
+        try:
+            append_line(path(), row | facts)
+        except QkdError as error:
+            if not told:
+                warn(f"{error}; the jobs of {run} are in its own ledger all the same")
+            told.append(str(error))
+
+    return add
+
+
+@dataclass
+class Entry:
+    """A plan that the index knows.
+
+    run: its run folder, which may be gone.
+    plan: its name.
+    device: where its jobs run.
+    mitigation: what is done against errors.
+    chunks: how many texts each job has.
+    rows: the lines about it.
+    """
+
+    run: Path
+    plan: str
+    device: str
+    mitigation: str
+    chunks: list[int]
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """Return its jobs as plain values."""
+        count = 1 + max((row["job"] for row in self.rows if isinstance(row.get("job"), int)), default=0)
+        records = follow(self.rows, max(count, len(self.chunks)))
+        return [listing(self.run, self.plan, self.device, self.mitigation, self.chunks, record) for record in records]
+
+
+def listing(run: Path, plan: str, device: str, mitigation: str, chunks: list[int], record: Any) -> dict[str, Any]:
+    """Return one job as plain values."""
+    return {
+        "run": str(run),
+        "plan": plan,
+        "job": record.number,
+        "device": device,
+        "mitigation": mitigation,
+        "texts": chunks[record.number] if record.number < len(chunks) else 0,
+        "id": record.id,
+        "state": record.state,
+        "reason": record.reason,
+        "duplicates": record.duplicates,
+        "open": record.open,
+    }
+
+
+def entries() -> dict[str, Entry]:
+    """Return the plans that the index knows, by key; lines that are damaged are passed over."""
+    try:
+        data = path().read_bytes()
+    except OSError:
+        return {}
+    found: dict[str, Entry] = {}
+    for _, row in json_lines(data):
+        if isinstance(row, ValueError) or not whole(row) or not isinstance(row.get("key"), str):
+            continue
+        try:
+            entry = Entry(
+                Path(row["run"]), row["plan"], row["device"], row["mitigation"], [int(n) for n in row["chunks"]]
+            )
+        except (KeyError, TypeError, ValueError):
+            continue
+        known = found.setdefault(row["key"], entry)
+        known.run, known.plan = entry.run, entry.plan
+        known.rows.append(row)
+    return found
+
+
+def runs(beside: Path) -> list[Path]:
+    """Return the run folders with device runs: those that the index knows, and those in ``beside``.
+
+    A folder in ``beside`` that the index has lost is found all the same, and gets into it with its next job.
+    """
+    found = {entry.run: None for entry in entries().values() if plans(entry.run / "hardware")}
+    for plan in sorted(beside.glob("*/hardware/hw-*/plan.json")):
+        found.setdefault(plan.parents[2].resolve(), None)
+    return list(found)
+
+
+def orphans() -> list[Entry]:
+    """Return the plans whose folders are gone."""
+    return [entry for key, entry in entries().items() if _key(entry.run / "hardware" / entry.plan) != key]
+
+
+def _key(folder: Path) -> str | None:
+    """Return the key of the plan in a folder, or None."""
+    try:
+        key = read_json(folder / "plan.json").get("key")
+    except (QkdError, AttributeError):
+        return None
+    return str(key)

@@ -1,0 +1,108 @@
+"""The house as docs/architecture.md draws it: rooms import from rows above their own alone, engines from hardly any."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "qkd"
+TABLE = Path(__file__).parents[1] / "docs" / "architecture.md"
+BESIDE = {"engines/", "devices/"}
+"""Rooms of neighbouring rows that stand side by side: neither imports from the other."""
+ENGINES_KNOW = {"qkd.errors", "qkd.circuits.cone", "qkd.engines"}
+NEEDED = {"numpy", "scipy", "torch", "qiskit", "qiskit_aer", "qiskit_machine_learning"}
+"""The packages that engines import; ``sympy``, which Qiskit brings, only for angles that are not linear."""
+OUTSIDE = {"__init__.py", "__main__.py"}
+
+
+def rows():
+    """The rooms of each row of the table, from the top."""
+    lines = TABLE.read_text("utf8").split("| room | what it holds |")[1].splitlines()[2:]
+    found = []
+    for line in lines:
+        if not line.startswith("|"):
+            break
+        found.append(re.findall(r"`([\w/.]+)`", line.split("|")[1]))
+    return found
+
+
+def imported(file):
+    """The modules of qkd and the packages that a file imports, wherever in it."""
+    modules = set()
+    for node in ast.walk(ast.parse(file.read_text("utf8"))):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            modules |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return modules
+
+
+def room(module):
+    """The room of a module of qkd: a folder or a file, as the table writes it."""
+    name = module.split(".")[1] if "." in module else ""
+    return f"{name}/" if (SOURCE / name).is_dir() else f"{name}.py"
+
+
+FILES = sorted(SOURCE.rglob("*.py"))
+
+
+def test_every_room_is_in_the_table_once():
+    rooms = [one for row in rows() for one in row]
+    there = {path.name if path.is_file() else f"{path.name}/" for path in SOURCE.iterdir() if path.name[0] != "."}
+    there = {name for name in there if name.endswith((".py", "/"))} - OUTSIDE - {"__pycache__/", "bundled/"}
+    assert len(rooms) == len(set(rooms)) and set(rooms) == there
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
+def test_a_room_imports_from_rows_above_alone(file):
+    own = file.relative_to(SOURCE).parts[0]
+    if own in OUTSIDE:
+        return
+    place = {one: number for number, row in enumerate(rows()) for one in row}
+    own = own if own.endswith(".py") else f"{own}/"
+    for module in imported(file):
+        if not module.startswith("qkd."):
+            continue
+        other = room(module)
+        if other == "__init__.py" or other not in place:
+            name = module.split(".")[1]  # qkd's own names, such as QkdError, have a home of their own
+            pytest.fail(f"{file.name} imports {name} from qkd itself; import it from its module")
+        beside = {own, other} == BESIDE
+        assert own == other or (place[other] <= place[own] and not beside), f"{own} imports {module}"
+
+
+@pytest.mark.parametrize("file", sorted((SOURCE / "engines").rglob("*.py")), ids=lambda file: file.name)
+def test_engines_stand_alone(file):
+    for module in imported(file):
+        if module.startswith("qkd"):
+            assert any(f"{module}.".startswith(f"{known}.") for known in ENGINES_KNOW), module
+        else:
+            package = module.split(".")[0]
+            assert package in NEEDED | {"sympy"} or package in sys.stdlib_module_names, package
+
+
+def test_importing_engines_loads_no_language_model_and_no_tables():
+    code = "import sys, qkd.engines; print(*sorted(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    packages = {name.split(".")[0] for name in loaded}
+    heavy = {"transformers", "pandas", "pydantic", "sklearn", "matplotlib", "typer", "rich", "qiskit_ibm_runtime"}
+    assert not packages & heavy
+    rooms = {name.split(".")[1] for name in loaded if name.startswith("qkd.")}
+    assert rooms == {"errors", "circuits", "engines"}
+    assert {name for name in loaded if name.startswith("qkd.circuits.")} <= {
+        "qkd.circuits.cone",
+        "qkd.circuits.student",
+    }
+
+
+PRIVATE = re.compile(r"\b(?:noise|noise_model|model|one|added)\._(?:local|default|custom|func|ops|method)\w*")
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
+def test_aers_private_fields_are_read_in_one_place(file):
+    if file.relative_to(SOURCE).as_posix() != "engines/noise/aer.py":
+        assert not PRIVATE.search(file.read_text("utf8"))

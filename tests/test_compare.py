@@ -1,0 +1,190 @@
+"""Many students side by side: one table, paired differences, a verdict that numbers allow, and nothing done twice."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from qkd import QkdError
+from qkd.comparison.statistics import holm, mean_over_seeds_and_texts
+from qkd.comparison.summary import conclusion
+from qkd.config import CompareSpec
+from qkd.studies import compare
+from tests.test_distill import options
+
+STUDENTS = ("hardware", "qdllm", "product", "linear", "mlp", "fourier", "teacher-free", "logreg")
+
+
+@pytest.fixture(scope="module")
+def found(corpus, tmp_path_factory):
+    """One comparison of everything."""
+    folder = tmp_path_factory.mktemp("runs")
+    spec = CompareSpec(students=STUDENTS, seeds=2, sims=("exact", "aer"), train_texts=(40, "all"))
+    return compare(None, spec, **options(corpus, folder, name="all", epochs=3, shots=64))
+
+
+def test_every_student_has_a_row_with_its_size_and_times(found):
+    assert list(found["students"]) == list(STUDENTS) and found["reference"] == "hardware"
+    sizes = {name: row["parameters"] for name, row in found["students"].items()}
+    quantum = [name for name, size in sizes.items() if size["quantum"]]
+    assert quantum == ["hardware", "qdllm", "product", "teacher-free"]
+    for name, row in found["students"].items():
+        for number in row["numbers"].values():
+            assert 0 <= number["low"] <= number["value"] <= number["high"] <= 1
+        assert (row["measured"] is not None) == (name in quantum)
+        assert row["trials"] == (1 if name == "logreg" else 2) and row["ms_per_text"] > 0
+    assert sizes["linear"]["classical"] == sizes["hardware"]["classical"]
+    assert abs(sum(sizes["mlp"].values()) - sum(sizes["hardware"].values())) <= 9  # a hidden unit more or less
+    assert sizes["teacher-free"] == sizes["hardware"]
+
+
+def test_differences_are_paired_and_the_curve_ends_where_the_table_stands(found):
+    accuracy = {name: row["numbers"]["accuracy"]["value"] for name, row in found["students"].items()}
+    assert list(found["differences"]) == list(STUDENTS[1:])
+    for name, judged in found["differences"].items():
+        assert judged["value"] == pytest.approx(accuracy["hardware"] - accuracy[name])
+        assert judged["low"] <= judged["value"] <= judged["high"]
+        assert judged["p"] <= judged["p_holm"] <= 1
+        points = f"({100 * judged['value']:+.1f}, {100 * judged['low']:+.1f} to {100 * judged['high']:+.1f}"
+        assert points in judged["sentence"] and name in judged["sentence"]
+    for name, curve in found["curves"].items():
+        assert [point["texts"] for point in curve] == [40, found["texts"]["train"]]
+        assert curve[-1]["value"] == pytest.approx(accuracy[name])
+
+
+def test_page_markdown_and_json_say_the_same(found):
+    from pathlib import Path
+
+    page = Path(found["report"])
+    kept = json.loads(page.with_name("comparison.json").read_text())
+    assert kept == {key: value for key, value in found.items() if key != "report"}
+    markdown, html = page.with_name("report.md").read_text(), page.read_text()
+    for judged in kept["differences"].values():
+        assert judged["sentence"] in markdown
+    assert kept["conclusion"] in markdown and kept["command"] in markdown
+    for name, row in kept["students"].items():
+        number = row["numbers"]["accuracy"]
+        cell = f"{number['value']:.3f} [{number['low']:.3f}, {number['high']:.3f}]"
+        assert f"| {name} | {cell} |" in markdown and cell in html
+    assert html.count("data:image/png;base64,") == 3
+
+
+def without_times(summary):
+    """Return a comparison's numbers, but for seconds and the folder."""
+    kept = json.loads(json.dumps(summary))
+    for row in kept["students"].values():
+        del row["seconds"], row["ms_per_text"]
+    return {key: value for key, value in kept.items() if key not in ("seconds", "command", "report")}
+
+
+def test_a_killed_comparison_goes_on_to_the_same_numbers(corpus, tmp_path):
+    spec = CompareSpec(students=("hardware", "linear", "logreg"), seeds=2)
+    given = options(corpus, tmp_path, epochs=2)
+    whole = compare(None, spec, **{**given, "name": "whole"})
+    words = [f"--{name.replace('_', '-')}={value}" for name, value in {**given, "name": "killed"}.items()]
+    command = [sys.executable, "-m", "qkd", "compare", "--students=hardware,linear,logreg", "--seeds=2", *words]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    trials = tmp_path / "killed" / "trials"
+    while process.poll() is None and not list(trials.glob("*.json")):
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = {path: path.stat().st_mtime_ns for path in trials.glob("*.json")}
+    assert before
+    done = subprocess.run([*command, "--json"], check=True, capture_output=True, text=True)
+    assert all(path.stat().st_mtime_ns == when for path, when in before.items())
+    assert without_times(json.loads(done.stdout)) == without_times(whole)
+
+
+def test_mistakes_are_found_before_any_work(corpus, tmp_path):
+    given = options(corpus, tmp_path)
+    for students, words in (
+        (("hardware", "liner"), "linear"),
+        (("linear", "linear"), "twice"),
+        (("hardware", "nowhere.toml"), "nowhere"),
+    ):
+        with pytest.raises(QkdError, match=words):
+            compare(None, CompareSpec(students=students), **given)
+    with pytest.raises(QkdError, match="one more"):
+        compare(None, CompareSpec(sims=("aer", "aer-noisy")), **given)
+
+
+def test_a_run_lends_its_settings(corpus, tmp_path):
+    from qkd import api
+
+    run = api.distill(**options(corpus, tmp_path, name="run", epochs=1))
+    summary = compare(run.folder.path, CompareSpec(students=("hardware", "linear"), seeds=1))
+    ours = run.metrics["lines"]["student"]["numbers"]["accuracy"]["value"]
+    assert summary["students"]["hardware"]["numbers"]["accuracy"]["value"] == ours  # the same seed, the same student
+    assert "compare-texts" in summary["report"]
+
+
+def simulated(rng, gap, seeds, texts, own=0.3):
+    """Return (S,N) paired differences of two students whose accuracies differ by about ``gap``."""
+    common = rng.normal(0.9, 2.5, texts)
+    rows = []
+    for shift in (gap * 9.0, 0.0):  # about nine logits a unit of accuracy where texts are as hard as these
+        logit = common + shift + rng.normal(0, own, texts) + rng.normal(0, 0.05, (seeds, 1))
+        rows.append((rng.random((seeds, texts)) < 1 / (1 + np.exp(-logit))).astype(float))
+    return rows[0] - rows[1]
+
+
+@pytest.mark.parametrize("seeds", [3, 10])
+def test_equal_students_are_hardly_ever_told_apart(seeds):
+    found = [
+        mean_over_seeds_and_texts(simulated(np.random.default_rng([number, seeds]), 0, seeds, 300), 400, number)
+        for number in range(120)
+    ]
+    alarms = np.mean([one.p <= 0.05 for one in found])
+    assert alarms <= 0.09  # 5 % give or take two standard deviations of 120 draws
+    assert np.mean([one.low <= 0 <= one.high for one in found]) >= 0.91
+
+
+def test_planted_differences_are_found_and_their_size_is_said():
+    found = [
+        mean_over_seeds_and_texts(simulated(np.random.default_rng([number, 7]), 0.03, 10, 500), 400, number)
+        for number in range(60)
+    ]
+    assert np.mean([one.p <= 0.05 and one.value > 0 for one in found]) >= 0.8
+    assert np.mean([one.value for one in found]) == pytest.approx(0.03, abs=0.006)
+    spread = np.std([one.value for one in found])
+    assert np.mean([one.error for one in found]) == pytest.approx(spread, rel=0.35)
+
+
+def test_one_seed_gives_the_interval_over_texts_and_equal_answers_none():
+    rows = (np.random.default_rng(1).random((1, 400)) < 0.5).astype(float) - 0.5
+    found = mean_over_seeds_and_texts(rows)
+    assert found.error == pytest.approx(rows.std(ddof=1) / 20, rel=1e-6)
+    assert found.high - found.low == pytest.approx(2 * 1.96 * found.error, rel=0.1)
+    nothing = mean_over_seeds_and_texts(np.zeros((5, 30)))
+    assert (nothing.low, nothing.value, nothing.high, nothing.p) == (0, 0, 0, 1)
+
+
+def test_seeds_that_disagree_widen_the_interval():
+    rng = np.random.default_rng(2)
+    rows = rng.normal(0, 0.3, (5, 400))
+    steady, restless = (mean_over_seeds_and_texts(rows + rng.normal(0, s, (5, 1))) for s in (0.0, 0.1))
+    assert restless.error > 2 * steady.error
+    assert restless.freedom < 6  # five seeds know their spread badly, and the interval says so
+
+
+def test_holm_is_holms():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5]) == [0.5]
+
+
+def test_the_conclusion_is_what_the_verdicts_allow():
+    def judged(**words):
+        return {name: {"verdict": word} for name, word in words.items()}
+
+    classical = ["linear", "logreg"]
+    level = conclusion("hardware", judged(linear="level", logreg="above", product="below"), classical)
+    assert level.startswith("No benefit of the circuit can be seen") and "level with linear" in level
+    assert "below logreg" in conclusion("hardware", judged(linear="above", logreg="below"), classical)
+    assert conclusion("hardware", judged(linear="above", logreg="above"), classical).startswith("A benefit")
+    assert "cannot say" in conclusion("hardware", judged(product="above"), classical)
+    assert "no circuit" in conclusion("linear", judged(hardware="above"), classical)

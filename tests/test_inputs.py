@@ -1,0 +1,120 @@
+"""Whatever is given, a mistake ends as one sentence: files of settings, folders, terminals, Python's own types."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+from qkd import QkdError, api, config
+from qkd.circuits import library
+from qkd.devices import profiles
+from qkd.errors import ConfigError
+from qkd.runs import RunFolder
+
+
+def qkd(*words, **more):
+    return subprocess.run([sys.executable, "-m", "qkd", *words], capture_output=True, **more)
+
+
+DEEP = "name = " + "[" * 5000 + "]" * 5000
+TOML = {
+    "deep": DEEP,
+    "many digits": "name = " + "9" * 5000,
+    "large": "#" * (2 << 20),
+    "cut": "name = ",
+    "not UTF-8": b"name = '\xff'",
+    "a list": "[[name]]\nx = 1",
+    "infinite": 'name = "x"\nshots = inf\nqubits = inf',
+}
+
+
+@pytest.mark.parametrize("what", TOML)
+@pytest.mark.parametrize(
+    "read",
+    [config.load, lambda path: library.load(str(path)), lambda path: profiles.load(str(path))],
+    ids=["settings", "circuit", "profile"],
+)
+def test_files_of_settings(tmp_path, what, read):
+    path = tmp_path / "mine.toml"
+    path.write_bytes(TOML[what].encode() if isinstance(TOML[what], str) else TOML[what])
+    with pytest.raises(QkdError, match=r"mine") as caught:
+        read(path)
+    assert len(str(caught.value)) < 500
+
+
+def test_no_number_is_infinite():
+    with pytest.raises(ConfigError, match=r"train\.lr = inf"):
+        config.make({"train": {"lr": float("inf")}})
+
+
+@pytest.mark.parametrize("folder", ["a-file/runs", "/proc/nowhere"])
+def test_a_folder_that_cannot_be_written(tmp_path, folder):
+    if folder.startswith("/proc") and not sys.platform.startswith("linux"):
+        pytest.skip("no /proc here")
+    (tmp_path / "a-file").write_text("")
+    done = qkd("distill", "--runs", folder, "--limit", "40", "--encoder", "hashing:8", cwd=tmp_path, text=True)
+    assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith("error: ")
+    assert folder.partition("/runs")[0] in done.stderr and "unforeseen" not in done.stderr
+
+
+def test_a_run_folder_that_may_only_be_read(tmp_path):
+    if os.geteuid() == 0:
+        pytest.skip("root may write everywhere")
+    tmp_path.chmod(0o500)
+    with pytest.raises(QkdError, match="cannot be written"), RunFolder(tmp_path / "run").lock():
+        pass
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_terminals_that_cannot_show_everything(encoding):
+    env = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+    done = qkd("devices", "show", "fake_manila", env=env)
+    assert done.returncode == 0 and b"two-qubit error" in done.stdout and b"?" in done.stdout
+
+
+def test_json_for_scripts_is_json_on_any_terminal(monkeypatch):
+    from qkd.cli import students
+
+    row = {"text": "caf\u00e9", "label": "x", "probability": 1.0}
+    monkeypatch.setattr(api, "predict", lambda *_: [row])
+    for encoding in ("ascii", "utf-8"):
+        out = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+        monkeypatch.setattr(sys, "stdout", out)
+        students.predict(["x"], json_=True)
+        out.flush()
+        assert json.loads(out.buffer.getvalue().decode(encoding)) == row
+
+
+def test_what_is_not_read_to_its_end_is_no_error():
+    process = subprocess.Popen(
+        [sys.executable, "-m", "qkd", "devices", "list", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.close()
+    assert process.stderr.read() == b"" and process.wait() == 1
+
+
+def test_a_users_circuit_in_the_place_of_a_bundled_one_is_told(tmp_path, monkeypatch, capsys):
+    (tmp_path / "circuits").mkdir()
+    (tmp_path / "circuits" / "hardware.toml").write_text('name = "mine"\nqubits = 3\n[ansatz]\nrotations = ["ry"]\n')
+    monkeypatch.chdir(tmp_path)
+    assert library.load("hardware").num_qubits == 3
+    assert f"{tmp_path}/circuits/hardware.toml is taken in the place of the bundled" in capsys.readouterr().err
+    library.load("qdllm")
+    assert capsys.readouterr().err == ""
+
+
+def test_a_device_without_its_noise_is_a_mistake(tmp_path):
+    for options in ({"device": "ibm_fez"}, {"device": "ibm_fez", "sim": "aer"}, {"idle_noise": True}):
+        with pytest.raises(ConfigError, match="--sim aer-noisy"):
+            api.distill(runs=tmp_path, **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_data_is_a_file_and_not_a_table(tmp_path):
+    table = pd.DataFrame({"text": ["a"], "label": ["b"]})
+    with pytest.raises(ConfigError, match="to_csv"):
+        api.distill(data=table, runs=tmp_path)
