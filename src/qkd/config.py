@@ -173,6 +173,11 @@ class TrainSpec(Spec):
     )
     weight_decay: Annotated[float, Field(ge=0)] = _f(0.0, "Decoupled weight decay of projection and head.")
     patience: Count = _f(10, "Stop after this many epochs without a better validation loss.")
+    shots: Annotated[int, Field(ge=0)] = _f(
+        0,
+        "Train for this many shots per expectation value: their exact variance is in the loss; 0 is none.",
+        option="train-shots",
+    )
     shuffle: bool = _f(True, "Draw new batches in every epoch; without it, all epochs go through the first ones.")
     seed: int = _f(0, "The seed of initial weights, batches and dropout.")
 

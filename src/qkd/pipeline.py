@@ -32,12 +32,15 @@ from qkd.student.lesson import Lesson, make_trainer
 from qkd.student.middles.make import make_control
 from qkd.student.middles.quantum import QuantumMiddle
 from qkd.student.model import StudentModel
+from qkd.student.refit import refit_head
 from qkd.student.trainer import Trainer
 
 CHECKED_TEXTS = 2
 """Test texts on which the engine is compared with AerSimulator after training."""
 PLAIN = "ideal training"
 """What the student is called that was trained without the device's noise."""
+REFITTED = "ideal training, head refitted"
+"""The same with its head fitted anew to noisy values: the control of noise-aware training."""
 WITHOUT = "labelled only"
 """What the student is called that did without the unlabelled texts."""
 LINEAR, LOGREG = "linear", "logreg"
@@ -87,6 +90,9 @@ def run(config: Config, folder: RunFolder, resume: bool) -> None:
             finished = False
     with clock.stage("evaluation"):
         students = {"student": trainer.student, **{name: other.student for name, other in others.items()}}
+        if PLAIN in others:
+            plain = others[PLAIN].student.moved(setting.circuit, setting.trainer)
+            students[REFITTED] = refit_head(plain, trainer.train_set, config.loss, config.train.weight_decay)
         answers = compare(sources, setting, students, {name: rows for name, (rows, _) in controls.items()})
         if checks and setting.noisy is not None:  # again where it matters: a truncation depends on the weights
             rows = trainer.student.values(sources.embeddings[sources.splits.test[:CHECKED_TEXTS]])
@@ -106,6 +112,7 @@ def run(config: Config, folder: RunFolder, resume: bool) -> None:
         metrics["noise"]["checked"] = [check.to_json() | {"said": check.describe()} for check in checks]
     if PLAIN in others:
         metrics["noise"]["gain"] = gain(sources, answers, "student", PLAIN)
+        metrics["noise"]["gain_over_refitted"] = gain(sources, answers, "student", REFITTED)
     if WITHOUT in others:
         metrics["unlabeled"] = {"texts": sources.unlabeled, "gain": gain(sources, answers, "student", WITHOUT)}
     _keep(folder, metrics, sources, trainer, student, answers)

@@ -58,6 +58,30 @@ class Erring:
         circuit = self.student.circuit.assign_parameters(dict(zip(added, self.angles, strict=True)))
         return StudentCircuit(circuit, self.student.inputs, weights, self.student.observables, name=self.student.name)
 
+    def averaged(self, model: NoiseModel) -> tuple[StudentCircuit, NoiseModel]:
+        """Return the student in random Pauli frames, averaged: every angle a chance of its Pauli, and the noise model.
+
+        In a frame the signs of angles are independent pair by pair, so each angle averages for itself; what three signs
+        have in common is of third order in the angles.
+
+        Args:
+            model: the noise of everything else, which gets the chances.
+        """
+        circuit, number = self.student.circuit.copy_empty_like(), 0
+        for item in self.student.circuit.data:
+            if getattr(item.operation, "label", None) != LABEL:
+                circuit.append(item.operation, item.qubits)
+                continue
+            on = [circuit.find_bit(qubit).index for qubit in item.qubits]
+            label, chance = f"{LABEL}-{number}", float(np.sin(self.angles[number] / 2) ** 2)
+            circuit.append(RZZGate(0.0, label=label) if len(on) == 2 else RZGate(0.0, label=label), on)
+            flips = [("Z" * len(on), chance), ("I" * len(on), 1 - chance)]
+            model.add_quantum_error(pauli_error(flips), label, on, warnings=False)
+            number += 1
+        weights = self.student.weights[: len(self.student.weights) - len(self.slots)]
+        made = StudentCircuit(circuit, self.student.inputs, weights, self.student.observables, name=self.student.name)
+        return made, model
+
 
 def noisy(student: StudentCircuit, region: Region) -> tuple[StudentCircuit, NoiseModel]:
     """Return a student as its device runs it, and the noise model: the calibration's, and what was learned beside it.

@@ -130,6 +130,12 @@ def following(plan: Plan, found: Gathered, said: Mitigated, weights: np.ndarray,
         limit=plan.limit - plan.budget.own_seconds,
         rounds=later,
         earlier=Earlier(
-            plan.name, points, found.values, np.nan_to_num(found.evs), np.nan_to_num(found.stds), found.shots
+            plan.name,
+            plan.budget.own_seconds + (plan.earlier.seconds if plan.earlier is not None else 0.0),
+            points,
+            found.values,
+            np.nan_to_num(found.evs),
+            np.nan_to_num(found.stds),
+            found.shots,
         ),
     )

@@ -84,11 +84,11 @@ class Mitigation:
     def twirls(self) -> tuple[int, int]:
         """Return over how many twirls the shots are spread, and the shots of each.
 
-        As many as divide the shots, up to 32; the client's own choice would be one twirl of 64 shots at least.
+        As many as divide the shots, up to 64; the client's own choice would be one twirl of 64 shots at least.
         """
         if not (self.gates_twirled or self.readout_twirled):
             return 1, self.shots
-        count = self.randomizations or max(d for d in range(1, 33) if self.shots % d == 0)
+        count = self.randomizations or max(d for d in range(1, 65) if self.shots % d == 0)
         return count, math.ceil(self.shots / count)
 
     def options(

@@ -41,6 +41,13 @@ FORMAT = 1
 MEND = "copy it again from a backup; its jobs' ids are in ledger.jsonl"
 
 
+class EarlierRecord(records.Record):
+    """What ``plan.json`` says of the rounds before."""
+
+    of: str
+    seconds: float
+
+
 class PlanRecord(records.Record):
     """What ``plan.json`` says that is read back."""
 
@@ -54,7 +61,7 @@ class PlanRecord(records.Record):
     budget: Budget
     limit: float | None = None
     rounds: tuple[int, ...] = ()
-    earlier: str | None = None
+    earlier: EarlierRecord | None = None
     client: bool = True
     instance: str | None = None
     asked: str = ""
@@ -69,9 +76,11 @@ class Earlier:
     points: which points this plan measures (n,), numbers of rows of ``values``.
     values: of all points (T,A+P).
     evs, stds, shots: so far (T,K), (T,K), (T,).
+    seconds: of the QPU that they were estimated to take.
     """
 
     of: str
+    seconds: float
     points: np.ndarray
     values: np.ndarray
     evs: np.ndarray
@@ -162,7 +171,11 @@ class Plan:
         arrays = {"values": np.ascontiguousarray(self.values)}
         write_with(self.folder / "values.safetensors", lambda part: save_file(arrays, part), private=True)
         if self.earlier is not None:
-            held = {key: np.ascontiguousarray(one) for key, one in vars(self.earlier).items() if key != "of"}
+            held = {
+                key: np.ascontiguousarray(one)
+                for key, one in vars(self.earlier).items()
+                if key not in ("of", "seconds")
+            }
             write_with(self.folder / "earlier.safetensors", lambda part: save_file(held, part), private=True)
         snapshots.write(self.snapshot.calibration, self.folder / "snapshot.json")
         write_lines(self.folder / "texts.jsonl", self.texts)
@@ -179,7 +192,7 @@ class Plan:
             "budget": asdict(self.budget),
             "estimated": self.budget.own_seconds,
             "rounds": list(self.rounds),
-            "earlier": None if self.earlier is None else self.earlier.of,
+            "earlier": None if self.earlier is None else {"of": self.earlier.of, "seconds": self.earlier.seconds},
             "client": self.client,
             "limit": self.limit,
             "instance": self.instance,
@@ -209,7 +222,8 @@ class Plan:
                 raise ValueError(f"values have the shape {values.shape}, not (N, {len(student.parameters)})")
             earlier = None
             if told.earlier is not None:
-                earlier = Earlier(told.earlier, **load_file(folder / "earlier.safetensors"))
+                held = load_file(folder / "earlier.safetensors")
+                earlier = Earlier(told.earlier.of, told.earlier.seconds, **held)
             if earlier is None and len(values) < len(texts):
                 raise ValueError(f"there are {len(texts)} texts and values of {len(values)}")
             if any(not 0 <= start < stop <= len(values) for start, stop in told.chunks):

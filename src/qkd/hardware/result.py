@@ -50,6 +50,9 @@ def interpret(plan: Plan, student: Student, records: list[JobRecord]) -> dict[st
         "texts": int(found.there[: len(plan.texts)].sum()),
         "asked": len(plan.texts),
     }
+    if plan.earlier is not None:  # of all rounds
+        told["executions"] = int(found.shots.sum())
+        told["qpu_seconds_estimated"] = plan.earlier.seconds + plan.budget.own_seconds
     if not told["texts"]:
         return told
     said, every, predicted = say_of(plan, student, found)
@@ -114,7 +117,7 @@ def _shots(plan: Plan, shots: np.ndarray) -> dict[str, Any]:
         "mean": float(shots.mean()),
         "fixed": most,
         "fixed_seconds": PER_JOB + most * len(shots) * stage.each,
-        "seconds": len(numbers) * PER_JOB + float(shots.sum()) * stage.each,
+        "seconds": plan.budget.own_seconds + (plan.earlier.seconds if plan.earlier is not None else 0.0),
     }
 
 

@@ -28,8 +28,8 @@ from qkd.errors import QkdError
 from qkd.hardware.mitigation import FACTORS, TREX_SHOTS, Mitigation
 from qkd.simulation.choice import choose
 
-FRAMES = 32
-"""Pauli frames that are computed; each text takes a random choice of them."""
+FRAMES = 16
+"""Pauli frames that are computed; what they differ by is dealt out to texts and twirls at random."""
 Terms = list[tuple[tuple[int, ...], float]]
 
 
@@ -65,7 +65,7 @@ def run(
     scale = law.trex(max(TREX_SHOTS, twirls * shots), random) if mitigation.trex else np.ones(len(student.observables))
     measured = []
     for factor in factors:
-        means = law.means(values, factor, mitigation.gates_twirled, twirls, random)
+        means = law.means(values, factor, mitigation.gates_twirled, twirls, shots, random)
         measured.append(law.draw(means, twirls, shots, mitigation.readout_twirled, random))
     evs = np.stack([one[0] for one in measured], axis=-1) * scale[:, None, None]
     stds = np.stack([one[1] for one in measured], axis=-1) * np.abs(scale)[:, None, None]
@@ -108,37 +108,37 @@ class _Law:
         return cls(student, region, supports, parts, means, together)
 
     def means(
-        self, values: np.ndarray, factor: int, frames: bool, twirls: int, random: np.random.Generator
+        self, values: np.ndarray, factor: int, twirled_: bool, twirls: int, shots: int, random: np.random.Generator
     ) -> np.ndarray:
-        """Return what each twirl of each text means (N,R,M) before readout; R is 1 where twirls do not differ."""
+        """Return what each twirl of each text means (N,R,M) before readout; R is 1 where twirls need not differ.
+
+        A frame's mean is the exact mean over all frames, and what a frame differs from it by. Where a frame has one
+        shot only the mean matters.
+        """
         n = self.student.num_qubits
         small = self.student.with_circuit(
             folded(self.student.circuit, factor),
             [SparsePauliOp.from_sparse_list([("Z" * len(on), on, 1.0)], n) for on in self.parts],
         )
         found = erring(small, self.region)
-        model = _unread(twirled(found.model) if frames else found.model)
-        inputs, weights = values[:, : len(small.inputs)], values[0, len(small.inputs) :]
-        if not frames or not len(found.slots):
-            angles = found.angles[None]
+        if not twirled_:
+            return _evaluated(found.student, found.model, values, found.angles[None])
+        if not len(found.slots):
+            return _evaluated(found.student, twirled(found.model), values, found.angles[None])
+        frames = None
+        if factor > 1 or shots > 1:
+            angles = _frames(found, FRAMES, factor, small.circuit, random)
+            frames = _evaluated(found.student, twirled(found.model), values, angles)
+        if factor > 1 and frames is not None:  # a frame is the same for all foldings of a gate
+            mean = frames.mean(axis=1, keepdims=True)
         else:
-            angles = _frames(found, min(FRAMES, twirls * len(values)), factor, small.circuit, random)
-        # an input or a weight of the angles' kind: weights first, then the angles, the same for every text
-        program = LightConeEstimator(model, dtype="float64").compile(
-            found.student.circuit, found.student.observables, found.student.inputs, found.student.weights
-        )
-        with torch.no_grad():
-            each = [
-                program(torch.from_numpy(inputs), torch.from_numpy(np.concatenate([weights, row]))).numpy()
-                for row in angles
-            ]
-        computed = np.stack(each, axis=1)
-        if computed.shape[1] == 1:
-            return computed
-        chosen = np.argsort(random.random((len(values), computed.shape[1])), axis=1)[:, :twirls]
-        if chosen.shape[1] < twirls:
-            chosen = random.integers(computed.shape[1], size=(len(values), twirls))
-        return np.take_along_axis(computed, chosen[:, :, None], axis=1)
+            mean = _evaluated(*found.averaged(twirled(found.model)), values, np.zeros((1, 0)))
+        if shots == 1 or frames is None:
+            return mean
+        off = frames - frames.mean(axis=1, keepdims=True)
+        chosen = random.integers(FRAMES, size=(len(values), twirls))
+        grown = (FRAMES / (FRAMES - 1)) ** 0.5  # what the frames' own mean took
+        return mean + grown * np.take_along_axis(off, chosen[:, :, None], axis=1)
 
     def draw(
         self, means: np.ndarray, twirls: int, shots: int, flipped: bool, random: np.random.Generator
@@ -173,6 +173,18 @@ class _Law:
                 flips[qubit] = flips[qubit] * (1 - chance) + (1 - flips[qubit]) * chance
         rates = random.binomial(shots, flips) / shots
         return np.array([math.exp(2 * rates[list(on)].sum()) for on, _ in self.supports])
+
+
+def _evaluated(student: StudentCircuit, model: NoiseModel, values: np.ndarray, angles: np.ndarray) -> np.ndarray:
+    """Return exact values (N,R,M), readout apart, at parameter values (N,A+P) and each row of angles (R,E)."""
+    program = LightConeEstimator(_unread(model), dtype="float64").compile(
+        student.circuit, student.observables, student.inputs, student.weights
+    )
+    count = len(student.inputs)
+    inputs, weights = torch.from_numpy(np.ascontiguousarray(values[:, :count])), values[0, count:]
+    with torch.no_grad():
+        rows = [program(inputs, torch.from_numpy(np.concatenate([weights, row]))).numpy() for row in angles]
+    return np.stack(rows, axis=1)
 
 
 def folded(circuit: QuantumCircuit, factor: int) -> QuantumCircuit:

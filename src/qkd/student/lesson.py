@@ -10,7 +10,9 @@ import torch
 
 from qkd.config import Config
 from qkd.student.middles.base import Middle
+from qkd.student.middles.quantum import QuantumMiddle
 from qkd.student.model import StudentModel
+from qkd.student.shots import train_with_shots
 from qkd.student.trainer import Examples, Trainer
 
 
@@ -69,4 +71,6 @@ def make_trainer(
     )
     if spec.standardise:
         model.standardise(train.embeddings)
+    if config.train.shots and isinstance(middle, QuantumMiddle):
+        train_with_shots(model, config.train.shots)
     return Trainer(model, train, valid, config.loss, config.train, checkpoint)
