@@ -188,3 +188,39 @@ def test_the_conclusion_is_what_the_verdicts_allow():
     assert conclusion("hardware", judged(linear="above", logreg="above"), classical).startswith("A benefit")
     assert "cannot say" in conclusion("hardware", judged(product="above"), classical)
     assert "no circuit" in conclusion("linear", judged(hardware="above"), classical)
+
+
+def test_the_recipe_is_reproduced_beside_its_slips(corpus, tmp_path):
+    from qkd.studies import reproduce
+
+    given = options(corpus, tmp_path, epochs=2, name="again")
+    del given["lr"], given["layers"]
+    summary = reproduce(seeds=2, students=("hardware", "logreg"), slips=("js", "carried"), **given)
+    told = summary["reproduction"]
+    assert [row["name"] for row in told["variants"]] == ["qdllm", "qdllm, js", "qdllm, carried", "qdllm, all slips"]
+    assert list(summary["students"])[4:] == ["hardware", "logreg"]
+    honest = told["variants"][0]
+    assert honest["gain"] is None
+    for row in told["variants"][1:]:
+        difference = row["accuracy"]["value"] - honest["accuracy"]["value"]
+        assert row["gain"]["value"] == pytest.approx(difference)
+        assert row["gain"]["low"] <= row["gain"]["value"] <= row["gain"]["high"]
+    from pathlib import Path
+
+    markdown = Path(summary["report"]).with_name("report.md").read_text()
+    assert "What could not be the same" in markdown and "LLaMA2-7B" in markdown
+    with pytest.raises(QkdError, match="qdllm"):
+        reproduce("another")
+
+
+def test_the_shipped_recipe_is_the_papers():
+    from qkd import config as configs
+    from qkd.circuits import library
+    from qkd.comparison.contestants import recipe_file
+
+    recipe = configs.load(recipe_file())
+    circuit = library.load(recipe.student.circuit)
+    assert (circuit.num_qubits, len(circuit.weights), len(circuit.inputs)) == (11, 144, 11)
+    assert recipe.student.angle_map == "minmax" and recipe.student.dropout == 0 and not recipe.student.standardise
+    assert (recipe.loss.temperature, recipe.loss.alpha, recipe.train.lr) == (2, 0.5, 0.06)
+    assert recipe.train.weight_decay == 0 and not recipe.train.shuffle

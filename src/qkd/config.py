@@ -134,6 +134,12 @@ class EncoderSpec(Spec):
     whiten: Count | None = _f(
         None, "Decorrelate the embeddings and keep this many of the strongest directions; fitted on the training texts."
     )
+    tune: Annotated[int, Field(ge=0)] = _f(
+        0, "Train this many of the encoder's last layers with the student, through the circuit.", option="tune-encoder"
+    )
+    tune_epochs: Count = _f(10, "The most passes over the training texts that the encoder's layers train for.")
+    tune_patience: Count = _f(3, "Stop that after this many epochs without a better validation loss.")
+    tune_lr: Annotated[float, Field(gt=0)] = _f(0.00005, "Adam's learning rate of the encoder's layers.")
 
 
 class StudentSpec(Spec):
@@ -157,7 +163,12 @@ class StudentSpec(Spec):
 class LossSpec(Spec):
     """What the student minimises, given its own logits, the teacher's and the labels."""
 
-    name: Literal["qdllm"] = _f("qdllm", "The loss: qdllm is the paper's CE, KL and JS sum.", option="loss")
+    name: Literal["qdllm", "qdllm-published"] = _f(
+        "qdllm",
+        "The loss: qdllm is the paper's CE, KL and JS sum; qdllm-published has the JS of its public code, which "
+        "softmaxes twice.",
+        option="loss",
+    )
     temperature: Annotated[float, Field(gt=0)] = _f(2.0, "T, which softens teacher and student in KL and JS.")
     alpha: Annotated[float, Field(ge=0, le=1)] = _f(0.5, "The weight a of the teacher; 0 learns from labels alone.")
 
@@ -197,8 +208,13 @@ class EngineSpec(Spec):
     shots: Count = _f(4096, "Shots per expectation value where AerSimulator samples.")
     gradient: Literal["spsa", "parameter-shift"] = _f("spsa", "How --engine aer estimates gradients.")
     trajectories: Annotated[int, Field(ge=2)] = _f(32, "Quantum trajectories per text of --engine trajectories.")
+    accuracy: Annotated[float, Field(ge=0, lt=1)] = _f(
+        0.001,
+        "How far expectation values may be off where light cones are too wide to be exact; gradients ten times that, "
+        "relatively; 0 insists on exact ones.",
+    )
     truncation: Annotated[float, Field(ge=0, lt=1)] = _f(
-        0.0, "Pauli coefficients below this are left out by --engine lightcone, with a bound on the error; 0 is exact."
+        0.0, "The threshold below which --engine lightcone leaves Pauli strings out; 0 finds it from the accuracy."
     )
     seed: int = _f(0, "The seed of shots and trajectories.", option="engine-seed")
     precision: Literal["single", "double"] = _f("single", "Floating-point precision of training.")

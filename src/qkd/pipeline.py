@@ -5,6 +5,7 @@ Each stage is one function; what it computes is cached or checkpointed, so a kil
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,11 @@ from qkd.circuits import draw, library
 from qkd.circuits.qasm import to_qasm
 from qkd.circuits.student import StudentCircuit
 from qkd.config import Config
-from qkd.console import progress, say
+from qkd.console import progress, say, warn
 from qkd.devices.snapshot import write as write_calibration
 from qkd.engines import AerEstimator
 from qkd.evaluation import compare, describe, gain, table_lines
-from qkd.reports.compare import OTHERS, verdict
+from qkd.reports.compare import OTHERS, verdict, worth
 from qkd.reports.report import render
 from qkd.runs import RunFolder, write_json, write_lines, write_text
 from qkd.simulation.agree import Agreement, agree
@@ -28,7 +29,7 @@ from qkd.simulation.setting import Noisy, Setting, make_setting
 from qkd.sources import Clock, Sources, gather
 from qkd.student import logreg
 from qkd.student.bundle import Student
-from qkd.student.lesson import Lesson, make_trainer
+from qkd.student.lesson import Lesson, make_trainer, make_tuner
 from qkd.student.middles.make import make_control
 from qkd.student.middles.quantum import QuantumMiddle
 from qkd.student.model import StudentModel
@@ -43,6 +44,8 @@ REFITTED = "ideal training, head refitted"
 """The same with its head fitted anew to noisy values: the control of noise-aware training."""
 WITHOUT = "labelled only"
 """What the student is called that did without the unlabelled texts."""
+FROZEN = "encoder as it was"
+"""What the student is called whose encoder was not trained with it."""
 LINEAR, LOGREG = "linear", "logreg"
 """What the controls of every run are called: the student without a circuit, and a logistic regression."""
 
@@ -72,6 +75,13 @@ def run(config: Config, folder: RunFolder, resume: bool) -> None:
         shape = f"{circuit.name}, {draw.size(circuit)}; {trainer.student.num_parameters:,} parameters"
         say(f"student: {shape}; {setting.trainer.describe()}")
         finished = _train(trainer, config, resume, "training", folder.history)
+        trainers, frozen = [trainer], {}
+        if finished and config.encoder.tune:
+            student = trainer.student.moved(circuit, setting.exact)
+            frozen[FROZEN] = student.logits(sources.embeddings[sources.splits.test])
+            trainer, sources, finished = _tune(config, trainer, sources, folder, resume)
+            trainers.append(trainer)
+            lesson = sources.lesson()
         others: dict[str, Trainer] = {}  # the same student without one thing, to see what that thing bought
         if finished and setting.noisy is not None:
             others[PLAIN] = _quantum(config, circuit, setting.exact, lesson, folder.checkpoint / "ideal")
@@ -80,7 +90,7 @@ def run(config: Config, folder: RunFolder, resume: bool) -> None:
             others[WITHOUT] = _quantum(config, setting.circuit, setting.trainer, few, where)
         for name, other in others.items():
             finished = finished and _train(other, config, resume, name, None)
-    clock.seconds["training"] = sum(one.progress.seconds for one in (trainer, *others.values()))  # resumed parts too
+    clock.seconds["training"] = sum(one.progress.seconds for one in (*trainers, *others.values()))  # resumed parts too
     with clock.stage("controls"):
         controls: dict[str, tuple[np.ndarray, dict[str, int]]] = {}
         try:
@@ -92,8 +102,8 @@ def run(config: Config, folder: RunFolder, resume: bool) -> None:
         students = {"student": trainer.student, **{name: other.student for name, other in others.items()}}
         if PLAIN in others:
             plain = others[PLAIN].student.moved(setting.circuit, setting.trainer)
-            students[REFITTED] = refit_head(plain, trainer.train_set, config.loss, config.train.weight_decay)
-        answers = compare(sources, setting, students, {name: rows for name, (rows, _) in controls.items()})
+            students[REFITTED] = refit_head(plain, others[PLAIN].train_set, config.loss, config.train.weight_decay)
+        answers = compare(sources, setting, students, frozen | {name: rows for name, (rows, _) in controls.items()})
         if checks and setting.noisy is not None:  # again where it matters: a truncation depends on the weights
             rows = trainer.student.values(sources.embeddings[sources.splits.test[:CHECKED_TEXTS]])
             checks.append(_checked(setting, setting.noisy, rows))
@@ -101,6 +111,8 @@ def run(config: Config, folder: RunFolder, resume: bool) -> None:
         lines = table_lines(sources, student, answers)
         for name, (_, parameters) in controls.items():
             lines[name]["parameters"] = parameters
+        for name in frozen:
+            lines[name]["parameters"] = lines["student"]["parameters"]
     metrics = describe(sources, setting, trainer, lines) | {
         "finished": finished,
         "gain": gain(sources, answers, "student", "teacher"),
@@ -108,8 +120,13 @@ def run(config: Config, folder: RunFolder, resume: bool) -> None:
     }
     if controls:
         metrics["controls"] = {name: gain(sources, answers, "student", name) for name in controls}
+        metrics["teacher_gain"] = gain(sources, answers, "teacher", LOGREG)
+        if metrics["teacher_gain"]["low"] <= 0:
+            warn(worth(metrics["teacher_gain"]))
     if checks:
         metrics["noise"]["checked"] = [check.to_json() | {"said": check.describe()} for check in checks]
+    if frozen:
+        metrics["tuned"] = {"layers": config.encoder.tune, "gain": gain(sources, answers, "student", FROZEN)}
     if PLAIN in others:
         metrics["noise"]["gain"] = gain(sources, answers, "student", PLAIN)
         metrics["noise"]["gain_over_refitted"] = gain(sources, answers, "student", REFITTED)
@@ -146,6 +163,22 @@ def _quantum(config: Config, circuit: StudentCircuit, engine: Engine, lesson: Le
     return make_trainer(config, QuantumMiddle(circuit, engine), lesson, engine.device, checkpoint)
 
 
+def _tune(
+    config: Config, trained: Trainer, sources: Sources, folder: RunFolder, resume: bool
+) -> tuple[Trainer, Sources, bool]:
+    """Train the encoder's last layers together with a trained student.
+
+    Returns:
+        The trainer, the sources with the encoder and its embeddings as they became, and whether it came to its end.
+    """
+    from qkd.text.encoders.tuning import Front
+
+    front = Front(sources.encoder, sources.texts, config.encoder.tune)
+    trainer = make_tuner(config, trained, sources.lesson(), front, folder.checkpoint / "tuned")
+    finished = _train(trainer, config, resume, "tuning the encoder", folder.history)
+    return trainer, replace(sources, encoder=front.tuned(), embeddings=front.embeddings()), finished
+
+
 def _controls(
     config: Config, circuit: StudentCircuit, lesson: Lesson, folder: RunFolder, resume: bool
 ) -> dict[str, tuple[np.ndarray, dict[str, int]]]:
@@ -166,7 +199,7 @@ def _train(trainer: Trainer, config: Config, resume: bool, what: str, history: P
     """Run the trainer, keeping the ``history`` file up to date; return whether it came to its end."""
     if resume and trainer.resume():
         say(f"{what}: resumed after epoch {trainer.progress.epoch}")
-    with progress(what, config.train.epochs, "epochs", trainer.progress.epoch) as bar:
+    with progress(what, trainer.spec.epochs, "epochs", trainer.progress.epoch) as bar:
 
         def on_epoch(row: dict[str, float]) -> None:
             if history is not None:

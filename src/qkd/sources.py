@@ -42,6 +42,8 @@ class Sources:
     embeddings: np.ndarray
     teacher: Teacher
     logits: np.ndarray
+    texts: tuple[str, ...] = ()
+    """The N texts."""
     tried: Sequence[dict[str, Any]] = ()
     """What was compared before the encoder's layers were chosen; see ``encoders.choose``."""
 
@@ -81,14 +83,12 @@ def gather(config: Config, folder: RunFolder, resume: bool, clock: Clock) -> Sou
         corpus = load_corpus(config)
     dataset, splits = corpus.dataset, corpus.splits
     device = str(torch_device(config.engine.torch_device))
-    encoder = make_encoder(config.encoder.name, device, config.models.trust_remote_code)
     teacher = make_teacher(config.teacher.spec, device, config)
     _pin_texts(corpus, folder, resume)
-    train, valid = ([dataset.texts[row] for row in rows] for rows in (splits.train, splits.valid))
     with clock.stage("encoder"):
-        encoder, tried = chosen(encoder, train, dataset.targets[splits.train], valid, dataset.targets[splits.valid])
+        encoder, tried = make_reader(config.encoder.name, config, dataset, splits)
         if config.encoder.whiten:
-            encoder = whitened(encoder, train, config.encoder.whiten)
+            encoder = whitened(encoder, [dataset.texts[row] for row in splits.train], config.encoder.whiten)
         embeddings = embed(encoder, corpus.texts)
     for row in tried:
         say(f"{row['encoder']}: a linear probe of it scores {row['valid_accuracy']:.3f} on the validation texts")
@@ -99,7 +99,15 @@ def gather(config: Config, folder: RunFolder, resume: bool, clock: Clock) -> Sou
         logits = teacher.logits(corpus.texts)
     if isinstance(teacher, Kept):
         teacher.save(folder.teacher)
-    return Sources(dataset, splits, encoder, embeddings, teacher, logits, tried)
+    return Sources(dataset, splits, encoder, embeddings, teacher, logits, corpus.texts, tried)
+
+
+def make_reader(name: str, config: Config, dataset: Dataset, splits: Splits) -> tuple[Encoder, list[dict[str, Any]]]:
+    """Return the encoder called ``name``, its open layers chosen on these texts, and what was tried for that."""
+    device = str(torch_device(config.engine.torch_device))
+    encoder = make_encoder(name, device, config.models.trust_remote_code)
+    train, valid = ([dataset.texts[row] for row in rows] for rows in (splits.train, splits.valid))
+    return chosen(encoder, train, dataset.targets[splits.train], valid, dataset.targets[splits.valid])
 
 
 def _pin_texts(corpus: Corpus, folder: RunFolder, resume: bool) -> None:

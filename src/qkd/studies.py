@@ -1,19 +1,25 @@
-"""Several runs side by side, as a notebook asks for them: ``compare``.
+"""Several runs side by side, as a notebook asks for them: ``compare``, ``reproduce``.
 
 Thin, as ``api`` is: paths and names in, plain numbers out.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qkd import config as configs
-from qkd.api import settled
 from qkd.config import CompareSpec, Config
 from qkd.console import warn
+from qkd.errors import QkdError
 from qkd.runs import RunFolder, existing_run, write_json, write_text
+from qkd.settings import named, settled
+
+if TYPE_CHECKING:
+    from qkd.comparison.compare import Trials
+    from qkd.comparison.contestants import Contestant
 
 
 def compare(
@@ -38,20 +44,94 @@ def compare(
     """
     spec = spec or CompareSpec()
     config = settled(_base(base), options)
+    from qkd.comparison.contestants import contestants
+
+    name = config.run.name or f"compare-{_stem(config)}"
+    again = f"qkd compare {config.run.folder / name / 'config.toml'} --name {name} {_words(spec.model_dump())}"
+    return _compared(config, contestants(spec.students, config), spec, name, again, ray)
+
+
+def reproduce(
+    recipe: str = "qdllm",
+    base: Config | None = None,
+    *,
+    seeds: int = 10,
+    students: Sequence[str] = ("hardware", "linear", "logreg"),
+    slips: Sequence[str] = ("padding", "js", "carried"),
+    ray: str | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Run the paper's recipe honestly, and beside it the recipe with each slip of its public code, and other students.
+
+    Args:
+        recipe: ``qdllm``, the only one there is.
+        base: texts, teacher and encoder; the defaults, and the recipe's encoder, when left out.
+        seeds: how often each is trained.
+        students: others beside it, as ``compare`` knows them, with their own encoder.
+        slips: which of ``comparison.reproduction.SLIPS`` are looked at.
+        ray: the address of a Ray cluster, or ``local``, to spread the trials over.
+        options: single settings by their CLI names with underscores (texts, teacher, epochs, ...); they override the
+            recipe.
+
+    Returns:
+        The content of ``comparison.json``: that of ``compare``, and ``reproduction`` with slips and deviations.
+
+    Raises:
+        QkdError: there is no such recipe, or something does not fit.
+        KeyboardInterrupt: it was stopped; the same call goes on.
+    """
+    from qkd.comparison.contestants import RECIPE, RECIPE_SECTIONS, recipe_file
+    from qkd.comparison.reproduction import told, variants
+
+    if recipe != RECIPE:
+        raise QkdError(f"there is no recipe '{recipe}'; the one there is is called {RECIPE}")
+    given = named(options)
+    config = settled(base or Config(encoder=configs.load(recipe_file()).encoder), options)
+    overrides = {key: value for key, value in given.items() if key[0] in RECIPE_SECTIONS}
+    found = variants(config, overrides, students, slips)
+    spec = CompareSpec(students=tuple(one.name for one in found), seeds=seeds)
+    name = config.run.name or f"{RECIPE}-{_stem(config)}"
+    asked = {"name": name, "seeds": seeds, "students": students, "slips": slips}
+    asked |= {key: value for key, value in options.items() if next(iter(named({key: value})))[0] in RECIPE_SECTIONS}
+    again = f"qkd reproduce {recipe} --config {config.run.folder / name / 'config.toml'} {_words(asked)}"
+    return _compared(config, found, spec, name, again, ray, told)
+
+
+def _compared(
+    config: Config,
+    students: Sequence[Contestant],
+    spec: CompareSpec,
+    name: str,
+    again: str,
+    ray: str | None,
+    more: Callable[[Trials, dict[str, Any]], dict[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """Do a comparison in a folder of its own, write what came of it, and return that.
+
+    Args:
+        config: texts, teacher, encoder.
+        students: who takes part.
+        spec: on how many seeds and texts.
+        name: the folder's.
+        again: the command that does the same again.
+        ray: a cluster's address, or None.
+        more: what else is told of the trials.
+    """
     from qkd.comparison import compare as comparison
     from qkd.comparison.summary import summarise
     from qkd.reports import comparison as pages
 
-    name = config.run.name or f"compare-{_stem(config)}"
     folder = RunFolder(config.run.folder / name)
     with folder.lock(), _spread(ray):
         write_text(folder.config, configs.dumps(config))
         try:
-            trials = comparison.run(config, spec, folder)
+            trials = comparison.run(config, students, spec, folder)
         except KeyboardInterrupt:
             warn("stopped; trials that were done are kept, the same command goes on")
             raise
-        found = summarise(trials, _command("compare", folder, spec))
+        found = summarise(trials, again)
+        if more is not None:
+            found["reproduction"] = more(trials, found)
         write_json(folder.path / "comparison.json", found)
         write_text(folder.path / "report.md", pages.markdown(found))
         write_text(folder.report, pages.html(name, found))
@@ -81,10 +161,7 @@ def _stem(config: Config) -> str:
     return config.data.source.rpartition(":")[2].rstrip("/").rpartition("/")[2].partition(".")[0]
 
 
-def _command(verb: str, folder: RunFolder, spec: CompareSpec) -> str:
-    """Return the command line that does a comparison again."""
-    words = [f"qkd {verb} {folder.config} --name {folder.name}"]
-    for key in type(spec).model_fields:
-        value = getattr(spec, key)
-        words.append(f"--{key.replace('_', '-')} {','.join(map(str, value)) if isinstance(value, tuple) else value}")
-    return " ".join(words)
+def _words(values: Mapping[str, Any]) -> str:
+    """Return settings as they are typed."""
+    told = {key: ",".join(map(str, v)) if isinstance(v, list | tuple) else v for key, v in values.items()}
+    return " ".join(f"--{key.replace('_', '-')} {value}" for key, value in told.items())

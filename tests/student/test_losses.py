@@ -2,9 +2,11 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
+from qkd.student import losses
 from qkd.student.losses import cross_entropy, js_divergence, kl_divergence, qdllm
 
 # softmax of (ln 3, 0) is (3/4, 1/4); of (0, 0) it is (1/2, 1/2)
@@ -75,3 +77,24 @@ def test_a_text_without_a_label_takes_part_in_kl_and_js_alone():
     torch.testing.assert_close(mixed["js"], everyone["js"])
     nobody = qdllm(student, teacher, torch.full((6,), -1))
     assert nobody["ce"] == 0 and torch.isfinite(nobody["loss"])
+
+
+def test_the_published_js_is_what_the_authors_code_computes_and_nearly_blind_to_the_teacher():
+    """Against a literal transcription in numpy; the softmax of probabilities hardly depends on them."""
+    rng = np.random.default_rng(3)
+    s, t, y = rng.normal(size=(6, 3)), 4 * rng.normal(size=(6, 3)), rng.integers(0, 3, 6)
+
+    def softmax(x):
+        e = np.exp(x - x.max(axis=1, keepdims=True))
+        return e / e.sum(axis=1, keepdims=True)
+
+    log_s, p_t = np.log(softmax(s / 2)), softmax(t / 2)
+    m = 0.5 * (softmax(log_s) + softmax(p_t))
+    expected = 0.5 * (
+        (m * (np.log(m) - np.log(softmax(log_s)))).mean() + (m * (np.log(m) - np.log(softmax(p_t)))).mean()
+    )
+    arguments = (torch.tensor(s), torch.tensor(t), torch.tensor(y))
+    terms, right = losses.qdllm_published(*arguments), losses.qdllm(*arguments)
+    assert terms["js"].item() == pytest.approx(expected, rel=1e-9)
+    assert terms["ce"].item() == right["ce"].item() and terms["kl"].item() == pytest.approx(right["kl"].item())
+    assert abs(terms["js"].item() - right["js"].item()) > 0.01

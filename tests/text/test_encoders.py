@@ -133,3 +133,13 @@ def test_a_static_encoder_needs_its_table_alone(model, tmp_path):
 def test_options_that_do_not_fit(model, name, words):
     with pytest.raises(QkdError, match=words):
         make_encoder(name.format(model)).encode(TEXTS)
+
+
+@pytest.mark.models
+def test_padding_is_read_only_where_it_is_asked_for():
+    """The state of a padding token depends on the text little; that of the last real token does not on the padding."""
+    texts = ["A short one.", "A somewhat longer sentence than the one before it."]
+    states = {name: make_encoder(f"minilm?pooling={name}&tokens=60").encode(texts) for name in ("last", "padding")}
+    alone = make_encoder("minilm?pooling=last&tokens=60").encode(texts[:1])
+    assert np.allclose(alone[0], states["last"][0], atol=1e-5)
+    assert not np.allclose(states["last"], states["padding"], atol=0.1)

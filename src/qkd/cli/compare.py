@@ -1,4 +1,4 @@
-"""``qkd compare``."""
+"""``qkd compare`` and ``qkd reproduce``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from qkd import config as configs
-from qkd.cli.options import Debug, Json, Quiet, with_config_options
+from qkd.cli.options import ConfigFile, Debug, Json, Quiet, with_config_options
 
 Ray = Annotated[str | None, typer.Option(help="Spread the trials over a Ray cluster: its address, or 'local'.")]
 
@@ -47,6 +47,36 @@ def compare(
         print(f"report: {found['report']}")
 
 
+def reproduce(
+    recipe: Annotated[str, typer.Argument(help="The recipe: qdllm.")] = "qdllm",
+    *,
+    config: ConfigFile = None,
+    seeds: Annotated[int, typer.Option(help=_help("seeds"))] = 10,
+    students: Annotated[str, typer.Option(help="Students beside it, as for compare.")] = "hardware,linear,logreg",
+    slips: Annotated[
+        str, typer.Option(help="Slips of the public code to look at, of padding, js, carried; none for none.")
+    ] = "padding,js,carried",
+    ray: Ray = None,
+    json_: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+    given: dict[str, Any],
+) -> None:
+    """Run the paper's recipe honestly, beside itself with the slips of its public code, and beside other students."""
+    from qkd import studies
+    from qkd.reports import comparison
+
+    base = configs.load(config) if config else None
+    chosen = [] if slips == "none" else _words(slips)
+    found = studies.reproduce(recipe, base, seeds=seeds, students=_words(students), slips=chosen, ray=ray, **given)
+    if json_:
+        print(json.dumps(found, indent=2))
+        return
+    print(comparison.text(found))
+    if not quiet:
+        print(f"report: {found['report']}")
+
+
 def _words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
@@ -56,5 +86,6 @@ def _counts(text: str) -> list[int | str]:
 
 
 def register(app: typer.Typer) -> None:
-    """Add this file's command to ``app``."""
+    """Add this file's commands to ``app``."""
     app.command("compare")(with_config_options(compare))
+    app.command("reproduce")(with_config_options(reproduce))

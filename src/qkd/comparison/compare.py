@@ -12,18 +12,18 @@ import numpy as np
 
 from qkd import cache
 from qkd.comparison import trial
-from qkd.comparison.contestants import Contestant, contestants
+from qkd.comparison.contestants import Contestant
 from qkd.config import CompareSpec, Config
 from qkd.console import progress, say
 from qkd.engines import AerEstimator
 from qkd.errors import QkdError
 from qkd.runs import RunFolder, read_json, write_json
 from qkd.simulation.agree import agree
-from qkd.simulation.make import make_engine, torch_device
+from qkd.simulation.make import make_engine
 from qkd.simulation.setting import Noisy, place
-from qkd.sources import Clock, Sources, gather
+from qkd.sources import Clock, Sources, gather, make_reader
 from qkd.student.lesson import Lesson
-from qkd.text.encoders.make import embed, make_encoder
+from qkd.text.encoders.make import embed
 from qkd.text.protocols import Encoder
 from qkd.workers import spread
 
@@ -61,19 +61,19 @@ class Trials:
         return [row for (name, count, _), row in sorted(self.results.items()) if (name, count) == (student.name, texts)]
 
 
-def run(config: Config, spec: CompareSpec, folder: RunFolder) -> Trials:
+def run(config: Config, students: Sequence[Contestant], spec: CompareSpec, folder: RunFolder) -> Trials:
     """Do every trial that ``folder`` does not hold yet.
 
     Args:
-        config: texts, teacher, encoder, and the student that controls are made of.
-        spec: who is compared, on how many seeds and texts, measured with what.
+        config: texts, teacher, encoder, simulator and device.
+        students: who is compared.
+        spec: on how many seeds and texts, measured with what.
         folder: where trials are kept; the caller holds its lock.
 
     Raises:
         QkdError: something in configuration, data, teacher or students does not fit.
         KeyboardInterrupt: it was interrupted; trials that were done are kept.
     """
-    students = contestants(spec.students, config)
     sims = [sim for sim in spec.sims if sim != "exact"]
     if len(sims) > 1:
         raise QkdError("--sims takes exact and one more, aer or aer-noisy; compare twice for both")
@@ -83,12 +83,16 @@ def run(config: Config, spec: CompareSpec, folder: RunFolder) -> Trials:
     lessons, encoders = _lessons(sources, students, config)
     everything = len(sources.lesson().train)
     counts = tuple(sorted({everything if n == "all" else min(n, everything) for n in spec.train_texts}))
-    tasks = list(_tasks(students, counts, spec.seeds))
+    tasks = list(_tasks([one for one in students if not one.carried], counts, spec.seeds))
     shots = config.engine.model_copy(update={"sim": sims[0]}) if sims else None
     results: dict[tuple[str, int, int], dict[str, Any]] = {}
     with clock.stage("trials"):
         for task, result in _done(tasks, lessons, shots, noisy, folder.path / "trials"):
             results[task.contestant.name, task.texts, task.seed] = result
+        for student in students:
+            if student.carried:
+                for number, result in enumerate(_carried(student, lessons[student.name], spec.seeds, folder)):
+                    results[student.name, counts[-1], number] = result
     return Trials(sources, tuple(students), counts, results, encoders, clock.seconds)
 
 
@@ -107,15 +111,16 @@ def _lessons(
     """Return what each student learns from, and by what encoder, by its name."""
     common, texts = sources.lesson(), sources.dataset.texts
     lessons, encoders = {}, {}
+    made: dict[str, tuple[Lesson, Encoder]] = {}
     for student in students:
         lessons[student.name], encoders[student.name] = common, sources.encoder
         if student.encoder is not None:
             if sources.unlabeled:
                 raise QkdError(f"--students {student.name}: another encoder cannot be compared with --unlabeled texts")
-            device = str(torch_device(config.engine.torch_device))
-            encoder = make_encoder(student.encoder, device, config.models.trust_remote_code)
-            lessons[student.name] = replace(common, embeddings=embed(encoder, list(texts)))
-            encoders[student.name] = encoder
+            if student.encoder not in made:
+                encoder, _ = make_reader(student.encoder, config, sources.dataset, sources.splits)
+                made[student.encoder] = replace(common, embeddings=embed(encoder, list(texts))), encoder
+            lessons[student.name], encoders[student.name] = made[student.encoder]
     return lessons, encoders
 
 
@@ -172,6 +177,17 @@ def _done(
             write_json(path, result)
             bar.advance(1, f"{task.contestant.name}, seed {task.seed}, {task.texts:,} texts")
             yield task, result
+
+
+def _carried(student: Contestant, lesson: Lesson, count: int, folder: RunFolder) -> list[dict[str, Any]]:
+    """Return the repetitions of a student that goes on with its model, from ``folder`` where it has them."""
+    key = {"student": student.key(), "lesson": _fingerprint(lesson), "repetitions": count}
+    path = folder.path / "trials" / f"{cache.digest(key)[:24]}.json"
+    if not path.is_file():
+        say(f"{student.name}: {count} repetitions of one model")
+        write_json(path, next(iter(spread(trial.repetitions, [(student, lesson, count)]))))
+    found: list[dict[str, Any]] = read_json(path)
+    return found
 
 
 def _measurement(shots: Any, noisy: Noisy | None) -> dict[str, Any]:

@@ -35,12 +35,14 @@ class Contestant:
     config: student, loss and training; its seed is set for each trial.
     control: the classical middle's name, or None for a circuit.
     encoder: another encoder than the comparison's, or None.
+    carried: whether every repetition goes on with the model of the one before, which is a slip.
     """
 
     name: str
     config: Config
     control: str | None = None
     encoder: str | None = None
+    carried: bool = False
 
     @property
     def is_logreg(self) -> bool:
@@ -72,7 +74,7 @@ class Contestant:
     def key(self) -> dict[str, Any]:
         """Return everything that determines it, as JSON values."""
         values = self.config.model_dump(mode="json", include={*RECIPE_SECTIONS, "engine"})
-        return {"control": self.control, "encoder": self.encoder, "product": self.name == PRODUCT, **values}
+        return {"control": self.control, "encoder": self.encoder, "product": self.name == PRODUCT} | values
 
 
 def contestants(names: Sequence[str], config: Config) -> list[Contestant]:
@@ -105,7 +107,7 @@ def _contestant(name: str, config: Config) -> Contestant:
         return Contestant(name, config.model_copy(update={"loss": config.loss.model_copy(update={"alpha": 0.0})}))
     if model and kind in ("model2vec", "encoder"):
         return Contestant(name, config, "linear", f"static:{model}" if kind == "model2vec" else model)
-    recipe = bundled_dir("examples") / "qdllm.toml" if name == RECIPE else Path(name)
+    recipe = recipe_file() if name == RECIPE else Path(name)
     if recipe.suffix == ".toml" and recipe.is_file() and "student" in _read(recipe):
         values = config.model_dump()
         values |= {section: _read(recipe).get(section, {}) for section in RECIPE_SECTIONS}
@@ -116,6 +118,11 @@ def _contestant(name: str, config: Config) -> Contestant:
     same = name == config.student.circuit
     update: dict[str, Any] = {} if same else {"circuit": name, "layers": None}
     return Contestant(name, config.model_copy(update={"student": config.student.model_copy(update=update)}))
+
+
+def recipe_file() -> Path:
+    """Return the file of the paper's recipe."""
+    return bundled_dir("examples") / "qdllm.toml"
 
 
 def _read(path: Path) -> dict[str, Any]:

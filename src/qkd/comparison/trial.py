@@ -20,6 +20,7 @@ from qkd.simulation.setting import Noisy
 from qkd.student import logreg
 from qkd.student.lesson import Lesson, make_trainer
 from qkd.student.model import StudentModel
+from qkd.student.trainer import Trainer
 
 
 def run(
@@ -61,6 +62,28 @@ def run(
         found = _with_shots(student, shots, noisy, test, seed)
     progress = trainer.progress
     return _result(logits, found, student.parameter_counts(), progress.seconds, progress.epoch, each)
+
+
+def repetitions(contestant: Contestant, lesson: Lesson, count: int) -> list[dict[str, Any]]:
+    """Train one model ``count`` times over, each time on from where it stands, and return what it answers after each.
+
+    That is what a loop over repetitions does that makes its model before the loop: a slip, kept to see what it does.
+    """
+    set_quiet(True)
+    torch.set_num_threads(1)
+    config, circuit = contestant.config, contestant.circuit()
+    middle = contestant.middle(circuit, len(lesson.classes))
+    trainer = make_trainer(config, middle, lesson, torch_device(config.engine.torch_device), None)
+    found = []
+    for number in range(count):
+        if number:
+            trainer = Trainer(trainer.student, trainer.train_set, trainer.valid_set, config.loss, config.train)
+        if not trainer.run():
+            raise KeyboardInterrupt
+        logits, progress = trainer.student.logits(lesson.embeddings[lesson.test]), trainer.progress
+        parameters = trainer.student.parameter_counts()
+        found.append(_result(logits, None, parameters, progress.seconds, progress.epoch, 0.0))
+    return found
 
 
 def _with_shots(

@@ -13,8 +13,9 @@ from torch.utils.checkpoint import checkpoint
 from qkd.engines.noise import NoiseLike
 from qkd.engines.noisy import NoisyEstimator
 from qkd.engines.paulis.bloch import Features, differs, split
-from qkd.engines.paulis.channels import LETTERS, channels
+from qkd.engines.paulis.channels import LETTERS
 from qkd.engines.paulis.cones import fuse, seen
+from qkd.engines.paulis.events import channels
 from qkd.engines.paulis.named import Named, product
 from qkd.engines.paulis.strings import pauli_terms
 from qkd.engines.paulis.transfer import Chains

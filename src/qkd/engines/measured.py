@@ -18,7 +18,7 @@ from qiskit_aer.noise import NoiseModel, pauli_error
 from qkd.circuits.cone import narrowed, past
 from qkd.engines.instructions import CHANNELS, Leaf, defined, error_name, free, leaves
 from qkd.engines.noise import Noise, NoiseLike, Placed, assignment, error_of, restricted
-from qkd.engines.paulis.channels import TO_Z
+from qkd.engines.paulis.events import TO_Z
 from qkd.engines.paulis.strings import PauliString
 from qkd.errors import EngineError
 

@@ -25,8 +25,9 @@ from qkd.engines.expressions import Expressions
 from qkd.engines.gates import Atom, constant
 from qkd.engines.noise import Noise, NoiseLike
 from qkd.engines.noisy import NoisyEstimator
-from qkd.engines.paulis.channels import LETTERS, Channel, as_channel, embed, events, kraus, reading
+from qkd.engines.paulis.channels import LETTERS, Channel, as_channel, embed, kraus
 from qkd.engines.paulis.cones import pairs, seen
+from qkd.engines.paulis.events import events, reading
 from qkd.engines.paulis.named import Named
 from qkd.engines.paulis.strings import PauliString, pauli_terms
 from qkd.engines.program import Program, Question
@@ -84,7 +85,7 @@ class TrajectoryEstimator(NoisyEstimator):
         assert isinstance(program, TrajectoryProgram)
         with torch.no_grad():
             evs, stds = (part.double().cpu().numpy() for part in program.estimate(batched, shared))
-        return Estimates(evs, stds, np.zeros_like(evs))
+        return Estimates.sampled(evs, stds)
 
 
 class TrajectoryProgram:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,7 @@ def text(summary: dict[str, Any]) -> str:
             "",
             *_sentences(summary),
             summary["conclusion"],
+            *(["", *_slips(summary, aligned)] if "reproduction" in summary else []),
         ]
     )
 
@@ -98,6 +99,7 @@ def markdown(summary: dict[str, Any]) -> str:
             *(f"- {sentence}" for sentence in _sentences(summary)),
             "",
             *(["Learning curves:", "", *_table(CURVES, curves), ""] if curves else []),
+            *([*_slips(summary, _lines), "", *_deviations(summary), ""] if "reproduction" in summary else []),
             EXPLAINED,
             "",
             "Again:",
@@ -130,6 +132,14 @@ def html(name: str, summary: dict[str, Any]) -> str:
         figures=[{"image": plots.png(figure), "caption": caption} for figure, caption in figures],
         explained=EXPLAINED,
         command=summary["command"],
+        more=[
+            {"title": title, "columns": heads, "rows": cells(summary)}
+            for title, heads, cells in (
+                ("What each slip of the public code does", SLIPS, slips),
+                ("What could not be the same", DEVIATIONS, deviations),
+            )
+            if "reproduction" in summary
+        ],
     )
 
 
@@ -189,6 +199,44 @@ def _setting(summary: dict[str, Any]) -> str:
         f"texts, {seeds} seed{'s' * (seeds > 1)}; teacher {summary['teacher']['name']}, accuracy "
         f"{_estimate(summary['teacher']['accuracy'])}; encoder {summary['encoder']}; qkd {summary['qkd']}."
     )
+
+
+SLIPS = ("recipe", "accuracy", "as a loop prints it: mean ± std", "best", "minus the honest recipe, points")
+DEVIATIONS = ("what", "paper and public code", "here", "why")
+
+
+def slips(summary: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Return a row of cells for the honest recipe and for each slip of a reproduction."""
+    return [
+        (
+            row["name"],
+            _estimate(row["accuracy"]),
+            f"{100 * row['printed']['mean']:.2f} ± {100 * row['printed']['std']:.2f}",
+            f"{100 * row['printed']['best']:.2f}",
+            "-" if row["gain"] is None else _points(row["gain"]),
+        )
+        for row in summary["reproduction"]["variants"]
+    ]
+
+
+def _slips(summary: dict[str, Any], table: Callable[[Sequence[Sequence[str]]], str]) -> list[str]:
+    meaning = [f"{name}: {what}." for name, what in summary["reproduction"]["slips"].items()]
+    return ["What each slip of the public code does:", "", table([SLIPS, *slips(summary)]), "", *meaning]
+
+
+def deviations(summary: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Return a row of cells for each thing that is not as in the paper."""
+    return [
+        tuple(row[key] for key in ("what", "paper", "here", "why")) for row in summary["reproduction"]["deviations"]
+    ]
+
+
+def _deviations(summary: dict[str, Any]) -> list[str]:
+    return ["What could not be the same:", "", *_table(DEVIATIONS, deviations(summary))]
+
+
+def _lines(cells: Sequence[Sequence[str]]) -> str:
+    return "\n".join(_table(cells[0], cells[1:]))
 
 
 def _sentences(summary: dict[str, Any]) -> list[str]:

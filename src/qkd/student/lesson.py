@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from qkd.config import Config
 from qkd.student.middles.base import Middle
@@ -74,3 +75,21 @@ def make_trainer(
     if config.train.shots and isinstance(middle, QuantumMiddle):
         train_with_shots(model, config.train.shots)
     return Trainer(model, train, valid, config.loss, config.train, checkpoint)
+
+
+def make_tuner(config: Config, trained: Trainer, lesson: Lesson, front: nn.Module, checkpoint: Path | None) -> Trainer:
+    """Return a trainer that goes on with a trained student, together with the encoder's layers in front of it.
+
+    Args:
+        config: student, loss and training.
+        trained: the student's trainer, done; the same student is trained on.
+        lesson: what it learned from; ``front`` takes its row numbers.
+        front: those layers.
+        checkpoint: the folder of the checkpoint; None keeps none.
+    """
+    torch.manual_seed(config.train.seed)
+    train = trained.train_set.numbered(lesson.train)
+    valid = trained.valid_set.numbered(lesson.valid)
+    encoder = config.encoder
+    spec = config.train.model_copy(update={"epochs": encoder.tune_epochs, "patience": encoder.tune_patience})
+    return Trainer(trained.student, train, valid, config.loss, spec, checkpoint, front, encoder.tune_lr)

@@ -63,5 +63,24 @@ def qdllm(
     return {"loss": (1 - alpha) * ce + alpha * (kl + js), "ce": ce, "kl": kl, "js": js}
 
 
-LOSSES: dict[str, Callable[..., Terms]] = {"qdllm": qdllm}
+def qdllm_published(
+    student: torch.Tensor, teacher: torch.Tensor, targets: torch.Tensor, temperature: float = 2.0, alpha: float = 0.5
+) -> Terms:
+    """QD-LLM's loss with JS as the authors' public code computes it, to see what that does.
+
+    Its inputs are ``log p_s`` and ``p_t`` already, and are put through softmax again: harmless for a logarithm, while
+    the softmax of probabilities is nearly flat. The divergence is taken from the mean to each side and averaged over
+    classes as well as texts.
+    """
+    p, log_p = softened(teacher, temperature)
+    q, log_q = softened(student, temperature)
+    flat, log_flat = softened(p, 1.0)  # the second softmax
+    m = 0.5 * (q + flat)
+    js = 0.5 * ((m * (m.log() - log_q)).mean() + (m * (m.log() - log_flat)).mean())
+    ce = cross_entropy(student, targets)
+    kl = temperature**2 * _relative_entropy(p, log_p, log_q)
+    return {"loss": (1 - alpha) * ce + alpha * (kl + js), "ce": ce, "kl": kl, "js": js}
+
+
+LOSSES: dict[str, Callable[..., Terms]] = {"qdllm": qdllm, "qdllm-published": qdllm_published}
 """Losses by the name that ``[loss] name`` says; add a function here and to ``LossSpec``."""

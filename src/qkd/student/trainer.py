@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from qkd import checkpoint
 from qkd.config import LossSpec, TrainSpec
@@ -18,6 +20,8 @@ from qkd.errors import QkdError
 from qkd.student.losses import LOSSES, Terms
 from qkd.student.model import StudentModel
 
+FRONT_DECAY = 0.01
+"""Weight decay of a front, as transformers are usually fine-tuned with."""
 WIDTH = 16
 """Embedding width above which the projection's learning rate falls with it."""
 
@@ -40,6 +44,10 @@ class Examples:
             torch.as_tensor(teacher, dtype=torch.float32, device=device),
             torch.as_tensor(targets, dtype=torch.long, device=device),
         )
+
+    def numbered(self, rows: np.ndarray) -> Examples:
+        """Return the same examples with the texts' numbers (N,) in place of their embeddings."""
+        return Examples(torch.as_tensor(rows, device=self.targets.device), self.teacher, self.targets)
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -71,6 +79,9 @@ class Trainer:
         loss: the loss and its options.
         spec: epochs, batch size, optimizer options, seed of the batches.
         checkpoint: the folder of the checkpoint; None keeps none.
+        front: what makes embeddings (B,D) of ``Examples.embeddings``, where they are to train too: text numbers (B,)
+            for ``encoders.tuning.Front``. The student has then been trained, and its loss is to be beaten.
+        front_lr: its learning rate.
     """
 
     def __init__(
@@ -81,13 +92,20 @@ class Trainer:
         loss: LossSpec,
         spec: TrainSpec,
         checkpoint: Path | None = None,
+        front: nn.Module | None = None,
+        front_lr: float = 0.0,
     ) -> None:
         self.student, self.train_set, self.valid_set = student, train, valid
         self.loss, self.spec, self.folder = loss, spec, checkpoint
-        self.optimizer = torch.optim.AdamW(_groups(student, spec), lr=spec.lr)
+        self.front = front
+        self.learner = student if front is None else nn.Sequential(OrderedDict(front=front, student=student))
+        groups = _groups(student, spec)
+        if front is not None:
+            groups.append({"params": list(front.parameters()), "lr": front_lr, "weight_decay": FRONT_DECAY})
+        self.optimizer = torch.optim.AdamW(groups, lr=spec.lr)
         self.order = torch.Generator().manual_seed(spec.seed)
         self.progress = Progress()
-        self.best = _copy(student.state_dict())
+        self.best = _copy(self.learner.state_dict())
 
     def run(self, on_epoch: Callable[[dict[str, float]], None] | None = None) -> bool:
         """Train until the last epoch or until ``patience`` runs out, then load the best epoch's weights.
@@ -103,15 +121,17 @@ class Trainer:
         state = self.progress
         keep_freed_memory()
         try:
+            if self.front is not None and not state.epoch:
+                state.best_loss = self._validate()["valid_loss"]
             while not state.finished:
                 started = time.monotonic()
-                with threads(self.student.middle.threads):
+                with threads(self.student.middle.threads if self.front is None else None):
                     row = self._epoch()
                 state.seconds += time.monotonic() - started
                 state.history.append(row)
                 if row["valid_loss"] < state.best_loss:
                     state.best_loss, state.best_epoch = row["valid_loss"], state.epoch
-                    self.best = _copy(self.student.state_dict())
+                    self.best = _copy(self.learner.state_dict())
                 stalled = state.epoch - state.best_epoch >= self.spec.patience
                 state.finished = stalled or state.epoch >= self.spec.epochs
                 self.save()
@@ -119,11 +139,11 @@ class Trainer:
                     on_epoch(row)
         except KeyboardInterrupt:
             pass
-        self.student.load_state_dict(self.best)
+        self.learner.load_state_dict(self.best)
         return state.finished
 
     def _epoch(self) -> dict[str, float]:
-        self.student.train()
+        self.learner.train()
         self.student.middle.reseed(self.progress.epoch)  # so that a resumed epoch draws what it would have
         if not self.spec.shuffle:
             self.order.manual_seed(self.spec.seed)
@@ -147,15 +167,17 @@ class Trainer:
         return row
 
     def _terms(self, examples: Examples) -> Terms:
-        logits = self.student(examples.embeddings)
+        logits = self.learner(examples.embeddings)
         return LOSSES[self.loss.name](
             logits, examples.teacher, examples.targets, temperature=self.loss.temperature, alpha=self.loss.alpha
         )
 
     @torch.no_grad()
     def _validate(self) -> dict[str, float]:
-        self.student.eval()
-        logits = torch.cat([self.student(part) for part in self.valid_set.embeddings.split(512)])
+        self.learner.eval()
+        logits = torch.cat(
+            [self.learner(part) for part in self.valid_set.embeddings.split(512 if self.front is None else 64)]
+        )
         terms = LOSSES[self.loss.name](
             logits,
             self.valid_set.teacher,
@@ -171,7 +193,7 @@ class Trainer:
         if self.folder is None:
             return
         tensors = checkpoint.grouped(
-            student=self.student.state_dict(),
+            student=self.learner.state_dict(),
             best=self.best,
             optimizer=checkpoint.of_optimizer(self.optimizer),
             rng={"order": self.order.get_state()},
@@ -192,7 +214,7 @@ class Trainer:
             return False
         progress, tensors = found
         try:
-            self.student.load_state_dict(checkpoint.under(tensors, "student"))
+            self.learner.load_state_dict(checkpoint.under(tensors, "student"))
             self.best = checkpoint.under(tensors, "best")
             checkpoint.to_optimizer(self.optimizer, checkpoint.under(tensors, "optimizer"))
             self.order.set_state(tensors["rng.order"])

@@ -23,23 +23,29 @@ fitted with torch::
 from __future__ import annotations
 
 from qkd.engines.noise.aer import (
+    AnyError,
     added,
     assignment,
+    error_in,
     error_of,
     fingerprint,
+    generators,
     names,
     restricted,
 )
 from qkd.engines.noise.model import Noise, NoiseLike, Placed, noise_of
 
 __all__ = [
+    "AnyError",
     "Noise",
     "NoiseLike",
     "Placed",
     "added",
     "assignment",
+    "error_in",
     "error_of",
     "fingerprint",
+    "generators",
     "names",
     "noise_of",
     "restricted",

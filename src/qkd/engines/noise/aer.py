@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from qiskit.quantum_info import Kraus, SuperOp
-from qiskit_aer.noise import LocalNoisePass, NoiseModel, QuantumError
+from qiskit_aer.noise import LocalNoisePass, NoiseModel, PauliLindbladError, QuantumError
 from scipy.linalg import fractional_matrix_power
 
 from qkd.engines.keys import Same
 from qkd.errors import EngineError
+
+AnyError: TypeAlias = QuantumError | PauliLindbladError
+"""The two kinds of errors that Aer's models hold."""
 
 
 def names(noise: NoiseModel | None) -> Collection[str]:
@@ -19,12 +22,12 @@ def names(noise: NoiseModel | None) -> Collection[str]:
     return () if noise is None else {*noise._default_quantum_errors, *noise._local_quantum_errors}
 
 
-def error_of(noise: NoiseModel, name: str, qubits: tuple[int, ...]) -> QuantumError | None:
+def error_of(noise: NoiseModel, name: str, qubits: tuple[int, ...]) -> AnyError | None:
     """Return the error of an instruction: its qubits' own, or the one for all qubits, or None."""
     return noise._local_quantum_errors.get(name, {}).get(qubits, noise._default_quantum_errors.get(name))
 
 
-def added(noise: NoiseModel, operation: Any, qubits: tuple[int, ...]) -> Iterator[QuantumError]:
+def added(noise: NoiseModel, operation: Any, qubits: tuple[int, ...]) -> Iterator[AnyError]:
     """Yield what a model's own passes put behind an instruction: the relaxation during a delay.
 
     Raises:
@@ -89,6 +92,25 @@ def _moved(function: Any, qubits: Sequence[int]) -> Any:
     return lambda operation, on: function(operation, [qubits[i] for i in on])
 
 
+def _content(error: AnyError) -> Hashable:
+    if isinstance(error, PauliLindbladError):
+        return tuple(error.generators.to_labels()), error.rates.tobytes()
+    return tuple(map(Same, error.circuits)), tuple(error.probabilities)
+
+
+def generators(error: PauliLindbladError, qubits: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], str, float]]:
+    """Yield qubits, letters and rate of each of an error's generators on ``qubits``."""
+    for label, rate in zip(error.generators.to_labels(), error.rates, strict=True):
+        held = [(q, letter) for q, letter in zip(qubits, reversed(label), strict=True) if letter != "I"]
+        if held:
+            yield tuple(q for q, _ in held), "".join(letter for _, letter in held), float(np.real(rate))
+
+
+def error_in(operation: Any) -> AnyError | None:
+    """Return the error that an instruction of a circuit is made of, if it is one."""
+    return getattr(operation, "_quantum_error", None)
+
+
 def scaled(noise: NoiseModel, factor: float) -> NoiseModel:
     """Return a model whose quantum errors are those of another to a power; readout stays."""
     model = NoiseModel(basis_gates=noise.basis_gates)
@@ -108,7 +130,9 @@ def scaled(noise: NoiseModel, factor: float) -> NoiseModel:
     return model
 
 
-def _power(error: QuantumError, factor: float) -> QuantumError:
+def _power(error: AnyError, factor: float) -> AnyError:
+    if isinstance(error, PauliLindbladError):
+        return PauliLindbladError(error.generators, error.rates * factor)
     power = int(factor) if float(factor).is_integer() else factor
     if power == 0:
         return QuantumError(Kraus([np.eye(2**error.num_qubits)]))
@@ -122,7 +146,7 @@ def _power(error: QuantumError, factor: float) -> QuantumError:
 def _stronger(function: Any, factor: float) -> Any:
     """Return a pass's function whose errors are to a power."""
 
-    def powered(operation: Any, on: Any) -> QuantumError | None:
+    def powered(operation: Any, on: Any) -> AnyError | None:
         error = function(operation, on)
         return None if error is None else _power(QuantumError(SuperOp(error)), factor)
 
@@ -142,7 +166,7 @@ def fingerprint(noise: NoiseModel | None) -> Hashable:
     ]
     readout = [(None, noise._default_readout_error), *noise._local_readout_errors.items()]
     return (
-        tuple((name, on, tuple(map(Same, error.circuits)), tuple(error.probabilities)) for name, on, error in quantum),
+        tuple((name, on, _content(error)) for name, on, error in quantum),
         tuple((on, None if error is None else np.asarray(error.probabilities).tobytes()) for on, error in readout),
         tuple(map(Same, noise._custom_noise_passes)),
     )

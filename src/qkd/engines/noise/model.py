@@ -91,7 +91,7 @@ class Noise:
             alone: several instructions must be all there is in their layer.
 
         Raises:
-            EngineError: a label that is none, on another number of qubits, or on more than two.
+            EngineError: a label that is none, or on another number of qubits.
         """
         return self._with(after, angles, qubits, True, alone)
 
@@ -147,9 +147,9 @@ class Noise:
         terms = []
         for pauli, amount in amounts.items():
             weight = len(pauli) - pauli.count("I")
-            if set(pauli) - set("IXYZ") or not 1 <= weight <= 2 or (qubits is not None and len(qubits) != len(pauli)):
+            if set(pauli) - set("IXYZ") or not weight or (qubits is not None and len(qubits) != len(pauli)):
                 raise EngineError(
-                    f"a noise term is a Pauli label on the instruction's qubits with one or two letters, not '{pauli}'"
+                    f"a noise term is a Pauli label, one letter for each of the instruction's qubits, not '{pauli}'"
                 )
             terms.append(_Term(gates, where, pauli, amount, coherent, alone))
         return replace(self, _terms=(*self._terms, *terms))

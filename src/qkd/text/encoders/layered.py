@@ -30,12 +30,11 @@ class TransformerEncoder:
         layers: which layers are read, 0 being the embeddings in front of the first; the last when left out, all that
             are kept of a pass when ``AUTO``.
         pooling: one of ``POOLINGS``.
+        arrays: weights that were tuned, by name behind ``tuned.``.
 
     Raises:
         QkdError: there is no such pooling.
     """
-
-    arrays: Mapping[str, np.ndarray] = {}
 
     def __init__(
         self,
@@ -44,12 +43,14 @@ class TransformerEncoder:
         loading: Loading | None = None,
         layers: Sequence[int] | None = None,
         pooling: str = "mean",
+        arrays: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         if pooling not in POOLINGS:
             raise QkdError(f"encoder '{name}': there is no pooling '{pooling}'{nearest(pooling, POOLINGS)}")
         self.name, self.model, self.pooling = name, model, pooling
         self._asked = None if layers is None else tuple(sorted(set(layers)))
-        self._loading = loading
+        self.loading, self.arrays = loading, dict(arrays or {})
+        """``arrays``: what a bundle must keep of it."""
         self._whole = Backbone(model, loading)
 
     @property
@@ -62,9 +63,14 @@ class TransformerEncoder:
         words = self.name.partition("?")[2].split("&")
         chosen = "layers=" + ",".join(map(str, layers))
         options = "&".join(chosen if word.startswith("layers=") else word for word in words)
-        other = TransformerEncoder(f"{self.model}?{options}", self.model, self._loading, layers, self.pooling)
+        other = TransformerEncoder(f"{self.model}?{options}", self.model, self.loading, layers, self.pooling)
         other._whole = self._whole
         return other
+
+    def tuned(self, weights: Mapping[str, np.ndarray]) -> TransformerEncoder:
+        """Return this encoder with some of its weights, by name, changed."""
+        arrays = {f"tuned.{name}": value for name, value in weights.items()}
+        return TransformerEncoder(self.name, self.model, self.loading, self._asked, self.pooling, arrays)
 
     @property
     def dim(self) -> int:
@@ -84,6 +90,8 @@ class TransformerEncoder:
             chosen = {"layer": self._asked[0]}
         if self.pooling != "mean":
             chosen["pooling"] = self.pooling
+        if self.arrays:
+            chosen["tuned"] = self._digest
         return {"kind": "embedding", **self._whole.key, **chosen}
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
@@ -100,20 +108,27 @@ class TransformerEncoder:
         """Have the cache hold the states of N texts, all that are kept of a pass together."""
 
         def compute(chunk: list[str]) -> np.ndarray:
-            return self._read(self._whole, chunk, self._stored).reshape(len(chunk), len(self._stored), -1)
+            backbone = self._backbone if self._stored == self.layers else self._whole
+            return self._read(backbone, chunk, self._stored).reshape(len(chunk), len(self._stored), -1)
 
         self._store.fill(texts, compute, f"embedding with {self.name}")
         self.report(len(texts))
 
     @cached_property
+    def _digest(self) -> str:
+        return cache.digest([[name, value.tobytes().hex()] for name, value in sorted(self.arrays.items())])[:24]
+
+    @cached_property
     def _stored(self) -> tuple[int, ...]:
         """The layers that are cached together: all that are kept of a pass, or just those asked for."""
-        inside = self._asked is not None and set(self.layers) <= set(self.kept)
+        inside = self._asked is not None and set(self.layers) <= set(self.kept) and not self.arrays
         return self.kept if inside else self.layers
 
     @cached_property
     def _store(self) -> cache.Store:
-        return cache.Store({"kind": "layers", "layers": list(self._stored), "pooling": self.pooling, **self._whole.key})
+        changed = {"tuned": self._digest} if self.arrays else {}
+        key = {"layers": list(self._stored), "pooling": self.pooling, **changed}
+        return cache.Store({"kind": "layers", **key, **self._whole.key})
 
     def report(self, count: int) -> None:
         """Say how many of ``count`` texts were cut."""
@@ -142,7 +157,10 @@ class TransformerEncoder:
     def _backbone(self) -> Backbone:
         """The transformer up to the last layer that is read."""
         top = max(self.layers)
-        return self._whole if top == self._whole.num_layers else Backbone(self.model, self._loading, depth=max(top, 1))
+        if top == self._whole.num_layers and not self.arrays:
+            return self._whole
+        tuned = {name.removeprefix("tuned."): value for name, value in self.arrays.items()}
+        return Backbone(self.model, self.loading, max(top, 1), tuned)
 
     def _read(self, backbone: Backbone, texts: Sequence[str], layers: Sequence[int]) -> np.ndarray:
         states = backbone.pooled(texts, layers, pooling=self.pooling)

