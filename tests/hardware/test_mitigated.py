@@ -8,7 +8,6 @@ from qiskit_aer.noise import depolarizing_error, thermal_relaxation_error
 
 from qkd.console import _Silent
 from qkd.devices import snapshot
-from qkd.devices.coherent import _pauli, erring, noisy
 from qkd.devices.hidden import LAYER, drifted, hidden
 from qkd.devices.learned import infidelity
 from qkd.devices.noise import noise_model
@@ -21,6 +20,7 @@ from qkd.hardware.gathered import bias, shot_noise
 from qkd.hardware.mitigation import Mitigation, pub
 from qkd.hardware.run import collect, run
 from qkd.runs import read_json
+from qkd.simulation.coherent import _pauli, erring, noisy
 
 from .conftest import QUICK
 from .test_parts import placed, values_for

@@ -9,13 +9,13 @@ import numpy as np
 
 from qkd.circuits.student import StudentCircuit
 from qkd.config import EngineSpec
-from qkd.devices.coherent import noisy
 from qkd.devices.region import to_region
 from qkd.hardware.budget import PER_JOB
 from qkd.hardware.gathered import Gathered, Mitigated, gather, mitigate
 from qkd.hardware.ledger import JobRecord
 from qkd.hardware.mitigation import pub
 from qkd.hardware.plan import Plan
+from qkd.simulation.coherent import noisy
 from qkd.simulation.make import Engine, make_engine
 from qkd.student.bundle import Student
 from qkd.student.metrics import Z95, bootstrap, proportion

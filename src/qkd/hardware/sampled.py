@@ -10,7 +10,6 @@ cones leaves out too, is not in it.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,13 +19,13 @@ from qiskit.quantum_info import SparsePauliOp
 from qiskit_aer.noise import NoiseModel
 
 from qkd.circuits.student import StudentCircuit
-from qkd.devices.coherent import TOGETHER, Erring, erring, twirled
 from qkd.devices.region import Region
 from qkd.engines import LightConeEstimator
-from qkd.engines.noise import assignment
+from qkd.engines.noise import assignment, rebuilt
 from qkd.errors import QkdError
 from qkd.hardware.mitigation import FACTORS, TREX_SHOTS, Mitigation
 from qkd.simulation.choice import choose
+from qkd.simulation.coherent import Erring, erring, twirled
 
 FRAMES = 16
 """Pauli frames that are computed; what they differ by is dealt out to texts and twirls at random."""
@@ -99,9 +98,12 @@ class _Law:
             supports.append((on, float(one.coeffs[0].real)))
         parts = sorted({part for on, _ in supports for part in _subsets(on) if part})
         model = erring(student, region).model
-        errors = model._local_quantum_errors.get(TOGETHER, {})
+        learned = region.snapshot.calibration.learned
+        flips = {} if learned is None else learned.readout
         together = [
-            (on, float(dict(zip(*_chances(error), strict=True)).get("XX", 0.0))) for on, error in errors.items()
+            (tuple(region.index[q] for q in pair), chance)
+            for pair, chance in flips.items()
+            if all(q in region.index for q in pair)
         ]
         tables = [assignment(model, q) for q in range(student.num_qubits)]
         means = [(float(one[0, 0] + one[1, 1] - 1), float(one[0, 0] - one[1, 1])) for one in tables]
@@ -177,7 +179,7 @@ class _Law:
 
 def _evaluated(student: StudentCircuit, model: NoiseModel, values: np.ndarray, angles: np.ndarray) -> np.ndarray:
     """Return exact values (N,R,M), readout apart, at parameter values (N,A+P) and each row of angles (R,E)."""
-    program = LightConeEstimator(_unread(model), dtype="float64").compile(
+    program = LightConeEstimator(rebuilt(model, lambda name, on, error: error, readout=False), dtype="float64").compile(
         student.circuit, student.observables, student.inputs, student.weights
     )
     count = len(student.inputs)
@@ -208,26 +210,6 @@ def _frames(found: Erring, count: int, factor: int, circuit: QuantumCircuit, ran
     signs = random.choice([-1.0, 1.0], (count, 1 + max(layers), found.student.num_qubits))
     flips = [signs[:, layer, list(slot.qubits)].prod(axis=1) for layer, slot in zip(layers, found.slots, strict=True)]
     return found.angles * np.stack(flips, axis=1)
-
-
-def _unread(noise: NoiseModel) -> NoiseModel:
-    """Return a noise model whose readout is perfect."""
-    model = NoiseModel(basis_gates=noise.basis_gates)
-    for name, errors in noise._local_quantum_errors.items():
-        for on, error in errors.items():
-            model.add_quantum_error(error, name, list(on), warnings=False)
-    return model
-
-
-def _chances(error: object) -> tuple[list[str], Sequence[float]]:
-    """Return the Pauli strings of an error and their probabilities."""
-    labels = [
-        "".join(
-            sorted(str(item.operation.params[0]) if item.operation.params else item.operation.name for item in one.data)
-        )
-        for one in error.circuits  # type: ignore[attr-defined]
-    ]
-    return labels, error.probabilities  # type: ignore[attr-defined]
 
 
 def _subsets(on: tuple[int, ...]) -> list[tuple[int, ...]]:

@@ -18,6 +18,7 @@ from qkd.circuits.student import StudentCircuit
 from qkd.devices.learned import GateNoise, Learned
 from qkd.devices.noise import noise_model
 from qkd.devices.region import Region
+from qkd.engines.noise import rebuilt
 
 LABEL, TOGETHER = "coherent", "flipped-together"
 
@@ -159,7 +160,7 @@ def _stochastic(noise: NoiseModel, learned: Learned, region: Region) -> NoiseMod
         for place, one in places.items()
         if all(q in region.index for q in place)
     }
-    return _rebuilt(noise, lambda name, on, error: _depolarization(instead.get((name, on)), error))
+    return rebuilt(noise, lambda name, on, error: _depolarization(instead.get((name, on)), error))
 
 
 def _depolarization(noise: GateNoise | None, error: QuantumError) -> QuantumError:
@@ -169,7 +170,7 @@ def _depolarization(noise: GateNoise | None, error: QuantumError) -> QuantumErro
 
 def twirled(noise: NoiseModel) -> NoiseModel:
     """Return a noise model in which the errors of two-qubit gates are what random Pauli frames make of them."""
-    return _rebuilt(noise, lambda name, on, error: _pauli(error) if len(on) == 2 else error)
+    return rebuilt(noise, lambda name, on, error: _pauli(error) if len(on) == 2 else error)
 
 
 def _pauli(error: QuantumError) -> QuantumError:
@@ -186,14 +187,3 @@ def _pauli(error: QuantumError) -> QuantumError:
         found.append((pauli.to_label(), float(np.real(np.vdot(np.kron(matrix.conj(), matrix), kraus)) / d**2)))
     total = sum(max(0.0, p) for _, p in found)
     return pauli_error([(label, max(0.0, p) / total) for label, p in found])
-
-
-def _rebuilt(noise: NoiseModel, changed: object) -> NoiseModel:
-    """Return a noise model with every local error passed through ``changed(name, qubits, error)``."""
-    model = NoiseModel(basis_gates=noise.basis_gates)
-    for name, errors in noise._local_quantum_errors.items():
-        for on, error in errors.items():
-            model.add_quantum_error(changed(name, on, error), name, list(on), warnings=False)  # type: ignore[operator]
-    for on, error in noise._local_readout_errors.items():
-        model.add_readout_error(error, list(on), warnings=False)
-    return model
