@@ -21,6 +21,7 @@ class Gathered:
     evs, stds: measured values and their shot noise (T,K); NaN where nothing was measured.
     shots: of each point (T,).
     factors: with ``zne`` the values and shot noise at each noise factor (T,K,F), else None.
+    failed: the numbers of texts whose values came back missing or infinite; they count as not measured.
     """
 
     values: np.ndarray
@@ -28,6 +29,7 @@ class Gathered:
     stds: np.ndarray
     shots: np.ndarray
     factors: tuple[np.ndarray, np.ndarray] | None
+    failed: np.ndarray
 
     @property
     def there(self) -> np.ndarray:
@@ -68,14 +70,16 @@ def gather(plan: Plan, records: list[JobRecord]) -> Gathered:
     values = plan.values if earlier is None else earlier.values
     points = np.arange(len(values)) if earlier is None else earlier.points
     evs, stds = np.full((2, len(values), count), np.nan)
-    shots = np.zeros(len(values))
+    shots, failed = np.zeros(len(values)), list[int]()
     factors = np.full((2, len(values), count, len(FACTORS)), np.nan)
     for record in records[: len(plan.chunks)]:
         if record.file is None:
             continue
         arrays, (start, stop) = plan.kept(record.file, record.sha256), plan.chunks[record.number]
         at = points[start:stop]
-        evs[at], stds[at], shots[at] = arrays["evs"].T, arrays["stds"].T, plan.mitigation.shots
+        whole = np.isfinite(arrays["evs"]).all(axis=0)
+        failed += at[~whole].tolist()
+        evs[at], stds[at], shots[at] = arrays["evs"].T, arrays["stds"].T, plan.mitigation.shots * whole
         if "evs_factors" in arrays:
             factors[0, at] = arrays["evs_factors"].transpose(1, 0, 2)
             factors[1, at] = arrays["stds_factors"].transpose(1, 0, 2)
@@ -92,7 +96,8 @@ def gather(plan: Plan, records: list[JobRecord]) -> Gathered:
     spread = None
     if np.isfinite(factors).any():
         spread = (factors[0], np.fmax(factors[1], shot_noise(factors[0], shots[:, None, None])))
-    return Gathered(values, evs, np.fmax(stds, floor), shots, spread)
+    missing = np.array(sorted(i for i in failed if i < len(plan.texts) and not shots[i]), dtype=int)
+    return Gathered(values, evs, np.fmax(stds, floor), shots, spread, missing)
 
 
 def shot_noise(evs: np.ndarray, shots: np.ndarray) -> np.ndarray:

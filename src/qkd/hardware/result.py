@@ -49,6 +49,7 @@ def interpret(plan: Plan, student: Student, records: list[JobRecord]) -> dict[st
         "lost": [{"job": one.number, "reason": one.reason} for one in records if one.reason is not None],
         "texts": int(found.there[: len(plan.texts)].sum()),
         "asked": len(plan.texts),
+        "failed": found.failed.tolist(),
     }
     if plan.earlier is not None:  # of all rounds
         told["executions"] = int(found.shots.sum())
