@@ -213,8 +213,13 @@ class EngineSpec(Spec):
     shots: Count = _f(4096, "Shots per expectation value where AerSimulator samples.")
     gradient: Literal["spsa", "parameter-shift"] = _f("spsa", "How --engine aer estimates gradients.")
     trajectories: Annotated[int, Field(ge=2)] = _f(32, "Quantum trajectories per text of --engine trajectories.")
+    accuracy: Annotated[float, Field(ge=0, lt=1)] = _f(
+        0.001,
+        "How far expectation values may be off where light cones are too wide to be exact; gradients ten times that, "
+        "relatively; 0 insists on exact ones.",
+    )
     truncation: Annotated[float, Field(ge=0, lt=1)] = _f(
-        0.0, "Pauli coefficients below this are left out by --engine lightcone, with a bound on the error; 0 is exact."
+        0.0, "The threshold below which --engine lightcone leaves Pauli strings out; 0 finds it from the accuracy."
     )
     seed: int = _f(0, "The seed of shots and trajectories.", option="engine-seed")
     precision: Literal["single", "double"] = _f("single", "Floating-point precision of training.")

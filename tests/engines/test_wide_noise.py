@@ -94,16 +94,19 @@ def test_auto_picks_by_what_a_step_costs_and_says_why(noise):
     picks = {
         ("hardware", 11, 2): "lightcone",
         ("hardware", 100, 2): "lightcone",
-        ("qdllm", 11, 2): "trajectories",
-        ("reupload", 8, 6): "density",
+        ("qdllm", 11, 2): "lightcone",
+        ("reupload", 5, 6): "density",
     }
     for (name, n, layers), expected in picks.items():
         engine = make_engine(spec, library.load(name, n, layers), noise)
         assert engine.describe().startswith(expected) and "qubits" in engine.describe()
     assert make_engine(spec, library.load("qdllm")).describe().startswith("statevector")
     assert make_engine(spec, library.load("hardware", 100)).describe().startswith("lightcone")
-    with pytest.raises(QkdError, match="too wide for any engine"):
-        make_engine(spec, library.load("qdllm", 24), noise)
+    with pytest.raises(QkdError, match="too wide for any exact engine"):
+        make_engine(EngineSpec(torch_device="cpu", accuracy=0), library.load("qdllm", 24), noise)
+    for name, n, layers in (("qdllm", 24, 2), ("hardware", 127, 6), ("reupload", 127, 5)):
+        for model in (noise, None):
+            assert make_engine(spec, library.load(name, n, layers), model).describe().startswith("lightcone")
     with pytest.raises(QkdError, match="knows no noise"):
         make_engine(EngineSpec(engine="statevector", torch_device="cpu"), library.load("product"), noise)
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 
 from qiskit import qasm3
-from qiskit.circuit import Parameter, QuantumCircuit
+from qiskit.circuit import Gate, Parameter, QuantumCircuit
 from qiskit.circuit.library import get_standard_gate_name_mapping
 from qiskit_qasm3_import import convert
 
@@ -136,7 +136,7 @@ def _standard(circuit: QuantumCircuit) -> QuantumCircuit:
     return plain
 
 
-def _same(one, other) -> bool:  # noqa: ANN001 - gates
+def _same(one: Gate, other: Gate) -> bool:
     """Whether two gates with the same parameters are one unitary, tried at fixed odd angles."""
     from qiskit.quantum_info import Operator
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +14,7 @@ from qkd.comparison.statistics import ALPHA, Difference, holm, mean_over_seeds_a
 from qkd.student.lesson import Lesson
 from qkd.student.metrics import calibration_error, macro_f1, softmax
 from qkd.text.protocols import Encoder
+from qkd.version import VERSION
 
 BINS = 10
 """Of a reliability curve."""
@@ -45,7 +45,7 @@ def summarise(trials: Trials, command: str) -> dict[str, Any]:
         rows[student.name]["ms_per_text"] += encoders[id(encoder)]
     teacher = mean_over_seeds_and_texts((lesson.teacher[lesson.test].argmax(axis=1) == targets)[None].astype(float))
     return {
-        "qkd": importlib.metadata.version("qkd"),
+        "qkd": VERSION,
         "data": trials.sources.dataset.source,
         "classes": list(lesson.classes),
         "texts": {"train": most, "valid": len(lesson.valid), "test": len(lesson.test)},

@@ -34,7 +34,7 @@ def without_measurements(measured: QuantumCircuit) -> QuantumCircuit:
     for i, item in enumerate(measured.data):
         if item.operation.name != "measure" and i != last:
             circuit.append(item.operation, item.qubits)
-    circuit._layout = measured.layout
+    circuit._layout = measured.layout  # noqa: SLF001 - Qiskit sets a layout nowhere else
     return circuit
 
 

@@ -80,7 +80,7 @@ def require_instance(client: QiskitRuntimeService, crn: str, what: str) -> None:
     except Exception as error:
         raise QkdError(f"IBM Quantum did not list the account's instances: {first_line(error)}") from None
     told = f"'{known[crn]}' ({crn})" if crn in known else crn
-    active = client.active_instance() if client._default_instance else None
+    active = client.active_instance() if client._default_instance else None  # noqa: SLF001 - tells whether one was set
     if active is not None and active != crn:
         raise QkdError(
             f"{what} was sent under the instance {told}, and the account is set to '{known.get(active, active)}' "

@@ -40,8 +40,9 @@ def with_idle_noise(student: StudentCircuit, region: Region) -> tuple[StudentCir
         raise QkdError(f"{region.snapshot.name} reports no clock (dt), so its idle noise is not known; leave it out")
     noise, known = noise_model(region), set[str]()
     waiting = QuantumCircuit(student.num_qubits, global_phase=student.circuit.global_phase)
-    for item in _scheduled(student.circuit, region).data:
-        on = [int(q._index) for q in item.qubits]
+    scheduled = _scheduled(student.circuit, region)
+    for item in scheduled.data:
+        on = [scheduled.find_bit(q).index for q in item.qubits]
         if item.operation.name != "delay":
             waiting.append(item.operation, on)
             continue

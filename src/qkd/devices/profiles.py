@@ -67,13 +67,15 @@ class Profile(Spec):
                 f"take profile '{default_name(snapshot)}'"
             )
 
-    def with_overrides(self, overrides: Mapping[str, str]) -> Profile:
-        """Return this profile with some keys set from text, as ``--set key=value`` gives them.
+    def with_overrides(self, overrides: Mapping[str, Any]) -> Profile:
+        """Return this profile with some keys set; a text is read as ``--set key=value`` gives it.
 
         Raises:
             QkdError: a key does not exist (the nearest is named) or a value does not fit.
         """
-        values = self.model_dump() | {key: _value(text) for key, text in overrides.items()}
+        values = self.model_dump() | {
+            key: _value(value) if isinstance(value, str) else value for key, value in overrides.items()
+        }
         return validated(Profile, values, f"profile '{self.name}' with --set")
 
 

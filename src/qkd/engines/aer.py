@@ -94,7 +94,7 @@ class AerEstimator(EngineEstimator):
         with torch.no_grad():
             angles = program.angles(batched, shared).numpy()
         evs, stds = program.sample(angles, max(1, round(precision**-2)))
-        return Estimates(evs, stds, np.zeros_like(evs))
+        return Estimates.sampled(evs, stds)
 
 
 class AerProgram:

@@ -28,16 +28,23 @@ class Estimates:
     evs: (R,K) expectation values.
     stds: (R,K) their standard errors, 0 where the engine does not sample.
     bounds: (R,K) how far ``evs`` can be off because the engine left something out; 0 where it did not.
+    errors: (R,K) how far they probably are off for it.
     """
 
     evs: np.ndarray
     stds: np.ndarray
     bounds: np.ndarray
+    errors: np.ndarray
 
     @classmethod
     def exact(cls, evs: np.ndarray) -> Estimates:
         """Return estimates without any error."""
-        return cls(evs, np.zeros_like(evs), np.zeros_like(evs))
+        return cls.sampled(evs, np.zeros_like(evs))
+
+    @classmethod
+    def sampled(cls, evs: np.ndarray, stds: np.ndarray) -> Estimates:
+        """Return estimates with standard errors alone."""
+        return cls(evs, stds, np.zeros_like(evs), np.zeros_like(evs))
 
 
 class EngineEstimator(BaseEstimatorV2):
@@ -95,7 +102,7 @@ class EngineEstimator(BaseEstimatorV2):
         if isinstance(pubs, QuantumCircuit | EstimatorPub):
             raise PubTypeError("run() takes a list of PUBs; write run([(circuit, observables, values)])")
         job = PrimitiveJob(self._run, [_coerce(i, pub, precision) for i, pub in enumerate(pubs)])
-        job._submit()
+        job._submit()  # noqa: SLF001 - as every BaseEstimatorV2 starts its PrimitiveJob
         return job
 
     def _run(self, pubs: list[EstimatorPub]) -> PrimitiveResult[PubResult]:
@@ -104,7 +111,7 @@ class EngineEstimator(BaseEstimatorV2):
 
     def _evaluated(self, pubs: list[EstimatorPub]) -> PrimitiveResult[PubResult]:
         ends = np.cumsum([pub.size for pub in pubs], dtype=int)
-        found = np.zeros((3, ends[-1] if len(ends) else 0))
+        found = np.zeros((4, ends[-1] if len(ends) else 0))
         precisions = [self._precision(pub) for pub in pubs]
         for precision in dict.fromkeys(precisions):
             chosen = [i for i, one in enumerate(precisions) if one == precision]
@@ -118,19 +125,24 @@ class EngineEstimator(BaseEstimatorV2):
                     precision,
                 )
                 at = place[batch.requests]
-                for row, part in zip(found, (estimates.evs, estimates.stds, estimates.bounds), strict=True):
+                parts = (estimates.evs, estimates.stds, estimates.bounds, estimates.errors)
+                for row, part in zip(found, parts, strict=True):
                     row[at] = part[batch.row, batch.column]
         results = []
         for pub, end, precision in zip(pubs, ends, precisions, strict=True):
-            evs, stds, bounds = (part[end - pub.size : end].reshape(pub.shape) for part in found)
+            evs, stds, bounds, errors = (part[end - pub.size : end].reshape(pub.shape) for part in found)
             metadata = {"target_precision": precision, "circuit_metadata": pub.circuit.metadata}
             if bounds.any():
-                metadata["error_bounds"] = bounds
+                metadata["error_bounds"], metadata["error_estimates"] = bounds, errors
             results.append(PubResult(DataBin(evs=evs, stds=stds, shape=pub.shape), metadata=metadata))
         return PrimitiveResult(results, metadata={"version": 2})
 
     def reseed(self, number: int) -> None:
         """Start stream ``number`` of the engine's random numbers; an engine without any does nothing."""
+
+    def note(self) -> str:
+        """Return what a person should know of the latest values, in words; empty where they are as promised."""
+        return ""
 
     def _precision(self, pub: EstimatorPub) -> float:
         """Return the standard error that the engine aims at for a PUB; 0 where it does not sample."""

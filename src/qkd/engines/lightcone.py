@@ -8,7 +8,8 @@ whole batch, meet every row in one contraction
     <O> = sum_s c_s  prod_q r_q[s_q].
 
 The cost is linear in the number of observables and does not depend on the width of the circuit. Coefficients are kept
-densely in cones of few qubits, as a list of strings (``paulis/sparse.py``) where that is shorter or truncated.
+densely in cones of few qubits, as a list of strings (``paulis/sparse.py``) where that is shorter, and in cones too wide
+for either as a list of those strings that an accuracy asks for (``paulis/adaptive.py``).
 """
 
 from __future__ import annotations
@@ -24,12 +25,14 @@ from torch.utils.checkpoint import checkpoint
 from qkd.engines.base import Estimates
 from qkd.engines.noise import NoiseLike
 from qkd.engines.noisy import NoisyEstimator
+from qkd.engines.paulis.adaptive import Adaptive, Found
 from qkd.engines.paulis.bloch import Encoding, Features, differs, split
 from qkd.engines.paulis.carry import Kind, Stack, Tables
 from qkd.engines.paulis.channels import Channel
 from qkd.engines.paulis.cones import Block, Cone, cone, factors, fuse
 from qkd.engines.paulis.events import channels
-from qkd.engines.paulis.sparse import MOST_PLACES, MOST_STRINGS, Plan, SparseCone, TooManyStrings
+from qkd.engines.paulis.search import MOST_STRINGS, Plan, Search, TooManyStrings
+from qkd.engines.paulis.sparse import Carrier
 from qkd.engines.paulis.strings import PauliString, pauli_terms
 from qkd.engines.paulis.transfer import Chains
 from qkd.engines.program import Program, Question
@@ -43,18 +46,24 @@ _KEPT_BYTES = 2**28  # what of the coefficients is kept for the way back, at mos
 
 
 class LightConeEstimator(NoisyEstimator):
-    """Expectation values of shallow circuits under local noise, as a Qiskit V2 primitive; exact unless truncated.
+    """Expectation values of shallow circuits under local noise, as a Qiskit V2 primitive.
+
+    Exact unless an accuracy or a truncation is given. Where one is and light cones are wide, a result's metadata has
+    ``error_bounds``, which no error exceeds, and ``error_estimates``, how large errors probably are.
 
     Args:
         noise_model: see ``NoisyEstimator``.
         backend: see ``NoisyEstimator``.
         dtype: see ``NoisyEstimator``.
         device: see ``NoisyEstimator``.
-        truncation: in wide light cones, Pauli coefficients below this are left out; a result's metadata then has
-            ``error_bounds``, which no error exceeds. 0 leaves nothing out.
+        accuracy: how far an expectation value of a Pauli string may be off where its light cone is wide, and ten times
+            of it the relative error of gradients; pilot runs find which strings that takes. 0 is exact.
+        truncation: what matters less is left out, in wide light cones, whatever comes of it; 0 leaves that to
+            ``accuracy``.
+        max_terms: Pauli strings of a light cone kept at once; beyond it the least important are left out.
 
     Raises:
-        EngineError: the truncation is negative, or as ``NoisyEstimator``.
+        EngineError: one of the last three makes no sense, or as ``NoisyEstimator``.
     """
 
     threads = 1  # many small operations
@@ -65,15 +74,36 @@ class LightConeEstimator(NoisyEstimator):
         backend: object | None = None,
         dtype: str = "float64",
         device: str | None = None,
+        accuracy: float = 0.0,
         truncation: float = 0.0,
+        max_terms: int = MOST_STRINGS,
     ) -> None:
         super().__init__(noise_model, backend, dtype, device)
-        if truncation < 0:
-            raise EngineError(f"truncation is 0 or a small positive number, not {truncation}")
-        self.truncation = truncation
+        for name, value in (("accuracy", accuracy), ("truncation", truncation)):
+            if not 0 <= value < 1:
+                raise EngineError(f"{name} is 0 or a small positive number, not {value}")
+        if max_terms < 1:
+            raise EngineError(f"max_terms is at least 1, not {max_terms}")
+        self.accuracy, self.truncation, self.max_terms = accuracy, truncation, max_terms
+        self.stream = 0
+        self.found: Found | None = None
+        """What the latest call left out of wide light cones."""
+
+    def reseed(self, number: int) -> None:
+        """Let programs look anew for the strings that they keep, so that nothing depends on earlier calls."""
+        self.stream += 1
+
+    def note(self) -> str:
+        """Return what was left out, in words; empty where nothing was."""
+        if self.found is None:
+            return ""
+        return (
+            f"threshold {self.found.threshold:.0e}, values off by about {self.found.error:.0e} and gradients by "
+            f"{100 * self.found.slope:.1g} %"
+        )
 
     def _settings(self) -> tuple[Hashable, ...]:
-        return (*super()._settings(), self.truncation)
+        return (*super()._settings(), self.accuracy, self.truncation, self.max_terms)
 
     def _compile(self, question: Question) -> LightConeProgram:
         return LightConeProgram(question, self)
@@ -81,9 +111,10 @@ class LightConeEstimator(NoisyEstimator):
     def _estimates(self, program: Program, batched: torch.Tensor, shared: torch.Tensor, precision: float) -> Estimates:
         assert isinstance(program, LightConeProgram)
         with torch.no_grad():
-            evs, bounds = program.bounded(batched, shared)
+            evs, bounds, errors = program.bounded(batched, shared)
         found = Estimates.exact(evs.double().cpu().numpy())
-        return replace(found, bounds=np.broadcast_to(bounds, found.evs.shape))
+        shape = found.evs.shape
+        return replace(found, bounds=np.broadcast_to(bounds, shape), errors=np.broadcast_to(errors, shape))
 
 
 def past(
@@ -105,85 +136,134 @@ class LightConeProgram:
 
     def __init__(self, question: Question, engine: LightConeEstimator) -> None:
         noise, dtype, device = engine.noise_model, engine.dtype, engine.device
-        self._device, self._truncation = device, engine.truncation
+        self._engine, self._device, self._stream = engine, device, engine.stream
         terms, self._coefficients, self._constants = pauli_terms(question.observables, dtype, device)
         encoding, blocks, cones = past(question.circuit, terms, noise, question.batched)
         self.widths = tuple(len(one.qubits) for one in cones)
         self._factors = _Factors(terms, blocks, [one.string for one in cones], device)
         live = sorted({qubit for one in cones for qubit in one.qubits})
         both = question.parameters
-        self._features = Features([encoding.leads[qubit] for qubit in live], both, dtype, device)
-        row = {qubit: i for i, qubit in enumerate(live)}
+        self._row = {qubit: i for i, qubit in enumerate(live)}
+        leads = [encoding.leads[qubit] for qubit in live]
 
         used = {number: i for i, number in enumerate(sorted({number for one in cones for number, _ in one.blocks}))}
         cones = [replace(one, blocks=tuple((used[number], flip) for number, flip in one.blocks)) for one in cones]
         chains = [blocks[number].channels for number in used]
-        varying = [any(differs(channel, set(question.batched)) for channel in chain) for chain in chains]
+        self._varying = [any(differs(channel, set(question.batched)) for channel in chain) for chain in chains]
         common, own = (
-            [chain for chain, one in zip(chains, varying, strict=True) if one == kind] for kind in (False, True)
+            [chain for chain, one in zip(chains, self._varying, strict=True) if one == kind] for kind in (False, True)
         )
-        self._common = Chains(common, 16, question.shared, dtype, device)
-        self._own = Chains(own, 16, both, dtype, device)
-        self._tables = Tables(varying)
-        self._varying = varying
+        self._forms = _Forms(common, own, leads, question.shared, both, dtype, device)
+        self._tables = Tables(self._varying)
         pairs = {i: blocks[number].qubits for number, i in used.items()}
         patterns = {i: _pattern(chain) for i, chain in enumerate(chains)}
-        self._sparse: list[tuple[SparseCone, Plan | None]] = []
+        lossy = bool(engine.accuracy or engine.truncation)
+        self._lists: list[Carrier] = []
+        searches: list[Search] = []
         by_shape: dict[object, list[int]] = {}
-        last = []
+        listed, searched = [], []
         for number, one in enumerate(cones):
             size = max(one.counts, default=1)
-            if size > _CHEAP and len(one.qubits) <= MOST_PLACES:
-                sparse = SparseCone(one, pairs, row, dtype, device)
-                plan = None
-                if not self._truncation:
-                    plan = _listed(sparse, patterns, size // _SPARSER if size <= 4**WIDEST else MOST_STRINGS)
-                if plan or self._truncation:
-                    self._sparse.append((sparse, plan))
-                    last.append(number)
+            if size > _CHEAP:
+                search = Search(one, pairs, self._varying)
+                limit = size // _SPARSER if size <= 4**WIDEST else MOST_STRINGS
+                plan = None if lossy else _listed(search, patterns, limit)
+                if plan is not None:
+                    self._lists.append(Carrier(plan, self._rows(one), device))
+                    listed.append(number)
+                    continue
+                if lossy:
+                    searches.append(search)
+                    searched.append(number)
                     continue
             if size > 4**WIDEST:
                 raise _too_wide(one)
-            kinds = tuple(varying[number] for number, _ in one.blocks)
+            kinds = tuple(self._varying[number] for number, _ in one.blocks)
             by_shape.setdefault((one.moves, kinds, tuple(encoding.sizes[q] for q in one.qubits)), []).append(number)
         self._stacks = [
-            Stack([cones[i] for i in members], self._tables, row, dtype, device) for members in by_shape.values()
+            Stack([cones[i] for i in members], self._tables, self._row, dtype, device) for members in by_shape.values()
         ]
-        order = [i for members in by_shape.values() for i in members] + last
+        self._adaptive: Adaptive | None = None
+        if searches:
+            exactly = _Forms(common, own, leads, question.shared, both, torch.float64, device)
+            self._adaptive = Adaptive(
+                searches,
+                [self._rows(cones[number]) for number in searched],
+                lambda batched, shared: self._numbered(exactly(batched, shared)),
+                any(self._varying),
+                engine.accuracy,
+                engine.truncation,
+                engine.max_terms,
+                device,
+            )
+        order = [i for members in by_shape.values() for i in members] + listed + searched
         self._back = torch.as_tensor(np.argsort(order), device=device)
+        self._doubtful = np.isin(np.arange(len(cones)), searched)
+
+    def _rows(self, one: Cone) -> list[int]:
+        return [self._row[qubit] for qubit in one.qubits]
 
     def __call__(self, batched: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
         """Return expectation values (B,K); see ``Program``."""
-        return self.bounded(batched, shared)[0]
+        return self._evaluate(batched, shared, False)[0]
 
-    def bounded(self, batched: torch.Tensor, shared: torch.Tensor) -> tuple[torch.Tensor, np.ndarray]:
-        """Return expectation values (B,K) and how far each observable's (K,) can be off."""
+    def bounded(self, batched: torch.Tensor, shared: torch.Tensor) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
+        """Return expectation values (B,K), how far each observable's can be off, and how far they probably are (K,)."""
+        return self._evaluate(batched, shared, True)
+
+    def _evaluate(
+        self, batched: torch.Tensor, shared: torch.Tensor, bounded: bool
+    ) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
+        nothing = np.zeros(len(self._constants))
         if not len(self._back):
-            return self._constants.expand(len(batched), -1), np.zeros(len(self._constants))
+            return self._constants.expand(len(batched), -1), nothing, nothing
         shared = shared.to(self._device, torch.float64)
-        values = torch.cat([batched.to(shared), shared.expand(len(batched), -1)], dim=1)
-        common = self._common.products(shared[None])
+        batched = batched.to(shared)
+        found = self._search(batched, shared)
+        lists = [*self._lists, *(found.carriers if found else ())]
+        common = self._forms.shared(shared[None])
         rows = max([1, _KEPT_BYTES // max((stack.row_bytes for stack in self._stacks), default=1)])
-        parts = [self._part(common, part) for part in values.split(rows)]
-        found = torch.cat([evs for evs, _ in parts], dim=1)
-        bounds = np.max([bounds for _, bounds in parts], axis=0)[self._back.cpu().numpy()]
-        strings, bounds = self._factors(found[self._back], bounds)
-        return strings.T @ self._coefficients.T + self._constants, self._coefficients.abs().cpu().numpy() @ bounds
+        parts = [self._part(common, part, shared, lists, bounded) for part in batched.split(rows)]
+        strings = self._factors.values(torch.cat([evs for evs, _ in parts], dim=1)[self._back])
+        evs = strings.T @ self._coefficients.T + self._constants
+        if not bounded:
+            return evs, nothing, nothing
+        sizes = self._coefficients.abs().cpu().numpy()
+        bounds = self._factors.bounds(np.max([bounds for _, bounds in parts], axis=0)[self._back.cpu().numpy()])
+        errors = self._factors.bounds(self._doubtful * (found.error if found else 0.0))
+        return evs, sizes @ bounds, np.sqrt(sizes**2 @ errors**2)
 
-    def _part(self, common: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, np.ndarray]:
+    def _search(self, batched: torch.Tensor, shared: torch.Tensor) -> Found | None:
+        """Return the lists of the cones that are too wide to be exact."""
+        if self._adaptive is None:
+            return None
+        if self._stream != self._engine.stream:
+            self._stream = self._engine.stream
+            self._adaptive.forget()
+        self._engine.found = self._adaptive(batched, shared)
+        return self._engine.found
+
+    def _part(
+        self, common: torch.Tensor, batched: torch.Tensor, shared: torch.Tensor, lists: Sequence[Carrier], bounded: bool
+    ) -> tuple[torch.Tensor, np.ndarray]:
         """Return the expectation values (T,B) of all strings, dense cones first, and bounds (T,)."""
-        own, features = self._own.products(values), self._features(values)
+        own, features = self._forms.rows(batched, shared[None])
         found = self._dense(self._tables(common, own), features) if self._stacks else []
         bounds = [0.0] * sum(map(len, self._stacks))
-        if self._sparse:
-            one, many = iter(common), iter(own)
-            matrices = {i: next(many if varying else one) for i, varying in enumerate(self._varying)}
-            numbers = {i: matrix.detach().double().cpu().numpy() for i, matrix in matrices.items()}
-        for sparse, kept in self._sparse:
-            plan = kept or _truncated(sparse, numbers, self._truncation)
-            found.append(sparse(plan, matrices, features)[None])
-            bounds.append(plan.bound)
+        if lists:
+            matrices = self._numbered((common, own, features))[0]
+            for carrier in lists:
+                evs, bound = carrier(matrices, features, bounded)
+                found.append(evs[None])
+                bounds.append(bound)
         return torch.cat(found), np.array(bounds)
+
+    def _numbered(
+        self, forms: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+    ) -> tuple[dict[int, torch.Tensor], torch.Tensor]:
+        """Return the matrices of shared and of rowwise blocks by the blocks' numbers, and the features."""
+        one, many = iter(forms[0]), iter(forms[1])
+        return {i: next(many if varying else one) for i, varying in enumerate(self._varying)}, forms[2]
 
     def _dense(self, tables: dict[Kind, torch.Tensor], features: torch.Tensor) -> list[torch.Tensor]:
         """Return the expectation values (G,B) of each stack's strings."""
@@ -214,14 +294,55 @@ class _Factors:
         self._plain = most == 1 and np.array_equal(padded[:, 0], np.arange(len(parts)))
         self._index = torch.as_tensor(padded, device=device)
 
-    def __call__(self, found: torch.Tensor, bounds: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
-        """Return values (T,B) and bounds (T,) of the strings from those of their factors, (T',B) and (T',)."""
+    def values(self, found: torch.Tensor) -> torch.Tensor:
+        """Return values (T,B) of the strings from those (T',B) of their factors."""
         if self._plain:
-            return found, bounds
+            return found
         one = found.new_ones(1, found.shape[1])
         values = torch.cat([found, one]).index_select(0, self._index.flatten()).view(*self._index.shape, -1)
-        within = np.append(1 + bounds, 1.0)[self._index.cpu().numpy()]  # each factor is at most 1 in size
-        return values.prod(dim=1), within.prod(axis=1) - 1
+        return values.prod(dim=1)
+
+    def bounds(self, found: np.ndarray) -> np.ndarray:
+        """Return how far strings (T,) can be off from how far their factors (T',) can."""
+        within = np.append(1 + found, 1.0)[self._index.cpu().numpy()]  # each factor is at most 1 in size
+        return within.prod(axis=1) - 1
+
+
+class _Forms:
+    """Blocks' matrices and encoded qubits' features as functions of parameter values.
+
+    Args:
+        common: the channels of the blocks that all rows share.
+        own: the channels of the others.
+        leads: the encoding channels of the qubits.
+        shared: the parameters of all rows.
+        both: those of the rows, then those of all rows.
+        dtype: real dtype.
+        device: where they live.
+    """
+
+    def __init__(
+        self,
+        common: Sequence[Sequence[Channel]],
+        own: Sequence[Sequence[Channel]],
+        leads: Sequence[Sequence[Channel]],
+        shared: Sequence[Parameter],
+        both: Sequence[Parameter],
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        self.shared = Chains(common, 16, shared, dtype, device).products
+        self._own = Chains(own, 16, both, dtype, device)
+        self._features = Features(leads, both, dtype, device)
+
+    def rows(self, batched: torch.Tensor, shared: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the rows' own matrices (N',B,16,16) and features (n,B,4) at (B,A') and (1 or B,P')."""
+        values = torch.cat([batched, shared.expand(len(batched), -1)], dim=1)
+        return self._own.products(values), self._features(values)
+
+    def __call__(self, batched: torch.Tensor, shared: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return the shared matrices (N,1 or B,16,16), the rows' own and the features."""
+        return self.shared(shared), *self.rows(batched, shared)
 
 
 def _pattern(chain: Sequence[Channel]) -> np.ndarray:
@@ -232,32 +353,17 @@ def _pattern(chain: Sequence[Channel]) -> np.ndarray:
     return (pattern > 0)[None].astype(float)
 
 
-def _listed(sparse: SparseCone, patterns: dict[int, np.ndarray], limit: int) -> Plan | None:
+def _listed(search: Search, patterns: dict[int, np.ndarray], limit: int) -> Plan | None:
     try:
-        return sparse.plan(patterns, 0.0, limit)
+        return search.plan(patterns, 0.0, limit)
     except TooManyStrings:
         return None
-
-
-def _truncated(sparse: SparseCone, matrices: dict[int, np.ndarray], truncation: float) -> Plan:
-    """Return what is kept of a cone.
-
-    Raises:
-        EngineError: too much.
-    """
-    try:
-        return sparse.plan(matrices, truncation)
-    except TooManyStrings:
-        raise EngineError(
-            f"more than {MOST_STRINGS:,} Pauli coefficients of a light cone of {sparse.width} qubits are at least "
-            f"{truncation:g}; raise the truncation, or use fewer layers"
-        ) from None
 
 
 def _too_wide(one: Cone) -> EngineError:
     name = " ".join(f"{letter}{qubit}" for qubit, letter in one.string)
     return EngineError(
         f"the light cone of {name} holds {len(one.qubits)} qubits and {max(one.counts):.1e} coefficients, "
-        f"{4**WIDEST:.1e} is the most that the light-cone engine carries; use fewer layers, a truncation, or the "
+        f"{4**WIDEST:.1e} is the most that the light-cone engine carries; use fewer layers, an accuracy, or the "
         "statevector engine where there is no noise"
     )

@@ -43,7 +43,7 @@ class ShotEstimator(EngineEstimator):
         self.random = np.random.default_rng([self.seed, number])
 
     def _settings(self) -> tuple[Hashable, ...]:
-        return self.engine._settings()
+        return self.engine._settings()  # noqa: SLF001 - a part of that engine
 
     def _compile(self, question: Question) -> ShotProgram:
         return ShotProgram(question, self.engine)
@@ -60,7 +60,7 @@ class ShotEstimator(EngineEstimator):
         coefficients = program.coefficients.double().cpu().numpy()
         evs = drawn @ coefficients.T + program.constants.double().cpu().numpy()
         stds = np.sqrt((1 - drawn**2) / shots @ coefficients.T**2)
-        return Estimates(evs, stds, np.zeros_like(evs))
+        return Estimates.sampled(evs, stds)
 
 
 class ShotProgram:

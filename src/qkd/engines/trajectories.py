@@ -85,7 +85,7 @@ class TrajectoryEstimator(NoisyEstimator):
         assert isinstance(program, TrajectoryProgram)
         with torch.no_grad():
             evs, stds = (part.double().cpu().numpy() for part in program.estimate(batched, shared))
-        return Estimates(evs, stds, np.zeros_like(evs))
+        return Estimates.sampled(evs, stds)
 
 
 class TrajectoryProgram:

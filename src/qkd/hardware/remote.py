@@ -163,7 +163,7 @@ class Remote:
             raise
 
     def _result(self, job: int, id_: str) -> dict[str, np.ndarray]:
-        self.service._active_api_client = self._api  # the client may have gone on to another instance
+        self.service._active_api_client = self._api  # noqa: SLF001 - the client may have gone on to another instance
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # fits of values near zero say that they have no covariance
             result = self.service.job(id_).result()

@@ -25,6 +25,8 @@ from qkd.simulation.make import Engine
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6}
 SIGMAS = 6
 """Standard errors by which an engine that samples, or one that is compared with trajectories, may be off."""
+LIKELY = 5
+"""How many times its own estimate of its error an engine may be off that leaves something out."""
 SECONDS = 40.0
 """What a check may cost on one core, as ``cost.py`` estimates; one group of strings at one point is always seen."""
 SHOTS, FEWEST = 512, 64
@@ -104,9 +106,9 @@ def agree(
     result = engine.estimator.run([pub]).result()[0]
     difference = np.abs(result.data.evs.T - expected)
     allowed = TOLERANCE[torch.float64 if getattr(engine.estimator, "dtype", None) == torch.float64 else torch.float32]
-    bounds = np.broadcast_to(result.metadata.get("error_bounds", 0.0), result.data.evs.shape).T
+    likely = np.broadcast_to(result.metadata.get("error_estimates", 0.0), result.data.evs.shape).T
     sampled = np.hypot(errors, result.data.stds.T)
-    if (difference > allowed + bounds + SIGMAS * sampled).any():
+    if (difference > allowed + LIKELY * likely + SIGMAS * sampled).any():
         raise QkdError(
             f"the {engine.kind} engine and AerSimulator disagree by {difference.max():.1e} on circuit "
             f"'{student.name}' under this noise; train with --engine aer, and please report it with the circuit and "

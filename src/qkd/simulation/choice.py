@@ -1,4 +1,4 @@
-"""Which engine is the fastest that is exact for a circuit, and what to take where none is."""
+"""Which engine is the fastest that is exact for a circuit, or exact enough where none is in bearable time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from qiskit_aer.noise import NoiseModel
 
 from qkd.circuits.student import StudentCircuit
-from qkd.engines import density, trajectories
+from qkd.engines import density
 from qkd.engines.lightcone import WIDEST, past
 from qkd.engines.paulis.bloch import differs
 from qkd.engines.paulis.cones import Block, Cone, seen
@@ -18,17 +18,19 @@ ROWS = 32
 """Rows of the batch for which engines are compared."""
 PER_AMPLITUDE = 50
 """Multiply-adds per amplitude and row that a statevector sweep is taken to need."""
-BEARABLE = 5e9
-"""Multiply-adds of a step up to which an exact engine is preferred to one that samples: a few seconds on one core."""
+BEARABLE = 2e8
+"""Multiply-adds of a step up to which an exact engine is preferred to one that leaves something out."""
+WIDEST_STATE = 24
+"""Qubits up to which a statevector is considered."""
 
 
-def choose(student: StudentCircuit, noise: NoiseModel | None, samples: int) -> tuple[str, str]:
+def choose(student: StudentCircuit, noise: NoiseModel | None, accuracy: float) -> tuple[str, str]:
     """Return the engine for a circuit, by name, and why, in words.
 
     Args:
         student: the circuit.
         noise: the noise model, or None for an ideal device.
-        samples: how many trajectories a row would get.
+        accuracy: what the light-cone engine keeps to in wide light cones; 0 wants it exact.
 
     Raises:
         QkdError: no engine takes the circuit under this noise.
@@ -44,32 +46,25 @@ def choose(student: StudentCircuit, noise: NoiseModel | None, samples: int) -> t
         return "statevector", str(error)
     width = max((len(one.qubits) for one in cones), default=0)
     fits = max((max(one.counts, default=1) for one in cones), default=1) <= 4**WIDEST
-    lightcone = _lightcone(student, blocks, cones)
-    if noise is None:
-        statevector = 2.0**n * PER_AMPLITUDE * ROWS
-        if lightcone < statevector if fits else n > 2 * WIDEST:
-            return "lightcone", f"light cones of {width} qubits cost less than {amplitudes}"
-        return "statevector", f"{amplitudes} cost less than light cones of {width} qubits"
-    pairs = [block.qubits for block in blocks]
-    numbers, qubits = seen(pairs, terms)
-    exact = {"lightcone": lightcone} if fits else {}
-    if len(qubits) <= density.MOST_QUBITS:
-        exact["density"] = 4.0 ** len(qubits) * 16 * len(numbers) * ROWS
-    best = min(exact, key=exact.__getitem__, default="")
-    if best and (exact[best] <= BEARABLE or len(qubits) > trajectories.MOST_QUBITS):
-        said = {
-            "lightcone": f"light cones of {width} qubits",
-            "density": f"a density matrix of {len(qubits)} qubits for each text",
-        }
-        return best, f"{said[best]} cost least and are exact"
-    if len(qubits) <= trajectories.MOST_QUBITS:
-        return "trajectories", (
-            f"light cones of {width} qubits under noise cost too much to be exact; {samples} quantum trajectories "
-            "a text are unbiased"
-        )
+    exact: dict[str, tuple[float, str]] = {}
+    if fits:
+        exact["lightcone"] = _lightcone(student, blocks, cones), f"light cones of {width} qubits"
+    if noise is None and n <= WIDEST_STATE:
+        exact["statevector"] = 2.0**n * PER_AMPLITUDE * ROWS, amplitudes
+    if noise is not None:
+        numbers, qubits = seen([block.qubits for block in blocks], terms)
+        if len(qubits) <= density.MOST_QUBITS:
+            cost = 4.0 ** len(qubits) * 16 * len(numbers) * ROWS
+            exact["density"] = cost, f"a density matrix of {len(qubits)} qubits for each text"
+    best = min(exact, key=lambda kind: exact[kind][0], default="")
+    if best and (exact[best][0] <= BEARABLE or not accuracy):
+        others = " and ".join(why for kind, (_, why) in exact.items() if kind != best)
+        return best, f"{exact[best][1]} cost {f'less than {others}' if others else 'least'}"
+    if accuracy:
+        return "lightcone", f"light cones of {width} qubits are too wide to be exact at a bearable cost"
     raise QkdError(
-        f"circuit '{student.name}': the observables depend on {len(qubits)} qubits through light cones of {width}, "
-        "too wide for any engine under noise; use fewer layers, or --engine lightcone with a --truncation"
+        f"circuit '{student.name}' has light cones of {width} qubits, too wide for any exact engine; give an "
+        "--accuracy, such as 1e-3, use fewer layers, or take --engine trajectories"
     )
 
 

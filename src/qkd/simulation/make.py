@@ -54,7 +54,8 @@ class Engine:
 
     def describe(self) -> str:
         """Return what computes, and why, in one line."""
-        return self.reason
+        note = self.estimator.note()
+        return f"{self.reason}; {note}" if note else self.reason
 
 
 def make_engine(spec: EngineSpec, student: StudentCircuit, noise: NoiseModel | None = None) -> Engine:
@@ -70,7 +71,7 @@ def make_engine(spec: EngineSpec, student: StudentCircuit, noise: NoiseModel | N
     """
     device = torch_device(spec.torch_device)
     under = "ideal" if noise is None else "under the device's noise"
-    kind, why = (spec.engine, "as asked") if spec.engine != "auto" else choose(student, noise, spec.trajectories)
+    kind, why = (spec.engine, "as asked") if spec.engine != "auto" else choose(student, noise, spec.accuracy)
     if kind == "aer":
         estimator = AerEstimator(noise, shots=spec.shots, seed=spec.seed, gradient=spec.gradient)
         reason = f"aer engine ({why}), {spec.shots:,} shots, {under}, gradients by {spec.gradient}"
@@ -102,8 +103,12 @@ def _noisy(
 ) -> tuple[EngineEstimator, str]:
     """Return one of the engines that know noise, and how exact it is, in words."""
     if kind == "lightcone":
-        cut = f"coefficients below {spec.truncation:g} left out" if spec.truncation else "exact"
-        return LightConeEstimator(noise, dtype=dtype, device=device, truncation=spec.truncation), cut
+        cut = f"exact, to {spec.accuracy:g} in wide light cones" if spec.accuracy else "exact"
+        if spec.truncation:
+            cut = f"Pauli strings below {spec.truncation:g} left out"
+        return LightConeEstimator(
+            noise, dtype=dtype, device=device, accuracy=spec.accuracy, truncation=spec.truncation
+        ), cut
     if kind == "density":
         return DensityMatrixEstimator(noise, dtype=dtype, device=device), "exact"
     sampled = f"{spec.trajectories} trajectories"

@@ -21,6 +21,7 @@ class _OnQubits(Protocol):
 
 
 T = TypeVar("T", bound=_OnQubits)
+_Option = tuple[float, tuple[int, ...], int, tuple[int, ...], tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -124,19 +125,30 @@ def cone(string: PauliString, blocks: Sequence[Block], sizes: Sequence[int]) -> 
     moves, numbers, counts = [], [], []
     total = 4 ** len(string)
     work = 0.0
-    while any(left.values()):
+
+    def option(number: int) -> _Option | None:
+        """Return what a block would do, or None where something in the cone follows it."""
+        pair = tuple(qubit for qubit in blocks[number].qubits if qubit >= 0)
+        if any(waiting[qubit][0] != number for qubit in pair):
+            return None
+        held = sorted((qubit for qubit in pair if qubit in place), key=place.__getitem__)
+        order = (*held, *(qubit for qubit in pair if qubit not in place))
+        after = tuple(sizes[qubit] if left[qubit] == 1 else 4 for qubit in order)
+        ratio = _product(after) / _product([now[qubit] for qubit in held])
+        return ratio, tuple(place[qubit] for qubit in held), number, order, after
+
+    options: dict[int, _Option] = {}
+    changed = set(waiting)
+    while True:
+        for number in {waiting[qubit][0] for qubit in changed if waiting[qubit]}:
+            known = option(number)
+            if known is not None:
+                options[number] = known
+        if not options:
+            break
         # of the blocks that nothing in the cone follows, the one after which the fewest coefficients are left
-        options = []
-        for number in {queue[0] for queue in waiting.values() if queue}:
-            pair = tuple(qubit for qubit in blocks[number].qubits if qubit >= 0)
-            if any(waiting[qubit][0] != number for qubit in pair):
-                continue
-            held = sorted((qubit for qubit in pair if qubit in place), key=place.__getitem__)
-            order = (*held, *(qubit for qubit in pair if qubit not in place))
-            after = tuple(sizes[qubit] if left[qubit] == 1 else 4 for qubit in order)
-            ratio = _product(after) / _product([now[qubit] for qubit in held])
-            options.append((ratio, tuple(place[qubit] for qubit in held), number, order, after))
-        _, held_places, number, order, after = min(options)
+        _, held_places, number, order, after = min(options.values())
+        del options[number]
         work += total * _product(after)
         for qubit, size in zip(order, after, strict=True):
             total = total // now.get(qubit, 1) * size
@@ -144,6 +156,7 @@ def cone(string: PauliString, blocks: Sequence[Block], sizes: Sequence[int]) -> 
             place.setdefault(qubit, len(place))
             waiting[qubit].popleft()
             left[qubit] -= 1
+        changed = set(order)
         counts.append(total)
         second = place[order[1]] if len(order) == 2 else -1
         grown = len(held_places) < len(order)

@@ -1,175 +1,208 @@
 """One light cone as a list of Pauli strings: for wide cones, and for observables that stay small.
 
-A string is a number, base 4, whose digit p is the letter at place p of the cone. A block maps the strings that agree
-outside its places among each other. Which ones it can reach is known before any angle is, so an exact list is made
-once. With a threshold, coefficients below it are left out after every block. What follows a block in the Heisenberg
-picture never makes an operator's norm larger and a Pauli string has norm 1, so the expectation value is off by at most
-the sum of what was left out (the method is Begusic, Gray and Chan's, arXiv:2308.05077).
+``search.py`` says which strings there are; here their coefficients are computed from the blocks' matrices, and the
+strings meet the encoded qubits. What follows a block in the Heisenberg picture never makes an operator's norm larger
+and a Pauli string has norm 1, so an expectation value is off by at most the sum of what was left out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
-from qkd.engines.paulis.channels import LETTERS
-from qkd.engines.paulis.cones import Cone
+from qkd.engines.paulis.search import Plan
 
-MOST_PLACES = 31
-"""Qubits of a light cone whose strings fit into 64 bits."""
-MOST_STRINGS = 2**18
-"""Strings up to which a list is kept."""
-_KEPT_BYTES = 2**28  # of the rows' products kept for the way back, at most
-
-
-class TooManyStrings(Exception):
-    """A light cone has more strings than were allowed."""
+_KEPT_BYTES = 2**27  # of the rows' products kept for the way back, at most
 
 
 @dataclass(frozen=True)
 class _Step:
-    """One block: coefficient ``source`` times entry ``entry`` of matrix ``number`` goes to ``target``, of ``size``."""
-
     number: int
-    source: torch.Tensor
-    entry: torch.Tensor
-    target: torch.Tensor
+    groups: int
+    sources: torch.Tensor
+    slots: torch.Tensor
+    dropped: torch.Tensor
+
+
+@dataclass(frozen=True)
+class _Part:
+    rowwise: bool
+    taken: torch.Tensor
+    steps: tuple[_Step, ...]
     size: int
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How the strings of a cone are carried back.
+class _Node:
+    """Products of features over some places: of entries ``first`` of the first half and ``second`` of the second."""
 
-    bound: how far the expectation value can be off for what was left out.
-    """
-
-    steps: tuple[_Step, ...]
-    digits: torch.Tensor
-    bound: float
+    halves: tuple[_Node | int, _Node | int]
+    first: torch.Tensor
+    second: torch.Tensor
 
 
-class SparseCone:
-    """A Pauli string's light cone.
+class Carrier:
+    """A cone's strings, carried back as a plan says.
 
     Args:
-        one: the cone; its blocks are counted as the matrices of a call are.
-        pairs: each block's qubits.
-        row: where each qubit's features are.
-        dtype: real dtype.
+        plan: which strings.
+        rows: for each place of the cone where its qubit's features are.
         device: where all this lives.
     """
 
-    def __init__(
-        self,
-        one: Cone,
-        pairs: Mapping[int, tuple[int, int]],
-        row: Mapping[int, int],
-        dtype: torch.dtype,
-        device: torch.device,
-    ) -> None:
-        self.width, self._dtype, self._device = len(one.qubits), dtype, device
-        place = {qubit: i for i, qubit in enumerate(one.qubits)}
-        self._moves = [(number, [place[q] for q in pairs[number] if q >= 0]) for number, _ in one.blocks]
-        self._rows = torch.tensor([row[qubit] for qubit in one.qubits], device=device)
-        key = sum(LETTERS.index(letter) << 2 * i for i, (_, letter) in enumerate(one.string))
-        self._keys, self._start = np.array([key], dtype=np.int64), np.ones(1)
+    def __init__(self, plan: Plan, rows: Sequence[int], device: torch.device) -> None:
+        self.groups, self.full = plan.groups, plan.full
 
-    def plan(self, matrices: Mapping[int, np.ndarray], threshold: float, limit: int = MOST_STRINGS) -> Plan:
-        """Return which strings are kept.
+        def indices(numbers: np.ndarray) -> torch.Tensor:
+            return torch.as_tensor(numbers, dtype=torch.int64, device=device)
 
-        Args:
-            matrices: (R,16,16) of every block, for R rows; with a threshold of 0 only where they are 0 matters.
-            threshold: coefficients below it in every row are left out; 0 keeps all.
-            limit: how many strings there may be.
+        self._parts = [
+            _Part(
+                part.rowwise,
+                indices(part.taken),
+                tuple(
+                    _Step(step.number, step.groups, indices(step.sources), indices(step.slots), indices(step.dropped))
+                    for step in part.steps
+                ),
+                part.size,
+            )
+            for part in plan.parts
+        ]
+        self._places = indices(plan.places)
+        tree, index, _ = _tree(plan.letters, list(rows), indices)
+        self._tree, self._index = tree, None if index is None else indices(index)
 
-        Raises:
-            TooManyStrings: there are more.
-        """
-        keys, values = self._keys, np.abs(self._start)[:, None] if threshold == 0 else self._start[:, None]
-        steps, bound = [], 0.0
-        for number, places in self._moves:
-            matrix = matrices[number]
-            held = _digits(keys, places)
-            reached = (matrix != 0).any(axis=0)[held]  # (M,16)
-            source, letters = np.nonzero(reached)
-            found = _replaced(keys[source], places, letters)
-            entry = held[source] * 16 + letters
-            keys, target = np.unique(found, return_inverse=True)
-            if len(keys) > limit:
-                raise TooManyStrings
-            if threshold > 0:
-                terms = values[source] * matrix.reshape(len(matrix), 256).T[entry]
-                values = np.zeros((len(keys), terms.shape[1]))
-                np.add.at(values, target, terms)
-                largest = np.abs(values).max(axis=1)
-                kept = largest >= threshold
-                bound += float(np.abs(values[~kept]).sum(axis=0).max(initial=0.0))
-                place = np.cumsum(kept) - 1
-                used = kept[target]
-                source, entry, target = source[used], entry[used], place[target[used]]
-                keys, values = keys[kept], values[kept]
-            arrays = [self._tensor(numbers) for numbers in (source, entry, target)]
-            steps.append(_Step(number, arrays[0], arrays[1], arrays[2], len(keys)))
-        digits = (keys[:, None] >> 2 * np.arange(self.width)) & 3
-        return Plan(tuple(steps), self._tensor(digits), bound)
-
-    def _tensor(self, numbers: np.ndarray) -> torch.Tensor:
-        return torch.as_tensor(numbers, dtype=torch.int64, device=self._device)
-
-    def __call__(self, plan: Plan, matrices: Mapping[int, torch.Tensor], features: torch.Tensor) -> torch.Tensor:
-        """Return the expectation value (B,).
+    def __call__(
+        self, matrices: Mapping[int, torch.Tensor], features: torch.Tensor, bounded: bool = False
+    ) -> tuple[torch.Tensor, float]:
+        """Return the expectation value (B,) and, if asked for, by how much at most what was left out changes it.
 
         Args:
-            plan: which strings are kept.
             matrices: (1 or B,16,16) of every block.
             features: (n,B,4) of the encoded qubits.
+            bounded: whether the bound is wanted; 0 stands in its place otherwise.
         """
-        if not len(plan.digits):  # nothing is left: the value is 0
-            return features.sum(dim=(0, 2)) * 0
-        state = torch.as_tensor(self._start, dtype=self._dtype, device=self._device)[:, None]
-        for step in plan.steps:
-            weights = matrices[step.number].flatten(1).T.index_select(0, step.entry)
-            terms = state.index_select(0, step.source) * weights
-            state = terms.new_zeros(step.size, terms.shape[1]).index_add(0, step.target, terms)
-        rows = max(1, _KEPT_BYTES // (4 * state.element_size() * len(state)))
+        state, bound = features.new_ones(1, 1), 0.0  # the measured string
+        for part in self._parts:
+            blocks = [matrices[step.number] for step in part.steps]
+            state = state.index_select(1, part.taken).expand(features.shape[1] if part.rowwise else 1, -1)
+            if bounded:
+                bound += _left_out(part, state, blocks)
+            if part.steps:
+                blocks = [block.expand(len(state), -1, -1) for block in blocks]
+                state = _Carried.apply(part, state, torch.stack(blocks))
+        state = state.index_select(1, self._places)
+        rows = max(1, _KEPT_BYTES // (4 * state.element_size() * max(1, state.shape[1])))
         if rows >= features.shape[1]:
-            return self._meet(plan.digits, state, features)
+            return self._meet(state, features), bound
         parts = features.split(rows, dim=1)  # computed again on the way back
-        states = state.split(rows, dim=1) if state.shape[1] > 1 else [state] * len(parts)
-        return torch.cat(
-            [
-                checkpoint(self._meet, plan.digits, some, part, use_reentrant=False)
-                for some, part in zip(states, parts, strict=True)
-            ]
-        )
+        states = state.split(rows) if len(state) > 1 else [state] * len(parts)
+        met = [
+            checkpoint(self._meet, some, part, use_reentrant=False) for some, part in zip(states, parts, strict=True)
+        ]
+        return torch.cat(met), bound
 
-    def _meet(self, digits: torch.Tensor, state: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-        half = (self.width + 1) // 2
-        left, right = (self._product(digits[:, part], features, part) for part in (slice(half), slice(half, None)))
-        return (state * left * right).sum(0)
-
-    def _product(self, digits: torch.Tensor, features: torch.Tensor, part: slice) -> torch.Tensor:
-        """Return the products (M,B) of the features that the strings select at some of the places."""
-        kinds, index = torch.unique(digits, dim=0, return_inverse=True)
-        result = features.new_ones(len(kinds), features.shape[1])
-        for place, row in enumerate(self._rows[part].tolist()):
-            result = result * features[row].T.index_select(0, kinds[:, place])
-        return result.index_select(0, index)
+    def _meet(self, state: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        """Return the expectation values (B,) of coefficients (1 or B,M)."""
+        products = _products(self._tree, features)
+        if self._index is not None:
+            products = products.index_select(0, self._index)
+        return (state @ products)[0] if len(state) == 1 else (state.T * products).sum(0)
 
 
-def _digits(keys: np.ndarray, places: Sequence[int]) -> np.ndarray:
-    """Return the letters at one or two places as one number, 0 to 15, as a block's matrix counts them."""
-    first = (keys >> 2 * places[0]) & 3
-    return 4 * first + ((keys >> 2 * places[1]) & 3 if len(places) > 1 else 0)
+class _Carried(torch.autograd.Function):
+    """The arena (C, size) of a part, from the coefficients it starts with and its blocks' matrices (S,C,16,16)."""
+
+    @staticmethod
+    def forward(ctx: Any, part: _Part, start: torch.Tensor, matrices: torch.Tensor) -> torch.Tensor:
+        arena = _arena(part, start, matrices)
+        ctx.part = part
+        ctx.save_for_backward(arena, matrices)
+        return arena
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[None, torch.Tensor, torch.Tensor]:
+        part: _Part = ctx.part
+        arena, matrices = ctx.saved_tensors
+        adjoint = grads[0].clone()
+        by_matrix = torch.empty_like(matrices)
+        end = part.size
+        for step, matrix, found in zip(
+            reversed(part.steps), reversed(matrices.unbind()), reversed(by_matrix.unbind()), strict=True
+        ):
+            begin = end - 16 * step.groups
+            after = adjoint[:, begin:end].view(len(adjoint), step.groups, 16)
+            before = _gathered(step, arena)
+            torch.bmm(before.mT, after, out=found)
+            back = torch.bmm(after, matrix.mT).view(len(adjoint), -1)
+            adjoint.index_add_(1, step.sources, back.index_select(1, step.slots))
+            end = begin
+        return None, adjoint[:, :end], by_matrix
 
 
-def _replaced(keys: np.ndarray, places: Sequence[int], letters: np.ndarray) -> np.ndarray:
-    """Return keys with other letters, counted as ``_digits`` does, at one or two places."""
-    cleared = keys & ~sum(np.int64(3) << 2 * place for place in places)
-    found = cleared | ((letters >> 2) << 2 * places[0])
-    return found | ((letters & 3) << 2 * places[1]) if len(places) > 1 else found
+def _arena(part: _Part, start: torch.Tensor, matrices: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:
+    arena = start.new_empty(len(start), part.size)
+    arena[:, : start.shape[1]] = start
+    begin = start.shape[1]
+    for step, matrix in zip(part.steps, matrices, strict=True):
+        end = begin + 16 * step.groups
+        arena[:, begin:end] = torch.bmm(_gathered(step, arena), matrix).view(len(arena), -1)
+        begin = end
+    return arena
+
+
+def _gathered(step: _Step, arena: torch.Tensor) -> torch.Tensor:
+    """Return a step's groups of coefficients (C,G,16)."""
+    before = arena.new_zeros(len(arena), 16 * step.groups)
+    before.index_copy_(1, step.slots, arena.index_select(1, step.sources))
+    return before.view(len(arena), step.groups, 16)
+
+
+@torch.no_grad()
+def _left_out(part: _Part, start: torch.Tensor, matrices: Sequence[torch.Tensor]) -> float:
+    """Return the sum of what a part leaves out, in the row where it is largest."""
+    arena = _arena(part, start, [matrix.expand(len(start), -1, -1) for matrix in matrices])
+    total, begin = torch.zeros(len(arena), dtype=torch.float64), start.shape[1]
+    for step in part.steps:
+        dropped = arena.index_select(1, begin + step.dropped)
+        total += dropped.abs().sum(1, dtype=torch.float64).cpu()
+        begin += 16 * step.groups
+    return float(total.max())
+
+
+def _tree(letters: np.ndarray, rows: Sequence[int], indices: Any) -> tuple[_Node | int, np.ndarray | None, int]:
+    """Return how products of features are made, which of them each string needs, and how many there are.
+
+    At the top the products are those of the strings, in order, and there is no index.
+    """
+
+    def halve(places: slice, top: bool) -> tuple[_Node | int, np.ndarray, int]:
+        some = letters[:, places]
+        count = some.shape[1]
+        if count == 1:
+            return rows[places.start], some[:, 0].astype(np.int64), 4
+        middle = places.start + count // 2
+        left, first, _ = halve(slice(places.start, middle), False)
+        right, second, width = halve(slice(middle, places.stop), False)
+        if top:
+            return _Node((left, right), indices(first), indices(second)), np.arange(len(letters)), len(letters)
+        kinds, index = np.unique(first * width + second, return_inverse=True)
+        return _Node((left, right), indices(kinds // width), indices(kinds % width)), index, len(kinds)
+
+    tree, index, count = halve(slice(0, letters.shape[1]), True)
+    return tree, None if isinstance(tree, _Node) else index, count
+
+
+def _products(node: _Node | int, features: torch.Tensor) -> torch.Tensor:
+    """Return a node's products of features (n,B,4), a row (B,) each."""
+    if isinstance(node, int):
+        return features[node].T
+    left, right = (_products(half, features) for half in node.halves)
+    return left.index_select(0, node.first) * right.index_select(0, node.second)

@@ -116,6 +116,8 @@ class ClassifierTeacher:
         QkdError: the model cannot be had, or the map is malformed.
     """
 
+    cross_fitted = False
+
     def __init__(self, model: str, loading: Loading | None = None, label_map: str | None = None) -> None:
         self.name, self._map = f"classifier:{model}", _parsed(label_map)
         self._network = Classifier(model, loading)

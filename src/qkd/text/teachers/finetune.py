@@ -230,7 +230,7 @@ class FineTuning:
 
     def _judge(self) -> None:
         """Measure the validation texts; keep the weights where they are the best so far."""
-        from qkd.text.teachers.probe import cross_entropy
+        from qkd.text.teachers.heads import cross_entropy
 
         logits, state = self.logits(self.valid.tokens), self.state
         row = {

@@ -45,6 +45,7 @@ class LogitsTeacher:
         file: its answers.
     """
 
+    cross_fitted = False
     num_parameters = 0
 
     def __init__(self, file: str) -> None:

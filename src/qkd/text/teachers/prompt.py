@@ -22,7 +22,7 @@ from qkd.text.data.splits import shuffled
 from qkd.text.models.batching import padded
 from qkd.text.models.transformer import Loading, Transformer
 from qkd.text.teachers import prompts
-from qkd.text.teachers.probe import calibrated_temperature, cross_entropy
+from qkd.text.teachers.heads import calibrated_temperature, cross_entropy
 
 if TYPE_CHECKING:
     import torch
@@ -100,6 +100,8 @@ class PromptTeacher:
     Raises:
         QkdError: the model or the prompt cannot be had.
     """
+
+    cross_fitted = False
 
     def __init__(self, model: str, loading: Loading | None = None, spec: PromptSpec | None = None) -> None:
         self.name, self.spec = f"prompt:{model}", spec or PromptSpec()

@@ -1,0 +1,173 @@
+"""Light cones kept as lists of Pauli strings that are as long as an accuracy asks for.
+
+A threshold is tried on a few cones and rows against a quarter of it, values and gradients both, and lowered until the
+two agree; then all cones get their lists. They are used until a weight has moved by more than ``MOVED``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from qkd.engines.paulis.search import Search, TooManyStrings
+from qkd.engines.paulis.sparse import Carrier
+
+MOVED = 0.15
+"""Radians by which a weight may move before strings are looked for again."""
+SPREAD, SAMPLES = 0.1, 4
+"""Around the weights so many samples are taken, normally distributed with this standard deviation in radians."""
+POINTS, CONES = 8, 3
+"""Rows and cones on which a threshold is tried."""
+FINER = 4.0
+"""What a threshold is divided by to see what it leaves out; there may be twice as many strings then."""
+SLOPE = 10.0
+"""A relative error of gradients is allowed to be this many times the error of values: 1 % at 1e-3."""
+MOST_GROUPS = 2**23
+"""Groups of up to 16 coefficients in all lists together, about 1 GB; where it is too few, fewer strings are kept."""
+FIRST, LAST = 0.1, 1e-3
+"""The first threshold and the last one that are tried, as multiples of the accuracy."""
+
+Forms = Callable[[torch.Tensor, torch.Tensor], tuple[dict[int, torch.Tensor], torch.Tensor]]
+"""From values (R,A') of the rows' parameters and (1 or R,P') of the shared ones to every block's matrices
+(1 or R,16,16) and the encoded qubits' features (n,R,4), in double precision."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """Lists for all cones.
+
+    carriers: one a cone.
+    threshold: with which they were made.
+    error: how far an expectation value of a string is probably off, as seen on the sampled rows and cones.
+    slope: likewise the relative error of a gradient.
+    """
+
+    carriers: tuple[Carrier, ...]
+    threshold: float
+    error: float
+    slope: float
+
+
+class Adaptive:
+    """Several cones' lists of strings.
+
+    Args:
+        searches: the cones.
+        rows: for each cone and place where its qubit's features are.
+        forms: the blocks' matrices and the encoded qubits' features as functions of parameter values.
+        rowwise: whether rows have matrices of their own.
+        accuracy: how far an expectation value may be off.
+        threshold: fixed instead of found, where it is not 0.
+        limit: how many strings of a cone are kept at once.
+        device: where they live.
+    """
+
+    def __init__(
+        self,
+        searches: Sequence[Search],
+        rows: Sequence[Sequence[int]],
+        forms: Forms,
+        rowwise: bool,
+        accuracy: float,
+        threshold: float,
+        limit: int,
+        device: torch.device,
+    ) -> None:
+        self._searches, self._rows = list(searches), list(rows)
+        self._forms, self._rowwise = forms, rowwise
+        self._accuracy, self._threshold, self._limit = accuracy, threshold, limit
+        self._device = device
+        self._found: Found | None = None
+        self._weights = torch.zeros(0)
+
+    def forget(self) -> None:
+        """Let the next call look for strings again."""
+        self._found = None
+
+    def __call__(self, batched: torch.Tensor, shared: torch.Tensor) -> Found:
+        """Return the lists to use at parameter values (B,A') and (P',)."""
+        weights = shared.detach().cpu().double()
+        if self._found is None or bool(((weights - self._weights).abs() > MOVED).any()):
+            points = batched.detach().double()[np.linspace(0, len(batched) - 1, POINTS).round().astype(int)]
+            self._found = self._find(points, shared.detach().double())
+            self._weights = weights.clone()
+        return self._found
+
+    def _find(self, points: torch.Tensor, shared: torch.Tensor) -> Found:
+        sampled = self._sampled(points, shared)
+        order = sorted(range(len(self._searches)), key=lambda i: -self._searches[i].width)
+        spaced = np.linspace(0, len(order) - 1, min(CONES, len(order))).round().astype(int)
+        tried = sorted({order[i] for i in spaced})
+        threshold, limit = self._threshold or FIRST * self._accuracy, self._limit
+        most = MOST_GROUPS // len(self._searches)
+        coarse, limit = self._fitting(tried, sampled, threshold, limit, most)
+        while True:
+            fine = self._carriers(tried, sampled, threshold / FINER, 2 * limit)
+            error, slope = self._compared(coarse, fine, points, shared)
+            excess = max(error / (self._accuracy / 2), slope / (SLOPE * self._accuracy)) if not self._threshold else 0.0
+            full = all(carrier.full for carrier in coarse)
+            if excess <= 1 or full or threshold <= LAST * self._accuracy:
+                break
+            threshold /= min(FINER**2, max(2.0, excess))  # errors fall about as the threshold does
+            coarse, limit = self._fitting(tried, sampled, threshold, limit, most)
+        others = [i for i in range(len(self._searches)) if i not in tried]
+        made = dict(zip([*tried, *others], [*coarse, *self._carriers(others, sampled, threshold, limit)], strict=True))
+        return Found(tuple(made[i] for i in range(len(made))), threshold, error, slope)
+
+    def _sampled(self, points: torch.Tensor, shared: torch.Tensor) -> dict[int, np.ndarray]:
+        """Return the blocks' matrices (R,16,16) at values around those of a call."""
+        rows = points if self._rowwise else points[:SAMPLES]
+        noise = np.random.default_rng(len(shared)).normal(0, SPREAD, (len(rows), len(shared)))
+        noise[0] = 0
+        around = shared + torch.as_tensor(noise, device=shared.device)
+        found, _ = self._forms(rows, around)
+        return {number: matrix.cpu().numpy() for number, matrix in found.items()}
+
+    def _fitting(
+        self, numbers: Sequence[int], sampled: Mapping[int, np.ndarray], threshold: float, limit: int, most: int
+    ) -> tuple[list[Carrier], int]:
+        """Return some cones' lists of no more than ``most`` groups each, and the limit on strings that this took."""
+        while True:
+            try:
+                return self._carriers(numbers, sampled, threshold, limit, most), limit
+            except TooManyStrings:
+                limit = max(1, limit // 4)
+
+    def _carriers(
+        self,
+        numbers: Sequence[int],
+        sampled: Mapping[int, np.ndarray],
+        threshold: float,
+        limit: int,
+        most: int | None = None,
+    ) -> list[Carrier]:
+        found = []
+        for number in numbers:
+            search = self._searches[number]
+            plan = search.plan(sampled, threshold, limit, most)
+            found.append(Carrier(plan, self._rows[number], self._device))
+        return found
+
+    def _compared(
+        self, coarse: Sequence[Carrier], fine: Sequence[Carrier], points: torch.Tensor, shared: torch.Tensor
+    ) -> tuple[float, float]:
+        """Return how far apart two sets of lists are: the largest difference of values, the relative one of gradients.
+
+        The gradient is that of a sum of all expectation values with random signs.
+        """
+        evs, gradients = [], []
+        for carriers in (coarse, fine):
+            with torch.enable_grad():
+                leaves = points.clone().requires_grad_(), shared.clone().requires_grad_()
+                matrices, features = self._forms(leaves[0], leaves[1][None])
+                values = torch.stack([carrier(matrices, features)[0] for carrier in carriers])
+                signs = np.random.default_rng(0).choice([-1.0, 1.0], values.shape)
+                total = (values * torch.as_tensor(signs, device=values.device)).sum()
+                found = torch.autograd.grad(total, leaves, allow_unused=True)
+            evs.append(values.detach())
+            gradients.append(torch.cat([part.flatten() for part in found if part is not None]))
+        slope = (gradients[0] - gradients[1]).norm() / gradients[1].norm().clamp_min(1e-300)
+        return float((evs[0] - evs[1]).abs().max()), float(slope)
