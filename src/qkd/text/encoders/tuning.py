@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from qkd.errors import QkdError
+from qkd.errors import ModelError
 from qkd.text.encoders.layered import TransformerEncoder
 from qkd.text.encoders.make import embed
 from qkd.text.encoders.static import StaticEncoder
@@ -44,7 +44,9 @@ class Front(nn.Module):
         super().__init__()
         top = max(encoder.layers)
         if last > top:
-            raise QkdError(f"--tune-encoder {last}: '{encoder.name}' reads layer {top}, so that many cannot be trained")
+            raise ModelError(
+                f"--tune-encoder {last}: '{encoder.name}' reads layer {top}, so that many cannot be trained"
+            )
         self.encoder, self._top, self._below = encoder, top, top - last
         backbone = Backbone(encoder.model, encoder.loading, depth=top)
         self._whole = top == backbone.num_layers
@@ -57,7 +59,9 @@ class Front(nn.Module):
         network = backbone.network.requires_grad_(False)
         kept = blocks(network, top)
         if kept is None:
-            raise QkdError(f"--tune-encoder: the layers of '{encoder.model}' are not in one list; take another encoder")
+            raise ModelError(
+                f"--tune-encoder: the layers of '{encoder.model}' are not in one list; take another encoder"
+            )
         self._path = next(name for name, part in network.named_modules() if part is kept)
         del kept[: self._below]
         network.config.use_cache = False
@@ -122,7 +126,9 @@ def make_front(encoder: Encoder, texts: Sequence[str], last: int) -> Front | Tab
         return TableFront(encoder, texts)
     if isinstance(encoder, TransformerEncoder):
         return Front(encoder, texts, last)
-    raise QkdError(f"--tune-encoder: '{encoder.name}' is neither a transformer nor static; name one, without --whiten")
+    raise ModelError(
+        f"--tune-encoder: '{encoder.name}' is neither a transformer nor static; name one, without --whiten"
+    )
 
 
 def _states(backbone: Backbone, texts: Sequence[str], layer: int) -> list[torch.Tensor]:
@@ -130,7 +136,7 @@ def _states(backbone: Backbone, texts: Sequence[str], layer: int) -> list[torch.
     tokens = backbone.tokens(texts)
     size = 4 * backbone.dim * sum(map(len, tokens))
     if size > MOST_BYTES:
-        raise QkdError(
+        raise ModelError(
             f"--tune-encoder: the states of {len(texts):,} texts take {size / 2**30:.0f} GiB, more than "
             f"{MOST_BYTES >> 30}; take fewer texts (--limit) or fewer tokens (?tokens=)"
         )
