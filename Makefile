@@ -1,4 +1,4 @@
-# Two commands do everything on a fresh machine: make demo, make test.
+# Two commands do everything on a fresh machine: make demo, make test. 'make help' lists the rest.
 PYTHON ?= python3
 # Pinned because a bare 'torch' may bring a build several gigabytes larger than this one needs.
 TORCH  ?= torch==2.13.0
@@ -7,10 +7,16 @@ VENV   ?= .venv
 WORKERS ?= 2
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+PYTEST  = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup
 
-.PHONY: demo test lint bench install clean
+.DEFAULT_GOAL := help
+.PHONY: help demo test cover lint hooks bench install clean
 
-install: $(STAMP)
+help:  ## list the targets and what may be set
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@echo "  set PYTHON=python3.12 VENV=.venv-312 for another Python, TORCH=torch==... , WORKERS=... for the tests"
+
+install: $(STAMP)  ## qkd and what it needs, into $(VENV)
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -26,14 +32,21 @@ $(VENV)/.test: $(STAMP)
 demo: $(STAMP)  ## the main job: a real LLM's classifier into an 11-qubit circuit
 	$(BIN)/qkd distill
 
-test: $(VENV)/.test  ## every test, on two cores
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup
+test: $(VENV)/.test  ## every test
+	$(PYTEST)
 
-lint: $(VENV)/.test
+cover: $(VENV)/.test  ## every test, and that they reach nine tenths of the code
+	$(PYTEST) --cov --cov-report=term --cov-fail-under=90
+
+lint: $(VENV)/.test  ## ruff and mypy
 	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/mypy
 
-bench: $(VENV)/.test .venv-bench/.installed .venv-mindquantum/.installed  ## writes benchmarks/RESULTS.md
+hooks: $(VENV)/.test  ## run ruff, mypy and the architecture test before every commit
+	$(BIN)/pre-commit install
+
+bench: $(VENV)/.test .venv-bench/.installed .venv-mindquantum/.installed  ## measure the engines, into benchmarks/RESULTS.md
 	$(BIN)/python benchmarks/run.py
 
 .venv-bench/.installed:
@@ -46,5 +59,5 @@ bench: $(VENV)/.test .venv-bench/.installed .venv-mindquantum/.installed  ## wri
 	.venv-mindquantum/bin/python -m pip install --quiet mindquantum
 	touch $@
 
-clean:
+clean:  ## remove what was made
 	rm -rf $(VENV) .venv-bench .venv-mindquantum build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -22,7 +22,7 @@ import torch
 
 import qkd
 from qkd.reports import plots
-from qkd.student.metrics import softmax
+from qkd.student import softmax
 
 run = qkd.distill(data="docstrings", limit=1200)
 print(run.table())

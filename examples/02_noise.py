@@ -22,20 +22,12 @@ import numpy as np
 import torch
 
 import qkd
-from qkd.circuits import library
-from qkd.devices import chipmap, snapshot
-from qkd.devices.noise import noise_model
-from qkd.devices.numbers import rows
-from qkd.devices.region import to_region
-from qkd.devices.report import report
-from qkd.devices.transpile import transpile
 from qkd.engines import LightConeEstimator
-from qkd.reports import plots
-from qkd.reports.compare import aligned
+from qkd.reports import aligned, plots
 
-device = snapshot.load("ibm_brisbane")
+device = qkd.devices.load("ibm_brisbane")
 print(device.summary())
-print(aligned(rows(device)))
+print(aligned(qkd.devices.table(device)))
 
 # %% [markdown]
 # ## Where the circuit goes
@@ -44,11 +36,9 @@ print(aligned(rows(device)))
 # is marked in red.
 
 # %%
-student = library.load("hardware")
-compiled = transpile(student, device)
-figures = report(student, compiled, device)
-print(aligned(figures.rows()))
-chipmap.figure(device, figures.qubits)
+compiled = qkd.transpile("hardware", device)
+print(aligned(compiled.report.rows()))
+compiled.chip()
 
 # %% [markdown]
 # ## What the noise does to an expectation value
@@ -57,8 +47,8 @@ chipmap.figure(device, figures.qubits)
 # others, and readout moves them a little.
 
 # %%
-small, region = to_region(compiled, device)
-noise = noise_model(region)
+small, region = compiled.region()
+noise = qkd.devices.noise_model(region)
 rng = np.random.default_rng(0)
 inputs = torch.tensor(rng.uniform(-3, 3, (200, len(small.inputs))))
 weights = torch.tensor(rng.uniform(-3, 3, len(small.weights)))

@@ -21,10 +21,8 @@
 import matplotlib.pyplot as plt
 
 import qkd
-from qkd.hardware.order import Order
-from qkd.hardware.run import collect, listed, run
-from qkd.reports import devices, plots
-from qkd.reports.compare import aligned
+from qkd.hardware import collect, listed
+from qkd.reports import aligned, device_table, plots
 
 trained = qkd.distill(data="docstrings", limit=800, qubits=6, layers=1)
 print(trained.table())
@@ -32,22 +30,16 @@ print(trained.table())
 # %% [markdown]
 # ## What it would cost
 #
-# `run` shows each plan to a function before anything is sent. Returning `False` stops there: this is what `--dry-run` and the
-# question on the command line do. Two seconds a job, and for every execution the device's delay between shots and the circuit itself; executions are counted on the program that the
+# `dry_run` stops after the estimate; `confirm=` may be a function that is shown each plan and says whether it is sent, as the
+# question on the command line does. Two seconds a job, and for every execution the device's delay between shots and the circuit itself; executions are counted on the program that the
 # client makes.
 
 # %%
-order = Order(run=trained.folder.path, device="ibm_brisbane", local=True, samples=24, shots="4096")
+there = {"run": trained.folder.path, "device": "ibm_brisbane", "local": True, "samples": 24, "shots": 4096}
 plans = []
-
-
-def look(plan):
-    plans.append(plan)
-    return False
-
-
 for name in ("none", "readout", "zne", "pec"):
-    run(Order(**{**vars(order), "mitigation": name}), look)
+    [outcome] = qkd.run_hardware(**there, mitigation=name, dry_run=True)
+    plans.append(outcome.plan)
 print(aligned([("mitigation", "executions", "QPU seconds")] + [
     (plan.mitigation.name, f"{plan.budget.executions:,}", f"{plan.budget.seconds:,.0f}") for plan in plans
 ]))
@@ -60,9 +52,9 @@ print(aligned([("mitigation", "executions", "QPU seconds")] + [
 # %%
 results = []
 for name in ("none", "readout", "zne"):
-    [outcome] = run(Order(**{**vars(order), "mitigation": name}), lambda plan: True)
+    [outcome] = qkd.run_hardware(**there, mitigation=name)
     results.append(outcome.result)
-print(aligned([devices.COLUMNS, *devices.rows(results)]))
+print(device_table(results))
 
 # %%
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
@@ -93,7 +85,7 @@ plots.scatter(results[2])
 # tomorrow, in this process or another, fetches what is done and sends nothing twice.
 
 # %%
-[sent] = run(Order(**{**vars(order), "mitigation": "readout", "samples": 8}), lambda plan: True, detach=True)
+[sent] = qkd.run_hardware(**there | {"mitigation": "readout", "samples": 8}, detach=True)
 collect(trained.folder.path)
 rows, damaged = listed(trained.folder.path)
 print(aligned([("run", "job", "mitigation", "texts", "state")] + [

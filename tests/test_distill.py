@@ -77,7 +77,7 @@ def test_numbers_are_there_with_intervals_and_make_sense(run):
 
 
 def test_the_circuit_is_judged_against_controls_in_words(run, corpus, tmp_path):
-    from qkd.reports.compare import summary
+    from qkd.reports.compare import summary, worth
 
     gains, lines = run.metrics["controls"], run.metrics["lines"]
     assert list(gains) == ["linear", "logreg"]
@@ -89,8 +89,18 @@ def test_the_circuit_is_judged_against_controls_in_words(run, corpus, tmp_path):
     for sentence in ("a linear student of the same size", "a logistic regression on the same embeddings"):
         assert sentence in card and sentence in run.report.read_text() and sentence in summary(run.metrics)
     assert "in the circuit" in card
+    gain = run.metrics["teacher_gain"]
+    values = [lines[who]["numbers"]["accuracy"]["value"] for who in ("teacher", "logreg")]
+    assert gain["value"] == pytest.approx(values[0] - values[1]) and worth(gain) in summary(run.metrics)
     without = api.distill(**options(corpus, tmp_path, epochs=1, controls=False))
     assert list(without.metrics["lines"]) == ["teacher", "student", "majority"] and "controls" not in without.metrics
+
+
+def test_a_teacher_that_knows_no_more_than_the_encoder_is_told():
+    from qkd.reports.compare import worth
+
+    assert "not certain that there is anything to distil" in worth({"value": 0.01, "low": -0.02, "high": 0.04})
+    assert "distil" not in worth({"value": 0.05, "low": 0.02, "high": 0.08})
 
 
 def test_the_bundle_predicts_in_a_fresh_process_without_teacher_data_or_network(run, tmp_path):

@@ -1,42 +1,83 @@
 """qkd distils a large language model's text classifier into a parameterized quantum circuit.
 
-import qkd
+::
 
-run = qkd.distill(data="texts.csv")
-print(run.table())
-run.student.predict(["a new text"])
+    import qkd
+
+    run = qkd.distill(data="texts.csv")
+    print(run.table())
+    run.student.predict(["a new text"])
+
+==================== =================================================================================================
+`distill`            make a run: teacher, student, numbers with intervals
+`Run`, `Student`     read one; classify texts
+`evaluate`           measure a student on other texts
+`predict`            classify texts, with probabilities
+`compare`            several students over several seeds, and what may be concluded
+`reproduce`          the paper's recipe on its data, beside its numbers
+`teach`              let a teacher alone label a corpus
+`transpile`          compile a student for a device
+`run_hardware`       run it there, or rehearse that on the device's snapshot
+`Config`             every setting of a run
+`QkdError`           what all errors are that a person can cause; `qkd.errors` has its kinds
+==================== =================================================================================================
+
+Rooms, each with its page: `qkd.circuits`, `qkd.devices`, `qkd.engines`, `qkd.hardware`, `qkd.reports`,
+`qkd.simulation`, `qkd.student`, `qkd.text`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from qkd.lazy import exports
 
 if TYPE_CHECKING:
-    from qkd.api import Run, distill, evaluate, predict, teach
+    from qkd import circuits, devices, engines, errors, hardware, reports, simulation, student, text
+    from qkd.api import Run, distill, evaluate, predict, run_hardware, teach
     from qkd.config import Config
+    from qkd.devices.compiled import compile_for as transpile
     from qkd.errors import QkdError
     from qkd.student.bundle import Student
+    from qkd.studies import compare, reproduce
 
-__all__ = ["Config", "QkdError", "Run", "Student", "compare", "distill", "evaluate", "predict", "reproduce", "teach"]
+    __version__: str
 
+__all__ = [
+    "Config",
+    "QkdError",
+    "Run",
+    "Student",
+    "circuits",
+    "compare",
+    "devices",
+    "distill",
+    "engines",
+    "errors",
+    "evaluate",
+    "hardware",
+    "predict",
+    "reports",
+    "reproduce",
+    "run_hardware",
+    "simulation",
+    "student",
+    "teach",
+    "text",
+    "transpile",
+]
+
+# names load on first use: the command line's --help must not wait for torch and qiskit
+_ROOMS = ("circuits", "devices", "engines", "errors", "hardware", "reports", "simulation", "student", "text")
 _HOMES = {
     "Config": "qkd.config",
     "QkdError": "qkd.errors",
-    "Run": "qkd.api",
     "Student": "qkd.student.bundle",
     "compare": "qkd.studies",
-    "distill": "qkd.api",
-    "evaluate": "qkd.api",
-    "predict": "qkd.api",
     "reproduce": "qkd.studies",
-    "teach": "qkd.api",
+    "transpile": "qkd.devices.compiled:compile_for",
+    "__version__": "qkd.version:VERSION",
+    **dict.fromkeys(("Run", "distill", "evaluate", "predict", "run_hardware", "teach"), "qkd.api"),
+    **{room: f"qkd.{room}" for room in _ROOMS},
 }
-
-
-def __getattr__(name: str) -> Any:
-    # names load on first use: the command line's --help must not wait for torch and qiskit
-    if name in _HOMES:
-        from importlib import import_module
-
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'qkd' has no attribute '{name}'")
+__getattr__, __dir__ = exports(__name__, _HOMES)

@@ -6,7 +6,7 @@ Thin: they take paths and names and call the rooms that take objects and arrays.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING, Any
 from qkd import config as configs
 from qkd.config import Config
 from qkd.console import warn
-from qkd.errors import ConfigError, QkdError, nearest
+from qkd.errors import ConfigError, DataError, FolderError, nearest
 from qkd.reports import compare
-from qkd.runs import RunFolder, existing_run, new_run, newest_run, read_json, write_text
+from qkd.runs import RunFolder, existing_run, new_run, newest_run, write_text
+from qkd.settings import check_device, merged, named, pinned
 
 if TYPE_CHECKING:
+    from qkd.hardware.plan import Plan
+    from qkd.hardware.run import Outcome
     from qkd.student.bundle import Student
 
 
@@ -53,10 +56,10 @@ class Run:
             QkdError: the run has not come to its end.
         """
         if not self.folder.metrics.is_file():
-            raise QkdError(
+            raise FolderError(
                 f"{self.folder.path}: this run has no numbers yet; go on with 'qkd distill --resume --name {self.name}'"
             )
-        return read_json(self.folder.metrics)
+        return compare.read_metrics(self.folder.metrics)
 
     @property
     def history(self) -> list[dict[str, float]]:
@@ -104,8 +107,8 @@ def distill(config: Config | None = None, *, resume: bool = False, **options: An
     if started:
         folder, config = started, _resumable(started, config, given)
     else:
-        config = _hub(_merged(config or Config(), given))
-        _check_device(config, given)
+        config = pinned(merged(config or Config(), given))
+        check_device(config, given)
         source = config.data.source
         stem = source.rpartition(":")[2].rstrip("/").rpartition("/")[2].partition(".")[0]
         folder = new_run(config.run.folder, config.run.name, f"{stem}-{Path(config.student.circuit).stem}")
@@ -154,7 +157,7 @@ def teach(
     """
     from contextlib import nullcontext
 
-    config = _hub(_merged(config or Config(), named(options)))
+    config = pinned(merged(config or Config(), named(options)))
     from qkd.text import labelling
 
     if ray is None:
@@ -165,72 +168,6 @@ def teach(
         spread = over_ray(ray)
     with spread:
         return labelling.label(config, Path(out), torch_device, embed)
-
-
-def settled(config: Config, options: dict[str, Any]) -> Config:
-    """Return ``config`` with single settings by their CLI names on top, its models pinned.
-
-    Raises:
-        QkdError: an option does not exist or does not fit, or the hub does not have a model.
-    """
-    return _hub(_merged(config, named(options)))
-
-
-def _hub(config: Config) -> Config:
-    """Go offline if asked to, and pin what comes from the hub to its commit, before anything heavy is imported.
-
-    Raises:
-        QkdError: the hub, or offline its cache, does not have a model.
-    """
-    from qkd.text.models import weights
-
-    if config.models.offline:
-        weights.go_offline()
-
-    def pinned(name: str) -> str:
-        """Pin what stands between ``KIND:`` and ``?OPTIONS``, if it is a hub id."""
-        kind, colon, rest = name.rpartition(":")
-        model, mark, query = rest.partition("?")
-        local = kind == "logits" or not weights.is_hub_id(model)
-        return name if local else f"{kind}{colon}{weights.pinned(model)}{mark}{query}"
-
-    values = config.model_dump()
-    values["teacher"]["spec"] = tuple(pinned(spec) for spec in config.teacher.spec)
-    name = config.encoder.name
-    values["encoder"]["name"] = name if Path(name).is_dir() else "+".join(pinned(part) for part in name.split("+"))
-    return configs.make(values, "the options")
-
-
-def named(options: dict[str, Any]) -> dict[tuple[str, str], Any]:
-    """Return ``{(section, key): value}`` of options by their CLI names (underscores for hyphens).
-
-    Raises:
-        QkdError: an option does not exist.
-    """
-    known = {option.replace("-", "_"): (section, key) for section, key, option, _ in configs.fields()}
-    for option in options:
-        if option not in known:
-            raise ConfigError(f"there is no option '{option}'{nearest(option, known)}")
-        if hasattr(options[option], "to_csv"):
-            raise ConfigError(f"{option} is a table; write it to a file, {option}='texts.csv', with its to_csv")
-    return {known[option]: value for option, value in options.items()}
-
-
-def _check_device(config: Config, given: dict[tuple[str, str], Any]) -> None:
-    """Refuse options about a device in a run that would not look at them."""
-    unseen = [key for section, key in given if section == "device"]
-    if unseen and config.engine.sim != "aer-noisy":
-        option = "device" if unseen[0] == "name" else unseen[0].replace("_", "-")
-        raise ConfigError(
-            f"--{option} says whose noise is trained under, and --sim {config.engine.sim} has none: add --sim aer-noisy"
-        )
-
-
-def _merged(config: Config, given: dict[tuple[str, str], Any]) -> Config:
-    values = config.model_dump()
-    for (section, key), value in given.items():
-        values[section][key] = value
-    return configs.make(values, "the options")
 
 
 def _started(config: Config | None, given: dict[tuple[str, str], Any]) -> RunFolder | None:
@@ -252,11 +189,11 @@ def _resumable(folder: RunFolder, config: Config | None, given: dict[tuple[str, 
     """
     kept = configs.load(folder.config)
     base = kept if config is None else config.model_copy(update={"run": kept.run})
-    asked = _hub(_merged(base, {key: value for key, value in given.items() if key[0] != "run"}))
+    asked = pinned(merged(base, {key: value for key, value in given.items() if key[0] != "run"}))
     for section, key, option, _ in configs.fields():
         old, new = (getattr(getattr(config, section), key) for config in (kept, asked))
         if old != new and option not in ("epochs", "patience"):
-            raise QkdError(
+            raise ConfigError(
                 f"--resume goes on with {folder.config}, where {section}.{key} is {old!r}, not {new!r}; only --epochs "
                 "and --patience may change, so start a new run"
             )
@@ -301,7 +238,7 @@ def evaluate(
         source, texts, labels = data, dataset.texts, dataset.labels
         for label in dataset.classes:
             if label not in student.classes:
-                raise QkdError(f"{data}: the student knows no label '{label}'{nearest(label, student.classes)}")
+                raise DataError(f"{data}: the student knows no label '{label}'{nearest(label, student.classes)}")
     targets = np.array([student.classes.index(label) for label in labels])
     numbers = score(student.logits(texts), targets, teacher)
     return {"data": source, "texts": len(texts), "numbers": numbers}
@@ -332,7 +269,7 @@ def predict(
 
     asked = [*texts, *(load_texts(file, text_column) if file else ())]
     if not asked:
-        raise QkdError("no texts to classify: give them as arguments or with --file")
+        raise DataError("no texts to classify: give them as arguments or with --file")
     student = Student.load(run)
     rows = student.predict_proba(asked)
     return [
@@ -344,3 +281,45 @@ def predict(
         }
         for text, row in zip(asked, rows, strict=True)
     ]
+
+
+def run_hardware(
+    run: str | Path = "runs/latest",
+    *,
+    confirm: Callable[[Plan], bool] | None = None,
+    detach: bool = False,
+    dry_run: bool = False,
+    **options: Any,
+) -> list[Outcome]:
+    """Run a student on a device, or rehearse that on its snapshot: compile, estimate, ask, send, collect, report.
+
+    Args:
+        run: a run folder.
+        confirm: is shown each plan with its budget before it is sent, and says whether to go on; a rehearsal
+            (``local=True``) and a ``dry_run`` need none.
+        detach: return once the jobs are sent; ``qkd.hardware.collect`` goes on.
+        dry_run: stop after the estimate.
+        options: the fields of ``qkd.hardware.Order``: ``device="ibm_fez"``, ``local=True``, ``samples=20``, ...
+
+    Returns:
+        One outcome for each mitigation asked for.
+
+    Raises:
+        QkdError: something does not fit, costs too much, or the service refuses or stays away.
+    """
+    from dataclasses import fields
+
+    from qkd.hardware.order import Order
+    from qkd.hardware.run import run as run_
+
+    known = [field.name for field in fields(Order) if field.name != "run"]
+    for option in options:
+        if option not in known:
+            raise ConfigError(f"there is no option '{option}'{nearest(option, known)}")
+    if confirm is None and not (options.get("local") or dry_run):
+        raise ConfigError(
+            "nothing was sent: say what may be sent, such as confirm=lambda plan: plan.budget.seconds < 60"
+        )
+    shots = options.get("shots")
+    order = Order(**options | {"run": Path(run), "shots": None if shots is None else str(shots)})
+    return run_(order, confirm or (lambda plan: True), detach, dry_run)

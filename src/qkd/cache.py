@@ -102,6 +102,15 @@ class Store:
         self._merge()
         return len(order)
 
+    def add(self, texts: Sequence[str], rows: np.ndarray) -> None:
+        """Save the rows ``(N, ...)`` of those N ``texts`` that the store lacks."""
+        known = self._known()
+        fresh = {text_hash(text): row for text, row in zip(texts, rows, strict=True)}
+        keys = [key for key in fresh if key not in known]
+        for start in range(0, len(keys), CHUNK):
+            chunk = keys[start : start + CHUNK]
+            self._save(chunk, np.stack([fresh[key] for key in chunk]))
+
     def read(self, texts: Sequence[str], pick: Callable[[np.ndarray], np.ndarray] | None = None) -> np.ndarray:
         """Return the rows of N ``texts``, in order, ``(N, ...)``; they must be in the store.
 

@@ -11,6 +11,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+    from rich.progress import TaskID
 
 _quiet = False
 
@@ -62,7 +67,7 @@ class _Silent:
 
 
 class _Live:
-    def __init__(self, bar, task) -> None:  # noqa: ANN001 - rich types stay a lazy import
+    def __init__(self, bar: Bar, task: TaskID) -> None:
         self._bar, self._task = bar, task
 
     def advance(self, amount: float = 1, note: str = "") -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,6 +18,7 @@ from qkd.student import metrics as numbers
 from qkd.student.bundle import Student
 from qkd.student.model import StudentModel
 from qkd.student.trainer import Trainer
+from qkd.version import VERSION
 from qkd.workers import spread
 
 TIMED_TEXTS = 64
@@ -97,7 +97,7 @@ def describe(sources: Sources, setting: Setting, trainer: Trainer, lines: dict[s
     """Return what ``metrics.json`` says of the parts and of the lines."""
     dataset, splits, circuit, noisy = sources.dataset, sources.splits, setting.logical, setting.noisy
     found: dict[str, Any] = {
-        "qkd": importlib.metadata.version("qkd"),
+        "qkd": VERSION,
         "data": dataset.source,
         "classes": list(dataset.classes),
         "texts": {"train": len(splits.train), "valid": len(splits.valid), "test": len(splits.test)},

@@ -15,11 +15,11 @@ from qkd.circuits import draw, library
 from qkd.circuits.qasm import to_qasm
 from qkd.circuits.student import StudentCircuit
 from qkd.config import Config
-from qkd.console import progress, say
+from qkd.console import progress, say, warn
 from qkd.devices.snapshot import write as write_calibration
 from qkd.engines import AerEstimator
 from qkd.evaluation import compare, describe, gain, table_lines
-from qkd.reports.compare import OTHERS, verdict
+from qkd.reports.compare import OTHERS, verdict, worth
 from qkd.reports.report import render
 from qkd.runs import RunFolder, write_json, write_lines, write_text
 from qkd.simulation.agree import Agreement, agree
@@ -114,6 +114,9 @@ def run(config: Config, folder: RunFolder, resume: bool) -> None:
     }
     if controls:
         metrics["controls"] = {name: gain(sources, answers, "student", name) for name in controls}
+        metrics["teacher_gain"] = gain(sources, answers, "teacher", LOGREG)
+        if metrics["teacher_gain"]["low"] <= 0:
+            warn(worth(metrics["teacher_gain"]))
     if checks:
         metrics["noise"]["checked"] = [check.to_json() | {"said": check.describe()} for check in checks]
     if frozen:

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qkd import config as configs
-from qkd.api import named, settled
 from qkd.config import CompareSpec, Config
 from qkd.console import warn
 from qkd.errors import QkdError
 from qkd.runs import RunFolder, existing_run, write_json, write_text
+from qkd.settings import named, settled
 
 if TYPE_CHECKING:
     from qkd.comparison.compare import Trials

@@ -7,21 +7,8 @@ import pytest
 from qkd import api
 from qkd.hardware.patience import Patience
 
+from .clock import Clock
 from .loopback import Loopback
-
-
-class Clock:
-    """A clock that only waiting moves."""
-
-    def __init__(self, start: float = 1_760_000_000.0) -> None:
-        self.time = start
-
-    def sleep(self, seconds: float) -> None:
-        self.time += seconds
-
-    def now(self) -> float:
-        return self.time
-
 
 CLOCK = Clock()
 QUICK = Patience(first=2.0, longest=60.0, tries=4, between=13.0, sleep=CLOCK.sleep, now=CLOCK.now)

@@ -74,6 +74,7 @@ class Loopback:
         self.jobs, self.requests, self.faults = [], [], []
         self.hold = self.refused = False
         self.version, self.operational, self.message = None, True, "active"
+        self.crn, self.instances = None, {CRN: "test"}
         self.remaining, self.overhead = 600, 2.0
         self.lock = threading.RLock()
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
@@ -118,14 +119,9 @@ class Loopback:
         if path.startswith("/iam"):
             return self.token()
         if path.startswith("/search"):
-            item = {
-                "crn": CRN,
-                "name": "test",
-                "service_plan_unique_id": "plan",
-                "tags": [],
-                "doc": {"extensions": [1]},
-            }
-            return 200, {"items": [item], "limit": 100}
+            plan = {"service_plan_unique_id": "plan", "tags": [], "doc": {"extensions": [1]}}
+            items = [{"crn": crn, "name": name, **plan} for crn, name in self.instances.items()]
+            return 200, {"items": items, "limit": 100}
         if path.startswith("/catalog"):
             return 200, {"overview_ui": {"en": {"display_name": "Open"}}, "metadata": {"pricing": {"type": "free"}}}
         if self.refused:
@@ -311,6 +307,7 @@ def _handler(service):
                 return
             try:
                 body = json.loads(raw) if raw and not split.path.startswith("/iam") else None
+                service.crn = self.headers.get("Service-CRN")
                 code, value = service.answer(self.command, split.path, parse_qs(split.query), body)
             except Exception as error:  # a mistake of the service itself is to be seen in the client's message
                 code, value = 400, {"error": {"message": f"loopback: {error!r}", "code": 1}}

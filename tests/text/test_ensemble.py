@@ -7,8 +7,8 @@ from scipy.special import softmax
 from qkd.config import make
 from qkd.text.data import load as data
 from qkd.text.teachers.ensemble import average, fit_weights
+from qkd.text.teachers.heads import cross_entropy
 from qkd.text.teachers.make import make_teacher
-from qkd.text.teachers.probe import cross_entropy
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from qkd import api
 from qkd.errors import QkdError
 from qkd.text.data import load as data
 from qkd.text.data.tables import unchanged
-from qkd.text.models.backbone import Backbone
+from qkd.text.models.reader import Reader
 from qkd.text.teachers.make import make_teacher
 from tests.processes import signalled
 from tests.text.test_models import animals
@@ -54,8 +54,8 @@ def test_a_second_labelling_calls_no_model_and_a_changed_text_costs_one(corpus, 
     teach(corpus, model, unlabeled=str(corpus / "more.txt"))
     first = (corpus / "logits.parquet").read_bytes()
     asked = []
-    real = Backbone.pooled
-    monkeypatch.setattr(Backbone, "pooled", lambda *a, **k: asked.extend(a[1]) or real(*a, **k))
+    real = Reader.rows
+    monkeypatch.setattr(Reader, "rows", lambda *a, **k: asked.extend(a[1]) or real(*a, **k))
     teach(corpus, model, unlabeled=str(corpus / "more.txt"))
     assert asked == [] and (corpus / "logits.parquet").read_bytes() == first
     more = (corpus / "more.txt").read_text()

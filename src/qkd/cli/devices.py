@@ -131,42 +131,32 @@ def transpile(
     """Compile a student for a device and show what that made of it."""
     from dataclasses import asdict
 
-    from qkd.circuits import library
     from qkd.circuits.qasm import to_qasm
-    from qkd.devices import chipmap, profiles, report, snapshot
-    from qkd.devices.transpile import transpile as compile_
-    from qkd.errors import QkdError
+    from qkd.devices import chipmap
+    from qkd.devices.compiled import compile_for
+    from qkd.errors import ConfigError
     from qkd.reports.compare import aligned
     from qkd.runs import write_text
 
-    folder = Path(student)
-    if folder.is_dir():
-        bundle = folder / "student" / "circuit.qasm"
-        logical = library.load(str(bundle if bundle.is_file() else folder / "circuit.qasm"))
-    else:
-        logical = library.load(student, qubits, layers)
-    held = snapshot.load(device)
-    chosen = profiles.load(profile or profiles.default_name(held))
     pairs = [text.partition("=") for text in set_ or ()]
     for key, sign, _ in pairs:
         if not sign:
-            raise QkdError(f"--set {key}: write KEY=VALUE, such as --set optimization_level=1")
-    if pairs:
-        chosen = chosen.with_overrides({key: value for key, _, value in pairs})
-    compiled = compile_(logical, held, chosen)
-    said = report.report(logical, compiled, held)
+            raise ConfigError(f"--set {key}: write KEY=VALUE, such as --set optimization_level=1")
+    settings = {key: value for key, _, value in pairs}
+    compiled = compile_for(student, device, profile, qubits=qubits, layers=layers, settings=settings)
+    told = compiled.report
     if out:
-        write_text(out, to_qasm(compiled))
+        write_text(out, to_qasm(compiled.student))
     if png:
-        chipmap.figure(held, said.qubits).savefig(png, dpi=150)
+        compiled.chip().savefig(png, dpi=150)
     if json_:
-        print(json.dumps(asdict(said) | {"profile": chosen.name}, indent=2))
+        print(json.dumps(asdict(told) | {"profile": compiled.profile.name}, indent=2))
         return
-    print(held.summary())
-    print(aligned(said.rows()))
-    if said.difference is None:
+    print(compiled.device.summary())
+    print(aligned(told.rows()))
+    if told.difference is None:
         print("too wide to be compared with the logical circuit")
     else:
-        print(f"equal to the logical circuit to {said.difference:.0e}")
-    _draw(chipmap.text(held, said.qubits))
-    print(f"profile {chosen.name}; qubits {', '.join(map(str, said.qubits))}")
+        print(f"equal to the logical circuit to {told.difference:.0e}")
+    _draw(chipmap.text(compiled.device, told.qubits))
+    print(f"profile {compiled.profile.name}; qubits {', '.join(map(str, told.qubits))}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,10 +10,12 @@ import numpy as np
 
 from qkd.comparison.compare import Trials
 from qkd.comparison.contestants import Contestant
+from qkd.comparison.geometry import looked_at
 from qkd.comparison.statistics import ALPHA, Difference, holm, mean_over_seeds_and_texts
 from qkd.student.lesson import Lesson
 from qkd.student.metrics import calibration_error, macro_f1, softmax
 from qkd.text.protocols import Encoder
+from qkd.version import VERSION
 
 BINS = 10
 """Of a reliability curve."""
@@ -34,8 +35,8 @@ def summarise(trials: Trials, command: str) -> dict[str, Any]:
     lesson, most = trials.sources.lesson(), trials.counts[-1]
     targets = lesson.targets[lesson.test]
     hits = {student.name: _hits(trials, student, most, targets) for student in trials.students}
-    first, *others = trials.students
-    differences = _judged(first, others, hits)
+    first = trials.students[0]
+    differences = judged(first.name, hits)
     encoders = {id(encoder): _ms(encoder, trials) for encoder in trials.encoders.values()}
     rows = {}
     for student in trials.students:
@@ -45,7 +46,7 @@ def summarise(trials: Trials, command: str) -> dict[str, Any]:
         rows[student.name]["ms_per_text"] += encoders[id(encoder)]
     teacher = mean_over_seeds_and_texts((lesson.teacher[lesson.test].argmax(axis=1) == targets)[None].astype(float))
     return {
-        "qkd": importlib.metadata.version("qkd"),
+        "qkd": VERSION,
         "data": trials.sources.dataset.source,
         "classes": list(lesson.classes),
         "texts": {"train": most, "valid": len(lesson.valid), "test": len(lesson.test)},
@@ -56,6 +57,7 @@ def summarise(trials: Trials, command: str) -> dict[str, Any]:
         "reference": first.name,
         "differences": differences,
         "conclusion": conclusion(first.name, differences, _classical(trials)),
+        "geometry": looked_at(first, lesson) if first.is_quantum and first.encoder is None else None,
         "curves": _curves(trials, targets),
         "seconds": {stage: round(value, 1) for stage, value in trials.seconds.items()},
         "command": command,
@@ -76,17 +78,22 @@ def _hits(trials: Trials, student: Contestant, texts: int, targets: np.ndarray) 
     return (_logits(trials, student, texts).argmax(axis=2) == targets).astype(float)
 
 
-def _judged(first: Contestant, others: list[Contestant], hits: dict[str, np.ndarray]) -> dict[str, dict[str, Any]]:
-    """Return the first student's accuracy minus each other's, with interval, corrected p-value and a sentence."""
-    found = {other.name: mean_over_seeds_and_texts(hits[first.name] - hits[other.name]) for other in others}
+def judged(first: str, hits: dict[str, np.ndarray]) -> dict[str, dict[str, Any]]:
+    """Return the first student's accuracy minus each other's, with interval, corrected p-value and a sentence.
+
+    Args:
+        first: the name of the student that the others are compared with.
+        hits: which test texts each seed of each student got right, (S,N_test) or (1,N_test).
+    """
+    found = {name: mean_over_seeds_and_texts(hits[first] - rows) for name, rows in hits.items() if name != first}
     corrected = holm([difference.p for difference in found.values()])
-    judged = {}
+    verdicts = {}
     for (name, difference), p in zip(found.items(), corrected, strict=True):
         word = "level" if p > ALPHA else "above" if difference.value > 0 else "below"
         smallest = difference.detectable(ALPHA / len(found))
-        judged[name] = _interval(difference) | {"p": difference.p, "p_holm": p, "detectable": smallest, "verdict": word}
-        judged[name]["sentence"] = _sentence(first.name, name, judged[name])
-    return judged
+        verdict = _interval(difference) | {"p": difference.p, "p_holm": p, "detectable": smallest, "verdict": word}
+        verdicts[name] = verdict | {"sentence": _sentence(first, name, verdict)}
+    return verdicts
 
 
 def _sentence(first: str, other: str, judged: dict[str, Any]) -> str:

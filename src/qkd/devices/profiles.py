@@ -12,7 +12,7 @@ from pydantic import Field
 from qkd.bundled import find, tell_hidden
 from qkd.config import Spec, read_toml, validated
 from qkd.devices.snapshot import Snapshot
-from qkd.errors import QkdError, nearest
+from qkd.errors import ConfigError, nearest
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -62,18 +62,20 @@ class Profile(Spec):
         """
         family = snapshot.calibration.family
         if self.families and family not in self.families:
-            raise QkdError(
+            raise ConfigError(
                 f"profile '{self.name}' is for {' and '.join(self.families)}, and {snapshot.name} is {_a(family)}; "
                 f"take profile '{default_name(snapshot)}'"
             )
 
-    def with_overrides(self, overrides: Mapping[str, str]) -> Profile:
-        """Return this profile with some keys set from text, as ``--set key=value`` gives them.
+    def with_overrides(self, overrides: Mapping[str, Any]) -> Profile:
+        """Return this profile with some keys set; a text is read as ``--set key=value`` gives it.
 
         Raises:
             QkdError: a key does not exist (the nearest is named) or a value does not fit.
         """
-        values = self.model_dump() | {key: _value(text) for key, text in overrides.items()}
+        values = self.model_dump() | {
+            key: _value(value) if isinstance(value, str) else value for key, value in overrides.items()
+        }
         return validated(Profile, values, f"profile '{self.name}' with --set")
 
 
@@ -99,12 +101,12 @@ def default_name(snapshot: Snapshot) -> str:
 def _merged(name: str, heirs: tuple[str, ...]) -> dict[str, Any]:
     """Return the keys of a profile file over those of what it inherits."""
     if name in heirs:
-        raise QkdError(f"profiles inherit in a circle: {' -> '.join([*heirs, name])}")
+        raise ConfigError(f"profiles inherit in a circle: {' -> '.join([*heirs, name])}")
     values = read_toml(_locate(name))
     parent = values.pop("inherits", None)
     own_name = values.pop("name", Path(name).stem)
     if parent is not None and not isinstance(parent, str):
-        raise QkdError(f"profile '{name}': inherits = {parent!r} does not fit: give one profile's name")
+        raise ConfigError(f"profile '{name}': inherits = {parent!r} does not fit: give one profile's name")
     return (_merged(parent, (*heirs, name)) if parent else {}) | values | {"name": own_name}
 
 
@@ -115,7 +117,7 @@ def _locate(name: str) -> Path:
         return known[name]
     if name.endswith(".toml"):
         return Path(name)
-    raise QkdError(f"there is no profile '{name}'{nearest(name, known)}")
+    raise ConfigError(f"there is no profile '{name}'{nearest(name, known)}")
 
 
 def _value(text: str) -> Any:

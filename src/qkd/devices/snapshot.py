@@ -18,7 +18,7 @@ from qkd.devices import calibration as calibrations
 from qkd.devices import catalogue
 from qkd.devices.backend import CalibratedBackend, make_target
 from qkd.devices.calibration import Calibration, Cleaning, Operation, Qubit
-from qkd.errors import FolderError, QkdError
+from qkd.errors import DeviceError, FolderError
 from qkd.runs import write_json
 
 FORMAT, VERSION = "qkd-snapshot", 1
@@ -91,7 +91,7 @@ class Snapshot:
         """
         missing = [name for name in fractional if name not in self.calibration.gates]
         if missing:
-            raise QkdError(f"{self.name} has no fractional gate {' or '.join(missing)}; set basis to native")
+            raise DeviceError(f"{self.name} has no fractional gate {' or '.join(missing)}; set basis to native")
         return make_target(self.calibration, fractional=fractional)
 
     @cached_property
@@ -129,7 +129,7 @@ def load(name_or_path: str | Path) -> Snapshot:
         return read(saved[-1])
     if entry.snapshot is None:
         nearest = catalogue.load().nearest_snapshot(entry)
-        raise QkdError(f"there is no snapshot of {entry.name}; the nearest is {nearest.snapshot}")
+        raise DeviceError(f"there is no snapshot of {entry.name}; the nearest is {nearest.snapshot}")
     return _of_client(entry.snapshot)
 
 
@@ -145,7 +145,7 @@ def _of_client(name: str) -> Snapshot:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # some say on every use that they are no device
                 return from_backend(kind(), "qiskit-ibm-runtime")
-    raise QkdError(f"{name}: the installed qiskit-ibm-runtime has no such snapshot; upgrade it")
+    raise DeviceError(f"{name}: the installed qiskit-ibm-runtime has no such snapshot; upgrade it")
 
 
 def save(backend: BackendV2, folder: Path | None = None) -> Path:
@@ -160,7 +160,7 @@ def save(backend: BackendV2, folder: Path | None = None) -> Path:
     """
     told = calibrations.from_backend(backend)
     if not told.date:
-        raise QkdError(f"{told.name} does not say when it was calibrated; only calibrated devices can be kept")
+        raise DeviceError(f"{told.name} does not say when it was calibrated; only calibrated devices can be kept")
     path = (folder or user_dirs("snapshots")[0]) / f"{told.name}-{told.date[:10]}.json"
     write(told, path)
     return path

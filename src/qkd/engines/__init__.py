@@ -19,6 +19,9 @@ estimator                  values                         cost
 `TrajectoryEstimator`      unbiased, noisy, with stds     2^n amplitudes a row and trajectory
 `AerEstimator`             sampled by Aer, with stds      shots
 ========================== ============================== =====================================================
+
+`EngineEstimator` is what they have in common, :class:`EngineGradient` their gradients, `Noise` a noise model as they
+read it.
 """
 
 from __future__ import annotations

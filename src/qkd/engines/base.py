@@ -102,7 +102,7 @@ class EngineEstimator(BaseEstimatorV2):
         if isinstance(pubs, QuantumCircuit | EstimatorPub):
             raise PubTypeError("run() takes a list of PUBs; write run([(circuit, observables, values)])")
         job = PrimitiveJob(self._run, [_coerce(i, pub, precision) for i, pub in enumerate(pubs)])
-        job._submit()
+        job._submit()  # noqa: SLF001 - as every BaseEstimatorV2 starts its PrimitiveJob
         return job
 
     def _run(self, pubs: list[EstimatorPub]) -> PrimitiveResult[PubResult]:

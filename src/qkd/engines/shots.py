@@ -43,7 +43,7 @@ class ShotEstimator(EngineEstimator):
         self.random = np.random.default_rng([self.seed, number])
 
     def _settings(self) -> tuple[Hashable, ...]:
-        return self.engine._settings()
+        return self.engine._settings()  # noqa: SLF001 - a part of that engine
 
     def _compile(self, question: Question) -> ShotProgram:
         return ShotProgram(question, self.engine)

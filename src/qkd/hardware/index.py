@@ -15,7 +15,7 @@ from typing import Any
 
 from qkd.console import warn
 from qkd.errors import QkdError
-from qkd.hardware.ledger import follow, whole
+from qkd.hardware.ledger import Ledger, follow, whole
 from qkd.hardware.plan import Plan, plans
 from qkd.runs import append_line, json_lines, read_json
 
@@ -58,6 +58,14 @@ def witness(run: Path, plan: Plan) -> Callable[[dict[str, Any]], None]:
             told.append(str(error))
 
     return add
+
+
+def restore(run: Path, plan: Plan, ledger: Ledger) -> None:
+    """Put a plan's lines into the index, where it has none of them: it was lost, or the folder comes from elsewhere."""
+    if plan.key not in entries():
+        add = witness(run, plan)
+        for row in ledger.of(plan.name):
+            add(row)
 
 
 @dataclass
@@ -126,10 +134,7 @@ def entries() -> dict[str, Entry]:
 
 
 def runs(beside: Path) -> list[Path]:
-    """Return the run folders with device runs: those that the index knows, and those in ``beside``.
-
-    A folder in ``beside`` that the index has lost is found all the same, and gets into it with its next job.
-    """
+    """Return the run folders with device runs: those that the index knows, and those in ``beside``."""
     found = {entry.run: None for entry in entries().values() if plans(entry.run / "hardware")}
     for plan in sorted(beside.glob("*/hardware/hw-*/plan.json")):
         found.setdefault(plan.parents[2].resolve(), None)

@@ -14,7 +14,7 @@ from collections import Counter
 import numpy as np
 
 from qkd.console import say, warn
-from qkd.errors import QkdError
+from qkd.errors import QkdError, ServiceError
 from qkd.hardware.known import Known
 from qkd.hardware.ledger import JobRecord, Ledger
 from qkd.hardware.patience import Patience, Trouble, insist
@@ -27,7 +27,7 @@ BLIND = 3
 """How often a process sends a job whose submissions have no answer and no job."""
 
 
-class Recalibrated(QkdError):
+class Recalibrated(ServiceError):
     """The device is not the one any more that the circuit was compiled for.
 
     Args:
@@ -100,10 +100,13 @@ class _Drive(Known):
                     moved |= self.safely(record.number, self._look, record)
             records = self.records()
             waiting = [record for record in records if record.open and record.number not in self.refusals]
+            if wait and not self.plan.local:
+                waiting += [one for one in records if self.loose(one) and one.number not in self.refusals]
             if not waiting or self._stuck(records):
                 self.troubles.pop(-1, None)  # of a list that was not needed
                 self.tell([*sorted(self.refusals.values(), key=_weight), *self.troubles.values()])
-                self.take_in(self.sightings() or [])  # what was given up for lost may have arrived meanwhile
+                if self.take_in(self.sightings() or []):  # what was given up for lost may have arrived meanwhile
+                    continue
                 self.provider.close()
                 return self.records()
             if moved:
@@ -114,7 +117,7 @@ class _Drive(Known):
                 return records
             why = insist(f"asking for {plan.device}", self.provider.outage, self.patience)
             if why:
-                raise QkdError(
+                raise ServiceError(
                     f"{plan.device} is {why}; its jobs stay in the queue and nothing is lost; later: 'qkd jobs collect'"
                 )
             self.patience.sleep(next(waits))
@@ -125,7 +128,7 @@ class _Drive(Known):
         while True:
             now: dict[str, str] = {}
             self.troubles.clear()
-            late = {record.number for record in self.records() if self.uncertain(record)}
+            late = {one.number for one in self.records() if self.uncertain(one) or self.loose(one)}
             seen = self.sightings()
             self.take_in(seen or [])
             ids = {record.id: record.number for record in self.records() if record.id and record.open}
@@ -147,7 +150,7 @@ class _Drive(Known):
         """Ask once more for what could not be read, which costs nothing; and send again what is to be sent again."""
         for record in self.records():
             if record.state == "unusable" and record.id:
-                self.note("submitted", record.number, id=record.id)
+                self.note("submitted", record.number, id=record.id, tag="")
                 self.safely(record.number, self._look, record)
         if again:
             self.ledger.append(self.plan.name, "again")
@@ -159,6 +162,7 @@ class _Drive(Known):
         """Take in what the service lists, where that may be news."""
         records = self.records()
         news = any(record.id is None and record.open for record in records)
+        news |= any(self.loose(record) for record in records)
         if self.listed and not news and max(len(record.tags) for record in records) <= 1:
             return False
         seen = self.sightings()
@@ -223,9 +227,9 @@ class _Drive(Known):
                 if isinstance(failure.error, QkdError):
                     raise failure.error from None
                 if not trouble.passing:
-                    raise QkdError(f"{what} was not sent: IBM Quantum refused ({trouble.words})") from None
+                    raise ServiceError(f"{what} was not sent: IBM Quantum refused ({trouble.words})") from None
                 if tried == self.patience.tries:
-                    raise QkdError(
+                    raise ServiceError(
                         f"{what} was not sent: IBM Quantum did not take it in {tried} tries ({trouble.words}); nothing "
                         "is lost, go on with 'qkd jobs collect'"
                     ) from None
@@ -237,7 +241,7 @@ class _Drive(Known):
             except Exception as error:  # the client's and the network's errors have many types
                 self._unanswered(job, Trouble.of(error))
                 return
-            self.note("submitted", job, id=id_)
+            self.note("submitted", job, id=id_, tag=tags[-1])
             if not self.plan.local:
                 say(f"{what} is sent: {id_}")
             return
@@ -251,7 +255,7 @@ class _Drive(Known):
         what = self.called(job)
         self.blind[job] += 1
         if self.blind[job] >= BLIND:
-            raise QkdError(
+            raise ServiceError(
                 f"{what} was not sent: IBM Quantum did not answer in {BLIND} tries ({trouble.words}); nothing is lost, "
                 "go on with 'qkd jobs collect'"
             )

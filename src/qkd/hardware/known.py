@@ -41,6 +41,10 @@ class Known:
         since = max(self.doubted, NEVER if record.intended is None else record.intended)
         return self.patience.now() < since + self.patience.window
 
+    def loose(self, record: JobRecord) -> bool:
+        """Whether a submission from here may still arrive beside the job that stands in its place."""
+        return record.intended is not None and self.patience.now() < record.intended + self.patience.window
+
     def note(self, event: str, job: int, **facts: object) -> None:
         """Write a line about a job."""
         self.ledger.append(self.plan.name, event, job=job, **facts)
@@ -97,24 +101,27 @@ class Known:
         """Decide which of the jobs of one number is kept; the others are cancelled."""
         job, keep, moved = record.number, record.id, False
         best = min(mine, key=lambda one: one.rank)
+        # the list is the same everywhere: once the job that is kept stands in it, whoever sent the other one finds it
+        listed = record.id is None or any(one.id == record.id for one in mine)
         if record.file is not None:
             pass
         elif record.id is None:
             keep = best.id
             say(f"{self.called(job)} is at IBM Quantum already; it is {keep}")
-        elif record.reason is not None:
-            keep = best.id if best.state in (*LIVE, "done") else keep
-        elif any(one.id == record.id for one in mine):  # both are listed, here and wherever the other one was sent
+        elif record.reason is not None:  # it ended without a result, which another one may still have
+            hopes = [one for one in mine if one.id != record.id and one.state in (*LIVE, "done")]
+            keep = min(hopes, key=lambda one: one.rank).id if hopes else keep
+        elif listed:
             keep = self._older(record, best)
         others = [one for one in mine if one.id != keep]
         if record.id is not None and keep != record.id and record.open:
             others = [*others, Sighting(record.id, job, "running")]
-        if not self.ledger.cancelled(self.plan.name):  # else all of them are
+        if (listed or keep != record.id) and not self.ledger.cancelled(self.plan.name):  # else all of them are
             for extra in {one.id: one for one in others}.values():
                 if extra.state in LIVE or (extra.state == "done" and extra.id not in record.duplicates):
                     self._double(record, extra)
         if keep is not None and keep != record.id:
-            self.note("submitted", job, id=keep)
+            self.note("submitted", job, id=keep, tag=next(one.tag for one in mine if one.id == keep))
             moved = True
         return moved
 

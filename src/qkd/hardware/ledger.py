@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from qkd.errors import QkdError
+from qkd.errors import FolderError
 from qkd.runs import append_line, json_lines
 
 NEEDS: dict[str, dict[str, type]] = {
@@ -77,8 +77,10 @@ class JobRecord:
         elif event == "submitted":
             if row["id"] != self.id:
                 self._end()
-            self.id, self.state, self.intended, self.reason = row["id"], "submitted", None, None
+            self.id, self.state, self.reason = row["id"], "submitted", None
             self.since = _seconds(row["time"])
+            if self.tags and row.get("tag", self.tags[-1]) == self.tags[-1]:
+                self.intended = None  # else it is another submission's, and the last one may still arrive
         elif event == "state":
             self.state = row["state"]
         elif event == "saved":
@@ -86,7 +88,7 @@ class JobRecord:
         elif event == "unusable":
             self.reason, self.state = row["reason"], "unusable"
         elif event == "ended":
-            self.reason, self.state, self.intended = row["reason"], row["state"], None
+            self.reason, self.state = row["reason"], row["state"]
         elif event == "again":
             self._end()
             self.id, self.reason, self.state, self.intended = None, None, "planned", None
@@ -139,7 +141,7 @@ class Ledger:
         except FileNotFoundError:
             return [], []
         except OSError as error:
-            raise QkdError(f"{self.path}: cannot be read ({error.strerror})") from None
+            raise FolderError(f"{self.path}: cannot be read ({error.strerror})") from None
         rows, damaged = [], []
         for number, row in json_lines(data):
             if isinstance(row, ValueError) or not whole(row):

@@ -13,7 +13,7 @@ from qkd.circuits.student import StudentCircuit
 from qkd.console import Progress
 from qkd.devices.noise import noise_model
 from qkd.devices.region import Region
-from qkd.errors import QkdError
+from qkd.errors import CircuitError
 from qkd.hardware.mitigation import Layers, Mitigation, layers_of, noise_of_layers, pub
 from qkd.workers import spread
 
@@ -44,7 +44,7 @@ def pieces(student: StudentCircuit, region: Region) -> list[Piece]:
         cones = {tuple(range(student.num_qubits)): list(range(len(student.observables)))}
     widest = max(map(len, cones))
     if widest > WIDEST:
-        raise QkdError(
+        raise CircuitError(
             f"circuit '{student.name}' has a light cone of {widest} qubits; with noise no more than {WIDEST} are "
             "simulated, so take fewer --layers or --qubits"
         )

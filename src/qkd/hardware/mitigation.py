@@ -12,7 +12,7 @@ from qiskit.quantum_info import Operator, PauliLindbladMap, SuperOp, pauli_basis
 
 from qkd.circuits.student import StudentCircuit
 from qkd.engines.noise import error_of
-from qkd.errors import QkdError, nearest
+from qkd.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
     from qiskit_aer.noise import NoiseModel
@@ -48,9 +48,9 @@ class Mitigation:
 
     def __post_init__(self) -> None:
         if self.name not in NAMES:
-            raise QkdError(f"there is no mitigation '{self.name}'{nearest(self.name, NAMES)}")
+            raise ConfigError(f"there is no mitigation '{self.name}'{nearest(self.name, NAMES)}")
         if self.shots < 1:
-            raise QkdError(f"an expectation value needs at least 1 shot, not {self.shots}")
+            raise ConfigError(f"an expectation value needs at least 1 shot, not {self.shots}")
 
     @property
     def learned(self) -> bool:

@@ -21,7 +21,7 @@ from qkd.devices.noise import noise_model
 from qkd.devices.region import to_region
 from qkd.devices.snapshot import Snapshot
 from qkd.devices.transpile import transpile
-from qkd.errors import QkdError, nearest
+from qkd.errors import ConfigError, nearest
 from qkd.hardware import budget as costs
 from qkd.hardware.bills import Bills, bills_of
 from qkd.hardware.budget import Budget, Stage
@@ -97,19 +97,19 @@ class Order:
             ("decoupling", self.decoupling, DECOUPLINGS),
         ):
             if word is not None and word not in known:
-                raise QkdError(f"--{option} '{word}' is not known{nearest(word, known)}")
+                raise ConfigError(f"--{option} '{word}' is not known{nearest(word, known)}")
         for option, number, least in (
             ("samples", self.samples, 1),
             ("randomizations", self.randomizations, 1),
             ("max-qpu-seconds", self.max_qpu_seconds, 0),
         ):
             if number is not None and not least <= number < math.inf:
-                raise QkdError(f"--{option} {number} must be at least {least}")
+                raise ConfigError(f"--{option} {number} must be at least {least}")
         if self.shots is not None and self.shots != "auto" and not (self.shots.isdecimal() and int(self.shots) > 0):
-            raise QkdError(f"--shots {self.shots}: give a number of at least 1, or auto")
+            raise ConfigError(f"--shots {self.shots}: give a number of at least 1, or auto")
         if self.target_stderr is not None:
             if self.shots not in (None, "auto"):
-                raise QkdError("--shots and --target-stderr say the same thing twice; give one of them")
+                raise ConfigError("--shots and --target-stderr say the same thing twice; give one of them")
             costs.shots_at(self.target_stderr)
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import secrets
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -124,8 +125,8 @@ class Plan:
         return f"qkd-{self.key}"
 
     def tag(self, job: int, attempt: int) -> str:
-        """Return the tag of one attempt to send a job."""
-        return f"{self.mark}-{job}-{attempt}"
+        """Return the tag of one attempt to send a job, unlike that of any other process's attempt."""
+        return f"{self.mark}-{job}-{attempt}-{secrets.token_hex(3)}"
 
     def save(self) -> None:
         """Write the plan; ``plan.json`` comes last, so a folder that has it is whole."""

@@ -22,12 +22,14 @@ class Sighting:
     job: its number in the plan.
     state: queued, running, done, cancelled or failed, as the list says it.
     created: when, as the service writes it.
+    tag: of the submission that it came of.
     """
 
     id: str
     job: int
     state: str
     created: str = ""
+    tag: str = ""
 
     @property
     def rank(self) -> tuple[int, str, str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qiskit.quantum_info import PauliLindbladMap
 
-from qkd.errors import QkdError
+from qkd.errors import DeviceError, QkdError
 from qkd.hardware.mitigation import Layers, layers_of, pub
 from qkd.hardware.patience import Trouble
 from qkd.hardware.plan import Plan
@@ -59,7 +59,7 @@ class Remote:
             QkdError: it is gone.
         """
         if self._backend is None:
-            raise QkdError(
+            raise DeviceError(
                 f"{self.plan.device} is no longer among the devices of this account, so nothing more is sent there; "
                 "what it has measured can be collected"
             )
@@ -88,11 +88,11 @@ class Remote:
         while True:
             answer = self._api.jobs_get(limit=PAGE, skip=asked, job_tags=[self.plan.mark], descending=False)
             for row in answer["jobs"]:
-                for tag in row.get("tags") or []:
-                    match = re.fullmatch(rf"{re.escape(self.plan.mark)}-(\d+)-\d+", str(tag))
+                for tag in map(str, row.get("tags") or []):
+                    match = re.fullmatch(rf"{re.escape(self.plan.mark)}-(\d+)-\d+-\w+", tag)
                     if match:
                         state, _ = _state(row)
-                        seen[row["id"]] = Sighting(row["id"], int(match[1]), state, str(row.get("created", "")))
+                        seen[row["id"]] = Sighting(row["id"], int(match[1]), state, str(row.get("created", "")), tag)
             asked += len(answer["jobs"])
             if not answer["jobs"] or asked >= answer.get("count", 0):
                 return list(seen.values())
@@ -163,7 +163,7 @@ class Remote:
             raise
 
     def _result(self, job: int, id_: str) -> dict[str, np.ndarray]:
-        self.service._active_api_client = self._api  # the client may have gone on to another instance
+        self.service._active_api_client = self._api  # noqa: SLF001 - the client may have gone on to another instance
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # fits of values near zero say that they have no covariance
             result = self.service.job(id_).result()

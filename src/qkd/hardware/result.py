@@ -30,6 +30,8 @@ def expected(engine: Engine, student: StudentCircuit, values: np.ndarray) -> np.
 def measured(plan: Plan, records: list[JobRecord]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the numbers of the texts that were measured (n,), and their evs and stds (n,K).
 
+    A text of which one value is missing, not a number or infinite was not measured.
+
     Errors are taken from the spread over twirls, of which there may be few; so none is let below shot noise,
     ``sqrt((1 - ev^2) / shots)``.
     """
@@ -44,8 +46,10 @@ def measured(plan: Plan, records: list[JobRecord]) -> tuple[np.ndarray, np.ndarr
         k = len(plan.student.observables)
         return np.zeros(0, dtype=int), np.zeros((0, k)), np.zeros((0, k))
     found, errors = np.concatenate(evs), np.concatenate(stds)
+    whole = np.isfinite(found).all(axis=1)
+    found, errors = found[whole], errors[whole]
     floor = np.sqrt((1 - found.clip(-1, 1) ** 2) / plan.mitigation.shots)
-    return np.array(rows), found, np.fmax(errors, floor)
+    return np.array(rows)[whole], found, np.fmax(errors, floor)
 
 
 def interpret(plan: Plan, student: Student, records: list[JobRecord]) -> dict[str, Any]:
@@ -68,6 +72,7 @@ def interpret(plan: Plan, student: Student, records: list[JobRecord]) -> dict[st
         "lost": [{"job": one.number, "reason": one.reason} for one in records if one.reason is not None],
         "texts": len(texts),
         "asked": len(plan.values),
+        "failed": sorted(_saved(plan, records) - {*texts.tolist()}),
     }
     if not len(texts):
         return told
@@ -106,6 +111,12 @@ def interpret(plan: Plan, student: Student, records: list[JobRecord]) -> dict[st
         ],
     }
     return told
+
+
+def _saved(plan: Plan, records: list[JobRecord]) -> set[int]:
+    """Return the numbers of the texts of saved jobs, whether or not each has a value."""
+    saved = [record.number for record in records[: len(plan.chunks)] if record.file is not None]
+    return {text for job in saved for text in range(*plan.chunks[job])}
 
 
 def margins(logits: np.ndarray, stds: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

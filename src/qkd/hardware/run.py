@@ -11,7 +11,7 @@ from typing import Any
 from qkd.circuits.student import StudentCircuit
 from qkd.console import progress, say, warn
 from qkd.devices import live
-from qkd.errors import QkdError
+from qkd.errors import FolderError, QkdError
 from qkd.hardware import index, jobs
 from qkd.hardware.jobs import Recalibrated, drive
 from qkd.hardware.ledger import JobRecord, Ledger
@@ -22,7 +22,7 @@ from qkd.hardware.provider import Provider
 from qkd.hardware.rehearsal import Rehearsal
 from qkd.hardware.remote import Remote
 from qkd.hardware.result import interpret
-from qkd.runs import NotWritten, RunFolder, existing_run, read_json, write_json
+from qkd.runs import NotWritten, RunFolder, existing_run, finite, read_json, write_json
 from qkd.student.bundle import Student
 
 Confirm = Callable[[Plan], bool]
@@ -204,6 +204,9 @@ def listed_all(beside: Path = Path("runs")) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for where in index.runs(beside):
         try:
+            folder = RunFolder(where)
+            for plan in _all(folder):
+                index.restore(where, plan, Ledger(folder.hardware / "ledger.jsonl"))
             rows = listed(where)[0] + rows
         except QkdError as error:
             warn(str(error))
@@ -223,7 +226,9 @@ def holding(name: str | None, beside: Path = Path("runs")) -> list[Path]:
 
 
 def _ledger(folder: RunFolder, plan: Plan, patience: Patience) -> Ledger:
-    return Ledger(folder.hardware / "ledger.jsonl", patience.now, index.witness(folder.path, plan))
+    path = folder.hardware / "ledger.jsonl"
+    index.restore(folder.path, plan, Ledger(path))
+    return Ledger(path, patience.now, index.witness(folder.path, plan))
 
 
 def _all(folder: RunFolder) -> list[Plan]:
@@ -244,7 +249,7 @@ def _loaded(folders: list[Path]) -> list[Plan]:
 def _plan(folder: RunFolder, name: str) -> Plan:
     known = {path.name: path for path in plans(folder.hardware)}
     if name not in known:
-        raise QkdError(f"{folder.path}: there is no device run '{name}'; there are {', '.join(known) or 'none'}")
+        raise FolderError(f"{folder.path}: there is no device run '{name}'; there are {', '.join(known) or 'none'}")
     return Plan.load(known[name])
 
 
@@ -261,14 +266,16 @@ def _carry_on(folder: RunFolder, plan: Plan, patience: Patience, wait: bool, aga
     try:
         with _provider(plan) as provider:
             records = drive(provider, ledger, patience, wait, again, index.home_of(folder.hardware))
-        result = interpret(plan, Student.load(folder.path), records)
+        result = finite(interpret(plan, Student.load(folder.path), records))
+        if result["failed"]:
+            warn(f"{plan.name}: {len(result['failed'])} texts have no finite values and are left out")
         if not any(record.open for record in records):
             write_json(plan.folder / "result.json", result, private=True)
             _render(folder)
     except NotWritten as error:
         if not error.full:
             raise
-        raise QkdError(
+        raise FolderError(
             f"{error.path}: the disk is full; free some space, then 'qkd jobs collect {plan.name} --run {folder.path}' "
             "goes on, and sends nothing that was sent"
         ) from None

@@ -1,1 +1,37 @@
-"""What people read of a run: tables, pictures, the page."""
+"""What people read of a run: tables, pictures, the page.
+
+::
+
+    qkd.reports.plots.learning(run.history, best_epoch=20)
+    print(qkd.reports.aligned([("name", "value"), ("accuracy", "0.84")]))
+
+================== ===================================================================================================
+`plots`            pictures: learning, accuracies, confusion, reliability, agreement, scatter
+`aligned`          rows of cells as a table of text
+`table`            teacher, student and controls of a run's metrics side by side
+`device_table`     device runs side by side
+================== ===================================================================================================
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qkd.lazy import exports
+
+if TYPE_CHECKING:
+    from qkd.reports import plots
+    from qkd.reports.compare import aligned, table
+    from qkd.reports.devices import table as device_table
+
+__all__ = ["aligned", "device_table", "plots", "table"]
+
+__getattr__, __dir__ = exports(
+    __name__,
+    {
+        "aligned": "qkd.reports.compare",
+        "device_table": "qkd.reports.devices:table",
+        "plots": "qkd.reports.plots",
+        "table": "qkd.reports.compare",
+    },
+)

@@ -3,9 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from qkd.errors import FolderError
+from qkd.runs import read_json
+
 COLUMNS = ("", "accuracy", "macro-F1", "like teacher", "ECE", "classical", "quantum", "encoder", "ms/text")
+
+
+def read_metrics(path: Path) -> dict[str, Any]:
+    """Return the content of a ``metrics.json``; those of version 0.1.0 are put into today's form.
+
+    Raises:
+        FolderError: the file is missing or damaged.
+    """
+    metrics: dict[str, Any] = read_json(path)
+    if not isinstance(metrics, dict) or not isinstance(metrics.get("lines"), dict):
+        raise FolderError(f"{path}: damaged (it has no numbers); copy it again, or go on with --resume")
+    for line in metrics["lines"].values():
+        trained = line.get("parameters")
+        if "parameters_with_encoder" in line:
+            quantum, encoder = metrics["student"]["weights"], line.pop("parameters_with_encoder") - trained
+            line["parameters"] = {"classical": trained - quantum, "quantum": quantum, "encoder": encoder}
+        elif not isinstance(trained, dict):
+            line["parameters"] = {"classical": trained, "quantum": 0} if trained else {}
+    return metrics
 
 
 def rows(metrics: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -48,6 +71,8 @@ def summary(metrics: dict[str, Any]) -> str:
         f"{100 * (numbers['student'] - numbers['majority']):.1f} points above always guessing the commonest class."
     ]
     said += [verdict(gain, OTHERS[name]) for name, gain in metrics.get("controls", {}).items()]
+    if "teacher_gain" in metrics:
+        said.append(worth(metrics["teacher_gain"]))
     unlabeled, noise = metrics.get("unlabeled"), metrics.get("noise")
     if "tuned" in metrics:
         other = "the same student with the encoder as it was"
@@ -83,6 +108,18 @@ def verdict(gain: dict[str, float], other: str) -> str:
     if gain["high"] < 0:
         return f"It is below {other} {points}: on these texts the circuit costs accuracy."
     return f"It is level with {other} {points}: no benefit of the circuit can be seen on these texts."
+
+
+def worth(gain: dict[str, float]) -> str:
+    """Return whether the teacher knows more than the encoder does, which is what can be distilled.
+
+    Args:
+        gain: accuracy of the teacher minus that of a logistic regression on the embeddings, with its 95 % interval.
+    """
+    said = f"The teacher's accuracy is {_difference(gain, OTHERS['logreg'])}"
+    if gain["low"] > 0:
+        return said + "."
+    return said + ": it is not certain that there is anything to distil; a stronger --teacher would be worth more."
 
 
 def _difference(gain: dict[str, float], whose: str) -> str:

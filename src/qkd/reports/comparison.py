@@ -240,7 +240,8 @@ def _lines(cells: Sequence[Sequence[str]]) -> str:
 
 
 def _sentences(summary: dict[str, Any]) -> list[str]:
-    return [judged["sentence"] for judged in summary["differences"].values()]
+    geometry = [summary["geometry"]["sentence"]] if summary["geometry"] else []
+    return [*(judged["sentence"] for judged in summary["differences"].values()), *geometry]
 
 
 def _table(heads: Sequence[str], cells: Sequence[Sequence[str]]) -> list[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from qkd.reports.compare import aligned
+
 COLUMNS = (
     "run",
     "device",
@@ -20,6 +22,11 @@ COLUMNS = (
     "executions",
     "QPU s, estimated",
 )
+
+
+def table(results: Sequence[dict[str, Any]]) -> str:
+    """Return device runs side by side, as text."""
+    return aligned([COLUMNS, *rows(results)])
 
 
 def rows(results: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from qkd.circuits import draw, library
 from qkd.reports import compare, devices, plots
-from qkd.runs import RunFolder, read_json, write_text
+from qkd.runs import RunFolder, write_text
 from qkd.student.metrics import softmax
 
 LONGEST = 300
@@ -95,7 +95,7 @@ def rewrite(folder: RunFolder, device_runs: Sequence[dict[str, Any]]) -> None:
     """Write a finished run's page anew from its files, with its device runs."""
     page = render(
         folder.name,
-        read_json(folder.metrics),
+        compare.read_metrics(folder.metrics),
         folder.rows(folder.history),
         folder.rows(folder.predictions),
         draw.text(library.load(str(folder.student / "circuit.qasm"))),

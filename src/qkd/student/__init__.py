@@ -1,1 +1,48 @@
-"""The student: its model, losses, metrics, training, and the folder it is kept in."""
+"""The student: its model, losses, metrics, training, and the folder it is kept in.
+
+::
+
+    student = qkd.student.Student.load("runs/latest")
+    student.predict_proba(["a text"])
+
+================== ===================================================================================================
+`Student`          a trained student that takes texts; `Student.load` reads a run's or a bundle's folder
+`StudentModel`     projection, middle and head, from embeddings (B,D) to logits (B,C)
+`QuantumMiddle`    the circuit on its engine, between projection and head
+`Trainer`          batches, Adam, early stopping, a checkpoint after every epoch
+`Examples`         what it learns from: embeddings, teacher's logits, targets
+`LOSSES`           the losses by name: pure functions of logits
+`score`            accuracy, macro-F1, calibration error and agreement, each with its interval
+`softmax`          class probabilities (N,C) of logits (N,C)
+================== ===================================================================================================
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qkd.lazy import exports
+
+if TYPE_CHECKING:
+    from qkd.student.bundle import Student
+    from qkd.student.losses import LOSSES
+    from qkd.student.metrics import score, softmax
+    from qkd.student.middles.quantum import QuantumMiddle
+    from qkd.student.model import StudentModel
+    from qkd.student.trainer import Examples, Trainer
+
+__all__ = ["LOSSES", "Examples", "QuantumMiddle", "Student", "StudentModel", "Trainer", "score", "softmax"]
+
+__getattr__, __dir__ = exports(
+    __name__,
+    {
+        "Examples": "qkd.student.trainer",
+        "LOSSES": "qkd.student.losses",
+        "QuantumMiddle": "qkd.student.middles.quantum",
+        "Student": "qkd.student.bundle",
+        "StudentModel": "qkd.student.model",
+        "Trainer": "qkd.student.trainer",
+        "score": "qkd.student.metrics",
+        "softmax": "qkd.student.metrics",
+    },
+)

@@ -9,7 +9,6 @@ README.md            the model card
 
 from __future__ import annotations
 
-import importlib.metadata
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,6 +34,7 @@ from qkd.student.model import StudentModel
 from qkd.text.data.dataset import listed
 from qkd.text.encoders.make import make_encoder
 from qkd.text.protocols import Encoder
+from qkd.version import VERSION
 
 FORMAT = 2
 READABLE = (1, 2)
@@ -121,7 +121,7 @@ class Student:
         write_text(folder / "circuit.qasm", to_qasm(model.circuit))
         config = {
             "format": FORMAT,
-            "qkd": importlib.metadata.version("qkd"),
+            "qkd": VERSION,
             "classes": list(model.classes),
             "encoder": {"name": self.encoder.name, "dim": model.dim, "key": self.encoder.key},
             "angle_map": model.angle_map,

@@ -55,6 +55,11 @@ class Teacher(Protocol):
     """What the user called it, ``KIND:MODEL``."""
 
     @property
+    def cross_fitted(self) -> bool:
+        """Whether ``logits`` of a training text are those of a teacher that had not seen its label."""
+        ...
+
+    @property
     def num_parameters(self) -> int:
         """How many weights it has; 0 where nobody knows."""
         ...
@@ -64,11 +69,18 @@ class Teacher(Protocol):
         ...
 
     def logits(self, texts: Sequence[str]) -> np.ndarray:
-        """Return logits ``(N,C)`` float32 of N texts, cached; columns as in ``Dataset.classes``."""
+        """Return what a student learns from: logits ``(N,C)`` float32 of N texts, cached.
+
+        Columns are as in ``Dataset.classes``. Where the teacher is ``cross_fitted``, the logits of a text that ``fit``
+        learned from are out of fold: what a teacher says that had not seen its label, as of any other text.
+        """
         ...
 
     def answer(self, texts: Sequence[str]) -> np.ndarray:
-        """Return the same logits ``(N,C)`` as ``logits``, computed now, the cache left alone."""
+        """Return what the finished teacher says: logits ``(N,C)`` float32, computed now, the cache left alone.
+
+        Of all texts that ``fit`` did not learn from they are those of ``logits``.
+        """
         ...
 
     def describe(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from qkd.errors import QkdError
+from qkd.errors import ModelError
 from qkd.text.encoders.layered import TransformerEncoder
 from qkd.text.encoders.make import embed
 from qkd.text.models.backbone import Backbone, blocks, pool
@@ -38,12 +38,14 @@ class Front(nn.Module):
     def __init__(self, encoder: Encoder, texts: Sequence[str], last: int) -> None:
         super().__init__()
         if not isinstance(encoder, TransformerEncoder):
-            raise QkdError(
+            raise ModelError(
                 f"--tune-encoder: '{encoder.name}' is not one transformer; give --encoder one, without --whiten"
             )
         top = max(encoder.layers)
         if last > top:
-            raise QkdError(f"--tune-encoder {last}: '{encoder.name}' reads layer {top}, so that many cannot be trained")
+            raise ModelError(
+                f"--tune-encoder {last}: '{encoder.name}' reads layer {top}, so that many cannot be trained"
+            )
         self.encoder, self._top, self._below = encoder, top, top - last
         backbone = Backbone(encoder.model, encoder.loading, depth=top)
         self._whole = top == backbone.num_layers
@@ -56,7 +58,9 @@ class Front(nn.Module):
         network = backbone.network.requires_grad_(False)
         kept = blocks(network, top)
         if kept is None:
-            raise QkdError(f"--tune-encoder: the layers of '{encoder.model}' are not in one list; take another encoder")
+            raise ModelError(
+                f"--tune-encoder: the layers of '{encoder.model}' are not in one list; take another encoder"
+            )
         self._path = next(name for name, part in network.named_modules() if part is kept)
         del kept[: self._below]
         network.config.use_cache = False
@@ -116,7 +120,7 @@ def _states(backbone: Backbone, texts: Sequence[str], layer: int) -> list[torch.
     tokens = backbone.tokens(texts)
     size = 4 * backbone.dim * sum(map(len, tokens))
     if size > MOST_BYTES:
-        raise QkdError(
+        raise ModelError(
             f"--tune-encoder: the states of {len(texts):,} texts take {size / 2**30:.0f} GiB, more than "
             f"{MOST_BYTES >> 30}; take fewer texts (--limit) or fewer tokens (?tokens=)"
         )

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from qkd.errors import QkdError
-from qkd.text.teachers.probe import calibrated_temperature, cross_entropy
+from qkd.errors import ModelError
+from qkd.text.teachers.heads import calibrated_temperature, cross_entropy
 
 if TYPE_CHECKING:
     from qkd.text.data.load import Dataset
@@ -33,6 +33,11 @@ class EnsembleTeacher:
         self._temperatures = np.ones(len(self.members))
         self._weights = np.zeros(0)
         self._facts: dict[str, float] = {}
+
+    @property
+    def cross_fitted(self) -> bool:
+        """Whether every member is."""
+        return all(member.cross_fitted for member in self.members)
 
     @property
     def num_parameters(self) -> int:
@@ -82,7 +87,7 @@ class EnsembleTeacher:
 
     def _joint(self, found: Sequence[np.ndarray]) -> np.ndarray:
         if not len(self._weights):
-            raise QkdError(f"{self.name} has not been fitted: call fit(dataset, splits) first")
+            raise ModelError(f"{self.name} has not been fitted: call fit(dataset, splits) first")
         return average(self._calm(found), self._weights, self.space).astype(np.float32)
 
     def _calm(self, found: Sequence[np.ndarray]) -> np.ndarray:

@@ -22,13 +22,13 @@ import numpy as np
 from qkd import cache
 from qkd.config import LoraSpec
 from qkd.console import say
-from qkd.errors import QkdError
+from qkd.errors import ModelError
 from qkd.runs import read_json, write_json
 from qkd.text.data.splits import shuffled
 from qkd.text.models.transformer import Loading, Transformer
 from qkd.text.teachers.classifier import Classifier
 from qkd.text.teachers.finetune import FineTuning, Labelled, linear_modules
-from qkd.text.teachers.probe import calibrated_temperature, cross_entropy, fit_head
+from qkd.text.teachers.heads import calibrated_temperature, cross_entropy, fit_head
 
 if TYPE_CHECKING:
     import torch
@@ -38,9 +38,6 @@ if TYPE_CHECKING:
 
 VALID_TEXTS = 1000
 """Validation texts that are measured after every epoch."""
-
-HEAD_STRENGTHS = (0.001, 0.01, 0.1)
-"""The values of C that are tried for the head's start."""
 
 FACTS = "qkd.json"
 """The file beside an adapter that says how it came about; written last."""
@@ -58,6 +55,8 @@ class LoraTeacher:
         QkdError: the model cannot be had.
     """
 
+    cross_fitted = False
+
     def __init__(self, model: str, loading: Loading | None = None, spec: LoraSpec | None = None) -> None:
         self.name, self.spec = f"lora:{model}", spec or LoraSpec()
         self._base = _Base(model, loading)
@@ -72,7 +71,7 @@ class LoraTeacher:
     @property
     def _classifier(self) -> Classifier:
         if self._tuned is None:
-            raise QkdError(f"{self.name} has not been fitted: call fit(dataset, splits) first")
+            raise ModelError(f"{self.name} has not been fitted: call fit(dataset, splits) first")
         return self._tuned
 
     def fit(self, dataset: Dataset, splits: Splits) -> None:
@@ -245,16 +244,15 @@ class _Base(Transformer):
                 found.append(out)
         finally:
             hook.remove()
-        heads = [fit_head(found[0], train.targets, found[1], valid.targets, c) for c in HEAD_STRENGTHS]
-        best = min(heads, key=lambda fitted: float(fitted["valid_loss"]))
-        weight = best["weight"]
+        best = fit_head(found[0], train.targets, found[1], valid.targets)
+        weight = best.weight
         if head.bias is None:  # the direction along which every state is 1, as nearly as can be, does its work
             ones = np.linalg.lstsq(found[0], np.ones(len(found[0]), np.float32), rcond=1e-4)[0]
-            weight = weight + np.outer(ones, best["bias"])
+            weight = weight + np.outer(ones, best.bias)
         with torch.no_grad():
             head.weight.copy_(torch.as_tensor(weight.T))
             if head.bias is not None:
-                head.bias.copy_(torch.as_tensor(best["bias"]))
+                head.bias.copy_(torch.as_tensor(best.bias))
 
     def write(self, network: Any, folder: Path) -> None:
         """Save adapter, configuration and tokenizer in peft's own layout."""

@@ -1,23 +1,24 @@
-"""The ``probe:`` teacher: a causal LM's hidden states with a logistic head.
+"""The ``probe:`` teacher: a causal LM's hidden states, and its own likelihoods, with a logistic head.
 
-The LM itself is not changed. Every few layers its hidden states are averaged over a text's real tokens; layer and
-regularisation of the logistic regression on top are those with the lowest cross-entropy on the validation split,
-and its temperature is set there too, so that the logits are calibrated.
+The LM itself is not changed. A few training texts decide which layers are read, and whether the LM's likelihoods of
+the text's own tokens are; all other texts are then read up to the highest of those layers alone. What a student gets
+to learn from is out of fold: the logits of a training text come from a head that has not seen it.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from qkd import cache
-from qkd.errors import QkdError
+from qkd.errors import ModelError
+from qkd.text.data.splits import shuffled
 from qkd.text.models.backbone import Backbone
+from qkd.text.models.reader import Reader
 from qkd.text.models.transformer import Loading
+from qkd.text.teachers.heads import DIRECTIONS, FOLDS, RIDGES, STRENGTHS, Head, fit_head, leave_one_out
 
 if TYPE_CHECKING:
     from qkd.text.data.load import Dataset
@@ -26,14 +27,11 @@ if TYPE_CHECKING:
 MOST_LAYERS = 10
 """How many layers are looked at, evenly spaced, the last one among them."""
 
-STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1)
-"""The values of C, sklearn's inverse regularisation strength, that are tried."""
+CHOOSING_TEXTS = 600
+"""Training texts that decide what is read; these alone are read to the LM's end."""
 
-LAYER_STRENGTH = 0.01
-"""The C with which layers are compared."""
-
-LAYER_TEXTS = 2000
-"""Training texts with which layers are compared."""
+LIKELIHOOD_WEIGHT = 1 / 3
+"""What the block of likelihoods weighs beside all blocks of layers together."""
 
 
 class ProbeTeacher:
@@ -47,154 +45,151 @@ class ProbeTeacher:
         QkdError: the model cannot be had.
     """
 
+    cross_fitted = True
+
     def __init__(self, model: str, loading: Loading | None = None) -> None:
         self.name = f"probe:{model}"
-        self._backbone = Backbone(model, loading)
+        self._model, self._loading = Backbone(model, loading).model, loading
         self._classes: tuple[str, ...] = ()
-        self._head: dict[str, np.ndarray] = {}
+        self._fitted: tuple[Reader, Head] | None = None
+        self._unseen: dict[bytes, np.ndarray] = {}
 
     @property
     def num_parameters(self) -> int:
-        """The weights of the LM and of the head."""
-        return self._backbone.num_parameters + sum(self._head[part].size for part in ("weight", "bias"))
+        """The weights of that part of the LM which is run, and of the head."""
+        reader, head = self._done
+        return reader.num_parameters + head.weight.size + head.bias.size
 
     def fit(self, dataset: Dataset, splits: Splits) -> None:
-        """Compute the hidden states of all texts and fit the head; both are cached."""
-        self._classes = dataset.classes
-        self._remember(dataset.texts)
-        train, valid = ([dataset.texts[row] for row in rows] for rows in (splits.train, splits.valid))
-        y_train, y_valid = dataset.targets[splits.train], dataset.targets[splits.valid]
+        """Choose what to read, have all texts read, and fit the head; everything is cached."""
+        order = splits.train[shuffled([dataset.texts[row] for row in splits.train], 0)]  # by content, for the folds
+        train, valid = ([dataset.texts[row] for row in rows] for rows in (order, splits.valid))
+        y_train, y_valid = dataset.targets[order], dataset.targets[splits.valid]
+        reader = self._chosen(train[:CHOOSING_TEXTS], y_train[:CHOOSING_TEXTS])
+        self._read(reader, dataset.texts)
         key = {
             "kind": "probe-head",
-            "states": self._store.key,
+            "read": reader.key,
             "train": cache.digest([train, y_train.tolist()]),
             "valid": cache.digest([valid, y_valid.tolist()]),
-            "tried": [STRENGTHS, LAYER_STRENGTH, LAYER_TEXTS],
+            "tried": [STRENGTHS, FOLDS, DIRECTIONS, LIKELIHOOD_WEIGHT],
         }
-        self._head = cache.arrays(key, lambda: self._choose(train, y_train, valid, y_valid))
+
+        def learn() -> dict[str, np.ndarray]:
+            x, x_valid = (self._read(reader, texts).astype(np.float32) for texts in (train, valid))
+            layers = len(reader.layers)
+            weights = [1 / layers] * layers + [LIKELIHOOD_WEIGHT] * reader.likelihoods
+            return fit_head(x, y_train, x_valid, y_valid, reader.widths, weights).arrays()
+
+        head = Head.of(cache.arrays(key, learn))
+        self._classes, self._fitted = dataset.classes, (reader, head)
+        self._unseen = {cache.text_hash(text): row for text, row in zip(train, head.unseen, strict=True)}
 
     def logits(self, texts: Sequence[str]) -> np.ndarray:
-        """Return logits ``(N,C)`` float32 of N texts; hidden states come from the cache where it has them."""
-        column = self._column
-        self._remember(texts)
-        return self._apply(self._store.read(texts, lambda states: states[:, column]))
+        """Return logits ``(N,C)`` float32 of N texts, those of training texts out of fold; the cache is asked first."""
+        reader, head = self._done
+        out = head(self._read(reader, texts))
+        for row, text in enumerate(texts):
+            out[row] = self._unseen.get(cache.text_hash(text), out[row])
+        return out
 
     def answer(self, texts: Sequence[str]) -> np.ndarray:
-        """Return logits ``(N,C)`` float32 of N texts, computed now."""
-        return self._apply(self._states(texts, [self._layers[self._column]])[:, 0])
+        """Return logits ``(N,C)`` float32 of N texts by the head that has seen all training texts, computed now."""
+        reader, head = self._done
+        return head(reader.rows(texts))
 
     def describe(self) -> dict[str, Any]:
-        """Return model, chosen layer, regularisation, temperature and validation numbers."""
-        facts = {name: float(self._head[name]) for name in ("c", "temperature", "valid_loss", "valid_accuracy")}
+        """Return model, what is read of it, regularisation, temperature, validation and out-of-fold numbers."""
+        reader, head = self._done
+        facts = ("c", "temperature", "valid_loss", "valid_accuracy", "unseen_loss", "unseen_accuracy")
         return {
             "name": self.name,
             "kind": "probe",
-            "model": self._backbone.model,
-            "fingerprint": self._backbone.fingerprint,
-            "layer": self._layers[self._column],
-            "layers": self._backbone.num_layers,
+            "model": self._model,
+            "fingerprint": reader.fingerprint,
+            "read": list(reader.layers),
+            "likelihoods": reader.likelihoods,
+            "layers": reader.num_layers,
             "classes": list(self._classes),
-            **facts,
+            **{name: float(getattr(head, name)) for name in facts},
         }
 
-    @cached_property
-    def _layers(self) -> list[int]:
-        last = self._backbone.num_layers
-        step = -(-last // MOST_LAYERS)
-        return sorted(range(last, 0, -step))
-
     @property
-    def _column(self) -> int:
-        """Which of ``_layers`` was chosen."""
-        if not self._head:
-            raise QkdError(f"{self.name} has not been fitted: call fit(dataset, splits) first")
-        return int(self._head["column"])
+    def _done(self) -> tuple[Reader, Head]:
+        if self._fitted is None:
+            raise ModelError(f"{self.name} has not been fitted: call fit(dataset, splits) first")
+        return self._fitted
 
-    @cached_property
-    def _store(self) -> cache.Store:
-        return cache.Store({"kind": "states", "layers": self._layers, **self._backbone.key})
+    def _read(self, reader: Reader, texts: Sequence[str], what: str = "reading with") -> np.ndarray:
+        """Return what ``reader`` reads of N texts, ``(N,D)`` float16; the cache is asked first."""
+        found = cache.rows(_key(reader), texts, reader.rows, f"{what} {self._model}")
+        reader.report(len(texts))
+        return found
 
-    def _states(self, texts: Sequence[str], layers: Sequence[int]) -> np.ndarray:
-        """Return pooled states ``(N, len(layers), D)``; float16 is fine, they are of order one by construction."""
-        return self._backbone.pooled(texts, layers, equal_tokens=True).astype(np.float16)
+    def _chosen(self, texts: Sequence[str], y: np.ndarray) -> Reader:
+        """Return what reads no more than it needs to: N texts (N,) and their classes decide."""
+        last = Backbone(self._model, self._loading).num_layers
+        step = -(-last // MOST_LAYERS)
+        layers = sorted(range(last, 0, -step))
+        whole = Reader(self._model, self._loading, layers, likelihoods=True)
 
-    def _remember(self, texts: Sequence[str]) -> None:
-        self._store.fill(texts, lambda chunk: self._states(chunk, self._layers), f"reading with {self._backbone.model}")
-        self._backbone.report(len(texts))
+        def compare() -> dict[str, np.ndarray]:
+            rows = self._read(whole, texts, "choosing layers of")
+            places, likelihoods = choose(rows.astype(np.float32), whole.widths, y)
+            blocks = np.split(np.arange(rows.shape[1]), np.cumsum(whole.widths)[:-1])
+            columns = np.concatenate([blocks[place] for place in (*places, *[len(layers)] * likelihoods)])
+            reader = Reader(self._model, self._loading, [layers[place] for place in places], likelihoods)
+            cache.Store(_key(reader)).add(texts, rows[:, columns])  # they need not be read again
+            return {"layers": np.array(reader.layers), "likelihoods": np.array([likelihoods])}
 
-    def _choose(
-        self, train: Sequence[str], y_train: np.ndarray, valid: Sequence[str], y_valid: np.ndarray
-    ) -> dict[str, np.ndarray]:
-        """Return the head with the lowest validation loss: first the layer is chosen, then C."""
-
-        def states(texts: Sequence[str], column: int) -> np.ndarray:
-            return self._store.read(texts, lambda rows: rows[:, column]).astype(np.float32)
-
-        step = -(-len(train) // LAYER_TEXTS)  # every step-th: the rows carry no order that depends on the class
-        few, y_few = train[::step], y_train[::step]
-        column = min(
-            range(len(self._layers)),
-            key=lambda n: fit_head(states(few, n), y_few, states(valid, n), y_valid, LAYER_STRENGTH)["valid_loss"],
-        )
-        x_train, x_valid = states(train, column), states(valid, column)
-        heads = [fit_head(x_train, y_train, x_valid, y_valid, c) for c in STRENGTHS]
-        return {**min(heads, key=lambda head: head["valid_loss"]), "column": np.array(column)}
-
-    def _apply(self, states: np.ndarray) -> np.ndarray:
-        # in double precision, for in single the last digit depends on how many texts are asked for at once
-        weight, bias = (self._head[name].astype(np.float64) for name in ("weight", "bias"))
-        return (states.astype(np.float64) @ weight + bias).astype(np.float32)
+        key = {"kind": "probe-layers", "read": whole.key, "texts": cache.digest([list(texts), y.tolist()])}
+        found = cache.arrays({**key, "tried": [RIDGES, LIKELIHOOD_WEIGHT]}, compare)
+        return Reader(self._model, self._loading, found["layers"].tolist(), bool(found["likelihoods"][0]))
 
 
-def fit_head(x: np.ndarray, y: np.ndarray, x_valid: np.ndarray, y_valid: np.ndarray, c: float) -> dict[str, np.ndarray]:
-    """Fit a calibrated logistic head on standardised features.
+def _key(reader: Reader) -> dict[str, Any]:
+    return {"kind": "states", **reader.key}
+
+
+def candidates(count: int) -> Iterator[tuple[int, ...]]:
+    """Yield the sets of ``count`` layers that are compared: each alone, each run of half of them, every second, all."""
+    half = -(-count // 2)
+    sets: list[tuple[int, ...]] = [(place,) for place in range(count)]
+    sets += [tuple(range(first, first + half)) for first in range(count - half + 1)]
+    sets += [tuple(range((count - 1) % 2, count, 2)), tuple(range(count))]
+    yield from dict.fromkeys(sets)
+
+
+def choose(x: np.ndarray, widths: Sequence[int], y: np.ndarray) -> tuple[tuple[int, ...], bool]:
+    """Return which layers to read, by place, and whether to read the likelihoods.
+
+    The least leave-one-out error decides, and of those that cannot be told from it (one standard error of the paired
+    difference; Breiman et al. 1984) the one that needs the fewest layers to be run.
 
     Args:
-        x: training features ``(N,D)``.
-        y: class numbers ``(N,)``, every one of 0..C-1 among them.
-        x_valid: validation features; they set the temperature.
-        y_valid: their class numbers.
-        c: sklearn's inverse regularisation strength.
-
-    Returns:
-        ``weight (D,C)`` and ``bias (C,)`` that take raw features to calibrated logits, and the scalars ``c``,
-        ``temperature``, ``valid_loss`` (mean cross-entropy, nats) and ``valid_accuracy``.
+        x: rows of a reader with likelihoods, (N,D).
+        widths: the sizes of its blocks.
+        y: class numbers (N,).
     """
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
+    kernels = []
+    for block in np.split(x, np.cumsum(widths)[:-1], axis=1):
+        block = (block - block.mean(axis=0)) / (block.std(axis=0) + 1e-6)
+        kernels.append(block @ block.T / block.shape[1])
+    *layers, likelihoods = kernels
+    classes = np.unique(y, return_inverse=True)[1]  # a class may have no text among these few
+    errors: dict[tuple[tuple[int, ...], bool], np.ndarray] = {}
+    for places in candidates(len(layers)):
+        kernel = np.mean([layers[place] for place in places], axis=0)
+        for more in (False, True):
+            errors[places, more] = leave_one_out(kernel + more * LIKELIHOOD_WEIGHT * likelihoods, classes)
+    best = min(errors.values(), key=lambda error: float(error.mean()))
 
-    mean, scale = x.mean(axis=0), x.std(axis=0) + 1e-6
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # an unfinished fit has to stand the validation too
-        model = LogisticRegression(C=c, tol=1e-3, max_iter=200).fit((x - mean) / scale, y)
-    weight, bias = model.coef_.T, model.intercept_
-    if weight.shape[1] == 1:  # two classes: one margin m becomes the logits (-m/2, m/2)
-        weight, bias = np.hstack([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
-    weight = weight / scale[:, None]
-    bias = bias - mean @ weight
-    logits = x_valid @ weight + bias
-    temperature = calibrated_temperature(logits, y_valid)
-    found = {
-        "weight": weight / temperature,
-        "bias": bias / temperature,
-        "c": c,
-        "temperature": temperature,
-        "valid_loss": cross_entropy(logits / temperature, y_valid),
-        "valid_accuracy": np.mean(logits.argmax(axis=1) == y_valid),
-    }
-    return {name: np.asarray(value, dtype=np.float32) for name, value in found.items()}
+    def level(error: np.ndarray) -> bool:
+        excess = error - best
+        return float(excess.mean()) <= float(excess.std()) / np.sqrt(len(excess))
 
+    def cost(option: tuple[tuple[int, ...], bool]) -> tuple[float, float]:
+        places, more = option
+        return (len(layers) if more else places[-1]), float(errors[option].mean())
 
-def cross_entropy(logits: np.ndarray, targets: np.ndarray) -> float:
-    """Return the mean cross-entropy, nats, of logits ``(N,C)`` against class numbers ``(N,)``."""
-    from scipy.special import log_softmax
-
-    return float(-log_softmax(logits, axis=1)[np.arange(len(targets)), targets].mean())
-
-
-def calibrated_temperature(logits: np.ndarray, targets: np.ndarray) -> float:
-    """Return the T in 1/20..20 for which softmax(logits / T) fits ``targets`` best (Guo et al., arXiv 1706.04599)."""
-    from scipy.optimize import minimize_scalar
-
-    ends = (-np.log(20), np.log(20))
-    return float(np.exp(minimize_scalar(lambda t: cross_entropy(logits / np.exp(t), targets), bounds=ends).x))
+    return min((option for option, error in errors.items() if level(error)), key=cost)

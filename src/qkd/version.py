@@ -1,0 +1,5 @@
+"""The installed version."""
+
+import importlib.metadata
+
+VERSION = importlib.metadata.version("qkd")

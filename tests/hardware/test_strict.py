@@ -1,0 +1,404 @@
+"""Device runs on a service that is as awkward as IBM's may be: each promise for itself, then seeded sequences."""
+
+import json
+import os
+import shutil
+import stat
+
+import numpy as np
+import pytest
+import requests
+
+from qkd import QkdError
+from qkd.devices import live
+from qkd.hardware import index
+from qkd.hardware.jobs import cancel, drive
+from qkd.hardware.ledger import Ledger
+from qkd.hardware.patience import Patience, Trouble
+from qkd.hardware.plan import Plan
+from qkd.hardware.result import interpret
+from qkd.hardware.run import cancel as cancel_run
+from qkd.hardware.run import collect, listed, listed_all, run
+from qkd.hardware.transport import OnceAdapter
+from qkd.runs import finite
+from qkd.student.bundle import Student
+
+from .clock import Clock
+from .conftest import QUICK
+from .loopback import CRN
+from .sequences import WRONG, Light, World, template
+from .strict import OTHER
+from .test_service import YES, order, small_jobs
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def world(clock, tmp_path):
+    with World(template(), clock, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def here(world, clock, tmp_path):
+    """A plan of three jobs, as one process after another sees it."""
+
+    class Here:
+        folder, count, home = tmp_path / "hw", 3, "A"
+        service = world.service
+
+        def start(self, **awkward):
+            self.service.reset(1, **({"length": 20} | awkward))
+            (self.folder / "hw-1").mkdir(parents=True)
+            self.ledger.append("hw-1", "planned", home="A", damaged=0)
+            return self
+
+        @property
+        def ledger(self):
+            return Ledger(self.folder / "ledger.jsonl", clock.now)
+
+        def patience(self, **more):
+            return Patience(**({"tries": 3, "sleep": clock.sleep, "now": clock.now} | more))
+
+        def provider(self):
+            from dataclasses import replace
+
+            chunks = tuple((2 * i, 2 * i + 2) for i in range(self.count))
+            plan = replace(world.plan, folder=self.folder / "hw-1", key="k", chunks=chunks, instance=CRN)
+            return Light(plan, world.client, world.backend)
+
+        def drive(self, wait=True, again=False, **more):
+            return drive(self.provider(), self.ledger, self.patience(**more), wait, again, self.home)
+
+        def cancel(self):
+            return cancel(self.provider(), self.ledger, self.patience(), self.home)
+
+        def ran(self):
+            return sorted(job.number for job in self.service.jobs if job.cancelled is None)
+
+    return Here()
+
+
+def once(monkeypatch, service, method, ending, kind):
+    """Let ``kind`` happen to the first request that fits."""
+    left = [kind]
+
+    def happens(asked, path):
+        return left.pop() if left and asked == method and path.endswith(ending) else None
+
+    monkeypatch.setattr(service, "happens", happens)
+
+
+@pytest.mark.parametrize("lag", [0, 5, 30, 120])
+@pytest.mark.parametrize(
+    "kind", ["reset after", "timeout after", "cut", (504, "after", {}), (401, "after", {})], ids=str
+)
+def test_a_job_whose_submission_had_no_answer_is_waited_for_and_not_sent_again(here, monkeypatch, lag, kind):
+    here.start(lag=lag, late=60)
+    once(monkeypatch, here.service, "POST", "/jobs", kind)
+    records = here.drive()
+    assert all(record.file for record in records) and here.ran() == [0, 1, 2]
+
+
+def test_a_submission_that_never_arrived_is_sent_anew_after_the_window(here, monkeypatch, clock):
+    here.start()
+    once(monkeypatch, here.service, "POST", "/jobs", "reset before")
+    started = clock.now()
+    assert all(record.file for record in here.drive(window=600)) and here.ran() == [0, 1, 2]
+    sent = [job.sent for job in here.service.jobs if job.number == 0]
+    assert sent[0] - started >= 600
+
+
+def test_what_was_refused_or_never_left_is_sent_again_at_once(here, monkeypatch, clock):
+    for kind in ("refused", (429, "before", {"Retry-After": "20"}), (503, "before", {})):
+        here.folder = here.folder.with_name(f"hw{kind}".replace("/", ""))
+        here.start()
+        once(monkeypatch, here.service, "POST", "/jobs", kind)
+        started = clock.now()
+        here.drive()
+        assert here.ran() == [0, 1, 2]
+        soon = here.service.jobs[-1].sent - started < 120
+        assert soon == (kind == "refused" or kind[0] == 429)  # of 503 nobody knows whether a job came of it
+
+
+@pytest.mark.parametrize("harm", ["deleted", "damaged", "copied"])
+def test_a_ledger_that_knows_too_little_sends_nothing_twice(here, harm):
+    here.start(lag=120, length=900)
+    here.drive(wait=False)
+    assert here.ran() == [0, 1, 2]
+    path = here.folder / "ledger.jsonl"
+    if harm == "deleted":
+        path.unlink()
+    elif harm == "damaged":
+        lines = path.read_bytes().split(b"\n")
+        path.write_bytes(b"\n".join(line[: len(line) // 2] if b'"submitted"' in line else line for line in lines))
+    else:
+        path.write_bytes(path.read_bytes().split(b"\n")[0] + b"\n")  # as it was before anything was sent
+        here.home = "B"
+    assert all(record.file for record in here.drive()) and here.ran() == [0, 1, 2]
+
+
+def test_two_machines_that_send_at_the_same_moment_keep_the_same_job(here, monkeypatch, clock):
+    here.start(lag=60, length=900)
+    copy = here.folder.with_name("copy")
+    shutil.copytree(here.folder, copy)
+    original = here.folder
+    here.count = 1
+    monkeypatch.setattr(Ledger, "doubt", lambda *_: float("-inf"))  # as after its window
+    here.drive(wait=False)
+    clock.sleep(1)
+    here.service.machine, here.home, here.folder = "B", "B", copy
+    here.drive(wait=False)
+    assert len(here.service.jobs) == 2 and here.service.jobs[1].unseen
+    clock.sleep(120)
+    for folder in (copy, original):
+        here.folder = folder
+        assert [record.file is not None for record in here.drive()] == [True]
+    assert here.ran() == [0]
+    assert here.ledger.jobs("hw-1", 1)[0].id == here.service.jobs[0].id
+
+
+def test_cancelled_is_said_only_of_what_the_service_cancelled(here, clock):
+    here.start(length=900)
+    here.drive(wait=False)
+    done, running = here.service.jobs[0], here.service.jobs[1:]
+    done.ends = clock.now()
+    states = here.cancel()
+    assert states == {done.id: "done"} | {job.id: "cancelled" for job in running}
+    records = here.drive()
+    assert records[0].file and [record.state for record in records[1:]] == ["cancelled"] * 2
+    assert len(here.service.jobs) == 3  # what was cancelled is not sent anew
+
+
+def test_cancelling_reaches_a_job_that_is_still_on_its_way(here, monkeypatch, clock):
+    here.start(lag=120, late=60, length=9000)
+    once(monkeypatch, here.service, "POST", "/jobs", (504, "after", {}))
+    here.drive(wait=False)
+    here.cancel()
+    clock.sleep(5000)
+    assert here.ran() == [] and here.service.submissions > 0
+    with_again = here.drive(again=True, wait=False)
+    assert any(record.open for record in with_again)
+
+
+@pytest.mark.parametrize("kind", ["empty", "cut", "nan", "fewer", "garbled"])
+def test_a_poisoned_job_keeps_no_other_from_being_fetched_and_can_be_sent_again(here, kind):
+    here.start()
+    real = here.service.make
+    here.service.make = lambda body, now, delay=0.0: _poison(real(body, now, delay), kind)
+    records = here.drive()
+    assert [record.state for record in records] == ["unusable", "saved", "saved"]
+    again = here.drive()  # a second look costs nothing, and sends nothing
+    assert again[0].state == "unusable" and len(here.service.jobs) == 3
+    here.service.make = real
+    assert all(record.file for record in here.drive(again=True)) and len(here.service.jobs) == 4
+
+
+def _poison(job, kind):
+    if job.number == 0:
+        job.result = kind
+    return job
+
+
+def test_a_job_that_is_gone_ends_and_leaves_the_others(here, clock):
+    here.start(length=6000)
+    here.drive(wait=False)
+    here.service.jobs[1].gone = True
+    records = here.drive()
+    assert [record.state for record in records] == ["saved", "gone", "saved"]
+
+
+def test_a_client_that_searched_another_instance_still_asks_its_own(here, world):
+    here.start(length=600)
+    here.drive(wait=False)
+    with pytest.raises(Exception, match="not found"):  # the client looks everywhere, and stays where it looked last
+        world.client._api_clients[OTHER] = world.other._active_api_client
+        world.client.job("no-such-job")
+    assert world.client.active_instance() == OTHER
+    (here.folder / "ledger.jsonl").unlink()
+    assert all(record.file for record in here.drive()) and here.ran() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("3", 3),
+        ("0", 0),
+        ("-5", None),
+        ("soon", None),
+        ("", None),
+        ("9" * 40, 999999999999),
+        ("1e400", None),
+        ("²", None),
+    ],
+)
+def test_retry_after_is_read_where_it_makes_sense(header, seconds):
+    assert Trouble(True, 429, header, "", False).asked(0.0) == seconds
+
+
+def test_a_date_is_read_and_a_day_is_not_waited(here, monkeypatch):
+    assert Trouble(True, 429, "Thu, 01 Jan 1970 00:00:30 GMT", "", False).asked(10.0) == 20
+    here.start()
+    once(monkeypatch, here.service, "POST", "/jobs", (429, "before", {"Retry-After": "86400"}))
+    with pytest.raises(QkdError, match=r"asks to wait 86,400 s, and qkd waits 300 s at most.*jobs collect"):
+        here.drive()
+    assert all(record.file for record in here.drive()) and here.ran() == [0, 1, 2]
+
+
+def test_only_answers_that_say_no_are_refusals():
+    adapter, request = OnceAdapter(), requests.Request("POST", "http://127.0.0.1:9/jobs", data="{}").prepare()
+    with pytest.raises(requests.ConnectionError):
+        adapter.send(request, timeout=1)
+    assert adapter.fate == "unsent"
+
+
+# a run, as a user has it, on the service at 127.0.0.1
+
+
+def test_the_same_order_goes_on_with_the_plan_that_is_open(service, folder, monkeypatch):
+    small_jobs(monkeypatch)
+    service.hold = True
+    [first] = run(order(folder), YES, detach=True, patience=QUICK)
+    [second] = run(order(folder), YES, detach=True, patience=QUICK)
+    assert second.plan.name == first.plan.name == "hw-1" and len(service.jobs) == 3
+    [other] = run(order(folder, shots="128"), YES, detach=True, patience=QUICK)
+    [anew] = run(order(folder), YES, detach=True, patience=QUICK, anew=True)
+    assert (other.plan.name, anew.plan.name) == ("hw-2", "hw-3") and len(service.jobs) == 9
+    service.hold = False
+    assert len(collect(folder, patience=QUICK)) == 3
+    [fresh] = run(order(folder), YES, patience=QUICK)
+    assert fresh.plan.name == "hw-4"  # a plan that is finished is done again on request
+
+
+def test_after_a_full_disk_the_way_leads_to_collecting(service, folder, monkeypatch):
+    from qkd import runs
+
+    def full(path, row):
+        if row["event"] == "submitted":
+            raise runs.NotWritten(path, OSError(28, "No space left on device"))
+        real(path, row)
+
+    with monkeypatch.context() as patch:
+        real = runs.append_line
+        patch.setattr("qkd.hardware.ledger.append_line", full)
+        with pytest.raises(QkdError, match=r"disk is full.*qkd jobs collect hw-1.*sends nothing that was sent"):
+            run(order(folder), YES, patience=QUICK)
+    [outcome] = run(order(folder), YES, patience=QUICK)  # and the same command sends nothing twice either
+    assert outcome.plan.name == "hw-1" and len(service.jobs) == 1
+
+
+def test_another_instance_is_refused_with_both_names(service, folder, monkeypatch):
+    service.instances[OTHER] = "other"
+    service.hold = True
+    [sent] = run(order(folder), YES, detach=True, patience=QUICK)
+    assert sent.plan.instance == CRN
+    monkeypatch.setenv("QISKIT_IBM_INSTANCE", OTHER)
+    with pytest.raises(QkdError, match=r"under the instance 'test'.*set to 'other'.*QISKIT_IBM_INSTANCE"):
+        collect(folder, patience=QUICK)
+    monkeypatch.setenv("QISKIT_IBM_INSTANCE", CRN)
+    service.hold = False
+    [done] = collect(folder, patience=QUICK)
+    assert done.records[0].file and len(service.jobs) == 1
+
+
+def test_a_copied_folder_collects_what_the_other_one_sent(service, folder, tmp_path):
+    service.hold = True
+    run(order(folder), YES, detach=True, patience=QUICK)
+    copy = tmp_path / "other" / "run"
+    shutil.copytree(folder, copy, ignore=shutil.ignore_patterns(".lock"))
+    service.hold = False
+    for where in (copy, folder):
+        [done] = collect(where, patience=QUICK)
+        assert done.records[0].file
+    assert len(service.jobs) == 1
+
+
+def test_a_damaged_plan_and_strange_folders_keep_no_other_plan_from_being_collected(service, folder, capsys):
+    service.hold = True
+    run(order(folder), YES, detach=True, patience=QUICK)
+    for name, content in (("hw-2", "{"), ("hw-3", "[1]"), ("hw-1.bak", "{}"), ("hw-x", "")):
+        (folder / "hardware" / name).mkdir()
+        (folder / "hardware" / name / "plan.json").write_text(content)
+    (folder / "hardware" / "ledger.jsonl").open("ab").write(
+        b'{"plan": "hw-1", "event": "submitted", "job": 0}\n[]\n\xff\n'
+    )
+    service.hold = False
+    [done] = collect(folder, patience=QUICK)
+    assert done.records[0].file and len(service.jobs) == 1
+    told = capsys.readouterr().err
+    assert "hw-2" in told and "hw-3" in told
+    assert listed(folder)[1]  # the damaged lines are told
+
+
+def test_texts_without_finite_values_are_told_and_left_out(service, folder, monkeypatch):
+    [outcome] = run(order(folder), YES, patience=QUICK)
+    plan, record = outcome.plan, outcome.records[0]
+    arrays = plan.kept(record.file, record.sha256)
+    for text, value in ((0, np.nan), (2, np.inf)):
+        arrays["evs"][1, text] = value
+    record.sha256 = plan.keep("job-0", **arrays)
+    result = finite(interpret(plan, Student.load(folder), [record]))
+    assert result["failed"] == [0, 2] and result["texts"] == 4 and len(result["rows"]) == 4
+    json.dumps(result, allow_nan=False)
+    arrays["evs"][:] = np.nan
+    record.sha256 = plan.keep("job-0", **arrays)
+    nothing = interpret(plan, Student.load(folder), [record])
+    assert nothing["texts"] == 0 and nothing["failed"] == list(range(6)) and "lines" not in nothing
+
+
+def test_every_job_of_every_run_is_listed_from_any_folder(service, folder, tmp_path, monkeypatch):
+    service.hold = True
+    [sent] = run(order(folder), YES, detach=True, patience=QUICK)
+    other = tmp_path / "second"
+    shutil.copytree(folder, other, ignore=shutil.ignore_patterns(".lock", "hardware"))
+    run(order(other, local=True, device="fake_manila", samples=2), YES, patience=QUICK)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    rows = listed_all()
+    assert [(row["run"], row["open"]) for row in rows] == [(str(folder), True), (str(other), False)]
+    assert rows[0]["id"] == sent.records[0].id
+    index.path().unlink()  # lost: what lies in runs/ is found all the same
+    (tmp_path / "elsewhere" / "runs").mkdir()
+    shutil.move(folder, tmp_path / "elsewhere" / "runs" / "one")
+    assert [row["id"] for row in listed_all()] == [sent.records[0].id]
+    service.hold = False
+    assert cancel_run(tmp_path / "elsewhere" / "runs" / "one", "hw-1", QUICK)
+    shutil.rmtree(tmp_path / "elsewhere" / "runs" / "one")
+    assert [(row["id"], row["folder_gone"]) for row in listed_all()] == [(sent.records[0].id, True)]
+
+
+def test_ledgers_plans_and_texts_are_their_owners_alone(service, folder):
+    [outcome] = run(order(folder), YES, patience=QUICK)
+    names = ["plan.json", "texts.jsonl", "result.json", "values.safetensors", "job-0.safetensors", "circuit.qasm"]
+    for path in (*(outcome.plan.folder / name for name in names), folder / "hardware" / "ledger.jsonl", index.path()):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+    assert Plan.load(outcome.plan.folder).instance == CRN
+
+
+def test_a_dry_run_needs_no_account(folder, monkeypatch, tmp_path):
+    monkeypatch.delenv("QISKIT_IBM_TOKEN", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    if live.has_account():
+        pytest.skip("an account is saved here")
+    [outcome] = run(order(folder, device="ibm_fez"), YES, dry_run=True)
+    assert outcome.plan.budget.seconds > 0 and outcome.plan.budget.remaining is None
+    assert not (folder / "hardware" / "hw-1").exists()
+
+
+SEQUENCES = int(os.environ.get("QKD_SEQUENCES", "200"))
+
+
+def test_seeded_sequences_double_lose_lock_and_forget_nothing(world):
+    total = {}
+    for seed in range(SEQUENCES):
+        told = world.sequence(seed)
+        assert not any(told[word] for word in WRONG), (seed, dict(told))
+        for word, count in told.items():
+            total[word] = total.get(word, 0) + count
+    # the sequences were not harmless
+    for word in ("kills", "errors told", "folders copied", "ledgers deleted", "ledgers damaged", "cancelled"):
+        assert total[word] >= SEQUENCES / 20, word
+    assert total["jobs whose submission had no answer"] >= SEQUENCES / 20
