@@ -62,6 +62,9 @@ def run_hardware(
     twirl_gates: Annotated[bool, typer.Option("--twirl-gates", help="Twirl two-qubit gates.")] = False,
     seed: Annotated[int, typer.Option(help="The seed that draws --samples.")] = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Stop after the estimate; needs no account.")] = False,
+    minutes: Annotated[
+        float | None, typer.Option(help="Minutes of the QPU, into which --samples and --shots are planned.")
+    ] = None,
     anew: Annotated[
         bool, typer.Option("--anew", help="Make another plan, though one like it is not finished.")
     ] = False,
@@ -106,7 +109,7 @@ def run_hardware(
             raise QkdError("nothing was sent: say --yes to send it without being asked")
         return typer.confirm(f"Send {plan.jobs} job{'s' * (plan.jobs > 1)} to {plan.device}?")
 
-    outcomes = run_(order, confirm, detach, dry_run, _patience(window), anew)
+    outcomes = run_(order, confirm, detach, dry_run, _patience(window), anew, minutes)
     _print(outcomes, json_)
 
 

@@ -19,6 +19,7 @@ from qkd.hardware.ledger import JobRecord, Ledger
 from qkd.hardware.order import Order, fingerprint, plans_for, quota
 from qkd.hardware.patience import Patience
 from qkd.hardware.plan import Plan, plans
+from qkd.hardware.planner import planned
 from qkd.hardware.provider import Provider
 from qkd.hardware.rehearsal import Rehearsal
 from qkd.hardware.remote import Remote
@@ -50,6 +51,7 @@ def run(
     dry_run: bool = False,
     patience: Patience | None = None,
     anew: bool = False,
+    minutes: float | None = None,
 ) -> list[Outcome]:
     """Do a device run, or several with ``mitigation="all"``, and return what came of each.
 
@@ -62,6 +64,7 @@ def run(
         dry_run: return before anything is sent.
         patience: how long is waited for the service.
         anew: make another plan of the same order.
+        minutes: of the QPU, into which samples and shots are planned.
 
     Raises:
         QkdError: something does not fit, costs too much, or the service refuses or stays away.
@@ -69,6 +72,8 @@ def run(
     patience = patience or Patience()
     folder = existing_run(order.run)
     with folder.lock():
+        if minutes is not None:
+            order = planned(order, folder, minutes, offline=dry_run)
         if not (anew or dry_run) and (waiting := _open(folder, order)):
             return [_again(folder, plan, order, confirm, patience, wait=not detach) for plan in waiting]
         done: list[Outcome] = []
