@@ -51,7 +51,7 @@ def text_hash(text: str) -> bytes:
 
 
 lost: Counter[str] = Counter()
-"""How many texts were cut so far, by the model that cut them; ``cluster`` adds what its workers say."""
+"""How many texts were cut so far, by the model that cut them."""
 
 Compute = Callable[[list[str]], np.ndarray]
 """From texts to one row for each."""

@@ -8,7 +8,6 @@ name, not its weights, and load it themselves, once each.
 from __future__ import annotations
 
 import importlib.util
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -88,7 +87,7 @@ class _Worker:
         self.compute = compute
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        error, before = "", cache.lost.copy()
+        error = ""
         try:
             rows = np.asarray(self.compute(list(batch["texts"][0])))
         except QkdError as mistake:  # as a value: Ray would wrap it beyond recognition, and try again
@@ -96,7 +95,6 @@ class _Worker:
         return {
             "number": batch["number"],
             "error": np.array([error]),
-            "lost": np.array([json.dumps(cache.lost - before)]),
             "rows": np.frombuffer(rows.tobytes(), np.uint8)[None],
             "shape": np.array([rows.shape]),
             "dtype": np.array([rows.dtype.str]),
@@ -126,5 +124,4 @@ def _mapped(
     for row in found.iter_rows():
         if row["error"]:
             raise QkdError(row["error"])
-        cache.lost.update(json.loads(row["lost"]))
         yield int(row["number"]), np.frombuffer(row["rows"].tobytes(), row["dtype"]).reshape(tuple(row["shape"]))

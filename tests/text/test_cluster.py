@@ -58,19 +58,6 @@ def test_a_worker_that_is_killed_costs_only_its_batch(cluster, tmp_path):
     assert len({first for _, first in lines}) == 6 and len(lines) <= 6 + 2  # its own, and what it had been handed
 
 
-def test_a_worker_says_how_many_texts_it_cut(model):
-    import json
-
-    from qkd.cluster import _Worker
-    from qkd.text.models.reader import Reader
-    from qkd.text.models.transformer import Loading
-
-    reader = Reader(str(model), Loading(max_tokens=2), [1], False)
-    cache.lost[reader.model] = 5  # of earlier texts
-    found = _Worker(reader.rows)({"texts": [["the cat sat", "a dog ran", "a cat"]], "number": 0})
-    assert json.loads(found["lost"][0]) == {reader.model: 2}
-
-
 def test_a_mistake_in_a_worker_is_told_as_one_sentence(cluster):
     def value(texts):
         raise QkdError("model 'x' is not here")

@@ -99,7 +99,7 @@ class Transformer:
 
     @property
     def truncated(self) -> int:
-        """How many texts were longer than ``max_tokens`` since that was last reported, here and on a cluster."""
+        """How many texts were longer than ``max_tokens`` since that was last reported."""
         return cache.lost[self.model]
 
     @truncated.setter
