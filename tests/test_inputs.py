@@ -118,3 +118,19 @@ def test_data_is_a_file_and_not_a_table(tmp_path):
     table = pd.DataFrame({"text": ["a"], "label": ["b"]})
     with pytest.raises(ConfigError, match="to_csv"):
         api.distill(data=table, runs=tmp_path)
+
+
+def test_errors_say_what_a_caller_can_do(tmp_path):
+    from qkd import errors
+
+    kinds = {
+        errors.CircuitError: lambda: library.load("hardware", qubits=0),
+        errors.ConfigError: lambda: profiles.load("nobody"),
+        errors.DataError: lambda: api.distill(data=str(tmp_path / "nowhere.csv"), runs=tmp_path),
+        errors.FolderError: lambda: api.Run(tmp_path / "nowhere"),
+        errors.ModelError: lambda: api.distill(teacher="probe:nobody", encoder="hashing:8", limit=40, runs=tmp_path),
+        errors.DeviceError: lambda: api.distill(sim="aer-noisy", device="ibm_moon", runs=tmp_path),
+    }
+    for kind, mistake in kinds.items():
+        with pytest.raises(kind):
+            mistake()

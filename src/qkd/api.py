@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from qkd import config as configs
 from qkd.config import Config
 from qkd.console import warn
-from qkd.errors import ConfigError, QkdError, nearest
+from qkd.errors import ConfigError, DataError, FolderError, nearest
 from qkd.reports import compare
 from qkd.runs import RunFolder, existing_run, new_run, newest_run, write_text
 from qkd.settings import check_device, merged, named, pinned
@@ -56,7 +56,7 @@ class Run:
             QkdError: the run has not come to its end.
         """
         if not self.folder.metrics.is_file():
-            raise QkdError(
+            raise FolderError(
                 f"{self.folder.path}: this run has no numbers yet; go on with 'qkd distill --resume --name {self.name}'"
             )
         return compare.read_metrics(self.folder.metrics)
@@ -193,7 +193,7 @@ def _resumable(folder: RunFolder, config: Config | None, given: dict[tuple[str, 
     for section, key, option, _ in configs.fields():
         old, new = (getattr(getattr(config, section), key) for config in (kept, asked))
         if old != new and option not in ("epochs", "patience"):
-            raise QkdError(
+            raise ConfigError(
                 f"--resume goes on with {folder.config}, where {section}.{key} is {old!r}, not {new!r}; only --epochs "
                 "and --patience may change, so start a new run"
             )
@@ -238,7 +238,7 @@ def evaluate(
         source, texts, labels = data, dataset.texts, dataset.labels
         for label in dataset.classes:
             if label not in student.classes:
-                raise QkdError(f"{data}: the student knows no label '{label}'{nearest(label, student.classes)}")
+                raise DataError(f"{data}: the student knows no label '{label}'{nearest(label, student.classes)}")
     targets = np.array([student.classes.index(label) for label in labels])
     numbers = score(student.logits(texts), targets, teacher)
     return {"data": source, "texts": len(texts), "numbers": numbers}
@@ -269,7 +269,7 @@ def predict(
 
     asked = [*texts, *(load_texts(file, text_column) if file else ())]
     if not asked:
-        raise QkdError("no texts to classify: give them as arguments or with --file")
+        raise DataError("no texts to classify: give them as arguments or with --file")
     student = Student.load(run)
     rows = student.predict_proba(asked)
     return [

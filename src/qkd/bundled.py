@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from qkd.console import say
-from qkd.errors import QkdError
+from qkd.errors import FolderError
 
 
 def bundled_dir(kind: str) -> Path:
@@ -19,7 +19,7 @@ def bundled_dir(kind: str) -> Path:
     for folder in (here / "bundled" / kind, here.parents[1] / kind):
         if folder.is_dir():
             return folder
-    raise QkdError(f"the bundled folder '{kind}' is missing; install qkd again")
+    raise FolderError(f"the bundled folder '{kind}' is missing; install qkd again")
 
 
 def user_dirs(kind: str) -> list[Path]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from qkd import cache, workers
-from qkd.errors import QkdError
+from qkd.errors import QkdError, ServiceError
 
 
 @contextmanager
@@ -29,7 +29,7 @@ def over_ray(address: str) -> Iterator[None]:
         QkdError: Ray is not installed, or there is no cluster at the address.
     """
     if importlib.util.find_spec("ray") is None:
-        raise QkdError("--ray needs Ray, which is not installed; 'pip install qkd[ray]' gets it")
+        raise ServiceError("--ray needs Ray, which is not installed; 'pip install qkd[ray]' gets it")
     import ray
 
     started = not ray.is_initialized()
@@ -39,7 +39,9 @@ def over_ray(address: str) -> Iterator[None]:
             ray.init(address=address, log_to_driver=False, configure_logging=False, include_dashboard=False)
         except (OSError, ValueError, RuntimeError) as error:
             first = str(error).strip().splitlines()[0]
-            raise QkdError(f"--ray {address}: no cluster answers there ({first}); start one with 'ray start'") from None
+            raise ServiceError(
+                f"--ray {address}: no cluster answers there ({first}); start one with 'ray start'"
+            ) from None
     before = cache.mapper, workers.mapper
     cache.mapper, workers.mapper = _mapped, _tasks
     try:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from qkd.errors import FolderError, QkdError
+from qkd.errors import FolderError
 
 PRIVATE = 0o600
 """The mode of files that hold texts, and of ledgers and plans: their owner reads them, nobody else."""
@@ -279,7 +279,7 @@ class RunFolder:
         try:
             lock.acquire()
         except Timeout:
-            raise QkdError(
+            raise FolderError(
                 f"{self.path}: another qkd process is writing this run; wait for it, or choose another --name"
             ) from None
         except OSError as error:
@@ -297,7 +297,7 @@ class RunFolder:
             QkdError: the run has not come so far, or the file is damaged.
         """
         if not path.exists():
-            raise QkdError(f"{path}: not there yet; go on with 'qkd distill --resume --name {self.name}'")
+            raise FolderError(f"{path}: not there yet; go on with 'qkd distill --resume --name {self.name}'")
         return read_lines(path)
 
     def make_latest(self) -> None:
@@ -316,10 +316,12 @@ def new_run(parent: Path, name: str | None, stem: str) -> RunFolder:
     """
     if name is not None:
         if not re.fullmatch(r"[\w][\w.+-]*", name) or name == "latest":
-            raise QkdError(f"--name '{name}' is no folder name: use letters, digits, '.', '-' and '_'")
+            raise FolderError(f"--name '{name}' is no folder name: use letters, digits, '.', '-' and '_'")
         folder = RunFolder(parent / name)
         if folder.config.exists():
-            raise QkdError(f"{folder.path} exists already; go on with --resume --name {name}, or choose another --name")
+            raise FolderError(
+                f"{folder.path} exists already; go on with --resume --name {name}, or choose another --name"
+            )
         return folder
     stem = re.sub(r"[^\w.+-]+", "-", stem).strip("-") or "run"
     number = 1
@@ -336,7 +338,7 @@ def newest_run(parent: Path) -> RunFolder:
     """
     found = [path for path in parent.glob("*/config.toml") if not path.parent.is_symlink()]
     if not found:
-        raise QkdError(f"{parent}: no run lies there to go on with; make one with 'qkd distill'")
+        raise FolderError(f"{parent}: no run lies there to go on with; make one with 'qkd distill'")
     return RunFolder(max(found, key=lambda path: path.stat().st_mtime_ns).parent.resolve())
 
 
@@ -348,5 +350,5 @@ def existing_run(where: Path) -> RunFolder:
     """
     folder = RunFolder(where.resolve())
     if not folder.config.is_file():
-        raise QkdError(f"{where}: no run lies there; make one with 'qkd distill', or name its folder")
+        raise FolderError(f"{where}: no run lies there; make one with 'qkd distill', or name its folder")
     return folder

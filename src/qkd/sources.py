@@ -14,7 +14,7 @@ import numpy as np
 
 from qkd.config import Config
 from qkd.console import say
-from qkd.errors import QkdError
+from qkd.errors import DataError
 from qkd.runs import RunFolder, read_json, write_json
 from qkd.simulation.make import torch_device
 from qkd.student.lesson import Lesson
@@ -116,5 +116,5 @@ def _pin_texts(corpus: Corpus, folder: RunFolder, resume: bool) -> None:
     content = [dataset.texts, dataset.labels, *([corpus.unlabeled] if corpus.unlabeled else ())]
     digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
     if resume and folder.data.is_file() and read_json(folder.data)["sha256"] != digest:
-        raise QkdError(f"{dataset.source}: the texts have changed since {folder.path} was started; start a new run")
+        raise DataError(f"{dataset.source}: the texts have changed since {folder.path} was started; start a new run")
     write_json(folder.data, {"sha256": digest, "texts": len(dataset.texts), "classes": list(dataset.classes)})

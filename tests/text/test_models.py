@@ -182,3 +182,20 @@ def test_a_labelling_that_was_killed_ends_with_the_same_logits(model, monkeypatc
     resumed = logits()
     assert sum(calls) == len(dataset.texts) + calls[1]  # only the chunk that was lost came twice
     np.testing.assert_array_equal(resumed, whole)
+
+
+def test_linear_maps_give_what_torch_gives_and_have_gradients():
+    from qkd.text.models.linear import faster
+
+    torch.manual_seed(1)
+    plain = torch.nn.Sequential(torch.nn.Linear(48, 32), torch.nn.GELU(), torch.nn.Linear(32, 5, bias=False))
+    x = torch.randn(3, 7, 48)
+    expected = plain(x)
+    gradient = torch.autograd.grad(expected.sum(), plain[0].weight)[0]
+    names = list(plain.state_dict())
+    faster(plain)
+    with torch.inference_mode():
+        np.testing.assert_allclose(plain(x).numpy(), expected.detach().numpy(), atol=1e-5)
+        assert plain(x[:0]).shape == (0, 7, 5)
+    torch.testing.assert_close(torch.autograd.grad(plain(x).sum(), plain[0].weight)[0], gradient)
+    assert list(plain.state_dict()) == names

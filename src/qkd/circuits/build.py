@@ -10,7 +10,7 @@ from qkd.circuits import limits
 from qkd.circuits.observables import parse
 from qkd.circuits.spec import CircuitSpec
 from qkd.circuits.student import StudentCircuit
-from qkd.errors import QkdError
+from qkd.errors import CircuitError
 
 Pairs = list[tuple[int, int]]
 
@@ -31,7 +31,7 @@ def build(spec: CircuitSpec, qubits: int | None = None, layers: int | None = Non
     n = spec.qubits if qubits is None else qubits
     depth = spec.layers if layers is None else layers
     if min(n, depth) < 1:
-        raise QkdError(f"circuit '{spec.name}' cannot have {n} qubits and {depth} layers; give at least 1 of each")
+        raise CircuitError(f"circuit '{spec.name}' cannot have {n} qubits and {depth} layers; give at least 1 of each")
     limits.within(n, limits.QUBITS, "qubits", f"circuit '{spec.name}'")
     rows = len(spec.encoding.rotations) + len(spec.ansatz.rotations) + (8 if spec.ansatz.pattern == "qdllm" else 2)
     limits.within(n * (depth * rows + len(spec.ansatz.closing)), limits.GATES, "gates", f"circuit '{spec.name}'")
@@ -85,7 +85,7 @@ def pairs(pattern: str, n: int) -> Pairs:
         return [pair for q in range(n - 1) for pair in ((q, q + 1), (q, q + 2)) if pair[1] < n]
     if pattern == "heavy-hex":
         return list(_heavy_hex(n))
-    raise QkdError(f"there is no entangling pattern '{pattern}'")
+    raise CircuitError(f"there is no entangling pattern '{pattern}'")
 
 
 def _heavy_hex(n: int) -> Iterator[tuple[int, int]]:
@@ -110,7 +110,7 @@ def _qdllm_layer(circuit: QuantumCircuit, weight: Callable[[], Parameter]) -> No
     """Append one layer of QD-LLM's ansatz (Li et al., arXiv:2505.13205, as their public code builds it)."""
     n = circuit.num_qubits
     if n < 3:
-        raise QkdError(f"the circuit qdllm needs at least 3 qubits, not {n}")
+        raise CircuitError(f"the circuit qdllm needs at least 3 qubits, not {n}")
     for q in range(n - 1):
         for _ in range(3):
             circuit.ry(weight(), q)

@@ -9,7 +9,7 @@ from qkd.circuits.build import build
 from qkd.circuits.qasm import from_qasm
 from qkd.circuits.spec import read
 from qkd.circuits.student import StudentCircuit
-from qkd.errors import QkdError, nearest
+from qkd.errors import CircuitError, QkdError, nearest
 
 SUFFIXES = (".toml", ".qasm", ".qasm3")
 
@@ -33,8 +33,8 @@ def locate(name: str) -> Path:
     if path.is_file() and path.suffix in SUFFIXES:
         return path
     if path.suffix in SUFFIXES or "/" in name:
-        raise QkdError(f"{name}: no such circuit file ({', '.join(SUFFIXES)})")
-    raise QkdError(f"there is no circuit '{name}'{nearest(name, known)}")
+        raise CircuitError(f"{name}: no such circuit file ({', '.join(SUFFIXES)})")
+    raise CircuitError(f"there is no circuit '{name}'{nearest(name, known)}")
 
 
 def load(name: str, qubits: int | None = None, layers: int | None = None) -> StudentCircuit:
@@ -54,11 +54,11 @@ def load(name: str, qubits: int | None = None, layers: int | None = None) -> Stu
         try:
             return build(spec, qubits, layers)
         except QkdError as error:
-            raise QkdError(f"{path}: {error}") from None
+            raise CircuitError(f"{path}: {error}") from None
     try:
         student = from_qasm(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
-        raise QkdError(f"{path}: cannot be read ({error})") from None
+        raise CircuitError(f"{path}: cannot be read ({error})") from None
     if qubits not in (None, student.num_qubits) or layers is not None:
-        raise QkdError(f"{path}: an OpenQASM circuit has the size it has; leave --qubits and --layers out")
+        raise CircuitError(f"{path}: an OpenQASM circuit has the size it has; leave --qubits and --layers out")
     return student

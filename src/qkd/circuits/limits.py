@@ -15,7 +15,7 @@ from typing import Any
 import openqasm3
 from openqasm3 import ast
 
-from qkd.errors import QkdError
+from qkd.errors import CircuitError
 
 BYTES = 1 << 20
 """Of a program's text."""
@@ -51,7 +51,7 @@ def within(count: int, most: int, what: str, where: str) -> None:
         QkdError: there are more.
     """
     if count > most:
-        raise QkdError(f"{where}: {count:,} {what} are more than the {most:,} that qkd takes")
+        raise CircuitError(f"{where}: {count:,} {what} are more than the {most:,} that qkd takes")
 
 
 def syntax(text: str, where: str) -> ast.Program:
@@ -131,7 +131,7 @@ class _Counter:
             self.gates += sum(self._width(on) for on in _operands(statement))
         else:
             kind = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(statement).__name__).lower()
-            raise QkdError(
+            raise CircuitError(
                 f"{self.where}: line {statement.span.start_line} holds a {kind}; a student circuit is a plain list of "
                 "gates, so write them out"
             )
@@ -143,7 +143,7 @@ class _Counter:
         elif isinstance(size, ast.IntegerLiteral):
             self.widths[name] = size.value
         else:
-            raise QkdError(f"{self.where}: the size of '{name}' must be a plain number")
+            raise CircuitError(f"{self.where}: the size of '{name}' must be a plain number")
         return self.widths[name]
 
     def _width(self, node: Any) -> int:
@@ -175,7 +175,7 @@ class _Counter:
         for modifier in statement.modifiers:
             if modifier.modifier in (ast.GateModifierName.ctrl, ast.GateModifierName.negctrl):
                 if modifier.argument is not None and not isinstance(modifier.argument, ast.IntegerLiteral):
-                    raise QkdError(f"{self.where}: how many controls '{name}' has must be a plain number")
+                    raise CircuitError(f"{self.where}: how many controls '{name}' has must be a plain number")
                 controls += 1 if modifier.argument is None else modifier.argument.value
             powers += modifier.modifier is ast.GateModifierName.pow
         if controls or powers:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from qiskit.quantum_info import SparsePauliOp
 
 from qkd.circuits.limits import LETTERS, within
-from qkd.errors import QkdError
+from qkd.errors import CircuitError
 
 _NAMED = ("z-each", "zz-neighbours")
 _TERM = re.compile(
@@ -55,22 +55,22 @@ def _sum(text: str, num_qubits: int) -> SparsePauliOp:
     while position < len(stripped):
         match = _TERM.match(stripped, position)
         if match is None or not match["pauli"].strip() or (terms and not match["sign"]):
-            raise QkdError(
+            raise CircuitError(
                 f"observable '{text}' cannot be read from '{stripped[position:]}' on; write z-each, zz-neighbours, or "
                 "Paulis such as 'Z0 Z1' or '0.5 X0 + Z2'"
             )
         letters = re.findall(r"([IXYZ])(\d+)", match["pauli"])
         qubits = [int(q) if len(q) < 10 else num_qubits for _, q in letters]
         if max(qubits) >= num_qubits or len(set(qubits)) != len(qubits):
-            raise QkdError(f"observable '{text}' must name different qubits from 0 to {num_qubits - 1}")
+            raise CircuitError(f"observable '{text}' must name different qubits from 0 to {num_qubits - 1}")
         factor = float(match["factor"] or 1) * (-1 if match["sign"] == "-" else 1)
         if not math.isfinite(factor):
-            raise QkdError(f"observable '{text[:60]}' has a coefficient that is not finite")
+            raise CircuitError(f"observable '{text[:60]}' has a coefficient that is not finite")
         terms.append(("".join(letter for letter, _ in letters), qubits, factor))
         within(len(terms) * num_qubits, LETTERS, "letters of an observable", "the circuit")
         position = match.end()
     if not terms:
-        raise QkdError("an observable is empty; write z-each, zz-neighbours, or Paulis such as 'Z0 Z1'")
+        raise CircuitError("an observable is empty; write z-each, zz-neighbours, or Paulis such as 'Z0 Z1'")
     return _sparse(terms, num_qubits)
 
 

@@ -24,7 +24,7 @@ from qiskit_qasm3_import import convert
 from qkd.circuits import limits
 from qkd.circuits.observables import parse, write
 from qkd.circuits.student import StudentCircuit
-from qkd.errors import QkdError, nearest
+from qkd.errors import CircuitError, QkdError, nearest
 
 _COMMENT = re.compile(r"^\s*//\s*qkd\.(\w+)\s*:\s*(.*?)\s*$", re.MULTILINE)
 _DECLARED = re.compile(r"^\s*input\s+(?:float|angle)\s*(?:\[\s*\d+\s*\])?\s+(\w+)\s*;", re.MULTILINE)
@@ -66,23 +66,23 @@ def from_qasm(text: str, where: str = "the OpenQASM 3 program") -> StudentCircui
     said: dict[str, str] = {}
     for key, value in _COMMENT.findall(text):
         if key not in _KEYS:
-            raise QkdError(f"{where}: the comment 'qkd.{key}' means nothing{nearest(key, _KEYS)}")
+            raise CircuitError(f"{where}: the comment 'qkd.{key}' means nothing{nearest(key, _KEYS)}")
         said[key] = value
     if "inputs" not in said:
-        raise QkdError(f"{where}: a line '// qkd.inputs: x0 x1 ...' must say which input parameters are data")
+        raise CircuitError(f"{where}: a line '// qkd.inputs: x0 x1 ...' must say which input parameters are data")
     try:
         circuit = _standard(convert(limits.syntax(text, where)))
     except QkdError:
         raise
     except Exception as error:  # the importer's parts raise errors of many types
-        raise QkdError(f"{where}: not an OpenQASM 3 program that Qiskit reads ({_reason(error)})") from None
+        raise CircuitError(f"{where}: not an OpenQASM 3 program that Qiskit reads ({_reason(error)})") from None
     by_name = {parameter.name: parameter for parameter in circuit.parameters}
     declared = [name for name in _DECLARED.findall(text) if name in by_name]
     inputs = _listed(said["inputs"])
     weights = _listed(said["weights"]) if "weights" in said else [n for n in declared if n not in inputs]
     for name in [*inputs, *weights]:
         if name not in by_name:
-            raise QkdError(f"{where}: '{name}' is no input parameter that the circuit uses{nearest(name, by_name)}")
+            raise CircuitError(f"{where}: '{name}' is no input parameter that the circuit uses{nearest(name, by_name)}")
     try:
         return StudentCircuit(
             circuit,
@@ -93,9 +93,9 @@ def from_qasm(text: str, where: str = "the OpenQASM 3 program") -> StudentCircui
             start=tuple(map(float, _listed(said.get("start", "")))),
         )
     except ValueError:
-        raise QkdError(f"{where}: '// qkd.start: {said['start']}' must give a number for each input") from None
+        raise CircuitError(f"{where}: '// qkd.start: {said['start']}' must give a number for each input") from None
     except QkdError as error:
-        raise QkdError(f"{where}: {error}") from None
+        raise CircuitError(f"{where}: {error}") from None
 
 
 def _reason(error: BaseException) -> str:

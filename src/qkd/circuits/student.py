@@ -9,7 +9,7 @@ from qiskit.circuit import Parameter, QuantumCircuit
 from qiskit.quantum_info import SparsePauliOp
 from qiskit.transpiler import TranspileLayout
 
-from qkd.errors import QkdError
+from qkd.errors import CircuitError
 
 
 @dataclass(frozen=True)
@@ -48,32 +48,32 @@ class StudentCircuit:
             object.__setattr__(self, field, tuple(getattr(self, field)))
         both = set(self.inputs) & set(self.weights)
         if both:
-            raise QkdError(f"circuit '{self.name}': {_names(both)} is both an input and a weight; name it once")
+            raise CircuitError(f"circuit '{self.name}': {_names(both)} is both an input and a weight; name it once")
         listed, found = set(self.inputs) | set(self.weights), set(self.circuit.parameters)
         if found - listed:
-            raise QkdError(f"circuit '{self.name}': {_names(found - listed)} is neither an input nor a weight")
+            raise CircuitError(f"circuit '{self.name}': {_names(found - listed)} is neither an input nor a weight")
         if listed - found:
-            raise QkdError(f"circuit '{self.name}': {_names(listed - found)} does not occur in the circuit")
+            raise CircuitError(f"circuit '{self.name}': {_names(listed - found)} does not occur in the circuit")
         if self.start and len(self.start) != len(self.inputs):
-            raise QkdError(
+            raise CircuitError(
                 f"circuit '{self.name}' has {len(self.inputs)} inputs but says where {len(self.start)} of them start"
             )
         classical = next((i.operation.name for i in self.circuit.data if i.clbits), None)
         if classical:
-            raise QkdError(
+            raise CircuitError(
                 f"circuit '{self.name}' holds '{classical}', which uses classical bits; leave it out, the observables "
                 "say what is measured"
             )
         if not self.observables:
-            raise QkdError(f"circuit '{self.name}' measures nothing: give at least one observable")
+            raise CircuitError(f"circuit '{self.name}' measures nothing: give at least one observable")
         for k, observable in enumerate(self.observables):
             if observable.num_qubits != self.circuit.num_qubits:
-                raise QkdError(
+                raise CircuitError(
                     f"circuit '{self.name}' has {self.circuit.num_qubits} qubits but observable {k} has "
                     f"{observable.num_qubits}"
                 )
             if abs(observable.coeffs.imag).max(initial=0.0) > 1e-12:
-                raise QkdError(f"circuit '{self.name}': observable {k} is not Hermitian (complex coefficients)")
+                raise CircuitError(f"circuit '{self.name}': observable {k} is not Hermitian (complex coefficients)")
 
     @property
     def num_qubits(self) -> int:

@@ -11,13 +11,13 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import Any, Literal
 
-from qkd.errors import QkdError
+from qkd.errors import DeviceError
 
 PREFIXES = ("fake_", "ibm_", "ibmq_")
 Status = Literal["live", "retired", "unknown", "model"]
 
 
-class UnknownDevice(QkdError):
+class UnknownDevice(DeviceError):
     """There is no device of that name.
 
     Args:
@@ -136,7 +136,7 @@ def require_live(name: str, command: str, online: Iterable[str] | None = None) -
     if why is None:
         return entry
     stand_in = catalogue.nearest_snapshot(entry).snapshot or ""
-    raise QkdError(
+    raise DeviceError(
         f"{why}; live devices are {others}; the nearest snapshot is {stand_in}, to run the same there: "
         f"{command.format(device=stand_in)} --local"
     )

@@ -10,7 +10,7 @@ from qiskit.circuit import ClassicalRegister, QuantumCircuit
 from qiskit.transpiler import Target
 
 from qkd.devices.snapshot import Snapshot
-from qkd.errors import QkdError
+from qkd.errors import DeviceError
 
 
 def with_measurements(circuit: QuantumCircuit, qubits: Iterable[int]) -> QuantumCircuit:
@@ -66,7 +66,7 @@ def check_fits(circuit: QuantumCircuit, snapshot: Snapshot) -> None:
     """
     n, usable = circuit.num_qubits, snapshot.num_qubits - len(snapshot.cleaning.avoided)
     if n > usable:
-        raise QkdError(
+        raise DeviceError(
             f"the circuit has {n} qubits and {snapshot.name} {snapshot.num_qubits}, of which {usable} are usable; "
             "take fewer --qubits or a larger device"
         )
@@ -75,7 +75,7 @@ def check_fits(circuit: QuantumCircuit, snapshot: Snapshot) -> None:
     couplers = [(a, b) for a, b in snapshot.calibration.couplers()]
     needed, joined = _largest(n, pairs), _largest(snapshot.num_qubits, couplers)
     if needed > joined:
-        raise QkdError(
+        raise DeviceError(
             f"the circuit entangles {needed} qubits with one another, but no more than {joined} usable qubits of "
             f"{snapshot.name} are joined ({snapshot.cleaning.summary()}); take another device or snapshot"
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from qkd.errors import QkdError
+from qkd.errors import QkdError, ServiceError
 
 if TYPE_CHECKING:
     from qiskit_ibm_runtime import QiskitRuntimeService
@@ -34,11 +34,11 @@ def service(**options: Any) -> QiskitRuntimeService:
     from qiskit_ibm_runtime import QiskitRuntimeService
 
     if not has_account():
-        raise QkdError(f"there is no IBM Quantum account here; {HOW}")
+        raise ServiceError(f"there is no IBM Quantum account here; {HOW}")
     try:
         return QiskitRuntimeService(**options)
     except Exception as error:  # the client raises errors of many types, of the network's too
-        raise QkdError(f"IBM Quantum cannot be reached with this account: {first_line(error)}") from None
+        raise ServiceError(f"IBM Quantum cannot be reached with this account: {first_line(error)}") from None
 
 
 def names(client: QiskitRuntimeService | None = None) -> list[str]:
@@ -55,7 +55,7 @@ def names(client: QiskitRuntimeService | None = None) -> list[str]:
     except QkdError:
         raise
     except Exception as error:
-        raise QkdError(f"IBM Quantum did not list its devices: {first_line(error)}") from None
+        raise ServiceError(f"IBM Quantum did not list its devices: {first_line(error)}") from None
 
 
 def instance_of(backend: Any) -> str | None:
@@ -78,17 +78,19 @@ def require_instance(client: QiskitRuntimeService, crn: str, what: str) -> None:
     try:
         known = {str(one["crn"]): str(one.get("name") or one["crn"]) for one in client.instances()}
     except Exception as error:
-        raise QkdError(f"IBM Quantum did not list the account's instances: {first_line(error)}") from None
+        raise ServiceError(f"IBM Quantum did not list the account's instances: {first_line(error)}") from None
     told = f"'{known[crn]}' ({crn})" if crn in known else crn
     active = client.active_instance() if client._default_instance else None  # noqa: SLF001 - tells whether one was set
     if active is not None and active != crn:
-        raise QkdError(
+        raise ServiceError(
             f"{what} was sent under the instance {told}, and the account is set to '{known.get(active, active)}' "
             f"({active}); set QISKIT_IBM_INSTANCE to the former"
         )
     if crn not in known:
         here = ", ".join(f"'{name}' ({one})" for one, name in known.items()) or "none"
-        raise QkdError(f"{what} was sent under the instance {told}, which this account does not have; it has {here}")
+        raise ServiceError(
+            f"{what} was sent under the instance {told}, which this account does not have; it has {here}"
+        )
 
 
 def backend(
@@ -108,11 +110,11 @@ def backend(
     client = client or service()
     seen = names(client)
     if name not in seen:
-        raise QkdError(f"{name} is not among the devices of this account ({', '.join(seen) or 'it has none'})")
+        raise ServiceError(f"{name} is not among the devices of this account ({', '.join(seen) or 'it has none'})")
     try:
         return client.backend(name, instance=instance, use_fractional_gates=fractional)
     except Exception as error:
-        raise QkdError(f"{name} cannot be read from IBM Quantum: {first_line(error)}") from None
+        raise ServiceError(f"{name} cannot be read from IBM Quantum: {first_line(error)}") from None
 
 
 def first_line(error: BaseException) -> str:

@@ -9,7 +9,7 @@ from qiskit_aer.noise import NoiseModel, thermal_relaxation_error
 from qkd.circuits.student import StudentCircuit
 from qkd.devices.region import Region
 from qkd.devices.snapshot import Snapshot
-from qkd.errors import QkdError
+from qkd.errors import DeviceError
 
 
 def noise_model(device: Region | Snapshot) -> NoiseModel:
@@ -37,7 +37,7 @@ def with_idle_noise(student: StudentCircuit, region: Region) -> tuple[StudentCir
     """
     dt = region.target.dt
     if dt is None:
-        raise QkdError(f"{region.snapshot.name} reports no clock (dt), so its idle noise is not known; leave it out")
+        raise DeviceError(f"{region.snapshot.name} reports no clock (dt), so its idle noise is not known; leave it out")
     noise, known = noise_model(region), set[str]()
     waiting = QuantumCircuit(student.num_qubits, global_phase=student.circuit.global_phase)
     scheduled = _scheduled(student.circuit, region)
@@ -66,4 +66,4 @@ def _scheduled(circuit: QuantumCircuit, region: Region) -> QuantumCircuit:
         passes = PassManager([ALAPScheduleAnalysis(target=region.target), PadDelay(target=region.target)])
         return passes.run(circuit)
     except TranspilerError as error:
-        raise QkdError(f"the circuit cannot be scheduled on {region.snapshot.name}: {error.message}") from None
+        raise DeviceError(f"the circuit cannot be scheduled on {region.snapshot.name}: {error.message}") from None

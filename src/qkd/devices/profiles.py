@@ -12,7 +12,7 @@ from pydantic import Field
 from qkd.bundled import find, tell_hidden
 from qkd.config import Spec, read_toml, validated
 from qkd.devices.snapshot import Snapshot
-from qkd.errors import QkdError, nearest
+from qkd.errors import ConfigError, nearest
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -43,10 +43,13 @@ class Profile(Spec):
     dynamical_decoupling: Literal["none", "XX", "XpXm", "XY4"] = Field(
         default="none", description="The pulses that protect waiting qubits on the device."
     )
-    mitigation: Literal["none", "readout", "zne", "pea", "pec"] = Field(
-        default="readout", description="The error mitigation of a run that names none."
+    mitigation: Literal["none", "readout", "affine", "zne", "pea", "pec"] = Field(
+        default="affine", description="The error mitigation of a run that names none."
     )
-    shots: Count = Field(default=4096, description="Shots per expectation value of a run that names none.")
+    shots: Count | Literal["adaptive"] = Field(
+        default="adaptive",
+        description="Shots of a run that names none; adaptive takes a few for every text, more for those not clear.",
+    )
     execution_mode: Literal["job", "batch", "session"] = Field(
         default="job", description="How jobs are sent; free plans have no sessions."
     )
@@ -62,7 +65,7 @@ class Profile(Spec):
         """
         family = snapshot.calibration.family
         if self.families and family not in self.families:
-            raise QkdError(
+            raise ConfigError(
                 f"profile '{self.name}' is for {' and '.join(self.families)}, and {snapshot.name} is {_a(family)}; "
                 f"take profile '{default_name(snapshot)}'"
             )
@@ -101,12 +104,12 @@ def default_name(snapshot: Snapshot) -> str:
 def _merged(name: str, heirs: tuple[str, ...]) -> dict[str, Any]:
     """Return the keys of a profile file over those of what it inherits."""
     if name in heirs:
-        raise QkdError(f"profiles inherit in a circle: {' -> '.join([*heirs, name])}")
+        raise ConfigError(f"profiles inherit in a circle: {' -> '.join([*heirs, name])}")
     values = read_toml(_locate(name))
     parent = values.pop("inherits", None)
     own_name = values.pop("name", Path(name).stem)
     if parent is not None and not isinstance(parent, str):
-        raise QkdError(f"profile '{name}': inherits = {parent!r} does not fit: give one profile's name")
+        raise ConfigError(f"profile '{name}': inherits = {parent!r} does not fit: give one profile's name")
     return (_merged(parent, (*heirs, name)) if parent else {}) | values | {"name": own_name}
 
 
@@ -117,7 +120,7 @@ def _locate(name: str) -> Path:
         return known[name]
     if name.endswith(".toml"):
         return Path(name)
-    raise QkdError(f"there is no profile '{name}'{nearest(name, known)}")
+    raise ConfigError(f"there is no profile '{name}'{nearest(name, known)}")
 
 
 def _value(text: str) -> Any:

@@ -12,7 +12,7 @@ from qkd.circuits.student import StudentCircuit
 from qkd.devices.backend import CalibratedBackend, make_target
 from qkd.devices.calibration import FRACTIONAL
 from qkd.devices.snapshot import Snapshot
-from qkd.errors import QkdError
+from qkd.errors import DeviceError
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +31,7 @@ class Region:
 
     def __post_init__(self) -> None:
         if len(set(self.qubits)) != len(self.qubits) or not set(self.qubits) <= set(range(self.snapshot.num_qubits)):
-            raise QkdError(
+            raise DeviceError(
                 f"a region of {self.snapshot.name} names different qubits from 0 to {self.snapshot.num_qubits - 1}, "
                 f"not {list(self.qubits)}"
             )
@@ -67,7 +67,7 @@ def to_region(student: StudentCircuit, snapshot: Snapshot) -> tuple[StudentCircu
         QkdError: it has another width than the device.
     """
     if student.num_qubits != snapshot.num_qubits:
-        raise QkdError(
+        raise DeviceError(
             f"circuit '{student.name}' has {student.num_qubits} qubits and {snapshot.name} {snapshot.num_qubits}: "
             "transpile it for this device first"
         )

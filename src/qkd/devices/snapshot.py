@@ -18,7 +18,8 @@ from qkd.devices import calibration as calibrations
 from qkd.devices import catalogue
 from qkd.devices.backend import CalibratedBackend, make_target
 from qkd.devices.calibration import Calibration, Cleaning, Operation, Qubit
-from qkd.errors import FolderError, QkdError
+from qkd.devices.learned import Learned
+from qkd.errors import DeviceError, FolderError
 from qkd.runs import write_json
 
 FORMAT, VERSION = "qkd-snapshot", 1
@@ -28,6 +29,10 @@ Number = Annotated[float | None, AfterValidator(lambda value: value if value is 
 """What was measured; some devices report infinities where nothing was."""
 
 Measured = Literal["t1", "t2", "frequency", "readout_error", "readout_length"]
+
+
+OWN = ("gates", "qubits", "learned")
+"""What is not written as it is held."""
 
 
 class _Calibration(records.Record):
@@ -46,6 +51,7 @@ class _Calibration(records.Record):
     coordinates: tuple[tuple[int, int], ...] | None
     qubits: Annotated[tuple[dict[Measured, Number], ...], Field(min_length=1)]
     gates: dict[str, tuple[tuple[tuple[int, ...], Number, Number], ...]]
+    learned: dict[str, Any] | None = None
 
 
 class _File(records.Record):
@@ -91,7 +97,7 @@ class Snapshot:
         """
         missing = [name for name in fractional if name not in self.calibration.gates]
         if missing:
-            raise QkdError(f"{self.name} has no fractional gate {' or '.join(missing)}; set basis to native")
+            raise DeviceError(f"{self.name} has no fractional gate {' or '.join(missing)}; set basis to native")
         return make_target(self.calibration, fractional=fractional)
 
     @cached_property
@@ -129,7 +135,7 @@ def load(name_or_path: str | Path) -> Snapshot:
         return read(saved[-1])
     if entry.snapshot is None:
         nearest = catalogue.load().nearest_snapshot(entry)
-        raise QkdError(f"there is no snapshot of {entry.name}; the nearest is {nearest.snapshot}")
+        raise DeviceError(f"there is no snapshot of {entry.name}; the nearest is {nearest.snapshot}")
     return _of_client(entry.snapshot)
 
 
@@ -145,7 +151,7 @@ def _of_client(name: str) -> Snapshot:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # some say on every use that they are no device
                 return from_backend(kind(), "qiskit-ibm-runtime")
-    raise QkdError(f"{name}: the installed qiskit-ibm-runtime has no such snapshot; upgrade it")
+    raise DeviceError(f"{name}: the installed qiskit-ibm-runtime has no such snapshot; upgrade it")
 
 
 def save(backend: BackendV2, folder: Path | None = None) -> Path:
@@ -160,7 +166,7 @@ def save(backend: BackendV2, folder: Path | None = None) -> Path:
     """
     told = calibrations.from_backend(backend)
     if not told.date:
-        raise QkdError(f"{told.name} does not say when it was calibrated; only calibrated devices can be kept")
+        raise DeviceError(f"{told.name} does not say when it was calibrated; only calibrated devices can be kept")
     path = (folder or user_dirs("snapshots")[0]) / f"{told.name}-{told.date[:10]}.json"
     write(told, path)
     return path
@@ -203,6 +209,7 @@ def _to_json(told: Calibration) -> dict[str, Any]:
         name: [[list(place), done.error, done.duration] for place, done in places.items()]
         for name, places in told.gates.items()
     }
+    value["learned"] = None if told.learned is None else told.learned.to_json()
     return {"format": FORMAT, "version": VERSION, "calibration": value}
 
 
@@ -217,5 +224,10 @@ def _from_json(told: _Calibration, path: Path) -> Calibration:
             raise FolderError(f"{path}: damaged (gate {name!r:.40} names a qubit that is not there); {MEND}")
     if told.coordinates is not None and len(told.coordinates) != len(told.qubits):
         raise FolderError(f"{path}: damaged (not one pair of coordinates for each qubit); {MEND}")
-    plain = {field: getattr(told, field) for field in _Calibration.model_fields if field not in ("gates", "qubits")}
-    return Calibration(**plain, qubits=tuple(Qubit(**qubit) for qubit in told.qubits), gates=gates)
+    plain = {field: getattr(told, field) for field in _Calibration.model_fields if field not in OWN}
+    try:
+        learned = None if told.learned is None else Learned.from_json(told.learned)
+    except (KeyError, TypeError, ValueError) as error:
+        raise FolderError(f"{path}: damaged (what was learned: {error}); {MEND}") from None
+    qubits = tuple(Qubit(**qubit) for qubit in told.qubits)
+    return Calibration(**plain, qubits=qubits, gates=gates, learned=learned)

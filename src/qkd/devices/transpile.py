@@ -15,7 +15,7 @@ from qkd.devices.profiles import Profile, default_name
 from qkd.devices.profiles import load as load_profile
 from qkd.devices.region import to_region
 from qkd.devices.snapshot import Snapshot
-from qkd.errors import QkdError
+from qkd.errors import DeviceError
 
 TOLERANCE = 1e-9
 """How far expectation values of the compiled circuit may lie from the logical one's."""
@@ -52,7 +52,7 @@ def transpile(student: StudentCircuit, snapshot: Snapshot, profile: Profile | No
         best = min(best, _compiled(student, measured, target, back, 0), key=lambda one: _score(one, target, profile))
     difference = verify(student, best, snapshot)
     if difference is not None and difference > TOLERANCE:
-        raise QkdError(
+        raise DeviceError(
             f"circuit '{student.name}' compiled for {snapshot.name} differs from the logical one by {difference:.1e}; "
             "please report this with the circuit file"
         )
@@ -81,7 +81,9 @@ def _compiled(
         circuit = without_measurements(passes.run(measured))
     except TranspilerError as error:
         said = " ".join(str(error.message).split())
-        raise QkdError(f"circuit '{student.name}' cannot be laid out with profile '{profile.name}': {said}") from None
+        raise DeviceError(
+            f"circuit '{student.name}' cannot be laid out with profile '{profile.name}': {said}"
+        ) from None
     observables = [observable.apply_layout(circuit.layout) for observable in student.observables]
     return student.with_circuit(circuit, observables, circuit.layout)
 

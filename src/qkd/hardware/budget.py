@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qkd.errors import QkdError
+from qkd.errors import BudgetError
 
 if TYPE_CHECKING:
     from qiskit.circuit import QuantumCircuit
@@ -46,30 +46,42 @@ class Stage:
 class Budget:
     """A run's stages, and what the account has left, in seconds of the QPU, where the service tells.
 
+    ahead: stages that may follow: rounds for texts that are not clear yet, as many as are expected.
     correction: what earlier bills of this device came to, as a multiple of what had been estimated; see ``bills``.
     """
 
     stages: tuple[Stage, ...]
     remaining: float | None = None
     correction: float = 1.0
+    ahead: tuple[Stage, ...] = ()
 
     @property
     def seconds(self) -> float:
-        """Estimated seconds of the QPU."""
+        """Estimated seconds of the QPU, with what may follow."""
+        return self.correction * sum(stage.seconds for stage in self.stages + self.ahead)
+
+    @property
+    def own_seconds(self) -> float:
+        """Estimated seconds of the QPU of this plan's own jobs."""
         return self.correction * sum(stage.seconds for stage in self.stages)
 
     @property
     def executions(self) -> int:
         """Shots of all circuits together."""
-        return sum(stage.executions for stage in self.stages)
+        return sum(stage.executions for stage in self.stages + self.ahead)
 
     def rows(self) -> list[tuple[str, ...]]:
         """Return a table, header first."""
         cells = [
             (one.name, str(one.jobs), f"{one.executions:,}", f"{self.correction * one.seconds:,.1f}")
-            for one in self.stages
+            for one in self.stages + self.ahead
         ]
-        total = ("in all", str(sum(one.jobs for one in self.stages)), f"{self.executions:,}", f"{self.seconds:,.1f}")
+        total = (
+            "in all",
+            str(sum(one.jobs for one in self.stages + self.ahead)),
+            f"{self.executions:,}",
+            f"{self.seconds:,.1f}",
+        )
         return [("stage", "jobs", "executions", "QPU seconds"), *cells, total]
 
     def check(self, limit: float) -> None:
@@ -80,12 +92,12 @@ class Budget:
         """
         cheaper = "take fewer --samples or --shots, or a cheaper --mitigation"
         if self.seconds > limit:
-            raise QkdError(
+            raise BudgetError(
                 f"the run is estimated to take {self.seconds:,.0f} s of the QPU, above --max-qpu-seconds {limit:,.0f}; "
                 f"{cheaper}, or raise the limit"
             )
         if self.remaining is not None and self.seconds > self.remaining:
-            raise QkdError(
+            raise BudgetError(
                 f"the run is estimated to take {self.seconds:,.0f} s of the QPU, and the account has "
                 f"{self.remaining:,.0f} s left; {cheaper}"
             )
@@ -126,7 +138,7 @@ def packed(texts: int, each: int, once: int, most: int = MOST_PER_JOB) -> list[t
     """
     room = (most - once) // each
     if room < 1:
-        raise QkdError(f"one text takes {each + once:,} executions and a job at most {most:,}; take fewer --shots")
+        raise BudgetError(f"one text takes {each + once:,} executions and a job at most {most:,}; take fewer --shots")
     jobs = math.ceil(texts / room)
     edges = [round(texts * i / jobs) for i in range(jobs + 1)]
     return list(pairwise(edges))
@@ -157,8 +169,8 @@ def shots_at(stderr: float) -> int:
         QkdError: it is not between 0 and 1, or takes more than 65,536 shots.
     """
     if not 0 < stderr < 1:
-        raise QkdError(f"--target-stderr {stderr} must be between 0 and 1; an expectation value goes from -1 to 1")
+        raise BudgetError(f"--target-stderr {stderr} must be between 0 and 1; an expectation value goes from -1 to 1")
     shots = math.ceil(stderr**-2)
     if shots > MOST_SHOTS:
-        raise QkdError(f"--target-stderr {stderr} takes {shots:,} shots, more than {MOST_SHOTS:,}; ask for less")
+        raise BudgetError(f"--target-stderr {stderr} takes {shots:,} shots, more than {MOST_SHOTS:,}; ask for less")
     return shots

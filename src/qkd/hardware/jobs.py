@@ -14,7 +14,7 @@ from collections import Counter
 import numpy as np
 
 from qkd.console import say, warn
-from qkd.errors import QkdError
+from qkd.errors import QkdError, ServiceError
 from qkd.hardware.known import Known
 from qkd.hardware.ledger import JobRecord, Ledger
 from qkd.hardware.patience import Patience, Trouble, insist
@@ -27,7 +27,7 @@ BLIND = 3
 """How often a process sends a job whose submissions have no answer and no job."""
 
 
-class Recalibrated(QkdError):
+class Recalibrated(ServiceError):
     """The device is not the one any more that the circuit was compiled for.
 
     Args:
@@ -117,7 +117,7 @@ class _Drive(Known):
                 return records
             why = insist(f"asking for {plan.device}", self.provider.outage, self.patience)
             if why:
-                raise QkdError(
+                raise ServiceError(
                     f"{plan.device} is {why}; its jobs stay in the queue and nothing is lost; later: 'qkd jobs collect'"
                 )
             self.patience.sleep(next(waits))
@@ -227,9 +227,9 @@ class _Drive(Known):
                 if isinstance(failure.error, QkdError):
                     raise failure.error from None
                 if not trouble.passing:
-                    raise QkdError(f"{what} was not sent: IBM Quantum refused ({trouble.words})") from None
+                    raise ServiceError(f"{what} was not sent: IBM Quantum refused ({trouble.words})") from None
                 if tried == self.patience.tries:
-                    raise QkdError(
+                    raise ServiceError(
                         f"{what} was not sent: IBM Quantum did not take it in {tried} tries ({trouble.words}); nothing "
                         "is lost, go on with 'qkd jobs collect'"
                     ) from None
@@ -255,7 +255,7 @@ class _Drive(Known):
         what = self.called(job)
         self.blind[job] += 1
         if self.blind[job] >= BLIND:
-            raise QkdError(
+            raise ServiceError(
                 f"{what} was not sent: IBM Quantum did not answer in {BLIND} tries ({trouble.words}); nothing is lost, "
                 "go on with 'qkd jobs collect'"
             )

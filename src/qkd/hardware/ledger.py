@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from qkd.errors import QkdError
+from qkd.errors import FolderError
 from qkd.runs import append_line, json_lines
 
 NEEDS: dict[str, dict[str, type]] = {
@@ -141,7 +141,7 @@ class Ledger:
         except FileNotFoundError:
             return [], []
         except OSError as error:
-            raise QkdError(f"{self.path}: cannot be read ({error.strerror})") from None
+            raise FolderError(f"{self.path}: cannot be read ({error.strerror})") from None
         rows, damaged = [], []
         for number, row in json_lines(data):
             if isinstance(row, ValueError) or not whole(row):

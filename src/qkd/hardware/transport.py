@@ -10,7 +10,7 @@ from requests import ConnectTimeout, PreparedRequest, Response
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import NewConnectionError
 
-from qkd.errors import QkdError
+from qkd.errors import ServiceError
 
 if TYPE_CHECKING:
     from qiskit_ibm_runtime import QiskitRuntimeService
@@ -78,7 +78,7 @@ def watched(service: QiskitRuntimeService, instance: str | None) -> tuple[Any, O
     apis = service._api_clients
     api = apis.get(instance or service.active_instance(), None if instance else service._active_api_client)
     if api is None:
-        raise QkdError(f"this account has no instance {instance}; it has {', '.join(map(str, apis)) or 'none'}")
+        raise ServiceError(f"this account has no instance {instance}; it has {', '.join(map(str, apis)) or 'none'}")
     for one in {id(each): each for each in (api, service._active_api_client, *apis.values())}.values():
         session = one._session
         if not isinstance(session.get_adapter(session.base_url), OnceAdapter):

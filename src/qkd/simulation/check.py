@@ -11,7 +11,7 @@ from qkd.circuits.cone import cone_qubits, cut
 from qkd.circuits.counts import Counts, count
 from qkd.circuits.student import StudentCircuit
 from qkd.engines.statevector import StatevectorEstimator
-from qkd.errors import QkdError
+from qkd.errors import CircuitError
 from qkd.simulation.response import Response, linear_response
 
 TOLERANCE = 1e-8
@@ -101,7 +101,7 @@ def check(student: StudentCircuit, points: int = 2, seed: int = 0) -> CircuitRep
     cones = [cone_qubits(student, k) for k in range(len(student.observables))]
     widest = max(map(len, cones))
     if widest > WIDEST:
-        raise QkdError(
+        raise CircuitError(
             f"a light cone of '{student.name}' holds {widest} qubits and {WIDEST} is the most that is checked; check "
             "the same circuit with fewer --qubits or --layers"
         )

@@ -12,7 +12,7 @@ from qkd.engines.lightcone import WIDEST, past
 from qkd.engines.paulis.bloch import differs
 from qkd.engines.paulis.cones import Block, Cone, seen
 from qkd.engines.paulis.strings import pauli_terms
-from qkd.errors import QkdError
+from qkd.errors import CircuitError, QkdError
 
 ROWS = 32
 """Rows of the batch for which engines are compared."""
@@ -62,7 +62,7 @@ def choose(student: StudentCircuit, noise: NoiseModel | None, accuracy: float) -
         return best, f"{exact[best][1]} cost {f'less than {others}' if others else 'least'}"
     if accuracy:
         return "lightcone", f"light cones of {width} qubits are too wide to be exact at a bearable cost"
-    raise QkdError(
+    raise CircuitError(
         f"circuit '{student.name}' has light cones of {width} qubits, too wide for any exact engine; give an "
         "--accuracy, such as 1e-3, use fewer layers, or take --engine trajectories"
     )

@@ -17,7 +17,7 @@ from qkd.engines.lightcone import LightConeEstimator
 from qkd.engines.shots import ShotEstimator
 from qkd.engines.statevector import StatevectorEstimator
 from qkd.engines.trajectories import TrajectoryEstimator
-from qkd.errors import QkdError
+from qkd.errors import ConfigError
 from qkd.simulation.choice import choose
 from qkd.simulation.cost import cheapest, loads
 
@@ -79,7 +79,7 @@ def make_engine(spec: EngineSpec, student: StudentCircuit, noise: NoiseModel | N
     single = spec.precision == "single"
     if kind == "statevector":
         if noise is not None:
-            raise QkdError("the statevector engine knows no noise; take --engine auto, lightcone or density")
+            raise ConfigError("the statevector engine knows no noise; take --engine auto, lightcone or density")
         dtype = "complex64" if single else "complex128"
         plain = StatevectorEstimator(dtype=dtype, device=str(device))
         plain.threads = 1 if student.num_qubits < THREADED else None
@@ -158,4 +158,4 @@ def torch_device(name: str) -> torch.device:
         torch.empty(0, device=name)
         return torch.device(name)
     except (RuntimeError, AssertionError) as error:
-        raise QkdError(f"--torch-device {name}: not to be had here ({str(error).splitlines()[0]})") from None
+        raise ConfigError(f"--torch-device {name}: not to be had here ({str(error).splitlines()[0]})") from None

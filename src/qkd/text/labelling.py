@@ -13,7 +13,7 @@ import numpy as np
 
 from qkd.config import Config
 from qkd.console import say
-from qkd.errors import QkdError
+from qkd.errors import DataError
 from qkd.runs import write_with
 from qkd.text.data import load as data
 from qkd.text.encoders.make import embed, make_encoder
@@ -78,11 +78,11 @@ def label(config: Config, out: Path, torch_device: str | None = None, embed_too:
         QkdError: data or teacher do not fit, or the file cannot be written.
     """
     if out.suffix != ".parquet":
-        raise QkdError(f"--out {out}: the file must be called NAME.parquet")
+        raise DataError(f"--out {out}: the file must be called NAME.parquet")
     started = time.monotonic()
     corpus = load_corpus(config)
     if "text" in corpus.dataset.classes:
-        raise QkdError(f"{config.data.source}: a label is called 'text', as the column of texts is; rename it")
+        raise DataError(f"{config.data.source}: a label is called 'text', as the column of texts is; rename it")
     teacher = make_teacher(config.teacher.spec, torch_device, config)
     teacher.fit(corpus.dataset, corpus.splits)
     logits = teacher.logits(corpus.texts)

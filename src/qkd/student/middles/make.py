@@ -8,7 +8,7 @@ from qiskit import QuantumCircuit
 
 from qkd.circuits.student import StudentCircuit
 from qkd.config import EngineSpec
-from qkd.errors import QkdError, nearest
+from qkd.errors import ConfigError, nearest
 from qkd.simulation.make import make_engine
 from qkd.student.middles.base import Middle
 from qkd.student.middles.classical import Fourier, Linear, Mlp
@@ -34,7 +34,7 @@ def make_control(name: str, circuit: StudentCircuit, classes: int, engine: Engin
         alone = without_entanglers(circuit)
         return QuantumMiddle(alone, make_engine(engine, alone))
     if name not in CLASSICAL:
-        raise QkdError(f"there is no control '{name}'{nearest(name, [*CLASSICAL, 'product'])}")
+        raise ConfigError(f"there is no control '{name}'{nearest(name, [*CLASSICAL, 'product'])}")
     return CLASSICAL[name](circuit, classes)
 
 

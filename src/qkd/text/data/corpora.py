@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qkd.errors import QkdError
+from qkd.errors import DataError
 from qkd.text.data.tables import Table, cell, neighbours, no_column, read_text
 
 
@@ -17,10 +17,10 @@ def read_qdllm(folder: Path, text: str, label: str) -> Table:
         QkdError: there is no such folder or no such file in it, or one is not UTF-8.
     """
     if not folder.is_dir():
-        raise QkdError(f"qdllm:{folder}: no such folder{neighbours(folder)}")
+        raise DataError(f"qdllm:{folder}: no such folder{neighbours(folder)}")
     files = sorted(path for path in folder.glob("*_*.txt") if all(path.stem.partition("_")))
     if not files:
-        raise QkdError(f"qdllm:{folder}: no file is called PREFIX_LABEL.txt (train_joy.txt, test_joy.txt, ...)")
+        raise DataError(f"qdllm:{folder}: no file is called PREFIX_LABEL.txt (train_joy.txt, test_joy.txt, ...)")
     columns: dict[str, list[str | None]] = {text: [], label: []}
     places: list[str] = []
     for path in files:
@@ -49,7 +49,7 @@ def read_hf(name: str, text: str, label: str) -> Table:
         found = datasets.load_from_disk(target) if saved else datasets.load_dataset(target, config or None)
     except Exception as error:  # the library raises whatever its readers, the hub and the file system raise
         first = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-        raise QkdError(
+        raise DataError(
             f"{where}: the dataset cannot be loaded ({first}); check the name, add a configuration with "
             f"hf:NAME:CONFIG, or give a local folder as hf:FOLDER"
         ) from None

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from qkd.errors import QkdError
+from qkd.errors import DataError
 from qkd.text.data.tables import Table
 
 LIBRARIES = ("matplotlib", "pandas", "qiskit", "torch")
@@ -59,7 +59,7 @@ def read(text: str = "text", label: str = "label") -> Table:
             if count == PER_LIBRARY:
                 break
         if count < PER_LIBRARY:
-            raise QkdError(
+            raise DataError(
                 f"docstrings: found only {count} of {PER_LIBRARY} sentences in {library}; reinstall {library}"
             )
     return Table(columns, places)
@@ -82,7 +82,7 @@ def _files(library: str) -> list[tuple[Path, str]]:
     """Return a library's public source files, in an order that mixes its parts and is the same everywhere."""
     spec = importlib.util.find_spec(library)
     if spec is None or spec.origin is None:
-        raise QkdError(f"docstrings: {library} is not installed; it comes with qkd, so install qkd again")
+        raise DataError(f"docstrings: {library} is not installed; it comes with qkd, so install qkd again")
     top = Path(spec.origin).parent
     names = []
     for path in top.rglob("*.py"):

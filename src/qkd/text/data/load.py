@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from qkd.console import say
-from qkd.errors import QkdError
+from qkd.errors import DataError
 from qkd.text.data import corpora, docstrings, tables
 from qkd.text.data.dataset import Dataset
 from qkd.text.data.splits import LEAST, Splits, shuffled, split
@@ -45,7 +45,7 @@ def load(
         table = corpora.read_hf(rest, text_column, label_column)
     else:
         if text_column == label_column:
-            raise QkdError(f"{source}: texts and labels cannot both be the column '{text_column}'")
+            raise DataError(f"{source}: texts and labels cannot both be the column '{text_column}'")
         table = tables.read(Path(source), (text_column, label_column))
     dataset = _clean(source, table.columns[text_column], table.columns[label_column], table.places)
     return dataset if limit is None else _limited(dataset, limit, seed)
@@ -68,7 +68,7 @@ def load_texts(file: str | Path, text_column: str = "text") -> list[str]:
     found = []
     for text, place in zip(texts, places, strict=True):
         if not (text and text.strip()):
-            raise QkdError(f"{path}: {place} has no text; remove it")
+            raise DataError(f"{path}: {place} has no text; remove it")
         found.append(text)
     return found
 
@@ -87,7 +87,7 @@ def load_unlabeled(file: str | Path, dataset: Dataset, text_column: str = "text"
         if normalised(text) not in known:
             fresh.setdefault(normalised(text), text)
     if not fresh:
-        raise QkdError(f"{file}: all of its {len(texts):,} texts are in {dataset.source} already; give others")
+        raise DataError(f"{file}: all of its {len(texts):,} texts are in {dataset.source} already; give others")
     if len(fresh) < len(texts):
         say(f"{file}: left out {len(texts) - len(fresh):,} texts that occur twice or are in {dataset.source}")
     return tuple(fresh.values())
@@ -102,7 +102,7 @@ def _clean(source: str, texts: Sequence[str | None], labels: Sequence[str | None
     """Drop what cannot be learned from, and say so."""
     empty = [row for row, text in enumerate(texts) if not (text and text.strip())]
     if 2 * len(empty) > len(texts):
-        raise QkdError(
+        raise DataError(
             f"{source}: {len(empty)} of {len(texts)} texts are empty (the first at {places[empty[0]]}); "
             "is --text-column the right one?"
         )
@@ -128,7 +128,7 @@ def _clean(source: str, texts: Sequence[str | None], labels: Sequence[str | None
     )
     kept = [row for row in range(len(texts)) if row not in out]
     if not kept:
-        raise QkdError(f"{source}: none of {len(texts)} texts can be used ({'; '.join(_tell(reasons, places))})")
+        raise DataError(f"{source}: none of {len(texts)} texts can be used ({'; '.join(_tell(reasons, places))})")
     return Dataset(
         texts=tuple(str(texts[row]) for row in kept),
         labels=tuple(str(labels[row]) for row in kept),

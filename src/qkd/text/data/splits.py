@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qkd.errors import QkdError
+from qkd.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,9 +43,9 @@ def split(dataset: Dataset, valid: float = 0.15, test: float = 0.2, seed: int = 
         QkdError: there is a single class, a class has too few texts, or the fractions leave nothing to train on.
     """
     if valid + test >= 1 or min(valid, test) <= 0:
-        raise QkdError(f"valid = {valid} and test = {test} must be above 0 and leave some texts for training")
+        raise DataError(f"valid = {valid} and test = {test} must be above 0 and leave some texts for training")
     if len(dataset.classes) < 2:
-        raise QkdError(
+        raise DataError(
             f"{dataset.source}: all {len(dataset.texts)} texts have the label {', '.join(map(repr, dataset.classes))}; "
             "a classifier needs at least two"
         )
@@ -53,7 +53,7 @@ def split(dataset: Dataset, valid: float = 0.15, test: float = 0.2, seed: int = 
     for number, name in enumerate(dataset.classes):
         rows = np.flatnonzero(dataset.targets == number)
         if len(rows) < LEAST:
-            raise QkdError(
+            raise DataError(
                 f"{dataset.source}: label '{name}' has {len(rows)} texts, at least {LEAST} are needed for training, "
                 "validation and test; add texts or leave that label out"
             )
@@ -61,7 +61,7 @@ def split(dataset: Dataset, valid: float = 0.15, test: float = 0.2, seed: int = 
         to_test = max(1, round(test * len(rows)))
         to_valid = max(1, round(valid * len(rows)))
         if to_test + to_valid >= len(rows):
-            raise QkdError(
+            raise DataError(
                 f"{dataset.source}: label '{name}' has {len(rows)} texts, and {to_valid} for validation and {to_test} "
                 "for test leave none for training; make valid or test smaller"
             )

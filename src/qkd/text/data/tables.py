@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from qkd.errors import QkdError, nearest
+from qkd.errors import DataError, QkdError, nearest
 from qkd.runs import json_lines
 
 if TYPE_CHECKING:
@@ -44,15 +44,15 @@ def read(path: Path, wanted: Sequence[str]) -> Table:
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         if path.is_dir():
-            raise QkdError(f"{path} is a folder; write qdllm:{path} or hf:{path}, or name a file in it")
-        raise QkdError(f"{path}: '{suffix}' is no known kind of table; use one of {', '.join(SUFFIXES)}")
+            raise DataError(f"{path} is a folder; write qdllm:{path} or hf:{path}, or name a file in it")
+        raise DataError(f"{path}: '{suffix}' is no known kind of table; use one of {', '.join(SUFFIXES)}")
     if not path.is_file():
-        raise QkdError(f"{path}: no such file{neighbours(path)}")
+        raise DataError(f"{path}: no such file{neighbours(path)}")
     if suffix in (".parquet", ".pq"):
         return _parquet(path, wanted)
     text = read_text(path)
     if not text.strip():
-        raise QkdError(f"{path}: the file is empty")
+        raise DataError(f"{path}: the file is empty")
     if suffix in (".jsonl", ".ndjson"):
         return _jsonl(path, text, wanted)
     return _delimited(path, text, wanted, tabs=suffix in (".tsv", ".tab"))
@@ -68,15 +68,15 @@ def read_text(path: Path) -> str:
         with unchanged(path):
             data = path.read_bytes()
     except OSError as error:
-        raise QkdError(f"{path}: cannot be read ({error.strerror or error})") from None
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-            raise QkdError(f"{path}: the file is UTF-16, not UTF-8; save it as UTF-8") from None
+            raise DataError(f"{path}: the file is UTF-16, not UTF-8; save it as UTF-8") from None
         line = data.count(b"\n", 0, error.start) + 1
         column = error.start - data.rfind(b"\n", 0, error.start)
-        raise QkdError(
+        raise DataError(
             f"{path}: line {line}, byte {column} (0x{data[error.start]:02x}) is not UTF-8; save the file as UTF-8"
         ) from None
 
@@ -93,7 +93,7 @@ def unchanged(path: Path) -> Iterator[None]:
     after = path.stat()
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         grew = after.st_size - before.st_size
-        raise QkdError(
+        raise DataError(
             f"{path}: the file changed while it was read ({grew:+,} bytes); wait until whoever writes it is done, and "
             "run the same command again"
         )
@@ -106,15 +106,15 @@ def _delimited(path: Path, text: str, wanted: Sequence[str], tabs: bool) -> Tabl
     except csv.Error as error:
         if not tabs:
             line, what = error.args
-            raise QkdError(f"{path}: line {line}: {what}; a quote inside a quoted field is written twice") from None
+            raise DataError(f"{path}: line {line}: {what}; a quote inside a quoted field is written twice") from None
         records = _records(text, delimiter, csv.QUOTE_NONE)  # tab-separated files often know no quoting at all
     header, body = records[0][1], records[1:]
     if not body:
-        raise QkdError(f"{path}: the file has a header but no rows")
+        raise DataError(f"{path}: the file has a header but no rows")
     positions = [_position(path, header, name) for name in wanted]
     for line, fields in body:
         if len(fields) > len(header):
-            raise QkdError(
+            raise DataError(
                 f"{path}: line {line} has {len(fields)} fields but the header has {len(header)}; put quotes around "
                 f"fields that contain {delimiter!r}"
             )
@@ -164,7 +164,7 @@ def _position(path: Path, header: Sequence[str], name: str) -> int:
     if header.count(name) == 1:
         return header.index(name)
     if name in header:
-        raise QkdError(f"{path}: the header has {header.count(name)} columns called '{name}'; rename all but one")
+        raise DataError(f"{path}: the header has {header.count(name)} columns called '{name}'; rename all but one")
     raise no_column(str(path), name, header)
 
 
@@ -181,7 +181,7 @@ def _jsonl(path: Path, text: str, wanted: Sequence[str]) -> Table:
     places: list[str] = []
     for number, row in json_lines(text):
         if isinstance(row, ValueError):
-            raise QkdError(f"{path}: line {number} {row}; each line must be one JSON object")
+            raise DataError(f"{path}: line {number} {row}; each line must be one JSON object")
         rows.append(row)
         places.append(f"line {number}")
     existing = list(dict.fromkeys(key for row in rows for key in row))
@@ -207,9 +207,9 @@ def _parquet(path: Path, wanted: Sequence[str]) -> Table:
         with unchanged(path):
             table = parquet.read_table(path, columns=list(wanted))
     except (pyarrow.ArrowException, OSError) as error:
-        raise QkdError(f"{path}: cannot be read as Parquet ({str(error).splitlines()[0]})") from None
+        raise DataError(f"{path}: cannot be read as Parquet ({str(error).splitlines()[0]})") from None
     if not table.num_rows:
-        raise QkdError(f"{path}: the file has no rows")
+        raise DataError(f"{path}: the file has no rows")
     places = [f"row {number}" for number in range(1, table.num_rows + 1)]
     columns = {
         name: [cell(value, path, place, name) for value, place in zip(table[name].to_pylist(), places, strict=True)]
@@ -228,7 +228,7 @@ def cell(value: Any, where: Path | str, place: str, column: str) -> str | None:
         return None if math.isnan(value) else str(int(value)) if value.is_integer() else repr(value)
     if isinstance(value, int):
         return str(value)
-    raise QkdError(f"{where}: {place}, column '{column}' holds a {type(value).__name__}, not a text, number or label")
+    raise DataError(f"{where}: {place}, column '{column}' holds a {type(value).__name__}, not a text, number or label")
 
 
 def neighbours(path: Path) -> str:

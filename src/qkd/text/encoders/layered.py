@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from qkd import cache
-from qkd.errors import QkdError, nearest
+from qkd.errors import ModelError, nearest
 from qkd.text.encoders.whitening import unit
 from qkd.text.models.backbone import POOLINGS, Backbone
 from qkd.text.models.transformer import Loading
@@ -46,7 +46,7 @@ class TransformerEncoder:
         arrays: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         if pooling not in POOLINGS:
-            raise QkdError(f"encoder '{name}': there is no pooling '{pooling}'{nearest(pooling, POOLINGS)}")
+            raise ModelError(f"encoder '{name}': there is no pooling '{pooling}'{nearest(pooling, POOLINGS)}")
         self.name, self.model, self.pooling = name, model, pooling
         self._asked = None if layers is None else tuple(sorted(set(layers)))
         self.loading, self.arrays = loading, dict(arrays or {})
@@ -143,7 +143,7 @@ class TransformerEncoder:
             return (last,)
         for layer in self._asked:
             if layer > last:
-                raise QkdError(f"encoder '{self.name}': there is no layer {layer}, the last one is {last}")
+                raise ModelError(f"encoder '{self.name}': there is no layer {layer}, the last one is {last}")
         return self._asked or self.kept
 
     @cached_property

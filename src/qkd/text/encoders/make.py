@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from qkd import cache
-from qkd.errors import QkdError, nearest
+from qkd.errors import ModelError, nearest
 from qkd.records import DIMENSIONS
 from qkd.text.encoders.layered import AUTO, TransformerEncoder
 from qkd.text.encoders.static import StaticEncoder
@@ -116,7 +116,7 @@ def make_encoder(
     if len(names) == 1:
         return _single(name, Loading(torch_device=torch_device, trust_remote_code=trust_remote_code), kept)
     if not all(names):
-        raise QkdError(f"encoder '{name}': something is missing beside a '+'; write for example minilm+hashing")
+        raise ModelError(f"encoder '{name}': something is missing beside a '+'; write for example minilm+hashing")
     return JoinedEncoder(
         [
             make_encoder(one, torch_device, trust_remote_code, _under(kept, f"{number}."))
@@ -130,7 +130,7 @@ def _single(name: str, loading: Loading, arrays: Mapping[str, np.ndarray]) -> En
     kind, _, rest = model.partition(":")
     if kind == "hashing" and not query:
         if rest and (not rest.isdecimal() or len(rest) > 7 or not 2 <= int(rest) <= DIMENSIONS):
-            raise QkdError(f"encoder '{name}': '{rest:.20}' is no embedding width; write for example hashing:512")
+            raise ModelError(f"encoder '{name}': '{rest:.20}' is no embedding width; write for example hashing:512")
         return HashingEncoder(int(rest)) if rest else HashingEncoder()
     if kind == "static" and rest:
         return StaticEncoder(name, rest, loading, **_numbers(name, query, ("dim",)), arrays=arrays)
@@ -151,7 +151,7 @@ def _options(name: str, query: str, known: Sequence[str]) -> dict[str, str]:
     for word in filter(None, query.split("&")):
         key, sign, value = word.partition("=")
         if key not in known or not sign:
-            raise QkdError(f"encoder '{name}': there is no option '{key}'{nearest(key, known)}")
+            raise ModelError(f"encoder '{name}': there is no option '{key}'{nearest(key, known)}")
         found[key] = value
     return found
 
@@ -162,7 +162,7 @@ def _numbers(name: str, query: str, known: Sequence[str]) -> dict[str, int]:
 
 def _number(name: str, key: str, value: str) -> int:
     if not value.isdecimal():
-        raise QkdError(f"encoder '{name}': {key}={value} is no number")
+        raise ModelError(f"encoder '{name}': {key}={value} is no number")
     return int(value)
 
 

@@ -10,9 +10,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from qkd.errors import QkdError
+from qkd.errors import ModelError
 from qkd.text.encoders.layered import TransformerEncoder
 from qkd.text.encoders.make import embed
+from qkd.text.encoders.static import StaticEncoder
+from qkd.text.encoders.table import TableFront
 from qkd.text.models.backbone import Backbone, blocks, pool
 from qkd.text.protocols import Encoder
 
@@ -27,23 +29,24 @@ class Front(nn.Module):
     trained layers alone.
 
     Args:
-        encoder: a transformer encoder.
+        encoder: a transformer encoder; ``make_front`` takes any.
         texts: the N texts that will be asked for, by number.
         last: how many of its layers, below and with the last one that is read, are trained.
 
     Raises:
-        QkdError: the encoder is no transformer, has not that many layers, or the states do not fit in memory.
+        QkdError: the encoder has not that many layers, or the states do not fit in memory.
     """
 
-    def __init__(self, encoder: Encoder, texts: Sequence[str], last: int) -> None:
+    lr = 5e-5
+    """Adam's learning rate where none is asked for."""
+
+    def __init__(self, encoder: TransformerEncoder, texts: Sequence[str], last: int) -> None:
         super().__init__()
-        if not isinstance(encoder, TransformerEncoder):
-            raise QkdError(
-                f"--tune-encoder: '{encoder.name}' is not one transformer; give --encoder one, without --whiten"
-            )
         top = max(encoder.layers)
         if last > top:
-            raise QkdError(f"--tune-encoder {last}: '{encoder.name}' reads layer {top}, so that many cannot be trained")
+            raise ModelError(
+                f"--tune-encoder {last}: '{encoder.name}' reads layer {top}, so that many cannot be trained"
+            )
         self.encoder, self._top, self._below = encoder, top, top - last
         backbone = Backbone(encoder.model, encoder.loading, depth=top)
         self._whole = top == backbone.num_layers
@@ -56,7 +59,9 @@ class Front(nn.Module):
         network = backbone.network.requires_grad_(False)
         kept = blocks(network, top)
         if kept is None:
-            raise QkdError(f"--tune-encoder: the layers of '{encoder.model}' are not in one list; take another encoder")
+            raise ModelError(
+                f"--tune-encoder: the layers of '{encoder.model}' are not in one list; take another encoder"
+            )
         self._path = next(name for name, part in network.named_modules() if part is kept)
         del kept[: self._below]
         network.config.use_cache = False
@@ -111,12 +116,27 @@ class Front(nn.Module):
         return self.encoder.tuned(weights)
 
 
+def make_front(encoder: Encoder, texts: Sequence[str], last: int) -> Front | TableFront:
+    """Return what trains of an encoder: a transformer's ``last`` layers, or a static encoder's table.
+
+    Raises:
+        QkdError: it is neither, or has not that many layers.
+    """
+    if isinstance(encoder, StaticEncoder):
+        return TableFront(encoder, texts)
+    if isinstance(encoder, TransformerEncoder):
+        return Front(encoder, texts, last)
+    raise ModelError(
+        f"--tune-encoder: '{encoder.name}' is neither a transformer nor static; name one, without --whiten"
+    )
+
+
 def _states(backbone: Backbone, texts: Sequence[str], layer: int) -> list[torch.Tensor]:
     """Return each text's token states (L,D) behind ``layer``, float32."""
     tokens = backbone.tokens(texts)
     size = 4 * backbone.dim * sum(map(len, tokens))
     if size > MOST_BYTES:
-        raise QkdError(
+        raise ModelError(
             f"--tune-encoder: the states of {len(texts):,} texts take {size / 2**30:.0f} GiB, more than "
             f"{MOST_BYTES >> 30}; take fewer texts (--limit) or fewer tokens (?tokens=)"
         )

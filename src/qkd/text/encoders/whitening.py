@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qkd.errors import QkdError
+from qkd.errors import ModelError
 
 if TYPE_CHECKING:
     from qkd.text.protocols import Encoder
@@ -43,7 +43,7 @@ class Whitened:
         _, singular, directions = np.linalg.svd((embeddings - mean).astype(np.float64), full_matrices=False)
         rank = int(np.sum(singular > 1e-6 * singular[0]))
         if dim > rank:
-            raise QkdError(
+            raise ModelError(
                 f"--whiten {dim}: the {len(embeddings):,} training embeddings of {inner.name} vary in {rank} ways; "
                 "keep fewer"
             )

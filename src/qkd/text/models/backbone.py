@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qkd.errors import QkdError
+from qkd.errors import ModelError
 from qkd.text.models.transformer import Loading, Transformer
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Backbone(Transformer):
             tensors = {name: torch.as_tensor(value) for name, value in self.changed.items()}
             unknown = network.load_state_dict(tensors, strict=False).unexpected_keys
             if unknown:
-                raise QkdError(f"{self.model} has no weights '{unknown[0]}', which were tuned; it is another model")
+                raise ModelError(f"{self.model} has no weights '{unknown[0]}', which were tuned; it is another model")
         return network
 
     def states(self, ids: torch.Tensor, mask: torch.Tensor, layers: Sequence[int]) -> list[torch.Tensor]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qkd.console import warn
-from qkd.errors import QkdError
+from qkd.errors import ModelError
 
 if TYPE_CHECKING:
     import torch
@@ -71,7 +71,7 @@ class Budget:
 
     def _halve(self, rows: int, length: int) -> None:
         if rows == 1:
-            raise QkdError(
+            raise ModelError(
                 f"{self.what}: memory does not hold one text of {length:,} tokens; choose a smaller model, a smaller "
                 "--max-tokens, or --dtype bfloat16"
             ) from None

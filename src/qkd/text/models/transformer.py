@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from qkd.console import say
-from qkd.errors import QkdError
+from qkd.errors import ModelError
 from qkd.text.models import weights
 from qkd.text.models.batching import TOKEN_BUDGET, Budget, padded
+from qkd.text.models.linear import faster
 
 if TYPE_CHECKING:
     import torch
@@ -166,7 +167,7 @@ class Transformer:
         options: dict[str, Any] = {"dtype": getattr(torch, self.loading.precision)}
         if self.loading.quantize != "none":
             if importlib.util.find_spec("bitsandbytes") is None:
-                raise QkdError(
+                raise ModelError(
                     f"--quantize {self.loading.quantize} needs bitsandbytes, which is not installed; "
                     "'pip install bitsandbytes' gets it"
                 )
@@ -178,7 +179,10 @@ class Transformer:
 
     def placed(self, network: Any) -> Any:
         """Return ``network`` on its device, ready for inference."""
-        return (network if self.loading.quantize != "none" else network.to(self.loading.device)).eval()
+        if self.loading.quantize != "none":
+            return network.eval()
+        faster(network)
+        return network.to(self.loading.device).eval()
 
     @cached_property
     def budget(self) -> Budget:
@@ -237,4 +241,4 @@ class Transformer:
         try:
             return kind.from_pretrained(self.source.path, trust_remote_code=self.loading.trust_remote_code, **options)
         except (OSError, ValueError, ImportError, SafetensorError) as error:
-            raise QkdError(weights.hub_sentence(self.source, error)) from None
+            raise ModelError(weights.hub_sentence(self.source, error)) from None

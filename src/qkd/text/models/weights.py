@@ -16,7 +16,7 @@ from typing import Any
 
 from qkd import cache
 from qkd.console import say
-from qkd.errors import QkdError, nearest
+from qkd.errors import ModelError, QkdError, nearest
 from qkd.runs import read_json, write_json
 from qkd.text.models.wheels import Pin, file_sha256, obtain
 
@@ -147,14 +147,14 @@ def resolve(model: str, pins: Mapping[str, Pin] = PINS) -> Source:
         if len(files) == 1:
             return Source(str(_from_gguf(files[0])))
         found = f"but {len(files)} GGUF files; name one of them" if files else "; give one that save_pretrained wrote"
-        raise QkdError(f"{model}: this folder has no config.json{' ' * bool(files)}{found}")
+        raise ModelError(f"{model}: this folder has no config.json{' ' * bool(files)}{found}")
     hub = _HUB_ID.fullmatch(model)
     if hub and is_hub_id(model):
         source = Source(hub[1], hub[2])
         if is_offline():
             commit(source)  # fails before anything heavy is imported
         return source
-    raise QkdError(f"'{model}' is neither a folder nor a hub id ORG/NAME nor a short name{nearest(model, pins)}")
+    raise ModelError(f"'{model}' is neither a folder nor a hub id ORG/NAME nor a short name{nearest(model, pins)}")
 
 
 def is_offline() -> bool:
@@ -214,9 +214,9 @@ def hub_file(source: Source, names: Sequence[str] = ("config.json", "adapter_con
         except EntryNotFoundError as error:  # offline, that is also what a missing model looks like
             first = first or error
         except (OSError, ValueError) as error:
-            raise QkdError(hub_sentence(source, error)) from None
+            raise ModelError(hub_sentence(source, error)) from None
     assert first is not None
-    raise QkdError(hub_sentence(source, first)) from None
+    raise ModelError(hub_sentence(source, first)) from None
 
 
 def base_of(source: Source) -> tuple[Source, str] | None:
@@ -236,7 +236,7 @@ def base_of(source: Source) -> tuple[Source, str] | None:
     said = read_json(found)
     base, revision = said.get("base_model_name_or_path"), said.get("revision")
     if not base:
-        raise QkdError(f"{found}: there is no base_model_name_or_path, so what the adapter changes is unknown")
+        raise ModelError(f"{found}: there is no base_model_name_or_path, so what the adapter changes is unknown")
     below = resolve(str(base))
     return below if below.is_folder else replace(below, revision=revision), str(found.parent)
 
@@ -259,7 +259,7 @@ def _from_gguf(file: Path) -> Path:
             try:
                 _gguf_to_folder("model.gguf")(new)
             except (OSError, ValueError, KeyError, NotImplementedError, RuntimeError) as error:
-                raise QkdError(f"{file}: cannot be read as a GGUF model ({str(error).strip()[:200]})") from None
+                raise ModelError(f"{file}: cannot be read as a GGUF model ({str(error).strip()[:200]})") from None
             new.rename(folder)
     return folder
 

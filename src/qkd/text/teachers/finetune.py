@@ -14,7 +14,7 @@ import numpy as np
 from qkd import checkpoint
 from qkd.config import LoraSpec
 from qkd.console import Progress, progress, warn
-from qkd.errors import QkdError, nearest
+from qkd.errors import ModelError, QkdError, nearest
 from qkd.text.models.batching import Budget, out_of_memory, padded, release
 from qkd.text.models.transformer import Loading
 
@@ -76,7 +76,9 @@ def linear_modules(network: Any, targets: str, first: int) -> list[str]:
     asked = [word.strip() for word in targets.split(",")]
     for word in asked:
         if word not in found.values():
-            raise QkdError(f"--lora-targets: the model has no linear map '{word}'{nearest(word, set(found.values()))}")
+            raise ModelError(
+                f"--lora-targets: the model has no linear map '{word}'{nearest(word, set(found.values()))}"
+            )
     return [name for name, last in found.items() if last in asked]
 
 
@@ -190,7 +192,7 @@ class FineTuning:
             group["lr"] = self.spec.lr * share
         loss = self._gradients(rows)
         if not np.isfinite(loss):
-            raise QkdError(f"the loss of the fine-tuning is {loss}; lower --lora-lr (now {self.spec.lr})")
+            raise ModelError(f"the loss of the fine-tuning is {loss}; lower --lora-lr (now {self.spec.lr})")
         torch.nn.utils.clip_grad_norm_(self.weights.values(), 1.0)
         self.optimizer.step()
         return loss

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qkd.errors import QkdError, nearest
+from qkd.errors import DataError, QkdError, nearest
 from qkd.text.data.load import normalised
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class LogitsTeacher:
         bad = np.argwhere(~np.isfinite(found.logits))
         if len(bad):
             row, column = bad[0]
-            raise QkdError(
+            raise DataError(
                 f"{self.file}: row {row + 1}, column {column + 1} is {found.logits[row, column]}, not a finite number "
                 f"({len({int(r) for r, _ in bad})} rows in all); compute those logits again"
             )
@@ -86,7 +86,7 @@ class LogitsTeacher:
         out = np.empty((len(texts), len(self._classes)), np.float32)
         for number, text in enumerate(texts):
             if normalised(text) not in self._rows:
-                raise QkdError(
+                raise DataError(
                     f"{self.file}: no logits for the text {_short(text)}; a logits file knows its own texts only"
                 )
             out[number] = self._rows[normalised(text)]
@@ -104,17 +104,17 @@ class LogitsTeacher:
         """Return the file's column of each class."""
         classes = dataset.classes
         if found.logits.shape[1] != len(found.classes or classes):
-            raise QkdError(
+            raise DataError(
                 f"{self.file}: {found.logits.shape[1]} columns of logits for {len(found.classes or classes)} classes "
                 f"({', '.join(found.classes or classes)}); give one column for each"
             )
         names = found.classes or classes
         for name in classes:
             if name not in names:
-                raise QkdError(f"{self.file}: no logits for the data's label '{name}'{nearest(name, names)}")
+                raise DataError(f"{self.file}: no logits for the data's label '{name}'{nearest(name, names)}")
         for name in names:
             if name not in classes:
-                raise QkdError(f"{self.file}: '{name}' is no label of {dataset.source}{nearest(name, classes)}")
+                raise DataError(f"{self.file}: '{name}' is no label of {dataset.source}{nearest(name, classes)}")
         return [names.index(name) for name in classes]
 
     def _matched(self, found: Logits, dataset: Dataset) -> Sequence[int]:
@@ -125,18 +125,18 @@ class LogitsTeacher:
                 return dataset.rows
             if count == len(dataset.texts):
                 return range(count)
-            raise QkdError(
+            raise DataError(
                 f"{self.file}: {count} rows of logits, but {dataset.source} has {dataset.num_rows} rows, of which "
                 f"{len(dataset.texts)} were kept; give one row for each, in order, or put the texts into the file"
             )
         if len(found.texts) != count:
-            raise QkdError(f"{self.file}: {count} rows of logits but {len(found.texts)} texts; give one for each")
+            raise DataError(f"{self.file}: {count} rows of logits but {len(found.texts)} texts; give one for each")
         places: dict[str, int] = {}
         for row, text in enumerate(found.texts):
             places.setdefault(normalised(text), row)
         lacking = [text for text in dataset.texts if normalised(text) not in places]
         if lacking:
-            raise QkdError(
+            raise DataError(
                 f"{self.file}: no logits for {len(lacking)} of the {len(dataset.texts)} texts, the first is "
                 f"{_short(lacking[0])}; is this the file of another data set?"
             )
@@ -152,25 +152,25 @@ def read(file: Path) -> Logits:
     readers = {".npz": _npz, ".safetensors": _safetensors, ".csv": _frame, ".parquet": _frame}
     reader = readers.get(file.suffix.lower())
     if reader is None:
-        raise QkdError(f"{file}: '{file.suffix}' is no known kind of logits file; use {', '.join(sorted(readers))}")
+        raise DataError(f"{file}: '{file.suffix}' is no known kind of logits file; use {', '.join(sorted(readers))}")
     if not file.is_file():
-        raise QkdError(f"{file}: no such file")
+        raise DataError(f"{file}: no such file")
     try:
         found = reader(file)
     except QkdError:
         raise
     except Exception as error:  # four libraries, each with errors of its own for a damaged file
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise QkdError(f"{file}: cannot be read as logits ({first})") from None
+        raise DataError(f"{file}: cannot be read as logits ({first})") from None
     if found.logits.ndim != 2:
-        raise QkdError(f"{file}: logits have the shape {found.logits.shape}; they must be texts x classes")
+        raise DataError(f"{file}: logits have the shape {found.logits.shape}; they must be texts x classes")
     return found
 
 
 def _npz(file: Path) -> Logits:
     with np.load(file, allow_pickle=False) as arrays:
         if "logits" not in arrays:
-            raise QkdError(f"{file}: there is no array 'logits', only {', '.join(arrays.files)}")
+            raise DataError(f"{file}: there is no array 'logits', only {', '.join(arrays.files)}")
         classes, texts = (
             tuple(str(name) for name in arrays[part]) if part in arrays else None for part in ("classes", "texts")
         )
@@ -183,7 +183,7 @@ def _safetensors(file: Path) -> Logits:
     with safe_open(file, framework="numpy") as tensors:
         names = list(tensors.keys())
         if "logits" not in names:
-            raise QkdError(f"{file}: there is no tensor 'logits', only {', '.join(names)}")
+            raise DataError(f"{file}: there is no tensor 'logits', only {', '.join(names)}")
         about = tensors.metadata() or {}
         classes, texts = (tuple(json.loads(about[part])) if part in about else None for part in ("classes", "texts"))
         return Logits(tensors.get_tensor("logits").astype(np.float64), classes, texts)

@@ -22,7 +22,7 @@ import numpy as np
 from qkd import cache
 from qkd.config import LoraSpec
 from qkd.console import say
-from qkd.errors import QkdError
+from qkd.errors import ModelError
 from qkd.runs import read_json, write_json
 from qkd.text.data.splits import shuffled
 from qkd.text.models.transformer import Loading, Transformer
@@ -71,7 +71,7 @@ class LoraTeacher:
     @property
     def _classifier(self) -> Classifier:
         if self._tuned is None:
-            raise QkdError(f"{self.name} has not been fitted: call fit(dataset, splits) first")
+            raise ModelError(f"{self.name} has not been fitted: call fit(dataset, splits) first")
         return self._tuned
 
     def fit(self, dataset: Dataset, splits: Splits) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from qkd.config import Config
-from qkd.errors import QkdError, nearest
+from qkd.errors import ModelError, nearest
 from qkd.text.models.transformer import Loading
 from qkd.text.protocols import Teacher
 from qkd.text.teachers.classifier import ClassifierTeacher
@@ -58,8 +58,8 @@ def make_teacher(spec: str | Sequence[str], torch_device: str | None = None, con
 def _single(spec: str, loading: Loading, config: Config) -> Teacher:
     kind, _, model = spec.partition(":")
     if kind not in KINDS:
-        raise QkdError(f"teacher '{spec}': there is no kind '{kind}'{nearest(kind, KINDS)}")
+        raise ModelError(f"teacher '{spec}': there is no kind '{kind}'{nearest(kind, KINDS)}")
     if not model:
         example = "logits:FILE" if kind == "logits" else f"{kind}:smollm2-135m"
-        raise QkdError(f"teacher '{spec}' names nothing behind '{kind}:'; write for example {example}")
+        raise ModelError(f"teacher '{spec}' names nothing behind '{kind}:'; write for example {example}")
     return KINDS[kind](model, loading, config)

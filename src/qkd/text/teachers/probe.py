@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qkd import cache
-from qkd.errors import QkdError
+from qkd.errors import ModelError
 from qkd.text.data.splits import shuffled
 from qkd.text.models.backbone import Backbone
 from qkd.text.models.reader import Reader
@@ -117,7 +117,7 @@ class ProbeTeacher:
     @property
     def _done(self) -> tuple[Reader, Head]:
         if self._fitted is None:
-            raise QkdError(f"{self.name} has not been fitted: call fit(dataset, splits) first")
+            raise ModelError(f"{self.name} has not been fitted: call fit(dataset, splits) first")
         return self._fitted
 
     def _read(self, reader: Reader, texts: Sequence[str], what: str = "reading with") -> np.ndarray:

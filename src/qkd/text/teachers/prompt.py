@@ -17,7 +17,7 @@ import numpy as np
 
 from qkd import cache
 from qkd.config import PromptSpec
-from qkd.errors import QkdError
+from qkd.errors import ModelError
 from qkd.text.data.splits import shuffled
 from qkd.text.models.batching import padded
 from qkd.text.models.transformer import Loading, Transformer
@@ -165,7 +165,7 @@ class PromptTeacher:
     @property
     def _question(self) -> prompts.Question:
         if not self._classes:
-            raise QkdError(f"{self.name} has not been fitted: call fit(dataset, splits) first")
+            raise ModelError(f"{self.name} has not been fitted: call fit(dataset, splits) first")
         return prompts.question(self._prompt, self._classes, self._model.tokenizer).with_examples(self._examples)
 
     def _drawn(self, dataset: Dataset, splits: Splits) -> tuple[tuple[str, int], ...]:
@@ -184,7 +184,7 @@ class PromptTeacher:
         taken = len(question.ids(question.asked(""))) + longest
         self._room = self._model.context - taken
         if self._room < LEAST_ROOM:
-            raise QkdError(
+            raise ModelError(
                 f"{self.name}: the prompt alone takes {taken:,} tokens with {len(self._classes)} labels and "
                 f"{len(self._examples)} examples, and the model holds {self._model.context:,}; use fewer --few-shots, "
                 "a --prompt file without {labels}, or a model that holds more"

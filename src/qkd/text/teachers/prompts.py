@@ -22,7 +22,7 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from qkd.config import Spec, read_toml, validated
-from qkd.errors import QkdError, nearest
+from qkd.errors import ModelError, nearest
 
 
 class PromptFile(Spec):
@@ -66,7 +66,7 @@ def read(name: str) -> PromptFile:
         return validated(PromptFile, read_toml(path), name)
     if path.is_file():
         return validated(PromptFile, {"template": path.read_text(encoding="utf-8").rstrip()}, name)
-    raise QkdError(f"--prompt '{name}': neither a file nor a built-in prompt{nearest(name, BUILT_IN)}")
+    raise ModelError(f"--prompt '{name}': neither a file nor a built-in prompt{nearest(name, BUILT_IN)}")
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class Question:
                 other, same = owner.setdefault(tuple(ids), (name, word))
                 if other != name:
                     tokens = self.tokenizer.convert_ids_to_tokens(ids)
-                    raise QkdError(
+                    raise ModelError(
                         f"the labels '{other}' and '{name}' would be told apart by '{same}' and '{word}', which are "
                         f"the same tokens to this model ({', '.join(map(repr, tokens))}); give other words in "
                         "[verbalizers] of a --prompt file"
@@ -133,7 +133,7 @@ class Question:
         text = word.strip() if self.chat else f" {word.strip()}"
         ids = list(self.tokenizer(text, add_special_tokens=False)["input_ids"]) if word.strip() else []
         if not ids:
-            raise QkdError(
+            raise ModelError(
                 f"the word {word!r} for the label '{name}' has no tokens (its tokens are {ids}); give another in "
                 "[verbalizers] of a --prompt file"
             )
@@ -154,9 +154,9 @@ def question(prompt: PromptFile, classes: Sequence[str], tokenizer: Any) -> Ques
     given: Mapping[str, tuple[str, ...]] = prompt.verbalizers
     for name, words in given.items():
         if name not in classes:
-            raise QkdError(f"the prompt has words for a label '{name}' that the data lack{nearest(name, classes)}")
+            raise ModelError(f"the prompt has words for a label '{name}' that the data lack{nearest(name, classes)}")
         if not words:
-            raise QkdError(f"the prompt has an empty list of words for the label '{name}'; give at least one")
+            raise ModelError(f"the prompt has an empty list of words for the label '{name}'; give at least one")
     if prompt.chat and not tokenizer.chat_template:
-        raise QkdError("the prompt asks for a chat template and this model's tokenizer has none; take chat = false")
+        raise ModelError("the prompt asks for a chat template and this model's tokenizer has none; take chat = false")
     return Question(prompt, tuple(given.get(name, (name,)) for name in classes), tokenizer)
