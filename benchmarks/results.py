@@ -25,10 +25,10 @@ def page(found: dict[str, dict], asked: argparse.Namespace, seconds: dict[str, f
         "# Results on the paper's tasks",
         "",
         "Public tasks of QD-LLM (Li et al., arXiv:2505.13205), the authors' training texts, split here: "
-        f"{asked.limit:,} texts a task, stratified, {100 * asked.test:.0f} % of them for the test. `qdllm` is the paper's recipe "
-        "(`examples/qdllm.toml`); everything else is a student with qkd's defaults. All learn from the same teacher's "
-        f"logits, with {asked.seeds} seeds each. No student was tuned for these tables; the controls share the default "
-        "student's settings.",
+        f"{asked.limit:,} texts a task, stratified, {100 * asked.test:.0f} % of them for the test. `qdllm` is the "
+        "paper's recipe (`examples/qdllm.toml`); everything else is a student with qkd's defaults. All learn from "
+        f"the same teacher's logits, with {asked.seeds} seeds each. No student was tuned for these tables; the "
+        "controls share the default student's settings.",
         "",
         "Made by `benchmarks/results.py`, which holds no numbers; do it again with",
         "",
