@@ -21,7 +21,7 @@ def test_every_command_of_the_readme_runs(corpus, tmp_path):
     assert len(commands) >= 4
     for command in commands:
         words = shlex.split(command)
-        if words[0] == "distill":
+        if words[0] in ("distill", "compare"):
             words += small + ([] if "--data" in words else own)
         done = subprocess.run([sys.executable, "-m", "qkd", *words], cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 0, f"{command}\n{done.stderr}"

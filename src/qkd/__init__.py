@@ -35,7 +35,7 @@ from qkd.lazy import exports
 if TYPE_CHECKING:
     from qkd import circuits, devices, engines, errors, hardware, reports, simulation, student, text
     from qkd.api import Run, distill, evaluate, predict, run_hardware, teach
-    from qkd.config import Config
+    from qkd.config import CompareSpec, Config
     from qkd.devices.compiled import compile_for as transpile
     from qkd.errors import QkdError
     from qkd.student.bundle import Student
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "CompareSpec",
     "Config",
     "QkdError",
     "Run",
@@ -70,6 +71,7 @@ __all__ = [
 # names load on first use: the command line's --help must not wait for torch and qiskit
 _ROOMS = ("circuits", "devices", "engines", "errors", "hardware", "reports", "simulation", "student", "text")
 _HOMES = {
+    "CompareSpec": "qkd.config",
     "Config": "qkd.config",
     "QkdError": "qkd.errors",
     "Student": "qkd.student.bundle",

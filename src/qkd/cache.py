@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,9 @@ def text_hash(text: str) -> bytes:
     """Return the 16 bytes by which a text is known in a store."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16]
 
+
+lost: Counter[str] = Counter()
+"""How many texts were cut so far, by the model that cut them."""
 
 Compute = Callable[[list[str]], np.ndarray]
 """From texts to one row for each."""

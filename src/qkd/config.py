@@ -135,11 +135,15 @@ class EncoderSpec(Spec):
         None, "Decorrelate the embeddings and keep this many of the strongest directions; fitted on the training texts."
     )
     tune: Annotated[int, Field(ge=0)] = _f(
-        0, "Train this many of the encoder's last layers with the student, through the circuit.", option="tune-encoder"
+        0,
+        "Train this many of the encoder's last layers with the student, through the circuit; of static:, its table.",
+        option="tune-encoder",
     )
     tune_epochs: Count = _f(10, "The most passes over the training texts that the encoder's layers train for.")
     tune_patience: Count = _f(3, "Stop that after this many epochs without a better validation loss.")
-    tune_lr: Annotated[float, Field(gt=0)] = _f(0.00005, "Adam's learning rate of the encoder's layers.")
+    tune_lr: Annotated[float, Field(gt=0)] | None = _f(
+        None, "Adam's learning rate of what trains of the encoder; 5e-5 for layers and 1e-3 for a table when left out."
+    )
 
 
 class StudentSpec(Spec):
@@ -155,6 +159,12 @@ class StudentSpec(Spec):
     )
     dropout: Annotated[float, Field(ge=0, lt=1)] = _f(0.5, "The fraction of embedding entries dropped in training.")
     standardise: bool = _f(True, "Shift and scale embedding entries to mean 0 and deviation 1 over the training texts.")
+    diagnose: bool = _f(
+        True, "Measure why the student falls short of its teacher: encoder, capacity, data or optimisation."
+    )
+    spread: Annotated[int, Field(ge=0)] = _f(
+        0, "Train it with this many more seeds, ideally, to see how far they lie apart.", option="spread-seeds"
+    )
     controls: bool = _f(
         True, "Show a linear student of the same size and a logistic regression on the same embeddings beside it."
     )
@@ -184,6 +194,11 @@ class TrainSpec(Spec):
     )
     weight_decay: Annotated[float, Field(ge=0)] = _f(0.0, "Decoupled weight decay of projection and head.")
     patience: Count = _f(10, "Stop after this many epochs without a better validation loss.")
+    shots: Annotated[int, Field(ge=0)] = _f(
+        0,
+        "Train for this many shots per expectation value: their exact variance is in the loss; 0 is none.",
+        option="train-shots",
+    )
     shuffle: bool = _f(True, "Draw new batches in every epoch; without it, all epochs go through the first ones.")
     seed: int = _f(0, "The seed of initial weights, batches and dropout.")
 

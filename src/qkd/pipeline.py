@@ -17,6 +17,7 @@ from qkd.circuits.student import StudentCircuit
 from qkd.config import Config
 from qkd.console import progress, say, warn
 from qkd.devices.snapshot import write as write_calibration
+from qkd.diagnosis import diagnose, looked_at
 from qkd.engines import AerEstimator
 from qkd.evaluation import compare, describe, gain, table_lines
 from qkd.reports.compare import OTHERS, verdict, worth
@@ -33,12 +34,15 @@ from qkd.student.lesson import Lesson, make_trainer, make_tuner
 from qkd.student.middles.make import make_control
 from qkd.student.middles.quantum import QuantumMiddle
 from qkd.student.model import StudentModel
+from qkd.student.refit import refit_head
 from qkd.student.trainer import Trainer
 
 CHECKED_TEXTS = 2
 """Test texts on which the engine is compared with AerSimulator after training."""
 PLAIN = "ideal training"
 """What the student is called that was trained without the device's noise."""
+REFITTED = "ideal training, head refitted"
+"""The same with its head fitted anew to noisy values: the control of noise-aware training."""
 WITHOUT = "labelled only"
 """What the student is called that did without the unlabelled texts."""
 FROZEN = "encoder as it was"
@@ -97,6 +101,9 @@ def run(config: Config, folder: RunFolder, resume: bool) -> None:
             finished = False
     with clock.stage("evaluation"):
         students = {"student": trainer.student, **{name: other.student for name, other in others.items()}}
+        if PLAIN in others:
+            plain = others[PLAIN].student.moved(setting.circuit, setting.trainer)
+            students[REFITTED] = refit_head(plain, others[PLAIN].train_set, config.loss, config.train.weight_decay)
         answers = compare(sources, setting, students, frozen | {name: rows for name, (rows, _) in controls.items()})
         if checks and setting.noisy is not None:  # again where it matters: a truncation depends on the weights
             rows = trainer.student.values(sources.embeddings[sources.splits.test[:CHECKED_TEXTS]])
@@ -107,6 +114,12 @@ def run(config: Config, folder: RunFolder, resume: bool) -> None:
             lines[name]["parameters"] = parameters
         for name in frozen:
             lines[name]["parameters"] = lines["student"]["parameters"]
+        diagnosis = None
+        if finished and config.student.diagnose:
+            rows = looked_at(lesson)
+            scores = _spread(config, circuit, setting.exact, lesson, folder, resume)
+            on_test, on_train = (student.logits(lesson.embeddings[part]) for part in (lesson.test, rows))
+            diagnosis = diagnose(lesson, on_test, on_train, rows, scores)
     metrics = describe(sources, setting, trainer, lines) | {
         "finished": finished,
         "gain": gain(sources, answers, "student", "teacher"),
@@ -117,12 +130,15 @@ def run(config: Config, folder: RunFolder, resume: bool) -> None:
         metrics["teacher_gain"] = gain(sources, answers, "teacher", LOGREG)
         if metrics["teacher_gain"]["low"] <= 0:
             warn(worth(metrics["teacher_gain"]))
+    if diagnosis is not None:
+        metrics["diagnosis"] = diagnosis.to_json()
     if checks:
         metrics["noise"]["checked"] = [check.to_json() | {"said": check.describe()} for check in checks]
     if frozen:
         metrics["tuned"] = {"layers": config.encoder.tune, "gain": gain(sources, answers, "student", FROZEN)}
     if PLAIN in others:
         metrics["noise"]["gain"] = gain(sources, answers, "student", PLAIN)
+        metrics["noise"]["gain_over_refitted"] = gain(sources, answers, "student", REFITTED)
     if WITHOUT in others:
         metrics["unlabeled"] = {"texts": sources.unlabeled, "gain": gain(sources, answers, "student", WITHOUT)}
     _keep(folder, metrics, sources, trainer, student, answers)
@@ -164,12 +180,28 @@ def _tune(
     Returns:
         The trainer, the sources with the encoder and its embeddings as they became, and whether it came to its end.
     """
-    from qkd.text.encoders.tuning import Front
+    from qkd.text.encoders.tuning import make_front
 
-    front = Front(sources.encoder, sources.texts, config.encoder.tune)
+    front = make_front(sources.encoder, sources.texts, config.encoder.tune)
     trainer = make_tuner(config, trained, sources.lesson(), front, folder.checkpoint / "tuned")
     finished = _train(trainer, config, resume, "tuning the encoder", folder.history)
-    return trainer, replace(sources, encoder=front.tuned(), embeddings=front.embeddings()), finished
+    encoder = front.tuned()
+    return trainer, replace(sources, encoder=encoder, embeddings=encoder.encode(sources.texts)), finished
+
+
+def _spread(
+    config: Config, circuit: StudentCircuit, engine: Engine, lesson: Lesson, folder: RunFolder, resume: bool
+) -> list[float]:
+    """Train the student with more seeds, as many as are asked for; return the test accuracy of each."""
+    found = []
+    for seed in range(config.train.seed + 1, config.train.seed + 1 + config.student.spread):
+        spec = config.model_copy(update={"train": config.train.model_copy(update={"seed": seed})})
+        trainer = _quantum(spec, circuit, engine, lesson, folder.checkpoint / f"seed-{seed}")
+        if not _train(trainer, spec, resume, f"seed {seed}", None):
+            raise KeyboardInterrupt
+        answers = trainer.student.logits(lesson.embeddings[lesson.test]).argmax(axis=1)
+        found.append(float((answers == lesson.targets[lesson.test]).mean()))
+    return found
 
 
 def _controls(

@@ -11,6 +11,7 @@ from qiskit.primitives import StatevectorEstimator as Reference
 from qiskit.quantum_info import SparseObservable, SparsePauliOp, random_unitary
 from qiskit_aer.noise import amplitude_damping_error
 
+from qkd.circuits import library
 from qkd.engines import statevector
 from qkd.engines.statevector import StatevectorEstimator
 from qkd.errors import QkdError
@@ -298,3 +299,26 @@ def test_wide_and_narrow_batches(rows, rng):
     single = [torch.autograd.grad(program(row[None], w).sum(), (x, w)) for row in x]
     torch.testing.assert_close(sum(one for one, _ in single), by_rows, rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(sum(one for _, one in single), by_shared, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("kept", [0, 2**30])
+def test_a_batch_that_is_split_says_the_same(kept, monkeypatch):
+    student = library.load("hardware", 4, 2)
+    rng = np.random.default_rng(3)
+    x = torch.tensor(rng.uniform(-3, 3, (7, 4)), requires_grad=True)
+    w = torch.tensor(rng.uniform(-3, 3, len(student.weights)), requires_grad=True)
+    found = []
+    for split in (False, True):
+        if split:  # two rows of 2^4 amplitudes at once
+            monkeypatch.setattr("qkd.engines.statevector._NEAR_BYTES", 0)
+            monkeypatch.setattr("qkd.engines.statevector._FAR_BYTES", 2 * 2**4 * 16)
+            monkeypatch.setattr("qkd.engines.statevector._KEPT_BYTES", kept)
+        program = StatevectorEstimator(device="cpu").compile(
+            student.circuit, student.observables, student.inputs, student.weights
+        )
+        evs = program(x, w)
+        mix = torch.arange(evs.numel(), dtype=evs.dtype).view_as(evs)
+        found.append([evs, *torch.autograd.grad((evs * mix).sum(), (x, w))])
+    assert program._rows_at_once() == 2
+    for whole, parts in zip(*found, strict=True):
+        assert torch.allclose(whole, parts, atol=1e-12)

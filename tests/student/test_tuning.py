@@ -12,7 +12,7 @@ from qkd.student.bundle import Student
 from qkd.student.lesson import Lesson, make_trainer, make_tuner
 from qkd.student.middles.quantum import QuantumMiddle
 from qkd.text.encoders.make import embed, make_encoder
-from qkd.text.encoders.tuning import Front
+from qkd.text.encoders.tuning import Front, make_front
 from tests.text.conftest import save_model
 from tests.text.test_models import TEXTS
 
@@ -80,6 +80,24 @@ def test_a_tuned_encoder_travels_in_the_bundle(tiny, tmp_path):
     np.testing.assert_allclose(again.logits(TEXTS), trained.student.logits(front.embeddings()), atol=1e-5)
 
 
+def test_a_static_table_trains_for_the_tokens_that_occur_and_needs_no_torch_to_be_used(tiny):
+    encoder = make_encoder(f"static:{tiny}?dim=8")
+    front = make_front(encoder, [*TEXTS[:6], ""], 1)
+    np.testing.assert_allclose(front.embeddings(), encoder.encode([*TEXTS[:6], ""]), atol=1e-3)
+    front.train()
+    front(torch.arange(6))[:, 0].sum().backward()
+    assert front.table.grad.abs().sum(dim=1).gt(0).sum() > 5
+    with torch.no_grad():
+        front.table[:, 3] += 0.5
+    tuned = front.tuned()
+    np.testing.assert_allclose(tuned.encode(TEXTS[:6]), front.embeddings()[:6], atol=2e-3)
+    assert tuned.key != encoder.key
+    seen = sorted({token for ids in encoder.tokens(TEXTS[:6]) for token in ids} | {0})
+    changed = np.flatnonzero(np.abs(tuned.arrays["table"] - encoder.arrays["table"]).max(axis=1))
+    assert changed.tolist() == seen
+    np.testing.assert_array_equal(make_encoder(encoder.name, arrays=tuned.arrays).encode(TEXTS), tuned.encode(TEXTS))
+
+
 def test_tuning_never_ends_worse_than_it_began(tiny):
     *_, tuner = parts(tiny, None)
     loss = tuner._validate()["valid_loss"]
@@ -103,8 +121,8 @@ def test_k_epochs_and_resume_and_k_more_are_2k(tiny, tmp_path):
 
 
 def test_what_cannot_be_tuned_is_said(tiny):
-    with pytest.raises(QkdError, match=r"--tune-encoder: 'hashing:8' is not one transformer"):
-        Front(make_encoder("hashing:8"), TEXTS, 1)
+    with pytest.raises(QkdError, match=r"--tune-encoder: 'hashing:8' is neither a transformer nor static"):
+        make_front(make_encoder("hashing:8"), TEXTS, 1)
     with pytest.raises(QkdError, match=r"--tune-encoder 3: .* reads layer 2"):
         Front(make_encoder(str(tiny)), TEXTS, 3)
     assert Config().encoder.tune == 0

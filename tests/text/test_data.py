@@ -262,3 +262,11 @@ def test_a_huge_field_is_read(tmp_path):
     rows = [*ROWS, {"t": "x" * (limit + 10), "y": "cat"}]
     assert len(load(write(tmp_path / "f.csv", rows)).texts[-1]) == limit + 10
     assert csv.field_size_limit() == limit
+
+
+def test_half_a_character_and_a_long_header(tmp_path):
+    (tmp_path / "t.jsonl").write_text('{"text": "a", "label": "x"}\n{"text": "b \\ud83d", "label": "y"}\n')
+    with pytest.raises(QkdError, match=r"line 2, column 'text' holds half of a character"):
+        data.load(str(tmp_path / "t.jsonl"))
+    (tmp_path / "t.csv").write_text(f"text,label,{'x' * 200_000}\na,b,c\nd,e,f\n")
+    assert data.load(str(tmp_path / "t.csv")).texts == ("a", "d")

@@ -156,3 +156,14 @@ def test_kinds_are_listed():
         make_teacher("prob:x")
     with pytest.raises(QkdError, match=r"names nothing behind 'logits:'"):
         make_teacher("logits")
+
+
+@pytest.mark.parametrize("said", ["3", "[1, 2]", "{", "[" * 100_000])
+def test_metadata_that_are_no_list_of_names_are_one_sentence(tmp_path, said):
+    from safetensors.numpy import save_file
+
+    from qkd.text.teachers.logits_file import read
+
+    save_file({"logits": np.zeros((2, 2), np.float32)}, tmp_path / "l.safetensors", metadata={"classes": said})
+    with pytest.raises(QkdError, match=r"metadata's 'classes' are .* not a JSON list of strings"):
+        read(tmp_path / "l.safetensors")

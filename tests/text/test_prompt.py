@@ -35,6 +35,18 @@ def test_likelihoods_of_several_tokens_are_those_of_the_whole_sequence(model):
         np.testing.assert_allclose(found[row], expected, atol=1e-5)
 
 
+def test_a_beginning_that_is_shared_changes_no_score(model):
+    lm = CausalLM(str(model))
+    start = lm.tokens([" ".join(SENTENCES[:2])])[0]
+    asked = [start + lm.tokens([sentence])[0][: 1 + n] for n, sentence in enumerate(SENTENCES)]
+    answers = [[4], [5, 9, 12]]
+    found = lm.likelihoods(asked, answers)
+    for row, prompt in enumerate(asked):
+        alone = [by_hand(model, prompt, answer) for answer in answers]
+        np.testing.assert_allclose(found[row], alone, atol=2e-5)
+        np.testing.assert_allclose(lm.likelihoods([prompt], answers)[0], alone, atol=2e-5)
+
+
 def settings(tmp_path, **more):
     """A prompt whose words the tiny tokenizer knows, of one and of two tokens, one label with a synonym."""
     file = tmp_path / "prompt.toml"
@@ -159,3 +171,9 @@ def test_a_prompt_that_leaves_no_room_and_texts_that_are_cut(model, tmp_path, ca
     teacher = fitted(model, dataset, settings(tmp_path))
     teacher.logits(["the red cat " * 40])
     assert "1 of 1 texts are longer than" in capsys.readouterr().err
+
+
+def test_a_prompt_file_that_is_not_utf_8_is_one_sentence(tmp_path):
+    (tmp_path / "p.txt").write_bytes(b"caf\xe9 {text}")
+    with pytest.raises(QkdError, match=r"p\.txt: line 1, byte 4 \(0xe9\) is not UTF-8"):
+        prompts.read(str(tmp_path / "p.txt"))

@@ -40,14 +40,19 @@ def run_hardware(
         bool, typer.Option("--local", help="Rehearse on the device's snapshot, with AerSimulator.")
     ] = False,
     mitigation: Annotated[
-        str | None, typer.Option(help="none, readout, zne, pea, pec, or all; the profile's when left out.")
+        str | None, typer.Option(help="none, readout, affine, zne, pea, pec, or all; the profile's when left out.")
     ] = None,
+    client: Annotated[
+        bool, typer.Option("--client", help="With --local: let IBM's client simulate every twirl, slowly.")
+    ] = False,
     samples: Annotated[
         int | None, typer.Option(min=1, help="Test texts, stratified by label; all if left out.")
     ] = None,
     file: Annotated[Path | None, typer.Option(help="Texts of your own: a .txt file, one a line, or a table.")] = None,
     text_column: Annotated[str, typer.Option(help="The column of the file that holds the texts.")] = "text",
-    shots: Annotated[str | None, typer.Option(help="Shots per expectation value, or auto; else the profile's.")] = None,
+    shots: Annotated[
+        str | None, typer.Option(help="Shots per expectation value, auto, or adaptive; else the profile's.")
+    ] = None,
     target_stderr: Annotated[float | None, typer.Option(help="The standard error wanted, in place of --shots.")] = None,
     max_qpu_seconds: Annotated[float | None, typer.Option(help="Refuse a run above this; else the profile's.")] = None,
     mode: Annotated[str | None, typer.Option(help="job, batch or session; the profile's when left out.")] = None,
@@ -83,6 +88,7 @@ def run_hardware(
         shots=shots,
         target_stderr=target_stderr,
         samples=samples,
+        client=client,
         file=file,
         text_column=text_column,
         profile=profile,
@@ -113,7 +119,8 @@ def _tell(plan: Plan) -> None:
 
     told = plan.mitigation
     twirls = "" if told.randomizations is None else f", {told.randomizations} twirls"
-    print(f"{plan.device}, mitigation {told.name}, {told.shots:,} shots{twirls}, {len(plan.values)} texts")
+    shots = f"adaptive shots from {told.shots}" if plan.rounds else f"{told.shots:,} shots"
+    print(f"{plan.device}, mitigation {told.name}, {shots}{twirls}, {len(plan.texts)} texts")
     print(aligned(plan.budget.rows()))
     if plan.local:
         print("on its snapshot: nothing is sent, and these are the seconds that the device would take")
@@ -133,6 +140,12 @@ def _print(outcomes: list[Outcome], json_: bool) -> None:
     if any(one["texts"] for one in results):
         cells = list(zip(*[devices.COLUMNS, *devices.rows(results)], strict=True))
         print(aligned([("", *(f"{one['mitigation']['name']}" for one in results if one["texts"])), *map(tuple, cells)]))
+    for told in results:
+        if told["texts"] and len(told["shots"]["texts"]) > 1:
+            shots = told["shots"]
+            taken = ", ".join(f"{count} texts {number}" for number, count in shots["texts"].items())
+            fixed = f"{shots['fixed_seconds']:,.1f} s with {shots['fixed']} for every text"
+            print(f"shots taken: {taken}; {shots['seconds']:,.1f} s of the QPU, {fixed}")
     for one in outcomes:
         waiting = [record for record in one.records if record.open]
         if waiting:

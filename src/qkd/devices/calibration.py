@@ -10,6 +10,8 @@ from typing import Any
 from qiskit.circuit import Gate as QiskitGate
 from qiskit.providers import BackendV2
 
+from qkd.devices.learned import Learned
+
 Place = tuple[int, ...]
 
 FRACTIONAL = ("rx", "rzz")
@@ -55,6 +57,7 @@ class Calibration:
         qubits: the n qubits.
         gates: per gate name and qubits what was measured; fractional gates are listed where the device has them.
         rep_delay: seconds that the device waits between two shots unless told otherwise, or None.
+        learned: errors that were learned beside the calibration, or None.
     """
 
     name: str
@@ -68,6 +71,7 @@ class Calibration:
     qubits: tuple[Qubit, ...]
     gates: dict[str, dict[Place, Operation]] = field(repr=False)
     rep_delay: float | None = None
+    learned: Learned | None = field(default=None, repr=False)
 
     @property
     def two_qubit_gates(self) -> tuple[str, ...]:

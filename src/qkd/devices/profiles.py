@@ -43,10 +43,13 @@ class Profile(Spec):
     dynamical_decoupling: Literal["none", "XX", "XpXm", "XY4"] = Field(
         default="none", description="The pulses that protect waiting qubits on the device."
     )
-    mitigation: Literal["none", "readout", "zne", "pea", "pec"] = Field(
-        default="readout", description="The error mitigation of a run that names none."
+    mitigation: Literal["none", "readout", "affine", "zne", "pea", "pec"] = Field(
+        default="affine", description="The error mitigation of a run that names none."
     )
-    shots: Count = Field(default=4096, description="Shots per expectation value of a run that names none.")
+    shots: Count | Literal["adaptive"] = Field(
+        default="adaptive",
+        description="Shots of a run that names none; adaptive takes a few for every text, more for those not clear.",
+    )
     execution_mode: Literal["job", "batch", "session"] = Field(
         default="job", description="How jobs are sent; free plans have no sessions."
     )

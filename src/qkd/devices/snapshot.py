@@ -18,6 +18,7 @@ from qkd.devices import calibration as calibrations
 from qkd.devices import catalogue
 from qkd.devices.backend import CalibratedBackend, make_target
 from qkd.devices.calibration import Calibration, Cleaning, Operation, Qubit
+from qkd.devices.learned import Learned
 from qkd.errors import DeviceError, FolderError
 from qkd.runs import write_json
 
@@ -28,6 +29,10 @@ Number = Annotated[float | None, AfterValidator(lambda value: value if value is 
 """What was measured; some devices report infinities where nothing was."""
 
 Measured = Literal["t1", "t2", "frequency", "readout_error", "readout_length"]
+
+
+OWN = ("gates", "qubits", "learned")
+"""What is not written as it is held."""
 
 
 class _Calibration(records.Record):
@@ -46,6 +51,7 @@ class _Calibration(records.Record):
     coordinates: tuple[tuple[int, int], ...] | None
     qubits: Annotated[tuple[dict[Measured, Number], ...], Field(min_length=1)]
     gates: dict[str, tuple[tuple[tuple[int, ...], Number, Number], ...]]
+    learned: dict[str, Any] | None = None
 
 
 class _File(records.Record):
@@ -203,6 +209,7 @@ def _to_json(told: Calibration) -> dict[str, Any]:
         name: [[list(place), done.error, done.duration] for place, done in places.items()]
         for name, places in told.gates.items()
     }
+    value["learned"] = None if told.learned is None else told.learned.to_json()
     return {"format": FORMAT, "version": VERSION, "calibration": value}
 
 
@@ -217,5 +224,10 @@ def _from_json(told: _Calibration, path: Path) -> Calibration:
             raise FolderError(f"{path}: damaged (gate {name!r:.40} names a qubit that is not there); {MEND}")
     if told.coordinates is not None and len(told.coordinates) != len(told.qubits):
         raise FolderError(f"{path}: damaged (not one pair of coordinates for each qubit); {MEND}")
-    plain = {field: getattr(told, field) for field in _Calibration.model_fields if field not in ("gates", "qubits")}
-    return Calibration(**plain, qubits=tuple(Qubit(**qubit) for qubit in told.qubits), gates=gates)
+    plain = {field: getattr(told, field) for field in _Calibration.model_fields if field not in OWN}
+    try:
+        learned = None if told.learned is None else Learned.from_json(told.learned)
+    except (KeyError, TypeError, ValueError) as error:
+        raise FolderError(f"{path}: damaged (what was learned: {error}); {MEND}") from None
+    qubits = tuple(Qubit(**qubit) for qubit in told.qubits)
+    return Calibration(**plain, qubits=qubits, gates=gates, learned=learned)

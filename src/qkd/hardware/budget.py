@@ -46,30 +46,42 @@ class Stage:
 class Budget:
     """A run's stages, and what the account has left, in seconds of the QPU, where the service tells.
 
+    ahead: stages that may follow: rounds for texts that are not clear yet, as many as are expected.
     correction: what earlier bills of this device came to, as a multiple of what had been estimated; see ``bills``.
     """
 
     stages: tuple[Stage, ...]
     remaining: float | None = None
     correction: float = 1.0
+    ahead: tuple[Stage, ...] = ()
 
     @property
     def seconds(self) -> float:
-        """Estimated seconds of the QPU."""
+        """Estimated seconds of the QPU, with what may follow."""
+        return self.correction * sum(stage.seconds for stage in self.stages + self.ahead)
+
+    @property
+    def own_seconds(self) -> float:
+        """Estimated seconds of the QPU of this plan's own jobs."""
         return self.correction * sum(stage.seconds for stage in self.stages)
 
     @property
     def executions(self) -> int:
         """Shots of all circuits together."""
-        return sum(stage.executions for stage in self.stages)
+        return sum(stage.executions for stage in self.stages + self.ahead)
 
     def rows(self) -> list[tuple[str, ...]]:
         """Return a table, header first."""
         cells = [
             (one.name, str(one.jobs), f"{one.executions:,}", f"{self.correction * one.seconds:,.1f}")
-            for one in self.stages
+            for one in self.stages + self.ahead
         ]
-        total = ("in all", str(sum(one.jobs for one in self.stages)), f"{self.executions:,}", f"{self.seconds:,.1f}")
+        total = (
+            "in all",
+            str(sum(one.jobs for one in self.stages + self.ahead)),
+            f"{self.executions:,}",
+            f"{self.seconds:,.1f}",
+        )
         return [("stage", "jobs", "executions", "QPU seconds"), *cells, total]
 
     def check(self, limit: float) -> None:

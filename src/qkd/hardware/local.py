@@ -14,7 +14,7 @@ from qkd.console import Progress
 from qkd.devices.noise import noise_model
 from qkd.devices.region import Region
 from qkd.errors import CircuitError
-from qkd.hardware.mitigation import Layers, Mitigation, layers_of, noise_of_layers, pub
+from qkd.hardware.mitigation import Layers, Mitigation, layers_of, noise_of_layers, pub, raw
 from qkd.workers import spread
 
 WIDEST = 12
@@ -86,8 +86,8 @@ def run(
     seed: int,
     bar: Progress,
     processes: int | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return expectation values and standard errors, (K,N) each, at parameter values (N,A+P).
+) -> dict[str, np.ndarray]:
+    """Return what ``raw`` keeps of expectation values at parameter values (N,A+P).
 
     Args:
         student: on the region's indices.
@@ -105,12 +105,13 @@ def run(
         for number, part in enumerate(parts)
     ]
     places = [(start, part[2]) for start in range(0, len(values), TEXTS) for part in parts]
-    evs, stds = np.zeros((2, len(student.observables), len(values)))
-    for (start, ks), (found, errors) in zip(places, spread(_one, tasks, processes), strict=True):
-        stop = start + found.shape[1]
-        evs[ks, start:stop], stds[ks, start:stop] = found, errors
-        bar.advance(found.shape[1] / len(parts))
-    return evs, stds
+    whole: dict[str, np.ndarray] = {}
+    for (start, ks), found in zip(places, spread(_one, tasks, processes), strict=True):
+        for name, part in found.items():
+            shape = (len(student.observables), len(values), *part.shape[2:])
+            whole.setdefault(name, np.zeros(shape))[ks, start : start + part.shape[1]] = part
+        bar.advance(found["evs"].shape[1] / len(parts))
+    return whole
 
 
 def _columns(student: StudentCircuit, part: StudentCircuit, values: np.ndarray) -> np.ndarray:
@@ -119,8 +120,7 @@ def _columns(student: StudentCircuit, part: StudentCircuit, values: np.ndarray) 
     return values[:, [order[parameter] for parameter in part.parameters]]
 
 
-def _one(piece: Piece, mitigation: Mitigation, values: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def _one(piece: Piece, mitigation: Mitigation, values: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # fits of values near zero say that they have no covariance
-        data = estimator(piece, mitigation, seed).run([pub(piece[0], values)]).result()[0].data
-    return np.asarray(data.evs, dtype=float), np.asarray(data.stds, dtype=float)
+        return raw(estimator(piece, mitigation, seed).run([pub(piece[0], values)]).result()[0].data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -19,10 +20,14 @@ if TYPE_CHECKING:
     from qiskit_ibm_runtime.executor_estimator import Estimator
     from qiskit_ibm_runtime.options_models.estimator import EstimatorOptions
 
-Name = Literal["none", "readout", "zne", "pea", "pec"]
+Name = Literal["none", "readout", "affine", "zne", "pea", "pec"]
 NAMES: tuple[str, ...] = get_args(Name)
 LEARNED = ("pea", "pec")
 """Those that need a model of the noise of every layer of two-qubit gates."""
+FACTORS = (1, 3, 5)
+"""The noise factors of ``zne`` and ``pea``."""
+TREX_SHOTS = 2048
+"""The least shots with which a job learns its readout: fewer would move all its values together."""
 Layers = list[tuple[CircuitInstruction, PauliLindbladMap]]
 
 
@@ -30,21 +35,22 @@ Layers = list[tuple[CircuitInstruction, PauliLindbladMap]]
 class Mitigation:
     """What is done against errors.
 
-    name: ``none``; ``readout``, twirled readout error extinction (van den Berg et al., arXiv:2012.09738); ``zne``, that
+    name: ``none``; ``readout``, twirled readout error extinction (van den Berg et al., arXiv:2012.09738); ``affine``, a
+        map for each observable fitted on points whose exact values the engine knows; ``zne``, readout
         and extrapolation from folded two-qubit gates; ``pea``, that and extrapolation from amplified learned noise
         (Kim et al., Nature 618:500); ``pec``, that and cancellation of learned noise (van den Berg et al.,
         arXiv:2201.09866).
     shots: S, per parameter set, basis and noise factor.
     randomizations: how many twirls the shots are spread over; the client's own choice when None.
     decoupling: the sequence of pulses on waiting qubits, or ``none``.
-    twirl_gates: twirl two-qubit gates where the method itself does not.
+    twirl_gates: twirl two-qubit gates, or not; the method's own choice when None.
     """
 
     name: str
     shots: int
     randomizations: int | None = None
     decoupling: str = "none"
-    twirl_gates: bool = False
+    twirl_gates: bool | None = None
 
     def __post_init__(self) -> None:
         if self.name not in NAMES:
@@ -56,6 +62,34 @@ class Mitigation:
     def learned(self) -> bool:
         """Whether it needs a model of the layers' noise."""
         return self.name in LEARNED
+
+    @property
+    def trex(self) -> bool:
+        """Whether each job learns its readout."""
+        return self.name not in ("none", "affine")
+
+    @property
+    def readout_twirled(self) -> bool:
+        """Whether readouts are flipped at random."""
+        return self.trex
+
+    @property
+    def gates_twirled(self) -> bool:
+        """Whether two-qubit gates stand in random Pauli frames."""
+        if self.name in ("zne", *LEARNED):
+            return True
+        # in random frames a coherent error shrinks values, which an affine map undoes
+        return self.name == "affine" if self.twirl_gates is None else self.twirl_gates
+
+    def twirls(self) -> tuple[int, int]:
+        """Return over how many twirls the shots are spread, and the shots of each.
+
+        As many as divide the shots, up to 64; the client's own choice would be one twirl of 64 shots at least.
+        """
+        if not (self.gates_twirled or self.readout_twirled):
+            return 1, self.shots
+        count = self.randomizations or max(d for d in range(1, 65) if self.shots % d == 0)
+        return count, math.ceil(self.shots / count)
 
     def options(
         self,
@@ -77,14 +111,19 @@ class Mitigation:
         options = EstimatorOptions()
         options.default_shots = self.shots
         options.resilience_level = 0
-        options.resilience.measure_mitigation = self.name != "none"
+        options.resilience.measure_mitigation = self.trex
         options.resilience.zne_mitigation = self.name in ("zne", "pea")
         options.resilience.pec_mitigation = self.name == "pec"
         if self.name == "pea":
             options.resilience.zne.amplifier = "pea"
-        options.twirling.enable_gates = self.twirl_gates or self.name in ("zne", *LEARNED)
-        options.twirling.enable_measure = self.name != "none"
-        if self.randomizations is not None:
+        options.twirling.enable_gates = self.gates_twirled
+        options.twirling.enable_measure = self.readout_twirled
+        if self.name != "pec" and (self.gates_twirled or self.readout_twirled):
+            count, each = self.twirls()
+            options.twirling.num_randomizations = count
+            if count * each < TREX_SHOTS:
+                options.resilience.measure_noise_learning.num_randomizations = math.ceil(TREX_SHOTS / each)
+        elif self.randomizations is not None:
             options.twirling.num_randomizations = self.randomizations
         if layers is not None:
             options.resilience.layer_noise_model = layers
@@ -104,6 +143,12 @@ def pub(student: StudentCircuit, values: np.ndarray) -> tuple[Any, ...]:
     return student.circuit, [[one] for one in student.observables], {tuple(student.parameters): values}
 
 
+def raw(data: Any) -> dict[str, np.ndarray]:
+    """Return what is kept of the client's result: ``evs``, ``stds`` (K,N), and those at each noise factor (K,N,F)."""
+    kept = {"evs": "evs", "stds": "stds", "evs_factors": "evs_noise_factors", "stds_factors": "stds_noise_factors"}
+    return {name: np.asarray(data[its], dtype=float) for name, its in kept.items() if its in data}
+
+
 def executions(student: StudentCircuit, mitigation: Mitigation, layers: Layers | None, backend: Any) -> tuple[int, int]:
     """Return how often the device runs a circuit for each parameter set, and once for each job (readout learning).
 
@@ -115,7 +160,7 @@ def executions(student: StudentCircuit, mitigation: Mitigation, layers: Layers |
     one = pub(student, np.zeros((1, len(student.parameters))))
     program, _ = prepare([one], mitigation.options(layers), backend=backend)
     sizes = [program.shots * item.size() for item in program.items]
-    once = sizes[-1] if mitigation.name != "none" else 0
+    once = sizes[-1] if mitigation.trex else 0
     return sum(sizes) - once, once
 
 

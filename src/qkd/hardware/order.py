@@ -22,6 +22,7 @@ from qkd.devices.region import to_region
 from qkd.devices.snapshot import Snapshot
 from qkd.devices.transpile import transpile
 from qkd.errors import ConfigError, nearest
+from qkd.hardware import adaptive, affine, sampled
 from qkd.hardware import budget as costs
 from qkd.hardware.bills import Bills, bills_of
 from qkd.hardware.budget import Budget, Stage
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 
 MODES = ("job", "batch", "session")
 DECOUPLINGS = ("none", "XX", "XpXm", "XY4")
+SHOTS = 4096
+"""Shots of a mitigation that cannot have adaptive ones."""
 LOCAL_TEXTS = 50
 """Texts of a rehearsal's job: what a rehearsal that is killed loses at most."""
 LOCAL_RANDOMIZATIONS = {"readout": 8, "zne": 5, "pea": 16, "pec": 32}
@@ -54,7 +57,7 @@ class Order:
     device: where.
     local: on its snapshot.
     mitigation: a name, or ``all``.
-    shots: a number, or ``auto``.
+    shots: a number, ``auto``, or ``adaptive``.
     target_stderr: the standard error wanted of expectation values, for shots ``auto``.
     samples: how many test texts, stratified by label; all when None.
     file: texts of one's own in place of the run's test texts.
@@ -66,6 +69,7 @@ class Order:
     decoupling: the sequence of pulses.
     twirl_gates: twirl gates whatever the mitigation.
     seed: of the choice of texts.
+    client: let IBM's client simulate a rehearsal on AerSimulator.
     """
 
     run: Path = Path("runs/latest")
@@ -84,6 +88,7 @@ class Order:
     decoupling: str | None = None
     twirl_gates: bool = False
     seed: int = 0
+    client: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what fits no run, before anything is computed.
@@ -105,8 +110,12 @@ class Order:
         ):
             if number is not None and not least <= number < math.inf:
                 raise ConfigError(f"--{option} {number} must be at least {least}")
-        if self.shots is not None and self.shots != "auto" and not (self.shots.isdecimal() and int(self.shots) > 0):
-            raise ConfigError(f"--shots {self.shots}: give a number of at least 1, or auto")
+        if (
+            self.shots is not None
+            and self.shots not in ("auto", "adaptive")
+            and not (self.shots.isdecimal() and int(self.shots) > 0)
+        ):
+            raise ConfigError(f"--shots {self.shots}: give a number of at least 1, auto, or adaptive")
         if self.target_stderr is not None:
             if self.shots not in (None, "auto"):
                 raise ConfigError("--shots and --target-stderr say the same thing twice; give one of them")
@@ -161,7 +170,8 @@ def plans_for(order: Order, folder: RunFolder, offline: bool = False) -> list[Pl
     texts = _texts(order, folder)
     values = student.model.values(student.encoder.encode([row["text"] for row in texts]))
     compiled = transpile(student.model.circuit, held, profile)
-    shots = _shots(order, profile, student, values)
+    evs = expected(make_engine(EngineSpec(precision="double"), student.model.circuit), student.model.circuit, values)
+    fractional = any(item.operation.name in ("rx", "rzz") for item in compiled.circuit.data)
     remaining = quota(client) if client is not None else None
     limit = profile.max_qpu_seconds if order.max_qpu_seconds is None else order.max_qpu_seconds
     known = Bills() if order.local else bills_of(device, folder.path.parent)
@@ -170,8 +180,16 @@ def plans_for(order: Order, folder: RunFolder, offline: bool = False) -> list[Pl
     plans, asked = list[Plan](), fingerprint(order, folder)
     names = NAMES if order.mitigation == "all" else (order.mitigation or profile.mitigation,)
     for name in names:
-        mitigation = _mitigation(order, profile, name, shots)
-        made, chunks = _budget(order, held, compiled, mitigation, len(texts))
+        shots = _shots(order, profile, name, student, evs)
+        rounds = adaptive.ROUNDS if shots is None else ()
+        mitigation = _mitigation(order, profile, name, shots or adaptive.ROUNDS[0], fractional)
+        extra = affine.points(mitigation.shots) if name == "affine" else 0
+        points = np.vstack([values, affine.shuffled(values, len(compiled.inputs), extra, order.seed)])
+        made, chunks = _budget(order, held, compiled, mitigation, len(texts), extra)
+        if rounds:
+            counts = adaptive.expected(evs, _weights(student), student.model.logits_of(evs))
+            bases = made.stages[0].executions // (len(points) * mitigation.shots)
+            made = replace(made, ahead=adaptive.stages(counts, compiled, held, bases, extra)[1:])
         plans.append(
             Plan(
                 folder=new_folder(folder.hardware, len(plans)),
@@ -181,13 +199,15 @@ def plans_for(order: Order, folder: RunFolder, offline: bool = False) -> list[Pl
                 snapshot=held,
                 version=version,
                 student=compiled,
-                values=values,
+                values=points,
                 mitigation=mitigation,
                 mode=order.mode or profile.execution_mode,
                 chunks=tuple(chunks),
                 budget=replace(made, remaining=remaining, correction=known.correction),
                 texts=texts,
                 limit=limit,
+                rounds=rounds[1:],
+                client=order.client,
                 instance=instance,
                 asked=asked,
             )
@@ -205,14 +225,15 @@ def quota(client: QiskitRuntimeService) -> float | None:
     return left
 
 
-def _mitigation(order: Order, profile: Profile, name: str, shots: int) -> Mitigation:
-    twirls = order.randomizations or (LOCAL_RANDOMIZATIONS.get(name) if order.local else None)
+def _mitigation(order: Order, profile: Profile, name: str, shots: int, fractional: bool) -> Mitigation:
+    """Return what is done against errors. Where gates have a free angle there are no frames that twirl them."""
+    twirls = order.randomizations or (LOCAL_RANDOMIZATIONS.get(name) if order.local and order.client else None)
     pulses = order.decoupling or ("none" if order.local else profile.dynamical_decoupling)
-    return Mitigation(name, shots, twirls, pulses, order.twirl_gates)
+    return Mitigation(name, shots, twirls, pulses, True if order.twirl_gates else False if fractional else None)
 
 
 def _budget(
-    order: Order, held: Snapshot, compiled: StudentCircuit, mitigation: Mitigation, texts: int
+    order: Order, held: Snapshot, compiled: StudentCircuit, mitigation: Mitigation, texts: int, extra: int
 ) -> tuple[Budget, list[tuple[int, int]]]:
     """Return what a run costs on the device, and the texts of each job."""
     from qiskit_ibm_runtime.executor_estimator import Estimator
@@ -224,17 +245,21 @@ def _budget(
         layers = noise_of_layers(found, small, noise_model(region))
     there = replace(mitigation, randomizations=order.randomizations)  # a rehearsal's fewer twirls are its own
     each, once = executions(small, there, layers, region.backend)
-    chunks = costs.packed(texts, each, once)
+    points = texts + extra
+    chunks = costs.packed(points, each, once)
     folds = 3 if mitigation.name == "zne" else 1  # the mean of 1, 3 and 5
     seconds = costs.shot_seconds(compiled.circuit, held, folds)
-    stages = [Stage(f"measuring {texts} texts", len(chunks), texts * each, seconds)]
+    beside = f" and {extra} calibration points" if extra else ""
+    stages = [Stage(f"measuring {texts} texts{beside}", len(chunks), points * each, seconds)]
     if once:
         stages.append(Stage("learning readout", 0, len(chunks) * once, seconds))
     if layers is not None:
         circuits, shots = costs.LEARNING
         stages.insert(0, Stage(f"learning {len(layers)} layers", 1, len(layers) * circuits * shots, seconds))
     if order.local:
-        chunks = [(start, min(texts, start + LOCAL_TEXTS)) for start in range(0, texts, LOCAL_TEXTS)]
+        drawn = not order.client and sampled.samples(small, region, mitigation)
+        size = points if drawn else LOCAL_TEXTS
+        chunks = [(start, min(points, start + size)) for start in range(0, points, size)]
     return Budget(tuple(stages)), chunks
 
 
@@ -256,17 +281,38 @@ def _texts(order: Order, folder: RunFolder) -> list[dict[str, Any]]:
     return [rows[i] for i in sorted(i for _, i in sorted(ranked)[: order.samples])]
 
 
-def _shots(order: Order, profile: Profile, student: Student, values: np.ndarray) -> int:
-    if order.shots is None and order.target_stderr is None:
-        return profile.shots
+def _shots(order: Order, profile: Profile, name: str, student: Student, evs: np.ndarray) -> int | None:
+    """Return the shots of a mitigation, or None where they are adaptive.
+
+    Args:
+        order: what was asked for.
+        profile: what holds where nothing was asked.
+        name: of the mitigation.
+        student: whose predictions are to be clear.
+        evs: exact values (N,K).
+
+    Raises:
+        QkdError: adaptive shots were asked for with a mitigation whose error does not fall with shots alone.
+    """
     if order.target_stderr is not None:
         return costs.shots_at(order.target_stderr)
-    if order.shots is not None and order.shots != "auto":
-        return int(order.shots)
-    model = student.model
-    evs = expected(make_engine(EngineSpec(precision="double"), model.circuit), model.circuit, values)
-    logits, weights = model.logits_of(evs), model.head.weight.detach().cpu().numpy()
+    asked = order.shots or profile.shots
+    if asked == "adaptive":
+        if name in adaptive.KINDS:
+            return None
+        if order.shots and order.mitigation != "all":
+            raise ConfigError(f"--shots adaptive goes with {', '.join(adaptive.KINDS)}; give {name} a number")
+        return SHOTS
+    if asked != "auto":
+        return int(asked)
+    logits, weights = student.model.logits_of(evs), _weights(student)
     margin, _ = margins(logits, np.zeros_like(evs), weights)
     shots = costs.shots_for(evs, margin, slopes_of(logits, weights))
     say(f"{shots:,} shots make all but 5 % of these predictions clearer than two standard errors")
     return shots
+
+
+def _weights(student: Student) -> np.ndarray:
+    """Return the head's weights (C,K)."""
+    weights: np.ndarray = student.model.head.weight.detach().cpu().numpy()
+    return weights

@@ -2,7 +2,8 @@
 
 plan.json            device, version, mitigation, jobs, budget, circuit hash, layout
 circuit.qasm         the compiled circuit with its observables, OpenQASM 3
-values.safetensors   parameter values (N,A+P)
+values.safetensors   parameter values (N,A+P): texts, and behind them the points that mitigation is calibrated with
+earlier.safetensors  in a later round: what the rounds before measured
 snapshot.json        the calibration it was compiled for
 texts.jsonl          text, label or null, teacher's logits or null, one a line
 job-0.safetensors    evs and stds (K,n) of a job, as they came
@@ -41,6 +42,13 @@ FORMAT = 1
 MEND = "copy it again from a backup; its jobs' ids are in ledger.jsonl"
 
 
+class EarlierRecord(records.Record):
+    """What ``plan.json`` says of the rounds before."""
+
+    of: str
+    seconds: float
+
+
 class PlanRecord(records.Record):
     """What ``plan.json`` says that is read back."""
 
@@ -53,9 +61,32 @@ class PlanRecord(records.Record):
     chunks: Annotated[tuple[tuple[int, int], ...], Field(min_length=1)]
     budget: Budget
     limit: float | None = None
+    rounds: tuple[int, ...] = ()
+    earlier: EarlierRecord | None = None
+    client: bool = True
     instance: str | None = None
     asked: str = ""
     circuit_sha256: str
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What the rounds before this one measured, for runs whose shots are adaptive.
+
+    of: the plan before.
+    points: which points this plan measures (n,), numbers of rows of ``values``.
+    values: of all points (T,A+P).
+    evs, stds, shots: so far (T,K), (T,K), (T,).
+    seconds: of the QPU that they were estimated to take.
+    """
+
+    of: str
+    seconds: float
+    points: np.ndarray
+    values: np.ndarray
+    evs: np.ndarray
+    stds: np.ndarray
+    shots: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -76,6 +107,9 @@ class Plan:
     budget: what it was estimated to cost.
     texts: rows of text, label and teacher's logits.
     limit: seconds of the QPU above which it is refused, and at which the service stops its jobs.
+    rounds: the shots of the rounds that may follow, for texts that are not clear; see ``adaptive``.
+    earlier: what the rounds before it measured.
+    client: whether a rehearsal leaves the simulation to IBM's client.
     instance: the CRN of the service's instance under which it is sent, where that is known.
     asked: a hash of the order that it is made of.
     """
@@ -94,6 +128,9 @@ class Plan:
     budget: Budget
     texts: list[dict[str, Any]]
     limit: float
+    rounds: tuple[int, ...] = ()
+    earlier: Earlier | None = None
+    client: bool = False
     instance: str | None = None
     asked: str = ""
 
@@ -134,6 +171,13 @@ class Plan:
         write_text(self.folder / "circuit.qasm", program, private=True)
         arrays = {"values": np.ascontiguousarray(self.values)}
         write_with(self.folder / "values.safetensors", lambda part: save_file(arrays, part), private=True)
+        if self.earlier is not None:
+            held = {
+                key: np.ascontiguousarray(one)
+                for key, one in vars(self.earlier).items()
+                if key not in ("of", "seconds")
+            }
+            write_with(self.folder / "earlier.safetensors", lambda part: save_file(held, part), private=True)
         snapshots.write(self.snapshot.calibration, self.folder / "snapshot.json")
         write_lines(self.folder / "texts.jsonl", self.texts)
         layout = self.student.layout
@@ -147,7 +191,10 @@ class Plan:
             "mode": self.mode,
             "chunks": [list(chunk) for chunk in self.chunks],
             "budget": asdict(self.budget),
-            "estimated": self.budget.seconds,
+            "estimated": self.budget.own_seconds,
+            "rounds": list(self.rounds),
+            "earlier": None if self.earlier is None else {"of": self.earlier.of, "seconds": self.earlier.seconds},
+            "client": self.client,
             "limit": self.limit,
             "instance": self.instance,
             "asked": self.asked,
@@ -172,11 +219,17 @@ class Plan:
             values = load_file(folder / "values.safetensors")["values"]
             student = from_qasm(program, str(folder / "circuit.qasm"))
             texts = read_lines(folder / "texts.jsonl")
-            if values.shape != (len(texts), len(student.parameters)):
-                raise ValueError(f"values have the shape {values.shape}, not {(len(texts), len(student.parameters))}")
-            if any(not 0 <= start < stop <= len(texts) for start, stop in told.chunks):
+            if values.ndim != 2 or values.shape[1] != len(student.parameters):
+                raise ValueError(f"values have the shape {values.shape}, not (N, {len(student.parameters)})")
+            earlier = None
+            if told.earlier is not None:
+                held = load_file(folder / "earlier.safetensors")
+                earlier = Earlier(told.earlier.of, told.earlier.seconds, **held)
+            if earlier is None and len(values) < len(texts):
+                raise ValueError(f"there are {len(texts)} texts and values of {len(values)}")
+            if any(not 0 <= start < stop <= len(values) for start, stop in told.chunks):
                 raise ValueError("a job has texts that are not there")
-        except (OSError, KeyError, ValueError, SafetensorError) as error:
+        except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
             raise FolderError(f"{folder}: the plan is damaged ({error}); {MEND}") from None
         return cls(
             folder=folder,
@@ -193,6 +246,9 @@ class Plan:
             budget=told.budget,
             texts=texts,
             limit=told.budget.seconds if told.limit is None else told.limit,
+            rounds=told.rounds,
+            earlier=earlier,
+            client=told.client,
             instance=told.instance,
             asked=told.asked,
         )

@@ -101,7 +101,7 @@ def best(probe: Plan, seconds: float, share: dict[int, float], accuracy: float) 
     """
     found: list[tuple[float, Purchase]] = []
     for shots in SHOTS:
-        texts, most = 0, len(probe.values)
+        texts, most = 0, len(probe.texts)
         while texts < most:  # the price grows with every text
             middle = (texts + most + 1) // 2
             texts, most = (middle, most) if _seconds(probe, middle, shots) <= seconds else (texts, middle - 1)
@@ -116,7 +116,7 @@ def best(probe: Plan, seconds: float, share: dict[int, float], accuracy: float) 
 
 def _seconds(probe: Plan, texts: int, shots: int) -> float:
     """Return the estimated seconds of the QPU of another number of texts and shots than the probe's."""
-    total, parts = 0.0, texts / len(probe.values)
+    total, parts = 0.0, texts / len(probe.texts)
     jobs = max(1, math.ceil(len(probe.chunks) * parts * shots / PROBE)) if not probe.local else 1
     for stage in probe.budget.stages:
         if stage.name.startswith("measuring"):
@@ -132,7 +132,9 @@ def _seconds(probe: Plan, texts: int, shots: int) -> float:
 def _flips(probe: Plan, student: Student) -> tuple[dict[int, float], float]:
     """Return by shots the share of predictions that shot noise turns over, and the exact student's accuracy."""
     model = student.model
-    evs = expected(make_engine(EngineSpec(precision="double"), model.circuit), model.circuit, probe.values)
+    evs = expected(
+        make_engine(EngineSpec(precision="double"), model.circuit), model.circuit, probe.values[: len(probe.texts)]
+    )
     logits, weights = model.logits_of(evs), model.head.weight.detach().cpu().numpy()
     margin, _ = margins(logits, np.zeros_like(evs), weights)
     variance = (slopes_of(logits, weights) ** 2 * (1 - evs.clip(-1, 1) ** 2)).sum(axis=1)

@@ -8,7 +8,8 @@ import numpy as np
 
 from qkd.console import Progress
 from qkd.devices.region import to_region
-from qkd.hardware import local
+from qkd.errors import QkdError
+from qkd.hardware import local, sampled
 from qkd.hardware.plan import Plan
 from qkd.hardware.provider import Sighting
 
@@ -45,12 +46,25 @@ class Rehearsal:
         return "done", None
 
     def result(self, job: int, id_: str) -> dict[str, np.ndarray]:
-        """Compute what the job measures, evs and stds (K,n); seeded by its number and the mitigation."""
-        start, stop = self.plan.chunks[job]
-        student, region = to_region(self.plan.student, self.plan.snapshot)
-        seed = zlib.crc32(f"{job} {self.plan.mitigation}".encode()) % 2**30
-        evs, stds = local.run(student, region, self.plan.values[start:stop], self.plan.mitigation, seed, self._bar)
-        return {"evs": evs, "stds": stds}
+        """Compute what the job measures; seeded by its number, round and mitigation.
+
+        Raises:
+            QkdError: only IBM's client can simulate this, and the device has errors that it does not know.
+        """
+        plan, (start, stop) = self.plan, self.plan.chunks[job]
+        student, region = to_region(plan.student, plan.snapshot)
+        seed = zlib.crc32(f"{job} {len(plan.rounds)} {plan.mitigation}".encode()) % 2**30
+        values = plan.values[start:stop]
+        if not plan.client and sampled.samples(student, region, plan.mitigation):
+            arrays = sampled.run(student, region, values, plan.mitigation, seed)
+            self._bar.advance(len(values))
+            return arrays
+        if plan.snapshot.calibration.learned is not None:
+            raise QkdError(
+                f"{plan.snapshot.name} has learned errors, which IBM's client does not simulate, and "
+                f"'{plan.mitigation.name}' on this circuit is not drawn from exact values; take none, readout or affine"
+            )
+        return local.run(student, region, values, plan.mitigation, seed, self._bar)
 
     def seconds(self, id_: str) -> float | None:
         """Return nothing: no QPU ran."""

@@ -11,7 +11,7 @@ import numpy as np
 from qiskit.quantum_info import PauliLindbladMap
 
 from qkd.errors import DeviceError, QkdError
-from qkd.hardware.mitigation import Layers, layers_of, pub
+from qkd.hardware.mitigation import Layers, layers_of, pub, raw
 from qkd.hardware.patience import Trouble
 from qkd.hardware.plan import Plan
 from qkd.hardware.provider import NotSent, Sighting, Unusable
@@ -172,8 +172,7 @@ class Remote:
                 {"qubits": one.num_qubits, "terms": one.to_sparse_list()} for one in result.to_pauli_lindblad_maps()
             ]
             return {"layers": np.frombuffer(json.dumps(maps).encode(), dtype=np.uint8)}
-        data = result[0].data
-        return {"evs": np.asarray(data.evs, dtype=float), "stds": np.asarray(data.stds, dtype=float)}
+        return raw(result[0].data)
 
     def seconds(self, id_: str) -> float | None:
         """Return the seconds of the QPU that a job was charged, where the service tells."""

@@ -9,11 +9,13 @@ import numpy as np
 
 from qkd.circuits.student import StudentCircuit
 from qkd.config import EngineSpec
-from qkd.devices.noise import noise_model
 from qkd.devices.region import to_region
+from qkd.hardware.budget import PER_JOB
+from qkd.hardware.gathered import Gathered, Mitigated, gather, mitigate
 from qkd.hardware.ledger import JobRecord
 from qkd.hardware.mitigation import pub
 from qkd.hardware.plan import Plan
+from qkd.simulation.coherent import noisy
 from qkd.simulation.make import Engine, make_engine
 from qkd.student.bundle import Student
 from qkd.student.metrics import Z95, bootstrap, proportion
@@ -27,31 +29,6 @@ def expected(engine: Engine, student: StudentCircuit, values: np.ndarray) -> np.
     return evs.T
 
 
-def measured(plan: Plan, records: list[JobRecord]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the numbers of the texts that were measured (n,), and their evs and stds (n,K).
-
-    A text of which one value is missing, not a number or infinite was not measured.
-
-    Errors are taken from the spread over twirls, of which there may be few; so none is let below shot noise,
-    ``sqrt((1 - ev^2) / shots)``.
-    """
-    rows, evs, stds = [], [], []
-    for record in records[: len(plan.chunks)]:
-        if record.file is not None:
-            arrays = plan.kept(record.file, record.sha256)
-            rows += list(range(*plan.chunks[record.number]))
-            evs.append(arrays["evs"].T)
-            stds.append(arrays["stds"].T)
-    if not rows:
-        k = len(plan.student.observables)
-        return np.zeros(0, dtype=int), np.zeros((0, k)), np.zeros((0, k))
-    found, errors = np.concatenate(evs), np.concatenate(stds)
-    whole = np.isfinite(found).all(axis=1)
-    found, errors = found[whole], errors[whole]
-    floor = np.sqrt((1 - found.clip(-1, 1) ** 2) / plan.mitigation.shots)
-    return np.array(rows)[whole], found, np.fmax(errors, floor)
-
-
 def interpret(plan: Plan, student: Student, records: list[JobRecord]) -> dict[str, Any]:
     """Return what a plan's results say, as JSON values.
 
@@ -59,7 +36,7 @@ def interpret(plan: Plan, student: Student, records: list[JobRecord]) -> dict[st
     errors of that difference, which is linear in the expectation values.
     """
     model = student.model
-    texts, evs, stds = measured(plan, records)
+    found = gather(plan, records)
     told: dict[str, Any] = {
         "plan": plan.name,
         "device": plan.snapshot.name if plan.local else plan.device,
@@ -70,18 +47,21 @@ def interpret(plan: Plan, student: Student, records: list[JobRecord]) -> dict[st
         "qpu_seconds_estimated": plan.budget.seconds,
         "jobs": {"all": plan.jobs, "saved": sum(record.file is not None for record in records)},
         "lost": [{"job": one.number, "reason": one.reason} for one in records if one.reason is not None],
-        "texts": len(texts),
-        "asked": len(plan.values),
-        "failed": sorted(_saved(plan, records) - {*texts.tolist()}),
+        "texts": int(found.there[: len(plan.texts)].sum()),
+        "asked": len(plan.texts),
+        "failed": found.failed.tolist(),
     }
-    if not len(texts):
+    if plan.earlier is not None:  # of all rounds
+        told["executions"] = int(found.shots.sum())
+        told["qpu_seconds_estimated"] = plan.earlier.seconds + plan.budget.own_seconds
+    if not told["texts"]:
         return told
-    values = plan.values[texts]
-    small, region = to_region(plan.student, plan.snapshot)
-    exact = expected(make_engine(NOISY, model.circuit), model.circuit, values)
-    noisy = expected(make_engine(NOISY, small, noise_model(region)), small, values)
+    said, every, predicted = say_of(plan, student, found)
+    texts, evs, stds = said.rows, said.evs, said.stds
+    exact, noisy = every[texts], predicted[texts]
+    weights = model.head.weight.detach().cpu().numpy()
     logits = {who: model.logits_of(rows) for who, rows in (("measured", evs), ("noisy", noisy), ("exact", exact))}
-    margin, error = margins(logits["measured"], stds, model.head.weight.detach().cpu().numpy())
+    margin, error = margins(logits["measured"], stds, weights)
     close = ~(margin > Z95 * error)  # an unknown error is never clear
     rows = [plan.texts[i] for i in texts]
     labels = [row["label"] for row in rows]
@@ -92,11 +72,16 @@ def interpret(plan: Plan, student: Student, records: list[JobRecord]) -> dict[st
         "error": asdict(bootstrap(lambda chosen: float(off[chosen].mean()), len(off))),
         "error_noisy": float(np.abs(noisy - exact).mean()),
         "stderr": float(np.mean(stds[np.isfinite(stds)])) if np.isfinite(stds).any() else None,
+        "rms": float(np.sqrt(((evs - exact) ** 2).mean())),
+        "covered": proportion((np.abs(evs - exact) < Z95 * stds).ravel()).value,
+        "bias": float(np.sqrt((said.bias**2).mean())),
+        "shots": _shots(plan, said.shots),
         "too_close": int(close.sum()),
         "lines": {who: _line(found, targets, logits["exact"], rows) for who, found in logits.items()},
         "rows": [
             {
                 **row,
+                "shots": int(said.shots[i]),
                 "evs": evs[i].tolist(),
                 "stds": [float(one) if np.isfinite(one) else None for one in stds[i]],
                 "exact": exact[i].tolist(),
@@ -113,10 +98,28 @@ def interpret(plan: Plan, student: Student, records: list[JobRecord]) -> dict[st
     return told
 
 
-def _saved(plan: Plan, records: list[JobRecord]) -> set[int]:
-    """Return the numbers of the texts of saved jobs, whether or not each has a value."""
-    saved = [record.number for record in records[: len(plan.chunks)] if record.file is not None]
-    return {text for job in saved for text in range(*plan.chunks[job])}
+def say_of(plan: Plan, student: Student, found: Gathered) -> tuple[Mitigated, np.ndarray, np.ndarray]:
+    """Return what a plan's texts measured, mitigated, and of all points the exact and the predicted values (T,K)."""
+    small, region = to_region(plan.student, plan.snapshot)
+    logical = student.model.circuit
+    circuit, model = noisy(small, region)
+    exact = expected(make_engine(NOISY, logical), logical, found.values)
+    predicted = expected(make_engine(NOISY, circuit, model), circuit, found.values)
+    return mitigate(plan, found, exact, predicted), exact, predicted
+
+
+def _shots(plan: Plan, shots: np.ndarray) -> dict[str, Any]:
+    """Return how many shots the texts took, and what the most of them would have cost for every text."""
+    numbers, texts = np.unique(shots.astype(int), return_counts=True)
+    stage = plan.budget.stages[-1]
+    most = int(numbers.max())
+    return {
+        "texts": {str(number): int(count) for number, count in zip(numbers, texts, strict=True)},
+        "mean": float(shots.mean()),
+        "fixed": most,
+        "fixed_seconds": PER_JOB + most * len(shots) * stage.each,
+        "seconds": plan.budget.own_seconds + (plan.earlier.seconds if plan.earlier is not None else 0.0),
+    }
 
 
 def margins(logits: np.ndarray, stds: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

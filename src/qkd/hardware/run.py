@@ -12,7 +12,8 @@ from qkd.circuits.student import StudentCircuit
 from qkd.console import progress, say, warn
 from qkd.devices import live
 from qkd.errors import FolderError, QkdError
-from qkd.hardware import index, jobs
+from qkd.hardware import adaptive, index, jobs
+from qkd.hardware.gathered import gather
 from qkd.hardware.jobs import Recalibrated, drive
 from qkd.hardware.ledger import JobRecord, Ledger
 from qkd.hardware.order import Order, fingerprint, plans_for, quota
@@ -22,7 +23,7 @@ from qkd.hardware.planner import planned
 from qkd.hardware.provider import Provider
 from qkd.hardware.rehearsal import Rehearsal
 from qkd.hardware.remote import Remote
-from qkd.hardware.result import interpret
+from qkd.hardware.result import interpret, say_of
 from qkd.runs import NotWritten, RunFolder, existing_run, finite, read_json, write_json
 from qkd.student.bundle import Student
 
@@ -138,9 +139,9 @@ def _afford(plans: list[Plan]) -> None:
     Raises:
         QkdError: says by how much.
     """
-    stages = tuple(stage for plan in plans for stage in plan.budget.stages)
+    stages = tuple(stage for plan in plans for stage in plan.budget.stages + plan.budget.ahead)
     try:
-        replace(plans[0].budget, stages=stages).check(plans[0].limit)
+        replace(plans[0].budget, stages=stages, ahead=()).check(plans[0].limit)
     except QkdError as error:
         if not plans[0].local:
             raise
@@ -266,15 +267,21 @@ def _unfinished(folder: RunFolder, plan: Plan) -> bool:
 
 
 def _carry_on(folder: RunFolder, plan: Plan, patience: Patience, wait: bool, again: bool = False) -> Outcome:
-    """Send and collect, then write what the results say."""
+    """Send and collect, then write what the results say, or go on with the next round of adaptive shots."""
     ledger = _ledger(folder, plan, patience)
     try:
         with _provider(plan) as provider:
             records = drive(provider, ledger, patience, wait, again, index.home_of(folder.hardware))
-        result = finite(interpret(plan, Student.load(folder.path), records))
+        student, done = Student.load(folder.path), not any(record.open for record in records)
+        later = _next_round(folder, plan, student, records, patience) if done else None
+        if later is not None:
+            told = {"plan": plan.name, "texts": 0, "continued": later.name}
+            write_json(plan.folder / "result.json", told, private=True)
+            return _carry_on(folder, later, patience, wait, again)
+        result = finite(interpret(plan, student, records))
         if result["failed"]:
             warn(f"{plan.name}: {len(result['failed'])} texts have no finite values and are left out")
-        if not any(record.open for record in records):
+        if done:
             write_json(plan.folder / "result.json", result, private=True)
             _render(folder)
     except NotWritten as error:
@@ -285,6 +292,26 @@ def _carry_on(folder: RunFolder, plan: Plan, patience: Patience, wait: bool, aga
             "goes on, and sends nothing that was sent"
         ) from None
     return Outcome(plan, records, result)
+
+
+def _next_round(
+    folder: RunFolder, plan: Plan, student: Student, records: list[JobRecord], patience: Patience
+) -> Plan | None:
+    """Return the round that follows a plan, kept; None where every text is clear, or a job has no result."""
+    kept = next((one for one in _all(folder) if one.earlier is not None and one.earlier.of == plan.name), None)
+    if kept is not None or not plan.rounds or any(record.file is None for record in records):
+        return kept
+    found = gather(plan, records)
+    said, _, _ = say_of(plan, student, found)
+    weights = student.model.head.weight.detach().cpu().numpy()
+    later = adaptive.following(plan, found, said, weights, student.model.logits_of(said.evs))
+    if later is not None:
+        more = f"{later.mitigation.shots} shots more for them"
+        say(f"{len(later.values)} of {len(plan.texts)} texts are not clear yet: {more}")
+        later.save()
+        home = index.home_of(folder.hardware)
+        _ledger(folder, later, patience).append(later.name, "planned", device=later.device, jobs=later.jobs, home=home)
+    return later
 
 
 @contextmanager

@@ -77,6 +77,7 @@ def summary(metrics: dict[str, Any]) -> str:
     if "tuned" in metrics:
         other = "the same student with the encoder as it was"
         said.append(f"Training the encoder's last layers left it {_difference(metrics['tuned']['gain'], other)}.")
+    said += metrics.get("diagnosis", {}).get("sentences", [])
     if unlabeled:
         other = "the same student trained on the labelled texts alone"
         said.append(f"The {unlabeled['texts']:,} unlabelled texts left it {_difference(unlabeled['gain'], other)}.")

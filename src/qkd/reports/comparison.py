@@ -90,15 +90,15 @@ def markdown(summary: dict[str, Any]) -> str:
             "",
             _setting(summary),
             "",
-            *_table(columns(summary), rows(summary)),
+            *grid(columns(summary), rows(summary)),
             "",
             f"Accuracy of `{summary['reference']}` minus that of the others, in points:",
             "",
-            *_table(DIFFERENCES, differences(summary)),
+            *grid(DIFFERENCES, differences(summary)),
             "",
             *(f"- {sentence}" for sentence in _sentences(summary)),
             "",
-            *(["Learning curves:", "", *_table(CURVES, curves), ""] if curves else []),
+            *(["Learning curves:", "", *grid(CURVES, curves), ""] if curves else []),
             *([*_slips(summary, _lines), "", *_deviations(summary), ""] if "reproduction" in summary else []),
             EXPLAINED,
             "",
@@ -232,11 +232,11 @@ def deviations(summary: dict[str, Any]) -> list[tuple[str, ...]]:
 
 
 def _deviations(summary: dict[str, Any]) -> list[str]:
-    return ["What could not be the same:", "", *_table(DEVIATIONS, deviations(summary))]
+    return ["What could not be the same:", "", *grid(DEVIATIONS, deviations(summary))]
 
 
 def _lines(cells: Sequence[Sequence[str]]) -> str:
-    return "\n".join(_table(cells[0], cells[1:]))
+    return "\n".join(grid(cells[0], cells[1:]))
 
 
 def _sentences(summary: dict[str, Any]) -> list[str]:
@@ -244,7 +244,8 @@ def _sentences(summary: dict[str, Any]) -> list[str]:
     return [*(judged["sentence"] for judged in summary["differences"].values()), *geometry]
 
 
-def _table(heads: Sequence[str], cells: Sequence[Sequence[str]]) -> list[str]:
+def grid(heads: Sequence[str], cells: Sequence[Sequence[str]]) -> list[str]:
+    """Return a Markdown table as lines."""
     return [
         f"| {' | '.join(heads)} |",
         f"| {' | '.join('---' for _ in heads)} |",

@@ -10,10 +10,11 @@ from qiskit_aer.noise import NoiseModel
 from qkd.circuits.student import StudentCircuit
 from qkd.config import Config, EngineSpec
 from qkd.devices import profiles, snapshot
-from qkd.devices.noise import noise_model, with_idle_noise
+from qkd.devices.noise import with_idle_noise
 from qkd.devices.region import Region, to_region
 from qkd.devices.snapshot import Snapshot
 from qkd.devices.transpile import transpile
+from qkd.simulation.coherent import noisy
 from qkd.simulation.make import Engine, make_engine, make_sampler
 
 
@@ -95,5 +96,5 @@ def place(config: Config, logical: StudentCircuit, kept: Path | None = None) -> 
     if config.device.idle_noise:
         circuit, model = with_idle_noise(circuit, region)
     else:
-        model = noise_model(region)
+        circuit, model = noisy(circuit, region)
     return Noisy(device, compiled, circuit, region, model)

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import nn
 
 from qkd.config import Config
 from qkd.student.middles.base import Middle
+from qkd.student.middles.quantum import QuantumMiddle
 from qkd.student.model import StudentModel
+from qkd.student.shots import train_with_shots
 from qkd.student.trainer import Examples, Trainer
+
+if TYPE_CHECKING:
+    from qkd.text.encoders.table import TableFront
+    from qkd.text.encoders.tuning import Front
 
 
 @dataclass(frozen=True)
@@ -70,10 +76,14 @@ def make_trainer(
     )
     if spec.standardise:
         model.standardise(train.embeddings)
+    if config.train.shots and isinstance(middle, QuantumMiddle):
+        train_with_shots(model, config.train.shots)
     return Trainer(model, train, valid, config.loss, config.train, checkpoint)
 
 
-def make_tuner(config: Config, trained: Trainer, lesson: Lesson, front: nn.Module, checkpoint: Path | None) -> Trainer:
+def make_tuner(
+    config: Config, trained: Trainer, lesson: Lesson, front: Front | TableFront, checkpoint: Path | None
+) -> Trainer:
     """Return a trainer that goes on with a trained student, together with the encoder's layers in front of it.
 
     Args:
@@ -88,4 +98,4 @@ def make_tuner(config: Config, trained: Trainer, lesson: Lesson, front: nn.Modul
     valid = trained.valid_set.numbered(lesson.valid)
     encoder = config.encoder
     spec = config.train.model_copy(update={"epochs": encoder.tune_epochs, "patience": encoder.tune_patience})
-    return Trainer(trained.student, train, valid, config.loss, spec, checkpoint, front, encoder.tune_lr)
+    return Trainer(trained.student, train, valid, config.loss, spec, checkpoint, front, encoder.tune_lr or front.lr)

@@ -31,6 +31,7 @@ from qkd.engines.noise.aer import (
     fingerprint,
     generators,
     names,
+    rebuilt,
     restricted,
 )
 from qkd.engines.noise.model import Noise, NoiseLike, Placed, noise_of
@@ -48,5 +49,6 @@ __all__ = [
     "generators",
     "names",
     "noise_of",
+    "rebuilt",
     "restricted",
 ]

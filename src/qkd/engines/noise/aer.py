@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -57,6 +57,19 @@ def assignment(noise: NoiseModel | None, qubit: int) -> np.ndarray:
     if error is not None and error.number_of_qubits > 1:
         raise EngineError("the noise model's readout error is correlated between qubits; give one per qubit")
     return np.eye(2) if error is None else np.asarray(error.probabilities, dtype=float)
+
+
+def rebuilt(
+    noise: NoiseModel, changed: Callable[[str, tuple[int, ...], QuantumError], QuantumError], readout: bool = True
+) -> NoiseModel:
+    """Return a model whose local errors are ``changed(name, qubits, error)``, with its readout or without."""
+    model = NoiseModel(basis_gates=noise.basis_gates)
+    for name, errors in noise._local_quantum_errors.items():
+        for on, error in errors.items():
+            model.add_quantum_error(changed(name, on, error), name, list(on), warnings=False)
+    for on, error in noise._local_readout_errors.items() if readout else ():
+        model.add_readout_error(error, list(on), warnings=False)
+    return model
 
 
 def restricted(noise: NoiseModel, qubits: Sequence[int]) -> NoiseModel:

@@ -153,7 +153,8 @@ def _delimiter(text: str, wanted: Sequence[str]) -> str:
     """Return what separates a ``.csv`` file's fields: a comma, unless only another one gives the wanted columns."""
     first = text.lstrip("\r\n").splitlines()[0]
     for delimiter in ",;\t|":
-        header = next(csv.reader([first], delimiter=delimiter))
+        with _any_field_size():
+            header = next(csv.reader([first], delimiter=delimiter))
         if all(name in header for name in wanted):
             return delimiter
     return ","
@@ -220,6 +221,14 @@ def _parquet(path: Path, wanted: Sequence[str]) -> Table:
 
 def cell(value: Any, where: Path | str, place: str, column: str) -> str | None:
     """Return a cell as a string: numbers as written, true and false in lower case, whole floats without '.0'."""
+    if isinstance(value, str) and not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"{where}: {place}, column '{column}' holds half of a character ({value[error.start]!r}), which is no "
+                "Unicode text; write the file anew from its source"
+            ) from None
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, bool):

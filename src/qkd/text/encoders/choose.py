@@ -52,7 +52,7 @@ def chosen(
     tried: list[dict[str, Any]] = []
     for layers in candidates(encoder.kept):
         one = encoder.with_layers(layers)
-        probe = linear_probe(embed(one, train[::step]), y_train[::step], embed(one, valid), y_valid)
+        probe, _ = linear_probe(embed(one, train[::step]), y_train[::step], embed(one, valid), y_valid)
         tried.append(
             {
                 "encoder": one.name,

@@ -74,10 +74,18 @@ class StaticEncoder:
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Return embeddings ``(N,D)`` float32, rows of length 1, of N texts."""
         out = np.zeros((len(texts), self.dim), np.float32)
-        for row, text in enumerate(self._tokenizer.encode_batch(list(texts), add_special_tokens=False)):
-            if text.ids:
-                out[row] = self._table[text.ids].mean(axis=0)
+        for row, ids in enumerate(self.tokens(texts)):
+            if ids:
+                out[row] = self._table[ids].mean(axis=0)
         return unit(out)
+
+    def tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return each text's token ids: rows of the table."""
+        return [text.ids for text in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+
+    def with_table(self, table: np.ndarray) -> StaticEncoder:
+        """Return this encoder with another table (tokens,D)."""
+        return StaticEncoder(self.name, "", Loading(), arrays={**self.arrays, "table": table})
 
     def report(self, count: int) -> None:
         """Nothing of a text is ever lost to its length."""

@@ -13,6 +13,8 @@ from torch.nn import functional
 from qkd.errors import ModelError
 from qkd.text.encoders.layered import TransformerEncoder
 from qkd.text.encoders.make import embed
+from qkd.text.encoders.static import StaticEncoder
+from qkd.text.encoders.table import TableFront
 from qkd.text.models.backbone import Backbone, blocks, pool
 from qkd.text.protocols import Encoder
 
@@ -27,20 +29,19 @@ class Front(nn.Module):
     trained layers alone.
 
     Args:
-        encoder: a transformer encoder.
+        encoder: a transformer encoder; ``make_front`` takes any.
         texts: the N texts that will be asked for, by number.
         last: how many of its layers, below and with the last one that is read, are trained.
 
     Raises:
-        QkdError: the encoder is no transformer, has not that many layers, or the states do not fit in memory.
+        QkdError: the encoder has not that many layers, or the states do not fit in memory.
     """
 
-    def __init__(self, encoder: Encoder, texts: Sequence[str], last: int) -> None:
+    lr = 5e-5
+    """Adam's learning rate where none is asked for."""
+
+    def __init__(self, encoder: TransformerEncoder, texts: Sequence[str], last: int) -> None:
         super().__init__()
-        if not isinstance(encoder, TransformerEncoder):
-            raise ModelError(
-                f"--tune-encoder: '{encoder.name}' is not one transformer; give --encoder one, without --whiten"
-            )
         top = max(encoder.layers)
         if last > top:
             raise ModelError(
@@ -113,6 +114,21 @@ class Front(nn.Module):
             for name, value in block.state_dict().items()
         }
         return self.encoder.tuned(weights)
+
+
+def make_front(encoder: Encoder, texts: Sequence[str], last: int) -> Front | TableFront:
+    """Return what trains of an encoder: a transformer's ``last`` layers, or a static encoder's table.
+
+    Raises:
+        QkdError: it is neither, or has not that many layers.
+    """
+    if isinstance(encoder, StaticEncoder):
+        return TableFront(encoder, texts)
+    if isinstance(encoder, TransformerEncoder):
+        return Front(encoder, texts, last)
+    raise ModelError(
+        f"--tune-encoder: '{encoder.name}' is neither a transformer nor static; name one, without --whiten"
+    )
 
 
 def _states(backbone: Backbone, texts: Sequence[str], layer: int) -> list[torch.Tensor]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from qkd import cache
 from qkd.console import say
 from qkd.errors import ModelError
 from qkd.text.models import weights
@@ -86,17 +87,24 @@ class Transformer:
 
     def __init__(self, model: str, loading: Loading | None = None) -> None:
         self.model, self.loading = model, loading or Loading()
-        self.truncated = 0
-        """How many texts so far were longer than ``max_tokens``."""
         self.source = self.found()
         """Where the weights are."""
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: self.__dict__[name] for name in ("model", "loading", "truncated")}
+        return {name: self.__dict__[name] for name in ("model", "loading")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self.source = self.found()
+
+    @property
+    def truncated(self) -> int:
+        """How many texts were longer than ``max_tokens`` since that was last reported."""
+        return cache.lost[self.model]
+
+    @truncated.setter
+    def truncated(self, count: int) -> None:
+        cache.lost[self.model] = count
 
     def found(self) -> weights.Source:
         """Return where the weights are on this machine."""

@@ -185,8 +185,19 @@ def _safetensors(file: Path) -> Logits:
         if "logits" not in names:
             raise DataError(f"{file}: there is no tensor 'logits', only {', '.join(names)}")
         about = tensors.metadata() or {}
-        classes, texts = (tuple(json.loads(about[part])) if part in about else None for part in ("classes", "texts"))
+        classes, texts = (_names(file, part, about[part]) if part in about else None for part in ("classes", "texts"))
         return Logits(tensors.get_tensor("logits").astype(np.float64), classes, texts)
+
+
+def _names(file: Path, part: str, said: str) -> tuple[str, ...]:
+    """Return the list of strings that an entry of the metadata is, as JSON."""
+    try:
+        names = json.loads(said)
+    except (ValueError, RecursionError):
+        names = None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DataError(f"{file}: the metadata's '{part}' are {said[:40]!r}, not a JSON list of strings")
+    return tuple(names)
 
 
 def _frame(file: Path) -> Logits:

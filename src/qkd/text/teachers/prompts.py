@@ -23,6 +23,7 @@ from pydantic import Field, field_validator
 
 from qkd.config import Spec, read_toml, validated
 from qkd.errors import ModelError, nearest
+from qkd.text.data.tables import read_text
 
 
 class PromptFile(Spec):
@@ -65,7 +66,7 @@ def read(name: str) -> PromptFile:
     if path.suffix == ".toml":
         return validated(PromptFile, read_toml(path), name)
     if path.is_file():
-        return validated(PromptFile, {"template": path.read_text(encoding="utf-8").rstrip()}, name)
+        return validated(PromptFile, {"template": read_text(path).rstrip()}, name)
     raise ModelError(f"--prompt '{name}': neither a file nor a built-in prompt{nearest(name, BUILT_IN)}")
 
 

@@ -1,0 +1,107 @@
+"""Wide noisy light cones: a training step to an accuracy, its errors, and pauli-prop beside it.
+
+    python benchmarks/wide_step.py [--reference]
+
+Batch 64, float32, forward and gradient, weights drawn from N(0,1). Generic noise is depolarizing behind every gate with
+readout errors; ``qdllm`` stands on fake_brisbane with that device's noise. pauli-prop (values alone) answers one text
+and one observable under the same depolarizing noise, with 1e-6 as its threshold. With ``--reference`` values and
+gradients are compared with lists of 1e-7 in double precision. Prints one JSON line a case.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+import numpy as np
+import torch
+from qiskit.circuit import QuantumCircuit
+from qiskit.quantum_info import PauliList, SparsePauliOp
+from qiskit_aer.noise import NoiseModel, PauliLindbladError, ReadoutError, depolarizing_error
+
+from qkd import config
+from qkd.circuits import library
+from qkd.circuits.student import StudentCircuit
+from qkd.engines import LightConeEstimator
+from qkd.engines.machine import threads
+from qkd.simulation.setting import place
+
+BATCH, REPEATS = 64, 5
+ONE, TWO = 3e-4, 8e-3
+CASES = (("hardware", 16, 4), ("hardware", 30, 4), ("hardware", 30, 6), ("hardware", 100, 4), ("qdllm", 11, 2))
+
+
+def generic() -> NoiseModel:
+    """Return depolarizing noise behind every gate and readout errors."""
+    model = NoiseModel()
+    model.add_all_qubit_quantum_error(depolarizing_error(ONE, 1), ["ry", "rz"])
+    model.add_all_qubit_quantum_error(depolarizing_error(TWO, 2), ["cz"])
+    model.add_all_qubit_readout_error(ReadoutError([[0.985, 0.015], [0.02, 0.98]]))
+    return model
+
+
+def case(name: str, n: int, layers: int) -> tuple[StudentCircuit, NoiseModel]:
+    """Return a student and its noise."""
+    student = library.load(name, n, layers)
+    if name != "qdllm":
+        return student, generic()
+    noisy = place(config.make({"engine": {"sim": "aer-noisy"}, "device": {"name": "fake_brisbane"}}), student)
+    return noisy.circuit, noisy.model
+
+
+def step(engine: LightConeEstimator, student: StudentCircuit, repeats: int) -> tuple[list[float], list[torch.Tensor]]:
+    """Return the seconds of the first and the later steps, and values and gradients of a random sum of them."""
+    rng = np.random.default_rng(0)
+    x = torch.tensor(rng.uniform(-np.pi, np.pi, (BATCH, len(student.inputs))), dtype=engine.dtype, requires_grad=True)
+    w = torch.tensor(rng.normal(0, 1, len(student.weights)), dtype=engine.dtype, requires_grad=True)
+    signs = torch.tensor(rng.choice([-1.0, 1.0], (BATCH, len(student.observables))), dtype=engine.dtype)
+    program = engine.compile(student.circuit, student.observables, student.inputs, student.weights)
+    seconds = []
+    with threads(engine.threads):
+        for _ in range(1 + repeats):
+            started = time.perf_counter()
+            evs = program(x, w)
+            gradients = torch.autograd.grad((evs * signs).sum(), (x, w))
+            seconds.append(time.perf_counter() - started)
+    return seconds, [evs.detach().double(), *(one.double() for one in gradients)]
+
+
+def pauli_prop(student: StudentCircuit, observable: SparsePauliOp) -> float:
+    """Return the seconds that pauli-prop takes for one expectation value of one text."""
+    from pauli_prop import evolve_through_cliffords, propagate_through_circuit
+
+    rng = np.random.default_rng(0)
+    x, w = rng.uniform(-np.pi, np.pi, len(student.inputs)), rng.normal(0, 1, len(student.weights))
+    bound = student.circuit.assign_parameters(dict(zip(student.parameters, [*x, *w], strict=True)))
+    errors = {
+        1: PauliLindbladError(PauliList(["X", "Y", "Z"]), [-np.log(1 - ONE) / 4] * 3),
+        2: PauliLindbladError(PauliList([a + b for a in "IXYZ" for b in "IXYZ"][1:]), [-np.log(1 - TWO) / 16] * 15),
+    }
+    noisy = QuantumCircuit(bound.num_qubits)
+    for item in bound.data:
+        qubits = [bound.find_bit(qubit).index for qubit in item.qubits]
+        noisy.append(item.operation, qubits)
+        noisy.append(errors[len(qubits)], qubits)
+    started = time.perf_counter()
+    _, rest = evolve_through_cliffords(noisy)
+    propagate_through_circuit(observable, rest, max_terms=10**6, atol=1e-6, frame="h")
+    return time.perf_counter() - started
+
+
+for name, n, layers in CASES:
+    student, noise = case(name, n, layers)
+    engine = LightConeEstimator(noise, dtype="float32", accuracy=1e-3)
+    seconds, found = step(engine, student, REPEATS)
+    row = {"circuit": name, "qubits": n, "layers": layers, "first_s": seconds[0], "step_s": sorted(seconds[1:])}
+    row |= {"note": engine.note()}
+    if "--reference" in sys.argv:
+        tight = LightConeEstimator(noise, truncation=1e-7, max_terms=2**20)
+        _, reference = step(tight, student, 0)
+        row["value_error"] = float((found[0] - reference[0]).abs().max())
+        row["gradient_errors"] = [
+            float((mine - other).norm() / other.norm()) for mine, other in zip(found[1:], reference[1:], strict=True)
+        ]
+    if name != "qdllm" and n <= 30:
+        row["pauli_prop_one_value_s"] = pauli_prop(student, student.observables[n // 2])
+    print(json.dumps(row), flush=True)

@@ -1,0 +1,88 @@
+"""Devices with errors that their calibration does not tell, drawn by seed, so that nothing is tuned to one of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from qkd.devices.learned import GateNoise, Learned, Place, infidelity
+from qkd.devices.snapshot import Snapshot
+
+SHARE = 0.5
+"""The part of a gate's reported infidelity that is coherent on a realistic device."""
+LAYER = 2.5
+"""The infidelity of gates at the same time as a multiple of what they have alone."""
+STRESS = 0.3
+"""The standard deviation of coherent angles on a stressed device, in radians: 5 % infidelity a gate."""
+TOGETHER = 0.003
+"""The mean probability that two neighbours' readouts flip together."""
+
+
+def hidden(held: Snapshot, seed: int, stress: bool = False) -> Snapshot:
+    """Return a device that reports what ``held`` reports and does something else.
+
+    Realistic: every two-qubit gate has the average infidelity that the calibration reports, half of it coherent (ZZ,
+    ZI, IZ); gates that neighbour each other in a layer have a ZZ between them that makes the layer's infidelity 2.5
+    times the sum of its gates'; neighbours' readouts flip together now and then. Stress: coherent angles of 0.3 rad.
+
+    Args:
+        held: the device as it is calibrated.
+        seed: of the errors.
+        stress: draw stress instead.
+    """
+    random = np.random.default_rng([seed, 1 if stress else 0])
+    told = held.calibration
+    gates: dict[str, dict[Place, GateNoise]] = {}
+    for name in told.two_qubit_gates:
+        for place, done in sorted(told.gates[name].items()):
+            error = min(done.error or 0.0, 0.1)
+            angles = random.normal(size=3) * (STRESS if stress else 1.0)
+            if not stress:  # scaled to the infidelity wanted, which is the sum of squares / 5 for small angles
+                angles *= np.sqrt(5 * SHARE * error / (angles**2).sum())
+            noise = GateNoise(*map(float, angles))
+            rest = error if stress else max(0.0, error - infidelity(noise))
+            gates.setdefault(name, {})[place] = replace(noise, stochastic=rest)
+    spectators: dict[Place, float] = {}
+    together: dict[Place, float] = {}
+    for (a, b), done in sorted(told.couplers().items()):
+        # a brick layer has as many pairs of neighbouring gates as gates; ZZ alone has the infidelity angle^2 / 5
+        size = (
+            np.sqrt(5 * (LAYER - 1) * min(done.error or 0.0, 0.1)) * random.uniform(0.8, 1.2) * random.choice([-1, 1])
+        )
+        spectators[a, b] = float(size)
+        together[a, b] = float(random.exponential(TOGETHER))
+    origin = f"drawn with seed {seed}{', stress' if stress else ''}"
+    return with_learned(held, Learned(told.date, origin, gates, spectators, together))
+
+
+def drifted(held: Snapshot, seed: int, size: float = 0.2) -> Snapshot:
+    """Return a device some time later: every learned error changed by ``size`` of itself, at random."""
+    learned = held.calibration.learned
+    if learned is None:
+        return held
+    random = np.random.default_rng([seed, 2])
+
+    def moved(value: float) -> float:
+        return float(value * (1 + size * random.normal()))
+
+    gates = {
+        name: {
+            place: GateNoise(moved(one.zz), moved(one.zi), moved(one.iz), abs(moved(one.stochastic)))
+            for place, one in places.items()
+        }
+        for name, places in learned.gates.items()
+    }
+    later = Learned(
+        learned.date,
+        f"{learned.origin}, drifted by {size:.0%} with seed {seed}",
+        gates,
+        {pair: moved(angle) for pair, angle in learned.spectators.items()},
+        {pair: min(0.5, abs(moved(chance))) for pair, chance in learned.readout.items()},
+    )
+    return with_learned(held, later)
+
+
+def with_learned(held: Snapshot, learned: Learned) -> Snapshot:
+    """Return a snapshot with other learned errors."""
+    return replace(held, calibration=replace(held.calibration, learned=learned))

@@ -1,0 +1,147 @@
+"""Why a student falls short of its teacher, measured: encoder, capacity, data or optimisation.
+
+Probes see what the student sees, embeddings and labels: a linear one, and a kernel one that is not bound to any shape.
+What they lack of the teacher is not in the embeddings; what the student lacks of them is its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from qkd.student.lesson import Lesson
+from qkd.student.losses import UNLABELED
+from qkd.student.metrics import accuracy_gain
+from qkd.text.probes import Probe, kernel_probe, linear_probe
+
+TEXTS = 2000
+"""Training texts that are looked at."""
+SHARES = (0.25, 0.5, 1.0)
+"""Of the training texts, with which the learning curve is drawn."""
+WORTH = 0.01
+"""A cause is named from this much accuracy on."""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Accuracies (fractions), on the test texts unless said otherwise.
+
+    teacher, student, linear, kernel: of the four; linear and kernel are probes of the student's embeddings.
+    student_train, linear_train, teacher_train: on the training texts.
+    texts, curve: numbers of training texts, and the linear probe's accuracy with so many.
+    shortfall: the student's accuracy less the teacher's, with its paired 95 % interval.
+    seeds: the student's accuracy with each seed that was trained.
+    """
+
+    teacher: float
+    student: float
+    linear: float
+    kernel: float
+    student_train: float
+    linear_train: float
+    teacher_train: float
+    texts: tuple[int, ...]
+    curve: tuple[float, ...]
+    shortfall: dict[str, float]
+    seeds: tuple[float, ...] = ()
+
+    @property
+    def doubling(self) -> float:
+        """What the last doubling of the training texts brought the linear probe."""
+        return self.curve[-1] - self.curve[-2]
+
+    def sentences(self) -> list[str]:
+        """Return what the numbers say, the largest cause first; nothing to mend is one sentence."""
+        points = "{:.1f} points".format
+        if self.shortfall["high"] >= 0:
+            said = ["No shortfall against the teacher can be seen on these test texts."]
+        else:
+            best = max(self.linear, self.kernel)
+            causes = [(self.teacher - best, self._encoder(best)), (best - self.student, self._own(best))]
+            said = [text for size, text in sorted(causes, key=lambda cause: -cause[0]) if size >= WORTH]
+            said = said or ["The shortfall is spread thinly: no single cause is worth a point."]
+        if self.doubling >= WORTH:
+            said.append(
+                f"Data: from {self.texts[-2]:,} to {self.texts[-1]:,} training texts a linear probe gains "
+                f"{points(100 * self.doubling)}; more texts, labelled or not (--unlabeled), should help."
+            )
+        if len(self.seeds) > 1:
+            spread = 100 * float(np.std(self.seeds, ddof=1))
+            said.append(f"Optimisation: {len(self.seeds)} seeds lie {points(spread)} (standard deviation) apart.")
+        return said
+
+    def _encoder(self, best: float) -> str:
+        return (
+            f"Encoder: the best probe of the embeddings scores {100 * best:.1f} %, "
+            f"{100 * (self.teacher - best):.1f} points below the teacher, so what is "
+            "missing is not in them; take another --encoder or --tune-encoder 2."
+        )
+
+    def _own(self, best: float) -> str:
+        kind = "kernel" if self.kernel > self.linear else "linear"
+        more = f"{100 * (best - self.student):.1f} points more than the student"
+        begin = f"a {kind} probe of the same embeddings scores {more}"
+        if self.student_train < self.linear_train - WORTH:
+            return (
+                f"Capacity or optimisation: {begin}, and on its training texts the student reaches "
+                f"{100 * self.student_train:.1f} % where a linear probe reaches {100 * self.linear_train:.1f} %; give "
+                "it more --qubits or --epochs."
+            )
+        return (
+            f"Generalisation: {begin}, although the student reaches {100 * self.student_train:.1f} % on its training "
+            "texts; raise --dropout or lower --lr."
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return numbers and sentences."""
+        return asdict(self) | {"sentences": self.sentences()}
+
+
+def diagnose(
+    lesson: Lesson, student: np.ndarray, student_train: np.ndarray, train: np.ndarray, seeds: Sequence[float] = ()
+) -> Diagnosis:
+    """Return the diagnosis of a student.
+
+    Args:
+        lesson: what it learned from.
+        student: its logits (N_test,C) on the test texts.
+        student_train: its logits on the training texts numbered ``train``; see ``looked_at``.
+        train: those numbers.
+        seeds: accuracies of the same student with other seeds.
+    """
+    x, y = lesson.embeddings, lesson.targets
+    test = lesson.test
+
+    def probed(rows: np.ndarray) -> tuple[Probe, float]:
+        probe, logits = linear_probe(x[rows], y[rows], x[lesson.valid], y[lesson.valid], x[test])
+        return probe, float((logits.argmax(axis=1) == y[test]).mean())
+
+    def right(logits: np.ndarray, rows: np.ndarray) -> float:
+        return float((logits.argmax(axis=1) == y[rows]).mean())
+
+    whole = replace(lesson, train=train)
+    parts = [train if share == 1 else whole.fewer(max(int(share * len(train)), 2), 0).train for share in SHARES]
+    fits = [probed(rows) for rows in parts]
+    kernel = kernel_probe(x[train], y[train], x[lesson.valid], y[lesson.valid], x[test])
+    return Diagnosis(
+        teacher=right(lesson.teacher[test], test),
+        student=right(student, test),
+        linear=fits[-1][1],
+        kernel=float((kernel == y[test]).mean()),
+        student_train=right(student_train, train),
+        linear_train=fits[-1][0].train_accuracy,
+        teacher_train=right(lesson.teacher[train], train),
+        texts=tuple(map(len, parts)),
+        curve=tuple(accuracy for _, accuracy in fits),
+        shortfall=accuracy_gain(student, lesson.teacher[test], y[test]),
+        seeds=tuple(seeds),
+    )
+
+
+def looked_at(lesson: Lesson) -> np.ndarray:
+    """Return the labelled training texts, by number, with which a student is diagnosed."""
+    labeled = lesson.train[lesson.targets[lesson.train] != UNLABELED]
+    return labeled[:: -(-len(labeled) // TEXTS)]

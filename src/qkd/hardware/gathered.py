@@ -1,0 +1,152 @@
+"""What a plan's jobs measured, put together: over jobs, over rounds, mitigated, with every part of its error."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from qkd.hardware import affine
+from qkd.hardware.extrapolation import extrapolated
+from qkd.hardware.ledger import JobRecord
+from qkd.hardware.mitigation import FACTORS
+from qkd.hardware.plan import Plan
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Raw values of the plan's points: its texts, and behind them its calibration points.
+
+    values: parameter values (T,A+P).
+    evs, stds: measured values and their shot noise (T,K); NaN where nothing was measured.
+    shots: of each point (T,).
+    factors: with ``zne`` the values and shot noise at each noise factor (T,K,F), else None.
+    failed: the numbers of texts whose values came back missing or infinite; they count as not measured.
+    """
+
+    values: np.ndarray
+    evs: np.ndarray
+    stds: np.ndarray
+    shots: np.ndarray
+    factors: tuple[np.ndarray, np.ndarray] | None
+    failed: np.ndarray
+
+    @property
+    def there(self) -> np.ndarray:
+        """Whether a point was measured (T,)."""
+        return self.shots > 0
+
+
+@dataclass(frozen=True)
+class Mitigated:
+    """Expectation values of n texts.
+
+    rows: the texts' numbers (n,).
+    evs: (n,K).
+    noise: the standard deviation that comes of shots, twirls and extrapolation (n,K).
+    bias: the standard deviation of what stays however many shots are taken (n,K).
+    shots: (n,).
+    """
+
+    rows: np.ndarray
+    evs: np.ndarray
+    noise: np.ndarray
+    bias: np.ndarray
+    shots: np.ndarray
+
+    @property
+    def stds(self) -> np.ndarray:
+        """Standard errors (n,K), of noise and bias."""
+        return np.hypot(self.noise, self.bias)
+
+
+def gather(plan: Plan, records: list[JobRecord]) -> Gathered:
+    """Return what a plan's jobs, and the rounds before it, measured.
+
+    Standard errors are taken from the spread over twirls, of which there may be few; none is let below shot noise,
+    ``sqrt((1 - ev^2 + 2 / S) / S)``, where 2 / S stands for the outcome that was not seen yet.
+    """
+    earlier, count = plan.earlier, len(plan.student.observables)
+    values = plan.values if earlier is None else earlier.values
+    points = np.arange(len(values)) if earlier is None else earlier.points
+    evs, stds = np.full((2, len(values), count), np.nan)
+    shots, failed = np.zeros(len(values)), list[int]()
+    factors = np.full((2, len(values), count, len(FACTORS)), np.nan)
+    for record in records[: len(plan.chunks)]:
+        if record.file is None:
+            continue
+        arrays, (start, stop) = plan.kept(record.file, record.sha256), plan.chunks[record.number]
+        at = points[start:stop]
+        whole = np.isfinite(arrays["evs"]).all(axis=0)
+        failed += at[~whole].tolist()
+        evs[at], stds[at], shots[at] = arrays["evs"].T, arrays["stds"].T, plan.mitigation.shots * whole
+        if "evs_factors" in arrays:
+            factors[0, at] = arrays["evs_factors"].transpose(1, 0, 2)
+            factors[1, at] = arrays["stds_factors"].transpose(1, 0, 2)
+    if earlier is not None:
+        both = shots + earlier.shots
+        new, old = (
+            np.divide(part, both, where=both > 0, out=np.zeros_like(both))[:, None] for part in (shots, earlier.shots)
+        )
+        evs = np.where(new > 0, new * np.nan_to_num(evs), 0) + np.where(old > 0, old * np.nan_to_num(earlier.evs), 0)
+        stds = np.sqrt((new * np.nan_to_num(stds)) ** 2 + (old * np.nan_to_num(earlier.stds)) ** 2)
+        shots = both
+        evs[shots == 0] = np.nan
+    floor = shot_noise(evs, shots[:, None])
+    spread = None
+    if np.isfinite(factors).any():
+        spread = (factors[0], np.fmax(factors[1], shot_noise(factors[0], shots[:, None, None])))
+    missing = np.array(sorted(i for i in failed if i < len(plan.texts) and not shots[i]), dtype=int)
+    return Gathered(values, evs, np.fmax(stds, floor), shots, spread, missing)
+
+
+def shot_noise(evs: np.ndarray, shots: np.ndarray) -> np.ndarray:
+    """Return the standard error of an expectation value of Pauli outcomes; infinite without shots."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.sqrt((1 - np.nan_to_num(evs).clip(-1, 1) ** 2 + 2 / shots) / shots)
+
+
+def mitigate(plan: Plan, found: Gathered, exact: np.ndarray, predicted: np.ndarray) -> Mitigated:
+    """Return the texts' expectation values with their errors.
+
+    With ``affine`` the bias is what the maps leave at the calibration points. Otherwise it is what measured values of
+    the *other* texts differ from exact ones beyond their noise; a text's own exact value is in neither.
+
+    Args:
+        plan: what was asked for.
+        found: what was measured.
+        exact: ideal values of all points (T,K).
+        predicted: what the device's calibration says would be measured without mitigation (T,K).
+    """
+    texts = np.flatnonzero(found.there[: len(plan.texts)])
+    evs, noise, shots = found.evs[texts], found.stds[texts], found.shots[texts]
+    if plan.mitigation.name == "affine":
+        points = len(plan.texts) + np.flatnonzero(found.there[len(plan.texts) :])
+        maps = affine.fit(found.evs[points], found.stds[points], exact[points], predicted[points])
+        return Mitigated(texts, *maps.correct(evs, noise), shots)
+    if found.factors is not None and len(texts):
+        whole, errors = (part[texts].transpose(1, 0, 2) for part in found.factors)
+        values, spread = extrapolated(whole, errors, np.array(FACTORS))
+        evs, noise = values.T, spread.T
+    prior = predicted[texts] - exact[texts] if plan.mitigation.name in ("none", "readout") else np.zeros_like(evs)
+    return Mitigated(texts, evs, noise, bias(evs - exact[texts], noise, prior), shots)
+
+
+OTHERS = 4
+"""Texts that what the calibration predicts of the bias counts for."""
+
+
+def bias(off: np.ndarray, noise: np.ndarray, prior: np.ndarray) -> np.ndarray:
+    """Return the bias' standard deviation at each text and observable (n,K), estimated on the other texts.
+
+    Args:
+        off: measured less exact (n,K).
+        noise: the standard deviation that comes of shots (n,K).
+        prior: the bias that a calibration predicts (n,K).
+    """
+    if not len(off):
+        return off
+    known = np.isfinite(off) & np.isfinite(noise)
+    excess = np.where(known, off**2 - noise**2, 0.0)
+    others = excess.sum(axis=0) - excess + OTHERS * (prior**2).mean(axis=0)
+    return np.sqrt((others / (known.sum(axis=0) - known + OTHERS)).clip(0))

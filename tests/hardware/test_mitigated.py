@@ -1,0 +1,254 @@
+"""Shots drawn from exact values, our own fits, their error bars, and shots where they are needed."""
+
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+from qiskit_aer.noise import depolarizing_error, thermal_relaxation_error
+
+from qkd.console import _Silent
+from qkd.devices import snapshot
+from qkd.devices.hidden import LAYER, drifted, hidden
+from qkd.devices.learned import infidelity
+from qkd.devices.noise import noise_model
+from qkd.devices.region import Region
+from qkd.engines import LightConeEstimator, StatevectorEstimator
+from qkd.engines.density import DensityMatrixEstimator
+from qkd.hardware import adaptive, affine, local, sampled
+from qkd.hardware.extrapolation import extrapolated
+from qkd.hardware.gathered import bias, shot_noise
+from qkd.hardware.mitigation import Mitigation, pub
+from qkd.hardware.run import collect, run
+from qkd.runs import read_json
+from qkd.simulation.coherent import _pauli, erring, noisy
+
+from .conftest import QUICK
+from .test_parts import placed, values_for
+from .test_service import YES, order
+
+
+@pytest.mark.parametrize(("name", "twirls"), [("none", None), ("readout", 8), ("affine", 16), ("zne", 8)])
+def test_drawn_shots_have_the_law_of_the_clients_own_simulation(name, twirls):
+    _, small, region = placed("fake_brisbane", 4)
+    values = values_for(small, 1).repeat(60, axis=0)
+    mitigation = Mitigation(name, 128, twirls)
+    drawn = sampled.run(small, region, values, mitigation, 3)
+    # readout is learned once a job, so values of one job move together; several jobs do not
+    jobs = [local.run(small, region, values[:10], mitigation, 50 + i, _Silent(), 1) for i in range(6)]
+    theirs = {key: np.concatenate([one[key] for one in jobs], axis=1) for key in drawn}
+    assert set(drawn) == set(theirs) and drawn["evs"].shape == theirs["evs"].shape
+    key = "evs_factors" if name == "zne" else "evs"
+    spread = np.sqrt((drawn[key].var(axis=1) + theirs[key].var(axis=1)) / 60 + (name in ("readout", "zne")) * 2e-4)
+    assert (np.abs(drawn[key].mean(axis=1) - theirs[key].mean(axis=1)) < 4 * spread).all()
+    ratio = drawn[key].std(axis=1) / theirs[key].std(axis=1)
+    assert (ratio > 0.6).all() and (ratio < 1.7).all() and abs(np.log(ratio).mean()) < 0.2
+    errors = "stds_factors" if name == "zne" else "stds"
+    assert np.median(drawn[errors]) == pytest.approx(np.median(theirs[errors]), rel=0.15)
+
+
+def test_wide_or_mixed_circuits_and_learned_layers_are_left_to_the_client():
+    _, small, region = placed("fake_fez", 4)
+    assert sampled.samples(small, region, Mitigation("zne", 64))
+    assert not sampled.samples(small, region, Mitigation("pec", 64))
+    mixed = small.with_circuit(small.circuit, [small.observables[0] + 0.5 * small.observables[1]])
+    assert not sampled.samples(mixed, region, Mitigation("none", 64))
+
+
+def test_hidden_errors_keep_the_infidelity_that_is_reported():
+    held = snapshot.load("fake_brisbane")
+    learned = hidden(held, 0).calibration.learned
+    gates = held.calibration.gates["ecr"]
+    total = [infidelity(one) + one.stochastic for one in learned.gates["ecr"].values()]
+    assert np.allclose(total, [min(gates[place].error, 0.1) for place in learned.gates["ecr"]], atol=1e-9)
+    share = [infidelity(one) / max(total[i], 1e-9) for i, one in enumerate(learned.gates["ecr"].values())]
+    assert np.median(share) == pytest.approx(0.5, abs=0.02)
+    extra = np.median([angle**2 / 5 for angle in learned.spectators.values()]) / np.median(total)
+    assert extra == pytest.approx(LAYER - 1, rel=0.2)
+    assert hidden(held, 0).calibration.learned == learned != hidden(held, 1).calibration.learned
+    later = drifted(hidden(held, 0), 5).calibration.learned
+    moved = [later.spectators[pair] / angle for pair, angle in learned.spectators.items()]
+    assert np.std(moved) == pytest.approx(0.2, rel=0.2)
+
+
+def test_learned_errors_are_the_same_in_every_engine_and_file(tmp_path):
+    _, small, region = placed("fake_brisbane", 4, 2)
+    held = hidden(region.snapshot, 1)
+    snapshot.write(held.calibration, tmp_path / "learned.json")
+    again = snapshot.read(tmp_path / "learned.json")
+    assert again.calibration.learned == held.calibration.learned
+    circuit, model = noisy(small, Region(again, region.qubits))
+    values = values_for(small, 3)
+    one, other = (
+        engine(model, dtype="float64").run([pub(circuit, values)]).result()[0].data.evs
+        for engine in (LightConeEstimator, DensityMatrixEstimator)
+    )
+    plain = LightConeEstimator(noise_model(region), dtype="float64").run([pub(small, values)]).result()[0].data.evs
+    assert np.abs(one - other).max() < 1e-9 < 0.01 < np.abs(one - plain).max()
+
+
+def test_without_angles_only_the_stochastic_part_is_left():
+    _, small, region = placed("fake_fez", 4)
+    found = erring(small, Region(hidden(region.snapshot, 0), region.qubits))
+    values = values_for(small, 2)
+    silent = np.hstack([values, np.zeros((2, len(found.slots)))])
+    program = LightConeEstimator(found.model, dtype="float64")
+    evs = program.run([pub(found.student, silent)]).result()[0].data.evs
+    exact = StatevectorEstimator().run([pub(small, values)]).result()[0].data.evs
+    with_angles = np.hstack([values, np.tile(found.angles, (2, 1))])
+    off = program.run([pub(found.student, with_angles)]).result()[0].data.evs - exact
+    assert np.abs(evs - exact).max() < np.abs(off).max()
+
+
+def test_a_twirled_error_has_the_diagonal_of_the_transfer_matrix():
+    from qiskit.quantum_info import PTM, SuperOp
+
+    error = depolarizing_error(0.01, 2).compose(
+        thermal_relaxation_error(1e-4, 8e-5, 3e-6).expand(thermal_relaxation_error(5e-5, 6e-5, 3e-6))
+    )
+    before, after = PTM(SuperOp(error)).data.real, PTM(SuperOp(_pauli(error))).data.real
+    assert np.allclose(np.diag(after), np.diag(before), atol=1e-9)
+    assert np.allclose(after, np.diag(np.diag(after)), atol=1e-9)
+
+
+def test_extrapolation_is_unbiased_and_says_how_sure_it_is():
+    random, factors = np.random.default_rng(0), np.array([1.0, 3.0, 5.0])
+    truth = random.uniform(-0.9, 0.9, (5, 200))
+    rates, own = np.array([0.01, 0.03, 0.06, 0.1, 0.2]), random.normal(scale=0.004, size=(5, 200))
+    means = truth[..., None] * np.exp(-rates[:, None, None] * factors) + own[..., None] * factors
+    stds = np.full((5, 200, 3), 0.01)
+    values, errors = extrapolated(means + stds * random.normal(size=stds.shape), stds, factors)
+    off = (values - truth) / errors
+    assert 0.93 < (np.abs(off) < 1.96).mean() < 0.97
+    assert np.abs(off.mean(axis=1)).max() < 0.3
+    assert errors.mean() < 0.0175  # two factors fitted for each text alone would have 0.018 and more
+
+
+def test_maps_are_found_through_shot_noise_and_their_bars_hold():
+    random = np.random.default_rng(1)
+    exact, count = random.uniform(-1, 1, (660, 4)), 160
+    slope, offset = np.array([0.9, 0.8, 0.7, 0.95]), np.array([0.02, -0.03, 0.0, 0.01])
+    means = offset + slope * exact + random.normal(scale=0.01, size=exact.shape)
+    for shots in (16, 4096):
+        evs = 2 * random.binomial(shots, (1 + means.clip(-1, 1)) / 2) / shots - 1
+        noise = shot_noise(evs, np.full((660, 1), float(shots)))
+        maps = affine.fit(evs[:count], noise[:count], exact[:count], 0.93 * exact[:count])
+        assert np.abs(maps.slope - slope).max() < (0.12 if shots == 16 else 0.02)
+        values, left, rest = maps.correct(evs[count:], noise[count:])
+        covered = (np.abs(values - exact[count:]) < 1.96 * np.hypot(left, rest)).mean()
+        assert 0.92 < covered < 0.98
+    assert maps.rest == pytest.approx(np.full(4, 0.01), abs=0.005)
+
+
+def test_calibration_points_are_no_text_and_lie_where_texts_lie():
+    values = np.random.default_rng(2).normal(size=(200, 5))
+    made = affine.shuffled(values, 3, 50, 0)
+    assert (made[:, 3:] == values[0, 3:]).all()
+    assert all(np.isin(made[:, column], values[:, column]).all() for column in range(3))
+    assert not any((made[i, :3] == values[:, :3]).all(axis=1).any() for i in range(50))
+
+
+def test_a_texts_bar_knows_the_bias_of_the_others_alone():
+    random = np.random.default_rng(3)
+    noise, none = np.full((300, 2), 0.02), np.zeros((300, 2))
+    off = random.normal(scale=[0.05, 0.0], size=(300, 2)) + noise * random.normal(size=(300, 2))
+    found = bias(off, noise, none)
+    assert found[:, 0].mean() == pytest.approx(0.05, rel=0.1) and found[:, 1].mean() < 0.01
+    off[0] = 9.0
+    assert np.allclose(bias(off, noise, none)[0], found[0])
+    assert 0.93 < (np.abs(off[1:]) < 1.96 * np.hypot(noise, found)[1:]).mean() < 0.97
+
+
+@pytest.mark.parametrize("device", ["fake_brisbane", "fake_fez", "fake_torino"])
+@pytest.mark.parametrize("name", ["none", "readout", "affine", "zne"])
+def test_truths_lie_inside_their_bars_on_devices_with_hidden_errors(device, name):
+    logical, small, region = placed(device, 4)
+    there = Region(hidden(region.snapshot, 3), region.qubits)
+    values = np.random.default_rng(4).normal(scale=0.8, size=(460, len(small.parameters)))
+    values[:, len(small.inputs) :] = values[0, len(small.inputs) :]
+    exact = StatevectorEstimator().run([pub(logical, values)]).result()[0].data.evs.T
+    predicted = LightConeEstimator(noise_model(region)).run([pub(small, values)]).result()[0].data.evs.T
+    found = sampled.run(small, there, values, Mitigation(name, 1024), 0)
+    evs, noise = found["evs"].T, np.fmax(found["stds"].T, shot_noise(found["evs"].T, np.full((460, 1), 1024.0)))
+    if name == "affine":
+        maps = affine.fit(evs[:60], noise[:60], exact[:60], predicted[:60])
+        evs, noise, rest = maps.correct(evs[60:], noise[60:])
+    else:
+        if name == "zne":
+            raw, errors = found["evs_factors"], found["stds_factors"]
+            errors = np.fmax(errors, shot_noise(raw, np.full(raw.shape, 1024.0)))
+            evs, noise = (part.T for part in extrapolated(raw, errors, np.array([1, 3, 5])))
+        evs, noise = evs[60:], noise[60:]
+        rest = bias(evs - exact[60:], noise, np.zeros_like(evs))
+    covered = (np.abs(evs - exact[60:]) < 1.96 * np.hypot(noise, rest)).mean()
+    assert 0.93 <= covered <= 0.975
+
+
+def test_texts_called_clear_are_wrong_less_often_than_stated():
+    random = np.random.default_rng(5)
+    weights = random.normal(size=(3, 5))
+    exact = random.uniform(-0.3, 0.3, (4000, 5))  # hardly any text is clear at once
+    truth = (exact @ weights.T).argmax(axis=1)
+    counts, shots, clear, wrong = np.zeros_like(exact), 0, np.zeros(4000, dtype=bool), 0
+    for more in adaptive.ROUNDS:
+        counts, shots = counts + random.binomial(more, (1 + exact) / 2), shots + more
+        evs = 2 * counts / shots - 1
+        logits = evs @ weights.T
+        lead = adaptive.clearness(evs, shot_noise(evs, np.full((4000, 1), float(shots))), weights, logits)
+        now = ~clear & (lead >= adaptive.threshold(len(adaptive.ROUNDS)))
+        wrong += (logits.argmax(axis=1) != truth)[now].sum()
+        clear |= now
+    assert 0 < wrong / 4000 < adaptive.ERROR_RATE
+    expected = adaptive.expected(exact, weights, exact @ weights.T)
+    assert expected[0] == 4000 > expected[1] > expected[2] > 0
+
+
+def test_clearness_looks_at_every_other_class():
+    weights = np.array([[1.0, 0.0], [0.9, 0.0], [-1.0, 3.0]])
+    evs = np.array([[0.5, 0.1]])
+    lead = adaptive.clearness(evs, np.full((1, 2), 0.1), weights, evs @ weights.T)
+    assert lead[0] == pytest.approx(min(0.05 / 0.01, 0.7 / np.hypot(0.2, 0.3)))
+    assert adaptive.threshold(1) == pytest.approx(NormalDist().inv_cdf(0.95))
+
+
+@pytest.mark.parametrize("local_", [True, False], ids=["rehearsed", "sent"])
+def test_adaptive_shots_go_where_texts_are_not_clear(service, folder, local_):
+    spec = {"mitigation": "affine", "shots": None, "samples": 20, "local": local_, "max_qpu_seconds": 60}
+    [outcome] = run(order(folder, **spec), YES, patience=QUICK)
+    told, shots = outcome.result, [row["shots"] for row in outcome.result["rows"]]
+    assert told["texts"] == told["asked"] == 20 and len(outcome.plan.texts) == 20
+    assert set(shots) <= {16, 64, 256} and told["shots"]["mean"] == pytest.approx(np.mean(shots))
+    chain = [read_json(path) for path in sorted((folder / "hardware").glob("hw-*/result.json"))]
+    assert [one["texts"] for one in chain] == [0] * (len(chain) - 1) + [20]
+    assert len(chain) == len(set(shots))
+    assert told["shots"]["seconds"] <= told["shots"]["fixed_seconds"] + 2 * len(chain)
+    if not local_:
+        assert len(service.jobs) == len(chain)
+        assert sum(service.charge(job) for job in service.jobs) < 60
+    assert collect(folder, patience=QUICK) == []
+
+
+def test_rounds_end_where_the_limit_does(service, folder):
+    spec = {"mitigation": "none", "shots": "adaptive", "samples": 20}
+    [full] = run(order(folder, **spec), YES, dry_run=True, patience=QUICK)
+    assert len(full.plan.budget.ahead) == 2 and full.plan.budget.seconds > full.plan.budget.own_seconds
+    lines = [stage.name for stage in full.plan.budget.ahead]
+    assert lines[0].startswith("round 2") and lines[1].startswith("round 3")
+
+
+def test_what_is_interrupted_between_rounds_is_gone_on_with(service, folder, monkeypatch):
+    from qkd.hardware import run as room
+
+    with monkeypatch.context() as patch:
+        patch.setattr(room, "_next_round", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(order(folder, mitigation="none", shots="adaptive", samples=20), YES, patience=QUICK)
+    sent = len(service.jobs)
+    [outcome] = collect(folder, patience=QUICK)
+    assert outcome.result["texts"] == 20
+    assert len(service.jobs) == sent + len(set(row["shots"] for row in outcome.result["rows"])) - 1
+    once_each = [tag for job in service.jobs for tag in job.tags]
+    assert len(once_each) == len(set(once_each))
+
+
+def _killed(*_):
+    raise KeyboardInterrupt
