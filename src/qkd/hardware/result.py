@@ -110,7 +110,7 @@ def say_of(plan: Plan, student: Student, found: Gathered) -> tuple[Mitigated, np
 
 
 def _shots(plan: Plan, shots: np.ndarray) -> dict[str, Any]:
-    """Return how many shots the texts took over all rounds, and what the most of them would have cost for every text."""
+    """Return the shots that texts took over all rounds, and what the most of them would have cost for every text."""
     numbers, texts = np.unique(shots.astype(int), return_counts=True)
     most, each = int(numbers.max()), _measuring(plan).each * _bases(plan)
     return {
