@@ -64,9 +64,7 @@ def chosen(
     if difference is not None and difference > TOLERANCE:
         say("the circuit that the run kept of its device is not the student's; compiled anew")
         return anew
-    say(
-        f"on the region of training, qubits {qubits}: predicted error {error:.3f}; the best found anew has {best or 0:.3f}"
-    )
+    say(f"on the region of training, qubits {qubits}: predicted error {error:.3f}; the best anew has {best or 0:.3f}")
     return kept
 
 
