@@ -100,4 +100,5 @@ print(aligned([("run", "job", "mitigation", "texts", "state")] + [
 # %%
 for row in sorted(results[2]["rows"], key=lambda row: row["margin"])[:5]:
     sure = "too close to call" if row["too_close"] else "clear"
-    print(f"{row['prediction']:12} margin {row['margin']:.2f} +- {row['margin_error']:.2f}  {sure:18} {row['text'][:60]}")
+    error = "?" if row["margin_error"] is None else f"{row['margin_error']:.2f}"
+    print(f"{row['prediction']:12} margin {row['margin']:.2f} +- {error:4}  {sure:18} {row['text'][:60]}")

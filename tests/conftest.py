@@ -17,6 +17,12 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(autouse=True)
+def _loud(monkeypatch):
+    """Begin with what a process begins with; a test that is quiet keeps no other from hearing."""
+    monkeypatch.setattr("qkd.console._quiet", False)
+
+
+@pytest.fixture(autouse=True)
 def _homes(request, tmp_path, monkeypatch):
     """Keep tests out of the user's folders; those marked ``models`` use the models kept in the cache."""
     monkeypatch.setenv("QKD_STATE", str(tmp_path / "state"))

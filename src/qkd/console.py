@@ -26,6 +26,17 @@ def set_quiet(quiet: bool) -> None:
     _quiet = quiet
 
 
+@contextmanager
+def hushed() -> Iterator[None]:
+    """Silence ``say`` and ``progress`` in a block, or in the function that this decorates."""
+    before = _quiet
+    set_quiet(True)
+    try:
+        yield
+    finally:
+        set_quiet(before)
+
+
 def say(message: str) -> None:
     """Print one line about what is going on, unless quiet."""
     if not _quiet:

@@ -6,12 +6,12 @@ import time
 from typing import Any
 
 import numpy as np
-import torch
 
 from qkd.comparison.contestants import Contestant
 from qkd.config import EngineSpec
-from qkd.console import set_quiet
+from qkd.console import hushed
 from qkd.engines.gradient import EngineGradient
+from qkd.engines.machine import threads
 from qkd.engines.shots import ShotEstimator
 from qkd.errors import QkdError
 from qkd.evaluation import measured
@@ -23,6 +23,8 @@ from qkd.student.model import StudentModel
 from qkd.student.trainer import Trainer
 
 
+@hushed()  # the driver tells how far all of them are
+@threads(1)
 def run(
     contestant: Contestant, lesson: Lesson, seed: int, shots: EngineSpec | None = None, noisy: Noisy | None = None
 ) -> dict[str, Any]:
@@ -39,8 +41,6 @@ def run(
         ``{"logits", "measured", "parameters", "seconds", "epochs", "ms_per_text"}``: logits (N_test,C) with exact
         values, and those measured, or None.
     """
-    set_quiet(True)  # the driver tells how far all of them are
-    torch.set_num_threads(1)
     started = time.perf_counter()
     if contestant.is_logreg:
         logits, count = logreg.fit(lesson)
@@ -64,13 +64,13 @@ def run(
     return _result(logits, found, student.parameter_counts(), progress.seconds, progress.epoch, each)
 
 
+@hushed()
+@threads(1)
 def repetitions(contestant: Contestant, lesson: Lesson, count: int) -> list[dict[str, Any]]:
     """Train one model ``count`` times over, each time on from where it stands, and return what it answers after each.
 
     That is what a loop over repetitions does that makes its model before the loop: a slip, kept to see what it does.
     """
-    set_quiet(True)
-    torch.set_num_threads(1)
     config, circuit = contestant.config, contestant.circuit()
     middle = contestant.middle(circuit, len(lesson.classes))
     trainer = make_trainer(config, middle, lesson, torch_device(config.engine.torch_device), None)
