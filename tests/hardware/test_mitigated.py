@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 from qiskit_aer.noise import depolarizing_error, thermal_relaxation_error
 
+from qkd import QkdError
+from qkd.circuits import library
+from qkd.config import Config
 from qkd.console import _Silent
 from qkd.devices import snapshot
 from qkd.devices.hidden import LAYER, drifted, hidden
@@ -19,8 +22,10 @@ from qkd.hardware.extrapolation import extrapolated
 from qkd.hardware.gathered import bias, shot_noise
 from qkd.hardware.mitigation import Mitigation, pub
 from qkd.hardware.run import collect, run
+from qkd.reports import devices
 from qkd.runs import read_json
 from qkd.simulation.coherent import _pauli, erring, noisy
+from qkd.simulation.setting import make_setting
 
 from .conftest import QUICK
 from .test_parts import placed, values_for
@@ -84,6 +89,13 @@ def test_learned_errors_are_the_same_in_every_engine_and_file(tmp_path):
     )
     plain = LightConeEstimator(noise_model(region), dtype="float64").run([pub(small, values)]).result()[0].data.evs
     assert np.abs(one - other).max() < 1e-9 < 0.01 < np.abs(one - plain).max()
+
+
+def test_learned_errors_and_idle_noise_are_refused_together(tmp_path):
+    snapshot.write(hidden(snapshot.load("fake_manila"), 1).calibration, tmp_path / "hidden.json")
+    told = {"device": {"name": str(tmp_path / "hidden.json"), "idle_noise": True}, "engine": {"sim": "aer-noisy"}}
+    with pytest.raises(QkdError, match="do not go with --idle-noise"):
+        make_setting(Config.model_validate(told), library.load("hardware", 4, 1))
 
 
 def test_without_angles_only_the_stochastic_part_is_left():
@@ -220,6 +232,9 @@ def test_adaptive_shots_go_where_texts_are_not_clear(service, folder, local_):
     chain = [read_json(path) for path in sorted((folder / "hardware").glob("hw-*/result.json"))]
     assert [one["texts"] for one in chain] == [0] * (len(chain) - 1) + [20]
     assert len(chain) == len(set(shots))
+    assert told["mitigation"]["shots"] == told["shots"]["median"] == np.median(shots)
+    assert told["shots"]["total"] == sum(shots)
+    assert len(chain) > 1 and f"({min(shots)} to {max(shots)})" in devices.table([told])
     assert told["shots"]["seconds"] <= told["shots"]["fixed_seconds"] + 2 * len(chain)
     if not local_:
         assert len(service.jobs) == len(chain)

@@ -28,6 +28,7 @@ from qkd.hardware.bills import Bills, bills_of
 from qkd.hardware.budget import Budget, Stage
 from qkd.hardware.mitigation import NAMES, Layers, Mitigation, executions, layers_of, noise_of_layers
 from qkd.hardware.patience import Patience, insist
+from qkd.hardware.pinned import chosen, pinned
 from qkd.hardware.plan import Plan, new_folder
 from qkd.hardware.result import expected, margins, slopes_of
 from qkd.runs import RunFolder
@@ -170,6 +171,8 @@ def plans_for(order: Order, folder: RunFolder, offline: bool = False) -> list[Pl
     texts = _texts(order, folder)
     values = student.model.values(student.encoder.encode([row["text"] for row in texts]))
     compiled = transpile(student.model.circuit, held, profile)
+    if order.profile is None:  # another profile asks for another circuit
+        compiled = chosen(student.model.circuit, pinned(folder, held), compiled, held)
     evs = expected(make_engine(EngineSpec(precision="double"), student.model.circuit), student.model.circuit, values)
     fractional = any(item.operation.name in ("rx", "rzz") for item in compiled.circuit.data)
     remaining = quota(client) if client is not None else None

@@ -30,6 +30,7 @@ from qkd import records
 from qkd.circuits.qasm import from_qasm, to_qasm
 from qkd.circuits.student import StudentCircuit
 from qkd.devices import snapshot as snapshots
+from qkd.devices.region import to_region
 from qkd.devices.snapshot import Snapshot
 from qkd.errors import FolderError
 from qkd.hardware.budget import Budget
@@ -180,7 +181,8 @@ class Plan:
             write_with(self.folder / "earlier.safetensors", lambda part: save_file(held, part), private=True)
         snapshots.write(self.snapshot.calibration, self.folder / "snapshot.json")
         write_lines(self.folder / "texts.jsonl", self.texts)
-        layout = self.student.layout
+        layout = self.student.layout  # a circuit that the run kept has none
+        used = to_region(self.student, self.snapshot)[1].qubits
         told = {
             "format": FORMAT,
             "key": self.key,
@@ -199,7 +201,7 @@ class Plan:
             "instance": self.instance,
             "asked": self.asked,
             "circuit_sha256": hashlib.sha256(program.encode()).hexdigest(),
-            "qubits": list(layout.initial_index_layout(filter_ancillas=True)) if layout is not None else [],
+            "qubits": list(layout.initial_index_layout(filter_ancillas=True)) if layout is not None else list(used),
             "observables": [_terms(one) for one in self.student.observables],
         }
         write_json(self.folder / "plan.json", told, private=True)

@@ -10,7 +10,7 @@ import numpy as np
 from qkd.circuits.student import StudentCircuit
 from qkd.config import EngineSpec
 from qkd.devices.region import to_region
-from qkd.hardware.budget import PER_JOB
+from qkd.hardware.budget import PER_JOB, Stage
 from qkd.hardware.gathered import Gathered, Mitigated, gather, mitigate
 from qkd.hardware.ledger import JobRecord
 from qkd.hardware.mitigation import pub
@@ -52,7 +52,7 @@ def interpret(plan: Plan, student: Student, records: list[JobRecord]) -> dict[st
         "failed": found.failed.tolist(),
     }
     if plan.earlier is not None:  # of all rounds
-        told["executions"] = int(found.shots.sum())
+        told["executions"] = int(found.shots.sum()) * _bases(plan)
         told["qpu_seconds_estimated"] = plan.earlier.seconds + plan.budget.own_seconds
     if not told["texts"]:
         return told
@@ -75,6 +75,7 @@ def interpret(plan: Plan, student: Student, records: list[JobRecord]) -> dict[st
         "rms": float(np.sqrt(((evs - exact) ** 2).mean())),
         "covered": proportion((np.abs(evs - exact) < Z95 * stds).ravel()).value,
         "bias": float(np.sqrt((said.bias**2).mean())),
+        "mitigation": asdict(plan.mitigation) | {"shots": int(np.median(said.shots))},  # a plan's are its round's
         "shots": _shots(plan, said.shots),
         "too_close": int(close.sum()),
         "lines": {who: _line(found, targets, logits["exact"], rows) for who, found in logits.items()},
@@ -109,17 +110,28 @@ def say_of(plan: Plan, student: Student, found: Gathered) -> tuple[Mitigated, np
 
 
 def _shots(plan: Plan, shots: np.ndarray) -> dict[str, Any]:
-    """Return how many shots the texts took, and what the most of them would have cost for every text."""
+    """Return the shots that texts took over all rounds, and what the most of them would have cost for every text."""
     numbers, texts = np.unique(shots.astype(int), return_counts=True)
-    stage = plan.budget.stages[-1]
-    most = int(numbers.max())
+    most, each = int(numbers.max()), _measuring(plan).each * _bases(plan)
     return {
         "texts": {str(number): int(count) for number, count in zip(numbers, texts, strict=True)},
         "mean": float(shots.mean()),
+        "median": float(np.median(shots)),
+        "total": int(shots.sum()),
         "fixed": most,
-        "fixed_seconds": PER_JOB + most * len(shots) * stage.each,
+        "fixed_seconds": plan.budget.correction * (PER_JOB + most * len(shots) * each),
         "seconds": plan.budget.own_seconds + (plan.earlier.seconds if plan.earlier is not None else 0.0),
     }
+
+
+def _measuring(plan: Plan) -> Stage:
+    """Return the stage that measures texts."""
+    return next(stage for stage in plan.budget.stages if not stage.name.startswith("learning"))
+
+
+def _bases(plan: Plan) -> int:
+    """Return the executions for each shot of a point: measured bases, and noise factors."""
+    return max(1, round(_measuring(plan).executions / (len(plan.values) * plan.mitigation.shots)))
 
 
 def margins(logits: np.ndarray, stds: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

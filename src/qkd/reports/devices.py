@@ -36,7 +36,7 @@ def rows(results: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
             one["plan"],
             one["device"],
             one["mitigation"]["name"],
-            f"{one['mitigation']['shots']:,}",
+            _shots(one),
             f"{one['texts']:,}" if one["texts"] == one["asked"] else f"{one['texts']:,} of {one['asked']:,}",
             f"{one['error']['value']:.4f} [{one['error']['low']:.4f}, {one['error']['high']:.4f}]",
             f"{one['error_noisy']:.4f}",
@@ -50,6 +50,13 @@ def rows(results: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
         for one in results
         if one["texts"]
     ]
+
+
+def _shots(one: dict[str, Any]) -> str:
+    """Return the shots that a text took: one number, or the median and the range."""
+    taken = [int(number) for number in one.get("shots", {}).get("texts", {})]
+    median = f"{one['mitigation']['shots']:,}"
+    return median if len(taken) < 2 else f"{median} ({min(taken):,} to {max(taken):,})"
 
 
 def _number(number: dict[str, float] | None) -> str:

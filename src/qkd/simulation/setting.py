@@ -14,6 +14,7 @@ from qkd.devices.noise import with_idle_noise
 from qkd.devices.region import Region, to_region
 from qkd.devices.snapshot import Snapshot
 from qkd.devices.transpile import transpile
+from qkd.errors import DeviceError
 from qkd.simulation.coherent import noisy
 from qkd.simulation.make import Engine, make_engine, make_sampler
 
@@ -94,6 +95,8 @@ def place(config: Config, logical: StudentCircuit, kept: Path | None = None) -> 
     compiled = transpile(logical, device, profile)
     circuit, region = to_region(compiled, device)
     if config.device.idle_noise:
+        if device.calibration.learned is not None:
+            raise DeviceError(f"{device.name} has learned errors, which do not go with --idle-noise; leave that out")
         circuit, model = with_idle_noise(circuit, region)
     else:
         circuit, model = noisy(circuit, region)
