@@ -150,7 +150,7 @@ def teach(
         options: single settings by their CLI names with underscores; they override ``config``.
 
     Returns:
-        ``{"file", "texts", "classes", "seconds", "valid_accuracy", "teacher"}``.
+        ``{"file", "texts", "classes", "seconds", "valid_accuracy", "valid_chance", "predicted", "teacher"}``.
 
     Raises:
         QkdError: data or teacher do not fit, or the file cannot be written.

@@ -91,7 +91,9 @@ class PromptSpec(Spec):
         0, "Examples of each class shown first, drawn from the training texts.", option="few-shots"
     )
     shots_seed: int = _f(0, "The seed that draws them.", option="few-shots-seed")
-    calibrate: bool = _f(False, "Subtract the answer to a prompt without content (contextual calibration).")
+    calibrate: bool = _f(
+        True, "Fit one bias for each label, and the temperature, on training texts; else a temperature alone."
+    )
 
 
 class LoraSpec(Spec):

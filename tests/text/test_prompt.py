@@ -3,13 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from scipy.special import softmax
 
 from qkd.config import make
 from qkd.errors import QkdError
 from qkd.text.data import load as data
 from qkd.text.teachers import prompts
+from qkd.text.teachers.heads import biased_temperature
 from qkd.text.teachers.make import make_teacher
-from qkd.text.teachers.prompt import CausalLM
+from qkd.text.teachers.prompt import CausalLM, PromptTeacher
 from tests.text.conftest import SENTENCES, save_model
 from tests.text.test_models import animals
 
@@ -65,7 +67,7 @@ def fitted(model, dataset, config):
 
 def test_a_label_is_worth_the_mean_of_its_words(model, tmp_path):
     dataset = animals(3)
-    teacher = fitted(model, dataset, settings(tmp_path))
+    teacher = fitted(model, dataset, settings(tmp_path, calibrate=False))
     logits = teacher.logits(dataset.texts) * teacher.describe()["temperature"]
     assert logits.shape == (len(dataset.texts), 3)
     lm = CausalLM(str(model))
@@ -93,13 +95,75 @@ def test_answers_are_cached_by_prompt_and_one_new_text_costs_one_call(model, tmp
     assert sum(asked) > 1
 
 
-def test_calibration_takes_away_what_the_empty_prompt_says(model, tmp_path):
+def test_calibration_adds_a_bias_for_each_label_and_is_fitted_on_training_texts(model, tmp_path):
     dataset = animals(3)
+    splits = data.split(dataset)
     plain, calm = (fitted(model, dataset, settings(tmp_path, calibrate=value)) for value in (False, True))
-    raw = [t.logits(dataset.texts) * t.describe()["temperature"] for t in (plain, calm)]
-    shift = raw[0] - raw[1]
-    np.testing.assert_allclose(shift, np.broadcast_to(shift[0], shift.shape), atol=1e-4)
-    assert np.abs(shift[0]).max() > 0.1
+    facts = calm.describe()
+    scores = plain.logits(dataset.texts) * plain.describe()["temperature"]
+    logits = scores / facts["temperature"] + facts["bias"]
+    np.testing.assert_allclose(calm.logits(dataset.texts), logits, atol=1e-4)
+    np.testing.assert_allclose(calm.answer(dataset.texts[:5]), logits[:5], atol=1e-4)
+    shares = softmax(logits[splits.train], axis=1).mean(
+        axis=0
+    )  # those of the labels, where the biases are the best ones
+    np.testing.assert_allclose(shares, np.bincount(dataset.targets[splits.train]) / len(splits.train), atol=5e-3)
+    others = np.where(np.isin(np.arange(len(dataset.texts)), splits.train), dataset.targets, 0)
+    swapped = data.Dataset(dataset.texts, tuple(dataset.classes[number] for number in others))
+    again = make_teacher(f"prompt:{model}", config=settings(tmp_path))
+    again.fit(swapped, splits)
+    assert again.describe()["bias"] == facts["bias"]  # labels of other texts have no say
+
+
+def test_biases_and_temperature_are_found_again():
+    rng = np.random.default_rng(2)
+    scores = rng.normal(size=(20_000, 3))
+    bias = np.array([1.0, 0.0, -1.0])
+    targets = (2 * scores + bias + rng.gumbel(size=scores.shape)).argmax(axis=1)
+    temperature, found = biased_temperature(scores + np.array([5.0, 0.0, 3.0]), targets)
+    assert temperature == pytest.approx(0.5, rel=0.05)
+    np.testing.assert_allclose((found + np.array([10, 0, 6])) - found[1], bias, atol=0.15)
+
+
+def test_a_teacher_at_chance_is_told_and_one_that_knows_is_not(model, tmp_path, capsys, monkeypatch):
+    dataset = animals(3)
+    known = dict(zip(dataset.texts, dataset.targets, strict=True))
+    monkeypatch.setattr(PromptTeacher, "_scores", lambda self, texts: np.zeros((len(texts), 3), np.float32))
+    fitted(model, dataset, settings(tmp_path))
+    assert "cannot" not in (told := capsys.readouterr().err.replace("\n", " ")) and "can be told from chance" in told
+    clever = lambda self, texts: 9 * np.eye(3, dtype=np.float32)[[known[text] for text in texts]]  # noqa: E731
+    monkeypatch.setattr(PromptTeacher, "_scores", clever)
+    fitted(model, dataset, settings(tmp_path, shots=1))
+    assert "chance" not in capsys.readouterr().err
+
+
+def test_examples_are_mixed_complete_and_never_the_text_itself(model, tmp_path, monkeypatch):
+    dataset = animals(3)
+    orders, asked = set(), []
+    for seed in range(6):
+        teacher = make_teacher(f"prompt:{model}", config=settings(tmp_path, shots=2, shots_seed=seed))
+        examples, spare = teacher._drawn(dataset, data.split(dataset))
+        labels = [label for _, label in examples]
+        assert sorted(labels) == [0, 0, 1, 1, 2, 2] and len({*spare, *(text for text, _ in examples)}) == 9
+        assert [dataset.labels[dataset.texts.index(text)] for text in spare] == list(dataset.classes)
+        orders.add(tuple(labels))
+    assert len(orders) > 2
+    teacher = fitted(model, dataset, settings(tmp_path, shots=1))
+    text, label = teacher._examples[0]
+    real = CausalLM.likelihoods
+    seen = lambda self, p, a: asked.extend(p) or real(self, p, a)  # noqa: E731
+    monkeypatch.setattr(CausalLM, "likelihoods", seen)
+    found = teacher.answer([text, "a red cat"])
+    ids = CausalLM(str(model)).tokens([text, teacher._spare[label]])
+    spelled = [" ".join(map(str, prompt)) for prompt in asked]  # the usual prompt first
+    counts = [[line.count(" ".join(map(str, part))) for part in ids] for line in spelled]
+    assert counts == [[1, 0], [1, 1]]
+    np.testing.assert_allclose(found[0], teacher.logits([text])[0], atol=1e-4)
+
+
+def test_more_examples_than_there_are_is_one_sentence(model, tmp_path):
+    with pytest.raises(QkdError, match=r"--few-shots 20: label 'kind 0' has \d+ training texts, and 21 are needed"):
+        fitted(model, animals(3), settings(tmp_path, shots=20))
 
 
 def test_examples_come_from_the_training_split_by_seed(model, tmp_path):

@@ -36,10 +36,13 @@ def teach(
     if json_:
         print(json.dumps(found, indent=2))
         return
+    counts = ", ".join(f"{name} {count:,}" for name, count in found["predicted"].items())
     print(
         f"{found['file']}: logits of {found['texts']:,} texts and {len(found['classes'])} classes by "
-        f"{found['teacher']['name']}, accuracy on the validation split {found['valid_accuracy']:.3f}, "
-        f"{found['seconds']:.1f} s ({found['texts'] / max(found['seconds'], 1e-9):,.0f} texts/s)"
+        f"{found['teacher']['name']}, accuracy on the validation split {found['valid_accuracy']:.3f} "
+        f"(chance, the most frequent label: {found['valid_chance']:.3f}), "
+        f"{found['seconds']:.1f} s ({found['texts'] / max(found['seconds'], 1e-9):,.0f} texts/s)\n"
+        f"labels given: {counts}"
     )
 
 

@@ -72,7 +72,8 @@ def label(config: Config, out: Path, torch_device: str | None = None, embed_too:
         embed_too: have the encoder's embeddings computed as well; they go to the cache, where ``distill`` finds them.
 
     Returns:
-        ``{"file", "texts", "classes", "seconds", "valid_accuracy", "teacher"}``.
+        ``{"file", "texts", "classes", "seconds", "valid_accuracy", "valid_chance", "predicted", "teacher"}``; chance is
+        the share of the most frequent label, ``predicted`` counts the labels that the teacher gave to all texts.
 
     Raises:
         QkdError: data or teacher do not fit, or the file cannot be written.
@@ -90,13 +91,17 @@ def label(config: Config, out: Path, torch_device: str | None = None, embed_too:
         embed(make_encoder(config.encoder.name, torch_device, config.models.trust_remote_code), corpus.texts)
     write(out, corpus.texts, corpus.dataset.classes, logits, teacher)
     valid = corpus.splits.valid
-    right = logits[valid].argmax(axis=1) == corpus.dataset.targets[valid]
+    targets, classes = corpus.dataset.targets[valid], corpus.dataset.classes
+    right = logits[valid].argmax(axis=1) == targets
+    counts = np.bincount(logits.argmax(axis=1), minlength=len(classes)).tolist()
     return {
         "file": str(out),
         "texts": len(corpus.texts),
-        "classes": list(corpus.dataset.classes),
+        "classes": list(classes),
         "seconds": round(time.monotonic() - started, 3),
         "valid_accuracy": float(right.mean()),
+        "valid_chance": float(np.bincount(targets).max() / len(targets)),
+        "predicted": dict(zip(classes, counts, strict=True)),
         "teacher": teacher.describe(),
     }
 

@@ -216,6 +216,33 @@ def cross_entropy(logits: np.ndarray, targets: np.ndarray) -> float:
     return float(-log_softmax(logits, axis=1)[np.arange(len(targets)), targets].mean())
 
 
+def biased_temperature(scores: np.ndarray, targets: np.ndarray) -> tuple[float, np.ndarray]:
+    """Return T in 1/20..20 and biases (C,) float32 for which softmax(scores / T + bias) fits ``targets`` best.
+
+    Args:
+        scores: (N,C).
+        targets: class numbers (N,).
+    """
+    from scipy.optimize import minimize
+    from scipy.special import log_softmax, softmax
+
+    mean = scores.mean(axis=0, dtype=np.float64)
+    scores = scores - mean  # what a label gets whatever the text says
+    hits, rows = np.eye(scores.shape[1])[targets], len(scores)
+
+    def loss(x: np.ndarray) -> tuple[float, np.ndarray]:
+        logits = scores * x[0] + x[1:]
+        wrong = (softmax(logits, axis=1) - hits) / rows
+        fit = -float((log_softmax(logits, axis=1) * hits).sum()) / rows
+        # a weak penalty: without it only the biases' differences are determined, and rare labels' may run away
+        return fit + 1e-4 * float(x[1:] @ x[1:]), np.r_[(wrong * scores).sum(), wrong.sum(axis=0) + 2e-4 * x[1:]]
+
+    start = np.r_[1.0, np.zeros(scores.shape[1])]
+    limits = [(1 / 20, 20.0)] + [(None, None)] * scores.shape[1]
+    x = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=limits).x
+    return float(1 / x[0]), (x[1:] - x[0] * mean).astype(np.float32)
+
+
 def calibrated_temperature(logits: np.ndarray, targets: np.ndarray) -> float:
     """Return the T in 1/20..20 for which softmax(logits / T) fits ``targets`` best (Guo et al., arXiv 1706.04599)."""
     from scipy.optimize import minimize_scalar

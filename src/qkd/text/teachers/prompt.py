@@ -1,8 +1,8 @@
 """The ``prompt:`` teacher: a causal LM is asked, and the likelihood of each label's words is its answer.
 
 A word's score is the log-likelihood of all its tokens after the prompt, divided by their number; a label with several
-words gets the logarithm of their mean exponential. Contextual calibration subtracts what the LM answers to a prompt
-without content (Zhao et al., arXiv 2102.09690). One temperature, set on the validation split, makes the scores logits.
+words gets the logarithm of their mean exponential. A temperature and one bias for each label, fitted on training texts,
+make the scores logits: an LM prefers some words whatever the text says (Zhao et al., arXiv 2102.09690).
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ import numpy as np
 
 from qkd import cache
 from qkd.config import PromptSpec
-from qkd.errors import ModelError
+from qkd.console import warn
+from qkd.errors import DataError, ModelError
 from qkd.text.data.splits import shuffled
 from qkd.text.models.batching import padded
 from qkd.text.models.transformer import Loading, Transformer
 from qkd.text.teachers import prompts
-from qkd.text.teachers.heads import calibrated_temperature, cross_entropy
+from qkd.text.teachers.heads import biased_temperature, calibrated_temperature, cross_entropy
 
 if TYPE_CHECKING:
     import torch
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
     from qkd.text.data.load import Dataset
     from qkd.text.data.splits import Splits
 
-WITHOUT_CONTENT = ("N/A", "[MASK]", "")
-"""The texts of contextual calibration."""
+CALIBRATED_ON = 1000
+"""The most training texts that temperature and biases are fitted on."""
 
 SHARED_PER_TOKEN = 8
 """Tokens of a shared beginning that count as one of a text's own, in a batch's budget."""
@@ -149,7 +150,8 @@ class PromptTeacher:
         self._model, self._prompt = CausalLM(model, loading), prompts.read(self.spec.template)
         self._classes: tuple[str, ...] = ()
         self._examples: tuple[tuple[str, int], ...] = ()
-        self._shift = np.zeros(0, np.float32)
+        self._spare: tuple[str, ...] = ()
+        self._bias = np.zeros(0, np.float32)
         self._room = 0
         self._facts = {"temperature": 1.0}
 
@@ -159,34 +161,48 @@ class PromptTeacher:
         return self._model.num_parameters
 
     def fit(self, dataset: Dataset, splits: Splits) -> None:
-        """Draw the examples from the training split, and set the temperature on the validation split.
+        """Draw the examples from the training split, and calibrate the scores.
 
         Raises:
-            QkdError: labels have no words, or the same ones, or the prompt leaves no room for a text.
+            QkdError: labels have no words, or the same ones, the prompt leaves no room for a text, or a label has fewer
+                training texts than examples are asked for.
         """
         self._classes = dataset.classes
-        self._examples = self._drawn(dataset, splits)
+        self._bias = np.zeros(len(self._classes), np.float32)
+        self._examples, self._spare = self._drawn(dataset, splits) if self.spec.shots else ((), ())
         self._check_room()
+        y = dataset.targets[splits.valid]
+        scores = self._cached([dataset.texts[row] for row in splits.valid])
         if self.spec.calibrate:
-            self._shift = self._cached(WITHOUT_CONTENT).mean(axis=0)
-        texts, y = [dataset.texts[row] for row in splits.valid], dataset.targets[splits.valid]
-        scores = self._shifted(self._cached(texts))
-        temperature = calibrated_temperature(scores, y)
+            order = shuffled([dataset.texts[row] for row in splits.train], 0)[:CALIBRATED_ON]
+            rows = splits.train[order]
+            train = self._cached([dataset.texts[row] for row in rows])
+            temperature, self._bias = biased_temperature(train, dataset.targets[rows])
+        else:
+            temperature = calibrated_temperature(scores, y)
+        logits = scores / np.float32(temperature) + self._bias
+        accuracy = float(np.mean(logits.argmax(axis=1) == y))
         self._facts = {
             "temperature": temperature,
-            "valid_loss": cross_entropy(scores / temperature, y),
-            "valid_accuracy": float(np.mean(scores.argmax(axis=1) == y)),
+            "valid_loss": cross_entropy(logits, y),
+            "valid_accuracy": accuracy,
         }
+        chance = np.bincount(y).max() / len(y)
+        if accuracy <= chance + 2 * np.sqrt(chance * (1 - chance) / len(y)):
+            warn(
+                f"{self.name} is right on {accuracy:.1%} of the validation texts, and always saying the most frequent "
+                f"label on {chance:.1%}: it knows nothing that can be told from chance; try another --prompt or model"
+            )
 
     def logits(self, texts: Sequence[str]) -> np.ndarray:
         """Return logits ``(N,C)`` float32 of N texts; the LM's answers are cached."""
         found = self._cached(texts)
         self._model.report(len(texts), self._most)
-        return self._shifted(found) / np.float32(self._facts["temperature"])
+        return self._calibrated(found)
 
     def answer(self, texts: Sequence[str]) -> np.ndarray:
         """Return logits ``(N,C)`` float32 of N texts, asked now."""
-        return self._shifted(self._scores(texts)) / np.float32(self._facts["temperature"])
+        return self._calibrated(self._scores(texts))
 
     def describe(self) -> dict[str, Any]:
         """Return model, prompt, words and validation numbers."""
@@ -199,6 +215,7 @@ class PromptTeacher:
             "words": {name: list(words) for name, words in zip(self._classes, self._question.words, strict=True)},
             "shots": len(self._examples),
             "calibrated": self.spec.calibrate,
+            "bias": self._bias.tolist(),
             "classes": list(self._classes),
             **self._facts,
         }
@@ -209,15 +226,30 @@ class PromptTeacher:
             raise ModelError(f"{self.name} has not been fitted: call fit(dataset, splits) first")
         return prompts.question(self._prompt, self._classes, self._model.tokenizer).with_examples(self._examples)
 
-    def _drawn(self, dataset: Dataset, splits: Splits) -> tuple[tuple[str, int], ...]:
-        """Return ``shots`` training texts of each class with their class numbers, classes taking turns."""
-        order = splits.train[shuffled([dataset.texts[row] for row in splits.train], self.spec.shots_seed)]
-        turns = [
-            [row for row in order if dataset.targets[row] == number][: self.spec.shots]
-            for number in range(len(dataset.classes))
-        ]
-        rows = [row for turn in zip(*turns, strict=False) for row in turn]
-        return tuple((dataset.texts[row], int(dataset.targets[row])) for row in rows)
+    def _drawn(self, dataset: Dataset, splits: Splits) -> tuple[tuple[tuple[str, int], ...], tuple[str, ...]]:
+        """Return ``shots`` training texts of each class with their class numbers, mixed, and one more text of each.
+
+        The last takes an example's place in the prompt that asks about that example itself.
+        """
+        texts, shots = [dataset.texts[row] for row in splits.train], self.spec.shots
+        order = splits.train[shuffled(texts, self.spec.shots_seed)]
+        drawn, spare = [], []
+        for number, name in enumerate(dataset.classes):
+            rows = order[dataset.targets[order] == number]
+            if len(rows) <= shots:
+                raise DataError(
+                    f"--few-shots {shots}: label '{name}' has {len(rows)} training texts, and {shots + 1} are needed, "
+                    "one of them for the prompts that ask about an example; take fewer"
+                )
+            drawn += [(dataset.texts[row], number) for row in rows[:shots]]
+            spare.append(dataset.texts[rows[shots]])
+        mixed = shuffled([f"place of {text}" for text, _ in drawn], self.spec.shots_seed)
+        return tuple(drawn[place] for place in mixed), tuple(spare)
+
+    def _about(self, text: str) -> prompts.Question:
+        """Return the question about ``text``: never with its own label in it."""
+        examples = [(self._spare[label] if shown == text else shown, label) for shown, label in self._examples]
+        return self._question.with_examples(examples)
 
     def _check_room(self) -> None:
         question = self._question
@@ -235,10 +267,16 @@ class PromptTeacher:
         """Return ``(N,C)`` float32: the scores of the labels, asked now."""
         from scipy.special import logsumexp
 
-        question = self._question
-        words = question.answers(self._classes)
-        asked = [question.ids(question.asked(self._fitting(text))) for text in texts]
-        flat = self._model.likelihoods(asked, [ids for label in words for ids in label])
+        words = self._question.answers(self._classes)
+        answers = [ids for label in words for ids in label]
+        shown = {text for text, _ in self._examples}
+        flat = np.empty((len(texts), len(answers)), np.float32)
+        usual = [row for row, text in enumerate(texts) if text not in shown]
+        for rows in (usual, *([row] for row, text in enumerate(texts) if text in shown)):  # one beginning each
+            if rows:
+                question = self._about(texts[rows[0]])
+                asked = [question.ids(question.asked(self._fitting(texts[row]))) for row in rows]
+                flat[rows] = self._model.likelihoods(asked, answers)
         ends = np.cumsum([len(label) for label in words])[:-1]
         parts = np.split(flat, ends, axis=1)
         return np.stack([logsumexp(part, axis=1) - np.log(part.shape[1]) for part in parts], axis=1).astype(np.float32)
@@ -264,9 +302,10 @@ class PromptTeacher:
             **self._model.key,
             "asked": question.asked("{text}"),
             "answers": question.answers(self._classes),
+            "spare": self._spare,
             "room": self._room,
         }
         return cache.rows(key, texts, self._scores, f"asking {self._model.model}")
 
-    def _shifted(self, scores: np.ndarray) -> np.ndarray:
-        return scores - self._shift if len(self._shift) else scores
+    def _calibrated(self, scores: np.ndarray) -> np.ndarray:
+        return np.asarray(scores / np.float32(self._facts["temperature"]) + self._bias, np.float32)
