@@ -1,4 +1,4 @@
-"""``qkd devices [list]|show|snapshot`` and ``qkd transpile``."""
+"""``qkd devices [list]|show|snapshot|compare|drift`` and ``qkd transpile``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from qkd.cli.options import Debug, Json
 
-app = typer.Typer(help="The devices: list them, show one with its map, keep a live one's calibration.")
+app = typer.Typer(help="The devices: list them, show one, keep a calibration, rank them for a student.")
 
 Device = Annotated[str, typer.Argument(help="A device (ibm_fez), its snapshot (fake_fez), or a snapshot file.")]
 Png = Annotated[Path | None, typer.Option(help="Write the chip's map to this PNG file.")]
@@ -104,6 +104,49 @@ def snapshot_(
     path = snapshot.save(live.backend(device))
     print(snapshot.read(path).summary())
     print(path)
+
+
+@app.command()
+def compare(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    devices: Annotated[str, typer.Option(help="Devices, snapshots or snapshot files, joined by commas.")],
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Rank devices for a run's student, by its accuracy under the noise of their calibrations."""
+    from qkd.errors import ConfigError
+    from qkd.hardware import fitness
+    from qkd.reports.compare import aligned
+
+    names = [name.strip() for name in devices.split(",") if name.strip()]
+    if not names:
+        raise ConfigError("--devices names no device; write ibm_fez,ibm_marrakesh")
+    found = fitness.ranked(run, names)
+    if json_:
+        print(json.dumps([one.to_json() for one in found], indent=2))
+        return
+    print(aligned(fitness.rows(found)))
+
+
+@app.command()
+def drift(
+    device: Device,
+    since: Annotated[Path, typer.Option(help="A run trained under the device's noise, or a snapshot file.")],
+    run: Annotated[
+        Path | None, typer.Option(help="The run whose student it costs; that of --since when left out.")
+    ] = None,
+    json_: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show what changed on a device since a calibration, and what that costs a student."""
+    from qkd.hardware import fitness
+    from qkd.reports.compare import aligned
+
+    found = fitness.drift(device, since, run)
+    if json_:
+        print(json.dumps(found.to_json(), indent=2))
+        return
+    print(aligned(found.rows()))
 
 
 def _draw(drawn: Any) -> None:
