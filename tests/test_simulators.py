@@ -28,7 +28,7 @@ def noisy(corpus, tmp_path_factory):
     return api.distill(**options(corpus, tmp_path_factory.mktemp("runs"), **{**NOISY, "name": "noisy"}))
 
 
-def test_a_noisy_run_puts_four_students_side_by_side(noisy):
+def test_a_noisy_run_puts_its_students_side_by_side(noisy):
     lines, noise = noisy.metrics["lines"], noisy.metrics["noise"]
     assert list(lines) == [
         "teacher",
@@ -36,6 +36,8 @@ def test_a_noisy_run_puts_four_students_side_by_side(noisy):
         "student, ideal device",
         "ideal training",
         "ideal training, ideal device",
+        "ideal training, head refitted",
+        "ideal training, head refitted, ideal device",
         "linear",
         "logreg",
         "majority",

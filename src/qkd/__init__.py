@@ -19,6 +19,7 @@
 `transpile`          compile a student for a device
 `run_hardware`       run it there, or rehearse that on the device's snapshot
 `Config`             every setting of a run
+`CompareSpec`        every setting of a comparison
 `QkdError`           what all errors are that a person can cause; `qkd.errors` has its kinds
 ==================== =================================================================================================
 

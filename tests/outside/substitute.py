@@ -1,14 +1,16 @@
 """A pytest plugin that puts our engines where a test suite of others takes Qiskit's estimators.
 
 Loaded with ``-p tests.outside.substitute`` before the tests are imported; the environment variable QKD_ENGINE names the
-engine. An exact one takes the place of ``StatevectorEstimator``, one that samples that of ``BackendEstimatorV2``; a QNN
-takes our gradient for our engines. At the end it says how many PUBs the engine has answered.
+engine. An exact one takes the place of ``StatevectorEstimator`` and ``QMLEstimator``, one that samples that of
+``BackendEstimatorV2``; a QNN takes our gradient for our engines. At the end it says how many PUBs the engine has
+answered.
 """
 
 import os
 from types import SimpleNamespace
 
 import qiskit.primitives
+import qiskit_machine_learning.primitives
 from qiskit_machine_learning.gradients import ParamShiftEstimatorGradient
 from qiskit_machine_learning.neural_networks import estimator_qnn
 
@@ -59,7 +61,8 @@ def gradient(estimator, **options):
 
 estimator_qnn.ParamShiftEstimatorGradient = gradient
 if os.environ["QKD_ENGINE"] in EXACT:
-    qiskit.primitives.StatevectorEstimator = estimator_qnn.StatevectorEstimator = Exact
+    qiskit.primitives.StatevectorEstimator = Exact
+    qiskit_machine_learning.primitives.QMLEstimator = estimator_qnn.Estimator = Exact
 else:
     qiskit.primitives.BackendEstimatorV2 = Sampled
 

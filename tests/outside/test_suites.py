@@ -19,7 +19,6 @@ EXACT = ("statevector", "lightcone", "density")
 SUITES = [
     *(("qiskit", "test/python/primitives/test_statevector_estimator.py", engine) for engine in EXACT),
     ("qiskit", "test/python/primitives/test_backend_estimator_v2.py", "aer"),
-    *(("qiskit-machine-learning", "test/neural_networks/test_estimator_qnn.py", engine) for engine in EXACT),
     *(("qiskit-machine-learning", "test/gradients/test_estimator_gradient.py", engine) for engine in EXACT),
     ("qiskit-machine-learning", "test/connectors/test_cpu_torch_networks.py", "statevector"),
 ]
