@@ -101,6 +101,7 @@ def describe(sources: Sources, setting: Setting, trainer: Trainer, lines: dict[s
         "data": dataset.source,
         "classes": list(dataset.classes),
         "texts": {"train": len(splits.train), "valid": len(splits.valid), "test": len(splits.test)},
+        "given_splits": list(dataset.own),
         "dropped": list(dataset.dropped),
         "teacher": sources.teacher.describe(),
         "encoder": {"name": sources.encoder.name, "dim": trainer.student.dim, "tried": list(sources.tried)},

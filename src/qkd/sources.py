@@ -114,6 +114,8 @@ def _pin_texts(corpus: Corpus, folder: RunFolder, resume: bool) -> None:
     """Note which texts a run has, and make sure that a resumed one has the very same."""
     dataset = corpus.dataset
     content = [dataset.texts, dataset.labels, *([corpus.unlabeled] if corpus.unlabeled else ())]
+    if dataset.parts is not None:
+        content.append(dataset.parts)
     digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
     if resume and folder.data.is_file() and read_json(folder.data)["sha256"] != digest:
         raise DataError(f"{dataset.source}: the texts have changed since {folder.path} was started; start a new run")

@@ -67,6 +67,7 @@ def render(
         for i in surest
     ]
     student = metrics["student"]
+    names = {"valid": "validation", "test": "test"}
     page = (Path(__file__).parent / "page.html").read_text(encoding="utf-8")
     return jinja2.Template(page, autoescape=True, undefined=jinja2.StrictUndefined).render(
         title=name,
@@ -77,6 +78,7 @@ def render(
         columns=compare.COLUMNS,
         rows=compare.rows(metrics),
         texts=metrics["texts"],
+        given=" and ".join(names[part] for part in metrics.get("given_splits", ())),
         sections=sections,
         device=_devices(device_runs),
         circuit=f"{student['circuit']}: {student['qubits']} qubits, {student['inputs']} inputs, "
