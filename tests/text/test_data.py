@@ -276,9 +276,9 @@ def hf(path, **parts):
     """Save a data set with splits; rows are (text, label)."""
     import datasets
 
-    tables = {name: {"t": [text for text, _ in rows], "y": [label for _, label in rows]} for name, rows in parts.items()}
     features = datasets.Features({"t": datasets.Value("string"), "y": datasets.ClassLabel(names=list(LABELS))})
-    splits = {name: datasets.Dataset.from_dict(table, features=features) for name, table in tables.items()}
+    tables = {name: [{"t": text, "y": label} for text, label in rows] for name, rows in parts.items()}
+    splits = {name: datasets.Dataset.from_list(table, features=features) for name, table in tables.items()}
     datasets.DatasetDict(splits).save_to_disk(path)
     return f"hf:{path}"
 

@@ -45,9 +45,7 @@ def load_corpus(config: Config) -> Corpus:
         QkdError: a source is missing or malformed.
     """
     spec = config.data
-    dataset = data.load(
-        spec.source, spec.text_column, spec.label_column, spec.limit, spec.split_seed, spec.test_data
-    )
+    dataset = data.load(spec.source, spec.text_column, spec.label_column, spec.limit, spec.split_seed, spec.test_data)
     splits = data.split(dataset, spec.valid, spec.test, spec.split_seed)
     for line in dataset.dropped:
         say(line)

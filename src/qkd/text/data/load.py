@@ -31,7 +31,7 @@ def load(
 
     Left out, and told in ``Dataset.dropped``: empty texts, texts without a label, texts that occur again
     (equal but for case, white space and Unicode composition), and those that occur under different labels. A source
-    with a test split (and a validation split) of its own keeps it; of texts that are in several, the test keeps its own.
+    with a test (and a validation) split of its own keeps it; a text that is in several stays in the last of them.
 
     Args:
         source: a CSV, TSV, JSONL or Parquet file, ``qdllm:FOLDER``, ``hf:NAME[:CONFIG]``, ``hf:FOLDER``, or
