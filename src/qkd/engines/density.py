@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from qkd.engines.noise import Noise
 from qkd.engines.noisy import NoisyEstimator
 from qkd.engines.paulis.bloch import Features, differs, split
 from qkd.engines.paulis.channels import LETTERS
@@ -45,6 +46,9 @@ class DensityMatrixProgram(Program):
         self._device, both = device, question.parameters
         batched = set(question.batched)
         terms, self._coefficients, self._constants = pauli_terms(question.observables, dtype, device)
+        self._coefficients = self._coefficients * self._coefficients.new_tensor(
+            [Noise.of(engine.noise_model).kept(t) for t in terms]
+        )
         measured = {qubit for string in terms for qubit, _ in string}
         found = channels(question.circuit, engine.noise_model, measured)
         encoding, rest = split(found, question.circuit.num_qubits, batched)

@@ -23,7 +23,7 @@ from qiskit.circuit import Parameter, QuantumCircuit
 from torch.utils.checkpoint import checkpoint
 
 from qkd.engines.base import Estimates
-from qkd.engines.noise import NoiseLike
+from qkd.engines.noise import Noise, NoiseLike
 from qkd.engines.noisy import NoisyEstimator
 from qkd.engines.paulis.adaptive import Adaptive, Found
 from qkd.engines.paulis.bloch import Encoding, Features, differs, split
@@ -140,6 +140,9 @@ class LightConeProgram(Program):
         noise, dtype, device = engine.noise_model, engine.dtype, engine.device
         self._engine, self._device, self._stream = engine, device, engine.stream
         terms, self._coefficients, self._constants = pauli_terms(question.observables, dtype, device)
+        self._coefficients = self._coefficients * self._coefficients.new_tensor(
+            [Noise.of(noise).kept(t) for t in terms]
+        )
         encoding, blocks, cones = past(question.circuit, terms, noise, question.batched)
         self.widths = tuple(len(one.qubits) for one in cones)
         self._factors = _Factors(terms, blocks, [one.string for one in cones], device)

@@ -7,8 +7,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from qiskit.circuit import QuantumCircuit
-from qiskit.quantum_info import Kraus, SuperOp
-from qiskit_aer.noise import LocalNoisePass, NoiseModel, PauliLindbladError, QuantumError
+from qiskit.quantum_info import Kraus, SuperOp, pauli_basis
+from qiskit_aer.noise import LocalNoisePass, NoiseModel, PauliLindbladError, QuantumError, pauli_error
 from scipy.linalg import fractional_matrix_power
 
 from qkd.engines.keys import object_key, operation_key
@@ -62,16 +62,45 @@ def assignment(noise: NoiseModel | None, qubit: int) -> np.ndarray:
 
 
 def rebuilt(
-    noise: NoiseModel, changed: Callable[[str, tuple[int, ...], QuantumError], QuantumError], readout: bool = True
+    noise: NoiseModel, changed: Callable[[str, tuple[int, ...], AnyError], AnyError | None], readout: bool = True
 ) -> NoiseModel:
-    """Return a model whose local errors are ``changed(name, qubits, error)``, with its readout or without."""
+    """Return a model whose errors are ``changed(name, qubits, error)``, with its readout or without.
+
+    Those for all qubits have no ``qubits``. Where ``changed`` says None there is no error.
+    """
     model = NoiseModel(basis_gates=noise.basis_gates)
+    for name, error in noise._default_quantum_errors.items():
+        if (other := changed(name, (), error)) is not None:
+            model.add_all_qubit_quantum_error(other, name, warnings=False)
     for name, errors in noise._local_quantum_errors.items():
         for on, error in errors.items():
-            model.add_quantum_error(changed(name, on, error), name, list(on), warnings=False)
+            if (other := changed(name, on, error)) is not None:
+                model.add_quantum_error(other, name, list(on), warnings=False)
+    if readout and noise._default_readout_error is not None:
+        model.add_all_qubit_readout_error(noise._default_readout_error, warnings=False)
     for on, error in noise._local_readout_errors.items() if readout else ():
         model.add_readout_error(error, list(on), warnings=False)
+    model._custom_noise_passes += noise._custom_noise_passes
     return model
+
+
+def twirled(noise: NoiseModel) -> NoiseModel:
+    """Return a model in which the errors of two-qubit gates are what random Pauli frames make of them."""
+    return rebuilt(noise, lambda name, on, error: _pauli(error) if error.num_qubits == 2 else error)
+
+
+def _pauli(error: AnyError) -> AnyError:
+    """Return the Pauli channel with the same diagonal of the chi matrix."""
+    if isinstance(error, PauliLindbladError):
+        return error
+    channel, found = SuperOp(error).data, list[tuple[str, float]]()
+    for pauli in pauli_basis(error.num_qubits):
+        # <<P|S|P>> over vectorized operators of P (.) P^+ gives the chi diagonal
+        matrix = pauli.to_matrix()
+        chance = float(np.real(np.vdot(np.kron(matrix.conj(), matrix), channel)) / 4**error.num_qubits)
+        found.append((pauli.to_label(), max(0.0, chance)))
+    total = sum(chance for _, chance in found)
+    return pauli_error([(label, chance / total) for label, chance in found])
 
 
 def restricted(noise: NoiseModel, qubits: Sequence[int]) -> NoiseModel:
