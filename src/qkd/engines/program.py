@@ -97,8 +97,8 @@ class Program(ABC):
             return (batched.sum() + shared.sum().to(batched)).expand(0, count)
         return self._values(batched, shared)
 
-    def forget(self) -> None:
-        """Make nothing of what earlier calls have shown; the rows of later ones may have nothing in common with them."""
+    def forget(self) -> None:  # noqa: B027 - most learn nothing
+        """Drop what earlier calls have shown of their rows; those of later ones may have nothing in common with them."""
 
     @abstractmethod
     def _values(self, batched: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
