@@ -98,7 +98,7 @@ class Program(ABC):
         return self._values(batched, shared)
 
     def forget(self) -> None:  # noqa: B027 - most learn nothing
-        """Drop what earlier calls have shown of their rows; those of later ones may have nothing in common with them."""
+        """Drop what earlier calls have shown of their rows; those of later ones may share nothing with them."""
 
     @abstractmethod
     def _values(self, batched: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
