@@ -61,7 +61,7 @@ def run(
     if shots is not None and contestant.is_quantum:
         found = _with_shots(student, shots, noisy, test, seed)
     progress = trainer.progress
-    return _result(logits, found, student.parameter_counts(), progress.seconds, progress.epoch, each)
+    return _result(logits, found, student.parameter_counts().to_json(), progress.seconds, progress.epoch, each)
 
 
 @hushed()
@@ -81,7 +81,7 @@ def repetitions(contestant: Contestant, lesson: Lesson, count: int) -> list[dict
         if not trainer.run():
             raise KeyboardInterrupt
         logits, progress = trainer.student.logits(lesson.embeddings[lesson.test]), trainer.progress
-        parameters = trainer.student.parameter_counts()
+        parameters = trainer.student.parameter_counts().to_json()
         found.append(_result(logits, None, parameters, progress.seconds, progress.epoch, 0.0))
     return found
 
