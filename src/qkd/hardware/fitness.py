@@ -22,8 +22,8 @@ from qkd.hardware.pinned import pinned, region_error, same_device
 from qkd.hardware.result import NOISY, expected
 from qkd.results import Estimate
 from qkd.runs import RunFolder, existing_run
-from qkd.simulation.coherent import noisy
 from qkd.simulation.make import make_engine
+from qkd.simulation.noise import device_noise
 from qkd.student.bundle import Student
 from qkd.student.metrics import accuracy_gain, proportion
 
@@ -119,8 +119,8 @@ def examine(exam: Exam, compiled: StudentCircuit, held: Snapshot) -> Marks:
     Raises:
         QkdError: no engine takes the circuit under that noise.
     """
-    circuit, model = noisy(*to_region(compiled, held))
-    evs = expected(make_engine(NOISY, circuit, model), circuit, exam.values)
+    circuit, region = to_region(compiled, held)
+    evs = expected(make_engine(NOISY, circuit, device_noise(region)), circuit, exam.values)
     logits, ideal = (exam.student.model.logits_of(rows) for rows in (evs, exam.exact))
     return Marks(
         proportion(logits.argmax(axis=1) == ideal.argmax(axis=1)),
