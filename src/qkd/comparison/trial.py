@@ -59,8 +59,6 @@ def run(contestant: Contestant, lesson: Lesson, seed: int, measurement: Measurem
     progress = trainer.progress
     parameters = student.parameter_counts().to_json()
     return _result(logits, besides, parameters, progress.seconds, progress.epoch, each, curves)
-        logits, besides, student.parameter_counts().to_json(), progress.seconds, progress.epoch, each, curves
-    )
 
 
 @hushed()
