@@ -122,43 +122,6 @@ def table_lines(
     }
 
 
-<<<<<<< HEAD
-def describe(sources: Sources, setting: Setting, trainer: Trainer, lines: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Return what ``metrics.json`` says of the parts and of the lines."""
-    dataset, splits, circuit, noisy = sources.dataset, sources.splits, setting.logical, setting.noisy
-    found: dict[str, Any] = {
-        "qkd": VERSION,
-        "data": dataset.source,
-        "classes": list(dataset.classes),
-        "texts": {"train": len(splits.train), "valid": len(splits.valid), "test": len(splits.test)},
-        "given_splits": list(dataset.own),
-        "dropped": list(dataset.dropped),
-        "teacher": sources.teacher.describe(),
-        "encoder": {"name": sources.encoder.name, "dim": trainer.student.dim, "tried": list(sources.tried)},
-        "student": {
-            "circuit": circuit.name,
-            "qubits": circuit.num_qubits,
-            "inputs": len(circuit.inputs),
-            "weights": len(circuit.weights),
-            "observables": len(circuit.observables),
-            "engine": setting.trainer.describe(),
-            "measured": setting.measure.describe(),
-        },
-        "training": {
-            "epochs": trainer.progress.epoch,
-            "best_epoch": trainer.progress.best_epoch,
-            "best_valid_loss": trainer.progress.best_loss,
-        },
-        "lines": lines,
-    }
-    if noisy is not None:
-        found["noise"] = {
-            "device": noisy.snapshot.name,
-            "calibrated": noisy.snapshot.calibration.date,
-            "qubits": list(noisy.region.qubits),
-        }
-    return found
-=======
 def metrics(
     sources: Sources,
     setting: Setting,
@@ -208,6 +171,7 @@ def metrics(
         classes=tuple(dataset.classes),
         texts=Sizes(train=len(splits.train), valid=len(splits.valid), test=len(splits.test)),
         dropped=tuple(dataset.dropped),
+        given_splits=dataset.own,
         teacher=TeacherCard(**sources.teacher.describe()),
         encoder=EncoderCard(name=sources.encoder.name, dim=trainer.student.dim, tried=tuple(sources.tried)),
         student=StudentCard(
@@ -235,7 +199,6 @@ def metrics(
         unlabeled=Unlabeled(texts=sources.unlabeled, gain=without) if without else None,
         seconds={stage: round(value, 3) for stage, value in seconds.items()},
     )
->>>>>>> main
 
 
 def _ms(answer: Callable[[Sequence[str]], Any], texts: Sequence[str]) -> float:

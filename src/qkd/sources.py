@@ -92,13 +92,7 @@ def gather(config: Config, folder: RunFolder, resume: bool, clock: Clock) -> Sou
             encoder = whitened(encoder, [dataset.texts[row] for row in splits.train], config.encoder.whiten)
         embeddings = embed(encoder, corpus.texts)
     for row in tried:
-<<<<<<< HEAD
-        say(
-            f"{row['encoder']}: a linear probe's leave-one-out error {row['error']:.3f}, accuracy {row['accuracy']:.3f}"
-        )
-=======
-        say(f"{row.encoder}: a linear probe of it scores {row.valid_accuracy:.3f} on the validation texts")
->>>>>>> main
+        say(f"{row.encoder}: a linear probe errs by {row.error:.3f}, accuracy {row.accuracy:.3f} (leave one out)")
     if tried:
         say(f"the student reads {encoder.name}, whose probe has the least error")
     with clock.stage("teacher"):

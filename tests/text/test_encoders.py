@@ -58,16 +58,9 @@ def test_layers_are_chosen_by_what_a_probe_makes_of_them(model, monkeypatch):
         return states[[TEXTS.index(text) for text in texts]][:, self.layers].reshape(len(texts), -1)
 
     monkeypatch.setattr("qkd.text.encoders.layered.TransformerEncoder.remembered", told)
-<<<<<<< HEAD
     found, tried = chosen(encoder, TEXTS, y)
-    assert [row["layers"] for row in tried] == [[2], [1], [1, 2]]
-    assert tried[1]["accuracy"] == 1 and tried[0]["accuracy"] < 1
-=======
-    found, tried = chosen(
-        encoder, TEXTS[::2] + TEXTS[1::4], y[[*range(0, len(TEXTS), 2), *range(1, len(TEXTS), 4)]], TEXTS[3::4], y[3::4]
-    )
     assert [row.layers for row in tried] == [(2,), (1,), (1, 2)]
->>>>>>> main
+    assert tried[1].accuracy > 0.8 > tried[0].accuracy
     assert found.name == f"hashing:8+{model}?layers=1&tokens=9"
     assert make_encoder(found.name).key == found.key
 

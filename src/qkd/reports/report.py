@@ -66,12 +66,8 @@ def render(
         }
         for i in surest
     ]
-<<<<<<< HEAD
-    student = metrics["student"]
-    names = {"valid": "validation", "test": "test"}
-=======
     student = metrics.student
->>>>>>> main
+    names = {"valid": "validation", "test": "test"}
     return page(
         "page.html",
         title=name,
@@ -79,12 +75,8 @@ def render(
         summary=compare.summary(metrics),
         columns=compare.COLUMNS,
         rows=compare.rows(metrics),
-<<<<<<< HEAD
-        texts=metrics["texts"],
-        given=" and ".join(names[part] for part in metrics.get("given_splits", ())),
-=======
         texts=metrics.texts,
->>>>>>> main
+        given=" and ".join(names[part] for part in metrics.given_splits),
         sections=sections,
         device=_devices(device_runs),
         circuit=f"{student.circuit}: {student.qubits} qubits, {student.inputs} inputs, "
@@ -94,6 +86,7 @@ def render(
         wrong=len(wrong),
         data=metrics.data,
         dropped=metrics.dropped,
+        encoder=metrics.encoder,
         timings=compare.timings(metrics),
         config=config,
     )

@@ -61,7 +61,6 @@ def load_corpus(config: Config) -> Corpus:
     return Corpus(dataset, splits, extra)
 
 
-<<<<<<< HEAD
 def _whose(dataset: Dataset) -> str:
     """Return what is to be said of splits that are the data set's own."""
     if not dataset.own:
@@ -69,10 +68,7 @@ def _whose(dataset: Dataset) -> str:
     return " (as given)" if "valid" in dataset.own else " (as given; validation drawn from the training texts)"
 
 
-def label(config: Config, out: Path, torch_device: str | None = None, embed_too: bool = False) -> dict[str, Any]:
-=======
 def label(config: Config, out: Path, torch_device: str | None = None, embed_too: bool = False) -> Labelling:
->>>>>>> main
     """Fit the teacher, have it label every text, and write the logits to a Parquet file.
 
     What was labelled is cached text by text, so a killed labelling goes on where it was, and one that is asked for

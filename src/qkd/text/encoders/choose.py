@@ -28,13 +28,7 @@ def candidates(kept: Sequence[int]) -> list[tuple[int, ...]]:
     return list(dict.fromkeys([(kept[-1],), (middle,), tuple(sorted({middle, kept[-1]})), upper]))
 
 
-<<<<<<< HEAD
-def chosen(encoder: Encoder, texts: Sequence[str], y: np.ndarray) -> tuple[Encoder, list[dict[str, Any]]]:
-=======
-def chosen(
-    encoder: Encoder, train: Sequence[str], y_train: np.ndarray, valid: Sequence[str], y_valid: np.ndarray
-) -> tuple[Encoder, list[Tried]]:
->>>>>>> main
+def chosen(encoder: Encoder, texts: Sequence[str], y: np.ndarray) -> tuple[Encoder, list[Tried]]:
     """Return ``encoder`` with its open layers chosen, and what was tried.
 
     Args:
@@ -43,46 +37,23 @@ def chosen(
         y: their class numbers (N,).
 
     Returns:
-<<<<<<< HEAD
-        The encoder, and ``{"encoder", "layers", "error", "accuracy"}`` of each candidate, in the order tried: the mean
-        squared error and the accuracy of a ridge regression on all texts but the one it is asked about.
-=======
         The encoder, and how each candidate did, in the order tried.
->>>>>>> main
     """
     if isinstance(encoder, JoinedEncoder):
         parts = [chosen(part, texts, y) for part in encoder.parts]
         return JoinedEncoder([part for part, _ in parts]), [row for _, rows in parts for row in rows]
     if not isinstance(encoder, TransformerEncoder) or not encoder.open:
         return encoder, []
-<<<<<<< HEAD
     encoder.remember(texts)  # one pass, whatever is chosen
     step = -(-len(texts) // TEXTS)  # every step-th: the rows carry no order that depends on the class
     some, classes = texts[::step], np.unique(y[::step], return_inverse=True)[1]
-    tried: list[dict[str, Any]] = []
-    for layers in candidates(encoder.kept):
-        one = encoder.with_layers(layers)
-        x = embed(one, some)
-        x = (x - x.mean(axis=0)) / (x.std(axis=0) + 1e-6)
-        scores = leave_one_out(x @ x.T, classes)
-        tried.append(
-            {
-                "encoder": one.name,
-                "layers": list(layers),
-                "error": float(squared_errors(scores, classes).mean()),
-                "accuracy": float((scores.argmax(axis=1) == classes).mean()),
-            }
-        )
-    best = min(tried, key=lambda row: row["error"])
-    return encoder.with_layers(best["layers"]), tried
-=======
-    encoder.remember([*train, *valid])  # one pass, whatever is chosen
-    step = -(-len(train) // TEXTS)  # every step-th: the rows carry no order that depends on the class
     tried: list[Tried] = []
     for layers in candidates(encoder.kept):
         candidate = encoder.with_layers(layers)
-        probe, _ = linear_probe(embed(candidate, train[::step]), y_train[::step], embed(candidate, valid), y_valid)
-        loss, accuracy = probe.valid_loss, probe.valid_accuracy
-        tried.append(Tried(encoder=candidate.name, layers=layers, valid_loss=loss, valid_accuracy=accuracy))
-    return encoder.with_layers(min(tried, key=lambda row: row.valid_loss).layers), tried
->>>>>>> main
+        x = embed(candidate, some)
+        x = (x - x.mean(axis=0)) / (x.std(axis=0) + 1e-6)
+        scores = leave_one_out(x @ x.T, classes)
+        error = float(squared_errors(scores, classes).mean())
+        accuracy = float((scores.argmax(axis=1) == classes).mean())
+        tried.append(Tried(encoder=candidate.name, layers=layers, error=error, accuracy=accuracy))
+    return encoder.with_layers(min(tried, key=lambda row: row.error).layers), tried
