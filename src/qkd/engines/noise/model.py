@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
-from qiskit.circuit import Parameter, ParameterExpression
+from qiskit.circuit import Parameter, ParameterExpression, QuantumCircuit
 from qiskit.quantum_info import PauliLindbladMap
 from qiskit_aer.noise import NoiseModel
 
@@ -282,9 +282,9 @@ class Noise:
         """The correlated readouts (4,4)."""
         return {pair: np.array(flat).reshape(4, 4) for pair, flat in self._readouts}
 
-    def key(self) -> Hashable:
-        """Return a key that changes with anything in the noise."""
-        return aer.fingerprint(self.model), self._terms, self._readouts, self._flips
+    def key(self, circuit: QuantumCircuit) -> Hashable:
+        """Return a key that changes with anything in the noise that concerns a circuit."""
+        return aer.fingerprint(self.model, circuit), self._terms, self._readouts, self._flips
 
     def placed(self, leaves: Sequence[Leaf]) -> Iterator[tuple[Leaf, list[Placed]]]:
         """Yield a circuit's instructions, each with the terms that stand behind it.
