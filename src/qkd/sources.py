@@ -8,13 +8,14 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from qkd.config import Config
 from qkd.console import say
 from qkd.errors import DataError
+from qkd.results import Tried
 from qkd.runs import RunFolder, read_json, write_json
 from qkd.simulation.make import torch_device
 from qkd.student.lesson import Lesson
@@ -44,7 +45,7 @@ class Sources:
     logits: np.ndarray
     texts: tuple[str, ...] = ()
     """The N texts."""
-    tried: Sequence[dict[str, Any]] = ()
+    tried: Sequence[Tried] = ()
     """What was compared before the encoder's layers were chosen; see ``encoders.choose``."""
 
     @property
@@ -91,7 +92,7 @@ def gather(config: Config, folder: RunFolder, resume: bool, clock: Clock) -> Sou
             encoder = whitened(encoder, [dataset.texts[row] for row in splits.train], config.encoder.whiten)
         embeddings = embed(encoder, corpus.texts)
     for row in tried:
-        say(f"{row['encoder']}: a linear probe of it scores {row['valid_accuracy']:.3f} on the validation texts")
+        say(f"{row.encoder}: a linear probe of it scores {row.valid_accuracy:.3f} on the validation texts")
     if tried:
         say(f"the student reads {encoder.name}, whose probe has the lowest validation loss")
     with clock.stage("teacher"):
@@ -102,7 +103,7 @@ def gather(config: Config, folder: RunFolder, resume: bool, clock: Clock) -> Sou
     return Sources(dataset, splits, encoder, embeddings, teacher, logits, corpus.texts, tried)
 
 
-def make_reader(name: str, config: Config, dataset: Dataset, splits: Splits) -> tuple[Encoder, list[dict[str, Any]]]:
+def make_reader(name: str, config: Config, dataset: Dataset, splits: Splits) -> tuple[Encoder, list[Tried]]:
     """Return the encoder called ``name``, its open layers chosen on these texts, and what was tried for that."""
     device = str(torch_device(config.engine.torch_device))
     encoder = make_encoder(name, device, config.models.trust_remote_code)

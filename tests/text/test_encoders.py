@@ -62,7 +62,7 @@ def test_layers_are_chosen_by_what_a_probe_makes_of_them(model, monkeypatch):
     found, tried = chosen(
         encoder, TEXTS[::2] + TEXTS[1::4], y[[*range(0, len(TEXTS), 2), *range(1, len(TEXTS), 4)]], TEXTS[3::4], y[3::4]
     )
-    assert [row["layers"] for row in tried] == [[2], [1], [1, 2]]
+    assert [row.layers for row in tried] == [(2,), (1,), (1, 2)]
     assert found.name == f"hashing:8+{model}?layers=1&tokens=9"
     assert make_encoder(found.name).key == found.key
 

@@ -57,7 +57,8 @@ def run(contestant: Contestant, lesson: Lesson, seed: int, measurement: Measurem
             besides = measurement.logits(measurement.sims[1], student, ideal, test, seed)
         curves = measurement.curves(student, ideal, test, seed)
     progress = trainer.progress
-    return _result(logits, besides, student.parameter_counts(), progress.seconds, progress.epoch, each, curves)
+    parameters = student.parameter_counts().to_json()
+    return _result(logits, besides, parameters, progress.seconds, progress.epoch, each, curves)
 
 
 @hushed()
@@ -83,7 +84,7 @@ def validated(
         "valid_accuracy": progress.history[progress.best_epoch - 1]["valid_accuracy"],
         "epochs": progress.epoch,
         "seconds": round(progress.seconds, 3),
-        "parameters": trainer.student.parameter_counts(),
+        "parameters": trainer.student.parameter_counts().to_json(),
     }
 
 
@@ -122,7 +123,7 @@ def repetitions(contestant: Contestant, lesson: Lesson, count: int) -> list[dict
         if not trainer.run():
             raise KeyboardInterrupt
         logits, progress = trainer.student.logits(lesson.embeddings[lesson.test]), trainer.progress
-        parameters = trainer.student.parameter_counts()
+        parameters = trainer.student.parameter_counts().to_json()
         found.append(_result(logits, None, parameters, progress.seconds, progress.epoch, 0.0))
     return found
 

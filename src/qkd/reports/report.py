@@ -10,6 +10,7 @@ import numpy as np
 from qkd.circuits import draw, library
 from qkd.reports import compare, devices, plots
 from qkd.reports.pages import page, pictures
+from qkd.results import Answer, Metrics
 from qkd.runs import RunFolder, write_text
 from qkd.student.metrics import softmax
 
@@ -19,9 +20,9 @@ LONGEST = 300
 
 def render(
     name: str,
-    metrics: dict[str, Any],
+    metrics: Metrics,
     history: Sequence[dict[str, float]],
-    predictions: Sequence[dict[str, Any]],
+    predictions: Sequence[Answer],
     drawing: str,
     config: str,
     device_runs: Sequence[dict[str, Any]] = (),
@@ -32,18 +33,18 @@ def render(
         name: the run's name.
         metrics: the content of ``metrics.json``.
         history: the rows of ``history.jsonl``.
-        predictions: the rows of ``predictions.jsonl``: text, label, teacher and student logits (C,).
+        predictions: the rows of ``predictions.jsonl``.
         drawing: the circuit as text.
         config: the run's ``config.toml``.
         device_runs: the ``result.json`` of each device run.
     """
-    classes = metrics["classes"]
-    targets = np.array([classes.index(row["label"]) for row in predictions])
+    classes = metrics.classes
+    targets = np.array([classes.index(row.label) for row in predictions])
     logits = {who: np.array([row[who] for row in predictions]) for who in ("teacher", "student")}
     probabilities = {who: softmax(rows) for who, rows in logits.items()}
-    best = metrics["training"]["best_epoch"]
+    best = metrics.training.best_epoch
     sections = [
-        _section("How close", (plots.accuracies(metrics["lines"]), "A dot is the measured value, a bar its interval.")),
+        _section("How close", (plots.accuracies(metrics.lines), "A dot is the measured value, a bar its interval.")),
         _section("How it learned", (plots.learning(history, best), f"The weights of epoch {best} were kept.")),
         _section(
             "Where it errs, and whether it knows",
@@ -59,32 +60,30 @@ def render(
     surest = wrong[np.argsort(-probabilities["student"].max(axis=1)[wrong])][:10]
     mistakes = [
         {
-            "text": predictions[i]["text"][:LONGEST],
-            "label": predictions[i]["label"],
+            "text": predictions[i].text[:LONGEST],
+            "label": predictions[i].label,
             **{who: classes[logits[who][i].argmax()] for who in logits},
         }
         for i in surest
     ]
-    student = metrics["student"]
+    student = metrics.student
     return page(
         "page.html",
         title=name,
-        subtitle=" · ".join(
-            [f"qkd {metrics['qkd']}", metrics["data"], f"teacher {metrics['teacher']['name']}", student["engine"]]
-        ),
+        subtitle=" · ".join([f"qkd {metrics.qkd}", metrics.data, f"teacher {metrics.teacher.name}", student.engine]),
         summary=compare.summary(metrics),
         columns=compare.COLUMNS,
         rows=compare.rows(metrics),
-        texts=metrics["texts"],
+        texts=metrics.texts,
         sections=sections,
         device=_devices(device_runs),
-        circuit=f"{student['circuit']}: {student['qubits']} qubits, {student['inputs']} inputs, "
-        f"{student['weights']} weights, {student['observables']} observables.",
+        circuit=f"{student.circuit}: {student.qubits} qubits, {student.inputs} inputs, "
+        f"{student.weights} weights, {student.observables} observables.",
         drawing=drawing,
         mistakes=mistakes,
         wrong=len(wrong),
-        data=metrics["data"],
-        dropped=metrics["dropped"],
+        data=metrics.data,
+        dropped=metrics.dropped,
         timings=compare.timings(metrics),
         config=config,
     )
@@ -96,7 +95,7 @@ def rewrite(folder: RunFolder, device_runs: Sequence[dict[str, Any]]) -> None:
         folder.name,
         compare.read_metrics(folder.metrics),
         folder.rows(folder.history),
-        folder.rows(folder.predictions),
+        compare.read_answers(folder),
         draw.text(library.load(str(folder.student / "circuit.qasm"))),
         folder.config.read_text(encoding="utf-8"),
         device_runs,

@@ -7,10 +7,10 @@ layers of a pass are cached together, so that looking at several costs a few log
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
+from qkd.results import Tried
 from qkd.text.encoders.layered import TransformerEncoder
 from qkd.text.encoders.make import JoinedEncoder, embed
 from qkd.text.probes import linear_probe
@@ -29,7 +29,7 @@ def candidates(kept: Sequence[int]) -> list[tuple[int, ...]]:
 
 def chosen(
     encoder: Encoder, train: Sequence[str], y_train: np.ndarray, valid: Sequence[str], y_valid: np.ndarray
-) -> tuple[Encoder, list[dict[str, Any]]]:
+) -> tuple[Encoder, list[Tried]]:
     """Return ``encoder`` with its open layers chosen, and what was tried.
 
     Args:
@@ -40,7 +40,7 @@ def chosen(
         y_valid: their class numbers.
 
     Returns:
-        The encoder, and ``{"layers", "valid_loss", "valid_accuracy"}`` of each candidate, in the order tried.
+        The encoder, and how each candidate did, in the order tried.
     """
     if isinstance(encoder, JoinedEncoder):
         parts = [chosen(part, train, y_train, valid, y_valid) for part in encoder.parts]
@@ -49,17 +49,10 @@ def chosen(
         return encoder, []
     encoder.remember([*train, *valid])  # one pass, whatever is chosen
     step = -(-len(train) // TEXTS)  # every step-th: the rows carry no order that depends on the class
-    tried: list[dict[str, Any]] = []
+    tried: list[Tried] = []
     for layers in candidates(encoder.kept):
-        one = encoder.with_layers(layers)
-        probe, _ = linear_probe(embed(one, train[::step]), y_train[::step], embed(one, valid), y_valid)
-        tried.append(
-            {
-                "encoder": one.name,
-                "layers": list(layers),
-                "valid_loss": probe.valid_loss,
-                "valid_accuracy": probe.valid_accuracy,
-            }
-        )
-    best = min(tried, key=lambda row: row["valid_loss"])
-    return encoder.with_layers(best["layers"]), tried
+        candidate = encoder.with_layers(layers)
+        probe, _ = linear_probe(embed(candidate, train[::step]), y_train[::step], embed(candidate, valid), y_valid)
+        loss, accuracy = probe.valid_loss, probe.valid_accuracy
+        tried.append(Tried(encoder=candidate.name, layers=layers, valid_loss=loss, valid_accuracy=accuracy))
+    return encoder.with_layers(min(tried, key=lambda row: row.valid_loss).layers), tried
