@@ -1,8 +1,9 @@
 """``qkd devices learn``: a plan of circuits whose exact values are known, and the errors that explain what they say.
 
 The circuits are the run's own, on its region, at random angles, without mitigation and in no frames: what is learned
-is what the student meets. Errors that it cannot tell apart, such as phases behind one cz and before the next without a
-turn between them, are shared out as a calibration lets expect. The plan is kept, estimated, sent, gone on with and billed like any other device run.
+is what the student meets. Errors that these circuits cannot tell apart, such as phases behind one cz and before the
+next without a turn between them, are shared out as a calibration lets expect. The plan is kept, estimated, sent, gone
+on with and billed like any other device run.
 """
 
 from __future__ import annotations
