@@ -147,6 +147,7 @@ class EncoderSpec(Spec):
         option="tune-encoder",
     )
     tune_epochs: Count = _f(10, "The most passes over the training texts that the encoder's layers train for.")
+    tune_batch_size: Count = _f(32, "Texts per optimizer step while they train.")
     tune_patience: Count = _f(3, "Stop that after this many epochs without a better validation loss.")
     tune_lr: Annotated[float, Field(gt=0)] | None = _f(
         None, "Adam's learning rate of what trains of the encoder; 5e-5 for layers and 1e-3 for a table when left out."
@@ -187,7 +188,7 @@ class LossSpec(Spec):
         option="loss",
     )
     temperature: Annotated[float, Field(gt=0)] = _f(2.0, "T, which softens teacher and student in KL and JS.")
-    alpha: Annotated[float, Field(ge=0, le=1)] = _f(0.5, "The weight a of the teacher; 0 learns from labels alone.")
+    alpha: Annotated[float, Field(ge=0, le=1)] = _f(0.2, "The weight a of the teacher; 0 learns from labels alone.")
 
 
 class TrainSpec(Spec):
