@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from qkd.text.encoders.tuning import Front
 
 
-CAREFUL = 0.2
+CAREFUL = 0.1
 """Of the learning rate: with so much a trained student goes on while layers of its encoder train too."""
 
 
