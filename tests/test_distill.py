@@ -214,6 +214,26 @@ def test_resume_refuses_another_configuration_and_changed_texts(run, corpus, tmp
         api.distill(resume=True, **given)
 
 
+def test_given_test_texts_are_the_test_and_a_resumed_run_has_the_same(corpus, tmp_path):
+    header, *rows = (corpus / "texts.csv").read_text().splitlines(keepends=True)
+    train, test = tmp_path / "train.csv", tmp_path / "test.csv"
+    train.write_text("".join([header, *(row for n, row in enumerate(rows) if n % 4)]))
+    test.write_text("".join([header, *rows[::4]]))
+    given = options(corpus, tmp_path, name="given", data=str(train), test_data=str(test), epochs=1)
+    done = api.distill(**given)
+    assert done.metrics["given_splits"] == ["test"]
+    assert done.metrics["texts"]["test"] == len(done.predictions) == len(rows[::4])
+    assert "The test split is the data's own." in done.report.read_text()
+    assert done.config.data.test_data == test
+    with train.open("a") as file:
+        file.write(rows[0])  # to be learned from as well; what is tested with stays out of it
+    again = api.distill(resume=True, **given)
+    assert again.metrics["texts"] == done.metrics["texts"]
+    test.write_text("".join([header, *rows[4::4]]))
+    with pytest.raises(QkdError, match="the texts have changed"):
+        api.distill(resume=True, **given)
+
+
 def test_more_epochs_go_on_from_where_the_run_ended(run, corpus, tmp_path):
     given = options(corpus, tmp_path, name="longer", epochs=3)
     api.distill(**given)

@@ -45,10 +45,15 @@ class DataSpec(Spec):
     )
     text_column: str = _f("text", "The column that holds the texts.")
     label_column: str = _f("label", "The column that holds the labels.")
+    test_data: Path | None = _f(
+        None, "A table file of test texts, with the same columns; else the data's own test split, or a part of them."
+    )
     limit: Count | None = _f(None, "Take at most this many texts, stratified by label; all when left out.")
-    valid: Fraction = _f(0.15, "The fraction of texts kept for validation.")
-    test: Fraction = _f(0.2, "The fraction of texts kept for the final test.")
-    split_seed: int = _f(0, "The seed of the train/validation/test split.")
+    valid: Fraction = _f(
+        0.15, "The fraction of texts kept for validation; of the training texts, where the test texts are given."
+    )
+    test: Fraction = _f(0.2, "The fraction of texts kept for the final test, where it is not given.")
+    split_seed: int = _f(0, "The seed of the train/validation/test split, as far as it is drawn.")
     unlabeled: Path | None = _f(
         None, "A file of more texts, without labels, that the teacher alone labels: the student gets KL and JS on them."
     )
@@ -130,7 +135,7 @@ class EncoderSpec(Spec):
     name: str = _f(
         "minilm?layers=auto",
         "minilm, hashing[:DIM], static:MODEL, any Hugging Face encoder (folder or hub id), with ?layers=, pooling= and "
-        "tokens= behind it, or several joined by +; auto layers are chosen by the validation texts.",
+        "tokens= behind it, or several joined by +; auto layers are chosen by leave-one-out error.",
         option="encoder",
     )
     whiten: Count | None = _f(

@@ -171,6 +171,7 @@ def metrics(
         classes=tuple(dataset.classes),
         texts=Sizes(train=len(splits.train), valid=len(splits.valid), test=len(splits.test)),
         dropped=tuple(dataset.dropped),
+        given_splits=dataset.own,
         teacher=TeacherCard(**sources.teacher.describe()),
         encoder=EncoderCard(name=sources.encoder.name, dim=trainer.student.dim, tried=tuple(sources.tried)),
         student=StudentCard(

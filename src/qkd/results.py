@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, field_validator
 
 from qkd.records import Record
 
@@ -93,12 +93,16 @@ class TeacherCard(Result):
 
 
 class Tried(Result):
-    """Layers of an encoder that were looked at: how well a linear probe of them does on the validation texts."""
+    """Layers of an encoder that were looked at, and what a ridge regression on the other texts says of each text.
+
+    error: mean squared, with 1 for a text's class and 0 for the others.
+    accuracy: how often the largest is right.
+    """
 
     encoder: str
     layers: tuple[int, ...]
-    valid_loss: float
-    valid_accuracy: float
+    error: float
+    accuracy: float
 
 
 class EncoderCard(Result):
@@ -209,6 +213,8 @@ class Metrics(Result):
     texts: Sizes
     dropped: tuple[str, ...] = ()
     """Which texts were left out, and why."""
+    given_splits: tuple[str, ...] = ()
+    """Which of ``valid`` and ``test`` are the data's own, and were not drawn."""
     teacher: TeacherCard
     encoder: EncoderCard
     student: StudentCard
@@ -227,6 +233,14 @@ class Metrics(Result):
     unlabeled: Unlabeled | None = None
     seconds: dict[str, float]
     """Wall time of each stage."""
+
+    @field_validator("lines")
+    @classmethod
+    def _whole(cls, lines: dict[str, Line]) -> dict[str, Line]:
+        for name in ("teacher", "student", "majority"):
+            if name not in lines:
+                raise ValueError(f"there is no line '{name}'")
+        return lines
 
 
 class Answer(Result):

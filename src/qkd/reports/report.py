@@ -67,6 +67,7 @@ def render(
         for i in surest
     ]
     student = metrics.student
+    names = {"valid": "validation", "test": "test"}
     return page(
         "page.html",
         title=name,
@@ -75,6 +76,7 @@ def render(
         columns=compare.COLUMNS,
         rows=compare.rows(metrics),
         texts=metrics.texts,
+        given=" and ".join(names[part] for part in metrics.given_splits),
         sections=sections,
         device=_devices(device_runs),
         circuit=f"{student.circuit}: {student.qubits} qubits, {student.inputs} inputs, "
@@ -84,6 +86,7 @@ def render(
         wrong=len(wrong),
         data=metrics.data,
         dropped=metrics.dropped,
+        encoder=metrics.encoder,
         timings=compare.timings(metrics),
         config=config,
     )

@@ -46,18 +46,26 @@ def load_corpus(config: Config) -> Corpus:
         QkdError: a source is missing or malformed.
     """
     spec = config.data
-    dataset = data.load(spec.source, spec.text_column, spec.label_column, spec.limit, spec.split_seed)
+    dataset = data.load(spec.source, spec.text_column, spec.label_column, spec.limit, spec.split_seed, spec.test_data)
     splits = data.split(dataset, spec.valid, spec.test, spec.split_seed)
     for line in dataset.dropped:
         say(line)
     say(
         f"{len(dataset.texts):,} texts of {len(dataset.classes)} classes ({', '.join(dataset.classes)}): "
         f"{len(splits.train):,} train, {len(splits.valid):,} validation, {len(splits.test):,} test"
+        f"{_whose(dataset)}"
     )
     extra = data.load_unlabeled(spec.unlabeled, dataset, spec.text_column) if spec.unlabeled else ()
     if extra:
         say(f"{len(extra):,} texts without labels of {spec.unlabeled}")
     return Corpus(dataset, splits, extra)
+
+
+def _whose(dataset: Dataset) -> str:
+    """Return what is to be said of splits that are the data set's own."""
+    if not dataset.own:
+        return ""
+    return " (as given)" if "valid" in dataset.own else " (as given; validation drawn from the training texts)"
 
 
 def label(config: Config, out: Path, torch_device: str | None = None, embed_too: bool = False) -> Labelling:
