@@ -26,6 +26,7 @@ def _loud(monkeypatch):
 def _homes(request, tmp_path, monkeypatch):
     """Keep tests out of the user's folders; those marked ``models`` use the models kept in the cache."""
     monkeypatch.setenv("QKD_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("QKD_SNAPSHOTS", str(tmp_path / "snapshots"))
     if request.node.get_closest_marker("models") is None:
         monkeypatch.setenv("QKD_CACHE", str(tmp_path / "cache"))
         monkeypatch.setenv("HF_HUB_OFFLINE", "1")

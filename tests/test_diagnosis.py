@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from qkd.diagnosis import diagnose, looked_at
+from qkd.diagnosis import diagnose, looked_at, sentences
 from qkd.student.lesson import Lesson
 
 
@@ -32,28 +32,29 @@ def diagnosis(kind, on_test, on_train, **more):
 
 def test_embeddings_that_do_not_know_are_named():
     found = diagnosis("unknown", 0.5, 0.55)
-    assert found.sentences()[0].startswith("Encoder:") and found.teacher == 1 and found.linear < 0.62
+    assert found.sentences[0].startswith("Encoder:") and found.teacher == 1 and found.linear < 0.62
 
 
 def test_what_a_student_makes_of_good_embeddings_is_its_own_fault():
     weak = diagnosis("linear", 0.7, 0.7)
-    assert weak.sentences()[0].startswith("Capacity or optimisation:") and weak.linear > 0.9
+    assert weak.sentences[0].startswith("Capacity or optimisation:") and weak.linear > 0.9
     overfitted = diagnosis("linear", 0.7, 1.0)
-    assert overfitted.sentences()[0].startswith("Generalisation:")
-    assert "kernel probe" in diagnosis("curved", 0.6, 0.6).sentences()[0]
+    assert overfitted.sentences[0].startswith("Generalisation:")
+    assert "kernel probe" in diagnosis("curved", 0.6, 0.6).sentences[0]
     assert diagnosis("curved", 0.6, 0.6).kernel > 0.9 > diagnosis("curved", 0.6, 0.6).linear
 
 
 def test_a_student_that_keeps_its_teacher_is_told_so_and_seeds_are_compared():
     found = diagnosis("linear", 1.0, 1.0, seeds=(0.9, 0.8))
-    assert found.sentences()[0].startswith("No shortfall") and found.shortfall["value"] == 0
-    assert found.sentences()[-1] == "Optimisation: 2 seeds lie 7.1 points (standard deviation) apart."
-    assert found.to_json()["sentences"] == found.sentences()
+    assert found.sentences[0].startswith("No shortfall") and found.shortfall.value == 0
+    assert found.sentences[-1] == "Optimisation: 2 seeds lie 7.1 points (standard deviation) apart."
+    assert found.to_json()["sentences"] == list(found.sentences)
 
 
 def test_more_texts_are_asked_for_where_they_help():
-    found = replace(diagnosis("linear", 1.0, 1.0), texts=(100, 200, 400), curve=(0.6, 0.7, 0.75))
-    assert found.doubling == pytest.approx(0.05) and "from 200 to 400 training texts" in found.sentences()[1]
+    update = {"texts": (100, 200, 400), "curve": (0.6, 0.7, 0.75)}
+    numbers = diagnosis("linear", 1.0, 1.0).model_copy(update=update)
+    assert numbers.doubling == pytest.approx(0.05) and "from 200 to 400 training texts" in sentences(numbers)[1]
 
 
 def test_unlabelled_texts_are_not_looked_at():

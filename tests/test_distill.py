@@ -53,60 +53,61 @@ def test_the_folder_is_complete(run):
         "README.md",
     }
     assert run.folder.path.parent.joinpath("latest").resolve() == run.folder.path
-    assert len(run.history) == run.metrics["training"]["epochs"] <= 6
+    assert len(run.history) == run.metrics.training.epochs <= 6
     assert run.report.read_text().count("data:image/png;base64,") >= 4
 
 
 def test_numbers_are_there_with_intervals_and_make_sense(run):
-    lines = run.metrics["lines"]
+    lines = run.metrics.lines
     assert list(lines) == ["teacher", "student", "linear", "logreg", "majority"]
     for line in lines.values():
-        for number in line["numbers"].values():
-            assert 0 <= number["low"] <= number["value"] <= number["high"] <= 1
-    assert lines["teacher"]["numbers"]["accuracy"]["value"] > 0.9  # it has seen these texts
-    assert lines["student"]["numbers"]["accuracy"]["value"] > lines["majority"]["numbers"]["accuracy"]["value"]
-    assert lines["student"]["ms_per_text"] > 0
+        for number in line.numbers.values():
+            assert 0 <= number.low <= number.value <= number.high <= 1
+    assert lines["teacher"].numbers.accuracy.value > 0.9  # it has seen these texts
+    assert lines["student"].numbers.accuracy.value > lines["majority"].numbers.accuracy.value
+    assert lines["student"].ms_per_text > 0
     student = lines["student"]
     weights = load_file(run.folder.student / "student.safetensors")
     trained = sum(tensor.numel() for name, tensor in weights.items() if name not in ("center", "scale"))
     quantum = weights["middle.weights"].numel()
-    assert student["parameters"] == {"classical": trained - quantum, "quantum": quantum, "encoder": 0}
-    assert lines["linear"]["parameters"] == {"classical": trained - quantum, "quantum": 0}  # A = K here
-    assert lines["logreg"]["parameters"] == {"classical": 4 * 128 + 4, "quantum": 0}
-    assert sum(run.metrics["seconds"].values()) > 0
+    assert student.parameters.to_json() == {"classical": trained - quantum, "quantum": quantum, "encoder": 0}
+    assert lines["linear"].parameters.to_json() == {"classical": trained - quantum, "quantum": 0}  # A = K here
+    assert lines["logreg"].parameters.to_json() == {"classical": 4 * 128 + 4, "quantum": 0}
+    assert sum(run.metrics.seconds.values()) > 0
 
 
 def test_the_circuit_is_judged_against_controls_in_words(run, corpus, tmp_path):
     from qkd.reports.compare import summary, worth
 
-    gains, lines = run.metrics["controls"], run.metrics["lines"]
+    gains, lines = run.metrics.controls, run.metrics.lines
     assert list(gains) == ["linear", "logreg"]
     for name, gain in gains.items():
-        values = [lines[who]["numbers"]["accuracy"]["value"] for who in ("student", name)]
-        assert gain["value"] == pytest.approx(values[0] - values[1])
-        assert gain["low"] <= gain["value"] <= gain["high"]
+        values = [lines[who].numbers.accuracy.value for who in ("student", name)]
+        assert gain.value == pytest.approx(values[0] - values[1])
+        assert gain.low <= gain.value <= gain.high
     card = (run.folder.student / "README.md").read_text()
     for sentence in ("a linear student of the same size", "a logistic regression on the same embeddings"):
         assert sentence in card and sentence in run.report.read_text() and sentence in summary(run.metrics)
     assert "in the circuit" in card
-    gain = run.metrics["teacher_gain"]
-    values = [lines[who]["numbers"]["accuracy"]["value"] for who in ("teacher", "logreg")]
-    assert gain["value"] == pytest.approx(values[0] - values[1]) and worth(gain) in summary(run.metrics)
+    gain = run.metrics.teacher_gain
+    values = [lines[who].numbers.accuracy.value for who in ("teacher", "logreg")]
+    assert gain.value == pytest.approx(values[0] - values[1]) and worth(gain) in summary(run.metrics)
     without = api.distill(**options(corpus, tmp_path, epochs=1, controls=False))
-    assert list(without.metrics["lines"]) == ["teacher", "student", "majority"] and "controls" not in without.metrics
+    assert list(without.metrics.lines) == ["teacher", "student", "majority"] and not without.metrics.controls
 
 
 def test_a_teacher_that_knows_no_more_than_the_encoder_is_told():
     from qkd.reports.compare import worth
+    from qkd.results import Estimate
 
-    assert "not certain that there is anything to distil" in worth({"value": 0.01, "low": -0.02, "high": 0.04})
-    assert "distil" not in worth({"value": 0.05, "low": 0.02, "high": 0.08})
+    assert "not certain that there is anything to distil" in worth(Estimate(value=0.01, low=-0.02, high=0.04))
+    assert "distil" not in worth(Estimate(value=0.05, low=0.02, high=0.08))
 
 
 def test_the_bundle_predicts_in_a_fresh_process_without_teacher_data_or_network(run, tmp_path):
     bundle = tmp_path / "elsewhere"
     subprocess.run(["cp", "-r", str(run.folder.student), str(bundle)], check=True)
-    texts = [row["text"] for row in run.predictions[:20]]
+    texts = [row.text for row in run.predictions[:20]]
     script = (
         "import json, socket, sys\n"
         "def refuse(*a, **k): raise OSError('no network here')\n"
@@ -137,24 +138,24 @@ def test_unlabelled_texts_are_learned_from_and_what_they_bought_is_told(corpus, 
     table["t"].to_csv(tmp_path / "all.csv", index=False)  # those of few.csv among them, which are left out
     given = options(corpus, tmp_path, data=str(tmp_path / "few.csv"), unlabeled=str(tmp_path / "all.csv"), whiten=20)
     found = api.distill(**given)
-    lines, bought = found.metrics["lines"], found.metrics["unlabeled"]
-    assert bought["texts"] == len(table) - mask.sum()
+    lines, bought = found.metrics.lines, found.metrics.unlabeled
+    assert bought.texts == len(table) - mask.sum()
     assert list(lines) == ["teacher", "student", "labelled only", "linear", "logreg", "majority"]
-    student, without = (lines[name]["numbers"]["accuracy"]["value"] for name in ("student", "labelled only"))
-    assert bought["gain"]["value"] == pytest.approx(student - without)
-    assert bought["gain"]["low"] <= bought["gain"]["value"] <= bought["gain"]["high"]
+    student, without = (lines[name].numbers.accuracy.value for name in ("student", "labelled only"))
+    assert bought.gain.value == pytest.approx(student - without)
+    assert bought.gain.low <= bought.gain.value <= bought.gain.high
     assert f"The {bought['texts']} unlabelled texts left it" in found.report.read_text()
     loaded = Student.load(found.folder.path)  # the whitening came with it
-    again = api.evaluate(found.folder.path)["numbers"]["accuracy"]["value"]
+    again = api.evaluate(found.folder.path).numbers.accuracy.value
     assert again == student and loaded.model.dim == 20
     assert (found.folder.student / "encoder.safetensors").is_file()
 
 
 def test_evaluate_finds_the_same_numbers_again(run):
-    again = api.evaluate(run.folder.path)["numbers"]
-    kept = run.metrics["lines"]["student"]["numbers"]
-    assert again["accuracy"] == kept["accuracy"]
-    assert again["agreement"] == kept["agreement"]
+    again = api.evaluate(run.folder.path).numbers
+    kept = run.metrics.lines["student"].numbers
+    assert again.accuracy == kept.accuracy
+    assert again.agreement == kept.agreement
 
 
 def test_evaluate_refuses_a_label_it_never_learned(run, tmp_path):
@@ -195,7 +196,7 @@ def test_ctrl_c_leaves_a_valid_run_that_goes_on(run, corpus, tmp_path):
     assert done.returncode == 130, done.stderr
     assert "--resume" in done.stderr and "Traceback" not in done.stderr
     stopped = Run(tmp_path / "stopped")
-    assert stopped.metrics["finished"] is False
+    assert stopped.metrics.finished is False
     assert len(stopped.student.predict(["A sentence about tensors."])) == 1
     subprocess.run([*words, "--resume"], check=True, capture_output=True)
     assert same_weights(run, Run(tmp_path / "stopped"))
@@ -210,6 +211,26 @@ def test_resume_refuses_another_configuration_and_changed_texts(run, corpus, tmp
     api.distill(**given)
     copy.write_text(copy.read_text().replace("a", "e", 1))
     with pytest.raises(QkdError, match="have changed since"):
+        api.distill(resume=True, **given)
+
+
+def test_given_test_texts_are_the_test_and_a_resumed_run_has_the_same(corpus, tmp_path):
+    header, *rows = (corpus / "texts.csv").read_text().splitlines(keepends=True)
+    train, test = tmp_path / "train.csv", tmp_path / "test.csv"
+    train.write_text("".join([header, *(row for n, row in enumerate(rows) if n % 4)]))
+    test.write_text("".join([header, *rows[::4]]))
+    given = options(corpus, tmp_path, name="given", data=str(train), test_data=str(test), epochs=1)
+    done = api.distill(**given)
+    assert done.metrics["given_splits"] == ["test"]
+    assert done.metrics["texts"]["test"] == len(done.predictions) == len(rows[::4])
+    assert "The test split is the data's own." in done.report.read_text()
+    assert done.config.data.test_data == test
+    with train.open("a") as file:
+        file.write(rows[0])  # to be learned from as well; what is tested with stays out of it
+    again = api.distill(resume=True, **given)
+    assert again.metrics["texts"] == done.metrics["texts"]
+    test.write_text("".join([header, *rows[4::4]]))
+    with pytest.raises(QkdError, match="the texts have changed"):
         api.distill(resume=True, **given)
 
 

@@ -13,6 +13,7 @@ from qkd import QkdError, api, config
 from qkd.circuits import library
 from qkd.devices import profiles
 from qkd.errors import ConfigError
+from qkd.results import Prediction
 from qkd.runs import RunFolder
 
 
@@ -79,8 +80,8 @@ def test_terminals_that_cannot_show_everything(encoding):
 def test_json_for_scripts_is_json_on_any_terminal(monkeypatch):
     from qkd.cli import students
 
-    row = {"text": "caf\u00e9", "label": "x", "probability": 1.0}
-    monkeypatch.setattr(api, "predict", lambda *_: [row])
+    row = {"text": "caf\u00e9", "label": "x", "probability": 1.0, "probabilities": {"x": 1.0}}
+    monkeypatch.setattr(api, "predict", lambda *_: [Prediction(**row)])
     for encoding in ("ascii", "utf-8"):
         out = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
         monkeypatch.setattr(sys, "stdout", out)

@@ -36,7 +36,11 @@ def test_a_runs_numbers_are_what_they_were(kept):
     run = Run(kept)
     accuracy = run.metrics["lines"]["student, ideal device"]["numbers"]["accuracy"]
     assert f"{accuracy['value']:.3f} [{accuracy['low']:.3f}, {accuracy['high']:.3f}]" in run.table()
-    assert api.evaluate(kept)["numbers"]["accuracy"] == pytest.approx(accuracy)
+    before = json.loads((kept / "metrics.json").read_text())["lines"]["student, ideal device"]["numbers"]["accuracy"]
+    assert accuracy.to_json() == before
+    assert api.evaluate(kept).numbers.accuracy.to_json() == pytest.approx(before)
+    line = run.metrics.lines["student"]
+    assert line.parameters.to_json() == {"classical": 40, "quantum": 6, "encoder": 0}
     assert len(run.history) == run.metrics["training"]["epochs"] and len(run.predictions) == 24
     assert snapshot.read(kept / "device" / "snapshot.json").name == "fake_manila"
 

@@ -3,6 +3,7 @@
 import pytest
 
 from qkd.reports.compare import verdict
+from qkd.results import Estimate
 
 
 @pytest.mark.parametrize(
@@ -15,4 +16,4 @@ from qkd.reports.compare import verdict
     ],
 )
 def test_a_verdict_is_what_the_interval_allows(low, value, high, words):
-    assert words in verdict({"value": value, "low": low, "high": high}, "a linear student")
+    assert words in verdict(Estimate(value=value, low=low, high=high), "a linear student")

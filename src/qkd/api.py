@@ -16,6 +16,7 @@ from qkd.config import Config
 from qkd.console import warn
 from qkd.errors import ConfigError, DataError, FolderError, nearest
 from qkd.reports import compare
+from qkd.results import Answer, Evaluation, Labelling, Metrics, Prediction
 from qkd.runs import RunFolder, existing_run, new_run, newest_run, write_text
 from qkd.settings import check_device, merged, named, pinned
 
@@ -49,7 +50,7 @@ class Run:
         return configs.load(self.folder.config)
 
     @cached_property
-    def metrics(self) -> dict[str, Any]:
+    def metrics(self) -> Metrics:
         """The content of ``metrics.json``.
 
         Raises:
@@ -67,9 +68,9 @@ class Run:
         return self.folder.rows(self.folder.history)
 
     @property
-    def predictions(self) -> list[dict[str, Any]]:
+    def predictions(self) -> list[Answer]:
         """The test texts: text, label, teacher's and student's logits (C,)."""
-        return self.folder.rows(self.folder.predictions)
+        return compare.read_answers(self.folder)
 
     @cached_property
     def student(self) -> Student:
@@ -138,7 +139,7 @@ def teach(
     ray: str | None = None,
     embed: bool = False,
     **options: Any,
-) -> dict[str, Any]:
+) -> Labelling:
     """Let a teacher label a corpus, and write its logits to a Parquet file that ``logits:FILE`` reads.
 
     Args:
@@ -148,9 +149,6 @@ def teach(
         ray: the address of a Ray cluster, or ``local``, to spread the work over.
         embed: have the encoder embed the texts too, so that ``distill`` finds both in the cache.
         options: single settings by their CLI names with underscores; they override ``config``.
-
-    Returns:
-        ``{"file", "texts", "classes", "seconds", "valid_accuracy", "valid_chance", "predicted", "teacher"}``.
 
     Raises:
         QkdError: data or teacher do not fit, or the file cannot be written.
@@ -205,7 +203,7 @@ def evaluate(
     data: str | None = None,
     text_column: str = "text",
     label_column: str = "label",
-) -> dict[str, Any]:
+) -> Evaluation:
     """Measure a run's student, end to end from the texts.
 
     Args:
@@ -213,9 +211,6 @@ def evaluate(
         data: labelled texts, named as for ``distill``; the run's own test split when left out.
         text_column: the column that holds the texts.
         label_column: the column that holds the labels.
-
-    Returns:
-        ``{"data", "texts", "numbers": {name: {"value", "low", "high"}}}``.
 
     Raises:
         QkdError: no such run, or the data have a label that the student does not know.
@@ -231,8 +226,8 @@ def evaluate(
     labels: Sequence[str]
     if data is None:
         rows = kept.predictions
-        source, teacher = f"the test split of {kept.name}", np.array([row["teacher"] for row in rows])
-        texts, labels = [row["text"] for row in rows], [row["label"] for row in rows]
+        source, teacher = f"the test split of {kept.name}", np.array([row.teacher for row in rows])
+        texts, labels = [row.text for row in rows], [row.label for row in rows]
     else:
         dataset = texts_of.load(data, text_column, label_column)
         source, texts, labels = data, dataset.texts, dataset.labels
@@ -240,8 +235,7 @@ def evaluate(
             if label not in student.classes:
                 raise DataError(f"{data}: the student knows no label '{label}'{nearest(label, student.classes)}")
     targets = np.array([student.classes.index(label) for label in labels])
-    numbers = score(student.logits(texts), targets, teacher)
-    return {"data": source, "texts": len(texts), "numbers": numbers}
+    return Evaluation(data=source, texts=len(texts), numbers=score(student.logits(texts), targets, teacher))
 
 
 def predict(
@@ -249,7 +243,7 @@ def predict(
     file: Path | None = None,
     text_column: str = "text",
     run: str | Path = "runs/latest",
-) -> list[dict[str, Any]]:
+) -> list[Prediction]:
     """Classify texts with a run's student.
 
     Args:
@@ -259,7 +253,7 @@ def predict(
         run: a run folder or a student folder.
 
     Returns:
-        One ``{"text", "label", "probability", "probabilities"}`` for each text, in order.
+        One for each text, in order.
 
     Raises:
         QkdError: there are no texts, or no student.
@@ -273,12 +267,12 @@ def predict(
     student = Student.load(run)
     rows = student.predict_proba(asked)
     return [
-        {
-            "text": text,
-            "label": student.classes[row.argmax()],
-            "probability": float(row.max()),
-            "probabilities": dict(zip(student.classes, row.tolist(), strict=True)),
-        }
+        Prediction(
+            text=text,
+            label=student.classes[row.argmax()],
+            probability=float(row.max()),
+            probabilities=dict(zip(student.classes, row.tolist(), strict=True)),
+        )
         for text, row in zip(asked, rows, strict=True)
     ]
 

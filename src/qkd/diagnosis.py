@@ -7,11 +7,11 @@ What they lack of the teacher is not in the embeddings; what the student lacks o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 
+from qkd.results import Diagnosis
 from qkd.student.lesson import Lesson
 from qkd.student.losses import UNLABELED
 from qkd.student.metrics import accuracy_gain
@@ -25,79 +25,51 @@ WORTH = 0.01
 """A cause is named from this much accuracy on."""
 
 
-@dataclass(frozen=True)
-class Diagnosis:
-    """Accuracies (fractions), on the test texts unless said otherwise.
-
-    teacher, student, linear, kernel: of the four; linear and kernel are probes of the student's embeddings.
-    student_train, linear_train, teacher_train: on the training texts.
-    texts, curve: numbers of training texts, and the linear probe's accuracy with so many.
-    shortfall: the student's accuracy less the teacher's, with its paired 95 % interval.
-    seeds: the student's accuracy with each seed that was trained.
-    """
-
-    teacher: float
-    student: float
-    linear: float
-    kernel: float
-    student_train: float
-    linear_train: float
-    teacher_train: float
-    texts: tuple[int, ...]
-    curve: tuple[float, ...]
-    shortfall: dict[str, float]
-    seeds: tuple[float, ...] = ()
-
-    @property
-    def doubling(self) -> float:
-        """What the last doubling of the training texts brought the linear probe."""
-        return self.curve[-1] - self.curve[-2]
-
-    def sentences(self) -> list[str]:
-        """Return what the numbers say, the largest cause first; nothing to mend is one sentence."""
-        points = "{:.1f} points".format
-        if self.shortfall["high"] >= 0:
-            said = ["No shortfall against the teacher can be seen on these test texts."]
-        else:
-            best = max(self.linear, self.kernel)
-            causes = [(self.teacher - best, self._encoder(best)), (best - self.student, self._own(best))]
-            said = [text for size, text in sorted(causes, key=lambda cause: -cause[0]) if size >= WORTH]
-            said = said or ["The shortfall is spread thinly: no single cause is worth a point."]
-        if self.doubling >= WORTH:
-            said.append(
-                f"Data: from {self.texts[-2]:,} to {self.texts[-1]:,} training texts a linear probe gains "
-                f"{points(100 * self.doubling)}; more texts, labelled or not (--unlabeled), should help."
-            )
-        if len(self.seeds) > 1:
-            spread = 100 * float(np.std(self.seeds, ddof=1))
-            said.append(f"Optimisation: {len(self.seeds)} seeds lie {points(spread)} (standard deviation) apart.")
-        return said
-
-    def _encoder(self, best: float) -> str:
-        return (
-            f"Encoder: the best probe of the embeddings scores {100 * best:.1f} %, "
-            f"{100 * (self.teacher - best):.1f} points below the teacher, so what is "
-            "missing is not in them; take another --encoder or --tune-encoder 2."
+def sentences(numbers: Diagnosis) -> tuple[str, ...]:
+    """Return what the numbers say, the largest cause first; nothing to mend is one sentence."""
+    points = "{:.1f} points".format
+    if numbers.shortfall.high >= 0:
+        said = ["No shortfall against the teacher can be seen on these test texts."]
+    else:
+        best = max(numbers.linear, numbers.kernel)
+        causes = [(numbers.teacher - best, _encoder(numbers, best)), (best - numbers.student, _own(numbers, best))]
+        said = [text for size, text in sorted(causes, key=lambda cause: -cause[0]) if size >= WORTH]
+        said = said or ["The shortfall is spread thinly: no single cause is worth a point."]
+    if numbers.doubling >= WORTH:
+        said.append(
+            f"Data: from {numbers.texts[-2]:,} to {numbers.texts[-1]:,} training texts a linear probe gains "
+            f"{points(100 * numbers.doubling)}; more texts, labelled or not (--unlabeled), should help."
         )
+    if len(numbers.seeds) > 1:
+        deviation = 100 * float(np.std(numbers.seeds, ddof=1))
+        said.append(f"Optimisation: {len(numbers.seeds)} seeds lie {points(deviation)} (standard deviation) apart.")
+    return tuple(said)
 
-    def _own(self, best: float) -> str:
-        kind = "kernel" if self.kernel > self.linear else "linear"
-        more = f"{100 * (best - self.student):.1f} points more than the student"
-        begin = f"a {kind} probe of the same embeddings scores {more}"
-        if self.student_train < self.linear_train - WORTH:
-            return (
-                f"Capacity or optimisation: {begin}, and on its training texts the student reaches "
-                f"{100 * self.student_train:.1f} % where a linear probe reaches {100 * self.linear_train:.1f} %; give "
-                "it more --qubits or --epochs."
-            )
+
+def _encoder(numbers: Diagnosis, best: float) -> str:
+    """Return what is missing in the embeddings, of which the better probe has accuracy ``best``."""
+    return (
+        f"Encoder: the best probe of the embeddings scores {100 * best:.1f} %, "
+        f"{100 * (numbers.teacher - best):.1f} points below the teacher, so what is "
+        "missing is not in them; take another --encoder or --tune-encoder 2."
+    )
+
+
+def _own(numbers: Diagnosis, best: float) -> str:
+    """Return what the student makes too little of, where the better probe has accuracy ``best``."""
+    kind = "kernel" if numbers.kernel > numbers.linear else "linear"
+    more = f"{100 * (best - numbers.student):.1f} points more than the student"
+    begin = f"a {kind} probe of the same embeddings scores {more}"
+    if numbers.student_train < numbers.linear_train - WORTH:
         return (
-            f"Generalisation: {begin}, although the student reaches {100 * self.student_train:.1f} % on its training "
-            "texts; raise --dropout or lower --lr."
+            f"Capacity or optimisation: {begin}, and on its training texts the student reaches "
+            f"{100 * numbers.student_train:.1f} % where a linear probe reaches {100 * numbers.linear_train:.1f} %; "
+            "give it more --qubits or --epochs."
         )
-
-    def to_json(self) -> dict[str, Any]:
-        """Return numbers and sentences."""
-        return asdict(self) | {"sentences": self.sentences()}
+    return (
+        f"Generalisation: {begin}, although the student reaches {100 * numbers.student_train:.1f} % on its training "
+        "texts; raise --dropout or lower --lr."
+    )
 
 
 def diagnose(
@@ -126,7 +98,7 @@ def diagnose(
     parts = [train if share == 1 else whole.fewer(max(int(share * len(train)), 2), 0).train for share in SHARES]
     fits = [probed(rows) for rows in parts]
     kernel = kernel_probe(x[train], y[train], x[lesson.valid], y[lesson.valid], x[test])
-    return Diagnosis(
+    numbers = Diagnosis(
         teacher=right(lesson.teacher[test], test),
         student=right(student, test),
         linear=fits[-1][1],
@@ -139,6 +111,7 @@ def diagnose(
         shortfall=accuracy_gain(student, lesson.teacher[test], y[test]),
         seeds=tuple(seeds),
     )
+    return numbers.model_copy(update={"sentences": sentences(numbers)})
 
 
 def looked_at(lesson: Lesson) -> np.ndarray:

@@ -12,10 +12,27 @@ from qkd.circuits.student import StudentCircuit
 from qkd.console import progress
 from qkd.engines.aer import AerEstimator
 from qkd.engines.base import EngineEstimator
+from qkd.results import (
+    Check,
+    Diagnosis,
+    EncoderCard,
+    Estimate,
+    Line,
+    Metrics,
+    Noise,
+    Parameters,
+    Sizes,
+    StudentCard,
+    TeacherCard,
+    Training,
+    Tuned,
+    Unlabeled,
+)
+from qkd.simulation.agree import Agreement
 from qkd.simulation.setting import Setting
 from qkd.sources import Sources
-from qkd.student import metrics as numbers
 from qkd.student.bundle import Student
+from qkd.student.metrics import accuracy_gain, majority_logits, score
 from qkd.student.model import StudentModel
 from qkd.student.trainer import Trainer
 from qkd.version import VERSION
@@ -25,6 +42,16 @@ TIMED_TEXTS = 64
 """Texts over which milliseconds per text are taken."""
 MEASURED_TEXTS = 32
 """Texts that are measured at once."""
+PLAIN = "ideal training"
+"""What the student is called that was trained without the device's noise."""
+REFITTED = "ideal training, head refitted"
+"""The same with its head fitted anew to noisy values: the control of noise-aware training."""
+WITHOUT = "labelled only"
+"""What the student is called that did without the unlabelled texts."""
+FROZEN = "encoder as it was"
+"""What the student is called whose encoder was not trained with it."""
+LINEAR, LOGREG = "linear", "logreg"
+"""What the controls of every run are called: the student without a circuit, and a logistic regression."""
 
 
 def compare(
@@ -33,17 +60,17 @@ def compare(
     """Return the logits on the test split, (N,C) each, of teacher, students, controls and the commonest class."""
     dataset, test = sources.dataset, sources.splits.test
     embeddings = sources.embeddings[test]
-    found = {"teacher": sources.logits[test]}
+    answers = {"teacher": sources.logits[test]}
     for name, model in students.items():
         exact = model.moved(setting.logical, setting.exact).logits(embeddings)
         if setting.measure is setting.exact:
-            found[name] = exact
+            answers[name] = exact
         else:
-            found[name] = measured(model.moved(setting.circuit, setting.measure), embeddings, name)
-            found[f"{name}, {'ideal device' if setting.noisy else 'no shot noise'}"] = exact
-    found |= controls
-    found["majority"] = numbers.majority_logits(dataset.targets[sources.splits.train], len(test), len(dataset.classes))
-    return found
+            answers[name] = measured(model.moved(setting.circuit, setting.measure), embeddings, name)
+            answers[f"{name}, {'ideal device' if setting.noisy else 'no shot noise'}"] = exact
+    answers |= controls
+    answers["majority"] = majority_logits(dataset.targets[sources.splits.train], len(test), len(dataset.classes))
+    return answers
 
 
 def measured(model: StudentModel, embeddings: np.ndarray, name: str) -> np.ndarray:
@@ -69,64 +96,109 @@ def _shots(estimator: EngineEstimator, student: StudentCircuit, values: np.ndarr
     return evs.T
 
 
-def gain(sources: Sources, answers: dict[str, np.ndarray], who: str, other: str) -> dict[str, float]:
+def gain(sources: Sources, answers: dict[str, np.ndarray], who: str, other: str) -> Estimate:
     """Return by how much one is more accurate than another on the test split, with its paired interval."""
-    return numbers.accuracy_gain(answers[who], answers[other], sources.dataset.targets[sources.splits.test])
+    return accuracy_gain(answers[who], answers[other], sources.dataset.targets[sources.splits.test])
 
 
-def table_lines(sources: Sources, model: StudentModel, answers: dict[str, np.ndarray]) -> dict[str, dict[str, Any]]:
-    """Return numbers, size and speed of each line of the final table."""
+def table_lines(
+    sources: Sources, model: StudentModel, answers: dict[str, np.ndarray], sizes: dict[str, Parameters]
+) -> dict[str, Line]:
+    """Return numbers, size and speed of each line of the final table; ``sizes`` are those of others than the two."""
     dataset, test = sources.dataset, sources.splits.test
-    lines: dict[str, dict[str, Any]] = {
-        who: {"numbers": numbers.score(rows, dataset.targets[test], None if who == "teacher" else answers["teacher"])}
-        for who, rows in answers.items()
-    }
     sample = [dataset.texts[i] for i in test[:TIMED_TEXTS]]
     teacher, encoder = sources.teacher, sources.encoder
-    lines["teacher"] |= {"ms_per_text": _ms(teacher.answer, sample)}
-    if teacher.num_parameters:
-        lines["teacher"]["parameters"] = {"classical": teacher.num_parameters, "quantum": 0}
-    lines["student"] |= {
-        "parameters": model.parameter_counts() | {"encoder": encoder.num_parameters},
-        "ms_per_text": _ms(Student(model, encoder).logits, sample),
+    own = model.parameter_counts().model_copy(update={"encoder": encoder.num_parameters})
+    its = Parameters(classical=teacher.num_parameters, quantum=0) if teacher.num_parameters else None
+    parameters = {**sizes, "student": own, "teacher": its, FROZEN: own}
+    speed = {"teacher": _ms(teacher.answer, sample), "student": _ms(Student(model, encoder).logits, sample)}
+    return {
+        who: Line(
+            numbers=score(rows, dataset.targets[test], None if who == "teacher" else answers["teacher"]),
+            parameters=parameters.get(who),
+            ms_per_text=speed.get(who),
+        )
+        for who, rows in answers.items()
     }
-    return lines
 
 
-def describe(sources: Sources, setting: Setting, trainer: Trainer, lines: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Return what ``metrics.json`` says of the parts and of the lines."""
-    dataset, splits, circuit, noisy = sources.dataset, sources.splits, setting.logical, setting.noisy
-    found: dict[str, Any] = {
-        "qkd": VERSION,
-        "data": dataset.source,
-        "classes": list(dataset.classes),
-        "texts": {"train": len(splits.train), "valid": len(splits.valid), "test": len(splits.test)},
-        "dropped": list(dataset.dropped),
-        "teacher": sources.teacher.describe(),
-        "encoder": {"name": sources.encoder.name, "dim": trainer.student.dim, "tried": list(sources.tried)},
-        "student": {
-            "circuit": circuit.name,
-            "qubits": circuit.num_qubits,
-            "inputs": len(circuit.inputs),
-            "weights": len(circuit.weights),
-            "observables": len(circuit.observables),
-            "engine": setting.trainer.describe(),
-            "measured": setting.measure.describe(),
-        },
-        "training": {
-            "epochs": trainer.progress.epoch,
-            "best_epoch": trainer.progress.best_epoch,
-            "best_valid_loss": trainer.progress.best_loss,
-        },
-        "lines": lines,
-    }
-    if noisy is not None:
-        found["noise"] = {
-            "device": noisy.snapshot.name,
-            "calibrated": noisy.snapshot.calibration.date,
-            "qubits": list(noisy.region.qubits),
-        }
-    return found
+def metrics(
+    sources: Sources,
+    setting: Setting,
+    trainer: Trainer,
+    lines: dict[str, Line],
+    answers: dict[str, np.ndarray],
+    finished: bool,
+    seconds: dict[str, float],
+    checks: Sequence[Agreement] = (),
+    diagnosis: Diagnosis | None = None,
+    tuned_layers: int = 0,
+) -> Metrics:
+    """Return the content of ``metrics.json``.
+
+    Args:
+        sources: texts, teacher and encoder.
+        setting: what the student was trained and measured on.
+        trainer: how training went.
+        lines: the final table.
+        answers: logits on the test split (N,C); who is among them was trained, and is compared with the student.
+        finished: whether training came to its end.
+        seconds: wall time of each stage.
+        checks: how near the engine was to AerSimulator.
+        diagnosis: why the student falls short.
+        tuned_layers: how many layers of the encoder were trained with it.
+    """
+    dataset, splits, circuit = sources.dataset, sources.splits, setting.logical
+
+    def over(other: str, who: str = "student") -> Estimate | None:
+        return gain(sources, answers, who, other) if other in answers else None
+
+    noise = None
+    if setting.noisy is not None:
+        snapshot, region = setting.noisy.snapshot, setting.noisy.region
+        noise = Noise(
+            device=snapshot.name,
+            calibrated=snapshot.calibration.date,
+            qubits=tuple(region.qubits),
+            checked=tuple(Check(**check.to_json(), said=check.describe()) for check in checks),
+            gain=over(PLAIN),
+            gain_over_refitted=over(REFITTED),
+        )
+    frozen, without = over(FROZEN), over(WITHOUT)
+    return Metrics(
+        qkd=VERSION,
+        data=dataset.source,
+        classes=tuple(dataset.classes),
+        texts=Sizes(train=len(splits.train), valid=len(splits.valid), test=len(splits.test)),
+        dropped=tuple(dataset.dropped),
+        given_splits=dataset.own,
+        teacher=TeacherCard(**sources.teacher.describe()),
+        encoder=EncoderCard(name=sources.encoder.name, dim=trainer.student.dim, tried=tuple(sources.tried)),
+        student=StudentCard(
+            circuit=circuit.name,
+            qubits=circuit.num_qubits,
+            inputs=len(circuit.inputs),
+            weights=len(circuit.weights),
+            observables=len(circuit.observables),
+            engine=setting.trainer.describe(),
+            measured=setting.measure.describe(),
+        ),
+        training=Training(
+            epochs=trainer.progress.epoch,
+            best_epoch=trainer.progress.best_epoch,
+            best_valid_loss=trainer.progress.best_loss,
+        ),
+        lines=lines,
+        finished=finished,
+        gain=gain(sources, answers, "student", "teacher"),
+        controls={name: gain(sources, answers, "student", name) for name in (LINEAR, LOGREG) if name in answers},
+        teacher_gain=over(LOGREG, "teacher"),
+        diagnosis=diagnosis,
+        noise=noise,
+        tuned=Tuned(layers=tuned_layers, gain=frozen) if frozen else None,
+        unlabeled=Unlabeled(texts=sources.unlabeled, gain=without) if without else None,
+        seconds={stage: round(value, 3) for stage, value in seconds.items()},
+    )
 
 
 def _ms(answer: Callable[[Sequence[str]], Any], texts: Sequence[str]) -> float:

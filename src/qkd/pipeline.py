@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,9 +18,10 @@ from qkd.console import progress, say, warn
 from qkd.devices.snapshot import write as write_calibration
 from qkd.diagnosis import diagnose, looked_at
 from qkd.engines import AerEstimator
-from qkd.evaluation import compare, describe, gain, table_lines
+from qkd.evaluation import FROZEN, LINEAR, LOGREG, PLAIN, REFITTED, WITHOUT, compare, metrics, table_lines
 from qkd.reports.compare import OTHERS, verdict, worth
 from qkd.reports.report import render
+from qkd.results import Answer, Metrics, Parameters
 from qkd.runs import RunFolder, write_json, write_lines, write_text
 from qkd.simulation.agree import Agreement, agree
 from qkd.simulation.make import Engine, torch_device
@@ -39,16 +39,6 @@ from qkd.student.trainer import Trainer
 
 CHECKED_TEXTS = 2
 """Test texts on which the engine is compared with AerSimulator after training."""
-PLAIN = "ideal training"
-"""What the student is called that was trained without the device's noise."""
-REFITTED = "ideal training, head refitted"
-"""The same with its head fitted anew to noisy values: the control of noise-aware training."""
-WITHOUT = "labelled only"
-"""What the student is called that did without the unlabelled texts."""
-FROZEN = "encoder as it was"
-"""What the student is called whose encoder was not trained with it."""
-LINEAR, LOGREG = "linear", "logreg"
-"""What the controls of every run are called: the student without a circuit, and a logistic regression."""
 
 
 def run(config: Config, folder: RunFolder, resume: bool) -> None:
@@ -93,7 +83,7 @@ def run(config: Config, folder: RunFolder, resume: bool) -> None:
             finished = finished and _train(other, config, resume, name, None)
     clock.seconds["training"] = sum(one.progress.seconds for one in (*trainers, *others.values()))  # resumed parts too
     with clock.stage("controls"):
-        controls: dict[str, tuple[np.ndarray, dict[str, int]]] = {}
+        controls: dict[str, tuple[np.ndarray, Parameters]] = {}
         try:
             if finished and config.student.controls:
                 controls = _controls(config, circuit, lesson, folder, resume)
@@ -109,39 +99,20 @@ def run(config: Config, folder: RunFolder, resume: bool) -> None:
             rows = trainer.student.values(sources.embeddings[sources.splits.test[:CHECKED_TEXTS]])
             checks.append(_checked(setting, setting.noisy, rows))
         student = trainer.student.moved(circuit, setting.exact)
-        lines = table_lines(sources, student, answers)
-        for name, (_, parameters) in controls.items():
-            lines[name]["parameters"] = parameters
-        for name in frozen:
-            lines[name]["parameters"] = lines["student"]["parameters"]
+        sizes = {name: parameters for name, (_, parameters) in controls.items()}
+        lines = table_lines(sources, student, answers, sizes)
         diagnosis = None
         if finished and config.student.diagnose:
             rows = looked_at(lesson)
             scores = _spread(config, circuit, setting.exact, lesson, folder, resume)
             on_test, on_train = (student.logits(lesson.embeddings[part]) for part in (lesson.test, rows))
             diagnosis = diagnose(lesson, on_test, on_train, rows, scores)
-    metrics = describe(sources, setting, trainer, lines) | {
-        "finished": finished,
-        "gain": gain(sources, answers, "student", "teacher"),
-        "seconds": {stage: round(value, 3) for stage, value in clock.seconds.items()},
-    }
-    if controls:
-        metrics["controls"] = {name: gain(sources, answers, "student", name) for name in controls}
-        metrics["teacher_gain"] = gain(sources, answers, "teacher", LOGREG)
-        if metrics["teacher_gain"]["low"] <= 0:
-            warn(worth(metrics["teacher_gain"]))
-    if diagnosis is not None:
-        metrics["diagnosis"] = diagnosis.to_json()
-    if checks:
-        metrics["noise"]["checked"] = [check.to_json() | {"said": check.describe()} for check in checks]
-    if frozen:
-        metrics["tuned"] = {"layers": config.encoder.tune, "gain": gain(sources, answers, "student", FROZEN)}
-    if PLAIN in others:
-        metrics["noise"]["gain"] = gain(sources, answers, "student", PLAIN)
-        metrics["noise"]["gain_over_refitted"] = gain(sources, answers, "student", REFITTED)
-    if WITHOUT in others:
-        metrics["unlabeled"] = {"texts": sources.unlabeled, "gain": gain(sources, answers, "student", WITHOUT)}
-    _keep(folder, metrics, sources, trainer, student, answers)
+    result = metrics(
+        sources, setting, trainer, lines, answers, finished, clock.seconds, checks, diagnosis, config.encoder.tune
+    )
+    if result.teacher_gain is not None and result.teacher_gain.low <= 0:
+        warn(worth(result.teacher_gain))
+    _keep(folder, result, sources, trainer, student, answers)
     if not finished:
         raise KeyboardInterrupt
 
@@ -206,7 +177,7 @@ def _spread(
 
 def _controls(
     config: Config, circuit: StudentCircuit, lesson: Lesson, folder: RunFolder, resume: bool
-) -> dict[str, tuple[np.ndarray, dict[str, int]]]:
+) -> dict[str, tuple[np.ndarray, Parameters]]:
     """Train the classical controls; return the logits (N_test,C) and the parameters of each."""
     middle = make_control(LINEAR, circuit, len(lesson.classes), config.engine)
     device = torch_device(config.engine.torch_device)
@@ -216,7 +187,7 @@ def _controls(
     logits, count = logreg.fit(lesson)
     return {
         LINEAR: (trainer.student.logits(lesson.embeddings[lesson.test]), trainer.student.parameter_counts()),
-        LOGREG: (logits, {"classical": count, "quantum": 0}),
+        LOGREG: (logits, Parameters(classical=count, quantum=0)),
     }
 
 
@@ -236,7 +207,7 @@ def _train(trainer: Trainer, config: Config, resume: bool, what: str, history: P
 
 def _keep(
     folder: RunFolder,
-    metrics: dict[str, Any],
+    result: Metrics,
     sources: Sources,
     trainer: Trainer,
     student: StudentModel,
@@ -247,23 +218,23 @@ def _keep(
     about = {
         "teacher": sources.teacher.name,
         "data": dataset.source,
-        "metrics": metrics["lines"]["student"]["numbers"],
-        "finished": metrics["finished"],
-        "controls": [verdict(gain, OTHERS[name]) for name, gain in metrics.get("controls", {}).items()],
+        "metrics": result.lines["student"].numbers.to_json(),
+        "finished": result.finished,
+        "controls": [verdict(gain, OTHERS[name]) for name, gain in result.controls.items()],
     }
     Student(student, sources.encoder, about).save(folder.student)
     predictions = [
-        {
-            "text": dataset.texts[i],
-            "label": dataset.labels[i],
-            "teacher": answers["teacher"][row].tolist(),
-            "student": answers["student"][row].tolist(),
-        }
+        Answer(
+            text=dataset.texts[i],
+            label=dataset.labels[i],
+            teacher=tuple(answers["teacher"][row].tolist()),
+            student=tuple(answers["student"][row].tolist()),
+        )
         for row, i in enumerate(sources.splits.test)
     ]
-    write_lines(folder.predictions, predictions)
+    write_lines(folder.predictions, [row.to_json() for row in predictions])
     settings = folder.config.read_text(encoding="utf-8")
     drawing = draw.text(student.circuit)
-    page = render(folder.name, metrics, trainer.progress.history, predictions, drawing, settings)
+    page = render(folder.name, result, trainer.progress.history, predictions, drawing, settings)
     write_text(folder.report, page, private=True)
-    write_json(folder.metrics, metrics)
+    write_json(folder.metrics, result.to_json())

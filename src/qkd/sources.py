@@ -8,13 +8,14 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from qkd.config import Config
 from qkd.console import say
 from qkd.errors import DataError
+from qkd.results import Tried
 from qkd.runs import RunFolder, read_json, write_json
 from qkd.simulation.make import torch_device
 from qkd.student.lesson import Lesson
@@ -44,7 +45,7 @@ class Sources:
     logits: np.ndarray
     texts: tuple[str, ...] = ()
     """The N texts."""
-    tried: Sequence[dict[str, Any]] = ()
+    tried: Sequence[Tried] = ()
     """What was compared before the encoder's layers were chosen; see ``encoders.choose``."""
 
     @property
@@ -91,9 +92,9 @@ def gather(config: Config, folder: RunFolder, resume: bool, clock: Clock) -> Sou
             encoder = whitened(encoder, [dataset.texts[row] for row in splits.train], config.encoder.whiten)
         embeddings = embed(encoder, corpus.texts)
     for row in tried:
-        say(f"{row['encoder']}: a linear probe of it scores {row['valid_accuracy']:.3f} on the validation texts")
+        say(f"{row.encoder}: a linear probe errs by {row.error:.3f}, accuracy {row.accuracy:.3f} (leave one out)")
     if tried:
-        say(f"the student reads {encoder.name}, whose probe has the lowest validation loss")
+        say(f"the student reads {encoder.name}, whose probe has the least error")
     with clock.stage("teacher"):
         teacher.fit(dataset, splits)
         logits = teacher.logits(corpus.texts)
@@ -102,18 +103,20 @@ def gather(config: Config, folder: RunFolder, resume: bool, clock: Clock) -> Sou
     return Sources(dataset, splits, encoder, embeddings, teacher, logits, corpus.texts, tried)
 
 
-def make_reader(name: str, config: Config, dataset: Dataset, splits: Splits) -> tuple[Encoder, list[dict[str, Any]]]:
+def make_reader(name: str, config: Config, dataset: Dataset, splits: Splits) -> tuple[Encoder, list[Tried]]:
     """Return the encoder called ``name``, its open layers chosen on these texts, and what was tried for that."""
     device = str(torch_device(config.engine.torch_device))
     encoder = make_encoder(name, device, config.models.trust_remote_code)
-    train, valid = ([dataset.texts[row] for row in rows] for rows in (splits.train, splits.valid))
-    return chosen(encoder, train, dataset.targets[splits.train], valid, dataset.targets[splits.valid])
+    rows = np.sort(np.concatenate([splits.train, splits.valid]))
+    return chosen(encoder, [dataset.texts[row] for row in rows], dataset.targets[rows])
 
 
 def _pin_texts(corpus: Corpus, folder: RunFolder, resume: bool) -> None:
     """Note which texts a run has, and make sure that a resumed one has the very same."""
     dataset = corpus.dataset
     content = [dataset.texts, dataset.labels, *([corpus.unlabeled] if corpus.unlabeled else ())]
+    if dataset.parts is not None:
+        content.append(dataset.parts)
     digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
     if resume and folder.data.is_file() and read_json(folder.data)["sha256"] != digest:
         raise DataError(f"{dataset.source}: the texts have changed since {folder.path} was started; start a new run")

@@ -270,3 +270,103 @@ def test_half_a_character_and_a_long_header(tmp_path):
         data.load(str(tmp_path / "t.jsonl"))
     (tmp_path / "t.csv").write_text(f"text,label,{'x' * 200_000}\na,b,c\nd,e,f\n")
     assert data.load(str(tmp_path / "t.csv")).texts == ("a", "d")
+
+
+def hf(path, **parts):
+    """Save a data set with splits; rows are (text, label)."""
+    import datasets
+
+    features = datasets.Features({"t": datasets.Value("string"), "y": datasets.ClassLabel(names=list(LABELS))})
+    tables = {name: [{"t": text, "y": label} for text, label in rows] for name, rows in parts.items()}
+    splits = {name: datasets.Dataset.from_list(table, features=features) for name, table in tables.items()}
+    datasets.DatasetDict(splits).save_to_disk(path)
+    return f"hf:{path}"
+
+
+def rows_of(start, stop):
+    return [(TEXTS[n % 20] + f" {n}", n % 2) for n in range(start, stop)]
+
+
+def of(found, rows):
+    return {found.texts[row] for row in rows}
+
+
+def test_a_dataset_keeps_its_own_splits(tmp_path):
+    parts = {"train": rows_of(0, 40), "validation": rows_of(40, 50), "test": rows_of(50, 70)}
+    found = load(hf(tmp_path / "three", **parts))
+    for seed in (0, 1):
+        splits = data.split(found, valid=0.4, test=0.4, seed=seed)  # nothing is left to draw
+        for rows, part in ((splits.train, "train"), (splits.valid, "validation"), (splits.test, "test")):
+            assert of(found, rows) == {text for text, _ in parts[part]}
+    assert found.own == ("valid", "test")
+
+
+def test_validation_is_drawn_from_the_training_texts_where_there_is_none(tmp_path):
+    found = load(hf(tmp_path / "two", train=rows_of(0, 160), test=rows_of(160, 240)))
+    splits = data.split(found)
+    assert (len(splits.train), len(splits.valid), len(splits.test)) == (136, 24, 80)
+    assert of(found, splits.test) == {text for text, _ in rows_of(160, 240)}
+    assert found.own == ("test",)
+    assert of(found, data.split(found, seed=1).valid) != of(found, splits.valid)
+    assert np.bincount(found.targets[splits.valid]).tolist() == [12, 12]
+
+
+def test_what_is_tested_with_is_not_learned_from(tmp_path):
+    again = [(text.upper(), label) for text, label in rows_of(40, 43)]  # equal but for case
+    other = [(text, 1 - label) for text, label in rows_of(43, 45)]  # and even under another label
+    parts = {"train": [*rows_of(0, 40), *again, *other], "test": rows_of(40, 60)}
+    found = load(hf(tmp_path / "leak", **parts))
+    splits = data.split(found)
+    assert of(found, splits.test) == {text for text, _ in parts["test"]}
+    assert of(found, [*splits.train, *splits.valid]) == {text for text, _ in rows_of(0, 40)}
+    assert found.dropped == (
+        "dropped 5 texts that are in the validation or test split too (where they were kept): train 41, train 42, "
+        "train 43, train 44, train 45",
+    )
+
+
+def test_secret_test_labels_leave_the_validation_split_for_the_test(tmp_path):
+    secret = [(text, -1) for text, _ in rows_of(60, 80)]
+    found = load(hf(tmp_path / "glue", train=rows_of(0, 40), validation=rows_of(40, 60), test=secret))
+    assert of(found, data.split(found).test) == {text for text, _ in rows_of(40, 60)}
+    assert found.own == ("test",)
+
+
+def test_splits_that_say_nothing_are_pooled(tmp_path):
+    found = load(hf(tmp_path / "plain", train=rows_of(0, 40)))
+    assert found.own == () and len(data.split(found).test) == 8
+    found = load(hf(tmp_path / "odd", easy=rows_of(0, 20), hard=rows_of(20, 40)))
+    assert found.own == () and len(found.texts) == 40
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "parquet"])
+def test_a_table_of_test_texts(tmp_path, suffix):
+    train = write(tmp_path / f"train.{suffix}", [{"t": text, "y": LABELS[label]} for text, label in rows_of(0, 40)])
+    test = write(tmp_path / f"test.{suffix}", [{"t": text, "y": LABELS[label]} for text, label in rows_of(38, 60)])
+    found = load(train, test=test)
+    splits = data.split(found)
+    assert of(found, splits.test) == {text for text, _ in rows_of(38, 60)}
+    assert (len(splits.train), len(splits.valid)) == (32, 6)
+    assert found.num_rows == 62
+
+
+def test_given_test_texts_replace_a_test_split(tmp_path):
+    source = hf(tmp_path / "two", train=rows_of(0, 40), test=rows_of(40, 60))
+    test = write(tmp_path / "test.csv", [{"t": text, "y": LABELS[label]} for text, label in rows_of(60, 70)])
+    found = load(source, test=test)
+    assert of(found, data.split(found).test) == {text for text, _ in rows_of(60, 70)}
+    assert found.dropped[0].startswith("dropped 20 texts of a test split in whose place another was given: test 1,")
+    assert len(found.texts) == 50
+
+
+def test_a_limit_leaves_every_split_its_share(tmp_path):
+    found = load(hf(tmp_path / "two", train=rows_of(0, 160), test=rows_of(160, 240)), limit=60)
+    splits = data.split(found)
+    assert (len(splits.train) + len(splits.valid), len(splits.test)) == (40, 20)
+
+
+def test_labels_that_only_the_test_has_are_refused(tmp_path):
+    train = write(tmp_path / "train.csv", [{"t": f"{text} b", "y": text[:3]} for text in TEXTS])
+    test = write(tmp_path / "test.csv", [*ROWS, {"t": "moo", "y": "cow"}])
+    with pytest.raises(QkdError, match="label 'cow' has 0 texts, at least 5 are needed for training and validation"):
+        data.split(load(train, test=test))

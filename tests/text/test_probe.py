@@ -7,7 +7,8 @@ from sklearn.linear_model import Ridge
 
 from qkd.text.data import load as data
 from qkd.text.models.reader import Reader
-from qkd.text.teachers.heads import calibrated_temperature, cross_entropy, fit_head, leave_one_out, out_of_fold
+from qkd.text.probes import leave_one_out, squared_errors
+from qkd.text.teachers.heads import calibrated_temperature, cross_entropy, fit_head, out_of_fold
 from qkd.text.teachers.make import make_teacher
 from qkd.text.teachers.probe import choose
 from tests.text.conftest import SENTENCES
@@ -62,7 +63,7 @@ def test_leave_one_out_is_what_leaving_out_gives():
     x[:, :3] += np.eye(3)[y]
     kernel, targets = x @ x.T, np.eye(3)[y]
     centred = x - x.mean(axis=0)
-    found = leave_one_out(kernel, y)
+    found = squared_errors(leave_one_out(kernel, y), y)
     matches = []
     for ridge in 10.0 ** np.arange(-4, 1.1, 0.5):
         alpha, errors = ridge * np.square(centred).sum(), np.empty(40)

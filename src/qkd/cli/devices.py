@@ -1,4 +1,4 @@
-"""``qkd devices [list]|show|snapshot|compare|drift`` and ``qkd transpile``."""
+"""``qkd devices [list]|show|snapshot|learn|compare|drift`` and ``qkd transpile``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from qkd.cli.options import Debug, Json
+from qkd.cli.options import Debug, Json, Quiet
 
 app = typer.Typer(help="The devices: list them, show one, keep a calibration, rank them for a student.")
 
@@ -147,6 +147,44 @@ def drift(
         print(json.dumps(found.to_json(), indent=2))
         return
     print(aligned(found.rows()))
+
+
+@app.command()
+def learn(
+    device: Device,
+    run: Annotated[Path, typer.Option(help="The run whose circuit and region are used.")] = Path("runs/latest"),
+    local: Annotated[
+        bool, typer.Option("--local", help="Learn from the device's snapshot, whose own learned errors stay hidden.")
+    ] = False,
+    points: Annotated[int, typer.Option(min=16, help="Circuits that are measured.")] = 256,
+    shots: Annotated[int, typer.Option(min=1, help="Shots of each.")] = 128,
+    max_qpu_seconds: Annotated[float | None, typer.Option(help="Refuse above this; else the profile's.")] = None,
+    decoupling: Annotated[str | None, typer.Option(help="none, XX, XpXm or XY4; else the profile's.")] = None,
+    seed: Annotated[int, typer.Option(help="The seed of the circuits.")] = 0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Stop after the estimate; needs no account.")] = False,
+    anew: Annotated[bool, typer.Option("--anew", help="Measure again, though a plan like it is not finished.")] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Return once the jobs are sent.")] = False,
+    yes: Annotated[bool, typer.Option("-y", "--yes", help="Send without asking.")] = False,
+    json_: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Learn what a device's calibration does not tell, coherent errors above all, from a few circuits."""
+    from qkd.cli.hardware import asked
+    from qkd.hardware.learning import Lesson, table
+    from qkd.hardware.run import run as run_
+    from qkd.reports.compare import aligned
+
+    lesson = Lesson(run, device, local, points, shots, max_qpu_seconds, decoupling, seed)
+    [outcome] = run_(lesson, asked(dry_run or local or yes, quiet or json_), detach, dry_run, anew=anew)
+    told = outcome.result
+    if json_:
+        print(json.dumps(told, indent=2))
+    elif told is not None and "file" in told:
+        print(aligned(table(told)))
+        print(f"{told['file']}\ntake it as any device: qkd distill --sim aer-noisy --device {told['file']}")
+    elif told is not None:
+        print(f"{outcome.plan.name} is on its way; next: 'qkd jobs collect'")
 
 
 def _draw(drawn: Any) -> None:

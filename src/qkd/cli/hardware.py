@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,7 +38,7 @@ def run_hardware(
     run: Run = LATEST,
     device: Annotated[str | None, typer.Option(help="The device, ibm_fez; the run's own when left out.")] = None,
     local: Annotated[
-        bool, typer.Option("--local", help="Rehearse on the device's snapshot, with AerSimulator.")
+        bool, typer.Option("--local", help="Rehearse on the device's snapshot: shots drawn from exact noisy values.")
     ] = False,
     mitigation: Annotated[
         str | None, typer.Option(help="none, readout, affine, zne, pea, pec, or all; the profile's when left out.")
@@ -76,7 +77,6 @@ def run_hardware(
     debug: Debug = False,
 ) -> None:
     """Run a student on a device, or rehearse that: compile, estimate, ask, send, collect, report."""
-    from qkd.errors import QkdError
     from qkd.hardware.order import Order
     from qkd.hardware.run import run as run_
 
@@ -100,17 +100,31 @@ def run_hardware(
         seed=seed,
     )
 
+    outcomes = run_(
+        order, asked(dry_run or local or yes, quiet or json_), detach, dry_run, _patience(window), anew, minutes
+    )
+    _print(outcomes, json_)
+
+
+def asked(unasked: bool, silent: bool) -> Callable[[Plan], bool]:
+    """Return what shows a plan and asks whether it is sent.
+
+    Args:
+        unasked: go on without a question.
+        silent: show nothing.
+    """
+    from qkd.errors import QkdError
+
     def confirm(plan: Plan) -> bool:
-        if not quiet and not json_:
+        if not silent:
             _tell(plan)
-        if dry_run or local or yes:
+        if unasked:
             return True
         if not sys.stdin.isatty():
             raise QkdError("nothing was sent: say --yes to send it without being asked")
         return typer.confirm(f"Send {plan.jobs} job{'s' * (plan.jobs > 1)} to {plan.device}?")
 
-    outcomes = run_(order, confirm, detach, dry_run, _patience(window), anew, minutes)
-    _print(outcomes, json_)
+    return confirm
 
 
 def _tell(plan: Plan) -> None:
@@ -120,7 +134,8 @@ def _tell(plan: Plan) -> None:
     told = plan.mitigation
     twirls = "" if told.randomizations is None else f", {told.randomizations} twirls"
     shots = f"adaptive shots from {told.shots}" if plan.rounds else f"{told.shots:,} shots"
-    print(f"{plan.device}, mitigation {told.name}, {shots}{twirls}, {len(plan.texts)} texts")
+    what = f"{len(plan.texts)} texts" if plan.purpose == "predict" else f"{len(plan.values)} circuits"
+    print(f"{plan.device}, mitigation {told.name}, {shots}{twirls}, {what}")
     print(aligned(plan.budget.rows()))
     if plan.local:
         print("on its snapshot: nothing is sent, and these are the seconds that the device would take")
@@ -137,6 +152,9 @@ def _print(outcomes: list[Outcome], json_: bool) -> None:
         print(json.dumps([_facts(one) for one in outcomes], indent=2))
         return
     results = [one.result for one in outcomes if one.result is not None]
+    for told in results:
+        if "file" in told:
+            print(f"what {told['plan']} learned: {told['file']}")
     if any(one["texts"] for one in results):
         cells = list(zip(*[devices.COLUMNS, *devices.rows(results)], strict=True))
         print(aligned([("", *(f"{one['mitigation']['name']}" for one in results if one["texts"])), *map(tuple, cells)]))
@@ -274,6 +292,12 @@ def show(
     )
     print(f"circuit {plan['circuit_sha256'][:12]} on qubits {', '.join(map(str, plan['qubits']))}")
     result = told.get("result")
+    if result is not None and "file" in result:
+        from qkd.hardware.learning import table
+
+        print(aligned(table(result)))
+        print(result["file"])
+        return
     if result is None or not result["texts"]:
         print("no result yet; 'qkd jobs collect' fetches it")
         return

@@ -31,7 +31,7 @@ def distill(
     base = configs.load(config) if config else None
     run = api.distill(base, resume=resume, **given)
     if json_:
-        print(json.dumps(run.metrics, indent=2))
+        print(json.dumps(run.metrics.to_json(), indent=2))
         return
     print(run.table())
     print(f"\n{compare.summary(run.metrics)}")
@@ -53,11 +53,11 @@ def evaluate(
 
     result = api.evaluate(run, data, text_column, label_column)
     if json_:
-        print(json.dumps(result, indent=2))
+        print(json.dumps(result.to_json(), indent=2))
         return
-    print(f"{result['texts']:,} texts of {result['data']}")
-    for name, number in result["numbers"].items():
-        print(f"{name.replace('_', ' '):18} {number['value']:.3f} [{number['low']:.3f}, {number['high']:.3f}]")
+    print(f"{result.texts:,} texts of {result.data}")
+    for name, number in result.numbers.items():
+        print(f"{name.replace('_', ' '):18} {number}")
 
 
 def predict(
@@ -75,9 +75,9 @@ def predict(
     rows = api.predict(texts or [], file, text_column, run)
     for row in rows:
         if json_:
-            print(json.dumps(row, ensure_ascii=(sys.stdout.encoding or "").lower() != "utf-8"))
+            print(json.dumps(row.to_json(), ensure_ascii=(sys.stdout.encoding or "").lower() != "utf-8"))
         else:
-            print(f"{row['label']}\t{row['probability']:.3f}\t{row['text']}")
+            print(f"{row.label}\t{row.probability:.3f}\t{row.text}")
 
 
 def register(app: typer.Typer) -> None:

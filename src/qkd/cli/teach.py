@@ -32,16 +32,16 @@ def teach(
     from qkd import config as configs
 
     base = configs.load(config) if config else None
-    found = api.teach(out, base, torch_device=torch_device, ray=ray, embed=embed, **given)
+    done = api.teach(out, base, torch_device=torch_device, ray=ray, embed=embed, **given)
     if json_:
-        print(json.dumps(found, indent=2))
+        print(json.dumps(done.to_json(), indent=2))
         return
-    counts = ", ".join(f"{name} {count:,}" for name, count in found["predicted"].items())
+    counts = ", ".join(f"{name} {count:,}" for name, count in done.predicted.items())
     print(
-        f"{found['file']}: logits of {found['texts']:,} texts and {len(found['classes'])} classes by "
-        f"{found['teacher']['name']}, accuracy on the validation split {found['valid_accuracy']:.3f} "
-        f"(chance, the most frequent label: {found['valid_chance']:.3f}), "
-        f"{found['seconds']:.1f} s ({found['texts'] / max(found['seconds'], 1e-9):,.0f} texts/s)\n"
+        f"{done.file}: logits of {done.texts:,} texts and {len(done.classes)} classes by "
+        f"{done.teacher.name}, accuracy on the validation split {done.valid_accuracy:.3f} "
+        f"(chance, the most frequent label: {done.valid_chance:.3f}), "
+        f"{done.seconds:.1f} s ({done.texts / max(done.seconds, 1e-9):,.0f} texts/s)\n"
         f"labels given: {counts}"
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,12 @@ from qkd.errors import ConfigError, DeviceError, QkdError
 from qkd.hardware.order import Order, plans_for
 from qkd.hardware.pinned import pinned, region_error, same_device
 from qkd.hardware.result import NOISY, expected
+from qkd.results import Estimate
 from qkd.runs import RunFolder, existing_run
 from qkd.simulation.make import make_engine
 from qkd.simulation.noise import device_noise
 from qkd.student.bundle import Student
-from qkd.student.metrics import Estimate, accuracy_gain, proportion
+from qkd.student.metrics import accuracy_gain, proportion
 
 PRICED = 100
 """Test texts whose seconds of the QPU are estimated."""
@@ -124,7 +125,7 @@ def examine(exam: Exam, compiled: StudentCircuit, held: Snapshot) -> Marks:
     return Marks(
         proportion(logits.argmax(axis=1) == ideal.argmax(axis=1)),
         proportion(logits.argmax(axis=1) == exam.targets),
-        Estimate(**accuracy_gain(logits, ideal, exam.targets)),
+        accuracy_gain(logits, ideal, exam.targets),
         float(np.sqrt(((evs - exam.exact) ** 2).mean())),
         logits,
     )
@@ -214,7 +215,7 @@ class Drift:
             "now": numbers.numbers(self.now),
             "predicted_error": None if self.errors is None else list(self.errors),
             "student": None if self.marks is None else [_plain(one) for one in self.marks],
-            "change": None if self.change is None else asdict(self.change),
+            "change": None if self.change is None else self.change.to_json(),
         }
 
     def rows(self) -> list[tuple[str, ...]]:
@@ -269,15 +270,15 @@ def drift(device: str, since: Path, run: Path | None = None) -> Drift:
         say("gates or qubits of the student's region are gone, so its accuracy there is not known")
         return Drift(then, now, errors)
     marks = examine(exam, compiled, then), examine(exam, compiled, now)
-    change = Estimate(**accuracy_gain(marks[1].logits, marks[0].logits, exam.targets))
+    change = accuracy_gain(marks[1].logits, marks[0].logits, exam.targets)
     return Drift(then, now, errors, marks, change)
 
 
 def _plain(marks: Marks) -> dict[str, Any]:
     return {
-        "same": asdict(marks.same),
-        "accuracy": asdict(marks.accuracy),
-        "cost": asdict(marks.cost),
+        "same": marks.same.to_json(),
+        "accuracy": marks.accuracy.to_json(),
+        "cost": marks.cost.to_json(),
         "rms": marks.rms,
     }
 

@@ -43,6 +43,9 @@ FORMAT = 1
 MEND = "copy it again from a backup; its jobs' ids are in ledger.jsonl"
 
 
+Purpose = Literal["predict", "learn"]
+
+
 class EarlierRecord(records.Record):
     """What ``plan.json`` says of the rounds before."""
 
@@ -67,6 +70,7 @@ class PlanRecord(records.Record):
     client: bool = True
     instance: str | None = None
     asked: str = ""
+    purpose: Purpose = "predict"
     circuit_sha256: str
 
 
@@ -113,6 +117,7 @@ class Plan:
     client: whether a rehearsal leaves the simulation to IBM's client.
     instance: the CRN of the service's instance under which it is sent, where that is known.
     asked: a hash of the order that it is made of.
+    purpose: what it measures: texts, or circuits from which the device's errors are learned.
     """
 
     folder: Path
@@ -134,6 +139,7 @@ class Plan:
     client: bool = False
     instance: str | None = None
     asked: str = ""
+    purpose: Purpose = "predict"
 
     @property
     def name(self) -> str:
@@ -200,6 +206,7 @@ class Plan:
             "limit": self.limit,
             "instance": self.instance,
             "asked": self.asked,
+            "purpose": self.purpose,
             "circuit_sha256": hashlib.sha256(program.encode()).hexdigest(),
             "qubits": list(layout.initial_index_layout(filter_ancillas=True)) if layout is not None else list(used),
             "observables": [_terms(one) for one in self.student.observables],
@@ -253,6 +260,7 @@ class Plan:
             client=told.client,
             instance=told.instance,
             asked=told.asked,
+            purpose=told.purpose,
         )
 
     def keep(self, name: str, **arrays: np.ndarray) -> str:

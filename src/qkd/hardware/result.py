@@ -69,7 +69,7 @@ def interpret(plan: Plan, student: Student, records: list[JobRecord]) -> dict[st
     off = np.abs(evs - exact).mean(axis=1)
     told |= {
         "classes": list(model.classes),
-        "error": asdict(bootstrap(lambda chosen: float(off[chosen].mean()), len(off))),
+        "error": bootstrap(lambda chosen: float(off[chosen].mean()), len(off)).to_json(),
         "error_noisy": float(np.abs(noisy - exact).mean()),
         "stderr": float(np.mean(stds[np.isfinite(stds)])) if np.isfinite(stds).any() else None,
         "rms": float(np.sqrt(((evs - exact) ** 2).mean())),
@@ -162,4 +162,4 @@ def _line(
         line["accuracy"] = proportion(said == targets)
     if all(row.get("teacher") for row in rows):
         line["like_teacher"] = proportion(said == np.array([np.argmax(row["teacher"]) for row in rows]))
-    return {name: asdict(number) for name, number in line.items()}
+    return {name: number.to_json() for name, number in line.items()}

@@ -15,6 +15,8 @@ from qkd.errors import FolderError, QkdError
 from qkd.hardware import adaptive, index, jobs
 from qkd.hardware.gathered import gather
 from qkd.hardware.jobs import Recalibrated, drive
+from qkd.hardware.learning import Lesson, learn, plan_for
+from qkd.hardware.learning import fingerprint as lesson_of
 from qkd.hardware.ledger import JobRecord, Ledger
 from qkd.hardware.order import Order, fingerprint, plans_for, quota
 from qkd.hardware.patience import Patience
@@ -45,7 +47,7 @@ class Outcome:
 
 
 def run(
-    order: Order,
+    order: Order | Lesson,
     confirm: Confirm,
     detach: bool = False,
     dry_run: bool = False,
@@ -53,7 +55,7 @@ def run(
     anew: bool = False,
     minutes: float | None = None,
 ) -> list[Outcome]:
-    """Do a device run, or several with ``mitigation="all"``, and return what came of each.
+    """Do a device run, or several with ``mitigation="all"``, or learn a device's errors; return what came of each.
 
     A plan of the same order that is not finished is gone on with.
 
@@ -72,12 +74,12 @@ def run(
     patience = patience or Patience()
     folder = existing_run(order.run)
     with folder.lock():
-        if minutes is not None:
+        if minutes is not None and isinstance(order, Order):
             order = planned(order, folder, minutes, offline=dry_run)
         if not (anew or dry_run) and (waiting := _open(folder, order)):
             return [_again(folder, plan, order, confirm, patience, wait=not detach) for plan in waiting]
         done: list[Outcome] = []
-        waiting = plans_for(order, folder, offline=dry_run)
+        waiting = _plans(order, folder, dry_run)
         while waiting:
             plan = waiting[0]
             _afford(waiting)
@@ -96,7 +98,7 @@ def run(
                 say(f"{plan.device} changed from version {changed.compiled} to {changed.now}: it is compiled anew")
                 ledger.append(plan.name, "dropped", reason=f"{plan.device} is version {changed.now} now")
                 names = [one.mitigation.name for one in waiting]
-                waiting = [one for one in plans_for(order, folder) if one.mitigation.name in names]
+                waiting = [one for one in _plans(order, folder) if one.mitigation.name in names]
                 continue
             waiting.pop(0)
             if waiting and not order.local:
@@ -105,9 +107,13 @@ def run(
         return done
 
 
-def _open(folder: RunFolder, order: Order) -> list[Plan]:
+def _plans(order: Order | Lesson, folder: RunFolder, offline: bool = False) -> list[Plan]:
+    return [plan_for(order, folder, offline)] if isinstance(order, Lesson) else plans_for(order, folder, offline)
+
+
+def _open(folder: RunFolder, order: Order | Lesson) -> list[Plan]:
     """Return the plans of the same order whose jobs have not ended; of a cancelled one none is."""
-    asked = fingerprint(order, folder)
+    asked = lesson_of(order, folder) if isinstance(order, Lesson) else fingerprint(order, folder)
     found = [plan for plan in _all(folder) if plan.asked == asked]
     ledger = Ledger(folder.hardware / "ledger.jsonl")
     return [
@@ -117,7 +123,9 @@ def _open(folder: RunFolder, order: Order) -> list[Plan]:
     ]
 
 
-def _again(folder: RunFolder, plan: Plan, order: Order, confirm: Confirm, patience: Patience, wait: bool) -> Outcome:
+def _again(
+    folder: RunFolder, plan: Plan, order: Order | Lesson, confirm: Confirm, patience: Patience, wait: bool
+) -> Outcome:
     """Go on with a plan instead of making another like it."""
     say(f"{plan.name} asks for the same and is not finished: it is gone on with; --anew makes another")
     ledger = _ledger(folder, plan, patience)
@@ -278,7 +286,7 @@ def _carry_on(folder: RunFolder, plan: Plan, patience: Patience, wait: bool, aga
             told = {"plan": plan.name, "texts": 0, "continued": later.name}
             write_json(plan.folder / "result.json", told, private=True)
             return _carry_on(folder, later, patience, wait, again)
-        result = finite(interpret(plan, student, records))
+        result = finite(learn(plan, records) if plan.purpose == "learn" else interpret(plan, student, records))
         if result["failed"]:
             warn(f"{plan.name}: {len(result['failed'])} texts have no finite values and are left out")
         if done:

@@ -183,12 +183,15 @@ def _evaluated(
     program = LightConeEstimator(noise, dtype="float64").compile(
         student.circuit, student.observables, student.inputs, student.weights
     )
-    count = len(student.inputs)
-    inputs, weights = torch.from_numpy(np.ascontiguousarray(values[:, :count])), values[0, count:]
-    further = np.zeros((1, 0)) if angles is None else angles
-    with torch.no_grad():
-        rows = [program(inputs, torch.from_numpy(np.concatenate([weights, row]))).numpy() for row in further]
-    return np.stack(rows, axis=1)
+    count, further = len(student.inputs), np.zeros((1, 0)) if angles is None else angles
+    found = np.zeros((len(values), len(further), len(student.observables)))
+    for weights in np.unique(values[:, count:], axis=0):
+        rows = (values[:, count:] == weights).all(axis=1)
+        inputs = torch.from_numpy(np.ascontiguousarray(values[rows, :count]))
+        with torch.no_grad():
+            for number, row in enumerate(further):
+                found[rows, number] = program(inputs, torch.from_numpy(np.concatenate([weights, row]))).numpy()
+    return found
 
 
 def folded(circuit: QuantumCircuit, factor: int) -> QuantumCircuit:

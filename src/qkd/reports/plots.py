@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from qkd.results import Line
+
 INK, MUTED, TEACHER, STUDENT = "#1f2933", "#9aa5b1", "#d97706", "#2563eb"
 CONTROL = "#6b7f8f"
 COLOURS = {"teacher": TEACHER, "student": STUDENT, "linear": CONTROL, "logreg": CONTROL, "majority": MUTED}
@@ -24,15 +26,15 @@ def canvas(width: float = 6.4, height: float = 3.6) -> tuple[Figure, Any]:
     return figure, axes
 
 
-def accuracies(lines: dict[str, Any]) -> Figure:
+def accuracies(lines: dict[str, Line]) -> Figure:
     """Draw each line's test accuracy with its 95 % interval."""
     figure, axes = canvas(height=0.9 + 0.5 * len(lines))
     for row, (name, line) in enumerate(reversed(lines.items())):
-        number, colour = line["numbers"]["accuracy"], COLOURS.get(name, STUDENT)
-        axes.plot([number["low"], number["high"]], [row, row], color=colour, lw=6, alpha=0.3, solid_capstyle="round")
-        axes.plot(number["value"], row, "o", color=colour, ms=9)
+        number, colour = line.numbers.accuracy, COLOURS.get(name, STUDENT)
+        axes.plot([number.low, number.high], [row, row], color=colour, lw=6, alpha=0.3, solid_capstyle="round")
+        axes.plot(number.value, row, "o", color=colour, ms=9)
         axes.annotate(
-            f"{number['value']:.3f}", (number["value"], row), (0, 10), textcoords="offset points", ha="center", size=9
+            f"{number.value:.3f}", (number.value, row), (0, 10), textcoords="offset points", ha="center", size=9
         )
     axes.set_yticks(range(len(lines)), list(reversed(lines)))
     axes.set(xlim=(0, 1), ylim=(-0.6, len(lines) - 0.3), xlabel="test accuracy, 95 % interval")

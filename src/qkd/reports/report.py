@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 
 from qkd.circuits import draw, library
 from qkd.reports import compare, devices, plots
+from qkd.reports.pages import page, pictures
+from qkd.results import Answer, Metrics
 from qkd.runs import RunFolder, write_text
 from qkd.student.metrics import softmax
 
@@ -20,9 +20,9 @@ LONGEST = 300
 
 def render(
     name: str,
-    metrics: dict[str, Any],
+    metrics: Metrics,
     history: Sequence[dict[str, float]],
-    predictions: Sequence[dict[str, Any]],
+    predictions: Sequence[Answer],
     drawing: str,
     config: str,
     device_runs: Sequence[dict[str, Any]] = (),
@@ -33,18 +33,18 @@ def render(
         name: the run's name.
         metrics: the content of ``metrics.json``.
         history: the rows of ``history.jsonl``.
-        predictions: the rows of ``predictions.jsonl``: text, label, teacher and student logits (C,).
+        predictions: the rows of ``predictions.jsonl``.
         drawing: the circuit as text.
         config: the run's ``config.toml``.
         device_runs: the ``result.json`` of each device run.
     """
-    classes = metrics["classes"]
-    targets = np.array([classes.index(row["label"]) for row in predictions])
+    classes = metrics.classes
+    targets = np.array([classes.index(row.label) for row in predictions])
     logits = {who: np.array([row[who] for row in predictions]) for who in ("teacher", "student")}
     probabilities = {who: softmax(rows) for who, rows in logits.items()}
-    best = metrics["training"]["best_epoch"]
+    best = metrics.training.best_epoch
     sections = [
-        _section("How close", (plots.accuracies(metrics["lines"]), "A dot is the measured value, a bar its interval.")),
+        _section("How close", (plots.accuracies(metrics.lines), "A dot is the measured value, a bar its interval.")),
         _section("How it learned", (plots.learning(history, best), f"The weights of epoch {best} were kept.")),
         _section(
             "Where it errs, and whether it knows",
@@ -60,32 +60,33 @@ def render(
     surest = wrong[np.argsort(-probabilities["student"].max(axis=1)[wrong])][:10]
     mistakes = [
         {
-            "text": predictions[i]["text"][:LONGEST],
-            "label": predictions[i]["label"],
+            "text": predictions[i].text[:LONGEST],
+            "label": predictions[i].label,
             **{who: classes[logits[who][i].argmax()] for who in logits},
         }
         for i in surest
     ]
-    student = metrics["student"]
-    page = (Path(__file__).parent / "page.html").read_text(encoding="utf-8")
-    return jinja2.Template(page, autoescape=True, undefined=jinja2.StrictUndefined).render(
+    student = metrics.student
+    names = {"valid": "validation", "test": "test"}
+    return page(
+        "page.html",
         title=name,
-        subtitle=" · ".join(
-            [f"qkd {metrics['qkd']}", metrics["data"], f"teacher {metrics['teacher']['name']}", student["engine"]]
-        ),
+        subtitle=" · ".join([f"qkd {metrics.qkd}", metrics.data, f"teacher {metrics.teacher.name}", student.engine]),
         summary=compare.summary(metrics),
         columns=compare.COLUMNS,
         rows=compare.rows(metrics),
-        texts=metrics["texts"],
+        texts=metrics.texts,
+        given=" and ".join(names[part] for part in metrics.given_splits),
         sections=sections,
         device=_devices(device_runs),
-        circuit=f"{student['circuit']}: {student['qubits']} qubits, {student['inputs']} inputs, "
-        f"{student['weights']} weights, {student['observables']} observables.",
+        circuit=f"{student.circuit}: {student.qubits} qubits, {student.inputs} inputs, "
+        f"{student.weights} weights, {student.observables} observables.",
         drawing=drawing,
         mistakes=mistakes,
         wrong=len(wrong),
-        data=metrics["data"],
-        dropped=metrics["dropped"],
+        data=metrics.data,
+        dropped=metrics.dropped,
+        encoder=metrics.encoder,
         timings=compare.timings(metrics),
         config=config,
     )
@@ -93,32 +94,28 @@ def render(
 
 def rewrite(folder: RunFolder, device_runs: Sequence[dict[str, Any]]) -> None:
     """Write a finished run's page anew from its files, with its device runs."""
-    page = render(
+    written = render(
         folder.name,
         compare.read_metrics(folder.metrics),
         folder.rows(folder.history),
-        folder.rows(folder.predictions),
+        compare.read_answers(folder),
         draw.text(library.load(str(folder.student / "circuit.qasm"))),
         folder.config.read_text(encoding="utf-8"),
         device_runs,
     )
-    write_text(folder.report, page, private=True)
+    write_text(folder.report, written, private=True)
 
 
 def _devices(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return the page's table and figures of device runs."""
     told = [one for one in results if one["texts"]]
-    figures = []
-    for one in told:
-        where = f"{one['plan']}, {one['device']}, mitigation {one['mitigation']['name']}"
-        figures.append(
-            {"image": plots.png(plots.scatter(one)), "caption": f"{where}: one dot is an expectation value."}
-        )
-    return {"columns": devices.COLUMNS, "rows": devices.rows(told), "figures": figures}
+    named = [f"{one['plan']}, {one['device']}, mitigation {one['mitigation']['name']}" for one in told]
+    shown = [
+        (plots.scatter(one), f"{where}: one dot is an expectation value.")
+        for one, where in zip(told, named, strict=True)
+    ]
+    return {"columns": devices.COLUMNS, "rows": devices.rows(told), "figures": pictures(shown)}
 
 
 def _section(title: str, *figures: tuple[Any, str]) -> dict[str, Any]:
-    return {
-        "title": title,
-        "figures": [{"image": plots.png(figure), "caption": caption} for figure, caption in figures],
-    }
+    return {"title": title, "figures": pictures(figures)}

@@ -194,8 +194,8 @@ def card(student: Student) -> str:
         f"{model.angle_map} map to {len(circuit.inputs)} angles, the circuit {_code(circuit.name)} "
         f"({len(circuit.weights)} weights, {len(circuit.observables)} observables), and a linear head.",
         "",
-        f"Trainable parameters: {model.num_parameters:,}, of them {counts['quantum']:,} in the circuit and "
-        f"{counts['classical']:,} in the linear projection and head; the encoder before them has "
+        f"Trainable parameters: {model.num_parameters:,}, of them {counts.quantum:,} in the circuit and "
+        f"{counts.classical:,} in the linear projection and head; the encoder before them has "
         f"{student.encoder.num_parameters:,}.",
         *about.get("controls", ()),
         "",

@@ -3,33 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from qkd.results import Estimate, Scores
+
 Z95 = 1.959963984540054
 """The standard normal's 97.5 % quantile."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
 def proportion(hits: np.ndarray) -> Estimate:
     """Return the mean of booleans (N,) with Wilson's score interval (Wilson 1927, JASA 22:209)."""
     from scipy.stats import binomtest
 
-    told = binomtest(int(np.sum(hits)), len(hits)).proportion_ci(0.95, method="wilson")
+    interval = binomtest(int(np.sum(hits)), len(hits)).proportion_ci(0.95, method="wilson")
     value = float(np.mean(hits))
-    return Estimate(value, min(value, float(told.low)), max(value, float(told.high)))
+    return Estimate(value=value, low=min(value, float(interval.low)), high=max(value, float(interval.high)))
 
 
 def bootstrap(statistic: Callable[[np.ndarray], float], n: int, resamples: int = 1000, seed: int = 0) -> Estimate:
@@ -50,7 +39,7 @@ def bootstrap(statistic: Callable[[np.ndarray], float], n: int, resamples: int =
     values = [statistic(rng.integers(0, n, n)) for _ in range(resamples)]
     low, high = np.quantile(values, (0.025, 0.975))
     value = statistic(np.arange(n))
-    return Estimate(value, min(value, float(low)), max(value, float(high)))
+    return Estimate(value=value, low=min(value, float(low)), high=max(value, float(high)))
 
 
 def macro_f1(predicted: np.ndarray, targets: np.ndarray, num_classes: int) -> float:
@@ -81,27 +70,22 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return shifted / shifted.sum(axis=1, keepdims=True)
 
 
-def score(logits: np.ndarray, targets: np.ndarray, teacher: np.ndarray | None = None) -> dict[str, dict[str, float]]:
+def score(logits: np.ndarray, targets: np.ndarray, teacher: np.ndarray | None = None) -> Scores:
     """Return accuracy, macro-F1, calibration error and, given the teacher's logits, agreement with it.
 
     Args:
         logits: (N,C) of the classifier that is scored.
         targets: (N,) class indices.
         teacher: (N,C), or None for no agreement.
-
-    Returns:
-        Name to ``{"value", "low", "high"}``.
     """
     n, num_classes = logits.shape
     predicted, probabilities = logits.argmax(axis=1), softmax(logits)
-    numbers = {
-        "accuracy": proportion(predicted == targets),
-        "macro_f1": bootstrap(lambda rows: macro_f1(predicted[rows], targets[rows], num_classes), n),
-        "calibration_error": bootstrap(lambda rows: calibration_error(probabilities[rows], targets[rows]), n),
-    }
-    if teacher is not None:
-        numbers["agreement"] = proportion(predicted == teacher.argmax(axis=1))
-    return {name: asdict(number) for name, number in numbers.items()}
+    return Scores(
+        accuracy=proportion(predicted == targets),
+        macro_f1=bootstrap(lambda rows: macro_f1(predicted[rows], targets[rows], num_classes), n),
+        calibration_error=bootstrap(lambda rows: calibration_error(probabilities[rows], targets[rows]), n),
+        agreement=None if teacher is None else proportion(predicted == teacher.argmax(axis=1)),
+    )
 
 
 def majority_logits(train_targets: np.ndarray, n: int, num_classes: int) -> np.ndarray:
@@ -110,7 +94,7 @@ def majority_logits(train_targets: np.ndarray, n: int, num_classes: int) -> np.n
     return np.tile(np.log(np.maximum(counts, 0.5) / counts.sum()), (n, 1))
 
 
-def accuracy_gain(logits: np.ndarray, reference: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+def accuracy_gain(logits: np.ndarray, reference: np.ndarray, targets: np.ndarray) -> Estimate:
     """Return accuracy(logits) - accuracy(reference), (N,C) each, with a bootstrap interval over paired texts."""
     difference = (logits.argmax(axis=1) == targets).astype(float) - (reference.argmax(axis=1) == targets)
-    return asdict(bootstrap(lambda rows: float(difference[rows].mean()), len(targets)))
+    return bootstrap(lambda rows: float(difference[rows].mean()), len(targets))

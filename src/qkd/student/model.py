@@ -18,6 +18,7 @@ from torch import nn
 from qkd.circuits.student import StudentCircuit
 from qkd.engines.machine import threads
 from qkd.errors import QkdError
+from qkd.results import Parameters
 from qkd.simulation.make import Engine
 from qkd.student.middles.base import Middle
 from qkd.student.middles.quantum import QuantumMiddle
@@ -121,10 +122,10 @@ class StudentModel(nn.Module):
         """How many numbers training changes: projection, middle and head."""
         return sum(parameter.numel() for parameter in self.parameters())
 
-    def parameter_counts(self) -> dict[str, int]:
+    def parameter_counts(self) -> Parameters:
         """Return how many numbers training changes in the circuit (``quantum``) and around it (``classical``)."""
         quantum = self.middle.num_parameters if isinstance(self.middle, QuantumMiddle) else 0
-        return {"classical": self.num_parameters - quantum, "quantum": quantum}
+        return Parameters(classical=self.num_parameters - quantum, quantum=quantum)
 
     def standardise(self, embeddings: torch.Tensor) -> None:
         """Set the fixed shift and scale in front of the projection from training embeddings (N,D)."""

@@ -7,13 +7,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from qkd.config import Config
 from qkd.console import say
 from qkd.errors import DataError
+from qkd.results import Labelling, TeacherCard
 from qkd.runs import write_with
 from qkd.text.data import load as data
 from qkd.text.encoders.make import embed, make_encoder
@@ -45,13 +46,14 @@ def load_corpus(config: Config) -> Corpus:
         QkdError: a source is missing or malformed.
     """
     spec = config.data
-    dataset = data.load(spec.source, spec.text_column, spec.label_column, spec.limit, spec.split_seed)
+    dataset = data.load(spec.source, spec.text_column, spec.label_column, spec.limit, spec.split_seed, spec.test_data)
     splits = data.split(dataset, spec.valid, spec.test, spec.split_seed)
     for line in dataset.dropped:
         say(line)
     say(
         f"{len(dataset.texts):,} texts of {len(dataset.classes)} classes ({', '.join(dataset.classes)}): "
         f"{len(splits.train):,} train, {len(splits.valid):,} validation, {len(splits.test):,} test"
+        f"{_whose(dataset)}"
     )
     extra = data.load_unlabeled(spec.unlabeled, dataset, spec.text_column) if spec.unlabeled else ()
     if extra:
@@ -59,7 +61,14 @@ def load_corpus(config: Config) -> Corpus:
     return Corpus(dataset, splits, extra)
 
 
-def label(config: Config, out: Path, torch_device: str | None = None, embed_too: bool = False) -> dict[str, Any]:
+def _whose(dataset: Dataset) -> str:
+    """Return what is to be said of splits that are the data set's own."""
+    if not dataset.own:
+        return ""
+    return " (as given)" if "valid" in dataset.own else " (as given; validation drawn from the training texts)"
+
+
+def label(config: Config, out: Path, torch_device: str | None = None, embed_too: bool = False) -> Labelling:
     """Fit the teacher, have it label every text, and write the logits to a Parquet file.
 
     What was labelled is cached text by text, so a killed labelling goes on where it was, and one that is asked for
@@ -70,10 +79,6 @@ def label(config: Config, out: Path, torch_device: str | None = None, embed_too:
         out: the file: a column ``text`` and one column for each class, float32; rows as in ``Corpus.texts``.
         torch_device: where the teacher runs.
         embed_too: have the encoder's embeddings computed as well; they go to the cache, where ``distill`` finds them.
-
-    Returns:
-        ``{"file", "texts", "classes", "seconds", "valid_accuracy", "valid_chance", "predicted", "teacher"}``; chance is
-        the share of the most frequent label, ``predicted`` counts the labels that the teacher gave to all texts.
 
     Raises:
         QkdError: data or teacher do not fit, or the file cannot be written.
@@ -94,16 +99,16 @@ def label(config: Config, out: Path, torch_device: str | None = None, embed_too:
     targets, classes = corpus.dataset.targets[valid], corpus.dataset.classes
     right = logits[valid].argmax(axis=1) == targets
     counts = np.bincount(logits.argmax(axis=1), minlength=len(classes)).tolist()
-    return {
-        "file": str(out),
-        "texts": len(corpus.texts),
-        "classes": list(classes),
-        "seconds": round(time.monotonic() - started, 3),
-        "valid_accuracy": float(right.mean()),
-        "valid_chance": float(np.bincount(targets).max() / len(targets)),
-        "predicted": dict(zip(classes, counts, strict=True)),
-        "teacher": teacher.describe(),
-    }
+    return Labelling(
+        file=str(out),
+        texts=len(corpus.texts),
+        classes=tuple(classes),
+        seconds=round(time.monotonic() - started, 3),
+        valid_accuracy=float(right.mean()),
+        valid_chance=float(np.bincount(targets).max() / len(targets)),
+        predicted=dict(zip(classes, counts, strict=True)),
+        teacher=TeacherCard(**teacher.describe()),
+    )
 
 
 def write(out: Path, texts: Sequence[str], classes: Sequence[str], logits: np.ndarray, teacher: Teacher) -> None:

@@ -11,7 +11,8 @@ from qkd.text.data.tables import Table, cell, neighbours, no_column, read_text
 def read_qdllm(folder: Path, text: str, label: str) -> Table:
     """Return the texts of ``PREFIX_LABEL.txt`` files, one a line, in a column ``text`` and their ``label``.
 
-    The layout of the data files of Li et al., arXiv 2505.13205: ``train_sadness.txt``, ``test_sadness.txt``, ...
+    The layout of the data files of Li et al., arXiv 2505.13205: ``train_sadness.txt``, ``test_sadness.txt``, ... The
+    prefix is the part that a text is in.
 
     Raises:
         QkdError: there is no such folder or no such file in it, or one is not UTF-8.
@@ -23,12 +24,14 @@ def read_qdllm(folder: Path, text: str, label: str) -> Table:
         raise DataError(f"qdllm:{folder}: no file is called PREFIX_LABEL.txt (train_joy.txt, test_joy.txt, ...)")
     columns: dict[str, list[str | None]] = {text: [], label: []}
     places: list[str] = []
+    parts: list[str] = []
     for path in files:
         lines = read_text(path).removesuffix("\n").split("\n")
         columns[text] += [line.removesuffix("\r") for line in lines]
         columns[label] += [path.stem.partition("_")[2]] * len(lines)
+        parts += [path.stem.partition("_")[0]] * len(lines)
         places += [f"{path.name} line {number}" for number in range(1, len(lines) + 1)]
-    return Table(columns, places)
+    return Table(columns, places, parts)
 
 
 def read_hf(name: str, text: str, label: str) -> Table:
@@ -53,10 +56,11 @@ def read_hf(name: str, text: str, label: str) -> Table:
             f"{where}: the dataset cannot be loaded ({first}); check the name, add a configuration with "
             f"hf:NAME:CONFIG, or give a local folder as hf:FOLDER"
         ) from None
-    parts = found if isinstance(found, dict) else {"row": found}
+    splits = found if isinstance(found, dict) else {"row": found}
     columns: dict[str, list[str | None]] = {text: [], label: []}
     places: list[str] = []
-    for split, part in parts.items():
+    parts: list[str] = []
+    for split, part in splits.items():
         rows = [f"{split} {number}" for number in range(1, part.num_rows + 1)]
         for column in (text, label):
             if column not in part.column_names:
@@ -67,4 +71,5 @@ def read_hf(name: str, text: str, label: str) -> Table:
             else:
                 columns[column] += [cell(value, where, row, column) for value, row in zip(cells, rows, strict=True)]
         places += rows
-    return Table(columns, places)
+        parts += [split] * part.num_rows
+    return Table(columns, places, parts)

@@ -22,6 +22,8 @@ class Dataset:
         dropped: what was left out and why, one sentence each.
         rows: each text's row number in the source, from 0; ``0..N-1`` when left out.
         num_rows: how many rows the source has; N when left out.
+        parts: the part each text is in, ``train``, ``valid`` or ``test``, where the source has a test of its own; None
+            where it is to be split.
     """
 
     texts: tuple[str, ...]
@@ -30,12 +32,18 @@ class Dataset:
     dropped: tuple[str, ...] = ()
     rows: tuple[int, ...] | None = None
     num_rows: int | None = None
+    parts: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if len(self.texts) != len(self.labels):
             raise DataError(f"{self.source}: {len(self.texts)} texts but {len(self.labels)} labels; give one for each")
         object.__setattr__(self, "rows", tuple(range(len(self.texts)) if self.rows is None else self.rows))
         object.__setattr__(self, "num_rows", len(self.texts) if self.num_rows is None else self.num_rows)
+
+    @property
+    def own(self) -> tuple[str, ...]:
+        """Which of its validation and test splits are the source's own, and not drawn."""
+        return tuple(name for name in ("valid", "test") if name in (self.parts or ()))
 
     @cached_property
     def classes(self) -> tuple[str, ...]:

@@ -12,43 +12,59 @@ from qkd.console import say
 from qkd.errors import DataError
 from qkd.text.data import corpora, docstrings, tables
 from qkd.text.data.dataset import Dataset
+from qkd.text.data.parts import ORDER, REPLACED, joined, kinds
 from qkd.text.data.splits import LEAST, Splits, shuffled, split
+from qkd.text.data.tables import Table
 
 __all__ = ["Dataset", "Splits", "load", "load_texts", "load_unlabeled", "normalised", "split"]
 
 
 def load(
-    source: str, text_column: str = "text", label_column: str = "label", limit: int | None = None, seed: int = 0
+    source: str,
+    text_column: str = "text",
+    label_column: str = "label",
+    limit: int | None = None,
+    seed: int = 0,
+    test: str | Path | None = None,
 ) -> Dataset:
     """Return the labelled texts of ``source``.
 
     Left out, and told in ``Dataset.dropped``: empty texts, texts without a label, texts that occur again
-    (equal but for case, white space and Unicode composition), and those that occur under different labels.
+    (equal but for case, white space and Unicode composition), and those that occur under different labels. A source
+    with a test (and a validation) split of its own keeps it; a text that is in several stays in the last of them.
 
     Args:
         source: a CSV, TSV, JSONL or Parquet file, ``qdllm:FOLDER``, ``hf:NAME[:CONFIG]``, ``hf:FOLDER``, or
             ``docstrings``.
         text_column: the column that holds the texts, where there are columns.
         label_column: the column that holds the labels.
-        limit: keep at most this many texts, stratified by label; a smaller limit keeps a subset of a larger one's.
+        limit: keep at most this many texts, stratified by label, and by split where the source has them; a smaller
+            limit keeps a subset of a larger one's.
         seed: which texts a limit keeps.
+        test: a table file of the test texts, in the place of the source's own.
 
     Raises:
         QkdError: the source is missing or malformed, lacks a column, or has mostly empty texts.
     """
+    table = _table(source, text_column, label_column)
+    if test is not None:
+        table = joined(table, tables.read(Path(test), (text_column, label_column)), str(test))
+    dataset = _clean(source, table, text_column, label_column)
+    return dataset if limit is None else _limited(dataset, limit, seed)
+
+
+def _table(source: str, text_column: str, label_column: str) -> Table:
+    """Return what ``source`` holds, as found."""
     kind, colon, rest = source.partition(":")
     if source == "docstrings":
-        table = docstrings.read(text_column, label_column)
-    elif kind == "qdllm" and colon:
-        table = corpora.read_qdllm(Path(rest), text_column, label_column)
-    elif kind == "hf" and colon:
-        table = corpora.read_hf(rest, text_column, label_column)
-    else:
-        if text_column == label_column:
-            raise DataError(f"{source}: texts and labels cannot both be the column '{text_column}'")
-        table = tables.read(Path(source), (text_column, label_column))
-    dataset = _clean(source, table.columns[text_column], table.columns[label_column], table.places)
-    return dataset if limit is None else _limited(dataset, limit, seed)
+        return docstrings.read(text_column, label_column)
+    if kind == "qdllm" and colon:
+        return corpora.read_qdllm(Path(rest), text_column, label_column)
+    if kind == "hf" and colon:
+        return corpora.read_hf(rest, text_column, label_column)
+    if text_column == label_column:
+        raise DataError(f"{source}: texts and labels cannot both be the column '{text_column}'")
+    return tables.read(Path(source), (text_column, label_column))
 
 
 def load_texts(file: str | Path, text_column: str = "text") -> list[str]:
@@ -98,8 +114,9 @@ def normalised(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).casefold().split())
 
 
-def _clean(source: str, texts: Sequence[str | None], labels: Sequence[str | None], places: Sequence[str]) -> Dataset:
+def _clean(source: str, table: Table, text_column: str, label_column: str) -> Dataset:
     """Drop what cannot be learned from, and say so."""
+    texts, labels, places = table.columns[text_column], table.columns[label_column], table.places
     empty = [row for row, text in enumerate(texts) if not (text and text.strip())]
     if 2 * len(empty) > len(texts):
         raise DataError(
@@ -109,22 +126,31 @@ def _clean(source: str, texts: Sequence[str | None], labels: Sequence[str | None
     out = set(empty)
     unlabelled = [row for row, label in enumerate(labels) if row not in out and not (label and label.strip())]
     out.update(unlabelled)
+    parts = kinds(table.parts, [row for row in range(len(texts)) if row not in out])
+    replaced = [row for row, part in enumerate(parts or ()) if part == REPLACED and row not in out]
+    out.update(replaced)
     groups: dict[str, list[int]] = defaultdict(list)
     for row, text in enumerate(texts):
         if row not in out and text is not None:
             groups[normalised(text)].append(row)
-    conflicting, repeated = [], []
+    conflicting, repeated, foreign = [], [], []
     for rows in groups.values():
+        if parts is not None:  # what is tested with is not learned from: the last part of a text is its only one
+            last = max((parts[row] for row in rows), key=ORDER.index)
+            foreign += [row for row in rows if parts[row] != last]
+            rows = [row for row in rows if parts[row] == last]
         if len({labels[row] for row in rows}) > 1:
             conflicting += rows
         else:
             repeated += rows[1:]
-    out.update(conflicting, repeated)
+    out.update(conflicting, repeated, foreign)
     reasons = (
         ("that are empty", empty),
         ("without a label", unlabelled),
         ("that occur under different labels", sorted(conflicting)),
         ("that occur more than once (the first was kept)", sorted(repeated)),
+        ("that are in the validation or test split too (where they were kept)", sorted(foreign)),
+        ("of a test split in whose place another was given", replaced),
     )
     kept = [row for row in range(len(texts)) if row not in out]
     if not kept:
@@ -136,6 +162,7 @@ def _clean(source: str, texts: Sequence[str | None], labels: Sequence[str | None
         dropped=tuple(_tell(reasons, places)),
         rows=tuple(kept),
         num_rows=len(texts),
+        parts=None if parts is None else tuple(parts[row] for row in kept),
     )
 
 
@@ -154,13 +181,14 @@ def _limited(dataset: Dataset, limit: int, seed: int) -> Dataset:
     """Return at most ``limit`` texts, each class in proportion but with at least ``LEAST`` texts where it has them."""
     if limit >= len(dataset.texts):
         return dataset
-    sizes, taken = Counter(dataset.labels), Counter[str]()
+    strata = list(zip(dataset.labels, dataset.parts or dataset.labels, strict=True))
+    sizes, taken = Counter(strata), Counter[tuple[str, str]]()
     turns = []
     for row in shuffled(dataset.texts, seed):
-        label = dataset.labels[row]
-        turn = taken[label] - LEAST if taken[label] < LEAST else taken[label] / sizes[label]
+        stratum = strata[row]
+        turn = taken[stratum] - LEAST if taken[stratum] < LEAST else taken[stratum] / sizes[stratum]
         turns.append((turn, row))
-        taken[label] += 1
+        taken[stratum] += 1
     kept = sorted(row for _, row in sorted(turns)[:limit])
     assert dataset.rows is not None
     return replace(
@@ -168,5 +196,6 @@ def _limited(dataset: Dataset, limit: int, seed: int) -> Dataset:
         texts=tuple(dataset.texts[row] for row in kept),
         labels=tuple(dataset.labels[row] for row in kept),
         rows=tuple(dataset.rows[row] for row in kept),
+        parts=None if dataset.parts is None else tuple(dataset.parts[row] for row in kept),
         dropped=(*dataset.dropped, f"kept {limit:,} of {len(dataset.texts):,} texts, as the limit says"),
     )

@@ -25,10 +25,12 @@ class Table:
     Args:
         columns: the asked columns; a cell is a string, or None where the source has none.
         places: where each row is ("line 17", "row 3", "train_joy.txt line 2").
+        parts: the part of the source that each row is in, as the source calls it; None where it has no parts.
     """
 
     columns: dict[str, list[str | None]]
     places: Sequence[str]
+    parts: Sequence[str] | None = None
 
 
 SUFFIXES = (".csv", ".jsonl", ".ndjson", ".parquet", ".pq", ".tab", ".tsv")

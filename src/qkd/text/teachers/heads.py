@@ -1,8 +1,6 @@
-"""Logistic heads on wide features: which blocks of them to read, cross-fitting, calibration.
+"""Logistic heads on wide features: cross-fitting, calibration.
 
-There are far more features than texts, so everything is done in the span of the texts: a set of blocks is judged by
-the leave-one-out error of ridge regression, which one eigendecomposition gives for all strengths, and the head is
-fitted in the strongest principal directions.
+There are far more features than texts, so a head is fitted in their strongest principal directions.
 """
 
 from __future__ import annotations
@@ -28,9 +26,6 @@ STRENGTHS = (1.0, 3.0, 10.0, 30.0)
 
 ROWS = 1024
 """Texts that a head is applied to at once."""
-
-RIDGES = tuple(10.0 ** np.arange(-4, 1.1, 0.5))
-"""The penalties that leave-one-out errors are computed for, in units of the kernel's trace."""
 
 
 @dataclass(frozen=True)
@@ -181,32 +176,6 @@ def principal(x: np.ndarray, most: int = DIRECTIONS) -> np.ndarray:
     values, vectors = eigh(gram, subset_by_index=[max(0, n - most), n - 1])
     sure = values > 1e-6 * values[-1]
     return np.asarray(x.T @ (vectors[:, sure] / np.sqrt(values[sure])), dtype=x.dtype)
-
-
-def leave_one_out(kernel: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return each text's squared error (N,) by ridge regression on the others, at the best of ``RIDGES``.
-
-    The targets are the classes, one column each. With the smoother S of all texts, text i left out has the residual
-    (y - S y)_i / (1 - S_ii) (Craven and Wahba 1978, Numer. Math. 31:377).
-
-    Args:
-        kernel: inner products (N,N) of the texts' features.
-        y: class numbers (N,).
-    """
-    n = len(y)
-    kernel = kernel - kernel.mean(axis=0)
-    values, vectors = np.linalg.eigh((kernel - kernel.mean(axis=1, keepdims=True)).astype(np.float64))
-    values = np.maximum(values, 0)
-    targets = np.eye(y.max() + 1)[y]
-    targets -= targets.mean(axis=0)
-    along = vectors.T @ targets
-    errors = []
-    for ridge in RIDGES:
-        shrunk = values / (values + ridge * values.sum() + 1e-12)
-        leverage = np.square(vectors) @ shrunk + 1 / n
-        residual = (targets - vectors @ (shrunk[:, None] * along)) / np.maximum(1 - leverage, 1e-6)[:, None]
-        errors.append(np.square(residual).sum(axis=1))
-    return min(errors, key=lambda error: float(error.mean()))
 
 
 def cross_entropy(logits: np.ndarray, targets: np.ndarray) -> float:

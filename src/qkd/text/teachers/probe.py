@@ -18,7 +18,8 @@ from qkd.text.data.splits import shuffled
 from qkd.text.models.backbone import Backbone
 from qkd.text.models.reader import Reader
 from qkd.text.models.transformer import Loading
-from qkd.text.teachers.heads import DIRECTIONS, FOLDS, RIDGES, STRENGTHS, Head, fit_head, leave_one_out
+from qkd.text.probes import RIDGES, leave_one_out, squared_errors
+from qkd.text.teachers.heads import DIRECTIONS, FOLDS, STRENGTHS, Head, fit_head
 
 if TYPE_CHECKING:
     from qkd.text.data.load import Dataset
@@ -181,7 +182,8 @@ def choose(x: np.ndarray, widths: Sequence[int], y: np.ndarray) -> tuple[tuple[i
     for places in candidates(len(layers)):
         kernel = np.mean([layers[place] for place in places], axis=0)
         for more in (False, True):
-            errors[places, more] = leave_one_out(kernel + more * LIKELIHOOD_WEIGHT * likelihoods, classes)
+            scores = leave_one_out(kernel + more * LIKELIHOOD_WEIGHT * likelihoods, classes)
+            errors[places, more] = squared_errors(scores, classes)
     best = min(errors.values(), key=lambda error: float(error.mean()))
 
     def level(error: np.ndarray) -> bool:

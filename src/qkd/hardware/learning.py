@@ -1,0 +1,172 @@
+"""``qkd devices learn``: a plan of circuits whose exact values are known, and the errors that explain what they say.
+
+The circuits are the run's own, on its region, at random angles, without mitigation and in no frames: what is learned
+is what the student meets. Errors that these circuits cannot tell apart, such as phases behind one cz and before the
+next without a turn between them, are shared out as a calibration lets expect. The plan is kept, estimated, sent, gone
+on with and billed like any other device run.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from qkd.bundled import user_dirs
+from qkd.console import progress
+from qkd.devices import snapshot as snapshots
+from qkd.devices.hidden import with_learned
+from qkd.devices.learned import Learned
+from qkd.devices.region import to_region
+from qkd.errors import ConfigError
+from qkd.hardware.gathered import gather
+from qkd.hardware.ledger import JobRecord
+from qkd.hardware.order import Order, plan_of, prepared
+from qkd.hardware.plan import Plan
+from qkd.runs import RunFolder
+from qkd.simulation import fit
+
+WEIGHTS = 8
+"""Sets of weights among the circuits; each is one more compilation of the engine."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What is asked of a device.
+
+    run: whose circuit and region.
+    device: its name, or a snapshot's.
+    local: on the snapshot.
+    points: circuits M.
+    shots: of each.
+    max_qpu_seconds: the limit; the profile's when None.
+    decoupling: the sequence of pulses; the profile's when None.
+    seed: of the circuits.
+    """
+
+    run: Path
+    device: str | None = None
+    local: bool = False
+    points: int = 256
+    shots: int = 128
+    max_qpu_seconds: float | None = None
+    decoupling: str | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.points < 2 * WEIGHTS or self.shots < 1:
+            raise ConfigError(f"errors are learned from {2 * WEIGHTS} circuits at least, of 1 shot at least")
+
+    @property
+    def order(self) -> Order:
+        """The same as an order of texts, of which there are none."""
+        return Order(
+            run=self.run,
+            device=self.device,
+            local=self.local,
+            mitigation="none",
+            shots=str(self.shots),
+            samples=1,
+            max_qpu_seconds=self.max_qpu_seconds,
+            decoupling=self.decoupling,
+            seed=self.seed,
+        )
+
+
+def fingerprint(lesson: Lesson, folder: RunFolder) -> str:
+    """Return a hash of all that decides what is measured."""
+    circuit = (folder.student / "circuit.qasm").read_bytes()
+    told = repr(replace(lesson, run=Path(), max_qpu_seconds=None)).encode()
+    return hashlib.sha256(b"learn" + told + circuit).hexdigest()
+
+
+def plan_for(lesson: Lesson, folder: RunFolder, offline: bool = False) -> Plan:
+    """Return the plan of what a device is asked; nothing of it is kept yet.
+
+    Raises:
+        QkdError: there is no such device, it takes no circuits now, or the circuit does not fit it.
+    """
+    order = lesson.order
+    there = prepared(order, folder, offline)
+    compiled = fit.calibrating(there.compiled)
+    values = fit.points(compiled, WEIGHTS, -(-lesson.points // WEIGHTS), lesson.seed)
+    circuits = replace(there, compiled=compiled, values=values, texts=[{}] * len(values))
+    plan = plan_of(circuits, order, folder, "none")
+    stages = tuple(replace(one, name=f"measuring {len(values)} circuits") for one in plan.budget.stages)
+    return replace(
+        plan,
+        texts=[],
+        budget=replace(plan.budget, stages=stages),
+        purpose="learn",
+        asked=fingerprint(lesson, folder),
+    )
+
+
+def learn(plan: Plan, records: list[JobRecord]) -> dict[str, Any]:
+    """Return what a plan's measurements say of its device, as JSON values, and keep it as a snapshot file.
+
+    The file lies in the plan's folder and, dated, beside the user's snapshots.
+    """
+    told: dict[str, Any] = {
+        "plan": plan.name,
+        "device": plan.snapshot.name if plan.local else plan.device,
+        "calibrated": plan.snapshot.calibration.date,
+        "local": plan.local,
+        "purpose": plan.purpose,
+        "qpu_seconds_estimated": plan.budget.seconds,
+        "jobs": {"all": plan.jobs, "saved": sum(record.file is not None for record in records)},
+        "lost": [{"job": one.number, "reason": one.reason} for one in records if one.reason is not None],
+        "texts": 0,
+        "asked": 0,
+        "failed": [],
+        "circuits": 0,
+    }
+    found = gather(plan, records)
+    rows = found.there.nonzero()[0]
+    if len(rows) < 2 * WEIGHTS or any(record.open for record in records):
+        return told
+    student, region = to_region(plan.student, plan.snapshot)
+    date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    with progress("fitting", fit.STEPS + fit.MORE, "steps") as bar:
+        learned = fit.fit(
+            student, region, found.values[rows], found.evs[rows], found.stds[rows], date, lambda *_: bar.advance(1)
+        )
+    held = with_learned(plan.snapshot, learned.learned).calibration
+    path = user_dirs("snapshots")[0] / f"{plan.snapshot.name}-{date[:10]}-learned.json"
+    for place in (plan.folder / "learned.json", path):
+        snapshots.write(held, place)
+    return told | {
+        "circuits": len(rows),
+        "file": str(path),
+        "unexplained": {"calibration": learned.unexplained[0], "learned": learned.unexplained[1]},
+        "noise": learned.noise,
+        "learned": learned.learned.to_json(),
+    }
+
+
+def table(told: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Return what was learned as a table, header first: for each kind of error how large it is, and the worst place."""
+    learned = Learned.from_json(told["learned"])
+    kinds: dict[str, dict[str, float]] = {}
+    for name, places in learned.gates.items():
+        for place, one in places.items():
+            where = "-".join(map(str, place))
+            for label, angle in one.angles.items():
+                kinds.setdefault(f"{label} behind {name}, rad", {})[where] = angle
+            if len(place) == 2:
+                kinds.setdefault(f"depolarization of {name}", {})[where] = one.stochastic
+    kinds["ZZ between neighbours, rad"] = {f"{a}-{b}": angle for (a, b), angle in learned.spectators.items()}
+    kinds["readout"] = {str(qubit): (up + down) / 2 for qubit, (up, down) in learned.readout.items()}
+    left = told["unexplained"]
+    rows: list[tuple[str, ...]] = [("error", "rms", "largest", "where")]
+    for kind, values in kinds.items():
+        if values:
+            worst = max(values, key=lambda where: abs(values[where]))
+            rms = math.sqrt(sum(value**2 for value in values.values()) / len(values))
+            rows.append((kind, f"{rms:.4f}", f"{values[worst]:+.4f}", worst))
+    rows.append(("unexplained by the calibration", f"{left['calibration']:.4f}", "", "values kept apart"))
+    rows.append(("unexplained by what was learned", f"{left['learned']:.4f}", "", f"shot noise {told['noise']:.4f}"))
+    return rows

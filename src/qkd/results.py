@@ -1,0 +1,284 @@
+"""What a run comes to, as types: ``metrics.json``, whose keys are the fields of ``Metrics``, and what ``api`` returns.
+
+Whoever computes a part makes it; reports read it. Numbers are fractions, not per cent, unless a unit is named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import ConfigDict, Field, field_validator
+
+from qkd.records import Record
+
+
+class Result(Record):
+    """A record that is written as it is read; a field is an attribute, and also an item, as in version 0.1."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=True)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return its fields as JSON values; those that there are none of are left out."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+    def __getitem__(self, name: str) -> Any:
+        if name in self:
+            return getattr(self, name)
+        raise KeyError(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in type(self).model_fields and getattr(self, str(name)) is not None
+
+
+class Estimate(Result):
+    """A number with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+class Scores(Result):
+    """How good predictions are; ``agreement`` is that with the teacher's."""
+
+    accuracy: Estimate
+    macro_f1: Estimate
+    calibration_error: Estimate
+    agreement: Estimate | None = None
+
+    def items(self) -> Iterator[tuple[str, Estimate]]:
+        """Yield the name and the number of each that there is."""
+        yield from ((name, self[name]) for name in type(self).model_fields if name in self)
+
+    def values(self) -> Iterator[Estimate]:
+        """Yield the numbers."""
+        yield from (number for _, number in self.items())
+
+
+class Parameters(Result):
+    """How many numbers training changed: in the circuit (``quantum``) and around it; the encoder's own beside them."""
+
+    classical: int
+    quantum: int
+    encoder: int | None = None
+
+
+class Line(Result):
+    """One line of the final table: teacher, student, a control, ..."""
+
+    numbers: Scores
+    parameters: Parameters | None = None
+    ms_per_text: float | None = None
+
+
+class Sizes(Result):
+    """Texts of each split."""
+
+    train: int
+    valid: int
+    test: int
+
+
+class TeacherCard(Result):
+    """What the teacher is; each kind has more to say of itself."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+    kind: str = ""
+
+
+class Tried(Result):
+    """Layers of an encoder that were looked at, and what a ridge regression on the other texts says of each text.
+
+    error: mean squared, with 1 for a text's class and 0 for the others.
+    accuracy: how often the largest is right.
+    """
+
+    encoder: str
+    layers: tuple[int, ...]
+    error: float
+    accuracy: float
+
+
+class EncoderCard(Result):
+    """The encoder, its width D, and what was looked at before its layers were chosen."""
+
+    name: str
+    dim: int
+    tried: tuple[Tried, ...] = ()
+
+
+class StudentCard(Result):
+    """The student's circuit with its sizes n, A, P and K, and what it was trained and measured on."""
+
+    circuit: str
+    qubits: int
+    inputs: int
+    weights: int
+    observables: int
+    engine: str
+    measured: str
+
+
+class Training(Result):
+    """How far training came, and which epoch's weights were kept."""
+
+    epochs: int
+    best_epoch: int
+    best_valid_loss: float
+
+
+class Diagnosis(Result):
+    """Why a student falls short: accuracies on the test texts, unless said otherwise (``diagnosis.py``)."""
+
+    teacher: float
+    student: float
+    linear: float
+    """Of a linear probe of the student's embeddings."""
+    kernel: float
+    """Of a kernel probe of them."""
+    student_train: float
+    """On the training texts, as the next two."""
+    linear_train: float
+    teacher_train: float
+    texts: tuple[int, ...]
+    """Numbers of training texts, with which"""
+    curve: tuple[float, ...]
+    """the linear probe has these accuracies."""
+    shortfall: Estimate
+    """The student's accuracy less the teacher's, paired."""
+    seeds: tuple[float, ...] = ()
+    """The student's accuracy with each seed that was trained."""
+    sentences: tuple[str, ...] = ()
+    """What the numbers say, the largest cause first."""
+
+    @property
+    def doubling(self) -> float:
+        """What the last doubling of the training texts brought the linear probe."""
+        return self.curve[-1] - self.curve[-2]
+
+
+class Check(Result):
+    """How near the engine was to AerSimulator; see ``simulation.agree.Agreement``."""
+
+    difference: float
+    sigmas: float
+    method: str
+    shots: int
+    points: int
+    observables: int
+    of: int
+    said: str
+
+
+class Noise(Result):
+    """The device whose noise was simulated, and what training under it bought."""
+
+    device: str
+    calibrated: str | None = None
+    qubits: tuple[int, ...] = ()
+    checked: tuple[Check, ...] = ()
+    gain: Estimate | None = None
+    """Over the same student trained without noise, on that device."""
+    gain_over_refitted: Estimate | None = None
+    """Over that one with its head fitted anew to noisy values."""
+
+
+class Tuned(Result):
+    """How many layers of the encoder were trained with the student, and what that bought."""
+
+    layers: int
+    gain: Estimate
+
+
+class Unlabeled(Result):
+    """How many unlabelled texts there were, and what they bought."""
+
+    texts: int
+    gain: Estimate
+
+
+class Metrics(Result):
+    """The content of ``metrics.json``. Gains are differences in accuracy on the same test texts, paired."""
+
+    qkd: str
+    """The version that made it."""
+    data: str
+    classes: tuple[str, ...]
+    texts: Sizes
+    dropped: tuple[str, ...] = ()
+    """Which texts were left out, and why."""
+    given_splits: tuple[str, ...] = ()
+    """Which of ``valid`` and ``test`` are the data's own, and were not drawn."""
+    teacher: TeacherCard
+    encoder: EncoderCard
+    student: StudentCard
+    training: Training
+    lines: dict[str, Line]
+    finished: bool = True
+    gain: Estimate
+    """The student's over the teacher."""
+    controls: dict[str, Estimate] = Field(default_factory=dict)
+    """The student's over each control."""
+    teacher_gain: Estimate | None = None
+    """The teacher's over a logistic regression on the embeddings."""
+    diagnosis: Diagnosis | None = None
+    noise: Noise | None = None
+    tuned: Tuned | None = None
+    unlabeled: Unlabeled | None = None
+    seconds: dict[str, float]
+    """Wall time of each stage."""
+
+    @field_validator("lines")
+    @classmethod
+    def _whole(cls, lines: dict[str, Line]) -> dict[str, Line]:
+        for name in ("teacher", "student", "majority"):
+            if name not in lines:
+                raise ValueError(f"there is no line '{name}'")
+        return lines
+
+
+class Answer(Result):
+    """A row of ``predictions.jsonl``: a test text, its label, and the logits (C,) of teacher and student."""
+
+    text: str
+    label: str
+    teacher: tuple[float, ...]
+    student: tuple[float, ...]
+
+
+class Evaluation(Result):
+    """What a student is worth on some texts."""
+
+    data: str
+    texts: int
+    numbers: Scores
+
+
+class Prediction(Result):
+    """What a student says of a text: the likeliest label, its probability, and those of all labels."""
+
+    text: str
+    label: str
+    probability: float
+    probabilities: dict[str, float]
+
+
+class Labelling(Result):
+    """What a teacher did with a corpus."""
+
+    file: str
+    texts: int
+    classes: tuple[str, ...]
+    seconds: float
+    valid_accuracy: float
+    valid_chance: float
+    """The share of the most frequent label among the validation texts."""
+    predicted: dict[str, int]
+    """How many of all texts were given each label."""
+    teacher: TeacherCard

@@ -1,0 +1,250 @@
+"""A device's errors from what it measures: angles, depolarization and readout fitted through the engine's gradients.
+
+Expectation values of single Z at known parameter values are compared with those of the light-cone engine under noise
+whose angles and rates are parameters. What is fitted is the least of the squared differences over shot noise, and of
+the parameters over what a calibration lets expect of them (a ridge, or normal priors): where few values tell of an
+error it stays small.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from qiskit.circuit import Parameter
+from qiskit.quantum_info import SparsePauliOp
+
+from qkd.circuits.student import StudentCircuit
+from qkd.devices.hidden import PHASES, TURNS
+from qkd.devices.learned import GateNoise, Learned, Place, infidelity
+from qkd.devices.noise import noise_model
+from qkd.devices.region import Region
+from qkd.engines import LightConeEstimator
+from qkd.engines.noise import Noise, assignment, rebuilt
+from qkd.simulation.noise import depolarizing_rate, neighbours
+
+STEPS, MORE = 40, 15
+"""Iterations of L-BFGS on the rows that are fitted, and from there on all of them."""
+KEPT_APART = 5
+"""Every so manieth row is kept apart at first, to see how well others tell of it."""
+LEAST_ERROR = 1e-5
+"""The infidelity of a gate whose calibration says less, or nothing."""
+LAYER = 0.08
+"""What is expected of the ZZ between neighbouring gates, in radians: its standard deviation."""
+SHARE, SPREAD = math.log(0.6), 0.7
+"""Of the logarithm of a gate's stochastic infidelity over its calibrated one: what is expected, and its deviation."""
+READ = 0.7
+"""The standard deviation of the logarithm of a readout's error over its calibrated one."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What was learned.
+
+    learned: the errors.
+    unexplained: of expectation values that were kept apart, the rms difference to what the calibration says, and to
+        what was learned, shot noise taken off.
+    noise: the rms shot noise of them.
+    """
+
+    learned: Learned
+    unexplained: tuple[float, float]
+    noise: float
+
+
+@dataclass
+class _Amounts:
+    """Parameters of the noise, and what is expected of each before anything is measured.
+
+    Each is ``mean + width * u`` with u standard normal; one whose logarithm is ``mean + width * u`` is positive.
+    """
+
+    parameters: list[Parameter]
+    means: list[float]
+    widths: list[float]
+    logs: list[bool]
+
+    def new(self, name: str, mean: float, width: float, log: bool = False) -> Parameter:
+        """Add a parameter."""
+        self.parameters.append(Parameter(f"{name}_{len(self.parameters)}"))
+        self.means.append(mean)
+        self.widths.append(width)
+        self.logs.append(log)
+        return self.parameters[-1]
+
+    def of(self, u: torch.Tensor) -> torch.Tensor:
+        """Return the amounts (E,) of standard normal numbers (E,)."""
+        plain = torch.tensor(self.means, dtype=u.dtype) + torch.tensor(self.widths, dtype=u.dtype) * u
+        return torch.where(torch.tensor(self.logs), plain.exp(), plain)
+
+
+def calibrating(student: StudentCircuit, qubits: int | None = None) -> StudentCircuit:
+    """Return a student that measures Z of each qubit that it touches, which is what ``fit`` takes."""
+    circuit = student.circuit
+    touched = sorted({circuit.find_bit(q).index for item in circuit.data for q in item.qubits})
+    paulis = [SparsePauliOp.from_sparse_list([("Z", [q], 1.0)], circuit.num_qubits) for q in touched]
+    return student.with_circuit(circuit, paulis)
+
+
+def points(student: StudentCircuit, weights: int, rows: int, seed: int) -> np.ndarray:
+    """Return random parameter values (M,A+P): some sets of weights, each with as many rows of inputs."""
+    random, inputs = np.random.default_rng([seed, 3]), len(student.inputs)
+    made = random.uniform(-np.pi, np.pi, (weights * rows, len(student.parameters)))
+    made[:, inputs:] = made[::rows, inputs:].repeat(rows, axis=0)
+    return made
+
+
+def fit(
+    student: StudentCircuit,
+    region: Region,
+    values: np.ndarray,
+    evs: np.ndarray,
+    stds: np.ndarray,
+    date: str,
+    said: Callable[[int, float], None] = lambda step, loss: None,
+) -> Fit:
+    """Return the errors that explain what was measured.
+
+    Args:
+        student: on the region's indices, Z of single qubits as observables (see ``calibrating``).
+        region: its qubits; what its snapshot knows of learned errors is not looked at.
+        values: (M,A+P), inputs first; rows of the same weights in a row.
+        evs: measured (M,K), without mitigation.
+        stds: their shot noise (M,K).
+        date: when it was measured, ISO 8601.
+        said: is told each iteration and its loss.
+    """
+    amounts = _Amounts([], [], [], [])
+    noise, known = _noise(student, region, amounts)
+    program = LightConeEstimator(noise, dtype="float64").compile(
+        student.circuit, student.observables, student.inputs, (*student.weights, *amounts.parameters)
+    )
+    qubits = [int(np.flatnonzero(one.paulis[0].z)[0]) for one in student.observables]
+    model = noise_model(region)
+    reads = torch.tensor(np.array([[m[0, 1], m[1, 0]] for m in (assignment(model, q) for q in qubits)]).clip(1e-4, 0.4))
+    measured, weight = torch.from_numpy(evs), torch.from_numpy(stds**-2.0)
+    inputs = torch.from_numpy(np.ascontiguousarray(values[:, : len(student.inputs)]))
+    sets = [np.flatnonzero((values[:, len(student.inputs) :] == row).all(axis=1)) for row in _weights(student, values)]
+    apart = np.arange(len(values)) % KEPT_APART == KEPT_APART - 1
+    count = len(amounts.parameters)
+
+    def predicted(u: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
+        weights = torch.from_numpy(values[rows[0], len(student.inputs) :])
+        ideal = program(inputs[rows], torch.cat([weights, amounts.of(u[:count])]))
+        up, down = (reads * (READ * u[count:].reshape(-1, 2)).exp()).T
+        return (1 - up - down) * ideal + down - up
+
+    def minimize(u: torch.Tensor, used: np.ndarray, steps: int) -> torch.Tensor:
+        u = u.clone().requires_grad_(True)
+        optimizer = torch.optim.LBFGS([u], max_iter=steps, history_size=30, line_search_fn="strong_wolfe")
+        calls = 0
+
+        def closure() -> torch.Tensor:
+            nonlocal calls
+            optimizer.zero_grad()
+            total = 0.0
+            for rows in sets:  # one set of weights at a time, so that one's memory is enough
+                kept = rows[used[rows]]
+                if len(kept):
+                    loss = (weight[kept] * (predicted(u, kept) - measured[kept]) ** 2).sum() / 2
+                    loss.backward()
+                    total += float(loss.detach())
+            ridge = u.square().sum() / 2
+            ridge.backward()
+            calls += 1
+            said(calls, total + float(ridge.detach()))
+            return ridge.detach() + total
+
+        optimizer.step(closure)
+        return u.detach()
+
+    start = torch.zeros(count + 2 * len(qubits), dtype=torch.float64)
+    u = minimize(start, ~apart, STEPS)
+    with torch.no_grad():
+        told = torch.cat([predicted(u, rows) for rows in sets])[np.argsort(np.concatenate(sets))]
+    calibrated = _calibrated(student, replace(region), values)
+    u = minimize(u, np.ones(len(values), dtype=bool), MORE)
+    final = amounts.of(u[:count]).numpy()
+    readout = (reads * (READ * u[count:].reshape(-1, 2)).exp()).numpy()
+    learned = known(dict(zip(amounts.parameters, map(float, final), strict=True)))
+    learned = replace(
+        learned,
+        date=date,
+        origin=f"fitted to {len(values)} circuits on qubits {', '.join(map(str, region.qubits))}",
+        readout={region.qubits[q]: (float(a), float(b)) for q, (a, b) in zip(qubits, readout, strict=True)},
+    )
+    left = tuple(
+        float(np.sqrt(max(0.0, ((other[apart] - evs[apart]) ** 2 - stds[apart] ** 2).mean())))
+        for other in (calibrated, told.numpy())
+    )
+    return Fit(learned, (left[0], left[1]), float(np.sqrt((stds[apart] ** 2).mean())))
+
+
+def _noise(
+    student: StudentCircuit, region: Region, amounts: _Amounts
+) -> tuple[Noise, Callable[[dict[Parameter, float]], Learned]]:
+    """Return the noise with its parameters, readout apart, and what makes learned errors of their values."""
+    circuit, told = student.circuit, region.snapshot.calibration
+    used: dict[tuple[str, Place], float] = {}
+    for item in circuit.data:
+        on = tuple(circuit.find_bit(qubit).index for qubit in item.qubits)
+        if item.operation.name in TURNS or (len(on) == 2 and item.operation.name != "barrier"):
+            done = told.gates.get(item.operation.name, {}).get(tuple(region.qubits[q] for q in on))
+            used[item.operation.name, on] = max(LEAST_ERROR, (done.error if done else None) or 0.0)
+    model = noise_model(region)
+    noise = Noise(rebuilt(model, lambda name, on, error: None if (name, on) in used else error, readout=False))
+    angles: dict[tuple[str, Place], dict[str, Parameter]] = {}
+    rates: dict[tuple[str, Place], Parameter] = {}
+    for (name, on), error in used.items():
+        labels = TURNS.get(name, PHASES)
+        width = math.sqrt(4 * (2 ** len(on) + 1) / 2 ** len(on) * error / len(labels))
+        angles[name, on] = {label: amounts.new(name, 0.0, width) for label in labels}
+        noise = noise.coherent(name, angles[name, on], on)
+        if len(on) == 2:
+            rates[name, on] = amounts.new("rate", SHARE + math.log(depolarizing_rate(error, 2)), SPREAD, log=True)
+            noise = noise.depolarizing(name, rates[name, on], on)
+        else:
+            noise = noise.depolarizing(name, depolarizing_rate(error, 1), on)
+    between: dict[Place, Parameter] = {}
+    gates = set(used)
+    for pair in told.couplers():
+        at_once = [both for both in neighbours(pair, region) if set(both) <= gates]
+        if at_once:
+            between[pair] = amounts.new("between", 0.0, LAYER)
+        for both in at_once:
+            noise = noise.coherent(both, {"ZZ": between[pair]}, (region.index[pair[0]], region.index[pair[1]]))
+
+    def learned(found: dict[Parameter, float]) -> Learned:
+        gates: dict[str, dict[Place, GateNoise]] = {}
+        for (name, on), error in used.items():
+            turned = {label: found[one] for label, one in angles[name, on].items()}
+            rest = max(0.0, error - infidelity(turned))
+            if len(on) == 2:
+                rest = (1 - math.exp(-2 * found[rates[name, on]])) * 0.75
+            gates.setdefault(name, {})[tuple(region.qubits[q] for q in on)] = GateNoise(turned, rest)
+        return Learned("", "", gates, {pair: found[one] for pair, one in between.items()})
+
+    return noise, learned
+
+
+def _weights(student: StudentCircuit, values: np.ndarray) -> np.ndarray:
+    """Return the different sets of weights (W,P) of parameter values (M,A+P)."""
+    found: np.ndarray = np.unique(values[:, len(student.inputs) :], axis=0)
+    return found
+
+
+def _calibrated(student: StudentCircuit, region: Region, values: np.ndarray) -> np.ndarray:
+    """Return what the calibration alone says would be measured (M,K)."""
+    program = LightConeEstimator(noise_model(region), dtype="float64").compile(
+        student.circuit, student.observables, student.inputs, student.weights
+    )
+    found = np.zeros((len(values), len(student.observables)))
+    inputs = len(student.inputs)
+    for row in _weights(student, values):
+        rows = (values[:, inputs:] == row).all(axis=1)
+        with torch.no_grad():
+            found[rows] = program(torch.from_numpy(values[rows, :inputs]), torch.from_numpy(row)).numpy()
+    return found

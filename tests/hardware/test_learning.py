@@ -1,0 +1,139 @@
+"""Errors learned from a few circuits on devices whose errors are hidden, and sent no more than once."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from qkd import QkdError
+from qkd.cli import app
+from qkd.config import Config
+from qkd.devices import snapshot
+from qkd.devices.hidden import PHASES, hidden, with_learned
+from qkd.devices.noise import noise_model
+from qkd.devices.region import Region
+from qkd.engines import LightConeEstimator
+from qkd.engines.noise import Noise
+from qkd.hardware import sampled
+from qkd.hardware.gathered import shot_noise
+from qkd.hardware.learning import Lesson
+from qkd.hardware.mitigation import Mitigation, pub
+from qkd.hardware.run import collect, run
+from qkd.simulation import fit
+from qkd.simulation.noise import device_noise
+from qkd.simulation.setting import make_setting
+
+from .conftest import QUICK
+from .test_parts import placed
+from .test_service import YES
+
+LATER = "2026-06-01T00:00:00+00:00"
+
+
+def taught(device, seed, shots=256, layers=2):
+    """A hidden device, and what is learned of it from 128 circuits."""
+    _, small, region = placed(device, 4, layers)
+    truth = hidden(region.snapshot, seed)
+    student = fit.calibrating(small)
+    values = fit.points(student, 8, 16, 0)
+    measured = sampled.run(student, Region(truth, region.qubits), values, Mitigation("none", shots), seed)
+    evs = measured["evs"].T
+    stds = np.fmax(measured["stds"].T, shot_noise(evs, np.full((len(evs), 1), float(shots))))
+    return small, region, truth, fit.fit(student, region, values, evs, stds, LATER)
+
+
+@pytest.mark.parametrize("device", ["fake_brisbane", "fake_fez"])
+def test_hidden_errors_are_recovered_and_predict_what_was_not_measured(device):
+    small, region, truth, found = taught(device, 3, shots=1024)
+    known, drawn = found.learned, truth.calibration.learned
+    pairs = [
+        (one.angles[label], drawn.gates[name][place].angles[label])
+        for name, places in known.gates.items()
+        for place, one in places.items()
+        for label in one.angles
+        if label in PHASES
+    ]
+    pairs += [(angle, drawn.spectators[pair]) for pair, angle in known.spectators.items()]
+    fitted, true = np.array(pairs).T
+    # phases behind one cz and before the next are the same to every circuit that has no turn between them
+    share = {"fake_brisbane": 0.4, "fake_fez": 0.6}[device]
+    assert len(pairs) >= 10 and np.sqrt(((fitted - true) ** 2).mean()) < share * np.sqrt((true**2).mean())
+    assert found.unexplained[1] < 0.6 * found.unexplained[0]
+    values = np.random.default_rng(9).normal(scale=0.8, size=(60, len(small.parameters)))
+    values[:, len(small.inputs) :] = values[0, len(small.inputs) :]
+    real, learned, calibrated = (
+        LightConeEstimator(device_noise(Region(held, region.qubits))).run([pub(small, values)]).result()[0].data.evs
+        for held in (truth, with_learned(region.snapshot, known), region.snapshot)
+    )
+    off, before = (np.sqrt(((one - real) ** 2).mean()) for one in (learned, calibrated))
+    assert off < before / 2
+
+
+def test_what_was_fitted_is_what_the_engine_makes_of_the_file():
+    small, region, _, found = taught("fake_manila", 1, layers=1)
+    student = fit.calibrating(small)
+    amounts = fit._Amounts([], [], [], [])
+    noise, known = fit._noise(student, region, amounts)
+    random = np.random.default_rng(0)
+    u = fit.torch.from_numpy(random.normal(size=len(amounts.parameters)) / 2)
+    drawn = dict(zip(amounts.parameters, map(float, amounts.of(u)), strict=True))
+    held = with_learned(region.snapshot, known(drawn))
+    file = Noise.of(device_noise(Region(held, region.qubits)))
+    values = fit.points(student, 1, 3, 1)
+    bare = noise_model(region)
+    circuits = [pub(student, values)]
+    fitted = LightConeEstimator(noise.bind(drawn)).run(circuits).result()[0].data.evs
+    assert bare is not None and found.noise > 0
+    unread = fit.replace(file, model=fit.rebuilt(file.model, lambda name, on, error: error, readout=False))
+    # sx errs by what its angle leaves of its calibrated error, which the fit leaves whole
+    assert np.abs(LightConeEstimator(unread).run(circuits).result()[0].data.evs - fitted).max() < 5e-3
+
+
+def test_without_errors_little_is_learned():
+    _, small, region = placed("fake_manila", 4)
+    student = fit.calibrating(small)
+    values = fit.points(student, 4, 16, 0)
+    evs = sampled.run(student, region, values, Mitigation("none", 1024), 0)["evs"].T
+    found = fit.fit(student, region, values, evs, shot_noise(evs, np.full((len(evs), 1), 1024.0)), LATER)
+    angles = [angle for one in found.learned.gates["cx"].values() for angle in one.angles.values()]
+    assert np.sqrt(np.mean(np.square(angles))) < 0.03
+
+
+def test_a_device_is_asked_once_and_its_errors_are_a_dated_file(service, folder, tmp_path):
+    lesson = Lesson(folder, "ibm_manila", points=32, shots=64, max_qpu_seconds=10)
+    [dry] = run(lesson, YES, dry_run=True, patience=QUICK)
+    assert dry.plan.budget.seconds > 2 and not service.jobs
+    service.hold = True
+    [sent] = run(lesson, YES, detach=True, patience=QUICK)
+    assert sent.result["circuits"] == 0 and len(service.jobs) == 1
+    [same] = run(lesson, YES, detach=True, patience=QUICK)  # the same question is not asked again
+    assert same.plan.name == sent.plan.name and len(service.jobs) == 1
+    service.hold = False
+    [outcome] = collect(folder, patience=QUICK)
+    assert len(service.jobs) == 1 and collect(folder, patience=QUICK) == []
+    told = json.loads((outcome.plan.folder / "result.json").read_text())
+    path = Path(told["file"])
+    assert path.parent == tmp_path / "snapshots" and path.name.startswith("ibm_manila-20")
+    held = snapshot.read(path)
+    assert held.calibration.learned.gates["cx"] and held.name == "ibm_manila"
+    assert (outcome.plan.folder / "learned.json").read_text() == path.read_text()
+    config = Config.model_validate({"device": {"name": str(path)}, "engine": {"sim": "aer-noisy"}})
+    assert isinstance(make_setting(config, placed("fake_manila", 4)[0]).noisy.model, Noise)
+    with pytest.raises(QkdError, match="above --max-qpu-seconds"):
+        run(Lesson(folder, "ibm_manila", points=32, shots=65536, max_qpu_seconds=10), YES, patience=QUICK)
+
+
+def test_the_command_learns_from_a_snapshot(folder, tmp_path):
+    snapshot.write(hidden(snapshot.load("fake_manila"), 2).calibration, tmp_path / "hidden.json")
+    spoken = ["devices", "learn", str(tmp_path / "hidden.json"), "--run", str(folder), "--local"]
+    spoken += ["--points", "32", "--shots", "128"]
+    told = CliRunner().invoke(app, spoken)
+    assert told.exit_code == 0 and "ZZ between neighbours" in told.stdout and "-learned.json" in told.stdout
+    path = next(line for line in told.stdout.splitlines() if line.endswith("-learned.json"))
+    rehearsal = ["run-hardware", "--run", str(folder), "--device", path, "--local", "--samples", "8", "--json"]
+    told = CliRunner().invoke(app, [*rehearsal, "--mitigation", "none", "--shots", "64"])
+    assert told.exit_code == 0
+    told = CliRunner().invoke(app, ["jobs", "show", "hw-1", "--run", str(folder)])
+    assert told.exit_code == 0 and "unexplained by what was learned" in told.stdout
