@@ -6,11 +6,16 @@ All are ``QkdError``; the subclasses say what a caller can do about one.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
 class QkdError(Exception):
     """A mistake in what was asked or given, told in one sentence; the CLI prints it without a traceback."""
+
+    def __str__(self) -> str:
+        """Return the sentence; what it quotes of a damaged file may be one endless word, and is shown by its ends."""
+        return re.sub(r"(\S{100})\S{200,}(\S{100})", r"\1...\2", super().__str__())
 
 
 class ConfigError(QkdError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, field_validator
 
 from qkd.records import Record
 
@@ -233,6 +233,14 @@ class Metrics(Result):
     unlabeled: Unlabeled | None = None
     seconds: dict[str, float]
     """Wall time of each stage."""
+
+    @field_validator("lines")
+    @classmethod
+    def _whole(cls, lines: dict[str, Line]) -> dict[str, Line]:
+        for name in ("teacher", "student", "majority"):
+            if name not in lines:
+                raise ValueError(f"there is no line '{name}'")
+        return lines
 
 
 class Answer(Result):

@@ -83,7 +83,7 @@ def summary(metrics: Metrics) -> str:
         f"The student's accuracy is {_difference(metrics.gain, 'its teacher')} and "
         f"{100 * (numbers['student'] - numbers['majority']):.1f} points above always guessing the commonest class."
     ]
-    said += [verdict(gain, OTHERS[name]) for name, gain in metrics.controls.items()]
+    said += [verdict(gain, OTHERS.get(name, name)) for name, gain in metrics.controls.items()]
     if metrics.teacher_gain:
         said.append(worth(metrics.teacher_gain))
     unlabeled, noise = metrics.unlabeled, metrics.noise

@@ -1,0 +1,157 @@
+"""Whatever bytes lie where a file of qkd's or a user's should, reading ends as an answer or as one sentence.
+
+Every kind of file that is read is damaged in a hundred ways that come from a fixed seed.
+"""
+
+import random
+import shutil
+import zlib
+from pathlib import Path
+
+import pytest
+
+from qkd import QkdError, Run, Student, api, checkpoint, config
+from qkd.circuits import library
+from qkd.devices import profiles, snapshot
+from qkd.hardware import collect, listed
+from qkd.hardware.plan import Plan
+from qkd.student.trainer import Progress
+from qkd.text.data import load as data
+from qkd.text.teachers.logits_file import LogitsTeacher
+
+KEPT = Path(__file__).parent / "kept" / "0.1.0"
+ROUNDS = 100
+SPLICES = [b"\x00", b"\xff\xfe", b"\xed\xa0\x80", b"\\ud800", "\u2028\x85\ufeff".encode(), b"\r", b"\r\n", b"'", b'"']
+SPLICES += [b"[" * 3000, b"{" * 3000, b'{"a":' * 3000, b"9" * 5000, b"-1", b"1e999", b"NaN", b"-Infinity", b"null"]
+SPLICES += [b"true", b"[]", b"{}", b'""', b"../" * 9, b"#", b";", b",", b"\n\n", b" " * 70000, b"pow(2,2)", b"gate "]
+SPLICES += [b'include "/etc/passwd";']
+"""What is put among the bytes of a file."""
+
+
+def damaged(whole, seed):
+    """Bytes of a file cut, doubled, exchanged, turned, or with something among them, once to three times."""
+    rng = random.Random(seed)
+    content = bytearray(whole)
+    for _ in range(rng.randint(1, 3)):
+        first, second = sorted(rng.randrange(len(content) + 1) for _ in range(2))
+        second = min(second, first + rng.choice([1, 8, 200]))
+        kind = rng.choice(["cut", "end", "twice", "turn", "splice", "splice", "replace"])
+        if kind == "cut":
+            del content[first:second]
+        elif kind == "end":
+            del content[first:]
+        elif kind == "twice":
+            content[first:first] = content[first:second]
+        elif kind == "turn" and first < len(content):
+            content[first] ^= 1 << rng.randrange(8)
+        else:
+            content[first : second if kind == "replace" else first] = rng.choice(SPLICES)
+    return bytes(content)
+
+
+def labelled(path):
+    return data.load(str(path), "text", "label")
+
+
+def texts_with_logits(path):
+    dataset = labelled(KEPT / "texts.csv")
+    teacher = LogitsTeacher(str(path))
+    teacher.fit(dataset, data.split(dataset, 0.15, 0.2, 0))
+    return teacher.logits(dataset.texts)
+
+
+READERS = {
+    "run/config.toml": lambda path: Run(path.parent).config,
+    "run/metrics.json": lambda path: (Run(path.parent).table(), api.compare.summary(Run(path.parent).metrics)),
+    "run/predictions.jsonl": lambda path: Run(path.parent).predictions,
+    "run/history.jsonl": lambda path: Run(path.parent).history,
+    "run/student/config.json": lambda path: Student.load(path.parent),
+    "run/student/student.safetensors": lambda path: Student.load(path.parent),
+    "run/student/circuit.qasm": lambda path: Student.load(path.parent),
+    "run/checkpoint/state.json": lambda path: checkpoint.load(path.parent, Progress),
+    "run/checkpoint/state-000004.safetensors": lambda path: checkpoint.load(path.parent, Progress),
+    "run/device/snapshot.json": lambda path: snapshot.read(path).backend,
+    "run/hardware/ledger.jsonl": lambda path: listed(path.parents[1]),
+    "run/hardware/hw-1/plan.json": lambda path: Plan.load(path.parent),
+    "run/hardware/hw-1/texts.jsonl": lambda path: Plan.load(path.parent),
+    "run/hardware/hw-1/values.safetensors": lambda path: Plan.load(path.parent),
+    "run/hardware/hw-1/circuit.qasm": lambda path: Plan.load(path.parent),
+    "run/hardware/hw-1/snapshot.json": lambda path: Plan.load(path.parent),
+    "texts.csv": labelled,
+    "texts.tsv": labelled,
+    "texts.jsonl": labelled,
+    "texts.parquet": labelled,
+    "logits.csv": texts_with_logits,
+    "logits.npz": texts_with_logits,
+    "logits.safetensors": texts_with_logits,
+    "settings.toml": config.load,
+    "circuit.toml": lambda path: library.load(str(path)),
+    "profile.toml": lambda path: profiles.load(str(path)),
+}
+
+
+LEAST = {"run/hardware/ledger.jsonl": 0, "texts.csv": 10, "texts.tsv": 10, "texts.jsonl": 10}
+"""How many are refused at least; what is wrong with a line of a ledger is told beside those that are whole."""
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """One whole file of each kind."""
+    import numpy as np
+    import pandas as pd
+    from safetensors.numpy import save_file
+
+    folder = tmp_path_factory.mktemp("files") / "kept"
+    shutil.copytree(KEPT, folder)
+    table, logits = pd.read_csv(folder / "texts.csv"), pd.read_csv(folder / "logits.csv")
+    table.to_csv(folder / "texts.tsv", sep="\t", index=False)
+    table.to_json(folder / "texts.jsonl", orient="records", lines=True)
+    table.to_parquet(folder / "texts.parquet")
+    rows = logits[[name for name in logits if name != "text"]].to_numpy(np.float32)
+    np.savez(folder / "logits.npz", logits=rows)
+    save_file({"logits": rows}, folder / "logits.safetensors")
+    (folder / "settings.toml").write_text(config.dumps(config.Config()))
+    bundled = Path(library.__file__).parents[3]
+    shutil.copy(bundled / "circuits" / "reupload.toml", folder / "circuit.toml")
+    shutil.copy(bundled / "transpile_profiles" / "heron.toml", folder / "profile.toml")
+    return folder
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_damaged_bytes_end_as_an_answer_or_as_one_sentence(files, name, tmp_path, capfd):
+    place = tmp_path / "kept"
+    shutil.copytree(files, place)
+    path, read = place / name, READERS[name]
+    whole = path.read_bytes()
+    read(path)
+    refused = 0
+    for number in range(ROUNDS):
+        path.write_bytes(damaged(whole, f"{name} {number}"))
+        try:
+            read(path)
+        except QkdError as error:
+            refused += 1
+            said = str(error)
+            assert "\n" not in said and 20 < len(said) < 1200, (number, said)
+        except Exception as error:
+            raise AssertionError(f"{name}, round {number}: {type(error).__name__}: {error}") from error
+    assert refused >= LEAST.get(name, 20)
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_device_run_of_damaged_files_is_gone_on_with_or_refused(files, tmp_path):
+    for name in ("plan.json", "job-0.safetensors", "result.json", "texts.jsonl"):
+        for number in range(6):
+            run = tmp_path / f"{name}-{number}"
+            shutil.copytree(files / "run", run)
+            path = run / "hardware" / "hw-1" / name
+            path.write_bytes(damaged(path.read_bytes(), f"{name} {number}"))
+            try:
+                collect(run, "hw-1")
+            except QkdError as error:
+                assert "\n" not in str(error)
+
+
+def test_damage_is_the_same_wherever_the_test_runs():
+    content = [damaged(b"some bytes of a file " * 20, f"a {number}") for number in range(50)]
+    assert zlib.crc32(b"".join(content)) == 2056451562
