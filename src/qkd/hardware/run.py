@@ -25,8 +25,9 @@ from qkd.hardware.planner import planned
 from qkd.hardware.provider import Provider
 from qkd.hardware.rehearsal import Rehearsal
 from qkd.hardware.remote import Remote
-from qkd.hardware.result import interpret, say_of
-from qkd.runs import NotWritten, RunFolder, existing_run, finite, read_json, write_json
+from qkd.hardware.result import interpret, read_result, say_of
+from qkd.results import DeviceResult
+from qkd.runs import NotWritten, RunFolder, existing_run, finite, write_json
 from qkd.student.bundle import Student
 
 Confirm = Callable[[Plan], bool]
@@ -43,7 +44,7 @@ class Outcome:
 
     plan: Plan
     records: list[JobRecord]
-    result: dict[str, Any] | None
+    result: DeviceResult | None
 
 
 def run(
@@ -283,14 +284,14 @@ def _carry_on(folder: RunFolder, plan: Plan, patience: Patience, wait: bool, aga
         student, done = Student.load(folder.path), not any(record.open for record in records)
         later = _next_round(folder, plan, student, records, patience) if done else None
         if later is not None:
-            told = {"plan": plan.name, "texts": 0, "continued": later.name}
-            write_json(plan.folder / "result.json", told, private=True)
+            told = DeviceResult(plan=plan.name, continued=later.name)
+            write_json(plan.folder / "result.json", told.to_json(), private=True)
             return _carry_on(folder, later, patience, wait, again)
-        result = finite(learn(plan, records) if plan.purpose == "learn" else interpret(plan, student, records))
-        if result["failed"]:
-            warn(f"{plan.name}: {len(result['failed'])} texts have no finite values and are left out")
+        result = learn(plan, records) if plan.purpose == "learn" else interpret(plan, student, records)
+        if result.failed:
+            warn(f"{plan.name}: {len(result.failed)} texts have no finite values and are left out")
         if done:
-            write_json(plan.folder / "result.json", result, private=True)
+            write_json(plan.folder / "result.json", finite(result.to_json()), private=True)
             _render(folder)
     except NotWritten as error:
         if not error.full:
@@ -356,7 +357,7 @@ def _render(folder: RunFolder) -> None:
     for path in plans(folder.hardware):
         if (path / "result.json").is_file():
             try:
-                results.append(read_json(path / "result.json"))
+                results.append(read_result(path / "result.json"))
             except QkdError as error:
                 warn(str(error))
     rewrite(folder, results)
