@@ -15,8 +15,9 @@
 `Result`           what all of them are; `Estimate` is a number with its 95 % interval
 ================== ===================================================================================================
 
-Parts of a run: Line, Scores, Parameters, Sizes, TeacherCard, EncoderCard, Tried, StudentCard, Training, Diagnosis, Noise,
-Check, Tuned, Unlabeled. Parts of a device run: Jobs, Lost, MitigationCard, Shots, DeviceLine, MeasuredText, Unexplained.
+Parts of a run: Line, Scores, Parameters, Sizes, TeacherCard, EncoderCard, Tried, StudentCard, Training, Diagnosis,
+Noise, Check, Tuned, Unlabeled. Of a device run: Jobs, Lost, MitigationCard, Shots, DeviceLine, MeasuredText,
+Unexplained.
 """
 
 from qkd.results.base import Estimate, Parameters, Result, Scores
