@@ -136,6 +136,41 @@ def fingerprint(order: Order, folder: RunFolder) -> str:
     return hashlib.sha256(made.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """What all plans of an order have in common.
+
+    device, version, instance: where they run; the instance of a device on a snapshot is None.
+    held: the device as it was read.
+    profile: the transpile profile.
+    student: the run's.
+    compiled: its circuit on the device.
+    texts: the rows, N of them.
+    values: their parameter values (N,A+P).
+    evs: their exact expectation values (N,K).
+    remaining: seconds of the QPU that the account has left, where the service tells.
+    known: what the device charged before.
+    """
+
+    device: str
+    version: str
+    instance: str | None
+    held: Snapshot
+    profile: Profile
+    student: Student
+    compiled: StudentCircuit
+    texts: list[dict[str, Any]]
+    values: np.ndarray
+    evs: np.ndarray
+    remaining: float | None
+    known: Bills
+
+    def chosen(self, order: Order) -> Prepared:
+        """Return the same for an order's samples of these texts."""
+        rows = _sample(self.texts, order)
+        return replace(self, texts=[self.texts[i] for i in rows], values=self.values[rows], evs=self.evs[rows])
+
+
 def plans_for(order: Order, folder: RunFolder, offline: bool = False) -> list[Plan]:
     """Return a plan for each mitigation asked for; nothing of them is kept yet.
 
@@ -147,6 +182,14 @@ def plans_for(order: Order, folder: RunFolder, offline: bool = False) -> list[Pl
     Raises:
         QkdError: there is no such device, it takes no circuits now, or what is asked does not fit it.
     """
+    there = prepared(order, folder, offline)
+    say(there.held.summary())
+    names = NAMES if order.mitigation == "all" else (order.mitigation or there.profile.mitigation,)
+    return [plan_of(there, order, folder, name, place) for place, name in enumerate(names)]
+
+
+def prepared(order: Order, folder: RunFolder, offline: bool = False) -> Prepared:
+    """Return what an order's plans have in common; see ``plans_for``."""
     config = configs.load(folder.config)
     device = order.device or config.device.name
     client, instance = None, None
@@ -162,11 +205,11 @@ def plans_for(order: Order, folder: RunFolder, offline: bool = False) -> list[Pl
         catalogue.require_live(device, _command(order), online)
         client = client or live.service()
         backend = live.backend(device, client, fractional=None)  # all its gates; the profile says which are taken
-        held, instance = snapshot.from_backend(backend), live.instance_of(backend)
-        told = str(backend.status().backend_version)
+        with live.asking():
+            held, instance = snapshot.from_backend(backend), live.instance_of(backend)
+            told = str(backend.status().backend_version)
         version = held.calibration.version if told == "0.0.0" else told
     profile = profiles.load(order.profile or profiles.default_name(held))
-    say(held.summary())
     student = Student.load(folder.path)
     texts = _texts(order, folder)
     values = student.model.values(student.encoder.encode([row["text"] for row in texts]))
@@ -174,48 +217,59 @@ def plans_for(order: Order, folder: RunFolder, offline: bool = False) -> list[Pl
     if order.profile is None:  # another profile asks for another circuit
         compiled = chosen(student.model.circuit, pinned(folder, held), compiled, held)
     evs = expected(make_engine(EngineSpec(precision="double"), student.model.circuit), student.model.circuit, values)
-    fractional = any(item.operation.name in ("rx", "rzz") for item in compiled.circuit.data)
     remaining = quota(client) if client is not None else None
-    limit = profile.max_qpu_seconds if order.max_qpu_seconds is None else order.max_qpu_seconds
     known = Bills() if order.local else bills_of(device, folder.path.parent)
     if known.runs:
         say(f"{device} has charged {known.correction:.2f} times the estimate in {known.runs} earlier runs")
-    plans, asked = list[Plan](), fingerprint(order, folder)
-    names = NAMES if order.mitigation == "all" else (order.mitigation or profile.mitigation,)
-    for name in names:
-        shots = _shots(order, profile, name, student, evs)
-        rounds = adaptive.ROUNDS if shots is None else ()
-        mitigation = _mitigation(order, profile, name, shots or adaptive.ROUNDS[0], fractional)
-        extra = affine.points(mitigation.shots) if name == "affine" else 0
-        points = np.vstack([values, affine.shuffled(values, len(compiled.inputs), extra, order.seed)])
-        made, chunks = _budget(order, held, compiled, mitigation, len(texts), extra)
-        if rounds:
-            counts = adaptive.expected(evs, _weights(student), student.model.logits_of(evs))
-            bases = made.stages[0].executions // (len(points) * mitigation.shots)
-            made = replace(made, ahead=adaptive.stages(counts, compiled, held, bases, extra)[1:])
-        plans.append(
-            Plan(
-                folder=new_folder(folder.hardware, len(plans)),
-                key=secrets.token_hex(6),
-                device=device,
-                local=order.local,
-                snapshot=held,
-                version=version,
-                student=compiled,
-                values=points,
-                mitigation=mitigation,
-                mode=order.mode or profile.execution_mode,
-                chunks=tuple(chunks),
-                budget=replace(made, remaining=remaining, correction=known.correction),
-                texts=texts,
-                limit=limit,
-                rounds=rounds[1:],
-                client=order.client,
-                instance=instance,
-                asked=asked,
-            )
-        )
-    return plans
+    return Prepared(device, version, instance, held, profile, student, compiled, texts, values, evs, remaining, known)
+
+
+def plan_of(there: Prepared, order: Order, folder: RunFolder, name: str, place: int = 0) -> Plan:
+    """Return the plan of one mitigation, which is not kept yet.
+
+    Args:
+        there: the order, prepared.
+        order: what is asked for.
+        folder: the run's.
+        name: of the mitigation.
+        place: among plans that are made at once.
+
+    Raises:
+        QkdError: what is asked does not fit the device.
+    """
+    held, profile, student, compiled = there.held, there.profile, there.student, there.compiled
+    fractional = any(item.operation.name in ("rx", "rzz") for item in compiled.circuit.data)
+    limit = profile.max_qpu_seconds if order.max_qpu_seconds is None else order.max_qpu_seconds
+    shots = _shots(order, profile, name, student, there.evs)
+    rounds = adaptive.ROUNDS if shots is None else ()
+    mitigation = _mitigation(order, profile, name, shots or adaptive.ROUNDS[0], fractional)
+    extra = affine.points(mitigation.shots) if name == "affine" else 0
+    points = np.vstack([there.values, affine.shuffled(there.values, len(compiled.inputs), extra, order.seed)])
+    made, chunks = _budget(order, held, compiled, mitigation, len(there.texts), extra)
+    if rounds:
+        counts = adaptive.expected(there.evs, _weights(student), student.model.logits_of(there.evs))
+        bases = made.stages[0].executions // (len(points) * mitigation.shots)
+        made = replace(made, ahead=adaptive.stages(counts, compiled, held, bases, extra)[1:])
+    return Plan(
+        folder=new_folder(folder.hardware, place),
+        key=secrets.token_hex(6),
+        device=there.device,
+        local=order.local,
+        snapshot=held,
+        version=there.version,
+        student=compiled,
+        values=points,
+        mitigation=mitigation,
+        mode=order.mode or profile.execution_mode,
+        chunks=tuple(chunks),
+        budget=replace(made, remaining=there.remaining, correction=there.known.correction),
+        texts=there.texts,
+        limit=limit,
+        rounds=rounds[1:],
+        client=order.client,
+        instance=there.instance,
+        asked=fingerprint(order, folder),
+    )
 
 
 def _command(order: Order) -> str:
@@ -224,7 +278,8 @@ def _command(order: Order) -> str:
 
 def quota(client: QiskitRuntimeService) -> float | None:
     """Return the seconds of the QPU that the account has left, where the service tells."""
-    left: float | None = insist("asking for the quota", client.usage, Patience()).get("usage_remaining_seconds")
+    with live.asking():
+        left: float | None = insist("asking for the quota", client.usage, Patience()).get("usage_remaining_seconds")
     return left
 
 
@@ -274,14 +329,19 @@ def _texts(order: Order, folder: RunFolder) -> list[dict[str, Any]]:
         rows = [{"text": text, "label": None, "teacher": None} for text in load_texts(order.file, order.text_column)]
     else:
         rows = [{key: row[key] for key in ("text", "label", "teacher")} for row in folder.rows(folder.predictions)]
+    return [rows[i] for i in _sample(rows, order)]
+
+
+def _sample(rows: list[dict[str, Any]], order: Order) -> list[int]:
+    """Return the numbers of an order's samples, stratified by label; of all rows where it asks for no number."""
     if order.samples is None or order.samples >= len(rows):
-        return rows
+        return list(range(len(rows)))
     random = np.random.default_rng(order.seed)
     groups: dict[Any, list[int]] = {}
     for i in random.permutation(len(rows)):
         groups.setdefault(rows[i]["label"], []).append(int(i))
     ranked = [(place / len(members), i) for members in groups.values() for place, i in enumerate(members)]
-    return [rows[i] for i in sorted(i for _, i in sorted(ranked)[: order.samples])]
+    return sorted(i for _, i in sorted(ranked)[: order.samples])
 
 
 def _shots(order: Order, profile: Profile, name: str, student: Student, evs: np.ndarray) -> int | None:
