@@ -109,8 +109,11 @@ def test_mistakes_are_found_before_any_work(corpus, tmp_path):
     ):
         with pytest.raises(QkdError, match=words):
             compare(None, CompareSpec(students=students), **given)
-    with pytest.raises(QkdError, match="one more"):
-        compare(None, CompareSpec(sims=("aer", "aer-noisy")), **given)
+    for sims in (("exact", "aer", "aer-noisy"), ("aer", "aer"), ()):
+        with pytest.raises(QkdError, match="two that differ"):
+            compare(None, CompareSpec(sims=sims), **given)
+    with pytest.raises(QkdError, match="add aer-noisy to --sims"):
+        compare(None, CompareSpec(noise=(1.0, 2.0)), **given)
 
 
 def test_a_run_lends_its_settings(corpus, tmp_path):

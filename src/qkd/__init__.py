@@ -14,12 +14,13 @@
 `evaluate`           measure a student on other texts
 `predict`            classify texts, with probabilities
 `compare`            several students over several seeds, and what may be concluded
+`sweep`              search settings of the student, judge the best
 `reproduce`          the paper's recipe on its data, beside its numbers
 `teach`              let a teacher alone label a corpus
 `transpile`          compile a student for a device
 `run_hardware`       run it there, or rehearse that on the device's snapshot
 `Config`             every setting of a run
-`CompareSpec`        every setting of a comparison
+`CompareSpec`        every setting of a comparison; `SweepSpec` of a sweep
 `QkdError`           what all errors are that a person can cause; `qkd.errors` has its kinds
 ==================== =================================================================================================
 
@@ -36,11 +37,11 @@ from qkd.lazy import exports
 if TYPE_CHECKING:
     from qkd import circuits, devices, engines, errors, hardware, reports, simulation, student, text
     from qkd.api import Run, distill, evaluate, predict, run_hardware, teach
-    from qkd.config import CompareSpec, Config
+    from qkd.config import CompareSpec, Config, SweepSpec
     from qkd.devices.compiled import compile_for as transpile
     from qkd.errors import QkdError
     from qkd.student.bundle import Student
-    from qkd.studies import compare, reproduce
+    from qkd.studies import compare, reproduce, sweep
 
     __version__: str
 
@@ -50,6 +51,7 @@ __all__ = [
     "QkdError",
     "Run",
     "Student",
+    "SweepSpec",
     "circuits",
     "compare",
     "devices",
@@ -64,6 +66,7 @@ __all__ = [
     "run_hardware",
     "simulation",
     "student",
+    "sweep",
     "teach",
     "text",
     "transpile",
@@ -76,8 +79,10 @@ _HOMES = {
     "Config": "qkd.config",
     "QkdError": "qkd.errors",
     "Student": "qkd.student.bundle",
+    "SweepSpec": "qkd.config",
     "compare": "qkd.studies",
     "reproduce": "qkd.studies",
+    "sweep": "qkd.studies",
     "transpile": "qkd.devices.compiled:compile_for",
     "__version__": "qkd.version:VERSION",
     **dict.fromkeys(("Run", "distill", "evaluate", "predict", "run_hardware", "teach"), "qkd.api"),

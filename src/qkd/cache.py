@@ -50,8 +50,8 @@ def text_hash(text: str) -> bytes:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16]
 
 
-lost: Counter[str] = Counter()
-"""How many texts were cut so far, by the model that cut them."""
+truncated: Counter[str] = Counter()
+"""How many texts each model has cut since that was last told; ``cluster`` brings the counts of its workers here."""
 
 Compute = Callable[[list[str]], np.ndarray]
 """From texts to one row for each."""
@@ -64,7 +64,7 @@ def one_by_one(compute: Compute, chunks: Sequence[list[str]]) -> Iterator[tuple[
 
 
 mapper: Callable[[Compute, Sequence[list[str]]], Iterator[tuple[int, np.ndarray]]] = one_by_one
-"""What has chunks computed; ``spread.over_ray`` puts another in its place."""
+"""What has chunks computed; ``cluster.over_ray`` puts another in its place."""
 
 
 @dataclass(frozen=True)

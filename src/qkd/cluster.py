@@ -8,6 +8,7 @@ name, not its weights, and load it themselves, once each.
 from __future__ import annotations
 
 import importlib.util
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -88,6 +89,7 @@ class _Worker:
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         error = ""
+        cache.truncated.clear()  # this process's count: the driver, where warnings are given, adds what is returned
         try:
             rows = np.asarray(self.compute(list(batch["texts"][0])))
         except QkdError as mistake:  # as a value: Ray would wrap it beyond recognition, and try again
@@ -95,6 +97,7 @@ class _Worker:
         return {
             "number": batch["number"],
             "error": np.array([error]),
+            "truncated": np.array([json.dumps(cache.truncated)]),
             "rows": np.frombuffer(rows.tobytes(), np.uint8)[None],
             "shape": np.array([rows.shape]),
             "dtype": np.array([rows.dtype.str]),
@@ -113,7 +116,7 @@ def _mapped(
     context.max_errored_blocks = 0
     workers = max(1, min(int(ray.cluster_resources().get("CPU", 1)), len(chunks)))
     items = [{"number": number, "texts": chunk} for number, chunk in enumerate(chunks)]
-    found = data.from_items(items, override_num_blocks=len(items)).map_batches(
+    results = data.from_items(items, override_num_blocks=len(items)).map_batches(
         _Worker,
         fn_constructor_args=(compute,),
         batch_size=1,
@@ -121,7 +124,8 @@ def _mapped(
         max_restarts=-1,
         max_task_retries=-1,
     )
-    for row in found.iter_rows():
+    for row in results.iter_rows():
         if row["error"]:
             raise QkdError(row["error"])
+        cache.truncated.update(json.loads(row["truncated"]))
         yield int(row["number"]), np.frombuffer(row["rows"].tobytes(), row["dtype"]).reshape(tuple(row["shape"]))

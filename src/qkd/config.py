@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from qkd.errors import ConfigError, nearest
@@ -260,11 +260,48 @@ class CompareSpec(Spec):
     )
     seeds: Count = _f(10, "How often each student is trained, with seeds 0, 1, ...")
     sims: tuple[Literal["exact", "aer", "aer-noisy"], ...] = _f(
-        ("exact",), "exact, and one more (aer or aer-noisy) that trained circuits are measured with besides."
+        ("exact",),
+        "What circuits are trained for and judged by, and a second one that they are measured with besides: exact, aer "
+        "(shots), aer-noisy (shots under --device's noise, which training sees where it comes first).",
     )
     train_texts: Annotated[tuple[Count | Literal["all"], ...], Field(min_length=1)] = _f(
         ("all",), "Numbers of training texts, or all; several make learning curves, the largest is judged."
     )
+    shots: tuple[Count, ...] = _f(
+        (), "Numbers of shots at which trained circuits are measured too: a curve.", option="shot-counts"
+    )
+    noise: tuple[Annotated[float, Field(ge=0)], ...] = _f(
+        (), "Factors of the gate errors of --device at which they are measured too: a curve.", option="noise-scales"
+    )
+    tune: Annotated[int, Field(ge=0)] = _f(
+        0,
+        "How many settings of learning rate, weight decay and dropout each student may try, its own among them; the "
+        "smallest validation loss chooses. 0 takes them as they are.",
+    )
+
+
+class SweepSpec(Spec):
+    """What ``qkd sweep`` searches, and how long."""
+
+    over: Annotated[tuple[str, ...], Field(min_length=1)] = _f(
+        ("qubits", "layers", "encoding", "observables", "encoder", "temperature", "alpha", "lr"),
+        "A setting to search, or NAME=LOW..HIGH, or NAME=A,B,C (A|B where one has a comma); repeat it for several.",
+    )
+    trials: Count = _f(50, "How many students are trained in the search, pruned ones included.")
+    goal: Literal["accuracy", "loss"] = _f("accuracy", "What the validation texts choose by.")
+    prune: bool = _f(True, "Stop a trial that is behind the median of those before it, from the sixth epoch on.")
+    parallel: Count = _f(8, "Trials proposed at once: more keep more cores busy and learn less from one another.")
+    seeds: Count = _f(5, "How often the best and the starting point are trained anew, to be judged on the test texts.")
+    seed: int = _f(0, "The seed of the search.", option="sweep-seed")
+
+    @model_validator(mode="after")
+    def _losses_are_alike(self) -> SweepSpec:
+        changed = {word.partition("=")[0].strip() for word in self.over} & {"temperature", "alpha", "loss"}
+        if self.goal == "loss" and changed:
+            raise ValueError(
+                f"losses of different {', '.join(sorted(changed))} cannot be compared; goal = accuracy can"
+            )
+        return self
 
 
 class Config(Spec):

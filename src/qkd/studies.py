@@ -1,17 +1,18 @@
-"""Several runs side by side, as a notebook asks for them: ``compare``, ``reproduce``.
+"""Several runs side by side, as a notebook asks for them: ``compare``, ``reproduce``, ``sweep``.
 
 Thin, as ``api`` is: paths and names in, plain numbers out.
 """
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qkd import config as configs
-from qkd.config import CompareSpec, Config
+from qkd.config import CompareSpec, Config, SweepSpec
 from qkd.console import warn
 from qkd.errors import QkdError
 from qkd.runs import RunFolder, existing_run, write_json, write_text
@@ -47,7 +48,7 @@ def compare(
     from qkd.comparison.contestants import contestants
 
     name = config.run.name or f"compare-{_stem(config)}"
-    again = f"qkd compare {config.run.folder / name / 'config.toml'} --name {name} {_words(spec.model_dump())}"
+    again = f"qkd compare {config.run.folder / name / 'config.toml'} --name {name} {_words(spec)}"
     return _compared(config, contestants(spec.students, config), spec, name, again, ray)
 
 
@@ -58,6 +59,7 @@ def reproduce(
     seeds: int = 10,
     students: Sequence[str] = ("hardware", "linear", "logreg"),
     slips: Sequence[str] = ("padding", "js", "carried"),
+    tune: int = 0,
     ray: str | None = None,
     **options: Any,
 ) -> dict[str, Any]:
@@ -69,6 +71,7 @@ def reproduce(
         seeds: how often each is trained.
         students: others beside it, as ``compare`` knows them, with their own encoder.
         slips: which of ``comparison.reproduction.SLIPS`` are looked at.
+        tune: how many settings the others may try, and beside the recipe as published a tuned one; see ``CompareSpec``.
         ray: the address of a Ray cluster, or ``local``, to spread the trials over.
         options: single settings by their CLI names with underscores (texts, teacher, epochs, ...); they override the
             recipe.
@@ -88,13 +91,60 @@ def reproduce(
     given = named(options)
     config = settled(base or Config(encoder=configs.load(recipe_file()).encoder), options)
     overrides = {key: value for key, value in given.items() if key[0] in RECIPE_SECTIONS}
-    found = variants(config, overrides, students, slips)
-    spec = CompareSpec(students=tuple(one.name for one in found), seeds=seeds)
+    found = variants(config, overrides, students, slips, tune > 1)
+    spec = CompareSpec(students=tuple(one.name for one in found), seeds=seeds, tune=tune)
     name = config.run.name or f"{RECIPE}-{_stem(config)}"
-    asked = {"name": name, "seeds": seeds, "students": students, "slips": slips}
+    asked = {"name": name, "seeds": seeds, "students": students, "slips": slips, "tune": tune}
     asked |= {key: value for key, value in options.items() if next(iter(named({key: value})))[0] in RECIPE_SECTIONS}
-    again = f"qkd reproduce {recipe} --config {config.run.folder / name / 'config.toml'} {_words(asked)}"
+    again = f"qkd reproduce {recipe} --config {config.run.folder / name / 'config.toml'} {_typed(asked)}"
     return _compared(config, found, spec, name, again, ray, told)
+
+
+def sweep(
+    base: str | Path | Config | None = None, spec: SweepSpec | None = None, *, ray: str | None = None, **options: Any
+) -> dict[str, Any]:
+    """Search settings of the student by the validation texts, and judge the best on the test texts.
+
+    Trials that an earlier, perhaps killed, sweep of the same name has done are taken from it.
+
+    Args:
+        base: a run, a configuration or its file: what is not searched, and where the search starts.
+        spec: what is searched, and how long.
+        ray: the address of a Ray cluster, or ``local``, to spread the trials over.
+        options: single settings by their CLI names with underscores; they override ``base``.
+
+    Returns:
+        The content of ``sweep.json``; ``report.html`` and ``report.md`` beside it say the same;
+        ``best.toml`` is the configuration of the best trial.
+
+    Raises:
+        QkdError: configuration, data, teacher or the space that is searched do not fit.
+        KeyboardInterrupt: it was stopped; the same call goes on.
+    """
+    spec = spec or SweepSpec()
+    config = settled(_base(base), options)
+    from qkd.comparison import space as spaces
+    from qkd.comparison.sweep import search
+    from qkd.reports import sweep as pages
+
+    space = spaces.dimensions(spec.over, config)
+    name = config.run.name or f"sweep-{_stem(config)}"
+    folder = RunFolder(config.run.folder / name)
+    with folder.lock(), _spread(ray):
+        write_text(folder.config, configs.dumps(config))
+        try:
+            found, best = search(config, space, spec, folder)
+        except KeyboardInterrupt:
+            warn("stopped; trials that were done are kept, the same command goes on")
+            raise
+        path = folder.path / "best.toml"
+        write_text(path, configs.dumps(best.model_copy(update={"run": best.run.model_copy(update={"name": None})})))
+        found["command"] = f"qkd distill --config {shlex.quote(str(path))}"
+        found["again"] = f"qkd sweep {shlex.quote(str(folder.config))} --name {name} {_words(spec)}"
+        write_json(folder.path / "sweep.json", found)
+        write_text(folder.path / "report.md", pages.markdown(found))
+        write_text(folder.report, pages.html(name, found))
+    return found | {"report": str(folder.report)}
 
 
 def _compared(
@@ -161,7 +211,25 @@ def _stem(config: Config) -> str:
     return config.data.source.rpartition(":")[2].rstrip("/").rpartition("/")[2].partition(".")[0]
 
 
-def _words(values: Mapping[str, Any]) -> str:
-    """Return settings as they are typed."""
-    told = {key: ",".join(map(str, v)) if isinstance(v, list | tuple) else v for key, v in values.items()}
-    return " ".join(f"--{key.replace('_', '-')} {value}" for key, value in told.items())
+def _words(spec: CompareSpec | SweepSpec) -> str:
+    """Return a spec as it is typed."""
+    values = {}
+    for key, field in type(spec).model_fields.items():
+        extra = field.json_schema_extra
+        values[str(extra["option"]) if isinstance(extra, dict) else key] = getattr(spec, key)
+    return _typed({key: value for key, value in values.items() if value != ()})
+
+
+def _typed(values: Mapping[str, Any]) -> str:
+    """Return options as a shell takes them."""
+    words = []
+    for key, value in values.items():
+        option = f"--{key.replace('_', '-')}"
+        if isinstance(value, bool):
+            words.append(option if value else f"--no-{option[2:]}")
+        elif key == "over":
+            words += [f"{option} {shlex.quote(str(one))}" for one in value]
+        else:
+            told = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+            words.append(f"{option} {shlex.quote(told)}")
+    return " ".join(words)

@@ -6,6 +6,7 @@ import torch
 from qiskit.circuit import Parameter, QuantumCircuit
 from qiskit.circuit.library import PauliEvolutionGate
 from qiskit.quantum_info import (
+    PTM,
     DensityMatrix,
     Operator,
     Pauli,
@@ -22,6 +23,7 @@ from qiskit_aer.noise import (
     amplitude_damping_error,
     depolarizing_error,
     pauli_error,
+    thermal_relaxation_error,
 )
 
 from qkd import QkdError
@@ -33,6 +35,8 @@ from qkd.engines import (
     StatevectorEstimator,
     TrajectoryEstimator,
 )
+from qkd.engines.noise import error_of
+from qkd.errors import EngineError
 
 ENGINES = {
     "lightcone": (LightConeEstimator, 1e-9),
@@ -323,6 +327,53 @@ def test_aers_own_pauli_lindblad_errors(engine):
     model.add_all_qubit_quantum_error(PauliLindbladError(["XX"], [0.1]), "cz", warnings=False)
     plain = asked(make(Noise().lindblad("cz", {"XX": 0.2, "IZ": 0.02, "YI": 0.05})), circuit, "IZX")
     assert asked(make(model), circuit, "IZX") == pytest.approx(plain, abs=2 * tolerance)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_depolarization_and_joint_flips_are_aers(engine):
+    noise = Noise(aer_model()).depolarizing("cz", 0.03, (1, 2)).flipped(0.1, (0, 1)).flipped(0.2, (1, 2))
+    circuit = circuit_of(3)
+    for observable, factor in (("IIZ", 0.8), ("IZZ", 0.6), ("ZIZ", 0.8 * 0.6), ("IXI", 0.8 * 0.6)):
+        without = Noise(aer_model()).lindblad("cz", dict.fromkeys(all_pairs(), 0.03 / 8), (1, 2))
+        expected = factor * asked(LightConeEstimator(without), circuit, observable)
+        make, tolerance = ENGINES[engine]
+        assert asked(make(noise), circuit, observable) == pytest.approx(expected, abs=tolerance)
+
+
+def all_pairs():
+    return [a + b for a in "IXYZ" for b in "IXYZ" if a + b != "II"]
+
+
+def test_frames_make_pauli_channels_of_errors():
+    model = Noise(aer_model())
+    noise = model.coherent("cz", {"ZZ": 0.3}).coherent("rx", {"X": 0.2})
+    circuit, random = circuit_of(3), np.random.default_rng(0)
+    plain = Noise(aer_model()).twirled().coherent("rx", {"X": 0.2})
+    halves = [plain.coherent("cz", {"ZZ": sign * 0.3}) for sign in (1, -1)]
+    one_gate = QuantumCircuit(2)
+    one_gate.rx(random.uniform(0, 3), [0, 1])
+    one_gate.cz(0, 1)
+    one_gate.rx(0.3, [0, 1])
+    for observable in ("ZI", "YZ"):
+        values = [asked(LightConeEstimator(half), one_gate, observable) for half in halves]
+        assert asked(LightConeEstimator(noise.twirled()), one_gate, observable) == pytest.approx(np.mean(values))
+    for label in ("XYZ", "ZII"):
+        left, bare = (asked(LightConeEstimator(one.twirled()), circuit, label) for one in (noise.incoherent(), model))
+        assert left == pytest.approx(bare, abs=1e-12)
+    with pytest.raises(EngineError, match="below pi/2"):
+        Noise().coherent("cz", {"ZZ": 2.0}).twirled()
+
+
+def test_a_twirled_error_has_the_diagonal_of_the_transfer_matrix():
+    error = depolarizing_error(0.01, 2).compose(
+        thermal_relaxation_error(1e-4, 8e-5, 3e-6).expand(thermal_relaxation_error(5e-5, 6e-5, 3e-6))
+    )
+    model = NoiseModel()
+    model.add_quantum_error(error, "cz", [0, 1])
+    found = error_of(Noise(model).twirled().model, "cz", (0, 1))
+    before, after = PTM(SuperOp(error)).data.real, PTM(SuperOp(found)).data.real
+    assert np.allclose(np.diag(after), np.diag(before), atol=1e-9)
+    assert np.allclose(after, np.diag(np.diag(after)), atol=1e-9)
 
 
 def test_mistakes_are_one_sentence():

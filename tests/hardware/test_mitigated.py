@@ -4,19 +4,21 @@ from statistics import NormalDist
 
 import numpy as np
 import pytest
-from qiskit_aer.noise import depolarizing_error, thermal_relaxation_error
+import torch
+from qiskit import QuantumCircuit
 
-from qkd import QkdError
 from qkd.circuits import library
 from qkd.config import Config
 from qkd.console import _Silent
 from qkd.devices import snapshot
-from qkd.devices.hidden import LAYER, drifted, hidden
-from qkd.devices.learned import infidelity
+from qkd.devices.hidden import LAYER, drifted, hidden, with_learned
+from qkd.devices.learned import Learned, infidelity
 from qkd.devices.noise import noise_model
 from qkd.devices.region import Region
 from qkd.engines import LightConeEstimator, StatevectorEstimator
+from qkd.engines.aer import AerEstimator
 from qkd.engines.density import DensityMatrixEstimator
+from qkd.engines.noise import Noise, assignment
 from qkd.hardware import adaptive, affine, local, sampled
 from qkd.hardware.extrapolation import extrapolated
 from qkd.hardware.gathered import bias, shot_noise
@@ -24,7 +26,7 @@ from qkd.hardware.mitigation import Mitigation, pub
 from qkd.hardware.run import collect, run
 from qkd.reports import devices
 from qkd.runs import read_json
-from qkd.simulation.coherent import _pauli, erring, noisy
+from qkd.simulation.noise import device_noise
 from qkd.simulation.setting import make_setting
 
 from .conftest import QUICK
@@ -62,11 +64,13 @@ def test_wide_or_mixed_circuits_and_learned_layers_are_left_to_the_client():
 def test_hidden_errors_keep_the_infidelity_that_is_reported():
     held = snapshot.load("fake_brisbane")
     learned = hidden(held, 0).calibration.learned
-    gates = held.calibration.gates["ecr"]
-    total = [infidelity(one) + one.stochastic for one in learned.gates["ecr"].values()]
-    assert np.allclose(total, [min(gates[place].error, 0.1) for place in learned.gates["ecr"]], atol=1e-9)
-    share = [infidelity(one) / max(total[i], 1e-9) for i, one in enumerate(learned.gates["ecr"].values())]
-    assert np.median(share) == pytest.approx(0.5, abs=0.02)
+    for name in ("ecr", "sx"):
+        gates, drawn = held.calibration.gates[name], learned.gates[name]
+        coherent = np.array([infidelity(one.angles) for one in drawn.values()])
+        total = coherent + [one.stochastic for one in drawn.values()]
+        assert np.allclose(total, [min(gates[place].error, 0.1) for place in drawn], atol=1e-9)
+        assert np.median(coherent / total.clip(1e-9)) == pytest.approx(0.5, abs=0.02)
+    total = [infidelity(one.angles) + one.stochastic for one in learned.gates["ecr"].values()]
     extra = np.median([angle**2 / 5 for angle in learned.spectators.values()]) / np.median(total)
     assert extra == pytest.approx(LAYER - 1, rel=0.2)
     assert hidden(held, 0).calibration.learned == learned != hidden(held, 1).calibration.learned
@@ -81,45 +85,46 @@ def test_learned_errors_are_the_same_in_every_engine_and_file(tmp_path):
     snapshot.write(held.calibration, tmp_path / "learned.json")
     again = snapshot.read(tmp_path / "learned.json")
     assert again.calibration.learned == held.calibration.learned
-    circuit, model = noisy(small, Region(again, region.qubits))
-    values = values_for(small, 3)
+    noise, values = device_noise(Region(again, region.qubits)), values_for(small, 3)
+    values[:, len(small.inputs) :] = values[0, len(small.inputs) :]
     one, other = (
-        engine(model, dtype="float64").run([pub(circuit, values)]).result()[0].data.evs
+        engine(noise, dtype="float64").run([pub(small, values)]).result()[0].data.evs
         for engine in (LightConeEstimator, DensityMatrixEstimator)
     )
+    program = AerEstimator(noise).compile(small.circuit, small.observables, small.inputs, small.weights)
+    rows = [torch.from_numpy(part) for part in (values[:, : len(small.inputs)], values[0, len(small.inputs) :])]
+    aer = program.exact(program.angles(*rows).numpy())
     plain = LightConeEstimator(noise_model(region), dtype="float64").run([pub(small, values)]).result()[0].data.evs
     assert np.abs(one - other).max() < 1e-9 < 0.01 < np.abs(one - plain).max()
+    assert np.abs(one - aer.T).max() < 1e-9
 
 
-def test_learned_errors_and_idle_noise_are_refused_together(tmp_path):
-    snapshot.write(hidden(snapshot.load("fake_manila"), 1).calibration, tmp_path / "hidden.json")
-    told = {"device": {"name": str(tmp_path / "hidden.json"), "idle_noise": True}, "engine": {"sim": "aer-noisy"}}
-    with pytest.raises(QkdError, match="do not go with --idle-noise"):
-        make_setting(Config.model_validate(told), library.load("hardware", 4, 1))
+def test_learned_errors_and_idle_noise_go_together(tmp_path):
+    held = hidden(snapshot.load("fake_manila"), 1)
+    snapshot.write(held.calibration, tmp_path / "hidden.json")
+    told = {"device": {"name": str(tmp_path / "hidden.json")}, "engine": {"sim": "aer-noisy"}}
+    rows, evs = None, []
+    for idle in (False, True):
+        told["device"]["idle_noise"] = idle
+        there = make_setting(Config.model_validate(told), library.load("hardware", 4, 1)).noisy
+        rows = values_for(there.circuit, 2) if rows is None else rows
+        evs.append(LightConeEstimator(there.model).run([pub(there.circuit, rows)]).result()[0].data.evs)
+    assert 1e-5 < np.abs(evs[0] - evs[1]).max() < 0.05
 
 
-def test_without_angles_only_the_stochastic_part_is_left():
-    _, small, region = placed("fake_fez", 4)
-    found = erring(small, Region(hidden(region.snapshot, 0), region.qubits))
-    values = values_for(small, 2)
-    silent = np.hstack([values, np.zeros((2, len(found.slots)))])
-    program = LightConeEstimator(found.model, dtype="float64")
-    evs = program.run([pub(found.student, silent)]).result()[0].data.evs
-    exact = StatevectorEstimator().run([pub(small, values)]).result()[0].data.evs
-    with_angles = np.hstack([values, np.tile(found.angles, (2, 1))])
-    off = program.run([pub(found.student, with_angles)]).result()[0].data.evs - exact
-    assert np.abs(evs - exact).max() < np.abs(off).max()
-
-
-def test_a_twirled_error_has_the_diagonal_of_the_transfer_matrix():
-    from qiskit.quantum_info import PTM, SuperOp
-
-    error = depolarizing_error(0.01, 2).compose(
-        thermal_relaxation_error(1e-4, 8e-5, 3e-6).expand(thermal_relaxation_error(5e-5, 6e-5, 3e-6))
-    )
-    before, after = PTM(SuperOp(error)).data.real, PTM(SuperOp(_pauli(error))).data.real
-    assert np.allclose(np.diag(after), np.diag(before), atol=1e-9)
-    assert np.allclose(after, np.diag(np.diag(after)), atol=1e-9)
+def test_learned_readout_takes_the_place_of_the_calibrated_one():
+    _, _, region = placed("fake_fez", 2)
+    first, second = region.qubits
+    told = Learned("2026-01-01", "by hand", readout={first: (0.02, 0.08)}, flips={(first, second): 0.05})
+    noise = device_noise(Region(with_learned(region.snapshot, told), region.qubits))
+    left = assignment(noise.model, 0)
+    assert left[0, 1] == pytest.approx(0.02) and left[1, 0] == pytest.approx(0.08)
+    idle = QuantumCircuit(2)
+    for label, kept in (("IZ", 0.9), ("ZZ", 1.0)):  # both flip at once, so their product stays
+        one, without = (
+            LightConeEstimator(model).run([(idle, label)]).result()[0].data.evs for model in (noise, Noise(noise.model))
+        )
+        assert one == pytest.approx(kept * without)
 
 
 def test_extrapolation_is_unbiased_and_says_how_sure_it_is():
@@ -192,6 +197,7 @@ def test_truths_lie_inside_their_bars_on_devices_with_hidden_errors(device, name
         evs, noise = evs[60:], noise[60:]
         rest = bias(evs - exact[60:], noise, np.zeros_like(evs))
     covered = (np.abs(evs - exact[60:]) < 1.96 * np.hypot(noise, rest)).mean()
+    # 93 to 97 % on the average of many devices; the calibration points of one leave half a point more
     assert 0.93 <= covered <= 0.975
 
 

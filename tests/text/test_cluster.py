@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+from contextlib import nullcontext
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ import pytest
 from qkd import api, cache
 from qkd.cluster import over_ray
 from qkd.errors import QkdError
+from qkd.text.encoders.make import embed, make_encoder
 from tests.text.test_models import animals
 
 
@@ -56,6 +58,16 @@ def test_a_worker_that_is_killed_costs_only_its_batch(cluster, tmp_path):
     lines = [line.split(" ", 1) for line in log.read_text().splitlines()]
     assert (tmp_path / "died").exists() and len({worker for worker, _ in lines}) >= 2
     assert len({first for _, first in lines}) == 6 and len(lines) <= 6 + 2  # its own, and what it had been handed
+
+
+def test_texts_that_workers_cut_are_told(cluster, model, tmp_path, monkeypatch, capsys):
+    texts = [f"the cat {'likes the dog ' * (number % 3)}and {number}" for number in range(2 * cache.CHUNK)]
+    long = sum(number % 3 > 0 for number in range(len(texts)))
+    for name, where in (("alone", nullcontext()), ("spread", over_ray("local"))):
+        monkeypatch.setenv("QKD_CACHE", str(tmp_path / name))
+        with where:
+            embed(make_encoder(f"{model}?tokens=6"), texts)
+        assert f"{long:,} of {len(texts):,} texts are longer than 6 tokens" in capsys.readouterr().err
 
 
 def test_a_mistake_in_a_worker_is_told_as_one_sentence(cluster):

@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from qkd.cli import circuits, compare, devices, hardware, options, students, teach
+from qkd.cli import circuits, compare, devices, hardware, options, students, sweep, teach
 from qkd.errors import QkdError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app = typer.Typer(
 students.register(app)
 teach.register(app)
 compare.register(app)
+sweep.register(app)
 app.add_typer(circuits.app, name="circuits")
 app.add_typer(devices.app, name="devices")
 app.command()(devices.transpile)

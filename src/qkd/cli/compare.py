@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from qkd import config as configs
-from qkd.cli.options import ConfigFile, Debug, Json, Quiet, with_config_options
+from qkd.cli.options import ConfigFile, Debug, Json, Quiet, help_of, with_config_options
 
 Ray = Annotated[str | None, typer.Option(help="Spread the trials over a Ray cluster: its address, or 'local'.")]
-
-
-def _help(key: str) -> str:
-    """Return the sentence of a setting of ``CompareSpec``."""
-    return str(configs.CompareSpec.model_fields[key].description)
+Base = Annotated[Path | None, typer.Argument(help="A run folder or a TOML file to start from.")]
+Seeds = Annotated[int, typer.Option(help=help_of(configs.CompareSpec, "seeds"))]
+Tune = Annotated[int, typer.Option(help=help_of(configs.CompareSpec, "tune"))]
 
 
 def compare(
-    base: Annotated[Path | None, typer.Argument(help="A run folder or a TOML file to start from.")] = None,
+    base: Base = None,
     *,
-    students: Annotated[str, typer.Option(help=_help("students"))] = "hardware,qdllm,product,linear,mlp,logreg",
-    seeds: Annotated[int, typer.Option(help=_help("seeds"))] = 10,
-    sims: Annotated[str, typer.Option(help=_help("sims"))] = "exact",
-    train_texts: Annotated[str, typer.Option(help=_help("train_texts"))] = "all",
+    students: Annotated[
+        str, typer.Option(help=help_of(configs.CompareSpec, "students"))
+    ] = "hardware,qdllm,product,linear,mlp,logreg",
+    seeds: Seeds = 10,
+    sims: Annotated[str, typer.Option(help=help_of(configs.CompareSpec, "sims"))] = "exact",
+    train_texts: Annotated[str, typer.Option(help=help_of(configs.CompareSpec, "train_texts"))] = "all",
+    shot_counts: Annotated[str, typer.Option(help=help_of(configs.CompareSpec, "shots"))] = "",
+    noise_scales: Annotated[str, typer.Option(help=help_of(configs.CompareSpec, "noise"))] = "",
+    tune: Tune = 0,
     ray: Ray = None,
     json_: Json = False,
     quiet: Quiet = False,
@@ -37,12 +41,17 @@ def compare(
     from qkd.reports import comparison
 
     values = {"students": _words(students), "seeds": seeds, "sims": _words(sims), "train_texts": _counts(train_texts)}
+    values |= {"shots": _counts(shot_counts), "noise": _words(noise_scales), "tune": tune}
     spec = configs.validated(configs.CompareSpec, values, "the options")
-    found = studies.compare(base, spec, ray=ray, **given)
+    show(studies.compare(base, spec, ray=ray, **given), comparison.text, json_, quiet)
+
+
+def show(found: dict[str, Any], text: Callable[[dict[str, Any]], str], json_: bool, quiet: bool) -> None:
+    """Print what a study found, for people or as JSON."""
     if json_:
         print(json.dumps(found, indent=2))
         return
-    print(comparison.text(found))
+    print(text(found))
     if not quiet:
         print(f"report: {found['report']}")
 
@@ -51,11 +60,12 @@ def reproduce(
     recipe: Annotated[str, typer.Argument(help="The recipe: qdllm.")] = "qdllm",
     *,
     config: ConfigFile = None,
-    seeds: Annotated[int, typer.Option(help=_help("seeds"))] = 10,
+    seeds: Seeds = 10,
     students: Annotated[str, typer.Option(help="Students beside it, as for compare.")] = "hardware,linear,logreg",
     slips: Annotated[
         str, typer.Option(help="Slips of the public code to look at, of padding, js, carried; none for none.")
     ] = "padding,js,carried",
+    tune: Tune = 0,
     ray: Ray = None,
     json_: Json = False,
     quiet: Quiet = False,
@@ -68,13 +78,8 @@ def reproduce(
 
     base = configs.load(config) if config else None
     chosen = [] if slips == "none" else _words(slips)
-    found = studies.reproduce(recipe, base, seeds=seeds, students=_words(students), slips=chosen, ray=ray, **given)
-    if json_:
-        print(json.dumps(found, indent=2))
-        return
-    print(comparison.text(found))
-    if not quiet:
-        print(f"report: {found['report']}")
+    beside: dict[str, Any] = {"seeds": seeds, "students": _words(students), "slips": chosen, "tune": tune}
+    show(studies.reproduce(recipe, base, ray=ray, **beside, **given), comparison.text, json_, quiet)
 
 
 def _words(text: str) -> list[str]:

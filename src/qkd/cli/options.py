@@ -39,6 +39,11 @@ RunArgument = Annotated[Path, typer.Argument(help="A run folder.", show_default=
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="A TOML file with any of these settings.")]
 
 
+def help_of(spec: type[configs.Spec], key: str) -> str:
+    """Return the sentence of a setting."""
+    return str(spec.model_fields[key].description)
+
+
 def with_config_options(
     command: Callable[..., None], sections: Container[str] = tuple(configs.Config.model_fields)
 ) -> Callable[..., None]:

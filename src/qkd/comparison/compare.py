@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,16 +11,14 @@ from typing import Any
 import numpy as np
 
 from qkd import cache
-from qkd.comparison import trial
+from qkd.comparison import measure, trial
 from qkd.comparison.contestants import Contestant
+from qkd.comparison.measure import EXACT, Measurement, measurement
+from qkd.comparison.tuning import tuned
 from qkd.config import CompareSpec, Config
 from qkd.console import progress, say
-from qkd.engines import AerEstimator
 from qkd.errors import QkdError
 from qkd.runs import RunFolder, read_json, write_json
-from qkd.simulation.agree import agree
-from qkd.simulation.make import make_engine
-from qkd.simulation.setting import Noisy, place
 from qkd.sources import Clock, Sources, gather, make_reader
 from qkd.student.lesson import Lesson
 from qkd.text.encoders.make import embed
@@ -47,6 +45,8 @@ class Trials:
     results: what ``trial.run`` returned, by student's name, number of texts and seed.
     encoders: of each student by name.
     seconds: wall seconds by stage.
+    sims: the first is what circuits were trained for and are judged by, a second what they were measured with besides.
+    tries: what tuning chose, by student's name.
     """
 
     sources: Sources
@@ -55,6 +55,8 @@ class Trials:
     results: dict[tuple[str, int, int], dict[str, Any]]
     encoders: dict[str, Encoder]
     seconds: dict[str, float]
+    sims: tuple[str, ...]
+    tries: dict[str, dict[str, Any]]
 
     def seeds(self, student: Contestant, texts: int) -> list[dict[str, Any]]:
         """Return a student's trials on so many texts, one for each seed."""
@@ -74,26 +76,53 @@ def run(config: Config, students: Sequence[Contestant], spec: CompareSpec, folde
         QkdError: something in configuration, data, teacher or students does not fit.
         KeyboardInterrupt: it was interrupted; trials that were done are kept.
     """
-    sims = [sim for sim in spec.sims if sim != "exact"]
-    if len(sims) > 1:
-        raise QkdError("--sims takes exact and one more, aer or aer-noisy; compare twice for both")
-    noisy = _places(config, students) if "aer-noisy" in sims else {}
+    measure.check(spec)
+    measurements = {one.name: measurement(config, spec, one.circuit(), one.name) for one in students if one.is_quantum}
     clock = Clock()
     sources = gather(config, folder, False, clock)
-    lessons, encoders = _lessons(sources, students, config)
+    return trained(sources, config, students, spec, folder, measurements, clock)
+
+
+def trained(
+    sources: Sources,
+    config: Config,
+    students: Sequence[Contestant],
+    spec: CompareSpec,
+    folder: RunFolder,
+    measurements: Mapping[str, Measurement],
+    clock: Clock,
+) -> Trials:
+    """Do every trial that ``folder`` does not hold yet, with texts, teacher and encoder that are there.
+
+    Args:
+        sources: texts, teacher, encoder.
+        config: see ``run``.
+        students: who is compared.
+        spec: on how many seeds and texts; how many settings each may try.
+        folder: where trials are kept.
+        measurements: what each circuit is asked, by its student's name; exact values where nothing is said.
+        clock: of the stages.
+    """
+    lessons, encoders = lessons_of(sources, students, config)
+    prints = {name: _fingerprint(lesson) for name, lesson in lessons.items()}
     everything = len(sources.lesson().train)
     counts = tuple(sorted({everything if n == "all" else min(n, everything) for n in spec.train_texts}))
+    tries: dict[str, dict[str, Any]] = {}
+    if spec.tune > 1:
+        with clock.stage("tuning"):
+            students, tries = tuned(students, lessons, prints, spec.tune, folder.path / "tuning")
     tasks = list(_tasks([one for one in students if not one.carried], counts, spec.seeds))
-    shots = config.engine.model_copy(update={"sim": sims[0]}) if sims else None
     results: dict[tuple[str, int, int], dict[str, Any]] = {}
     with clock.stage("trials"):
-        for task, result in _done(tasks, lessons, shots, noisy, folder.path / "trials"):
+        for task, result in _done(tasks, lessons, prints, measurements, folder.path / "trials"):
             results[task.contestant.name, task.texts, task.seed] = result
         for student in students:
             if student.carried:
-                for number, result in enumerate(_carried(student, lessons[student.name], spec.seeds, folder)):
+                carried = _carried(student, lessons[student.name], prints[student.name], spec.seeds, folder)
+                for number, result in enumerate(carried):
                     results[student.name, counts[-1], number] = result
-    return Trials(sources, tuple(students), counts, results, encoders, clock.seconds)
+    sims = spec.sims
+    return Trials(sources, tuple(students), counts, results, encoders, clock.seconds, sims, tries)
 
 
 def _tasks(students: Sequence[Contestant], counts: Sequence[int], seeds: int) -> Iterator[Task]:
@@ -105,7 +134,7 @@ def _tasks(students: Sequence[Contestant], counts: Sequence[int], seeds: int) ->
                     yield Task(student, seed, count)
 
 
-def _lessons(
+def lessons_of(
     sources: Sources, students: Sequence[Contestant], config: Config
 ) -> tuple[dict[str, Lesson], dict[str, Encoder]]:
     """Return what each student learns from, and by what encoder, by its name."""
@@ -124,38 +153,24 @@ def _lessons(
     return lessons, encoders
 
 
-def _places(config: Config, students: Sequence[Contestant]) -> dict[str, Noisy]:
-    """Return where each circuit stands on the device, by its student's name, checked against AerSimulator."""
-    found: dict[str, Noisy] = {}
-    for student in students:
-        if student.is_quantum:
-            found[student.name] = placed = place(config, student.circuit())
-            say(f"{student.name}: {placed.describe()}")
-            engine = make_engine(config.engine.model_copy(update={"sim": "aer-noisy"}), placed.circuit, placed.model)
-            if not isinstance(engine.estimator, AerEstimator):
-                say(agree(engine, placed.circuit, placed.model).describe())
-    return found
-
-
 def _done(
     tasks: Sequence[Task],
-    lessons: dict[str, Lesson],
-    shots: Any,
-    noisy: dict[str, Noisy],
+    lessons: Mapping[str, Lesson],
+    prints: Mapping[str, str],
+    measurements: Mapping[str, Measurement],
     folder: Path,
 ) -> Iterator[tuple[Task, dict[str, Any]]]:
     """Yield each task with its result: those kept in ``folder`` first, the others as they are done."""
-    prints = {id(lesson): _fingerprint(lesson) for lesson in lessons.values()}
     missing: list[tuple[Task, Path]] = []
     for task in tasks:
         student = task.contestant
-        measured = None if shots is None or not student.is_quantum else _measurement(shots, noisy.get(student.name))
+        asked = measurements.get(student.name)
         key = {
             "student": student.key(),
-            "lesson": prints[id(lessons[student.name])],
+            "lesson": prints[student.name],
             "seed": task.seed,
             "texts": task.texts,
-            "measured": measured,
+            "measured": None if asked is None else asked.key(),
         }
         path = folder / f"{cache.digest(key)[:24]}.json"
         if path.is_file():
@@ -171,7 +186,7 @@ def _done(
         whole = lessons[student.name]
         where = (str(id(whole)), task.texts, task.seed)
         few = drawn.setdefault(where, whole.fewer(task.texts, task.seed))
-        arguments.append((student, few, task.seed, shots, noisy.get(student.name)))
+        arguments.append((student, few, task.seed, measurements.get(student.name, EXACT)))
     with progress("students", len(missing), "trials") as bar:
         for (task, path), result in zip(missing, spread(trial.run, arguments), strict=True):
             write_json(path, result)
@@ -179,24 +194,15 @@ def _done(
             yield task, result
 
 
-def _carried(student: Contestant, lesson: Lesson, count: int, folder: RunFolder) -> list[dict[str, Any]]:
+def _carried(student: Contestant, lesson: Lesson, known: str, count: int, folder: RunFolder) -> list[dict[str, Any]]:
     """Return the repetitions of a student that goes on with its model, from ``folder`` where it has them."""
-    key = {"student": student.key(), "lesson": _fingerprint(lesson), "repetitions": count}
+    key = {"student": student.key(), "lesson": known, "repetitions": count}
     path = folder.path / "trials" / f"{cache.digest(key)[:24]}.json"
     if not path.is_file():
         say(f"{student.name}: {count} repetitions of one model")
         write_json(path, next(iter(spread(trial.repetitions, [(student, lesson, count)]))))
     found: list[dict[str, Any]] = read_json(path)
     return found
-
-
-def _measurement(shots: Any, noisy: Noisy | None) -> dict[str, Any]:
-    """Return what determines a measurement, as JSON values."""
-    told = shots.model_dump(mode="json")
-    if noisy is not None:
-        told |= {"device": noisy.snapshot.name, "date": str(noisy.snapshot.calibration.date)}
-        told |= {"qubits": list(noisy.region.qubits)}
-    return told
 
 
 def _fingerprint(lesson: Lesson) -> str:

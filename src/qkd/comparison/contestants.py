@@ -36,6 +36,7 @@ class Contestant:
     control: the classical middle's name, or None for a circuit.
     encoder: another encoder than the comparison's, or None.
     carried: whether every repetition goes on with the model of the one before, which is a slip.
+    fixed: whether its settings are what is looked at, so that nobody tunes them.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Contestant:
     control: str | None = None
     encoder: str | None = None
     carried: bool = False
+    fixed: bool = False
 
     @property
     def is_logreg(self) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 from qkd import config as configs
 from qkd.comparison.compare import Trials
 from qkd.comparison.contestants import RECIPE, RECIPE_SECTIONS, Contestant, contestants, recipe_file
+from qkd.comparison.summary import conclusion, hits, judged
 from qkd.config import Config
 from qkd.errors import QkdError
 
@@ -20,6 +21,8 @@ SLIPS = {
     "carried": "repetitions go on with one model, so that mean and deviation are of one training run at several stages",
 }
 """What the public code does that the paper does not say, by name."""
+TUNED = f"{RECIPE}, tuned"
+"""What the recipe is called whose learning rate, weight decay and dropout validation texts chose."""
 TOKENS = 60
 """Tokens to which the public code pads a text."""
 
@@ -39,7 +42,11 @@ DEVIATIONS = (
 
 
 def variants(
-    config: Config, given: dict[tuple[str, str], Any], students: Sequence[str], slips: Sequence[str]
+    config: Config,
+    given: dict[tuple[str, str], Any],
+    students: Sequence[str],
+    slips: Sequence[str],
+    tuned: bool = False,
 ) -> list[Contestant]:
     """Return the honest recipe, the recipe with each slip, with all of them, and other students.
 
@@ -48,16 +55,19 @@ def variants(
         given: ``{(section, key): value}`` that override the recipe.
         students: others beside it, as ``qkd compare`` knows them.
         slips: names of ``SLIPS``.
+        tuned: whether the recipe stands there a second time, to be tuned as the others are.
 
     Raises:
         QkdError: there is no such slip or student.
     """
     recipe = configs.load(recipe_file(), given)
     values = {section: getattr(recipe, section) for section in RECIPE_SECTIONS}
-    honest = Contestant(RECIPE, config.model_copy(update=values))
+    honest = Contestant(RECIPE, config.model_copy(update=values), fixed=True)
     found = [honest, *(_slipped(honest, [slip]) for slip in slips)]
     if len(slips) > 1:
         found.append(_slipped(honest, slips))
+    if tuned:
+        found.append(replace(honest, name=TUNED, fixed=False))
     # the recipe's encoder is the paper's; what stands beside it reads what it reads by default
     default = Config().encoder.name
     others = [one if one.encoder else replace(one, encoder=default) for one in contestants(students, config)]
@@ -91,17 +101,38 @@ def told(trials: Trials, summary: dict[str, Any]) -> dict[str, Any]:
             continue
         logits = np.array([row["logits"] for row in trials.seeds(student, trials.counts[-1])])
         each = (logits.argmax(axis=2) == targets).mean(axis=1)
-        judged = summary["differences"].get(student.name)
+        against = summary["differences"].get(student.name)
         rows.append(
             {
                 "name": student.name,
                 "accuracy": summary["students"][student.name]["numbers"]["accuracy"],
                 "printed": {"mean": float(each.mean()), "std": float(each.std()), "best": float(each.max())},
-                "gain": None if judged is None else {key: -judged[key] for key in ("value", "low", "high")},
+                "gain": None if against is None else {key: -against[key] for key in ("value", "low", "high")},
             }
         )
         gain = rows[-1]["gain"]
         if isinstance(gain, dict):
             gain["low"], gain["high"] = gain["high"], gain["low"]
     deviations = [dict(zip(("what", "paper", "here", "why"), row, strict=True)) for row in DEVIATIONS]
-    return {"slips": SLIPS, "variants": rows, "deviations": deviations}
+    found = {"slips": SLIPS, "variants": rows, "deviations": deviations}
+    return found | {"beside": _beside(trials, targets)}
+
+
+def _beside(trials: Trials, targets: np.ndarray) -> dict[str, Any] | None:
+    """Return what is said of the first student beside the recipe; None where no circuit stands there.
+
+    It is judged against the recipe, as published and tuned, and against the others, but not against the slips.
+    """
+    others = [one for one in trials.students if not one.name.startswith(RECIPE)]
+    if not others or not others[0].is_quantum:
+        return None
+    rivals = [one for one in trials.students if one.name in (RECIPE, TUNED)] + others[1:]
+    found = hits(trials, others[0], trials.counts[-1], targets)
+    rows = {others[0].name: found} | {one.name: hits(trials, one, trials.counts[-1], targets) for one in rivals}
+    differences = judged(others[0].name, rows)
+    classical = [one.name for one in rivals if not one.is_quantum]
+    return {
+        "reference": others[0].name,
+        "differences": differences,
+        "conclusion": conclusion(others[0].name, differences, classical),
+    }

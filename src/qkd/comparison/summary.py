@@ -34,9 +34,9 @@ def summarise(trials: Trials, command: str) -> dict[str, Any]:
     """
     lesson, most = trials.sources.lesson(), trials.counts[-1]
     targets = lesson.targets[lesson.test]
-    hits = {student.name: _hits(trials, student, most, targets) for student in trials.students}
+    right = {student.name: hits(trials, student, most, targets) for student in trials.students}
     first = trials.students[0]
-    differences = judged(first.name, hits)
+    differences = judged(first.name, right)
     encoders = {id(encoder): _ms(encoder, trials) for encoder in trials.encoders.values()}
     rows = {}
     for student in trials.students:
@@ -52,13 +52,17 @@ def summarise(trials: Trials, command: str) -> dict[str, Any]:
         "texts": {"train": most, "valid": len(lesson.valid), "test": len(lesson.test)},
         "teacher": {"name": trials.sources.teacher.name, "accuracy": _interval(teacher)},
         "encoder": trials.sources.encoder.name,
-        "seeds": max(len(rows) for rows in hits.values()),
+        "seeds": max(len(rows) for rows in right.values()),
         "students": rows,
         "reference": first.name,
         "differences": differences,
         "conclusion": conclusion(first.name, differences, _classical(trials)),
         "geometry": looked_at(first, lesson) if first.is_quantum and first.encoder is None else None,
         "curves": _curves(trials, targets),
+        "shot_curves": _asked_curves(trials, targets, "shots"),
+        "noise_curves": _asked_curves(trials, targets, "noise"),
+        "sims": list(trials.sims),
+        "tuned": trials.tries,
         "seconds": {stage: round(value, 1) for stage, value in trials.seconds.items()},
         "command": command,
     }
@@ -73,19 +77,19 @@ def _logits(trials: Trials, student: Contestant, texts: int, key: str = "logits"
     return np.array([row[key] for row in trials.seeds(student, texts)])
 
 
-def _hits(trials: Trials, student: Contestant, texts: int, targets: np.ndarray) -> np.ndarray:
+def hits(trials: Trials, student: Contestant, texts: int, targets: np.ndarray) -> np.ndarray:
     """Return which test texts each seed got right, (S,N_test)."""
     return (_logits(trials, student, texts).argmax(axis=2) == targets).astype(float)
 
 
-def judged(first: str, hits: dict[str, np.ndarray]) -> dict[str, dict[str, Any]]:
+def judged(first: str, right: dict[str, np.ndarray]) -> dict[str, dict[str, Any]]:
     """Return the first student's accuracy minus each other's, with interval, corrected p-value and a sentence.
 
     Args:
         first: the name of the student that the others are compared with.
-        hits: which test texts each seed of each student got right, (S,N_test) or (1,N_test).
+        right: which test texts each seed of each student got right, (S,N_test) or (1,N_test).
     """
-    found = {name: mean_over_seeds_and_texts(hits[first] - rows) for name, rows in hits.items() if name != first}
+    found = {name: mean_over_seeds_and_texts(right[first] - rows) for name, rows in right.items() if name != first}
     corrected = holm([difference.p for difference in found.values()])
     verdicts = {}
     for (name, difference), p in zip(found.items(), corrected, strict=True):
@@ -194,11 +198,25 @@ def _curves(trials: Trials, targets: np.ndarray) -> dict[str, list[dict[str, flo
     """Return each student's accuracy against the number of training texts."""
     return {
         student.name: [
-            {"texts": texts} | _interval(mean_over_seeds_and_texts(_hits(trials, student, texts, targets)))
+            {"texts": texts} | _interval(mean_over_seeds_and_texts(hits(trials, student, texts, targets)))
             for texts in trials.counts
         ]
         for student in trials.students
     }
+
+
+def _asked_curves(trials: Trials, targets: np.ndarray, what: str) -> dict[str, list[dict[str, float]]]:
+    """Return the accuracy of each circuit against numbers of shots, or strengths of noise."""
+    found = {}
+    for student in trials.students:
+        rows = [row.get("curves", {}).get(what, {}) for row in trials.seeds(student, trials.counts[-1])]
+        if rows and rows[0]:
+            found[student.name] = [
+                {what: float(at)}
+                | _interval(mean_over_seeds_and_texts((np.array([row[at] for row in rows]) == targets).astype(float)))
+                for at in sorted(rows[0], key=float)
+            ]
+    return found
 
 
 def _interval(difference: Difference) -> dict[str, float]:

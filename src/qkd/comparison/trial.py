@@ -3,65 +3,106 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from qkd.comparison.contestants import Contestant
-from qkd.config import EngineSpec
+from qkd.comparison.measure import EXACT, Measurement
 from qkd.console import hushed
-from qkd.engines.gradient import EngineGradient
 from qkd.engines.machine import threads
-from qkd.engines.shots import ShotEstimator
 from qkd.errors import QkdError
-from qkd.evaluation import measured
-from qkd.simulation.make import Engine, make_engine, torch_device
-from qkd.simulation.setting import Noisy
+from qkd.simulation.make import torch_device
 from qkd.student import logreg
 from qkd.student.lesson import Lesson, make_trainer
-from qkd.student.model import StudentModel
+from qkd.student.middles.quantum import QuantumMiddle
 from qkd.student.trainer import Trainer
 
 
 @hushed()  # the driver tells how far all of them are
 @threads(1)
-def run(
-    contestant: Contestant, lesson: Lesson, seed: int, shots: EngineSpec | None = None, noisy: Noisy | None = None
-) -> dict[str, Any]:
+def run(contestant: Contestant, lesson: Lesson, seed: int, measurement: Measurement = EXACT) -> dict[str, Any]:
     """Train one student once and return what it answers.
 
     Args:
         contestant: the student.
         lesson: what it learns from, and is tested on.
         seed: of its initial weights, batches and dropout.
-        shots: how a circuit is measured with shots too, ideal or under noise; None leaves that out.
-        noisy: the circuit where it stands on a device; None is an ideal device.
+        measurement: what a circuit is trained for, and under what it answers.
 
     Returns:
-        ``{"logits", "measured", "parameters", "seconds", "epochs", "ms_per_text"}``: logits (N_test,C) with exact
-        values, and those measured, or None.
+        ``{"logits", "measured", "curves", "parameters", "seconds", "epochs", "ms_per_text"}``: logits (N_test,C), those
+        measured with another simulator besides, or None, and the classes along curves.
     """
     started = time.perf_counter()
     if contestant.is_logreg:
         logits, count = logreg.fit(lesson)
         seconds = time.perf_counter() - started
         return _result(logits, None, {"classical": count, "quantum": 0}, seconds, 0, 0.0)
+    trainer = _trained(contestant, lesson, seed, measurement=measurement)
+    student, test = trainer.student, lesson.embeddings[lesson.test]
+    besides, curves = None, {}
+    begun = time.perf_counter()
+    if contestant.is_quantum:
+        circuit = contestant.circuit()
+        ideal = circuit, contestant.engine(circuit)
+        begun = time.perf_counter()
+        logits = measurement.logits(measurement.sims[0], student, ideal, test, seed)
+    else:
+        logits = student.logits(test)
+    each = 1000 * (time.perf_counter() - begun) / max(len(test), 1)
+    if contestant.is_quantum:
+        if len(measurement.sims) > 1:
+            besides = measurement.logits(measurement.sims[1], student, ideal, test, seed)
+        curves = measurement.curves(student, ideal, test, seed)
+    progress = trainer.progress
+    return _result(logits, besides, student.parameter_counts(), progress.seconds, progress.epoch, each, curves)
+
+
+@hushed()
+@threads(1)
+def validated(
+    contestant: Contestant, lesson: Lesson, seed: int, on_epoch: Callable[[dict[str, float]], None] | None = None
+) -> dict[str, Any]:
+    """Train one student once and return what validation texts say of it; test texts are not looked at.
+
+    Args:
+        contestant: the student, with a middle of its own.
+        lesson: what it learns from.
+        seed: of its initial weights, batches and dropout.
+        on_epoch: called with every epoch's history row; what it raises ends the training.
+
+    Returns:
+        ``{"valid_loss", "valid_accuracy", "epochs", "seconds", "parameters"}``, the first two of the epoch kept.
+    """
+    trainer = _trained(contestant, lesson, seed, on_epoch)
+    progress = trainer.progress
+    return {
+        "valid_loss": progress.best_loss,
+        "valid_accuracy": progress.history[progress.best_epoch - 1]["valid_accuracy"],
+        "epochs": progress.epoch,
+        "seconds": round(progress.seconds, 3),
+        "parameters": trainer.student.parameter_counts(),
+    }
+
+
+def _trained(
+    contestant: Contestant,
+    lesson: Lesson,
+    seed: int,
+    on_epoch: Callable[[dict[str, float]], None] | None = None,
+    measurement: Measurement = EXACT,
+) -> Trainer:
+    """Return the trainer of one student, done."""
     config = contestant.config
     config = config.model_copy(update={"train": config.train.model_copy(update={"seed": seed})})
-    circuit = contestant.circuit()
-    middle = contestant.middle(circuit, len(lesson.classes))
+    noisy = measurement.trainer() if contestant.is_quantum else None
+    middle = QuantumMiddle(*noisy) if noisy else contestant.middle(contestant.circuit(), len(lesson.classes))
     trainer = make_trainer(config, middle, lesson, torch_device(config.engine.torch_device), None)
-    if not trainer.run():
+    if not trainer.run(on_epoch):
         raise KeyboardInterrupt
-    student, test = trainer.student, lesson.embeddings[lesson.test]
-    begun = time.perf_counter()
-    logits = student.logits(test)
-    each = 1000 * (time.perf_counter() - begun) / max(len(test), 1)
-    found = None
-    if shots is not None and contestant.is_quantum:
-        found = _with_shots(student, shots, noisy, test, seed)
-    progress = trainer.progress
-    return _result(logits, found, student.parameter_counts(), progress.seconds, progress.epoch, each)
+    return trainer
 
 
 @hushed()
@@ -86,17 +127,6 @@ def repetitions(contestant: Contestant, lesson: Lesson, count: int) -> list[dict
     return found
 
 
-def _with_shots(
-    student: StudentModel, spec: EngineSpec, noisy: Noisy | None, embeddings: np.ndarray, seed: int
-) -> np.ndarray:
-    """Return logits (N,C) from expectation values with shot noise, of the ideal or the noisy circuit."""
-    circuit = student.circuit if noisy is None else noisy.circuit
-    engine = make_engine(spec, circuit, None if noisy is None else noisy.model)
-    sampler = ShotEstimator(engine.estimator, shots=spec.shots, seed=spec.seed + seed)
-    told = Engine(engine.kind, sampler, EngineGradient(sampler), spec.shots, engine.device, engine.reason)
-    return measured(student.moved(circuit, told), embeddings, "")
-
-
 def _result(
     logits: np.ndarray,
     found: np.ndarray | None,
@@ -104,12 +134,14 @@ def _result(
     seconds: float,
     epochs: int,
     each: float,
+    curves: dict[str, dict[str, list[int]]] | None = None,
 ) -> dict[str, Any]:
     if not np.isfinite(logits).all():
         raise QkdError("a student answered with numbers that are not finite; lower --lr")
     return {
         "logits": np.round(logits.astype(float), 6).tolist(),
         "measured": None if found is None else np.round(found.astype(float), 6).tolist(),
+        "curves": curves or {},
         "parameters": parameters,
         "seconds": round(seconds, 3),
         "epochs": epochs,

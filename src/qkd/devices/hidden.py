@@ -17,14 +17,18 @@ STRESS = 0.3
 """The standard deviation of coherent angles on a stressed device, in radians: 5 % infidelity a gate."""
 TOGETHER = 0.003
 """The mean probability that two neighbours' readouts flip together."""
+PHASES = ("ZZ", "IZ", "ZI")
+TURNS = {"ecr": (*PHASES, "XZ"), "cz": PHASES, "cx": (*PHASES, "XZ"), "sx": ("X",), "x": ("X",)}
+"""The coherent errors of each gate: phases, and its own turn where that is none of them."""
 
 
 def hidden(held: Snapshot, seed: int, stress: bool = False) -> Snapshot:
     """Return a device that reports what ``held`` reports and does something else.
 
-    Realistic: every two-qubit gate has the average infidelity that the calibration reports, half of it coherent (ZZ,
-    ZI, IZ); gates that neighbour each other in a layer have a ZZ between them that makes the layer's infidelity 2.5
-    times the sum of its gates'; neighbours' readouts flip together now and then. Stress: coherent angles of 0.3 rad.
+    Realistic: every gate has the average infidelity that the calibration reports, half of it coherent (phases ZZ, ZI,
+    IZ, and a turn that goes too far); gates that neighbour each other in a layer have a ZZ between them that makes the
+    layer's infidelity 2.5 times the sum of its gates'; neighbours' readouts flip together now and then. Stress:
+    phases of 0.3 rad.
 
     Args:
         held: the device as it is calibrated.
@@ -34,15 +38,17 @@ def hidden(held: Snapshot, seed: int, stress: bool = False) -> Snapshot:
     random = np.random.default_rng([seed, 1 if stress else 0])
     told = held.calibration
     gates: dict[str, dict[Place, GateNoise]] = {}
-    for name in told.two_qubit_gates:
-        for place, done in sorted(told.gates[name].items()):
+    for name, labels in TURNS.items():
+        for place, done in sorted(told.gates.get(name, {}).items()):
             error = min(done.error or 0.0, 0.1)
-            angles = random.normal(size=3) * (STRESS if stress else 1.0)
-            if not stress:  # scaled to the infidelity wanted, which is the sum of squares / 5 for small angles
-                angles *= np.sqrt(5 * SHARE * error / (angles**2).sum())
-            noise = GateNoise(*map(float, angles))
-            rest = error if stress else max(0.0, error - infidelity(noise))
-            gates.setdefault(name, {})[place] = replace(noise, stochastic=rest)
+            drawn = random.normal(size=len(labels)) * (STRESS if stress else 1.0)
+            if stress and len(place) == 1:
+                continue
+            if not stress:  # scaled to the infidelity wanted, which is a multiple of the sum of squares for small ones
+                drawn *= np.sqrt((2 ** len(place) + 1) / 2 ** len(place) * 4 * SHARE * error / (drawn**2).sum())
+            angles = dict(zip(labels, map(float, drawn), strict=True))
+            rest = error if stress else max(0.0, error - infidelity(angles))
+            gates.setdefault(name, {})[place] = GateNoise(angles, rest)
     spectators: dict[Place, float] = {}
     together: dict[Place, float] = {}
     for (a, b), done in sorted(told.couplers().items()):
@@ -66,19 +72,21 @@ def drifted(held: Snapshot, seed: int, size: float = 0.2) -> Snapshot:
     def moved(value: float) -> float:
         return float(value * (1 + size * random.normal()))
 
-    gates = {
-        name: {
-            place: GateNoise(moved(one.zz), moved(one.zi), moved(one.iz), abs(moved(one.stochastic)))
-            for place, one in places.items()
-        }
-        for name, places in learned.gates.items()
-    }
-    later = Learned(
-        learned.date,
-        f"{learned.origin}, drifted by {size:.0%} with seed {seed}",
-        gates,
-        {pair: moved(angle) for pair, angle in learned.spectators.items()},
-        {pair: min(0.5, abs(moved(chance))) for pair, chance in learned.readout.items()},
+    later = replace(
+        learned,
+        origin=f"{learned.origin}, drifted by {size:.0%} with seed {seed}",
+        gates={
+            name: {
+                place: GateNoise(
+                    {label: moved(angle) for label, angle in one.angles.items()}, abs(moved(one.stochastic))
+                )
+                for place, one in places.items()
+            }
+            for name, places in learned.gates.items()
+        },
+        spectators={pair: moved(angle) for pair, angle in learned.spectators.items()},
+        flips={pair: min(0.5, abs(moved(chance))) for pair, chance in learned.flips.items()},
+        readout={qubit: (abs(moved(up)), abs(moved(down))) for qubit, (up, down) in learned.readout.items()},
     )
     return with_learned(held, later)
 

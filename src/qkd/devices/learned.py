@@ -1,8 +1,8 @@
-"""What a calibration does not say: coherent errors of gates and of neighbours, and joint flips of readouts."""
+"""What a calibration does not say: coherent errors of gates and of neighbours, and how readouts really err."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 Place = tuple[int, ...]
@@ -10,15 +10,15 @@ Place = tuple[int, ...]
 
 @dataclass(frozen=True)
 class GateNoise:
-    """The error of one two-qubit gate on one pair (a, b): ``exp(-i/2 (zz ZZ + zi Z_a + iz Z_b))`` behind it.
+    """The error of one gate on one place.
 
-    zz, zi, iz: angles in radians.
+    angles: by Pauli label (Qiskit's: the rightmost letter is the place's first qubit) the angle in radians of
+        ``exp(-i angle/2 P)`` behind the gate. ``ZZ``, ``IZ`` and ``ZI`` are phases of a two-qubit gate; an ``ecr`` that
+        turns too far has ``XZ``, a ``cz`` ``ZZ``, an ``sx`` or ``x`` ``X``.
     stochastic: average infidelity of the depolarization behind the gate, in place of the calibrated error.
     """
 
-    zz: float = 0.0
-    zi: float = 0.0
-    iz: float = 0.0
+    angles: dict[str, float] = field(default_factory=dict)
     stochastic: float = 0.0
 
 
@@ -28,16 +28,18 @@ class Learned:
 
     date: when they were learned, ISO 8601.
     origin: how they are known, in words.
-    gates: per gate name and pair.
+    gates: per gate name and place.
     spectators: the ZZ angle between two neighbours while a layer drives both of them in different gates, a < b.
-    readout: the probability that the readouts of two neighbours flip together, a < b.
+    flips: the probability that the readouts of two neighbours flip together, a < b.
+    readout: by qubit the probabilities to read 1 for 0 and 0 for 1, in place of the calibrated ones.
     """
 
     date: str
     origin: str
     gates: dict[str, dict[Place, GateNoise]] = field(default_factory=dict)
     spectators: dict[Place, float] = field(default_factory=dict)
-    readout: dict[Place, float] = field(default_factory=dict)
+    flips: dict[Place, float] = field(default_factory=dict)
+    readout: dict[int, tuple[float, float]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values that ``from_json`` reads."""
@@ -45,32 +47,42 @@ class Learned:
             "date": self.date,
             "origin": self.origin,
             "gates": {
-                name: [[list(place), asdict(noise)] for place, noise in places.items()]
+                name: [[list(place), noise.angles, noise.stochastic] for place, noise in places.items()]
                 for name, places in self.gates.items()
             },
             "spectators": [[list(place), angle] for place, angle in self.spectators.items()],
-            "readout": [[list(place), chance] for place, chance in self.readout.items()],
+            "flips": [[list(place), chance] for place, chance in self.flips.items()],
+            "readout": [[qubit, list(chances)] for qubit, chances in self.readout.items()],
         }
 
     @classmethod
     def from_json(cls, told: dict[str, Any]) -> Learned:
         """Return what ``to_json`` wrote."""
         gates = {
-            name: {tuple(place): GateNoise(**noise) for place, noise in rows} for name, rows in told["gates"].items()
+            name: {
+                tuple(place): GateNoise({str(label): float(angle) for label, angle in angles.items()}, float(rest))
+                for place, angles, rest in rows
+            }
+            for name, rows in told["gates"].items()
         }
         spectators = {tuple(place): float(angle) for place, angle in told["spectators"]}
-        readout = {tuple(place): float(chance) for place, chance in told["readout"]}
-        return cls(str(told["date"]), str(told["origin"]), gates, spectators, readout)
+        flips = {tuple(place): float(chance) for place, chance in told["flips"]}
+        readout = {int(qubit): (float(up), float(down)) for qubit, (up, down) in told["readout"]}
+        return cls(str(told["date"]), str(told["origin"]), gates, spectators, flips, readout)
 
 
-def infidelity(noise: GateNoise) -> float:
-    """Return the average infidelity of a gate's coherent error, ``(16 - |tr U|^2) / 20`` (Nielsen, quant-ph/0205035).
+def infidelity(angles: dict[str, float]) -> float:
+    """Return the average infidelity of coherent errors, ``(d^2 - |tr U|^2) / (d^2 + d)`` (Nielsen, quant-ph/0205035).
 
     Args:
-        noise: of the gate.
+        angles: see ``GateNoise``, of one gate.
     """
     import numpy as np
+    from qiskit.quantum_info import Pauli
+    from scipy.linalg import expm
 
-    zz, za, zb = (np.array(signs) for signs in ([1, -1, -1, 1], [1, 1, -1, -1], [1, -1, 1, -1]))
-    trace = np.exp(-0.5j * (noise.zz * zz + noise.zi * za + noise.iz * zb)).sum()
-    return float((16 - abs(trace) ** 2) / 20)
+    if not angles:
+        return 0.0
+    d = 2 ** len(next(iter(angles)))
+    turn = sum(angle * Pauli(label).to_matrix() for label, angle in angles.items())
+    return float((d**2 - abs(np.trace(expm(-0.5j * turn))) ** 2) / (d**2 + d))

@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from qiskit.circuit import Parameter
+from qiskit.circuit import Parameter, QuantumCircuit
 from qiskit.primitives.containers.estimator_pub import EstimatorPub
 from qiskit_aer import AerSimulator
 
@@ -80,8 +80,8 @@ class AerEstimator(EngineEstimator):
     def _noise_parameters(self) -> frozenset[Parameter]:
         return Noise.of(self.noise_model).parameters
 
-    def _settings(self) -> tuple[Hashable, ...]:
-        return Noise.of(self.noise_model).key(), self.shots, self.method
+    def _settings(self, circuit: QuantumCircuit) -> tuple[Hashable, ...]:
+        return Noise.of(self.noise_model).key(circuit), self.shots, self.method
 
     def _compile(self, question: Question) -> AerProgram:
         return AerProgram(question, self)
@@ -97,10 +97,11 @@ class AerEstimator(EngineEstimator):
         return Estimates.sampled(evs, stds)
 
 
-class AerProgram:
+class AerProgram(Program):
     """A circuit built once; see ``Program``. Each call takes new shots."""
 
     def __init__(self, question: Question, engine: AerEstimator) -> None:
+        super().__init__(question)
         self._engine = engine
         free, angles = prepared(question.circuit, engine.noise_model)
         self._expressions = Expressions([angle for _, angle in angles], question.parameters)
@@ -129,7 +130,7 @@ class AerProgram:
             raise EngineError("a parameter value is not a finite number")
         return self._expressions(torch.cat([batched, shared.expand(len(batched), -1)], dim=1))
 
-    def __call__(self, batched: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
+    def _values(self, batched: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
         """Return estimates (B,K) of expectation values; see ``Program``."""
         evs: torch.Tensor = _Sampled.apply(self.angles(batched, shared), self)
         return evs.to(batched)

@@ -16,8 +16,8 @@ from qiskit.primitives.containers.estimator_pub import EstimatorPub, EstimatorPu
 from qiskit.quantum_info import SparsePauliOp
 
 from qkd.engines.grouping import Batch, Recent, Requests, group
-from qkd.engines.machine import threads
-from qkd.engines.program import Program, Question
+from qkd.engines.machine import TURN, threads
+from qkd.engines.program import Program, Question, simplified
 from qkd.errors import EngineError, PubTypeError
 
 
@@ -78,8 +78,8 @@ class EngineEstimator(BaseEstimatorV2):
         """Return the parameters of the engine's noise."""
         return frozenset()
 
-    def _settings(self) -> tuple[Hashable, ...]:
-        """Return what compiled programs depend on beside the question: where it has changed, they are made anew."""
+    def _settings(self, circuit: QuantumCircuit) -> tuple[Hashable, ...]:
+        """Return what a circuit's programs depend on beside the question: where it changes, they are made anew."""
         return ()
 
     @abstractmethod
@@ -106,7 +106,7 @@ class EngineEstimator(BaseEstimatorV2):
         return job
 
     def _run(self, pubs: list[EstimatorPub]) -> PrimitiveResult[PubResult]:
-        with threads(self.threads):
+        with TURN, threads(self.threads):
             return self._evaluated(pubs)
 
     def _evaluated(self, pubs: list[EstimatorPub]) -> PrimitiveResult[PubResult]:
@@ -161,7 +161,7 @@ class EngineEstimator(BaseEstimatorV2):
             batch: circuit and observables.
             differs: (P,) which of the circuit's parameters, in the circuit's order, are batched.
         """
-        key = (batch.key, differs.tobytes(), self._settings())
+        key = (batch.key, differs.tobytes(), self._settings(batch.circuit))
         program = self._programs.get(key)
         if program is not None:
             return program
@@ -199,7 +199,7 @@ def _requests(pub: EstimatorPub) -> Requests:
     return Requests(
         circuit=pub.circuit,
         values=values,
-        observables=[SparsePauliOp.from_sparse_observable(o).simplify() for o in observables.reshape(-1)],
+        observables=[simplified(SparsePauliOp.from_sparse_observable(o)) for o in observables.reshape(-1)],
         rows=np.broadcast_to(rows, pub.shape).reshape(-1),
         which=np.broadcast_to(which, pub.shape).reshape(-1),
     )

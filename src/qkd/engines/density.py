@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from qkd.engines.noise import NoiseLike
+from qkd.engines.noise import Noise
 from qkd.engines.noisy import NoisyEstimator
 from qkd.engines.paulis.bloch import Features, differs, split
 from qkd.engines.paulis.channels import LETTERS
@@ -19,7 +19,7 @@ from qkd.engines.paulis.events import channels
 from qkd.engines.paulis.named import Named, product
 from qkd.engines.paulis.strings import pauli_terms
 from qkd.engines.paulis.transfer import Chains
-from qkd.engines.program import Question
+from qkd.engines.program import Program, Question
 from qkd.errors import EngineError
 
 MOST_QUBITS = 12
@@ -34,24 +34,23 @@ class DensityMatrixEstimator(NoisyEstimator):
     """
 
     def _compile(self, question: Question) -> DensityMatrixProgram:
-        return DensityMatrixProgram(question, self.noise_model, self.dtype, self.device)
+        return DensityMatrixProgram(question, self)
 
 
-class DensityMatrixProgram:
+class DensityMatrixProgram(Program):
     """A compiled circuit; see ``Program`` for what a call takes and gives."""
 
-    def __init__(
-        self,
-        question: Question,
-        noise: NoiseLike,
-        dtype: torch.dtype,
-        device: torch.device,
-    ) -> None:
+    def __init__(self, question: Question, engine: DensityMatrixEstimator) -> None:
+        super().__init__(question)
+        dtype, device = engine.dtype, engine.device
         self._device, both = device, question.parameters
         batched = set(question.batched)
         terms, self._coefficients, self._constants = pauli_terms(question.observables, dtype, device)
+        self._coefficients = self._coefficients * self._coefficients.new_tensor(
+            [Noise.of(engine.noise_model).kept(t) for t in terms]
+        )
         measured = {qubit for string in terms for qubit, _ in string}
-        found = channels(question.circuit, noise, measured)
+        found = channels(question.circuit, engine.noise_model, measured)
         encoding, rest = split(found, question.circuit.num_qubits, batched)
         blocks = fuse(rest)
         numbers, self._qubits = seen([block.qubits for block in blocks], terms)
@@ -75,7 +74,7 @@ class DensityMatrixProgram:
         places = [sum(LETTERS.index(letter) * unit[qubit] for qubit, letter in string) for string in terms]
         self._places = torch.tensor(places, dtype=torch.int64, device=device)
 
-    def __call__(self, batched: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
+    def _values(self, batched: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
         """Return expectation values (B,K); see ``Program``."""
         if not len(self._places):
             return self._constants.expand(len(batched), -1)

@@ -62,7 +62,10 @@ def linear_form(expression: ParameterExpression | float) -> tuple[float, dict[Pa
         return 0.0, {expression: 1.0}
     slopes: dict[Parameter, float] = {}
     for parameter in expression.parameters:
-        slope = expression.gradient(parameter)
+        try:
+            slope = expression.gradient(parameter)
+        except RuntimeError as error:  # of the sign, for one
+            raise _no_derivative(expression) from error
         if isinstance(slope, ParameterExpression):
             if slope.parameters:
                 return None
@@ -81,18 +84,22 @@ def _torch_function(expression: ParameterExpression, used: Sequence[Parameter]) 
     """Return ``expression`` as a function of the tensors of its parameters ``used``."""
     import sympy
 
-    symbolic = expression.sympify()
-    by_name = {str(symbol): symbol for symbol in symbolic.free_symbols}
-    arguments = [by_name.get(p.name, sympy.Dummy()) for p in used]
     try:
+        symbolic = expression.sympify()
+        by_name = {str(symbol): symbol for symbol in symbolic.free_symbols}
+        arguments = [by_name.get(p.name, sympy.Dummy()) for p in used]
         code = sympy.lambdify(arguments, symbolic, modules=[_TORCH], dummify=True)
         code(*(torch.full((), 0.3, dtype=torch.float64) for _ in used))
     except Exception as error:
-        raise EngineError(
-            f"the angle '{expression}' cannot be differentiated; use sums, products, powers, sin, "
-            "cos, tan, exp, log of parameters"
-        ) from error
+        raise _no_derivative(expression) from error
     return code
+
+
+def _no_derivative(expression: ParameterExpression) -> EngineError:
+    return EngineError(
+        f"the angle '{expression}' cannot be differentiated; use sums, products, powers, sin, cos, tan, exp, log of "
+        "parameters"
+    )
 
 
 _TORCH = {

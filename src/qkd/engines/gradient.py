@@ -15,7 +15,8 @@ from qiskit_machine_learning.gradients import BaseEstimatorGradient, EstimatorGr
 
 from qkd.engines.base import EngineEstimator
 from qkd.engines.grouping import Batch, Requests, group
-from qkd.engines.machine import threads
+from qkd.engines.machine import TURN, threads
+from qkd.engines.program import simplified
 from qkd.errors import EngineError
 
 
@@ -50,7 +51,7 @@ class EngineGradient(BaseEstimatorGradient):
         parameters: Sequence[Sequence[Parameter]],
         **options: Any,
     ) -> EstimatorGradientResult:
-        with threads(self._engine.threads):
+        with TURN, threads(self._engine.threads):
             return self._gradients(circuits, observables, parameter_values, parameters, **options)
 
     def _gradients(
@@ -86,6 +87,7 @@ class EngineGradient(BaseEstimatorGradient):
         rows = torch.tensor(batch.values[:, differs], requires_grad=True)
         common = torch.tensor(batch.values[0, ~differs], requires_grad=True)
         result = np.zeros((*_shape(batch), len(differs)))
+        program.forget()
         with torch.enable_grad():
             values = program(rows, common)
         for k in range(values.shape[1] if values.requires_grad else 0):
@@ -127,8 +129,8 @@ def _requests(circuits: Sequence[QuantumCircuit], observables: Sequence[BaseOper
 
 def _pauli_sum(observable: BaseOperator) -> SparsePauliOp:
     if isinstance(observable, SparsePauliOp):
-        return observable.simplify()
+        return simplified(observable)
     try:
-        return SparsePauliOp(observable).simplify()
+        return simplified(SparsePauliOp(observable))
     except QiskitError:  # an operator that is not made of Paulis
         return SparsePauliOp.from_operator(observable)

@@ -62,6 +62,11 @@ def operation_key(operation: Any) -> Hashable:
     return (*key, getattr(operation, "unit", None), _attributes(operation, 0))
 
 
+def object_key(value: Any) -> Hashable:
+    """Return a key of an object's kind and all of its attributes."""
+    return type(value), _attributes(value, 0)
+
+
 def _attributes(value: Any, depth: int) -> Hashable:
     """Return a key of all attributes of an object."""
     named = dict(getattr(value, "__dict__", {}))

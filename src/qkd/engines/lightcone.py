@@ -23,7 +23,7 @@ from qiskit.circuit import Parameter, QuantumCircuit
 from torch.utils.checkpoint import checkpoint
 
 from qkd.engines.base import Estimates
-from qkd.engines.noise import NoiseLike
+from qkd.engines.noise import Noise, NoiseLike
 from qkd.engines.noisy import NoisyEstimator
 from qkd.engines.paulis.adaptive import Adaptive, Found
 from qkd.engines.paulis.bloch import Encoding, Features, differs, split
@@ -102,14 +102,15 @@ class LightConeEstimator(NoisyEstimator):
             f"{100 * self.found.slope:.1g} %"
         )
 
-    def _settings(self) -> tuple[Hashable, ...]:
-        return (*super()._settings(), self.accuracy, self.truncation, self.max_terms)
+    def _settings(self, circuit: QuantumCircuit) -> tuple[Hashable, ...]:
+        return (*super()._settings(circuit), self.accuracy, self.truncation, self.max_terms)
 
     def _compile(self, question: Question) -> LightConeProgram:
         return LightConeProgram(question, self)
 
     def _estimates(self, program: Program, batched: torch.Tensor, shared: torch.Tensor, precision: float) -> Estimates:
         assert isinstance(program, LightConeProgram)
+        program.forget()
         with torch.no_grad():
             evs, bounds, errors = program.bounded(batched, shared)
         found = Estimates.exact(evs.double().cpu().numpy())
@@ -131,13 +132,17 @@ def past(
     return encoding, blocks, [cone(string, blocks, encoding.sizes) for string in parts]
 
 
-class LightConeProgram:
+class LightConeProgram(Program):
     """A compiled circuit; see ``Program`` for what a call takes and gives."""
 
     def __init__(self, question: Question, engine: LightConeEstimator) -> None:
+        super().__init__(question)
         noise, dtype, device = engine.noise_model, engine.dtype, engine.device
         self._engine, self._device, self._stream = engine, device, engine.stream
         terms, self._coefficients, self._constants = pauli_terms(question.observables, dtype, device)
+        self._coefficients = self._coefficients * self._coefficients.new_tensor(
+            [Noise.of(noise).kept(t) for t in terms]
+        )
         encoding, blocks, cones = past(question.circuit, terms, noise, question.batched)
         self.widths = tuple(len(one.qubits) for one in cones)
         self._factors = _Factors(terms, blocks, [one.string for one in cones], device)
@@ -203,9 +208,14 @@ class LightConeProgram:
     def _rows(self, one: Cone) -> list[int]:
         return [self._row[qubit] for qubit in one.qubits]
 
-    def __call__(self, batched: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
+    def _values(self, batched: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
         """Return expectation values (B,K); see ``Program``."""
         return self._evaluate(batched, shared, False)[0]
+
+    def forget(self) -> None:
+        """Let strings be looked for again where they depend on values of the rows, which other rows may not share."""
+        if self._adaptive is not None and any(self._varying):
+            self._adaptive.forget()
 
     def bounded(self, batched: torch.Tensor, shared: torch.Tensor) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
         """Return expectation values (B,K), how far each observable's can be off, and how far they probably are (K,)."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 
 import torch
 
+TURN = threading.RLock()
+"""Jobs are threads, and take turns: streams of random numbers, what programs keep and torch's threads are shared."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # from malloc.h
 
 

@@ -13,11 +13,11 @@ from qiskit.circuit import ClassicalRegister, Delay, Parameter, ParameterExpress
 from qiskit.circuit.library import UnitaryGate
 from qiskit.quantum_info import Operator, Pauli
 from qiskit_aer import AerSimulator
-from qiskit_aer.noise import NoiseModel, pauli_error
+from qiskit_aer.noise import NoiseModel, depolarizing_error, pauli_error
 
 from qkd.circuits.cone import narrowed, past
 from qkd.engines.instructions import CHANNELS, Leaf, defined, error_name, free, leaves
-from qkd.engines.noise import Noise, NoiseLike, Placed, assignment, error_of, restricted
+from qkd.engines.noise import EVERY, Noise, NoiseLike, Placed, assignment, error_of, restricted
 from qkd.engines.paulis.events import TO_Z
 from qkd.engines.paulis.strings import PauliString
 from qkd.errors import EngineError
@@ -105,6 +105,11 @@ def prepared(
                     params[i] = angles[-1][0]
                 operation.params = params
             ready.append(operation, on)
+    for qubits, chance in every.flips:  # a flip before the readout is one behind it if both outcomes err alike
+        if any(not np.isclose(*np.diag(assignment(every.model, qubit))) for qubit in qubits):
+            raise EngineError("AerSimulator takes no joint flips of readouts that err unequally; take another engine")
+        flip = pauli_error([("X" * len(qubits), chance), ("I" * len(qubits), 1 - chance)])
+        ready.append(flip.to_instruction(), sorted(qubits))
     return ready, angles
 
 
@@ -144,6 +149,8 @@ def _inserted(placed: Placed) -> tuple[Any, tuple[int, ...]]:
         half = placed.amount / 2
         matrix = math.cos(half) * np.eye(len(pauli)) - 1j * math.sin(half) * pauli
         return UnitaryGate(matrix, label=_SILENT), placed.qubits
+    if placed.letters.startswith(EVERY):
+        return depolarizing_error(1 - math.exp(-2 * placed.amount), len(placed.qubits)).to_instruction(), placed.qubits
     chance = (1 - math.exp(-2 * placed.amount)) / 2
     error = pauli_error([(placed.letters[::-1], chance), ("I" * len(placed.letters), 1 - chance)])
     return error.to_instruction(), placed.qubits

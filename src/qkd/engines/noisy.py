@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 import torch
-from qiskit.circuit import Parameter
+from qiskit.circuit import Parameter, QuantumCircuit
 
 from qkd.engines.base import EngineEstimator
 from qkd.engines.machine import device_called
@@ -44,5 +44,5 @@ class NoisyEstimator(EngineEstimator):
     def _noise_parameters(self) -> frozenset[Parameter]:
         return Noise.of(self.noise_model).parameters
 
-    def _settings(self) -> tuple[Hashable, ...]:
-        return Noise.of(self.noise_model).key(), self.dtype, self.device
+    def _settings(self, circuit: QuantumCircuit) -> tuple[Hashable, ...]:
+        return Noise.of(self.noise_model).key(circuit), self.dtype, self.device

@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
+import numpy as np
 import torch
 from qiskit.circuit import Parameter, QuantumCircuit
 from qiskit.quantum_info import SparsePauliOp
 
 from qkd.errors import EngineError
-
-
-class Program(Protocol):
-    """A circuit with its K observables, compiled once by an engine."""
-
-    def __call__(self, batched: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
-        """Return expectation values (B,K), differentiable (torch autograd, first order) in both arguments.
-
-        Args:
-            batched: (B,A') values of the parameters that differ from row to row.
-            shared: (P',) values of the parameters that all rows share.
-        """
-        ...
 
 
 @dataclass(frozen=True)
@@ -64,6 +52,8 @@ class Question:
         foreign = set(listed) - set(self.circuit.parameters) - self.noise
         if foreign:
             raise EngineError(f"circuit '{name}' has no parameter {_names(foreign)}; leave it out")
+        if not self.circuit.num_qubits:
+            raise EngineError(f"circuit '{name}' has no qubits; there is nothing to measure")
         if not self.observables:
             raise EngineError(f"nothing to measure on circuit '{name}'; give at least one observable")
         for k, observable in enumerate(self.observables):
@@ -72,9 +62,52 @@ class Question:
                     f"observable {k} acts on {observable.num_qubits} qubits but circuit '{name}' has "
                     f"{self.circuit.num_qubits}; pad or apply the layout to the observable"
                 )
-            simple = observable.simplify()  # folds a Pauli's own phase into its coefficient
+            simple = simplified(observable)  # folds a Pauli's own phase into its coefficient
             if abs(simple.coeffs.imag).max(initial=0.0) > 1e-9 * max(1.0, abs(simple.coeffs).max(initial=0.0)):
                 raise EngineError(f"observable {k} is not Hermitian: its Pauli coefficients must be real")
+
+
+class Program(ABC):
+    """A circuit with its K observables, compiled once by an engine.
+
+    Args:
+        question: what it answers.
+    """
+
+    def __init__(self, question: Question) -> None:
+        self._sizes = len(question.batched), len(question.shared), len(question.observables)
+
+    def __call__(self, batched: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
+        """Return expectation values (B,K), differentiable (torch autograd, first order) in both arguments.
+
+        Args:
+            batched: (B,A') values of the parameters that differ from row to row.
+            shared: (P',) values of the parameters that all rows share.
+
+        Raises:
+            EngineError: the values have other shapes.
+        """
+        own, common, count = self._sizes
+        if batched.ndim != 2 or batched.shape[1] != own or shared.shape != (common,):
+            raise EngineError(
+                f"a program takes values (B,{own}) of the rows' parameters and ({common},) of those that all rows "
+                f"share, not {tuple(batched.shape)} and {tuple(shared.shape)}"
+            )
+        if not len(batched):
+            return (batched.sum() + shared.sum().to(batched)).expand(0, count)
+        return self._values(batched, shared)
+
+    def forget(self) -> None:  # noqa: B027 - most learn nothing
+        """Drop what earlier calls have shown of their rows; those of later ones may share nothing with them."""
+
+    @abstractmethod
+    def _values(self, batched: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
+        """Return what a call does, of one row or more."""
+
+
+def simplified(observable: SparsePauliOp) -> SparsePauliOp:
+    """Return an observable with each Pauli string once, without those that cancel, whatever its scale."""
+    return observable.simplify(atol=1e-14 * np.abs(observable.coeffs).max(initial=0.0), rtol=0)
 
 
 def _names(parameters: Collection[Parameter]) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Hashable
 
 import numpy as np
 import torch
+from qiskit.circuit import QuantumCircuit
 from qiskit.quantum_info import SparsePauliOp
 
 from qkd.engines.base import EngineEstimator, Estimates
@@ -42,8 +43,8 @@ class ShotEstimator(EngineEstimator):
         """Start stream ``number`` of the shots."""
         self.random = np.random.default_rng([self.seed, number])
 
-    def _settings(self) -> tuple[Hashable, ...]:
-        return self.engine._settings()  # noqa: SLF001 - a part of that engine
+    def _settings(self, circuit: QuantumCircuit) -> tuple[Hashable, ...]:
+        return self.engine._settings(circuit)  # noqa: SLF001 - a part of that engine
 
     def _compile(self, question: Question) -> ShotProgram:
         return ShotProgram(question, self.engine)
@@ -63,10 +64,11 @@ class ShotEstimator(EngineEstimator):
         return Estimates.sampled(evs, stds)
 
 
-class ShotProgram:
+class ShotProgram(Program):
     """A circuit with its distinct Pauli strings; see ``Program``. A call gives the engine's own values."""
 
     def __init__(self, question: Question, engine: EngineEstimator) -> None:
+        super().__init__(question)
         terms, self.coefficients, self.constants = pauli_terms(question.observables)
         self._strings: Program | None = None
         if terms:
@@ -77,7 +79,7 @@ class ShotProgram:
         """Return the expectation values (B,T) of the strings."""
         return torch.zeros(len(batched), 0) if self._strings is None else self._strings(batched, shared)
 
-    def __call__(self, batched: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
+    def _values(self, batched: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
         """Return expectation values (B,K); see ``Program``."""
         means = self.strings(batched, shared)
         return means @ self.coefficients.to(means).T + self.constants.to(means)

@@ -14,7 +14,7 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 import torch
-from qiskit.circuit import Parameter
+from qiskit.circuit import QuantumCircuit
 
 from qkd.engines.amplitudes.blocks import BlockBuilder
 from qkd.engines.amplitudes.encoding import Encoding, split
@@ -27,7 +27,7 @@ from qkd.engines.base import EngineEstimator
 from qkd.engines.expressions import Expressions
 from qkd.engines.gates import Atom, atoms, without_resets
 from qkd.engines.machine import device_called
-from qkd.engines.program import Question
+from qkd.engines.program import Program, Question
 from qkd.errors import EngineError
 
 _REAL = {torch.complex64: torch.float32, torch.complex128: torch.float64}
@@ -53,41 +53,31 @@ class StatevectorEstimator(EngineEstimator):
         self.dtype: torch.dtype = getattr(torch, dtype)
         self.device = device_called(device)
 
-    def _settings(self) -> tuple[Hashable, ...]:
+    def _settings(self, circuit: QuantumCircuit) -> tuple[Hashable, ...]:
         return self.dtype, self.device
 
     def _compile(self, question: Question) -> StatevectorProgram:
-        circuit, observables = without_resets(question.circuit, question.observables)
-        kept, table = absorb(atoms(circuit), PauliTable.of(observables))
-        return StatevectorProgram(kept, table, question.batched, question.shared, self.dtype, self.device)
+        return StatevectorProgram(question, self)
 
 
-class StatevectorProgram:
+class StatevectorProgram(Program):
     """A compiled circuit: angles of all gates, matrices of all blocks, then the plan's steps.
 
     Args:
-        gates: the circuit's atoms.
-        table: the K observables.
-        batched: the A' parameters of the rows.
-        shared: the P' parameters of all rows.
-        dtype: complex dtype of the state.
-        device: where it lives.
+        question: what it answers.
+        engine: how it computes.
 
     Raises:
         EngineError: the circuit entangles more qubits than fit in memory.
     """
 
-    def __init__(
-        self,
-        gates: Sequence[Atom],
-        table: PauliTable,
-        batched: Sequence[Parameter],
-        shared: Sequence[Parameter],
-        dtype: torch.dtype,
-        device: torch.device,
-    ) -> None:
+    def __init__(self, question: Question, engine: StatevectorEstimator) -> None:
+        super().__init__(question)
+        dtype, device = engine.dtype, engine.device
         self._real, self._device = _REAL[dtype], device
-        rowwise = set(batched)
+        circuit, observables = without_resets(question.circuit, question.observables)
+        gates, table = absorb(atoms(circuit), PauliTable.of(observables))
+        rowwise = set(question.batched)
 
         def differs(atom: Atom) -> bool:
             return atom.angle is not None and bool(rowwise & set(atom.angle.parameters))
@@ -116,9 +106,9 @@ class StatevectorProgram:
                 angles = [rest[i].angle for i in step.atoms if rest[i].angle is not None]
                 (own if step.rowwise else common).extend(angles)
                 (self._own_sizes if step.rowwise else self._common_sizes).append(len(angles))
-        self._common, self._own = Expressions(common, shared), Expressions(own, [*batched, *shared])
+        self._common, self._own = Expressions(common, question.shared), Expressions(own, question.parameters)
 
-    def __call__(self, batched: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
+    def _values(self, batched: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
         """Return expectation values (B,K); see ``Program``."""
         batched, shared = batched.to(self._device, self._real), shared.to(self._device)
         in_blocks, *in_phases = self._common(shared.double()).split(self._common_sizes)

@@ -12,7 +12,7 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 import torch
-from qiskit.circuit import Parameter
+from qiskit.circuit import Parameter, QuantumCircuit
 from qiskit.quantum_info import SparsePauliOp
 from torch.utils.checkpoint import checkpoint
 
@@ -75,8 +75,8 @@ class TrajectoryEstimator(NoisyEstimator):
         """Start stream ``number`` of the draws."""
         self.random.manual_seed(int(np.random.SeedSequence([self.seed, number]).generate_state(1, np.uint64)[0] >> 1))
 
-    def _settings(self) -> tuple[Hashable, ...]:
-        return (*super()._settings(), self.trajectories)
+    def _settings(self, circuit: QuantumCircuit) -> tuple[Hashable, ...]:
+        return (*super()._settings(circuit), self.trajectories)
 
     def _compile(self, question: Question) -> TrajectoryProgram:
         return TrajectoryProgram(question, self)
@@ -88,10 +88,11 @@ class TrajectoryEstimator(NoisyEstimator):
         return Estimates.sampled(evs, stds)
 
 
-class TrajectoryProgram:
+class TrajectoryProgram(Program):
     """A compiled circuit; see ``Program``. Each call draws anew."""
 
     def __init__(self, question: Question, engine: TrajectoryEstimator) -> None:
+        super().__init__(question)
         self._count, self._device = engine.trajectories, engine.device
         self._random = engine.random
         complex_dtype = torch.complex64 if engine.dtype == torch.float32 else torch.complex128
@@ -110,7 +111,7 @@ class TrajectoryProgram:
             3 * self._count * complex_dtype.itemsize * 2 ** len(self._qubits) * (len(chains) + len(terms) + 2)
         )
         measured = [_measured(string, self._qubits, engine.noise_model) for string in terms]
-        columns = coefficients.numpy()
+        columns = coefficients.numpy() * [Noise.of(engine.noise_model).kept(string) for string in terms]
         summed = [
             sum(
                 (value * string for value, string in zip(row, measured, strict=True) if value),
@@ -122,7 +123,7 @@ class TrajectoryProgram:
         self._measurement = Measurement(PauliTable.of(summed), {0: order}, engine.dtype, engine.device)
         self._qubits = self._qubits or [0]
 
-    def __call__(self, batched: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
+    def _values(self, batched: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
         """Return estimates (B,K) of expectation values; see ``Program``."""
         return self.samples(batched, shared).mean(dim=1)
 
@@ -202,9 +203,9 @@ class _Factors:
         """Return the blocks' matrices (N,R S,4,4) at parameter values (R,P) and draws (L N,R S)."""
         turned = self._turned.factors(self._expressions(values))  # (L,N,R,4,4)
         drawn = self._drawn.gather(1, draws[:, :, None].expand(-1, -1, 16))
-        factors = turned.unsqueeze(3) @ drawn.view(
-            *self._shape, len(values), -1, 4, 4
-        )  # one of the two is the identity
+        samples = draws.shape[1] // len(values)
+        # one of the two is the identity
+        factors = turned.unsqueeze(3) @ drawn.view(*self._shape, len(values), samples, 4, 4)
         return product(factors.flatten(2, 3))
 
 

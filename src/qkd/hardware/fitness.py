@@ -21,8 +21,8 @@ from qkd.hardware.order import Order, plans_for
 from qkd.hardware.pinned import pinned, region_error, same_device
 from qkd.hardware.result import NOISY, expected
 from qkd.runs import RunFolder, existing_run
-from qkd.simulation.coherent import noisy
 from qkd.simulation.make import make_engine
+from qkd.simulation.noise import device_noise
 from qkd.student.bundle import Student
 from qkd.student.metrics import Estimate, accuracy_gain, proportion
 
@@ -118,8 +118,8 @@ def examine(exam: Exam, compiled: StudentCircuit, held: Snapshot) -> Marks:
     Raises:
         QkdError: no engine takes the circuit under that noise.
     """
-    circuit, model = noisy(*to_region(compiled, held))
-    evs = expected(make_engine(NOISY, circuit, model), circuit, exam.values)
+    circuit, region = to_region(compiled, held)
+    evs = expected(make_engine(NOISY, circuit, device_noise(region)), circuit, exam.values)
     logits, ideal = (exam.student.model.logits_of(rows) for rows in (evs, exam.exact))
     return Marks(
         proportion(logits.argmax(axis=1) == ideal.argmax(axis=1)),

@@ -11,6 +11,7 @@ from qkd.hardware.extrapolation import extrapolated
 from qkd.hardware.ledger import JobRecord
 from qkd.hardware.mitigation import FACTORS
 from qkd.hardware.plan import Plan
+from qkd.student.metrics import Z95
 
 
 @dataclass(frozen=True)
@@ -134,10 +135,17 @@ def mitigate(plan: Plan, found: Gathered, exact: np.ndarray, predicted: np.ndarr
 
 OTHERS = 4
 """Texts that what the calibration predicts of the bias counts for."""
+SCALES = np.geomspace(0.5, 2.0, 29)
+"""By what a bias is multiplied so that as many of the others as should lie inside their bars."""
+RELUCTANCE = 2.0
+"""Values that speak for leaving it as it is, against each e-fold of a multiple."""
 
 
 def bias(off: np.ndarray, noise: np.ndarray, prior: np.ndarray) -> np.ndarray:
     """Return the bias' standard deviation at each text and observable (n,K), estimated on the other texts.
+
+    Its size is that of the other texts' mean square, multiplied by what brings 95 % of their values inside 1.96
+    standard errors: a bias has no normal distribution.
 
     Args:
         off: measured less exact (n,K).
@@ -149,4 +157,16 @@ def bias(off: np.ndarray, noise: np.ndarray, prior: np.ndarray) -> np.ndarray:
     known = np.isfinite(off) & np.isfinite(noise)
     excess = np.where(known, off**2 - noise**2, 0.0)
     others = excess.sum(axis=0) - excess + OTHERS * (prior**2).mean(axis=0)
-    return np.sqrt((others / (known.sum(axis=0) - known + OTHERS)).clip(0))
+    found = np.sqrt((others / (known.sum(axis=0) - known + OTHERS)).clip(0))
+    return found * scale(off, noise, found)[:, None]
+
+
+def scale(off: np.ndarray, noise: np.ndarray, width: np.ndarray) -> np.ndarray:
+    """Return for each text (n,) the multiple of ``width`` (n,K) at which 95 % of the others lie inside 1.96 errors."""
+    known = np.isfinite(off) & np.isfinite(noise)
+    with np.errstate(invalid="ignore"):
+        inside = np.stack([known & (np.abs(off) < Z95 * np.hypot(noise, c * width)) for c in SCALES]).sum(axis=2)
+    total = known.sum() - known.sum(axis=1)
+    missed = np.abs(inside.sum(axis=1, keepdims=True) - inside - 0.95 * total)  # (scales,n)
+    best: np.ndarray = SCALES[(missed + RELUCTANCE * np.abs(np.log(SCALES))[:, None]).argmin(axis=0)]
+    return best

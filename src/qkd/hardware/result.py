@@ -15,8 +15,8 @@ from qkd.hardware.gathered import Gathered, Mitigated, gather, mitigate
 from qkd.hardware.ledger import JobRecord
 from qkd.hardware.mitigation import pub
 from qkd.hardware.plan import Plan
-from qkd.simulation.coherent import noisy
 from qkd.simulation.make import Engine, make_engine
+from qkd.simulation.noise import device_noise
 from qkd.student.bundle import Student
 from qkd.student.metrics import Z95, bootstrap, proportion
 
@@ -103,9 +103,8 @@ def say_of(plan: Plan, student: Student, found: Gathered) -> tuple[Mitigated, np
     """Return what a plan's texts measured, mitigated, and of all points the exact and the predicted values (T,K)."""
     small, region = to_region(plan.student, plan.snapshot)
     logical = student.model.circuit
-    circuit, model = noisy(small, region)
     exact = expected(make_engine(NOISY, logical), logical, found.values)
-    predicted = expected(make_engine(NOISY, circuit, model), circuit, found.values)
+    predicted = expected(make_engine(NOISY, small, device_noise(region)), small, found.values)
     return mitigate(plan, found, exact, predicted), exact, predicted
 
 

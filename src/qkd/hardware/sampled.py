@@ -10,26 +10,32 @@ cones leaves out too, is not in it.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from qiskit.circuit import QuantumCircuit
+from qiskit.circuit import Parameter, QuantumCircuit
+from qiskit.circuit.library import HGate, RXGate, RZGate, RZZGate
 from qiskit.quantum_info import SparsePauliOp
-from qiskit_aer.noise import NoiseModel
 
 from qkd.circuits.student import StudentCircuit
 from qkd.devices.region import Region
 from qkd.engines import LightConeEstimator
-from qkd.engines.noise import assignment, rebuilt
+from qkd.engines.instructions import leaves
+from qkd.engines.noise import Noise, Placed, assignment, rebuilt
 from qkd.errors import QkdError
 from qkd.hardware.mitigation import FACTORS, TREX_SHOTS, Mitigation
 from qkd.simulation.choice import choose
-from qkd.simulation.coherent import Erring, erring, twirled
+from qkd.simulation.noise import device_noise
 
 FRAMES = 16
 """Pauli frames that are computed; what they differ by is dealt out to texts and twirls at random."""
+LABEL = "coherent"
+"""Of rotations that stand for coherent errors."""
 Terms = list[tuple[tuple[int, ...], float]]
+Bit = tuple[int, int, int]
+"""A layer, a qubit, and which of X and Z it flips there."""
+_KINDS = {"X": (0,), "Z": (1,), "Y": (0, 1)}
 
 
 def samples(student: StudentCircuit, region: Region, mitigation: Mitigation) -> bool:
@@ -38,9 +44,8 @@ def samples(student: StudentCircuit, region: Region, mitigation: Mitigation) -> 
         return False
     if not all(len(one) == 1 and set(one.paulis[0].to_label()) <= set("IZ") for one in student.observables):
         return False
-    found = erring(student, region)
     try:
-        return choose(found.student, found.model, 2)[0] == "lightcone"
+        return choose(student, device_noise(region), 2)[0] == "lightcone"
     except QkdError:
         return False
 
@@ -77,18 +82,18 @@ def run(
 class _Law:
     """What is needed to draw a student's shots.
 
-    student, region: where it runs.
+    student: where it runs.
+    noise: of the region, readout apart.
     supports: for each observable its qubits and coefficient.
     parts: the strings of Zs whose values are needed, as tuples of qubits.
     readout: for each qubit (a, b): a measured Z has the mean a <Z> + b.
     """
 
     student: StudentCircuit
-    region: Region
+    noise: Noise
     supports: Terms
     parts: list[tuple[int, ...]]
     readout: list[tuple[float, float]]
-    together: list[tuple[tuple[int, ...], float]]
 
     @classmethod
     def of(cls, student: StudentCircuit, region: Region) -> _Law:
@@ -97,20 +102,15 @@ class _Law:
             on = tuple(int(q) for q in np.flatnonzero(one.paulis[0].z))
             supports.append((on, float(one.coeffs[0].real)))
         parts = sorted({part for on, _ in supports for part in _subsets(on) if part})
-        model = erring(student, region).model
-        learned = region.snapshot.calibration.learned
-        flips = {} if learned is None else learned.readout
-        together = [
-            (tuple(region.index[q] for q in pair), chance)
-            for pair, chance in flips.items()
-            if all(q in region.index for q in pair)
-        ]
-        tables = [assignment(model, q) for q in range(student.num_qubits)]
+        noise = Noise.of(device_noise(region))
+        assert noise.model is not None
+        tables = [assignment(noise.model, q) for q in range(student.num_qubits)]
         means = [(float(one[0, 0] + one[1, 1] - 1), float(one[0, 0] - one[1, 1])) for one in tables]
-        return cls(student, region, supports, parts, means, together)
+        unread = replace(noise, model=rebuilt(noise.model, lambda name, on, error: error, readout=False))
+        return cls(student, unread, supports, parts, means)
 
     def means(
-        self, values: np.ndarray, factor: int, twirled_: bool, twirls: int, shots: int, random: np.random.Generator
+        self, values: np.ndarray, factor: int, twirled: bool, twirls: int, shots: int, random: np.random.Generator
     ) -> np.ndarray:
         """Return what each twirl of each text means (N,R,M) before readout; R is 1 where twirls need not differ.
 
@@ -122,19 +122,18 @@ class _Law:
             folded(self.student.circuit, factor),
             [SparsePauliOp.from_sparse_list([("Z" * len(on), on, 1.0)], n) for on in self.parts],
         )
-        found = erring(small, self.region)
-        if not twirled_:
-            return _evaluated(found.student, found.model, values, found.angles[None])
-        if not len(found.slots):
-            return _evaluated(found.student, twirled(found.model), values, found.angles[None])
+        if not twirled:
+            return _evaluated(small, self.noise, values)
+        average = self.noise.twirled()
+        framed = _Framed.of(small, self.noise, factor)
         frames = None
-        if factor > 1 or shots > 1:
-            angles = _frames(found, FRAMES, factor, small.circuit, random)
-            frames = _evaluated(found.student, twirled(found.model), values, angles)
+        if len(framed.angles) and (factor > 1 or shots > 1):
+            rest = self.noise.incoherent().twirled()
+            frames = _evaluated(framed.student, rest, values, framed.draw(FRAMES, random))
         if factor > 1 and frames is not None:  # a frame is the same for all foldings of a gate
             mean = frames.mean(axis=1, keepdims=True)
         else:
-            mean = _evaluated(*found.averaged(twirled(found.model)), values, np.zeros((1, 0)))
+            mean = _evaluated(small, average, values)
         if shots == 1 or frames is None:
             return mean
         off = frames - frames.mean(axis=1, keepdims=True)
@@ -170,22 +169,25 @@ class _Law:
     def trex(self, shots: int, random: np.random.Generator) -> np.ndarray:
         """Return the factors (K,) that a job's readout calibration would find, as the client computes them."""
         flips = np.array([(1 - a) / 2 for a, _ in self.readout])
-        for on, chance in self.together:
+        for on, chance in self.noise.flips:
             for qubit in on:
                 flips[qubit] = flips[qubit] * (1 - chance) + (1 - flips[qubit]) * chance
         rates = random.binomial(shots, flips) / shots
         return np.array([math.exp(2 * rates[list(on)].sum()) for on, _ in self.supports])
 
 
-def _evaluated(student: StudentCircuit, model: NoiseModel, values: np.ndarray, angles: np.ndarray) -> np.ndarray:
-    """Return exact values (N,R,M), readout apart, at parameter values (N,A+P) and each row of angles (R,E)."""
-    program = LightConeEstimator(rebuilt(model, lambda name, on, error: error, readout=False), dtype="float64").compile(
+def _evaluated(
+    student: StudentCircuit, noise: Noise, values: np.ndarray, angles: np.ndarray | None = None
+) -> np.ndarray:
+    """Return exact values (N,R,M) at parameter values (N,A+P) and rows of further weights (R,E); R is 1 for none."""
+    program = LightConeEstimator(noise, dtype="float64").compile(
         student.circuit, student.observables, student.inputs, student.weights
     )
     count = len(student.inputs)
     inputs, weights = torch.from_numpy(np.ascontiguousarray(values[:, :count])), values[0, count:]
+    further = np.zeros((1, 0)) if angles is None else angles
     with torch.no_grad():
-        rows = [program(inputs, torch.from_numpy(np.concatenate([weights, row]))).numpy() for row in angles]
+        rows = [program(inputs, torch.from_numpy(np.concatenate([weights, row]))).numpy() for row in further]
     return np.stack(rows, axis=1)
 
 
@@ -200,16 +202,67 @@ def folded(circuit: QuantumCircuit, factor: int) -> QuantumCircuit:
     return made
 
 
-def _frames(found: Erring, count: int, factor: int, circuit: QuantumCircuit, random: np.random.Generator) -> np.ndarray:
-    """Return the angles (count,E) in random frames. A frame goes around all foldings of a gate.
+@dataclass(frozen=True)
+class _Framed:
+    """A student whose coherent errors behind two-qubit gates are rotations of their own, with a sign in each frame.
 
-    Behind every other one it is what the gate makes of it: the same bits decide for cz, other bits for ecr.
+    student: its weights are the student's, followed by E angles.
+    angles: (E,) in the frame of all plus.
+    signs: the bits of a frame that decide on each angle's sign; none for those behind one-qubit gates.
     """
-    alternates = any(item.operation.name == "ecr" for item in circuit.data)
-    layers = [slot.layer // factor * 2 + (slot.layer % factor % 2 if alternates else 0) for slot in found.slots]
-    signs = random.choice([-1.0, 1.0], (count, 1 + max(layers), found.student.num_qubits))
-    flips = [signs[:, layer, list(slot.qubits)].prod(axis=1) for layer, slot in zip(layers, found.slots, strict=True)]
-    return found.angles * np.stack(flips, axis=1)
+
+    student: StudentCircuit
+    angles: np.ndarray
+    signs: list[list[Bit]]
+
+    @classmethod
+    def of(cls, student: StudentCircuit, noise: Noise, factor: int) -> _Framed:
+        """Return a folded student with the coherent terms of its noise put in.
+
+        A frame goes around all foldings of a gate. Behind every other one it is what the gate makes of it: the same
+        bits decide for cz, other bits for ecr.
+        """
+        old = student.circuit
+        made = QuantumCircuit(student.num_qubits, global_phase=old.global_phase)
+        angles, signs, added = list[float](), list[list[Bit]](), list[Parameter]()
+        depth = [0] * student.num_qubits
+        alternates = any(item.operation.name in ("ecr", "cx") for item in old.data)
+        for leaf, behind in noise.placed(leaves(old, noise.names)):
+            if leaf.operation is not None:
+                made.append(leaf.operation, leaf.qubits)
+            if len(leaf.qubits) == 2:
+                depth[leaf.qubits[0]] = depth[leaf.qubits[1]] = 1 + max(depth[q] for q in leaf.qubits)
+            for term in behind:
+                if not term.coherent:
+                    continue
+                added.append(Parameter(f"error_{len(added)}"))
+                _rotate(made, term, added[-1])
+                layer = max(depth[q] for q in term.qubits) - 1
+                number = layer // factor * 2 + (layer % factor % 2 if alternates else 0)
+                angles.append(float(term.amount))
+                letters = zip(term.qubits, term.letters, strict=True) if len(leaf.qubits) == 2 else ()
+                signs.append([(number, q, kind) for q, letter in letters for kind in _KINDS[letter]])
+        weights = (*student.weights, *added)
+        circuit = StudentCircuit(made, student.inputs, weights, student.observables, name=student.name)
+        return cls(circuit, np.array(angles), signs)
+
+    def draw(self, count: int, random: np.random.Generator) -> np.ndarray:
+        """Return the angles (count,E) in random frames."""
+        layers = 1 + max((layer for bits in self.signs for layer, _, _ in bits), default=0)
+        drawn = random.choice([-1.0, 1.0], (count, layers, self.student.num_qubits, 2))
+        signs = [drawn[:, *np.array(bits, dtype=int).reshape(-1, 3).T].prod(axis=1) for bits in self.signs]
+        return self.angles * np.stack(signs, axis=1)
+
+
+def _rotate(circuit: QuantumCircuit, term: Placed, angle: Parameter) -> None:
+    """Append ``exp(-i angle/2 P)``; its gates have a label, to which no noise belongs."""
+    turns = {"X": HGate(LABEL), "Y": RXGate(math.pi / 2, LABEL)}
+    turned = [(turns[letter], qubit) for qubit, letter in zip(term.qubits, term.letters, strict=True) if letter != "Z"]
+    for gate, qubit in turned:
+        circuit.append(gate, [qubit])
+    circuit.append((RZZGate if len(term.qubits) == 2 else RZGate)(angle, label=LABEL), term.qubits)
+    for gate, qubit in turned:
+        circuit.append(HGate(LABEL) if gate.name == "h" else RXGate(-math.pi / 2, LABEL), [qubit])
 
 
 def _subsets(on: tuple[int, ...]) -> list[tuple[int, ...]]:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
-import jinja2
 from matplotlib.figure import Figure
 
 from qkd.reports import plots
 from qkd.reports.compare import aligned
+from qkd.reports.pages import page, pictures
 
 NUMBERS = ("accuracy", "macro-F1", "like teacher", "ECE")
 COLUMNS = ("student", *NUMBERS, "classical", "quantum", "encoder", "train s", "ms/text")
-CURVES = ("student", "training texts", "accuracy")
+CURVES = {
+    "curves": ("texts", "training texts"),
+    "shot_curves": ("shots", "shots per expectation value"),
+    "noise_curves": ("noise", "strength of the device's gate errors"),
+}
+"""Of each kind of curve, the key of its points and what its axis says."""
+BESIDES = {"exact": "drop without noise", "aer": "drop under shots", "aer-noisy": "drop under noise and shots"}
+"""What a measurement besides the judged one is called."""
+TUNED = ("student", "settings tried", "learning rate", "weight decay", "dropout")
 DIFFERENCES = ("minus", "points", "95 % interval", "p (Holm)", "could have shown", "verdict")
 
 
@@ -40,7 +47,7 @@ def rows(summary: dict[str, Any]) -> list[tuple[str, ...]]:
 def columns(summary: dict[str, Any]) -> tuple[str, ...]:
     """Return the heads of ``rows``."""
     measured = any(line["measured"] for line in summary["students"].values())
-    return (*COLUMNS, "drop under noise and shots") if measured else COLUMNS
+    return (*COLUMNS, BESIDES[summary["sims"][-1]]) if measured else COLUMNS
 
 
 def differences(summary: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -68,7 +75,9 @@ def text(summary: dict[str, Any]) -> str:
             aligned([DIFFERENCES, *differences(summary)]),
             "",
             *_sentences(summary),
+            *([trained_under(summary)] if trained_under(summary) else []),
             summary["conclusion"],
+            *(["", "chosen by the validation texts:", aligned([TUNED, *tuned(summary)])] if summary["tuned"] else []),
             *(["", *_slips(summary, aligned)] if "reproduction" in summary else []),
         ]
     )
@@ -76,19 +85,13 @@ def text(summary: dict[str, Any]) -> str:
 
 def markdown(summary: dict[str, Any]) -> str:
     """Return the report as Markdown."""
-    curves = [
-        (name, f"{point['texts']:,}", _estimate(point))
-        for name, points in summary["curves"].items()
-        for point in points
-        if len(points) > 1
-    ]
     return "\n".join(
         [
             f"# {summary['reference']} beside {len(summary['differences'])} other students",
             "",
             summary["conclusion"],
             "",
-            _setting(summary),
+            setting(summary),
             "",
             *grid(columns(summary), rows(summary)),
             "",
@@ -98,7 +101,13 @@ def markdown(summary: dict[str, Any]) -> str:
             "",
             *(f"- {sentence}" for sentence in _sentences(summary)),
             "",
-            *(["Learning curves:", "", *grid(CURVES, curves), ""] if curves else []),
+            *([trained_under(summary), ""] if trained_under(summary) else []),
+            *(["Chosen by the validation texts:", "", *grid(TUNED, tuned(summary)), ""] if summary["tuned"] else []),
+            *(
+                line
+                for _, axis, points in _shown_curves(summary)
+                for line in (f"Accuracy against {axis}:", "", *grid(("student", axis, "accuracy"), points), "")
+            ),
             *([*_slips(summary, _lines), "", *_deviations(summary), ""] if "reproduction" in summary else []),
             EXPLAINED,
             "",
@@ -116,12 +125,13 @@ def html(name: str, summary: dict[str, Any]) -> str:
         (forest(summary), f"Accuracy of {summary['reference']} minus that of each other student, 95 % interval."),
         (reliability(summary), "On the dotted line a confidence can be taken at its word; all seeds together."),
     ]
-    if any(len(points) > 1 for points in summary["curves"].values()):
-        figures.append((curves(summary), "Accuracy against the number of training texts, 95 % interval."))
-    page = (Path(__file__).parent / "comparison.html").read_text(encoding="utf-8")
-    return jinja2.Template(page, autoescape=True, undefined=jinja2.StrictUndefined).render(
+    figures += [
+        (curves(summary, kind), f"Accuracy against {axis}, 95 % interval.") for kind, axis, _ in _shown_curves(summary)
+    ]
+    return page(
+        "comparison.html",
         title=name,
-        setting=_setting(summary),
+        setting=" ".join([setting(summary), trained_under(summary)]),
         conclusion=summary["conclusion"],
         columns=columns(summary),
         rows=rows(summary),
@@ -129,16 +139,18 @@ def html(name: str, summary: dict[str, Any]) -> str:
         difference_columns=DIFFERENCES,
         differences=differences(summary),
         sentences=_sentences(summary),
-        figures=[{"image": plots.png(figure), "caption": caption} for figure, caption in figures],
+        figures=pictures(figures),
         explained=EXPLAINED,
         command=summary["command"],
         more=[
             {"title": title, "columns": heads, "rows": cells(summary)}
-            for title, heads, cells in (
-                ("What each slip of the public code does", SLIPS, slips),
-                ("What could not be the same", DEVIATIONS, deviations),
+            for title, heads, cells, there in (
+                ("The default beside the recipe and the others", DIFFERENCES, beside, "reproduction"),
+                ("Settings that the validation texts chose", TUNED, tuned, "tuned"),
+                ("What each slip of the public code does", SLIPS, slips, "reproduction"),
+                ("What could not be the same", DEVIATIONS, deviations, "reproduction"),
             )
-            if "reproduction" in summary
+            if summary.get(there) and cells(summary)
         ],
     )
 
@@ -179,20 +191,64 @@ def reliability(summary: dict[str, Any]) -> Figure:
     return figure
 
 
-def curves(summary: dict[str, Any]) -> Figure:
-    """Draw each student's learning curve."""
+def curves(summary: dict[str, Any], kind: str = "curves") -> Figure:
+    """Draw the accuracy of each student along one kind of curve; students that have none are level lines."""
     figure, axes = plots.canvas()
-    for name, points in summary["curves"].items():
-        texts = [point["texts"] for point in points]
-        lines = axes.plot(texts, [point["value"] for point in points], "o-", label=name, ms=4)
-        low, high = ([point[key] for point in points] for key in ("low", "high"))
-        axes.fill_between(texts, low, high, color=lines[0].get_color(), alpha=0.12, lw=0)
-    axes.set(xscale="log", xlabel="training texts", ylabel="test accuracy")
+    key, axis = CURVES[kind]
+    for number, (name, line) in enumerate(summary["students"].items()):
+        points, colour = summary[kind].get(name), f"C{number % 10}"
+        if not points:
+            axes.axhline(line["numbers"]["accuracy"]["value"], label=name, color=colour, ls=":", lw=1)
+            continue
+        x = [point[key] for point in points]
+        axes.plot(x, [point["value"] for point in points], "o-", label=name, ms=4, color=colour)
+        low, high = ([point[end] for point in points] for end in ("low", "high"))
+        axes.fill_between(x, low, high, color=colour, alpha=0.12, lw=0)
+    axes.set(xlabel=axis, ylabel="test accuracy")
+    if key != "noise":
+        axes.set_xscale("log")
     axes.legend(frameon=False, fontsize=8)
     return figure
 
 
-def _setting(summary: dict[str, Any]) -> str:
+def _shown_curves(summary: dict[str, Any]) -> list[tuple[str, str, list[tuple[str, ...]]]]:
+    """Return kind, axis and rows of cells of each kind of curve that has more than one point."""
+    found = []
+    for kind, (key, axis) in CURVES.items():
+        if any(len(points) > 1 for points in summary[kind].values()):
+            cells: list[tuple[str, ...]] = [
+                (name, f"{point[key]:,g}", _estimate(point))
+                for name, points in summary[kind].items()
+                for point in points
+            ]
+            found.append((kind, axis, cells))
+    return found
+
+
+def tuned(summary: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Return a row of cells for each student whose settings the validation texts chose."""
+    return [
+        (name, str(one["tries"]), *(f"{value:.3g}" for value in one["settings"].values()))
+        for name, one in summary["tuned"].items()
+    ]
+
+
+def trained_under(summary: dict[str, Any]) -> str:
+    """Return what circuits were trained for and judged by, one sentence; nothing of exact values alone."""
+    sims = summary["sims"]
+    if sims == ["exact"]:
+        return ""
+    told = {
+        "exact": "Circuits were trained ideally and are judged by exact values",
+        "aer": "Circuits were trained ideally and are judged by ideal shots",
+        "aer-noisy": "Circuits were trained under the device's noise and are judged by its shots",
+    }
+    besides = f"; the drop is what {sims[1]} costs the same trained students" if len(sims) > 1 else ""
+    return told[sims[0]] + besides + "."
+
+
+def setting(summary: dict[str, Any]) -> str:
+    """Return texts, seeds, teacher and encoder of a comparison, one sentence."""
     texts, seeds = summary["texts"], summary["seeds"]
     return (
         f"{summary['data']}: {texts['train']:,} training, {texts['valid']:,} validation and {texts['test']:,} test "
@@ -221,7 +277,18 @@ def slips(summary: dict[str, Any]) -> list[tuple[str, ...]]:
 
 def _slips(summary: dict[str, Any], table: Callable[[Sequence[Sequence[str]]], str]) -> list[str]:
     meaning = [f"{name}: {what}." for name, what in summary["reproduction"]["slips"].items()]
-    return ["What each slip of the public code does:", "", table([SLIPS, *slips(summary)]), "", *meaning]
+    told = ["What each slip of the public code does:", "", table([SLIPS, *slips(summary)]), "", *meaning]
+    beside = summary["reproduction"]["beside"]
+    if beside:
+        heading = f"Accuracy of {beside['reference']} minus that of the others, in points:"
+        told += ["", heading, "", table([DIFFERENCES, *differences(beside)]), "", beside["conclusion"]]
+    return told
+
+
+def beside(summary: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Return a row of cells for each student that the first one beside the recipe is compared with."""
+    found = summary["reproduction"]["beside"]
+    return differences(found) if found else []
 
 
 def deviations(summary: dict[str, Any]) -> list[tuple[str, ...]]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 
 from qkd.circuits import draw, library
 from qkd.reports import compare, devices, plots
+from qkd.reports.pages import page, pictures
 from qkd.runs import RunFolder, write_text
 from qkd.student.metrics import softmax
 
@@ -67,8 +66,8 @@ def render(
         for i in surest
     ]
     student = metrics["student"]
-    page = (Path(__file__).parent / "page.html").read_text(encoding="utf-8")
-    return jinja2.Template(page, autoescape=True, undefined=jinja2.StrictUndefined).render(
+    return page(
+        "page.html",
         title=name,
         subtitle=" · ".join(
             [f"qkd {metrics['qkd']}", metrics["data"], f"teacher {metrics['teacher']['name']}", student["engine"]]
@@ -93,7 +92,7 @@ def render(
 
 def rewrite(folder: RunFolder, device_runs: Sequence[dict[str, Any]]) -> None:
     """Write a finished run's page anew from its files, with its device runs."""
-    page = render(
+    written = render(
         folder.name,
         compare.read_metrics(folder.metrics),
         folder.rows(folder.history),
@@ -102,23 +101,19 @@ def rewrite(folder: RunFolder, device_runs: Sequence[dict[str, Any]]) -> None:
         folder.config.read_text(encoding="utf-8"),
         device_runs,
     )
-    write_text(folder.report, page, private=True)
+    write_text(folder.report, written, private=True)
 
 
 def _devices(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return the page's table and figures of device runs."""
     told = [one for one in results if one["texts"]]
-    figures = []
-    for one in told:
-        where = f"{one['plan']}, {one['device']}, mitigation {one['mitigation']['name']}"
-        figures.append(
-            {"image": plots.png(plots.scatter(one)), "caption": f"{where}: one dot is an expectation value."}
-        )
-    return {"columns": devices.COLUMNS, "rows": devices.rows(told), "figures": figures}
+    named = [f"{one['plan']}, {one['device']}, mitigation {one['mitigation']['name']}" for one in told]
+    shown = [
+        (plots.scatter(one), f"{where}: one dot is an expectation value.")
+        for one, where in zip(told, named, strict=True)
+    ]
+    return {"columns": devices.COLUMNS, "rows": devices.rows(told), "figures": pictures(shown)}
 
 
 def _section(title: str, *figures: tuple[Any, str]) -> dict[str, Any]:
-    return {
-        "title": title,
-        "figures": [{"image": plots.png(figure), "caption": caption} for figure, caption in figures],
-    }
+    return {"title": title, "figures": pictures(figures)}

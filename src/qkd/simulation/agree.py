@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from qiskit_aer.noise import NoiseModel
 
 from qkd.circuits.student import StudentCircuit
 from qkd.engines.aer import AerEstimator, AerProgram
+from qkd.engines.noise import NoiseLike
 from qkd.engines.paulis.strings import pauli_terms
 from qkd.engines.program import Question
 from qkd.errors import QkdError
@@ -73,7 +73,7 @@ class Agreement:
 def agree(
     engine: Engine,
     student: StudentCircuit,
-    noise: NoiseModel,
+    noise: NoiseLike,
     values: np.ndarray | None = None,
     seed: int = 0,
 ) -> Agreement:
@@ -151,7 +151,7 @@ def _covered(student: StudentCircuit, chosen: list[Load]) -> list[int]:
 
 def _by_aer(
     student: StudentCircuit,
-    noise: NoiseModel,
+    noise: NoiseLike,
     numbers: list[int],
     values: np.ndarray,
     method: str,

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qiskit_aer.noise import NoiseModel
-
 from qkd.circuits.student import StudentCircuit
 from qkd.engines import density
 from qkd.engines.lightcone import WIDEST, past
+from qkd.engines.noise import NoiseLike
 from qkd.engines.paulis.bloch import differs
 from qkd.engines.paulis.cones import Block, Cone, seen
 from qkd.engines.paulis.strings import pauli_terms
@@ -24,7 +23,7 @@ WIDEST_STATE = 24
 """Qubits up to which a statevector is considered."""
 
 
-def choose(student: StudentCircuit, noise: NoiseModel | None, accuracy: float) -> tuple[str, str]:
+def choose(student: StudentCircuit, noise: NoiseLike, accuracy: float) -> tuple[str, str]:
     """Return the engine for a circuit, by name, and why, in words.
 
     Args:

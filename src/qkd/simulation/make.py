@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from qiskit_aer.noise import NoiseModel
 
 from qkd.circuits.student import StudentCircuit
 from qkd.config import EngineSpec
@@ -14,6 +13,7 @@ from qkd.engines.base import EngineEstimator
 from qkd.engines.density import DensityMatrixEstimator
 from qkd.engines.gradient import EngineGradient
 from qkd.engines.lightcone import LightConeEstimator
+from qkd.engines.noise import NoiseLike
 from qkd.engines.shots import ShotEstimator
 from qkd.engines.statevector import StatevectorEstimator
 from qkd.engines.trajectories import TrajectoryEstimator
@@ -58,7 +58,7 @@ class Engine:
         return f"{self.reason}; {note}" if note else self.reason
 
 
-def make_engine(spec: EngineSpec, student: StudentCircuit, noise: NoiseModel | None = None) -> Engine:
+def make_engine(spec: EngineSpec, student: StudentCircuit, noise: NoiseLike = None) -> Engine:
     """Return the engine that ``spec`` asks to train with, for this circuit.
 
     Args:
@@ -98,9 +98,7 @@ def make_engine(spec: EngineSpec, student: StudentCircuit, noise: NoiseModel | N
     )
 
 
-def _noisy(
-    kind: str, spec: EngineSpec, noise: NoiseModel | None, dtype: str, device: str
-) -> tuple[EngineEstimator, str]:
+def _noisy(kind: str, spec: EngineSpec, noise: NoiseLike, dtype: str, device: str) -> tuple[EngineEstimator, str]:
     """Return one of the engines that know noise, and how exact it is, in words."""
     if kind == "lightcone":
         cut = f"exact, to {spec.accuracy:g} in wide light cones" if spec.accuracy else "exact"
@@ -117,7 +115,7 @@ def _noisy(
     ), sampled
 
 
-def make_sampler(spec: EngineSpec, student: StudentCircuit, noise: NoiseModel | None, trainer: Engine) -> Engine:
+def make_sampler(spec: EngineSpec, student: StudentCircuit, noise: NoiseLike, trainer: Engine) -> Engine:
     """Return what measures, with shots, what a student trained for ``--sim aer`` or ``aer-noisy`` does.
 
     That is AerSimulator, or where it would take too long for each text, the trainer's values with shot noise.

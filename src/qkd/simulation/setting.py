@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from qiskit_aer.noise import NoiseModel
-
 from qkd.circuits.student import StudentCircuit
 from qkd.config import Config, EngineSpec
 from qkd.devices import profiles, snapshot
@@ -14,9 +12,9 @@ from qkd.devices.noise import with_idle_noise
 from qkd.devices.region import Region, to_region
 from qkd.devices.snapshot import Snapshot
 from qkd.devices.transpile import transpile
-from qkd.errors import DeviceError
-from qkd.simulation.coherent import noisy
+from qkd.engines.noise import NoiseLike
 from qkd.simulation.make import Engine, make_engine, make_sampler
+from qkd.simulation.noise import device_noise
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class Noisy:
     compiled: StudentCircuit
     circuit: StudentCircuit
     region: Region
-    model: NoiseModel
+    model: NoiseLike
 
     def describe(self) -> str:
         """Return the device and the qubits used, one line."""
@@ -94,10 +92,7 @@ def place(config: Config, logical: StudentCircuit, kept: Path | None = None) -> 
     profile = profiles.load(config.device.profile or profiles.default_name(device))
     compiled = transpile(logical, device, profile)
     circuit, region = to_region(compiled, device)
+    idle = None
     if config.device.idle_noise:
-        if device.calibration.learned is not None:
-            raise DeviceError(f"{device.name} has learned errors, which do not go with --idle-noise; leave that out")
-        circuit, model = with_idle_noise(circuit, region)
-    else:
-        circuit, model = noisy(circuit, region)
-    return Noisy(device, compiled, circuit, region, model)
+        circuit, idle = with_idle_noise(circuit, region)
+    return Noisy(device, compiled, circuit, region, device_noise(region, idle))

@@ -9,6 +9,7 @@ import numpy as np
 from qiskit.quantum_info import SparsePauliOp
 
 from qkd.engines.gates import Atom
+from qkd.engines.program import simplified
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class PauliTable:
         z: list[np.ndarray] = []
         entries = []
         for k, observable in enumerate(observables):
-            simple = observable.simplify()
+            simple = simplified(observable)
             for pauli_x, pauli_z, value in zip(simple.paulis.x, simple.paulis.z, simple.coeffs, strict=True):
                 t = strings.setdefault(pauli_x.tobytes() + pauli_z.tobytes(), len(x))
                 if t == len(x):

@@ -8,7 +8,9 @@ ideal one take it where they take Aer's model. It is a value: every method retur
     noise = noise.lindblad("cz", {"XX": 1e-3, "ZI": 4e-3}, (2, 3))   # Pauli-Lindblad rates behind cz on qubits 2, 3
     noise = noise.coherent([("cz", (0, 1)), ("cz", (2, 3))], {"ZZ": 0.05}, (1, 2))   # crosstalk of simultaneous gates
     noise = noise.readout(assignment, (0, 1))                        # p(read j | is i) of two qubits together, (4,4)
+    noise = noise.flipped(0.003, (1, 2))                             # what is read of both flips at once
     LightConeEstimator(noise.scaled(3))
+    LightConeEstimator(noise.twirled())                              # in random Pauli frames, on average
 
 Angles and rates may be Qiskit parameters. A program then takes them like a circuit's own, so a noise model can be
 fitted with torch::
@@ -34,9 +36,10 @@ from qkd.engines.noise.aer import (
     rebuilt,
     restricted,
 )
-from qkd.engines.noise.model import Noise, NoiseLike, Placed, noise_of
+from qkd.engines.noise.model import EVERY, Noise, NoiseLike, Placed, noise_of
 
 __all__ = [
+    "EVERY",
     "AnyError",
     "Noise",
     "NoiseLike",

@@ -6,15 +6,17 @@ from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
-from qiskit.quantum_info import Kraus, SuperOp
-from qiskit_aer.noise import LocalNoisePass, NoiseModel, PauliLindbladError, QuantumError
+from qiskit.circuit import QuantumCircuit
+from qiskit.quantum_info import Kraus, SuperOp, pauli_basis
+from qiskit_aer.noise import LocalNoisePass, NoiseModel, PauliLindbladError, QuantumError, pauli_error
 from scipy.linalg import fractional_matrix_power
 
-from qkd.engines.keys import Same
+from qkd.engines.keys import object_key, operation_key
 from qkd.errors import EngineError
 
 AnyError: TypeAlias = QuantumError | PauliLindbladError
 """The two kinds of errors that Aer's models hold."""
+_PLAIN = frozenset({"id", "x", "y", "z", "reset", "pauli", "kraus", "superop", "unitary"})
 
 
 def names(noise: NoiseModel | None) -> Collection[str]:
@@ -60,16 +62,45 @@ def assignment(noise: NoiseModel | None, qubit: int) -> np.ndarray:
 
 
 def rebuilt(
-    noise: NoiseModel, changed: Callable[[str, tuple[int, ...], QuantumError], QuantumError], readout: bool = True
+    noise: NoiseModel, changed: Callable[[str, tuple[int, ...], AnyError], AnyError | None], readout: bool = True
 ) -> NoiseModel:
-    """Return a model whose local errors are ``changed(name, qubits, error)``, with its readout or without."""
+    """Return a model whose errors are ``changed(name, qubits, error)``, with its readout or without.
+
+    Those for all qubits have no ``qubits``. Where ``changed`` says None there is no error.
+    """
     model = NoiseModel(basis_gates=noise.basis_gates)
+    for name, error in noise._default_quantum_errors.items():
+        if (other := changed(name, (), error)) is not None:
+            model.add_all_qubit_quantum_error(other, name, warnings=False)
     for name, errors in noise._local_quantum_errors.items():
         for on, error in errors.items():
-            model.add_quantum_error(changed(name, on, error), name, list(on), warnings=False)
+            if (other := changed(name, on, error)) is not None:
+                model.add_quantum_error(other, name, list(on), warnings=False)
+    if readout and noise._default_readout_error is not None:
+        model.add_all_qubit_readout_error(noise._default_readout_error, warnings=False)
     for on, error in noise._local_readout_errors.items() if readout else ():
         model.add_readout_error(error, list(on), warnings=False)
+    model._custom_noise_passes += noise._custom_noise_passes
     return model
+
+
+def twirled(noise: NoiseModel) -> NoiseModel:
+    """Return a model in which the errors of two-qubit gates are what random Pauli frames make of them."""
+    return rebuilt(noise, lambda name, on, error: _pauli(error) if error.num_qubits == 2 else error)
+
+
+def _pauli(error: AnyError) -> AnyError:
+    """Return the Pauli channel with the same diagonal of the chi matrix."""
+    if isinstance(error, PauliLindbladError):
+        return error
+    channel, found = SuperOp(error).data, list[tuple[str, float]]()
+    for pauli in pauli_basis(error.num_qubits):
+        # <<P|S|P>> over vectorized operators of P (.) P^+ gives the chi diagonal
+        matrix = pauli.to_matrix()
+        chance = float(np.real(np.vdot(np.kron(matrix.conj(), matrix), channel)) / 4**error.num_qubits)
+        found.append((pauli.to_label(), max(0.0, chance)))
+    total = sum(chance for _, chance in found)
+    return pauli_error([(label, chance / total) for label, chance in found])
 
 
 def restricted(noise: NoiseModel, qubits: Sequence[int]) -> NoiseModel:
@@ -108,7 +139,23 @@ def _moved(function: Any, qubits: Sequence[int]) -> Any:
 def _content(error: AnyError) -> Hashable:
     if isinstance(error, PauliLindbladError):
         return tuple(error.generators.to_labels()), error.rates.tobytes()
-    return tuple(map(Same, error.circuits)), tuple(error.probabilities)
+    return tuple(map(_inside, error.circuits)), tuple(error.probabilities)
+
+
+def _inside(circuit: QuantumCircuit) -> Hashable:
+    """Return a key of one of an error's circuits, of which there are many thousands in a large device's model."""
+    place = {qubit: i for i, qubit in enumerate(circuit.qubits)}
+    found = []
+    for item in circuit.data:
+        operation = item.operation
+        source = getattr(operation, "base_class", type(operation)).__module__
+        if operation.name in _PLAIN and source.startswith("qiskit.circuit"):
+            params = (p.tobytes() if isinstance(p, np.ndarray) else p for p in operation.params)
+            kind: Hashable = (operation.name, *params)
+        else:
+            kind = operation_key(operation)
+        found.append((kind, *(place[qubit] for qubit in item.qubits)))
+    return tuple(found)
 
 
 def generators(error: PauliLindbladError, qubits: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], str, float]]:
@@ -166,20 +213,28 @@ def _stronger(function: Any, factor: float) -> Any:
     return powered
 
 
-def fingerprint(noise: NoiseModel | None) -> Hashable:
-    """Return a key that changes with anything in a model.
+def fingerprint(noise: NoiseModel | None, circuit: QuantumCircuit) -> Hashable:
+    """Return a key that changes with anything in a model that concerns a circuit.
 
-    Errors are equal where they are the same objects; equal ones made twice cost a compilation and no more.
+    What was changed in place, in a model, an error or a matrix of it, changes the key.
     """
     if noise is None:
         return None
+    qubits = {circuit.find_bit(qubit).index for item in circuit.data for qubit in item.qubits}
     quantum = [(name, None, error) for name, error in noise._default_quantum_errors.items()]
     quantum += [
-        (name, on, error) for name, on_each in noise._local_quantum_errors.items() for on, error in on_each.items()
+        (name, on, error)
+        for name, on_each in noise._local_quantum_errors.items()
+        for on, error in on_each.items()
+        if name == "measure" or all(qubit in qubits for qubit in on)
     ]
     readout = [(None, noise._default_readout_error), *noise._local_readout_errors.items()]
     return (
         tuple((name, on, _content(error)) for name, on, error in quantum),
         tuple((on, None if error is None else np.asarray(error.probabilities).tobytes()) for on, error in readout),
-        tuple(map(Same, noise._custom_noise_passes)),
+        tuple(
+            object_key(one)
+            for one in noise._custom_noise_passes
+            if not getattr(one, "_ops", ()) or any(isinstance(item.operation, one._ops) for item in circuit.data)
+        ),
     )

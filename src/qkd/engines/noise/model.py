@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
-from qiskit.circuit import Parameter, ParameterExpression
+from qiskit.circuit import Parameter, ParameterExpression, QuantumCircuit
 from qiskit.quantum_info import PauliLindbladMap
 from qiskit_aer.noise import NoiseModel
 
@@ -18,6 +19,8 @@ from qkd.errors import EngineError
 Amount: TypeAlias = float | ParameterExpression
 Gate: TypeAlias = tuple[str, tuple[int, ...] | None]
 """The name or label of an instruction, and its qubits in order; None is any."""
+EVERY = "*"
+"""In the place of every letter: all Paulis of the qubits but the identity, alike."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +28,10 @@ class Placed:
     """A term where it happens.
 
     qubits: those on which it is not the identity.
-    letters: what it is there, one of X, Y, Z for each.
+    letters: what it is there, one of X, Y, Z for each; or ``EVERY`` for each.
     amount: an angle in radians, or a rate.
-    coherent: whether it is ``exp(-i amount/2 P)``, or else ``exp(amount (P . P - .))``.
+    coherent: whether it is ``exp(-i amount/2 P)``, or else ``exp(amount (P . P - .))``, which damps what anticommutes
+        with P by ``exp(-2 amount)``; with ``EVERY`` all that is not the identity is damped so.
     """
 
     qubits: tuple[int, ...]
@@ -67,6 +71,7 @@ class Noise:
     model: NoiseModel | None = None
     _terms: tuple[_Term, ...] = ()
     _readouts: tuple[tuple[tuple[int, int], tuple[float, ...]], ...] = ()
+    _flips: tuple[tuple[frozenset[int], float], ...] = ()
 
     @classmethod
     def of(cls, noise: NoiseLike) -> Noise:
@@ -129,6 +134,25 @@ class Noise:
             noise = noise.lindblad(after, {"".join(label): float(np.real(rate))}, whole, alone)
         return noise
 
+    def depolarizing(self, after: str, rate: Amount, qubits: tuple[int, ...]) -> Noise:
+        """Return this noise with depolarization behind an instruction on ``qubits``.
+
+        Every Pauli of its qubits but the identity is damped by ``exp(-2 rate)``: on k qubits an average infidelity of
+        ``(1 - exp(-2 rate)) (1 - 2^-k)``.
+
+        Args:
+            after: the instruction's name or label.
+            rate: a number or a parameter.
+            qubits: of the instruction, in its order.
+
+        Raises:
+            EngineError: the rate is negative.
+        """
+        if isinstance(rate, int | float) and not rate >= 0:
+            raise EngineError("a depolarizing rate is 0 or positive")
+        term = _Term(((after, tuple(qubits)),), None, EVERY * len(qubits), rate, False, False)
+        return replace(self, _terms=(*self._terms, term))
+
     def _with(
         self,
         after: str | Sequence[Gate],
@@ -173,6 +197,46 @@ class Noise:
             raise EngineError(f"qubits {list(qubits)} are not two, or one is read together with another already")
         return replace(self, _readouts=(*self._readouts, ((first, second), tuple(matrix.reshape(-1).tolist()))))
 
+    def flipped(self, chance: float, qubits: tuple[int, ...]) -> Noise:
+        """Return this noise with what is read of ``qubits`` flipped, of all of them at once, now and then.
+
+        Beside the readout errors that there are. Unlike those of ``readout`` such flips may share qubits.
+
+        Raises:
+            EngineError: the chance is not between 0 and 1/2.
+        """
+        if not 0 <= chance <= 0.5:
+            raise EngineError(f"readouts are flipped with a chance between 0 and 1/2, not {chance}")
+        return replace(self, _flips=(*self._flips, (frozenset(qubits), float(chance))))
+
+    def kept(self, string: Iterable[tuple[int, str]]) -> float:
+        """Return what flips leave of the mean of a Pauli string, given as qubits with letters."""
+        on = {qubit for qubit, _ in string}
+        return math.prod(1 - 2 * chance for qubits, chance in self._flips if len(on & qubits) % 2)
+
+    def incoherent(self) -> Noise:
+        """Return this noise without its coherent errors."""
+        return replace(self, _terms=tuple(term for term in self._terms if not term.coherent))
+
+    def twirled(self) -> Noise:
+        """Return what random Pauli frames around every two-qubit gate make of this noise, on average.
+
+        Errors of Aer's model on two qubits become Pauli channels. A coherent term's sign is random, so its angle
+        becomes a chance ``sin^2(angle/2)`` of its Pauli; behind one gate three signs have a product in common, which
+        is of third order in the angles and left out. One-qubit gates stand in no frames.
+
+        Raises:
+            EngineError: an angle is a parameter, or above pi/2.
+        """
+        terms = []
+        for term in self._terms:
+            if term.coherent and (len(term.pauli) > 1 or len(term.gates) > 1):
+                if not isinstance(term.amount, int | float) or abs(term.amount) >= math.pi / 2:
+                    raise EngineError(f"an angle in random frames is a number below pi/2, not {term.amount}")
+                term = replace(term, amount=-math.log(math.cos(term.amount)) / 2, coherent=False)
+            terms.append(term)
+        return replace(self, model=None if self.model is None else aer.twirled(self.model), _terms=tuple(terms))
+
     def scaled(self, factor: float) -> Noise:
         """Return this noise, ``factor`` times as strong: errors to that power, angles and rates times it.
 
@@ -209,13 +273,18 @@ class Noise:
         return frozenset(aer.names(self.model)).union(name for term in self._terms for name, _ in term.gates)
 
     @property
+    def flips(self) -> tuple[tuple[frozenset[int], float], ...]:
+        """The qubits whose readouts are flipped at once, and with which chance."""
+        return self._flips
+
+    @property
     def readouts(self) -> dict[tuple[int, int], np.ndarray]:
         """The correlated readouts (4,4)."""
         return {pair: np.array(flat).reshape(4, 4) for pair, flat in self._readouts}
 
-    def key(self) -> Hashable:
-        """Return a key that changes with anything in the noise."""
-        return aer.fingerprint(self.model), self._terms, self._readouts
+    def key(self, circuit: QuantumCircuit) -> Hashable:
+        """Return a key that changes with anything in the noise that concerns a circuit."""
+        return aer.fingerprint(self.model, circuit), self._terms, self._readouts, self._flips
 
     def placed(self, leaves: Sequence[Leaf]) -> Iterator[tuple[Leaf, list[Placed]]]:
         """Yield a circuit's instructions, each with the terms that stand behind it.

@@ -17,7 +17,18 @@ from qkd.engines.gates import WAVES, Atom, gate_atoms
 from qkd.engines.gates import constant as gate_constant
 from qkd.engines.instructions import CHANNELS, Leaf, leaves
 from qkd.engines.keys import operation_key
-from qkd.engines.noise import AnyError, Noise, NoiseLike, Placed, added, assignment, error_in, error_of, generators
+from qkd.engines.noise import (
+    EVERY,
+    AnyError,
+    Noise,
+    NoiseLike,
+    Placed,
+    added,
+    assignment,
+    error_in,
+    error_of,
+    generators,
+)
 from qkd.engines.paulis.channels import LETTERS, PAULIS, Channel, as_channel, constant, embed, ptm, unitary_ptm
 from qkd.errors import EngineError
 
@@ -126,6 +137,8 @@ def _term(placed: Placed) -> Iterator[Atom | Channel]:
 def _narrow_term(placed: Placed) -> Atom | Channel:
     """Return a noise term on one or two qubits; a rate that is a parameter has a wave of its own."""
     k, amount = len(placed.qubits), placed.amount
+    if placed.letters.startswith(EVERY):
+        return _damping(placed.qubits, np.arange(4**k) > 0, amount)
     if placed.coherent:
         pauli = np.ones((1, 1))
         for letter in placed.letters:
@@ -140,11 +153,16 @@ def _narrow_term(placed: Placed) -> Atom | Channel:
     for letter in placed.letters:
         anticommutes = np.array([i not in (0, LETTERS.index(letter)) for i in range(4)])
         odd = (odd[:, None] ^ anticommutes).reshape(-1)
+    return _damping(placed.qubits, odd, amount)
+
+
+def _damping(qubits: tuple[int, ...], which: np.ndarray, amount: float | ParameterExpression) -> Channel:
+    """Return the channel that damps the Paulis ``which`` (4^k,) by ``exp(-2 amount)``."""
     if isinstance(amount, ParameterExpression):
-        damped = np.zeros((WAVES + 1, 4**k, 4**k))
-        damped[0], damped[WAVES] = np.diag(1.0 * ~odd), np.diag(1.0 * odd)
-        return Channel(placed.qubits, damped, amount)
-    return Channel(placed.qubits, constant(np.diag(np.where(odd, math.exp(-2 * amount), 1.0))))
+        damped = np.zeros((WAVES + 1, len(which), len(which)))
+        damped[0], damped[WAVES] = np.diag(1.0 * ~which), np.diag(1.0 * which)
+        return Channel(qubits, damped, amount)
+    return Channel(qubits, constant(np.diag(np.where(which, math.exp(-2 * amount), 1.0))))
 
 
 def _errors(noise: NoiseModel, leaf: Leaf) -> Iterator[AnyError]:

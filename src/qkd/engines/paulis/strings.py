@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from qiskit.quantum_info import SparsePauliOp
 
+from qkd.engines.program import simplified
+
 PauliString = tuple[tuple[int, str], ...]
 """The qubits on which a string is not the identity, in order, with their letters."""
 
@@ -20,7 +22,7 @@ def pauli_terms(
     place: dict[PauliString, int] = {}
     entries, constants = [], np.zeros(len(observables))
     for k, observable in enumerate(observables):
-        for letters, qubits, coefficient in observable.simplify().to_sparse_list():
+        for letters, qubits, coefficient in simplified(observable).to_sparse_list():
             string = tuple(sorted((q, letter) for q, letter in zip(qubits, letters, strict=True) if letter != "I"))
             if string:
                 entries.append((k, place.setdefault(string, len(place)), coefficient.real))

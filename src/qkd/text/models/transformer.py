@@ -100,11 +100,11 @@ class Transformer:
     @property
     def truncated(self) -> int:
         """How many texts were longer than ``max_tokens`` since that was last reported."""
-        return cache.lost[self.model]
+        return cache.truncated[self.model]
 
     @truncated.setter
     def truncated(self, count: int) -> None:
-        cache.lost[self.model] = count
+        cache.truncated[self.model] = count
 
     def found(self) -> weights.Source:
         """Return where the weights are on this machine."""

@@ -1,0 +1,41 @@
+"""``qkd sweep``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from qkd import config as configs
+from qkd.cli.compare import Base, Ray, show
+from qkd.cli.options import Debug, Json, Quiet, help_of, with_config_options
+
+
+def sweep(
+    base: Base = None,
+    *,
+    over: Annotated[list[str] | None, typer.Option(help=help_of(configs.SweepSpec, "over"))] = None,
+    trials: Annotated[int, typer.Option(help=help_of(configs.SweepSpec, "trials"))] = 50,
+    goal: Annotated[str, typer.Option(help=help_of(configs.SweepSpec, "goal"))] = "accuracy",
+    prune: Annotated[bool, typer.Option(help=help_of(configs.SweepSpec, "prune"))] = True,
+    parallel: Annotated[int, typer.Option(help=help_of(configs.SweepSpec, "parallel"))] = 8,
+    seeds: Annotated[int, typer.Option(help=help_of(configs.SweepSpec, "seeds"))] = 5,
+    sweep_seed: Annotated[int, typer.Option(help=help_of(configs.SweepSpec, "seed"))] = 0,
+    ray: Ray = None,
+    json_: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+    given: dict[str, Any],
+) -> None:
+    """Search settings of the student by the validation texts, and judge the best on the test texts."""
+    from qkd import studies
+    from qkd.reports import sweep as pages
+
+    values = {"trials": trials, "goal": goal, "prune": prune, "parallel": parallel, "seeds": seeds, "seed": sweep_seed}
+    spec = configs.validated(configs.SweepSpec, values | ({"over": over} if over else {}), "the options")
+    show(studies.sweep(base, spec, ray=ray, **given), pages.text, json_, quiet)
+
+
+def register(app: typer.Typer) -> None:
+    """Add this file's command to ``app``."""
+    app.command("sweep")(with_config_options(sweep))

@@ -1,0 +1,155 @@
+"""Under what a trained student answers the test texts: exact values, shots, a device's noise, more or less of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from qkd.circuits.student import StudentCircuit
+from qkd.config import CompareSpec, Config, EngineSpec
+from qkd.console import say
+from qkd.engines import AerEstimator
+from qkd.engines.gradient import EngineGradient
+from qkd.engines.noise import Noise, NoiseLike
+from qkd.engines.shots import ShotEstimator
+from qkd.errors import QkdError
+from qkd.evaluation import measured
+from qkd.simulation.agree import agree
+from qkd.simulation.make import Engine, make_engine
+from qkd.simulation.setting import Noisy, place
+from qkd.student.model import StudentModel
+
+NOISY = "aer-noisy"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a trained circuit is asked.
+
+    sims: the first is what it is trained for and judged by, a second what it is measured with besides.
+    spec: shots and the engine of noisy values.
+    noisy: the circuit where it stands on a device; None where none is asked for.
+    shots: numbers of shots of a curve, measured on the last of ``sims`` that samples.
+    noise: factors of the device's gate errors of a curve, values without shot noise.
+    """
+
+    sims: tuple[str, ...] = ("exact",)
+    spec: EngineSpec = field(default_factory=EngineSpec)
+    noisy: Noisy | None = None
+    shots: tuple[int, ...] = ()
+    noise: tuple[float, ...] = ()
+
+    @property
+    def trains_noisy(self) -> bool:
+        """Whether the device's noise is there while the student is trained."""
+        return self.sims[0] == NOISY
+
+    def key(self) -> dict[str, Any]:
+        """Return everything that determines it, as JSON values."""
+        found: dict[str, Any] = {"sims": list(self.sims), "spec": self.spec.model_dump(mode="json")}
+        found |= {"shots": list(self.shots), "noise": list(self.noise)}
+        if self.noisy is not None:
+            found |= {"device": self.noisy.snapshot.name, "date": str(self.noisy.snapshot.calibration.date)}
+            found |= {"qubits": list(self.noisy.region.qubits)}
+        return found
+
+    def trainer(self) -> tuple[StudentCircuit, Engine] | None:
+        """Return circuit and engine of training under noise, None where it is trained ideally."""
+        if not self.trains_noisy or self.noisy is None:
+            return None
+        return self.noisy.circuit, make_engine(self._noisy_spec, self.noisy.circuit, self.noisy.model)
+
+    def logits(
+        self, sim: str, student: StudentModel, ideal: tuple[StudentCircuit, Engine], x: np.ndarray, seed: int
+    ) -> np.ndarray:
+        """Return logits (N,C) of embeddings x (N,D) under one of ``sims``.
+
+        Args:
+            sim: which.
+            student: trained, wherever its circuit stands.
+            ideal: the logical circuit and an engine of exact values.
+            x: embeddings.
+            seed: of the shots.
+        """
+        if sim == "exact":
+            return student.moved(*ideal).logits(x)
+        return self._sampled(student, *self._stage(sim == NOISY, ideal), self.spec.shots, x, seed)
+
+    def curves(
+        self, student: StudentModel, ideal: tuple[StudentCircuit, Engine], x: np.ndarray, seed: int
+    ) -> dict[str, dict[str, list[int]]]:
+        """Return the classes (N,) of embeddings x (N,D) for each number of shots and for each strength of noise."""
+        found: dict[str, dict[str, list[int]]] = {"shots": {}, "noise": {}}
+        if self.shots:
+            stage = self._stage(self.noisy is not None, ideal)
+            for shots in self.shots:
+                logits = self._sampled(student, *stage, shots, x, seed)
+                found["shots"][str(shots)] = logits.argmax(axis=1).tolist()
+        for factor in self.noise:
+            logits = student.moved(*self._stage(True, ideal, factor)).logits(x)
+            found["noise"][str(factor)] = logits.argmax(axis=1).tolist()
+        return found
+
+    @property
+    def _noisy_spec(self) -> EngineSpec:
+        return self.spec.model_copy(update={"sim": NOISY})
+
+    def _stage(
+        self, noisy: bool, ideal: tuple[StudentCircuit, Engine], factor: float = 1.0
+    ) -> tuple[StudentCircuit, Engine]:
+        """Return circuit and engine of values without shot noise, on the device or ideal."""
+        if not noisy or self.noisy is None:
+            return ideal
+        model: NoiseLike = self.noisy.model
+        if factor != 1.0:
+            model = Noise.of(model).scaled(factor)
+        return self.noisy.circuit, make_engine(self._noisy_spec, self.noisy.circuit, model)
+
+    def _sampled(
+        self, student: StudentModel, circuit: StudentCircuit, engine: Engine, shots: int, x: np.ndarray, seed: int
+    ) -> np.ndarray:
+        sampler = ShotEstimator(engine.estimator, shots=shots, seed=self.spec.seed + seed)
+        made = Engine(engine.kind, sampler, EngineGradient(sampler), shots, engine.device, engine.reason)
+        return measured(student.moved(circuit, made), x, "")
+
+
+EXACT = Measurement()
+"""Exact values, and nothing besides."""
+
+
+def measurement(config: Config, spec: CompareSpec, circuit: StudentCircuit, name: str) -> Measurement:
+    """Return what ``spec`` asks of a student's circuit, its noisy values checked against AerSimulator.
+
+    Args:
+        config: engine and device.
+        spec: simulators and curves.
+        circuit: the student's.
+        name: the student's.
+
+    Raises:
+        QkdError: the circuit does not fit the device, or the engine and AerSimulator disagree.
+    """
+    noisy = None
+    if NOISY in spec.sims:
+        noisy = place(config, circuit)
+        say(f"{name}: {noisy.describe()}")
+        engine = make_engine(config.engine.model_copy(update={"sim": NOISY}), noisy.circuit, noisy.model)
+        if not isinstance(engine.estimator, AerEstimator):
+            say(agree(engine, noisy.circuit, noisy.model).describe())
+    return Measurement(spec.sims, config.engine, noisy, spec.shots, spec.noise)
+
+
+def check(spec: CompareSpec) -> None:
+    """Refuse simulators and curves that do not go together.
+
+    Raises:
+        QkdError: they do not.
+    """
+    if len(spec.sims) > 2 or len(set(spec.sims)) < len(spec.sims) or not spec.sims:
+        raise QkdError("--sims takes one, or two that differ, such as exact,aer-noisy; compare twice for more")
+    if spec.noise and NOISY not in spec.sims:
+        raise QkdError(
+            "--noise-scales scales a device's noise: add aer-noisy to --sims, such as --sims exact,aer-noisy"
+        )

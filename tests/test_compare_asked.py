@@ -1,0 +1,199 @@
+"""What a comparison may be asked besides: noise in training, curves, the same tuning for all, a cluster, folders."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from qkd import QkdError, api
+from qkd import config as configs
+from qkd.comparison import trial
+from qkd.comparison.contestants import contestants
+from qkd.comparison.measure import EXACT, Measurement, measurement
+from qkd.comparison.tuning import candidates
+from qkd.config import CompareSpec
+from qkd.settings import settled
+from qkd.sources import Clock, gather
+from qkd.studies import compare
+from tests.test_distill import options
+from tests.text.conftest import save_model
+
+NOISE = {"qubits": 2, "device": "ibm_fez", "shots": 256, "epochs": 3}
+
+
+@pytest.fixture(scope="module")
+def setting(corpus, tmp_path_factory):
+    """A configuration, its texts as a lesson, and a two-qubit student on a device."""
+    from qkd.runs import RunFolder
+
+    folder = tmp_path_factory.mktemp("setting")
+    config = settled(configs.Config(), options(corpus, folder, **NOISE))
+    lesson = gather(config, RunFolder(folder / "texts"), False, Clock()).lesson()
+    student = contestants(["hardware", "linear"], config)[0]
+    spec = CompareSpec(sims=("aer-noisy", "exact"), shots=(4, 65536), noise=(0.0, 1.0, 8.0))
+    return config, lesson, student, measurement(config, spec, student.circuit(), "hardware")
+
+
+def ideal_of(student):
+    circuit = student.circuit()
+    return circuit, student.engine(circuit)
+
+
+def test_training_under_noise_is_what_distill_does(setting, corpus, tmp_path):
+    _, lesson, student, asked = setting
+    assert asked.trains_noisy and not replace(asked, sims=("exact", "aer-noisy")).trains_noisy
+    noisy = trial._trained(student, lesson, 0, measurement=asked)
+    ideal = trial._trained(student, lesson, 0)
+    assert noisy.progress.best_loss != pytest.approx(ideal.progress.best_loss, abs=1e-4)
+    more = {"sim": "aer-noisy", "diagnose": False, "controls": False, "name": "noisy"}
+    run = api.distill(**options(corpus, tmp_path, **NOISE, **more))
+    assert run.metrics["training"]["best_valid_loss"] == pytest.approx(noisy.progress.best_loss, abs=1e-5)
+
+
+def test_more_noise_leads_farther_from_exact_logits_and_none_leaves_readout_alone(setting):
+    _, lesson, student, asked = setting
+    model = trial._trained(student, lesson, 0).student
+    rows = lesson.embeddings[lesson.test][:8]
+    noisy = {factor: model.moved(*asked._stage(True, ideal_of(student), factor)).logits(rows) for factor in asked.noise}
+    exact = model.moved(*ideal_of(student)).logits(rows)
+    far = {factor: float(np.abs(values - exact).mean()) for factor, values in noisy.items()}
+    assert far[0.0] < far[1.0] < far[8.0]
+    assert far[0.0] > 1e-5  # the readout errors are still there
+    shots = asked._sampled(model, *asked._stage(True, ideal_of(student)), 1 << 20, rows, 0)
+    assert np.abs(shots - noisy[1.0]).max() < 0.1 * np.abs(exact).max()
+
+
+def test_curves_hold_classes_of_every_test_text(setting):
+    _, lesson, student, asked = setting
+    found = trial.run(student, lesson, 0, asked)
+    curves, logits = found["curves"], np.array(found["logits"])
+    assert list(curves["shots"]) == ["4", "65536"] and list(curves["noise"]) == ["0.0", "1.0", "8.0"]
+    for rows in (*curves["shots"].values(), *curves["noise"].values()):
+        assert len(rows) == len(lesson.test) and set(rows) <= {0, 1, 2, 3}
+    agree = {shots: np.mean(np.array(rows) == curves["noise"]["1.0"]) for shots, rows in curves["shots"].items()}
+    assert agree["65536"] > 0.9 and agree["65536"] > agree["4"]
+    assert logits.shape == np.array(found["measured"]).shape
+    exact = trial.run(student, lesson, 0, replace(asked, sims=("exact",)))
+    assert exact["logits"] == trial.run(student, lesson, 0)["logits"] and exact["measured"] is None
+
+
+def test_a_report_shows_the_curves_and_says_what_was_trained_under(corpus, tmp_path):
+    spec = CompareSpec(
+        students=("hardware", "linear"), seeds=2, sims=("exact", "aer-noisy"), shots=(8, 512), noise=(1.0, 4.0)
+    )
+    found = compare(None, spec, **options(corpus, tmp_path, **NOISE, name="curves"))
+    assert [point["shots"] for point in found["shot_curves"]["hardware"]] == [8, 512]
+    assert [point["noise"] for point in found["noise_curves"]["hardware"]] == [1, 4]
+    assert set(found["shot_curves"]) == {"hardware"}  # a linear student has neither
+    assert found["students"]["hardware"]["measured"] and found["students"]["linear"]["measured"] is None
+    page = Path(found["report"])
+    markdown = page.with_name("report.md").read_text()
+    assert "trained ideally" in markdown and "drop under noise and shots" in markdown
+    assert "Accuracy against shots" in markdown and "gate errors" in markdown
+    assert page.read_text().count("data:image/png;base64,") == 4
+    assert "--shot-counts 8,512 --noise-scales 1.0,4.0" in found["command"]
+    noisy = compare(
+        None,
+        CompareSpec(students=("hardware", "linear"), seeds=2, sims=("aer-noisy",)),
+        **{**options(corpus, tmp_path, **NOISE, name="under")},
+    )
+    assert "trained under the device's noise" in Path(noisy["report"]).with_name("report.md").read_text()
+    linear = [one["students"]["linear"]["numbers"] for one in (found, noisy)]
+    assert linear[0] == linear[1]  # no noise reaches it
+
+
+def test_everybody_may_try_as_much_and_validation_texts_choose(corpus, tmp_path):
+    spec = CompareSpec(students=("hardware", "mlp", "linear", "logreg"), seeds=1, tune=4)
+    given = options(corpus, tmp_path, epochs=3, name="tuned")
+    found = compare(None, spec, **given)
+    assert list(found["tuned"]) == ["hardware", "mlp", "linear"]  # the regression has its own search
+    assert all(one["tries"] == 4 for one in found["tuned"].values())
+    tries = [json.loads(path.read_text()) for path in (tmp_path / "tuned" / "tuning").glob("*.json")]
+    assert len(tries) == 12
+    config = settled(configs.Config(), given)
+    for student in contestants(["hardware", "mlp", "linear"], config):
+        settings = [
+            (one.config.train.lr, one.config.train.weight_decay, one.config.student.dropout)
+            for one in candidates(student, 4)
+        ]
+        assert settings[0] == (0.03, 0.0, 0.5)  # its own come first
+        assert settings == [
+            (one.config.train.lr, one.config.train.weight_decay, one.config.student.dropout)
+            for one in candidates(contestants(["linear", "mlp"], config)[0], 4)
+        ]
+        assert tuple(found["tuned"][student.name]["settings"].values()) in settings
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "tuned").rglob("*/*.json")}
+    again = compare(None, spec, **given)
+    assert all(path.stat().st_mtime_ns == when for path, when in before.items())
+    assert again["differences"] == found["differences"]
+    assert "Chosen by the validation texts" in Path(found["report"]).with_name("report.md").read_text()
+
+
+def test_the_chosen_try_has_the_smallest_validation_loss(setting):
+    from qkd.comparison.tuning import tuned
+
+    config, lesson, *_ = setting
+    students = contestants(["linear", "logreg"], config)
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        chosen, told = tuned(students, dict.fromkeys(("linear", "logreg"), lesson), {"linear": "x"}, 5, Path(folder))
+    losses = [trial.validated(one, lesson, 0)["valid_loss"] for one in candidates(students[0], 5)]
+    assert chosen[0].config == candidates(students[0], 5)[int(np.argmin(losses))].config
+    assert chosen[1] is students[1] and list(told) == ["linear"]
+
+
+def test_a_static_table_and_a_small_transformer_from_a_folder_take_part(corpus, tmp_path):
+    folder = save_model(tmp_path / "model")
+    names = ("hardware", f"model2vec:{folder}?dim=16", f"encoder:{folder}")
+    found = compare(None, CompareSpec(students=names, seeds=1), **options(corpus, tmp_path, epochs=2, name="folders"))
+    rows = found["students"]
+    assert [rows[name]["parameters"]["quantum"] for name in names[1:]] == [0, 0]
+    assert rows[names[1]]["encoder"].startswith("static:") and rows[names[2]]["encoder"].startswith(str(folder))
+    assert rows[names[1]]["parameters"]["encoder"] and rows[names[2]]["parameters"]["encoder"] > 10_000
+    assert set(found["differences"]) == set(names[1:])
+
+
+def test_the_recipe_stands_there_as_published_and_tuned(corpus, tmp_path):
+    from qkd.studies import reproduce
+
+    given = options(corpus, tmp_path, epochs=2, name="again")
+    del given["lr"], given["layers"]
+    found = reproduce(seeds=2, students=("hardware", "linear"), slips=("js",), tune=3, **given)
+    assert list(found["students"]) == ["qdllm", "qdllm, js", "qdllm, tuned", "hardware", "linear"]
+    assert list(found["tuned"]) == ["qdllm, tuned", "hardware", "linear"]
+    beside = found["reproduction"]["beside"]
+    assert beside["reference"] == "hardware" and set(beside["differences"]) == {"qdllm", "qdllm, tuned", "linear"}
+    accuracy = {name: row["numbers"]["accuracy"]["value"] for name, row in found["students"].items()}
+    for name, judged in beside["differences"].items():
+        assert judged["value"] == pytest.approx(accuracy["hardware"] - accuracy[name])
+
+
+def test_a_cluster_gives_the_same_comparison_and_the_same_sweep(corpus, tmp_path):
+    ray = pytest.importorskip("ray")
+    pytest.importorskip("optuna")
+    from qkd.config import SweepSpec
+    from qkd.studies import sweep
+    from tests.test_compare import without_times
+    from tests.test_sweep import without_times as without_seconds
+
+    spec = CompareSpec(students=("hardware", "linear", "logreg"), seeds=2)
+    search = SweepSpec(over=("lr=0.001..0.1", "encoding=ry,rx"), trials=6, parallel=3, seeds=1)
+    given = options(corpus, tmp_path, epochs=2)
+    compared, swept = [], []
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 * 2**20)
+    try:
+        for where in (None, "local"):
+            compared.append(without_times(compare(None, spec, ray=where, **given, name=f"compare-{where}")))
+            swept.append(without_seconds(sweep(None, search, ray=where, **given, name=f"sweep-{where}")))
+    finally:
+        ray.shutdown()
+    assert compared[0] == compared[1] and swept[0] == swept[1]
+
+
+def test_exact_values_are_the_default_of_a_trial():
+    assert Measurement() == EXACT and EXACT.trainer() is None
+    with pytest.raises(QkdError, match="students"):
+        configs.validated(CompareSpec, {"students": ("one",)}, "the options")

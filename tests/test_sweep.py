@@ -1,0 +1,182 @@
+"""A sweep: its space is checked first, nothing is done twice, and the best is what distill trains."""
+
+import json
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("optuna")
+
+from qkd import QkdError, api
+from qkd import config as configs
+from qkd.comparison import space
+from qkd.config import Config, SweepSpec
+from qkd.studies import sweep
+from tests.test_distill import options
+
+OVER = ("lr=0.0001..0.1", "layers=1..2", "encoding=ry,rx", "observables=z-each,z-each+zz-neighbours")
+
+
+def given(corpus, folder, **more):
+    return {**options(corpus, folder, epochs=8), "diagnose": False, "controls": False, **more}
+
+
+@pytest.fixture(scope="module")
+def found(corpus, tmp_path_factory):
+    """A sweep with pruned trials in it."""
+    spec = SweepSpec(over=OVER, trials=18, parallel=6, seeds=2)
+    return sweep(None, spec, **given(corpus, tmp_path_factory.mktemp("runs"), name="whole"))
+
+
+def without_times(found):
+    """Return a sweep's trials and what was judged, but for seconds."""
+    trials = json.loads(json.dumps(found["trials"]))
+    for trial in trials:
+        trial.pop("seconds", None), trial["about"].pop("seconds", None)
+    return trials, found["best"], {name: row["value"] for name, row in found["judged"]["differences"].items()}
+
+
+def test_the_best_is_the_best_and_starts_from_what_was_given(found):
+    trials = found["trials"]
+    assert [trial["number"] for trial in trials] == list(range(18))
+    assert trials[0]["point"] == {"lr": 0.03, "layers": 1, "encoding": "ry", "observables": "z-each"}  # as it was given
+    whole = [trial for trial in trials if trial["state"] == "complete"]
+    assert max(trial["value"] for trial in whole) == trials[found["best"]]["value"]
+    assert list(found["judged"]["students"]) == ["best", "start", "linear"]
+    assert sum(found["importances"].values()) == pytest.approx(1)
+
+
+def test_pruned_trials_were_behind_the_median_of_the_rounds_before(found):
+    study = _study(Path(found["report"]).parent)
+    pruned = [trial for trial in study.trials if trial.state.name == "PRUNED"]
+    assert pruned
+    for trial in pruned:
+        step = max(trial.intermediate_values)
+        earlier = [one for one in study.trials[: trial.number // 6 * 6] if one.state.name == "COMPLETE"]
+        there = [one.intermediate_values[step] for one in earlier if step in one.intermediate_values]
+        assert max(trial.intermediate_values.values()) < statistics.median(there)
+        assert step >= 5
+
+
+def test_distill_trains_the_best_trial_to_the_same_numbers(found):
+    best = found["trials"][found["best"]]
+    path = Path(found["report"]).with_name("best.toml")
+    assert found["command"] == f"qkd distill --config {path}"
+    run = api.distill(configs.load(path), name="again", runs=str(path.parent.parent))
+    assert run.metrics["training"]["best_valid_loss"] == pytest.approx(best["valid_loss"], abs=1e-6)
+    assert run.metrics["training"]["epochs"] == best["epochs"]
+
+
+def test_page_markdown_and_json_say_the_same(found):
+    page = Path(found["report"])
+    assert json.loads(page.with_name("sweep.json").read_text()) == {k: v for k, v in found.items() if k != "report"}
+    markdown, html = page.with_name("report.md").read_text(), page.read_text()
+    best = found["trials"][found["best"]]
+    for text in (markdown, html):
+        assert found["command"] in text and f"{best['valid_accuracy']:.3f}" in text
+    for judged in found["judged"]["differences"].values():
+        assert judged["sentence"] in markdown and judged["sentence"] in html
+
+
+def _study(folder):
+    import optuna
+    from optuna.storages.journal import JournalFileBackend
+
+    storage = optuna.storages.JournalStorage(JournalFileBackend(str(folder / "study.journal")))
+    return optuna.load_study(study_name="study", storage=storage)
+
+
+def test_a_killed_sweep_goes_on_to_the_same_end(found, corpus, tmp_path):
+    settings = given(corpus, tmp_path, name="killed")
+    flags = {False: "--no-{}", True: "--{}"}
+    words = [
+        flags[value].format(name) if isinstance(value, bool) else f"--{name.replace('_', '-')}={value}"
+        for name, value in settings.items()
+    ]
+    words += [f"--over={word}" for word in OVER] + ["--trials=18", "--parallel=6", "--seeds=2"]
+    command = [sys.executable, "-m", "qkd", "sweep", *words]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    journal = tmp_path / "killed" / "study.journal"
+    while process.poll() is None and not (journal.is_file() and journal.read_bytes().count(b"\n") > 9):
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    kept = journal.read_bytes()
+    assert kept.count(b"\n") < 20  # it was killed on its way
+    with journal.open("ab") as file:
+        file.write(b'{"op_code": 4, "wor')  # a line that was being written
+    done = subprocess.run([*command, "--json", "-q"], check=True, capture_output=True, text=True)
+    assert journal.read_bytes().startswith(kept)
+    assert without_times(json.loads(done.stdout)) == without_times(found)
+
+
+def test_a_folder_holds_one_search(found, corpus):
+    folder = Path(found["report"]).parent.parent
+    with pytest.raises(QkdError, match="holds another search"):
+        sweep(None, SweepSpec(over=("lr",), trials=2, parallel=6), **given(corpus, folder, name="whole"))
+
+
+@pytest.mark.parametrize(
+    ("word", "sentence"),
+    [
+        ("lrr", "did you mean 'lr'"),
+        ("patience", "no usual range"),
+        ("lr=0.1..0.01", "smaller number to a larger"),
+        ("lr=a..b", "'a' is not a number"),
+        ("layers=1.5..3", "whole number"),
+        ("layers=1,1", "different values"),
+        ("lr=-1,0.1", "greater than 0"),
+        ("alpha=0..2", "less than or equal to 1"),
+        ("encoding=rq", "rq"),
+        ("observables=zeach", "zeach"),
+        ("teacher=probe:minilm", "nothing of that name"),
+        ("circuit=hardwere", "did you mean 'hardware'"),
+    ],
+)
+def test_a_space_that_does_not_fit_is_refused_before_any_work(word, sentence):
+    with pytest.raises(QkdError, match=sentence):
+        space.dimensions([word], Config())
+
+
+def test_losses_that_cannot_be_compared_choose_nothing():
+    with pytest.raises(QkdError, match="cannot be compared"):
+        configs.validated(SweepSpec, {"over": ("alpha", "lr"), "goal": "loss"}, "the options")
+    with pytest.raises(QkdError, match="twice"):
+        space.dimensions(["lr", "lr=0.1..1"], Config())
+
+
+def test_a_space_is_typed_as_it_is_described():
+    words = ("lr", "layers=1..3", "encoder=minilm?layers=4,6|hashing:64", "batch-size=16,32", "weight-decay=0..0.5")
+    dimensions = space.dimensions(words, Config())
+    assert space.dimensions([one.describe() for one in dimensions], Config()) == dimensions
+    lr, layers, encoder, batch, decay = dimensions
+    assert lr.logarithmic and not decay.logarithmic and not layers.logarithmic
+    assert encoder.values == ("minilm?layers=4,6", "hashing:64") and batch.values == (16, 32)
+    assert space.of(Config(), "qubits") == 11 and space.of(Config(), "encoding") == "ry"
+
+
+def test_a_point_becomes_a_circuit_of_its_own(tmp_path):
+    from qkd.circuits import library
+
+    point = {"qubits": 3, "encoding": "rz+ry@every-layer", "observables": "z-each+0.5 X0 + Z2", "lr": 0.01}
+    config = space.settings_at(Config(), point, tmp_path)
+    circuit = library.load(config.student.circuit, config.student.qubits, config.student.layers)
+    assert len(circuit.inputs) == 6 and len(circuit.observables) == 4
+    assert config.train.lr == 0.01 and config.loss == Config().loss
+
+
+def test_trials_that_cannot_be_done_are_told_and_others_go_on(corpus, tmp_path):
+    spec = SweepSpec(over=("observables=z-each,Z3",), trials=4, parallel=2, seeds=1)  # there is no qubit 3 of 2
+    settings = given(corpus, tmp_path, name="some", epochs=1, qubits=4)
+    found = sweep(None, spec, **settings)
+    assert {trial["state"] for trial in found["trials"]} == {"complete"}
+    spec = SweepSpec(over=("qubits=2..4", "observables=z-each,Z3"), trials=8, parallel=4, seeds=1)
+    found = sweep(None, spec, **{**settings, "name": "others"})
+    failed = [trial for trial in found["trials"] if trial["state"] == "failed"]
+    assert failed and all(trial["point"]["observables"] == "Z3" and "Z3" in trial["error"] for trial in failed)
+    assert found["trials"][found["best"]]["state"] == "complete"
