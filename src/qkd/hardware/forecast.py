@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from qkd.circuits.student import StudentCircuit
 from qkd.config import EngineSpec
 from qkd.devices.region import Region, to_region
-from qkd.engines.noise import rebuilt
+from qkd.engines.noise import Noise, rebuilt
 from qkd.hardware import adaptive, affine
 from qkd.hardware.extrapolation import extrapolated
 from qkd.hardware.mitigation import FACTORS, Mitigation
 from qkd.hardware.plan import Plan
 from qkd.hardware.result import expected
 from qkd.hardware.sampled import folded
-from qkd.simulation.coherent import erring, twirled
 from qkd.simulation.make import make_engine
+from qkd.simulation.noise import device_noise
 from qkd.student.bundle import Student
 from qkd.student.model import StudentModel
 
@@ -128,11 +128,12 @@ def _means(
 ) -> np.ndarray:
     """Return what a device measures on the average over its frames (N,K), two-qubit gates folded ``factor`` times."""
     small = student.with_circuit(folded(student.circuit, factor), student.observables)
-    errors = erring(small, region)
-    made, noise = errors.averaged(twirled(errors.model)) if mitigation.gates_twirled else (errors.fixed(), errors.model)
-    if not readout:
-        noise = rebuilt(noise, lambda name, on, error: error, readout=False)
-    return expected(make_engine(EXACT, made, noise), made, values)
+    noise = Noise.of(device_noise(region))
+    if mitigation.gates_twirled:
+        noise = noise.twirled()
+    if not readout and noise.model is not None:
+        noise = replace(noise, model=rebuilt(noise.model, lambda name, on, error: error, readout=False))
+    return expected(make_engine(EXACT, small, noise), small, values)
 
 
 def _noise(evs: np.ndarray) -> np.ndarray:
