@@ -365,7 +365,10 @@ def test_every_job_of_every_run_is_listed_from_any_folder(service, folder, tmp_p
     rows = listed_all()
     assert [(row["run"], row["open"]) for row in rows] == [(str(folder), True), (str(other), False)]
     assert rows[0]["id"] == sent.records[0].id
-    index.path().unlink()  # lost: what lies in runs/ is found all the same
+    index.path().unlink()  # lost: what lies in runs/, or where one is told to look, is found all the same
+    assert not listed_all()
+    assert {row["id"] for row in listed_all(tmp_path)} == {row["id"] for row in rows}
+    index.path().unlink()
     (tmp_path / "elsewhere" / "runs").mkdir()
     shutil.move(folder, tmp_path / "elsewhere" / "runs" / "one")
     assert [row["id"] for row in listed_all()] == [sent.records[0].id]
