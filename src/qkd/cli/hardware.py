@@ -201,6 +201,9 @@ def _patience(window: float | None) -> Patience:
 @app.command("list")
 def list_(
     run: Annotated[Path | None, typer.Option(help="A run folder; every run on this machine when left out.")] = None,
+    under: Annotated[
+        Path, typer.Option(help="Look for run folders under this one too, where the index of this machine was lost.")
+    ] = Path("runs"),
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -209,7 +212,7 @@ def list_(
     from qkd.hardware.run import listed, listed_all
     from qkd.reports.compare import aligned
 
-    rows, damaged = (listed_all(), []) if run is None else listed(run)
+    rows, damaged = (listed_all(under), []) if run is None else listed(run)
     if damaged:
         warn(f"damaged lines of the ledger, kept as they are: {', '.join(map(str, damaged))}")
     if json_:

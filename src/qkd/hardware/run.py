@@ -279,7 +279,15 @@ def _carry_on(folder: RunFolder, plan: Plan, patience: Patience, wait: bool, aga
     ledger = _ledger(folder, plan, patience)
     try:
         with _provider(plan) as provider:
-            records = drive(provider, ledger, patience, wait, again, index.home_of(folder.hardware))
+            try:
+                records = drive(provider, ledger, patience, wait, again, index.home_of(folder.hardware))
+            except Recalibrated as changed:  # between rounds: what the earlier ones measured stands
+                records = ledger.jobs(plan.name, plan.jobs)
+                if plan.earlier is None or any(record.tags for record in records):
+                    raise
+                ledger.append(plan.name, "dropped", reason=f"{plan.device} is version {changed.now} now")
+                warn(f"{changed}; what was measured before stands")
+                records = ledger.jobs(plan.name, plan.jobs)
         student, done = Student.load(folder.path), not any(record.open for record in records)
         later = _next_round(folder, plan, student, records, patience) if done else None
         if later is not None:
