@@ -17,13 +17,14 @@ from qkd import QkdError
 from qkd.devices import live
 from qkd.errors import ServiceError
 from qkd.hardware import budget
+from qkd.hardware.inventory import listed
 from qkd.hardware.jobs import drive
 from qkd.hardware.ledger import Ledger
 from qkd.hardware.order import Order
 from qkd.hardware.patience import Patience
 from qkd.hardware.plan import Plan
 from qkd.hardware.remote import Remote
-from qkd.hardware.run import cancel, collect, listed, run
+from qkd.hardware.run import cancel, collect, run
 
 from .conftest import CLOCK, QUICK
 from .loopback import TOKEN

@@ -17,13 +17,14 @@ from qkd import QkdError
 from qkd.cli import app
 from qkd.devices import live
 from qkd.hardware import index
+from qkd.hardware.inventory import listed, listed_all
 from qkd.hardware.jobs import cancel, drive
 from qkd.hardware.ledger import Ledger
 from qkd.hardware.patience import Patience, Trouble
 from qkd.hardware.plan import Plan
 from qkd.hardware.result import interpret
 from qkd.hardware.run import cancel as cancel_run
-from qkd.hardware.run import collect, listed, listed_all, run
+from qkd.hardware.run import collect, run
 from qkd.hardware.transport import OnceAdapter
 from qkd.runs import finite
 from qkd.student.bundle import Student

@@ -209,7 +209,7 @@ def list_(
 ) -> None:
     """List the jobs of every run on this machine, or of one run, from their ledgers; open ones first."""
     from qkd.console import warn
-    from qkd.hardware.run import listed, listed_all
+    from qkd.hardware.inventory import listed, listed_all
     from qkd.reports.compare import aligned
 
     rows, damaged = (listed_all(under), []) if run is None else listed(run)
@@ -251,7 +251,7 @@ def _where(run: Path | None, name: str | None) -> list[Path]:
         QkdError: a plan's name is that of several runs.
     """
     from qkd.errors import QkdError
-    from qkd.hardware.run import holding
+    from qkd.hardware.inventory import holding
 
     if run is not None:
         return [run]
