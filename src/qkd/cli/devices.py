@@ -101,7 +101,8 @@ def snapshot_(
     """Keep a live device's calibration of today, for --local and --sim aer-noisy."""
     from qkd.devices import live, snapshot
 
-    path = snapshot.save(live.backend(device))
+    with live.asking():
+        path = snapshot.save(live.backend(device))
     print(snapshot.read(path).summary())
     print(path)
 

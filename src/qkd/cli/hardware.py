@@ -204,15 +204,18 @@ def _patience(window: float | None) -> Patience:
 @app.command("list")
 def list_(
     run: Annotated[Path | None, typer.Option(help="A run folder; every run on this machine when left out.")] = None,
+    under: Annotated[
+        Path, typer.Option(help="Look for run folders under this one too, where the index of this machine was lost.")
+    ] = Path("runs"),
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
     """List the jobs of every run on this machine, or of one run, from their ledgers; open ones first."""
     from qkd.console import warn
-    from qkd.hardware.run import listed, listed_all
+    from qkd.hardware.inventory import listed, listed_all
     from qkd.reports.compare import aligned
 
-    rows, damaged = (listed_all(), []) if run is None else listed(run)
+    rows, damaged = (listed_all(under), []) if run is None else listed(run)
     if damaged:
         warn(f"damaged lines of the ledger, kept as they are: {', '.join(map(str, damaged))}")
     if json_:
@@ -251,7 +254,7 @@ def _where(run: Path | None, name: str | None) -> list[Path]:
         QkdError: a plan's name is that of several runs.
     """
     from qkd.errors import QkdError
-    from qkd.hardware.run import holding
+    from qkd.hardware.inventory import holding
 
     if run is not None:
         return [run]
