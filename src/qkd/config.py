@@ -106,8 +106,8 @@ class PromptSpec(Spec):
     shots_seed: int = _f(0, "The seed that draws them.", option="few-shots-seed")
     calibrate: Annotated[Literal["labels", "batch", "none"], BeforeValidator(_switched)] = _f(
         "labels",
-        "One bias for each label: fitted to training texts (labels), so that over them all labels are equally likely, "
-        "whatever theirs are (batch), or none; a temperature always.",
+        "How scores become logits: a small linear map fitted to training texts (labels), biases that make all labels "
+        "equally likely over them, whatever theirs are (batch), or none; with a temperature.",
     )
 
 
