@@ -173,7 +173,7 @@ def test_a_map_of_scores_is_found_again_and_few_texts_leave_a_temperature():
     difference = softmax(shifted @ weight + found, 1) - softmax(scores @ true + bias, 1)
     assert np.abs(difference).mean() < 0.01 and np.abs(difference).max() < 0.1
     weight, _ = matrix_scaling(shifted[:6], targets[:6])
-    assert np.abs(weight - np.diag(np.diag(weight))).max() < 0.5 < np.diag(weight).min()
+    assert np.abs(weight - np.diag(np.diag(weight))).max() < np.diag(weight).min() / 5
 
 
 def test_a_teacher_at_chance_is_told_and_one_that_knows_is_not(model, tmp_path, capsys, monkeypatch):
