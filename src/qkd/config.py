@@ -96,7 +96,7 @@ class PromptSpec(Spec):
 
     template: Annotated[tuple[str, ...], BeforeValidator(_several), Field(min_length=1)] = _f(
         ("auto",),
-        "Built-in prompts (classify, continue, label, category), auto for all of them, or TOML or text files with "
+        "Built-in prompts (classify, continue, category), auto for all of them, or TOML or text files with "
         "{text} in them; of several the one that does best on a few labelled texts is taken.",
         option="prompt",
     )

@@ -84,12 +84,12 @@ class PromptTeacher:
             self._compare(dataset, np.concatenate([splits.train, splits.valid]))
         self._check_room()
         y = dataset.targets[splits.valid]
-        scores = self._cached([dataset.texts[row] for row in splits.valid])
+        scores = self.scores([dataset.texts[row] for row in splits.valid])
         if self.spec.calibrate == "none":
             self._weight, self._bias = calibration(scores, y, "none")
         else:
             rows = splits.train[shuffled([dataset.texts[row] for row in splits.train], 0)[:CALIBRATED_ON]]
-            train = self._cached([dataset.texts[row] for row in rows])
+            train = self.scores([dataset.texts[row] for row in rows])
             self._weight, self._bias = calibration(train, dataset.targets[rows], self.spec.calibrate)
         logits = self._calibrated(scores)
         accuracy = float(np.mean(logits.argmax(axis=1) == y))
@@ -106,7 +106,7 @@ class PromptTeacher:
 
     def logits(self, texts: Sequence[str]) -> np.ndarray:
         """Return logits ``(N,C)`` float32 of N texts; the LM's answers are cached."""
-        found = self._cached(texts)
+        found = self.scores(texts)
         self._model.report(len(texts), self._most)
         return self._calibrated(found)
 
@@ -148,7 +148,7 @@ class PromptTeacher:
             except ModelError as error:
                 failed = error
                 continue
-            scores = self._cached(texts)
+            scores = self.scores(texts)
             logits = np.empty_like(scores)
             for part in range(FOLDS):
                 weight, bias = calibration(scores[fold != part], y[fold != part], self.spec.calibrate)
@@ -237,7 +237,8 @@ class PromptTeacher:
         self._model.truncated += 1
         return str(tokenizer.decode(ids[:most]))
 
-    def _cached(self, texts: Sequence[str]) -> np.ndarray:
+    def scores(self, texts: Sequence[str]) -> np.ndarray:
+        """Return the mean log-likelihoods (N,C) of the labels' words, float32, before calibration; the cache is asked first."""
         question = self._question
         key = {
             "kind": "prompt",
