@@ -238,7 +238,7 @@ class PromptTeacher:
         return str(tokenizer.decode(ids[:most]))
 
     def scores(self, texts: Sequence[str]) -> np.ndarray:
-        """Return the mean log-likelihoods (N,C) of the labels' words, float32, before calibration; the cache is asked first."""
+        """Return the mean log-likelihoods (N,C), float32, of the labels' words; the cache is asked first."""
         question = self._question
         key = {
             "kind": "prompt",
