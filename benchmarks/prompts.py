@@ -3,8 +3,8 @@
     python benchmarks/prompts.py emotion.jsonl thematic.jsonl --limit 240 [--teacher smollm2-135m] [--few-shots 0]
 
 The texts are in four parts; each part's scores become logits by what the other three parts say. A row is one prompt:
-accuracy without calibration, with biases that know no labels, and with the default calibration, and the cross-entropy of
-that (nats). A star marks the prompt with the least.
+accuracy without calibration, with biases that know no labels, and with the default calibration, and its cross-entropy
+(nats). A star marks the prompt with the least.
 """
 
 import argparse
