@@ -16,6 +16,7 @@ from scipy.optimize import brentq
 from qkd.comparison.statistics import ALPHA, holm, mean_over_seeds_and_texts
 
 DIFFICULTY, SEED_SPREAD = 2.5, 0.05
+TEXTS, PLANTED = 500, 0.03
 
 
 def sigmoid(x):
@@ -49,17 +50,53 @@ def share_of_verdicts(gap, n_texts, seeds, own, comparisons, others=1, base=0.75
     return any_verdict / comparisons, right / comparisons
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--comparisons", type=int, default=200)
-    count = parser.parse_args().comparisons
-    table = []
+def table(comparisons):
+    """Return the share of false alarms, and of planted differences found, over kinds of students, seeds and rivals."""
+    found = []
     for own in (0.0, 0.5, 1.0):
         for seeds in (3, 10):
             for others in (1, 5):
-                alarms, _ = share_of_verdicts(0.0, 500, seeds, own, count, others)
-                table.append({"own": own, "seeds": seeds, "others": others, "false_alarms": alarms})
-                print(json.dumps(table[-1]), flush=True)
-        _, found = share_of_verdicts(0.03, 500, 10, own, count)
-        table.append({"own": own, "seeds": 10, "planted": 0.03, "found": found})
-        print(json.dumps(table[-1]), flush=True)
+                alarms, _ = share_of_verdicts(0.0, TEXTS, seeds, own, comparisons, others)
+                found.append({"own": own, "seeds": seeds, "others": others, "false_alarms": alarms})
+                print(json.dumps(found[-1]), flush=True)
+        for others in (1, 5):
+            _, right = share_of_verdicts(PLANTED, TEXTS, 10, own, comparisons, others)
+            apart = disagreement(own)
+            found.append({"own": own, "seeds": 10, "others": others, "found": right, "disagree": apart})
+            print(json.dumps(found[-1]), flush=True)
+    return [row | {"comparisons": comparisons} for row in found]
+
+
+def disagreement(own, base=0.75):
+    """Return the share of texts on which two equal students differ, one seed each."""
+    rng = np.random.default_rng(2)
+    ability = brentq(lambda a: accuracy(a, own) - base, -5, 5)
+    texts = rng.normal(0, DIFFICULTY, 20_000)
+    return float((hits(rng, texts, ability, own, 1) != hits(rng, texts, ability, own, 1)).mean())
+
+
+def markdown(found):
+    """Return the table as lines of Markdown."""
+    lines = [
+        f"{found[0]['comparisons']} simulated comparisons a row, {TEXTS} test texts, students at 75 % accuracy, "
+        "corrected for the number of rivals (Holm); of equal students any verdict is a false alarm, of a planted "
+        f"difference of {100 * PLANTED:.0f} points to every rival the verdict against the first is asked for "
+        "(`benchmarks/verdicts.py`). 'Differ' is the share of texts on which two equal students differ, one seed each.",
+        "",
+        "| two students' own difficulty with a text | differ | seeds | rivals | false alarms | planted found |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    apart = {row["own"]: row["disagree"] for row in found if "disagree" in row}
+    for row in found:
+        alarms, right = (f"{100 * row[key]:.1f} %" if key in row else "-" for key in ("false_alarms", "found"))
+        name = {0.0: "none", 0.5: "some", 1.0: "much"}[row["own"]]
+        lines.append(
+            f"| {name} | {100 * apart[row['own']]:.0f} % | {row['seeds']} | {row['others']} | {alarms} | {right} |"
+        )
+    return lines
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--comparisons", type=int, default=200)
+    print("\n".join(markdown(table(parser.parse_args().comparisons))))
