@@ -1,60 +1,182 @@
-"""What training under a device's noise buys: several seeds, both ways, on the same texts, exactly evaluated under it.
+"""What training under learned noise buys, at equal seconds of the QPU: a map of depth, noise and shots.
 
-    python benchmarks/noise_aware.py [--device ibm_brisbane] [--layers 2] [--seeds 5]
+    python benchmarks/noise_aware.py OUT.jsonl [--depths 2 4 8] [--noises realistic stress] [--seeds 5]
+    python benchmarks/noise_aware.py OUT.jsonl --table
 
-Prints one line a seed and the paired interval over seeds and texts.
+For each depth and noise, and each seed of a hidden device (``qkd.devices.hidden``): its errors are learned from the 256
+circuits of 128 shots that ``qkd devices learn`` takes. One student is trained without noise and its head refitted under
+the learned noise; others are trained under that noise, with 16 and with 256 shots in the loss. All are judged on the
+test texts of ``docstrings`` with shots drawn from what the device does by then, 20 % of every error changed. A line a
+seed is appended to OUT.jsonl; what is there already is not done again. Intervals are Student's t over seeds.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 from pathlib import Path
 
 import numpy as np
-import torch
+from scipy.stats import t
 
 from qkd import config
 from qkd.circuits import library
-from qkd.pipeline import make_trainer
+from qkd.console import set_quiet
+from qkd.devices import snapshot
+from qkd.devices.hidden import drifted, hidden, with_learned
+from qkd.devices.region import Region, to_region
+from qkd.devices.transpile import transpile
+from qkd.hardware import sampled
+from qkd.hardware.gathered import shot_noise
+from qkd.hardware.learning import WEIGHTS
+from qkd.hardware.mitigation import Mitigation
+from qkd.hardware.result import expected
+from qkd.reports.compare import aligned
 from qkd.runs import RunFolder
-from qkd.simulation.setting import make_setting
+from qkd.simulation import fit
+from qkd.simulation.make import make_engine
+from qkd.simulation.noise import device_noise
+from qkd.simulation.response import started
 from qkd.sources import Clock, gather
-from qkd.student.metrics import accuracy_gain
+from qkd.student.lesson import Lesson, make_trainer
+from qkd.student.middles.quantum import QuantumMiddle
+from qkd.student.model import StudentModel
+from qkd.student.refit import refit_head
 
-parser = argparse.ArgumentParser()
-parser.add_argument("--device", default="ibm_brisbane")
-parser.add_argument("--layers", type=int, default=2)
-parser.add_argument("--seeds", type=int, default=5)
-given = parser.parse_args()
+SHOTS = (4, 8, 16, 32, 64, 128, 256, 1024)
+"""Shots with which students are judged."""
+TRAINED = (16, 256)
+"""Shots in the loss."""
+REPEATS = 8
+"""Draws of each judgement."""
+POINTS, LEARNING_SHOTS = 256, 128
 
-base = {"engine": {"sim": "aer-noisy", "torch_device": "cpu"}, "device": {"name": given.device}}
-logical = library.load("hardware", layers=given.layers)
-setting = make_setting(config.make(base), logical)
-assert setting.noisy is not None
-right: dict[str, list[np.ndarray]] = {"noise-aware": [], "ideal": []}
-with tempfile.TemporaryDirectory() as temporary:
-    folder = RunFolder(Path(temporary))
-    sources = gather(config.make(base), folder, False, Clock())
-    test = sources.splits.test
-    targets = sources.dataset.targets[test]
-    for seed in range(given.seeds):
-        spec = config.make({**base, "train": {"seed": seed}})
-        for name, circuit, engine in (
-            ("noise-aware", setting.circuit, setting.trainer),
-            ("ideal", logical, setting.exact),
-        ):
-            torch.manual_seed(seed)
-            trainer = make_trainer(spec, circuit, engine, sources, Path(temporary) / f"{name}-{seed}")
-            trainer.run()
-            under_noise = trainer.student.moved(setting.circuit, setting.trainer)
-            right[name].append(under_noise.logits(sources.embeddings[test]).argmax(axis=1) == targets)
-        aware, ideal = (float(right[name][-1].mean()) for name in right)
-        print(f"seed {seed}: on the noisy device {aware:.3f} trained with its noise, {ideal:.3f} without", flush=True)
-aware, ideal = (np.concatenate(right[name]) for name in ("noise-aware", "ideal"))
-# as logits of the right class, so that the library's paired interval can be taken over all seeds' texts
-gain = accuracy_gain(np.stack([~aware, aware], 1) * 1.0, np.stack([~ideal, ideal], 1) * 1.0, np.ones(len(aware), int))
-means = [a.mean() - b.mean() for a, b in zip(*right.values(), strict=True)]
-print(f"{given.device}, {given.layers} layers, {given.seeds} seeds: {100 * gain['value']:+.2f} points")
-print(f"paired 95 % interval over texts and seeds {100 * gain['low']:+.2f} to {100 * gain['high']:+.2f}")
-print(f"seeds' differences: {', '.join(f'{100 * mean:+.2f}' for mean in means)}")
+
+def learned(small, region, truth, seed):
+    """Return the device as it is learned, on a region, from a hidden one."""
+    student = fit.calibrating(small)
+    values = fit.points(student, WEIGHTS, POINTS // WEIGHTS, seed)
+    found = sampled.run(student, Region(truth, region.qubits), values, Mitigation("none", LEARNING_SHOTS), seed)
+    evs = found["evs"].T
+    stds = np.fmax(found["stds"].T, shot_noise(evs, np.full((len(evs), 1), float(LEARNING_SHOTS))))
+    told = fit.fit(student, region, values, evs, stds, truth.calibration.date)
+    return with_learned(region.snapshot, told.learned), told.unexplained
+
+
+def judged(model: StudentModel, circuit, engine, lesson: Lesson, seed: int) -> dict[str, float]:
+    """Return the accuracy on the test texts by shots, and with shots without end."""
+    values = model.moved(circuit, engine).values(lesson.embeddings[lesson.test])
+    evs, targets = expected(engine, circuit, values), lesson.targets[lesson.test]
+    found = {"exact": float((model.logits_of(evs).argmax(axis=1) == targets).mean())}
+    random = np.random.default_rng(seed)
+    for shots in SHOTS:
+        drawn = [2 * random.binomial(shots, (1 + evs.clip(-1, 1)) / 2) / shots - 1 for _ in range(REPEATS)]
+        found[str(shots)] = float(np.mean([(model.logits_of(one).argmax(axis=1) == targets).mean() for one in drawn]))
+    return found
+
+
+def trained(base: config.Config, circuit, engine, lesson: Lesson, seed: int, shots: int):
+    """Return a trainer that is done."""
+    spec = base.model_copy(update={"train": base.train.model_copy(update={"seed": seed, "shots": shots})})
+    trainer = make_trainer(spec, QuantumMiddle(circuit, engine), lesson, engine.device, None)
+    trainer.run()
+    return trainer
+
+
+def cell(base: config.Config, lesson: Lesson, device: str, qubits: int, depth: int, noise: str, seed: int) -> dict:
+    """Return what students of one depth are worth on one hidden device."""
+    logical = started(library.load("hardware", qubits, depth))
+    held = snapshot.load(device)
+    small, region = to_region(transpile(logical, held), held)
+    truth = hidden(held, seed, stress=noise == "stress")
+    known, left = learned(small, region, truth, seed)
+    plain, aware, there = (
+        make_engine(base.engine, circuit, model)
+        for circuit, model in (
+            (logical, None),
+            (small, device_noise(Region(known, region.qubits))),
+            (small, device_noise(Region(drifted(truth, seed), region.qubits))),
+        )
+    )
+    ideal = trained(base, logical, plain, lesson, seed, 0)
+    students = {"ideal": ideal.student}
+    students["refitted"] = refit_head(
+        ideal.student.moved(small, aware), ideal.train_set, base.loss, base.train.weight_decay
+    )
+    for shots in TRAINED:
+        students[f"aware {shots}"] = trained(base, small, aware, lesson, seed, shots).student
+    told = {name: judged(one, small, there, lesson, seed) for name, one in students.items()}
+    told["without noise"] = judged(ideal.student, logical, plain, lesson, seed)
+    return {"depth": depth, "noise": noise, "seed": seed, "unexplained": left, "accuracy": told}
+
+
+def interval(values) -> tuple[float, float]:
+    """Return mean and half the width of its 95 % interval."""
+    n = len(values)
+    return float(np.mean(values)), float(t.ppf(0.975, n - 1) * np.std(values, ddof=1) / n**0.5) if n > 1 else np.nan
+
+
+def tables(rows: list[dict]) -> None:
+    """Print the map, and the shots at which noise-aware students are as good as others at more."""
+    table = [("noise", "layers", "shots", "ideal", "head refitted", "noise-aware", "gain over refitted", "seeds")]
+    saved = [("noise", "layers", "refitted with 128 shots", "noise-aware with 16", "difference", "shots for the same")]
+    for noise in dict.fromkeys(row["noise"] for row in rows):
+        for depth in sorted({row["depth"] for row in rows if row["noise"] == noise}):
+            mine = [row["accuracy"] for row in rows if (row["noise"], row["depth"]) == (noise, depth)]
+            means = {}
+            for shots in ("16", "256", "exact"):
+                aware = f"aware {16 if shots == '16' else 256}"
+                gain, half = interval([one[aware][shots] - one["refitted"][shots] for one in mine])
+                cells = (f"{np.mean([one[who][shots] for one in mine]):.3f}" for who in ("ideal", "refitted", aware))
+                sign = " *" if gain - half > 0 else ""
+                table.append(
+                    (noise, str(depth), shots, *cells, f"{100 * gain:+.1f} +- {100 * half:.1f}{sign}", f"{len(mine)}")
+                )
+            for who in ("refitted", "aware 16"):
+                means[who] = [np.mean([one[who][str(s)] for one in mine]) for s in SHOTS]
+            gain, half = interval([one["aware 16"]["16"] - one["refitted"]["128"] for one in mine])
+            wanted = means["aware 16"][SHOTS.index(16)]
+            needed = next(
+                (s for s, a in zip(SHOTS, means["refitted"], strict=True) if a >= wanted), f"over {SHOTS[-1]}"
+            )
+            at = means["refitted"][SHOTS.index(128)]
+            saved.append(
+                (noise, str(depth), f"{at:.3f}", f"{wanted:.3f}", f"{100 * gain:+.1f} +- {100 * half:.1f}", f"{needed}")
+            )
+    print(aligned(table), aligned(saved), sep="\n\n")
+
+
+def main() -> None:
+    """Fill the file, then print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--device", default="fake_brisbane")
+    parser.add_argument("--qubits", type=int, default=4)
+    parser.add_argument("--depths", type=int, nargs="+", default=[2, 4, 8])
+    parser.add_argument("--noises", nargs="+", default=["realistic", "stress"])
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--texts", type=int, default=800, help="training texts")
+    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--table", action="store_true", help="print what is there")
+    asked = parser.parse_args()
+    rows = [json.loads(line) for line in asked.out.read_text().splitlines()] if asked.out.is_file() else []
+    if not asked.table:
+        base = config.make({"train": {"epochs": asked.epochs, "patience": 8}, "engine": {"torch_device": "cpu"}})
+        set_quiet(True)
+        with tempfile.TemporaryDirectory() as folder:
+            lesson = gather(base, RunFolder(Path(folder)), False, Clock()).lesson().fewer(asked.texts, 0)
+        known = {(row["noise"], row["depth"], row["seed"]) for row in rows}
+        for seed in range(asked.seeds):
+            for noise in asked.noises:
+                for depth in asked.depths:
+                    if (noise, depth, seed) in known:
+                        continue
+                    rows.append(cell(base, lesson, asked.device, asked.qubits, depth, noise, seed))
+                    with asked.out.open("a") as file:
+                        file.write(json.dumps(rows[-1]) + "\n")
+    tables(rows)
+
+
+if __name__ == "__main__":
+    main()

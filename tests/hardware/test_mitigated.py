@@ -216,8 +216,26 @@ def test_texts_called_clear_are_wrong_less_often_than_stated():
         wrong += (logits.argmax(axis=1) != truth)[now].sum()
         clear |= now
     assert 0 < wrong / 4000 < adaptive.ERROR_RATE
-    expected = adaptive.expected(exact, weights, exact @ weights.T)
-    assert expected[0] == 4000 > expected[1] > expected[2] > 0
+    trial = adaptive.tried(exact, weights, exact @ weights.T)
+    assert trial.counts[0] == 4000 > trial.counts[1] > 0
+    assert trial.flipped == pytest.approx((logits.argmax(axis=1) != truth).mean(), abs=0.1)
+
+
+def test_few_texts_take_a_fixed_number_of_shots_and_many_take_rounds(capsys):
+    random = np.random.default_rng(6)
+    weights = random.normal(size=(3, 5))
+    exact = random.uniform(-0.9, 0.9, (400, 5))
+
+    def price(rounds, counts):
+        return sum(2 + 3e-4 * count * shots for count, shots in zip(counts, rounds, strict=True))
+
+    few, many = (
+        adaptive.cheapest(rows, weights, rows @ weights.T, price) for rows in (exact[:20], np.tile(exact, (8, 1)))
+    )
+    assert len(few.rounds) == 1 and many.rounds == adaptive.ROUNDS
+    assert "shots for every text" in capsys.readouterr().err
+    rounds = adaptive.tried(exact[:20], weights, exact[:20] @ weights.T)
+    assert few.flipped <= rounds.flipped and price(few.rounds, few.counts) < price(rounds.rounds, rounds.counts)
 
 
 def test_clearness_looks_at_every_other_class():
@@ -229,12 +247,13 @@ def test_clearness_looks_at_every_other_class():
 
 
 @pytest.mark.parametrize("local_", [True, False], ids=["rehearsed", "sent"])
-def test_adaptive_shots_go_where_texts_are_not_clear(service, folder, local_):
+def test_adaptive_shots_go_where_texts_are_not_clear(service, folder, local_, monkeypatch):
+    monkeypatch.setattr(adaptive, "FIXED", ())  # so few texts would take a fixed number
     spec = {"mitigation": "affine", "shots": None, "samples": 20, "local": local_, "max_qpu_seconds": 60}
     [outcome] = run(order(folder, **spec), YES, patience=QUICK)
     told, shots = outcome.result, [row["shots"] for row in outcome.result["rows"]]
     assert told["texts"] == told["asked"] == 20 and len(outcome.plan.texts) == 20
-    assert set(shots) <= {16, 64, 256} and told["shots"]["mean"] == pytest.approx(np.mean(shots))
+    assert set(shots) <= {16, 64} and told["shots"]["mean"] == pytest.approx(np.mean(shots))
     chain = [read_json(path) for path in sorted((folder / "hardware").glob("hw-*/result.json"))]
     assert [one["texts"] for one in chain] == [0] * (len(chain) - 1) + [20]
     assert len(chain) == len(set(shots))
@@ -248,17 +267,19 @@ def test_adaptive_shots_go_where_texts_are_not_clear(service, folder, local_):
     assert collect(folder, patience=QUICK) == []
 
 
-def test_rounds_end_where_the_limit_does(service, folder):
+def test_rounds_end_where_the_limit_does(service, folder, monkeypatch):
+    monkeypatch.setattr(adaptive, "FIXED", ())
     spec = {"mitigation": "none", "shots": "adaptive", "samples": 20}
     [full] = run(order(folder, **spec), YES, dry_run=True, patience=QUICK)
-    assert len(full.plan.budget.ahead) == 2 and full.plan.budget.seconds > full.plan.budget.own_seconds
+    assert len(full.plan.budget.ahead) == 1 and full.plan.budget.seconds > full.plan.budget.own_seconds
     lines = [stage.name for stage in full.plan.budget.ahead]
-    assert lines[0].startswith("round 2") and lines[1].startswith("round 3")
+    assert lines[0].startswith("round 2")
 
 
 def test_what_is_interrupted_between_rounds_is_gone_on_with(service, folder, monkeypatch):
     from qkd.hardware import run as room
 
+    monkeypatch.setattr(adaptive, "FIXED", ())
     with monkeypatch.context() as patch:
         patch.setattr(room, "_next_round", _killed)
         with pytest.raises(KeyboardInterrupt):

@@ -8,21 +8,28 @@ not help against bias, so it plays no part here.
 
 from __future__ import annotations
 
+import math
 import secrets
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
 
 from qkd.circuits.student import StudentCircuit
+from qkd.console import say
 from qkd.devices.snapshot import Snapshot
 from qkd.hardware import budget as costs
 from qkd.hardware.budget import Budget, Stage
 from qkd.hardware.gathered import Gathered, Mitigated, shot_noise
 from qkd.hardware.plan import Earlier, Plan, new_folder
 
-ROUNDS = (16, 48, 192)
-"""Shots of each round; a text that takes part in all has 256."""
+ROUNDS = (16, 48)
+"""Shots of each round; a text that takes part in all has 64."""
+FIXED = (16, 24, 32, 48, 64, 96, 128)
+"""Shots for every text at once, which are cheaper than rounds where texts are few."""
+REPEATS = 16
+"""How often a run is tried on exact values to say what it would take."""
 ERROR_RATE = 0.05
 """The chance that a text is called clear whose class would be another with shots without end."""
 KINDS = ("none", "readout", "affine")
@@ -53,23 +60,80 @@ def clearness(evs: np.ndarray, noise: np.ndarray, weights: np.ndarray, logits: n
     return found
 
 
-def expected(evs: np.ndarray, weights: np.ndarray, logits: np.ndarray, rounds: tuple[int, ...] = ROUNDS) -> list[int]:
-    """Return how many texts each round is expected to have, from exact values (n,K)."""
-    z, total, share = threshold(len(rounds)), 0, np.ones(len(evs))
-    found = []
-    for shots in rounds:
-        found.append(round(float(share.sum())))
-        total += shots
-        lead = clearness(evs, shot_noise(evs, np.full((len(evs), 1), float(total))), weights, logits)
-        share = share * np.array([NormalDist().cdf(z - one) for one in lead])
-    return found
+@dataclass(frozen=True)
+class Trial:
+    """What a number of rounds would come to on exact values, on the average of several tries.
+
+    rounds: shots of each.
+    counts: texts of each.
+    flipped: the share of texts whose class shot noise turns over.
+    """
+
+    rounds: tuple[int, ...]
+    counts: list[int]
+    flipped: float
 
 
-def stages(counts: list[int], student: StudentCircuit, held: Snapshot, bases: int, points: int) -> tuple[Stage, ...]:
+def tried(evs: np.ndarray, weights: np.ndarray, logits: np.ndarray, rounds: tuple[int, ...] = ROUNDS) -> Trial:
+    """Return what rounds would take and give, with shots drawn from exact values (n,K) by a fixed seed.
+
+    Args:
+        evs: exact (n,K).
+        weights: of the head (C,K).
+        logits: exact (n,C).
+        rounds: shots of each.
+    """
+    random, z = np.random.default_rng(0), threshold(len(rounds))
+    bias = logits - evs @ weights.T
+    means, biases = (np.tile(part, (REPEATS, 1)) for part in (evs.clip(-1, 1), bias))
+    ups, shots, left = np.zeros_like(means), np.zeros(len(means)), np.arange(len(means))
+    counts = []
+    for more in rounds:
+        counts.append(math.ceil(len(left) / REPEATS))
+        ups[left] += random.binomial(more, (1 + means[left]) / 2)
+        shots[left] += more
+        seen = 2 * ups[left] / shots[left][:, None] - 1
+        said = seen @ weights.T + biases[left]
+        left = left[clearness(seen, shot_noise(seen, shots[left][:, None]), weights, said) < z]
+    last = (2 * ups / shots[:, None] - 1) @ weights.T + biases
+    flipped = last.argmax(axis=1) != np.tile(logits.argmax(axis=1), REPEATS)
+    return Trial(rounds, counts, float(flipped.mean()))
+
+
+def cheapest(
+    evs: np.ndarray, weights: np.ndarray, logits: np.ndarray, price: Callable[[tuple[int, ...], list[int]], float]
+) -> Trial:
+    """Return rounds, or one round of a fixed number, whichever costs less; the fixed number turns over no more classes.
+
+    Args:
+        evs: exact (n,K).
+        weights: of the head (C,K).
+        logits: exact (n,C).
+        price: of rounds with so many texts each, in seconds of the QPU.
+    """
+    best = tried(evs, weights, logits)
+    for shots in FIXED:
+        one = tried(evs, weights, logits, (shots,))
+        if one.flipped <= best.flipped:
+            fixed, rounds = price(one.rounds, one.counts), price(best.rounds, best.counts)
+            if fixed < rounds:
+                say(
+                    f"{shots} shots for every text, {fixed:.1f} s of the QPU, are as good as rounds of "
+                    f"{' and '.join(map(str, ROUNDS))}, {rounds:.1f} s"
+                )
+                return one
+            break
+    return best
+
+
+def stages(
+    rounds: tuple[int, ...], counts: list[int], student: StudentCircuit, held: Snapshot, bases: int, points: int
+) -> tuple[Stage, ...]:
     """Return the rounds as stages of a budget, a job each.
 
     Args:
-        counts: texts of each round.
+        rounds: shots of each.
+        counts: texts of each.
         student: compiled.
         held: the device.
         bases: executions for each shot.
@@ -80,7 +144,7 @@ def stages(counts: list[int], student: StudentCircuit, held: Snapshot, bases: in
         Stage(
             f"round {i + 1}, {count} texts, {shots} shots", 1, (count + (points if i == 0 else 0)) * shots * bases, each
         )
-        for i, (count, shots) in enumerate(zip(counts, ROUNDS, strict=True))
+        for i, (count, shots) in enumerate(zip(counts, rounds, strict=True))
         if count
     )
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-POINTS, FEWEST, MOST = 4096, 32, 192
+POINTS, FEWEST, MOST = 2048, 32, 192
 """Executions spent on calibration, and the least and most points they are spread over."""
 OFFSET, SLOPE = 0.03, 0.15
 """How far a device's maps are taken to lie from what its calibration predicts: standard deviations of a and b."""

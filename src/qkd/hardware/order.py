@@ -240,15 +240,15 @@ def plan_of(there: Prepared, order: Order, folder: RunFolder, name: str, place: 
     fractional = any(item.operation.name in ("rx", "rzz") for item in compiled.circuit.data)
     limit = profile.max_qpu_seconds if order.max_qpu_seconds is None else order.max_qpu_seconds
     shots = _shots(order, profile, name, student, there.evs)
-    rounds = adaptive.ROUNDS if shots is None else ()
-    mitigation = _mitigation(order, profile, name, shots or adaptive.ROUNDS[0], fractional)
+    trial = None if shots is not None else _rounds(there, name)
+    rounds = () if trial is None else trial.rounds
+    mitigation = _mitigation(order, profile, name, shots or rounds[0], fractional)
     extra = affine.points(mitigation.shots) if name == "affine" else 0
     points = np.vstack([there.values, affine.shuffled(there.values, len(compiled.inputs), extra, order.seed)])
     made, chunks = _budget(order, held, compiled, mitigation, len(there.texts), extra)
-    if rounds:
-        counts = adaptive.expected(there.evs, _weights(student), student.model.logits_of(there.evs))
+    if trial is not None:
         bases = made.stages[0].executions // (len(points) * mitigation.shots)
-        made = replace(made, ahead=adaptive.stages(counts, compiled, held, bases, extra)[1:])
+        made = replace(made, ahead=adaptive.stages(rounds, trial.counts, compiled, held, bases, extra)[1:])
     return Plan(
         folder=new_folder(folder.hardware, place),
         key=secrets.token_hex(6),
@@ -269,6 +269,17 @@ def plan_of(there: Prepared, order: Order, folder: RunFolder, name: str, place: 
         instance=there.instance,
         asked=fingerprint(order, folder),
     )
+
+
+def _rounds(there: Prepared, name: str) -> adaptive.Trial:
+    """Return the rounds of adaptive shots, or a fixed number where that is cheaper."""
+
+    def price(rounds: tuple[int, ...], counts: list[int]) -> float:
+        extra = affine.points(rounds[0]) if name == "affine" else 0
+        made = adaptive.stages(rounds, counts, there.compiled, there.held, 1, extra)
+        return there.known.correction * sum(stage.seconds for stage in made)
+
+    return adaptive.cheapest(there.evs, _weights(there.student), there.student.model.logits_of(there.evs), price)
 
 
 def _command(order: Order) -> str:
