@@ -17,7 +17,7 @@ from pathlib import Path
 import verdicts
 
 from qkd.reports import comparison
-from qkd.runs import read_json, write_json, write_text
+from qkd.runs import write_text
 from qkd.studies import reproduce
 
 OTHERS = ("hardware", "product", "linear", "mlp", "logreg")
@@ -98,9 +98,7 @@ if __name__ == "__main__":
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--out", type=Path, default=Path("docs/results.md"))
     options = parser.parse_args()
-    kept = options.runs / "verdicts.json"
-    if not kept.is_file():
-        write_json(kept, verdicts.table(200))
+    trusted = verdicts.table(200, options.runs / "verdicts.json")
     summaries = {}
     for name in options.tasks:
         started, before = time.monotonic(), os.getloadavg()[0]
@@ -113,4 +111,4 @@ if __name__ == "__main__":
             f"Training of all these trials: {training:.0f} s of one core each. This last call took "
             f"{time.monotonic() - started:.0f} s (load before it {before:.1f}; what earlier calls had done was kept).",
         )
-        write_text(options.out, page(summaries, options, read_json(kept)))
+        write_text(options.out, page(summaries, options, trusted))

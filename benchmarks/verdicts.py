@@ -14,6 +14,7 @@ import numpy as np
 from scipy.optimize import brentq
 
 from qkd.comparison.statistics import ALPHA, holm, mean_over_seeds_and_texts
+from qkd.runs import read_json, write_json
 
 DIFFICULTY, SEED_SPREAD = 2.5, 0.05
 TEXTS, PLANTED = 500, 0.03
@@ -50,21 +51,26 @@ def share_of_verdicts(gap, n_texts, seeds, own, comparisons, others=1, base=0.75
     return any_verdict / comparisons, right / comparisons
 
 
-def table(comparisons):
-    """Return the share of false alarms, and of planted differences found, over kinds of students, seeds and rivals."""
-    found = []
-    for own in (0.0, 0.5, 1.0):
-        for seeds in (3, 10):
-            for others in (1, 5):
-                alarms, _ = share_of_verdicts(0.0, TEXTS, seeds, own, comparisons, others)
-                found.append({"own": own, "seeds": seeds, "others": others, "false_alarms": alarms})
-                print(json.dumps(found[-1]), flush=True)
-        for others in (1, 5):
-            _, right = share_of_verdicts(PLANTED, TEXTS, 10, own, comparisons, others)
-            apart = disagreement(own)
-            found.append({"own": own, "seeds": 10, "others": others, "found": right, "disagree": apart})
-            print(json.dumps(found[-1]), flush=True)
-    return [row | {"comparisons": comparisons} for row in found]
+def table(comparisons, kept=None):
+    """Return shares of false alarms, and of planted differences found, over kinds of students, seeds and rivals.
+
+    Rows that the file ``kept`` has are taken from it; each new one is written there.
+    """
+    asked = [
+        {"own": own, "seeds": seeds, "others": others, "gap": gap, "comparisons": comparisons}
+        for own in (0.0, 0.5, 1.0)
+        for gap, seeds, others in (*((0.0, s, o) for s in (3, 10) for o in (1, 5)), (PLANTED, 10, 1), (PLANTED, 10, 5))
+    ]
+    found = read_json(kept) if kept is not None and kept.is_file() else []
+    for row in asked:
+        if any(row.items() <= one.items() for one in found):
+            continue
+        alarms, right = share_of_verdicts(row["gap"], TEXTS, row["seeds"], row["own"], comparisons, row["others"])
+        found.append(row | {"share": right if row["gap"] else alarms})
+        print(json.dumps(found[-1]), flush=True)
+        if kept is not None:
+            write_json(kept, found)
+    return [next(one for one in found if row.items() <= one.items()) for row in asked]
 
 
 def disagreement(own, base=0.75):
@@ -86,13 +92,12 @@ def markdown(found):
         "| two students' own difficulty with a text | differ | seeds | rivals | false alarms | planted found |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    apart = {row["own"]: row["disagree"] for row in found if "disagree" in row}
     for row in found:
-        alarms, right = (f"{100 * row[key]:.1f} %" if key in row else "-" for key in ("false_alarms", "found"))
+        share = f"{100 * row['share']:.1f} %"
+        alarms, right = ("-", share) if row["gap"] else (share, "-")
         name = {0.0: "none", 0.5: "some", 1.0: "much"}[row["own"]]
-        lines.append(
-            f"| {name} | {100 * apart[row['own']]:.0f} % | {row['seeds']} | {row['others']} | {alarms} | {right} |"
-        )
+        apart = f"{100 * disagreement(row['own']):.0f} %"
+        lines.append(f"| {name} | {apart} | {row['seeds']} | {row['others']} | {alarms} | {right} |")
     return lines
 
 
