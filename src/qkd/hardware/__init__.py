@@ -26,10 +26,11 @@ from qkd.lazy import exports
 
 if TYPE_CHECKING:
     from qkd.hardware.budget import Budget
+    from qkd.hardware.inventory import listed
     from qkd.hardware.mitigation import Mitigation
     from qkd.hardware.order import Order
     from qkd.hardware.plan import Plan
-    from qkd.hardware.run import Outcome, cancel, collect, listed
+    from qkd.hardware.run import Outcome, cancel, collect
 
 __all__ = ["Budget", "Mitigation", "Order", "Outcome", "Plan", "cancel", "collect", "listed"]
 
@@ -43,6 +44,6 @@ __getattr__, __dir__ = exports(
         "Plan": "qkd.hardware.plan",
         "cancel": "qkd.hardware.run",
         "collect": "qkd.hardware.run",
-        "listed": "qkd.hardware.run",
+        "listed": "qkd.hardware.inventory",
     },
 )
