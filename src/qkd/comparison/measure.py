@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from qkd.cache import Key
 from qkd.circuits.student import StudentCircuit
 from qkd.config import CompareSpec, Config, EngineSpec
 from qkd.console import say
@@ -46,7 +47,7 @@ class Measurement:
         """Whether the device's noise is there while the student is trained."""
         return self.sims[0] == NOISY
 
-    def key(self) -> dict[str, Any]:
+    def key(self) -> Key:
         """Return everything that determines it, as JSON values."""
         found: dict[str, Any] = {"sims": list(self.sims), "spec": self.spec.model_dump(mode="json")}
         found |= {"shots": list(self.shots), "noise": list(self.noise)}
@@ -54,6 +55,11 @@ class Measurement:
             found |= {"device": self.noisy.snapshot.name, "date": str(self.noisy.snapshot.calibration.date)}
             found |= {"qubits": list(self.noisy.region.qubits)}
         return found
+
+    def first(self) -> Measurement:
+        """Return what circuits are judged by alone, nothing besides and no curves of shots or noise."""
+        noisy = self.noisy if self.trains_noisy else None
+        return replace(self, sims=self.sims[:1], noisy=noisy, shots=(), noise=())
 
     def trainer(self) -> tuple[StudentCircuit, Engine] | None:
         """Return circuit and engine of training under noise, None where it is trained ideally."""
