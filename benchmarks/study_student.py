@@ -1,18 +1,21 @@
 """What each choice behind the default student is worth: one thing changed at a time, on labelled texts, over seeds.
 
-    python benchmarks/study_student.py TEXTS.jsonl[:LIMIT] ... [--teacher SPEC] [--seeds 5] [--only WORD]
+    python benchmarks/study_student.py TEXTS.jsonl[:LIMIT] ... [--teacher SPEC] [--seeds 5] [--only LINE] [--out FILE]
 
 Every seed is another split and another initialisation; all students of a seed see the same split and the same teacher.
 A line is a change from the default student: its mean test accuracy for each file, and behind it the difference from the
 default with the half width of the 95 % t-interval of the seeds' paired differences. ``{name}`` and ``{seed}`` in the
-teacher stand for a file's stem and the seed. Nothing outside the files' own test splits is looked at.
+teacher stand for a file's stem and the seed. Nothing outside the files' own test splits is looked at. What a student
+scored goes to the file ``--out`` at once; what stands there is not done again.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,15 +27,18 @@ from qkd import config
 from qkd.circuits import library
 from qkd.circuits.observables import parse
 from qkd.circuits.student import StudentCircuit
+from qkd.comparison.contestants import recipe_file
 from qkd.runs import RunFolder
 from qkd.simulation.make import make_engine, torch_device
 from qkd.simulation.response import started
 from qkd.sources import Clock, gather
 from qkd.student import logreg
-from qkd.student.lesson import Lesson, make_trainer
+from qkd.student.lesson import Lesson, make_trainer, make_tuner
 from qkd.student.middles.make import make_control
 from qkd.student.middles.quantum import QuantumMiddle
 from qkd.text.encoders.make import embed, make_encoder
+from qkd.text.encoders.tuning import make_front
+from qkd.text.protocols import Encoder
 
 CHANGES: dict[str, dict[str, Any]] = {
     "default": {},
@@ -49,7 +55,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "dropout 0.2": {"student": {"dropout": 0.2}},
     "dropout 0.7": {"student": {"dropout": 0.7}},
     "alpha 0.01": {"loss": {"alpha": 0.01}},
-    "alpha 0.2": {"loss": {"alpha": 0.2}},
+    "alpha 0.5": {"loss": {"alpha": 0.5}},
     "alpha 0.8": {"loss": {"alpha": 0.8}},
     "temperature 1": {"loss": {"temperature": 1.0}},
     "temperature 4": {"loss": {"temperature": 4.0}},
@@ -63,6 +69,12 @@ CHANGES: dict[str, dict[str, Any]] = {
     "mlp, lr x 1/4": {"control": "mlp", "train": {"lr": 0.00125}},
     "linear, lr x 1/4": {"control": "linear", "train": {"lr": 0.00125}},
     "logreg": {"logreg": True},
+    "the paper's recipe, its vector": {"recipe": True, "encoder": "minilm?pooling=last"},
+    "the paper's recipe, mean vector": {"recipe": True, "encoder": "minilm"},
+    "--tune-encoder 2": {"tune": 2},
+    "static:minilm": {"encoder": "static:minilm"},
+    "static:minilm, --tune-encoder 1": {"encoder": "static:minilm", "tune": 1},
+    "hashing": {"encoder": "hashing"},
 }
 
 
@@ -77,28 +89,43 @@ def circuit_of(change: dict[str, Any]) -> StudentCircuit:
     return started(circuit)
 
 
-def score(change: dict[str, Any], seed: int, lesson: Lesson) -> tuple[float, float, float]:
-    """Return test accuracy, training accuracy and CPU seconds of one student."""
+def settings(change: dict[str, Any], seed: int) -> config.Config:
+    """Return the settings of a change's student."""
+    sections: dict[str, Any] = {"train": {}}
+    if change.get("recipe"):
+        recipe = config.read_toml(recipe_file())
+        sections = {name: dict(recipe[name]) for name in ("student", "loss", "train")}
+    for name in ("train", "student", "loss"):
+        sections[name] = {**sections.get(name, {}), **change.get(name, {})}
+    sections["train"]["seed"] = seed
+    return config.make({**sections, "engine": {"torch_device": "cpu"}})
+
+
+def score(change: dict[str, Any], seed: int, lesson: Lesson, encoder: Encoder, texts: Sequence[str]) -> list[float]:
+    """Return test accuracy, training accuracy and CPU seconds of one student of N texts."""
     begun = time.process_time()
     test, train = lesson.test, lesson.train
     if change.get("logreg"):
         right = (logreg.fit(lesson)[0].argmax(axis=1) == lesson.targets[test]).mean()
-        return float(right), float("nan"), time.process_time() - begun
-    sections = {name: change.get(name, {}) for name in ("train", "student", "loss")}
-    sections["train"] = {**sections["train"], "seed": seed}
-    spec = config.make({**sections, "engine": {"torch_device": "cpu"}})
-    circuit = circuit_of(change)
+        return [float(right), float("nan"), time.process_time() - begun]
+    spec = settings(change, seed)
+    circuit = circuit_of(change | ({"circuit": spec.student.circuit} if change.get("recipe") else {}))
     if "control" in change:
         middle = make_control(change["control"], circuit, len(lesson.classes), spec.engine)
     else:
         middle = QuantumMiddle(circuit, make_engine(spec.engine, circuit))
     trainer = make_trainer(spec, middle, lesson, torch_device("cpu"), None)
     trainer.run()
+    embeddings = lesson.embeddings
+    if "tune" in change:
+        front = make_front(encoder, texts, change["tune"])
+        make_tuner(spec, trainer, lesson, front, None).run()
+        embeddings = front.embeddings()
     right = [
-        float((trainer.student.logits(lesson.embeddings[rows]).argmax(axis=1) == lesson.targets[rows]).mean())
+        float((trainer.student.logits(embeddings[rows]).argmax(axis=1) == lesson.targets[rows]).mean())
         for rows in (test, train)
     ]
-    return right[0], right[1], time.process_time() - begun
+    return [*right, time.process_time() - begun]
 
 
 def main() -> None:
@@ -108,13 +135,28 @@ def main() -> None:
     parser.add_argument("--teacher", default=config.TeacherSpec().spec[0])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--only", action="append", help="a line, by its name; the default is always there")
+    parser.add_argument("--out", type=Path, help="a JSONL file of what every student scored; it is gone on with")
     given = parser.parse_args()
     lines = [n for n in CHANGES if n == "default" or not given.only or n in given.only]
-    found: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
-    for source in given.texts:
-        path, _, limit = source.partition(":")
-        name = Path(path).stem
-        for seed in range(given.seeds):
+    kept: dict[tuple[str, str, int], list[float]] = {}
+    if given.out and given.out.is_file():
+        rows = [json.loads(row) for row in given.out.read_text().splitlines()]
+        kept = {(row["line"], row["texts"], row["seed"]): row["score"] for row in rows}
+
+    def note(line: str, name: str, seed: int, scores: list[float]) -> None:
+        kept[line, name, seed] = scores
+        row = json.dumps({"line": line, "texts": name, "seed": seed, "score": scores})
+        print(row, flush=True)
+        if given.out:
+            with given.out.open("a") as file:
+                file.write(row + "\n")
+
+    for seed in range(given.seeds):
+        for source in given.texts:
+            path, _, limit = source.partition(":")
+            name = Path(path).stem
+            if all((line, name, seed) in kept for line in ["teacher", *lines]):
+                continue
             teacher = given.teacher.format(name=name, seed=seed)
             data = {"source": path, "split_seed": seed, "limit": int(limit) if limit else None}
             spec = config.make({"data": data, "teacher": {"spec": teacher}, "engine": {"torch_device": "cpu"}})
@@ -122,22 +164,29 @@ def main() -> None:
                 sources = gather(spec, RunFolder(Path(temporary)), False, Clock())
             lesson = sources.lesson()
             right = sources.logits[lesson.test].argmax(axis=1) == lesson.targets[lesson.test]
-            found.setdefault(("teacher", name), []).append((float(right.mean()), float("nan"), 0.0))
+            note("teacher", name, seed, [float(right.mean()), float("nan"), 0.0])
             for line in lines:
-                change, seen = CHANGES[line], lesson
+                if (line, name, seed) in kept:
+                    continue
+                change, seen, encoder = CHANGES[line], lesson, sources.encoder
                 if "encoder" in change:
-                    seen = replace(lesson, embeddings=embed(make_encoder(change["encoder"], "cpu"), sources.texts))
-                found.setdefault((line, name), []).append(score(change, seed, seen))
-                print(f"{name} {seed} {line}: {found[line, name][-1]}", flush=True)
+                    encoder = make_encoder(change["encoder"], "cpu")
+                    seen = replace(lesson, embeddings=embed(encoder, sources.texts))
+                note(line, name, seed, score(change, seed, seen, encoder, sources.texts))
+    found: dict[tuple[str, str], list[list[float]]] = {}
+    for (line, name, seed), scores in sorted(kept.items()):
+        if seed < given.seeds:
+            found.setdefault((line, name), []).append(scores)
     names = [Path(source.partition(":")[0]).stem for source in given.texts]
     print("\n| change | " + " | ".join(names) + " | CPU s |\n| --- |" + " --- |" * (len(names) + 1))
     for line in ["teacher", *lines]:
         cells = []
         for name in names:
-            here = 100 * np.array([row[0] for row in found[line, name]])
+            rows = found[line, name]
+            here = 100 * np.array([row[0] for row in rows])
             cell = f"{here.mean():.1f}"
             if line not in ("default", "teacher") and given.seeds > 1:
-                gap = here - 100 * np.array([row[0] for row in found["default", name]])
+                gap = here - 100 * np.array([row[0] for row in found["default", name][: len(here)]])
                 half = student_t.ppf(0.975, len(gap) - 1) * gap.std(ddof=1) / len(gap) ** 0.5
                 cell += f" ({gap.mean():+.1f} ± {half:.1f})"
             cells.append(cell)

@@ -221,7 +221,7 @@ def test_given_test_texts_are_the_test_and_a_resumed_run_has_the_same(corpus, tm
     test.write_text("".join([header, *rows[::4]]))
     given = options(corpus, tmp_path, name="given", data=str(train), test_data=str(test), epochs=1)
     done = api.distill(**given)
-    assert done.metrics["given_splits"] == ["test"]
+    assert done.metrics.given_splits == ("test",)
     assert done.metrics["texts"]["test"] == len(done.predictions) == len(rows[::4])
     assert "The test split is the data's own." in done.report.read_text()
     assert done.config.data.test_data == test

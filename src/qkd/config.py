@@ -64,6 +64,11 @@ def _several(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
+def _switched(value: Any) -> Any:
+    """Let a prompt's calibration be on or off, as it was in version 0.1."""
+    return {True: "labels", False: "none"}[value] if isinstance(value, bool) else value
+
+
 class TeacherSpec(Spec):
     """The classifier whose logits the student learns from."""
 
@@ -89,15 +94,20 @@ class TeacherSpec(Spec):
 class PromptSpec(Spec):
     """How a prompt: teacher is asked."""
 
-    template: str = _f(
-        "classify", "A built-in prompt (classify, continue) or a TOML or text file with {text} in it.", option="prompt"
+    template: Annotated[tuple[str, ...], BeforeValidator(_several), Field(min_length=1)] = _f(
+        ("auto",),
+        "Built-in prompts (classify, continue, label, category), auto for all of them, or TOML or text files with "
+        "{text} in them; of several the one that does best on a few labelled texts is taken.",
+        option="prompt",
     )
     shots: Annotated[int, Field(ge=0)] = _f(
         0, "Examples of each class shown first, drawn from the training texts.", option="few-shots"
     )
     shots_seed: int = _f(0, "The seed that draws them.", option="few-shots-seed")
-    calibrate: bool = _f(
-        True, "Fit one bias for each label, and the temperature, on training texts; else a temperature alone."
+    calibrate: Annotated[Literal["labels", "batch", "none"], BeforeValidator(_switched)] = _f(
+        "labels",
+        "One bias for each label: fitted to training texts (labels), so that over them all labels are equally likely, "
+        "whatever theirs are (batch), or none; a temperature always.",
     )
 
 
@@ -147,9 +157,10 @@ class EncoderSpec(Spec):
         option="tune-encoder",
     )
     tune_epochs: Count = _f(10, "The most passes over the training texts that the encoder's layers train for.")
+    tune_batch_size: Count = _f(32, "Texts per optimizer step while they train.")
     tune_patience: Count = _f(3, "Stop that after this many epochs without a better validation loss.")
     tune_lr: Annotated[float, Field(gt=0)] | None = _f(
-        None, "Adam's learning rate of what trains of the encoder; 5e-5 for layers and 1e-3 for a table when left out."
+        None, "Adam's learning rate of what trains of the encoder; 1e-4 for layers and 1e-3 for a table when left out."
     )
 
 
@@ -187,7 +198,7 @@ class LossSpec(Spec):
         option="loss",
     )
     temperature: Annotated[float, Field(gt=0)] = _f(2.0, "T, which softens teacher and student in KL and JS.")
-    alpha: Annotated[float, Field(ge=0, le=1)] = _f(0.5, "The weight a of the teacher; 0 learns from labels alone.")
+    alpha: Annotated[float, Field(ge=0, le=1)] = _f(0.2, "The weight a of the teacher; 0 learns from labels alone.")
 
 
 class TrainSpec(Spec):

@@ -10,8 +10,9 @@ from qkd.errors import QkdError
 from qkd.text.data import load as data
 from qkd.text.teachers import prompts
 from qkd.text.teachers.heads import biased_temperature
+from qkd.text.teachers.judge import CausalLM
 from qkd.text.teachers.make import make_teacher
-from qkd.text.teachers.prompt import CausalLM, PromptTeacher
+from qkd.text.teachers.prompt import PromptTeacher
 from tests.text.conftest import SENTENCES, save_model
 from tests.text.test_models import animals
 
@@ -113,6 +114,52 @@ def test_calibration_adds_a_bias_for_each_label_and_is_fitted_on_training_texts(
     again = make_teacher(f"prompt:{model}", config=settings(tmp_path))
     again.fit(swapped, splits)
     assert again.describe()["bias"] == facts["bias"]  # labels of other texts have no say
+
+
+def test_without_labels_every_label_gets_its_mean_score_taken_off(model, tmp_path):
+    dataset = animals(3)
+    train = data.split(dataset).train
+    plain, calm = (fitted(model, dataset, settings(tmp_path, calibrate=how)) for how in ("none", "batch"))
+    scores = plain.logits(dataset.texts) * plain.describe()["temperature"]
+    temperature = calm.describe()["temperature"]
+    np.testing.assert_allclose(
+        calm.logits(dataset.texts), (scores - scores[train].mean(axis=0)) / temperature, atol=1e-3
+    )
+
+
+def test_of_several_prompts_the_best_is_taken(model, tmp_path, monkeypatch):
+    dataset = animals(2)
+    known = dict(zip(dataset.texts, dataset.targets, strict=True))
+    good, bad = (tmp_path / f"{name}.toml" for name in ("good", "bad"))
+    for file in (good, bad):
+        file.write_text(f'template = "{file.stem} {{text}}"\n[verbalizers]\n"kind 0" = ["cat"]\n"kind 1" = ["dog"]\n')
+
+    def scores(self, texts):  # one prompt is understood in three of four cases
+        if self._prompt.template.startswith("bad"):
+            return np.zeros((len(texts), 2), np.float32)
+        said = [known[text] ^ (len(text) % 4 == 0) for text in texts]
+        return np.eye(2, dtype=np.float32)[said]
+
+    monkeypatch.setattr(PromptTeacher, "_scores", scores)
+    for names in ((good, bad), (bad, good)):
+        facts = fitted(model, dataset, make({"prompt": {"template": [str(name) for name in names]}})).describe()
+        assert facts["prompt"] == "good {text}"
+        tried = {row["prompt"]: row for row in facts["prompts"]}
+        assert list(tried) == [str(name) for name in names]
+        assert tried[str(bad)]["loss"] == pytest.approx(np.log(2), abs=0.05)
+        assert tried[str(good)]["accuracy"] > 0.6 and tried[str(good)]["loss"] < tried[str(bad)]["loss"]
+    assert list(prompts.named(["auto", str(good)])) == [*prompts.BUILT_IN, str(good)]
+
+
+def test_a_prompt_without_room_is_left_out_where_another_has_some(model, tmp_path):
+    words = '[verbalizers]\n"kind 0" = ["cat"]\n"kind 1" = ["dog"]\n'
+    long, short = tmp_path / "long.toml", tmp_path / "short.toml"
+    long.write_text(f'template = "{"cat " * 60}{{text}}"\n{words}')
+    short.write_text(f'template = "{{text}} is a"\n{words}')
+    facts = fitted(model, animals(2), make({"prompt": {"template": [str(long), str(short)]}})).describe()
+    assert facts["prompt"] == "{text} is a" and [row["prompt"] for row in facts["prompts"]] == [str(short)]
+    with pytest.raises(QkdError, match=r"takes 6[0-9] tokens"):
+        fitted(model, animals(2), make({"prompt": {"template": [str(long)]}}))
 
 
 def test_biases_and_temperature_are_found_again():

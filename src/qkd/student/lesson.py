@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from qkd.text.encoders.tuning import Front
 
 
+CAREFUL = 0.1
+"""Of the learning rate: with so much a trained student goes on while layers of its encoder train too."""
+
+
 @dataclass(frozen=True)
 class Lesson:
     """Texts as students see them; it can be pickled and needs neither encoder nor teacher.
@@ -97,5 +101,12 @@ def make_tuner(
     train = trained.train_set.numbered(lesson.train)
     valid = trained.valid_set.numbered(lesson.valid)
     encoder = config.encoder
-    spec = config.train.model_copy(update={"epochs": encoder.tune_epochs, "patience": encoder.tune_patience})
+    spec = config.train.model_copy(
+        update={
+            "epochs": encoder.tune_epochs,
+            "patience": encoder.tune_patience,
+            "batch_size": encoder.tune_batch_size,
+            "lr": CAREFUL * config.train.lr,
+        }
+    )
     return Trainer(trained.student, train, valid, config.loss, spec, checkpoint, front, encoder.tune_lr or front.lr)

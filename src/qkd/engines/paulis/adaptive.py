@@ -1,7 +1,8 @@
 """Light cones kept as lists of Pauli strings that are as long as an accuracy asks for.
 
 A threshold is tried on a few cones and rows against a quarter of it, values and gradients both, and lowered until the
-two agree; then all cones get their lists. They are used until a weight has moved by more than ``MOVED``.
+two agree; then all cones get their lists. One that would be much longer than those that were tried (a string on very
+many qubits, say) gets a threshold of its own. Lists are used until a weight has moved by more than ``MOVED``.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ SLOPE = 10.0
 """A relative error of gradients is allowed to be this many times the error of values: 1 % at 1e-3."""
 MOST_GROUPS = 2**23
 """Groups of up to 16 coefficients in all lists together, about 1 GB; where it is too few, fewer strings are kept."""
+LONGER, LONG = 4, 2**14
+"""A list is much longer where it has so many times the groups of the longest that was tried, and so many at least."""
 FIRST, LAST = 0.1, 1e-3
 """The first threshold and the last one that are tried, as multiples of the accuracy."""
 
@@ -49,6 +52,27 @@ class Found:
     threshold: float
     error: float
     slope: float
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """Some cones' lists, with a threshold and a limit on strings, and how far they are from finer ones.
+
+    off: the norm of the gradients' difference.
+    norm: that of the finer gradient.
+    """
+
+    carriers: list[Carrier]
+    threshold: float
+    limit: int
+    error: float
+    off: float
+    norm: float
+
+    @property
+    def slope(self) -> float:
+        """The relative error of gradients."""
+        return self.off / max(self.norm, 1e-300)
 
 
 class Adaptive:
@@ -101,21 +125,74 @@ class Adaptive:
         order = sorted(range(len(self._searches)), key=lambda i: -self._searches[i].width)
         spaced = np.linspace(0, len(order) - 1, min(CONES, len(order))).round().astype(int)
         tried = sorted({order[i] for i in spaced})
+        best = self._tried(tried, sampled, points, shared)
+        made, error = dict(zip(tried, best.carriers, strict=True)), best.error
+        cap = None if self._threshold else max(LONG, LONGER * max(carrier.groups for carrier in best.carriers))
+        for i in [i for i in range(len(self._searches)) if i not in made]:
+            try:
+                made[i] = self._carriers([i], sampled, best.threshold, best.limit, cap)[0]
+            except TooManyStrings:
+                room = max(LONG, (MOST_GROUPS - sum(carrier.groups for carrier in made.values())) // 2)
+                norm = best.norm / len(tried) ** 0.5
+                made[i], longer = self._longer(i, sampled, best, room, points, shared, norm)
+                error = max(error, longer)
+        return Found(tuple(made[i] for i in range(len(made))), best.threshold, error, best.slope)
+
+    def _tried(
+        self, tried: Sequence[int], sampled: Mapping[int, np.ndarray], points: torch.Tensor, shared: torch.Tensor
+    ) -> _Trial:
+        """Return the lists of some cones with a threshold that keeps the accuracy, or comes nearest to it."""
         threshold, limit = self._threshold or FIRST * self._accuracy, self._limit
-        most = MOST_GROUPS // len(self._searches)
-        coarse, limit = self._fitting(tried, sampled, threshold, limit, most)
+        most, best = MOST_GROUPS // len(self._searches), None
         while True:
-            fine = self._carriers(tried, sampled, threshold / FINER, 2 * limit)
-            error, slope = self._compared(coarse, fine, points, shared)
-            excess = max(error / (self._accuracy / 2), slope / (SLOPE * self._accuracy)) if not self._threshold else 0.0
-            full = all(carrier.full for carrier in coarse)
-            if excess <= 1 or full or threshold <= LAST * self._accuracy:
-                break
-            threshold /= min(FINER**2, max(2.0, excess))  # errors fall about as the threshold does
             coarse, limit = self._fitting(tried, sampled, threshold, limit, most)
-        others = [i for i in range(len(self._searches)) if i not in tried]
-        made = dict(zip([*tried, *others], [*coarse, *self._carriers(others, sampled, threshold, limit)], strict=True))
-        return Found(tuple(made[i] for i in range(len(made))), threshold, error, slope)
+            fine = self._carriers(tried, sampled, threshold / FINER, 2 * limit)
+            trial = _Trial(coarse, threshold, limit, *self._compared(coarse, fine, points, shared))
+            if self._threshold:
+                return trial
+            excess = self._excess(trial)
+            if best is None or excess < self._excess(best):
+                best = trial
+            if excess <= 1 or any(carrier.full for carrier in coarse) or threshold <= LAST * self._accuracy:
+                return best
+            threshold /= min(FINER**2, max(2.0, excess))  # errors fall about as the threshold does
+
+    def _excess(self, trial: _Trial) -> float:
+        """Return how many times too large a trial's errors are."""
+        return max(trial.error / (self._accuracy / 2), trial.slope / (SLOPE * self._accuracy))
+
+    def _longer(
+        self,
+        number: int,
+        sampled: Mapping[int, np.ndarray],
+        others: _Trial,
+        room: int,
+        points: torch.Tensor,
+        shared: torch.Tensor,
+        norm: float,
+    ) -> tuple[Carrier, float]:
+        """Return the list of a cone by itself, and how far its expectation value is probably off.
+
+        Args:
+            number: of the cone.
+            sampled: see ``Search.plan``.
+            others: what the other cones have.
+            room: how many groups there may be.
+            points: rows.
+            shared: weights.
+            norm: that of another cone's gradient.
+        """
+        threshold = max(others.threshold, self._accuracy)
+        coarse, limit = self._fitting([number], sampled, threshold, others.limit, room)
+        while True:
+            threshold /= FINER
+            fine, limit = self._fitting([number], sampled, threshold, limit, room)
+            error, off, _ = self._compared(coarse, fine, points, shared)
+            if error <= self._accuracy / 2 and off <= SLOPE * self._accuracy * norm:
+                return coarse[0], error
+            if fine[0].full or threshold <= others.threshold:
+                return fine[0], error
+            coarse = fine
 
     def _sampled(self, points: torch.Tensor, shared: torch.Tensor) -> dict[int, np.ndarray]:
         """Return the blocks' matrices (R,16,16) at values around those of a call."""
@@ -153,10 +230,11 @@ class Adaptive:
 
     def _compared(
         self, coarse: Sequence[Carrier], fine: Sequence[Carrier], points: torch.Tensor, shared: torch.Tensor
-    ) -> tuple[float, float]:
-        """Return how far apart two sets of lists are: the largest difference of values, the relative one of gradients.
+    ) -> tuple[float, float, float]:
+        """Return how far apart two sets of lists are.
 
-        The gradient is that of a sum of all expectation values with random signs.
+        The largest difference of values, the norm of that of gradients, and the norm of the second gradient: that of a
+        sum of all expectation values with random signs.
         """
         evs, gradients = [], []
         for carriers in (coarse, fine):
@@ -169,5 +247,5 @@ class Adaptive:
                 found = torch.autograd.grad(total, leaves, allow_unused=True)
             evs.append(values.detach())
             gradients.append(torch.cat([part.flatten() for part in found if part is not None]))
-        slope = (gradients[0] - gradients[1]).norm() / gradients[1].norm().clamp_min(1e-300)
-        return float((evs[0] - evs[1]).abs().max()), float(slope)
+        off, norm = (gradients[0] - gradients[1]).norm(), gradients[1].norm()
+        return float((evs[0] - evs[1]).abs().max()), float(off), float(norm)

@@ -3,11 +3,11 @@
 A block acts on two places of a cone. Strings that agree everywhere else form a group of at most 16 coefficients, and
 the block is one product of all groups with its matrix (16,16). A string whose letters at both places are I is left
 alone (Heisenberg picture: the identity stays the identity) unless a channel that is not unital adds to it. What comes
-out is kept where it matters: with ``c`` the root mean square of a coefficient over sampled parameter values and ``k``
-the number of its letters less their mean, where ``c WEIGHT^k`` is at least the threshold. Later noise damps a string
-by its letters, and so does the mean over texts of the encoded qubits that it meets at the end. The sampled values lie
-around the weights of the call: a string whose coefficient is zero there but not its derivative is kept as one of nearby
-weights.
+out is kept where ``c WEIGHT^k`` is at least the threshold: ``c`` is the root mean square of a coefficient over sampled
+parameter values and ``k`` the number of its letters less their mean (heavy observables have heavy strings), or less
+``HEAVY`` if that is less. Later noise damps a string by its letters, and so does the mean over texts of the encoded
+qubits that it meets at the end. The sampled values lie around the weights of the call: a string whose coefficient is
+zero there but not its derivative is kept as one of nearby weights.
 (Truncation by coefficient is Begusic, Gray and Chan's, arXiv:2308.05077; by letters, Rudolph et al.'s,
 arXiv:2308.09109.)
 """
@@ -27,6 +27,8 @@ MOST_STRINGS = 2**16
 """Strings of a cone kept at once where a threshold is given; beyond it the least important are left out too."""
 WEIGHT = 0.85
 """By how much a string is taken to matter less for each letter more."""
+HEAVY = 16.0
+"""Letters beyond which an observable whose strings all have more is taken to matter less as well."""
 _LETTERS = np.array([(j // 4 > 0) + (j % 4 > 0) for j in range(16)])
 _BLANK = np.int64(0)
 
@@ -139,8 +141,10 @@ class Search:
                     parts.append(Part(False, taken, tuple(steps), size))
                     taken, at, size, steps = at, np.arange(len(letters)), len(letters), []
                 rowwise = True
-            matrix = np.broadcast_to(matrices[number], (rows, 16, 16)).astype(np.float32)
             pair_letters = _pair(letters, pair)
+            if not pair_letters.any():
+                continue
+            matrix = np.broadcast_to(matrices[number], (rows, 16, 16)).astype(np.float32)
             rest = names ^ self._pair_names(pair, pair_letters)
             source, group, found = _grouped(rest, pair_letters, adds=bool(np.abs(matrix[:, 1:, 0]).max(initial=0) > 0))
             count = len(found)
@@ -159,7 +163,7 @@ class Search:
                 sizes = np.count_nonzero(common, axis=1)[:, None] + _LETTERS
                 share = matters**2
                 whole = float(share.sum())
-                mean = float((share * sizes).sum()) / whole if whole else 0.0  # heavy observables have heavy strings
+                mean = min(HEAVY, float((share * sizes).sum()) / whole) if whole else 0.0
                 matters *= WEIGHT ** (sizes - mean)
                 least = _least(matters, threshold, limit - (len(letters) - len(source)))
                 full = full or least > threshold

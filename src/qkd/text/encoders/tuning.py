@@ -37,7 +37,7 @@ class Front(nn.Module):
         QkdError: the encoder has not that many layers, or the states do not fit in memory.
     """
 
-    lr = 5e-5
+    lr = 1e-4
     """Adam's learning rate where none is asked for."""
 
     def __init__(self, encoder: TransformerEncoder, texts: Sequence[str], last: int) -> None:

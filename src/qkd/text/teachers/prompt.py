@@ -2,133 +2,42 @@
 
 A word's score is the log-likelihood of all its tokens after the prompt, divided by their number; a label with several
 words gets the logarithm of their mean exponential. A temperature and one bias for each label, fitted on training texts,
-make the scores logits: an LM prefers some words whatever the text says (Zhao et al., arXiv 2102.09690).
+make the scores logits: an LM prefers some words whatever the text says (Zhao et al., arXiv 2102.09690). Which prompt
+suits an LM cannot be known beforehand (Sclar et al., arXiv 2310.11324): several are compared on a few labelled texts.
 """
 
 from __future__ import annotations
 
-import copy
-import inspect
 from collections.abc import Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from qkd import cache
 from qkd.config import PromptSpec
-from qkd.console import warn
+from qkd.console import say, warn
 from qkd.errors import DataError, ModelError
 from qkd.text.data.splits import shuffled
-from qkd.text.models.batching import padded
-from qkd.text.models.transformer import Loading, Transformer
+from qkd.text.models.transformer import Loading
 from qkd.text.teachers import prompts
 from qkd.text.teachers.heads import biased_temperature, calibrated_temperature, cross_entropy
+from qkd.text.teachers.judge import CausalLM
 
 if TYPE_CHECKING:
-    import torch
-
     from qkd.text.data.load import Dataset
     from qkd.text.data.splits import Splits
 
 CALIBRATED_ON = 1000
 """The most training texts that temperature and biases are fitted on."""
 
-SHARED_PER_TOKEN = 8
-"""Tokens of a shared beginning that count as one of a text's own, in a batch's budget."""
+COMPARED_ON = 192
+"""Training and validation texts that prompts are compared on."""
+
+FOLDS = 4
+"""Parts of them, each of which is judged with what the others say of temperature and biases."""
 
 LEAST_ROOM = 16
 """Tokens that a prompt must leave for the text."""
-
-
-class CausalLM(Transformer):
-    """A causal LM as a judge of answers to prompts."""
-
-    head = "AutoModelForCausalLM"
-
-    @cached_property
-    def _last_only(self) -> dict[str, int]:
-        """What keeps the LM from making logits of every token of the prompt."""
-        return {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(self.network.forward).parameters else {}
-
-    @cached_property
-    def _cache(self) -> str:
-        """What this version of the library calls keys and values, as an argument and in the answer."""
-        return "cache" if "cache" in inspect.signature(self.network.forward).parameters else "past_key_values"
-
-    def likelihoods(self, prompts: Sequence[list[int]], answers: Sequence[list[int]]) -> np.ndarray:
-        """Return the mean log-likelihood of every answer's tokens after every prompt, ``(N, answers)`` float32.
-
-        What all prompts begin with is read once.
-        """
-        import torch
-
-        shared = common([ids[:-1] for ids in prompts])
-        start = self._start(prompts[0][:shared]) if shared else None
-
-        def step(rows: list[int]) -> np.ndarray:
-            ids, mask = padded([prompts[row][shared:] for row in rows], self.pad, left=True)
-            mask = torch.cat([torch.ones(len(rows), shared), mask], dim=1)
-            with torch.inference_mode(), self.loading.arithmetic():
-                found = self._scored(start, ids.to(self.loading.device), mask.to(self.loading.device), answers)
-            return found.cpu().numpy()
-
-        out = np.empty((len(prompts), len(answers)), np.float32)
-        # a shared token costs no time but memory
-        for rows, found in self.budget.run([len(ids) - shared + shared // SHARED_PER_TOKEN for ids in prompts], step):
-            out[rows] = found
-        return out
-
-    def _start(self, ids: list[int]) -> Any:
-        """Return the keys and values of what all prompts begin with."""
-        import torch
-
-        with torch.inference_mode(), self.loading.arithmetic():
-            read = self.network(
-                input_ids=torch.tensor([ids], device=self.loading.device), use_cache=True, **self._last_only
-            )
-        return read[self._cache]
-
-    def _scored(self, start: Any, ids: torch.Tensor, mask: torch.Tensor, answers: Sequence[list[int]]) -> torch.Tensor:
-        """Return ``(B, answers)``: the prompts are read once, each answer goes on from there."""
-        import torch
-
-        mask = mask.long()
-        places = (mask.cumsum(dim=1) - 1).clamp_min(0)[:, -ids.shape[1] :]
-        begun = {}
-        if start is not None:
-            begun[self._cache] = copy.deepcopy(start)
-            begun[self._cache].batch_repeat_interleave(len(ids))
-        asked = self.network(
-            input_ids=ids, attention_mask=mask, position_ids=places, use_cache=True, **begun, **self._last_only
-        )
-        first = asked.logits[:, -1].float().log_softmax(dim=1)
-        scores = torch.empty(len(ids), len(answers), device=first.device)
-        for column, answer in enumerate(answers):
-            total = first[:, answer[0]]
-            if len(answer) > 1:
-                more = torch.tensor(answer[:-1], device=ids.device).expand(len(ids), -1)
-                seen = torch.cat([mask, torch.ones_like(more)], dim=1)
-                told = self.network(
-                    input_ids=more,
-                    attention_mask=seen,
-                    position_ids=places[:, -1:] + 1 + torch.arange(len(answer) - 1, device=ids.device),
-                    use_cache=True,
-                    **{self._cache: copy.deepcopy(asked[self._cache])},
-                ).logits
-                rest = torch.tensor(answer[1:], device=ids.device).expand(len(ids), -1).unsqueeze(2)
-                total = total + told.float().log_softmax(dim=2).gather(2, rest).sum(dim=(1, 2))
-            scores[:, column] = total / len(answer)
-        return scores
-
-
-def common(sequences: Sequence[Sequence[int]]) -> int:
-    """Return how many tokens all ``sequences`` begin with together."""
-    count = min((len(ids) for ids in sequences), default=0)
-    for place in range(count):
-        if len({ids[place] for ids in sequences}) > 1:
-            return place
-    return count
 
 
 class PromptTeacher:
@@ -147,7 +56,9 @@ class PromptTeacher:
 
     def __init__(self, model: str, loading: Loading | None = None, spec: PromptSpec | None = None) -> None:
         self.name, self.spec = f"prompt:{model}", spec or PromptSpec()
-        self._model, self._prompt = CausalLM(model, loading), prompts.read(self.spec.template)
+        self._model, self._prompts = CausalLM(model, loading), prompts.named(self.spec.template)
+        self._prompt = next(iter(self._prompts.values()))
+        self._tried: tuple[dict[str, Any], ...] = ()
         self._classes: tuple[str, ...] = ()
         self._examples: tuple[tuple[str, int], ...] = ()
         self._spare: tuple[str, ...] = ()
@@ -161,7 +72,7 @@ class PromptTeacher:
         return self._model.num_parameters
 
     def fit(self, dataset: Dataset, splits: Splits) -> None:
-        """Draw the examples from the training split, and calibrate the scores.
+        """Draw the examples from the training split, take the best prompt, and calibrate the scores.
 
         Raises:
             QkdError: labels have no words, or the same ones, the prompt leaves no room for a text, or a label has fewer
@@ -170,16 +81,17 @@ class PromptTeacher:
         self._classes = dataset.classes
         self._bias = np.zeros(len(self._classes), np.float32)
         self._examples, self._spare = self._drawn(dataset, splits) if self.spec.shots else ((), ())
+        if len(self._prompts) > 1:
+            self._compare(dataset, np.concatenate([splits.train, splits.valid]))
         self._check_room()
         y = dataset.targets[splits.valid]
         scores = self._cached([dataset.texts[row] for row in splits.valid])
-        if self.spec.calibrate:
-            order = shuffled([dataset.texts[row] for row in splits.train], 0)[:CALIBRATED_ON]
-            rows = splits.train[order]
-            train = self._cached([dataset.texts[row] for row in rows])
-            temperature, self._bias = biased_temperature(train, dataset.targets[rows])
+        if self.spec.calibrate == "none":
+            temperature, self._bias = calibration(scores, y, "none")
         else:
-            temperature = calibrated_temperature(scores, y)
+            rows = splits.train[shuffled([dataset.texts[row] for row in splits.train], 0)[:CALIBRATED_ON]]
+            train = self._cached([dataset.texts[row] for row in rows])
+            temperature, self._bias = calibration(train, dataset.targets[rows], self.spec.calibrate)
         logits = scores / np.float32(temperature) + self._bias
         accuracy = float(np.mean(logits.argmax(axis=1) == y))
         self._facts = {
@@ -212,6 +124,7 @@ class PromptTeacher:
             "model": self._model.model,
             "fingerprint": self._model.fingerprint,
             "prompt": self._question.asked("{text}"),
+            "prompts": list(self._tried),
             "words": {name: list(words) for name, words in zip(self._classes, self._question.words, strict=True)},
             "shots": len(self._examples),
             "calibrated": self.spec.calibrate,
@@ -219,6 +132,36 @@ class PromptTeacher:
             "classes": list(self._classes),
             **self._facts,
         }
+
+    def _compare(self, dataset: Dataset, rows: np.ndarray) -> None:
+        """Take the prompt with the least cross-entropy on a few of the labelled texts numbered ``rows``.
+
+        Raises:
+            QkdError: none of the prompts leaves room for a text.
+        """
+        rows = rows[shuffled([dataset.texts[row] for row in rows], 0)[:COMPARED_ON]]
+        texts, y = [dataset.texts[row] for row in rows], dataset.targets[rows]
+        fold, tried, failed = np.arange(len(rows)) % FOLDS, dict[str, dict[str, Any]](), None
+        for name, prompt in self._prompts.items():
+            self._prompt = prompt
+            try:
+                self._check_room()
+            except ModelError as error:
+                failed = error
+                continue
+            scores = self._cached(texts)
+            logits = np.empty_like(scores)
+            for part in range(FOLDS):
+                temperature, bias = calibration(scores[fold != part], y[fold != part], self.spec.calibrate)
+                logits[fold == part] = scores[fold == part] / temperature + bias
+            loss, right = cross_entropy(logits, y), float((logits.argmax(axis=1) == y).mean())
+            tried[name] = {"prompt": name, "loss": loss, "accuracy": right}
+            say(f"{self.name}: prompt '{name}', cross-entropy {loss:.3f}, accuracy {right:.3f} on {len(y)} texts")
+        if failed is not None and not tried:
+            raise failed
+        best = min(tried, key=lambda name: float(tried[name]["loss"]))
+        self._prompt, self._tried = self._prompts[best], tuple(tried.values())
+        say(f"{self.name} is asked with '{best}', which has the least cross-entropy")
 
     @property
     def _question(self) -> prompts.Question:
@@ -309,3 +252,19 @@ class PromptTeacher:
 
     def _calibrated(self, scores: np.ndarray) -> np.ndarray:
         return np.asarray(scores / np.float32(self._facts["temperature"]) + self._bias, np.float32)
+
+
+def calibration(scores: np.ndarray, targets: np.ndarray, how: str) -> tuple[float, np.ndarray]:
+    """Return T and biases (C,) float32 which make logits scores / T + bias.
+
+    Args:
+        scores: (N,C) of labelled texts.
+        targets: class numbers (N,).
+        how: ``labels`` fits both; ``batch`` takes each label's mean score off, whatever the labels of the texts are
+            (Zhou et al., arXiv 2309.17249); ``none`` has no biases. The temperature is fitted always.
+    """
+    if how == "labels":
+        return biased_temperature(scores, targets)
+    mean = scores.mean(axis=0) if how == "batch" else np.zeros(scores.shape[1])
+    temperature = calibrated_temperature(scores - mean, targets)
+    return temperature, np.asarray(-mean / temperature, np.float32)

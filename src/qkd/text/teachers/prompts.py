@@ -48,10 +48,26 @@ _BUILT_IN: dict[str, dict[str, Any]] = {
         "Text: {text}\nLabel:"
     },
     "continue": {"template": "{text}\n\nThe text above in one word:", "chat": False},
+    "label": {"template": "Labels: {labels}.\n\nText: {text}\nLabel:", "chat": False},
+    "category": {"template": "{text}\nCategory:", "chat": False},
 }
 
 BUILT_IN = {name: PromptFile.model_validate(prompt) for name, prompt in _BUILT_IN.items()}
 """The prompts that need no file."""
+
+
+AUTO = "auto"
+"""What stands for all of them."""
+
+
+def named(names: Sequence[str]) -> dict[str, PromptFile]:
+    """Return prompts by name, ``auto`` being all built-in ones.
+
+    Raises:
+        QkdError: there is no such prompt, or a file is malformed.
+    """
+    listed = [one for name in names for one in (BUILT_IN if name == AUTO else [name])]
+    return {name: read(name) for name in listed}
 
 
 def read(name: str) -> PromptFile:
