@@ -12,7 +12,7 @@ import pytest
 import qkd
 from qkd.errors import ConfigError
 
-ROOMS = ["circuits", "devices", "engines", "hardware", "reports", "simulation", "student", "text"]
+ROOMS = ["circuits", "devices", "engines", "hardware", "reports", "results", "simulation", "student", "text"]
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 

@@ -12,6 +12,7 @@ import pytest
 from qkd import Run, Student, api
 from qkd.devices import snapshot
 from qkd.hardware import collect, listed
+from qkd.hardware.result import read_result
 
 VERSIONS = sorted((Path(__file__).parent / "kept").iterdir())
 
@@ -49,9 +50,10 @@ def test_a_device_run_is_listed_and_shown(kept):
     rows, damaged = listed(kept)
     assert damaged == [] and [row["state"] for row in rows] == ["saved"]
     assert collect(kept) == []
+    assert read_result(kept / "hardware" / "hw-1" / "result.json").error.value == pytest.approx(0.0534195)
     [again] = collect(kept, "hw-1")
     before = json.loads((kept / "hardware" / "hw-1" / "result.json").read_text())
-    assert [row["evs"] for row in again.result["rows"]] == [row["evs"] for row in before["rows"]]
+    assert [list(row.evs) for row in again.result.rows] == [row["evs"] for row in before["rows"]]
     shown = subprocess.run(
         [sys.executable, "-m", "qkd", "jobs", "show", "hw-1", "--run", str(kept)], capture_output=True, text=True
     )

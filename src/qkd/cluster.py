@@ -120,9 +120,7 @@ def _mapped(
         _Worker,
         fn_constructor_args=(compute,),
         batch_size=1,
-        compute=data.ActorPoolStrategy(size=workers),
-        max_restarts=-1,
-        max_task_retries=-1,
+        compute=data.ActorPoolStrategy(size=workers),  # its workers are started again as often as they die
     )
     for row in results.iter_rows():
         if row["error"]:

@@ -319,3 +319,19 @@ def test_what_is_interrupted_between_rounds_is_gone_on_with(service, folder, mon
 
 def _killed(*_):
     raise KeyboardInterrupt
+
+
+def test_rounds_that_were_measured_stand_when_the_device_changes_between_them(service, folder, monkeypatch, capsys):
+    real = adaptive.following
+
+    def recalibrated(*args):
+        service.version = "1.99.0"
+        return real(*args)
+
+    monkeypatch.setattr(adaptive, "following", recalibrated)
+    [outcome] = run(order(folder, mitigation="none", shots="adaptive", samples=20), YES, patience=QUICK)
+    assert outcome.plan.name == "hw-2" and outcome.result["texts"] == 20
+    assert outcome.result["shots"]["texts"] == {"16": 20} and len(service.jobs) == 1
+    assert "version 1.99.0" in outcome.result["lost"][0]["reason"]
+    assert "what was measured before stands" in capsys.readouterr().err
+    assert not collect(folder, patience=QUICK) and len(service.jobs) == 1

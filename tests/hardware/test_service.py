@@ -16,14 +16,16 @@ import pytest
 
 from qkd import QkdError
 from qkd.devices import live
+from qkd.errors import ServiceError
 from qkd.hardware import budget
+from qkd.hardware.inventory import listed
 from qkd.hardware.jobs import drive
 from qkd.hardware.ledger import Ledger
 from qkd.hardware.order import Order
 from qkd.hardware.patience import Patience
 from qkd.hardware.plan import Plan
 from qkd.hardware.remote import Remote
-from qkd.hardware.run import cancel, collect, listed, run
+from qkd.hardware.run import cancel, collect, run
 
 from .conftest import CLOCK, QUICK
 from .loopback import TOKEN
@@ -242,7 +244,7 @@ def test_a_cancelled_and_a_failed_job_leave_the_four_others_and_can_be_sent_agai
     service.hold = False
     [outcome] = collect(folder, patience=patience)
     assert outcome.result["texts"] == 4 and outcome.result["asked"] == 6
-    assert outcome.result["lost"][0] == {"job": 1, "reason": "cancelled"}
+    assert outcome.result.lost[0].to_json() == {"job": 1, "reason": "cancelled"}
     assert "the fridge is warm" in outcome.result["lost"][1]["reason"]
     [again] = collect(folder, outcome.plan.name, again=True, patience=patience)
     assert again.result["texts"] == 6 and len(service.jobs) == 8
@@ -545,3 +547,19 @@ def _with_free_angles(load):
         return told | {"gates": told["gates"] + more}
 
     return read
+
+
+@pytest.mark.parametrize("path", ["/backends", "/usage", "/configuration"])
+def test_no_part_of_a_command_waits_as_long_as_the_service_asks(folder, service, monkeypatch, path):
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail(f"waits {seconds} s") if seconds > 300 else None)
+    service.fault("GET", path, 503, times=9, headers={"Retry-After": "86400"})
+    with pytest.raises(ServiceError, match=r"asks to wait 21,600 s, and qkd waits 300 s at most"):
+        run(order(folder), YES, patience=QUICK)
+    service.faults.clear()
+    [outcome] = run(order(folder), YES, patience=QUICK)
+    assert outcome.result["texts"] == 6
+
+
+def test_a_wait_that_makes_no_sense_is_not_waited(folder, service):
+    service.fault("GET", "/backends", 503, headers={"Retry-After": "soon"})
+    assert live.names(live.service()) == ["ibm_manila"]

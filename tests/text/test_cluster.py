@@ -26,7 +26,7 @@ def cluster():
     ray.shutdown()
 
 
-def test_the_same_file_comes_out_row_for_row(cluster, model, tmp_path, monkeypatch):
+def test_the_same_file_comes_out_row_for_row(cluster, model, tmp_path, monkeypatch, recwarn):
     dataset = animals(3, count=400)
     pd.DataFrame({"text": dataset.texts, "label": dataset.labels}).to_csv(tmp_path / "texts.csv", index=False)
     for name, ray in (("alone", None), ("spread", "local")):
@@ -38,6 +38,7 @@ def test_the_same_file_comes_out_row_for_row(cluster, model, tmp_path, monkeypat
     for name in alone.column_names[1:]:
         np.testing.assert_allclose(spread[name], alone[name], atol=1e-3)
     assert cache.mapper is cache.one_by_one
+    assert not [str(warning.message) for warning in recwarn if "ray" in str(warning.message).lower()]
 
 
 def test_a_worker_that_is_killed_costs_only_its_batch(cluster, tmp_path):

@@ -50,6 +50,28 @@ def test_the_file_holds_every_text_in_order_and_can_be_used_as_a_teacher(corpus,
     np.testing.assert_array_equal(direct.logits(texts), again.logits(texts))
 
 
+def test_it_ends_with_accuracy_chance_and_the_labels_that_were_given(tmp_path):
+    texts = [f"text {n}" for n in range(200)]
+    right = np.array([n % 4 == 0 for n in range(200)], dtype=int)  # one of four texts is of the rarer kind
+    said = np.where([n % 5 == 0 for n in range(200)], 0, right)  # of which a fifth is missed
+    pd.DataFrame({"text": texts, "label": np.array(["common", "rare"])[right]}).to_csv(tmp_path / "t.csv", index=False)
+    rows = pd.DataFrame({"text": texts, "common": 1.0 - said, "rare": 1.0 * said})
+    rows.to_csv(tmp_path / "logits.csv", index=False)
+    given = {"data": str(tmp_path / "t.csv"), "teacher": f"logits:{tmp_path / 'logits.csv'}"}
+    found = api.teach(tmp_path / "out.parquet", **given)
+    dataset = data.load(given["data"])
+    valid = data.split(dataset).valid
+    assert found["valid_accuracy"] == pytest.approx(np.mean(said[valid] == right[valid]))
+    assert found["valid_chance"] == pytest.approx(1 - right[valid].mean()) and found["valid_chance"] > 0.7
+    assert found["predicted"] == {"common": int((said == 0).sum()), "rare": int(said.sum())}
+    command = [sys.executable, "-m", "qkd", "teach", f"--out={tmp_path / 'again.parquet'}"]
+    command += [f"--{name}={value}" for name, value in given.items()]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert f"accuracy on the validation split {found['valid_accuracy']:.3f}" in told
+    assert f"(chance, the most frequent label: {found['valid_chance']:.3f})" in told
+    assert told.endswith(f"labels given: common {(said == 0).sum():,}, rare {said.sum():,}\n")
+
+
 def test_a_second_labelling_calls_no_model_and_a_changed_text_costs_one(corpus, model, monkeypatch):
     teach(corpus, model, unlabeled=str(corpus / "more.txt"))
     first = (corpus / "logits.parquet").read_bytes()

@@ -101,7 +101,8 @@ def snapshot_(
     """Keep a live device's calibration of today, for --local and --sim aer-noisy."""
     from qkd.devices import live, snapshot
 
-    path = snapshot.save(live.backend(device))
+    with live.asking():
+        path = snapshot.save(live.backend(device))
     print(snapshot.read(path).summary())
     print(path)
 
@@ -174,16 +175,18 @@ def learn(
     from qkd.hardware.learning import Lesson, table
     from qkd.hardware.run import run as run_
     from qkd.reports.compare import aligned
+    from qkd.results import LearnedResult
+    from qkd.runs import finite
 
     lesson = Lesson(run, device, local, points, shots, max_qpu_seconds, decoupling, seed)
     [outcome] = run_(lesson, asked(dry_run or local or yes, quiet or json_), detach, dry_run, anew=anew)
-    told = outcome.result
+    result = outcome.result
     if json_:
-        print(json.dumps(told, indent=2))
-    elif told is not None and "file" in told:
-        print(aligned(table(told)))
-        print(f"{told['file']}\ntake it as any device: qkd distill --sim aer-noisy --device {told['file']}")
-    elif told is not None:
+        print(json.dumps(None if result is None else finite(result.to_json()), indent=2))
+    elif isinstance(result, LearnedResult) and result.file:
+        print(aligned(table(result)))
+        print(f"{result.file}\ntake it as any device: qkd distill --sim aer-noisy --device {result.file}")
+    elif result is not None:
         print(f"{outcome.plan.name} is on its way; next: 'qkd jobs collect'")
 
 

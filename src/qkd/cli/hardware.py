@@ -147,23 +147,24 @@ def _tell(plan: Plan) -> None:
 def _print(outcomes: list[Outcome], json_: bool) -> None:
     from qkd.reports import devices
     from qkd.reports.compare import aligned
+    from qkd.results import LearnedResult, MeasuredResult
 
     if json_:
         print(json.dumps([_facts(one) for one in outcomes], indent=2))
         return
     results = [one.result for one in outcomes if one.result is not None]
-    for told in results:
-        if "file" in told:
-            print(f"what {told['plan']} learned: {told['file']}")
-    if any(one["texts"] for one in results):
-        cells = list(zip(*[devices.COLUMNS, *devices.rows(results)], strict=True))
-        print(aligned([("", *(f"{one['mitigation']['name']}" for one in results if one["texts"])), *map(tuple, cells)]))
-    for told in results:
-        if told["texts"] and len(told["shots"]["texts"]) > 1:
-            shots = told["shots"]
-            taken = ", ".join(f"{count} texts {number}" for number, count in shots["texts"].items())
-            fixed = f"{shots['fixed_seconds']:,.1f} s with {shots['fixed']} for every text"
-            print(f"shots taken: {taken}; {shots['seconds']:,.1f} s of the QPU, {fixed}")
+    for result in results:
+        if isinstance(result, LearnedResult) and result.file:
+            print(f"what {result.plan} learned: {result.file}")
+    measured = [result for result in results if isinstance(result, MeasuredResult)]
+    if measured:
+        cells = list(zip(*[devices.COLUMNS, *devices.rows(measured)], strict=True))
+        print(aligned([("", *(result.mitigation.name for result in measured)), *map(tuple, cells)]))
+    for shots in [result.shots for result in measured if result.shots]:
+        if len(shots.texts) > 1:
+            taken = ", ".join(f"{count} texts {number}" for number, count in shots.texts.items())
+            fixed = f"{shots.fixed_seconds:,.1f} s with {shots.fixed} for every text"
+            print(f"shots taken: {taken}; {shots.seconds:,.1f} s of the QPU, {fixed}")
     for one in outcomes:
         waiting = [record for record in one.records if record.open]
         if waiting:
@@ -179,6 +180,8 @@ def _print(outcomes: list[Outcome], json_: bool) -> None:
 
 
 def _facts(one: Outcome) -> dict[str, Any]:
+    from qkd.runs import finite
+
     stages = [
         {"stage": stage.name, "jobs": stage.jobs, "executions": stage.executions, "seconds": stage.seconds}
         for stage in one.plan.budget.stages
@@ -188,7 +191,7 @@ def _facts(one: Outcome) -> dict[str, Any]:
         "device": one.plan.device,
         "budget": {"stages": stages, "seconds": one.plan.budget.seconds, "remaining": one.plan.budget.remaining},
         "jobs": [{"job": r.number, "id": r.id, "state": r.state, "reason": r.reason} for r in one.records],
-        "result": one.result,
+        "result": None if one.result is None else finite(one.result.to_json()),
     }
 
 
@@ -201,15 +204,18 @@ def _patience(window: float | None) -> Patience:
 @app.command("list")
 def list_(
     run: Annotated[Path | None, typer.Option(help="A run folder; every run on this machine when left out.")] = None,
+    under: Annotated[
+        Path, typer.Option(help="Look for run folders under this one too, where the index of this machine was lost.")
+    ] = Path("runs"),
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
     """List the jobs of every run on this machine, or of one run, from their ledgers; open ones first."""
     from qkd.console import warn
-    from qkd.hardware.run import listed, listed_all
+    from qkd.hardware.inventory import listed, listed_all
     from qkd.reports.compare import aligned
 
-    rows, damaged = (listed_all(), []) if run is None else listed(run)
+    rows, damaged = (listed_all(under), []) if run is None else listed(run)
     if damaged:
         warn(f"damaged lines of the ledger, kept as they are: {', '.join(map(str, damaged))}")
     if json_:
@@ -248,7 +254,7 @@ def _where(run: Path | None, name: str | None) -> list[Path]:
         QkdError: a plan's name is that of several runs.
     """
     from qkd.errors import QkdError
-    from qkd.hardware.run import holding
+    from qkd.hardware.inventory import holding
 
     if run is not None:
         return [run]
@@ -271,8 +277,10 @@ def show(
 ) -> None:
     """Show what a device run asked for and what came of it."""
     from qkd.errors import QkdError
+    from qkd.hardware.result import read_result
     from qkd.reports import devices
     from qkd.reports.compare import aligned
+    from qkd.results import LearnedResult, MeasuredResult
     from qkd.runs import existing_run, read_json
 
     run = _where(run, name)[0]
@@ -291,22 +299,22 @@ def show(
         f"{len(plan['chunks'])} jobs"
     )
     print(f"circuit {plan['circuit_sha256'][:12]} on qubits {', '.join(map(str, plan['qubits']))}")
-    result = told.get("result")
-    if result is not None and "file" in result:
+    result = read_result(folder / "result.json") if "result" in told else None
+    if isinstance(result, LearnedResult) and result.file:
         from qkd.hardware.learning import table
 
         print(aligned(table(result)))
-        print(result["file"])
+        print(result.file)
         return
-    if result is None or not result["texts"]:
+    if not isinstance(result, MeasuredResult):
         print("no result yet; 'qkd jobs collect' fetches it")
         return
     print(aligned([("", "value"), *zip(devices.COLUMNS, devices.rows([result])[0], strict=True)]))
-    unsure = [row for row in result["rows"] if row["too_close"]]
-    print(f"\n{len(unsure)} of {result['texts']} predictions are too close to call")
-    for row in sorted(result["rows"], key=lambda row: row["margin"])[:10]:
-        error = "?" if row["margin_error"] is None else f"{row['margin_error']:.3f}"
-        print(f"{row['prediction']:16} margin {row['margin']:.3f} +- {error}  {row['text'][:70]}")
+    unsure = [row for row in result.rows if row.too_close]
+    print(f"\n{len(unsure)} of {result.texts} predictions are too close to call")
+    for row in sorted(result.rows, key=lambda row: row.margin)[:10]:
+        error = "?" if row.margin_error is None else f"{row.margin_error:.3f}"
+        print(f"{row.prediction:16} margin {row.margin:.3f} +- {error}  {row.text[:70]}")
 
 
 @app.command()

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+from urllib3.exceptions import InvalidHeader
 
 from qkd.errors import QkdError, ServiceError
 
@@ -16,6 +20,10 @@ HOW = (
 )
 
 
+BELIEVED = 300.0
+"""The longest ``Retry-After`` in seconds that is waited out."""
+
+
 def has_account() -> bool:
     """Whether Qiskit's own store or the environment names an account; asks nobody."""
     if os.environ.get("QISKIT_IBM_TOKEN"):
@@ -23,6 +31,49 @@ def has_account() -> bool:
     from qiskit_ibm_runtime import QiskitRuntimeService
 
     return bool(QiskitRuntimeService.saved_accounts())
+
+
+@contextmanager
+def asking() -> Iterator[None]:
+    """Ask IBM's client for something, which may not wait longer than ``BELIEVED`` for an answer.
+
+    Its own retries take any ``Retry-After`` (urllib3: up to six hours), and it makes the sessions that they belong to
+    while it is asked, so they are bounded where all of them are: in its class of retries, until the asking is over.
+
+    Raises:
+        ServiceError: the service asks to wait longer.
+    """
+    from qiskit_ibm_runtime.api.session import PostForcelistRetry
+
+    before, refused = PostForcelistRetry.get_retry_after, list[float]()
+
+    def bounded(retry: PostForcelistRetry, response: Any) -> float | None:
+        try:
+            seconds: float | None = before(retry, response)
+        except InvalidHeader:
+            return None
+        if seconds is not None and seconds > BELIEVED:
+            refused.append(seconds)
+            raise TooLong(f"asks to wait {seconds:,.0f} s")
+        return seconds
+
+    PostForcelistRetry.get_retry_after = bounded
+    try:
+        yield
+    except Exception:
+        if not refused:
+            raise
+    finally:
+        PostForcelistRetry.get_retry_after = before
+    if refused:  # the client hides what it comes upon while it looks for devices
+        raise ServiceError(
+            f"IBM Quantum asks to wait {refused[0]:,.0f} s, and qkd waits {BELIEVED:,.0f} s at most; nothing is lost, "
+            "try again later"
+        )
+
+
+class TooLong(Exception):
+    """The service asks to wait longer than it is believed."""
 
 
 def service(**options: Any) -> QiskitRuntimeService:
@@ -36,7 +87,10 @@ def service(**options: Any) -> QiskitRuntimeService:
     if not has_account():
         raise ServiceError(f"there is no IBM Quantum account here; {HOW}")
     try:
-        return QiskitRuntimeService(**options)
+        with asking():
+            return QiskitRuntimeService(**options)
+    except ServiceError:
+        raise
     except Exception as error:  # the client raises errors of many types, of the network's too
         raise ServiceError(f"IBM Quantum cannot be reached with this account: {first_line(error)}") from None
 
@@ -51,7 +105,8 @@ def names(client: QiskitRuntimeService | None = None) -> list[str]:
         QkdError: as ``service``.
     """
     try:
-        return sorted(backend.name for backend in (client or service()).backends(simulator=False))
+        with asking():
+            return sorted(backend.name for backend in (client or service()).backends(simulator=False))
     except QkdError:
         raise
     except Exception as error:
@@ -76,7 +131,10 @@ def require_instance(client: QiskitRuntimeService, crn: str, what: str) -> None:
         QkdError: the account is set to another instance, or does not have that one; both are named.
     """
     try:
-        known = {str(one["crn"]): str(one.get("name") or one["crn"]) for one in client.instances()}
+        with asking():
+            known = {str(one["crn"]): str(one.get("name") or one["crn"]) for one in client.instances()}
+    except ServiceError:
+        raise
     except Exception as error:
         raise ServiceError(f"IBM Quantum did not list the account's instances: {first_line(error)}") from None
     told = f"'{known[crn]}' ({crn})" if crn in known else crn
@@ -112,7 +170,10 @@ def backend(
     if name not in seen:
         raise ServiceError(f"{name} is not among the devices of this account ({', '.join(seen) or 'it has none'})")
     try:
-        return client.backend(name, instance=instance, use_fractional_gates=fractional)
+        with asking():
+            return client.backend(name, instance=instance, use_fractional_gates=fractional)
+    except ServiceError:
+        raise
     except Exception as error:
         raise ServiceError(f"{name} cannot be read from IBM Quantum: {first_line(error)}") from None
 

@@ -29,11 +29,12 @@ from qkd.lazy import exports
 if TYPE_CHECKING:
     from qkd.hardware.budget import Budget
     from qkd.hardware.fitness import drift, ranked
+    from qkd.hardware.inventory import listed
     from qkd.hardware.learning import Lesson
     from qkd.hardware.mitigation import Mitigation
     from qkd.hardware.order import Order
     from qkd.hardware.plan import Plan
-    from qkd.hardware.run import Outcome, cancel, collect, listed
+    from qkd.hardware.run import Outcome, cancel, collect
 
 __all__ = [
     "Budget",
@@ -61,7 +62,7 @@ __getattr__, __dir__ = exports(
         "cancel": "qkd.hardware.run",
         "collect": "qkd.hardware.run",
         "drift": "qkd.hardware.fitness",
-        "listed": "qkd.hardware.run",
+        "listed": "qkd.hardware.inventory",
         "ranked": "qkd.hardware.fitness",
     },
 )

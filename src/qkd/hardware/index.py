@@ -134,9 +134,9 @@ def entries() -> dict[str, Entry]:
 
 
 def runs(beside: Path) -> list[Path]:
-    """Return the run folders with device runs: those that the index knows, and those in ``beside``."""
+    """Return the run folders with device runs: those that the index knows, and those anywhere under ``beside``."""
     found = {entry.run: None for entry in entries().values() if plans(entry.run / "hardware")}
-    for plan in sorted(beside.glob("*/hardware/hw-*/plan.json")):
+    for plan in sorted(beside.glob("**/hardware/hw-*/plan.json")):
         found.setdefault(plan.parents[2].resolve(), None)
     return list(found)
 

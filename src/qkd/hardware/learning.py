@@ -13,7 +13,6 @@ import hashlib
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from qkd.bundled import user_dirs
 from qkd.console import progress
@@ -26,6 +25,8 @@ from qkd.hardware.gathered import gather
 from qkd.hardware.ledger import JobRecord
 from qkd.hardware.order import Order, plan_of, prepared
 from qkd.hardware.plan import Plan
+from qkd.hardware.result import of_jobs
+from qkd.results import LearnedResult, Unexplained
 from qkd.runs import RunFolder
 from qkd.simulation import fit
 
@@ -105,29 +106,16 @@ def plan_for(lesson: Lesson, folder: RunFolder, offline: bool = False) -> Plan:
     )
 
 
-def learn(plan: Plan, records: list[JobRecord]) -> dict[str, Any]:
-    """Return what a plan's measurements say of its device, as JSON values, and keep it as a snapshot file.
+def learn(plan: Plan, records: list[JobRecord]) -> LearnedResult:
+    """Return what a plan's measurements say of its device, and keep it as a snapshot file.
 
     The file lies in the plan's folder and, dated, beside the user's snapshots.
     """
-    told: dict[str, Any] = {
-        "plan": plan.name,
-        "device": plan.snapshot.name if plan.local else plan.device,
-        "calibrated": plan.snapshot.calibration.date,
-        "local": plan.local,
-        "purpose": plan.purpose,
-        "qpu_seconds_estimated": plan.budget.seconds,
-        "jobs": {"all": plan.jobs, "saved": sum(record.file is not None for record in records)},
-        "lost": [{"job": one.number, "reason": one.reason} for one in records if one.reason is not None],
-        "texts": 0,
-        "asked": 0,
-        "failed": [],
-        "circuits": 0,
-    }
+    nothing = LearnedResult(**of_jobs(plan, records), purpose=plan.purpose)
     found = gather(plan, records)
     rows = found.there.nonzero()[0]
     if len(rows) < 2 * WEIGHTS or any(record.open for record in records):
-        return told
+        return nothing
     student, region = to_region(plan.student, plan.snapshot)
     date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     with progress("fitting", fit.STEPS + fit.MORE, "steps") as bar:
@@ -138,18 +126,21 @@ def learn(plan: Plan, records: list[JobRecord]) -> dict[str, Any]:
     path = user_dirs("snapshots")[0] / f"{plan.snapshot.name}-{date[:10]}-learned.json"
     for place in (plan.folder / "learned.json", path):
         snapshots.write(held, place)
-    return told | {
-        "circuits": len(rows),
-        "file": str(path),
-        "unexplained": {"calibration": learned.unexplained[0], "learned": learned.unexplained[1]},
-        "noise": learned.noise,
-        "learned": learned.learned.to_json(),
-    }
+    before, after = learned.unexplained
+    return nothing.model_copy(
+        update={
+            "circuits": len(rows),
+            "file": str(path),
+            "unexplained": Unexplained(calibration=before, learned=after),
+            "noise": learned.noise,
+            "learned": learned.learned.to_json(),
+        }
+    )
 
 
-def table(told: dict[str, Any]) -> list[tuple[str, ...]]:
+def table(result: LearnedResult) -> list[tuple[str, ...]]:
     """Return what was learned as a table, header first: for each kind of error how large it is, and the worst place."""
-    learned = Learned.from_json(told["learned"])
+    learned = Learned.from_json(result.learned or {})
     kinds: dict[str, dict[str, float]] = {}
     for name, places in learned.gates.items():
         for place, one in places.items():
@@ -160,13 +151,14 @@ def table(told: dict[str, Any]) -> list[tuple[str, ...]]:
                 kinds.setdefault(f"depolarization of {name}", {})[where] = one.stochastic
     kinds["ZZ between neighbours, rad"] = {f"{a}-{b}": angle for (a, b), angle in learned.spectators.items()}
     kinds["readout"] = {str(qubit): (up + down) / 2 for qubit, (up, down) in learned.readout.items()}
-    left = told["unexplained"]
     rows: list[tuple[str, ...]] = [("error", "rms", "largest", "where")]
     for kind, values in kinds.items():
         if values:
             worst = max(values, key=lambda where: abs(values[where]))
             rms = math.sqrt(sum(value**2 for value in values.values()) / len(values))
             rows.append((kind, f"{rms:.4f}", f"{values[worst]:+.4f}", worst))
-    rows.append(("unexplained by the calibration", f"{left['calibration']:.4f}", "", "values kept apart"))
-    rows.append(("unexplained by what was learned", f"{left['learned']:.4f}", "", f"shot noise {told['noise']:.4f}"))
+    if result.unexplained is not None:
+        before, after = f"{result.unexplained.calibration:.4f}", f"{result.unexplained.learned:.4f}"
+        rows.append(("unexplained by the calibration", before, "", "values kept apart"))
+        rows.append(("unexplained by what was learned", after, "", f"shot noise {result.noise:.4f}"))
     return rows

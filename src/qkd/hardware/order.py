@@ -206,8 +206,9 @@ def prepared(order: Order, folder: RunFolder, offline: bool = False) -> Prepared
         catalogue.require_live(device, _command(order), online)
         client = client or live.service()
         backend = live.backend(device, client, fractional=None)  # all its gates; the profile says which are taken
-        held, instance = snapshot.from_backend(backend), live.instance_of(backend)
-        told = str(backend.status().backend_version)
+        with live.asking():
+            held, instance = snapshot.from_backend(backend), live.instance_of(backend)
+            told = str(backend.status().backend_version)
         version = held.calibration.version if told == "0.0.0" else told
     profile = profiles.load(order.profile or profiles.default_name(held))
     student = Student.load(folder.path)
@@ -300,7 +301,8 @@ def _command(order: Order) -> str:
 
 def quota(client: QiskitRuntimeService) -> float | None:
     """Return the seconds of the QPU that the account has left, where the service tells."""
-    left: float | None = insist("asking for the quota", client.usage, Patience()).get("usage_remaining_seconds")
+    with live.asking():
+        left: float | None = insist("asking for the quota", client.usage, Patience()).get("usage_remaining_seconds")
     return left
 
 

@@ -10,13 +10,13 @@ from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
 from qkd.console import say
-from qkd.devices.live import first_line
+from qkd.devices.live import BELIEVED, first_line
 from qkd.errors import QkdError, ServiceError
 
 T = TypeVar("T")
 
-REFUSALS = ("IBMNotAuthorizedError", "IBMInputValueError", "RuntimeJobNotFound", "RuntimeProgramNotFound")
-"""The client's errors that no waiting mends."""
+REFUSALS = ("IBMNotAuthorizedError", "IBMInputValueError", "RuntimeJobNotFound", "RuntimeProgramNotFound", "TooLong")
+"""The errors of the client, and of ``live.asking``, that no waiting mends."""
 NETWORK = ("RequestException", "ApiError", "IBMError", "JobError")
 """The client's and requests' errors of asking; anything else is about what was answered."""
 
@@ -43,7 +43,7 @@ class Patience:
     between: float = 13.0
     pending: int = 3
     window: float = 900.0
-    believed: float = 300.0
+    believed: float = BELIEVED
     sleep: Callable[[float], None] = time.sleep
     now: Callable[[], float] = time.time
 

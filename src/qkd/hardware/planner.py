@@ -1,59 +1,105 @@
-"""``--minutes M``: how many texts and shots a time on the QPU buys, and what twice as much would."""
+"""``--minutes M``: which mitigation, how many texts and shots a time on the QPU buys, and what twice as much would."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.stats import norm
 
-from qkd.config import EngineSpec
 from qkd.console import say
 from qkd.errors import BudgetError
-from qkd.hardware.order import Order, plans_for
+from qkd.hardware import adaptive, affine
+from qkd.hardware import budget as costs
+from qkd.hardware.budget import Stage
+from qkd.hardware.forecast import SHOTS as PROBE
+from qkd.hardware.forecast import Forecast, forecast
+from qkd.hardware.mitigation import LEARNED, NAMES
+from qkd.hardware.order import Order, Prepared, plan_of, prepared
 from qkd.hardware.plan import Plan
-from qkd.hardware.result import expected, margins, slopes_of
 from qkd.runs import RunFolder
-from qkd.simulation.make import make_engine
-from qkd.student.bundle import Student
 from qkd.student.metrics import Z95
 
-SHOTS = tuple(2**power for power in range(4, 17))
-"""Shots that are tried."""
-PROBE = 256
-"""Shots of the plan from which the others' prices are scaled."""
+SHOTS = tuple(n * 2**power for power in range(3, 16) for n in (2, 3))
+"""Fixed numbers of shots that are tried."""
+CHOICES = tuple(name for name in NAMES if name not in LEARNED)
+"""Mitigations that are tried where none is asked for; learning noise alone would take minutes."""
 
 
 @dataclass(frozen=True)
 class Purchase:
     """What a time buys.
 
+    mitigation: its name.
     texts: how many.
-    shots: of each expectation value.
+    shots: of each expectation value, or ``adaptive``.
     half: half the width of the 95 % interval of the accuracy.
-    flipped: the share of predictions that shot noise is expected to turn over.
+    flipped: the share of predictions that are expected to differ from the exact student's.
     """
 
+    mitigation: str
     texts: int
-    shots: int
+    shots: str
     half: float
     flipped: float
+
+    @property
+    def error(self) -> float:
+        """The expected error of the accuracy: of the texts' number, and of what is turned over."""
+        return math.hypot(self.half / Z95, self.flipped)
 
     def describe(self) -> str:
         """Return it as words."""
         return (
-            f"{self.texts:,} texts at {self.shots:,} shots, accuracy known to +-{100 * self.half:.1f} points, "
-            f"shot noise turns over {100 * self.flipped:.1f} % of the predictions"
+            f"{self.texts:,} texts with {self.mitigation} at {self.shots} shots, accuracy known to "
+            f"+-{100 * self.half:.1f} points, shots and errors turn over {100 * self.flipped:.1f} % of the predictions"
         )
 
 
-def planned(order: Order, folder: RunFolder, minutes: float, offline: bool = False) -> Order:
-    """Return an order with the samples and shots that make the most of some minutes of the QPU.
+@dataclass(frozen=True)
+class Offer:
+    """A mitigation's prices and what it is expected to leave.
 
-    The accuracy of the exact student is what is to be known: of N texts and S shots the squared error is
-    ``p (1 - p) / N + f(S)^2``, where f is the share of predictions that shot noise turns over (Gaussian, from the exact
-    margins). Mitigation is the order's or the profile's, and ``none`` where that alone takes longer.
+    probe: a plan of all texts at ``PROBE`` shots.
+    forecast: what is expected of its predictions.
+    """
+
+    probe: Plan
+    forecast: Forecast
+
+    def ways(self) -> Iterator[tuple[str, tuple[tuple[float, int], ...], float]]:
+        """Yield each way to spend shots: its name, each job's share of the texts and shots, and what it turns over."""
+        for shots in SHOTS:
+            yield str(shots), ((1.0, shots),), self.forecast.flipped(shots)
+        if self.probe.mitigation.name in adaptive.KINDS:
+            shares, flipped = self.forecast.adaptive()
+            yield "adaptive", tuple(zip(shares, adaptive.ROUNDS, strict=True)), flipped
+
+    def seconds(self, texts: int, rounds: tuple[tuple[float, int], ...]) -> float:
+        """Return the estimated seconds of the QPU for a number of texts, in rounds of a share of them and shots."""
+        probe, shots = self.probe, rounds[0][1]
+        measuring = next(stage for stage in probe.budget.stages if not stage.name.startswith("learning"))
+        bases = measuring.executions / (len(probe.values) * PROBE)
+        extra = affine.points(shots) if probe.mitigation.name == "affine" else 0
+        total = sum(stage.seconds for stage in probe.budget.stages if "layers" in stage.name)
+        for number, (share, each) in enumerate(rounds):
+            points = math.ceil(share * texts) + (extra if number == 0 else 0)
+            executions = math.ceil(points * each * bases)
+            jobs = math.ceil(executions / costs.MOST_PER_JOB)
+            total += Stage("", jobs, executions, measuring.each).seconds
+            for stage in probe.budget.stages:
+                if stage.name == "learning readout":
+                    total += jobs * max(stage.executions, stage.executions * each // PROBE) * stage.each
+        return probe.budget.correction * total
+
+
+def planned(order: Order, folder: RunFolder, minutes: float, offline: bool = False) -> Order:
+    """Return an order with the mitigation, samples and shots that make the most of some minutes of the QPU.
+
+    The accuracy of the exact student is what is to be known: of N texts the squared error is ``p (1 - p) / N + f^2``,
+    where f is the share of predictions that shots and the device's errors, mitigated, are expected to turn over; see
+    ``forecast``. A mitigation that is asked for is kept; else those of ``CHOICES`` are compared.
 
     Args:
         order: what is asked for, without samples and shots.
@@ -69,76 +115,51 @@ def planned(order: Order, folder: RunFolder, minutes: float, offline: bool = Fal
     if not 0 < minutes < math.inf or order.mitigation == "all":
         raise BudgetError(f"--minutes {minutes:g} with one --mitigation: give a number above 0, and not all of them")
     order = replace(order, max_qpu_seconds=60 * minutes)
-    probe = plans_for(replace(order, shots=str(PROBE)), folder, offline)[0]
-    if _seconds(probe, 1, SHOTS[0]) > 60 * minutes and order.mitigation is None:
-        order = replace(order, mitigation="none")
-        probe = plans_for(replace(order, shots=str(PROBE)), folder, offline)[0]
-    share, accuracy = _flips(probe, Student.load(folder.path))
+    names = CHOICES if order.mitigation is None else (order.mitigation,)
+    there, asked = prepared(order, folder, offline), replace(order, shots=str(PROBE))
+    probes = [plan_of(there, asked, folder, name) for name in names]
+    offers, accuracy = [Offer(probe, forecast(probe, there.student)) for probe in probes], _accuracy(there)
     room = 60 * minutes
     for _ in range(4):
-        bought = best(probe, room, share, accuracy)
-        chosen = replace(order, mitigation=probe.mitigation.name, samples=bought.texts, shots=str(bought.shots))
-        made = plans_for(chosen, folder, offline)[0]
+        bought = best(offers, room, accuracy)
+        chosen = replace(order, mitigation=bought.mitigation, samples=bought.texts, shots=bought.shots)
+        made = plan_of(there.chosen(chosen), chosen, folder, bought.mitigation)
         if made.budget.seconds <= 60 * minutes:
-            twice = best(probe, 2 * room, share, accuracy)
+            twice = best(offers, 2 * room, accuracy)
             say(f"{minutes:g} minutes buy {bought.describe()}; twice as much would buy {twice.describe()}")
             return chosen
         room *= 0.98 * 60 * minutes / made.budget.seconds  # twirls round shots up
     raise BudgetError(f"--minutes {minutes:g}: no plan fits; give more, or a cheaper --mitigation")
 
 
-def best(probe: Plan, seconds: float, share: dict[int, float], accuracy: float) -> Purchase:
-    """Return the texts and shots that some seconds buy with the least error.
+def best(offers: list[Offer], seconds: float, accuracy: float) -> Purchase:
+    """Return the mitigation, texts and shots that some seconds buy with the least error.
 
     Args:
-        probe: a plan of all texts at ``PROBE`` shots.
+        offers: the mitigations.
         seconds: of the QPU.
-        share: by shots, the share of predictions that shot noise turns over.
         accuracy: of the exact student.
 
     Raises:
         BudgetError: not one text fits.
     """
-    found: list[tuple[float, Purchase]] = []
-    for shots in SHOTS:
-        texts, most = 0, len(probe.texts)
-        while texts < most:  # the price grows with every text
-            middle = (texts + most + 1) // 2
-            texts, most = (middle, most) if _seconds(probe, middle, shots) <= seconds else (texts, middle - 1)
-        if texts:
-            variance = accuracy * (1 - accuracy) / texts
-            bought = Purchase(texts, shots, Z95 * math.sqrt(variance), share[shots])
-            found.append((variance + share[shots] ** 2, bought))
+    found = list[Purchase]()
+    for offer in offers:
+        for shots, rounds, flipped in offer.ways():
+            texts, most = 0, len(offer.probe.texts)
+            while texts < most:  # the price grows with every text
+                middle = (texts + most + 1) // 2
+                texts, most = (middle, most) if offer.seconds(middle, rounds) <= seconds else (texts, middle - 1)
+            if texts:
+                half = Z95 * math.sqrt(accuracy * (1 - accuracy) / texts)
+                found.append(Purchase(offer.probe.mitigation.name, texts, shots, half, flipped))
     if not found:
         raise BudgetError(f"{seconds / 60:g} minutes of the QPU hold not one text; give more")
-    return min(found, key=lambda pair: pair[0])[1]
+    return min(found, key=lambda purchase: purchase.error)
 
 
-def _seconds(probe: Plan, texts: int, shots: int) -> float:
-    """Return the estimated seconds of the QPU of another number of texts and shots than the probe's."""
-    total, parts = 0.0, texts / len(probe.texts)
-    jobs = max(1, math.ceil(len(probe.chunks) * parts * shots / PROBE)) if not probe.local else 1
-    for stage in probe.budget.stages:
-        if stage.name.startswith("measuring"):
-            scaled = replace(stage, jobs=jobs, executions=math.ceil(stage.executions * parts * shots / PROBE))
-        elif stage.name == "learning readout":
-            scaled = replace(stage, executions=math.ceil(stage.executions * shots / PROBE))
-        else:
-            scaled = stage
-        total += scaled.seconds
-    return probe.budget.correction * total
-
-
-def _flips(probe: Plan, student: Student) -> tuple[dict[int, float], float]:
-    """Return by shots the share of predictions that shot noise turns over, and the exact student's accuracy."""
-    model = student.model
-    evs = expected(
-        make_engine(EngineSpec(precision="double"), model.circuit), model.circuit, probe.values[: len(probe.texts)]
-    )
-    logits, weights = model.logits_of(evs), model.head.weight.detach().cpu().numpy()
-    margin, _ = margins(logits, np.zeros_like(evs), weights)
-    variance = (slopes_of(logits, weights) ** 2 * (1 - evs.clip(-1, 1) ** 2)).sum(axis=1)
-    share = {shots: float(norm.cdf(-margin / np.sqrt(variance / shots + 1e-300)).mean()) for shots in SHOTS}
-    labels = [row["label"] for row in probe.texts]
-    known = [model.classes[i] == label for i, label in zip(logits.argmax(axis=1), labels, strict=True) if label]
-    return share, float(np.mean(known)) if known else 0.5
+def _accuracy(there: Prepared) -> float:
+    """Return the exact student's accuracy on the texts; a half where their labels are not known."""
+    said, classes = there.student.model.logits_of(there.evs).argmax(axis=1), there.student.model.classes
+    known = [classes[i] == row["label"] for i, row in zip(said, there.texts, strict=True) if row["label"]]
+    return float(np.mean(known)) if known else 0.5

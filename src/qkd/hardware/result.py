@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from qkd import records as records_of
 from qkd.circuits.student import StudentCircuit
 from qkd.config import EngineSpec
 from qkd.devices.region import to_region
@@ -16,6 +18,7 @@ from qkd.hardware.gathered import Gathered, Mitigated, gather, mitigate
 from qkd.hardware.ledger import JobRecord
 from qkd.hardware.mitigation import pub
 from qkd.hardware.plan import Plan
+from qkd.results import DeviceLine, DeviceResult, Jobs, LearnedResult, Lost, MeasuredResult, MeasuredText, Shots
 from qkd.simulation.make import Engine, make_engine
 from qkd.simulation.noise import device_noise
 from qkd.student.bundle import Student
@@ -30,35 +33,29 @@ def expected(engine: Engine, student: StudentCircuit, values: np.ndarray) -> np.
     return evs.T
 
 
-def interpret(plan: Plan, student: Student, records: list[JobRecord]) -> dict[str, Any]:
-    """Return what a plan's results say, as JSON values.
+def interpret(plan: Plan, student: Student, records: list[JobRecord]) -> DeviceResult:
+    """Return what a plan's results say: a ``MeasuredResult`` where there are texts with values.
 
     A prediction is too close to call where the first class's logit exceeds the second's by less than 1.96 standard
     errors of that difference, which is linear in the expectation values.
     """
-    model = student.model
-    found = gather(plan, records)
-    told: dict[str, Any] = {
-        "plan": plan.name,
-        "device": plan.snapshot.name if plan.local else plan.device,
-        "calibrated": plan.snapshot.calibration.date,
-        "local": plan.local,
+    gathered = gather(plan, records)
+    common = {
+        **of_jobs(plan, records),
         "mitigation": asdict(plan.mitigation),
         "executions": plan.budget.executions,
-        "qpu_seconds_estimated": plan.budget.seconds,
-        "jobs": {"all": plan.jobs, "saved": sum(record.file is not None for record in records)},
-        "lost": [{"job": one.number, "reason": one.reason} for one in records if one.reason is not None],
-        "texts": int(found.there[: len(plan.texts)].sum()),
+        "texts": int(gathered.there[: len(plan.texts)].sum()),
         "asked": len(plan.texts),
-        "failed": found.failed.tolist(),
+        "failed": tuple(gathered.failed.tolist()),
     }
     if plan.earlier is not None:  # of all rounds
-        told["executions"] = int(found.shots.sum()) * _bases(plan)
-        told["qpu_seconds_estimated"] = plan.earlier.seconds + plan.budget.own_seconds
-    if not told["texts"]:
-        return told
-    said, every, predicted = say_of(plan, student, found)
-    texts, evs, stds = said.rows, said.evs, said.stds
+        common["executions"] = int(gathered.shots.sum()) * _bases(plan)
+        common["qpu_seconds_estimated"] = plan.earlier.seconds + plan.budget.own_seconds
+    if not common["texts"]:
+        return DeviceResult(**common)
+    model = student.model
+    mitigated, every, predicted = say_of(plan, student, gathered)
+    texts, evs, stds = mitigated.rows, mitigated.evs, mitigated.stds
     exact, noisy = every[texts], predicted[texts]
     weights = model.head.weight.detach().cpu().numpy()
     logits = {who: model.logits_of(rows) for who, rows in (("measured", evs), ("noisy", noisy), ("exact", exact))}
@@ -66,38 +63,67 @@ def interpret(plan: Plan, student: Student, records: list[JobRecord]) -> dict[st
     close = ~(margin > Z95 * error)  # an unknown error is never clear
     rows = [plan.texts[i] for i in texts]
     labels = [row["label"] for row in rows]
-    targets = None if any(one is None for one in labels) else np.array([model.classes.index(one) for one in labels])
+    known = all(label is not None for label in labels)
+    targets = np.array([model.classes.index(label) for label in labels]) if known else None
     off = np.abs(evs - exact).mean(axis=1)
-    told |= {
-        "classes": list(model.classes),
-        "error": bootstrap(lambda chosen: float(off[chosen].mean()), len(off)).to_json(),
-        "error_noisy": float(np.abs(noisy - exact).mean()),
-        "stderr": float(np.mean(stds[np.isfinite(stds)])) if np.isfinite(stds).any() else None,
-        "rms": float(np.sqrt(((evs - exact) ** 2).mean())),
-        "covered": proportion((np.abs(evs - exact) < Z95 * stds).ravel()).value,
-        "bias": float(np.sqrt((said.bias**2).mean())),
-        "mitigation": asdict(plan.mitigation) | {"shots": int(np.median(said.shots))},  # a plan's are its round's
-        "shots": _shots(plan, said.shots),
-        "too_close": int(close.sum()),
-        "lines": {who: _line(found, targets, logits["exact"], rows) for who, found in logits.items()},
-        "rows": [
-            {
+    common["mitigation"] |= {"shots": int(np.median(mitigated.shots))}  # a plan's are its round's
+    return MeasuredResult(
+        **common,
+        classes=tuple(model.classes),
+        error=bootstrap(lambda chosen: float(off[chosen].mean()), len(off)),
+        error_noisy=float(np.abs(noisy - exact).mean()),
+        stderr=float(np.mean(stds[np.isfinite(stds)])) if np.isfinite(stds).any() else None,
+        rms=float(np.sqrt(((evs - exact) ** 2).mean())),
+        covered=proportion((np.abs(evs - exact) < Z95 * stds).ravel()).value,
+        bias=float(np.sqrt((mitigated.bias**2).mean())),
+        shots=_shots(plan, mitigated.shots),
+        too_close=int(close.sum()),
+        lines={who: _line(values, targets, logits["exact"], rows) for who, values in logits.items()},
+        rows=tuple(
+            MeasuredText(
                 **row,
-                "shots": int(said.shots[i]),
-                "evs": evs[i].tolist(),
-                "stds": [float(one) if np.isfinite(one) else None for one in stds[i]],
-                "exact": exact[i].tolist(),
-                "noisy": noisy[i].tolist(),
-                "logits": logits["measured"][i].tolist(),
-                "prediction": model.classes[logits["measured"][i].argmax()],
-                "margin": float(margin[i]),
-                "margin_error": float(error[i]) if np.isfinite(error[i]) else None,
-                "too_close": bool(close[i]),
-            }
+                shots=int(mitigated.shots[i]),
+                evs=tuple(evs[i].tolist()),
+                stds=tuple(std if np.isfinite(std) else None for std in stds[i].tolist()),
+                exact=tuple(exact[i].tolist()),
+                noisy=tuple(noisy[i].tolist()),
+                logits=tuple(logits["measured"][i].tolist()),
+                prediction=model.classes[logits["measured"][i].argmax()],
+                margin=float(margin[i]),
+                margin_error=float(error[i]) if np.isfinite(error[i]) else None,
+                too_close=bool(close[i]),
+            )
             for i, row in enumerate(rows)
-        ],
+        ),
+    )
+
+
+def of_jobs(plan: Plan, records: list[JobRecord]) -> dict[str, Any]:
+    """Return what every ``DeviceResult`` says of its plan and of the plan's jobs, by its fields."""
+    return {
+        "plan": plan.name,
+        "device": plan.snapshot.name if plan.local else plan.device,
+        "calibrated": plan.snapshot.calibration.date,
+        "local": plan.local,
+        "qpu_seconds_estimated": plan.budget.seconds,
+        "jobs": Jobs(all=plan.jobs, saved=sum(record.file is not None for record in records)),
+        "lost": tuple(Lost(job=record.number, reason=record.reason) for record in records if record.reason is not None),
     }
-    return told
+
+
+def read_result(path: Path) -> DeviceResult:
+    """Return the content of a ``result.json``.
+
+    Raises:
+        FolderError: the file is missing or damaged.
+    """
+    value = records_of.read_value(path)
+    kind: type[DeviceResult] = DeviceResult
+    if isinstance(value, dict) and value.get("texts"):
+        kind = MeasuredResult
+    elif isinstance(value, dict) and "circuits" in value:
+        kind = LearnedResult
+    return records_of.checked(value, kind, path, "'qkd jobs collect' with the plan's name makes it anew")
 
 
 def say_of(plan: Plan, student: Student, found: Gathered) -> tuple[Mitigated, np.ndarray, np.ndarray]:
@@ -114,19 +140,19 @@ def say_of(plan: Plan, student: Student, found: Gathered) -> tuple[Mitigated, np
     return mitigate(plan, found, exact, predicted), exact, predicted
 
 
-def _shots(plan: Plan, shots: np.ndarray) -> dict[str, Any]:
+def _shots(plan: Plan, shots: np.ndarray) -> Shots:
     """Return the shots that texts took over all rounds, and what the most of them would have cost for every text."""
     numbers, texts = np.unique(shots.astype(int), return_counts=True)
     most, each = int(numbers.max()), _measuring(plan).each * _bases(plan)
-    return {
-        "texts": {str(number): int(count) for number, count in zip(numbers, texts, strict=True)},
-        "mean": float(shots.mean()),
-        "median": float(np.median(shots)),
-        "total": int(shots.sum()),
-        "fixed": most,
-        "fixed_seconds": plan.budget.correction * (PER_JOB + most * len(shots) * each),
-        "seconds": plan.budget.own_seconds + (plan.earlier.seconds if plan.earlier is not None else 0.0),
-    }
+    return Shots(
+        texts={str(number): int(count) for number, count in zip(numbers, texts, strict=True)},
+        mean=float(shots.mean()),
+        median=float(np.median(shots)),
+        total=int(shots.sum()),
+        fixed=most,
+        fixed_seconds=plan.budget.correction * (PER_JOB + most * len(shots) * each),
+        seconds=plan.budget.own_seconds + (plan.earlier.seconds if plan.earlier is not None else 0.0),
+    )
 
 
 def _measuring(plan: Plan) -> Stage:
@@ -158,14 +184,12 @@ def slopes_of(logits: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return weights[first] - weights[second]
 
 
-def _line(
-    logits: np.ndarray, targets: np.ndarray | None, exact: np.ndarray, rows: list[dict[str, Any]]
-) -> dict[str, dict[str, float]]:
+def _line(logits: np.ndarray, targets: np.ndarray | None, exact: np.ndarray, rows: list[dict[str, Any]]) -> DeviceLine:
     """Return accuracy and agreements of logits (N,C), each with its interval."""
     said = logits.argmax(axis=1)
-    line = {"like_exact": proportion(said == exact.argmax(axis=1))}
-    if targets is not None:
-        line["accuracy"] = proportion(said == targets)
-    if all(row.get("teacher") for row in rows):
-        line["like_teacher"] = proportion(said == np.array([np.argmax(row["teacher"]) for row in rows]))
-    return {name: number.to_json() for name, number in line.items()}
+    taught = all(row.get("teacher") for row in rows)
+    return DeviceLine(
+        like_exact=proportion(said == exact.argmax(axis=1)),
+        accuracy=None if targets is None else proportion(said == targets),
+        like_teacher=proportion(said == np.array([np.argmax(row["teacher"]) for row in rows])) if taught else None,
+    )

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from qkd.circuits.student import StudentCircuit
 from qkd.console import progress, say, warn
@@ -14,6 +13,7 @@ from qkd.devices import live
 from qkd.errors import FolderError, QkdError
 from qkd.hardware import adaptive, index, jobs
 from qkd.hardware.gathered import gather
+from qkd.hardware.inventory import ledger_of, plan_called, plans_of, unfinished
 from qkd.hardware.jobs import Recalibrated, drive
 from qkd.hardware.learning import Lesson, learn, plan_for
 from qkd.hardware.learning import fingerprint as lesson_of
@@ -25,8 +25,9 @@ from qkd.hardware.planner import planned
 from qkd.hardware.provider import Provider
 from qkd.hardware.rehearsal import Rehearsal
 from qkd.hardware.remote import Remote
-from qkd.hardware.result import interpret, say_of
-from qkd.runs import NotWritten, RunFolder, existing_run, finite, read_json, write_json
+from qkd.hardware.result import interpret, read_result, say_of
+from qkd.results import DeviceResult
+from qkd.runs import NotWritten, RunFolder, existing_run, finite, write_json
 from qkd.student.bundle import Student
 
 Confirm = Callable[[Plan], bool]
@@ -43,7 +44,7 @@ class Outcome:
 
     plan: Plan
     records: list[JobRecord]
-    result: dict[str, Any] | None
+    result: DeviceResult | None
 
 
 def run(
@@ -87,7 +88,7 @@ def run(
                 done.append(Outcome(waiting.pop(0), [], None))
                 continue
             plan.save()
-            ledger = _ledger(folder, plan, patience)
+            ledger = ledger_of(folder, plan, patience)
             facts = {"home": index.home_of(folder.hardware), "damaged": len(ledger.read()[1])}
             ledger.append(plan.name, "planned", device=plan.device, jobs=plan.jobs, **facts)
             try:
@@ -114,7 +115,7 @@ def _plans(order: Order | Lesson, folder: RunFolder, offline: bool = False) -> l
 def _open(folder: RunFolder, order: Order | Lesson) -> list[Plan]:
     """Return the plans of the same order whose jobs have not ended; of a cancelled one none is."""
     asked = lesson_of(order, folder) if isinstance(order, Lesson) else fingerprint(order, folder)
-    found = [plan for plan in _all(folder) if plan.asked == asked]
+    found = [plan for plan in plans_of(folder) if plan.asked == asked]
     ledger = Ledger(folder.hardware / "ledger.jsonl")
     return [
         plan
@@ -128,7 +129,7 @@ def _again(
 ) -> Outcome:
     """Go on with a plan instead of making another like it."""
     say(f"{plan.name} asks for the same and is not finished: it is gone on with; --anew makes another")
-    ledger = _ledger(folder, plan, patience)
+    ledger = ledger_of(folder, plan, patience)
     unsent = [record for record in ledger.jobs(plan.name, plan.jobs) if record.open and not record.tags]
     if unsent:
         limit = plan.limit if order.max_qpu_seconds is None else order.max_qpu_seconds
@@ -173,7 +174,9 @@ def collect(
     """
     patience, folder = patience or Patience(), existing_run(where)
     with folder.lock():
-        chosen = [_plan(folder, name)] if name else [plan for plan in _all(folder) if _unfinished(folder, plan)]
+        chosen = (
+            [plan_called(folder, name)] if name else [plan for plan in plans_of(folder) if unfinished(folder, plan)]
+        )
         done, troubles = [], []
         for plan in chosen:
             try:
@@ -195,102 +198,37 @@ def cancel(where: Path, name: str, patience: Patience | None = None) -> dict[str
     """
     patience, folder = patience or Patience(), existing_run(where)
     with folder.lock():
-        plan = _plan(folder, name)
+        plan = plan_called(folder, name)
         with _provider(plan) as provider:
             home = index.home_of(folder.hardware)
-            return jobs.cancel(provider, _ledger(folder, plan, patience), patience, home)
-
-
-def listed(where: Path) -> tuple[list[dict[str, Any]], list[int]]:
-    """Return every job of a run as plain values, and the numbers of the ledger's damaged lines."""
-    folder = existing_run(where)
-    ledger, rows = Ledger(folder.hardware / "ledger.jsonl"), []
-    for plan in _all(folder):
-        device = plan.snapshot.name if plan.local else plan.device
-        chunks = [stop - start for start, stop in plan.chunks]
-        for record in ledger.jobs(plan.name, plan.jobs):
-            rows.append(index.listing(folder.path, plan.name, device, plan.mitigation.name, chunks, record))
-    return rows, ledger.read()[1]
-
-
-def listed_all(beside: Path = Path("runs")) -> list[dict[str, Any]]:
-    """Return every job of every run on this machine as plain values, open ones first, then the newest runs' first."""
-    rows: list[dict[str, Any]] = []
-    for where in index.runs(beside):
-        try:
-            folder = RunFolder(where)
-            for plan in _all(folder):
-                index.restore(where, plan, Ledger(folder.hardware / "ledger.jsonl"))
-            rows = listed(where)[0] + rows
-        except QkdError as error:
-            warn(str(error))
-    rows += [row | {"folder_gone": True} for entry in index.orphans() for row in entry.jobs()]
-    return sorted(rows, key=lambda row: not row["open"])
-
-
-def holding(name: str | None, beside: Path = Path("runs")) -> list[Path]:
-    """Return the run folders with an unfinished plan, or with one that is called ``name``."""
-    found = []
-    for where in index.runs(beside):
-        folder = RunFolder(where)
-        chosen = [path for path in plans(folder.hardware) if name in (None, path.name)]
-        if (name is not None and chosen) or any(_unfinished(folder, plan) for plan in _loaded(chosen)):
-            found.append(where)
-    return found
-
-
-def _ledger(folder: RunFolder, plan: Plan, patience: Patience) -> Ledger:
-    path = folder.hardware / "ledger.jsonl"
-    index.restore(folder.path, plan, Ledger(path))
-    return Ledger(path, patience.now, index.witness(folder.path, plan))
-
-
-def _all(folder: RunFolder) -> list[Plan]:
-    return _loaded(plans(folder.hardware))
-
-
-def _loaded(folders: list[Path]) -> list[Plan]:
-    """Return the plans in folders; one that is damaged is told and passed over."""
-    found = []
-    for path in folders:
-        try:
-            found.append(Plan.load(path))
-        except QkdError as error:
-            warn(str(error))
-    return found
-
-
-def _plan(folder: RunFolder, name: str) -> Plan:
-    known = {path.name: path for path in plans(folder.hardware)}
-    if name not in known:
-        raise FolderError(f"{folder.path}: there is no device run '{name}'; there are {', '.join(known) or 'none'}")
-    return Plan.load(known[name])
-
-
-def _unfinished(folder: RunFolder, plan: Plan) -> bool:
-    records = Ledger(folder.hardware / "ledger.jsonl").jobs(plan.name, plan.jobs)
-    saved = any(record.file is not None for record in records)
-    waits = any(record.open or record.state == "unusable" for record in records)
-    return waits or (saved and not (plan.folder / "result.json").is_file())
+            return jobs.cancel(provider, ledger_of(folder, plan, patience), patience, home)
 
 
 def _carry_on(folder: RunFolder, plan: Plan, patience: Patience, wait: bool, again: bool = False) -> Outcome:
     """Send and collect, then write what the results say, or go on with the next round of adaptive shots."""
-    ledger = _ledger(folder, plan, patience)
+    ledger = ledger_of(folder, plan, patience)
     try:
         with _provider(plan) as provider:
-            records = drive(provider, ledger, patience, wait, again, index.home_of(folder.hardware))
+            try:
+                records = drive(provider, ledger, patience, wait, again, index.home_of(folder.hardware))
+            except Recalibrated as changed:  # between rounds: what the earlier ones measured stands
+                records = ledger.jobs(plan.name, plan.jobs)
+                if plan.earlier is None or any(record.tags for record in records):
+                    raise
+                ledger.append(plan.name, "dropped", reason=f"{plan.device} is version {changed.now} now")
+                warn(f"{changed}; what was measured before stands")
+                records = ledger.jobs(plan.name, plan.jobs)
         student, done = Student.load(folder.path), not any(record.open for record in records)
         later = _next_round(folder, plan, student, records, patience) if done else None
         if later is not None:
-            told = {"plan": plan.name, "texts": 0, "continued": later.name}
-            write_json(plan.folder / "result.json", told, private=True)
+            told = DeviceResult(plan=plan.name, continued=later.name)
+            write_json(plan.folder / "result.json", told.to_json(), private=True)
             return _carry_on(folder, later, patience, wait, again)
-        result = finite(learn(plan, records) if plan.purpose == "learn" else interpret(plan, student, records))
-        if result["failed"]:
-            warn(f"{plan.name}: {len(result['failed'])} texts have no finite values and are left out")
+        result = learn(plan, records) if plan.purpose == "learn" else interpret(plan, student, records)
+        if result.failed:
+            warn(f"{plan.name}: {len(result.failed)} texts have no finite values and are left out")
         if done:
-            write_json(plan.folder / "result.json", result, private=True)
+            write_json(plan.folder / "result.json", finite(result.to_json()), private=True)
             _render(folder)
     except NotWritten as error:
         if not error.full:
@@ -306,7 +244,7 @@ def _next_round(
     folder: RunFolder, plan: Plan, student: Student, records: list[JobRecord], patience: Patience
 ) -> Plan | None:
     """Return the round that follows a plan, kept; None where every text is clear, or a job has no result."""
-    kept = next((one for one in _all(folder) if one.earlier is not None and one.earlier.of == plan.name), None)
+    kept = next((one for one in plans_of(folder) if one.earlier is not None and one.earlier.of == plan.name), None)
     if kept is not None or not plan.rounds or any(record.file is None for record in records):
         return kept
     found = gather(plan, records)
@@ -318,7 +256,9 @@ def _next_round(
         say(f"{len(later.values)} of {len(plan.texts)} texts are not clear yet: {more}")
         later.save()
         home = index.home_of(folder.hardware)
-        _ledger(folder, later, patience).append(later.name, "planned", device=later.device, jobs=later.jobs, home=home)
+        ledger_of(folder, later, patience).append(
+            later.name, "planned", device=later.device, jobs=later.jobs, home=home
+        )
     return later
 
 
@@ -356,7 +296,7 @@ def _render(folder: RunFolder) -> None:
     for path in plans(folder.hardware):
         if (path / "result.json").is_file():
             try:
-                results.append(read_json(path / "result.json"))
+                results.append(read_result(path / "result.json"))
             except QkdError as error:
                 warn(str(error))
     rewrite(folder, results)

@@ -52,7 +52,7 @@ def rows(metrics: Metrics) -> list[tuple[str, ...]]:
         cells.append(
             (
                 name,
-                *(_estimate(number) for number in (numbers.accuracy, numbers.macro_f1, numbers.agreement)),
+                *(cell(number) for number in (numbers.accuracy, numbers.macro_f1, numbers.agreement)),
                 f"{numbers.calibration_error.value:.3f}",
                 *(_number(getattr(parameters, key, None), "{:,}") for key in ("classical", "quantum", "encoder")),
                 _number(line.ms_per_text, "{:.2f}"),
@@ -152,7 +152,8 @@ def timings(metrics: Metrics) -> str:
     return f"{parts}; {sum(seconds.values()):.1f} s in all"
 
 
-def _estimate(number: Estimate | None) -> str:
+def cell(number: Estimate | None) -> str:
+    """Return a number with its interval as a cell of a table, or a dash."""
     return "-" if number is None else str(number)
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from qkd.reports.compare import aligned
+from qkd.reports.compare import aligned, cell
+from qkd.results import DeviceResult, MeasuredResult
 
 COLUMNS = (
     "run",
@@ -24,40 +24,36 @@ COLUMNS = (
 )
 
 
-def table(results: Sequence[dict[str, Any]]) -> str:
+def table(results: Sequence[DeviceResult]) -> str:
     """Return device runs side by side, as text."""
     return aligned([COLUMNS, *rows(results)])
 
 
-def rows(results: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
-    """Return a row of cells for each ``result.json`` that has texts."""
+def rows(results: Sequence[DeviceResult]) -> list[tuple[str, ...]]:
+    """Return a row of cells for each result that has texts."""
     return [
         (
-            one["plan"],
-            one["device"],
-            one["mitigation"]["name"],
-            _shots(one),
-            f"{one['texts']:,}" if one["texts"] == one["asked"] else f"{one['texts']:,} of {one['asked']:,}",
-            f"{one['error']['value']:.4f} [{one['error']['low']:.4f}, {one['error']['high']:.4f}]",
-            f"{one['error_noisy']:.4f}",
-            _number(one["lines"]["measured"].get("accuracy")),
-            _number(one["lines"]["exact"].get("accuracy")),
-            _number(one["lines"]["measured"]["like_exact"]),
-            str(one["too_close"]),
-            f"{one['executions']:,}",
-            f"{one['qpu_seconds_estimated']:,.1f}",
+            result.plan,
+            result.device,
+            result.mitigation.name,
+            _shots(result),
+            f"{result.texts:,}" if result.texts == result.asked else f"{result.texts:,} of {result.asked:,}",
+            f"{result.error.value:.4f} [{result.error.low:.4f}, {result.error.high:.4f}]",
+            f"{result.error_noisy:.4f}",
+            cell(result.lines["measured"].accuracy),
+            cell(result.lines["exact"].accuracy),
+            cell(result.lines["measured"].like_exact),
+            str(result.too_close),
+            f"{result.executions:,}",
+            f"{result.qpu_seconds_estimated:,.1f}",
         )
-        for one in results
-        if one["texts"]
+        for result in results
+        if isinstance(result, MeasuredResult)
     ]
 
 
-def _shots(one: dict[str, Any]) -> str:
+def _shots(result: MeasuredResult) -> str:
     """Return the shots that a text took: one number, or the median and the range."""
-    taken = [int(number) for number in one.get("shots", {}).get("texts", {})]
-    median = f"{one['mitigation']['shots']:,}"
+    taken = [int(number) for number in result.shots.texts] if result.shots else []
+    median = f"{result.mitigation.shots:,}"
     return median if len(taken) < 2 else f"{median} ({min(taken):,} to {max(taken):,})"
-
-
-def _number(number: dict[str, float] | None) -> str:
-    return "-" if number is None else f"{number['value']:.3f} [{number['low']:.3f}, {number['high']:.3f}]"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from qkd.results import Line
+from qkd.results import Line, MeasuredResult
 
 INK, MUTED, TEACHER, STUDENT = "#1f2933", "#9aa5b1", "#d97706", "#2563eb"
 CONTROL = "#6b7f8f"
@@ -106,9 +106,9 @@ def agreement(teacher: np.ndarray, student: np.ndarray) -> Figure:
     return figure
 
 
-def scatter(result: dict[str, Any]) -> Figure:
-    """Draw a device run's measured expectation values against exact ones, with error bars (a ``result.json``)."""
-    rows = result["rows"]
+def scatter(result: MeasuredResult) -> Figure:
+    """Draw a device run's measured expectation values against exact ones, with error bars."""
+    rows = result.rows
     exact, noisy, evs = (np.array([row[key] for row in rows]).ravel() for key in ("exact", "noisy", "evs"))
     stds = np.array([row["stds"] for row in rows], dtype=float).ravel()
     figure, axes = canvas(4.4, 3.8)

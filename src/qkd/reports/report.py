@@ -10,7 +10,7 @@ import numpy as np
 from qkd.circuits import draw, library
 from qkd.reports import compare, devices, plots
 from qkd.reports.pages import page, pictures
-from qkd.results import Answer, Metrics
+from qkd.results import Answer, DeviceResult, MeasuredResult, Metrics
 from qkd.runs import RunFolder, write_text
 from qkd.student.metrics import softmax
 
@@ -25,7 +25,7 @@ def render(
     predictions: Sequence[Answer],
     drawing: str,
     config: str,
-    device_runs: Sequence[dict[str, Any]] = (),
+    device_runs: Sequence[DeviceResult] = (),
 ) -> str:
     """Return the report of one run as a self-contained HTML page.
 
@@ -36,7 +36,7 @@ def render(
         predictions: the rows of ``predictions.jsonl``.
         drawing: the circuit as text.
         config: the run's ``config.toml``.
-        device_runs: the ``result.json`` of each device run.
+        device_runs: what each device run came to.
     """
     classes = metrics.classes
     targets = np.array([classes.index(row.label) for row in predictions])
@@ -92,7 +92,7 @@ def render(
     )
 
 
-def rewrite(folder: RunFolder, device_runs: Sequence[dict[str, Any]]) -> None:
+def rewrite(folder: RunFolder, device_runs: Sequence[DeviceResult]) -> None:
     """Write a finished run's page anew from its files, with its device runs."""
     written = render(
         folder.name,
@@ -106,15 +106,15 @@ def rewrite(folder: RunFolder, device_runs: Sequence[dict[str, Any]]) -> None:
     write_text(folder.report, written, private=True)
 
 
-def _devices(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _devices(results: Sequence[DeviceResult]) -> dict[str, Any]:
     """Return the page's table and figures of device runs."""
-    told = [one for one in results if one["texts"]]
-    named = [f"{one['plan']}, {one['device']}, mitigation {one['mitigation']['name']}" for one in told]
-    shown = [
-        (plots.scatter(one), f"{where}: one dot is an expectation value.")
-        for one, where in zip(told, named, strict=True)
+    measured = [result for result in results if isinstance(result, MeasuredResult)]
+    names = [f"{result.plan}, {result.device}, mitigation {result.mitigation.name}" for result in measured]
+    figures = [
+        (plots.scatter(result), f"{name}: one dot is an expectation value.")
+        for result, name in zip(measured, names, strict=True)
     ]
-    return {"columns": devices.COLUMNS, "rows": devices.rows(told), "figures": pictures(shown)}
+    return {"columns": devices.COLUMNS, "rows": devices.rows(measured), "figures": pictures(figures)}
 
 
 def _section(title: str, *figures: tuple[Any, str]) -> dict[str, Any]:

@@ -1,0 +1,64 @@
+"""What results are made of: records that are written as they are read, and numbers with their intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import ConfigDict
+
+from qkd.records import Record
+
+
+class Result(Record):
+    """A record that is written as it is read; a field is an attribute, and also an item, as in version 0.1."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=True)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return its fields as JSON values; those that there are none of are left out."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+    def __getitem__(self, name: str) -> Any:
+        if name in self:
+            return getattr(self, name)
+        raise KeyError(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in type(self).model_fields and getattr(self, str(name)) is not None
+
+
+class Estimate(Result):
+    """A number with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+class Scores(Result):
+    """How good predictions are; ``agreement`` is that with the teacher's."""
+
+    accuracy: Estimate
+    macro_f1: Estimate
+    calibration_error: Estimate
+    agreement: Estimate | None = None
+
+    def items(self) -> Iterator[tuple[str, Estimate]]:
+        """Yield the name and the number of each that there is."""
+        yield from ((name, self[name]) for name in type(self).model_fields if name in self)
+
+    def values(self) -> Iterator[Estimate]:
+        """Yield the numbers."""
+        yield from (number for _, number in self.items())
+
+
+class Parameters(Result):
+    """How many numbers training changed: in the circuit (``quantum``) and around it; the encoder's own beside them."""
+
+    classical: int
+    quantum: int
+    encoder: int | None = None

@@ -1,0 +1,149 @@
+"""The content of a device run's ``result.json``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import ConfigDict, field_validator
+
+from qkd.results.base import Estimate, Result
+
+
+class Lost(Result):
+    """A job that came to nothing, and why."""
+
+    job: int
+    reason: str
+
+
+class Jobs(Result):
+    """How many jobs a device run has, and how many came back."""
+
+    all: int
+    saved: int
+
+
+class MitigationCard(Result):
+    """What was done against errors; ``hardware.Mitigation`` explains the fields."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+    shots: int
+
+
+class Shots(Result):
+    """The shots that texts took over all rounds."""
+
+    texts: dict[str, int]
+    """How many texts took so many."""
+    mean: float
+    median: float
+    total: int
+    fixed: int
+    """The most of them, and"""
+    fixed_seconds: float
+    """the QPU seconds with so many for every text."""
+    seconds: float
+    """The QPU seconds of all rounds."""
+
+
+class DeviceLine(Result):
+    """What predictions from one kind of expectation values are worth."""
+
+    like_exact: Estimate
+    accuracy: Estimate | None = None
+    like_teacher: Estimate | None = None
+
+
+class MeasuredText(Result):
+    """A text and what a device said of it; lists have one entry for each observable (K,) or class (C,)."""
+
+    model_config = ConfigDict(extra="allow")
+
+    text: str
+    label: str | None = None
+    teacher: tuple[float, ...] | None = None
+    shots: int | None = None
+    evs: tuple[float, ...]
+    stds: tuple[float | None, ...]
+    exact: tuple[float, ...]
+    noisy: tuple[float, ...]
+    logits: tuple[float, ...]
+    prediction: str
+    margin: float
+    """By how much the first class's logit exceeds the second's, and"""
+    margin_error: float | None = None
+    """the standard error of that."""
+    too_close: bool
+
+
+class DeviceResult(Result):
+    """The content of a ``result.json`` that measured no texts, or none yet."""
+
+    plan: str
+    device: str = ""
+    calibrated: str | None = None
+    local: bool = False
+    purpose: str | None = None
+    mitigation: MitigationCard | None = None
+    executions: int = 0
+    qpu_seconds_estimated: float = 0.0
+    jobs: Jobs | None = None
+    lost: tuple[Lost, ...] = ()
+    texts: int = 0
+    asked: int = 0
+    failed: tuple[int, ...] = ()
+    """Which texts have no finite values."""
+    continued: str | None = None
+    """The plan that goes on with its texts."""
+
+
+class MeasuredResult(DeviceResult):
+    """The content of a ``result.json`` with texts."""
+
+    mitigation: MitigationCard
+    classes: tuple[str, ...]
+    error: Estimate
+    """Mean absolute error of the expectation values."""
+    error_noisy: float
+    """That of the device's simulated noise."""
+    stderr: float | None = None
+    """Mean standard error."""
+    rms: float | None = None
+    covered: float | None = None
+    """The share of expectation values whose 95 % interval holds the exact one."""
+    bias: float | None = None
+    """What mitigation is thought to leave, root mean square."""
+    shots: Shots | None = None
+    too_close: int
+    lines: dict[str, DeviceLine]
+    """``measured``, ``noisy`` and ``exact``."""
+    rows: tuple[MeasuredText, ...]
+
+    @field_validator("lines")
+    @classmethod
+    def _whole(cls, lines: dict[str, DeviceLine]) -> dict[str, DeviceLine]:
+        if not {"measured", "exact"} <= set(lines):
+            raise ValueError("a line is missing")
+        return lines
+
+
+class Unexplained(Result):
+    """The root mean square that is left of measured values kept apart, in expectation values."""
+
+    calibration: float
+    learned: float
+
+
+class LearnedResult(DeviceResult):
+    """The content of a ``result.json`` of ``qkd devices learn``."""
+
+    circuits: int = 0
+    file: str | None = None
+    """The snapshot with what was learned."""
+    unexplained: Unexplained | None = None
+    noise: float = 0.0
+    """Shot noise."""
+    learned: dict[str, Any] | None = None
+    """As ``devices.learned.Learned.from_json`` reads it."""
