@@ -54,7 +54,7 @@ def main() -> None:
                     f"{share(logits[splits.train], dataset.targets[splits.train]):.3f}; logistic regression on "
                     f"{given.encoder} {share(plain, targets):.3f} (teacher {100 * gain['value']:+.1f} points, "
                     f"{100 * gain['low']:+.1f} to {100 * gain['high']:+.1f}); fit {fitted - started:.1f} s, all texts "
-                    f"{ended - fitted:.1f} s more; {told.get('read', '')} {told.get('likelihoods', '')}",
+                    f"{ended - fitted:.1f} s more; {told.read or ''} {told.likelihoods or ''}",
                     flush=True,
                 )
 

@@ -53,6 +53,9 @@ def text_hash(text: str) -> bytes:
 truncated: Counter[str] = Counter()
 """How many texts each model has cut since that was last told; ``cluster`` brings the counts of its workers here."""
 
+Key = Mapping[str, Any]
+"""Everything that determines a row except its text, as JSON values."""
+
 Compute = Callable[[list[str]], np.ndarray]
 """From texts to one row for each."""
 
@@ -75,7 +78,7 @@ class Store:
         key: everything that determines a row except its text; JSON values. ``key["kind"]`` names the folder.
     """
 
-    key: Mapping[str, Any]
+    key: Key
 
     @property
     def folder(self) -> Path:
@@ -208,16 +211,14 @@ class Store:
                 path.unlink(missing_ok=True)
 
 
-def rows(
-    key: Mapping[str, Any], texts: Sequence[str], compute: Callable[[list[str]], np.ndarray], what: str
-) -> np.ndarray:
+def rows(key: Key, texts: Sequence[str], compute: Callable[[list[str]], np.ndarray], what: str) -> np.ndarray:
     """Return the rows of N ``texts`` ``(N, ...)``, computing only those that the cache lacks; see ``Store``."""
     store = Store(key)
     store.fill(texts, compute, what)
     return store.read(texts)
 
 
-def arrays(key: Mapping[str, Any], compute: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+def arrays(key: Key, compute: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """Return the named arrays that ``key`` determines, from the cache or computed now and kept."""
     from safetensors import SafetensorError
     from safetensors.numpy import load, save

@@ -23,7 +23,6 @@ from qkd.results import (
     Parameters,
     Sizes,
     StudentCard,
-    TeacherCard,
     Training,
     Tuned,
     Unlabeled,
@@ -172,7 +171,7 @@ def metrics(
         texts=Sizes(train=len(splits.train), valid=len(splits.valid), test=len(splits.test)),
         dropped=tuple(dataset.dropped),
         given_splits=dataset.own,
-        teacher=TeacherCard(**sources.teacher.describe()),
+        teacher=sources.teacher.describe(),
         encoder=EncoderCard(name=sources.encoder.name, dim=trainer.student.dim, tried=tuple(sources.tried)),
         student=StudentCard(
             circuit=circuit.name,

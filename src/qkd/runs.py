@@ -129,7 +129,11 @@ def read_json(path: Path) -> Any:
         raise FolderError(f"{path}: cannot be read as JSON ({error})") from None
 
 
-def json_lines(text: str | bytes) -> Iterator[tuple[int, dict[str, Any] | ValueError]]:
+Row = dict[str, Any]
+"""A JSON object of a file that has one a line; who writes the file says what is in it."""
+
+
+def json_lines(text: str | bytes) -> Iterator[tuple[int, Row | ValueError]]:
     """Yield the number and the object of each line that is not empty, or what is wrong with that line.
 
     A line ends at a line feed alone: JSON strings may hold U+2028, U+2029 and U+0085, which ``str.splitlines`` splits
@@ -149,12 +153,12 @@ def json_lines(text: str | bytes) -> Iterator[tuple[int, dict[str, Any] | ValueE
             yield number, value if isinstance(value, dict) else ValueError("is not a JSON object")
 
 
-def write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+def write_lines(path: Path, rows: Iterable[Row]) -> None:
     """Write ``rows`` to ``path`` atomically, one JSON object a line, readable by their owner alone."""
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), private=True)
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
+def read_lines(path: Path) -> list[Row]:
     """Return the JSON objects in ``path``, one a line.
 
     Raises:
@@ -174,7 +178,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def append_line(path: Path, row: dict[str, Any]) -> None:
+def append_line(path: Path, row: Row) -> None:
     """Add a JSON object to a file that only grows, and return when it is on the disk.
 
     A line that a crash cut short keeps its place, and this one does not become its end.
@@ -290,7 +294,7 @@ class RunFolder:
         finally:
             lock.release()
 
-    def rows(self, path: Path) -> list[dict[str, Any]]:
+    def rows(self, path: Path) -> list[Row]:
         """Return the JSON objects in one of the files that a finished run has.
 
         Raises:

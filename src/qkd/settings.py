@@ -9,8 +9,11 @@ from qkd import config as configs
 from qkd.config import Config
 from qkd.errors import ConfigError, nearest
 
+Options = dict[str, Any]
+"""Single settings by their CLI names, underscores for hyphens."""
 
-def settled(config: Config, options: dict[str, Any]) -> Config:
+
+def settled(config: Config, options: Options) -> Config:
     """Return ``config`` with single settings by their CLI names on top, its models pinned.
 
     Raises:
@@ -44,7 +47,7 @@ def pinned(config: Config) -> Config:
     return configs.make(values, "the options")
 
 
-def named(options: dict[str, Any]) -> dict[tuple[str, str], Any]:
+def named(options: Options) -> dict[tuple[str, str], Any]:
     """Return ``{(section, key): value}`` of options by their CLI names (underscores for hyphens).
 
     Raises:

@@ -11,6 +11,7 @@ import typer
 
 from qkd import config as configs
 from qkd.cli.options import ConfigFile, Debug, Json, Quiet, help_of, with_config_options
+from qkd.settings import Options
 
 Ray = Annotated[str | None, typer.Option(help="Spread the trials over a Ray cluster: its address, or 'local'.")]
 Base = Annotated[Path | None, typer.Argument(help="A run folder or a TOML file to start from.")]
@@ -34,7 +35,7 @@ def compare(
     json_: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
-    given: dict[str, Any],
+    given: Options,
 ) -> None:
     """Train several students over several seeds on the same texts, and say what may be concluded."""
     from qkd import studies
@@ -70,7 +71,7 @@ def reproduce(
     json_: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
-    given: dict[str, Any],
+    given: Options,
 ) -> None:
     """Run the paper's recipe honestly, beside itself with the slips of its public code, and beside other students."""
     from qkd import studies

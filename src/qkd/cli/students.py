@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from qkd.cli.options import ConfigFile, Debug, Json, Quiet, RunArgument, with_config_options
+from qkd.settings import Options
 
 LATEST = Path("runs/latest")
 
@@ -21,7 +22,7 @@ def distill(
     json_: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
-    given: dict[str, Any],
+    given: Options,
 ) -> None:
     """Distil an LLM's classifier into a quantum circuit: label, train, measure, report."""
     from qkd import api

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from qkd import config as configs
 from qkd.cli.compare import Base, Ray, show
 from qkd.cli.options import Debug, Json, Quiet, help_of, with_config_options
+from qkd.settings import Options
 
 
 def sweep(
@@ -25,7 +26,7 @@ def sweep(
     json_: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
-    given: dict[str, Any],
+    given: Options,
 ) -> None:
     """Search settings of the student by the validation texts, and judge the best on the test texts."""
     from qkd import studies

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from qkd.cli.options import ConfigFile, Debug, Json, Quiet, with_config_options
+from qkd.settings import Options
 
 SECTIONS = ("data", "teacher", "prompt", "lora", "models", "encoder")
 
@@ -25,7 +26,7 @@ def teach(
     json_: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
-    given: dict[str, Any],
+    given: Options,
 ) -> None:
     """Let a teacher label a corpus; what is done is cached, so a killed labelling goes on where it was."""
     from qkd import api

@@ -10,6 +10,7 @@ from typing import Any
 
 from qkd import config as configs
 from qkd.bundled import bundled_dir
+from qkd.cache import Key
 from qkd.circuits import library
 from qkd.circuits.student import StudentCircuit
 from qkd.config import Config, EngineSpec
@@ -73,7 +74,7 @@ class Contestant:
         spec = self.config.engine
         return make_engine(EngineSpec(precision=spec.precision, torch_device=spec.torch_device), circuit)
 
-    def key(self) -> dict[str, Any]:
+    def key(self) -> Key:
         """Return everything that determines it, as JSON values."""
         values = self.config.model_dump(mode="json", include={*RECIPE_SECTIONS, "engine"})
         return {"control": self.control, "encoder": self.encoder, "product": self.name == PRODUCT} | values

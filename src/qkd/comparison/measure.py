@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from qkd.cache import Key
 from qkd.circuits.student import StudentCircuit
 from qkd.config import CompareSpec, Config, EngineSpec
 from qkd.console import say
@@ -46,7 +47,7 @@ class Measurement:
         """Whether the device's noise is there while the student is trained."""
         return self.sims[0] == NOISY
 
-    def key(self) -> dict[str, Any]:
+    def key(self) -> Key:
         """Return everything that determines it, as JSON values."""
         found: dict[str, Any] = {"sims": list(self.sims), "spec": self.spec.model_dump(mode="json")}
         found |= {"shots": list(self.shots), "noise": list(self.noise)}

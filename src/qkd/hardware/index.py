@@ -17,7 +17,7 @@ from qkd.console import warn
 from qkd.errors import QkdError
 from qkd.hardware.ledger import Ledger, follow, whole
 from qkd.hardware.plan import Plan, plans
-from qkd.runs import append_line, json_lines, read_json
+from qkd.runs import Row, append_line, json_lines, read_json
 
 MACHINE = Path("/etc/machine-id")
 
@@ -38,7 +38,7 @@ def home_of(hardware: Path) -> str:
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
-def witness(run: Path, plan: Plan) -> Callable[[dict[str, Any]], None]:
+def witness(run: Path, plan: Plan) -> Callable[[Row], None]:
     """Return what adds a ledger's lines about a plan to the index; one that cannot be written is told once."""
     facts = {
         "run": str(run.resolve()),
@@ -49,7 +49,7 @@ def witness(run: Path, plan: Plan) -> Callable[[dict[str, Any]], None]:
     }
     told: list[str] = []
 
-    def add(row: dict[str, Any]) -> None:
+    def add(row: Row) -> None:
         try:
             append_line(path(), row | facts)
         except QkdError as error:
@@ -85,16 +85,16 @@ class Entry:
     device: str
     mitigation: str
     chunks: list[int]
-    rows: list[dict[str, Any]] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
 
-    def jobs(self) -> list[dict[str, Any]]:
+    def jobs(self) -> list[Row]:
         """Return its jobs as plain values."""
         count = 1 + max((row["job"] for row in self.rows if isinstance(row.get("job"), int)), default=0)
         records = follow(self.rows, max(count, len(self.chunks)))
         return [listing(self.run, self.plan, self.device, self.mitigation, self.chunks, record) for record in records]
 
 
-def listing(run: Path, plan: str, device: str, mitigation: str, chunks: list[int], record: Any) -> dict[str, Any]:
+def listing(run: Path, plan: str, device: str, mitigation: str, chunks: list[int], record: Any) -> Row:
     """Return one job as plain values."""
     return {
         "run": str(run),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from qkd.console import warn
 from qkd.errors import FolderError, QkdError
@@ -11,10 +10,10 @@ from qkd.hardware import index
 from qkd.hardware.ledger import Ledger
 from qkd.hardware.patience import Patience
 from qkd.hardware.plan import Plan, plans
-from qkd.runs import RunFolder, existing_run
+from qkd.runs import Row, RunFolder, existing_run
 
 
-def listed(where: Path) -> tuple[list[dict[str, Any]], list[int]]:
+def listed(where: Path) -> tuple[list[Row], list[int]]:
     """Return every job of a run as plain values, and the numbers of the ledger's damaged lines."""
     folder = existing_run(where)
     ledger, rows = Ledger(folder.hardware / "ledger.jsonl"), []
@@ -26,9 +25,9 @@ def listed(where: Path) -> tuple[list[dict[str, Any]], list[int]]:
     return rows, ledger.read()[1]
 
 
-def listed_all(beside: Path = Path("runs")) -> list[dict[str, Any]]:
+def listed_all(beside: Path = Path("runs")) -> list[Row]:
     """Return every job of every run on this machine as plain values, open ones first, then the newest runs' first."""
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     for where in index.runs(beside):
         try:
             folder = RunFolder(where)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from qkd.errors import FolderError
-from qkd.runs import append_line, json_lines
+from qkd.runs import Row, append_line, json_lines
 
 NEEDS: dict[str, dict[str, type]] = {
     "doubt": {"home": str, "damaged": int},
@@ -65,7 +65,7 @@ class JobRecord:
         """Whether a result may still come of it."""
         return self.file is None and self.reason is None
 
-    def follow(self, row: dict[str, Any]) -> None:
+    def follow(self, row: Row) -> None:
         """Take in a line about this job."""
         event = row["event"]
         if event == "intent":  # the first, or another try of a job that ended without a result
@@ -114,7 +114,7 @@ class Ledger:
         self,
         path: Path,
         now: Callable[[], float] = time.time,
-        witness: Callable[[dict[str, Any]], None] | None = None,
+        witness: Callable[[Row], None] | None = None,
     ) -> None:
         self.path, self._now, self._witness = path, now, witness
 
@@ -130,7 +130,7 @@ class Ledger:
         if self._witness is not None:
             self._witness(row)
 
-    def read(self) -> tuple[list[dict[str, Any]], list[int]]:
+    def read(self) -> tuple[list[Row], list[int]]:
         """Return all whole lines, oldest first, and the numbers of damaged ones, which stay in the file.
 
         Raises:
@@ -150,7 +150,7 @@ class Ledger:
                 rows.append(row)
         return rows, damaged
 
-    def of(self, plan: str) -> list[dict[str, Any]]:
+    def of(self, plan: str) -> list[Row]:
         """Return the whole lines about a plan, oldest first."""
         return [row for row in self.read()[0] if row["plan"] == plan]
 
@@ -184,7 +184,7 @@ class Ledger:
         return self._now()
 
 
-def follow(rows: list[dict[str, Any]], count: int) -> list[JobRecord]:
+def follow(rows: list[Row], count: int) -> list[JobRecord]:
     """Return where each of ``count`` jobs stands after the lines about their plan."""
     records = [JobRecord(number) for number in range(count)]
     for row in rows:
@@ -197,7 +197,7 @@ def follow(rows: list[dict[str, Any]], count: int) -> list[JobRecord]:
     return records
 
 
-def whole(row: dict[str, Any]) -> bool:
+def whole(row: Row) -> bool:
     """Whether a line says what a line of its event has to say."""
     needs = {"time": str, "plan": str, "event": str} | NEEDS.get(str(row.get("event")), {})
     if not all(isinstance(row.get(key), kind) for key, kind in needs.items()):

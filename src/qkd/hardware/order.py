@@ -31,7 +31,7 @@ from qkd.hardware.patience import Patience, insist
 from qkd.hardware.pinned import chosen, pinned
 from qkd.hardware.plan import Plan, new_folder
 from qkd.hardware.result import expected, margins, slopes_of
-from qkd.runs import RunFolder
+from qkd.runs import Row, RunFolder
 from qkd.simulation.choice import choose
 from qkd.simulation.make import make_engine
 from qkd.student.bundle import Student
@@ -160,7 +160,7 @@ class Prepared:
     profile: Profile
     student: Student
     compiled: StudentCircuit
-    texts: list[dict[str, Any]]
+    texts: list[Row]
     values: np.ndarray
     evs: np.ndarray
     remaining: float | None
@@ -344,7 +344,7 @@ def _budget(
     return Budget(tuple(stages)), chunks
 
 
-def _texts(order: Order, folder: RunFolder) -> list[dict[str, Any]]:
+def _texts(order: Order, folder: RunFolder) -> list[Row]:
     """Return the texts to classify, with label and teacher's logits where they are known."""
     if order.file is not None:
         from qkd.text.data.load import load_texts
@@ -355,7 +355,7 @@ def _texts(order: Order, folder: RunFolder) -> list[dict[str, Any]]:
     return [rows[i] for i in _sample(rows, order)]
 
 
-def _sample(rows: list[dict[str, Any]], order: Order) -> list[int]:
+def _sample(rows: list[Row], order: Order) -> list[int]:
     """Return the numbers of an order's samples, stratified by label; of all rows where it asks for no number."""
     if order.samples is None or order.samples >= len(rows):
         return list(range(len(rows)))

@@ -18,7 +18,7 @@ import secrets
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
@@ -35,7 +35,7 @@ from qkd.devices.snapshot import Snapshot
 from qkd.errors import FolderError
 from qkd.hardware.budget import Budget
 from qkd.hardware.mitigation import Mitigation
-from qkd.runs import read_lines, write_json, write_lines, write_text, write_with
+from qkd.runs import Row, read_lines, write_json, write_lines, write_text, write_with
 
 FORMAT = 1
 
@@ -132,7 +132,7 @@ class Plan:
     mode: str
     chunks: tuple[tuple[int, int], ...]
     budget: Budget
-    texts: list[dict[str, Any]]
+    texts: list[Row]
     limit: float
     rounds: tuple[int, ...] = ()
     earlier: Earlier | None = None

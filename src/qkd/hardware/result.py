@@ -19,6 +19,7 @@ from qkd.hardware.ledger import JobRecord
 from qkd.hardware.mitigation import pub
 from qkd.hardware.plan import Plan
 from qkd.results import DeviceLine, DeviceResult, Jobs, LearnedResult, Lost, MeasuredResult, MeasuredText, Shots
+from qkd.runs import Row
 from qkd.simulation.make import Engine, make_engine
 from qkd.simulation.noise import device_noise
 from qkd.student.bundle import Student
@@ -184,7 +185,7 @@ def slopes_of(logits: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return weights[first] - weights[second]
 
 
-def _line(logits: np.ndarray, targets: np.ndarray | None, exact: np.ndarray, rows: list[dict[str, Any]]) -> DeviceLine:
+def _line(logits: np.ndarray, targets: np.ndarray | None, exact: np.ndarray, rows: list[Row]) -> DeviceLine:
     """Return accuracy and agreements of logits (N,C), each with its interval."""
     said = logits.argmax(axis=1)
     taught = all(row.get("teacher") for row in rows)

@@ -25,7 +25,8 @@ class Result(Record):
         raise KeyError(name)
 
     def __contains__(self, name: object) -> bool:
-        return name in type(self).model_fields and getattr(self, str(name)) is not None
+        known = name in type(self).model_fields or name in (self.model_extra or {})
+        return known and getattr(self, str(name)) is not None
 
 
 class Estimate(Result):

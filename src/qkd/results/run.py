@@ -5,6 +5,8 @@ Whoever computes a part makes it; reports read it. Numbers are fractions, not pe
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import ConfigDict, Field, field_validator
 
 from qkd.results.base import Estimate, Parameters, Result, Scores
@@ -27,12 +29,41 @@ class Sizes(Result):
 
 
 class TeacherCard(Result):
-    """What the teacher is; each kind has more to say of itself."""
+    """What the teacher is. Each kind has fields of its own, and beside them how it was fitted (losses, ...)."""
 
     model_config = ConfigDict(extra="allow")
 
     name: str
     kind: str = ""
+    classes: tuple[str, ...] | None = None
+    model: str | None = None
+    fingerprint: str | None = None
+    """A hash of configuration, tokenizer and weights."""
+    file: str | None = None
+    """``logits:``, the file."""
+    read: tuple[int, ...] | None = None
+    """``probe:``, the layers read, ..."""
+    likelihoods: bool | None = None
+    """... whether the LM's likelihoods of the text are read too, ..."""
+    layers: int | list[int] | None = None
+    """... and of how many layers; ``lora:``, the adapted layers."""
+    prompt: str | None = None
+    """``prompt:``, what is asked, ..."""
+    prompts: tuple[dict[str, Any], ...] | None = None
+    """... how each of several prompts did, ..."""
+    words: dict[str, list[str]] | None = None
+    """... the words that stand for each class, ..."""
+    shots: int | None = None
+    """... examples shown, ..."""
+    calibrated: str | None = None
+    bias: tuple[float, ...] | None = None
+    """... and what is added to each class's score."""
+    labels: dict[str, list[str]] | None = None
+    """``classifier:``, which of the model's labels count for each class."""
+    space: str | None = None
+    """Several teachers: what is averaged, ..."""
+    weights: tuple[float, ...] | None = None
+    members: tuple[TeacherCard, ...] | None = None
 
 
 class Tried(Result):

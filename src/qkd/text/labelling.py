@@ -14,7 +14,7 @@ import numpy as np
 from qkd.config import Config
 from qkd.console import say
 from qkd.errors import DataError
-from qkd.results import Labelling, TeacherCard
+from qkd.results import Labelling
 from qkd.runs import write_with
 from qkd.text.data import load as data
 from qkd.text.encoders.make import embed, make_encoder
@@ -107,7 +107,7 @@ def label(config: Config, out: Path, torch_device: str | None = None, embed_too:
         valid_accuracy=float(right.mean()),
         valid_chance=float(np.bincount(targets).max() / len(targets)),
         predicted=dict(zip(classes, counts, strict=True)),
-        teacher=TeacherCard(**teacher.describe()),
+        teacher=teacher.describe(),
     )
 
 
@@ -118,5 +118,5 @@ def write(out: Path, texts: Sequence[str], classes: Sequence[str], logits: np.nd
 
     columns = {"text": pyarrow.array(list(texts), pyarrow.string())}
     columns |= {name: pyarrow.array(logits[:, number]) for number, name in enumerate(classes)}
-    table = pyarrow.table(columns).replace_schema_metadata({"qkd.teacher": json.dumps(teacher.describe())})
+    table = pyarrow.table(columns).replace_schema_metadata({"qkd.teacher": json.dumps(teacher.describe().to_json())})
     write_with(out, lambda part: parquet.write_table(table, part), private=True)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
+
+from qkd.cache import Key
+from qkd.results import TeacherCard
 
 if TYPE_CHECKING:
     from qkd.text.data.load import Dataset
@@ -30,7 +33,7 @@ class Encoder(Protocol):
         ...
 
     @property
-    def key(self) -> dict[str, Any]:
+    def key(self) -> Key:
         """Everything that determines an embedding except the text; JSON values."""
         ...
 
@@ -83,7 +86,7 @@ class Teacher(Protocol):
         """
         ...
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> TeacherCard:
         """Return what it is and how it was fitted, for reports; JSON values."""
         ...
 

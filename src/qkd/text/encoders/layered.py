@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from qkd import cache
+from qkd.cache import Key
 from qkd.errors import ModelError, nearest
 from qkd.text.encoders.whitening import unit
 from qkd.text.models.backbone import POOLINGS, Backbone
@@ -83,7 +84,7 @@ class TransformerEncoder:
         return self._backbone.num_parameters
 
     @property
-    def key(self) -> dict[str, Any]:
+    def key(self) -> Key:
         """Everything that determines an embedding except the text."""
         chosen: dict[str, Any] = {} if self._asked is None else {"layers": list(self.layers)}
         if self._asked is not None and len(self._asked) == 1:

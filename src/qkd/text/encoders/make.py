@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from qkd import cache
+from qkd.cache import Key
 from qkd.errors import ModelError, nearest
 from qkd.records import DIMENSIONS
 from qkd.text.encoders.layered import AUTO, TransformerEncoder
@@ -71,7 +71,7 @@ class JoinedEncoder:
         return sum(part.num_parameters for part in self.parts)
 
     @property
-    def key(self) -> dict[str, Any]:
+    def key(self) -> Key:
         """The parts' keys."""
         return {"kind": "joined", "parts": [part.key for part in self.parts]}
 

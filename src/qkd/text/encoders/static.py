@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from qkd import cache
+from qkd.cache import Key
 from qkd.text.encoders.whitening import unit
 from qkd.text.models.backbone import Backbone
 from qkd.text.models.transformer import Loading
@@ -55,7 +56,7 @@ class StaticEncoder:
         return self.arrays["table"].size
 
     @property
-    def key(self) -> dict[str, Any]:
+    def key(self) -> Key:
         """The hash of table and tokenizer."""
         return {"kind": "static", "content": self._digest}
 

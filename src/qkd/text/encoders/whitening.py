@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from qkd.cache import Key
 from qkd.errors import ModelError
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Whitened:
         return self.inner.num_parameters + self.mean.size + self.matrix.size
 
     @property
-    def key(self) -> dict[str, Any]:
+    def key(self) -> Key:
         """The encoder's key and the map's hash."""
         content = hashlib.sha256(self.mean.tobytes() + self.matrix.tobytes()).hexdigest()[:24]
         return {"kind": "whitened", "inner": self.inner.key, "map": content}

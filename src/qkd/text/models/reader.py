@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from qkd.cache import Key
 from qkd.text.models.backbone import Backbone, pool
 from qkd.text.models.transformer import Loading
 
@@ -41,7 +42,7 @@ class Reader(Backbone):
         return {**super().__getstate__(), **own}
 
     @property
-    def key(self) -> dict[str, Any]:
+    def key(self) -> Key:
         """Everything that determines a row except the text."""
         return {**super().key, "layers": list(self.layers), "likelihoods": self.likelihoods}
 

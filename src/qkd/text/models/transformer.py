@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from qkd import cache
+from qkd.cache import Key
 from qkd.console import say
 from qkd.errors import ModelError
 from qkd.text.models import weights
@@ -116,7 +117,7 @@ class Transformer:
         return weights.fingerprint(self.source)
 
     @property
-    def key(self) -> dict[str, Any]:
+    def key(self) -> Key:
         """Everything that determines a text's numbers but the text and what is read off; JSON values."""
         return {"model": self.fingerprint, "max_length": self.max_tokens, **self.loading.key}
 

@@ -12,6 +12,7 @@ import numpy as np
 from qkd import cache
 from qkd.console import say
 from qkd.errors import ModelError, QkdError, nearest
+from qkd.results import TeacherCard
 from qkd.text.models import weights
 from qkd.text.models.transformer import Loading, Transformer
 
@@ -153,19 +154,17 @@ class ClassifierTeacher:
         """Return logits ``(N,C)`` float32 of N texts, computed now."""
         return self._gathered(self._network.scores(texts))
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> TeacherCard:
         """Return the model and which of its labels count for which class."""
         labels = self._network.labels
-        return {
-            "name": self.name,
-            "kind": "classifier",
-            "model": self._network.model,
-            "fingerprint": self._network.fingerprint,
-            "classes": list(self._classes),
-            "labels": {
-                name: [labels[row] for row in rows] for name, rows in zip(self._classes, self._rows, strict=True)
-            },
-        }
+        return TeacherCard(
+            name=self.name,
+            kind="classifier",
+            model=self._network.model,
+            fingerprint=self._network.fingerprint,
+            classes=tuple(self._classes),
+            labels={name: [labels[row] for row in rows] for name, rows in zip(self._classes, self._rows, strict=True)},
+        )
 
     def _gathered(self, scores: np.ndarray) -> np.ndarray:
         """Return ``(N,C)`` of the model's logits: where several labels mean one class, probabilities add up."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from qkd.errors import ModelError
+from qkd.results import TeacherCard
 from qkd.text.teachers.heads import calibrated_temperature, cross_entropy
 
 if TYPE_CHECKING:
@@ -66,16 +67,15 @@ class EnsembleTeacher:
         """Return logits ``(N,C)`` float32 of N texts, computed now."""
         return self._joint([member.answer(texts) for member in self.members])
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> TeacherCard:
         """Return space, weights, validation numbers, and the members."""
-        return {
-            "name": self.name,
-            "kind": "ensemble",
-            "space": self.space,
-            "weights": self._weights.tolist(),
-            "members": [member.describe() for member in self.members],
-            **self._facts,
-        }
+        return TeacherCard(
+            name=self.name,
+            kind="ensemble",
+            space=self.space,
+            weights=tuple(self._weights.tolist()),
+            members=tuple(member.describe() for member in self.members),
+        ).model_copy(update=self._facts)
 
     def save(self, folder: Path) -> None:
         """Let every member that keeps something keep it, in folders by number."""

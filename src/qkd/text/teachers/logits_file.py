@@ -17,11 +17,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from qkd.errors import DataError, QkdError, nearest
+from qkd.results import TeacherCard
 from qkd.text.data.load import normalised
 
 if TYPE_CHECKING:
@@ -96,9 +97,9 @@ class LogitsTeacher:
         """Return the same as ``logits``: the answers are in the file."""
         return self.logits(texts)
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> TeacherCard:
         """Return the file and its classes."""
-        return {"name": self.name, "kind": "logits", "file": str(self.file), "classes": list(self._classes)}
+        return TeacherCard(name=self.name, kind="logits", file=str(self.file), classes=tuple(self._classes))
 
     def _columns(self, found: Logits, dataset: Dataset) -> list[int]:
         """Return the file's column of each class."""

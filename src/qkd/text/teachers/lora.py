@@ -23,6 +23,7 @@ from qkd import cache
 from qkd.config import LoraSpec
 from qkd.console import say
 from qkd.errors import ModelError
+from qkd.results import TeacherCard
 from qkd.runs import read_json, write_json
 from qkd.text.data.splits import shuffled
 from qkd.text.models.transformer import Loading, Transformer
@@ -104,9 +105,9 @@ class LoraTeacher:
         """Return logits ``(N,C)`` float32 of N texts, computed now."""
         return self._classifier.scores(texts) / np.float32(self._facts["temperature"])
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> TeacherCard:
         """Return model, adapters, epochs and validation numbers."""
-        return {"name": self.name, "kind": "lora", "fingerprint": self._classifier.fingerprint, **self._facts}
+        return TeacherCard(name=self.name, kind="lora", fingerprint=self._classifier.fingerprint, **self._facts)
 
     def save(self, folder: Path) -> None:
         """Copy the adapter to ``folder``, whole or not at all."""

@@ -8,12 +8,14 @@ to learn from is out of fold: the logits of a training text come from a head tha
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from qkd import cache
+from qkd.cache import Key
 from qkd.errors import ModelError
+from qkd.results import TeacherCard
 from qkd.text.data.splits import shuffled
 from qkd.text.models.backbone import Backbone
 from qkd.text.models.reader import Reader
@@ -99,21 +101,20 @@ class ProbeTeacher:
         reader, head = self._done
         return head(reader.rows(texts))
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> TeacherCard:
         """Return model, what is read of it, regularisation, temperature, validation and out-of-fold numbers."""
         reader, head = self._done
         facts = ("c", "temperature", "valid_loss", "valid_accuracy", "unseen_loss", "unseen_accuracy")
-        return {
-            "name": self.name,
-            "kind": "probe",
-            "model": self._model,
-            "fingerprint": reader.fingerprint,
-            "read": list(reader.layers),
-            "likelihoods": reader.likelihoods,
-            "layers": reader.num_layers,
-            "classes": list(self._classes),
-            **{name: float(getattr(head, name)) for name in facts},
-        }
+        return TeacherCard(
+            name=self.name,
+            kind="probe",
+            model=self._model,
+            fingerprint=reader.fingerprint,
+            read=tuple(reader.layers),
+            likelihoods=reader.likelihoods,
+            layers=reader.num_layers,
+            classes=tuple(self._classes),
+        ).model_copy(update={name: float(getattr(head, name)) for name in facts})
 
     @property
     def _done(self) -> tuple[Reader, Head]:
@@ -148,7 +149,7 @@ class ProbeTeacher:
         return Reader(self._model, self._loading, found["layers"].tolist(), bool(found["likelihoods"][0]))
 
 
-def _key(reader: Reader) -> dict[str, Any]:
+def _key(reader: Reader) -> Key:
     return {"kind": "states", **reader.key}
 
 

@@ -17,6 +17,7 @@ from qkd import cache
 from qkd.config import PromptSpec
 from qkd.console import say, warn
 from qkd.errors import DataError, ModelError
+from qkd.results import TeacherCard
 from qkd.text.data.splits import shuffled
 from qkd.text.models.transformer import Loading
 from qkd.text.teachers import prompts
@@ -116,22 +117,21 @@ class PromptTeacher:
         """Return logits ``(N,C)`` float32 of N texts, asked now."""
         return self._calibrated(self._scores(texts))
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> TeacherCard:
         """Return model, prompt, words and validation numbers."""
-        return {
-            "name": self.name,
-            "kind": "prompt",
-            "model": self._model.model,
-            "fingerprint": self._model.fingerprint,
-            "prompt": self._question.asked("{text}"),
-            "prompts": list(self._tried),
-            "words": {name: list(words) for name, words in zip(self._classes, self._question.words, strict=True)},
-            "shots": len(self._examples),
-            "calibrated": self.spec.calibrate,
-            "bias": self._bias.tolist(),
-            "classes": list(self._classes),
-            **self._facts,
-        }
+        return TeacherCard(
+            name=self.name,
+            kind="prompt",
+            model=self._model.model,
+            fingerprint=self._model.fingerprint,
+            prompt=self._question.asked("{text}"),
+            prompts=tuple(self._tried),
+            words={name: list(words) for name, words in zip(self._classes, self._question.words, strict=True)},
+            shots=len(self._examples),
+            calibrated=self.spec.calibrate,
+            bias=tuple(self._bias.tolist()),
+            classes=tuple(self._classes),
+        ).model_copy(update=self._facts)
 
     def _compare(self, dataset: Dataset, rows: np.ndarray) -> None:
         """Take the prompt with the least cross-entropy on a few of the labelled texts numbered ``rows``.
