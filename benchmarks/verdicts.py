@@ -14,8 +14,10 @@ import numpy as np
 from scipy.optimize import brentq
 
 from qkd.comparison.statistics import ALPHA, holm, mean_over_seeds_and_texts
+from qkd.runs import read_json, write_json
 
 DIFFICULTY, SEED_SPREAD = 2.5, 0.05
+TEXTS, PLANTED = 500, 0.03
 
 
 def sigmoid(x):
@@ -49,17 +51,57 @@ def share_of_verdicts(gap, n_texts, seeds, own, comparisons, others=1, base=0.75
     return any_verdict / comparisons, right / comparisons
 
 
+def table(comparisons, kept=None):
+    """Return shares of false alarms, and of planted differences found, over kinds of students, seeds and rivals.
+
+    Rows that the file ``kept`` has are taken from it; each new one is written there.
+    """
+    asked = [
+        {"own": own, "seeds": seeds, "others": others, "gap": gap, "comparisons": comparisons}
+        for own in (0.0, 0.5, 1.0)
+        for gap, seeds, others in (*((0.0, s, o) for s in (3, 10) for o in (1, 5)), (PLANTED, 10, 1), (PLANTED, 10, 5))
+    ]
+    found = read_json(kept) if kept is not None and kept.is_file() else []
+    for row in asked:
+        if any(row.items() <= one.items() for one in found):
+            continue
+        alarms, right = share_of_verdicts(row["gap"], TEXTS, row["seeds"], row["own"], comparisons, row["others"])
+        found.append(row | {"share": right if row["gap"] else alarms})
+        print(json.dumps(found[-1]), flush=True)
+        if kept is not None:
+            write_json(kept, found)
+    return [next(one for one in found if row.items() <= one.items()) for row in asked]
+
+
+def disagreement(own, base=0.75):
+    """Return the share of texts on which two equal students differ, one seed each."""
+    rng = np.random.default_rng(2)
+    ability = brentq(lambda a: accuracy(a, own) - base, -5, 5)
+    texts = rng.normal(0, DIFFICULTY, 20_000)
+    return float((hits(rng, texts, ability, own, 1) != hits(rng, texts, ability, own, 1)).mean())
+
+
+def markdown(found):
+    """Return the table as lines of Markdown."""
+    lines = [
+        f"{found[0]['comparisons']} simulated comparisons a row, {TEXTS} test texts, students at 75 % accuracy, "
+        "corrected for the number of rivals (Holm); of equal students any verdict is a false alarm, of a planted "
+        f"difference of {100 * PLANTED:.0f} points to every rival the verdict against the first is asked for "
+        "(`benchmarks/verdicts.py`). 'Differ' is the share of texts on which two equal students differ, one seed each.",
+        "",
+        "| two students' own difficulty with a text | differ | seeds | rivals | false alarms | planted found |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in found:
+        share = f"{100 * row['share']:.1f} %"
+        alarms, right = ("-", share) if row["gap"] else (share, "-")
+        name = {0.0: "none", 0.5: "some", 1.0: "much"}[row["own"]]
+        apart = f"{100 * disagreement(row['own']):.0f} %"
+        lines.append(f"| {name} | {apart} | {row['seeds']} | {row['others']} | {alarms} | {right} |")
+    return lines
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--comparisons", type=int, default=200)
-    count = parser.parse_args().comparisons
-    table = []
-    for own in (0.0, 0.5, 1.0):
-        for seeds in (3, 10):
-            for others in (1, 5):
-                alarms, _ = share_of_verdicts(0.0, 500, seeds, own, count, others)
-                table.append({"own": own, "seeds": seeds, "others": others, "false_alarms": alarms})
-                print(json.dumps(table[-1]), flush=True)
-        _, found = share_of_verdicts(0.03, 500, 10, own, count)
-        table.append({"own": own, "seeds": 10, "planted": 0.03, "found": found})
-        print(json.dumps(table[-1]), flush=True)
+    print("\n".join(markdown(table(parser.parse_args().comparisons))))

@@ -81,7 +81,12 @@ def test_curves_hold_classes_of_every_test_text(setting):
 
 def test_a_report_shows_the_curves_and_says_what_was_trained_under(corpus, tmp_path):
     spec = CompareSpec(
-        students=("hardware", "linear"), seeds=2, sims=("exact", "aer-noisy"), shots=(8, 512), noise=(1.0, 4.0)
+        students=("hardware", "linear"),
+        seeds=2,
+        sims=("exact", "aer-noisy"),
+        shots=(8, 512),
+        noise=(1.0, 4.0),
+        train_texts=(40, "all"),
     )
     found = compare(None, spec, **options(corpus, tmp_path, **NOISE, name="curves"))
     assert [point["shots"] for point in found["shot_curves"]["hardware"]] == [8, 512]
@@ -92,7 +97,7 @@ def test_a_report_shows_the_curves_and_says_what_was_trained_under(corpus, tmp_p
     markdown = page.with_name("report.md").read_text()
     assert "trained ideally" in markdown and "drop under noise and shots" in markdown
     assert "Accuracy against shots" in markdown and "gate errors" in markdown
-    assert page.read_text().count("data:image/png;base64,") == 4
+    assert page.read_text().count("data:image/png;base64,") == 5
     assert "--shot-counts 8,512 --noise-scales 1.0,4.0" in found["command"]
     noisy = compare(
         None,

@@ -162,9 +162,14 @@ def _done(
 ) -> Iterator[tuple[Task, dict[str, Any]]]:
     """Yield each task with its result: those kept in ``folder`` first, the others as they are done."""
     missing: list[tuple[Task, Path]] = []
+    most = max((task.texts for task in tasks), default=0)
+
+    def asked_of(task: Task) -> Measurement | None:
+        asked = measurements.get(task.contestant.name)
+        return asked if asked is None or task.texts == most else asked.first()
+
     for task in tasks:
-        student = task.contestant
-        asked = measurements.get(student.name)
+        student, asked = task.contestant, asked_of(task)
         key = {
             "student": student.key(),
             "lesson": prints[student.name],
@@ -186,7 +191,7 @@ def _done(
         whole = lessons[student.name]
         where = (str(id(whole)), task.texts, task.seed)
         few = drawn.setdefault(where, whole.fewer(task.texts, task.seed))
-        arguments.append((student, few, task.seed, measurements.get(student.name, EXACT)))
+        arguments.append((student, few, task.seed, asked_of(task) or EXACT))
     with progress("students", len(missing), "trials") as bar:
         for (task, path), result in zip(missing, spread(trial.run, arguments), strict=True):
             write_json(path, result)

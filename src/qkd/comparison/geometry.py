@@ -8,6 +8,7 @@ Nature Communications 12:2631, 2021, eq. 5; the classical kernel has white noise
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from qkd.student.model import StudentModel
 
 TEXTS = 300
 """Training texts of which kernels are made."""
+DRAWS = 3
+"""Random circuits of the family, over which a median is taken."""
 RIDGE = 0.01
 """Added to the eigenvalues of the classical kernel, whose mean is 1."""
 SMALL = 0.5
@@ -40,7 +43,11 @@ def geometric_difference(quantum: np.ndarray, classical: np.ndarray, ridge: floa
 
 
 def looked_at(contestant: Contestant, lesson: Lesson) -> dict[str, Any]:
-    """Return the geometric differences of a circuit's features, untrained, to classical kernels, as JSON values.
+    """Return the geometric differences of a circuit's features to classical kernels, as JSON values.
+
+    A student starts where its circuit responds linearly, so that untrained its features are little else than linear
+    ones; training may take it anywhere. Both are looked at: the untrained student (``differences``), and random
+    weights behind random projections that fill the range of angles (``range``, the median of some draws).
 
     Args:
         contestant: a student with a circuit.
@@ -54,20 +61,40 @@ def looked_at(contestant: Contestant, lesson: Lesson) -> dict[str, Any]:
         model.standardise(torch.as_tensor(lesson.embeddings[lesson.train], dtype=torch.float32))
     step = -(-len(lesson.train) // TEXTS)
     rows = torch.as_tensor(lesson.embeddings[lesson.train[::step]], dtype=torch.float32)
-    with torch.no_grad():
-        angles = model.angles(rows)
-        evs, inputs = middle(angles).double().cpu().numpy(), rows.double().numpy()
-    count = len(inputs)
+    inputs = rows.double().numpy()
     kernels = {"linear": linear_kernel(inputs), "rbf": gaussian_kernel(inputs)}
-    found = {name: geometric_difference(linear_kernel(evs), kernel) for name, kernel in kernels.items()}
-    smallest, limit = min(found.values()), float(np.sqrt(count))
-    possible = smallest >= SMALL * limit
+
+    def differences(angles: torch.Tensor) -> dict[str, float]:
+        with torch.no_grad():
+            evs = middle(angles.to(rows.dtype)).double().cpu().numpy()
+        return {name: geometric_difference(linear_kernel(evs), kernel) for name, kernel in kernels.items()}
+
+    with torch.no_grad():
+        untrained = differences(model.angles(rows))
+    rng, drawn = np.random.default_rng(contestant.config.train.seed), []
+    for _ in range(DRAWS):
+        z = inputs @ rng.normal(size=(inputs.shape[1], len(circuit.inputs)))
+        angles = math.pi * np.tanh((z - z.mean(axis=0)) / z.std(axis=0).clip(1e-9))
+        with torch.no_grad():
+            for weights in middle.parameters():
+                weights.copy_(torch.as_tensor(rng.uniform(-math.pi, math.pi, weights.shape)))
+        drawn.append(differences(torch.as_tensor(angles)))
+    anywhere = {name: float(np.median([one[name] for one in drawn])) for name in kernels}
+    smallest, largest, limit = min(untrained.values()), min(anywhere.values()), math.sqrt(len(inputs))
+    possible = largest >= SMALL * limit
     sentence = (
-        f"The geometric difference of the circuit's features to classical kernels is {smallest:.1f} on {count} texts, "
-        f"sqrt(N) is {limit:.1f}: "
+        f"The geometric difference of the circuit's features to the nearer of two classical kernels is {smallest:.1f} "
+        f"untrained and {largest:.1f} over its whole range on {len(inputs)} texts, sqrt(N) is {limit:.1f}: "
         + ("an advantage on these data is possible, not promised." if possible else "little room for an advantage.")
     )
-    return {"texts": count, "sqrt": limit, "differences": found, "possible": possible, "sentence": sentence}
+    return {
+        "texts": len(inputs),
+        "sqrt": limit,
+        "differences": untrained,
+        "range": anywhere,
+        "possible": possible,
+        "sentence": sentence,
+    }
 
 
 def linear_kernel(features: np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -55,6 +55,11 @@ class Measurement:
             found |= {"device": self.noisy.snapshot.name, "date": str(self.noisy.snapshot.calibration.date)}
             found |= {"qubits": list(self.noisy.region.qubits)}
         return found
+
+    def first(self) -> Measurement:
+        """Return what circuits are judged by alone, nothing besides and no curves of shots or noise."""
+        noisy = self.noisy if self.trains_noisy else None
+        return replace(self, sims=self.sims[:1], noisy=noisy, shots=(), noise=())
 
     def trainer(self) -> tuple[StudentCircuit, Engine] | None:
         """Return circuit and engine of training under noise, None where it is trained ideally."""

@@ -50,7 +50,7 @@ def summarise(trials: Trials, command: str) -> dict[str, Any]:
         "data": trials.sources.dataset.source,
         "classes": list(lesson.classes),
         "texts": {"train": most, "valid": len(lesson.valid), "test": len(lesson.test)},
-        "teacher": {"name": trials.sources.teacher.name, "accuracy": _interval(teacher)},
+        "teacher": {"name": trials.sources.teacher.name, "accuracy": _share(teacher)},
         "encoder": trials.sources.encoder.name,
         "seeds": max(len(rows) for rows in right.values()),
         "students": rows,
@@ -152,14 +152,14 @@ def _row(trials: Trials, student: Contestant, lesson: Lesson) -> dict[str, Any]:
     if rows[0]["measured"] is not None:
         noisy = (_logits(trials, student, most, "measured").argmax(axis=2) == targets).astype(float)
         measured = {
-            "accuracy": _interval(mean_over_seeds_and_texts(noisy)),
+            "accuracy": _share(mean_over_seeds_and_texts(noisy)),
             "drop": _interval(mean_over_seeds_and_texts(right - noisy)),
         }
     return {
         "numbers": {
-            "accuracy": _interval(mean_over_seeds_and_texts(right)),
+            "accuracy": _share(mean_over_seeds_and_texts(right)),
             "macro_f1": _resampled(f1, predicted.shape),
-            "agreement": _interval(mean_over_seeds_and_texts((predicted == teacher).astype(float))),
+            "agreement": _share(mean_over_seeds_and_texts((predicted == teacher).astype(float))),
             "calibration_error": _resampled(ece, predicted.shape),
         },
         "measured": measured,
@@ -198,7 +198,7 @@ def _curves(trials: Trials, targets: np.ndarray) -> dict[str, list[dict[str, flo
     """Return each student's accuracy against the number of training texts."""
     return {
         student.name: [
-            {"texts": texts} | _interval(mean_over_seeds_and_texts(hits(trials, student, texts, targets)))
+            {"texts": texts} | _share(mean_over_seeds_and_texts(hits(trials, student, texts, targets)))
             for texts in trials.counts
         ]
         for student in trials.students
@@ -213,10 +213,15 @@ def _asked_curves(trials: Trials, targets: np.ndarray, what: str) -> dict[str, l
         if rows and rows[0]:
             found[student.name] = [
                 {what: float(at)}
-                | _interval(mean_over_seeds_and_texts((np.array([row[at] for row in rows]) == targets).astype(float)))
+                | _share(mean_over_seeds_and_texts((np.array([row[at] for row in rows]) == targets).astype(float)))
                 for at in sorted(rows[0], key=float)
             ]
     return found
+
+
+def _share(share: Difference) -> dict[str, float]:
+    """Return a share with its interval, which few seeds can make wider than shares are."""
+    return {"value": share.value, "low": max(0.0, share.low), "high": min(1.0, share.high)}
 
 
 def _interval(difference: Difference) -> dict[str, float]:

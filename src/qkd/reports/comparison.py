@@ -181,13 +181,13 @@ def forest(summary: dict[str, Any]) -> Figure:
 
 def reliability(summary: dict[str, Any]) -> Figure:
     """Draw accuracy against confidence for each student."""
-    figure, axes = plots.canvas(5.2, 4.0)
+    figure, axes = plots.canvas(6.4, 4.0)
     axes.plot([0, 1], [0, 1], color=plots.MUTED, lw=1, ls=":")
     for name, line in summary["students"].items():
         points = [(c, a) for c, a, n in line["reliability"] if n >= 5]
         axes.plot(*zip(*points, strict=True), "o-", label=name, ms=4, lw=1)
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="accuracy (bins of 5 or more)")
-    axes.legend(frameon=False, fontsize=8, loc="upper left")
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
 
@@ -207,7 +207,7 @@ def curves(summary: dict[str, Any], kind: str = "curves") -> Figure:
     axes.set(xlabel=axis, ylabel="test accuracy")
     if key != "noise":
         axes.set_xscale("log")
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
 

@@ -20,6 +20,7 @@ from qkd.engines.machine import threads
 from qkd.errors import QkdError
 from qkd.results import Parameters
 from qkd.simulation.make import Engine
+from qkd.student.dropout import Dropout
 from qkd.student.middles.base import Middle
 from qkd.student.middles.quantum import QuantumMiddle
 
@@ -58,7 +59,7 @@ class StudentModel(nn.Module):
         self.classes, self.angle_map = tuple(classes), angle_map
         self.register_buffer("center", torch.zeros(dim))
         self.register_buffer("scale", torch.ones(dim))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.projection = nn.Linear(dim, middle.num_inputs)
         self.middle = middle
         self.head = nn.Linear(middle.num_outputs, len(self.classes))

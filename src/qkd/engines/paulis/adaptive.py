@@ -190,7 +190,7 @@ class Adaptive:
             error, off, _ = self._compared(coarse, fine, points, shared)
             if error <= self._accuracy / 2 and off <= SLOPE * self._accuracy * norm:
                 return coarse[0], error
-            if fine[0].full or threshold <= others.threshold:
+            if fine[0].full or threshold <= LAST * self._accuracy:
                 return fine[0], error
             coarse = fine
 
