@@ -67,7 +67,10 @@ def table(metrics: Metrics) -> str:
 
 
 def aligned(cells: Sequence[Sequence[str]]) -> str:
-    """Return rows of cells as text, each column as wide as its widest cell, a rule below the first row."""
+    """Return rows of cells as text, each column as wide as its widest cell, a rule below the first row.
+
+    Not rich's tables, which wrap cells to a terminal's width, and to 80 characters in a pipe.
+    """
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
