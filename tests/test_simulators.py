@@ -44,10 +44,10 @@ def test_a_noisy_run_puts_its_students_side_by_side(noisy):
     ]
     assert (noise["device"], len(noise["qubits"])) == ("fake_brisbane", 4)
     assert noise["gain"]["low"] <= noise["gain"]["value"] <= noise["gain"]["high"]
-    assert "lightcone engine" in noisy.metrics["student"]["engine"] and "noise" in noisy.metrics["student"]["engine"]
+    assert "density engine" in noisy.metrics["student"]["engine"] and "noise" in noisy.metrics["student"]["engine"]
     assert "300 shots" in noisy.metrics["student"]["measured"]
     page = noisy.report.read_text()
-    assert "Training under the noise left it" in page and "fake_brisbane" in page
+    assert "Training under the noise left the student" in page and "fake_brisbane" in page
 
 
 def test_what_was_simulated_is_kept(noisy):
@@ -112,7 +112,7 @@ def test_an_engine_that_disagrees_with_aer_is_stopped():
     spec = EngineSpec(torch_device="cpu")
     found = agree(make_engine(spec, student, model), student, model)
     assert found.difference < 1e-6 and found.points == 2 and found.observables == found.of == 4
-    with pytest.raises(QkdError, match="lightcone engine and AerSimulator disagree by"):
+    with pytest.raises(QkdError, match="density engine and AerSimulator disagree by"):
         agree(make_engine(spec, student, model), student, other)
     sampled = EngineSpec(torch_device="cpu", engine="trajectories", trajectories=400)
     agree(make_engine(sampled, student, model), student, model)

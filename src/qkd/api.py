@@ -185,11 +185,11 @@ def _resumable(folder: RunFolder, config: Config | None, given: dict[tuple[str, 
     Raises:
         QkdError: another option differs from what the run was started with.
     """
-    kept = configs.load(folder.config)
-    base = kept if config is None else config.model_copy(update={"run": kept.run})
+    before = configs.load(folder.config)
+    base = before if config is None else config.model_copy(update={"run": before.run})
     asked = pinned(merged(base, {key: value for key, value in given.items() if key[0] != "run"}))
     for section, key, option, _ in configs.fields():
-        old, new = (getattr(getattr(config, section), key) for config in (kept, asked))
+        old, new = (getattr(getattr(config, section), key) for config in (before, asked))
         if old != new and option not in ("epochs", "patience"):
             raise ConfigError(
                 f"--resume goes on with {folder.config}, where {section}.{key} is {old!r}, not {new!r}; only --epochs "
@@ -220,13 +220,13 @@ def evaluate(
     from qkd.student.metrics import score
     from qkd.text.data import load as texts_of
 
-    kept = Run(run)
-    student, teacher = kept.student, None
+    opened = Run(run)
+    student, teacher = opened.student, None
     texts: Sequence[str]
     labels: Sequence[str]
     if data is None:
-        rows = kept.predictions
-        source, teacher = f"the test split of {kept.name}", np.array([row.teacher for row in rows])
+        rows = opened.predictions
+        source, teacher = f"the test split of {opened.name}", np.array([row.teacher for row in rows])
         texts, labels = [row.text for row in rows], [row.label for row in rows]
     else:
         dataset = texts_of.load(data, text_column, label_column)

@@ -42,10 +42,10 @@ def tell_hidden(kind: str, path: Path) -> None:
 
 def find(kind: str, suffixes: tuple[str, ...]) -> dict[str, Path]:
     """Return every file of ``kind`` by its name without the suffix; a user's file hides a bundled one."""
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for folder in [*user_dirs(kind), bundled_dir(kind)]:
         if folder.is_dir():
             for path in sorted(folder.iterdir()):
                 if path.suffix in suffixes:
-                    found.setdefault(path.stem, path)
-    return found
+                    files.setdefault(path.stem, path)
+    return files

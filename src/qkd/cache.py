@@ -201,12 +201,12 @@ class Store:
                     group = []
 
     def _join(self, paths: Sequence[Path]) -> None:
-        found: dict[bytes, np.ndarray] = {}
+        joint: dict[bytes, np.ndarray] = {}
         for path in paths:
             keys, rows = self._open(path) or ([], ())
-            found.update(zip(keys, rows, strict=True))
-        if found:
-            joined = self._save(list(found), np.stack(list(found.values())))
+            joint.update(zip(keys, rows, strict=True))
+        if joint:
+            joined = self._save(list(joint), np.stack(list(joint.values())))
             for path in set(paths) - {joined}:
                 path.unlink(missing_ok=True)
 
@@ -230,6 +230,6 @@ def arrays(key: Key, compute: Callable[[], dict[str, np.ndarray]]) -> dict[str, 
         pass
     except SafetensorError:
         warn(f"{path} is damaged; computing it again")
-    found = compute()
-    write_bytes(path, save({name: np.array(value, order="C") for name, value in found.items()}))
-    return found
+    computed = compute()
+    write_bytes(path, save({name: np.array(value, order="C") for name, value in computed.items()}))
+    return computed

@@ -96,7 +96,7 @@ class PromptSpec(Spec):
 
     template: Annotated[tuple[str, ...], BeforeValidator(_several), Field(min_length=1)] = _f(
         ("auto",),
-        "Built-in prompts (classify, continue, label, category), auto for all of them, or TOML or text files with "
+        "Built-in prompts (classify, continue, category), auto for all of them, or TOML or text files with "
         "{text} in them; of several the one that does best on a few labelled texts is taken.",
         option="prompt",
     )
@@ -106,8 +106,8 @@ class PromptSpec(Spec):
     shots_seed: int = _f(0, "The seed that draws them.", option="few-shots-seed")
     calibrate: Annotated[Literal["labels", "batch", "none"], BeforeValidator(_switched)] = _f(
         "labels",
-        "One bias for each label: fitted to training texts (labels), so that over them all labels are equally likely, "
-        "whatever theirs are (batch), or none; a temperature always.",
+        "How scores become logits: a small linear map fitted to training texts (labels), biases that make all labels "
+        "equally likely over them, whatever theirs are (batch), or none; with a temperature.",
     )
 
 

@@ -56,8 +56,8 @@ def run(config: Config, folder: RunFolder, resume: bool) -> None:
     clock = Clock()
     # first, so that a mistake in it is not found after minutes of labelling
     circuit = started(library.load(config.student.circuit, config.student.qubits, config.student.layers))
-    kept = folder.device / "snapshot.json"
-    setting = make_setting(config, circuit, kept if resume and kept.is_file() else None)
+    snapshot = folder.device / "snapshot.json"
+    setting = make_setting(config, circuit, snapshot if resume and snapshot.is_file() else None)
     checks = [] if setting.noisy is None else _place(setting, setting.noisy, folder)
     sources = gather(config, folder, resume, clock)
     lesson = sources.lesson()
@@ -81,7 +81,9 @@ def run(config: Config, folder: RunFolder, resume: bool) -> None:
             others[WITHOUT] = _quantum(config, setting.circuit, setting.trainer, few, where)
         for name, other in others.items():
             finished = finished and _train(other, config, resume, name, None)
-    clock.seconds["training"] = sum(one.progress.seconds for one in (*trainers, *others.values()))  # resumed parts too
+    clock.seconds["training"] = sum(
+        trained.progress.seconds for trained in (*trainers, *others.values())
+    )  # resumed parts too
     with clock.stage("controls"):
         controls: dict[str, tuple[np.ndarray, Parameters]] = {}
         try:
@@ -133,9 +135,9 @@ def _place(setting: Setting, noisy: Noisy, folder: RunFolder) -> list[Agreement]
 
 def _checked(setting: Setting, noisy: Noisy, values: np.ndarray | None) -> Agreement:
     """Compare the engine with AerSimulator at parameter values (R,A+P), or at random ones, and say what came of it."""
-    found = agree(setting.trainer, noisy.circuit, noisy.model, values)
-    say(found.describe() + (" (random)" if values is None else " (test texts, trained weights)"))
-    return found
+    agreement = agree(setting.trainer, noisy.circuit, noisy.model, values)
+    say(agreement.describe() + (" (random)" if values is None else " (test texts, trained weights)"))
+    return agreement
 
 
 def _quantum(config: Config, circuit: StudentCircuit, engine: Engine, lesson: Lesson, checkpoint: Path) -> Trainer:
@@ -164,15 +166,15 @@ def _spread(
     config: Config, circuit: StudentCircuit, engine: Engine, lesson: Lesson, folder: RunFolder, resume: bool
 ) -> list[float]:
     """Train the student with more seeds, as many as are asked for; return the test accuracy of each."""
-    found = []
+    accuracies = []
     for seed in range(config.train.seed + 1, config.train.seed + 1 + config.student.spread):
         spec = config.model_copy(update={"train": config.train.model_copy(update={"seed": seed})})
         trainer = _quantum(spec, circuit, engine, lesson, folder.checkpoint / f"seed-{seed}")
         if not _train(trainer, spec, resume, f"seed {seed}", None):
             raise KeyboardInterrupt
         answers = trainer.student.logits(lesson.embeddings[lesson.test]).argmax(axis=1)
-        found.append(float((answers == lesson.targets[lesson.test]).mean()))
-    return found
+        accuracies.append(float((answers == lesson.targets[lesson.test]).mean()))
+    return accuracies
 
 
 def _controls(

@@ -44,10 +44,10 @@ def read(path: Path, schema: type[T], mend: str, formats: tuple[int, ...] = ()) 
     """
     value = read_value(path)
     if formats:
-        told = value.get("format") if isinstance(value, dict) else None
-        if told not in formats:
+        version = value.get("format") if isinstance(value, dict) else None
+        if version not in formats:
             readable = " or ".join(map(str, formats))
-            raise FolderError(f"{path}: format {told!r:.40} is not {readable}; {mend}, or take the qkd that wrote it")
+            raise FolderError(f"{path}: format {version!r:.40} is not {readable}; {mend}, or take the qkd that made it")
     return checked(value, schema, path, mend)
 
 

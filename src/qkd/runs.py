@@ -105,8 +105,8 @@ def finite(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: finite(one) for key, one in value.items()}
-    return [finite(one) for one in value] if isinstance(value, list | tuple) else value
+        return {key: finite(inner) for key, inner in value.items()}
+    return [finite(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def write_with(path: Path, save: Callable[[Path], None], private: bool = False) -> None:
@@ -340,10 +340,10 @@ def newest_run(parent: Path) -> RunFolder:
     Raises:
         QkdError: there is none.
     """
-    found = [path for path in parent.glob("*/config.toml") if not path.parent.is_symlink()]
-    if not found:
+    configs = [path for path in parent.glob("*/config.toml") if not path.parent.is_symlink()]
+    if not configs:
         raise FolderError(f"{parent}: no run lies there to go on with; make one with 'qkd distill'")
-    return RunFolder(max(found, key=lambda path: path.stat().st_mtime_ns).parent.resolve())
+    return RunFolder(max(configs, key=lambda path: path.stat().st_mtime_ns).parent.resolve())
 
 
 def existing_run(where: Path) -> RunFolder:

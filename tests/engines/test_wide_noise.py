@@ -11,6 +11,7 @@ from qkd import QkdError
 from qkd.circuits import library
 from qkd.config import EngineSpec
 from qkd.engines import DensityMatrixEstimator, LightConeEstimator, StatevectorEstimator, TrajectoryEstimator
+from qkd.simulation.choice import cost, work
 from qkd.simulation.make import make_engine
 
 
@@ -101,6 +102,8 @@ def test_auto_picks_by_what_a_step_costs_and_says_why(noise):
         engine = make_engine(spec, library.load(name, n, layers), noise)
         assert engine.describe().startswith(expected) and "qubits" in engine.describe()
     assert make_engine(spec, library.load("qdllm")).describe().startswith("statevector")
+    default = [make_engine(spec, library.load("hardware"), rows=rows).kind for rows in (1, 32, 1024)]
+    assert default == ["statevector", "statevector", "lightcone"]
     assert make_engine(spec, library.load("hardware", 100)).describe().startswith("lightcone")
     with pytest.raises(QkdError, match="too wide for any exact engine"):
         make_engine(EngineSpec(torch_device="cpu", accuracy=0), library.load("qdllm", 24), noise)
@@ -109,6 +112,24 @@ def test_auto_picks_by_what_a_step_costs_and_says_why(noise):
             assert make_engine(spec, library.load(name, n, layers), model).describe().startswith("lightcone")
     with pytest.raises(QkdError, match="knows no noise"):
         make_engine(EngineSpec(engine="statevector", torch_device="cpu"), library.load("product"), noise)
+
+
+@pytest.mark.parametrize("name", ["hardware", "qdllm", "reupload", "product"])
+def test_what_auto_weighs_grows_with_rows_and_layers(name, noise):
+    for model in (None, noise):
+        before = {}
+        for layers, rows in ((1, 1), (1, 64), (2, 64), (2, 512)):
+            found, width = work(library.load(name, 6, layers), model, rows)
+            assert set(found) == {"lightcone", "density" if model else "statevector"} and 1 <= width <= 6
+            for kind, one in found.items():
+                assert cost(kind, one) >= before.get(kind, 0)  # a product of rotations does not grow with layers
+                before[kind] = cost(kind, one)
+    wide, _ = work(library.load("hardware", 100, 2), None, 64)
+    assert set(wide) == {"lightcone"}
+    narrow = cost("lightcone", work(library.load("hardware", 20, 2), None, 64)[0]["lightcone"])
+    assert (
+        cost("lightcone", wide["lightcone"]) < 5.5 * narrow
+    )  # no more than the observables, which are 5 times as many
 
 
 @pytest.mark.parametrize("engine", [DensityMatrixEstimator, TrajectoryEstimator])

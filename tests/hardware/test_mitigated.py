@@ -303,6 +303,7 @@ def test_rounds_that_were_measured_stand_when_the_device_changes_between_them(se
         service.version = "1.99.0"
         return real(*args)
 
+    monkeypatch.setattr(adaptive, "FIXED", ())
     monkeypatch.setattr(adaptive, "following", recalibrated)
     [outcome] = run(order(folder, mitigation="none", shots="adaptive", samples=20), YES, patience=QUICK)
     assert outcome.plan.name == "hw-2" and outcome.result["texts"] == 20

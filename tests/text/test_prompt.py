@@ -9,7 +9,7 @@ from qkd.config import make
 from qkd.errors import QkdError
 from qkd.text.data import load as data
 from qkd.text.teachers import prompts
-from qkd.text.teachers.heads import biased_temperature
+from qkd.text.teachers.heads import matrix_scaling
 from qkd.text.teachers.judge import CausalLM
 from qkd.text.teachers.make import make_teacher
 from qkd.text.teachers.prompt import PromptTeacher
@@ -69,7 +69,7 @@ def fitted(model, dataset, config):
 def test_a_label_is_worth_the_mean_of_its_words(model, tmp_path):
     dataset = animals(3)
     teacher = fitted(model, dataset, settings(tmp_path, calibrate=False))
-    logits = teacher.logits(dataset.texts) * teacher.describe()["temperature"]
+    logits = teacher.logits(dataset.texts) / teacher.describe()["weight"][0][0]
     assert logits.shape == (len(dataset.texts), 3)
     lm = CausalLM(str(model))
     ids = {word: lm.tokens([word])[0] for word in ("cat", "mat", "red ball", "electrons")}
@@ -101,8 +101,8 @@ def test_calibration_adds_a_bias_for_each_label_and_is_fitted_on_training_texts(
     splits = data.split(dataset)
     plain, calm = (fitted(model, dataset, settings(tmp_path, calibrate=value)) for value in (False, True))
     facts = calm.describe()
-    scores = plain.logits(dataset.texts) * plain.describe()["temperature"]
-    logits = scores / facts["temperature"] + facts["bias"]
+    scores = plain.logits(dataset.texts) / plain.describe()["weight"][0][0]
+    logits = scores @ np.array(facts["weight"]) + facts["bias"]
     np.testing.assert_allclose(calm.logits(dataset.texts), logits, atol=1e-4)
     np.testing.assert_allclose(calm.answer(dataset.texts[:5]), logits[:5], atol=1e-4)
     shares = softmax(logits[splits.train], axis=1).mean(
@@ -113,18 +113,19 @@ def test_calibration_adds_a_bias_for_each_label_and_is_fitted_on_training_texts(
     swapped = data.Dataset(dataset.texts, tuple(dataset.classes[number] for number in others))
     again = make_teacher(f"prompt:{model}", config=settings(tmp_path))
     again.fit(swapped, splits)
-    assert again.describe()["bias"] == facts["bias"]  # labels of other texts have no say
+    for name in ("weight", "bias"):
+        assert again.describe()[name] == facts[name]  # labels of other texts have no say
 
 
 def test_without_labels_every_label_gets_its_mean_score_taken_off(model, tmp_path):
     dataset = animals(3)
     train = data.split(dataset).train
     plain, calm = (fitted(model, dataset, settings(tmp_path, calibrate=how)) for how in ("none", "batch"))
-    scores = plain.logits(dataset.texts) * plain.describe()["temperature"]
-    temperature = calm.describe()["temperature"]
-    np.testing.assert_allclose(
-        calm.logits(dataset.texts), (scores - scores[train].mean(axis=0)) / temperature, atol=1e-3
-    )
+    scores = plain.logits(dataset.texts) / plain.describe()["weight"][0][0]
+    weight = np.array(calm.describe()["weight"])
+    np.testing.assert_allclose(weight, weight[0, 0] * np.eye(3))
+    expected = (scores - scores[train].mean(axis=0)) * weight[0, 0]
+    np.testing.assert_allclose(calm.logits(dataset.texts), expected, atol=1e-3)
 
 
 def test_of_several_prompts_the_best_is_taken(model, tmp_path, monkeypatch):
@@ -162,14 +163,17 @@ def test_a_prompt_without_room_is_left_out_where_another_has_some(model, tmp_pat
         fitted(model, animals(2), make({"prompt": {"template": [str(long)]}}))
 
 
-def test_biases_and_temperature_are_found_again():
+def test_a_map_of_scores_is_found_again_and_few_texts_leave_a_temperature():
     rng = np.random.default_rng(2)
-    scores = rng.normal(size=(20_000, 3))
-    bias = np.array([1.0, 0.0, -1.0])
-    targets = (2 * scores + bias + rng.gumbel(size=scores.shape)).argmax(axis=1)
-    temperature, found = biased_temperature(scores + np.array([5.0, 0.0, 3.0]), targets)
-    assert temperature == pytest.approx(0.5, rel=0.05)
-    np.testing.assert_allclose((found + np.array([10, 0, 6])) - found[1], bias, atol=0.15)
+    scores, bias = rng.normal(size=(20_000, 3)), np.array([1.0, 0.0, -1.0])
+    true = 2 * np.eye(3) + np.array([[0, 0.7, 0], [0, 0, 0], [-0.5, 0, 0]])
+    targets = (scores @ true + bias + rng.gumbel(size=scores.shape)).argmax(axis=1)
+    shifted = scores + np.array([5.0, 0.0, 3.0])
+    weight, found = matrix_scaling(shifted, targets)
+    difference = softmax(shifted @ weight + found, 1) - softmax(scores @ true + bias, 1)
+    assert np.abs(difference).mean() < 0.01 and np.abs(difference).max() < 0.1
+    weight, _ = matrix_scaling(shifted[:6], targets[:6])
+    assert np.abs(weight - np.diag(np.diag(weight))).max() < np.diag(weight).min() / 5
 
 
 def test_a_teacher_at_chance_is_told_and_one_that_knows_is_not(model, tmp_path, capsys, monkeypatch):

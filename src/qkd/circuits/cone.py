@@ -14,7 +14,8 @@ from qkd.circuits.student import StudentCircuit
 def past(circuit: QuantumCircuit, qubits: Iterable[int]) -> tuple[tuple[int, ...], list[CircuitInstruction]]:
     """Return the past light cone of ``qubits``: its qubits in ascending order and, first to last, its gates.
 
-    Gates widen a cone whether or not they commute with what they meet, so this is an upper bound.
+    Gates widen a cone whether or not they commute with what they meet, so this is an upper bound. Not Qiskit's
+    ``LightCone`` pass, which leaves gates out that commute with the observable: their noise does not.
     """
     cone = set(qubits)
     items = []
@@ -62,15 +63,15 @@ def narrowed(circuit: QuantumCircuit, qubits: Sequence[int], items: Iterable[Cir
 
 def support(observables: Iterable[SparsePauliOp]) -> tuple[int, ...]:
     """Return the qubits on which any of the observables acts, in ascending order."""
-    found: set[int] = set()
+    qubits: set[int] = set()
     for observable in observables:
         paulis = observable.paulis
-        found.update(np.flatnonzero((paulis.x | paulis.z).any(axis=0)).tolist())
-    return tuple(sorted(found))
+        qubits.update(np.flatnonzero((paulis.x | paulis.z).any(axis=0)).tolist())
+    return tuple(sorted(qubits))
 
 
 def narrow(observable: SparsePauliOp, qubits: Sequence[int]) -> SparsePauliOp:
     """Return an observable on ``qubits`` alone, outside which it is the identity."""
     paulis = observable.paulis
-    kept = PauliList.from_symplectic(paulis.z[:, qubits], paulis.x[:, qubits], paulis.phase)
-    return SparsePauliOp(kept, observable.coeffs)
+    restricted = PauliList.from_symplectic(paulis.z[:, qubits], paulis.x[:, qubits], paulis.phase)
+    return SparsePauliOp(restricted, observable.coeffs)

@@ -25,18 +25,18 @@ def parse(texts: Iterable[str], num_qubits: int) -> tuple[SparsePauliOp, ...]:
     Raises:
         QkdError: a text is neither a known name nor a sum of Paulis, or names a qubit that is not there.
     """
-    found: list[SparsePauliOp] = []
+    observables: list[SparsePauliOp] = []
     letters = 0
     for text in texts:
         if text == "z-each":
-            found += [_sparse([("Z", [q], 1.0)], num_qubits) for q in range(num_qubits)]
+            observables += [_sparse([("Z", [q], 1.0)], num_qubits) for q in range(num_qubits)]
         elif text == "zz-neighbours":
-            found += [_sparse([("ZZ", [q, q + 1], 1.0)], num_qubits) for q in range(num_qubits - 1)]
+            observables += [_sparse([("ZZ", [q, q + 1], 1.0)], num_qubits) for q in range(num_qubits - 1)]
         else:
-            found.append(_sum(text, num_qubits))
-        letters += num_qubits * (num_qubits if text in _NAMED else len(found[-1]))
+            observables.append(_sum(text, num_qubits))
+        letters += num_qubits * (num_qubits if text in _NAMED else len(observables[-1]))
         within(letters, LETTERS, "letters of observables", "the circuit")
-    return tuple(found)
+    return tuple(observables)
 
 
 def write(observable: SparsePauliOp) -> str:

@@ -31,7 +31,7 @@ from qkd.engines.paulis.carry import Kind, Stack, Tables
 from qkd.engines.paulis.channels import Channel
 from qkd.engines.paulis.cones import Block, Cone, cone, factors, fuse
 from qkd.engines.paulis.events import channels
-from qkd.engines.paulis.search import MOST_STRINGS, Plan, Search, TooManyStrings
+from qkd.engines.paulis.search import MOST_STRINGS, MOST_TERMS, Plan, Search, TooManyStrings
 from qkd.engines.paulis.sparse import Carrier
 from qkd.engines.paulis.strings import PauliString, pauli_terms
 from qkd.engines.paulis.transfer import Chains
@@ -76,7 +76,7 @@ class LightConeEstimator(NoisyEstimator):
         device: str | None = None,
         accuracy: float = 0.0,
         truncation: float = 0.0,
-        max_terms: int = MOST_STRINGS,
+        max_terms: int = MOST_TERMS,
     ) -> None:
         super().__init__(noise_model, backend, dtype, device)
         for name, value in (("accuracy", accuracy), ("truncation", truncation)):

@@ -56,8 +56,10 @@ class TeacherCard(Result):
     shots: int | None = None
     """... examples shown, ..."""
     calibrated: str | None = None
+    weight: list[list[float]] | None = None
+    """... what makes scores (N,C) logits, ..."""
     bias: tuple[float, ...] | None = None
-    """... and what is added to each class's score."""
+    """... and what is added to them for each class."""
     labels: dict[str, list[str]] | None = None
     """``classifier:``, which of the model's labels count for each class."""
     space: str | None = None

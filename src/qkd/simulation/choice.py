@@ -2,63 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+from qiskit.circuit import Parameter
 
 from qkd.circuits.student import StudentCircuit
 from qkd.engines import density
 from qkd.engines.lightcone import WIDEST, past
 from qkd.engines.noise import NoiseLike
-from qkd.engines.paulis.bloch import differs
+from qkd.engines.paulis.bloch import Encoding, differs
 from qkd.engines.paulis.cones import Block, Cone, seen
 from qkd.engines.paulis.strings import pauli_terms
 from qkd.errors import CircuitError, QkdError
 
-ROWS = 32
-"""Rows of the batch for which engines are compared."""
-PER_AMPLITUDE = 50
-"""Multiply-adds per amplitude and row that a statevector sweep is taken to need."""
-BEARABLE = 2e8
-"""Multiply-adds of a step up to which an exact engine is preferred to one that leaves something out."""
+ROWS = 64
+"""Rows of a batch where a caller does not say."""
+COSTS = {
+    "lightcone": (830.0, 119.0, 4.0e-5, 8.9e-4, 3.8e-5, 7.6),
+    "statevector": (980.0, 28.0, 8.0e-4, 7.8e-3),
+    "density": (730.0, 45.0, 5.2e-3),
+}
+"""Microseconds of each amount of ``work``, forward and gradient, single precision, one thread; only ratios matter.
+
+Fitted by ``benchmarks/choice.py``, which compares what is chosen with what is fastest."""
+BEARABLE = 0.25
+"""Seconds of a step, by these costs, up to which an exact engine is preferred to one that leaves something out."""
 WIDEST_STATE = 24
 """Qubits up to which a statevector is considered."""
 
 
-def choose(student: StudentCircuit, noise: NoiseLike, accuracy: float) -> tuple[str, str]:
+@dataclass(frozen=True)
+class Work:
+    """What a step takes of an engine that is exact for a circuit.
+
+    amounts: of the light-cone engine: steps; moves of cones of different shapes; multiply-adds that all rows share,
+        that each row has of its own, and of meeting the encoded qubits; moves with matrices of the rows' own. Of the
+        others: steps; blocks; numbers that blocks change in all rows; numbers that are read in all rows.
+    why: in words.
+    """
+
+    amounts: tuple[float, ...]
+    why: str
+
+
+def choose(student: StudentCircuit, noise: NoiseLike, accuracy: float, rows: int = ROWS) -> tuple[str, str]:
     """Return the engine for a circuit, by name, and why, in words.
 
     Args:
         student: the circuit.
         noise: the noise model, or None for an ideal device.
         accuracy: what the light-cone engine keeps to in wide light cones; 0 wants it exact.
+        rows: of the batches that it will see.
 
     Raises:
         QkdError: no engine takes the circuit under this noise.
     """
-    n = student.num_qubits
-    amplitudes = f"2^{n} amplitudes"
     try:
-        terms, _, _ = pauli_terms(student.observables)
-        _, blocks, cones = past(student.circuit, terms, noise, student.inputs)
+        exact, width = work(student, noise, rows)
     except QkdError as error:  # gates that only the statevector engine takes
         if noise is not None:
             raise
         return "statevector", str(error)
-    width = max((len(one.qubits) for one in cones), default=0)
-    fits = max((max(one.counts, default=1) for one in cones), default=1) <= 4**WIDEST
-    exact: dict[str, tuple[float, str]] = {}
-    if fits:
-        exact["lightcone"] = _lightcone(student, blocks, cones), f"light cones of {width} qubits"
-    if noise is None and n <= WIDEST_STATE:
-        exact["statevector"] = 2.0**n * PER_AMPLITUDE * ROWS, amplitudes
-    if noise is not None:
-        numbers, qubits = seen([block.qubits for block in blocks], terms)
-        if len(qubits) <= density.MOST_QUBITS:
-            cost = 4.0 ** len(qubits) * 16 * len(numbers) * ROWS
-            exact["density"] = cost, f"a density matrix of {len(qubits)} qubits for each text"
-    best = min(exact, key=lambda kind: exact[kind][0], default="")
-    if best and (exact[best][0] <= BEARABLE or not accuracy):
-        others = " and ".join(why for kind, (_, why) in exact.items() if kind != best)
-        return best, f"{exact[best][1]} cost {f'less than {others}' if others else 'least'}"
+    seconds = {kind: cost(kind, one) for kind, one in exact.items()}
+    best = min(seconds, key=seconds.__getitem__, default="")
+    if best and (seconds[best] <= BEARABLE or not accuracy):
+        others = " and ".join(one.why for kind, one in exact.items() if kind != best)
+        return best, f"{exact[best].why} cost {f'less than {others}' if others else 'least'}"
     if accuracy:
         return "lightcone", f"light cones of {width} qubits are too wide to be exact at a bearable cost"
     raise CircuitError(
@@ -67,12 +77,49 @@ def choose(student: StudentCircuit, noise: NoiseLike, accuracy: float) -> tuple[
     )
 
 
-def _lightcone(student: StudentCircuit, blocks: Sequence[Block], cones: Sequence[Cone]) -> float:
-    """Return about how many multiply-adds a batch takes in the light-cone engine."""
-    inputs = set(student.inputs)
+def cost(kind: str, one: Work) -> float:
+    """Return about how many seconds an engine needs for its work."""
+    return 1e-6 * sum(each * amount for each, amount in zip(COSTS[kind], one.amounts, strict=True))
+
+
+def work(student: StudentCircuit, noise: NoiseLike, rows: int) -> tuple[dict[str, Work], int]:
+    """Return the work of every engine that is exact for a circuit, and the width of the widest light cone.
+
+    Raises:
+        QkdError: a gate that only the statevector engine takes.
+    """
+    terms, _, _ = pauli_terms(student.observables)
+    encoding, blocks, cones = past(student.circuit, terms, noise, student.inputs)
+    width = max((len(one.qubits) for one in cones), default=0)
+    numbers, qubits = seen([block.qubits for block in blocks], terms)
+    found: dict[str, Work] = {}
+    if max((max(one.counts, default=1) for one in cones), default=1) <= 4**WIDEST:
+        amounts = _lightcone(set(student.inputs), encoding, blocks, cones, rows)
+        found["lightcone"] = Work(amounts, f"light cones of {width} qubits")
+    if noise is None and student.num_qubits <= WIDEST_STATE:
+        amplitudes = 2.0 ** len(qubits) * rows
+        amounts = 1.0, len(numbers), amplitudes * len(numbers), amplitudes
+        found["statevector"] = Work(amounts, f"2^{len(qubits)} amplitudes")
+    if noise is not None and len(qubits) <= density.MOST_QUBITS:
+        amounts = 1.0, len(numbers), 4.0 ** len(qubits) * rows * len(numbers)
+        found["density"] = Work(amounts, f"a density matrix of {len(qubits)} qubits for each text")
+    return found, width
+
+
+def _lightcone(
+    inputs: set[Parameter], encoding: Encoding, blocks: Sequence[Block], cones: Sequence[Cone], rows: int
+) -> tuple[float, ...]:
+    """Return the amounts of the light-cone engine; see ``Work``."""
     varying = [any(differs(channel, inputs) for channel in block.channels) for block in blocks]
-    total = 0.0
+    shared = own = met = 0.0
+    shapes: dict[Hashable, tuple[int, bool]] = {}
     for one in cones:
-        own = any(varying[number] for number, _ in one.blocks)
-        total += one.operations * (ROWS if own else 1) + ROWS * (one.counts[-1] if one.counts else 1)
-    return total
+        kinds = tuple(varying[number] for number, _ in one.blocks)
+        if any(kinds):
+            own += one.operations
+        else:
+            shared += one.operations
+        met += one.counts[-1] if one.counts else 1
+        shapes[one.moves, kinds, tuple(encoding.sizes[q] for q in one.qubits)] = len(one.moves), any(kinds)
+    moves = sum(count for count, _ in shapes.values())
+    return 1.0, moves, shared, own * rows, met * rows, moves if any(varies for _, varies in shapes.values()) else 0.0

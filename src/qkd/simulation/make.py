@@ -18,7 +18,7 @@ from qkd.engines.shots import ShotEstimator
 from qkd.engines.statevector import StatevectorEstimator
 from qkd.engines.trajectories import TrajectoryEstimator
 from qkd.errors import ConfigError
-from qkd.simulation.choice import choose
+from qkd.simulation.choice import ROWS, choose
 from qkd.simulation.cost import cheapest, loads
 
 THREADED = 14
@@ -58,20 +58,21 @@ class Engine:
         return f"{self.reason}; {note}" if note else self.reason
 
 
-def make_engine(spec: EngineSpec, student: StudentCircuit, noise: NoiseLike = None) -> Engine:
+def make_engine(spec: EngineSpec, student: StudentCircuit, noise: NoiseLike = None, rows: int = ROWS) -> Engine:
     """Return the engine that ``spec`` asks to train with, for this circuit.
 
     Args:
         spec: the engine and its precision.
         student: the circuit that it will run.
         noise: the noise model on the circuit's qubits; None is an ideal device.
+        rows: of the batches that it will see, by which ``auto`` chooses.
 
     Raises:
         QkdError: the torch device does not exist, or the engine cannot take the circuit or its noise.
     """
     device = torch_device(spec.torch_device)
     under = "ideal" if noise is None else "under the device's noise"
-    kind, why = (spec.engine, "as asked") if spec.engine != "auto" else choose(student, noise, spec.accuracy)
+    kind, why = (spec.engine, "as asked") if spec.engine != "auto" else choose(student, noise, spec.accuracy, rows)
     if kind == "aer":
         estimator = AerEstimator(noise, shots=spec.shots, seed=spec.seed, gradient=spec.gradient)
         reason = f"aer engine ({why}), {spec.shots:,} shots, {under}, gradients by {spec.gradient}"

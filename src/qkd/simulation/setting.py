@@ -78,10 +78,11 @@ def make_setting(config: Config, logical: StudentCircuit, kept: Path | None = No
     noisy = place(config, logical, kept) if spec.sim == "aer-noisy" else None
     circuit = logical if noisy is None else noisy.circuit
     model = None if noisy is None else noisy.model
-    trainer = make_engine(spec, circuit, model)
+    rows = config.train.batch_size
+    trainer = make_engine(spec, circuit, model, rows)
     exact = trainer
     if noisy is not None or spec.engine in ("aer", "trajectories"):
-        exact = make_engine(EngineSpec(precision=spec.precision, torch_device=spec.torch_device), logical)
+        exact = make_engine(EngineSpec(precision=spec.precision, torch_device=spec.torch_device), logical, rows=rows)
     measure = exact if spec.sim == "exact" else make_sampler(spec, circuit, model, trainer)
     return Setting(logical, noisy, trainer, exact, measure)
 

@@ -23,8 +23,10 @@ import torch
 from qkd.engines.paulis.channels import LETTERS
 from qkd.engines.paulis.cones import Cone
 
-MOST_STRINGS = 2**16
+MOST_TERMS = 2**18
 """Strings of a cone kept at once where a threshold is given; beyond it the least important are left out too."""
+MOST_STRINGS = 2**16
+"""Strings of a cone kept at once where none is left out."""
 WEIGHT = 0.85
 """By how much a string is taken to matter less for each letter more."""
 HEAVY = 16.0
@@ -113,7 +115,7 @@ class Search:
         self,
         matrices: Mapping[int, np.ndarray],
         threshold: float,
-        limit: int = MOST_STRINGS,
+        limit: int = MOST_TERMS,
         most: int | None = None,
     ) -> Plan:
         """Return which strings are kept.

@@ -1,8 +1,8 @@
 """The ``prompt:`` teacher: a causal LM is asked, and the likelihood of each label's words is its answer.
 
 A word's score is the log-likelihood of all its tokens after the prompt, divided by their number; a label with several
-words gets the logarithm of their mean exponential. A temperature and one bias for each label, fitted on training texts,
-make the scores logits: an LM prefers some words whatever the text says (Zhao et al., arXiv 2102.09690). Which prompt
+words gets the logarithm of their mean exponential. A small linear map, fitted on training texts, makes the scores
+logits: an LM prefers some words whatever the text says (Zhao et al., arXiv 2102.09690). Which prompt
 suits an LM cannot be known beforehand (Sclar et al., arXiv 2310.11324): several are compared on a few labelled texts.
 """
 
@@ -21,7 +21,7 @@ from qkd.results import TeacherCard
 from qkd.text.data.splits import shuffled
 from qkd.text.models.transformer import Loading
 from qkd.text.teachers import prompts
-from qkd.text.teachers.heads import biased_temperature, calibrated_temperature, cross_entropy
+from qkd.text.teachers.heads import calibrated_temperature, cross_entropy, matrix_scaling
 from qkd.text.teachers.judge import CausalLM
 
 if TYPE_CHECKING:
@@ -63,9 +63,9 @@ class PromptTeacher:
         self._classes: tuple[str, ...] = ()
         self._examples: tuple[tuple[str, int], ...] = ()
         self._spare: tuple[str, ...] = ()
-        self._bias = np.zeros(0, np.float32)
+        self._weight, self._bias = np.zeros((0, 0), np.float32), np.zeros(0, np.float32)
         self._room = 0
-        self._facts = {"temperature": 1.0}
+        self._facts: dict[str, float] = {}
 
     @property
     def num_parameters(self) -> int:
@@ -80,23 +80,21 @@ class PromptTeacher:
                 training texts than examples are asked for.
         """
         self._classes = dataset.classes
-        self._bias = np.zeros(len(self._classes), np.float32)
         self._examples, self._spare = self._drawn(dataset, splits) if self.spec.shots else ((), ())
         if len(self._prompts) > 1:
             self._compare(dataset, np.concatenate([splits.train, splits.valid]))
         self._check_room()
         y = dataset.targets[splits.valid]
-        scores = self._cached([dataset.texts[row] for row in splits.valid])
+        scores = self.scores([dataset.texts[row] for row in splits.valid])
         if self.spec.calibrate == "none":
-            temperature, self._bias = calibration(scores, y, "none")
+            self._weight, self._bias = calibration(scores, y, "none")
         else:
             rows = splits.train[shuffled([dataset.texts[row] for row in splits.train], 0)[:CALIBRATED_ON]]
-            train = self._cached([dataset.texts[row] for row in rows])
-            temperature, self._bias = calibration(train, dataset.targets[rows], self.spec.calibrate)
-        logits = scores / np.float32(temperature) + self._bias
+            train = self.scores([dataset.texts[row] for row in rows])
+            self._weight, self._bias = calibration(train, dataset.targets[rows], self.spec.calibrate)
+        logits = self._calibrated(scores)
         accuracy = float(np.mean(logits.argmax(axis=1) == y))
         self._facts = {
-            "temperature": temperature,
             "valid_loss": cross_entropy(logits, y),
             "valid_accuracy": accuracy,
         }
@@ -109,7 +107,7 @@ class PromptTeacher:
 
     def logits(self, texts: Sequence[str]) -> np.ndarray:
         """Return logits ``(N,C)`` float32 of N texts; the LM's answers are cached."""
-        found = self._cached(texts)
+        found = self.scores(texts)
         self._model.report(len(texts), self._most)
         return self._calibrated(found)
 
@@ -129,6 +127,7 @@ class PromptTeacher:
             words={name: list(words) for name, words in zip(self._classes, self._question.words, strict=True)},
             shots=len(self._examples),
             calibrated=self.spec.calibrate,
+            weight=self._weight.tolist(),
             bias=tuple(self._bias.tolist()),
             classes=tuple(self._classes),
         ).model_copy(update=self._facts)
@@ -149,11 +148,11 @@ class PromptTeacher:
             except ModelError as error:
                 failed = error
                 continue
-            scores = self._cached(texts)
+            scores = self.scores(texts)
             logits = np.empty_like(scores)
             for part in range(FOLDS):
-                temperature, bias = calibration(scores[fold != part], y[fold != part], self.spec.calibrate)
-                logits[fold == part] = scores[fold == part] / temperature + bias
+                weight, bias = calibration(scores[fold != part], y[fold != part], self.spec.calibrate)
+                logits[fold == part] = scores[fold == part] @ weight + bias
             loss, right = cross_entropy(logits, y), float((logits.argmax(axis=1) == y).mean())
             tried[name] = {"prompt": name, "loss": loss, "accuracy": right}
             say(f"{self.name}: prompt '{name}', cross-entropy {loss:.3f}, accuracy {right:.3f} on {len(y)} texts")
@@ -238,7 +237,8 @@ class PromptTeacher:
         self._model.truncated += 1
         return str(tokenizer.decode(ids[:most]))
 
-    def _cached(self, texts: Sequence[str]) -> np.ndarray:
+    def scores(self, texts: Sequence[str]) -> np.ndarray:
+        """Return the mean log-likelihoods (N,C), float32, of the labels' words; the cache is asked first."""
         question = self._question
         key = {
             "kind": "prompt",
@@ -251,20 +251,20 @@ class PromptTeacher:
         return cache.rows(key, texts, self._scores, f"asking {self._model.model}")
 
     def _calibrated(self, scores: np.ndarray) -> np.ndarray:
-        return np.asarray(scores / np.float32(self._facts["temperature"]) + self._bias, np.float32)
+        return np.asarray(scores @ self._weight + self._bias, np.float32)
 
 
-def calibration(scores: np.ndarray, targets: np.ndarray, how: str) -> tuple[float, np.ndarray]:
-    """Return T and biases (C,) float32 which make logits scores / T + bias.
+def calibration(scores: np.ndarray, targets: np.ndarray, how: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return a weight (C,C) and biases (C,), float32, which make logits scores @ weight + bias.
 
     Args:
         scores: (N,C) of labelled texts.
         targets: class numbers (N,).
         how: ``labels`` fits both; ``batch`` takes each label's mean score off, whatever the labels of the texts are
-            (Zhou et al., arXiv 2309.17249); ``none`` has no biases. The temperature is fitted always.
+            (Zhou et al., arXiv 2309.17249), and ``none`` nothing; both have a fitted temperature for a weight.
     """
     if how == "labels":
-        return biased_temperature(scores, targets)
+        return matrix_scaling(scores, targets)
     mean = scores.mean(axis=0) if how == "batch" else np.zeros(scores.shape[1])
     temperature = calibrated_temperature(scores - mean, targets)
-    return temperature, np.asarray(-mean / temperature, np.float32)
+    return np.eye(len(mean), dtype=np.float32) / np.float32(temperature), np.asarray(-mean / temperature, np.float32)

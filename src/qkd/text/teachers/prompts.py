@@ -48,7 +48,6 @@ _BUILT_IN: dict[str, dict[str, Any]] = {
         "Text: {text}\nLabel:"
     },
     "continue": {"template": "{text}\n\nThe text above in one word:", "chat": False},
-    "label": {"template": "Labels: {labels}.\n\nText: {text}\nLabel:", "chat": False},
     "category": {"template": "{text}\nCategory:", "chat": False},
 }
 
