@@ -126,6 +126,13 @@ def test_a_run_lends_its_settings(corpus, tmp_path):
     assert "compare-texts" in summary["report"]
 
 
+def test_settings_that_a_comparison_does_not_look_at_are_told(corpus, tmp_path, capsys):
+    given = options(corpus, tmp_path, epochs=1, sim="aer-noisy", tune_encoder=1)
+    compare(None, CompareSpec(students=("product", "linear"), seeds=1), **given)
+    told = capsys.readouterr().err
+    assert "--sim is not looked at" in told and "--tune-encoder is not looked at" in told
+
+
 def simulated(rng, gap, seeds, texts, own=0.3):
     """Return (S,N) paired differences of two students whose accuracies differ by about ``gap``."""
     common = rng.normal(0.9, 2.5, texts)

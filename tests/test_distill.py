@@ -144,7 +144,7 @@ def test_unlabelled_texts_are_learned_from_and_what_they_bought_is_told(corpus, 
     student, without = (lines[name].numbers.accuracy.value for name in ("student", "labelled only"))
     assert bought.gain.value == pytest.approx(student - without)
     assert bought.gain.low <= bought.gain.value <= bought.gain.high
-    assert f"The {bought['texts']} unlabelled texts left it" in found.report.read_text()
+    assert f"The {bought['texts']} unlabelled texts left the student" in found.report.read_text()
     loaded = Student.load(found.folder.path)  # the whitening came with it
     again = api.evaluate(found.folder.path).numbers.accuracy.value
     assert again == student and loaded.model.dim == 20

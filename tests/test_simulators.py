@@ -47,7 +47,7 @@ def test_a_noisy_run_puts_its_students_side_by_side(noisy):
     assert "density engine" in noisy.metrics["student"]["engine"] and "noise" in noisy.metrics["student"]["engine"]
     assert "300 shots" in noisy.metrics["student"]["measured"]
     page = noisy.report.read_text()
-    assert "Training under the noise left it" in page and "fake_brisbane" in page
+    assert "Training under the noise left the student" in page and "fake_brisbane" in page
 
 
 def test_what_was_simulated_is_kept(noisy):

@@ -19,6 +19,7 @@
 `teach`              let a teacher alone label a corpus
 `transpile`          compile a student for a device
 `run_hardware`       run it there, or rehearse that on the device's snapshot
+`learn`              learn what a device's calibration does not tell, from a few circuits
 `Config`             every setting of a run
 `CompareSpec`        every setting of a comparison; `SweepSpec` of a sweep
 `QkdError`           what all errors are that a person can cause; `qkd.errors` has its kinds
@@ -36,7 +37,7 @@ from qkd.lazy import exports
 
 if TYPE_CHECKING:
     from qkd import circuits, devices, engines, errors, hardware, reports, simulation, student, text
-    from qkd.api import Run, distill, evaluate, predict, run_hardware, teach
+    from qkd.api import Run, distill, evaluate, learn, predict, run_hardware, teach
     from qkd.config import CompareSpec, Config, SweepSpec
     from qkd.devices.compiled import compile_for as transpile
     from qkd.errors import QkdError
@@ -60,6 +61,7 @@ __all__ = [
     "errors",
     "evaluate",
     "hardware",
+    "learn",
     "predict",
     "reports",
     "reproduce",
@@ -85,7 +87,7 @@ _HOMES = {
     "sweep": "qkd.studies",
     "transpile": "qkd.devices.compiled:compile_for",
     "__version__": "qkd.version:VERSION",
-    **dict.fromkeys(("Run", "distill", "evaluate", "predict", "run_hardware", "teach"), "qkd.api"),
+    **dict.fromkeys(("Run", "distill", "evaluate", "learn", "predict", "run_hardware", "teach"), "qkd.api"),
     **{room: f"qkd.{room}" for room in _ROOMS},
 }
 __getattr__, __dir__ = exports(__name__, _HOMES)

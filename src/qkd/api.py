@@ -301,12 +301,52 @@ def run_hardware(
     Raises:
         QkdError: something does not fit, costs too much, or the service refuses or stays away.
     """
-    from dataclasses import fields
-
     from qkd.hardware.order import Order
     from qkd.hardware.run import run as run_
 
-    known = [field.name for field in fields(Order) if field.name != "run"]
+    _sendable(Order, options, confirm, dry_run)
+    shots = options.get("shots")
+    order = Order(**options | {"run": Path(run), "shots": None if shots is None else str(shots)})
+    return run_(order, confirm or (lambda plan: True), detach, dry_run)
+
+
+def learn(
+    device: str,
+    run: str | Path = "runs/latest",
+    *,
+    confirm: Callable[[Plan], bool] | None = None,
+    detach: bool = False,
+    dry_run: bool = False,
+    **options: Any,
+) -> Outcome:
+    """Learn what a device's calibration does not tell, coherent errors above all, from a few circuits of a run.
+
+    The outcome's ``result["file"]`` is a snapshot file that every ``device=`` takes.
+
+    Args:
+        device: its name, or a snapshot's with ``local=True``.
+        run: the run folder whose circuit and region are used.
+        confirm: as in ``run_hardware``.
+        detach: as in ``run_hardware``.
+        dry_run: as in ``run_hardware``.
+        options: the fields of ``qkd.hardware.Lesson``: ``points=256``, ``shots=128``, ...
+
+    Raises:
+        QkdError: as ``run_hardware``.
+    """
+    from qkd.hardware.learning import Lesson
+    from qkd.hardware.run import run as run_
+
+    _sendable(Lesson, options, confirm, dry_run)
+    lesson = Lesson(Path(run), device, **options)
+    return run_(lesson, confirm or (lambda plan: True), detach, dry_run)[0]
+
+
+def _sendable(spec: type, options: dict[str, Any], confirm: object, dry_run: bool) -> None:
+    """Refuse options that a spec does not have, and what nobody has agreed to send."""
+    from dataclasses import fields
+
+    known = [field.name for field in fields(spec) if field.name != "run"]
     for option in options:
         if option not in known:
             raise ConfigError(f"there is no option '{option}'{nearest(option, known)}")
@@ -314,6 +354,3 @@ def run_hardware(
         raise ConfigError(
             "nothing was sent: say what may be sent, such as confirm=lambda plan: plan.budget.seconds < 60"
         )
-    shots = options.get("shots")
-    order = Order(**options | {"run": Path(run), "shots": None if shots is None else str(shots)})
-    return run_(order, confirm or (lambda plan: True), detach, dry_run)

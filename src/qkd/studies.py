@@ -129,6 +129,7 @@ def sweep(
 
     space = spaces.dimensions(spec.over, config)
     name = config.run.name or f"sweep-{_stem(config)}"
+    _tell_unseen(config)
     folder = RunFolder(config.run.folder / name)
     with folder.lock(), _spread(ray):
         write_text(folder.config, configs.dumps(config))
@@ -171,6 +172,7 @@ def _compared(
     from qkd.comparison.summary import summarise
     from qkd.reports import comparison as pages
 
+    _tell_unseen(config)
     folder = RunFolder(config.run.folder / name)
     with folder.lock(), _spread(ray):
         write_text(folder.config, configs.dumps(config))
@@ -186,6 +188,14 @@ def _compared(
         write_text(folder.path / "report.md", pages.markdown(found))
         write_text(folder.report, pages.html(name, found))
     return found | {"report": str(folder.report)}
+
+
+def _tell_unseen(config: Config) -> None:
+    """Say which settings of a run a study does not look at."""
+    if config.engine.sim != "exact":
+        warn("--sim is not looked at here: circuits are trained ideally, unless a comparison's --sims says otherwise")
+    if config.encoder.tune:
+        warn("--tune-encoder is not looked at here: students are trained on the embeddings as they are")
 
 
 def _spread(ray: str | None) -> AbstractContextManager[None]:

@@ -26,6 +26,9 @@ from qiskit_ibm_runtime.noise_learner_v3.params_converters import NOISE_LEARNER_
 from qiskit_ibm_runtime.quantum_program.params_converters import QUANTUM_PROGRAM_PARAMS_CONVERTERS
 from qiskit_ibm_runtime.results.noise_learner_v3 import NoiseLearnerV3Result, NoiseLearnerV3Results
 
+from qkd.devices import snapshot
+from qkd.devices.backend import CalibratedBackend
+from qkd.devices.calibration import FRACTIONAL
 from qkd.hardware.mitigation import noise_of_layers
 
 TOKEN = "a-token-that-must-never-be-seen-anywhere"
@@ -217,13 +220,17 @@ class Loopback:
             "tags": job.tags,
         }
 
+    @staticmethod
+    def program(job):
+        """Return what a job asks for, as the client made it."""
+        converter = QUANTUM_PROGRAM_PARAMS_CONVERTERS["v2.0"]
+        return converter.decoder(converter.model.model_validate(job.params))[0]
+
     def charge(self, job):
         """Return what a job costs: its start, and for every shot the device's delay and the circuit's own time."""
         if job.program == "noise-learner":
             return 3
-        converter = QUANTUM_PROGRAM_PARAMS_CONVERTERS["v2.0"]
-        program, _ = converter.decoder(converter.model.model_validate(job.params))
-        fake = self.fakes[job.backend]
+        program, fake = self.program(job), self.fakes[job.backend]
         delay = fake._load_json(fake.conf_filename)["default_rep_delay"] * 1e-6
         each = [program.shots * item.size() * (delay + lasts(item, fake)) for item in program.items]
         return self.overhead + sum(each)
@@ -263,7 +270,12 @@ class Loopback:
         program, options = converter.decoder(model)
         for item in program.items:
             item.samplex.finalize()
-        backend = AerSimulator.from_backend(self.fakes[job.backend], max_parallel_threads=1)
+        fake = self.fakes[job.backend]
+        free = [name for name in FRACTIONAL if name in fake._load_json(fake.conf_filename)["basis_gates"]]
+        if free:  # the client's own target leaves them out
+            held = snapshot.from_backend(fake)
+            fake = CalibratedBackend(held.name, held.target_with(*free), "1.0.0", "")
+        backend = AerSimulator.from_backend(fake, max_parallel_threads=1)
         options.simulator.seed_simulator = len(self.jobs)
         result = run_quantum_program(backend, program, options.simulator)
         items = [

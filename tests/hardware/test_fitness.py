@@ -45,6 +45,7 @@ def test_the_less_a_device_errs_the_higher_it_stands(folder, tmp_path, capsys):
     held = snapshot.load("fake_manila")
     names = [file_of(scaled(held, factor), tmp_path / f"{factor}.json") for factor in (8, 1, 0.1)]
     found = ranked(folder, [*names, "fake_nowhere"])
+    assert {one.device for one in found} == {"8.json", "1.json", "0.1.json"}
     assert len(found) == 3 and "fake_nowhere is left out" in capsys.readouterr().err
     by_error = sorted(found, key=lambda one: one.error)
     assert [one.marks.rms for one in by_error] == sorted(one.marks.rms for one in found)

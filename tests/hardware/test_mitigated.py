@@ -7,6 +7,7 @@ import pytest
 import torch
 from qiskit import QuantumCircuit
 
+from qkd import QkdError
 from qkd.circuits import library
 from qkd.config import Config
 from qkd.console import _Silent
@@ -164,6 +165,30 @@ def test_calibration_points_are_no_text_and_lie_where_texts_lie():
     assert not any((made[i, :3] == values[:, :3]).all(axis=1).any() for i in range(50))
 
 
+def test_stabilizers_know_clifford_circuits():
+    student = library.load("hardware", 4, 2)
+    values = affine.clifford(np.zeros((1, len(student.parameters))), 40, 0)
+    exact = StatevectorEstimator().run([pub(student, values)]).result()[0].data.evs.T
+    assert np.allclose(affine.stabilized(student, values), exact, atol=1e-9) and (np.abs(exact) > 0.5).any()
+    assert affine.is_clifford(values) and not affine.is_clifford(values + 0.1)
+    assert not affine.is_clifford(values[:0])
+
+
+def test_where_cones_are_too_wide_maps_are_fitted_on_clifford_circuits(folder, monkeypatch, capsys):
+    def too_wide(*_):
+        raise QkdError("too wide")
+
+    snapshot.write(hidden(snapshot.load("fake_manila"), 4).calibration, folder / "hidden.json")
+    spec = {"local": True, "device": str(folder / "hidden.json"), "shots": "2048", "samples": 40}
+    [plain] = run(order(folder, mitigation="none", **spec), YES, patience=QUICK)
+    monkeypatch.setattr("qkd.hardware.order.choose", too_wide)
+    [outcome] = run(order(folder, mitigation="affine", **spec), YES, patience=QUICK)
+    assert "Clifford circuits" in capsys.readouterr().err
+    assert affine.is_clifford(outcome.plan.values[40:]) and not affine.is_clifford(outcome.plan.values[:40])
+    assert outcome.result["rms"] < 0.8 * plain.result["rms"]
+    assert outcome.result["covered"] > 0.88
+
+
 def test_a_texts_bar_knows_the_bias_of_the_others_alone():
     random = np.random.default_rng(3)
     noise, none = np.full((300, 2), 0.02), np.zeros((300, 2))
@@ -297,6 +322,7 @@ def _killed(*_):
 
 
 def test_rounds_that_were_measured_stand_when_the_device_changes_between_them(service, folder, monkeypatch, capsys):
+    monkeypatch.setattr(adaptive, "FIXED", ())  # so few texts would take a fixed number
     real = adaptive.following
 
     def recalibrated(*args):

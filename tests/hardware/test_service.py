@@ -1,5 +1,6 @@
 """Device runs against a service on 127.0.0.1, through IBM's unmodified client, with everything going wrong."""
 
+import copy
 import json
 import os
 import random
@@ -501,6 +502,51 @@ def test_the_next_estimate_has_learned_from_the_bills(service, folder):
     charged = service.charge(service.jobs[-1])
     assert first.plan.budget.correction == 1 < second.plan.budget.correction
     assert abs(second.plan.budget.seconds - charged) < abs(first.plan.budget.seconds - charged)
+
+
+def test_fractional_gates_go_to_a_device_and_come_back(service, folder, monkeypatch, tmp_path):
+    fake = service.fakes["ibm_manila"]
+    monkeypatch.setattr(fake, "_load_json", _with_free_angles(fake._load_json))
+    monkeypatch.setenv("QKD_TRANSPILE_PROFILES", str(tmp_path))
+    told = 'inherits = "default"\nbasis = "fractional"\ndynamical_decoupling = "none"\n'
+    (tmp_path / "free-angles.toml").write_text(told)
+    spec = {"mitigation": "affine", "shots": "256", "max_qpu_seconds": 60}
+    [there] = run(order(folder, profile="free-angles", **spec), YES, patience=QUICK)
+    [native] = run(order(folder, profile="default", **spec), YES, dry_run=True, patience=QUICK)
+    assert len(service.jobs) == 1 and there.result["texts"] == 6
+    counts = there.plan.student.circuit.count_ops()
+    sent = service.program(service.jobs[0]).items[0].circuit
+    assert counts["rx"] and "rx" in sent.count_ops() and "rx" not in native.plan.student.circuit.count_ops()
+    assert counts.get("sx", 0) < native.plan.student.circuit.count_ops()["sx"]
+    assert native.plan.mitigation.gates_twirled and not there.plan.mitigation.gates_twirled
+    assert there.plan.budget.seconds == pytest.approx(service.charge(service.jobs[0]), rel=0.2)
+    assert Plan.load(there.plan.folder).student.circuit.count_ops() == counts
+    rows = there.result["rows"]
+    off = [np.abs(np.array(row["evs"]) - row["exact"]) / np.array(row["stds"]) for row in rows]
+    assert np.median(off) < 1.5 and np.max(off) < 6
+
+
+def _with_free_angles(load):
+    """Return a reader of a device's files with rx and rzz, calibrated like sx and cx, as Heron devices have them."""
+
+    def read(name):
+        told = load(name)
+        gates = copy.deepcopy(told["gates"])  # the client changes what it reads
+        like = {"sx": "rx", "cx": "rzz"}
+        if "conf" in name:
+            more = [gate | {"name": like[gate["name"]], "parameters": ["t"]} for gate in gates if gate["name"] in like]
+            lists = {
+                key: told[key] + ["rx", "rzz"] for key in ("basis_gates", "supported_instructions") if told.get(key)
+            }
+            return told | lists | {"gates": told["gates"] + more}
+        more = [
+            gate | {"gate": like[gate["gate"]], "name": like[gate["gate"]] + "_".join(map(str, gate["qubits"]))}
+            for gate in gates
+            if gate["gate"] in like
+        ]
+        return told | {"gates": told["gates"] + more}
+
+    return read
 
 
 @pytest.mark.parametrize("path", ["/backends", "/usage", "/configuration"])

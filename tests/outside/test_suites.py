@@ -21,6 +21,7 @@ SUITES = [
     ("qiskit", "test/python/primitives/test_backend_estimator_v2.py", "aer"),
     *(("qiskit-machine-learning", "test/gradients/test_estimator_gradient.py", engine) for engine in EXACT),
     ("qiskit-machine-learning", "test/connectors/test_cpu_torch_networks.py", "statevector"),
+    ("qiskit-machine-learning", "test/neural_networks/test_estimator_qnn.py", "aer"),
 ]
 EXCLUDED = {
     "TestStatevectorEstimator::test_precision_seed": "draws normal noise; our engines are exact",

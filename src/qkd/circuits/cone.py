@@ -14,7 +14,8 @@ from qkd.circuits.student import StudentCircuit
 def past(circuit: QuantumCircuit, qubits: Iterable[int]) -> tuple[tuple[int, ...], list[CircuitInstruction]]:
     """Return the past light cone of ``qubits``: its qubits in ascending order and, first to last, its gates.
 
-    Gates widen a cone whether or not they commute with what they meet, so this is an upper bound.
+    Gates widen a cone whether or not they commute with what they meet, so this is an upper bound. Not Qiskit's
+    ``LightCone`` pass, which leaves gates out that commute with the observable: their noise does not.
     """
     cone = set(qubits)
     items = []

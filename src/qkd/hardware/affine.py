@@ -4,6 +4,9 @@ The calibration points are texts' own angles, shuffled column by column, so they
 among them. A measured value is modelled as ``a + b exact + rest``: exact values have no error, so shots do not bias a
 and b. Both are drawn towards what the device's calibration predicts (a ridge), so that few points are enough; the
 rest's width is the bias that an affine map leaves. The correction is ``(measured - a) / b``.
+
+Where light cones are too wide for exact values, the points are Clifford circuits instead: every angle a multiple of
+pi/2, whose values stabilizers know at any width (Clifford data regression, Czarnik et al., arXiv:2005.10189).
 """
 
 from __future__ import annotations
@@ -11,6 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+
+from qkd.circuits.student import StudentCircuit
 
 POINTS, FEWEST, MOST = 2048, 32, 192
 """Executions spent on calibration, and the least and most points they are spread over."""
@@ -60,6 +65,37 @@ def shuffled(values: np.ndarray, inputs: int, count: int, seed: int) -> np.ndarr
     if len(values) < FEWEST:  # a few texts' angles are no cloud of points
         made[:, :inputs] += random.normal(scale=0.5, size=(count, inputs))
     return made
+
+
+def clifford(values: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Return parameter values (count,A+P) that are random multiples of pi/2, for a circuit with ``values`` (N,A+P)."""
+    made: np.ndarray = np.random.default_rng(seed).integers(0, 4, (count, values.shape[1])) * (np.pi / 2)
+    return made
+
+
+def is_clifford(values: np.ndarray) -> bool:
+    """Whether all parameter values (M,A+P) are multiples of pi/2, as no text's are."""
+    turns = values / (np.pi / 2)
+    return bool(len(values) and np.allclose(turns, turns.round(), atol=1e-9))
+
+
+def stabilized(student: StudentCircuit, values: np.ndarray) -> np.ndarray:
+    """Return exact expectation values (M,K) of Clifford circuits, from their stabilizers.
+
+    Args:
+        student: the logical circuit.
+        values: multiples of pi/2 (M,A+P).
+    """
+    from qiskit.quantum_info import Clifford, StabilizerState
+
+    found = np.zeros((len(values), len(student.observables)))
+    for row, angles in enumerate(values):
+        bound = student.circuit.assign_parameters(dict(zip(student.parameters, angles, strict=True)))
+        state = StabilizerState(Clifford(bound))
+        for k, observable in enumerate(student.observables):
+            terms = zip(observable.paulis, observable.coeffs.real, strict=True)
+            found[row, k] = sum(weight * state.expectation_value(pauli) for pauli, weight in terms)
+    return found
 
 
 def fit(evs: np.ndarray, stds: np.ndarray, exact: np.ndarray, predicted: np.ndarray) -> Maps:

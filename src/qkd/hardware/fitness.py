@@ -84,7 +84,7 @@ class Marks:
 class Fitness:
     """A device for a student.
 
-    device, calibrated: its name and its calibration's date.
+    device, calibrated: its name, or that of its file, and its calibration's date.
     qubits: the region, in the order of the circuit's qubits.
     error: predicted, the sum of -log(1 - error) over gates and readouts of one shot.
     depth: of two-qubit gates.
@@ -154,7 +154,7 @@ def ranked(run: Path, devices: Sequence[str]) -> list[Fitness]:
             assert error is not None  # it was compiled for this calibration, or checked against it
             found.append(
                 Fitness(
-                    plan.snapshot.name,
+                    Path(device).name if device.endswith(".json") else plan.snapshot.name,
                     plan.snapshot.calibration.date,
                     to_region(plan.student, plan.snapshot)[1].qubits,
                     error,

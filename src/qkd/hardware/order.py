@@ -21,7 +21,7 @@ from qkd.devices.noise import noise_model
 from qkd.devices.region import to_region
 from qkd.devices.snapshot import Snapshot
 from qkd.devices.transpile import transpile
-from qkd.errors import ConfigError, nearest
+from qkd.errors import ConfigError, QkdError, nearest
 from qkd.hardware import adaptive, affine, sampled
 from qkd.hardware import budget as costs
 from qkd.hardware.bills import Bills, bills_of
@@ -32,6 +32,7 @@ from qkd.hardware.pinned import chosen, pinned
 from qkd.hardware.plan import Plan, new_folder
 from qkd.hardware.result import expected, margins, slopes_of
 from qkd.runs import Row, RunFolder
+from qkd.simulation.choice import choose
 from qkd.simulation.make import make_engine
 from qkd.student.bundle import Student
 
@@ -245,7 +246,7 @@ def plan_of(there: Prepared, order: Order, folder: RunFolder, name: str, place: 
     rounds = () if trial is None else trial.rounds
     mitigation = _mitigation(order, profile, name, shots or rounds[0], fractional)
     extra = affine.points(mitigation.shots) if name == "affine" else 0
-    points = np.vstack([there.values, affine.shuffled(there.values, len(compiled.inputs), extra, order.seed)])
+    points = np.vstack([there.values, _calibrating(student.model.circuit, there.values, extra, order.seed)])
     made, chunks = _budget(order, held, compiled, mitigation, len(there.texts), extra)
     if trial is not None:
         bases = made.stages[0].executions // (len(points) * mitigation.shots)
@@ -270,6 +271,17 @@ def plan_of(there: Prepared, order: Order, folder: RunFolder, name: str, place: 
         instance=there.instance,
         asked=fingerprint(order, folder),
     )
+
+
+def _calibrating(circuit: StudentCircuit, values: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Return calibration points (count,A+P): near the texts' values (N,A+P) where an engine is exact, else Clifford."""
+    try:
+        choose(circuit, None, 0.0)
+    except QkdError:
+        if count:
+            say("light cones are too wide for exact values: maps are fitted on Clifford circuits")
+        return affine.clifford(values, count, seed)
+    return affine.shuffled(values, len(circuit.inputs), count, seed)
 
 
 def _rounds(there: Prepared, name: str) -> adaptive.Trial:

@@ -12,6 +12,7 @@ from qkd import records as records_of
 from qkd.circuits.student import StudentCircuit
 from qkd.config import EngineSpec
 from qkd.devices.region import to_region
+from qkd.hardware import affine
 from qkd.hardware.budget import PER_JOB, Stage
 from qkd.hardware.gathered import Gathered, Mitigated, gather, mitigate
 from qkd.hardware.ledger import JobRecord
@@ -129,9 +130,14 @@ def read_result(path: Path) -> DeviceResult:
 def say_of(plan: Plan, student: Student, found: Gathered) -> tuple[Mitigated, np.ndarray, np.ndarray]:
     """Return what a plan's texts measured, mitigated, and of all points the exact and the predicted values (T,K)."""
     small, region = to_region(plan.student, plan.snapshot)
-    logical = student.model.circuit
-    exact = expected(make_engine(NOISY, logical), logical, found.values)
-    predicted = expected(make_engine(NOISY, small, device_noise(region)), small, found.values)
+    logical, texts = student.model.circuit, len(plan.texts)
+    stabilizers = plan.mitigation.name == "affine" and affine.is_clifford(found.values[texts:])
+    values = found.values[:texts] if stabilizers else found.values
+    exact = expected(make_engine(NOISY, logical), logical, values)
+    predicted = expected(make_engine(NOISY, small, device_noise(region)), small, values)
+    if stabilizers:  # of the points nothing is predicted; the maps start from no error
+        known = affine.stabilized(logical, found.values[texts:])
+        exact, predicted = np.vstack([exact, known]), np.vstack([predicted, known])
     return mitigate(plan, found, exact, predicted), exact, predicted
 
 

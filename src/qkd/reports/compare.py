@@ -67,14 +67,22 @@ def table(metrics: Metrics) -> str:
 
 
 def aligned(cells: Sequence[Sequence[str]]) -> str:
-    """Return rows of cells as text, each column as wide as its widest cell, a rule below the first row."""
+    """Return rows of cells as text, each column as wide as its widest cell, a rule below the first row.
+
+    Not rich's tables, which wrap cells to a terminal's width, and to 80 characters in a pipe.
+    """
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
 
 
 def summary(metrics: Metrics) -> str:
-    """Return what a person should take from the numbers, in two or three sentences.
+    """Return what a person should take from the numbers, a line for each thing."""
+    return "\n".join(conclusions(metrics))
+
+
+def conclusions(metrics: Metrics) -> list[str]:
+    """Return what a person should take from the numbers, first how far the student is from its teacher.
 
     Whether student and teacher differ is judged by the paired interval of their difference, not by eye.
     """
@@ -89,17 +97,17 @@ def summary(metrics: Metrics) -> str:
     unlabeled, noise = metrics.unlabeled, metrics.noise
     if metrics.tuned:
         other = "the same student with the encoder as it was"
-        said.append(f"Training the encoder's last layers left it {_difference(metrics.tuned.gain, other)}.")
+        said.append(f"Training the encoder's last layers left the student {_difference(metrics.tuned.gain, other)}.")
     said += metrics.diagnosis.sentences if metrics.diagnosis else ()
     if unlabeled:
         other = "the same student trained on the labelled texts alone"
-        said.append(f"The {unlabeled.texts:,} unlabelled texts left it {_difference(unlabeled.gain, other)}.")
+        said.append(f"The {unlabeled.texts:,} unlabelled texts left the student {_difference(unlabeled.gain, other)}.")
     if noise:
-        said.append(f"It was measured with the noise of {noise.device} ({metrics.student.measured}).")
+        said.append(f"The student was measured with the noise of {noise.device} ({metrics.student.measured}).")
     if noise and noise.gain:
         other = "the same student trained without noise, on that device"
-        said.append(f"Training under the noise left it {_difference(noise.gain, other)}.")
-    return " ".join(said)
+        said.append(f"Training under the noise left the student {_difference(noise.gain, other)}.")
+    return said
 
 
 OTHERS = {
@@ -118,10 +126,10 @@ def verdict(gain: Estimate, other: str) -> str:
     """
     points = f"({100 * gain.value:+.1f}, {100 * gain.low:+.1f} to {100 * gain.high:+.1f})"
     if gain.low > 0:
-        return f"It is above {other} {points}: more than these texts would show by chance, with one seed."
+        return f"The student is above {other} {points}: more than these texts would show by chance, with one seed."
     if gain.high < 0:
-        return f"It is below {other} {points}: on these texts the circuit costs accuracy."
-    return f"It is level with {other} {points}: no benefit of the circuit can be seen on these texts."
+        return f"The student is below {other} {points}: on these texts the circuit costs accuracy."
+    return f"The student is level with {other} {points}: no benefit of the circuit can be seen on these texts."
 
 
 def worth(gain: Estimate) -> str:

@@ -32,7 +32,7 @@ def accuracies(lines: dict[str, Line]) -> Figure:
     for row, (name, line) in enumerate(reversed(lines.items())):
         number, colour = line.numbers.accuracy, COLOURS.get(name, STUDENT)
         axes.plot([number.low, number.high], [row, row], color=colour, lw=6, alpha=0.3, solid_capstyle="round")
-        axes.plot(number.value, row, "o", color=colour, ms=9)
+        axes.plot(number.value, row, "o", color=colour, ms=9, clip_on=False)
         axes.annotate(
             f"{number.value:.3f}", (number.value, row), (0, 10), textcoords="offset points", ha="center", size=9
         )
@@ -85,7 +85,7 @@ def reliability(probabilities: dict[str, np.ndarray], targets: np.ndarray, bins:
         used = count >= 5
         mean = np.bincount(index, weights=confidence, minlength=bins)[used] / count[used]
         accuracy = np.bincount(index, weights=hit, minlength=bins)[used] / count[used]
-        axes.plot(mean, accuracy, "o-", color=COLOURS.get(name, STUDENT), label=name, ms=5)
+        axes.plot(mean, accuracy, "o-", color=COLOURS.get(name, STUDENT), label=name, ms=5, clip_on=False)
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="accuracy (bins of 5 or more texts)")
     axes.legend(frameon=False, fontsize=9, loc="upper left")
     return figure

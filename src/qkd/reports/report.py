@@ -72,7 +72,7 @@ def render(
         "page.html",
         title=name,
         subtitle=" · ".join([f"qkd {metrics.qkd}", metrics.data, f"teacher {metrics.teacher.name}", student.engine]),
-        summary=compare.summary(metrics),
+        conclusions=compare.conclusions(metrics),
         columns=compare.COLUMNS,
         rows=compare.rows(metrics),
         texts=metrics.texts,

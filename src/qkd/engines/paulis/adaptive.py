@@ -24,6 +24,8 @@ POINTS, CONES = 8, 3
 """Rows and cones on which a threshold is tried."""
 FINER = 4.0
 """What a threshold is divided by to see what it leaves out; there may be twice as many strings then."""
+MARGIN = 3.0
+"""The errors seen on these may be so many times smaller than the accuracy: the largest of all rows is larger."""
 SLOPE = 10.0
 """A relative error of gradients is allowed to be this many times the error of values: 1 % at 1e-3."""
 MOST_GROUPS = 2**23
@@ -159,7 +161,7 @@ class Adaptive:
 
     def _excess(self, trial: _Trial) -> float:
         """Return how many times too large a trial's errors are."""
-        return max(trial.error / (self._accuracy / 2), trial.slope / (SLOPE * self._accuracy))
+        return max(trial.error / (self._accuracy / MARGIN), trial.slope / (SLOPE * self._accuracy))
 
     def _longer(
         self,
@@ -188,7 +190,7 @@ class Adaptive:
             threshold /= FINER
             fine, limit = self._fitting([number], sampled, threshold, limit, room)
             error, off, _ = self._compared(coarse, fine, points, shared)
-            if error <= self._accuracy / 2 and off <= SLOPE * self._accuracy * norm:
+            if error <= self._accuracy / MARGIN and off <= SLOPE * self._accuracy * norm:
                 return coarse[0], error
             if fine[0].full or threshold <= LAST * self._accuracy:
                 return fine[0], error

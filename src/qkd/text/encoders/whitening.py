@@ -37,6 +37,9 @@ class Whitened:
     def fitted(cls, inner: Encoder, embeddings: np.ndarray, dim: int) -> Whitened:
         """Return the whitening of ``embeddings`` (N,D) that keeps ``dim`` directions.
 
+        Not scikit-learn's ``PCA``: it gives the same up to signs, and a run of an earlier version that is gone on with
+        needs the signs it began with.
+
         Raises:
             QkdError: the embeddings do not vary in that many directions.
         """

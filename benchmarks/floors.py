@@ -1,0 +1,93 @@
+"""Under which error no affine correction comes on realistic hidden devices, and what drawing values together changes.
+
+    python benchmarks/floors.py RUN [--device fake_brisbane] [--seeds 5]
+
+Exact noisy values of a run's test texts, in random Pauli frames on average. Printed: the rms error of maps fitted
+without any noise at 256 calibration points, of one observable each and of all at once; and at 16 and 4,096 shots the
+rms error and the accuracy of corrected values, as they are and drawn towards their mean with the texts' own covariance.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from qkd.devices import snapshot
+from qkd.devices.hidden import hidden
+from qkd.devices.region import Region, to_region
+from qkd.devices.transpile import transpile
+from qkd.engines import LightConeEstimator
+from qkd.engines.noise import Noise
+from qkd.hardware import affine
+from qkd.hardware.fitness import Exam
+from qkd.hardware.gathered import shot_noise
+from qkd.runs import RunFolder
+from qkd.simulation.noise import device_noise
+
+
+def drawn_together(evs: np.ndarray, errors: np.ndarray) -> np.ndarray:
+    """Return values (N,K) as their covariance over the texts, noise taken off, lets expect them (Wiener's filter)."""
+    mean = evs.mean(axis=0)
+    values, vectors = np.linalg.eigh(np.cov(evs.T) - np.diag((errors**2).mean(axis=0)))
+    spread = (vectors * values.clip(1e-8)) @ vectors.T
+    gain = np.stack([spread @ np.linalg.inv(spread + np.diag(row**2)) for row in errors])
+    return mean + np.einsum("nij,nj->ni", gain, evs - mean)
+
+
+def rms(off: np.ndarray) -> float:
+    """Return the root of the mean square."""
+    return float(np.sqrt((off**2).mean()))
+
+
+def main() -> None:
+    """Print means over seeds."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--device", default="fake_brisbane")
+    parser.add_argument("--seeds", type=int, default=5)
+    asked = parser.parse_args()
+    exam, held = Exam.of(RunFolder(asked.run)), snapshot.load(asked.device)
+    small, region = to_region(transpile(exam.student.model.circuit, held), held)
+    count, inputs = len(exam.values), len(small.inputs)
+    points = np.vstack([exam.values, affine.shuffled(exam.values, inputs, 256, 0)])
+
+    def values(noise: object) -> np.ndarray:
+        program = LightConeEstimator(noise).compile(small.circuit, small.observables, small.inputs, small.weights)
+        with torch.no_grad():
+            found: np.ndarray = program(
+                torch.from_numpy(np.ascontiguousarray(points[:, :inputs])), torch.from_numpy(points[0, inputs:])
+            ).numpy()
+        return found
+
+    exact, predicted = values(None), values(device_noise(region))
+    found: dict[str, list[float]] = {}
+    for seed in range(asked.seeds):
+        means = values(Noise.of(device_noise(Region(hidden(held, seed), region.qubits))).twirled())
+        one = np.ones((len(means), 1))
+        every = np.hstack([one, means])
+        off = every[:count] @ np.linalg.lstsq(every[count:], exact[count:], rcond=None)[0] - exact[:count]
+        found.setdefault("rms, maps of all observables at once, no noise", []).append(rms(off))
+        for k in range(exact.shape[1]):
+            own = np.hstack([one, means[:, [k]]])
+            off[:, k] = own[:count] @ np.linalg.lstsq(own[count:], exact[count:, k], rcond=None)[0] - exact[:count, k]
+        found.setdefault("rms, affine maps, no noise", []).append(rms(off))
+        random = np.random.default_rng(seed)
+        for shots in (16, 4096):
+            seen = 2 * random.binomial(shots, (1 + means.clip(-1, 1)) / 2) / shots - 1
+            noise = shot_noise(seen, np.full((len(seen), 1), float(shots)))
+            used = slice(count, count + affine.points(shots))
+            maps = affine.fit(seen[used], noise[used], exact[used], predicted[used])
+            evs, errors, rest = maps.correct(seen[:count], noise[:count])
+            for name, said in (("as they are", evs), ("drawn together", drawn_together(evs, np.hypot(errors, rest)))):
+                right = exam.student.model.logits_of(said).argmax(axis=1) == exam.targets
+                found.setdefault(f"rms, {shots} shots, {name}", []).append(rms(said - exact[:count]))
+                found.setdefault(f"accuracy, {shots} shots, {name}", []).append(float(right.mean()))
+    for name, numbers in found.items():
+        print(f"{name}: {np.mean(numbers):.4f}")
+
+
+if __name__ == "__main__":
+    main()
