@@ -108,7 +108,7 @@ def _shape(batch: Batch) -> tuple[int, int]:
 
 def _requests(circuits: Sequence[QuantumCircuit], observables: Sequence[BaseOperator], values: Any) -> list[Requests]:
     """Return one ``Requests`` for every run of the same circuit object."""
-    found: list[Requests] = []
+    requests: list[Requests] = []
     start = 0
     while start < len(circuits):
         stop = start + 1
@@ -122,9 +122,9 @@ def _requests(circuits: Sequence[QuantumCircuit], observables: Sequence[BaseOper
             if which[i - start] == len(operators):
                 operators.append(_pauli_sum(observables[i]))
         rows = np.asarray(values[start:stop], dtype=float)
-        found.append(Requests(circuits[start], rows, operators, np.arange(stop - start), which))
+        requests.append(Requests(circuits[start], rows, operators, np.arange(stop - start), which))
         start = stop
-    return found
+    return requests
 
 
 def _pauli_sum(observable: BaseOperator) -> SparsePauliOp:
