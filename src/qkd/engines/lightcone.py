@@ -29,7 +29,8 @@ from qkd.engines.paulis.adaptive import Adaptive, Found
 from qkd.engines.paulis.bloch import Encoding, Features, differs, split
 from qkd.engines.paulis.carry import Kind, Stack, Tables
 from qkd.engines.paulis.channels import Channel
-from qkd.engines.paulis.cones import Block, Cone, cone as cone_of, factors, fuse
+from qkd.engines.paulis.cones import Block, Cone, factors, fuse
+from qkd.engines.paulis.cones import cone as cone_of
 from qkd.engines.paulis.events import channels
 from qkd.engines.paulis.search import MOST_STRINGS, MOST_TERMS, Plan, Search, TooManyStrings
 from qkd.engines.paulis.sparse import Carrier

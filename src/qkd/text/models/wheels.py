@@ -78,8 +78,8 @@ def _given(pin: Pin) -> Path | None:
     if not given:
         return None
     project, version = pin.wheel.split("==")
-    found = sorted(Path(given).glob(f"{project.replace('-', '_')}-{version}-*.whl"))
-    return found[0] if found else None
+    wheels = sorted(Path(given).glob(f"{project.replace('-', '_')}-{version}-*.whl"))
+    return wheels[0] if wheels else None
 
 
 def _download(pin: Pin, work: Path) -> Path:

@@ -49,13 +49,13 @@ class CausalLM(Transformer):
             ids, mask = padded([prompts[row][shared:] for row in rows], self.pad, left=True)
             mask = torch.cat([torch.ones(len(rows), shared), mask], dim=1)
             with torch.inference_mode(), self.loading.arithmetic():
-                found = self._scored(start, ids.to(self.loading.device), mask.to(self.loading.device), answers)
-            return found.cpu().numpy()
+                scores = self._scored(start, ids.to(self.loading.device), mask.to(self.loading.device), answers)
+            return scores.cpu().numpy()
 
         out = np.empty((len(prompts), len(answers)), np.float32)
         # a shared token costs no time but memory
-        for rows, found in self.budget.run([len(ids) - shared + shared // SHARED_PER_TOKEN for ids in prompts], step):
-            out[rows] = found
+        for rows, scores in self.budget.run([len(ids) - shared + shared // SHARED_PER_TOKEN for ids in prompts], step):
+            out[rows] = scores
         return out
 
     def _start(self, ids: list[int]) -> Any:
@@ -88,7 +88,7 @@ class CausalLM(Transformer):
             if len(answer) > 1:
                 more = torch.tensor(answer[:-1], device=ids.device).expand(len(ids), -1)
                 seen = torch.cat([mask, torch.ones_like(more)], dim=1)
-                told = self.network(
+                answered = self.network(
                     input_ids=more,
                     attention_mask=seen,
                     position_ids=places[:, -1:] + 1 + torch.arange(len(answer) - 1, device=ids.device),
@@ -96,7 +96,7 @@ class CausalLM(Transformer):
                     **{self._cache: copy.deepcopy(asked[self._cache])},
                 ).logits
                 rest = torch.tensor(answer[1:], device=ids.device).expand(len(ids), -1).unsqueeze(2)
-                total = total + told.float().log_softmax(dim=2).gather(2, rest).sum(dim=(1, 2))
+                total = total + answered.float().log_softmax(dim=2).gather(2, rest).sum(dim=(1, 2))
             scores[:, column] = total / len(answer)
         return scores
 

@@ -107,9 +107,9 @@ class PromptTeacher:
 
     def logits(self, texts: Sequence[str]) -> np.ndarray:
         """Return logits ``(N,C)`` float32 of N texts; the LM's answers are cached."""
-        found = self.scores(texts)
+        scores = self.scores(texts)
         self._model.report(len(texts), self._most)
-        return self._calibrated(found)
+        return self._calibrated(scores)
 
     def answer(self, texts: Sequence[str]) -> np.ndarray:
         """Return logits ``(N,C)`` float32 of N texts, asked now."""
