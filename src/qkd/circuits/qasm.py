@@ -136,12 +136,12 @@ def _standard(circuit: QuantumCircuit) -> QuantumCircuit:
     return plain
 
 
-def _same(one: Gate, other: Gate) -> bool:
+def _same(first: Gate, second: Gate) -> bool:
     """Whether two gates with the same parameters are one unitary, tried at fixed odd angles."""
     from qiskit.quantum_info import Operator
 
     matrices = []
-    for gate in (one, other):
+    for gate in (first, second):
         circuit = QuantumCircuit(gate.num_qubits)
         circuit.append(gate, range(gate.num_qubits))
         values = {p: 0.37 + 0.91 * i for i, p in enumerate(sorted(circuit.parameters, key=lambda p: p.name))}

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Logits:
-    """A file's saved: ``logits (M,C)`` float64, the columns' classes and the rows' texts, where it says them."""
+    """A file's content: ``logits (M,C)`` float64, the columns' classes and the rows' texts, where it says them."""
 
     logits: np.ndarray
     classes: tuple[str, ...] | None
@@ -145,7 +145,7 @@ class LogitsTeacher:
 
 
 def read(file: Path) -> Logits:
-    """Return a logits file's saved; see the top of this file for the formats.
+    """Return a logits file's content; see the top of this file for the formats.
 
     Raises:
         QkdError: the file is missing, of an unknown kind, damaged, or not laid out as it should be.
