@@ -110,15 +110,15 @@ class Cleaning:
 
     def summary(self) -> str:
         """Return one line."""
-        said = []
+        parts = []
         if self.avoided:
-            said.append(f"{_counted(len(self.avoided), 'qubit')} not used ({_listed(self.avoided)})")
+            parts.append(f"{_counted(len(self.avoided), 'qubit')} not used ({_listed(self.avoided)})")
         if self.couplers:
             pairs = [f"{a}-{b}" for a, b in self.couplers]
-            said.append(f"{_counted(len(pairs), 'coupler')} not used ({_listed(pairs)})")
+            parts.append(f"{_counted(len(pairs), 'coupler')} not used ({_listed(pairs)})")
         if self.clipped:
-            said.append(f"T2 clipped to 2 T1 on {_counted(len(self.clipped), 'qubit')} ({_listed(self.clipped)})")
-        return "; ".join(said) or "every qubit and coupler is usable"
+            parts.append(f"T2 clipped to 2 T1 on {_counted(len(self.clipped), 'qubit')} ({_listed(self.clipped)})")
+        return "; ".join(parts) or "every qubit and coupler is usable"
 
 
 def clean(raw: Calibration) -> tuple[Calibration, Cleaning]:

@@ -182,11 +182,11 @@ def backend(
 
 def first_line(error: BaseException) -> str:
     """Return an error's first line, without any token in it."""
-    said = (str(error).strip("'\" ") or type(error).__name__).splitlines()[0]
-    said = said.partition(" {")[0].rstrip(". ")[:300]  # the raw answer behind the client's sentence says it again
+    message = (str(error).strip("'\" ") or type(error).__name__).splitlines()[0]
+    message = message.partition(" {")[0].rstrip(". ")[:300]  # the raw answer behind the client's sentence says it again
     for token in _tokens():
-        said = said.replace(token, "***")
-    return said
+        message = message.replace(token, "***")
+    return message
 
 
 def _tokens() -> list[str]:

@@ -82,9 +82,9 @@ def _compiled(
         )
         circuit = without_measurements(passes.run(measured))
     except TranspilerError as error:
-        said = " ".join(str(error.message).split())
+        message = " ".join(str(error.message).split())
         raise DeviceError(
-            f"circuit '{student.name}' cannot be laid out with profile '{profile.name}': {said}"
+            f"circuit '{student.name}' cannot be laid out with profile '{profile.name}': {message}"
         ) from None
     observables = [observable.apply_layout(circuit.layout) for observable in student.observables]
     return student.with_circuit(circuit, observables, circuit.layout)

@@ -147,8 +147,8 @@ class _Part:
         if self._columns:
             rows = torch.tensor(values[:, self._columns]).repeat_interleave(self._count, 0).requires_grad_()
             evs = self._program(rows, torch.zeros(0, dtype=torch.float64))
-            wanted = torch.eye(self._count, dtype=torch.float64).repeat(len(values), 1)
-            jacobian[:, self._columns] = torch.autograd.grad(evs, rows, wanted)[0].numpy()
+            directions = torch.eye(self._count, dtype=torch.float64).repeat(len(values), 1)
+            jacobian[:, self._columns] = torch.autograd.grad(evs, rows, directions)[0].numpy()
         return jacobian
 
 

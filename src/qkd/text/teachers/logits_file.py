@@ -190,14 +190,14 @@ def _safetensors(file: Path) -> Logits:
         return Logits(tensors.get_tensor("logits").astype(np.float64), classes, texts)
 
 
-def _names(file: Path, part: str, said: str) -> tuple[str, ...]:
+def _names(file: Path, part: str, content: str) -> tuple[str, ...]:
     """Return the list of strings that an entry of the metadata is, as JSON."""
     try:
-        names = json.loads(said)
+        names = json.loads(content)
     except (ValueError, RecursionError):
         names = None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise DataError(f"{file}: the metadata's '{part}' are {said[:40]!r}, not a JSON list of strings")
+        raise DataError(f"{file}: the metadata's '{part}' are {content[:40]!r}, not a JSON list of strings")
     return tuple(names)
 
 
