@@ -21,8 +21,9 @@ from qkd.devices.hidden import hidden
 from qkd.hardware import adaptive
 from qkd.hardware.gathered import gather
 from qkd.hardware.ledger import JobRecord
-from qkd.hardware.order import Order, plans_for
+from qkd.hardware.order import Order
 from qkd.hardware.plan import Plan
+from qkd.hardware.prepare import plans_for
 from qkd.hardware.rehearsal import Rehearsal
 from qkd.hardware.result import interpret, say_of
 from qkd.reports.compare import aligned

@@ -92,13 +92,13 @@ def reproduce(
     given = named(options)
     config = settled(base or Config(encoder=configs.load(recipe_file()).encoder), options)
     overrides = {key: value for key, value in given.items() if key[0] in RECIPE_SECTIONS}
-    found = variants(config, overrides, students, slips, tune > 1)
-    spec = CompareSpec(students=tuple(one.name for one in found), seeds=seeds, tune=tune)
+    versions = variants(config, overrides, students, slips, tune > 1)
+    spec = CompareSpec(students=tuple(version.name for version in versions), seeds=seeds, tune=tune)
     name = config.run.name or f"{RECIPE}-{_stem(config)}"
     asked = {"name": name, "seeds": seeds, "students": students, "slips": slips, "tune": tune}
     asked |= {key: value for key, value in options.items() if next(iter(named({key: value})))[0] in RECIPE_SECTIONS}
     again = f"qkd reproduce {recipe} --config {config.run.folder / name / 'config.toml'} {_typed(asked)}"
-    return _compared(config, found, spec, name, again, ray, reproduced)
+    return _compared(config, versions, spec, name, again, ray, reproduced)
 
 
 def sweep(
@@ -140,15 +140,15 @@ def sweep(
             again=f"qkd sweep {shlex.quote(str(folder.config))} --name {name} {_words(spec)}",
         )
         try:
-            found, best = search(config, space, spec, folder, commands)
+            result, best = search(config, space, spec, folder, commands)
         except KeyboardInterrupt:
             warn("stopped; trials that were done are kept, the same command goes on")
             raise
         write_text(path, configs.dumps(best.model_copy(update={"run": best.run.model_copy(update={"name": None})})))
-        write_json(folder.path / "sweep.json", found.to_json())
-        write_text(folder.path / "report.md", pages.markdown(found))
-        write_text(folder.report, pages.html(name, found))
-    return found.model_copy(update={"report": str(folder.report)})
+        write_json(folder.path / "sweep.json", result.to_json())
+        write_text(folder.path / "report.md", pages.markdown(result))
+        write_text(folder.report, pages.html(name, result))
+    return result.model_copy(update={"report": str(folder.report)})
 
 
 def _compared(
@@ -184,13 +184,13 @@ def _compared(
         except KeyboardInterrupt:
             warn("stopped; trials that were done are kept, the same command goes on")
             raise
-        found = summarise(trials, again)
+        summary = summarise(trials, again)
         if more is not None:
-            found = found.model_copy(update={"reproduction": more(trials, found)})
-        write_json(folder.path / "comparison.json", found.to_json())
-        write_text(folder.path / "report.md", pages.markdown(found))
-        write_text(folder.report, pages.html(name, found))
-    return found.model_copy(update={"report": str(folder.report)})
+            summary = summary.model_copy(update={"reproduction": more(trials, summary)})
+        write_json(folder.path / "comparison.json", summary.to_json())
+        write_text(folder.path / "report.md", pages.markdown(summary))
+        write_text(folder.report, pages.html(name, summary))
+    return summary.model_copy(update={"report": str(folder.report)})
 
 
 def _tell_unseen(config: Config) -> None:
@@ -241,8 +241,8 @@ def _typed(values: Mapping[str, Any]) -> str:
         if isinstance(value, bool):
             words.append(option if value else f"--no-{option[2:]}")
         elif key == "over":
-            words += [f"{option} {shlex.quote(str(one))}" for one in value]
+            words += [f"{option} {shlex.quote(str(element))}" for element in value]
         else:
-            told = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-            words.append(f"{option} {shlex.quote(told)}")
+            text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+            words.append(f"{option} {shlex.quote(text)}")
     return " ".join(words)

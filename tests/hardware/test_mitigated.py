@@ -181,7 +181,7 @@ def test_where_cones_are_too_wide_maps_are_fitted_on_clifford_circuits(folder, m
     snapshot.write(hidden(snapshot.load("fake_manila"), 4).calibration, folder / "hidden.json")
     spec = {"local": True, "device": str(folder / "hidden.json"), "shots": "2048", "samples": 40}
     [plain] = run(order(folder, mitigation="none", **spec), YES, patience=QUICK)
-    monkeypatch.setattr("qkd.hardware.order.choose", too_wide)
+    monkeypatch.setattr("qkd.hardware.prepare.choose", too_wide)
     [outcome] = run(order(folder, mitigation="affine", **spec), YES, patience=QUICK)
     assert "Clifford circuits" in capsys.readouterr().err
     assert affine.is_clifford(outcome.plan.values[40:]) and not affine.is_clifford(outcome.plan.values[:40])

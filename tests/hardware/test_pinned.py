@@ -4,15 +4,16 @@ from dataclasses import replace
 
 import pytest
 
+from qkd import config as configs
 from qkd.circuits import library
 from qkd.circuits.qasm import to_qasm
 from qkd.devices import profiles, snapshot
 from qkd.devices.calibration import Operation
 from qkd.devices.region import to_region
 from qkd.devices.transpile import transpile
-from qkd.hardware.order import plans_for
 from qkd.hardware.pinned import WORSE, chosen, pinned, region_error
 from qkd.hardware.plan import Plan
+from qkd.hardware.prepare import plans_for
 from qkd.runs import RunFolder, write_text
 from qkd.student.bundle import Student
 
@@ -87,3 +88,16 @@ def test_a_plan_takes_the_region_of_training_under_a_later_calibration(folder, t
         plan.save()
         assert to_qasm(Plan.load(plan.folder).student) == to_qasm(plan.student)
     assert pinned(run, snapshot.load("fake_fez")) is None
+
+
+def test_a_run_that_was_trained_with_a_profile_is_taken_to_its_device_with_that(folder, tmp_path):
+    held = snapshot.load(DEVICE)
+    run, _ = trained_on(folder, held)
+    (tmp_path / "mine.toml").write_text('inherits = "eagle"\nmax_qpu_seconds = 41\n')
+    config = configs.load(run.config)
+    device = config.device.model_copy(update={"name": DEVICE, "profile": str(tmp_path / "mine.toml")})
+    write_text(run.config, configs.dumps(config.model_copy(update={"device": device})))
+    told = {"local": True, "samples": 3, "mitigation": "none"}
+    assert plans_for(order(folder, device=DEVICE, **told), run)[0].limit == 41
+    assert plans_for(order(folder, device=DEVICE, profile="eagle", **told), run)[0].limit == 60
+    assert plans_for(order(folder, device="fake_fez", **told), run)[0].limit == 60

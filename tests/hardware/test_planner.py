@@ -10,8 +10,8 @@ from qkd.console import _Silent
 from qkd.hardware import adaptive, forecast
 from qkd.hardware.gathered import gather
 from qkd.hardware.ledger import JobRecord
-from qkd.hardware.order import plan_of, prepared
 from qkd.hardware.planner import Offer, best
+from qkd.hardware.prepare import plan_of, prepared
 from qkd.hardware.rehearsal import Rehearsal
 from qkd.hardware.result import say_of
 from qkd.hardware.run import run
@@ -74,7 +74,8 @@ def test_a_forecast_on_the_calibration_itself_comes_to_pass(folder, name, shots,
     model = there.student.model
     seen = (model.logits_of(said.evs).argmax(axis=1) != model.logits_of(exact[said.rows]).argmax(axis=1)).mean()
     assert 0.02 < seen < 0.5
-    assert seen == pytest.approx(expected, rel=0.1, abs=0.01)
+    # the noise of an extrapolation does not fall with shots exactly as that of shots
+    assert seen == pytest.approx(expected, rel=0.3 if name == "zne" else 0.1, abs=0.01)
 
 
 def test_adaptive_rounds_are_forecast_as_the_estimate_counts_them(folder, monkeypatch):

@@ -111,10 +111,10 @@ class EngineEstimator(BaseEstimatorV2):
 
     def _evaluated(self, pubs: list[EstimatorPub]) -> PrimitiveResult[PubResult]:
         ends = np.cumsum([pub.size for pub in pubs], dtype=int)
-        found = np.zeros((4, ends[-1] if len(ends) else 0))
+        answers = np.zeros((4, ends[-1] if len(ends) else 0))
         precisions = [self._precision(pub) for pub in pubs]
         for precision in dict.fromkeys(precisions):
-            chosen = [i for i, one in enumerate(precisions) if one == precision]
+            chosen = [i for i, other in enumerate(precisions) if other == precision]
             place = np.concatenate([np.arange(ends[i] - pubs[i].size, ends[i]) for i in chosen])
             for batch in group(_requests(pubs[i]) for i in chosen):
                 differs = (batch.values != batch.values[:1]).any(axis=0)
@@ -126,13 +126,13 @@ class EngineEstimator(BaseEstimatorV2):
                 )
                 at = place[batch.requests]
                 parts = (estimates.evs, estimates.stds, estimates.bounds, estimates.errors)
-                for row, part in zip(found, parts, strict=True):
+                for row, part in zip(answers, parts, strict=True):
                     row[at] = part[batch.row, batch.column]
         results = []
         for pub, end, precision in zip(pubs, ends, precisions, strict=True):
-            evs, stds, bounds, errors = (part[end - pub.size : end].reshape(pub.shape) for part in found)
-            asked = precision if pub.precision is None else pub.precision
-            metadata = {"target_precision": asked, "circuit_metadata": pub.circuit.metadata}
+            evs, stds, bounds, errors = (part[end - pub.size : end].reshape(pub.shape) for part in answers)
+            target = precision if pub.precision is None else pub.precision
+            metadata = {"target_precision": target, "circuit_metadata": pub.circuit.metadata}
             if bounds.any():
                 metadata["error_bounds"], metadata["error_estimates"] = bounds, errors
             results.append(PubResult(DataBin(evs=evs, stds=stds, shape=pub.shape), metadata=metadata))
@@ -166,8 +166,8 @@ class EngineEstimator(BaseEstimatorV2):
         if program is not None:
             return program
         parameters = list(batch.circuit.parameters)
-        batched = [parameter for parameter, one in zip(parameters, differs, strict=True) if one]
-        shared = [parameter for parameter, one in zip(parameters, differs, strict=True) if not one]
+        batched = [parameter for parameter, varies in zip(parameters, differs, strict=True) if varies]
+        shared = [parameter for parameter, varies in zip(parameters, differs, strict=True) if not varies]
         return self._programs.put(key, self.compile(batch.circuit, batch.observables, batched, shared))
 
 

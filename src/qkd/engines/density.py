@@ -50,8 +50,8 @@ class DensityMatrixProgram(Program):
             [Noise.of(engine.noise_model).kept(t) for t in terms]
         )
         measured = {qubit for string in terms for qubit, _ in string}
-        found = channels(question.circuit, engine.noise_model, measured)
-        encoding, rest = split(found, question.circuit.num_qubits, batched)
+        sequence = channels(question.circuit, engine.noise_model, measured)
+        encoding, rest = split(sequence, question.circuit.num_qubits, batched)
         blocks = fuse(rest)
         numbers, self._qubits = seen([block.qubits for block in blocks], terms)
         blocks = [blocks[number] for number in numbers]
@@ -83,11 +83,11 @@ class DensityMatrixProgram(Program):
         common = self._common.products(shared[None])[:, 0]
         rows = max(1, _KEPT_BYTES // self._row_bytes)
         if rows >= len(values):
-            found = self._strings(common, values)
+            evs = self._strings(common, values)
         else:  # computed again on the way back, some rows at a time
             parts = [checkpoint(self._strings, common, part, use_reentrant=False) for part in values.split(rows)]
-            found = torch.cat(parts)
-        return found @ self._coefficients.T + self._constants
+            evs = torch.cat(parts)
+        return evs @ self._coefficients.T + self._constants
 
     def _strings(self, common: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
         """Return the expectation values (B,T) of all strings at parameter values (B,P)."""
@@ -95,7 +95,7 @@ class DensityMatrixProgram(Program):
         state = Named(product(self._features(values).unbind()), dict.fromkeys(self._qubits, 4))
         for (first, second), varying in self._pairs:
             matrix = next(own) if varying else next(shared).expand(len(values), -1, -1)
-            held = [first] if second < 0 else [first, second]
-            state.apply(matrix if second >= 0 else matrix[:, ::4, ::4], held, dict.fromkeys(held, 4))
+            axes = [first] if second < 0 else [first, second]
+            state.apply(matrix if second >= 0 else matrix[:, ::4, ::4], axes, dict.fromkeys(axes, 4))
         state.to_front(self._qubits)
         return state.values.reshape(len(values), -1).index_select(1, self._places)

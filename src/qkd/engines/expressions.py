@@ -30,9 +30,9 @@ class Expressions:
         constant = np.zeros(len(expressions))
         self._nonlinear: list[tuple[int, list[int], Callable[..., torch.Tensor]]] = []
         for t, expression in enumerate(expressions):
-            found = linear_form(expression)
-            if found is not None:
-                constant[t], slopes = found
+            form = linear_form(expression)
+            if form is not None:
+                constant[t], slopes = form
                 for parameter, slope in slopes.items():
                     matrix[column[parameter], t] = slope
             elif isinstance(expression, ParameterExpression):

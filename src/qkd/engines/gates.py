@@ -131,9 +131,9 @@ def _all_atoms(circuit: QuantumCircuit) -> Iterator[Atom]:
                 f"'{operation.name}' on qubits {list(on)} is not unitary; take an engine that knows noise"
             )
         if not isinstance(operation, Reset):
-            found = list(gate_atoms(operation, on))
-            used.update(on if found else ())
-            yield from found
+            atoms = list(gate_atoms(operation, on))
+            used.update(on if atoms else ())
+            yield from atoms
 
 
 def without_resets(
@@ -144,9 +144,9 @@ def without_resets(
     What was on the qubit before is never looked at again, which is what a reset does to it.
     """
     wire, width, used = list(range(circuit.num_qubits)), circuit.num_qubits, set[int]()
-    found = leaves(circuit)
+    operations = leaves(circuit)
     moved: list[tuple[Any, list[int]]] = []
-    for leaf in found:
+    for leaf in operations:
         if isinstance(leaf.operation, Reset):
             (qubit,) = leaf.qubits
             if qubit in used:
@@ -163,8 +163,8 @@ def without_resets(
     return wide, [observable.apply_layout(wire, width) for observable in observables]
 
 
-def _collinear(one: Atom, other: Atom) -> bool:
-    return other.angle is not None and one.qubits == other.qubits and np.array_equal(one.terms, other.terms)
+def _collinear(first: Atom, second: Atom) -> bool:
+    return second.angle is not None and first.qubits == second.qubits and np.array_equal(first.terms, second.terms)
 
 
 def gate_atoms(operation: Any, on: tuple[int, ...], widest: int = _WIDEST) -> Iterator[Atom]:
@@ -211,10 +211,10 @@ def _fit(operation: Any, widest: int) -> tuple[np.ndarray, ParameterExpression |
     others = tuple(None if i in angles else _number(p) for i, p in enumerate(operation.params))
     kind: Any = getattr(operation, "base_class", type(operation))
     if getattr(operation, "_standard_gate", None) is not None and kind.__module__.startswith("qiskit.circuit.library"):
-        found = _fit_standard(kind, getattr(operation, "ctrl_state", None), others)
+        terms = _fit_standard(kind, getattr(operation, "ctrl_state", None), others)
     else:
-        found = _fit_angle(operation, angles[0])
-    return None if found is None else (found, operation.params[angles[0]])
+        terms = _fit_angle(operation, angles[0])
+    return None if terms is None else (terms, operation.params[angles[0]])
 
 
 @lru_cache(maxsize=1024)

@@ -93,12 +93,12 @@ def _key(value: Any, depth: int = 0) -> Hashable:
         return Same(value)
     if isinstance(value, np.ndarray):
         if value.dtype == object:
-            return value.shape, tuple(_key(one, depth + 1) for one in value.reshape(-1))
+            return value.shape, tuple(_key(element, depth + 1) for element in value.reshape(-1))
         return value.shape, value.dtype.str, value.tobytes()
     if isinstance(value, list | tuple):
-        return type(value), tuple(_key(one, depth + 1) for one in value)
+        return type(value), tuple(_key(element, depth + 1) for element in value)
     if isinstance(value, Mapping):
-        return type(value), tuple((_key(name, depth + 1), _key(one, depth + 1)) for name, one in value.items())
+        return type(value), tuple((_key(name, depth + 1), _key(element, depth + 1)) for name, element in value.items())
     if hasattr(value, "params") and hasattr(value, "num_qubits"):
         return operation_key(value)
     if type(value).__module__.startswith("qiskit.") and hasattr(value, "__dict__"):

@@ -29,7 +29,8 @@ from qkd.engines.paulis.adaptive import Adaptive, Found
 from qkd.engines.paulis.bloch import Encoding, Features, differs, split
 from qkd.engines.paulis.carry import Kind, Stack, Tables
 from qkd.engines.paulis.channels import Channel
-from qkd.engines.paulis.cones import Block, Cone, cone, factors, fuse
+from qkd.engines.paulis.cones import Block, Cone, factors, fuse
+from qkd.engines.paulis.cones import cone as cone_of
 from qkd.engines.paulis.events import channels
 from qkd.engines.paulis.search import MOST_STRINGS, MOST_TERMS, Plan, Search, TooManyStrings
 from qkd.engines.paulis.sparse import Carrier
@@ -113,9 +114,9 @@ class LightConeEstimator(NoisyEstimator):
         program.forget()
         with torch.no_grad():
             evs, bounds, errors = program.bounded(batched, shared)
-        found = Estimates.exact(evs.double().cpu().numpy())
-        shape = found.evs.shape
-        return replace(found, bounds=np.broadcast_to(bounds, shape), errors=np.broadcast_to(errors, shape))
+        estimates = Estimates.exact(evs.double().cpu().numpy())
+        shape = estimates.evs.shape
+        return replace(estimates, bounds=np.broadcast_to(bounds, shape), errors=np.broadcast_to(errors, shape))
 
 
 def past(
@@ -129,7 +130,7 @@ def past(
     encoding, rest = split(channels(circuit, noise, measured), circuit.num_qubits, set(batched))
     blocks = fuse(rest)
     parts = dict.fromkeys(part for string in terms for part in factors(string, blocks))
-    return encoding, blocks, [cone(string, blocks, encoding.sizes) for string in parts]
+    return encoding, blocks, [cone_of(string, blocks, encoding.sizes) for string in parts]
 
 
 class LightConeProgram(Program):
@@ -144,19 +145,20 @@ class LightConeProgram(Program):
             [Noise.of(noise).kept(t) for t in terms]
         )
         encoding, blocks, cones = past(question.circuit, terms, noise, question.batched)
-        self.widths = tuple(len(one.qubits) for one in cones)
-        self._factors = _Factors(terms, blocks, [one.string for one in cones], device)
-        live = sorted({qubit for one in cones for qubit in one.qubits})
+        self.widths = tuple(len(cone.qubits) for cone in cones)
+        self._factors = _Factors(terms, blocks, [cone.string for cone in cones], device)
+        live = sorted({qubit for cone in cones for qubit in cone.qubits})
         both = question.parameters
         self._row = {qubit: i for i, qubit in enumerate(live)}
         leads = [encoding.leads[qubit] for qubit in live]
 
-        used = {number: i for i, number in enumerate(sorted({number for one in cones for number, _ in one.blocks}))}
-        cones = [replace(one, blocks=tuple((used[number], flip) for number, flip in one.blocks)) for one in cones]
+        used = {number: i for i, number in enumerate(sorted({number for cone in cones for number, _ in cone.blocks}))}
+        cones = [replace(cone, blocks=tuple((used[number], flip) for number, flip in cone.blocks)) for cone in cones]
         chains = [blocks[number].channels for number in used]
         self._varying = [any(differs(channel, set(question.batched)) for channel in chain) for chain in chains]
         common, own = (
-            [chain for chain, one in zip(chains, self._varying, strict=True) if one == kind] for kind in (False, True)
+            [chain for chain, varies in zip(chains, self._varying, strict=True) if varies == kind]
+            for kind in (False, True)
         )
         self._forms = _Forms(common, own, leads, question.shared, both, dtype, device)
         self._tables = Tables(self._varying)
@@ -167,14 +169,14 @@ class LightConeProgram(Program):
         searches: list[Search] = []
         by_shape: dict[object, list[int]] = {}
         listed, searched = [], []
-        for number, one in enumerate(cones):
-            size = max(one.counts, default=1)
+        for number, cone in enumerate(cones):
+            size = max(cone.counts, default=1)
             if size > _CHEAP:
-                search = Search(one, pairs, self._varying)
+                search = Search(cone, pairs, self._varying)
                 limit = size // _SPARSER if size <= 4**WIDEST else MOST_STRINGS
                 plan = None if lossy else _listed(search, patterns, limit)
                 if plan is not None:
-                    self._lists.append(Carrier(plan, self._rows(one), device))
+                    self._lists.append(Carrier(plan, self._rows(cone), device))
                     listed.append(number)
                     continue
                 if lossy:
@@ -182,9 +184,9 @@ class LightConeProgram(Program):
                     searched.append(number)
                     continue
             if size > 4**WIDEST:
-                raise _too_wide(one)
-            kinds = tuple(self._varying[number] for number, _ in one.blocks)
-            by_shape.setdefault((one.moves, kinds, tuple(encoding.sizes[q] for q in one.qubits)), []).append(number)
+                raise _too_wide(cone)
+            kinds = tuple(self._varying[number] for number, _ in cone.blocks)
+            by_shape.setdefault((cone.moves, kinds, tuple(encoding.sizes[q] for q in cone.qubits)), []).append(number)
         self._stacks = [
             Stack([cones[i] for i in members], self._tables, self._row, dtype, device) for members in by_shape.values()
         ]
@@ -205,8 +207,8 @@ class LightConeProgram(Program):
         self._back = torch.as_tensor(np.argsort(order), device=device)
         self._doubtful = np.isin(np.arange(len(cones)), searched)
 
-    def _rows(self, one: Cone) -> list[int]:
-        return [self._row[qubit] for qubit in one.qubits]
+    def _rows(self, cone: Cone) -> list[int]:
+        return [self._row[qubit] for qubit in cone.qubits]
 
     def _values(self, batched: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
         """Return expectation values (B,K); see ``Program``."""
@@ -229,8 +231,8 @@ class LightConeProgram(Program):
             return self._constants.expand(len(batched), -1), nothing, nothing
         shared = shared.to(self._device, torch.float64)
         batched = batched.to(shared)
-        found = self._search(batched, shared)
-        lists = [*self._lists, *(found.carriers if found else ())]
+        adapted = self._search(batched, shared)
+        lists = [*self._lists, *(adapted.carriers if adapted else ())]
         common = self._forms.shared(shared[None])
         rows = max([1, _KEPT_BYTES // max((stack.row_bytes for stack in self._stacks), default=1)])
         parts = [self._part(common, part, shared, lists, bounded) for part in batched.split(rows)]
@@ -240,7 +242,7 @@ class LightConeProgram(Program):
             return evs, nothing, nothing
         sizes = self._coefficients.abs().cpu().numpy()
         bounds = self._factors.bounds(np.max([bounds for _, bounds in parts], axis=0)[self._back.cpu().numpy()])
-        errors = self._factors.bounds(self._doubtful * (found.error if found else 0.0))
+        errors = self._factors.bounds(self._doubtful * (adapted.error if adapted else 0.0))
         return evs, sizes @ bounds, np.sqrt(sizes**2 @ errors**2)
 
     def _search(self, batched: torch.Tensor, shared: torch.Tensor) -> Found | None:
@@ -258,37 +260,37 @@ class LightConeProgram(Program):
     ) -> tuple[torch.Tensor, np.ndarray]:
         """Return the expectation values (T,B) of all strings, dense cones first, and bounds (T,)."""
         own, features = self._forms.rows(batched, shared[None])
-        found = self._dense(self._tables(common, own), features) if self._stacks else []
+        values = self._dense(self._tables(common, own), features) if self._stacks else []
         bounds = [0.0] * sum(map(len, self._stacks))
         if lists:
             matrices = self._numbered((common, own, features))[0]
             for carrier in lists:
                 evs, bound = carrier(matrices, features, bounded)
-                found.append(evs[None])
+                values.append(evs[None])
                 bounds.append(bound)
-        return torch.cat(found), np.array(bounds)
+        return torch.cat(values), np.array(bounds)
 
     def _numbered(
         self, forms: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
     ) -> tuple[dict[int, torch.Tensor], torch.Tensor]:
         """Return the matrices of shared and of rowwise blocks by the blocks' numbers, and the features."""
-        one, many = iter(forms[0]), iter(forms[1])
-        return {i: next(many if varying else one) for i, varying in enumerate(self._varying)}, forms[2]
+        shared, own = iter(forms[0]), iter(forms[1])
+        return {i: next(own if varying else shared) for i, varying in enumerate(self._varying)}, forms[2]
 
     def _dense(self, tables: dict[Kind, torch.Tensor], features: torch.Tensor) -> list[torch.Tensor]:
         """Return the expectation values (G,B) of each stack's strings."""
         sizes = [stack.bytes + features.shape[1] * stack.row_bytes for stack in self._stacks]
         keep = sum(size * len(stack) for size, stack in zip(sizes, self._stacks, strict=True)) <= _KEPT_BYTES
-        found = []
+        parts = []
         for size, stack in zip(sizes, self._stacks, strict=True):
             members = len(stack) if keep else max(1, _KEPT_BYTES // size)
             for start in range(0, len(stack), members):
                 some = slice(start, start + members)
                 if keep:
-                    found.append(stack(tables, features, some))
+                    parts.append(stack(tables, features, some))
                 else:  # computed again on the way back
-                    found.append(checkpoint(stack, tables, features, some, use_reentrant=False))
-        return found
+                    parts.append(checkpoint(stack, tables, features, some, use_reentrant=False))
+        return parts
 
 
 class _Factors:
@@ -300,21 +302,21 @@ class _Factors:
         place = {part: i for i, part in enumerate(parts)}
         index = [[place[part] for part in factors(string, blocks)] for string in terms]
         most = max(map(len, index), default=1)
-        padded = np.array([one + [len(parts)] * (most - len(one)) for one in index], dtype=np.int64).reshape(-1, most)
+        padded = np.array([row + [len(parts)] * (most - len(row)) for row in index], dtype=np.int64).reshape(-1, most)
         self._plain = most == 1 and np.array_equal(padded[:, 0], np.arange(len(parts)))
         self._index = torch.as_tensor(padded, device=device)
 
-    def values(self, found: torch.Tensor) -> torch.Tensor:
+    def values(self, by_factor: torch.Tensor) -> torch.Tensor:
         """Return values (T,B) of the strings from those (T',B) of their factors."""
         if self._plain:
-            return found
-        one = found.new_ones(1, found.shape[1])
-        values = torch.cat([found, one]).index_select(0, self._index.flatten()).view(*self._index.shape, -1)
+            return by_factor
+        unit = by_factor.new_ones(1, by_factor.shape[1])
+        values = torch.cat([by_factor, unit]).index_select(0, self._index.flatten()).view(*self._index.shape, -1)
         return values.prod(dim=1)
 
-    def bounds(self, found: np.ndarray) -> np.ndarray:
+    def bounds(self, by_factor: np.ndarray) -> np.ndarray:
         """Return how far strings (T,) can be off from how far their factors (T',) can."""
-        within = np.append(1 + found, 1.0)[self._index.cpu().numpy()]  # each factor is at most 1 in size
+        within = np.append(1 + by_factor, 1.0)[self._index.cpu().numpy()]  # each factor is at most 1 in size
         return within.prod(axis=1) - 1
 
 
@@ -370,10 +372,10 @@ def _listed(search: Search, patterns: dict[int, np.ndarray], limit: int) -> Plan
         return None
 
 
-def _too_wide(one: Cone) -> EngineError:
-    name = " ".join(f"{letter}{qubit}" for qubit, letter in one.string)
+def _too_wide(cone: Cone) -> EngineError:
+    name = " ".join(f"{letter}{qubit}" for qubit, letter in cone.string)
     return EngineError(
-        f"the light cone of {name} holds {len(one.qubits)} qubits and {max(one.counts):.1e} coefficients, "
+        f"the light cone of {name} holds {len(cone.qubits)} qubits and {max(cone.counts):.1e} coefficients, "
         f"{4**WIDEST:.1e} is the most that the light-cone engine carries; use fewer layers, an accuracy, or the "
         "statevector engine where there is no noise"
     )

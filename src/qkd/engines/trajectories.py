@@ -97,15 +97,15 @@ class TrajectoryProgram(Program):
         self._random = engine.random
         complex_dtype = torch.complex64 if engine.dtype == torch.float32 else torch.complex128
         terms, coefficients, constants = pauli_terms(question.observables)
-        found = pairs(list(events(question.circuit, engine.noise_model)))
-        numbers, self._qubits = seen([pair for pair, _ in found], terms)
+        blocks = pairs(list(events(question.circuit, engine.noise_model)))
+        numbers, self._qubits = seen([pair for pair, _ in blocks], terms)
         if len(self._qubits) > MOST_QUBITS:
             raise EngineError(
                 f"the observables of circuit '{question.circuit.name}' depend on {len(self._qubits)} qubits; the "
                 f"trajectory engine takes {MOST_QUBITS} at most; use fewer layers"
             )
-        self._pairs = [found[number][0] for number in numbers]
-        chains = [_merged(*found[number]) for number in numbers]
+        self._pairs = [blocks[number][0] for number in numbers]
+        chains = [_merged(*blocks[number]) for number in numbers]
         self._factors = _Factors(chains, question.parameters, complex_dtype, engine.device)
         self._row_bytes = (
             3 * self._count * complex_dtype.itemsize * 2 ** len(self._qubits) * (len(chains) + len(terms) + 2)
@@ -139,15 +139,15 @@ class TrajectoryProgram(Program):
         rows = max(1, _KEPT_BYTES // self._row_bytes)
         drawn = [self._factors.draw(len(part) * self._count, self._random) for part in values.split(rows)]
         if len(drawn) == 1:
-            found = self._part(values, drawn[0])
+            samples = self._part(values, drawn[0])
         else:  # computed again on the way back, some rows at a time
-            found = torch.cat(
+            samples = torch.cat(
                 [
                     checkpoint(self._part, part, draws, use_reentrant=False)
                     for part, draws in zip(values.split(rows), drawn, strict=True)
                 ]
             )
-        return found.view(len(batched), self._count, -1)
+        return samples.view(len(batched), self._count, -1)
 
     def _part(self, values: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
         """Return what the trajectories (R S, K) of some rows of parameter values (R,P) give."""
@@ -155,9 +155,9 @@ class TrajectoryProgram(Program):
         first = torch.zeros(1, 2 ** len(self._qubits), dtype=matrices.dtype, device=self._device)
         first[0, 0] = 1
         state = Named(first.expand(draws.shape[1], -1), dict.fromkeys(self._qubits, 2))
-        for (one, other), matrix in zip(self._pairs, matrices, strict=True):
-            held = [one] if other < 0 else [one, other]
-            state.apply(matrix if other >= 0 else matrix[:, ::2, ::2], held, dict.fromkeys(held, 2))
+        for (qubit, partner), matrix in zip(self._pairs, matrices, strict=True):
+            axes = [qubit] if partner < 0 else [qubit, partner]
+            state.apply(matrix if partner >= 0 else matrix[:, ::2, ::2], axes, dict.fromkeys(axes, 2))
         state.to_front(self._qubits[::-1])
         whole = state.values.reshape(draws.shape[1], -1).T.contiguous()
         return self._measurement.combine(self._measurement.values({0: whole}))
@@ -213,16 +213,16 @@ def _merged(pair: tuple[int, int], chain: Sequence[Atom | Channel]) -> list[Link
     """Return a block's factors: gates of an angle as terms (5,4,4), all between them as Kraus operators (M,4,4)."""
     factors: list[Link] = []
     between = None
-    for one in chain:
-        if isinstance(one, Atom) and one.angle is not None:
+    for event in chain:
+        if isinstance(event, Atom) and event.angle is not None:
             if between is not None:
                 factors.append((None, kraus(between)))
-            factors.append((one.angle, embed_atom(one, pair)))
+            factors.append((event.angle, embed_atom(event, pair)))
             between = None
         else:
-            if one.angle is not None:
+            if event.angle is not None:
                 raise EngineError("the trajectory engine wants rates that are numbers; bind the noise's parameters")
-            channel = as_channel(one)
+            channel = as_channel(event)
             matrix = embed(channel.terms, channel.qubits, pair)[0]
             between = matrix if between is None else matrix @ between
     return factors if between is None else [*factors, (None, kraus(between))]
@@ -234,7 +234,7 @@ def _measured(string: PauliString, qubits: Sequence[int], noise: NoiseLike) -> S
     Raises:
         EngineError: that has too many terms.
     """
-    found, every = SparsePauliOp("I" * len(qubits)), Noise.of(noise)
+    operator, every = SparsePauliOp("I" * len(qubits)), Noise.of(noise)
     if {qubit for pair in every.readouts for qubit in pair} & {qubit for qubit, _ in string}:
         raise EngineError("the trajectory engine reads qubits one by one; take the light-cone or density engine")
     for qubit, letter in string:
@@ -245,10 +245,10 @@ def _measured(string: PauliString, qubits: Sequence[int], noise: NoiseLike) -> S
             for name, weight in zip(LETTERS, weights, strict=True)
             if weight
         ]
-        found = SparsePauliOp.from_sparse_list(letters, len(qubits)).compose(found)
-        if len(found) > MOST_TERMS:
+        operator = SparsePauliOp.from_sparse_list(letters, len(qubits)).compose(operator)
+        if len(operator) > MOST_TERMS:
             raise EngineError(
                 f"under readout error a string on {len(string)} qubits is a sum of more than {MOST_TERMS:,}, which is "
                 "the most that the trajectory engine measures; take the light-cone or density engine"
             )
-    return found
+    return operator

@@ -17,8 +17,9 @@ from qkd.devices.region import to_region
 from qkd.devices.snapshot import Snapshot
 from qkd.devices.transpile import transpile, two_qubit_figures
 from qkd.errors import ConfigError, DeviceError, QkdError
-from qkd.hardware.order import Order, plans_for
+from qkd.hardware.order import Order
 from qkd.hardware.pinned import pinned, region_error, same_device
+from qkd.hardware.prepare import plans_for
 from qkd.hardware.result import NOISY, expected
 from qkd.results import Estimate
 from qkd.runs import RunFolder, existing_run

@@ -23,8 +23,9 @@ from qkd.devices.region import to_region
 from qkd.errors import ConfigError
 from qkd.hardware.gathered import gather
 from qkd.hardware.ledger import JobRecord
-from qkd.hardware.order import Order, plan_of, prepared
+from qkd.hardware.order import Order
 from qkd.hardware.plan import Plan
+from qkd.hardware.prepare import plan_of, prepared
 from qkd.hardware.result import of_jobs
 from qkd.results import LearnedResult, Unexplained
 from qkd.runs import RunFolder

@@ -1,54 +1,23 @@
-"""From what a user asks for to plans: texts, angles, a compiled circuit, mitigation, jobs and what they cost."""
+"""What a user asks for of a device run, and the texts that it is about."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
-import secrets
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from qkd import config as configs
-from qkd.circuits.student import StudentCircuit
-from qkd.config import EngineSpec
-from qkd.console import say
-from qkd.devices import catalogue, live, profiles, snapshot
-from qkd.devices.noise import noise_model
-from qkd.devices.region import to_region
-from qkd.devices.snapshot import Snapshot
-from qkd.devices.transpile import transpile
-from qkd.errors import ConfigError, QkdError, nearest
-from qkd.hardware import adaptive, affine, sampled
+from qkd.errors import ConfigError, nearest
 from qkd.hardware import budget as costs
-from qkd.hardware.bills import Bills, bills_of
-from qkd.hardware.budget import Budget, Stage
-from qkd.hardware.mitigation import NAMES, Layers, Mitigation, executions, layers_of, noise_of_layers
-from qkd.hardware.patience import Patience, insist
-from qkd.hardware.pinned import chosen, pinned
-from qkd.hardware.plan import Plan, new_folder
-from qkd.hardware.result import expected, margins, slopes_of
+from qkd.hardware.mitigation import NAMES
 from qkd.runs import Row, RunFolder
-from qkd.simulation.choice import choose
-from qkd.simulation.make import make_engine
-from qkd.student.bundle import Student
-
-if TYPE_CHECKING:
-    from qiskit_ibm_runtime import QiskitRuntimeService
-
-    from qkd.devices.profiles import Profile
 
 MODES = ("job", "batch", "session")
 DECOUPLINGS = ("none", "XX", "XpXm", "XY4")
-SHOTS = 4096
-"""Shots of a mitigation that cannot have adaptive ones."""
-LOCAL_TEXTS = 50
-"""Texts of a rehearsal's job: what a rehearsal that is killed loses at most."""
-LOCAL_RANDOMIZATIONS = {"readout": 8, "zne": 5, "pea": 16, "pec": 32}
-"""Twirls of a rehearsal that asks for none: each is a simulation of its own, and Aer's noise is twirled already."""
 
 
 @dataclass(frozen=True)
@@ -132,219 +101,12 @@ def fingerprint(order: Order, folder: RunFolder) -> str:
     """
     told = {key: value for key, value in asdict(order).items() if key not in ("run", "max_qpu_seconds", "file")}
     student = (folder.student / "student.safetensors").read_bytes()
-    texts = [row["text"] for row in _texts(order, folder)]
+    texts = [row["text"] for row in texts_of(order, folder)]
     made = json.dumps([told, hashlib.sha256(student).hexdigest(), texts], sort_keys=True, default=str)
     return hashlib.sha256(made.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """What all plans of an order have in common.
-
-    device, version, instance: where they run; the instance of a device on a snapshot is None.
-    held: the device as it was read.
-    profile: the transpile profile.
-    student: the run's.
-    compiled: its circuit on the device.
-    texts: the rows, N of them.
-    values: their parameter values (N,A+P).
-    evs: their exact expectation values (N,K).
-    remaining: seconds of the QPU that the account has left, where the service tells.
-    known: what the device charged before.
-    """
-
-    device: str
-    version: str
-    instance: str | None
-    held: Snapshot
-    profile: Profile
-    student: Student
-    compiled: StudentCircuit
-    texts: list[Row]
-    values: np.ndarray
-    evs: np.ndarray
-    remaining: float | None
-    known: Bills
-
-    def chosen(self, order: Order) -> Prepared:
-        """Return the same for an order's samples of these texts."""
-        rows = _sample(self.texts, order)
-        return replace(self, texts=[self.texts[i] for i in rows], values=self.values[rows], evs=self.evs[rows])
-
-
-def plans_for(order: Order, folder: RunFolder, offline: bool = False) -> list[Plan]:
-    """Return a plan for each mitigation asked for; nothing of them is kept yet.
-
-    Args:
-        order: what is asked for.
-        folder: the run's.
-        offline: nothing will be sent, so that without an account the snapshot says what it would cost.
-
-    Raises:
-        QkdError: there is no such device, it takes no circuits now, or what is asked does not fit it.
-    """
-    there = prepared(order, folder, offline)
-    say(there.held.summary())
-    names = NAMES if order.mitigation == "all" else (order.mitigation or there.profile.mitigation,)
-    return [plan_of(there, order, folder, name, place) for place, name in enumerate(names)]
-
-
-def prepared(order: Order, folder: RunFolder, offline: bool = False) -> Prepared:
-    """Return what an order's plans have in common; see ``plans_for``."""
-    config = configs.load(folder.config)
-    device = order.device or config.device.name
-    client, instance = None, None
-    if offline and not order.local and not live.has_account():
-        held = snapshot.load(catalogue.require_live(device, _command(order)).name)
-        version = held.calibration.version
-        say(f"there is no account here, so this is what the snapshot of {held.calibration.date} says")
-    elif order.local:
-        held = snapshot.load(device)
-        version = held.calibration.version
-    else:
-        online = live.names(client := live.service()) if live.has_account() else None
-        catalogue.require_live(device, _command(order), online)
-        client = client or live.service()
-        backend = live.backend(device, client, fractional=None)  # all its gates; the profile says which are taken
-        with live.asking():
-            held, instance = snapshot.from_backend(backend), live.instance_of(backend)
-            told = str(backend.status().backend_version)
-        version = held.calibration.version if told == "0.0.0" else told
-    profile = profiles.load(order.profile or profiles.default_name(held))
-    student = Student.load(folder.path)
-    texts = _texts(order, folder)
-    values = student.model.values(student.encoder.encode([row["text"] for row in texts]))
-    compiled = transpile(student.model.circuit, held, profile)
-    if order.profile is None:  # another profile asks for another circuit
-        compiled = chosen(student.model.circuit, pinned(folder, held), compiled, held)
-    evs = expected(make_engine(EngineSpec(precision="double"), student.model.circuit), student.model.circuit, values)
-    remaining = quota(client) if client is not None else None
-    known = Bills() if order.local else bills_of(device, folder.path.parent)
-    if known.runs:
-        say(f"{device} has charged {known.correction:.2f} times the estimate in {known.runs} earlier runs")
-    return Prepared(device, version, instance, held, profile, student, compiled, texts, values, evs, remaining, known)
-
-
-def plan_of(there: Prepared, order: Order, folder: RunFolder, name: str, place: int = 0) -> Plan:
-    """Return the plan of one mitigation, which is not kept yet.
-
-    Args:
-        there: the order, prepared.
-        order: what is asked for.
-        folder: the run's.
-        name: of the mitigation.
-        place: among plans that are made at once.
-
-    Raises:
-        QkdError: what is asked does not fit the device.
-    """
-    held, profile, student, compiled = there.held, there.profile, there.student, there.compiled
-    fractional = any(item.operation.name in ("rx", "rzz") for item in compiled.circuit.data)
-    limit = profile.max_qpu_seconds if order.max_qpu_seconds is None else order.max_qpu_seconds
-    shots = _shots(order, profile, name, student, there.evs)
-    trial = None if shots is not None else _rounds(there, name)
-    rounds = () if trial is None else trial.rounds
-    mitigation = _mitigation(order, profile, name, shots or rounds[0], fractional)
-    extra = affine.points(mitigation.shots) if name == "affine" else 0
-    points = np.vstack([there.values, _calibrating(student.model.circuit, there.values, extra, order.seed)])
-    made, chunks = _budget(order, held, compiled, mitigation, len(there.texts), extra)
-    if trial is not None:
-        bases = made.stages[0].executions // (len(points) * mitigation.shots)
-        made = replace(made, ahead=adaptive.stages(rounds, trial.counts, compiled, held, bases, extra)[1:])
-    return Plan(
-        folder=new_folder(folder.hardware, place),
-        key=secrets.token_hex(6),
-        device=there.device,
-        local=order.local,
-        snapshot=held,
-        version=there.version,
-        student=compiled,
-        values=points,
-        mitigation=mitigation,
-        mode=order.mode or profile.execution_mode,
-        chunks=tuple(chunks),
-        budget=replace(made, remaining=there.remaining, correction=there.known.correction),
-        texts=there.texts,
-        limit=limit,
-        rounds=rounds[1:],
-        client=order.client,
-        instance=there.instance,
-        asked=fingerprint(order, folder),
-    )
-
-
-def _calibrating(circuit: StudentCircuit, values: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Return calibration points (count,A+P): near the texts' values (N,A+P) where an engine is exact, else Clifford."""
-    try:
-        choose(circuit, None, 0.0)
-    except QkdError:
-        if count:
-            say("light cones are too wide for exact values: maps are fitted on Clifford circuits")
-        return affine.clifford(values, count, seed)
-    return affine.shuffled(values, len(circuit.inputs), count, seed)
-
-
-def _rounds(there: Prepared, name: str) -> adaptive.Trial:
-    """Return the rounds of adaptive shots, or a fixed number where that is cheaper."""
-
-    def price(rounds: tuple[int, ...], counts: list[int]) -> float:
-        extra = affine.points(rounds[0]) if name == "affine" else 0
-        made = adaptive.stages(rounds, counts, there.compiled, there.held, 1, extra)
-        return there.known.correction * sum(stage.seconds for stage in made)
-
-    return adaptive.cheapest(there.evs, _weights(there.student), there.student.model.logits_of(there.evs), price)
-
-
-def _command(order: Order) -> str:
-    return f"qkd run-hardware --run {order.run} --device {{device}}"
-
-
-def quota(client: QiskitRuntimeService) -> float | None:
-    """Return the seconds of the QPU that the account has left, where the service tells."""
-    with live.asking():
-        left: float | None = insist("asking for the quota", client.usage, Patience()).get("usage_remaining_seconds")
-    return left
-
-
-def _mitigation(order: Order, profile: Profile, name: str, shots: int, fractional: bool) -> Mitigation:
-    """Return what is done against errors. Where gates have a free angle there are no frames that twirl them."""
-    twirls = order.randomizations or (LOCAL_RANDOMIZATIONS.get(name) if order.local and order.client else None)
-    pulses = order.decoupling or ("none" if order.local else profile.dynamical_decoupling)
-    return Mitigation(name, shots, twirls, pulses, True if order.twirl_gates else False if fractional else None)
-
-
-def _budget(
-    order: Order, held: Snapshot, compiled: StudentCircuit, mitigation: Mitigation, texts: int, extra: int
-) -> tuple[Budget, list[tuple[int, int]]]:
-    """Return what a run costs on the device, and the texts of each job."""
-    from qiskit_ibm_runtime.executor_estimator import Estimator
-
-    small, region = to_region(compiled, held)
-    layers: Layers | None = None
-    if mitigation.learned:
-        found = layers_of(Estimator(mode=region.backend, options=mitigation.options()), small)
-        layers = noise_of_layers(found, small, noise_model(region))
-    there = replace(mitigation, randomizations=order.randomizations)  # a rehearsal's fewer twirls are its own
-    each, once = executions(small, there, layers, region.backend)
-    points = texts + extra
-    chunks = costs.packed(points, each, once)
-    folds = 3 if mitigation.name == "zne" else 1  # the mean of 1, 3 and 5
-    seconds = costs.shot_seconds(compiled.circuit, held, folds)
-    beside = f" and {extra} calibration points" if extra else ""
-    stages = [Stage(f"measuring {texts} texts{beside}", len(chunks), points * each, seconds)]
-    if once:
-        stages.append(Stage("learning readout", 0, len(chunks) * once, seconds))
-    if layers is not None:
-        circuits, shots = costs.LEARNING
-        stages.insert(0, Stage(f"learning {len(layers)} layers", 1, len(layers) * circuits * shots, seconds))
-    if order.local:
-        drawn = not order.client and sampled.samples(small, region, mitigation)
-        size = points if drawn else LOCAL_TEXTS
-        chunks = [(start, min(points, start + size)) for start in range(0, points, size)]
-    return Budget(tuple(stages)), chunks
-
-
-def _texts(order: Order, folder: RunFolder) -> list[Row]:
+def texts_of(order: Order, folder: RunFolder) -> list[Row]:
     """Return the texts to classify, with label and teacher's logits where they are known."""
     if order.file is not None:
         from qkd.text.data.load import load_texts
@@ -352,10 +114,10 @@ def _texts(order: Order, folder: RunFolder) -> list[Row]:
         rows = [{"text": text, "label": None, "teacher": None} for text in load_texts(order.file, order.text_column)]
     else:
         rows = [{key: row[key] for key in ("text", "label", "teacher")} for row in folder.rows(folder.predictions)]
-    return [rows[i] for i in _sample(rows, order)]
+    return [rows[i] for i in sample_of(rows, order)]
 
 
-def _sample(rows: list[Row], order: Order) -> list[int]:
+def sample_of(rows: list[Row], order: Order) -> list[int]:
     """Return the numbers of an order's samples, stratified by label; of all rows where it asks for no number."""
     if order.samples is None or order.samples >= len(rows):
         return list(range(len(rows)))
@@ -365,40 +127,3 @@ def _sample(rows: list[Row], order: Order) -> list[int]:
         groups.setdefault(rows[i]["label"], []).append(int(i))
     ranked = [(place / len(members), i) for members in groups.values() for place, i in enumerate(members)]
     return sorted(i for _, i in sorted(ranked)[: order.samples])
-
-
-def _shots(order: Order, profile: Profile, name: str, student: Student, evs: np.ndarray) -> int | None:
-    """Return the shots of a mitigation, or None where they are adaptive.
-
-    Args:
-        order: what was asked for.
-        profile: what holds where nothing was asked.
-        name: of the mitigation.
-        student: whose predictions are to be clear.
-        evs: exact values (N,K).
-
-    Raises:
-        QkdError: adaptive shots were asked for with a mitigation whose error does not fall with shots alone.
-    """
-    if order.target_stderr is not None:
-        return costs.shots_at(order.target_stderr)
-    asked = order.shots or profile.shots
-    if asked == "adaptive":
-        if name in adaptive.KINDS:
-            return None
-        if order.shots and order.mitigation != "all":
-            raise ConfigError(f"--shots adaptive goes with {', '.join(adaptive.KINDS)}; give {name} a number")
-        return SHOTS
-    if asked != "auto":
-        return int(asked)
-    logits, weights = student.model.logits_of(evs), _weights(student)
-    margin, _ = margins(logits, np.zeros_like(evs), weights)
-    shots = costs.shots_for(evs, margin, slopes_of(logits, weights))
-    say(f"{shots:,} shots make all but 5 % of these predictions clearer than two standard errors")
-    return shots
-
-
-def _weights(student: Student) -> np.ndarray:
-    """Return the head's weights (C,K)."""
-    weights: np.ndarray = student.model.head.weight.detach().cpu().numpy()
-    return weights

@@ -16,8 +16,9 @@ from qkd.hardware.budget import Stage
 from qkd.hardware.forecast import SHOTS as PROBE
 from qkd.hardware.forecast import Forecast, forecast
 from qkd.hardware.mitigation import LEARNED, NAMES
-from qkd.hardware.order import Order, Prepared, plan_of, prepared
+from qkd.hardware.order import Order
 from qkd.hardware.plan import Plan
+from qkd.hardware.prepare import Prepared, plan_of, prepared
 from qkd.runs import RunFolder
 from qkd.student.metrics import Z95
 

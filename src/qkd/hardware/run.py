@@ -18,10 +18,11 @@ from qkd.hardware.jobs import Recalibrated, drive
 from qkd.hardware.learning import Lesson, learn, plan_for
 from qkd.hardware.learning import fingerprint as lesson_of
 from qkd.hardware.ledger import JobRecord, Ledger
-from qkd.hardware.order import Order, fingerprint, plans_for, quota
+from qkd.hardware.order import Order, fingerprint
 from qkd.hardware.patience import Patience
 from qkd.hardware.plan import Plan, plans
 from qkd.hardware.planner import planned
+from qkd.hardware.prepare import plans_for, quota
 from qkd.hardware.provider import Provider
 from qkd.hardware.rehearsal import Rehearsal
 from qkd.hardware.remote import Remote

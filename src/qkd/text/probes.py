@@ -82,8 +82,8 @@ def kernel_probe(
     mean, scale = x.mean(axis=0), x.std(axis=0) + 1e-6
     x, x_valid, x_test = ((rows - mean) / scale for rows in (x, x_valid, x_test))
     machines = [SVC(C=c, gamma=1 / x.shape[1]).fit(x, y) for c in (1.0, 3.0)]
-    found: np.ndarray = max(machines, key=lambda machine: machine.score(x_valid, y_valid)).predict(x_test)
-    return found
+    classes: np.ndarray = max(machines, key=lambda machine: machine.score(x_valid, y_valid)).predict(x_test)
+    return classes
 
 
 def leave_one_out(kernel: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -104,13 +104,13 @@ def leave_one_out(kernel: np.ndarray, y: np.ndarray) -> np.ndarray:
     classes = np.eye(y.max() + 1)[y]
     targets = classes - classes.mean(axis=0)
     along = vectors.T @ targets
-    found = []
+    candidates = []
     for ridge in RIDGES:
         shrunk = values / (values + ridge * values.sum() + 1e-12)
         leverage = np.square(vectors) @ shrunk + 1 / n
         residual = (targets - vectors @ (shrunk[:, None] * along)) / np.maximum(1 - leverage, 1e-6)[:, None]
-        found.append(classes - residual)
-    return min(found, key=lambda scores: float(squared_errors(scores, y).mean()))
+        candidates.append(classes - residual)
+    return min(candidates, key=lambda scores: float(squared_errors(scores, y).mean()))
 
 
 def squared_errors(scores: np.ndarray, y: np.ndarray) -> np.ndarray:

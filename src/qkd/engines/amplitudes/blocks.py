@@ -32,7 +32,7 @@ class BlockBuilder:
         self, blocks: Sequence[Block], atoms: Sequence[Atom], dtype: torch.dtype, device: torch.device
     ) -> None:
         chains = [chain([(atoms[i].angle, embed(atoms[i], block.window)) for i in block.atoms]) for block in blocks]
-        self._real = [all(not terms.imag.any() for _, terms in one) for one in chains]
+        self._real = [all(not terms.imag.any() for _, terms in links) for links in chains]
         self._sizes = [2 ** len(block.window) for block in blocks]
         small = max([size for size in self._sizes if size <= 2**_COMMON], default=0)
         alike: dict[int, list[int]] = {}

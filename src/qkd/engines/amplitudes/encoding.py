@@ -45,7 +45,7 @@ class Encoding:
         chains = [chain([(atom.angle, atom.terms) for atom in run]) for run in runs]
         self._rounds, self._qubits = max([1, *map(len, chains)]), len(chains)
         identity = (0.0, constant(np.eye(2)))
-        padded = [one + [identity] * (self._rounds - len(one)) for one in chains]
+        padded = [links + [identity] * (self._rounds - len(links)) for links in chains]
         entries = [run[r] for r in range(self._rounds) for run in padded]
         self.angles = [0.0 if angle is None else angle for angle, _ in entries]
         """What the angles (E,B) of a call are."""

@@ -105,14 +105,14 @@ class _Work:
             for i in self._heads(self.qubits, self.at)
             if all(self._head(q, self.at) == i for q in self.atoms[i].qubits)
         )
-        found = []
+        options = []
         for i in ready:
             if not self.batched[i]:
-                found.append(self._grown(i))
-                found.append(self._run("phase", i, lambda j: self.diagonal[j] and not self.batched[j]))
-                found.append(self._run("permute", i, lambda j: self.image[j] is not None))
-            found.append(self._run("rowwise", i, lambda j: self.diagonal[j]))
-        return [candidate for candidate in found if candidate.atoms]
+                options.append(self._grown(i))
+                options.append(self._run("phase", i, lambda j: self.diagonal[j] and not self.batched[j]))
+                options.append(self._run("permute", i, lambda j: self.image[j] is not None))
+            options.append(self._run("rowwise", i, lambda j: self.diagonal[j]))
+        return [candidate for candidate in options if candidate.atoms]
 
     def _run(self, kind: str, seed: int, allowed: Callable[[int], bool]) -> _Candidate:
         """Return all allowed atoms that can come next on the pieces of one of them."""
@@ -133,23 +133,23 @@ class _Work:
                 wider = window | set(self.atoms[i].qubits)
                 if shared(i) and len(window) < len(wider) <= WIDEST:
                     more, ends = self.absorbed(wider, shared)
-                    one = _Candidate("block", tuple(sorted(wider)), more, self.gain(more))
-                    options.append((one.gain / self.cost(one), one.qubits, one, ends))
+                    candidate = _Candidate("block", tuple(sorted(wider)), more, self.gain(more))
+                    options.append((candidate.gain / self.cost(candidate), candidate.qubits, candidate, ends))
             if not options:
                 return best
-            _, _, one, at = max(options, key=lambda option: option[:2])
-            window = set(one.qubits)
-            if one.gain / self.cost(one) >= best.gain / self.cost(best):
-                best = one
+            _, _, candidate, at = max(options, key=lambda option: option[:2])
+            window = set(candidate.qubits)
+            if candidate.gain / self.cost(candidate) >= best.gain / self.cost(best):
+                best = candidate
 
     def _beside(self, window: set[int]) -> set[int]:
         """Return the qubits next to the window's in their pieces."""
-        found = set()
+        neighbours = set()
         for q in window:
             order = self.piece[q].order
             at = order.index(q)
-            found.update(order[max(0, at - 1) : at + 2])
-        return found - window
+            neighbours.update(order[max(0, at - 1) : at + 2])
+        return neighbours - window
 
     def cost(self, candidate: _Candidate) -> float:
         """Return about how many milliseconds a candidate takes, forward, on a batch of 64 (one core, complex64)."""

@@ -56,11 +56,11 @@ def absorb(atoms: Sequence[Atom], table: PauliTable) -> tuple[list[Atom], PauliT
     """
     z, coefficients = table.z.copy(), table.coefficients.copy()
     x = table.x
-    kept: list[Atom] = []
-    held: set[int] = set()  # qubits on which a gate has stayed
+    remaining: list[Atom] = []
+    blocked: set[int] = set()  # qubits on which a gate has stayed
     for atom in reversed(atoms):
         on = list(atom.qubits)
-        if not held & set(on):
+        if not blocked & set(on):
             local_x, local_z = x[:, on], z[:, on]
             if _commutes(atom, local_x, local_z):
                 continue
@@ -69,9 +69,9 @@ def absorb(atoms: Sequence[Atom], table: PauliTable) -> tuple[list[Atom], PauliT
                 z[:, on] = moved[0]
                 coefficients *= moved[1]
                 continue
-        kept.append(atom)
-        held.update(on)
-    return kept[::-1], PauliTable(x, z, coefficients)
+        remaining.append(atom)
+        blocked.update(on)
+    return remaining[::-1], PauliTable(x, z, coefficients)
 
 
 def _commutes(atom: Atom, x: np.ndarray, z: np.ndarray) -> bool:
@@ -104,8 +104,8 @@ def _moved_through(atom: Atom, z: np.ndarray) -> tuple[np.ndarray, np.ndarray] |
 def _matrix(x: np.ndarray, z: np.ndarray) -> np.ndarray:
     result = np.ones((1, 1), dtype=complex)
     for has_x, has_z in zip(x, z, strict=True):
-        one = np.array([[0, 1], [1, 0]], dtype=complex) if has_x else np.eye(2, dtype=complex)
+        factor = np.array([[0, 1], [1, 0]], dtype=complex) if has_x else np.eye(2, dtype=complex)
         if has_z:
-            one = one @ np.diag([1, -1]) * (1j if has_x else 1)
-        result = np.kron(one, result)
+            factor = factor @ np.diag([1, -1]) * (1j if has_x else 1)
+        result = np.kron(factor, result)
     return result

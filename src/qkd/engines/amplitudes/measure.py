@@ -36,14 +36,14 @@ class Measurement:
             order = pieces[name]
             weight = 1 << np.arange(len(order) - 1, -1, -1, dtype=np.int64)
             x, z = table.x[:, order] @ weight, table.z[:, order] @ weight
-            found, index = np.unique(np.stack([x, z], axis=1), axis=0, return_inverse=True)
+            strings, index = np.unique(np.stack([x, z], axis=1), axis=0, return_inverse=True)
             index = index.reshape(-1)
-            masks = np.array([[a, (a & b).bit_count() % 2] for a, b in found.tolist()])
-            flips, order_of = [], np.zeros(len(found), dtype=int)
+            masks = np.array([[a, (a & b).bit_count() % 2] for a, b in strings.tolist()])
+            flips, order_of = [], np.zeros(len(strings), dtype=int)
             start = 0
             for mask in np.unique(masks, axis=0):
                 chosen = np.flatnonzero((masks == mask).all(axis=1))
-                flips.append(_Flips(int(mask[0]), found[chosen, 1], len(order), dtype, device))
+                flips.append(_Flips(int(mask[0]), strings[chosen, 1], len(order), dtype, device))
                 order_of[chosen] = start + np.arange(len(chosen))
                 start += len(chosen)
             place = order_of[index]

@@ -25,17 +25,17 @@ from qkd.engines.amplitudes.steps import Block, Join, Permute, Phase, Step, gath
 from qkd.engines.gates import Atom
 
 State = torch.Tensor
-Kept = tuple[torch.Tensor, ...]
+Saved = tuple[torch.Tensor, ...]
 
 
 class Stage(Protocol):
     """What a step does to one piece."""
 
-    def forward(self, state: State, operand: Any) -> tuple[State, Kept]:
+    def forward(self, state: State, operand: Any) -> tuple[State, Saved]:
         """Return the new state and what ``backward`` needs."""
         ...
 
-    def backward(self, mu: State, kept: Kept, operand: Any) -> tuple[State, torch.Tensor | None]:
+    def backward(self, mu: State, saved: Saved, operand: Any) -> tuple[State, torch.Tensor | None]:
         """Return ``mu`` before the step and the derivative by the operand."""
         ...
 
@@ -58,15 +58,15 @@ class Dense:
         result = torch.bmm(matrix.expand(self._before, -1, -1), self._view(state, True))
         return torch.view_as_complex(result.view(*state.shape, 2))
 
-    def forward(self, state: State, operand: torch.Tensor) -> tuple[State, Kept]:
+    def forward(self, state: State, operand: torch.Tensor) -> tuple[State, Saved]:
         """Return the state after the matrix."""
         return self._product(operand, state), (state,)
 
-    def backward(self, mu: State, kept: Kept, operand: torch.Tensor) -> tuple[State, torch.Tensor]:
+    def backward(self, mu: State, saved: Saved, operand: torch.Tensor) -> tuple[State, torch.Tensor]:
         """Return M^T mu and the sum of mu psi^T over everything else."""
         before = self._product(operand.T, mu)
         real = not operand.is_complex()
-        left, right = self._view(mu.conj_physical() if real else mu, real), self._view(kept[0], real)
+        left, right = self._view(mu.conj_physical() if real else mu, real), self._view(saved[0], real)
         if right.shape[2] < self._size:  # one long product instead of many short ones, whose sum would be long
             left, right = (part.transpose(0, 1).reshape(self._size, -1) for part in (left, right))
             return before, left @ right.T
@@ -88,15 +88,15 @@ class Phases:
         self._slopes = torch.from_numpy(np.array(columns).reshape(-1, 2**step.width).T.copy()).to(device, dtype)
         self._constant = torch.from_numpy(constant[:, None]).to(device, dtype)
 
-    def forward(self, state: State, operand: torch.Tensor) -> tuple[State, Kept]:
+    def forward(self, state: State, operand: torch.Tensor) -> tuple[State, Saved]:
         """Return the state times its phases; the angles are (T,B) or, shared by all rows, (T,1)."""
         angle = torch.addmm(self._constant, self._slopes, operand)
         phase = torch.complex(angle.cos(), angle.sin())
         return state * phase, (state, phase)
 
-    def backward(self, mu: State, kept: Kept, operand: torch.Tensor) -> tuple[State, torch.Tensor]:
+    def backward(self, mu: State, saved: Saved, operand: torch.Tensor) -> tuple[State, torch.Tensor]:
         """Return mu times the phases and the derivative by the angles."""
-        state, phase = kept
+        state, phase = saved
         mu = mu * phase
         product = mu * state
         product = product.sum(1, keepdim=True) if operand.shape[1] == 1 else product
@@ -111,11 +111,11 @@ class Permuted:
         self._source = torch.from_numpy(source).to(device)
         self._inverse = torch.from_numpy(np.argsort(source)).to(device)
 
-    def forward(self, state: State, operand: None) -> tuple[State, Kept]:
+    def forward(self, state: State, operand: None) -> tuple[State, Saved]:
         """Return the permuted state."""
         return state.index_select(0, self._source), ()
 
-    def backward(self, mu: State, kept: Kept, operand: None) -> tuple[State, None]:
+    def backward(self, mu: State, saved: Saved, operand: None) -> tuple[State, None]:
         """Return mu, permuted back."""
         return mu.index_select(0, self._inverse), None
 
@@ -130,13 +130,13 @@ def join(parts: Sequence[State]) -> State:
 
 def unjoin(mu: State, parts: Sequence[State]) -> list[State]:
     """Return mu of every piece from mu of their product."""
-    found = []
+    result = []
     for i, part in enumerate(parts[:-1]):
         rest = join(parts[i + 1 :])
         mu = mu.view(len(part), len(rest), -1)
-        found.append((mu * rest).sum(1))
+        result.append((mu * rest).sum(1))
         mu = (mu * part[:, None]).sum(0)
-    return [*found, mu]
+    return [*result, mu]
 
 
 class Sweep(torch.autograd.Function):
@@ -159,10 +159,10 @@ class Sweep(torch.autograd.Function):
         *operands: torch.Tensor,
     ) -> tuple[torch.Tensor, ...]:
         """Return the strings' values."""
-        pieces, kept = _forward(stages, qubits, first, operands, keep)
+        pieces, tape = _forward(stages, qubits, first, operands, keep)
         ctx.plan = stages, qubits, measurement, list(pieces)
-        ctx.counts = [len(one) for one in kept] if keep else None
-        states = [*pieces.values(), *(tensor for one in kept for tensor in one)] if keep else []
+        ctx.counts = [len(entry) for entry in tape] if keep else None
+        states = [*pieces.values(), *(tensor for entry in tape for tensor in entry)] if keep else []
         ctx.save_for_backward(first, *operands, *states)
         ctx.operands = len(operands)
         return tuple(measurement.values(pieces))
@@ -175,14 +175,14 @@ class Sweep(torch.autograd.Function):
         first, *saved = ctx.saved_tensors
         operands, states = saved[: ctx.operands], iter(saved[ctx.operands :])
         if ctx.counts is None:
-            pieces, kept = _forward(stages, qubits, first, operands, True)
+            pieces, tape = _forward(stages, qubits, first, operands, True)
         else:
             pieces = {name: next(states) for name in names}
-            kept = [tuple(next(states) for _ in range(count)) for count in ctx.counts]
+            tape = [tuple(next(states) for _ in range(count)) for count in ctx.counts]
         mus = measurement.backward(pieces, grads)
         derivatives: list[torch.Tensor | None] = [None] * len(operands)
         at = len(operands)
-        for (step, stage), own in zip(reversed(stages), reversed(kept), strict=True):
+        for (step, stage), own in zip(reversed(stages), reversed(tape), strict=True):
             if isinstance(step, Join):
                 mus.update(zip(step.parts, unjoin(mus.pop(step.parts[0]), own), strict=True))
             elif isinstance(step, Permute):
@@ -201,21 +201,21 @@ def _forward(
     first: torch.Tensor,
     operands: Sequence[torch.Tensor],
     keep: bool,
-) -> tuple[dict[int, State], list[Kept]]:
+) -> tuple[dict[int, State], list[Saved]]:
     """Return the final pieces and, with ``keep``, what every step needs on the way back."""
     pieces = dict(zip(qubits, first.unbind(0), strict=True))
-    kept: list[Kept] = []
+    tape: list[Saved] = []
     remaining = iter(operands)
     for step, stage in stages:
         if isinstance(step, Join):
-            own: Kept = tuple(pieces.pop(part) for part in step.parts)
+            own: Saved = tuple(pieces.pop(part) for part in step.parts)
             pieces[step.parts[0]] = join(own)
         else:
             operand = None if isinstance(step, Permute) else next(remaining)
             pieces[step.piece], own = stage.forward(pieces[step.piece], operand)
         if keep:
-            kept.append(own)
-    return pieces, kept
+            tape.append(own)
+    return pieces, tape
 
 
 def stage(step: Step, atoms: Sequence[Atom], dtype: torch.dtype, device: torch.device) -> Stage | None:

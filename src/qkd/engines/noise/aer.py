@@ -35,11 +35,11 @@ def added(noise: NoiseModel, operation: Any, qubits: tuple[int, ...]) -> Iterato
     Raises:
         EngineError: a pass changes circuits in another way.
     """
-    for one in noise._custom_noise_passes:
-        if not isinstance(one, LocalNoisePass) or one._method != "append":
-            raise EngineError(f"the noise model changes circuits by a {type(one).__name__}, which only Aer can do")
-        if not one._ops or isinstance(operation, one._ops):
-            error = one._func(operation, list(qubits))
+    for custom in noise._custom_noise_passes:
+        if not isinstance(custom, LocalNoisePass) or custom._method != "append":
+            raise EngineError(f"the noise model changes circuits by a {type(custom).__name__}, which only Aer can do")
+        if not custom._ops or isinstance(operation, custom._ops):
+            error = custom._func(operation, list(qubits))
             if error is not None:
                 yield error if isinstance(error, QuantumError) else QuantumError([(error, 1.0)])
 
@@ -52,9 +52,9 @@ def assignment(noise: NoiseModel | None, qubit: int) -> np.ndarray:
     """
     if noise is None:
         return np.eye(2)
-    for held in noise._local_readout_errors:
-        if len(held) > 1 and qubit in held:
-            raise EngineError(f"the noise model's readout error on qubits {held} is correlated; give one per qubit")
+    for on in noise._local_readout_errors:
+        if len(on) > 1 and qubit in on:
+            raise EngineError(f"the noise model's readout error on qubits {on} is correlated; give one per qubit")
     error = noise._local_readout_errors.get((qubit,), noise._default_readout_error)
     if error is not None and error.number_of_qubits > 1:
         raise EngineError("the noise model's readout error is correlated between qubits; give one per qubit")
@@ -93,14 +93,14 @@ def _pauli(error: AnyError) -> AnyError:
     """Return the Pauli channel with the same diagonal of the chi matrix."""
     if isinstance(error, PauliLindbladError):
         return error
-    channel, found = SuperOp(error).data, list[tuple[str, float]]()
+    channel, chances = SuperOp(error).data, list[tuple[str, float]]()
     for pauli in pauli_basis(error.num_qubits):
         # <<P|S|P>> over vectorized operators of P (.) P^+ gives the chi diagonal
         matrix = pauli.to_matrix()
         chance = float(np.real(np.vdot(np.kron(matrix.conj(), matrix), channel)) / 4**error.num_qubits)
-        found.append((pauli.to_label(), max(0.0, chance)))
-    total = sum(chance for _, chance in found)
-    return pauli_error([(label, chance / total) for label, chance in found])
+        chances.append((pauli.to_label(), max(0.0, chance)))
+    total = sum(chance for _, chance in chances)
+    return pauli_error([(label, chance / total) for label, chance in chances])
 
 
 def restricted(noise: NoiseModel, qubits: Sequence[int]) -> NoiseModel:
@@ -124,10 +124,10 @@ def restricted(noise: NoiseModel, qubits: Sequence[int]) -> NoiseModel:
     for on, error in noise._local_readout_errors.items():
         if all(qubit in place for qubit in on):
             model.add_readout_error(error, [place[qubit] for qubit in on], warnings=False)
-    for one in noise._custom_noise_passes:
-        if not isinstance(one, LocalNoisePass):
-            raise EngineError(f"the noise model changes circuits by a {type(one).__name__}, which is not local")
-        model._custom_noise_passes.append(LocalNoisePass(_moved(one._func, qubits), one._ops, one._method))
+    for custom in noise._custom_noise_passes:
+        if not isinstance(custom, LocalNoisePass):
+            raise EngineError(f"the noise model changes circuits by a {type(custom).__name__}, which is not local")
+        model._custom_noise_passes.append(LocalNoisePass(_moved(custom._func, qubits), custom._ops, custom._method))
     return model
 
 
@@ -145,7 +145,7 @@ def _content(error: AnyError) -> Hashable:
 def _inside(circuit: QuantumCircuit) -> Hashable:
     """Return a key of one of an error's circuits, of which there are many thousands in a large device's model."""
     place = {qubit: i for i, qubit in enumerate(circuit.qubits)}
-    found = []
+    entries = []
     for item in circuit.data:
         operation = item.operation
         source = getattr(operation, "base_class", type(operation)).__module__
@@ -154,16 +154,16 @@ def _inside(circuit: QuantumCircuit) -> Hashable:
             kind: Hashable = (operation.name, *params)
         else:
             kind = operation_key(operation)
-        found.append((kind, *(place[qubit] for qubit in item.qubits)))
-    return tuple(found)
+        entries.append((kind, *(place[qubit] for qubit in item.qubits)))
+    return tuple(entries)
 
 
 def generators(error: PauliLindbladError, qubits: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], str, float]]:
     """Yield qubits, letters and rate of each of an error's generators on ``qubits``."""
     for label, rate in zip(error.generators.to_labels(), error.rates, strict=True):
-        held = [(q, letter) for q, letter in zip(qubits, reversed(label), strict=True) if letter != "I"]
-        if held:
-            yield tuple(q for q, _ in held), "".join(letter for _, letter in held), float(np.real(rate))
+        letters = [(q, letter) for q, letter in zip(qubits, reversed(label), strict=True) if letter != "I"]
+        if letters:
+            yield tuple(q for q, _ in letters), "".join(letter for _, letter in letters), float(np.real(rate))
 
 
 def error_in(operation: Any) -> AnyError | None:
@@ -183,10 +183,10 @@ def scaled(noise: NoiseModel, factor: float) -> NoiseModel:
         model.add_all_qubit_readout_error(noise._default_readout_error, warnings=False)
     for on, error in noise._local_readout_errors.items():
         model.add_readout_error(error, on, warnings=False)
-    for one in noise._custom_noise_passes:
-        if not isinstance(one, LocalNoisePass):
-            raise EngineError(f"the noise model changes circuits by a {type(one).__name__}, which cannot be scaled")
-        model._custom_noise_passes.append(LocalNoisePass(_stronger(one._func, factor), one._ops, one._method))
+    for custom in noise._custom_noise_passes:
+        if not isinstance(custom, LocalNoisePass):
+            raise EngineError(f"the noise model changes circuits by a {type(custom).__name__}, which cannot be scaled")
+        model._custom_noise_passes.append(LocalNoisePass(_stronger(custom._func, factor), custom._ops, custom._method))
     return model
 
 
@@ -233,8 +233,8 @@ def fingerprint(noise: NoiseModel | None, circuit: QuantumCircuit) -> Hashable:
         tuple((name, on, _content(error)) for name, on, error in quantum),
         tuple((on, None if error is None else np.asarray(error.probabilities).tobytes()) for on, error in readout),
         tuple(
-            object_key(one)
-            for one in noise._custom_noise_passes
-            if not getattr(one, "_ops", ()) or any(isinstance(item.operation, one._ops) for item in circuit.data)
+            object_key(custom)
+            for custom in noise._custom_noise_passes
+            if not getattr(custom, "_ops", ()) or any(isinstance(item.operation, custom._ops) for item in circuit.data)
         ),
     )

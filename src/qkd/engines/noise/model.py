@@ -54,8 +54,8 @@ class _Term:
         qubits = qubits if self.qubits is None else self.qubits
         if len(qubits) != len(self.pauli):
             raise EngineError(f"the noise term {self.pauli} stands behind an instruction on qubits {list(qubits)}")
-        held = [(q, letter) for q, letter in zip(qubits, reversed(self.pauli), strict=True) if letter != "I"]
-        return Placed(tuple(q for q, _ in held), "".join(x for _, x in held), self.amount, self.coherent)
+        letters = [(q, letter) for q, letter in zip(qubits, reversed(self.pauli), strict=True) if letter != "I"]
+        return Placed(tuple(q for q, _ in letters), "".join(x for _, x in letters), self.amount, self.coherent)
 
 
 @dataclass(frozen=True)
@@ -264,8 +264,8 @@ class Noise:
     @property
     def parameters(self) -> frozenset[Parameter]:
         """The parameters of angles and rates."""
-        found = (term.amount.parameters for term in self._terms if isinstance(term.amount, ParameterExpression))
-        return frozenset().union(*found)
+        by_term = (term.amount.parameters for term in self._terms if isinstance(term.amount, ParameterExpression))
+        return frozenset().union(*by_term)
 
     @property
     def names(self) -> frozenset[str]:

@@ -202,8 +202,8 @@ class Adaptive:
         noise = np.random.default_rng(len(shared)).normal(0, SPREAD, (len(rows), len(shared)))
         noise[0] = 0
         around = shared + torch.as_tensor(noise, device=shared.device)
-        found, _ = self._forms(rows, around)
-        return {number: matrix.cpu().numpy() for number, matrix in found.items()}
+        matrices, _ = self._forms(rows, around)
+        return {number: matrix.cpu().numpy() for number, matrix in matrices.items()}
 
     def _fitting(
         self, numbers: Sequence[int], sampled: Mapping[int, np.ndarray], threshold: float, limit: int, most: int
@@ -223,12 +223,12 @@ class Adaptive:
         limit: int,
         most: int | None = None,
     ) -> list[Carrier]:
-        found = []
+        carriers = []
         for number in numbers:
             search = self._searches[number]
             plan = search.plan(sampled, threshold, limit, most)
-            found.append(Carrier(plan, self._rows[number], self._device))
-        return found
+            carriers.append(Carrier(plan, self._rows[number], self._device))
+        return carriers
 
     def _compared(
         self, coarse: Sequence[Carrier], fine: Sequence[Carrier], points: torch.Tensor, shared: torch.Tensor
@@ -246,8 +246,8 @@ class Adaptive:
                 values = torch.stack([carrier(matrices, features)[0] for carrier in carriers])
                 signs = np.random.default_rng(0).choice([-1.0, 1.0], values.shape)
                 total = (values * torch.as_tensor(signs, device=values.device)).sum()
-                found = torch.autograd.grad(total, leaves, allow_unused=True)
+                derivatives = torch.autograd.grad(total, leaves, allow_unused=True)
             evs.append(values.detach())
-            gradients.append(torch.cat([part.flatten() for part in found if part is not None]))
+            gradients.append(torch.cat([part.flatten() for part in derivatives if part is not None]))
         off, norm = (gradients[0] - gradients[1]).norm(), gradients[1].norm()
         return float((evs[0] - evs[1]).abs().max()), float(off), float(norm)

@@ -36,17 +36,17 @@ class Encoding:
     sizes: tuple[int, ...]
 
 
-def split(found: Sequence[Channel], num_qubits: int, batched: set[Parameter]) -> tuple[Encoding, list[Channel]]:
+def split(channels: Sequence[Channel], num_qubits: int, batched: set[Parameter]) -> tuple[Encoding, list[Channel]]:
     """Split a circuit into each qubit's encoding channels and the rest, which begins with the matrices M.
 
     Args:
-        found: the circuit's channels.
+        channels: the circuit's channels.
         num_qubits: n.
         batched: parameters that differ from row to row.
     """
     chains: list[list[int]] = [[] for _ in range(num_qubits)]
     met: set[int] = set()
-    for number, channel in enumerate(found):
+    for number, channel in enumerate(channels):
         if len(channel.qubits) == 1 and channel.qubits[0] not in met and len(channel.terms) == WAVES:
             chains[channel.qubits[0]].append(number)
         else:
@@ -54,10 +54,10 @@ def split(found: Sequence[Channel], num_qubits: int, batched: set[Parameter]) ->
     taken: set[int] = set()
     leads, sizes, first = [], [], []
     for qubit, chain in enumerate(chains):
-        while chain and not differs(found[chain[-1]], batched):
+        while chain and not differs(channels[chain[-1]], batched):
             chain.pop()
         taken |= set(chain)
-        lead = joined([found[number] for number in chain])
+        lead = joined([channels[number] for number in chain])
         matrix = np.eye(4)
         if not lead:
             matrix = _ZERO[:, None]
@@ -66,7 +66,7 @@ def split(found: Sequence[Channel], num_qubits: int, batched: set[Parameter]) ->
         leads.append(tuple(lead))
         sizes.append(matrix.shape[1])
         first.append(Channel((qubit,), constant(np.pad(matrix, ((0, 0), (0, 4 - matrix.shape[1]))))))
-    rest = [channel for number, channel in enumerate(found) if number not in taken]
+    rest = [channel for number, channel in enumerate(channels) if number not in taken]
     return Encoding(tuple(leads), tuple(sizes)), first + rest
 
 
@@ -104,8 +104,8 @@ class Features:
     def __call__(self, values: torch.Tensor) -> torch.Tensor:
         """Return features (n,B,4), zeros behind the first d, at parameter values (B,P)."""
         angles = self._angles(values).T.to(self._dtype)
-        one = torch.ones_like(angles)
-        plain = one.new_tensor([1.0, 0.0, 0.0, 0.0]).expand(self._plain, len(values), 4)
-        single = torch.stack([one, angles.cos(), angles.sin(), torch.zeros_like(one)], dim=-1)
+        ones = torch.ones_like(angles)
+        plain = ones.new_tensor([1.0, 0.0, 0.0, 0.0]).expand(self._plain, len(values), 4)
+        single = torch.stack([ones, angles.cos(), angles.sin(), torch.zeros_like(ones)], dim=-1)
         zero = torch.as_tensor(_ZERO, dtype=self._dtype, device=values.device)
         return torch.cat([plain, single, self._chains.applied(values, zero)]).index_select(0, self._order)

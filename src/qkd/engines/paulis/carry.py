@@ -39,7 +39,7 @@ class Tables:
 
         They are transposed: from the k' coefficients after a block in time to the k before it.
         """
-        found = {}
+        tables = {}
         for kind, entries in self._entries.items():
             varying, alone, (first, second) = kind
             numbers = torch.tensor([number for number, _ in entries], device=shared.device)
@@ -50,8 +50,8 @@ class Tables:
                 turned = source.permute(0, 1, 3, 2, 5, 4)[:, :, :, : 1 if alone else 4, :first, :second]
                 plain = torch.where(flips.view(-1, 1, 1, 1, 1, 1), turned, plain)
             table = plain.flatten(4).flatten(2, 3).mT.contiguous()
-            found[kind] = table if varying else table[:, 0]
-        return found
+            tables[kind] = table if varying else table[:, 0]
+        return tables
 
 
 class Stack:
@@ -75,25 +75,25 @@ class Stack:
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
-        one = cones[0]
+        first = cones[0]
         starts = []
-        for each in cones:
+        for cone in cones:
             start = np.ones(1)
-            for _, letter in each.string:
+            for _, letter in cone.string:
                 start = np.kron(start, np.eye(4)[LETTERS.index(letter)])
             starts.append(start)
         self._start = torch.as_tensor(np.stack(starts), dtype=dtype, device=device)
-        self._first = len(one.string)
+        self._first = len(first.string)
         self._moves: list[tuple[Move, Kind, torch.Tensor]] = []
-        for number, move in enumerate(one.moves):
-            entries = [tables.entry(*each.blocks[number], move) for each in cones]
+        for number, move in enumerate(first.moves):
+            entries = [tables.entry(*cone.blocks[number], move) for cone in cones]
             at = torch.tensor([at for _, at in entries], device=device)
             self._moves.append((move, entries[0][0], at))
         rowwise = np.maximum.accumulate([kind[0] for _, kind, _ in self._moves] or [False])
-        kept = 2 * dtype.itemsize * np.array(one.counts or [0])
-        self.bytes = int(kept[~rowwise].sum())
-        self.row_bytes = int(kept[rowwise].sum()) + 4 * dtype.itemsize * math.isqrt(one.counts[-1])
-        self._rows = torch.tensor([[row[qubit] for qubit in each.qubits] for each in cones], device=device)
+        sizes = 2 * dtype.itemsize * np.array(first.counts or [0])
+        self.bytes = int(sizes[~rowwise].sum())
+        self.row_bytes = int(sizes[rowwise].sum()) + 4 * dtype.itemsize * math.isqrt(first.counts[-1])
+        self._rows = torch.tensor([[row[qubit] for qubit in cone.qubits] for cone in cones], device=device)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -102,11 +102,11 @@ class Stack:
         """Return some members' expectation values (G',B) from the moves' tables and features (n,B,4)."""
         state = Named(self._start[members], dict.fromkeys(range(self._first), 4))
         for move, kind, at in self._moves:
-            held = [move.first] if move.grows or move.second < 0 else [move.first, move.second]
+            axes = [move.first] if move.grows or move.second < 0 else [move.first, move.second]
             after = {
                 place: size for place, size in zip((move.first, move.second), move.sizes, strict=True) if place >= 0
             }
-            state.apply(tables[kind].index_select(0, at[members]), held, after)
+            state.apply(tables[kind].index_select(0, at[members]), axes, after)
         return _meet(state, self._rows[members], features)
 
 

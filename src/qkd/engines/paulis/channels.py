@@ -39,9 +39,9 @@ class Channel:
     angle: ParameterExpression | None = None
 
 
-def as_channel(one: Atom | Channel) -> Channel:
+def as_channel(event: Atom | Channel) -> Channel:
     """Return a gate as a channel."""
-    return Channel(one.qubits, _gate_terms(one), one.angle) if isinstance(one, Atom) else one
+    return Channel(event.qubits, _gate_terms(event), event.angle) if isinstance(event, Atom) else event
 
 
 def constant(matrix: np.ndarray) -> np.ndarray:
@@ -102,8 +102,8 @@ def kraus(matrix: np.ndarray) -> np.ndarray:
         raise EngineError(
             "a channel is not completely positive (a negative rate?), so no trajectory can be drawn from it"
         )
-    held = values > 1e-13
-    return (np.sqrt(values[held])[:, None] * vectors[:, held].T).reshape(-1, d, d).transpose(0, 2, 1)
+    positive = values > 1e-13
+    return (np.sqrt(values[positive])[:, None] * vectors[:, positive].T).reshape(-1, d, d).transpose(0, 2, 1)
 
 
 def embed(terms: np.ndarray, qubits: Sequence[int], order: Sequence[int]) -> np.ndarray:

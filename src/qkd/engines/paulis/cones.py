@@ -67,16 +67,16 @@ class Cone:
     operations: float
 
 
-def fuse(found: Sequence[Channel]) -> list[Block]:
+def fuse(channels: Sequence[Channel]) -> list[Block]:
     """Return channels as blocks on pairs, each as early as its qubits allow; constants are multiplied in."""
     blocks = []
-    for pair, chain in pairs(found):
+    for pair, chain in pairs(channels):
         wide = [Channel(pair, embed(channel.terms, channel.qubits, pair), channel.angle) for channel in chain]
         blocks.append(Block(pair, tuple(joined(wide))))
     return blocks
 
 
-def pairs(found: Sequence[T]) -> list[tuple[tuple[int, int], list[T]]]:
+def pairs(items: Sequence[T]) -> list[tuple[tuple[int, int], list[T]]]:
     """Return what acts on one or two ``qubits`` each, gathered by pairs of neighbours in time, in order.
 
     What happens to one qubit alone goes with the pair before, or with the first one; without any its partner is -1.
@@ -84,30 +84,30 @@ def pairs(found: Sequence[T]) -> list[tuple[tuple[int, int], list[T]]]:
     gathered: list[tuple[tuple[int, int], list[T]]] = []
     latest: dict[int, int] = {}
     early: dict[int, list[T]] = {}
-    for one in found:
-        numbers = {latest.get(qubit) for qubit in one.qubits}
+    for item in items:
+        numbers = {latest.get(qubit) for qubit in item.qubits}
         number = numbers.pop()
         if not numbers and number is not None:
-            gathered[number][1].append(one)
-        elif len(one.qubits) == 1:
-            early.setdefault(one.qubits[0], []).append(one)
+            gathered[number][1].append(item)
+        elif len(item.qubits) == 1:
+            early.setdefault(item.qubits[0], []).append(item)
         else:
-            a, b = one.qubits
+            a, b = item.qubits
             latest[a] = latest[b] = len(gathered)
-            gathered.append(((a, b), [*early.pop(a, []), *early.pop(b, []), one]))
+            gathered.append(((a, b), [*early.pop(a, []), *early.pop(b, []), item]))
     return gathered + [((qubit, -1), chain) for qubit, chain in early.items()]
 
 
 def joined(chain: Sequence[Channel]) -> list[Channel]:
     """Return channels on the same qubits with the constant ones multiplied into their neighbours."""
-    found: list[Channel] = []
+    merged: list[Channel] = []
     for channel in chain:
-        product = multiply(channel, found[-1]) if found else None
+        product = multiply(channel, merged[-1]) if merged else None
         if product is None:
-            found.append(channel)
+            merged.append(channel)
         else:
-            found[-1] = product
-    return found
+            merged[-1] = product
+    return merged
 
 
 def cone(string: PauliString, blocks: Sequence[Block], sizes: Sequence[int]) -> Cone:
@@ -131,11 +131,11 @@ def cone(string: PauliString, blocks: Sequence[Block], sizes: Sequence[int]) -> 
         pair = tuple(qubit for qubit in blocks[number].qubits if qubit >= 0)
         if any(waiting[qubit][0] != number for qubit in pair):
             return None
-        held = sorted((qubit for qubit in pair if qubit in place), key=place.__getitem__)
-        order = (*held, *(qubit for qubit in pair if qubit not in place))
+        inside = sorted((qubit for qubit in pair if qubit in place), key=place.__getitem__)
+        order = (*inside, *(qubit for qubit in pair if qubit not in place))
         after = tuple(sizes[qubit] if left[qubit] == 1 else 4 for qubit in order)
-        ratio = _product(after) / _product([now[qubit] for qubit in held])
-        return ratio, tuple(place[qubit] for qubit in held), number, order, after
+        ratio = _product(after) / _product([now[qubit] for qubit in inside])
+        return ratio, tuple(place[qubit] for qubit in inside), number, order, after
 
     options: dict[int, _Option] = {}
     changed = set(waiting)
@@ -191,12 +191,12 @@ def factors(string: PauliString, blocks: Sequence[Block]) -> list[PauliString]:
 def seen(pairs: Sequence[tuple[int, int]], terms: Sequence[PauliString]) -> tuple[list[int], list[int]]:
     """Return the numbers of the blocks that are in the cone of any string, and all qubits of these cones."""
     qubits = {qubit for string in terms for qubit, _ in string}
-    kept = []
+    numbers = []
     for number in range(len(pairs) - 1, -1, -1):
         if qubits & set(pairs[number]):
-            kept.append(number)
+            numbers.append(number)
             qubits |= {qubit for qubit in pairs[number] if qubit >= 0}
-    return kept[::-1], sorted(qubits)
+    return numbers[::-1], sorted(qubits)
 
 
 def _waiting(string: PauliString, blocks: Sequence[Block]) -> dict[int, deque[int]]:

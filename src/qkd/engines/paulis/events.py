@@ -50,8 +50,8 @@ def channels(circuit: QuantumCircuit, noise: NoiseLike, measured: Collection[int
     Raises:
         EngineError: an instruction measures or is otherwise no channel, or an error acts on more than two qubits.
     """
-    found = [as_channel(one) for one in events(circuit, noise)]
-    return found + readings(noise, measured)
+    result = [as_channel(event) for event in events(circuit, noise)]
+    return result + readings(noise, measured)
 
 
 def events(circuit: QuantumCircuit, noise: NoiseLike) -> Iterator[Atom | Channel]:
@@ -112,8 +112,8 @@ def _spread(matrix: np.ndarray, qubits: tuple[int, ...]) -> Iterator[Atom | Chan
         signs = [(-1) ** sum(bool(p and q and p != q) for p, q in zip(a, b, strict=True)) for b in strings]
         rate = float(np.dot(signs, logs)) / len(strings)
         if abs(rate) > 1e-15:
-            held = [(qubit, LETTERS[p]) for qubit, p in zip(qubits, a, strict=True) if p]
-            yield from _term(Placed(tuple(q for q, _ in held), "".join(x for _, x in held), rate, False))
+            letters = [(qubit, LETTERS[p]) for qubit, p in zip(qubits, a, strict=True) if p]
+            yield from _term(Placed(tuple(q for q, _ in letters), "".join(x for _, x in letters), rate, False))
 
 
 def _term(placed: Placed) -> Iterator[Atom | Channel]:
@@ -168,12 +168,12 @@ def _damping(qubits: tuple[int, ...], which: np.ndarray, amount: float | Paramet
 def _errors(noise: NoiseModel, leaf: Leaf) -> Iterator[AnyError]:
     """Yield the errors that Aer puts behind an instruction: its own, then what the model's passes add."""
     error = None if leaf.error is None else error_of(noise, leaf.error, leaf.qubits)
-    for one in [*([] if error is None else [error]), *added(noise, leaf.operation, leaf.qubits)]:
-        if one.num_qubits != len(leaf.qubits):
+    for channel in [*([] if error is None else [error]), *added(noise, leaf.operation, leaf.qubits)]:
+        if channel.num_qubits != len(leaf.qubits):
             raise EngineError(
-                f"the noise model's error of '{leaf.error}' on qubits {list(leaf.qubits)} acts on {one.num_qubits}"
+                f"the noise model's error of '{leaf.error}' on qubits {list(leaf.qubits)} acts on {channel.num_qubits}"
             )
-        yield one
+        yield channel
 
 
 def _one_transfer(error: AnyError) -> np.ndarray:
@@ -215,13 +215,13 @@ def _instruction(keyed: _Keyed, qubits: tuple[int, ...], k: int) -> np.ndarray:
 def readings(noise: NoiseLike, measured: Collection[int]) -> list[Channel]:
     """Return what stands behind a circuit for reading the qubits ``measured``."""
     every = Noise.of(noise)
-    found, joint = [], set[int]()
+    result, joint = [], set[int]()
     for pair, assigned in every.readouts.items():
         if set(pair) & set(measured):
             joint |= set(pair)
-            found.append(_joint_reading(every.model, pair, assigned))
+            result.append(_joint_reading(every.model, pair, assigned))
     single = (reading(every.model, qubit) for qubit in measured if qubit not in joint)
-    return found + [channel for channel in single if channel is not None]
+    return result + [channel for channel in single if channel is not None]
 
 
 def _joint_reading(noise: NoiseModel | None, pair: tuple[int, int], assigned: np.ndarray) -> Channel:

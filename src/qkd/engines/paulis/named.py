@@ -25,17 +25,17 @@ class Named:
             self.values = whole.permute(0, *(1 + now.index(name) for name in order))
             self.sizes = {name: self.sizes[name] for name in order}
 
-    def apply(self, matrix: torch.Tensor, held: Sequence[int], after: Mapping[int, int]) -> None:
-        """Apply matrices (G,k,k'), or (G,B,k,k') one per row, to the axes ``held``, which become those of ``after``."""
+    def apply(self, matrix: torch.Tensor, axes: Sequence[int], after: Mapping[int, int]) -> None:
+        """Apply matrices (G,k,k'), or (G,B,k,k') one per row, to the axes ``axes``, which become those of ``after``."""
         rowwise = matrix.dim() == 4
         lead = [ROW] if rowwise and ROW in self.sizes else []
-        self.to_front([*lead, *held])
+        self.to_front([*lead, *axes])
         count, before = len(matrix), matrix.shape[-1]
         if lead:
             values = matrix @ self.values.reshape(count, matrix.shape[1], before, -1)
         else:
             values = torch.bmm(matrix.reshape(count, -1, before), self.values.reshape(count, before, -1))
-        gone = {*held, *lead}
+        gone = {*axes, *lead}
         rest = {name: size for name, size in self.sizes.items() if name not in gone}
         row = {ROW: matrix.shape[1]} if rowwise else {}
         self.values, self.sizes = values, {**row, **after, **rest}

@@ -89,24 +89,24 @@ class Search:
     """A cone in whose strings is searched.
 
     Args:
-        one: the cone; its blocks are counted as the matrices of a call are.
+        cone: what the strings are searched in; its blocks are counted as the matrices of a call are.
         pairs: each block's qubits.
         varying: for each block whether rows have matrices of their own.
     """
 
     def __init__(
         self,
-        one: Cone,
+        cone: Cone,
         pairs: Mapping[int, tuple[int, int]],
         varying: Sequence[bool],
     ) -> None:
-        place = {qubit: i for i, qubit in enumerate(one.qubits)}
-        self.width = len(one.qubits)
+        place = {qubit: i for i, qubit in enumerate(cone.qubits)}
+        self.width = len(cone.qubits)
         self._moves = [
-            (number, [place[q] for q in pairs[number] if q >= 0], bool(varying[number])) for number, _ in one.blocks
+            (number, [place[q] for q in pairs[number] if q >= 0], bool(varying[number])) for number, _ in cone.blocks
         ]
         self._letters = np.zeros((1, self.width), dtype=np.int8)
-        self._letters[0, : len(one.string)] = [LETTERS.index(letter) for _, letter in one.string]
+        self._letters[0, : len(cone.string)] = [LETTERS.index(letter) for _, letter in cone.string]
         # what a letter at a place adds to a string's 64-bit name (Zobrist's hash); groups are checked letter by letter
         self._names = np.random.default_rng(self.width).integers(1, 2**63, (self.width, 4), dtype=np.int64)
         self._names[:, 0] = _BLANK
@@ -148,8 +148,8 @@ class Search:
                 continue
             matrix = np.broadcast_to(matrices[number], (rows, 16, 16)).astype(np.float32)
             rest = names ^ self._pair_names(pair, pair_letters)
-            source, group, found = _grouped(rest, pair_letters, adds=bool(np.abs(matrix[:, 1:, 0]).max(initial=0) > 0))
-            count = len(found)
+            source, group, keys = _grouped(rest, pair_letters, adds=bool(np.abs(matrix[:, 1:, 0]).max(initial=0) > 0))
+            count = len(keys)
             slots = 16 * group + pair_letters[source]
             first = np.zeros(count, dtype=np.int64)
             first[group] = source
@@ -169,20 +169,20 @@ class Search:
                 matters *= WEIGHT ** (sizes - mean)
                 least = _least(matters, threshold, limit - (len(letters) - len(source)))
                 full = full or least > threshold
-                kept = matters >= least
+                chosen = matters >= least
             else:
-                kept = matters > 0
-                after = kept[None].astype(np.float32)
-            out, letter = np.nonzero(kept)
+                chosen = matters > 0
+                after = chosen[None].astype(np.float32)
+            out, letter = np.nonzero(chosen)
             stay = np.ones(len(letters), dtype=bool)
             stay[source] = False
             if len(out) + stay.sum() > limit and threshold == 0:
                 raise TooManyStrings
-            steps.append(Step(number, count, at[source], slots, np.flatnonzero(~kept & (matters > 0))))
+            steps.append(Step(number, count, at[source], slots, np.flatnonzero(~chosen & (matters > 0))))
             new = common[out]
             new[:, pair] = _letters_of(letter, len(pair))
             letters = np.concatenate([letters[stay], new])
-            names = np.concatenate([names[stay], found[out] ^ self._pair_names(pair, letter)])
+            names = np.concatenate([names[stay], keys[out] ^ self._pair_names(pair, letter)])
             values = np.concatenate([values[:, stay], after[:, out, letter]], axis=1)
             at = np.concatenate([at[stay], size + 16 * out + letter])
             size, groups = size + 16 * count, groups + count
@@ -214,13 +214,13 @@ def _grouped(rest: np.ndarray, letter: np.ndarray, adds: bool) -> tuple[np.ndarr
         adds: whether the block makes II of other letters, so that a string with II belongs to a group if there is one.
     """
     active = np.flatnonzero(letter)
-    found, group = np.unique(rest[active], return_inverse=True)
-    if adds and len(found):
+    keys, group = np.unique(rest[active], return_inverse=True)
+    if adds and len(keys):
         idle = np.flatnonzero(letter == 0)
-        near = np.searchsorted(found, rest[idle]).clip(max=len(found) - 1)
-        joins = found[near] == rest[idle]
-        return np.concatenate([active, idle[joins]]), np.concatenate([group, near[joins]]), found
-    return active, group, found
+        near = np.searchsorted(keys, rest[idle]).clip(max=len(keys) - 1)
+        joins = keys[near] == rest[idle]
+        return np.concatenate([active, idle[joins]]), np.concatenate([group, near[joins]]), keys
+    return active, group, keys
 
 
 def _least(matters: np.ndarray, threshold: float, room: int) -> float:

@@ -134,13 +134,13 @@ class _Carried(torch.autograd.Function):
         adjoint = grads[0].clone()
         by_matrix = torch.empty_like(matrices)
         end = part.size
-        for step, matrix, found in zip(
+        for step, matrix, gradient in zip(
             reversed(part.steps), reversed(matrices.unbind()), reversed(by_matrix.unbind()), strict=True
         ):
             begin = end - 16 * step.groups
             after = adjoint[:, begin:end].view(len(adjoint), step.groups, 16)
             before = _gathered(step, arena)
-            torch.bmm(before.mT, after, out=found)
+            torch.bmm(before.mT, after, out=gradient)
             back = torch.bmm(after, matrix.mT).view(len(adjoint), -1)
             adjoint.index_add_(1, step.sources, back.index_select(1, step.slots))
             end = begin

@@ -49,14 +49,14 @@ def read_hf(name: str, text: str, label: str) -> Table:
     target, _, config = (name, "", "") if Path(name).exists() else name.partition(":")
     saved = any((Path(target) / file).is_file() for file in ("dataset_dict.json", "state.json"))
     try:
-        found = datasets.load_from_disk(target) if saved else datasets.load_dataset(target, config or None)
+        dataset = datasets.load_from_disk(target) if saved else datasets.load_dataset(target, config or None)
     except Exception as error:  # the library raises whatever its readers, the hub and the file system raise
         first = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise DataError(
             f"{where}: the dataset cannot be loaded ({first}); check the name, add a configuration with "
             f"hf:NAME:CONFIG, or give a local folder as hf:FOLDER"
         ) from None
-    splits = found if isinstance(found, dict) else {"row": found}
+    splits = dataset if isinstance(dataset, dict) else {"row": dataset}
     columns: dict[str, list[str | None]] = {text: [], label: []}
     places: list[str] = []
     parts: list[str] = []

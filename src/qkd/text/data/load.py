@@ -81,12 +81,12 @@ def load_texts(file: str | Path, text_column: str = "text") -> list[str]:
     else:
         table = tables.read(path, (text_column,))
         texts, places = table.columns[text_column], table.places
-    found = []
+    checked = []
     for text, place in zip(texts, places, strict=True):
         if not (text and text.strip()):
             raise DataError(f"{path}: {place} has no text; remove it")
-        found.append(text)
-    return found
+        checked.append(text)
+    return checked
 
 
 def load_unlabeled(file: str | Path, dataset: Dataset, text_column: str = "text") -> tuple[str, ...]:
@@ -152,17 +152,17 @@ def _clean(source: str, table: Table, text_column: str, label_column: str) -> Da
         ("that are in the validation or test split too (where they were kept)", sorted(foreign)),
         ("of a test split in whose place another was given", replaced),
     )
-    kept = [row for row in range(len(texts)) if row not in out]
-    if not kept:
+    usable = [row for row in range(len(texts)) if row not in out]
+    if not usable:
         raise DataError(f"{source}: none of {len(texts)} texts can be used ({'; '.join(_tell(reasons, places))})")
     return Dataset(
-        texts=tuple(str(texts[row]) for row in kept),
-        labels=tuple(str(labels[row]) for row in kept),
+        texts=tuple(str(texts[row]) for row in usable),
+        labels=tuple(str(labels[row]) for row in usable),
         source=source,
         dropped=tuple(_tell(reasons, places)),
-        rows=tuple(kept),
+        rows=tuple(usable),
         num_rows=len(texts),
-        parts=None if parts is None else tuple(parts[row] for row in kept),
+        parts=None if parts is None else tuple(parts[row] for row in usable),
     )
 
 
@@ -189,13 +189,13 @@ def _limited(dataset: Dataset, limit: int, seed: int) -> Dataset:
         turn = taken[stratum] - LEAST if taken[stratum] < LEAST else taken[stratum] / sizes[stratum]
         turns.append((turn, row))
         taken[stratum] += 1
-    kept = sorted(row for _, row in sorted(turns)[:limit])
+    chosen = sorted(row for _, row in sorted(turns)[:limit])
     assert dataset.rows is not None
     return replace(
         dataset,
-        texts=tuple(dataset.texts[row] for row in kept),
-        labels=tuple(dataset.labels[row] for row in kept),
-        rows=tuple(dataset.rows[row] for row in kept),
-        parts=None if dataset.parts is None else tuple(dataset.parts[row] for row in kept),
+        texts=tuple(dataset.texts[row] for row in chosen),
+        labels=tuple(dataset.labels[row] for row in chosen),
+        rows=tuple(dataset.rows[row] for row in chosen),
+        parts=None if dataset.parts is None else tuple(dataset.parts[row] for row in chosen),
         dropped=(*dataset.dropped, f"kept {limit:,} of {len(dataset.texts):,} texts, as the limit says"),
     )

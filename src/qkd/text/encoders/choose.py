@@ -21,11 +21,11 @@ TEXTS = 2000
 """Texts with which layers are compared."""
 
 
-def candidates(kept: Sequence[int]) -> list[tuple[int, ...]]:
-    """Return the few sets of ``kept`` layers that are compared: last, two thirds up, both, and the upper two thirds."""
-    middle = kept[max(round(2 * len(kept) / 3) - 1, 0)]
-    upper = tuple(kept[len(kept) // 3 :])
-    return list(dict.fromkeys([(kept[-1],), (middle,), tuple(sorted({middle, kept[-1]})), upper]))
+def candidates(layers: Sequence[int]) -> list[tuple[int, ...]]:
+    """Return the few sets of ``layers`` that are compared: last, two thirds up, both, and the upper two thirds."""
+    middle = layers[max(round(2 * len(layers) / 3) - 1, 0)]
+    upper = tuple(layers[len(layers) // 3 :])
+    return list(dict.fromkeys([(layers[-1],), (middle,), tuple(sorted({middle, layers[-1]})), upper]))
 
 
 def chosen(encoder: Encoder, texts: Sequence[str], y: np.ndarray) -> tuple[Encoder, list[Tried]]:

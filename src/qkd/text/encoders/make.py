@@ -108,19 +108,19 @@ def make_encoder(
     Raises:
         QkdError: there is no such encoder, or its weights cannot be had.
     """
-    kept = dict(arrays or {})
-    if "whitening.matrix" in kept:
-        mean, matrix = kept.pop("whitening.mean"), kept.pop("whitening.matrix")
-        return Whitened(make_encoder(name, torch_device, trust_remote_code, kept), mean, matrix)
+    remaining = dict(arrays or {})
+    if "whitening.matrix" in remaining:
+        mean, matrix = remaining.pop("whitening.mean"), remaining.pop("whitening.matrix")
+        return Whitened(make_encoder(name, torch_device, trust_remote_code, remaining), mean, matrix)
     names = [name] if Path(name).is_dir() else name.split("+")
     if len(names) == 1:
-        return _single(name, Loading(torch_device=torch_device, trust_remote_code=trust_remote_code), kept)
+        return _single(name, Loading(torch_device=torch_device, trust_remote_code=trust_remote_code), remaining)
     if not all(names):
         raise ModelError(f"encoder '{name}': something is missing beside a '+'; write for example minilm+hashing")
     return JoinedEncoder(
         [
-            make_encoder(one, torch_device, trust_remote_code, _under(kept, f"{number}."))
-            for number, one in enumerate(names)
+            make_encoder(part, torch_device, trust_remote_code, _under(remaining, f"{number}."))
+            for number, part in enumerate(names)
         ]
     )
 
@@ -136,9 +136,9 @@ def _single(name: str, loading: Loading, arrays: Mapping[str, np.ndarray]) -> En
         return StaticEncoder(name, rest, loading, **_numbers(name, query, ("dim",)), arrays=arrays)
     options = _options(name, query, ("layers", "layer", "pooling", "tokens"))
     tokens = _number(name, "tokens", options["tokens"]) if "tokens" in options else None
-    wanted = options.get("layers", options.get("layer"))
+    choice = options.get("layers", options.get("layer"))
     layers = (
-        AUTO if wanted == "auto" else tuple(_number(name, "layers", n) for n in wanted.split(",")) if wanted else None
+        AUTO if choice == "auto" else tuple(_number(name, "layers", n) for n in choice.split(",")) if choice else None
     )
     return TransformerEncoder(
         name, model, replace(loading, max_tokens=tokens), layers, options.get("pooling", "mean"), arrays
@@ -147,13 +147,13 @@ def _single(name: str, loading: Loading, arrays: Mapping[str, np.ndarray]) -> En
 
 def _options(name: str, query: str, known: Sequence[str]) -> dict[str, str]:
     """Return what stands behind an encoder's question mark."""
-    found = {}
+    options = {}
     for word in filter(None, query.split("&")):
         key, sign, value = word.partition("=")
         if key not in known or not sign:
             raise ModelError(f"encoder '{name}': there is no option '{key}'{nearest(key, known)}")
-        found[key] = value
-    return found
+        options[key] = value
+    return options
 
 
 def _numbers(name: str, query: str, known: Sequence[str]) -> dict[str, int]:
@@ -178,9 +178,9 @@ def embed(encoder: Encoder, texts: Sequence[str]) -> np.ndarray:
         return encoder.apply(embed(encoder.inner, texts))
     if isinstance(encoder, TransformerEncoder):  # its layers have rows together, so that another choice finds them
         return encoder.remembered(texts)
-    found = cache.rows(encoder.key, texts, encoder.encode, f"embedding with {encoder.name}")
+    rows = cache.rows(encoder.key, texts, encoder.encode, f"embedding with {encoder.name}")
     encoder.report(len(texts))
-    return found
+    return rows
 
 
 def whitened(encoder: Encoder, texts: Sequence[str], dim: int) -> Whitened:

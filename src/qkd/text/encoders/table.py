@@ -40,10 +40,10 @@ class TableFront(nn.Module):
         """Return embeddings (B,D) of the texts numbered ``rows`` (B,)."""
         texts = [self._texts[row] for row in rows.tolist()]
         ids = torch.cat(texts)
-        text = torch.repeat_interleave(torch.arange(len(texts)), torch.tensor([len(one) for one in texts]))
+        text = torch.repeat_interleave(torch.arange(len(texts)), torch.tensor([len(tokens) for tokens in texts]))
         if self.training:
-            kept = torch.rand(len(ids)) >= FORGOTTEN
-            ids, text = ids[kept], text[kept]
+            mask = torch.rand(len(ids)) >= FORGOTTEN
+            ids, text = ids[mask], text[mask]
         sums = torch.zeros(len(texts), self.table.shape[1]).index_add(
             0, text, self.table[ids.to(self.table.device)].cpu()
         )

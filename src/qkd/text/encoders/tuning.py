@@ -57,23 +57,25 @@ class Front(nn.Module):
         self._fixed = torch.as_tensor(rows, device=self._device)
         self._read = [layer - self._below - 1 for layer in encoder.layers if layer > self._below]
         network = backbone.network.requires_grad_(False)
-        kept = blocks(network, top)
-        if kept is None:
+        layers = blocks(network, top)
+        if layers is None:
             raise ModelError(
                 f"--tune-encoder: the layers of '{encoder.model}' are not in one list; take another encoder"
             )
-        self._path = next(name for name, part in network.named_modules() if part is kept)
-        del kept[: self._below]
+        self._path = next(name for name, part in network.named_modules() if part is layers)
+        del layers[: self._below]
         network.config.use_cache = False
         self._network = [network]  # in a list, so that only the trained layers are this module's parameters
-        self.blocks = kept.requires_grad_(True)
+        self.blocks = layers.requires_grad_(True)
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         """Return embeddings (B,D) of the texts numbered ``rows`` (B,)."""
         states = [self._states[row] for row in rows.tolist()]
         width = max(map(len, states))
-        batch = torch.stack([functional.pad(one, (0, 0, 0, width - len(one))) for one in states]).to(self._device)
-        mask = torch.tensor([[1.0] * len(one) + [0.0] * (width - len(one)) for one in states], device=self._device)
+        batch = torch.stack([functional.pad(state, (0, 0, 0, width - len(state))) for state in states]).to(self._device)
+        mask = torch.tensor(
+            [[1.0] * len(state) + [0.0] * (width - len(state)) for state in states], device=self._device
+        )
         outputs: list[torch.Tensor] = []
 
         def enter(_: nn.Module, args: tuple[Any, ...], options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -140,9 +142,9 @@ def _states(backbone: Backbone, texts: Sequence[str], layer: int) -> list[torch.
             f"--tune-encoder: the states of {len(texts):,} texts take {size / 2**30:.0f} GiB, more than "
             f"{MOST_BYTES >> 30}; take fewer texts (--limit) or fewer tokens (?tokens=)"
         )
-    found: list[torch.Tensor] = [torch.empty(0)] * len(texts)
+    by_text: list[torch.Tensor] = [torch.empty(0)] * len(texts)
     for rows, states in backbone.batched(tokens, lambda ids, mask: backbone.states(ids, mask, [layer])[0]):
-        for row, one in zip(rows, states, strict=True):
-            found[row] = torch.from_numpy(one[: len(tokens[row])].copy())
+        for row, state in zip(rows, states, strict=True):
+            by_text[row] = torch.from_numpy(state[: len(tokens[row])].copy())
     backbone.report(len(texts))
-    return found
+    return by_text

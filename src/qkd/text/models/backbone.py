@@ -67,16 +67,16 @@ class Backbone(Transformer):
         import torch
 
         top: list[Any] = []
-        kept = None if self.depth in (None, self.num_layers) else blocks(self.network, self.depth)
-        hook = kept[-1].register_forward_hook(lambda *call: top.append(call[2])) if kept else None
+        modules = None if self.depth in (None, self.num_layers) else blocks(self.network, self.depth)
+        hook = modules[-1].register_forward_hook(lambda *call: top.append(call[2])) if modules else None
         try:
-            found = list(self.network(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states)
+            hidden = list(self.network(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states)
         finally:
             if hook is not None:
                 hook.remove()
         if top and self.depth is not None:
-            found[self.depth] = top[0] if isinstance(top[0], torch.Tensor) else top[0][0]
-        return [found[layer].float() for layer in layers]
+            hidden[self.depth] = top[0] if isinstance(top[0], torch.Tensor) else top[0][0]
+        return [hidden[layer].float() for layer in layers]
 
     @property
     def dim(self) -> int:
@@ -113,16 +113,16 @@ class Backbone(Transformer):
             if pooling == "padding":
                 more = (0, self.max_tokens - ids.shape[1])
                 ids, mask = (torch.nn.functional.pad(rows, more, value=v) for rows, v in ((ids, self.pad), (mask, 0)))
-            found = []
+            pooled = []
             for states in self.states(ids, mask, layers):
                 if equal_tokens:
                     states = states / states.square().mean(dim=2, keepdim=True).sqrt().clamp_min(1e-6)
-                found.append(pool(states, mask, pooling))
-            return torch.stack(found, dim=1)
+                pooled.append(pool(states, mask, pooling))
+            return torch.stack(pooled, dim=1)
 
         out = np.empty((len(tokens), len(layers), self.dim), np.float32)
-        for rows, found in self.batched(tokens, read):
-            out[rows] = found
+        for rows, values in self.batched(tokens, read):
+            out[rows] = values
         return out
 
 

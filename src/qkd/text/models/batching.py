@@ -24,9 +24,9 @@ def padded(tokens: Sequence[Sequence[int]], pad: int = 0, left: bool = False) ->
     width = max(len(ids) for ids in tokens)
     ids = torch.full((len(tokens), width), pad, dtype=torch.long)
     mask = torch.zeros(len(tokens), width)
-    for row, found in enumerate(tokens):
-        place = slice(width - len(found), width) if left else slice(0, len(found))
-        ids[row, place] = torch.tensor(found)
+    for row, sequence in enumerate(tokens):
+        place = slice(width - len(sequence), width) if left else slice(0, len(sequence))
+        ids[row, place] = torch.tensor(sequence)
         mask[row, place] = 1.0
     return ids, mask
 
@@ -60,14 +60,14 @@ class Budget:
             size = max(1, self.tokens // max(1, copies * lengths[waiting[0]]))
             rows = waiting[:size]
             try:
-                found = step(rows)
+                result = step(rows)
             except (MemoryError, RuntimeError) as error:
                 if not out_of_memory(error):
                     raise
                 self._halve(len(rows), lengths[rows[0]] * copies)
                 continue
             waiting = waiting[size:]
-            yield rows, found
+            yield rows, result
 
     def _halve(self, rows: int, length: int) -> None:
         if rows == 1:

@@ -25,8 +25,8 @@ def faster(network: torch.nn.Module) -> None:
             plain = input.device.type == "cpu" and input.dtype == self.weight.dtype == torch.float32
             if not plain or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or not input.numel():
                 return super().forward(input)
-            found: torch.Tensor = product(input, self.weight, self.bias, "none", [], "")
-            return found
+            output: torch.Tensor = product(input, self.weight, self.bias, "none", [], "")
+            return output
 
     for module in network.modules():
         if type(module) is torch.nn.Linear:

@@ -112,8 +112,8 @@ def is_whole(folder: Path, pinned: Mapping[str, str] = NOTHING) -> bool:
     """
     try:
         files = {
-            name: (told["size"], told["sha256"])
-            for name, told in json.loads((folder / MARKER).read_text(encoding="utf-8"))["files"].items()
+            name: (entry["size"], entry["sha256"])
+            for name, entry in json.loads((folder / MARKER).read_text(encoding="utf-8"))["files"].items()
         }
         if not pinned.keys() <= files.keys():
             return False
@@ -126,10 +126,10 @@ def is_whole(folder: Path, pinned: Mapping[str, str] = NOTHING) -> bool:
     mend = "remove this folder and run again, and it is fetched or converted anew"
     for name in sorted(present - files.keys() - {MARKER}):  # tokenizers read files beyond those of their model
         raise ModelError(f"{folder}: {name} is none of this model's files; {mend}")
-    for name, (_, told) in files.items():
-        expected, got = pinned.get(name, told), content[name]
-        if got != expected:
-            raise ModelError(f"{folder}: {name} was changed (its sha256 is {got}, expected {expected}); {mend}")
+    for name, (_, recorded) in files.items():
+        expected, actual = pinned.get(name, recorded), content[name]
+        if actual != expected:
+            raise ModelError(f"{folder}: {name} was changed (its sha256 is {actual}, expected {expected}); {mend}")
     return True
 
 

@@ -77,8 +77,8 @@ class Reader(Backbone):
             return torch.cat(parts, dim=1)
 
         out = np.empty((len(texts), sum(self.widths)), np.float16)
-        for rows, found in self.batched(self.tokens(texts), read):
-            out[rows] = found
+        for rows, values in self.batched(self.tokens(texts), read):
+            out[rows] = values
         return out
 
     def _pass(self, ids: torch.Tensor, mask: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor | None]:
@@ -109,7 +109,7 @@ def likelihoods(logits: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor) -> 
     rank = (scores > own.unsqueeze(2)).sum(dim=2).float()
     entropy = -(scores.exp() * scores).sum(dim=2)
     mean = average(own)
-    told = [
+    features = [
         mean,
         average((own - mean.unsqueeze(1)).square()).sqrt(),
         own.masked_fill(real == 0, 0.0).amin(dim=1) if own.shape[1] else mean,
@@ -120,4 +120,4 @@ def likelihoods(logits: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor) -> 
         count.log(),
         (own * real).sum(dim=1),
     ]
-    return torch.stack(told, dim=1)
+    return torch.stack(features, dim=1)

@@ -219,14 +219,14 @@ class Transformer:
 
     def tokens(self, texts: Sequence[str]) -> list[list[int]]:
         """Return each text's token ids, at least one and at most ``max_tokens``."""
-        found = self.tokenizer(list(texts), verbose=False)["input_ids"] if len(texts) else []
-        for row, ids in enumerate(found):
+        tokens = self.tokenizer(list(texts), verbose=False)["input_ids"] if len(texts) else []
+        for row, ids in enumerate(tokens):
             if len(ids) > self.max_tokens:
                 self.truncated += 1
-                found[row] = self.tokenizer(texts[row], truncation=True, max_length=self.max_tokens)["input_ids"]
+                tokens[row] = self.tokenizer(texts[row], truncation=True, max_length=self.max_tokens)["input_ids"]
             elif not ids:  # an empty text, for a tokenizer that adds nothing of its own
-                found[row] = [self.tokenizer.eos_token_id or 0]
-        return found
+                tokens[row] = [self.tokenizer.eos_token_id or 0]
+        return tokens
 
     def report(self, count: int, most: int | None = None) -> None:
         """Say how many of ``count`` texts were cut, after ``max_tokens`` or ``most``, and start counting anew."""

@@ -45,11 +45,11 @@ def _gguf_to_folder(file: str) -> Callable[[Path], None]:
         unpack = {"quantization_config": config(dequantize=True)} if config else {}
         kind: Any = transformers.AutoModelForCausalLM
         with redirect_stderr(io.StringIO()):  # a progress bar that has no switch
-            model, found = kind.from_pretrained(
+            model, info = kind.from_pretrained(
                 folder, gguf_file=file, dtype=torch.float32, output_loading_info=True, **unpack
             )
-        if found["missing_keys"]:  # they would be random
-            raise ValueError(f"it lacks {len(found['missing_keys'])} weights, {min(found['missing_keys'])} among them")
+        if info["missing_keys"]:  # they would be random
+            raise ValueError(f"it lacks {len(info['missing_keys'])} weights, {min(info['missing_keys'])} among them")
         quantizer: Any = getattr(model, "hf_quantizer", None)
         if quantizer is not None:
             quantizer.remove_quantization_config(model)
@@ -141,8 +141,8 @@ def resolve(model: str, pins: Mapping[str, Pin] = PINS) -> Source:
         files = sorted(path.glob("*.gguf"))
         if len(files) == 1:
             return Source(str(_from_gguf(files[0])))
-        found = f"but {len(files)} GGUF files; name one of them" if files else "; give one that save_pretrained wrote"
-        raise ModelError(f"{model}: this folder has no config.json{' ' * bool(files)}{found}")
+        detail = f"but {len(files)} GGUF files; name one of them" if files else "; give one that save_pretrained wrote"
+        raise ModelError(f"{model}: this folder has no config.json{' ' * bool(files)}{detail}")
     hub = _HUB_ID.fullmatch(model)
     if hub and is_hub_id(model):
         source = Source(hub[1], hub[2])
@@ -221,19 +221,19 @@ def base_of(source: Source) -> tuple[Source, str] | None:
         QkdError: the adapter does not say what it changes, or that cannot be had.
     """
     if source.is_folder:
-        found = Path(source.path) / "adapter_config.json"
-        if not found.is_file():
+        file = Path(source.path) / "adapter_config.json"
+        if not file.is_file():
             return None
     else:
-        found = Path(hub_file(source))
-        if found.name != "adapter_config.json":
+        file = Path(hub_file(source))
+        if file.name != "adapter_config.json":
             return None
-    said = read_json(found)
-    base, revision = said.get("base_model_name_or_path"), said.get("revision")
+    adapter = read_json(file)
+    base, revision = adapter.get("base_model_name_or_path"), adapter.get("revision")
     if not base:
-        raise ModelError(f"{found}: there is no base_model_name_or_path, so what the adapter changes is unknown")
+        raise ModelError(f"{file}: there is no base_model_name_or_path, so what the adapter changes is unknown")
     below = resolve(str(base))
-    return below if below.is_folder else replace(below, revision=revision), str(found.parent)
+    return below if below.is_folder else replace(below, revision=revision), str(file.parent)
 
 
 def _from_gguf(file: Path) -> Path:

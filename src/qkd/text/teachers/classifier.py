@@ -63,9 +63,9 @@ class Classifier(Transformer):
         if config.get_text_config().pad_token_id is None:
             config.get_text_config().pad_token_id = self.pad
         options = self.weight_options() | {"config": config, "output_loading_info": True}
-        network, found = self.load(Kind, **options)
+        network, info = self.load(Kind, **options)
         if self._adapter is None:
-            missing = sorted(found["missing_keys"])
+            missing = sorted(info["missing_keys"])
             if missing:
                 raise self._no_head(f"{', '.join(missing[:3])} would be random")
             return self.placed(network)
@@ -99,8 +99,8 @@ class Classifier(Transformer):
             return self.network(input_ids=ids, attention_mask=mask).logits
 
         out = np.empty((len(texts), len(self.labels)), np.float32)
-        for rows, found in self.batched(self.tokens(texts), read):
-            out[rows] = found
+        for rows, logits in self.batched(self.tokens(texts), read):
+            out[rows] = logits
         return out
 
 
@@ -146,9 +146,9 @@ class ClassifierTeacher:
         """Return logits ``(N,C)`` float32 of N texts; the model's own are cached."""
         network = self._network
         key = {"kind": "classifier", **network.key}
-        found = cache.rows(key, texts, network.scores, f"labelling with {network.model}")
+        scores = cache.rows(key, texts, network.scores, f"labelling with {network.model}")
         network.report(len(texts))
-        return self._gathered(found)
+        return self._gathered(scores)
 
     def answer(self, texts: Sequence[str]) -> np.ndarray:
         """Return logits ``(N,C)`` float32 of N texts, computed now."""
@@ -202,8 +202,8 @@ def match_labels(
     return tuple(tuple(row for row, meaning in enumerate(meanings) if meaning == name) for name in classes)
 
 
-def _same(one: str, other: str) -> bool:
-    return one.casefold().strip() == other.casefold().strip()
+def _same(first: str, second: str) -> bool:
+    return first.casefold().strip() == second.casefold().strip()
 
 
 def _parsed(label_map: str | None) -> dict[str, str]:

@@ -50,10 +50,10 @@ class EnsembleTeacher:
         for member in self.members:
             member.fit(dataset, splits)
         texts, y = [dataset.texts[row] for row in splits.valid], dataset.targets[splits.valid]
-        found = [member.logits(texts) for member in self.members]
-        self._temperatures = np.array([calibrated_temperature(logits, y) for logits in found])
-        self._weights = fit_weights(self._calm(found), y, self.space)
-        joint = average(self._calm(found), self._weights, self.space)
+        by_member = [member.logits(texts) for member in self.members]
+        self._temperatures = np.array([calibrated_temperature(logits, y) for logits in by_member])
+        self._weights = fit_weights(self._calm(by_member), y, self.space)
+        joint = average(self._calm(by_member), self._weights, self.space)
         self._facts = {
             "valid_loss": cross_entropy(joint, y),
             "valid_accuracy": float(np.mean(joint.argmax(axis=1) == y)),
@@ -85,14 +85,14 @@ class EnsembleTeacher:
             if isinstance(member, Kept):
                 member.save(folder / str(number))
 
-    def _joint(self, found: Sequence[np.ndarray]) -> np.ndarray:
+    def _joint(self, by_member: Sequence[np.ndarray]) -> np.ndarray:
         if not len(self._weights):
             raise ModelError(f"{self.name} has not been fitted: call fit(dataset, splits) first")
-        return average(self._calm(found), self._weights, self.space).astype(np.float32)
+        return average(self._calm(by_member), self._weights, self.space).astype(np.float32)
 
-    def _calm(self, found: Sequence[np.ndarray]) -> np.ndarray:
+    def _calm(self, by_member: Sequence[np.ndarray]) -> np.ndarray:
         """Return the members' logits ``(members,N,C)``, each at its temperature."""
-        return np.stack([logits / t for logits, t in zip(found, self._temperatures, strict=True)])
+        return np.stack([logits / t for logits, t in zip(by_member, self._temperatures, strict=True)])
 
 
 def average(logits: np.ndarray, weights: np.ndarray, space: str) -> np.ndarray:

@@ -66,20 +66,20 @@ def linear_modules(network: Any, targets: str, first: int) -> list[str]:
     import torch
     from transformers.pytorch_utils import Conv1D
 
-    found: dict[str, str] = {}
+    kinds: dict[str, str] = {}
     for name, module in network.named_modules():
         layer = re.search(r"\.(\d+)\.", name)
         if layer and int(layer[1]) >= first and isinstance(module, torch.nn.Linear | Conv1D):
-            found[name] = name.rpartition(".")[2]
+            kinds[name] = name.rpartition(".")[2]
     if targets == "all-linear":
-        return list(found)
-    asked = [word.strip() for word in targets.split(",")]
-    for word in asked:
-        if word not in found.values():
+        return list(kinds)
+    words = [word.strip() for word in targets.split(",")]
+    for word in words:
+        if word not in kinds.values():
             raise ModelError(
-                f"--lora-targets: the model has no linear map '{word}'{nearest(word, set(found.values()))}"
+                f"--lora-targets: the model has no linear map '{word}'{nearest(word, set(kinds.values()))}"
             )
-    return [name for name, last in found.items() if last in asked]
+    return [name for name, last in kinds.items() if last in words]
 
 
 class FineTuning:
@@ -147,9 +147,9 @@ class FineTuning:
             with torch.inference_mode():
                 return self._answer([tokens[row] for row in rows]).cpu().numpy()
 
-        found = list(self.budget.run([len(ids) for ids in tokens], step))
-        out = np.empty((len(tokens), found[0][1].shape[1]), np.float32)
-        for rows, logits in found:
+        batches = list(self.budget.run([len(ids) for ids in tokens], step))
+        out = np.empty((len(tokens), batches[0][1].shape[1]), np.float32)
+        for rows, logits in batches:
             out[rows] = logits
         return out
 
@@ -175,11 +175,11 @@ class FineTuning:
         """Return the rows of every step of an epoch."""
         rng = np.random.default_rng([self.spec.seed, epoch])
         order, size = rng.permutation(len(self.train.tokens)).tolist(), self.spec.batch_size
-        found = []
+        batches = []
         for start in range(0, len(order), BLOCK * size):
             block = sorted(order[start : start + BLOCK * size], key=lambda row: len(self.train.tokens[row]))
-            found += [block[place : place + size] for place in range(0, len(block), size)]
-        return [found[number] for number in rng.permutation(len(found))]
+            batches += [block[place : place + size] for place in range(0, len(block), size)]
+        return [batches[number] for number in rng.permutation(len(batches))]
 
     def _step(self, rows: list[int]) -> float:
         """Take one optimizer step and return the mean loss of its texts."""
@@ -266,10 +266,10 @@ class FineTuning:
         """Go back to the checkpoint, if there is a whole one; return whether there was."""
         fresh = self.copy()
         try:
-            found = checkpoint.load(self.folder, State)
-            if found is None:
+            saved = checkpoint.load(self.folder, State)
+            if saved is None:
                 return False
-            state, tensors = found
+            state, tensors = saved
             self._put(checkpoint.under(tensors, "now"))
             self.best = {name: value.to(self.device) for name, value in checkpoint.under(tensors, "best").items()}
             checkpoint.to_optimizer(self.optimizer, checkpoint.under(tensors, "optimizer"))

@@ -112,11 +112,11 @@ def fit_head(
     scaled = scaling(x)
     directions = principal(scaled[:: -(-len(x) // DIRECTIONS_FROM)])
     z, z_valid = scaled @ directions, scaling(x_valid) @ directions
-    found = [out_of_fold(z, y, c) for c in STRENGTHS]
-    warmth = [calibrated_temperature(rows, y) for rows in found]
-    losses = [cross_entropy(rows / t, y) for rows, t in zip(found, warmth, strict=True)]
+    held_out = [out_of_fold(z, y, c) for c in STRENGTHS]
+    warmth = [calibrated_temperature(rows, y) for rows in held_out]
+    losses = [cross_entropy(rows / t, y) for rows, t in zip(held_out, warmth, strict=True)]
     best = int(np.argmin(losses))
-    unseen = found[best] / warmth[best]
+    unseen = held_out[best] / warmth[best]
     weight, bias = logistic(z, y, STRENGTHS[best])
     logits = z_valid @ weight + bias
     temperature = calibrated_temperature(logits, y_valid)

@@ -61,20 +61,20 @@ class LogitsTeacher:
             QkdError: the file cannot be read, holds NaN or infinity, has other classes than the data, or its rows
                 are not those of the texts.
         """
-        found = read(self.file)
-        order = self._columns(found, dataset)
-        rows = self._matched(found, dataset)
-        bad = np.argwhere(~np.isfinite(found.logits))
+        saved = read(self.file)
+        order = self._columns(saved, dataset)
+        rows = self._matched(saved, dataset)
+        bad = np.argwhere(~np.isfinite(saved.logits))
         if len(bad):
             row, column = bad[0]
             raise DataError(
-                f"{self.file}: row {row + 1}, column {column + 1} is {found.logits[row, column]}, not a finite number "
+                f"{self.file}: row {row + 1}, column {column + 1} is {saved.logits[row, column]}, not a finite number "
                 f"({len({int(r) for r, _ in bad})} rows in all); compute those logits again"
             )
-        logits = found.logits[:, order].astype(np.float32)
+        logits = saved.logits[:, order].astype(np.float32)
         self._classes = dataset.classes
         # the first of equal texts counts, as it does in the data
-        known = zip(reversed(found.texts or ()), reversed(logits), strict=False)
+        known = zip(reversed(saved.texts or ()), reversed(logits), strict=False)
         self._rows = {normalised(text): row for text, row in known}
         self._rows |= {normalised(text): logits[row] for text, row in zip(dataset.texts, rows, strict=True)}
 
@@ -101,15 +101,15 @@ class LogitsTeacher:
         """Return the file and its classes."""
         return TeacherCard(name=self.name, kind="logits", file=str(self.file), classes=tuple(self._classes))
 
-    def _columns(self, found: Logits, dataset: Dataset) -> list[int]:
+    def _columns(self, saved: Logits, dataset: Dataset) -> list[int]:
         """Return the file's column of each class."""
         classes = dataset.classes
-        if found.logits.shape[1] != len(found.classes or classes):
+        if saved.logits.shape[1] != len(saved.classes or classes):
             raise DataError(
-                f"{self.file}: {found.logits.shape[1]} columns of logits for {len(found.classes or classes)} classes "
-                f"({', '.join(found.classes or classes)}); give one column for each"
+                f"{self.file}: {saved.logits.shape[1]} columns of logits for {len(saved.classes or classes)} classes "
+                f"({', '.join(saved.classes or classes)}); give one column for each"
             )
-        names = found.classes or classes
+        names = saved.classes or classes
         for name in classes:
             if name not in names:
                 raise DataError(f"{self.file}: no logits for the data's label '{name}'{nearest(name, names)}")
@@ -118,10 +118,10 @@ class LogitsTeacher:
                 raise DataError(f"{self.file}: '{name}' is no label of {dataset.source}{nearest(name, classes)}")
         return [names.index(name) for name in classes]
 
-    def _matched(self, found: Logits, dataset: Dataset) -> Sequence[int]:
+    def _matched(self, saved: Logits, dataset: Dataset) -> Sequence[int]:
         """Return the file's row of each text."""
-        count = len(found.logits)
-        if found.texts is None:
+        count = len(saved.logits)
+        if saved.texts is None:
             if count == dataset.num_rows and dataset.rows is not None:
                 return dataset.rows
             if count == len(dataset.texts):
@@ -130,10 +130,10 @@ class LogitsTeacher:
                 f"{self.file}: {count} rows of logits, but {dataset.source} has {dataset.num_rows} rows, of which "
                 f"{len(dataset.texts)} were kept; give one row for each, in order, or put the texts into the file"
             )
-        if len(found.texts) != count:
-            raise DataError(f"{self.file}: {count} rows of logits but {len(found.texts)} texts; give one for each")
+        if len(saved.texts) != count:
+            raise DataError(f"{self.file}: {count} rows of logits but {len(saved.texts)} texts; give one for each")
         places: dict[str, int] = {}
-        for row, text in enumerate(found.texts):
+        for row, text in enumerate(saved.texts):
             places.setdefault(normalised(text), row)
         lacking = [text for text in dataset.texts if normalised(text) not in places]
         if lacking:
@@ -157,15 +157,15 @@ def read(file: Path) -> Logits:
     if not file.is_file():
         raise DataError(f"{file}: no such file")
     try:
-        found = reader(file)
+        saved = reader(file)
     except QkdError:
         raise
     except Exception as error:  # four libraries, each with errors of its own for a damaged file
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DataError(f"{file}: cannot be read as logits ({first})") from None
-    if found.logits.ndim != 2:
-        raise DataError(f"{file}: logits have the shape {found.logits.shape}; they must be texts x classes")
-    return found
+    if saved.logits.ndim != 2:
+        raise DataError(f"{file}: logits have the shape {saved.logits.shape}; they must be texts x classes")
+    return saved
 
 
 def _npz(file: Path) -> Logits:
@@ -190,14 +190,14 @@ def _safetensors(file: Path) -> Logits:
         return Logits(tensors.get_tensor("logits").astype(np.float64), classes, texts)
 
 
-def _names(file: Path, part: str, said: str) -> tuple[str, ...]:
+def _names(file: Path, part: str, content: str) -> tuple[str, ...]:
     """Return the list of strings that an entry of the metadata is, as JSON."""
     try:
-        names = json.loads(said)
+        names = json.loads(content)
     except (ValueError, RecursionError):
         names = None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise DataError(f"{file}: the metadata's '{part}' are {said[:40]!r}, not a JSON list of strings")
+        raise DataError(f"{file}: the metadata's '{part}' are {content[:40]!r}, not a JSON list of strings")
     return tuple(names)
 
 

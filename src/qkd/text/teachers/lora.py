@@ -97,9 +97,9 @@ class LoraTeacher:
     def logits(self, texts: Sequence[str]) -> np.ndarray:
         """Return logits ``(N,C)`` float32 of N texts, cached."""
         model = self._classifier
-        found = cache.rows({"kind": "lora", **model.key}, texts, model.scores, f"labelling with {self.name}")
+        logits = cache.rows({"kind": "lora", **model.key}, texts, model.scores, f"labelling with {self.name}")
         model.report(len(texts))
-        return found / np.float32(self._facts["temperature"])
+        return logits / np.float32(self._facts["temperature"])
 
     def answer(self, texts: Sequence[str]) -> np.ndarray:
         """Return logits ``(N,C)`` float32 of N texts, computed now."""
@@ -190,12 +190,12 @@ class _Base(Transformer):
         from peft import LoraConfig, TaskType, get_peft_model, prepare_model_for_kbit_training
         from transformers import AutoModelForSequenceClassification
 
-        kept = self.kept(spec)
+        depth = self.kept(spec)
         config = copy.deepcopy(self.whole_config)
         text = config.get_text_config()
-        text.num_hidden_layers, kinds = kept, getattr(text, "layer_types", None)
+        text.num_hidden_layers, kinds = depth, getattr(text, "layer_types", None)
         if kinds:
-            text.layer_types = kinds[:kept]
+            text.layer_types = kinds[:depth]
         text.pad_token_id = self.pad
         config.num_labels = len(classes)
         config.id2label = dict(enumerate(classes))
@@ -208,7 +208,7 @@ class _Base(Transformer):
             task_type=TaskType.SEQ_CLS,
             r=spec.rank,
             lora_alpha=2 * spec.rank,
-            target_modules=linear_modules(network, spec.targets, kept - max(1, round(spec.tuned * kept))),
+            target_modules=linear_modules(network, spec.targets, depth - max(1, round(spec.tuned * depth))),
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # between the two libraries
@@ -236,19 +236,19 @@ class _Base(Transformer):
             return states[0] if states[0].ndim == 2 else states[0][torch.arange(len(ids)), last]
 
         try:
-            found = []
+            features = []
             for part in (train, valid):
                 rows = list(self.batched(part.tokens, read))
                 out = np.empty((len(part.tokens), rows[0][1].shape[1]), np.float32)
                 for places, values in rows:
                     out[places] = values
-                found.append(out)
+                features.append(out)
         finally:
             hook.remove()
-        best = fit_head(found[0], train.targets, found[1], valid.targets)
+        best = fit_head(features[0], train.targets, features[1], valid.targets)
         weight = best.weight
         if head.bias is None:  # the direction along which every state is 1, as nearly as can be, does its work
-            ones = np.linalg.lstsq(found[0], np.ones(len(found[0]), np.float32), rcond=1e-4)[0]
+            ones = np.linalg.lstsq(features[0], np.ones(len(features[0]), np.float32), rcond=1e-4)[0]
             weight = weight + np.outer(ones, best.bias)
         with torch.no_grad():
             head.weight.copy_(torch.as_tensor(weight.T))

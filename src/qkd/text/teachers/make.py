@@ -51,7 +51,7 @@ def make_teacher(spec: str | Sequence[str], torch_device: str | None = None, con
         max_tokens=config.teacher.max_tokens,
         trust_remote_code=config.models.trust_remote_code,
     )
-    members = [_single(one, loading, config) for one in specs]
+    members = [_single(name, loading, config) for name in specs]
     return members[0] if len(members) == 1 else EnsembleTeacher(members, config.teacher.ensemble)
 
 

@@ -124,9 +124,9 @@ class ProbeTeacher:
 
     def _read(self, reader: Reader, texts: Sequence[str], what: str = "reading with") -> np.ndarray:
         """Return what ``reader`` reads of N texts, ``(N,D)`` float16; the cache is asked first."""
-        found = cache.rows(_key(reader), texts, reader.rows, f"{what} {self._model}")
+        rows = cache.rows(_key(reader), texts, reader.rows, f"{what} {self._model}")
         reader.report(len(texts))
-        return found
+        return rows
 
     def _chosen(self, texts: Sequence[str], y: np.ndarray) -> Reader:
         """Return what reads no more than it needs to: N texts (N,) and their classes decide."""
@@ -145,8 +145,8 @@ class ProbeTeacher:
             return {"layers": np.array(reader.layers), "likelihoods": np.array([likelihoods])}
 
         key = {"kind": "probe-layers", "read": whole.key, "texts": cache.digest([list(texts), y.tolist()])}
-        found = cache.arrays({**key, "tried": [RIDGES, LIKELIHOOD_WEIGHT]}, compare)
-        return Reader(self._model, self._loading, found["layers"].tolist(), bool(found["likelihoods"][0]))
+        choice = cache.arrays({**key, "tried": [RIDGES, LIKELIHOOD_WEIGHT]}, compare)
+        return Reader(self._model, self._loading, choice["layers"].tolist(), bool(choice["likelihoods"][0]))
 
 
 def _key(reader: Reader) -> Key:

@@ -65,7 +65,7 @@ def named(names: Sequence[str]) -> dict[str, PromptFile]:
     Raises:
         QkdError: there is no such prompt, or a file is malformed.
     """
-    listed = [one for name in names for one in (BUILT_IN if name == AUTO else [name])]
+    listed = [prompt for name in names for prompt in (BUILT_IN if name == AUTO else [name])]
     return {name: read(name) for name in listed}
 
 
@@ -131,10 +131,10 @@ class Question:
         Raises:
             QkdError: a word has no tokens, or two labels have the same ones.
         """
-        found, owner = [], dict[tuple[int, ...], tuple[str, str]]()
+        by_label, owner = [], dict[tuple[int, ...], tuple[str, str]]()
         for name, words in zip(classes, self.words, strict=True):
-            found.append([self._word(name, word) for word in words])
-            for word, ids in zip(words, found[-1], strict=True):
+            by_label.append([self._word(name, word) for word in words])
+            for word, ids in zip(words, by_label[-1], strict=True):
                 other, same = owner.setdefault(tuple(ids), (name, word))
                 if other != name:
                     tokens = self.tokenizer.convert_ids_to_tokens(ids)
@@ -143,7 +143,7 @@ class Question:
                         f"the same tokens to this model ({', '.join(map(repr, tokens))}); give other words in "
                         "[verbalizers] of a --prompt file"
                     )
-        return found
+        return by_label
 
     def _word(self, name: str, word: str) -> list[int]:
         text = word.strip() if self.chat else f" {word.strip()}"
