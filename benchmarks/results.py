@@ -17,13 +17,14 @@ from pathlib import Path
 import verdicts
 
 from qkd.reports import comparison
+from qkd.results import Comparison
 from qkd.runs import write_text
 from qkd.studies import reproduce
 
 OTHERS = ("hardware", "product", "linear", "mlp", "logreg")
 
 
-def page(found: dict[str, dict], asked: argparse.Namespace, trusted: list[dict]) -> str:
+def page(found: dict[str, tuple[Comparison, str]], asked: argparse.Namespace, trusted: list[dict]) -> str:
     """Return the page, Markdown."""
     lines = [
         "# Results on the paper's tasks",
@@ -45,27 +46,27 @@ def page(found: dict[str, dict], asked: argparse.Namespace, trusted: list[dict])
     ]
     for task, (summary, times) in found.items():
         heads, cells = comparison.columns(summary), comparison.rows(summary)
-        texts, teacher, told = summary["texts"], summary["teacher"], summary["reproduction"]
+        texts, teacher, told = summary.texts, summary.teacher, summary.reproduction
         lines += [
             f"## {task}",
             "",
-            f"{texts['train']:,} training, {texts['valid']:,} validation and {texts['test']:,} test texts; teacher "
-            f"`{teacher['name']}`, accuracy {_estimate(teacher['accuracy'])}; "
-            f"`hardware` and the controls read {summary['students']['hardware']['encoder']}.",
+            f"{texts.train:,} training, {texts.valid:,} validation and {texts.test:,} test texts; teacher "
+            f"`{teacher.name}`, accuracy {teacher.accuracy}; "
+            f"`hardware` and the controls read {summary.students['hardware'].encoder}.",
             "",
             *comparison.grid(heads, cells),
             "",
             *comparison.grid(comparison.TUNED, comparison.tuned(summary)),
             "",
-            f"Accuracy of `{told['beside']['reference']}` minus that of the others, in points:",
+            f"Accuracy of `{told.beside.reference}` minus that of the others, in points:",
             "",
-            *comparison.grid(comparison.DIFFERENCES, comparison.differences(told["beside"])),
+            *comparison.grid(comparison.DIFFERENCES, comparison.differences(told.beside)),
             "",
-            told["beside"]["conclusion"],
+            told.beside.conclusion,
             "",
             "What each slip of the public code does:",
             "",
-            *comparison.grid(comparison.SLIPS, comparison.slips(summary)),
+            *comparison.grid(comparison.SLIPS, comparison.slips(told)),
             "",
             f"{times} ",
             "",
@@ -74,17 +75,13 @@ def page(found: dict[str, dict], asked: argparse.Namespace, trusted: list[dict])
     return "\n".join([*(line.rstrip() for line in lines), ""])
 
 
-def _overview(found: dict[str, dict]) -> list[str]:
+def _overview(found: dict[str, tuple[Comparison, str]]) -> list[str]:
     """Return accuracies of all students on all tasks, side by side."""
     tasks = [summary for summary, _ in found.values()]
-    names = list(tasks[0]["students"])
-    rows = [("teacher", *(_estimate(one["teacher"]["accuracy"]) for one in tasks))]
-    rows += [(name, *(_estimate(one["students"][name]["numbers"]["accuracy"]) for one in tasks)) for name in names]
+    names = list(tasks[0].students)
+    rows = [("teacher", *(str(one.teacher.accuracy) for one in tasks))]
+    rows += [(name, *(str(one.students[name].numbers.accuracy) for one in tasks)) for name in names]
     return [*comparison.grid(("accuracy", *found), rows), ""]
-
-
-def _estimate(number: dict[str, float]) -> str:
-    return f"{number['value']:.3f} [{number['low']:.3f}, {number['high']:.3f}]"
 
 
 if __name__ == "__main__":
@@ -105,7 +102,7 @@ if __name__ == "__main__":
         source = str(options.data / f"{name}.jsonl")
         told = {"data": source, "limit": options.limit, "test": options.test, "runs": options.runs}
         summary = reproduce(seeds=options.seeds, students=OTHERS, tune=options.tune, **told)
-        training = sum(row["seconds"] * row["trials"] for row in summary["students"].values())
+        training = sum(row.seconds * row.trials for row in summary.students.values())
         summaries[name] = (
             summary,
             f"Training of all these trials: {training:.0f} s of one core each. This last call took "

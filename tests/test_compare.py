@@ -13,6 +13,8 @@ from qkd import QkdError
 from qkd.comparison.statistics import holm, mean_over_seeds_and_texts
 from qkd.comparison.summary import conclusion
 from qkd.config import CompareSpec
+from qkd.records import read
+from qkd.results import Comparison, Judged
 from qkd.studies import compare
 from tests.test_distill import options
 
@@ -29,6 +31,10 @@ def found(corpus, tmp_path_factory):
 
 def test_every_student_has_a_row_with_its_size_and_times(found):
     assert list(found["students"]) == list(STUDENTS) and found["reference"] == "hardware"
+
+    def total(size):
+        return size.classical + size.quantum + size.encoder
+
     sizes = {name: row["parameters"] for name, row in found["students"].items()}
     quantum = [name for name, size in sizes.items() if size["quantum"]]
     assert quantum == ["hardware", "qdllm", "product", "teacher-free"]
@@ -38,7 +44,7 @@ def test_every_student_has_a_row_with_its_size_and_times(found):
         assert (row["measured"] is not None) == (name in quantum)
         assert row["trials"] == (1 if name == "logreg" else 2) and row["ms_per_text"] > 0
     assert sizes["linear"]["classical"] == sizes["hardware"]["classical"]
-    assert abs(sum(sizes["mlp"].values()) - sum(sizes["hardware"].values())) <= 9  # a hidden unit more or less
+    assert abs(total(sizes["mlp"]) - total(sizes["hardware"])) <= 9  # a hidden unit more or less
     assert sizes["teacher-free"] == sizes["hardware"]
 
 
@@ -61,7 +67,9 @@ def test_page_markdown_and_json_say_the_same(found):
 
     page = Path(found["report"])
     kept = json.loads(page.with_name("comparison.json").read_text())
-    assert kept == {key: value for key, value in found.items() if key != "report"}
+    assert kept == {key: value for key, value in found.to_json().items() if key != "report"}
+    assert read(page.with_name("comparison.json"), Comparison, "").to_json() == kept
+    assert kept["students"]["linear"]["measured"] is None and "reproduction" not in kept  # null is an answer
     markdown, html = page.with_name("report.md").read_text(), page.read_text()
     for judged in kept["differences"].values():
         assert judged["sentence"] in markdown
@@ -97,7 +105,7 @@ def test_a_killed_comparison_goes_on_to_the_same_numbers(corpus, tmp_path):
     assert before
     done = subprocess.run([*command, "--json"], check=True, capture_output=True, text=True)
     assert all(path.stat().st_mtime_ns == when for path, when in before.items())
-    assert without_times(json.loads(done.stdout)) == without_times(whole)
+    assert without_times(json.loads(done.stdout)) == without_times(whole.to_json())
 
 
 def test_mistakes_are_found_before_any_work(corpus, tmp_path):
@@ -189,7 +197,8 @@ def test_holm_is_holms():
 
 def test_the_conclusion_is_what_the_verdicts_allow():
     def judged(**words):
-        return {name: {"verdict": word} for name, word in words.items()}
+        numbers = dict.fromkeys(("value", "low", "high", "p", "p_holm", "detectable"), 0.0)
+        return {name: Judged(**numbers, verdict=word, sentence="") for name, word in words.items()}
 
     classical = ["linear", "logreg"]
     level = conclusion("hardware", judged(linear="level", logreg="above", product="below"), classical)

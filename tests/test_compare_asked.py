@@ -68,15 +68,15 @@ def test_more_noise_leads_farther_from_exact_logits_and_none_leaves_readout_alon
 def test_curves_hold_classes_of_every_test_text(setting):
     _, lesson, student, asked = setting
     found = trial.run(student, lesson, 0, asked)
-    curves, logits = found["curves"], np.array(found["logits"])
+    curves, logits = found.curves, np.array(found.logits)
     assert list(curves["shots"]) == ["4", "65536"] and list(curves["noise"]) == ["0.0", "1.0", "8.0"]
     for rows in (*curves["shots"].values(), *curves["noise"].values()):
         assert len(rows) == len(lesson.test) and set(rows) <= {0, 1, 2, 3}
     agree = {shots: np.mean(np.array(rows) == curves["noise"]["1.0"]) for shots, rows in curves["shots"].items()}
     assert agree["65536"] > 0.9 and agree["65536"] > agree["4"]
-    assert logits.shape == np.array(found["measured"]).shape
+    assert logits.shape == np.array(found.measured).shape
     exact = trial.run(student, lesson, 0, replace(asked, sims=("exact",)))
-    assert exact["logits"] == trial.run(student, lesson, 0)["logits"] and exact["measured"] is None
+    assert exact.logits == trial.run(student, lesson, 0).logits and exact.measured is None
 
 
 def test_a_report_shows_the_curves_and_says_what_was_trained_under(corpus, tmp_path):
@@ -145,7 +145,7 @@ def test_the_chosen_try_has_the_smallest_validation_loss(setting):
 
     with tempfile.TemporaryDirectory() as folder:
         chosen, told = tuned(students, dict.fromkeys(("linear", "logreg"), lesson), {"linear": "x"}, 5, Path(folder))
-    losses = [trial.validated(one, lesson, 0)["valid_loss"] for one in candidates(students[0], 5)]
+    losses = [trial.validated(one, lesson, 0).valid_loss for one in candidates(students[0], 5)]
     assert chosen[0].config == candidates(students[0], 5)[int(np.argmin(losses))].config
     assert chosen[1] is students[1] and list(told) == ["linear"]
 
@@ -191,8 +191,8 @@ def test_a_cluster_gives_the_same_comparison_and_the_same_sweep(corpus, tmp_path
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 * 2**20)
     try:
         for where in (None, "local"):
-            compared.append(without_times(compare(None, spec, ray=where, **given, name=f"compare-{where}")))
-            swept.append(without_seconds(sweep(None, search, ray=where, **given, name=f"sweep-{where}")))
+            compared.append(without_times(compare(None, spec, ray=where, **given, name=f"compare-{where}").to_json()))
+            swept.append(without_seconds(sweep(None, search, ray=where, **given, name=f"sweep-{where}").to_json()))
     finally:
         ray.shutdown()
     assert compared[0] == compared[1] and swept[0] == swept[1]

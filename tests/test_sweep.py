@@ -16,6 +16,8 @@ from qkd import QkdError, api
 from qkd import config as configs
 from qkd.comparison import space
 from qkd.config import Config, SweepSpec
+from qkd.records import read
+from qkd.results import Sweep
 from qkd.studies import sweep
 from tests.test_distill import options
 
@@ -74,7 +76,12 @@ def test_distill_trains_the_best_trial_to_the_same_numbers(found):
 
 def test_page_markdown_and_json_say_the_same(found):
     page = Path(found["report"])
-    assert json.loads(page.with_name("sweep.json").read_text()) == {k: v for k, v in found.items() if k != "report"}
+    assert json.loads(page.with_name("sweep.json").read_text()) == {
+        key: value for key, value in found.to_json().items() if key != "report"
+    }
+    assert read(page.with_name("sweep.json"), Sweep, "") == found.model_copy(update={"report": None})
+    pruned = next(trial for trial in found.to_json()["trials"] if trial["state"] == "pruned")
+    assert pruned["about"] == {"epochs": pruned["epochs"]} and "valid_loss" not in pruned
     markdown, html = page.with_name("report.md").read_text(), page.read_text()
     best = found["trials"][found["best"]]
     for text in (markdown, html):
@@ -112,7 +119,7 @@ def test_a_killed_sweep_goes_on_to_the_same_end(found, corpus, tmp_path):
         file.write(b'{"op_code": 4, "wor')  # a line that was being written
     done = subprocess.run([*command, "--json", "-q"], check=True, capture_output=True, text=True)
     assert journal.read_bytes().startswith(kept)
-    assert without_times(json.loads(done.stdout)) == without_times(found)
+    assert without_times(json.loads(done.stdout)) == without_times(found.to_json())
 
 
 def test_a_folder_holds_one_search(found, corpus):

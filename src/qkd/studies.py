@@ -21,11 +21,12 @@ from qkd.settings import named, settled
 if TYPE_CHECKING:
     from qkd.comparison.compare import Trials
     from qkd.comparison.contestants import Contestant
+    from qkd.results import Comparison, Reproduction, Sweep
 
 
 def compare(
     base: str | Path | Config | None = None, spec: CompareSpec | None = None, *, ray: str | None = None, **options: Any
-) -> dict[str, Any]:
+) -> Comparison:
     """Train several students over several seeds on the same texts, and say what may be concluded.
 
     Trials that an earlier, perhaps killed, comparison of the same name has done are taken from it.
@@ -62,7 +63,7 @@ def reproduce(
     tune: int = 0,
     ray: str | None = None,
     **options: Any,
-) -> dict[str, Any]:
+) -> Comparison:
     """Run the paper's recipe honestly, and beside it the recipe with each slip of its public code, and other students.
 
     Args:
@@ -84,25 +85,25 @@ def reproduce(
         KeyboardInterrupt: it was stopped; the same call goes on.
     """
     from qkd.comparison.contestants import RECIPE, RECIPE_SECTIONS, recipe_file
-    from qkd.comparison.reproduction import told, variants
+    from qkd.comparison.reproduction import reproduced, variants
 
     if recipe != RECIPE:
         raise QkdError(f"there is no recipe '{recipe}'; the one there is is called {RECIPE}")
     given = named(options)
     config = settled(base or Config(encoder=configs.load(recipe_file()).encoder), options)
     overrides = {key: value for key, value in given.items() if key[0] in RECIPE_SECTIONS}
-    found = variants(config, overrides, students, slips, tune > 1)
-    spec = CompareSpec(students=tuple(one.name for one in found), seeds=seeds, tune=tune)
+    versions = variants(config, overrides, students, slips, tune > 1)
+    spec = CompareSpec(students=tuple(version.name for version in versions), seeds=seeds, tune=tune)
     name = config.run.name or f"{RECIPE}-{_stem(config)}"
     asked = {"name": name, "seeds": seeds, "students": students, "slips": slips, "tune": tune}
     asked |= {key: value for key, value in options.items() if next(iter(named({key: value})))[0] in RECIPE_SECTIONS}
     again = f"qkd reproduce {recipe} --config {config.run.folder / name / 'config.toml'} {_typed(asked)}"
-    return _compared(config, found, spec, name, again, ray, told)
+    return _compared(config, versions, spec, name, again, ray, reproduced)
 
 
 def sweep(
     base: str | Path | Config | None = None, spec: SweepSpec | None = None, *, ray: str | None = None, **options: Any
-) -> dict[str, Any]:
+) -> Sweep:
     """Search settings of the student by the validation texts, and judge the best on the test texts.
 
     Trials that an earlier, perhaps killed, sweep of the same name has done are taken from it.
@@ -124,7 +125,7 @@ def sweep(
     spec = spec or SweepSpec()
     config = settled(_base(base), options)
     from qkd.comparison import space as spaces
-    from qkd.comparison.sweep import search
+    from qkd.comparison.sweep import Commands, search
     from qkd.reports import sweep as pages
 
     space = spaces.dimensions(spec.over, config)
@@ -133,19 +134,21 @@ def sweep(
     folder = RunFolder(config.run.folder / name)
     with folder.lock(), _spread(ray):
         write_text(folder.config, configs.dumps(config))
+        path = folder.path / "best.toml"
+        commands = Commands(
+            best=f"qkd distill --config {shlex.quote(str(path))}",
+            again=f"qkd sweep {shlex.quote(str(folder.config))} --name {name} {_words(spec)}",
+        )
         try:
-            found, best = search(config, space, spec, folder)
+            result, best = search(config, space, spec, folder, commands)
         except KeyboardInterrupt:
             warn("stopped; trials that were done are kept, the same command goes on")
             raise
-        path = folder.path / "best.toml"
         write_text(path, configs.dumps(best.model_copy(update={"run": best.run.model_copy(update={"name": None})})))
-        found["command"] = f"qkd distill --config {shlex.quote(str(path))}"
-        found["again"] = f"qkd sweep {shlex.quote(str(folder.config))} --name {name} {_words(spec)}"
-        write_json(folder.path / "sweep.json", found)
-        write_text(folder.path / "report.md", pages.markdown(found))
-        write_text(folder.report, pages.html(name, found))
-    return found | {"report": str(folder.report)}
+        write_json(folder.path / "sweep.json", result.to_json())
+        write_text(folder.path / "report.md", pages.markdown(result))
+        write_text(folder.report, pages.html(name, result))
+    return result.model_copy(update={"report": str(folder.report)})
 
 
 def _compared(
@@ -155,8 +158,8 @@ def _compared(
     name: str,
     again: str,
     ray: str | None,
-    more: Callable[[Trials, dict[str, Any]], dict[str, Any]] | None = None,
-) -> dict[str, Any]:
+    more: Callable[[Trials, Comparison], Reproduction] | None = None,
+) -> Comparison:
     """Do a comparison in a folder of its own, write what came of it, and return that.
 
     Args:
@@ -166,7 +169,7 @@ def _compared(
         name: the folder's.
         again: the command that does the same again.
         ray: a cluster's address, or None.
-        more: what else is told of the trials.
+        more: what else they say of the recipe.
     """
     from qkd.comparison import compare as comparison
     from qkd.comparison.summary import summarise
@@ -181,13 +184,13 @@ def _compared(
         except KeyboardInterrupt:
             warn("stopped; trials that were done are kept, the same command goes on")
             raise
-        found = summarise(trials, again)
+        summary = summarise(trials, again)
         if more is not None:
-            found["reproduction"] = more(trials, found)
-        write_json(folder.path / "comparison.json", found)
-        write_text(folder.path / "report.md", pages.markdown(found))
-        write_text(folder.report, pages.html(name, found))
-    return found | {"report": str(folder.report)}
+            summary = summary.model_copy(update={"reproduction": more(trials, summary)})
+        write_json(folder.path / "comparison.json", summary.to_json())
+        write_text(folder.path / "report.md", pages.markdown(summary))
+        write_text(folder.report, pages.html(name, summary))
+    return summary.model_copy(update={"report": str(folder.report)})
 
 
 def _tell_unseen(config: Config) -> None:
@@ -238,8 +241,8 @@ def _typed(values: Mapping[str, Any]) -> str:
         if isinstance(value, bool):
             words.append(option if value else f"--no-{option[2:]}")
         elif key == "over":
-            words += [f"{option} {shlex.quote(str(one))}" for one in value]
+            words += [f"{option} {shlex.quote(str(element))}" for element in value]
         else:
-            told = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-            words.append(f"{option} {shlex.quote(told)}")
+            text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+            words.append(f"{option} {shlex.quote(text)}")
     return " ".join(words)

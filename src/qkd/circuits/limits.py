@@ -160,7 +160,7 @@ class _Counter:
         return self.widths.get(getattr(node, "name", ""), 1)
 
     def _define(self, statement: ast.QuantumGateDefinition) -> None:
-        calls = [self._call(one) for one in statement.body if isinstance(one, ast.QuantumGate | ast.QuantumPhase)]
+        calls = [self._call(gate) for gate in statement.body if isinstance(gate, ast.QuantumGate | ast.QuantumPhase)]
         gates = sum(call.gates for call in calls)
         within(gates, DEFINED, f"gates behind the gate '{statement.name.name}'", self.where)
         growth = max((call.growth for call in calls), default=1)

@@ -63,12 +63,12 @@ def from_qasm(text: str, where: str = "the OpenQASM 3 program") -> StudentCircui
         QkdError: it does not parse, stands for more than ``qkd.circuits.limits`` allow, uses classical
             bits, or does not say which of its ``input`` parameters are data.
     """
-    said: dict[str, str] = {}
+    header: dict[str, str] = {}
     for key, value in _COMMENT.findall(text):
         if key not in _KEYS:
             raise CircuitError(f"{where}: the comment 'qkd.{key}' means nothing{nearest(key, _KEYS)}")
-        said[key] = value
-    if "inputs" not in said:
+        header[key] = value
+    if "inputs" not in header:
         raise CircuitError(f"{where}: a line '// qkd.inputs: x0 x1 ...' must say which input parameters are data")
     try:
         circuit = _standard(convert(limits.syntax(text, where)))
@@ -78,8 +78,8 @@ def from_qasm(text: str, where: str = "the OpenQASM 3 program") -> StudentCircui
         raise CircuitError(f"{where}: not an OpenQASM 3 program that Qiskit reads ({_reason(error)})") from None
     by_name = {parameter.name: parameter for parameter in circuit.parameters}
     declared = [name for name in _DECLARED.findall(text) if name in by_name]
-    inputs = _listed(said["inputs"])
-    weights = _listed(said["weights"]) if "weights" in said else [n for n in declared if n not in inputs]
+    inputs = _listed(header["inputs"])
+    weights = _listed(header["weights"]) if "weights" in header else [n for n in declared if n not in inputs]
     for name in [*inputs, *weights]:
         if name not in by_name:
             raise CircuitError(f"{where}: '{name}' is no input parameter that the circuit uses{nearest(name, by_name)}")
@@ -88,26 +88,26 @@ def from_qasm(text: str, where: str = "the OpenQASM 3 program") -> StudentCircui
             circuit,
             tuple(by_name[name] for name in inputs),
             tuple(by_name[name] for name in weights),
-            parse([part.strip() for part in said.get("observables", "z-each").split(";")], circuit.num_qubits),
-            name=said.get("name", "circuit"),
-            start=tuple(map(float, _listed(said.get("start", "")))),
+            parse([part.strip() for part in header.get("observables", "z-each").split(";")], circuit.num_qubits),
+            name=header.get("name", "circuit"),
+            start=tuple(map(float, _listed(header.get("start", "")))),
         )
     except ValueError:
-        raise CircuitError(f"{where}: '// qkd.start: {said['start']}' must give a number for each input") from None
+        raise CircuitError(f"{where}: '// qkd.start: {header['start']}' must give a number for each input") from None
     except QkdError as error:
         raise CircuitError(f"{where}: {error}") from None
 
 
 def _reason(error: BaseException) -> str:
     """Return what an error of the importer says or, where it says nothing, the token at which parsing stopped."""
-    said = " ".join(str(error).split())
+    message = " ".join(str(error).split())
     cause: object = error
-    while not said and isinstance(cause, BaseException):
+    while not message and isinstance(cause, BaseException):
         token = getattr(cause, "offendingToken", None)
         if token is not None:
             return f"line {token.line}: '{token.text}' is not expected here"
         cause = cause.__cause__ or next(iter(cause.args), None)  # ANTLR hides the error it met in its arguments
-    return said or type(error).__name__
+    return message or type(error).__name__
 
 
 def _listed(names: str) -> list[str]:
@@ -136,12 +136,12 @@ def _standard(circuit: QuantumCircuit) -> QuantumCircuit:
     return plain
 
 
-def _same(one: Gate, other: Gate) -> bool:
+def _same(first: Gate, second: Gate) -> bool:
     """Whether two gates with the same parameters are one unitary, tried at fixed odd angles."""
     from qiskit.quantum_info import Operator
 
     matrices = []
-    for gate in (one, other):
+    for gate in (first, second):
         circuit = QuantumCircuit(gate.num_qubits)
         circuit.append(gate, range(gate.num_qubits))
         values = {p: 0.37 + 0.91 * i for i, p in enumerate(sorted(circuit.parameters, key=lambda p: p.name))}

@@ -49,11 +49,11 @@ class StudentCircuit:
         both = set(self.inputs) & set(self.weights)
         if both:
             raise CircuitError(f"circuit '{self.name}': {_names(both)} is both an input and a weight; name it once")
-        listed, found = set(self.inputs) | set(self.weights), set(self.circuit.parameters)
-        if found - listed:
-            raise CircuitError(f"circuit '{self.name}': {_names(found - listed)} is neither an input nor a weight")
-        if listed - found:
-            raise CircuitError(f"circuit '{self.name}': {_names(listed - found)} does not occur in the circuit")
+        listed, occurring = set(self.inputs) | set(self.weights), set(self.circuit.parameters)
+        if occurring - listed:
+            raise CircuitError(f"circuit '{self.name}': {_names(occurring - listed)} is neither an input nor a weight")
+        if listed - occurring:
+            raise CircuitError(f"circuit '{self.name}': {_names(listed - occurring)} does not occur in the circuit")
         if self.start and len(self.start) != len(self.inputs):
             raise CircuitError(
                 f"circuit '{self.name}' has {len(self.inputs)} inputs but says where {len(self.start)} of them start"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -13,6 +13,10 @@ from qkd import config as configs
 from qkd.cli.options import ConfigFile, Debug, Json, Quiet, help_of, with_config_options
 from qkd.settings import Options
 
+if TYPE_CHECKING:
+    from qkd.results import Comparison, Sweep
+
+S = TypeVar("S", "Comparison", "Sweep")
 Ray = Annotated[str | None, typer.Option(help="Spread the trials over a Ray cluster: its address, or 'local'.")]
 Base = Annotated[Path | None, typer.Argument(help="A run folder or a TOML file to start from.")]
 Seeds = Annotated[int, typer.Option(help=help_of(configs.CompareSpec, "seeds"))]
@@ -47,14 +51,14 @@ def compare(
     show(studies.compare(base, spec, ray=ray, **given), comparison.text, json_, quiet)
 
 
-def show(found: dict[str, Any], text: Callable[[dict[str, Any]], str], json_: bool, quiet: bool) -> None:
+def show(found: S, text: Callable[[S], str], json_: bool, quiet: bool) -> None:
     """Print what a study found, for people or as JSON."""
     if json_:
-        print(json.dumps(found, indent=2))
+        print(json.dumps(found.to_json(), indent=2))
         return
     print(text(found))
     if not quiet:
-        print(f"report: {found['report']}")
+        print(f"report: {found.report}")
 
 
 def reproduce(
@@ -79,8 +83,10 @@ def reproduce(
 
     base = configs.load(config) if config else None
     chosen = [] if slips == "none" else _words(slips)
-    beside: dict[str, Any] = {"seeds": seeds, "students": _words(students), "slips": chosen, "tune": tune}
-    show(studies.reproduce(recipe, base, ray=ray, **beside, **given), comparison.text, json_, quiet)
+    found = studies.reproduce(
+        recipe, base, seeds=seeds, students=_words(students), slips=chosen, tune=tune, ray=ray, **given
+    )
+    show(found, comparison.text, json_, quiet)
 
 
 def _words(text: str) -> list[str]:

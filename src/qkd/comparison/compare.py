@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,12 +17,17 @@ from qkd.comparison.tuning import tuned
 from qkd.config import CompareSpec, Config
 from qkd.console import progress, say
 from qkd.errors import QkdError
-from qkd.runs import RunFolder, read_json, write_json
+from qkd.records import read
+from qkd.results import TrialAnswers, Tuning
+from qkd.runs import RunFolder, write_json
 from qkd.sources import Clock, Sources, gather, make_reader
 from qkd.student.lesson import Lesson
 from qkd.text.encoders.make import embed
 from qkd.text.protocols import Encoder
 from qkd.workers import spread
+
+MEND = "delete it and it is done again"
+"""What to do about a damaged trial."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Trials:
     sources: texts, teacher, encoder.
     students: who took part; the others are judged against the first.
     counts: numbers of training texts, ascending.
-    results: what ``trial.run`` returned, by student's name, number of texts and seed.
+    results: what each trial answered, by student's name, number of texts and seed.
     encoders: of each student by name.
     seconds: wall seconds by stage.
     sims: the first is what circuits were trained for and are judged by, a second what they were measured with besides.
@@ -52,13 +56,13 @@ class Trials:
     sources: Sources
     students: tuple[Contestant, ...]
     counts: tuple[int, ...]
-    results: dict[tuple[str, int, int], dict[str, Any]]
+    results: dict[tuple[str, int, int], TrialAnswers]
     encoders: dict[str, Encoder]
     seconds: dict[str, float]
     sims: tuple[str, ...]
-    tries: dict[str, dict[str, Any]]
+    tries: dict[str, Tuning]
 
-    def seeds(self, student: Contestant, texts: int) -> list[dict[str, Any]]:
+    def seeds(self, student: Contestant, texts: int) -> list[TrialAnswers]:
         """Return a student's trials on so many texts, one for each seed."""
         return [row for (name, count, _), row in sorted(self.results.items()) if (name, count) == (student.name, texts)]
 
@@ -107,12 +111,12 @@ def trained(
     prints = {name: _fingerprint(lesson) for name, lesson in lessons.items()}
     everything = len(sources.lesson().train)
     counts = tuple(sorted({everything if n == "all" else min(n, everything) for n in spec.train_texts}))
-    tries: dict[str, dict[str, Any]] = {}
+    tries: dict[str, Tuning] = {}
     if spec.tune > 1:
         with clock.stage("tuning"):
             students, tries = tuned(students, lessons, prints, spec.tune, folder.path / "tuning")
     tasks = list(_tasks([one for one in students if not one.carried], counts, spec.seeds))
-    results: dict[tuple[str, int, int], dict[str, Any]] = {}
+    results: dict[tuple[str, int, int], TrialAnswers] = {}
     with clock.stage("trials"):
         for task, result in _done(tasks, lessons, prints, measurements, folder.path / "trials"):
             results[task.contestant.name, task.texts, task.seed] = result
@@ -159,7 +163,7 @@ def _done(
     prints: Mapping[str, str],
     measurements: Mapping[str, Measurement],
     folder: Path,
-) -> Iterator[tuple[Task, dict[str, Any]]]:
+) -> Iterator[tuple[Task, TrialAnswers]]:
     """Yield each task with its result: those kept in ``folder`` first, the others as they are done."""
     missing: list[tuple[Task, Path]] = []
     most = max((task.texts for task in tasks), default=0)
@@ -179,7 +183,7 @@ def _done(
         }
         path = folder / f"{cache.digest(key)[:24]}.json"
         if path.is_file():
-            yield task, read_json(path)
+            yield task, read(path, TrialAnswers, MEND)
         else:
             missing.append((task, path))
     if len(missing) < len(tasks):
@@ -194,20 +198,20 @@ def _done(
         arguments.append((student, few, task.seed, asked_of(task) or EXACT))
     with progress("students", len(missing), "trials") as bar:
         for (task, path), result in zip(missing, spread(trial.run, arguments), strict=True):
-            write_json(path, result)
+            write_json(path, result.to_json())
             bar.advance(1, f"{task.contestant.name}, seed {task.seed}, {task.texts:,} texts")
             yield task, result
 
 
-def _carried(student: Contestant, lesson: Lesson, known: str, count: int, folder: RunFolder) -> list[dict[str, Any]]:
+def _carried(student: Contestant, lesson: Lesson, known: str, count: int, folder: RunFolder) -> list[TrialAnswers]:
     """Return the repetitions of a student that goes on with its model, from ``folder`` where it has them."""
     key = {"student": student.key(), "lesson": known, "repetitions": count}
     path = folder.path / "trials" / f"{cache.digest(key)[:24]}.json"
     if not path.is_file():
         say(f"{student.name}: {count} repetitions of one model")
-        write_json(path, next(iter(spread(trial.repetitions, [(student, lesson, count)]))))
-    found: list[dict[str, Any]] = read_json(path)
-    return found
+        answers = next(iter(spread(trial.repetitions, [(student, lesson, count)])))
+        write_json(path, [one.to_json() for one in answers])
+    return read(path, list[TrialAnswers], MEND)
 
 
 def _fingerprint(lesson: Lesson) -> str:

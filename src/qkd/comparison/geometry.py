@@ -9,12 +9,12 @@ Nature Communications 12:2631, 2021, eq. 5; the classical kernel has white noise
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import torch
 
 from qkd.comparison.contestants import Contestant
+from qkd.results import Geometry
 from qkd.student.lesson import Lesson
 from qkd.student.model import StudentModel
 
@@ -42,8 +42,8 @@ def geometric_difference(quantum: np.ndarray, classical: np.ndarray, ridge: floa
     return float(np.sqrt(np.linalg.eigvalsh((inner + inner.T) / 2)[-1].clip(0)))
 
 
-def looked_at(contestant: Contestant, lesson: Lesson) -> dict[str, Any]:
-    """Return the geometric differences of a circuit's features to classical kernels, as JSON values.
+def looked_at(contestant: Contestant, lesson: Lesson) -> Geometry:
+    """Return the geometric differences of a circuit's features to classical kernels.
 
     A student starts where its circuit responds linearly, so that untrained its features are little else than linear
     ones; training may take it anywhere. Both are looked at: the untrained student (``differences``), and random
@@ -87,14 +87,14 @@ def looked_at(contestant: Contestant, lesson: Lesson) -> dict[str, Any]:
         f"untrained and {largest:.1f} over its whole range on {len(inputs)} texts, sqrt(N) is {limit:.1f}: "
         + ("an advantage on these data is possible, not promised." if possible else "little room for an advantage.")
     )
-    return {
-        "texts": len(inputs),
-        "sqrt": limit,
-        "differences": untrained,
-        "range": anywhere,
-        "possible": possible,
-        "sentence": sentence,
-    }
+    return Geometry(
+        texts=len(inputs),
+        sqrt=limit,
+        differences=untrained,
+        range=anywhere,
+        possible=possible,
+        sentence=sentence,
+    )
 
 
 def linear_kernel(features: np.ndarray) -> np.ndarray:

@@ -85,17 +85,17 @@ class Measurement:
 
     def curves(
         self, student: StudentModel, ideal: tuple[StudentCircuit, Engine], x: np.ndarray, seed: int
-    ) -> dict[str, dict[str, list[int]]]:
+    ) -> dict[str, dict[str, tuple[int, ...]]]:
         """Return the classes (N,) of embeddings x (N,D) for each number of shots and for each strength of noise."""
-        found: dict[str, dict[str, list[int]]] = {"shots": {}, "noise": {}}
+        found: dict[str, dict[str, tuple[int, ...]]] = {"shots": {}, "noise": {}}
         if self.shots:
             stage = self._stage(self.noisy is not None, ideal)
             for shots in self.shots:
                 logits = self._sampled(student, *stage, shots, x, seed)
-                found["shots"][str(shots)] = logits.argmax(axis=1).tolist()
+                found["shots"][str(shots)] = tuple(logits.argmax(axis=1).tolist())
         for factor in self.noise:
             logits = student.moved(*self._stage(True, ideal, factor)).logits(x)
-            found["noise"][str(factor)] = logits.argmax(axis=1).tolist()
+            found["noise"][str(factor)] = tuple(logits.argmax(axis=1).tolist())
         return found
 
     @property

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,8 +17,9 @@ import torch
 from qkd.circuits.student import StudentCircuit
 from qkd.comparison import trial
 from qkd.comparison.contestants import Contestant
-from qkd.comparison.summary import conclusion, judged
+from qkd.comparison.summary import verdict_on
 from qkd.config import EngineSpec
+from qkd.results import Verdict
 from qkd.simulation.make import make_engine
 from qkd.student.lesson import Lesson
 from qkd.student.middles.quantum import QuantumMiddle
@@ -73,8 +74,14 @@ def planted(
     )
 
 
-def verdict(students: Sequence[Contestant], lesson: Lesson, seeds: int, processes: int | None = None) -> dict[str, Any]:
-    """Return what a comparison says of students on a lesson: ``{"accuracy", "differences", "conclusion"}``.
+class PlantedVerdict(Verdict):
+    """A verdict on students whose answers are known, and their accuracies."""
+
+    accuracy: dict[str, float]
+
+
+def verdict(students: Sequence[Contestant], lesson: Lesson, seeds: int, processes: int | None = None) -> PlantedVerdict:
+    """Return what a comparison says of students on a lesson.
 
     Args:
         students: the others are judged against the first.
@@ -86,12 +93,7 @@ def verdict(students: Sequence[Contestant], lesson: Lesson, seeds: int, processe
     targets = lesson.targets[lesson.test]
     hits: dict[str, list[np.ndarray]] = {one.name: [] for one in students}
     for (one, _, _), result in zip(tasks, spread(trial.run, tasks, processes), strict=True):
-        hits[one.name].append(np.array(result["logits"]).argmax(axis=1) == targets)
+        hits[one.name].append(np.array(result.logits).argmax(axis=1) == targets)
     rows = {name: np.array(found, dtype=float) for name, found in hits.items()}
-    differences = judged(students[0].name, rows)
-    classical = [one.name for one in students if not one.is_quantum]
-    return {
-        "accuracy": {name: float(found.mean()) for name, found in rows.items()},
-        "differences": differences,
-        "conclusion": conclusion(students[0].name, differences, classical),
-    }
+    accuracy = {name: float(right.mean()) for name, right in rows.items()}
+    return PlantedVerdict(**dict(verdict_on(students, rows)), accuracy=accuracy)

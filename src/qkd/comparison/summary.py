@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from qkd.comparison.compare import Trials
 from qkd.comparison.contestants import Contestant
 from qkd.comparison.geometry import looked_at
 from qkd.comparison.statistics import ALPHA, Difference, holm, mean_over_seeds_and_texts
+from qkd.results import Comparison, Estimate, Judged, Measured, Point, Scores, Sizes, StudentLine, TeacherLine, Verdict
 from qkd.student.lesson import Lesson
 from qkd.student.metrics import calibration_error, macro_f1, softmax
 from qkd.text.protocols import Encoder
@@ -25,8 +26,8 @@ RESAMPLES = 300
 """Draws of seeds and texts for the interval of a number that is no mean."""
 
 
-def summarise(trials: Trials, command: str) -> dict[str, Any]:
-    """Return everything a report of a comparison says, as JSON values.
+def summarise(trials: Trials, command: str) -> Comparison:
+    """Return everything a report of a comparison says.
 
     Args:
         trials: what was found.
@@ -36,45 +37,48 @@ def summarise(trials: Trials, command: str) -> dict[str, Any]:
     targets = lesson.targets[lesson.test]
     right = {student.name: hits(trials, student, most, targets) for student in trials.students}
     first = trials.students[0]
-    differences = judged(first.name, right)
-    encoders = {id(encoder): _ms(encoder, trials) for encoder in trials.encoders.values()}
-    rows = {}
-    for student in trials.students:
-        encoder = trials.encoders[student.name]
-        rows[student.name] = _row(trials, student, lesson) | {"encoder": encoder.name}
-        rows[student.name]["parameters"]["encoder"] = encoder.num_parameters
-        rows[student.name]["ms_per_text"] += encoders[id(encoder)]
+    milliseconds = {id(encoder): _ms(encoder, trials) for encoder in trials.encoders.values()}
     teacher = mean_over_seeds_and_texts((lesson.teacher[lesson.test].argmax(axis=1) == targets)[None].astype(float))
-    return {
-        "qkd": VERSION,
-        "data": trials.sources.dataset.source,
-        "classes": list(lesson.classes),
-        "texts": {"train": most, "valid": len(lesson.valid), "test": len(lesson.test)},
-        "teacher": {"name": trials.sources.teacher.name, "accuracy": _share(teacher)},
-        "encoder": trials.sources.encoder.name,
-        "seeds": max(len(rows) for rows in right.values()),
-        "students": rows,
-        "reference": first.name,
-        "differences": differences,
-        "conclusion": conclusion(first.name, differences, _classical(trials)),
-        "geometry": looked_at(first, lesson) if first.is_quantum and first.encoder is None else None,
-        "curves": _curves(trials, targets),
-        "shot_curves": _asked_curves(trials, targets, "shots"),
-        "noise_curves": _asked_curves(trials, targets, "noise"),
-        "sims": list(trials.sims),
-        "tuned": trials.tries,
-        "seconds": {stage: round(value, 1) for stage, value in trials.seconds.items()},
-        "command": command,
-    }
+    return Comparison(
+        qkd=VERSION,
+        data=trials.sources.dataset.source,
+        classes=lesson.classes,
+        texts=Sizes(train=most, valid=len(lesson.valid), test=len(lesson.test)),
+        teacher=TeacherLine(name=trials.sources.teacher.name, accuracy=_share(teacher)),
+        encoder=trials.sources.encoder.name,
+        seeds=max(len(rows) for rows in right.values()),
+        students={
+            student.name: _line(trials, student, lesson, milliseconds[id(trials.encoders[student.name])])
+            for student in trials.students
+        },
+        **dict(verdict_on(trials.students, right)),
+        geometry=looked_at(first, lesson) if first.is_quantum and first.encoder is None else None,
+        curves=_curves(trials, targets),
+        shot_curves=_asked_curves(trials, targets, "shots"),
+        noise_curves=_asked_curves(trials, targets, "noise"),
+        sims=trials.sims,
+        tuned=trials.tries,
+        seconds={stage: round(value, 1) for stage, value in trials.seconds.items()},
+        command=command,
+    )
 
 
-def _classical(trials: Trials) -> list[str]:
-    return [student.name for student in trials.students if not student.is_quantum]
+def verdict_on(students: Sequence[Contestant], right: dict[str, np.ndarray]) -> Verdict:
+    """Return what is concluded of the first of some students.
+
+    Args:
+        students: the others are what it is judged against.
+        right: which test texts each seed of each student got right, (S,N_test) or (1,N_test), by name.
+    """
+    first = students[0].name
+    differences = judged(first, right)
+    classical = [student.name for student in students if not student.is_quantum]
+    return Verdict(reference=first, differences=differences, conclusion=conclusion(first, differences, classical))
 
 
-def _logits(trials: Trials, student: Contestant, texts: int, key: str = "logits") -> np.ndarray:
+def _logits(trials: Trials, student: Contestant, texts: int) -> np.ndarray:
     """Return a student's logits (S,N_test,C); the logistic regression, which has no seed, has one row for all."""
-    return np.array([row[key] for row in trials.seeds(student, texts)])
+    return np.array([row.logits for row in trials.seeds(student, texts)])
 
 
 def hits(trials: Trials, student: Contestant, texts: int, targets: np.ndarray) -> np.ndarray:
@@ -82,7 +86,7 @@ def hits(trials: Trials, student: Contestant, texts: int, targets: np.ndarray) -
     return (_logits(trials, student, texts).argmax(axis=2) == targets).astype(float)
 
 
-def judged(first: str, right: dict[str, np.ndarray]) -> dict[str, dict[str, Any]]:
+def judged(first: str, right: dict[str, np.ndarray]) -> dict[str, Judged]:
     """Return the first student's accuracy minus each other's, with interval, corrected p-value and a sentence.
 
     Args:
@@ -93,21 +97,32 @@ def judged(first: str, right: dict[str, np.ndarray]) -> dict[str, dict[str, Any]
     corrected = holm([difference.p for difference in found.values()])
     verdicts = {}
     for (name, difference), p in zip(found.items(), corrected, strict=True):
-        word = "level" if p > ALPHA else "above" if difference.value > 0 else "below"
+        word: Literal["above", "level", "below"] = "above" if difference.value > 0 else "below"
+        if p > ALPHA:
+            word = "level"
         smallest = difference.detectable(ALPHA / len(found))
-        verdict = _interval(difference) | {"p": difference.p, "p_holm": p, "detectable": smallest, "verdict": word}
-        verdicts[name] = verdict | {"sentence": _sentence(first, name, verdict)}
+        verdicts[name] = Judged(
+            value=difference.value,
+            low=difference.low,
+            high=difference.high,
+            p=difference.p,
+            p_holm=p,
+            detectable=smallest,
+            verdict=word,
+            sentence=_sentence(f"{first} is {word}", name, difference, smallest),
+        )
     return verdicts
 
 
-def _sentence(first: str, other: str, judged: dict[str, Any]) -> str:
-    points = f"{100 * judged['value']:+.1f}, {100 * judged['low']:+.1f} to {100 * judged['high']:+.1f}"
-    end = f"; the smallest difference that could have been shown is {100 * judged['detectable']:.1f}"
-    where = "level with" if judged["verdict"] == "level" else judged["verdict"]
-    return f"{first} is {where} {other} ({points}{end if judged['verdict'] == 'level' else ''})."
+def _sentence(verdict: str, other: str, difference: Difference, smallest: float) -> str:
+    points = f"{100 * difference.value:+.1f}, {100 * difference.low:+.1f} to {100 * difference.high:+.1f}"
+    if verdict.endswith("level"):
+        end = f"; the smallest difference that could have been shown is {100 * smallest:.1f}"
+        return f"{verdict} with {other} ({points}{end})."
+    return f"{verdict} {other} ({points})."
 
 
-def conclusion(first: str, differences: dict[str, dict[str, Any]], classical: list[str]) -> str:
+def conclusion(first: str, differences: Mapping[str, Judged], classical: list[str]) -> str:
     """Return what the whole comparison says about the first student, one sentence.
 
     Args:
@@ -120,8 +135,8 @@ def conclusion(first: str, differences: dict[str, dict[str, Any]], classical: li
     rivals = {name: differences[name] for name in classical if name in differences}
     if not rivals:
         return "No classical student took part: this comparison cannot say whether a circuit helps."
-    behind = [name for name, judged in rivals.items() if judged["verdict"] == "below"]
-    level = [name for name, judged in rivals.items() if judged["verdict"] == "level"]
+    behind = [name for name, judged in rivals.items() if judged.verdict == "below"]
+    level = [name for name, judged in rivals.items() if judged.verdict == "level"]
     if behind:
         return f"No benefit of the circuit: {first} is below {_and(behind)}."
     if level:
@@ -133,8 +148,8 @@ def _and(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def _row(trials: Trials, student: Contestant, lesson: Lesson) -> dict[str, Any]:
-    """Return a student's numbers, sizes and times on the most training texts."""
+def _line(trials: Trials, student: Contestant, lesson: Lesson, encoder_ms: float) -> StudentLine:
+    """Return a student's numbers, sizes and times on the most training texts; its encoder takes so long for a text."""
     most = trials.counts[-1]
     logits, rows = _logits(trials, student, most), trials.seeds(student, most)
     targets, teacher = lesson.targets[lesson.test], lesson.teacher[lesson.test].argmax(axis=1)
@@ -149,83 +164,83 @@ def _row(trials: Trials, student: Contestant, lesson: Lesson) -> dict[str, Any]:
 
     right = (predicted == targets).astype(float)
     measured = None
-    if rows[0]["measured"] is not None:
-        noisy = (_logits(trials, student, most, "measured").argmax(axis=2) == targets).astype(float)
-        measured = {
-            "accuracy": _share(mean_over_seeds_and_texts(noisy)),
-            "drop": _interval(mean_over_seeds_and_texts(right - noisy)),
-        }
-    return {
-        "numbers": {
-            "accuracy": _share(mean_over_seeds_and_texts(right)),
-            "macro_f1": _resampled(f1, predicted.shape),
-            "agreement": _share(mean_over_seeds_and_texts((predicted == teacher).astype(float))),
-            "calibration_error": _resampled(ece, predicted.shape),
-        },
-        "measured": measured,
-        "reliability": _reliability(probabilities, targets),
-        "parameters": dict(rows[0]["parameters"]),
-        "seconds": float(np.mean([row["seconds"] for row in rows])),
-        "epochs": float(np.mean([row["epochs"] for row in rows])),
-        "ms_per_text": float(np.median([row["ms_per_text"] for row in rows])),
-        "trials": len(rows),
-    }
+    if rows[0].measured is not None:
+        noisy = (np.array([row.measured for row in rows]).argmax(axis=2) == targets).astype(float)
+        drop = mean_over_seeds_and_texts(right - noisy)
+        measured = Measured(
+            accuracy=_share(mean_over_seeds_and_texts(noisy)),
+            drop=Estimate(value=drop.value, low=drop.low, high=drop.high),
+        )
+    encoder = trials.encoders[student.name]
+    return StudentLine(
+        numbers=Scores(
+            accuracy=_share(mean_over_seeds_and_texts(right)),
+            macro_f1=_resampled(f1, predicted.shape),
+            agreement=_share(mean_over_seeds_and_texts((predicted == teacher).astype(float))),
+            calibration_error=_resampled(ece, predicted.shape),
+        ),
+        measured=measured,
+        reliability=_reliability(probabilities, targets),
+        parameters=rows[0].parameters.model_copy(update={"encoder": encoder.num_parameters}),
+        seconds=float(np.mean([row.seconds for row in rows])),
+        epochs=float(np.mean([row.epochs for row in rows])),
+        ms_per_text=float(np.median([row.ms_per_text for row in rows])) + encoder_ms,
+        trials=len(rows),
+        encoder=encoder.name,
+    )
 
 
-def _resampled(statistic: Callable[[int, np.ndarray], float], shape: tuple[int, ...]) -> dict[str, float]:
+def _resampled(statistic: Callable[[int, np.ndarray], float], shape: tuple[int, ...]) -> Estimate:
     """Return a statistic's mean over seeds with the interval over draws of seeds and texts."""
     seeds, texts = shape
     rng = np.random.default_rng(0)
     value = float(np.mean([statistic(seed, np.arange(texts)) for seed in range(seeds)]))
     drawn = [statistic(int(rng.integers(seeds)), rng.integers(0, texts, texts)) for _ in range(RESAMPLES)]
     low, high = np.quantile(drawn, (0.025, 0.975))
-    return {"value": value, "low": min(value, float(low)), "high": max(value, float(high))}
+    return Estimate(value=value, low=min(value, float(low)), high=max(value, float(high)))
 
 
-def _reliability(probabilities: np.ndarray, targets: np.ndarray) -> list[list[float]]:
+def _reliability(probabilities: np.ndarray, targets: np.ndarray) -> tuple[tuple[float, float, int], ...]:
     """Return (mean confidence, accuracy, texts) of each bin of confidence, over all seeds."""
     confidence = probabilities.max(axis=2).ravel()
     hit = (probabilities.argmax(axis=2) == targets).ravel()
     index = np.clip((confidence * BINS).astype(int), 0, BINS - 1)
-    return [
-        [float(confidence[index == b].mean()), float(hit[index == b].mean()), int((index == b).sum())]
+    return tuple(
+        (float(confidence[index == b].mean()), float(hit[index == b].mean()), int((index == b).sum()))
         for b in range(BINS)
         if (index == b).any()
-    ]
+    )
 
 
-def _curves(trials: Trials, targets: np.ndarray) -> dict[str, list[dict[str, float]]]:
+def _curves(trials: Trials, targets: np.ndarray) -> dict[str, tuple[Point, ...]]:
     """Return each student's accuracy against the number of training texts."""
     return {
-        student.name: [
-            {"texts": texts} | _share(mean_over_seeds_and_texts(hits(trials, student, texts, targets)))
+        student.name: tuple(
+            Point(texts=texts, **dict(_share(mean_over_seeds_and_texts(hits(trials, student, texts, targets)))))
             for texts in trials.counts
-        ]
+        )
         for student in trials.students
     }
 
 
-def _asked_curves(trials: Trials, targets: np.ndarray, what: str) -> dict[str, list[dict[str, float]]]:
+def _asked_curves(trials: Trials, targets: np.ndarray, what: str) -> dict[str, tuple[Point, ...]]:
     """Return the accuracy of each circuit against numbers of shots, or strengths of noise."""
-    found = {}
+    curves = {}
     for student in trials.students:
-        rows = [row.get("curves", {}).get(what, {}) for row in trials.seeds(student, trials.counts[-1])]
+        rows = [row.curves.get(what, {}) for row in trials.seeds(student, trials.counts[-1])]
         if rows and rows[0]:
-            found[student.name] = [
-                {what: float(at)}
-                | _share(mean_over_seeds_and_texts((np.array([row[at] for row in rows]) == targets).astype(float)))
-                for at in sorted(rows[0], key=float)
-            ]
-    return found
+            points = []
+            for at in sorted(rows[0], key=float):
+                right = (np.array([row[at] for row in rows]) == targets).astype(float)
+                share = _share(mean_over_seeds_and_texts(right))
+                points.append(Point.model_validate({what: float(at), **dict(share)}))
+            curves[student.name] = tuple(points)
+    return curves
 
 
-def _share(share: Difference) -> dict[str, float]:
+def _share(share: Difference) -> Estimate:
     """Return a share with its interval, which few seeds can make wider than shares are."""
-    return {"value": share.value, "low": max(0.0, share.low), "high": min(1.0, share.high)}
-
-
-def _interval(difference: Difference) -> dict[str, float]:
-    return {"value": difference.value, "low": difference.low, "high": difference.high}
+    return Estimate(value=share.value, low=max(0.0, share.low), high=min(1.0, share.high))
 
 
 def _ms(encoder: Encoder, trials: Trials) -> float:

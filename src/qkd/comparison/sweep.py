@@ -10,19 +10,21 @@ from __future__ import annotations
 
 import statistics
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from qkd.comparison.compare import lessons_of, trained
 from qkd.comparison.contestants import Contestant
-from qkd.comparison.space import Dimension, Value, of, settings_at
+from qkd.comparison.space import Dimension, of, settings_at
 from qkd.comparison.summary import summarise
 from qkd.comparison.trial import validated
 from qkd.config import CompareSpec, Config, SweepSpec
 from qkd.console import progress, say
 from qkd.errors import QkdError
+from qkd.results import Searched, Sweep, SweepTrial, Validated
+from qkd.results.study import Value
 from qkd.runs import RunFolder
 from qkd.sources import Clock, Sources, gather
 from qkd.student.lesson import Lesson
@@ -39,26 +41,31 @@ FIRST = 10
 
 
 @dataclass(frozen=True)
-class Trial:
-    """One trial that is done.
+class Outcome:
+    """What a worker returns of a trial.
 
-    number: in the order in which they were proposed.
-    point: values by dimension.
-    state: ``complete``, ``pruned`` or ``failed``.
-    value: what the search looks at: of the epoch that was kept, of a pruned trial its last; None of a failed one.
-    about: ``valid_accuracy``, ``valid_loss``, ``epochs``, ``seconds``, ``parameters``; ``error`` of a failed one.
+    state, value: see ``SweepTrial``.
+    curve: what the search looks at, of each epoch.
+    about: what validation texts say of the student.
     """
 
-    number: int
-    point: dict[str, Value]
-    state: str
+    state: Literal["complete", "pruned", "failed"]
     value: float | None
-    about: dict[str, Any]
+    curve: list[float]
+    about: Validated
+
+
+@dataclass(frozen=True)
+class Commands:
+    """What a person types to go on from a sweep: ``best`` trains its best trial, ``again`` searches again."""
+
+    best: str
+    again: str
 
 
 def search(
-    config: Config, space: Sequence[Dimension], spec: SweepSpec, folder: RunFolder
-) -> tuple[dict[str, Any], Config]:
+    config: Config, space: Sequence[Dimension], spec: SweepSpec, folder: RunFolder, commands: Commands
+) -> tuple[Sweep, Config]:
     """Search, judge the best trial on the test texts, and return everything a report says, and its configuration.
 
     Args:
@@ -66,6 +73,7 @@ def search(
         space: what is searched.
         spec: how long, and by what the best is chosen.
         folder: of the sweep; the caller holds its lock.
+        commands: that the report tells.
 
     Raises:
         QkdError: see ``run``.
@@ -87,26 +95,30 @@ def search(
     ]
     asked = CompareSpec(students=("best", "start", "linear"), seeds=spec.seeds)
     judged = summarise(trained(sources, config, students, asked, folder, {}, clock), "")
-    return {
-        "goal": spec.goal,
-        "space": [
-            {
-                "name": one.name,
-                "values": list(one.values),
-                "logarithmic": one.logarithmic,
-                "described": one.describe(),
-                "start": of(config, one.name),
-            }
+    return Sweep(
+        goal=spec.goal,
+        space=tuple(
+            Searched(
+                name=one.name,
+                values=one.values,
+                logarithmic=one.logarithmic,
+                described=one.describe(),
+                start=of(config, one.name),
+            )
             for one in space
-        ],
-        "trials": [asdict(trial) | trial.about for trial in trials],
-        "best": top.number,
-        "importances": importances(trials, space, spec),
-        "judged": judged,
-    }, found
+        ),
+        trials=tuple(trials),
+        best=top.number,
+        importances=importances(trials, space, spec),
+        judged=judged,
+        command=commands.best,
+        again=commands.again,
+    ), found
 
 
-def run(config: Config, sources: Sources, space: Sequence[Dimension], spec: SweepSpec, folder: Path) -> list[Trial]:
+def run(
+    config: Config, sources: Sources, space: Sequence[Dimension], spec: SweepSpec, folder: Path
+) -> list[SweepTrial]:
     """Do every trial that the study in ``folder`` does not hold yet; return all of them.
 
     Args:
@@ -141,23 +153,23 @@ def run(config: Config, sources: Sources, space: Sequence[Dimension], spec: Swee
                 )
                 for point in points
             ]
-            for point, found in zip(points, spread(_trial, tasks), strict=True):
-                kept.add_trial(_frozen(point, space, found))
+            for point, outcome in zip(points, spread(_trial, tasks), strict=True):
+                kept.add_trial(_frozen(point, space, outcome))
                 bar.advance(1, _best_so_far(kept))
     trials = [_read(trial) for trial in kept.trials[: spec.trials]]
     if not any(trial.state == "complete" for trial in trials):
-        raise QkdError(f"no trial could be done; the first said: {trials[0].about.get('error')}")
+        raise QkdError(f"no trial could be done; the first said: {trials[0].error}")
     return trials
 
 
-def best(trials: Sequence[Trial], spec: SweepSpec) -> Trial:
+def best(trials: Sequence[SweepTrial], spec: SweepSpec) -> SweepTrial:
     """Return the best trial that was not pruned; of equal ones that with the lower validation loss."""
     sign = 1 if spec.goal == "loss" else -1
     whole = [trial for trial in trials if trial.state == "complete" and trial.value is not None]
-    return min(whole, key=lambda trial: (sign * (trial.value or 0.0), trial.about["valid_loss"], trial.number))
+    return min(whole, key=lambda trial: (sign * (trial.value or 0.0), trial.valid_loss, trial.number))
 
 
-def importances(trials: Sequence[Trial], space: Sequence[Dimension], spec: SweepSpec) -> dict[str, float]:
+def importances(trials: Sequence[SweepTrial], space: Sequence[Dimension], spec: SweepSpec) -> dict[str, float]:
     """Return which share of what trials differ by each dimension explains (fANOVA, Hutter et al., ICML 2014).
 
     Nothing of fewer than ``FIRST`` whole trials.
@@ -257,7 +269,7 @@ class _Pruned(Exception):
 
 def _trial(
     student: Contestant, lesson: Lesson, seed: int, goal: str, before: Sequence[optuna.trial.FrozenTrial] | None
-) -> dict[str, Any]:
+) -> Outcome:
     """Train one student; return its state and numbers. A worker's task.
 
     Args:
@@ -285,30 +297,34 @@ def _trial(
     try:
         found = validated(student, lesson, seed, on_epoch)
     except _Pruned:
-        return {"state": "pruned", "value": curve[-1], "curve": curve, "about": {"epochs": len(curve)}}
+        return Outcome("pruned", curve[-1], curve, Validated(epochs=len(curve)))
     except QkdError as error:
-        return {"state": "failed", "value": None, "curve": curve, "about": {"error": str(error)}}
-    return {"state": "complete", "value": found[f"valid_{goal}"], "curve": curve, "about": found}
+        return Outcome("failed", None, curve, Validated(error=str(error)))
+    return Outcome("complete", found[f"valid_{goal}"], curve, found)
 
 
-def _frozen(point: dict[str, Value], space: Sequence[Dimension], found: Mapping[str, Any]) -> optuna.trial.FrozenTrial:
+def _frozen(point: dict[str, Value], space: Sequence[Dimension], outcome: Outcome) -> optuna.trial.FrozenTrial:
     """Return what a trial came to, as a study keeps it."""
     optuna = _optuna()
     states = optuna.trial.TrialState
     return optuna.create_trial(
-        state={"pruned": states.PRUNED, "failed": states.FAIL, "complete": states.COMPLETE}[found["state"]],
-        value=found["value"],
+        state={"pruned": states.PRUNED, "failed": states.FAIL, "complete": states.COMPLETE}[outcome.state],
+        value=outcome.value,
         params=point,
         distributions={one.name: _distribution(one) for one in space},
-        intermediate_values=dict(enumerate(found["curve"])),
-        user_attrs={"about": dict(found["about"])},
+        intermediate_values=dict(enumerate(outcome.curve)),
+        user_attrs={"about": outcome.about.to_json()},
     )
 
 
-def _read(trial: optuna.trial.FrozenTrial) -> Trial:
+def _read(trial: optuna.trial.FrozenTrial) -> SweepTrial:
     states = _optuna().trial.TrialState
     state = {states.PRUNED: "pruned", states.FAIL: "failed", states.COMPLETE: "complete"}[trial.state]
-    return Trial(trial.number, dict(trial.params), state, trial.value, dict(trial.user_attrs.get("about", {})))
+    about = dict(trial.user_attrs.get("about", {}))
+    point = dict(trial.params)
+    return SweepTrial.model_validate(
+        {**about, "number": trial.number, "point": point, "state": state, "value": trial.value, "about": about}
+    )
 
 
 def _best_so_far(study: optuna.Study) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from qkd.comparison.measure import EXACT, Measurement
 from qkd.console import hushed
 from qkd.engines.machine import threads
 from qkd.errors import QkdError
+from qkd.results import Parameters, TrialAnswers, Validated
 from qkd.simulation.make import torch_device
 from qkd.student import logreg
 from qkd.student.lesson import Lesson, make_trainer
@@ -22,7 +22,7 @@ from qkd.student.trainer import Trainer
 
 @hushed()  # the driver tells how far all of them are
 @threads(1)
-def run(contestant: Contestant, lesson: Lesson, seed: int, measurement: Measurement = EXACT) -> dict[str, Any]:
+def run(contestant: Contestant, lesson: Lesson, seed: int, measurement: Measurement = EXACT) -> TrialAnswers:
     """Train one student once and return what it answers.
 
     Args:
@@ -30,16 +30,12 @@ def run(contestant: Contestant, lesson: Lesson, seed: int, measurement: Measurem
         lesson: what it learns from, and is tested on.
         seed: of its initial weights, batches and dropout.
         measurement: what a circuit is trained for, and under what it answers.
-
-    Returns:
-        ``{"logits", "measured", "curves", "parameters", "seconds", "epochs", "ms_per_text"}``: logits (N_test,C), those
-        measured with another simulator besides, or None, and the classes along curves.
     """
     started = time.perf_counter()
     if contestant.is_logreg:
         logits, count = logreg.fit(lesson)
         seconds = time.perf_counter() - started
-        return _result(logits, None, {"classical": count, "quantum": 0}, seconds, 0, 0.0)
+        return _answers(logits, None, Parameters(classical=count, quantum=0), seconds, 0, 0.0)
     trainer = _trained(contestant, lesson, seed, measurement=measurement)
     student, test = trainer.student, lesson.embeddings[lesson.test]
     besides, curves = None, {}
@@ -57,15 +53,14 @@ def run(contestant: Contestant, lesson: Lesson, seed: int, measurement: Measurem
             besides = measurement.logits(measurement.sims[1], student, ideal, test, seed)
         curves = measurement.curves(student, ideal, test, seed)
     progress = trainer.progress
-    parameters = student.parameter_counts().to_json()
-    return _result(logits, besides, parameters, progress.seconds, progress.epoch, each, curves)
+    return _answers(logits, besides, student.parameter_counts(), progress.seconds, progress.epoch, each, curves)
 
 
 @hushed()
 @threads(1)
 def validated(
     contestant: Contestant, lesson: Lesson, seed: int, on_epoch: Callable[[dict[str, float]], None] | None = None
-) -> dict[str, Any]:
+) -> Validated:
     """Train one student once and return what validation texts say of it; test texts are not looked at.
 
     Args:
@@ -73,19 +68,16 @@ def validated(
         lesson: what it learns from.
         seed: of its initial weights, batches and dropout.
         on_epoch: called with every epoch's history row; what it raises ends the training.
-
-    Returns:
-        ``{"valid_loss", "valid_accuracy", "epochs", "seconds", "parameters"}``, the first two of the epoch kept.
     """
     trainer = _trained(contestant, lesson, seed, on_epoch)
     progress = trainer.progress
-    return {
-        "valid_loss": progress.best_loss,
-        "valid_accuracy": progress.history[progress.best_epoch - 1]["valid_accuracy"],
-        "epochs": progress.epoch,
-        "seconds": round(progress.seconds, 3),
-        "parameters": trainer.student.parameter_counts().to_json(),
-    }
+    return Validated(
+        valid_loss=progress.best_loss,
+        valid_accuracy=progress.history[progress.best_epoch - 1]["valid_accuracy"],
+        epochs=progress.epoch,
+        seconds=round(progress.seconds, 3),
+        parameters=trainer.student.parameter_counts(),
+    )
 
 
 def _trained(
@@ -108,7 +100,7 @@ def _trained(
 
 @hushed()
 @threads(1)
-def repetitions(contestant: Contestant, lesson: Lesson, count: int) -> list[dict[str, Any]]:
+def repetitions(contestant: Contestant, lesson: Lesson, count: int) -> list[TrialAnswers]:
     """Train one model ``count`` times over, each time on from where it stands, and return what it answers after each.
 
     That is what a loop over repetitions does that makes its model before the loop: a slip, kept to see what it does.
@@ -116,35 +108,35 @@ def repetitions(contestant: Contestant, lesson: Lesson, count: int) -> list[dict
     config, circuit = contestant.config, contestant.circuit()
     middle = contestant.middle(circuit, len(lesson.classes))
     trainer = make_trainer(config, middle, lesson, torch_device(config.engine.torch_device), None)
-    found = []
+    answers = []
     for number in range(count):
         if number:
             trainer = Trainer(trainer.student, trainer.train_set, trainer.valid_set, config.loss, config.train)
         if not trainer.run():
             raise KeyboardInterrupt
         logits, progress = trainer.student.logits(lesson.embeddings[lesson.test]), trainer.progress
-        parameters = trainer.student.parameter_counts().to_json()
-        found.append(_result(logits, None, parameters, progress.seconds, progress.epoch, 0.0))
-    return found
+        parameters = trainer.student.parameter_counts()
+        answers.append(_answers(logits, None, parameters, progress.seconds, progress.epoch, 0.0))
+    return answers
 
 
-def _result(
+def _answers(
     logits: np.ndarray,
-    found: np.ndarray | None,
-    parameters: dict[str, int],
+    measured: np.ndarray | None,
+    parameters: Parameters,
     seconds: float,
     epochs: int,
     each: float,
-    curves: dict[str, dict[str, list[int]]] | None = None,
-) -> dict[str, Any]:
+    curves: dict[str, dict[str, tuple[int, ...]]] | None = None,
+) -> TrialAnswers:
     if not np.isfinite(logits).all():
         raise QkdError("a student answered with numbers that are not finite; lower --lr")
-    return {
-        "logits": np.round(logits.astype(float), 6).tolist(),
-        "measured": None if found is None else np.round(found.astype(float), 6).tolist(),
-        "curves": curves or {},
-        "parameters": parameters,
-        "seconds": round(seconds, 3),
-        "epochs": epochs,
-        "ms_per_text": round(each, 4),
-    }
+    return TrialAnswers(
+        logits=np.round(logits.astype(float), 6).tolist(),
+        measured=None if measured is None else np.round(measured.astype(float), 6).tolist(),
+        curves=curves or {},
+        parameters=parameters,
+        seconds=round(seconds, 3),
+        epochs=epochs,
+        ms_per_text=round(each, 4),
+    )

@@ -20,7 +20,9 @@ from qkd.comparison.trial import validated
 from qkd.config import Config
 from qkd.console import progress
 from qkd.errors import QkdError
-from qkd.runs import read_json, write_json
+from qkd.records import read
+from qkd.results import Tuning, Validated
+from qkd.runs import write_json
 from qkd.settings import merged
 from qkd.student.lesson import Lesson
 from qkd.workers import spread
@@ -55,7 +57,7 @@ def tuned(
     fingerprints: Mapping[str, str],
     count: int,
     folder: Path,
-) -> tuple[list[Contestant], dict[str, dict[str, Any]]]:
+) -> tuple[list[Contestant], dict[str, Tuning]]:
     """Return the students with the settings that validation texts chose, and what was chosen, by name.
 
     Args:
@@ -79,25 +81,25 @@ def tuned(
     missing = [(number, path) for number, path in enumerate(paths) if not path.is_file()]
     tasks = [(tries[number][1], lessons[tries[number][0].name], 0) for number, _ in missing]
     with progress("tuning", len(missing), "tries") as bar:
-        for (number, path), found in zip(missing, spread(_tried, tasks), strict=True):
-            write_json(path, found)
+        for (number, path), tried in zip(missing, spread(_tried, tasks), strict=True):
+            write_json(path, tried.to_json())
             bar.advance(1, tries[number][0].name)
     results: dict[str, list[tuple[float, int, Contestant]]] = {}
     for number, ((student, candidate), path) in enumerate(zip(tries, paths, strict=True)):
-        loss = read_json(path)["valid_loss"]
+        loss = read(path, Validated, "delete it and it is done again").valid_loss
         results.setdefault(student.name, []).append((np.inf if loss is None else loss, number, candidate))
     best = {name: min(rows)[2] for name, rows in results.items()}
     return [best.get(one.name, one) for one in students], {
-        name: {"tries": count, "settings": _settings(one.config)} for name, one in best.items()
+        name: Tuning(tries=count, settings=_settings(one.config)) for name, one in best.items()
     }
 
 
-def _tried(student: Contestant, lesson: Lesson, seed: int) -> dict[str, Any]:
+def _tried(student: Contestant, lesson: Lesson, seed: int) -> Validated:
     """Return what validation texts say of a student; no loss where it could not be trained."""
     try:
         return validated(student, lesson, seed)
     except QkdError as error:
-        return {"valid_loss": None, "error": str(error)}
+        return Validated(valid_loss=None, error=str(error))
 
 
 def _settings(config: Config) -> dict[str, float]:

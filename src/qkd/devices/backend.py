@@ -53,29 +53,32 @@ def make_target(
         fractional: the gates of ``FRACTIONAL`` that are native.
     """
     place = {qubit: i for i, qubit in enumerate(range(len(calibration.qubits)) if qubits is None else qubits)}
-    held = [calibration.qubits[qubit] for qubit in place]
+    reported = [calibration.qubits[qubit] for qubit in place]
     target = Target(
         num_qubits=len(place),
         dt=calibration.dt,
-        qubit_properties=[QubitProperties(t1=q.t1, t2=q.t2, frequency=q.frequency) for q in held],
+        qubit_properties=[QubitProperties(t1=q.t1, t2=q.t2, frequency=q.frequency) for q in reported],
         **calibration.timing,
     )
     known = get_standard_gate_name_mapping()
     for name, places in calibration.gates.items():
         if name not in known or (name in FRACTIONAL and name not in fractional):
             continue
-        told = {
+        properties = {
             tuple(place[q] for q in on): InstructionProperties(duration=done.duration, error=done.error)
             for on, done in places.items()
             if all(q in place for q in on)
         }
         # the bounds are the hardware's: other angles are refused when a job is submitted
         bounds = [(0.0, math.pi / 2)] if name == "rzz" else None
-        target.add_instruction(known[name], told, angle_bounds=bounds)
-    usable = [i for i, q in enumerate(held) if q.readout_error is not None]
+        target.add_instruction(known[name], properties, angle_bounds=bounds)
+    usable = [i for i, q in enumerate(reported) if q.readout_error is not None]
     target.add_instruction(
         Measure(),
-        {(i,): InstructionProperties(duration=held[i].readout_length, error=held[i].readout_error) for i in usable},
+        {
+            (i,): InstructionProperties(duration=reported[i].readout_length, error=reported[i].readout_error)
+            for i in usable
+        },
     )
     target.add_instruction(Delay(Parameter("t")), {(i,): None for i in usable})
     return target

@@ -110,15 +110,15 @@ class Cleaning:
 
     def summary(self) -> str:
         """Return one line."""
-        said = []
+        parts = []
         if self.avoided:
-            said.append(f"{_counted(len(self.avoided), 'qubit')} not used ({_listed(self.avoided)})")
+            parts.append(f"{_counted(len(self.avoided), 'qubit')} not used ({_listed(self.avoided)})")
         if self.couplers:
             pairs = [f"{a}-{b}" for a, b in self.couplers]
-            said.append(f"{_counted(len(pairs), 'coupler')} not used ({_listed(pairs)})")
+            parts.append(f"{_counted(len(pairs), 'coupler')} not used ({_listed(pairs)})")
         if self.clipped:
-            said.append(f"T2 clipped to 2 T1 on {_counted(len(self.clipped), 'qubit')} ({_listed(self.clipped)})")
-        return "; ".join(said) or "every qubit and coupler is usable"
+            parts.append(f"T2 clipped to 2 T1 on {_counted(len(self.clipped), 'qubit')} ({_listed(self.clipped)})")
+        return "; ".join(parts) or "every qubit and coupler is usable"
 
 
 def clean(raw: Calibration) -> tuple[Calibration, Cleaning]:
@@ -133,13 +133,13 @@ def clean(raw: Calibration) -> tuple[Calibration, Cleaning]:
             avoided |= {place[0] for place, done in places.items() if len(place) == 1 and _error(done) >= 1}
     gates: dict[str, dict[Place, Operation]] = {}
     for name, places in raw.gates.items():
-        kept = {
+        operations = {
             place: done
             for place, done in places.items()
             if not avoided & set(place) and (name in UNMEASURED or _error(done) < 1)
         }
-        if kept:
-            gates[name] = kept
+        if operations:
+            gates[name] = operations
     clipped, qubits = [], []
     for i, qubit in enumerate(raw.qubits):
         if i in avoided:
@@ -185,9 +185,9 @@ def from_backend(backend: BackendV2) -> Calibration:
         operation = target.operation_from_name(name)
         if name == "measure" or not (isinstance(operation, QiskitGate) or name == "reset"):
             continue  # readout belongs to the qubits, delays and control flow to no calibration
-        for place, told in (target[name] or {}).items():
+        for place, entry in (target[name] or {}).items():
             if place is not None:
-                gates[name][place] = Operation() if told is None else Operation(told.error, told.duration)
+                gates[name][place] = Operation() if entry is None else Operation(entry.error, entry.duration)
     properties = backend.properties() if hasattr(backend, "properties") else None
     for name in FRACTIONAL if properties is not None else ():
         if name not in gates:  # calibrated, but hidden from the target until asked for
@@ -195,7 +195,7 @@ def from_backend(backend: BackendV2) -> Calibration:
     readout = target["measure"] if "measure" in target.operation_names else {}
     configuration = backend.configuration() if hasattr(backend, "configuration") else None
     processor = getattr(configuration, "processor_type", None) or {}
-    told_qubits = target.qubit_properties or [None] * target.num_qubits
+    qubits = target.qubit_properties or [None] * target.num_qubits
     return Calibration(
         name=backend.name or "backend",
         family=str(processor.get("family", "unknown")),
@@ -208,17 +208,17 @@ def from_backend(backend: BackendV2) -> Calibration:
             for key in ("granularity", "min_length", "pulse_alignment", "acquire_alignment")
         },
         coordinates=_coordinates(configuration, target.num_qubits),
-        qubits=tuple(_qubit(told, (readout or {}).get((i,))) for i, told in enumerate(told_qubits)),
+        qubits=tuple(_qubit(qubit, (readout or {}).get((i,))) for i, qubit in enumerate(qubits)),
         gates={name: places for name, places in sorted(gates.items()) if places},
         rep_delay=getattr(configuration, "default_rep_delay", None),
     )
 
 
-def _qubit(told: Any, readout: Any) -> Qubit:
+def _qubit(qubit: Any, readout: Any) -> Qubit:
     return Qubit(
-        getattr(told, "t1", None),
-        getattr(told, "t2", None),
-        getattr(told, "frequency", None),
+        getattr(qubit, "t1", None),
+        getattr(qubit, "t2", None),
+        getattr(qubit, "frequency", None),
         getattr(readout, "error", None),
         getattr(readout, "duration", None),
     )
@@ -236,7 +236,7 @@ def _fractional(properties: Any, name: str) -> dict[Place, Operation]:
 
 def _coordinates(configuration: Any, n: int) -> tuple[tuple[int, int], ...] | None:
     """Return where the device says its qubits lie, as (column, row), or None."""
-    told = getattr(configuration, "coords", None)
-    if told and len(told) == n:
-        return tuple((int(column), int(row)) for column, row in told)
+    coordinates = getattr(configuration, "coords", None)
+    if coordinates and len(coordinates) == n:
+        return tuple((int(column), int(row)) for column, row in coordinates)
     return None

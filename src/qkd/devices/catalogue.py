@@ -76,7 +76,7 @@ class Catalogue:
         names = {alias: entry for entry in self.devices for alias in _aliases(entry)}
         if name not in names:
             known = [entry.snapshot if name.startswith("fake_") else entry.name for entry in self.devices]
-            close = difflib.get_close_matches(name, [one for one in known if one], n=1)
+            close = difflib.get_close_matches(name, [candidate for candidate in known if candidate], n=1)
             raise UnknownDevice(name, close[0] if close else None)
         return names[name]
 
@@ -88,9 +88,9 @@ class Catalogue:
         """Return the device whose snapshot is most like ``entry``: itself, or else of like family and size."""
         if entry.snapshot is not None:
             return entry
-        held = [one for one in self.devices if one.snapshot is not None]
-        kin = [one for one in held if entry.family in (None, one.family)] or held
-        return min(kin, key=lambda one: (abs(one.qubits - entry.qubits), one.name))
+        candidates = [device for device in self.devices if device.snapshot is not None]
+        kin = [device for device in candidates if entry.family in (None, device.family)] or candidates
+        return min(kin, key=lambda device: (abs(device.qubits - entry.qubits), device.name))
 
 
 @lru_cache(maxsize=1)

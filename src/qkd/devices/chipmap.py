@@ -22,16 +22,16 @@ _TONES = ("#a3e635", "#4ade80", "#22b8a6", "#3b82c4", "#6d4fc2", "#7c2d92")  # t
 
 def positions(snapshot: Snapshot) -> np.ndarray:
     """Return where the n qubits lie, (n,2) as column and row; made up from the couplers where the device is silent."""
-    told = snapshot.calibration.coordinates
-    if told is not None:
-        return np.array(told, dtype=float)
+    coordinates = snapshot.calibration.coordinates
+    if coordinates is not None:
+        return np.array(coordinates, dtype=float)
     import rustworkx
 
     graph = rustworkx.PyGraph()
     graph.add_nodes_from(range(snapshot.num_qubits))
     graph.add_edges_from_no_data([(a, b) for a, b in snapshot.calibration.couplers()])
-    found = rustworkx.spring_layout(graph, num_iter=500, seed=1)
-    return np.array([found[i] for i in range(snapshot.num_qubits)]) * math.sqrt(snapshot.num_qubits)
+    places = rustworkx.spring_layout(graph, num_iter=500, seed=1)
+    return np.array([places[i] for i in range(snapshot.num_qubits)]) * math.sqrt(snapshot.num_qubits)
 
 
 def figure(snapshot: Snapshot, region: Iterable[int] = ()) -> Figure:
@@ -46,13 +46,13 @@ def figure(snapshot: Snapshot, region: Iterable[int] = ()) -> Figure:
     from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
 
-    told, at, marked = snapshot.calibration, positions(snapshot), set(region)
+    calibration, at, marked = snapshot.calibration, positions(snapshot), set(region)
     span = np.maximum(np.ptp(at, axis=0), 1)
     drawn = Figure(figsize=(min(12.0, 2.6 + 0.52 * span[0]), min(10.0, 1.4 + 0.5 * span[1])), layout="constrained")
     axes = drawn.add_subplot()
-    couplers = told.couplers()
+    couplers = calibration.couplers()
     errors = np.array([done.error or np.nan for done in couplers.values()])
-    readout = np.array([qubit.readout_error or np.nan for qubit in told.qubits])
+    readout = np.array([qubit.readout_error or np.nan for qubit in calibration.qubits])
     lines = [at[list(pair)] for pair in couplers]
     inside = [line for line, pair in zip(lines, couplers, strict=True) if set(pair) <= marked]
     axes.add_collection(LineCollection(inside, colors=MARK, linewidths=11, capstyle="round", alpha=0.35, zorder=1))
@@ -81,7 +81,7 @@ def figure(snapshot: Snapshot, region: Iterable[int] = ()) -> Figure:
     axes.invert_yaxis()
     axes.set_aspect("equal")
     axes.set_axis_off()
-    axes.set_title(f"{snapshot.name}, calibrated {told.date[:10]}", size=11)
+    axes.set_title(f"{snapshot.name}, calibrated {calibration.date[:10]}", size=11)
     drawn.colorbar(nodes, ax=axes, shrink=0.6, pad=0.01, label="readout error")
     drawn.colorbar(edges, ax=axes, shrink=0.6, pad=0.01, label="two-qubit error")
     return drawn
@@ -91,15 +91,15 @@ def text(snapshot: Snapshot, region: Iterable[int] = ()) -> Text | None:
     """Return the chip for a terminal, four characters a column, or None where the device gives no coordinates."""
     from rich.text import Text
 
-    told, marked = snapshot.calibration, set(region)
-    if told.coordinates is None:
+    calibration, marked = snapshot.calibration, set(region)
+    if calibration.coordinates is None:
         return None
-    columns = {column: i for i, column in enumerate(sorted({column for column, _ in told.coordinates}))}
-    rows = {row: i for i, row in enumerate(sorted({row for _, row in told.coordinates}))}
-    at = [(4 * columns[column], 2 * rows[row]) for column, row in told.coordinates]
+    columns = {column: i for i, column in enumerate(sorted({column for column, _ in calibration.coordinates}))}
+    rows = {row: i for i, row in enumerate(sorted({row for _, row in calibration.coordinates}))}
+    at = [(4 * columns[column], 2 * rows[row]) for column, row in calibration.coordinates]
     width, height = 4 * len(columns), 2 * len(rows) - 1
     cells = [[(" ", "")] * width for _ in range(height)]
-    couplers = told.couplers()
+    couplers = calibration.couplers()
     worst = [done.error for done in couplers.values() if done.error]
     for (a, b), done in couplers.items():
         (x, y), (u, v) = sorted((at[a], at[b]), key=lambda point: (point[1], point[0]))
@@ -110,9 +110,9 @@ def text(snapshot: Snapshot, region: Iterable[int] = ()) -> Text | None:
         elif x == u:
             for row in range(y + 1, v):
                 cells[row][x] = ("┃" if {a, b} <= marked else "│", style)
-    readouts = [qubit.readout_error for qubit in told.qubits if qubit.readout_error]
+    readouts = [qubit.readout_error for qubit in calibration.qubits if qubit.readout_error]
     for i, (x, y) in enumerate(at):
-        error = told.qubits[i].readout_error
+        error = calibration.qubits[i].readout_error
         cells[y][x] = ("·", "dim") if error is None else ("◉" if i in marked else "●", _tone(error, readouts))
     drawn = Text(no_wrap=True)
     for line in cells:
@@ -129,10 +129,10 @@ def text(snapshot: Snapshot, region: Iterable[int] = ()) -> Text | None:
 
 def _span(errors: np.ndarray) -> tuple[float, float]:
     """Return the errors between which colours are spread: the best, and what nine of ten keep under."""
-    held = errors[np.isfinite(errors) & (errors > 0)]
-    if not len(held):
+    measured = errors[np.isfinite(errors) & (errors > 0)]
+    if not len(measured):
         return 1e-4, 1e-1
-    low, high = float(held.min()), float(np.quantile(held, 0.9))
+    low, high = float(measured.min()), float(np.quantile(measured, 0.9))
     return low, max(high, 1.01 * low)
 
 

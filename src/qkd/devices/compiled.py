@@ -79,12 +79,12 @@ def compile_for(
     Raises:
         QkdError: there is no such circuit, device or profile, or the circuit does not fit the device.
     """
-    held = device if isinstance(device, Snapshot) else snapshot.load(device)
-    chosen = profile if isinstance(profile, Profile) else profiles.load(profile or profiles.default_name(held))
+    machine = device if isinstance(device, Snapshot) else snapshot.load(device)
+    chosen = profile if isinstance(profile, Profile) else profiles.load(profile or profiles.default_name(machine))
     if settings:
         chosen = chosen.with_overrides(settings)
     logical = student if isinstance(student, StudentCircuit) else _load(student, qubits, layers)
-    return Compiled(logical, transpile(logical, held, chosen), held, chosen)
+    return Compiled(logical, transpile(logical, machine, chosen), machine, chosen)
 
 
 def _load(student: str | Path, qubits: int | None, layers: int | None) -> StudentCircuit:

@@ -22,8 +22,8 @@ TURNS = {"ecr": (*PHASES, "XZ"), "cz": PHASES, "cx": (*PHASES, "XZ"), "sx": ("X"
 """The coherent errors of each gate: phases, and its own turn where that is none of them."""
 
 
-def hidden(held: Snapshot, seed: int, stress: bool = False) -> Snapshot:
-    """Return a device that reports what ``held`` reports and does something else.
+def hidden(snapshot: Snapshot, seed: int, stress: bool = False) -> Snapshot:
+    """Return a device that reports what ``snapshot`` reports and does something else.
 
     Realistic: every gate has the average infidelity that the calibration reports, half of it coherent (phases ZZ, ZI,
     IZ, and a turn that goes too far); gates that neighbour each other in a layer have a ZZ between them that makes the
@@ -31,15 +31,15 @@ def hidden(held: Snapshot, seed: int, stress: bool = False) -> Snapshot:
     phases of 0.3 rad.
 
     Args:
-        held: the device as it is calibrated.
+        snapshot: the device as it is calibrated.
         seed: of the errors.
         stress: draw stress instead.
     """
     random = np.random.default_rng([seed, 1 if stress else 0])
-    told = held.calibration
+    calibration = snapshot.calibration
     gates: dict[str, dict[Place, GateNoise]] = {}
     for name, labels in TURNS.items():
-        for place, done in sorted(told.gates.get(name, {}).items()):
+        for place, done in sorted(calibration.gates.get(name, {}).items()):
             error = min(done.error or 0.0, 0.1)
             drawn = random.normal(size=len(labels)) * (STRESS if stress else 1.0)
             if stress and len(place) == 1:
@@ -51,7 +51,7 @@ def hidden(held: Snapshot, seed: int, stress: bool = False) -> Snapshot:
             gates.setdefault(name, {})[place] = GateNoise(angles, rest)
     spectators: dict[Place, float] = {}
     together: dict[Place, float] = {}
-    for (a, b), done in sorted(told.couplers().items()):
+    for (a, b), done in sorted(calibration.couplers().items()):
         # a brick layer has as many pairs of neighbouring gates as gates; ZZ alone has the infidelity angle^2 / 5
         size = (
             np.sqrt(5 * (LAYER - 1) * min(done.error or 0.0, 0.1)) * random.uniform(0.8, 1.2) * random.choice([-1, 1])
@@ -59,14 +59,14 @@ def hidden(held: Snapshot, seed: int, stress: bool = False) -> Snapshot:
         spectators[a, b] = float(size)
         together[a, b] = float(random.exponential(TOGETHER))
     origin = f"drawn with seed {seed}{', stress' if stress else ''}"
-    return with_learned(held, Learned(told.date, origin, gates, spectators, together))
+    return with_learned(snapshot, Learned(calibration.date, origin, gates, spectators, together))
 
 
-def drifted(held: Snapshot, seed: int, size: float = 0.2) -> Snapshot:
+def drifted(snapshot: Snapshot, seed: int, size: float = 0.2) -> Snapshot:
     """Return a device some time later: every learned error changed by ``size`` of itself, at random."""
-    learned = held.calibration.learned
+    learned = snapshot.calibration.learned
     if learned is None:
-        return held
+        return snapshot
     random = np.random.default_rng([seed, 2])
 
     def moved(value: float) -> float:
@@ -78,9 +78,9 @@ def drifted(held: Snapshot, seed: int, size: float = 0.2) -> Snapshot:
         gates={
             name: {
                 place: GateNoise(
-                    {label: moved(angle) for label, angle in one.angles.items()}, abs(moved(one.stochastic))
+                    {label: moved(angle) for label, angle in gate.angles.items()}, abs(moved(gate.stochastic))
                 )
-                for place, one in places.items()
+                for place, gate in places.items()
             }
             for name, places in learned.gates.items()
         },
@@ -88,9 +88,9 @@ def drifted(held: Snapshot, seed: int, size: float = 0.2) -> Snapshot:
         flips={pair: min(0.5, abs(moved(chance))) for pair, chance in learned.flips.items()},
         readout={qubit: (abs(moved(up)), abs(moved(down))) for qubit, (up, down) in learned.readout.items()},
     )
-    return with_learned(held, later)
+    return with_learned(snapshot, later)
 
 
-def with_learned(held: Snapshot, learned: Learned) -> Snapshot:
+def with_learned(snapshot: Snapshot, learned: Learned) -> Snapshot:
     """Return a snapshot with other learned errors."""
-    return replace(held, calibration=replace(held.calibration, learned=learned))
+    return replace(snapshot, calibration=replace(snapshot.calibration, learned=learned))

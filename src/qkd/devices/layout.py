@@ -53,8 +53,8 @@ def predicted_error(circuit: QuantumCircuit, target: Target, measured: Iterable[
     for name, place in [*places, *(("measure", (qubit,)) for qubit in measured)]:
         if name in ("barrier", "delay"):
             continue
-        told = target[name][place]
-        total -= math.log1p(-told.error) if told is not None and told.error else 0.0
+        properties = target[name][place]
+        total -= math.log1p(-properties.error) if properties is not None and properties.error else 0.0
     return total
 
 

@@ -56,19 +56,19 @@ class Learned:
         }
 
     @classmethod
-    def from_json(cls, told: dict[str, Any]) -> Learned:
+    def from_json(cls, record: dict[str, Any]) -> Learned:
         """Return what ``to_json`` wrote."""
         gates = {
             name: {
                 tuple(place): GateNoise({str(label): float(angle) for label, angle in angles.items()}, float(rest))
                 for place, angles, rest in rows
             }
-            for name, rows in told["gates"].items()
+            for name, rows in record["gates"].items()
         }
-        spectators = {tuple(place): float(angle) for place, angle in told["spectators"]}
-        flips = {tuple(place): float(chance) for place, chance in told["flips"]}
-        readout = {int(qubit): (float(up), float(down)) for qubit, (up, down) in told["readout"]}
-        return cls(str(told["date"]), str(told["origin"]), gates, spectators, flips, readout)
+        spectators = {tuple(place): float(angle) for place, angle in record["spectators"]}
+        flips = {tuple(place): float(chance) for place, chance in record["flips"]}
+        readout = {int(qubit): (float(up), float(down)) for qubit, (up, down) in record["readout"]}
+        return cls(str(record["date"]), str(record["origin"]), gates, spectators, flips, readout)
 
 
 def infidelity(angles: dict[str, float]) -> float:

@@ -132,22 +132,24 @@ def require_instance(client: QiskitRuntimeService, crn: str, what: str) -> None:
     """
     try:
         with asking():
-            known = {str(one["crn"]): str(one.get("name") or one["crn"]) for one in client.instances()}
+            known = {
+                str(instance["crn"]): str(instance.get("name") or instance["crn"]) for instance in client.instances()
+            }
     except ServiceError:
         raise
     except Exception as error:
         raise ServiceError(f"IBM Quantum did not list the account's instances: {first_line(error)}") from None
-    told = f"'{known[crn]}' ({crn})" if crn in known else crn
+    named = f"'{known[crn]}' ({crn})" if crn in known else crn
     active = client.active_instance() if client._default_instance else None  # noqa: SLF001 - tells whether one was set
     if active is not None and active != crn:
         raise ServiceError(
-            f"{what} was sent under the instance {told}, and the account is set to '{known.get(active, active)}' "
+            f"{what} was sent under the instance {named}, and the account is set to '{known.get(active, active)}' "
             f"({active}); set QISKIT_IBM_INSTANCE to the former"
         )
     if crn not in known:
-        here = ", ".join(f"'{name}' ({one})" for one, name in known.items()) or "none"
+        here = ", ".join(f"'{name}' ({other})" for other, name in known.items()) or "none"
         raise ServiceError(
-            f"{what} was sent under the instance {told}, which this account does not have; it has {here}"
+            f"{what} was sent under the instance {named}, which this account does not have; it has {here}"
         )
 
 
@@ -180,20 +182,20 @@ def backend(
 
 def first_line(error: BaseException) -> str:
     """Return an error's first line, without any token in it."""
-    said = (str(error).strip("'\" ") or type(error).__name__).splitlines()[0]
-    said = said.partition(" {")[0].rstrip(". ")[:300]  # the raw answer behind the client's sentence says it again
+    message = (str(error).strip("'\" ") or type(error).__name__).splitlines()[0]
+    message = message.partition(" {")[0].rstrip(". ")[:300]  # the raw answer behind the client's sentence says it again
     for token in _tokens():
-        said = said.replace(token, "***")
-    return said
+        message = message.replace(token, "***")
+    return message
 
 
 def _tokens() -> list[str]:
     """Return every token of the environment and of Qiskit's store."""
-    found = [os.environ.get("QISKIT_IBM_TOKEN", "")]
+    tokens = [os.environ.get("QISKIT_IBM_TOKEN", "")]
     try:
         from qiskit_ibm_runtime import QiskitRuntimeService
 
-        found += [str(account.get("token", "")) for account in QiskitRuntimeService.saved_accounts().values()]
+        tokens += [str(account.get("token", "")) for account in QiskitRuntimeService.saved_accounts().values()]
     except Exception:  # a damaged store keeps no error from being told
         pass
-    return [token for token in found if token]
+    return [token for token in tokens if token]

@@ -49,10 +49,10 @@ def with_idle_noise(student: StudentCircuit, region: Region) -> tuple[StudentCir
         qubit, steps = on[0], int(item.operation.duration)
         label = f"wait_{qubit}_{steps}"
         waiting.append(IGate(label=label), on)
-        held = region.target.qubit_properties[qubit]
+        properties = region.target.qubit_properties[qubit]
         if label not in known:
             known.add(label)
-            noise.add_quantum_error(thermal_relaxation_error(held.t1, held.t2, steps * dt), label, [qubit])
+            noise.add_quantum_error(thermal_relaxation_error(properties.t1, properties.t2, steps * dt), label, [qubit])
     return student.with_circuit(waiting, student.observables), noise
 
 

@@ -12,24 +12,24 @@ from qkd.devices.snapshot import Snapshot
 
 def numbers(snapshot: Snapshot) -> dict[str, Any]:
     """Return median and best of errors and times; times in seconds, None where nothing was measured."""
-    told = snapshot.calibration
+    calibration = snapshot.calibration
     return {
         "device": snapshot.name,
-        "family": told.family,
-        "calibrated": told.date,
+        "family": calibration.family,
+        "calibrated": calibration.date,
         "qubits": snapshot.num_qubits,
         "usable_qubits": snapshot.num_qubits - len(snapshot.cleaning.avoided),
-        "two_qubit_gate": told.two_qubit_gates[0] if told.two_qubit_gates else None,
-        "two_qubit_error": _spread((done.error for done in told.couplers().values()), least=True),
-        "readout_error": _spread((qubit.readout_error for qubit in told.qubits), least=True),
-        "t1": _spread((qubit.t1 for qubit in told.qubits), least=False),
-        "t2": _spread((qubit.t2 for qubit in told.qubits), least=False),
+        "two_qubit_gate": calibration.two_qubit_gates[0] if calibration.two_qubit_gates else None,
+        "two_qubit_error": _spread((done.error for done in calibration.couplers().values()), least=True),
+        "readout_error": _spread((qubit.readout_error for qubit in calibration.qubits), least=True),
+        "t1": _spread((qubit.t1 for qubit in calibration.qubits), least=False),
+        "t2": _spread((qubit.t2 for qubit in calibration.qubits), least=False),
     }
 
 
 def rows(snapshot: Snapshot) -> list[tuple[str, str, str]]:
     """Return the same as a table, header first."""
-    held = numbers(snapshot)
+    values = numbers(snapshot)
     shown = [
         ("two-qubit error", "two_qubit_error", "{:.2e}", 1),
         ("readout error", "readout_error", "{:.2e}", 1),
@@ -38,7 +38,7 @@ def rows(snapshot: Snapshot) -> list[tuple[str, str, str]]:
     ]
     table = [("", "median", "best")]
     for name, key, form, scale in shown:
-        spread = held[key]
+        spread = values[key]
         if spread is None:
             table.append((name, "-", "-"))
         else:
@@ -47,7 +47,7 @@ def rows(snapshot: Snapshot) -> list[tuple[str, str, str]]:
 
 
 def _spread(values: Iterable[float | None], least: bool) -> dict[str, float] | None:
-    held = [value for value in values if value is not None and np.isfinite(value)]
-    if not held:
+    measured = [value for value in values if value is not None and np.isfinite(value)]
+    if not measured:
         return None
-    return {"median": float(np.median(held)), "best": float(min(held) if least else max(held))}
+    return {"median": float(np.median(measured)), "best": float(min(measured) if least else max(measured))}

@@ -59,13 +59,13 @@ class TranspileReport:
 
     def rows(self) -> list[tuple[str, ...]]:
         """Return a table, header first."""
-        held = (self.logical, self.stock, self.compiled)
+        stages = (self.logical, self.stock, self.compiled)
         return [
             ("", "logical", "level 3", "compiled"),
-            ("two-qubit gates", *(str(one.two_qubit_gates) for one in held)),
-            ("two-qubit depth", *(str(one.two_qubit_depth) for one in held)),
-            ("duration", *("-" if one.duration is None else f"{one.duration * 1e6:.2f} us" for one in held)),
-            ("predicted fidelity", *("-" if one.fidelity is None else f"{one.fidelity:.3f}" for one in held)),
+            ("two-qubit gates", *(str(stage.two_qubit_gates) for stage in stages)),
+            ("two-qubit depth", *(str(stage.two_qubit_depth) for stage in stages)),
+            ("duration", *("-" if stage.duration is None else f"{stage.duration * 1e6:.2f} us" for stage in stages)),
+            ("predicted fidelity", *("-" if stage.fidelity is None else f"{stage.fidelity:.3f}" for stage in stages)),
         ]
 
 

@@ -107,9 +107,10 @@ class Snapshot:
 
     def summary(self) -> str:
         """Return one line: what and when, and what was cleaned away."""
-        told = self.calibration
-        kind = f"{told.family} {told.processor}".strip()
-        return f"{told.name} ({kind}, {self.num_qubits} qubits, calibrated {told.date[:10]}): {self.cleaning.summary()}"
+        calibration = self.calibration
+        kind = f"{calibration.family} {calibration.processor}".strip()
+        about = f"{kind}, {self.num_qubits} qubits, calibrated {calibration.date[:10]}"
+        return f"{calibration.name} ({about}): {self.cleaning.summary()}"
 
 
 def from_backend(backend: BackendV2, origin: str | None = None) -> Snapshot:
@@ -164,23 +165,25 @@ def save(backend: BackendV2, folder: Path | None = None) -> Path:
     Raises:
         QkdError: it reports no calibration, or the file cannot be written.
     """
-    told = calibrations.from_backend(backend)
-    if not told.date:
-        raise DeviceError(f"{told.name} does not say when it was calibrated; only calibrated devices can be kept")
-    path = (folder or user_dirs("snapshots")[0]) / f"{told.name}-{told.date[:10]}.json"
-    write(told, path)
+    calibration = calibrations.from_backend(backend)
+    if not calibration.date:
+        raise DeviceError(
+            f"{calibration.name} does not say when it was calibrated; only calibrated devices can be kept"
+        )
+    path = (folder or user_dirs("snapshots")[0]) / f"{calibration.name}-{calibration.date[:10]}.json"
+    write(calibration, path)
     return path
 
 
-def write(told: Calibration, path: Path) -> None:
+def write(calibration: Calibration, path: Path) -> None:
     """Write a calibration to a file that ``read`` reads."""
-    write_json(path, _to_json(told))
+    write_json(path, _to_json(calibration))
 
 
 def saved_files(name: str) -> list[Path]:
     """Return the user's snapshot files of a device, oldest calibration first."""
-    found = [path for folder in user_dirs("snapshots") for path in folder.glob(f"{name}-????-??-??.json")]
-    return sorted(found, key=lambda path: path.name)
+    files = [path for folder in user_dirs("snapshots") for path in folder.glob(f"{name}-????-??-??.json")]
+    return sorted(files, key=lambda path: path.name)
 
 
 def read(path: Path) -> Snapshot:
@@ -203,31 +206,31 @@ def _cleaned(raw: Calibration, origin: str) -> Snapshot:
     return Snapshot(*calibrations.clean(raw), origin)
 
 
-def _to_json(told: Calibration) -> dict[str, Any]:
-    value = asdict(told)
+def _to_json(calibration: Calibration) -> dict[str, Any]:
+    value = asdict(calibration)
     value["gates"] = {
         name: [[list(place), done.error, done.duration] for place, done in places.items()]
-        for name, places in told.gates.items()
+        for name, places in calibration.gates.items()
     }
-    value["learned"] = None if told.learned is None else told.learned.to_json()
+    value["learned"] = None if calibration.learned is None else calibration.learned.to_json()
     return {"format": FORMAT, "version": VERSION, "calibration": value}
 
 
-def _from_json(told: _Calibration, path: Path) -> Calibration:
-    gates = {name: {on: Operation(error, length) for on, error, length in rows} for name, rows in told.gates.items()}
+def _from_json(record: _Calibration, path: Path) -> Calibration:
+    gates = {name: {on: Operation(error, length) for on, error, length in rows} for name, rows in record.gates.items()}
     for name, places in gates.items():
         if len({len(place) for place in places}) > 1 or any(
             len({*place}) != len(place) or not place for place in places
         ):
             raise FolderError(f"{path}: damaged (gate {name!r:.40} is not on as many qubits everywhere); {MEND}")
-        if any(not 0 <= q < len(told.qubits) for place in places for q in place):
+        if any(not 0 <= q < len(record.qubits) for place in places for q in place):
             raise FolderError(f"{path}: damaged (gate {name!r:.40} names a qubit that is not there); {MEND}")
-    if told.coordinates is not None and len(told.coordinates) != len(told.qubits):
+    if record.coordinates is not None and len(record.coordinates) != len(record.qubits):
         raise FolderError(f"{path}: damaged (not one pair of coordinates for each qubit); {MEND}")
-    plain = {field: getattr(told, field) for field in _Calibration.model_fields if field not in OWN}
+    plain = {field: getattr(record, field) for field in _Calibration.model_fields if field not in OWN}
     try:
-        learned = None if told.learned is None else Learned.from_json(told.learned)
+        learned = None if record.learned is None else Learned.from_json(record.learned)
     except (KeyError, TypeError, ValueError) as error:
         raise FolderError(f"{path}: damaged (what was learned: {error}); {MEND}") from None
-    qubits = tuple(Qubit(**qubit) for qubit in told.qubits)
+    qubits = tuple(Qubit(**qubit) for qubit in record.qubits)
     return Calibration(**plain, qubits=qubits, gates=gates, learned=learned)

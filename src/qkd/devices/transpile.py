@@ -49,7 +49,9 @@ def transpile(student: StudentCircuit, snapshot: Snapshot, profile: Profile | No
         # a line can be walked both ways, and where gates have a direction one of them takes fewer pulses
         walked = best.layout.initial_index_layout(filter_ancillas=True)[::-1] if best.layout is not None else []
         back = profile.model_copy(update={"qubits": tuple(walked)})
-        best = min(best, _compiled(student, measured, target, back, 0), key=lambda one: _score(one, target, profile))
+        best = min(
+            best, _compiled(student, measured, target, back, 0), key=lambda result: _score(result, target, profile)
+        )
     difference = verify(student, best, snapshot)
     if difference is not None and difference > TOLERANCE:
         raise DeviceError(
@@ -80,9 +82,9 @@ def _compiled(
         )
         circuit = without_measurements(passes.run(measured))
     except TranspilerError as error:
-        said = " ".join(str(error.message).split())
+        message = " ".join(str(error.message).split())
         raise DeviceError(
-            f"circuit '{student.name}' cannot be laid out with profile '{profile.name}': {said}"
+            f"circuit '{student.name}' cannot be laid out with profile '{profile.name}': {message}"
         ) from None
     observables = [observable.apply_layout(circuit.layout) for observable in student.observables]
     return student.with_circuit(circuit, observables, circuit.layout)
@@ -132,8 +134,8 @@ def _expectations(student: StudentCircuit, values: np.ndarray) -> np.ndarray | N
         if max(len(cone_qubits(student, k)) for k in range(len(student.observables))) > WIDEST:
             return None
         parts = [cut(student, [k]) for k in range(len(student.observables))]
-    found = []
+    evs = []
     for part in parts:
         state = Statevector(part.circuit.assign_parameters({p: by_parameter[p] for p in part.parameters}))
-        found += [state.expectation_value(observable).real for observable in part.observables]
-    return np.array(found)
+        evs += [state.expectation_value(observable).real for observable in part.observables]
+    return np.array(evs)

@@ -179,9 +179,9 @@ class AerProgram(Program):
         mean, square = np.zeros((2, len(angles), len(group.coefficients)))
         for row in range(len(angles)):
             counts: dict[str, int] = result.data(row if binds else 0)["counts"]
-            said = group.said(np.array([int(key, 16) for key in counts], dtype=np.int64))  # (outcomes,K)
+            values = group.said(np.array([int(key, 16) for key in counts], dtype=np.int64))  # (outcomes,K)
             weights = np.fromiter(counts.values(), float) / shots
-            mean[row], square[row] = weights @ said, weights @ said**2
+            mean[row], square[row] = weights @ values, weights @ values**2
         return mean, square
 
     def moved(self, angles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

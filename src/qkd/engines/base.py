@@ -131,8 +131,8 @@ class EngineEstimator(BaseEstimatorV2):
         results = []
         for pub, end, precision in zip(pubs, ends, precisions, strict=True):
             evs, stds, bounds, errors = (part[end - pub.size : end].reshape(pub.shape) for part in answers)
-            asked = precision if pub.precision is None else pub.precision
-            metadata = {"target_precision": asked, "circuit_metadata": pub.circuit.metadata}
+            target = precision if pub.precision is None else pub.precision
+            metadata = {"target_precision": target, "circuit_metadata": pub.circuit.metadata}
             if bounds.any():
                 metadata["error_bounds"], metadata["error_estimates"] = bounds, errors
             results.append(PubResult(DataBin(evs=evs, stds=stds, shape=pub.shape), metadata=metadata))

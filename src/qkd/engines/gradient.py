@@ -70,19 +70,19 @@ class EngineGradient(BaseEstimatorGradient):
             for number, key in zip(batch.requests, chosen, strict=True):
                 if key not in columns:
                     columns[key] = np.array([order[parameter] for parameter in parameters[number]], dtype=int)
-            wanted = np.zeros(len(order), dtype=bool)
-            wanted[np.concatenate(list(columns.values()))] = True
-            jacobian = self._jacobian(batch, wanted)
+            needed = np.zeros(len(order), dtype=bool)
+            needed[np.concatenate(list(columns.values()))] = True
+            jacobian = self._jacobian(batch, needed)
             for number, key, row, column in zip(batch.requests, chosen, batch.row, batch.column, strict=True):
                 gradients[number] = jacobian[row, column, columns[key]]
         metadata = [{"parameters": list(chosen)} for chosen in parameters]
         return EstimatorGradientResult(gradients=gradients, metadata=metadata, options=options)
 
-    def _jacobian(self, batch: Batch, wanted: np.ndarray) -> np.ndarray:
-        """Return d<O_k>/d parameter for every row of a batch, (R,K,P); columns not in ``wanted`` stay 0."""
+    def _jacobian(self, batch: Batch, needed: np.ndarray) -> np.ndarray:
+        """Return d<O_k>/d parameter for every row of a batch, (R,K,P); columns not in ``needed`` stay 0."""
         differs = (batch.values != batch.values[:1]).any(axis=0)
         if len(batch.values) > 1:
-            differs = differs | wanted  # a row's own derivative needs a value of the row's own
+            differs = differs | needed  # a row's own derivative needs a value of the row's own
         program = self._engine.program(batch, differs)
         rows = torch.tensor(batch.values[:, differs], requires_grad=True)
         common = torch.tensor(batch.values[0, ~differs], requires_grad=True)

@@ -3,126 +3,130 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from matplotlib.figure import Figure
 
 from qkd.reports import plots
 from qkd.reports.compare import aligned
 from qkd.reports.pages import page, pictures
+from qkd.results import Comparison, Estimate, Point, Reproduction, Verdict
 
 NUMBERS = ("accuracy", "macro-F1", "like teacher", "ECE")
 COLUMNS = ("student", *NUMBERS, "classical", "quantum", "encoder", "train s", "ms/text")
 CURVES = {
-    "curves": ("texts", "training texts"),
-    "shot_curves": ("shots", "shots per expectation value"),
-    "noise_curves": ("noise", "strength of the device's gate errors"),
+    "curves": "training texts",
+    "shot_curves": "shots per expectation value",
+    "noise_curves": "strength of the device's gate errors",
 }
-"""Of each kind of curve, the key of its points and what its axis says."""
+"""Kinds of curves by their field of a comparison, and what the axis of each says."""
 BESIDES = {"exact": "drop without noise", "aer": "drop under shots", "aer-noisy": "drop under noise and shots"}
 """What a measurement besides the judged one is called."""
 TUNED = ("student", "settings tried", "learning rate", "weight decay", "dropout")
 DIFFERENCES = ("minus", "points", "95 % interval", "p (Holm)", "could have shown", "verdict")
 
 
-def rows(summary: dict[str, Any]) -> list[tuple[str, ...]]:
+def rows(summary: Comparison) -> list[tuple[str, ...]]:
     """Return a row of cells for each student."""
-    measured = any(line["measured"] for line in summary["students"].values())
+    measured = any(line.measured for line in summary.students.values())
     cells = []
-    for name, line in summary["students"].items():
-        numbers, parameters = line["numbers"], line["parameters"]
+    for name, line in summary.students.items():
+        numbers, parameters = line.numbers, line.parameters
         row = (
             name,
-            *(_estimate(numbers[key]) for key in ("accuracy", "macro_f1", "agreement")),
-            f"{numbers['calibration_error']['value']:.3f}",
+            *(str(numbers[key]) for key in ("accuracy", "macro_f1", "agreement")),
+            f"{numbers.calibration_error.value:.3f}",
             *(f"{parameters[key]:,}" for key in ("classical", "quantum", "encoder")),
-            f"{line['seconds']:.1f}",
-            f"{line['ms_per_text']:.2f}",
+            f"{line.seconds:.1f}",
+            f"{line.ms_per_text:.2f}",
         )
-        drop = (_points(line["measured"]["drop"]) if line["measured"] else "-",) if measured else ()
+        drop = (_points(line.measured.drop) if line.measured else "-",) if measured else ()
         cells.append(row + drop)
     return cells
 
 
-def columns(summary: dict[str, Any]) -> tuple[str, ...]:
+def columns(summary: Comparison) -> tuple[str, ...]:
     """Return the heads of ``rows``."""
-    measured = any(line["measured"] for line in summary["students"].values())
-    return (*COLUMNS, BESIDES[summary["sims"][-1]]) if measured else COLUMNS
+    measured = any(line.measured for line in summary.students.values())
+    return (*COLUMNS, BESIDES[summary.sims[-1]]) if measured else COLUMNS
 
 
-def differences(summary: dict[str, Any]) -> list[tuple[str, ...]]:
+def differences(verdict: Verdict) -> list[tuple[str, ...]]:
     """Return a row of cells for each student that the first is compared with."""
     return [
         (
             name,
-            f"{100 * judged['value']:+.1f}",
-            f"{100 * judged['low']:+.1f} to {100 * judged['high']:+.1f}",
-            f"{judged['p_holm']:.3f}",
-            f"{100 * judged['detectable']:.1f}",
-            judged["verdict"],
+            f"{100 * judged.value:+.1f}",
+            f"{100 * judged.low:+.1f} to {100 * judged.high:+.1f}",
+            f"{judged.p_holm:.3f}",
+            f"{100 * judged.detectable:.1f}",
+            judged.verdict,
         )
-        for name, judged in summary["differences"].items()
+        for name, judged in verdict.differences.items()
     ]
 
 
-def text(summary: dict[str, Any]) -> str:
+def text(summary: Comparison) -> str:
     """Return tables and verdict for a terminal."""
     return "\n".join(
         [
             aligned([columns(summary), *rows(summary)]),
             "",
-            f"accuracy of {summary['reference']}, in points:",
+            f"accuracy of {summary.reference}, in points:",
             aligned([DIFFERENCES, *differences(summary)]),
             "",
             *_sentences(summary),
             *([trained_under(summary)] if trained_under(summary) else []),
-            summary["conclusion"],
-            *(["", "chosen by the validation texts:", aligned([TUNED, *tuned(summary)])] if summary["tuned"] else []),
-            *(["", *_slips(summary, aligned)] if "reproduction" in summary else []),
+            summary.conclusion,
+            *(["", "chosen by the validation texts:", aligned([TUNED, *tuned(summary)])] if summary.tuned else []),
+            *(["", *_slips(summary.reproduction, aligned)] if summary.reproduction else []),
         ]
     )
 
 
-def markdown(summary: dict[str, Any]) -> str:
+def markdown(summary: Comparison) -> str:
     """Return the report as Markdown."""
     return "\n".join(
         [
-            f"# {summary['reference']} beside {len(summary['differences'])} other students",
+            f"# {summary.reference} beside {len(summary.differences)} other students",
             "",
-            summary["conclusion"],
+            summary.conclusion,
             "",
             setting(summary),
             "",
             *grid(columns(summary), rows(summary)),
             "",
-            f"Accuracy of `{summary['reference']}` minus that of the others, in points:",
+            f"Accuracy of `{summary.reference}` minus that of the others, in points:",
             "",
             *grid(DIFFERENCES, differences(summary)),
             "",
             *(f"- {sentence}" for sentence in _sentences(summary)),
             "",
             *([trained_under(summary), ""] if trained_under(summary) else []),
-            *(["Chosen by the validation texts:", "", *grid(TUNED, tuned(summary)), ""] if summary["tuned"] else []),
+            *(["Chosen by the validation texts:", "", *grid(TUNED, tuned(summary)), ""] if summary.tuned else []),
             *(
                 line
                 for _, axis, points in _shown_curves(summary)
                 for line in (f"Accuracy against {axis}:", "", *grid(("student", axis, "accuracy"), points), "")
             ),
-            *([*_slips(summary, _lines), "", *_deviations(summary), ""] if "reproduction" in summary else []),
+            *(
+                [*_slips(summary.reproduction, _lines), "", *_deviations(summary.reproduction), ""]
+                if summary.reproduction
+                else []
+            ),
             EXPLAINED,
             "",
             "Again:",
             "",
-            f"    {summary['command']}",
+            f"    {summary.command}",
             "",
         ]
     )
 
 
-def html(name: str, summary: dict[str, Any]) -> str:
+def html(name: str, summary: Comparison) -> str:
     """Return the report as one self-contained page."""
     figures = [
-        (forest(summary), f"Accuracy of {summary['reference']} minus that of each other student, 95 % interval."),
+        (forest(summary), f"Accuracy of {summary.reference} minus that of each other student, 95 % interval."),
         (reliability(summary), "On the dotted line a confidence can be taken at its word; all seeds together."),
     ]
     figures += [
@@ -132,27 +136,35 @@ def html(name: str, summary: dict[str, Any]) -> str:
         "comparison.html",
         title=name,
         setting=" ".join([setting(summary), trained_under(summary)]),
-        conclusion=summary["conclusion"],
+        conclusion=summary.conclusion,
         columns=columns(summary),
         rows=rows(summary),
-        reference=summary["reference"],
+        reference=summary.reference,
         difference_columns=DIFFERENCES,
         differences=differences(summary),
         sentences=_sentences(summary),
         figures=pictures(figures),
         explained=EXPLAINED,
-        command=summary["command"],
-        more=[
-            {"title": title, "columns": heads, "rows": cells(summary)}
-            for title, heads, cells, there in (
-                ("The default beside the recipe and the others", DIFFERENCES, beside, "reproduction"),
-                ("Settings that the validation texts chose", TUNED, tuned, "tuned"),
-                ("What each slip of the public code does", SLIPS, slips, "reproduction"),
-                ("What could not be the same", DEVIATIONS, deviations, "reproduction"),
-            )
-            if summary.get(there) and cells(summary)
-        ],
+        command=summary.command,
+        more=[{"title": title, "columns": heads, "rows": cells} for title, heads, cells in _more(summary) if cells],
     )
+
+
+def _more(summary: Comparison) -> list[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]:
+    """Return title, heads and rows of cells of the tables that not every comparison has."""
+    tables: list[tuple[str, tuple[str, ...], list[tuple[str, ...]]]] = [
+        ("Settings that the validation texts chose", TUNED, tuned(summary))
+    ]
+    reproduction = summary.reproduction
+    if reproduction is None:
+        return tables
+    beside = differences(reproduction.beside) if reproduction.beside else []
+    return [
+        ("The default beside the recipe and the others", DIFFERENCES, beside),
+        *tables,
+        ("What each slip of the public code does", SLIPS, slips(reproduction)),
+        ("What could not be the same", DEVIATIONS, deviations(reproduction)),
+    ]
 
 
 EXPLAINED = (
@@ -164,79 +176,78 @@ EXPLAINED = (
 """What the numbers are."""
 
 
-def forest(summary: dict[str, Any]) -> Figure:
+def forest(summary: Comparison) -> Figure:
     """Draw each paired difference with its interval."""
-    judged = summary["differences"]
+    judged = summary.differences
     figure, axes = plots.canvas(height=1.0 + 0.45 * len(judged))
     axes.axvline(0, color=plots.MUTED, lw=1, ls=":")
     colours = {"above": plots.STUDENT, "below": plots.TEACHER, "level": plots.MUTED}
     for row, one in enumerate(reversed(judged.values())):
-        colour = colours[one["verdict"]]
-        axes.plot([100 * one["low"], 100 * one["high"]], [row, row], color=colour, lw=5, alpha=0.4)
-        axes.plot(100 * one["value"], row, "o", color=colour, ms=8)
+        colour = colours[one.verdict]
+        axes.plot([100 * one.low, 100 * one.high], [row, row], color=colour, lw=5, alpha=0.4)
+        axes.plot(100 * one.value, row, "o", color=colour, ms=8)
     axes.set_yticks(range(len(judged)), [f"minus {name}" for name in reversed(judged)])
     axes.set(xlabel="difference in accuracy, points", ylim=(-0.6, len(judged) - 0.4))
     return figure
 
 
-def reliability(summary: dict[str, Any]) -> Figure:
+def reliability(summary: Comparison) -> Figure:
     """Draw accuracy against confidence for each student."""
     figure, axes = plots.canvas(6.4, 4.0)
     axes.plot([0, 1], [0, 1], color=plots.MUTED, lw=1, ls=":")
-    for name, line in summary["students"].items():
-        points = [(c, a) for c, a, n in line["reliability"] if n >= 5]
+    for name, line in summary.students.items():
+        points = [(c, a) for c, a, n in line.reliability if n >= 5]
         axes.plot(*zip(*points, strict=True), "o-", label=name, ms=4, lw=1)
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="accuracy (bins of 5 or more)")
     axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
 
-def curves(summary: dict[str, Any], kind: str = "curves") -> Figure:
+def curves(summary: Comparison, kind: str = "curves") -> Figure:
     """Draw the accuracy of each student along one kind of curve; students that have none are level lines."""
     figure, axes = plots.canvas()
-    key, axis = CURVES[kind]
-    for number, (name, line) in enumerate(summary["students"].items()):
-        points, colour = summary[kind].get(name), f"C{number % 10}"
+    points_of: dict[str, tuple[Point, ...]] = summary[kind]
+    for number, (name, line) in enumerate(summary.students.items()):
+        points, colour = points_of.get(name), f"C{number % 10}"
         if not points:
-            axes.axhline(line["numbers"]["accuracy"]["value"], label=name, color=colour, ls=":", lw=1)
+            axes.axhline(line.numbers.accuracy.value, label=name, color=colour, ls=":", lw=1)
             continue
-        x = [point[key] for point in points]
-        axes.plot(x, [point["value"] for point in points], "o-", label=name, ms=4, color=colour)
-        low, high = ([point[end] for point in points] for end in ("low", "high"))
+        x = [point.at for point in points]
+        axes.plot(x, [point.value for point in points], "o-", label=name, ms=4, color=colour)
+        low, high = [point.low for point in points], [point.high for point in points]
         axes.fill_between(x, low, high, color=colour, alpha=0.12, lw=0)
-    axes.set(xlabel=axis, ylabel="test accuracy")
-    if key != "noise":
+    axes.set(xlabel=CURVES[kind], ylabel="test accuracy")
+    if kind != "noise_curves":
         axes.set_xscale("log")
     axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
 
-def _shown_curves(summary: dict[str, Any]) -> list[tuple[str, str, list[tuple[str, ...]]]]:
+def _shown_curves(summary: Comparison) -> list[tuple[str, str, list[tuple[str, ...]]]]:
     """Return kind, axis and rows of cells of each kind of curve that has more than one point."""
     found = []
-    for kind, (key, axis) in CURVES.items():
-        if any(len(points) > 1 for points in summary[kind].values()):
+    for kind, axis in CURVES.items():
+        curves: dict[str, tuple[Point, ...]] = summary[kind]
+        if any(len(points) > 1 for points in curves.values()):
             cells: list[tuple[str, ...]] = [
-                (name, f"{point[key]:,g}", _estimate(point))
-                for name, points in summary[kind].items()
-                for point in points
+                (name, f"{point.at:,g}", str(point)) for name, points in curves.items() for point in points
             ]
             found.append((kind, axis, cells))
     return found
 
 
-def tuned(summary: dict[str, Any]) -> list[tuple[str, ...]]:
+def tuned(summary: Comparison) -> list[tuple[str, ...]]:
     """Return a row of cells for each student whose settings the validation texts chose."""
     return [
-        (name, str(one["tries"]), *(f"{value:.3g}" for value in one["settings"].values()))
-        for name, one in summary["tuned"].items()
+        (name, str(one.tries), *(f"{value:.3g}" for value in one.settings.values()))
+        for name, one in summary.tuned.items()
     ]
 
 
-def trained_under(summary: dict[str, Any]) -> str:
+def trained_under(summary: Comparison) -> str:
     """Return what circuits were trained for and judged by, one sentence; nothing of exact values alone."""
-    sims = summary["sims"]
-    if sims == ["exact"]:
+    sims = summary.sims
+    if sims == ("exact",):
         return ""
     told = {
         "exact": "Circuits were trained ideally and are judged by exact values",
@@ -247,13 +258,13 @@ def trained_under(summary: dict[str, Any]) -> str:
     return told[sims[0]] + besides + "."
 
 
-def setting(summary: dict[str, Any]) -> str:
+def setting(summary: Comparison) -> str:
     """Return texts, seeds, teacher and encoder of a comparison, one sentence."""
-    texts, seeds = summary["texts"], summary["seeds"]
+    texts, seeds = summary.texts, summary.seeds
     return (
-        f"{summary['data']}: {texts['train']:,} training, {texts['valid']:,} validation and {texts['test']:,} test "
-        f"texts, {seeds} seed{'s' * (seeds > 1)}; teacher {summary['teacher']['name']}, accuracy "
-        f"{_estimate(summary['teacher']['accuracy'])}; encoder {summary['encoder']}; qkd {summary['qkd']}."
+        f"{summary.data}: {texts.train:,} training, {texts.valid:,} validation and {texts.test:,} test "
+        f"texts, {seeds} seed{'s' * (seeds > 1)}; teacher {summary.teacher.name}, accuracy "
+        f"{summary.teacher.accuracy}; encoder {summary.encoder}; qkd {summary.qkd}."
     )
 
 
@@ -261,54 +272,46 @@ SLIPS = ("recipe", "accuracy", "as a loop prints it: mean ± std", "best", "minu
 DEVIATIONS = ("what", "paper and public code", "here", "why")
 
 
-def slips(summary: dict[str, Any]) -> list[tuple[str, ...]]:
+def slips(reproduction: Reproduction) -> list[tuple[str, ...]]:
     """Return a row of cells for the honest recipe and for each slip of a reproduction."""
     return [
         (
-            row["name"],
-            _estimate(row["accuracy"]),
-            f"{100 * row['printed']['mean']:.2f} ± {100 * row['printed']['std']:.2f}",
-            f"{100 * row['printed']['best']:.2f}",
-            "-" if row["gain"] is None else _points(row["gain"]),
+            row.name,
+            str(row.accuracy),
+            f"{100 * row.printed.mean:.2f} ± {100 * row.printed.std:.2f}",
+            f"{100 * row.printed.best:.2f}",
+            "-" if row.gain is None else _points(row.gain),
         )
-        for row in summary["reproduction"]["variants"]
+        for row in reproduction.variants
     ]
 
 
-def _slips(summary: dict[str, Any], table: Callable[[Sequence[Sequence[str]]], str]) -> list[str]:
-    meaning = [f"{name}: {what}." for name, what in summary["reproduction"]["slips"].items()]
-    told = ["What each slip of the public code does:", "", table([SLIPS, *slips(summary)]), "", *meaning]
-    beside = summary["reproduction"]["beside"]
-    if beside:
-        heading = f"Accuracy of {beside['reference']} minus that of the others, in points:"
-        told += ["", heading, "", table([DIFFERENCES, *differences(beside)]), "", beside["conclusion"]]
-    return told
+def _slips(reproduction: Reproduction, table: Callable[[Sequence[Sequence[str]]], str]) -> list[str]:
+    meaning = [f"{name}: {what}." for name, what in reproduction.slips.items()]
+    lines = ["What each slip of the public code does:", "", table([SLIPS, *slips(reproduction)]), "", *meaning]
+    beside = reproduction.beside
+    if beside is not None:
+        heading = f"Accuracy of {beside.reference} minus that of the others, in points:"
+        lines += ["", heading, "", table([DIFFERENCES, *differences(beside)]), "", beside.conclusion]
+    return lines
 
 
-def beside(summary: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Return a row of cells for each student that the first one beside the recipe is compared with."""
-    found = summary["reproduction"]["beside"]
-    return differences(found) if found else []
-
-
-def deviations(summary: dict[str, Any]) -> list[tuple[str, ...]]:
+def deviations(reproduction: Reproduction) -> list[tuple[str, ...]]:
     """Return a row of cells for each thing that is not as in the paper."""
-    return [
-        tuple(row[key] for key in ("what", "paper", "here", "why")) for row in summary["reproduction"]["deviations"]
-    ]
+    return [(row.what, row.paper, row.here, row.why) for row in reproduction.deviations]
 
 
-def _deviations(summary: dict[str, Any]) -> list[str]:
-    return ["What could not be the same:", "", *grid(DEVIATIONS, deviations(summary))]
+def _deviations(reproduction: Reproduction) -> list[str]:
+    return ["What could not be the same:", "", *grid(DEVIATIONS, deviations(reproduction))]
 
 
 def _lines(cells: Sequence[Sequence[str]]) -> str:
     return "\n".join(grid(cells[0], cells[1:]))
 
 
-def _sentences(summary: dict[str, Any]) -> list[str]:
-    geometry = [summary["geometry"]["sentence"]] if summary["geometry"] else []
-    return [*(judged["sentence"] for judged in summary["differences"].values()), *geometry]
+def _sentences(summary: Comparison) -> list[str]:
+    geometry = [summary.geometry.sentence] if summary.geometry else []
+    return [*(judged.sentence for judged in summary.differences.values()), *geometry]
 
 
 def grid(heads: Sequence[str], cells: Sequence[Sequence[str]]) -> list[str]:
@@ -320,9 +323,5 @@ def grid(heads: Sequence[str], cells: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def _estimate(number: dict[str, float]) -> str:
-    return f"{number['value']:.3f} [{number['low']:.3f}, {number['high']:.3f}]"
-
-
-def _points(number: dict[str, float]) -> str:
-    return f"{100 * number['value']:+.1f} [{100 * number['low']:+.1f}, {100 * number['high']:+.1f}]"
+def _points(number: Estimate) -> str:
+    return f"{100 * number.value:+.1f} [{100 * number.low:+.1f}, {100 * number.high:+.1f}]"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from qkd.circuits import draw, library
 from qkd.reports import compare, devices, plots
@@ -16,6 +17,21 @@ from qkd.student.metrics import softmax
 
 LONGEST = 300
 """Characters of a text that the page shows."""
+
+
+class Section(NamedTuple):
+    """A heading and what stands below it: each picture with its caption."""
+
+    title: str
+    figures: list[dict[str, str]]
+
+
+class DeviceSection(NamedTuple):
+    """The table and the pictures of device runs."""
+
+    columns: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    figures: list[dict[str, str]]
 
 
 def render(
@@ -106,7 +122,7 @@ def rewrite(folder: RunFolder, device_runs: Sequence[DeviceResult]) -> None:
     write_text(folder.report, written, private=True)
 
 
-def _devices(results: Sequence[DeviceResult]) -> dict[str, Any]:
+def _devices(results: Sequence[DeviceResult]) -> DeviceSection:
     """Return the page's table and figures of device runs."""
     measured = [result for result in results if isinstance(result, MeasuredResult)]
     names = [f"{result.plan}, {result.device}, mitigation {result.mitigation.name}" for result in measured]
@@ -114,8 +130,8 @@ def _devices(results: Sequence[DeviceResult]) -> dict[str, Any]:
         (plots.scatter(result), f"{name}: one dot is an expectation value.")
         for result, name in zip(measured, names, strict=True)
     ]
-    return {"columns": devices.COLUMNS, "rows": devices.rows(measured), "figures": pictures(figures)}
+    return DeviceSection(devices.COLUMNS, devices.rows(measured), pictures(figures))
 
 
-def _section(title: str, *figures: tuple[Any, str]) -> dict[str, Any]:
-    return {"title": title, "figures": pictures(figures)}
+def _section(title: str, *figures: tuple[Figure, str]) -> Section:
+    return Section(title, pictures(figures))

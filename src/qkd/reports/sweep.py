@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -11,99 +9,100 @@ from qkd.reports import comparison, plots
 from qkd.reports.compare import aligned
 from qkd.reports.comparison import grid
 from qkd.reports.pages import page, pictures
+from qkd.results import Sweep
 
 SHOWN = 10
 """Trials that a table shows."""
 CHANGES = ("setting", "start", "best", "explains")
 
 
-def trial_rows(found: dict[str, Any]) -> list[tuple[str, ...]]:
+def trial_rows(sweep: Sweep) -> list[tuple[str, ...]]:
     """Return heads and, from the best on, a row of cells for each of the best trials."""
-    sign = 1 if found["goal"] == "loss" else -1
-    whole = [trial for trial in found["trials"] if trial["state"] == "complete"]
-    best = sorted(whole, key=lambda trial: (sign * trial["value"], trial["valid_loss"], trial["number"]))[:SHOWN]
-    names = [one["name"] for one in found["space"]]
+    sign = 1 if sweep.goal == "loss" else -1
+    whole = [trial for trial in sweep.trials if trial.state == "complete"]
+    best = sorted(whole, key=lambda trial: (sign * (trial.value or 0.0), trial.valid_loss, trial.number))[:SHOWN]
+    names = [one.name for one in sweep.space]
     heads = ("trial", "valid. accuracy", "valid. loss", *names, "epochs", "s")
     cells = [
         (
-            str(trial["number"]),
-            f"{trial['valid_accuracy']:.3f}",
-            f"{trial['valid_loss']:.3f}",
-            *(_shown(trial["point"][name]) for name in names),
-            str(trial["epochs"]),
-            f"{trial['seconds']:.1f}",
+            str(trial.number),
+            f"{trial.valid_accuracy:.3f}",
+            f"{trial.valid_loss:.3f}",
+            *(_shown(trial.point[name]) for name in names),
+            str(trial.epochs),
+            f"{trial.seconds:.1f}",
         )
         for trial in best
     ]
     return [heads, *cells]
 
 
-def changes(found: dict[str, Any]) -> list[tuple[str, ...]]:
+def changes(sweep: Sweep) -> list[tuple[str, ...]]:
     """Return a row of cells for each dimension: the start, the best, and the share it explains."""
-    best = found["trials"][found["best"]]["point"]
-    shares = found["importances"]
+    best = sweep.trials[sweep.best].point
+    shares = sweep.importances
     return [
         (
-            one["name"],
-            _shown(one["start"]),
-            _shown(best[one["name"]]),
-            f"{100 * shares[one['name']]:.0f} %" if one["name"] in shares else "-",
+            one.name,
+            _shown(one.start),
+            _shown(best[one.name]),
+            f"{100 * shares[one.name]:.0f} %" if one.name in shares else "-",
         )
-        for one in found["space"]
+        for one in sweep.space
     ]
 
 
-def conclusion(found: dict[str, Any]) -> str:
+def conclusion(sweep: Sweep) -> str:
     """Return what a person should take from a sweep, in a few sentences."""
-    states = [trial["state"] for trial in found["trials"]]
-    top, judged = found["trials"][found["best"]], found["judged"]
+    states = [trial.state for trial in sweep.trials]
+    top, judged = sweep.trials[sweep.best], sweep.judged
     told = f"{len(states)} trials"
     parts = [f"{states.count(word)} {word}" for word in ("pruned", "failed") if word in states]
     if parts:
         told += f" ({', '.join(parts)})"
     said = [
-        f"Of {told}, number {top['number']} is best: validation accuracy {top['valid_accuracy']:.3f}, which the choice "
+        f"Of {told}, number {top.number} is best: validation accuracy {top.valid_accuracy:.3f}, which the choice "
         "makes look better than it is.",
         "Trained anew and judged on the test texts:",
-        *(one["sentence"] for one in judged["differences"].values()),
+        *(one.sentence for one in judged.differences.values()),
         "The linear student has the best trial's settings and was not searched for itself; "
         "qkd compare --tune gives every student the same number of trials.",
     ]
     return " ".join(said)
 
 
-def text(found: dict[str, Any]) -> str:
+def text(sweep: Sweep) -> str:
     """Return tables and conclusion for a terminal."""
-    judged = found["judged"]
+    judged = sweep.judged
     return "\n".join(
         [
-            aligned(trial_rows(found)),
+            aligned(trial_rows(sweep)),
             "",
-            aligned([CHANGES, *changes(found)]),
+            aligned([CHANGES, *changes(sweep)]),
             "",
             aligned([comparison.columns(judged), *comparison.rows(judged)]),
             "",
-            conclusion(found),
+            conclusion(sweep),
             "",
-            f"the best: {found['command']}",
+            f"the best: {sweep.command}",
         ]
     )
 
 
-def markdown(found: dict[str, Any]) -> str:
+def markdown(sweep: Sweep) -> str:
     """Return the report as Markdown."""
-    judged, (heads, *cells) = found["judged"], trial_rows(found)
+    judged, (heads, *cells) = sweep.judged, trial_rows(sweep)
     return "\n".join(
         [
-            f"# A search over {', '.join(one['name'] for one in found['space'])}",
+            f"# A search over {', '.join(one.name for one in sweep.space)}",
             "",
-            conclusion(found),
+            conclusion(sweep),
             "",
-            f"    {found['command']}",
+            f"    {sweep.command}",
             "",
-            _setting(found),
+            _setting(sweep),
             "",
-            *grid(CHANGES, changes(found)),
+            *grid(CHANGES, changes(sweep)),
             "",
             EXPLAINED,
             "",
@@ -121,28 +120,28 @@ def markdown(found: dict[str, Any]) -> str:
             "",
             "Again:",
             "",
-            f"    {found['again']}",
+            f"    {sweep.again}",
             "",
         ]
     )
 
 
-def html(name: str, found: dict[str, Any]) -> str:
+def html(name: str, sweep: Sweep) -> str:
     """Return the report as one self-contained page."""
-    judged, (heads, *cells) = found["judged"], trial_rows(found)
+    judged, (heads, *cells) = sweep.judged, trial_rows(sweep)
     figures = [
-        (history(found), "Every trial in its order; hollow ones were pruned. The line is the best until then."),
+        (history(sweep), "Every trial in its order; hollow ones were pruned. The line is the best until then."),
         (comparison.forest(judged), "Accuracy of the best minus that of the others on the test texts, 95 % interval."),
-        (slices(found), "Every trial against each dimension; the filled dot with a ring is the best."),
+        (slices(sweep), "Every trial against each dimension; the filled dot with a ring is the best."),
     ]
     return page(
         "sweep.html",
         title=name,
-        setting=_setting(found),
-        conclusion=conclusion(found),
-        command=found["command"],
+        setting=_setting(sweep),
+        conclusion=conclusion(sweep),
+        command=sweep.command,
         change_columns=CHANGES,
-        changes=changes(found),
+        changes=changes(sweep),
         columns=comparison.columns(judged),
         rows=comparison.rows(judged),
         difference_columns=comparison.DIFFERENCES,
@@ -151,7 +150,7 @@ def html(name: str, found: dict[str, Any]) -> str:
         figures=pictures(figures),
         trial_columns=heads,
         trials=cells,
-        again=found["again"],
+        again=sweep.again,
     )
 
 
@@ -161,52 +160,52 @@ EXPLAINED = (
 )
 
 
-def history(found: dict[str, Any]) -> Figure:
+def history(sweep: Sweep) -> Figure:
     """Draw what each trial came to, in order, and the best until then."""
     figure, axes = plots.canvas()
-    top = np.minimum if found["goal"] == "loss" else np.maximum
+    top = np.minimum if sweep.goal == "loss" else np.maximum
     for state, fill in (("complete", plots.STUDENT), ("pruned", "none")):
-        points = [(one["number"], one["value"]) for one in found["trials"] if one["state"] == state]
+        points = [(one.number, one.value) for one in sweep.trials if one.state == state]
         if points:
             axes.scatter(*zip(*points, strict=True), s=22, facecolors=fill, edgecolors=plots.STUDENT)
-    whole = [(one["number"], one["value"]) for one in found["trials"] if one["state"] == "complete"]
+    whole = [(one.number, one.value) for one in sweep.trials if one.state == "complete"]
     numbers, values = zip(*whole, strict=True)
     axes.step(numbers, top.accumulate(values), where="post", color=plots.TEACHER, lw=1.2)
-    axes.set(xlabel="trial", ylabel=f"validation {found['goal']}")
+    axes.set(xlabel="trial", ylabel=f"validation {sweep.goal}")
     return figure
 
 
-def slices(found: dict[str, Any]) -> Figure:
+def slices(sweep: Sweep) -> Figure:
     """Draw what trials came to against each dimension."""
-    space, columns = found["space"], 4
+    space, columns = sweep.space, 4
     rows = -(-len(space) // columns)
     figure = Figure(figsize=(11.0, 2.6 * rows), layout="constrained")
     for number, one in enumerate(space):
         axes = figure.add_subplot(rows, columns, number + 1)
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(labelsize=7)
-        values = [str(value) for value in one["values"]]
-        for trial in found["trials"]:
-            if trial["value"] is None:
+        values = [str(value) for value in one.values]
+        for trial in sweep.trials:
+            if trial.value is None:
                 continue
-            here = trial["point"][one["name"]]
+            here = trial.point[one.name]
             x = values.index(str(here)) if values else here
-            fill = plots.STUDENT if trial["state"] == "complete" else "none"
-            axes.scatter(x, trial["value"], s=16, facecolors=fill, edgecolors=plots.STUDENT, alpha=0.7)
-            if trial["number"] == found["best"]:
-                axes.scatter(x, trial["value"], s=90, facecolors="none", edgecolors=plots.TEACHER, linewidths=1.5)
+            fill = plots.STUDENT if trial.state == "complete" else "none"
+            axes.scatter(x, trial.value, s=16, facecolors=fill, edgecolors=plots.STUDENT, alpha=0.7)
+            if trial.number == sweep.best:
+                axes.scatter(x, trial.value, s=90, facecolors="none", edgecolors=plots.TEACHER, linewidths=1.5)
         if values:
             axes.set_xticks(range(len(values)), [value[-18:] for value in values], rotation=20, ha="right")
-        elif one["logarithmic"]:
+        elif one.logarithmic:
             axes.set_xscale("log")
-        axes.set_title(one["name"], fontsize=9)
+        axes.set_title(one.name, fontsize=9)
     return figure
 
 
-def _setting(found: dict[str, Any]) -> str:
-    searched = "; ".join(one["described"] for one in found["space"])
-    return f"{comparison.setting(found['judged'])} Searched, by validation {found['goal']}: {searched}."
+def _setting(sweep: Sweep) -> str:
+    searched = "; ".join(one.described for one in sweep.space)
+    return f"{comparison.setting(sweep.judged)} Searched, by validation {sweep.goal}: {searched}."
 
 
-def _shown(value: Any) -> str:
+def _shown(value: float | str | None) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -12,12 +12,16 @@
 `Evaluation`       what ``qkd.evaluate`` returns
 `Prediction`       what ``qkd.predict`` returns for each text
 `Labelling`        what ``qkd.teach`` returns
+`Comparison`       what ``qkd.compare`` and ``qkd.reproduce`` return: ``comparison.json``
+`Sweep`            what ``qkd.sweep`` returns: ``sweep.json``
 `Result`           what all of them are; `Estimate` is a number with its 95 % interval
 ================== ===================================================================================================
 
 Parts of a run: Line, Scores, Parameters, Sizes, TeacherCard, EncoderCard, Tried, StudentCard, Training, Diagnosis,
 Noise, Check, Tuned, Unlabeled. Of a device run: Jobs, Lost, MitigationCard, Shots, DeviceLine, MeasuredText,
-Unexplained.
+Unexplained. Of a comparison: Judged, Verdict, StudentLine, Measured, TeacherLine, Point, Geometry, Tuning,
+Reproduction, Variant, Printed, Deviation; of a sweep: Searched, SweepTrial, Validated.
+`TrialAnswers` is a trial that both keep.
 """
 
 from qkd.results.base import Estimate, Parameters, Result, Scores
@@ -52,37 +56,77 @@ from qkd.results.run import (
     Tuned,
     Unlabeled,
 )
+from qkd.results.study import (
+    Comparison,
+    Deviation,
+    Finding,
+    Geometry,
+    Judged,
+    Measured,
+    Point,
+    Printed,
+    Reproduction,
+    Searched,
+    StudentLine,
+    Sweep,
+    SweepTrial,
+    TeacherLine,
+    TrialAnswers,
+    Tuning,
+    Validated,
+    Variant,
+    Verdict,
+)
 
 __all__ = [
     "Answer",
     "Check",
+    "Comparison",
+    "Deviation",
     "DeviceLine",
     "DeviceResult",
     "Diagnosis",
     "EncoderCard",
     "Estimate",
     "Evaluation",
+    "Finding",
+    "Geometry",
     "Jobs",
+    "Judged",
     "Labelling",
     "LearnedResult",
     "Line",
     "Lost",
+    "Measured",
     "MeasuredResult",
     "MeasuredText",
     "Metrics",
     "MitigationCard",
     "Noise",
     "Parameters",
+    "Point",
     "Prediction",
+    "Printed",
+    "Reproduction",
     "Result",
     "Scores",
+    "Searched",
     "Shots",
     "Sizes",
     "StudentCard",
+    "StudentLine",
+    "Sweep",
+    "SweepTrial",
     "TeacherCard",
+    "TeacherLine",
     "Training",
+    "TrialAnswers",
     "Tried",
     "Tuned",
+    "Tuning",
     "Unexplained",
     "Unlabeled",
+    "Validated",
+    "Variant",
+    "Verdict",
 ]

@@ -146,7 +146,7 @@ def _covered(student: StudentCircuit, chosen: list[Load]) -> list[int]:
     strings = {t for load in chosen for t in load.strings}
     _, coefficients, _ = pauli_terms(student.observables)
     needed = [set(row.nonzero().flatten().tolist()) for row in coefficients]
-    return [k for k, one in enumerate(needed) if one <= strings] or [0]
+    return [k for k, needs in enumerate(needed) if needs <= strings] or [0]
 
 
 def _by_aer(

@@ -105,7 +105,7 @@ def check(student: StudentCircuit, points: int = 2, seed: int = 0) -> CircuitRep
             f"a light cone of '{student.name}' holds {widest} qubits and {WIDEST} is the most that is checked; check "
             "the same circuit with fewer --qubits or --layers"
         )
-    parts = [_Part(student, [k for k, one in enumerate(cones) if one == qubits]) for qubits in dict.fromkeys(cones)]
+    parts = [_Part(student, [k for k, cone in enumerate(cones) if cone == qubits]) for qubits in dict.fromkeys(cones)]
     rng = np.random.default_rng(seed)
     size, rank = np.zeros(len(student.parameters)), 0
     for _ in range(points):
@@ -143,13 +143,13 @@ class _Part:
 
     def jacobian(self, values: np.ndarray) -> np.ndarray:
         """Return the derivatives (rows x K', A+P) of the part's K' observables at ``values`` (rows, A+P)."""
-        found = np.zeros((len(values) * self._count, values.shape[1]))
+        jacobian = np.zeros((len(values) * self._count, values.shape[1]))
         if self._columns:
             rows = torch.tensor(values[:, self._columns]).repeat_interleave(self._count, 0).requires_grad_()
             evs = self._program(rows, torch.zeros(0, dtype=torch.float64))
-            wanted = torch.eye(self._count, dtype=torch.float64).repeat(len(values), 1)
-            found[:, self._columns] = torch.autograd.grad(evs, rows, wanted)[0].numpy()
-        return found
+            directions = torch.eye(self._count, dtype=torch.float64).repeat(len(values), 1)
+            jacobian[:, self._columns] = torch.autograd.grad(evs, rows, directions)[0].numpy()
+        return jacobian
 
 
 def _jacobian(student: StudentCircuit, parts: list[_Part], rng: np.random.Generator) -> np.ndarray:

@@ -64,10 +64,10 @@ def choose(student: StudentCircuit, noise: NoiseLike, accuracy: float, rows: int
         if noise is not None:
             raise
         return "statevector", str(error)
-    seconds = {kind: cost(kind, one) for kind, one in exact.items()}
+    seconds = {kind: cost(kind, task) for kind, task in exact.items()}
     best = min(seconds, key=seconds.__getitem__, default="")
     if best and (seconds[best] <= BEARABLE or not accuracy):
-        others = " and ".join(one.why for kind, one in exact.items() if kind != best)
+        others = " and ".join(task.why for kind, task in exact.items() if kind != best)
         return best, f"{exact[best].why} cost {f'less than {others}' if others else 'least'}"
     if accuracy:
         return "lightcone", f"light cones of {width} qubits are too wide to be exact at a bearable cost"
@@ -77,9 +77,9 @@ def choose(student: StudentCircuit, noise: NoiseLike, accuracy: float, rows: int
     )
 
 
-def cost(kind: str, one: Work) -> float:
+def cost(kind: str, task: Work) -> float:
     """Return about how many seconds an engine needs for its work."""
-    return 1e-6 * sum(each * amount for each, amount in zip(COSTS[kind], one.amounts, strict=True))
+    return 1e-6 * sum(price * amount for price, amount in zip(COSTS[kind], task.amounts, strict=True))
 
 
 def work(student: StudentCircuit, noise: NoiseLike, rows: int) -> tuple[dict[str, Work], int]:
@@ -90,20 +90,20 @@ def work(student: StudentCircuit, noise: NoiseLike, rows: int) -> tuple[dict[str
     """
     terms, _, _ = pauli_terms(student.observables)
     encoding, blocks, cones = past(student.circuit, terms, noise, student.inputs)
-    width = max((len(one.qubits) for one in cones), default=0)
+    width = max((len(cone.qubits) for cone in cones), default=0)
     numbers, qubits = seen([block.qubits for block in blocks], terms)
-    found: dict[str, Work] = {}
-    if max((max(one.counts, default=1) for one in cones), default=1) <= 4**WIDEST:
+    tasks: dict[str, Work] = {}
+    if max((max(cone.counts, default=1) for cone in cones), default=1) <= 4**WIDEST:
         amounts = _lightcone(set(student.inputs), encoding, blocks, cones, rows)
-        found["lightcone"] = Work(amounts, f"light cones of {width} qubits")
+        tasks["lightcone"] = Work(amounts, f"light cones of {width} qubits")
     if noise is None and student.num_qubits <= WIDEST_STATE:
         amplitudes = 2.0 ** len(qubits) * rows
         amounts = 1.0, len(numbers), amplitudes * len(numbers), amplitudes
-        found["statevector"] = Work(amounts, f"2^{len(qubits)} amplitudes")
+        tasks["statevector"] = Work(amounts, f"2^{len(qubits)} amplitudes")
     if noise is not None and len(qubits) <= density.MOST_QUBITS:
         amounts = 1.0, len(numbers), 4.0 ** len(qubits) * rows * len(numbers)
-        found["density"] = Work(amounts, f"a density matrix of {len(qubits)} qubits for each text")
-    return found, width
+        tasks["density"] = Work(amounts, f"a density matrix of {len(qubits)} qubits for each text")
+    return tasks, width
 
 
 def _lightcone(
@@ -113,13 +113,13 @@ def _lightcone(
     varying = [any(differs(channel, inputs) for channel in block.channels) for block in blocks]
     shared = own = met = 0.0
     shapes: dict[Hashable, tuple[int, bool]] = {}
-    for one in cones:
-        kinds = tuple(varying[number] for number, _ in one.blocks)
+    for cone in cones:
+        kinds = tuple(varying[number] for number, _ in cone.blocks)
         if any(kinds):
-            own += one.operations
+            own += cone.operations
         else:
-            shared += one.operations
-        met += one.counts[-1] if one.counts else 1
-        shapes[one.moves, kinds, tuple(encoding.sizes[q] for q in one.qubits)] = len(one.moves), any(kinds)
+            shared += cone.operations
+        met += cone.counts[-1] if cone.counts else 1
+        shapes[cone.moves, kinds, tuple(encoding.sizes[q] for q in cone.qubits)] = len(cone.moves), any(kinds)
     moves = sum(count for count, _ in shapes.values())
     return 1.0, moves, shared, own * rows, met * rows, moves if any(varies for _, varies in shapes.values()) else 0.0

@@ -54,22 +54,22 @@ class Load:
 def loads(student: StudentCircuit, noisy: bool) -> list[Load]:
     """Return what AerSimulator simulates for a student, group by group of its Pauli strings."""
     terms, _, _ = pauli_terms(student.observables)
-    found = []
+    groups = []
     for strings, qubits in together(student.circuit, terms, noisy):
         measured = {qubit for t in strings for qubit, _ in terms[t]}
         items = past(student.circuit, measured)[1]
-        found.append(Load(tuple(strings), len(qubits), len(items), _bond(student, qubits, items)))
-    return found
+        groups.append(Load(tuple(strings), len(qubits), len(items), _bond(student, qubits, items)))
+    return groups
 
 
-def cheapest(found: Sequence[Load], shots: int) -> str:
+def cheapest(groups: Sequence[Load], shots: int) -> str:
     """Return the method for the widest light cones: exact where that fits, else what takes least."""
-    if all(load.qubits <= MOST_EXACT for load in found):
+    if all(load.qubits <= MOST_EXACT for load in groups):
         return "density_matrix"
     methods = ["matrix_product_state"]
-    if all(load.qubits <= WIDEST_STATE for load in found):
+    if all(load.qubits <= WIDEST_STATE for load in groups):
         methods.append("statevector")
-    return min(methods, key=lambda method: max(load.seconds(method, shots) for load in found))
+    return min(methods, key=lambda method: max(load.seconds(method, shots) for load in groups))
 
 
 def _bond(student: StudentCircuit, qubits: Sequence[int], items: Sequence[CircuitInstruction]) -> int:

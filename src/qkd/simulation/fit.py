@@ -122,7 +122,7 @@ def fit(
     program = LightConeEstimator(noise, dtype="float64").compile(
         student.circuit, student.observables, student.inputs, (*student.weights, *amounts.parameters)
     )
-    qubits = [int(np.flatnonzero(one.paulis[0].z)[0]) for one in student.observables]
+    qubits = [int(np.flatnonzero(observable.paulis[0].z)[0]) for observable in student.observables]
     model = noise_model(region)
     reads = torch.tensor(np.array([[m[0, 1], m[1, 0]] for m in (assignment(model, q) for q in qubits)]).clip(1e-4, 0.4))
     measured, weight = torch.from_numpy(evs), torch.from_numpy(stds**-2.0)
@@ -147,9 +147,9 @@ def fit(
             optimizer.zero_grad()
             total = 0.0
             for rows in sets:  # one set of weights at a time, so that one's memory is enough
-                kept = rows[used[rows]]
-                if len(kept):
-                    loss = (weight[kept] * (predicted(u, kept) - measured[kept]) ** 2).sum() / 2
+                chosen = rows[used[rows]]
+                if len(chosen):
+                    loss = (weight[chosen] * (predicted(u, chosen) - measured[chosen]) ** 2).sum() / 2
                     loss.backward()
                     total += float(loss.detach())
             ridge = u.square().sum() / 2
@@ -164,7 +164,7 @@ def fit(
     start = torch.zeros(count + 2 * len(qubits), dtype=torch.float64)
     u = minimize(start, ~apart, STEPS)
     with torch.no_grad():
-        told = torch.cat([predicted(u, rows) for rows in sets])[np.argsort(np.concatenate(sets))]
+        predictions = torch.cat([predicted(u, rows) for rows in sets])[np.argsort(np.concatenate(sets))]
     calibrated = _calibrated(student, replace(region), values)
     u = minimize(u, np.ones(len(values), dtype=bool), MORE)
     final = amounts.of(u[:count]).numpy()
@@ -178,7 +178,7 @@ def fit(
     )
     left = tuple(
         float(np.sqrt(max(0.0, ((other[apart] - evs[apart]) ** 2 - stds[apart] ** 2).mean())))
-        for other in (calibrated, told.numpy())
+        for other in (calibrated, predictions.numpy())
     )
     return Fit(learned, (left[0], left[1]), float(np.sqrt((stds[apart] ** 2).mean())))
 
@@ -187,12 +187,12 @@ def _noise(
     student: StudentCircuit, region: Region, amounts: _Amounts
 ) -> tuple[Noise, Callable[[dict[Parameter, float]], Learned]]:
     """Return the noise with its parameters, readout apart, and what makes learned errors of their values."""
-    circuit, told = student.circuit, region.snapshot.calibration
+    circuit, calibration = student.circuit, region.snapshot.calibration
     used: dict[tuple[str, Place], float] = {}
     for item in circuit.data:
         on = tuple(circuit.find_bit(qubit).index for qubit in item.qubits)
         if item.operation.name in TURNS or (len(on) == 2 and item.operation.name != "barrier"):
-            done = told.gates.get(item.operation.name, {}).get(tuple(region.qubits[q] for q in on))
+            done = calibration.gates.get(item.operation.name, {}).get(tuple(region.qubits[q] for q in on))
             used[item.operation.name, on] = max(LEAST_ERROR, (done.error if done else None) or 0.0)
     model = noise_model(region)
     noise = Noise(rebuilt(model, lambda name, on, error: None if (name, on) in used else error, readout=False))
@@ -210,30 +210,30 @@ def _noise(
             noise = noise.depolarizing(name, depolarizing_rate(error, 1), on)
     between: dict[Place, Parameter] = {}
     gates = set(used)
-    for pair in told.couplers():
+    for pair in calibration.couplers():
         at_once = [both for both in neighbours(pair, region) if set(both) <= gates]
         if at_once:
             between[pair] = amounts.new("between", 0.0, LAYER)
         for both in at_once:
             noise = noise.coherent(both, {"ZZ": between[pair]}, (region.index[pair[0]], region.index[pair[1]]))
 
-    def learned(found: dict[Parameter, float]) -> Learned:
+    def learned(values: dict[Parameter, float]) -> Learned:
         gates: dict[str, dict[Place, GateNoise]] = {}
         for (name, on), error in used.items():
-            turned = {label: found[one] for label, one in angles[name, on].items()}
+            turned = {label: values[parameter] for label, parameter in angles[name, on].items()}
             rest = max(0.0, error - infidelity(turned))
             if len(on) == 2:
-                rest = (1 - math.exp(-2 * found[rates[name, on]])) * 0.75
+                rest = (1 - math.exp(-2 * values[rates[name, on]])) * 0.75
             gates.setdefault(name, {})[tuple(region.qubits[q] for q in on)] = GateNoise(turned, rest)
-        return Learned("", "", gates, {pair: found[one] for pair, one in between.items()})
+        return Learned("", "", gates, {pair: values[parameter] for pair, parameter in between.items()})
 
     return noise, learned
 
 
 def _weights(student: StudentCircuit, values: np.ndarray) -> np.ndarray:
     """Return the different sets of weights (W,P) of parameter values (M,A+P)."""
-    found: np.ndarray = np.unique(values[:, len(student.inputs) :], axis=0)
-    return found
+    distinct: np.ndarray = np.unique(values[:, len(student.inputs) :], axis=0)
+    return distinct
 
 
 def _calibrated(student: StudentCircuit, region: Region, values: np.ndarray) -> np.ndarray:
@@ -241,10 +241,10 @@ def _calibrated(student: StudentCircuit, region: Region, values: np.ndarray) -> 
     program = LightConeEstimator(noise_model(region), dtype="float64").compile(
         student.circuit, student.observables, student.inputs, student.weights
     )
-    found = np.zeros((len(values), len(student.observables)))
+    evs = np.zeros((len(values), len(student.observables)))
     inputs = len(student.inputs)
     for row in _weights(student, values):
         rows = (values[:, inputs:] == row).all(axis=1)
         with torch.no_grad():
-            found[rows] = program(torch.from_numpy(values[rows, :inputs]), torch.from_numpy(row)).numpy()
-    return found
+            evs[rows] = program(torch.from_numpy(values[rows, :inputs]), torch.from_numpy(row)).numpy()
+    return evs

@@ -35,9 +35,9 @@ def learned_noise(model: NoiseModel, learned: Learned, region: Region) -> Noise:
     """
     index = region.index
     known = {
-        (name, tuple(index[qubit] for qubit in place)): one
+        (name, tuple(index[qubit] for qubit in place)): gate
         for name, places in learned.gates.items()
-        for place, one in places.items()
+        for place, gate in places.items()
         if all(qubit in index for qubit in place)
     }
     left = rebuilt(model, lambda name, on, error: None if (name, on) in known else error)
@@ -45,9 +45,9 @@ def learned_noise(model: NoiseModel, learned: Learned, region: Region) -> Noise:
         if qubit in index:
             left.add_readout_error(ReadoutError([[1 - up, up], [down, 1 - down]]), [index[qubit]], warnings=False)
     noise = Noise(left)
-    for (name, on), one in known.items():
-        noise = noise.depolarizing(name, depolarizing_rate(one.stochastic, len(on)), on)
-        noise = noise.coherent(name, {label: angle for label, angle in one.angles.items() if angle}, on)
+    for (name, on), gate in known.items():
+        noise = noise.depolarizing(name, depolarizing_rate(gate.stochastic, len(on)), on)
+        noise = noise.coherent(name, {label: angle for label, angle in gate.angles.items() if angle}, on)
     for pair, angle in learned.spectators.items():
         for gates in neighbours(pair, region):
             noise = noise.coherent(gates, {"ZZ": angle}, (index[pair[0]], index[pair[1]]))

@@ -120,10 +120,10 @@ def _best_start(slopes: _Slopes, grid: np.ndarray, common: np.ndarray, best: np.
         best: the largest slopes (A,).
     """
 
-    def weakest(found: np.ndarray) -> np.ndarray:
+    def weakest(responses: np.ndarray) -> np.ndarray:
         """Return the smallest share of each row; inputs without any effect do not count."""
         alive = best > 1e-9
-        return (found[:, alive] / best[alive]).min(axis=1, initial=1.0)
+        return (responses[:, alive] / best[alive]).min(axis=1, initial=1.0)
 
     def pick(scores: np.ndarray) -> int:
         """Return the number of the value among the best that is nearest to pi/2."""

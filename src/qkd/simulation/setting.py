@@ -63,19 +63,19 @@ class Setting:
         return self.logical if self.noisy is None else self.noisy.circuit
 
 
-def make_setting(config: Config, logical: StudentCircuit, kept: Path | None = None) -> Setting:
+def make_setting(config: Config, logical: StudentCircuit, stored: Path | None = None) -> Setting:
     """Return what ``config`` simulates a student on.
 
     Args:
         config: simulator, engine and device.
         logical: the student.
-        kept: a snapshot file that takes the place of the device named, as a resumed run must.
+        stored: a snapshot file that takes the place of the device named, as a resumed run must.
 
     Raises:
         QkdError: there is no such device, the circuit does not fit it, or no engine takes it.
     """
     spec = config.engine
-    noisy = place(config, logical, kept) if spec.sim == "aer-noisy" else None
+    noisy = place(config, logical, stored) if spec.sim == "aer-noisy" else None
     circuit = logical if noisy is None else noisy.circuit
     model = None if noisy is None else noisy.model
     rows = config.train.batch_size
@@ -87,9 +87,9 @@ def make_setting(config: Config, logical: StudentCircuit, kept: Path | None = No
     return Setting(logical, noisy, trainer, exact, measure)
 
 
-def place(config: Config, logical: StudentCircuit, kept: Path | None = None) -> Noisy:
+def place(config: Config, logical: StudentCircuit, stored: Path | None = None) -> Noisy:
     """Return a student on the device that ``config`` names; see ``make_setting``."""
-    device = snapshot.load(kept or config.device.name)
+    device = snapshot.load(stored or config.device.name)
     profile = profiles.load(config.device.profile or profiles.default_name(device))
     compiled = transpile(logical, device, profile)
     circuit, region = to_region(compiled, device)

@@ -68,15 +68,16 @@ def _check_shapes(path: Path, circuit: StudentCircuit, record: BundleRecord) -> 
     Raises:
         FolderError: they differ.
     """
-    held = records.shapes(path)
+    shapes = records.shapes(path)
     expected = {
         "projection.weight": (len(circuit.inputs), record.encoder.dim),
         "head.weight": (len(record.classes), len(circuit.observables)),
     }
     for name, shape in expected.items():
-        if held.get(name) != shape:
+        if shapes.get(name) != shape:
             raise FolderError(
-                f"{path}: holds {name} of shape {held.get(name)}, where config.json and the circuit say {shape}; {MEND}"
+                f"{path}: holds {name} of shape {shapes.get(name)}, where config.json and the circuit say {shape}; "
+                f"{MEND}"
             )
 
 
@@ -164,8 +165,8 @@ class Student:
                 fresh=False,
             )
             model.load_state_dict(load_file(path / "student.safetensors"))
-            kept = path / "encoder.safetensors"
-            arrays = load_arrays(kept) if kept.is_file() else {}
+            encoder_file = path / "encoder.safetensors"
+            arrays = load_arrays(encoder_file) if encoder_file.is_file() else {}
         except (OSError, KeyError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
             raise FolderError(f"{path}: the student is damaged ({str(error).splitlines()[0]}); {MEND}") from None
         try:

@@ -18,12 +18,12 @@ class Dropout(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return ``x``, with entries dropped while training; the mean over draws is ``x``."""
-        kept = max(1, round(256 * (1 - self.p)))
-        if not self.training or kept == 256:
+        threshold = max(1, round(256 * (1 - self.p)))
+        if not self.training or threshold == 256:
             return x
         words = torch.empty(-(-x.numel() // 8), dtype=torch.int64, device=x.device).random_(-(2**63), None)
         draws = words.view(torch.uint8)[: x.numel()].view(x.shape)
-        return x * (draws < kept).to(x.dtype).mul_(256 / kept)
+        return x * (draws < threshold).to(x.dtype).mul_(256 / threshold)
 
     def extra_repr(self) -> str:
         """Return what ``repr`` shows."""

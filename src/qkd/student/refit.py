@@ -22,20 +22,20 @@ def refit_head(student: StudentModel, train: Examples, loss: LossSpec, weight_de
         loss: what it was trained with.
         weight_decay: the strength of the head's ridge.
     """
-    found = student.moved(student.circuit, student.engine)
-    found.eval()
+    refitted = student.moved(student.circuit, student.engine)
+    refitted.eval()
     with torch.no_grad():
-        features = torch.cat([found.middle(found.angles(part)) for part in train.embeddings.split(512)])
-    optimizer = torch.optim.LBFGS(found.head.parameters(), max_iter=STEPS, line_search_fn="strong_wolfe")
+        features = torch.cat([refitted.middle(refitted.angles(part)) for part in train.embeddings.split(512)])
+    optimizer = torch.optim.LBFGS(refitted.head.parameters(), max_iter=STEPS, line_search_fn="strong_wolfe")
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
         terms = LOSSES[loss.name](
-            found.head(features), train.teacher, train.targets, temperature=loss.temperature, alpha=loss.alpha
+            refitted.head(features), train.teacher, train.targets, temperature=loss.temperature, alpha=loss.alpha
         )
-        total = terms["loss"] + weight_decay * found.head.weight.square().sum() / 2
+        total = terms["loss"] + weight_decay * refitted.head.weight.square().sum() / 2
         total.backward()
         return total
 
     optimizer.step(closure)
-    return found
+    return refitted

@@ -29,10 +29,10 @@ def train_with_shots(student: StudentModel, shots: int) -> None:
     Raises:
         QkdError: an observable is no single Pauli string, so its variance is not known from its value alone.
     """
-    if any(len(one) != 1 for one in student.circuit.observables):
+    if any(len(observable) != 1 for observable in student.circuit.observables):
         raise QkdError(f"--train-shots needs observables of one Pauli string each; circuit '{student.circuit.name}'")
 
-    scale = torch.tensor([abs(float(one.coeffs[0].real)) for one in student.circuit.observables])
+    scale = torch.tensor([abs(float(observable.coeffs[0].real)) for observable in student.circuit.observables])
 
     def drawn(module: nn.Module, _: object, evs: torch.Tensor) -> torch.Tensor:
         if not module.training:

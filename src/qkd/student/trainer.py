@@ -209,10 +209,10 @@ class Trainer:
         Raises:
             QkdError: it is damaged, of a newer format, or of another student.
         """
-        found = checkpoint.load(self.folder, Progress) if self.folder is not None else None
-        if self.folder is None or found is None:
+        saved = checkpoint.load(self.folder, Progress) if self.folder is not None else None
+        if self.folder is None or saved is None:
             return False
-        progress, tensors = found
+        progress, tensors = saved
         try:
             self.learner.load_state_dict(checkpoint.under(tensors, "student"))
             self.best = checkpoint.under(tensors, "best")

@@ -25,17 +25,17 @@ from qkd.engines.amplitudes.steps import Block, Join, Permute, Phase, Step, gath
 from qkd.engines.gates import Atom
 
 State = torch.Tensor
-Kept = tuple[torch.Tensor, ...]
+Saved = tuple[torch.Tensor, ...]
 
 
 class Stage(Protocol):
     """What a step does to one piece."""
 
-    def forward(self, state: State, operand: Any) -> tuple[State, Kept]:
+    def forward(self, state: State, operand: Any) -> tuple[State, Saved]:
         """Return the new state and what ``backward`` needs."""
         ...
 
-    def backward(self, mu: State, saved: Kept, operand: Any) -> tuple[State, torch.Tensor | None]:
+    def backward(self, mu: State, saved: Saved, operand: Any) -> tuple[State, torch.Tensor | None]:
         """Return ``mu`` before the step and the derivative by the operand."""
         ...
 
@@ -58,11 +58,11 @@ class Dense:
         result = torch.bmm(matrix.expand(self._before, -1, -1), self._view(state, True))
         return torch.view_as_complex(result.view(*state.shape, 2))
 
-    def forward(self, state: State, operand: torch.Tensor) -> tuple[State, Kept]:
+    def forward(self, state: State, operand: torch.Tensor) -> tuple[State, Saved]:
         """Return the state after the matrix."""
         return self._product(operand, state), (state,)
 
-    def backward(self, mu: State, saved: Kept, operand: torch.Tensor) -> tuple[State, torch.Tensor]:
+    def backward(self, mu: State, saved: Saved, operand: torch.Tensor) -> tuple[State, torch.Tensor]:
         """Return M^T mu and the sum of mu psi^T over everything else."""
         before = self._product(operand.T, mu)
         real = not operand.is_complex()
@@ -88,13 +88,13 @@ class Phases:
         self._slopes = torch.from_numpy(np.array(columns).reshape(-1, 2**step.width).T.copy()).to(device, dtype)
         self._constant = torch.from_numpy(constant[:, None]).to(device, dtype)
 
-    def forward(self, state: State, operand: torch.Tensor) -> tuple[State, Kept]:
+    def forward(self, state: State, operand: torch.Tensor) -> tuple[State, Saved]:
         """Return the state times its phases; the angles are (T,B) or, shared by all rows, (T,1)."""
         angle = torch.addmm(self._constant, self._slopes, operand)
         phase = torch.complex(angle.cos(), angle.sin())
         return state * phase, (state, phase)
 
-    def backward(self, mu: State, saved: Kept, operand: torch.Tensor) -> tuple[State, torch.Tensor]:
+    def backward(self, mu: State, saved: Saved, operand: torch.Tensor) -> tuple[State, torch.Tensor]:
         """Return mu times the phases and the derivative by the angles."""
         state, phase = saved
         mu = mu * phase
@@ -111,11 +111,11 @@ class Permuted:
         self._source = torch.from_numpy(source).to(device)
         self._inverse = torch.from_numpy(np.argsort(source)).to(device)
 
-    def forward(self, state: State, operand: None) -> tuple[State, Kept]:
+    def forward(self, state: State, operand: None) -> tuple[State, Saved]:
         """Return the permuted state."""
         return state.index_select(0, self._source), ()
 
-    def backward(self, mu: State, saved: Kept, operand: None) -> tuple[State, None]:
+    def backward(self, mu: State, saved: Saved, operand: None) -> tuple[State, None]:
         """Return mu, permuted back."""
         return mu.index_select(0, self._inverse), None
 
@@ -201,14 +201,14 @@ def _forward(
     first: torch.Tensor,
     operands: Sequence[torch.Tensor],
     keep: bool,
-) -> tuple[dict[int, State], list[Kept]]:
+) -> tuple[dict[int, State], list[Saved]]:
     """Return the final pieces and, with ``keep``, what every step needs on the way back."""
     pieces = dict(zip(qubits, first.unbind(0), strict=True))
-    tape: list[Kept] = []
+    tape: list[Saved] = []
     remaining = iter(operands)
     for step, stage in stages:
         if isinstance(step, Join):
-            own: Kept = tuple(pieces.pop(part) for part in step.parts)
+            own: Saved = tuple(pieces.pop(part) for part in step.parts)
             pieces[step.parts[0]] = join(own)
         else:
             operand = None if isinstance(step, Permute) else next(remaining)

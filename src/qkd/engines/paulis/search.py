@@ -89,7 +89,7 @@ class Search:
     """A cone in whose strings is searched.
 
     Args:
-        one: the cone; its blocks are counted as the matrices of a call are.
+        cone: what the strings are searched in; its blocks are counted as the matrices of a call are.
         pairs: each block's qubits.
         varying: for each block whether rows have matrices of their own.
     """

@@ -36,8 +36,8 @@ class Table:
 SUFFIXES = (".csv", ".jsonl", ".ndjson", ".parquet", ".pq", ".tab", ".tsv")
 
 
-def read(path: Path, wanted: Sequence[str]) -> Table:
-    """Return the ``wanted`` columns of a table file; its suffix says what it is.
+def read(path: Path, names: Sequence[str]) -> Table:
+    """Return the columns ``names`` of a table file; its suffix says what it is.
 
     Raises:
         QkdError: the file is missing, empty, of an unknown kind, not UTF-8 (line and byte are named) or malformed, or
@@ -51,13 +51,13 @@ def read(path: Path, wanted: Sequence[str]) -> Table:
     if not path.is_file():
         raise DataError(f"{path}: no such file{neighbours(path)}")
     if suffix in (".parquet", ".pq"):
-        return _parquet(path, wanted)
+        return _parquet(path, names)
     text = read_text(path)
     if not text.strip():
         raise DataError(f"{path}: the file is empty")
     if suffix in (".jsonl", ".ndjson"):
-        return _jsonl(path, text, wanted)
-    return _delimited(path, text, wanted, tabs=suffix in (".tsv", ".tab"))
+        return _jsonl(path, text, names)
+    return _delimited(path, text, names, tabs=suffix in (".tsv", ".tab"))
 
 
 def read_text(path: Path) -> str:
@@ -101,8 +101,8 @@ def unchanged(path: Path) -> Iterator[None]:
         )
 
 
-def _delimited(path: Path, text: str, wanted: Sequence[str], tabs: bool) -> Table:
-    delimiter = "\t" if tabs else _delimiter(text, wanted)
+def _delimited(path: Path, text: str, names: Sequence[str], tabs: bool) -> Table:
+    delimiter = "\t" if tabs else _delimiter(text, names)
     try:
         records = _records(text, delimiter, csv.QUOTE_MINIMAL)
     except csv.Error as error:
@@ -113,7 +113,7 @@ def _delimited(path: Path, text: str, wanted: Sequence[str], tabs: bool) -> Tabl
     header, body = records[0][1], records[1:]
     if not body:
         raise DataError(f"{path}: the file has a header but no rows")
-    positions = [_position(path, header, name) for name in wanted]
+    positions = [_position(path, header, name) for name in names]
     for line, fields in body:
         if len(fields) > len(header):
             raise DataError(
@@ -122,7 +122,7 @@ def _delimited(path: Path, text: str, wanted: Sequence[str], tabs: bool) -> Tabl
             )
     columns = {
         name: [fields[position] if position < len(fields) else None for _, fields in body]
-        for name, position in zip(wanted, positions, strict=True)
+        for name, position in zip(names, positions, strict=True)
     }
     return Table(columns, [f"line {line}" for line, _ in body])
 
@@ -151,13 +151,13 @@ def _any_field_size() -> Iterator[None]:
         csv.field_size_limit(before)
 
 
-def _delimiter(text: str, wanted: Sequence[str]) -> str:
+def _delimiter(text: str, names: Sequence[str]) -> str:
     """Return what separates a ``.csv`` file's fields: a comma, unless only another one gives the wanted columns."""
     first = text.lstrip("\r\n").splitlines()[0]
     for delimiter in ",;\t|":
         with _any_field_size():
             header = next(csv.reader([first], delimiter=delimiter))
-        if all(name in header for name in wanted):
+        if all(name in header for name in names):
             return delimiter
     return ","
 
@@ -179,7 +179,7 @@ def no_column(where: str, name: str, existing: Sequence[str]) -> QkdError:
     )
 
 
-def _jsonl(path: Path, text: str, wanted: Sequence[str]) -> Table:
+def _jsonl(path: Path, text: str, names: Sequence[str]) -> Table:
     rows: list[dict[str, Any]] = []
     places: list[str] = []
     for number, row in json_lines(text):
@@ -188,27 +188,27 @@ def _jsonl(path: Path, text: str, wanted: Sequence[str]) -> Table:
         rows.append(row)
         places.append(f"line {number}")
     existing = list(dict.fromkeys(key for row in rows for key in row))
-    for name in wanted:
+    for name in names:
         if name not in existing:
             raise no_column(str(path), name, existing)
     columns = {
         name: [cell(row.get(name), path, place, name) for row, place in zip(rows, places, strict=True)]
-        for name in wanted
+        for name in names
     }
     return Table(columns, places)
 
 
-def _parquet(path: Path, wanted: Sequence[str]) -> Table:
+def _parquet(path: Path, names: Sequence[str]) -> Table:
     import pyarrow
     import pyarrow.parquet as parquet
 
     try:
         existing = parquet.read_schema(path).names
-        for name in wanted:
+        for name in names:
             if name not in existing:
                 raise no_column(str(path), name, existing)
         with unchanged(path):
-            table = parquet.read_table(path, columns=list(wanted))
+            table = parquet.read_table(path, columns=list(names))
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"{path}: cannot be read as Parquet ({str(error).splitlines()[0]})") from None
     if not table.num_rows:
@@ -216,7 +216,7 @@ def _parquet(path: Path, wanted: Sequence[str]) -> Table:
     places = [f"row {number}" for number in range(1, table.num_rows + 1)]
     columns = {
         name: [cell(value, path, place, name) for value, place in zip(table[name].to_pylist(), places, strict=True)]
-        for name in wanted
+        for name in names
     }
     return Table(columns, places)
 

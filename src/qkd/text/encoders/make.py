@@ -136,9 +136,9 @@ def _single(name: str, loading: Loading, arrays: Mapping[str, np.ndarray]) -> En
         return StaticEncoder(name, rest, loading, **_numbers(name, query, ("dim",)), arrays=arrays)
     options = _options(name, query, ("layers", "layer", "pooling", "tokens"))
     tokens = _number(name, "tokens", options["tokens"]) if "tokens" in options else None
-    wanted = options.get("layers", options.get("layer"))
+    choice = options.get("layers", options.get("layer"))
     layers = (
-        AUTO if wanted == "auto" else tuple(_number(name, "layers", n) for n in wanted.split(",")) if wanted else None
+        AUTO if choice == "auto" else tuple(_number(name, "layers", n) for n in choice.split(",")) if choice else None
     )
     return TransformerEncoder(
         name, model, replace(loading, max_tokens=tokens), layers, options.get("pooling", "mean"), arrays

