@@ -73,10 +73,8 @@ print("kept of each value's spread:", " ".join(f"{value:.2f}" for value in kept)
 # drawn by a seed. That is a stress test, seven times what is reported; `hidden` without `stress` draws devices that keep to it.
 
 # %%
-from qkd.devices.hidden import hidden
-from qkd.devices.snapshot import write
-
-write(hidden(device, seed=1, stress=True).calibration, Path("hidden.json"))
+hidden = qkd.devices.hidden_device(device, seed=1, stress=True)
+qkd.devices.write(hidden.calibration, Path("hidden.json"))
 small_one = {"data": "docstrings", "limit": 900, "qubits": 4, "layers": 4, "controls": False}
 ideal = qkd.distill(**small_one, name="ideal")
 

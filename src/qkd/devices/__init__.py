@@ -20,6 +20,8 @@
 `to_region`        a compiled student and its device, cut to the qubits used
 `Region`           those qubits, as a backend of their own
 `table`            a device's errors and times, rows of cells
+`hidden_device`    a device that does more than its calibration tells, drawn by a seed
+`write`            a calibration as a file that every `device=` takes
 ================== ===================================================================================================
 """
 
@@ -32,12 +34,13 @@ from qkd.lazy import exports
 if TYPE_CHECKING:
     from qkd.devices.catalogue import find
     from qkd.devices.compiled import Compiled, compile_for
+    from qkd.devices.hidden import hidden as hidden_device
     from qkd.devices.noise import noise_model
     from qkd.devices.numbers import rows as table
     from qkd.devices.profiles import Profile
     from qkd.devices.profiles import load as load_profile
     from qkd.devices.region import Region, to_region
-    from qkd.devices.snapshot import Snapshot, load, save
+    from qkd.devices.snapshot import Snapshot, load, save, write
 
 __all__ = [
     "Compiled",
@@ -46,12 +49,14 @@ __all__ = [
     "Snapshot",
     "compile_for",
     "find",
+    "hidden_device",
     "load",
     "load_profile",
     "noise_model",
     "save",
     "table",
     "to_region",
+    "write",
 ]
 
 __getattr__, __dir__ = exports(
@@ -63,11 +68,13 @@ __getattr__, __dir__ = exports(
         "Snapshot": "qkd.devices.snapshot",
         "compile_for": "qkd.devices.compiled",
         "find": "qkd.devices.catalogue",
+        "hidden_device": "qkd.devices.hidden:hidden",
         "load": "qkd.devices.snapshot",
         "load_profile": "qkd.devices.profiles:load",
         "noise_model": "qkd.devices.noise",
         "save": "qkd.devices.snapshot",
         "table": "qkd.devices.numbers:rows",
         "to_region": "qkd.devices.region",
+        "write": "qkd.devices.snapshot",
     },
 )
