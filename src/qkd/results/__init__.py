@@ -14,7 +14,7 @@
 `Labelling`        what ``qkd.teach`` returns
 `Comparison`       what ``qkd.compare`` and ``qkd.reproduce`` return: ``comparison.json``
 `Sweep`            what ``qkd.sweep`` returns: ``sweep.json``
-`Result`           what all of them are; `Estimate` is a number with its 95 % interval
+`Result`           what all of them are, `Finding` those of studies; `Estimate` is a number with its 95 % interval
 ================== ===================================================================================================
 
 Parts of a run: Line, Scores, Parameters, Sizes, TeacherCard, EncoderCard, Tried, StudentCard, Training, Diagnosis,
