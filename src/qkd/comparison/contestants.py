@@ -116,7 +116,7 @@ def _contestant(name: str, config: Config) -> Contestant:
         values |= {section: _read(recipe).get(section, {}) for section in RECIPE_SECTIONS}
         return Contestant(name, configs.make(values, str(recipe)))
     if name not in library.paths() and not Path(name).is_file():
-        known = [*library.paths(), LOGREG, PRODUCT, TEACHERLESS, *CLASSICAL]
+        known = sorted({*library.paths(), LOGREG, PRODUCT, TEACHERLESS, *CLASSICAL})
         raise QkdError(f"--students: there is no student '{name}'{nearest(name, known)}")
     same = name == config.student.circuit
     update: dict[str, Any] = {} if same else {"circuit": name, "layers": None}
