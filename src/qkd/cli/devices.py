@@ -172,7 +172,7 @@ def learn(
 ) -> None:
     """Learn what a device's calibration does not tell, coherent errors above all, from a few circuits."""
     from qkd.cli.hardware import asked
-    from qkd.hardware.learning import Lesson, table
+    from qkd.hardware.learning import Lesson, conclusion, table
     from qkd.hardware.run import run as run_
     from qkd.reports.compare import aligned
     from qkd.results import LearnedResult
@@ -185,7 +185,7 @@ def learn(
         print(json.dumps(None if result is None else finite(result.to_json()), indent=2))
     elif isinstance(result, LearnedResult) and result.file:
         print(aligned(table(result)))
-        print(f"{result.file}\ntake it as any device: qkd distill --sim aer-noisy --device {result.file}")
+        print(f"{result.file}\n{conclusion(result)}")
     elif result is not None:
         print(f"{outcome.plan.name} is on its way; next: 'qkd jobs collect'")
 

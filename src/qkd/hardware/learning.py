@@ -134,8 +134,19 @@ def learn(plan: Plan, records: list[JobRecord]) -> LearnedResult:
             "file": str(path),
             "unexplained": Unexplained(calibration=before, learned=after),
             "noise": learned.noise,
+            "clearer": learned.clearer,
             "learned": learned.learned.to_json(),
         }
+    )
+
+
+def conclusion(result: LearnedResult) -> str:
+    """Return what is to be done with what was learned, as a sentence."""
+    if result.clearer:
+        return f"take it as any device: qkd distill --sim aer-noisy --device {result.file}"
+    return (
+        "what was learned is no nearer to the values kept apart than the calibration, as far as "
+        f"{result.circuits} circuits tell: there is nothing here to train for; more --points or --shots would tell more"
     )
 
 
@@ -159,7 +170,8 @@ def table(result: LearnedResult) -> list[tuple[str, ...]]:
             rms = math.sqrt(sum(value**2 for value in values.values()) / len(values))
             rows.append((kind, f"{rms:.4f}", f"{values[worst]:+.4f}", worst))
     if result.unexplained is not None:
-        before, after = f"{result.unexplained.calibration:.4f}", f"{result.unexplained.learned:.4f}"
+        left = (result.unexplained.calibration, result.unexplained.learned)
+        before, after = (f"{value:.4f}" if value else "none seen" for value in left)
         rows.append(("unexplained by the calibration", before, "", "values kept apart"))
         rows.append(("unexplained by what was learned", after, "", f"shot noise {result.noise:.4f}"))
     return rows

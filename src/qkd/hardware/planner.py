@@ -127,7 +127,7 @@ def planned(order: Order, folder: RunFolder, minutes: float, offline: bool = Fal
         made = plan_of(there.chosen(chosen), chosen, folder, bought.mitigation)
         if made.budget.seconds <= 60 * minutes:
             twice = best(offers, 2 * room, accuracy)
-            say(f"{minutes:g} minutes buy {bought.describe()}; twice as much would buy {twice.describe()}")
+            say(f"{minutes:g} min of the QPU buy {bought.describe()}; twice as much would buy {twice.describe()}")
             return chosen
         room *= 0.98 * 60 * minutes / made.budget.seconds  # twirls round shots up
     raise BudgetError(f"--minutes {minutes:g}: no plan fits; give more, or a cheaper --mitigation")

@@ -14,7 +14,7 @@ COLUMNS = (
     "shots",
     "texts",
     "error of evs",
-    "error unmitigated",
+    "simulated, no shots",
     "accuracy",
     "exact accuracy",
     "like exact",

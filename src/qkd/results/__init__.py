@@ -18,7 +18,7 @@
 ================== ===================================================================================================
 
 Parts of a run: Line, Scores, Parameters, Sizes, TeacherCard, EncoderCard, Tried, StudentCard, Training, Diagnosis,
-Noise, Check, Tuned, Unlabeled. Of a device run: Jobs, Lost, MitigationCard, Shots, DeviceLine, MeasuredText,
+Noise, Compared, Check, Tuned, Unlabeled. Of a device run: Jobs, Lost, MitigationCard, Shots, DeviceLine, MeasuredText,
 Unexplained. Of a comparison: Judged, Verdict, StudentLine, Measured, TeacherLine, Point, Geometry, Tuning,
 Reproduction, Variant, Printed, Deviation; of a sweep: Searched, SweepTrial, Validated.
 `TrialAnswers` is a trial that both keep.
@@ -40,6 +40,7 @@ from qkd.results.device import (
 from qkd.results.run import (
     Answer,
     Check,
+    Compared,
     Diagnosis,
     EncoderCard,
     Evaluation,
@@ -81,6 +82,7 @@ from qkd.results.study import (
 __all__ = [
     "Answer",
     "Check",
+    "Compared",
     "Comparison",
     "Deviation",
     "DeviceLine",

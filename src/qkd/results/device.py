@@ -145,5 +145,7 @@ class LearnedResult(DeviceResult):
     unexplained: Unexplained | None = None
     noise: float = 0.0
     """Shot noise."""
+    clearer: bool = False
+    """Whether what was learned is nearer to those values than the calibration, by more than chance explains."""
     learned: dict[str, Any] | None = None
     """As ``devices.learned.Learned.from_json`` reads it."""

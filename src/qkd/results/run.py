@@ -139,8 +139,17 @@ class Diagnosis(Result):
         return self.curve[-1] - self.curve[-2]
 
 
-class Check(Result):
-    """How near the engine was to AerSimulator; see ``simulation.agree.Agreement``."""
+class Compared(Result):
+    """How near an engine was to AerSimulator.
+
+    difference: the largest between an engine's expectation value and Aer's.
+    sigmas: the largest in standard errors, where either is sampled, else 0.
+    method: Aer's.
+    shots: Aer's, 0 where it is exact.
+    points: sets of parameter values.
+    observables: how many were compared.
+    of: how many there are.
+    """
 
     difference: float
     sigmas: float
@@ -149,6 +158,11 @@ class Check(Result):
     points: int
     observables: int
     of: int
+
+
+class Check(Compared):
+    """The same, and what was said of it."""
+
     said: str
 
 

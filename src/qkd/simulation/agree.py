@@ -7,9 +7,6 @@ stand for all.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
-
 import numpy as np
 import torch
 
@@ -19,6 +16,7 @@ from qkd.engines.noise import NoiseLike
 from qkd.engines.paulis.strings import pauli_terms
 from qkd.engines.program import Question
 from qkd.errors import QkdError
+from qkd.results import Compared
 from qkd.simulation.cost import METHODS, Load, cheapest, loads
 from qkd.simulation.make import Engine
 
@@ -33,26 +31,8 @@ SHOTS, FEWEST = 512, 64
 """Shots of a trajectory check, and how few it may come down to."""
 
 
-@dataclass(frozen=True)
-class Agreement:
-    """What was compared, and how near it was.
-
-    difference: the largest between an engine's expectation value and Aer's.
-    sigmas: the largest in standard errors, where either is sampled, else 0.
-    method: Aer's.
-    shots: Aer's, 0 where it is exact.
-    points: sets of parameter values.
-    observables: how many were compared.
-    of: how many there are.
-    """
-
-    difference: float
-    sigmas: float
-    method: str
-    shots: int
-    points: int
-    observables: int
-    of: int
+class Agreement(Compared):
+    """What was compared, and how near it was."""
 
     def describe(self) -> str:
         """Return it as one sentence."""
@@ -64,10 +44,6 @@ class Agreement:
                 f"{self.sigmas:.1f} standard errors, {self.difference:.0e} at most, {where}"
             )
         return f"the engine and AerSimulator's {METHODS[self.method]} agree to {self.difference:.0e} {where}"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return its fields."""
-        return asdict(self)
 
 
 def agree(
@@ -117,13 +93,13 @@ def agree(
     sigmas = float((difference[sampled > 0] / sampled[sampled > 0]).max(initial=0.0))
     exact = method == "density_matrix"
     return Agreement(
-        float(difference.max(initial=0.0)),
-        sigmas,
-        method,
-        0 if exact else shots,
-        len(values),
-        len(numbers),
-        len(student.observables),
+        difference=float(difference.max(initial=0.0)),
+        sigmas=sigmas,
+        method=method,
+        shots=0 if exact else shots,
+        points=len(values),
+        observables=len(numbers),
+        of=len(student.observables),
     )
 
 

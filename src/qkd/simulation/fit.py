@@ -26,8 +26,10 @@ from qkd.engines import LightConeEstimator
 from qkd.engines.noise import Noise, assignment, rebuilt
 from qkd.simulation.noise import depolarizing_rate, neighbours
 
-STEPS, MORE = 40, 15
-"""Iterations of L-BFGS on the rows that are fitted, and from there on all of them."""
+STEPS, MORE = 50, 19
+"""Evaluations by L-BFGS on the rows that are fitted, and from there on all of them; a line search may add a few."""
+Z95 = 1.96
+"""Standard errors by which what was learned has to be nearer."""
 KEPT_APART = 5
 """Every so manieth row is kept apart at first, to see how well others tell of it."""
 LEAST_ERROR = 1e-5
@@ -48,11 +50,13 @@ class Fit:
     unexplained: of expectation values that were kept apart, the rms difference to what the calibration says, and to
         what was learned, shot noise taken off.
     noise: the rms shot noise of them.
+    clearer: whether what was learned is nearer to them than the calibration, by more than chance explains.
     """
 
     learned: Learned
     unexplained: tuple[float, float]
     noise: float
+    clearer: bool
 
 
 @dataclass
@@ -139,7 +143,9 @@ def fit(
 
     def minimize(u: torch.Tensor, used: np.ndarray, steps: int) -> torch.Tensor:
         u = u.clone().requires_grad_(True)
-        optimizer = torch.optim.LBFGS([u], max_iter=steps, history_size=30, line_search_fn="strong_wolfe")
+        optimizer = torch.optim.LBFGS(
+            [u], max_iter=steps * 4 // 5, max_eval=steps, history_size=30, line_search_fn="strong_wolfe"
+        )
         calls = 0
 
         def closure() -> torch.Tensor:
@@ -176,11 +182,12 @@ def fit(
         origin=f"fitted to {len(values)} circuits on qubits {', '.join(map(str, region.qubits))}",
         readout={region.qubits[q]: (float(a), float(b)) for q, (a, b) in zip(qubits, readout, strict=True)},
     )
-    left = tuple(
-        float(np.sqrt(max(0.0, ((other[apart] - evs[apart]) ** 2 - stds[apart] ** 2).mean())))
-        for other in (calibrated, predictions.numpy())
-    )
-    return Fit(learned, (left[0], left[1]), float(np.sqrt((stds[apart] ** 2).mean())))
+    before, after = ((other[apart] - evs[apart]) ** 2 for other in (calibrated, predictions.numpy()))
+    shot_noise = stds[apart] ** 2
+    unexplained = [float(np.sqrt(max(0.0, (squares - shot_noise).mean()))) for squares in (before, after)]
+    nearer = (before - after).mean(axis=1)  # circuit by circuit, on the same shots
+    clearer = bool(nearer.mean() > Z95 * nearer.std(ddof=1) / math.sqrt(len(nearer)))
+    return Fit(learned, (unexplained[0], unexplained[1]), float(np.sqrt(shot_noise.mean())), clearer)
 
 
 def _noise(
