@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import t
 
-from qkd import config
 from qkd.circuits import library
+from qkd.config import Config, make_config
 from qkd.console import set_quiet
 from qkd.devices import snapshot
 from qkd.devices.hidden import drifted, hidden, with_learned
@@ -76,7 +76,7 @@ def judged(model: StudentModel, circuit, engine, lesson: Lesson, seed: int) -> d
     return found
 
 
-def trained(base: config.Config, circuit, engine, lesson: Lesson, seed: int, shots: int):
+def trained(base: Config, circuit, engine, lesson: Lesson, seed: int, shots: int):
     """Return a trainer that is done."""
     spec = base.model_copy(update={"train": base.train.model_copy(update={"seed": seed, "shots": shots})})
     trainer = make_trainer(spec, QuantumMiddle(circuit, engine), lesson, engine.device, None)
@@ -84,7 +84,7 @@ def trained(base: config.Config, circuit, engine, lesson: Lesson, seed: int, sho
     return trainer
 
 
-def cell(base: config.Config, lesson: Lesson, device: str, qubits: int, depth: int, noise: str, seed: int) -> dict:
+def cell(base: Config, lesson: Lesson, device: str, qubits: int, depth: int, noise: str, seed: int) -> dict:
     """Return what students of one depth are worth on one hidden device."""
     logical = started(library.load("hardware", qubits, depth))
     held = snapshot.load(device)
@@ -162,7 +162,7 @@ def main() -> None:
     asked = parser.parse_args()
     rows = [json.loads(line) for line in asked.out.read_text().splitlines()] if asked.out.is_file() else []
     if not asked.table:
-        base = config.make({"train": {"epochs": asked.epochs, "patience": 8}, "engine": {"torch_device": "cpu"}})
+        base = make_config({"train": {"epochs": asked.epochs, "patience": 8}, "engine": {"torch_device": "cpu"}})
         set_quiet(True)
         with tempfile.TemporaryDirectory() as folder:
             lesson = gather(base, RunFolder(Path(folder)), False, Clock()).lesson().fewer(asked.texts, 0)

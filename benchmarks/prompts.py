@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from qkd.config import make
+from qkd.config import make_config
 from qkd.text.data import load as data
 from qkd.text.teachers.heads import cross_entropy
 from qkd.text.teachers.prompt import FOLDS, PromptTeacher, calibration
@@ -42,7 +42,7 @@ def main() -> None:
         splits, y = data.split(dataset), dataset.targets
         rows, losses = [], []
         for name in BUILT_IN:
-            config = make({"prompt": {"template": name, "shots": given.few_shots}})
+            config = make_config({"prompt": {"template": name, "shots": given.few_shots}})
             teacher = PromptTeacher(given.teacher, spec=config.prompt)
             teacher.fit(dataset, splits)
             scores = teacher.scores(dataset.texts)

@@ -23,15 +23,16 @@ from typing import Any
 import numpy as np
 from scipy.stats import t as student_t
 
-from qkd import config
 from qkd.circuits import library
 from qkd.circuits.observables import parse
 from qkd.circuits.student import StudentCircuit
 from qkd.comparison.contestants import recipe_file
+from qkd.config import Config, TeacherSpec, make_config
 from qkd.runs import RunFolder
 from qkd.simulation.make import make_engine, torch_device
 from qkd.simulation.response import started
 from qkd.sources import Clock, gather
+from qkd.specs import read_toml
 from qkd.student import logreg
 from qkd.student.lesson import Lesson, make_trainer, make_tuner
 from qkd.student.middles.make import make_control
@@ -89,16 +90,16 @@ def circuit_of(change: dict[str, Any]) -> StudentCircuit:
     return started(circuit)
 
 
-def settings(change: dict[str, Any], seed: int) -> config.Config:
+def settings(change: dict[str, Any], seed: int) -> Config:
     """Return the settings of a change's student."""
     sections: dict[str, Any] = {"train": {}}
     if change.get("recipe"):
-        recipe = config.read_toml(recipe_file())
+        recipe = read_toml(recipe_file())
         sections = {name: dict(recipe[name]) for name in ("student", "loss", "train")}
     for name in ("train", "student", "loss"):
         sections[name] = {**sections.get(name, {}), **change.get(name, {})}
     sections["train"]["seed"] = seed
-    return config.make({**sections, "engine": {"torch_device": "cpu"}})
+    return make_config({**sections, "engine": {"torch_device": "cpu"}})
 
 
 def score(change: dict[str, Any], seed: int, lesson: Lesson, encoder: Encoder, texts: Sequence[str]) -> list[float]:
@@ -132,7 +133,7 @@ def main() -> None:
     """Do the study and print its table as it grows."""
     parser = argparse.ArgumentParser()
     parser.add_argument("texts", nargs="+")
-    parser.add_argument("--teacher", default=config.TeacherSpec().spec[0])
+    parser.add_argument("--teacher", default=TeacherSpec().spec[0])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--only", action="append", help="a line, by its name; the default is always there")
     parser.add_argument("--out", type=Path, help="a JSONL file of what every student scored; it is gone on with")
@@ -159,7 +160,7 @@ def main() -> None:
                 continue
             teacher = given.teacher.format(name=name, seed=seed)
             data = {"source": path, "split_seed": seed, "limit": int(limit) if limit else None}
-            spec = config.make({"data": data, "teacher": {"spec": teacher}, "engine": {"torch_device": "cpu"}})
+            spec = make_config({"data": data, "teacher": {"spec": teacher}, "engine": {"torch_device": "cpu"}})
             with tempfile.TemporaryDirectory() as temporary:
                 sources = gather(spec, RunFolder(Path(temporary)), False, Clock())
             lesson = sources.lesson()

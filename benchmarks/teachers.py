@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 
-from qkd.config import make
+from qkd.config import make_config
 from qkd.student import logreg, metrics
 from qkd.student.lesson import Lesson
 from qkd.text.data import load as data
@@ -27,10 +27,10 @@ def main() -> None:
     parser.add_argument("--encoder", default="minilm")
     parser.add_argument("--limit", type=int)
     parser.add_argument("--seeds", type=int, default=1, help="splits, and texts that a limit keeps")
-    parser.add_argument("--prompt", default=make({}).prompt.template)
+    parser.add_argument("--prompt", default=make_config({}).prompt.template)
     parser.add_argument("--few-shots", type=int, default=0)
     given = parser.parse_args()
-    config = make({"prompt": {"template": given.prompt, "shots": given.few_shots}})
+    config = make_config({"prompt": {"template": given.prompt, "shots": given.few_shots}})
     for source in given.data:
         for seed in range(given.seeds):
             dataset = data.load(source, limit=given.limit, seed=seed)

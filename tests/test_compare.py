@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from qkd import QkdError
+from qkd.comparison.specs import CompareSpec
 from qkd.comparison.statistics import holm, mean_over_seeds_and_texts
 from qkd.comparison.summary import conclusion
-from qkd.config import CompareSpec
 from qkd.records import read
 from qkd.results import Comparison, Judged
 from qkd.studies import compare
@@ -233,11 +233,11 @@ def test_the_recipe_is_reproduced_beside_its_slips(corpus, tmp_path):
 
 
 def test_the_shipped_recipe_is_the_papers():
-    from qkd import config as configs
     from qkd.circuits import library
     from qkd.comparison.contestants import recipe_file
+    from qkd.config import read_config
 
-    recipe = configs.load(recipe_file())
+    recipe = read_config(recipe_file())
     circuit = library.load(recipe.student.circuit)
     assert (circuit.num_qubits, len(circuit.weights), len(circuit.inputs)) == (11, 144, 11)
     assert recipe.student.angle_map == "minmax" and recipe.student.dropout == 0 and not recipe.student.standardise

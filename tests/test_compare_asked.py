@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 
 from qkd import QkdError, api
-from qkd import config as configs
 from qkd.comparison import trial
 from qkd.comparison.contestants import contestants
 from qkd.comparison.measure import EXACT, Measurement, measurement
+from qkd.comparison.specs import CompareSpec
 from qkd.comparison.tuning import candidates
-from qkd.config import CompareSpec
+from qkd.config import Config
 from qkd.settings import settled
 from qkd.sources import Clock, gather
+from qkd.specs import validated
 from qkd.studies import compare
 from tests.test_distill import options
 from tests.text.conftest import save_model
@@ -29,7 +30,7 @@ def setting(corpus, tmp_path_factory):
     from qkd.runs import RunFolder
 
     folder = tmp_path_factory.mktemp("setting")
-    config = settled(configs.Config(), options(corpus, folder, **NOISE))
+    config = settled(Config(), options(corpus, folder, **NOISE))
     lesson = gather(config, RunFolder(folder / "texts"), False, Clock()).lesson()
     student = contestants(["hardware", "linear"], config)[0]
     spec = CompareSpec(sims=("aer-noisy", "exact"), shots=(4, 65536), noise=(0.0, 1.0, 8.0))
@@ -117,7 +118,7 @@ def test_everybody_may_try_as_much_and_validation_texts_choose(corpus, tmp_path)
     assert all(one["tries"] == 4 for one in found["tuned"].values())
     tries = [json.loads(path.read_text()) for path in (tmp_path / "tuned" / "tuning").glob("*.json")]
     assert len(tries) == 12
-    config = settled(configs.Config(), given)
+    config = settled(Config(), given)
     for student in contestants(["hardware", "mlp", "linear"], config):
         settings = [
             (one.config.train.lr, one.config.train.weight_decay, one.config.student.dropout)
@@ -179,7 +180,7 @@ def test_the_recipe_stands_there_as_published_and_tuned(corpus, tmp_path):
 def test_a_cluster_gives_the_same_comparison_and_the_same_sweep(corpus, tmp_path):
     ray = pytest.importorskip("ray")
     pytest.importorskip("optuna")
-    from qkd.config import SweepSpec
+    from qkd.comparison.specs import SweepSpec
     from qkd.studies import sweep
     from tests.test_compare import without_times
     from tests.test_sweep import without_times as without_seconds
@@ -201,4 +202,4 @@ def test_a_cluster_gives_the_same_comparison_and_the_same_sweep(corpus, tmp_path
 def test_exact_values_are_the_default_of_a_trial():
     assert Measurement() == EXACT and EXACT.trainer() is None
     with pytest.raises(QkdError, match="students"):
-        configs.validated(CompareSpec, {"students": ("one",)}, "the options")
+        validated(CompareSpec, {"students": ("one",)}, "the options")

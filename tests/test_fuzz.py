@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from qkd import QkdError, Run, Student, api, checkpoint, config
+from qkd import QkdError, Run, Student, api, checkpoint
 from qkd.circuits import library
+from qkd.config import Config, read_config, to_toml
 from qkd.devices import profiles, snapshot
 from qkd.hardware import collect, listed
 from qkd.hardware.plan import Plan
@@ -85,7 +86,7 @@ READERS = {
     "logits.csv": texts_with_logits,
     "logits.npz": texts_with_logits,
     "logits.safetensors": texts_with_logits,
-    "settings.toml": config.load,
+    "settings.toml": read_config,
     "circuit.toml": lambda path: library.load(str(path)),
     "profile.toml": lambda path: profiles.load(str(path)),
 }
@@ -111,7 +112,7 @@ def files(tmp_path_factory):
     rows = logits[[name for name in logits if name != "text"]].to_numpy(np.float32)
     np.savez(folder / "logits.npz", logits=rows)
     save_file({"logits": rows}, folder / "logits.safetensors")
-    (folder / "settings.toml").write_text(config.dumps(config.Config()))
+    (folder / "settings.toml").write_text(to_toml(Config()))
     bundled = Path(library.__file__).parents[3]
     shutil.copy(bundled / "circuits" / "reupload.toml", folder / "circuit.toml")
     shutil.copy(bundled / "transpile_profiles" / "heron.toml", folder / "profile.toml")

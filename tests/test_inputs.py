@@ -9,8 +9,9 @@ import sys
 import pandas as pd
 import pytest
 
-from qkd import QkdError, api, config
+from qkd import QkdError, api
 from qkd.circuits import library
+from qkd.config import make_config, read_config
 from qkd.devices import profiles
 from qkd.errors import ConfigError
 from qkd.results import Prediction
@@ -36,7 +37,7 @@ TOML = {
 @pytest.mark.parametrize("what", TOML)
 @pytest.mark.parametrize(
     "read",
-    [config.load, lambda path: library.load(str(path)), lambda path: profiles.load(str(path))],
+    [read_config, lambda path: library.load(str(path)), lambda path: profiles.load(str(path))],
     ids=["settings", "circuit", "profile"],
 )
 def test_files_of_settings(tmp_path, what, read):
@@ -49,7 +50,7 @@ def test_files_of_settings(tmp_path, what, read):
 
 def test_no_number_is_infinite():
     with pytest.raises(ConfigError, match=r"train\.lr = inf"):
-        config.make({"train": {"lr": float("inf")}})
+        make_config({"train": {"lr": float("inf")}})
 
 
 @pytest.mark.parametrize("folder", ["a-file/runs", "/proc/nowhere"])

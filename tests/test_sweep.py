@@ -13,11 +13,12 @@ import pytest
 pytest.importorskip("optuna")
 
 from qkd import QkdError, api
-from qkd import config as configs
 from qkd.comparison import space
-from qkd.config import Config, SweepSpec
+from qkd.comparison.specs import SweepSpec
+from qkd.config import Config, read_config
 from qkd.records import read
 from qkd.results import Sweep
+from qkd.specs import validated
 from qkd.studies import sweep
 from tests.test_distill import options
 
@@ -69,7 +70,7 @@ def test_distill_trains_the_best_trial_to_the_same_numbers(found):
     best = found["trials"][found["best"]]
     path = Path(found["report"]).with_name("best.toml")
     assert found["command"] == f"qkd distill --config {path}"
-    run = api.distill(configs.load(path), name="again", runs=str(path.parent.parent))
+    run = api.distill(read_config(path), name="again", runs=str(path.parent.parent))
     assert run.metrics["training"]["best_valid_loss"] == pytest.approx(best["valid_loss"], abs=1e-6)
     assert run.metrics["training"]["epochs"] == best["epochs"]
 
@@ -152,7 +153,7 @@ def test_a_space_that_does_not_fit_is_refused_before_any_work(word, sentence):
 
 def test_losses_that_cannot_be_compared_choose_nothing():
     with pytest.raises(QkdError, match="cannot be compared"):
-        configs.validated(SweepSpec, {"over": ("alpha", "lr"), "goal": "loss"}, "the options")
+        validated(SweepSpec, {"over": ("alpha", "lr"), "goal": "loss"}, "the options")
     with pytest.raises(QkdError, match="twice"):
         space.dimensions(["lr", "lr=0.1..1"], Config())
 

@@ -6,23 +6,21 @@ Thin: they take paths and names and call the rooms that take objects and arrays.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qkd import config as configs
-from qkd.config import Config
+from qkd.config import Config, fields, read_config, to_toml
 from qkd.console import warn
 from qkd.errors import ConfigError, DataError, FolderError, nearest
+from qkd.files import write_text
 from qkd.reports import compare
 from qkd.results import Answer, Evaluation, Labelling, Metrics, Prediction
-from qkd.runs import RunFolder, existing_run, new_run, newest_run, write_text
+from qkd.runs import RunFolder, existing_run, new_run, newest_run
 from qkd.settings import check_device, merged, named, pinned
 
 if TYPE_CHECKING:
-    from qkd.hardware.plan import Plan
-    from qkd.hardware.run import Outcome
     from qkd.student.bundle import Student
 
 
@@ -47,7 +45,7 @@ class Run:
     @cached_property
     def config(self) -> Config:
         """What was asked for."""
-        return configs.load(self.folder.config)
+        return read_config(self.folder.config)
 
     @cached_property
     def metrics(self) -> Metrics:
@@ -118,7 +116,7 @@ def distill(config: Config | None = None, *, resume: bool = False, **options: An
     fresh = not folder.path.exists()
     with folder.lock():
         try:
-            write_text(folder.config, configs.dumps(config))
+            write_text(folder.config, to_toml(config))
             pipeline.run(config, folder, resume=started is not None)
         except KeyboardInterrupt:
             warn(f"stopped; what was done is kept, go on with 'qkd distill --resume --name {folder.name}'")
@@ -185,10 +183,10 @@ def _resumable(folder: RunFolder, config: Config | None, given: dict[tuple[str, 
     Raises:
         QkdError: another option differs from what the run was started with.
     """
-    before = configs.load(folder.config)
+    before = read_config(folder.config)
     base = before if config is None else config.model_copy(update={"run": before.run})
     asked = pinned(merged(base, {key: value for key, value in given.items() if key[0] != "run"}))
-    for section, key, option, _ in configs.fields():
+    for section, key, option, _ in fields():
         old, new = (getattr(getattr(config, section), key) for config in (before, asked))
         if old != new and option not in ("epochs", "patience"):
             raise ConfigError(
@@ -275,82 +273,3 @@ def predict(
         )
         for text, row in zip(asked, rows, strict=True)
     ]
-
-
-def run_hardware(
-    run: str | Path = "runs/latest",
-    *,
-    confirm: Callable[[Plan], bool] | None = None,
-    detach: bool = False,
-    dry_run: bool = False,
-    **options: Any,
-) -> list[Outcome]:
-    """Run a student on a device, or rehearse that on its snapshot: compile, estimate, ask, send, collect, report.
-
-    Args:
-        run: a run folder.
-        confirm: is shown each plan with its budget before it is sent, and says whether to go on; a rehearsal
-            (``local=True``) and a ``dry_run`` need none.
-        detach: return once the jobs are sent; ``qkd.hardware.collect`` goes on.
-        dry_run: stop after the estimate.
-        options: the fields of ``qkd.hardware.Order``: ``device="ibm_fez"``, ``local=True``, ``samples=20``, ...
-
-    Returns:
-        One outcome for each mitigation asked for.
-
-    Raises:
-        QkdError: something does not fit, costs too much, or the service refuses or stays away.
-    """
-    from qkd.hardware.order import Order
-    from qkd.hardware.run import run as run_
-
-    _sendable(Order, options, confirm, dry_run)
-    shots = options.get("shots")
-    order = Order(**options | {"run": Path(run), "shots": None if shots is None else str(shots)})
-    return run_(order, confirm or (lambda plan: True), detach, dry_run)
-
-
-def learn(
-    device: str,
-    run: str | Path = "runs/latest",
-    *,
-    confirm: Callable[[Plan], bool] | None = None,
-    detach: bool = False,
-    dry_run: bool = False,
-    **options: Any,
-) -> Outcome:
-    """Learn what a device's calibration does not tell, coherent errors above all, from a few circuits of a run.
-
-    The outcome's ``result["file"]`` is a snapshot file that every ``device=`` takes.
-
-    Args:
-        device: its name, or a snapshot's with ``local=True``.
-        run: the run folder whose circuit and region are used.
-        confirm: as in ``run_hardware``.
-        detach: as in ``run_hardware``.
-        dry_run: as in ``run_hardware``.
-        options: the fields of ``qkd.hardware.Lesson``: ``points=256``, ``shots=128``, ...
-
-    Raises:
-        QkdError: as ``run_hardware``.
-    """
-    from qkd.hardware.learning import Lesson
-    from qkd.hardware.run import run as run_
-
-    _sendable(Lesson, options, confirm, dry_run)
-    lesson = Lesson(Path(run), device, **options)
-    return run_(lesson, confirm or (lambda plan: True), detach, dry_run)[0]
-
-
-def _sendable(spec: type, options: dict[str, Any], confirm: object, dry_run: bool) -> None:
-    """Refuse options that a spec does not have, and what nobody has agreed to send."""
-    from dataclasses import fields
-
-    known = [field.name for field in fields(spec) if field.name != "run"]
-    for option in options:
-        if option not in known:
-            raise ConfigError(f"there is no option '{option}'{nearest(option, known)}")
-    if confirm is None and not (options.get("local") or dry_run):
-        raise ConfigError(
-            "nothing was sent: say what may be sent, such as confirm=lambda plan: plan.budget.seconds < 60"
-        )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from qkd import records
 from qkd.errors import FolderError
-from qkd.runs import write_json, write_with
+from qkd.files import write_json, write_with
 
 if TYPE_CHECKING:
     import torch

@@ -19,10 +19,11 @@ from qkd.devices.snapshot import write as write_calibration
 from qkd.diagnosis import diagnose, looked_at
 from qkd.engines import AerEstimator
 from qkd.evaluation import FROZEN, LINEAR, LOGREG, PLAIN, REFITTED, WITHOUT, compare, metrics, table_lines
+from qkd.files import write_json, write_lines, write_text
 from qkd.reports.compare import OTHERS, verdict, worth
 from qkd.reports.report import render
 from qkd.results import Answer, Metrics, Parameters
-from qkd.runs import RunFolder, write_json, write_lines, write_text
+from qkd.runs import RunFolder
 from qkd.simulation.agree import Agreement, agree
 from qkd.simulation.make import Engine, torch_device
 from qkd.simulation.response import started

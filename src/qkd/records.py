@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from qkd.errors import FolderError
-from qkd.runs import read_json
+from qkd.files import read_json
 
 T = TypeVar("T")
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from qkd import config as configs
-from qkd.config import Config
+from qkd.config import Config, fields, make_config
 from qkd.errors import ConfigError, nearest
 
 Options = dict[str, Any]
@@ -44,7 +43,7 @@ def pinned(config: Config) -> Config:
     values["teacher"]["spec"] = tuple(with_commit(spec) for spec in config.teacher.spec)
     name = config.encoder.name
     values["encoder"]["name"] = name if Path(name).is_dir() else "+".join(with_commit(part) for part in name.split("+"))
-    return configs.make(values, "the options")
+    return make_config(values, "the options")
 
 
 def named(options: Options) -> dict[tuple[str, str], Any]:
@@ -53,7 +52,7 @@ def named(options: Options) -> dict[tuple[str, str], Any]:
     Raises:
         QkdError: an option does not exist.
     """
-    known = {option.replace("-", "_"): (section, key) for section, key, option, _ in configs.fields()}
+    known = {option.replace("-", "_"): (section, key) for section, key, option, _ in fields()}
     for option in options:
         if option not in known:
             raise ConfigError(f"there is no option '{option}'{nearest(option, known)}")
@@ -85,4 +84,4 @@ def merged(config: Config, given: dict[tuple[str, str], Any]) -> Config:
     values = config.model_dump()
     for (section, key), value in given.items():
         values[section][key] = value
-    return configs.make(values, "the options")
+    return make_config(values, "the options")

@@ -15,8 +15,9 @@ import numpy as np
 from qkd.config import Config
 from qkd.console import say
 from qkd.errors import DataError
+from qkd.files import read_json, write_json
 from qkd.results import Tried
-from qkd.runs import RunFolder, read_json, write_json
+from qkd.runs import RunFolder
 from qkd.simulation.make import torch_device
 from qkd.student.lesson import Lesson
 from qkd.student.losses import UNLABELED

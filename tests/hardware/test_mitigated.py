@@ -20,13 +20,13 @@ from qkd.engines import LightConeEstimator, StatevectorEstimator
 from qkd.engines.aer import AerEstimator
 from qkd.engines.density import DensityMatrixEstimator
 from qkd.engines.noise import Noise, assignment
+from qkd.files import read_json
 from qkd.hardware import adaptive, affine, local, sampled
 from qkd.hardware.extrapolation import extrapolated
 from qkd.hardware.gathered import bias, shot_noise
 from qkd.hardware.mitigation import Mitigation, pub
 from qkd.hardware.run import collect, run
 from qkd.reports import devices
-from qkd.runs import read_json
 from qkd.simulation.noise import device_noise
 from qkd.simulation.setting import make_setting
 

@@ -6,7 +6,7 @@ import torch
 
 from qkd import QkdError, distill
 from qkd.circuits import library
-from qkd.config import Config, EngineSpec, make
+from qkd.config import Config, EngineSpec, make_config
 from qkd.simulation.make import make_engine
 from qkd.student.bundle import Student
 from qkd.student.lesson import Lesson, make_trainer, make_tuner
@@ -28,7 +28,9 @@ def parts(tiny, folder, layers="1,2", last=1, epochs=2, lr=0.003):
     y = np.array([int("ball" in text or "thin" in text) for text in TEXTS])
     rows = np.arange(len(TEXTS))
     lesson = Lesson(("no", "yes"), embed(encoder, TEXTS), np.eye(2)[y] * 3, y, rows[::2], rows[::2], rows[1::2])
-    config = make({"train": {"epochs": 3}, "encoder": {"tune_epochs": epochs, "tune_lr": lr, "tune_patience": 9}})
+    config = make_config(
+        {"train": {"epochs": 3}, "encoder": {"tune_epochs": epochs, "tune_lr": lr, "tune_patience": 9}}
+    )
     circuit = library.load("hardware", qubits=2, layers=1)
     engine = make_engine(EngineSpec(torch_device="cpu"), circuit)
     trained = make_trainer(config, QuantumMiddle(circuit, engine), lesson, engine.device, None)

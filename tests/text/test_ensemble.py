@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from qkd.config import make
+from qkd.config import make_config
 from qkd.text.data import load as data
 from qkd.text.teachers.ensemble import average, fit_weights
 from qkd.text.teachers.heads import cross_entropy
@@ -49,7 +49,7 @@ def test_an_ensemble_of_files(members, tmp_path):
         loud = rows * 10**number  # it has to be calmed
         np.savez(tmp_path / f"{number}.npz", logits=loud, texts=np.array(texts))
         names.append(f"logits:{tmp_path / str(number)}.npz")
-    teacher = make_teacher(names, config=make({"teacher": {"ensemble": "probability"}}))
+    teacher = make_teacher(names, config=make_config({"teacher": {"ensemble": "probability"}}))
     splits = data.split(dataset)
     teacher.fit(dataset, splits)
     right = teacher.logits(texts).argmax(axis=1) == y

@@ -60,14 +60,16 @@ def test_a_missing_hub_model_is_named_offline_before_anything_heavy_is_imported(
 
 
 def test_a_run_writes_the_commit_into_its_configuration(hub, model):
-    from qkd.config import make
+    from qkd.config import make_config
     from qkd.settings import pinned
 
-    asked = make({"teacher": {"spec": "probe:somebody/tiny"}, "encoder": {"name": "somebody/tiny?layer=1+hashing:8"}})
+    asked = make_config(
+        {"teacher": {"spec": "probe:somebody/tiny"}, "encoder": {"name": "somebody/tiny?layer=1+hashing:8"}}
+    )
     config = pinned(asked)
     assert config.teacher.spec == (f"probe:somebody/tiny@{COMMIT}",)
     assert config.encoder.name == f"somebody/tiny@{COMMIT}?layer=1+hashing:8"
-    assert pinned(make({})) == make({})
+    assert pinned(make_config({})) == make_config({})
 
 
 def test_memory_that_runs_out_halves_the_batch_and_changes_no_number(model, monkeypatch, capsys):

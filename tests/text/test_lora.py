@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from qkd import cache
-from qkd.config import make
+from qkd.config import make_config
 from qkd.errors import QkdError
 from qkd.text.data import load as data
 from qkd.text.teachers.finetune import FineTuning
@@ -17,7 +17,7 @@ from tests.text.test_models import animals
 
 def teacher_of(model, **more):
     spec = {"epochs": 3, "lr": 0.01, "batch_size": 8, "depth": 1, "tuned": 0.5, **more}
-    return make_teacher(f"lora:{model}", config=make({"lora": spec}))
+    return make_teacher(f"lora:{model}", config=make_config({"lora": spec}))
 
 
 def fitted(model, dataset, **more):
@@ -114,7 +114,8 @@ def test_modules_that_do_not_exist_are_named(model):
 def test_half_precision_learns_too(model):
     dataset = animals(2)
     teacher = make_teacher(
-        f"lora:{model}", config=make({"lora": {"epochs": 2, "lr": 0.01, "depth": 1}, "teacher": {"dtype": "bfloat16"}})
+        f"lora:{model}",
+        config=make_config({"lora": {"epochs": 2, "lr": 0.01, "depth": 1}, "teacher": {"dtype": "bfloat16"}}),
     )
     teacher.fit(dataset, data.split(dataset))
     logits = teacher.logits(dataset.texts)

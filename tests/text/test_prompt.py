@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.special import softmax
 
-from qkd.config import make
+from qkd.config import make_config
 from qkd.errors import QkdError
 from qkd.text.data import load as data
 from qkd.text.teachers import prompts
@@ -57,7 +57,7 @@ def settings(tmp_path, **more):
         'template = "{text} is a"\n[verbalizers]\n"kind 0" = ["cat", "mat"]\n"kind 1" = ["red ball"]\n'
         '"kind 2" = ["electrons"]\n'
     )
-    return make({"prompt": {"template": str(file), **more}})
+    return make_config({"prompt": {"template": str(file), **more}})
 
 
 def fitted(model, dataset, config):
@@ -143,7 +143,7 @@ def test_of_several_prompts_the_best_is_taken(model, tmp_path, monkeypatch):
 
     monkeypatch.setattr(PromptTeacher, "_scores", scores)
     for names in ((good, bad), (bad, good)):
-        facts = fitted(model, dataset, make({"prompt": {"template": [str(name) for name in names]}})).describe()
+        facts = fitted(model, dataset, make_config({"prompt": {"template": [str(name) for name in names]}})).describe()
         assert facts["prompt"] == "good {text}"
         tried = {row["prompt"]: row for row in facts["prompts"]}
         assert list(tried) == [str(name) for name in names]
@@ -157,10 +157,10 @@ def test_a_prompt_without_room_is_left_out_where_another_has_some(model, tmp_pat
     long, short = tmp_path / "long.toml", tmp_path / "short.toml"
     long.write_text(f'template = "{"cat " * 60}{{text}}"\n{words}')
     short.write_text(f'template = "{{text}} is a"\n{words}')
-    facts = fitted(model, animals(2), make({"prompt": {"template": [str(long), str(short)]}})).describe()
+    facts = fitted(model, animals(2), make_config({"prompt": {"template": [str(long), str(short)]}})).describe()
     assert facts["prompt"] == "{text} is a" and [row["prompt"] for row in facts["prompts"]] == [str(short)]
     with pytest.raises(QkdError, match=r"takes 6[0-9] tokens"):
-        fitted(model, animals(2), make({"prompt": {"template": [str(long)]}}))
+        fitted(model, animals(2), make_config({"prompt": {"template": [str(long)]}}))
 
 
 def test_a_map_of_scores_is_found_again_and_few_texts_leave_a_temperature():
@@ -249,13 +249,13 @@ def with_words(tmp_path, template, chat="true", **more):
     file = tmp_path / f"{chat}.toml"
     words = '"kind 0" = ["cat"]\n"kind 1" = ["dog"]'
     file.write_text(f'template = "{template}"\nchat = {chat}\n[verbalizers]\n{words}\n')
-    return make({"prompt": {"template": str(file), **more}})
+    return make_config({"prompt": {"template": str(file), **more}})
 
 
 def test_words_that_collide_or_are_empty_are_refused_with_their_tokens(model):
     dataset = animals(2)
     with pytest.raises(QkdError, match=r"the labels 'kind 0' and 'kind 1' .* same tokens .*'<unk>', '<unk>'"):
-        fitted(model, dataset, make({}))
+        fitted(model, dataset, make_config({}))
     tokenizer = CausalLM(str(model)).tokenizer
     question = prompts.question(prompts.PromptFile(template="{text}", verbalizers={"a": (" ",)}), ["a"], tokenizer)
     with pytest.raises(QkdError, match=r"the word ' ' for the label 'a' has no tokens \(its tokens are \[\]\)"):

@@ -172,11 +172,11 @@ def learn(
 ) -> None:
     """Learn what a device's calibration does not tell, coherent errors above all, from a few circuits."""
     from qkd.cli.hardware import asked
+    from qkd.files import finite
     from qkd.hardware.learning import Lesson, conclusion, table
     from qkd.hardware.run import run as run_
     from qkd.reports.compare import aligned
     from qkd.results import LearnedResult
-    from qkd.runs import finite
 
     lesson = Lesson(run, device, local, points, shots, max_qpu_seconds, decoupling, seed)
     [outcome] = run_(lesson, asked(dry_run or local or yes, quiet or json_), detach, dry_run, anew=anew)
@@ -219,8 +219,8 @@ def transpile(
     from qkd.devices import chipmap
     from qkd.devices.compiled import compile_for
     from qkd.errors import ConfigError
+    from qkd.files import write_text
     from qkd.reports.compare import aligned
-    from qkd.runs import write_text
 
     pairs = [text.partition("=") for text in set_ or ()]
     for key, sign, _ in pairs:

@@ -180,7 +180,7 @@ def _print(outcomes: list[Outcome], json_: bool) -> None:
 
 
 def _facts(one: Outcome) -> dict[str, Any]:
-    from qkd.runs import finite
+    from qkd.files import finite
 
     stages = [
         {"stage": stage.name, "jobs": stage.jobs, "executions": stage.executions, "seconds": stage.seconds}
@@ -277,11 +277,12 @@ def show(
 ) -> None:
     """Show what a device run asked for and what came of it."""
     from qkd.errors import QkdError
+    from qkd.files import read_json
     from qkd.hardware.result import read_result
     from qkd.reports import devices
     from qkd.reports.compare import aligned
     from qkd.results import LearnedResult, MeasuredResult
-    from qkd.runs import existing_run, read_json
+    from qkd.runs import existing_run
 
     run = _where(run, name)[0]
     folder = existing_run(run).hardware / name

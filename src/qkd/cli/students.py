@@ -26,10 +26,10 @@ def distill(
 ) -> None:
     """Distil an LLM's classifier into a quantum circuit: label, train, measure, report."""
     from qkd import api
-    from qkd import config as configs
+    from qkd.config import read_config
     from qkd.reports import compare
 
-    base = configs.load(config) if config else None
+    base = read_config(config) if config else None
     run = api.distill(base, resume=resume, **given)
     if json_:
         print(json.dumps(run.metrics.to_json(), indent=2))

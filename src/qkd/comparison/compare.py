@@ -13,13 +13,15 @@ from qkd import cache
 from qkd.comparison import measure, trial
 from qkd.comparison.contestants import Contestant
 from qkd.comparison.measure import EXACT, Measurement, measurement
+from qkd.comparison.specs import CompareSpec
 from qkd.comparison.tuning import tuned
-from qkd.config import CompareSpec, Config
+from qkd.config import Config
 from qkd.console import progress, say
 from qkd.errors import QkdError
+from qkd.files import write_json
 from qkd.records import read
 from qkd.results import TrialAnswers, Tuning
-from qkd.runs import RunFolder, write_json
+from qkd.runs import RunFolder
 from qkd.sources import Clock, Sources, gather, make_reader
 from qkd.student.lesson import Lesson
 from qkd.text.encoders.make import embed

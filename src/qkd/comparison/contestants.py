@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qkd import config as configs
 from qkd.bundled import bundled_dir
 from qkd.cache import Key
 from qkd.circuits import library
 from qkd.circuits.student import StudentCircuit
-from qkd.config import Config, EngineSpec
+from qkd.config import Config, EngineSpec, make_config
 from qkd.errors import QkdError, nearest
 from qkd.simulation.make import Engine, make_engine
 from qkd.simulation.response import started
@@ -114,7 +113,7 @@ def _contestant(name: str, config: Config) -> Contestant:
     if recipe.suffix == ".toml" and recipe.is_file() and "student" in _read(recipe):
         values = config.model_dump()
         values |= {section: _read(recipe).get(section, {}) for section in RECIPE_SECTIONS}
-        return Contestant(name, configs.make(values, str(recipe)))
+        return Contestant(name, make_config(values, str(recipe)))
     if name not in library.paths() and not Path(name).is_file():
         known = sorted({*library.paths(), LOGREG, PRODUCT, TEACHERLESS, *CLASSICAL})
         raise QkdError(f"--students: there is no student '{name}'{nearest(name, known)}")

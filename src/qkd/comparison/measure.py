@@ -9,7 +9,8 @@ import numpy as np
 
 from qkd.cache import Key
 from qkd.circuits.student import StudentCircuit
-from qkd.config import CompareSpec, Config, EngineSpec
+from qkd.comparison.specs import CompareSpec
+from qkd.config import Config, EngineSpec
 from qkd.console import say
 from qkd.engines import AerEstimator
 from qkd.engines.gradient import EngineGradient

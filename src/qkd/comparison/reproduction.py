@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from qkd import config as configs
 from qkd.comparison.compare import Trials
 from qkd.comparison.contestants import RECIPE, RECIPE_SECTIONS, Contestant, contestants, recipe_file
 from qkd.comparison.summary import hits, verdict_on
-from qkd.config import Config
+from qkd.config import Config, read_config
 from qkd.errors import QkdError
 from qkd.results import Comparison, Deviation, Estimate, Judged, Printed, Reproduction, Variant, Verdict
 
@@ -84,7 +83,7 @@ def variants(
     Raises:
         QkdError: there is no such slip or student.
     """
-    recipe = configs.load(recipe_file(), given)
+    recipe = read_config(recipe_file(), given)
     values = {section: getattr(recipe, section) for section in RECIPE_SECTIONS}
     honest = Contestant(RECIPE, config.model_copy(update=values), fixed=True)
     found = [honest, *(_slipped(honest, [slip]) for slip in slips)]

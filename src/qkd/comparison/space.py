@@ -14,15 +14,15 @@ from pathlib import Path
 
 import tomlkit
 
-from qkd import config as configs
 from qkd.circuits import library
 from qkd.circuits.build import build
 from qkd.circuits.spec import CircuitSpec, read
-from qkd.config import Config
+from qkd.config import Config, fields
 from qkd.errors import ConfigError, nearest
+from qkd.files import write_text
 from qkd.results.study import Value
-from qkd.runs import write_text
 from qkd.settings import merged
+from qkd.specs import validated
 
 FILED = ("encoding", "observables")
 """Dimensions that a circuit's file says, and no option."""
@@ -98,7 +98,7 @@ def dimensions(words: Sequence[str], config: Config) -> tuple[Dimension, ...]:
 def _dimension(word: str) -> Dimension:
     name, _, told = (part.strip() for part in word.partition("="))
     name = name.replace("_", "-")
-    options = {option: field for section, _, option, field in configs.fields() if section in SEARCHED}
+    options = {option: field for section, _, option, field in fields() if section in SEARCHED}
     options = {option.replace("_", "-"): field for option, field in options.items()}
     if name not in FILED and name not in options:
         raise ConfigError(f"--over {name}: there is nothing of that name to search{nearest(name, [*USUAL, *options])}")
@@ -147,7 +147,7 @@ def of(config: Config, name: str) -> Value | None:
         return "+".join(spec.encoding.rotations) + again
     if name == "observables" and spec is not None:
         return "+".join(spec.observables)
-    for section, key, option, _ in configs.fields():
+    for section, key, option, _ in fields():
         if option.replace("_", "-") == name and section in SEARCHED:
             value = getattr(getattr(config, section), key)
             return getattr(spec, name) if value is None and spec is not None and name in ("qubits", "layers") else value
@@ -165,7 +165,7 @@ def settings_at(config: Config, point: Mapping[str, Value], folder: Path | None)
     Raises:
         QkdError: a value does not fit.
     """
-    known = {option.replace("_", "-"): (section, key) for section, key, option, _ in configs.fields()}
+    known = {option.replace("_", "-"): (section, key) for section, key, option, _ in fields()}
     config = merged(config, {known[name]: value for name, value in point.items() if name not in FILED})
     filed = {name: str(value) for name, value in point.items() if name in FILED}
     if not filed:
@@ -182,7 +182,7 @@ def settings_at(config: Config, point: Mapping[str, Value], folder: Path | None)
     if "observables" in filed:
         values["observables"] = tuple(re.split(r"(?<! )\+(?! )", filed["observables"]))  # a sum of Paulis has spaces
     values["name"] = "-".join([spec.name, *(re.sub(r"[^\w]+", "-", value) for value in filed.values())])
-    made = configs.validated(CircuitSpec, values, f"--over {', '.join(filed)}")
+    made = validated(CircuitSpec, values, f"--over {', '.join(filed)}")
     if folder is None:
         build(made, config.student.qubits, config.student.layers)
         return config

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from qkd.comparison.compare import lessons_of, trained
 from qkd.comparison.contestants import Contestant
 from qkd.comparison.space import Dimension, of, settings_at
+from qkd.comparison.specs import CompareSpec, SweepSpec
 from qkd.comparison.summary import summarise
 from qkd.comparison.trial import validated
-from qkd.config import CompareSpec, Config, SweepSpec
+from qkd.config import Config
 from qkd.console import progress, say
 from qkd.errors import QkdError
 from qkd.results import Searched, Sweep, SweepTrial, Validated

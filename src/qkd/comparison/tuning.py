@@ -20,9 +20,9 @@ from qkd.comparison.trial import validated
 from qkd.config import Config
 from qkd.console import progress
 from qkd.errors import QkdError
+from qkd.files import write_json
 from qkd.records import read
 from qkd.results import Tuning, Validated
-from qkd.runs import write_json
 from qkd.settings import merged
 from qkd.student.lesson import Lesson
 from qkd.workers import spread

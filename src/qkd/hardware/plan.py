@@ -33,9 +33,9 @@ from qkd.devices import snapshot as snapshots
 from qkd.devices.region import to_region
 from qkd.devices.snapshot import Snapshot
 from qkd.errors import FolderError
+from qkd.files import Row, read_lines, write_json, write_lines, write_text, write_with
 from qkd.hardware.budget import Budget
 from qkd.hardware.mitigation import Mitigation
-from qkd.runs import Row, read_lines, write_json, write_lines, write_text, write_with
 
 FORMAT = 1
 

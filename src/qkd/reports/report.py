@@ -9,10 +9,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from qkd.circuits import draw, library
+from qkd.files import write_text
 from qkd.reports import compare, devices, plots
 from qkd.reports.pages import page, pictures
 from qkd.results import Answer, DeviceResult, MeasuredResult, Metrics
-from qkd.runs import RunFolder, write_text
+from qkd.runs import RunFolder
 from qkd.student.metrics import softmax
 
 LONGEST = 300

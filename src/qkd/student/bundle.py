@@ -26,7 +26,7 @@ from qkd.circuits.qasm import from_qasm, to_qasm
 from qkd.circuits.student import StudentCircuit
 from qkd.config import EngineSpec
 from qkd.errors import FolderError, ModelError, QkdError
-from qkd.runs import write_json, write_text, write_with
+from qkd.files import write_json, write_text, write_with
 from qkd.simulation.make import make_engine
 from qkd.student.metrics import softmax
 from qkd.student.middles.quantum import QuantumMiddle

@@ -14,8 +14,8 @@ import numpy as np
 from qkd.config import Config
 from qkd.console import say
 from qkd.errors import DataError
+from qkd.files import write_with
 from qkd.results import Labelling
-from qkd.runs import write_with
 from qkd.text.data import load as data
 from qkd.text.encoders.make import embed, make_encoder
 from qkd.text.protocols import Teacher

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from qkd.errors import DataError, QkdError, nearest
-from qkd.runs import json_lines
+from qkd.files import json_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,7 +19,7 @@ from typing import Any
 from qkd import cache
 from qkd.console import say
 from qkd.errors import ModelError, QkdError
-from qkd.runs import NotWritten, read_json, write_json
+from qkd.files import NotWritten, read_json, write_json
 
 MARKER = "qkd.json"
 """The manifest: the file in a model folder that lists the others with size and sha256; written last."""

@@ -16,7 +16,7 @@ from typing import Any
 from qkd import cache
 from qkd.console import say
 from qkd.errors import ModelError, nearest
-from qkd.runs import read_json
+from qkd.files import read_json
 from qkd.text.models import manifest
 from qkd.text.models.wheels import Pin, obtain
 

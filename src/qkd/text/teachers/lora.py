@@ -23,8 +23,8 @@ from qkd import cache
 from qkd.config import LoraSpec
 from qkd.console import say
 from qkd.errors import ModelError
+from qkd.files import read_json, write_json
 from qkd.results import TeacherCard
-from qkd.runs import read_json, write_json
 from qkd.text.data.splits import shuffled
 from qkd.text.models.transformer import Loading, Transformer
 from qkd.text.teachers.classifier import Classifier

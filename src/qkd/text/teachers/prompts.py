@@ -21,8 +21,8 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from qkd.config import Spec, read_toml, validated
 from qkd.errors import ModelError, nearest
+from qkd.specs import Spec, read_toml, validated
 from qkd.text.data.tables import read_text
 
 
