@@ -16,6 +16,7 @@ from qkd.devices import snapshot
 from qkd.errors import DataError, FolderError
 from qkd.hardware.ledger import Ledger
 from qkd.simulation.make import make_engine
+from qkd.student.bundle import About
 from qkd.student.middles.quantum import QuantumMiddle
 from qkd.student.model import StudentModel
 from qkd.student.trainer import Progress
@@ -59,7 +60,7 @@ def made(tmp_path_factory):
     circuit = library.load("hardware", qubits=2, layers=1)
     engine = make_engine(EngineSpec(torch_device="cpu"), circuit)
     model = StudentModel(QuantumMiddle(circuit, engine), 16, ("no", "yes | *maybe*"))
-    Student(model, make_encoder("hashing:16"), {"teacher": "a`b\nc"}).save(folder / "student")
+    Student(model, make_encoder("hashing:16"), About(teacher="a`b\nc")).save(folder / "student")
     snapshot.write(snapshot.from_backend(FakeManilaV2()).calibration, folder / "snapshot" / "s.json")
     progress = Progress(epoch=3, history=[{"epoch": 1.0}])
     checkpoint.save(folder / "checkpoint", "000003", progress, {"student.w": torch.zeros(3)})

@@ -18,7 +18,7 @@ from qkd.files import write_text
 from qkd.reports import compare
 from qkd.results import Answer, Evaluation, Labelling, Metrics, Prediction
 from qkd.runs import RunFolder, existing_run, new_run, newest_run
-from qkd.settings import check_device, merged, named, pinned
+from qkd.settings import Overrides, check_device, merged, named, pinned
 
 if TYPE_CHECKING:
     from qkd.student.bundle import Student
@@ -166,18 +166,16 @@ def teach(
         return labelling.label(config, Path(out), torch_device, embed)
 
 
-def _started(config: Config | None, given: dict[tuple[str, str], Any]) -> RunFolder | None:
+def _started(config: Config | None, given: Overrides) -> RunFolder | None:
     """Return the run that ``--resume`` means, or None where the named one was killed before it had a configuration."""
-    where = (config or Config()).run
-    parent = Path(given.get(("run", "folder"), where.folder))
-    name = given.get(("run", "name"), where.name)
-    if name is None:
-        return newest_run(parent)
-    folder = RunFolder(parent / name)
+    run = merged(config or Config(), {key: value for key, value in given.items() if key[0] == "run"}).run
+    if run.name is None:
+        return newest_run(run.folder)
+    folder = RunFolder(run.folder / run.name)
     return folder if folder.config.is_file() else None
 
 
-def _resumable(folder: RunFolder, config: Config | None, given: dict[tuple[str, str], Any]) -> Config:
+def _resumable(folder: RunFolder, config: Config | None, given: Overrides) -> Config:
     """Return the configuration of a started run with what of a new one may change.
 
     Raises:

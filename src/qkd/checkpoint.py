@@ -27,7 +27,7 @@ class _Table(records.Record):
 
     format: int
     tensors: str
-    progress: dict[str, Any]
+    progress: Mapping[str, object]
 
 
 def save(folder: Path, label: str, progress: Any, tensors: Mapping[str, torch.Tensor]) -> None:
@@ -116,7 +116,7 @@ def to_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.T
     Raises:
         ValueError: a name is malformed.
     """
-    slots: dict[int, dict[str, Any]] = {}
+    slots: dict[int, Tensors] = {}
     for name, value in tensors.items():
         index, _, slot = name.partition(".")
         slots.setdefault(int(index), {})[slot] = value

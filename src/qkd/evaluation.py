@@ -159,7 +159,7 @@ def metrics(
             device=snapshot.name,
             calibrated=snapshot.calibration.date,
             qubits=tuple(region.qubits),
-            checked=tuple(Check(**check.to_json(), said=check.describe()) for check in checks),
+            checked=tuple(Check(**check.model_dump(), said=check.describe()) for check in checks),
             gain=over(PLAIN),
             gain_over_refitted=over(REFITTED),
         )

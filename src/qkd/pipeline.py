@@ -30,7 +30,7 @@ from qkd.simulation.response import started
 from qkd.simulation.setting import Noisy, Setting, make_setting
 from qkd.sources import Clock, Sources, gather
 from qkd.student import logreg
-from qkd.student.bundle import Student
+from qkd.student.bundle import About, Student
 from qkd.student.lesson import Lesson, make_trainer, make_tuner
 from qkd.student.middles.make import make_control
 from qkd.student.middles.quantum import QuantumMiddle
@@ -218,13 +218,13 @@ def _keep(
 ) -> None:
     """Write bundle, predictions, report and numbers; a folder with a ``metrics.json`` has them all."""
     dataset = sources.dataset
-    about = {
-        "teacher": sources.teacher.name,
-        "data": dataset.source,
-        "metrics": result.lines["student"].numbers.to_json(),
-        "finished": result.finished,
-        "controls": [verdict(gain, OTHERS[name]) for name, gain in result.controls.items()],
-    }
+    about = About(
+        teacher=sources.teacher.name,
+        data=dataset.source,
+        metrics=result.lines["student"].numbers,
+        finished=result.finished,
+        controls=tuple(verdict(gain, OTHERS[name]) for name, gain in result.controls.items()),
+    )
     Student(student, sources.encoder, about).save(folder.student)
     predictions = [
         Answer(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from qkd.config import Config, fields, make_config
 from qkd.errors import ConfigError, nearest
 
-Options = dict[str, Any]
+Options = Mapping[str, object]
 """Single settings by their CLI names, underscores for hyphens."""
+Overrides = Mapping[tuple[str, str], object]
+"""Single settings by section and key."""
 
 
 def settled(config: Config, options: Options) -> Config:
@@ -46,7 +48,7 @@ def pinned(config: Config) -> Config:
     return make_config(values, "the options")
 
 
-def named(options: Options) -> dict[tuple[str, str], Any]:
+def named(options: Options) -> Overrides:
     """Return ``{(section, key): value}`` of options by their CLI names (underscores for hyphens).
 
     Raises:
@@ -61,7 +63,7 @@ def named(options: Options) -> dict[tuple[str, str], Any]:
     return {known[option]: value for option, value in options.items()}
 
 
-def check_device(config: Config, given: dict[tuple[str, str], Any]) -> None:
+def check_device(config: Config, given: Overrides) -> None:
     """Refuse options about a device in a run that would not look at them.
 
     Raises:
@@ -75,7 +77,7 @@ def check_device(config: Config, given: dict[tuple[str, str], Any]) -> None:
         )
 
 
-def merged(config: Config, given: dict[tuple[str, str], Any]) -> Config:
+def merged(config: Config, given: Overrides) -> Config:
     """Return ``config`` with ``{(section, key): value}`` on top.
 
     Raises:

@@ -14,6 +14,7 @@ from qkd import QkdError, Student
 from qkd.circuits import library
 from qkd.config import EngineSpec, LossSpec, TrainSpec
 from qkd.simulation.make import make_engine
+from qkd.student.bundle import About
 from qkd.student.middles.quantum import QuantumMiddle, StudentQNN
 from qkd.student.model import START_SPREAD, StudentModel
 from qkd.student.trainer import Examples, Trainer
@@ -154,7 +155,7 @@ def bundle(tmp_path):
     trained = StudentModel(
         QuantumMiddle(circuit, make_engine(EngineSpec(torch_device="cpu"), circuit)), 16, ("no", "yes")
     )
-    Student(trained, make_encoder("hashing:16"), {"teacher": "nobody"}).save(tmp_path / "student")
+    Student(trained, make_encoder("hashing:16"), About(teacher="nobody")).save(tmp_path / "student")
     return tmp_path / "student"
 
 

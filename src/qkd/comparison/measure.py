@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
@@ -50,7 +49,7 @@ class Measurement:
 
     def key(self) -> Key:
         """Return everything that determines it, as JSON values."""
-        found: dict[str, Any] = {"sims": list(self.sims), "spec": self.spec.model_dump(mode="json")}
+        found: dict[str, object] = {"sims": list(self.sims), "spec": self.spec.model_dump(mode="json")}
         found |= {"shots": list(self.shots), "noise": list(self.noise)}
         if self.noisy is not None:
             found |= {"device": self.noisy.snapshot.name, "date": str(self.noisy.snapshot.calibration.date)}

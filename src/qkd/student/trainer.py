@@ -7,7 +7,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -228,7 +227,7 @@ class Trainer:
         return True
 
 
-def _groups(student: StudentModel, spec: TrainSpec) -> list[dict[str, Any]]:
+def _groups(student: StudentModel, spec: TrainSpec) -> list[dict[str, list[torch.Tensor] | float]]:
     """Return the optimizer's groups of parameters, always in the same order.
 
     Adam moves every weight by about the learning rate, so that D of them move an angle by about D times that. The

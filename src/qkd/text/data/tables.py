@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from qkd.errors import DataError, QkdError, nearest
-from qkd.files import json_lines
+from qkd.files import Row, json_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -180,7 +180,7 @@ def no_column(where: str, name: str, existing: Sequence[str]) -> QkdError:
 
 
 def _jsonl(path: Path, text: str, names: Sequence[str]) -> Table:
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     places: list[str] = []
     for number, row in json_lines(text):
         if isinstance(row, ValueError):

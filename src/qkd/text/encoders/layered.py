@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -86,7 +85,7 @@ class TransformerEncoder:
     @property
     def key(self) -> Key:
         """Everything that determines an embedding except the text."""
-        chosen: dict[str, Any] = {} if self._asked is None else {"layers": list(self.layers)}
+        chosen: dict[str, int | list[int] | str] = {} if self._asked is None else {"layers": list(self.layers)}
         if self._asked is not None and len(self._asked) == 1:
             chosen = {"layer": self._asked[0]}
         if self.pooling != "mean":

@@ -78,7 +78,7 @@ class Front(nn.Module):
         )
         outputs: list[torch.Tensor] = []
 
-        def enter(_: nn.Module, args: tuple[Any, ...], options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        def enter(_: nn.Module, args: tuple[Any, ...], options: dict[str, object]) -> tuple[Any, dict[str, object]]:
             return ((batch, *args[1:]), options) if args else (args, {**options, "hidden_states": batch})
 
         def leave(_: nn.Module, args: Any, output: Any) -> None:

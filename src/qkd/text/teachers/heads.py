@@ -6,7 +6,7 @@ There are far more features than texts, so a head is fitted in their strongest p
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -66,8 +66,8 @@ class Head:
     @classmethod
     def of(cls, arrays: Mapping[str, np.ndarray]) -> Head:
         """Return the head that ``arrays`` came from."""
-        values: dict[str, Any] = {name: value if value.ndim else value.item() for name, value in arrays.items()}
-        return cls(**values)
+        by_field: Iterator[Any] = (arrays[field.name] for field in fields(cls))
+        return cls(*(value if value.ndim else value.item() for value in by_field))
 
 
 class Scaling:

@@ -9,7 +9,7 @@ suits an LM cannot be known beforehand (Sclar et al., arXiv 2310.11324): several
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from qkd import cache
 from qkd.config import PromptSpec
 from qkd.console import say, warn
 from qkd.errors import DataError, ModelError
-from qkd.results import TeacherCard
+from qkd.results import PromptTried, TeacherCard
 from qkd.text.data.splits import shuffled
 from qkd.text.models.transformer import Loading
 from qkd.text.teachers import prompts
@@ -59,7 +59,7 @@ class PromptTeacher:
         self.name, self.spec = f"prompt:{model}", spec or PromptSpec()
         self._model, self._prompts = CausalLM(model, loading), prompts.named(self.spec.template)
         self._prompt = next(iter(self._prompts.values()))
-        self._tried: tuple[dict[str, Any], ...] = ()
+        self._tried: tuple[PromptTried, ...] = ()
         self._classes: tuple[str, ...] = ()
         self._examples: tuple[tuple[str, int], ...] = ()
         self._spare: tuple[str, ...] = ()
@@ -123,7 +123,7 @@ class PromptTeacher:
             model=self._model.model,
             fingerprint=self._model.fingerprint,
             prompt=self._question.asked("{text}"),
-            prompts=tuple(self._tried),
+            prompts=self._tried,
             words={name: list(words) for name, words in zip(self._classes, self._question.words, strict=True)},
             shots=len(self._examples),
             calibrated=self.spec.calibrate,
@@ -140,7 +140,7 @@ class PromptTeacher:
         """
         rows = rows[shuffled([dataset.texts[row] for row in rows], 0)[:COMPARED_ON]]
         texts, y = [dataset.texts[row] for row in rows], dataset.targets[rows]
-        fold, tried, failed = np.arange(len(rows)) % FOLDS, dict[str, dict[str, Any]](), None
+        fold, tried, failed = np.arange(len(rows)) % FOLDS, dict[str, PromptTried](), None
         for name, prompt in self._prompts.items():
             self._prompt = prompt
             try:
@@ -154,11 +154,11 @@ class PromptTeacher:
                 weight, bias = calibration(scores[fold != part], y[fold != part], self.spec.calibrate)
                 logits[fold == part] = scores[fold == part] @ weight + bias
             loss, right = cross_entropy(logits, y), float((logits.argmax(axis=1) == y).mean())
-            tried[name] = {"prompt": name, "loss": loss, "accuracy": right}
+            tried[name] = PromptTried(prompt=name, loss=loss, accuracy=right)
             say(f"{self.name}: prompt '{name}', cross-entropy {loss:.3f}, accuracy {right:.3f} on {len(y)} texts")
         if failed is not None and not tried:
             raise failed
-        best = min(tried, key=lambda name: float(tried[name]["loss"]))
+        best = min(tried, key=lambda name: tried[name].loss)
         self._prompt, self._tried = self._prompts[best], tuple(tried.values())
         say(f"{self.name} is asked with '{best}', which has the least cross-entropy")
 

@@ -30,9 +30,11 @@ class PromptFile(Spec):
     """A prompt as its file says it."""
 
     template: str = Field(description="What is asked, with {text} where the text goes and {labels} where the words go.")
-    system: str | None = Field(None, description="A chat model's instructions.")
-    chat: bool | None = Field(None, description="Use the tokenizer's chat template; if it has one, when left out.")
-    verbalizers: dict[str, tuple[str, ...]] = Field({}, description="The words that stand for a label.")
+    system: str | None = Field(default=None, description="A chat model's instructions.")
+    chat: bool | None = Field(
+        default=None, description="Use the tokenizer's chat template; if it has one, when left out."
+    )
+    verbalizers: dict[str, tuple[str, ...]] = Field(default={}, description="The words that stand for a label.")
 
     @field_validator("template")
     @classmethod
@@ -42,18 +44,15 @@ class PromptFile(Spec):
         return value
 
 
-_BUILT_IN: dict[str, dict[str, Any]] = {
-    "classify": {
-        "template": "Which of these labels fits the text best: {labels}? Answer with the label alone.\n\n"
+BUILT_IN = {
+    "classify": PromptFile(
+        template="Which of these labels fits the text best: {labels}? Answer with the label alone.\n\n"
         "Text: {text}\nLabel:"
-    },
-    "continue": {"template": "{text}\n\nThe text above in one word:", "chat": False},
-    "category": {"template": "{text}\nCategory:", "chat": False},
+    ),
+    "continue": PromptFile(template="{text}\n\nThe text above in one word:", chat=False),
+    "category": PromptFile(template="{text}\nCategory:", chat=False),
 }
-
-BUILT_IN = {name: PromptFile.model_validate(prompt) for name, prompt in _BUILT_IN.items()}
 """The prompts that need no file."""
-
 
 AUTO = "auto"
 """What stands for all of them."""
