@@ -32,7 +32,7 @@ from qkd.hardware.gathered import shot_noise
 from qkd.hardware.learning import WEIGHTS
 from qkd.hardware.mitigation import Mitigation
 from qkd.hardware.result import expected
-from qkd.reports.compare import aligned
+from qkd.reports.tables import aligned
 from qkd.runs import RunFolder
 from qkd.simulation import fit
 from qkd.simulation.make import make_engine

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from qkd import QkdError, Run, Student, api, checkpoint
+from qkd import QkdError, Run, Student, checkpoint
 from qkd.circuits import library
 from qkd.config import Config, read_config, to_toml
 from qkd.devices import profiles, snapshot
 from qkd.hardware import collect, listed
 from qkd.hardware.plan import Plan
+from qkd.reports.run import summary
 from qkd.student.trainer import Progress
 from qkd.text.data import load as data
 from qkd.text.teachers.logits_file import LogitsTeacher
@@ -64,7 +65,7 @@ def texts_with_logits(path):
 
 READERS = {
     "run/config.toml": lambda path: Run(path.parent).config,
-    "run/metrics.json": lambda path: (Run(path.parent).table(), api.compare.summary(Run(path.parent).metrics)),
+    "run/metrics.json": lambda path: (Run(path.parent).table(), summary(Run(path.parent).metrics)),
     "run/predictions.jsonl": lambda path: Run(path.parent).predictions,
     "run/history.jsonl": lambda path: Run(path.parent).history,
     "run/student/config.json": lambda path: Student.load(path.parent),

@@ -165,7 +165,7 @@ def test_a_space_is_typed_as_it_is_described():
     lr, layers, encoder, batch, decay = dimensions
     assert lr.logarithmic and not decay.logarithmic and not layers.logarithmic
     assert encoder.values == ("minilm?layers=4,6", "hashing:64") and batch.values == (16, 32)
-    assert space.of(Config(), "qubits") == 11 and space.of(Config(), "encoding") == "ry"
+    assert space.value_at(Config(), "qubits") == 11 and space.value_at(Config(), "encoding") == "ry"
 
 
 def test_a_point_becomes_a_circuit_of_its_own(tmp_path):

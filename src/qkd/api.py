@@ -15,8 +15,9 @@ from qkd.config import Config, fields, read_config, to_toml
 from qkd.console import warn
 from qkd.errors import ConfigError, DataError, FolderError, nearest
 from qkd.files import write_text
-from qkd.reports import compare
+from qkd.reports.run import table
 from qkd.results import Answer, Evaluation, Labelling, Metrics, Prediction
+from qkd.results.reading import read_answers, read_metrics
 from qkd.runs import RunFolder, existing_run, new_run, newest_run
 from qkd.settings import Overrides, check_device, merged, named, pinned
 
@@ -58,7 +59,7 @@ class Run:
             raise FolderError(
                 f"{self.folder.path}: this run has no numbers yet; go on with 'qkd distill --resume --name {self.name}'"
             )
-        return compare.read_metrics(self.folder.metrics)
+        return read_metrics(self.folder.metrics)
 
     @property
     def history(self) -> list[dict[str, float]]:
@@ -68,7 +69,7 @@ class Run:
     @property
     def predictions(self) -> list[Answer]:
         """The test texts: text, label, teacher's and student's logits (C,)."""
-        return compare.read_answers(self.folder)
+        return read_answers(self.folder)
 
     @cached_property
     def student(self) -> Student:
@@ -84,7 +85,7 @@ class Run:
 
     def table(self) -> str:
         """Return teacher, student and majority class side by side."""
-        return compare.table(self.metrics)
+        return table(self.metrics)
 
 
 def distill(config: Config | None = None, *, resume: bool = False, **options: Any) -> Run:

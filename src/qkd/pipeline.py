@@ -20,8 +20,8 @@ from qkd.diagnosis import diagnose, looked_at
 from qkd.engines import AerEstimator
 from qkd.evaluation import FROZEN, LINEAR, LOGREG, PLAIN, REFITTED, WITHOUT, compare, metrics, table_lines
 from qkd.files import write_json, write_lines, write_text
-from qkd.reports.compare import OTHERS, verdict, worth
 from qkd.reports.report import render
+from qkd.reports.run import OTHERS, verdict, worth
 from qkd.results import Answer, Metrics, Parameters
 from qkd.runs import RunFolder
 from qkd.simulation.agree import Agreement, agree

@@ -181,7 +181,7 @@ def _compared(
     with folder.lock(), _spread(ray):
         write_text(folder.config, to_toml(config))
         try:
-            trials = comparison.run(config, students, spec, folder)
+            trials = comparison.run_trials(config, students, spec, folder)
         except KeyboardInterrupt:
             warn("stopped; trials that were done are kept, the same command goes on")
             raise

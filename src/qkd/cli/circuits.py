@@ -21,7 +21,7 @@ def list_(json_: Json = False, debug: Debug = False) -> None:
     """List every circuit that can be named, and where its file lies."""
     from qkd.circuits import draw, library
     from qkd.circuits.spec import read
-    from qkd.reports.compare import aligned
+    from qkd.reports.tables import aligned
 
     found = []
     for name, path in library.paths().items():

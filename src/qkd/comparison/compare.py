@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from qkd import cache
-from qkd.comparison import measure, trial
+from qkd.comparison.conditions import EXACT, Conditions, check_conditions, conditions_of
 from qkd.comparison.contestants import Contestant
-from qkd.comparison.measure import EXACT, Measurement, measurement
 from qkd.comparison.specs import CompareSpec
+from qkd.comparison.trial import repetitions, run_trial
 from qkd.comparison.tuning import tuned
 from qkd.config import Config
 from qkd.console import progress, say
@@ -43,7 +43,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Trials:
-    """Everything that was found.
+    """All trials of a comparison, done.
 
     sources: texts, teacher, encoder.
     students: who took part; the others are judged against the first.
@@ -69,7 +69,7 @@ class Trials:
         return [row for (name, count, _), row in sorted(self.results.items()) if (name, count) == (student.name, texts)]
 
 
-def run(config: Config, students: Sequence[Contestant], spec: CompareSpec, folder: RunFolder) -> Trials:
+def run_trials(config: Config, students: Sequence[Contestant], spec: CompareSpec, folder: RunFolder) -> Trials:
     """Do every trial that ``folder`` does not hold yet.
 
     Args:
@@ -82,11 +82,15 @@ def run(config: Config, students: Sequence[Contestant], spec: CompareSpec, folde
         QkdError: something in configuration, data, teacher or students does not fit.
         KeyboardInterrupt: it was interrupted; trials that were done are kept.
     """
-    measure.check(spec)
-    measurements = {one.name: measurement(config, spec, one.circuit(), one.name) for one in students if one.is_quantum}
+    check_conditions(spec)
+    conditions = {
+        student.name: conditions_of(config, spec, student.circuit(), student.name)
+        for student in students
+        if student.is_quantum
+    }
     clock = Clock()
     sources = gather(config, folder, False, clock)
-    return trained(sources, config, students, spec, folder, measurements, clock)
+    return trained(sources, config, students, spec, folder, conditions, clock)
 
 
 def trained(
@@ -95,18 +99,18 @@ def trained(
     students: Sequence[Contestant],
     spec: CompareSpec,
     folder: RunFolder,
-    measurements: Mapping[str, Measurement],
+    conditions: Mapping[str, Conditions],
     clock: Clock,
 ) -> Trials:
     """Do every trial that ``folder`` does not hold yet, with texts, teacher and encoder that are there.
 
     Args:
         sources: texts, teacher, encoder.
-        config: see ``run``.
+        config: see ``run_trials``.
         students: who is compared.
         spec: on how many seeds and texts; how many settings each may try.
         folder: where trials are kept.
-        measurements: what each circuit is asked, by its student's name; exact values where nothing is said.
+        conditions: what each circuit is asked, by its student's name; exact values where nothing is said.
         clock: of the stages.
     """
     lessons, encoders = lessons_of(sources, students, config)
@@ -117,10 +121,10 @@ def trained(
     if spec.tune > 1:
         with clock.stage("tuning"):
             students, tries = tuned(students, lessons, prints, spec.tune, folder.path / "tuning")
-    tasks = list(_tasks([one for one in students if not one.carried], counts, spec.seeds))
+    tasks = list(_tasks([student for student in students if not student.carried], counts, spec.seeds))
     results: dict[tuple[str, int, int], TrialAnswers] = {}
     with clock.stage("trials"):
-        for task, result in _done(tasks, lessons, prints, measurements, folder.path / "trials"):
+        for task, result in _done(tasks, lessons, prints, conditions, folder.path / "trials"):
             results[task.contestant.name, task.texts, task.seed] = result
         for student in students:
             if student.carried:
@@ -163,15 +167,15 @@ def _done(
     tasks: Sequence[Task],
     lessons: Mapping[str, Lesson],
     prints: Mapping[str, str],
-    measurements: Mapping[str, Measurement],
+    conditions: Mapping[str, Conditions],
     folder: Path,
 ) -> Iterator[tuple[Task, TrialAnswers]]:
     """Yield each task with its result: those kept in ``folder`` first, the others as they are done."""
     missing: list[tuple[Task, Path]] = []
     most = max((task.texts for task in tasks), default=0)
 
-    def asked_of(task: Task) -> Measurement | None:
-        asked = measurements.get(task.contestant.name)
+    def asked_of(task: Task) -> Conditions | None:
+        asked = conditions.get(task.contestant.name)
         return asked if asked is None or task.texts == most else asked.first()
 
     for task in tasks:
@@ -199,7 +203,7 @@ def _done(
         few = drawn.setdefault(where, whole.fewer(task.texts, task.seed))
         arguments.append((student, few, task.seed, asked_of(task) or EXACT))
     with progress("students", len(missing), "trials") as bar:
-        for (task, path), result in zip(missing, spread(trial.run, arguments), strict=True):
+        for (task, path), result in zip(missing, spread(run_trial, arguments), strict=True):
             write_json(path, result.to_json())
             bar.advance(1, f"{task.contestant.name}, seed {task.seed}, {task.texts:,} texts")
             yield task, result
@@ -211,8 +215,8 @@ def _carried(student: Contestant, lesson: Lesson, known: str, count: int, folder
     path = folder.path / "trials" / f"{cache.digest(key)[:24]}.json"
     if not path.is_file():
         say(f"{student.name}: {count} repetitions of one model")
-        answers = next(iter(spread(trial.repetitions, [(student, lesson, count)])))
-        write_json(path, [one.to_json() for one in answers])
+        answers = next(iter(spread(repetitions, [(student, lesson, count)])))
+        write_json(path, [answer.to_json() for answer in answers])
     return read(path, list[TrialAnswers], MEND)
 
 

@@ -10,20 +10,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from qkd import cache
 from qkd.comparison.contestants import Contestant
-from qkd.comparison.trial import validated
+from qkd.comparison.trial import run_validation
 from qkd.config import Config
 from qkd.console import progress
 from qkd.errors import QkdError
 from qkd.files import write_json
 from qkd.records import read
 from qkd.results import Tuning, Validated
-from qkd.settings import merged
+from qkd.settings import Overrides, merged
 from qkd.student.lesson import Lesson
 from qkd.workers import spread
 
@@ -37,18 +36,18 @@ DROPOUT = (0.0, 0.7)
 def candidates(student: Contestant, count: int) -> list[Contestant]:
     """Return a student with ``count`` settings of its training, the first its own; the draws are alike for all."""
     rng = np.random.default_rng(0)
-    found = [student]
-    while len(found) < count:
+    versions = [student]
+    while len(versions) < count:
         factor = float(FACTOR ** rng.uniform(-1, 1))
         decay = float(np.exp(rng.uniform(*np.log(DECAY))))
         dropout = float(rng.uniform(*DROPOUT))
-        values: dict[tuple[str, str], Any] = {
+        values: Overrides = {
             ("train", "lr"): float(f"{student.config.train.lr * factor:.3g}"),
             ("train", "weight_decay"): float(f"{decay:.3g}"),
             ("student", "dropout"): float(f"{dropout:.3g}"),
         }
-        found.append(replace(student, config=merged(student.config, values)))
-    return found
+        versions.append(replace(student, config=merged(student.config, values)))
+    return versions
 
 
 def tuned(
@@ -75,8 +74,8 @@ def tuned(
         for candidate in candidates(student, count)
     ]
     paths = [
-        folder / f"{cache.digest({'tried': one.key(), 'lesson': fingerprints[student.name]})[:24]}.json"
-        for student, one in tries
+        folder / f"{cache.digest({'tried': candidate.key(), 'lesson': fingerprints[student.name]})[:24]}.json"
+        for student, candidate in tries
     ]
     missing = [(number, path) for number, path in enumerate(paths) if not path.is_file()]
     tasks = [(tries[number][1], lessons[tries[number][0].name], 0) for number, _ in missing]
@@ -89,15 +88,15 @@ def tuned(
         loss = read(path, Validated, "delete it and it is done again").valid_loss
         results.setdefault(student.name, []).append((np.inf if loss is None else loss, number, candidate))
     best = {name: min(rows)[2] for name, rows in results.items()}
-    return [best.get(one.name, one) for one in students], {
-        name: Tuning(tries=count, settings=_settings(one.config)) for name, one in best.items()
+    return [best.get(student.name, student) for student in students], {
+        name: Tuning(tries=count, settings=_settings(student.config)) for name, student in best.items()
     }
 
 
 def _tried(student: Contestant, lesson: Lesson, seed: int) -> Validated:
     """Return what validation texts say of a student; no loss where it could not be trained."""
     try:
-        return validated(student, lesson, seed)
+        return run_validation(student, lesson, seed)
     except QkdError as error:
         return Validated(valid_loss=None, error=str(error))
 
