@@ -12,10 +12,10 @@ from qkd.comparison import trial
 from qkd.comparison.conditions import EXACT, Conditions, conditions_of
 from qkd.comparison.contestants import contestants
 from qkd.comparison.specs import CompareSpec
-from qkd.comparison.tuning import candidates
+from qkd.comparison.tuning import tuning_candidates
 from qkd.config import Config
 from qkd.settings import settled
-from qkd.sources import Clock, gather
+from qkd.sources import Clock, gather_sources
 from qkd.specs import validated
 from qkd.studies import compare
 from tests.test_distill import options
@@ -31,7 +31,7 @@ def setting(corpus, tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("setting")
     config = settled(Config(), options(corpus, folder, **NOISE))
-    lesson = gather(config, RunFolder(folder / "texts"), False, Clock()).lesson()
+    lesson = gather_sources(config, RunFolder(folder / "texts"), False, Clock()).lesson()
     student = contestants(["hardware", "linear"], config)[0]
     spec = CompareSpec(sims=("aer-noisy", "exact"), shots=(4, 65536), noise=(0.0, 1.0, 8.0))
     return config, lesson, student, conditions_of(config, spec, student.circuit(), "hardware")
@@ -122,12 +122,12 @@ def test_everybody_may_try_as_much_and_validation_texts_choose(corpus, tmp_path)
     for student in contestants(["hardware", "mlp", "linear"], config):
         settings = [
             (one.config.train.lr, one.config.train.weight_decay, one.config.student.dropout)
-            for one in candidates(student, 4)
+            for one in tuning_candidates(student, 4)
         ]
         assert settings[0] == (0.03, 0.0, 0.5)  # its own come first
         assert settings == [
             (one.config.train.lr, one.config.train.weight_decay, one.config.student.dropout)
-            for one in candidates(contestants(["linear", "mlp"], config)[0], 4)
+            for one in tuning_candidates(contestants(["linear", "mlp"], config)[0], 4)
         ]
         assert tuple(found["tuned"][student.name]["settings"].values()) in settings
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "tuned").rglob("*/*.json")}
@@ -138,16 +138,18 @@ def test_everybody_may_try_as_much_and_validation_texts_choose(corpus, tmp_path)
 
 
 def test_the_chosen_try_has_the_smallest_validation_loss(setting):
-    from qkd.comparison.tuning import tuned
+    from qkd.comparison.tuning import tune_students
 
     config, lesson, *_ = setting
     students = contestants(["linear", "logreg"], config)
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
-        chosen, told = tuned(students, dict.fromkeys(("linear", "logreg"), lesson), {"linear": "x"}, 5, Path(folder))
-    losses = [trial.run_validation(one, lesson, 0).valid_loss for one in candidates(students[0], 5)]
-    assert chosen[0].config == candidates(students[0], 5)[int(np.argmin(losses))].config
+        chosen, told = tune_students(
+            students, dict.fromkeys(("linear", "logreg"), lesson), {"linear": "x"}, 5, Path(folder)
+        )
+    losses = [trial.run_validation(one, lesson, 0).valid_loss for one in tuning_candidates(students[0], 5)]
+    assert chosen[0].config == tuning_candidates(students[0], 5)[int(np.argmin(losses))].config
     assert chosen[1] is students[1] and list(told) == ["linear"]
 
 

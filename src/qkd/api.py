@@ -19,7 +19,7 @@ from qkd.reports.run import table
 from qkd.results import Answer, Evaluation, Labelling, Metrics, Prediction
 from qkd.results.reading import read_answers, read_metrics
 from qkd.runs import RunFolder, existing_run, new_run, newest_run
-from qkd.settings import Overrides, check_device, merged, named, pinned
+from qkd.settings import Overrides, by_section, check_device, merged, with_pinned_models
 
 if TYPE_CHECKING:
     from qkd.student.bundle import Student
@@ -102,12 +102,12 @@ def distill(config: Config | None = None, *, resume: bool = False, **options: An
         QkdError: something in the configuration, the data, the teacher or the folder does not fit.
         KeyboardInterrupt: the user stopped it; the run folder holds a valid student of the epochs done.
     """
-    given = named(options)
+    given = by_section(options)
     started = _started(config, given) if resume else None
     if started:
         folder, config = started, _resumable(started, config, given)
     else:
-        config = pinned(merged(config or Config(), given))
+        config = with_pinned_models(merged(config or Config(), given))
         check_device(config, given)
         source = config.data.source
         stem = source.rpartition(":")[2].rstrip("/").rpartition("/")[2].partition(".")[0]
@@ -154,7 +154,7 @@ def teach(
     """
     from contextlib import nullcontext
 
-    config = pinned(merged(config or Config(), named(options)))
+    config = with_pinned_models(merged(config or Config(), by_section(options)))
     from qkd.text import labelling
 
     if ray is None:
@@ -184,7 +184,7 @@ def _resumable(folder: RunFolder, config: Config | None, given: Overrides) -> Co
     """
     before = read_config(folder.config)
     base = before if config is None else config.model_copy(update={"run": before.run})
-    asked = pinned(merged(base, {key: value for key, value in given.items() if key[0] != "run"}))
+    asked = with_pinned_models(merged(base, {key: value for key, value in given.items() if key[0] != "run"}))
     for section, key, option, _ in fields():
         old, new = (getattr(getattr(config, section), key) for config in (before, asked))
         if old != new and option not in ("epochs", "patience"):
@@ -226,7 +226,7 @@ def evaluate(
         source, teacher = f"the test split of {opened.name}", np.array([row.teacher for row in rows])
         texts, labels = [row.text for row in rows], [row.label for row in rows]
     else:
-        dataset = texts_of.load(data, text_column, label_column)
+        dataset = texts_of.load_dataset(data, text_column, label_column)
         source, texts, labels = data, dataset.texts, dataset.labels
         for label in dataset.classes:
             if label not in student.classes:

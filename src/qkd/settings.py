@@ -20,10 +20,10 @@ def settled(config: Config, options: Options) -> Config:
     Raises:
         QkdError: an option does not exist or does not fit, or the hub does not have a model.
     """
-    return pinned(merged(config, named(options)))
+    return with_pinned_models(merged(config, by_section(options)))
 
 
-def pinned(config: Config) -> Config:
+def with_pinned_models(config: Config) -> Config:
     """Go offline if asked to, and pin what comes from the hub to its commit, before anything heavy is imported.
 
     Raises:
@@ -39,7 +39,7 @@ def pinned(config: Config) -> Config:
         kind, colon, rest = name.rpartition(":")
         model, mark, query = rest.partition("?")
         local = kind == "logits" or not weights.is_hub_id(model)
-        return name if local else f"{kind}{colon}{weights.pinned(model)}{mark}{query}"
+        return name if local else f"{kind}{colon}{weights.pinned_name(model)}{mark}{query}"
 
     values = config.model_dump()
     values["teacher"]["spec"] = tuple(with_commit(spec) for spec in config.teacher.spec)
@@ -48,7 +48,7 @@ def pinned(config: Config) -> Config:
     return make_config(values, "the options")
 
 
-def named(options: Options) -> Overrides:
+def by_section(options: Options) -> Overrides:
     """Return ``{(section, key): value}`` of options by their CLI names (underscores for hyphens).
 
     Raises:

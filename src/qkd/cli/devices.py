@@ -78,7 +78,7 @@ def show(
 
     held = snapshot.load(device)
     try:
-        _, region = to_region(transpile(library.load(circuit), held), held)
+        _, region = to_region(transpile(library.load_circuit(circuit), held), held)
         qubits: tuple[int, ...] = region.qubits
         where = f"{circuit} would take qubits {', '.join(map(str, qubits))}"
     except QkdError as error:

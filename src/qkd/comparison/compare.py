@@ -14,19 +14,19 @@ from qkd.comparison.conditions import EXACT, Conditions, check_conditions, condi
 from qkd.comparison.contestants import Contestant
 from qkd.comparison.specs import CompareSpec
 from qkd.comparison.trial import repetitions, run_trial
-from qkd.comparison.tuning import tuned
+from qkd.comparison.tuning import tune_students
 from qkd.config import Config
 from qkd.console import progress, say
 from qkd.errors import QkdError
 from qkd.files import write_json
-from qkd.records import read
+from qkd.records import read_record
 from qkd.results import TrialAnswers, Tuning
 from qkd.runs import RunFolder
-from qkd.sources import Clock, Sources, gather, make_reader
+from qkd.sources import Clock, Sources, gather_sources, make_reader
 from qkd.student.lesson import Lesson
-from qkd.text.encoders.make import embed
+from qkd.text.encoders.make import embed_texts
 from qkd.text.protocols import Encoder
-from qkd.workers import spread
+from qkd.workers import parallel_map
 
 MEND = "delete it and it is done again"
 """What to do about a damaged trial."""
@@ -89,7 +89,7 @@ def run_trials(config: Config, students: Sequence[Contestant], spec: CompareSpec
         if student.is_quantum
     }
     clock = Clock()
-    sources = gather(config, folder, False, clock)
+    sources = gather_sources(config, folder, False, clock)
     return trained(sources, config, students, spec, folder, conditions, clock)
 
 
@@ -120,7 +120,7 @@ def trained(
     tries: dict[str, Tuning] = {}
     if spec.tune > 1:
         with clock.stage("tuning"):
-            students, tries = tuned(students, lessons, prints, spec.tune, folder.path / "tuning")
+            students, tries = tune_students(students, lessons, prints, spec.tune, folder.path / "tuning")
     tasks = list(_tasks([student for student in students if not student.carried], counts, spec.seeds))
     results: dict[tuple[str, int, int], TrialAnswers] = {}
     with clock.stage("trials"):
@@ -158,7 +158,7 @@ def lessons_of(
                 raise QkdError(f"--students {student.name}: another encoder cannot be compared with --unlabeled texts")
             if student.encoder not in made:
                 encoder, _ = make_reader(student.encoder, config, sources.dataset, sources.splits)
-                made[student.encoder] = replace(common, embeddings=embed(encoder, list(texts))), encoder
+                made[student.encoder] = replace(common, embeddings=embed_texts(encoder, list(texts))), encoder
             lessons[student.name], encoders[student.name] = made[student.encoder]
     return lessons, encoders
 
@@ -189,7 +189,7 @@ def _done(
         }
         path = folder / f"{cache.digest(key)[:24]}.json"
         if path.is_file():
-            yield task, read(path, TrialAnswers, MEND)
+            yield task, read_record(path, TrialAnswers, MEND)
         else:
             missing.append((task, path))
     if len(missing) < len(tasks):
@@ -203,7 +203,7 @@ def _done(
         few = drawn.setdefault(where, whole.fewer(task.texts, task.seed))
         arguments.append((student, few, task.seed, asked_of(task) or EXACT))
     with progress("students", len(missing), "trials") as bar:
-        for (task, path), result in zip(missing, spread(run_trial, arguments), strict=True):
+        for (task, path), result in zip(missing, parallel_map(run_trial, arguments), strict=True):
             write_json(path, result.to_json())
             bar.advance(1, f"{task.contestant.name}, seed {task.seed}, {task.texts:,} texts")
             yield task, result
@@ -215,9 +215,9 @@ def _carried(student: Contestant, lesson: Lesson, known: str, count: int, folder
     path = folder.path / "trials" / f"{cache.digest(key)[:24]}.json"
     if not path.is_file():
         say(f"{student.name}: {count} repetitions of one model")
-        answers = next(iter(spread(repetitions, [(student, lesson, count)])))
+        answers = next(iter(parallel_map(repetitions, [(student, lesson, count)])))
         write_json(path, [answer.to_json() for answer in answers])
-    return read(path, list[TrialAnswers], MEND)
+    return read_record(path, list[TrialAnswers], MEND)
 
 
 def _fingerprint(lesson: Lesson) -> str:

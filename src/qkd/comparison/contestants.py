@@ -58,7 +58,7 @@ class Contestant:
     def circuit(self) -> StudentCircuit:
         """Return its circuit; of a control, the one whose size it takes."""
         spec = self.config.student
-        circuit = library.load(spec.circuit, spec.qubits, spec.layers)
+        circuit = library.load_circuit(spec.circuit, spec.qubits, spec.layers)
         return started(without_entanglers(circuit) if self.name == PRODUCT else circuit)
 
     def middle(self, circuit: StudentCircuit, classes: int) -> Middle:

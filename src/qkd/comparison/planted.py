@@ -23,7 +23,7 @@ from qkd.results import Verdict
 from qkd.simulation.make import make_engine
 from qkd.student.lesson import Lesson
 from qkd.student.middles.quantum import QuantumMiddle
-from qkd.workers import spread
+from qkd.workers import parallel_map
 
 SHARPNESS = 8.0
 """Logits of the teacher per standard deviation of the labelling function."""
@@ -94,7 +94,7 @@ def planted_verdict(
     tasks = [(student, lesson, seed) for student in students for seed in range(1 if student.is_logreg else seeds)]
     targets = lesson.targets[lesson.test]
     hits: dict[str, list[np.ndarray]] = {student.name: [] for student in students}
-    for (student, _, _), result in zip(tasks, spread(run_trial, tasks, processes), strict=True):
+    for (student, _, _), result in zip(tasks, parallel_map(run_trial, tasks, processes), strict=True):
         hits[student.name].append(np.array(result.logits).argmax(axis=1) == targets)
     rows = {name: np.array(right, dtype=float) for name, right in hits.items()}
     accuracy = {name: float(right.mean()) for name, right in rows.items()}

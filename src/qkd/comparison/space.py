@@ -16,7 +16,7 @@ import tomlkit
 
 from qkd.circuits import library
 from qkd.circuits.build import build
-from qkd.circuits.spec import CircuitSpec, read
+from qkd.circuits.spec import CircuitSpec, read_circuit_spec
 from qkd.config import Config, fields
 from qkd.errors import ConfigError, nearest
 from qkd.files import write_text
@@ -170,7 +170,7 @@ def settings_at(config: Config, point: Mapping[str, Value], folder: Path | None)
     filed = {name: str(value) for name, value in point.items() if name in FILED}
     if not filed:
         if folder is None:
-            library.load(config.student.circuit, config.student.qubits, config.student.layers)
+            library.load_circuit(config.student.circuit, config.student.qubits, config.student.layers)
         return config
     spec = _circuit_file(config)
     if spec is None:
@@ -194,4 +194,4 @@ def settings_at(config: Config, point: Mapping[str, Value], folder: Path | None)
 def _circuit_file(config: Config) -> CircuitSpec | None:
     """Return what a configuration's circuit file says, None of one in OpenQASM."""
     path = library.locate(config.student.circuit)
-    return read(path) if path.suffix == ".toml" else None
+    return read_circuit_spec(path) if path.suffix == ".toml" else None

@@ -35,9 +35,9 @@ from qkd.console import progress, say
 from qkd.errors import QkdError
 from qkd.results import Searched, Sweep, SweepTrial, Validated
 from qkd.runs import RunFolder
-from qkd.sources import Clock, Sources, gather
+from qkd.sources import Clock, Sources, gather_sources
 from qkd.student.lesson import Lesson
-from qkd.workers import spread
+from qkd.workers import parallel_map
 
 if TYPE_CHECKING:
     import optuna
@@ -70,7 +70,7 @@ def search(
     if config.encoder.whiten and any(dimension.name == "encoder" for dimension in space):
         raise QkdError("--whiten is fitted to one encoder; leave it out, or do not search over encoder")
     clock = Clock()
-    sources = gather(config, folder, False, clock)
+    sources = gather_sources(config, folder, False, clock)
     with clock.stage("search"):
         trials = run_search(config, sources, space, spec, folder.path)
     top = best(trials, spec)
@@ -141,7 +141,7 @@ def run_search(
                 )
                 for point in points
             ]
-            for point, outcome in zip(points, spread(_run_trial, tasks), strict=True):
+            for point, outcome in zip(points, parallel_map(_run_trial, tasks), strict=True):
                 study.add_trial(finished_trial(point, space, outcome))
                 bar.advance(1, progress_line(study))
     trials = [read_trial(trial) for trial in study.trials[: spec.trials]]

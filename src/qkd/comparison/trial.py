@@ -33,7 +33,7 @@ def run_trial(contestant: Contestant, lesson: Lesson, seed: int, conditions: Con
     """
     started = time.perf_counter()
     if contestant.is_logreg:
-        logits, count = logreg.fit(lesson)
+        logits, count = logreg.fit_logreg(lesson)
         seconds = time.perf_counter() - started
         return _answers(logits, None, Parameters(classical=count, quantum=0), seconds, 0, 0.0)
     trainer = _trained(contestant, lesson, seed, conditions=conditions)

@@ -117,7 +117,7 @@ def rewrite(folder: RunFolder, device_runs: Sequence[DeviceResult]) -> None:
         read_metrics(folder.metrics),
         folder.rows(folder.history),
         read_answers(folder),
-        draw.text(library.load(str(folder.student / "circuit.qasm"))),
+        draw.text(library.load_circuit(str(folder.student / "circuit.qasm"))),
         folder.config.read_text(encoding="utf-8"),
         device_runs,
     )

@@ -14,7 +14,7 @@ from qkd.cache import Key
 from qkd.console import say
 from qkd.errors import ModelError
 from qkd.text.models import weights
-from qkd.text.models.batching import TOKEN_BUDGET, Budget, padded
+from qkd.text.models.batching import TOKEN_BUDGET, TokenBudget, padded
 from qkd.text.models.linear import faster
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class Transformer:
     @cached_property
     def fingerprint(self) -> str:
         """A hash of configuration, tokenizer and weights."""
-        return weights.fingerprint(self.source)
+        return weights.weights_fingerprint(self.source)
 
     @property
     def key(self) -> Key:
@@ -203,9 +203,9 @@ class Transformer:
         return network.to(self.loading.device).eval()
 
     @cached_property
-    def budget(self) -> Budget:
+    def budget(self) -> TokenBudget:
         """How many tokens a batch may have."""
-        return Budget(TOKEN_BUDGET.get(self.loading.device.partition(":")[0], TOKEN_BUDGET["cpu"]), self.model)
+        return TokenBudget(TOKEN_BUDGET.get(self.loading.device.partition(":")[0], TOKEN_BUDGET["cpu"]), self.model)
 
     @property
     def pad(self) -> int:

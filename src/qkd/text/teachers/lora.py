@@ -26,11 +26,11 @@ from qkd.errors import ModelError
 from qkd.files import write_json
 from qkd.results import TeacherCard
 from qkd.results.base import Result
-from qkd.text.data.splits import shuffled
+from qkd.text.data.splits import shuffled_by_content
 from qkd.text.models.transformer import Loading, Transformer
 from qkd.text.teachers.classifier import Classifier
 from qkd.text.teachers.finetune import FineTuning, Labelled, linear_modules
-from qkd.text.teachers.heads import calibrated_temperature, cross_entropy, fit_head
+from qkd.text.teachers.heads import calibrated_temperature, fit_head, mean_cross_entropy
 
 if TYPE_CHECKING:
     import torch
@@ -122,7 +122,7 @@ class LoraTeacher:
         with FileLock(folder.parent / f".{folder.name}.lock"):
             if not (folder / FACTS).is_file():
                 self._train(dataset, train, valid, folder)
-        self._training = records.read(folder / FACTS, AdapterTraining, f"delete {folder}")
+        self._training = records.read_record(folder / FACTS, AdapterTraining, f"delete {folder}")
         self._tuned = Classifier(str(folder), self._base.loading)
 
     def logits(self, texts: Sequence[str]) -> np.ndarray:
@@ -188,7 +188,7 @@ class LoraTeacher:
             seconds=round(state.seconds, 1),
             history=state.history,
             temperature=temperature,
-            valid_loss=cross_entropy(logits / temperature, judged.targets),
+            valid_loss=mean_cross_entropy(logits / temperature, judged.targets),
             valid_accuracy=float(np.mean(logits.argmax(axis=1) == judged.targets)),
         )
         write_json(folder / FACTS, training.to_json())
@@ -308,4 +308,4 @@ def _some(dataset: Dataset, rows: np.ndarray, most: int | None) -> np.ndarray:
     """Return at most ``most`` of ``rows``, chosen by content."""
     if most is None or len(rows) <= most:
         return rows
-    return np.sort(rows[shuffled([dataset.texts[row] for row in rows], 0)[:most]])
+    return np.sort(rows[shuffled_by_content([dataset.texts[row] for row in rows], 0)[:most]])
