@@ -102,13 +102,13 @@ def distill(config: Config | None = None, *, resume: bool = False, **options: An
         QkdError: something in the configuration, the data, the teacher or the folder does not fit.
         KeyboardInterrupt: the user stopped it; the run folder holds a valid student of the epochs done.
     """
-    given = by_section(options)
-    started = _started(config, given) if resume else None
+    overrides = by_section(options)
+    started = _started(config, overrides) if resume else None
     if started:
-        folder, config = started, _resumable(started, config, given)
+        folder, config = started, _resumable(started, config, overrides)
     else:
-        config = with_pinned_models(merged(config or Config(), given))
-        check_device(config, given)
+        config = with_pinned_models(merged(config or Config(), overrides))
+        check_device(config, overrides)
         source = config.data.source
         stem = source.rpartition(":")[2].rstrip("/").rpartition("/")[2].partition(".")[0]
         folder = new_run(config.run.folder, config.run.name, f"{stem}-{Path(config.student.circuit).stem}")
@@ -167,16 +167,16 @@ def teach(
         return labelling.label(config, Path(out), torch_device, embed)
 
 
-def _started(config: Config | None, given: Overrides) -> RunFolder | None:
+def _started(config: Config | None, overrides: Overrides) -> RunFolder | None:
     """Return the run that ``--resume`` means, or None where the named one was killed before it had a configuration."""
-    run = merged(config or Config(), {key: value for key, value in given.items() if key[0] == "run"}).run
+    run = merged(config or Config(), {key: value for key, value in overrides.items() if key[0] == "run"}).run
     if run.name is None:
         return newest_run(run.folder)
     folder = RunFolder(run.folder / run.name)
     return folder if folder.config.is_file() else None
 
 
-def _resumable(folder: RunFolder, config: Config | None, given: Overrides) -> Config:
+def _resumable(folder: RunFolder, config: Config | None, overrides: Overrides) -> Config:
     """Return the configuration of a started run with what of a new one may change.
 
     Raises:
@@ -184,15 +184,15 @@ def _resumable(folder: RunFolder, config: Config | None, given: Overrides) -> Co
     """
     before = read_config(folder.config)
     base = before if config is None else config.model_copy(update={"run": before.run})
-    asked = with_pinned_models(merged(base, {key: value for key, value in given.items() if key[0] != "run"}))
+    wanted = with_pinned_models(merged(base, {key: value for key, value in overrides.items() if key[0] != "run"}))
     for section, key, option, _ in fields():
-        old, new = (getattr(getattr(config, section), key) for config in (before, asked))
+        old, new = (getattr(getattr(config, section), key) for config in (before, wanted))
         if old != new and option not in ("epochs", "patience"):
             raise ConfigError(
                 f"--resume goes on with {folder.config}, where {section}.{key} is {old!r}, not {new!r}; only --epochs "
                 "and --patience may change, so start a new run"
             )
-    return asked
+    return wanted
 
 
 def evaluate(
@@ -258,11 +258,11 @@ def predict(
     from qkd.student.bundle import Student
     from qkd.text.data.load import load_texts
 
-    asked = [*texts, *(load_texts(file, text_column) if file else ())]
-    if not asked:
+    inputs = [*texts, *(load_texts(file, text_column) if file else ())]
+    if not inputs:
         raise DataError("no texts to classify: give them as arguments or with --file")
     student = Student.load(run)
-    rows = student.predict_proba(asked)
+    rows = student.predict_proba(inputs)
     return [
         Prediction(
             text=text,
@@ -270,5 +270,5 @@ def predict(
             probability=float(row.max()),
             probabilities=dict(zip(student.classes, row.tolist(), strict=True)),
         )
-        for text, row in zip(asked, rows, strict=True)
+        for text, row in zip(inputs, rows, strict=True)
     ]

@@ -95,9 +95,9 @@ def _shots(estimator: EngineEstimator, student: StudentCircuit, values: np.ndarr
     return evs.T
 
 
-def gain(sources: Sources, answers: dict[str, np.ndarray], who: str, other: str) -> Estimate:
+def gain(sources: Sources, answers: dict[str, np.ndarray], name: str, reference: str) -> Estimate:
     """Return by how much one is more accurate than another on the test split, with its paired interval."""
-    return accuracy_gain(answers[who], answers[other], sources.dataset.targets[sources.splits.test])
+    return accuracy_gain(answers[name], answers[reference], sources.dataset.targets[sources.splits.test])
 
 
 def table_lines(
@@ -107,17 +107,17 @@ def table_lines(
     dataset, test = sources.dataset, sources.splits.test
     sample = [dataset.texts[i] for i in test[:TIMED_TEXTS]]
     teacher, encoder = sources.teacher, sources.encoder
-    own = model.parameter_counts().model_copy(update={"encoder": encoder.num_parameters})
-    its = Parameters(classical=teacher.num_parameters, quantum=0) if teacher.num_parameters else None
-    parameters = {**sizes, "student": own, "teacher": its, FROZEN: own}
+    student_size = model.parameter_counts().model_copy(update={"encoder": encoder.num_parameters})
+    teacher_size = Parameters(classical=teacher.num_parameters, quantum=0) if teacher.num_parameters else None
+    parameters = {**sizes, "student": student_size, "teacher": teacher_size, FROZEN: student_size}
     speed = {"teacher": _ms(teacher.answer, sample), "student": _ms(Student(model, encoder).logits, sample)}
     return {
-        who: Line(
-            numbers=score(rows, dataset.targets[test], None if who == "teacher" else answers["teacher"]),
-            parameters=parameters.get(who),
-            ms_per_text=speed.get(who),
+        name: Line(
+            numbers=score(rows, dataset.targets[test], None if name == "teacher" else answers["teacher"]),
+            parameters=parameters.get(name),
+            ms_per_text=speed.get(name),
         )
-        for who, rows in answers.items()
+        for name, rows in answers.items()
     }
 
 

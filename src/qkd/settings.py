@@ -63,13 +63,13 @@ def by_section(options: Options) -> Overrides:
     return {known[option]: value for option, value in options.items()}
 
 
-def check_device(config: Config, given: Overrides) -> None:
+def check_device(config: Config, overrides: Overrides) -> None:
     """Refuse options about a device in a run that would not look at them.
 
     Raises:
         ConfigError: there is one.
     """
-    unseen = [key for section, key in given if section == "device"]
+    unseen = [key for section, key in overrides if section == "device"]
     if unseen and config.engine.sim != "aer-noisy":
         option = "device" if unseen[0] == "name" else unseen[0].replace("_", "-")
         raise ConfigError(
@@ -77,13 +77,13 @@ def check_device(config: Config, given: Overrides) -> None:
         )
 
 
-def merged(config: Config, given: Overrides) -> Config:
+def merged(config: Config, overrides: Overrides) -> Config:
     """Return ``config`` with ``{(section, key): value}`` on top.
 
     Raises:
         ConfigError: a value does not fit.
     """
     values = config.model_dump()
-    for (section, key), value in given.items():
+    for (section, key), value in overrides.items():
         values[section][key] = value
     return make_config(values, "the options")

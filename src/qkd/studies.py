@@ -90,17 +90,17 @@ def reproduce(
 
     if recipe != RECIPE:
         raise QkdError(f"there is no recipe '{recipe}'; the one there is is called {RECIPE}")
-    given = by_section(options)
+    overrides = by_section(options)
     config = settled(base or Config(encoder=read_config(recipe_file()).encoder), options)
-    overrides = {key: value for key, value in given.items() if key[0] in RECIPE_SECTIONS}
-    versions = variants(config, overrides, students, slips, tune > 1)
+    recipe_overrides = {key: value for key, value in overrides.items() if key[0] in RECIPE_SECTIONS}
+    versions = variants(config, recipe_overrides, students, slips, tune > 1)
     spec = CompareSpec(students=tuple(version.name for version in versions), seeds=seeds, tune=tune)
     name = config.run.name or f"{RECIPE}-{_stem(config)}"
-    asked = {"name": name, "seeds": seeds, "students": students, "slips": slips, "tune": tune}
-    asked |= {
+    arguments = {"name": name, "seeds": seeds, "students": students, "slips": slips, "tune": tune}
+    arguments |= {
         key: value for key, value in options.items() if next(iter(by_section({key: value})))[0] in RECIPE_SECTIONS
     }
-    again = f"qkd reproduce {recipe} --config {config.run.folder / name / 'config.toml'} {_typed(asked)}"
+    again = f"qkd reproduce {recipe} --config {config.run.folder / name / 'config.toml'} {_typed(arguments)}"
     return _compared(config, versions, spec, name, again, ray, reproduced)
 
 

@@ -150,16 +150,16 @@ def lessons_of(
     """Return what each student learns from, and by what encoder, by its name."""
     common, texts = sources.lesson(), sources.dataset.texts
     lessons, encoders = {}, {}
-    made: dict[str, tuple[Lesson, Encoder]] = {}
+    by_encoder: dict[str, tuple[Lesson, Encoder]] = {}
     for student in students:
         lessons[student.name], encoders[student.name] = common, sources.encoder
         if student.encoder is not None:
             if sources.unlabeled:
                 raise QkdError(f"--students {student.name}: another encoder cannot be compared with --unlabeled texts")
-            if student.encoder not in made:
+            if student.encoder not in by_encoder:
                 encoder, _ = make_reader(student.encoder, config, sources.dataset, sources.splits)
-                made[student.encoder] = replace(common, embeddings=embed_texts(encoder, list(texts))), encoder
-            lessons[student.name], encoders[student.name] = made[student.encoder]
+                by_encoder[student.encoder] = replace(common, embeddings=embed_texts(encoder, list(texts))), encoder
+            lessons[student.name], encoders[student.name] = by_encoder[student.encoder]
     return lessons, encoders
 
 
@@ -174,18 +174,18 @@ def _done(
     missing: list[tuple[Task, Path]] = []
     most = max((task.texts for task in tasks), default=0)
 
-    def asked_of(task: Task) -> Conditions | None:
-        asked = conditions.get(task.contestant.name)
-        return asked if asked is None or task.texts == most else asked.first()
+    def conditions_of_task(task: Task) -> Conditions | None:
+        whole = conditions.get(task.contestant.name)
+        return whole if whole is None or task.texts == most else whole.first()
 
     for task in tasks:
-        student, asked = task.contestant, asked_of(task)
+        student, answered_under = task.contestant, conditions_of_task(task)
         key = {
             "student": student.key(),
             "lesson": prints[student.name],
             "seed": task.seed,
             "texts": task.texts,
-            "measured": None if asked is None else asked.key(),
+            "measured": None if answered_under is None else answered_under.key(),
         }
         path = folder / f"{cache.digest(key)[:24]}.json"
         if path.is_file():
@@ -194,14 +194,14 @@ def _done(
             missing.append((task, path))
     if len(missing) < len(tasks):
         say(f"{len(tasks) - len(missing)} of {len(tasks)} trials are there already")
-    drawn: dict[tuple[str, int, int], Lesson] = {}
+    subsets: dict[tuple[str, int, int], Lesson] = {}
     arguments = []
     for task, _ in missing:
         student = task.contestant
         whole = lessons[student.name]
         where = (str(id(whole)), task.texts, task.seed)
-        few = drawn.setdefault(where, whole.fewer(task.texts, task.seed))
-        arguments.append((student, few, task.seed, asked_of(task) or EXACT))
+        subset = subsets.setdefault(where, whole.fewer(task.texts, task.seed))
+        arguments.append((student, subset, task.seed, conditions_of_task(task) or EXACT))
     with progress("students", len(missing), "trials") as bar:
         for (task, path), result in zip(missing, parallel_map(run_trial, arguments), strict=True):
             write_json(path, result.to_json())
@@ -209,9 +209,11 @@ def _done(
             yield task, result
 
 
-def _carried(student: Contestant, lesson: Lesson, known: str, count: int, folder: RunFolder) -> list[TrialAnswers]:
+def _carried(
+    student: Contestant, lesson: Lesson, fingerprint: str, count: int, folder: RunFolder
+) -> list[TrialAnswers]:
     """Return the repetitions of a student that goes on with its model, from ``folder`` where it has them."""
-    key = {"student": student.key(), "lesson": known, "repetitions": count}
+    key = {"student": student.key(), "lesson": fingerprint, "repetitions": count}
     path = folder.path / "trials" / f"{cache.digest(key)[:24]}.json"
     if not path.is_file():
         say(f"{student.name}: {count} repetitions of one model")

@@ -117,8 +117,8 @@ class Conditions:
         self, student: StudentModel, circuit: StudentCircuit, engine: Engine, shots: int, x: np.ndarray, seed: int
     ) -> np.ndarray:
         sampler = ShotEstimator(engine.estimator, shots=shots, seed=self.spec.seed + seed)
-        made = Engine(engine.kind, sampler, EngineGradient(sampler), shots, engine.device, engine.reason)
-        return measured(student.moved(circuit, made), x, "")
+        sampling_engine = Engine(engine.kind, sampler, EngineGradient(sampler), shots, engine.device, engine.reason)
+        return measured(student.moved(circuit, sampling_engine), x, "")
 
 
 EXACT = Conditions()

@@ -85,13 +85,15 @@ def open_study(path: Path, space: Sequence[Dimension], spec: SweepSpec) -> optun
     study = optuna.create_study(
         storage=storage, study_name=NAME, direction=direction(spec.goal), pruner=pruner(), load_if_exists=True
     )
-    asked = {"space": [dimension.describe() for dimension in space], "goal": spec.goal, "seed": spec.seed}
-    asked |= {"parallel": spec.parallel, "prune": spec.prune}
-    known = study.user_attrs.get("asked")
-    if known not in (None, asked):
-        raise QkdError(f"{path.parent} holds another search ({', '.join(known['space'])}); give this one a --name")
-    if known is None:
-        study.set_user_attr("asked", asked)
+    request = {"space": [dimension.describe() for dimension in space], "goal": spec.goal, "seed": spec.seed}
+    request |= {"parallel": spec.parallel, "prune": spec.prune}
+    earlier_request = study.user_attrs.get("asked")
+    if earlier_request not in (None, request):
+        raise QkdError(
+            f"{path.parent} holds another search ({', '.join(earlier_request['space'])}); give this one a --name"
+        )
+    if earlier_request is None:
+        study.set_user_attr("asked", request)
     return study
 
 

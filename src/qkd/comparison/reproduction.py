@@ -66,7 +66,7 @@ DEVIATIONS = tuple(
 
 def variants(
     config: Config,
-    given: Overrides,
+    overrides: Overrides,
     students: Sequence[str],
     slips: Sequence[str],
     tuned: bool = False,
@@ -75,7 +75,7 @@ def variants(
 
     Args:
         config: the comparison's texts, teacher and settings.
-        given: ``{(section, key): value}`` that override the recipe.
+        overrides: ``{(section, key): value}`` that override the recipe.
         students: others beside it, as ``qkd compare`` knows them.
         slips: names of ``SLIPS``.
         tuned: whether the recipe stands there a second time, to be tuned as the others are.
@@ -83,7 +83,7 @@ def variants(
     Raises:
         QkdError: there is no such slip or student.
     """
-    recipe = read_config(recipe_file(), given)
+    recipe = read_config(recipe_file(), overrides)
     values = {section: getattr(recipe, section) for section in RECIPE_SECTIONS}
     honest = Contestant(RECIPE, config.model_copy(update=values), fixed=True)
     recipes = [honest, *(_slipped(honest, [slip]) for slip in slips)]

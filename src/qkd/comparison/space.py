@@ -182,12 +182,14 @@ def settings_at(config: Config, point: Mapping[str, Value], folder: Path | None)
     if "observables" in filed:
         values["observables"] = tuple(re.split(r"(?<! )\+(?! )", filed["observables"]))  # a sum of Paulis has spaces
     values["name"] = "-".join([spec.name, *(re.sub(r"[^\w]+", "-", value) for value in filed.values())])
-    made = validated(CircuitSpec, values, f"--over {', '.join(filed)}")
+    circuit_spec = validated(CircuitSpec, values, f"--over {', '.join(filed)}")
     if folder is None:
-        build(made, config.student.qubits, config.student.layers)
+        build(circuit_spec, config.student.qubits, config.student.layers)
         return config
-    path = folder / f"{made.name}.toml"
-    write_text(path, tomlkit.dumps({key: value for key, value in made.model_dump(mode="json").items() if value != ""}))
+    path = folder / f"{circuit_spec.name}.toml"
+    write_text(
+        path, tomlkit.dumps({key: value for key, value in circuit_spec.model_dump(mode="json").items() if value != ""})
+    )
     return merged(config, {("student", "circuit"): str(path)})
 
 

@@ -96,10 +96,10 @@ def worth(gain: Estimate) -> str:
     Args:
         gain: accuracy of the teacher minus that of a logistic regression on the embeddings, with its 95 % interval.
     """
-    said = f"The teacher's accuracy is {_difference(gain, OTHERS['logreg'])}"
+    sentence = f"The teacher's accuracy is {_difference(gain, OTHERS['logreg'])}"
     if gain.low > 0:
-        return said + "."
-    return said + ": it is not certain that there is anything to distil; a stronger --teacher would be worth more."
+        return sentence + "."
+    return sentence + ": it is not certain that there is anything to distil; a stronger --teacher would be worth more."
 
 
 def _difference(gain: Estimate, whose: str) -> str:

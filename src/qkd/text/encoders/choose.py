@@ -48,7 +48,7 @@ def choose_layers(encoder: Encoder, texts: Sequence[str], y: np.ndarray) -> tupl
     step = -(-len(texts) // TEXTS)  # every step-th: the rows carry no order that depends on the class
     some, classes = texts[::step], np.unique(y[::step], return_inverse=True)[1]
     tried: list[Tried] = []
-    for layers in layer_candidates(encoder.kept):
+    for layers in layer_candidates(encoder.pass_layers):
         candidate = encoder.with_layers(layers)
         x = embed_texts(candidate, some)
         x = (x - x.mean(axis=0)) / (x.std(axis=0) + 1e-6)

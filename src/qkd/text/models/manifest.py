@@ -30,7 +30,7 @@ SMALL = 2**20
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
-def made(
+def make_model_folder(
     folder: Path,
     stem: str,
     fill: Callable[[Path], None],

@@ -97,7 +97,7 @@ class Transformer:
 
     def __init__(self, model: str, loading: Loading | None = None) -> None:
         self.model, self.loading = model, loading or Loading()
-        self.source = self.found()
+        self.source = self.located()
         """Where the weights are."""
 
     def __getstate__(self) -> dict[str, object]:
@@ -105,7 +105,7 @@ class Transformer:
 
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
-        self.source = self.found()
+        self.source = self.located()
 
     @property
     def truncated(self) -> int:
@@ -116,7 +116,7 @@ class Transformer:
     def truncated(self, count: int) -> None:
         cache.truncated[self.model] = count
 
-    def found(self) -> weights.Source:
+    def located(self) -> weights.Source:
         """Return where the weights are on this machine."""
         return weights.resolve(self.model)
 

@@ -251,7 +251,7 @@ def _from_gguf(file: Path) -> Path:
             raise ModelError(f"{file}: cannot be read as a GGUF model ({str(error).strip()[:200]})") from None
 
     name = f"gguf-{content[:24]}"
-    return manifest.made(cache.root() / "models" / name, name, fill, {"gguf": content})
+    return manifest.make_model_folder(cache.root() / "models" / name, name, fill, {"gguf": content})
 
 
 _PARTS = {".json", ".safetensors", ".bin", ".gguf", ".model", ".txt"}

@@ -28,7 +28,7 @@ class Classifier(Transformer):
 
     head = "AutoModelForSequenceClassification"
 
-    def found(self) -> weights.Source:
+    def located(self) -> weights.Source:
         """Return where the weights are on this machine, those under the adapter where the model is one."""
         source = weights.resolve(self.model)
         below = weights.base_of(source)

@@ -166,7 +166,7 @@ class LoraTeacher:
         network = base.with_adapters(dataset.classes, spec)
         trained = sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
         say(
-            f"{self.name}: {base.kept(spec)} of {base.num_layers} layers, {trained:,} weights to train, "
+            f"{self.name}: {base.depth(spec)} of {base.num_layers} layers, {trained:,} weights to train, "
             f"{len(train):,} training texts"
         )
         job = FineTuning(network, learned, judged, spec, base.budget, base.pad, base.loading, folder)
@@ -179,7 +179,7 @@ class LoraTeacher:
         base.write(network, folder)
         training = AdapterTraining(
             model=base.model,
-            layers=[base.kept(spec), base.num_layers],
+            layers=[base.depth(spec), base.num_layers],
             trained=trained,
             texts=len(train),
             classes=list(dataset.classes),
@@ -205,7 +205,7 @@ class _Base(Transformer):
     def num_layers(self) -> int:
         return int(self.config.num_hidden_layers)
 
-    def kept(self, spec: LoraSpec) -> int:
+    def depth(self, spec: LoraSpec) -> int:
         """How many layers are kept."""
         return max(1, round(spec.depth * self.num_layers))
 
@@ -222,7 +222,7 @@ class _Base(Transformer):
         from peft import LoraConfig, TaskType, get_peft_model, prepare_model_for_kbit_training
         from transformers import AutoModelForSequenceClassification
 
-        depth = self.kept(spec)
+        depth = self.depth(spec)
         config = copy.deepcopy(self.whole_config)
         text = config.get_text_config()
         text.num_hidden_layers, kinds = depth, getattr(text, "layer_types", None)

@@ -122,7 +122,7 @@ class PromptTeacher:
             kind="prompt",
             model=self._model.model,
             fingerprint=self._model.fingerprint,
-            prompt=self._question.asked("{text}"),
+            prompt=self._question.rendered("{text}"),
             prompts=self._tried,
             words={name: list(words) for name, words in zip(self._classes, self._question.words, strict=True)},
             shots=len(self._examples),
@@ -196,7 +196,7 @@ class PromptTeacher:
     def _check_room(self) -> None:
         question = self._question
         longest = max(len(ids) for words in question.answers(self._classes) for ids in words)
-        taken = len(question.ids(question.asked(""))) + longest
+        taken = len(question.ids(question.rendered(""))) + longest
         self._room = self._model.context - taken
         if self._room < LEAST_ROOM:
             raise ModelError(
@@ -217,7 +217,7 @@ class PromptTeacher:
         for rows in (usual, *([row] for row, text in enumerate(texts) if text in shown)):  # one beginning each
             if rows:
                 question = self._about(texts[rows[0]])
-                token_ids = [question.ids(question.asked(self._fitting(texts[row]))) for row in rows]
+                token_ids = [question.ids(question.rendered(self._fitting(texts[row]))) for row in rows]
                 flat[rows] = self._model.likelihoods(token_ids, answers)
         ends = np.cumsum([len(label) for label in words])[:-1]
         parts = np.split(flat, ends, axis=1)
@@ -243,7 +243,7 @@ class PromptTeacher:
         key = {
             "kind": "prompt",
             **self._model.key,
-            "asked": question.asked("{text}"),
+            "asked": question.rendered("{text}"),
             "answers": question.answers(self._classes),
             "spare": self._spare,
             "room": self._room,

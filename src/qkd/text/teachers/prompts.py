@@ -109,7 +109,7 @@ class LabelPrompt:
         """Return the same with ``(text, class number)`` examples shown first."""
         return replace(self, examples=tuple((text, self.words[number][0]) for text, number in examples))
 
-    def asked(self, text: str) -> str:
+    def rendered(self, text: str) -> str:
         """Return the whole prompt for ``text``."""
         if not self.chat:
             shown = [f"{self._about(example)} {word}\n\n" for example, word in self.examples]
