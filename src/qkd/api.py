@@ -109,9 +109,8 @@ def distill(config: Config | None = None, *, resume: bool = False, **options: An
     else:
         config = with_pinned_models(merged(config or Config(), overrides))
         check_device(config, overrides)
-        source = config.data.source
-        stem = source.rpartition(":")[2].rstrip("/").rpartition("/")[2].partition(".")[0]
-        folder = new_run(config.run.folder, config.run.name, f"{stem}-{Path(config.student.circuit).stem}")
+        stem = f"{config.data.stem}-{Path(config.student.circuit).stem}"
+        folder = new_run(config.run.folder, config.run.name, stem)
     from qkd import pipeline
 
     fresh = not folder.path.exists()
@@ -152,18 +151,11 @@ def teach(
     Raises:
         QkdError: data or teacher do not fit, or the file cannot be written.
     """
-    from contextlib import nullcontext
-
     config = with_pinned_models(merged(config or Config(), by_section(options)))
+    from qkd.cluster import over_ray
     from qkd.text import labelling
 
-    if ray is None:
-        spread: Any = nullcontext()
-    else:
-        from qkd.cluster import over_ray
-
-        spread = over_ray(ray)
-    with spread:
+    with over_ray(ray):
         return labelling.label(config, Path(out), torch_device, embed)
 
 

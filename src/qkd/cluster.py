@@ -20,15 +20,18 @@ from qkd.errors import QkdError, ServiceError
 
 
 @contextmanager
-def over_ray(address: str) -> Iterator[None]:
-    """Let every computation of rows inside this context run on a Ray cluster.
+def over_ray(address: str | None) -> Iterator[None]:
+    """Let every computation of rows and every task inside this context run on a Ray cluster.
 
     Args:
-        address: ``local`` for a cluster on this machine alone, else what ``ray.init`` takes.
+        address: ``local`` for a cluster on this machine alone, else what ``ray.init`` takes; None changes nothing.
 
     Raises:
         QkdError: Ray is not installed, or there is no cluster at the address.
     """
+    if address is None:
+        yield
+        return
     if importlib.util.find_spec("ray") is None:
         raise ServiceError("--ray needs Ray, which is not installed; 'pip install qkd[ray]' gets it")
     import ray

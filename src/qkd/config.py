@@ -35,6 +35,11 @@ class DataSpec(Spec):
         None, "A file of more texts, without labels, that the teacher alone labels: the student gets KL and JS on them."
     )
 
+    @property
+    def stem(self) -> str:
+        """A short name of the texts, for folders."""
+        return self.source.rpartition(":")[2].rstrip("/").rpartition("/")[2].partition(".")[0]
+
 
 def _several(value: Any) -> Any:
     """Let one word stand for a list of one."""

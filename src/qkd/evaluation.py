@@ -110,7 +110,10 @@ def table_lines(
     student_size = model.parameter_counts().model_copy(update={"encoder": encoder.num_parameters})
     teacher_size = Parameters(classical=teacher.num_parameters, quantum=0) if teacher.num_parameters else None
     parameters = {**sizes, "student": student_size, "teacher": teacher_size, FROZEN: student_size}
-    speed = {"teacher": _ms(teacher.answer, sample), "student": _ms(Student(model, encoder).logits, sample)}
+    speed = {
+        "teacher": ms_per_text(teacher.answer, sample),
+        "student": ms_per_text(Student(model, encoder).logits, sample),
+    }
     return {
         name: Line(
             numbers=score(rows, dataset.targets[test], None if name == "teacher" else answers["teacher"]),
@@ -200,7 +203,7 @@ def metrics(
     )
 
 
-def _ms(answer: Callable[[Sequence[str]], Any], texts: Sequence[str]) -> float:
+def ms_per_text(answer: Callable[[Sequence[str]], Any], texts: Sequence[str]) -> float:
     """Return milliseconds per text of one call over ``texts``, after one warm-up text."""
     answer(texts[:1])
     started = time.perf_counter()

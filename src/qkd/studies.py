@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qkd.cluster import over_ray
 from qkd.comparison.specs import CompareSpec, SweepSpec
 from qkd.config import Config, read_config, to_toml
 from qkd.console import warn
@@ -49,7 +49,7 @@ def compare(
     config = settled(_base(base), options)
     from qkd.comparison.contestants import contestants
 
-    name = config.run.name or f"compare-{_stem(config)}"
+    name = config.run.name or f"compare-{config.data.stem}"
     again = f"qkd compare {config.run.folder / name / 'config.toml'} --name {name} {_words(spec)}"
     return _compared(config, contestants(spec.students, config), spec, name, again, ray)
 
@@ -95,7 +95,7 @@ def reproduce(
     recipe_overrides = {key: value for key, value in overrides.items() if key[0] in RECIPE_SECTIONS}
     versions = variants(config, recipe_overrides, students, slips, tune > 1)
     spec = CompareSpec(students=tuple(version.name for version in versions), seeds=seeds, tune=tune)
-    name = config.run.name or f"{RECIPE}-{_stem(config)}"
+    name = config.run.name or f"{RECIPE}-{config.data.stem}"
     arguments = {"name": name, "seeds": seeds, "students": students, "slips": slips, "tune": tune}
     arguments |= {
         key: value for key, value in options.items() if next(iter(by_section({key: value})))[0] in RECIPE_SECTIONS
@@ -132,10 +132,10 @@ def sweep(
     from qkd.reports import sweep as pages
 
     space = spaces.dimensions(spec.over, config)
-    name = config.run.name or f"sweep-{_stem(config)}"
+    name = config.run.name or f"sweep-{config.data.stem}"
     _tell_unseen(config)
     folder = RunFolder(config.run.folder / name)
-    with folder.lock(), _spread(ray):
+    with folder.lock(), over_ray(ray):
         write_text(folder.config, to_toml(config))
         path = folder.path / "best.toml"
         commands = Commands(
@@ -180,7 +180,7 @@ def _compared(
 
     _tell_unseen(config)
     folder = RunFolder(config.run.folder / name)
-    with folder.lock(), _spread(ray):
+    with folder.lock(), over_ray(ray):
         write_text(folder.config, to_toml(config))
         try:
             trials = comparison.run_trials(config, students, spec, folder)
@@ -204,15 +204,6 @@ def _tell_unseen(config: Config) -> None:
         warn("--tune-encoder is not looked at here: students are trained on the embeddings as they are")
 
 
-def _spread(ray: str | None) -> AbstractContextManager[None]:
-    """Return the context in which trials run on a Ray cluster, or on this machine's cores."""
-    if ray is None:
-        return nullcontext()
-    from qkd.cluster import over_ray
-
-    return over_ray(ray)
-
-
 def _base(base: str | Path | Config | None) -> Config:
     """Return the configuration that a comparison starts from; a run's name is not taken over."""
     if base is None or isinstance(base, Config):
@@ -220,11 +211,6 @@ def _base(base: str | Path | Config | None) -> Config:
     path = Path(base)
     config = read_config(path if path.is_file() else existing_run(path).config)
     return config.model_copy(update={"run": config.run.model_copy(update={"name": None})})
-
-
-def _stem(config: Config) -> str:
-    """Return a short name of the texts."""
-    return config.data.source.rpartition(":")[2].rstrip("/").rpartition("/")[2].partition(".")[0]
 
 
 def _words(spec: CompareSpec | SweepSpec) -> str:

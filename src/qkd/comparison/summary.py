@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
@@ -12,16 +11,14 @@ from qkd.comparison.compare import Trials
 from qkd.comparison.contestants import Contestant
 from qkd.comparison.geometry import geometry_of
 from qkd.comparison.statistics import ALPHA, Difference, holm, mean_over_seeds_and_texts
+from qkd.evaluation import TIMED_TEXTS, ms_per_text
 from qkd.results import Comparison, Estimate, Judged, Measured, Point, Scores, Sizes, StudentLine, TeacherLine, Verdict
 from qkd.student.lesson import Lesson
 from qkd.student.metrics import calibration_error, macro_f1, softmax
-from qkd.text.protocols import Encoder
 from qkd.version import VERSION
 
 BINS = 10
 """Of a reliability curve."""
-TIMED_TEXTS = 64
-"""Texts over which an encoder's milliseconds are taken."""
 RESAMPLES = 300
 """Draws of seeds and texts for the interval of a number that is no mean."""
 
@@ -37,7 +34,8 @@ def summarise(trials: Trials, command: str) -> Comparison:
     targets = lesson.targets[lesson.test]
     right = {student.name: hits(trials, student, most, targets) for student in trials.students}
     first = trials.students[0]
-    milliseconds = {id(encoder): _ms(encoder, trials) for encoder in trials.encoders.values()}
+    timed = [trials.sources.dataset.texts[i] for i in trials.sources.splits.test[:TIMED_TEXTS]]
+    milliseconds = {id(encoder): ms_per_text(encoder.encode, timed) for encoder in trials.encoders.values()}
     teacher = mean_over_seeds_and_texts((lesson.teacher[lesson.test].argmax(axis=1) == targets)[None].astype(float))
     return Comparison(
         qkd=VERSION,
@@ -241,12 +239,3 @@ def _asked_curves(trials: Trials, targets: np.ndarray, what: str) -> dict[str, t
 def _share(share: Difference) -> Estimate:
     """Return a share with its interval, which few seeds can make wider than shares are."""
     return Estimate(value=share.value, low=max(0.0, share.low), high=min(1.0, share.high))
-
-
-def _ms(encoder: Encoder, trials: Trials) -> float:
-    """Return milliseconds per text of an encoder, after one warm-up text."""
-    texts = [trials.sources.dataset.texts[i] for i in trials.sources.splits.test[:TIMED_TEXTS]]
-    encoder.encode(texts[:1])
-    started = time.perf_counter()
-    encoder.encode(texts)
-    return 1000 * (time.perf_counter() - started) / len(texts)
