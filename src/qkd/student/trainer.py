@@ -1,4 +1,7 @@
-"""Training: mini-batches, Adam, early stopping, and a checkpoint after every epoch from which it goes on exactly."""
+"""Training: mini-batches, Adam, early stopping, and a checkpoint after every epoch from which it goes on exactly.
+
+Not transformers' ``Trainer``: its checkpoints are pickles, which qkd neither writes nor reads.
+"""
 
 from __future__ import annotations
 

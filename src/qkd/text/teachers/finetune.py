@@ -1,4 +1,7 @@
-"""Fine-tuning a classifier's adapters: batches of like length, AdamW, early stopping, a checkpoint to go on from."""
+"""Fine-tuning a classifier's adapters: batches of like length, AdamW, early stopping, a checkpoint to go on from.
+
+Not transformers' ``Trainer``: its checkpoints are pickles, which qkd neither writes nor reads.
+"""
 
 from __future__ import annotations
 
