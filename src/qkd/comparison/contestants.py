@@ -58,7 +58,7 @@ class Contestant:
     def circuit(self) -> StudentCircuit:
         """Return its circuit; of a control, the one whose size it takes."""
         spec = self.config.student
-        circuit = library.load(spec.circuit, spec.qubits, spec.layers)
+        circuit = library.load_circuit(spec.circuit, spec.qubits, spec.layers)
         return started(without_entanglers(circuit) if self.name == PRODUCT else circuit)
 
     def middle(self, circuit: StudentCircuit, classes: int) -> Middle:
@@ -89,13 +89,13 @@ def contestants(names: Sequence[str], config: Config) -> list[Contestant]:
     Raises:
         QkdError: a name means nothing, or stands there twice.
     """
-    found = [_contestant(name, config) for name in names]
-    for contestant in found:
-        if sum(other.name == contestant.name for other in found) > 1:
+    students = [_contestant(name, config) for name in names]
+    for contestant in students:
+        if sum(other.name == contestant.name for other in students) > 1:
             raise QkdError(f"--students: '{contestant.name}' stands there twice; name each student once")
-    for contestant in found:
-        contestant.circuit()  # a mistake in it is found before any work is done
-    return found
+    for contestant in students:
+        contestant.circuit()  # a mistake in it comes out before any work is done
+    return students
 
 
 def _contestant(name: str, config: Config) -> Contestant:

@@ -18,7 +18,7 @@
 ================== ===================================================================================================
 
 Parts of a run: Line, Scores, Parameters, Sizes, TeacherCard, PromptTried, EncoderCard, Tried, StudentCard, Training,
-Diagnosis, Noise, Compared, Check, Tuned, Unlabeled. Of a device run: Jobs, Lost, MitigationCard, Shots, DeviceLine,
+Diagnosis, NoiseCard, Compared, Check, Tuned, Unlabeled. Of a device run: Jobs, Lost, MitigationCard, Shots, DeviceLine,
 MeasuredText, Unexplained. Of a comparison: Judged, Verdict, StudentLine, Measured, TeacherLine, Point, Geometry,
 Tuning, Reproduction, Variant, Printed, Deviation; of a sweep: Searched, SweepTrial, Validated.
 `TrialAnswers` is a trial that both keep.
@@ -47,7 +47,7 @@ from qkd.results.run import (
     Labelling,
     Line,
     Metrics,
-    Noise,
+    NoiseCard,
     Prediction,
     PromptTried,
     Sizes,
@@ -105,7 +105,7 @@ __all__ = [
     "MeasuredText",
     "Metrics",
     "MitigationCard",
-    "Noise",
+    "NoiseCard",
     "Parameters",
     "Point",
     "Prediction",

@@ -173,7 +173,7 @@ class Check(Compared):
     said: str
 
 
-class Noise(Result):
+class NoiseCard(Result):
     """The device whose noise was simulated, and what training under it bought."""
 
     device: str
@@ -225,7 +225,7 @@ class Metrics(Result):
     teacher_gain: Estimate | None = None
     """The teacher's over a logistic regression on the embeddings."""
     diagnosis: Diagnosis | None = None
-    noise: Noise | None = None
+    noise: NoiseCard | None = None
     tuned: Tuned | None = None
     unlabeled: Unlabeled | None = None
     seconds: dict[str, float]

@@ -168,7 +168,7 @@ class Student:
             path = path / "student"
         if not (path / "config.json").is_file():
             raise FolderError(f"{folder}: no student lies there; train one with 'qkd distill'")
-        record = records.read(path / "config.json", BundleRecord, MEND, READABLE)
+        record = records.read_record(path / "config.json", BundleRecord, MEND, READABLE)
         program = path / "circuit.qasm"
         circuit = from_qasm(records.read_text(program), str(program))
         _check_shapes(path / "student.safetensors", circuit, record)

@@ -121,8 +121,8 @@ class TransformerEncoder:
     @cached_property
     def _stored(self) -> tuple[int, ...]:
         """The layers that are cached together: all that are kept of a pass, or just those asked for."""
-        inside = self._asked is not None and set(self.layers) <= set(self.kept) and not self.arrays
-        return self.kept if inside else self.layers
+        inside = self._asked is not None and set(self.layers) <= set(self.pass_layers) and not self.arrays
+        return self.pass_layers if inside else self.layers
 
     @cached_property
     def _store(self) -> cache.Store:
@@ -144,11 +144,11 @@ class TransformerEncoder:
         for layer in self._asked:
             if layer > last:
                 raise ModelError(f"encoder '{self.name}': there is no layer {layer}, the last one is {last}")
-        return self._asked or self.kept
+        return self._asked or self.pass_layers
 
     @cached_property
-    def kept(self) -> tuple[int, ...]:
-        """The layers of a pass that are kept."""
+    def pass_layers(self) -> tuple[int, ...]:
+        """The layers of a whole pass that the cache keeps."""
         last = self._whole.num_layers
         step = -(-last // MOST_LAYERS)
         return tuple(sorted(range(last, 0, -step)))

@@ -14,7 +14,7 @@ from qkd.cache import Key
 from qkd.console import say
 from qkd.errors import ModelError
 from qkd.text.models import weights
-from qkd.text.models.batching import TOKEN_BUDGET, Budget, padded
+from qkd.text.models.batching import TOKEN_BUDGET, TokenBudget, padded
 from qkd.text.models.linear import faster
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Transformer:
 
     def __init__(self, model: str, loading: Loading | None = None) -> None:
         self.model, self.loading = model, loading or Loading()
-        self.source = self.found()
+        self.source = self.located()
         """Where the weights are."""
 
     def __getstate__(self) -> dict[str, object]:
@@ -105,7 +105,7 @@ class Transformer:
 
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
-        self.source = self.found()
+        self.source = self.located()
 
     @property
     def truncated(self) -> int:
@@ -116,14 +116,14 @@ class Transformer:
     def truncated(self, count: int) -> None:
         cache.truncated[self.model] = count
 
-    def found(self) -> weights.Source:
+    def located(self) -> weights.Source:
         """Return where the weights are on this machine."""
         return weights.resolve(self.model)
 
     @cached_property
     def fingerprint(self) -> str:
         """A hash of configuration, tokenizer and weights."""
-        return weights.fingerprint(self.source)
+        return weights.weights_fingerprint(self.source)
 
     @property
     def key(self) -> Key:
@@ -203,9 +203,9 @@ class Transformer:
         return network.to(self.loading.device).eval()
 
     @cached_property
-    def budget(self) -> Budget:
+    def budget(self) -> TokenBudget:
         """How many tokens a batch may have."""
-        return Budget(TOKEN_BUDGET.get(self.loading.device.partition(":")[0], TOKEN_BUDGET["cpu"]), self.model)
+        return TokenBudget(TOKEN_BUDGET.get(self.loading.device.partition(":")[0], TOKEN_BUDGET["cpu"]), self.model)
 
     @property
     def pad(self) -> int:

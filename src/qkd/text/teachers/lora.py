@@ -26,11 +26,11 @@ from qkd.errors import ModelError
 from qkd.files import write_json
 from qkd.results import TeacherCard
 from qkd.results.base import Result
-from qkd.text.data.splits import shuffled
+from qkd.text.data.splits import shuffled_by_content
 from qkd.text.models.transformer import Loading, Transformer
 from qkd.text.teachers.classifier import Classifier
 from qkd.text.teachers.finetune import FineTuning, Labelled, linear_modules
-from qkd.text.teachers.heads import calibrated_temperature, cross_entropy, fit_head
+from qkd.text.teachers.heads import calibrated_temperature, fit_head, mean_cross_entropy
 
 if TYPE_CHECKING:
     import torch
@@ -122,7 +122,7 @@ class LoraTeacher:
         with FileLock(folder.parent / f".{folder.name}.lock"):
             if not (folder / FACTS).is_file():
                 self._train(dataset, train, valid, folder)
-        self._training = records.read(folder / FACTS, AdapterTraining, f"delete {folder}")
+        self._training = records.read_record(folder / FACTS, AdapterTraining, f"delete {folder}")
         self._tuned = Classifier(str(folder), self._base.loading)
 
     def logits(self, texts: Sequence[str]) -> np.ndarray:
@@ -166,7 +166,7 @@ class LoraTeacher:
         network = base.with_adapters(dataset.classes, spec)
         trained = sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
         say(
-            f"{self.name}: {base.kept(spec)} of {base.num_layers} layers, {trained:,} weights to train, "
+            f"{self.name}: {base.depth(spec)} of {base.num_layers} layers, {trained:,} weights to train, "
             f"{len(train):,} training texts"
         )
         job = FineTuning(network, learned, judged, spec, base.budget, base.pad, base.loading, folder)
@@ -179,7 +179,7 @@ class LoraTeacher:
         base.write(network, folder)
         training = AdapterTraining(
             model=base.model,
-            layers=[base.kept(spec), base.num_layers],
+            layers=[base.depth(spec), base.num_layers],
             trained=trained,
             texts=len(train),
             classes=list(dataset.classes),
@@ -188,7 +188,7 @@ class LoraTeacher:
             seconds=round(state.seconds, 1),
             history=state.history,
             temperature=temperature,
-            valid_loss=cross_entropy(logits / temperature, judged.targets),
+            valid_loss=mean_cross_entropy(logits / temperature, judged.targets),
             valid_accuracy=float(np.mean(logits.argmax(axis=1) == judged.targets)),
         )
         write_json(folder / FACTS, training.to_json())
@@ -205,7 +205,7 @@ class _Base(Transformer):
     def num_layers(self) -> int:
         return int(self.config.num_hidden_layers)
 
-    def kept(self, spec: LoraSpec) -> int:
+    def depth(self, spec: LoraSpec) -> int:
         """How many layers are kept."""
         return max(1, round(spec.depth * self.num_layers))
 
@@ -222,7 +222,7 @@ class _Base(Transformer):
         from peft import LoraConfig, TaskType, get_peft_model, prepare_model_for_kbit_training
         from transformers import AutoModelForSequenceClassification
 
-        depth = self.kept(spec)
+        depth = self.depth(spec)
         config = copy.deepcopy(self.whole_config)
         text = config.get_text_config()
         text.num_hidden_layers, kinds = depth, getattr(text, "layer_types", None)
@@ -308,4 +308,4 @@ def _some(dataset: Dataset, rows: np.ndarray, most: int | None) -> np.ndarray:
     """Return at most ``most`` of ``rows``, chosen by content."""
     if most is None or len(rows) <= most:
         return rows
-    return np.sort(rows[shuffled([dataset.texts[row] for row in rows], 0)[:most]])
+    return np.sort(rows[shuffled_by_content([dataset.texts[row] for row in rows], 0)[:most]])
