@@ -5,8 +5,8 @@ transfer matrix; Greenbaum, arXiv:1509.02921, sec. 3). Noise is one more such ma
 multiplied in. A gate of one angle is ``R(t) = sum_f w_f(t) T_f`` with the waves of ``gates.py``: products of two of its
 matrix entries have no other frequencies.
 
-Qiskit's ``PTM`` and ``Kraus`` give the same with the digits reversed. Ours take a half to a quarter of their time on one
-and two qubits, which is where noise is, and refuse a map that is not completely positive.
+Qiskit's ``PTM`` and ``Kraus`` give the same with the digits reversed. Ours take 0.2 to 0.9 of their time on one and two
+qubits, which is where noise is, and refuse a map that is not completely positive.
 """
 
 from __future__ import annotations
