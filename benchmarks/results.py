@@ -17,7 +17,8 @@ from pathlib import Path
 import verdicts
 
 from qkd.files import write_text
-from qkd.reports import comparison
+from qkd.reports import comparison, differences, reproduction
+from qkd.reports.tables import markdown_table
 from qkd.results import Comparison
 from qkd.studies import reproduce
 
@@ -45,7 +46,7 @@ def page(found: dict[str, tuple[Comparison, str]], asked: argparse.Namespace, tr
         *_overview(found),
     ]
     for task, (summary, times) in found.items():
-        heads, cells = comparison.columns(summary), comparison.rows(summary)
+        heads, cells = comparison.columns(summary), comparison.student_rows(summary)
         texts, teacher, told = summary.texts, summary.teacher, summary.reproduction
         lines += [
             f"## {task}",
@@ -54,19 +55,19 @@ def page(found: dict[str, tuple[Comparison, str]], asked: argparse.Namespace, tr
             f"`{teacher.name}`, accuracy {teacher.accuracy}; "
             f"`hardware` and the controls read {summary.students['hardware'].encoder}.",
             "",
-            *comparison.grid(heads, cells),
+            *markdown_table(heads, cells),
             "",
-            *comparison.grid(comparison.TUNED, comparison.tuned(summary)),
+            *markdown_table(comparison.TUNED, comparison.tuned(summary)),
             "",
             f"Accuracy of `{told.beside.reference}` minus that of the others, in points:",
             "",
-            *comparison.grid(comparison.DIFFERENCES, comparison.differences(told.beside)),
+            *markdown_table(differences.COLUMNS, differences.difference_rows(told.beside)),
             "",
             told.beside.conclusion,
             "",
             "What each slip of the public code does:",
             "",
-            *comparison.grid(comparison.SLIPS, comparison.slips(told)),
+            *markdown_table(reproduction.SLIPS, reproduction.slips(told)),
             "",
             f"{times} ",
             "",
@@ -81,7 +82,7 @@ def _overview(found: dict[str, tuple[Comparison, str]]) -> list[str]:
     names = list(tasks[0].students)
     rows = [("teacher", *(str(one.teacher.accuracy) for one in tasks))]
     rows += [(name, *(str(one.students[name].numbers.accuracy) for one in tasks)) for name in names]
-    return [*comparison.grid(("accuracy", *found), rows), ""]
+    return [*markdown_table(("accuracy", *found), rows), ""]
 
 
 if __name__ == "__main__":

@@ -18,11 +18,11 @@
 # %%
 # %matplotlib inline
 import qkd
-from qkd.reports import comparison
+from qkd.reports import comparison, differences
 
 beside, slips = ("hardware", "linear", "logreg"), ("js", "carried")
 found = qkd.reproduce(seeds=2, students=beside, slips=slips, limit=240, epochs=12)
-print(comparison.text(found))
+print(comparison.comparison_text(found))
 
 # %% [markdown]
 # ## Who is better
@@ -31,13 +31,13 @@ print(comparison.text(found))
 # dotted line is no difference that these texts could show.
 
 # %%
-comparison.forest(found)
+differences.forest(found)
 
 # %% [markdown]
 # ## Who knows when it is wrong
 
 # %%
-comparison.reliability(found)
+comparison.reliability_of_students(found)
 
 # %% [markdown]
 # ## More texts

@@ -29,70 +29,70 @@ class Counting:
 
 
 def test_rows_come_back_in_order_with_their_dtype():
-    found = cache.rows(KEY, TEXTS, value, "testing")
+    found = cache.cached_rows(KEY, TEXTS, value, "testing")
     np.testing.assert_array_equal(found, value(TEXTS))
     assert found.dtype == np.float32
 
 
 def test_a_second_time_and_duplicates_cost_nothing():
     first, second = Counting(), Counting()
-    cache.rows(KEY, [*TEXTS, *TEXTS], first, "testing")
+    cache.cached_rows(KEY, [*TEXTS, *TEXTS], first, "testing")
     assert sorted(first.asked) == sorted(TEXTS)
-    np.testing.assert_array_equal(cache.rows(KEY, TEXTS[::-1], second, "testing"), value(TEXTS[::-1]))
+    np.testing.assert_array_equal(cache.cached_rows(KEY, TEXTS[::-1], second, "testing"), value(TEXTS[::-1]))
     assert second.asked == []
 
 
 def test_one_changed_text_costs_one_call():
-    cache.rows(KEY, TEXTS, value, "testing")
+    cache.cached_rows(KEY, TEXTS, value, "testing")
     again = Counting()
-    cache.rows(KEY, [*TEXTS[:-1], "changed"], again, "testing")
+    cache.cached_rows(KEY, [*TEXTS[:-1], "changed"], again, "testing")
     assert again.asked == ["changed"]
 
 
 def test_another_setting_is_another_store():
-    cache.rows(KEY, TEXTS, value, "testing")
+    cache.cached_rows(KEY, TEXTS, value, "testing")
     again = Counting()
-    cache.rows({**KEY, "setting": 2}, TEXTS, again, "testing")
+    cache.cached_rows({**KEY, "setting": 2}, TEXTS, again, "testing")
     assert len(again.asked) == len(TEXTS)
 
 
 def test_a_killed_filling_goes_on_with_the_chunks_it_would_have_had():
     whole, killed, rest = Counting(), Counting(stop_after=cache.CHUNK), Counting()
-    cache.rows({**KEY, "setting": "whole"}, TEXTS, whole, "testing")
+    cache.cached_rows({**KEY, "setting": "whole"}, TEXTS, whole, "testing")
     with pytest.raises(KeyboardInterrupt):
-        cache.rows(KEY, TEXTS, killed, "testing")
-    cache.rows(KEY, TEXTS, rest, "testing")
+        cache.cached_rows(KEY, TEXTS, killed, "testing")
+    cache.cached_rows(KEY, TEXTS, rest, "testing")
     assert killed.asked + rest.asked == whole.asked
     assert len(killed.asked) == cache.CHUNK
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "empty"])
 def test_a_damaged_shard_is_reported_and_computed_again(damage, capsys):
-    cache.rows(KEY, TEXTS, value, "testing")
+    cache.cached_rows(KEY, TEXTS, value, "testing")
     shard = max(cache.Store(KEY).folder.glob("*.safetensors"), key=lambda path: path.stat().st_size)
     data = bytearray(shard.read_bytes())
     data[-3] ^= 64
     shard.write_bytes({"flip": data, "truncate": data[: len(data) // 2], "empty": b""}[damage])
     again = Counting()
-    np.testing.assert_array_equal(cache.rows(KEY, TEXTS, again, "testing"), value(TEXTS))
+    np.testing.assert_array_equal(cache.cached_rows(KEY, TEXTS, again, "testing"), value(TEXTS))
     assert len(again.asked) == cache.CHUNK
     assert "is damaged" in capsys.readouterr().err
 
 
 def test_small_shards_are_merged_and_nothing_is_lost():
     for start in range(0, 40, 4):
-        cache.rows(KEY, TEXTS[start : start + 4], value, "testing")
+        cache.cached_rows(KEY, TEXTS[start : start + 4], value, "testing")
     assert len(list(cache.Store(KEY).folder.glob("*.safetensors"))) <= cache.LOOSE + 1
     np.testing.assert_array_equal(cache.Store(KEY).read(TEXTS[:40]), value(TEXTS[:40]))
 
 
 def test_a_reader_may_pick_a_part_of_each_row():
-    cache.rows(KEY, TEXTS, value, "testing")
+    cache.cached_rows(KEY, TEXTS, value, "testing")
     np.testing.assert_array_equal(cache.Store(KEY).read(TEXTS, lambda rows: rows[:, 1]), value(TEXTS)[:, 1])
 
 
 def test_a_text_that_was_never_computed_is_an_error():
-    cache.rows(KEY, TEXTS[:5], value, "testing")
+    cache.cached_rows(KEY, TEXTS[:5], value, "testing")
     with pytest.raises(KeyError, match=r"lacks 1 of 6 texts"):
         cache.Store(KEY).read(TEXTS[:6])
 
@@ -102,8 +102,8 @@ def test_processes_share_a_store():
         "import numpy as np; from qkd import cache\n"
         "texts = [f'text {n}' for n in range(400)]\n"
         "value = lambda texts: np.array([[len(t), sum(map(ord, t))] for t in texts], dtype=np.float32)\n"
-        "for step in range(0, 400, 20): cache.rows({'kind': 'shared'}, texts[step:step + 20], value, 'testing')\n"
-        "assert (cache.rows({'kind': 'shared'}, texts, value, 'testing') == value(texts)).all()"
+        "for step in range(0, 400, 20): cache.cached_rows({'kind': 'shared'}, texts[step:step + 20], value, 'testing')\n"
+        "assert (cache.cached_rows({'kind': 'shared'}, texts, value, 'testing') == value(texts)).all()"
     )
     many = [subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True) for _ in range(3)]
     errors = [process.communicate()[1] for process in many]

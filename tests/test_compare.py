@@ -12,7 +12,7 @@ import pytest
 from qkd import QkdError
 from qkd.comparison.specs import CompareSpec
 from qkd.comparison.statistics import holm, mean_over_seeds_and_texts
-from qkd.comparison.summary import conclusion
+from qkd.comparison.summary import conclude
 from qkd.records import read_record
 from qkd.results import Comparison, Judged
 from qkd.studies import compare
@@ -201,12 +201,12 @@ def test_the_conclusion_is_what_the_verdicts_allow():
         return {name: Judged(**numbers, verdict=word, sentence="") for name, word in words.items()}
 
     classical = ["linear", "logreg"]
-    level = conclusion("hardware", judged(linear="level", logreg="above", product="below"), classical)
+    level = conclude("hardware", judged(linear="level", logreg="above", product="below"), classical)
     assert level.startswith("No benefit of the circuit can be seen") and "level with linear" in level
-    assert "below logreg" in conclusion("hardware", judged(linear="above", logreg="below"), classical)
-    assert conclusion("hardware", judged(linear="above", logreg="above"), classical).startswith("A benefit")
-    assert "cannot say" in conclusion("hardware", judged(product="above"), classical)
-    assert "no circuit" in conclusion("linear", judged(hardware="above"), classical)
+    assert "below logreg" in conclude("hardware", judged(linear="above", logreg="below"), classical)
+    assert conclude("hardware", judged(linear="above", logreg="above"), classical).startswith("A benefit")
+    assert "cannot say" in conclude("hardware", judged(product="above"), classical)
+    assert "no circuit" in conclude("linear", judged(hardware="above"), classical)
 
 
 def test_the_recipe_is_reproduced_beside_its_slips(corpus, tmp_path):

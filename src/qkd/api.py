@@ -15,7 +15,7 @@ from qkd.config import Config, fields, read_config, to_toml
 from qkd.console import warn
 from qkd.errors import ConfigError, DataError, FolderError, nearest
 from qkd.files import write_text
-from qkd.reports.run import table
+from qkd.reports.run import run_table
 from qkd.results import Answer, Evaluation, Labelling, Metrics, Prediction
 from qkd.results.reading import read_answers, read_metrics
 from qkd.runs import RunFolder, existing_run, new_run, newest_run
@@ -85,7 +85,7 @@ class Run:
 
     def table(self) -> str:
         """Return teacher, student and majority class side by side."""
-        return table(self.metrics)
+        return run_table(self.metrics)
 
 
 def distill(config: Config | None = None, *, resume: bool = False, **options: Any) -> Run:
@@ -117,7 +117,7 @@ def distill(config: Config | None = None, *, resume: bool = False, **options: An
     with folder.lock():
         try:
             write_text(folder.config, to_toml(config))
-            pipeline.run(config, folder, resume=started is not None)
+            pipeline.run_pipeline(config, folder, resume=started is not None)
         except KeyboardInterrupt:
             warn(f"stopped; what was done is kept, go on with 'qkd distill --resume --name {folder.name}'")
             raise

@@ -33,14 +33,14 @@ def user_dirs(kind: str) -> list[Path]:
     return [*([Path(named)] if named else []), Path(platformdirs.user_config_dir("qkd")) / kind, Path(kind)]
 
 
-def tell_hidden(kind: str, path: Path) -> None:
+def say_what_is_hidden(kind: str, path: Path) -> None:
     """Say that a user's file is taken in the place of a bundled one of its name, where it is."""
     bundled = bundled_dir(kind) / path.name
     if bundled.is_file() and bundled.resolve() != path.resolve():
         say(f"{path.resolve()} is taken in the place of the bundled '{path.stem}'")
 
 
-def find(kind: str, suffixes: tuple[str, ...]) -> dict[str, Path]:
+def find_files(kind: str, suffixes: tuple[str, ...]) -> dict[str, Path]:
     """Return every file of ``kind`` by its name without the suffix; a user's file hides a bundled one."""
     files: dict[str, Path] = {}
     for folder in [*user_dirs(kind), bundled_dir(kind)]:

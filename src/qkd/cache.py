@@ -211,7 +211,7 @@ class Store:
                 path.unlink(missing_ok=True)
 
 
-def rows(key: Key, texts: Sequence[str], compute: Callable[[list[str]], np.ndarray], what: str) -> np.ndarray:
+def cached_rows(key: Key, texts: Sequence[str], compute: Callable[[list[str]], np.ndarray], what: str) -> np.ndarray:
     """Return the rows of N ``texts`` ``(N, ...)``, computing only those that the cache lacks; see ``Store``."""
     store = Store(key)
     store.fill(texts, compute, what)

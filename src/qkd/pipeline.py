@@ -42,7 +42,7 @@ CHECKED_TEXTS = 2
 """Test texts on which the engine is compared with AerSimulator after training."""
 
 
-def run(config: Config, folder: RunFolder, resume: bool) -> None:
+def run_pipeline(config: Config, folder: RunFolder, resume: bool) -> None:
     """Do the distillation that ``config`` describes, in ``folder``.
 
     Args:
@@ -239,7 +239,7 @@ def _keep(
     ]
     write_lines(folder.predictions, [row.to_json() for row in predictions])
     settings = folder.config.read_text(encoding="utf-8")
-    drawing = draw.text(student.circuit)
+    drawing = draw.circuit_text(student.circuit)
     page = render(folder.name, result, trainer.progress.history, predictions, drawing, settings)
     write_text(folder.report, page, private=True)
     write_json(folder.metrics, result.to_json())

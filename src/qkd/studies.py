@@ -149,8 +149,8 @@ def sweep(
             raise
         write_text(path, to_toml(best.model_copy(update={"run": best.run.model_copy(update={"name": None})})))
         write_json(folder.path / "sweep.json", result.to_json())
-        write_text(folder.path / "report.md", pages.markdown(result))
-        write_text(folder.report, pages.html(name, result))
+        write_text(folder.path / "report.md", pages.sweep_markdown(result))
+        write_text(folder.report, pages.sweep_html(name, result))
     return result.model_copy(update={"report": str(folder.report)})
 
 
@@ -191,8 +191,8 @@ def _compared(
         if more is not None:
             summary = summary.model_copy(update={"reproduction": more(trials, summary)})
         write_json(folder.path / "comparison.json", summary.to_json())
-        write_text(folder.path / "report.md", pages.markdown(summary))
-        write_text(folder.report, pages.html(name, summary))
+        write_text(folder.path / "report.md", pages.comparison_markdown(summary))
+        write_text(folder.report, pages.comparison_html(name, summary))
     return summary.model_copy(update={"report": str(folder.report)})
 
 

@@ -9,7 +9,7 @@ from qiskit_ibm_runtime.fake_provider import FakeBrisbane
 
 from qkd import QkdError
 from qkd.circuits import draw, library
-from qkd.circuits.build import pairs
+from qkd.circuits.build import entangled_pairs
 from qkd.circuits.cone import cone_qubits, cut
 from qkd.circuits.counts import count
 from qkd.circuits.observables import observable_text, parse_observables
@@ -36,7 +36,7 @@ def _evs(student, values):
 def test_bundled_circuits_build_draw_and_check(name):
     student = library.load_circuit(name, qubits=5)
     assert student.num_qubits == 5 and len(student.observables) == 5
-    assert "x0" in draw.text(student)
+    assert "x0" in draw.circuit_text(student)
     assert student.circuit.draw("mpl") is not None
     report = check(student)
     assert report.num_weights == len(student.weights) and not report.dead_inputs
@@ -56,7 +56,7 @@ def test_the_papers_circuit_is_the_papers():
 def test_the_default_circuit_is_native_and_shallow():
     student = library.load_circuit("hardware")
     assert student.circuit.count_ops()["cz"] == 20 and count(student).two_qubit_depth == 4
-    assert all(abs(a - b) == 1 for a, b in pairs("brick", 11))
+    assert all(abs(a - b) == 1 for a, b in entangled_pairs("brick", 11))
     assert [len(cone_qubits(student, k)) for k in (0, 5, 10)] == [4, 8, 5]
 
 
@@ -247,7 +247,7 @@ def test_unknown_circuits_and_a_users_own(tmp_path, monkeypatch):
 @pytest.mark.parametrize("pattern", ["line", "brick", "ring", "ladder", "heavy-hex"])
 @pytest.mark.parametrize("n", [1, 2, 7, 30])
 def test_patterns_join_every_qubit_once_per_pair(pattern, n):
-    found = pairs(pattern, n)
+    found = entangled_pairs(pattern, n)
     assert len(found) == len({frozenset(pair) for pair in found})
     reached, grown = {0}, True
     while grown:

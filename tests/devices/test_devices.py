@@ -9,7 +9,7 @@ import pytest
 from qiskit_ibm_runtime import fake_provider
 
 from qkd import QkdError
-from qkd.bundled import find
+from qkd.bundled import find_files
 from qkd.devices import catalogue, chipmap, profiles, snapshot
 from qkd.devices.calibration import Calibration, Operation, Qubit, clean
 from qkd.devices.numbers import numbers, rows
@@ -146,7 +146,7 @@ def test_half_a_file_is_no_snapshot(own_folder):
 
 
 def test_every_bundled_profile_loads_and_says_what_it_is_for():
-    known = find("transpile_profiles", (".toml",))
+    known = find_files("transpile_profiles", (".toml",))
     assert {"default", "eagle", "heron", "heron-fractional", "nighthawk", "ibm_brisbane"} <= set(known)
     for name in known:
         assert profiles.load(name).name == name and profiles.load(name).description

@@ -10,7 +10,7 @@ from qiskit_aer import AerSimulator
 from qiskit_aer.noise import NoiseModel
 
 from qkd import QkdError
-from qkd.bundled import find
+from qkd.bundled import find_files
 from qkd.circuits import library
 from qkd.circuits.cone import support
 from qkd.circuits.counts import count
@@ -99,7 +99,7 @@ def test_at_forty_qubits_it_is_never_worse_than_level_3_with_measurements():
     assert ours <= predicted_error(stock, held.target, read) + 1e-9
 
 
-@pytest.mark.parametrize("name", sorted(find("transpile_profiles", (".toml",))))
+@pytest.mark.parametrize("name", sorted(find_files("transpile_profiles", (".toml",))))
 def test_every_bundled_profile_compiles_on_its_snapshot(name):
     profile = profiles.load(name)
     device = "fake_brisbane" if name in ("default", "ibm_brisbane") else DEVICES[profile.families[0]]

@@ -284,7 +284,7 @@ def test_adaptive_shots_go_where_texts_are_not_clear(service, folder, local_, mo
     assert len(chain) == len(set(shots))
     assert told["mitigation"]["shots"] == told["shots"]["median"] == np.median(shots)
     assert told["shots"]["total"] == sum(shots)
-    assert len(chain) > 1 and f"({min(shots)} to {max(shots)})" in devices.table([told])
+    assert len(chain) > 1 and f"({min(shots)} to {max(shots)})" in devices.device_table([told])
     assert told["shots"]["seconds"] <= told["shots"]["fixed_seconds"] + 2 * len(chain)
     if not local_:
         assert len(service.jobs) == len(chain)

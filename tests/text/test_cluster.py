@@ -54,7 +54,7 @@ def test_a_worker_that_is_killed_costs_only_its_batch(cluster, tmp_path):
 
     texts = [f"text {number} {'long ' * (number % 5)}" for number in range(6 * cache.CHUNK)]
     with over_ray("local"):
-        found = cache.rows({"kind": "test"}, texts, value, "testing")
+        found = cache.cached_rows({"kind": "test"}, texts, value, "testing")
     np.testing.assert_array_equal(found[:, 0], [len(text) for text in texts])
     lines = [line.split(" ", 1) for line in log.read_text().splitlines()]
     assert (tmp_path / "died").exists() and len({worker for worker, _ in lines}) >= 2
@@ -76,7 +76,7 @@ def test_a_mistake_in_a_worker_is_told_as_one_sentence(cluster):
         raise QkdError("model 'x' is not here")
 
     with pytest.raises(QkdError) as caught, over_ray("local"):
-        cache.rows({"kind": "test"}, ["a text"], value, "testing")
+        cache.cached_rows({"kind": "test"}, ["a text"], value, "testing")
     assert str(caught.value) == "model 'x' is not here"
 
 

@@ -120,7 +120,7 @@ def test_embeddings_can_be_had_in_the_same_go(corpus, model):
 
     teach(corpus, model, embed=True, encoder="hashing:16")
     encoder, texts = make_encoder("hashing:16"), data.load_dataset(str(corpus / "texts.csv")).texts
-    found = cache.rows(encoder.key, texts, lambda _: pytest.fail("not embedded yet"), "testing")
+    found = cache.cached_rows(encoder.key, texts, lambda _: pytest.fail("not embedded yet"), "testing")
     np.testing.assert_array_equal(found, encoder.encode(texts))
 
 

@@ -61,7 +61,7 @@ def build(spec: CircuitSpec, qubits: int | None = None, layers: int | None = Non
             _qdllm_layer(circuit, weight)
             continue
         rotate(spec.ansatz.rotations)
-        for a, b in pairs(spec.ansatz.pattern, n) if spec.ansatz.entangler != "none" else ():
+        for a, b in entangled_pairs(spec.ansatz.pattern, n) if spec.ansatz.entangler != "none" else ():
             angle = [weight()] if spec.ansatz.entangler == "rzz" else []
             getattr(circuit, spec.ansatz.entangler)(*angle, a, b)
     rotate(spec.ansatz.closing)
@@ -70,7 +70,7 @@ def build(spec: CircuitSpec, qubits: int | None = None, layers: int | None = Non
     )
 
 
-def pairs(pattern: str, n: int) -> Pairs:
+def entangled_pairs(pattern: str, n: int) -> Pairs:
     """Return the qubit pairs that one layer of ``pattern`` entangles, in order.
 
     Raises:

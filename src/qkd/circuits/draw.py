@@ -9,7 +9,7 @@ WIDEST = 30
 """Qubits up to which a drawing is still a drawing."""
 
 
-def text(student: StudentCircuit, columns: int = 150) -> str:
+def circuit_text(student: StudentCircuit, columns: int = 150) -> str:
     """Return the circuit drawn in characters, folded at ``columns``; a wide one is told in words instead."""
     if student.num_qubits > WIDEST:
         return f"({student.num_qubits} qubits: too wide to draw)"

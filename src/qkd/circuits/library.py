@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qkd.bundled import find, tell_hidden
+from qkd.bundled import find_files, say_what_is_hidden
 from qkd.circuits.build import build
 from qkd.circuits.qasm import from_qasm
 from qkd.circuits.spec import read_circuit_spec
@@ -16,7 +16,7 @@ SUFFIXES = (".toml", ".qasm", ".qasm3")
 
 def paths() -> dict[str, Path]:
     """Return every circuit file that can be named, by its name; see ``qkd.bundled.user_dirs`` for where."""
-    return find("circuits", SUFFIXES)
+    return find_files("circuits", SUFFIXES)
 
 
 def locate(name: str) -> Path:
@@ -27,7 +27,7 @@ def locate(name: str) -> Path:
     """
     known = paths()
     if name in known:
-        tell_hidden("circuits", known[name])
+        say_what_is_hidden("circuits", known[name])
         return known[name]
     path = Path(name)
     if path.is_file() and path.suffix in SUFFIXES:

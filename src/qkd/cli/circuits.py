@@ -42,7 +42,7 @@ def show(name: Name, qubits: Qubits = None, layers: Layers = None, debug: Debug 
     from qkd.circuits import draw, library
 
     student = library.load_circuit(name, qubits, layers)
-    print(draw.text(student))
+    print(draw.circuit_text(student))
     print(draw.counts(student))
 
 

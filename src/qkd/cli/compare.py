@@ -50,7 +50,7 @@ def compare(
     values = {"students": _words(students), "seeds": seeds, "sims": _words(sims), "train_texts": _counts(train_texts)}
     values |= {"shots": _counts(shot_counts), "noise": _words(noise_scales), "tune": tune}
     spec = validated(CompareSpec, values, "the options")
-    show(studies.compare(base, spec, ray=ray, **given), comparison.text, json_, quiet)
+    show(studies.compare(base, spec, ray=ray, **given), comparison.comparison_text, json_, quiet)
 
 
 def show(found: S, text: Callable[[S], str], json_: bool, quiet: bool) -> None:
@@ -88,7 +88,7 @@ def reproduce(
     found = studies.reproduce(
         recipe, base, seeds=seeds, students=_words(students), slips=chosen, tune=tune, ray=ray, **given
     )
-    show(found, comparison.text, json_, quiet)
+    show(found, comparison.comparison_text, json_, quiet)
 
 
 def _words(text: str) -> list[str]:

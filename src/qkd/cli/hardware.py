@@ -158,7 +158,7 @@ def _print(outcomes: list[Outcome], json_: bool) -> None:
             print(f"what {result.plan} learned: {result.file}")
     measured = [result for result in results if isinstance(result, MeasuredResult)]
     if measured:
-        cells = list(zip(*[devices.COLUMNS, *devices.rows(measured)], strict=True))
+        cells = list(zip(*[devices.COLUMNS, *devices.device_rows(measured)], strict=True))
         print(aligned([("", *(result.mitigation.name for result in measured)), *map(tuple, cells)]))
     for shots in [result.shots for result in measured if result.shots]:
         if len(shots.texts) > 1:
@@ -310,7 +310,7 @@ def show(
     if not isinstance(result, MeasuredResult):
         print("no result yet; 'qkd jobs collect' fetches it")
         return
-    print(aligned([("", "value"), *zip(devices.COLUMNS, devices.rows([result])[0], strict=True)]))
+    print(aligned([("", "value"), *zip(devices.COLUMNS, devices.device_rows([result])[0], strict=True)]))
     unsure = [row for row in result.rows if row.too_close]
     print(f"\n{len(unsure)} of {result.texts} predictions are too close to call")
     for row in sorted(result.rows, key=lambda row: row.margin)[:10]:

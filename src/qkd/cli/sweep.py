@@ -35,7 +35,7 @@ def sweep(
 
     values = {"trials": trials, "goal": goal, "prune": prune, "parallel": parallel, "seeds": seeds, "seed": sweep_seed}
     spec = validated(SweepSpec, values | ({"over": over} if over else {}), "the options")
-    show(studies.sweep(base, spec, ray=ray, **given), pages.text, json_, quiet)
+    show(studies.sweep(base, spec, ray=ray, **given), pages.sweep_text, json_, quiet)
 
 
 def register(app: typer.Typer) -> None:

@@ -71,7 +71,7 @@ def verdict_on(students: Sequence[Contestant], right: dict[str, np.ndarray]) -> 
     first = students[0].name
     differences = judged(first, right)
     classical = [student.name for student in students if not student.is_quantum]
-    return Verdict(reference=first, differences=differences, conclusion=conclusion(first, differences, classical))
+    return Verdict(reference=first, differences=differences, conclusion=conclude(first, differences, classical))
 
 
 def _logits(trials: Trials, student: Contestant, texts: int) -> np.ndarray:
@@ -120,7 +120,7 @@ def _sentence(verdict: str, other: str, difference: Difference, smallest: float)
     return f"{verdict} {other} ({points})."
 
 
-def conclusion(first: str, differences: Mapping[str, Judged], classical: list[str]) -> str:
+def conclude(first: str, differences: Mapping[str, Judged], classical: list[str]) -> str:
     """Return what the whole comparison says about the first student, one sentence.
 
     Args:

@@ -73,7 +73,7 @@ def search(
     sources = gather_sources(config, folder, False, clock)
     with clock.stage("search"):
         trials = run_search(config, sources, space, spec, folder.path)
-    top = best(trials, spec)
+    top = best_trial(trials, spec)
     best_config = settings_at(config, top.point, folder.path / "circuits")
     encoder = str(top.point["encoder"]) if "encoder" in top.point else None
     students = [
@@ -150,7 +150,7 @@ def run_search(
     return trials
 
 
-def best(trials: Sequence[SweepTrial], spec: SweepSpec) -> SweepTrial:
+def best_trial(trials: Sequence[SweepTrial], spec: SweepSpec) -> SweepTrial:
     """Return the best trial that was not pruned; of equal ones that with the lower validation loss."""
     sign = 1 if spec.goal == "loss" else -1
     whole = [trial for trial in trials if trial.state == "complete" and trial.value is not None]

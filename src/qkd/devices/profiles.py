@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from qkd.bundled import find, tell_hidden
+from qkd.bundled import find_files, say_what_is_hidden
 from qkd.devices.snapshot import Snapshot
 from qkd.errors import ConfigError, nearest
 from qkd.specs import Spec, read_toml, validated
@@ -95,7 +95,7 @@ def load(name: str) -> Profile:
 
 def default_name(snapshot: Snapshot) -> str:
     """Return the profile for a device that names none: its own, its family's, or ``default``."""
-    known = find("transpile_profiles", (".toml",))
+    known = find_files("transpile_profiles", (".toml",))
     device = snapshot.name.replace("fake_", "ibm_", 1)
     family = snapshot.calibration.family.lower()
     return next(name for name in (device, family, "default") if name in known)
@@ -114,9 +114,9 @@ def _merged(name: str, heirs: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _locate(name: str) -> Path:
-    known = find("transpile_profiles", (".toml",))
+    known = find_files("transpile_profiles", (".toml",))
     if name in known:
-        tell_hidden("transpile_profiles", known[name])
+        say_what_is_hidden("transpile_profiles", known[name])
         return known[name]
     if name.endswith(".toml"):
         return Path(name)

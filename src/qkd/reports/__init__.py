@@ -21,8 +21,8 @@ from qkd.lazy import exports
 
 if TYPE_CHECKING:
     from qkd.reports import plots
-    from qkd.reports.devices import table as device_table
-    from qkd.reports.run import table
+    from qkd.reports.devices import device_table
+    from qkd.reports.run import run_table as table
     from qkd.reports.tables import aligned
 
 __all__ = ["aligned", "device_table", "plots", "table"]
@@ -31,8 +31,8 @@ __getattr__, __dir__ = exports(
     __name__,
     {
         "aligned": "qkd.reports.tables",
-        "device_table": "qkd.reports.devices:table",
+        "device_table": "qkd.reports.devices",
         "plots": "qkd.reports.plots",
-        "table": "qkd.reports.run",
+        "table": "qkd.reports.run:run_table",
     },
 )

@@ -25,7 +25,7 @@ BESIDES = {"exact": "drop without noise", "aer": "drop under shots", "aer-noisy"
 TUNED = ("student", "settings tried", "learning rate", "weight decay", "dropout")
 
 
-def rows(summary: Comparison) -> list[tuple[str, ...]]:
+def student_rows(summary: Comparison) -> list[tuple[str, ...]]:
     """Return a row of cells for each student."""
     measured = any(line.measured for line in summary.students.values())
     cells = []
@@ -50,14 +50,14 @@ def columns(summary: Comparison) -> tuple[str, ...]:
     return (*COLUMNS, BESIDES[summary.sims[-1]]) if measured else COLUMNS
 
 
-def text(summary: Comparison) -> str:
+def comparison_text(summary: Comparison) -> str:
     """Return tables and verdict for a terminal."""
     return "\n".join(
         [
-            aligned([columns(summary), *rows(summary)]),
+            aligned([columns(summary), *student_rows(summary)]),
             "",
             f"accuracy of {summary.reference}, in points:",
-            aligned([differences.COLUMNS, *differences.rows(summary)]),
+            aligned([differences.COLUMNS, *differences.difference_rows(summary)]),
             "",
             *_sentences(summary),
             *([trained_under(summary)] if trained_under(summary) else []),
@@ -68,7 +68,7 @@ def text(summary: Comparison) -> str:
     )
 
 
-def markdown(summary: Comparison) -> str:
+def comparison_markdown(summary: Comparison) -> str:
     """Return the report as Markdown."""
     return "\n".join(
         [
@@ -78,11 +78,11 @@ def markdown(summary: Comparison) -> str:
             "",
             setting(summary),
             "",
-            *markdown_table(columns(summary), rows(summary)),
+            *markdown_table(columns(summary), student_rows(summary)),
             "",
             f"Accuracy of `{summary.reference}` minus that of the others, in points:",
             "",
-            *markdown_table(differences.COLUMNS, differences.rows(summary)),
+            *markdown_table(differences.COLUMNS, differences.difference_rows(summary)),
             "",
             *(f"- {sentence}" for sentence in _sentences(summary)),
             "",
@@ -117,14 +117,17 @@ def markdown(summary: Comparison) -> str:
     )
 
 
-def html(name: str, summary: Comparison) -> str:
+def comparison_html(name: str, summary: Comparison) -> str:
     """Return the report as one self-contained page."""
     figures = [
         (
             differences.forest(summary),
             f"Accuracy of {summary.reference} minus that of each other student, 95 % interval.",
         ),
-        (reliability(summary), "On the dotted line a confidence can be taken at its word; all seeds together."),
+        (
+            reliability_of_students(summary),
+            "On the dotted line a confidence can be taken at its word; all seeds together.",
+        ),
     ]
     figures += [
         (curves(summary, kind), f"Accuracy against {axis}, 95 % interval.") for kind, axis, _ in _shown_curves(summary)
@@ -135,10 +138,10 @@ def html(name: str, summary: Comparison) -> str:
         setting=" ".join([setting(summary), trained_under(summary)]),
         conclusion=summary.conclusion,
         columns=columns(summary),
-        rows=rows(summary),
+        rows=student_rows(summary),
         reference=summary.reference,
         difference_columns=differences.COLUMNS,
-        differences=differences.rows(summary),
+        differences=differences.difference_rows(summary),
         sentences=_sentences(summary),
         figures=pictures(figures),
         explained=EXPLAINED,
@@ -155,7 +158,7 @@ def _more(summary: Comparison) -> list[tuple[str, tuple[str, ...], list[tuple[st
     reproduction = summary.reproduction
     if reproduction is None:
         return tables
-    beside = differences.rows(reproduction.beside) if reproduction.beside else []
+    beside = differences.difference_rows(reproduction.beside) if reproduction.beside else []
     return [
         ("The default beside the recipe and the others", differences.COLUMNS, beside),
         *tables,
@@ -173,7 +176,7 @@ EXPLAINED = (
 """What the numbers are."""
 
 
-def reliability(summary: Comparison) -> Figure:
+def reliability_of_students(summary: Comparison) -> Figure:
     """Draw accuracy against confidence for each student."""
     figure, axes = plots.canvas(6.4, 4.0)
     axes.plot([0, 1], [0, 1], color=plots.MUTED, lw=1, ls=":")

@@ -25,12 +25,12 @@ COLUMNS = (
 )
 
 
-def table(results: Sequence[DeviceResult]) -> str:
+def device_table(results: Sequence[DeviceResult]) -> str:
     """Return device runs side by side, as text."""
-    return aligned([COLUMNS, *rows(results)])
+    return aligned([COLUMNS, *device_rows(results)])
 
 
-def rows(results: Sequence[DeviceResult]) -> list[tuple[str, ...]]:
+def device_rows(results: Sequence[DeviceResult]) -> list[tuple[str, ...]]:
     """Return a row of cells for each result that has texts."""
     return [
         (

@@ -10,7 +10,7 @@ from qkd.results import Verdict
 COLUMNS = ("minus", "points", "95 % interval", "p (Holm)", "could have shown", "verdict")
 
 
-def rows(verdict: Verdict) -> list[tuple[str, ...]]:
+def difference_rows(verdict: Verdict) -> list[tuple[str, ...]]:
     """Return a row of cells for each student that the first is compared with."""
     return [
         (

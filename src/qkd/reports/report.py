@@ -92,7 +92,7 @@ def render(
         subtitle=" · ".join([f"qkd {metrics.qkd}", metrics.data, f"teacher {metrics.teacher.name}", student.engine]),
         conclusions=run.conclusions(metrics),
         columns=run.COLUMNS,
-        rows=run.rows(metrics),
+        rows=run.run_rows(metrics),
         texts=metrics.texts,
         given=" and ".join(names[part] for part in metrics.given_splits),
         sections=sections,
@@ -117,7 +117,7 @@ def rewrite(folder: RunFolder, device_runs: Sequence[DeviceResult]) -> None:
         read_metrics(folder.metrics),
         folder.rows(folder.history),
         read_answers(folder),
-        draw.text(library.load_circuit(str(folder.student / "circuit.qasm"))),
+        draw.circuit_text(library.load_circuit(str(folder.student / "circuit.qasm"))),
         folder.config.read_text(encoding="utf-8"),
         device_runs,
     )
@@ -132,7 +132,7 @@ def _devices(results: Sequence[DeviceResult]) -> DeviceSection:
         (plots.scatter(result), f"{name}: one dot is an expectation value.")
         for result, name in zip(measured, names, strict=True)
     ]
-    return DeviceSection(devices.COLUMNS, devices.rows(measured), pictures(figures))
+    return DeviceSection(devices.COLUMNS, devices.device_rows(measured), pictures(figures))
 
 
 def _section(title: str, *figures: tuple[Figure, str]) -> Section:

@@ -33,7 +33,14 @@ def section(reproduction: Reproduction, table: Callable[[Sequence[Sequence[str]]
     beside = reproduction.beside
     if beside is not None:
         heading = f"Accuracy of {beside.reference} minus that of the others, in points:"
-        lines += ["", heading, "", table([differences.COLUMNS, *differences.rows(beside)]), "", beside.conclusion]
+        lines += [
+            "",
+            heading,
+            "",
+            table([differences.COLUMNS, *differences.difference_rows(beside)]),
+            "",
+            beside.conclusion,
+        ]
     return lines
 
 

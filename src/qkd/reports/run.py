@@ -8,7 +8,7 @@ from qkd.results import Estimate, Metrics
 COLUMNS = ("", "accuracy", "macro-F1", "like teacher", "ECE", "classical", "quantum", "encoder", "ms/text")
 
 
-def rows(metrics: Metrics) -> list[tuple[str, ...]]:
+def run_rows(metrics: Metrics) -> list[tuple[str, ...]]:
     """Return a row of cells for each line (teacher, student, controls, majority) of ``metrics.json``."""
     cells = []
     for name, line in metrics.lines.items():
@@ -25,9 +25,9 @@ def rows(metrics: Metrics) -> list[tuple[str, ...]]:
     return cells
 
 
-def table(metrics: Metrics) -> str:
+def run_table(metrics: Metrics) -> str:
     """Return the run's numbers as lines of text under a heading row."""
-    return aligned([COLUMNS, *rows(metrics)])
+    return aligned([COLUMNS, *run_rows(metrics)])
 
 
 def summary(metrics: Metrics) -> str:

@@ -51,7 +51,7 @@ def changes(sweep: Sweep) -> list[tuple[str, ...]]:
     ]
 
 
-def conclusion(sweep: Sweep) -> str:
+def sweep_conclusion(sweep: Sweep) -> str:
     """Return what a person should take from a sweep, in a few sentences."""
     states = [trial.state for trial in sweep.trials]
     top, judged = sweep.trials[sweep.best], sweep.judged
@@ -70,7 +70,7 @@ def conclusion(sweep: Sweep) -> str:
     return " ".join(sentences)
 
 
-def text(sweep: Sweep) -> str:
+def sweep_text(sweep: Sweep) -> str:
     """Return tables and conclusion for a terminal."""
     judged = sweep.judged
     return "\n".join(
@@ -79,23 +79,23 @@ def text(sweep: Sweep) -> str:
             "",
             aligned([CHANGES, *changes(sweep)]),
             "",
-            aligned([comparison.columns(judged), *comparison.rows(judged)]),
+            aligned([comparison.columns(judged), *comparison.student_rows(judged)]),
             "",
-            conclusion(sweep),
+            sweep_conclusion(sweep),
             "",
             f"the best: {sweep.command}",
         ]
     )
 
 
-def markdown(sweep: Sweep) -> str:
+def sweep_markdown(sweep: Sweep) -> str:
     """Return the report as Markdown."""
     judged, (heads, *cells) = sweep.judged, trial_rows(sweep)
     return "\n".join(
         [
             f"# A search over {', '.join(setting.name for setting in sweep.space)}",
             "",
-            conclusion(sweep),
+            sweep_conclusion(sweep),
             "",
             f"    {sweep.command}",
             "",
@@ -107,9 +107,9 @@ def markdown(sweep: Sweep) -> str:
             "",
             "Judged on the test texts:",
             "",
-            *markdown_table(comparison.columns(judged), comparison.rows(judged)),
+            *markdown_table(comparison.columns(judged), comparison.student_rows(judged)),
             "",
-            *markdown_table(differences.COLUMNS, differences.rows(judged)),
+            *markdown_table(differences.COLUMNS, differences.difference_rows(judged)),
             "",
             comparison.EXPLAINED,
             "",
@@ -125,7 +125,7 @@ def markdown(sweep: Sweep) -> str:
     )
 
 
-def html(name: str, sweep: Sweep) -> str:
+def sweep_html(name: str, sweep: Sweep) -> str:
     """Return the report as one self-contained page."""
     judged, (heads, *cells) = sweep.judged, trial_rows(sweep)
     figures = [
@@ -137,14 +137,14 @@ def html(name: str, sweep: Sweep) -> str:
         "sweep.html",
         title=name,
         setting=_setting(sweep),
-        conclusion=conclusion(sweep),
+        conclusion=sweep_conclusion(sweep),
         command=sweep.command,
         change_columns=CHANGES,
         changes=changes(sweep),
         columns=comparison.columns(judged),
-        rows=comparison.rows(judged),
+        rows=comparison.student_rows(judged),
         difference_columns=differences.COLUMNS,
-        differences=differences.rows(judged),
+        differences=differences.difference_rows(judged),
         explained=f"{comparison.EXPLAINED} {EXPLAINED}",
         figures=pictures(figures),
         trial_columns=heads,

@@ -33,7 +33,7 @@ from qkd.simulation.make import make_engine
 from qkd.student.metrics import softmax
 from qkd.student.middles.quantum import QuantumMiddle
 from qkd.student.model import StudentModel
-from qkd.text.data.dataset import listed
+from qkd.text.data.dataset import checked_texts
 from qkd.text.encoders.make import make_encoder
 from qkd.text.protocols import Encoder
 from qkd.version import VERSION
@@ -120,7 +120,7 @@ class Student:
         Raises:
             DataError: ``texts`` is one string, or holds something else than strings.
         """
-        return self.model.logits(self.encoder.encode(listed(texts)))
+        return self.model.logits(self.encoder.encode(checked_texts(texts)))
 
     def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
         """Return class probabilities (N,C), float32, of N texts; columns as in ``classes``."""

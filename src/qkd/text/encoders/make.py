@@ -178,7 +178,7 @@ def embed_texts(encoder: Encoder, texts: Sequence[str]) -> np.ndarray:
         return encoder.apply(embed_texts(encoder.inner, texts))
     if isinstance(encoder, TransformerEncoder):  # its layers have rows together, so that another choice finds them
         return encoder.remembered(texts)
-    rows = cache.rows(encoder.key, texts, encoder.encode, f"embedding with {encoder.name}")
+    rows = cache.cached_rows(encoder.key, texts, encoder.encode, f"embedding with {encoder.name}")
     encoder.report(len(texts))
     return rows
 

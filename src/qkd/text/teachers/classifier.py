@@ -146,7 +146,7 @@ class ClassifierTeacher:
         """Return logits ``(N,C)`` float32 of N texts; the model's own are cached."""
         network = self._network
         key = {"kind": "classifier", **network.key}
-        scores = cache.rows(key, texts, network.scores, f"labelling with {network.model}")
+        scores = cache.cached_rows(key, texts, network.scores, f"labelling with {network.model}")
         network.report(len(texts))
         return self._gathered(scores)
 

@@ -128,7 +128,7 @@ class LoraTeacher:
     def logits(self, texts: Sequence[str]) -> np.ndarray:
         """Return logits ``(N,C)`` float32 of N texts, cached."""
         model = self._classifier
-        logits = cache.rows({"kind": "lora", **model.key}, texts, model.scores, f"labelling with {self.name}")
+        logits = cache.cached_rows({"kind": "lora", **model.key}, texts, model.scores, f"labelling with {self.name}")
         model.report(len(texts))
         return logits / np.float32(self._done.temperature)
 

@@ -124,7 +124,7 @@ class ProbeTeacher:
 
     def _read(self, reader: Reader, texts: Sequence[str], what: str = "reading with") -> np.ndarray:
         """Return what ``reader`` reads of N texts, ``(N,D)`` float16; the cache is asked first."""
-        rows = cache.rows(_key(reader), texts, reader.rows, f"{what} {self._model}")
+        rows = cache.cached_rows(_key(reader), texts, reader.rows, f"{what} {self._model}")
         reader.report(len(texts))
         return rows
 

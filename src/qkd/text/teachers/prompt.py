@@ -248,7 +248,7 @@ class PromptTeacher:
             "spare": self._spare,
             "room": self._room,
         }
-        return cache.rows(key, texts, self._scores, f"asking {self._model.model}")
+        return cache.cached_rows(key, texts, self._scores, f"asking {self._model.model}")
 
     def _calibrated(self, scores: np.ndarray) -> np.ndarray:
         return np.asarray(scores @ self._weight + self._bias, np.float32)
