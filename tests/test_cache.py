@@ -102,8 +102,9 @@ def test_processes_share_a_store():
         "import numpy as np; from qkd import cache\n"
         "texts = [f'text {n}' for n in range(400)]\n"
         "value = lambda texts: np.array([[len(t), sum(map(ord, t))] for t in texts], dtype=np.float32)\n"
-        "for step in range(0, 400, 20): cache.cached_rows({'kind': 'shared'}, texts[step:step + 20], value, 'testing')\n"
-        "assert (cache.cached_rows({'kind': 'shared'}, texts, value, 'testing') == value(texts)).all()"
+        "rows = lambda texts: cache.cached_rows({'kind': 'shared'}, texts, value, 'testing')\n"
+        "for step in range(0, 400, 20): rows(texts[step:step + 20])\n"
+        "assert (rows(texts) == value(texts)).all()"
     )
     many = [subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True) for _ in range(3)]
     errors = [process.communicate()[1] for process in many]
