@@ -16,7 +16,7 @@ from qkd.config import make_config
 from qkd.text.data import load as data
 from qkd.text.teachers.heads import mean_cross_entropy
 from qkd.text.teachers.prompt import FOLDS, PromptTeacher, calibration
-from qkd.text.teachers.prompts import BUILT_IN
+from qkd.text.teachers.prompt_files import BUILT_IN
 
 
 def crossed(scores: np.ndarray, targets: np.ndarray, how: str) -> np.ndarray:

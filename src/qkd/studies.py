@@ -133,7 +133,7 @@ def sweep(
 
     space = spaces.dimensions(spec.over, config)
     name = config.run.name or f"sweep-{config.data.stem}"
-    _tell_unseen(config)
+    _warn_of_unseen(config)
     folder = RunFolder(config.run.folder / name)
     with folder.lock(), over_ray(ray):
         write_text(folder.config, to_toml(config))
@@ -178,7 +178,7 @@ def _compared(
     from qkd.comparison.summary import summarise
     from qkd.reports import comparison as pages
 
-    _tell_unseen(config)
+    _warn_of_unseen(config)
     folder = RunFolder(config.run.folder / name)
     with folder.lock(), over_ray(ray):
         write_text(folder.config, to_toml(config))
@@ -196,7 +196,7 @@ def _compared(
     return summary.model_copy(update={"report": str(folder.report)})
 
 
-def _tell_unseen(config: Config) -> None:
+def _warn_of_unseen(config: Config) -> None:
     """Say which settings of a run a study does not look at."""
     if config.engine.sim != "exact":
         warn("--sim is not looked at here: circuits are trained ideally, unless a comparison's --sims says otherwise")

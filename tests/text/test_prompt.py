@@ -8,7 +8,7 @@ from scipy.special import softmax
 from qkd.config import make_config
 from qkd.errors import QkdError
 from qkd.text.data import load as data
-from qkd.text.teachers import prompts
+from qkd.text.teachers import prompt_files
 from qkd.text.teachers.heads import matrix_scaling
 from qkd.text.teachers.judge import CausalLM
 from qkd.text.teachers.make import make_teacher
@@ -149,7 +149,7 @@ def test_of_several_prompts_the_best_is_taken(model, tmp_path, monkeypatch):
         assert list(tried) == [str(name) for name in names]
         assert tried[str(bad)]["loss"] == pytest.approx(np.log(2), abs=0.05)
         assert tried[str(good)]["accuracy"] > 0.6 and tried[str(good)]["loss"] < tried[str(bad)]["loss"]
-    assert list(prompts.read_prompts(["auto", str(good)])) == [*prompts.BUILT_IN, str(good)]
+    assert list(prompt_files.read_prompts(["auto", str(good)])) == [*prompt_files.BUILT_IN, str(good)]
 
 
 def test_a_prompt_without_room_is_left_out_where_another_has_some(model, tmp_path):
@@ -257,11 +257,15 @@ def test_words_that_collide_or_are_empty_are_refused_with_their_tokens(model):
     with pytest.raises(QkdError, match=r"the labels 'kind 0' and 'kind 1' .* same tokens .*'<unk>', '<unk>'"):
         fitted(model, dataset, make_config({}))
     tokenizer = CausalLM(str(model)).tokenizer
-    question = prompts.label_prompt(prompts.PromptFile(template="{text}", verbalizers={"a": (" ",)}), ["a"], tokenizer)
+    question = prompt_files.label_prompt(
+        prompt_files.PromptFile(template="{text}", verbalizers={"a": (" ",)}), ["a"], tokenizer
+    )
     with pytest.raises(QkdError, match=r"the word ' ' for the label 'a' has no tokens \(its tokens are \[\]\)"):
         question.answers(["a"])
     with pytest.raises(QkdError, match=r"words for a label 'b' that the data lack; known are: a"):
-        prompts.label_prompt(prompts.PromptFile(template="{text}", verbalizers={"b": ("x",)}), ["a"], tokenizer)
+        prompt_files.label_prompt(
+            prompt_files.PromptFile(template="{text}", verbalizers={"b": ("x",)}), ["a"], tokenizer
+        )
 
 
 @pytest.mark.parametrize(
@@ -276,7 +280,7 @@ def test_prompts_that_cannot_be_used(tmp_path, name, content, words):
     if content:
         (tmp_path / name).write_text(content)
     with pytest.raises(QkdError, match=words):
-        prompts.read_prompt(str(tmp_path / name) if content else name)
+        prompt_files.read_prompt(str(tmp_path / name) if content else name)
 
 
 def test_a_prompt_that_leaves_no_room_and_texts_that_are_cut(model, tmp_path, capsys):
@@ -291,4 +295,4 @@ def test_a_prompt_that_leaves_no_room_and_texts_that_are_cut(model, tmp_path, ca
 def test_a_prompt_file_that_is_not_utf_8_is_one_sentence(tmp_path):
     (tmp_path / "p.txt").write_bytes(b"caf\xe9 {text}")
     with pytest.raises(QkdError, match=r"p\.txt: line 1, byte 4 \(0xe9\) is not UTF-8"):
-        prompts.read_prompt(str(tmp_path / "p.txt"))
+        prompt_files.read_prompt(str(tmp_path / "p.txt"))

@@ -20,7 +20,7 @@ from qkd.errors import DataError, ModelError
 from qkd.results import PromptTried, TeacherCard
 from qkd.text.data.splits import shuffled_by_content
 from qkd.text.models.transformer import Loading
-from qkd.text.teachers import prompts
+from qkd.text.teachers import prompt_files
 from qkd.text.teachers.heads import calibrated_temperature, matrix_scaling, mean_cross_entropy
 from qkd.text.teachers.judge import CausalLM
 
@@ -57,7 +57,7 @@ class PromptTeacher:
 
     def __init__(self, model: str, loading: Loading | None = None, spec: PromptSpec | None = None) -> None:
         self.name, self.spec = f"prompt:{model}", spec or PromptSpec()
-        self._model, self._prompts = CausalLM(model, loading), prompts.read_prompts(self.spec.template)
+        self._model, self._prompts = CausalLM(model, loading), prompt_files.read_prompts(self.spec.template)
         self._prompt = next(iter(self._prompts.values()))
         self._tried: tuple[PromptTried, ...] = ()
         self._classes: tuple[str, ...] = ()
@@ -163,10 +163,12 @@ class PromptTeacher:
         say(f"{self.name} is asked with '{best}', which has the least cross-entropy")
 
     @property
-    def _question(self) -> prompts.LabelPrompt:
+    def _question(self) -> prompt_files.LabelPrompt:
         if not self._classes:
             raise ModelError(f"{self.name} has not been fitted: call fit(dataset, splits) first")
-        return prompts.label_prompt(self._prompt, self._classes, self._model.tokenizer).with_examples(self._examples)
+        return prompt_files.label_prompt(self._prompt, self._classes, self._model.tokenizer).with_examples(
+            self._examples
+        )
 
     def _drawn(self, dataset: Dataset, splits: Splits) -> tuple[tuple[tuple[str, int], ...], tuple[str, ...]]:
         """Return ``shots`` training texts of each class with their class numbers, mixed, and one more text of each.
@@ -188,7 +190,7 @@ class PromptTeacher:
         mixed = shuffled_by_content([f"place of {text}" for text, _ in drawn], self.spec.shots_seed)
         return tuple(drawn[place] for place in mixed), tuple(spare)
 
-    def _about(self, text: str) -> prompts.LabelPrompt:
+    def _about(self, text: str) -> prompt_files.LabelPrompt:
         """Return the question about ``text``: never with its own label in it."""
         examples = [(self._spare[label] if shown == text else shown, label) for shown, label in self._examples]
         return self._question.with_examples(examples)
