@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from qiskit_machine_learning.connectors import TorchConnector
 from qiskit_machine_learning.gradients import ParamShiftEstimatorGradient
 from qiskit_machine_learning.neural_networks import EstimatorQNN
 
+from qkd.engines import gates
 from qkd.engines.gradient import EngineGradient
 from qkd.engines.statevector import StatevectorEstimator
 from qkd.errors import QkdError
@@ -145,3 +148,14 @@ def test_a_projection_in_front_of_torch_connector_trains(rng):
 def test_only_exact_engines_are_differentiated():
     with pytest.raises(QkdError, match="ParamShiftEstimatorGradient"):
         EngineGradient(Reference())
+
+
+def test_what_was_asked_without_gradients_first_serves_them_afterwards():
+    gates._sines.cache_clear()
+    with torch.inference_mode():
+        values = gates.waves(torch.tensor([0.3], dtype=torch.float64))
+    angles = torch.tensor([0.3], dtype=torch.float64, requires_grad=True)
+    waves = gates.waves(angles)
+    assert torch.equal(waves, values)
+    waves[0, 2].backward()  # sin(t/2)
+    assert angles.grad.item() == pytest.approx(math.cos(0.15) / 2)
