@@ -34,7 +34,8 @@ class BlockBuilder:
         self, blocks: Sequence[Block], atoms: Sequence[Atom], dtype: torch.dtype, device: torch.device
     ) -> None:
         chains = [chain([(atoms[i].angle, embed(atoms[i], block.window)) for i in block.atoms]) for block in blocks]
-        self._real = [all(not terms.imag.any() for _, terms in links) for links in chains]
+        self.real = [all(not terms.imag.any() for _, terms in links) for links in chains]
+        """Which blocks' matrices are real."""
         self._sizes = [2 ** len(block.window) for block in blocks]
         small = max([size for size in self._sizes if size <= 2**_COMMON], default=0)
         alike: dict[int, list[int]] = {}
@@ -62,7 +63,7 @@ class BlockBuilder:
             for b, matrix in zip(members, group.select(1, 0).unbind(0), strict=True):
                 step = len(matrix) // self._sizes[b]
                 matrix = matrix[::step, ::step] if step > 1 else matrix
-                views[b] = matrix.real if self._real[b] and matrix.is_complex() else matrix
+                views[b] = matrix.real if self.real[b] and matrix.is_complex() else matrix
         return [views[b] for b in range(len(views))]
 
 
