@@ -7,8 +7,8 @@ import argparse
 import json
 
 from qkd.comparison.contestants import contestants
-from qkd.comparison.planted import planted, verdict
-from qkd.config import make
+from qkd.comparison.planted import planted, planted_verdict
+from qkd.config import make_config
 
 STUDENT = {"circuit": "hardware", "qubits": 3, "layers": 1, "dropout": 0.0}
 TRAIN = {"lr": 0.03, "epochs": 60, "patience": 15, "weight_decay": 0.0}
@@ -18,8 +18,8 @@ if __name__ == "__main__":
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--students", default="hardware,linear,mlp,logreg")
     asked = parser.parse_args()
-    students = contestants(asked.students.split(","), make({"student": STUDENT, "train": TRAIN}))
+    students = contestants(asked.students.split(","), make_config({"student": STUDENT, "train": TRAIN}))
     for kind in ("circuit", "linear"):
-        found = verdict(students, planted(kind, students[0].circuit()), asked.seeds)
+        found = planted_verdict(students, planted(kind, students[0].circuit()), asked.seeds)
         print(json.dumps({"labels": kind, "accuracy": found["accuracy"], "says": found["conclusion"]}), flush=True)
         print("\n".join(row["sentence"] for row in found["differences"].values()), flush=True)

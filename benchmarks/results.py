@@ -16,9 +16,9 @@ from pathlib import Path
 
 import verdicts
 
+from qkd.files import write_text
 from qkd.reports import comparison
 from qkd.results import Comparison
-from qkd.runs import write_text
 from qkd.studies import reproduce
 
 OTHERS = ("hardware", "product", "linear", "mlp", "logreg")

@@ -22,9 +22,9 @@ from qiskit.circuit import QuantumCircuit
 from qiskit.quantum_info import PauliList, SparsePauliOp
 from qiskit_aer.noise import NoiseModel, PauliLindbladError, ReadoutError, depolarizing_error
 
-from qkd import config
 from qkd.circuits import library
 from qkd.circuits.student import StudentCircuit
+from qkd.config import make_config
 from qkd.engines import LightConeEstimator
 from qkd.engines.machine import threads
 from qkd.simulation.setting import place
@@ -53,10 +53,10 @@ def generic() -> NoiseModel:
 
 def case(name: str, n: int, layers: int) -> tuple[StudentCircuit, NoiseModel]:
     """Return a student and its noise."""
-    student = library.load(name, n, layers)
+    student = library.load_circuit(name, n, layers)
     if (name, n) != ("qdllm", 11):
         return student, generic()
-    noisy = place(config.make({"engine": {"sim": "aer-noisy"}, "device": {"name": "fake_brisbane"}}), student)
+    noisy = place(make_config({"engine": {"sim": "aer-noisy"}, "device": {"name": "fake_brisbane"}}), student)
     return noisy.circuit, noisy.model
 
 

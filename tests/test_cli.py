@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from qkd import config
+from qkd.config import fields
 
 
 def qkd(*words):
@@ -28,7 +28,7 @@ def test_help_loads_nothing_heavy():
 
 def test_every_setting_is_an_option_with_its_sentence():
     shown = " ".join(qkd("distill", "--help").stdout.split())
-    for _, _, option, field in config.fields():
+    for _, _, option, field in fields():
         assert f"--{option.replace('_', '-')}" in shown
         assert field.description.split(":")[0].split(",")[0] in shown
 

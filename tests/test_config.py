@@ -4,36 +4,36 @@ import tomllib
 
 import pytest
 
-from qkd import config
+from qkd.config import Config, fields, make_config, read_config, to_toml
 from qkd.errors import QkdError
 
 
 def test_written_defaults_read_back_to_the_same_configuration(tmp_path):
     path = tmp_path / "config.toml"
-    asked = config.make({"data": {"source": "a.csv", "limit": 50}, "train": {"lr": 0.1}, "run": {"name": "x"}})
-    path.write_text(config.dumps(asked))
-    assert config.load(path) == asked
+    asked = make_config({"data": {"source": "a.csv", "limit": 50}, "train": {"lr": 0.1}, "run": {"name": "x"}})
+    path.write_text(to_toml(asked))
+    assert read_config(path) == asked
 
 
 def test_every_default_is_written_out_with_its_sentence():
-    text = config.dumps(config.Config())
+    text = to_toml(Config())
     written = tomllib.loads(text)
-    for section, key, _, field in config.fields():
+    for section, key, _, field in fields():
         assert f"# {field.description}" in text
         assert key in written[section] or f"# {key} =" in text
 
 
 def test_options_are_unique_and_sentences_are_sentences():
-    options = [option for _, _, option, _ in config.fields()]
+    options = [option for _, _, option, _ in fields()]
     assert len(options) == len(set(options))
-    for section, key, _, field in config.fields():
+    for section, key, _, field in fields():
         assert field.description and field.description.endswith("."), (section, key)
 
 
 def test_options_override_the_file(tmp_path):
     path = tmp_path / "c.toml"
     path.write_text('[train]\nepochs = 3\nlr = 0.5\n[data]\nsource = "a.csv"\n')
-    asked = config.load(path, {("train", "epochs"): 9, ("engine", "precision"): "double"})
+    asked = read_config(path, {("train", "epochs"): 9, ("engine", "precision"): "double"})
     assert (asked.train.epochs, asked.train.lr) == (9, 0.5)
     assert (asked.data.source, asked.engine.precision) == ("a.csv", "double")
 
@@ -53,7 +53,7 @@ def test_what_does_not_fit_is_named(tmp_path, text, words):
     path = tmp_path / "bad.toml"
     path.write_text(text)
     with pytest.raises(QkdError) as caught:
-        config.load(path)
+        read_config(path)
     for word in ["bad.toml", *words]:
         assert word in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -61,4 +61,4 @@ def test_what_does_not_fit_is_named(tmp_path, text, words):
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(QkdError, match=r"nowhere\.toml.*cannot be read"):
-        config.load(tmp_path / "nowhere.toml")
+        read_config(tmp_path / "nowhere.toml")

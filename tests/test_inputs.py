@@ -9,8 +9,9 @@ import sys
 import pandas as pd
 import pytest
 
-from qkd import QkdError, api, config
+from qkd import QkdError, api
 from qkd.circuits import library
+from qkd.config import make_config, read_config
 from qkd.devices import profiles
 from qkd.errors import ConfigError
 from qkd.results import Prediction
@@ -36,7 +37,7 @@ TOML = {
 @pytest.mark.parametrize("what", TOML)
 @pytest.mark.parametrize(
     "read",
-    [config.load, lambda path: library.load(str(path)), lambda path: profiles.load(str(path))],
+    [read_config, lambda path: library.load_circuit(str(path)), lambda path: profiles.load(str(path))],
     ids=["settings", "circuit", "profile"],
 )
 def test_files_of_settings(tmp_path, what, read):
@@ -49,7 +50,7 @@ def test_files_of_settings(tmp_path, what, read):
 
 def test_no_number_is_infinite():
     with pytest.raises(ConfigError, match=r"train\.lr = inf"):
-        config.make({"train": {"lr": float("inf")}})
+        make_config({"train": {"lr": float("inf")}})
 
 
 @pytest.mark.parametrize("folder", ["a-file/runs", "/proc/nowhere"])
@@ -102,9 +103,9 @@ def test_a_users_circuit_in_the_place_of_a_bundled_one_is_told(tmp_path, monkeyp
     (tmp_path / "circuits").mkdir()
     (tmp_path / "circuits" / "hardware.toml").write_text('name = "mine"\nqubits = 3\n[ansatz]\nrotations = ["ry"]\n')
     monkeypatch.chdir(tmp_path)
-    assert library.load("hardware").num_qubits == 3
+    assert library.load_circuit("hardware").num_qubits == 3
     assert f"{tmp_path}/circuits/hardware.toml is taken in the place of the bundled" in capsys.readouterr().err
-    library.load("qdllm")
+    library.load_circuit("qdllm")
     assert capsys.readouterr().err == ""
 
 
@@ -125,7 +126,7 @@ def test_errors_say_what_a_caller_can_do(tmp_path):
     from qkd import errors
 
     kinds = {
-        errors.CircuitError: lambda: library.load("hardware", qubits=0),
+        errors.CircuitError: lambda: library.load_circuit("hardware", qubits=0),
         errors.ConfigError: lambda: profiles.load("nobody"),
         errors.DataError: lambda: api.distill(data=str(tmp_path / "nowhere.csv"), runs=tmp_path),
         errors.FolderError: lambda: api.Run(tmp_path / "nowhere"),

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from qkd.comparison.contestants import contestants
-from qkd.comparison.geometry import gaussian_kernel, geometric_difference, linear_kernel, looked_at
-from qkd.comparison.planted import planted, verdict
-from qkd.config import make
+from qkd.comparison.geometry import gaussian_kernel, geometric_difference, geometry_of, linear_kernel
+from qkd.comparison.planted import planted, planted_verdict
+from qkd.config import make_config
 
 SETTINGS = {
     "student": {"circuit": "hardware", "qubits": 2, "layers": 1, "dropout": 0.0},
@@ -16,8 +16,8 @@ SETTINGS = {
 
 @pytest.mark.parametrize("kind", ["circuit", "linear"])
 def test_the_verdict_goes_both_ways(kind):
-    students = contestants(("hardware", "linear", "logreg"), make(SETTINGS))
-    found = verdict(students, planted(kind, students[0].circuit(), 400, 400, seed=1), 3, processes=1)
+    students = contestants(("hardware", "linear", "logreg"), make_config(SETTINGS))
+    found = planted_verdict(students, planted(kind, students[0].circuit(), 400, 400, seed=1), 3, processes=1)
     if kind == "circuit":
         assert found["conclusion"].startswith("A benefit of the circuit"), found
         assert found["accuracy"]["hardware"] > 0.85
@@ -27,7 +27,7 @@ def test_the_verdict_goes_both_ways(kind):
 
 
 def test_planted_labels_are_balanced_and_the_teacher_agrees_with_them():
-    circuit = contestants(("hardware", "linear"), make(SETTINGS))[0].circuit()
+    circuit = contestants(("hardware", "linear"), make_config(SETTINGS))[0].circuit()
     for kind in ("circuit", "linear"):
         lesson = planted(kind, circuit, 80, 100)
         assert lesson.targets.mean() == pytest.approx(0.5, abs=0.01)
@@ -72,7 +72,7 @@ def test_the_geometric_difference_bounds_every_labelling_and_one_attains_it():
 
 
 def test_a_kernel_that_holds_the_circuits_functions_leaves_no_room_and_one_that_lacks_them_does():
-    circuit = contestants(("hardware", "linear"), make(SETTINGS))[0]
+    circuit = contestants(("hardware", "linear"), make_config(SETTINGS))[0]
     lesson = planted("circuit", circuit.circuit(), 300, 20)
     angles = np.pi * np.tanh(lesson.embeddings[lesson.train])
     import torch
@@ -87,8 +87,8 @@ def test_a_kernel_that_holds_the_circuits_functions_leaves_no_room_and_one_that_
 
 
 def test_the_room_that_a_circuit_has_is_said_beforehand():
-    students = contestants(("hardware", "linear"), make(SETTINGS))
-    told = looked_at(students[0], planted("circuit", students[0].circuit(), 200, 20))
+    students = contestants(("hardware", "linear"), make_config(SETTINGS))
+    told = geometry_of(students[0], planted("circuit", students[0].circuit(), 200, 20))
     assert told["texts"] == 200 and set(told["differences"]) == set(told["range"]) == {"linear", "rbf"}
     assert min(told["differences"].values()) < 3  # untrained it is little else than linear
     assert min(told["range"].values()) > 0.5 * told["sqrt"] and told["possible"]  # where labels are planted, and found

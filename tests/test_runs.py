@@ -8,30 +8,30 @@ import sys
 
 import pytest
 
-from qkd import runs
+from qkd import files, runs
 from qkd.errors import QkdError
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
     path = tmp_path / "metrics.json"
-    runs.write_json(path, {"a": 1})
+    files.write_json(path, {"a": 1})
 
     def half(part):
         part.write_text("{")
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(QkdError, match="disk is full"):
-        runs.write_with(path, half)
+        files.write_with(path, half)
     assert json.loads(path.read_text()) == {"a": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["metrics.json"]
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/dev/full is Linux's")
 def test_a_disk_that_is_really_full(tmp_path, monkeypatch):
-    monkeypatch.setattr(runs.Path, "with_name", lambda self, name: runs.Path("/dev/full"))
-    monkeypatch.setattr(runs.Path, "unlink", lambda self, missing_ok=False: None)
+    monkeypatch.setattr(files.Path, "with_name", lambda self, name: files.Path("/dev/full"))
+    monkeypatch.setattr(files.Path, "unlink", lambda self, missing_ok=False: None)
     with pytest.raises(QkdError, match="disk is full"):
-        runs.write_text(tmp_path / "x.txt", "text")
+        files.write_text(tmp_path / "x.txt", "text")
 
 
 def test_two_processes_in_one_folder_are_refused(tmp_path):
@@ -49,7 +49,7 @@ def test_two_processes_in_one_folder_are_refused(tmp_path):
 
 def test_names(tmp_path):
     first = runs.new_run(tmp_path, None, "my data-hardware")
-    runs.write_text(first.config, "")
+    files.write_text(first.config, "")
     assert first.name == "my-data-hardware-1"
     assert runs.new_run(tmp_path, None, "my data-hardware").name == "my-data-hardware-2"
     with pytest.raises(QkdError, match="exists already"):
@@ -62,7 +62,7 @@ def test_names(tmp_path):
 def test_latest_points_at_the_newest(tmp_path):
     for name in ("a", "b"):
         folder = runs.new_run(tmp_path, name, "x")
-        runs.write_text(folder.config, "")
+        files.write_text(folder.config, "")
         folder.make_latest()
     assert runs.existing_run(tmp_path / "latest").name == "b"
     with pytest.raises(QkdError, match="no run lies there"):
@@ -72,30 +72,30 @@ def test_latest_points_at_the_newest(tmp_path):
 def test_damaged_files_are_named(tmp_path):
     (tmp_path / "x.json").write_text("{")
     with pytest.raises(QkdError, match=r"x\.json"):
-        runs.read_json(tmp_path / "x.json")
+        files.read_json(tmp_path / "x.json")
     with pytest.raises(QkdError, match=r"y\.json.*no such file"):
-        runs.read_json(tmp_path / "y.json")
+        files.read_json(tmp_path / "y.json")
 
 
 @pytest.mark.parametrize("mark", ["\u2028", "\u2029", "\x85", "\r", "\x0b", "\x1c"])
 def test_json_lines_end_at_line_feeds_alone(tmp_path, mark):
     rows = [{"text": f"one{mark}two"}, {"text": "three"}]
-    runs.write_lines(tmp_path / "x.jsonl", rows)
-    assert runs.read_lines(tmp_path / "x.jsonl") == rows
-    runs.append_line(tmp_path / "x.jsonl", rows[0])
-    assert runs.read_lines(tmp_path / "x.jsonl") == [*rows, rows[0]]
+    files.write_lines(tmp_path / "x.jsonl", rows)
+    assert files.read_lines(tmp_path / "x.jsonl") == rows
+    files.append_line(tmp_path / "x.jsonl", rows[0])
+    assert files.read_lines(tmp_path / "x.jsonl") == [*rows, rows[0]]
 
 
 @pytest.mark.parametrize("line", ["{", "[1]", "3", "[" * 100_000, '{"a": "\udcff"}'])
 def test_a_damaged_line_is_named(tmp_path, line):
     (tmp_path / "x.jsonl").write_bytes(b'{"a": 1}\n' + line.encode("utf-8", "surrogateescape") + b"\n")
     with pytest.raises(QkdError, match=r"x\.jsonl: line 2 "):
-        runs.read_lines(tmp_path / "x.jsonl")
+        files.read_lines(tmp_path / "x.jsonl")
 
 
 def test_a_missing_file_gives_no_advice_that_does_not_fit(tmp_path):
     with pytest.raises(QkdError, match="no such file") as told:
-        runs.read_lines(tmp_path / "hw-1" / "texts.jsonl")
+        files.read_lines(tmp_path / "hw-1" / "texts.jsonl")
     assert "resume" not in str(told.value)
     folder = runs.RunFolder(tmp_path / "one")
     with pytest.raises(QkdError, match="--resume --name one"):
@@ -107,5 +107,5 @@ def test_old_temporary_files_are_swept_and_new_ones_are_not(tmp_path):
     for path in (old, new):
         path.write_text("")
     os.utime(old, (0, 0))
-    runs.write_text(tmp_path / "c", "text")
+    files.write_text(tmp_path / "c", "text")
     assert not old.exists() and new.exists()

@@ -37,8 +37,10 @@ from qkd.lazy import exports
 
 if TYPE_CHECKING:
     from qkd import circuits, devices, engines, errors, hardware, reports, simulation, student, text
-    from qkd.api import Run, distill, evaluate, learn, predict, run_hardware, teach
-    from qkd.config import CompareSpec, Config, SweepSpec
+    from qkd.api import Run, distill, evaluate, predict, teach
+    from qkd.comparison.specs import CompareSpec, SweepSpec
+    from qkd.config import Config
+    from qkd.device_runs import learn, run_hardware
     from qkd.devices.compiled import compile_for as transpile
     from qkd.errors import QkdError
     from qkd.student.bundle import Student
@@ -77,17 +79,19 @@ __all__ = [
 # names load on first use: the command line's --help must not wait for torch and qiskit
 _ROOMS = ("circuits", "devices", "engines", "errors", "hardware", "reports", "simulation", "student", "text")
 _HOMES = {
-    "CompareSpec": "qkd.config",
+    "CompareSpec": "qkd.comparison.specs",
     "Config": "qkd.config",
     "QkdError": "qkd.errors",
     "Student": "qkd.student.bundle",
-    "SweepSpec": "qkd.config",
+    "SweepSpec": "qkd.comparison.specs",
     "compare": "qkd.studies",
+    "learn": "qkd.device_runs",
     "reproduce": "qkd.studies",
+    "run_hardware": "qkd.device_runs",
     "sweep": "qkd.studies",
     "transpile": "qkd.devices.compiled:compile_for",
     "__version__": "qkd.version:VERSION",
-    **dict.fromkeys(("Run", "distill", "evaluate", "learn", "predict", "run_hardware", "teach"), "qkd.api"),
+    **dict.fromkeys(("Run", "distill", "evaluate", "predict", "teach"), "qkd.api"),
     **{room: f"qkd.{room}" for room in _ROOMS},
 }
 __getattr__, __dir__ = exports(__name__, _HOMES)

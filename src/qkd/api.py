@@ -6,23 +6,22 @@ Thin: they take paths and names and call the rooms that take objects and arrays.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qkd import config as configs
-from qkd.config import Config
+from qkd.config import Config, fields, read_config, to_toml
 from qkd.console import warn
 from qkd.errors import ConfigError, DataError, FolderError, nearest
-from qkd.reports import compare
+from qkd.files import write_text
+from qkd.reports.run import table
 from qkd.results import Answer, Evaluation, Labelling, Metrics, Prediction
-from qkd.runs import RunFolder, existing_run, new_run, newest_run, write_text
-from qkd.settings import check_device, merged, named, pinned
+from qkd.results.reading import read_answers, read_metrics
+from qkd.runs import RunFolder, existing_run, new_run, newest_run
+from qkd.settings import Overrides, by_section, check_device, merged, with_pinned_models
 
 if TYPE_CHECKING:
-    from qkd.hardware.plan import Plan
-    from qkd.hardware.run import Outcome
     from qkd.student.bundle import Student
 
 
@@ -47,7 +46,7 @@ class Run:
     @cached_property
     def config(self) -> Config:
         """What was asked for."""
-        return configs.load(self.folder.config)
+        return read_config(self.folder.config)
 
     @cached_property
     def metrics(self) -> Metrics:
@@ -60,7 +59,7 @@ class Run:
             raise FolderError(
                 f"{self.folder.path}: this run has no numbers yet; go on with 'qkd distill --resume --name {self.name}'"
             )
-        return compare.read_metrics(self.folder.metrics)
+        return read_metrics(self.folder.metrics)
 
     @property
     def history(self) -> list[dict[str, float]]:
@@ -70,7 +69,7 @@ class Run:
     @property
     def predictions(self) -> list[Answer]:
         """The test texts: text, label, teacher's and student's logits (C,)."""
-        return compare.read_answers(self.folder)
+        return read_answers(self.folder)
 
     @cached_property
     def student(self) -> Student:
@@ -86,7 +85,7 @@ class Run:
 
     def table(self) -> str:
         """Return teacher, student and majority class side by side."""
-        return compare.table(self.metrics)
+        return table(self.metrics)
 
 
 def distill(config: Config | None = None, *, resume: bool = False, **options: Any) -> Run:
@@ -103,13 +102,13 @@ def distill(config: Config | None = None, *, resume: bool = False, **options: An
         QkdError: something in the configuration, the data, the teacher or the folder does not fit.
         KeyboardInterrupt: the user stopped it; the run folder holds a valid student of the epochs done.
     """
-    given = named(options)
-    started = _started(config, given) if resume else None
+    overrides = by_section(options)
+    started = _started(config, overrides) if resume else None
     if started:
-        folder, config = started, _resumable(started, config, given)
+        folder, config = started, _resumable(started, config, overrides)
     else:
-        config = pinned(merged(config or Config(), given))
-        check_device(config, given)
+        config = with_pinned_models(merged(config or Config(), overrides))
+        check_device(config, overrides)
         source = config.data.source
         stem = source.rpartition(":")[2].rstrip("/").rpartition("/")[2].partition(".")[0]
         folder = new_run(config.run.folder, config.run.name, f"{stem}-{Path(config.student.circuit).stem}")
@@ -118,7 +117,7 @@ def distill(config: Config | None = None, *, resume: bool = False, **options: An
     fresh = not folder.path.exists()
     with folder.lock():
         try:
-            write_text(folder.config, configs.dumps(config))
+            write_text(folder.config, to_toml(config))
             pipeline.run(config, folder, resume=started is not None)
         except KeyboardInterrupt:
             warn(f"stopped; what was done is kept, go on with 'qkd distill --resume --name {folder.name}'")
@@ -155,7 +154,7 @@ def teach(
     """
     from contextlib import nullcontext
 
-    config = pinned(merged(config or Config(), named(options)))
+    config = with_pinned_models(merged(config or Config(), by_section(options)))
     from qkd.text import labelling
 
     if ray is None:
@@ -168,34 +167,32 @@ def teach(
         return labelling.label(config, Path(out), torch_device, embed)
 
 
-def _started(config: Config | None, given: dict[tuple[str, str], Any]) -> RunFolder | None:
+def _started(config: Config | None, overrides: Overrides) -> RunFolder | None:
     """Return the run that ``--resume`` means, or None where the named one was killed before it had a configuration."""
-    where = (config or Config()).run
-    parent = Path(given.get(("run", "folder"), where.folder))
-    name = given.get(("run", "name"), where.name)
-    if name is None:
-        return newest_run(parent)
-    folder = RunFolder(parent / name)
+    run = merged(config or Config(), {key: value for key, value in overrides.items() if key[0] == "run"}).run
+    if run.name is None:
+        return newest_run(run.folder)
+    folder = RunFolder(run.folder / run.name)
     return folder if folder.config.is_file() else None
 
 
-def _resumable(folder: RunFolder, config: Config | None, given: dict[tuple[str, str], Any]) -> Config:
+def _resumable(folder: RunFolder, config: Config | None, overrides: Overrides) -> Config:
     """Return the configuration of a started run with what of a new one may change.
 
     Raises:
         QkdError: another option differs from what the run was started with.
     """
-    before = configs.load(folder.config)
+    before = read_config(folder.config)
     base = before if config is None else config.model_copy(update={"run": before.run})
-    asked = pinned(merged(base, {key: value for key, value in given.items() if key[0] != "run"}))
-    for section, key, option, _ in configs.fields():
-        old, new = (getattr(getattr(config, section), key) for config in (before, asked))
+    wanted = with_pinned_models(merged(base, {key: value for key, value in overrides.items() if key[0] != "run"}))
+    for section, key, option, _ in fields():
+        old, new = (getattr(getattr(config, section), key) for config in (before, wanted))
         if old != new and option not in ("epochs", "patience"):
             raise ConfigError(
                 f"--resume goes on with {folder.config}, where {section}.{key} is {old!r}, not {new!r}; only --epochs "
                 "and --patience may change, so start a new run"
             )
-    return asked
+    return wanted
 
 
 def evaluate(
@@ -229,7 +226,7 @@ def evaluate(
         source, teacher = f"the test split of {opened.name}", np.array([row.teacher for row in rows])
         texts, labels = [row.text for row in rows], [row.label for row in rows]
     else:
-        dataset = texts_of.load(data, text_column, label_column)
+        dataset = texts_of.load_dataset(data, text_column, label_column)
         source, texts, labels = data, dataset.texts, dataset.labels
         for label in dataset.classes:
             if label not in student.classes:
@@ -261,11 +258,11 @@ def predict(
     from qkd.student.bundle import Student
     from qkd.text.data.load import load_texts
 
-    asked = [*texts, *(load_texts(file, text_column) if file else ())]
-    if not asked:
+    inputs = [*texts, *(load_texts(file, text_column) if file else ())]
+    if not inputs:
         raise DataError("no texts to classify: give them as arguments or with --file")
     student = Student.load(run)
-    rows = student.predict_proba(asked)
+    rows = student.predict_proba(inputs)
     return [
         Prediction(
             text=text,
@@ -273,84 +270,5 @@ def predict(
             probability=float(row.max()),
             probabilities=dict(zip(student.classes, row.tolist(), strict=True)),
         )
-        for text, row in zip(asked, rows, strict=True)
+        for text, row in zip(inputs, rows, strict=True)
     ]
-
-
-def run_hardware(
-    run: str | Path = "runs/latest",
-    *,
-    confirm: Callable[[Plan], bool] | None = None,
-    detach: bool = False,
-    dry_run: bool = False,
-    **options: Any,
-) -> list[Outcome]:
-    """Run a student on a device, or rehearse that on its snapshot: compile, estimate, ask, send, collect, report.
-
-    Args:
-        run: a run folder.
-        confirm: is shown each plan with its budget before it is sent, and says whether to go on; a rehearsal
-            (``local=True``) and a ``dry_run`` need none.
-        detach: return once the jobs are sent; ``qkd.hardware.collect`` goes on.
-        dry_run: stop after the estimate.
-        options: the fields of ``qkd.hardware.Order``: ``device="ibm_fez"``, ``local=True``, ``samples=20``, ...
-
-    Returns:
-        One outcome for each mitigation asked for.
-
-    Raises:
-        QkdError: something does not fit, costs too much, or the service refuses or stays away.
-    """
-    from qkd.hardware.order import Order
-    from qkd.hardware.run import run as run_
-
-    _sendable(Order, options, confirm, dry_run)
-    shots = options.get("shots")
-    order = Order(**options | {"run": Path(run), "shots": None if shots is None else str(shots)})
-    return run_(order, confirm or (lambda plan: True), detach, dry_run)
-
-
-def learn(
-    device: str,
-    run: str | Path = "runs/latest",
-    *,
-    confirm: Callable[[Plan], bool] | None = None,
-    detach: bool = False,
-    dry_run: bool = False,
-    **options: Any,
-) -> Outcome:
-    """Learn what a device's calibration does not tell, coherent errors above all, from a few circuits of a run.
-
-    The outcome's ``result["file"]`` is a snapshot file that every ``device=`` takes.
-
-    Args:
-        device: its name, or a snapshot's with ``local=True``.
-        run: the run folder whose circuit and region are used.
-        confirm: as in ``run_hardware``.
-        detach: as in ``run_hardware``.
-        dry_run: as in ``run_hardware``.
-        options: the fields of ``qkd.hardware.Lesson``: ``points=256``, ``shots=128``, ...
-
-    Raises:
-        QkdError: as ``run_hardware``.
-    """
-    from qkd.hardware.learning import Lesson
-    from qkd.hardware.run import run as run_
-
-    _sendable(Lesson, options, confirm, dry_run)
-    lesson = Lesson(Path(run), device, **options)
-    return run_(lesson, confirm or (lambda plan: True), detach, dry_run)[0]
-
-
-def _sendable(spec: type, options: dict[str, Any], confirm: object, dry_run: bool) -> None:
-    """Refuse options that a spec does not have, and what nobody has agreed to send."""
-    from dataclasses import fields
-
-    known = [field.name for field in fields(spec) if field.name != "run"]
-    for option in options:
-        if option not in known:
-            raise ConfigError(f"there is no option '{option}'{nearest(option, known)}")
-    if confirm is None and not (options.get("local") or dry_run):
-        raise ConfigError(
-            "nothing was sent: say what may be sent, such as confirm=lambda plan: plan.budget.seconds < 60"
-        )

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from qkd.console import progress, warn
-from qkd.runs import write_bytes
+from qkd.files import write_bytes
 
 CHUNK = 128
 """Texts per saved shard: what a killed labelling loses at most."""

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from qkd.errors import FolderError
-from qkd.runs import read_json
+from qkd.files import read_json
 
 T = TypeVar("T")
 
@@ -30,7 +30,7 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
 
-def read(path: Path, schema: type[T], mend: str, formats: tuple[int, ...] = ()) -> T:
+def read_record(path: Path, schema: type[T], mend: str, formats: tuple[int, ...] = ()) -> T:
     """Return the record in a JSON file.
 
     Args:

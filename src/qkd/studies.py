@@ -11,12 +11,13 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qkd import config as configs
-from qkd.config import CompareSpec, Config, SweepSpec
+from qkd.comparison.specs import CompareSpec, SweepSpec
+from qkd.config import Config, read_config, to_toml
 from qkd.console import warn
 from qkd.errors import QkdError
-from qkd.runs import RunFolder, existing_run, write_json, write_text
-from qkd.settings import named, settled
+from qkd.files import write_json, write_text
+from qkd.runs import RunFolder, existing_run
+from qkd.settings import by_section, settled
 
 if TYPE_CHECKING:
     from qkd.comparison.compare import Trials
@@ -89,15 +90,17 @@ def reproduce(
 
     if recipe != RECIPE:
         raise QkdError(f"there is no recipe '{recipe}'; the one there is is called {RECIPE}")
-    given = named(options)
-    config = settled(base or Config(encoder=configs.load(recipe_file()).encoder), options)
-    overrides = {key: value for key, value in given.items() if key[0] in RECIPE_SECTIONS}
-    versions = variants(config, overrides, students, slips, tune > 1)
+    overrides = by_section(options)
+    config = settled(base or Config(encoder=read_config(recipe_file()).encoder), options)
+    recipe_overrides = {key: value for key, value in overrides.items() if key[0] in RECIPE_SECTIONS}
+    versions = variants(config, recipe_overrides, students, slips, tune > 1)
     spec = CompareSpec(students=tuple(version.name for version in versions), seeds=seeds, tune=tune)
     name = config.run.name or f"{RECIPE}-{_stem(config)}"
-    asked = {"name": name, "seeds": seeds, "students": students, "slips": slips, "tune": tune}
-    asked |= {key: value for key, value in options.items() if next(iter(named({key: value})))[0] in RECIPE_SECTIONS}
-    again = f"qkd reproduce {recipe} --config {config.run.folder / name / 'config.toml'} {_typed(asked)}"
+    arguments = {"name": name, "seeds": seeds, "students": students, "slips": slips, "tune": tune}
+    arguments |= {
+        key: value for key, value in options.items() if next(iter(by_section({key: value})))[0] in RECIPE_SECTIONS
+    }
+    again = f"qkd reproduce {recipe} --config {config.run.folder / name / 'config.toml'} {_typed(arguments)}"
     return _compared(config, versions, spec, name, again, ray, reproduced)
 
 
@@ -133,7 +136,7 @@ def sweep(
     _tell_unseen(config)
     folder = RunFolder(config.run.folder / name)
     with folder.lock(), _spread(ray):
-        write_text(folder.config, configs.dumps(config))
+        write_text(folder.config, to_toml(config))
         path = folder.path / "best.toml"
         commands = Commands(
             best=f"qkd distill --config {shlex.quote(str(path))}",
@@ -144,7 +147,7 @@ def sweep(
         except KeyboardInterrupt:
             warn("stopped; trials that were done are kept, the same command goes on")
             raise
-        write_text(path, configs.dumps(best.model_copy(update={"run": best.run.model_copy(update={"name": None})})))
+        write_text(path, to_toml(best.model_copy(update={"run": best.run.model_copy(update={"name": None})})))
         write_json(folder.path / "sweep.json", result.to_json())
         write_text(folder.path / "report.md", pages.markdown(result))
         write_text(folder.report, pages.html(name, result))
@@ -178,9 +181,9 @@ def _compared(
     _tell_unseen(config)
     folder = RunFolder(config.run.folder / name)
     with folder.lock(), _spread(ray):
-        write_text(folder.config, configs.dumps(config))
+        write_text(folder.config, to_toml(config))
         try:
-            trials = comparison.run(config, students, spec, folder)
+            trials = comparison.run_trials(config, students, spec, folder)
         except KeyboardInterrupt:
             warn("stopped; trials that were done are kept, the same command goes on")
             raise
@@ -215,7 +218,7 @@ def _base(base: str | Path | Config | None) -> Config:
     if base is None or isinstance(base, Config):
         return base or Config()
     path = Path(base)
-    config = configs.load(path if path.is_file() else existing_run(path).config)
+    config = read_config(path if path.is_file() else existing_run(path).config)
     return config.model_copy(update={"run": config.run.model_copy(update={"name": None})})
 
 

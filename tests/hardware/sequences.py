@@ -22,6 +22,7 @@ from qkd import QkdError
 from qkd.circuits import library
 from qkd.devices import live, snapshot
 from qkd.devices.transpile import transpile
+from qkd.files import NotWritten
 from qkd.hardware.budget import Budget, Stage
 from qkd.hardware.jobs import cancel, drive
 from qkd.hardware.ledger import Ledger
@@ -29,7 +30,6 @@ from qkd.hardware.mitigation import Mitigation
 from qkd.hardware.patience import Patience
 from qkd.hardware.plan import Plan
 from qkd.hardware.remote import Remote
-from qkd.runs import NotWritten
 
 from .clock import Clock
 from .loopback import CRN
@@ -318,7 +318,7 @@ class _Sequence:
 def template():
     """Return a plan of a small untrained circuit, to be given a folder, a key and jobs."""
     held = snapshot.load("fake_manila")
-    student = transpile(library.load("hardware", qubits=4, layers=1), held)
+    student = transpile(library.load_circuit("hardware", qubits=4, layers=1), held)
     return Plan(
         folder=Path(),
         key="",

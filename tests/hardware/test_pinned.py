@@ -4,17 +4,18 @@ from dataclasses import replace
 
 import pytest
 
-from qkd import config as configs
 from qkd.circuits import library
 from qkd.circuits.qasm import to_qasm
+from qkd.config import read_config, to_toml
 from qkd.devices import profiles, snapshot
 from qkd.devices.calibration import Operation
 from qkd.devices.region import to_region
 from qkd.devices.transpile import transpile
+from qkd.files import write_text
 from qkd.hardware.pinned import WORSE, chosen, pinned, region_error
 from qkd.hardware.plan import Plan
 from qkd.hardware.prepare import plans_for
-from qkd.runs import RunFolder, write_text
+from qkd.runs import RunFolder
 from qkd.student.bundle import Student
 
 from .test_service import order
@@ -47,7 +48,7 @@ def trained_on(folder, held):
 
 
 def test_a_region_is_kept_until_it_is_clearly_worse_than_the_best():
-    held, student = snapshot.load(DEVICE), library.load("hardware", 4, 2)
+    held, student = snapshot.load(DEVICE), library.load_circuit("hardware", 4, 2)
     kept = transpile(student, held)
     qubits = to_region(kept, held)[1].qubits
     seen = []
@@ -62,7 +63,7 @@ def test_a_region_is_kept_until_it_is_clearly_worse_than_the_best():
 
 
 def test_a_region_with_a_dead_coupler_is_left(capsys):
-    held, student = snapshot.load(DEVICE), library.load("hardware", 4, 2)
+    held, student = snapshot.load(DEVICE), library.load_circuit("hardware", 4, 2)
     kept = transpile(student, held)
     told, qubits = held.calibration, set(to_region(kept, held)[1].qubits)
     gates = {
@@ -94,9 +95,9 @@ def test_a_run_that_was_trained_with_a_profile_is_taken_to_its_device_with_that(
     held = snapshot.load(DEVICE)
     run, _ = trained_on(folder, held)
     (tmp_path / "mine.toml").write_text('inherits = "eagle"\nmax_qpu_seconds = 41\n')
-    config = configs.load(run.config)
+    config = read_config(run.config)
     device = config.device.model_copy(update={"name": DEVICE, "profile": str(tmp_path / "mine.toml")})
-    write_text(run.config, configs.dumps(config.model_copy(update={"device": device})))
+    write_text(run.config, to_toml(config.model_copy(update={"device": device})))
     told = {"local": True, "samples": 3, "mitigation": "none"}
     assert plans_for(order(folder, device=DEVICE, **told), run)[0].limit == 41
     assert plans_for(order(folder, device=DEVICE, profile="eagle", **told), run)[0].limit == 60

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from qkd import QkdError
 from qkd.cli import app
 from qkd.devices import live
+from qkd.files import finite
 from qkd.hardware import index
 from qkd.hardware.inventory import listed, listed_all
 from qkd.hardware.jobs import cancel, drive
@@ -26,7 +27,6 @@ from qkd.hardware.result import interpret
 from qkd.hardware.run import cancel as cancel_run
 from qkd.hardware.run import collect, run
 from qkd.hardware.transport import OnceAdapter
-from qkd.runs import finite
 from qkd.student.bundle import Student
 
 from .clock import Clock
@@ -280,15 +280,15 @@ def test_the_same_order_goes_on_with_the_plan_that_is_open(service, folder, monk
 
 
 def test_after_a_full_disk_the_way_leads_to_collecting(service, folder, monkeypatch):
-    from qkd import runs
+    from qkd import files
 
     def full(path, row):
         if row["event"] == "submitted":
-            raise runs.NotWritten(path, OSError(28, "No space left on device"))
+            raise files.NotWritten(path, OSError(28, "No space left on device"))
         real(path, row)
 
     with monkeypatch.context() as patch:
-        real = runs.append_line
+        real = files.append_line
         patch.setattr("qkd.hardware.ledger.append_line", full)
         with pytest.raises(QkdError, match=r"disk is full.*qkd jobs collect hw-1.*sends nothing that was sent"):
             run(order(folder), YES, patience=QUICK)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from qkd.config import make
+from qkd.config import make_config
 from qkd.errors import QkdError
 from qkd.text.data import load as data
 from qkd.text.teachers.classifier import match_labels
@@ -39,8 +39,8 @@ def alone(folder, text):
 
 
 def fitted(spec, dataset, **more):
-    teacher = make_teacher(spec, config=make({"teacher": more}))
-    teacher.fit(dataset, data.split(dataset))
+    teacher = make_teacher(spec, config=make_config({"teacher": more}))
+    teacher.fit(dataset, data.split_dataset(dataset))
     return teacher
 
 
@@ -92,7 +92,7 @@ def test_a_base_model_is_no_classifier(model, tmp_path):
 
 def test_a_map_that_is_no_map(checkpoint):
     with pytest.raises(QkdError, match=r"'other' is not MODEL=DATA"):
-        make_teacher(f"classifier:{checkpoint}", config=make({"teacher": {"label_map": "other"}}))
+        make_teacher(f"classifier:{checkpoint}", config=make_config({"teacher": {"label_map": "other"}}))
 
 
 def test_a_model_with_code_of_its_own_is_refused_unless_trusted(model, tmp_path):

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from qkd import config as configs
 from qkd.cli.options import ConfigFile, Debug, Json, Quiet, help_of, with_config_options
+from qkd.comparison.specs import CompareSpec
+from qkd.config import read_config
 from qkd.settings import Options
+from qkd.specs import validated
 
 if TYPE_CHECKING:
     from qkd.results import Comparison, Sweep
@@ -19,21 +21,21 @@ if TYPE_CHECKING:
 S = TypeVar("S", "Comparison", "Sweep")
 Ray = Annotated[str | None, typer.Option(help="Spread the trials over a Ray cluster: its address, or 'local'.")]
 Base = Annotated[Path | None, typer.Argument(help="A run folder or a TOML file to start from.")]
-Seeds = Annotated[int, typer.Option(help=help_of(configs.CompareSpec, "seeds"))]
-Tune = Annotated[int, typer.Option(help=help_of(configs.CompareSpec, "tune"))]
+Seeds = Annotated[int, typer.Option(help=help_of(CompareSpec, "seeds"))]
+Tune = Annotated[int, typer.Option(help=help_of(CompareSpec, "tune"))]
 
 
 def compare(
     base: Base = None,
     *,
     students: Annotated[
-        str, typer.Option(help=help_of(configs.CompareSpec, "students"))
+        str, typer.Option(help=help_of(CompareSpec, "students"))
     ] = "hardware,qdllm,product,linear,mlp,logreg",
     seeds: Seeds = 10,
-    sims: Annotated[str, typer.Option(help=help_of(configs.CompareSpec, "sims"))] = "exact",
-    train_texts: Annotated[str, typer.Option(help=help_of(configs.CompareSpec, "train_texts"))] = "all",
-    shot_counts: Annotated[str, typer.Option(help=help_of(configs.CompareSpec, "shots"))] = "",
-    noise_scales: Annotated[str, typer.Option(help=help_of(configs.CompareSpec, "noise"))] = "",
+    sims: Annotated[str, typer.Option(help=help_of(CompareSpec, "sims"))] = "exact",
+    train_texts: Annotated[str, typer.Option(help=help_of(CompareSpec, "train_texts"))] = "all",
+    shot_counts: Annotated[str, typer.Option(help=help_of(CompareSpec, "shots"))] = "",
+    noise_scales: Annotated[str, typer.Option(help=help_of(CompareSpec, "noise"))] = "",
     tune: Tune = 0,
     ray: Ray = None,
     json_: Json = False,
@@ -47,7 +49,7 @@ def compare(
 
     values = {"students": _words(students), "seeds": seeds, "sims": _words(sims), "train_texts": _counts(train_texts)}
     values |= {"shots": _counts(shot_counts), "noise": _words(noise_scales), "tune": tune}
-    spec = configs.validated(configs.CompareSpec, values, "the options")
+    spec = validated(CompareSpec, values, "the options")
     show(studies.compare(base, spec, ray=ray, **given), comparison.text, json_, quiet)
 
 
@@ -81,7 +83,7 @@ def reproduce(
     from qkd import studies
     from qkd.reports import comparison
 
-    base = configs.load(config) if config else None
+    base = read_config(config) if config else None
     chosen = [] if slips == "none" else _words(slips)
     found = studies.reproduce(
         recipe, base, seeds=seeds, students=_words(students), slips=chosen, tune=tune, ray=ray, **given

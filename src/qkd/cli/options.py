@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
-from qkd import config as configs
+from qkd.config import Config, fields
+from qkd.specs import Spec
 
 _debug = False
 
@@ -39,13 +40,13 @@ RunArgument = Annotated[Path, typer.Argument(help="A run folder.", show_default=
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="A TOML file with any of these settings.")]
 
 
-def help_of(spec: type[configs.Spec], key: str) -> str:
+def help_of(spec: type[Spec], key: str) -> str:
     """Return the sentence of a setting."""
     return str(spec.model_fields[key].description)
 
 
 def with_config_options(
-    command: Callable[..., None], sections: Container[str] = tuple(configs.Config.model_fields)
+    command: Callable[..., None], sections: Container[str] = tuple(Config.model_fields)
 ) -> Callable[..., None]:
     """Give ``command`` an option for every field of ``Config``, or of some of its ``sections``.
 
@@ -59,7 +60,7 @@ def with_config_options(
         if name != "given"
     ]
     made = []
-    for section, _, option, field in configs.fields():
+    for section, _, option, field in fields():
         if section not in sections:
             continue
         default = "" if field.default is None else f" [default: {_shown(field.default)}]"

@@ -26,18 +26,18 @@ def distill(
 ) -> None:
     """Distil an LLM's classifier into a quantum circuit: label, train, measure, report."""
     from qkd import api
-    from qkd import config as configs
-    from qkd.reports import compare
+    from qkd.config import read_config
+    from qkd.reports.run import summary, timings
 
-    base = configs.load(config) if config else None
+    base = read_config(config) if config else None
     run = api.distill(base, resume=resume, **given)
     if json_:
         print(json.dumps(run.metrics.to_json(), indent=2))
         return
     print(run.table())
-    print(f"\n{compare.summary(run.metrics)}")
+    print(f"\n{summary(run.metrics)}")
     if not quiet:
-        print(f"{compare.timings(run.metrics)}\nreport: {run.report}")
+        print(f"{timings(run.metrics)}\nreport: {run.report}")
 
 
 def evaluate(

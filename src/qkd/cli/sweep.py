@@ -6,22 +6,23 @@ from typing import Annotated
 
 import typer
 
-from qkd import config as configs
 from qkd.cli.compare import Base, Ray, show
 from qkd.cli.options import Debug, Json, Quiet, help_of, with_config_options
+from qkd.comparison.specs import SweepSpec
 from qkd.settings import Options
+from qkd.specs import validated
 
 
 def sweep(
     base: Base = None,
     *,
-    over: Annotated[list[str] | None, typer.Option(help=help_of(configs.SweepSpec, "over"))] = None,
-    trials: Annotated[int, typer.Option(help=help_of(configs.SweepSpec, "trials"))] = 50,
-    goal: Annotated[str, typer.Option(help=help_of(configs.SweepSpec, "goal"))] = "accuracy",
-    prune: Annotated[bool, typer.Option(help=help_of(configs.SweepSpec, "prune"))] = True,
-    parallel: Annotated[int, typer.Option(help=help_of(configs.SweepSpec, "parallel"))] = 8,
-    seeds: Annotated[int, typer.Option(help=help_of(configs.SweepSpec, "seeds"))] = 5,
-    sweep_seed: Annotated[int, typer.Option(help=help_of(configs.SweepSpec, "seed"))] = 0,
+    over: Annotated[list[str] | None, typer.Option(help=help_of(SweepSpec, "over"))] = None,
+    trials: Annotated[int, typer.Option(help=help_of(SweepSpec, "trials"))] = 50,
+    goal: Annotated[str, typer.Option(help=help_of(SweepSpec, "goal"))] = "accuracy",
+    prune: Annotated[bool, typer.Option(help=help_of(SweepSpec, "prune"))] = True,
+    parallel: Annotated[int, typer.Option(help=help_of(SweepSpec, "parallel"))] = 8,
+    seeds: Annotated[int, typer.Option(help=help_of(SweepSpec, "seeds"))] = 5,
+    sweep_seed: Annotated[int, typer.Option(help=help_of(SweepSpec, "seed"))] = 0,
     ray: Ray = None,
     json_: Json = False,
     quiet: Quiet = False,
@@ -33,7 +34,7 @@ def sweep(
     from qkd.reports import sweep as pages
 
     values = {"trials": trials, "goal": goal, "prune": prune, "parallel": parallel, "seeds": seeds, "seed": sweep_seed}
-    spec = configs.validated(configs.SweepSpec, values | ({"over": over} if over else {}), "the options")
+    spec = validated(SweepSpec, values | ({"over": over} if over else {}), "the options")
     show(studies.sweep(base, spec, ray=ray, **given), pages.text, json_, quiet)
 
 

@@ -30,9 +30,9 @@ def teach(
 ) -> None:
     """Let a teacher label a corpus; what is done is cached, so a killed labelling goes on where it was."""
     from qkd import api
-    from qkd import config as configs
+    from qkd.config import read_config
 
-    base = configs.load(config) if config else None
+    base = read_config(config) if config else None
     done = api.teach(out, base, torch_device=torch_device, ray=ray, embed=embed, **given)
     if json_:
         print(json.dumps(done.to_json(), indent=2))

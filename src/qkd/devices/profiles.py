@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from qkd.bundled import find, tell_hidden
-from qkd.config import Spec, read_toml, validated
 from qkd.devices.snapshot import Snapshot
 from qkd.errors import ConfigError, nearest
+from qkd.specs import Spec, read_toml, validated
 
 Count = Annotated[int, Field(ge=1)]
 

@@ -20,7 +20,7 @@ from qkd.devices.backend import CalibratedBackend, make_target
 from qkd.devices.calibration import Calibration, Cleaning, Operation, Qubit
 from qkd.devices.learned import Learned
 from qkd.errors import DeviceError, FolderError
-from qkd.runs import write_json
+from qkd.files import write_json
 
 FORMAT, VERSION = "qkd-snapshot", 1
 MEND = "make one with 'qkd devices snapshot DEVICE'"

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qkd.errors import QkdError
+from qkd.files import read_json
 from qkd.hardware.ledger import Ledger
 from qkd.hardware.plan import plans
-from qkd.runs import read_json
 
 PRIOR = 20.0
 """Seconds of the QPU that speak for the estimate itself: one short job does not turn it over."""

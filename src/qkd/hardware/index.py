@@ -15,9 +15,9 @@ from typing import Any
 
 from qkd.console import warn
 from qkd.errors import QkdError
+from qkd.files import Row, append_line, json_lines, read_json
 from qkd.hardware.ledger import Ledger, follow, whole
 from qkd.hardware.plan import Plan, plans
-from qkd.runs import Row, append_line, json_lines, read_json
 
 MACHINE = Path("/etc/machine-id")
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from qkd.errors import FolderError
-from qkd.runs import Row, append_line, json_lines
+from qkd.files import Row, append_line, json_lines
 
 NEEDS: dict[str, dict[str, type]] = {
     "doubt": {"home": str, "damaged": int},

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from qkd.errors import ConfigError, nearest
+from qkd.files import Row
 from qkd.hardware import budget as costs
 from qkd.hardware.mitigation import NAMES
-from qkd.runs import Row, RunFolder
+from qkd.runs import RunFolder
 
 MODES = ("job", "batch", "session")
 DECOUPLINGS = ("none", "XX", "XpXm", "XY4")

@@ -33,9 +33,9 @@ from qkd.devices import snapshot as snapshots
 from qkd.devices.region import to_region
 from qkd.devices.snapshot import Snapshot
 from qkd.errors import FolderError
+from qkd.files import Row, read_lines, write_json, write_lines, write_text, write_with
 from qkd.hardware.budget import Budget
 from qkd.hardware.mitigation import Mitigation
-from qkd.runs import Row, read_lines, write_json, write_lines, write_text, write_with
 
 FORMAT = 1
 
@@ -220,7 +220,7 @@ class Plan:
         Raises:
             QkdError: there is none, or a file of it is missing or damaged.
         """
-        told = records.read(folder / "plan.json", PlanRecord, MEND, (FORMAT,))
+        told = records.read_record(folder / "plan.json", PlanRecord, MEND, (FORMAT,))
         program = records.read_text(folder / "circuit.qasm")
         try:
             if hashlib.sha256(program.encode()).hexdigest() != told.circuit_sha256:

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qkd import config as configs
 from qkd.circuits.student import StudentCircuit
-from qkd.config import EngineSpec
+from qkd.config import EngineSpec, read_config
 from qkd.console import say
 from qkd.devices import catalogue, live, profiles, snapshot
 from qkd.devices.noise import noise_model
@@ -18,6 +17,7 @@ from qkd.devices.region import to_region
 from qkd.devices.snapshot import Snapshot
 from qkd.devices.transpile import transpile
 from qkd.errors import ConfigError, QkdError
+from qkd.files import Row
 from qkd.hardware import adaptive, affine, sampled
 from qkd.hardware import budget as costs
 from qkd.hardware.bills import Bills, bills_of
@@ -28,7 +28,7 @@ from qkd.hardware.patience import Patience, insist
 from qkd.hardware.pinned import chosen, pinned
 from qkd.hardware.plan import Plan, new_folder
 from qkd.hardware.result import expected, margins, slopes_of
-from qkd.runs import Row, RunFolder
+from qkd.runs import RunFolder
 from qkd.simulation.choice import choose
 from qkd.simulation.make import make_engine
 from qkd.student.bundle import Student
@@ -100,7 +100,7 @@ def plans_for(order: Order, folder: RunFolder, offline: bool = False) -> list[Pl
 
 def prepared(order: Order, folder: RunFolder, offline: bool = False) -> Prepared:
     """Return what an order's plans have in common; see ``plans_for``."""
-    config = configs.load(folder.config)
+    config = read_config(folder.config)
     device = order.device or config.device.name
     client, instance = None, None
     if offline and not order.local and not live.has_account():

@@ -11,6 +11,7 @@ from qkd.circuits.student import StudentCircuit
 from qkd.console import progress, say, warn
 from qkd.devices import live
 from qkd.errors import FolderError, QkdError
+from qkd.files import NotWritten, finite, write_json
 from qkd.hardware import adaptive, index, jobs
 from qkd.hardware.gathered import gather
 from qkd.hardware.inventory import ledger_of, plan_called, plans_of, unfinished
@@ -28,7 +29,7 @@ from qkd.hardware.rehearsal import Rehearsal
 from qkd.hardware.remote import Remote
 from qkd.hardware.result import interpret, read_result, say_of
 from qkd.results import DeviceResult
-from qkd.runs import NotWritten, RunFolder, existing_run, finite, write_json
+from qkd.runs import RunFolder, existing_run
 from qkd.student.bundle import Student
 
 Confirm = Callable[[Plan], bool]
