@@ -16,13 +16,11 @@ import numpy as np
 import torch
 from qiskit.circuit import QuantumCircuit
 
-from qkd.engines.amplitudes.blocks import BlockBuilder
 from qkd.engines.amplitudes.encoding import Encoding, split
 from qkd.engines.amplitudes.fusion import plan
 from qkd.engines.amplitudes.heisenberg import PauliTable, absorb
 from qkd.engines.amplitudes.measure import Measurement
 from qkd.engines.amplitudes.recording import Operands
-from qkd.engines.amplitudes.steps import Block, Phase
 from qkd.engines.amplitudes.sweep import Sweeper
 from qkd.engines.base import EngineEstimator
 from qkd.engines.expressions import Expressions
@@ -93,34 +91,19 @@ class StatevectorProgram(Program):
         self._row_bytes = 4 * widest * dtype.itemsize
         self._row_bytes_back = (made.amplitudes + 4 * widest) * dtype.itemsize
 
-        blocks = [step for step in made.steps if isinstance(step, Block)]
-        self._blocks = BlockBuilder(blocks, rest, dtype, device)
         encoding = Encoding([[gates[i] for i in run] for run in leading], self._qubits, dtype, device)
         self._measurement = Measurement(table, made.pieces, self._real, device)
-        operands = Operands(made, rest, self._blocks.real, dtype, device)
+        operands = Operands(made, rest, dtype, device)
         self._sweeper = Sweeper(made, encoding, self._measurement, operands, self._row_bytes_back)
-
-        common, own = list(self._blocks.angles), list(encoding.angles)
-        self._steps = [
-            step for step in made.steps if isinstance(step, Block) or (isinstance(step, Phase) and not step.rowwise)
-        ]
-        self._common_sizes = [len(common)]
-        for step in made.steps:
-            if isinstance(step, Phase):
-                angles = [rest[i].angle for i in step.atoms if rest[i].angle is not None]
-                (own if step.rowwise else common).extend(angles)
-                if not step.rowwise:
-                    self._common_sizes.append(len(angles))
-        self._common, self._own = Expressions(common, question.shared), Expressions(own, question.parameters)
+        self._shared = Expressions(operands.angles, question.shared)
+        self._own = Expressions([*encoding.angles, *operands.rowwise], question.parameters)
 
     def _values(self, batched: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
         """Return expectation values (B,K); see ``Program``."""
         batched, shared = batched.to(self._device, self._real), shared.to(self._device)
-        in_blocks, *in_phases = self._common(shared.double()).split(self._common_sizes)
-        matrices, phases = iter(self._blocks(in_blocks)), iter(in_phases)
-        operands = [next(matrices) if isinstance(step, Block) else next(phases).to(self._real) for step in self._steps]
-        values = torch.cat([batched, shared.to(batched).expand(len(batched), -1)], dim=1)
-        return self._measurement.combine(self._sweeper(self._own(values), operands, self._rows_at_once()))
+        both = torch.cat([batched, shared.to(batched).expand(len(batched), -1)], dim=1)
+        strings = self._sweeper(self._own(both), self._shared(shared.double()), self._rows_at_once())
+        return self._measurement.combine(strings)
 
     def _rows_at_once(self) -> int:
         needed = self._row_bytes_back if torch.is_grad_enabled() else self._row_bytes

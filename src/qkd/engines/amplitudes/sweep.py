@@ -48,16 +48,16 @@ class Sweeper:
         self._row_bytes = row_bytes
         self._recordings: dict[tuple[int, int, bool], Recording] = {}
 
-    def __call__(self, angles: torch.Tensor, operands: Sequence[torch.Tensor], most: int) -> list[torch.Tensor]:
+    def __call__(self, angles: torch.Tensor, shared: torch.Tensor, most: int) -> list[torch.Tensor]:
         """Return the values (T,B) of the strings of every measured piece, differentiable in both arguments.
 
         Args:
             angles: (B,E) of the encoding and of the phases that differ from row to row.
-            operands: the blocks' matrices and the other phases' angles (T,), in the order of the steps.
+            shared: (S,) those of the operands, in double precision.
             most: rows that are swept at once.
         """
         count = -(-len(angles) // most) or 1
-        return list(_Sweep.apply(self, count, torch.is_grad_enabled(), angles, *operands))
+        return list(_Sweep.apply(self, count, torch.is_grad_enabled(), angles, shared))
 
     def recordings(self, rows: Sequence[int], back: bool) -> list[Recording]:
         """Return what sweeps batches of so many rows; the same for several where not all of them can be kept."""
@@ -82,31 +82,31 @@ class _Sweep(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, sweeper: Sweeper, count: int, back: bool, angles: torch.Tensor, *operands: torch.Tensor
+        ctx: Any, sweeper: Sweeper, count: int, back: bool, angles: torch.Tensor, shared: torch.Tensor
     ) -> tuple[torch.Tensor, ...]:
         """Return the strings' values."""
         chunks = angles.tensor_split(count)
         ctx.sweeper, ctx.count, ctx.names = sweeper, count, [object() for _ in chunks]
         with sweeper.lock:
-            sweeper.operands.load(operands, ctx.names[0])
+            sweeper.operands.load(shared, ctx.names[0])
             recordings = sweeper.recordings([len(chunk) for chunk in chunks], back)
             parts = [
                 recording.forward(chunk, name)
                 for recording, chunk, name in zip(recordings, chunks, ctx.names, strict=True)
             ]
         ctx.recordings = recordings if back else []
-        ctx.save_for_backward(angles, *operands)
+        ctx.save_for_backward(angles, shared)
         return tuple(torch.cat(pieces, dim=1) if count > 1 else pieces[0] for pieces in zip(*parts, strict=True))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[Any, ...]:
-        """Return the gradients of the angles and the operands."""
-        angles, *operands = ctx.saved_tensors
+        """Return the gradients of both kinds of angles."""
+        angles, shared = ctx.saved_tensors
         by_angles = torch.empty_like(angles)
         sweeper = ctx.sweeper
         with sweeper.lock:
-            sweeper.operands.load(operands, ctx.names[0])
+            sweeper.operands.load(shared, ctx.names[0])
             sweeper.operands.start()
             start = 0
             for recording, chunk, name in zip(
@@ -117,5 +117,5 @@ class _Sweep(torch.autograd.Function):
                 if recording.holds is not name:
                     recording.forward(chunk, name)
                 recording.backward([gradient[:, rows] for gradient in gradients], by_angles[rows])
-            by_operands = sweeper.operands.finish()
-        return None, None, None, by_angles, *by_operands
+            by_shared = sweeper.operands.finish()
+        return None, None, None, by_angles, by_shared
