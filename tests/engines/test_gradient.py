@@ -151,7 +151,7 @@ def test_only_exact_engines_are_differentiated():
 
 
 def test_what_was_asked_without_gradients_first_serves_them_afterwards():
-    gates._sines.cache_clear()
+    gates.sines.cache_clear()
     with torch.inference_mode():
         values = gates.waves(torch.tensor([0.3], dtype=torch.float64))
     angles = torch.tensor([0.3], dtype=torch.float64, requires_grad=True)
