@@ -61,8 +61,18 @@ def run_hardware(
     randomizations: Annotated[int | None, typer.Option(min=1, help="Twirls that the shots are spread over.")] = None,
     decoupling: Annotated[str | None, typer.Option(help="none, XX, XpXm or XY4; else the profile's.")] = None,
     twirl_gates: Annotated[bool, typer.Option("--twirl-gates", help="Twirl two-qubit gates.")] = False,
+    learned: Annotated[
+        str | None,
+        typer.Option(
+            help="Errors to reckon with: a file of 'qkd devices learn', or none; the newest of 7 days when left out."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="The seed that draws --samples.")] = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Stop after the estimate; needs no account.")] = False,
+    ask_service: Annotated[
+        bool,
+        typer.Option("--ask-service", help="A dry run in which IBM Quantum tries the first job too, without a QPU."),
+    ] = False,
     minutes: Annotated[
         float | None, typer.Option(help="Minutes of the QPU, into which --samples and --shots are planned.")
     ] = None,
@@ -98,10 +108,18 @@ def run_hardware(
         decoupling=decoupling,
         twirl_gates=twirl_gates,
         seed=seed,
+        learned=learned,
     )
 
     outcomes = run_(
-        order, asked(dry_run or local or yes, quiet or json_), detach, dry_run, _patience(window), anew, minutes
+        order,
+        asked(dry_run or ask_service or local or yes, quiet or json_),
+        detach,
+        dry_run or ask_service,
+        _patience(window),
+        anew,
+        minutes,
+        ask_service,
     )
     _print(outcomes, json_)
 
@@ -136,6 +154,9 @@ def _tell(plan: Plan) -> None:
     shots = f"adaptive shots from {told.shots}" if plan.rounds else f"{told.shots:,} shots"
     what = f"{len(plan.texts)} texts" if plan.purpose == "predict" else f"{len(plan.values)} circuits"
     print(f"{plan.device}, mitigation {told.name}, {shots}{twirls}, {what}")
+    learned = plan.snapshot.calibration.learned
+    if learned is not None and plan.purpose == "predict":
+        print(f"forecasts and error bars reckon with errors learned on {learned.date[:10]}")
     print(aligned(plan.budget.rows()))
     if plan.local:
         print("on its snapshot: nothing is sent, and these are the seconds that the device would take")

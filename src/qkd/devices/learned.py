@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,6 +41,14 @@ class Learned:
     spectators: dict[Place, float] = field(default_factory=dict)
     flips: dict[Place, float] = field(default_factory=dict)
     readout: dict[int, tuple[float, float]] = field(default_factory=dict)
+
+    def days_before(self, now: datetime.datetime) -> float:
+        """Return how many days before ``now`` they were learned; infinitely many where the date is none."""
+        try:
+            then = datetime.datetime.fromisoformat(self.date)
+        except ValueError:
+            return float("inf")
+        return (now - (then if then.tzinfo else then.replace(tzinfo=datetime.UTC))) / datetime.timedelta(days=1)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values that ``from_json`` reads."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from math import isfinite
@@ -183,6 +184,17 @@ def write(calibration: Calibration, path: Path) -> None:
 def saved_files(name: str) -> list[Path]:
     """Return the user's snapshot files of a device, oldest calibration first."""
     files = [path for folder in user_dirs("snapshots") for path in folder.glob(f"{name}-????-??-??.json")]
+    return sorted(files, key=lambda path: path.name)
+
+
+def learned_path(name: str, date: datetime.datetime) -> Path:
+    """Return where the user's snapshot of a device lies whose errors were learned at a time: no two share a file."""
+    return user_dirs("snapshots")[0] / f"{name}-{date:%Y-%m-%dT%H%M%S}-learned.json"
+
+
+def learned_files(name: str) -> list[Path]:
+    """Return the user's snapshot files of a device with learned errors, oldest first; older ones have the day alone."""
+    files = [path for folder in user_dirs("snapshots") for path in folder.glob(f"{name}-????-??-??*-learned.json")]
     return sorted(files, key=lambda path: path.name)
 
 

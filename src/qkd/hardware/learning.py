@@ -14,7 +14,6 @@ import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from qkd.bundled import user_dirs
 from qkd.console import progress
 from qkd.devices import snapshot as snapshots
 from qkd.devices.hidden import with_learned
@@ -26,6 +25,7 @@ from qkd.hardware.ledger import JobRecord
 from qkd.hardware.order import Order
 from qkd.hardware.plan import Plan
 from qkd.hardware.prepare import plan_of, prepared
+from qkd.hardware.recent import NONE
 from qkd.hardware.result import of_jobs
 from qkd.results import LearnedResult, Unexplained
 from qkd.runs import RunFolder
@@ -75,6 +75,7 @@ class Lesson:
             max_qpu_seconds=self.max_qpu_seconds,
             decoupling=self.decoupling,
             seed=self.seed,
+            learned=NONE,
         )
 
 
@@ -110,7 +111,8 @@ def plan_for(lesson: Lesson, folder: RunFolder, offline: bool = False) -> Plan:
 def learn(plan: Plan, records: list[JobRecord]) -> LearnedResult:
     """Return what a plan's measurements say of its device, and keep it as a snapshot file.
 
-    The file lies in the plan's folder and, dated, beside the user's snapshots.
+    The file lies in the plan's folder and, if it is clearer than the calibration, beside the user's snapshots under the
+    time of the measurement, so that no other is written over.
     """
     nothing = LearnedResult(**of_jobs(plan, records), purpose=plan.purpose)
     found = gather(plan, records)
@@ -118,15 +120,23 @@ def learn(plan: Plan, records: list[JobRecord]) -> LearnedResult:
     if len(rows) < 2 * WEIGHTS or any(record.open for record in records):
         return nothing
     student, region = to_region(plan.student, plan.snapshot)
-    date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    date = datetime.datetime.fromtimestamp(max(record.since for record in records), datetime.UTC)
     with progress("fitting", fit.STEPS + fit.MORE, "steps") as bar:
         learned = fit.fit(
-            student, region, found.values[rows], found.evs[rows], found.stds[rows], date, lambda *_: bar.advance(1)
+            student,
+            region,
+            found.values[rows],
+            found.evs[rows],
+            found.stds[rows],
+            date.isoformat(timespec="seconds"),
+            lambda *_: bar.advance(1),
         )
     held = with_learned(plan.snapshot, learned.learned).calibration
-    path = user_dirs("snapshots")[0] / f"{plan.snapshot.name}-{date[:10]}-learned.json"
-    for place in (plan.folder / "learned.json", path):
-        snapshots.write(held, place)
+    path = plan.folder / "learned.json"
+    snapshots.write(held, path)
+    if learned.clearer:
+        path = snapshots.learned_path(plan.snapshot.name, date)
+        snapshots.write(held, path)
     before, after = learned.unexplained
     return nothing.model_copy(
         update={

@@ -27,6 +27,7 @@ from qkd.hardware.order import Order, fingerprint, sample_of, texts_of
 from qkd.hardware.patience import Patience, insist
 from qkd.hardware.pinned import chosen, pinned
 from qkd.hardware.plan import Plan, new_folder
+from qkd.hardware.recent import with_recent_errors
 from qkd.hardware.result import expected, margins, slopes_of
 from qkd.runs import RunFolder
 from qkd.simulation.choice import choose
@@ -119,6 +120,8 @@ def prepared(order: Order, folder: RunFolder, offline: bool = False) -> Prepared
             held, instance = snapshot.from_backend(backend), live.instance_of(backend)
             told = str(backend.status().backend_version)
         version = held.calibration.version if told == "0.0.0" else told
+    if order.learned is not None or not order.local:
+        held = with_recent_errors(held, order.learned)
     trained = pinned(folder, held) if order.profile is None else None  # another profile asks for another circuit
     own = None if trained is None else config.device.profile
     profile = profiles.load(order.profile or own or profiles.default_name(held))

@@ -13,6 +13,7 @@ from qkd.devices import live
 from qkd.errors import FolderError, QkdError
 from qkd.files import NotWritten, finite, write_json
 from qkd.hardware import adaptive, index, jobs
+from qkd.hardware.dryrun import DryRun, tried_by_service
 from qkd.hardware.gathered import gather
 from qkd.hardware.inventory import ledger_of, plan_called, plans_of, unfinished
 from qkd.hardware.jobs import Recalibrated, drive
@@ -57,6 +58,7 @@ def run(
     patience: Patience | None = None,
     anew: bool = False,
     minutes: float | None = None,
+    ask_service: bool = False,
 ) -> list[Outcome]:
     """Do a device run, or several with ``mitigation="all"``, or learn a device's errors; return what came of each.
 
@@ -67,6 +69,8 @@ def run(
         confirm: is shown each plan with its budget, and says whether to go on.
         detach: return once the jobs are sent.
         dry_run: return before anything is sent.
+        ask_service: with ``dry_run``, let the service try each plan's first job on a mock of the device, and say what
+            it said.
         patience: how long is waited for the service.
         anew: make another plan of the same order.
         minutes: of the QPU, into which samples and shots are planned.
@@ -87,6 +91,8 @@ def run(
             plan = waiting[0]
             _afford(waiting)
             if not confirm(plan) or dry_run:
+                if ask_service and not plan.local:
+                    say(str(_ask_service(plan, patience)))
                 done.append(Outcome(waiting.pop(0), [], None))
                 continue
             plan.save()
@@ -262,6 +268,12 @@ def _next_round(
             later.name, "planned", device=later.device, jobs=later.jobs, home=home
         )
     return later
+
+
+def _ask_service(plan: Plan, patience: Patience) -> DryRun:
+    with _provider(replace(plan, mode="job")) as provider:  # one job on a mock needs no batch or session
+        assert isinstance(provider, Remote)
+        return tried_by_service(provider, patience)
 
 
 @contextmanager
