@@ -1,4 +1,4 @@
-"""The service's own dry run: it takes a plan's first job on a mock of the device, without a QPU, and says what it thinks.
+"""The service's own dry run: a plan's first job on a mock of the device, without a QPU, and what is said of it.
 
 What the client promises of it (``Executor.run``) is that the service reads and checks the job as it would a real one,
 estimates what it will use, and answers with random numbers, which are not looked at here. Access may be restricted.

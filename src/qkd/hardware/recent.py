@@ -46,7 +46,7 @@ def with_recent_errors(device: Snapshot, asked: str | None, now: datetime.dateti
     assert learned is not None
     if learned.days_before(now or datetime.datetime.now(datetime.UTC)) > DAYS:
         say(
-            f"errors of {device.name} were learned on {learned.date[:10]}, more than {DAYS} days ago, and are left out; "
+            f"errors of {device.name} were learned on {learned.date[:10]}, over {DAYS} days ago, and are left out; "
             f"'qkd devices learn {device.name}' learns them anew, and --learned {files[-1]} takes these"
         )
         return device
