@@ -311,7 +311,7 @@ class _Sequence:
                 record = self._ledger(machine).jobs("hw-1", self.count)[number]
                 self.told["lost"] += bool(good) and record.file is None
                 if record.file is not None:
-                    self._plan(machine).kept(record.file, record.sha256)
+                    self._plan(machine).read_arrays(record.file, record.sha256)
                     self.told["results saved"] += 1
 
 

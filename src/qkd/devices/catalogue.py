@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Literal
 
 from qkd.errors import DeviceError
 
@@ -96,7 +96,7 @@ class Catalogue:
 @lru_cache(maxsize=1)
 def load() -> Catalogue:
     """Return the catalogue that ships with qkd."""
-    data: dict[str, Any] = tomllib.loads(files("qkd.devices").joinpath("catalogue.toml").read_text(encoding="utf-8"))
+    data = tomllib.loads(files("qkd.devices").joinpath("catalogue.toml").read_text(encoding="utf-8"))
     sources = data["sources"]
     entries = (row | {"source": sources[row["source"]] if "source" in row else None} for row in data["devices"])
     return Catalogue(data["date"], tuple(DeviceEntry(**row) for row in entries))

@@ -101,7 +101,7 @@ def default_name(snapshot: Snapshot) -> str:
     return next(name for name in (device, family, "default") if name in known)
 
 
-def _merged(name: str, heirs: tuple[str, ...]) -> dict[str, Any]:
+def _merged(name: str, heirs: tuple[str, ...]) -> dict[str, object]:
     """Return the keys of a profile file over those of what it inherits."""
     if name in heirs:
         raise ConfigError(f"profiles inherit in a circle: {' -> '.join([*heirs, name])}")

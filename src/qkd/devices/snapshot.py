@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from math import isfinite
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field
 from qiskit.providers import BackendV2
@@ -19,7 +19,7 @@ from qkd.devices import calibration as calibrations
 from qkd.devices import catalogue
 from qkd.devices.backend import CalibratedBackend, make_target
 from qkd.devices.calibration import Calibration, Cleaning, Operation, Qubit
-from qkd.devices.learned import Learned
+from qkd.devices.learned import Learned, LearnedRecord
 from qkd.errors import DeviceError, FolderError
 from qkd.files import write_json
 
@@ -52,7 +52,7 @@ class _Calibration(records.Record):
     coordinates: tuple[tuple[int, int], ...] | None
     qubits: Annotated[tuple[dict[Measured, Number], ...], Field(min_length=1)]
     gates: dict[str, tuple[tuple[tuple[int, ...], Number, Number], ...]]
-    learned: dict[str, Any] | None = None
+    learned: LearnedRecord | None = None
 
 
 class _File(records.Record):
@@ -218,7 +218,7 @@ def _cleaned(raw: Calibration, origin: str) -> Snapshot:
     return Snapshot(*calibrations.clean(raw), origin)
 
 
-def _to_json(calibration: Calibration) -> dict[str, Any]:
+def _to_json(calibration: Calibration) -> dict[str, object]:
     value = asdict(calibration)
     value["gates"] = {
         name: [[list(place), done.error, done.duration] for place, done in places.items()]
@@ -240,9 +240,6 @@ def _from_json(record: _Calibration, path: Path) -> Calibration:
     if record.coordinates is not None and len(record.coordinates) != len(record.qubits):
         raise FolderError(f"{path}: damaged (not one pair of coordinates for each qubit); {MEND}")
     plain = {field: getattr(record, field) for field in _Calibration.model_fields if field not in OWN}
-    try:
-        learned = None if record.learned is None else Learned.from_json(record.learned)
-    except (KeyError, TypeError, ValueError) as error:
-        raise FolderError(f"{path}: damaged (what was learned: {error}); {MEND}") from None
+    learned = None if record.learned is None else Learned.from_record(record.learned)
     qubits = tuple(Qubit(**qubit) for qubit in record.qubits)
     return Calibration(**plain, qubits=qubits, gates=gates, learned=learned)

@@ -118,8 +118,8 @@ def _mitigated(plan: Plan, values: np.ndarray, exact: np.ndarray) -> tuple[np.nd
     more = [_means(student, region, values, plan.mitigation, factor, readout=False) for factor in FACTORS[1:]]
     whole = np.stack([bare, *more], axis=-1)
     stds = _noise(slope[:, None] * whole) / slope[:, None] / SHOTS**0.5
-    found, errors = extrapolated(whole.transpose(1, 0, 2), stds.transpose(1, 0, 2), np.array(FACTORS))
-    return found.T, errors.T * SHOTS**0.5, unknown
+    limits, errors = extrapolated(whole.transpose(1, 0, 2), stds.transpose(1, 0, 2), np.array(FACTORS))
+    return limits.T, errors.T * SHOTS**0.5, unknown
 
 
 def _means(

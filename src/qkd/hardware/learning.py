@@ -82,8 +82,8 @@ class Lesson:
 def fingerprint(lesson: Lesson, folder: RunFolder) -> str:
     """Return a hash of all that decides what is measured."""
     circuit = (folder.student / "circuit.qasm").read_bytes()
-    told = repr(replace(lesson, run=Path(), max_qpu_seconds=None)).encode()
-    return hashlib.sha256(b"learn" + told + circuit).hexdigest()
+    settings = repr(replace(lesson, run=Path(), max_qpu_seconds=None)).encode()
+    return hashlib.sha256(b"learn" + settings + circuit).hexdigest()
 
 
 def plan_for(lesson: Lesson, folder: RunFolder, offline: bool = False) -> Plan:
@@ -98,7 +98,7 @@ def plan_for(lesson: Lesson, folder: RunFolder, offline: bool = False) -> Plan:
     values = fit.points(compiled, WEIGHTS, -(-lesson.points // WEIGHTS), lesson.seed)
     circuits = replace(there, compiled=compiled, values=values, texts=[{}] * len(values))
     plan = plan_of(circuits, order, folder, "none")
-    stages = tuple(replace(one, name=f"measuring {len(values)} circuits") for one in plan.budget.stages)
+    stages = tuple(replace(stage, name=f"measuring {len(values)} circuits") for stage in plan.budget.stages)
     return replace(
         plan,
         texts=[],
@@ -114,9 +114,9 @@ def learn(plan: Plan, records: list[JobRecord]) -> LearnedResult:
     The file lies in the plan's folder and, if it is clearer than the calibration, beside the user's snapshots under the
     time of the measurement, so that no other is written over.
     """
-    nothing = LearnedResult(**of_jobs(plan, records), purpose=plan.purpose)
-    found = gather(plan, records)
-    rows = found.there.nonzero()[0]
+    nothing = LearnedResult(**dict(of_jobs(plan, records)) | {"purpose": plan.purpose})
+    gathered = gather(plan, records)
+    rows = gathered.there.nonzero()[0]
     if len(rows) < 2 * WEIGHTS or any(record.open for record in records):
         return nothing
     student, region = to_region(plan.student, plan.snapshot)
@@ -125,18 +125,18 @@ def learn(plan: Plan, records: list[JobRecord]) -> LearnedResult:
         learned = fit.fit(
             student,
             region,
-            found.values[rows],
-            found.evs[rows],
-            found.stds[rows],
+            gathered.values[rows],
+            gathered.evs[rows],
+            gathered.stds[rows],
             date.isoformat(timespec="seconds"),
             lambda *_: bar.advance(1),
         )
-    held = with_learned(plan.snapshot, learned.learned).calibration
+    calibration = with_learned(plan.snapshot, learned.learned).calibration
     path = plan.folder / "learned.json"
-    snapshots.write(held, path)
+    snapshots.write(calibration, path)
     if learned.clearer:
         path = snapshots.learned_path(plan.snapshot.name, date)
-        snapshots.write(held, path)
+        snapshots.write(calibration, path)
     before, after = learned.unexplained
     return nothing.model_copy(
         update={
@@ -165,12 +165,12 @@ def table(result: LearnedResult) -> list[tuple[str, ...]]:
     learned = Learned.from_json(result.learned or {})
     kinds: dict[str, dict[str, float]] = {}
     for name, places in learned.gates.items():
-        for place, one in places.items():
+        for place, gate in places.items():
             where = "-".join(map(str, place))
-            for label, angle in one.angles.items():
+            for label, angle in gate.angles.items():
                 kinds.setdefault(f"{label} behind {name}, rad", {})[where] = angle
             if len(place) == 2:
-                kinds.setdefault(f"depolarization of {name}", {})[where] = one.stochastic
+                kinds.setdefault(f"depolarization of {name}", {})[where] = gate.stochastic
     kinds["ZZ between neighbours, rad"] = {f"{a}-{b}": angle for (a, b), angle in learned.spectators.items()}
     kinds["readout"] = {str(qubit): (up + down) / 2 for qubit, (up, down) in learned.readout.items()}
     rows: list[tuple[str, ...]] = [("error", "rms", "largest", "where")]

@@ -102,12 +102,12 @@ def fingerprint(order: Order, folder: RunFolder) -> str:
     Raises:
         QkdError: the texts cannot be read.
     """
-    told = {key: value for key, value in asdict(order).items() if key not in ("run", "max_qpu_seconds", "file")}
+    settings = {key: value for key, value in asdict(order).items() if key not in ("run", "max_qpu_seconds", "file")}
     if order.learned is None:  # so that orders of before there were learned errors are still the same
-        del told["learned"]
+        del settings["learned"]
     student = (folder.student / "student.safetensors").read_bytes()
     texts = [row["text"] for row in texts_of(order, folder)]
-    made = json.dumps([told, hashlib.sha256(student).hexdigest(), texts], sort_keys=True, default=str)
+    made = json.dumps([settings, hashlib.sha256(student).hexdigest(), texts], sort_keys=True, default=str)
     return hashlib.sha256(made.encode("utf-8", "surrogatepass")).hexdigest()
 
 
