@@ -89,16 +89,14 @@ def print_outcomes(outcomes: list[Outcome], json_: bool) -> None:
             fixed = f"{shots.fixed_seconds:,.1f} s with {shots.fixed} for every text"
             print(f"shots taken: {taken}; {shots.seconds:,.1f} s of the QPU, {fixed}")
     for outcome in outcomes:
-        waiting = [record for record in outcome.records if record.open]
+        plan, waiting = outcome.plan, [record for record in outcome.records if record.open]
         if waiting:
-            print(
-                f"{outcome.plan.name}: {len(waiting)} of {outcome.plan.jobs} jobs are on their way; next: 'qkd jobs collect'"
-            )
+            print(f"{plan.name}: {len(waiting)} of {plan.jobs} jobs are on their way; next: 'qkd jobs collect'")
         for record in outcome.records:
             if record.reason is not None:
                 print(
-                    f"{outcome.plan.name}: job {record.number + 1} {record.state} ({record.reason}); what others measured "
-                    f"is kept; send it again with 'qkd jobs collect {outcome.plan.name} --again'"
+                    f"{plan.name}: job {record.number + 1} {record.state} ({record.reason}); what others measured is "
+                    f"kept; send it again with 'qkd jobs collect {plan.name} --again'"
                 )
     if results and not any(record.open for outcome in outcomes for record in outcome.records):
         print(f"report: {outcomes[-1].plan.folder.parent.parent / 'report.html'}")
@@ -107,18 +105,17 @@ def print_outcomes(outcomes: list[Outcome], json_: bool) -> None:
 def _facts(outcome: Outcome) -> dict[str, object]:
     from qkd.files import finite
 
+    plan = outcome.plan
     stages = [
         {"stage": stage.name, "jobs": stage.jobs, "executions": stage.executions, "seconds": stage.seconds}
-        for stage in outcome.plan.budget.stages
+        for stage in plan.budget.stages
     ]
+    learned = plan.snapshot.calibration.learned
     return {
-        "plan": outcome.plan.name,
-        "device": outcome.plan.device,
-        "budget": {
-            "stages": stages,
-            "seconds": outcome.plan.budget.seconds,
-            "remaining": outcome.plan.budget.remaining,
-        },
+        "plan": plan.name,
+        "device": plan.device,
+        "learned": None if learned is None else learned.date,
+        "budget": {"stages": stages, "seconds": plan.budget.seconds, "remaining": plan.budget.remaining},
         "jobs": [{"job": r.number, "id": r.id, "state": r.state, "reason": r.reason} for r in outcome.records],
         "result": None if outcome.result is None else finite(outcome.result.to_json()),
     }

@@ -188,19 +188,19 @@ def drift(device: str, since: Path, run: Path | None = None) -> Drift:
         then = snapshot.read(since)
     if not same_device(then.name, now.name):
         raise ConfigError(f"--since {since} is of {then.name}, and {device} is another device")
-    days = {"then": numbers.numbers(then), "now": numbers.numbers(now)}
+    change = Drift(then=numbers.numbers(then), now=numbers.numbers(now))
     if run is None:
-        return Drift(**days)
+        return change
     folder = existing_run(run)
     exam = Exam.of(folder)
     compiled = pinned(folder, then) or transpile(exam.student.model.circuit, then)
     errors = region_error(compiled, then), region_error(compiled, now)
     if None in errors:
         say("gates or qubits of the student's region are gone, so its accuracy there is not known")
-        return Drift(**days, predicted_error=errors)
+        return change.model_copy(update={"predicted_error": errors})
     (before, logits_then), (after, logits_now) = examine(exam, compiled, then), examine(exam, compiled, now)
-    change = accuracy_gain(logits_now, logits_then, exam.targets)
-    return Drift(**days, predicted_error=errors, student=(before, after), change=change)
+    gain = accuracy_gain(logits_now, logits_then, exam.targets)
+    return change.model_copy(update={"predicted_error": errors, "student": (before, after), "change": gain})
 
 
 def _signed(number: Estimate) -> str:
