@@ -37,12 +37,12 @@ def scaled(held, factor):
 
 
 def file_of(held, path):
-    snapshot.write(held.calibration, path)
+    snapshot.write_snapshot(held.calibration, path)
     return str(path)
 
 
 def test_the_less_a_device_errs_the_higher_it_stands(folder, tmp_path, capsys):
-    held = snapshot.load("fake_manila")
+    held = snapshot.load_snapshot("fake_manila")
     names = [file_of(scaled(held, factor), tmp_path / f"{factor}.json") for factor in (8, 1, 0.1)]
     found = ranked(folder, [*names, "fake_nowhere"])
     assert {one.device for one in found} == {"8.json", "1.json", "0.1.json"}
@@ -60,7 +60,7 @@ def test_the_less_a_device_errs_the_higher_it_stands(folder, tmp_path, capsys):
 
 
 def test_marks_are_those_of_density_matrices_under_the_calibrations_noise(folder):
-    exam, held = Exam.of(RunFolder(folder)), snapshot.load("fake_manila")
+    exam, held = Exam.of(RunFolder(folder)), snapshot.load_snapshot("fake_manila")
     compiled = transpile(exam.student.model.circuit, held)
     small, region = to_region(compiled, held)
     evs = DensityMatrixEstimator(noise_model(region)).run([pub(small, exam.values)]).result()[0].data.evs.T
@@ -73,7 +73,7 @@ def test_marks_are_those_of_density_matrices_under_the_calibrations_noise(folder
 
 
 def test_drift_says_what_changed_and_what_it_costs(folder, tmp_path):
-    held = snapshot.load("fake_manila")
+    held = snapshot.load_snapshot("fake_manila")
     trained_on(folder, held)
     same = drift("fake_manila", folder)
     assert same.predicted_error[0] == same.predicted_error[1] and same.change.value == 0
@@ -97,7 +97,7 @@ def test_drift_of_a_run_that_knows_no_device_is_told(folder):
 def test_the_commands_print_a_table_and_json(folder, capsys):
     from typer.testing import CliRunner
 
-    trained_on(folder, snapshot.load("fake_manila"))
+    trained_on(folder, snapshot.load_snapshot("fake_manila"))
     told = CliRunner().invoke(app, ["devices", "compare", str(folder), "--devices", "fake_manila,fake_lima"])
     assert told.exit_code == 0 and "predicted error" in told.stdout
     assert len([line for line in told.stdout.splitlines() if line.startswith("fake_")]) == 2

@@ -121,7 +121,7 @@ def test_a_device_is_asked_once(service, folder):
     # the device has no other errors than those calibrated: nothing for later runs to reckon with
     assert not told["clearer"] and path == outcome.plan.folder / "learned.json"
     assert snapshot.learned_files("ibm_manila") == []
-    held = snapshot.read(path)
+    held = snapshot.read_snapshot(path)
     assert held.calibration.learned.gates["cx"] and held.name == "ibm_manila"
     config = Config.model_validate({"device": {"name": str(path)}, "engine": {"sim": "aer-noisy"}})
     assert isinstance(make_setting(config, placed("fake_manila", 4)[0]).noisy.model, Noise)
@@ -131,7 +131,7 @@ def test_a_device_is_asked_once(service, folder):
 
 def test_two_learnings_of_one_day_are_two_files_and_the_newest_is_taken(folder, tmp_path):
     strange = tmp_path / "strange.json"
-    snapshot.write(hidden(snapshot.load("fake_manila"), 1, stress=True).calibration, strange)
+    snapshot.write_snapshot(hidden(snapshot.load_snapshot("fake_manila"), 1, stress=True).calibration, strange)
     files = []
     for seconds in (0, 60):
         later = Patience(now=lambda seconds=seconds: 1_795_000_000.0 + seconds)
@@ -141,7 +141,7 @@ def test_two_learnings_of_one_day_are_two_files_and_the_newest_is_taken(folder, 
         files.append(Path(outcome.result.file))
     assert snapshot.learned_files("fake_manila") == files and len({*files}) == 2
     # the date is the measurement's, not the fit's
-    assert snapshot.read(files[1]).calibration.learned.date == "2026-11-18T11:07:40+00:00"
+    assert snapshot.read_snapshot(files[1]).calibration.learned.date == "2026-11-18T11:07:40+00:00"
     old = files[0].with_name("fake_manila-2026-11-18-learned.json")  # as they were called before
     files[0].rename(old)
     assert snapshot.learned_files("fake_manila") == [old, files[1]]
@@ -149,10 +149,10 @@ def test_two_learnings_of_one_day_are_two_files_and_the_newest_is_taken(folder, 
 
 def errors_of_manila(date, name="ibm_manila"):
     """A file as `qkd devices learn` leaves it."""
-    device = hidden(snapshot.load("fake_manila"), 1)
+    device = hidden(snapshot.load_snapshot("fake_manila"), 1)
     learned = replace(device.calibration.learned, date=date.isoformat(timespec="seconds"))
     path = snapshot.learned_path(name, date)
-    snapshot.write(replace(device.calibration, learned=learned, name=name), path)
+    snapshot.write_snapshot(replace(device.calibration, learned=learned, name=name), path)
     return path
 
 
@@ -163,11 +163,11 @@ def test_a_device_run_reckons_with_what_was_learned_lately(service, folder, caps
     assert bare.plan.snapshot.calibration.learned is None and "9 days ago" not in capsys.readouterr().err
     new = errors_of_manila(now - datetime.timedelta(days=2))
     [taught] = run(order(folder), YES, dry_run=True, patience=QUICK)
-    learned = snapshot.read(new).calibration.learned
+    learned = snapshot.read_snapshot(new).calibration.learned
     assert taught.plan.snapshot.calibration.learned == learned
     assert learned.date[:10] in capsys.readouterr().err
     assert taught.plan.snapshot.calibration.gates == bare.plan.snapshot.calibration.gates
-    for asked, errors in (("none", None), (str(old), snapshot.read(old).calibration.learned)):
+    for asked, errors in (("none", None), (str(old), snapshot.read_snapshot(old).calibration.learned)):
         [outcome] = run(order(folder, learned=asked), YES, dry_run=True, patience=QUICK)
         assert outcome.plan.snapshot.calibration.learned == errors
     elsewhere = errors_of_manila(now, "ibm_fez")
@@ -182,7 +182,7 @@ def test_a_device_run_reckons_with_what_was_learned_lately(service, folder, caps
 
 
 def test_the_command_learns_from_a_snapshot(folder, tmp_path):
-    snapshot.write(hidden(snapshot.load("fake_manila"), 2).calibration, tmp_path / "hidden.json")
+    snapshot.write_snapshot(hidden(snapshot.load_snapshot("fake_manila"), 2).calibration, tmp_path / "hidden.json")
     spoken = ["devices", "learn", str(tmp_path / "hidden.json"), "--run", str(folder), "--local"]
     spoken += ["--points", "32", "--shots", "128"]
     told = CliRunner().invoke(app, spoken)

@@ -37,7 +37,7 @@ def list_(json_: Json = False, debug: Debug = False) -> None:
     from qkd.errors import QkdError
     from qkd.reports.tables import aligned
 
-    known = catalogue.load()
+    known = catalogue.load_catalogue()
     online: list[str] | None = None
     if live.has_account():
         try:
@@ -80,7 +80,7 @@ def show(
     from qkd.errors import QkdError
     from qkd.reports.tables import aligned
 
-    calibrated = snapshot.load(device)
+    calibrated = snapshot.load_snapshot(device)
     try:
         _, region = to_region(transpile(library.load_circuit(circuit), calibrated), calibrated)
         qubits: tuple[int, ...] = region.qubits
@@ -106,8 +106,8 @@ def snapshot_(
     from qkd.devices import live, snapshot
 
     with live.asking():
-        path = snapshot.save(live.backend(device))
-    print(snapshot.read(path).summary())
+        path = snapshot.save_snapshot(live.backend(device))
+    print(snapshot.read_snapshot(path).summary())
     print(path)
 
 

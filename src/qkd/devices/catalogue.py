@@ -94,7 +94,7 @@ class Catalogue:
 
 
 @lru_cache(maxsize=1)
-def load() -> Catalogue:
+def load_catalogue() -> Catalogue:
     """Return the catalogue that ships with qkd."""
     data = tomllib.loads(files("qkd.devices").joinpath("catalogue.toml").read_text(encoding="utf-8"))
     sources = data["sources"]
@@ -102,9 +102,9 @@ def load() -> Catalogue:
     return Catalogue(data["date"], tuple(DeviceEntry(**row) for row in entries))
 
 
-def find(name: str) -> DeviceEntry:
+def find_device(name: str) -> DeviceEntry:
     """Return the device called ``name``; see ``Catalogue.find``."""
-    return load().find(name)
+    return load_catalogue().find(name)
 
 
 def require_live(name: str, command: str, online: Iterable[str] | None = None) -> DeviceEntry:
@@ -120,7 +120,7 @@ def require_live(name: str, command: str, online: Iterable[str] | None = None) -
         QkdError: the device is unknown, retired, or not among those; the sentence lists live ones and gives the
             command that does the same on the nearest snapshot.
     """
-    catalogue = load()
+    catalogue = load_catalogue()
     seen = None if online is None else sorted(online)
     others = ", ".join(seen or [entry.name for entry in catalogue.live()])
     if seen is not None and name in seen:

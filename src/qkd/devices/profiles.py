@@ -82,7 +82,7 @@ class Profile(Spec):
         return validated(Profile, values, f"profile '{self.name}' with --set")
 
 
-def load(name: str) -> Profile:
+def load_profile(name: str) -> Profile:
     """Return the profile called ``name`` (a user's before a bundled one), or that in a TOML file.
 
     A profile says what it ``inherits``; its own keys win.

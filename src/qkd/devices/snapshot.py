@@ -119,24 +119,24 @@ def from_backend(backend: BackendV2, origin: str | None = None) -> Snapshot:
     return _cleaned(calibrations.from_backend(backend), origin or f"backend {backend.name}")
 
 
-def load(name_or_path: str | Path) -> Snapshot:
+def load_snapshot(name_or_path: str | Path) -> Snapshot:
     """Return a snapshot by its device's name or from a file.
 
     ``fake_fez`` is the client's own; ``ibm_fez`` and ``fez`` are the user's newest file of that device where there is
-    one (see ``save``), else the client's.
+    one (see ``save_snapshot``), else the client's.
 
     Raises:
         QkdError: there is no such device, snapshot or file, or the file is damaged or newer than this qkd.
     """
     text = str(name_or_path)
     if text.endswith(".json"):
-        return read(Path(text))
-    entry = catalogue.find(text)
+        return read_snapshot(Path(text))
+    entry = catalogue.find_device(text)
     saved = [] if text.startswith("fake_") else saved_files(entry.name)
     if saved:
-        return read(saved[-1])
+        return read_snapshot(saved[-1])
     if entry.snapshot is None:
-        nearest = catalogue.load().nearest_snapshot(entry)
+        nearest = catalogue.load_catalogue().nearest_snapshot(entry)
         raise DeviceError(f"there is no snapshot of {entry.name}; the nearest is {nearest.snapshot}")
     return _of_client(entry.snapshot)
 
@@ -156,7 +156,7 @@ def _of_client(name: str) -> Snapshot:
     raise DeviceError(f"{name}: the installed qiskit-ibm-runtime has no such snapshot; upgrade it")
 
 
-def save(backend: BackendV2, folder: Path | None = None) -> Path:
+def save_snapshot(backend: BackendV2, folder: Path | None = None) -> Path:
     """Write what a backend reports now to a dated file and return its path; no installed file is touched.
 
     Args:
@@ -172,12 +172,12 @@ def save(backend: BackendV2, folder: Path | None = None) -> Path:
             f"{calibration.name} does not say when it was calibrated; only calibrated devices can be kept"
         )
     path = (folder or user_dirs("snapshots")[0]) / f"{calibration.name}-{calibration.date[:10]}.json"
-    write(calibration, path)
+    write_snapshot(calibration, path)
     return path
 
 
-def write(calibration: Calibration, path: Path) -> None:
-    """Write a calibration to a file that ``read`` reads."""
+def write_snapshot(calibration: Calibration, path: Path) -> None:
+    """Write a calibration to a file that ``read_snapshot`` reads."""
     write_json(path, _to_json(calibration))
 
 
@@ -198,8 +198,8 @@ def learned_files(name: str) -> list[Path]:
     return sorted(files, key=lambda path: path.name)
 
 
-def read(path: Path) -> Snapshot:
-    """Return the snapshot in a file that ``save`` wrote.
+def read_snapshot(path: Path) -> Snapshot:
+    """Return the snapshot in a file that ``save_snapshot`` wrote.
 
     Raises:
         QkdError: the file is missing, damaged, or from a newer qkd.

@@ -174,7 +174,7 @@ def drift(device: str, since: Path, run: Path | None = None) -> Drift:
     Raises:
         QkdError: ``since`` is neither, it is of another device, or the student does not fit.
     """
-    now = snapshot.load(device)
+    now = snapshot.load_snapshot(device)
     if since.is_dir():
         folder = existing_run(since)
         path, run = folder.device / "snapshot.json", run or since
@@ -183,9 +183,9 @@ def drift(device: str, since: Path, run: Path | None = None) -> Drift:
                 f"{since} was not trained under a device's noise and keeps no snapshot; give --since a snapshot file "
                 f"and --run {since}"
             )
-        then = snapshot.read(path)
+        then = snapshot.read_snapshot(path)
     else:
-        then = snapshot.read(since)
+        then = snapshot.read_snapshot(since)
     if not same_device(then.name, now.name):
         raise ConfigError(f"--since {since} is of {then.name}, and {device} is another device")
     change = Drift(then=numbers.numbers(then), now=numbers.numbers(now))

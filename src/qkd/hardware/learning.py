@@ -133,10 +133,10 @@ def learn(plan: Plan, records: list[JobRecord]) -> LearnedResult:
         )
     calibration = with_learned(plan.snapshot, learned.learned).calibration
     path = plan.folder / "learned.json"
-    snapshots.write(calibration, path)
+    snapshots.write_snapshot(calibration, path)
     if learned.clearer:
         path = snapshots.learned_path(plan.snapshot.name, date)
-        snapshots.write(calibration, path)
+        snapshots.write_snapshot(calibration, path)
     before, after = learned.unexplained
     return nothing.model_copy(
         update={

@@ -32,7 +32,7 @@ def pinned(folder: RunFolder, device: Snapshot) -> StudentCircuit | None:
     """
     calibration, program = folder.device / "snapshot.json", folder.device / "circuit.qasm"
     if not (calibration.is_file() and program.is_file()) or not same_device(
-        snapshot.read(calibration).name, device.name
+        snapshot.read_snapshot(calibration).name, device.name
     ):
         return None
     return from_qasm(read_text(program), str(program))
@@ -103,6 +103,6 @@ def same_device(name: str, other: str) -> bool:
 
 def _device(name: str) -> str:
     try:
-        return catalogue.find(name).name
+        return catalogue.find_device(name).name
     except DeviceError:
         return name

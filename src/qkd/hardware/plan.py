@@ -185,7 +185,7 @@ class Plan:
                 if key not in ("of", "seconds")
             }
             write_with(self.folder / "earlier.safetensors", lambda part: save_file(measured, part), private=True)
-        snapshots.write(self.snapshot.calibration, self.folder / "snapshot.json")
+        snapshots.write_snapshot(self.snapshot.calibration, self.folder / "snapshot.json")
         write_lines(self.folder / "texts.jsonl", self.texts)
         layout = self.student.layout  # a circuit that the run kept has none
         used = to_region(self.student, self.snapshot)[1].qubits
@@ -245,7 +245,7 @@ class Plan:
             key=record.key,
             device=record.device,
             local=record.local,
-            snapshot=snapshots.read(folder / "snapshot.json"),
+            snapshot=snapshots.read_snapshot(folder / "snapshot.json"),
             version=record.version,
             student=student,
             values=values,

@@ -106,11 +106,11 @@ def prepared(order: Order, folder: RunFolder, offline: bool = False) -> Prepared
     device = order.device or config.device.name
     client, instance = None, None
     if offline and not order.local and not live.has_account():
-        snapshot = snapshots.load(catalogue.require_live(device, _command(order)).name)
+        snapshot = snapshots.load_snapshot(catalogue.require_live(device, _command(order)).name)
         version = snapshot.calibration.version
         say(f"there is no account here, so this is what the snapshot of {snapshot.calibration.date} says")
     elif order.local:
-        snapshot = snapshots.load(device)
+        snapshot = snapshots.load_snapshot(device)
         version = snapshot.calibration.version
     else:
         online = live.names(client := live.service()) if live.has_account() else None
@@ -125,7 +125,7 @@ def prepared(order: Order, folder: RunFolder, offline: bool = False) -> Prepared
         snapshot = with_recent_errors(snapshot, order.learned)
     trained = pinned(folder, snapshot) if order.profile is None else None  # another profile asks for another circuit
     own = None if trained is None else config.device.profile
-    profile = profiles.load(order.profile or own or profiles.default_name(snapshot))
+    profile = profiles.load_profile(order.profile or own or profiles.default_name(snapshot))
     student = Student.load(folder.path)
     texts = texts_of(order, folder)
     values = student.model.values(student.encoder.encode([row["text"] for row in texts]))

@@ -62,7 +62,7 @@ def _with_errors_of(device: Snapshot, path: Path) -> Snapshot:
     Raises:
         QkdError: see ``with_recent_errors``.
     """
-    source = snapshot.read(path)
+    source = snapshot.read_snapshot(path)
     if source.calibration.learned is None:
         raise ConfigError(f"{path}: holds no learned errors; 'qkd devices learn {device.name}' writes files that do")
     if not same_device(source.name, device.name):
