@@ -5,6 +5,8 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -63,12 +65,30 @@ def test_a_folder_that_cannot_be_written(tmp_path, folder):
     assert folder.partition("/runs")[0] in done.stderr and "unforeseen" not in done.stderr
 
 
-def test_a_run_folder_that_may_only_be_read(tmp_path):
-    if os.geteuid() == 0:
-        pytest.skip("root may write everywhere")
-    tmp_path.chmod(0o500)
-    with pytest.raises(QkdError, match="cannot be written"), RunFolder(tmp_path / "run").lock():
-        pass
+@pytest.fixture
+def read_only():
+    """A folder, and a run in it, that this process may read and not write, even where it belongs to root."""
+    with tempfile.TemporaryDirectory() as name:  # root's own temporary folders may not even be read by others
+        run = RunFolder(Path(name) / "run")
+        with run.lock():
+            run.config.write_text("")
+        for path in (Path(name), run.path):
+            path.chmod(0o555)
+        user = os.geteuid()
+        os.seteuid(user or 65534)
+        try:
+            yield run
+        finally:
+            os.seteuid(user)
+            for path in (Path(name), run.path):
+                path.chmod(0o700)
+
+
+def test_a_run_folder_that_may_only_be_read(read_only):
+    assert read_only.config.read_text() == ""
+    for folder in (read_only, RunFolder(read_only.path.with_name("new"))):
+        with pytest.raises(QkdError, match="cannot be written"), folder.lock():
+            pass
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -112,8 +113,9 @@ def test_an_engine_that_disagrees_with_aer_is_stopped():
     spec = EngineSpec(torch_device="cpu")
     found = agree(make_engine(spec, student, model), student, model)
     assert found.difference < 1e-6 and found.points == 2 and found.observables == found.of == 4
+    renamed = replace(make_engine(spec, student, model), reason="called something else")
     with pytest.raises(QkdError, match="density engine and AerSimulator disagree by"):
-        agree(make_engine(spec, student, model), student, other)
+        agree(renamed, student, other)
     sampled = EngineSpec(torch_device="cpu", engine="trajectories", trajectories=400)
     agree(make_engine(sampled, student, model), student, model)
 
