@@ -1,8 +1,6 @@
 """Many students side by side: one table, paired differences, a verdict that numbers allow, and nothing done twice."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -14,7 +12,7 @@ from qkd.comparison.summary import conclusion
 from qkd.records import read
 from qkd.results import Comparison, Judged
 from qkd.studies import compare
-from tests.processes import signalled
+from tests.processes import qkd, signalled
 from tests.test_distill import options
 
 STUDENTS = ("hardware", "qdllm", "product", "linear", "mlp", "fourier", "teacher-free", "logreg")
@@ -94,11 +92,11 @@ def test_a_killed_comparison_goes_on_to_the_same_numbers(corpus, tmp_path):
     whole = compare(None, spec, **{**given, "name": "whole"})
     words = [f"--{name.replace('_', '-')}={value}" for name, value in {**given, "name": "killed"}.items()]
     words = ["compare", "--students=hardware,linear,logreg", "--seeds=2", *words]
-    signalled(words, "qkd.comparison.compare:write_json")
+    signalled(*words, after="qkd.comparison.compare:write_json")
     trials = tmp_path / "killed" / "trials"
     before = {path: path.stat().st_mtime_ns for path in trials.glob("*.json")}
     assert len(before) == 1
-    done = subprocess.run([sys.executable, "-m", "qkd", *words, "--json"], check=True, capture_output=True, text=True)
+    done = qkd(*words, "--json", check=True)
     assert all(path.stat().st_mtime_ns == when for path, when in before.items())
     assert without_times(json.loads(done.stdout)) == without_times(whole.to_json())
 

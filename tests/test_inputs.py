@@ -18,11 +18,7 @@ from qkd.devices import profiles
 from qkd.errors import ConfigError
 from qkd.results import Prediction
 from qkd.runs import RunFolder
-
-
-def qkd(*words, **more):
-    return subprocess.run([sys.executable, "-m", "qkd", *words], capture_output=True, **more)
-
+from tests.processes import qkd
 
 DEEP = "name = " + "[" * 5000 + "]" * 5000
 TOML = {
@@ -60,7 +56,7 @@ def test_a_folder_that_cannot_be_written(tmp_path, folder):
     if folder.startswith("/proc") and not sys.platform.startswith("linux"):
         pytest.skip("no /proc here")
     (tmp_path / "a-file").write_text("")
-    done = qkd("distill", "--runs", folder, "--limit", "40", "--encoder", "hashing:8", cwd=tmp_path, text=True)
+    done = qkd("distill", "--runs", folder, "--limit", "40", "--encoder", "hashing:8", cwd=tmp_path)
     assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith("error: ")
     assert folder.partition("/runs")[0] in done.stderr and "unforeseen" not in done.stderr
 
@@ -94,7 +90,8 @@ def test_a_run_folder_that_may_only_be_read(read_only):
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
 def test_terminals_that_cannot_show_everything(encoding):
     env = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
-    done = qkd("devices", "show", "fake_manila", env=env)
+    command = [sys.executable, "-m", "qkd", "devices", "show", "fake_manila"]
+    done = subprocess.run(command, capture_output=True, env=env)
     assert done.returncode == 0 and b"two-qubit error" in done.stdout and b"?" in done.stdout
 
 

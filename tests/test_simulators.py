@@ -1,8 +1,6 @@
 """``--sim aer``, ``--sim aer-noisy`` and ``--engine aer`` from the option to the report."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +13,7 @@ from qkd.config import Config, EngineSpec
 from qkd.simulation.agree import FEWEST, SHOTS, SIGMAS, agree
 from qkd.simulation.make import make_engine, make_sampler
 from qkd.simulation.setting import make_setting
-from tests.processes import signalled
+from tests.processes import qkd, signalled
 from tests.test_distill import SAVED, command, options, same_weights
 
 pytestmark = pytest.mark.xdist_group("simulators")
@@ -72,9 +70,9 @@ def test_noise_changes_what_is_learned(noisy, corpus, tmp_path):
 @pytest.mark.parametrize("epoch", [1, 4], ids=["under noise", "ideal"])
 def test_a_killed_noisy_run_resumes_to_the_same_weights(noisy, corpus, tmp_path, epoch):
     words = command(options(corpus, tmp_path, **{**NOISY, "name": "killed"}))
-    signalled(words[3:], SAVED, epoch)
+    signalled(*words, after=SAVED, times=epoch)
     assert (tmp_path / "killed/checkpoint/ideal/state.json").exists() == (epoch > NOISY["epochs"])
-    subprocess.run([*words, "--resume"], check=True, capture_output=True)
+    qkd(*words, "--resume", check=True)
     assert same_weights(noisy, Run(tmp_path / "killed"))
     again = Run(tmp_path / "killed").metrics["lines"]
     assert again["student"]["numbers"] == noisy.metrics["lines"]["student"]["numbers"]
@@ -171,10 +169,6 @@ def test_a_setting_trains_and_measures_on_the_same_circuit():
     )
     assert "id" in waiting.circuit.circuit.count_ops()
     agree(waiting.trainer, waiting.circuit, waiting.noisy.model)
-
-
-def qkd(*words):
-    return subprocess.run([sys.executable, "-m", "qkd", *words], capture_output=True, text=True)
 
 
 def test_devices_are_listed_and_shown(tmp_path):

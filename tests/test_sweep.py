@@ -2,8 +2,6 @@
 
 import json
 import statistics
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,7 +16,7 @@ from qkd.records import read
 from qkd.results import Sweep
 from qkd.specs import validated
 from qkd.studies import sweep
-from tests.processes import signalled
+from tests.processes import qkd, signalled
 from tests.test_distill import options
 
 OVER = ("lr=0.0001..0.1", "layers=1..2", "encoding=ry,rx", "observables=z-each,z-each+zz-neighbours")
@@ -106,14 +104,13 @@ def test_a_killed_sweep_goes_on_to_the_same_end(found, corpus, tmp_path):
         for name, value in settings.items()
     ]
     words += [f"--over={word}" for word in OVER] + ["--trials=18", "--parallel=6", "--seeds=2"]
-    signalled(["sweep", *words], "qkd.comparison.sweep:_best_so_far", 8)  # in the second round of six
+    signalled("sweep", *words, after="qkd.comparison.sweep:_best_so_far", times=8)  # in the second round of six
     journal = tmp_path / "killed" / "study.journal"
     kept = journal.read_bytes()
     assert len(_study(tmp_path / "killed").trials) == 8
     with journal.open("ab") as file:
         file.write(b'{"op_code": 4, "wor')  # a line that was being written
-    command = [sys.executable, "-m", "qkd", "sweep", *words, "--json", "-q"]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    done = qkd("sweep", *words, "--json", "-q", check=True)
     assert journal.read_bytes().startswith(kept)
     assert without_times(json.loads(done.stdout)) == without_times(found.to_json())
 
