@@ -66,7 +66,7 @@ def seconds(made: EngineEstimator, student: StudentCircuit, rows: int) -> float:
 def cases() -> Iterator[tuple[tuple[str, int, int, bool, int], StudentCircuit, NoiseModel | None, dict[str, Work]]]:
     """Yield every case: its key, the student, its noise, and the work of each engine."""
     for name, n, layers in CIRCUITS:
-        student = library.load(name, n, layers)
+        student = library.load_circuit(name, n, layers)
         for noise in (None, generic()):
             for rows in BATCHES:
                 yield (name, n, layers, noise is not None, rows), student, noise, work(student, noise, rows)[0]

@@ -26,7 +26,7 @@ from qkd.hardware.plan import Plan
 from qkd.hardware.prepare import plans_for
 from qkd.hardware.rehearsal import Rehearsal
 from qkd.hardware.result import interpret, say_of
-from qkd.reports.compare import aligned
+from qkd.reports.tables import aligned
 from qkd.runs import RunFolder
 from qkd.student.bundle import Student
 

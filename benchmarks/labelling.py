@@ -19,7 +19,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from qkd.text.data import load as data
-from qkd.text.data.splits import shuffled
+from qkd.text.data.splits import shuffled_by_content
 from qkd.text.models import weights
 from qkd.text.models.backbone import Backbone
 
@@ -47,8 +47,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--model", default="smollm2-135m")
     asked = parser.parse_args()
-    dataset = data.load(asked.data)
-    texts = [dataset.texts[row] for row in shuffled(dataset.texts, 0)[: asked.texts]]
+    dataset = data.load_dataset(asked.data)
+    texts = [dataset.texts[row] for row in shuffled_by_content(dataset.texts, 0)[: asked.texts]]
     backbone = Backbone(asked.model)
     path = weights.resolve(asked.model).path
     tokenizer = AutoTokenizer.from_pretrained(path)

@@ -32,13 +32,13 @@ from qkd.hardware.gathered import shot_noise
 from qkd.hardware.learning import WEIGHTS
 from qkd.hardware.mitigation import Mitigation
 from qkd.hardware.result import expected
-from qkd.reports.compare import aligned
+from qkd.reports.tables import aligned
 from qkd.runs import RunFolder
 from qkd.simulation import fit
 from qkd.simulation.make import make_engine
 from qkd.simulation.noise import device_noise
 from qkd.simulation.response import started
-from qkd.sources import Clock, gather
+from qkd.sources import Clock, gather_sources
 from qkd.student.lesson import Lesson, make_trainer
 from qkd.student.middles.quantum import QuantumMiddle
 from qkd.student.model import StudentModel
@@ -86,7 +86,7 @@ def trained(base: Config, circuit, engine, lesson: Lesson, seed: int, shots: int
 
 def cell(base: Config, lesson: Lesson, device: str, qubits: int, depth: int, noise: str, seed: int) -> dict:
     """Return what students of one depth are worth on one hidden device."""
-    logical = started(library.load("hardware", qubits, depth))
+    logical = started(library.load_circuit("hardware", qubits, depth))
     held = snapshot.load(device)
     small, region = to_region(transpile(logical, held), held)
     truth = hidden(held, seed, stress=noise == "stress")
@@ -165,7 +165,7 @@ def main() -> None:
         base = make_config({"train": {"epochs": asked.epochs, "patience": 8}, "engine": {"torch_device": "cpu"}})
         set_quiet(True)
         with tempfile.TemporaryDirectory() as folder:
-            lesson = gather(base, RunFolder(Path(folder)), False, Clock()).lesson().fewer(asked.texts, 0)
+            lesson = gather_sources(base, RunFolder(Path(folder)), False, Clock()).lesson().fewer(asked.texts, 0)
         known = {(row["noise"], row["depth"], row["seed"]) for row in rows}
         for seed in range(asked.seeds):
             for noise in asked.noises:

@@ -57,7 +57,7 @@ def transpiled(student: StudentCircuit, backend: FakeBrisbane) -> StudentCircuit
 
 
 backend = FakeBrisbane()
-device = transpiled(library.load("hardware"), backend)
+device = transpiled(library.load_circuit("hardware"), backend)
 noise = NoiseModel.from_backend(backend)
 result = {"noisy_s": seconds(device, noise, 15), "ideal_s": seconds(device, None, 15)}
 
@@ -72,15 +72,16 @@ generic.add_all_qubit_quantum_error(depolarizing_error(3e-4, 1), ["ry", "rz"])
 generic.add_all_qubit_quantum_error(depolarizing_error(8e-3, 2), ["cz"])
 generic.add_all_qubit_readout_error(ReadoutError([[0.985, 0.015], [0.02, 0.98]]))
 result["wide"] = [
-    {"qubits": n, "layers": layers, "seconds": seconds(library.load("hardware", n, layers), generic, 5)}
+    {"qubits": n, "layers": layers, "seconds": seconds(library.load_circuit("hardware", n, layers), generic, 5)}
     for layers in (1, 2)
     for n in (11, 25, 50, 75, 100, 127)
 ]
 result["layers"] = [
-    {"layers": layers, "seconds": seconds(library.load("hardware", 25, layers), generic, 5)} for layers in (1, 2, 3)
+    {"layers": layers, "seconds": seconds(library.load_circuit("hardware", 25, layers), generic, 5)}
+    for layers in (1, 2, 3)
 ]
 result["batch"] = [
-    {"batch": batch, "seconds": seconds(library.load("hardware", 25, 2), generic, 5, batch)}
+    {"batch": batch, "seconds": seconds(library.load_circuit("hardware", 25, 2), generic, 5, batch)}
     for batch in (8, 32, 64, 128, 256, 512)
 ]
 result["peak_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -7,7 +7,7 @@ import argparse
 import json
 
 from qkd.comparison.contestants import contestants
-from qkd.comparison.planted import planted, verdict
+from qkd.comparison.planted import planted, planted_verdict
 from qkd.config import make_config
 
 STUDENT = {"circuit": "hardware", "qubits": 3, "layers": 1, "dropout": 0.0}
@@ -20,6 +20,6 @@ if __name__ == "__main__":
     asked = parser.parse_args()
     students = contestants(asked.students.split(","), make_config({"student": STUDENT, "train": TRAIN}))
     for kind in ("circuit", "linear"):
-        found = verdict(students, planted(kind, students[0].circuit()), asked.seeds)
+        found = planted_verdict(students, planted(kind, students[0].circuit()), asked.seeds)
         print(json.dumps({"labels": kind, "accuracy": found["accuracy"], "says": found["conclusion"]}), flush=True)
         print("\n".join(row["sentence"] for row in found["differences"].values()), flush=True)

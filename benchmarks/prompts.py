@@ -14,7 +14,7 @@ import numpy as np
 
 from qkd.config import make_config
 from qkd.text.data import load as data
-from qkd.text.teachers.heads import cross_entropy
+from qkd.text.teachers.heads import mean_cross_entropy
 from qkd.text.teachers.prompt import FOLDS, PromptTeacher, calibration
 from qkd.text.teachers.prompts import BUILT_IN
 
@@ -38,8 +38,8 @@ def main() -> None:
     given = parser.parse_args()
     print("| texts | prompt | raw | batch | calibrated | cross-entropy |\n| --- | --- | --- | --- | --- | --- |")
     for source in given.texts:
-        dataset = data.load(source, limit=given.limit)
-        splits, y = data.split(dataset), dataset.targets
+        dataset = data.load_dataset(source, limit=given.limit)
+        splits, y = data.split_dataset(dataset), dataset.targets
         rows, losses = [], []
         for name in BUILT_IN:
             config = make_config({"prompt": {"template": name, "shots": given.few_shots}})
@@ -49,7 +49,7 @@ def main() -> None:
             logits = crossed(scores, y, "labels")
             batch = crossed(scores, y, "batch")
             right = [float((found.argmax(axis=1) == y).mean()) for found in (scores, batch, logits)]
-            losses.append(cross_entropy(logits, y))
+            losses.append(mean_cross_entropy(logits, y))
             rows.append((name, *(f"{share:.3f}" for share in right), f"{losses[-1]:.3f}"))
         for row, loss in zip(rows, losses, strict=True):
             star = "*" if loss == min(losses) else ""

@@ -53,7 +53,7 @@ CONTENDERS = (
 def measure(contender: Contender, folder: Path) -> dict[str, Any]:
     """Run a contender once and return what it printed."""
     file = folder / "task.json"
-    file.write_text(json.dumps(task(library.load("qdllm"), contender.batch, contender.repeats)))
+    file.write_text(json.dumps(task(library.load_circuit("qdllm"), contender.batch, contender.repeats)))
     script, *words = contender.words
     return run(contender.environment, script, str(file), *words)
 

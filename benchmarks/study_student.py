@@ -24,20 +24,20 @@ import numpy as np
 from scipy.stats import t as student_t
 
 from qkd.circuits import library
-from qkd.circuits.observables import parse
+from qkd.circuits.observables import parse_observables
 from qkd.circuits.student import StudentCircuit
 from qkd.comparison.contestants import recipe_file
 from qkd.config import Config, TeacherSpec, make_config
 from qkd.runs import RunFolder
 from qkd.simulation.make import make_engine, torch_device
 from qkd.simulation.response import started
-from qkd.sources import Clock, gather
+from qkd.sources import Clock, gather_sources
 from qkd.specs import read_toml
 from qkd.student import logreg
 from qkd.student.lesson import Lesson, make_trainer, make_tuner
 from qkd.student.middles.make import make_control
 from qkd.student.middles.quantum import QuantumMiddle
-from qkd.text.encoders.make import embed, make_encoder
+from qkd.text.encoders.make import embed_texts, make_encoder
 from qkd.text.encoders.tuning import make_front
 from qkd.text.protocols import Encoder
 
@@ -81,10 +81,10 @@ CHANGES: dict[str, dict[str, Any]] = {
 
 def circuit_of(change: dict[str, Any]) -> StudentCircuit:
     """Return the circuit that a change asks for."""
-    circuit = library.load(change.get("circuit", "hardware"), change.get("qubits"), change.get("layers"))
+    circuit = library.load_circuit(change.get("circuit", "hardware"), change.get("qubits"), change.get("layers"))
     if "observables" in change:
         words = [f"{letter}{q}" for letter in change["observables"] for q in range(circuit.num_qubits)]
-        circuit = replace(circuit, observables=parse(words, circuit.num_qubits))
+        circuit = replace(circuit, observables=parse_observables(words, circuit.num_qubits))
     if "start" in change:
         return replace(circuit, start=(change["start"],) * len(circuit.inputs))
     return started(circuit)
@@ -107,7 +107,7 @@ def score(change: dict[str, Any], seed: int, lesson: Lesson, encoder: Encoder, t
     begun = time.process_time()
     test, train = lesson.test, lesson.train
     if change.get("logreg"):
-        right = (logreg.fit(lesson)[0].argmax(axis=1) == lesson.targets[test]).mean()
+        right = (logreg.fit_logreg(lesson)[0].argmax(axis=1) == lesson.targets[test]).mean()
         return [float(right), float("nan"), time.process_time() - begun]
     spec = settings(change, seed)
     circuit = circuit_of(change | ({"circuit": spec.student.circuit} if change.get("recipe") else {}))
@@ -162,7 +162,7 @@ def main() -> None:
             data = {"source": path, "split_seed": seed, "limit": int(limit) if limit else None}
             spec = make_config({"data": data, "teacher": {"spec": teacher}, "engine": {"torch_device": "cpu"}})
             with tempfile.TemporaryDirectory() as temporary:
-                sources = gather(spec, RunFolder(Path(temporary)), False, Clock())
+                sources = gather_sources(spec, RunFolder(Path(temporary)), False, Clock())
             lesson = sources.lesson()
             right = sources.logits[lesson.test].argmax(axis=1) == lesson.targets[lesson.test]
             note("teacher", name, seed, [float(right.mean()), float("nan"), 0.0])
@@ -172,7 +172,7 @@ def main() -> None:
                 change, seen, encoder = CHANGES[line], lesson, sources.encoder
                 if "encoder" in change:
                     encoder = make_encoder(change["encoder"], "cpu")
-                    seen = replace(lesson, embeddings=embed(encoder, sources.texts))
+                    seen = replace(lesson, embeddings=embed_texts(encoder, sources.texts))
                 note(line, name, seed, score(change, seed, seen, encoder, sources.texts))
     found: dict[tuple[str, str], list[list[float]]] = {}
     for (line, name, seed), scores in sorted(kept.items()):

@@ -15,7 +15,7 @@ from qkd.config import make_config
 from qkd.student import logreg, metrics
 from qkd.student.lesson import Lesson
 from qkd.text.data import load as data
-from qkd.text.encoders.make import embed, make_encoder
+from qkd.text.encoders.make import embed_texts, make_encoder
 from qkd.text.teachers.make import make_teacher
 
 
@@ -33,10 +33,10 @@ def main() -> None:
     config = make_config({"prompt": {"template": given.prompt, "shots": given.few_shots}})
     for source in given.data:
         for seed in range(given.seeds):
-            dataset = data.load(source, limit=given.limit, seed=seed)
-            splits = data.split(dataset, seed=seed)
-            lesson = lesson_of(dataset, splits, embed(make_encoder(given.encoder), dataset.texts))
-            targets, plain = dataset.targets[splits.test], logreg.fit(lesson)[0]
+            dataset = data.load_dataset(source, limit=given.limit, seed=seed)
+            splits = data.split_dataset(dataset, seed=seed)
+            lesson = lesson_of(dataset, splits, embed_texts(make_encoder(given.encoder), dataset.texts))
+            targets, plain = dataset.targets[splits.test], logreg.fit_logreg(lesson)[0]
             test = [dataset.texts[row] for row in splits.test]
             for name in given.teacher:
                 teacher = make_teacher(name, config=config)

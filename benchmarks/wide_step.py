@@ -53,7 +53,7 @@ def generic() -> NoiseModel:
 
 def case(name: str, n: int, layers: int) -> tuple[StudentCircuit, NoiseModel]:
     """Return a student and its noise."""
-    student = library.load(name, n, layers)
+    student = library.load_circuit(name, n, layers)
     if (name, n) != ("qdllm", 11):
         return student, generic()
     noisy = place(make_config({"engine": {"sim": "aer-noisy"}, "device": {"name": "fake_brisbane"}}), student)

@@ -27,10 +27,10 @@ from qiskit.quantum_info import SparsePauliOp
 from qiskit_machine_learning.connectors import TorchConnector
 from qiskit_machine_learning.neural_networks import EstimatorQNN
 
-from qkd.circuits import library
+from qkd import circuits
 from qkd.engines import EngineGradient, LightConeEstimator, StatevectorEstimator
 
-student = library.load("hardware", qubits=6, layers=2)
+student = circuits.load("hardware", qubits=6, layers=2)
 
 
 def qnn(estimator, gradient=None):
@@ -114,7 +114,7 @@ plt.show()
 from qiskit_aer.noise import NoiseModel, depolarizing_error
 
 n = 8
-ansatz = library.load("hardware", qubits=n, layers=2)
+ansatz = circuits.load("hardware", qubits=n, layers=2)
 terms = [("ZZ", [q, q + 1], -1.0) for q in range(n - 1)] + [("X", [q], -0.7) for q in range(n)]
 energy = SparsePauliOp.from_sparse_list(terms, n)
 ground = np.linalg.eigvalsh(energy.to_matrix())[0]

@@ -41,7 +41,7 @@ def corpus(tmp_path_factory):
     from qkd.text.data import load as data
 
     folder = tmp_path_factory.mktemp("corpus")
-    dataset = data.load("docstrings", limit=240)
+    dataset = data.load_dataset("docstrings", limit=240)
     pd.DataFrame({"t": dataset.texts, "y": dataset.labels}).to_csv(folder / "texts.csv", index=False)
     features = TfidfVectorizer().fit_transform(dataset.texts)
     teacher = LogisticRegression(C=10).fit(features, dataset.targets)

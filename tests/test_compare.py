@@ -9,7 +9,7 @@ from qkd import QkdError
 from qkd.comparison.specs import CompareSpec
 from qkd.comparison.statistics import holm, mean_over_seeds_and_texts
 from qkd.comparison.summary import conclusion
-from qkd.records import read
+from qkd.records import read_record
 from qkd.results import Comparison, Judged
 from qkd.studies import compare
 from tests.processes import qkd, signalled
@@ -65,7 +65,7 @@ def test_page_markdown_and_json_say_the_same(found):
     page = Path(found["report"])
     kept = json.loads(page.with_name("comparison.json").read_text())
     assert kept == {key: value for key, value in found.to_json().items() if key != "report"}
-    assert read(page.with_name("comparison.json"), Comparison, "").to_json() == kept
+    assert read_record(page.with_name("comparison.json"), Comparison, "").to_json() == kept
     assert kept["students"]["linear"]["measured"] is None and "reproduction" not in kept  # null is an answer
     markdown, html = page.with_name("report.md").read_text(), page.read_text()
     for judged in kept["differences"].values():
@@ -231,7 +231,7 @@ def test_the_shipped_recipe_is_the_papers():
     from qkd.config import read_config
 
     recipe = read_config(recipe_file())
-    circuit = library.load(recipe.student.circuit)
+    circuit = library.load_circuit(recipe.student.circuit)
     assert (circuit.num_qubits, len(circuit.weights), len(circuit.inputs)) == (11, 144, 11)
     assert recipe.student.angle_map == "minmax" and recipe.student.dropout == 0 and not recipe.student.standardise
     assert (recipe.loss.temperature, recipe.loss.alpha, recipe.train.lr) == (2, 0.5, 0.06)

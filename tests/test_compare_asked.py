@@ -9,13 +9,13 @@ import pytest
 
 from qkd import QkdError, api
 from qkd.comparison import trial
+from qkd.comparison.conditions import EXACT, Conditions, conditions_of
 from qkd.comparison.contestants import contestants
-from qkd.comparison.measure import EXACT, Measurement, measurement
 from qkd.comparison.specs import CompareSpec
-from qkd.comparison.tuning import candidates
+from qkd.comparison.tuning import tuning_candidates
 from qkd.config import Config
 from qkd.settings import settled
-from qkd.sources import Clock, gather
+from qkd.sources import Clock, gather_sources
 from qkd.specs import validated
 from qkd.studies import compare
 from tests.test_distill import options
@@ -31,10 +31,10 @@ def setting(corpus, tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("setting")
     config = settled(Config(), options(corpus, folder, **NOISE))
-    lesson = gather(config, RunFolder(folder / "texts"), False, Clock()).lesson()
+    lesson = gather_sources(config, RunFolder(folder / "texts"), False, Clock()).lesson()
     student = contestants(["hardware", "linear"], config)[0]
     spec = CompareSpec(sims=("aer-noisy", "exact"), shots=(4, 65536), noise=(0.0, 1.0, 8.0))
-    return config, lesson, student, measurement(config, spec, student.circuit(), "hardware")
+    return config, lesson, student, conditions_of(config, spec, student.circuit(), "hardware")
 
 
 def ideal_of(student):
@@ -45,7 +45,7 @@ def ideal_of(student):
 def test_training_under_noise_is_what_distill_does(setting, corpus, tmp_path):
     _, lesson, student, asked = setting
     assert asked.trains_noisy and not replace(asked, sims=("exact", "aer-noisy")).trains_noisy
-    noisy = trial._trained(student, lesson, 0, measurement=asked)
+    noisy = trial._trained(student, lesson, 0, conditions=asked)
     ideal = trial._trained(student, lesson, 0)
     assert noisy.progress.best_loss != pytest.approx(ideal.progress.best_loss, abs=1e-4)
     more = {"sim": "aer-noisy", "diagnose": False, "controls": False, "name": "noisy"}
@@ -68,7 +68,7 @@ def test_more_noise_leads_farther_from_exact_logits_and_none_leaves_readout_alon
 
 def test_curves_hold_classes_of_every_test_text(setting):
     _, lesson, student, asked = setting
-    found = trial.run(student, lesson, 0, asked)
+    found = trial.run_trial(student, lesson, 0, asked)
     curves, logits = found.curves, np.array(found.logits)
     assert list(curves["shots"]) == ["4", "65536"] and list(curves["noise"]) == ["0.0", "1.0", "8.0"]
     for rows in (*curves["shots"].values(), *curves["noise"].values()):
@@ -76,8 +76,8 @@ def test_curves_hold_classes_of_every_test_text(setting):
     agree = {shots: np.mean(np.array(rows) == curves["noise"]["1.0"]) for shots, rows in curves["shots"].items()}
     assert agree["65536"] > 0.9 and agree["65536"] > agree["4"]
     assert logits.shape == np.array(found.measured).shape
-    exact = trial.run(student, lesson, 0, replace(asked, sims=("exact",)))
-    assert exact.logits == trial.run(student, lesson, 0).logits and exact.measured is None
+    exact = trial.run_trial(student, lesson, 0, replace(asked, sims=("exact",)))
+    assert exact.logits == trial.run_trial(student, lesson, 0).logits and exact.measured is None
 
 
 def test_a_report_shows_the_curves_and_says_what_was_trained_under(corpus, tmp_path):
@@ -122,12 +122,12 @@ def test_everybody_may_try_as_much_and_validation_texts_choose(corpus, tmp_path)
     for student in contestants(["hardware", "mlp", "linear"], config):
         settings = [
             (one.config.train.lr, one.config.train.weight_decay, one.config.student.dropout)
-            for one in candidates(student, 4)
+            for one in tuning_candidates(student, 4)
         ]
         assert settings[0] == (0.03, 0.0, 0.5)  # its own come first
         assert settings == [
             (one.config.train.lr, one.config.train.weight_decay, one.config.student.dropout)
-            for one in candidates(contestants(["linear", "mlp"], config)[0], 4)
+            for one in tuning_candidates(contestants(["linear", "mlp"], config)[0], 4)
         ]
         assert tuple(found["tuned"][student.name]["settings"].values()) in settings
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "tuned").rglob("*/*.json")}
@@ -138,16 +138,18 @@ def test_everybody_may_try_as_much_and_validation_texts_choose(corpus, tmp_path)
 
 
 def test_the_chosen_try_has_the_smallest_validation_loss(setting):
-    from qkd.comparison.tuning import tuned
+    from qkd.comparison.tuning import tune_students
 
     config, lesson, *_ = setting
     students = contestants(["linear", "logreg"], config)
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
-        chosen, told = tuned(students, dict.fromkeys(("linear", "logreg"), lesson), {"linear": "x"}, 5, Path(folder))
-    losses = [trial.validated(one, lesson, 0).valid_loss for one in candidates(students[0], 5)]
-    assert chosen[0].config == candidates(students[0], 5)[int(np.argmin(losses))].config
+        chosen, told = tune_students(
+            students, dict.fromkeys(("linear", "logreg"), lesson), {"linear": "x"}, 5, Path(folder)
+        )
+    losses = [trial.run_validation(one, lesson, 0).valid_loss for one in tuning_candidates(students[0], 5)]
+    assert chosen[0].config == tuning_candidates(students[0], 5)[int(np.argmin(losses))].config
     assert chosen[1] is students[1] and list(told) == ["linear"]
 
 
@@ -200,6 +202,6 @@ def test_a_cluster_gives_the_same_comparison_and_the_same_sweep(corpus, tmp_path
 
 
 def test_exact_values_are_the_default_of_a_trial():
-    assert Measurement() == EXACT and EXACT.trainer() is None
+    assert Conditions() == EXACT and EXACT.trainer() is None
     with pytest.raises(QkdError, match="students"):
         validated(CompareSpec, {"students": ("one",)}, "the options")

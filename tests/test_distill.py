@@ -76,7 +76,7 @@ def test_numbers_are_there_with_intervals_and_make_sense(run):
 
 
 def test_the_circuit_is_judged_against_controls_in_words(run, corpus, tmp_path):
-    from qkd.reports.compare import summary, worth
+    from qkd.reports.run import summary, worth
 
     gains, lines = run.metrics.controls, run.metrics.lines
     assert list(gains) == ["linear", "logreg"]
@@ -96,7 +96,7 @@ def test_the_circuit_is_judged_against_controls_in_words(run, corpus, tmp_path):
 
 
 def test_a_teacher_that_knows_no_more_than_the_encoder_is_told():
-    from qkd.reports.compare import worth
+    from qkd.reports.run import worth
     from qkd.results import Estimate
 
     assert "not certain that there is anything to distil" in worth(Estimate(value=0.01, low=-0.02, high=0.04))

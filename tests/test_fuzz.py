@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from qkd import QkdError, Run, Student, api, checkpoint
+from qkd import QkdError, Run, Student, checkpoint
 from qkd.circuits import library
 from qkd.config import Config, read_config, to_toml
 from qkd.devices import profiles, snapshot
 from qkd.hardware import collect, listed
 from qkd.hardware.plan import Plan
+from qkd.reports.run import summary
 from qkd.student.trainer import Progress
 from qkd.text.data import load as data
 from qkd.text.teachers.logits_file import LogitsTeacher
@@ -52,26 +53,26 @@ def damaged(whole, seed):
 
 
 def labelled(path):
-    return data.load(str(path), "text", "label")
+    return data.load_dataset(str(path), "text", "label")
 
 
 def texts_with_logits(path):
     dataset = labelled(KEPT / "texts.csv")
     teacher = LogitsTeacher(str(path))
-    teacher.fit(dataset, data.split(dataset, 0.15, 0.2, 0))
+    teacher.fit(dataset, data.split_dataset(dataset, 0.15, 0.2, 0))
     return teacher.logits(dataset.texts)
 
 
 READERS = {
     "run/config.toml": lambda path: Run(path.parent).config,
-    "run/metrics.json": lambda path: (Run(path.parent).table(), api.compare.summary(Run(path.parent).metrics)),
+    "run/metrics.json": lambda path: (Run(path.parent).table(), summary(Run(path.parent).metrics)),
     "run/predictions.jsonl": lambda path: Run(path.parent).predictions,
     "run/history.jsonl": lambda path: Run(path.parent).history,
     "run/student/config.json": lambda path: Student.load(path.parent),
     "run/student/student.safetensors": lambda path: Student.load(path.parent),
     "run/student/circuit.qasm": lambda path: Student.load(path.parent),
-    "run/checkpoint/state.json": lambda path: checkpoint.load(path.parent, Progress),
-    "run/checkpoint/state-000004.safetensors": lambda path: checkpoint.load(path.parent, Progress),
+    "run/checkpoint/state.json": lambda path: checkpoint.read_checkpoint(path.parent, Progress),
+    "run/checkpoint/state-000004.safetensors": lambda path: checkpoint.read_checkpoint(path.parent, Progress),
     "run/device/snapshot.json": lambda path: snapshot.read(path).backend,
     "run/hardware/ledger.jsonl": lambda path: listed(path.parents[1]),
     "run/hardware/hw-1/plan.json": lambda path: Plan.load(path.parent),
@@ -87,7 +88,7 @@ READERS = {
     "logits.npz": texts_with_logits,
     "logits.safetensors": texts_with_logits,
     "settings.toml": read_config,
-    "circuit.toml": lambda path: library.load(str(path)),
+    "circuit.toml": lambda path: library.load_circuit(str(path)),
     "profile.toml": lambda path: profiles.load(str(path)),
 }
 

@@ -35,7 +35,7 @@ TOML = {
 @pytest.mark.parametrize("what", TOML)
 @pytest.mark.parametrize(
     "read",
-    [read_config, lambda path: library.load(str(path)), lambda path: profiles.load(str(path))],
+    [read_config, lambda path: library.load_circuit(str(path)), lambda path: profiles.load(str(path))],
     ids=["settings", "circuit", "profile"],
 )
 def test_files_of_settings(tmp_path, what, read):
@@ -120,9 +120,9 @@ def test_a_users_circuit_in_the_place_of_a_bundled_one_is_told(tmp_path, monkeyp
     (tmp_path / "circuits").mkdir()
     (tmp_path / "circuits" / "hardware.toml").write_text('name = "mine"\nqubits = 3\n[ansatz]\nrotations = ["ry"]\n')
     monkeypatch.chdir(tmp_path)
-    assert library.load("hardware").num_qubits == 3
+    assert library.load_circuit("hardware").num_qubits == 3
     assert f"{tmp_path}/circuits/hardware.toml is taken in the place of the bundled" in capsys.readouterr().err
-    library.load("qdllm")
+    library.load_circuit("qdllm")
     assert capsys.readouterr().err == ""
 
 
@@ -143,7 +143,7 @@ def test_errors_say_what_a_caller_can_do(tmp_path):
     from qkd import errors
 
     kinds = {
-        errors.CircuitError: lambda: library.load("hardware", qubits=0),
+        errors.CircuitError: lambda: library.load_circuit("hardware", qubits=0),
         errors.ConfigError: lambda: profiles.load("nobody"),
         errors.DataError: lambda: api.distill(data=str(tmp_path / "nowhere.csv"), runs=tmp_path),
         errors.FolderError: lambda: api.Run(tmp_path / "nowhere"),

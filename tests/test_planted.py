@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from qkd.comparison.contestants import contestants
-from qkd.comparison.geometry import gaussian_kernel, geometric_difference, linear_kernel, looked_at
-from qkd.comparison.planted import planted, verdict
+from qkd.comparison.geometry import gaussian_kernel, geometric_difference, geometry_of, linear_kernel
+from qkd.comparison.planted import planted, planted_verdict
 from qkd.config import make_config
 
 SETTINGS = {
@@ -17,7 +17,7 @@ SETTINGS = {
 @pytest.mark.parametrize("kind", ["circuit", "linear"])
 def test_the_verdict_goes_both_ways(kind):
     students = contestants(("hardware", "linear", "logreg"), make_config(SETTINGS))
-    found = verdict(students, planted(kind, students[0].circuit(), 400, 400, seed=1), 3, processes=1)
+    found = planted_verdict(students, planted(kind, students[0].circuit(), 400, 400, seed=1), 3, processes=1)
     if kind == "circuit":
         assert found["conclusion"].startswith("A benefit of the circuit"), found
         assert found["accuracy"]["hardware"] > 0.85
@@ -88,7 +88,7 @@ def test_a_kernel_that_holds_the_circuits_functions_leaves_no_room_and_one_that_
 
 def test_the_room_that_a_circuit_has_is_said_beforehand():
     students = contestants(("hardware", "linear"), make_config(SETTINGS))
-    told = looked_at(students[0], planted("circuit", students[0].circuit(), 200, 20))
+    told = geometry_of(students[0], planted("circuit", students[0].circuit(), 200, 20))
     assert told["texts"] == 200 and set(told["differences"]) == set(told["range"]) == {"linear", "rbf"}
     assert min(told["differences"].values()) < 3  # untrained it is little else than linear
     assert min(told["range"].values()) > 0.5 * told["sqrt"] and told["possible"]  # where labels are planted, and found

@@ -16,6 +16,7 @@ from qkd.devices import snapshot
 from qkd.errors import DataError, FolderError
 from qkd.hardware.ledger import Ledger
 from qkd.simulation.make import make_engine
+from qkd.student.bundle import About
 from qkd.student.middles.quantum import QuantumMiddle
 from qkd.student.model import StudentModel
 from qkd.student.trainer import Progress
@@ -56,20 +57,20 @@ def read_or_refused(read, path, value):
 def made(tmp_path_factory):
     """A bundle, a snapshot and a checkpoint, small ones."""
     folder = tmp_path_factory.mktemp("made")
-    circuit = library.load("hardware", qubits=2, layers=1)
+    circuit = library.load_circuit("hardware", qubits=2, layers=1)
     engine = make_engine(EngineSpec(torch_device="cpu"), circuit)
     model = StudentModel(QuantumMiddle(circuit, engine), 16, ("no", "yes | *maybe*"))
-    Student(model, make_encoder("hashing:16"), {"teacher": "a`b\nc"}).save(folder / "student")
+    Student(model, make_encoder("hashing:16"), About(teacher="a`b\nc")).save(folder / "student")
     snapshot.write(snapshot.from_backend(FakeManilaV2()).calibration, folder / "snapshot" / "s.json")
     progress = Progress(epoch=3, history=[{"epoch": 1.0}])
-    checkpoint.save(folder / "checkpoint", "000003", progress, {"student.w": torch.zeros(3)})
+    checkpoint.write_checkpoint(folder / "checkpoint", "000003", progress, {"student.w": torch.zeros(3)})
     return folder
 
 
 READERS = {
     "student/config.json": lambda folder: Student.load(folder),
     "snapshot/s.json": lambda folder: snapshot.read(folder / "s.json").backend,
-    "checkpoint/state.json": lambda folder: checkpoint.load(folder, Progress),
+    "checkpoint/state.json": lambda folder: checkpoint.read_checkpoint(folder, Progress),
 }
 
 
@@ -123,7 +124,7 @@ def test_a_checkpoint_names_no_file_outside_its_folder(folder):
     path = folder / "checkpoint" / "state.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"tensors": "../student/student.safetensors"}))
     with pytest.raises(FolderError, match="no file name"):
-        checkpoint.load(path.parent, Progress)
+        checkpoint.read_checkpoint(path.parent, Progress)
 
 
 def test_what_was_not_measured_may_be_infinite(folder):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from qkd.reports.compare import verdict
+from qkd.reports.run import verdict
 from qkd.results import Estimate
 
 

@@ -53,8 +53,8 @@ def test_what_was_simulated_is_kept(noisy):
     folder = noisy.folder.path / "device"
     assert len(json.loads((folder / "snapshot.json").read_text())["calibration"]["qubits"]) == 127
     compiled, logical = (
-        library.load(str(folder / "circuit.qasm")),
-        library.load(str(noisy.folder.student / "circuit.qasm")),
+        library.load_circuit(str(folder / "circuit.qasm")),
+        library.load_circuit(str(noisy.folder.student / "circuit.qasm")),
     )
     assert (compiled.num_qubits, logical.num_qubits) == (127, 4)
     assert len(compiled.parameters) == len(logical.parameters)
@@ -104,7 +104,7 @@ def test_a_student_trains_on_shots_and_resumes(corpus, tmp_path, gradient):
 
 
 def test_an_engine_that_disagrees_with_aer_is_stopped():
-    student = library.load("hardware", 4, 1)
+    student = library.load_circuit("hardware", 4, 1)
     model, other = NoiseModel(), NoiseModel()
     model.add_all_qubit_quantum_error(depolarizing_error(0.02, 2), ["cz"])
     other.add_all_qubit_quantum_error(depolarizing_error(0.05, 2), ["cz"])
@@ -120,7 +120,7 @@ def test_an_engine_that_disagrees_with_aer_is_stopped():
 
 def test_wide_light_cones_are_compared_with_trajectories_on_a_sample(monkeypatch):
     monkeypatch.setattr("qkd.simulation.agree.SECONDS", 3.0)
-    student = library.load("hardware", 20, 4)
+    student = library.load_circuit("hardware", 20, 4)
     model, other = NoiseModel(), NoiseModel()
     model.add_all_qubit_quantum_error(depolarizing_error(0.01, 2), ["cz"])
     other.add_all_qubit_quantum_error(depolarizing_error(0.3, 2), ["cz"])
@@ -135,7 +135,7 @@ def test_wide_light_cones_are_compared_with_trajectories_on_a_sample(monkeypatch
 
 
 def test_what_aer_is_too_slow_for_is_measured_with_shots_on_the_trainers_values(monkeypatch):
-    student = library.load("hardware", 5, 1)
+    student = library.load_circuit("hardware", 5, 1)
     model = NoiseModel()
     model.add_all_qubit_quantum_error(depolarizing_error(0.02, 2), ["cz"])
     spec = EngineSpec(torch_device="cpu", shots=400, seed=3)
@@ -160,7 +160,7 @@ def test_a_setting_trains_and_measures_on_the_same_circuit():
     config = Config.model_validate(
         {"engine": {"sim": "aer-noisy", "torch_device": "cpu"}, "device": {"name": "fake_miami"}}
     )
-    logical = library.load("hardware", 5)
+    logical = library.load_circuit("hardware", 5)
     setting = make_setting(config, logical)
     assert setting.circuit.num_qubits == 5 and setting.noisy.compiled.num_qubits == 120
     assert "qubits" in setting.noisy.describe() and "calibrated" in setting.noisy.describe()
@@ -185,7 +185,7 @@ def test_a_run_is_transpiled(noisy, tmp_path):
     out = tmp_path / "isa.qasm"
     done = qkd("transpile", str(noisy.folder.path), "--device", "fake_fez", "--set", "seeds=1", "--out", str(out))
     assert "equal to the logical circuit" in done.stdout and "predicted fidelity" in done.stdout, done.stderr
-    assert library.load(str(out)).num_qubits == 156
+    assert library.load_circuit(str(out)).num_qubits == 156
     said = json.loads(qkd("transpile", "hardware", "--qubits", "3", "--device", "miami", "--json").stdout)
     assert said["device"] == "fake_miami" and said["profile"] == "nighthawk" and len(said["qubits"]) == 3
 

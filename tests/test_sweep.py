@@ -12,7 +12,7 @@ from qkd import QkdError, api
 from qkd.comparison import space
 from qkd.comparison.specs import SweepSpec
 from qkd.config import Config, read_config
-from qkd.records import read
+from qkd.records import read_record
 from qkd.results import Sweep
 from qkd.specs import validated
 from qkd.studies import sweep
@@ -77,7 +77,7 @@ def test_page_markdown_and_json_say_the_same(found):
     assert json.loads(page.with_name("sweep.json").read_text()) == {
         key: value for key, value in found.to_json().items() if key != "report"
     }
-    assert read(page.with_name("sweep.json"), Sweep, "") == found.model_copy(update={"report": None})
+    assert read_record(page.with_name("sweep.json"), Sweep, "") == found.model_copy(update={"report": None})
     pruned = next(trial for trial in found.to_json()["trials"] if trial["state"] == "pruned")
     assert pruned["about"] == {"epochs": pruned["epochs"]} and "valid_loss" not in pruned
     markdown, html = page.with_name("report.md").read_text(), page.read_text()
@@ -157,7 +157,7 @@ def test_a_space_is_typed_as_it_is_described():
     lr, layers, encoder, batch, decay = dimensions
     assert lr.logarithmic and not decay.logarithmic and not layers.logarithmic
     assert encoder.values == ("minilm?layers=4,6", "hashing:64") and batch.values == (16, 32)
-    assert space.of(Config(), "qubits") == 11 and space.of(Config(), "encoding") == "ry"
+    assert space.value_at(Config(), "qubits") == 11 and space.value_at(Config(), "encoding") == "ry"
 
 
 def test_a_point_becomes_a_circuit_of_its_own(tmp_path):
@@ -165,7 +165,7 @@ def test_a_point_becomes_a_circuit_of_its_own(tmp_path):
 
     point = {"qubits": 3, "encoding": "rz+ry@every-layer", "observables": "z-each+0.5 X0 + Z2", "lr": 0.01}
     config = space.settings_at(Config(), point, tmp_path)
-    circuit = library.load(config.student.circuit, config.student.qubits, config.student.layers)
+    circuit = library.load_circuit(config.student.circuit, config.student.qubits, config.student.layers)
     assert len(circuit.inputs) == 6 and len(circuit.observables) == 4
     assert config.train.lr == 0.01 and config.loss == Config().loss
 

@@ -15,10 +15,11 @@ from qkd.config import Config, fields, read_config, to_toml
 from qkd.console import warn
 from qkd.errors import ConfigError, DataError, FolderError, nearest
 from qkd.files import write_text
-from qkd.reports import compare
+from qkd.reports.run import table
 from qkd.results import Answer, Evaluation, Labelling, Metrics, Prediction
+from qkd.results.reading import read_answers, read_metrics
 from qkd.runs import RunFolder, existing_run, new_run, newest_run
-from qkd.settings import check_device, merged, named, pinned
+from qkd.settings import Overrides, by_section, check_device, merged, with_pinned_models
 
 if TYPE_CHECKING:
     from qkd.student.bundle import Student
@@ -58,7 +59,7 @@ class Run:
             raise FolderError(
                 f"{self.folder.path}: this run has no numbers yet; go on with 'qkd distill --resume --name {self.name}'"
             )
-        return compare.read_metrics(self.folder.metrics)
+        return read_metrics(self.folder.metrics)
 
     @property
     def history(self) -> list[dict[str, float]]:
@@ -68,7 +69,7 @@ class Run:
     @property
     def predictions(self) -> list[Answer]:
         """The test texts: text, label, teacher's and student's logits (C,)."""
-        return compare.read_answers(self.folder)
+        return read_answers(self.folder)
 
     @cached_property
     def student(self) -> Student:
@@ -84,7 +85,7 @@ class Run:
 
     def table(self) -> str:
         """Return teacher, student and majority class side by side."""
-        return compare.table(self.metrics)
+        return table(self.metrics)
 
 
 def distill(config: Config | None = None, *, resume: bool = False, **options: Any) -> Run:
@@ -101,13 +102,13 @@ def distill(config: Config | None = None, *, resume: bool = False, **options: An
         QkdError: something in the configuration, the data, the teacher or the folder does not fit.
         KeyboardInterrupt: the user stopped it; the run folder holds a valid student of the epochs done.
     """
-    given = named(options)
-    started = _started(config, given) if resume else None
+    overrides = by_section(options)
+    started = _started(config, overrides) if resume else None
     if started:
-        folder, config = started, _resumable(started, config, given)
+        folder, config = started, _resumable(started, config, overrides)
     else:
-        config = pinned(merged(config or Config(), given))
-        check_device(config, given)
+        config = with_pinned_models(merged(config or Config(), overrides))
+        check_device(config, overrides)
         source = config.data.source
         stem = source.rpartition(":")[2].rstrip("/").rpartition("/")[2].partition(".")[0]
         folder = new_run(config.run.folder, config.run.name, f"{stem}-{Path(config.student.circuit).stem}")
@@ -153,7 +154,7 @@ def teach(
     """
     from contextlib import nullcontext
 
-    config = pinned(merged(config or Config(), named(options)))
+    config = with_pinned_models(merged(config or Config(), by_section(options)))
     from qkd.text import labelling
 
     if ray is None:
@@ -166,18 +167,16 @@ def teach(
         return labelling.label(config, Path(out), torch_device, embed)
 
 
-def _started(config: Config | None, given: dict[tuple[str, str], Any]) -> RunFolder | None:
+def _started(config: Config | None, overrides: Overrides) -> RunFolder | None:
     """Return the run that ``--resume`` means, or None where the named one was killed before it had a configuration."""
-    where = (config or Config()).run
-    parent = Path(given.get(("run", "folder"), where.folder))
-    name = given.get(("run", "name"), where.name)
-    if name is None:
-        return newest_run(parent)
-    folder = RunFolder(parent / name)
+    run = merged(config or Config(), {key: value for key, value in overrides.items() if key[0] == "run"}).run
+    if run.name is None:
+        return newest_run(run.folder)
+    folder = RunFolder(run.folder / run.name)
     return folder if folder.config.is_file() else None
 
 
-def _resumable(folder: RunFolder, config: Config | None, given: dict[tuple[str, str], Any]) -> Config:
+def _resumable(folder: RunFolder, config: Config | None, overrides: Overrides) -> Config:
     """Return the configuration of a started run with what of a new one may change.
 
     Raises:
@@ -185,15 +184,15 @@ def _resumable(folder: RunFolder, config: Config | None, given: dict[tuple[str, 
     """
     before = read_config(folder.config)
     base = before if config is None else config.model_copy(update={"run": before.run})
-    asked = pinned(merged(base, {key: value for key, value in given.items() if key[0] != "run"}))
+    wanted = with_pinned_models(merged(base, {key: value for key, value in overrides.items() if key[0] != "run"}))
     for section, key, option, _ in fields():
-        old, new = (getattr(getattr(config, section), key) for config in (before, asked))
+        old, new = (getattr(getattr(config, section), key) for config in (before, wanted))
         if old != new and option not in ("epochs", "patience"):
             raise ConfigError(
                 f"--resume goes on with {folder.config}, where {section}.{key} is {old!r}, not {new!r}; only --epochs "
                 "and --patience may change, so start a new run"
             )
-    return asked
+    return wanted
 
 
 def evaluate(
@@ -227,7 +226,7 @@ def evaluate(
         source, teacher = f"the test split of {opened.name}", np.array([row.teacher for row in rows])
         texts, labels = [row.text for row in rows], [row.label for row in rows]
     else:
-        dataset = texts_of.load(data, text_column, label_column)
+        dataset = texts_of.load_dataset(data, text_column, label_column)
         source, texts, labels = data, dataset.texts, dataset.labels
         for label in dataset.classes:
             if label not in student.classes:
@@ -259,11 +258,11 @@ def predict(
     from qkd.student.bundle import Student
     from qkd.text.data.load import load_texts
 
-    asked = [*texts, *(load_texts(file, text_column) if file else ())]
-    if not asked:
+    inputs = [*texts, *(load_texts(file, text_column) if file else ())]
+    if not inputs:
         raise DataError("no texts to classify: give them as arguments or with --file")
     student = Student.load(run)
-    rows = student.predict_proba(asked)
+    rows = student.predict_proba(inputs)
     return [
         Prediction(
             text=text,
@@ -271,5 +270,5 @@ def predict(
             probability=float(row.max()),
             probabilities=dict(zip(student.classes, row.tolist(), strict=True)),
         )
-        for text, row in zip(asked, rows, strict=True)
+        for text, row in zip(inputs, rows, strict=True)
     ]

@@ -27,10 +27,10 @@ class _Table(records.Record):
 
     format: int
     tensors: str
-    progress: dict[str, Any]
+    progress: Mapping[str, object]
 
 
-def save(folder: Path, label: str, progress: Any, tensors: Mapping[str, torch.Tensor]) -> None:
+def write_checkpoint(folder: Path, label: str, progress: Any, tensors: Mapping[str, torch.Tensor]) -> None:
     """Write a checkpoint: tensors first, then the JSON that names them, each atomically; older tensors are removed.
 
     Torch's random streams are kept with it.
@@ -56,7 +56,7 @@ def save(folder: Path, label: str, progress: Any, tensors: Mapping[str, torch.Te
             old.unlink(missing_ok=True)
 
 
-def load(folder: Path, kind: type[P]) -> tuple[P, Tensors] | None:
+def read_checkpoint(folder: Path, kind: type[P]) -> tuple[P, Tensors] | None:
     """Return the progress and the tensors of a folder's checkpoint, or None where it has none.
 
     Args:
@@ -72,7 +72,7 @@ def load(folder: Path, kind: type[P]) -> tuple[P, Tensors] | None:
     path = folder / "state.json"
     if not path.is_file():
         return None
-    table = records.read(path, _Table, MEND, (FORMAT,))
+    table = records.read_record(path, _Table, MEND, (FORMAT,))
     progress = records.checked(table.progress, kind, path, MEND)
     try:
         if not re.fullmatch(r"[\w-]+\.safetensors", table.tensors):
@@ -116,7 +116,7 @@ def to_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.T
     Raises:
         ValueError: a name is malformed.
     """
-    slots: dict[int, dict[str, Any]] = {}
+    slots: dict[int, Tensors] = {}
     for name, value in tensors.items():
         index, _, slot = name.partition(".")
         slots.setdefault(int(index), {})[slot] = value

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -87,7 +87,7 @@ class _Worker:
     def __init__(self, compute: Callable[[list[str]], np.ndarray]) -> None:
         self.compute = compute
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+    def __call__(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         error = ""
         cache.truncated.clear()  # this process's count: the driver, where warnings are given, adds what is returned
         try:

@@ -5,7 +5,7 @@ Thin, as ``api`` is; nothing is sent that nobody has agreed to.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +81,7 @@ def learn(
     return run_(lesson, confirm or (lambda plan: True), detach, dry_run)[0]
 
 
-def _sendable(spec: type, options: dict[str, Any], confirm: object, dry_run: bool) -> None:
+def _sendable(spec: type, options: Mapping[str, object], confirm: object, dry_run: bool) -> None:
     """Refuse options that a spec does not have, and what nobody has agreed to send."""
     from dataclasses import fields
 

@@ -29,21 +29,21 @@ def sentences(numbers: Diagnosis) -> tuple[str, ...]:
     """Return what the numbers say, the largest cause first; nothing to mend is one sentence."""
     points = "{:.1f} points".format
     if numbers.shortfall.high >= 0:
-        said = ["No shortfall against the teacher can be seen on these test texts."]
+        lines = ["No shortfall against the teacher can be seen on these test texts."]
     else:
         best = max(numbers.linear, numbers.kernel)
         causes = [(numbers.teacher - best, _encoder(numbers, best)), (best - numbers.student, _own(numbers, best))]
-        said = [text for size, text in sorted(causes, key=lambda cause: -cause[0]) if size >= WORTH]
-        said = said or ["The shortfall is spread thinly: no single cause is worth a point."]
+        lines = [text for size, text in sorted(causes, key=lambda cause: -cause[0]) if size >= WORTH]
+        lines = lines or ["The shortfall is spread thinly: no single cause is worth a point."]
     if numbers.doubling >= WORTH:
-        said.append(
+        lines.append(
             f"Data: from {numbers.texts[-2]:,} to {numbers.texts[-1]:,} training texts a linear probe gains "
             f"{points(100 * numbers.doubling)}; more texts, labelled or not (--unlabeled), should help."
         )
     if len(numbers.seeds) > 1:
         deviation = 100 * float(np.std(numbers.seeds, ddof=1))
-        said.append(f"Optimisation: {len(numbers.seeds)} seeds lie {points(deviation)} (standard deviation) apart.")
-    return tuple(said)
+        lines.append(f"Optimisation: {len(numbers.seeds)} seeds lie {points(deviation)} (standard deviation) apart.")
+    return tuple(lines)
 
 
 def _encoder(numbers: Diagnosis, best: float) -> str:

@@ -19,7 +19,7 @@ from qkd.results import (
     Estimate,
     Line,
     Metrics,
-    Noise,
+    NoiseCard,
     Parameters,
     Sizes,
     StudentCard,
@@ -35,7 +35,7 @@ from qkd.student.metrics import accuracy_gain, majority_logits, score
 from qkd.student.model import StudentModel
 from qkd.student.trainer import Trainer
 from qkd.version import VERSION
-from qkd.workers import spread
+from qkd.workers import parallel_map
 
 TIMED_TEXTS = 64
 """Texts over which milliseconds per text are taken."""
@@ -53,7 +53,7 @@ LINEAR, LOGREG = "linear", "logreg"
 """What the controls of every run are called: the student without a circuit, and a logistic regression."""
 
 
-def compare(
+def answers_on_test(
     sources: Sources, setting: Setting, students: dict[str, StudentModel], controls: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
     """Return the logits on the test split, (N,C) each, of teacher, students, controls and the commonest class."""
@@ -80,7 +80,7 @@ def measured(model: StudentModel, embeddings: np.ndarray, name: str) -> np.ndarr
     parts = []
     with progress(f"measuring: {name}", len(values), "texts") as bar:
         # what is not Aer has compiled its program here, and takes the cores it needs
-        for evs in spread(_shots, tasks, None if isinstance(model.engine.estimator, AerEstimator) else 1):
+        for evs in parallel_map(_shots, tasks, None if isinstance(model.engine.estimator, AerEstimator) else 1):
             parts.append(evs)
             bar.advance(len(evs))
     return model.logits_of(np.concatenate(parts))
@@ -95,9 +95,9 @@ def _shots(estimator: EngineEstimator, student: StudentCircuit, values: np.ndarr
     return evs.T
 
 
-def gain(sources: Sources, answers: dict[str, np.ndarray], who: str, other: str) -> Estimate:
+def gain(sources: Sources, answers: dict[str, np.ndarray], name: str, reference: str) -> Estimate:
     """Return by how much one is more accurate than another on the test split, with its paired interval."""
-    return accuracy_gain(answers[who], answers[other], sources.dataset.targets[sources.splits.test])
+    return accuracy_gain(answers[name], answers[reference], sources.dataset.targets[sources.splits.test])
 
 
 def table_lines(
@@ -107,17 +107,17 @@ def table_lines(
     dataset, test = sources.dataset, sources.splits.test
     sample = [dataset.texts[i] for i in test[:TIMED_TEXTS]]
     teacher, encoder = sources.teacher, sources.encoder
-    own = model.parameter_counts().model_copy(update={"encoder": encoder.num_parameters})
-    its = Parameters(classical=teacher.num_parameters, quantum=0) if teacher.num_parameters else None
-    parameters = {**sizes, "student": own, "teacher": its, FROZEN: own}
+    student_size = model.parameter_counts().model_copy(update={"encoder": encoder.num_parameters})
+    teacher_size = Parameters(classical=teacher.num_parameters, quantum=0) if teacher.num_parameters else None
+    parameters = {**sizes, "student": student_size, "teacher": teacher_size, FROZEN: student_size}
     speed = {"teacher": _ms(teacher.answer, sample), "student": _ms(Student(model, encoder).logits, sample)}
     return {
-        who: Line(
-            numbers=score(rows, dataset.targets[test], None if who == "teacher" else answers["teacher"]),
-            parameters=parameters.get(who),
-            ms_per_text=speed.get(who),
+        name: Line(
+            numbers=score(rows, dataset.targets[test], None if name == "teacher" else answers["teacher"]),
+            parameters=parameters.get(name),
+            ms_per_text=speed.get(name),
         )
-        for who, rows in answers.items()
+        for name, rows in answers.items()
     }
 
 
@@ -155,11 +155,11 @@ def metrics(
     noise = None
     if setting.noisy is not None:
         snapshot, region = setting.noisy.snapshot, setting.noisy.region
-        noise = Noise(
+        noise = NoiseCard(
             device=snapshot.name,
             calibrated=snapshot.calibration.date,
             qubits=tuple(region.qubits),
-            checked=tuple(Check(**check.to_json(), said=check.describe()) for check in checks),
+            checked=tuple(Check(**check.model_dump(), said=check.describe()) for check in checks),
             gain=over(PLAIN),
             gain_over_refitted=over(REFITTED),
         )

@@ -18,19 +18,19 @@ from qkd.console import progress, say, warn
 from qkd.devices.snapshot import write as write_calibration
 from qkd.diagnosis import diagnose, looked_at
 from qkd.engines import AerEstimator
-from qkd.evaluation import FROZEN, LINEAR, LOGREG, PLAIN, REFITTED, WITHOUT, compare, metrics, table_lines
+from qkd.evaluation import FROZEN, LINEAR, LOGREG, PLAIN, REFITTED, WITHOUT, answers_on_test, metrics, table_lines
 from qkd.files import write_json, write_lines, write_text
-from qkd.reports.compare import OTHERS, verdict, worth
 from qkd.reports.report import render
+from qkd.reports.run import OTHERS, verdict, worth
 from qkd.results import Answer, Metrics, Parameters
 from qkd.runs import RunFolder
 from qkd.simulation.agree import Agreement, agree
 from qkd.simulation.make import Engine, torch_device
 from qkd.simulation.response import started
 from qkd.simulation.setting import Noisy, Setting, make_setting
-from qkd.sources import Clock, Sources, gather
+from qkd.sources import Clock, Sources, gather_sources
 from qkd.student import logreg
-from qkd.student.bundle import Student
+from qkd.student.bundle import About, Student
 from qkd.student.lesson import Lesson, make_trainer, make_tuner
 from qkd.student.middles.make import make_control
 from qkd.student.middles.quantum import QuantumMiddle
@@ -56,11 +56,11 @@ def run(config: Config, folder: RunFolder, resume: bool) -> None:
     """
     clock = Clock()
     # first, so that a mistake in it is not found after minutes of labelling
-    circuit = started(library.load(config.student.circuit, config.student.qubits, config.student.layers))
+    circuit = started(library.load_circuit(config.student.circuit, config.student.qubits, config.student.layers))
     snapshot = folder.device / "snapshot.json"
     setting = make_setting(config, circuit, snapshot if resume and snapshot.is_file() else None)
     checks = [] if setting.noisy is None else _place(setting, setting.noisy, folder)
-    sources = gather(config, folder, resume, clock)
+    sources = gather_sources(config, folder, resume, clock)
     lesson = sources.lesson()
     with clock.stage("training"):
         trainer = _quantum(config, setting.circuit, setting.trainer, lesson, folder.checkpoint)
@@ -97,7 +97,9 @@ def run(config: Config, folder: RunFolder, resume: bool) -> None:
         if PLAIN in others:
             plain = others[PLAIN].student.moved(setting.circuit, setting.trainer)
             students[REFITTED] = refit_head(plain, others[PLAIN].train_set, config.loss, config.train.weight_decay)
-        answers = compare(sources, setting, students, frozen | {name: rows for name, (rows, _) in controls.items()})
+        answers = answers_on_test(
+            sources, setting, students, frozen | {name: rows for name, (rows, _) in controls.items()}
+        )
         if checks and setting.noisy is not None:  # again where it matters: a truncation depends on the weights
             rows = trainer.student.values(sources.embeddings[sources.splits.test[:CHECKED_TEXTS]])
             checks.append(_checked(setting, setting.noisy, rows))
@@ -187,7 +189,7 @@ def _controls(
     trainer = make_trainer(config, middle, lesson, device, folder.checkpoint / LINEAR)
     if not _train(trainer, config, resume, "linear control", None):
         raise KeyboardInterrupt
-    logits, count = logreg.fit(lesson)
+    logits, count = logreg.fit_logreg(lesson)
     return {
         LINEAR: (trainer.student.logits(lesson.embeddings[lesson.test]), trainer.student.parameter_counts()),
         LOGREG: (logits, Parameters(classical=count, quantum=0)),
@@ -218,13 +220,13 @@ def _keep(
 ) -> None:
     """Write bundle, predictions, report and numbers; a folder with a ``metrics.json`` has them all."""
     dataset = sources.dataset
-    about = {
-        "teacher": sources.teacher.name,
-        "data": dataset.source,
-        "metrics": result.lines["student"].numbers.to_json(),
-        "finished": result.finished,
-        "controls": [verdict(gain, OTHERS[name]) for name, gain in result.controls.items()],
-    }
+    about = About(
+        teacher=sources.teacher.name,
+        data=dataset.source,
+        metrics=result.lines["student"].numbers,
+        finished=result.finished,
+        controls=tuple(verdict(gain, OTHERS[name]) for name, gain in result.controls.items()),
+    )
     Student(student, sources.encoder, about).save(folder.student)
     predictions = [
         Answer(

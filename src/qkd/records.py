@@ -30,7 +30,7 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
 
-def read(path: Path, schema: type[T], mend: str, formats: tuple[int, ...] = ()) -> T:
+def read_record(path: Path, schema: type[T], mend: str, formats: tuple[int, ...] = ()) -> T:
     """Return the record in a JSON file.
 
     Args:

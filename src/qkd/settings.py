@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from qkd.config import Config, fields, make_config
 from qkd.errors import ConfigError, nearest
 
-Options = dict[str, Any]
+Options = Mapping[str, object]
 """Single settings by their CLI names, underscores for hyphens."""
+Overrides = Mapping[tuple[str, str], object]
+"""Single settings by section and key."""
 
 
 def settled(config: Config, options: Options) -> Config:
@@ -18,10 +20,10 @@ def settled(config: Config, options: Options) -> Config:
     Raises:
         QkdError: an option does not exist or does not fit, or the hub does not have a model.
     """
-    return pinned(merged(config, named(options)))
+    return with_pinned_models(merged(config, by_section(options)))
 
 
-def pinned(config: Config) -> Config:
+def with_pinned_models(config: Config) -> Config:
     """Go offline if asked to, and pin what comes from the hub to its commit, before anything heavy is imported.
 
     Raises:
@@ -37,7 +39,7 @@ def pinned(config: Config) -> Config:
         kind, colon, rest = name.rpartition(":")
         model, mark, query = rest.partition("?")
         local = kind == "logits" or not weights.is_hub_id(model)
-        return name if local else f"{kind}{colon}{weights.pinned(model)}{mark}{query}"
+        return name if local else f"{kind}{colon}{weights.pinned_name(model)}{mark}{query}"
 
     values = config.model_dump()
     values["teacher"]["spec"] = tuple(with_commit(spec) for spec in config.teacher.spec)
@@ -46,7 +48,7 @@ def pinned(config: Config) -> Config:
     return make_config(values, "the options")
 
 
-def named(options: Options) -> dict[tuple[str, str], Any]:
+def by_section(options: Options) -> Overrides:
     """Return ``{(section, key): value}`` of options by their CLI names (underscores for hyphens).
 
     Raises:
@@ -61,13 +63,13 @@ def named(options: Options) -> dict[tuple[str, str], Any]:
     return {known[option]: value for option, value in options.items()}
 
 
-def check_device(config: Config, given: dict[tuple[str, str], Any]) -> None:
+def check_device(config: Config, overrides: Overrides) -> None:
     """Refuse options about a device in a run that would not look at them.
 
     Raises:
         ConfigError: there is one.
     """
-    unseen = [key for section, key in given if section == "device"]
+    unseen = [key for section, key in overrides if section == "device"]
     if unseen and config.engine.sim != "aer-noisy":
         option = "device" if unseen[0] == "name" else unseen[0].replace("_", "-")
         raise ConfigError(
@@ -75,13 +77,13 @@ def check_device(config: Config, given: dict[tuple[str, str], Any]) -> None:
         )
 
 
-def merged(config: Config, given: dict[tuple[str, str], Any]) -> Config:
+def merged(config: Config, overrides: Overrides) -> Config:
     """Return ``config`` with ``{(section, key): value}`` on top.
 
     Raises:
         ConfigError: a value does not fit.
     """
     values = config.model_dump()
-    for (section, key), value in given.items():
+    for (section, key), value in overrides.items():
         values[section][key] = value
     return make_config(values, "the options")

@@ -21,10 +21,10 @@ from qkd.runs import RunFolder
 from qkd.simulation.make import torch_device
 from qkd.student.lesson import Lesson
 from qkd.student.losses import UNLABELED
-from qkd.text.encoders.choose import chosen
-from qkd.text.encoders.make import embed, make_encoder, whitened
+from qkd.text.encoders.choose import choose_layers
+from qkd.text.encoders.make import embed_texts, make_encoder, whitened
 from qkd.text.labelling import Corpus, load_corpus
-from qkd.text.protocols import Encoder, Kept, Teacher
+from qkd.text.protocols import Encoder, SavableTeacher, Teacher
 from qkd.text.teachers.make import make_teacher
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Clock:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - started
 
 
-def gather(config: Config, folder: RunFolder, resume: bool, clock: Clock) -> Sources:
+def gather_sources(config: Config, folder: RunFolder, resume: bool, clock: Clock) -> Sources:
     """Load the texts and have them embedded and labelled, from the cache where it knows them."""
     with clock.stage("data"):
         corpus = load_corpus(config)
@@ -91,7 +91,7 @@ def gather(config: Config, folder: RunFolder, resume: bool, clock: Clock) -> Sou
         encoder, tried = make_reader(config.encoder.name, config, dataset, splits)
         if config.encoder.whiten:
             encoder = whitened(encoder, [dataset.texts[row] for row in splits.train], config.encoder.whiten)
-        embeddings = embed(encoder, corpus.texts)
+        embeddings = embed_texts(encoder, corpus.texts)
     for row in tried:
         say(f"{row.encoder}: a linear probe errs by {row.error:.3f}, accuracy {row.accuracy:.3f} (leave one out)")
     if tried:
@@ -99,7 +99,7 @@ def gather(config: Config, folder: RunFolder, resume: bool, clock: Clock) -> Sou
     with clock.stage("teacher"):
         teacher.fit(dataset, splits)
         logits = teacher.logits(corpus.texts)
-    if isinstance(teacher, Kept):
+    if isinstance(teacher, SavableTeacher):
         teacher.save(folder.teacher)
     return Sources(dataset, splits, encoder, embeddings, teacher, logits, corpus.texts, tried)
 
@@ -109,7 +109,7 @@ def make_reader(name: str, config: Config, dataset: Dataset, splits: Splits) -> 
     device = str(torch_device(config.engine.torch_device))
     encoder = make_encoder(name, device, config.models.trust_remote_code)
     rows = np.sort(np.concatenate([splits.train, splits.valid]))
-    return chosen(encoder, [dataset.texts[row] for row in rows], dataset.targets[rows])
+    return choose_layers(encoder, [dataset.texts[row] for row in rows], dataset.targets[rows])
 
 
 def _pin_texts(corpus: Corpus, folder: RunFolder, resume: bool) -> None:

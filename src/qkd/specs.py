@@ -45,7 +45,7 @@ def validated(spec: type[S], values: Mapping[str, Any], where: str) -> S:
         raise ConfigError(_sentence(spec, error, where)) from None
 
 
-def read_toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, object]:
     """Return the content of a TOML file.
 
     Raises:

@@ -17,7 +17,7 @@ from qkd.console import warn
 from qkd.errors import QkdError
 from qkd.files import write_json, write_text
 from qkd.runs import RunFolder, existing_run
-from qkd.settings import named, settled
+from qkd.settings import by_section, settled
 
 if TYPE_CHECKING:
     from qkd.comparison.compare import Trials
@@ -90,15 +90,17 @@ def reproduce(
 
     if recipe != RECIPE:
         raise QkdError(f"there is no recipe '{recipe}'; the one there is is called {RECIPE}")
-    given = named(options)
+    overrides = by_section(options)
     config = settled(base or Config(encoder=read_config(recipe_file()).encoder), options)
-    overrides = {key: value for key, value in given.items() if key[0] in RECIPE_SECTIONS}
-    versions = variants(config, overrides, students, slips, tune > 1)
+    recipe_overrides = {key: value for key, value in overrides.items() if key[0] in RECIPE_SECTIONS}
+    versions = variants(config, recipe_overrides, students, slips, tune > 1)
     spec = CompareSpec(students=tuple(version.name for version in versions), seeds=seeds, tune=tune)
     name = config.run.name or f"{RECIPE}-{_stem(config)}"
-    asked = {"name": name, "seeds": seeds, "students": students, "slips": slips, "tune": tune}
-    asked |= {key: value for key, value in options.items() if next(iter(named({key: value})))[0] in RECIPE_SECTIONS}
-    again = f"qkd reproduce {recipe} --config {config.run.folder / name / 'config.toml'} {_typed(asked)}"
+    arguments = {"name": name, "seeds": seeds, "students": students, "slips": slips, "tune": tune}
+    arguments |= {
+        key: value for key, value in options.items() if next(iter(by_section({key: value})))[0] in RECIPE_SECTIONS
+    }
+    again = f"qkd reproduce {recipe} --config {config.run.folder / name / 'config.toml'} {_typed(arguments)}"
     return _compared(config, versions, spec, name, again, ray, reproduced)
 
 
@@ -181,7 +183,7 @@ def _compared(
     with folder.lock(), _spread(ray):
         write_text(folder.config, to_toml(config))
         try:
-            trials = comparison.run(config, students, spec, folder)
+            trials = comparison.run_trials(config, students, spec, folder)
         except KeyboardInterrupt:
             warn("stopped; trials that were done are kept, the same command goes on")
             raise

@@ -11,7 +11,9 @@ mapper: Callable[[Callable[..., Any], Sequence[tuple[Any, ...]]], Iterator[Any]]
 """What does tasks elsewhere, in order; ``cluster.over_ray`` puts it here."""
 
 
-def spread(function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], processes: int | None = None) -> Iterator[T]:
+def parallel_map(
+    function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], processes: int | None = None
+) -> Iterator[T]:
     """Yield ``function(*task)`` of each task, in order.
 
     Args:

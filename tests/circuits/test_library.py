@@ -12,9 +12,9 @@ from qkd.circuits import draw, library
 from qkd.circuits.build import pairs
 from qkd.circuits.cone import cone_qubits, cut
 from qkd.circuits.counts import count
-from qkd.circuits.observables import parse, write
+from qkd.circuits.observables import observable_text, parse_observables
 from qkd.circuits.qasm import from_qasm, to_qasm
-from qkd.circuits.spec import Ansatz, CircuitSpec, Encoding
+from qkd.circuits.spec import AnsatzSpec, CircuitSpec, EncodingSpec
 from qkd.circuits.student import StudentCircuit
 from qkd.simulation.check import check
 
@@ -34,7 +34,7 @@ def _evs(student, values):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_bundled_circuits_build_draw_and_check(name):
-    student = library.load(name, qubits=5)
+    student = library.load_circuit(name, qubits=5)
     assert student.num_qubits == 5 and len(student.observables) == 5
     assert "x0" in draw.text(student)
     assert student.circuit.draw("mpl") is not None
@@ -45,7 +45,7 @@ def test_bundled_circuits_build_draw_and_check(name):
 
 
 def test_the_papers_circuit_is_the_papers():
-    student = library.load("qdllm")
+    student = library.load_circuit("qdllm")
     assert (student.num_qubits, len(student.inputs), len(student.weights)) == (11, 11, 144)
     assert student.circuit.count_ops() == {"rz": 66, "ry": 60, "cx": 34, "rzz": 18, "rx": 11}
     report = check(student)
@@ -54,7 +54,7 @@ def test_the_papers_circuit_is_the_papers():
 
 
 def test_the_default_circuit_is_native_and_shallow():
-    student = library.load("hardware")
+    student = library.load_circuit("hardware")
     assert student.circuit.count_ops()["cz"] == 20 and count(student).two_qubit_depth == 4
     assert all(abs(a - b) == 1 for a, b in pairs("brick", 11))
     assert [len(cone_qubits(student, k)) for k in (0, 5, 10)] == [4, 8, 5]
@@ -82,7 +82,7 @@ def test_check_finds_what_is_dead_or_repeated():
 
 def test_the_rank_is_the_circuits_and_not_the_samples():
     # one qubit, one observable: each input is one equation, and there are more weights than inputs to begin with
-    student = library.load("reupload", qubits=1, layers=6)
+    student = library.load_circuit("reupload", qubits=1, layers=6)
     weights = np.random.default_rng(5).uniform(-np.pi, np.pi, len(student.weights))
     steps = 1e-4 * np.eye(len(weights))
     jacobian = [
@@ -94,15 +94,15 @@ def test_the_rank_is_the_circuits_and_not_the_samples():
 
 
 def test_wide_circuits_are_checked_cone_by_cone_or_refused():
-    report = check(library.load("hardware", qubits=40, layers=1), points=1)
+    report = check(library.load_circuit("hardware", qubits=40, layers=1), points=1)
     assert report.rank == report.num_weights == 120 and max(report.cone_widths) == 4
     with pytest.raises(QkdError, match="holds 20 qubits"):
-        check(library.load("qdllm", qubits=20))
+        check(library.load_circuit("qdllm", qubits=20))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_cone_has_the_whole_circuits_expectation_value(name):
-    student = library.load(name, qubits=7, layers=1)
+    student = library.load_circuit(name, qubits=7, layers=1)
     values = dict(zip(student.parameters, np.random.default_rng(11).normal(size=len(student.parameters)), strict=True))
     state = Statevector(student.circuit.assign_parameters(values))
     for k, observable in enumerate(student.observables):
@@ -124,14 +124,14 @@ def test_comments_in_bundled_files_are_the_specs_sentences(name):
         elif line:
             fields = CircuitSpec.model_fields if line.startswith("[") else spec.model_fields
             assert comment == fields[key].description
-            spec = {"[encoding]": Encoding, "[ansatz]": Ansatz}.get(line, spec)
+            spec = {"[encoding]": EncodingSpec, "[ansatz]": AnsatzSpec}.get(line, spec)
             seen += 1
     assert seen >= 10
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_openqasm_round_trip(name):
-    student = library.load(name, qubits=4, layers=2)
+    student = library.load_circuit(name, qubits=4, layers=2)
     again = from_qasm(to_qasm(student))
     assert again.name == student.name and again.observables == student.observables
     assert len(again.inputs) == len(student.inputs) and len(again.weights) == len(student.weights)
@@ -141,7 +141,7 @@ def test_openqasm_round_trip(name):
 
 @pytest.mark.parametrize("name", ["hardware", "qdllm"])
 def test_openqasm_round_trip_of_an_isa_circuit(name):
-    student = library.load(name, qubits=4)
+    student = library.load_circuit(name, qubits=4)
     isa = transpile(student.circuit, FakeBrisbane(), optimization_level=1, seed_transpiler=3)
     placed = student.with_circuit(isa, [o.apply_layout(isa.layout) for o in student.observables], isa.layout)
     again = from_qasm(to_qasm(placed))
@@ -176,14 +176,14 @@ def test_roles_come_from_the_lists_and_not_from_names_or_order(tmp_path):
     )
     path = tmp_path / "mine.qasm"
     path.write_text(program)
-    student = library.load(str(path))
+    student = library.load_circuit(str(path))
     assert [p.name for p in student.inputs] == ["zeta"]
     assert [p.name for p in student.weights] == ["beta", "alpha"]
     assert student.observables[0].equiv(SparsePauliOp(["IX", "ZZ"], [0.5, -2.0]))
     again = from_qasm(to_qasm(student))
     assert bound(again, 3).equiv(bound(student, 3))
     with pytest.raises(QkdError, match="leave --qubits"):
-        library.load(str(path), qubits=3)
+        library.load_circuit(str(path), qubits=3)
 
 
 @pytest.mark.parametrize(
@@ -207,14 +207,14 @@ def test_roles_come_from_the_lists_and_not_from_names_or_order(tmp_path):
 def test_damaged_programs_are_named(tmp_path, program, words):
     (tmp_path / "bad.qasm").write_text(program)
     with pytest.raises(QkdError, match=words) as caught:
-        library.load(str(tmp_path / "bad.qasm"))
+        library.load_circuit(str(tmp_path / "bad.qasm"))
     assert "bad.qasm" in str(caught.value)
 
 
 @pytest.mark.parametrize(("qubits", "layers"), [(0, None), (-2, None), (None, 0)])
 def test_no_qubits_or_layers(qubits, layers):
     with pytest.raises(QkdError, match="at least 1 of each"):
-        library.load("hardware", qubits, layers)
+        library.load_circuit("hardware", qubits, layers)
 
 
 @pytest.mark.parametrize(
@@ -231,17 +231,17 @@ def test_no_qubits_or_layers(qubits, layers):
 def test_mistakes_in_a_file_are_named(tmp_path, text, words):
     (tmp_path / "bad.toml").write_text(text)
     with pytest.raises(QkdError, match=words.replace("[", r"\[")):
-        library.load(str(tmp_path / "bad.toml"))
+        library.load_circuit(str(tmp_path / "bad.toml"))
     with pytest.raises(QkdError, match=r"bad\.toml"):
-        library.load(str(tmp_path / "bad.toml"))
+        library.load_circuit(str(tmp_path / "bad.toml"))
 
 
 def test_unknown_circuits_and_a_users_own(tmp_path, monkeypatch):
     with pytest.raises(QkdError, match="did you mean 'hardware'"):
-        library.load("hardwere")
+        library.load_circuit("hardwere")
     (tmp_path / "mine.toml").write_text('name = "mine"\nqubits = 3\n[ansatz]\nrotations = ["ry"]\nentangler = "cx"\n')
     monkeypatch.setenv("QKD_CIRCUITS", str(tmp_path))
-    assert library.load("mine").num_qubits == 3
+    assert library.load_circuit("mine").num_qubits == 3
 
 
 @pytest.mark.parametrize("pattern", ["line", "brick", "ring", "ladder", "heavy-hex"])
@@ -260,8 +260,8 @@ def test_patterns_join_every_qubit_once_per_pair(pattern, n):
 
 @pytest.mark.parametrize("text", ["Z0", "Z0 Z3", "0.5 X0 - 1.25e-3 Y2 Z3 + Z1", "I0", "- X1 + 2 Z0"])
 def test_observables_read_back(text):
-    (observable,) = parse([text], 4)
-    assert parse([write(observable)], 4)[0].equiv(observable)
+    (observable,) = parse_observables([text], 4)
+    assert parse_observables([observable_text(observable)], 4)[0].equiv(observable)
 
 
 def test_a_student_circuit_refuses_what_does_not_fit():

@@ -63,7 +63,7 @@ def test_a_foreign_gate_of_a_standard_name_stays_what_it_is():
 
 
 def test_what_devices_and_students_need_is_within_the_limits():
-    student = library.load("hardware", qubits=156, layers=4)
+    student = library.load_circuit("hardware", qubits=156, layers=4)
     again = from_qasm(to_qasm(student))
     assert again.circuit.count_ops() == student.circuit.count_ops()
     program = HEAD + "qubit[4] q;\nlet half = q[0:1];\nctrl @ rx(w) q[0], q[1];\nrz(2*w + 1) half;\ninv @ s q[3];\n"
@@ -73,7 +73,7 @@ def test_what_devices_and_students_need_is_within_the_limits():
 @pytest.mark.parametrize("settings", [{"qubits": 10**9}, {"layers": 10**9}])
 def test_no_circuit_is_built_beyond_the_limits(settings):
     with pytest.raises(QkdError, match="more than the"):
-        library.load("hardware", **settings)
+        library.load_circuit("hardware", **settings)
     assert limits.QUBITS >= 156 * 10
 
 

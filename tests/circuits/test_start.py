@@ -22,7 +22,7 @@ from qkd.simulation.response import BLIND, linear_response, started
 @pytest.mark.parametrize("name", ["hardware", "product", "qdllm", "reupload"])
 @pytest.mark.parametrize("layers", [1, 2, 3])
 def test_a_linear_rule_explains_what_a_started_circuit_does_and_not_what_one_at_zero_does(name, layers):
-    student = library.load(name, qubits=4, layers=layers)
+    student = library.load_circuit(name, qubits=4, layers=layers)
     shares = [linear_share(replace(student, start=(0.0,) * 4)), linear_share(started(student))]
     assert shares[0] < 0.5 and shares[1] > 0.9
 
@@ -60,7 +60,7 @@ def test_inputs_that_need_different_starts_get_them():
 
 
 def test_a_blind_start_is_not_called_healthy():
-    student = library.load("hardware", qubits=3)
+    student = library.load_circuit("hardware", qubits=3)
     assert check(student).healthy and "linear response" in check(student).render()
     blind = check(replace(student, start=(0.0, np.pi / 2, 0.0)))
     assert not blind.healthy and blind.blind_inputs == ("x0", "x2")
@@ -77,17 +77,17 @@ def test_a_blind_start_is_not_called_healthy():
 
 
 def test_a_start_travels_with_the_circuit():
-    student = replace(library.load("hardware", qubits=3), start=(0.1, 0.2, 1 / 3))
+    student = replace(library.load_circuit("hardware", qubits=3), start=(0.1, 0.2, 1 / 3))
     assert from_qasm(to_qasm(student)).start == student.start
-    assert cut(library.load("hardware", qubits=5, layers=1), [0]).start == ()
-    piece = cut(replace(library.load("product", qubits=3), start=(0.1, 0.2, 0.3)), [1])
+    assert cut(library.load_circuit("hardware", qubits=5, layers=1), [0]).start == ()
+    piece = cut(replace(library.load_circuit("product", qubits=3), start=(0.1, 0.2, 0.3)), [1])
     assert piece.start == (0.2,)
     assert "qkd.start" not in to_qasm(replace(student, start=()))
     assert started(student) is student
 
 
 def test_starts_that_do_not_fit_are_named():
-    student = library.load("hardware", qubits=3)
+    student = library.load_circuit("hardware", qubits=3)
     with pytest.raises(QkdError, match="3 inputs but says where 2 of them start"):
         replace(student, start=(0.1, 0.2))
     text = to_qasm(replace(student, start=(0.1, 0.2, 0.3)))

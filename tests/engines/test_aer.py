@@ -38,11 +38,11 @@ def compiled(engine, student):
 @pytest.mark.parametrize("noisy", [False, True])
 @pytest.mark.parametrize("shots", [500, 20_000])
 def test_values_are_unbiased_and_know_their_error(noise, noisy, shots):
-    circuit = library.load("hardware", 6, 1).circuit
+    circuit = library.load_circuit("hardware", 6, 1).circuit
     names = ["Z0", "Z3 Z4", "X1 Y2", "0.5 X5 + 2 Z5 - 1 Z0 Z1"]
-    from qkd.circuits.observables import parse
+    from qkd.circuits.observables import parse_observables
 
-    observables = parse(names, 6)
+    observables = parse_observables(names, 6)
     rows = np.random.default_rng(1).uniform(-3, 3, (5, circuit.num_parameters))
     pub = (circuit, [[o] for o in observables], rows)
     exact = LightConeEstimator(noise if noisy else None).run([pub]).result()[0].data.evs
@@ -54,7 +54,7 @@ def test_values_are_unbiased_and_know_their_error(noise, noisy, shots):
 
 
 def test_precision_is_kept():
-    student = library.load("product", 2)
+    student = library.load_circuit("product", 2)
     pub = (student.circuit, [[o] for o in student.observables], np.zeros((1, 6)) + 1.5)
     results = AerEstimator(shots=100).run([(*pub, 0.01), (*pub, 0.05), pub]).result()
     for result, precision in zip(results, (0.01, 0.05, 0.1), strict=True):
@@ -63,7 +63,7 @@ def test_precision_is_kept():
 
 
 def test_parameter_shift_is_the_gradient(noise):
-    student = library.load("hardware", 4, 1)
+    student = library.load_circuit("hardware", 4, 1)
     x, w = values(student, 2, 3)
     expected = torch.autograd.grad(compiled(LightConeEstimator(noise), student)(x, w).sum(), (x, w))
     engine = AerEstimator(noise, shots=20_000, seed=4, gradient="parameter-shift")
@@ -73,7 +73,7 @@ def test_parameter_shift_is_the_gradient(noise):
 
 
 def test_spsa_is_the_gradient_on_average():
-    student = library.load("product", 2)
+    student = library.load_circuit("product", 2)
     x, w = values(student, 1, 5)
     exact = compiled(LightConeEstimator(), student)(x, w)
     expected = torch.cat([gradient.flatten() for gradient in torch.autograd.grad(exact.sum(), (x, w))])
@@ -103,12 +103,12 @@ def test_shared_parameters_expressions_and_controlled_rotations():
 
 
 def test_a_noise_model_can_be_cut(noise):
-    student = library.load("hardware", 6, 1)
+    student = library.load_circuit("hardware", 6, 1)
     small = restricted(noise, (4, 3, 1))
     assert set(small._local_quantum_errors["cz"]) == {(1, 0)} and set(small._local_readout_errors) == {(2,)}
     # a student on qubits 2, 3, 4 of six has the values it has on three with the noise cut out
     circuit = QuantumCircuit(6)
-    inner = library.load("hardware", 3, 1)
+    inner = library.load_circuit("hardware", 3, 1)
     circuit.compose(inner.circuit, [1, 3, 4], inplace=True)
     x, w = values(inner, 2, 8)
     wide = [SparsePauliOp.from_sparse_list([("Z", [q], 1)], 6) for q in (1, 3, 4)]
@@ -120,7 +120,7 @@ def test_a_noise_model_can_be_cut(noise):
 
 
 def test_a_student_trains_on_shots():
-    student = library.load("product", 2)
+    student = library.load_circuit("product", 2)
     spec = EngineSpec(engine="aer", shots=500)
     engine = make_engine(spec, student)
     assert "500 shots" in engine.describe() and "spsa" in engine.describe() and engine.precision == 500**-0.5

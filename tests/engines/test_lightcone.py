@@ -44,7 +44,7 @@ def results(engine, student, x, w):
 @pytest.mark.parametrize("name", sorted(library.paths()))
 @pytest.mark.parametrize(("qubits", "layers"), [(4, 1), (6, 2)])
 def test_without_noise_it_is_the_statevector_engine(name, qubits, layers):
-    student = library.load(name, qubits, layers)
+    student = library.load_circuit(name, qubits, layers)
     x, w = values(student, 3, 1)
     cones, states = (results(engine, student, x, w) for engine in (LightConeEstimator(), StatevectorEstimator()))
     for cone, state in zip(cones, states, strict=True):
@@ -64,7 +64,7 @@ def test_any_observable_and_any_gate():
     circuit.cry(c.sin(), 0, 3)
     circuit.t(2)
     circuit.rxx(a, 0, 1)
-    student = library.load("product", 4)
+    student = library.load_circuit("product", 4)
     observables = (
         SparsePauliOp.from_sparse_list([("XY", [0, 3], 0.5), ("ZZ", [1, 2], -1.0), ("", [], 0.3)], 4),
         SparsePauliOp("XIYZ"),
@@ -125,7 +125,7 @@ def measured(circuit, noise, probabilities):
 @pytest.mark.parametrize("name", sorted(library.paths()))
 def test_under_a_devices_noise_it_is_aer(device, name):
     line = LINES[device]
-    student = library.load(name, 4, 1)
+    student = library.load_circuit(name, 4, 1)
     wide, narrow, noise, local = on_device(student, device, line)
     # routing may have moved a logical qubit: the observable knows to where
     moved = [line.index(int(np.flatnonzero(o.paulis.z[0])[0])) for o in wide.observables]
@@ -161,7 +161,7 @@ def noise():
 
 @pytest.mark.parametrize("name", ["hardware", "reupload"])
 def test_gradients_under_noise_equal_parameter_shift(name, noise):
-    student = library.load(name, 4, 2)
+    student = library.load_circuit(name, 4, 2)
     program = LightConeEstimator(noise).compile(student.circuit, student.observables, student.inputs, student.weights)
     x, w = values(student, 2, 4)
     by_input, by_weight = torch.autograd.grad(program(x, w).sum(), (x, w))
@@ -175,7 +175,7 @@ def test_gradients_under_noise_equal_parameter_shift(name, noise):
 
 
 def test_single_precision_gradients_are_within_1e_4_of_double(noise):
-    student = library.load("hardware", 7, 2)
+    student = library.load_circuit("hardware", 7, 2)
     x, w = values(student, 8, 5)
     double, single = (results(LightConeEstimator(noise, dtype=d), student, x, w) for d in ("float64", "float32"))
     for a, b in zip(double, single, strict=True):
@@ -183,7 +183,7 @@ def test_single_precision_gradients_are_within_1e_4_of_double(noise):
 
 
 def test_cost_does_not_depend_on_width_and_wide_students_train(noise):
-    student = library.load("hardware", 60, 1)
+    student = library.load_circuit("hardware", 60, 1)
     engine = make_engine(EngineSpec(torch_device="cpu"), student)
     assert "lightcone" in engine.describe()
     program = engine.estimator.compile(student.circuit, student.observables, student.inputs, student.weights)
@@ -191,7 +191,7 @@ def test_cost_does_not_depend_on_width_and_wide_students_train(noise):
     x, w = values(student, 4, 6)
     evs = program(x, w)
     evs.sum().backward()
-    middle = library.load("hardware", 60, 1)
+    middle = library.load_circuit("hardware", 60, 1)
     narrow = replace(middle, observables=middle.observables[30:31])
     alone = LightConeEstimator().compile(narrow.circuit, narrow.observables, narrow.inputs, narrow.weights)(x, w)
     assert torch.allclose(alone[:, 0], evs[:, 30].double(), atol=1e-5)
@@ -199,7 +199,7 @@ def test_cost_does_not_depend_on_width_and_wide_students_train(noise):
 
 
 def test_as_a_v2_primitive_with_gradient(noise):
-    student = library.load("hardware", 3, 1)
+    student = library.load_circuit("hardware", 3, 1)
     engine = LightConeEstimator(noise)
     x, w = values(student, 2, 7)
     order = {p: i for i, p in enumerate(student.circuit.parameters)}
@@ -216,7 +216,7 @@ def test_as_a_v2_primitive_with_gradient(noise):
 
 @pytest.mark.parametrize(("name", "qubits", "layers"), [("qdllm", 10, 1), ("qdllm", 14, 1), ("hardware", 11, 3)])
 def test_wide_cones_as_lists_of_strings_are_exact(name, qubits, layers):
-    student = library.load(name, qubits, layers)
+    student = library.load_circuit(name, qubits, layers)
     x, w = values(student, 3, 8)
     engine = LightConeEstimator()
     program = engine.compile(student.circuit, student.observables, student.inputs, student.weights)
@@ -247,7 +247,7 @@ def test_an_observable_that_stays_one_string_costs_one_string():
 
 
 def test_what_it_cannot_do_is_said(noise):
-    student = library.load("qdllm", 13)
+    student = library.load_circuit("qdllm", 13)
     with pytest.raises(QkdError, match="holds 13 qubits"):
         LightConeEstimator().compile(student.circuit, student.observables, student.inputs, student.weights)
     circuit = QuantumCircuit(3)

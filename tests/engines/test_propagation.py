@@ -46,7 +46,7 @@ def results(engine, student, x, w, chosen=slice(None)):
 @pytest.mark.parametrize("accuracy", [1e-3, 1e-4])
 @pytest.mark.parametrize("spread", [0.05, 2.0])  # near the identity coefficients vanish where derivatives do not
 def test_an_accuracy_is_kept_by_values_and_ten_times_it_by_gradients(noise, accuracy, spread):
-    student, chosen = library.load("hardware", 14, 4), slice(6, 8)
+    student, chosen = library.load_circuit("hardware", 14, 4), slice(6, 8)
     x, w = values(student, 6, 3, spread)
     mine = results(LightConeEstimator(noise, accuracy=accuracy), student, x, w, chosen)
     tight = results(LightConeEstimator(noise, truncation=1e-9, max_terms=2**20), student, x, w, chosen)
@@ -56,7 +56,7 @@ def test_an_accuracy_is_kept_by_values_and_ten_times_it_by_gradients(noise, accu
 
 
 def test_data_may_enter_anywhere(noise):
-    student = library.load("reupload", 9, 3)
+    student = library.load_circuit("reupload", 9, 3)
     x, w = values(student, 3, 4)
     mine = results(LightConeEstimator(noise, accuracy=1e-4), student, x, w)
     exact = results(DensityMatrixEstimator(noise), student, x, w)
@@ -66,7 +66,7 @@ def test_data_may_enter_anywhere(noise):
 
 
 def test_bounds_hold_and_estimates_are_of_the_errors_size(noise):
-    student = library.load("hardware", 11, 3)
+    student = library.load_circuit("hardware", 11, 3)
     rng = np.random.default_rng(9)
     rows = np.tile(rng.uniform(-3, 3, len(student.parameters)), (4, 1))
     by_name = {p: i for i, p in enumerate(student.circuit.parameters)}
@@ -83,7 +83,7 @@ def test_bounds_hold_and_estimates_are_of_the_errors_size(noise):
 
 
 def test_the_largest_terms_are_kept_where_there_are_too_many(noise):
-    student = library.load("hardware", 14, 4)
+    student = library.load_circuit("hardware", 14, 4)
     x, w = values(student, 4, 5)
     tight = results(LightConeEstimator(noise, truncation=1e-9, max_terms=2**20), student, x, w, slice(6, 7))[0]
     errors = []
@@ -97,7 +97,7 @@ def test_the_largest_terms_are_kept_where_there_are_too_many(noise):
 
 
 def test_lists_are_used_again_until_weights_have_moved(noise):
-    student = library.load("hardware", 12, 3)
+    student = library.load_circuit("hardware", 12, 3)
     x, w = values(student, 4, 6)
     engine = LightConeEstimator(noise, accuracy=1e-3)
     program = engine.compile(student.circuit, student.observables[5:7], student.inputs, student.weights)
@@ -165,7 +165,7 @@ def by_pauli_prop(circuit, observable, probability, atol):
 
 
 def test_a_hundred_noisy_qubits_are_those_of_pauli_prop():
-    student = library.load("hardware", 100, 3)
+    student = library.load_circuit("hardware", 100, 3)
     rng = np.random.default_rng(8)
     x, w = rng.uniform(-3, 3, (2, 100)), rng.normal(0, 0.6, len(student.weights))
     model = NoiseModel()

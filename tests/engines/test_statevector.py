@@ -303,7 +303,7 @@ def test_wide_and_narrow_batches(rows, rng):
 
 @pytest.mark.parametrize("kept", [0, 2**30])
 def test_a_batch_that_is_split_says_the_same(kept, monkeypatch):
-    student = library.load("hardware", 4, 2)
+    student = library.load_circuit("hardware", 4, 2)
     rng = np.random.default_rng(3)
     x = torch.tensor(rng.uniform(-3, 3, (7, 4)), requires_grad=True)
     w = torch.tensor(rng.uniform(-3, 3, len(student.weights)), requires_grad=True)

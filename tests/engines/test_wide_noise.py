@@ -36,7 +36,7 @@ def compiled(engine, student):
 
 @pytest.mark.parametrize(("name", "layers"), [("qdllm", 1), ("reupload", 2), ("hardware", 2)])
 def test_a_density_matrix_says_what_light_cones_say(name, layers, noise):
-    student = library.load(name, 5, layers)
+    student = library.load_circuit(name, 5, layers)
     x, w = values(student, 3, 1)
     found = []
     for engine in (DensityMatrixEstimator(noise), LightConeEstimator(noise)):
@@ -60,7 +60,7 @@ def test_a_density_matrix_takes_any_observable(noise):
 
 
 def test_trajectories_are_unbiased_and_know_their_error(noise):
-    student = library.load("qdllm", 5, 1)
+    student = library.load_circuit("qdllm", 5, 1)
     x, w = values(student, 2, 2)
     exact = compiled(LightConeEstimator(noise), student)(x, w)
     by_exact = torch.autograd.grad(exact.sum(), (x, w))
@@ -77,7 +77,7 @@ def test_trajectories_are_unbiased_and_know_their_error(noise):
 
 
 def test_trajectories_as_a_v2_primitive_report_standard_errors(noise):
-    student = library.load("hardware", 3, 1)
+    student = library.load_circuit("hardware", 3, 1)
     rows = np.random.default_rng(3).uniform(-3, 3, (2, len(student.parameters)))
     pub = (student.circuit, [[o] for o in student.observables], rows)
     few, many = (
@@ -99,19 +99,19 @@ def test_auto_picks_by_what_a_step_costs_and_says_why(noise):
         ("reupload", 5, 6): "density",
     }
     for (name, n, layers), expected in picks.items():
-        engine = make_engine(spec, library.load(name, n, layers), noise)
+        engine = make_engine(spec, library.load_circuit(name, n, layers), noise)
         assert engine.describe().startswith(expected) and "qubits" in engine.describe()
-    assert make_engine(spec, library.load("qdllm")).describe().startswith("statevector")
-    default = [make_engine(spec, library.load("hardware"), rows=rows).kind for rows in (1, 32, 1024)]
+    assert make_engine(spec, library.load_circuit("qdllm")).describe().startswith("statevector")
+    default = [make_engine(spec, library.load_circuit("hardware"), rows=rows).kind for rows in (1, 32, 1024)]
     assert default == ["statevector", "statevector", "lightcone"]
-    assert make_engine(spec, library.load("hardware", 100)).describe().startswith("lightcone")
+    assert make_engine(spec, library.load_circuit("hardware", 100)).describe().startswith("lightcone")
     with pytest.raises(QkdError, match="too wide for any exact engine"):
-        make_engine(EngineSpec(torch_device="cpu", accuracy=0), library.load("qdllm", 24), noise)
+        make_engine(EngineSpec(torch_device="cpu", accuracy=0), library.load_circuit("qdllm", 24), noise)
     for name, n, layers in (("qdllm", 24, 2), ("hardware", 127, 6), ("reupload", 127, 5)):
         for model in (noise, None):
-            assert make_engine(spec, library.load(name, n, layers), model).describe().startswith("lightcone")
+            assert make_engine(spec, library.load_circuit(name, n, layers), model).describe().startswith("lightcone")
     with pytest.raises(QkdError, match="knows no noise"):
-        make_engine(EngineSpec(engine="statevector", torch_device="cpu"), library.load("product"), noise)
+        make_engine(EngineSpec(engine="statevector", torch_device="cpu"), library.load_circuit("product"), noise)
 
 
 @pytest.mark.parametrize("name", ["hardware", "qdllm", "reupload", "product"])
@@ -119,14 +119,14 @@ def test_what_auto_weighs_grows_with_rows_and_layers(name, noise):
     for model in (None, noise):
         before = {}
         for layers, rows in ((1, 1), (1, 64), (2, 64), (2, 512)):
-            found, width = work(library.load(name, 6, layers), model, rows)
+            found, width = work(library.load_circuit(name, 6, layers), model, rows)
             assert set(found) == {"lightcone", "density" if model else "statevector"} and 1 <= width <= 6
             for kind, one in found.items():
                 assert cost(kind, one) >= before.get(kind, 0)  # a product of rotations does not grow with layers
                 before[kind] = cost(kind, one)
-    wide, _ = work(library.load("hardware", 100, 2), None, 64)
+    wide, _ = work(library.load_circuit("hardware", 100, 2), None, 64)
     assert set(wide) == {"lightcone"}
-    narrow = cost("lightcone", work(library.load("hardware", 20, 2), None, 64)[0]["lightcone"])
+    narrow = cost("lightcone", work(library.load_circuit("hardware", 20, 2), None, 64)[0]["lightcone"])
     assert (
         cost("lightcone", wide["lightcone"]) < 5.5 * narrow
     )  # no more than the observables, which are 5 times as many
@@ -135,7 +135,7 @@ def test_what_auto_weighs_grows_with_rows_and_layers(name, noise):
 @pytest.mark.parametrize("engine", [DensityMatrixEstimator, TrajectoryEstimator])
 def test_too_many_qubits_are_refused(engine, noise):
     with pytest.raises(QkdError, match="depend on 22 qubits"):
-        compiled(engine(noise), library.load("qdllm", 22, 1))
+        compiled(engine(noise), library.load_circuit("qdllm", 22, 1))
 
 
 def test_a_standard_error_needs_two():

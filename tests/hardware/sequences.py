@@ -318,7 +318,7 @@ class _Sequence:
 def template():
     """Return a plan of a small untrained circuit, to be given a folder, a key and jobs."""
     held = snapshot.load("fake_manila")
-    student = transpile(library.load("hardware", qubits=4, layers=1), held)
+    student = transpile(library.load_circuit("hardware", qubits=4, layers=1), held)
     return Plan(
         folder=Path(),
         key="",

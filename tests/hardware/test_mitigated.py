@@ -107,7 +107,7 @@ def test_learned_errors_and_idle_noise_go_together(tmp_path):
     rows, evs = None, []
     for idle in (False, True):
         told["device"]["idle_noise"] = idle
-        there = make_setting(Config.model_validate(told), library.load("hardware", 4, 1)).noisy
+        there = make_setting(Config.model_validate(told), library.load_circuit("hardware", 4, 1)).noisy
         rows = values_for(there.circuit, 2) if rows is None else rows
         evs.append(LightConeEstimator(there.model).run([pub(there.circuit, rows)]).result()[0].data.evs)
     assert 1e-5 < np.abs(evs[0] - evs[1]).max() < 0.05
@@ -166,7 +166,7 @@ def test_calibration_points_are_no_text_and_lie_where_texts_lie():
 
 
 def test_stabilizers_know_clifford_circuits():
-    student = library.load("hardware", 4, 2)
+    student = library.load_circuit("hardware", 4, 2)
     values = affine.clifford(np.zeros((1, len(student.parameters))), 40, 0)
     exact = StatevectorEstimator().run([pub(student, values)]).result()[0].data.evs.T
     assert np.allclose(affine.stabilized(student, values), exact, atol=1e-9) and (np.abs(exact) > 0.5).any()

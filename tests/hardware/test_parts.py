@@ -24,7 +24,7 @@ from qkd.hardware.result import margins
 
 
 def placed(device, qubits, layers=1):
-    logical = library.load("hardware", qubits=qubits, layers=layers)
+    logical = library.load_circuit("hardware", qubits=qubits, layers=layers)
     held = snapshot.load(device)
     return logical, *to_region(transpile(logical, held), held)
 

@@ -48,7 +48,7 @@ def trained_on(folder, held):
 
 
 def test_a_region_is_kept_until_it_is_clearly_worse_than_the_best():
-    held, student = snapshot.load(DEVICE), library.load("hardware", 4, 2)
+    held, student = snapshot.load(DEVICE), library.load_circuit("hardware", 4, 2)
     kept = transpile(student, held)
     qubits = to_region(kept, held)[1].qubits
     seen = []
@@ -63,7 +63,7 @@ def test_a_region_is_kept_until_it_is_clearly_worse_than_the_best():
 
 
 def test_a_region_with_a_dead_coupler_is_left(capsys):
-    held, student = snapshot.load(DEVICE), library.load("hardware", 4, 2)
+    held, student = snapshot.load(DEVICE), library.load_circuit("hardware", 4, 2)
     kept = transpile(student, held)
     told, qubits = held.calibration, set(to_region(kept, held)[1].qubits)
     gates = {

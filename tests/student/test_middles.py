@@ -28,7 +28,7 @@ def quantum(circuit, classes=3, dim=7):
 @pytest.mark.parametrize("name", CONTROLS)
 @pytest.mark.parametrize("circuit", ["hardware", "reupload"])
 def test_every_parameter_of_a_control_has_its_gradient(name, circuit):
-    model = student(name, library.load(circuit, qubits=4))
+    model = student(name, library.load_circuit(circuit, qubits=4))
     x = torch.randn(6, 7, generator=torch.Generator().manual_seed(1)).double()
     model(x).square().sum().backward()
     for parameter, value in model.named_parameters():
@@ -40,13 +40,13 @@ def test_every_parameter_of_a_control_has_its_gradient(name, circuit):
 @pytest.mark.parametrize("classes", [2, 4])
 @pytest.mark.parametrize("name", ["mlp", "fourier"])
 def test_controls_have_the_circuits_size(name, classes):
-    circuit = library.load("hardware", qubits=11, layers=2)
+    circuit = library.load_circuit("hardware", qubits=11, layers=2)
     ours, theirs = student(name, circuit, classes).num_parameters, quantum(circuit, classes).num_parameters
     assert abs(ours - theirs) <= 2 * 11 + 1  # a hidden unit more or less
 
 
 def test_linear_is_linear_and_mlp_is_not():
-    circuit = library.load("hardware", qubits=4)
+    circuit = library.load_circuit("hardware", qubits=4)
     a, b = torch.randn(2, 5, 7, generator=torch.Generator().manual_seed(2)).double()
 
     def bend(model):
@@ -59,7 +59,7 @@ def test_linear_is_linear_and_mlp_is_not():
 
 def test_fourier_features_span_what_the_circuit_computes():
     """With every frequency of a small encoding among the features, a linear head reproduces the circuit exactly."""
-    circuit = library.load("reupload", qubits=1, layers=2)  # one angle, entering twice: frequencies -2 ... 2
+    circuit = library.load_circuit("reupload", qubits=1, layers=2)  # one angle, entering twice: frequencies -2 ... 2
     torch.manual_seed(0)
     middle = QuantumMiddle(circuit, make_engine(ENGINE, circuit)).double()
     torch.nn.init.normal_(middle.weights)
@@ -79,7 +79,7 @@ def test_fourier_features_span_what_the_circuit_computes():
 
 
 def test_product_keeps_everything_but_the_entanglers():
-    circuit = library.load("qdllm", qubits=4)
+    circuit = library.load_circuit("qdllm", qubits=4)
     alone = without_entanglers(circuit)
     assert all(len(item.qubits) == 1 for item in alone.circuit.data)
     assert alone.inputs == circuit.inputs and set(alone.weights) < set(circuit.weights)
@@ -88,14 +88,14 @@ def test_product_keeps_everything_but_the_entanglers():
 
 
 def test_the_same_seed_gives_every_student_the_same_projection():
-    circuit = library.load("hardware", qubits=4)
+    circuit = library.load_circuit("hardware", qubits=4)
     drawn = (student(name, circuit).projection.weight for name in CONTROLS)
     first, *others = (rows / rows.norm() for rows in drawn)  # circuits scale it to where they respond linearly
     assert all(torch.allclose(first, other) for other in others)
 
 
 def test_a_control_has_no_circuit_and_an_unknown_one_is_named():
-    circuit = library.load("hardware", qubits=2)
+    circuit = library.load_circuit("hardware", qubits=2)
     with pytest.raises(QkdError, match="has no circuit"):
         _ = student("linear", circuit).circuit
     with pytest.raises(QkdError, match="linear"):

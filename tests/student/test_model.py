@@ -14,6 +14,7 @@ from qkd import QkdError, Student
 from qkd.circuits import library
 from qkd.config import EngineSpec, LossSpec, TrainSpec
 from qkd.simulation.make import make_engine
+from qkd.student.bundle import About
 from qkd.student.middles.quantum import QuantumMiddle, StudentQNN
 from qkd.student.model import START_SPREAD, StudentModel
 from qkd.student.trainer import Examples, Trainer
@@ -21,7 +22,7 @@ from qkd.text.encoders.make import make_encoder
 
 
 def model(seed=0, angle_map="tanh", precision="double", dropout=0.0):
-    circuit = library.load("hardware", qubits=3, layers=1)
+    circuit = library.load_circuit("hardware", qubits=3, layers=1)
     engine = make_engine(EngineSpec(precision=precision, torch_device="cpu"), circuit)
     torch.manual_seed(seed)
     return StudentModel(QuantumMiddle(circuit, engine), 5, ("no", "yes"), angle_map, dropout).double()
@@ -150,11 +151,11 @@ def test_a_diverging_loss_is_named():
 
 @pytest.fixture
 def bundle(tmp_path):
-    circuit = library.load("hardware", qubits=3, layers=1)
+    circuit = library.load_circuit("hardware", qubits=3, layers=1)
     trained = StudentModel(
         QuantumMiddle(circuit, make_engine(EngineSpec(torch_device="cpu"), circuit)), 16, ("no", "yes")
     )
-    Student(trained, make_encoder("hashing:16"), {"teacher": "nobody"}).save(tmp_path / "student")
+    Student(trained, make_encoder("hashing:16"), About(teacher="nobody")).save(tmp_path / "student")
     return tmp_path / "student"
 
 
@@ -197,7 +198,7 @@ def test_a_bundle_refuses_another_encoder_and_a_newer_format(bundle):
 
 
 def test_the_qnn_is_usable_alone():
-    circuit = library.load("product", qubits=2)
+    circuit = library.load_circuit("product", qubits=2)
     qnn = StudentQNN(circuit, make_engine(EngineSpec(precision="double", torch_device="cpu"), circuit))
     evs = qnn.evaluate(torch.zeros(1, 2).double(), torch.zeros(4).double())
     assert evs[0].tolist() == pytest.approx([1, 1], abs=1e-12)  # all rotations at 0 leave |00>

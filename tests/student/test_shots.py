@@ -19,7 +19,7 @@ from qkd.student.trainer import Examples
 
 def model(circuit=None, precision="double"):
     torch.manual_seed(0)
-    circuit = circuit or library.load("hardware", qubits=3, layers=1)
+    circuit = circuit or library.load_circuit("hardware", qubits=3, layers=1)
     engine = make_engine(EngineSpec(precision=precision, engine="lightcone"), circuit)
     return StudentModel(QuantumMiddle(circuit, engine), 5, ("a", "b"))
 
@@ -59,7 +59,7 @@ def test_gradients_go_through_the_noise_exactly():
 
 
 def test_observables_of_several_strings_are_refused():
-    circuit = library.load("hardware", qubits=2, layers=1)
+    circuit = library.load_circuit("hardware", qubits=2, layers=1)
     mixed = circuit.with_circuit(circuit.circuit, [SparsePauliOp(["ZI", "XX"])])
     with pytest.raises(QkdError, match="one Pauli string each"):
         train_with_shots(model(mixed), 16)

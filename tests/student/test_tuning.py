@@ -11,7 +11,7 @@ from qkd.simulation.make import make_engine
 from qkd.student.bundle import Student
 from qkd.student.lesson import Lesson, make_trainer, make_tuner
 from qkd.student.middles.quantum import QuantumMiddle
-from qkd.text.encoders.make import embed, make_encoder
+from qkd.text.encoders.make import embed_texts, make_encoder
 from qkd.text.encoders.tuning import Front, make_front
 from tests.text.conftest import save_model
 from tests.text.test_models import TEXTS
@@ -27,11 +27,11 @@ def parts(tiny, folder, layers="1,2", last=1, epochs=2, lr=0.003):
     encoder = make_encoder(f"{tiny}?layers={layers}")
     y = np.array([int("ball" in text or "thin" in text) for text in TEXTS])
     rows = np.arange(len(TEXTS))
-    lesson = Lesson(("no", "yes"), embed(encoder, TEXTS), np.eye(2)[y] * 3, y, rows[::2], rows[::2], rows[1::2])
+    lesson = Lesson(("no", "yes"), embed_texts(encoder, TEXTS), np.eye(2)[y] * 3, y, rows[::2], rows[::2], rows[1::2])
     config = make_config(
         {"train": {"epochs": 3}, "encoder": {"tune_epochs": epochs, "tune_lr": lr, "tune_patience": 9}}
     )
-    circuit = library.load("hardware", qubits=2, layers=1)
+    circuit = library.load_circuit("hardware", qubits=2, layers=1)
     engine = make_engine(EngineSpec(torch_device="cpu"), circuit)
     trained = make_trainer(config, QuantumMiddle(circuit, engine), lesson, engine.device, None)
     trained.run()
@@ -74,7 +74,7 @@ def test_a_tuned_encoder_travels_in_the_bundle(tiny, tmp_path):
     assert tuner.progress.best_epoch > 0 and np.abs(front.embeddings() - before).max() > 1e-4
     encoder = front.tuned()
     np.testing.assert_allclose(encoder.encode(TEXTS), front.embeddings(), atol=2e-6)
-    np.testing.assert_array_equal(embed(encoder, TEXTS), encoder.encode(TEXTS))
+    np.testing.assert_array_equal(embed_texts(encoder, TEXTS), encoder.encode(TEXTS))
     assert encoder.key != make_encoder(encoder.name).key
     Student(trained.student, encoder).save(tmp_path)
     again = Student.load(tmp_path)

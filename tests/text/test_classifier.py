@@ -40,7 +40,7 @@ def alone(folder, text):
 
 def fitted(spec, dataset, **more):
     teacher = make_teacher(spec, config=make_config({"teacher": more}))
-    teacher.fit(dataset, data.split(dataset))
+    teacher.fit(dataset, data.split_dataset(dataset))
     return teacher
 
 

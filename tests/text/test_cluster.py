@@ -13,7 +13,7 @@ import pytest
 from qkd import api, cache
 from qkd.cluster import over_ray
 from qkd.errors import QkdError
-from qkd.text.encoders.make import embed, make_encoder
+from qkd.text.encoders.make import embed_texts, make_encoder
 from tests.text.test_models import animals
 
 
@@ -67,7 +67,7 @@ def test_texts_that_workers_cut_are_told(cluster, model, tmp_path, monkeypatch, 
     for name, where in (("alone", nullcontext()), ("spread", over_ray("local"))):
         monkeypatch.setenv("QKD_CACHE", str(tmp_path / name))
         with where:
-            embed(make_encoder(f"{model}?tokens=6"), texts)
+            embed_texts(make_encoder(f"{model}?tokens=6"), texts)
         assert f"{long:,} of {len(texts):,} texts are longer than 6 tokens" in capsys.readouterr().err
 
 

@@ -28,7 +28,7 @@ def write(path, rows=ROWS, **options):
 
 
 def load(path, **options):
-    return data.load(str(path), "t", "y", **options)
+    return data.load_dataset(str(path), "t", "y", **options)
 
 
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "parquet"])
@@ -75,7 +75,7 @@ def test_a_qdllm_folder(tmp_path):
             lines = [row["t"] for row in part if row["y"] == label]
             (tmp_path / f"{prefix}_{label}.txt").write_text("\n".join(lines) + "\n")
     (tmp_path / "README.txt").write_text("not data\n")
-    found = data.load(f"qdllm:{tmp_path}")
+    found = data.load_dataset(f"qdllm:{tmp_path}")
     assert sorted(zip(found.texts, found.labels, strict=True)) == sorted((row["t"], row["y"]) for row in ROWS)
     assert found.dropped == ()
 
@@ -142,7 +142,7 @@ def test_a_missing_column_names_those_that_exist(tmp_path):
     for suffix in ("csv", "tsv", "jsonl", "parquet"):
         path = write(tmp_path / f"f.{suffix}")
         with pytest.raises(QkdError, match=rf"f.{suffix}: there is no column 'text', only 't', 'y'"):
-            data.load(path)
+            data.load_dataset(path)
 
 
 @pytest.mark.parametrize(
@@ -180,9 +180,9 @@ def test_what_is_not_there(tmp_path):
     with pytest.raises(QkdError, match=r"is a folder; write qdllm:"):
         load(tmp_path)
     with pytest.raises(QkdError, match=r"no such folder"):
-        data.load(f"qdllm:{tmp_path / 'none'}")
+        data.load_dataset(f"qdllm:{tmp_path / 'none'}")
     with pytest.raises(QkdError, match=r"no file is called PREFIX_LABEL.txt"):
-        data.load(f"qdllm:{tmp_path}")
+        data.load_dataset(f"qdllm:{tmp_path}")
 
 
 def test_a_limit_is_stratified_nested_and_keeps_small_classes(tmp_path):
@@ -210,7 +210,7 @@ def test_texts_alone(tmp_path):
 def test_splits_are_disjoint_complete_and_stratified(tmp_path):
     rows = [{"t": f"text {n}", "y": "rare" if n < 30 else "common"} for n in range(300)]
     found = load(write(tmp_path / "f.csv", rows))
-    splits = data.split(found, valid=0.1, test=0.2, seed=3)
+    splits = data.split_dataset(found, valid=0.1, test=0.2, seed=3)
     parts = (splits.train, splits.valid, splits.test)
     assert sorted(np.concatenate(parts)) == list(range(300))
     assert [len(part) for part in parts] == [210, 30, 60]
@@ -224,7 +224,7 @@ def test_a_split_depends_on_content_and_seed_not_on_the_order_of_rows(tmp_path):
     mixed = load(write(tmp_path / "b.csv", ROWS[::-1]))
 
     def test_texts(dataset, seed):
-        return {dataset.texts[row] for row in data.split(dataset, seed=seed).test}
+        return {dataset.texts[row] for row in data.split_dataset(dataset, seed=seed).test}
 
     assert test_texts(found, 0) == test_texts(mixed, 0)
     assert len({frozenset(test_texts(found, seed)) for seed in range(5)}) > 1
@@ -235,21 +235,21 @@ def test_a_class_of_five_is_in_every_split_and_one_of_four_is_refused():
         labels = ("rare",) * count + ("common",) * 50
         return data.Dataset(tuple(f"text {n}" for n in range(len(labels))), labels)
 
-    splits = data.split(dataset(5))
+    splits = data.split_dataset(dataset(5))
     for part in (splits.train, splits.valid, splits.test):
         assert (part < 5).any()
     with pytest.raises(QkdError, match=r"label 'rare' has 4 texts, at least 5"):
-        data.split(dataset(4))
+        data.split_dataset(dataset(4))
     with pytest.raises(QkdError, match=r"label 'rare' has 7 texts.*leave none for training"):
-        data.split(dataset(7), valid=0.45, test=0.5)
+        data.split_dataset(dataset(7), valid=0.45, test=0.5)
 
 
 def test_one_class_or_impossible_fractions_are_refused():
     one = data.Dataset(tuple(TEXTS), ("cat",) * 20)
     with pytest.raises(QkdError, match=r"all 20 texts have the label 'cat'"):
-        data.split(one)
+        data.split_dataset(one)
     with pytest.raises(QkdError, match=r"leave some texts for training"):
-        data.split(one, valid=0.5, test=0.5)
+        data.split_dataset(one, valid=0.5, test=0.5)
 
 
 def test_unequal_lengths_are_refused():
@@ -267,9 +267,9 @@ def test_a_huge_field_is_read(tmp_path):
 def test_half_a_character_and_a_long_header(tmp_path):
     (tmp_path / "t.jsonl").write_text('{"text": "a", "label": "x"}\n{"text": "b \\ud83d", "label": "y"}\n')
     with pytest.raises(QkdError, match=r"line 2, column 'text' holds half of a character"):
-        data.load(str(tmp_path / "t.jsonl"))
+        data.load_dataset(str(tmp_path / "t.jsonl"))
     (tmp_path / "t.csv").write_text(f"text,label,{'x' * 200_000}\na,b,c\nd,e,f\n")
-    assert data.load(str(tmp_path / "t.csv")).texts == ("a", "d")
+    assert data.load_dataset(str(tmp_path / "t.csv")).texts == ("a", "d")
 
 
 def hf(path, **parts):
@@ -295,7 +295,7 @@ def test_a_dataset_keeps_its_own_splits(tmp_path):
     parts = {"train": rows_of(0, 40), "validation": rows_of(40, 50), "test": rows_of(50, 70)}
     found = load(hf(tmp_path / "three", **parts))
     for seed in (0, 1):
-        splits = data.split(found, valid=0.4, test=0.4, seed=seed)  # nothing is left to draw
+        splits = data.split_dataset(found, valid=0.4, test=0.4, seed=seed)  # nothing is left to draw
         for rows, part in ((splits.train, "train"), (splits.valid, "validation"), (splits.test, "test")):
             assert of(found, rows) == {text for text, _ in parts[part]}
     assert found.own == ("valid", "test")
@@ -303,11 +303,11 @@ def test_a_dataset_keeps_its_own_splits(tmp_path):
 
 def test_validation_is_drawn_from_the_training_texts_where_there_is_none(tmp_path):
     found = load(hf(tmp_path / "two", train=rows_of(0, 160), test=rows_of(160, 240)))
-    splits = data.split(found)
+    splits = data.split_dataset(found)
     assert (len(splits.train), len(splits.valid), len(splits.test)) == (136, 24, 80)
     assert of(found, splits.test) == {text for text, _ in rows_of(160, 240)}
     assert found.own == ("test",)
-    assert of(found, data.split(found, seed=1).valid) != of(found, splits.valid)
+    assert of(found, data.split_dataset(found, seed=1).valid) != of(found, splits.valid)
     assert np.bincount(found.targets[splits.valid]).tolist() == [12, 12]
 
 
@@ -316,7 +316,7 @@ def test_what_is_tested_with_is_not_learned_from(tmp_path):
     other = [(text, 1 - label) for text, label in rows_of(43, 45)]  # and even under another label
     parts = {"train": [*rows_of(0, 40), *again, *other], "test": rows_of(40, 60)}
     found = load(hf(tmp_path / "leak", **parts))
-    splits = data.split(found)
+    splits = data.split_dataset(found)
     assert of(found, splits.test) == {text for text, _ in parts["test"]}
     assert of(found, [*splits.train, *splits.valid]) == {text for text, _ in rows_of(0, 40)}
     assert found.dropped == (
@@ -328,13 +328,13 @@ def test_what_is_tested_with_is_not_learned_from(tmp_path):
 def test_secret_test_labels_leave_the_validation_split_for_the_test(tmp_path):
     secret = [(text, -1) for text, _ in rows_of(60, 80)]
     found = load(hf(tmp_path / "glue", train=rows_of(0, 40), validation=rows_of(40, 60), test=secret))
-    assert of(found, data.split(found).test) == {text for text, _ in rows_of(40, 60)}
+    assert of(found, data.split_dataset(found).test) == {text for text, _ in rows_of(40, 60)}
     assert found.own == ("test",)
 
 
 def test_splits_that_say_nothing_are_pooled(tmp_path):
     found = load(hf(tmp_path / "plain", train=rows_of(0, 40)))
-    assert found.own == () and len(data.split(found).test) == 8
+    assert found.own == () and len(data.split_dataset(found).test) == 8
     found = load(hf(tmp_path / "odd", easy=rows_of(0, 20), hard=rows_of(20, 40)))
     assert found.own == () and len(found.texts) == 40
 
@@ -344,7 +344,7 @@ def test_a_table_of_test_texts(tmp_path, suffix):
     train = write(tmp_path / f"train.{suffix}", [{"t": text, "y": LABELS[label]} for text, label in rows_of(0, 40)])
     test = write(tmp_path / f"test.{suffix}", [{"t": text, "y": LABELS[label]} for text, label in rows_of(38, 60)])
     found = load(train, test=test)
-    splits = data.split(found)
+    splits = data.split_dataset(found)
     assert of(found, splits.test) == {text for text, _ in rows_of(38, 60)}
     assert (len(splits.train), len(splits.valid)) == (32, 6)
     assert found.num_rows == 62
@@ -354,14 +354,14 @@ def test_given_test_texts_replace_a_test_split(tmp_path):
     source = hf(tmp_path / "two", train=rows_of(0, 40), test=rows_of(40, 60))
     test = write(tmp_path / "test.csv", [{"t": text, "y": LABELS[label]} for text, label in rows_of(60, 70)])
     found = load(source, test=test)
-    assert of(found, data.split(found).test) == {text for text, _ in rows_of(60, 70)}
+    assert of(found, data.split_dataset(found).test) == {text for text, _ in rows_of(60, 70)}
     assert found.dropped[0].startswith("dropped 20 texts of a test split in whose place another was given: test 1,")
     assert len(found.texts) == 50
 
 
 def test_a_limit_leaves_every_split_its_share(tmp_path):
     found = load(hf(tmp_path / "two", train=rows_of(0, 160), test=rows_of(160, 240)), limit=60)
-    splits = data.split(found)
+    splits = data.split_dataset(found)
     assert (len(splits.train) + len(splits.valid), len(splits.test)) == (40, 20)
 
 
@@ -369,4 +369,4 @@ def test_labels_that_only_the_test_has_are_refused(tmp_path):
     train = write(tmp_path / "train.csv", [{"t": f"{text} b", "y": text[:3]} for text in TEXTS])
     test = write(tmp_path / "test.csv", [*ROWS, {"t": "moo", "y": "cow"}])
     with pytest.raises(QkdError, match="label 'cow' has 0 texts, at least 5 are needed for training and validation"):
-        data.split(load(train, test=test))
+        data.split_dataset(load(train, test=test))

@@ -13,7 +13,7 @@ from qkd.text.data import load as data
 
 @pytest.fixture(scope="module")
 def dataset():
-    return data.load("docstrings")
+    return data.load_dataset("docstrings")
 
 
 def test_it_is_balanced_and_has_no_duplicates(dataset):

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from qkd.errors import QkdError
-from qkd.text.encoders.choose import chosen
-from qkd.text.encoders.make import embed, make_encoder, whitened
+from qkd.text.encoders.choose import choose_layers
+from qkd.text.encoders.make import embed_texts, make_encoder, whitened
 from tests.text.test_models import TEXTS, alone
 
 
@@ -31,10 +31,10 @@ def test_layers_and_poolings_are_those_of_the_text_alone(model, pooling, layer):
 
 
 def test_several_layers_are_read_in_one_pass_and_any_choice_of_them_costs_nothing(model, monkeypatch):
-    one, two = (embed(make_encoder(f"{model}?layers={n}"), TEXTS) for n in (1, 2))
+    one, two = (embed_texts(make_encoder(f"{model}?layers={n}"), TEXTS) for n in (1, 2))
     monkeypatch.setattr("qkd.cache.Store._save", lambda *_: pytest.fail("something was computed again"))
     both = make_encoder(f"{model}?layers=2,1")
-    np.testing.assert_array_equal(embed(both, TEXTS), np.hstack([one, two]))
+    np.testing.assert_array_equal(embed_texts(both, TEXTS), np.hstack([one, two]))
     np.testing.assert_allclose(both.encode(TEXTS), np.hstack([one, two]), atol=1e-6)
     assert both.dim == 64 and both.key == make_encoder(f"{model}?layers=1,2").key
 
@@ -58,7 +58,7 @@ def test_layers_are_chosen_by_what_a_probe_makes_of_them(model, monkeypatch):
         return states[[TEXTS.index(text) for text in texts]][:, self.layers].reshape(len(texts), -1)
 
     monkeypatch.setattr("qkd.text.encoders.layered.TransformerEncoder.remembered", told)
-    found, tried = chosen(encoder, TEXTS, y)
+    found, tried = choose_layers(encoder, TEXTS, y)
     assert [row.layers for row in tried] == [(2,), (1,), (1, 2)]
     assert tried[1].accuracy > 0.8 > tried[0].accuracy
     assert found.name == f"hashing:8+{model}?layers=1&tokens=9"
@@ -73,18 +73,18 @@ def test_tokens_cut_a_text(model):
 
 def test_joined_encoders_stand_side_by_side_and_share_the_cache(model, monkeypatch):
     both = make_encoder(f"{model}?layer=1+hashing:64")
-    found = embed(both, TEXTS)
+    found = embed_texts(both, TEXTS)
     assert found.shape == (len(TEXTS), both.dim) == (len(TEXTS), 32 + 64)
     monkeypatch.setattr("qkd.cache.Store._save", lambda *_: pytest.fail("something was computed again"))
-    np.testing.assert_array_equal(found[:, :32], embed(make_encoder(f"{model}?layer=1"), TEXTS))
-    np.testing.assert_array_equal(found[:, 32:], embed(make_encoder("hashing:64"), TEXTS))
+    np.testing.assert_array_equal(found[:, :32], embed_texts(make_encoder(f"{model}?layer=1"), TEXTS))
+    np.testing.assert_array_equal(found[:, 32:], embed_texts(make_encoder("hashing:64"), TEXTS))
     np.testing.assert_allclose(both.encode(TEXTS), found, atol=1e-6)
     assert make_encoder(both.name).key == both.key
 
 
 def test_whitening_leaves_uncorrelated_numbers_of_variance_one_and_travels_with_its_arrays():
     encoder = whitened(make_encoder("hashing:64"), TEXTS, 8)
-    found = embed(encoder, TEXTS)
+    found = embed_texts(encoder, TEXTS)
     np.testing.assert_allclose(np.cov(found.T), np.eye(8), atol=1e-4)
     np.testing.assert_allclose(found.mean(axis=0), 0, atol=1e-5)
     again = make_encoder(encoder.name, arrays=encoder.arrays)

@@ -7,7 +7,7 @@ from scipy.special import softmax
 from qkd.config import make_config
 from qkd.text.data import load as data
 from qkd.text.teachers.ensemble import average, fit_weights
-from qkd.text.teachers.heads import cross_entropy
+from qkd.text.teachers.heads import mean_cross_entropy
 from qkd.text.teachers.make import make_teacher
 
 
@@ -28,8 +28,8 @@ def test_weights_go_to_those_that_know_and_the_average_beats_each(members, space
     weights = fit_weights(logits, y, space)
     assert weights.sum() == pytest.approx(1) and (weights >= 0).all()
     assert weights[2] < 0.15 and weights[:2].min() > 0.3
-    together = cross_entropy(average(logits, weights, space), y)
-    assert together < min(cross_entropy(one, y) for one in logits)
+    together = mean_cross_entropy(average(logits, weights, space), y)
+    assert together < min(mean_cross_entropy(one, y) for one in logits)
 
 
 def test_what_is_averaged_is_what_it_says(members):
@@ -50,7 +50,7 @@ def test_an_ensemble_of_files(members, tmp_path):
         np.savez(tmp_path / f"{number}.npz", logits=loud, texts=np.array(texts))
         names.append(f"logits:{tmp_path / str(number)}.npz")
     teacher = make_teacher(names, config=make_config({"teacher": {"ensemble": "probability"}}))
-    splits = data.split(dataset)
+    splits = data.split_dataset(dataset)
     teacher.fit(dataset, splits)
     right = teacher.logits(texts).argmax(axis=1) == y
     singles = [(rows.argmax(axis=1) == y)[splits.test].mean() for rows in logits]

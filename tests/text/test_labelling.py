@@ -35,12 +35,12 @@ def teach(corpus, model, out="logits.parquet", **more):
 def test_the_file_holds_every_text_in_order_and_can_be_used_as_a_teacher(corpus, model, capsys):
     found = teach(corpus, model, unlabeled=str(corpus / "more.txt"))
     assert "left out 3 texts that occur twice or are in" in capsys.readouterr().err
-    dataset = data.load(str(corpus / "texts.csv"))
+    dataset = data.load_dataset(str(corpus / "texts.csv"))
     table = parquet.read_table(corpus / "logits.parquet")
     assert table.column_names == ["text", "kind 0", "kind 1", "kind 2"] and found["texts"] == table.num_rows == 305
     assert table["text"].to_pylist()[:300] == list(dataset.texts)
     assert json.loads(table.schema.metadata[b"qkd.teacher"])["name"] == f"probe:{model}"
-    splits = data.split(dataset)
+    splits = data.split_dataset(dataset)
     direct, again = make_teacher(f"probe:{model}"), make_teacher(f"logits:{corpus / 'logits.parquet'}")
     for teacher in (direct, again):
         teacher.fit(dataset, splits)
@@ -57,8 +57,8 @@ def test_it_ends_with_accuracy_chance_and_the_labels_that_were_given(tmp_path):
     rows.to_csv(tmp_path / "logits.csv", index=False)
     given = {"data": str(tmp_path / "t.csv"), "teacher": f"logits:{tmp_path / 'logits.csv'}"}
     found = api.teach(tmp_path / "out.parquet", **given)
-    dataset = data.load(given["data"])
-    valid = data.split(dataset).valid
+    dataset = data.load_dataset(given["data"])
+    valid = data.split_dataset(dataset).valid
     assert found["valid_accuracy"] == pytest.approx(np.mean(said[valid] == right[valid]))
     assert found["valid_chance"] == pytest.approx(1 - right[valid].mean()) and found["valid_chance"] > 0.7
     assert found["predicted"] == {"common": int((said == 0).sum()), "rare": int(said.sum())}
@@ -110,7 +110,7 @@ def test_embeddings_can_be_had_in_the_same_go(corpus, model):
     from qkd.text.encoders.make import make_encoder
 
     teach(corpus, model, embed=True, encoder="hashing:16")
-    encoder, texts = make_encoder("hashing:16"), data.load(str(corpus / "texts.csv")).texts
+    encoder, texts = make_encoder("hashing:16"), data.load_dataset(str(corpus / "texts.csv")).texts
     found = cache.rows(encoder.key, texts, lambda _: pytest.fail("not embedded yet"), "testing")
     np.testing.assert_array_equal(found, encoder.encode(texts))
 
@@ -125,6 +125,6 @@ def test_a_file_that_grows_while_it_is_read_is_refused(tmp_path):
 def test_other_mistakes(corpus, model):
     with pytest.raises(QkdError, match=r"must be called NAME\.parquet"):
         teach(corpus, model, out="logits.csv")
-    (corpus / "same.txt").write_text(data.load(str(corpus / "texts.csv")).texts[0] + "\n")
+    (corpus / "same.txt").write_text(data.load_dataset(str(corpus / "texts.csv")).texts[0] + "\n")
     with pytest.raises(QkdError, match=r"all of its 1 texts are in .*texts\.csv already"):
         teach(corpus, model, unlabeled=str(corpus / "same.txt"))

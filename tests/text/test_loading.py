@@ -13,7 +13,7 @@ from qkd.errors import QkdError
 from qkd.text.encoders.make import make_encoder
 from qkd.text.models import weights
 from qkd.text.models.backbone import Backbone
-from qkd.text.models.batching import Budget
+from qkd.text.models.batching import TokenBudget
 from tests.text.conftest import SENTENCES, save_model
 from tests.text.test_models import TEXTS
 
@@ -36,8 +36,8 @@ def hub(tmp_path, model, monkeypatch):
 
 
 def test_a_cached_hub_model_works_offline_and_is_pinned_to_its_commit(hub, model):
-    assert weights.pinned("somebody/tiny") == f"somebody/tiny@{COMMIT}"
-    assert weights.fingerprint(weights.resolve("somebody/tiny")) == weights.fingerprint(
+    assert weights.pinned_name("somebody/tiny") == f"somebody/tiny@{COMMIT}"
+    assert weights.weights_fingerprint(weights.resolve("somebody/tiny")) == weights.weights_fingerprint(
         weights.resolve(f"somebody/tiny@{COMMIT}")
     )
 
@@ -61,15 +61,15 @@ def test_a_missing_hub_model_is_named_offline_before_anything_heavy_is_imported(
 
 def test_a_run_writes_the_commit_into_its_configuration(hub, model):
     from qkd.config import make_config
-    from qkd.settings import pinned
+    from qkd.settings import with_pinned_models
 
     asked = make_config(
         {"teacher": {"spec": "probe:somebody/tiny"}, "encoder": {"name": "somebody/tiny?layer=1+hashing:8"}}
     )
-    config = pinned(asked)
+    config = with_pinned_models(asked)
     assert config.teacher.spec == (f"probe:somebody/tiny@{COMMIT}",)
     assert config.encoder.name == f"somebody/tiny@{COMMIT}?layer=1+hashing:8"
-    assert pinned(make_config({})) == make_config({})
+    assert with_pinned_models(make_config({})) == make_config({})
 
 
 def test_memory_that_runs_out_halves_the_batch_and_changes_no_number(model, monkeypatch, capsys):
@@ -92,7 +92,7 @@ def test_memory_that_does_not_hold_one_text_is_one_sentence():
         raise MemoryError
 
     with pytest.raises(QkdError, match=r"a model: memory does not hold one text of 7 tokens"):
-        list(Budget(64, "a model").run([5, 7, 6], step))
+        list(TokenBudget(64, "a model").run([5, 7, 6], step))
 
 
 def test_other_errors_are_not_taken_for_memory(model):
@@ -100,7 +100,7 @@ def test_other_errors_are_not_taken_for_memory(model):
         raise RuntimeError("something else")
 
     with pytest.raises(RuntimeError, match="something else"):
-        list(Budget(64, "a model").run([5, 7, 6], step))
+        list(TokenBudget(64, "a model").run([5, 7, 6], step))
 
 
 def save_gguf(path, folder):

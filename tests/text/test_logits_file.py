@@ -19,7 +19,7 @@ SOURCE_ROWS = [("", "ant"), *ROWS, ROWS[4]]  # the first is empty, the last a du
 @pytest.fixture
 def dataset(tmp_path):
     pd.DataFrame(SOURCE_ROWS, columns=["text", "label"]).to_csv(tmp_path / "texts.csv", index=False)
-    return data.load(str(tmp_path / "texts.csv"))
+    return data.load_dataset(str(tmp_path / "texts.csv"))
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def logits(request):
 
 def fitted(path, dataset):
     teacher = make_teacher(f"logits:{path}")
-    teacher.fit(dataset, data.split(dataset))
+    teacher.fit(dataset, data.split_dataset(dataset))
     return teacher
 
 
@@ -75,7 +75,7 @@ def test_without_texts_rows_are_those_of_the_source_or_those_kept(tmp_path, data
 
 def test_a_limit_takes_the_rows_of_the_texts_it_keeps(tmp_path, dataset, logits):
     path = save(tmp_path / "l.npz", np.vstack([np.zeros(3), logits, np.zeros(3)]))
-    few = data.load(dataset.source, limit=18)
+    few = data.load_dataset(dataset.source, limit=18)
     found = fitted(path, few).logits(few.texts)
     np.testing.assert_array_equal(found, logits[[int(text.split()[-1]) for text in few.texts]])
 
@@ -162,8 +162,8 @@ def test_kinds_are_listed():
 def test_metadata_that_are_no_list_of_names_are_one_sentence(tmp_path, said):
     from safetensors.numpy import save_file
 
-    from qkd.text.teachers.logits_file import read
+    from qkd.text.teachers.logits_file import read_logits
 
     save_file({"logits": np.zeros((2, 2), np.float32)}, tmp_path / "l.safetensors", metadata={"classes": said})
     with pytest.raises(QkdError, match=r"metadata's 'classes' are .* not a JSON list of strings"):
-        read(tmp_path / "l.safetensors")
+        read_logits(tmp_path / "l.safetensors")

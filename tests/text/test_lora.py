@@ -22,13 +22,13 @@ def teacher_of(model, **more):
 
 def fitted(model, dataset, **more):
     teacher = teacher_of(model, **more)
-    teacher.fit(dataset, data.split(dataset))
+    teacher.fit(dataset, data.split_dataset(dataset))
     return teacher
 
 
 def test_it_learns_and_what_it_says_is_cached(model, monkeypatch, tmp_path):
     dataset = animals(3)
-    splits = data.split(dataset)
+    splits = data.split_dataset(dataset)
     first = fitted(model, dataset)
     logits = first.logits(dataset.texts)
     assert logits.shape == (len(dataset.texts), 3) and logits.dtype == np.float32
@@ -54,7 +54,7 @@ def test_what_is_saved_is_an_adapter_that_classifier_and_peft_read(model, tmp_pa
     teacher.save(tmp_path / "run" / "teacher")
     folder = tmp_path / "run" / "teacher"
     other = make_teacher(f"classifier:{folder}")
-    other.fit(dataset, data.split(dataset))
+    other.fit(dataset, data.split_dataset(dataset))
     expected = teacher.logits(dataset.texts) * teacher.describe()["temperature"]
     np.testing.assert_allclose(other.logits(dataset.texts), expected, atol=1e-4)
     base = AutoModelForSequenceClassification.from_pretrained(model, config=AutoConfig.from_pretrained(folder))
@@ -85,7 +85,7 @@ def test_fine_tuning_that_was_killed_ends_with_the_same_weights(model, monkeypat
     (state,) = (tmp_path / "another").glob("adapters/*/qkd.json")
     assert not list(state.parent.glob("state-*"))  # done, nothing is left of the checkpoint
     assert steps[11] == steps[10]  # the step that was lost came again, and none before it
-    per_epoch = -(-len(data.split(dataset).train) // 8)
+    per_epoch = -(-len(data.split_dataset(dataset).train) // 8)
     assert len(steps) == 3 * per_epoch + 1
 
 
@@ -117,6 +117,6 @@ def test_half_precision_learns_too(model):
         f"lora:{model}",
         config=make_config({"lora": {"epochs": 2, "lr": 0.01, "depth": 1}, "teacher": {"dtype": "bfloat16"}}),
     )
-    teacher.fit(dataset, data.split(dataset))
+    teacher.fit(dataset, data.split_dataset(dataset))
     logits = teacher.logits(dataset.texts)
     assert (logits.argmax(axis=1) == dataset.targets).mean() > 0.6

@@ -6,9 +6,9 @@ import torch
 
 from qkd.errors import QkdError
 from qkd.text.data import load as data
-from qkd.text.encoders.make import embed, make_encoder
+from qkd.text.encoders.make import embed_texts, make_encoder
 from qkd.text.models.backbone import Backbone
-from qkd.text.models.batching import Budget
+from qkd.text.models.batching import TokenBudget
 from qkd.text.models.reader import Reader
 from qkd.text.models.transformer import Loading
 from qkd.text.teachers.make import make_teacher
@@ -59,10 +59,10 @@ def test_long_texts_are_cut_and_counted(model, capsys):
 
 def test_batches_hold_every_row_once_within_the_budget():
     lengths = np.random.default_rng(3).integers(1, 90, size=200).tolist()
-    found = [rows for rows, _ in Budget(256, "a model").run(lengths, np.array)]
+    found = [rows for rows, _ in TokenBudget(256, "a model").run(lengths, np.array)]
     assert sorted(row for rows in found for row in rows) == list(range(200))
     assert all(len(rows) * max(lengths[row] for row in rows) <= 256 for rows in found)
-    assert [rows for rows, _ in Budget(256, "a model").run([500], np.array)] == [[0]]
+    assert [rows for rows, _ in TokenBudget(256, "a model").run([500], np.array)] == [[0]]
 
 
 def test_the_encoder_averages_the_last_layer_and_scales_to_length_one(model):
@@ -76,11 +76,11 @@ def test_the_encoder_averages_the_last_layer_and_scales_to_length_one(model):
 
 
 def test_embeddings_are_cached_by_model_content(model, tmp_path, monkeypatch):
-    first = embed(make_encoder(str(model)), TEXTS)
+    first = embed_texts(make_encoder(str(model)), TEXTS)
     monkeypatch.setattr(Reader, "rows", lambda *_, **__: pytest.fail("the model was called again"))
-    np.testing.assert_array_equal(embed(make_encoder(str(model)), TEXTS[::-1]), first[::-1])
+    np.testing.assert_array_equal(embed_texts(make_encoder(str(model)), TEXTS[::-1]), first[::-1])
     monkeypatch.undo()
-    other = embed(make_encoder(str(save_model(tmp_path / "other", seed=1))), TEXTS)
+    other = embed_texts(make_encoder(str(save_model(tmp_path / "other", seed=1))), TEXTS)
     assert np.abs(other - first).max() > 1e-3
 
 
@@ -128,7 +128,7 @@ def animals(classes, count=90):
 @pytest.mark.parametrize("classes", [2, 3])
 def test_the_probe_learns_and_its_logits_do_not_depend_on_the_cache(model, classes):
     dataset = animals(classes)
-    splits = data.split(dataset)
+    splits = data.split_dataset(dataset)
     teacher = make_teacher(f"probe:{model}")
     with pytest.raises(QkdError, match=r"has not been fitted"):
         teacher.logits(dataset.texts)
@@ -147,7 +147,7 @@ def test_the_probe_learns_and_its_logits_do_not_depend_on_the_cache(model, class
 
 def test_a_second_probe_calls_neither_model_nor_solver(model, monkeypatch):
     dataset = animals(3)
-    splits = data.split(dataset)
+    splits = data.split_dataset(dataset)
     first = make_teacher(f"probe:{model}")
     first.fit(dataset, splits)
     monkeypatch.setattr(Reader, "rows", lambda *_, **__: pytest.fail("the model was called again"))
@@ -160,7 +160,7 @@ def test_a_second_probe_calls_neither_model_nor_solver(model, monkeypatch):
 
 def test_a_labelling_that_was_killed_ends_with_the_same_logits(model, monkeypatch, tmp_path):
     dataset = animals(3, count=300)
-    splits = data.split(dataset)
+    splits = data.split_dataset(dataset)
     real, calls = Reader.rows, []
 
     def dies(self, texts):

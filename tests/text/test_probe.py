@@ -8,9 +8,9 @@ from sklearn.linear_model import Ridge
 from qkd.text.data import load as data
 from qkd.text.models.reader import Reader
 from qkd.text.probes import leave_one_out, squared_errors
-from qkd.text.teachers.heads import calibrated_temperature, cross_entropy, fit_head, out_of_fold
+from qkd.text.teachers.heads import calibrated_temperature, fit_head, mean_cross_entropy, out_of_fold
 from qkd.text.teachers.make import make_teacher
-from qkd.text.teachers.probe import choose
+from qkd.text.teachers.probe import choose_probe
 from tests.text.conftest import SENTENCES
 from tests.text.test_models import animals
 
@@ -82,9 +82,9 @@ def test_layers_that_know_are_read_and_no_more_than_needed():
     blocks = [rng.normal(size=(300, width)) for width in widths]
     blocks[1][:, 0] += 2 * y
     blocks[3] = blocks[1] @ rng.normal(size=(6, 6))  # knows the same, higher up
-    assert choose(np.hstack(blocks).astype(np.float32), widths, y) == ((1,), False)
+    assert choose_probe(np.hstack(blocks).astype(np.float32), widths, y) == ((1,), False)
     blocks[4][:, 0] += 3 * y
-    places, likelihoods = choose(np.hstack(blocks).astype(np.float32), widths, y)
+    places, likelihoods = choose_probe(np.hstack(blocks).astype(np.float32), widths, y)
     assert likelihoods and 1 in places
 
 
@@ -105,15 +105,15 @@ def test_a_student_learns_from_logits_out_of_fold(model):
     dataset = animals(3, count=120)
     rng = np.random.default_rng(3)
     dataset = data.Dataset(dataset.texts, tuple(rng.permutation(dataset.labels)))
-    splits = data.split(dataset)
+    splits = data.split_dataset(dataset)
     teacher = make_teacher(f"probe:{model}")
     teacher.fit(dataset, splits)
     assert teacher.cross_fitted
     y = dataset.targets[splits.train]
     texts = [dataset.texts[row] for row in splits.train]
     learned, told = teacher.logits(texts), teacher.answer(texts)
-    assert cross_entropy(told, y) < cross_entropy(learned, y) - 0.05
-    assert teacher.describe()["unseen_loss"] == pytest.approx(cross_entropy(learned, y), abs=1e-5)
+    assert mean_cross_entropy(told, y) < mean_cross_entropy(learned, y) - 0.05
+    assert teacher.describe()["unseen_loss"] == pytest.approx(mean_cross_entropy(learned, y), abs=1e-5)
     shuffled = rng.permutation(len(texts))
     np.testing.assert_array_equal(teacher.logits([texts[row] for row in shuffled]), learned[shuffled])
 
@@ -127,7 +127,7 @@ def test_the_head_is_calibrated_and_a_binary_one_is_symmetric():
     np.testing.assert_allclose(logits.sum(axis=1), 0, atol=1e-5)
     assert calibrated_temperature(logits, y[300:]) == pytest.approx(1, abs=0.02)
     assert calibrated_temperature(head.unseen, y[:300]) == pytest.approx(1, abs=0.02)
-    assert head.valid_loss == pytest.approx(cross_entropy(logits, y[300:]), abs=1e-4)
+    assert head.valid_loss == pytest.approx(mean_cross_entropy(logits, y[300:]), abs=1e-4)
     probability = 1 / (1 + np.exp(-(logits[:, 1] - logits[:, 0])))
     assert probability.mean() == pytest.approx(y[300:].mean(), abs=0.05)
 
@@ -138,4 +138,4 @@ def test_a_temperature_is_found_again():
     chances = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     targets = (chances.cumsum(axis=1) < rng.random((20000, 1))).sum(axis=1)
     assert calibrated_temperature(5 * logits, targets) == pytest.approx(5, rel=0.03)
-    assert cross_entropy(np.zeros((4, 3)), np.array([0, 1, 2, 0])) == pytest.approx(np.log(3))
+    assert mean_cross_entropy(np.zeros((4, 3)), np.array([0, 1, 2, 0])) == pytest.approx(np.log(3))

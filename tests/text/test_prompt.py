@@ -62,7 +62,7 @@ def settings(tmp_path, **more):
 
 def fitted(model, dataset, config):
     teacher = make_teacher(f"prompt:{model}", config=config)
-    teacher.fit(dataset, data.split(dataset))
+    teacher.fit(dataset, data.split_dataset(dataset))
     return teacher
 
 
@@ -98,7 +98,7 @@ def test_answers_are_cached_by_prompt_and_one_new_text_costs_one_call(model, tmp
 
 def test_calibration_adds_a_bias_for_each_label_and_is_fitted_on_training_texts(model, tmp_path):
     dataset = animals(3)
-    splits = data.split(dataset)
+    splits = data.split_dataset(dataset)
     plain, calm = (fitted(model, dataset, settings(tmp_path, calibrate=value)) for value in (False, True))
     facts = calm.describe()
     scores = plain.logits(dataset.texts) / plain.describe()["weight"][0][0]
@@ -119,7 +119,7 @@ def test_calibration_adds_a_bias_for_each_label_and_is_fitted_on_training_texts(
 
 def test_without_labels_every_label_gets_its_mean_score_taken_off(model, tmp_path):
     dataset = animals(3)
-    train = data.split(dataset).train
+    train = data.split_dataset(dataset).train
     plain, calm = (fitted(model, dataset, settings(tmp_path, calibrate=how)) for how in ("none", "batch"))
     scores = plain.logits(dataset.texts) / plain.describe()["weight"][0][0]
     weight = np.array(calm.describe()["weight"])
@@ -149,7 +149,7 @@ def test_of_several_prompts_the_best_is_taken(model, tmp_path, monkeypatch):
         assert list(tried) == [str(name) for name in names]
         assert tried[str(bad)]["loss"] == pytest.approx(np.log(2), abs=0.05)
         assert tried[str(good)]["accuracy"] > 0.6 and tried[str(good)]["loss"] < tried[str(bad)]["loss"]
-    assert list(prompts.named(["auto", str(good)])) == [*prompts.BUILT_IN, str(good)]
+    assert list(prompts.read_prompts(["auto", str(good)])) == [*prompts.BUILT_IN, str(good)]
 
 
 def test_a_prompt_without_room_is_left_out_where_another_has_some(model, tmp_path):
@@ -193,7 +193,7 @@ def test_examples_are_mixed_complete_and_never_the_text_itself(model, tmp_path, 
     orders, asked = set(), []
     for seed in range(6):
         teacher = make_teacher(f"prompt:{model}", config=settings(tmp_path, shots=2, shots_seed=seed))
-        examples, spare = teacher._drawn(dataset, data.split(dataset))
+        examples, spare = teacher._drawn(dataset, data.split_dataset(dataset))
         labels = [label for _, label in examples]
         assert sorted(labels) == [0, 0, 1, 1, 2, 2] and len({*spare, *(text for text, _ in examples)}) == 9
         assert [dataset.labels[dataset.texts.index(text)] for text in spare] == list(dataset.classes)
@@ -219,7 +219,7 @@ def test_more_examples_than_there_are_is_one_sentence(model, tmp_path):
 
 def test_examples_come_from_the_training_split_by_seed(model, tmp_path):
     dataset = animals(3)
-    splits = data.split(dataset)
+    splits = data.split_dataset(dataset)
     train = {dataset.texts[row] for row in splits.train}
     asked = {}
     for seed in (0, 0, 1):
@@ -257,11 +257,11 @@ def test_words_that_collide_or_are_empty_are_refused_with_their_tokens(model):
     with pytest.raises(QkdError, match=r"the labels 'kind 0' and 'kind 1' .* same tokens .*'<unk>', '<unk>'"):
         fitted(model, dataset, make_config({}))
     tokenizer = CausalLM(str(model)).tokenizer
-    question = prompts.question(prompts.PromptFile(template="{text}", verbalizers={"a": (" ",)}), ["a"], tokenizer)
+    question = prompts.label_prompt(prompts.PromptFile(template="{text}", verbalizers={"a": (" ",)}), ["a"], tokenizer)
     with pytest.raises(QkdError, match=r"the word ' ' for the label 'a' has no tokens \(its tokens are \[\]\)"):
         question.answers(["a"])
     with pytest.raises(QkdError, match=r"words for a label 'b' that the data lack; known are: a"):
-        prompts.question(prompts.PromptFile(template="{text}", verbalizers={"b": ("x",)}), ["a"], tokenizer)
+        prompts.label_prompt(prompts.PromptFile(template="{text}", verbalizers={"b": ("x",)}), ["a"], tokenizer)
 
 
 @pytest.mark.parametrize(
@@ -276,7 +276,7 @@ def test_prompts_that_cannot_be_used(tmp_path, name, content, words):
     if content:
         (tmp_path / name).write_text(content)
     with pytest.raises(QkdError, match=words):
-        prompts.read(str(tmp_path / name) if content else name)
+        prompts.read_prompt(str(tmp_path / name) if content else name)
 
 
 def test_a_prompt_that_leaves_no_room_and_texts_that_are_cut(model, tmp_path, capsys):
@@ -291,4 +291,4 @@ def test_a_prompt_that_leaves_no_room_and_texts_that_are_cut(model, tmp_path, ca
 def test_a_prompt_file_that_is_not_utf_8_is_one_sentence(tmp_path):
     (tmp_path / "p.txt").write_bytes(b"caf\xe9 {text}")
     with pytest.raises(QkdError, match=r"p\.txt: line 1, byte 4 \(0xe9\) is not UTF-8"):
-        prompts.read(str(tmp_path / "p.txt"))
+        prompts.read_prompt(str(tmp_path / "p.txt"))

@@ -272,15 +272,15 @@ def test_resolve_refuses_what_is_none_of_these(tmp_path):
 
 def test_a_hub_model_that_cannot_be_reached_is_named(monkeypatch):
     with pytest.raises(QkdError, match=r"model 'no-such-org/no-such-model' cannot be loaded.*hf download"):
-        weights.fingerprint(weights.Source("no-such-org/no-such-model"))
+        weights.weights_fingerprint(weights.Source("no-such-org/no-such-model"))
 
 
 def test_the_fingerprint_follows_the_content_not_the_place(model, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(model, copy)
-    before = weights.fingerprint(weights.resolve(str(model)))
-    assert weights.fingerprint(weights.resolve(str(copy))) == before
+    before = weights.weights_fingerprint(weights.resolve(str(model)))
+    assert weights.weights_fingerprint(weights.resolve(str(copy))) == before
     data = bytearray((copy / "model.safetensors").read_bytes())
     data[-1] ^= 1
     (copy / "model.safetensors").write_bytes(data)
-    assert weights.fingerprint(weights.resolve(str(copy))) != before
+    assert weights.weights_fingerprint(weights.resolve(str(copy))) != before

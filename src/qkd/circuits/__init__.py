@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING
 from qkd.lazy import exports
 
 if TYPE_CHECKING:
-    from qkd.circuits.library import load, paths
+    from qkd.circuits.library import load_circuit as load
+    from qkd.circuits.library import paths
     from qkd.circuits.qasm import from_qasm, to_qasm
     from qkd.circuits.spec import CircuitSpec
     from qkd.circuits.student import StudentCircuit
@@ -38,7 +39,7 @@ __getattr__, __dir__ = exports(
         "CircuitSpec": "qkd.circuits.spec",
         "StudentCircuit": "qkd.circuits.student",
         "from_qasm": "qkd.circuits.qasm",
-        "load": "qkd.circuits.library",
+        "load": "qkd.circuits.library:load_circuit",
         "paths": "qkd.circuits.library",
         "to_qasm": "qkd.circuits.qasm",
     },

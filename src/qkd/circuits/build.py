@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from qiskit.circuit import Parameter, QuantumCircuit
 
 from qkd.circuits import limits
-from qkd.circuits.observables import parse
+from qkd.circuits.observables import parse_observables
 from qkd.circuits.spec import CircuitSpec
 from qkd.circuits.student import StudentCircuit
 from qkd.errors import CircuitError
@@ -65,7 +65,9 @@ def build(spec: CircuitSpec, qubits: int | None = None, layers: int | None = Non
             angle = [weight()] if spec.ansatz.entangler == "rzz" else []
             getattr(circuit, spec.ansatz.entangler)(*angle, a, b)
     rotate(spec.ansatz.closing)
-    return StudentCircuit(circuit, tuple(inputs), tuple(weights), parse(spec.observables, n), name=spec.name)
+    return StudentCircuit(
+        circuit, tuple(inputs), tuple(weights), parse_observables(spec.observables, n), name=spec.name
+    )
 
 
 def pairs(pattern: str, n: int) -> Pairs:

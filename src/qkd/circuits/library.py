@@ -7,7 +7,7 @@ from pathlib import Path
 from qkd.bundled import find, tell_hidden
 from qkd.circuits.build import build
 from qkd.circuits.qasm import from_qasm
-from qkd.circuits.spec import read
+from qkd.circuits.spec import read_circuit_spec
 from qkd.circuits.student import StudentCircuit
 from qkd.errors import CircuitError, QkdError, nearest
 
@@ -37,7 +37,7 @@ def locate(name: str) -> Path:
     raise CircuitError(f"there is no circuit '{name}'{nearest(name, known)}")
 
 
-def load(name: str, qubits: int | None = None, layers: int | None = None) -> StudentCircuit:
+def load_circuit(name: str, qubits: int | None = None, layers: int | None = None) -> StudentCircuit:
     """Return the circuit called ``name``.
 
     Args:
@@ -50,7 +50,7 @@ def load(name: str, qubits: int | None = None, layers: int | None = None) -> Stu
     """
     path = locate(name)
     if path.suffix == ".toml":
-        spec = read(path)
+        spec = read_circuit_spec(path)
         try:
             return build(spec, qubits, layers)
         except QkdError as error:

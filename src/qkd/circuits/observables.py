@@ -19,7 +19,7 @@ _TERM = re.compile(
 )
 
 
-def parse(texts: Iterable[str], num_qubits: int) -> tuple[SparsePauliOp, ...]:
+def parse_observables(texts: Iterable[str], num_qubits: int) -> tuple[SparsePauliOp, ...]:
     """Return the observables that ``texts`` name, on n qubits; the two named sets stand for several each.
 
     Raises:
@@ -39,7 +39,7 @@ def parse(texts: Iterable[str], num_qubits: int) -> tuple[SparsePauliOp, ...]:
     return tuple(observables)
 
 
-def write(observable: SparsePauliOp) -> str:
+def observable_text(observable: SparsePauliOp) -> str:
     """Return an observable as a text that ``parse`` reads back to the same one."""
     terms = []
     for letters, qubits, coefficient in observable.to_sparse_list():

@@ -22,7 +22,7 @@ from qiskit.circuit.library import get_standard_gate_name_mapping
 from qiskit_qasm3_import import convert
 
 from qkd.circuits import limits
-from qkd.circuits.observables import parse, write
+from qkd.circuits.observables import observable_text, parse_observables
 from qkd.circuits.student import StudentCircuit
 from qkd.errors import CircuitError, QkdError, nearest
 
@@ -47,7 +47,7 @@ def to_qasm(student: StudentCircuit) -> str:
         f"// qkd.inputs: {' '.join(p.name for p in inputs)}",
         f"// qkd.weights: {' '.join(p.name for p in weights)}",
         *([f"// qkd.start: {' '.join(map(repr, student.start))}"] if student.start else []),
-        f"// qkd.observables: {' ; '.join(write(observable) for observable in student.observables)}",
+        f"// qkd.observables: {' ; '.join(observable_text(observable) for observable in student.observables)}",
     ]
     return "\n".join([*head, qasm3.dumps(plain)])
 
@@ -88,7 +88,9 @@ def from_qasm(text: str, where: str = "the OpenQASM 3 program") -> StudentCircui
             circuit,
             tuple(by_name[name] for name in inputs),
             tuple(by_name[name] for name in weights),
-            parse([part.strip() for part in header.get("observables", "z-each").split(";")], circuit.num_qubits),
+            parse_observables(
+                [part.strip() for part in header.get("observables", "z-each").split(";")], circuit.num_qubits
+            ),
             name=header.get("name", "circuit"),
             start=tuple(map(float, _listed(header.get("start", "")))),
         )

@@ -13,7 +13,7 @@ Axis = Literal["rx", "ry", "rz"]
 Count = Annotated[int, Field(ge=1)]
 
 
-class Encoding(Spec):
+class EncodingSpec(Spec):
     """How the data enter."""
 
     rotations: tuple[Axis, ...] = Field(
@@ -24,7 +24,7 @@ class Encoding(Spec):
     )
 
 
-class Ansatz(Spec):
+class AnsatzSpec(Spec):
     """What is trained, layer by layer."""
 
     rotations: tuple[Axis, ...] = Field(
@@ -42,7 +42,7 @@ class Ansatz(Spec):
     )
 
     @model_validator(mode="after")
-    def _qdllm_is_whole(self) -> Ansatz:
+    def _qdllm_is_whole(self) -> AnsatzSpec:
         if self.pattern == "qdllm" and (self.rotations or self.closing or self.entangler != "none"):
             raise ValueError("the pattern qdllm fixes rotations, entangler and closing; leave them out")
         return self
@@ -61,11 +61,11 @@ class CircuitSpec(Spec):
         min_length=1,
         description="z-each, zz-neighbours, or Paulis such as 'Z0 Z1' or '0.5 X0 + Z2'.",
     )
-    encoding: Encoding = Field(default=Encoding(), description="How the data enter.")
-    ansatz: Ansatz = Field(default=Ansatz(), description="What is trained.")
+    encoding: EncodingSpec = Field(default=EncodingSpec(), description="How the data enter.")
+    ansatz: AnsatzSpec = Field(default=AnsatzSpec(), description="What is trained.")
 
 
-def read(path: Path) -> CircuitSpec:
+def read_circuit_spec(path: Path) -> CircuitSpec:
     """Return the spec in a TOML file.
 
     Raises:

@@ -20,13 +20,13 @@ Layers = Annotated[int | None, typer.Option(min=1, help="How often the ansatz re
 def list_(json_: Json = False, debug: Debug = False) -> None:
     """List every circuit that can be named, and where its file lies."""
     from qkd.circuits import draw, library
-    from qkd.circuits.spec import read
-    from qkd.reports.compare import aligned
+    from qkd.circuits.spec import read_circuit_spec
+    from qkd.reports.tables import aligned
 
     found = []
     for name, path in library.paths().items():
-        student = library.load(str(path))
-        description = read(path).description if path.suffix == ".toml" else ""
+        student = library.load_circuit(str(path))
+        description = read_circuit_spec(path).description if path.suffix == ".toml" else ""
         found.append({"name": name, "counts": draw.size(student), "description": description, "path": str(path)})
     if json_:
         print(json.dumps(found, indent=2))
@@ -41,7 +41,7 @@ def show(name: Name, qubits: Qubits = None, layers: Layers = None, debug: Debug 
     """Draw a circuit and say what it is made of."""
     from qkd.circuits import draw, library
 
-    student = library.load(name, qubits, layers)
+    student = library.load_circuit(name, qubits, layers)
     print(draw.text(student))
     print(draw.counts(student))
 
@@ -54,5 +54,5 @@ def check(name: Name, qubits: Qubits = None, layers: Layers = None, json_: Json 
     from qkd.circuits import library
     from qkd.simulation.check import check as check_circuit
 
-    report = check_circuit(library.load(name, qubits, layers))
+    report = check_circuit(library.load_circuit(name, qubits, layers))
     print(json.dumps(asdict(report) | {"healthy": report.healthy}, indent=2) if json_ else report.render())

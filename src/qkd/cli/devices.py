@@ -30,7 +30,7 @@ def list_(json_: Json = False, debug: Debug = False) -> None:
     from qkd.console import warn
     from qkd.devices import catalogue, live
     from qkd.errors import QkdError
-    from qkd.reports.compare import aligned
+    from qkd.reports.tables import aligned
 
     held = catalogue.load()
     rows: list[dict[str, Any]] = [asdict(entry) for entry in held.devices]
@@ -74,11 +74,11 @@ def show(
     from qkd.devices.region import to_region
     from qkd.devices.transpile import transpile
     from qkd.errors import QkdError
-    from qkd.reports.compare import aligned
+    from qkd.reports.tables import aligned
 
     held = snapshot.load(device)
     try:
-        _, region = to_region(transpile(library.load(circuit), held), held)
+        _, region = to_region(transpile(library.load_circuit(circuit), held), held)
         qubits: tuple[int, ...] = region.qubits
         where = f"{circuit} would take qubits {', '.join(map(str, qubits))}"
     except QkdError as error:
@@ -117,7 +117,7 @@ def compare(
     """Rank devices for a run's student, by its accuracy under the noise of their calibrations."""
     from qkd.errors import ConfigError
     from qkd.hardware import fitness
-    from qkd.reports.compare import aligned
+    from qkd.reports.tables import aligned
 
     names = [name.strip() for name in devices.split(",") if name.strip()]
     if not names:
@@ -141,7 +141,7 @@ def drift(
 ) -> None:
     """Show what changed on a device since a calibration, and what that costs a student."""
     from qkd.hardware import fitness
-    from qkd.reports.compare import aligned
+    from qkd.reports.tables import aligned
 
     found = fitness.drift(device, since, run)
     if json_:
@@ -175,7 +175,7 @@ def learn(
     from qkd.files import finite
     from qkd.hardware.learning import Lesson, conclusion, table
     from qkd.hardware.run import run as run_
-    from qkd.reports.compare import aligned
+    from qkd.reports.tables import aligned
     from qkd.results import LearnedResult
 
     lesson = Lesson(run, device, local, points, shots, max_qpu_seconds, decoupling, seed)
@@ -220,7 +220,7 @@ def transpile(
     from qkd.devices.compiled import compile_for
     from qkd.errors import ConfigError
     from qkd.files import write_text
-    from qkd.reports.compare import aligned
+    from qkd.reports.tables import aligned
 
     pairs = [text.partition("=") for text in set_ or ()]
     for key, sign, _ in pairs:

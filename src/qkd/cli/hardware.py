@@ -129,7 +129,7 @@ def asked(unasked: bool, silent: bool) -> Callable[[Plan], bool]:
 
 def _tell(plan: Plan) -> None:
     """Print what a plan costs."""
-    from qkd.reports.compare import aligned
+    from qkd.reports.tables import aligned
 
     told = plan.mitigation
     twirls = "" if told.randomizations is None else f", {told.randomizations} twirls"
@@ -146,7 +146,7 @@ def _tell(plan: Plan) -> None:
 
 def _print(outcomes: list[Outcome], json_: bool) -> None:
     from qkd.reports import devices
-    from qkd.reports.compare import aligned
+    from qkd.reports.tables import aligned
     from qkd.results import LearnedResult, MeasuredResult
 
     if json_:
@@ -213,7 +213,7 @@ def list_(
     """List the jobs of every run on this machine, or of one run, from their ledgers; open ones first."""
     from qkd.console import warn
     from qkd.hardware.inventory import listed, listed_all
-    from qkd.reports.compare import aligned
+    from qkd.reports.tables import aligned
 
     rows, damaged = (listed_all(under), []) if run is None else listed(run)
     if damaged:
@@ -280,7 +280,7 @@ def show(
     from qkd.files import read_json
     from qkd.hardware.result import read_result
     from qkd.reports import devices
-    from qkd.reports.compare import aligned
+    from qkd.reports.tables import aligned
     from qkd.results import LearnedResult, MeasuredResult
     from qkd.runs import existing_run
 

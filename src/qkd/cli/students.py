@@ -27,7 +27,7 @@ def distill(
     """Distil an LLM's classifier into a quantum circuit: label, train, measure, report."""
     from qkd import api
     from qkd.config import read_config
-    from qkd.reports import compare
+    from qkd.reports.run import summary, timings
 
     base = read_config(config) if config else None
     run = api.distill(base, resume=resume, **given)
@@ -35,9 +35,9 @@ def distill(
         print(json.dumps(run.metrics.to_json(), indent=2))
         return
     print(run.table())
-    print(f"\n{compare.summary(run.metrics)}")
+    print(f"\n{summary(run.metrics)}")
     if not quiet:
-        print(f"{compare.timings(run.metrics)}\nreport: {run.report}")
+        print(f"{timings(run.metrics)}\nreport: {run.report}")
 
 
 def evaluate(

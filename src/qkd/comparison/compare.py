@@ -10,23 +10,23 @@ from pathlib import Path
 import numpy as np
 
 from qkd import cache
-from qkd.comparison import measure, trial
+from qkd.comparison.conditions import EXACT, Conditions, check_conditions, conditions_of
 from qkd.comparison.contestants import Contestant
-from qkd.comparison.measure import EXACT, Measurement, measurement
 from qkd.comparison.specs import CompareSpec
-from qkd.comparison.tuning import tuned
+from qkd.comparison.trial import repetitions, run_trial
+from qkd.comparison.tuning import tune_students
 from qkd.config import Config
 from qkd.console import progress, say
 from qkd.errors import QkdError
 from qkd.files import write_json
-from qkd.records import read
+from qkd.records import read_record
 from qkd.results import TrialAnswers, Tuning
 from qkd.runs import RunFolder
-from qkd.sources import Clock, Sources, gather, make_reader
+from qkd.sources import Clock, Sources, gather_sources, make_reader
 from qkd.student.lesson import Lesson
-from qkd.text.encoders.make import embed
+from qkd.text.encoders.make import embed_texts
 from qkd.text.protocols import Encoder
-from qkd.workers import spread
+from qkd.workers import parallel_map
 
 MEND = "delete it and it is done again"
 """What to do about a damaged trial."""
@@ -43,7 +43,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Trials:
-    """Everything that was found.
+    """All trials of a comparison, done.
 
     sources: texts, teacher, encoder.
     students: who took part; the others are judged against the first.
@@ -69,7 +69,7 @@ class Trials:
         return [row for (name, count, _), row in sorted(self.results.items()) if (name, count) == (student.name, texts)]
 
 
-def run(config: Config, students: Sequence[Contestant], spec: CompareSpec, folder: RunFolder) -> Trials:
+def run_trials(config: Config, students: Sequence[Contestant], spec: CompareSpec, folder: RunFolder) -> Trials:
     """Do every trial that ``folder`` does not hold yet.
 
     Args:
@@ -82,11 +82,15 @@ def run(config: Config, students: Sequence[Contestant], spec: CompareSpec, folde
         QkdError: something in configuration, data, teacher or students does not fit.
         KeyboardInterrupt: it was interrupted; trials that were done are kept.
     """
-    measure.check(spec)
-    measurements = {one.name: measurement(config, spec, one.circuit(), one.name) for one in students if one.is_quantum}
+    check_conditions(spec)
+    conditions = {
+        student.name: conditions_of(config, spec, student.circuit(), student.name)
+        for student in students
+        if student.is_quantum
+    }
     clock = Clock()
-    sources = gather(config, folder, False, clock)
-    return trained(sources, config, students, spec, folder, measurements, clock)
+    sources = gather_sources(config, folder, False, clock)
+    return trained(sources, config, students, spec, folder, conditions, clock)
 
 
 def trained(
@@ -95,18 +99,18 @@ def trained(
     students: Sequence[Contestant],
     spec: CompareSpec,
     folder: RunFolder,
-    measurements: Mapping[str, Measurement],
+    conditions: Mapping[str, Conditions],
     clock: Clock,
 ) -> Trials:
     """Do every trial that ``folder`` does not hold yet, with texts, teacher and encoder that are there.
 
     Args:
         sources: texts, teacher, encoder.
-        config: see ``run``.
+        config: see ``run_trials``.
         students: who is compared.
         spec: on how many seeds and texts; how many settings each may try.
         folder: where trials are kept.
-        measurements: what each circuit is asked, by its student's name; exact values where nothing is said.
+        conditions: what each circuit is asked, by its student's name; exact values where nothing is said.
         clock: of the stages.
     """
     lessons, encoders = lessons_of(sources, students, config)
@@ -116,11 +120,11 @@ def trained(
     tries: dict[str, Tuning] = {}
     if spec.tune > 1:
         with clock.stage("tuning"):
-            students, tries = tuned(students, lessons, prints, spec.tune, folder.path / "tuning")
-    tasks = list(_tasks([one for one in students if not one.carried], counts, spec.seeds))
+            students, tries = tune_students(students, lessons, prints, spec.tune, folder.path / "tuning")
+    tasks = list(_tasks([student for student in students if not student.carried], counts, spec.seeds))
     results: dict[tuple[str, int, int], TrialAnswers] = {}
     with clock.stage("trials"):
-        for task, result in _done(tasks, lessons, prints, measurements, folder.path / "trials"):
+        for task, result in _done(tasks, lessons, prints, conditions, folder.path / "trials"):
             results[task.contestant.name, task.texts, task.seed] = result
         for student in students:
             if student.carried:
@@ -146,16 +150,16 @@ def lessons_of(
     """Return what each student learns from, and by what encoder, by its name."""
     common, texts = sources.lesson(), sources.dataset.texts
     lessons, encoders = {}, {}
-    made: dict[str, tuple[Lesson, Encoder]] = {}
+    by_encoder: dict[str, tuple[Lesson, Encoder]] = {}
     for student in students:
         lessons[student.name], encoders[student.name] = common, sources.encoder
         if student.encoder is not None:
             if sources.unlabeled:
                 raise QkdError(f"--students {student.name}: another encoder cannot be compared with --unlabeled texts")
-            if student.encoder not in made:
+            if student.encoder not in by_encoder:
                 encoder, _ = make_reader(student.encoder, config, sources.dataset, sources.splits)
-                made[student.encoder] = replace(common, embeddings=embed(encoder, list(texts))), encoder
-            lessons[student.name], encoders[student.name] = made[student.encoder]
+                by_encoder[student.encoder] = replace(common, embeddings=embed_texts(encoder, list(texts))), encoder
+            lessons[student.name], encoders[student.name] = by_encoder[student.encoder]
     return lessons, encoders
 
 
@@ -163,57 +167,59 @@ def _done(
     tasks: Sequence[Task],
     lessons: Mapping[str, Lesson],
     prints: Mapping[str, str],
-    measurements: Mapping[str, Measurement],
+    conditions: Mapping[str, Conditions],
     folder: Path,
 ) -> Iterator[tuple[Task, TrialAnswers]]:
     """Yield each task with its result: those kept in ``folder`` first, the others as they are done."""
     missing: list[tuple[Task, Path]] = []
     most = max((task.texts for task in tasks), default=0)
 
-    def asked_of(task: Task) -> Measurement | None:
-        asked = measurements.get(task.contestant.name)
-        return asked if asked is None or task.texts == most else asked.first()
+    def conditions_of_task(task: Task) -> Conditions | None:
+        whole = conditions.get(task.contestant.name)
+        return whole if whole is None or task.texts == most else whole.first()
 
     for task in tasks:
-        student, asked = task.contestant, asked_of(task)
+        student, answered_under = task.contestant, conditions_of_task(task)
         key = {
             "student": student.key(),
             "lesson": prints[student.name],
             "seed": task.seed,
             "texts": task.texts,
-            "measured": None if asked is None else asked.key(),
+            "measured": None if answered_under is None else answered_under.key(),
         }
         path = folder / f"{cache.digest(key)[:24]}.json"
         if path.is_file():
-            yield task, read(path, TrialAnswers, MEND)
+            yield task, read_record(path, TrialAnswers, MEND)
         else:
             missing.append((task, path))
     if len(missing) < len(tasks):
         say(f"{len(tasks) - len(missing)} of {len(tasks)} trials are there already")
-    drawn: dict[tuple[str, int, int], Lesson] = {}
+    subsets: dict[tuple[str, int, int], Lesson] = {}
     arguments = []
     for task, _ in missing:
         student = task.contestant
         whole = lessons[student.name]
         where = (str(id(whole)), task.texts, task.seed)
-        few = drawn.setdefault(where, whole.fewer(task.texts, task.seed))
-        arguments.append((student, few, task.seed, asked_of(task) or EXACT))
+        subset = subsets.setdefault(where, whole.fewer(task.texts, task.seed))
+        arguments.append((student, subset, task.seed, conditions_of_task(task) or EXACT))
     with progress("students", len(missing), "trials") as bar:
-        for (task, path), result in zip(missing, spread(trial.run, arguments), strict=True):
+        for (task, path), result in zip(missing, parallel_map(run_trial, arguments), strict=True):
             write_json(path, result.to_json())
             bar.advance(1, f"{task.contestant.name}, seed {task.seed}, {task.texts:,} texts")
             yield task, result
 
 
-def _carried(student: Contestant, lesson: Lesson, known: str, count: int, folder: RunFolder) -> list[TrialAnswers]:
+def _carried(
+    student: Contestant, lesson: Lesson, fingerprint: str, count: int, folder: RunFolder
+) -> list[TrialAnswers]:
     """Return the repetitions of a student that goes on with its model, from ``folder`` where it has them."""
-    key = {"student": student.key(), "lesson": known, "repetitions": count}
+    key = {"student": student.key(), "lesson": fingerprint, "repetitions": count}
     path = folder.path / "trials" / f"{cache.digest(key)[:24]}.json"
     if not path.is_file():
         say(f"{student.name}: {count} repetitions of one model")
-        answers = next(iter(spread(trial.repetitions, [(student, lesson, count)])))
-        write_json(path, [one.to_json() for one in answers])
-    return read(path, list[TrialAnswers], MEND)
+        answers = next(iter(parallel_map(repetitions, [(student, lesson, count)])))
+        write_json(path, [answer.to_json() for answer in answers])
+    return read_record(path, list[TrialAnswers], MEND)
 
 
 def _fingerprint(lesson: Lesson) -> str:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from qkd.bundled import bundled_dir
 from qkd.cache import Key
@@ -16,6 +14,7 @@ from qkd.config import Config, EngineSpec, make_config
 from qkd.errors import QkdError, nearest
 from qkd.simulation.make import Engine, make_engine
 from qkd.simulation.response import started
+from qkd.specs import read_toml
 from qkd.student.middles.base import Middle
 from qkd.student.middles.make import CLASSICAL, make_control, without_entanglers
 from qkd.student.middles.quantum import QuantumMiddle
@@ -59,7 +58,7 @@ class Contestant:
     def circuit(self) -> StudentCircuit:
         """Return its circuit; of a control, the one whose size it takes."""
         spec = self.config.student
-        circuit = library.load(spec.circuit, spec.qubits, spec.layers)
+        circuit = library.load_circuit(spec.circuit, spec.qubits, spec.layers)
         return started(without_entanglers(circuit) if self.name == PRODUCT else circuit)
 
     def middle(self, circuit: StudentCircuit, classes: int) -> Middle:
@@ -90,13 +89,13 @@ def contestants(names: Sequence[str], config: Config) -> list[Contestant]:
     Raises:
         QkdError: a name means nothing, or stands there twice.
     """
-    found = [_contestant(name, config) for name in names]
-    for contestant in found:
-        if sum(other.name == contestant.name for other in found) > 1:
+    students = [_contestant(name, config) for name in names]
+    for contestant in students:
+        if sum(other.name == contestant.name for other in students) > 1:
             raise QkdError(f"--students: '{contestant.name}' stands there twice; name each student once")
-    for contestant in found:
-        contestant.circuit()  # a mistake in it is found before any work is done
-    return found
+    for contestant in students:
+        contestant.circuit()  # a mistake in it comes out before any work is done
+    return students
 
 
 def _contestant(name: str, config: Config) -> Contestant:
@@ -110,25 +109,17 @@ def _contestant(name: str, config: Config) -> Contestant:
     if model and kind in ("model2vec", "encoder"):
         return Contestant(name, config, "linear", f"static:{model}" if kind == "model2vec" else model)
     recipe = recipe_file() if name == RECIPE else Path(name)
-    if recipe.suffix == ".toml" and recipe.is_file() and "student" in _read(recipe):
-        values = config.model_dump()
-        values |= {section: _read(recipe).get(section, {}) for section in RECIPE_SECTIONS}
+    if recipe.suffix == ".toml" and recipe.is_file() and "student" in (tables := read_toml(recipe)):
+        values = config.model_dump() | {section: tables.get(section, {}) for section in RECIPE_SECTIONS}
         return Contestant(name, make_config(values, str(recipe)))
     if name not in library.paths() and not Path(name).is_file():
         known = sorted({*library.paths(), LOGREG, PRODUCT, TEACHERLESS, *CLASSICAL})
         raise QkdError(f"--students: there is no student '{name}'{nearest(name, known)}")
     same = name == config.student.circuit
-    update: dict[str, Any] = {} if same else {"circuit": name, "layers": None}
+    update: dict[str, str | None] = {} if same else {"circuit": name, "layers": None}
     return Contestant(name, config.model_copy(update={"student": config.student.model_copy(update=update)}))
 
 
 def recipe_file() -> Path:
     """Return the file of the paper's recipe."""
     return bundled_dir("examples") / "qdllm.toml"
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise QkdError(f"{path}: cannot be read as TOML ({error})") from None

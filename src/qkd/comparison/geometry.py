@@ -42,7 +42,7 @@ def geometric_difference(quantum: np.ndarray, classical: np.ndarray, ridge: floa
     return float(np.sqrt(np.linalg.eigvalsh((inner + inner.T) / 2)[-1].clip(0)))
 
 
-def looked_at(contestant: Contestant, lesson: Lesson) -> Geometry:
+def geometry_of(contestant: Contestant, lesson: Lesson) -> Geometry:
     """Return the geometric differences of a circuit's features to classical kernels.
 
     A student starts where its circuit responds linearly, so that untrained its features are little else than linear
@@ -79,7 +79,7 @@ def looked_at(contestant: Contestant, lesson: Lesson) -> Geometry:
             for weights in middle.parameters():
                 weights.copy_(torch.as_tensor(rng.uniform(-math.pi, math.pi, weights.shape)))
         drawn.append(differences(torch.as_tensor(angles)))
-    anywhere = {name: float(np.median([one[name] for one in drawn])) for name in kernels}
+    anywhere = {name: float(np.median([draw[name] for draw in drawn])) for name in kernels}
     smallest, largest, limit = min(untrained.values()), min(anywhere.values()), math.sqrt(len(inputs))
     possible = largest >= SMALL * limit
     sentence = (

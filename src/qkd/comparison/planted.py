@@ -15,15 +15,15 @@ import numpy as np
 import torch
 
 from qkd.circuits.student import StudentCircuit
-from qkd.comparison import trial
 from qkd.comparison.contestants import Contestant
 from qkd.comparison.summary import verdict_on
+from qkd.comparison.trial import run_trial
 from qkd.config import EngineSpec
 from qkd.results import Verdict
 from qkd.simulation.make import make_engine
 from qkd.student.lesson import Lesson
 from qkd.student.middles.quantum import QuantumMiddle
-from qkd.workers import spread
+from qkd.workers import parallel_map
 
 SHARPNESS = 8.0
 """Logits of the teacher per standard deviation of the labelling function."""
@@ -80,7 +80,9 @@ class PlantedVerdict(Verdict):
     accuracy: dict[str, float]
 
 
-def verdict(students: Sequence[Contestant], lesson: Lesson, seeds: int, processes: int | None = None) -> PlantedVerdict:
+def planted_verdict(
+    students: Sequence[Contestant], lesson: Lesson, seeds: int, processes: int | None = None
+) -> PlantedVerdict:
     """Return what a comparison says of students on a lesson.
 
     Args:
@@ -89,11 +91,11 @@ def verdict(students: Sequence[Contestant], lesson: Lesson, seeds: int, processe
         seeds: how often each is trained.
         processes: how many work at once; one for each core when left out.
     """
-    tasks = [(one, lesson, seed) for one in students for seed in range(1 if one.is_logreg else seeds)]
+    tasks = [(student, lesson, seed) for student in students for seed in range(1 if student.is_logreg else seeds)]
     targets = lesson.targets[lesson.test]
-    hits: dict[str, list[np.ndarray]] = {one.name: [] for one in students}
-    for (one, _, _), result in zip(tasks, spread(trial.run, tasks, processes), strict=True):
-        hits[one.name].append(np.array(result.logits).argmax(axis=1) == targets)
-    rows = {name: np.array(found, dtype=float) for name, found in hits.items()}
+    hits: dict[str, list[np.ndarray]] = {student.name: [] for student in students}
+    for (student, _, _), result in zip(tasks, parallel_map(run_trial, tasks, processes), strict=True):
+        hits[student.name].append(np.array(result.logits).argmax(axis=1) == targets)
+    rows = {name: np.array(right, dtype=float) for name, right in hits.items()}
     accuracy = {name: float(right.mean()) for name, right in rows.items()}
     return PlantedVerdict(**dict(verdict_on(students, rows)), accuracy=accuracy)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from qkd.comparison.summary import hits, verdict_on
 from qkd.config import Config, read_config
 from qkd.errors import QkdError
 from qkd.results import Comparison, Deviation, Estimate, Judged, Printed, Reproduction, Variant, Verdict
+from qkd.settings import Overrides
 
 SLIPS = {
     "padding": "the state of the last position of a text padded to 60 tokens is read: mostly a padding token",
@@ -66,7 +66,7 @@ DEVIATIONS = tuple(
 
 def variants(
     config: Config,
-    given: dict[tuple[str, str], Any],
+    overrides: Overrides,
     students: Sequence[str],
     slips: Sequence[str],
     tuned: bool = False,
@@ -75,7 +75,7 @@ def variants(
 
     Args:
         config: the comparison's texts, teacher and settings.
-        given: ``{(section, key): value}`` that override the recipe.
+        overrides: ``{(section, key): value}`` that override the recipe.
         students: others beside it, as ``qkd compare`` knows them.
         slips: names of ``SLIPS``.
         tuned: whether the recipe stands there a second time, to be tuned as the others are.
@@ -83,18 +83,20 @@ def variants(
     Raises:
         QkdError: there is no such slip or student.
     """
-    recipe = read_config(recipe_file(), given)
+    recipe = read_config(recipe_file(), overrides)
     values = {section: getattr(recipe, section) for section in RECIPE_SECTIONS}
     honest = Contestant(RECIPE, config.model_copy(update=values), fixed=True)
-    found = [honest, *(_slipped(honest, [slip]) for slip in slips)]
+    recipes = [honest, *(_slipped(honest, [slip]) for slip in slips)]
     if len(slips) > 1:
-        found.append(_slipped(honest, slips))
+        recipes.append(_slipped(honest, slips))
     if tuned:
-        found.append(replace(honest, name=TUNED, fixed=False))
+        recipes.append(replace(honest, name=TUNED, fixed=False))
     # the recipe's encoder is the paper's; what stands beside it reads what it reads by default
     default = Config().encoder.name
-    others = [one if one.encoder else replace(one, encoder=default) for one in contestants(students, config)]
-    return [*found, *others]
+    others = [
+        student if student.encoder else replace(student, encoder=default) for student in contestants(students, config)
+    ]
+    return [*recipes, *others]
 
 
 def _slipped(honest: Contestant, slips: Sequence[str]) -> Contestant:
@@ -150,9 +152,11 @@ def _beside(trials: Trials, targets: np.ndarray) -> Verdict | None:
 
     It is judged against the recipe, as published and tuned, and against the others, but not against the slips.
     """
-    others = [one for one in trials.students if not one.name.startswith(RECIPE)]
+    others = [student for student in trials.students if not student.name.startswith(RECIPE)]
     if not others or not others[0].is_quantum:
         return None
-    rivals = [one for one in trials.students if one.name in (RECIPE, TUNED)] + others[1:]
+    rivals = [student for student in trials.students if student.name in (RECIPE, TUNED)] + others[1:]
     students = [others[0], *rivals]
-    return verdict_on(students, {one.name: hits(trials, one, trials.counts[-1], targets) for one in students})
+    return verdict_on(
+        students, {student.name: hits(trials, student, trials.counts[-1], targets) for student in students}
+    )

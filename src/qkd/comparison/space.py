@@ -16,7 +16,7 @@ import tomlkit
 
 from qkd.circuits import library
 from qkd.circuits.build import build
-from qkd.circuits.spec import CircuitSpec, read
+from qkd.circuits.spec import CircuitSpec, read_circuit_spec
 from qkd.config import Config, fields
 from qkd.errors import ConfigError, nearest
 from qkd.files import write_text
@@ -86,27 +86,27 @@ def dimensions(words: Sequence[str], config: Config) -> tuple[Dimension, ...]:
     Raises:
         QkdError: a name is unknown or stands there twice, a range is none, or a value does not fit.
     """
-    found = [_dimension(word) for word in words]
-    for one in found:
-        if sum(other.name == one.name for other in found) > 1:
-            raise ConfigError(f"--over {one.name}: it stands there twice; name each dimension once")
-        for value in one.values or (one.low, one.high):  # a mistake in it is found before any work is done
-            settings_at(config, {one.name: value}, None)
-    return tuple(found)
+    space = [_dimension(word) for word in words]
+    for dimension in space:
+        if sum(other.name == dimension.name for other in space) > 1:
+            raise ConfigError(f"--over {dimension.name}: it stands there twice; name each dimension once")
+        for value in dimension.values or (dimension.low, dimension.high):  # so that a mistake comes out before any work
+            settings_at(config, {dimension.name: value}, None)
+    return tuple(space)
 
 
 def _dimension(word: str) -> Dimension:
-    name, _, told = (part.strip() for part in word.partition("="))
+    name, _, choices = (part.strip() for part in word.partition("="))
     name = name.replace("_", "-")
     options = {option: field for section, _, option, field in fields() if section in SEARCHED}
     options = {option.replace("_", "-"): field for option, field in options.items()}
     if name not in FILED and name not in options:
         raise ConfigError(f"--over {name}: there is nothing of that name to search{nearest(name, [*USUAL, *options])}")
-    told = told or USUAL.get(name, "")
-    if not told:
+    choices = choices or USUAL.get(name, "")
+    if not choices:
         raise ConfigError(f"--over {name} has no usual range; write {name}=LOW..HIGH or {name}=A,B,C")
     kind = "" if name in FILED else str(options[name].annotation)
-    low, dots, high = told.partition("..")
+    low, dots, high = choices.partition("..")
     if dots and ("int" in kind or "float" in kind):
         ends = _number(name, low), _number(name, high)
         if not ends[0] < ends[1]:
@@ -116,7 +116,7 @@ def _dimension(word: str) -> Dimension:
         if not all(isinstance(end, int) for end in ends):
             raise ConfigError(f"--over {word}: {name} is a whole number; give a range of whole numbers")
         return Dimension(name, (), *ends)
-    values = [part.strip() for part in told.split("|" if "|" in told else ",")]
+    values = [part.strip() for part in choices.split("|" if "|" in choices else ",")]
     if not all(values) or len(set(values)) < len(values):
         raise ConfigError(f"--over {word}: give different values, separated by commas (or by | where one has a comma)")
     return Dimension(name, tuple(_plain(value) for value in values))
@@ -139,7 +139,7 @@ def _plain(text: str) -> Value:
     return text
 
 
-def of(config: Config, name: str) -> Value | None:
+def value_at(config: Config, name: str) -> Value | None:
     """Return the value that a configuration has in a dimension, None where it is said in no simple way."""
     spec = _circuit_file(config) if name in (*FILED, "qubits", "layers") else None
     if name == "encoding" and spec is not None:
@@ -170,7 +170,7 @@ def settings_at(config: Config, point: Mapping[str, Value], folder: Path | None)
     filed = {name: str(value) for name, value in point.items() if name in FILED}
     if not filed:
         if folder is None:
-            library.load(config.student.circuit, config.student.qubits, config.student.layers)
+            library.load_circuit(config.student.circuit, config.student.qubits, config.student.layers)
         return config
     spec = _circuit_file(config)
     if spec is None:
@@ -182,16 +182,18 @@ def settings_at(config: Config, point: Mapping[str, Value], folder: Path | None)
     if "observables" in filed:
         values["observables"] = tuple(re.split(r"(?<! )\+(?! )", filed["observables"]))  # a sum of Paulis has spaces
     values["name"] = "-".join([spec.name, *(re.sub(r"[^\w]+", "-", value) for value in filed.values())])
-    made = validated(CircuitSpec, values, f"--over {', '.join(filed)}")
+    circuit_spec = validated(CircuitSpec, values, f"--over {', '.join(filed)}")
     if folder is None:
-        build(made, config.student.qubits, config.student.layers)
+        build(circuit_spec, config.student.qubits, config.student.layers)
         return config
-    path = folder / f"{made.name}.toml"
-    write_text(path, tomlkit.dumps({key: value for key, value in made.model_dump(mode="json").items() if value != ""}))
+    path = folder / f"{circuit_spec.name}.toml"
+    write_text(
+        path, tomlkit.dumps({key: value for key, value in circuit_spec.model_dump(mode="json").items() if value != ""})
+    )
     return merged(config, {("student", "circuit"): str(path)})
 
 
 def _circuit_file(config: Config) -> CircuitSpec | None:
     """Return what a configuration's circuit file says, None of one in OpenQASM."""
     path = library.locate(config.student.circuit)
-    return read(path) if path.suffix == ".toml" else None
+    return read_circuit_spec(path) if path.suffix == ".toml" else None

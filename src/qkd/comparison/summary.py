@@ -10,7 +10,7 @@ import numpy as np
 
 from qkd.comparison.compare import Trials
 from qkd.comparison.contestants import Contestant
-from qkd.comparison.geometry import looked_at
+from qkd.comparison.geometry import geometry_of
 from qkd.comparison.statistics import ALPHA, Difference, holm, mean_over_seeds_and_texts
 from qkd.results import Comparison, Estimate, Judged, Measured, Point, Scores, Sizes, StudentLine, TeacherLine, Verdict
 from qkd.student.lesson import Lesson
@@ -30,7 +30,7 @@ def summarise(trials: Trials, command: str) -> Comparison:
     """Return everything a report of a comparison says.
 
     Args:
-        trials: what was found.
+        trials: of the comparison.
         command: what does the comparison again.
     """
     lesson, most = trials.sources.lesson(), trials.counts[-1]
@@ -52,7 +52,7 @@ def summarise(trials: Trials, command: str) -> Comparison:
             for student in trials.students
         },
         **dict(verdict_on(trials.students, right)),
-        geometry=looked_at(first, lesson) if first.is_quantum and first.encoder is None else None,
+        geometry=geometry_of(first, lesson) if first.is_quantum and first.encoder is None else None,
         curves=_curves(trials, targets),
         shot_curves=_asked_curves(trials, targets, "shots"),
         noise_curves=_asked_curves(trials, targets, "noise"),
@@ -93,14 +93,14 @@ def judged(first: str, right: dict[str, np.ndarray]) -> dict[str, Judged]:
         first: the name of the student that the others are compared with.
         right: which test texts each seed of each student got right, (S,N_test) or (1,N_test).
     """
-    found = {name: mean_over_seeds_and_texts(right[first] - rows) for name, rows in right.items() if name != first}
-    corrected = holm([difference.p for difference in found.values()])
+    paired = {name: mean_over_seeds_and_texts(right[first] - rows) for name, rows in right.items() if name != first}
+    corrected = holm([difference.p for difference in paired.values()])
     verdicts = {}
-    for (name, difference), p in zip(found.items(), corrected, strict=True):
+    for (name, difference), p in zip(paired.items(), corrected, strict=True):
         word: Literal["above", "level", "below"] = "above" if difference.value > 0 else "below"
         if p > ALPHA:
             word = "level"
-        smallest = difference.detectable(ALPHA / len(found))
+        smallest = difference.detectable(ALPHA / len(paired))
         verdicts[name] = Judged(
             value=difference.value,
             low=difference.low,
@@ -153,7 +153,7 @@ def _line(trials: Trials, student: Contestant, lesson: Lesson, encoder_ms: float
     most = trials.counts[-1]
     logits, rows = _logits(trials, student, most), trials.seeds(student, most)
     targets, teacher = lesson.targets[lesson.test], lesson.teacher[lesson.test].argmax(axis=1)
-    predicted, probabilities = logits.argmax(axis=2), np.stack([softmax(one) for one in logits])
+    predicted, probabilities = logits.argmax(axis=2), np.stack([softmax(rows) for rows in logits])
     classes = len(lesson.classes)
 
     def f1(seed: int, texts: np.ndarray) -> float:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from qkd.comparison.conditions import EXACT, Conditions
 from qkd.comparison.contestants import Contestant
-from qkd.comparison.measure import EXACT, Measurement
 from qkd.console import hushed
 from qkd.engines.machine import threads
 from qkd.errors import QkdError
@@ -22,21 +22,21 @@ from qkd.student.trainer import Trainer
 
 @hushed()  # the driver tells how far all of them are
 @threads(1)
-def run(contestant: Contestant, lesson: Lesson, seed: int, measurement: Measurement = EXACT) -> TrialAnswers:
+def run_trial(contestant: Contestant, lesson: Lesson, seed: int, conditions: Conditions = EXACT) -> TrialAnswers:
     """Train one student once and return what it answers.
 
     Args:
         contestant: the student.
         lesson: what it learns from, and is tested on.
         seed: of its initial weights, batches and dropout.
-        measurement: what a circuit is trained for, and under what it answers.
+        conditions: what a circuit is trained for, and under what it answers.
     """
     started = time.perf_counter()
     if contestant.is_logreg:
-        logits, count = logreg.fit(lesson)
+        logits, count = logreg.fit_logreg(lesson)
         seconds = time.perf_counter() - started
         return _answers(logits, None, Parameters(classical=count, quantum=0), seconds, 0, 0.0)
-    trainer = _trained(contestant, lesson, seed, measurement=measurement)
+    trainer = _trained(contestant, lesson, seed, conditions=conditions)
     student, test = trainer.student, lesson.embeddings[lesson.test]
     besides, curves = None, {}
     begun = time.perf_counter()
@@ -44,21 +44,21 @@ def run(contestant: Contestant, lesson: Lesson, seed: int, measurement: Measurem
         circuit = contestant.circuit()
         ideal = circuit, contestant.engine(circuit)
         begun = time.perf_counter()
-        logits = measurement.logits(measurement.sims[0], student, ideal, test, seed)
+        logits = conditions.logits(conditions.sims[0], student, ideal, test, seed)
     else:
         logits = student.logits(test)
     each = 1000 * (time.perf_counter() - begun) / max(len(test), 1)
     if contestant.is_quantum:
-        if len(measurement.sims) > 1:
-            besides = measurement.logits(measurement.sims[1], student, ideal, test, seed)
-        curves = measurement.curves(student, ideal, test, seed)
+        if len(conditions.sims) > 1:
+            besides = conditions.logits(conditions.sims[1], student, ideal, test, seed)
+        curves = conditions.curves(student, ideal, test, seed)
     progress = trainer.progress
     return _answers(logits, besides, student.parameter_counts(), progress.seconds, progress.epoch, each, curves)
 
 
 @hushed()
 @threads(1)
-def validated(
+def run_validation(
     contestant: Contestant, lesson: Lesson, seed: int, on_epoch: Callable[[dict[str, float]], None] | None = None
 ) -> Validated:
     """Train one student once and return what validation texts say of it; test texts are not looked at.
@@ -85,12 +85,12 @@ def _trained(
     lesson: Lesson,
     seed: int,
     on_epoch: Callable[[dict[str, float]], None] | None = None,
-    measurement: Measurement = EXACT,
+    conditions: Conditions = EXACT,
 ) -> Trainer:
     """Return the trainer of one student, done."""
     config = contestant.config
     config = config.model_copy(update={"train": config.train.model_copy(update={"seed": seed})})
-    noisy = measurement.trainer() if contestant.is_quantum else None
+    noisy = conditions.trainer() if contestant.is_quantum else None
     middle = QuantumMiddle(*noisy) if noisy else contestant.middle(contestant.circuit(), len(lesson.classes))
     trainer = make_trainer(config, middle, lesson, torch_device(config.engine.torch_device), None)
     if not trainer.run(on_epoch):

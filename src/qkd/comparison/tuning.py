@@ -10,22 +10,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from qkd import cache
 from qkd.comparison.contestants import Contestant
-from qkd.comparison.trial import validated
+from qkd.comparison.trial import run_validation
 from qkd.config import Config
 from qkd.console import progress
 from qkd.errors import QkdError
 from qkd.files import write_json
-from qkd.records import read
+from qkd.records import read_record
 from qkd.results import Tuning, Validated
-from qkd.settings import merged
+from qkd.settings import Overrides, merged
 from qkd.student.lesson import Lesson
-from qkd.workers import spread
+from qkd.workers import parallel_map
 
 FACTOR = 10.0
 """The learning rate is tried from its own value divided by this to its own value times this."""
@@ -34,24 +33,24 @@ DROPOUT = (0.0, 0.7)
 """Ends of what is drawn, weight decay on a logarithmic scale."""
 
 
-def candidates(student: Contestant, count: int) -> list[Contestant]:
+def tuning_candidates(student: Contestant, count: int) -> list[Contestant]:
     """Return a student with ``count`` settings of its training, the first its own; the draws are alike for all."""
     rng = np.random.default_rng(0)
-    found = [student]
-    while len(found) < count:
+    versions = [student]
+    while len(versions) < count:
         factor = float(FACTOR ** rng.uniform(-1, 1))
         decay = float(np.exp(rng.uniform(*np.log(DECAY))))
         dropout = float(rng.uniform(*DROPOUT))
-        values: dict[tuple[str, str], Any] = {
+        values: Overrides = {
             ("train", "lr"): float(f"{student.config.train.lr * factor:.3g}"),
             ("train", "weight_decay"): float(f"{decay:.3g}"),
             ("student", "dropout"): float(f"{dropout:.3g}"),
         }
-        found.append(replace(student, config=merged(student.config, values)))
-    return found
+        versions.append(replace(student, config=merged(student.config, values)))
+    return versions
 
 
-def tuned(
+def tune_students(
     students: Sequence[Contestant],
     lessons: Mapping[str, Lesson],
     fingerprints: Mapping[str, str],
@@ -72,32 +71,32 @@ def tuned(
         (student, candidate)
         for student in students
         if not (student.is_logreg or student.fixed or student.carried)
-        for candidate in candidates(student, count)
+        for candidate in tuning_candidates(student, count)
     ]
     paths = [
-        folder / f"{cache.digest({'tried': one.key(), 'lesson': fingerprints[student.name]})[:24]}.json"
-        for student, one in tries
+        folder / f"{cache.digest({'tried': candidate.key(), 'lesson': fingerprints[student.name]})[:24]}.json"
+        for student, candidate in tries
     ]
     missing = [(number, path) for number, path in enumerate(paths) if not path.is_file()]
     tasks = [(tries[number][1], lessons[tries[number][0].name], 0) for number, _ in missing]
     with progress("tuning", len(missing), "tries") as bar:
-        for (number, path), tried in zip(missing, spread(_tried, tasks), strict=True):
+        for (number, path), tried in zip(missing, parallel_map(_tried, tasks), strict=True):
             write_json(path, tried.to_json())
             bar.advance(1, tries[number][0].name)
     results: dict[str, list[tuple[float, int, Contestant]]] = {}
     for number, ((student, candidate), path) in enumerate(zip(tries, paths, strict=True)):
-        loss = read(path, Validated, "delete it and it is done again").valid_loss
+        loss = read_record(path, Validated, "delete it and it is done again").valid_loss
         results.setdefault(student.name, []).append((np.inf if loss is None else loss, number, candidate))
     best = {name: min(rows)[2] for name, rows in results.items()}
-    return [best.get(one.name, one) for one in students], {
-        name: Tuning(tries=count, settings=_settings(one.config)) for name, one in best.items()
+    return [best.get(student.name, student) for student in students], {
+        name: Tuning(tries=count, settings=_settings(student.config)) for name, student in best.items()
     }
 
 
 def _tried(student: Contestant, lesson: Lesson, seed: int) -> Validated:
     """Return what validation texts say of a student; no loss where it could not be trained."""
     try:
-        return validated(student, lesson, seed)
+        return run_validation(student, lesson, seed)
     except QkdError as error:
         return Validated(valid_loss=None, error=str(error))
 

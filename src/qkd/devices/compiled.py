@@ -90,6 +90,6 @@ def compile_for(
 def _load(student: str | Path, qubits: int | None, layers: int | None) -> StudentCircuit:
     folder = Path(student)
     if not folder.is_dir():
-        return library.load(str(student), qubits, layers)
+        return library.load_circuit(str(student), qubits, layers)
     bundled = folder / "student" / "circuit.qasm"
-    return library.load(str(bundled if bundled.is_file() else folder / "circuit.qasm"), qubits, layers)
+    return library.load_circuit(str(bundled if bundled.is_file() else folder / "circuit.qasm"), qubits, layers)

@@ -15,7 +15,7 @@ from qkd.devices.noise import noise_model
 from qkd.devices.region import Region
 from qkd.errors import CircuitError
 from qkd.hardware.mitigation import Layers, Mitigation, layers_of, noise_of_layers, pub, raw
-from qkd.workers import spread
+from qkd.workers import parallel_map
 
 WIDEST = 12
 """Qubits up to which a noisy circuit is simulated: a density matrix of 4^12 numbers."""
@@ -106,7 +106,7 @@ def run(
     ]
     places = [(start, part[2]) for start in range(0, len(values), TEXTS) for part in parts]
     whole: dict[str, np.ndarray] = {}
-    for (start, ks), found in zip(places, spread(_one, tasks, processes), strict=True):
+    for (start, ks), found in zip(places, parallel_map(_one, tasks, processes), strict=True):
         for name, part in found.items():
             shape = (len(student.observables), len(values), *part.shape[2:])
             whole.setdefault(name, np.zeros(shape))[ks, start : start + part.shape[1]] = part

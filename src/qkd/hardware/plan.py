@@ -220,7 +220,7 @@ class Plan:
         Raises:
             QkdError: there is none, or a file of it is missing or damaged.
         """
-        told = records.read(folder / "plan.json", PlanRecord, MEND, (FORMAT,))
+        told = records.read_record(folder / "plan.json", PlanRecord, MEND, (FORMAT,))
         program = records.read_text(folder / "circuit.qasm")
         try:
             if hashlib.sha256(program.encode()).hexdigest() != told.circuit_sha256:

@@ -21,17 +21,18 @@ from qkd.lazy import exports
 
 if TYPE_CHECKING:
     from qkd.reports import plots
-    from qkd.reports.compare import aligned, table
     from qkd.reports.devices import table as device_table
+    from qkd.reports.run import table
+    from qkd.reports.tables import aligned
 
 __all__ = ["aligned", "device_table", "plots", "table"]
 
 __getattr__, __dir__ = exports(
     __name__,
     {
-        "aligned": "qkd.reports.compare",
+        "aligned": "qkd.reports.tables",
         "device_table": "qkd.reports.devices:table",
         "plots": "qkd.reports.plots",
-        "table": "qkd.reports.compare",
+        "table": "qkd.reports.run",
     },
 )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from qkd.reports import plots
-from qkd.reports.compare import aligned
+from qkd.reports import differences, plots
+from qkd.reports import reproduction as reproductions
 from qkd.reports.pages import page, pictures
-from qkd.results import Comparison, Estimate, Point, Reproduction, Verdict
+from qkd.reports.tables import aligned, in_points, markdown_table
+from qkd.results import Comparison, Point, Reproduction
 
 NUMBERS = ("accuracy", "macro-F1", "like teacher", "ECE")
 COLUMNS = ("student", *NUMBERS, "classical", "quantum", "encoder", "train s", "ms/text")
@@ -22,7 +23,6 @@ CURVES = {
 BESIDES = {"exact": "drop without noise", "aer": "drop under shots", "aer-noisy": "drop under noise and shots"}
 """What a measurement besides the judged one is called."""
 TUNED = ("student", "settings tried", "learning rate", "weight decay", "dropout")
-DIFFERENCES = ("minus", "points", "95 % interval", "p (Holm)", "could have shown", "verdict")
 
 
 def rows(summary: Comparison) -> list[tuple[str, ...]]:
@@ -39,7 +39,7 @@ def rows(summary: Comparison) -> list[tuple[str, ...]]:
             f"{line.seconds:.1f}",
             f"{line.ms_per_text:.2f}",
         )
-        drop = (_points(line.measured.drop) if line.measured else "-",) if measured else ()
+        drop = (in_points(line.measured.drop) if line.measured else "-",) if measured else ()
         cells.append(row + drop)
     return cells
 
@@ -50,21 +50,6 @@ def columns(summary: Comparison) -> tuple[str, ...]:
     return (*COLUMNS, BESIDES[summary.sims[-1]]) if measured else COLUMNS
 
 
-def differences(verdict: Verdict) -> list[tuple[str, ...]]:
-    """Return a row of cells for each student that the first is compared with."""
-    return [
-        (
-            name,
-            f"{100 * judged.value:+.1f}",
-            f"{100 * judged.low:+.1f} to {100 * judged.high:+.1f}",
-            f"{judged.p_holm:.3f}",
-            f"{100 * judged.detectable:.1f}",
-            judged.verdict,
-        )
-        for name, judged in verdict.differences.items()
-    ]
-
-
 def text(summary: Comparison) -> str:
     """Return tables and verdict for a terminal."""
     return "\n".join(
@@ -72,13 +57,13 @@ def text(summary: Comparison) -> str:
             aligned([columns(summary), *rows(summary)]),
             "",
             f"accuracy of {summary.reference}, in points:",
-            aligned([DIFFERENCES, *differences(summary)]),
+            aligned([differences.COLUMNS, *differences.rows(summary)]),
             "",
             *_sentences(summary),
             *([trained_under(summary)] if trained_under(summary) else []),
             summary.conclusion,
             *(["", "chosen by the validation texts:", aligned([TUNED, *tuned(summary)])] if summary.tuned else []),
-            *(["", *_slips(summary.reproduction, aligned)] if summary.reproduction else []),
+            *(["", *reproductions.section(summary.reproduction, aligned)] if summary.reproduction else []),
         ]
     )
 
@@ -93,23 +78,32 @@ def markdown(summary: Comparison) -> str:
             "",
             setting(summary),
             "",
-            *grid(columns(summary), rows(summary)),
+            *markdown_table(columns(summary), rows(summary)),
             "",
             f"Accuracy of `{summary.reference}` minus that of the others, in points:",
             "",
-            *grid(DIFFERENCES, differences(summary)),
+            *markdown_table(differences.COLUMNS, differences.rows(summary)),
             "",
             *(f"- {sentence}" for sentence in _sentences(summary)),
             "",
             *([trained_under(summary), ""] if trained_under(summary) else []),
-            *(["Chosen by the validation texts:", "", *grid(TUNED, tuned(summary)), ""] if summary.tuned else []),
+            *(
+                ["Chosen by the validation texts:", "", *markdown_table(TUNED, tuned(summary)), ""]
+                if summary.tuned
+                else []
+            ),
             *(
                 line
                 for _, axis, points in _shown_curves(summary)
-                for line in (f"Accuracy against {axis}:", "", *grid(("student", axis, "accuracy"), points), "")
+                for line in (
+                    f"Accuracy against {axis}:",
+                    "",
+                    *markdown_table(("student", axis, "accuracy"), points),
+                    "",
+                )
             ),
             *(
-                [*_slips(summary.reproduction, _lines), "", *_deviations(summary.reproduction), ""]
+                [*reproductions.section(summary.reproduction, _lines), "", *_deviations(summary.reproduction), ""]
                 if summary.reproduction
                 else []
             ),
@@ -126,7 +120,10 @@ def markdown(summary: Comparison) -> str:
 def html(name: str, summary: Comparison) -> str:
     """Return the report as one self-contained page."""
     figures = [
-        (forest(summary), f"Accuracy of {summary.reference} minus that of each other student, 95 % interval."),
+        (
+            differences.forest(summary),
+            f"Accuracy of {summary.reference} minus that of each other student, 95 % interval.",
+        ),
         (reliability(summary), "On the dotted line a confidence can be taken at its word; all seeds together."),
     ]
     figures += [
@@ -140,8 +137,8 @@ def html(name: str, summary: Comparison) -> str:
         columns=columns(summary),
         rows=rows(summary),
         reference=summary.reference,
-        difference_columns=DIFFERENCES,
-        differences=differences(summary),
+        difference_columns=differences.COLUMNS,
+        differences=differences.rows(summary),
         sentences=_sentences(summary),
         figures=pictures(figures),
         explained=EXPLAINED,
@@ -158,12 +155,12 @@ def _more(summary: Comparison) -> list[tuple[str, tuple[str, ...], list[tuple[st
     reproduction = summary.reproduction
     if reproduction is None:
         return tables
-    beside = differences(reproduction.beside) if reproduction.beside else []
+    beside = differences.rows(reproduction.beside) if reproduction.beside else []
     return [
-        ("The default beside the recipe and the others", DIFFERENCES, beside),
+        ("The default beside the recipe and the others", differences.COLUMNS, beside),
         *tables,
-        ("What each slip of the public code does", SLIPS, slips(reproduction)),
-        ("What could not be the same", DEVIATIONS, deviations(reproduction)),
+        ("What each slip of the public code does", reproductions.SLIPS, reproductions.slips(reproduction)),
+        ("What could not be the same", reproductions.DEVIATIONS, reproductions.deviations(reproduction)),
     ]
 
 
@@ -174,21 +171,6 @@ EXPLAINED = (
     "process among several on this machine; milliseconds are end to end, encoder included."
 )
 """What the numbers are."""
-
-
-def forest(summary: Comparison) -> Figure:
-    """Draw each paired difference with its interval."""
-    judged = summary.differences
-    figure, axes = plots.canvas(height=1.0 + 0.45 * len(judged))
-    axes.axvline(0, color=plots.MUTED, lw=1, ls=":")
-    colours = {"above": plots.STUDENT, "below": plots.TEACHER, "level": plots.MUTED}
-    for row, one in enumerate(reversed(judged.values())):
-        colour = colours[one.verdict]
-        axes.plot([100 * one.low, 100 * one.high], [row, row], color=colour, lw=5, alpha=0.4)
-        axes.plot(100 * one.value, row, "o", color=colour, ms=8)
-    axes.set_yticks(range(len(judged)), [f"minus {name}" for name in reversed(judged)])
-    axes.set(xlabel="difference in accuracy, points", ylim=(-0.6, len(judged) - 0.4))
-    return figure
 
 
 def reliability(summary: Comparison) -> Figure:
@@ -225,22 +207,22 @@ def curves(summary: Comparison, kind: str = "curves") -> Figure:
 
 def _shown_curves(summary: Comparison) -> list[tuple[str, str, list[tuple[str, ...]]]]:
     """Return kind, axis and rows of cells of each kind of curve that has more than one point."""
-    found = []
+    shown = []
     for kind, axis in CURVES.items():
         curves: dict[str, tuple[Point, ...]] = summary[kind]
         if any(len(points) > 1 for points in curves.values()):
             cells: list[tuple[str, ...]] = [
                 (name, f"{point.at:,g}", str(point)) for name, points in curves.items() for point in points
             ]
-            found.append((kind, axis, cells))
-    return found
+            shown.append((kind, axis, cells))
+    return shown
 
 
 def tuned(summary: Comparison) -> list[tuple[str, ...]]:
     """Return a row of cells for each student whose settings the validation texts chose."""
     return [
-        (name, str(one.tries), *(f"{value:.3g}" for value in one.settings.values()))
-        for name, one in summary.tuned.items()
+        (name, str(tuning.tries), *(f"{value:.3g}" for value in tuning.settings.values()))
+        for name, tuning in summary.tuned.items()
     ]
 
 
@@ -249,13 +231,13 @@ def trained_under(summary: Comparison) -> str:
     sims = summary.sims
     if sims == ("exact",):
         return ""
-    told = {
+    sentences = {
         "exact": "Circuits were trained ideally and are judged by exact values",
         "aer": "Circuits were trained ideally and are judged by ideal shots",
         "aer-noisy": "Circuits were trained under the device's noise and are judged by its shots",
     }
     besides = f"; the drop is what {sims[1]} costs the same trained students" if len(sims) > 1 else ""
-    return told[sims[0]] + besides + "."
+    return sentences[sims[0]] + besides + "."
 
 
 def setting(summary: Comparison) -> str:
@@ -268,60 +250,15 @@ def setting(summary: Comparison) -> str:
     )
 
 
-SLIPS = ("recipe", "accuracy", "as a loop prints it: mean ± std", "best", "minus the honest recipe, points")
-DEVIATIONS = ("what", "paper and public code", "here", "why")
-
-
-def slips(reproduction: Reproduction) -> list[tuple[str, ...]]:
-    """Return a row of cells for the honest recipe and for each slip of a reproduction."""
-    return [
-        (
-            row.name,
-            str(row.accuracy),
-            f"{100 * row.printed.mean:.2f} ± {100 * row.printed.std:.2f}",
-            f"{100 * row.printed.best:.2f}",
-            "-" if row.gain is None else _points(row.gain),
-        )
-        for row in reproduction.variants
-    ]
-
-
-def _slips(reproduction: Reproduction, table: Callable[[Sequence[Sequence[str]]], str]) -> list[str]:
-    meaning = [f"{name}: {what}." for name, what in reproduction.slips.items()]
-    lines = ["What each slip of the public code does:", "", table([SLIPS, *slips(reproduction)]), "", *meaning]
-    beside = reproduction.beside
-    if beside is not None:
-        heading = f"Accuracy of {beside.reference} minus that of the others, in points:"
-        lines += ["", heading, "", table([DIFFERENCES, *differences(beside)]), "", beside.conclusion]
-    return lines
-
-
-def deviations(reproduction: Reproduction) -> list[tuple[str, ...]]:
-    """Return a row of cells for each thing that is not as in the paper."""
-    return [(row.what, row.paper, row.here, row.why) for row in reproduction.deviations]
-
-
 def _deviations(reproduction: Reproduction) -> list[str]:
-    return ["What could not be the same:", "", *grid(DEVIATIONS, deviations(reproduction))]
+    rows = reproductions.deviations(reproduction)
+    return ["What could not be the same:", "", *markdown_table(reproductions.DEVIATIONS, rows)]
 
 
 def _lines(cells: Sequence[Sequence[str]]) -> str:
-    return "\n".join(grid(cells[0], cells[1:]))
+    return "\n".join(markdown_table(cells[0], cells[1:]))
 
 
 def _sentences(summary: Comparison) -> list[str]:
     geometry = [summary.geometry.sentence] if summary.geometry else []
     return [*(judged.sentence for judged in summary.differences.values()), *geometry]
-
-
-def grid(heads: Sequence[str], cells: Sequence[Sequence[str]]) -> list[str]:
-    """Return a Markdown table as lines."""
-    return [
-        f"| {' | '.join(heads)} |",
-        f"| {' | '.join('---' for _ in heads)} |",
-        *(f"| {' | '.join(row)} |" for row in cells),
-    ]
-
-
-def _points(number: Estimate) -> str:
-    return f"{100 * number.value:+.1f} [{100 * number.low:+.1f}, {100 * number.high:+.1f}]"

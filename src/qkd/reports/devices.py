@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qkd.reports.compare import aligned, cell
+from qkd.reports.run import cell
+from qkd.reports.tables import aligned
 from qkd.results import DeviceResult, MeasuredResult
 
 COLUMNS = (

@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 
 from qkd.circuits import draw, library
 from qkd.files import write_text
-from qkd.reports import compare, devices, plots
+from qkd.reports import devices, plots, run
 from qkd.reports.pages import page, pictures
 from qkd.results import Answer, DeviceResult, MeasuredResult, Metrics
+from qkd.results.reading import read_answers, read_metrics
 from qkd.runs import RunFolder
 from qkd.student.metrics import softmax
 
@@ -89,9 +90,9 @@ def render(
         "page.html",
         title=name,
         subtitle=" · ".join([f"qkd {metrics.qkd}", metrics.data, f"teacher {metrics.teacher.name}", student.engine]),
-        conclusions=compare.conclusions(metrics),
-        columns=compare.COLUMNS,
-        rows=compare.rows(metrics),
+        conclusions=run.conclusions(metrics),
+        columns=run.COLUMNS,
+        rows=run.rows(metrics),
         texts=metrics.texts,
         given=" and ".join(names[part] for part in metrics.given_splits),
         sections=sections,
@@ -104,7 +105,7 @@ def render(
         data=metrics.data,
         dropped=metrics.dropped,
         encoder=metrics.encoder,
-        timings=compare.timings(metrics),
+        timings=run.timings(metrics),
         config=config,
     )
 
@@ -113,10 +114,10 @@ def rewrite(folder: RunFolder, device_runs: Sequence[DeviceResult]) -> None:
     """Write a finished run's page anew from its files, with its device runs."""
     written = render(
         folder.name,
-        compare.read_metrics(folder.metrics),
+        read_metrics(folder.metrics),
         folder.rows(folder.history),
-        compare.read_answers(folder),
-        draw.text(library.load(str(folder.student / "circuit.qasm"))),
+        read_answers(folder),
+        draw.text(library.load_circuit(str(folder.student / "circuit.qasm"))),
         folder.config.read_text(encoding="utf-8"),
         device_runs,
     )

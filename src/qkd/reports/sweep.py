@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from qkd.reports import comparison, plots
-from qkd.reports.compare import aligned
-from qkd.reports.comparison import grid
+from qkd.reports import comparison, differences, plots
 from qkd.reports.pages import page, pictures
+from qkd.reports.tables import aligned, markdown_table
 from qkd.results import Sweep
 
 SHOWN = 10
@@ -21,7 +20,7 @@ def trial_rows(sweep: Sweep) -> list[tuple[str, ...]]:
     sign = 1 if sweep.goal == "loss" else -1
     whole = [trial for trial in sweep.trials if trial.state == "complete"]
     best = sorted(whole, key=lambda trial: (sign * (trial.value or 0.0), trial.valid_loss, trial.number))[:SHOWN]
-    names = [one.name for one in sweep.space]
+    names = [setting.name for setting in sweep.space]
     heads = ("trial", "valid. accuracy", "valid. loss", *names, "epochs", "s")
     cells = [
         (
@@ -43,12 +42,12 @@ def changes(sweep: Sweep) -> list[tuple[str, ...]]:
     shares = sweep.importances
     return [
         (
-            one.name,
-            _shown(one.start),
-            _shown(best[one.name]),
-            f"{100 * shares[one.name]:.0f} %" if one.name in shares else "-",
+            setting.name,
+            _shown(setting.start),
+            _shown(best[setting.name]),
+            f"{100 * shares[setting.name]:.0f} %" if setting.name in shares else "-",
         )
-        for one in sweep.space
+        for setting in sweep.space
     ]
 
 
@@ -56,19 +55,19 @@ def conclusion(sweep: Sweep) -> str:
     """Return what a person should take from a sweep, in a few sentences."""
     states = [trial.state for trial in sweep.trials]
     top, judged = sweep.trials[sweep.best], sweep.judged
-    told = f"{len(states)} trials"
+    count = f"{len(states)} trials"
     parts = [f"{states.count(word)} {word}" for word in ("pruned", "failed") if word in states]
     if parts:
-        told += f" ({', '.join(parts)})"
-    said = [
-        f"Of {told}, number {top.number} is best: validation accuracy {top.valid_accuracy:.3f}, which the choice "
+        count += f" ({', '.join(parts)})"
+    sentences = [
+        f"Of {count}, number {top.number} is best: validation accuracy {top.valid_accuracy:.3f}, which the choice "
         "makes look better than it is.",
         "Trained anew and judged on the test texts:",
-        *(one.sentence for one in judged.differences.values()),
+        *(difference.sentence for difference in judged.differences.values()),
         "The linear student has the best trial's settings and was not searched for itself; "
         "qkd compare --tune gives every student the same number of trials.",
     ]
-    return " ".join(said)
+    return " ".join(sentences)
 
 
 def text(sweep: Sweep) -> str:
@@ -94,7 +93,7 @@ def markdown(sweep: Sweep) -> str:
     judged, (heads, *cells) = sweep.judged, trial_rows(sweep)
     return "\n".join(
         [
-            f"# A search over {', '.join(one.name for one in sweep.space)}",
+            f"# A search over {', '.join(setting.name for setting in sweep.space)}",
             "",
             conclusion(sweep),
             "",
@@ -102,21 +101,21 @@ def markdown(sweep: Sweep) -> str:
             "",
             _setting(sweep),
             "",
-            *grid(CHANGES, changes(sweep)),
+            *markdown_table(CHANGES, changes(sweep)),
             "",
             EXPLAINED,
             "",
             "Judged on the test texts:",
             "",
-            *grid(comparison.columns(judged), comparison.rows(judged)),
+            *markdown_table(comparison.columns(judged), comparison.rows(judged)),
             "",
-            *grid(comparison.DIFFERENCES, comparison.differences(judged)),
+            *markdown_table(differences.COLUMNS, differences.rows(judged)),
             "",
             comparison.EXPLAINED,
             "",
             "The best trials:",
             "",
-            *grid(heads, cells),
+            *markdown_table(heads, cells),
             "",
             "Again:",
             "",
@@ -131,7 +130,7 @@ def html(name: str, sweep: Sweep) -> str:
     judged, (heads, *cells) = sweep.judged, trial_rows(sweep)
     figures = [
         (history(sweep), "Every trial in its order; hollow ones were pruned. The line is the best until then."),
-        (comparison.forest(judged), "Accuracy of the best minus that of the others on the test texts, 95 % interval."),
+        (differences.forest(judged), "Accuracy of the best minus that of the others on the test texts, 95 % interval."),
         (slices(sweep), "Every trial against each dimension; the filled dot with a ring is the best."),
     ]
     return page(
@@ -144,8 +143,8 @@ def html(name: str, sweep: Sweep) -> str:
         changes=changes(sweep),
         columns=comparison.columns(judged),
         rows=comparison.rows(judged),
-        difference_columns=comparison.DIFFERENCES,
-        differences=comparison.differences(judged),
+        difference_columns=differences.COLUMNS,
+        differences=differences.rows(judged),
         explained=f"{comparison.EXPLAINED} {EXPLAINED}",
         figures=pictures(figures),
         trial_columns=heads,
@@ -165,10 +164,10 @@ def history(sweep: Sweep) -> Figure:
     figure, axes = plots.canvas()
     top = np.minimum if sweep.goal == "loss" else np.maximum
     for state, fill in (("complete", plots.STUDENT), ("pruned", "none")):
-        points = [(one.number, one.value) for one in sweep.trials if one.state == state]
+        points = [(trial.number, trial.value) for trial in sweep.trials if trial.state == state]
         if points:
             axes.scatter(*zip(*points, strict=True), s=22, facecolors=fill, edgecolors=plots.STUDENT)
-    whole = [(one.number, one.value) for one in sweep.trials if one.state == "complete"]
+    whole = [(trial.number, trial.value) for trial in sweep.trials if trial.state == "complete"]
     numbers, values = zip(*whole, strict=True)
     axes.step(numbers, top.accumulate(values), where="post", color=plots.TEACHER, lw=1.2)
     axes.set(xlabel="trial", ylabel=f"validation {sweep.goal}")
@@ -180,15 +179,15 @@ def slices(sweep: Sweep) -> Figure:
     space, columns = sweep.space, 4
     rows = -(-len(space) // columns)
     figure = Figure(figsize=(11.0, 2.6 * rows), layout="constrained")
-    for number, one in enumerate(space):
+    for number, setting in enumerate(space):
         axes = figure.add_subplot(rows, columns, number + 1)
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(labelsize=7)
-        values = [str(value) for value in one.values]
+        values = [str(value) for value in setting.values]
         for trial in sweep.trials:
             if trial.value is None:
                 continue
-            here = trial.point[one.name]
+            here = trial.point[setting.name]
             x = values.index(str(here)) if values else here
             fill = plots.STUDENT if trial.state == "complete" else "none"
             axes.scatter(x, trial.value, s=16, facecolors=fill, edgecolors=plots.STUDENT, alpha=0.7)
@@ -196,14 +195,14 @@ def slices(sweep: Sweep) -> Figure:
                 axes.scatter(x, trial.value, s=90, facecolors="none", edgecolors=plots.TEACHER, linewidths=1.5)
         if values:
             axes.set_xticks(range(len(values)), [value[-18:] for value in values], rotation=20, ha="right")
-        elif one.logarithmic:
+        elif setting.logarithmic:
             axes.set_xscale("log")
-        axes.set_title(one.name, fontsize=9)
+        axes.set_title(setting.name, fontsize=9)
     return figure
 
 
 def _setting(sweep: Sweep) -> str:
-    searched = "; ".join(one.described for one in sweep.space)
+    searched = "; ".join(setting.described for setting in sweep.space)
     return f"{comparison.setting(sweep.judged)} Searched, by validation {sweep.goal}: {searched}."
 
 

@@ -17,10 +17,10 @@
 `Result`           what all of them are, `Finding` those of studies; `Estimate` is a number with its 95 % interval
 ================== ===================================================================================================
 
-Parts of a run: Line, Scores, Parameters, Sizes, TeacherCard, EncoderCard, Tried, StudentCard, Training, Diagnosis,
-Noise, Compared, Check, Tuned, Unlabeled. Of a device run: Jobs, Lost, MitigationCard, Shots, DeviceLine, MeasuredText,
-Unexplained. Of a comparison: Judged, Verdict, StudentLine, Measured, TeacherLine, Point, Geometry, Tuning,
-Reproduction, Variant, Printed, Deviation; of a sweep: Searched, SweepTrial, Validated.
+Parts of a run: Line, Scores, Parameters, Sizes, TeacherCard, PromptTried, EncoderCard, Tried, StudentCard, Training,
+Diagnosis, NoiseCard, Compared, Check, Tuned, Unlabeled. Of a device run: Jobs, Lost, MitigationCard, Shots, DeviceLine,
+MeasuredText, Unexplained. Of a comparison: Judged, Verdict, StudentLine, Measured, TeacherLine, Point, Geometry,
+Tuning, Reproduction, Variant, Printed, Deviation; of a sweep: Searched, SweepTrial, Validated.
 `TrialAnswers` is a trial that both keep.
 """
 
@@ -47,8 +47,9 @@ from qkd.results.run import (
     Labelling,
     Line,
     Metrics,
-    Noise,
+    NoiseCard,
     Prediction,
+    PromptTried,
     Sizes,
     StudentCard,
     TeacherCard,
@@ -104,11 +105,12 @@ __all__ = [
     "MeasuredText",
     "Metrics",
     "MitigationCard",
-    "Noise",
+    "NoiseCard",
     "Parameters",
     "Point",
     "Prediction",
     "Printed",
+    "PromptTried",
     "Reproduction",
     "Result",
     "Scores",

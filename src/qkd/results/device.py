@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from pydantic import ConfigDict, field_validator
+from pydantic import ConfigDict, JsonValue, field_validator
 
 from qkd.results.base import Estimate, Result
 
@@ -147,5 +145,5 @@ class LearnedResult(DeviceResult):
     """Shot noise."""
     clearer: bool = False
     """Whether what was learned is nearer to those values than the calibration, by more than chance explains."""
-    learned: dict[str, Any] | None = None
+    learned: dict[str, JsonValue] | None = None
     """As ``devices.learned.Learned.from_json`` reads it."""

@@ -5,8 +5,6 @@ Whoever computes a part makes it; reports read it. Numbers are fractions, not pe
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydantic import ConfigDict, Field, field_validator
 
 from qkd.results.base import Estimate, Parameters, Result, Scores
@@ -26,6 +24,15 @@ class Sizes(Result):
     train: int
     valid: int
     test: int
+
+
+class PromptTried(Result):
+    """How one of several prompts did on a few labelled texts."""
+
+    prompt: str
+    loss: float
+    """Mean cross-entropy, nats."""
+    accuracy: float
 
 
 class TeacherCard(Result):
@@ -49,7 +56,7 @@ class TeacherCard(Result):
     """... and of how many layers; ``lora:``, the adapted layers."""
     prompt: str | None = None
     """``prompt:``, what is asked, ..."""
-    prompts: tuple[dict[str, Any], ...] | None = None
+    prompts: tuple[PromptTried, ...] | None = None
     """... how each of several prompts did, ..."""
     words: dict[str, list[str]] | None = None
     """... the words that stand for each class, ..."""
@@ -166,7 +173,7 @@ class Check(Compared):
     said: str
 
 
-class Noise(Result):
+class NoiseCard(Result):
     """The device whose noise was simulated, and what training under it bought."""
 
     device: str
@@ -218,7 +225,7 @@ class Metrics(Result):
     teacher_gain: Estimate | None = None
     """The teacher's over a logistic regression on the embeddings."""
     diagnosis: Diagnosis | None = None
-    noise: Noise | None = None
+    noise: NoiseCard | None = None
     tuned: Tuned | None = None
     unlabeled: Unlabeled | None = None
     seconds: dict[str, float]

@@ -5,9 +5,9 @@ Accuracies and their differences are fractions; intervals are over texts and see
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from qkd.results.base import Estimate, Parameters, Result, Scores
 from qkd.results.run import Sizes
@@ -16,7 +16,7 @@ from qkd.results.run import Sizes
 class Finding(Result):
     """A result in whose file None is an answer: what was set is written, null where it is None; what was not is not."""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, JsonValue]:
         """Return the fields that were set as JSON values."""
         return self.model_dump(mode="json", exclude_unset=True)
 

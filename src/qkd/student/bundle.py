@@ -12,10 +12,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import ConfigDict, Field, JsonValue
 from safetensors import SafetensorError
 from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file as save_arrays
@@ -27,6 +27,8 @@ from qkd.circuits.student import StudentCircuit
 from qkd.config import EngineSpec
 from qkd.errors import FolderError, ModelError, QkdError
 from qkd.files import write_json, write_text, write_with
+from qkd.results import Scores
+from qkd.results.base import Result
 from qkd.simulation.make import make_engine
 from qkd.student.metrics import softmax
 from qkd.student.middles.quantum import QuantumMiddle
@@ -49,7 +51,21 @@ class EncoderRecord(records.Record):
 
     name: Annotated[str, Field(min_length=1, max_length=4096)]
     dim: Annotated[int, Field(ge=1, le=records.DIMENSIONS)]
-    key: dict[str, Any]
+    key: dict[str, JsonValue]
+
+
+class About(Result):
+    """How a student came about: what taught it, on which data, and what it is worth on the test split."""
+
+    model_config = ConfigDict(extra="allow")
+
+    teacher: str = "unknown"
+    data: str = "unknown"
+    metrics: Scores | None = None
+    finished: bool | None = None
+    """Whether training came to its end."""
+    controls: tuple[str, ...] = ()
+    """A sentence on each student beside it."""
 
 
 class BundleRecord(records.Record):
@@ -59,7 +75,7 @@ class BundleRecord(records.Record):
     classes: Annotated[tuple[str, ...], Field(min_length=1, max_length=records.CLASSES)]
     encoder: EncoderRecord
     angle_map: Literal["tanh", "minmax"]
-    about: dict[str, Any] = Field(default_factory=dict)
+    about: About = About()
 
 
 def _check_shapes(path: Path, circuit: StudentCircuit, record: BundleRecord) -> None:
@@ -87,11 +103,11 @@ class Student:
     Args:
         model: the trained model.
         encoder: what makes its embeddings.
-        about: free facts for the card and for ``config.json`` (teacher, data, metrics).
+        about: what the card and ``config.json`` say of how it came about.
     """
 
-    def __init__(self, model: StudentModel, encoder: Encoder, about: dict[str, Any] | None = None) -> None:
-        self.model, self.encoder, self.about = model, encoder, dict(about or {})
+    def __init__(self, model: StudentModel, encoder: Encoder, about: About | None = None) -> None:
+        self.model, self.encoder, self.about = model, encoder, about or About()
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -127,7 +143,7 @@ class Student:
             "encoder": {"name": self.encoder.name, "dim": model.dim, "key": self.encoder.key},
             "angle_map": model.angle_map,
             "circuit": model.circuit.name,
-            "about": self.about,
+            "about": self.about.to_json(),
         }
         arrays = {name: np.ascontiguousarray(value) for name, value in self.encoder.arrays.items()}
         if arrays:
@@ -152,7 +168,7 @@ class Student:
             path = path / "student"
         if not (path / "config.json").is_file():
             raise FolderError(f"{folder}: no student lies there; train one with 'qkd distill'")
-        record = records.read(path / "config.json", BundleRecord, MEND, READABLE)
+        record = records.read_record(path / "config.json", BundleRecord, MEND, READABLE)
         program = path / "circuit.qasm"
         circuit = from_qasm(records.read_text(program), str(program))
         _check_shapes(path / "student.safetensors", circuit, record)
@@ -189,8 +205,7 @@ def card(student: Student) -> str:
     lines = [
         f"# A {circuit.num_qubits}-qubit student: {', '.join(_escaped(name) for name in model.classes)}",
         "",
-        f"Distilled by qkd from the teacher {_code(about.get('teacher', 'unknown'))} on "
-        f"{_code(about.get('data', 'unknown'))}.",
+        f"Distilled by qkd from the teacher {_code(about.teacher)} on {_code(about.data)}.",
         f"Text goes through the encoder {_code(student.encoder.name)} (D={model.dim}), a linear projection and a "
         f"{model.angle_map} map to {len(circuit.inputs)} angles, the circuit {_code(circuit.name)} "
         f"({len(circuit.weights)} weights, {len(circuit.observables)} observables), and a linear head.",
@@ -198,15 +213,14 @@ def card(student: Student) -> str:
         f"Trainable parameters: {model.num_parameters:,}, of them {counts.quantum:,} in the circuit and "
         f"{counts.classical:,} in the linear projection and head; the encoder before them has "
         f"{student.encoder.num_parameters:,}.",
-        *about.get("controls", ()),
+        *about.controls,
         "",
     ]
-    numbers = about.get("metrics", {})
-    if numbers:
+    if about.metrics is not None:
         lines += ["| on the test split | value | 95 % interval |", "| --- | --- | --- |"]
         lines += [
-            f"| {name.replace('_', ' ')} | {number['value']:.3f} | {number['low']:.3f} to {number['high']:.3f} |"
-            for name, number in numbers.items()
+            f"| {name.replace('_', ' ')} | {number.value:.3f} | {number.low:.3f} to {number.high:.3f} |"
+            for name, number in about.metrics.items()
         ]
         lines.append("")
     lines += [

@@ -17,7 +17,7 @@ STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 """The inverse regularisation strengths C among which the validation texts choose."""
 
 
-def fit(lesson: Lesson) -> tuple[np.ndarray, int]:
+def fit_logreg(lesson: Lesson) -> tuple[np.ndarray, int]:
     """Return the logits (N_test,C), float32, of a logistic regression on the test texts, and its parameter count.
 
     It sees standardised embeddings and labels, no teacher; its regularisation is the one with the smallest validation

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -172,7 +171,7 @@ class StudentModel(nn.Module):
         return self.head(rows).float().cpu().numpy()
 
 
-def _renamed(module: nn.Module, state: dict[str, Any], *_: object) -> None:
+def _renamed(module: nn.Module, state: dict[str, torch.Tensor], *_: object) -> None:
     """Let tensors be loaded that version 0.1.0 wrote: the circuit's weights had no middle around them."""
     if "weights" in state:
         state["middle.weights"] = state.pop("weights")

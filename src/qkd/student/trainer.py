@@ -7,7 +7,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -198,7 +197,7 @@ class Trainer:
             optimizer=checkpoint.of_optimizer(self.optimizer),
             rng={"order": self.order.get_state()},
         )
-        checkpoint.save(self.folder, f"{self.progress.epoch:06d}", self.progress, tensors)
+        checkpoint.write_checkpoint(self.folder, f"{self.progress.epoch:06d}", self.progress, tensors)
 
     def resume(self) -> bool:
         """Go back to the checkpoint, if there is one; every later step is what it would have been.
@@ -209,7 +208,7 @@ class Trainer:
         Raises:
             QkdError: it is damaged, of a newer format, or of another student.
         """
-        saved = checkpoint.load(self.folder, Progress) if self.folder is not None else None
+        saved = checkpoint.read_checkpoint(self.folder, Progress) if self.folder is not None else None
         if self.folder is None or saved is None:
             return False
         progress, tensors = saved
@@ -228,7 +227,7 @@ class Trainer:
         return True
 
 
-def _groups(student: StudentModel, spec: TrainSpec) -> list[dict[str, Any]]:
+def _groups(student: StudentModel, spec: TrainSpec) -> list[dict[str, list[torch.Tensor] | float]]:
     """Return the optimizer's groups of parameters, always in the same order.
 
     Adam moves every weight by about the learning rate, so that D of them move an angle by about D times that. The

@@ -25,8 +25,8 @@ from qkd.lazy import exports
 
 if TYPE_CHECKING:
     from qkd.text.data.dataset import Dataset
-    from qkd.text.data.load import load
-    from qkd.text.data.splits import split
+    from qkd.text.data.load import load_dataset as load
+    from qkd.text.data.splits import split_dataset as split
     from qkd.text.encoders.make import make_encoder
     from qkd.text.protocols import Encoder, Teacher
     from qkd.text.teachers.make import make_teacher
@@ -39,9 +39,9 @@ __getattr__, __dir__ = exports(
         "Dataset": "qkd.text.data.dataset",
         "Encoder": "qkd.text.protocols",
         "Teacher": "qkd.text.protocols",
-        "load": "qkd.text.data.load",
+        "load": "qkd.text.data.load:load_dataset",
         "make_encoder": "qkd.text.encoders.make",
         "make_teacher": "qkd.text.teachers.make",
-        "split": "qkd.text.data.splits",
+        "split": "qkd.text.data.splits:split_dataset",
     },
 )

@@ -17,7 +17,7 @@ from qkd.errors import DataError
 from qkd.files import write_with
 from qkd.results import Labelling
 from qkd.text.data import load as data
-from qkd.text.encoders.make import embed, make_encoder
+from qkd.text.encoders.make import embed_texts, make_encoder
 from qkd.text.protocols import Teacher
 from qkd.text.teachers.make import make_teacher
 
@@ -46,8 +46,10 @@ def load_corpus(config: Config) -> Corpus:
         QkdError: a source is missing or malformed.
     """
     spec = config.data
-    dataset = data.load(spec.source, spec.text_column, spec.label_column, spec.limit, spec.split_seed, spec.test_data)
-    splits = data.split(dataset, spec.valid, spec.test, spec.split_seed)
+    dataset = data.load_dataset(
+        spec.source, spec.text_column, spec.label_column, spec.limit, spec.split_seed, spec.test_data
+    )
+    splits = data.split_dataset(dataset, spec.valid, spec.test, spec.split_seed)
     for line in dataset.dropped:
         say(line)
     say(
@@ -93,8 +95,8 @@ def label(config: Config, out: Path, torch_device: str | None = None, embed_too:
     teacher.fit(corpus.dataset, corpus.splits)
     logits = teacher.logits(corpus.texts)
     if embed_too:
-        embed(make_encoder(config.encoder.name, torch_device, config.models.trust_remote_code), corpus.texts)
-    write(out, corpus.texts, corpus.dataset.classes, logits, teacher)
+        embed_texts(make_encoder(config.encoder.name, torch_device, config.models.trust_remote_code), corpus.texts)
+    write_logits(out, corpus.texts, corpus.dataset.classes, logits, teacher)
     valid = corpus.splits.valid
     targets, classes = corpus.dataset.targets[valid], corpus.dataset.classes
     right = logits[valid].argmax(axis=1) == targets
@@ -111,7 +113,7 @@ def label(config: Config, out: Path, torch_device: str | None = None, embed_too:
     )
 
 
-def write(out: Path, texts: Sequence[str], classes: Sequence[str], logits: np.ndarray, teacher: Teacher) -> None:
+def write_logits(out: Path, texts: Sequence[str], classes: Sequence[str], logits: np.ndarray, teacher: Teacher) -> None:
     """Write N texts and logits ``(N,C)`` to a Parquet file, with what the teacher is in its metadata."""
     import pyarrow
     import pyarrow.parquet as parquet

@@ -92,7 +92,7 @@ class Teacher(Protocol):
 
 
 @runtime_checkable
-class Kept(Protocol):
+class SavableTeacher(Protocol):
     """A teacher that learned something worth keeping with a run."""
 
     def save(self, folder: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from qkd.errors import DataError
-from qkd.text.data.tables import Table, cell, neighbours, no_column, read_text
+from qkd.text.data.tables import Table, cell_text, files_beside, no_column, read_utf8
 
 
 def read_qdllm(folder: Path, text: str, label: str) -> Table:
@@ -18,7 +18,7 @@ def read_qdllm(folder: Path, text: str, label: str) -> Table:
         QkdError: there is no such folder or no such file in it, or one is not UTF-8.
     """
     if not folder.is_dir():
-        raise DataError(f"qdllm:{folder}: no such folder{neighbours(folder)}")
+        raise DataError(f"qdllm:{folder}: no such folder{files_beside(folder)}")
     files = sorted(path for path in folder.glob("*_*.txt") if all(path.stem.partition("_")))
     if not files:
         raise DataError(f"qdllm:{folder}: no file is called PREFIX_LABEL.txt (train_joy.txt, test_joy.txt, ...)")
@@ -26,7 +26,7 @@ def read_qdllm(folder: Path, text: str, label: str) -> Table:
     places: list[str] = []
     parts: list[str] = []
     for path in files:
-        lines = read_text(path).removesuffix("\n").split("\n")
+        lines = read_utf8(path).removesuffix("\n").split("\n")
         columns[text] += [line.removesuffix("\r") for line in lines]
         columns[label] += [path.stem.partition("_")[2]] * len(lines)
         parts += [path.stem.partition("_")[0]] * len(lines)
@@ -69,7 +69,9 @@ def read_hf(name: str, text: str, label: str) -> Table:
             if isinstance(feature, datasets.ClassLabel):
                 columns[column] += [None if n is None or n < 0 else feature.int2str(n) for n in cells]
             else:
-                columns[column] += [cell(value, where, row, column) for value, row in zip(cells, rows, strict=True)]
+                columns[column] += [
+                    cell_text(value, where, row, column) for value, row in zip(cells, rows, strict=True)
+                ]
         places += rows
         parts += [split] * part.num_rows
     return Table(columns, places, parts)

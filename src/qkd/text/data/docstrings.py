@@ -37,7 +37,7 @@ _MARKUP = re.compile(r"[\\{}$_^|*]+")
 _SENTENCE = re.compile(r"(?<=[a-z0-9)\]][.!?])\s+(?=[A-Z`:])")
 
 
-def read(text: str = "text", label: str = "label") -> Table:
+def read_docstrings(text: str = "text", label: str = "label") -> Table:
     """Return ``PER_LIBRARY`` sentences of each library, in a column ``text`` and their ``label``.
 
     Raises:

@@ -12,14 +12,14 @@ from qkd.console import say
 from qkd.errors import DataError
 from qkd.text.data import corpora, docstrings, tables
 from qkd.text.data.dataset import Dataset
-from qkd.text.data.parts import ORDER, REPLACED, joined, kinds
-from qkd.text.data.splits import LEAST, Splits, shuffled, split
+from qkd.text.data.parts import ORDER, REPLACED, kinds, with_test_table
+from qkd.text.data.splits import LEAST, Splits, shuffled_by_content, split_dataset
 from qkd.text.data.tables import Table
 
-__all__ = ["Dataset", "Splits", "load", "load_texts", "load_unlabeled", "normalised", "split"]
+__all__ = ["Dataset", "Splits", "load_dataset", "load_texts", "load_unlabeled", "normalised", "split_dataset"]
 
 
-def load(
+def load_dataset(
     source: str,
     text_column: str = "text",
     label_column: str = "label",
@@ -48,7 +48,7 @@ def load(
     """
     table = _table(source, text_column, label_column)
     if test is not None:
-        table = joined(table, tables.read(Path(test), (text_column, label_column)), str(test))
+        table = with_test_table(table, tables.read_table(Path(test), (text_column, label_column)), str(test))
     dataset = _clean(source, table, text_column, label_column)
     return dataset if limit is None else _limited(dataset, limit, seed)
 
@@ -57,14 +57,14 @@ def _table(source: str, text_column: str, label_column: str) -> Table:
     """Return what ``source`` holds, as found."""
     kind, colon, rest = source.partition(":")
     if source == "docstrings":
-        return docstrings.read(text_column, label_column)
+        return docstrings.read_docstrings(text_column, label_column)
     if kind == "qdllm" and colon:
         return corpora.read_qdllm(Path(rest), text_column, label_column)
     if kind == "hf" and colon:
         return corpora.read_hf(rest, text_column, label_column)
     if text_column == label_column:
         raise DataError(f"{source}: texts and labels cannot both be the column '{text_column}'")
-    return tables.read(Path(source), (text_column, label_column))
+    return tables.read_table(Path(source), (text_column, label_column))
 
 
 def load_texts(file: str | Path, text_column: str = "text") -> list[str]:
@@ -75,11 +75,11 @@ def load_texts(file: str | Path, text_column: str = "text") -> list[str]:
     """
     path = Path(file)
     if path.suffix.lower() == ".txt":
-        lines = tables.read_text(path).removesuffix("\n").split("\n")
+        lines = tables.read_utf8(path).removesuffix("\n").split("\n")
         texts: list[str | None] = [line.removesuffix("\r") for line in lines]
         places: Sequence[str] = [f"line {number}" for number in range(1, len(texts) + 1)]
     else:
-        table = tables.read(path, (text_column,))
+        table = tables.read_table(path, (text_column,))
         texts, places = table.columns[text_column], table.places
     checked = []
     for text, place in zip(texts, places, strict=True):
@@ -184,7 +184,7 @@ def _limited(dataset: Dataset, limit: int, seed: int) -> Dataset:
     strata = list(zip(dataset.labels, dataset.parts or dataset.labels, strict=True))
     sizes, taken = Counter(strata), Counter[tuple[str, str]]()
     turns = []
-    for row in shuffled(dataset.texts, seed):
+    for row in shuffled_by_content(dataset.texts, seed):
         stratum = strata[row]
         turn = taken[stratum] - LEAST if taken[stratum] < LEAST else taken[stratum] / sizes[stratum]
         turns.append((turn, row))

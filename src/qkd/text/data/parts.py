@@ -45,7 +45,7 @@ def kinds(names: Sequence[str] | None, usable: Sequence[int]) -> list[str] | Non
     return parts
 
 
-def joined(table: Table, test: Table, name: str) -> Table:
+def with_test_table(table: Table, test: Table, name: str) -> Table:
     """Return the rows of ``table`` with those of ``test`` for the test split, in the place of its own.
 
     Args:

@@ -30,7 +30,7 @@ class Splits:
     test: np.ndarray
 
 
-def split(dataset: Dataset, valid: float = 0.15, test: float = 0.2, seed: int = 0) -> Splits:
+def split_dataset(dataset: Dataset, valid: float = 0.15, test: float = 0.2, seed: int = 0) -> Splits:
     """Split a dataset so that every class has its share in each part.
 
     A text's part depends on its content, its class's other texts and the seed, not on the order of the rows. Where the
@@ -62,7 +62,7 @@ def split(dataset: Dataset, valid: float = 0.15, test: float = 0.2, seed: int = 
                 f"{dataset.source}: label '{name}' has {len(rows)} texts, at least {LEAST} are needed for {what}; add "
                 "texts or leave that label out"
             )
-        rows = rows[shuffled([dataset.texts[row] for row in rows], seed)]
+        rows = rows[shuffled_by_content([dataset.texts[row] for row in rows], seed)]
         to_test = 0 if TEST in parts else max(1, round(test * len(rows)))
         to_valid = 0 if VALID in parts else max(1, round(valid * len(rows)))
         if to_test + to_valid >= len(rows):
@@ -78,7 +78,7 @@ def split(dataset: Dataset, valid: float = 0.15, test: float = 0.2, seed: int = 
     return Splits(*(np.sort(np.concatenate(rows)).astype(np.int64) for rows in (train_rows, valid_rows, test_rows)))
 
 
-def shuffled(texts: Sequence[str], seed: int) -> list[int]:
+def shuffled_by_content(texts: Sequence[str], seed: int) -> list[int]:
     """Return the rows of ``texts`` in an order that depends on the seed and on each text alone."""
     keys = [hashlib.sha256(f"{seed}\n{text}".encode("utf-8", "surrogatepass")).digest() for text in texts]
     return sorted(range(len(texts)), key=lambda row: keys[row])

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from qkd.errors import DataError, QkdError, nearest
-from qkd.files import json_lines
+from qkd.files import Row, json_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +36,7 @@ class Table:
 SUFFIXES = (".csv", ".jsonl", ".ndjson", ".parquet", ".pq", ".tab", ".tsv")
 
 
-def read(path: Path, names: Sequence[str]) -> Table:
+def read_table(path: Path, names: Sequence[str]) -> Table:
     """Return the columns ``names`` of a table file; its suffix says what it is.
 
     Raises:
@@ -49,10 +49,10 @@ def read(path: Path, names: Sequence[str]) -> Table:
             raise DataError(f"{path} is a folder; write qdllm:{path} or hf:{path}, or name a file in it")
         raise DataError(f"{path}: '{suffix}' is no known kind of table; use one of {', '.join(SUFFIXES)}")
     if not path.is_file():
-        raise DataError(f"{path}: no such file{neighbours(path)}")
+        raise DataError(f"{path}: no such file{files_beside(path)}")
     if suffix in (".parquet", ".pq"):
         return _parquet(path, names)
-    text = read_text(path)
+    text = read_utf8(path)
     if not text.strip():
         raise DataError(f"{path}: the file is empty")
     if suffix in (".jsonl", ".ndjson"):
@@ -60,7 +60,7 @@ def read(path: Path, names: Sequence[str]) -> Table:
     return _delimited(path, text, names, tabs=suffix in (".tsv", ".tab"))
 
 
-def read_text(path: Path) -> str:
+def read_utf8(path: Path) -> str:
     """Return a file's text, which must be UTF-8 (a byte order mark is allowed).
 
     Raises:
@@ -180,7 +180,7 @@ def no_column(where: str, name: str, existing: Sequence[str]) -> QkdError:
 
 
 def _jsonl(path: Path, text: str, names: Sequence[str]) -> Table:
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     places: list[str] = []
     for number, row in json_lines(text):
         if isinstance(row, ValueError):
@@ -192,7 +192,7 @@ def _jsonl(path: Path, text: str, names: Sequence[str]) -> Table:
         if name not in existing:
             raise no_column(str(path), name, existing)
     columns = {
-        name: [cell(row.get(name), path, place, name) for row, place in zip(rows, places, strict=True)]
+        name: [cell_text(row.get(name), path, place, name) for row, place in zip(rows, places, strict=True)]
         for name in names
     }
     return Table(columns, places)
@@ -215,13 +215,15 @@ def _parquet(path: Path, names: Sequence[str]) -> Table:
         raise DataError(f"{path}: the file has no rows")
     places = [f"row {number}" for number in range(1, table.num_rows + 1)]
     columns = {
-        name: [cell(value, path, place, name) for value, place in zip(table[name].to_pylist(), places, strict=True)]
+        name: [
+            cell_text(value, path, place, name) for value, place in zip(table[name].to_pylist(), places, strict=True)
+        ]
         for name in names
     }
     return Table(columns, places)
 
 
-def cell(value: Any, where: Path | str, place: str, column: str) -> str | None:
+def cell_text(value: Any, where: Path | str, place: str, column: str) -> str | None:
     """Return a cell as a string: numbers as written, true and false in lower case, whole floats without '.0'."""
     if isinstance(value, str) and not value.isascii():
         try:
@@ -242,7 +244,7 @@ def cell(value: Any, where: Path | str, place: str, column: str) -> str | None:
     raise DataError(f"{where}: {place}, column '{column}' holds a {type(value).__name__}, not a text, number or label")
 
 
-def neighbours(path: Path) -> str:
+def files_beside(path: Path) -> str:
     """Return what lies beside a missing path, for the end of an error sentence."""
     names = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
     return nearest(path.name, names) if 0 < len(names) <= 20 else ""

@@ -13,7 +13,7 @@ import numpy as np
 
 from qkd.results import Tried
 from qkd.text.encoders.layered import TransformerEncoder
-from qkd.text.encoders.make import JoinedEncoder, embed
+from qkd.text.encoders.make import JoinedEncoder, embed_texts
 from qkd.text.probes import leave_one_out, squared_errors
 from qkd.text.protocols import Encoder
 
@@ -21,14 +21,14 @@ TEXTS = 2000
 """Texts with which layers are compared."""
 
 
-def candidates(layers: Sequence[int]) -> list[tuple[int, ...]]:
+def layer_candidates(layers: Sequence[int]) -> list[tuple[int, ...]]:
     """Return the few sets of ``layers`` that are compared: last, two thirds up, both, and the upper two thirds."""
     middle = layers[max(round(2 * len(layers) / 3) - 1, 0)]
     upper = tuple(layers[len(layers) // 3 :])
     return list(dict.fromkeys([(layers[-1],), (middle,), tuple(sorted({middle, layers[-1]})), upper]))
 
 
-def chosen(encoder: Encoder, texts: Sequence[str], y: np.ndarray) -> tuple[Encoder, list[Tried]]:
+def choose_layers(encoder: Encoder, texts: Sequence[str], y: np.ndarray) -> tuple[Encoder, list[Tried]]:
     """Return ``encoder`` with its open layers chosen, and what was tried.
 
     Args:
@@ -40,7 +40,7 @@ def chosen(encoder: Encoder, texts: Sequence[str], y: np.ndarray) -> tuple[Encod
         The encoder, and how each candidate did, in the order tried.
     """
     if isinstance(encoder, JoinedEncoder):
-        parts = [chosen(part, texts, y) for part in encoder.parts]
+        parts = [choose_layers(part, texts, y) for part in encoder.parts]
         return JoinedEncoder([part for part, _ in parts]), [row for _, rows in parts for row in rows]
     if not isinstance(encoder, TransformerEncoder) or not encoder.open:
         return encoder, []
@@ -48,9 +48,9 @@ def chosen(encoder: Encoder, texts: Sequence[str], y: np.ndarray) -> tuple[Encod
     step = -(-len(texts) // TEXTS)  # every step-th: the rows carry no order that depends on the class
     some, classes = texts[::step], np.unique(y[::step], return_inverse=True)[1]
     tried: list[Tried] = []
-    for layers in candidates(encoder.kept):
+    for layers in layer_candidates(encoder.pass_layers):
         candidate = encoder.with_layers(layers)
-        x = embed(candidate, some)
+        x = embed_texts(candidate, some)
         x = (x - x.mean(axis=0)) / (x.std(axis=0) + 1e-6)
         scores = leave_one_out(x @ x.T, classes)
         error = float(squared_errors(scores, classes).mean())

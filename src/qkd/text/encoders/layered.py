@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -86,7 +85,7 @@ class TransformerEncoder:
     @property
     def key(self) -> Key:
         """Everything that determines an embedding except the text."""
-        chosen: dict[str, Any] = {} if self._asked is None else {"layers": list(self.layers)}
+        chosen: dict[str, int | list[int] | str] = {} if self._asked is None else {"layers": list(self.layers)}
         if self._asked is not None and len(self._asked) == 1:
             chosen = {"layer": self._asked[0]}
         if self.pooling != "mean":
@@ -122,8 +121,8 @@ class TransformerEncoder:
     @cached_property
     def _stored(self) -> tuple[int, ...]:
         """The layers that are cached together: all that are kept of a pass, or just those asked for."""
-        inside = self._asked is not None and set(self.layers) <= set(self.kept) and not self.arrays
-        return self.kept if inside else self.layers
+        inside = self._asked is not None and set(self.layers) <= set(self.pass_layers) and not self.arrays
+        return self.pass_layers if inside else self.layers
 
     @cached_property
     def _store(self) -> cache.Store:
@@ -145,11 +144,11 @@ class TransformerEncoder:
         for layer in self._asked:
             if layer > last:
                 raise ModelError(f"encoder '{self.name}': there is no layer {layer}, the last one is {last}")
-        return self._asked or self.kept
+        return self._asked or self.pass_layers
 
     @cached_property
-    def kept(self) -> tuple[int, ...]:
-        """The layers of a pass that are kept."""
+    def pass_layers(self) -> tuple[int, ...]:
+        """The layers of a whole pass that the cache keeps."""
         last = self._whole.num_layers
         step = -(-last // MOST_LAYERS)
         return tuple(sorted(range(last, 0, -step)))

@@ -170,12 +170,12 @@ def _under(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarra
     return {key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)}
 
 
-def embed(encoder: Encoder, texts: Sequence[str]) -> np.ndarray:
+def embed_texts(encoder: Encoder, texts: Sequence[str]) -> np.ndarray:
     """Return embeddings ``(N,D)`` float32 of N texts, from the cache where it has them."""
     if isinstance(encoder, JoinedEncoder):  # each part has its own rows, so that other combinations find them
-        return np.hstack([embed(part, texts) for part in encoder.parts])
+        return np.hstack([embed_texts(part, texts) for part in encoder.parts])
     if isinstance(encoder, Whitened):
-        return encoder.apply(embed(encoder.inner, texts))
+        return encoder.apply(embed_texts(encoder.inner, texts))
     if isinstance(encoder, TransformerEncoder):  # its layers have rows together, so that another choice finds them
         return encoder.remembered(texts)
     rows = cache.rows(encoder.key, texts, encoder.encode, f"embedding with {encoder.name}")
@@ -194,4 +194,4 @@ def whitened(encoder: Encoder, texts: Sequence[str], dim: int) -> Whitened:
     Raises:
         QkdError: there are not that many directions.
     """
-    return Whitened.fitted(encoder, embed(encoder, texts), dim)
+    return Whitened.fitted(encoder, embed_texts(encoder, texts), dim)

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from qkd.errors import ModelError
 from qkd.text.encoders.layered import TransformerEncoder
-from qkd.text.encoders.make import embed
+from qkd.text.encoders.make import embed_texts
 from qkd.text.encoders.static import StaticEncoder
 from qkd.text.encoders.table import TableFront
 from qkd.text.models.backbone import Backbone, blocks, pool
@@ -53,7 +53,7 @@ class Front(nn.Module):
         self._device = torch.device(backbone.loading.device)
         self._states = _states(backbone, texts, self._below)
         fixed = [layer for layer in encoder.layers if layer <= self._below]
-        rows = embed(encoder.with_layers(fixed), texts) if fixed else np.zeros((len(texts), 0), np.float32)
+        rows = embed_texts(encoder.with_layers(fixed), texts) if fixed else np.zeros((len(texts), 0), np.float32)
         self._fixed = torch.as_tensor(rows, device=self._device)
         self._read = [layer - self._below - 1 for layer in encoder.layers if layer > self._below]
         network = backbone.network.requires_grad_(False)
@@ -78,7 +78,7 @@ class Front(nn.Module):
         )
         outputs: list[torch.Tensor] = []
 
-        def enter(_: nn.Module, args: tuple[Any, ...], options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        def enter(_: nn.Module, args: tuple[Any, ...], options: dict[str, object]) -> tuple[Any, dict[str, object]]:
             return ((batch, *args[1:]), options) if args else (args, {**options, "hidden_states": batch})
 
         def leave(_: nn.Module, args: Any, output: Any) -> None:

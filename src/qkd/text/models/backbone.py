@@ -39,7 +39,7 @@ class Backbone(Transformer):
         super().__init__(model, loading)
         self.depth, self.changed = depth, dict(tuned or {})
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {**super().__getstate__(), "depth": self.depth, "changed": self.changed}
 
     @cached_property

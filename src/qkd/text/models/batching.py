@@ -31,7 +31,7 @@ def padded(tokens: Sequence[Sequence[int]], pad: int = 0, left: bool = False) ->
     return ids, mask
 
 
-class Budget:
+class TokenBudget:
     """How many tokens a batch may have; halved for good whenever memory runs out.
 
     Args:

@@ -30,7 +30,7 @@ SMALL = 2**20
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
-def made(
+def make_model_folder(
     folder: Path,
     stem: str,
     fill: Callable[[Path], None],
@@ -120,7 +120,7 @@ def is_whole(folder: Path, pinned: Mapping[str, str] = NOTHING) -> bool:
         if any((folder / name).stat().st_size < size for name, (size, _) in files.items()):
             return False
         present = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
-        content = {name: digest(folder / name) for name in files}
+        content = {name: file_digest(folder / name) for name in files}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
     mend = "remove this folder and run again, and it is fetched or converted anew"
@@ -133,7 +133,7 @@ def is_whole(folder: Path, pinned: Mapping[str, str] = NOTHING) -> bool:
     return True
 
 
-def digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
     """Return a file's sha256, hexadecimal; that of a large file from a note, while nothing about it has changed."""
     facts = path.stat()
     if facts.st_size < SMALL:

@@ -37,7 +37,7 @@ class Reader(Backbone):
         self.layers, self.likelihoods = tuple(layers), likelihoods
         self.head = "AutoModelForCausalLM" if likelihoods else "AutoModel"
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         own = {"layers": self.layers, "likelihoods": self.likelihoods, "head": self.head}
         return {**super().__getstate__(), **own}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import numpy as np
 
@@ -14,11 +14,12 @@ from qkd.cache import Key
 from qkd.console import say
 from qkd.errors import ModelError
 from qkd.text.models import weights
-from qkd.text.models.batching import TOKEN_BUDGET, Budget, padded
+from qkd.text.models.batching import TOKEN_BUDGET, TokenBudget, padded
 from qkd.text.models.linear import faster
 
 if TYPE_CHECKING:
     import torch
+    from transformers import BitsAndBytesConfig
 
 MAX_TOKENS = 256
 """Tokens of a text that are read, unless told otherwise."""
@@ -70,6 +71,14 @@ class Loading:
         return {name: value for name, value in changed.items() if value not in ("float32", "none")}
 
 
+class WeightOptions(TypedDict, total=False):
+    """What ``from_pretrained`` is told about weights."""
+
+    dtype: torch.dtype
+    quantization_config: BitsAndBytesConfig
+    device_map: str
+
+
 class Transformer:
     """A pretrained model with its tokenizer; weights are loaded when the first text comes.
 
@@ -88,15 +97,15 @@ class Transformer:
 
     def __init__(self, model: str, loading: Loading | None = None) -> None:
         self.model, self.loading = model, loading or Loading()
-        self.source = self.found()
+        self.source = self.located()
         """Where the weights are."""
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {name: self.__dict__[name] for name in ("model", "loading")}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
-        self.source = self.found()
+        self.source = self.located()
 
     @property
     def truncated(self) -> int:
@@ -107,14 +116,14 @@ class Transformer:
     def truncated(self, count: int) -> None:
         cache.truncated[self.model] = count
 
-    def found(self) -> weights.Source:
+    def located(self) -> weights.Source:
         """Return where the weights are on this machine."""
         return weights.resolve(self.model)
 
     @cached_property
     def fingerprint(self) -> str:
         """A hash of configuration, tokenizer and weights."""
-        return weights.fingerprint(self.source)
+        return weights.weights_fingerprint(self.source)
 
     @property
     def key(self) -> Key:
@@ -163,7 +172,7 @@ class Transformer:
 
         return self.placed(self.load(getattr(transformers, self.head), **self.weight_options()))
 
-    def weight_options(self) -> dict[str, Any]:
+    def weight_options(self) -> WeightOptions:
         """Return what ``from_pretrained`` is told about dtype and quantisation.
 
         Raises:
@@ -173,7 +182,7 @@ class Transformer:
 
         import torch
 
-        options: dict[str, Any] = {"dtype": getattr(torch, self.loading.precision)}
+        options: WeightOptions = {"dtype": getattr(torch, self.loading.precision)}
         if self.loading.quantize != "none":
             if importlib.util.find_spec("bitsandbytes") is None:
                 raise ModelError(
@@ -183,7 +192,7 @@ class Transformer:
             from transformers import BitsAndBytesConfig
 
             bits = {f"load_in_{self.loading.quantize}": True}
-            options |= {"quantization_config": BitsAndBytesConfig(**bits), "device_map": self.loading.device}
+            options["quantization_config"], options["device_map"] = BitsAndBytesConfig(**bits), self.loading.device
         return options
 
     def placed(self, network: Any) -> Any:
@@ -194,9 +203,9 @@ class Transformer:
         return network.to(self.loading.device).eval()
 
     @cached_property
-    def budget(self) -> Budget:
+    def budget(self) -> TokenBudget:
         """How many tokens a batch may have."""
-        return Budget(TOKEN_BUDGET.get(self.loading.device.partition(":")[0], TOKEN_BUDGET["cpu"]), self.model)
+        return TokenBudget(TOKEN_BUDGET.get(self.loading.device.partition(":")[0], TOKEN_BUDGET["cpu"]), self.model)
 
     @property
     def pad(self) -> int:

@@ -174,7 +174,7 @@ def is_hub_id(model: str) -> bool:
     return not known and _HUB_ID.fullmatch(model) is not None
 
 
-def pinned(model: str) -> str:
+def pinned_name(model: str) -> str:
     """Return the hub id ``model`` with the commit that it means now.
 
     Raises:
@@ -238,7 +238,7 @@ def base_of(source: Source) -> tuple[Source, str] | None:
 
 def _from_gguf(file: Path) -> Path:
     """Return an ordinary model folder with the weights of a GGUF file, unpacked once and kept in the cache."""
-    content = manifest.digest(file)
+    content = manifest.file_digest(file)
 
     def fill(new: Path) -> None:
         say(f"{file}: unpacking the weights (once; as float32 they take 4 bytes each)")
@@ -251,14 +251,14 @@ def _from_gguf(file: Path) -> Path:
             raise ModelError(f"{file}: cannot be read as a GGUF model ({str(error).strip()[:200]})") from None
 
     name = f"gguf-{content[:24]}"
-    return manifest.made(cache.root() / "models" / name, name, fill, {"gguf": content})
+    return manifest.make_model_folder(cache.root() / "models" / name, name, fill, {"gguf": content})
 
 
 _PARTS = {".json", ".safetensors", ".bin", ".gguf", ".model", ".txt"}
 """Suffixes of the files that determine what a model computes."""
 
 
-def fingerprint(source: Source) -> str:
+def weights_fingerprint(source: Source) -> str:
     """Return a hash of a model's configuration, tokenizer and weights, 24 hexadecimal digits.
 
     For a hub id it is that of the commit which the revision names now.
@@ -271,7 +271,7 @@ def fingerprint(source: Source) -> str:
     files = sorted(
         path for path in Path(source.path).iterdir() if path.suffix in _PARTS and path.name != manifest.MARKER
     )
-    return cache.digest([[path.name, manifest.digest(path)] for path in files])[:24]
+    return cache.digest([[path.name, manifest.file_digest(path)] for path in files])[:24]
 
 
 def hub_sentence(source: Source, error: Exception) -> str:

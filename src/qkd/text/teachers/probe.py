@@ -16,7 +16,7 @@ from qkd import cache
 from qkd.cache import Key
 from qkd.errors import ModelError
 from qkd.results import TeacherCard
-from qkd.text.data.splits import shuffled
+from qkd.text.data.splits import shuffled_by_content
 from qkd.text.models.backbone import Backbone
 from qkd.text.models.reader import Reader
 from qkd.text.models.transformer import Loading
@@ -65,7 +65,7 @@ class ProbeTeacher:
 
     def fit(self, dataset: Dataset, splits: Splits) -> None:
         """Choose what to read, have all texts read, and fit the head; everything is cached."""
-        order = splits.train[shuffled([dataset.texts[row] for row in splits.train], 0)]  # by content, for the folds
+        order = splits.train[shuffled_by_content([dataset.texts[row] for row in splits.train], 0)]  # for the folds
         train, valid = ([dataset.texts[row] for row in rows] for rows in (order, splits.valid))
         y_train, y_valid = dataset.targets[order], dataset.targets[splits.valid]
         reader = self._chosen(train[:CHOOSING_TEXTS], y_train[:CHOOSING_TEXTS])
@@ -137,7 +137,7 @@ class ProbeTeacher:
 
         def compare() -> dict[str, np.ndarray]:
             rows = self._read(whole, texts, "choosing layers of")
-            places, likelihoods = choose(rows.astype(np.float32), whole.widths, y)
+            places, likelihoods = choose_probe(rows.astype(np.float32), whole.widths, y)
             blocks = np.split(np.arange(rows.shape[1]), np.cumsum(whole.widths)[:-1])
             columns = np.concatenate([blocks[place] for place in (*places, *[len(layers)] * likelihoods)])
             reader = Reader(self._model, self._loading, [layers[place] for place in places], likelihoods)
@@ -153,7 +153,7 @@ def _key(reader: Reader) -> Key:
     return {"kind": "states", **reader.key}
 
 
-def candidates(count: int) -> Iterator[tuple[int, ...]]:
+def probe_candidates(count: int) -> Iterator[tuple[int, ...]]:
     """Yield the sets of ``count`` layers that are compared: each alone, each run of half of them, every second, all."""
     half = -(-count // 2)
     sets: list[tuple[int, ...]] = [(place,) for place in range(count)]
@@ -162,7 +162,7 @@ def candidates(count: int) -> Iterator[tuple[int, ...]]:
     yield from dict.fromkeys(sets)
 
 
-def choose(x: np.ndarray, widths: Sequence[int], y: np.ndarray) -> tuple[tuple[int, ...], bool]:
+def choose_probe(x: np.ndarray, widths: Sequence[int], y: np.ndarray) -> tuple[tuple[int, ...], bool]:
     """Return which layers to read, by place, and whether to read the likelihoods.
 
     The least leave-one-out error decides, and of those that cannot be told from it (one standard error of the paired
@@ -180,7 +180,7 @@ def choose(x: np.ndarray, widths: Sequence[int], y: np.ndarray) -> tuple[tuple[i
     *layers, likelihoods = kernels
     classes = np.unique(y, return_inverse=True)[1]  # a class may have no text among these few
     errors: dict[tuple[tuple[int, ...], bool], np.ndarray] = {}
-    for places in candidates(len(layers)):
+    for places in probe_candidates(len(layers)):
         kernel = np.mean([layers[place] for place in places], axis=0)
         for more in (False, True):
             scores = leave_one_out(kernel + more * LIKELIHOOD_WEIGHT * likelihoods, classes)

@@ -9,7 +9,7 @@ suits an LM cannot be known beforehand (Sclar et al., arXiv 2310.11324): several
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,11 +17,11 @@ from qkd import cache
 from qkd.config import PromptSpec
 from qkd.console import say, warn
 from qkd.errors import DataError, ModelError
-from qkd.results import TeacherCard
-from qkd.text.data.splits import shuffled
+from qkd.results import PromptTried, TeacherCard
+from qkd.text.data.splits import shuffled_by_content
 from qkd.text.models.transformer import Loading
 from qkd.text.teachers import prompts
-from qkd.text.teachers.heads import calibrated_temperature, cross_entropy, matrix_scaling
+from qkd.text.teachers.heads import calibrated_temperature, matrix_scaling, mean_cross_entropy
 from qkd.text.teachers.judge import CausalLM
 
 if TYPE_CHECKING:
@@ -57,9 +57,9 @@ class PromptTeacher:
 
     def __init__(self, model: str, loading: Loading | None = None, spec: PromptSpec | None = None) -> None:
         self.name, self.spec = f"prompt:{model}", spec or PromptSpec()
-        self._model, self._prompts = CausalLM(model, loading), prompts.named(self.spec.template)
+        self._model, self._prompts = CausalLM(model, loading), prompts.read_prompts(self.spec.template)
         self._prompt = next(iter(self._prompts.values()))
-        self._tried: tuple[dict[str, Any], ...] = ()
+        self._tried: tuple[PromptTried, ...] = ()
         self._classes: tuple[str, ...] = ()
         self._examples: tuple[tuple[str, int], ...] = ()
         self._spare: tuple[str, ...] = ()
@@ -89,13 +89,13 @@ class PromptTeacher:
         if self.spec.calibrate == "none":
             self._weight, self._bias = calibration(scores, y, "none")
         else:
-            rows = splits.train[shuffled([dataset.texts[row] for row in splits.train], 0)[:CALIBRATED_ON]]
+            rows = splits.train[shuffled_by_content([dataset.texts[row] for row in splits.train], 0)[:CALIBRATED_ON]]
             train = self.scores([dataset.texts[row] for row in rows])
             self._weight, self._bias = calibration(train, dataset.targets[rows], self.spec.calibrate)
         logits = self._calibrated(scores)
         accuracy = float(np.mean(logits.argmax(axis=1) == y))
         self._facts = {
-            "valid_loss": cross_entropy(logits, y),
+            "valid_loss": mean_cross_entropy(logits, y),
             "valid_accuracy": accuracy,
         }
         chance = np.bincount(y).max() / len(y)
@@ -122,8 +122,8 @@ class PromptTeacher:
             kind="prompt",
             model=self._model.model,
             fingerprint=self._model.fingerprint,
-            prompt=self._question.asked("{text}"),
-            prompts=tuple(self._tried),
+            prompt=self._question.rendered("{text}"),
+            prompts=self._tried,
             words={name: list(words) for name, words in zip(self._classes, self._question.words, strict=True)},
             shots=len(self._examples),
             calibrated=self.spec.calibrate,
@@ -138,9 +138,9 @@ class PromptTeacher:
         Raises:
             QkdError: none of the prompts leaves room for a text.
         """
-        rows = rows[shuffled([dataset.texts[row] for row in rows], 0)[:COMPARED_ON]]
+        rows = rows[shuffled_by_content([dataset.texts[row] for row in rows], 0)[:COMPARED_ON]]
         texts, y = [dataset.texts[row] for row in rows], dataset.targets[rows]
-        fold, tried, failed = np.arange(len(rows)) % FOLDS, dict[str, dict[str, Any]](), None
+        fold, tried, failed = np.arange(len(rows)) % FOLDS, dict[str, PromptTried](), None
         for name, prompt in self._prompts.items():
             self._prompt = prompt
             try:
@@ -153,20 +153,20 @@ class PromptTeacher:
             for part in range(FOLDS):
                 weight, bias = calibration(scores[fold != part], y[fold != part], self.spec.calibrate)
                 logits[fold == part] = scores[fold == part] @ weight + bias
-            loss, right = cross_entropy(logits, y), float((logits.argmax(axis=1) == y).mean())
-            tried[name] = {"prompt": name, "loss": loss, "accuracy": right}
+            loss, right = mean_cross_entropy(logits, y), float((logits.argmax(axis=1) == y).mean())
+            tried[name] = PromptTried(prompt=name, loss=loss, accuracy=right)
             say(f"{self.name}: prompt '{name}', cross-entropy {loss:.3f}, accuracy {right:.3f} on {len(y)} texts")
         if failed is not None and not tried:
             raise failed
-        best = min(tried, key=lambda name: float(tried[name]["loss"]))
+        best = min(tried, key=lambda name: tried[name].loss)
         self._prompt, self._tried = self._prompts[best], tuple(tried.values())
         say(f"{self.name} is asked with '{best}', which has the least cross-entropy")
 
     @property
-    def _question(self) -> prompts.Question:
+    def _question(self) -> prompts.LabelPrompt:
         if not self._classes:
             raise ModelError(f"{self.name} has not been fitted: call fit(dataset, splits) first")
-        return prompts.question(self._prompt, self._classes, self._model.tokenizer).with_examples(self._examples)
+        return prompts.label_prompt(self._prompt, self._classes, self._model.tokenizer).with_examples(self._examples)
 
     def _drawn(self, dataset: Dataset, splits: Splits) -> tuple[tuple[tuple[str, int], ...], tuple[str, ...]]:
         """Return ``shots`` training texts of each class with their class numbers, mixed, and one more text of each.
@@ -174,7 +174,7 @@ class PromptTeacher:
         The last takes an example's place in the prompt that asks about that example itself.
         """
         texts, shots = [dataset.texts[row] for row in splits.train], self.spec.shots
-        order = splits.train[shuffled(texts, self.spec.shots_seed)]
+        order = splits.train[shuffled_by_content(texts, self.spec.shots_seed)]
         drawn, spare = [], []
         for number, name in enumerate(dataset.classes):
             rows = order[dataset.targets[order] == number]
@@ -185,10 +185,10 @@ class PromptTeacher:
                 )
             drawn += [(dataset.texts[row], number) for row in rows[:shots]]
             spare.append(dataset.texts[rows[shots]])
-        mixed = shuffled([f"place of {text}" for text, _ in drawn], self.spec.shots_seed)
+        mixed = shuffled_by_content([f"place of {text}" for text, _ in drawn], self.spec.shots_seed)
         return tuple(drawn[place] for place in mixed), tuple(spare)
 
-    def _about(self, text: str) -> prompts.Question:
+    def _about(self, text: str) -> prompts.LabelPrompt:
         """Return the question about ``text``: never with its own label in it."""
         examples = [(self._spare[label] if shown == text else shown, label) for shown, label in self._examples]
         return self._question.with_examples(examples)
@@ -196,7 +196,7 @@ class PromptTeacher:
     def _check_room(self) -> None:
         question = self._question
         longest = max(len(ids) for words in question.answers(self._classes) for ids in words)
-        taken = len(question.ids(question.asked(""))) + longest
+        taken = len(question.ids(question.rendered(""))) + longest
         self._room = self._model.context - taken
         if self._room < LEAST_ROOM:
             raise ModelError(
@@ -217,7 +217,7 @@ class PromptTeacher:
         for rows in (usual, *([row] for row, text in enumerate(texts) if text in shown)):  # one beginning each
             if rows:
                 question = self._about(texts[rows[0]])
-                token_ids = [question.ids(question.asked(self._fitting(texts[row]))) for row in rows]
+                token_ids = [question.ids(question.rendered(self._fitting(texts[row]))) for row in rows]
                 flat[rows] = self._model.likelihoods(token_ids, answers)
         ends = np.cumsum([len(label) for label in words])[:-1]
         parts = np.split(flat, ends, axis=1)
@@ -243,7 +243,7 @@ class PromptTeacher:
         key = {
             "kind": "prompt",
             **self._model.key,
-            "asked": question.asked("{text}"),
+            "asked": question.rendered("{text}"),
             "answers": question.answers(self._classes),
             "spare": self._spare,
             "room": self._room,

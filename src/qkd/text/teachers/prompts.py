@@ -23,16 +23,18 @@ from pydantic import Field, field_validator
 
 from qkd.errors import ModelError, nearest
 from qkd.specs import Spec, read_toml, validated
-from qkd.text.data.tables import read_text
+from qkd.text.data.tables import read_utf8
 
 
 class PromptFile(Spec):
     """A prompt as its file says it."""
 
     template: str = Field(description="What is asked, with {text} where the text goes and {labels} where the words go.")
-    system: str | None = Field(None, description="A chat model's instructions.")
-    chat: bool | None = Field(None, description="Use the tokenizer's chat template; if it has one, when left out.")
-    verbalizers: dict[str, tuple[str, ...]] = Field({}, description="The words that stand for a label.")
+    system: str | None = Field(default=None, description="A chat model's instructions.")
+    chat: bool | None = Field(
+        default=None, description="Use the tokenizer's chat template; if it has one, when left out."
+    )
+    verbalizers: dict[str, tuple[str, ...]] = Field(default={}, description="The words that stand for a label.")
 
     @field_validator("template")
     @classmethod
@@ -42,34 +44,31 @@ class PromptFile(Spec):
         return value
 
 
-_BUILT_IN: dict[str, dict[str, Any]] = {
-    "classify": {
-        "template": "Which of these labels fits the text best: {labels}? Answer with the label alone.\n\n"
+BUILT_IN = {
+    "classify": PromptFile(
+        template="Which of these labels fits the text best: {labels}? Answer with the label alone.\n\n"
         "Text: {text}\nLabel:"
-    },
-    "continue": {"template": "{text}\n\nThe text above in one word:", "chat": False},
-    "category": {"template": "{text}\nCategory:", "chat": False},
+    ),
+    "continue": PromptFile(template="{text}\n\nThe text above in one word:", chat=False),
+    "category": PromptFile(template="{text}\nCategory:", chat=False),
 }
-
-BUILT_IN = {name: PromptFile.model_validate(prompt) for name, prompt in _BUILT_IN.items()}
 """The prompts that need no file."""
-
 
 AUTO = "auto"
 """What stands for all of them."""
 
 
-def named(names: Sequence[str]) -> dict[str, PromptFile]:
+def read_prompts(names: Sequence[str]) -> dict[str, PromptFile]:
     """Return prompts by name, ``auto`` being all built-in ones.
 
     Raises:
         QkdError: there is no such prompt, or a file is malformed.
     """
     listed = [prompt for name in names for prompt in (BUILT_IN if name == AUTO else [name])]
-    return {name: read(name) for name in listed}
+    return {name: read_prompt(name) for name in listed}
 
 
-def read(name: str) -> PromptFile:
+def read_prompt(name: str) -> PromptFile:
     """Return a built-in prompt, or the one in a file.
 
     Raises:
@@ -81,12 +80,12 @@ def read(name: str) -> PromptFile:
     if path.suffix == ".toml":
         return validated(PromptFile, read_toml(path), name)
     if path.is_file():
-        return validated(PromptFile, {"template": read_text(path).rstrip()}, name)
+        return validated(PromptFile, {"template": read_utf8(path).rstrip()}, name)
     raise ModelError(f"--prompt '{name}': neither a file nor a built-in prompt{nearest(name, BUILT_IN)}")
 
 
 @dataclass(frozen=True)
-class Question:
+class LabelPrompt:
     """A prompt made for certain labels, by a certain tokenizer.
 
     Args:
@@ -106,11 +105,11 @@ class Question:
         """Whether the tokenizer's chat template is used."""
         return bool(self.tokenizer.chat_template) if self.prompt.chat is None else self.prompt.chat
 
-    def with_examples(self, examples: Sequence[tuple[str, int]]) -> Question:
+    def with_examples(self, examples: Sequence[tuple[str, int]]) -> LabelPrompt:
         """Return the same with ``(text, class number)`` examples shown first."""
         return replace(self, examples=tuple((text, self.words[number][0]) for text, number in examples))
 
-    def asked(self, text: str) -> str:
+    def rendered(self, text: str) -> str:
         """Return the whole prompt for ``text``."""
         if not self.chat:
             shown = [f"{self._about(example)} {word}\n\n" for example, word in self.examples]
@@ -160,7 +159,7 @@ class Question:
         return self.prompt.template.replace("{labels}", listed).replace("{text}", text)
 
 
-def question(prompt: PromptFile, classes: Sequence[str], tokenizer: Any) -> Question:
+def label_prompt(prompt: PromptFile, classes: Sequence[str], tokenizer: Any) -> LabelPrompt:
     """Return ``prompt`` for the labels ``classes``.
 
     Raises:
@@ -175,4 +174,4 @@ def question(prompt: PromptFile, classes: Sequence[str], tokenizer: Any) -> Ques
             raise ModelError(f"the prompt has an empty list of words for the label '{name}'; give at least one")
     if prompt.chat and not tokenizer.chat_template:
         raise ModelError("the prompt asks for a chat template and this model's tokenizer has none; take chat = false")
-    return Question(prompt, tuple(given.get(name, (name,)) for name in classes), tokenizer)
+    return LabelPrompt(prompt, tuple(given.get(name, (name,)) for name in classes), tokenizer)

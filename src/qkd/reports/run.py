@@ -2,46 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-
-from qkd import records
-from qkd.errors import FolderError
-from qkd.results import Answer, Estimate, Metrics
-from qkd.runs import RunFolder
+from qkd.reports.tables import aligned
+from qkd.results import Estimate, Metrics
 
 COLUMNS = ("", "accuracy", "macro-F1", "like teacher", "ECE", "classical", "quantum", "encoder", "ms/text")
-
-
-def read_metrics(path: Path) -> Metrics:
-    """Return the content of a ``metrics.json``; those of version 0.1.0 are put into today's form.
-
-    Raises:
-        FolderError: the file is missing or damaged.
-    """
-    mend = "copy it again, or go on with --resume"
-    metrics = records.read_value(path)
-    try:
-        for line in metrics["lines"].values():
-            trained = line.get("parameters")
-            if "parameters_with_encoder" in line:
-                quantum, encoder = metrics["student"]["weights"], line["parameters_with_encoder"] - trained
-                line["parameters"] = {"classical": trained - quantum, "quantum": quantum, "encoder": encoder}
-            elif not isinstance(trained, dict) or not trained:
-                line["parameters"] = {"classical": trained, "quantum": 0} if trained else None
-    except (AttributeError, KeyError, TypeError) as error:
-        raise FolderError(f"{path}: damaged ({error!s:.100}); {mend}") from None
-    return records.checked(metrics, Metrics, path, mend)
-
-
-def read_answers(folder: RunFolder) -> list[Answer]:
-    """Return the rows of a finished run's ``predictions.jsonl``.
-
-    Raises:
-        FolderError: the run has not come so far, or the file is damaged.
-    """
-    path = folder.predictions
-    return [records.checked(row, Answer, path, "go on with --resume") for row in folder.rows(path)]
 
 
 def rows(metrics: Metrics) -> list[tuple[str, ...]]:
@@ -66,16 +30,6 @@ def table(metrics: Metrics) -> str:
     return aligned([COLUMNS, *rows(metrics)])
 
 
-def aligned(cells: Sequence[Sequence[str]]) -> str:
-    """Return rows of cells as text, each column as wide as its widest cell, a rule below the first row.
-
-    Not rich's tables, which wrap cells to a terminal's width, and to 80 characters in a pipe.
-    """
-    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
-    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
-
-
 def summary(metrics: Metrics) -> str:
     """Return what a person should take from the numbers, a line for each thing."""
     return "\n".join(conclusions(metrics))
@@ -87,27 +41,31 @@ def conclusions(metrics: Metrics) -> list[str]:
     Whether student and teacher differ is judged by the paired interval of their difference, not by eye.
     """
     numbers = {name: line.numbers.accuracy.value for name, line in metrics.lines.items()}
-    said = [
+    sentences = [
         f"The student's accuracy is {_difference(metrics.gain, 'its teacher')} and "
         f"{100 * (numbers['student'] - numbers['majority']):.1f} points above always guessing the commonest class."
     ]
-    said += [verdict(gain, OTHERS.get(name, name)) for name, gain in metrics.controls.items()]
+    sentences += [verdict(gain, OTHERS.get(name, name)) for name, gain in metrics.controls.items()]
     if metrics.teacher_gain:
-        said.append(worth(metrics.teacher_gain))
+        sentences.append(worth(metrics.teacher_gain))
     unlabeled, noise = metrics.unlabeled, metrics.noise
     if metrics.tuned:
         other = "the same student with the encoder as it was"
-        said.append(f"Training the encoder's last layers left the student {_difference(metrics.tuned.gain, other)}.")
-    said += metrics.diagnosis.sentences if metrics.diagnosis else ()
+        sentences.append(
+            f"Training the encoder's last layers left the student {_difference(metrics.tuned.gain, other)}."
+        )
+    sentences += metrics.diagnosis.sentences if metrics.diagnosis else ()
     if unlabeled:
         other = "the same student trained on the labelled texts alone"
-        said.append(f"The {unlabeled.texts:,} unlabelled texts left the student {_difference(unlabeled.gain, other)}.")
+        sentences.append(
+            f"The {unlabeled.texts:,} unlabelled texts left the student {_difference(unlabeled.gain, other)}."
+        )
     if noise:
-        said.append(f"The student was measured with the noise of {noise.device} ({metrics.student.measured}).")
+        sentences.append(f"The student was measured with the noise of {noise.device} ({metrics.student.measured}).")
     if noise and noise.gain:
         other = "the same student trained without noise, on that device"
-        said.append(f"Training under the noise left the student {_difference(noise.gain, other)}.")
-    return said
+        sentences.append(f"Training under the noise left the student {_difference(noise.gain, other)}.")
+    return sentences
 
 
 OTHERS = {
@@ -138,10 +96,10 @@ def worth(gain: Estimate) -> str:
     Args:
         gain: accuracy of the teacher minus that of a logistic regression on the embeddings, with its 95 % interval.
     """
-    said = f"The teacher's accuracy is {_difference(gain, OTHERS['logreg'])}"
+    sentence = f"The teacher's accuracy is {_difference(gain, OTHERS['logreg'])}"
     if gain.low > 0:
-        return said + "."
-    return said + ": it is not certain that there is anything to distil; a stronger --teacher would be worth more."
+        return sentence + "."
+    return sentence + ": it is not certain that there is anything to distil; a stronger --teacher would be worth more."
 
 
 def _difference(gain: Estimate, whose: str) -> str:

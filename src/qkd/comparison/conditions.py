@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
@@ -27,7 +26,7 @@ NOISY = "aer-noisy"
 
 
 @dataclass(frozen=True)
-class Measurement:
+class Conditions:
     """What a trained circuit is asked.
 
     sims: the first is what it is trained for and judged by, a second what it is measured with besides.
@@ -50,14 +49,14 @@ class Measurement:
 
     def key(self) -> Key:
         """Return everything that determines it, as JSON values."""
-        found: dict[str, Any] = {"sims": list(self.sims), "spec": self.spec.model_dump(mode="json")}
-        found |= {"shots": list(self.shots), "noise": list(self.noise)}
+        key: dict[str, object] = {"sims": list(self.sims), "spec": self.spec.model_dump(mode="json")}
+        key |= {"shots": list(self.shots), "noise": list(self.noise)}
         if self.noisy is not None:
-            found |= {"device": self.noisy.snapshot.name, "date": str(self.noisy.snapshot.calibration.date)}
-            found |= {"qubits": list(self.noisy.region.qubits)}
-        return found
+            key |= {"device": self.noisy.snapshot.name, "date": str(self.noisy.snapshot.calibration.date)}
+            key |= {"qubits": list(self.noisy.region.qubits)}
+        return key
 
-    def first(self) -> Measurement:
+    def first(self) -> Conditions:
         """Return what circuits are judged by alone, nothing besides and no curves of shots or noise."""
         noisy = self.noisy if self.trains_noisy else None
         return replace(self, sims=self.sims[:1], noisy=noisy, shots=(), noise=())
@@ -88,16 +87,16 @@ class Measurement:
         self, student: StudentModel, ideal: tuple[StudentCircuit, Engine], x: np.ndarray, seed: int
     ) -> dict[str, dict[str, tuple[int, ...]]]:
         """Return the classes (N,) of embeddings x (N,D) for each number of shots and for each strength of noise."""
-        found: dict[str, dict[str, tuple[int, ...]]] = {"shots": {}, "noise": {}}
+        classes: dict[str, dict[str, tuple[int, ...]]] = {"shots": {}, "noise": {}}
         if self.shots:
             stage = self._stage(self.noisy is not None, ideal)
             for shots in self.shots:
                 logits = self._sampled(student, *stage, shots, x, seed)
-                found["shots"][str(shots)] = tuple(logits.argmax(axis=1).tolist())
+                classes["shots"][str(shots)] = tuple(logits.argmax(axis=1).tolist())
         for factor in self.noise:
             logits = student.moved(*self._stage(True, ideal, factor)).logits(x)
-            found["noise"][str(factor)] = tuple(logits.argmax(axis=1).tolist())
-        return found
+            classes["noise"][str(factor)] = tuple(logits.argmax(axis=1).tolist())
+        return classes
 
     @property
     def _noisy_spec(self) -> EngineSpec:
@@ -118,15 +117,15 @@ class Measurement:
         self, student: StudentModel, circuit: StudentCircuit, engine: Engine, shots: int, x: np.ndarray, seed: int
     ) -> np.ndarray:
         sampler = ShotEstimator(engine.estimator, shots=shots, seed=self.spec.seed + seed)
-        made = Engine(engine.kind, sampler, EngineGradient(sampler), shots, engine.device, engine.reason)
-        return measured(student.moved(circuit, made), x, "")
+        sampling_engine = Engine(engine.kind, sampler, EngineGradient(sampler), shots, engine.device, engine.reason)
+        return measured(student.moved(circuit, sampling_engine), x, "")
 
 
-EXACT = Measurement()
+EXACT = Conditions()
 """Exact values, and nothing besides."""
 
 
-def measurement(config: Config, spec: CompareSpec, circuit: StudentCircuit, name: str) -> Measurement:
+def conditions_of(config: Config, spec: CompareSpec, circuit: StudentCircuit, name: str) -> Conditions:
     """Return what ``spec`` asks of a student's circuit, its noisy values checked against AerSimulator.
 
     Args:
@@ -145,10 +144,10 @@ def measurement(config: Config, spec: CompareSpec, circuit: StudentCircuit, name
         engine = make_engine(config.engine.model_copy(update={"sim": NOISY}), noisy.circuit, noisy.model)
         if not isinstance(engine.estimator, AerEstimator):
             say(agree(engine, noisy.circuit, noisy.model).describe())
-    return Measurement(spec.sims, config.engine, noisy, spec.shots, spec.noise)
+    return Conditions(spec.sims, config.engine, noisy, spec.shots, spec.noise)
 
 
-def check(spec: CompareSpec) -> None:
+def check_conditions(spec: CompareSpec) -> None:
     """Refuse simulators and curves that do not go together.
 
     Raises:
