@@ -104,7 +104,7 @@ def test_a_killed_sweep_goes_on_to_the_same_end(found, corpus, tmp_path):
         for name, value in settings.items()
     ]
     words += [f"--over={word}" for word in OVER] + ["--trials=18", "--parallel=6", "--seeds=2"]
-    signalled("sweep", *words, after="qkd.comparison.sweep:_best_so_far", times=8)  # in the second round of six
+    signalled("sweep", *words, after="qkd.comparison.sweep:progress_line", times=8)  # in the second round of six
     journal = tmp_path / "killed" / "study.journal"
     kept = journal.read_bytes()
     assert len(_study(tmp_path / "killed").trials) == 8
