@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from qiskit.circuit import ParameterExpression
+from torch.autograd.function import once_differentiable
 
 from qkd.engines.gates import WAVES, waves
 
@@ -73,7 +75,29 @@ class Chains:
 
 def product(factors: torch.Tensor) -> torch.Tensor:
     """Return the matrix products (...,d,d) of factors (L,...,d,d), the first acts first."""
-    while len(factors) > 1:
-        pairs = factors[1::2] @ factors[: len(factors) // 2 * 2 : 2]
-        factors = torch.cat([pairs, factors[-1:]]) if len(factors) % 2 else pairs
-    return factors[0]
+    return _Product.apply(factors) if len(factors) > 1 else factors[0]
+
+
+class _Product(torch.autograd.Function):
+    """A product and its derivative: one batched product a factor there, one back, and one for all derivatives."""
+
+    @staticmethod
+    def forward(ctx: Any, factors: torch.Tensor) -> torch.Tensor:
+        """Return the products."""
+        flat = factors.reshape(len(factors), -1, *factors.shape[-2:])
+        partial = [flat[0]]
+        for factor in flat[1:].unbind(0):
+            partial.append(torch.bmm(factor, partial[-1]))
+        ctx.save_for_backward(flat, *partial[:-1])
+        return partial[-1].view(factors.shape[1:])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+        """Return the gradient of the factors."""
+        flat, *before = ctx.saved_tensors
+        after = [grad.reshape(flat.shape[1:])]
+        for adjoint in flat[1:].mH.resolve_conj().unbind(0)[::-1]:
+            after.append(torch.bmm(adjoint, after[-1]))
+        left, right = torch.cat(after[-2::-1]), torch.cat(before)
+        return torch.cat([after[-1], torch.bmm(left, right.mH)]).view(-1, *grad.shape)

@@ -38,14 +38,14 @@ class Expressions:
             elif isinstance(expression, ParameterExpression):
                 used = sorted(expression.parameters, key=lambda p: p.name)
                 self._nonlinear.append((t, [column[p] for p in used], _torch_function(expression, used)))
-        self._matrix = torch.from_numpy(matrix)
+        self._matrix = torch.from_numpy(matrix.T.copy())
         self._constant = torch.from_numpy(constant)
 
     def __call__(self, values: torch.Tensor) -> torch.Tensor:
         """Return the T expressions (...,T) at parameter values (...,P)."""
         if self._matrix.device != values.device or self._matrix.dtype != values.dtype:
             self._matrix, self._constant = self._matrix.to(values), self._constant.to(values)
-        result = values @ self._matrix + self._constant
+        result = torch.nn.functional.linear(values, self._matrix, self._constant)
         if not self._nonlinear:
             return result
         columns = list(result.unbind(-1))

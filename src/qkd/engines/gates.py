@@ -89,9 +89,16 @@ def constant(matrix: np.ndarray) -> np.ndarray:
 
 def waves(angles: torch.Tensor, used: Sequence[int] = range(WAVES)) -> torch.Tensor:
     """Return the waves (...,F) of angles (...), all five or those ``used``; a sixth, exp(-2 t), is that of rates."""
-    half = angles / 2
-    make = (lambda: torch.ones_like(angles), half.cos, half.sin, angles.cos, angles.sin, lambda: (-2 * angles).exp())
-    return torch.stack([make[f]() for f in used], dim=-1)
+    turns, starts = _sines(tuple(f for f in used if f < WAVES), angles.dtype, angles.device)
+    table = torch.addcmul(starts, angles.unsqueeze(-1), turns).sin()
+    return torch.cat([table, (-2 * angles).exp().unsqueeze(-1)], dim=-1) if WAVES in used else table
+
+
+@lru_cache
+def _sines(used: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return how often the sines that are the waves 1, cos(t/2), sin(t/2), cos t, sin t turn, and where they start."""
+    turns, starts = np.array([(0, 0.5, 0.5, 1, 1), (np.pi / 2, np.pi / 2, 0, np.pi / 2, 0)])[:, list(used)]
+    return torch.as_tensor(turns, dtype=dtype, device=device), torch.as_tensor(starts, dtype=dtype, device=device)
 
 
 GRID = 4 * math.pi * np.arange(WAVES) / WAVES

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from torch.autograd.function import once_differentiable
 
 from qkd.engines.amplitudes.steps import Block, gathered
 from qkd.engines.chains import Chains, Link
@@ -47,14 +49,40 @@ class BlockBuilder:
 
     def __call__(self, angles: torch.Tensor) -> list[torch.Tensor]:
         """Return the blocks' matrices (2^k,2^k) at angles (S,)."""
-        matrices: dict[int, torch.Tensor] = {}
+        if not self._groups:
+            return []
         parts = angles.split([len(group.angles) for _, group in self._groups])
-        for part, (members, group) in zip(parts, self._groups, strict=True):
-            for b, matrix in zip(members, group.products(part[None])[:, 0].unbind(0), strict=True):
+        groups = [group.products(part[None]) for part, (_, group) in zip(parts, self._groups, strict=True)]
+        return list(_Blocks.apply(self, *groups))
+
+    def cut(self, groups: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Return views of the blocks' matrices (2^k,2^k) in the groups' (N,1,d,d), the real ones as real."""
+        views: dict[int, torch.Tensor] = {}
+        for group, (members, _) in zip(groups, self._groups, strict=True):
+            for b, matrix in zip(members, group.select(1, 0).unbind(0), strict=True):
                 step = len(matrix) // self._sizes[b]
                 matrix = matrix[::step, ::step] if step > 1 else matrix
-                matrices[b] = (matrix.real if self._real[b] else matrix).contiguous()
-        return [matrices[b] for b in range(len(matrices))]
+                views[b] = matrix.real if self._real[b] and matrix.is_complex() else matrix
+        return [views[b] for b in range(len(views))]
+
+
+class _Blocks(torch.autograd.Function):
+    """The blocks' matrices out of those that were built together, at the size of the widest."""
+
+    @staticmethod
+    def forward(ctx: Any, builder: BlockBuilder, *groups: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return the matrices."""
+        ctx.builder, ctx.like = builder, [(group.shape, group.dtype, group.device) for group in groups]
+        return tuple(view.clone(memory_format=torch.contiguous_format) for view in builder.cut(groups))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[Any, ...]:
+        """Return the groups' gradients."""
+        groups = [torch.zeros(shape, dtype=dtype, device=device) for shape, dtype, device in ctx.like]
+        for view, gradient in zip(ctx.builder.cut(groups), gradients, strict=True):
+            view.copy_(gradient)
+        return None, *groups
 
 
 def _widened(link: Link, size: int) -> Link:

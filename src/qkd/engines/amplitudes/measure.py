@@ -62,7 +62,7 @@ class Measurement:
             parts = grad.split([flip.count for flip in flips])
             mus[name] = flips[0].backward(pieces[name], parts[0])
             for flip, part in zip(flips[1:], parts[1:], strict=True):
-                mus[name] += flip.backward(pieces[name], part)
+                mus[name] = mus[name] + flip.backward(pieces[name], part)
         return mus
 
     def combine(self, values: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -121,9 +121,8 @@ class _Flips:
     def backward(self, state: torch.Tensor, grad: torch.Tensor) -> torch.Tensor:
         """Return mu (2^m,B), dL = Re sum(mu dpsi), from the gradient (T,B) of the values."""
         if self._flip is None:
-            conjugate = torch.tensor([2.0, -2.0]).to(grad)
-            weight = self._spread((grad[..., None] * conjugate).flatten(1))
-            return torch.view_as_complex(torch.view_as_real(state) * weight.view(*state.shape, 2))
+            weight = self._spread((2 * grad).repeat_interleave(2, dim=1))
+            return torch.view_as_complex(torch.view_as_real(state) * weight.view(*state.shape, 2)).conj()
         weight = self._spread(grad)
         there = weight.index_select(0, self._flip)
         flipped = state.index_select(0, self._flip).conj_physical_()

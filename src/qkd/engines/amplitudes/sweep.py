@@ -3,7 +3,8 @@
 A state is (2^m, B). With the loss L, the sweep back carries ``mu`` with ``dL = Re sum(mu dpsi)``, the
 conjugate of the usual adjoint state, so that a step psi' = M psi needs no conjugation: ``mu = M^T mu'`` and
 ``dL/dM = mu' psi^T`` (adjoint differentiation: Jones and Gacon, arXiv:2009.02823, with the states kept
-instead of uncomputed). A step has two methods,
+instead of uncomputed). A real matrix wants the usual adjoint state instead; ``mu`` is then that one with torch's mark
+that it is to be conjugated, and nothing is conjugated between real matrices. A step has two methods,
 
     forward(state, operand) -> (state, tensors to keep)
     backward(mu, kept, operand) -> (mu, derivative by the operand or None)
@@ -64,9 +65,11 @@ class Dense:
 
     def backward(self, mu: State, saved: Saved, operand: torch.Tensor) -> tuple[State, torch.Tensor]:
         """Return M^T mu and the sum of mu psi^T over everything else."""
-        before = self._product(operand.T, mu)
         real = not operand.is_complex()
-        left, right = self._view(mu.conj_physical() if real else mu, real), self._view(saved[0], real)
+        adjoint = mu.conj().resolve_conj() if real else mu.resolve_conj()
+        before = self._product(operand.T, adjoint)
+        before = before.conj() if real else before
+        left, right = self._view(adjoint, real), self._view(saved[0], real)
         if right.shape[2] < self._size:  # one long product instead of many short ones, whose sum would be long
             left, right = (part.transpose(0, 1).reshape(self._size, -1) for part in (left, right))
             return before, left @ right.T
@@ -97,7 +100,7 @@ class Phases:
     def backward(self, mu: State, saved: Saved, operand: torch.Tensor) -> tuple[State, torch.Tensor]:
         """Return mu times the phases and the derivative by the angles."""
         state, phase = saved
-        mu = mu * phase
+        mu = mu.resolve_conj() * phase
         product = mu * state
         product = product.sum(1, keepdim=True) if operand.shape[1] == 1 else product
         return mu, self._slopes.T @ -product.imag
@@ -117,7 +120,7 @@ class Permuted:
 
     def backward(self, mu: State, saved: Saved, operand: None) -> tuple[State, None]:
         """Return mu, permuted back."""
-        return mu.index_select(0, self._inverse), None
+        return mu.resolve_conj().index_select(0, self._inverse), None
 
 
 def join(parts: Sequence[State]) -> State:
@@ -131,6 +134,7 @@ def join(parts: Sequence[State]) -> State:
 def unjoin(mu: State, parts: Sequence[State]) -> list[State]:
     """Return mu of every piece from mu of their product."""
     result = []
+    mu = mu.resolve_conj()
     for i, part in enumerate(parts[:-1]):
         rest = join(parts[i + 1 :])
         mu = mu.view(len(part), len(rest), -1)
