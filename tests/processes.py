@@ -10,14 +10,16 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 SERVER = get_context("forkserver")
 SERVER.set_forkserver_preload(
     ["qkd.cli", "qkd.pipeline", "qkd.studies", "qkd.device_runs", "qkd.text.labelling", "qkd.reports.plots"]
 )
+Moment = tuple[str, int, signal.Signals]
 
 
 def qkd(
@@ -43,23 +45,40 @@ def signalled(
     return done
 
 
-Moment = tuple[str, int, signal.Signals]
+def start(
+    words: Sequence[str],
+    outputs: Sequence[Path] = (),
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    moment: Moment | None = None,
+) -> BaseProcess:
+    """Start ``qkd WORDS``.
+
+    Args:
+        words: the command.
+        outputs: files for standard output and standard error; without them they go where the test's go.
+        cwd: its working folder; the test's when left out.
+        env: its environment; the test's when left out.
+        moment: after which call, at which time, it gets which signal.
+    """
+    arguments = (words, outputs, str(cwd or Path.cwd()), dict(os.environ if env is None else env), moment)
+    process = SERVER.Process(target=_main, args=arguments)
+    process.start()
+    return process
 
 
 def _run(
-    words: tuple[str, ...], cwd: Path | None, env: Mapping[str, str] | None, moment: Moment | None
+    words: Sequence[str], cwd: Path | None, env: Mapping[str, str] | None, moment: Moment | None
 ) -> subprocess.CompletedProcess:
     with tempfile.TemporaryDirectory() as folder:
         outputs = [Path(folder) / name for name in ("stdout", "stderr")]
-        arguments = (words, str(cwd or Path.cwd()), dict(os.environ if env is None else env), outputs, moment)
-        process = SERVER.Process(target=_main, args=arguments)
-        process.start()
+        process = start(words, outputs, cwd, env, moment)
         process.join()
         stdout, stderr = (path.read_text("utf8") if path.exists() else "" for path in outputs)
         return subprocess.CompletedProcess(words, process.exitcode, stdout, stderr)
 
 
-def _main(words: tuple[str, ...], cwd: str, env: dict[str, str], outputs: list[Path], moment: Moment | None) -> None:
+def _main(words: Sequence[str], outputs: Sequence[Path], cwd: str, env: dict[str, str], moment: Moment | None) -> None:
     """Be ``python -m qkd WORDS``, in the forked process."""
     os.chdir(cwd)
     os.environ.clear()

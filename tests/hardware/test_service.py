@@ -2,13 +2,10 @@
 
 import copy
 import json
-import os
 import random
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 from dataclasses import replace
@@ -28,7 +25,9 @@ from qkd.hardware.patience import Patience
 from qkd.hardware.plan import Plan
 from qkd.hardware.remote import Remote
 from qkd.hardware.run import cancel, collect, run
+from tests.processes import start
 
+from .clock import Clock
 from .conftest import CLOCK, QUICK
 from .loopback import TOKEN
 
@@ -370,13 +369,13 @@ def test_a_killed_run_is_gone_on_with(service, folder, moment, monkeypatch):
     command = ["run-hardware", "--run", str(folder), "--device", "ibm_manila", "--mitigation", "none", "--shots", "64"]
     with monkeypatch.context() as patch:
         patch.setattr(service, "answer", deadly)
-        process = subprocess.Popen(
-            [sys.executable, "-m", "qkd", *command, "--samples", "4", "--yes"], env=os.environ | {"HF_HUB_OFFLINE": "1"}
-        )
+        process = start([*command, "--samples", "4", "--yes"])
         started.set()
-        assert process.wait() == -signal.SIGKILL
+        process.join()
+    assert process.exitcode == -signal.SIGKILL
     service.hold = False
-    [outcome] = collect(folder, patience=QUICK)
+    clock = Clock(time.time())  # goes on from what the killed process wrote, but waits in no time
+    [outcome] = collect(folder, patience=replace(QUICK, sleep=clock.sleep, now=clock.now))
     once(service, outcome)
 
 
