@@ -11,9 +11,18 @@ import pandas as pd
 import pytest
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Begin with what takes longest, so that the last worker to end is not alone for minutes."""
-    items.sort(key=lambda item: item.get_closest_marker("models") is None)
+    """Keep what shares a module's fixture in one process, where it is made once; begin with what takes longest.
+
+    Single tests come last, so that no process is alone for minutes at the end.
+    """
+    for item in items:
+        fixtures = [made for several in item._fixtureinfo.name2fixturedefs.values() for made in several]
+        if item.get_closest_marker("xdist_group") is None and any(made.scope == "module" for made in fixtures):
+            item.add_marker(pytest.mark.xdist_group(item.module.__name__))
+    ranks = {item: 0 if item.get_closest_marker("models") else 1 for item in items}
+    items.sort(key=lambda item: ranks[item] if item.get_closest_marker("xdist_group") else 2)
 
 
 @pytest.fixture(autouse=True)

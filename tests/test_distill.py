@@ -12,8 +12,6 @@ from safetensors.torch import load_file
 from qkd import QkdError, Run, Student, api
 from tests.processes import qkd, signalled
 
-pytestmark = pytest.mark.xdist_group("distill")
-
 
 def options(corpus, folder, **more):
     return {

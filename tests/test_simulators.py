@@ -16,8 +16,6 @@ from qkd.simulation.setting import make_setting
 from tests.processes import qkd, signalled
 from tests.test_distill import SAVED, command, options, same_weights
 
-pytestmark = pytest.mark.xdist_group("simulators")
-
 NOISY = {"sim": "aer-noisy", "device": "ibm_brisbane", "shots": 300, "epochs": 3}
 
 
