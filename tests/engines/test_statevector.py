@@ -312,7 +312,7 @@ def test_a_batch_that_is_split_says_the_same(kept, monkeypatch):
         if split:  # two rows of 2^4 amplitudes at once
             monkeypatch.setattr("qkd.engines.statevector._NEAR_BYTES", 0)
             monkeypatch.setattr("qkd.engines.statevector._FAR_BYTES", 2 * 2**4 * 16)
-            monkeypatch.setattr("qkd.engines.statevector._KEPT_BYTES", kept)
+            monkeypatch.setattr("qkd.engines.amplitudes.sweep.KEPT_BYTES", kept)
         program = StatevectorEstimator(device="cpu").compile(
             student.circuit, student.observables, student.inputs, student.weights
         )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,10 +12,27 @@ import torch
 from qiskit.circuit import ParameterExpression
 from torch.autograd.function import once_differentiable
 
-from qkd.engines.gates import WAVES, waves
+from qkd.engines.gates import WAVES, sines, waves
 
 Link = tuple[ParameterExpression | None, np.ndarray]
 """A factor: its angle t, or None, and A_f (5,d,d) of ``sum_f w_f(t) A_f``; a constant has only the first."""
+
+
+Operations = list[Callable[[], object]]
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Operations between tensors that stay.
+
+    products: (N,d,d) what ``there`` makes.
+    mus: (N,d,d) the gradients that ``back`` starts from, dL = Re sum(mu dM).
+    """
+
+    products: torch.Tensor
+    mus: torch.Tensor
+    there: Operations
+    back: Operations
 
 
 class Chains:
@@ -59,6 +78,50 @@ class Chains:
         table = waves(angles, self._used).to(self._terms).index_select(1, self._place)  # (R,L N,F)
         product = table.view(len(angles), length, count, len(self._used)).permute(1, 2, 0, 3) @ self._terms
         return product.view(length, count, len(angles), size, size)
+
+    def record(self, angles: torch.Tensor, by_angles: torch.Tensor) -> Recorded:
+        """Return what makes complex products at angles (G,), and adds to the gradient of those.
+
+        Args:
+            angles: where they will be, in double precision.
+            by_angles: (G,) likewise.
+        """
+        length, count, size = self._shape
+        entries, waves_used = length * count, len(self._used)
+        terms = torch.view_as_real(self._terms).reshape(entries, waves_used, -1)
+        turns, starts = sines(tuple(self._used), angles.dtype, angles.device)
+        own, angle = angles.new_zeros(entries), angles.new_zeros(entries, waves_used)
+        table = terms.new_zeros(entries, 1, waves_used)
+        factors, partial_products = (self._terms.new_zeros(*self._shape, size) for _ in range(2))
+        adjoints, by_factors = (torch.zeros_like(factors) for _ in range(2))
+        partial_products = factors if length == 1 else partial_products
+        gather: Operations = [partial(torch.index_select, angles, 0, self._place, out=own)]
+        there: Operations = [
+            *(gather if self.angles else []),
+            partial(torch.addcmul, starts, own[:, None], turns, out=angle),
+            lambda: table.copy_(angle.sin()[:, None]),
+            partial(torch.bmm, table, terms, out=torch.view_as_real(factors).view(entries, 1, -1)),
+        ]
+        back: Operations = []
+        if length > 1:
+            there.append(partial(partial_products[0].copy_, factors[0]))
+        for s in range(1, length):
+            there.append(partial(torch.bmm, factors[s], partial_products[s - 1], out=partial_products[s]))
+            back.append(partial(torch.bmm, factors[s].mT, adjoints[s], out=adjoints[s - 1]))
+        if length > 1:
+            left, right = adjoints[1:].flatten(0, 1), partial_products[:-1].flatten(0, 1).mT
+            back = [*reversed(back), partial(torch.bmm, left, right, out=by_factors[1:].flatten(0, 1))]
+        signs = torch.tensor([1.0, -1.0]).to(terms).repeat(size * size)  # of Re(mu F): no product of imaginary parts
+        down = terms * signs * turns[:, None].to(terms)
+        by_waves = terms.new_zeros(entries, waves_used, 1)
+        if not self.angles:
+            return Recorded(partial_products[-1], adjoints[-1], there, [])
+        back += [
+            partial(by_factors[0].copy_, adjoints[0]),
+            partial(torch.bmm, down, torch.view_as_real(by_factors).view(entries, -1, 1), out=by_waves),
+            lambda: by_angles.index_add_(0, self._place, (angle.cos() * by_waves[:, :, 0]).sum(1)),
+        ]
+        return Recorded(partial_products[-1], adjoints[-1], there, back)
 
     def products(self, angles: torch.Tensor) -> torch.Tensor:
         """Return each chain's matrix (N,R,d,d)."""

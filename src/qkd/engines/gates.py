@@ -89,13 +89,13 @@ def constant(matrix: np.ndarray) -> np.ndarray:
 
 def waves(angles: torch.Tensor, used: Sequence[int] = range(WAVES)) -> torch.Tensor:
     """Return the waves (...,F) of angles (...), all five or those ``used``; a sixth, exp(-2 t), is that of rates."""
-    turns, starts = _sines(tuple(f for f in used if f < WAVES), angles.dtype, angles.device)
+    turns, starts = sines(tuple(f for f in used if f < WAVES), angles.dtype, angles.device)
     table = torch.addcmul(starts, angles.unsqueeze(-1), turns).sin()
     return torch.cat([table, (-2 * angles).exp().unsqueeze(-1)], dim=-1) if WAVES in used else table
 
 
 @lru_cache
-def _sines(used: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+def sines(used: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Return how often the sines that are the waves 1, cos(t/2), sin(t/2), cos t, sin t turn, and where they start."""
     turns, starts = np.array([(0, 0.5, 0.5, 1, 1), (np.pi / 2, np.pi / 2, 0, np.pi / 2, 0)])[:, list(used)]
     with torch.inference_mode(False):  # whoever asks first; tensors of inference serve no gradient later

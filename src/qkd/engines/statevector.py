@@ -10,19 +10,18 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 
 import numpy as np
 import torch
 from qiskit.circuit import QuantumCircuit
 
-from qkd.engines.amplitudes.blocks import BlockBuilder
 from qkd.engines.amplitudes.encoding import Encoding, split
 from qkd.engines.amplitudes.fusion import plan
 from qkd.engines.amplitudes.heisenberg import PauliTable, absorb
 from qkd.engines.amplitudes.measure import Measurement
-from qkd.engines.amplitudes.steps import Block, Phase
-from qkd.engines.amplitudes.sweep import Sweep, stage
+from qkd.engines.amplitudes.recording import Operands
+from qkd.engines.amplitudes.sweep import Sweeper
 from qkd.engines.base import EngineEstimator
 from qkd.engines.expressions import Expressions
 from qkd.engines.gates import Atom, atoms, without_resets
@@ -32,7 +31,6 @@ from qkd.errors import EngineError
 
 _REAL = {torch.complex64: torch.float32, torch.complex128: torch.float64}
 _CHUNK_BYTES = 2**30
-_KEPT_BYTES = 2**28  # of states kept for the way back where rows are split; beyond it they are computed again
 # a batch is split so that its states fit into a core's own cache, or where that leaves few rows into a part of the
 # shared one: with 64 rows, 11 qubits were seen to take 1.4 times as long without, 16 qubits twice as long
 _NEAR_BYTES, _FAR_BYTES, _FEWEST_ROWS = 3 * 2**18, 2**23, 32
@@ -91,34 +89,21 @@ class StatevectorProgram(Program):
         widest = 2 ** max(map(len, made.pieces.values()), default=0)
         self._state_bytes = widest * dtype.itemsize
         self._row_bytes = 4 * widest * dtype.itemsize
-        self._row_bytes_back = (made.amplitudes + 3 * widest) * dtype.itemsize
+        self._row_bytes_back = (made.amplitudes + 4 * widest) * dtype.itemsize
 
-        blocks = [step for step in made.steps if isinstance(step, Block)]
-        self._blocks = BlockBuilder(blocks, rest, dtype, device)
-        self._encoding = Encoding([[gates[i] for i in run] for run in leading], dtype, device)
-        self._stages = [(step, stage(step, rest, self._real, device)) for step in made.steps]
+        encoding = Encoding([[gates[i] for i in run] for run in leading], self._qubits, dtype, device)
         self._measurement = Measurement(table, made.pieces, self._real, device)
-
-        common, own = list(self._blocks.angles), list(self._encoding.angles)
-        self._common_sizes, self._own_sizes = [len(common)], [len(own)]
-        for step in made.steps:
-            if isinstance(step, Phase):
-                angles = [rest[i].angle for i in step.atoms if rest[i].angle is not None]
-                (own if step.rowwise else common).extend(angles)
-                (self._own_sizes if step.rowwise else self._common_sizes).append(len(angles))
-        self._common, self._own = Expressions(common, question.shared), Expressions(own, question.parameters)
+        operands = Operands(made, rest, dtype, device)
+        self._sweeper = Sweeper(made, encoding, self._measurement, operands, self._row_bytes_back)
+        self._shared = Expressions(operands.angles, question.shared)
+        self._own = Expressions([*encoding.angles, *operands.rowwise], question.parameters)
 
     def _values(self, batched: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
         """Return expectation values (B,K); see ``Program``."""
         batched, shared = batched.to(self._device, self._real), shared.to(self._device)
-        in_blocks, *in_phases = self._common(shared.double()).split(self._common_sizes)
-        matrices = self._blocks(in_blocks)
-        phases = [angles.to(self._real)[:, None] for angles in in_phases]
-        count = -(-len(batched) // self._rows_at_once()) or 1
-        chunks = batched.tensor_split(count)
-        keep = len(batched) * self._row_bytes_back <= _KEPT_BYTES or count == 1
-        parts = [self._sweep(chunk, shared, matrices, phases, keep) for chunk in chunks]
-        return torch.cat(parts) if len(parts) > 1 else parts[0]
+        both = torch.cat([batched, shared.to(batched).expand(len(batched), -1)], dim=1)
+        strings = self._sweeper(self._own(both), self._shared(shared.double()), self._rows_at_once())
+        return self._measurement.combine(strings)
 
     def _rows_at_once(self) -> int:
         needed = self._row_bytes_back if torch.is_grad_enabled() else self._row_bytes
@@ -132,28 +117,6 @@ class StatevectorProgram(Program):
             near = _NEAR_BYTES // self._state_bytes
             rows = min(rows, near if near >= _FEWEST_ROWS else max(1, _FAR_BYTES // self._state_bytes))
         return rows
-
-    def _sweep(
-        self,
-        batched: torch.Tensor,
-        shared: torch.Tensor,
-        matrices: Sequence[torch.Tensor],
-        phases: Sequence[torch.Tensor],
-        keep: bool,
-    ) -> torch.Tensor:
-        values = torch.cat([batched, shared.to(batched).expand(len(batched), -1)], dim=1)
-        encoding, *rowwise = self._own(values).T.split(self._own_sizes)
-        block, common, own = iter(matrices), iter(phases), iter(rowwise)
-        operands = []
-        for step, _ in self._stages:
-            if isinstance(step, Block):
-                operands.append(next(block))
-            elif isinstance(step, Phase):
-                operands.append(next(own if step.rowwise else common))
-        keep = keep and torch.is_grad_enabled()
-        first = self._encoding(encoding)
-        strings = Sweep.apply(self._stages, self._qubits, self._measurement, keep, first, *operands)
-        return self._measurement.combine(strings)
 
 
 def _free_memory(device: torch.device) -> int:

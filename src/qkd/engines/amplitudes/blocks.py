@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
 
 import numpy as np
 import torch
-from torch.autograd.function import once_differentiable
 
 from qkd.engines.amplitudes.steps import Block, gathered
-from qkd.engines.chains import Chains, Link
+from qkd.engines.chains import Chains, Link, Operations
 from qkd.engines.gates import Atom
 
 _COMMON = 4  # blocks of up to this many qubits are built together, at the size of the widest of them
@@ -34,7 +33,8 @@ class BlockBuilder:
         self, blocks: Sequence[Block], atoms: Sequence[Atom], dtype: torch.dtype, device: torch.device
     ) -> None:
         chains = [chain([(atoms[i].angle, embed(atoms[i], block.window)) for i in block.atoms]) for block in blocks]
-        self._real = [all(not terms.imag.any() for _, terms in links) for links in chains]
+        self.real = [all(not terms.imag.any() for _, terms in links) for links in chains]
+        """Which blocks' matrices are real."""
         self._sizes = [2 ** len(block.window) for block in blocks]
         small = max([size for size in self._sizes if size <= 2**_COMMON], default=0)
         alike: dict[int, list[int]] = {}
@@ -47,42 +47,36 @@ class BlockBuilder:
         self.angles = [angle for _, group in self._groups for angle in group.angles]
         """What the angles (S,) of a call are."""
 
-    def __call__(self, angles: torch.Tensor) -> list[torch.Tensor]:
-        """Return the blocks' matrices (2^k,2^k) at angles (S,)."""
-        if not self._groups:
-            return []
-        parts = angles.split([len(group.angles) for _, group in self._groups])
-        groups = [group.products(part[None]) for part, (_, group) in zip(parts, self._groups, strict=True)]
-        return list(_Blocks.apply(self, *groups))
+    def record(
+        self,
+        angles: torch.Tensor,
+        by_angles: torch.Tensor,
+        matrices: Sequence[torch.Tensor],
+        gradients: Sequence[torch.Tensor],
+    ) -> tuple[Operations, Operations]:
+        """Return what makes the blocks' matrices (2^k,2^k), and what makes the angles' gradient of theirs.
 
-    def cut(self, groups: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """Return views of the blocks' matrices (2^k,2^k) in the groups' (N,1,d,d), the real ones as real."""
-        views: dict[int, torch.Tensor] = {}
-        for group, (members, _) in zip(groups, self._groups, strict=True):
-            for b, matrix in zip(members, group.select(1, 0).unbind(0), strict=True):
-                step = len(matrix) // self._sizes[b]
-                matrix = matrix[::step, ::step] if step > 1 else matrix
-                views[b] = matrix.real if self._real[b] and matrix.is_complex() else matrix
-        return [views[b] for b in range(len(views))]
-
-
-class _Blocks(torch.autograd.Function):
-    """The blocks' matrices out of those that were built together, at the size of the widest."""
-
-    @staticmethod
-    def forward(ctx: Any, builder: BlockBuilder, *groups: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Return the matrices."""
-        ctx.builder, ctx.like = builder, [(group.shape, group.dtype, group.device) for group in groups]
-        return tuple(view.clone(memory_format=torch.contiguous_format) for view in builder.cut(groups))
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[Any, ...]:
-        """Return the groups' gradients."""
-        groups = [torch.zeros(shape, dtype=dtype, device=device) for shape, dtype, device in ctx.like]
-        for view, gradient in zip(ctx.builder.cut(groups), gradients, strict=True):
-            view.copy_(gradient)
-        return None, *groups
+        Args:
+            angles: (S,) where they will be, in double precision.
+            by_angles: (S,) what the gradient is added to.
+            matrices: where the matrices go.
+            gradients: where their gradients will be, dL = Re sum(gradient dM).
+        """
+        there: Operations = []
+        back: Operations = []
+        start = 0
+        for members, group in self._groups:
+            own = slice(start, start + len(group.angles))
+            start = own.stop
+            recorded = group.record(angles[own], by_angles[own])
+            there += recorded.there
+            for b, matrix, mu in zip(members, recorded.products, recorded.mus, strict=True):
+                step = len(matrix) // self._sizes[b]  # the first of the qubits that the group's matrices have more
+                matrix, mu = (part.real if self.real[b] else part for part in (matrix, mu))
+                there.append(partial(matrices[b].copy_, matrix[::step, ::step]))
+                back.append(partial(mu[::step, ::step].copy_, gradients[b]))
+            back += recorded.back
+        return there, back
 
 
 def _widened(link: Link, size: int) -> Link:

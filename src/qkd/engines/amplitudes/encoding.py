@@ -6,13 +6,15 @@ taken out of the circuit up to the last one whose angle differs from row to row.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 
 from qkd.engines.amplitudes.blocks import chain
-from qkd.engines.gates import Atom, constant, waves
+from qkd.engines.gates import Atom, constant, sines
 
 
 def split(atoms: Sequence[Atom], batched: Sequence[bool], qubits: Sequence[int]) -> tuple[list[list[int]], list[int]]:
@@ -32,33 +34,89 @@ def split(atoms: Sequence[Atom], batched: Sequence[bool], qubits: Sequence[int])
     return leading, [i for i in range(len(atoms)) if i not in taken]
 
 
+@dataclass(frozen=True)
+class Entrance:
+    """Operations that make the qubits' first states, and those of the way back.
+
+    states: (n,2,R) what ``there`` makes.
+    mus: (n,2,R) what ``back`` starts from; see ``amplitudes/sweep.py``.
+    """
+
+    states: torch.Tensor
+    mus: torch.Tensor
+    there: list[Callable[[], object]]
+    back: list[Callable[[], object]]
+
+
 class Encoding:
     """The qubits' first states as functions of the angles of the encoding gates.
 
     Args:
         runs: for each qubit its encoding gates in order.
+        qubits: the n qubits.
         dtype: complex dtype.
         device: where the states live.
     """
 
-    def __init__(self, runs: Sequence[Sequence[Atom]], dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self, runs: Sequence[Sequence[Atom]], qubits: Sequence[int], dtype: torch.dtype, device: torch.device
+    ) -> None:
+        self.qubits, self._dtype = tuple(qubits), dtype
         chains = [chain([(atom.angle, atom.terms) for atom in run]) for run in runs]
-        self._rounds, self._qubits = max([1, *map(len, chains)]), len(chains)
+        self._rounds = max([1, *map(len, chains)])
         identity = (0.0, constant(np.eye(2)))
         padded = [links + [identity] * (self._rounds - len(links)) for links in chains]
         entries = [run[r] for r in range(self._rounds) for run in padded]
         self.angles = [0.0 if angle is None else angle for angle, _ in entries]
-        """What the angles (E,B) of a call are."""
-        terms = np.stack([terms for _, terms in entries]) if entries else np.zeros((0, 5, 2, 2))
+        """What the angles (E,R) are, E = rounds x n."""
+        terms = np.stack([terms for _, terms in entries])
         self._used = tuple(np.flatnonzero(terms.any(axis=(0, 2, 3))).tolist())
         terms = terms[:, self._used].transpose(0, 2, 3, 1).reshape(len(entries), 4, -1)
-        self._terms = torch.from_numpy(terms).to(device, dtype)  # (E,4,F)
+        # real numbers (E,8,F): a complex matrix product would take more
+        self._terms = torch.from_numpy(np.concatenate([terms.real, terms.imag], axis=1)).to(device, dtype.to_real())
 
-    def __call__(self, angles: torch.Tensor) -> torch.Tensor:
-        """Return the states (n,2,B) at angles (E,B)."""
-        table = waves(angles, self._used).transpose(1, 2).to(self._terms)  # (E,F,B)
-        matrices = torch.bmm(self._terms, table).view(self._rounds, self._qubits, 2, 2, -1)
-        state = matrices[0, :, :, 0]  # of |0>
-        for matrix in matrices[1:]:
-            state = (matrix * state[:, None]).sum(2)
-        return state
+    def record(self, angles: torch.Tensor, by_angles: torch.Tensor) -> Entrance:
+        """Return what makes the states at angles (E,R), and the gradient of those from the states' ``mu``."""
+        entries, rows = angles.shape
+        count = len(self.qubits)
+        turns, starts = (part[:, None] for part in sines(self._used, angles.dtype, angles.device))
+        angle = angles.new_zeros(entries, len(self._used), rows)
+        table, slopes = torch.empty_like(angle), torch.empty_like(angle)
+        numbers = angles.new_zeros(entries, 8, rows)
+        matrices = torch.zeros(self._rounds, count, 2, 2, rows, dtype=self._dtype, device=angles.device)
+        by_matrices = torch.zeros_like(matrices)
+        pairs = [torch.view_as_real(part).view(entries, 4, rows, 2) for part in (matrices, by_matrices)]
+        there: list[Callable[[], object]] = [
+            partial(torch.addcmul, starts, angles[:, None], turns, out=angle),
+            partial(torch.sin, angle, out=table),
+            partial(torch.bmm, self._terms, table, out=numbers),
+            partial(pairs[0].copy_, numbers.view(entries, 2, 4, rows).permute(0, 2, 3, 1)),
+        ]
+        states, mus = [matrices[0, :, :, 0]], [by_matrices[0, :, :, 0]]  # of |0>
+        back: list[Callable[[], object]] = []
+        for matrix, by_matrix in zip(matrices[1:], by_matrices[1:], strict=True):
+            state, mu = states[-1], torch.zeros_like(mus[0], memory_format=torch.contiguous_format)
+            product, new = torch.empty_like(matrix), torch.empty_like(mu)
+            there += [
+                partial(torch.mul, matrix, state[:, None], out=product),
+                partial(torch.sum, product, 2, out=new),
+            ]
+            back += [
+                partial(torch.sum, product, 1, out=mus[-1]),
+                partial(torch.mul, matrix, mu[:, :, None], out=product),
+                partial(torch.mul, mu[:, :, None], state[:, None], out=by_matrix),
+            ]
+            states.append(new)
+            mus.append(mu)
+        signs = torch.repeat_interleave(self._terms.new_tensor([1.0, -1.0]), 4)
+        down = (self._terms * signs[:, None]).transpose(1, 2) * turns
+        by_numbers = torch.empty_like(numbers)
+        back = [
+            *reversed(back),
+            partial(by_numbers.view(entries, 2, 4, rows).copy_, pairs[1].permute(0, 3, 1, 2)),
+            partial(torch.bmm, down, by_numbers, out=table),
+            partial(torch.cos, angle, out=slopes),
+            partial(slopes.mul_, table),
+            partial(torch.sum, slopes, 1, out=by_angles),
+        ]
+        return Entrance(states[-1], mus[-1], there, back)

@@ -55,15 +55,23 @@ class Measurement:
         """Return the values (T',B) of the distinct strings on every measured piece (2^m,B)."""
         return [torch.cat([flip.values(pieces[name]) for flip in flips]) for name, flips, _ in self._pieces]
 
-    def backward(self, pieces: Mapping[int, torch.Tensor], grads: Sequence[torch.Tensor]) -> dict[int, torch.Tensor]:
-        """Return mu (dL = Re sum(mu dpsi)) of every piece from the gradients of ``values``."""
-        mus = {name: torch.zeros_like(state) for name, state in pieces.items() if name not in self._names}
-        for (name, flips, _), grad in zip(self._pieces, grads, strict=True):
-            parts = grad.split([flip.count for flip in flips])
-            mus[name] = flips[0].backward(pieces[name], parts[0])
+    def backward(
+        self,
+        pieces: Mapping[int, torch.Tensor],
+        gradients: Sequence[torch.Tensor],
+        adjoints: Mapping[int, torch.Tensor],
+    ) -> None:
+        """Write the adjoint state, dL = Re sum(conj(adjoint) dpsi), of every piece from the gradients of values."""
+        for name, adjoint in adjoints.items():
+            if name not in self._names:
+                adjoint.zero_()
+        for (name, flips, _), gradient in zip(self._pieces, gradients, strict=True):
+            parts = gradient.split([flip.count for flip in flips])
+            flips[0].backward(pieces[name], parts[0], adjoints[name])
             for flip, part in zip(flips[1:], parts[1:], strict=True):
-                mus[name] = mus[name] + flip.backward(pieces[name], part)
-        return mus
+                more = torch.empty_like(adjoints[name])
+                flip.backward(pieces[name], part, more)
+                adjoints[name].add_(more)
 
     def combine(self, values: Sequence[torch.Tensor]) -> torch.Tensor:
         """Return the expectation values (B,K) from ``values``."""
@@ -118,15 +126,16 @@ class _Flips:
         by_sum.index_add_(1, self._index, self._high.T[:, :, None] * grad)
         return (self._low.T @ by_sum).flatten(0, 1)
 
-    def backward(self, state: torch.Tensor, grad: torch.Tensor) -> torch.Tensor:
-        """Return mu (2^m,B), dL = Re sum(mu dpsi), from the gradient (T,B) of the values."""
+    def backward(self, state: torch.Tensor, grad: torch.Tensor, adjoint: torch.Tensor) -> None:
+        """Write the adjoint state (2^m,B), dL = Re sum(conj(adjoint) dpsi), from the gradient (T,B) of the values."""
         if self._flip is None:
-            weight = self._spread((2 * grad).repeat_interleave(2, dim=1))
-            return torch.view_as_complex(torch.view_as_real(state) * weight.view(*state.shape, 2)).conj()
+            weight = self._spread((2 * grad).repeat_interleave(2, dim=1)).view(*state.shape, 2)
+            torch.mul(torch.view_as_real(state), weight, out=torch.view_as_real(adjoint))
+            return
         weight = self._spread(grad)
         there = weight.index_select(0, self._flip)
-        flipped = state.index_select(0, self._flip).conj_physical_()
-        return flipped * (-1j * (weight - there)) if self._imaginary else flipped * (weight + there)
+        torch.index_select(state, 0, self._flip, out=adjoint)
+        adjoint.mul_(1j * (weight - there) if self._imaginary else weight + there)
 
 
 def _signs(z: np.ndarray, width: int) -> np.ndarray:
