@@ -10,19 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+LONGEST = ("test_examples.py", "test_service.py", "test_strict.py", "test_mitigated.py", "test_simulators.py")
+"""The files that take longest, the longest first. Each file runs in one process, which makes its fixtures once."""
 
-@pytest.hookimpl(tryfirst=True)
+
 def pytest_collection_modifyitems(items):
-    """Keep what shares a module's fixture in one process, where it is made once; begin with what takes longest.
-
-    Single tests come last, so that no process is alone for minutes at the end.
-    """
-    for item in items:
-        fixtures = [made for several in item._fixtureinfo.name2fixturedefs.values() for made in several]
-        if item.get_closest_marker("xdist_group") is None and any(made.scope == "module" for made in fixtures):
-            item.add_marker(pytest.mark.xdist_group(item.module.__name__))
-    ranks = {item: 0 if item.get_closest_marker("models") else 1 for item in items}
-    items.sort(key=lambda item: ranks[item] if item.get_closest_marker("xdist_group") else 2)
+    """Begin with what takes longest, so that no process is alone for minutes at the end."""
+    ranks = {name: rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path.name, len(ranks)))
 
 
 @pytest.fixture(autouse=True)

@@ -23,7 +23,6 @@ def models():
 
 
 @pytest.mark.models
-@pytest.mark.xdist_group("notebooks")  # one after another they label and embed each text once
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_notebook_runs(path, tmp_path, models):
     notebook = jupytext.read(path)
