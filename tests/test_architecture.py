@@ -114,7 +114,7 @@ def test_no_name_stands_there_unused():
     texts = {path: path.read_text("utf8") for folder in folders for path in folder.rglob("*.py")}
     counts = Counter(word for text in texts.values() for word in re.findall(r"\w+", text))
     for file in FILES:
-        for node in ast.parse(texts[file]).body:  # methods may be called by others, what a decorator takes by its caller
+        for node in ast.parse(texts[file]).body:  # methods, and what a decorator takes, others may call
             if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.decorator_list:
                 assert counts[node.name] > 1 or node.name.startswith("__"), f"{file.name}: {node.name}"
 
