@@ -20,7 +20,7 @@ from qkd.engines.amplitudes.encoding import Encoding, split
 from qkd.engines.amplitudes.fusion import plan
 from qkd.engines.amplitudes.heisenberg import PauliTable, absorb
 from qkd.engines.amplitudes.measure import Measurement
-from qkd.engines.amplitudes.recording import Operands
+from qkd.engines.amplitudes.operands import Operands
 from qkd.engines.amplitudes.sweep import Sweeper
 from qkd.engines.base import EngineEstimator
 from qkd.engines.expressions import Expressions

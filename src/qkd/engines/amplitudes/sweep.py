@@ -21,7 +21,8 @@ from torch.autograd.function import once_differentiable
 
 from qkd.engines.amplitudes.encoding import Encoding
 from qkd.engines.amplitudes.measure import Measurement
-from qkd.engines.amplitudes.recording import Operands, Recording
+from qkd.engines.amplitudes.operands import Operands
+from qkd.engines.amplitudes.recording import Recording
 from qkd.engines.amplitudes.steps import Plan
 
 KEPT_BYTES = 2**28
