@@ -9,10 +9,10 @@ from qiskit.circuit import Parameter
 
 from qkd.circuits.student import StudentCircuit
 from qkd.engines import density
-from qkd.engines.lightcone import WIDEST, past
+from qkd.engines.lightcone import WIDEST, light_cones
 from qkd.engines.noise import NoiseLike
 from qkd.engines.paulis.bloch import Encoding, differs
-from qkd.engines.paulis.cones import Block, Cone, seen
+from qkd.engines.paulis.cones import ChannelBlock, Cone, seen
 from qkd.engines.paulis.strings import pauli_terms
 from qkd.errors import CircuitError, QkdError
 
@@ -89,7 +89,7 @@ def work(student: StudentCircuit, noise: NoiseLike, rows: int) -> tuple[dict[str
         QkdError: a gate that only the statevector engine takes.
     """
     terms, _, _ = pauli_terms(student.observables)
-    encoding, blocks, cones = past(student.circuit, terms, noise, student.inputs)
+    encoding, blocks, cones = light_cones(student.circuit, terms, noise, student.inputs)
     width = max((len(cone.qubits) for cone in cones), default=0)
     numbers, qubits = seen([block.qubits for block in blocks], terms)
     tasks: dict[str, Work] = {}
@@ -107,7 +107,7 @@ def work(student: StudentCircuit, noise: NoiseLike, rows: int) -> tuple[dict[str
 
 
 def _lightcone(
-    inputs: set[Parameter], encoding: Encoding, blocks: Sequence[Block], cones: Sequence[Cone], rows: int
+    inputs: set[Parameter], encoding: Encoding, blocks: Sequence[ChannelBlock], cones: Sequence[Cone], rows: int
 ) -> tuple[float, ...]:
     """Return the amounts of the light-cone engine; see ``Work``."""
     varying = [any(differs(channel, inputs) for channel in block.channels) for block in blocks]

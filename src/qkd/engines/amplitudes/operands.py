@@ -10,7 +10,7 @@ import torch
 from qiskit.circuit import ParameterExpression
 
 from qkd.engines.amplitudes.blocks import BlockBuilder
-from qkd.engines.amplitudes.steps import Block, Permute, Phase, Plan, gathered
+from qkd.engines.amplitudes.steps import DenseBlock, Permute, Phase, Plan, gathered
 from qkd.engines.gates import Atom
 
 
@@ -32,7 +32,7 @@ class Operands:
         """By the step's number what angles add to those of the phases, (2^m,T), and what is added anyway, (2^m,1)."""
         self.moves: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         """By the step's number the permutation (2^m,) and its inverse."""
-        blocks = {number: step for number, step in enumerate(plan.steps) if isinstance(step, Block)}
+        blocks = {number: step for number, step in enumerate(plan.steps) if isinstance(step, DenseBlock)}
         builder = BlockBuilder(list(blocks.values()), atoms, dtype, device)
         kinds = [dtype.to_real() if real else dtype for real in builder.real]
         for (number, block), kind in zip(blocks.items(), kinds, strict=True):

@@ -8,10 +8,10 @@ from functools import partial
 import numpy as np
 import torch
 
-from qkd.engines.amplitudes.encoding import Encoding
+from qkd.engines.amplitudes.encoding import FirstStates
 from qkd.engines.amplitudes.measure import Measurement
 from qkd.engines.amplitudes.operands import Operands
-from qkd.engines.amplitudes.steps import Block, Join, Permute, Phase, Plan
+from qkd.engines.amplitudes.steps import DenseBlock, Join, Permute, Phase, Plan
 from qkd.engines.chains import Operations
 
 
@@ -53,7 +53,7 @@ class Recording:
     """
 
     def __init__(
-        self, plan: Plan, encoding: Encoding, measurement: Measurement, operands: Operands, rows: int, back: bool
+        self, plan: Plan, encoding: FirstStates, measurement: Measurement, operands: Operands, rows: int, back: bool
     ) -> None:
         self._measurement, self._operands, self._rows = measurement, operands, rows
         self._space = _Space(operands.dtype, operands.device)
@@ -77,7 +77,7 @@ class Recording:
         for number, step in enumerate(plan.steps):
             if isinstance(step, Join):
                 self._join(step, back)
-            elif isinstance(step, Block):
+            elif isinstance(step, DenseBlock):
                 self._block(step, operands.values[number], operands.gradients[number], back)
             elif isinstance(step, Permute):
                 self._permute(step, *operands.moves[number], back)
@@ -173,7 +173,7 @@ class Recording:
 
         self._undo.append(undo)
 
-    def _block(self, step: Block, matrix: torch.Tensor, gradient: torch.Tensor, back: bool) -> None:
+    def _block(self, step: DenseBlock, matrix: torch.Tensor, gradient: torch.Tensor, back: bool) -> None:
         state, before, size = self._pieces[step.piece], 2**step.before, len(matrix)
         real = not matrix.is_complex()
 

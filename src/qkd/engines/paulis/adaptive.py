@@ -41,7 +41,7 @@ Forms = Callable[[torch.Tensor, torch.Tensor], tuple[dict[int, torch.Tensor], to
 
 
 @dataclass(frozen=True)
-class Found:
+class StringLists:
     """Lists for all cones.
 
     carriers: one a cone.
@@ -106,23 +106,23 @@ class Adaptive:
         self._forms, self._rowwise = forms, rowwise
         self._accuracy, self._threshold, self._limit = accuracy, threshold, limit
         self._device = device
-        self._found: Found | None = None
+        self._latest: StringLists | None = None
         self._weights = torch.zeros(0)
 
     def forget(self) -> None:
         """Let the next call look for strings again."""
-        self._found = None
+        self._latest = None
 
-    def __call__(self, batched: torch.Tensor, shared: torch.Tensor) -> Found:
+    def __call__(self, batched: torch.Tensor, shared: torch.Tensor) -> StringLists:
         """Return the lists to use at parameter values (B,A') and (P',)."""
         weights = shared.detach().cpu().double()
-        if self._found is None or bool(((weights - self._weights).abs() > MOVED).any()):
+        if self._latest is None or bool(((weights - self._weights).abs() > MOVED).any()):
             points = batched.detach().double()[np.linspace(0, len(batched) - 1, POINTS).round().astype(int)]
-            self._found = self._find(points, shared.detach().double())
+            self._latest = self._find(points, shared.detach().double())
             self._weights = weights.clone()
-        return self._found
+        return self._latest
 
-    def _find(self, points: torch.Tensor, shared: torch.Tensor) -> Found:
+    def _find(self, points: torch.Tensor, shared: torch.Tensor) -> StringLists:
         sampled = self._sampled(points, shared)
         order = sorted(range(len(self._searches)), key=lambda i: -self._searches[i].width)
         spaced = np.linspace(0, len(order) - 1, min(CONES, len(order))).round().astype(int)
@@ -138,7 +138,7 @@ class Adaptive:
                 norm = best.norm / len(tried) ** 0.5
                 made[i], longer = self._longer(i, sampled, best, room, points, shared, norm)
                 error = max(error, longer)
-        return Found(tuple(made[i] for i in range(len(made))), best.threshold, error, best.slope)
+        return StringLists(tuple(made[i] for i in range(len(made))), best.threshold, error, best.slope)
 
     def _tried(
         self, tried: Sequence[int], sampled: Mapping[int, np.ndarray], points: torch.Tensor, shared: torch.Tensor
