@@ -1,10 +1,12 @@
 """``make bench``: every engine a user could pick, on the same circuit, in one run; writes RESULTS.md and its plots.
 
-    python benchmarks/run.py [--parts ideal noisy]
+    python benchmarks/run.py [--parts ideal noisy] [--answers FILE]
 
 Each contender is a script of its own in an environment of its own (``Makefile`` makes them), so none can slow another.
-At each batch ours is measured before and after the others, and ratios are of medians, so a machine that drifts does not
+Ours is measured before and after each of them, and ratios are of medians, so a machine that drifts does not
 matter much. Answers are compared: a fast wrong one would be named. Each part replaces its own lines of RESULTS.md.
+With ``--answers`` what
+contenders said is kept, one JSON line each, and those that are there are not asked again.
 """
 
 from __future__ import annotations
@@ -88,10 +90,12 @@ def run(environment: str, script: str, *words: str) -> dict[str, Any]:
     return json.loads(lines[-1])
 
 
-def main(parts: Sequence[str]) -> None:
+def main(parts: Sequence[str], answers: Path | None) -> None:
     """Measure the parts and write them down."""
     if "ideal" in parts:
-        replace("ideal", ideal(measured()))
+        with tempfile.TemporaryDirectory() as temporary:
+            rows = measured(answers or Path(temporary) / "answers.jsonl", Path(temporary))
+        replace("ideal", ideal(rows))
     if "noisy" in parts:
         replace("noisy", noisy(run(OURS.environment, "noisy_step.py")))
 
@@ -104,21 +108,27 @@ def replace(part: str, lines: list[str]) -> None:
     file.write_text("\n".join([f"{before}<!-- {part} -->", *lines, f"<!-- end of {part} -->", after]))
 
 
-def measured() -> list[Row]:
-    """Return a row of every contender and batch, ours first."""
+def measured(answers: Path, folder: Path) -> list[Row]:
+    """Return a row of every contender and batch, each beside ours of the same minutes."""
+    answers.touch()
+    known = {(row["name"], row["batch"]): row for row in map(json.loads, answers.read_text().split("\n")[:-1])}
+    for contender in OTHERS:
+        for batch in contender.batches:
+            if (contender.name, batch) not in known:
+                asked = [measure(each, batch, folder) for each in (OURS, contender, OURS)]
+                row = {"name": contender.name, "batch": batch, "answers": asked}
+                known[contender.name, batch] = row
+                with answers.open("a") as out:
+                    out.write(json.dumps(row) + "\n")
     rows = []
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        for batch in BATCHES:
-            before = measure(OURS, batch, folder)
-            answers = [(other, measure(other, batch, folder)) for other in OTHERS if batch in other.batches]
-            before["step_s"] += measure(OURS, batch, folder)["step_s"]
-            ours = 1000 * statistics.median(before["step_s"])
-            for contender, answer in [(OURS, before), *answers]:
-                right = all(
-                    np.allclose(answer[key][:1], before[key][:1], atol=2e-3) for key in ("evs", "input_gradients")
-                )
-                rows.append(Row(contender, batch, answer, ours, right))
+    for contender in OTHERS:
+        for batch in contender.batches:
+            before, answer, after = known[contender.name, batch]["answers"]
+            ours = statistics.median(before["step_s"] + after["step_s"])
+            right = all(np.allclose(answer[key][:1], before[key][:1], atol=2e-3) for key in ("evs", "input_gradients"))
+            if contender == OTHERS[0]:
+                rows.append(Row(OURS, batch, before | {"step_s": [ours]}, 1000 * ours, True))
+            rows.append(Row(contender, batch, answer, 1000 * ours, right))
     return rows
 
 
@@ -221,4 +231,6 @@ def plot_cost(by_layers: dict[int, dict[int, float]], one: dict[str, Any]) -> No
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", choices=("ideal", "noisy"), default=["ideal", "noisy"])
-    main(parser.parse_args().parts)
+    parser.add_argument("--answers", type=Path)
+    options = parser.parse_args()
+    main(options.parts, options.answers)
