@@ -20,7 +20,7 @@ ROWS = 64
 """Rows of a batch where a caller does not say."""
 COSTS = {
     "lightcone": (830.0, 119.0, 4.0e-5, 8.9e-4, 3.8e-5, 7.6),
-    "statevector": (980.0, 28.0, 8.0e-4, 7.8e-3),
+    "statevector": (560.0, 16.0, 4.6e-4, 4.4e-3),
     "density": (730.0, 45.0, 5.2e-3),
 }
 """Microseconds of each amount of ``work``, forward and gradient, single precision, one thread; only ratios matter.
