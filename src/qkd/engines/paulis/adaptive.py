@@ -24,8 +24,8 @@ POINTS, MOST_POINTS, CONES = 8, 64, 4
 """Rows, as many as that where they share all matrices, and cones, of the wider ones, on which a threshold is tried."""
 FINER = 4.0
 """What a threshold is divided by to see what it leaves out; there may be twice as many strings then."""
-TAIL = 2.0
-"""Errors were seen to fall no slower than the threshold's root: with what the finer one leaves out, twice as much."""
+TAIL = 3.0
+"""Errors were seen to be up to so many times the difference from the finer threshold, which leaves something out too."""
 MARGIN = 1.5
 """The errors seen may be so many times smaller than the accuracy: the largest of all rows and cones is larger."""
 SLOPE = 10.0
