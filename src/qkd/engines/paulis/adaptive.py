@@ -25,7 +25,7 @@ POINTS, MOST_POINTS, CONES = 8, 64, 4
 FINER = 4.0
 """What a threshold is divided by to see what it leaves out; there may be twice as many strings then."""
 TAIL = 3.0
-"""Errors were seen to be up to so many times the difference from the finer threshold, which leaves something out too."""
+"""Errors were seen to be up to so many times the difference from the finer threshold, which leaves out some too."""
 MARGIN = 1.5
 """The errors seen may be so many times smaller than the accuracy: the largest of all rows and cones is larger."""
 SLOPE = 10.0
