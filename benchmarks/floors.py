@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--device", default="fake_brisbane")
     parser.add_argument("--seeds", type=int, default=5)
     asked = parser.parse_args()
-    exam, held = Exam.of(RunFolder(asked.run)), snapshot.load(asked.device)
+    exam, held = Exam.of(RunFolder(asked.run)), snapshot.load_snapshot(asked.device)
     small, region = to_region(transpile(exam.student.model.circuit, held), held)
     count, inputs = len(exam.values), len(small.inputs)
     points = np.vstack([exam.values, affine.shuffled(exam.values, inputs, 256, 0)])

@@ -39,7 +39,7 @@ def measured(plan: Plan, student: Student, held: object, seed: int, most_rounds:
         there = Rehearsal(replace(plan, snapshot=held, key=f"{seed}"), _Silent())
         records = []
         for job in range(len(plan.chunks)):
-            sha256 = plan.keep(f"job-{job}", **there.result(job, ""))
+            sha256 = plan.write_arrays(f"job-{job}", **there.result(job, ""))
             records.append(JobRecord(job, file=f"job-{job}.safetensors", sha256=sha256))
         seconds += plan.budget.own_seconds
         most_rounds -= 1

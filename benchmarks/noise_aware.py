@@ -87,7 +87,7 @@ def trained(base: Config, circuit, engine, lesson: Lesson, seed: int, shots: int
 def cell(base: Config, lesson: Lesson, device: str, qubits: int, depth: int, noise: str, seed: int) -> dict:
     """Return what students of one depth are worth on one hidden device."""
     logical = started(library.load_circuit("hardware", qubits, depth))
-    held = snapshot.load(device)
+    held = snapshot.load_snapshot(device)
     small, region = to_region(transpile(logical, held), held)
     truth = hidden(held, seed, stress=noise == "stress")
     known, left = learned(small, region, truth, seed)

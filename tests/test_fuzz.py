@@ -73,7 +73,7 @@ READERS = {
     "run/student/circuit.qasm": lambda path: Student.load(path.parent),
     "run/checkpoint/state.json": lambda path: checkpoint.read_checkpoint(path.parent, Progress),
     "run/checkpoint/state-000004.safetensors": lambda path: checkpoint.read_checkpoint(path.parent, Progress),
-    "run/device/snapshot.json": lambda path: snapshot.read(path).backend,
+    "run/device/snapshot.json": lambda path: snapshot.read_snapshot(path).backend,
     "run/hardware/ledger.jsonl": lambda path: listed(path.parents[1]),
     "run/hardware/hw-1/plan.json": lambda path: Plan.load(path.parent),
     "run/hardware/hw-1/texts.jsonl": lambda path: Plan.load(path.parent),
@@ -89,7 +89,7 @@ READERS = {
     "logits.safetensors": texts_with_logits,
     "settings.toml": read_config,
     "circuit.toml": lambda path: library.load_circuit(str(path)),
-    "profile.toml": lambda path: profiles.load(str(path)),
+    "profile.toml": lambda path: profiles.load_profile(str(path)),
 }
 
 

@@ -37,7 +37,7 @@ TOML = {
 @pytest.mark.parametrize("what", TOML)
 @pytest.mark.parametrize(
     "read",
-    [read_config, lambda path: library.load_circuit(str(path)), lambda path: profiles.load(str(path))],
+    [read_config, lambda path: library.load_circuit(str(path)), lambda path: profiles.load_profile(str(path))],
     ids=["settings", "circuit", "profile"],
 )
 def test_files_of_settings(tmp_path, what, read):
@@ -127,7 +127,7 @@ def test_errors_say_what_a_caller_can_do(tmp_path):
 
     kinds = {
         errors.CircuitError: lambda: library.load_circuit("hardware", qubits=0),
-        errors.ConfigError: lambda: profiles.load("nobody"),
+        errors.ConfigError: lambda: profiles.load_profile("nobody"),
         errors.DataError: lambda: api.distill(data=str(tmp_path / "nowhere.csv"), runs=tmp_path),
         errors.FolderError: lambda: api.Run(tmp_path / "nowhere"),
         errors.ModelError: lambda: api.distill(teacher="probe:nobody", encoder="hashing:8", limit=40, runs=tmp_path),

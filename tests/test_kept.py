@@ -43,7 +43,7 @@ def test_a_runs_numbers_are_what_they_were(kept):
     line = run.metrics.lines["student"]
     assert line.parameters.to_json() == {"classical": 40, "quantum": 6, "encoder": 0}
     assert len(run.history) == run.metrics["training"]["epochs"] and len(run.predictions) == 24
-    assert snapshot.read(kept / "device" / "snapshot.json").name == "fake_manila"
+    assert snapshot.read_snapshot(kept / "device" / "snapshot.json").name == "fake_manila"
 
 
 def test_a_device_run_is_listed_and_shown(kept):

@@ -61,7 +61,7 @@ def made(tmp_path_factory):
     engine = make_engine(EngineSpec(torch_device="cpu"), circuit)
     model = StudentModel(QuantumMiddle(circuit, engine), 16, ("no", "yes | *maybe*"))
     Student(model, make_encoder("hashing:16"), About(teacher="a`b\nc")).save(folder / "student")
-    snapshot.write(snapshot.from_backend(FakeManilaV2()).calibration, folder / "snapshot" / "s.json")
+    snapshot.write_snapshot(snapshot.from_backend(FakeManilaV2()).calibration, folder / "snapshot" / "s.json")
     progress = Progress(epoch=3, history=[{"epoch": 1.0}])
     checkpoint.write_checkpoint(folder / "checkpoint", "000003", progress, {"student.w": torch.zeros(3)})
     return folder
@@ -69,7 +69,7 @@ def made(tmp_path_factory):
 
 READERS = {
     "student/config.json": lambda folder: Student.load(folder),
-    "snapshot/s.json": lambda folder: snapshot.read(folder / "s.json").backend,
+    "snapshot/s.json": lambda folder: snapshot.read_snapshot(folder / "s.json").backend,
     "checkpoint/state.json": lambda folder: checkpoint.read_checkpoint(folder, Progress),
 }
 
@@ -117,7 +117,7 @@ def test_a_bundle_that_claims_a_billion_dimensions_takes_no_memory(folder):
         tracemalloc.stop()
     (folder / "big.json").write_bytes(b" " * (65 << 20))
     with pytest.raises(FolderError, match="more than the"):
-        snapshot.read(folder / "big.json")
+        snapshot.read_snapshot(folder / "big.json")
 
 
 def test_a_checkpoint_names_no_file_outside_its_folder(folder):
@@ -132,7 +132,7 @@ def test_what_was_not_measured_may_be_infinite(folder):
     told = json.loads(path.read_text())
     told["calibration"]["qubits"][0]["t1"] = float("inf")
     path.write_text(json.dumps(told))
-    assert 0 in snapshot.read(path).cleaning.avoided
+    assert 0 in snapshot.read_snapshot(path).cleaning.avoided
 
 
 def test_a_ledger_line_that_lacks_a_key_is_told_and_kept(tmp_path):

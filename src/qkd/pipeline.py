@@ -15,7 +15,7 @@ from qkd.circuits.qasm import to_qasm
 from qkd.circuits.student import StudentCircuit
 from qkd.config import Config
 from qkd.console import progress, say, warn
-from qkd.devices.snapshot import write as write_calibration
+from qkd.devices.snapshot import write_snapshot
 from qkd.diagnosis import diagnose, looked_at
 from qkd.engines import AerEstimator
 from qkd.evaluation import FROZEN, LINEAR, LOGREG, PLAIN, REFITTED, WITHOUT, answers_on_test, metrics, table_lines
@@ -129,7 +129,7 @@ def _place(setting: Setting, noisy: Noisy, folder: RunFolder) -> list[Agreement]
         QkdError: they disagree.
     """
     say(noisy.describe())
-    write_calibration(noisy.snapshot.calibration, folder.device / "snapshot.json")
+    write_snapshot(noisy.snapshot.calibration, folder.device / "snapshot.json")
     write_text(folder.device / "circuit.qasm", to_qasm(noisy.compiled))
     if not isinstance(setting.trainer.estimator, AerEstimator):
         return [_checked(setting, noisy, None)]

@@ -25,7 +25,7 @@ def own_folder(tmp_path, monkeypatch):
 
 
 def test_the_catalogue_says_what_the_snapshots_say():
-    held = catalogue.load()
+    held = catalogue.load_catalogue()
     backends = {
         kind.backend_name: kind
         for kind in vars(fake_provider).values()
@@ -40,7 +40,7 @@ def test_the_catalogue_says_what_the_snapshots_say():
     assert wide <= {entry.snapshot for entry in named}
     for entry in named:
         if entry.qubits >= 120:
-            told = snapshot.load(entry.snapshot).calibration
+            told = snapshot.load_snapshot(entry.snapshot).calibration
             assert (len(told.qubits), told.family) == (entry.qubits, entry.family), entry.name
             if entry.snapshot != "fake_kyoto":  # whose calibration has an error of 1 on every coupler
                 assert told.two_qubit_gates[0] == entry.two_qubit_gate
@@ -48,17 +48,17 @@ def test_the_catalogue_says_what_the_snapshots_say():
         assert (entry.status == "retired") >= (entry.since is not None)
         assert entry.source or entry.status == "unknown"
     for name in ("ibm_brisbane", "ibm_torino", "ibm_kyiv", "ibm_sherbrooke", "ibm_strasbourg"):
-        assert catalogue.find(name).status == "retired"
+        assert catalogue.find_device(name).status == "retired"
 
 
 @pytest.mark.parametrize("alias", ["ibm_brisbane", "fake_brisbane", "brisbane"])
 def test_a_device_has_three_names(alias):
-    assert catalogue.find(alias).name == "ibm_brisbane"
+    assert catalogue.find_device(alias).name == "ibm_brisbane"
 
 
 def test_names_that_lead_nowhere_are_explained():
     with pytest.raises(QkdError, match="did you mean 'ibm_brisbane'"):
-        catalogue.find("ibm_brisbone")
+        catalogue.find_device("ibm_brisbone")
     command = "qkd run-hardware --device {device}"
     with pytest.raises(QkdError) as caught:
         catalogue.require_live("ibm_brisbane", command)
@@ -104,19 +104,19 @@ def test_bad_calibrations_are_cleaned_once_and_summed_up():
 
 def test_a_snapshot_survives_its_file(own_folder):
     backend = fake_provider.FakeFez()
-    path = snapshot.save(backend)
+    path = snapshot.save_snapshot(backend)
     assert path.parent == own_folder / "snapshots" and re.fullmatch(r"fake_fez-\d{4}-\d\d-\d\d\.json", path.name)
-    again, direct = snapshot.read(path), snapshot.from_backend(backend)
+    again, direct = snapshot.read_snapshot(path), snapshot.from_backend(backend)
     assert again.calibration == direct.calibration and again.cleaning == direct.cleaning
     assert again.target.num_qubits == 156 and again.origin == str(path)
 
 
 def test_a_users_own_snapshot_comes_before_the_clients(own_folder):
-    told = snapshot.load("ibm_fez").calibration
+    told = snapshot.load_snapshot("ibm_fez").calibration
     mine = dataclasses.replace(told, name="ibm_fez", date="2026-11-20T10:00:00")
-    snapshot.write(mine, own_folder / "snapshots" / "ibm_fez-2026-11-20.json")
-    assert snapshot.load("ibm_fez").calibration.date == mine.date
-    assert snapshot.load("fake_fez").calibration.date == told.date
+    snapshot.write_snapshot(mine, own_folder / "snapshots" / "ibm_fez-2026-11-20.json")
+    assert snapshot.load_snapshot("ibm_fez").calibration.date == mine.date
+    assert snapshot.load_snapshot("fake_fez").calibration.date == told.date
 
 
 @pytest.mark.parametrize(
@@ -129,38 +129,40 @@ def test_a_users_own_snapshot_comes_before_the_clients(own_folder):
     ],
 )
 def test_damaged_snapshots_are_named(own_folder, change, words):
-    path = snapshot.save(fake_provider.FakeFez())
+    path = snapshot.save_snapshot(fake_provider.FakeFez())
     value = json.loads(path.read_text())
     change(value)
     path.write_text(json.dumps(value))
     with pytest.raises(QkdError, match=words) as caught:
-        snapshot.load(path)
+        snapshot.load_snapshot(path)
     assert str(path) in str(caught.value)
 
 
 def test_half_a_file_is_no_snapshot(own_folder):
-    path = snapshot.save(fake_provider.FakeFez())
+    path = snapshot.save_snapshot(fake_provider.FakeFez())
     path.write_text(path.read_text()[:1000])
     with pytest.raises(QkdError, match="cannot be read as JSON"):
-        snapshot.load(path)
+        snapshot.load_snapshot(path)
 
 
 def test_every_bundled_profile_loads_and_says_what_it_is_for():
     known = find("transpile_profiles", (".toml",))
     assert {"default", "eagle", "heron", "heron-fractional", "nighthawk", "ibm_brisbane"} <= set(known)
     for name in known:
-        assert profiles.load(name).name == name and profiles.load(name).description
-    assert profiles.load("heron-fractional").basis == "fractional" and profiles.load("heron-fractional").families == (
-        "Heron",
-    )
-    names = {device: profiles.default_name(snapshot.load(device)) for device in ("brisbane", "kyiv", "fez", "miami")}
+        assert profiles.load_profile(name).name == name and profiles.load_profile(name).description
+    assert profiles.load_profile("heron-fractional").basis == "fractional" and profiles.load_profile(
+        "heron-fractional"
+    ).families == ("Heron",)
+    names = {
+        device: profiles.default_name(snapshot.load_snapshot(device)) for device in ("brisbane", "kyiv", "fez", "miami")
+    }
     assert names == {"brisbane": "ibm_brisbane", "kyiv": "eagle", "fez": "heron", "miami": "nighthawk"}
 
 
 def test_profiles_inherit_and_are_overridden(own_folder):
     folder = own_folder / "profiles"
     (folder / "mine.toml").write_text('inherits = "heron"\nseeds = 2\n')
-    mine = profiles.load("mine")
+    mine = profiles.load_profile("mine")
     assert (mine.seeds, mine.families, mine.optimization_level) == (2, ("Heron",), 3)
     changed = mine.with_overrides({"seeds": "7", "scoring": "two-qubit", "qubits": "[3, 4]"})
     assert (changed.seeds, changed.scoring, changed.qubits) == (7, "two-qubit", (3, 4))
@@ -169,29 +171,29 @@ def test_profiles_inherit_and_are_overridden(own_folder):
     with pytest.raises(QkdError, match="seeds"):
         mine.with_overrides({"seeds": "many"})
     with pytest.raises(QkdError, match="for Heron, and fake_brisbane is an Eagle; take profile 'ibm_brisbane'"):
-        mine.check_family(snapshot.load("brisbane"))
+        mine.check_family(snapshot.load_snapshot("brisbane"))
     with pytest.raises(QkdError, match=r"no profile 'haron'.*heron"):
-        profiles.load("haron")
+        profiles.load_profile("haron")
     (folder / "a.toml").write_text('inherits = "b"\n')
     (folder / "b.toml").write_text('inherits = "a"\n')
     with pytest.raises(QkdError, match="circle: a -> b -> a"):
-        profiles.load("a")
+        profiles.load_profile("a")
     (folder / "wrong.toml").write_text("optimisation_level = 3\n")
     with pytest.raises(QkdError, match="did you mean 'optimization_level'"):
-        profiles.load("wrong")
+        profiles.load_profile("wrong")
 
 
 def test_numbers_are_the_calibrations():
-    held = snapshot.load("fake_torino")
+    held = snapshot.load_snapshot("fake_torino")
     said = numbers(held)
     errors = [done.error for done in held.calibration.couplers().values()]
-    assert said["two_qubit_error"] == {"median": float(np.median(errors)), "best": min(errors)}
-    assert said["t1"]["best"] == max(q.t1 for q in held.calibration.qubits if q.t1) and said["usable_qubits"] == 132
+    assert said.two_qubit_error.to_json() == {"median": float(np.median(errors)), "best": min(errors)}
+    assert said.t1.best == max(q.t1 for q in held.calibration.qubits if q.t1) and said.usable_qubits == 132
     assert [row[0] for row in rows(held)] == ["", "two-qubit error", "readout error", "T1, us", "T2, us"]
 
 
 def test_maps_show_every_qubit_and_the_region(tmp_path):
-    held, region = snapshot.load("fake_fez"), (3, 4, 5)
+    held, region = snapshot.load_snapshot("fake_fez"), (3, 4, 5)
     drawn = chipmap.text(held, region)
     assert drawn.plain.count("●") - 1 + drawn.plain.count("◉") - 1 == 156  # one of each is in the legend
     assert drawn.plain.count("◉") - 1 == 3 and drawn.plain.splitlines()[0].count("━") == 6
@@ -199,5 +201,7 @@ def test_maps_show_every_qubit_and_the_region(tmp_path):
     figure = chipmap.figure(held, region)
     nodes = next(part for part in figure.axes[0].collections if len(part.get_offsets()) == 156)
     assert (np.asarray(nodes.get_linewidths()) > 1).sum() == 3
-    chipmap.figure(snapshot.load("fake_brooklyn")).savefig(tmp_path / "map.png")  # which gives no coordinates
-    assert chipmap.text(snapshot.load("fake_brooklyn")) is None and (tmp_path / "map.png").stat().st_size > 10_000
+    chipmap.figure(snapshot.load_snapshot("fake_brooklyn")).savefig(tmp_path / "map.png")  # which gives no coordinates
+    assert (
+        chipmap.text(snapshot.load_snapshot("fake_brooklyn")) is None and (tmp_path / "map.png").stat().st_size > 10_000
+    )

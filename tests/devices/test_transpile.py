@@ -63,7 +63,7 @@ def line_optimum(held, circuit, pulses):
 
 @pytest.mark.parametrize("device", DEVICES.values())
 def test_the_default_circuit_is_native_to_every_family(device):
-    student, held = library.load_circuit("hardware"), snapshot.load(device)
+    student, held = library.load_circuit("hardware"), snapshot.load_snapshot(device)
     compiled = transpile(student, held)
     found = count(compiled)
     assert "swap" not in found.gates and found.two_qubit_gates <= 20 and found.two_qubit_depth <= 4
@@ -75,7 +75,7 @@ def test_the_default_circuit_is_native_to_every_family(device):
 
 @pytest.mark.parametrize(("device", "slack"), [("fake_torino", 0), ("fake_kingston", 0), ("fake_brisbane", 0.01)])
 def test_the_region_is_the_best_line(device, slack):
-    student, held = library.load_circuit("hardware"), snapshot.load(device)
+    student, held = library.load_circuit("hardware"), snapshot.load_snapshot(device)
     compiled = transpile(student, held)
     path = compiled.layout.initial_index_layout(filter_ancillas=True)
     names = [
@@ -90,7 +90,7 @@ def test_the_region_is_the_best_line(device, slack):
 
 
 def test_at_forty_qubits_it_is_never_worse_than_level_3_with_measurements():
-    student, held = library.load_circuit("hardware", 40), snapshot.load("fake_kingston")
+    student, held = library.load_circuit("hardware", 40), snapshot.load_snapshot("fake_kingston")
     compiled = transpile(student, held)
     measured = with_measurements(student.circuit, range(40))
     stock = without_measurements(generate_preset_pass_manager(3, target=held.target, seed_transpiler=0).run(measured))
@@ -101,9 +101,9 @@ def test_at_forty_qubits_it_is_never_worse_than_level_3_with_measurements():
 
 @pytest.mark.parametrize("name", sorted(find("transpile_profiles", (".toml",))))
 def test_every_bundled_profile_compiles_on_its_snapshot(name):
-    profile = profiles.load(name)
+    profile = profiles.load_profile(name)
     device = "fake_brisbane" if name in ("default", "ibm_brisbane") else DEVICES[profile.families[0]]
-    student, held = library.load_circuit("hardware", 6), snapshot.load(device)
+    student, held = library.load_circuit("hardware", 6), snapshot.load_snapshot(device)
     compiled = transpile(student, held, profile)
     assert verify(student, compiled, held) < 1e-9
     if profile.basis == "fractional":
@@ -112,7 +112,7 @@ def test_every_bundled_profile_compiles_on_its_snapshot(name):
 
 @pytest.mark.parametrize("name", sorted(library.paths()))
 def test_a_compiled_student_is_the_logical_one_even_routed(name):
-    student, held = library.load_circuit(name, 5, 1), snapshot.load("fake_fez")
+    student, held = library.load_circuit(name, 5, 1), snapshot.load_snapshot("fake_fez")
     compiled = transpile(student, held)
     assert compiled.num_qubits == 156 and verify(student, compiled, held) < 1e-9
     again = from_qasm(to_qasm(compiled))
@@ -120,14 +120,14 @@ def test_a_compiled_student_is_the_logical_one_even_routed(name):
 
 
 def test_verify_notices_what_is_wrong():
-    student, held = library.load_circuit("hardware", 4), snapshot.load("fake_fez")
+    student, held = library.load_circuit("hardware", 4), snapshot.load_snapshot("fake_fez")
     compiled = transpile(student, held)
     swapped = compiled.with_circuit(compiled.circuit, compiled.observables[::-1], compiled.layout)
     assert verify(student, swapped, held) > 1e-3
 
 
 def test_a_region_has_the_noise_of_the_device():
-    student, held = library.load_circuit("hardware", 5), snapshot.load("fake_brisbane")
+    student, held = library.load_circuit("hardware", 5), snapshot.load_snapshot("fake_brisbane")
     compiled = transpile(student, held)
     small, region = to_region(compiled, held)
     rng = np.random.default_rng(1)
@@ -141,7 +141,7 @@ def test_a_region_has_the_noise_of_the_device():
 
 
 def test_a_region_is_a_backend_for_everybody():
-    student, held = library.load_circuit("hardware", 3, 1), snapshot.load("fake_fez")
+    student, held = library.load_circuit("hardware", 3, 1), snapshot.load_snapshot("fake_fez")
     small, region = to_region(transpile(student, held), held)
     values = np.zeros(len(small.circuit.parameters))
     observables = [[o] for o in small.observables]
@@ -158,7 +158,7 @@ def test_a_region_is_a_backend_for_everybody():
 def test_ibms_own_estimator_takes_a_region():
     from qiskit_ibm_runtime.executor_estimator import Estimator
 
-    student, held = library.load_circuit("hardware", 2, 1), snapshot.load("fake_fez")
+    student, held = library.load_circuit("hardware", 2, 1), snapshot.load_snapshot("fake_fez")
     small, region = to_region(transpile(student, held), held)
     estimator = Estimator(mode=AerSimulator.from_backend(region.backend, seed_simulator=2))
     estimator.options.resilience_level = 0
@@ -169,7 +169,7 @@ def test_ibms_own_estimator_takes_a_region():
 
 
 def test_waiting_qubits_relax_when_asked():
-    student, held = library.load_circuit("hardware", 5), snapshot.load("fake_brisbane")
+    student, held = library.load_circuit("hardware", 5), snapshot.load_snapshot("fake_brisbane")
     small, region = to_region(transpile(student, held), held)
     waiting, noise = with_idle_noise(small, region)
     x, w = torch.zeros(1, 5, dtype=torch.float64), torch.zeros(len(student.weights), dtype=torch.float64)
@@ -183,11 +183,11 @@ def test_waiting_qubits_relax_when_asked():
 
 
 def test_what_cannot_be_laid_out_is_said():
-    held = snapshot.load("fake_fez")
+    held = snapshot.load_snapshot("fake_fez")
     with pytest.raises(QkdError, match="has 157 qubits and fake_fez 156"):
         transpile(library.load_circuit("product", 157), held)
     with pytest.raises(QkdError, match="entangles 140 qubits"):
-        small = snapshot.load("fake_torino")
+        small = snapshot.load_snapshot("fake_torino")
         transpile(library.load_circuit("hardware", 140), held) if small.num_qubits > 140 else _raise(held)
     with pytest.raises(QkdError, match="transpile it for this device first"):
         to_region(library.load_circuit("hardware", 4), held)
@@ -195,7 +195,9 @@ def test_what_cannot_be_laid_out_is_said():
         Region(held, (1, 1))
     with pytest.raises(QkdError, match="cannot be laid out"):
         transpile(
-            library.load_circuit("hardware", 3), held, profiles.load("heron").with_overrides({"qubits": "[0, 0, 1]"})
+            library.load_circuit("hardware", 3),
+            held,
+            profiles.load_profile("heron").with_overrides({"qubits": "[0, 0, 1]"}),
         )
 
 

@@ -156,7 +156,7 @@ class Loopback:
 
     def devices(self, parts):
         if len(parts) == 1:
-            rows = [{"name": name, "status": {"name": "online"}, "class": "qpu"} for name in self.fakes]
+            rows = [{"name": name, "status": {"name": "online"}, "class": _class(name)} for name in self.fakes]
             return 200, {"devices": rows}
         fake = self.fakes.get(parts[1])
         if fake is None:
@@ -288,6 +288,10 @@ class Loopback:
             passthrough_data=model.quantum_program.passthrough_data,
             semantic_role=job.params["quantum_program"].get("semantic_role"),
         ).model_dump_json()
+
+
+def _class(name):
+    return "mock" if name.startswith("mock_") else "qpu"
 
 
 def lasts(item, backend):

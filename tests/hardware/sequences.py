@@ -311,13 +311,13 @@ class _Sequence:
                 record = self._ledger(machine).jobs("hw-1", self.count)[number]
                 self.told["lost"] += bool(good) and record.file is None
                 if record.file is not None:
-                    self._plan(machine).kept(record.file, record.sha256)
+                    self._plan(machine).read_arrays(record.file, record.sha256)
                     self.told["results saved"] += 1
 
 
 def template():
     """Return a plan of a small untrained circuit, to be given a folder, a key and jobs."""
-    held = snapshot.load("fake_manila")
+    held = snapshot.load_snapshot("fake_manila")
     student = transpile(library.load_circuit("hardware", qubits=4, layers=1), held)
     return Plan(
         folder=Path(),

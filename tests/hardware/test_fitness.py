@@ -15,7 +15,7 @@ from qkd.devices.noise import noise_model
 from qkd.devices.region import to_region
 from qkd.devices.transpile import transpile
 from qkd.engines.density import DensityMatrixEstimator
-from qkd.hardware.fitness import Exam, drift, examine, ranked, rows
+from qkd.hardware.fitness import Exam, drift, drift_rows, examine, ranked, ranking_rows
 from qkd.hardware.mitigation import pub
 from qkd.runs import RunFolder
 
@@ -37,54 +37,54 @@ def scaled(held, factor):
 
 
 def file_of(held, path):
-    snapshot.write(held.calibration, path)
+    snapshot.write_snapshot(held.calibration, path)
     return str(path)
 
 
 def test_the_less_a_device_errs_the_higher_it_stands(folder, tmp_path, capsys):
-    held = snapshot.load("fake_manila")
+    held = snapshot.load_snapshot("fake_manila")
     names = [file_of(scaled(held, factor), tmp_path / f"{factor}.json") for factor in (8, 1, 0.1)]
     found = ranked(folder, [*names, "fake_nowhere"])
     assert {one.device for one in found} == {"8.json", "1.json", "0.1.json"}
     assert len(found) == 3 and "fake_nowhere is left out" in capsys.readouterr().err
     by_error = sorted(found, key=lambda one: one.error)
-    assert [one.marks.rms for one in by_error] == sorted(one.marks.rms for one in found)
-    assert by_error[-1].marks.rms > 3 * by_error[0].marks.rms
-    order = [(-one.marks.same.value, one.marks.rms) for one in found]
+    assert [one.rms for one in by_error] == sorted(one.rms for one in found)
+    assert by_error[-1].rms > 3 * by_error[0].rms
+    order = [(-one.same.value, one.rms) for one in found]
     assert order == sorted(order)
     assert all(one.seconds > 2 and one.depth >= 1 and one.texts == 48 and len(one.qubits) == 4 for one in found)
-    table = rows(found)
+    table = ranking_rows(found)
     assert len(table) == 4 and all(len(row) == len(table[0]) for row in table)
     with pytest.raises(QkdError, match="takes this student"):
         ranked(folder, ["fake_nowhere"])
 
 
 def test_marks_are_those_of_density_matrices_under_the_calibrations_noise(folder):
-    exam, held = Exam.of(RunFolder(folder)), snapshot.load("fake_manila")
+    exam, held = Exam.of(RunFolder(folder)), snapshot.load_snapshot("fake_manila")
     compiled = transpile(exam.student.model.circuit, held)
     small, region = to_region(compiled, held)
     evs = DensityMatrixEstimator(noise_model(region)).run([pub(small, exam.values)]).result()[0].data.evs.T
-    marks = examine(exam, compiled, held)
+    marks, _ = examine(exam, compiled, held)
     assert marks.rms == pytest.approx(np.sqrt(((evs - exam.exact) ** 2).mean()), rel=1e-6)
     logits = exam.student.model.logits_of(evs)
     assert marks.accuracy.value == (logits.argmax(axis=1) == exam.targets).mean()
-    hurt = examine(exam, compiled, hidden(held, 0, stress=True))
+    hurt, _ = examine(exam, compiled, hidden(held, 0, stress=True))
     assert hurt.rms > marks.rms
 
 
 def test_drift_says_what_changed_and_what_it_costs(folder, tmp_path):
-    held = snapshot.load("fake_manila")
+    held = snapshot.load_snapshot("fake_manila")
     trained_on(folder, held)
     same = drift("fake_manila", folder)
-    assert same.errors[0] == same.errors[1] and same.change.value == 0
+    assert same.predicted_error[0] == same.predicted_error[1] and same.change.value == 0
     later = file_of(scaled(held, 3), tmp_path / "later.json")
     found = drift(later, folder)
-    assert found.errors[1] == pytest.approx(3 * found.errors[0], rel=0.2)
-    assert found.marks[1].rms > 2 * found.marks[0].rms
-    assert found.change.value == pytest.approx(found.marks[1].accuracy.value - found.marks[0].accuracy.value)
-    told = {row[0]: row[3] for row in found.rows()}
+    assert found.predicted_error[1] == pytest.approx(3 * found.predicted_error[0], rel=0.2)
+    assert found.student[1].rms > 2 * found.student[0].rms
+    assert found.change.value == pytest.approx(found.student[1].accuracy.value - found.student[0].accuracy.value)
+    told = {row[0]: row[3] for row in drift_rows(found)}
     assert told["two-qubit error, median"] == "+200%" and told["T1, us, median"] == "+0%"
-    assert drift(later, tmp_path / "later.json").marks is None
+    assert drift(later, tmp_path / "later.json").student is None
     with pytest.raises(QkdError, match="another device"):
         drift("fake_brisbane", folder)
 
@@ -97,7 +97,7 @@ def test_drift_of_a_run_that_knows_no_device_is_told(folder):
 def test_the_commands_print_a_table_and_json(folder, capsys):
     from typer.testing import CliRunner
 
-    trained_on(folder, snapshot.load("fake_manila"))
+    trained_on(folder, snapshot.load_snapshot("fake_manila"))
     told = CliRunner().invoke(app, ["devices", "compare", str(folder), "--devices", "fake_manila,fake_lima"])
     assert told.exit_code == 0 and "predicted error" in told.stdout
     assert len([line for line in told.stdout.splitlines() if line.startswith("fake_")]) == 2

@@ -1,6 +1,8 @@
 """Errors learned from a few circuits on devices whose errors are hidden, and sent no more than once."""
 
+import datetime
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from qkd.hardware import sampled
 from qkd.hardware.gathered import shot_noise
 from qkd.hardware.learning import Lesson
 from qkd.hardware.mitigation import Mitigation, pub
+from qkd.hardware.patience import Patience
 from qkd.hardware.run import collect, run
 from qkd.simulation import fit
 from qkd.simulation.noise import device_noise
@@ -27,7 +30,7 @@ from qkd.simulation.setting import make_setting
 
 from .conftest import QUICK
 from .test_parts import placed
-from .test_service import YES
+from .test_service import YES, order
 
 LATER = "2026-06-01T00:00:00+00:00"
 
@@ -101,7 +104,7 @@ def test_without_errors_little_is_learned():
     assert np.sqrt(np.mean(np.square(angles))) < 0.03 and not found.clearer
 
 
-def test_a_device_is_asked_once_and_its_errors_are_a_dated_file(service, folder, tmp_path):
+def test_a_device_is_asked_once(service, folder):
     lesson = Lesson(folder, "ibm_manila", points=32, shots=64, max_qpu_seconds=10)
     [dry] = run(lesson, YES, dry_run=True, patience=QUICK)
     assert dry.plan.budget.seconds > 2 and not service.jobs
@@ -115,23 +118,76 @@ def test_a_device_is_asked_once_and_its_errors_are_a_dated_file(service, folder,
     assert len(service.jobs) == 1 and collect(folder, patience=QUICK) == []
     told = json.loads((outcome.plan.folder / "result.json").read_text())
     path = Path(told["file"])
-    assert path.parent == tmp_path / "snapshots" and path.name.startswith("ibm_manila-20")
-    held = snapshot.read(path)
+    # the device has no other errors than those calibrated: nothing for later runs to reckon with
+    assert not told["clearer"] and path == outcome.plan.folder / "learned.json"
+    assert snapshot.learned_files("ibm_manila") == []
+    held = snapshot.read_snapshot(path)
     assert held.calibration.learned.gates["cx"] and held.name == "ibm_manila"
-    assert (outcome.plan.folder / "learned.json").read_text() == path.read_text()
     config = Config.model_validate({"device": {"name": str(path)}, "engine": {"sim": "aer-noisy"}})
     assert isinstance(make_setting(config, placed("fake_manila", 4)[0]).noisy.model, Noise)
     with pytest.raises(QkdError, match="above --max-qpu-seconds"):
         run(Lesson(folder, "ibm_manila", points=32, shots=65536, max_qpu_seconds=10), YES, patience=QUICK)
 
 
+def test_two_learnings_of_one_day_are_two_files_and_the_newest_is_taken(folder, tmp_path):
+    strange = tmp_path / "strange.json"
+    snapshot.write_snapshot(hidden(snapshot.load_snapshot("fake_manila"), 1, stress=True).calibration, strange)
+    files = []
+    for seconds in (0, 60):
+        later = Patience(now=lambda seconds=seconds: 1_795_000_000.0 + seconds)
+        lesson = Lesson(folder, str(strange), local=True, points=64, seed=seconds)
+        [outcome] = run(lesson, YES, patience=later)
+        assert outcome.result.clearer
+        files.append(Path(outcome.result.file))
+    assert snapshot.learned_files("fake_manila") == files and len({*files}) == 2
+    # the date is the measurement's, not the fit's
+    assert snapshot.read_snapshot(files[1]).calibration.learned.date == "2026-11-18T11:07:40+00:00"
+    old = files[0].with_name("fake_manila-2026-11-18-learned.json")  # as they were called before
+    files[0].rename(old)
+    assert snapshot.learned_files("fake_manila") == [old, files[1]]
+
+
+def errors_of_manila(date, name="ibm_manila"):
+    """A file as `qkd devices learn` leaves it."""
+    device = hidden(snapshot.load_snapshot("fake_manila"), 1)
+    learned = replace(device.calibration.learned, date=date.isoformat(timespec="seconds"))
+    path = snapshot.learned_path(name, date)
+    snapshot.write_snapshot(replace(device.calibration, learned=learned, name=name), path)
+    return path
+
+
+def test_a_device_run_reckons_with_what_was_learned_lately(service, folder, capsys):
+    now = datetime.datetime.now(datetime.UTC)
+    old = errors_of_manila(now - datetime.timedelta(days=9))
+    [bare] = run(order(folder), YES, dry_run=True, patience=QUICK)
+    assert bare.plan.snapshot.calibration.learned is None and "9 days ago" not in capsys.readouterr().err
+    new = errors_of_manila(now - datetime.timedelta(days=2))
+    [taught] = run(order(folder), YES, dry_run=True, patience=QUICK)
+    learned = snapshot.read_snapshot(new).calibration.learned
+    assert taught.plan.snapshot.calibration.learned == learned
+    assert learned.date[:10] in capsys.readouterr().err
+    assert taught.plan.snapshot.calibration.gates == bare.plan.snapshot.calibration.gates
+    for asked, errors in (("none", None), (str(old), snapshot.read_snapshot(old).calibration.learned)):
+        [outcome] = run(order(folder, learned=asked), YES, dry_run=True, patience=QUICK)
+        assert outcome.plan.snapshot.calibration.learned == errors
+    elsewhere = errors_of_manila(now, "ibm_fez")
+    with pytest.raises(QkdError, match="ibm_manila is another device"):
+        run(order(folder, learned=str(elsewhere)), YES, patience=QUICK)
+    [sent] = run(order(folder), YES, patience=QUICK)
+    [without] = run(order(folder, learned="none"), YES, patience=QUICK)
+    assert sent.result.error_noisy != without.result.error_noisy and len(service.jobs) == 2
+    new.write_text("{")
+    [again] = run(order(folder), YES, dry_run=True, patience=QUICK)
+    assert again.plan.snapshot.calibration.learned is None and "left out" in capsys.readouterr().err
+
+
 def test_the_command_learns_from_a_snapshot(folder, tmp_path):
-    snapshot.write(hidden(snapshot.load("fake_manila"), 2).calibration, tmp_path / "hidden.json")
+    snapshot.write_snapshot(hidden(snapshot.load_snapshot("fake_manila"), 2).calibration, tmp_path / "hidden.json")
     spoken = ["devices", "learn", str(tmp_path / "hidden.json"), "--run", str(folder), "--local"]
     spoken += ["--points", "32", "--shots", "128"]
     told = CliRunner().invoke(app, spoken)
-    assert told.exit_code == 0 and "ZZ between neighbours" in told.stdout and "-learned.json" in told.stdout
-    path = next(line for line in told.stdout.splitlines() if line.endswith("-learned.json"))
+    assert told.exit_code == 0 and "ZZ between neighbours" in told.stdout
+    path = next(line for line in told.stdout.splitlines() if line.endswith("learned.json"))
     rehearsal = ["run-hardware", "--run", str(folder), "--device", path, "--local", "--samples", "8", "--json"]
     told = CliRunner().invoke(app, [*rehearsal, "--mitigation", "none", "--shots", "64"])
     assert told.exit_code == 0

@@ -63,7 +63,7 @@ def test_wide_or_mixed_circuits_and_learned_layers_are_left_to_the_client():
 
 
 def test_hidden_errors_keep_the_infidelity_that_is_reported():
-    held = snapshot.load("fake_brisbane")
+    held = snapshot.load_snapshot("fake_brisbane")
     learned = hidden(held, 0).calibration.learned
     for name in ("ecr", "sx"):
         gates, drawn = held.calibration.gates[name], learned.gates[name]
@@ -83,8 +83,8 @@ def test_hidden_errors_keep_the_infidelity_that_is_reported():
 def test_learned_errors_are_the_same_in_every_engine_and_file(tmp_path):
     _, small, region = placed("fake_brisbane", 4, 2)
     held = hidden(region.snapshot, 1)
-    snapshot.write(held.calibration, tmp_path / "learned.json")
-    again = snapshot.read(tmp_path / "learned.json")
+    snapshot.write_snapshot(held.calibration, tmp_path / "learned.json")
+    again = snapshot.read_snapshot(tmp_path / "learned.json")
     assert again.calibration.learned == held.calibration.learned
     noise, values = device_noise(Region(again, region.qubits)), values_for(small, 3)
     values[:, len(small.inputs) :] = values[0, len(small.inputs) :]
@@ -101,8 +101,8 @@ def test_learned_errors_are_the_same_in_every_engine_and_file(tmp_path):
 
 
 def test_learned_errors_and_idle_noise_go_together(tmp_path):
-    held = hidden(snapshot.load("fake_manila"), 1)
-    snapshot.write(held.calibration, tmp_path / "hidden.json")
+    held = hidden(snapshot.load_snapshot("fake_manila"), 1)
+    snapshot.write_snapshot(held.calibration, tmp_path / "hidden.json")
     told = {"device": {"name": str(tmp_path / "hidden.json")}, "engine": {"sim": "aer-noisy"}}
     rows, evs = None, []
     for idle in (False, True):
@@ -178,7 +178,7 @@ def test_where_cones_are_too_wide_maps_are_fitted_on_clifford_circuits(folder, m
     def too_wide(*_):
         raise QkdError("too wide")
 
-    snapshot.write(hidden(snapshot.load("fake_manila"), 4).calibration, folder / "hidden.json")
+    snapshot.write_snapshot(hidden(snapshot.load_snapshot("fake_manila"), 4).calibration, folder / "hidden.json")
     spec = {"local": True, "device": str(folder / "hidden.json"), "shots": "2048", "samples": 40}
     [plain] = run(order(folder, mitigation="none", **spec), YES, patience=QUICK)
     monkeypatch.setattr("qkd.hardware.prepare.choose", too_wide)

@@ -25,7 +25,7 @@ from qkd.hardware.result import margins
 
 def placed(device, qubits, layers=1):
     logical = library.load_circuit("hardware", qubits=qubits, layers=layers)
-    held = snapshot.load(device)
+    held = snapshot.load_snapshot(device)
     return logical, *to_region(transpile(logical, held), held)
 
 

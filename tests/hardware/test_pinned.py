@@ -41,14 +41,14 @@ def worse(held, qubits, factor):
 def trained_on(folder, held):
     """Let a run be one that was trained on a device; return its circuit there, and its qubits."""
     run = RunFolder(folder)
-    compiled = transpile(Student.load(folder).model.circuit, held, profiles.load(profiles.default_name(held)))
-    snapshot.write(held.calibration, run.device / "snapshot.json")
+    compiled = transpile(Student.load(folder).model.circuit, held, profiles.load_profile(profiles.default_name(held)))
+    snapshot.write_snapshot(held.calibration, run.device / "snapshot.json")
     write_text(run.device / "circuit.qasm", to_qasm(compiled))
     return run, to_region(compiled, held)[1].qubits
 
 
 def test_a_region_is_kept_until_it_is_clearly_worse_than_the_best():
-    held, student = snapshot.load(DEVICE), library.load_circuit("hardware", 4, 2)
+    held, student = snapshot.load_snapshot(DEVICE), library.load_circuit("hardware", 4, 2)
     kept = transpile(student, held)
     qubits = to_region(kept, held)[1].qubits
     seen = []
@@ -63,7 +63,7 @@ def test_a_region_is_kept_until_it_is_clearly_worse_than_the_best():
 
 
 def test_a_region_with_a_dead_coupler_is_left(capsys):
-    held, student = snapshot.load(DEVICE), library.load_circuit("hardware", 4, 2)
+    held, student = snapshot.load_snapshot(DEVICE), library.load_circuit("hardware", 4, 2)
     kept = transpile(student, held)
     told, qubits = held.calibration, set(to_region(kept, held)[1].qubits)
     gates = {
@@ -77,22 +77,22 @@ def test_a_region_with_a_dead_coupler_is_left(capsys):
 
 
 def test_a_plan_takes_the_region_of_training_under_a_later_calibration(folder, tmp_path, capsys):
-    held = snapshot.load(DEVICE)
+    held = snapshot.load_snapshot(DEVICE)
     run, qubits = trained_on(folder, held)
     told = {"local": True, "samples": 3, "mitigation": "none"}
     for factor, stays in ((1.0, True), (20.0, False)):
-        snapshot.write(worse(held, qubits, factor).calibration, tmp_path / "later.json")
+        snapshot.write_snapshot(worse(held, qubits, factor).calibration, tmp_path / "later.json")
         [plan] = plans_for(order(folder, device=str(tmp_path / "later.json"), **told), run)
         assert (set(to_region(plan.student, plan.snapshot)[1].qubits) == set(qubits)) is stays
         said = capsys.readouterr().err
         assert ("on the region of training" in said) is stays and ("more than 1.25 times" in said) is not stays
         plan.save()
         assert to_qasm(Plan.load(plan.folder).student) == to_qasm(plan.student)
-    assert pinned(run, snapshot.load("fake_fez")) is None
+    assert pinned(run, snapshot.load_snapshot("fake_fez")) is None
 
 
 def test_a_run_that_was_trained_with_a_profile_is_taken_to_its_device_with_that(folder, tmp_path):
-    held = snapshot.load(DEVICE)
+    held = snapshot.load_snapshot(DEVICE)
     run, _ = trained_on(folder, held)
     (tmp_path / "mine.toml").write_text('inherits = "eagle"\nmax_qpu_seconds = 41\n')
     config = read_config(run.config)

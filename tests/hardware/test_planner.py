@@ -69,7 +69,9 @@ def test_a_forecast_on_the_calibration_itself_comes_to_pass(folder, name, shots,
         plan, folder=tmp_path / "hw-1", texts=plan.texts * TIMES, values=values, chunks=((0, texts * TIMES + points),)
     )
     plan.folder.mkdir()
-    record = JobRecord(0, file="job.safetensors", sha256=plan.keep("job", **Rehearsal(plan, _Silent()).result(0, "")))
+    record = JobRecord(
+        0, file="job.safetensors", sha256=plan.write_arrays("job", **Rehearsal(plan, _Silent()).result(0, ""))
+    )
     said, exact, _ = say_of(plan, there.student, gather(plan, [record]))
     model = there.student.model
     seen = (model.logits_of(said.evs).argmax(axis=1) != model.logits_of(exact[said.rows]).argmax(axis=1)).mean()

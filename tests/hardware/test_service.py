@@ -297,7 +297,7 @@ def test_a_device_that_changes_between_jobs_gets_no_more_of_them(service, folder
 
 def test_a_full_disk_while_saving_is_made_up_for_by_the_next_command(service, folder, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(Plan, "keep", _full)
+        patch.setattr(Plan, "write_arrays", _full)
         with pytest.raises(QkdError, match=r"the disk is full"):
             run(order(folder), YES, patience=QUICK)
     [outcome] = collect(folder, patience=QUICK)
@@ -451,7 +451,7 @@ def test_forty_sequences_of_faults_double_nothing_and_lose_nothing(service, fold
         assert [record.file is not None for record in records] == [True, True], seed
         assert sorted(tag.split("-")[2] for tag in tags(service)) == ["0", "1"], seed
         for record in records:
-            assert plan.kept(record.file, record.sha256)["evs"].shape == (4, 2)
+            assert plan.read_arrays(record.file, record.sha256)["evs"].shape == (4, 2)
         service.faults.clear()
         shutil.rmtree(plan.folder)
     assert deaths > 10 and troubles > 1  # the sequences were not harmless

@@ -342,15 +342,15 @@ def test_a_damaged_plan_and_strange_folders_keep_no_other_plan_from_being_collec
 def test_texts_without_finite_values_are_told_and_left_out(service, folder, monkeypatch):
     [outcome] = run(order(folder), YES, patience=QUICK)
     plan, record = outcome.plan, outcome.records[0]
-    arrays = plan.kept(record.file, record.sha256)
+    arrays = plan.read_arrays(record.file, record.sha256)
     for text, value in ((0, np.nan), (2, np.inf)):
         arrays["evs"][1, text] = value
-    record.sha256 = plan.keep("job-0", **arrays)
+    record.sha256 = plan.write_arrays("job-0", **arrays)
     result = finite(interpret(plan, Student.load(folder), [record]).to_json())
     assert result["failed"] == [0, 2] and result["texts"] == 4 and len(result["rows"]) == 4
     json.dumps(result, allow_nan=False)
     arrays["evs"][:] = np.nan
-    record.sha256 = plan.keep("job-0", **arrays)
+    record.sha256 = plan.write_arrays("job-0", **arrays)
     nothing = interpret(plan, Student.load(folder), [record])
     assert nothing["texts"] == 0 and nothing["failed"] == tuple(range(6)) and "lines" not in nothing
 

@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from qkd.cli import circuits, compare, devices, hardware, options, students, sweep, teach
+from qkd.cli import circuits, compare, devices, hardware, jobs, options, students, sweep, teach
 from qkd.errors import QkdError
 
 app = typer.Typer(
@@ -28,7 +28,7 @@ app.add_typer(circuits.app, name="circuits")
 app.add_typer(devices.app, name="devices")
 app.command()(devices.transpile)
 app.command("run-hardware")(hardware.run_hardware)
-app.add_typer(hardware.app, name="jobs")
+app.add_typer(jobs.app, name="jobs")
 
 INTERRUPTED = 130
 """What a shell expects of a program that Ctrl-C ended."""

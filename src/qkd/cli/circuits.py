@@ -23,16 +23,16 @@ def list_(json_: Json = False, debug: Debug = False) -> None:
     from qkd.circuits.spec import read_circuit_spec
     from qkd.reports.tables import aligned
 
-    found = []
+    circuits = []
     for name, path in library.paths().items():
         student = library.load_circuit(str(path))
         description = read_circuit_spec(path).description if path.suffix == ".toml" else ""
-        found.append({"name": name, "counts": draw.size(student), "description": description, "path": str(path)})
+        circuits.append({"name": name, "counts": draw.size(student), "description": description, "path": str(path)})
     if json_:
-        print(json.dumps(found, indent=2))
+        print(json.dumps(circuits, indent=2))
         return
-    print(aligned([("circuit", "size"), *((row["name"], row["counts"]) for row in found)]))
-    for row in found:
+    print(aligned([("circuit", "size"), *((row["name"], row["counts"]) for row in circuits)]))
+    for row in circuits:
         print(f"\n{row['name']}: {row['description']}\n  {row['path']}")
 
 

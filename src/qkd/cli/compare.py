@@ -53,14 +53,14 @@ def compare(
     show(studies.compare(base, spec, ray=ray, **given), comparison.text, json_, quiet)
 
 
-def show(found: S, text: Callable[[S], str], json_: bool, quiet: bool) -> None:
+def show(study: S, text: Callable[[S], str], json_: bool, quiet: bool) -> None:
     """Print what a study found, for people or as JSON."""
     if json_:
-        print(json.dumps(found.to_json(), indent=2))
+        print(json.dumps(study.to_json(), indent=2))
         return
-    print(text(found))
+    print(text(study))
     if not quiet:
-        print(f"report: {found.report}")
+        print(f"report: {study.report}")
 
 
 def reproduce(
@@ -85,10 +85,10 @@ def reproduce(
 
     base = read_config(config) if config else None
     chosen = [] if slips == "none" else _words(slips)
-    found = studies.reproduce(
+    reproduction = studies.reproduce(
         recipe, base, seeds=seeds, students=_words(students), slips=chosen, tune=tune, ray=ray, **given
     )
-    show(found, comparison.text, json_, quiet)
+    show(reproduction, comparison.text, json_, quiet)
 
 
 def _words(text: str) -> list[str]:

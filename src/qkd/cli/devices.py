@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from qkd.cli.options import Debug, Json, Quiet
+
+if TYPE_CHECKING:
+    from qkd.devices.catalogue import DeviceEntry
 
 app = typer.Typer(help="The devices: list them, show one, keep a calibration, rank them for a student.")
 
@@ -29,34 +33,34 @@ def list_(json_: Json = False, debug: Debug = False) -> None:
 
     from qkd.console import warn
     from qkd.devices import catalogue, live
+    from qkd.devices.catalogue import DeviceEntry
     from qkd.errors import QkdError
     from qkd.reports.tables import aligned
 
-    held = catalogue.load()
-    rows: list[dict[str, Any]] = [asdict(entry) for entry in held.devices]
+    known = catalogue.load_catalogue()
     online: list[str] | None = None
     if live.has_account():
         try:
             online = live.names()
         except QkdError as error:
             warn(f"{error}; what follows is the catalogue alone")
-    for row in rows:
-        row["account"] = None if online is None else row["name"] in online
-    known = {row["name"] for row in rows}
-    rows += [{"name": name, "status": "live", "account": True} for name in online or () if name not in known]
+    names = {device.name for device in known.devices}
+    newer = [DeviceEntry(name, qubits=0, status="live") for name in online or () if name not in names]
+    devices = [*known.devices, *newer]
     if json_:
-        print(json.dumps({"date": held.date.isoformat(), "devices": rows}, indent=2))
+        rows = [asdict(device) | {"account": None if online is None else device.name in online} for device in devices]
+        print(json.dumps({"date": known.date.isoformat(), "devices": rows}, indent=2))
         return
     head = ("device", "snapshot", "processor", "qubits", "lattice", "two-qubit gate", "status")
-    print(aligned([head, *(_cells(row) for row in rows)]))
-    print(f"\nAs of {held.date}. Snapshots are dated calibrations on this machine; 'qkd devices show NAME' draws one.")
+    print(aligned([head, *(_cells(device, online or ()) for device in devices)]))
+    print(f"\nAs of {known.date}. Snapshots are dated calibrations on this machine; 'qkd devices show NAME' draws one.")
 
 
-def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    since, yours = (f" {row['since']}" if row.get("since") else ""), (", yours" if row.get("account") else "")
-    family = " ".join(row[key] for key in ("family", "processor") if row.get(key))
-    shown = (row["name"], row.get("snapshot"), family, row.get("qubits"), row.get("lattice"), row.get("two_qubit_gate"))
-    return (*(str(cell) if cell else "-" for cell in shown), row["status"] + since + yours)
+def _cells(device: DeviceEntry, online: Collection[str]) -> tuple[str, ...]:
+    since, yours = f" {device.since}" if device.since else "", ", yours" if device.name in online else ""
+    family = " ".join(word for word in (device.family, device.processor) if word)
+    shown = (device.name, device.snapshot, family, device.qubits, device.lattice, device.two_qubit_gate)
+    return (*(str(cell) if cell else "-" for cell in shown), device.status + since + yours)
 
 
 @app.command()
@@ -76,21 +80,21 @@ def show(
     from qkd.errors import QkdError
     from qkd.reports.tables import aligned
 
-    held = snapshot.load(device)
+    calibrated = snapshot.load_snapshot(device)
     try:
-        _, region = to_region(transpile(library.load_circuit(circuit), held), held)
+        _, region = to_region(transpile(library.load_circuit(circuit), calibrated), calibrated)
         qubits: tuple[int, ...] = region.qubits
         where = f"{circuit} would take qubits {', '.join(map(str, qubits))}"
     except QkdError as error:
         qubits, where = (), str(error)
     if png:
-        chipmap.figure(held, qubits).savefig(png, dpi=150)
+        chipmap.figure(calibrated, qubits).savefig(png, dpi=150)
     if json_:
-        print(json.dumps({**numbers(held), "circuit": circuit, "region": list(qubits)}, indent=2))
+        print(json.dumps({**numbers(calibrated).to_json(), "circuit": circuit, "region": list(qubits)}, indent=2))
         return
-    print(held.summary())
-    print(aligned(rows(held)))
-    _draw(chipmap.text(held, qubits))
+    print(calibrated.summary())
+    print(aligned(rows(calibrated)))
+    _draw(chipmap.text(calibrated, qubits))
     print(where)
 
 
@@ -102,8 +106,8 @@ def snapshot_(
     from qkd.devices import live, snapshot
 
     with live.asking():
-        path = snapshot.save(live.backend(device))
-    print(snapshot.read(path).summary())
+        path = snapshot.save_snapshot(live.backend(device))
+    print(snapshot.read_snapshot(path).summary())
     print(path)
 
 
@@ -122,11 +126,11 @@ def compare(
     names = [name.strip() for name in devices.split(",") if name.strip()]
     if not names:
         raise ConfigError("--devices names no device; write ibm_fez,ibm_marrakesh")
-    found = fitness.ranked(run, names)
+    ranking = fitness.ranked(run, names)
     if json_:
-        print(json.dumps([one.to_json() for one in found], indent=2))
+        print(json.dumps([device.to_json() for device in ranking], indent=2))
         return
-    print(aligned(fitness.rows(found)))
+    print(aligned(fitness.ranking_rows(ranking)))
 
 
 @app.command()
@@ -143,11 +147,11 @@ def drift(
     from qkd.hardware import fitness
     from qkd.reports.tables import aligned
 
-    found = fitness.drift(device, since, run)
+    drift = fitness.drift(device, since, run)
     if json_:
-        print(json.dumps(found.to_json(), indent=2))
+        print(json.dumps(drift.to_json(), indent=2))
         return
-    print(aligned(found.rows()))
+    print(aligned(fitness.drift_rows(drift)))
 
 
 @app.command()
@@ -171,7 +175,7 @@ def learn(
     debug: Debug = False,
 ) -> None:
     """Learn what a device's calibration does not tell, coherent errors above all, from a few circuits."""
-    from qkd.cli.hardware import asked
+    from qkd.cli.outcomes import asked
     from qkd.files import finite
     from qkd.hardware.learning import Lesson, conclusion, table
     from qkd.hardware.run import run as run_
@@ -228,19 +232,19 @@ def transpile(
             raise ConfigError(f"--set {key}: write KEY=VALUE, such as --set optimization_level=1")
     settings = {key: value for key, _, value in pairs}
     compiled = compile_for(student, device, profile, qubits=qubits, layers=layers, settings=settings)
-    told = compiled.report
+    report = compiled.report
     if out:
         write_text(out, to_qasm(compiled.student))
     if png:
         compiled.chip().savefig(png, dpi=150)
     if json_:
-        print(json.dumps(asdict(told) | {"profile": compiled.profile.name}, indent=2))
+        print(json.dumps(asdict(report) | {"profile": compiled.profile.name}, indent=2))
         return
     print(compiled.device.summary())
-    print(aligned(told.rows()))
-    if told.difference is None:
+    print(aligned(report.rows()))
+    if report.difference is None:
         print("too wide to be compared with the logical circuit")
     else:
-        print(f"equal to the logical circuit to {told.difference:.0e}")
-    _draw(chipmap.text(compiled.device, told.qubits))
-    print(f"profile {compiled.profile.name}; qubits {', '.join(map(str, told.qubits))}")
+        print(f"equal to the logical circuit to {report.difference:.0e}")
+    _draw(chipmap.text(compiled.device, report.qubits))
+    print(f"profile {compiled.profile.name}; qubits {', '.join(map(str, report.qubits))}")

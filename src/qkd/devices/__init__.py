@@ -32,15 +32,17 @@ from typing import TYPE_CHECKING
 from qkd.lazy import exports
 
 if TYPE_CHECKING:
-    from qkd.devices.catalogue import find
+    from qkd.devices.catalogue import find_device as find
     from qkd.devices.compiled import Compiled, compile_for
     from qkd.devices.hidden import hidden as hidden_device
     from qkd.devices.noise import noise_model
     from qkd.devices.numbers import rows as table
-    from qkd.devices.profiles import Profile
-    from qkd.devices.profiles import load as load_profile
+    from qkd.devices.profiles import Profile, load_profile
     from qkd.devices.region import Region, to_region
-    from qkd.devices.snapshot import Snapshot, load, save, write
+    from qkd.devices.snapshot import Snapshot
+    from qkd.devices.snapshot import load_snapshot as load
+    from qkd.devices.snapshot import save_snapshot as save
+    from qkd.devices.snapshot import write_snapshot as write
 
 __all__ = [
     "Compiled",
@@ -67,14 +69,14 @@ __getattr__, __dir__ = exports(
         "Region": "qkd.devices.region",
         "Snapshot": "qkd.devices.snapshot",
         "compile_for": "qkd.devices.compiled",
-        "find": "qkd.devices.catalogue",
+        "find": "qkd.devices.catalogue:find_device",
         "hidden_device": "qkd.devices.hidden:hidden",
-        "load": "qkd.devices.snapshot",
-        "load_profile": "qkd.devices.profiles:load",
+        "load": "qkd.devices.snapshot:load_snapshot",
+        "load_profile": "qkd.devices.profiles",
         "noise_model": "qkd.devices.noise",
-        "save": "qkd.devices.snapshot",
+        "save": "qkd.devices.snapshot:save_snapshot",
         "table": "qkd.devices.numbers:rows",
         "to_region": "qkd.devices.region",
-        "write": "qkd.devices.snapshot",
+        "write": "qkd.devices.snapshot:write_snapshot",
     },
 )

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Literal
 
 from qkd.errors import DeviceError
 
@@ -94,17 +94,17 @@ class Catalogue:
 
 
 @lru_cache(maxsize=1)
-def load() -> Catalogue:
+def load_catalogue() -> Catalogue:
     """Return the catalogue that ships with qkd."""
-    data: dict[str, Any] = tomllib.loads(files("qkd.devices").joinpath("catalogue.toml").read_text(encoding="utf-8"))
+    data = tomllib.loads(files("qkd.devices").joinpath("catalogue.toml").read_text(encoding="utf-8"))
     sources = data["sources"]
     entries = (row | {"source": sources[row["source"]] if "source" in row else None} for row in data["devices"])
     return Catalogue(data["date"], tuple(DeviceEntry(**row) for row in entries))
 
 
-def find(name: str) -> DeviceEntry:
+def find_device(name: str) -> DeviceEntry:
     """Return the device called ``name``; see ``Catalogue.find``."""
-    return load().find(name)
+    return load_catalogue().find(name)
 
 
 def require_live(name: str, command: str, online: Iterable[str] | None = None) -> DeviceEntry:
@@ -120,7 +120,7 @@ def require_live(name: str, command: str, online: Iterable[str] | None = None) -
         QkdError: the device is unknown, retired, or not among those; the sentence lists live ones and gives the
             command that does the same on the nearest snapshot.
     """
-    catalogue = load()
+    catalogue = load_catalogue()
     seen = None if online is None else sorted(online)
     others = ", ".join(seen or [entry.name for entry in catalogue.live()])
     if seen is not None and name in seen:

@@ -79,8 +79,10 @@ def compile_for(
     Raises:
         QkdError: there is no such circuit, device or profile, or the circuit does not fit the device.
     """
-    machine = device if isinstance(device, Snapshot) else snapshot.load(device)
-    chosen = profile if isinstance(profile, Profile) else profiles.load(profile or profiles.default_name(machine))
+    machine = device if isinstance(device, Snapshot) else snapshot.load_snapshot(device)
+    chosen = (
+        profile if isinstance(profile, Profile) else profiles.load_profile(profile or profiles.default_name(machine))
+    )
     if settings:
         chosen = chosen.with_overrides(settings)
     logical = student if isinstance(student, StudentCircuit) else _load(student, qubits, layers)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+
+from pydantic import JsonValue
+
+from qkd import records
 
 Place = tuple[int, ...]
 
@@ -20,6 +25,17 @@ class GateNoise:
 
     angles: dict[str, float] = field(default_factory=dict)
     stochastic: float = 0.0
+
+
+class LearnedRecord(records.Record):
+    """``Learned`` in a file: what it keys by places and qubits are rows."""
+
+    date: str
+    origin: str
+    gates: dict[str, tuple[tuple[Place, dict[str, float], float], ...]]
+    spectators: tuple[tuple[Place, float], ...]
+    flips: tuple[tuple[Place, float], ...]
+    readout: tuple[tuple[int, tuple[float, float]], ...]
 
 
 @dataclass(frozen=True)
@@ -41,34 +57,45 @@ class Learned:
     flips: dict[Place, float] = field(default_factory=dict)
     readout: dict[int, tuple[float, float]] = field(default_factory=dict)
 
-    def to_json(self) -> dict[str, Any]:
+    def days_before(self, now: datetime.datetime) -> float:
+        """Return how many days before ``now`` they were learned; infinitely many where the date is none."""
+        try:
+            then = datetime.datetime.fromisoformat(self.date)
+        except ValueError:
+            return float("inf")
+        return (now - (then if then.tzinfo else then.replace(tzinfo=datetime.UTC))) / datetime.timedelta(days=1)
+
+    def to_json(self) -> dict[str, JsonValue]:
         """Return plain values that ``from_json`` reads."""
-        return {
-            "date": self.date,
-            "origin": self.origin,
-            "gates": {
-                name: [[list(place), noise.angles, noise.stochastic] for place, noise in places.items()]
-                for name, places in self.gates.items()
-            },
-            "spectators": [[list(place), angle] for place, angle in self.spectators.items()],
-            "flips": [[list(place), chance] for place, chance in self.flips.items()],
-            "readout": [[qubit, list(chances)] for qubit, chances in self.readout.items()],
+        gates = {
+            name: tuple((place, noise.angles, noise.stochastic) for place, noise in places.items())
+            for name, places in self.gates.items()
         }
+        pairs = {
+            "spectators": tuple(self.spectators.items()),
+            "flips": tuple(self.flips.items()),
+            "readout": tuple(self.readout.items()),
+        }
+        record = LearnedRecord.model_validate({"date": self.date, "origin": self.origin, "gates": gates, **pairs})
+        return record.model_dump(mode="json")
 
     @classmethod
-    def from_json(cls, record: dict[str, Any]) -> Learned:
-        """Return what ``to_json`` wrote."""
+    def from_record(cls, record: LearnedRecord) -> Learned:
+        """Return what a file says."""
         gates = {
-            name: {
-                tuple(place): GateNoise({str(label): float(angle) for label, angle in angles.items()}, float(rest))
-                for place, angles, rest in rows
-            }
-            for name, rows in record["gates"].items()
+            name: {place: GateNoise(angles, rest) for place, angles, rest in rows}
+            for name, rows in record.gates.items()
         }
-        spectators = {tuple(place): float(angle) for place, angle in record["spectators"]}
-        flips = {tuple(place): float(chance) for place, chance in record["flips"]}
-        readout = {int(qubit): (float(up), float(down)) for qubit, (up, down) in record["readout"]}
-        return cls(str(record["date"]), str(record["origin"]), gates, spectators, flips, readout)
+        return cls(record.date, record.origin, gates, dict(record.spectators), dict(record.flips), dict(record.readout))
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, JsonValue]) -> Learned:
+        """Return what ``to_json`` wrote.
+
+        Raises:
+            ValueError: it is something else.
+        """
+        return cls.from_record(LearnedRecord.model_validate(values))
 
 
 def infidelity(angles: dict[str, float]) -> float:

@@ -82,7 +82,7 @@ class Profile(Spec):
         return validated(Profile, values, f"profile '{self.name}' with --set")
 
 
-def load(name: str) -> Profile:
+def load_profile(name: str) -> Profile:
     """Return the profile called ``name`` (a user's before a bundled one), or that in a TOML file.
 
     A profile says what it ``inherits``; its own keys win.
@@ -101,7 +101,7 @@ def default_name(snapshot: Snapshot) -> str:
     return next(name for name in (device, family, "default") if name in known)
 
 
-def _merged(name: str, heirs: tuple[str, ...]) -> dict[str, Any]:
+def _merged(name: str, heirs: tuple[str, ...]) -> dict[str, object]:
     """Return the keys of a profile file over those of what it inherits."""
     if name in heirs:
         raise ConfigError(f"profiles inherit in a circle: {' -> '.join([*heirs, name])}")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from math import isfinite
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field
 from qiskit.providers import BackendV2
@@ -18,7 +19,7 @@ from qkd.devices import calibration as calibrations
 from qkd.devices import catalogue
 from qkd.devices.backend import CalibratedBackend, make_target
 from qkd.devices.calibration import Calibration, Cleaning, Operation, Qubit
-from qkd.devices.learned import Learned
+from qkd.devices.learned import Learned, LearnedRecord
 from qkd.errors import DeviceError, FolderError
 from qkd.files import write_json
 
@@ -51,7 +52,7 @@ class _Calibration(records.Record):
     coordinates: tuple[tuple[int, int], ...] | None
     qubits: Annotated[tuple[dict[Measured, Number], ...], Field(min_length=1)]
     gates: dict[str, tuple[tuple[tuple[int, ...], Number, Number], ...]]
-    learned: dict[str, Any] | None = None
+    learned: LearnedRecord | None = None
 
 
 class _File(records.Record):
@@ -118,24 +119,24 @@ def from_backend(backend: BackendV2, origin: str | None = None) -> Snapshot:
     return _cleaned(calibrations.from_backend(backend), origin or f"backend {backend.name}")
 
 
-def load(name_or_path: str | Path) -> Snapshot:
+def load_snapshot(name_or_path: str | Path) -> Snapshot:
     """Return a snapshot by its device's name or from a file.
 
     ``fake_fez`` is the client's own; ``ibm_fez`` and ``fez`` are the user's newest file of that device where there is
-    one (see ``save``), else the client's.
+    one (see ``save_snapshot``), else the client's.
 
     Raises:
         QkdError: there is no such device, snapshot or file, or the file is damaged or newer than this qkd.
     """
     text = str(name_or_path)
     if text.endswith(".json"):
-        return read(Path(text))
-    entry = catalogue.find(text)
+        return read_snapshot(Path(text))
+    entry = catalogue.find_device(text)
     saved = [] if text.startswith("fake_") else saved_files(entry.name)
     if saved:
-        return read(saved[-1])
+        return read_snapshot(saved[-1])
     if entry.snapshot is None:
-        nearest = catalogue.load().nearest_snapshot(entry)
+        nearest = catalogue.load_catalogue().nearest_snapshot(entry)
         raise DeviceError(f"there is no snapshot of {entry.name}; the nearest is {nearest.snapshot}")
     return _of_client(entry.snapshot)
 
@@ -155,7 +156,7 @@ def _of_client(name: str) -> Snapshot:
     raise DeviceError(f"{name}: the installed qiskit-ibm-runtime has no such snapshot; upgrade it")
 
 
-def save(backend: BackendV2, folder: Path | None = None) -> Path:
+def save_snapshot(backend: BackendV2, folder: Path | None = None) -> Path:
     """Write what a backend reports now to a dated file and return its path; no installed file is touched.
 
     Args:
@@ -171,12 +172,12 @@ def save(backend: BackendV2, folder: Path | None = None) -> Path:
             f"{calibration.name} does not say when it was calibrated; only calibrated devices can be kept"
         )
     path = (folder or user_dirs("snapshots")[0]) / f"{calibration.name}-{calibration.date[:10]}.json"
-    write(calibration, path)
+    write_snapshot(calibration, path)
     return path
 
 
-def write(calibration: Calibration, path: Path) -> None:
-    """Write a calibration to a file that ``read`` reads."""
+def write_snapshot(calibration: Calibration, path: Path) -> None:
+    """Write a calibration to a file that ``read_snapshot`` reads."""
     write_json(path, _to_json(calibration))
 
 
@@ -186,8 +187,19 @@ def saved_files(name: str) -> list[Path]:
     return sorted(files, key=lambda path: path.name)
 
 
-def read(path: Path) -> Snapshot:
-    """Return the snapshot in a file that ``save`` wrote.
+def learned_path(name: str, date: datetime.datetime) -> Path:
+    """Return where the user's snapshot of a device lies whose errors were learned at a time: no two share a file."""
+    return user_dirs("snapshots")[0] / f"{name}-{date:%Y-%m-%dT%H%M%S}-learned.json"
+
+
+def learned_files(name: str) -> list[Path]:
+    """Return the user's snapshot files of a device with learned errors, oldest first; older ones have the day alone."""
+    files = [path for folder in user_dirs("snapshots") for path in folder.glob(f"{name}-????-??-??*-learned.json")]
+    return sorted(files, key=lambda path: path.name)
+
+
+def read_snapshot(path: Path) -> Snapshot:
+    """Return the snapshot in a file that ``save_snapshot`` wrote.
 
     Raises:
         QkdError: the file is missing, damaged, or from a newer qkd.
@@ -206,7 +218,7 @@ def _cleaned(raw: Calibration, origin: str) -> Snapshot:
     return Snapshot(*calibrations.clean(raw), origin)
 
 
-def _to_json(calibration: Calibration) -> dict[str, Any]:
+def _to_json(calibration: Calibration) -> dict[str, object]:
     value = asdict(calibration)
     value["gates"] = {
         name: [[list(place), done.error, done.duration] for place, done in places.items()]
@@ -228,9 +240,6 @@ def _from_json(record: _Calibration, path: Path) -> Calibration:
     if record.coordinates is not None and len(record.coordinates) != len(record.qubits):
         raise FolderError(f"{path}: damaged (not one pair of coordinates for each qubit); {MEND}")
     plain = {field: getattr(record, field) for field in _Calibration.model_fields if field not in OWN}
-    try:
-        learned = None if record.learned is None else Learned.from_json(record.learned)
-    except (KeyError, TypeError, ValueError) as error:
-        raise FolderError(f"{path}: damaged (what was learned: {error}); {MEND}") from None
+    learned = None if record.learned is None else Learned.from_record(record.learned)
     qubits = tuple(Qubit(**qubit) for qubit in record.qubits)
     return Calibration(**plain, qubits=qubits, gates=gates, learned=learned)

@@ -11,8 +11,7 @@ from qiskit.transpiler.exceptions import TranspilerError
 from qkd.circuits.cone import cone_qubits, cut, support
 from qkd.circuits.student import StudentCircuit
 from qkd.devices.layout import check_fits, predicted_error, with_measurements, without_measurements
-from qkd.devices.profiles import Profile, default_name
-from qkd.devices.profiles import load as load_profile
+from qkd.devices.profiles import Profile, default_name, load_profile
 from qkd.devices.region import to_region
 from qkd.devices.snapshot import Snapshot
 from qkd.errors import DeviceError

@@ -56,8 +56,8 @@ def clearness(evs: np.ndarray, noise: np.ndarray, weights: np.ndarray, logits: n
     lead = logits[np.arange(len(logits)), first][:, None] - logits
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(np.arange(logits.shape[1]) == first[:, None], np.inf, lead / errors)
-    found: np.ndarray = ratio.min(axis=1)
-    return found
+    least: np.ndarray = ratio.min(axis=1)
+    return least
 
 
 @dataclass(frozen=True)
@@ -113,21 +113,21 @@ def cheapest(
     """
     best = tried(evs, weights, logits)
     for shots in FIXED:
-        one = tried(evs, weights, logits, (shots,))
-        if one.flipped <= best.flipped:
-            fixed, rounds = price(one.rounds, one.counts), price(best.rounds, best.counts)
+        trial = tried(evs, weights, logits, (shots,))
+        if trial.flipped <= best.flipped:
+            fixed, rounds = price(trial.rounds, trial.counts), price(best.rounds, best.counts)
             if fixed < rounds:
                 say(
                     f"{shots} shots for every text, {fixed:.1f} s of the QPU, are as good as rounds of "
                     f"{' and '.join(map(str, ROUNDS))}, {rounds:.1f} s"
                 )
-                return one
+                return trial
             break
     return best
 
 
 def stages(
-    rounds: tuple[int, ...], counts: list[int], student: StudentCircuit, held: Snapshot, bases: int, points: int
+    rounds: tuple[int, ...], counts: list[int], student: StudentCircuit, device: Snapshot, bases: int, points: int
 ) -> tuple[Stage, ...]:
     """Return the rounds as stages of a budget, a job each.
 
@@ -135,11 +135,11 @@ def stages(
         rounds: shots of each.
         counts: texts of each.
         student: compiled.
-        held: the device.
+        device: the device.
         bases: executions for each shot.
         points: calibration points, in the first round.
     """
-    each = costs.shot_seconds(student.circuit, held)
+    each = costs.shot_seconds(student.circuit, device)
     return tuple(
         Stage(
             f"round {i + 1}, {count} texts, {shots} shots", 1, (count + (points if i == 0 else 0)) * shots * bases, each
@@ -149,7 +149,7 @@ def stages(
     )
 
 
-def following(plan: Plan, found: Gathered, said: Mitigated, weights: np.ndarray, logits: np.ndarray) -> Plan | None:
+def following(plan: Plan, gathered: Gathered, said: Mitigated, weights: np.ndarray, logits: np.ndarray) -> Plan | None:
     """Return the next round: the texts that are not clear, as many as the limit still pays for, or None.
 
     Where it does not pay for all of them, those come first that are nearest to being clear: where two classes are equal
@@ -157,7 +157,7 @@ def following(plan: Plan, found: Gathered, said: Mitigated, weights: np.ndarray,
 
     Args:
         plan: the round that is done.
-        found: what was measured so far.
+        gathered: what was measured so far.
         said: the same, mitigated.
         weights: of the head (C,K).
         logits: (n,C) of the mitigated values.
@@ -187,7 +187,7 @@ def following(plan: Plan, found: Gathered, said: Mitigated, weights: np.ndarray,
         plan,
         folder=new_folder(plan.folder.parent),
         key=secrets.token_hex(6),
-        values=found.values[points],
+        values=gathered.values[points],
         mitigation=replace(plan.mitigation, shots=shots),
         chunks=((0, len(points)),),
         budget=budget,
@@ -197,9 +197,9 @@ def following(plan: Plan, found: Gathered, said: Mitigated, weights: np.ndarray,
             plan.name,
             plan.budget.own_seconds + (plan.earlier.seconds if plan.earlier is not None else 0.0),
             points,
-            found.values,
-            np.nan_to_num(found.evs),
-            np.nan_to_num(found.stds),
-            found.shots,
+            gathered.values,
+            np.nan_to_num(gathered.evs),
+            np.nan_to_num(gathered.stds),
+            gathered.shots,
         ),
     )

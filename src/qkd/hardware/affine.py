@@ -88,14 +88,14 @@ def stabilized(student: StudentCircuit, values: np.ndarray) -> np.ndarray:
     """
     from qiskit.quantum_info import Clifford, StabilizerState
 
-    found = np.zeros((len(values), len(student.observables)))
+    evs = np.zeros((len(values), len(student.observables)))
     for row, angles in enumerate(values):
         bound = student.circuit.assign_parameters(dict(zip(student.parameters, angles, strict=True)))
         state = StabilizerState(Clifford(bound))
         for k, observable in enumerate(student.observables):
             terms = zip(observable.paulis, observable.coeffs.real, strict=True)
-            found[row, k] = sum(weight * state.expectation_value(pauli) for pauli, weight in terms)
-    return found
+            evs[row, k] = sum(weight * state.expectation_value(pauli) for pauli, weight in terms)
+    return evs
 
 
 def fit(evs: np.ndarray, stds: np.ndarray, exact: np.ndarray, predicted: np.ndarray) -> Maps:
@@ -117,9 +117,9 @@ def fit(evs: np.ndarray, stds: np.ndarray, exact: np.ndarray, predicted: np.ndar
         for _ in range(20):  # the width of the rest and the maps in turn, until they agree
             weight = 1 / (stds[:, k] ** 2 + width**2)
             inverse = np.linalg.inv(at.T @ (weight[:, None] * at) + ridge)
-            found = inverse @ (at.T @ (weight * evs[:, k]) + ridge @ prior)
-            left = evs[:, k] - at @ found
+            coefficients = inverse @ (at.T @ (weight * evs[:, k]) + ridge @ prior)
+            left = evs[:, k] - at @ coefficients
             used = ((at @ inverse) * at).sum(axis=1)
             width = np.sqrt(max(0.0, float(np.mean(left**2 + used - stds[:, k] ** 2))))
-        offset[k], slope[k], covariance[k], rest[k] = found[0], found[1], inverse, width
+        offset[k], slope[k], covariance[k], rest[k] = coefficients[0], coefficients[1], inverse, width
     return Maps(offset, slope, covariance, rest)

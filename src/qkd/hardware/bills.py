@@ -45,11 +45,11 @@ def bills_of(device: str, folder: Path) -> Bills:
         seconds = _charged(place)
         for plan in plans(place):
             try:
-                told = read_json(plan / "plan.json")
-                if told["local"] or told["device"] != device or told["version"] is None:
+                record = read_json(plan / "plan.json")
+                if record["local"] or record["device"] != device or record["version"] is None:
                     continue
-                jobs, guess = sum(one["jobs"] for one in told["budget"]["stages"]), told["estimated"]
-                guess /= told["budget"]["correction"]
+                jobs, guess = sum(stage["jobs"] for stage in record["budget"]["stages"]), record["estimated"]
+                guess /= record["budget"]["correction"]
             except (QkdError, KeyError, TypeError):  # damaged, or of a qkd that did not write its estimate
                 continue
             paid = seconds.get(plan.name, {})
@@ -60,8 +60,8 @@ def bills_of(device: str, folder: Path) -> Bills:
 
 def _charged(place: Path) -> dict[str, dict[int, float]]:
     """Return for each plan what each of its jobs was charged."""
-    found: dict[str, dict[int, float]] = {}
+    charges: dict[str, dict[int, float]] = {}
     for row in Ledger(place / "ledger.jsonl").read()[0]:
         if row.get("event") == "saved" and row.get("seconds"):
-            found.setdefault(row["plan"], {})[row["job"]] = float(row["seconds"])
-    return found
+            charges.setdefault(row["plan"], {})[row["job"]] = float(row["seconds"])
+    return charges

@@ -73,12 +73,12 @@ class Budget:
     def rows(self) -> list[tuple[str, ...]]:
         """Return a table, header first."""
         cells = [
-            (one.name, str(one.jobs), f"{one.executions:,}", f"{self.correction * one.seconds:,.1f}")
-            for one in self.stages + self.ahead
+            (stage.name, str(stage.jobs), f"{stage.executions:,}", f"{self.correction * stage.seconds:,.1f}")
+            for stage in self.stages + self.ahead
         ]
         total = (
             "in all",
-            str(sum(one.jobs for one in self.stages + self.ahead)),
+            str(sum(stage.jobs for stage in self.stages + self.ahead)),
             f"{self.executions:,}",
             f"{self.seconds:,.1f}",
         )
@@ -103,24 +103,24 @@ class Budget:
             )
 
 
-def shot_seconds(circuit: QuantumCircuit, held: Snapshot, folds: float = 1.0) -> float:
+def shot_seconds(circuit: QuantumCircuit, device: Snapshot, folds: float = 1.0) -> float:
     """Return the seconds of the QPU for one shot: the device's delay between shots, the circuit, and its readout.
 
     Args:
         circuit: of the device's gates, on its indices.
-        held: the device.
+        device: the device.
         folds: how many times longer two-qubit gates take, on the average of a mitigation's noise factors.
     """
-    told = held.calibration
+    calibration = device.calibration
     busy = dict.fromkeys(circuit.qubits, 0.0)
     for item in circuit.data:
         place = tuple(circuit.find_bit(qubit).index for qubit in item.qubits)
-        done = told.gates.get(item.operation.name, {}).get(place)
+        done = calibration.gates.get(item.operation.name, {}).get(place)
         length = (done.duration if done is not None else None) or 0.0
         end = max(busy[qubit] for qubit in item.qubits) + length * (folds if len(place) == 2 else 1)
         busy |= dict.fromkeys(item.qubits, end)
-    readout = max((qubit.readout_length or 0.0 for qubit in told.qubits), default=0.0)
-    delay = REP_DELAY if told.rep_delay is None else told.rep_delay
+    readout = max((qubit.readout_length or 0.0 for qubit in calibration.qubits), default=0.0)
+    delay = REP_DELAY if calibration.rep_delay is None else calibration.rep_delay
     return delay + max(busy.values(), default=0.0) + readout
 
 

@@ -24,8 +24,10 @@ def extrapolated(evs: np.ndarray, stds: np.ndarray, factors: np.ndarray) -> tupl
         stds: their standard errors (K,N,F), shot noise at least.
         factors: (F,).
     """
-    found = [_observable(one, error, np.asarray(factors, dtype=float)) for one, error in zip(evs, stds, strict=True)]
-    return np.stack([value for value, _ in found]), np.stack([error for _, error in found])
+    limits = [
+        _observable(values, error, np.asarray(factors, dtype=float)) for values, error in zip(evs, stds, strict=True)
+    ]
+    return np.stack([value for value, _ in limits]), np.stack([error for _, error in limits])
 
 
 def _observable(evs: np.ndarray, stds: np.ndarray, factors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -40,8 +42,8 @@ def _observable(evs: np.ndarray, stds: np.ndarray, factors: np.ndarray) -> tuple
         value, error = _amplitude(evs, variance, factors, RATES[i], max(WIDTHS[j], EVERYWHERE))
         mean += weights[i, j] * value
         square += weights[i, j] * (error + value**2)
-    kept = weights[weights > 1e-4].sum()
-    mean, square = mean / kept, square / kept
+    total = weights[weights > 1e-4].sum()
+    mean, square = mean / total, square / total
     return mean, np.sqrt((square - mean**2).clip(0))
 
 

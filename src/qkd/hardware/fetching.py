@@ -42,7 +42,7 @@ class Fetching(Known):
             self.note("unusable", job, reason=str(error))
             warn(f"{what} measured what cannot be used: {error}")
             return True
-        sha256 = self.plan.keep(f"job-{job}", **arrays)
+        sha256 = self.plan.write_arrays(f"job-{job}", **arrays)
         facts = {"file": f"job-{job}.safetensors", "sha256": sha256, "seconds": _seconds(self.provider, id_)}
         self.note("saved", job, **facts)
         return True
@@ -69,14 +69,14 @@ class Fetching(Known):
                 self.patience.sleep(next(waits))
         raise AssertionError
 
-    def cancel_job(self, job: int, id_: str, told: dict[str, str]) -> bool:
+    def cancel_job(self, job: int, id_: str, states: dict[str, str]) -> bool:
         """Cancel one of the plan's jobs and note what became of it."""
-        told[id_] = state = self.stop(id_)
+        states[id_] = state = self.stop(id_)
         record = self.records()[job]
         if record.id != id_:
             self.note("duplicate", job, id=id_, state=state)
         elif state == "gone" and self._young(record):
-            told[id_] = "queued"  # it may be too new to be seen
+            states[id_] = "queued"  # it may be too new to be seen
         elif record.open and state in ("cancelled", "failed", "gone"):
             reasons = {"cancelled": "cancelled by you", "failed": "it failed before it was cancelled"}
             reason = reasons.get(state, "IBM Quantum does not have it any more")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -21,7 +20,7 @@ from qkd.hardware.order import Order
 from qkd.hardware.pinned import pinned, region_error, same_device
 from qkd.hardware.prepare import plans_for
 from qkd.hardware.result import NOISY, expected
-from qkd.results import Estimate
+from qkd.results import Drift, Estimate, Fitness, Marks
 from qkd.runs import RunFolder, existing_run
 from qkd.simulation.make import make_engine
 from qkd.simulation.noise import device_noise
@@ -63,73 +62,27 @@ class Exam:
         return cls(student, values, targets, exact)
 
 
-@dataclass(frozen=True)
-class Marks:
-    """What a student does under a device's noise, with unlimited shots, without mitigation, its head as it is.
-
-    same: the share of test texts whose class noise leaves as it is.
-    accuracy: on the test texts.
-    cost: accuracy less that without noise, with its paired interval.
-    rms: of expectation values, against those without noise.
-    logits: (N,C).
-    """
-
-    same: Estimate
-    accuracy: Estimate
-    cost: Estimate
-    rms: float
-    logits: np.ndarray
-
-
-@dataclass(frozen=True)
-class Fitness:
-    """A device for a student.
-
-    device, calibrated: its name, or that of its file, and its calibration's date.
-    qubits: the region, in the order of the circuit's qubits.
-    error: predicted, the sum of -log(1 - error) over gates and readouts of one shot.
-    depth: of two-qubit gates.
-    marks: what the student does there.
-    texts: how many ``seconds`` are for.
-    seconds: of the QPU, estimated, with the device's profile's mitigation and shots.
-    """
-
-    device: str
-    calibrated: str
-    qubits: tuple[int, ...]
-    error: float
-    depth: int
-    marks: Marks
-    texts: int
-    seconds: float
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        told = {key: value for key, value in vars(self).items() if key != "marks"}
-        return told | {"qubits": list(self.qubits)} | _plain(self.marks)
-
-
-def examine(exam: Exam, compiled: StudentCircuit, held: Snapshot) -> Marks:
-    """Return what a student does under a device's noise, from exact noisy expectation values.
+def examine(exam: Exam, compiled: StudentCircuit, device: Snapshot) -> tuple[Marks, np.ndarray]:
+    """Return what a student does under a device's noise, from exact noisy expectation values, and its logits (N,C).
 
     Args:
         exam: student and texts.
         compiled: the student on the device's indices.
-        held: the device; its learned errors are part of its noise.
+        device: its learned errors are part of its noise.
 
     Raises:
         QkdError: no engine takes the circuit under that noise.
     """
-    circuit, region = to_region(compiled, held)
+    circuit, region = to_region(compiled, device)
     evs = expected(make_engine(NOISY, circuit, device_noise(region)), circuit, exam.values)
     logits, ideal = (exam.student.model.logits_of(rows) for rows in (evs, exam.exact))
-    return Marks(
-        proportion(logits.argmax(axis=1) == ideal.argmax(axis=1)),
-        proportion(logits.argmax(axis=1) == exam.targets),
-        accuracy_gain(logits, ideal, exam.targets),
-        float(np.sqrt(((evs - exam.exact) ** 2).mean())),
-        logits,
+    marks = Marks(
+        same=proportion(logits.argmax(axis=1) == ideal.argmax(axis=1)),
+        accuracy=proportion(logits.argmax(axis=1) == exam.targets),
+        cost=accuracy_gain(logits, ideal, exam.targets),
+        rms=float(np.sqrt(((evs - exam.exact) ** 2).mean())),
     )
+    return marks, logits
 
 
 def ranked(run: Path, devices: Sequence[str]) -> list[Fitness]:
@@ -146,33 +99,34 @@ def ranked(run: Path, devices: Sequence[str]) -> list[Fitness]:
         QkdError: there is no such run, or no device takes the student.
     """
     folder = existing_run(run)
-    exam, found = Exam.of(folder), list[Fitness]()
+    exam, ranking = Exam.of(folder), list[Fitness]()
     for device in dict.fromkeys(devices):
         try:
             order = Order(run=run, device=device, local=True, samples=PRICED)
             [plan] = plans_for(order, folder, offline=True)
             error = region_error(plan.student, plan.snapshot)
             assert error is not None  # it was compiled for this calibration, or checked against it
-            found.append(
+            marks, _ = examine(exam, plan.student, plan.snapshot)
+            ranking.append(
                 Fitness(
-                    Path(device).name if device.endswith(".json") else plan.snapshot.name,
-                    plan.snapshot.calibration.date,
-                    to_region(plan.student, plan.snapshot)[1].qubits,
-                    error,
-                    two_qubit_figures(plan.student.circuit)[1],
-                    examine(exam, plan.student, plan.snapshot),
-                    len(plan.texts),
-                    plan.budget.seconds,
+                    **dict(marks),
+                    device=Path(device).name if device.endswith(".json") else plan.snapshot.name,
+                    calibrated=plan.snapshot.calibration.date,
+                    qubits=to_region(plan.student, plan.snapshot)[1].qubits,
+                    error=error,
+                    depth=two_qubit_figures(plan.student.circuit)[1],
+                    texts=len(plan.texts),
+                    seconds=plan.budget.seconds,
                 )
             )
         except QkdError as reason:
             warn(f"{device} is left out: {reason}")
-    if not found:
+    if not ranking:
         raise DeviceError(f"none of {', '.join(devices)} takes this student; see what was said of each")
-    return sorted(found, key=lambda one: (-one.marks.same.value, one.marks.rms))
+    return sorted(ranking, key=lambda fitness: (-fitness.same.value, fitness.rms))
 
 
-def rows(found: Sequence[Fitness]) -> list[tuple[str, ...]]:
+def ranking_rows(ranking: Sequence[Fitness]) -> list[tuple[str, ...]]:
     """Return a table, header first, a row a device."""
     head = (
         "device",
@@ -184,56 +138,29 @@ def rows(found: Sequence[Fitness]) -> list[tuple[str, ...]]:
         "accuracy",
         "against ideal",
     )
-    table: list[tuple[str, ...]] = [(*head, f"QPU s, {found[0].texts} texts")]
-    for one in found:
-        marks = one.marks
-        shares = (str(marks.same), str(marks.accuracy), _signed(marks.cost))
-        cells = (f"{one.error:.3f}", str(one.depth), f"{marks.rms:.4f}", *shares)
-        table.append((one.device, one.calibrated[:10], *cells, f"{one.seconds:,.1f}"))
+    table: list[tuple[str, ...]] = [(*head, f"QPU s, {ranking[0].texts} texts")]
+    for fitness in ranking:
+        shares = (str(fitness.same), str(fitness.accuracy), _signed(fitness.cost))
+        cells = (f"{fitness.error:.3f}", str(fitness.depth), f"{fitness.rms:.4f}", *shares)
+        table.append((fitness.device, fitness.calibrated[:10], *cells, f"{fitness.seconds:,.1f}"))
     return table
 
 
-@dataclass(frozen=True)
-class Drift:
-    """A device on two days.
-
-    then, now: its calibrations.
-    errors: the predicted error of the student's region, then and now; None where gates or qubits of it are gone.
-    marks: what the student does there then and now; None where it is not known.
-    change: its accuracy now less that of then, with its paired interval.
-    """
-
-    then: Snapshot
-    now: Snapshot
-    errors: tuple[float | None, float | None] | None = None
-    marks: tuple[Marks, Marks] | None = None
-    change: Estimate | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        return {
-            "then": numbers.numbers(self.then),
-            "now": numbers.numbers(self.now),
-            "predicted_error": None if self.errors is None else list(self.errors),
-            "student": None if self.marks is None else [_plain(one) for one in self.marks],
-            "change": None if self.change is None else self.change.to_json(),
-        }
-
-    def rows(self) -> list[tuple[str, ...]]:
-        """Return a table, header first."""
-        table: list[tuple[str, ...]] = [("", *(one.calibration.date[:10] for one in (self.then, self.now)), "change")]
-        before, after = (numbers.rows(one)[1:] for one in (self.then, self.now))
-        for (name, old, _), (_, new, _) in zip(before, after, strict=True):
-            known = "-" not in (old, new) and float(old)
-            table.append((f"{name}, median", old, new, f"{float(new) / float(old) - 1:+.0%}" if known else "-"))
-        if self.errors is not None:
-            old, new = ("gone" if one is None else f"{one:.3f}" for one in self.errors)
-            first, second = self.errors
-            ratio = f"{second / first - 1:+.0%}" if first and second is not None else "-"
-            table.append(("the region's predicted error", old, new, ratio))
-        if self.marks is not None and self.change is not None:
-            table.append(("accuracy there", *(str(one.accuracy) for one in self.marks), _signed(self.change)))
-        return table
+def drift_rows(drift: Drift) -> list[tuple[str, ...]]:
+    """Return a table, header first."""
+    table: list[tuple[str, ...]] = [("", drift.then.calibrated[:10], drift.now.calibrated[:10], "change")]
+    before, after = (numbers.rows_of(device)[1:] for device in (drift.then, drift.now))
+    for (name, old, _), (_, new, _) in zip(before, after, strict=True):
+        known = "-" not in (old, new) and float(old)
+        table.append((f"{name}, median", old, new, f"{float(new) / float(old) - 1:+.0%}" if known else "-"))
+    if drift.predicted_error is not None:
+        first, second = drift.predicted_error
+        old, new = ("gone" if error is None else f"{error:.3f}" for error in drift.predicted_error)
+        ratio = f"{second / first - 1:+.0%}" if first and second is not None else "-"
+        table.append(("the region's predicted error", old, new, ratio))
+    if drift.student is not None and drift.change is not None:
+        table.append(("accuracy there", *(str(marks.accuracy) for marks in drift.student), _signed(drift.change)))
+    return table
 
 
 def drift(device: str, since: Path, run: Path | None = None) -> Drift:
@@ -247,41 +174,33 @@ def drift(device: str, since: Path, run: Path | None = None) -> Drift:
     Raises:
         QkdError: ``since`` is neither, it is of another device, or the student does not fit.
     """
-    now = snapshot.load(device)
+    now = snapshot.load_snapshot(device)
     if since.is_dir():
         folder = existing_run(since)
-        kept, run = folder.device / "snapshot.json", run or since
-        if not kept.is_file():
+        path, run = folder.device / "snapshot.json", run or since
+        if not path.is_file():
             raise ConfigError(
                 f"{since} was not trained under a device's noise and keeps no snapshot; give --since a snapshot file "
                 f"and --run {since}"
             )
-        then = snapshot.read(kept)
+        then = snapshot.read_snapshot(path)
     else:
-        then = snapshot.read(since)
+        then = snapshot.read_snapshot(since)
     if not same_device(then.name, now.name):
         raise ConfigError(f"--since {since} is of {then.name}, and {device} is another device")
+    change = Drift(then=numbers.numbers(then), now=numbers.numbers(now))
     if run is None:
-        return Drift(then, now)
+        return change
     folder = existing_run(run)
     exam = Exam.of(folder)
     compiled = pinned(folder, then) or transpile(exam.student.model.circuit, then)
     errors = region_error(compiled, then), region_error(compiled, now)
     if None in errors:
         say("gates or qubits of the student's region are gone, so its accuracy there is not known")
-        return Drift(then, now, errors)
-    marks = examine(exam, compiled, then), examine(exam, compiled, now)
-    change = accuracy_gain(marks[1].logits, marks[0].logits, exam.targets)
-    return Drift(then, now, errors, marks, change)
-
-
-def _plain(marks: Marks) -> dict[str, Any]:
-    return {
-        "same": marks.same.to_json(),
-        "accuracy": marks.accuracy.to_json(),
-        "cost": marks.cost.to_json(),
-        "rms": marks.rms,
-    }
+        return change.model_copy(update={"predicted_error": errors})
+    (before, logits_then), (after, logits_now) = examine(exam, compiled, then), examine(exam, compiled, now)
+    gain = accuracy_gain(logits_now, logits_then, exam.targets)
+    return change.model_copy(update={"predicted_error": errors, "student": (before, after), "change": gain})
 
 
 def _signed(number: Estimate) -> str:

@@ -76,7 +76,7 @@ def gather(plan: Plan, records: list[JobRecord]) -> Gathered:
     for record in records[: len(plan.chunks)]:
         if record.file is None:
             continue
-        arrays, (start, stop) = plan.kept(record.file, record.sha256), plan.chunks[record.number]
+        arrays, (start, stop) = plan.read_arrays(record.file, record.sha256), plan.chunks[record.number]
         at = points[start:stop]
         whole = np.isfinite(arrays["evs"]).all(axis=0)
         failed += at[~whole].tolist()
@@ -107,7 +107,7 @@ def shot_noise(evs: np.ndarray, shots: np.ndarray) -> np.ndarray:
         return np.sqrt((1 - np.nan_to_num(evs).clip(-1, 1) ** 2 + 2 / shots) / shots)
 
 
-def mitigate(plan: Plan, found: Gathered, exact: np.ndarray, predicted: np.ndarray) -> Mitigated:
+def mitigate(plan: Plan, gathered: Gathered, exact: np.ndarray, predicted: np.ndarray) -> Mitigated:
     """Return the texts' expectation values with their errors.
 
     With ``affine`` the bias is what the maps leave at the calibration points. Otherwise it is what measured values of
@@ -115,18 +115,18 @@ def mitigate(plan: Plan, found: Gathered, exact: np.ndarray, predicted: np.ndarr
 
     Args:
         plan: what was asked for.
-        found: what was measured.
+        gathered: what was measured.
         exact: ideal values of all points (T,K).
         predicted: what the device's calibration says would be measured without mitigation (T,K).
     """
-    texts = np.flatnonzero(found.there[: len(plan.texts)])
-    evs, noise, shots = found.evs[texts], found.stds[texts], found.shots[texts]
+    texts = np.flatnonzero(gathered.there[: len(plan.texts)])
+    evs, noise, shots = gathered.evs[texts], gathered.stds[texts], gathered.shots[texts]
     if plan.mitigation.name == "affine":
-        points = len(plan.texts) + np.flatnonzero(found.there[len(plan.texts) :])
-        maps = affine.fit(found.evs[points], found.stds[points], exact[points], predicted[points])
+        points = len(plan.texts) + np.flatnonzero(gathered.there[len(plan.texts) :])
+        maps = affine.fit(gathered.evs[points], gathered.stds[points], exact[points], predicted[points])
         return Mitigated(texts, *maps.correct(evs, noise), shots)
-    if found.factors is not None and len(texts):
-        whole, errors = (part[texts].transpose(1, 0, 2) for part in found.factors)
+    if gathered.factors is not None and len(texts):
+        whole, errors = (part[texts].transpose(1, 0, 2) for part in gathered.factors)
         values, spread = extrapolated(whole, errors, np.array(FACTORS))
         evs, noise = values.T, spread.T
     prior = predicted[texts] - exact[texts] if plan.mitigation.name in ("none", "readout") else np.zeros_like(evs)
@@ -157,8 +157,8 @@ def bias(off: np.ndarray, noise: np.ndarray, prior: np.ndarray) -> np.ndarray:
     known = np.isfinite(off) & np.isfinite(noise)
     excess = np.where(known, off**2 - noise**2, 0.0)
     others = excess.sum(axis=0) - excess + OTHERS * (prior**2).mean(axis=0)
-    found = np.sqrt((others / (known.sum(axis=0) - known + OTHERS)).clip(0))
-    return found * scale(off, noise, found)[:, None]
+    width = np.sqrt((others / (known.sum(axis=0) - known + OTHERS)).clip(0))
+    return width * scale(off, noise, width)[:, None]
 
 
 def scale(off: np.ndarray, noise: np.ndarray, width: np.ndarray) -> np.ndarray:

@@ -34,8 +34,8 @@ def home_of(hardware: Path) -> str:
     """Return a word for this machine and this very folder: a copy of the folder has another."""
     hardware.mkdir(parents=True, exist_ok=True)
     machine = MACHINE.read_text(encoding="utf-8") if MACHINE.is_file() else ""
-    told = f"{machine} {platform.node()} {hardware.resolve()} {hardware.stat().st_ino}"
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
+    place = f"{machine} {platform.node()} {hardware.resolve()} {hardware.stat().st_ino}"
+    return hashlib.sha256(place.encode()).hexdigest()[:16]
 
 
 def witness(run: Path, plan: Plan) -> Callable[[Row], None]:
@@ -47,15 +47,15 @@ def witness(run: Path, plan: Plan) -> Callable[[Row], None]:
         "mitigation": plan.mitigation.name,
         "chunks": [stop - start for start, stop in plan.chunks],
     }
-    told: list[str] = []
+    troubles: list[str] = []
 
     def add(row: Row) -> None:
         try:
             append_line(path(), row | facts)
         except QkdError as error:
-            if not told:
+            if not troubles:
                 warn(f"{error}; the jobs of {run} are in its own ledger all the same")
-            told.append(str(error))
+            troubles.append(str(error))
 
     return add
 
@@ -117,7 +117,7 @@ def entries() -> dict[str, Entry]:
         data = path().read_bytes()
     except OSError:
         return {}
-    found: dict[str, Entry] = {}
+    by_key: dict[str, Entry] = {}
     for _, row in json_lines(data):
         if isinstance(row, ValueError) or not whole(row) or not isinstance(row.get("key"), str):
             continue
@@ -127,18 +127,18 @@ def entries() -> dict[str, Entry]:
             )
         except (KeyError, TypeError, ValueError):
             continue
-        known = found.setdefault(row["key"], entry)
+        known = by_key.setdefault(row["key"], entry)
         known.run, known.plan = entry.run, entry.plan
         known.rows.append(row)
-    return found
+    return by_key
 
 
 def runs(beside: Path) -> list[Path]:
     """Return the run folders with device runs: those that the index knows, and those anywhere under ``beside``."""
-    found = {entry.run: None for entry in entries().values() if plans(entry.run / "hardware")}
+    folders = {entry.run: None for entry in entries().values() if plans(entry.run / "hardware")}
     for plan in sorted(beside.glob("**/hardware/hw-*/plan.json")):
-        found.setdefault(plan.parents[2].resolve(), None)
-    return list(found)
+        folders.setdefault(plan.parents[2].resolve(), None)
+    return list(folders)
 
 
 def orphans() -> list[Entry]:

@@ -43,13 +43,13 @@ def listed_all(beside: Path = Path("runs")) -> list[Row]:
 
 def holding(name: str | None, beside: Path = Path("runs")) -> list[Path]:
     """Return the run folders with an unfinished plan, or with one that is called ``name``."""
-    found = []
+    folders = []
     for where in index.runs(beside):
         folder = RunFolder(where)
         chosen = [path for path in plans(folder.hardware) if name in (None, path.name)]
         if (name is not None and chosen) or any(unfinished(folder, plan) for plan in loaded(chosen)):
-            found.append(where)
-    return found
+            folders.append(where)
+    return folders
 
 
 def ledger_of(folder: RunFolder, plan: Plan, patience: Patience) -> Ledger:
@@ -66,13 +66,13 @@ def plans_of(folder: RunFolder) -> list[Plan]:
 
 def loaded(folders: list[Path]) -> list[Plan]:
     """Return the plans in folders; one that is damaged is told and passed over."""
-    found = []
+    readable = []
     for path in folders:
         try:
-            found.append(Plan.load(path))
+            readable.append(Plan.load(path))
         except QkdError as error:
             warn(str(error))
-    return found
+    return readable
 
 
 def plan_called(folder: RunFolder, name: str) -> Plan:

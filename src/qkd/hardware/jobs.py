@@ -97,7 +97,7 @@ class _Drive(Fetching):
             records = self.records()
             waiting = [record for record in records if record.open and record.number not in self.refusals]
             if wait and not self.plan.local:
-                waiting += [one for one in records if self.loose(one) and one.number not in self.refusals]
+                waiting += [record for record in records if self.loose(record) and record.number not in self.refusals]
             if not waiting or self._stuck(records):
                 self.troubles.pop(-1, None)  # of a list that was not needed
                 self.tell([*sorted(self.refusals.values(), key=_weight), *self.troubles.values()])
@@ -120,15 +120,15 @@ class _Drive(Fetching):
 
     def cancel(self, wait: bool = True) -> dict[str, str]:
         """Do what ``cancel`` says; without ``wait``, what may still be on its way is left to the next call."""
-        waits, told = self.patience.waits(), dict[str, str]()
+        waits, states = self.patience.waits(), dict[str, str]()
         while True:
             now: dict[str, str] = {}
             self.troubles.clear()
-            late = {one.number for one in self.records() if self.uncertain(one) or self.loose(one)}
+            late = {record.number for record in self.records() if self.uncertain(record) or self.loose(record)}
             seen = self.sightings()
             self.take_in(seen or [])
             ids = {record.id: record.number for record in self.records() if record.id and record.open}
-            ids |= {one.id: one.job for one in seen or [] if one.state in LIVE}
+            ids |= {sighting.id: sighting.job for sighting in seen or [] if sighting.state in LIVE}
             for id_, job in ids.items():
                 self.safely(job, self.cancel_job, job, id_, now)
             if seen is not None:
@@ -136,10 +136,10 @@ class _Drive(Fetching):
                     if record.open and record.id is None and record.number not in late:
                         reason = "cancelled by you before it was sent"
                         self.note("ended", record.number, state="cancelled", reason=reason)
-            told |= now
+            states |= now
             self.tell([*self.troubles.values()])
             if not wait or not (late or any(state in LIVE for state in now.values())):
-                return told
+                return states
             self.patience.sleep(next(waits))
 
     def _reopen(self, again: bool) -> None:
@@ -188,7 +188,7 @@ class _Drive(Fetching):
             try:
                 self._send(record)
             except Recalibrated as error:
-                self.refusals |= {one.number: error for one in due if one.number >= record.number}
+                self.refusals |= {other.number: error for other in due if other.number >= record.number}
                 break
             except QkdError as error:
                 self.refusals[record.number] = error
@@ -207,7 +207,7 @@ class _Drive(Fetching):
         if self.plan.learns and job < len(self.plan.chunks):
             learned = self.records()[-1]
             assert learned.file is not None
-            layers = self.plan.kept(learned.file, learned.sha256)
+            layers = self.plan.read_arrays(learned.file, learned.sha256)
         for tried in range(1, self.patience.tries + 1):
             if not self.plan.local:
                 self.take_in(insist(f"looking for {what}", self.provider.sightings, self.patience))

@@ -92,36 +92,36 @@ class Known:
         """
         moved = False
         for record in self.records():
-            mine = [one for one in seen if one.job == record.number and one.id not in record.dead]
-            if any(one.id != record.id for one in mine):
+            mine = [sighting for sighting in seen if sighting.job == record.number and sighting.id not in record.dead]
+            if any(sighting.id != record.id for sighting in mine):
                 moved |= self.safely(record.number, self._take_in, record, mine)
         return moved
 
     def _take_in(self, record: JobRecord, mine: Sequence[Sighting]) -> bool:
         """Decide which of the jobs of one number is kept; the others are cancelled."""
         job, keep, moved = record.number, record.id, False
-        best = min(mine, key=lambda one: one.rank)
+        best = min(mine, key=lambda sighting: sighting.rank)
         # the list is the same everywhere: once the job that is kept stands in it, whoever sent the other one finds it
-        listed = record.id is None or any(one.id == record.id for one in mine)
+        listed = record.id is None or any(sighting.id == record.id for sighting in mine)
         if record.file is not None:
             pass
         elif record.id is None:
             keep = best.id
             say(f"{self.called(job)} is at IBM Quantum already; it is {keep}")
         elif record.reason is not None:  # it ended without a result, which another one may still have
-            hopes = [one for one in mine if one.id != record.id and one.state in (*LIVE, "done")]
-            keep = min(hopes, key=lambda one: one.rank).id if hopes else keep
+            hopes = [sighting for sighting in mine if sighting.id != record.id and sighting.state in (*LIVE, "done")]
+            keep = min(hopes, key=lambda sighting: sighting.rank).id if hopes else keep
         elif listed:
             keep = self._older(record, best)
-        others = [one for one in mine if one.id != keep]
+        others = [sighting for sighting in mine if sighting.id != keep]
         if record.id is not None and keep != record.id and record.open:
             others = [*others, Sighting(record.id, job, "running")]
         if (listed or keep != record.id) and not self.ledger.cancelled(self.plan.name):  # else all of them are
-            for extra in {one.id: one for one in others}.values():
+            for extra in {sighting.id: sighting for sighting in others}.values():
                 if extra.state in LIVE or (extra.state == "done" and extra.id not in record.duplicates):
                     self._double(record, extra)
         if keep is not None and keep != record.id:
-            self.note("submitted", job, id=keep, tag=next(one.tag for one in mine if one.id == keep))
+            self.note("submitted", job, id=keep, tag=next(sighting.tag for sighting in mine if sighting.id == keep))
             moved = True
         return moved
 

@@ -14,7 +14,6 @@ import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from qkd.bundled import user_dirs
 from qkd.console import progress
 from qkd.devices import snapshot as snapshots
 from qkd.devices.hidden import with_learned
@@ -26,6 +25,7 @@ from qkd.hardware.ledger import JobRecord
 from qkd.hardware.order import Order
 from qkd.hardware.plan import Plan
 from qkd.hardware.prepare import plan_of, prepared
+from qkd.hardware.recent import NONE
 from qkd.hardware.result import of_jobs
 from qkd.results import LearnedResult, Unexplained
 from qkd.runs import RunFolder
@@ -75,14 +75,15 @@ class Lesson:
             max_qpu_seconds=self.max_qpu_seconds,
             decoupling=self.decoupling,
             seed=self.seed,
+            learned=NONE,
         )
 
 
 def fingerprint(lesson: Lesson, folder: RunFolder) -> str:
     """Return a hash of all that decides what is measured."""
     circuit = (folder.student / "circuit.qasm").read_bytes()
-    told = repr(replace(lesson, run=Path(), max_qpu_seconds=None)).encode()
-    return hashlib.sha256(b"learn" + told + circuit).hexdigest()
+    settings = repr(replace(lesson, run=Path(), max_qpu_seconds=None)).encode()
+    return hashlib.sha256(b"learn" + settings + circuit).hexdigest()
 
 
 def plan_for(lesson: Lesson, folder: RunFolder, offline: bool = False) -> Plan:
@@ -97,7 +98,7 @@ def plan_for(lesson: Lesson, folder: RunFolder, offline: bool = False) -> Plan:
     values = fit.points(compiled, WEIGHTS, -(-lesson.points // WEIGHTS), lesson.seed)
     circuits = replace(there, compiled=compiled, values=values, texts=[{}] * len(values))
     plan = plan_of(circuits, order, folder, "none")
-    stages = tuple(replace(one, name=f"measuring {len(values)} circuits") for one in plan.budget.stages)
+    stages = tuple(replace(stage, name=f"measuring {len(values)} circuits") for stage in plan.budget.stages)
     return replace(
         plan,
         texts=[],
@@ -110,23 +111,32 @@ def plan_for(lesson: Lesson, folder: RunFolder, offline: bool = False) -> Plan:
 def learn(plan: Plan, records: list[JobRecord]) -> LearnedResult:
     """Return what a plan's measurements say of its device, and keep it as a snapshot file.
 
-    The file lies in the plan's folder and, dated, beside the user's snapshots.
+    The file lies in the plan's folder and, if it is clearer than the calibration, beside the user's snapshots under the
+    time of the measurement, so that no other is written over.
     """
-    nothing = LearnedResult(**of_jobs(plan, records), purpose=plan.purpose)
-    found = gather(plan, records)
-    rows = found.there.nonzero()[0]
+    nothing = LearnedResult(**dict(of_jobs(plan, records)) | {"purpose": plan.purpose})
+    gathered = gather(plan, records)
+    rows = gathered.there.nonzero()[0]
     if len(rows) < 2 * WEIGHTS or any(record.open for record in records):
         return nothing
     student, region = to_region(plan.student, plan.snapshot)
-    date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    date = datetime.datetime.fromtimestamp(max(record.since for record in records), datetime.UTC)
     with progress("fitting", fit.STEPS + fit.MORE, "steps") as bar:
         learned = fit.fit(
-            student, region, found.values[rows], found.evs[rows], found.stds[rows], date, lambda *_: bar.advance(1)
+            student,
+            region,
+            gathered.values[rows],
+            gathered.evs[rows],
+            gathered.stds[rows],
+            date.isoformat(timespec="seconds"),
+            lambda *_: bar.advance(1),
         )
-    held = with_learned(plan.snapshot, learned.learned).calibration
-    path = user_dirs("snapshots")[0] / f"{plan.snapshot.name}-{date[:10]}-learned.json"
-    for place in (plan.folder / "learned.json", path):
-        snapshots.write(held, place)
+    calibration = with_learned(plan.snapshot, learned.learned).calibration
+    path = plan.folder / "learned.json"
+    snapshots.write_snapshot(calibration, path)
+    if learned.clearer:
+        path = snapshots.learned_path(plan.snapshot.name, date)
+        snapshots.write_snapshot(calibration, path)
     before, after = learned.unexplained
     return nothing.model_copy(
         update={
@@ -155,12 +165,12 @@ def table(result: LearnedResult) -> list[tuple[str, ...]]:
     learned = Learned.from_json(result.learned or {})
     kinds: dict[str, dict[str, float]] = {}
     for name, places in learned.gates.items():
-        for place, one in places.items():
+        for place, gate in places.items():
             where = "-".join(map(str, place))
-            for label, angle in one.angles.items():
+            for label, angle in gate.angles.items():
                 kinds.setdefault(f"{label} behind {name}, rad", {})[where] = angle
             if len(place) == 2:
-                kinds.setdefault(f"depolarization of {name}", {})[where] = one.stochastic
+                kinds.setdefault(f"depolarization of {name}", {})[where] = gate.stochastic
     kinds["ZZ between neighbours, rad"] = {f"{a}-{b}": angle for (a, b), angle in learned.spectators.items()}
     kinds["readout"] = {str(qubit): (up + down) / 2 for qubit, (up, down) in learned.readout.items()}
     rows: list[tuple[str, ...]] = [("error", "rms", "largest", "where")]

@@ -49,7 +49,7 @@ def pieces(student: StudentCircuit, region: Region) -> list[Piece]:
             "simulated, so take fewer --layers or --qubits"
         )
     # the widest first, so that no process is left alone with one at the end
-    ordered = sorted(cones.items(), key=lambda one: -len(one[0]))
+    ordered = sorted(cones.items(), key=lambda cone: -len(cone[0]))
     return [_piece(student, region, cone, ks) for cone, ks in ordered]
 
 
@@ -106,11 +106,11 @@ def run(
     ]
     places = [(start, part[2]) for start in range(0, len(values), TEXTS) for part in parts]
     whole: dict[str, np.ndarray] = {}
-    for (start, ks), found in zip(places, parallel_map(_one, tasks, processes), strict=True):
-        for name, part in found.items():
+    for (start, ks), arrays in zip(places, parallel_map(_one, tasks, processes), strict=True):
+        for name, part in arrays.items():
             shape = (len(student.observables), len(values), *part.shape[2:])
             whole.setdefault(name, np.zeros(shape))[ks, start : start + part.shape[1]] = part
-        bar.advance(found["evs"].shape[1] / len(parts))
+        bar.advance(arrays["evs"].shape[1] / len(parts))
     return whole
 
 

@@ -140,13 +140,13 @@ class Mitigation:
 
 def pub(student: StudentCircuit, values: np.ndarray) -> tuple[Any, ...]:
     """Return one PUB of all observables (K,1) at parameter values (N,A+P); its result has the shape (K,N)."""
-    return student.circuit, [[one] for one in student.observables], {tuple(student.parameters): values}
+    return student.circuit, [[observable] for observable in student.observables], {tuple(student.parameters): values}
 
 
 def raw(data: Any) -> dict[str, np.ndarray]:
     """Return what is kept of the client's result: ``evs``, ``stds`` (K,N), and those at each noise factor (K,N,F)."""
-    kept = {"evs": "evs", "stds": "stds", "evs_factors": "evs_noise_factors", "stds_factors": "stds_noise_factors"}
-    return {name: np.asarray(data[its], dtype=float) for name, its in kept.items() if its in data}
+    names = {"evs": "evs", "stds": "stds", "evs_factors": "evs_noise_factors", "stds_factors": "stds_noise_factors"}
+    return {name: np.asarray(data[its], dtype=float) for name, its in names.items() if its in data}
 
 
 def executions(student: StudentCircuit, mitigation: Mitigation, layers: Layers | None, backend: Any) -> tuple[int, int]:
@@ -157,8 +157,8 @@ def executions(student: StudentCircuit, mitigation: Mitigation, layers: Layers |
     """
     from qiskit_ibm_runtime.executor_estimator.prepare import prepare
 
-    one = pub(student, np.zeros((1, len(student.parameters))))
-    program, _ = prepare([one], mitigation.options(layers), backend=backend)
+    single = pub(student, np.zeros((1, len(student.parameters))))
+    program, _ = prepare([single], mitigation.options(layers), backend=backend)
     sizes = [program.shots * item.size() for item in program.items]
     once = sizes[-1] if mitigation.trex else 0
     return sum(sizes) - once, once
@@ -186,7 +186,7 @@ def noise_of_layers(layers: Sequence[CircuitInstruction], student: StudentCircui
 def _lindblad(layer: CircuitInstruction, student: StudentCircuit, noise: NoiseModel) -> PauliLindbladMap:
     """Return the twirled noise of one layer, which acts before its gates."""
     body = layer.operation.body
-    found: list[tuple[str, list[int], float]] = []
+    terms: list[tuple[str, list[int], float]] = []
     for item in body.data:
         if len(item.qubits) != 2 or item.operation.name == "barrier":
             continue
@@ -194,8 +194,8 @@ def _lindblad(layer: CircuitInstruction, student: StudentCircuit, noise: NoiseMo
         outside = tuple(student.circuit.find_bit(layer.qubits[i]).index for i in inside)
         error = error_of(noise, item.operation.name, outside)
         if error is not None:
-            found += [(label, inside[::-1], rate) for label, rate in _rates(SuperOp(error), Operator(item.operation))]
-    return PauliLindbladMap.from_sparse_list(found, num_qubits=len(layer.qubits))
+            terms += [(label, inside[::-1], rate) for label, rate in _rates(SuperOp(error), Operator(item.operation))]
+    return PauliLindbladMap.from_sparse_list(terms, num_qubits=len(layer.qubits))
 
 
 def _rates(error: SuperOp, gate: Operator) -> list[tuple[str, float]]:

@@ -42,6 +42,7 @@ class Order:
     twirl_gates: twirl gates whatever the mitigation.
     seed: of the choice of texts.
     client: let IBM's client simulate a rehearsal on AerSimulator.
+    learned: a file of ``qkd devices learn`` whose errors are reckoned with, or ``none``; see ``recent``.
     """
 
     run: Path = Path("runs/latest")
@@ -61,6 +62,7 @@ class Order:
     twirl_gates: bool = False
     seed: int = 0
     client: bool = False
+    learned: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what fits no run, before anything is computed.
@@ -100,10 +102,12 @@ def fingerprint(order: Order, folder: RunFolder) -> str:
     Raises:
         QkdError: the texts cannot be read.
     """
-    told = {key: value for key, value in asdict(order).items() if key not in ("run", "max_qpu_seconds", "file")}
+    settings = {key: value for key, value in asdict(order).items() if key not in ("run", "max_qpu_seconds", "file")}
+    if order.learned is None:  # so that orders of before there were learned errors are still the same
+        del settings["learned"]
     student = (folder.student / "student.safetensors").read_bytes()
     texts = [row["text"] for row in texts_of(order, folder)]
-    made = json.dumps([told, hashlib.sha256(student).hexdigest(), texts], sort_keys=True, default=str)
+    made = json.dumps([settings, hashlib.sha256(student).hexdigest(), texts], sort_keys=True, default=str)
     return hashlib.sha256(made.encode("utf-8", "surrogatepass")).hexdigest()
 
 

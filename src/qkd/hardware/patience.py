@@ -90,20 +90,20 @@ class Trouble:
     def of(cls, error: BaseException) -> Trouble:
         """Read an exception and those that it came of: the client hides the service's answer behind its own."""
         passing, code, asked, answered = True, None, "", True
-        one: BaseException | None = error
-        while one is not None:
-            response = getattr(one, "response", None)
-            status = getattr(response, "status_code", None) or getattr(one, "status_code", None)
+        cause: BaseException | None = error
+        while cause is not None:
+            response = getattr(cause, "response", None)
+            status = getattr(response, "status_code", None) or getattr(cause, "status_code", None)
             if isinstance(status, int) and status > 0:
                 code = status
             if response is not None:
                 asked = response.headers.get("Retry-After", "") or asked
-            names = {kind.__name__ for kind in type(one).__mro__}
+            names = {kind.__name__ for kind in type(cause).__mro__}
             if names & set(REFUSALS):
                 passing = False
             if names & set(NETWORK):
                 answered = False
-            one = one.__cause__ or one.__context__
+            cause = cause.__cause__ or cause.__context__
         if code is not None and 400 <= code < 500 and code not in (408, 425, 429):
             passing = False
         return cls(passing, code, asked, first_line(error), answered)

@@ -179,17 +179,17 @@ class Plan:
         arrays = {"values": np.ascontiguousarray(self.values)}
         write_with(self.folder / "values.safetensors", lambda part: save_file(arrays, part), private=True)
         if self.earlier is not None:
-            held = {
-                key: np.ascontiguousarray(one)
-                for key, one in vars(self.earlier).items()
+            measured = {
+                key: np.ascontiguousarray(array)
+                for key, array in vars(self.earlier).items()
                 if key not in ("of", "seconds")
             }
-            write_with(self.folder / "earlier.safetensors", lambda part: save_file(held, part), private=True)
-        snapshots.write(self.snapshot.calibration, self.folder / "snapshot.json")
+            write_with(self.folder / "earlier.safetensors", lambda part: save_file(measured, part), private=True)
+        snapshots.write_snapshot(self.snapshot.calibration, self.folder / "snapshot.json")
         write_lines(self.folder / "texts.jsonl", self.texts)
         layout = self.student.layout  # a circuit that the run kept has none
         used = to_region(self.student, self.snapshot)[1].qubits
-        told = {
+        record = {
             "format": FORMAT,
             "key": self.key,
             "device": self.device,
@@ -209,9 +209,9 @@ class Plan:
             "purpose": self.purpose,
             "circuit_sha256": hashlib.sha256(program.encode()).hexdigest(),
             "qubits": list(layout.initial_index_layout(filter_ancillas=True)) if layout is not None else list(used),
-            "observables": [_terms(one) for one in self.student.observables],
+            "observables": [_terms(observable) for observable in self.student.observables],
         }
-        write_json(self.folder / "plan.json", told, private=True)
+        write_json(self.folder / "plan.json", record, private=True)
 
     @classmethod
     def load(cls, folder: Path) -> Plan:
@@ -220,10 +220,10 @@ class Plan:
         Raises:
             QkdError: there is none, or a file of it is missing or damaged.
         """
-        told = records.read_record(folder / "plan.json", PlanRecord, MEND, (FORMAT,))
+        record = records.read_record(folder / "plan.json", PlanRecord, MEND, (FORMAT,))
         program = records.read_text(folder / "circuit.qasm")
         try:
-            if hashlib.sha256(program.encode()).hexdigest() != told.circuit_sha256:
+            if hashlib.sha256(program.encode()).hexdigest() != record.circuit_sha256:
                 raise ValueError("circuit.qasm is not the circuit that was sent")
             values = load_file(folder / "values.safetensors")["values"]
             student = from_qasm(program, str(folder / "circuit.qasm"))
@@ -231,46 +231,46 @@ class Plan:
             if values.ndim != 2 or values.shape[1] != len(student.parameters):
                 raise ValueError(f"values have the shape {values.shape}, not (N, {len(student.parameters)})")
             earlier = None
-            if told.earlier is not None:
-                held = load_file(folder / "earlier.safetensors")
-                earlier = Earlier(told.earlier.of, told.earlier.seconds, **held)
+            if record.earlier is not None:
+                measured = load_file(folder / "earlier.safetensors")
+                earlier = Earlier(record.earlier.of, record.earlier.seconds, **measured)
             if earlier is None and len(values) < len(texts):
                 raise ValueError(f"there are {len(texts)} texts and values of {len(values)}")
-            if any(not 0 <= start < stop <= len(values) for start, stop in told.chunks):
+            if any(not 0 <= start < stop <= len(values) for start, stop in record.chunks):
                 raise ValueError("a job has texts that are not there")
         except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
             raise FolderError(f"{folder}: the plan is damaged ({error}); {MEND}") from None
         return cls(
             folder=folder,
-            key=told.key,
-            device=told.device,
-            local=told.local,
-            snapshot=snapshots.read(folder / "snapshot.json"),
-            version=told.version,
+            key=record.key,
+            device=record.device,
+            local=record.local,
+            snapshot=snapshots.read_snapshot(folder / "snapshot.json"),
+            version=record.version,
             student=student,
             values=values,
-            mitigation=told.mitigation,
-            mode=told.mode,
-            chunks=told.chunks,
-            budget=told.budget,
+            mitigation=record.mitigation,
+            mode=record.mode,
+            chunks=record.chunks,
+            budget=record.budget,
             texts=texts,
-            limit=told.budget.seconds if told.limit is None else told.limit,
-            rounds=told.rounds,
+            limit=record.budget.seconds if record.limit is None else record.limit,
+            rounds=record.rounds,
             earlier=earlier,
-            client=told.client,
-            instance=told.instance,
-            asked=told.asked,
-            purpose=told.purpose,
+            client=record.client,
+            instance=record.instance,
+            asked=record.asked,
+            purpose=record.purpose,
         )
 
-    def keep(self, name: str, **arrays: np.ndarray) -> str:
+    def write_arrays(self, name: str, **arrays: np.ndarray) -> str:
         """Write arrays as ``NAME.safetensors`` and return the file's hash."""
         path, ready = self.folder / f"{name}.safetensors", {key: np.ascontiguousarray(a) for key, a in arrays.items()}
         write_with(path, lambda part: save_file(ready, part), private=True)
         return hashlib.sha256(path.read_bytes()).hexdigest()
 
-    def kept(self, file: str, sha256: str | None) -> dict[str, np.ndarray]:
-        """Return the arrays of a file that ``keep`` wrote.
+    def read_arrays(self, file: str, sha256: str | None) -> dict[str, np.ndarray]:
+        """Return the arrays of a file that ``write_arrays`` wrote.
 
         Raises:
             QkdError: it is missing, or not what was written.
@@ -294,8 +294,8 @@ def _terms(observable: SparsePauliOp) -> list[tuple[str, float]]:
 
 def plans(folder: Path) -> list[Path]:
     """Return the folders of a run's plans, oldest first."""
-    found = [path.parent for path in folder.glob("hw-*/plan.json") if _number(path.parent) is not None]
-    return sorted(found, key=lambda path: _number(path) or 0)
+    folders = [path.parent for path in folder.glob("hw-*/plan.json") if _number(path.parent) is not None]
+    return sorted(folders, key=lambda path: _number(path) or 0)
 
 
 def new_folder(folder: Path, further: int = 0) -> Path:

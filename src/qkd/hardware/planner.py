@@ -144,7 +144,7 @@ def best(offers: list[Offer], seconds: float, accuracy: float) -> Purchase:
     Raises:
         BudgetError: not one text fits.
     """
-    found = list[Purchase]()
+    purchases = list[Purchase]()
     for offer in offers:
         for shots, rounds, flipped in offer.ways():
             texts, most = 0, len(offer.probe.texts)
@@ -153,10 +153,10 @@ def best(offers: list[Offer], seconds: float, accuracy: float) -> Purchase:
                 texts, most = (middle, most) if offer.seconds(middle, rounds) <= seconds else (texts, middle - 1)
             if texts:
                 half = Z95 * math.sqrt(accuracy * (1 - accuracy) / texts)
-                found.append(Purchase(offer.probe.mitigation.name, texts, shots, half, flipped))
-    if not found:
+                purchases.append(Purchase(offer.probe.mitigation.name, texts, shots, half, flipped))
+    if not purchases:
         raise BudgetError(f"{seconds / 60:g} minutes of the QPU hold not one text; give more")
-    return min(found, key=lambda purchase: purchase.error)
+    return min(purchases, key=lambda purchase: purchase.error)
 
 
 def _accuracy(there: Prepared) -> float:

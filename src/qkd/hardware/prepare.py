@@ -11,7 +11,8 @@ import numpy as np
 from qkd.circuits.student import StudentCircuit
 from qkd.config import EngineSpec, read_config
 from qkd.console import say
-from qkd.devices import catalogue, live, profiles, snapshot
+from qkd.devices import catalogue, live, profiles
+from qkd.devices import snapshot as snapshots
 from qkd.devices.noise import noise_model
 from qkd.devices.region import to_region
 from qkd.devices.snapshot import Snapshot
@@ -27,6 +28,7 @@ from qkd.hardware.order import Order, fingerprint, sample_of, texts_of
 from qkd.hardware.patience import Patience, insist
 from qkd.hardware.pinned import chosen, pinned
 from qkd.hardware.plan import Plan, new_folder
+from qkd.hardware.recent import with_recent_errors
 from qkd.hardware.result import expected, margins, slopes_of
 from qkd.runs import RunFolder
 from qkd.simulation.choice import choose
@@ -51,7 +53,7 @@ class Prepared:
     """What all plans of an order have in common.
 
     device, version, instance: where they run; the instance of a device on a snapshot is None.
-    held: the device as it was read.
+    snapshot: the device as it was read.
     profile: the transpile profile.
     student: the run's.
     compiled: its circuit on the device.
@@ -65,7 +67,7 @@ class Prepared:
     device: str
     version: str
     instance: str | None
-    held: Snapshot
+    snapshot: Snapshot
     profile: Profile
     student: Student
     compiled: StudentCircuit
@@ -93,7 +95,7 @@ def plans_for(order: Order, folder: RunFolder, offline: bool = False) -> list[Pl
         QkdError: there is no such device, it takes no circuits now, or what is asked does not fit it.
     """
     there = prepared(order, folder, offline)
-    say(there.held.summary())
+    say(there.snapshot.summary())
     names = NAMES if order.mitigation == "all" else (order.mitigation or there.profile.mitigation,)
     return [plan_of(there, order, folder, name, place) for place, name in enumerate(names)]
 
@@ -104,35 +106,39 @@ def prepared(order: Order, folder: RunFolder, offline: bool = False) -> Prepared
     device = order.device or config.device.name
     client, instance = None, None
     if offline and not order.local and not live.has_account():
-        held = snapshot.load(catalogue.require_live(device, _command(order)).name)
-        version = held.calibration.version
-        say(f"there is no account here, so this is what the snapshot of {held.calibration.date} says")
+        snapshot = snapshots.load_snapshot(catalogue.require_live(device, _command(order)).name)
+        version = snapshot.calibration.version
+        say(f"there is no account here, so this is what the snapshot of {snapshot.calibration.date} says")
     elif order.local:
-        held = snapshot.load(device)
-        version = held.calibration.version
+        snapshot = snapshots.load_snapshot(device)
+        version = snapshot.calibration.version
     else:
         online = live.names(client := live.service()) if live.has_account() else None
         catalogue.require_live(device, _command(order), online)
         client = client or live.service()
         backend = live.backend(device, client, fractional=None)  # all its gates; the profile says which are taken
         with live.asking():
-            held, instance = snapshot.from_backend(backend), live.instance_of(backend)
-            told = str(backend.status().backend_version)
-        version = held.calibration.version if told == "0.0.0" else told
-    trained = pinned(folder, held) if order.profile is None else None  # another profile asks for another circuit
+            snapshot, instance = snapshots.from_backend(backend), live.instance_of(backend)
+            version_now = str(backend.status().backend_version)
+        version = snapshot.calibration.version if version_now == "0.0.0" else version_now
+    if order.learned is not None or not order.local:
+        snapshot = with_recent_errors(snapshot, order.learned)
+    trained = pinned(folder, snapshot) if order.profile is None else None  # another profile asks for another circuit
     own = None if trained is None else config.device.profile
-    profile = profiles.load(order.profile or own or profiles.default_name(held))
+    profile = profiles.load_profile(order.profile or own or profiles.default_name(snapshot))
     student = Student.load(folder.path)
     texts = texts_of(order, folder)
     values = student.model.values(student.encoder.encode([row["text"] for row in texts]))
-    compiled = transpile(student.model.circuit, held, profile)
-    compiled = chosen(student.model.circuit, trained, compiled, held)
+    compiled = transpile(student.model.circuit, snapshot, profile)
+    compiled = chosen(student.model.circuit, trained, compiled, snapshot)
     evs = expected(make_engine(EngineSpec(precision="double"), student.model.circuit), student.model.circuit, values)
     remaining = quota(client) if client is not None else None
     known = Bills() if order.local else bills_of(device, folder.path.parent)
     if known.runs:
         say(f"{device} has charged {known.correction:.2f} times the estimate in {known.runs} earlier runs")
-    return Prepared(device, version, instance, held, profile, student, compiled, texts, values, evs, remaining, known)
+    return Prepared(
+        device, version, instance, snapshot, profile, student, compiled, texts, values, evs, remaining, known
+    )
 
 
 def plan_of(there: Prepared, order: Order, folder: RunFolder, name: str, place: int = 0) -> Plan:
@@ -148,7 +154,7 @@ def plan_of(there: Prepared, order: Order, folder: RunFolder, name: str, place: 
     Raises:
         QkdError: what is asked does not fit the device.
     """
-    held, profile, student, compiled = there.held, there.profile, there.student, there.compiled
+    snapshot, profile, student, compiled = there.snapshot, there.profile, there.student, there.compiled
     fractional = any(item.operation.name in ("rx", "rzz") for item in compiled.circuit.data)
     limit = profile.max_qpu_seconds if order.max_qpu_seconds is None else order.max_qpu_seconds
     shots = _shots(order, profile, name, student, there.evs)
@@ -157,16 +163,16 @@ def plan_of(there: Prepared, order: Order, folder: RunFolder, name: str, place: 
     mitigation = _mitigation(order, profile, name, shots or rounds[0], fractional)
     extra = affine.points(mitigation.shots) if name == "affine" else 0
     points = np.vstack([there.values, _calibrating(student.model.circuit, there.values, extra, order.seed)])
-    made, chunks = _budget(order, held, compiled, mitigation, len(there.texts), extra)
+    made, chunks = _budget(order, snapshot, compiled, mitigation, len(there.texts), extra)
     if trial is not None:
         bases = made.stages[0].executions // (len(points) * mitigation.shots)
-        made = replace(made, ahead=adaptive.stages(rounds, trial.counts, compiled, held, bases, extra)[1:])
+        made = replace(made, ahead=adaptive.stages(rounds, trial.counts, compiled, snapshot, bases, extra)[1:])
     return Plan(
         folder=new_folder(folder.hardware, place),
         key=secrets.token_hex(6),
         device=there.device,
         local=order.local,
-        snapshot=held,
+        snapshot=snapshot,
         version=there.version,
         student=compiled,
         values=points,
@@ -199,7 +205,7 @@ def _rounds(there: Prepared, name: str) -> adaptive.Trial:
 
     def price(rounds: tuple[int, ...], counts: list[int]) -> float:
         extra = affine.points(rounds[0]) if name == "affine" else 0
-        made = adaptive.stages(rounds, counts, there.compiled, there.held, 1, extra)
+        made = adaptive.stages(rounds, counts, there.compiled, there.snapshot, 1, extra)
         return there.known.correction * sum(stage.seconds for stage in made)
 
     return adaptive.cheapest(there.evs, _weights(there.student), there.student.model.logits_of(there.evs), price)
@@ -224,22 +230,22 @@ def _mitigation(order: Order, profile: Profile, name: str, shots: int, fractiona
 
 
 def _budget(
-    order: Order, held: Snapshot, compiled: StudentCircuit, mitigation: Mitigation, texts: int, extra: int
+    order: Order, snapshot: Snapshot, compiled: StudentCircuit, mitigation: Mitigation, texts: int, extra: int
 ) -> tuple[Budget, list[tuple[int, int]]]:
     """Return what a run costs on the device, and the texts of each job."""
     from qiskit_ibm_runtime.executor_estimator import Estimator
 
-    small, region = to_region(compiled, held)
+    small, region = to_region(compiled, snapshot)
     layers: Layers | None = None
     if mitigation.learned:
-        found = layers_of(Estimator(mode=region.backend, options=mitigation.options()), small)
-        layers = noise_of_layers(found, small, noise_model(region))
+        instructions = layers_of(Estimator(mode=region.backend, options=mitigation.options()), small)
+        layers = noise_of_layers(instructions, small, noise_model(region))
     there = replace(mitigation, randomizations=order.randomizations)  # a rehearsal's fewer twirls are its own
     each, once = executions(small, there, layers, region.backend)
     points = texts + extra
     chunks = costs.packed(points, each, once)
     folds = 3 if mitigation.name == "zne" else 1  # the mean of 1, 3 and 5
-    seconds = costs.shot_seconds(compiled.circuit, held, folds)
+    seconds = costs.shot_seconds(compiled.circuit, snapshot, folds)
     beside = f" and {extra} calibration points" if extra else ""
     stages = [Stage(f"measuring {texts} texts{beside}", len(chunks), points * each, seconds)]
     if once:

@@ -11,6 +11,7 @@ import numpy as np
 from qiskit.quantum_info import PauliLindbladMap
 
 from qkd.errors import DeviceError, QkdError
+from qkd.files import Row
 from qkd.hardware.mitigation import Layers, layers_of, pub, raw
 from qkd.hardware.patience import Trouble
 from qkd.hardware.plan import Plan
@@ -67,8 +68,8 @@ class Remote:
 
     def version(self) -> str | None:
         """Return the device's version X.Y.Z as it is now, or None where the service does not tell."""
-        told = str(self.backend.status().backend_version)
-        return None if told == "0.0.0" else told
+        version = str(self.backend.status().backend_version)
+        return None if version == "0.0.0" else version
 
     def outage(self) -> str | None:
         """Return why no job is run now, or None."""
@@ -118,7 +119,14 @@ class Remote:
                 raise NotSent(error) from error
             raise
 
-    def _submit(self, job: int, tags: list[str], layers: dict[str, np.ndarray] | None) -> str:
+    def submit_dry(self, job: int) -> str:
+        """Send a job to the mock of its device, which measures nothing and takes no QPU, and return its id.
+
+        It has a tag of its own, so that it is never taken for one of the plan's jobs.
+        """
+        return self._submit(job, [f"dry-{self.plan.mark}"], None, dry_run=True)
+
+    def _submit(self, job: int, tags: list[str], layers: dict[str, np.ndarray] | None, dry_run: bool = False) -> str:
         from qiskit_ibm_runtime.executor_estimator import Estimator
 
         plan = self.plan
@@ -132,12 +140,12 @@ class Remote:
                 learner = NoiseLearnerV3(mode=self._run_in())
                 learner.options.environment.job_tags = tags
                 learner.options.max_execution_time = most
-                return str(learner.run(layers_of(estimator, plan.student)).job_id())
+                return str(learner.run(layers_of(estimator, plan.student), dry_run=dry_run).job_id())
             if layers is not None:
                 known = _layers(layers_of(estimator, plan.student), layers)
                 estimator.options = plan.mitigation.options(known, tags, most_seconds=most)
             start, stop = plan.chunks[job]
-            return str(estimator.run([pub(plan.student, plan.values[start:stop])]).job_id())
+            return str(estimator.run([pub(plan.student, plan.values[start:stop])], dry_run=dry_run).job_id())
 
     def state(self, id_: str) -> tuple[str, str | None]:
         """Return a job's state and, where it failed, why; ``gone`` where the service does not know it."""
@@ -169,10 +177,16 @@ class Remote:
             result = self.service.job(id_).result()
         if job == len(self.plan.chunks):
             maps = [
-                {"qubits": one.num_qubits, "terms": one.to_sparse_list()} for one in result.to_pauli_lindblad_maps()
+                {"qubits": layer.num_qubits, "terms": layer.to_sparse_list()}
+                for layer in result.to_pauli_lindblad_maps()
             ]
             return {"layers": np.frombuffer(json.dumps(maps).encode(), dtype=np.uint8)}
         return raw(result[0].data)
+
+    def expected_seconds(self, id_: str) -> float | None:
+        """Return the seconds of the QPU that the service expects a job to take, where it tells."""
+        seconds = self._api.job_get(id_, exclude_params=True).get("estimated_running_time_seconds")
+        return float(seconds) if isinstance(seconds, int | float) else None
 
     def seconds(self, id_: str) -> float | None:
         """Return the seconds of the QPU that a job was charged, where the service tells."""
@@ -205,25 +219,25 @@ class Remote:
         return self._mode
 
 
-def _state(row: dict[str, Any]) -> tuple[str, str | None]:
+def _state(row: Row) -> tuple[str, str | None]:
     """Return a job's state and, where it failed, why, of what the service says of it."""
-    told = row.get("state") or {}
-    word = str(told.get("status") or row.get("status") or "").upper()
-    code = told.get("reasonCode") or told.get("reason_code")
+    answer = row.get("state") or {}
+    word = str(answer.get("status") or row.get("status") or "").upper()
+    code = answer.get("reasonCode") or answer.get("reason_code")
     state = STATES.get(word, "running")  # a word that is not known yet is no end
     if state == "cancelled" and code == RAN_TOO_LONG:
         state = "failed"
-    reason = " ".join(str(told.get("reason") or "no reason given").split())[:500]
+    reason = " ".join(str(answer.get("reason") or "no reason given").split())[:500]
     return state, reason if state == "failed" else None
 
 
-def _layers(found: list[Any], learned: dict[str, np.ndarray]) -> Layers:
+def _layers(instructions: list[Any], learned: dict[str, np.ndarray]) -> Layers:
     """Return layers with the noise that was learned of them, in the same order."""
     maps = json.loads(bytes(learned["layers"]).decode())
-    if len(maps) != len(found):
-        raise QkdError(f"noise was learned of {len(maps)} layers, but the circuit has {len(found)}")
+    if len(maps) != len(instructions):
+        raise QkdError(f"noise was learned of {len(maps)} layers, but the circuit has {len(instructions)}")
     noises = [
-        PauliLindbladMap.from_sparse_list([(p, q, r) for p, q, r in one["terms"]], num_qubits=one["qubits"])
-        for one in maps
+        PauliLindbladMap.from_sparse_list([(p, q, r) for p, q, r in layer["terms"]], num_qubits=layer["qubits"])
+        for layer in maps
     ]
-    return list(zip(found, noises, strict=True))
+    return list(zip(instructions, noises, strict=True))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -41,8 +40,7 @@ def interpret(plan: Plan, student: Student, records: list[JobRecord]) -> DeviceR
     errors of that difference, which is linear in the expectation values.
     """
     gathered = gather(plan, records)
-    common = {
-        **of_jobs(plan, records),
+    common = dict(of_jobs(plan, records)) | {
         "mitigation": asdict(plan.mitigation),
         "executions": plan.budget.executions,
         "texts": int(gathered.there[: len(plan.texts)].sum()),
@@ -99,17 +97,17 @@ def interpret(plan: Plan, student: Student, records: list[JobRecord]) -> DeviceR
     )
 
 
-def of_jobs(plan: Plan, records: list[JobRecord]) -> dict[str, Any]:
-    """Return what every ``DeviceResult`` says of its plan and of the plan's jobs, by its fields."""
-    return {
-        "plan": plan.name,
-        "device": plan.snapshot.name if plan.local else plan.device,
-        "calibrated": plan.snapshot.calibration.date,
-        "local": plan.local,
-        "qpu_seconds_estimated": plan.budget.seconds,
-        "jobs": Jobs(all=plan.jobs, saved=sum(record.file is not None for record in records)),
-        "lost": tuple(Lost(job=record.number, reason=record.reason) for record in records if record.reason is not None),
-    }
+def of_jobs(plan: Plan, records: list[JobRecord]) -> DeviceResult:
+    """Return what is known of any plan's result: of the plan, and of its jobs."""
+    return DeviceResult(
+        plan=plan.name,
+        device=plan.snapshot.name if plan.local else plan.device,
+        calibrated=plan.snapshot.calibration.date,
+        local=plan.local,
+        qpu_seconds_estimated=plan.budget.seconds,
+        jobs=Jobs(all=plan.jobs, saved=sum(record.file is not None for record in records)),
+        lost=tuple(Lost(job=record.number, reason=record.reason) for record in records if record.reason is not None),
+    )
 
 
 def read_result(path: Path) -> DeviceResult:
@@ -127,18 +125,18 @@ def read_result(path: Path) -> DeviceResult:
     return records_of.checked(value, kind, path, "'qkd jobs collect' with the plan's name makes it anew")
 
 
-def say_of(plan: Plan, student: Student, found: Gathered) -> tuple[Mitigated, np.ndarray, np.ndarray]:
+def say_of(plan: Plan, student: Student, gathered: Gathered) -> tuple[Mitigated, np.ndarray, np.ndarray]:
     """Return what a plan's texts measured, mitigated, and of all points the exact and the predicted values (T,K)."""
     small, region = to_region(plan.student, plan.snapshot)
     logical, texts = student.model.circuit, len(plan.texts)
-    stabilizers = plan.mitigation.name == "affine" and affine.is_clifford(found.values[texts:])
-    values = found.values[:texts] if stabilizers else found.values
+    stabilizers = plan.mitigation.name == "affine" and affine.is_clifford(gathered.values[texts:])
+    values = gathered.values[:texts] if stabilizers else gathered.values
     exact = expected(make_engine(NOISY, logical), logical, values)
     predicted = expected(make_engine(NOISY, small, device_noise(region)), small, values)
     if stabilizers:  # of the points nothing is predicted; the maps start from no error
-        known = affine.stabilized(logical, found.values[texts:])
+        known = affine.stabilized(logical, gathered.values[texts:])
         exact, predicted = np.vstack([exact, known]), np.vstack([predicted, known])
-    return mitigate(plan, found, exact, predicted), exact, predicted
+    return mitigate(plan, gathered, exact, predicted), exact, predicted
 
 
 def _shots(plan: Plan, shots: np.ndarray) -> Shots:

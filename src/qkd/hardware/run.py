@@ -13,6 +13,7 @@ from qkd.devices import live
 from qkd.errors import FolderError, QkdError
 from qkd.files import NotWritten, finite, write_json
 from qkd.hardware import adaptive, index, jobs
+from qkd.hardware.dryrun import DryRun, tried_by_service
 from qkd.hardware.gathered import gather
 from qkd.hardware.inventory import ledger_of, plan_called, plans_of, unfinished
 from qkd.hardware.jobs import Recalibrated, drive
@@ -57,6 +58,7 @@ def run(
     patience: Patience | None = None,
     anew: bool = False,
     minutes: float | None = None,
+    ask_service: bool = False,
 ) -> list[Outcome]:
     """Do a device run, or several with ``mitigation="all"``, or learn a device's errors; return what came of each.
 
@@ -67,6 +69,8 @@ def run(
         confirm: is shown each plan with its budget, and says whether to go on.
         detach: return once the jobs are sent.
         dry_run: return before anything is sent.
+        ask_service: with ``dry_run``, let the service try each plan's first job on a mock of the device, and say what
+            it said.
         patience: how long is waited for the service.
         anew: make another plan of the same order.
         minutes: of the QPU, into which samples and shots are planned.
@@ -87,6 +91,8 @@ def run(
             plan = waiting[0]
             _afford(waiting)
             if not confirm(plan) or dry_run:
+                if ask_service and not plan.local:
+                    say(str(_ask_service(plan, patience)))
                 done.append(Outcome(waiting.pop(0), [], None))
                 continue
             plan.save()
@@ -100,13 +106,13 @@ def run(
                     raise
                 say(f"{plan.device} changed from version {changed.compiled} to {changed.now}: it is compiled anew")
                 ledger.append(plan.name, "dropped", reason=f"{plan.device} is version {changed.now} now")
-                names = [one.mitigation.name for one in waiting]
-                waiting = [one for one in _plans(order, folder) if one.mitigation.name in names]
+                names = [later.mitigation.name for later in waiting]
+                waiting = [later for later in _plans(order, folder) if later.mitigation.name in names]
                 continue
             waiting.pop(0)
             if waiting and not order.local:
                 left = quota(live.service())
-                waiting = [replace(one, budget=replace(one.budget, remaining=left)) for one in waiting]
+                waiting = [replace(later, budget=replace(later.budget, remaining=left)) for later in waiting]
         return done
 
 
@@ -117,11 +123,11 @@ def _plans(order: Order | Lesson, folder: RunFolder, offline: bool = False) -> l
 def _open(folder: RunFolder, order: Order | Lesson) -> list[Plan]:
     """Return the plans of the same order whose jobs have not ended; of a cancelled one none is."""
     asked = lesson_of(order, folder) if isinstance(order, Lesson) else fingerprint(order, folder)
-    found = [plan for plan in plans_of(folder) if plan.asked == asked]
+    alike = [plan for plan in plans_of(folder) if plan.asked == asked]
     ledger = Ledger(folder.hardware / "ledger.jsonl")
     return [
         plan
-        for plan in found
+        for plan in alike
         if not ledger.cancelled(plan.name) and any(record.open for record in ledger.jobs(plan.name, plan.jobs))
     ]
 
@@ -223,8 +229,8 @@ def _carry_on(folder: RunFolder, plan: Plan, patience: Patience, wait: bool, aga
         student, done = Student.load(folder.path), not any(record.open for record in records)
         later = _next_round(folder, plan, student, records, patience) if done else None
         if later is not None:
-            told = DeviceResult(plan=plan.name, continued=later.name)
-            write_json(plan.folder / "result.json", told.to_json(), private=True)
+            passed_on = DeviceResult(plan=plan.name, continued=later.name)
+            write_json(plan.folder / "result.json", passed_on.to_json(), private=True)
             return _carry_on(folder, later, patience, wait, again)
         result = learn(plan, records) if plan.purpose == "learn" else interpret(plan, student, records)
         if result.failed:
@@ -246,13 +252,15 @@ def _next_round(
     folder: RunFolder, plan: Plan, student: Student, records: list[JobRecord], patience: Patience
 ) -> Plan | None:
     """Return the round that follows a plan, kept; None where every text is clear, or a job has no result."""
-    kept = next((one for one in plans_of(folder) if one.earlier is not None and one.earlier.of == plan.name), None)
-    if kept is not None or not plan.rounds or any(record.file is None for record in records):
-        return kept
-    found = gather(plan, records)
-    said, _, _ = say_of(plan, student, found)
+    made = next(
+        (other for other in plans_of(folder) if other.earlier is not None and other.earlier.of == plan.name), None
+    )
+    if made is not None or not plan.rounds or any(record.file is None for record in records):
+        return made
+    gathered = gather(plan, records)
+    said, _, _ = say_of(plan, student, gathered)
     weights = student.model.head.weight.detach().cpu().numpy()
-    later = adaptive.following(plan, found, said, weights, student.model.logits_of(said.evs))
+    later = adaptive.following(plan, gathered, said, weights, student.model.logits_of(said.evs))
     if later is not None:
         more = f"{later.mitigation.shots} shots more for them"
         say(f"{len(later.values)} of {len(plan.texts)} texts are not clear yet: {more}")
@@ -262,6 +270,12 @@ def _next_round(
             later.name, "planned", device=later.device, jobs=later.jobs, home=home
         )
     return later
+
+
+def _ask_service(plan: Plan, patience: Patience) -> DryRun:
+    with _provider(replace(plan, mode="job")) as provider:  # one job on a mock needs no batch or session
+        assert isinstance(provider, Remote)
+        return tried_by_service(provider, patience)
 
 
 @contextmanager

@@ -42,13 +42,15 @@ def samples(student: StudentCircuit, region: Region, mitigation: Mitigation) -> 
     """Whether a run's law is known here: single Pauli strings, readout, twirls, foldings, and narrow light cones."""
     if mitigation.name in ("pea", "pec") or mitigation.decoupling != "none":
         return False
-    if not all(len(one) == 1 and set(one.paulis[0].to_label()) <= set("IZ") for one in student.observables):
+    if not all(
+        len(observable) == 1 and set(observable.paulis[0].to_label()) <= set("IZ") for observable in student.observables
+    ):
         return False
     try:
-        found = work(student, device_noise(region), 1)[0].get("lightcone")
+        cones = work(student, device_noise(region), 1)[0].get("lightcone")
     except QkdError:
         return False
-    return found is not None and cost("lightcone", found) <= BEARABLE
+    return cones is not None and cost("lightcone", cones) <= BEARABLE
 
 
 def run(
@@ -72,8 +74,8 @@ def run(
     for factor in factors:
         means = law.means(values, factor, mitigation.gates_twirled, twirls, shots, random)
         measured.append(law.draw(means, twirls, shots, mitigation.readout_twirled, random))
-    evs = np.stack([one[0] for one in measured], axis=-1) * scale[:, None, None]
-    stds = np.stack([one[1] for one in measured], axis=-1) * np.abs(scale)[:, None, None]
+    evs = np.stack([drawn[0] for drawn in measured], axis=-1) * scale[:, None, None]
+    stds = np.stack([drawn[1] for drawn in measured], axis=-1) * np.abs(scale)[:, None, None]
     if len(factors) == 1:
         return {"evs": evs[..., 0], "stds": stds[..., 0]}
     return {"evs": evs[..., 0], "stds": stds[..., 0], "evs_factors": evs, "stds_factors": stds}
@@ -99,14 +101,14 @@ class _Law:
     @classmethod
     def of(cls, student: StudentCircuit, region: Region) -> _Law:
         supports = []
-        for one in student.observables:
-            on = tuple(int(q) for q in np.flatnonzero(one.paulis[0].z))
-            supports.append((on, float(one.coeffs[0].real)))
+        for observable in student.observables:
+            on = tuple(int(q) for q in np.flatnonzero(observable.paulis[0].z))
+            supports.append((on, float(observable.coeffs[0].real)))
         parts = sorted({part for on, _ in supports for part in _subsets(on) if part})
         noise = Noise.of(device_noise(region))
         assert noise.model is not None
         tables = [assignment(noise.model, q) for q in range(student.num_qubits)]
-        means = [(float(one[0, 0] + one[1, 1] - 1), float(one[0, 0] - one[1, 1])) for one in tables]
+        means = [(float(p[0, 0] + p[1, 1] - 1), float(p[0, 0] - p[1, 1])) for p in tables]
         unread = replace(noise, model=rebuilt(noise.model, lambda name, on, error: error, readout=False))
         return cls(student, unread, supports, parts, means)
 
@@ -185,14 +187,14 @@ def _evaluated(
         student.circuit, student.observables, student.inputs, student.weights
     )
     count, further = len(student.inputs), np.zeros((1, 0)) if angles is None else angles
-    found = np.zeros((len(values), len(further), len(student.observables)))
+    evs = np.zeros((len(values), len(further), len(student.observables)))
     for weights in np.unique(values[:, count:], axis=0):
         rows = (values[:, count:] == weights).all(axis=1)
         inputs = torch.from_numpy(np.ascontiguousarray(values[rows, :count]))
         with torch.no_grad():
             for number, row in enumerate(further):
-                found[rows, number] = program(inputs, torch.from_numpy(np.concatenate([weights, row]))).numpy()
-    return found
+                evs[rows, number] = program(inputs, torch.from_numpy(np.concatenate([weights, row]))).numpy()
+    return evs
 
 
 def folded(circuit: QuantumCircuit, factor: int) -> QuantumCircuit:

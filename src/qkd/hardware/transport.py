@@ -79,8 +79,8 @@ def watched(service: QiskitRuntimeService, instance: str | None) -> tuple[Any, O
     api = apis.get(instance or service.active_instance(), None if instance else service._active_api_client)
     if api is None:
         raise ServiceError(f"this account has no instance {instance}; it has {', '.join(map(str, apis)) or 'none'}")
-    for one in {id(each): each for each in (api, service._active_api_client, *apis.values())}.values():
-        session = one._session
+    for client in {id(each): each for each in (api, service._active_api_client, *apis.values())}.values():
+        session = client._session
         if not isinstance(session.get_adapter(session.base_url), OnceAdapter):
             session.mount(session.base_url, OnceAdapter())
         session._timeout = (10.0, 120.0)  # the client would wait for an answer forever

@@ -8,6 +8,7 @@
 ================== ===================================================================================================
 `Metrics`          a run: ``metrics.json``
 `DeviceResult`     a device run: ``result.json``; `MeasuredResult` with texts, `LearnedResult` of ``qkd devices learn``
+`Fitness`, `Drift` what ``qkd.hardware.ranked`` and ``drift`` return
 `Answer`           a row of ``predictions.jsonl``
 `Evaluation`       what ``qkd.evaluate`` returns
 `Prediction`       what ``qkd.predict`` returns for each text
@@ -19,7 +20,8 @@
 
 Parts of a run: Line, Scores, Parameters, Sizes, TeacherCard, PromptTried, EncoderCard, Tried, StudentCard, Training,
 Diagnosis, NoiseCard, Compared, Check, Tuned, Unlabeled. Of a device run: Jobs, Lost, MitigationCard, Shots, DeviceLine,
-MeasuredText, Unexplained. Of a comparison: Judged, Verdict, StudentLine, Measured, TeacherLine, Point, Geometry,
+MeasuredText, Unexplained; of devices: Marks, DeviceNumbers, Spread. Of a comparison:
+Judged, Verdict, StudentLine, Measured, TeacherLine, Point, Geometry,
 Tuning, Reproduction, Variant, Printed, Deviation; of a sweep: Searched, SweepTrial, Validated.
 `TrialAnswers` is a trial that both keep.
 """
@@ -27,14 +29,19 @@ Tuning, Reproduction, Variant, Printed, Deviation; of a sweep: Searched, SweepTr
 from qkd.results.base import Estimate, Parameters, Result, Scores
 from qkd.results.device import (
     DeviceLine,
+    DeviceNumbers,
     DeviceResult,
+    Drift,
+    Fitness,
     Jobs,
     LearnedResult,
     Lost,
+    Marks,
     MeasuredResult,
     MeasuredText,
     MitigationCard,
     Shots,
+    Spread,
     Unexplained,
 )
 from qkd.results.run import (
@@ -87,12 +94,15 @@ __all__ = [
     "Comparison",
     "Deviation",
     "DeviceLine",
+    "DeviceNumbers",
     "DeviceResult",
     "Diagnosis",
+    "Drift",
     "EncoderCard",
     "Estimate",
     "Evaluation",
     "Finding",
+    "Fitness",
     "Geometry",
     "Jobs",
     "Judged",
@@ -100,6 +110,7 @@ __all__ = [
     "LearnedResult",
     "Line",
     "Lost",
+    "Marks",
     "Measured",
     "MeasuredResult",
     "MeasuredText",
@@ -117,6 +128,7 @@ __all__ = [
     "Searched",
     "Shots",
     "Sizes",
+    "Spread",
     "StudentCard",
     "StudentLine",
     "Sweep",

@@ -147,3 +147,69 @@ class LearnedResult(DeviceResult):
     """Whether what was learned is nearer to those values than the calibration, by more than chance explains."""
     learned: dict[str, JsonValue] | None = None
     """As ``devices.learned.Learned.from_json`` reads it."""
+
+
+class Spread(Result):
+    """What is measured at many places of a device, in two numbers."""
+
+    median: float
+    best: float
+
+
+class DeviceNumbers(Result):
+    """A device in the few numbers that a person compares; times in seconds, None where nothing was measured."""
+
+    device: str
+    family: str
+    calibrated: str
+    qubits: int
+    usable_qubits: int
+    two_qubit_gate: str | None
+    two_qubit_error: Spread | None
+    readout_error: Spread | None
+    t1: Spread | None
+    t2: Spread | None
+
+
+class Marks(Result):
+    """What a student does under a device's noise, with unlimited shots, without mitigation, its head as it is."""
+
+    same: Estimate
+    """The share of test texts whose class noise leaves as it is."""
+    accuracy: Estimate
+    """On the test texts."""
+    cost: Estimate
+    """Accuracy less that without noise, with its paired interval."""
+    rms: float
+    """Of expectation values, against those without noise."""
+
+
+class Fitness(Marks):
+    """A device for a student."""
+
+    device: str
+    """Its name, or that of its file."""
+    calibrated: str
+    qubits: tuple[int, ...]
+    """The region, in the order of the circuit's qubits."""
+    error: float
+    """Predicted, the sum of -log(1 - error) over gates and readouts of one shot."""
+    depth: int
+    """Of two-qubit gates."""
+    texts: int
+    """How many ``seconds`` are for."""
+    seconds: float
+    """Of the QPU, estimated, with the device's profile's mitigation and shots."""
+
+
+class Drift(Result):
+    """A device on two days; pairs are of then and now."""
+
+    then: DeviceNumbers
+    now: DeviceNumbers
+    predicted_error: tuple[float | None, float | None] | None = None
+    """Of the student's region; None where gates or qubits of it are gone."""
+    student: tuple[Marks, Marks] | None = None
+    """What the student does there; None where it is not known."""
+    change: Estimate | None = None
+    """Its accuracy now less that of then, with its paired interval."""

@@ -1,0 +1,128 @@
+"""What commands about device runs print: a plan before it is sent, and what came of it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from qkd.hardware.patience import Patience
+    from qkd.hardware.plan import Plan
+    from qkd.hardware.run import Outcome
+
+Window = Annotated[
+    float | None,
+    typer.Option(
+        "--consistency-window",
+        min=0,
+        help="Seconds in which a job is looked for whose submission had no answer, before it is sent anew: 900, as "
+        "long as IBM's client waits for that answer.",
+    ),
+]
+
+
+def asked(unasked: bool, silent: bool) -> Callable[[Plan], bool]:
+    """Return what shows a plan and asks whether it is sent.
+
+    Args:
+        unasked: go on without a question.
+        silent: show nothing.
+    """
+    from qkd.errors import QkdError
+
+    def confirm(plan: Plan) -> bool:
+        if not silent:
+            print_plan(plan)
+        if unasked:
+            return True
+        if not sys.stdin.isatty():
+            raise QkdError("nothing was sent: say --yes to send it without being asked")
+        return typer.confirm(f"Send {plan.jobs} job{'s' * (plan.jobs > 1)} to {plan.device}?")
+
+    return confirm
+
+
+def print_plan(plan: Plan) -> None:
+    """Print what a plan costs."""
+    from qkd.reports.tables import aligned
+
+    mitigation = plan.mitigation
+    twirls = "" if mitigation.randomizations is None else f", {mitigation.randomizations} twirls"
+    shots = f"adaptive shots from {mitigation.shots}" if plan.rounds else f"{mitigation.shots:,} shots"
+    what = f"{len(plan.texts)} texts" if plan.purpose == "predict" else f"{len(plan.values)} circuits"
+    print(f"{plan.device}, mitigation {mitigation.name}, {shots}{twirls}, {what}")
+    learned = plan.snapshot.calibration.learned
+    if learned is not None and plan.purpose == "predict":
+        print(f"forecasts and error bars reckon with errors learned on {learned.date[:10]}")
+    print(aligned(plan.budget.rows()))
+    if plan.local:
+        print("on its snapshot: nothing is sent, and these are the seconds that the device would take")
+    elif plan.budget.remaining is not None:
+        print(f"the account has {plan.budget.remaining:,.0f} s left")
+    print()
+
+
+def print_outcomes(outcomes: list[Outcome], json_: bool) -> None:
+    """Print what came of device runs, and what is to be done next."""
+    from qkd.reports import devices
+    from qkd.reports.tables import aligned
+    from qkd.results import LearnedResult, MeasuredResult
+
+    if json_:
+        print(json.dumps([_facts(outcome) for outcome in outcomes], indent=2))
+        return
+    results = [outcome.result for outcome in outcomes if outcome.result is not None]
+    for result in results:
+        if isinstance(result, LearnedResult) and result.file:
+            print(f"what {result.plan} learned: {result.file}")
+    measured = [result for result in results if isinstance(result, MeasuredResult)]
+    if measured:
+        cells = list(zip(*[devices.COLUMNS, *devices.rows(measured)], strict=True))
+        print(aligned([("", *(result.mitigation.name for result in measured)), *map(tuple, cells)]))
+    for shots in [result.shots for result in measured if result.shots]:
+        if len(shots.texts) > 1:
+            taken = ", ".join(f"{count} texts {number}" for number, count in shots.texts.items())
+            fixed = f"{shots.fixed_seconds:,.1f} s with {shots.fixed} for every text"
+            print(f"shots taken: {taken}; {shots.seconds:,.1f} s of the QPU, {fixed}")
+    for outcome in outcomes:
+        plan, waiting = outcome.plan, [record for record in outcome.records if record.open]
+        if waiting:
+            print(f"{plan.name}: {len(waiting)} of {plan.jobs} jobs are on their way; next: 'qkd jobs collect'")
+        for record in outcome.records:
+            if record.reason is not None:
+                print(
+                    f"{plan.name}: job {record.number + 1} {record.state} ({record.reason}); what others measured is "
+                    f"kept; send it again with 'qkd jobs collect {plan.name} --again'"
+                )
+    if results and not any(record.open for outcome in outcomes for record in outcome.records):
+        print(f"report: {outcomes[-1].plan.folder.parent.parent / 'report.html'}")
+
+
+def _facts(outcome: Outcome) -> dict[str, object]:
+    from qkd.files import finite
+
+    plan = outcome.plan
+    stages = [
+        {"stage": stage.name, "jobs": stage.jobs, "executions": stage.executions, "seconds": stage.seconds}
+        for stage in plan.budget.stages
+    ]
+    learned = plan.snapshot.calibration.learned
+    return {
+        "plan": plan.name,
+        "device": plan.device,
+        "learned": None if learned is None else learned.date,
+        "budget": {"stages": stages, "seconds": plan.budget.seconds, "remaining": plan.budget.remaining},
+        "jobs": [{"job": r.number, "id": r.id, "state": r.state, "reason": r.reason} for r in outcome.records],
+        "result": None if outcome.result is None else finite(outcome.result.to_json()),
+    }
+
+
+def patience(window: float | None) -> Patience:
+    """Return how long is waited, with a window of the user's."""
+    from qkd.hardware.patience import Patience
+
+    return Patience() if window is None else Patience(window=window)
