@@ -155,13 +155,32 @@ def test_the_chosen_try_has_the_smallest_validation_loss(setting):
 
 def test_a_static_table_and_a_small_transformer_from_a_folder_take_part(corpus, tmp_path):
     folder = save_model(tmp_path / "model")
-    names = ("hardware", f"model2vec:{folder}?dim=16", f"encoder:{folder}")
-    found = compare(None, CompareSpec(students=names, seeds=1), **options(corpus, tmp_path, epochs=2, name="folders"))
+    names = ("hardware", f"model2vec:{folder}?dim=16", f"encoder:{folder}", f"transformer:{folder}")
+    given = options(corpus, tmp_path, epochs=2, tune_encoder=1, tune_epochs=2, tune_lr=0.001, name="folders")
+    found = compare(None, CompareSpec(students=names, seeds=1), **given)
     rows = found["students"]
-    assert [rows[name]["parameters"]["quantum"] for name in names[1:]] == [0, 0]
+    assert [rows[name]["parameters"]["quantum"] for name in names[1:]] == [0, 0, 0]
     assert rows[names[1]]["encoder"].startswith("static:") and rows[names[2]]["encoder"].startswith(str(folder))
     assert rows[names[1]]["parameters"]["encoder"] and rows[names[2]]["parameters"]["encoder"] > 10_000
     assert set(found["differences"]) == set(names[1:])
+    assert rows[names[3]]["parameters"] == rows[names[2]]["parameters"]
+
+
+def test_a_transformer_that_trains_with_its_student_learns_more(corpus, tmp_path):
+    from qkd.comparison.compare import lessons_of
+    from qkd.runs import RunFolder
+
+    folder = save_model(tmp_path / "model")
+    given = options(corpus, tmp_path, epochs=20, tune_encoder=1, tune_epochs=3, tune_lr=0.00001)
+    config = settled(Config(), given)
+    sources = gather_sources(config, RunFolder(tmp_path / "texts"), False, Clock())
+    students = contestants([f"encoder:{folder}", f"transformer:{folder}"], config)
+    lessons, _ = lessons_of(sources, students, config)
+    lessons = {name: replace(lesson, valid=lesson.train) for name, lesson in lessons.items()}  # can it learn at all?
+    frozen, tuned = (trial.run_validation(student, lessons[student.name], 0) for student in students)
+    assert tuned.valid_loss < frozen.valid_loss and tuned.epochs == frozen.epochs + 3
+    answers = [trial.run_trial(student, lessons[student.name], 0).logits for student in students]
+    assert np.abs(np.subtract(*answers)).max() > 1e-3
 
 
 def test_the_recipe_stands_there_as_published_and_tuned(corpus, tmp_path):

@@ -201,7 +201,7 @@ def _tell_unseen(config: Config) -> None:
     if config.engine.sim != "exact":
         warn("--sim is not looked at here: circuits are trained ideally, unless a comparison's --sims says otherwise")
     if config.encoder.tune:
-        warn("--tune-encoder is not looked at here: students are trained on the embeddings as they are")
+        warn("--tune-encoder is for transformer: students here; all others are trained on the embeddings as they are")
 
 
 def _spread(ray: str | None) -> AbstractContextManager[None]:

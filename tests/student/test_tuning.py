@@ -1,5 +1,7 @@
 """An encoder's last layers trained with the student: gradients, exact resume, and a bundle that answers the same."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -120,6 +122,37 @@ def test_k_epochs_and_resume_and_k_more_are_2k(tiny, tmp_path):
     assert whole.progress.best_loss == second.progress.best_loss
     one, two = whole.learner.state_dict(), second.learner.state_dict()
     assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_every_text_trains_once_an_epoch_beside_texts_of_its_length(tiny):
+    *_, tuner = parts(tiny, None)
+    lengths = torch.tensor([3, 50, 4, 49, 5, 48, 6, 47] * 8)
+    tuner.front = SimpleNamespace(lengths=lengths)
+    tuner.train_set = SimpleNamespace(embeddings=torch.arange(64).flip(0))
+    tuner.spec = tuner.spec.model_copy(update={"batch_size": 4})
+    order = torch.randperm(64, generator=torch.Generator().manual_seed(1))
+    batches = tuner._batches(order)
+    assert torch.cat(batches).sort().values.tolist() == list(range(64)) and {len(batch) for batch in batches} == {4}
+    own = [lengths.flip(0)[batch] for batch in batches]
+    assert sum(int(part.max() - part.min()) for part in own) < 64  # drawn blindly, each batch spans about 40
+    assert [int(part.max()) for part in own] != sorted(int(part.max()) for part in own)
+
+
+def test_the_first_steps_are_small(tiny):
+    """Adam's first step is the rate itself, whatever the gradient."""
+    *_, front, tuner = parts(tiny, None, lr=0.5)
+    before = [parameter.detach().clone() for parameter in front.parameters()]
+    steps, step = [], tuner.optimizer.step
+
+    def noting():
+        step()
+        steps.append(max(float((p - b).abs().max()) for p, b in zip(front.parameters(), before, strict=True)))
+
+    tuner.optimizer.step = noting
+    tuner.spec = tuner.spec.model_copy(update={"batch_size": 1})
+    tuner._epoch()
+    assert steps[0] == pytest.approx(0.5 / len(steps), rel=0.05)
+    assert tuner.optimizer.param_groups[-1]["lr"] == 0.5
 
 
 def test_what_cannot_be_tuned_is_said(tiny):

@@ -159,7 +159,10 @@ def lessons_of(
             if student.encoder not in by_encoder:
                 encoder, _ = make_reader(student.encoder, config, sources.dataset, sources.splits)
                 by_encoder[student.encoder] = replace(common, embeddings=embed_texts(encoder, list(texts))), encoder
-            lessons[student.name], encoders[student.name] = by_encoder[student.encoder]
+            lesson, encoders[student.name] = by_encoder[student.encoder]
+            if student.tune:
+                lesson = replace(lesson, encoder=encoders[student.name], texts=tuple(texts))
+            lessons[student.name] = lesson
     return lessons, encoders
 
 

@@ -22,6 +22,8 @@ from qkd.student.middles.quantum import QuantumMiddle
 LOGREG, PRODUCT, TEACHERLESS = "logreg", "product", "teacher-free"
 RECIPE = "qdllm"
 """Names that are no circuits; the last is the paper's whole recipe."""
+TUNED = 2
+"""Layers of a ``transformer:`` that train, where ``--tune-encoder`` says nothing."""
 RECIPE_SECTIONS = ("student", "loss", "train")
 """What a recipe says of a student; texts, teacher and encoder are the comparison's."""
 
@@ -34,6 +36,7 @@ class Contestant:
     config: student, loss and training; its seed is set for each trial.
     control: the classical middle's name, or None for a circuit.
     encoder: another encoder than the comparison's, or None.
+    tune: how many of that encoder's last layers train with it, after it was trained on them as they were.
     carried: whether every repetition goes on with the model of the one before, which is a slip.
     fixed: whether its settings are what is looked at, so that nobody tunes them.
     """
@@ -42,6 +45,7 @@ class Contestant:
     config: Config
     control: str | None = None
     encoder: str | None = None
+    tune: int = 0
     carried: bool = False
     fixed: bool = False
 
@@ -75,6 +79,8 @@ class Contestant:
     def key(self) -> Key:
         """Return everything that determines it, as JSON values."""
         values = self.config.model_dump(mode="json", include={*RECIPE_SECTIONS, "engine"})
+        if self.tune:  # apart, so that what is kept of others is found again
+            values |= {"tune": self.tune, "tuning": self.config.encoder.model_dump(mode="json")}
         return {"control": self.control, "encoder": self.encoder, "product": self.name == PRODUCT} | values
 
 
@@ -83,7 +89,8 @@ def contestants(names: Sequence[str], config: Config) -> list[Contestant]:
 
     ``linear``, ``mlp``, ``fourier`` and ``product`` are controls of the configuration's circuit; ``teacher-free`` is
     its student without a teacher; ``logreg`` a logistic regression; ``model2vec:MODEL`` and ``encoder:MODEL`` a linear
-    student on a static table or on another encoder; ``qdllm`` the paper's recipe; a TOML file with a student in it
+    student on a static table or on another encoder, ``transformer:MODEL`` one whose last layers are distilled with it
+    (``--tune-encoder`` of them, or two); ``qdllm`` the paper's recipe; a TOML file with a student in it
     another recipe; anything else a circuit in place of the configuration's.
 
     Raises:
@@ -106,6 +113,8 @@ def _contestant(name: str, config: Config) -> Contestant:
         return Contestant(name, config)
     if name == TEACHERLESS:
         return Contestant(name, config.model_copy(update={"loss": config.loss.model_copy(update={"alpha": 0.0})}))
+    if model and kind == "transformer":
+        return Contestant(name, config, "linear", model, tune=config.encoder.tune or TUNED)
     if model and kind in ("model2vec", "encoder"):
         return Contestant(name, config, "linear", f"static:{model}" if kind == "model2vec" else model)
     recipe = recipe_file() if name == RECIPE else Path(name)

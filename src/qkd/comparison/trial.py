@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
 from qkd.comparison.conditions import EXACT, Conditions
 from qkd.comparison.contestants import Contestant
+from qkd.config import Config
 from qkd.console import hushed
 from qkd.engines.machine import threads
 from qkd.errors import QkdError
 from qkd.results import Parameters, TrialAnswers, Validated
 from qkd.simulation.make import torch_device
 from qkd.student import logreg
-from qkd.student.lesson import Lesson, make_trainer
+from qkd.student.lesson import Lesson, make_trainer, make_tuner
 from qkd.student.middles.quantum import QuantumMiddle
 from qkd.student.trainer import Trainer
+from qkd.text.encoders.tuning import make_front
 
 
 @hushed()  # the driver tells how far all of them are
@@ -37,6 +40,10 @@ def run_trial(contestant: Contestant, lesson: Lesson, seed: int, conditions: Con
         seconds = time.perf_counter() - started
         return _answers(logits, None, Parameters(classical=count, quantum=0), seconds, 0, 0.0)
     trainer = _trained(contestant, lesson, seed, conditions=conditions)
+    seconds, epochs = trainer.progress.seconds, trainer.progress.epoch
+    if contestant.tune:
+        tuner, lesson = _tuned(contestant, trainer, lesson, seed)
+        seconds, epochs = seconds + tuner.progress.seconds, epochs + tuner.progress.epoch
     student, test = trainer.student, lesson.embeddings[lesson.test]
     besides, curves = None, {}
     begun = time.perf_counter()
@@ -52,8 +59,7 @@ def run_trial(contestant: Contestant, lesson: Lesson, seed: int, conditions: Con
         if len(conditions.sims) > 1:
             besides = conditions.logits(conditions.sims[1], student, ideal, test, seed)
         curves = conditions.curves(student, ideal, test, seed)
-    progress = trainer.progress
-    return _answers(logits, besides, student.parameter_counts(), progress.seconds, progress.epoch, each, curves)
+    return _answers(logits, besides, student.parameter_counts(), seconds, epochs, each, curves)
 
 
 @hushed()
@@ -70,12 +76,15 @@ def run_validation(
         on_epoch: called with every epoch's history row; what it raises ends the training.
     """
     trainer = _trained(contestant, lesson, seed, on_epoch)
-    progress = trainer.progress
+    stages = [trainer.progress]
+    if contestant.tune:
+        stages.append(_tuned(contestant, trainer, lesson, seed)[0].progress)
+    best = [stage for stage in stages if stage.best_epoch][-1]
     return Validated(
-        valid_loss=progress.best_loss,
-        valid_accuracy=progress.history[progress.best_epoch - 1]["valid_accuracy"],
-        epochs=progress.epoch,
-        seconds=round(progress.seconds, 3),
+        valid_loss=best.best_loss,
+        valid_accuracy=best.history[best.best_epoch - 1]["valid_accuracy"],
+        epochs=sum(stage.epoch for stage in stages),
+        seconds=round(sum(stage.seconds for stage in stages), 3),
         parameters=trainer.student.parameter_counts(),
     )
 
@@ -88,14 +97,29 @@ def _trained(
     conditions: Conditions = EXACT,
 ) -> Trainer:
     """Return the trainer of one student, done."""
-    config = contestant.config
-    config = config.model_copy(update={"train": config.train.model_copy(update={"seed": seed})})
+    config = _seeded(contestant, seed)
     noisy = conditions.trainer() if contestant.is_quantum else None
     middle = QuantumMiddle(*noisy) if noisy else contestant.middle(contestant.circuit(), len(lesson.classes))
     trainer = make_trainer(config, middle, lesson, torch_device(config.engine.torch_device), None)
     if not trainer.run(on_epoch):
         raise KeyboardInterrupt
     return trainer
+
+
+def _tuned(contestant: Contestant, trainer: Trainer, lesson: Lesson, seed: int) -> tuple[Trainer, Lesson]:
+    """Train a trained student on with its encoder's last layers; return the trainer, and the lesson as it became."""
+    if lesson.encoder is None:
+        raise QkdError(f"the lesson of '{contestant.name}' has no encoder to train")
+    front = make_front(lesson.encoder, lesson.texts, contestant.tune)
+    tuner = make_tuner(_seeded(contestant, seed), trainer, lesson, front, None)
+    if not tuner.run():
+        raise KeyboardInterrupt
+    return tuner, replace(lesson, embeddings=front.embeddings())
+
+
+def _seeded(contestant: Contestant, seed: int) -> Config:
+    train = contestant.config.train.model_copy(update={"seed": seed})
+    return contestant.config.model_copy(update={"train": train})
 
 
 @hushed()

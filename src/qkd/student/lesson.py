@@ -19,6 +19,7 @@ from qkd.student.trainer import Examples, Trainer
 if TYPE_CHECKING:
     from qkd.text.encoders.table import TableFront
     from qkd.text.encoders.tuning import Front
+    from qkd.text.protocols import Encoder
 
 
 CAREFUL = 0.1
@@ -27,13 +28,14 @@ CAREFUL = 0.1
 
 @dataclass(frozen=True)
 class Lesson:
-    """Texts as students see them; it can be pickled and needs neither encoder nor teacher.
+    """Texts as students see them; it can be pickled and needs no teacher, and an encoder where that trains too.
 
     classes: the C class names.
     embeddings: (N,D).
     teacher: the teacher's logits (N,C).
     targets: class indices (N,); -1 for a text that only the teacher has labelled.
     train, valid, test: row numbers.
+    encoder, texts: what made the embeddings of which N texts, for a student whose encoder trains with it.
     """
 
     classes: tuple[str, ...]
@@ -43,6 +45,8 @@ class Lesson:
     train: np.ndarray
     valid: np.ndarray
     test: np.ndarray
+    encoder: Encoder | None = None
+    texts: tuple[str, ...] = ()
 
     def fewer(self, count: int, seed: int) -> Lesson:
         """Return the lesson with ``count`` of its training texts, each class in its share, drawn by ``seed``."""

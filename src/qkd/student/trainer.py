@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,10 +20,16 @@ from qkd.errors import QkdError
 from qkd.student.losses import LOSSES, Terms
 from qkd.student.model import StudentModel
 
+if TYPE_CHECKING:
+    from qkd.text.encoders.table import TableFront
+    from qkd.text.encoders.tuning import Front
+
 FRONT_DECAY = 0.01
 """Weight decay of a front, as transformers are usually fine-tuned with."""
 WIDTH = 16
 """Embedding width above which the projection's learning rate falls with it."""
+POOL = 16
+"""So many batches' texts are drawn at once, and texts of like length put into one batch."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +98,7 @@ class Trainer:
         loss: LossSpec,
         spec: TrainSpec,
         checkpoint: Path | None = None,
-        front: nn.Module | None = None,
+        front: Front | TableFront | None = None,
         front_lr: float = 0.0,
     ) -> None:
         self.student, self.train_set, self.valid_set = student, train, valid
@@ -102,6 +109,7 @@ class Trainer:
         if front is not None:
             groups.append({"params": list(front.parameters()), "lr": front_lr, "weight_decay": FRONT_DECAY})
         self.optimizer = torch.optim.AdamW(groups, lr=spec.lr)
+        self._rates = [group["lr"] for group in self.optimizer.param_groups]
         self.order = torch.Generator().manual_seed(spec.seed)
         self.progress = Progress()
         self.best = _copy(self.learner.state_dict())
@@ -148,7 +156,10 @@ class Trainer:
             self.order.manual_seed(self.spec.seed)
         order = torch.randperm(len(self.train_set), generator=self.order).to(self.train_set.targets.device)
         sums: dict[str, float] = {}
-        for index in order.split(self.spec.batch_size):
+        batches = self._batches(order)
+        for number, index in enumerate(batches):
+            if self.front is not None and not self.progress.epoch:
+                self._warm((number + 1) / len(batches))
             terms = self._terms(self.train_set.rows(index))
             self.optimizer.zero_grad()
             terms["loss"].backward()
@@ -164,6 +175,25 @@ class Trainer:
         row |= self._validate()
         self.progress.epoch += 1
         return row
+
+    def _batches(self, order: torch.Tensor) -> list[torch.Tensor]:
+        """Return the batches of an epoch; behind a front, texts of like length share one, so that little is padded."""
+        size = self.spec.batch_size
+        if self.front is None:
+            return list(order.split(size))
+        lengths = self.front.lengths.to(order.device)[self.train_set.embeddings[order]]
+        pools = zip(order.split(POOL * size), lengths.split(POOL * size), strict=True)
+        batches = [part for rows, lengths in pools for part in rows[lengths.argsort(stable=True)].split(size)]
+        return [batches[number] for number in torch.randperm(len(batches), generator=self.order).tolist()]
+
+    def _warm(self, share: float) -> None:
+        """Take ``share`` of the learning rates.
+
+        Adam's first steps move every weight by the rate, whatever its gradient: at the whole rate, those of a
+        transformer's layer together throw the student far from what it has learned.
+        """
+        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = share * rate
 
     def _terms(self, examples: Examples) -> Terms:
         logits = self.learner(examples.embeddings)

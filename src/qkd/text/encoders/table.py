@@ -25,6 +25,8 @@ class TableFront(nn.Module):
 
     lr = 1e-3
     """Adam's learning rate where none is asked for."""
+    lengths: torch.Tensor
+    """Tokens of every text (N,)."""
 
     def __init__(self, encoder: StaticEncoder, texts: Sequence[str]) -> None:
         super().__init__()
@@ -32,6 +34,7 @@ class TableFront(nn.Module):
         tokens = encoder.tokens(texts)
         self._used = np.unique(np.concatenate([np.zeros(1, np.int64), *(np.asarray(ids, np.int64) for ids in tokens)]))
         self._texts = [torch.as_tensor(np.searchsorted(self._used, ids), dtype=torch.long) for ids in tokens]
+        self.lengths = torch.tensor([len(ids) for ids in tokens])
         table = torch.as_tensor(encoder.arrays["table"][self._used].astype(np.float32))
         self._scale = float(table.norm(dim=1).mean())  # vectors of length about 1 train alike whatever the model
         self.table = nn.Parameter(table / self._scale)

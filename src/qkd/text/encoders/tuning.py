@@ -37,8 +37,10 @@ class Front(nn.Module):
         QkdError: the encoder has not that many layers, or the states do not fit in memory.
     """
 
-    lr = 1e-4
+    lr = 2e-5
     """Adam's learning rate where none is asked for."""
+    lengths: torch.Tensor
+    """Tokens of every text (N,)."""
 
     def __init__(self, encoder: TransformerEncoder, texts: Sequence[str], last: int) -> None:
         super().__init__()
@@ -52,6 +54,7 @@ class Front(nn.Module):
         self._whole = top == backbone.num_layers
         self._device = torch.device(backbone.loading.device)
         self._states = _states(backbone, texts, self._below)
+        self.lengths = torch.tensor([len(states) for states in self._states])
         fixed = [layer for layer in encoder.layers if layer <= self._below]
         rows = embed_texts(encoder.with_layers(fixed), texts) if fixed else np.zeros((len(texts), 0), np.float32)
         self._fixed = torch.as_tensor(rows, device=self._device)
