@@ -7,7 +7,7 @@ VENV   ?= .venv
 WORKERS ?= 2
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-PYTEST  = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadgroup
+PYTEST  = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test cover lint hooks bench install clean

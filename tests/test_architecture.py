@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -106,3 +107,21 @@ PRIVATE = re.compile(r"\b(?:noise|noise_model|model|one|added)\._(?:local|defaul
 def test_aers_private_fields_are_read_in_one_place(file):
     if file.relative_to(SOURCE).as_posix() != "engines/noise/aer.py":
         assert not PRIVATE.search(file.read_text("utf8"))
+
+
+def test_no_name_stands_there_unused():
+    folders = (SOURCE, *(SOURCE.parents[1] / name for name in ("examples", "benchmarks")))
+    texts = {path: path.read_text("utf8") for folder in folders for path in folder.rglob("*.py")}
+    counts = Counter(word for text in texts.values() for word in re.findall(r"\w+", text))
+    for file in FILES:
+        for node in ast.parse(texts[file]).body:  # methods, and what a decorator takes, others may call
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.decorator_list:
+                assert counts[node.name] > 1 or node.name.startswith("__"), f"{file.name}: {node.name}"
+
+
+TAKEN_APART = re.compile(r"(?:describe\(\)|\.args\[0\])\s*\.(?:split|r?partition|startswith|removeprefix|find|index)\(")
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
+def test_no_module_reads_sentences_of_its_own(file):
+    assert not TAKEN_APART.search(file.read_text("utf8"))  # fields and attributes say it: Engine.kind, Recalibrated.now

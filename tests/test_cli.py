@@ -3,14 +3,12 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from qkd.config import fields
-
-
-def qkd(*words):
-    return subprocess.run([sys.executable, "-m", "qkd", *words], capture_output=True, text=True)
+from tests.processes import qkd
 
 
 def test_help_loads_nothing_heavy():
@@ -24,6 +22,15 @@ def test_help_loads_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("words", "code"), [(["circuits", "list"], 0), (["circuits", "show", "hardwar"], 1)])
+def test_it_starts_as_a_module_and_as_a_script(words, code):
+    script = Path(sys.executable).with_name("qkd")
+    for command in ([sys.executable, "-m", "qkd"], [script]):
+        done = subprocess.run([*command, *words], capture_output=True, text=True)
+        assert done.returncode == code
+        assert "hardware" in (done.stderr if code else done.stdout)
 
 
 def test_every_setting_is_an_option_with_its_sentence():

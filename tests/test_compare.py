@@ -1,10 +1,6 @@
 """Many students side by side: one table, paired differences, a verdict that numbers allow, and nothing done twice."""
 
 import json
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
@@ -16,6 +12,7 @@ from qkd.comparison.summary import conclusion
 from qkd.records import read_record
 from qkd.results import Comparison, Judged
 from qkd.studies import compare
+from tests.processes import qkd, signalled
 from tests.test_distill import options
 
 STUDENTS = ("hardware", "qdllm", "product", "linear", "mlp", "fourier", "teacher-free", "logreg")
@@ -94,16 +91,12 @@ def test_a_killed_comparison_goes_on_to_the_same_numbers(corpus, tmp_path):
     given = options(corpus, tmp_path, epochs=2)
     whole = compare(None, spec, **{**given, "name": "whole"})
     words = [f"--{name.replace('_', '-')}={value}" for name, value in {**given, "name": "killed"}.items()]
-    command = [sys.executable, "-m", "qkd", "compare", "--students=hardware,linear,logreg", "--seeds=2", *words]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    words = ["compare", "--students=hardware,linear,logreg", "--seeds=2", *words]
+    signalled(*words, after="qkd.comparison.compare:write_json")
     trials = tmp_path / "killed" / "trials"
-    while process.poll() is None and not list(trials.glob("*.json")):
-        time.sleep(0.001)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
     before = {path: path.stat().st_mtime_ns for path in trials.glob("*.json")}
-    assert before
-    done = subprocess.run([*command, "--json"], check=True, capture_output=True, text=True)
+    assert len(before) == 1
+    done = qkd(*words, "--json", check=True)
     assert all(path.stat().st_mtime_ns == when for path, when in before.items())
     assert without_times(json.loads(done.stdout)) == without_times(whole.to_json())
 

@@ -10,9 +10,7 @@ import pytest
 from safetensors.torch import load_file
 
 from qkd import QkdError, Run, Student, api
-from tests.processes import signalled
-
-pytestmark = pytest.mark.xdist_group("distill")
+from tests.processes import qkd, signalled
 
 
 def options(corpus, folder, **more):
@@ -32,8 +30,7 @@ def options(corpus, folder, **more):
 
 
 def command(given, *flags):
-    words = [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
-    return [sys.executable, "-m", "qkd", "distill", *words, *flags]
+    return ["distill", *(f"--{name.replace('_', '-')}={value}" for name, value in given.items()), *flags]
 
 
 @pytest.fixture(scope="module")
@@ -167,12 +164,7 @@ def test_evaluate_refuses_a_label_it_never_learned(run, tmp_path):
 def test_the_written_configuration_does_the_run_again(run, tmp_path):
     written = tomllib.loads(run.folder.config.read_text())
     assert written["train"]["epochs"] == 6 and "temperature" in written["loss"]
-    done = subprocess.run(
-        [sys.executable, "-m", "qkd", "distill", "--config", str(run.folder.config), "--runs", str(tmp_path), "-q"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = qkd("distill", "--config", str(run.folder.config), "--runs", str(tmp_path), "-q", check=True)
     assert "teacher" in done.stdout and "majority" in done.stdout and done.stderr == ""
     assert same_weights(run, Run(tmp_path / "whole"))
 
@@ -183,22 +175,22 @@ SAVED = "qkd.student.trainer:Trainer.save"
 @pytest.mark.parametrize("epoch", [0, 2, 4])
 def test_a_killed_run_resumes_to_the_same_weights(run, corpus, tmp_path, epoch):
     words = command(options(corpus, tmp_path, name="killed"))
-    signalled(words[3:], *((SAVED, epoch) if epoch else ("qkd.sources:_pin_texts", 1)))
+    signalled(*words, after=SAVED if epoch else "qkd.sources:_pin_texts", times=epoch or 1)
     assert not (tmp_path / "killed" / "metrics.json").exists()
-    subprocess.run([*words, "--resume"], check=True, capture_output=True)
+    qkd(*words, "--resume", check=True)
     assert same_weights(run, Run(tmp_path / "killed"))
     assert [row["epoch"] for row in Run(tmp_path / "killed").history] == [row["epoch"] for row in run.history]
 
 
 def test_ctrl_c_leaves_a_valid_run_that_goes_on(run, corpus, tmp_path):
     words = command(options(corpus, tmp_path, name="stopped"))
-    done = signalled(words[3:], SAVED, 2, signal.SIGINT)
+    done = signalled(*words, after=SAVED, times=2, number=signal.SIGINT)
     assert done.returncode == 130, done.stderr
     assert "--resume" in done.stderr and "Traceback" not in done.stderr
     stopped = Run(tmp_path / "stopped")
     assert stopped.metrics.finished is False
     assert len(stopped.student.predict(["A sentence about tensors."])) == 1
-    subprocess.run([*words, "--resume"], check=True, capture_output=True)
+    qkd(*words, "--resume", check=True)
     assert same_weights(run, Run(tmp_path / "stopped"))
 
 
@@ -249,18 +241,16 @@ def test_mistakes_leave_nothing_behind(corpus, tmp_path):
 
 def test_one_sentence_and_no_traceback(corpus, tmp_path):
     given = options(corpus, tmp_path, data=str(tmp_path / "nowhere.csv"))
-    done = subprocess.run(command(given), capture_output=True, text=True)
+    done = qkd(*command(given))
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert "nowhere.csv" in done.stderr
-    shown = subprocess.run(command(given, "--debug"), capture_output=True, text=True)
+    shown = qkd(*command(given, "--debug"))
     assert "Traceback" in shown.stderr
 
 
 def test_the_table_is_for_people_and_json_for_scripts(run, corpus, tmp_path):
-    done = subprocess.run(
-        command(options(corpus, tmp_path, epochs=1), "--json"), capture_output=True, text=True, check=True
-    )
+    done = qkd(*command(options(corpus, tmp_path, epochs=1), "--json"), check=True)
     assert json.loads(done.stdout)["lines"]["student"]["numbers"]["accuracy"]["value"] > 0
     for word in ("teacher", "student", "majority", "accuracy"):
         assert word in run.table()

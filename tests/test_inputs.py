@@ -5,6 +5,8 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -16,11 +18,7 @@ from qkd.devices import profiles
 from qkd.errors import ConfigError
 from qkd.results import Prediction
 from qkd.runs import RunFolder
-
-
-def qkd(*words, **more):
-    return subprocess.run([sys.executable, "-m", "qkd", *words], capture_output=True, **more)
-
+from tests.processes import qkd
 
 DEEP = "name = " + "[" * 5000 + "]" * 5000
 TOML = {
@@ -58,23 +56,42 @@ def test_a_folder_that_cannot_be_written(tmp_path, folder):
     if folder.startswith("/proc") and not sys.platform.startswith("linux"):
         pytest.skip("no /proc here")
     (tmp_path / "a-file").write_text("")
-    done = qkd("distill", "--runs", folder, "--limit", "40", "--encoder", "hashing:8", cwd=tmp_path, text=True)
+    done = qkd("distill", "--runs", folder, "--limit", "40", "--encoder", "hashing:8", cwd=tmp_path)
     assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith("error: ")
     assert folder.partition("/runs")[0] in done.stderr and "unforeseen" not in done.stderr
 
 
-def test_a_run_folder_that_may_only_be_read(tmp_path):
-    if os.geteuid() == 0:
-        pytest.skip("root may write everywhere")
-    tmp_path.chmod(0o500)
-    with pytest.raises(QkdError, match="cannot be written"), RunFolder(tmp_path / "run").lock():
-        pass
+@pytest.fixture
+def read_only():
+    """A folder, and a run in it, that this process may read and not write, even where it belongs to root."""
+    with tempfile.TemporaryDirectory() as name:  # root's own temporary folders may not even be read by others
+        run = RunFolder(Path(name) / "run")
+        with run.lock():
+            run.config.write_text("")
+        for path in (Path(name), run.path):
+            path.chmod(0o555)
+        user = os.geteuid()
+        os.seteuid(user or 65534)
+        try:
+            yield run
+        finally:
+            os.seteuid(user)
+            for path in (Path(name), run.path):
+                path.chmod(0o700)
+
+
+def test_a_run_folder_that_may_only_be_read(read_only):
+    assert read_only.config.read_text() == ""
+    for folder in (read_only, RunFolder(read_only.path.with_name("new"))):
+        with pytest.raises(QkdError, match="cannot be written"), folder.lock():
+            pass
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
 def test_terminals_that_cannot_show_everything(encoding):
     env = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
-    done = qkd("devices", "show", "fake_manila", env=env)
+    command = [sys.executable, "-m", "qkd", "devices", "show", "fake_manila"]
+    done = subprocess.run(command, capture_output=True, env=env)
     assert done.returncode == 0 and b"two-qubit error" in done.stdout and b"?" in done.stdout
 
 

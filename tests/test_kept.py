@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +11,7 @@ from qkd import Run, Student, api
 from qkd.devices import snapshot
 from qkd.hardware import collect, listed
 from qkd.hardware.result import read_result
+from tests.processes import qkd
 
 VERSIONS = sorted((Path(__file__).parent / "kept").iterdir())
 
@@ -54,10 +53,7 @@ def test_a_device_run_is_listed_and_shown(kept):
     [again] = collect(kept, "hw-1")
     before = json.loads((kept / "hardware" / "hw-1" / "result.json").read_text())
     assert [list(row.evs) for row in again.result.rows] == [row["evs"] for row in before["rows"]]
-    shown = subprocess.run(
-        [sys.executable, "-m", "qkd", "jobs", "show", "hw-1", "--run", str(kept)], capture_output=True, text=True
-    )
-    assert shown.returncode == 0 and "mitigation readout" in shown.stdout, shown.stderr
+    assert "mitigation readout" in qkd("jobs", "show", "hw-1", "--run", str(kept), check=True).stdout
 
 
 def test_training_goes_on(kept):

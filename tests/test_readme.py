@@ -2,11 +2,11 @@
 
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
+
+from tests.processes import qkd
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
@@ -23,9 +23,7 @@ def test_every_command_of_the_readme_runs(corpus, tmp_path):
         words = shlex.split(command)
         if words[0] in ("distill", "compare"):
             words += small + ([] if "--data" in words else own)
-        done = subprocess.run([sys.executable, "-m", "qkd", *words], cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == 0, f"{command}\n{done.stderr}"
-        assert done.stdout.strip()
+        assert qkd(*words, cwd=tmp_path, check=True).stdout.strip()
 
 
 def test_the_python_of_the_readme_runs(corpus, tmp_path, monkeypatch):

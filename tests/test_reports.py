@@ -2,6 +2,8 @@
 
 import pytest
 
+from qkd.reports import plots
+from qkd.reports.pages import picture
 from qkd.reports.run import verdict
 from qkd.results import Estimate
 
@@ -17,3 +19,13 @@ from qkd.results import Estimate
 )
 def test_a_verdict_is_what_the_interval_allows(low, value, high, words):
     assert words in verdict(Estimate(value=value, low=low, high=high), "a linear student")
+
+
+def test_a_picture_is_drawn_of_its_own_values_though_others_were_drawn_before():
+    history = [{"epoch": n, "loss": 1 / n, "valid_loss": 1.1 / n, "valid_accuracy": 0.5} for n in (1, 2, 3)]
+    shown = [picture(caption, plots.learning, history, best) for caption, best in (("a", 1), ("b", 3), ("c", 1))]
+    assert [row["caption"] for row in shown] == ["a", "b", "c"]
+    first, second, third = (row["image"] for row in shown)
+    assert first == third == plots.png(plots.learning(history, 1)) and second == plots.png(plots.learning(history, 3))
+    history[0]["loss"] = 2.0
+    assert picture("d", plots.learning, history, 1)["image"] not in (first, second)

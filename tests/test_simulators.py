@@ -1,8 +1,7 @@
 """``--sim aer``, ``--sim aer-noisy`` and ``--engine aer`` from the option to the report."""
 
 import json
-import subprocess
-import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,10 +13,8 @@ from qkd.config import Config, EngineSpec
 from qkd.simulation.agree import FEWEST, SHOTS, SIGMAS, agree
 from qkd.simulation.make import make_engine, make_sampler
 from qkd.simulation.setting import make_setting
-from tests.processes import signalled
+from tests.processes import qkd, signalled
 from tests.test_distill import SAVED, command, options, same_weights
-
-pytestmark = pytest.mark.xdist_group("simulators")
 
 NOISY = {"sim": "aer-noisy", "device": "ibm_brisbane", "shots": 300, "epochs": 3}
 
@@ -71,9 +68,9 @@ def test_noise_changes_what_is_learned(noisy, corpus, tmp_path):
 @pytest.mark.parametrize("epoch", [1, 4], ids=["under noise", "ideal"])
 def test_a_killed_noisy_run_resumes_to_the_same_weights(noisy, corpus, tmp_path, epoch):
     words = command(options(corpus, tmp_path, **{**NOISY, "name": "killed"}))
-    signalled(words[3:], SAVED, epoch)
+    signalled(*words, after=SAVED, times=epoch)
     assert (tmp_path / "killed/checkpoint/ideal/state.json").exists() == (epoch > NOISY["epochs"])
-    subprocess.run([*words, "--resume"], check=True, capture_output=True)
+    qkd(*words, "--resume", check=True)
     assert same_weights(noisy, Run(tmp_path / "killed"))
     again = Run(tmp_path / "killed").metrics["lines"]
     assert again["student"]["numbers"] == noisy.metrics["lines"]["student"]["numbers"]
@@ -112,8 +109,9 @@ def test_an_engine_that_disagrees_with_aer_is_stopped():
     spec = EngineSpec(torch_device="cpu")
     found = agree(make_engine(spec, student, model), student, model)
     assert found.difference < 1e-6 and found.points == 2 and found.observables == found.of == 4
+    renamed = replace(make_engine(spec, student, model), reason="called something else")
     with pytest.raises(QkdError, match="density engine and AerSimulator disagree by"):
-        agree(make_engine(spec, student, model), student, other)
+        agree(renamed, student, other)
     sampled = EngineSpec(torch_device="cpu", engine="trajectories", trajectories=400)
     agree(make_engine(sampled, student, model), student, model)
 
@@ -169,10 +167,6 @@ def test_a_setting_trains_and_measures_on_the_same_circuit():
     )
     assert "id" in waiting.circuit.circuit.count_ops()
     agree(waiting.trainer, waiting.circuit, waiting.noisy.model)
-
-
-def qkd(*words):
-    return subprocess.run([sys.executable, "-m", "qkd", *words], capture_output=True, text=True)
 
 
 def test_devices_are_listed_and_shown(tmp_path):

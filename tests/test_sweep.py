@@ -1,11 +1,7 @@
 """A sweep: its space is checked first, nothing is done twice, and the best is what distill trains."""
 
 import json
-import signal
 import statistics
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -20,6 +16,7 @@ from qkd.records import read_record
 from qkd.results import Sweep
 from qkd.specs import validated
 from qkd.studies import sweep
+from tests.processes import qkd, signalled
 from tests.test_distill import options
 
 OVER = ("lr=0.0001..0.1", "layers=1..2", "encoding=ry,rx", "observables=z-each,z-each+zz-neighbours")
@@ -107,18 +104,13 @@ def test_a_killed_sweep_goes_on_to_the_same_end(found, corpus, tmp_path):
         for name, value in settings.items()
     ]
     words += [f"--over={word}" for word in OVER] + ["--trials=18", "--parallel=6", "--seeds=2"]
-    command = [sys.executable, "-m", "qkd", "sweep", *words]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    signalled("sweep", *words, after="qkd.comparison.sweep:progress_line", times=8)  # in the second round of six
     journal = tmp_path / "killed" / "study.journal"
-    while process.poll() is None and not (journal.is_file() and journal.read_bytes().count(b"\n") > 9):
-        time.sleep(0.001)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
     kept = journal.read_bytes()
-    assert kept.count(b"\n") < 20  # it was killed on its way
+    assert len(_study(tmp_path / "killed").trials) == 8
     with journal.open("ab") as file:
         file.write(b'{"op_code": 4, "wor')  # a line that was being written
-    done = subprocess.run([*command, "--json", "-q"], check=True, capture_output=True, text=True)
+    done = qkd("sweep", *words, "--json", "-q", check=True)
     assert journal.read_bytes().startswith(kept)
     assert without_times(json.loads(done.stdout)) == without_times(found.to_json())
 

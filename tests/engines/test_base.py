@@ -2,14 +2,22 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from qiskit.circuit import Parameter, QuantumCircuit
 from qiskit.quantum_info import SparsePauliOp
 
+from qkd.engines import (
+    AerEstimator,
+    DensityMatrixEstimator,
+    LightConeEstimator,
+    StatevectorEstimator,
+    TrajectoryEstimator,
+    machine,
+)
 from qkd.engines.base import EngineEstimator
 from qkd.engines.expressions import Expressions, linear_form
 from qkd.engines.grouping import Recent, Requests, group
 from qkd.engines.keys import circuit_key
-from qkd.engines.statevector import StatevectorEstimator
 from qkd.errors import QkdError
 from tests.engines.conftest import random_circuit, random_observables
 
@@ -139,3 +147,13 @@ def test_run_wants_a_list_of_pubs():
         StatevectorEstimator().run(circuit)
     with pytest.raises(QkdError, match="PUB 1 is malformed"):
         StatevectorEstimator().run([(circuit, "Z"), (circuit, SparsePauliOp("ZZ"))])
+
+
+def test_engines_settle_nothing_for_the_whole_process_and_begin_alike():
+    machine.keep_freed_memory.cache_clear()
+    circuit, threads = QuantumCircuit(1), torch.get_num_threads()
+    exact = [StatevectorEstimator(), LightConeEstimator(), DensityMatrixEstimator(), TrajectoryEstimator()]
+    for engine in [*exact, AerEstimator()]:
+        assert engine.run([(circuit, "Z")]).result()[0].data.evs == 1
+    assert machine.keep_freed_memory.cache_info().currsize == 0 and torch.get_num_threads() == threads
+    assert len({engine.device for engine in exact}) == 1

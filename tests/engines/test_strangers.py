@@ -19,6 +19,7 @@ from qkd.engines import (
     LightConeEstimator,
     StatevectorEstimator,
     TrajectoryEstimator,
+    gates,
 )
 from qkd.errors import EngineError
 
@@ -87,6 +88,18 @@ def test_angles_without_a_derivative_are_refused_in_a_sentence(angle):
     circuit.rx(angle, 0)
     with pytest.raises(EngineError, match="cannot be differentiated"):
         value(StatevectorEstimator(device="cpu"), circuit, "Z", [0.5])
+
+
+@pytest.mark.parametrize("kind", EXACT)
+def test_what_was_asked_without_gradients_first_has_them_afterwards(kind, pair):
+    for kept in vars(gates).values():  # as in a process that has only predicted so far
+        getattr(kept, "cache_clear", int)()
+    rows, weights = torch.tensor([[0.3]]).double(), torch.tensor([0.4]).double().requires_grad_()
+    with torch.inference_mode():
+        before = made(kind).compile(pair, [SparsePauliOp("ZZ")], [A], [B])(rows, weights)
+    evs = made(kind).compile(pair, [SparsePauliOp("ZZ")], [A], [B])(rows, weights)
+    assert torch.equal(evs, before)
+    assert torch.autograd.grad(evs.sum(), weights)[0].abs() > 0.1
 
 
 def flips(chance):

@@ -2,12 +2,11 @@
 
 import copy
 import json
-import os
 import random
+import re
 import shutil
 import signal
-import subprocess
-import sys
+import threading
 import time
 from dataclasses import replace
 
@@ -26,7 +25,9 @@ from qkd.hardware.patience import Patience
 from qkd.hardware.plan import Plan
 from qkd.hardware.remote import Remote
 from qkd.hardware.run import cancel, collect, run
+from tests.processes import start
 
+from .clock import Clock
 from .conftest import CLOCK, QUICK
 from .loopback import TOKEN
 
@@ -342,49 +343,39 @@ def test_the_token_is_in_no_file_and_no_message(service, folder, capfd):
 
 
 KILLS = {
-    "before submission": ("GET", "/backends/ibm_manila/status$", False),
-    "during submission, unheard": ("POST", "/jobs$", False),
-    "during submission, heard": ("POST", "/jobs$", True),
-    "while waiting": ("GET", "/jobs/[0-9a-f]+$", True),
+    "before submission": ("GET", "/backends/ibm_manila/status$", "planned", False),
+    "during submission, unheard": ("POST", "/jobs$", "intent", False),
+    "during submission, heard": ("POST", "/jobs$", "intent", True),
+    "while waiting": ("GET", "/jobs/[0-9a-f]+$", "submitted", True),
 }
 
 
 @pytest.mark.parametrize("moment", KILLS)
-def test_a_killed_run_is_gone_on_with(service, folder, moment):
-    method, path, after = KILLS[moment]
+def test_a_killed_run_is_gone_on_with(service, folder, moment, monkeypatch):
+    method, path, event, after = KILLS[moment]
     service.hold = moment == "while waiting"
-    skipped = 1 if moment == "before submission" else 0  # the first question for the status comes with the estimate
-    service.fault(method, path, "silence", after=after, times=1 + skipped, seconds=0 if skipped else 30)
-    if skipped:
-        service.faults = []
-        real = service.answer
+    ledger, real, started = folder / "hardware" / "ledger.jsonl", service.answer, threading.Event()
 
-        def slow(asked, where, query, body):
-            ready = (folder / "hardware" / "ledger.jsonl").is_file()
-            if ready and where.endswith("/status"):
-                time.sleep(30)
-            return real(asked, where, query, body)
+    def deadly(asked, where, query, body):
+        """Answer, and kill who asks for this once its ledger has the event, before or after the work is done."""
+        matches = asked == method and re.search(path, where) and ledger.is_file()
+        due = matches and f'"{event}"' in ledger.read_text()
+        value = None if due and not after else real(asked, where, query, body)
+        if due:
+            started.wait()
+            process.kill()
+        return value or (503, {})
 
-        service.answer = slow
     command = ["run-hardware", "--run", str(folder), "--device", "ibm_manila", "--mitigation", "none", "--shots", "64"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "qkd", *command, "--samples", "4", "--yes"], env=os.environ | {"HF_HUB_OFFLINE": "1"}
-    )
-    ledger = folder / "hardware" / "ledger.jsonl"
-    wanted = {"before submission": "planned", "while waiting": "submitted"}.get(moment, "intent")
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not (ledger.is_file() and f'"{wanted}"' in ledger.read_text()):
-        time.sleep(0.05)
-    if after and moment != "while waiting":
-        while time.monotonic() < deadline and not service.jobs:
-            time.sleep(0.05)
-    time.sleep(0.3)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert process.returncode == -signal.SIGKILL
-    service.hold, service.faults = False, []
-    service.__dict__.pop("answer", None)
-    [outcome] = collect(folder, patience=QUICK)
+    with monkeypatch.context() as patch:
+        patch.setattr(service, "answer", deadly)
+        process = start([*command, "--samples", "4", "--yes"])
+        started.set()
+        process.join()
+    assert process.exitcode == -signal.SIGKILL
+    service.hold = False
+    clock = Clock(time.time())  # goes on from what the killed process wrote, but waits in no time
+    [outcome] = collect(folder, patience=replace(QUICK, sleep=clock.sleep, now=clock.now))
     once(service, outcome)
 
 

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).parents[2]
 EXACT = ("statevector", "lightcone", "density")
@@ -34,21 +35,25 @@ EXCLUDED = {
 }
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def unpacked():
     """A function that gives the folder with a package's tests, of the version that is installed."""
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "qkd-tests"
 
     def of(package):
+        cache.mkdir(parents=True, exist_ok=True)
+        with FileLock(cache / ".lock"):  # tests run in several processes
+            return fetched(package)
+
+    def fetched(package):
         name = f"{package.replace('-', '_')}-{version(package)}"
         folder = cache / name
         if folder.is_dir():
             return folder
-        cache.mkdir(parents=True, exist_ok=True)
         pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", ":all:", "-d", str(cache)]
-        fetched = subprocess.run([*pip, f"{package}=={version(package)}"], capture_output=True, text=True)
-        if fetched.returncode:
-            pytest.skip(f"no source distribution of {package} can be had: {fetched.stderr.strip().splitlines()[-1:]}")
+        done = subprocess.run([*pip, f"{package}=={version(package)}"], capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"no source distribution of {package} can be had: {done.stderr.strip().splitlines()[-1:]}")
         with tarfile.open(cache / f"{name}.tar.gz") as archive:
             members = [member for member in archive.getmembers() if member.name.startswith(f"{name}/test/")]
             archive.extractall(cache, members, filter="data")

@@ -30,7 +30,7 @@ def test_no_sentence_names_its_library(dataset):
 def test_it_is_the_same_in_another_process_and_imports_none_of_the_libraries(dataset):
     script = (
         "import sys; from qkd.text.data import docstrings\n"
-        "table = docstrings.read(); print(repr(table.columns['text'][::100]))\n"
+        "table = docstrings.read_docstrings(); print(repr(table.columns['text'][::100]))\n"
         "assert not set(docstrings.LIBRARIES) & set(sys.modules), 'imported'"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

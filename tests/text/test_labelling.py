@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -16,7 +14,7 @@ from qkd.text.data import load as data
 from qkd.text.data.tables import unchanged
 from qkd.text.models.reader import Reader
 from qkd.text.teachers.make import make_teacher
-from tests.processes import signalled
+from tests.processes import qkd, signalled
 from tests.text.test_models import animals
 
 
@@ -64,9 +62,8 @@ def test_it_ends_with_accuracy_chance_and_the_labels_that_were_given(tmp_path):
     assert found["valid_accuracy"] == pytest.approx(np.mean(said[valid] == right[valid]))
     assert found["valid_chance"] == pytest.approx(1 - right[valid].mean()) and found["valid_chance"] > 0.7
     assert found["predicted"] == {"common": int((said == 0).sum()), "rare": int(said.sum())}
-    command = [sys.executable, "-m", "qkd", "teach", f"--out={tmp_path / 'again.parquet'}"]
-    command += [f"--{name}={value}" for name, value in given.items()]
-    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    words = [f"--{name}={value}" for name, value in given.items()]
+    told = qkd("teach", f"--out={tmp_path / 'again.parquet'}", *words, check=True).stdout
     assert f"accuracy on the validation split {found['valid_accuracy']:.3f}" in told
     assert f"(chance, the most frequent label: {found['valid_chance']:.3f})" in told
     assert told.endswith(f"labels given: common {(said == 0).sum():,}, rare {said.sum():,}\n")
@@ -87,16 +84,13 @@ def test_a_second_labelling_calls_no_model_and_a_changed_text_costs_one(corpus, 
 
 
 def test_a_killed_labelling_goes_on_to_the_same_file(corpus, model):
-    words = ["teach", "--data", str(corpus / "texts.csv"), "--teacher", f"probe:{model}", "--out"]
-
-    def command(out):
-        return [sys.executable, "-m", "qkd", *words, str(corpus / out)]
-
+    out = str(corpus / "killed.parquet")
+    words = ["teach", "--data", str(corpus / "texts.csv"), "--teacher", f"probe:{model}", "--out", out]
     where = os.environ | {"QKD_CACHE": str(corpus / "another")}
     teach(corpus, model, out="whole.parquet")
-    signalled(command("killed.parquet")[3:], "qkd.cache:Store._save", env=where)
+    signalled(*words, after="qkd.cache:Store._save", env=where)
     assert not (corpus / "killed.parquet").exists()
-    done = subprocess.run(command("killed.parquet"), check=True, capture_output=True, text=True, env=where)
+    done = qkd(*words, env=where, check=True)
     assert "300 texts and 3 classes" in done.stdout and "texts/s" in done.stdout
     whole, resumed = (parquet.read_table(corpus / f"{name}.parquet") for name in ("whole", "killed"))
     assert resumed["text"] == whole["text"]
@@ -105,11 +99,8 @@ def test_a_killed_labelling_goes_on_to_the_same_file(corpus, model):
 
 
 def test_several_teachers_on_the_command_line(corpus, model):
-    done = subprocess.run(
-        [sys.executable, "-m", "qkd", "teach", "--data", str(corpus / "texts.csv"), "--out", str(corpus / "l.parquet"),
-         "--teacher", f"probe:{model}", "--teacher", f"probe:{model}", "--ensemble", "logit", "--json"],
-        check=True, capture_output=True, text=True,
-    )  # fmt: skip
+    words = ["teach", "--data", str(corpus / "texts.csv"), "--out", str(corpus / "l.parquet"), "--ensemble", "logit"]
+    done = qkd(*words, "--teacher", f"probe:{model}", "--teacher", f"probe:{model}", "--json", check=True)
     told = json.loads(done.stdout)["teacher"]
     assert told["kind"] == "ensemble" and len(told["members"]) == 2 and sum(told["weights"]) == pytest.approx(1)
 

@@ -98,7 +98,8 @@ def waves(angles: torch.Tensor, used: Sequence[int] = range(WAVES)) -> torch.Ten
 def sines(used: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Return how often the sines that are the waves 1, cos(t/2), sin(t/2), cos t, sin t turn, and where they start."""
     turns, starts = np.array([(0, 0.5, 0.5, 1, 1), (np.pi / 2, np.pi / 2, 0, np.pi / 2, 0)])[:, list(used)]
-    return torch.as_tensor(turns, dtype=dtype, device=device), torch.as_tensor(starts, dtype=dtype, device=device)
+    with torch.inference_mode(False):  # whoever asks first; tensors of inference serve no gradient later
+        return torch.as_tensor(turns, dtype=dtype, device=device), torch.as_tensor(starts, dtype=dtype, device=device)
 
 
 GRID = 4 * math.pi * np.arange(WAVES) / WAVES

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+import pickle
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,10 @@ import jinja2
 from matplotlib.figure import Figure
 
 from qkd.reports import plots
+
+IMAGES = 100
+"""How many pictures are kept for the next page; one has about 50 kB."""
+_images: dict[bytes, str] = {}
 
 
 def page(template: str, **values: Any) -> str:
@@ -22,3 +28,17 @@ def page(template: str, **values: Any) -> str:
 def pictures(figures: Iterable[tuple[Figure, str]]) -> list[dict[str, str]]:
     """Return figures and their captions as a template shows them."""
     return [{"image": plots.png(figure), "caption": caption} for figure, caption in figures]
+
+
+def picture(caption: str, draw: Callable[..., Figure], *values: Any) -> dict[str, str]:
+    """Return ``draw(*values)`` and its caption as a template shows them.
+
+    Every device run writes its run's page anew, and most of the pictures on it are those that were there before: what
+    this process has drawn of the same values is not drawn again.
+    """
+    content = hashlib.sha256(pickle.dumps((draw.__qualname__, values))).digest()
+    if content not in _images:
+        if len(_images) >= IMAGES:
+            del _images[next(iter(_images))]
+        _images[content] = plots.png(draw(*values))
+    return {"image": _images[content], "caption": caption}

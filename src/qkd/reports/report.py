@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from qkd.circuits import draw, library
 from qkd.files import write_text
 from qkd.reports import devices, plots, run
-from qkd.reports.pages import page, pictures
+from qkd.reports.pages import page, picture
 from qkd.results import Answer, DeviceResult, MeasuredResult, Metrics
 from qkd.results.reading import read_answers, read_metrics
 from qkd.runs import RunFolder
@@ -60,21 +59,25 @@ def render(
     targets = np.array([classes.index(row.label) for row in predictions])
     logits = {who: np.array([row[who] for row in predictions]) for who in ("teacher", "student")}
     probabilities = {who: softmax(rows) for who, rows in logits.items()}
-    best = metrics.training.best_epoch
+    lines, best = metrics.lines, metrics.training.best_epoch
+    answers = logits["student"].argmax(axis=1)
+    trusted = "On the dotted line a confidence can be taken at its word."
     sections = [
-        _section("How close", (plots.accuracies(metrics.lines), "A dot is the measured value, a bar its interval.")),
-        _section("How it learned", (plots.learning(history, best), f"The weights of epoch {best} were kept.")),
-        _section(
+        Section("How close", [picture("A dot is the measured value, a bar its interval.", plots.accuracies, lines)]),
+        Section("How it learned", [picture(f"The weights of epoch {best} were kept.", plots.learning, history, best)]),
+        Section(
             "Where it errs, and whether it knows",
-            (plots.confusion(logits["student"].argmax(axis=1), targets, classes), "Counts of test texts."),
-            (plots.reliability(probabilities, targets), "On the dotted line a confidence can be taken at its word."),
+            [
+                picture("Counts of test texts.", plots.confusion, answers, targets, classes),
+                picture(trusted, plots.reliability, probabilities, targets),
+            ],
         ),
-        _section(
+        Section(
             "What it took from the teacher",
-            (plots.agreement(probabilities["teacher"], probabilities["student"]), "One dot is one test text."),
+            [picture("One dot is one test text.", plots.agreement, *probabilities.values())],
         ),
     ]
-    wrong = np.flatnonzero(logits["student"].argmax(axis=1) != targets)
+    wrong = np.flatnonzero(answers != targets)
     surest = wrong[np.argsort(-probabilities["student"].max(axis=1)[wrong])][:10]
     mistakes = [
         {
@@ -129,11 +132,7 @@ def _devices(results: Sequence[DeviceResult]) -> DeviceSection:
     measured = [result for result in results if isinstance(result, MeasuredResult)]
     names = [f"{result.plan}, {result.device}, mitigation {result.mitigation.name}" for result in measured]
     figures = [
-        (plots.scatter(result), f"{name}: one dot is an expectation value.")
+        picture(f"{name}: one dot is an expectation value.", plots.scatter, result)
         for result, name in zip(measured, names, strict=True)
     ]
-    return DeviceSection(devices.COLUMNS, devices.rows(measured), pictures(figures))
-
-
-def _section(title: str, *figures: tuple[Figure, str]) -> Section:
-    return Section(title, pictures(figures))
+    return DeviceSection(devices.COLUMNS, devices.rows(measured), figures)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 from qkd.config import Config
 from qkd.errors import ModelError, nearest
@@ -15,10 +14,6 @@ from qkd.text.teachers.logits_file import LogitsTeacher
 from qkd.text.teachers.lora import LoraTeacher
 from qkd.text.teachers.probe import ProbeTeacher
 from qkd.text.teachers.prompt import PromptTeacher
-
-if TYPE_CHECKING:
-    pass
-
 
 KINDS: dict[str, Callable[[str, Loading, Config], Teacher]] = {
     "classifier": lambda model, loading, config: ClassifierTeacher(model, loading, config.teacher.label_map),
