@@ -11,7 +11,7 @@ from qiskit.circuit import ParameterVector, QuantumCircuit
 from qiskit.quantum_info import SparsePauliOp
 
 from qkd.engines import LightConeEstimator, StatevectorEstimator
-from qkd.engines.machine import keep_freed_memory
+from qkd.engines.machine import keep_freed_memory, threads
 
 keep_freed_memory()  # as the trainer does
 given = task()
@@ -39,4 +39,5 @@ def step(inputs, weights):
     return evs.detach().numpy(), x.grad.numpy(), w.grad.numpy()
 
 
-measure(step, given, ("qkd", "torch", "qiskit"), prepared)
+with threads(1):  # as make_engine sets it for circuits this small
+    measure(step, given, ("qkd", "torch", "qiskit"), prepared)

@@ -1,12 +1,17 @@
 """``make bench``: every engine a user could pick, on the same circuit, in one run; writes RESULTS.md and its plots.
 
+    python benchmarks/run.py [--parts ideal noisy] [--answers FILE]
+
 Each contender is a script of its own in an environment of its own (``Makefile`` makes them), so none can slow another.
-Contenders take turns within a round, and ratios are of medians over rounds, so a machine that drifts does not matter.
-Their answers are compared: a fast wrong one would be named.
+Ours is measured before and after each of them, and ratios are of medians, so a machine that drifts does not
+matter much. Answers are compared: a fast wrong one would be named. Each part replaces its own lines of RESULTS.md.
+With ``--answers`` what
+contenders said is kept, one JSON line each, and those that are there are not asked again.
 """
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import json
 import os
@@ -15,6 +20,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,35 +31,51 @@ from tasks import task
 from qkd.circuits import library
 
 HERE = Path(__file__).parent
-ROUNDS = 2
+BATCHES = (1, 8, 32, 64, 256)
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A script, the environment it runs in, and how many texts it is given: slow ones get fewer."""
+    """A script, the environment it runs in, and the batches it is given: slow ones get fewer texts."""
 
     name: str
     environment: str
     words: tuple[str, ...]
-    batch: int = 64
+    batches: tuple[int, ...] = (64,)
     repeats: int = 7
-    rounds: int = ROUNDS
 
 
-CONTENDERS = (
-    Contender("qkd statevector, complex64", ".venv", ("qkd_step.py", "statevector"), repeats=30),
-    Contender("TensorCircuit-NG, JAX jit + vmap", ".venv-bench", ("tensorcircuit_step.py",), repeats=30),
+OURS = Contender("qkd statevector, complex64, one thread", ".venv", ("qkd_step.py", "statevector"), BATCHES, 60)
+OTHERS = (
+    Contender("TensorCircuit-NG, JAX jit + vmap", ".venv-bench", ("tensorcircuit_step.py",), BATCHES, 60),
     Contender("MindQuantum, expectation with gradient", ".venv-mindquantum", ("mindquantum_step.py",)),
-    Contender("PennyLane lightning.qubit, adjoint", ".venv-bench", ("pennylane_step.py", "lightning"), 8, 2, 1),
-    Contender("PennyLane default.qubit, JAX jit + vmap", ".venv-bench", ("pennylane_step.py", "default"), 64, 7, 1),
-    Contender("stock EstimatorQNN, parameter shift", ".venv", ("qiskit_step.py",), 1, 1, 1),
+    Contender("PennyLane lightning.qubit, adjoint", ".venv-bench", ("pennylane_step.py", "lightning"), (8,), 3),
+    Contender("PennyLane default.qubit, JAX jit + vmap", ".venv-bench", ("pennylane_step.py", "default")),
+    Contender("stock EstimatorQNN, parameter shift", ".venv", ("qiskit_step.py",), (1,), 1),
 )
 
 
-def measure(contender: Contender, folder: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Row:
+    """What a contender said of a batch; ``ours`` is what our engine took before and after it, milliseconds a step."""
+
+    contender: Contender
+    batch: int
+    answer: dict[str, Any]
+    ours: float
+    right: bool
+
+    @property
+    def step(self) -> float:
+        """Milliseconds of a step."""
+        return 1000 * statistics.median(self.answer["step_s"])
+
+
+def measure(contender: Contender, batch: int, folder: Path) -> dict[str, Any]:
     """Run a contender once and return what it printed."""
+    print(f"{batch} texts: {contender.name}", file=sys.stderr, flush=True)
     file = folder / "task.json"
-    file.write_text(json.dumps(task(library.load_circuit("qdllm"), contender.batch, contender.repeats)))
+    file.write_text(json.dumps(task(library.load_circuit("qdllm"), batch, contender.repeats)))
     script, *words = contender.words
     return run(contender.environment, script, str(file), *words)
 
@@ -68,53 +90,67 @@ def run(environment: str, script: str, *words: str) -> dict[str, Any]:
     return json.loads(lines[-1])
 
 
-def main() -> None:
-    found: dict[str, list[dict[str, Any]]] = {contender.name: [] for contender in CONTENDERS}
-    with tempfile.TemporaryDirectory() as temporary:
-        for number in range(ROUNDS):
-            for contender in CONTENDERS:
-                if number < contender.rounds:
-                    print(f"round {number + 1}: {contender.name}", file=sys.stderr, flush=True)
-                    found[contender.name].append(measure(contender, Path(temporary)))
-    print("under noise", file=sys.stderr, flush=True)
-    text = "\n".join([*ideal(found), *noisy(run(CONTENDERS[0].environment, "noisy_step.py"))])
-    (HERE / "RESULTS.md").write_text(text)
-    print(text)
+def main(parts: Sequence[str], answers: Path | None) -> None:
+    """Measure the parts and write them down."""
+    if "ideal" in parts:
+        with tempfile.TemporaryDirectory() as temporary:
+            rows = measured(answers or Path(temporary) / "answers.jsonl", Path(temporary))
+        replace("ideal", ideal(rows))
+    if "noisy" in parts:
+        replace("noisy", noisy(run(OURS.environment, "noisy_step.py")))
 
 
-def ideal(found: dict[str, list[dict[str, Any]]]) -> list[str]:
+def replace(part: str, lines: list[str]) -> None:
+    """Put lines between the marks of a part of RESULTS.md."""
+    file = HERE / "RESULTS.md"
+    before, rest = file.read_text().split(f"<!-- {part} -->\n")
+    _, after = rest.split(f"<!-- end of {part} -->\n")
+    file.write_text("\n".join([f"{before}<!-- {part} -->", *lines, f"<!-- end of {part} -->", after]))
+
+
+def measured(answers: Path, folder: Path) -> list[Row]:
+    """Return a row of every contender and batch, each beside ours of the same minutes."""
+    answers.touch()
+    known = {(row["name"], row["batch"]): row for row in map(json.loads, answers.read_text().split("\n")[:-1])}
+    for contender in OTHERS:
+        for batch in contender.batches:
+            if (contender.name, batch) not in known:
+                asked = [measure(each, batch, folder) for each in (OURS, contender, OURS)]
+                row = {"name": contender.name, "batch": batch, "answers": asked}
+                known[contender.name, batch] = row
+                with answers.open("a") as out:
+                    out.write(json.dumps(row) + "\n")
+    rows = []
+    for contender in OTHERS:
+        for batch in contender.batches:
+            before, answer, after = known[contender.name, batch]["answers"]
+            ours = statistics.median(before["step_s"] + after["step_s"])
+            right = all(np.allclose(answer[key][:1], before[key][:1], atol=2e-3) for key in ("evs", "input_gradients"))
+            if contender == OTHERS[0]:
+                rows.append(Row(OURS, batch, before | {"step_s": [ours]}, 1000 * ours, True))
+            rows.append(Row(contender, batch, answer, 1000 * ours, right))
+    return rows
+
+
+def ideal(rows: list[Row]) -> list[str]:
     """Return the lines about noiseless engines, and draw their plot."""
-    ours = CONTENDERS[0].name
-    step = {  # milliseconds per text
-        contender.name: statistics.median(
-            1000 * seconds / contender.batch for one in found[contender.name] for seconds in one["step_s"]
-        )
-        for contender in CONTENDERS
-    }
-    first = {name: statistics.median(one["first_s"] for one in rows) for name, rows in found.items()}
-    reference = found[ours][0]
+    load = " / ".join(f"{each:.1f}" for each in os.getloadavg())
     lines = [
-        "# Benchmarks",
+        f"Medians of one run; {os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, load "
+        f"{load} at its end (1, 5, 15 minutes; a machine with nothing else to do has 2 at most).",
         "",
-        "One forward and backward pass of the paper's 11-qubit circuit (`qdllm`, neighbouring rotations merged: 60 "
-        "weights, 11 Z observables), gradients of all weights and inputs. Medians; only ratios travel. "
-        f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}. `make bench` makes it.",
-        "",
-        "| engine | batch | ms per text | times ours | first step, s | same answer as ours | versions |",
+        "| engine | batch | ms a step | ms a text | times ours | first step, s | same answer as ours |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for contender in CONTENDERS:
-        one = found[contender.name][0]
-        shown = ("evs", "input_gradients")
-        agrees = all(np.allclose(one[key][:1], reference[key][:1], atol=2e-3) for key in shown)
-        versions = ", ".join(f"{name} {value}" for name, value in one["versions"].items() if name != "python")
-        name = contender.name
+    for row in sorted(rows, key=lambda row: [OURS, *OTHERS].index(row.contender)):
         lines.append(
-            f"| {name} | {contender.batch} | {step[name]:.3g} | {step[name] / step[ours]:.3g} | {first[name]:.2f} | "
-            f"{'yes' if agrees else '**no**'} | {versions} |"
+            f"| {row.contender.name} | {row.batch} | {row.step:.3g} | {row.step / row.batch:.3g} | "
+            f"{row.step / row.ours:.3g} | {row.answer['first_s']:.2f} | {'yes' if row.right else '**no**'} |"
         )
-    plot_ideal(step)
-    return [*lines, "", "![milliseconds per text](ideal.png)", ""]
+    versions = {name: value for row in rows for name, value in row.answer["versions"].items() if name != "python"}
+    named = ", ".join(f"{name} {value}" for name, value in versions.items())
+    plot_ideal(rows)
+    return [*lines, "", f"{named}.", "", "![milliseconds per text](ideal.png)"]
 
 
 def noisy(one: dict[str, Any]) -> list[str]:
@@ -123,8 +159,6 @@ def noisy(one: dict[str, Any]) -> list[str]:
     forward = 1000 * one["aer_forward_s"]
     versions = ", ".join(f"{name} {value}" for name, value in one["versions"].items())
     lines = [
-        "## Under device noise",
-        "",
         f"`hardware`, 11 qubits, 2 layers, on a line of `fake_brisbane` with its noise ({versions}).",
         "",
         "| what | ms per text | times ours |",
@@ -154,20 +188,24 @@ def noisy(one: dict[str, Any]) -> list[str]:
     for layers, batch in itertools.zip_longest(one["layers"], one["batch"]):
         left = f"| {layers['layers']} | {layers['seconds']:.4f} |" if layers else "| | |"
         lines.append(f"{left} | {batch['batch']} | {batch['seconds']:.4f} |")
-    return [*lines, "", "![seconds per step against qubits, layers and batch](cost.png)", ""]
+    return [*lines, "", "![seconds per step against qubits, layers and batch](cost.png)"]
 
 
-def plot_ideal(step: dict[str, float]) -> None:
+def plot_ideal(rows: list[Row]) -> None:
+    """Draw milliseconds a text against the batch."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.5, 0.5 + 0.42 * len(step)), layout="constrained")
+    figure = Figure(figsize=(7.5, 4), layout="constrained")
     axes = figure.add_subplot()
-    names = list(reversed(step))
-    bars = axes.barh(names, [step[name] for name in names], color=["#9aa5b1"] * (len(step) - 1) + ["#2563eb"])
-    axes.bar_label(bars, [f"{step[name]:.3g}" for name in names], padding=4, fontsize=9)
-    axes.set(xscale="log", xlabel="milliseconds per text, forward and backward (log scale)")
+    for contender in (OURS, *OTHERS):
+        points = {row.batch: row.step / row.batch for row in rows if row.contender == contender}
+        bold = {"color": "#2563eb", "linewidth": 2.5} if contender == OURS else {}
+        axes.plot(list(points), list(points.values()), "o-", label=contender.name, **bold)
+    axes.set(xscale="log", yscale="log", xlabel="texts a step", ylabel="milliseconds a text")
+    axes.set_xticks(BATCHES, [str(batch) for batch in BATCHES])
+    axes.minorticks_off()
     axes.spines[["top", "right"]].set_visible(False)
-    axes.margins(x=0.12)
+    axes.legend(frameon=False, fontsize=8)
     figure.savefig(HERE / "ideal.png", dpi=130)
 
 
@@ -191,4 +229,8 @@ def plot_cost(by_layers: dict[int, dict[int, float]], one: dict[str, Any]) -> No
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", nargs="+", choices=("ideal", "noisy"), default=["ideal", "noisy"])
+    parser.add_argument("--answers", type=Path)
+    options = parser.parse_args()
+    main(options.parts, options.answers)

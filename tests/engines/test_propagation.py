@@ -90,9 +90,9 @@ def test_the_largest_terms_are_kept_where_there_are_too_many(noise):
     for limit in (100, 1000, 10000):
         engine = LightConeEstimator(noise, accuracy=1e-5, max_terms=limit)
         evs = results(engine, student, x, w, slice(6, 7))[0]
-        assert all(len(carrier._places) <= limit for carrier in engine.found.carriers)
+        assert all(len(carrier._places) <= limit for carrier in engine.latest.carriers)
         errors.append(float((evs - tight).abs().max()))
-        assert errors[-1] < 10 * engine.found.error
+        assert errors[-1] < 10 * engine.latest.error
     assert errors[0] > errors[1] > errors[2]
 
 
@@ -103,14 +103,14 @@ def test_lists_are_used_again_until_weights_have_moved(noise):
     program = engine.compile(student.circuit, student.observables[5:7], student.inputs, student.weights)
     with torch.no_grad():
         program(x, w)
-        first = engine.found
+        first = engine.latest
         near = program(x, w + 0.05)
-        assert engine.found is first
+        assert engine.latest is first
         tight = LightConeEstimator(noise, truncation=1e-9)
         tight = tight.compile(student.circuit, student.observables[5:7], student.inputs, student.weights)
         assert (near - tight(x, w + 0.05)).abs().max() < 1e-3
         program(x, w + 0.3)
-        assert engine.found is not first
+        assert engine.latest is not first
         moved = program(x, w + 0.25)
         engine.reseed(7)  # as at the start of an epoch: nothing depends on what was before
         fresh = program(x, w + 0.25)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -322,3 +324,44 @@ def test_a_batch_that_is_split_says_the_same(kept, monkeypatch):
     assert program._rows_at_once() == 2
     for whole, parts in zip(*found, strict=True):
         assert torch.allclose(whole, parts, atol=1e-12)
+
+
+@pytest.mark.parametrize("kept", [0, 2**28])
+def test_what_is_kept_between_calls_belongs_to_one_of_them(kept, monkeypatch, rng):
+    """Tensors are used again by the next call; a way back that comes late makes its own anew."""
+    monkeypatch.setattr("qkd.engines.amplitudes.sweep.KEPT_BYTES", kept)
+    student = library.load_circuit("reupload", 4, 2)
+    program = StatevectorEstimator(device="cpu").compile(
+        student.circuit, student.observables, student.inputs, student.weights
+    )
+
+    def leaves(rows):
+        shapes = (rows, len(student.inputs)), (len(student.weights),)
+        return [torch.tensor(rng.uniform(-3, 3, shape), requires_grad=True) for shape in shapes]
+
+    arguments = [leaves(rows) for rows in (3, 3, 5, 3)]
+    alone = [torch.autograd.grad(program(*pair).square().sum(), pair) for pair in arguments]
+    losses = [program(*pair).square().sum() for pair in arguments]
+    with torch.no_grad():
+        program(*arguments[0])
+    for twice in (True, False):
+        for loss, pair, gradients in zip(reversed(losses), reversed(arguments), reversed(alone), strict=True):
+            late = torch.autograd.grad(loss, pair, retain_graph=twice)
+            for one, other in zip(late, gradients, strict=True):
+                torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+def test_a_program_answers_several_threads_at_once(rng):
+    circuit = random_circuit(5, num_qubits=5, size=40, names=["rx", "ry", "rz", "cx", "rzz"])
+    batched, shared = split(circuit, 1)
+    program = StatevectorEstimator(device="cpu").compile(circuit, random_observables(2, 5, 3), batched, shared)
+    rows = [torch.tensor(rng.uniform(-2, 2, (4, len(batched)))) for _ in range(8)]
+    weights = torch.tensor(rng.uniform(-2, 2, len(shared)), requires_grad=True)
+
+    def gradient(x):
+        return torch.autograd.grad(program(x, weights).sum(), weights)[0]
+
+    alone = [gradient(x) for x in rows]
+    with ThreadPoolExecutor(4) as threads:
+        for one, other in zip(threads.map(gradient, rows * 5), alone * 5, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)

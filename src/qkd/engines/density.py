@@ -12,13 +12,13 @@ from torch.utils.checkpoint import checkpoint
 
 from qkd.engines.noise import Noise
 from qkd.engines.noisy import NoisyEstimator
-from qkd.engines.paulis.bloch import Features, differs, split
+from qkd.engines.paulis.bloch import Features, differs, leading_channels
 from qkd.engines.paulis.channels import LETTERS
 from qkd.engines.paulis.cones import fuse, seen
 from qkd.engines.paulis.events import channels
 from qkd.engines.paulis.named import Named, product
 from qkd.engines.paulis.strings import pauli_terms
-from qkd.engines.paulis.transfer import Chains
+from qkd.engines.paulis.transfer import TransferChains
 from qkd.engines.program import Program, Question
 from qkd.errors import EngineError
 
@@ -47,11 +47,11 @@ class DensityMatrixProgram(Program):
         batched = set(question.batched)
         terms, self._coefficients, self._constants = pauli_terms(question.observables, dtype, device)
         self._coefficients = self._coefficients * self._coefficients.new_tensor(
-            [Noise.of(engine.noise_model).kept(t) for t in terms]
+            [Noise.of(engine.noise_model).attenuation(t) for t in terms]
         )
         measured = {qubit for string in terms for qubit, _ in string}
         sequence = channels(question.circuit, engine.noise_model, measured)
-        encoding, rest = split(sequence, question.circuit.num_qubits, batched)
+        encoding, rest = leading_channels(sequence, question.circuit.num_qubits, batched)
         blocks = fuse(rest)
         numbers, self._qubits = seen([block.qubits for block in blocks], terms)
         blocks = [blocks[number] for number in numbers]
@@ -66,8 +66,8 @@ class DensityMatrixProgram(Program):
             [block.channels for block, own in zip(blocks, varying, strict=True) if own == kind]
             for kind in (False, True)
         ]
-        self._common = Chains(by_kind[False], 16, question.shared, dtype, device)
-        self._own = Chains(by_kind[True], 16, both, dtype, device)
+        self._common = TransferChains(by_kind[False], 16, question.shared, dtype, device)
+        self._own = TransferChains(by_kind[True], 16, both, dtype, device)
         self._pairs = [(block.qubits, own) for block, own in zip(blocks, varying, strict=True)]
         self._row_bytes = 3 * dtype.itemsize * 4 ** len(self._qubits) * (len(blocks) + 1)
         unit = {qubit: 4 ** (len(self._qubits) - 1 - i) for i, qubit in enumerate(self._qubits)}

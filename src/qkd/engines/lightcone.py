@@ -25,17 +25,17 @@ from torch.utils.checkpoint import checkpoint
 from qkd.engines.base import Estimates
 from qkd.engines.noise import Noise, NoiseLike
 from qkd.engines.noisy import NoisyEstimator
-from qkd.engines.paulis.adaptive import Adaptive, Found
-from qkd.engines.paulis.bloch import Encoding, Features, differs, split
+from qkd.engines.paulis.adaptive import Adaptive, StringLists
+from qkd.engines.paulis.bloch import Encoding, differs, leading_channels
 from qkd.engines.paulis.carry import Kind, Stack, Tables
 from qkd.engines.paulis.channels import Channel
-from qkd.engines.paulis.cones import Block, Cone, factors, fuse
+from qkd.engines.paulis.cones import ChannelBlock, Cone, FactoredStrings, factors, fuse
 from qkd.engines.paulis.cones import cone as cone_of
 from qkd.engines.paulis.events import channels
+from qkd.engines.paulis.matrices import Matrices
 from qkd.engines.paulis.search import MOST_STRINGS, MOST_TERMS, Plan, Search, TooManyStrings
 from qkd.engines.paulis.sparse import Carrier
 from qkd.engines.paulis.strings import PauliString, pauli_terms
-from qkd.engines.paulis.transfer import Chains
 from qkd.engines.program import Program, Question
 from qkd.errors import EngineError
 
@@ -87,7 +87,7 @@ class LightConeEstimator(NoisyEstimator):
             raise EngineError(f"max_terms is at least 1, not {max_terms}")
         self.accuracy, self.truncation, self.max_terms = accuracy, truncation, max_terms
         self.stream = 0
-        self.found: Found | None = None
+        self.latest: StringLists | None = None
         """What the latest call left out of wide light cones."""
 
     def reseed(self, number: int) -> None:
@@ -96,11 +96,11 @@ class LightConeEstimator(NoisyEstimator):
 
     def note(self) -> str:
         """Return what was left out, in words; empty where nothing was."""
-        if self.found is None:
+        if self.latest is None:
             return ""
         return (
-            f"threshold {self.found.threshold:.0e}, values off by about {self.found.error:.0e} and gradients by "
-            f"{100 * self.found.slope:.1g} %"
+            f"threshold {self.latest.threshold:.0e}, values off by about {self.latest.error:.0e} and gradients by "
+            f"{100 * self.latest.slope:.1g} %"
         )
 
     def _settings(self, circuit: QuantumCircuit) -> tuple[Hashable, ...]:
@@ -119,15 +119,15 @@ class LightConeEstimator(NoisyEstimator):
         return replace(estimates, bounds=np.broadcast_to(bounds, shape), errors=np.broadcast_to(errors, shape))
 
 
-def past(
+def light_cones(
     circuit: QuantumCircuit,
     terms: Sequence[PauliString],
     noise: NoiseLike,
     batched: Sequence[Parameter] = (),
-) -> tuple[Encoding, list[Block], list[Cone]]:
+) -> tuple[Encoding, list[ChannelBlock], list[Cone]]:
     """Return what encodes the data, the other channels as blocks, and the cone of each of the terms' factors."""
     measured = {qubit for string in terms for qubit, _ in string}
-    encoding, rest = split(channels(circuit, noise, measured), circuit.num_qubits, set(batched))
+    encoding, rest = leading_channels(channels(circuit, noise, measured), circuit.num_qubits, set(batched))
     blocks = fuse(rest)
     parts = dict.fromkeys(part for string in terms for part in factors(string, blocks))
     return encoding, blocks, [cone_of(string, blocks, encoding.sizes) for string in parts]
@@ -142,11 +142,11 @@ class LightConeProgram(Program):
         self._engine, self._device, self._stream = engine, device, engine.stream
         terms, self._coefficients, self._constants = pauli_terms(question.observables, dtype, device)
         self._coefficients = self._coefficients * self._coefficients.new_tensor(
-            [Noise.of(noise).kept(t) for t in terms]
+            [Noise.of(noise).attenuation(t) for t in terms]
         )
-        encoding, blocks, cones = past(question.circuit, terms, noise, question.batched)
+        encoding, blocks, cones = light_cones(question.circuit, terms, noise, question.batched)
         self.widths = tuple(len(cone.qubits) for cone in cones)
-        self._factors = _Factors(terms, blocks, [cone.string for cone in cones], device)
+        self._factors = FactoredStrings(terms, blocks, [cone.string for cone in cones], device)
         live = sorted({qubit for cone in cones for qubit in cone.qubits})
         both = question.parameters
         self._row = {qubit: i for i, qubit in enumerate(live)}
@@ -160,7 +160,7 @@ class LightConeProgram(Program):
             [chain for chain, varies in zip(chains, self._varying, strict=True) if varies == kind]
             for kind in (False, True)
         )
-        self._forms = _Forms(common, own, leads, question.shared, both, dtype, device)
+        self._forms = Matrices(common, own, leads, question.shared, both, dtype, device)
         self._tables = Tables(self._varying)
         pairs = {i: blocks[number].qubits for number, i in used.items()}
         patterns = {i: _pattern(chain) for i, chain in enumerate(chains)}
@@ -192,7 +192,7 @@ class LightConeProgram(Program):
         ]
         self._adaptive: Adaptive | None = None
         if searches:
-            exactly = _Forms(common, own, leads, question.shared, both, torch.float64, device)
+            exactly = Matrices(common, own, leads, question.shared, both, torch.float64, device)
             self._adaptive = Adaptive(
                 searches,
                 [self._rows(cones[number]) for number in searched],
@@ -245,15 +245,15 @@ class LightConeProgram(Program):
         errors = self._factors.bounds(self._doubtful * (adapted.error if adapted else 0.0))
         return evs, sizes @ bounds, np.sqrt(sizes**2 @ errors**2)
 
-    def _search(self, batched: torch.Tensor, shared: torch.Tensor) -> Found | None:
+    def _search(self, batched: torch.Tensor, shared: torch.Tensor) -> StringLists | None:
         """Return the lists of the cones that are too wide to be exact."""
         if self._adaptive is None:
             return None
         if self._stream != self._engine.stream:
             self._stream = self._engine.stream
             self._adaptive.forget()
-        self._engine.found = self._adaptive(batched, shared)
-        return self._engine.found
+        self._engine.latest = self._adaptive(batched, shared)
+        return self._engine.latest
 
     def _part(
         self, common: torch.Tensor, batched: torch.Tensor, shared: torch.Tensor, lists: Sequence[Carrier], bounded: bool
@@ -291,70 +291,6 @@ class LightConeProgram(Program):
                 else:  # computed again on the way back
                     parts.append(checkpoint(stack, tables, features, some, use_reentrant=False))
         return parts
-
-
-class _Factors:
-    """Strings as products of what was computed."""
-
-    def __init__(
-        self, terms: Sequence[PauliString], blocks: Sequence[Block], parts: Sequence[PauliString], device: torch.device
-    ) -> None:
-        place = {part: i for i, part in enumerate(parts)}
-        index = [[place[part] for part in factors(string, blocks)] for string in terms]
-        most = max(map(len, index), default=1)
-        padded = np.array([row + [len(parts)] * (most - len(row)) for row in index], dtype=np.int64).reshape(-1, most)
-        self._plain = most == 1 and np.array_equal(padded[:, 0], np.arange(len(parts)))
-        self._index = torch.as_tensor(padded, device=device)
-
-    def values(self, by_factor: torch.Tensor) -> torch.Tensor:
-        """Return values (T,B) of the strings from those (T',B) of their factors."""
-        if self._plain:
-            return by_factor
-        unit = by_factor.new_ones(1, by_factor.shape[1])
-        values = torch.cat([by_factor, unit]).index_select(0, self._index.flatten()).view(*self._index.shape, -1)
-        return values.prod(dim=1)
-
-    def bounds(self, by_factor: np.ndarray) -> np.ndarray:
-        """Return how far strings (T,) can be off from how far their factors (T',) can."""
-        within = np.append(1 + by_factor, 1.0)[self._index.cpu().numpy()]  # each factor is at most 1 in size
-        return within.prod(axis=1) - 1
-
-
-class _Forms:
-    """Blocks' matrices and encoded qubits' features as functions of parameter values.
-
-    Args:
-        common: the channels of the blocks that all rows share.
-        own: the channels of the others.
-        leads: the encoding channels of the qubits.
-        shared: the parameters of all rows.
-        both: those of the rows, then those of all rows.
-        dtype: real dtype.
-        device: where they live.
-    """
-
-    def __init__(
-        self,
-        common: Sequence[Sequence[Channel]],
-        own: Sequence[Sequence[Channel]],
-        leads: Sequence[Sequence[Channel]],
-        shared: Sequence[Parameter],
-        both: Sequence[Parameter],
-        dtype: torch.dtype,
-        device: torch.device,
-    ) -> None:
-        self.shared = Chains(common, 16, shared, dtype, device).products
-        self._own = Chains(own, 16, both, dtype, device)
-        self._features = Features(leads, both, dtype, device)
-
-    def rows(self, batched: torch.Tensor, shared: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the rows' own matrices (N',B,16,16) and features (n,B,4) at (B,A') and (1 or B,P')."""
-        values = torch.cat([batched, shared.expand(len(batched), -1)], dim=1)
-        return self._own.products(values), self._features(values)
-
-    def __call__(self, batched: torch.Tensor, shared: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return the shared matrices (N,1 or B,16,16), the rows' own and the features."""
-        return self.shared(shared), *self.rows(batched, shared)
 
 
 def _pattern(chain: Sequence[Channel]) -> np.ndarray:

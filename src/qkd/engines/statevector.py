@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from qiskit.circuit import QuantumCircuit
 
-from qkd.engines.amplitudes.encoding import Encoding, split
+from qkd.engines.amplitudes.encoding import FirstStates, leading_gates
 from qkd.engines.amplitudes.fusion import plan
 from qkd.engines.amplitudes.heisenberg import PauliTable, absorb
 from qkd.engines.amplitudes.measure import Measurement
-from qkd.engines.amplitudes.recording import Operands
+from qkd.engines.amplitudes.operands import Operands
 from qkd.engines.amplitudes.sweep import Sweeper
 from qkd.engines.base import EngineEstimator
 from qkd.engines.expressions import Expressions
@@ -82,7 +82,7 @@ class StatevectorProgram(Program):
 
         live = set(np.flatnonzero((table.x | table.z).any(axis=0)).tolist()).union(*(atom.qubits for atom in gates))
         self._qubits = sorted(live) or [0]
-        leading, remaining = split(gates, [differs(atom) for atom in gates], self._qubits)
+        leading, remaining = leading_gates(gates, [differs(atom) for atom in gates], self._qubits)
         rest = [part for i in remaining for part in (gates[i].diagonalised() if differs(gates[i]) else [gates[i]])]
         limit = int(math.log2(_free_memory(device) / (8 * dtype.itemsize)))
         made = plan(rest, [differs(atom) for atom in rest], self._qubits, limit)
@@ -91,7 +91,7 @@ class StatevectorProgram(Program):
         self._row_bytes = 4 * widest * dtype.itemsize
         self._row_bytes_back = (made.amplitudes + 4 * widest) * dtype.itemsize
 
-        encoding = Encoding([[gates[i] for i in run] for run in leading], self._qubits, dtype, device)
+        encoding = FirstStates([[gates[i] for i in run] for run in leading], self._qubits, dtype, device)
         self._measurement = Measurement(table, made.pieces, self._real, device)
         operands = Operands(made, rest, dtype, device)
         self._sweeper = Sweeper(made, encoding, self._measurement, operands, self._row_bytes_back)

@@ -111,7 +111,7 @@ class TrajectoryProgram(Program):
             3 * self._count * complex_dtype.itemsize * 2 ** len(self._qubits) * (len(chains) + len(terms) + 2)
         )
         measured = [_measured(string, self._qubits, engine.noise_model) for string in terms]
-        columns = coefficients.numpy() * [Noise.of(engine.noise_model).kept(string) for string in terms]
+        columns = coefficients.numpy() * [Noise.of(engine.noise_model).attenuation(string) for string in terms]
         summed = [
             sum(
                 (value * string for value, string in zip(row, measured, strict=True) if value),

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from qkd.engines.amplitudes.steps import Block, gathered
+from qkd.engines.amplitudes.steps import DenseBlock, gathered
 from qkd.engines.chains import Chains, Link, Operations
 from qkd.engines.gates import Atom
 
@@ -30,7 +30,7 @@ class BlockBuilder:
     """
 
     def __init__(
-        self, blocks: Sequence[Block], atoms: Sequence[Atom], dtype: torch.dtype, device: torch.device
+        self, blocks: Sequence[DenseBlock], atoms: Sequence[Atom], dtype: torch.dtype, device: torch.device
     ) -> None:
         chains = [chain([(atoms[i].angle, embed(atoms[i], block.window)) for i in block.atoms]) for block in blocks]
         self.real = [all(not terms.imag.any() for _, terms in links) for links in chains]

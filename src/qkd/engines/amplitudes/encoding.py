@@ -17,7 +17,9 @@ from qkd.engines.amplitudes.blocks import chain
 from qkd.engines.gates import Atom, constant, sines
 
 
-def split(atoms: Sequence[Atom], batched: Sequence[bool], qubits: Sequence[int]) -> tuple[list[list[int]], list[int]]:
+def leading_gates(
+    atoms: Sequence[Atom], batched: Sequence[bool], qubits: Sequence[int]
+) -> tuple[list[list[int]], list[int]]:
     """Return the atoms (by number) that encode data on each of the qubits, and those that remain."""
     leading: list[list[int]] = []
     for qubit in qubits:
@@ -48,7 +50,7 @@ class Entrance:
     back: list[Callable[[], object]]
 
 
-class Encoding:
+class FirstStates:
     """The qubits' first states as functions of the angles of the encoding gates.
 
     Args:

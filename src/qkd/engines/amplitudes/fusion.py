@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from qkd.engines.amplitudes.steps import Block, Join, Move, Permute, Phase, Plan, Step
+from qkd.engines.amplitudes.steps import DenseBlock, Join, Move, Permute, Phase, Plan, Step
 from qkd.engines.gates import Atom
 from qkd.errors import EngineError
 
@@ -192,7 +192,7 @@ class _Work:
                 self._regroup(piece, candidate.qubits)
             first = min(piece.order.index(q) for q in candidate.qubits)
             window = tuple(piece.order[first : first + len(candidate.qubits)])
-            self.steps.append(Block(name, candidate.atoms, window, first, width - first - len(window)))
+            self.steps.append(DenseBlock(name, candidate.atoms, window, first, width - first - len(window)))
         axes = tuple(tuple(piece.order.index(q) for q in self.atoms[i].qubits) for i in candidate.atoms)
         if candidate.kind in ("phase", "rowwise"):
             self.steps.append(Phase(name, candidate.atoms, axes, width, candidate.kind == "rowwise"))

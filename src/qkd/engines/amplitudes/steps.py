@@ -18,7 +18,7 @@ class Join:
 
 
 @dataclass(frozen=True)
-class Block:
+class DenseBlock:
     """Atoms act on neighbouring axes of a piece: 2^before x 2^k x 2^after amplitudes; ``window`` are their qubits."""
 
     piece: int
@@ -72,7 +72,7 @@ def _scattered(states: np.ndarray, bits: Sequence[int]) -> np.ndarray:
     return sum((((states >> j) & 1) << bit for j, bit in enumerate(bits)), np.zeros_like(states))
 
 
-Step = Join | Block | Phase | Permute
+Step = Join | DenseBlock | Phase | Permute
 
 
 @dataclass(frozen=True)

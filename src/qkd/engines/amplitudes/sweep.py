@@ -19,9 +19,10 @@ from typing import Any
 import torch
 from torch.autograd.function import once_differentiable
 
-from qkd.engines.amplitudes.encoding import Encoding
+from qkd.engines.amplitudes.encoding import FirstStates
 from qkd.engines.amplitudes.measure import Measurement
-from qkd.engines.amplitudes.recording import Operands, Recording
+from qkd.engines.amplitudes.operands import Operands
+from qkd.engines.amplitudes.recording import Recording
 from qkd.engines.amplitudes.steps import Plan
 
 KEPT_BYTES = 2**28
@@ -41,7 +42,7 @@ class Sweeper:
     """
 
     def __init__(
-        self, plan: Plan, encoding: Encoding, measurement: Measurement, operands: Operands, row_bytes: int
+        self, plan: Plan, encoding: FirstStates, measurement: Measurement, operands: Operands, row_bytes: int
     ) -> None:
         self.plan, self.encoding, self.measurement, self.operands = plan, encoding, measurement, operands
         self.lock = threading.RLock()

@@ -9,7 +9,6 @@ import numpy as np
 from qiskit.circuit import QuantumCircuit
 from qiskit.quantum_info import Kraus, SuperOp, pauli_basis
 from qiskit_aer.noise import LocalNoisePass, NoiseModel, PauliLindbladError, QuantumError, pauli_error
-from scipy.linalg import fractional_matrix_power
 
 from qkd.engines.keys import object_key, operation_key
 from qkd.errors import EngineError
@@ -199,7 +198,12 @@ def _power(error: AnyError, factor: float) -> AnyError:
     if power == 1:
         return error
     matrix = SuperOp(error).data
-    raised = np.linalg.matrix_power(matrix, power) if isinstance(power, int) else fractional_matrix_power(matrix, power)
+    if isinstance(power, int):
+        raised = np.linalg.matrix_power(matrix, power)
+    else:
+        from scipy.linalg import fractional_matrix_power  # slow to load, and rarely wanted
+
+        raised = fractional_matrix_power(matrix, power)
     return QuantumError(Kraus(SuperOp(raised)))
 
 

@@ -209,7 +209,7 @@ class Noise:
             raise EngineError(f"readouts are flipped with a chance between 0 and 1/2, not {chance}")
         return replace(self, _flips=(*self._flips, (frozenset(qubits), float(chance))))
 
-    def kept(self, string: Iterable[tuple[int, str]]) -> float:
+    def attenuation(self, string: Iterable[tuple[int, str]]) -> float:
         """Return what flips leave of the mean of a Pauli string, given as qubits with letters."""
         on = {qubit for qubit, _ in string}
         return math.prod(1 - 2 * chance for qubits, chance in self._flips if len(on & qubits) % 2)

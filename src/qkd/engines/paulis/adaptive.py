@@ -20,12 +20,14 @@ MOVED = 0.15
 """Radians by which a weight may move before strings are looked for again."""
 SPREAD, SAMPLES = 0.1, 4
 """Around the weights so many samples are taken, normally distributed with this standard deviation in radians."""
-POINTS, CONES = 8, 3
-"""Rows and cones on which a threshold is tried."""
+POINTS, MOST_POINTS, CONES = 8, 64, 4
+"""Rows, as many as that where they share all matrices, and cones, of the wider ones, on which a threshold is tried."""
 FINER = 4.0
 """What a threshold is divided by to see what it leaves out; there may be twice as many strings then."""
-MARGIN = 3.0
-"""The errors seen on these may be so many times smaller than the accuracy: the largest of all rows is larger."""
+TAIL = 3.0
+"""Errors were seen to be up to so many times the difference from the finer threshold, which leaves out some too."""
+MARGIN = 1.5
+"""The errors seen may be so many times smaller than the accuracy: the largest of all rows and cones is larger."""
 SLOPE = 10.0
 """A relative error of gradients is allowed to be this many times the error of values: 1 % at 1e-3."""
 MOST_GROUPS = 2**23
@@ -41,7 +43,7 @@ Forms = Callable[[torch.Tensor, torch.Tensor], tuple[dict[int, torch.Tensor], to
 
 
 @dataclass(frozen=True)
-class Found:
+class StringLists:
     """Lists for all cones.
 
     carriers: one a cone.
@@ -106,26 +108,27 @@ class Adaptive:
         self._forms, self._rowwise = forms, rowwise
         self._accuracy, self._threshold, self._limit = accuracy, threshold, limit
         self._device = device
-        self._found: Found | None = None
+        self._latest: StringLists | None = None
         self._weights = torch.zeros(0)
 
     def forget(self) -> None:
         """Let the next call look for strings again."""
-        self._found = None
+        self._latest = None
 
-    def __call__(self, batched: torch.Tensor, shared: torch.Tensor) -> Found:
+    def __call__(self, batched: torch.Tensor, shared: torch.Tensor) -> StringLists:
         """Return the lists to use at parameter values (B,A') and (P',)."""
         weights = shared.detach().cpu().double()
-        if self._found is None or bool(((weights - self._weights).abs() > MOVED).any()):
-            points = batched.detach().double()[np.linspace(0, len(batched) - 1, POINTS).round().astype(int)]
-            self._found = self._find(points, shared.detach().double())
+        if self._latest is None or bool(((weights - self._weights).abs() > MOVED).any()):
+            count = POINTS if self._rowwise else max(POINTS, min(MOST_POINTS, len(batched)))
+            points = batched.detach().double()[np.linspace(0, len(batched) - 1, count).round().astype(int)]
+            self._latest = self._find(points, shared.detach().double())
             self._weights = weights.clone()
-        return self._found
+        return self._latest
 
-    def _find(self, points: torch.Tensor, shared: torch.Tensor) -> Found:
+    def _find(self, points: torch.Tensor, shared: torch.Tensor) -> StringLists:
         sampled = self._sampled(points, shared)
         order = sorted(range(len(self._searches)), key=lambda i: -self._searches[i].width)
-        spaced = np.linspace(0, len(order) - 1, min(CONES, len(order))).round().astype(int)
+        spaced = np.linspace(0, 2 * (len(order) - 1) / 3, CONES).round().astype(int)
         tried = sorted({order[i] for i in spaced})
         best = self._tried(tried, sampled, points, shared)
         made, error = dict(zip(tried, best.carriers, strict=True)), best.error
@@ -138,7 +141,7 @@ class Adaptive:
                 norm = best.norm / len(tried) ** 0.5
                 made[i], longer = self._longer(i, sampled, best, room, points, shared, norm)
                 error = max(error, longer)
-        return Found(tuple(made[i] for i in range(len(made))), best.threshold, error, best.slope)
+        return StringLists(tuple(made[i] for i in range(len(made))), best.threshold, error, best.slope)
 
     def _tried(
         self, tried: Sequence[int], sampled: Mapping[int, np.ndarray], points: torch.Tensor, shared: torch.Tensor
@@ -235,8 +238,8 @@ class Adaptive:
     ) -> tuple[float, float, float]:
         """Return how far apart two sets of lists are.
 
-        The largest difference of values, the norm of that of gradients, and the norm of the second gradient: that of a
-        sum of all expectation values with random signs.
+        The coarse ones' error as the largest difference of values shows it, the norm of the gradients' difference, and
+        that of the second gradient: of a sum of all expectation values with random signs.
         """
         evs, gradients = [], []
         for carriers in (coarse, fine):
@@ -250,4 +253,4 @@ class Adaptive:
             evs.append(values.detach())
             gradients.append(torch.cat([part.flatten() for part in derivatives if part is not None]))
         off, norm = (gradients[0] - gradients[1]).norm(), gradients[1].norm()
-        return float((evs[0] - evs[1]).abs().max()), float(off), float(norm)
+        return TAIL * float((evs[0] - evs[1]).abs().max()), float(off), float(norm)

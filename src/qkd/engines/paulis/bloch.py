@@ -18,7 +18,7 @@ from qkd.engines.expressions import Expressions
 from qkd.engines.gates import WAVES
 from qkd.engines.paulis.channels import Channel, constant
 from qkd.engines.paulis.cones import joined
-from qkd.engines.paulis.transfer import Chains
+from qkd.engines.paulis.transfer import TransferChains
 
 _ZERO = np.array([1.0, 0.0, 0.0, 1.0])
 _SINGLE = (0, 3, 4)  # the waves 1, cos t and sin t; a single-qubit channel has no others
@@ -36,7 +36,9 @@ class Encoding:
     sizes: tuple[int, ...]
 
 
-def split(channels: Sequence[Channel], num_qubits: int, batched: set[Parameter]) -> tuple[Encoding, list[Channel]]:
+def leading_channels(
+    channels: Sequence[Channel], num_qubits: int, batched: set[Parameter]
+) -> tuple[Encoding, list[Channel]]:
     """Split a circuit into each qubit's encoding channels and the rest, which begins with the matrices M.
 
     Args:
@@ -79,7 +81,7 @@ class Features:
     """The features of encoded qubits as functions of the parameters.
 
     Args:
-        leads: the qubits' encoding channels, as ``split`` gives them.
+        leads: the qubits' encoding channels, as ``leading_channels`` gives them.
         parameters: the columns of a call's values.
         dtype: real dtype.
         device: where they live.
@@ -96,7 +98,7 @@ class Features:
         kinds = [min(len(lead), 2) for lead in leads]
         single = [lead[0].angle for lead, kind in zip(leads, kinds, strict=True) if kind == 1]
         self._angles = Expressions([angle for angle in single if angle is not None], parameters)
-        self._chains = Chains([lead for lead in leads if len(lead) > 1], 4, parameters, dtype, device)
+        self._chains = TransferChains([lead for lead in leads if len(lead) > 1], 4, parameters, dtype, device)
         by_kind = [qubit for kind in range(3) for qubit, own in enumerate(kinds) if own == kind]
         self._plain = kinds.count(0)
         self._order = torch.as_tensor(np.argsort(by_kind), dtype=torch.int64, device=device)

@@ -11,6 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+import numpy as np
+import torch
+
 from qkd.engines.paulis.channels import Channel, embed, multiply
 from qkd.engines.paulis.strings import PauliString
 
@@ -25,7 +28,7 @@ _Option = tuple[float, tuple[int, ...], int, tuple[int, ...], tuple[int, ...]]
 
 
 @dataclass(frozen=True)
-class Block:
+class ChannelBlock:
     """Channels on a pair of qubits, in the order in which they happen; the second qubit is -1 where one is idle."""
 
     qubits: tuple[int, int]
@@ -67,12 +70,12 @@ class Cone:
     operations: float
 
 
-def fuse(channels: Sequence[Channel]) -> list[Block]:
+def fuse(channels: Sequence[Channel]) -> list[ChannelBlock]:
     """Return channels as blocks on pairs, each as early as its qubits allow; constants are multiplied in."""
     blocks = []
     for pair, chain in pairs(channels):
         wide = [Channel(pair, embed(channel.terms, channel.qubits, pair), channel.angle) for channel in chain]
-        blocks.append(Block(pair, tuple(joined(wide))))
+        blocks.append(ChannelBlock(pair, tuple(joined(wide))))
     return blocks
 
 
@@ -110,7 +113,7 @@ def joined(chain: Sequence[Channel]) -> list[Channel]:
     return merged
 
 
-def cone(string: PauliString, blocks: Sequence[Block], sizes: Sequence[int]) -> Cone:
+def cone(string: PauliString, blocks: Sequence[ChannelBlock], sizes: Sequence[int]) -> Cone:
     """Return the cone of ``string``.
 
     Args:
@@ -165,7 +168,7 @@ def cone(string: PauliString, blocks: Sequence[Block], sizes: Sequence[int]) -> 
     return Cone(string, tuple(place), tuple(moves), tuple(numbers), tuple(counts), work)
 
 
-def factors(string: PauliString, blocks: Sequence[Block]) -> list[PauliString]:
+def factors(string: PauliString, blocks: Sequence[ChannelBlock]) -> list[PauliString]:
     """Return the parts of a string whose past light cones have nothing in common; its mean is the product of theirs."""
     if len(string) < 2:
         return [string]
@@ -199,7 +202,7 @@ def seen(pairs: Sequence[tuple[int, int]], terms: Sequence[PauliString]) -> tupl
     return numbers[::-1], sorted(qubits)
 
 
-def _waiting(string: PauliString, blocks: Sequence[Block]) -> dict[int, deque[int]]:
+def _waiting(string: PauliString, blocks: Sequence[ChannelBlock]) -> dict[int, deque[int]]:
     """Return for every qubit of the cone the numbers of its blocks that are in the cone, the latest first."""
     waiting: dict[int, deque[int]] = defaultdict(deque, {qubit: deque() for qubit, _ in string})
     for number in range(len(blocks) - 1, -1, -1):
@@ -215,3 +218,41 @@ def _product(sizes: Sequence[int]) -> int:
     for size in sizes:
         total *= size
     return total
+
+
+class FactoredStrings:
+    """Strings (T) as products of factors (T'), each with a light cone of its own.
+
+    Args:
+        terms: the strings.
+        blocks: the circuit's blocks.
+        parts: the factors.
+        device: where values are.
+    """
+
+    def __init__(
+        self,
+        terms: Sequence[PauliString],
+        blocks: Sequence[ChannelBlock],
+        parts: Sequence[PauliString],
+        device: torch.device,
+    ) -> None:
+        place = {part: i for i, part in enumerate(parts)}
+        index = [[place[part] for part in factors(string, blocks)] for string in terms]
+        most = max(map(len, index), default=1)
+        padded = np.array([row + [len(parts)] * (most - len(row)) for row in index], dtype=np.int64).reshape(-1, most)
+        self._plain = most == 1 and np.array_equal(padded[:, 0], np.arange(len(parts)))
+        self._index = torch.as_tensor(padded, device=device)
+
+    def values(self, by_factor: torch.Tensor) -> torch.Tensor:
+        """Return values (T,B) of the strings from those (T',B) of their factors."""
+        if self._plain:
+            return by_factor
+        unit = by_factor.new_ones(1, by_factor.shape[1])
+        values = torch.cat([by_factor, unit]).index_select(0, self._index.flatten()).view(*self._index.shape, -1)
+        return values.prod(dim=1)
+
+    def bounds(self, by_factor: np.ndarray) -> np.ndarray:
+        """Return how far strings (T,) can be off from how far their factors (T',) can."""
+        within = np.append(1 + by_factor, 1.0)[self._index.cpu().numpy()]  # each factor is at most 1 in size
+        return within.prod(axis=1) - 1

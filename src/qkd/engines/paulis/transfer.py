@@ -12,7 +12,7 @@ from qkd.engines.expressions import Expressions
 from qkd.engines.paulis.channels import Channel
 
 
-class Chains:
+class TransferChains:
     """N products of channels on one or two qubits each, as functions of the parameters.
 
     Args:
