@@ -33,8 +33,6 @@ from qkd.hardware.mitigation import noise_of_layers
 
 TOKEN = "a-token-that-must-never-be-seen-anywhere"
 KEPT = {"fraction_kept": {}, "success_rates": {}}
-MEASURED = {}
-"""What was measured, by device, program and seed: tests send the same few programs again and again."""
 CRN = "crn:v1:bluemix:public:quantum-computing:us-east:a/0123:4567-89ab::"
 
 
@@ -207,10 +205,7 @@ class Loopback:
             if job.status != "Completed":
                 return 200, {"error": job.reason}
             if job.body is None:
-                key = job.backend, len(self.jobs), json.dumps(job.params, sort_keys=True)
-                if key not in MEASURED:
-                    MEASURED[key] = self.measure(job)
-                job.body = MEASURED[key]
+                job.body = self.measure(job)
             return 200, job.body
 
     @staticmethod
