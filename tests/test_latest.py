@@ -29,7 +29,7 @@ MISTAKES = [
 
 def test_none_of_fifty_failed_or_interrupted_commands_moves_latest(good, corpus, monkeypatch):
     folder = good.folder.path.parent
-    stages = [(pipeline, "gather"), (pipeline, "make_trainer"), (Trainer, "run"), (pipeline, "_keep")]
+    stages = [(pipeline, "gather_sources"), (pipeline, "make_trainer"), (Trainer, "run"), (pipeline, "_keep")]
     for seed in range(50):
         dice = random.Random(seed)
         given = options(corpus, folder, epochs=1)
