@@ -183,6 +183,12 @@ def test_a_transformer_that_trains_with_its_student_learns_more(corpus, tmp_path
     assert np.abs(np.subtract(*answers)).max() > 1e-3
 
 
+@pytest.mark.parametrize("model", ["hashing", "hashing:64", "static:minilm", "minilm+hashing"])
+def test_what_has_no_layers_is_refused_before_a_teacher_is_asked(model):
+    with pytest.raises(QkdError, match=r"no layers of .* could train; name one transformer"):
+        contestants(["hardware", f"transformer:{model}"], Config())
+
+
 def test_the_recipe_stands_there_as_published_and_tuned(corpus, tmp_path):
     from qkd.studies import reproduce
 

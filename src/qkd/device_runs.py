@@ -68,17 +68,17 @@ def learn(
         confirm: as in ``run_hardware``.
         detach: as in ``run_hardware``.
         dry_run: as in ``run_hardware``.
-        options: the fields of ``qkd.hardware.Lesson``: ``points=256``, ``shots=128``, ...
+        options: the fields of ``qkd.hardware.LearningOrder``: ``points=256``, ``shots=128``, ...
 
     Raises:
         QkdError: as ``run_hardware``.
     """
-    from qkd.hardware.learning import Lesson
+    from qkd.hardware.learning import LearningOrder
     from qkd.hardware.run import run as run_
 
-    _sendable(Lesson, options, confirm, dry_run)
-    lesson = Lesson(Path(run), device, **options)
-    return run_(lesson, confirm or (lambda plan: True), detach, dry_run)[0]
+    _sendable(LearningOrder, options, confirm, dry_run)
+    order = LearningOrder(Path(run), device, **options)
+    return run_(order, confirm or (lambda plan: True), detach, dry_run)[0]
 
 
 def _sendable(spec: type, options: Mapping[str, object], confirm: object, dry_run: bool) -> None:

@@ -20,7 +20,7 @@ from qkd.engines import LightConeEstimator
 from qkd.engines.noise import Noise
 from qkd.hardware import sampled
 from qkd.hardware.gathered import shot_noise
-from qkd.hardware.learning import Lesson
+from qkd.hardware.learning import LearningOrder
 from qkd.hardware.mitigation import Mitigation, pub
 from qkd.hardware.patience import Patience
 from qkd.hardware.run import collect, run
@@ -105,13 +105,13 @@ def test_without_errors_little_is_learned():
 
 
 def test_a_device_is_asked_once(service, folder):
-    lesson = Lesson(folder, "ibm_manila", points=32, shots=64, max_qpu_seconds=10)
-    [dry] = run(lesson, YES, dry_run=True, patience=QUICK)
+    order = LearningOrder(folder, "ibm_manila", points=32, shots=64, max_qpu_seconds=10)
+    [dry] = run(order, YES, dry_run=True, patience=QUICK)
     assert dry.plan.budget.seconds > 2 and not service.jobs
     service.hold = True
-    [sent] = run(lesson, YES, detach=True, patience=QUICK)
+    [sent] = run(order, YES, detach=True, patience=QUICK)
     assert sent.result["circuits"] == 0 and len(service.jobs) == 1
-    [same] = run(lesson, YES, detach=True, patience=QUICK)  # the same question is not asked again
+    [same] = run(order, YES, detach=True, patience=QUICK)  # the same question is not asked again
     assert same.plan.name == sent.plan.name and len(service.jobs) == 1
     service.hold = False
     [outcome] = collect(folder, patience=QUICK)
@@ -126,7 +126,7 @@ def test_a_device_is_asked_once(service, folder):
     config = Config.model_validate({"device": {"name": str(path)}, "engine": {"sim": "aer-noisy"}})
     assert isinstance(make_setting(config, placed("fake_manila", 4)[0]).noisy.model, Noise)
     with pytest.raises(QkdError, match="above --max-qpu-seconds"):
-        run(Lesson(folder, "ibm_manila", points=32, shots=65536, max_qpu_seconds=10), YES, patience=QUICK)
+        run(LearningOrder(folder, "ibm_manila", points=32, shots=65536, max_qpu_seconds=10), YES, patience=QUICK)
 
 
 def test_two_learnings_of_one_day_are_two_files_and_the_newest_is_taken(folder, tmp_path):
@@ -135,8 +135,8 @@ def test_two_learnings_of_one_day_are_two_files_and_the_newest_is_taken(folder, 
     files = []
     for seconds in (0, 60):
         later = Patience(now=lambda seconds=seconds: 1_795_000_000.0 + seconds)
-        lesson = Lesson(folder, str(strange), local=True, points=64, seed=seconds)
-        [outcome] = run(lesson, YES, patience=later)
+        order = LearningOrder(folder, str(strange), local=True, points=64, seed=seconds)
+        [outcome] = run(order, YES, patience=later)
         assert outcome.result.clearer
         files.append(Path(outcome.result.file))
     assert snapshot.learned_files("fake_manila") == files and len({*files}) == 2

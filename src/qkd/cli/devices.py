@@ -177,13 +177,13 @@ def learn(
     """Learn what a device's calibration does not tell, coherent errors above all, from a few circuits."""
     from qkd.cli.outcomes import asked
     from qkd.files import finite
-    from qkd.hardware.learning import Lesson, conclusion, table
+    from qkd.hardware.learning import LearningOrder, conclusion, table
     from qkd.hardware.run import run as run_
     from qkd.reports.tables import aligned
     from qkd.results import LearnedResult
 
-    lesson = Lesson(run, device, local, points, shots, max_qpu_seconds, decoupling, seed)
-    [outcome] = run_(lesson, asked(dry_run or local or yes, quiet or json_), detach, dry_run, anew=anew)
+    order = LearningOrder(run, device, local, points, shots, max_qpu_seconds, decoupling, seed)
+    [outcome] = run_(order, asked(dry_run or local or yes, quiet or json_), detach, dry_run, anew=anew)
     result = outcome.result
     if json_:
         print(json.dumps(None if result is None else finite(result.to_json()), indent=2))

@@ -18,6 +18,7 @@ from qkd.specs import read_toml
 from qkd.student.middles.base import Middle
 from qkd.student.middles.make import CLASSICAL, make_control, without_entanglers
 from qkd.student.middles.quantum import QuantumMiddle
+from qkd.text.encoders.make import has_layers
 
 LOGREG, PRODUCT, TEACHERLESS = "logreg", "product", "teacher-free"
 RECIPE = "qdllm"
@@ -114,6 +115,8 @@ def _contestant(name: str, config: Config) -> Contestant:
     if name == TEACHERLESS:
         return Contestant(name, config.model_copy(update={"loss": config.loss.model_copy(update={"alpha": 0.0})}))
     if model and kind == "transformer":
+        if not has_layers(model):
+            raise QkdError(f"--students: '{name}': no layers of '{model}' could train; name one transformer")
         return Contestant(name, config, "linear", model, tune=config.encoder.tune or TUNED)
     if model and kind in ("model2vec", "encoder"):
         return Contestant(name, config, "linear", f"static:{model}" if kind == "model2vec" else model)

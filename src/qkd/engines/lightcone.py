@@ -33,7 +33,7 @@ from qkd.engines.paulis.cones import ChannelBlock, Cone, FactoredStrings, factor
 from qkd.engines.paulis.cones import cone as cone_of
 from qkd.engines.paulis.events import channels
 from qkd.engines.paulis.matrices import Matrices
-from qkd.engines.paulis.search import MOST_STRINGS, MOST_TERMS, Plan, Search, TooManyStrings
+from qkd.engines.paulis.search import MOST_STRINGS, MOST_TERMS, Route, Search, TooManyStrings
 from qkd.engines.paulis.sparse import Carrier
 from qkd.engines.paulis.strings import PauliString, pauli_terms
 from qkd.engines.program import Program, Question
@@ -174,9 +174,9 @@ class LightConeProgram(Program):
             if size > _CHEAP:
                 search = Search(cone, pairs, self._varying)
                 limit = size // _SPARSER if size <= 4**WIDEST else MOST_STRINGS
-                plan = None if lossy else _listed(search, patterns, limit)
-                if plan is not None:
-                    self._lists.append(Carrier(plan, self._rows(cone), device))
+                route = None if lossy else _listed(search, patterns, limit)
+                if route is not None:
+                    self._lists.append(Carrier(route, self._rows(cone), device))
                     listed.append(number)
                     continue
                 if lossy:
@@ -301,9 +301,9 @@ def _pattern(chain: Sequence[Channel]) -> np.ndarray:
     return (pattern > 0)[None].astype(float)
 
 
-def _listed(search: Search, patterns: dict[int, np.ndarray], limit: int) -> Plan | None:
+def _listed(search: Search, patterns: dict[int, np.ndarray], limit: int) -> Route | None:
     try:
-        return search.plan(patterns, 0.0, limit)
+        return search.route(patterns, 0.0, limit)
     except TooManyStrings:
         return None
 

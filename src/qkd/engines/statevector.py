@@ -17,7 +17,7 @@ import torch
 from qiskit.circuit import QuantumCircuit
 
 from qkd.engines.amplitudes.encoding import FirstStates, leading_gates
-from qkd.engines.amplitudes.fusion import plan
+from qkd.engines.amplitudes.fusion import fuse
 from qkd.engines.amplitudes.heisenberg import PauliTable, absorb
 from qkd.engines.amplitudes.measure import Measurement
 from qkd.engines.amplitudes.operands import Operands
@@ -59,7 +59,7 @@ class StatevectorEstimator(EngineEstimator):
 
 
 class StatevectorProgram(Program):
-    """A compiled circuit: angles of all gates, matrices of all blocks, then the plan's steps.
+    """A compiled circuit: angles of all gates, matrices of all blocks, then the steps.
 
     Args:
         question: what it answers.
@@ -85,7 +85,7 @@ class StatevectorProgram(Program):
         leading, remaining = leading_gates(gates, [differs(atom) for atom in gates], self._qubits)
         rest = [part for i in remaining for part in (gates[i].diagonalised() if differs(gates[i]) else [gates[i]])]
         limit = int(math.log2(_free_memory(device) / (8 * dtype.itemsize)))
-        made = plan(rest, [differs(atom) for atom in rest], self._qubits, limit)
+        made = fuse(rest, [differs(atom) for atom in rest], self._qubits, limit)
         widest = 2 ** max(map(len, made.pieces.values()), default=0)
         self._state_bytes = widest * dtype.itemsize
         self._row_bytes = 4 * widest * dtype.itemsize

@@ -7,7 +7,7 @@
     qkd.hardware.collect("runs/latest")
 
 ================== ===================================================================================================
-`Lesson`           what a device is asked to tell of its errors; `qkd.learn` makes one from its options
+`LearningOrder`    what a device is asked to tell of its errors; `qkd.learn` makes one from its options
 `Order`            what is asked for; `qkd.run_hardware` makes one from its options
 `Plan`             everything about one device run that is decided before anything is sent
 `Budget`           what it costs
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from qkd.hardware.budget import Budget
     from qkd.hardware.fitness import drift, ranked
     from qkd.hardware.inventory import listed
-    from qkd.hardware.learning import Lesson
+    from qkd.hardware.learning import LearningOrder
     from qkd.hardware.mitigation import Mitigation
     from qkd.hardware.order import Order
     from qkd.hardware.plan import Plan
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Budget",
-    "Lesson",
+    "LearningOrder",
     "Mitigation",
     "Order",
     "Outcome",
@@ -54,7 +54,7 @@ __getattr__, __dir__ = exports(
     __name__,
     {
         "Budget": "qkd.hardware.budget",
-        "Lesson": "qkd.hardware.learning",
+        "LearningOrder": "qkd.hardware.learning",
         "Mitigation": "qkd.hardware.mitigation",
         "Order": "qkd.hardware.order",
         "Outcome": "qkd.hardware.run",

@@ -36,7 +36,7 @@ WEIGHTS = 8
 
 
 @dataclass(frozen=True)
-class Lesson:
+class LearningOrder:
     """What is asked of a device.
 
     run: whose circuit and region.
@@ -63,7 +63,7 @@ class Lesson:
             raise ConfigError(f"errors are learned from {2 * WEIGHTS} circuits at least, of 1 shot at least")
 
     @property
-    def order(self) -> Order:
+    def of_texts(self) -> Order:
         """The same as an order of texts, of which there are none."""
         return Order(
             run=self.run,
@@ -79,32 +79,32 @@ class Lesson:
         )
 
 
-def fingerprint(lesson: Lesson, folder: RunFolder) -> str:
+def learning_fingerprint(order: LearningOrder, folder: RunFolder) -> str:
     """Return a hash of all that decides what is measured."""
     circuit = (folder.student / "circuit.qasm").read_bytes()
-    settings = repr(replace(lesson, run=Path(), max_qpu_seconds=None)).encode()
-    return hashlib.sha256(b"learn" + settings + circuit).hexdigest()
+    settings = repr(replace(order, run=Path(), max_qpu_seconds=None)).replace(type(order).__name__, "Lesson", 1)
+    return hashlib.sha256(b"learn" + settings.encode() + circuit).hexdigest()
 
 
-def plan_for(lesson: Lesson, folder: RunFolder, offline: bool = False) -> Plan:
+def plan_for(order: LearningOrder, folder: RunFolder, offline: bool = False) -> Plan:
     """Return the plan of what a device is asked; nothing of it is kept yet.
 
     Raises:
         QkdError: there is no such device, it takes no circuits now, or the circuit does not fit it.
     """
-    order = lesson.order
-    there = prepared(order, folder, offline)
+    of_texts = order.of_texts
+    there = prepared(of_texts, folder, offline)
     compiled = fit.calibrating(there.compiled)
-    values = fit.points(compiled, WEIGHTS, -(-lesson.points // WEIGHTS), lesson.seed)
+    values = fit.points(compiled, WEIGHTS, -(-order.points // WEIGHTS), order.seed)
     circuits = replace(there, compiled=compiled, values=values, texts=[{}] * len(values))
-    plan = plan_of(circuits, order, folder, "none")
+    plan = plan_of(circuits, of_texts, folder, "none")
     stages = tuple(replace(stage, name=f"measuring {len(values)} circuits") for stage in plan.budget.stages)
     return replace(
         plan,
         texts=[],
         budget=replace(plan.budget, stages=stages),
         purpose="learn",
-        asked=fingerprint(lesson, folder),
+        asked=learning_fingerprint(order, folder),
     )
 
 

@@ -96,7 +96,7 @@ class Order:
             costs.shots_at(self.target_stderr)
 
 
-def fingerprint(order: Order, folder: RunFolder) -> str:
+def order_fingerprint(order: Order, folder: RunFolder) -> str:
     """Return a hash of all that decides what an order measures: its settings, the student and the texts.
 
     Raises:

@@ -24,7 +24,7 @@ from qkd.hardware import budget as costs
 from qkd.hardware.bills import Bills, bills_of
 from qkd.hardware.budget import Budget, Stage
 from qkd.hardware.mitigation import NAMES, Layers, Mitigation, executions, layers_of, noise_of_layers
-from qkd.hardware.order import Order, fingerprint, sample_of, texts_of
+from qkd.hardware.order import Order, order_fingerprint, sample_of, texts_of
 from qkd.hardware.patience import Patience, insist
 from qkd.hardware.pinned import chosen, pinned
 from qkd.hardware.plan import Plan, new_folder
@@ -185,7 +185,7 @@ def plan_of(there: Prepared, order: Order, folder: RunFolder, name: str, place: 
         rounds=rounds[1:],
         client=order.client,
         instance=there.instance,
-        asked=fingerprint(order, folder),
+        asked=order_fingerprint(order, folder),
     )
 
 

@@ -17,10 +17,9 @@ from qkd.hardware.dryrun import DryRun, tried_by_service
 from qkd.hardware.gathered import gather
 from qkd.hardware.inventory import ledger_of, plan_called, plans_of, unfinished
 from qkd.hardware.jobs import Recalibrated, drive
-from qkd.hardware.learning import Lesson, learn, plan_for
-from qkd.hardware.learning import fingerprint as lesson_of
+from qkd.hardware.learning import LearningOrder, learn, learning_fingerprint, plan_for
 from qkd.hardware.ledger import JobRecord, Ledger
-from qkd.hardware.order import Order, fingerprint
+from qkd.hardware.order import Order, order_fingerprint
 from qkd.hardware.patience import Patience
 from qkd.hardware.plan import Plan, plans
 from qkd.hardware.planner import planned
@@ -51,7 +50,7 @@ class Outcome:
 
 
 def run(
-    order: Order | Lesson,
+    order: Order | LearningOrder,
     confirm: Confirm,
     detach: bool = False,
     dry_run: bool = False,
@@ -116,13 +115,16 @@ def run(
         return done
 
 
-def _plans(order: Order | Lesson, folder: RunFolder, offline: bool = False) -> list[Plan]:
-    return [plan_for(order, folder, offline)] if isinstance(order, Lesson) else plans_for(order, folder, offline)
+def _plans(order: Order | LearningOrder, folder: RunFolder, offline: bool = False) -> list[Plan]:
+    return [plan_for(order, folder, offline)] if isinstance(order, LearningOrder) else plans_for(order, folder, offline)
 
 
-def _open(folder: RunFolder, order: Order | Lesson) -> list[Plan]:
+def _open(folder: RunFolder, order: Order | LearningOrder) -> list[Plan]:
     """Return the plans of the same order whose jobs have not ended; of a cancelled one none is."""
-    asked = lesson_of(order, folder) if isinstance(order, Lesson) else fingerprint(order, folder)
+    if isinstance(order, LearningOrder):
+        asked = learning_fingerprint(order, folder)
+    else:
+        asked = order_fingerprint(order, folder)
     alike = [plan for plan in plans_of(folder) if plan.asked == asked]
     ledger = Ledger(folder.hardware / "ledger.jsonl")
     return [
@@ -133,7 +135,7 @@ def _open(folder: RunFolder, order: Order | Lesson) -> list[Plan]:
 
 
 def _again(
-    folder: RunFolder, plan: Plan, order: Order | Lesson, confirm: Confirm, patience: Patience, wait: bool
+    folder: RunFolder, plan: Plan, order: Order | LearningOrder, confirm: Confirm, patience: Patience, wait: bool
 ) -> Outcome:
     """Go on with a plan instead of making another like it."""
     say(f"{plan.name} asks for the same and is not finished: it is gone on with; --anew makes another")

@@ -16,14 +16,14 @@ _COMMON = 4  # blocks of up to this many qubits are built together, at the size 
 
 
 class BlockBuilder:
-    """All dense blocks of a plan as functions of the angles inside them.
+    """All dense blocks of a fused circuit as functions of the angles inside them.
 
     An atom inside a block of k qubits is ``sum_f w_f(angle) A_f`` with A_f of size 2^k x 2^k, prepared here
     once; constant atoms are multiplied into their neighbours. A call is then one batched product for all
     atoms of a size and a tree of batched matrix products, whatever the number of gates.
 
     Args:
-        blocks: the plan's blocks.
+        blocks: its blocks.
         atoms: the gates they refer to.
         dtype: complex dtype of the matrices; those that are real at every angle are made real.
         device: where they live.

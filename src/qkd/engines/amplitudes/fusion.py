@@ -1,4 +1,4 @@
-"""The plan: which gates become one dense block, in which order, on which pieces of the state.
+"""Which gates become one dense block, in which order, on which pieces of the state.
 
 The state starts as n pieces of one qubit each. A piece is only joined to another when a gate needs both, so
 early gates act on small pieces and a product state is never multiplied out. Gates whose angles all rows
@@ -11,15 +11,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from qkd.engines.amplitudes.steps import DenseBlock, Join, Move, Permute, Phase, Plan, Step
+from qkd.engines.amplitudes.steps import DenseBlock, FusedCircuit, Join, Move, Permute, Phase, Step
 from qkd.engines.gates import Atom
 from qkd.errors import EngineError
 
 WIDEST = 5
 
 
-def plan(atoms: Sequence[Atom], batched: Sequence[bool], qubits: Sequence[int], limit: int) -> Plan:
-    """Return a plan for the atoms on the given qubits.
+def fuse(atoms: Sequence[Atom], batched: Sequence[bool], qubits: Sequence[int], limit: int) -> FusedCircuit:
+    """Return the steps for the atoms on the given qubits.
 
     Args:
         atoms: the gates in order; those whose angle differs from row to row are diagonal.
@@ -33,7 +33,9 @@ def plan(atoms: Sequence[Atom], batched: Sequence[bool], qubits: Sequence[int], 
     work = _Work(atoms, batched, qubits, limit)
     while any(work.at[q] < len(work.queue[q]) for q in qubits):
         work.emit(max(work.candidates(), key=lambda c: c.gain / work.cost(c)))
-    return Plan(tuple(work.steps), {piece.name: tuple(piece.order) for piece in work.piece.values()}, work.amplitudes)
+    return FusedCircuit(
+        tuple(work.steps), {piece.name: tuple(piece.order) for piece in work.piece.values()}, work.amplitudes
+    )
 
 
 @dataclass(frozen=True)

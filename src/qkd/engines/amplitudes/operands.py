@@ -1,4 +1,4 @@
-"""What a plan's steps need beside states: matrices of blocks, phases, permutations; and the gradients by them."""
+"""What steps need beside states: matrices of blocks, phases, permutations; and the gradients by them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from qiskit.circuit import ParameterExpression
 
 from qkd.engines.amplitudes.blocks import BlockBuilder
-from qkd.engines.amplitudes.steps import DenseBlock, Permute, Phase, Plan, gathered
+from qkd.engines.amplitudes.steps import DenseBlock, FusedCircuit, Permute, Phase, gathered
 from qkd.engines.gates import Atom
 
 
@@ -18,13 +18,13 @@ class Operands:
     """Matrices, phases and permutations in tensors that stay, made from all angles that the rows share.
 
     Args:
-        plan: the steps.
+        fused: the steps.
         atoms: the gates that they refer to.
         dtype: complex dtype of the states.
         device: where everything lives.
     """
 
-    def __init__(self, plan: Plan, atoms: Sequence[Atom], dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(self, fused: FusedCircuit, atoms: Sequence[Atom], dtype: torch.dtype, device: torch.device) -> None:
         self.dtype, self.device = dtype, device
         self.values: dict[int, torch.Tensor] = {}
         """By the step's number a matrix (2^k,2^k), or the phases (2^m,1) that all rows share."""
@@ -32,7 +32,7 @@ class Operands:
         """By the step's number what angles add to those of the phases, (2^m,T), and what is added anyway, (2^m,1)."""
         self.moves: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         """By the step's number the permutation (2^m,) and its inverse."""
-        blocks = {number: step for number, step in enumerate(plan.steps) if isinstance(step, DenseBlock)}
+        blocks = {number: step for number, step in enumerate(fused.steps) if isinstance(step, DenseBlock)}
         builder = BlockBuilder(list(blocks.values()), atoms, dtype, device)
         kinds = [dtype.to_real() if real else dtype for real in builder.real]
         for (number, block), kind in zip(blocks.items(), kinds, strict=True):
@@ -40,7 +40,7 @@ class Operands:
             self.values[number] = torch.zeros(size, size, dtype=kind, device=device)
         self.angles, self.rowwise = list(builder.angles), list[ParameterExpression]()
         """What the angles (S,) are that all rows share; what those (T,) of each row are, beside the encoding's."""
-        for number, step in enumerate(plan.steps):
+        for number, step in enumerate(fused.steps):
             if isinstance(step, Phase):
                 slopes, constant = (torch.from_numpy(part).to(device, dtype.to_real()) for part in _phases(step, atoms))
                 self.phases[number] = slopes, constant

@@ -11,7 +11,7 @@ import torch
 from qkd.engines.amplitudes.encoding import FirstStates
 from qkd.engines.amplitudes.measure import Measurement
 from qkd.engines.amplitudes.operands import Operands
-from qkd.engines.amplitudes.steps import DenseBlock, Join, Permute, Phase, Plan
+from qkd.engines.amplitudes.steps import DenseBlock, FusedCircuit, Join, Permute, Phase
 from qkd.engines.chains import Operations
 
 
@@ -44,7 +44,7 @@ class Recording:
     """The sweep over R rows.
 
     Args:
-        plan: the steps.
+        fused: the steps.
         encoding: makes the qubits' first states.
         measurement: what is asked of the last states.
         operands: what the steps need beside states.
@@ -53,7 +53,13 @@ class Recording:
     """
 
     def __init__(
-        self, plan: Plan, encoding: FirstStates, measurement: Measurement, operands: Operands, rows: int, back: bool
+        self,
+        fused: FusedCircuit,
+        encoding: FirstStates,
+        measurement: Measurement,
+        operands: Operands,
+        rows: int,
+        back: bool,
     ) -> None:
         self._measurement, self._operands, self._rows = measurement, operands, rows
         self._space = _Space(operands.dtype, operands.device)
@@ -74,7 +80,7 @@ class Recording:
         self._undo: list[Callable[[], None]] = []
         self._adjoints: dict[int, tuple[torch.Tensor, bool]] = {}
         used = entered
-        for number, step in enumerate(plan.steps):
+        for number, step in enumerate(fused.steps):
             if isinstance(step, Join):
                 self._join(step, back)
             elif isinstance(step, DenseBlock):

@@ -1,4 +1,4 @@
-"""The steps of a plan: what can be done to the pieces of a state, as plain data."""
+"""The steps of a fused circuit: what can be done to the pieces of a state, as plain data."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ Step = Join | DenseBlock | Phase | Permute
 
 
 @dataclass(frozen=True)
-class Plan:
+class FusedCircuit:
     """What to do to a product state.
 
     Args:

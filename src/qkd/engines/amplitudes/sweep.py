@@ -1,4 +1,4 @@
-"""One forward sweep of a plan over a batch of states and one sweep back.
+"""One forward sweep of a fused circuit over a batch of states and one sweep back.
 
 A state is (2^m,R), R rows of a batch. With the loss L, the sweep back carries ``mu`` with ``dL = Re sum(mu dpsi)``, the
 conjugate of the usual adjoint state, so that a step psi' = M psi needs no conjugation: ``mu = M^T mu'`` and
@@ -23,7 +23,7 @@ from qkd.engines.amplitudes.encoding import FirstStates
 from qkd.engines.amplitudes.measure import Measurement
 from qkd.engines.amplitudes.operands import Operands
 from qkd.engines.amplitudes.recording import Recording
-from qkd.engines.amplitudes.steps import Plan
+from qkd.engines.amplitudes.steps import FusedCircuit
 
 KEPT_BYTES = 2**28
 """Of states that are kept for the way back where rows are split, and of recordings in all; beyond it states are
@@ -34,7 +34,7 @@ class Sweeper:
     """The sweeps of one circuit, whatever the number of rows.
 
     Args:
-        plan: the steps.
+        fused: the steps.
         encoding: makes the qubits' first states.
         measurement: what is asked of the last states.
         operands: what the steps need beside states.
@@ -42,9 +42,9 @@ class Sweeper:
     """
 
     def __init__(
-        self, plan: Plan, encoding: FirstStates, measurement: Measurement, operands: Operands, row_bytes: int
+        self, fused: FusedCircuit, encoding: FirstStates, measurement: Measurement, operands: Operands, row_bytes: int
     ) -> None:
-        self.plan, self.encoding, self.measurement, self.operands = plan, encoding, measurement, operands
+        self.fused, self.encoding, self.measurement, self.operands = fused, encoding, measurement, operands
         self.lock = threading.RLock()
         self._row_bytes = row_bytes
         self._recordings: dict[tuple[int, int, bool], Recording] = {}
@@ -68,7 +68,7 @@ class Sweeper:
             key = (count, slot if keep else 0, back)
             recording = self._recordings.get(key)
             if recording is None:
-                recording = Recording(self.plan, self.encoding, self.measurement, self.operands, count, back)
+                recording = Recording(self.fused, self.encoding, self.measurement, self.operands, count, back)
                 if sum(other.bytes for other in self._recordings.values()) + recording.bytes > KEPT_BYTES:
                     self._recordings.clear()
                 self._recordings[key] = recording

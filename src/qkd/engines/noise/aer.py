@@ -217,7 +217,7 @@ def _stronger(function: Any, factor: float) -> Any:
     return powered
 
 
-def fingerprint(noise: NoiseModel | None, circuit: QuantumCircuit) -> Hashable:
+def noise_key(noise: NoiseModel | None, circuit: QuantumCircuit) -> Hashable:
     """Return a key that changes with anything in a model that concerns a circuit.
 
     What was changed in place, in a model, an error or a matrix of it, changes the key.

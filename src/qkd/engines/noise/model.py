@@ -284,7 +284,7 @@ class Noise:
 
     def key(self, circuit: QuantumCircuit) -> Hashable:
         """Return a key that changes with anything in the noise that concerns a circuit."""
-        return aer.fingerprint(self.model, circuit), self._terms, self._readouts, self._flips
+        return aer.noise_key(self.model, circuit), self._terms, self._readouts, self._flips
 
     def placed(self, leaves: Sequence[Leaf]) -> Iterator[tuple[Leaf, list[Placed]]]:
         """Yield a circuit's instructions, each with the terms that stand behind it.

@@ -180,7 +180,7 @@ class Adaptive:
 
         Args:
             number: of the cone.
-            sampled: see ``Search.plan``.
+            sampled: see ``Search.route``.
             others: what the other cones have.
             room: how many groups there may be.
             points: rows.
@@ -229,8 +229,8 @@ class Adaptive:
         carriers = []
         for number in numbers:
             search = self._searches[number]
-            plan = search.plan(sampled, threshold, limit, most)
-            carriers.append(Carrier(plan, self._rows[number], self._device))
+            route = search.route(sampled, threshold, limit, most)
+            carriers.append(Carrier(route, self._rows[number], self._device))
         return carriers
 
     def _compared(

@@ -1,4 +1,4 @@
-"""Which Pauli strings of a light cone are carried back: a plan, made once and used while the weights stay near.
+"""Which Pauli strings of a light cone are carried back: a route, made once and used while the weights stay near.
 
 A block acts on two places of a cone. Strings that agree everywhere else form a group of at most 16 coefficients, and
 the block is one product of all groups with its matrix (16,16). A string whose letters at both places are I is left
@@ -68,7 +68,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Route:
     """How the strings of a cone are carried back.
 
     parts: one or two arenas, the second with a row for each of the batch.
@@ -111,13 +111,13 @@ class Search:
         self._names = np.random.default_rng(self.width).integers(1, 2**63, (self.width, 4), dtype=np.int64)
         self._names[:, 0] = _BLANK
 
-    def plan(
+    def route(
         self,
         matrices: Mapping[int, np.ndarray],
         threshold: float,
         limit: int = MOST_TERMS,
         most: int | None = None,
-    ) -> Plan:
+    ) -> Route:
         """Return which strings are kept.
 
         Args:
@@ -189,7 +189,7 @@ class Search:
             if most is not None and groups > most:
                 raise TooManyStrings
         parts.append(Part(rowwise, taken, tuple(steps), size))
-        return Plan(tuple(parts), at, letters, groups, full)
+        return Route(tuple(parts), at, letters, groups, full)
 
     def _named(self, letters: np.ndarray) -> np.ndarray:
         return np.bitwise_xor.reduce(self._names[np.arange(self.width), letters], axis=1, initial=_BLANK)
@@ -202,7 +202,7 @@ class Search:
     def _check(letters: np.ndarray, common: np.ndarray, pair: Sequence[int]) -> None:
         letters[:, pair] = 0
         if not np.array_equal(letters, common):
-            raise AssertionError("two Pauli strings have one name")  # by chance, once in about 10^9 plans
+            raise AssertionError("two Pauli strings have one name")  # by chance, once in about 10^9 routes
 
 
 def _grouped(rest: np.ndarray, letter: np.ndarray, adds: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -16,7 +16,7 @@ import torch
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
-from qkd.engines.paulis.search import Plan
+from qkd.engines.paulis.search import Route
 
 _KEPT_BYTES = 2**27  # of the rows' products kept for the way back, at most
 
@@ -48,16 +48,16 @@ class _Node:
 
 
 class Carrier:
-    """A cone's strings, carried back as a plan says.
+    """A cone's strings, carried back as a route says.
 
     Args:
-        plan: which strings.
+        route: which strings.
         rows: for each place of the cone where its qubit's features are.
         device: where all this lives.
     """
 
-    def __init__(self, plan: Plan, rows: Sequence[int], device: torch.device) -> None:
-        self.groups, self.full = plan.groups, plan.full
+    def __init__(self, route: Route, rows: Sequence[int], device: torch.device) -> None:
+        self.groups, self.full = route.groups, route.full
 
         def indices(numbers: np.ndarray) -> torch.Tensor:
             return torch.as_tensor(numbers, dtype=torch.int64, device=device)
@@ -72,10 +72,10 @@ class Carrier:
                 ),
                 part.size,
             )
-            for part in plan.parts
+            for part in route.parts
         ]
-        self._places = indices(plan.places)
-        tree, index, _ = _tree(plan.letters, list(rows), indices)
+        self._places = indices(route.places)
+        tree, index, _ = _tree(route.letters, list(rows), indices)
         self._tree, self._index = tree, None if index is None else indices(index)
 
     def __call__(

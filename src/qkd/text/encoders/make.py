@@ -125,6 +125,12 @@ def make_encoder(
     )
 
 
+def has_layers(name: str) -> bool:
+    """Return whether the encoder called ``name`` is one transformer, by its name alone."""
+    kind = name.partition("?")[0].partition(":")[0]
+    return Path(name).is_dir() or (kind not in ("hashing", "static") and "+" not in name)
+
+
 def _single(name: str, loading: Loading, arrays: Mapping[str, np.ndarray]) -> Encoder:
     model, _, query = (name, "", "") if Path(name).is_dir() else name.partition("?")
     kind, _, rest = model.partition(":")
