@@ -3,8 +3,8 @@ PYTHON ?= python3
 # Pinned because a bare 'torch' may bring a build several gigabytes larger than this one needs.
 TORCH  ?= torch==2.13.0
 VENV   ?= .venv
-# Processes that share the tests; each takes up to 3 GB.
-WORKERS ?= 2
+# Processes that share the tests, one more than cores, since some wait; each takes up to 3 GB.
+WORKERS ?= 3
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 PYTEST  = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder

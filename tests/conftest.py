@@ -20,6 +20,10 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: ranks.get(item.path.name, len(ranks)))
 
 
+COUNTED = "COVERAGE_PROCESS_CONFIG"
+"""What lets processes that a test starts count lines."""
+
+
 @pytest.fixture(autouse=True)
 def _loud(monkeypatch):
     """Begin with what a process begins with; a test that is quiet keeps no other from hearing."""
@@ -28,12 +32,32 @@ def _loud(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def _homes(request, tmp_path, monkeypatch):
-    """Keep tests out of the user's folders; those marked ``models`` use the models kept in the cache."""
+    """Keep tests out of the user's folders; those marked ``models`` use the models kept in the cache.
+
+    Where lines are counted, ``no_cover`` spares the long tests, and the processes they start, the third that it takes.
+    """
+    if request.node.get_closest_marker("no_cover"):
+        monkeypatch.delenv(COUNTED, raising=False)
     monkeypatch.setenv("QKD_STATE", str(tmp_path / "state"))
     monkeypatch.setenv("QKD_SNAPSHOTS", str(tmp_path / "snapshots"))
     if request.node.get_closest_marker("models") is None:
         monkeypatch.setenv("QKD_CACHE", str(tmp_path / "cache"))
         monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A Ray cluster of two workers on this machine."""
+    ray = pytest.importorskip("ray")
+    ray.init(
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        object_store_memory=100 * 2**20,
+        runtime_env={"env_vars": {COUNTED: ""}},
+    )
+    yield ray
+    ray.shutdown()
 
 
 @pytest.fixture(scope="session")

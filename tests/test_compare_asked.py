@@ -204,8 +204,7 @@ def test_the_recipe_stands_there_as_published_and_tuned(corpus, tmp_path):
         assert judged["value"] == pytest.approx(accuracy["hardware"] - accuracy[name])
 
 
-def test_a_cluster_gives_the_same_comparison_and_the_same_sweep(corpus, tmp_path):
-    ray = pytest.importorskip("ray")
+def test_a_cluster_gives_the_same_comparison_and_the_same_sweep(cluster, corpus, tmp_path):
     pytest.importorskip("optuna")
     from qkd.comparison.specs import SweepSpec
     from qkd.studies import sweep
@@ -216,13 +215,9 @@ def test_a_cluster_gives_the_same_comparison_and_the_same_sweep(corpus, tmp_path
     search = SweepSpec(over=("lr=0.001..0.1", "encoding=ry,rx"), trials=6, parallel=3, seeds=1)
     given = options(corpus, tmp_path, epochs=2)
     compared, swept = [], []
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 * 2**20)
-    try:
-        for where in (None, "local"):
-            compared.append(without_times(compare(None, spec, ray=where, **given, name=f"compare-{where}").to_json()))
-            swept.append(without_seconds(sweep(None, search, ray=where, **given, name=f"sweep-{where}").to_json()))
-    finally:
-        ray.shutdown()
+    for where in (None, "local"):
+        compared.append(without_times(compare(None, spec, ray=where, **given, name=f"compare-{where}").to_json()))
+        swept.append(without_seconds(sweep(None, search, ray=where, **given, name=f"sweep-{where}").to_json()))
     assert compared[0] == compared[1] and swept[0] == swept[1]
 
 

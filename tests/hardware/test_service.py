@@ -405,6 +405,7 @@ class Mortal:
         return call
 
 
+@pytest.mark.no_cover
 def test_forty_sequences_of_faults_double_nothing_and_lose_nothing(service, folder, monkeypatch):
     small_jobs(monkeypatch)
     [outcome] = run(order(folder, samples=4, shots="16"), YES, dry_run=True, patience=QUICK)

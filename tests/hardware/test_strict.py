@@ -400,6 +400,7 @@ def test_a_dry_run_needs_no_account(folder, monkeypatch, tmp_path):
 SEQUENCES = int(os.environ.get("QKD_SEQUENCES", "200"))
 
 
+@pytest.mark.no_cover
 def test_seeded_sequences_double_lose_lock_and_forget_nothing(world):
     total = {}
     for seed in range(SEQUENCES):

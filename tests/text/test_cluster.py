@@ -17,15 +17,6 @@ from qkd.text.encoders.make import embed_texts, make_encoder
 from tests.text.test_models import animals
 
 
-@pytest.fixture(scope="module")
-def cluster():
-    """A Ray cluster of two workers on this machine."""
-    ray = pytest.importorskip("ray")
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 * 2**20)
-    yield ray
-    ray.shutdown()
-
-
 def test_the_same_file_comes_out_row_for_row(cluster, model, tmp_path, monkeypatch, recwarn):
     dataset = animals(3, count=400)
     pd.DataFrame({"text": dataset.texts, "label": dataset.labels}).to_csv(tmp_path / "texts.csv", index=False)
