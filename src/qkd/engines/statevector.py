@@ -14,7 +14,7 @@ from collections.abc import Hashable
 
 import numpy as np
 import torch
-from qiskit.circuit import QuantumCircuit
+from qiskit.circuit import Parameter, ParameterExpression, QuantumCircuit
 
 from qkd.engines.amplitudes.encoding import FirstStates, leading_gates
 from qkd.engines.amplitudes.fusion import fuse
@@ -96,13 +96,16 @@ class StatevectorProgram(Program):
         operands = Operands(made, rest, dtype, device)
         self._sweeper = Sweeper(made, encoding, self._measurement, operands, self._row_bytes_back)
         self._shared = Expressions(operands.angles, question.shared)
-        self._own = Expressions([*encoding.angles, *operands.rowwise], question.parameters)
+        own = [*encoding.angles, *operands.rowwise]
+        read = set[Parameter]().union(*(angle.parameters for angle in own if isinstance(angle, ParameterExpression)))
+        self._mixed = not read.isdisjoint(question.shared)
+        self._own = Expressions(own, question.parameters if self._mixed else question.batched)
 
     def _values(self, batched: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
         """Return expectation values (B,K); see ``Program``."""
         batched, shared = batched.to(self._device, self._real), shared.to(self._device)
-        both = torch.cat([batched, shared.to(batched).expand(len(batched), -1)], dim=1)
-        strings = self._sweeper(self._own(both), self._shared(shared.double()), self._rows_at_once())
+        read = torch.cat([batched, shared.to(batched).expand(len(batched), -1)], dim=1) if self._mixed else batched
+        strings = self._sweeper(self._own(read), self._shared(shared.double()), self._rows_at_once())
         return self._measurement.combine(strings)
 
     def _rows_at_once(self) -> int:
