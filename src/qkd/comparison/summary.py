@@ -113,7 +113,7 @@ def judged(first: str, right: dict[str, np.ndarray]) -> dict[str, Judged]:
 
 
 def _sentence(verdict: str, other: str, difference: Difference, smallest: float) -> str:
-    points = f"{100 * difference.value:+.1f}, {100 * difference.low:+.1f} to {100 * difference.high:+.1f}"
+    points = f"{100 * difference.value:+z.1f}, {100 * difference.low:+z.1f} to {100 * difference.high:+z.1f}"
     if verdict.endswith("level"):
         end = f"; the smallest difference that could have been shown is {100 * smallest:.1f}"
         return f"{verdict} with {other} ({points}{end})."

@@ -15,8 +15,8 @@ def difference_rows(verdict: Verdict) -> list[tuple[str, ...]]:
     return [
         (
             name,
-            f"{100 * judged.value:+.1f}",
-            f"{100 * judged.low:+.1f} to {100 * judged.high:+.1f}",
+            f"{100 * judged.value:+z.1f}",
+            f"{100 * judged.low:+z.1f} to {100 * judged.high:+z.1f}",
             f"{judged.p_holm:.3f}",
             f"{100 * judged.detectable:.1f}",
             judged.verdict,

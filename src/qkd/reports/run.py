@@ -82,7 +82,7 @@ def verdict(gain: Estimate, other: str) -> str:
         gain: accuracy of the quantum student minus that of the other, with its 95 % interval.
         other: the other, as it is called in a sentence.
     """
-    points = f"({100 * gain.value:+.1f}, {100 * gain.low:+.1f} to {100 * gain.high:+.1f})"
+    points = f"({100 * gain.value:+z.1f}, {100 * gain.low:+z.1f} to {100 * gain.high:+z.1f})"
     if gain.low > 0:
         return f"The student is above {other} {points}: more than these texts would show by chance, with one seed."
     if gain.high < 0:
@@ -107,7 +107,7 @@ def _difference(gain: Estimate, whose: str) -> str:
     sure = "" if gain.low <= 0 <= gain.high else ", more than chance explains"
     return (
         f"{100 * abs(gain.value):.1f} points {'below' if gain.value < 0 else 'above'} that of {whose} "
-        f"(95 % interval of the difference {100 * gain.low:+.1f} to {100 * gain.high:+.1f}{sure})"
+        f"(95 % interval of the difference {100 * gain.low:+z.1f} to {100 * gain.high:+z.1f}{sure})"
     )
 
 

@@ -28,4 +28,4 @@ def markdown_table(heads: Sequence[str], cells: Sequence[Sequence[str]]) -> list
 
 def in_points(difference: Estimate) -> str:
     """Return a difference of fractions with its interval as a cell, in points of 0.01."""
-    return f"{100 * difference.value:+.1f} [{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]"
+    return f"{100 * difference.value:+z.1f} [{100 * difference.low:+z.1f}, {100 * difference.high:+z.1f}]"
