@@ -3,7 +3,7 @@ PYTHON ?= python3
 # Pinned because a bare 'torch' may bring a build several gigabytes larger than this one needs.
 TORCH  ?= torch==2.13.0
 VENV   ?= .venv
-# Processes that share the tests, one more than cores, since some wait; each takes up to 3 GB.
+# Processes that share the tests: three for two cores, since some wait; each takes up to 3 GB.
 WORKERS ?= 3
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed

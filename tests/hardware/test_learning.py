@@ -1,6 +1,7 @@
 """Errors learned from a few circuits on devices whose errors are hidden, and sent no more than once."""
 
 import datetime
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -20,10 +21,11 @@ from qkd.engines import LightConeEstimator
 from qkd.engines.noise import Noise
 from qkd.hardware import sampled
 from qkd.hardware.gathered import shot_noise
-from qkd.hardware.learning import LearningOrder
+from qkd.hardware.learning import LearningOrder, learning_fingerprint
 from qkd.hardware.mitigation import Mitigation, pub
 from qkd.hardware.patience import Patience
 from qkd.hardware.run import collect, run
+from qkd.runs import RunFolder
 from qkd.simulation import fit
 from qkd.simulation.noise import device_noise
 from qkd.simulation.setting import make_setting
@@ -104,14 +106,25 @@ def test_without_errors_little_is_learned():
     assert np.sqrt(np.mean(np.square(angles))) < 0.03 and not found.clearer
 
 
+def test_plans_of_before_are_still_recognised(tmp_path):
+    (tmp_path / "student").mkdir()
+    (tmp_path / "student" / "circuit.qasm").write_bytes(b"OPENQASM 3.0;")
+    asked = (
+        b"learnLesson(run=PosixPath('.'), device='ibm_fez', local=False, points=64, shots=128, max_qpu_seconds=None, "
+        b"decoupling=None, seed=0)OPENQASM 3.0;"
+    )
+    learning = LearningOrder(tmp_path, "ibm_fez", points=64, max_qpu_seconds=9)
+    assert learning_fingerprint(learning, RunFolder(tmp_path)) == hashlib.sha256(asked).hexdigest()
+
+
 def test_a_device_is_asked_once(service, folder):
-    order = LearningOrder(folder, "ibm_manila", points=32, shots=64, max_qpu_seconds=10)
-    [dry] = run(order, YES, dry_run=True, patience=QUICK)
+    learning = LearningOrder(folder, "ibm_manila", points=32, shots=64, max_qpu_seconds=10)
+    [dry] = run(learning, YES, dry_run=True, patience=QUICK)
     assert dry.plan.budget.seconds > 2 and not service.jobs
     service.hold = True
-    [sent] = run(order, YES, detach=True, patience=QUICK)
+    [sent] = run(learning, YES, detach=True, patience=QUICK)
     assert sent.result["circuits"] == 0 and len(service.jobs) == 1
-    [same] = run(order, YES, detach=True, patience=QUICK)  # the same question is not asked again
+    [same] = run(learning, YES, detach=True, patience=QUICK)  # the same question is not asked again
     assert same.plan.name == sent.plan.name and len(service.jobs) == 1
     service.hold = False
     [outcome] = collect(folder, patience=QUICK)
@@ -135,8 +148,8 @@ def test_two_learnings_of_one_day_are_two_files_and_the_newest_is_taken(folder, 
     files = []
     for seconds in (0, 60):
         later = Patience(now=lambda seconds=seconds: 1_795_000_000.0 + seconds)
-        order = LearningOrder(folder, str(strange), local=True, points=64, seed=seconds)
-        [outcome] = run(order, YES, patience=later)
+        learning = LearningOrder(folder, str(strange), local=True, points=64, seed=seconds)
+        [outcome] = run(learning, YES, patience=later)
         assert outcome.result.clearer
         files.append(Path(outcome.result.file))
     assert snapshot.learned_files("fake_manila") == files and len({*files}) == 2

@@ -98,7 +98,7 @@ class StatevectorProgram(Program):
         self._shared = Expressions(operands.angles, question.shared)
         own = [*encoding.angles, *operands.rowwise]
         read = set[Parameter]().union(*(angle.parameters for angle in own if isinstance(angle, ParameterExpression)))
-        self._mixed = not read.isdisjoint(question.shared)
+        self._mixed = not read.isdisjoint(question.shared)  # in no circuit whose data have gates of their own
         self._own = Expressions(own, question.parameters if self._mixed else question.batched)
 
     def _values(self, batched: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:

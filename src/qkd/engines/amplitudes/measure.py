@@ -30,7 +30,7 @@ class Measurement:
         self, table: PauliTable, pieces: Mapping[int, Sequence[int]], dtype: torch.dtype, device: torch.device
     ) -> None:
         coefficients = torch.from_numpy(table.coefficients.T.copy()).to(device, dtype)  # (T,K)
-        self._plain = torch.equal(coefficients, torch.eye(*coefficients.shape).to(coefficients))
+        self._single = torch.equal(coefficients, torch.eye(*coefficients.shape).to(coefficients))  # each a string
         self._coefficients = coefficients
         self._pieces: list[tuple[int, list[_Flips], torch.Tensor | None]] = []
         seen = [name for name, order in pieces.items() if (table.x | table.z)[:, order].any()]
@@ -81,7 +81,7 @@ class Measurement:
         strings = whole[0]
         for local in whole[1:]:
             strings = strings * local
-        return strings.T if self._plain else strings.T @ self._coefficients
+        return strings.T if self._single else strings.T @ self._coefficients
 
 
 class _Flips:
