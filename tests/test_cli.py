@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import qkd as qkd_package
 from qkd.config import fields
 from tests.processes import qkd
 
@@ -31,6 +32,10 @@ def test_it_starts_as_a_module_and_as_a_script(words, code):
         done = subprocess.run([*command, *words], capture_output=True, text=True)
         assert done.returncode == code
         assert "hardware" in (done.stderr if code else done.stdout)
+
+
+def test_the_version_is_the_installed_one():
+    assert qkd("--version").stdout == f"qkd {qkd_package.__version__}\n"
 
 
 def test_every_setting_is_an_option_with_its_sentence():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+from typing import Annotated
 
 import typer
 
@@ -29,6 +30,23 @@ app.add_typer(devices.app, name="devices")
 app.command()(devices.transpile)
 app.command("run-hardware")(hardware.run_hardware)
 app.add_typer(jobs.app, name="jobs")
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from qkd.version import VERSION
+
+        typer.echo(f"qkd {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None: ...
+
 
 INTERRUPTED = 130
 """What a shell expects of a program that Ctrl-C ended."""
