@@ -1,4 +1,4 @@
-"""Work spread over a Ray cluster (Ray Data; ``pip install qkd[ray]``).
+"""Work spread over a Ray cluster (``pip install qkd[ray]``).
 
 The cache's chunks are the unit of work: the driver cuts them as it does alone and saves each as it comes back, so the
 rows are those of one process, and a worker that dies costs the chunk it had. Workers get the function with a model's
@@ -8,8 +8,8 @@ name, not its weights, and load it themselves, once each.
 from __future__ import annotations
 
 import importlib.util
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -46,12 +46,13 @@ def over_ray(address: str | None) -> Iterator[None]:
             raise ServiceError(
                 f"--ray {address}: no cluster answers there ({first}); start one with 'ray start'"
             ) from None
-    before = cache.mapper, workers.mapper
-    cache.mapper, workers.mapper = _mapped, _tasks
+    before, crew = (cache.mapper, workers.mapper), _Crew()
+    cache.mapper, workers.mapper = crew.mapped, _tasks
     try:
         yield
     finally:
         cache.mapper, workers.mapper = before
+        crew.dismiss()
         if started:
             ray.shutdown()
 
@@ -85,48 +86,69 @@ def _tasks(function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]]) -> It
 
 
 class _Worker:
-    """One worker: the function, unpacked once, applied to chunk after chunk."""
+    """One worker process: the function, unpacked once, applied to chunk after chunk."""
 
-    def __init__(self, compute: Callable[[list[str]], np.ndarray]) -> None:
-        self.compute = compute
+    def __init__(self) -> None:
+        self._function, self._compute = 0, _nothing
 
-    def __call__(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        error = ""
+    def run(
+        self, function: int, packed: list[Any], chunk: int, texts: list[str]
+    ) -> tuple[int, np.ndarray, Counter[str], str]:
+        """Return a chunk's number and rows, how many of its texts were cut, and what went wrong.
+
+        Args:
+            function: its number; the one that is here already is not unpacked again.
+            packed: its handle, in a list so that Ray does not unpack it by itself.
+            chunk: the chunk's number.
+            texts: the chunk.
+        """
+        import ray
+
+        if function != self._function:
+            self._compute, self._function = ray.get(packed[0]), function
         cache.truncated.clear()  # this process's count: the driver, where warnings are given, adds what is returned
         try:
-            rows = np.asarray(self.compute(list(batch["texts"][0])))
+            return chunk, np.asarray(self._compute(texts)), cache.truncated, ""
         except QkdError as mistake:  # as a value: Ray would wrap it beyond recognition, and try again
-            rows, error = np.empty(0), str(mistake)
-        return {
-            "number": batch["number"],
-            "error": np.array([error]),
-            "truncated": np.array([json.dumps(cache.truncated)]),
-            "rows": np.frombuffer(rows.tobytes(), np.uint8)[None],
-            "shape": np.array([rows.shape]),
-            "dtype": np.array([rows.dtype.str]),
-        }
+            return chunk, np.empty(0), cache.truncated, str(mistake)
 
 
-def _mapped(
-    compute: Callable[[list[str]], np.ndarray], chunks: Sequence[list[str]]
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield ``(number of the chunk, its rows)`` as workers finish them."""
-    import ray
-    from ray import data
+def _nothing(texts: Sequence[str]) -> np.ndarray:
+    return np.empty((len(texts), 0))
 
-    context = data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.max_errored_blocks = 0
-    workers = max(1, min(int(ray.cluster_resources().get("CPU", 1)), len(chunks)))
-    items = [{"number": number, "texts": chunk} for number, chunk in enumerate(chunks)]
-    results = data.from_items(items, override_num_blocks=len(items)).map_batches(
-        _Worker,
-        fn_constructor_args=(compute,),
-        batch_size=1,
-        compute=data.ActorPoolStrategy(size=workers),  # its workers are started again as often as they die
-    )
-    for row in results.iter_rows():
-        if row["error"]:
-            raise QkdError(row["error"])
-        cache.truncated.update(json.loads(row["truncated"]))
-        yield int(row["number"]), np.frombuffer(row["rows"].tobytes(), row["dtype"]).reshape(tuple(row["shape"]))
+
+class _Crew:
+    """The workers of a command: they start with the first chunks and stay, with the model that they have loaded."""
+
+    def __init__(self) -> None:
+        self._workers: list[Any] = []
+        self._functions = 0
+
+    def mapped(self, compute: cache.Compute, chunks: Sequence[list[str]]) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield ``(number of the chunk, its rows)`` as workers finish them."""
+        import ray
+        from ray.util import ActorPool
+
+        wanted = max(1, min(int(ray.cluster_resources().get("CPU", 1)), len(chunks)))
+        # one that dies is started again and does its chunk again, as often as that happens
+        hired = ray.remote(max_restarts=-1, max_task_retries=-1, scheduling_strategy="SPREAD")(_Worker)
+        self._workers += [hired.remote() for _ in range(wanted - len(self._workers))]
+        self._functions += 1
+        function, packed = self._functions, [ray.put(compute)]
+
+        def asked(worker: Any, chunk: tuple[int, list[str]]) -> Any:
+            return worker.run.remote(function, packed, *chunk)
+
+        pool = ActorPool(self._workers[:wanted])
+        for number, rows, cut, error in pool.map_unordered(asked, list(enumerate(chunks))):
+            if error:
+                raise QkdError(error)
+            cache.truncated.update(cut)
+            yield number, rows
+
+    def dismiss(self) -> None:
+        """End them."""
+        import ray
+
+        for worker in self._workers:
+            ray.kill(worker)
