@@ -5,8 +5,8 @@
 
 For each depth and noise, and each seed of a hidden device (``qkd.devices.hidden``): its errors are learned from the 256
 circuits of 128 shots that ``qkd devices learn`` takes. One student is trained without noise and its head refitted under
-the learned noise; others are trained under that noise, with 16 and with 256 shots in the loss. All are judged on the
-test texts of ``docstrings`` with shots drawn from what the device does by then, 20 % of every error changed. A line a
+the learned noise; others are trained under that noise, with 16 shots in the loss, which are judged with up to 16, and
+with 256. All are judged on the test texts of ``docstrings`` with shots drawn from what the device does by then, 20 % of every error changed. A line a
 seed is appended to OUT.jsonl; what is there already is not done again. Intervals are Student's t over seeds.
 """
 
@@ -46,6 +46,8 @@ from qkd.student.refit import refit_head
 
 SHOTS = (4, 8, 16, 32, 64, 128, 256, 1024)
 """Shots with which students are judged."""
+SHOWN = ("4", "8", "16", "256", "exact")
+"""Those in the map."""
 TRAINED = (16, 256)
 """Shots in the loss."""
 REPEATS = 8
@@ -125,8 +127,8 @@ def tables(rows: list[dict]) -> None:
         for depth in sorted({row["depth"] for row in rows if row["noise"] == noise}):
             mine = [row["accuracy"] for row in rows if (row["noise"], row["depth"]) == (noise, depth)]
             means = {}
-            for shots in ("16", "256", "exact"):
-                aware = f"aware {16 if shots == '16' else 256}"
+            for shots in SHOWN:
+                aware = f"aware {256 if shots in ('256', 'exact') else 16}"
                 gain, half = interval([one[aware][shots] - one["refitted"][shots] for one in mine])
                 cells = (f"{np.mean([one[who][shots] for one in mine]):.3f}" for who in ("ideal", "refitted", aware))
                 sign = " *" if gain - half > 0 else ""
