@@ -31,13 +31,13 @@ from qkd.config import Config, TeacherSpec, make_config
 from qkd.runs import RunFolder
 from qkd.simulation.make import make_engine, torch_device
 from qkd.simulation.response import started
-from qkd.sources import Clock, gather_sources
+from qkd.sources import Clock, gather_sources, make_reader
 from qkd.specs import read_toml
 from qkd.student import logreg
 from qkd.student.lesson import Lesson, make_trainer, make_tuner
 from qkd.student.middles.make import make_control
 from qkd.student.middles.quantum import QuantumMiddle
-from qkd.text.encoders.make import embed_texts, make_encoder
+from qkd.text.encoders.make import embed_texts
 from qkd.text.encoders.tuning import make_front
 from qkd.text.protocols import Encoder
 
@@ -170,8 +170,9 @@ def main() -> None:
                 if (line, name, seed) in kept:
                     continue
                 change, seen, encoder = CHANGES[line], lesson, sources.encoder
-                if "encoder" in change:
-                    encoder = make_encoder(change["encoder"], "cpu")
+                if "encoder" in change or "tune" in change:
+                    name = change.get("encoder", spec.encoder.name)
+                    encoder, _ = make_reader(name, spec, sources.dataset, sources.splits, "tune" in change)
                     seen = replace(lesson, embeddings=embed_texts(encoder, sources.texts))
                 note(line, name, seed, score(change, seed, seen, encoder, sources.texts))
     found: dict[tuple[str, str], list[list[float]]] = {}

@@ -142,7 +142,7 @@ class EncoderSpec(Spec):
     tune_batch_size: Count = option(32, "Texts per optimizer step while they train.")
     tune_patience: Count = option(3, "Stop that after this many epochs without a better validation loss.")
     tune_lr: Annotated[float, Field(gt=0)] | None = option(
-        None, "Adam's learning rate of what trains of the encoder; 2e-5 for layers and 1e-3 for a table when left out."
+        None, "Adam's learning rate of what trains of the encoder; 7e-5 for layers and 1e-3 for a table when left out."
     )
 
 

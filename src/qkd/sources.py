@@ -88,7 +88,7 @@ def gather_sources(config: Config, folder: RunFolder, resume: bool, clock: Clock
     teacher = make_teacher(config.teacher.spec, device, config)
     _pin_texts(corpus, folder, resume)
     with clock.stage("encoder"):
-        encoder, tried = make_reader(config.encoder.name, config, dataset, splits)
+        encoder, tried = make_reader(config.encoder.name, config, dataset, splits, config.encoder.tune > 0)
         if config.encoder.whiten:
             encoder = whitened(encoder, [dataset.texts[row] for row in splits.train], config.encoder.whiten)
         embeddings = embed_texts(encoder, corpus.texts)
@@ -104,12 +104,17 @@ def gather_sources(config: Config, folder: RunFolder, resume: bool, clock: Clock
     return Sources(dataset, splits, encoder, embeddings, teacher, logits, corpus.texts, tried)
 
 
-def make_reader(name: str, config: Config, dataset: Dataset, splits: Splits) -> tuple[Encoder, list[Tried]]:
-    """Return the encoder called ``name``, its open layers chosen on these texts, and what was tried for that."""
+def make_reader(
+    name: str, config: Config, dataset: Dataset, splits: Splits, trains: bool
+) -> tuple[Encoder, list[Tried]]:
+    """Return the encoder called ``name``, its open layers chosen on these texts, and what was tried for that.
+
+    Of an encoder that ``trains`` with the student one layer is read.
+    """
     device = str(torch_device(config.engine.torch_device))
     encoder = make_encoder(name, device, config.models.trust_remote_code)
     rows = np.sort(np.concatenate([splits.train, splits.valid]))
-    return choose_layers(encoder, [dataset.texts[row] for row in rows], dataset.targets[rows])
+    return choose_layers(encoder, [dataset.texts[row] for row in rows], dataset.targets[rows], trains)
 
 
 def _pin_texts(corpus: Corpus, folder: RunFolder, resume: bool) -> None:

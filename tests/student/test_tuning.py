@@ -13,6 +13,7 @@ from qkd.simulation.make import make_engine
 from qkd.student.bundle import Student
 from qkd.student.lesson import Lesson, make_trainer, make_tuner
 from qkd.student.middles.quantum import QuantumMiddle
+from qkd.student.trainer import WARM
 from qkd.text.encoders.make import embed_texts, make_encoder
 from qkd.text.encoders.tuning import Front, make_front
 from tests.text.conftest import save_model
@@ -138,21 +139,25 @@ def test_every_text_trains_once_an_epoch_beside_texts_of_its_length(tiny):
     assert [int(part.max()) for part in own] != sorted(int(part.max()) for part in own)
 
 
-def test_the_first_steps_are_small(tiny):
+def test_the_rate_rises_and_then_halves_every_epoch(tiny):
     """Adam's first step is the rate itself, whatever the gradient."""
     *_, front, tuner = parts(tiny, None, lr=0.5)
     before = [parameter.detach().clone() for parameter in front.parameters()]
-    steps, step = [], tuner.optimizer.step
+    first, rates, step = [], [], tuner.optimizer.step
 
     def noting():
         step()
-        steps.append(max(float((p - b).abs().max()) for p, b in zip(front.parameters(), before, strict=True)))
+        first.append(max(float((p - b).abs().max()) for p, b in zip(front.parameters(), before, strict=True)))
+        rates.append(tuner.optimizer.param_groups[-1]["lr"])
 
     tuner.optimizer.step = noting
     tuner.spec = tuner.spec.model_copy(update={"batch_size": 1})
     tuner._epoch()
-    assert steps[0] == pytest.approx(0.5 / len(steps), rel=0.05)
-    assert tuner.optimizer.param_groups[-1]["lr"] == 0.5
+    tuner._epoch()
+    count = len(rates) // 2
+    assert first[0] == pytest.approx(rates[0], rel=0.05) and rates[0] < 0.5 / WARM / count
+    assert rates[:count].index(max(rates)) == pytest.approx(WARM * count, abs=1.5)
+    assert rates[-1] / rates[count - 1] == pytest.approx(0.5)
 
 
 def test_what_cannot_be_tuned_is_said(tiny):

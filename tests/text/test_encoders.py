@@ -63,6 +63,7 @@ def test_layers_are_chosen_by_what_a_probe_makes_of_them(model, monkeypatch):
     assert tried[1].accuracy > 0.8 > tried[0].accuracy
     assert found.name == f"hashing:8+{model}?layers=1&tokens=9"
     assert make_encoder(found.name).key == found.key
+    assert [row.layers for row in choose_layers(encoder, TEXTS, y, one=True)[1]] == [(2,), (1,)]
 
 
 def test_tokens_cut_a_text(model):

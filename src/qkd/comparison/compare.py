@@ -150,16 +150,17 @@ def lessons_of(
     """Return what each student learns from, and by what encoder, by its name."""
     common, texts = sources.lesson(), sources.dataset.texts
     lessons, encoders = {}, {}
-    by_encoder: dict[str, tuple[Lesson, Encoder]] = {}
+    by_encoder: dict[tuple[str, bool], tuple[Lesson, Encoder]] = {}
     for student in students:
         lessons[student.name], encoders[student.name] = common, sources.encoder
         if student.encoder is not None:
             if sources.unlabeled:
                 raise QkdError(f"--students {student.name}: another encoder cannot be compared with --unlabeled texts")
-            if student.encoder not in by_encoder:
-                encoder, _ = make_reader(student.encoder, config, sources.dataset, sources.splits)
-                by_encoder[student.encoder] = replace(common, embeddings=embed_texts(encoder, list(texts))), encoder
-            lesson, encoders[student.name] = by_encoder[student.encoder]
+            reader = student.encoder, student.tune > 0
+            if reader not in by_encoder:
+                encoder, _ = make_reader(student.encoder, config, sources.dataset, sources.splits, student.tune > 0)
+                by_encoder[reader] = replace(common, embeddings=embed_texts(encoder, list(texts))), encoder
+            lesson, encoders[student.name] = by_encoder[reader]
             if student.tune:
                 lesson = replace(lesson, encoder=encoders[student.name], texts=tuple(texts))
             lessons[student.name] = lesson

@@ -31,6 +31,8 @@ FRONT_DECAY = 0.01
 """Weight decay of a front, as transformers are usually fine-tuned with."""
 WIDTH = 16
 """Embedding width above which the projection's learning rate falls with it."""
+WARM, HALVED = 0.4, 2.0
+"""Epochs in which a front's learning rate rises, and what each epoch divides it by."""
 POOL = 16
 """So many batches' texts are drawn at once, and texts of like length put into one batch."""
 
@@ -161,8 +163,8 @@ class Trainer:
         sums: dict[str, float] = {}
         batches = self._batches(order)
         for number, index in enumerate(batches):
-            if self.front is not None and not self.progress.epoch:
-                self._warm((number + 1) / len(batches))
+            if self.front is not None:
+                self._pace(self.progress.epoch + (number + 0.5) / len(batches))
             terms = self._terms(self.train_set.rows(index))
             self.optimizer.zero_grad()
             terms["loss"].backward()
@@ -189,12 +191,14 @@ class Trainer:
         batches = [part for rows, lengths in pools for part in rows[lengths.argsort(stable=True)].split(size)]
         return [batches[number] for number in torch.randperm(len(batches), generator=self.order).tolist()]
 
-    def _warm(self, share: float) -> None:
-        """Take ``share`` of the learning rates.
+    def _pace(self, epochs: float) -> None:
+        """Set the learning rates of a front and its student, so many epochs after their beginning.
 
         Adam's first steps move every weight by the rate, whatever its gradient: at the whole rate, those of a
-        transformer's layer together throw the student far from what it has learned.
+        transformer's layer together throw the student far from what it has learned. Later, smaller steps keep what was
+        found from being trained away; they depend on no last epoch, so that training can go on.
         """
+        share = min(epochs / WARM, 1.0) * HALVED**-epochs
         for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
             group["lr"] = share * rate
 

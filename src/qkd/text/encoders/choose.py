@@ -28,19 +28,23 @@ def layer_candidates(layers: Sequence[int]) -> list[tuple[int, ...]]:
     return list(dict.fromkeys([(layers[-1],), (middle,), tuple(sorted({middle, layers[-1]})), upper]))
 
 
-def choose_layers(encoder: Encoder, texts: Sequence[str], y: np.ndarray) -> tuple[Encoder, list[Tried]]:
+def choose_layers(
+    encoder: Encoder, texts: Sequence[str], y: np.ndarray, one: bool = False
+) -> tuple[Encoder, list[Tried]]:
     """Return ``encoder`` with its open layers chosen, and what was tried.
 
     Args:
         encoder: any encoder; only transformers with ``?layers=auto`` have something to choose.
         texts: labelled texts (N), none of them of the test split.
         y: their class numbers (N,).
+        one: compare single layers only, for an encoder that will train: what a student learns by heart of many fixed
+            layers leaves it nothing to ask of those that train.
 
     Returns:
         The encoder, and how each candidate did, in the order tried.
     """
     if isinstance(encoder, JoinedEncoder):
-        parts = [choose_layers(part, texts, y) for part in encoder.parts]
+        parts = [choose_layers(part, texts, y, one) for part in encoder.parts]
         return JoinedEncoder([part for part, _ in parts]), [row for _, rows in parts for row in rows]
     if not isinstance(encoder, TransformerEncoder) or not encoder.open:
         return encoder, []
@@ -48,7 +52,8 @@ def choose_layers(encoder: Encoder, texts: Sequence[str], y: np.ndarray) -> tupl
     step = -(-len(texts) // TEXTS)  # every step-th: the rows carry no order that depends on the class
     some, classes = texts[::step], np.unique(y[::step], return_inverse=True)[1]
     tried: list[Tried] = []
-    for layers in layer_candidates(encoder.pass_layers):
+    candidates = layer_candidates(encoder.pass_layers)
+    for layers in [layers for layers in candidates if len(layers) == 1] if one else candidates:
         candidate = encoder.with_layers(layers)
         x = embed_texts(candidate, some)
         x = (x - x.mean(axis=0)) / (x.std(axis=0) + 1e-6)

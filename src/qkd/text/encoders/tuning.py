@@ -37,7 +37,7 @@ class Front(nn.Module):
         QkdError: the encoder has not that many layers, or the states do not fit in memory.
     """
 
-    lr = 2e-5
+    lr = 7e-5
     """Adam's learning rate where none is asked for."""
     lengths: torch.Tensor
     """Tokens of every text (N,)."""
