@@ -138,9 +138,9 @@ class EncoderSpec(Spec):
         "Train this many of the encoder's last layers with the student, through the circuit; of static:, its table.",
         name="tune-encoder",
     )
-    tune_epochs: Count = option(10, "The most passes over the training texts that the encoder's layers train for.")
+    tune_epochs: Count = option(6, "The most passes over the training texts that the encoder's layers train for.")
     tune_batch_size: Count = option(32, "Texts per optimizer step while they train.")
-    tune_patience: Count = option(3, "Stop that after this many epochs without a better validation loss.")
+    tune_patience: Count = option(2, "Stop that after this many epochs without a better validation loss.")
     tune_lr: Annotated[float, Field(gt=0)] | None = option(
         None, "Adam's learning rate of what trains of the encoder; 7e-5 for layers and 1e-3 for a table when left out."
     )
