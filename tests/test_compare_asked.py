@@ -171,7 +171,7 @@ def test_a_transformer_that_trains_with_its_student_learns_more(corpus, tmp_path
     from qkd.runs import RunFolder
 
     folder = save_model(tmp_path / "model")
-    given = options(corpus, tmp_path, epochs=20, tune_encoder=1, tune_epochs=3, tune_lr=0.00001)
+    given = options(corpus, tmp_path, epochs=2, tune_encoder=1, tune_epochs=3, tune_lr=0.0001)
     config = settled(Config(), given)
     sources = gather_sources(config, RunFolder(tmp_path / "texts"), False, Clock())
     students = contestants([f"encoder:{folder}", f"transformer:{folder}"], config)
