@@ -109,7 +109,7 @@ def make_reader(
 ) -> tuple[Encoder, list[Tried]]:
     """Return the encoder called ``name``, its open layers chosen on these texts, and what was tried for that.
 
-    Of an encoder that ``trains`` with the student one layer is read.
+    See ``choose_layers`` for an encoder that ``trains`` with the student.
     """
     device = str(torch_device(config.engine.torch_device))
     encoder = make_encoder(name, device, config.models.trust_remote_code)

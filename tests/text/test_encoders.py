@@ -63,7 +63,16 @@ def test_layers_are_chosen_by_what_a_probe_makes_of_them(model, monkeypatch):
     assert tried[1].accuracy > 0.8 > tried[0].accuracy
     assert found.name == f"hashing:8+{model}?layers=1&tokens=9"
     assert make_encoder(found.name).key == found.key
-    assert [row.layers for row in choose_layers(encoder, TEXTS, y, one=True)[1]] == [(2,), (1,)]
+
+
+@pytest.mark.parametrize(("far", "read"), [(0.06, "1,2"), (0.04, "2")])
+def test_an_encoder_that_trains_reads_one_layer_that_is_nearly_as_good(model, monkeypatch, far, read):
+    errors = iter([0.3 * (1 + far), 0.6, 0.3] * 2)  # of layer 2, layer 1 and both
+    monkeypatch.setattr("qkd.text.encoders.choose.squared_errors", lambda *_: np.array([next(errors)]))
+    y = np.arange(len(TEXTS)) % 2
+    for trains, layers in ((True, read), (False, "1,2")):
+        found, _ = choose_layers(make_encoder(f"{model}?layers=auto"), TEXTS, y, trains)
+        assert found.name == f"{model}?layers={layers}"
 
 
 def test_tokens_cut_a_text(model):

@@ -19,6 +19,8 @@ from qkd.text.protocols import Encoder
 
 TEXTS = 2000
 """Texts with which layers are compared."""
+SLACK = 0.05
+"""By so much a layer that trains may err more than several that do not: training it was seen to win about as much."""
 
 
 def layer_candidates(layers: Sequence[int]) -> list[tuple[int, ...]]:
@@ -29,7 +31,7 @@ def layer_candidates(layers: Sequence[int]) -> list[tuple[int, ...]]:
 
 
 def choose_layers(
-    encoder: Encoder, texts: Sequence[str], y: np.ndarray, one: bool = False
+    encoder: Encoder, texts: Sequence[str], y: np.ndarray, trains: bool = False
 ) -> tuple[Encoder, list[Tried]]:
     """Return ``encoder`` with its open layers chosen, and what was tried.
 
@@ -37,14 +39,14 @@ def choose_layers(
         encoder: any encoder; only transformers with ``?layers=auto`` have something to choose.
         texts: labelled texts (N), none of them of the test split.
         y: their class numbers (N,).
-        one: compare single layers only, for an encoder that will train: what a student learns by heart of many fixed
-            layers leaves it nothing to ask of those that train.
+        trains: the encoder will train with the student. A single layer is then taken where its error is within
+            ``SLACK`` of the least: a student that has learned many fixed layers by heart asks nothing of the rest.
 
     Returns:
         The encoder, and how each candidate did, in the order tried.
     """
     if isinstance(encoder, JoinedEncoder):
-        parts = [choose_layers(part, texts, y, one) for part in encoder.parts]
+        parts = [choose_layers(part, texts, y, trains) for part in encoder.parts]
         return JoinedEncoder([part for part, _ in parts]), [row for _, rows in parts for row in rows]
     if not isinstance(encoder, TransformerEncoder) or not encoder.open:
         return encoder, []
@@ -52,8 +54,7 @@ def choose_layers(
     step = -(-len(texts) // TEXTS)  # every step-th: the rows carry no order that depends on the class
     some, classes = texts[::step], np.unique(y[::step], return_inverse=True)[1]
     tried: list[Tried] = []
-    candidates = layer_candidates(encoder.pass_layers)
-    for layers in [layers for layers in candidates if len(layers) == 1] if one else candidates:
+    for layers in layer_candidates(encoder.pass_layers):
         candidate = encoder.with_layers(layers)
         x = embed_texts(candidate, some)
         x = (x - x.mean(axis=0)) / (x.std(axis=0) + 1e-6)
@@ -61,4 +62,6 @@ def choose_layers(
         error = float(squared_errors(scores, classes).mean())
         accuracy = float((scores.argmax(axis=1) == classes).mean())
         tried.append(Tried(encoder=candidate.name, layers=layers, error=error, accuracy=accuracy))
-    return encoder.with_layers(min(tried, key=lambda row: row.error).layers), tried
+    most = (1 + SLACK) * min(row.error for row in tried)
+    single = [row for row in tried if len(row.layers) == 1 and row.error <= most] if trains else []
+    return encoder.with_layers(min(single or tried, key=lambda row: row.error).layers), tried
