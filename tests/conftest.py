@@ -49,6 +49,7 @@ def _homes(request, tmp_path, monkeypatch):
 def cluster():
     """A Ray cluster of two workers on this machine."""
     ray = pytest.importorskip("ray")
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - Ray's own 15 would leave its workers next to nothing
     ray.init(
         num_cpus=2,
         include_dashboard=False,
