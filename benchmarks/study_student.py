@@ -171,8 +171,8 @@ def main() -> None:
                     continue
                 change, seen, encoder = CHANGES[line], lesson, sources.encoder
                 if "encoder" in change or "tune" in change:
-                    name = change.get("encoder", spec.encoder.name)
-                    encoder, _ = make_reader(name, spec, sources.dataset, sources.splits, "tune" in change)
+                    asked = change.get("encoder", spec.encoder.name)
+                    encoder, _ = make_reader(asked, spec, sources.dataset, sources.splits, "tune" in change)
                     seen = replace(lesson, embeddings=embed_texts(encoder, sources.texts))
                 note(line, name, seed, score(change, seed, seen, encoder, sources.texts))
     found: dict[tuple[str, str], list[list[float]]] = {}

@@ -95,7 +95,8 @@ def gather_sources(config: Config, folder: RunFolder, resume: bool, clock: Clock
     for row in tried:
         say(f"{row.encoder}: a linear probe errs by {row.error:.3f}, accuracy {row.accuracy:.3f} (leave one out)")
     if tried:
-        say(f"the student reads {encoder.name}, whose probe has the least error")
+        rule = "the least, or one layer that errs hardly more and will train" if config.encoder.tune else "the least"
+        say(f"the student reads {encoder.name}, chosen by that error: {rule}")
     with clock.stage("teacher"):
         teacher.fit(dataset, splits)
         logits = teacher.logits(corpus.texts)
