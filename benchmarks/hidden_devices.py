@@ -1,6 +1,7 @@
 """What mitigation and adaptive shots are worth on devices whose errors their calibration does not tell.
 
     python benchmarks/hidden_devices.py RUN [--devices fake_brisbane fake_fez] [--seeds 5] [--tables errors seconds]
+        [--errors 100] [--mitigations none readout affine zne]
 
 A trained student's test texts are measured on realistic hidden devices (``qkd.devices.hidden``): compiled for what the
 device reports, drawn from what it does. Printed as two tables: error and coverage of each mitigation, and accuracy
@@ -81,11 +82,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--samples", type=int, default=500)
     parser.add_argument("--errors", type=int, default=100, help="texts of the first table")
+    parser.add_argument("--mitigations", nargs="+", default=["none", "readout", "affine", "zne"], help="its rows")
     parser.add_argument("--tables", nargs="+", default=["errors", "seconds"], choices=["errors", "seconds"])
     asked = parser.parse_args()
     table = [("device", "mitigation", "shots", "rms", "of it noise", "of it bias", "inside 1.96 errors")]
     for device in asked.devices if "errors" in asked.tables else ():
         for name, shots in (("none", 4096), ("readout", 4096), ("affine", 4096), ("affine", 32_768), ("zne", 4096)):
+            if name not in asked.mitigations:
+                continue
             order = Order(mitigation=name, shots=str(shots), max_qpu_seconds=9000)
             told = [one for one, _ in rows(asked.run, device, asked.seeds, asked.errors, order)]
             spread = [np.mean([np.square(row["stds"]) for row in one["rows"]]) for one in told]

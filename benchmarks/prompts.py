@@ -1,10 +1,12 @@
 """How good the built-in prompts are, judged on all texts with a calibration that has not seen them.
 
-    python benchmarks/prompts.py emotion.jsonl thematic.jsonl --limit 240 [--teacher smollm2-135m] [--few-shots 0]
+    python benchmarks/prompts.py emotion.jsonl thematic.jsonl --seeds 5 [--limit 240]
+        [--teacher smollm2-135m] [--few-shots 0]
 
 The texts are in four parts; each part's scores become logits by what the other three parts say. A row is one prompt:
-accuracy without calibration, with biases that know no labels, and with the default calibration, and its cross-entropy
-(nats). A star marks the prompt with the least.
+accuracy without calibration, with biases that know no labels, with a map of the labels' scores and with the default,
+which also reads words near the labels' own, and the default's cross-entropy (nats). A star marks the prompt with the
+least.
 """
 
 import argparse
@@ -14,18 +16,9 @@ import numpy as np
 
 from qkd.config import make_config
 from qkd.text.data import load as data
-from qkd.text.teachers.heads import mean_cross_entropy
-from qkd.text.teachers.prompt import FOLDS, PromptTeacher, calibration
+from qkd.text.teachers.calibration import calibrate
+from qkd.text.teachers.prompt import PromptTeacher
 from qkd.text.teachers.prompt_files import BUILT_IN
-
-
-def crossed(scores: np.ndarray, targets: np.ndarray, how: str) -> np.ndarray:
-    """Return logits (N,C) of scores (N,C), each part's calibrated by the others."""
-    fold, logits = np.arange(len(targets)) % FOLDS, np.empty_like(scores)
-    for part in range(FOLDS):
-        weight, bias = calibration(scores[fold != part], targets[fold != part], how)
-        logits[fold == part] = scores[fold == part] @ weight + bias
-    return logits
 
 
 def main() -> None:
@@ -35,25 +28,27 @@ def main() -> None:
     parser.add_argument("--teacher", default="smollm2-135m")
     parser.add_argument("--limit", type=int, default=240)
     parser.add_argument("--few-shots", type=int, default=0)
+    parser.add_argument("--seeds", type=int, default=1, help="draws of the texts; rows are their means")
     given = parser.parse_args()
-    print("| texts | prompt | raw | batch | calibrated | cross-entropy |\n| --- | --- | --- | --- | --- | --- |")
+    print(f"| texts | prompt | raw | batch | labels | words | cross-entropy |\n|{' --- |' * 7}")
     for source in given.texts:
-        dataset = data.load_dataset(source, limit=given.limit)
-        splits, y = data.split_dataset(dataset), dataset.targets
-        rows, losses = [], []
-        for name in BUILT_IN:
-            config = make_config({"prompt": {"template": name, "shots": given.few_shots}})
-            teacher = PromptTeacher(given.teacher, spec=config.prompt)
-            teacher.fit(dataset, splits)
-            scores = teacher.scores(dataset.texts)
-            logits = crossed(scores, y, "labels")
-            batch = crossed(scores, y, "batch")
-            right = [float((found.argmax(axis=1) == y).mean()) for found in (scores, batch, logits)]
-            losses.append(mean_cross_entropy(logits, y))
-            rows.append((name, *(f"{share:.3f}" for share in right), f"{losses[-1]:.3f}"))
-        for row, loss in zip(rows, losses, strict=True):
-            star = "*" if loss == min(losses) else ""
-            print(f"| {Path(source).stem} | {row[0]}{star} | " + " | ".join(row[1:]) + " |", flush=True)
+        found = dict[str, list[list[float]]]()
+        for seed in range(given.seeds):
+            dataset = data.load_dataset(source, limit=given.limit, seed=seed)
+            splits, y = data.split_dataset(dataset, seed=seed), dataset.targets
+            for name in BUILT_IN:
+                config = make_config({"prompt": {"template": name, "shots": given.few_shots}})
+                teacher = PromptTeacher(given.teacher, spec=config.prompt)
+                teacher.fit(dataset, splits)
+                scores, classes = teacher.scores(dataset.texts), len(dataset.classes)
+                told = [calibrate(scores, y, classes, how) for how in ("none", "batch", "labels", "words")]
+                found.setdefault(name, []).append([*(each.accuracy for each in told), told[-1].loss])
+        means = {name: np.mean(rows, axis=0) for name, rows in found.items()}
+        best = min(means, key=lambda name: float(means[name][-1]))
+        for name, row in means.items():
+            star = "*" if name == best else ""
+            cells = " | ".join(f"{value:.3f}" for value in row)
+            print(f"| {Path(source).stem} | {name}{star} | {cells} |", flush=True)
 
 
 if __name__ == "__main__":

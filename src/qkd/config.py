@@ -86,10 +86,11 @@ class PromptSpec(Spec):
         0, "Examples of each class shown first, drawn from the training texts.", name="few-shots"
     )
     shots_seed: int = option(0, "The seed that draws them.", name="few-shots-seed")
-    calibrate: Annotated[Literal["labels", "batch", "none"], BeforeValidator(_switched)] = option(
-        "labels",
-        "How scores become logits: a small linear map fitted to training texts (labels), biases that make all labels "
-        "equally likely over them, whatever theirs are (batch), or none; with a temperature.",
+    calibrate: Annotated[Literal["words", "labels", "batch", "none"], BeforeValidator(_switched)] = option(
+        "words",
+        "How scores become logits: a linear map, fitted to training texts, of the labels' words and those near them "
+        "(words) or of the labels' alone (labels), biases that make all labels equally likely over the texts, whatever "
+        "theirs are (batch), or none; with a temperature.",
     )
 
 

@@ -9,7 +9,7 @@ from qkd.config import make_config
 from qkd.errors import QkdError
 from qkd.text.data import load as data
 from qkd.text.teachers import prompt_files
-from qkd.text.teachers.heads import matrix_scaling
+from qkd.text.teachers.calibration import calibrate, matrix_scaling
 from qkd.text.teachers.judge import CausalLM
 from qkd.text.teachers.make import make_teacher
 from qkd.text.teachers.prompt import PromptTeacher
@@ -69,7 +69,7 @@ def fitted(model, dataset, config):
 def test_a_label_is_worth_the_mean_of_its_words(model, tmp_path):
     dataset = animals(3)
     teacher = fitted(model, dataset, settings(tmp_path, calibrate=False))
-    logits = teacher.logits(dataset.texts) / teacher.describe()["weight"][0][0]
+    logits = teacher.answer(dataset.texts) / teacher.describe()["weight"][0][0]
     assert logits.shape == (len(dataset.texts), 3)
     lm = CausalLM(str(model))
     ids = {word: lm.tokens([word])[0] for word in ("cat", "mat", "red ball", "electrons")}
@@ -91,7 +91,9 @@ def test_answers_are_cached_by_prompt_and_one_new_text_costs_one_call(model, tmp
     assert asked == []
     again.logits([*dataset.texts, "a red cat"])
     assert asked == [1]
-    np.testing.assert_allclose(again.answer(dataset.texts[:9]), first[:9], atol=1e-4)
+    others = np.concatenate([getattr(data.split_dataset(dataset), part) for part in ("valid", "test")])
+    texts = [dataset.texts[row] for row in others]
+    np.testing.assert_allclose(again.answer(texts), first[others], atol=1e-4)
     fitted(model, dataset, settings(tmp_path, shots=1))
     assert sum(asked) > 1
 
@@ -101,9 +103,9 @@ def test_calibration_adds_a_bias_for_each_label_and_is_fitted_on_training_texts(
     splits = data.split_dataset(dataset)
     plain, calm = (fitted(model, dataset, settings(tmp_path, calibrate=value)) for value in (False, True))
     facts = calm.describe()
-    scores = plain.logits(dataset.texts) / plain.describe()["weight"][0][0]
+    scores = plain.answer(dataset.texts) / plain.describe()["weight"][0][0]
     logits = scores @ np.array(facts["weight"]) + facts["bias"]
-    np.testing.assert_allclose(calm.logits(dataset.texts), logits, atol=1e-4)
+    np.testing.assert_allclose(calm.logits(dataset.texts)[splits.test], logits[splits.test], atol=1e-4)
     np.testing.assert_allclose(calm.answer(dataset.texts[:5]), logits[:5], atol=1e-4)
     shares = softmax(logits[splits.train], axis=1).mean(
         axis=0
@@ -111,7 +113,7 @@ def test_calibration_adds_a_bias_for_each_label_and_is_fitted_on_training_texts(
     np.testing.assert_allclose(shares, np.bincount(dataset.targets[splits.train]) / len(splits.train), atol=5e-3)
     others = np.where(np.isin(np.arange(len(dataset.texts)), splits.train), dataset.targets, 0)
     swapped = data.Dataset(dataset.texts, tuple(dataset.classes[number] for number in others))
-    again = make_teacher(f"prompt:{model}", config=settings(tmp_path))
+    again = make_teacher(f"prompt:{model}", config=settings(tmp_path, calibrate="labels"))
     again.fit(swapped, splits)
     for name in ("weight", "bias"):
         assert again.describe()[name] == facts[name]  # labels of other texts have no say
@@ -121,11 +123,65 @@ def test_without_labels_every_label_gets_its_mean_score_taken_off(model, tmp_pat
     dataset = animals(3)
     train = data.split_dataset(dataset).train
     plain, calm = (fitted(model, dataset, settings(tmp_path, calibrate=how)) for how in ("none", "batch"))
-    scores = plain.logits(dataset.texts) / plain.describe()["weight"][0][0]
+    scores = plain.answer(dataset.texts) / plain.describe()["weight"][0][0]
     weight = np.array(calm.describe()["weight"])
     np.testing.assert_allclose(weight, weight[0, 0] * np.eye(3))
     expected = (scores - scores[train].mean(axis=0)) * weight[0, 0]
-    np.testing.assert_allclose(calm.logits(dataset.texts), expected, atol=1e-3)
+    np.testing.assert_allclose(calm.answer(dataset.texts), expected, atol=1e-3)
+
+
+def test_words_near_the_labels_are_those_at_the_least_angle_and_are_scored_in_the_same_pass(
+    model, tmp_path, monkeypatch
+):
+    lm = CausalLM(str(model))
+    table = lm.network.get_input_embeddings().weight.detach().numpy()
+    unit = table / np.linalg.norm(table, axis=1, keepdims=True)
+    expected = {int(n) for ids in ([4], [5, 9]) for n in np.argsort(-(unit @ unit[ids].mean(axis=0)))[:3]}
+    assert sorted(expected) == lm.near([[4], [5, 9]], 3).tolist() and 4 in expected
+    dataset, asked = animals(3), []
+    real = CausalLM.likelihoods
+    monkeypatch.setattr(CausalLM, "likelihoods", lambda self, p, a: asked.append(len(a)) or real(self, p, a))
+    teacher = fitted(model, dataset, settings(tmp_path))
+    facts = teacher.describe()
+    assert set(asked) == {4 + len(facts["near"])} and len(facts["weight"]) == 3 + len(facts["near"])
+    row, prompt = 7, lm.tokens([dataset.texts[7] + " is a"])[0]
+    last = lm.tokenizer.convert_tokens_to_ids(facts["near"])[-1]
+    scores = teacher.scores(dataset.texts)
+    np.testing.assert_allclose(scores[row, -1], by_hand(model, prompt, [last]), atol=1e-4)
+    expected = scores @ np.array(facts["weight"]) + facts["bias"]
+    np.testing.assert_allclose(teacher.answer(dataset.texts), expected, atol=1e-3)
+
+
+def test_near_words_count_where_they_tell_something_and_not_where_they_do_not():
+    rng = np.random.default_rng(3)
+    targets = rng.integers(0, 2, 240)
+    scores = rng.normal(size=(240, 2)) + 0.5 * np.eye(2)[targets]
+    noise = rng.normal(size=(240, 30))
+    telling = noise + 0.5 * rng.normal(size=30) * (2 * targets[:, None] - 1)
+    labels, useless, useful = (
+        calibrate(np.hstack([scores, more]), targets, 2, how)
+        for more, how in ((noise, "labels"), (noise, "words"), (telling, "words"))
+    )
+    assert useful.accuracy > labels.accuracy + 0.15 and useful.loss < 0.7 * labels.loss
+    assert useless.loss <= labels.loss and not labels.weight[2:].any()
+    np.testing.assert_allclose(useless.weight[:2], labels.weight[:2], atol=0.2)
+
+
+def test_what_a_student_learns_of_a_text_has_not_seen_the_texts_label(model, tmp_path):
+    dataset = animals(3)
+    splits = data.split_dataset(dataset)
+    teacher = fitted(model, dataset, settings(tmp_path))
+    assert teacher.cross_fitted
+    row = splits.train[5]
+    other = tuple(
+        dataset.classes[(number + 1) % 3] if place == row else label
+        for place, (number, label) in enumerate(zip(dataset.targets, dataset.labels, strict=True))
+    )
+    again = make_teacher(f"prompt:{model}", config=settings(tmp_path))
+    again.fit(data.Dataset(dataset.texts, other), splits)
+    text = [dataset.texts[row]]
+    drift = np.abs(again.logits(text) - teacher.logits(text)).max()  # a strength may change, another's label not
+    assert drift < np.abs(again.answer(text) - teacher.answer(text)).max()
 
 
 def test_of_several_prompts_the_best_is_taken(model, tmp_path, monkeypatch):
@@ -169,10 +225,10 @@ def test_a_map_of_scores_is_found_again_and_few_texts_leave_a_temperature():
     true = 2 * np.eye(3) + np.array([[0, 0.7, 0], [0, 0, 0], [-0.5, 0, 0]])
     targets = (scores @ true + bias + rng.gumbel(size=scores.shape)).argmax(axis=1)
     shifted = scores + np.array([5.0, 0.0, 3.0])
-    weight, found = matrix_scaling(shifted, targets)
+    weight, found = matrix_scaling(shifted, targets, 3)
     difference = softmax(shifted @ weight + found, 1) - softmax(scores @ true + bias, 1)
     assert np.abs(difference).mean() < 0.01 and np.abs(difference).max() < 0.1
-    weight, _ = matrix_scaling(shifted[:6], targets[:6])
+    weight, _ = matrix_scaling(shifted[:6], targets[:6], 3)
     assert np.abs(weight - np.diag(np.diag(weight))).max() < np.diag(weight).min() / 5
 
 
@@ -209,7 +265,7 @@ def test_examples_are_mixed_complete_and_never_the_text_itself(model, tmp_path, 
     spelled = [" ".join(map(str, prompt)) for prompt in asked]  # the usual prompt first
     counts = [[line.count(" ".join(map(str, part))) for part in ids] for line in spelled]
     assert counts == [[1, 0], [1, 1]]
-    np.testing.assert_allclose(found[0], teacher.logits([text])[0], atol=1e-4)
+    np.testing.assert_allclose(found[0], teacher._done(teacher.scores([text]))[0], atol=1e-4)
 
 
 def test_more_examples_than_there_are_is_one_sentence(model, tmp_path):

@@ -63,8 +63,10 @@ class TeacherCard(Result):
     shots: int | None = None
     """... examples shown, ..."""
     calibrated: str | None = None
+    near: tuple[str, ...] | None = None
+    """... the W tokens near those words that are scored too, ..."""
     weight: list[list[float]] | None = None
-    """... what makes scores (N,C) logits, ..."""
+    """... what makes scores (N,C+W) logits, ..."""
     bias: tuple[float, ...] | None = None
     """... and what is added to them for each class."""
     labels: dict[str, list[str]] | None = None

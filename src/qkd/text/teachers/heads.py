@@ -28,10 +28,6 @@ ROWS = 1024
 """Texts that a head is applied to at once."""
 
 
-RIDGE = 1.0
-"""The penalty, in units of one text, on what a matrix of scores has beyond a temperature."""
-
-
 @dataclass(frozen=True)
 class Head:
     """A calibrated logistic head, and what it was while it had not seen a text.
@@ -187,46 +183,6 @@ def mean_cross_entropy(logits: np.ndarray, targets: np.ndarray) -> float:
     from scipy.special import log_softmax
 
     return float(-log_softmax(logits, axis=1)[np.arange(len(targets)), targets].mean())
-
-
-def matrix_scaling(scores: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return a weight (C,C) and biases (C,), float32, for which softmax(scores @ weight + bias) fits ``targets`` best.
-
-    The weight is a multiple of the identity, a temperature in 1/20..20, and what the targets ask for beyond that, held
-    down by a ridge: with few texts little is left but temperature and biases (matrix scaling, Guo et al., arXiv
-    1706.04599).
-
-    Args:
-        scores: (N,C).
-        targets: class numbers (N,).
-    """
-    from scipy.optimize import minimize
-    from scipy.special import log_softmax, softmax
-
-    mean = scores.mean(axis=0, dtype=np.float64)
-    scores = scores - mean  # what a label gets whatever the text says
-    rows, classes = scores.shape
-    hits, identity = np.eye(classes)[targets], np.eye(classes)
-
-    def parts(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        more = x[1 + classes :].reshape(classes, classes)
-        return more, x[0] * identity + more
-
-    def loss(x: np.ndarray) -> tuple[float, np.ndarray]:
-        bias, (more, weight) = x[1 : 1 + classes], parts(x)
-        logits = scores @ weight + bias
-        wrong = (softmax(logits, axis=1) - hits) / rows
-        # a weak penalty on biases: else only their differences are determined, and rare labels' may run away
-        penalty = 1e-4 * float(bias @ bias) + RIDGE / rows * float(np.square(more).sum()) / 2
-        slope = scores.T @ wrong
-        gradient = np.r_[np.trace(slope), wrong.sum(axis=0) + 2e-4 * bias, (slope + RIDGE / rows * more).ravel()]
-        return penalty - float((log_softmax(logits, axis=1) * hits).sum()) / rows, gradient
-
-    start = np.r_[1.0, np.zeros(classes + classes**2)]
-    limits = [(1 / 20, 20.0)] + [(None, None)] * (len(start) - 1)
-    x = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=limits).x
-    _, weight = parts(x)
-    return weight.astype(np.float32), (x[1 : 1 + classes] - mean @ weight).astype(np.float32)
 
 
 def calibrated_temperature(logits: np.ndarray, targets: np.ndarray) -> float:

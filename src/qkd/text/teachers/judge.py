@@ -58,6 +58,20 @@ class CausalLM(Transformer):
             out[rows] = scores
         return out
 
+    def near(self, answers: Sequence[list[int]], count: int) -> np.ndarray:
+        """Return the numbers of the ``count`` tokens whose embeddings are nearest to each answer's, by angle.
+
+        An answer of several tokens has their mean embedding. Those of all answers together, each once.
+        """
+        import torch
+
+        with torch.inference_mode():
+            table = self.network.get_input_embeddings().weight.float()
+            table = table / table.norm(dim=1, keepdim=True).clamp_min(1e-9)
+            means = torch.stack([table[torch.tensor(ids, device=table.device)].mean(dim=0) for ids in answers])
+            nearest = (means @ table.T).topk(min(count, len(table)), dim=1).indices
+        return np.unique(nearest.cpu().numpy())
+
     def _start(self, ids: list[int]) -> Any:
         """Return the keys and values of what all prompts begin with."""
         import torch
@@ -82,9 +96,8 @@ class CausalLM(Transformer):
             input_ids=ids, attention_mask=mask, position_ids=places, use_cache=True, **begun, **self._last_only
         )
         first = output.logits[:, -1].float().log_softmax(dim=1)
-        scores = torch.empty(len(ids), len(answers), device=first.device)
+        scores = first[:, torch.tensor([answer[0] for answer in answers], device=first.device)]
         for column, answer in enumerate(answers):
-            total = first[:, answer[0]]
             if len(answer) > 1:
                 more = torch.tensor(answer[:-1], device=ids.device).expand(len(ids), -1)
                 seen = torch.cat([mask, torch.ones_like(more)], dim=1)
@@ -96,8 +109,8 @@ class CausalLM(Transformer):
                     **{self._cache: copy.deepcopy(output[self._cache])},
                 ).logits
                 rest = torch.tensor(answer[1:], device=ids.device).expand(len(ids), -1).unsqueeze(2)
-                total = total + more_logits.float().log_softmax(dim=2).gather(2, rest).sum(dim=(1, 2))
-            scores[:, column] = total / len(answer)
+                scores[:, column] += more_logits.float().log_softmax(dim=2).gather(2, rest).sum(dim=(1, 2))
+                scores[:, column] /= len(answer)
         return scores
 
 

@@ -1,9 +1,9 @@
 """The ``prompt:`` teacher: a causal LM is asked, and the likelihood of each label's words is its answer.
 
 A word's score is the log-likelihood of all its tokens after the prompt, divided by their number; a label with several
-words gets the logarithm of their mean exponential. A small linear map, fitted on training texts, makes the scores
-logits: an LM prefers some words whatever the text says (Zhao et al., arXiv 2102.09690). Which prompt
-suits an LM cannot be known beforehand (Sclar et al., arXiv 2310.11324): several are compared on a few labelled texts.
+words gets the logarithm of their mean exponential. Tokens near those words are scored in the same pass, and a linear
+map, fitted on training texts, makes all scores logits (see ``calibration``). Which prompt suits an LM cannot be known
+beforehand (Sclar et al., arXiv 2310.11324): several are compared on a few labelled texts.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from qkd.results import PromptTried, TeacherCard
 from qkd.text.data.splits import shuffled_by_content
 from qkd.text.models.transformer import Loading
 from qkd.text.teachers import prompt_files
-from qkd.text.teachers.heads import calibrated_temperature, matrix_scaling, mean_cross_entropy
+from qkd.text.teachers.calibration import Calibration, calibrate
+from qkd.text.teachers.heads import mean_cross_entropy
 from qkd.text.teachers.judge import CausalLM
 
 if TYPE_CHECKING:
@@ -29,13 +30,13 @@ if TYPE_CHECKING:
     from qkd.text.data.splits import Splits
 
 CALIBRATED_ON = 1000
-"""The most training texts that temperature and biases are fitted on."""
+"""The most training texts that a calibration is fitted on."""
 
 COMPARED_ON = 192
 """Training and validation texts that prompts are compared on."""
 
-FOLDS = 4
-"""Parts of them, each of which is judged with what the others say of temperature and biases."""
+NEAR, MOST_NEAR = 64, 256
+"""Tokens near each label's words that are scored too, and how many they may be for all labels together."""
 
 LEAST_ROOM = 16
 """Tokens that a prompt must leave for the text."""
@@ -53,7 +54,7 @@ class PromptTeacher:
         QkdError: the model or the prompt cannot be had.
     """
 
-    cross_fitted = False
+    cross_fitted = True
 
     def __init__(self, model: str, loading: Loading | None = None, spec: PromptSpec | None = None) -> None:
         self.name, self.spec = f"prompt:{model}", spec or PromptSpec()
@@ -63,7 +64,8 @@ class PromptTeacher:
         self._classes: tuple[str, ...] = ()
         self._examples: tuple[tuple[str, int], ...] = ()
         self._spare: tuple[str, ...] = ()
-        self._weight, self._bias = np.zeros((0, 0), np.float32), np.zeros(0, np.float32)
+        self._calibration: Calibration | None = None
+        self._unseen: dict[bytes, np.ndarray] = {}
         self._room = 0
         self._facts: dict[str, float] = {}
 
@@ -84,15 +86,12 @@ class PromptTeacher:
         if len(self._prompts) > 1:
             self._compare(dataset, np.concatenate([splits.train, splits.valid]))
         self._check_room()
+        rows = splits.train[shuffled_by_content([dataset.texts[row] for row in splits.train], 0)[:CALIBRATED_ON]]
+        train = [dataset.texts[row] for row in rows]
+        self._calibration = self._calibrated(train, dataset.targets[rows])
+        self._unseen = {cache.text_hash(text): row for text, row in zip(train, self._calibration.unseen, strict=True)}
         y = dataset.targets[splits.valid]
-        scores = self.scores([dataset.texts[row] for row in splits.valid])
-        if self.spec.calibrate == "none":
-            self._weight, self._bias = calibration(scores, y, "none")
-        else:
-            rows = splits.train[shuffled_by_content([dataset.texts[row] for row in splits.train], 0)[:CALIBRATED_ON]]
-            train = self.scores([dataset.texts[row] for row in rows])
-            self._weight, self._bias = calibration(train, dataset.targets[rows], self.spec.calibrate)
-        logits = self._calibrated(scores)
+        logits = self._calibration(self.scores([dataset.texts[row] for row in splits.valid]))
         accuracy = float(np.mean(logits.argmax(axis=1) == y))
         self._facts = {
             "valid_loss": mean_cross_entropy(logits, y),
@@ -106,14 +105,16 @@ class PromptTeacher:
             )
 
     def logits(self, texts: Sequence[str]) -> np.ndarray:
-        """Return logits ``(N,C)`` float32 of N texts; the LM's answers are cached."""
-        scores = self.scores(texts)
+        """Return logits ``(N,C)`` float32 of N texts, of those it was calibrated on out of fold; answers are cached."""
+        out = self._done(self.scores(texts))
         self._model.report(len(texts), self._most)
-        return self._calibrated(scores)
+        for row, text in enumerate(texts):
+            out[row] = self._unseen.get(cache.text_hash(text), out[row])
+        return out
 
     def answer(self, texts: Sequence[str]) -> np.ndarray:
         """Return logits ``(N,C)`` float32 of N texts, asked now."""
-        return self._calibrated(self._scores(texts))
+        return self._done(self._scores(texts))
 
     def describe(self) -> TeacherCard:
         """Return model, prompt, words and validation numbers."""
@@ -127,8 +128,9 @@ class PromptTeacher:
             words={name: list(words) for name, words in zip(self._classes, self._question.words, strict=True)},
             shots=len(self._examples),
             calibrated=self.spec.calibrate,
-            weight=self._weight.tolist(),
-            bias=tuple(self._bias.tolist()),
+            near=tuple(self._model.tokenizer.convert_ids_to_tokens(self._near)),
+            weight=self._done.weight.tolist(),
+            bias=tuple(self._done.bias.tolist()),
             classes=tuple(self._classes),
         ).model_copy(update=self._facts)
 
@@ -140,7 +142,7 @@ class PromptTeacher:
         """
         rows = rows[shuffled_by_content([dataset.texts[row] for row in rows], 0)[:COMPARED_ON]]
         texts, y = [dataset.texts[row] for row in rows], dataset.targets[rows]
-        fold, tried, failed = np.arange(len(rows)) % FOLDS, dict[str, PromptTried](), None
+        tried, failed = dict[str, PromptTried](), None
         for name, prompt in self._prompts.items():
             self._prompt = prompt
             try:
@@ -148,19 +150,23 @@ class PromptTeacher:
             except ModelError as error:
                 failed = error
                 continue
-            scores = self.scores(texts)
-            logits = np.empty_like(scores)
-            for part in range(FOLDS):
-                weight, bias = calibration(scores[fold != part], y[fold != part], self.spec.calibrate)
-                logits[fold == part] = scores[fold == part] @ weight + bias
-            loss, right = mean_cross_entropy(logits, y), float((logits.argmax(axis=1) == y).mean())
-            tried[name] = PromptTried(prompt=name, loss=loss, accuracy=right)
-            say(f"{self.name}: prompt '{name}', cross-entropy {loss:.3f}, accuracy {right:.3f} on {len(y)} texts")
+            told = self._calibrated(texts, y)
+            tried[name] = PromptTried(prompt=name, loss=told.loss, accuracy=told.accuracy)
+            say(
+                f"{self.name}: prompt '{name}', cross-entropy {told.loss:.3f}, accuracy {told.accuracy:.3f} "
+                f"on {len(y)} texts"
+            )
         if failed is not None and not tried:
             raise failed
         best = min(tried, key=lambda name: tried[name].loss)
         self._prompt, self._tried = self._prompts[best], tuple(tried.values())
         say(f"{self.name} is asked with '{best}', which has the least cross-entropy")
+
+    @property
+    def _done(self) -> Calibration:
+        if self._calibration is None:
+            raise ModelError(f"{self.name} has not been fitted: call fit(dataset, splits) first")
+        return self._calibration
 
     @property
     def _question(self) -> prompt_files.LabelPrompt:
@@ -208,11 +214,11 @@ class PromptTeacher:
             )
 
     def _scores(self, texts: Sequence[str]) -> np.ndarray:
-        """Return ``(N,C)`` float32: the scores of the labels, asked now."""
+        """Return ``(N,C+W)`` float32: the scores of the labels and of the W tokens near them, asked now."""
         from scipy.special import logsumexp
 
         words = self._question.answers(self._classes)
-        answers = [ids for label in words for ids in label]
+        answers = [ids for label in words for ids in label] + [[token] for token in self._near]
         shown = {text for text, _ in self._examples}
         flat = np.empty((len(texts), len(answers)), np.float32)
         usual = [row for row, text in enumerate(texts) if text not in shown]
@@ -221,9 +227,23 @@ class PromptTeacher:
                 question = self._about(texts[rows[0]])
                 token_ids = [question.ids(question.rendered(self._fitting(texts[row]))) for row in rows]
                 flat[rows] = self._model.likelihoods(token_ids, answers)
-        ends = np.cumsum([len(label) for label in words])[:-1]
-        parts = np.split(flat, ends, axis=1)
-        return np.stack([logsumexp(part, axis=1) - np.log(part.shape[1]) for part in parts], axis=1).astype(np.float32)
+        *parts, near = np.split(flat, np.cumsum([len(label) for label in words]), axis=1)
+        labels = [logsumexp(part, axis=1) - np.log(part.shape[1]) for part in parts]
+        return np.column_stack([*labels, near]).astype(np.float32)
+
+    @property
+    def _near(self) -> list[int]:
+        """The W tokens near the labels' words whose scores are read too."""
+        answers = [ids for label in self._question.answers(self._classes) for ids in label]
+        count = self._count_near(answers)
+        if not count:
+            return []
+        key = {"kind": "near", **self._model.key, "answers": answers, "count": count}
+        return [int(n) for n in cache.arrays(key, lambda: {"tokens": self._model.near(answers, count)})["tokens"]]
+
+    def _count_near(self, answers: Sequence[list[int]]) -> int:
+        """Return how many tokens near each of the labels' words are scored too."""
+        return min(NEAR, MOST_NEAR // len(answers)) if self.spec.calibrate == "words" else 0
 
     @property
     def _most(self) -> int:
@@ -240,7 +260,7 @@ class PromptTeacher:
         return str(tokenizer.decode(ids[:most]))
 
     def scores(self, texts: Sequence[str]) -> np.ndarray:
-        """Return the mean log-likelihoods (N,C), float32, of the labels' words; the cache is asked first."""
+        """Return mean log-likelihoods (N,C+W), float32, of the labels' words and of W near ones; cached."""
         question = self._question
         key = {
             "kind": "prompt",
@@ -250,23 +270,10 @@ class PromptTeacher:
             "spare": self._spare,
             "room": self._room,
         }
+        if count := self._count_near([ids for label in question.answers(self._classes) for ids in label]):
+            key["near"] = count
         return cache.cached_rows(key, texts, self._scores, f"asking {self._model.model}")
 
-    def _calibrated(self, scores: np.ndarray) -> np.ndarray:
-        return np.asarray(scores @ self._weight + self._bias, np.float32)
-
-
-def calibration(scores: np.ndarray, targets: np.ndarray, how: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return a weight (C,C) and biases (C,), float32, which make logits scores @ weight + bias.
-
-    Args:
-        scores: (N,C) of labelled texts.
-        targets: class numbers (N,).
-        how: ``labels`` fits both; ``batch`` takes each label's mean score off, whatever the labels of the texts are
-            (Zhou et al., arXiv 2309.17249), and ``none`` nothing; both have a fitted temperature for a weight.
-    """
-    if how == "labels":
-        return matrix_scaling(scores, targets)
-    mean = scores.mean(axis=0) if how == "batch" else np.zeros(scores.shape[1])
-    temperature = calibrated_temperature(scores - mean, targets)
-    return np.eye(len(mean), dtype=np.float32) / np.float32(temperature), np.asarray(-mean / temperature, np.float32)
+    def _calibrated(self, texts: Sequence[str], targets: np.ndarray) -> Calibration:
+        """Return what makes the scores of N texts, of classes ``targets`` (N,), logits."""
+        return calibrate(self.scores(texts), targets, len(self._classes), self.spec.calibrate)
