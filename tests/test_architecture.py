@@ -13,7 +13,8 @@ SOURCE = Path(__file__).parents[1] / "src" / "qkd"
 TABLE = Path(__file__).parents[1] / "docs" / "architecture.md"
 BESIDE = {"engines/", "devices/"}
 """Rooms of neighbouring rows that stand side by side: neither imports from the other."""
-ENGINES_KNOW = {"qkd.errors", "qkd.circuits.cone", "qkd.engines"}
+ENGINES_KNOW = {"qkd.errors", "qkd.circuits.cone", "qkd.engines", "qkd.lazy"}
+"""What engines know of qkd; ``lazy`` is the thirty lines behind every room's page."""
 NEEDED = {"numpy", "scipy", "torch", "qiskit", "qiskit_aer", "qiskit_machine_learning"}
 """The packages that engines import; ``sympy``, which Qiskit brings, only for angles that are not linear."""
 OUTSIDE = {"__init__.py", "__main__.py"}
@@ -86,14 +87,20 @@ def test_engines_stand_alone(file):
             assert package in NEEDED | {"sympy"} or package in sys.stdlib_module_names, package
 
 
-def test_importing_engines_loads_no_language_model_and_no_tables():
+def test_importing_engines_loads_nothing_until_one_is_used():
     code = "import sys, qkd.engines; print(*sorted(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {name.split(".")[0] for name in loaded} & {*NEEDED, "transformers", "pandas"}
+
+
+def test_engines_load_no_language_model_and_no_tables():
+    code = "import sys; from qkd.engines import *; print(*sorted(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     packages = {name.split(".")[0] for name in loaded}
     heavy = {"transformers", "pandas", "pydantic", "sklearn", "matplotlib", "typer", "rich", "qiskit_ibm_runtime"}
     assert not packages & heavy
     rooms = {name.split(".")[1] for name in loaded if name.startswith("qkd.")}
-    assert rooms == {"errors", "circuits", "engines", "lazy"}  # lazy: the pages of rooms, thirty lines
+    assert rooms == {"errors", "circuits", "engines", "lazy"}
     assert {name for name in loaded if name.startswith("qkd.circuits.")} <= {
         "qkd.circuits.cone",
         "qkd.circuits.student",

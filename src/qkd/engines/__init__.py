@@ -26,14 +26,19 @@ read it.
 
 from __future__ import annotations
 
-from qkd.engines.aer import AerEstimator
-from qkd.engines.base import EngineEstimator
-from qkd.engines.density import DensityMatrixEstimator
-from qkd.engines.gradient import EngineGradient
-from qkd.engines.lightcone import LightConeEstimator
-from qkd.engines.noise import Noise
-from qkd.engines.statevector import StatevectorEstimator
-from qkd.engines.trajectories import TrajectoryEstimator
+from typing import TYPE_CHECKING
+
+from qkd.lazy import exports
+
+if TYPE_CHECKING:
+    from qkd.engines.aer import AerEstimator
+    from qkd.engines.base import EngineEstimator
+    from qkd.engines.density import DensityMatrixEstimator
+    from qkd.engines.gradient import EngineGradient
+    from qkd.engines.lightcone import LightConeEstimator
+    from qkd.engines.noise import Noise
+    from qkd.engines.statevector import StatevectorEstimator
+    from qkd.engines.trajectories import TrajectoryEstimator
 
 __all__ = [
     "AerEstimator",
@@ -45,3 +50,17 @@ __all__ = [
     "StatevectorEstimator",
     "TrajectoryEstimator",
 ]
+
+__getattr__, __dir__ = exports(
+    __name__,
+    {
+        "AerEstimator": "qkd.engines.aer",
+        "DensityMatrixEstimator": "qkd.engines.density",
+        "EngineEstimator": "qkd.engines.base",
+        "EngineGradient": "qkd.engines.gradient",
+        "LightConeEstimator": "qkd.engines.lightcone",
+        "Noise": "qkd.engines.noise",
+        "StatevectorEstimator": "qkd.engines.statevector",
+        "TrajectoryEstimator": "qkd.engines.trajectories",
+    },
+)
