@@ -150,11 +150,11 @@ class PromptTeacher:
             except ModelError as error:
                 failed = error
                 continue
-            told = self._calibrated(texts, y)
-            tried[name] = PromptTried(prompt=name, loss=told.loss, accuracy=told.accuracy)
+            calibration = self._calibrated(texts, y)
+            tried[name] = PromptTried(prompt=name, loss=calibration.loss, accuracy=calibration.accuracy)
             say(
-                f"{self.name}: prompt '{name}', cross-entropy {told.loss:.3f}, accuracy {told.accuracy:.3f} "
-                f"on {len(y)} texts"
+                f"{self.name}: prompt '{name}', cross-entropy {calibration.loss:.3f}, "
+                f"accuracy {calibration.accuracy:.3f} on {len(y)} texts"
             )
         if failed is not None and not tried:
             raise failed
