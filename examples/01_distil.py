@@ -24,7 +24,7 @@ import qkd
 from qkd.reports import plots
 from qkd.student import softmax
 
-run = qkd.distill(data="docstrings", limit=1200)
+run = qkd.distill(data="docstrings", limit=900)
 print(run.table())
 
 # %% [markdown]
@@ -42,8 +42,8 @@ plots.accuracies(run.metrics["lines"])
 # %% [markdown]
 # ## The circuit
 #
-# A text becomes 384 numbers, a linear map takes them to eleven angles, the circuit turns the angles into eleven
-# expectation values, and a linear head reads the class off those.
+# A text becomes 384 numbers for each layer of the encoder that is read, a linear map takes them to eleven angles, the
+# circuit turns the angles into eleven expectation values, and a linear head reads the class off those.
 
 # %%
 student = run.student

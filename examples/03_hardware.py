@@ -24,7 +24,7 @@ import qkd
 from qkd.hardware import collect, listed
 from qkd.reports import aligned, device_table, plots
 
-trained = qkd.distill(data="docstrings", limit=800, qubits=6, layers=1)
+trained = qkd.distill(data="docstrings", limit=900, qubits=6, layers=1)
 print(trained.table())
 
 # %% [markdown]

@@ -14,10 +14,20 @@ LONGEST = ("test_examples.py", "test_service.py", "test_strict.py", "test_mitiga
 """The files that take longest, the longest first. Each file runs in one process, which makes its fixtures once."""
 
 
+UNCOUNTED = {
+    *("test_examples.py", "test_readme.py", "test_simulators.py", "test_distill.py", "test_latest.py"),
+    *("test_planner.py", "test_labelling.py", "test_suites.py", "test_properties.py"),
+}
+"""Files whose lines are not counted, though they run: that takes twice the time, and others reach the same lines."""
+
+
 def pytest_collection_modifyitems(items):
     """Begin with what takes longest, so that no process is alone for minutes at the end."""
     ranks = {name: rank for rank, name in enumerate(LONGEST)}
     items.sort(key=lambda item: ranks.get(item.path.name, len(ranks)))
+    for item in items:
+        if item.path.name in UNCOUNTED:
+            item.add_marker(pytest.mark.no_cover)
 
 
 COUNTED = "COVERAGE_PROCESS_CONFIG"
@@ -34,7 +44,7 @@ def _loud(monkeypatch):
 def _homes(request, tmp_path, monkeypatch):
     """Keep tests out of the user's folders; those marked ``models`` use the models kept in the cache.
 
-    Where lines are counted, ``no_cover`` spares the long tests, and the processes they start, the third that it takes.
+    Where lines are counted, ``no_cover`` spares a test, and the processes that it starts.
     """
     if request.node.get_closest_marker("no_cover"):
         monkeypatch.delenv(COUNTED, raising=False)

@@ -23,7 +23,6 @@ def models():
 
 
 @pytest.mark.models
-@pytest.mark.no_cover
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_notebook_runs(path, tmp_path, models):
     notebook = jupytext.read(path)

@@ -11,7 +11,6 @@ from qiskit_aer.noise import PauliLindbladError
 
 from qkd.engines import LightConeEstimator
 
-pytestmark = pytest.mark.no_cover
 seeds = st.integers(0, 2**31)
 
 

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-pytestmark = pytest.mark.no_cover
 ROOT = Path(__file__).parents[2]
 EXACT = ("statevector", "lightcone", "density")
 SUITES = [
