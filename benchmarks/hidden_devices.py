@@ -85,9 +85,7 @@ def main() -> None:
     parser.add_argument(
         "--mitigations", nargs="+", default=["none", "readout", "affine", "zne"], help="rows of the first"
     )
-    parser.add_argument(
-        "--shots", nargs="+", default=["1024", "64", "32", "16", "adaptive"], help="of the second table"
-    )
+    parser.add_argument("--shots", nargs="+", default=["1024", "64", "32", "16", "adaptive"], help="of the second")
     parser.add_argument("--tables", nargs="+", default=["errors", "seconds"], choices=["errors", "seconds"])
     asked = parser.parse_args()
     table = [("device", "mitigation", "shots", "rms", "of it noise", "of it bias", "inside 1.96 errors")]

@@ -24,7 +24,7 @@ import qkd
 from qkd.reports import plots
 from qkd.student import softmax
 
-run = qkd.distill(data="docstrings", limit=900)
+run = qkd.distill(data="docstrings", limit=1200)
 print(run.table())
 
 # %% [markdown]

@@ -35,4 +35,5 @@ def test_notebook_runs(path, tmp_path, models):
 def test_notebook_is_in_step_with_its_text(path):
     text, kept = jupytext.read(path), jupytext.read(path.with_suffix(".ipynb"))
     assert [cell.source for cell in kept.cells] == [cell.source for cell in text.cells]
+    assert "site-packages" not in path.with_suffix(".ipynb").read_text("utf8")  # no library's warning, no one's folders
     assert any("image/png" in output.get("data", {}) for cell in kept.cells for output in cell.get("outputs", []))

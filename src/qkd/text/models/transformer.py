@@ -138,9 +138,7 @@ class Transformer:
     @cached_property
     def whole_config(self) -> Any:
         """The model's configuration."""
-        from transformers import AutoConfig
-
-        return self.load(AutoConfig)
+        return self.load("AutoConfig")
 
     @property
     def num_parameters(self) -> int:
@@ -161,16 +159,12 @@ class Transformer:
     @cached_property
     def tokenizer(self) -> Any:
         """The tokenizer."""
-        from transformers import AutoTokenizer
-
-        return self.load(AutoTokenizer)
+        return self.load("AutoTokenizer")
 
     @cached_property
     def network(self) -> Any:
         """The torch module, on its device, for inference."""
-        import transformers
-
-        return self.placed(self.load(getattr(transformers, self.head), **self.weight_options()))
+        return self.placed(self.load(self.head, **self.weight_options()))
 
     def weight_options(self) -> WeightOptions:
         """Return what ``from_pretrained`` is told about dtype and quantisation.
@@ -246,8 +240,8 @@ class Transformer:
             )
         self.truncated = 0
 
-    def load(self, kind: Any, **options: Any) -> Any:
-        """Return ``kind.from_pretrained`` of this model.
+    def load(self, kind: str, **options: Any) -> Any:
+        """Return ``transformers.KIND.from_pretrained`` of this model.
 
         Raises:
             QkdError: it cannot be loaded.
@@ -255,8 +249,14 @@ class Transformer:
         from safetensors import SafetensorError
 
         weights.quiet_transformers()
-        options = {"revision": self.source.revision or "main", **options}
+        import transformers
+
+        options = {
+            "revision": self.source.revision or "main",
+            "trust_remote_code": self.loading.trust_remote_code,
+            **options,
+        }
         try:
-            return kind.from_pretrained(self.source.path, trust_remote_code=self.loading.trust_remote_code, **options)
+            return getattr(transformers, kind).from_pretrained(self.source.path, **options)
         except (OSError, ValueError, ImportError, SafetensorError) as error:
             raise ModelError(weights.hub_sentence(self.source, error)) from None

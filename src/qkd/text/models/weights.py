@@ -7,6 +7,7 @@ import io
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr
 from dataclasses import dataclass, replace
@@ -22,7 +23,8 @@ from qkd.text.models.wheels import Pin, obtain
 
 
 def quiet_transformers() -> None:
-    """Keep the library's own progress bars and advice out of ours."""
+    """Keep the library's own progress bars and advice out of ours; called before it is imported elsewhere."""
+    warnings.filterwarnings("ignore", message="IProgress not found")  # of bars that notebooks will not see
     import transformers
 
     transformers.logging.set_verbosity_error()

@@ -44,26 +44,24 @@ class Classifier(Transformer):
     @cached_property
     def whole_config(self) -> Any:
         """The model's configuration; an adapter's folder may hold one of its own."""
-        from transformers import AutoConfig
-
         if self._adapter is None:
-            return self.load(AutoConfig)
+            return self.load("AutoConfig")
         if (Path(self._adapter) / "config.json").is_file():
+            from transformers import AutoConfig
+
             return AutoConfig.from_pretrained(self._adapter, trust_remote_code=self.loading.trust_remote_code)
-        config = self.load(AutoConfig)
+        config = self.load("AutoConfig")
         config.num_labels = _rows_of_head(Path(self._adapter))
         return config
 
     @cached_property
     def network(self) -> Any:
         """The torch module, on its device, for inference."""
-        from transformers import AutoModelForSequenceClassification as Kind
-
         config = self.whole_config
         if config.get_text_config().pad_token_id is None:
             config.get_text_config().pad_token_id = self.pad
         options = self.weight_options() | {"config": config, "output_loading_info": True}
-        network, info = self.load(Kind, **options)
+        network, info = self.load("AutoModelForSequenceClassification", **options)
         if self._adapter is None:
             missing = sorted(info["missing_keys"])
             if missing:

@@ -220,7 +220,6 @@ class _Base(Transformer):
         """Return the kept layers with fresh adapters and a fresh head, for training."""
         import torch
         from peft import LoraConfig, TaskType, get_peft_model, prepare_model_for_kbit_training
-        from transformers import AutoModelForSequenceClassification
 
         depth = self.depth(spec)
         config = copy.deepcopy(self.whole_config)
@@ -232,7 +231,7 @@ class _Base(Transformer):
         config.num_labels = len(classes)
         config.id2label = dict(enumerate(classes))
         config.label2id = {name: number for number, name in enumerate(classes)}
-        network = self.load(AutoModelForSequenceClassification, config=config, **self.weight_options())
+        network = self.load("AutoModelForSequenceClassification", config=config, **self.weight_options())
         network = self.placed(network)
         if self.loading.quantize != "none":
             network = prepare_model_for_kbit_training(network, use_gradient_checkpointing=False)
