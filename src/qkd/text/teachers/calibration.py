@@ -16,11 +16,11 @@ from qkd.text.teachers.heads import calibrated_temperature, mean_cross_entropy
 FOLDS = 4
 """Parts of the texts, each of which gets the logits of a map that has not seen it."""
 
-RIDGE = 1.0
-"""The penalty, in units of one text, on what a map of the labels' scores has beyond a temperature."""
+RIDGES = (1.0, 10.0, 100.0)
+"""Penalties, in units of one text, that are tried on what a map of the labels' scores has beyond a temperature."""
 
-STRENGTHS = (0.0, 0.3, 1.0, 3.0, 10.0, 30.0)
-"""Inverse penalties that are tried on other words' scores, at a variance of 1 together; 0 leaves them out."""
+STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0)
+"""Inverse penalties that are tried on other words' scores, at a variance of 1 together, where they help at all."""
 
 
 @dataclass(frozen=True)
@@ -54,32 +54,39 @@ def calibrate(scores: np.ndarray, targets: np.ndarray, classes: int, how: str) -
             whatever the labels of the texts are (Zhou et al., arXiv 2309.17249), and ``none`` nothing; both have a
             fitted temperature for a weight.
     """
-    fold, tried = np.arange(len(targets)) % FOLDS, list[tuple[float, float, np.ndarray]]()
-    for strength in STRENGTHS if how == "words" and scores.shape[1] > classes else STRENGTHS[:1]:
+    fold = np.arange(len(targets)) % FOLDS
+
+    def fitted(rows: np.ndarray, ridge: float, strength: float) -> tuple[np.ndarray, np.ndarray]:
+        if how in ("words", "labels"):
+            return matrix_scaling(scores[rows], targets[rows], classes, ridge, strength)
+        return _shifted(scores[rows], targets[rows], classes, how == "batch")
+
+    def judged(ridge: float, strength: float) -> tuple[float, np.ndarray]:
         unseen = np.empty((len(targets), classes), np.float32)
         for part in range(FOLDS):
-            rest = fold != part
-            weight, bias = _fitted(scores[rest], targets[rest], classes, how, strength)
-            unseen[~rest] = scores[~rest] @ weight + bias
-        tried.append((mean_cross_entropy(unseen, targets), strength, unseen))
-    loss, strength, unseen = min(tried, key=lambda row: row[0])
-    weight, bias = _fitted(scores, targets, classes, how, strength)
+            weight, bias = fitted(fold != part, ridge, strength)
+            unseen[fold == part] = scores[fold == part] @ weight + bias
+        return mean_cross_entropy(unseen, targets), unseen
+
+    tried = {(ridge, 0.0): judged(ridge, 0.0) for ridge in (RIDGES if how in ("words", "labels") else RIDGES[:1])}
+    ridge = min(tried, key=lambda way: tried[way][0])[0]
+    if how == "words" and scores.shape[1] > classes:
+        tried |= {(ridge, strength): judged(ridge, strength) for strength in STRENGTHS}
+    best = min(tried, key=lambda way: tried[way][0])
+    loss, unseen = tried[best]
+    weight, bias = fitted(fold >= 0, *best)
     return Calibration(weight, bias, unseen, loss, float((unseen.argmax(axis=1) == targets).mean()))
 
 
-def _fitted(
-    scores: np.ndarray, targets: np.ndarray, classes: int, how: str, strength: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the weight (A,C) and biases (C,), float32, of a calibration; see ``calibrate``."""
-    if how in ("words", "labels"):
-        return matrix_scaling(scores, targets, classes, strength)
-    mean = scores[:, :classes].mean(axis=0) if how == "batch" else np.zeros(classes)
+def _shifted(scores: np.ndarray, targets: np.ndarray, classes: int, batch: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return weight (A,C) and biases (C,), float32: a temperature, and with ``batch`` each label's mean taken off."""
+    mean = scores[:, :classes].mean(axis=0) if batch else np.zeros(classes)
     temperature = calibrated_temperature(scores[:, :classes] - mean, targets)
     return (np.eye(scores.shape[1], classes) / temperature).astype(np.float32), (-mean / temperature).astype(np.float32)
 
 
 def matrix_scaling(
-    scores: np.ndarray, targets: np.ndarray, classes: int, strength: float = 0.0
+    scores: np.ndarray, targets: np.ndarray, classes: int, ridge: float = RIDGES[0], strength: float = 0.0
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return a weight (A,C) and biases (C,), float32, for which softmax(scores @ weight + bias) fits ``targets`` best.
 
@@ -91,6 +98,7 @@ def matrix_scaling(
         scores: (N,A), those of the C labels first.
         targets: class numbers (N,).
         classes: C.
+        ridge: the penalty, in units of one text, on what the weight of the labels' scores has beyond a temperature.
         strength: the inverse penalty on what scores behind the labels' do, at a variance of 1 together; 0 leaves them
             out.
     """
@@ -103,7 +111,7 @@ def matrix_scaling(
     factor[classes:] = bool(strength) / ((scores[:, classes:].std(axis=0) + 1e-6) * np.sqrt(max(more, 1)))
     x = (scores - mean) * factor  # without what a word gets whatever the text says
     hits, direct = np.eye(classes)[targets], np.eye(count, classes)
-    ridge = np.repeat([RIDGE, 1 / strength if strength else 1.0], [classes, more])[:, None] / rows
+    penalties = np.repeat([ridge, 1 / strength if strength else 1.0], [classes, more])[:, None] / rows
 
     def parts(free: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         beyond = free[1 + classes :].reshape(count, classes)
@@ -114,9 +122,11 @@ def matrix_scaling(
         logits = x @ weight + bias
         wrong = (softmax(logits, axis=1) - hits) / rows
         # a weak penalty on biases: else only their differences are determined, and rare labels' may run away
-        penalty = 1e-4 * float(bias @ bias) + float((ridge * np.square(beyond)).sum()) / 2
+        penalty = 1e-4 * float(bias @ bias) + float((penalties * np.square(beyond)).sum()) / 2
         slope = x.T @ wrong
-        gradient = np.r_[np.trace(slope[:classes]), wrong.sum(axis=0) + 2e-4 * bias, (slope + ridge * beyond).ravel()]
+        gradient = np.r_[
+            np.trace(slope[:classes]), wrong.sum(axis=0) + 2e-4 * bias, (slope + penalties * beyond).ravel()
+        ]
         return penalty - float((log_softmax(logits, axis=1) * hits).sum()) / rows, gradient
 
     start = np.r_[1.0, np.zeros(classes + count * classes)]
