@@ -37,7 +37,7 @@ def measured(plan: Plan, student: Student, held: object, seed: int, most_rounds:
     seconds = 0.0
     while True:
         plan.folder.mkdir(parents=True, exist_ok=True)
-        there = Rehearsal(replace(plan, snapshot=held, key=f"{seed}"), _Silent())
+        there = Rehearsal(replace(plan, snapshot=held), _Silent(), 1 + seed)  # other shots on each device
         records = []
         for job in range(len(plan.chunks)):
             sha256 = plan.write_arrays(f"job-{job}", **there.result(job, ""))

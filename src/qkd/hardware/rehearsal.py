@@ -20,10 +20,11 @@ class Rehearsal:
     Args:
         plan: what is run.
         bar: is advanced by each text.
+        seed: another one draws other shots.
     """
 
-    def __init__(self, plan: Plan, bar: Progress) -> None:
-        self.plan, self._bar = plan, bar
+    def __init__(self, plan: Plan, bar: Progress, seed: int = 0) -> None:
+        self.plan, self._bar, self._seed = plan, bar, seed
 
     def version(self) -> str | None:
         """Return nothing: a snapshot does not change."""
@@ -46,14 +47,15 @@ class Rehearsal:
         return "done", None
 
     def result(self, job: int, id_: str) -> dict[str, np.ndarray]:
-        """Compute what the job measures; seeded by its number, round and mitigation.
+        """Compute what the job measures; seeded by its number, round and mitigation, and by ``seed``.
 
         Raises:
             QkdError: only IBM's client can simulate this, and the device has errors that it does not know.
         """
         plan, (start, stop) = self.plan, self.plan.chunks[job]
         student, region = to_region(plan.student, plan.snapshot)
-        seed = zlib.crc32(f"{job} {len(plan.rounds)} {plan.mitigation}".encode()) % 2**30
+        drawn = f"{job} {len(plan.rounds)} {plan.mitigation}" + (f" {self._seed}" if self._seed else "")
+        seed = zlib.crc32(drawn.encode()) % 2**30
         values = plan.values[start:stop]
         if not plan.client and sampled.samples(student, region, plan.mitigation):
             arrays = sampled.run(student, region, values, plan.mitigation, seed)
