@@ -235,15 +235,15 @@ class PromptTeacher:
     def _near(self) -> list[int]:
         """The W tokens near the labels' words whose scores are read too."""
         answers = [ids for label in self._question.answers(self._classes) for ids in label]
-        count = self._count_near(answers)
+        count = self._count_near(len(answers))
         if not count:
             return []
         key = {"kind": "near", **self._model.key, "answers": answers, "count": count}
         return [int(n) for n in cache.arrays(key, lambda: {"tokens": self._model.near(answers, count)})["tokens"]]
 
-    def _count_near(self, answers: Sequence[list[int]]) -> int:
-        """Return how many tokens near each of the labels' words are scored too."""
-        return min(NEAR, MOST_NEAR // len(answers)) if self.spec.calibrate == "words" else 0
+    def _count_near(self, words: int) -> int:
+        """Return how many tokens near each of the labels' ``words`` are scored too."""
+        return min(NEAR, MOST_NEAR // words) if self.spec.calibrate == "words" else 0
 
     @property
     def _most(self) -> int:
@@ -262,15 +262,16 @@ class PromptTeacher:
     def scores(self, texts: Sequence[str]) -> np.ndarray:
         """Return mean log-likelihoods (N,C+W), float32, of the labels' words and of W near ones; cached."""
         question = self._question
+        answers = question.answers(self._classes)
         key = {
             "kind": "prompt",
             **self._model.key,
             "asked": question.rendered("{text}"),
-            "answers": question.answers(self._classes),
+            "answers": answers,
             "spare": self._spare,
             "room": self._room,
         }
-        if count := self._count_near([ids for label in question.answers(self._classes) for ids in label]):
+        if count := self._count_near(sum(map(len, answers))):  # without it the key is what it was
             key["near"] = count
         return cache.cached_rows(key, texts, self._scores, f"asking {self._model.model}")
 
