@@ -35,7 +35,7 @@ CALIBRATED_ON = 1000
 COMPARED_ON = 192
 """Training and validation texts that prompts are compared on."""
 
-NEAR, MOST_NEAR = 64, 256
+NEAR, MOST_NEAR = 128, 512
 """Tokens near each label's words that are scored too, and how many they may be for all labels together."""
 
 LEAST_ROOM = 16
