@@ -76,9 +76,13 @@ def clean(tmp_path):
     """The Python of a new environment, in which those packages lie as links instead of being downloaded again."""
     venv.create(tmp_path / "clean")
     (site,) = tmp_path.glob("clean/lib/python*/site-packages")
-    for distribution in required(PACKAGES):
-        for name in {file.parts[0] for file in distribution.files} - {"..", "__pycache__"}:
-            (site / name).symlink_to(distribution.locate_file(name))
+    places = {  # several distributions may share a folder, as those of CUDA do
+        file.parts[0]: distribution.locate_file(file.parts[0])
+        for distribution in required(PACKAGES)
+        for file in distribution.files
+    }
+    for name in places.keys() - {"..", "__pycache__"}:
+        (site / name).symlink_to(places[name])
     (site / "qkd").symlink_to(Path(qkd.__file__).parent)
     return tmp_path / "clean" / "bin" / "python"
 
