@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--few-shots", type=int, default=0)
     parser.add_argument("--seeds", type=int, default=1, help="draws of the texts; rows are their means")
     given = parser.parse_args()
-    print(f"| texts | prompt | raw | batch | labels | words | cross-entropy |\n|{' --- |' * 7}")
+    print(f"| texts | prompt | none | batch | labels | words | cross-entropy |\n|{' --- |' * 7}")
     for source in given.texts:
         found = dict[str, list[list[float]]]()
         for seed in range(given.seeds):
