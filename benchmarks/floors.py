@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from qkd.core.runs import RunFolder
 from qkd.devices import snapshot
 from qkd.devices.hidden import hidden
 from qkd.devices.region import Region, to_region
@@ -24,7 +25,6 @@ from qkd.engines.noise import Noise
 from qkd.hardware import affine
 from qkd.hardware.fitness import Exam
 from qkd.hardware.gathered import shot_noise
-from qkd.runs import RunFolder
 from qkd.simulation.noise import device_noise
 
 

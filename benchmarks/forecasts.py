@@ -21,6 +21,7 @@ import numpy as np
 from hidden_devices import interval, measured
 from noise_aware import learned
 
+from qkd.core.runs import RunFolder
 from qkd.devices.hidden import drifted, hidden
 from qkd.devices.region import to_region
 from qkd.devices.snapshot import Snapshot
@@ -29,7 +30,6 @@ from qkd.hardware.order import Order
 from qkd.hardware.plan import Plan
 from qkd.hardware.prepare import plan_of, prepared
 from qkd.reports.tables import aligned
-from qkd.runs import RunFolder
 from qkd.student.bundle import Student
 
 

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from qkd.console import _Silent
+from qkd.core.console import _Silent
+from qkd.core.runs import RunFolder
 from qkd.devices.hidden import hidden
 from qkd.hardware import adaptive
 from qkd.hardware.gathered import gather
@@ -28,7 +29,6 @@ from qkd.hardware.prepare import plans_for
 from qkd.hardware.rehearsal import Rehearsal
 from qkd.hardware.result import interpret, say_of
 from qkd.reports.tables import aligned
-from qkd.runs import RunFolder
 from qkd.student.bundle import Student
 
 

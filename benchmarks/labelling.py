@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from qkd.text.data import load as data
-from qkd.text.data.splits import shuffled_by_content
-from qkd.text.models import weights
-from qkd.text.models.backbone import Backbone
+from qkd.data import loading as data
+from qkd.data.splits import shuffled_by_content
+from qkd.models import weights
+from qkd.models.backbone import Backbone
 
 BATCH = 32
 

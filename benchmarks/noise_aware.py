@@ -22,8 +22,9 @@ import numpy as np
 from scipy.stats import t
 
 from qkd.circuits import library
-from qkd.config import Config, make_config
-from qkd.console import set_quiet
+from qkd.core.config import Config, make_config
+from qkd.core.console import set_quiet
+from qkd.core.runs import RunFolder
 from qkd.devices import snapshot
 from qkd.devices.hidden import drifted, hidden, with_learned
 from qkd.devices.region import Region, to_region
@@ -33,15 +34,14 @@ from qkd.hardware.gathered import shot_noise
 from qkd.hardware.learning import WEIGHTS
 from qkd.hardware.mitigation import Mitigation
 from qkd.hardware.result import expected
+from qkd.pipeline.sources import Clock, gather_sources
 from qkd.reports.tables import aligned
-from qkd.runs import RunFolder
 from qkd.simulation import fit
-from qkd.simulation.make import make_engine
 from qkd.simulation.noise import device_noise
 from qkd.simulation.response import started
-from qkd.sources import Clock, gather_sources
+from qkd.simulation.simulators import make_engine
+from qkd.student.cores.quantum import QuantumMiddle
 from qkd.student.lesson import Lesson, make_trainer
-from qkd.student.middles.quantum import QuantumMiddle
 from qkd.student.model import StudentModel
 from qkd.student.refit import refit_head
 

@@ -6,9 +6,9 @@ Run it: python benchmarks/planted.py
 import argparse
 import json
 
-from qkd.comparison.contestants import contestants
-from qkd.comparison.planted import planted, planted_verdict
-from qkd.config import make_config
+from qkd.core.config import make_config
+from qkd.experiments.candidates import contestants
+from qkd.experiments.planted import planted, planted_verdict
 
 STUDENT = {"circuit": "hardware", "qubits": 3, "layers": 1, "dropout": 0.0}
 TRAIN = {"lr": 0.03, "epochs": 60, "patience": 15, "weight_decay": 0.0}

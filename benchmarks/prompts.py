@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from qkd.config import make_config
-from qkd.text.data import load as data
-from qkd.text.teachers.calibration import calibrate
-from qkd.text.teachers.prompt import PromptTeacher
-from qkd.text.teachers.prompt_files import BUILT_IN
+from qkd.core.config import make_config
+from qkd.data import loading as data
+from qkd.teachers.calibration import calibrate
+from qkd.teachers.prompt import PromptTeacher
+from qkd.teachers.prompt_files import BUILT_IN
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import verdicts
 
-from qkd.files import write_text
+from qkd.core.files import write_text
 from qkd.reports import comparison, differences, reproduction
 from qkd.reports.tables import markdown_table
 from qkd.results import Comparison

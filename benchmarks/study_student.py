@@ -26,20 +26,20 @@ from scipy.stats import t as student_t
 from qkd.circuits import library
 from qkd.circuits.observables import parse_observables
 from qkd.circuits.student import StudentCircuit
-from qkd.comparison.contestants import recipe_file
-from qkd.config import Config, TeacherSpec, make_config
-from qkd.runs import RunFolder
-from qkd.simulation.make import make_engine, torch_device
+from qkd.core.config import Config, TeacherSpec, make_config
+from qkd.core.runs import RunFolder
+from qkd.core.specs import read_toml
+from qkd.encoders.protocol import Encoder
+from qkd.encoders.registry import embed_texts
+from qkd.encoders.tuning import make_front
+from qkd.experiments.candidates import recipe_file
+from qkd.pipeline.sources import Clock, gather_sources, make_reader
 from qkd.simulation.response import started
-from qkd.sources import Clock, gather_sources, make_reader
-from qkd.specs import read_toml
+from qkd.simulation.simulators import make_engine, torch_device
 from qkd.student import logreg
+from qkd.student.cores.factory import make_control
+from qkd.student.cores.quantum import QuantumMiddle
 from qkd.student.lesson import Lesson, make_trainer, make_tuner
-from qkd.student.middles.make import make_control
-from qkd.student.middles.quantum import QuantumMiddle
-from qkd.text.encoders.make import embed_texts
-from qkd.text.encoders.tuning import make_front
-from qkd.text.protocols import Encoder
 
 CHANGES: dict[str, dict[str, Any]] = {
     "default": {},

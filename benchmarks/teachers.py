@@ -11,12 +11,12 @@ import time
 
 import numpy as np
 
-from qkd.config import make_config
+from qkd.core.config import make_config
+from qkd.data import loading as data
+from qkd.encoders.registry import embed_texts, make_encoder
 from qkd.student import logreg, metrics
 from qkd.student.lesson import Lesson
-from qkd.text.data import load as data
-from qkd.text.encoders.make import embed_texts, make_encoder
-from qkd.text.teachers.make import make_teacher
+from qkd.teachers.registry import make_teacher
 
 
 def main() -> None:

@@ -13,8 +13,8 @@ import json
 import numpy as np
 from scipy.optimize import brentq
 
-from qkd.comparison.statistics import ALPHA, holm, mean_over_seeds_and_texts
-from qkd.files import read_json, write_json
+from qkd.core.files import read_json, write_json
+from qkd.experiments.statistics import ALPHA, holm, mean_over_seeds_and_texts
 
 DIFFICULTY, SEED_SPREAD = 2.5, 0.05
 TEXTS, PLANTED = 500, 0.03

@@ -24,7 +24,7 @@ from qiskit_aer.noise import NoiseModel, PauliLindbladError, ReadoutError, depol
 
 from qkd.circuits import library
 from qkd.circuits.student import StudentCircuit
-from qkd.config import make_config
+from qkd.core.config import make_config
 from qkd.engines import LightConeEstimator
 from qkd.engines.machine import threads
 from qkd.simulation.setting import place

@@ -37,7 +37,7 @@ COUNTED = "COVERAGE_PROCESS_CONFIG"
 @pytest.fixture(autouse=True)
 def _loud(monkeypatch):
     """Begin with what a process begins with; a test that is quiet keeps no other from hearing."""
-    monkeypatch.setattr("qkd.console._quiet", False)
+    monkeypatch.setattr("qkd.core.console._quiet", False)
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +77,7 @@ def corpus(tmp_path_factory):
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
 
-    from qkd.text.data import load as data
+    from qkd.data import loading as data
 
     folder = tmp_path_factory.mktemp("corpus")
     dataset = data.load_dataset("docstrings", limit=240)

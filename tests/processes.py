@@ -17,7 +17,14 @@ from pathlib import Path
 
 SERVER = get_context("forkserver")
 SERVER.set_forkserver_preload(
-    ["qkd.cli", "qkd.pipeline", "qkd.studies", "qkd.device_runs", "qkd.text.labelling", "qkd.reports.plots"]
+    [
+        "qkd.cli",
+        "qkd.pipeline.distillation",
+        "qkd.studies",
+        "qkd.device_runs",
+        "qkd.teachers.labeling",
+        "qkd.reports.plots",
+    ]
 )
 Moment = tuple[str, int, signal.Signals]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import qkd
-from qkd.errors import ConfigError
+from qkd.core.errors import ConfigError
 
 ROOMS = ["circuits", "devices", "engines", "hardware", "reports", "results", "simulation", "student", "text"]
 EXAMPLES = Path(__file__).parents[1] / "examples"

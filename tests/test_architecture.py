@@ -13,7 +13,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "qkd"
 TABLE = Path(__file__).parents[1] / "docs" / "architecture.md"
 BESIDE = {"engines/", "devices/"}
 """Rooms of neighbouring rows that stand side by side: neither imports from the other."""
-ENGINES_KNOW = {"qkd.errors", "qkd.circuits.cone", "qkd.engines", "qkd.lazy"}
+ENGINES_KNOW = {"qkd.core.errors", "qkd.circuits.cone", "qkd.engines", "qkd.core.lazy"}
 """What engines know of qkd; ``lazy`` is the thirty lines behind every room's page."""
 NEEDED = {"numpy", "scipy", "torch", "qiskit", "qiskit_aer", "qiskit_machine_learning"}
 """The packages that engines import; ``sympy``, which Qiskit brings, only for angles that are not linear."""
@@ -22,7 +22,7 @@ OUTSIDE = {"__init__.py", "__main__.py"}
 
 def rows():
     """The rooms of each row of the table, from the top."""
-    lines = TABLE.read_text("utf8").split("| room | what it holds |")[1].splitlines()[2:]
+    lines = TABLE.read_text("utf8").split("| package | contents |")[1].splitlines()[2:]
     found = []
     for line in lines:
         if not line.startswith("|"):
@@ -100,7 +100,8 @@ def test_engines_load_no_language_model_and_no_tables():
     heavy = {"transformers", "pandas", "pydantic", "sklearn", "matplotlib", "typer", "rich", "qiskit_ibm_runtime"}
     assert not packages & heavy
     rooms = {name.split(".")[1] for name in loaded if name.startswith("qkd.")}
-    assert rooms == {"errors", "circuits", "engines", "lazy"}
+    assert rooms == {"core", "circuits", "engines"}
+    assert {name for name in loaded if name.startswith("qkd.core.")} == {"qkd.core.errors", "qkd.core.lazy"}
     assert {name for name in loaded if name.startswith("qkd.circuits.")} <= {
         "qkd.circuits.cone",
         "qkd.circuits.student",

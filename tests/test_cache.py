@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from qkd import cache
+from qkd.core import cache
 
 KEY = {"kind": "test", "setting": 1}
 TEXTS = [f"text {number} {'long ' * (number % 7)}" for number in range(300)]

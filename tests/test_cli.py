@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import qkd as qkd_package
-from qkd.config import fields
+from qkd.core.config import fields
 from tests.processes import qkd
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from qkd import QkdError
-from qkd.comparison.specs import CompareSpec
-from qkd.comparison.statistics import holm, mean_over_seeds_and_texts
-from qkd.comparison.summary import conclude
-from qkd.records import read_record
+from qkd.core.records import read_record
+from qkd.experiments.specs import CompareSpec
+from qkd.experiments.statistics import holm, mean_over_seeds_and_texts
+from qkd.experiments.summary import conclude
 from qkd.results import Comparison, Judged
 from qkd.studies import compare
 from tests.processes import qkd, signalled
@@ -92,7 +92,7 @@ def test_a_killed_comparison_goes_on_to_the_same_numbers(corpus, tmp_path):
     whole = compare(None, spec, **{**given, "name": "whole"})
     words = [f"--{name.replace('_', '-')}={value}" for name, value in {**given, "name": "killed"}.items()]
     words = ["compare", "--students=hardware,linear,logreg", "--seeds=2", *words]
-    signalled(*words, after="qkd.comparison.compare:write_json")
+    signalled(*words, after="qkd.experiments.compare:write_json")
     trials = tmp_path / "killed" / "trials"
     before = {path: path.stat().st_mtime_ns for path in trials.glob("*.json")}
     assert len(before) == 1
@@ -227,8 +227,8 @@ def test_the_recipe_is_reproduced_beside_its_slips(corpus, tmp_path):
 
 def test_the_shipped_recipe_is_the_papers():
     from qkd.circuits import library
-    from qkd.comparison.contestants import recipe_file
-    from qkd.config import read_config
+    from qkd.core.config import read_config
+    from qkd.experiments.candidates import recipe_file
 
     recipe = read_config(recipe_file())
     circuit = library.load_circuit(recipe.student.circuit)

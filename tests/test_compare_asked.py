@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from qkd import QkdError, api
-from qkd.comparison import trial
-from qkd.comparison.conditions import EXACT, Conditions, conditions_of
-from qkd.comparison.contestants import contestants
-from qkd.comparison.specs import CompareSpec
-from qkd.comparison.tuning import tuning_candidates
-from qkd.config import Config
-from qkd.settings import settled
-from qkd.sources import Clock, gather_sources
-from qkd.specs import validated
+from qkd.core.config import Config
+from qkd.core.specs import validated
+from qkd.experiments import trial
+from qkd.experiments.candidates import contestants
+from qkd.experiments.conditions import EXACT, Conditions, conditions_of
+from qkd.experiments.specs import CompareSpec
+from qkd.experiments.tuning import tuning_candidates
+from qkd.pipeline.settings import settled
+from qkd.pipeline.sources import Clock, gather_sources
 from qkd.studies import compare
 from tests.test_distill import options
 from tests.text.conftest import save_model
@@ -27,7 +27,7 @@ NOISE = {"qubits": 2, "device": "ibm_fez", "shots": 256, "epochs": 3}
 @pytest.fixture(scope="module")
 def setting(corpus, tmp_path_factory):
     """A configuration, its texts as a lesson, and a two-qubit student on a device."""
-    from qkd.runs import RunFolder
+    from qkd.core.runs import RunFolder
 
     folder = tmp_path_factory.mktemp("setting")
     config = settled(Config(), options(corpus, folder, **NOISE))
@@ -138,7 +138,7 @@ def test_everybody_may_try_as_much_and_validation_texts_choose(corpus, tmp_path)
 
 
 def test_the_chosen_try_has_the_smallest_validation_loss(setting):
-    from qkd.comparison.tuning import tune_students
+    from qkd.experiments.tuning import tune_students
 
     config, lesson, *_ = setting
     students = contestants(["linear", "logreg"], config)
@@ -167,8 +167,8 @@ def test_a_static_table_and_a_small_transformer_from_a_folder_take_part(corpus, 
 
 
 def test_a_transformer_that_trains_with_its_student_learns_more(corpus, tmp_path):
-    from qkd.comparison.compare import lessons_of
-    from qkd.runs import RunFolder
+    from qkd.core.runs import RunFolder
+    from qkd.experiments.compare import lessons_of
 
     folder = save_model(tmp_path / "model")
     given = options(corpus, tmp_path, epochs=2, tune_encoder=1, tune_epochs=3, tune_lr=0.0001)
@@ -206,7 +206,7 @@ def test_the_recipe_stands_there_as_published_and_tuned(corpus, tmp_path):
 
 def test_a_cluster_gives_the_same_comparison_and_the_same_sweep(cluster, corpus, tmp_path):
     pytest.importorskip("optuna")
-    from qkd.comparison.specs import SweepSpec
+    from qkd.experiments.specs import SweepSpec
     from qkd.studies import sweep
     from tests.test_compare import without_times
     from tests.test_sweep import without_times as without_seconds

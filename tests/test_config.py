@@ -4,8 +4,8 @@ import tomllib
 
 import pytest
 
-from qkd.config import Config, fields, make_config, read_config, to_toml
-from qkd.errors import QkdError
+from qkd.core.config import Config, fields, make_config, read_config, to_toml
+from qkd.core.errors import QkdError
 
 
 def test_written_defaults_read_back_to_the_same_configuration(tmp_path):

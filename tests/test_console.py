@@ -1,6 +1,6 @@
 """What is said while work goes on, and what is not."""
 
-from qkd.console import hushed, say, set_quiet
+from qkd.core.console import hushed, say, set_quiet
 
 
 def test_a_silence_ends_where_it_began(capsys):

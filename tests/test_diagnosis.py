@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from qkd.diagnosis import diagnose, looked_at, sentences
+from qkd.pipeline.diagnosis import diagnose, looked_at, sentences
 from qkd.student.lesson import Lesson
 
 

@@ -112,7 +112,7 @@ def test_the_bundle_predicts_in_a_fresh_process_without_teacher_data_or_network(
         "from qkd import Student\n"
         "student = Student.load(sys.argv[1])\n"
         "json.dump([student.predict_proba(json.load(sys.stdin)).tolist(), list(student.classes)], sys.stdout)\n"
-        "assert 'transformers' not in sys.modules and 'qkd.text.teachers.make' not in sys.modules\n"
+        "assert 'transformers' not in sys.modules and 'qkd.teachers.registry' not in sys.modules\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, str(bundle)], input=json.dumps(texts), capture_output=True, text=True, check=True
@@ -175,7 +175,7 @@ SAVED = "qkd.student.trainer:Trainer.save"
 @pytest.mark.parametrize("epoch", [0, 2, 4])
 def test_a_killed_run_resumes_to_the_same_weights(run, corpus, tmp_path, epoch):
     words = command(options(corpus, tmp_path, name="killed"))
-    signalled(*words, after=SAVED if epoch else "qkd.sources:_pin_texts", times=epoch or 1)
+    signalled(*words, after=SAVED if epoch else "qkd.pipeline.sources:_pin_texts", times=epoch or 1)
     assert not (tmp_path / "killed" / "metrics.json").exists()
     qkd(*words, "--resume", check=True)
     assert same_weights(run, Run(tmp_path / "killed"))

@@ -7,7 +7,7 @@ import pytest
 from nbclient import NotebookClient
 
 from qkd import QkdError
-from qkd.text.models import weights
+from qkd.models import weights
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
 

@@ -11,16 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from qkd import QkdError, Run, Student, checkpoint
+from qkd import QkdError, Run, Student
 from qkd.circuits import library
-from qkd.config import Config, read_config, to_toml
+from qkd.core import checkpoint
+from qkd.core.config import Config, read_config, to_toml
+from qkd.data import loading as data
 from qkd.devices import profiles, snapshot
 from qkd.hardware import collect, listed
 from qkd.hardware.plan import Plan
 from qkd.reports.run import summary
 from qkd.student.trainer import Progress
-from qkd.text.data import load as data
-from qkd.text.teachers.logits_file import LogitsTeacher
+from qkd.teachers.logits_file import LogitsTeacher
 
 KEPT = Path(__file__).parent / "kept" / "0.1.0"
 ROUNDS = 100

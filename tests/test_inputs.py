@@ -13,11 +13,11 @@ import pytest
 
 from qkd import QkdError, api
 from qkd.circuits import library
-from qkd.config import make_config, read_config
+from qkd.core.config import make_config, read_config
+from qkd.core.errors import ConfigError
+from qkd.core.runs import RunFolder
 from qkd.devices import profiles
-from qkd.errors import ConfigError
 from qkd.results import Prediction
-from qkd.runs import RunFolder
 from tests.processes import qkd
 
 DEEP = "name = " + "[" * 5000 + "]" * 5000
@@ -140,7 +140,7 @@ def test_data_is_a_file_and_not_a_table(tmp_path):
 
 
 def test_errors_say_what_a_caller_can_do(tmp_path):
-    from qkd import errors
+    from qkd.core import errors
 
     kinds = {
         errors.CircuitError: lambda: library.load_circuit("hardware", qubits=0),

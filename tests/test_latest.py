@@ -5,7 +5,9 @@ import stat
 
 import pytest
 
-from qkd import QkdError, api, pipeline, runs
+from qkd import QkdError, api
+from qkd.core import runs
+from qkd.pipeline import distillation as pipeline
 from qkd.student.trainer import Trainer
 
 from .test_distill import options

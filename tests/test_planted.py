@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from qkd.comparison.contestants import contestants
-from qkd.comparison.geometry import gaussian_kernel, geometric_difference, geometry_of, linear_kernel
-from qkd.comparison.planted import planted, planted_verdict
-from qkd.config import make_config
+from qkd.core.config import make_config
+from qkd.experiments.candidates import contestants
+from qkd.experiments.geometry import gaussian_kernel, geometric_difference, geometry_of, linear_kernel
+from qkd.experiments.planted import planted, planted_verdict
 
 SETTINGS = {
     "student": {"circuit": "hardware", "qubits": 2, "layers": 1, "dropout": 0.0},

@@ -9,18 +9,19 @@ import pytest
 import torch
 from qiskit_ibm_runtime.fake_provider import FakeManilaV2
 
-from qkd import QkdError, Student, checkpoint
+from qkd import QkdError, Student
 from qkd.circuits import library
-from qkd.config import EngineSpec
+from qkd.core import checkpoint
+from qkd.core.config import EngineSpec
+from qkd.core.errors import DataError, FolderError
 from qkd.devices import snapshot
-from qkd.errors import DataError, FolderError
+from qkd.encoders.registry import make_encoder
 from qkd.hardware.ledger import Ledger
-from qkd.simulation.make import make_engine
+from qkd.simulation.simulators import make_engine
 from qkd.student.bundle import About
-from qkd.student.middles.quantum import QuantumMiddle
+from qkd.student.cores.quantum import QuantumMiddle
 from qkd.student.model import StudentModel
 from qkd.student.trainer import Progress
-from qkd.text.encoders.make import make_encoder
 
 WRONG = [None, -1, 10**12, 1.5, float("inf"), float("nan"), "x", "", [], {}, [[]], True]
 

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from qkd import files, runs
-from qkd.errors import QkdError
+from qkd.core import files, runs
+from qkd.core.errors import QkdError
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
@@ -37,7 +37,7 @@ def test_a_disk_that_is_really_full(tmp_path, monkeypatch):
 def test_two_processes_in_one_folder_are_refused(tmp_path):
     folder = runs.RunFolder(tmp_path / "one")
     script = (
-        "import sys; from pathlib import Path; from qkd.runs import RunFolder\n"
+        "import sys; from pathlib import Path; from qkd.core.runs import RunFolder\n"
         "with RunFolder(Path(sys.argv[1])).lock(): pass"
     )
     with folder.lock():

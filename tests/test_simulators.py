@@ -9,10 +9,10 @@ from qiskit_aer.noise import NoiseModel, depolarizing_error
 
 from qkd import QkdError, Run, api
 from qkd.circuits import library
-from qkd.config import Config, EngineSpec
+from qkd.core.config import Config, EngineSpec
 from qkd.simulation.agree import FEWEST, SHOTS, SIGMAS, agree
-from qkd.simulation.make import make_engine, make_sampler
 from qkd.simulation.setting import make_setting
+from qkd.simulation.simulators import make_engine, make_sampler
 from tests.processes import qkd, signalled
 from tests.test_distill import SAVED, command, options, same_weights
 
@@ -139,7 +139,7 @@ def test_what_aer_is_too_slow_for_is_measured_with_shots_on_the_trainers_values(
     spec = EngineSpec(torch_device="cpu", shots=400, seed=3)
     trainer = make_engine(spec, student, model)
     assert make_sampler(spec, student, model, trainer).kind == "aer"
-    monkeypatch.setattr("qkd.simulation.make.BEARABLE", 0.0)
+    monkeypatch.setattr("qkd.simulation.simulators.BEARABLE", 0.0)
     sampler = make_sampler(spec, student, model, trainer)
     assert sampler.kind == "lightcone" and "400 shots drawn" in sampler.describe()
     rows = np.random.default_rng(1).uniform(-3, 3, (40, len(student.parameters)))

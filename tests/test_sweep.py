@@ -9,12 +9,12 @@ import pytest
 pytest.importorskip("optuna")
 
 from qkd import QkdError, api
-from qkd.comparison import space
-from qkd.comparison.specs import SweepSpec
-from qkd.config import Config, read_config
-from qkd.records import read_record
+from qkd.core.config import Config, read_config
+from qkd.core.records import read_record
+from qkd.core.specs import validated
+from qkd.experiments import space
+from qkd.experiments.specs import SweepSpec
 from qkd.results import Sweep
-from qkd.specs import validated
 from qkd.studies import sweep
 from tests.processes import qkd, signalled
 from tests.test_distill import options
@@ -104,7 +104,7 @@ def test_a_killed_sweep_goes_on_to_the_same_end(found, corpus, tmp_path):
         for name, value in settings.items()
     ]
     words += [f"--over={word}" for word in OVER] + ["--trials=18", "--parallel=6", "--seeds=2"]
-    signalled("sweep", *words, after="qkd.comparison.sweep:progress_line", times=8)  # in the second round of six
+    signalled("sweep", *words, after="qkd.experiments.sweep:progress_line", times=8)  # in the second round of six
     journal = tmp_path / "killed" / "study.journal"
     kept = journal.read_bytes()
     assert len(_study(tmp_path / "killed").trials) == 8

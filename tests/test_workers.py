@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 
-from qkd.workers import parallel_map
+from qkd.core.workers import parallel_map
 
 
 def drawn(seed, count):

@@ -25,24 +25,25 @@
 `QkdError`           what all errors are that a person can cause; `qkd.errors` has its kinds
 ==================== =================================================================================================
 
-Rooms, each with its page: `qkd.circuits`, `qkd.devices`, `qkd.engines`, `qkd.hardware`, `qkd.reports`,
-`qkd.simulation`, `qkd.student`, `qkd.text`.
+Packages: `qkd.circuits`, `qkd.data`, `qkd.devices`, `qkd.encoders`, `qkd.engines`, `qkd.hardware`, `qkd.reports`,
+`qkd.simulation`, `qkd.student`, `qkd.teachers`.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qkd.lazy import exports
+from qkd.core.lazy import exports
 
 if TYPE_CHECKING:
-    from qkd import circuits, devices, engines, errors, hardware, reports, simulation, student, text
+    from qkd import circuits, data, devices, encoders, engines, hardware, reports, simulation, student, teachers
     from qkd.api import Run, distill, evaluate, predict, teach
-    from qkd.comparison.specs import CompareSpec, SweepSpec
-    from qkd.config import Config
+    from qkd.core import errors
+    from qkd.core.config import Config
+    from qkd.core.errors import QkdError
     from qkd.device_runs import learn, run_hardware
     from qkd.devices.compiled import compile_for as transpile
-    from qkd.errors import QkdError
+    from qkd.experiments.specs import CompareSpec, SweepSpec
     from qkd.student.bundle import Student
     from qkd.studies import compare, reproduce, sweep
 
@@ -57,8 +58,10 @@ __all__ = [
     "SweepSpec",
     "circuits",
     "compare",
+    "data",
     "devices",
     "distill",
+    "encoders",
     "engines",
     "errors",
     "evaluate",
@@ -72,26 +75,38 @@ __all__ = [
     "student",
     "sweep",
     "teach",
-    "text",
+    "teachers",
     "transpile",
 ]
 
 # names load on first use: the command line's --help must not wait for torch and qiskit
-_ROOMS = ("circuits", "devices", "engines", "errors", "hardware", "reports", "simulation", "student", "text")
+_PACKAGES = (
+    "circuits",
+    "data",
+    "devices",
+    "encoders",
+    "engines",
+    "hardware",
+    "reports",
+    "simulation",
+    "student",
+    "teachers",
+)
 _HOMES = {
-    "CompareSpec": "qkd.comparison.specs",
-    "Config": "qkd.config",
-    "QkdError": "qkd.errors",
+    "CompareSpec": "qkd.experiments.specs",
+    "Config": "qkd.core.config",
+    "QkdError": "qkd.core.errors",
     "Student": "qkd.student.bundle",
-    "SweepSpec": "qkd.comparison.specs",
+    "SweepSpec": "qkd.experiments.specs",
     "compare": "qkd.studies",
     "learn": "qkd.device_runs",
     "reproduce": "qkd.studies",
     "run_hardware": "qkd.device_runs",
     "sweep": "qkd.studies",
     "transpile": "qkd.devices.compiled:compile_for",
-    "__version__": "qkd.version:VERSION",
+    "__version__": "qkd.core.version:VERSION",
     **dict.fromkeys(("Run", "distill", "evaluate", "predict", "teach"), "qkd.api"),
-    **{room: f"qkd.{room}" for room in _ROOMS},
+    "errors": "qkd.core.errors",
+    **{name: f"qkd.{name}" for name in _PACKAGES},
 }
 __getattr__, __dir__ = exports(__name__, _HOMES)

@@ -11,15 +11,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qkd.config import Config, fields, read_config, to_toml
-from qkd.console import warn
-from qkd.errors import ConfigError, DataError, FolderError, nearest
-from qkd.files import write_text
+from qkd.core.config import Config, fields, read_config, to_toml
+from qkd.core.console import warn
+from qkd.core.errors import ConfigError, DataError, FolderError, nearest
+from qkd.core.files import write_text
+from qkd.core.runs import RunFolder, existing_run, new_run, newest_run
+from qkd.pipeline.settings import Overrides, by_section, check_device, merged, with_pinned_models
 from qkd.reports.run import run_table
 from qkd.results import Answer, Evaluation, Labelling, Metrics, Prediction
 from qkd.results.reading import read_answers, read_metrics
-from qkd.runs import RunFolder, existing_run, new_run, newest_run
-from qkd.settings import Overrides, by_section, check_device, merged, with_pinned_models
 
 if TYPE_CHECKING:
     from qkd.student.bundle import Student
@@ -111,7 +111,7 @@ def distill(config: Config | None = None, *, resume: bool = False, **options: An
         check_device(config, overrides)
         stem = f"{config.data.stem}-{Path(config.student.circuit).stem}"
         folder = new_run(config.run.folder, config.run.name, stem)
-    from qkd import pipeline
+    from qkd.pipeline import distillation as pipeline
 
     fresh = not folder.path.exists()
     with folder.lock():
@@ -152,8 +152,8 @@ def teach(
         QkdError: data or teacher do not fit, or the file cannot be written.
     """
     config = with_pinned_models(merged(config or Config(), by_section(options)))
-    from qkd.cluster import over_ray
-    from qkd.text import labelling
+    from qkd.core.cluster import over_ray
+    from qkd.teachers import labeling as labelling
 
     with over_ray(ray):
         return labelling.label(config, Path(out), torch_device, embed)
@@ -206,8 +206,8 @@ def evaluate(
     """
     import numpy as np
 
+    from qkd.data import loading as texts_of
     from qkd.student.metrics import score
-    from qkd.text.data import load as texts_of
 
     opened = Run(run)
     student, teacher = opened.student, None
@@ -247,8 +247,8 @@ def predict(
     Raises:
         QkdError: there are no texts, or no student.
     """
+    from qkd.data.loading import load_texts
     from qkd.student.bundle import Student
-    from qkd.text.data.load import load_texts
 
     inputs = [*texts, *(load_texts(file, text_column) if file else ())]
     if not inputs:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qkd.errors import ConfigError, nearest
+from qkd.core.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
     from qkd.hardware.plan import Plan

@@ -10,18 +10,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qkd.cluster import over_ray
-from qkd.comparison.specs import CompareSpec, SweepSpec
-from qkd.config import Config, read_config, to_toml
-from qkd.console import warn
-from qkd.errors import QkdError
-from qkd.files import write_json, write_text
-from qkd.runs import RunFolder, existing_run
-from qkd.settings import by_section, settled
+from qkd.core.cluster import over_ray
+from qkd.core.config import Config, read_config, to_toml
+from qkd.core.console import warn
+from qkd.core.errors import QkdError
+from qkd.core.files import write_json, write_text
+from qkd.core.runs import RunFolder, existing_run
+from qkd.experiments.specs import CompareSpec, SweepSpec
+from qkd.pipeline.settings import by_section, settled
 
 if TYPE_CHECKING:
-    from qkd.comparison.compare import Trials
-    from qkd.comparison.contestants import Contestant
+    from qkd.experiments.candidates import Contestant
+    from qkd.experiments.compare import Trials
     from qkd.results import Comparison, Reproduction, Sweep
 
 
@@ -47,7 +47,7 @@ def compare(
     """
     spec = spec or CompareSpec()
     config = settled(_base(base), options)
-    from qkd.comparison.contestants import contestants
+    from qkd.experiments.candidates import contestants
 
     name = config.run.name or f"compare-{config.data.stem}"
     again = f"qkd compare {config.run.folder / name / 'config.toml'} --name {name} {_words(spec)}"
@@ -85,8 +85,8 @@ def reproduce(
         QkdError: there is no such recipe, or something does not fit.
         KeyboardInterrupt: it was stopped; the same call goes on.
     """
-    from qkd.comparison.contestants import RECIPE, RECIPE_SECTIONS, recipe_file
-    from qkd.comparison.reproduction import reproduced, variants
+    from qkd.experiments.candidates import RECIPE, RECIPE_SECTIONS, recipe_file
+    from qkd.experiments.reproduction import reproduced, variants
 
     if recipe != RECIPE:
         raise QkdError(f"there is no recipe '{recipe}'; the one there is is called {RECIPE}")
@@ -127,8 +127,8 @@ def sweep(
     """
     spec = spec or SweepSpec()
     config = settled(_base(base), options)
-    from qkd.comparison import space as spaces
-    from qkd.comparison.sweep import Commands, search
+    from qkd.experiments import space as spaces
+    from qkd.experiments.sweep import Commands, search
     from qkd.reports import sweep as pages
 
     space = spaces.dimensions(spec.over, config)
@@ -174,8 +174,8 @@ def _compared(
         ray: a cluster's address, or None.
         more: what else they say of the recipe.
     """
-    from qkd.comparison import compare as comparison
-    from qkd.comparison.summary import summarise
+    from qkd.experiments import compare as comparison
+    from qkd.experiments.summary import summarise
     from qkd.reports import comparison as pages
 
     _warn_of_unseen(config)

@@ -13,10 +13,10 @@ from qkd.circuits import library
 from qkd.circuits.cone import cut
 from qkd.circuits.qasm import from_qasm, to_qasm
 from qkd.circuits.student import StudentCircuit
-from qkd.config import EngineSpec
+from qkd.core.config import EngineSpec
 from qkd.simulation.check import check
-from qkd.simulation.make import make_engine
 from qkd.simulation.response import BLIND, linear_response, started
+from qkd.simulation.simulators import make_engine
 
 
 @pytest.mark.parametrize("name", ["hardware", "product", "qdllm", "reupload"])

@@ -9,7 +9,7 @@ import pytest
 from qiskit_ibm_runtime import fake_provider
 
 from qkd import QkdError
-from qkd.bundled import find_files
+from qkd.core.bundled import find_files
 from qkd.devices import catalogue, chipmap, profiles, snapshot
 from qkd.devices.calibration import Calibration, Operation, Qubit, clean
 from qkd.devices.numbers import numbers, rows

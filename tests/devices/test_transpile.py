@@ -10,11 +10,11 @@ from qiskit_aer import AerSimulator
 from qiskit_aer.noise import NoiseModel
 
 from qkd import QkdError
-from qkd.bundled import find_files
 from qkd.circuits import library
 from qkd.circuits.cone import support
 from qkd.circuits.counts import count
 from qkd.circuits.qasm import from_qasm, to_qasm
+from qkd.core.bundled import find_files
 from qkd.devices import profiles, snapshot
 from qkd.devices.layout import predicted_error, with_measurements, without_measurements
 from qkd.devices.noise import noise_model, with_idle_noise

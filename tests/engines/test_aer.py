@@ -9,10 +9,10 @@ from qiskit_aer.noise import NoiseModel, ReadoutError, amplitude_damping_error, 
 
 from qkd import QkdError
 from qkd.circuits import library
-from qkd.config import EngineSpec
+from qkd.core.config import EngineSpec
 from qkd.engines import AerEstimator, LightConeEstimator
 from qkd.engines.noise import restricted
-from qkd.simulation.make import make_engine, make_sampler
+from qkd.simulation.simulators import make_engine, make_sampler
 
 
 @pytest.fixture

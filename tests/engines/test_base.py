@@ -6,6 +6,7 @@ import torch
 from qiskit.circuit import Parameter, QuantumCircuit
 from qiskit.quantum_info import SparsePauliOp
 
+from qkd.core.errors import QkdError
 from qkd.engines import (
     AerEstimator,
     DensityMatrixEstimator,
@@ -18,7 +19,6 @@ from qkd.engines.base import EngineEstimator
 from qkd.engines.expressions import Expressions, linear_form
 from qkd.engines.grouping import Recent, Requests, group
 from qkd.engines.keys import circuit_key
-from qkd.errors import QkdError
 from tests.engines.conftest import random_circuit, random_observables
 
 

@@ -13,10 +13,10 @@ from qiskit_machine_learning.connectors import TorchConnector
 from qiskit_machine_learning.gradients import ParamShiftEstimatorGradient
 from qiskit_machine_learning.neural_networks import EstimatorQNN
 
+from qkd.core.errors import QkdError
 from qkd.engines import gates
 from qkd.engines.gradient import EngineGradient
 from qkd.engines.statevector import StatevectorEstimator
-from qkd.errors import QkdError
 from tests.engines.conftest import random_circuit, random_observables
 
 seeds = st.integers(0, 2**32 - 1)

@@ -15,11 +15,11 @@ from qiskit_ibm_runtime import fake_provider
 
 from qkd import QkdError
 from qkd.circuits import library
-from qkd.config import EngineSpec
+from qkd.core.config import EngineSpec
 from qkd.engines import EngineGradient, LightConeEstimator, StatevectorEstimator
 from qkd.engines.paulis.channels import embed, ptm
 from qkd.engines.paulis.events import channels
-from qkd.simulation.make import make_engine
+from qkd.simulation.simulators import make_engine
 
 LINES = {  # four qubits in a row, on a device of each family
     "FakeBrisbane": (0, 1, 2, 3),

@@ -27,6 +27,7 @@ from qiskit_aer.noise import (
 )
 
 from qkd import QkdError
+from qkd.core.errors import EngineError
 from qkd.engines import (
     AerEstimator,
     DensityMatrixEstimator,
@@ -36,7 +37,6 @@ from qkd.engines import (
     TrajectoryEstimator,
 )
 from qkd.engines.noise import error_of
-from qkd.errors import EngineError
 
 ENGINES = {
     "lightcone": (LightConeEstimator, 1e-9),

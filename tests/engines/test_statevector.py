@@ -14,9 +14,9 @@ from qiskit.quantum_info import SparseObservable, SparsePauliOp, random_unitary
 from qiskit_aer.noise import amplitude_damping_error
 
 from qkd.circuits import library
+from qkd.core.errors import QkdError
 from qkd.engines import statevector
 from qkd.engines.statevector import StatevectorEstimator
-from qkd.errors import QkdError
 from tests.engines.conftest import GATES, random_circuit, random_observables
 
 seeds = st.integers(0, 2**32 - 1)

@@ -12,6 +12,7 @@ from qiskit.circuit.library import XGate
 from qiskit.quantum_info import Kraus, SparsePauliOp
 from qiskit_aer.noise import NoiseModel, QuantumError, ReadoutError
 
+from qkd.core.errors import EngineError
 from qkd.engines import (
     AerEstimator,
     DensityMatrixEstimator,
@@ -21,7 +22,6 @@ from qkd.engines import (
     TrajectoryEstimator,
     gates,
 )
-from qkd.errors import EngineError
 
 EVERY = (StatevectorEstimator, LightConeEstimator, DensityMatrixEstimator, TrajectoryEstimator, AerEstimator)
 EXACT = EVERY[:3]

@@ -9,10 +9,10 @@ from qiskit_aer.noise import NoiseModel, ReadoutError, amplitude_damping_error, 
 
 from qkd import QkdError
 from qkd.circuits import library
-from qkd.config import EngineSpec
+from qkd.core.config import EngineSpec
 from qkd.engines import DensityMatrixEstimator, LightConeEstimator, StatevectorEstimator, TrajectoryEstimator
 from qkd.simulation.choice import cost, work
-from qkd.simulation.make import make_engine
+from qkd.simulation.simulators import make_engine
 
 
 @pytest.fixture

@@ -20,9 +20,9 @@ import requests
 
 from qkd import QkdError
 from qkd.circuits import library
+from qkd.core.files import NotWritten
 from qkd.devices import live, snapshot
 from qkd.devices.transpile import transpile
-from qkd.files import NotWritten
 from qkd.hardware.budget import Budget, Stage
 from qkd.hardware.jobs import cancel, drive
 from qkd.hardware.ledger import Ledger

@@ -3,7 +3,7 @@
 import pytest
 
 from qkd import QkdError
-from qkd.errors import ServiceError
+from qkd.core.errors import ServiceError
 from qkd.hardware.run import run
 
 from .conftest import QUICK

@@ -8,6 +8,7 @@ import pytest
 
 from qkd import QkdError
 from qkd.cli import app
+from qkd.core.runs import RunFolder
 from qkd.devices import snapshot
 from qkd.devices.calibration import Operation
 from qkd.devices.hidden import hidden
@@ -17,7 +18,6 @@ from qkd.devices.transpile import transpile
 from qkd.engines.density import DensityMatrixEstimator
 from qkd.hardware.fitness import Exam, drift, drift_rows, examine, ranked, ranking_rows
 from qkd.hardware.mitigation import pub
-from qkd.runs import RunFolder
 
 from .test_pinned import trained_on
 

@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from qkd import QkdError
 from qkd.cli import app
-from qkd.config import Config
+from qkd.core.config import Config
+from qkd.core.runs import RunFolder
 from qkd.devices import snapshot
 from qkd.devices.hidden import PHASES, hidden, with_learned
 from qkd.devices.noise import noise_model
@@ -25,7 +26,6 @@ from qkd.hardware.learning import LearningOrder, learning_fingerprint
 from qkd.hardware.mitigation import Mitigation, pub
 from qkd.hardware.patience import Patience
 from qkd.hardware.run import collect, run
-from qkd.runs import RunFolder
 from qkd.simulation import fit
 from qkd.simulation.noise import device_noise
 from qkd.simulation.setting import make_setting

@@ -9,8 +9,9 @@ from qiskit import QuantumCircuit
 
 from qkd import QkdError
 from qkd.circuits import library
-from qkd.config import Config
-from qkd.console import _Silent
+from qkd.core.config import Config
+from qkd.core.console import _Silent
+from qkd.core.files import read_json
 from qkd.devices import snapshot
 from qkd.devices.hidden import LAYER, drifted, hidden, with_learned
 from qkd.devices.learned import Learned, infidelity
@@ -20,7 +21,6 @@ from qkd.engines import LightConeEstimator, StatevectorEstimator
 from qkd.engines.aer import AerEstimator
 from qkd.engines.density import DensityMatrixEstimator
 from qkd.engines.noise import Noise, assignment
-from qkd.files import read_json
 from qkd.hardware import adaptive, affine, local, sampled
 from qkd.hardware.extrapolation import extrapolated
 from qkd.hardware.gathered import bias, shot_noise

@@ -8,7 +8,7 @@ from qiskit_aer.noise import depolarizing_error, thermal_relaxation_error
 
 from qkd import QkdError
 from qkd.circuits import library
-from qkd.console import _Silent
+from qkd.core.console import _Silent
 from qkd.devices import snapshot
 from qkd.devices.noise import noise_model
 from qkd.devices.region import to_region

@@ -6,16 +6,16 @@ import pytest
 
 from qkd.circuits import library
 from qkd.circuits.qasm import to_qasm
-from qkd.config import read_config, to_toml
+from qkd.core.config import read_config, to_toml
+from qkd.core.files import write_text
+from qkd.core.runs import RunFolder
 from qkd.devices import profiles, snapshot
 from qkd.devices.calibration import Operation
 from qkd.devices.region import to_region
 from qkd.devices.transpile import transpile
-from qkd.files import write_text
 from qkd.hardware.pinned import WORSE, chosen, pinned, region_error
 from qkd.hardware.plan import Plan
 from qkd.hardware.prepare import plans_for
-from qkd.runs import RunFolder
 from qkd.student.bundle import Student
 
 from .test_service import order

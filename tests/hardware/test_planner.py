@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from qkd import QkdError
-from qkd.console import _Silent
+from qkd.core.console import _Silent
+from qkd.core.runs import RunFolder
 from qkd.hardware import adaptive, forecast
 from qkd.hardware.gathered import gather
 from qkd.hardware.ledger import JobRecord
@@ -15,7 +16,6 @@ from qkd.hardware.prepare import plan_of, prepared
 from qkd.hardware.rehearsal import Rehearsal
 from qkd.hardware.result import say_of
 from qkd.hardware.run import run
-from qkd.runs import RunFolder
 
 from .test_service import YES, order
 

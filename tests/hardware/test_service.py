@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from qkd import QkdError
+from qkd.core.errors import ServiceError
 from qkd.devices import live
-from qkd.errors import ServiceError
 from qkd.hardware import budget
 from qkd.hardware.inventory import listed
 from qkd.hardware.jobs import drive

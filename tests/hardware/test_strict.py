@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from qkd import QkdError
 from qkd.cli import app
+from qkd.core.files import finite
 from qkd.devices import live
-from qkd.files import finite
 from qkd.hardware import index
 from qkd.hardware.inventory import listed, listed_all
 from qkd.hardware.jobs import cancel, drive
@@ -280,7 +280,7 @@ def test_the_same_order_goes_on_with_the_plan_that_is_open(service, folder, monk
 
 
 def test_after_a_full_disk_the_way_leads_to_collecting(service, folder, monkeypatch):
-    from qkd import files
+    from qkd.core import files
 
     def full(path, row):
         if row["event"] == "submitted":

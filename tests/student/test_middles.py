@@ -6,10 +6,10 @@ import torch
 
 from qkd import QkdError
 from qkd.circuits import library
-from qkd.config import EngineSpec
-from qkd.simulation.make import make_engine
-from qkd.student.middles.make import CLASSICAL, make_control, without_entanglers
-from qkd.student.middles.quantum import QuantumMiddle
+from qkd.core.config import EngineSpec
+from qkd.simulation.simulators import make_engine
+from qkd.student.cores.factory import CLASSICAL, make_control, without_entanglers
+from qkd.student.cores.quantum import QuantumMiddle
 from qkd.student.model import StudentModel
 
 ENGINE = EngineSpec(precision="double", torch_device="cpu")

@@ -12,13 +12,13 @@ from qiskit_machine_learning.neural_networks import EstimatorQNN
 
 from qkd import QkdError, Student
 from qkd.circuits import library
-from qkd.config import EngineSpec, LossSpec, TrainSpec
-from qkd.simulation.make import make_engine
+from qkd.core.config import EngineSpec, LossSpec, TrainSpec
+from qkd.encoders.registry import make_encoder
+from qkd.simulation.simulators import make_engine
 from qkd.student.bundle import About
-from qkd.student.middles.quantum import QuantumMiddle, StudentQNN
+from qkd.student.cores.quantum import QuantumMiddle, StudentQNN
 from qkd.student.model import START_SPREAD, StudentModel
 from qkd.student.trainer import Examples, Trainer
-from qkd.text.encoders.make import make_encoder
 
 
 def model(seed=0, angle_map="tanh", precision="double", dropout=0.0):

@@ -7,10 +7,10 @@ from qiskit.quantum_info import SparsePauliOp
 
 from qkd import QkdError
 from qkd.circuits import library
-from qkd.config import EngineSpec, LossSpec
-from qkd.simulation.make import make_engine
+from qkd.core.config import EngineSpec, LossSpec
+from qkd.simulation.simulators import make_engine
+from qkd.student.cores.quantum import QuantumMiddle
 from qkd.student.losses import LOSSES
-from qkd.student.middles.quantum import QuantumMiddle
 from qkd.student.model import StudentModel
 from qkd.student.refit import refit_head
 from qkd.student.shots import train_with_shots

@@ -8,14 +8,14 @@ import torch
 
 from qkd import QkdError, distill
 from qkd.circuits import library
-from qkd.config import Config, EngineSpec, make_config
-from qkd.simulation.make import make_engine
+from qkd.core.config import Config, EngineSpec, make_config
+from qkd.encoders.registry import embed_texts, make_encoder
+from qkd.encoders.tuning import Front, make_front
+from qkd.simulation.simulators import make_engine
 from qkd.student.bundle import Student
+from qkd.student.cores.quantum import QuantumMiddle
 from qkd.student.lesson import Lesson, make_trainer, make_tuner
-from qkd.student.middles.quantum import QuantumMiddle
 from qkd.student.trainer import WARM
-from qkd.text.encoders.make import embed_texts, make_encoder
-from qkd.text.encoders.tuning import Front, make_front
 from tests.text.conftest import save_model
 from tests.text.test_models import TEXTS
 

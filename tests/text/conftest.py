@@ -5,7 +5,7 @@ import zipfile
 
 import pytest
 
-from qkd.text.models.wheels import Pin
+from qkd.models.wheels import Pin
 
 SENTENCES = [
     "the cat sat on the mat and slept",

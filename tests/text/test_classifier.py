@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from qkd.config import make_config
-from qkd.errors import QkdError
-from qkd.text.data import load as data
-from qkd.text.teachers.classifier import match_labels
-from qkd.text.teachers.make import make_teacher
+from qkd.core.config import make_config
+from qkd.core.errors import QkdError
+from qkd.data import loading as data
+from qkd.teachers.classifier import match_labels
+from qkd.teachers.registry import make_teacher
 from tests.text.conftest import save_model
 from tests.text.test_models import animals
 

@@ -10,10 +10,11 @@ import pandas as pd
 import pyarrow.parquet as parquet
 import pytest
 
-from qkd import api, cache
-from qkd.cluster import over_ray
-from qkd.errors import QkdError
-from qkd.text.encoders.make import embed_texts, make_encoder
+from qkd import api
+from qkd.core import cache
+from qkd.core.cluster import over_ray
+from qkd.core.errors import QkdError
+from qkd.encoders.registry import embed_texts, make_encoder
 from tests.text.test_models import animals
 
 

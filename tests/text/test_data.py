@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from qkd.errors import QkdError
-from qkd.text.data import load as data
+from qkd.core.errors import QkdError
+from qkd.data import loading as data
 
 LABELS = ("cat", "dog")
 TEXTS = [f"{LABELS[n % 2]} number {n}, with a comma" for n in range(20)]

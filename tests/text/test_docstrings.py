@@ -7,8 +7,8 @@ from collections import Counter
 
 import pytest
 
-from qkd.text.data import docstrings
-from qkd.text.data import load as data
+from qkd.data import docstrings
+from qkd.data import loading as data
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def test_no_sentence_names_its_library(dataset):
 
 def test_it_is_the_same_in_another_process_and_imports_none_of_the_libraries(dataset):
     script = (
-        "import sys; from qkd.text.data import docstrings\n"
+        "import sys; from qkd.data import docstrings\n"
         "table = docstrings.read_docstrings(); print(repr(table.columns['text'][::100]))\n"
         "assert not set(docstrings.LIBRARIES) & set(sys.modules), 'imported'"
     )

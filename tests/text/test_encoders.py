@@ -6,9 +6,9 @@ import sys
 import numpy as np
 import pytest
 
-from qkd.errors import QkdError
-from qkd.text.encoders.choose import choose_layers
-from qkd.text.encoders.make import embed_texts, make_encoder, whitened
+from qkd.core.errors import QkdError
+from qkd.encoders.choose import choose_layers
+from qkd.encoders.registry import embed_texts, make_encoder, whitened
 from tests.text.test_models import TEXTS, alone
 
 
@@ -32,7 +32,7 @@ def test_layers_and_poolings_are_those_of_the_text_alone(model, pooling, layer):
 
 def test_several_layers_are_read_in_one_pass_and_any_choice_of_them_costs_nothing(model, monkeypatch):
     one, two = (embed_texts(make_encoder(f"{model}?layers={n}"), TEXTS) for n in (1, 2))
-    monkeypatch.setattr("qkd.cache.Store._save", lambda *_: pytest.fail("something was computed again"))
+    monkeypatch.setattr("qkd.core.cache.Store._save", lambda *_: pytest.fail("something was computed again"))
     both = make_encoder(f"{model}?layers=2,1")
     np.testing.assert_array_equal(embed_texts(both, TEXTS), np.hstack([one, two]))
     np.testing.assert_allclose(both.encode(TEXTS), np.hstack([one, two]), atol=1e-6)
@@ -40,7 +40,7 @@ def test_several_layers_are_read_in_one_pass_and_any_choice_of_them_costs_nothin
 
 
 def test_a_transformer_is_cut_above_the_last_layer_that_is_read(model):
-    from qkd.text.models.backbone import Backbone
+    from qkd.models.backbone import Backbone
 
     whole, cut = Backbone(str(model)), Backbone(str(model), depth=1)
     np.testing.assert_array_equal(cut.pooled(TEXTS, [0, 1]), whole.pooled(TEXTS, [0, 1]))
@@ -57,7 +57,7 @@ def test_layers_are_chosen_by_what_a_probe_makes_of_them(model, monkeypatch):
     def told(self, texts):
         return states[[TEXTS.index(text) for text in texts]][:, self.layers].reshape(len(texts), -1)
 
-    monkeypatch.setattr("qkd.text.encoders.layered.TransformerEncoder.remembered", told)
+    monkeypatch.setattr("qkd.encoders.layered.TransformerEncoder.remembered", told)
     found, tried = choose_layers(encoder, TEXTS, y)
     assert [row.layers for row in tried] == [(2,), (1,), (1, 2)]
     assert tried[1].accuracy > 0.8 > tried[0].accuracy
@@ -68,7 +68,7 @@ def test_layers_are_chosen_by_what_a_probe_makes_of_them(model, monkeypatch):
 @pytest.mark.parametrize(("far", "read"), [(0.06, "1,2"), (0.04, "2")])
 def test_an_encoder_that_trains_reads_one_layer_that_is_nearly_as_good(model, monkeypatch, far, read):
     errors = iter([0.3 * (1 + far), 0.6, 0.3] * 2)  # of layer 2, layer 1 and both
-    monkeypatch.setattr("qkd.text.encoders.choose.squared_errors", lambda *_: np.array([next(errors)]))
+    monkeypatch.setattr("qkd.encoders.choose.squared_errors", lambda *_: np.array([next(errors)]))
     y = np.arange(len(TEXTS)) % 2
     for trains, layers in ((True, read), (False, "1,2")):
         found, _ = choose_layers(make_encoder(f"{model}?layers=auto"), TEXTS, y, trains)
@@ -85,7 +85,7 @@ def test_joined_encoders_stand_side_by_side_and_share_the_cache(model, monkeypat
     both = make_encoder(f"{model}?layer=1+hashing:64")
     found = embed_texts(both, TEXTS)
     assert found.shape == (len(TEXTS), both.dim) == (len(TEXTS), 32 + 64)
-    monkeypatch.setattr("qkd.cache.Store._save", lambda *_: pytest.fail("something was computed again"))
+    monkeypatch.setattr("qkd.core.cache.Store._save", lambda *_: pytest.fail("something was computed again"))
     np.testing.assert_array_equal(found[:, :32], embed_texts(make_encoder(f"{model}?layer=1"), TEXTS))
     np.testing.assert_array_equal(found[:, 32:], embed_texts(make_encoder("hashing:64"), TEXTS))
     np.testing.assert_allclose(both.encode(TEXTS), found, atol=1e-6)
@@ -119,7 +119,7 @@ def test_a_static_encoder_needs_its_table_alone(model, tmp_path):
     script = (
         "import sys, numpy as np\n"
         "from safetensors.numpy import load_file\n"
-        "from qkd.text.encoders.make import make_encoder\n"
+        "from qkd.encoders.registry import make_encoder\n"
         "encoder = make_encoder('static:nobody/has-this?dim=16', arrays=load_file('a.safetensors'))\n"
         f"np.testing.assert_array_equal(encoder.encode({TEXTS[:4]!r}), np.load('expected.npy'))\n"
         "assert not {'transformers', 'torch'} & set(sys.modules)\n"

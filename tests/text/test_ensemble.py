@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from qkd.config import make_config
-from qkd.text.data import load as data
-from qkd.text.teachers.ensemble import average, fit_weights
-from qkd.text.teachers.heads import mean_cross_entropy
-from qkd.text.teachers.make import make_teacher
+from qkd.core.config import make_config
+from qkd.data import loading as data
+from qkd.teachers.ensemble import average, fit_weights
+from qkd.teachers.heads import mean_cross_entropy
+from qkd.teachers.registry import make_teacher
 
 
 @pytest.fixture

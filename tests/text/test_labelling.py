@@ -9,11 +9,11 @@ import pyarrow.parquet as parquet
 import pytest
 
 from qkd import api
-from qkd.errors import QkdError
-from qkd.text.data import load as data
-from qkd.text.data.tables import unchanged
-from qkd.text.models.reader import Reader
-from qkd.text.teachers.make import make_teacher
+from qkd.core.errors import QkdError
+from qkd.data import loading as data
+from qkd.data.tables import unchanged
+from qkd.models.reader import Reader
+from qkd.teachers.registry import make_teacher
 from tests.processes import qkd, signalled
 from tests.text.test_models import animals
 
@@ -88,7 +88,7 @@ def test_a_killed_labelling_goes_on_to_the_same_file(corpus, model):
     words = ["teach", "--data", str(corpus / "texts.csv"), "--teacher", f"probe:{model}", "--out", out]
     where = os.environ | {"QKD_CACHE": str(corpus / "another")}
     teach(corpus, model, out="whole.parquet")
-    signalled(*words, after="qkd.cache:Store._save", env=where)
+    signalled(*words, after="qkd.core.cache:Store._save", env=where)
     assert not (corpus / "killed.parquet").exists()
     done = qkd(*words, env=where, check=True)
     assert "300 texts and 3 classes" in done.stdout and "texts/s" in done.stdout
@@ -106,8 +106,8 @@ def test_several_teachers_on_the_command_line(corpus, model):
 
 
 def test_embeddings_can_be_had_in_the_same_go(corpus, model):
-    from qkd import cache
-    from qkd.text.encoders.make import make_encoder
+    from qkd.core import cache
+    from qkd.encoders.registry import make_encoder
 
     teach(corpus, model, embed=True, encoder="hashing:16")
     encoder, texts = make_encoder("hashing:16"), data.load_dataset(str(corpus / "texts.csv")).texts

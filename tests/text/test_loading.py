@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from qkd.errors import QkdError
-from qkd.text.encoders.make import make_encoder
-from qkd.text.models import weights
-from qkd.text.models.backbone import Backbone
-from qkd.text.models.batching import TokenBudget
+from qkd.core.errors import QkdError
+from qkd.encoders.registry import make_encoder
+from qkd.models import weights
+from qkd.models.backbone import Backbone
+from qkd.models.batching import TokenBudget
 from tests.text.conftest import SENTENCES, save_model
 from tests.text.test_models import TEXTS
 
@@ -60,8 +60,8 @@ def test_a_missing_hub_model_is_named_offline_before_anything_heavy_is_imported(
 
 
 def test_a_run_writes_the_commit_into_its_configuration(hub, model):
-    from qkd.config import make_config
-    from qkd.settings import with_pinned_models
+    from qkd.core.config import make_config
+    from qkd.pipeline.settings import with_pinned_models
 
     asked = make_config(
         {"teacher": {"spec": "probe:somebody/tiny"}, "encoder": {"name": "somebody/tiny?layer=1+hashing:8"}}
@@ -176,7 +176,7 @@ def test_folders_that_hold_no_model(tmp_path):
 def test_quantisation_without_its_library_says_how_to_get_it(model, monkeypatch):
     import importlib.util
 
-    from qkd.text.models.transformer import Loading
+    from qkd.models.transformer import Loading
 
     if importlib.util.find_spec("bitsandbytes"):
         pytest.skip("bitsandbytes is here")

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from safetensors.numpy import save_file
 
-from qkd.errors import QkdError
-from qkd.text.data import load as data
-from qkd.text.teachers.make import make_teacher
+from qkd.core.errors import QkdError
+from qkd.data import loading as data
+from qkd.teachers.registry import make_teacher
 
 LABELS = ("ant", "bee", "cow")
 ROWS = [(f"text number {n}", LABELS[n % 3]) for n in range(30)]
@@ -162,7 +162,7 @@ def test_kinds_are_listed():
 def test_metadata_that_are_no_list_of_names_are_one_sentence(tmp_path, said):
     from safetensors.numpy import save_file
 
-    from qkd.text.teachers.logits_file import read_logits
+    from qkd.teachers.logits_file import read_logits
 
     save_file({"logits": np.zeros((2, 2), np.float32)}, tmp_path / "l.safetensors", metadata={"classes": said})
     with pytest.raises(QkdError, match=r"metadata's 'classes' are .* not a JSON list of strings"):

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from qkd import cache
-from qkd.config import make_config
-from qkd.errors import QkdError
-from qkd.text.data import load as data
-from qkd.text.teachers.finetune import FineTuning
-from qkd.text.teachers.make import make_teacher
+from qkd.core import cache
+from qkd.core.config import make_config
+from qkd.core.errors import QkdError
+from qkd.data import loading as data
+from qkd.teachers.finetune import FineTuning
+from qkd.teachers.registry import make_teacher
 from tests.text.test_models import animals
 
 
@@ -39,7 +39,7 @@ def test_it_learns_and_what_it_says_is_cached(model, monkeypatch, tmp_path):
     assert facts["layers"] == [2, 2] and 0 < facts["trained"] < first.num_parameters
     monkeypatch.setattr(FineTuning, "run", lambda *_: pytest.fail("it was fine-tuned again"))
     monkeypatch.setattr(
-        "qkd.text.teachers.classifier.Classifier.scores", lambda *_: pytest.fail("the model was called again")
+        "qkd.teachers.classifier.Classifier.scores", lambda *_: pytest.fail("the model was called again")
     )
     np.testing.assert_array_equal(fitted(model, dataset).logits(dataset.texts[::-1]), logits[::-1])
 
@@ -69,7 +69,7 @@ def test_fine_tuning_that_was_killed_ends_with_the_same_weights(model, monkeypat
     dataset = animals(2)
     whole = fitted(model, dataset).logits(dataset.texts)
     monkeypatch.setenv("QKD_CACHE", str(tmp_path / "another"))
-    monkeypatch.setattr("qkd.text.teachers.finetune.SAVE_EVERY", 0.0)
+    monkeypatch.setattr("qkd.teachers.finetune.SAVE_EVERY", 0.0)
     real, steps = FineTuning._step, []
 
     def dies(self, rows):

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from qkd.errors import QkdError
-from qkd.text.data import load as data
-from qkd.text.encoders.make import embed_texts, make_encoder
-from qkd.text.models.backbone import Backbone
-from qkd.text.models.batching import TokenBudget
-from qkd.text.models.reader import Reader
-from qkd.text.models.transformer import Loading
-from qkd.text.teachers.make import make_teacher
+from qkd.core.errors import QkdError
+from qkd.data import loading as data
+from qkd.encoders.registry import embed_texts, make_encoder
+from qkd.models.backbone import Backbone
+from qkd.models.batching import TokenBudget
+from qkd.models.reader import Reader
+from qkd.models.transformer import Loading
+from qkd.teachers.registry import make_teacher
 from tests.text.conftest import SENTENCES, save_model
 
 
@@ -151,7 +151,7 @@ def test_a_second_probe_calls_neither_model_nor_solver(model, monkeypatch):
     first = make_teacher(f"probe:{model}")
     first.fit(dataset, splits)
     monkeypatch.setattr(Reader, "rows", lambda *_, **__: pytest.fail("the model was called again"))
-    monkeypatch.setattr("qkd.text.teachers.probe.fit_head", lambda *_, **__: pytest.fail("the head was fitted again"))
+    monkeypatch.setattr("qkd.teachers.probe.fit_head", lambda *_, **__: pytest.fail("the head was fitted again"))
     second = make_teacher(f"probe:{model}")
     second.fit(dataset, splits)
     np.testing.assert_array_equal(second.logits(dataset.texts), first.logits(dataset.texts))
@@ -185,7 +185,7 @@ def test_a_labelling_that_was_killed_ends_with_the_same_logits(model, monkeypatc
 
 
 def test_linear_maps_give_what_torch_gives_and_have_gradients():
-    from qkd.text.models.linear import faster
+    from qkd.models.linear import faster
 
     torch.manual_seed(1)
     plain = torch.nn.Sequential(torch.nn.Linear(48, 32), torch.nn.GELU(), torch.nn.Linear(32, 5, bias=False))

@@ -5,12 +5,12 @@ import pytest
 import torch
 from sklearn.linear_model import Ridge
 
-from qkd.text.data import load as data
-from qkd.text.models.reader import Reader
-from qkd.text.probes import leave_one_out, squared_errors
-from qkd.text.teachers.heads import calibrated_temperature, fit_head, mean_cross_entropy, out_of_fold
-from qkd.text.teachers.make import make_teacher
-from qkd.text.teachers.probe import choose_probe
+from qkd.data import loading as data
+from qkd.models.linear_probes import leave_one_out, squared_errors
+from qkd.models.reader import Reader
+from qkd.teachers.heads import calibrated_temperature, fit_head, mean_cross_entropy, out_of_fold
+from qkd.teachers.probe import choose_probe
+from qkd.teachers.registry import make_teacher
 from tests.text.conftest import SENTENCES
 from tests.text.test_models import animals
 

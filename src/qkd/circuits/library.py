@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qkd.bundled import find_files, say_what_is_hidden
 from qkd.circuits.build import build
 from qkd.circuits.qasm import from_qasm
 from qkd.circuits.spec import read_circuit_spec
 from qkd.circuits.student import StudentCircuit
-from qkd.errors import CircuitError, QkdError, nearest
+from qkd.core.bundled import find_files, say_what_is_hidden
+from qkd.core.errors import CircuitError, QkdError, nearest
 
 SUFFIXES = (".toml", ".qasm", ".qasm3")
 
 
 def paths() -> dict[str, Path]:
-    """Return every circuit file that can be named, by its name; see ``qkd.bundled.user_dirs`` for where."""
+    """Return every circuit file that can be named, by its name; see ``qkd.core.bundled.user_dirs`` for where."""
     return find_files("circuits", SUFFIXES)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import openqasm3
 from openqasm3 import ast
 
-from qkd.errors import CircuitError
+from qkd.core.errors import CircuitError
 
 BYTES = 1 << 20
 """Of a program's text."""

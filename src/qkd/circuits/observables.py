@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from qiskit.quantum_info import SparsePauliOp
 
 from qkd.circuits.limits import LETTERS, within
-from qkd.errors import CircuitError
+from qkd.core.errors import CircuitError
 
 _NAMED = ("z-each", "zz-neighbours")
 _TERM = re.compile(

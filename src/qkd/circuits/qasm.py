@@ -24,7 +24,7 @@ from qiskit_qasm3_import import convert
 from qkd.circuits import limits
 from qkd.circuits.observables import observable_text, parse_observables
 from qkd.circuits.student import StudentCircuit
-from qkd.errors import CircuitError, QkdError, nearest
+from qkd.core.errors import CircuitError, QkdError, nearest
 
 _COMMENT = re.compile(r"^\s*//\s*qkd\.(\w+)\s*:\s*(.*?)\s*$", re.MULTILINE)
 _DECLARED = re.compile(r"^\s*input\s+(?:float|angle)\s*(?:\[\s*\d+\s*\])?\s+(\w+)\s*;", re.MULTILINE)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from qkd.specs import Spec, read_toml, validated
+from qkd.core.specs import Spec, read_toml, validated
 
 Axis = Literal["rx", "ry", "rz"]
 Count = Annotated[int, Field(ge=1)]

@@ -9,7 +9,7 @@ from qiskit.circuit import Parameter, QuantumCircuit
 from qiskit.quantum_info import SparsePauliOp
 from qiskit.transpiler import TranspileLayout
 
-from qkd.errors import CircuitError
+from qkd.core.errors import CircuitError
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from qkd.cli import circuits, compare, devices, hardware, jobs, options, students, sweep, teach
-from qkd.errors import QkdError
+from qkd.core.errors import QkdError
 
 app = typer.Typer(
     name="qkd",
@@ -34,7 +34,7 @@ app.add_typer(jobs.app, name="jobs")
 
 def _show_version(asked: bool) -> None:
     if asked:
-        from qkd.version import VERSION
+        from qkd.core.version import VERSION
 
         typer.echo(f"qkd {VERSION}")
         raise typer.Exit

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from qkd.cli.options import ConfigFile, Debug, Json, Quiet, help_of, with_config_options
-from qkd.comparison.specs import CompareSpec
-from qkd.config import read_config
-from qkd.settings import Options
-from qkd.specs import validated
+from qkd.core.config import read_config
+from qkd.core.specs import validated
+from qkd.experiments.specs import CompareSpec
+from qkd.pipeline.settings import Options
 
 if TYPE_CHECKING:
     from qkd.results import Comparison, Sweep

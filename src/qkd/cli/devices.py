@@ -31,10 +31,10 @@ def list_(json_: Json = False, debug: Debug = False) -> None:
     """List every device, live ones of your account too, and which snapshot stands in for it."""
     from dataclasses import asdict
 
-    from qkd.console import warn
+    from qkd.core.console import warn
+    from qkd.core.errors import QkdError
     from qkd.devices import catalogue, live
     from qkd.devices.catalogue import DeviceEntry
-    from qkd.errors import QkdError
     from qkd.reports.tables import aligned
 
     known = catalogue.load_catalogue()
@@ -73,11 +73,11 @@ def show(
 ) -> None:
     """Show a device's numbers and its map, with the qubits that a circuit would take."""
     from qkd.circuits import library
+    from qkd.core.errors import QkdError
     from qkd.devices import chipmap, snapshot
     from qkd.devices.numbers import numbers, rows
     from qkd.devices.region import to_region
     from qkd.devices.transpile import transpile
-    from qkd.errors import QkdError
     from qkd.reports.tables import aligned
 
     calibrated = snapshot.load_snapshot(device)
@@ -119,7 +119,7 @@ def compare(
     debug: Debug = False,
 ) -> None:
     """Rank devices for a run's student, by its accuracy under the noise of their calibrations."""
-    from qkd.errors import ConfigError
+    from qkd.core.errors import ConfigError
     from qkd.hardware import fitness
     from qkd.reports.tables import aligned
 
@@ -176,7 +176,7 @@ def learn(
 ) -> None:
     """Learn what a device's calibration does not tell, coherent errors above all, from a few circuits."""
     from qkd.cli.outcomes import asked
-    from qkd.files import finite
+    from qkd.core.files import finite
     from qkd.hardware.learning import LearningOrder, conclusion, table
     from qkd.hardware.run import run as run_
     from qkd.reports.tables import aligned
@@ -220,10 +220,10 @@ def transpile(
     from dataclasses import asdict
 
     from qkd.circuits.qasm import to_qasm
+    from qkd.core.errors import ConfigError
+    from qkd.core.files import write_text
     from qkd.devices import chipmap
     from qkd.devices.compiled import compile_for
-    from qkd.errors import ConfigError
-    from qkd.files import write_text
     from qkd.reports.tables import aligned
 
     pairs = [text.partition("=") for text in set_ or ()]

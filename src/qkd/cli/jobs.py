@@ -28,7 +28,7 @@ def list_(
     debug: Debug = False,
 ) -> None:
     """List the jobs of every run on this machine, or of one run, from their ledgers; open ones first."""
-    from qkd.console import warn
+    from qkd.core.console import warn
     from qkd.hardware.inventory import listed, listed_all
     from qkd.reports.tables import aligned
 
@@ -70,7 +70,7 @@ def _where(run: Path | None, name: str | None) -> list[Path]:
     Raises:
         QkdError: a plan's name is that of several runs.
     """
-    from qkd.errors import QkdError
+    from qkd.core.errors import QkdError
     from qkd.hardware.inventory import holding
 
     if run is not None:
@@ -93,13 +93,13 @@ def show(
     debug: Debug = False,
 ) -> None:
     """Show what a device run asked for and what came of it."""
-    from qkd.errors import QkdError
-    from qkd.files import read_json
+    from qkd.core.errors import QkdError
+    from qkd.core.files import read_json
+    from qkd.core.runs import existing_run
     from qkd.hardware.result import read_result
     from qkd.reports import devices
     from qkd.reports.tables import aligned
     from qkd.results import LearnedResult, MeasuredResult
-    from qkd.runs import existing_run
 
     run = _where(run, name)[0]
     folder = existing_run(run).hardware / name
@@ -147,8 +147,8 @@ def collect(
     debug: Debug = False,
 ) -> None:
     """Go on with device runs: send what is not sent, fetch what is done."""
-    from qkd.console import warn
-    from qkd.errors import QkdError
+    from qkd.core.console import warn
+    from qkd.core.errors import QkdError
     from qkd.hardware.run import collect as collect_
 
     outcomes, troubles = [], []

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
-from qkd.config import Config, fields
-from qkd.specs import Spec
+from qkd.core.config import Config, fields
+from qkd.core.specs import Spec
 
 _debug = False
 
@@ -27,7 +27,7 @@ def _set_debug(value: bool) -> bool:
 
 
 def _set_quiet(value: bool) -> bool:
-    from qkd.console import set_quiet
+    from qkd.core.console import set_quiet
 
     set_quiet(value)
     return value

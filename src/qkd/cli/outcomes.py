@@ -32,7 +32,7 @@ def asked(unasked: bool, silent: bool) -> Callable[[Plan], bool]:
         unasked: go on without a question.
         silent: show nothing.
     """
-    from qkd.errors import QkdError
+    from qkd.core.errors import QkdError
 
     def confirm(plan: Plan) -> bool:
         if not silent:
@@ -103,7 +103,7 @@ def print_outcomes(outcomes: list[Outcome], json_: bool) -> None:
 
 
 def _facts(outcome: Outcome) -> dict[str, object]:
-    from qkd.files import finite
+    from qkd.core.files import finite
 
     plan = outcome.plan
     stages = [

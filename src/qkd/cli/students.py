@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from qkd.cli.options import ConfigFile, Debug, Json, Quiet, RunArgument, with_config_options
-from qkd.settings import Options
+from qkd.pipeline.settings import Options
 
 LATEST = Path("runs/latest")
 
@@ -26,7 +26,7 @@ def distill(
 ) -> None:
     """Distil an LLM's classifier into a quantum circuit: label, train, measure, report."""
     from qkd import api
-    from qkd.config import read_config
+    from qkd.core.config import read_config
     from qkd.reports.run import summary, timings
 
     base = read_config(config) if config else None

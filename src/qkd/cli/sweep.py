@@ -8,9 +8,9 @@ import typer
 
 from qkd.cli.compare import Base, Ray, show
 from qkd.cli.options import Debug, Json, Quiet, help_of, with_config_options
-from qkd.comparison.specs import SweepSpec
-from qkd.settings import Options
-from qkd.specs import validated
+from qkd.core.specs import validated
+from qkd.experiments.specs import SweepSpec
+from qkd.pipeline.settings import Options
 
 
 def sweep(

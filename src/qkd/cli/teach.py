@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from qkd.cli.options import ConfigFile, Debug, Json, Quiet, with_config_options
-from qkd.settings import Options
+from qkd.pipeline.settings import Options
 
 SECTIONS = ("data", "teacher", "prompt", "lora", "models", "encoder")
 
@@ -30,7 +30,7 @@ def teach(
 ) -> None:
     """Let a teacher label a corpus; what is done is cached, so a killed labelling goes on where it was."""
     from qkd import api
-    from qkd.config import read_config
+    from qkd.core.config import read_config
 
     base = read_config(config) if config else None
     done = api.teach(out, base, torch_device=torch_device, ray=ray, embed=embed, **given)

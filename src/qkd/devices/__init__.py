@@ -29,7 +29,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qkd.lazy import exports
+from qkd.core.lazy import exports
 
 if TYPE_CHECKING:
     from qkd.devices.catalogue import find_device as find

@@ -11,7 +11,7 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import Literal
 
-from qkd.errors import DeviceError
+from qkd.core.errors import DeviceError
 
 PREFIXES = ("fake_", "ibm_", "ibmq_")
 Status = Literal["live", "retired", "unknown", "model"]

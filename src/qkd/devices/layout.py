@@ -9,8 +9,8 @@ import rustworkx
 from qiskit.circuit import ClassicalRegister, QuantumCircuit
 from qiskit.transpiler import Target
 
+from qkd.core.errors import DeviceError
 from qkd.devices.snapshot import Snapshot
-from qkd.errors import DeviceError
 
 
 def with_measurements(circuit: QuantumCircuit, qubits: Iterable[int]) -> QuantumCircuit:

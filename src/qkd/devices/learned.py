@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from pydantic import JsonValue
 
-from qkd import records
+from qkd.core import records
 
 Place = tuple[int, ...]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from urllib3.exceptions import InvalidHeader
 
-from qkd.errors import QkdError, ServiceError
+from qkd.core.errors import QkdError, ServiceError
 
 if TYPE_CHECKING:
     from qiskit_ibm_runtime import QiskitRuntimeService

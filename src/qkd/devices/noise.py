@@ -7,9 +7,9 @@ from qiskit.circuit.library import IGate
 from qiskit_aer.noise import NoiseModel, thermal_relaxation_error
 
 from qkd.circuits.student import StudentCircuit
+from qkd.core.errors import DeviceError
 from qkd.devices.region import Region
 from qkd.devices.snapshot import Snapshot
-from qkd.errors import DeviceError
 
 
 def noise_model(device: Region | Snapshot) -> NoiseModel:

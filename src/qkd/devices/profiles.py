@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from qkd.bundled import find_files, say_what_is_hidden
+from qkd.core.bundled import find_files, say_what_is_hidden
+from qkd.core.errors import ConfigError, nearest
+from qkd.core.specs import Spec, read_toml, validated
 from qkd.devices.snapshot import Snapshot
-from qkd.errors import ConfigError, nearest
-from qkd.specs import Spec, read_toml, validated
 
 Count = Annotated[int, Field(ge=1)]
 

@@ -9,10 +9,10 @@ from qiskit.transpiler import Target
 
 from qkd.circuits.cone import narrow, narrowed, support
 from qkd.circuits.student import StudentCircuit
+from qkd.core.errors import DeviceError
 from qkd.devices.backend import CalibratedBackend, make_target
 from qkd.devices.calibration import FRACTIONAL
 from qkd.devices.snapshot import Snapshot
-from qkd.errors import DeviceError
 
 
 @dataclass(frozen=True, eq=False)

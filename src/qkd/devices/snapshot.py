@@ -13,15 +13,15 @@ from pydantic import AfterValidator, ConfigDict, Field
 from qiskit.providers import BackendV2
 from qiskit.transpiler import Target
 
-from qkd import records
-from qkd.bundled import user_dirs
+from qkd.core import records
+from qkd.core.bundled import user_dirs
+from qkd.core.errors import DeviceError, FolderError
+from qkd.core.files import write_json
 from qkd.devices import calibration as calibrations
 from qkd.devices import catalogue
 from qkd.devices.backend import CalibratedBackend, make_target
 from qkd.devices.calibration import Calibration, Cleaning, Operation, Qubit
 from qkd.devices.learned import Learned, LearnedRecord
-from qkd.errors import DeviceError, FolderError
-from qkd.files import write_json
 
 FORMAT, VERSION = "qkd-snapshot", 1
 MEND = "make one with 'qkd devices snapshot DEVICE'"
@@ -161,7 +161,7 @@ def save_snapshot(backend: BackendV2, folder: Path | None = None) -> Path:
 
     Args:
         backend: a live backend, or any other.
-        folder: the first of ``qkd.bundled.user_dirs("snapshots")`` when left out.
+        folder: the first of ``qkd.core.bundled.user_dirs("snapshots")`` when left out.
 
     Raises:
         QkdError: it reports no calibration, or the file cannot be written.

@@ -10,11 +10,11 @@ from qiskit.transpiler.exceptions import TranspilerError
 
 from qkd.circuits.cone import cone_qubits, cut, support
 from qkd.circuits.student import StudentCircuit
+from qkd.core.errors import DeviceError
 from qkd.devices.layout import check_fits, predicted_error, with_measurements, without_measurements
 from qkd.devices.profiles import Profile, default_name, load_profile
 from qkd.devices.region import to_region
 from qkd.devices.snapshot import Snapshot
-from qkd.errors import DeviceError
 
 TOLERANCE = 1e-9
 """How far expectation values of the compiled circuit may lie from the logical one's."""

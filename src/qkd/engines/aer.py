@@ -25,13 +25,13 @@ from qiskit.circuit import Parameter, QuantumCircuit
 from qiskit.primitives.containers.estimator_pub import EstimatorPub
 from qiskit_aer import AerSimulator
 
+from qkd.core.errors import EngineError
 from qkd.engines.base import EngineEstimator, Estimates
 from qkd.engines.expressions import Expressions
 from qkd.engines.measured import Group, measured_group, prepared, together
 from qkd.engines.noise import Noise, NoiseLike, noise_of
 from qkd.engines.paulis.strings import pauli_terms
 from qkd.engines.program import Program, Question
-from qkd.errors import EngineError
 
 Gradient = Literal["spsa", "parameter-shift"]
 SPSA_STEP = 0.2

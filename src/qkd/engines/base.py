@@ -15,10 +15,10 @@ from qiskit.primitives import BaseEstimatorV2, DataBin, PrimitiveJob, PrimitiveR
 from qiskit.primitives.containers.estimator_pub import EstimatorPub, EstimatorPubLike
 from qiskit.quantum_info import SparsePauliOp
 
+from qkd.core.errors import EngineError, PubTypeError
 from qkd.engines.grouping import Batch, Recent, Requests, group
 from qkd.engines.machine import TURN, threads
 from qkd.engines.program import Program, Question, simplified
-from qkd.errors import EngineError, PubTypeError
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from qkd.core.errors import EngineError
 from qkd.engines.noise import Noise
 from qkd.engines.noisy import NoisyEstimator
 from qkd.engines.paulis.bloch import Features, differs, leading_channels
@@ -20,7 +21,6 @@ from qkd.engines.paulis.named import Named, product
 from qkd.engines.paulis.strings import pauli_terms
 from qkd.engines.paulis.transfer import TransferChains
 from qkd.engines.program import Program, Question
-from qkd.errors import EngineError
 
 MOST_QUBITS = 12
 """Qubits in the light cones together up to which their density matrix is kept."""

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from qiskit.circuit import Parameter, ParameterExpression
 
-from qkd.errors import EngineError
+from qkd.core.errors import EngineError
 
 
 class Expressions:

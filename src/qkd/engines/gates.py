@@ -21,8 +21,8 @@ from qiskit.circuit.exceptions import CircuitError
 from qiskit.circuit.library import UnitaryGate
 from qiskit.quantum_info import SparsePauliOp
 
+from qkd.core.errors import EngineError
 from qkd.engines.instructions import CHANNELS, defined, free, leaves
-from qkd.errors import EngineError
 
 WAVES = 5
 _WIDEST = 4  # a constant gate on more qubits is replaced by its definition

@@ -13,11 +13,11 @@ from qiskit.quantum_info import SparsePauliOp
 from qiskit.quantum_info.operators.base_operator import BaseOperator
 from qiskit_machine_learning.gradients import BaseEstimatorGradient, EstimatorGradientResult
 
+from qkd.core.errors import EngineError
 from qkd.engines.base import EngineEstimator
 from qkd.engines.grouping import Batch, Requests, group
 from qkd.engines.machine import TURN, threads
 from qkd.engines.program import simplified
-from qkd.errors import EngineError
 
 
 class EngineGradient(BaseEstimatorGradient):

@@ -29,7 +29,7 @@ from qiskit.circuit import (
 from qiskit.circuit.library import GlobalPhaseGate, XGate
 from qiskit_aer import AerSimulator
 
-from qkd.errors import EngineError
+from qkd.core.errors import EngineError
 
 CHANNELS = frozenset({"kraus", "superop", "quantum_channel"})
 """Names of instructions that are channels given by their Kraus operators or superoperators."""

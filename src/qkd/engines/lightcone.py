@@ -22,6 +22,7 @@ import torch
 from qiskit.circuit import Parameter, QuantumCircuit
 from torch.utils.checkpoint import checkpoint
 
+from qkd.core.errors import EngineError
 from qkd.engines.base import Estimates
 from qkd.engines.noise import Noise, NoiseLike
 from qkd.engines.noisy import NoisyEstimator
@@ -37,7 +38,6 @@ from qkd.engines.paulis.search import MOST_STRINGS, MOST_TERMS, Route, Search, T
 from qkd.engines.paulis.sparse import Carrier
 from qkd.engines.paulis.strings import PauliString, pauli_terms
 from qkd.engines.program import Program, Question
-from qkd.errors import EngineError
 
 WIDEST = 11
 """A light cone is kept densely up to the 4^w coefficients of this many qubits."""

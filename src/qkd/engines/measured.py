@@ -16,11 +16,11 @@ from qiskit_aer import AerSimulator
 from qiskit_aer.noise import NoiseModel, depolarizing_error, pauli_error
 
 from qkd.circuits.cone import narrowed, past
+from qkd.core.errors import EngineError
 from qkd.engines.instructions import CHANNELS, Leaf, defined, error_name, free, leaves
 from qkd.engines.noise import EVERY, Noise, NoiseLike, Placed, assignment, error_of, restricted
 from qkd.engines.paulis.events import TO_Z
 from qkd.engines.paulis.strings import PauliString
-from qkd.errors import EngineError
 
 SHIFTABLE = frozenset({"rx", "ry", "rz", "p", "u1", "u", "u3", "rxx", "ryy", "rzz", "rzx"})
 """Gates whose every angle has a generator of eigenvalues +-1/2, up to a phase."""

@@ -7,10 +7,10 @@ from collections.abc import Hashable
 import torch
 from qiskit.circuit import Parameter, QuantumCircuit
 
+from qkd.core.errors import EngineError
 from qkd.engines.base import EngineEstimator
 from qkd.engines.machine import device_called
 from qkd.engines.noise import Noise, NoiseLike, noise_of
-from qkd.errors import EngineError
 
 
 class NoisyEstimator(EngineEstimator):

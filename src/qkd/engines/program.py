@@ -11,7 +11,7 @@ import torch
 from qiskit.circuit import Parameter, QuantumCircuit
 from qiskit.quantum_info import SparsePauliOp
 
-from qkd.errors import EngineError
+from qkd.core.errors import EngineError
 
 
 @dataclass(frozen=True)

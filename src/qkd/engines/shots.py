@@ -13,10 +13,10 @@ import torch
 from qiskit.circuit import QuantumCircuit
 from qiskit.quantum_info import SparsePauliOp
 
+from qkd.core.errors import EngineError
 from qkd.engines.base import EngineEstimator, Estimates
 from qkd.engines.paulis.strings import PauliString, pauli_terms
 from qkd.engines.program import Program, Question
-from qkd.errors import EngineError
 
 
 class ShotEstimator(EngineEstimator):

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from qiskit.circuit import Parameter, ParameterExpression, QuantumCircuit
 
+from qkd.core.errors import EngineError
 from qkd.engines.amplitudes.encoding import FirstStates, leading_gates
 from qkd.engines.amplitudes.fusion import fuse
 from qkd.engines.amplitudes.heisenberg import PauliTable, absorb
@@ -27,7 +28,6 @@ from qkd.engines.expressions import Expressions
 from qkd.engines.gates import Atom, atoms, without_resets
 from qkd.engines.machine import device_called
 from qkd.engines.program import Program, Question
-from qkd.errors import EngineError
 
 _REAL = {torch.complex64: torch.float32, torch.complex128: torch.float64}
 _CHUNK_BYTES = 2**30

@@ -16,6 +16,7 @@ from qiskit.circuit import Parameter, QuantumCircuit
 from qiskit.quantum_info import SparsePauliOp
 from torch.utils.checkpoint import checkpoint
 
+from qkd.core.errors import EngineError
 from qkd.engines.amplitudes.blocks import embed as embed_atom
 from qkd.engines.amplitudes.heisenberg import PauliTable
 from qkd.engines.amplitudes.measure import Measurement
@@ -31,7 +32,6 @@ from qkd.engines.paulis.events import events, reading
 from qkd.engines.paulis.named import Named
 from qkd.engines.paulis.strings import PauliString, pauli_terms
 from qkd.engines.program import Program, Question
-from qkd.errors import EngineError
 
 MOST_QUBITS = 20
 """Qubits in the light cones together up to which states are kept."""

@@ -17,7 +17,7 @@ from statistics import NormalDist
 import numpy as np
 
 from qkd.circuits.student import StudentCircuit
-from qkd.console import say
+from qkd.core.console import say
 from qkd.devices.snapshot import Snapshot
 from qkd.hardware import budget as costs
 from qkd.hardware.budget import Budget, Stage

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from qkd.errors import QkdError
-from qkd.files import read_json
+from qkd.core.errors import QkdError
+from qkd.core.files import read_json
 from qkd.hardware.ledger import Ledger
 from qkd.hardware.plan import plans
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qkd.errors import BudgetError
+from qkd.core.errors import BudgetError
 
 if TYPE_CHECKING:
     from qiskit.circuit import QuantumCircuit

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from qkd.errors import QkdError, ServiceError
+from qkd.core.errors import QkdError, ServiceError
 from qkd.hardware.patience import Patience, Trouble, insist
 from qkd.hardware.plan import Plan
 from qkd.hardware.provider import LIVE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from qkd.console import say, warn
+from qkd.core.console import say, warn
 from qkd.hardware.known import Known
 from qkd.hardware.ledger import JobRecord
 from qkd.hardware.patience import insist

@@ -9,21 +9,21 @@ from pathlib import Path
 import numpy as np
 
 from qkd.circuits.student import StudentCircuit
-from qkd.config import EngineSpec
-from qkd.console import say, warn
+from qkd.core.config import EngineSpec
+from qkd.core.console import say, warn
+from qkd.core.errors import ConfigError, DeviceError, QkdError
+from qkd.core.runs import RunFolder, existing_run
 from qkd.devices import numbers, snapshot
 from qkd.devices.region import to_region
 from qkd.devices.snapshot import Snapshot
 from qkd.devices.transpile import transpile, two_qubit_figures
-from qkd.errors import ConfigError, DeviceError, QkdError
 from qkd.hardware.order import Order
 from qkd.hardware.pinned import pinned, region_error, same_device
 from qkd.hardware.prepare import plans_for
 from qkd.hardware.result import NOISY, expected
 from qkd.results import Drift, Estimate, Fitness, Marks
-from qkd.runs import RunFolder, existing_run
-from qkd.simulation.make import make_engine
 from qkd.simulation.noise import device_noise
+from qkd.simulation.simulators import make_engine
 from qkd.student.bundle import Student
 from qkd.student.metrics import accuracy_gain, proportion
 

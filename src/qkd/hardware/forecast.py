@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from qkd.circuits.student import StudentCircuit
-from qkd.config import EngineSpec
+from qkd.core.config import EngineSpec
 from qkd.devices.region import Region, to_region
 from qkd.engines.noise import Noise, rebuilt
 from qkd.hardware import adaptive, affine
@@ -17,8 +17,8 @@ from qkd.hardware.mitigation import FACTORS, Mitigation
 from qkd.hardware.plan import Plan
 from qkd.hardware.result import expected
 from qkd.hardware.sampled import folded
-from qkd.simulation.make import make_engine
 from qkd.simulation.noise import device_noise
+from qkd.simulation.simulators import make_engine
 from qkd.student.bundle import Student
 from qkd.student.model import StudentModel
 

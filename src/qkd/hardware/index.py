@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from qkd.console import warn
-from qkd.errors import QkdError
-from qkd.files import Row, append_line, json_lines, read_json
+from qkd.core.console import warn
+from qkd.core.errors import QkdError
+from qkd.core.files import Row, append_line, json_lines, read_json
 from qkd.hardware.ledger import Ledger, follow, whole
 from qkd.hardware.plan import Plan, plans
 

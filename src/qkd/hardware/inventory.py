@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qkd.console import warn
-from qkd.errors import FolderError, QkdError
-from qkd.files import Row
+from qkd.core.console import warn
+from qkd.core.errors import FolderError, QkdError
+from qkd.core.files import Row
+from qkd.core.runs import RunFolder, existing_run
 from qkd.hardware import index
 from qkd.hardware.ledger import Ledger
 from qkd.hardware.patience import Patience
 from qkd.hardware.plan import Plan, plans
-from qkd.runs import RunFolder, existing_run
 
 
 def listed(where: Path) -> tuple[list[Row], list[int]]:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import datetime
 from collections import Counter
 
-from qkd.console import say, warn
-from qkd.errors import QkdError, ServiceError
+from qkd.core.console import say, warn
+from qkd.core.errors import QkdError, ServiceError
 from qkd.hardware.fetching import Fetching
 from qkd.hardware.ledger import JobRecord, Ledger
 from qkd.hardware.patience import Patience, Trouble, insist

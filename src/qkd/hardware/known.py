@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from qkd.console import say, warn
-from qkd.errors import QkdError
+from qkd.core.console import say, warn
+from qkd.core.errors import QkdError
 from qkd.hardware.ledger import JobRecord, Ledger
 from qkd.hardware.patience import Patience, insist
 from qkd.hardware.provider import LIVE, Provider, Sighting

@@ -14,12 +14,13 @@ import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from qkd.console import progress
+from qkd.core.console import progress
+from qkd.core.errors import ConfigError
+from qkd.core.runs import RunFolder
 from qkd.devices import snapshot as snapshots
 from qkd.devices.hidden import with_learned
 from qkd.devices.learned import Learned
 from qkd.devices.region import to_region
-from qkd.errors import ConfigError
 from qkd.hardware.gathered import gather
 from qkd.hardware.ledger import JobRecord
 from qkd.hardware.order import Order
@@ -28,7 +29,6 @@ from qkd.hardware.prepare import plan_of, prepared
 from qkd.hardware.recent import NONE
 from qkd.hardware.result import of_jobs
 from qkd.results import LearnedResult, Unexplained
-from qkd.runs import RunFolder
 from qkd.simulation import fit
 
 WEIGHTS = 8

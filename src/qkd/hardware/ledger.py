@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from qkd.errors import FolderError
-from qkd.files import Row, append_line, json_lines
+from qkd.core.errors import FolderError
+from qkd.core.files import Row, append_line, json_lines
 
 NEEDS: dict[str, dict[str, type]] = {
     "doubt": {"home": str, "damaged": int},

@@ -10,12 +10,12 @@ import numpy as np
 
 from qkd.circuits.cone import cut, past, support
 from qkd.circuits.student import StudentCircuit
-from qkd.console import Progress
+from qkd.core.console import Progress
+from qkd.core.errors import CircuitError
+from qkd.core.workers import parallel_map
 from qkd.devices.noise import noise_model
 from qkd.devices.region import Region
-from qkd.errors import CircuitError
 from qkd.hardware.mitigation import Layers, Mitigation, layers_of, noise_of_layers, pub, raw
-from qkd.workers import parallel_map
 
 WIDEST = 12
 """Qubits up to which a noisy circuit is simulated: a density matrix of 4^12 numbers."""

@@ -12,8 +12,8 @@ from qiskit.circuit import CircuitInstruction
 from qiskit.quantum_info import Operator, PauliLindbladMap, SuperOp, pauli_basis
 
 from qkd.circuits.student import StudentCircuit
+from qkd.core.errors import ConfigError, nearest
 from qkd.engines.noise import error_of
-from qkd.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
     from qiskit_aer.noise import NoiseModel

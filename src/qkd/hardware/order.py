@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from qkd.errors import ConfigError, nearest
-from qkd.files import Row
+from qkd.core.errors import ConfigError, nearest
+from qkd.core.files import Row
+from qkd.core.runs import RunFolder
 from qkd.hardware import budget as costs
 from qkd.hardware.mitigation import NAMES
-from qkd.runs import RunFolder
 
 MODES = ("job", "batch", "session")
 DECOUPLINGS = ("none", "XX", "XpXm", "XY4")
@@ -114,7 +114,7 @@ def order_fingerprint(order: Order, folder: RunFolder) -> str:
 def texts_of(order: Order, folder: RunFolder) -> list[Row]:
     """Return the texts to classify, with label and teacher's logits where they are known."""
     if order.file is not None:
-        from qkd.text.data.load import load_texts
+        from qkd.data.loading import load_texts
 
         rows = [{"text": text, "label": None, "teacher": None} for text in load_texts(order.file, order.text_column)]
     else:

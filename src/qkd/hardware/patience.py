@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
-from qkd.console import say
+from qkd.core.console import say
+from qkd.core.errors import QkdError, ServiceError
 from qkd.devices.live import BELIEVED, first_line
-from qkd.errors import QkdError, ServiceError
 
 T = TypeVar("T")
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from qkd.circuits.cone import support
 from qkd.circuits.qasm import from_qasm
 from qkd.circuits.student import StudentCircuit
-from qkd.console import say
+from qkd.core.console import say
+from qkd.core.errors import DeviceError
+from qkd.core.records import read_text
+from qkd.core.runs import RunFolder
 from qkd.devices import catalogue, snapshot
 from qkd.devices.calibration import FRACTIONAL
 from qkd.devices.layout import predicted_error
 from qkd.devices.region import to_region
 from qkd.devices.snapshot import Snapshot
 from qkd.devices.transpile import TOLERANCE, verify
-from qkd.errors import DeviceError
-from qkd.records import read_text
-from qkd.runs import RunFolder
 
 WORSE = 1.25
 """How many times the predicted error of the best region found anew that of the pinned one may be."""

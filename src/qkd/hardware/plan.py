@@ -26,14 +26,14 @@ from qiskit.quantum_info import SparsePauliOp
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from qkd import records
 from qkd.circuits.qasm import from_qasm, to_qasm
 from qkd.circuits.student import StudentCircuit
+from qkd.core import records
+from qkd.core.errors import FolderError
+from qkd.core.files import Row, read_lines, write_json, write_lines, write_text, write_with
 from qkd.devices import snapshot as snapshots
 from qkd.devices.region import to_region
 from qkd.devices.snapshot import Snapshot
-from qkd.errors import FolderError
-from qkd.files import Row, read_lines, write_json, write_lines, write_text, write_with
 from qkd.hardware.budget import Budget
 from qkd.hardware.mitigation import Mitigation
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from qkd.console import say
-from qkd.errors import BudgetError
+from qkd.core.console import say
+from qkd.core.errors import BudgetError
+from qkd.core.runs import RunFolder
 from qkd.hardware import adaptive, affine
 from qkd.hardware import budget as costs
 from qkd.hardware.budget import Stage
@@ -19,7 +20,6 @@ from qkd.hardware.mitigation import LEARNED, NAMES
 from qkd.hardware.order import Order
 from qkd.hardware.plan import Plan
 from qkd.hardware.prepare import Prepared, plan_of, prepared
-from qkd.runs import RunFolder
 from qkd.student.metrics import Z95
 
 SHOTS = tuple(n * 2**power for power in range(3, 16) for n in (2, 3))

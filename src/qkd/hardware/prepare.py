@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qkd.circuits.student import StudentCircuit
-from qkd.config import EngineSpec, read_config
-from qkd.console import say
+from qkd.core.config import EngineSpec, read_config
+from qkd.core.console import say
+from qkd.core.errors import ConfigError, QkdError
+from qkd.core.files import Row
+from qkd.core.runs import RunFolder
 from qkd.devices import catalogue, live, profiles
 from qkd.devices import snapshot as snapshots
 from qkd.devices.noise import noise_model
 from qkd.devices.region import to_region
 from qkd.devices.snapshot import Snapshot
 from qkd.devices.transpile import transpile
-from qkd.errors import ConfigError, QkdError
-from qkd.files import Row
 from qkd.hardware import adaptive, affine, sampled
 from qkd.hardware import budget as costs
 from qkd.hardware.bills import Bills, bills_of
@@ -30,9 +31,8 @@ from qkd.hardware.pinned import chosen, pinned
 from qkd.hardware.plan import Plan, new_folder
 from qkd.hardware.recent import with_recent_errors
 from qkd.hardware.result import expected, margins, slopes_of
-from qkd.runs import RunFolder
 from qkd.simulation.choice import choose
-from qkd.simulation.make import make_engine
+from qkd.simulation.simulators import make_engine
 from qkd.student.bundle import Student
 
 if TYPE_CHECKING:

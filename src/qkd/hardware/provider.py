@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from qkd.errors import QkdError
+from qkd.core.errors import QkdError
 from qkd.hardware.plan import Plan
 
 LIVE = ("queued", "running")

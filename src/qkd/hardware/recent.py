@@ -5,11 +5,11 @@ from __future__ import annotations
 import datetime
 from pathlib import Path
 
-from qkd.console import say, warn
+from qkd.core.console import say, warn
+from qkd.core.errors import ConfigError, QkdError
 from qkd.devices import snapshot
 from qkd.devices.hidden import with_learned
 from qkd.devices.snapshot import Snapshot
-from qkd.errors import ConfigError, QkdError
 from qkd.hardware.pinned import same_device
 
 DAYS = 7

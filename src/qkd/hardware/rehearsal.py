@@ -6,9 +6,9 @@ import zlib
 
 import numpy as np
 
-from qkd.console import Progress
+from qkd.core.console import Progress
+from qkd.core.errors import QkdError
 from qkd.devices.region import to_region
-from qkd.errors import QkdError
 from qkd.hardware import local, sampled
 from qkd.hardware.plan import Plan
 from qkd.hardware.provider import Sighting

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qiskit.quantum_info import PauliLindbladMap
 
-from qkd.errors import DeviceError, QkdError
-from qkd.files import Row
+from qkd.core.errors import DeviceError, QkdError
+from qkd.core.files import Row
 from qkd.hardware.mitigation import Layers, layers_of, pub, raw
 from qkd.hardware.patience import Trouble
 from qkd.hardware.plan import Plan

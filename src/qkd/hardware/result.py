@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from qkd import records as records_of
 from qkd.circuits.student import StudentCircuit
-from qkd.config import EngineSpec
+from qkd.core import records as records_of
+from qkd.core.config import EngineSpec
+from qkd.core.files import Row
 from qkd.devices.region import to_region
-from qkd.files import Row
 from qkd.hardware import affine
 from qkd.hardware.budget import PER_JOB, Stage
 from qkd.hardware.gathered import Gathered, Mitigated, gather, mitigate
@@ -19,8 +19,8 @@ from qkd.hardware.ledger import JobRecord
 from qkd.hardware.mitigation import pub
 from qkd.hardware.plan import Plan
 from qkd.results import DeviceLine, DeviceResult, Jobs, LearnedResult, Lost, MeasuredResult, MeasuredText, Shots
-from qkd.simulation.make import Engine, make_engine
 from qkd.simulation.noise import device_noise
+from qkd.simulation.simulators import Engine, make_engine
 from qkd.student.bundle import Student
 from qkd.student.metrics import Z95, bootstrap, proportion
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qkd.circuits.student import StudentCircuit
-from qkd.console import progress, say, warn
+from qkd.core.console import progress, say, warn
+from qkd.core.errors import FolderError, QkdError
+from qkd.core.files import NotWritten, finite, write_json
+from qkd.core.runs import RunFolder, existing_run
 from qkd.devices import live
-from qkd.errors import FolderError, QkdError
-from qkd.files import NotWritten, finite, write_json
 from qkd.hardware import adaptive, index, jobs
 from qkd.hardware.dryrun import DryRun, tried_by_service
 from qkd.hardware.gathered import gather
@@ -29,7 +30,6 @@ from qkd.hardware.rehearsal import Rehearsal
 from qkd.hardware.remote import Remote
 from qkd.hardware.result import interpret, read_result, say_of
 from qkd.results import DeviceResult
-from qkd.runs import RunFolder, existing_run
 from qkd.student.bundle import Student
 
 Confirm = Callable[[Plan], bool]

@@ -19,11 +19,11 @@ from qiskit.circuit.library import HGate, RXGate, RZGate, RZZGate
 from qiskit.quantum_info import SparsePauliOp
 
 from qkd.circuits.student import StudentCircuit
+from qkd.core.errors import QkdError
 from qkd.devices.region import Region
 from qkd.engines import LightConeEstimator
 from qkd.engines.instructions import leaves
 from qkd.engines.noise import Noise, Placed, assignment, rebuilt
-from qkd.errors import QkdError
 from qkd.hardware.mitigation import FACTORS, TREX_SHOTS, Mitigation
 from qkd.simulation.choice import BEARABLE, cost, work
 from qkd.simulation.noise import device_noise

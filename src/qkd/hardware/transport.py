@@ -10,7 +10,7 @@ from requests import ConnectTimeout, PreparedRequest, Response
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import NewConnectionError
 
-from qkd.errors import ServiceError
+from qkd.core.errors import ServiceError
 
 if TYPE_CHECKING:
     from qiskit_ibm_runtime import QiskitRuntimeService

@@ -8,12 +8,12 @@ from typing import NamedTuple
 import numpy as np
 
 from qkd.circuits import draw, library
-from qkd.files import write_text
+from qkd.core.files import write_text
+from qkd.core.runs import RunFolder
 from qkd.reports import devices, plots, run
 from qkd.reports.pages import page, picture
 from qkd.results import Answer, DeviceResult, MeasuredResult, Metrics
 from qkd.results.reading import read_answers, read_metrics
-from qkd.runs import RunFolder
 from qkd.student.metrics import softmax
 
 LONGEST = 300

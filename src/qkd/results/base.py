@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ConfigDict, JsonValue
 
-from qkd.records import Record
+from qkd.core.records import Record
 
 
 class Result(Record):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qkd import records
-from qkd.errors import FolderError
+from qkd.core import records
+from qkd.core.errors import FolderError
+from qkd.core.runs import RunFolder
 from qkd.results.run import Answer, Metrics
-from qkd.runs import RunFolder
 
 
 def read_metrics(path: Path) -> Metrics:

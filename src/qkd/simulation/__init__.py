@@ -20,25 +20,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qkd.lazy import exports
+from qkd.core.lazy import exports
 
 if TYPE_CHECKING:
     from qkd.simulation.agree import agree as compare_with_aer
     from qkd.simulation.check import check as check_circuit
     from qkd.simulation.choice import choose
-    from qkd.simulation.make import Engine, make_engine
     from qkd.simulation.response import linear_response
+    from qkd.simulation.simulators import Engine, make_engine
 
 __all__ = ["Engine", "check_circuit", "choose", "compare_with_aer", "linear_response", "make_engine"]
 
 __getattr__, __dir__ = exports(
     __name__,
     {
-        "Engine": "qkd.simulation.make",
+        "Engine": "qkd.simulation.simulators",
         "check_circuit": "qkd.simulation.check:check",
         "choose": "qkd.simulation.choice",
         "compare_with_aer": "qkd.simulation.agree:agree",
         "linear_response": "qkd.simulation.response",
-        "make_engine": "qkd.simulation.make",
+        "make_engine": "qkd.simulation.simulators",
     },
 )

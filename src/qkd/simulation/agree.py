@@ -11,14 +11,14 @@ import numpy as np
 import torch
 
 from qkd.circuits.student import StudentCircuit
+from qkd.core.errors import QkdError
 from qkd.engines.aer import AerEstimator, AerProgram
 from qkd.engines.noise import NoiseLike
 from qkd.engines.paulis.strings import pauli_terms
 from qkd.engines.program import Question
-from qkd.errors import QkdError
 from qkd.results import Compared
 from qkd.simulation.cost import METHODS, Load, cheapest, loads
-from qkd.simulation.make import Engine
+from qkd.simulation.simulators import Engine
 
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6}
 SIGMAS = 6

@@ -10,8 +10,8 @@ import torch
 from qkd.circuits.cone import cone_qubits, cut
 from qkd.circuits.counts import Counts, count
 from qkd.circuits.student import StudentCircuit
+from qkd.core.errors import CircuitError
 from qkd.engines.statevector import StatevectorEstimator
-from qkd.errors import CircuitError
 from qkd.simulation.response import Response, linear_response
 
 TOLERANCE = 1e-8

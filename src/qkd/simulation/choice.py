@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from qiskit.circuit import Parameter
 
 from qkd.circuits.student import StudentCircuit
+from qkd.core.errors import CircuitError, QkdError
 from qkd.engines import density
 from qkd.engines.lightcone import WIDEST, light_cones
 from qkd.engines.noise import NoiseLike
 from qkd.engines.paulis.bloch import Encoding, differs
 from qkd.engines.paulis.cones import ChannelBlock, Cone, seen
 from qkd.engines.paulis.strings import pauli_terms
-from qkd.errors import CircuitError, QkdError
 
 ROWS = 64
 """Rows of a batch where a caller does not say."""

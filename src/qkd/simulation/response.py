@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from qkd.circuits.student import StudentCircuit
-from qkd.config import EngineSpec
-from qkd.simulation.make import Engine, make_engine
+from qkd.core.config import EngineSpec
+from qkd.simulation.simulators import Engine, make_engine
 
 WEIGHT_SPREAD = 0.1
 """Standard deviation, radians, of a student's initial circuit weights."""

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qkd.circuits.student import StudentCircuit
-from qkd.config import Config, EngineSpec
+from qkd.core.config import Config, EngineSpec
 from qkd.devices import profiles, snapshot
 from qkd.devices.noise import with_idle_noise
 from qkd.devices.region import Region, to_region
 from qkd.devices.snapshot import Snapshot
 from qkd.devices.transpile import transpile
 from qkd.engines.noise import NoiseLike
-from qkd.simulation.make import Engine, make_engine, make_sampler
 from qkd.simulation.noise import device_noise
+from qkd.simulation.simulators import Engine, make_engine, make_sampler
 
 
 @dataclass(frozen=True)

@@ -21,13 +21,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qkd.lazy import exports
+from qkd.core.lazy import exports
 
 if TYPE_CHECKING:
     from qkd.student.bundle import Student
+    from qkd.student.cores.quantum import QuantumMiddle
     from qkd.student.losses import LOSSES
     from qkd.student.metrics import score, softmax
-    from qkd.student.middles.quantum import QuantumMiddle
     from qkd.student.model import StudentModel
     from qkd.student.trainer import Examples, Trainer
 
@@ -38,7 +38,7 @@ __getattr__, __dir__ = exports(
     {
         "Examples": "qkd.student.trainer",
         "LOSSES": "qkd.student.losses",
-        "QuantumMiddle": "qkd.student.middles.quantum",
+        "QuantumMiddle": "qkd.student.cores.quantum",
         "Student": "qkd.student.bundle",
         "StudentModel": "qkd.student.model",
         "Trainer": "qkd.student.trainer",

@@ -21,22 +21,22 @@ from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 
-from qkd import records
 from qkd.circuits.qasm import from_qasm, to_qasm
 from qkd.circuits.student import StudentCircuit
-from qkd.config import EngineSpec
-from qkd.errors import FolderError, ModelError, QkdError
-from qkd.files import write_json, write_text, write_with
+from qkd.core import records
+from qkd.core.config import EngineSpec
+from qkd.core.errors import FolderError, ModelError, QkdError
+from qkd.core.files import write_json, write_text, write_with
+from qkd.core.version import VERSION
+from qkd.data.dataset import checked_texts
+from qkd.encoders.protocol import Encoder
+from qkd.encoders.registry import make_encoder
 from qkd.results import Scores
 from qkd.results.base import Result
-from qkd.simulation.make import make_engine
+from qkd.simulation.simulators import make_engine
+from qkd.student.cores.quantum import QuantumMiddle
 from qkd.student.metrics import softmax
-from qkd.student.middles.quantum import QuantumMiddle
 from qkd.student.model import StudentModel
-from qkd.text.data.dataset import checked_texts
-from qkd.text.encoders.make import make_encoder
-from qkd.text.protocols import Encoder
-from qkd.version import VERSION
 
 FORMAT = 2
 READABLE = (1, 2)

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from qkd.config import Config
-from qkd.student.middles.base import Middle
-from qkd.student.middles.quantum import QuantumMiddle
+from qkd.core.config import Config
+from qkd.student.cores.base import Middle
+from qkd.student.cores.quantum import QuantumMiddle
 from qkd.student.model import StudentModel
 from qkd.student.shots import train_with_shots
 from qkd.student.trainer import Examples, Trainer
 
 if TYPE_CHECKING:
-    from qkd.text.encoders.table import TableFront
-    from qkd.text.encoders.tuning import Front
-    from qkd.text.protocols import Encoder
+    from qkd.encoders.protocol import Encoder
+    from qkd.encoders.table import TableFront
+    from qkd.encoders.tuning import Front
 
 
 CAREFUL = 0.1

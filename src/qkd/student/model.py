@@ -15,13 +15,13 @@ import torch
 from torch import nn
 
 from qkd.circuits.student import StudentCircuit
+from qkd.core.errors import QkdError
 from qkd.engines.machine import threads
-from qkd.errors import QkdError
 from qkd.results import Parameters
-from qkd.simulation.make import Engine
+from qkd.simulation.simulators import Engine
+from qkd.student.cores.base import Middle
+from qkd.student.cores.quantum import QuantumMiddle
 from qkd.student.dropout import Dropout
-from qkd.student.middles.base import Middle
-from qkd.student.middles.quantum import QuantumMiddle
 
 START_SPREAD = 0.1
 """Standard deviation, radians, of a training text's initial angles around the circuit's start."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from qkd.config import LossSpec
+from qkd.core.config import LossSpec
 from qkd.student.losses import LOSSES
 from qkd.student.model import StudentModel
 from qkd.student.trainer import Examples

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from qkd.errors import QkdError
+from qkd.core.errors import QkdError
 from qkd.student.model import StudentModel
 
 LEAST = 1e-6

@@ -16,16 +16,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from qkd import checkpoint
-from qkd.config import LossSpec, TrainSpec
+from qkd.core import checkpoint
+from qkd.core.config import LossSpec, TrainSpec
+from qkd.core.errors import QkdError
 from qkd.engines.machine import keep_freed_memory, threads
-from qkd.errors import QkdError
 from qkd.student.losses import LOSSES, Terms
 from qkd.student.model import StudentModel
 
 if TYPE_CHECKING:
-    from qkd.text.encoders.table import TableFront
-    from qkd.text.encoders.tuning import Front
+    from qkd.encoders.table import TableFront
+    from qkd.encoders.tuning import Front
 
 FRONT_DECAY = 0.01
 """Weight decay of a front, as transformers are usually fine-tuned with."""

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from qkd.core.errors import EngineError
 from qkd.engines.amplitudes.steps import DenseBlock, FusedCircuit, Join, Move, Permute, Phase, Step
 from qkd.engines.gates import Atom
-from qkd.errors import EngineError
 
 WIDEST = 5
 

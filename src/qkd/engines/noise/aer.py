@@ -10,8 +10,8 @@ from qiskit.circuit import QuantumCircuit
 from qiskit.quantum_info import Kraus, SuperOp, pauli_basis
 from qiskit_aer.noise import LocalNoisePass, NoiseModel, PauliLindbladError, QuantumError, pauli_error
 
+from qkd.core.errors import EngineError
 from qkd.engines.keys import object_key, operation_key
-from qkd.errors import EngineError
 
 AnyError: TypeAlias = QuantumError | PauliLindbladError
 """The two kinds of errors that Aer's models hold."""

@@ -12,9 +12,9 @@ from qiskit.circuit import Parameter, ParameterExpression, QuantumCircuit
 from qiskit.quantum_info import PauliLindbladMap
 from qiskit_aer.noise import NoiseModel
 
+from qkd.core.errors import EngineError
 from qkd.engines.instructions import Leaf
 from qkd.engines.noise import aer
-from qkd.errors import EngineError
 
 Amount: TypeAlias = float | ParameterExpression
 Gate: TypeAlias = tuple[str, tuple[int, ...] | None]

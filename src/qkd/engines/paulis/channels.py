@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from qiskit.circuit import ParameterExpression
 
+from qkd.core.errors import EngineError
 from qkd.engines.gates import FROM_GRID, GRID, WAVES, Atom, waves
-from qkd.errors import EngineError
 
 LETTERS = "IXYZ"
 PAULIS = np.array([[[1, 0], [0, 1]], [[0, 1], [1, 0]], [[0, -1j], [1j, 0]], [[1, 0], [0, -1]]], dtype=complex)

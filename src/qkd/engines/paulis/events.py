@@ -13,6 +13,7 @@ from qiskit.circuit import ParameterExpression, QuantumCircuit, Reset
 from qiskit.quantum_info import SuperOp
 from qiskit_aer.noise import NoiseModel, PauliLindbladError, QuantumError
 
+from qkd.core.errors import EngineError
 from qkd.engines.gates import WAVES, Atom, gate_atoms
 from qkd.engines.gates import constant as gate_constant
 from qkd.engines.instructions import CHANNELS, Leaf, leaves
@@ -30,7 +31,6 @@ from qkd.engines.noise import (
     generators,
 )
 from qkd.engines.paulis.channels import LETTERS, PAULIS, Channel, as_channel, constant, embed, ptm, unitary_ptm
-from qkd.errors import EngineError
 
 _CX = np.eye(4)[:, [0, 3, 2, 1]].astype(complex)  # controlled by the first qubit, the least significant bit
 _READ_Z = np.array([0.0, 0.0, 0.0, 1.0])

@@ -1,0 +1,235 @@
+"""What models computed, kept by content: one row per text, so that one changed text costs one model call.
+
+A store is a folder named after the hash of everything that determines a row except the text (kind, model
+fingerprint, settings). It holds shards, append-only safetensors files of text hashes and rows; a shard's name is
+the hash of its content, so damage is noticed. Processes share a store without a lock: each adds its own shards,
+and only the merging of small shards into one is locked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qkd.core.console import progress, warn
+from qkd.core.files import write_bytes
+
+CHUNK = 128
+"""Texts per saved shard: what a killed labelling loses at most."""
+
+SMALL = 64 * 2**20
+"""Shards below this many bytes are merged."""
+
+LOOSE = 4
+"""How many small shards a store may keep."""
+
+
+def root() -> Path:
+    """Return the cache folder: ``$QKD_CACHE``, else the user's cache folder."""
+    import platformdirs
+
+    return Path(os.environ.get("QKD_CACHE") or platformdirs.user_cache_dir("qkd"))
+
+
+def digest(value: Any) -> str:
+    """Return the sha256 of ``value`` as canonical JSON, hexadecimal."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def text_hash(text: str) -> bytes:
+    """Return the 16 bytes by which a text is known in a store."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16]
+
+
+truncated: Counter[str] = Counter()
+"""How many texts each model has cut since that was last told; ``cluster`` brings the counts of its workers here."""
+
+Key = Mapping[str, Any]
+"""Everything that determines a row except its text, as JSON values."""
+
+Compute = Callable[[list[str]], np.ndarray]
+"""From texts to one row for each."""
+
+
+def one_by_one(compute: Compute, chunks: Sequence[list[str]]) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield each chunk's number and its rows, computed here."""
+    for number, chunk in enumerate(chunks):
+        yield number, compute(chunk)
+
+
+mapper: Callable[[Compute, Sequence[list[str]]], Iterator[tuple[int, np.ndarray]]] = one_by_one
+"""What has chunks computed; ``cluster.over_ray`` puts another in its place."""
+
+
+@dataclass(frozen=True)
+class Store:
+    """The rows of one function of texts.
+
+    Args:
+        key: everything that determines a row except its text; JSON values. ``key["kind"]`` names the folder.
+    """
+
+    key: Key
+
+    @property
+    def folder(self) -> Path:
+        """Where the shards lie."""
+        return root() / "rows" / f"{self.key['kind']}-{digest(self.key)[:24]}"
+
+    def fill(self, texts: Sequence[str], compute: Callable[[list[str]], np.ndarray], what: str) -> int:
+        """Compute and save the rows of those ``texts`` that the store lacks; return how many there were.
+
+        The longest texts come first, so that the time left is not underestimated and memory does not run out late.
+        Chunks are fixed by what is missing, so a killed filling goes on with the very chunks it would have had.
+
+        Args:
+            texts: any texts; equal ones are computed once.
+            compute: returns one row per text, any shape and dtype, as an array with the texts as first axis.
+            what: the work, for the progress bar.
+        """
+        known = self._known()
+        missing = {text_hash(text): text for text in texts}
+        order = sorted(missing.keys() - known, key=lambda key: (-len(missing[key]), key))
+        if not order:
+            return 0
+        with progress(what, len(order), "texts") as bar:
+            chunks = [order[start : start + CHUNK] for start in range(0, len(order), CHUNK)]
+            for number, rows in mapper(compute, [[missing[key] for key in keys] for keys in chunks]):
+                self._save(chunks[number], np.asarray(rows))
+                bar.advance(len(chunks[number]))
+        self._merge()
+        return len(order)
+
+    def add(self, texts: Sequence[str], rows: np.ndarray) -> None:
+        """Save the rows ``(N, ...)`` of those N ``texts`` that the store lacks."""
+        known = self._known()
+        fresh = {text_hash(text): row for text, row in zip(texts, rows, strict=True)}
+        keys = [key for key in fresh if key not in known]
+        for start in range(0, len(keys), CHUNK):
+            chunk = keys[start : start + CHUNK]
+            self._save(chunk, np.stack([fresh[key] for key in chunk]))
+
+    def read(self, texts: Sequence[str], pick: Callable[[np.ndarray], np.ndarray] | None = None) -> np.ndarray:
+        """Return the rows of N ``texts``, in order, ``(N, ...)``; they must be in the store.
+
+        Args:
+            texts: N texts.
+            pick: takes a shard's rows ``(n, ...)`` to what is wanted of them, so that the rest need not fit in memory.
+
+        Raises:
+            KeyError: the store lacks a text.
+        """
+        places: dict[bytes, list[int]] = {}
+        for index, text in enumerate(texts):
+            places.setdefault(text_hash(text), []).append(index)
+        out: np.ndarray | None = None
+        for keys, rows in self._shards():
+            wanted = [n for n, key in enumerate(keys) if key in places]
+            if not wanted:
+                continue
+            rows = pick(rows[wanted]) if pick else rows[wanted]
+            if out is None:
+                out = np.empty((len(texts), *rows.shape[1:]), rows.dtype)
+            for n, row in zip(wanted, rows, strict=True):
+                out[places.pop(keys[n])] = row
+        if places or out is None:
+            raise KeyError(f"{self.folder} lacks {len(places)} of {len(texts)} texts")
+        return out
+
+    def _known(self) -> set[bytes]:
+        return {key for keys, _ in self._shards() for key in keys}
+
+    def _shards(self) -> Iterator[tuple[list[bytes], np.ndarray]]:
+        """Yield text hashes and rows of every shard."""
+        seen: set[Path] = set()
+        while fresh := sorted(set(self.folder.glob("*.safetensors")) - seen):
+            for path in fresh:
+                seen.add(path)
+                try:
+                    shard = self._open(path)
+                except FileNotFoundError:
+                    continue  # another process merged it just now; the next round finds where it went
+                if shard is not None:
+                    yield shard
+
+    def _open(self, path: Path) -> tuple[list[bytes], np.ndarray] | None:
+        """Return a shard's text hashes and rows, or None when it is damaged: it is removed then, and reported."""
+        from safetensors.numpy import load
+
+        data = path.read_bytes()
+        if hashlib.sha256(data).hexdigest()[:32] != path.stem:
+            warn(f"{path} is damaged; removed it, its texts are computed again")
+            path.unlink(missing_ok=True)
+            return None
+        tensors = load(data)
+        return [key.tobytes() for key in tensors["texts"]], tensors["rows"]
+
+    def _save(self, keys: Sequence[bytes], rows: np.ndarray) -> Path:
+        from safetensors.numpy import save
+
+        if len(rows) != len(keys):
+            raise ValueError(f"{len(rows)} rows computed for {len(keys)} texts")
+        hashes = np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(len(keys), -1)
+        data = save({"texts": hashes, "rows": np.ascontiguousarray(rows)})
+        path = self.folder / f"{hashlib.sha256(data).hexdigest()[:32]}.safetensors"
+        write_bytes(path, data)
+        return path
+
+    def _merge(self) -> None:
+        """Join small shards into larger ones, when there are more than a few."""
+        from filelock import FileLock
+
+        with FileLock(self.folder / ".merge.lock"):
+            sizes = {path: path.stat().st_size for path in sorted(self.folder.glob("*.safetensors"))}
+            small = [path for path, size in sizes.items() if size < SMALL]
+            if len(small) <= LOOSE:
+                return
+            group: list[Path] = []
+            for path in small:
+                group.append(path)
+                if sum(sizes[path] for path in group) >= SMALL or path == small[-1]:
+                    self._join(group)
+                    group = []
+
+    def _join(self, paths: Sequence[Path]) -> None:
+        joint: dict[bytes, np.ndarray] = {}
+        for path in paths:
+            keys, rows = self._open(path) or ([], ())
+            joint.update(zip(keys, rows, strict=True))
+        if joint:
+            joined = self._save(list(joint), np.stack(list(joint.values())))
+            for path in set(paths) - {joined}:
+                path.unlink(missing_ok=True)
+
+
+def cached_rows(key: Key, texts: Sequence[str], compute: Callable[[list[str]], np.ndarray], what: str) -> np.ndarray:
+    """Return the rows of N ``texts`` ``(N, ...)``, computing only those that the cache lacks; see ``Store``."""
+    store = Store(key)
+    store.fill(texts, compute, what)
+    return store.read(texts)
+
+
+def arrays(key: Key, compute: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Return the named arrays that ``key`` determines, from the cache or computed now and kept."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load, save
+
+    path = root() / "arrays" / f"{key['kind']}-{digest(key)[:24]}.safetensors"
+    try:
+        return load(path.read_bytes())
+    except FileNotFoundError:
+        pass
+    except SafetensorError:
+        warn(f"{path} is damaged; computing it again")
+    computed = compute()
+    write_bytes(path, save({name: np.array(value, order="C") for name, value in computed.items()}))
+    return computed

@@ -1,0 +1,111 @@
+"""What is read from files that others may have written: within limits, and checked before anything is made of it.
+
+Each kind of file has a schema (a ``Record`` or a dataclass) beside its reader; ``read`` returns one, or says in a
+sentence what is wrong with the file.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from qkd.core.errors import FolderError
+from qkd.core.files import read_json
+
+T = TypeVar("T")
+
+BYTES = 64 << 20
+"""Of a JSON file; those that qkd writes have a hundredth."""
+DIMENSIONS = 1 << 20
+"""Of an embedding."""
+CLASSES = 10_000
+"""Of a classifier."""
+
+
+class Record(BaseModel):
+    """A table of a file: frozen, numbers finite; keys that newer versions add are passed over."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+
+def read_record(path: Path, schema: type[T], mend: str, formats: tuple[int, ...] = ()) -> T:
+    """Return the record in a JSON file.
+
+    Args:
+        path: of the file.
+        schema: a ``Record`` or a dataclass.
+        mend: what to do about a damaged one.
+        formats: the values of its key ``format`` that can be read; any where there is none.
+
+    Raises:
+        FolderError: the file is missing, too large, damaged, or of another format.
+    """
+    value = read_value(path)
+    if formats:
+        version = value.get("format") if isinstance(value, dict) else None
+        if version not in formats:
+            readable = " or ".join(map(str, formats))
+            raise FolderError(f"{path}: format {version!r:.40} is not {readable}; {mend}, or take the qkd that made it")
+    return checked(value, schema, path, mend)
+
+
+def read_value(path: Path, most: int = BYTES) -> Any:
+    """Return the JSON value in a file of at most ``most`` bytes.
+
+    Raises:
+        FolderError: the file is missing, too large or damaged.
+    """
+    _within(path, most)
+    return read_json(path)
+
+
+def _within(path: Path, most: int) -> None:
+    size = path.stat().st_size if path.is_file() else 0
+    if size > most:
+        raise FolderError(f"{path}: {size:,} bytes are more than the {most:,} that such a file may have")
+
+
+def checked(value: Any, schema: type[T], path: Path, mend: str) -> T:
+    """Return the record that a JSON value is.
+
+    Raises:
+        FolderError: it does not fit the schema.
+    """
+    try:
+        return TypeAdapter(schema).validate_python(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise FolderError(f"{path}: damaged ({place or 'the file'}: {first['msg'].lower()}); {mend}") from None
+
+
+def read_text(path: Path, most: int = BYTES) -> str:
+    """Return the UTF-8 text in a file of at most ``most`` bytes.
+
+    Raises:
+        FolderError: the file is missing, too large or not UTF-8.
+    """
+    try:
+        _within(path, most)
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise FolderError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except UnicodeDecodeError as error:
+        raise FolderError(f"{path}: not UTF-8 text ({error})") from None
+
+
+def shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the arrays in a safetensors file; only its header is read.
+
+    Raises:
+        FolderError: the file is missing or damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "numpy") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - no mapping
+    except (OSError, SafetensorError) as error:
+        raise FolderError(f"{path}: cannot be read as safetensors ({error}); copy it again") from None

@@ -1,0 +1,77 @@
+"""Collections of texts that are more than one file: a ``qdllm:`` folder, a ``hf:`` dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qkd.core.errors import DataError
+from qkd.data.tables import Table, cell_text, files_beside, no_column, read_utf8
+
+
+def read_qdllm(folder: Path, text: str, label: str) -> Table:
+    """Return the texts of ``PREFIX_LABEL.txt`` files, one a line, in a column ``text`` and their ``label``.
+
+    The layout of the data files of Li et al., arXiv 2505.13205: ``train_sadness.txt``, ``test_sadness.txt``, ... The
+    prefix is the part that a text is in.
+
+    Raises:
+        QkdError: there is no such folder or no such file in it, or one is not UTF-8.
+    """
+    if not folder.is_dir():
+        raise DataError(f"qdllm:{folder}: no such folder{files_beside(folder)}")
+    files = sorted(path for path in folder.glob("*_*.txt") if all(path.stem.partition("_")))
+    if not files:
+        raise DataError(f"qdllm:{folder}: no file is called PREFIX_LABEL.txt (train_joy.txt, test_joy.txt, ...)")
+    columns: dict[str, list[str | None]] = {text: [], label: []}
+    places: list[str] = []
+    parts: list[str] = []
+    for path in files:
+        lines = read_utf8(path).removesuffix("\n").split("\n")
+        columns[text] += [line.removesuffix("\r") for line in lines]
+        columns[label] += [path.stem.partition("_")[2]] * len(lines)
+        parts += [path.stem.partition("_")[0]] * len(lines)
+        places += [f"{path.name} line {number}" for number in range(1, len(lines) + 1)]
+    return Table(columns, places, parts)
+
+
+def read_hf(name: str, text: str, label: str) -> Table:
+    """Return all splits of a ``datasets`` dataset: ``NAME``, ``NAME:CONFIG``, or a local folder.
+
+    A folder is one that ``save_to_disk`` wrote, or one that ``load_dataset`` understands. Class numbers become class
+    names; -1, which marks an unlabelled text, becomes no label.
+
+    Raises:
+        QkdError: the dataset cannot be had, or lacks a column.
+    """
+    import datasets
+
+    where = f"hf:{name}"
+    target, _, config = (name, "", "") if Path(name).exists() else name.partition(":")
+    saved = any((Path(target) / file).is_file() for file in ("dataset_dict.json", "state.json"))
+    try:
+        dataset = datasets.load_from_disk(target) if saved else datasets.load_dataset(target, config or None)
+    except Exception as error:  # the library raises whatever its readers, the hub and the file system raise
+        first = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise DataError(
+            f"{where}: the dataset cannot be loaded ({first}); check the name, add a configuration with "
+            f"hf:NAME:CONFIG, or give a local folder as hf:FOLDER"
+        ) from None
+    splits = dataset if isinstance(dataset, dict) else {"row": dataset}
+    columns: dict[str, list[str | None]] = {text: [], label: []}
+    places: list[str] = []
+    parts: list[str] = []
+    for split, part in splits.items():
+        rows = [f"{split} {number}" for number in range(1, part.num_rows + 1)]
+        for column in (text, label):
+            if column not in part.column_names:
+                raise no_column(where, column, part.column_names)
+            feature, cells = part.features[column], part[column]
+            if isinstance(feature, datasets.ClassLabel):
+                columns[column] += [None if n is None or n < 0 else feature.int2str(n) for n in cells]
+            else:
+                columns[column] += [
+                    cell_text(value, where, row, column) for value, row in zip(cells, rows, strict=True)
+                ]
+        places += rows
+        parts += [split] * part.num_rows
+    return Table(columns, places, parts)

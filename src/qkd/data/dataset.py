@@ -1,0 +1,82 @@
+"""Labelled texts, once they are loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from qkd.core.errors import DataError
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """N distinct texts and their labels.
+
+    Args:
+        texts: N texts, as found.
+        labels: N labels, as found.
+        source: where they come from, as the user named it.
+        dropped: what was left out and why, one sentence each.
+        rows: each text's row number in the source, from 0; ``0..N-1`` when left out.
+        num_rows: how many rows the source has; N when left out.
+        parts: the part each text is in, ``train``, ``valid`` or ``test``, where the source has a test of its own; None
+            where it is to be split.
+    """
+
+    texts: tuple[str, ...]
+    labels: tuple[str, ...]
+    source: str = "the given texts"
+    dropped: tuple[str, ...] = ()
+    rows: tuple[int, ...] | None = None
+    num_rows: int | None = None
+    parts: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.texts) != len(self.labels):
+            raise DataError(f"{self.source}: {len(self.texts)} texts but {len(self.labels)} labels; give one for each")
+        object.__setattr__(self, "rows", tuple(range(len(self.texts)) if self.rows is None else self.rows))
+        object.__setattr__(self, "num_rows", len(self.texts) if self.num_rows is None else self.num_rows)
+
+    @property
+    def own(self) -> tuple[str, ...]:
+        """Which of its validation and test splits are the source's own, and not drawn."""
+        return tuple(name for name in ("valid", "test") if name in (self.parts or ()))
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """The C distinct labels, sorted: the columns of every logits array."""
+        return tuple(sorted(set(self.labels)))
+
+    @cached_property
+    def targets(self) -> np.ndarray:
+        """Each text's class number ``(N,)`` int64."""
+        number = {name: index for index, name in enumerate(self.classes)}
+        return np.array([number[label] for label in self.labels], dtype=np.int64)
+
+
+def checked_texts(texts: Sequence[str]) -> list[str]:
+    """Return N texts as a list.
+
+    Raises:
+        DataError: they are one string, or no sequence of strings.
+    """
+    if isinstance(texts, str | bytes):
+        raise DataError("texts is one string; give a list of strings, such as ['a text']")
+    try:
+        rows = list(texts)
+    except TypeError:
+        raise DataError(f"texts is {_a(texts)}; give a list of strings") from None
+    for number, text in enumerate(rows):
+        if not isinstance(text, str):
+            raise DataError(f"text {number} is {_a(text)} ({text!r:.40}), not a string; leave it out or convert it")
+        if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise DataError(f"text {number} ({text!r:.40}) holds bytes that are no UTF-8; mend it")
+    return rows
+
+
+def _a(value: object) -> str:
+    kind = type(value).__name__
+    return f"an {kind}" if kind[:1].lower() in "aeiou" else f"a {kind}"

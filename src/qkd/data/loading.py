@@ -1,0 +1,201 @@
+"""Texts with labels: where they come from and what of them is kept."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from qkd.core.console import say
+from qkd.core.errors import DataError
+from qkd.data import corpora, docstrings, tables
+from qkd.data.dataset import Dataset
+from qkd.data.parts import ORDER, REPLACED, kinds, with_test_table
+from qkd.data.splits import LEAST, Splits, shuffled_by_content, split_dataset
+from qkd.data.tables import Table
+
+__all__ = ["Dataset", "Splits", "load_dataset", "load_texts", "load_unlabeled", "normalised", "split_dataset"]
+
+
+def load_dataset(
+    source: str,
+    text_column: str = "text",
+    label_column: str = "label",
+    limit: int | None = None,
+    seed: int = 0,
+    test: str | Path | None = None,
+) -> Dataset:
+    """Return the labelled texts of ``source``.
+
+    Left out, and told in ``Dataset.dropped``: empty texts, texts without a label, texts that occur again
+    (equal but for case, white space and Unicode composition), and those that occur under different labels. A source
+    with a test (and a validation) split of its own keeps it; a text that is in several stays in the last of them.
+
+    Args:
+        source: a CSV, TSV, JSONL or Parquet file, ``qdllm:FOLDER``, ``hf:NAME[:CONFIG]``, ``hf:FOLDER``, or
+            ``docstrings``.
+        text_column: the column that holds the texts, where there are columns.
+        label_column: the column that holds the labels.
+        limit: keep at most this many texts, stratified by label, and by split where the source has them; a smaller
+            limit keeps a subset of a larger one's.
+        seed: which texts a limit keeps.
+        test: a table file of the test texts, in the place of the source's own.
+
+    Raises:
+        QkdError: the source is missing or malformed, lacks a column, or has mostly empty texts.
+    """
+    table = _table(source, text_column, label_column)
+    if test is not None:
+        table = with_test_table(table, tables.read_table(Path(test), (text_column, label_column)), str(test))
+    dataset = _clean(source, table, text_column, label_column)
+    return dataset if limit is None else _limited(dataset, limit, seed)
+
+
+def _table(source: str, text_column: str, label_column: str) -> Table:
+    """Return what ``source`` holds, as found."""
+    kind, colon, rest = source.partition(":")
+    if source == "docstrings":
+        return docstrings.read_docstrings(text_column, label_column)
+    if kind == "qdllm" and colon:
+        return corpora.read_qdllm(Path(rest), text_column, label_column)
+    if kind == "hf" and colon:
+        return corpora.read_hf(rest, text_column, label_column)
+    if text_column == label_column:
+        raise DataError(f"{source}: texts and labels cannot both be the column '{text_column}'")
+    return tables.read_table(Path(source), (text_column, label_column))
+
+
+def load_texts(file: str | Path, text_column: str = "text") -> list[str]:
+    """Return the texts of a table file, or of a ``.txt`` file with one text a line; every row, in order.
+
+    Raises:
+        QkdError: the file is missing, malformed, lacks the column, or a text is empty (its place is named).
+    """
+    path = Path(file)
+    if path.suffix.lower() == ".txt":
+        lines = tables.read_utf8(path).removesuffix("\n").split("\n")
+        texts: list[str | None] = [line.removesuffix("\r") for line in lines]
+        places: Sequence[str] = [f"line {number}" for number in range(1, len(texts) + 1)]
+    else:
+        table = tables.read_table(path, (text_column,))
+        texts, places = table.columns[text_column], table.places
+    checked = []
+    for text, place in zip(texts, places, strict=True):
+        if not (text and text.strip()):
+            raise DataError(f"{path}: {place} has no text; remove it")
+        checked.append(text)
+    return checked
+
+
+def load_unlabeled(file: str | Path, dataset: Dataset, text_column: str = "text") -> tuple[str, ...]:
+    """Return the texts of a file that are not in ``dataset``, each once; what is left out is told.
+
+    Texts of the data set are left out because those of its validation and test splits must not be learned from.
+
+    Raises:
+        QkdError: the file is missing or malformed, or has no other texts.
+    """
+    known, fresh = {normalised(text) for text in dataset.texts}, dict[str, str]()
+    texts = load_texts(file, text_column)
+    for text in texts:
+        if normalised(text) not in known:
+            fresh.setdefault(normalised(text), text)
+    if not fresh:
+        raise DataError(f"{file}: all of its {len(texts):,} texts are in {dataset.source} already; give others")
+    if len(fresh) < len(texts):
+        say(f"{file}: left out {len(texts) - len(fresh):,} texts that occur twice or are in {dataset.source}")
+    return tuple(fresh.values())
+
+
+def normalised(text: str) -> str:
+    """Return ``text`` as it is compared with others: composed Unicode (NFC), case folded, white space single."""
+    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
+
+
+def _clean(source: str, table: Table, text_column: str, label_column: str) -> Dataset:
+    """Drop what cannot be learned from, and say so."""
+    texts, labels, places = table.columns[text_column], table.columns[label_column], table.places
+    empty = [row for row, text in enumerate(texts) if not (text and text.strip())]
+    if 2 * len(empty) > len(texts):
+        raise DataError(
+            f"{source}: {len(empty)} of {len(texts)} texts are empty (the first at {places[empty[0]]}); "
+            "is --text-column the right one?"
+        )
+    out = set(empty)
+    unlabelled = [row for row, label in enumerate(labels) if row not in out and not (label and label.strip())]
+    out.update(unlabelled)
+    parts = kinds(table.parts, [row for row in range(len(texts)) if row not in out])
+    replaced = [row for row, part in enumerate(parts or ()) if part == REPLACED and row not in out]
+    out.update(replaced)
+    groups: dict[str, list[int]] = defaultdict(list)
+    for row, text in enumerate(texts):
+        if row not in out and text is not None:
+            groups[normalised(text)].append(row)
+    conflicting, repeated, foreign = [], [], []
+    for rows in groups.values():
+        if parts is not None:  # what is tested with is not learned from: the last part of a text is its only one
+            last = max((parts[row] for row in rows), key=ORDER.index)
+            foreign += [row for row in rows if parts[row] != last]
+            rows = [row for row in rows if parts[row] == last]
+        if len({labels[row] for row in rows}) > 1:
+            conflicting += rows
+        else:
+            repeated += rows[1:]
+    out.update(conflicting, repeated, foreign)
+    reasons = (
+        ("that are empty", empty),
+        ("without a label", unlabelled),
+        ("that occur under different labels", sorted(conflicting)),
+        ("that occur more than once (the first was kept)", sorted(repeated)),
+        ("that are in the validation or test split too (where they were kept)", sorted(foreign)),
+        ("of a test split in whose place another was given", replaced),
+    )
+    usable = [row for row in range(len(texts)) if row not in out]
+    if not usable:
+        raise DataError(f"{source}: none of {len(texts)} texts can be used ({'; '.join(_tell(reasons, places))})")
+    return Dataset(
+        texts=tuple(str(texts[row]) for row in usable),
+        labels=tuple(str(labels[row]) for row in usable),
+        source=source,
+        dropped=tuple(_tell(reasons, places)),
+        rows=tuple(usable),
+        num_rows=len(texts),
+        parts=None if parts is None else tuple(parts[row] for row in usable),
+    )
+
+
+def _tell(reasons: Sequence[tuple[str, Sequence[int]]], places: Sequence[str], show: int = 5) -> list[str]:
+    """Return one line for each reason that applies, with the first places."""
+    lines = []
+    for reason, rows in reasons:
+        if rows:
+            first = ", ".join(places[row] for row in rows[:show])
+            more = ", ..." if len(rows) > show else ""
+            lines.append(f"dropped {len(rows):,} texts {reason}: {first}{more}")
+    return lines
+
+
+def _limited(dataset: Dataset, limit: int, seed: int) -> Dataset:
+    """Return at most ``limit`` texts, each class in proportion but with at least ``LEAST`` texts where it has them."""
+    if limit >= len(dataset.texts):
+        return dataset
+    strata = list(zip(dataset.labels, dataset.parts or dataset.labels, strict=True))
+    sizes, taken = Counter(strata), Counter[tuple[str, str]]()
+    turns = []
+    for row in shuffled_by_content(dataset.texts, seed):
+        stratum = strata[row]
+        turn = taken[stratum] - LEAST if taken[stratum] < LEAST else taken[stratum] / sizes[stratum]
+        turns.append((turn, row))
+        taken[stratum] += 1
+    chosen = sorted(row for _, row in sorted(turns)[:limit])
+    assert dataset.rows is not None
+    return replace(
+        dataset,
+        texts=tuple(dataset.texts[row] for row in chosen),
+        labels=tuple(dataset.labels[row] for row in chosen),
+        rows=tuple(dataset.rows[row] for row in chosen),
+        parts=None if dataset.parts is None else tuple(dataset.parts[row] for row in chosen),
+        dropped=(*dataset.dropped, f"kept {limit:,} of {len(dataset.texts):,} texts, as the limit says"),
+    )

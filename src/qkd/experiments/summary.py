@@ -1,0 +1,241 @@
+"""From trials to numbers: a row for each student, a judged difference for each but the first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+
+from qkd.core.version import VERSION
+from qkd.experiments.candidates import Contestant
+from qkd.experiments.compare import Trials
+from qkd.experiments.geometry import geometry_of
+from qkd.experiments.statistics import ALPHA, Difference, holm, mean_over_seeds_and_texts
+from qkd.pipeline.evaluation import TIMED_TEXTS, ms_per_text
+from qkd.results import Comparison, Estimate, Judged, Measured, Point, Scores, Sizes, StudentLine, TeacherLine, Verdict
+from qkd.student.lesson import Lesson
+from qkd.student.metrics import calibration_error, macro_f1, softmax
+
+BINS = 10
+"""Of a reliability curve."""
+RESAMPLES = 300
+"""Draws of seeds and texts for the interval of a number that is no mean."""
+
+
+def summarise(trials: Trials, command: str) -> Comparison:
+    """Return everything a report of a comparison says.
+
+    Args:
+        trials: of the comparison.
+        command: what does the comparison again.
+    """
+    lesson, most = trials.sources.lesson(), trials.counts[-1]
+    targets = lesson.targets[lesson.test]
+    right = {student.name: hits(trials, student, most, targets) for student in trials.students}
+    first = trials.students[0]
+    timed = [trials.sources.dataset.texts[i] for i in trials.sources.splits.test[:TIMED_TEXTS]]
+    milliseconds = {id(encoder): ms_per_text(encoder.encode, timed) for encoder in trials.encoders.values()}
+    teacher = mean_over_seeds_and_texts((lesson.teacher[lesson.test].argmax(axis=1) == targets)[None].astype(float))
+    return Comparison(
+        qkd=VERSION,
+        data=trials.sources.dataset.source,
+        classes=lesson.classes,
+        texts=Sizes(train=most, valid=len(lesson.valid), test=len(lesson.test)),
+        teacher=TeacherLine(name=trials.sources.teacher.name, accuracy=_share(teacher)),
+        encoder=trials.sources.encoder.name,
+        seeds=max(len(rows) for rows in right.values()),
+        students={
+            student.name: _line(trials, student, lesson, milliseconds[id(trials.encoders[student.name])])
+            for student in trials.students
+        },
+        **dict(verdict_on(trials.students, right)),
+        geometry=geometry_of(first, lesson) if first.is_quantum and first.encoder is None else None,
+        curves=_curves(trials, targets),
+        shot_curves=_asked_curves(trials, targets, "shots"),
+        noise_curves=_asked_curves(trials, targets, "noise"),
+        sims=trials.sims,
+        tuned=trials.tries,
+        seconds={stage: round(value, 1) for stage, value in trials.seconds.items()},
+        command=command,
+    )
+
+
+def verdict_on(students: Sequence[Contestant], right: dict[str, np.ndarray]) -> Verdict:
+    """Return what is concluded of the first of some students.
+
+    Args:
+        students: the others are what it is judged against.
+        right: which test texts each seed of each student got right, (S,N_test) or (1,N_test), by name.
+    """
+    first = students[0].name
+    differences = judged(first, right)
+    classical = [student.name for student in students if not student.is_quantum]
+    return Verdict(reference=first, differences=differences, conclusion=conclude(first, differences, classical))
+
+
+def _logits(trials: Trials, student: Contestant, texts: int) -> np.ndarray:
+    """Return a student's logits (S,N_test,C); the logistic regression, which has no seed, has one row for all."""
+    return np.array([row.logits for row in trials.seeds(student, texts)])
+
+
+def hits(trials: Trials, student: Contestant, texts: int, targets: np.ndarray) -> np.ndarray:
+    """Return which test texts each seed got right, (S,N_test)."""
+    return (_logits(trials, student, texts).argmax(axis=2) == targets).astype(float)
+
+
+def judged(first: str, right: dict[str, np.ndarray]) -> dict[str, Judged]:
+    """Return the first student's accuracy minus each other's, with interval, corrected p-value and a sentence.
+
+    Args:
+        first: the name of the student that the others are compared with.
+        right: which test texts each seed of each student got right, (S,N_test) or (1,N_test).
+    """
+    paired = {name: mean_over_seeds_and_texts(right[first] - rows) for name, rows in right.items() if name != first}
+    corrected = holm([difference.p for difference in paired.values()])
+    verdicts = {}
+    for (name, difference), p in zip(paired.items(), corrected, strict=True):
+        word: Literal["above", "level", "below"] = "above" if difference.value > 0 else "below"
+        if p > ALPHA:
+            word = "level"
+        smallest = difference.detectable(ALPHA / len(paired))
+        verdicts[name] = Judged(
+            value=difference.value,
+            low=difference.low,
+            high=difference.high,
+            p=difference.p,
+            p_holm=p,
+            detectable=smallest,
+            verdict=word,
+            sentence=_sentence(f"{first} is {word}", name, difference, smallest),
+        )
+    return verdicts
+
+
+def _sentence(verdict: str, other: str, difference: Difference, smallest: float) -> str:
+    points = f"{100 * difference.value:+z.1f}, {100 * difference.low:+z.1f} to {100 * difference.high:+z.1f}"
+    if verdict.endswith("level"):
+        end = f"; the smallest difference that could have been shown is {100 * smallest:.1f}"
+        return f"{verdict} with {other} ({points}{end})."
+    return f"{verdict} {other} ({points})."
+
+
+def conclude(first: str, differences: Mapping[str, Judged], classical: list[str]) -> str:
+    """Return what the whole comparison says about the first student, one sentence.
+
+    Args:
+        first: its name.
+        differences: judged, by the other's name.
+        classical: the names of the students without a circuit.
+    """
+    if first in classical:
+        return f"{first} has no circuit: this comparison says nothing about one."
+    rivals = {name: differences[name] for name in classical if name in differences}
+    if not rivals:
+        return "No classical student took part: this comparison cannot say whether a circuit helps."
+    behind = [name for name, judged in rivals.items() if judged.verdict == "below"]
+    level = [name for name, judged in rivals.items() if judged.verdict == "level"]
+    if behind:
+        return f"No benefit of the circuit: {first} is below {_and(behind)}."
+    if level:
+        return f"No benefit of the circuit can be seen on these texts: {first} is level with {_and(level)}."
+    return f"A benefit of the circuit: {first} is above every classical student here ({_and(list(rivals))})."
+
+
+def _and(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _line(trials: Trials, student: Contestant, lesson: Lesson, encoder_ms: float) -> StudentLine:
+    """Return a student's numbers, sizes and times on the most training texts; its encoder takes so long for a text."""
+    most = trials.counts[-1]
+    logits, rows = _logits(trials, student, most), trials.seeds(student, most)
+    targets, teacher = lesson.targets[lesson.test], lesson.teacher[lesson.test].argmax(axis=1)
+    predicted, probabilities = logits.argmax(axis=2), np.stack([softmax(rows) for rows in logits])
+    classes = len(lesson.classes)
+
+    def f1(seed: int, texts: np.ndarray) -> float:
+        return macro_f1(predicted[seed, texts], targets[texts], classes)
+
+    def ece(seed: int, texts: np.ndarray) -> float:
+        return calibration_error(probabilities[seed, texts], targets[texts])
+
+    right = (predicted == targets).astype(float)
+    measured = None
+    if rows[0].measured is not None:
+        noisy = (np.array([row.measured for row in rows]).argmax(axis=2) == targets).astype(float)
+        drop = mean_over_seeds_and_texts(right - noisy)
+        measured = Measured(
+            accuracy=_share(mean_over_seeds_and_texts(noisy)),
+            drop=Estimate(value=drop.value, low=drop.low, high=drop.high),
+        )
+    encoder = trials.encoders[student.name]
+    return StudentLine(
+        numbers=Scores(
+            accuracy=_share(mean_over_seeds_and_texts(right)),
+            macro_f1=_resampled(f1, predicted.shape),
+            agreement=_share(mean_over_seeds_and_texts((predicted == teacher).astype(float))),
+            calibration_error=_resampled(ece, predicted.shape),
+        ),
+        measured=measured,
+        reliability=_reliability(probabilities, targets),
+        parameters=rows[0].parameters.model_copy(update={"encoder": encoder.num_parameters}),
+        seconds=float(np.mean([row.seconds for row in rows])),
+        epochs=float(np.mean([row.epochs for row in rows])),
+        ms_per_text=float(np.median([row.ms_per_text for row in rows])) + encoder_ms,
+        trials=len(rows),
+        encoder=encoder.name,
+    )
+
+
+def _resampled(statistic: Callable[[int, np.ndarray], float], shape: tuple[int, ...]) -> Estimate:
+    """Return a statistic's mean over seeds with the interval over draws of seeds and texts."""
+    seeds, texts = shape
+    rng = np.random.default_rng(0)
+    value = float(np.mean([statistic(seed, np.arange(texts)) for seed in range(seeds)]))
+    drawn = [statistic(int(rng.integers(seeds)), rng.integers(0, texts, texts)) for _ in range(RESAMPLES)]
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    return Estimate(value=value, low=min(value, float(low)), high=max(value, float(high)))
+
+
+def _reliability(probabilities: np.ndarray, targets: np.ndarray) -> tuple[tuple[float, float, int], ...]:
+    """Return (mean confidence, accuracy, texts) of each bin of confidence, over all seeds."""
+    confidence = probabilities.max(axis=2).ravel()
+    hit = (probabilities.argmax(axis=2) == targets).ravel()
+    index = np.clip((confidence * BINS).astype(int), 0, BINS - 1)
+    return tuple(
+        (float(confidence[index == b].mean()), float(hit[index == b].mean()), int((index == b).sum()))
+        for b in range(BINS)
+        if (index == b).any()
+    )
+
+
+def _curves(trials: Trials, targets: np.ndarray) -> dict[str, tuple[Point, ...]]:
+    """Return each student's accuracy against the number of training texts."""
+    return {
+        student.name: tuple(
+            Point(texts=texts, **dict(_share(mean_over_seeds_and_texts(hits(trials, student, texts, targets)))))
+            for texts in trials.counts
+        )
+        for student in trials.students
+    }
+
+
+def _asked_curves(trials: Trials, targets: np.ndarray, what: str) -> dict[str, tuple[Point, ...]]:
+    """Return the accuracy of each circuit against numbers of shots, or strengths of noise."""
+    curves = {}
+    for student in trials.students:
+        rows = [row.curves.get(what, {}) for row in trials.seeds(student, trials.counts[-1])]
+        if rows and rows[0]:
+            points = []
+            for at in sorted(rows[0], key=float):
+                right = (np.array([row[at] for row in rows]) == targets).astype(float)
+                share = _share(mean_over_seeds_and_texts(right))
+                points.append(Point.model_validate({what: float(at), **dict(share)}))
+            curves[student.name] = tuple(points)
+    return curves
+
+
+def _share(share: Difference) -> Estimate:
+    """Return a share with its interval, which few seeds can make wider than shares are."""
+    return Estimate(value=share.value, low=max(0.0, share.low), high=min(1.0, share.high))

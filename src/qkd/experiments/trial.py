@@ -1,0 +1,166 @@
+"""One student trained once: what a worker process does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from qkd.core.config import Config
+from qkd.core.console import hushed
+from qkd.core.errors import QkdError
+from qkd.encoders.tuning import make_front
+from qkd.engines.machine import threads
+from qkd.experiments.candidates import Contestant
+from qkd.experiments.conditions import EXACT, Conditions
+from qkd.results import Parameters, TrialAnswers, Validated
+from qkd.simulation.simulators import torch_device
+from qkd.student import logreg
+from qkd.student.cores.quantum import QuantumMiddle
+from qkd.student.lesson import Lesson, make_trainer, make_tuner
+from qkd.student.trainer import Trainer
+
+
+@hushed()  # the driver tells how far all of them are
+@threads(1)
+def run_trial(contestant: Contestant, lesson: Lesson, seed: int, conditions: Conditions = EXACT) -> TrialAnswers:
+    """Train one student once and return what it answers.
+
+    Args:
+        contestant: the student.
+        lesson: what it learns from, and is tested on.
+        seed: of its initial weights, batches and dropout.
+        conditions: what a circuit is trained for, and under what it answers.
+    """
+    started = time.perf_counter()
+    if contestant.is_logreg:
+        logits, count = logreg.fit_logreg(lesson)
+        seconds = time.perf_counter() - started
+        return _answers(logits, None, Parameters(classical=count, quantum=0), seconds, 0, 0.0)
+    trainer = _trained(contestant, lesson, seed, conditions=conditions)
+    seconds, epochs = trainer.progress.seconds, trainer.progress.epoch
+    if contestant.tune:
+        tuner, lesson = _tuned(contestant, trainer, lesson, seed)
+        seconds, epochs = seconds + tuner.progress.seconds, epochs + tuner.progress.epoch
+    student, test = trainer.student, lesson.embeddings[lesson.test]
+    besides, curves = None, {}
+    begun = time.perf_counter()
+    if contestant.is_quantum:
+        circuit = contestant.circuit()
+        ideal = circuit, contestant.engine(circuit)
+        begun = time.perf_counter()
+        logits = conditions.logits(conditions.sims[0], student, ideal, test, seed)
+    else:
+        logits = student.logits(test)
+    each = 1000 * (time.perf_counter() - begun) / max(len(test), 1)
+    if contestant.is_quantum:
+        if len(conditions.sims) > 1:
+            besides = conditions.logits(conditions.sims[1], student, ideal, test, seed)
+        curves = conditions.curves(student, ideal, test, seed)
+    return _answers(logits, besides, student.parameter_counts(), seconds, epochs, each, curves)
+
+
+@hushed()
+@threads(1)
+def run_validation(
+    contestant: Contestant, lesson: Lesson, seed: int, on_epoch: Callable[[dict[str, float]], None] | None = None
+) -> Validated:
+    """Train one student once and return what validation texts say of it; test texts are not looked at.
+
+    Args:
+        contestant: the student, with a middle of its own.
+        lesson: what it learns from.
+        seed: of its initial weights, batches and dropout.
+        on_epoch: called with every epoch's history row; what it raises ends the training.
+    """
+    trainer = _trained(contestant, lesson, seed, on_epoch)
+    stages = [trainer.progress]
+    if contestant.tune:
+        stages.append(_tuned(contestant, trainer, lesson, seed)[0].progress)
+    best = [stage for stage in stages if stage.best_epoch][-1]
+    return Validated(
+        valid_loss=best.best_loss,
+        valid_accuracy=best.history[best.best_epoch - 1]["valid_accuracy"],
+        epochs=sum(stage.epoch for stage in stages),
+        seconds=round(sum(stage.seconds for stage in stages), 3),
+        parameters=trainer.student.parameter_counts(),
+    )
+
+
+def _trained(
+    contestant: Contestant,
+    lesson: Lesson,
+    seed: int,
+    on_epoch: Callable[[dict[str, float]], None] | None = None,
+    conditions: Conditions = EXACT,
+) -> Trainer:
+    """Return the trainer of one student, done."""
+    config = _seeded(contestant, seed)
+    noisy = conditions.trainer() if contestant.is_quantum else None
+    middle = QuantumMiddle(*noisy) if noisy else contestant.middle(contestant.circuit(), len(lesson.classes))
+    trainer = make_trainer(config, middle, lesson, torch_device(config.engine.torch_device), None)
+    if not trainer.run(on_epoch):
+        raise KeyboardInterrupt
+    return trainer
+
+
+def _tuned(contestant: Contestant, trainer: Trainer, lesson: Lesson, seed: int) -> tuple[Trainer, Lesson]:
+    """Train a trained student on with its encoder's last layers; return the trainer, and the lesson as it became."""
+    if lesson.encoder is None:
+        raise QkdError(f"the lesson of '{contestant.name}' has no encoder to train")
+    front = make_front(lesson.encoder, lesson.texts, contestant.tune)
+    tuner = make_tuner(_seeded(contestant, seed), trainer, lesson, front, None)
+    if not tuner.run():
+        raise KeyboardInterrupt
+    return tuner, replace(lesson, embeddings=front.embeddings())
+
+
+def _seeded(contestant: Contestant, seed: int) -> Config:
+    train = contestant.config.train.model_copy(update={"seed": seed})
+    return contestant.config.model_copy(update={"train": train})
+
+
+@hushed()
+@threads(1)
+def repetitions(contestant: Contestant, lesson: Lesson, count: int) -> list[TrialAnswers]:
+    """Train one model ``count`` times over, each time on from where it stands, and return what it answers after each.
+
+    That is what a loop over repetitions does that makes its model before the loop: a slip, kept to see what it does.
+    """
+    config, circuit = contestant.config, contestant.circuit()
+    middle = contestant.middle(circuit, len(lesson.classes))
+    trainer = make_trainer(config, middle, lesson, torch_device(config.engine.torch_device), None)
+    answers = []
+    for number in range(count):
+        if number:
+            trainer = Trainer(trainer.student, trainer.train_set, trainer.valid_set, config.loss, config.train)
+        if not trainer.run():
+            raise KeyboardInterrupt
+        logits, progress = trainer.student.logits(lesson.embeddings[lesson.test]), trainer.progress
+        parameters = trainer.student.parameter_counts()
+        answers.append(_answers(logits, None, parameters, progress.seconds, progress.epoch, 0.0))
+    return answers
+
+
+def _answers(
+    logits: np.ndarray,
+    measured: np.ndarray | None,
+    parameters: Parameters,
+    seconds: float,
+    epochs: int,
+    each: float,
+    curves: dict[str, dict[str, tuple[int, ...]]] | None = None,
+) -> TrialAnswers:
+    if not np.isfinite(logits).all():
+        raise QkdError("a student answered with numbers that are not finite; lower --lr")
+    return TrialAnswers(
+        logits=np.round(logits.astype(float), 6).tolist(),
+        measured=None if measured is None else np.round(measured.astype(float), 6).tolist(),
+        curves=curves or {},
+        parameters=parameters,
+        seconds=round(seconds, 3),
+        epochs=epochs,
+        ms_per_text=round(each, 4),
+    )

@@ -1,0 +1,123 @@
+"""What a causal LM makes of a text in one pass: states of several layers, pooled, and its own likelihoods."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qkd.core.cache import Key
+from qkd.models.backbone import Backbone, pool
+from qkd.models.transformer import Loading
+
+if TYPE_CHECKING:
+    import torch
+
+POOLED = ("mean", "last", "max")
+"""The poolings of each layer, in this order."""
+
+LIKELIHOODS = 9
+"""How many numbers ``likelihoods`` gives."""
+
+
+class Reader(Backbone):
+    """A causal LM that is run as far as it is read, and no further.
+
+    Args:
+        model: a short name, folder, GGUF file or hub id.
+        loading: how it is loaded.
+        layers: which layers are read, from 1.
+        likelihoods: whether the LM's likelihoods of the text's own tokens are read; it is run to its end then.
+    """
+
+    def __init__(self, model: str, loading: Loading | None, layers: Sequence[int], likelihoods: bool) -> None:
+        super().__init__(model, loading, depth=None if likelihoods else max(layers))
+        self.layers, self.likelihoods = tuple(layers), likelihoods
+        self.head = "AutoModelForCausalLM" if likelihoods else "AutoModel"
+
+    def __getstate__(self) -> dict[str, object]:
+        own = {"layers": self.layers, "likelihoods": self.likelihoods, "head": self.head}
+        return {**super().__getstate__(), **own}
+
+    @property
+    def key(self) -> Key:
+        """Everything that determines a row except the text."""
+        return {**super().key, "layers": list(self.layers), "likelihoods": self.likelihoods}
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """The sizes of a row's blocks: one block for each layer, and one for the likelihoods, if there are any."""
+        layers = (len(POOLED) * self.dim,) * len(self.layers)
+        return (*layers, LIKELIHOODS) if self.likelihoods else layers
+
+    @cached_property
+    def network(self) -> Any:
+        """The torch module, which keeps nothing for a next token."""
+        network = super().network
+        network.config.use_cache = False
+        return network
+
+    def rows(self, texts: Sequence[str]) -> np.ndarray:
+        """Return what is read of N texts, ``(N, sum(widths))`` float16: states are of order one by construction.
+
+        Each token's state is scaled to root mean square 1 before it is pooled; see ``Backbone.pooled``.
+        """
+        import torch
+
+        def read(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+            parts = []
+            states, logits = self._pass(ids, mask)
+            for layer in states:
+                layer = layer / layer.square().mean(dim=2, keepdim=True).sqrt().clamp_min(1e-6)
+                parts += [pool(layer, mask, pooling) for pooling in POOLED]
+            if logits is not None:
+                parts.append(likelihoods(logits, ids, mask))
+            return torch.cat(parts, dim=1)
+
+        out = np.empty((len(texts), sum(self.widths)), np.float16)
+        for rows, values in self.batched(self.tokens(texts), read):
+            out[rows] = values
+        return out
+
+    def _pass(self, ids: torch.Tensor, mask: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor | None]:
+        """Return the states (B,L,D) of the layers and, where they are wanted, the logits (B,L,V) of next tokens."""
+        if not self.likelihoods:
+            return self.states(ids, mask, self.layers), None
+        answer = self.network(input_ids=ids, attention_mask=mask, output_hidden_states=True)
+        return [answer.hidden_states[layer].float() for layer in self.layers], answer.logits
+
+
+def likelihoods(logits: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Return what next-token logits (B,L,V) say of texts (B,L) that they belong to, ``(B, LIKELIHOODS)``.
+
+    Over a text's tokens but the first: mean, standard deviation and minimum of their log-likelihoods, mean entropy,
+    mean log-rank, the fractions that were the likeliest and among the ten likeliest, the logarithm of how many tokens
+    there are, and the sum of the log-likelihoods; all 0 for a single token. Rank, likelihood and entropy are what
+    tells a machine's text from a person's (Gehrmann et al., arXiv 1906.04043).
+    """
+    import torch
+
+    scores, following, real = logits[:, :-1].float().log_softmax(dim=2), ids[:, 1:, None], mask[:, 1:].float()
+    count = real.sum(dim=1).clamp_min(1)
+
+    def average(values: torch.Tensor) -> torch.Tensor:
+        return (values * real).sum(dim=1) / count
+
+    own = scores.gather(2, following).squeeze(2)
+    rank = (scores > own.unsqueeze(2)).sum(dim=2).float()
+    entropy = -(scores.exp() * scores).sum(dim=2)
+    mean = average(own)
+    features = [
+        mean,
+        average((own - mean.unsqueeze(1)).square()).sqrt(),
+        own.masked_fill(real == 0, 0.0).amin(dim=1) if own.shape[1] else mean,
+        average(entropy),
+        average(rank.log1p()),
+        average((rank < 1).float()),
+        average((rank < 10).float()),
+        count.log(),
+        (own * real).sum(dim=1),
+    ]
+    return torch.stack(features, dim=1)

@@ -1,0 +1,1 @@
+"""One distillation, stage by stage."""

@@ -1,0 +1,211 @@
+"""What a run is worth: everything that is compared on the test split, in numbers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from qkd.circuits.student import StudentCircuit
+from qkd.core.console import progress
+from qkd.core.version import VERSION
+from qkd.core.workers import parallel_map
+from qkd.engines.aer import AerEstimator
+from qkd.engines.base import EngineEstimator
+from qkd.pipeline.sources import Sources
+from qkd.results import (
+    Check,
+    Diagnosis,
+    EncoderCard,
+    Estimate,
+    Line,
+    Metrics,
+    NoiseCard,
+    Parameters,
+    Sizes,
+    StudentCard,
+    Training,
+    Tuned,
+    Unlabeled,
+)
+from qkd.simulation.agree import Agreement
+from qkd.simulation.setting import Setting
+from qkd.student.bundle import Student
+from qkd.student.metrics import accuracy_gain, majority_logits, score
+from qkd.student.model import StudentModel
+from qkd.student.trainer import Trainer
+
+TIMED_TEXTS = 64
+"""Texts over which milliseconds per text are taken."""
+MEASURED_TEXTS = 32
+"""Texts that are measured at once."""
+PLAIN = "ideal training"
+"""What the student is called that was trained without the device's noise."""
+REFITTED = "ideal training, head refitted"
+"""The same with its head fitted anew to noisy values: the control of noise-aware training."""
+WITHOUT = "labelled only"
+"""What the student is called that did without the unlabelled texts."""
+FROZEN = "encoder as it was"
+"""What the student is called whose encoder was not trained with it."""
+LINEAR, LOGREG = "linear", "logreg"
+"""What the controls of every run are called: the student without a circuit, and a logistic regression."""
+
+
+def answers_on_test(
+    sources: Sources, setting: Setting, students: dict[str, StudentModel], controls: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Return the logits on the test split, (N,C) each, of teacher, students, controls and the commonest class."""
+    dataset, test = sources.dataset, sources.splits.test
+    embeddings = sources.embeddings[test]
+    answers = {"teacher": sources.logits[test]}
+    for name, model in students.items():
+        exact = model.moved(setting.logical, setting.exact).logits(embeddings)
+        if setting.measure is setting.exact:
+            answers[name] = exact
+        else:
+            answers[name] = measured(model.moved(setting.circuit, setting.measure), embeddings, name)
+            answers[f"{name}, {'ideal device' if setting.noisy else 'no shot noise'}"] = exact
+    answers |= controls
+    answers["majority"] = majority_logits(dataset.targets[sources.splits.train], len(test), len(dataset.classes))
+    return answers
+
+
+def measured(model: StudentModel, embeddings: np.ndarray, name: str) -> np.ndarray:
+    """Return logits (N,C) of embeddings (N,D) from shots."""
+    values = model.values(embeddings)
+    starts = range(0, len(values), MEASURED_TEXTS)
+    tasks = [(model.engine.estimator, model.circuit, values[i : i + MEASURED_TEXTS], i) for i in starts]
+    parts = []
+    with progress(f"measuring: {name}", len(values), "texts") as bar:
+        # what is not Aer has compiled its program here, and takes the cores it needs
+        for evs in parallel_map(_shots, tasks, None if isinstance(model.engine.estimator, AerEstimator) else 1):
+            parts.append(evs)
+            bar.advance(len(evs))
+    return model.logits_of(np.concatenate(parts))
+
+
+def _shots(estimator: EngineEstimator, student: StudentCircuit, values: np.ndarray, stream: int) -> np.ndarray:
+    """Return expectation values (B,K) at parameter values (B,A+P), from a stream of shots of their own."""
+    estimator.reseed(stream)
+    by_parameter = {tuple(student.parameters): values}
+    pub = (student.circuit, [[observable] for observable in student.observables], by_parameter)
+    evs: np.ndarray = estimator.run([pub]).result()[0].data.evs
+    return evs.T
+
+
+def gain(sources: Sources, answers: dict[str, np.ndarray], name: str, reference: str) -> Estimate:
+    """Return by how much one is more accurate than another on the test split, with its paired interval."""
+    return accuracy_gain(answers[name], answers[reference], sources.dataset.targets[sources.splits.test])
+
+
+def table_lines(
+    sources: Sources, model: StudentModel, answers: dict[str, np.ndarray], sizes: dict[str, Parameters]
+) -> dict[str, Line]:
+    """Return numbers, size and speed of each line of the final table; ``sizes`` are those of others than the two."""
+    dataset, test = sources.dataset, sources.splits.test
+    sample = [dataset.texts[i] for i in test[:TIMED_TEXTS]]
+    teacher, encoder = sources.teacher, sources.encoder
+    student_size = model.parameter_counts().model_copy(update={"encoder": encoder.num_parameters})
+    teacher_size = Parameters(classical=teacher.num_parameters, quantum=0) if teacher.num_parameters else None
+    parameters = {**sizes, "student": student_size, "teacher": teacher_size, FROZEN: student_size}
+    speed = {
+        "teacher": ms_per_text(teacher.answer, sample),
+        "student": ms_per_text(Student(model, encoder).logits, sample),
+    }
+    return {
+        name: Line(
+            numbers=score(rows, dataset.targets[test], None if name == "teacher" else answers["teacher"]),
+            parameters=parameters.get(name),
+            ms_per_text=speed.get(name),
+        )
+        for name, rows in answers.items()
+    }
+
+
+def metrics(
+    sources: Sources,
+    setting: Setting,
+    trainer: Trainer,
+    lines: dict[str, Line],
+    answers: dict[str, np.ndarray],
+    finished: bool,
+    seconds: dict[str, float],
+    checks: Sequence[Agreement] = (),
+    diagnosis: Diagnosis | None = None,
+    tuned_layers: int = 0,
+) -> Metrics:
+    """Return the content of ``metrics.json``.
+
+    Args:
+        sources: texts, teacher and encoder.
+        setting: what the student was trained and measured on.
+        trainer: how training went.
+        lines: the final table.
+        answers: logits on the test split (N,C); who is among them was trained, and is compared with the student.
+        finished: whether training came to its end.
+        seconds: wall time of each stage.
+        checks: how near the engine was to AerSimulator.
+        diagnosis: why the student falls short.
+        tuned_layers: how many layers of the encoder were trained with it.
+    """
+    dataset, splits, circuit = sources.dataset, sources.splits, setting.logical
+
+    def over(other: str, who: str = "student") -> Estimate | None:
+        return gain(sources, answers, who, other) if other in answers else None
+
+    noise = None
+    if setting.noisy is not None:
+        snapshot, region = setting.noisy.snapshot, setting.noisy.region
+        noise = NoiseCard(
+            device=snapshot.name,
+            calibrated=snapshot.calibration.date,
+            qubits=tuple(region.qubits),
+            checked=tuple(Check(**check.model_dump(), said=check.describe()) for check in checks),
+            gain=over(PLAIN),
+            gain_over_refitted=over(REFITTED),
+        )
+    frozen, without = over(FROZEN), over(WITHOUT)
+    return Metrics(
+        qkd=VERSION,
+        data=dataset.source,
+        classes=tuple(dataset.classes),
+        texts=Sizes(train=len(splits.train), valid=len(splits.valid), test=len(splits.test)),
+        dropped=tuple(dataset.dropped),
+        given_splits=dataset.own,
+        teacher=sources.teacher.describe(),
+        encoder=EncoderCard(name=sources.encoder.name, dim=trainer.student.dim, tried=tuple(sources.tried)),
+        student=StudentCard(
+            circuit=circuit.name,
+            qubits=circuit.num_qubits,
+            inputs=len(circuit.inputs),
+            weights=len(circuit.weights),
+            observables=len(circuit.observables),
+            engine=setting.trainer.describe(),
+            measured=setting.measure.describe(),
+        ),
+        training=Training(
+            epochs=trainer.progress.epoch,
+            best_epoch=trainer.progress.best_epoch,
+            best_valid_loss=trainer.progress.best_loss,
+        ),
+        lines=lines,
+        finished=finished,
+        gain=gain(sources, answers, "student", "teacher"),
+        controls={name: gain(sources, answers, "student", name) for name in (LINEAR, LOGREG) if name in answers},
+        teacher_gain=over(LOGREG, "teacher"),
+        diagnosis=diagnosis,
+        noise=noise,
+        tuned=Tuned(layers=tuned_layers, gain=frozen) if frozen else None,
+        unlabeled=Unlabeled(texts=sources.unlabeled, gain=without) if without else None,
+        seconds={stage: round(value, 3) for stage, value in seconds.items()},
+    )
+
+
+def ms_per_text(answer: Callable[[Sequence[str]], Any], texts: Sequence[str]) -> float:
+    """Return milliseconds per text of one call over ``texts``, after one warm-up text."""
+    answer(texts[:1])
+    started = time.perf_counter()
+    answer(texts)
+    return 1000 * (time.perf_counter() - started) / len(texts)

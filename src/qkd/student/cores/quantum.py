@@ -1,0 +1,104 @@
+"""The quantum middle: an ``EstimatorQNN`` that asks its engine once, and its weights."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+import torch
+from qiskit_machine_learning.neural_networks import EstimatorQNN
+from torch import nn
+
+from qkd.circuits.student import StudentCircuit
+from qkd.simulation.response import WEIGHT_SPREAD, started
+from qkd.simulation.simulators import Engine
+from qkd.student.cores.base import Middle
+
+
+class StudentQNN(EstimatorQNN):
+    """An ``EstimatorQNN`` that asks its engine once per evaluation.
+
+    A stock ``EstimatorQNN`` sends one PUB per observable and leaves input gradients off; this one sends a
+    single PUB ``(circuit, observables (K,1), values (B, A+P))`` and always has input gradients, so that a
+    projection in front of it trains.
+
+    Args:
+        circuit: the student circuit; its A inputs and P weights keep their order.
+        engine: what evaluates it.
+    """
+
+    def __init__(self, circuit: StudentCircuit, engine: Engine) -> None:
+        super().__init__(
+            circuit=circuit.circuit,
+            observables=list(circuit.observables),
+            input_params=list(circuit.inputs),
+            weight_params=list(circuit.weights),
+            estimator=engine.estimator,
+            gradient=engine.gradient,
+            input_gradients=True,
+            default_precision=engine.precision,
+        )
+        ordered = list(self._circuit.parameters)  # EstimatorQNN renamed them: A inputs, then P weights
+        self._program = engine.estimator.compile(
+            self._circuit, circuit.observables, batched=ordered[: self.num_inputs], shared=ordered[self.num_inputs :]
+        )
+
+    def _forward(self, input_data: np.ndarray | None, weights: np.ndarray | None) -> np.ndarray:
+        values, num_samples = self._preprocess_forward(input_data, weights)
+        assert num_samples is not None
+        pub = (self._circuit, [[observable] for observable in self._observables], values)
+        evs = self.estimator.run([pub], precision=self._default_precision).result()[0].data.evs
+        return self._forward_postprocess(num_samples, evs)
+
+    def evaluate(self, angles: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """Return expectation values (B,K) of angles (B,A) and weights (P,), differentiable in both.
+
+        The gradient is a vector-Jacobian product: the dense (B,K,A+P) Jacobian is never made.
+        """
+        return self._program(angles, weights)
+
+
+class QuantumMiddle(Middle):
+    """Expectation values of a circuit's observables.
+
+    Args:
+        circuit: what is run; A inputs, P weights, K observables.
+        engine: what runs it.
+    """
+
+    decayed: ClassVar[bool] = False  # decay would pull angles to 0, a point like any other on their circle
+
+    def __init__(self, circuit: StudentCircuit, engine: Engine) -> None:
+        super().__init__()
+        self.circuit, self.engine, self.name = circuit, engine, circuit.name
+        self.num_inputs, self.num_outputs = len(circuit.inputs), len(circuit.observables)
+        self.qnn = StudentQNN(circuit, engine)
+        self.weights = nn.Parameter(torch.zeros(len(circuit.weights)))
+
+    def start(self, projection: nn.Linear, head: nn.Linear) -> None:
+        """Draw weights near the identity, where gradients of local observables do not vanish.
+
+        Source: Grant et al., arXiv:1903.05076.
+        """
+        nn.init.normal_(self.weights, std=WEIGHT_SPREAD)
+
+    def centre(self) -> torch.Tensor:
+        """Return the circuit's ``start`` (A,), looked for where it is not said."""
+        return torch.tensor(started(self.circuit).start, dtype=torch.float32)
+
+    def forward(self, angles: torch.Tensor) -> torch.Tensor:
+        """Return expectation values (B,K) of angles (B,A)."""
+        return self.qnn.evaluate(angles, self.weights)
+
+    def reseed(self, stream: int) -> None:
+        """Begin another stream of shots or trajectories."""
+        self.engine.estimator.reseed(stream)
+
+    @property
+    def threads(self) -> int | None:
+        """What the engine wants."""
+        return self.engine.estimator.threads
+
+    def describe(self) -> str:
+        """Return what computes, and why."""
+        return self.engine.describe()

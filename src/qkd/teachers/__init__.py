@@ -1,0 +1,27 @@
+"""Teachers: texts to logits.
+
+================== ===================================================================================================
+`Teacher`          the protocol of a teacher
+`make_teacher`     returns the teacher of a name
+================== ===================================================================================================
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qkd.core.lazy import exports
+
+if TYPE_CHECKING:
+    from qkd.teachers.protocol import Teacher
+    from qkd.teachers.registry import make_teacher
+
+__all__ = ["Teacher", "make_teacher"]
+
+__getattr__, __dir__ = exports(
+    __name__,
+    {
+        "Teacher": "qkd.teachers.protocol",
+        "make_teacher": "qkd.teachers.registry",
+    },
+)

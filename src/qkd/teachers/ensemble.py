@@ -1,0 +1,121 @@
+"""Several teachers as one: a weighted average, its weights fitted on the validation split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from qkd.core.errors import ModelError
+from qkd.results import TeacherCard
+from qkd.teachers.heads import calibrated_temperature, mean_cross_entropy
+
+if TYPE_CHECKING:
+    from qkd.data.loading import Dataset
+    from qkd.data.splits import Splits
+    from qkd.teachers.protocol import Teacher
+
+
+class EnsembleTeacher:
+    """Teachers that answer together.
+
+    Each member's logits are calibrated on the validation split first, so that a loud one does not outvote the others.
+
+    Args:
+        members: the teachers.
+        space: what is averaged: probabilities, or logits.
+    """
+
+    def __init__(self, members: Sequence[Teacher], space: Literal["probability", "logit"]) -> None:
+        self.members, self.space = tuple(members), space
+        self.name = " + ".join(member.name for member in members)
+        self._temperatures = np.ones(len(self.members))
+        self._weights = np.zeros(0)
+        self._facts: dict[str, float] = {}
+
+    @property
+    def cross_fitted(self) -> bool:
+        """Whether every member is."""
+        return all(member.cross_fitted for member in self.members)
+
+    @property
+    def num_parameters(self) -> int:
+        """The weights of all members."""
+        return sum(member.num_parameters for member in self.members)
+
+    def fit(self, dataset: Dataset, splits: Splits) -> None:
+        """Fit every member, then the weights that give the lowest validation cross-entropy."""
+        for member in self.members:
+            member.fit(dataset, splits)
+        texts, y = [dataset.texts[row] for row in splits.valid], dataset.targets[splits.valid]
+        by_member = [member.logits(texts) for member in self.members]
+        self._temperatures = np.array([calibrated_temperature(logits, y) for logits in by_member])
+        self._weights = fit_weights(self._calm(by_member), y, self.space)
+        joint = average(self._calm(by_member), self._weights, self.space)
+        self._facts = {
+            "valid_loss": mean_cross_entropy(joint, y),
+            "valid_accuracy": float(np.mean(joint.argmax(axis=1) == y)),
+        }
+
+    def logits(self, texts: Sequence[str]) -> np.ndarray:
+        """Return logits ``(N,C)`` float32 of N texts; the members' are cached."""
+        return self._joint([member.logits(texts) for member in self.members])
+
+    def answer(self, texts: Sequence[str]) -> np.ndarray:
+        """Return logits ``(N,C)`` float32 of N texts, computed now."""
+        return self._joint([member.answer(texts) for member in self.members])
+
+    def describe(self) -> TeacherCard:
+        """Return space, weights, validation numbers, and the members."""
+        return TeacherCard(
+            name=self.name,
+            kind="ensemble",
+            space=self.space,
+            weights=tuple(self._weights.tolist()),
+            members=tuple(member.describe() for member in self.members),
+        ).model_copy(update=self._facts)
+
+    def save(self, folder: Path) -> None:
+        """Let every member that keeps something keep it, in folders by number."""
+        from qkd.teachers.protocol import SavableTeacher
+
+        for number, member in enumerate(self.members, start=1):
+            if isinstance(member, SavableTeacher):
+                member.save(folder / str(number))
+
+    def _joint(self, by_member: Sequence[np.ndarray]) -> np.ndarray:
+        if not len(self._weights):
+            raise ModelError(f"{self.name} has not been fitted: call fit(dataset, splits) first")
+        return average(self._calm(by_member), self._weights, self.space).astype(np.float32)
+
+    def _calm(self, by_member: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the members' logits ``(members,N,C)``, each at its temperature."""
+        return np.stack([logits / t for logits, t in zip(by_member, self._temperatures, strict=True)])
+
+
+def average(logits: np.ndarray, weights: np.ndarray, space: str) -> np.ndarray:
+    """Return ``(N,C)`` of ``logits (M,N,C)`` and ``weights (M,)``: their mean, or the log of their softmaxes'."""
+    from scipy.special import log_softmax, logsumexp
+
+    if space == "logit":
+        return np.einsum("m,mnc->nc", weights, logits)
+    return logsumexp(log_softmax(logits, axis=2), b=weights[:, None, None], axis=0)
+
+
+def fit_weights(logits: np.ndarray, targets: np.ndarray, space: str) -> np.ndarray:
+    """Return the weights (M,), none negative and 1 in sum, with the lowest cross-entropy of the average.
+
+    Args:
+        logits: of M members, ``(M,N,C)``.
+        targets: class numbers (N,).
+        space: ``probability`` or ``logit``.
+    """
+    from scipy.optimize import minimize
+    from scipy.special import softmax
+
+    def loss(free: np.ndarray) -> float:
+        return mean_cross_entropy(average(logits, softmax(free), space), targets)
+
+    return np.asarray(softmax(minimize(loss, np.zeros(len(logits)), method="Nelder-Mead").x))

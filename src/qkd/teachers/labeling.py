@@ -1,0 +1,124 @@
+"""A corpus and its teacher's logits: gathered for training, or written to a Parquet file that ``logits:`` reads."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from qkd.core.config import Config
+from qkd.core.console import say
+from qkd.core.errors import DataError
+from qkd.core.files import write_with
+from qkd.data import loading as data
+from qkd.encoders.registry import embed_texts, make_encoder
+from qkd.results import Labelling
+from qkd.teachers.protocol import Teacher
+from qkd.teachers.registry import make_teacher
+
+if TYPE_CHECKING:
+    from qkd.data.loading import Dataset, Splits
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What a teacher is shown: labelled texts with their splits, and texts that nobody has labelled."""
+
+    dataset: Dataset
+    splits: Splits
+    unlabeled: tuple[str, ...]
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """All texts, the labelled ones first."""
+        return self.dataset.texts + self.unlabeled
+
+
+def load_corpus(config: Config) -> Corpus:
+    """Return the texts that ``config`` names, and say what they are.
+
+    Raises:
+        QkdError: a source is missing or malformed.
+    """
+    spec = config.data
+    dataset = data.load_dataset(
+        spec.source, spec.text_column, spec.label_column, spec.limit, spec.split_seed, spec.test_data
+    )
+    splits = data.split_dataset(dataset, spec.valid, spec.test, spec.split_seed)
+    for line in dataset.dropped:
+        say(line)
+    say(
+        f"{len(dataset.texts):,} texts of {len(dataset.classes)} classes ({', '.join(dataset.classes)}): "
+        f"{len(splits.train):,} train, {len(splits.valid):,} validation, {len(splits.test):,} test"
+        f"{_whose(dataset)}"
+    )
+    extra = data.load_unlabeled(spec.unlabeled, dataset, spec.text_column) if spec.unlabeled else ()
+    if extra:
+        say(f"{len(extra):,} texts without labels of {spec.unlabeled}")
+    return Corpus(dataset, splits, extra)
+
+
+def _whose(dataset: Dataset) -> str:
+    """Return what is to be said of splits that are the data set's own."""
+    if not dataset.own:
+        return ""
+    return " (as given)" if "valid" in dataset.own else " (as given; validation drawn from the training texts)"
+
+
+def label(config: Config, out: Path, torch_device: str | None = None, embed_too: bool = False) -> Labelling:
+    """Fit the teacher, have it label every text, and write the logits to a Parquet file.
+
+    What was labelled is cached text by text, so a killed labelling goes on where it was, and one that is asked for
+    again costs nothing.
+
+    Args:
+        config: data and teacher.
+        out: the file: a column ``text`` and one column for each class, float32; rows as in ``Corpus.texts``.
+        torch_device: where the teacher runs.
+        embed_too: have the encoder's embeddings computed as well; they go to the cache, where ``distill`` finds them.
+
+    Raises:
+        QkdError: data or teacher do not fit, or the file cannot be written.
+    """
+    if out.suffix != ".parquet":
+        raise DataError(f"--out {out}: the file must be called NAME.parquet")
+    started = time.monotonic()
+    corpus = load_corpus(config)
+    if "text" in corpus.dataset.classes:
+        raise DataError(f"{config.data.source}: a label is called 'text', as the column of texts is; rename it")
+    teacher = make_teacher(config.teacher.spec, torch_device, config)
+    teacher.fit(corpus.dataset, corpus.splits)
+    logits = teacher.logits(corpus.texts)
+    if embed_too:
+        embed_texts(make_encoder(config.encoder.name, torch_device, config.models.trust_remote_code), corpus.texts)
+    write_logits(out, corpus.texts, corpus.dataset.classes, logits, teacher)
+    valid = corpus.splits.valid
+    targets, classes = corpus.dataset.targets[valid], corpus.dataset.classes
+    right = logits[valid].argmax(axis=1) == targets
+    counts = np.bincount(logits.argmax(axis=1), minlength=len(classes)).tolist()
+    return Labelling(
+        file=str(out),
+        texts=len(corpus.texts),
+        classes=tuple(classes),
+        seconds=round(time.monotonic() - started, 3),
+        valid_accuracy=float(right.mean()),
+        valid_chance=float(np.bincount(targets).max() / len(targets)),
+        predicted=dict(zip(classes, counts, strict=True)),
+        teacher=teacher.describe(),
+    )
+
+
+def write_logits(out: Path, texts: Sequence[str], classes: Sequence[str], logits: np.ndarray, teacher: Teacher) -> None:
+    """Write N texts and logits ``(N,C)`` to a Parquet file, with what the teacher is in its metadata."""
+    import pyarrow
+    import pyarrow.parquet as parquet
+
+    columns = {"text": pyarrow.array(list(texts), pyarrow.string())}
+    columns |= {name: pyarrow.array(logits[:, number]) for number, name in enumerate(classes)}
+    table = pyarrow.table(columns).replace_schema_metadata({"qkd.teacher": json.dumps(teacher.describe().to_json())})
+    write_with(out, lambda part: parquet.write_table(table, part), private=True)

@@ -1,0 +1,217 @@
+"""The ``logits:`` teacher: logits that somebody else computed, in a file.
+
+| file | logits | class names | texts (optional) |
+| --- | --- | --- | --- |
+| ``.npz`` | array ``logits (M,C)`` | array ``classes (C,)``, optional | array ``texts (M,)`` |
+| ``.safetensors`` | tensor ``logits (M,C)`` | metadata ``classes``, JSON, optional | metadata ``texts``, JSON |
+| ``.csv``, ``.parquet`` | one column per class | the columns' names | a column ``text`` |
+
+With texts, rows are matched by text (compared as duplicates are), in any order, and rows for other texts are ignored.
+Without, the file has one row for each row of the data source, in its order, dropped ones included, or one for each
+text that was kept, in order. Without class names, columns are the data's classes, sorted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from qkd.core.errors import DataError, QkdError, nearest
+from qkd.data.loading import normalised
+from qkd.results import TeacherCard
+
+if TYPE_CHECKING:
+    from qkd.data.loading import Dataset
+    from qkd.data.splits import Splits
+
+
+@dataclass(frozen=True)
+class Logits:
+    """A file's content: ``logits (M,C)`` float64, the columns' classes and the rows' texts, where it says them."""
+
+    logits: np.ndarray
+    classes: tuple[str, ...] | None
+    texts: tuple[str, ...] | None
+
+
+class LogitsTeacher:
+    """A teacher that was asked elsewhere.
+
+    Args:
+        file: its answers.
+    """
+
+    cross_fitted = False
+    num_parameters = 0
+
+    def __init__(self, file: str) -> None:
+        self.name, self.file = f"logits:{file}", Path(file)
+        self._rows: dict[str, np.ndarray] = {}
+        self._classes: tuple[str, ...] = ()
+
+    def fit(self, dataset: Dataset, splits: Splits) -> None:
+        """Read the file and find each text's row.
+
+        Raises:
+            QkdError: the file cannot be read, holds NaN or infinity, has other classes than the data, or its rows
+                are not those of the texts.
+        """
+        saved = read_logits(self.file)
+        order = self._columns(saved, dataset)
+        rows = self._matched(saved, dataset)
+        bad = np.argwhere(~np.isfinite(saved.logits))
+        if len(bad):
+            row, column = bad[0]
+            raise DataError(
+                f"{self.file}: row {row + 1}, column {column + 1} is {saved.logits[row, column]}, not a finite number "
+                f"({len({int(r) for r, _ in bad})} rows in all); compute those logits again"
+            )
+        logits = saved.logits[:, order].astype(np.float32)
+        self._classes = dataset.classes
+        # the first of equal texts counts, as it does in the data
+        known = zip(reversed(saved.texts or ()), reversed(logits), strict=False)
+        self._rows = {normalised(text): row for text, row in known}
+        self._rows |= {normalised(text): logits[row] for text, row in zip(dataset.texts, rows, strict=True)}
+
+    def logits(self, texts: Sequence[str]) -> np.ndarray:
+        """Return logits ``(N,C)`` float32 of N texts, all of which ``fit`` has seen or the file names.
+
+        Raises:
+            QkdError: the file has no logits for a text.
+        """
+        out = np.empty((len(texts), len(self._classes)), np.float32)
+        for number, text in enumerate(texts):
+            if normalised(text) not in self._rows:
+                raise DataError(
+                    f"{self.file}: no logits for the text {_short(text)}; a logits file knows its own texts only"
+                )
+            out[number] = self._rows[normalised(text)]
+        return out
+
+    def answer(self, texts: Sequence[str]) -> np.ndarray:
+        """Return the same as ``logits``: the answers are in the file."""
+        return self.logits(texts)
+
+    def describe(self) -> TeacherCard:
+        """Return the file and its classes."""
+        return TeacherCard(name=self.name, kind="logits", file=str(self.file), classes=tuple(self._classes))
+
+    def _columns(self, saved: Logits, dataset: Dataset) -> list[int]:
+        """Return the file's column of each class."""
+        classes = dataset.classes
+        if saved.logits.shape[1] != len(saved.classes or classes):
+            raise DataError(
+                f"{self.file}: {saved.logits.shape[1]} columns of logits for {len(saved.classes or classes)} classes "
+                f"({', '.join(saved.classes or classes)}); give one column for each"
+            )
+        names = saved.classes or classes
+        for name in classes:
+            if name not in names:
+                raise DataError(f"{self.file}: no logits for the data's label '{name}'{nearest(name, names)}")
+        for name in names:
+            if name not in classes:
+                raise DataError(f"{self.file}: '{name}' is no label of {dataset.source}{nearest(name, classes)}")
+        return [names.index(name) for name in classes]
+
+    def _matched(self, saved: Logits, dataset: Dataset) -> Sequence[int]:
+        """Return the file's row of each text."""
+        count = len(saved.logits)
+        if saved.texts is None:
+            if count == dataset.num_rows and dataset.rows is not None:
+                return dataset.rows
+            if count == len(dataset.texts):
+                return range(count)
+            raise DataError(
+                f"{self.file}: {count} rows of logits, but {dataset.source} has {dataset.num_rows} rows, of which "
+                f"{len(dataset.texts)} were kept; give one row for each, in order, or put the texts into the file"
+            )
+        if len(saved.texts) != count:
+            raise DataError(f"{self.file}: {count} rows of logits but {len(saved.texts)} texts; give one for each")
+        places: dict[str, int] = {}
+        for row, text in enumerate(saved.texts):
+            places.setdefault(normalised(text), row)
+        lacking = [text for text in dataset.texts if normalised(text) not in places]
+        if lacking:
+            raise DataError(
+                f"{self.file}: no logits for {len(lacking)} of the {len(dataset.texts)} texts, the first is "
+                f"{_short(lacking[0])}; is this the file of another data set?"
+            )
+        return [places[normalised(text)] for text in dataset.texts]
+
+
+def read_logits(file: Path) -> Logits:
+    """Return a logits file's content; see the top of this file for the formats.
+
+    Raises:
+        QkdError: the file is missing, of an unknown kind, damaged, or not laid out as it should be.
+    """
+    readers = {".npz": _npz, ".safetensors": _safetensors, ".csv": _frame, ".parquet": _frame}
+    reader = readers.get(file.suffix.lower())
+    if reader is None:
+        raise DataError(f"{file}: '{file.suffix}' is no known kind of logits file; use {', '.join(sorted(readers))}")
+    if not file.is_file():
+        raise DataError(f"{file}: no such file")
+    try:
+        saved = reader(file)
+    except QkdError:
+        raise
+    except Exception as error:  # four libraries, each with errors of its own for a damaged file
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise DataError(f"{file}: cannot be read as logits ({first})") from None
+    if saved.logits.ndim != 2:
+        raise DataError(f"{file}: logits have the shape {saved.logits.shape}; they must be texts x classes")
+    return saved
+
+
+def _npz(file: Path) -> Logits:
+    with np.load(file, allow_pickle=False) as arrays:
+        if "logits" not in arrays:
+            raise DataError(f"{file}: there is no array 'logits', only {', '.join(arrays.files)}")
+        classes, texts = (
+            tuple(str(name) for name in arrays[part]) if part in arrays else None for part in ("classes", "texts")
+        )
+        return Logits(arrays["logits"].astype(np.float64), classes, texts)
+
+
+def _safetensors(file: Path) -> Logits:
+    from safetensors import safe_open
+
+    with safe_open(file, framework="numpy") as tensors:
+        names = list(tensors.keys())
+        if "logits" not in names:
+            raise DataError(f"{file}: there is no tensor 'logits', only {', '.join(names)}")
+        about = tensors.metadata() or {}
+        classes, texts = (_names(file, part, about[part]) if part in about else None for part in ("classes", "texts"))
+        return Logits(tensors.get_tensor("logits").astype(np.float64), classes, texts)
+
+
+def _names(file: Path, part: str, content: str) -> tuple[str, ...]:
+    """Return the list of strings that an entry of the metadata is, as JSON."""
+    try:
+        names = json.loads(content)
+    except (ValueError, RecursionError):
+        names = None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DataError(f"{file}: the metadata's '{part}' are {content[:40]!r}, not a JSON list of strings")
+    return tuple(names)
+
+
+def _frame(file: Path) -> Logits:
+    import pandas as pd
+
+    if file.suffix.lower() == ".csv":
+        frame = pd.read_csv(file, dtype=str, keep_default_na=False)
+    else:
+        frame = pd.read_parquet(file)
+    texts = tuple(str(text) for text in frame.pop("text")) if "text" in frame else None
+    numbers = frame.apply(pd.to_numeric, errors="coerce")  # what is no number becomes NaN, which is refused by row
+    return Logits(numbers.to_numpy(np.float64), tuple(str(name) for name in frame.columns), texts)
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:57] + "...")

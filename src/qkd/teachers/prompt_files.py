@@ -1,0 +1,177 @@
+r"""What a ``prompt:`` teacher is asked: template, words for each label, examples.
+
+A prompt file is TOML::
+
+    template = "Is this review good or bad? Answer with one word.\\n\\n{text}\n"   # {labels} lists the words
+    system = "You are a careful annotator."                                      # chat models only, optional
+    chat = true                                    # use the tokenizer's chat template; when left out: if it has one
+    [verbalizers]                                  # labels that are missing stand for themselves
+    positive = ["good", "great"]
+    negative = ["bad", "awful"]
+
+or a text file with the template alone. Without a chat template the words follow the template after one space.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, field_validator
+
+from qkd.core.errors import ModelError, nearest
+from qkd.core.specs import Spec, read_toml, validated
+from qkd.data.tables import read_utf8
+
+
+class PromptFile(Spec):
+    """A prompt as its file says it."""
+
+    template: str = Field(description="What is asked, with {text} where the text goes and {labels} where the words go.")
+    system: str | None = Field(default=None, description="A chat model's instructions.")
+    chat: bool | None = Field(
+        default=None, description="Use the tokenizer's chat template; if it has one, when left out."
+    )
+    verbalizers: dict[str, tuple[str, ...]] = Field(default={}, description="The words that stand for a label.")
+
+    @field_validator("template")
+    @classmethod
+    def _asks_about_the_text(cls, value: str) -> str:
+        if value.count("{text}") != 1:
+            raise ValueError("it must have {text} in it, once")
+        return value
+
+
+BUILT_IN = {
+    "classify": PromptFile(
+        template="Which of these labels fits the text best: {labels}? Answer with the label alone.\n\n"
+        "Text: {text}\nLabel:"
+    ),
+    "continue": PromptFile(template="{text}\n\nThe text above in one word:", chat=False),
+    "category": PromptFile(template="{text}\nCategory:", chat=False),
+}
+"""The prompts that need no file."""
+
+AUTO = "auto"
+"""What stands for all of them."""
+
+
+def read_prompts(names: Sequence[str]) -> dict[str, PromptFile]:
+    """Return prompts by name, ``auto`` being all built-in ones.
+
+    Raises:
+        QkdError: there is no such prompt, or a file is malformed.
+    """
+    listed = [prompt for name in names for prompt in (BUILT_IN if name == AUTO else [name])]
+    return {name: read_prompt(name) for name in listed}
+
+
+def read_prompt(name: str) -> PromptFile:
+    """Return a built-in prompt, or the one in a file.
+
+    Raises:
+        QkdError: there is no such prompt, or the file is malformed.
+    """
+    path = Path(name)
+    if name in BUILT_IN:
+        return BUILT_IN[name]
+    if path.suffix == ".toml":
+        return validated(PromptFile, read_toml(path), name)
+    if path.is_file():
+        return validated(PromptFile, {"template": read_utf8(path).rstrip()}, name)
+    raise ModelError(f"--prompt '{name}': neither a file nor a built-in prompt{nearest(name, BUILT_IN)}")
+
+
+@dataclass(frozen=True)
+class LabelPrompt:
+    """A prompt made for certain labels, by a certain tokenizer.
+
+    Args:
+        prompt: what is asked.
+        words: the words of each label, in the labels' order.
+        tokenizer: the model's.
+        examples: texts and words shown first.
+    """
+
+    prompt: PromptFile
+    words: tuple[tuple[str, ...], ...]
+    tokenizer: Any
+    examples: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def chat(self) -> bool:
+        """Whether the tokenizer's chat template is used."""
+        return bool(self.tokenizer.chat_template) if self.prompt.chat is None else self.prompt.chat
+
+    def with_examples(self, examples: Sequence[tuple[str, int]]) -> LabelPrompt:
+        """Return the same with ``(text, class number)`` examples shown first."""
+        return replace(self, examples=tuple((text, self.words[number][0]) for text, number in examples))
+
+    def rendered(self, text: str) -> str:
+        """Return the whole prompt for ``text``."""
+        if not self.chat:
+            shown = [f"{self._about(example)} {word}\n\n" for example, word in self.examples]
+            return "".join(shown) + self._about(text)
+        turns = [{"role": "system", "content": self.prompt.system}] if self.prompt.system else []
+        for example, word in self.examples:
+            turns += [{"role": "user", "content": self._about(example)}, {"role": "assistant", "content": word}]
+        turns.append({"role": "user", "content": self._about(text)})
+        return str(self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False))
+
+    def ids(self, prompt: str) -> list[int]:
+        """Return a whole prompt's token ids; a chat template has put the special ones in already."""
+        return list(self.tokenizer(prompt, add_special_tokens=not self.chat, verbose=False)["input_ids"])
+
+    def answers(self, classes: Sequence[str]) -> list[list[list[int]]]:
+        """Return the token ids of every word, label by label.
+
+        Raises:
+            QkdError: a word has no tokens, or two labels have the same ones.
+        """
+        by_label, owner = [], dict[tuple[int, ...], tuple[str, str]]()
+        for name, words in zip(classes, self.words, strict=True):
+            by_label.append([self._word(name, word) for word in words])
+            for word, ids in zip(words, by_label[-1], strict=True):
+                other, same = owner.setdefault(tuple(ids), (name, word))
+                if other != name:
+                    tokens = self.tokenizer.convert_ids_to_tokens(ids)
+                    raise ModelError(
+                        f"the labels '{other}' and '{name}' would be told apart by '{same}' and '{word}', which are "
+                        f"the same tokens to this model ({', '.join(map(repr, tokens))}); give other words in "
+                        "[verbalizers] of a --prompt file"
+                    )
+        return by_label
+
+    def _word(self, name: str, word: str) -> list[int]:
+        text = word.strip() if self.chat else f" {word.strip()}"
+        ids = list(self.tokenizer(text, add_special_tokens=False)["input_ids"]) if word.strip() else []
+        if not ids:
+            raise ModelError(
+                f"the word {word!r} for the label '{name}' has no tokens (its tokens are {ids}); give another in "
+                "[verbalizers] of a --prompt file"
+            )
+        return ids
+
+    def _about(self, text: str) -> str:
+        listed = ", ".join(words[0] for words in self.words)
+        return self.prompt.template.replace("{labels}", listed).replace("{text}", text)
+
+
+def label_prompt(prompt: PromptFile, classes: Sequence[str], tokenizer: Any) -> LabelPrompt:
+    """Return ``prompt`` for the labels ``classes``.
+
+    Raises:
+        QkdError: it has words for a label that does not exist, or none for one that does, or the tokenizer has no
+            chat template and one is asked for.
+    """
+    given: Mapping[str, tuple[str, ...]] = prompt.verbalizers
+    for name, words in given.items():
+        if name not in classes:
+            raise ModelError(f"the prompt has words for a label '{name}' that the data lack{nearest(name, classes)}")
+        if not words:
+            raise ModelError(f"the prompt has an empty list of words for the label '{name}'; give at least one")
+    if prompt.chat and not tokenizer.chat_template:
+        raise ModelError("the prompt asks for a chat template and this model's tokenizer has none; take chat = false")
+    return LabelPrompt(prompt, tuple(given.get(name, (name,)) for name in classes), tokenizer)

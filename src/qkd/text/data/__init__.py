@@ -1,1 +1,0 @@
-"""Texts and labels: where they come from, and how they are split."""

@@ -1,1 +1,0 @@
-"""What turns a text into D numbers."""

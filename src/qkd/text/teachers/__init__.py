@@ -1,1 +1,0 @@
-"""What labels a text with C logits."""
