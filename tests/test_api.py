@@ -12,7 +12,7 @@ import pytest
 import qkd
 from qkd.core.errors import ConfigError
 
-ROOMS = ["circuits", "devices", "engines", "hardware", "reports", "results", "simulation", "student", "text"]
+ROOMS = ["circuits", "devices", "engines", "hardware", "reports", "results", "simulation", "student", "data", "encoders", "teachers"]
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 

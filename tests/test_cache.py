@@ -99,7 +99,7 @@ def test_a_text_that_was_never_computed_is_an_error():
 
 def test_processes_share_a_store():
     script = (
-        "import numpy as np; from qkd import cache\n"
+        "import numpy as np; from qkd.core import cache\n"
         "texts = [f'text {n}' for n in range(400)]\n"
         "value = lambda texts: np.array([[len(t), sum(map(ord, t))] for t in texts], dtype=np.float32)\n"
         "rows = lambda texts: cache.cached_rows({'kind': 'shared'}, texts, value, 'testing')\n"

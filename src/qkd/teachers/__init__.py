@@ -1,5 +1,11 @@
 """Teachers: texts to logits.
 
+::
+
+    teacher = qkd.teachers.make_teacher("probe:smollm2-135m")
+    teacher.fit(dataset, splits)
+    logits = teacher.logits(dataset.texts)
+
 ================== ===================================================================================================
 `Teacher`          the protocol of a teacher
 `make_teacher`     returns the teacher of a name
