@@ -31,9 +31,7 @@ def run_hardware(
     ] = None,
     file: Annotated[Path | None, typer.Option(help="Texts of your own: a .txt file, one a line, or a table.")] = None,
     text_column: Annotated[str, typer.Option(help="The column of the file that holds the texts.")] = "text",
-    shots: Annotated[
-        str | None, typer.Option(help="Shots per expectation value, or auto; else the profile's.")
-    ] = None,
+    shots: Annotated[str | None, typer.Option(help="Shots per expectation value, or auto; else the profile's.")] = None,
     target_stderr: Annotated[float | None, typer.Option(help="The standard error wanted, in place of --shots.")] = None,
     max_qpu_seconds: Annotated[float | None, typer.Option(help="Refuse a run above this; else the profile's.")] = None,
     mode: Annotated[str | None, typer.Option(help="job, batch or session; the profile's when left out.")] = None,

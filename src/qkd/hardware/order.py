@@ -84,11 +84,7 @@ class Order:
         ):
             if number is not None and not least <= number < math.inf:
                 raise ConfigError(f"--{option} {number} must be at least {least}")
-        if (
-            self.shots is not None
-            and self.shots != "auto"
-            and not (self.shots.isdecimal() and int(self.shots) > 0)
-        ):
+        if self.shots is not None and self.shots != "auto" and not (self.shots.isdecimal() and int(self.shots) > 0):
             raise ConfigError(f"--shots {self.shots}: give a number of at least 1, or auto")
         if self.target_stderr is not None:
             if self.shots not in (None, "auto"):
