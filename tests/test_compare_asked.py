@@ -18,8 +18,8 @@ from qkd.experiments.tuning import tuning_candidates
 from qkd.pipeline.settings import settled
 from qkd.pipeline.sources import Clock, gather_sources
 from qkd.studies import compare
+from tests.models.conftest import save_model
 from tests.test_distill import options
-from tests.text.conftest import save_model
 
 NOISE = {"qubits": 2, "device": "ibm_fez", "shots": 256, "epochs": 3}
 

@@ -16,8 +16,7 @@ from qkd.student.bundle import Student
 from qkd.student.cores.quantum import QuantumMiddle
 from qkd.student.lesson import Lesson, make_trainer, make_tuner
 from qkd.student.trainer import WARM
-from tests.text.conftest import save_model
-from tests.text.test_models import TEXTS
+from tests.models.conftest import TEXTS, save_model
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from qkd.core.errors import QkdError
 from qkd.data import loading as data
 from qkd.teachers.finetune import FineTuning
 from qkd.teachers.registry import make_teacher
-from tests.text.test_models import animals
+from tests.models.conftest import animals
 
 
 def teacher_of(model, **more):

@@ -14,8 +14,7 @@ from qkd.encoders.registry import make_encoder
 from qkd.models import weights
 from qkd.models.backbone import Backbone
 from qkd.models.batching import TokenBudget
-from tests.text.conftest import SENTENCES, save_model
-from tests.text.test_models import TEXTS
+from tests.models.conftest import SENTENCES, TEXTS, save_model
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

@@ -13,8 +13,7 @@ from qkd.teachers.calibration import calibrate, matrix_scaling
 from qkd.teachers.judge import CausalLM
 from qkd.teachers.prompt import PromptTeacher
 from qkd.teachers.registry import make_teacher
-from tests.text.conftest import SENTENCES, save_model
-from tests.text.test_models import animals
+from tests.models.conftest import SENTENCES, animals, save_model
 
 
 def by_hand(model, prompt, answer):
