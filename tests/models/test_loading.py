@@ -63,11 +63,11 @@ def test_a_run_writes_the_commit_into_its_configuration(hub, model):
     from qkd.pipeline.settings import with_pinned_models
 
     asked = make_config(
-        {"teacher": {"spec": "probe:somebody/tiny"}, "encoder": {"name": "somebody/tiny?layer=1+hashing:8"}}
+        {"teacher": {"teacher": "probe:somebody/tiny"}, "encoder": {"encoder": "somebody/tiny?layer=1+hashing:8"}}
     )
     config = with_pinned_models(asked)
-    assert config.teacher.spec == (f"probe:somebody/tiny@{COMMIT}",)
-    assert config.encoder.name == f"somebody/tiny@{COMMIT}?layer=1+hashing:8"
+    assert config.teacher.teacher == (f"probe:somebody/tiny@{COMMIT}",)
+    assert config.encoder.encoder == f"somebody/tiny@{COMMIT}?layer=1+hashing:8"
     assert with_pinned_models(make_config({})) == make_config({})
 
 

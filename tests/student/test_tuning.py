@@ -164,7 +164,7 @@ def test_what_cannot_be_tuned_is_said(tiny):
         make_front(make_encoder("hashing:8"), TEXTS, 1)
     with pytest.raises(QkdError, match=r"--tune-encoder 3: .* reads layer 2"):
         Front(make_encoder(str(tiny)), TEXTS, 3)
-    assert Config().encoder.tune == 0
+    assert Config().encoder.tune_encoder == 0
 
 
 @pytest.fixture
