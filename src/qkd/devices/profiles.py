@@ -48,7 +48,7 @@ class Profile(Spec):
     )
     shots: Count | Literal["auto"] = Field(
         default="auto",
-        description="Shots of a run that names none; auto takes the fewest at which 5 % of the predictions are unclear.",
+        description="Shots of a run that sets none; auto takes the fewest that leave 5 % of the predictions unclear.",
     )
     execution_mode: Literal["job", "batch", "session"] = Field(
         default="job", description="How jobs are sent; free plans have no sessions."
