@@ -30,7 +30,7 @@ def student(circuit, noise=None, angle_map="tanh", seed=0):
 def randomized(model):
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter)
-    model.standardise(torch.randn(50, 6) * 3 + 1)
+    model.standardize(torch.randn(50, 6) * 3 + 1)
     return model.double()
 
 
