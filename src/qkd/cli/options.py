@@ -71,7 +71,7 @@ def with_config_options(
             show_default=False,
             rich_help_panel=section,
         )
-        annotation: Any = Annotated[_plain(field.annotation) | None, kind]
+        annotation: Any = Annotated[plain_type(field.annotation) | None, kind]
         made.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
 
     def run(**arguments: Any) -> None:
@@ -90,7 +90,7 @@ def _shown(default: Any) -> str:
     return ", ".join(default) if isinstance(default, tuple) else str(default)
 
 
-def _plain(annotation: Any) -> Any:
+def plain_type(annotation: Any) -> Any:
     """Return the type that the shell's word becomes; the spec itself checks bounds and choices."""
     if get_origin(annotation) is tuple:
         return list[str]
@@ -98,5 +98,5 @@ def _plain(annotation: Any) -> Any:
         return str
     inner = [argument for argument in get_args(annotation) if argument is not type(None)]
     if inner:
-        return _plain(inner[0])
+        return plain_type(inner[0])
     return annotation if annotation in (int, float, Path, bool) else str
