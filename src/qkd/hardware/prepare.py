@@ -103,7 +103,7 @@ def plans_for(order: Order, folder: RunFolder, offline: bool = False) -> list[Pl
 def prepared(order: Order, folder: RunFolder, offline: bool = False) -> Prepared:
     """Return what an order's plans have in common; see ``plans_for``."""
     config = read_config(folder.config)
-    device = order.device or config.device.name
+    device = order.device or config.device.device
     client, instance = None, None
     if offline and not order.local and not live.has_account():
         snapshot = snapshots.load_snapshot(catalogue.require_live(device, _command(order)).name)
