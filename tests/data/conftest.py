@@ -10,7 +10,22 @@ import pandas as pd
 from qkd.core.errors import QkdError
 from qkd.data import loading
 
-PIECES = [*"abcxyzAB 019,;|'", "  ", "word", '"', '""', '", "', "\n", "\r\n", "\r", "\t", "\u2028", "\u0085", "é", "e\u0301"]
+PIECES = [
+    *"abcxyzAB 019,;|'",
+    "  ",
+    "word",
+    '"',
+    '""',
+    '", "',
+    "\n",
+    "\r\n",
+    "\r",
+    "\t",
+    "\u2028",
+    "\u0085",
+    "é",
+    "e\u0301",
+]
 PIECES += ["日本", "🙂", "NA", "null", "\\", "\\n", "#", "=1+1", "$$", "<b>", "\ufeff", "\xa0", "\x00", "\x1b[31m"]
 LABELS = ["pos", "neg", "NA", "None", "nan", "null", "true", "1", "01", "1.0", "a, b", "$$", 'q"q', "日本", "x;y"]
 
@@ -27,7 +42,9 @@ def make_rows(rng):
             text = f'"{text}"'
         tail = str(number)
         text = rng.choice([f"{tail} {text}", f"{text} {tail}", f'"{tail}{text}', f'{text}{tail}"'])
-        rows.append((None if rng.random() < 0.03 else text, None if rng.random() < 0.03 else rng.choice(labels), number))
+        rows.append(
+            (None if rng.random() < 0.03 else text, None if rng.random() < 0.03 else rng.choice(labels), number)
+        )
     return rows
 
 
