@@ -390,7 +390,7 @@ def test_stray_quotation_marks_in_a_tsv_swallow_no_rows(tmp_path):
 
 
 def test_a_quoted_tsv_is_unquoted(tmp_path):
-    rows = ['he said "no"', "tab\there", "two\nlines", "plain"] + TEXTS
+    rows = ['he said "no"', "tab\there", "two\nlines", "plain", *TEXTS]
     with (tmp_path / "f.tsv").open("w", newline="") as file:
         csv.writer(file, delimiter="\t", lineterminator="\n").writerows([["t", "y"], *([text, "cat"] for text in rows)])
     assert load(tmp_path / "f.tsv").texts == tuple(rows)
@@ -400,7 +400,7 @@ def test_a_csv_whose_quotation_mark_is_not_closed_is_refused(tmp_path):
     lines = [f"text {n},cat" for n in range(60)]
     lines[10], lines[30], lines[50] = '"text 10,cat', "no comma", 'text 50",cat'
     (tmp_path / "f.csv").write_text("t,y\n" + "\n".join(lines) + "\n")
-    with pytest.raises(QkdError, match="contain 40 lines that look like rows .the first from line 12."):
+    with pytest.raises(QkdError, match=r"contain 40 lines that look like rows .the first from line 12."):
         load(tmp_path / "f.csv")
 
 
@@ -436,16 +436,16 @@ def test_rows_and_bytes_are_limited_and_a_user_can_raise_the_limits(tmp_path, mo
     for suffix in ("csv", "jsonl", "parquet"):
         path = write(tmp_path / f"f.{suffix}", rows)
         monkeypatch.setenv("QKD_MAX_ROWS", "49")
-        with pytest.raises(QkdError, match="more than 49 rows; set the environment variable QKD_MAX_ROWS"):
+        with pytest.raises(QkdError, match=r"more than 49 rows; set the environment variable QKD_MAX_ROWS"):
             load(path)
         monkeypatch.setenv("QKD_MAX_ROWS", "100")
         monkeypatch.setenv("QKD_MAX_BYTES", "90000")
-        with pytest.raises(QkdError, match="more than 90,000 bytes; set the environment variable QKD_MAX_BYTES"):
+        with pytest.raises(QkdError, match=r"more than 90,000 bytes; set the environment variable QKD_MAX_BYTES"):
             load(path)
         monkeypatch.setenv("QKD_MAX_BYTES", "150000")
         assert len(load(path).texts) == 50
     monkeypatch.setenv("QKD_MAX_ROWS", "many")
-    with pytest.raises(QkdError, match="QKD_MAX_ROWS='many' is not a positive whole number"):
+    with pytest.raises(QkdError, match=r"QKD_MAX_ROWS='many' is not a positive whole number"):
         load(path)
 
 
@@ -491,5 +491,5 @@ def test_mostly_unusable_rows_stop_the_reading_unless_the_user_allows_them(tmp_p
 
 def test_a_json_object_with_a_key_twice_is_refused(tmp_path):
     (tmp_path / "f.jsonl").write_text('{"t": "a", "t": "b", "y": "c"}\n')
-    with pytest.raises(QkdError, match="line 1 is not JSON .the key 't' occurs twice."):
+    with pytest.raises(QkdError, match=r"line 1 is not JSON .the key 't' occurs twice."):
         load(tmp_path / "f.jsonl")
