@@ -10,7 +10,7 @@ STAMP  := $(VENV)/.installed
 PYTEST  = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test cover lint hooks bench install clean
+.PHONY: help demo test test-faults cover lint docs hooks bench install clean
 
 help:  ## list the targets and what may be set
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -38,7 +38,15 @@ test: $(VENV)/.test  ## every test
 cover: $(VENV)/.test  ## every test, and that they reach nine tenths of the code
 	$(PYTEST) --cov --cov-report=term --cov-fail-under=90
 
-lint: $(VENV)/.test  ## ruff and mypy
+docs: $(VENV)/.docs  ## build the documentation site, warnings are errors
+	$(BIN)/python -m sphinx -W -q -b html docs docs/_build/html
+
+$(VENV)/.docs: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	touch $@
+
+lint: $(VENV)/.test  ## ruff, mypy and codespell
+	$(BIN)/codespell src docs README.md CONTRIBUTING.md examples/*.py benchmarks/*.py
 	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/mypy
@@ -60,4 +68,4 @@ bench: $(VENV)/.test .venv-bench/.installed .venv-mindquantum/.installed  ## mea
 	touch $@
 
 clean:  ## remove what was made
-	rm -rf $(VENV) .venv-bench .venv-mindquantum build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) docs/_build .venv-bench .venv-mindquantum build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
