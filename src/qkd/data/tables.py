@@ -150,8 +150,8 @@ def no_column(where: str, name: str, existing: Sequence[str]) -> QkdError:
     """Return the error for a missing column. It names the columns that exist."""
     shown = [repr(column[:60]) for column in existing[:40]] + ["..."] * (len(existing) > 40)
     return DataError(
-        f"{where}: there is no column '{name}', only {', '.join(shown) or 'none'}; select columns with --text-column and "
-        "--label-column"
+        f"{where}: there is no column '{name}', only {', '.join(shown) or 'none'}; select columns with --text-column "
+        "and --label-column"
     )
 
 
