@@ -58,8 +58,8 @@ def read_hf(name: str, text: str, label: str) -> Table:
             f"{where}: the dataset cannot be loaded ({first}); check the name, add a configuration with "
             f"hf:NAME:CONFIG, or give a local folder as hf:FOLDER"
         ) from None
-    check_rows(where, sum(dataset.num_rows.values()) if isinstance(dataset, dict) else dataset.num_rows)
-    splits = dataset if isinstance(dataset, dict) else {"row": dataset}
+    splits: dict[str, Any] = dataset if isinstance(dataset, dict) else {"row": dataset}
+    check_rows(where, sum(part.num_rows for part in splits.values()))
     columns: dict[str, list[str | None]] = {text: [], label: []}
     places: list[str] = []
     parts: list[str] = []
