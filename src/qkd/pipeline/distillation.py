@@ -37,6 +37,7 @@ from qkd.reports.run import OTHERS, verdict, worth
 from qkd.results import Answer, Metrics, Parameters
 from qkd.simulation.agree import Agreement, agree
 from qkd.simulation.response import started
+from qkd.simulation.saved import check_saved
 from qkd.simulation.setting import Noisy, Setting, make_setting
 from qkd.simulation.simulators import Engine, torch_device
 from qkd.student import logreg
@@ -67,6 +68,7 @@ def run_pipeline(config: Config, folder: RunFolder, resume: bool) -> None:
     clock = Clock()
     # first, so that a mistake in it is not found after minutes of labelling
     circuit = started(library.load_circuit(config.student.circuit, config.student.qubits, config.student.layers))
+    check_saved(circuit)
     snapshot = folder.device / "snapshot.json"
     setting = make_setting(config, circuit, snapshot if resume and snapshot.is_file() else None)
     checks = [] if setting.noisy is None else _place(setting, setting.noisy, folder)
