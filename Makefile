@@ -10,10 +10,10 @@ STAMP  := $(VENV)/.installed
 PYTEST  = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test cover lint hooks bench install clean
+.PHONY: help demo test test-faults cover lint hooks bench install clean
 
 help:  ## list the targets and what may be set
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 	@echo "  set PYTHON=python3.12 VENV=.venv-312 for another Python, TORCH=torch==... , WORKERS=... for the tests"
 
 install: $(STAMP)  ## qkd and what it needs, into $(VENV)
@@ -34,6 +34,9 @@ demo: $(STAMP)  ## the main job: a real LLM's classifier into an 11-qubit circui
 
 test: $(VENV)/.test  ## every test
 	$(PYTEST)
+
+test-faults: $(VENV)/.test  ## long randomized tests; QKD_FAULTS=10 makes them ten times as long
+	$(PYTEST) -m faults tests
 
 cover: $(VENV)/.test  ## every test, and that they reach nine tenths of the code
 	$(PYTEST) --cov --cov-report=term --cov-fail-under=90

@@ -117,7 +117,7 @@ def _contestant(name: str, config: Config) -> Contestant:
     if model and kind == "transformer":
         if not has_layers(model):
             raise QkdError(f"--students: '{name}': no layers of '{model}' could train; name one transformer")
-        return Contestant(name, config, "linear", model, tune=config.encoder.tune or TUNED)
+        return Contestant(name, config, "linear", model, tune=config.encoder.tune_encoder or TUNED)
     if model and kind in ("model2vec", "encoder"):
         return Contestant(name, config, "linear", f"static:{model}" if kind == "model2vec" else model)
     recipe = recipe_file() if name == RECIPE else Path(name)

@@ -82,10 +82,10 @@ def make_trainer(
         Examples.from_arrays(lesson.embeddings[rows], lesson.teacher[rows], lesson.targets[rows], device)
         for rows in (lesson.train, lesson.valid)
     )
-    if spec.standardise:
-        model.standardise(train.embeddings)
-    if config.train.shots and isinstance(middle, QuantumMiddle):
-        train_with_shots(model, config.train.shots)
+    if spec.standardize:
+        model.standardize(train.embeddings)
+    if config.train.train_shots and isinstance(middle, QuantumMiddle):
+        train_with_shots(model, config.train.train_shots)
     return Trainer(model, train, valid, config.loss, config.train, checkpoint)
 
 

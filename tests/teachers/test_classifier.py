@@ -12,8 +12,7 @@ from qkd.core.errors import QkdError
 from qkd.data import loading as data
 from qkd.teachers.classifier import match_labels
 from qkd.teachers.registry import make_teacher
-from tests.text.conftest import save_model
-from tests.text.test_models import animals
+from tests.models.conftest import animals, save_model
 
 
 @pytest.fixture(scope="module")

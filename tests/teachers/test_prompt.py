@@ -13,8 +13,7 @@ from qkd.teachers.calibration import calibrate, matrix_scaling
 from qkd.teachers.judge import CausalLM
 from qkd.teachers.prompt import PromptTeacher
 from qkd.teachers.registry import make_teacher
-from tests.text.conftest import SENTENCES, save_model
-from tests.text.test_models import animals
+from tests.models.conftest import SENTENCES, animals, save_model
 
 
 def by_hand(model, prompt, answer):
@@ -57,7 +56,7 @@ def settings(tmp_path, **more):
         'template = "{text} is a"\n[verbalizers]\n"kind 0" = ["cat", "mat"]\n"kind 1" = ["red ball"]\n'
         '"kind 2" = ["electrons"]\n'
     )
-    return make_config({"prompt": {"template": str(file), **more}})
+    return make_config({"prompt": {"prompt": str(file), **more}})
 
 
 def fitted(model, dataset, config):
@@ -94,7 +93,7 @@ def test_answers_are_cached_by_prompt_and_one_new_text_costs_one_call(model, tmp
     others = np.concatenate([getattr(data.split_dataset(dataset), part) for part in ("valid", "test")])
     texts = [dataset.texts[row] for row in others]
     np.testing.assert_allclose(again.answer(texts), first[others], atol=1e-4)
-    fitted(model, dataset, settings(tmp_path, shots=1))
+    fitted(model, dataset, settings(tmp_path, examples=1))
     assert sum(asked) > 1
 
 
@@ -199,7 +198,7 @@ def test_of_several_prompts_the_best_is_taken(model, tmp_path, monkeypatch):
 
     monkeypatch.setattr(PromptTeacher, "_scores", scores)
     for names in ((good, bad), (bad, good)):
-        facts = fitted(model, dataset, make_config({"prompt": {"template": [str(name) for name in names]}})).describe()
+        facts = fitted(model, dataset, make_config({"prompt": {"prompt": [str(name) for name in names]}})).describe()
         assert facts["prompt"] == "good {text}"
         tried = {row["prompt"]: row for row in facts["prompts"]}
         assert list(tried) == [str(name) for name in names]
@@ -213,10 +212,10 @@ def test_a_prompt_without_room_is_left_out_where_another_has_some(model, tmp_pat
     long, short = tmp_path / "long.toml", tmp_path / "short.toml"
     long.write_text(f'template = "{"cat " * 60}{{text}}"\n{words}')
     short.write_text(f'template = "{{text}} is a"\n{words}')
-    facts = fitted(model, animals(2), make_config({"prompt": {"template": [str(long), str(short)]}})).describe()
+    facts = fitted(model, animals(2), make_config({"prompt": {"prompt": [str(long), str(short)]}})).describe()
     assert facts["prompt"] == "{text} is a" and [row["prompt"] for row in facts["prompts"]] == [str(short)]
     with pytest.raises(QkdError, match=r"takes 6[0-9] tokens"):
-        fitted(model, animals(2), make_config({"prompt": {"template": [str(long)]}}))
+        fitted(model, animals(2), make_config({"prompt": {"prompt": [str(long)]}}))
 
 
 def test_a_map_of_scores_is_found_again_and_few_texts_leave_a_temperature():
@@ -240,7 +239,7 @@ def test_a_teacher_at_chance_is_told_and_one_that_knows_is_not(model, tmp_path, 
     assert "cannot" not in (told := capsys.readouterr().err.replace("\n", " ")) and "can be told from chance" in told
     clever = lambda self, texts: 9 * np.eye(3, dtype=np.float32)[[known[text] for text in texts]]  # noqa: E731
     monkeypatch.setattr(PromptTeacher, "_scores", clever)
-    fitted(model, dataset, settings(tmp_path, shots=1))
+    fitted(model, dataset, settings(tmp_path, examples=1))
     assert "chance" not in capsys.readouterr().err
 
 
@@ -248,14 +247,14 @@ def test_examples_are_mixed_complete_and_never_the_text_itself(model, tmp_path, 
     dataset = animals(3)
     orders, asked = set(), []
     for seed in range(6):
-        teacher = make_teacher(f"prompt:{model}", config=settings(tmp_path, shots=2, shots_seed=seed))
+        teacher = make_teacher(f"prompt:{model}", config=settings(tmp_path, examples=2, examples_seed=seed))
         examples, spare = teacher._drawn(dataset, data.split_dataset(dataset))
         labels = [label for _, label in examples]
         assert sorted(labels) == [0, 0, 1, 1, 2, 2] and len({*spare, *(text for text, _ in examples)}) == 9
         assert [dataset.labels[dataset.texts.index(text)] for text in spare] == list(dataset.classes)
         orders.add(tuple(labels))
     assert len(orders) > 2
-    teacher = fitted(model, dataset, settings(tmp_path, shots=1))
+    teacher = fitted(model, dataset, settings(tmp_path, examples=1))
     text, label = teacher._examples[0]
     real = CausalLM.likelihoods
     seen = lambda self, p, a: asked.extend(p) or real(self, p, a)  # noqa: E731
@@ -269,8 +268,8 @@ def test_examples_are_mixed_complete_and_never_the_text_itself(model, tmp_path, 
 
 
 def test_more_examples_than_there_are_is_one_sentence(model, tmp_path):
-    with pytest.raises(QkdError, match=r"--few-shots 20: label 'kind 0' has \d+ training texts, and 21 are needed"):
-        fitted(model, animals(3), settings(tmp_path, shots=20))
+    with pytest.raises(QkdError, match=r"--examples 20: label 'kind 0' has \d+ training texts, and 21 are needed"):
+        fitted(model, animals(3), settings(tmp_path, examples=20))
 
 
 def test_examples_come_from_the_training_split_by_seed(model, tmp_path):
@@ -279,7 +278,7 @@ def test_examples_come_from_the_training_split_by_seed(model, tmp_path):
     train = {dataset.texts[row] for row in splits.train}
     asked = {}
     for seed in (0, 0, 1):
-        prompt = fitted(model, dataset, settings(tmp_path, shots=1, shots_seed=seed)).describe()["prompt"]
+        prompt = fitted(model, dataset, settings(tmp_path, examples=1, examples_seed=seed)).describe()["prompt"]
         lines = [line for line in prompt.split("\n") if line]
         assert len(lines) == 4 and sum(any(line.startswith(text) for text in train) for line in lines) == 3
         assert asked.setdefault(seed, prompt) == prompt
@@ -294,7 +293,7 @@ def test_a_chat_template_is_used_where_there_is_one(tmp_path):
     tokenizer.chat_template = "{% for m in messages %}{{ m.role }} {{ m.content }} {% endfor %}assistant "
     tokenizer.save_pretrained(folder)
     dataset = animals(2)
-    told = fitted(folder, dataset, with_words(tmp_path, "of {labels}: {text}", shots=1)).describe()["prompt"]
+    told = fitted(folder, dataset, with_words(tmp_path, "of {labels}: {text}", examples=1)).describe()["prompt"]
     assert told.startswith("user of cat, dog: ") and told.endswith("user of cat, dog: {text} assistant ")
     assert told.count("user") == 3 and told.count("assistant") == 3
     plain = fitted(folder, dataset, with_words(tmp_path, "{text}:", chat="false")).describe()["prompt"]
@@ -305,7 +304,7 @@ def with_words(tmp_path, template, chat="true", **more):
     file = tmp_path / f"{chat}.toml"
     words = '"kind 0" = ["cat"]\n"kind 1" = ["dog"]'
     file.write_text(f'template = "{template}"\nchat = {chat}\n[verbalizers]\n{words}\n')
-    return make_config({"prompt": {"template": str(file), **more}})
+    return make_config({"prompt": {"prompt": str(file), **more}})
 
 
 def test_words_that_collide_or_are_empty_are_refused_with_their_tokens(model):
@@ -342,7 +341,7 @@ def test_prompts_that_cannot_be_used(tmp_path, name, content, words):
 def test_a_prompt_that_leaves_no_room_and_texts_that_are_cut(model, tmp_path, capsys):
     dataset = animals(3)
     with pytest.raises(QkdError, match=r"takes \d+ tokens with 3 labels and 12 examples, and the model holds 64"):
-        fitted(model, dataset, settings(tmp_path, shots=4))
+        fitted(model, dataset, settings(tmp_path, examples=4))
     teacher = fitted(model, dataset, settings(tmp_path))
     teacher.logits(["the red cat " * 40])
     assert "1 of 1 texts are longer than" in capsys.readouterr().err

@@ -9,7 +9,7 @@ import pytest
 from qkd.core.errors import QkdError
 from qkd.encoders.choose import choose_layers
 from qkd.encoders.registry import embed_texts, make_encoder, whitened
-from tests.text.test_models import TEXTS, alone
+from tests.models.conftest import TEXTS, alone
 
 
 @pytest.mark.parametrize(("pooling", "layer"), [("first", 2), ("last", 1), ("max", 2), ("mean", 0)])

@@ -15,7 +15,7 @@ from qkd.core import cache
 from qkd.core.cluster import over_ray
 from qkd.core.errors import QkdError
 from qkd.encoders.registry import embed_texts, make_encoder
-from tests.text.test_models import animals
+from tests.models.conftest import animals
 
 
 def test_the_same_file_comes_out_row_for_row(cluster, model, tmp_path, monkeypatch, recwarn):

@@ -12,11 +12,12 @@ from qkd.core.errors import QkdError
 from qkd.data import loading as data
 from qkd.teachers.finetune import FineTuning
 from qkd.teachers.registry import make_teacher
-from tests.text.test_models import animals
+from tests.models.conftest import animals
 
 
 def teacher_of(model, **more):
     spec = {"epochs": 3, "lr": 0.01, "batch_size": 8, "depth": 1, "tuned": 0.5, **more}
+    spec = {f"lora_{key}": value for key, value in spec.items()}
     return make_teacher(f"lora:{model}", config=make_config({"lora": spec}))
 
 
@@ -115,7 +116,9 @@ def test_half_precision_learns_too(model):
     dataset = animals(2)
     teacher = make_teacher(
         f"lora:{model}",
-        config=make_config({"lora": {"epochs": 2, "lr": 0.01, "depth": 1}, "teacher": {"dtype": "bfloat16"}}),
+        config=make_config(
+            {"lora": {"lora_epochs": 2, "lora_lr": 0.01, "lora_depth": 1}, "teacher": {"dtype": "bfloat16"}}
+        ),
     )
     teacher.fit(dataset, data.split_dataset(dataset))
     logits = teacher.logits(dataset.texts)

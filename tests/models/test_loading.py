@@ -14,8 +14,7 @@ from qkd.encoders.registry import make_encoder
 from qkd.models import weights
 from qkd.models.backbone import Backbone
 from qkd.models.batching import TokenBudget
-from tests.text.conftest import SENTENCES, save_model
-from tests.text.test_models import TEXTS
+from tests.models.conftest import SENTENCES, TEXTS, save_model
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -64,11 +63,11 @@ def test_a_run_writes_the_commit_into_its_configuration(hub, model):
     from qkd.pipeline.settings import with_pinned_models
 
     asked = make_config(
-        {"teacher": {"spec": "probe:somebody/tiny"}, "encoder": {"name": "somebody/tiny?layer=1+hashing:8"}}
+        {"teacher": {"teacher": "probe:somebody/tiny"}, "encoder": {"encoder": "somebody/tiny?layer=1+hashing:8"}}
     )
     config = with_pinned_models(asked)
-    assert config.teacher.spec == (f"probe:somebody/tiny@{COMMIT}",)
-    assert config.encoder.name == f"somebody/tiny@{COMMIT}?layer=1+hashing:8"
+    assert config.teacher.teacher == (f"probe:somebody/tiny@{COMMIT}",)
+    assert config.encoder.encoder == f"somebody/tiny@{COMMIT}?layer=1+hashing:8"
     assert with_pinned_models(make_config({})) == make_config({})
 
 

@@ -11,8 +11,7 @@ from qkd.models.reader import Reader
 from qkd.teachers.heads import calibrated_temperature, fit_head, mean_cross_entropy, out_of_fold
 from qkd.teachers.probe import choose_probe
 from qkd.teachers.registry import make_teacher
-from tests.text.conftest import SENTENCES
-from tests.text.test_models import animals
+from tests.models.conftest import SENTENCES, animals
 
 TEXTS = [" ".join(sentence.split()[: 1 + n]) for n in range(6) for sentence in SENTENCES]
 
