@@ -7,7 +7,37 @@ from qiskit.circuit.library import get_standard_gate_name_mapping
 from qkd.circuits.qasm import from_qasm, to_qasm
 from qkd.engines import DensityMatrixEstimator
 
-STANDARD = "p x y z h s sdg t tdg sx rx ry rz cx cy cz cp crx cry crz ch swap ccx cswap cu id u1 u2 u3".split()
+STANDARD = [
+    "p",
+    "x",
+    "y",
+    "z",
+    "h",
+    "s",
+    "sdg",
+    "t",
+    "tdg",
+    "sx",
+    "rx",
+    "ry",
+    "rz",
+    "cx",
+    "cy",
+    "cz",
+    "cp",
+    "crx",
+    "cry",
+    "crz",
+    "ch",
+    "swap",
+    "ccx",
+    "cswap",
+    "cu",
+    "id",
+    "u1",
+    "u2",
+    "u3",
+]
 OWN_NAMES = ["enc", "rzz", "rxx", "ecr", "iswap", "r", "foo", "unitary", "mcx", "csx", "kraus", "measure_x", "cu1"]
 PARAMETER_NAMES = ["x0", "x1", "w0", "w1", "dx", "theta", "a", "b", "p0", "_gate_p_0", "lam", "phi"]
 
@@ -219,7 +249,9 @@ def values_and_gradients(student, points):
     rows = torch.tensor(points, requires_grad=True)
     evs = program(rows, torch.zeros(0, dtype=torch.float64))
     gradients = [
-        torch.autograd.grad(column.sum(), rows, retain_graph=True, allow_unused=True)[0] if column.requires_grad else None
+        torch.autograd.grad(column.sum(), rows, retain_graph=True, allow_unused=True)[0]
+        if column.requires_grad
+        else None
         for column in evs.unbind(1)
     ]
     zero = torch.zeros_like(rows)

@@ -26,7 +26,9 @@ def test_random_programs_are_read_as_they_mean_and_written_as_they_are(seed):
 
 
 def test_arguments_belong_to_parameters_in_the_order_of_declaration():
-    program = f"// qkd.inputs: dx\n{HEAD}input float dx;\ngate two(zeta, alpha) q {{ rx(zeta) q; rz(alpha) q; }}\nqubit q;\n"
+    program = (
+        f"// qkd.inputs: dx\n{HEAD}input float dx;\ngate two(zeta, alpha) q {{ rx(zeta) q; rz(alpha) q; }}\nqubit q;\n"
+    )
     student = from_qasm(program + "two(dx, 0.25) q;\n")
     assert [(item.operation.name, item.operation.params) for item in student.circuit.data] == [
         ("rx", [student.inputs[0]]),

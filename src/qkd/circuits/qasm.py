@@ -38,7 +38,38 @@ _COMMENT = re.compile(r"//\s*qkd\.(\w+)\s*:(.*)")
 _KEYS = ("name", "inputs", "weights", "start", "observables")
 # the gates of stdgates.inc and the builtin U, which need no definition in a program
 _INCLUDED = frozenset(
-    "p x y z h s sdg t tdg sx rx ry rz cx cy cz cp crx cry crz ch swap ccx cswap cu id u u1 u2 u3".split()
+    [
+        "p",
+        "x",
+        "y",
+        "z",
+        "h",
+        "s",
+        "sdg",
+        "t",
+        "tdg",
+        "sx",
+        "rx",
+        "ry",
+        "rz",
+        "cx",
+        "cy",
+        "cz",
+        "cp",
+        "crx",
+        "cry",
+        "crz",
+        "ch",
+        "swap",
+        "ccx",
+        "cswap",
+        "cu",
+        "id",
+        "u",
+        "u1",
+        "u2",
+        "u3",
+    ]
 )
 # angles differ by rounding alone; the last digits depend on the order of additions
 _MAX_ANGLE_DIFFERENCE = 1e-9
