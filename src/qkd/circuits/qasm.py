@@ -329,9 +329,9 @@ def _with_unique_names(tree: ast.Program, text: str) -> dict[str, str]:
                 _rename(statement.arguments, names)
             elif isinstance(statement, ast.QuantumPhase):
                 _rename(statement.argument, names)
-    for statement in [*tree.statements, *(s for definition in definitions for s in definition.body)]:
-        if isinstance(statement, ast.QuantumGate):
-            _rename(statement.name, gates)
+    for call in [*tree.statements, *(s for definition in definitions for s in definition.body)]:
+        if isinstance(call, ast.QuantumGate):
+            _rename(call.name, gates)
     return {new: old for old, new in gates.items()}
 
 
