@@ -12,7 +12,19 @@ import pytest
 import qkd
 from qkd.core.errors import ConfigError
 
-ROOMS = ["circuits", "devices", "engines", "hardware", "reports", "results", "simulation", "student", "data", "encoders", "teachers"]
+ROOMS = [
+    "circuits",
+    "devices",
+    "engines",
+    "hardware",
+    "reports",
+    "results",
+    "simulation",
+    "student",
+    "data",
+    "encoders",
+    "teachers",
+]
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
