@@ -264,6 +264,6 @@ def test_the_shipped_recipe_is_the_papers():
     recipe = read_config(recipe_file())
     circuit = library.load_circuit(recipe.student.circuit)
     assert (circuit.num_qubits, len(circuit.weights), len(circuit.inputs)) == (11, 144, 11)
-    assert recipe.student.angle_map == "minmax" and recipe.student.dropout == 0 and not recipe.student.standardise
+    assert recipe.student.angle_map == "minmax" and recipe.student.dropout == 0 and not recipe.student.standardize
     assert (recipe.loss.temperature, recipe.loss.alpha, recipe.train.lr) == (2, 0.5, 0.06)
     assert recipe.train.weight_decay == 0 and not recipe.train.shuffle

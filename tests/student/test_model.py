@@ -86,7 +86,7 @@ def test_minmax_is_the_papers_scaling():
 def test_training_separates_what_is_separable(tmp_path):
     student = model(precision="single").float()
     train, valid = examples(200, 1), examples(60, 2)
-    student.standardise(train.embeddings)
+    student.standardize(train.embeddings)
     trainer = Trainer(student, train, valid, LossSpec(), TrainSpec(epochs=15, lr=0.05, batch_size=16), tmp_path)
     assert trainer.run() and trainer.progress.history[-1]["valid_accuracy"] > 0.9
     best = min(trainer.progress.history, key=lambda row: row["valid_loss"])
@@ -207,7 +207,7 @@ def test_the_qnn_is_usable_alone():
 def test_training_starts_where_the_circuit_responds_linearly():
     student = model()
     x = 3 + 2 * torch.randn(500, 5, generator=torch.Generator().manual_seed(4)).double()
-    student.standardise(x)
+    student.standardize(x)
     angles = student.angles(x).detach()
     assert angles.mean(dim=0).numpy() == pytest.approx(np.full(3, np.pi / 2), abs=0.03)
     assert angles.std(dim=0).mean().item() == pytest.approx(START_SPREAD, rel=0.5)
@@ -215,5 +215,5 @@ def test_training_starts_where_the_circuit_responds_linearly():
         angles.numpy(), abs=1e-5
     )
     paper = model(angle_map="minmax")
-    paper.standardise(x)
+    paper.standardize(x)
     assert paper.angles(x).detach().amax(dim=1).numpy() == pytest.approx(np.full(500, 10.0), abs=1e-6)

@@ -159,7 +159,7 @@ class StudentSpec(Spec):
         "to [0, 10].",
     )
     dropout: Annotated[float, Field(ge=0, lt=1)] = option(0.5, "The fraction of embedding entries dropped in training.")
-    standardise: bool = option(
+    standardize: bool = option(
         True, "Shift and scale embedding entries to mean 0 and deviation 1 over the training texts."
     )
     diagnose: bool = option(

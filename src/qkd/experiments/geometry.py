@@ -57,8 +57,8 @@ def geometry_of(contestant: Contestant, lesson: Lesson) -> Geometry:
     circuit, spec = contestant.circuit(), contestant.config.student
     middle = contestant.middle(circuit, len(lesson.classes))
     model = StudentModel(middle, lesson.embeddings.shape[1], lesson.classes, spec.angle_map)
-    if spec.standardise:
-        model.standardise(torch.as_tensor(lesson.embeddings[lesson.train], dtype=torch.float32))
+    if spec.standardize:
+        model.standardize(torch.as_tensor(lesson.embeddings[lesson.train], dtype=torch.float32))
     step = -(-len(lesson.train) // TEXTS)
     rows = torch.as_tensor(lesson.embeddings[lesson.train[::step]], dtype=torch.float32)
     inputs = rows.double().numpy()

@@ -82,8 +82,8 @@ def make_trainer(
         Examples.from_arrays(lesson.embeddings[rows], lesson.teacher[rows], lesson.targets[rows], device)
         for rows in (lesson.train, lesson.valid)
     )
-    if spec.standardise:
-        model.standardise(train.embeddings)
+    if spec.standardize:
+        model.standardize(train.embeddings)
     if config.train.shots and isinstance(middle, QuantumMiddle):
         train_with_shots(model, config.train.shots)
     return Trainer(model, train, valid, config.loss, config.train, checkpoint)

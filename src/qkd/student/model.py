@@ -127,7 +127,7 @@ class StudentModel(nn.Module):
         quantum = self.middle.num_parameters if isinstance(self.middle, QuantumMiddle) else 0
         return Parameters(classical=self.num_parameters - quantum, quantum=quantum)
 
-    def standardise(self, embeddings: torch.Tensor) -> None:
+    def standardize(self, embeddings: torch.Tensor) -> None:
         """Set the fixed shift and scale in front of the projection from training embeddings (N,D)."""
         self.center.copy_(embeddings.mean(dim=0))
         self.scale.copy_(1 / embeddings.std(dim=0).clamp_min(1e-6))
