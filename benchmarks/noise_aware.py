@@ -81,7 +81,7 @@ def judged(model: StudentModel, circuit, engine, lesson: Lesson, seed: int) -> d
 
 def trained(base: Config, circuit, engine, lesson: Lesson, seed: int, shots: int):
     """Return a trainer that is done."""
-    spec = base.model_copy(update={"train": base.train.model_copy(update={"seed": seed, "shots": shots})})
+    spec = base.model_copy(update={"train": base.train.model_copy(update={"seed": seed, "train_shots": shots})})
     trainer = make_trainer(spec, QuantumMiddle(circuit, engine), lesson, engine.device, None)
     trainer.run()
     return trainer

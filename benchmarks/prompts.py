@@ -1,7 +1,7 @@
 """How good the built-in prompts are, judged on all texts with a calibration that has not seen them.
 
     python benchmarks/prompts.py emotion.jsonl thematic.jsonl --seeds 5 [--limit 240]
-        [--teacher smollm2-135m] [--few-shots 0]
+        [--teacher smollm2-135m] [--examples 0]
 
 The texts are in four parts; each part's scores become logits by what the other three parts say. A row is one prompt:
 accuracy without calibration, with biases that know no labels, with a map of the labels' scores and with the default,
@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("texts", nargs="+")
     parser.add_argument("--teacher", default="smollm2-135m")
     parser.add_argument("--limit", type=int, default=240)
-    parser.add_argument("--few-shots", type=int, default=0)
+    parser.add_argument("--examples", type=int, default=0)
     parser.add_argument("--seeds", type=int, default=1, help="draws of the texts; rows are their means")
     given = parser.parse_args()
     print(f"| texts | prompt | none | batch | labels | words | cross-entropy |\n|{' --- |' * 7}")
@@ -37,7 +37,7 @@ def main() -> None:
             dataset = data.load_dataset(source, limit=given.limit, seed=seed)
             splits, y = data.split_dataset(dataset, seed=seed), dataset.targets
             for name in BUILT_IN:
-                config = make_config({"prompt": {"template": name, "shots": given.few_shots}})
+                config = make_config({"prompt": {"prompt": name, "examples": given.examples}})
                 teacher = PromptTeacher(given.teacher, spec=config.prompt)
                 teacher.fit(dataset, splits)
                 scores, classes = teacher.scores(dataset.texts), len(dataset.classes)

@@ -133,7 +133,7 @@ def main() -> None:
     """Do the study and print its table as it grows."""
     parser = argparse.ArgumentParser()
     parser.add_argument("texts", nargs="+")
-    parser.add_argument("--teacher", default=TeacherSpec().spec[0])
+    parser.add_argument("--teacher", default=TeacherSpec().teacher[0])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--only", action="append", help="a line, by its name; the default is always there")
     parser.add_argument("--out", type=Path, help="a JSONL file of what every student scored; it is gone on with")
@@ -159,8 +159,8 @@ def main() -> None:
             if all((line, name, seed) in kept for line in ["teacher", *lines]):
                 continue
             teacher = given.teacher.format(name=name, seed=seed)
-            data = {"source": path, "split_seed": seed, "limit": int(limit) if limit else None}
-            spec = make_config({"data": data, "teacher": {"spec": teacher}, "engine": {"torch_device": "cpu"}})
+            data = {"data": path, "split_seed": seed, "limit": int(limit) if limit else None}
+            spec = make_config({"data": data, "teacher": {"teacher": teacher}, "engine": {"torch_device": "cpu"}})
             with tempfile.TemporaryDirectory() as temporary:
                 sources = gather_sources(spec, RunFolder(Path(temporary)), False, Clock())
             lesson = sources.lesson()
@@ -171,7 +171,7 @@ def main() -> None:
                     continue
                 change, seen, encoder = CHANGES[line], lesson, sources.encoder
                 if "encoder" in change or "tune" in change:
-                    asked = change.get("encoder", spec.encoder.name)
+                    asked = change.get("encoder", spec.encoder.encoder)
                     encoder, _ = make_reader(asked, spec, sources.dataset, sources.splits, "tune" in change)
                     seen = replace(lesson, embeddings=embed_texts(encoder, sources.texts))
                 note(line, name, seed, score(change, seed, seen, encoder, sources.texts))

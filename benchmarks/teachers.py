@@ -27,10 +27,10 @@ def main() -> None:
     parser.add_argument("--encoder", default="minilm")
     parser.add_argument("--limit", type=int)
     parser.add_argument("--seeds", type=int, default=1, help="splits, and texts that a limit keeps")
-    parser.add_argument("--prompt", default=make_config({}).prompt.template)
-    parser.add_argument("--few-shots", type=int, default=0)
+    parser.add_argument("--prompt", default=make_config({}).prompt.prompt)
+    parser.add_argument("--examples", type=int, default=0)
     given = parser.parse_args()
-    config = make_config({"prompt": {"template": given.prompt, "shots": given.few_shots}})
+    config = make_config({"prompt": {"prompt": given.prompt, "examples": given.examples}})
     for source in given.data:
         for seed in range(given.seeds):
             dataset = data.load_dataset(source, limit=given.limit, seed=seed)

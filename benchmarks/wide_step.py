@@ -56,7 +56,7 @@ def case(name: str, n: int, layers: int) -> tuple[StudentCircuit, NoiseModel]:
     student = library.load_circuit(name, n, layers)
     if (name, n) != ("qdllm", 11):
         return student, generic()
-    noisy = place(make_config({"engine": {"sim": "aer-noisy"}, "device": {"name": "fake_brisbane"}}), student)
+    noisy = place(make_config({"engine": {"sim": "aer-noisy"}, "device": {"device": "fake_brisbane"}}), student)
     return noisy.circuit, noisy.model
 
 

@@ -40,7 +40,7 @@ def test_the_version_is_the_installed_one():
 
 def test_every_setting_is_an_option_with_its_sentence():
     shown = " ".join(qkd("distill", "--help").stdout.split())
-    for _, _, option, field in fields():
+    for _, option, field in fields():
         assert f"--{option.replace('_', '-')}" in shown
         assert field.description.split(":")[0].split(",")[0] in shown
 

@@ -113,7 +113,7 @@ def test_mistakes_are_found_before_any_work(corpus, tmp_path):
         with pytest.raises(QkdError, match="two that differ"):
             compare(None, CompareSpec(sims=sims), **given)
     with pytest.raises(QkdError, match="add aer-noisy to --sims"):
-        compare(None, CompareSpec(noise=(1.0, 2.0)), **given)
+        compare(None, CompareSpec(noise_scales=(1.0, 2.0)), **given)
 
 
 def test_a_run_lends_its_settings(corpus, tmp_path):

@@ -18,8 +18,8 @@ from qkd.experiments.tuning import tuning_candidates
 from qkd.pipeline.settings import settled
 from qkd.pipeline.sources import Clock, gather_sources
 from qkd.studies import compare
+from tests.models.conftest import save_model
 from tests.test_distill import options
-from tests.text.conftest import save_model
 
 NOISE = {"qubits": 2, "device": "ibm_fez", "shots": 256, "epochs": 3}
 
@@ -33,7 +33,7 @@ def setting(corpus, tmp_path_factory):
     config = settled(Config(), options(corpus, folder, **NOISE))
     lesson = gather_sources(config, RunFolder(folder / "texts"), False, Clock()).lesson()
     student = contestants(["hardware", "linear"], config)[0]
-    spec = CompareSpec(sims=("aer-noisy", "exact"), shots=(4, 65536), noise=(0.0, 1.0, 8.0))
+    spec = CompareSpec(sims=("aer-noisy", "exact"), shot_counts=(4, 65536), noise_scales=(0.0, 1.0, 8.0))
     return config, lesson, student, conditions_of(config, spec, student.circuit(), "hardware")
 
 
@@ -85,8 +85,8 @@ def test_a_report_shows_the_curves_and_says_what_was_trained_under(corpus, tmp_p
         students=("hardware", "linear"),
         seeds=2,
         sims=("exact", "aer-noisy"),
-        shots=(8, 512),
-        noise=(1.0, 4.0),
+        shot_counts=(8, 512),
+        noise_scales=(1.0, 4.0),
         train_texts=(40, "all"),
     )
     found = compare(None, spec, **options(corpus, tmp_path, **NOISE, name="curves"))

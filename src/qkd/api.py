@@ -110,7 +110,7 @@ def distill(config: Config | None = None, *, resume: bool = False, **options: An
         config = with_pinned_models(merged(config or Config(), overrides))
         check_device(config, overrides)
         stem = f"{config.data.stem}-{Path(config.student.circuit).stem}"
-        folder = new_run(config.run.folder, config.run.name, stem)
+        folder = new_run(config.run.runs, config.run.name, stem)
     from qkd.pipeline import distillation as pipeline
 
     fresh = not folder.path.exists()
@@ -163,8 +163,8 @@ def _started(config: Config | None, overrides: Overrides) -> RunFolder | None:
     """Return the run that ``--resume`` means, or None where the named one was killed before it had a configuration."""
     run = merged(config or Config(), {key: value for key, value in overrides.items() if key[0] == "run"}).run
     if run.name is None:
-        return newest_run(run.folder)
-    folder = RunFolder(run.folder / run.name)
+        return newest_run(run.runs)
+    folder = RunFolder(run.runs / run.name)
     return folder if folder.config.is_file() else None
 
 
@@ -177,9 +177,9 @@ def _resumable(folder: RunFolder, config: Config | None, overrides: Overrides) -
     before = read_config(folder.config)
     base = before if config is None else config.model_copy(update={"run": before.run})
     wanted = with_pinned_models(merged(base, {key: value for key, value in overrides.items() if key[0] != "run"}))
-    for section, key, option, _ in fields():
+    for section, key, _ in fields():
         old, new = (getattr(getattr(config, section), key) for config in (before, wanted))
-        if old != new and option not in ("epochs", "patience"):
+        if old != new and key not in ("epochs", "patience"):
             raise ConfigError(
                 f"--resume goes on with {folder.config}, where {section}.{key} is {old!r}, not {new!r}; only --epochs "
                 "and --patience may change, so start a new run"

@@ -50,7 +50,7 @@ def compare(
     from qkd.experiments.candidates import contestants
 
     name = config.run.name or f"compare-{config.data.stem}"
-    again = f"qkd compare {config.run.folder / name / 'config.toml'} --name {name} {_words(spec)}"
+    again = f"qkd compare {config.run.runs / name / 'config.toml'} --name {name} {_words(spec)}"
     return _compared(config, contestants(spec.students, config), spec, name, again, ray)
 
 
@@ -100,7 +100,7 @@ def reproduce(
     arguments |= {
         key: value for key, value in options.items() if next(iter(by_section({key: value})))[0] in RECIPE_SECTIONS
     }
-    again = f"qkd reproduce {recipe} --config {config.run.folder / name / 'config.toml'} {_typed(arguments)}"
+    again = f"qkd reproduce {recipe} --config {config.run.runs / name / 'config.toml'} {_typed(arguments)}"
     return _compared(config, versions, spec, name, again, ray, reproduced)
 
 
@@ -134,7 +134,7 @@ def sweep(
     space = spaces.dimensions(spec.over, config)
     name = config.run.name or f"sweep-{config.data.stem}"
     _warn_of_unseen(config)
-    folder = RunFolder(config.run.folder / name)
+    folder = RunFolder(config.run.runs / name)
     with folder.lock(), over_ray(ray):
         write_text(folder.config, to_toml(config))
         path = folder.path / "best.toml"
@@ -179,7 +179,7 @@ def _compared(
     from qkd.reports import comparison as pages
 
     _warn_of_unseen(config)
-    folder = RunFolder(config.run.folder / name)
+    folder = RunFolder(config.run.runs / name)
     with folder.lock(), over_ray(ray):
         write_text(folder.config, to_toml(config))
         try:
@@ -200,7 +200,7 @@ def _warn_of_unseen(config: Config) -> None:
     """Say which settings of a run a study does not look at."""
     if config.engine.sim != "exact":
         warn("--sim is not looked at here: circuits are trained ideally, unless a comparison's --sims says otherwise")
-    if config.encoder.tune:
+    if config.encoder.tune_encoder:
         warn("--tune-encoder is for transformer: students here; all others are trained on the embeddings as they are")
 
 
@@ -215,11 +215,7 @@ def _base(base: str | Path | Config | None) -> Config:
 
 def _words(spec: CompareSpec | SweepSpec) -> str:
     """Return a spec as it is typed."""
-    values = {}
-    for key, field in type(spec).model_fields.items():
-        extra = field.json_schema_extra
-        values[str(extra["option"]) if isinstance(extra, dict) else key] = getattr(spec, key)
-    return _typed({key: value for key, value in values.items() if value != ()})
+    return _typed({key: value for key, value in dict(spec).items() if value != ()})
 
 
 def _typed(values: Mapping[str, Any]) -> str:

@@ -96,7 +96,7 @@ def test_a_run_that_was_trained_with_a_profile_is_taken_to_its_device_with_that(
     run, _ = trained_on(folder, held)
     (tmp_path / "mine.toml").write_text('inherits = "eagle"\nmax_qpu_seconds = 41\n')
     config = read_config(run.config)
-    device = config.device.model_copy(update={"name": DEVICE, "profile": str(tmp_path / "mine.toml")})
+    device = config.device.model_copy(update={"device": DEVICE, "profile": str(tmp_path / "mine.toml")})
     write_text(run.config, to_toml(config.model_copy(update={"device": device})))
     told = {"local": True, "samples": 3, "mitigation": "none"}
     assert plans_for(order(folder, device=DEVICE, **told), run)[0].limit == 41

@@ -16,8 +16,7 @@ from qkd.student.bundle import Student
 from qkd.student.cores.quantum import QuantumMiddle
 from qkd.student.lesson import Lesson, make_trainer, make_tuner
 from qkd.student.trainer import WARM
-from tests.text.conftest import save_model
-from tests.text.test_models import TEXTS
+from tests.models.conftest import TEXTS, save_model
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +164,7 @@ def test_what_cannot_be_tuned_is_said(tiny):
         make_front(make_encoder("hashing:8"), TEXTS, 1)
     with pytest.raises(QkdError, match=r"--tune-encoder 3: .* reads layer 2"):
         Front(make_encoder(str(tiny)), TEXTS, 3)
-    assert Config().encoder.tune == 0
+    assert Config().encoder.tune_encoder == 0
 
 
 @pytest.fixture

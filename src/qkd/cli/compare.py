@@ -34,8 +34,8 @@ def compare(
     seeds: Seeds = 10,
     sims: Annotated[str, typer.Option(help=help_of(CompareSpec, "sims"))] = "exact",
     train_texts: Annotated[str, typer.Option(help=help_of(CompareSpec, "train_texts"))] = "all",
-    shot_counts: Annotated[str, typer.Option(help=help_of(CompareSpec, "shots"))] = "",
-    noise_scales: Annotated[str, typer.Option(help=help_of(CompareSpec, "noise"))] = "",
+    shot_counts: Annotated[str, typer.Option(help=help_of(CompareSpec, "shot_counts"))] = "",
+    noise_scales: Annotated[str, typer.Option(help=help_of(CompareSpec, "noise_scales"))] = "",
     tune: Tune = 0,
     ray: Ray = None,
     json_: Json = False,
@@ -48,7 +48,7 @@ def compare(
     from qkd.reports import comparison
 
     values = {"students": _words(students), "seeds": seeds, "sims": _words(sims), "train_texts": _counts(train_texts)}
-    values |= {"shots": _counts(shot_counts), "noise": _words(noise_scales), "tune": tune}
+    values |= {"shot_counts": _counts(shot_counts), "noise_scales": _words(noise_scales), "tune": tune}
     spec = validated(CompareSpec, values, "the options")
     show(studies.compare(base, spec, ray=ray, **given), comparison.comparison_text, json_, quiet)
 

@@ -60,11 +60,11 @@ def with_config_options(
         if name != "given"
     ]
     made = []
-    for section, _, option, field in fields():
+    for section, name, field in fields():
         if section not in sections:
             continue
         default = "" if field.default is None else f" [default: {_shown(field.default)}]"
-        flag = f"--{option.replace('_', '-')}"
+        flag = f"--{name.replace('_', '-')}"
         kind = typer.Option(
             f"{flag}/--no-{flag[2:]}" if field.annotation is bool else flag,
             help=f"{field.description}{default}",
@@ -72,7 +72,6 @@ def with_config_options(
             rich_help_panel=section,
         )
         annotation: Any = Annotated[_plain(field.annotation) | None, kind]
-        name = option.replace("-", "_")
         made.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
 
     def run(**arguments: Any) -> None:

@@ -22,7 +22,7 @@ def sweep(
     prune: Annotated[bool, typer.Option(help=help_of(SweepSpec, "prune"))] = True,
     parallel: Annotated[int, typer.Option(help=help_of(SweepSpec, "parallel"))] = 8,
     seeds: Annotated[int, typer.Option(help=help_of(SweepSpec, "seeds"))] = 5,
-    sweep_seed: Annotated[int, typer.Option(help=help_of(SweepSpec, "seed"))] = 0,
+    sweep_seed: Annotated[int, typer.Option(help=help_of(SweepSpec, "sweep_seed"))] = 0,
     ray: Ray = None,
     json_: Json = False,
     quiet: Quiet = False,
@@ -33,7 +33,14 @@ def sweep(
     from qkd import studies
     from qkd.reports import sweep as pages
 
-    values = {"trials": trials, "goal": goal, "prune": prune, "parallel": parallel, "seeds": seeds, "seed": sweep_seed}
+    values = {
+        "trials": trials,
+        "goal": goal,
+        "prune": prune,
+        "parallel": parallel,
+        "seeds": seeds,
+        "sweep_seed": sweep_seed,
+    }
     spec = validated(SweepSpec, values | ({"over": over} if over else {}), "the options")
     show(studies.sweep(base, spec, ray=ray, **given), pages.sweep_text, json_, quiet)
 

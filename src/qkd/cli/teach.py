@@ -20,7 +20,8 @@ def teach(
     config: ConfigFile = None,
     torch_device: Annotated[str | None, typer.Option(help="Where torch computes: cpu, cuda, cuda:1, ...")] = None,
     ray: Annotated[
-        str | None, typer.Option(help="Spread the work over a Ray cluster: its address, or 'local' (needs qkd[ray]).")
+        str | None,
+        typer.Option(help="Spread the work over a Ray cluster: its address, or 'local' (needs qkd-llm[ray])."),
     ] = None,
     embed: Annotated[bool, typer.Option("--embed", help="Embed the texts too; distill finds both cached.")] = False,
     json_: Json = False,

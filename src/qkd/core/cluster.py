@@ -1,4 +1,4 @@
-"""Work spread over a Ray cluster (``pip install qkd[ray]``).
+"""Work spread over a Ray cluster (``pip install qkd-llm[ray]``).
 
 The cache's chunks are the unit of work: the driver cuts them as it does alone and saves each as it comes back, so the
 rows are those of one process, and a worker that dies costs the chunk it had. Workers get the function with a model's
@@ -33,7 +33,7 @@ def over_ray(address: str | None) -> Iterator[None]:
         yield
         return
     if importlib.util.find_spec("ray") is None:
-        raise ServiceError("--ray needs Ray, which is not installed; 'pip install qkd[ray]' gets it")
+        raise ServiceError("--ray needs Ray, which is not installed; 'pip install qkd-llm[ray]' gets it")
     import ray
 
     started = not ray.is_initialized()

@@ -15,10 +15,8 @@ from qkd.core.specs import Count, Fraction, Spec, option, read_toml, validated
 class DataSpec(Spec):
     """Which texts and labels, and how they are split."""
 
-    source: str = option(
-        "docstrings",
-        "A CSV, TSV, JSONL or Parquet file, qdllm:FOLDER, hf:NAME[:CONFIG], or the embedded 'docstrings'.",
-        name="data",
+    data: str = option(
+        "docstrings", "A CSV, TSV, JSONL or Parquet file, qdllm:FOLDER, hf:NAME[:CONFIG], or the embedded 'docstrings'."
     )
     text_column: str = option("text", "The column that holds the texts.")
     label_column: str = option("label", "The column that holds the labels.")
@@ -38,7 +36,7 @@ class DataSpec(Spec):
     @property
     def stem(self) -> str:
         """A short name of the texts, for folders."""
-        return self.source.rpartition(":")[2].rstrip("/").rpartition("/")[2].partition(".")[0]
+        return self.data.rpartition(":")[2].rstrip("/").rpartition("/")[2].partition(".")[0]
 
 
 def _several(value: Any) -> Any:
@@ -54,11 +52,10 @@ def _switched(value: Any) -> Any:
 class TeacherSpec(Spec):
     """The classifier whose logits the student learns from."""
 
-    spec: Annotated[tuple[str, ...], BeforeValidator(_several), Field(min_length=1)] = option(
+    teacher: Annotated[tuple[str, ...], BeforeValidator(_several), Field(min_length=1)] = option(
         ("probe:smollm2-135m",),
         "KIND:MODEL, where KIND is probe, prompt, lora, classifier or logits and MODEL a short name, folder, hub id or "
         "file; several make an ensemble.",
-        name="teacher",
     )
     ensemble: Literal["probability", "logit"] = option(
         "probability", "What several teachers' weighted average is taken of; validation texts set the weights."
@@ -76,16 +73,15 @@ class TeacherSpec(Spec):
 class PromptSpec(Spec):
     """How a prompt: teacher is asked."""
 
-    template: Annotated[tuple[str, ...], BeforeValidator(_several), Field(min_length=1)] = option(
+    prompt: Annotated[tuple[str, ...], BeforeValidator(_several), Field(min_length=1)] = option(
         ("auto",),
         "Built-in prompts (classify, continue, category), auto for all of them, or TOML or text files with "
         "{text} in them; of several the one that does best on a few labelled texts is taken.",
-        name="prompt",
     )
-    shots: Annotated[int, Field(ge=0)] = option(
-        0, "Examples of each class shown first, drawn from the training texts.", name="few-shots"
+    examples: Annotated[int, Field(ge=0)] = option(
+        0, "Examples of each class shown first, drawn from the training texts."
     )
-    shots_seed: int = option(0, "The seed that draws them.", name="few-shots-seed")
+    examples_seed: int = option(0, "The seed that draws them.")
     calibrate: Annotated[Literal["words", "labels", "batch", "none"], BeforeValidator(_switched)] = option(
         "words",
         "How scores become logits: a linear map, fitted to training texts, of the labels' words and those near them "
@@ -97,22 +93,20 @@ class PromptSpec(Spec):
 class LoraSpec(Spec):
     """How a lora: teacher is fine-tuned."""
 
-    rank: Count = option(8, "The rank r of the adapters.", name="lora-rank")
-    targets: str = option(
-        "all-linear", "The modules that get adapters, by name, separated by commas.", name="lora-targets"
+    lora_rank: Count = option(8, "The rank r of the adapters.")
+    lora_targets: str = option("all-linear", "The modules that get adapters, by name, separated by commas.")
+    lora_depth: Annotated[float, Field(gt=0, le=1)] = option(
+        0.67, "The fraction of the LM's layers that is kept, from the bottom."
     )
-    depth: Annotated[float, Field(gt=0, le=1)] = option(
-        0.67, "The fraction of the LM's layers that is kept, from the bottom.", name="lora-depth"
+    lora_tuned: Annotated[float, Field(gt=0, le=1)] = option(
+        0.5, "The fraction of the kept layers that gets adapters, from the top."
     )
-    tuned: Annotated[float, Field(gt=0, le=1)] = option(
-        0.5, "The fraction of the kept layers that gets adapters, from the top.", name="lora-tuned"
-    )
-    epochs: Count = option(3, "The most passes over the training texts.", name="lora-epochs")
-    texts: Count | None = option(None, "Learn from at most this many training texts.", name="lora-texts")
-    batch_size: Count = option(16, "Texts per optimizer step.", name="lora-batch-size")
-    lr: Annotated[float, Field(gt=0)] = option(0.0003, "AdamW's highest learning rate.", name="lora-lr")
-    patience: Count = option(2, "Stop after this many epochs without a better validation loss.", name="lora-patience")
-    seed: int = option(0, "The seed of adapters, batches and dropout.", name="lora-seed")
+    lora_epochs: Count = option(3, "The most passes over the training texts.")
+    lora_texts: Count | None = option(None, "Learn from at most this many training texts.")
+    lora_batch_size: Count = option(16, "Texts per optimizer step.")
+    lora_lr: Annotated[float, Field(gt=0)] = option(0.0003, "AdamW's highest learning rate.")
+    lora_patience: Count = option(2, "Stop after this many epochs without a better validation loss.")
+    lora_seed: int = option(0, "The seed of adapters, batches and dropout.")
 
 
 class ModelSpec(Spec):
@@ -125,19 +119,16 @@ class ModelSpec(Spec):
 class EncoderSpec(Spec):
     """What turns a text into the student's D numbers."""
 
-    name: str = option(
+    encoder: str = option(
         "minilm?layers=auto",
         "minilm, hashing[:DIM], static:MODEL, any Hugging Face encoder (folder or hub id), with ?layers=, pooling= and "
         "tokens= behind it, or several joined by +; auto layers are chosen by leave-one-out error.",
-        name="encoder",
     )
     whiten: Count | None = option(
         None, "Decorrelate the embeddings and keep this many of the strongest directions; fitted on the training texts."
     )
-    tune: Annotated[int, Field(ge=0)] = option(
-        0,
-        "Train this many of the encoder's last layers with the student, through the circuit; of static:, its table.",
-        name="tune-encoder",
+    tune_encoder: Annotated[int, Field(ge=0)] = option(
+        0, "Train this many of the encoder's last layers with the student, through the circuit; of static:, its table."
     )
     tune_epochs: Count = option(6, "The most passes over the training texts that the encoder's layers train for.")
     tune_batch_size: Count = option(32, "Texts per optimizer step while they train.")
@@ -165,8 +156,8 @@ class StudentSpec(Spec):
     diagnose: bool = option(
         True, "Measure why the student falls short of its teacher: encoder, capacity, data or optimisation."
     )
-    spread: Annotated[int, Field(ge=0)] = option(
-        0, "Train it with this many more seeds, ideally, to see how far they lie apart.", name="spread-seeds"
+    spread_seeds: Annotated[int, Field(ge=0)] = option(
+        0, "Train it with this many more seeds, ideally, to see how far they lie apart."
     )
     margin: Annotated[float, Field(ge=0, le=100)] = option(
         1.0, "Points of accuracy within which two classifiers count as equivalent."
@@ -179,11 +170,10 @@ class StudentSpec(Spec):
 class LossSpec(Spec):
     """What the student minimises, given its own logits, the teacher's and the labels."""
 
-    name: Literal["qdllm", "qdllm-published"] = option(
+    loss: Literal["qdllm", "qdllm-published"] = option(
         "qdllm",
         "The loss: qdllm is the paper's CE, KL and JS sum; qdllm-published has the JS of its public code, which "
         "softmaxes twice.",
-        name="loss",
     )
     temperature: Annotated[float, Field(gt=0)] = option(2.0, "T, which softens teacher and student in KL and JS.")
     alpha: Annotated[float, Field(ge=0, le=1)] = option(0.2, "The weight a of the teacher; 0 learns from labels alone.")
@@ -200,10 +190,8 @@ class TrainSpec(Spec):
     )
     weight_decay: Annotated[float, Field(ge=0)] = option(0.0, "Decoupled weight decay of projection and head.")
     patience: Count = option(10, "Stop after this many epochs without a better validation loss.")
-    shots: Annotated[int, Field(ge=0)] = option(
-        0,
-        "Train for this many shots per expectation value: their exact variance is in the loss; 0 is none.",
-        name="train-shots",
+    train_shots: Annotated[int, Field(ge=0)] = option(
+        0, "Train for this many shots per expectation value: their exact variance is in the loss; 0 is none."
     )
     shuffle: bool = option(True, "Draw new batches in every epoch; without it, all epochs go through the first ones.")
     seed: int = option(0, "The seed of initial weights, batches and dropout.")
@@ -232,7 +220,7 @@ class EngineSpec(Spec):
     truncation: Annotated[float, Field(ge=0, lt=1)] = option(
         0.0, "The threshold below which --engine lightcone leaves Pauli strings out; 0 finds it from the accuracy."
     )
-    seed: int = option(0, "The seed of shots and trajectories.", name="engine-seed")
+    engine_seed: int = option(0, "The seed of shots and trajectories.")
     precision: Literal["single", "double"] = option("single", "Floating-point precision of training.")
     torch_device: str = option("auto", "Where torch computes: auto (CUDA when there is one), cpu, cuda, cuda:1, ...")
 
@@ -240,9 +228,7 @@ class EngineSpec(Spec):
 class DeviceSpec(Spec):
     """The device whose noise is simulated."""
 
-    name: str = option(
-        "ibm_fez", "The device whose snapshot --sim aer-noisy takes: a name, or a snapshot file.", name="device"
-    )
+    device: str = option("ibm_fez", "The device whose snapshot --sim aer-noisy takes: a name, or a snapshot file.")
     profile: str | None = option(None, "The transpile profile; the device's own when left out.")
     idle_noise: bool = option(False, "Whether qubits that wait relax, as a schedule of the circuit says.")
 
@@ -250,7 +236,7 @@ class DeviceSpec(Spec):
 class RunSpec(Spec):
     """Where the results go."""
 
-    folder: Path = option(Path("runs"), "The folder that holds the run folders.", name="runs")
+    runs: Path = option(Path("runs"), "The folder that holds the run folders.")
     name: str | None = option(None, "The run's name; a new one is made from data and circuit when left out.")
 
 
@@ -271,14 +257,12 @@ class Config(Spec):
     run: RunSpec = RunSpec()
 
 
-def fields() -> Iterator[tuple[str, str, str, FieldInfo]]:
-    """Yield ``(section, key, option, field)`` for every leaf of ``Config``, in file order."""
+def fields() -> Iterator[tuple[str, str, FieldInfo]]:
+    """Yield ``(section, key, field)`` for every setting, in file order; the option is the key with hyphens."""
     for section, holder in Config.model_fields.items():
         spec: Any = holder.annotation
         for key, field in spec.model_fields.items():
-            extra = field.json_schema_extra
-            option = extra["option"] if isinstance(extra, dict) else key
-            yield section, key, str(option), field
+            yield section, key, field
 
 
 def make_config(values: Mapping[str, Any], where: str = "the configuration") -> Config:

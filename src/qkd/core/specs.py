@@ -22,9 +22,9 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 
 
-def option(default: Any, sentence: str, name: str | None = None) -> Any:
-    """Return a field with its one sentence and, where it differs from the field's name, its CLI option."""
-    return Field(default, description=sentence, json_schema_extra={"option": name} if name else None)
+def option(default: Any, sentence: str) -> Any:
+    """Return a field with its one sentence."""
+    return Field(default, description=sentence)
 
 
 class Spec(BaseModel):

@@ -2,4 +2,4 @@
 
 import importlib.metadata
 
-VERSION = importlib.metadata.version("qkd")
+VERSION = importlib.metadata.version("qkd-llm")

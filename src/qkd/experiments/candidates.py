@@ -80,7 +80,7 @@ class Contestant:
     def key(self) -> Key:
         """Return everything that determines it, as JSON values."""
         values = self.config.model_dump(mode="json", include={*RECIPE_SECTIONS, "engine"})
-        for name in ("margin", "controls", "diagnose", "spread"):  # these do not change a trained student
+        for name in ("margin", "controls", "diagnose", "spread_seeds"):  # these do not change a trained student
             del values["student"][name]
         if self.tune:  # apart, so that what is kept of others is found again
             values |= {"tune": self.tune, "tuning": self.config.encoder.model_dump(mode="json")}
@@ -119,7 +119,7 @@ def _contestant(name: str, config: Config) -> Contestant:
     if model and kind == "transformer":
         if not has_layers(model):
             raise QkdError(f"--students: '{name}': no layers of '{model}' could train; name one transformer")
-        return Contestant(name, config, "linear", model, tune=config.encoder.tune or TUNED)
+        return Contestant(name, config, "linear", model, tune=config.encoder.tune_encoder or TUNED)
     if model and kind in ("model2vec", "encoder"):
         return Contestant(name, config, "linear", f"static:{model}" if kind == "model2vec" else model)
     recipe = recipe_file() if name == RECIPE else Path(name)

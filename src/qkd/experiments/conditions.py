@@ -116,7 +116,7 @@ class Conditions:
     def _sampled(
         self, student: StudentModel, circuit: StudentCircuit, engine: Engine, shots: int, x: np.ndarray, seed: int
     ) -> np.ndarray:
-        sampler = ShotEstimator(engine.estimator, shots=shots, seed=self.spec.seed + seed)
+        sampler = ShotEstimator(engine.estimator, shots=shots, seed=self.spec.engine_seed + seed)
         sampling_engine = Engine(engine.kind, sampler, EngineGradient(sampler), shots, engine.device, engine.reason)
         return measured(student.moved(circuit, sampling_engine), x, "")
 
@@ -144,7 +144,7 @@ def conditions_of(config: Config, spec: CompareSpec, circuit: StudentCircuit, na
         engine = make_engine(config.engine.model_copy(update={"sim": NOISY}), noisy.circuit, noisy.model)
         if not isinstance(engine.estimator, AerEstimator):
             say(agree(engine, noisy.circuit, noisy.model).describe())
-    return Conditions(spec.sims, config.engine, noisy, spec.shots, spec.noise)
+    return Conditions(spec.sims, config.engine, noisy, spec.shot_counts, spec.noise_scales)
 
 
 def check_conditions(spec: CompareSpec) -> None:
@@ -155,7 +155,7 @@ def check_conditions(spec: CompareSpec) -> None:
     """
     if len(spec.sims) > 2 or len(set(spec.sims)) < len(spec.sims) or not spec.sims:
         raise QkdError("--sims takes one, or two that differ, such as exact,aer-noisy; compare twice for more")
-    if spec.noise and NOISY not in spec.sims:
+    if spec.noise_scales and NOISY not in spec.sims:
         raise QkdError(
             "--noise-scales scales a device's noise: add aer-noisy to --sims, such as --sims exact,aer-noisy"
         )

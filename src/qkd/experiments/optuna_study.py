@@ -49,7 +49,7 @@ def load_optuna() -> Any:
     try:
         import optuna
     except ImportError:
-        raise QkdError("qkd sweep needs Optuna, which is not installed; 'pip install qkd[sweep]' gets it") from None
+        raise QkdError("qkd sweep needs Optuna, which is not installed; 'pip install qkd-llm[sweep]' gets it") from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna
 
@@ -85,7 +85,7 @@ def open_study(path: Path, space: Sequence[Dimension], spec: SweepSpec) -> optun
     study = optuna.create_study(
         storage=storage, study_name=NAME, direction=direction(spec.goal), pruner=pruner(), load_if_exists=True
     )
-    request = {"space": [dimension.describe() for dimension in space], "goal": spec.goal, "seed": spec.seed}
+    request = {"space": [dimension.describe() for dimension in space], "goal": spec.goal, "seed": spec.sweep_seed}
     request |= {"parallel": spec.parallel, "prune": spec.prune}
     earlier_request = study.user_attrs.get("asked")
     if earlier_request not in (None, request):
@@ -116,7 +116,7 @@ def proposed_points(
     points = []
     for number in range(len(before), min(spec.trials, len(before) + spec.parallel)):
         first = min(FIRST, -(-spec.trials // 3))
-        study.sampler = optuna.samplers.TPESampler(seed=1000 * spec.seed + number, n_startup_trials=first)
+        study.sampler = optuna.samplers.TPESampler(seed=1000 * spec.sweep_seed + number, n_startup_trials=first)
         points.append(dict(study.ask(kinds).params))
     return points
 
@@ -162,7 +162,7 @@ def importances(trials: Sequence[SweepTrial], space: Sequence[Dimension], spec: 
     study.add_trials(
         [optuna.create_trial(params=trial.point, distributions=kinds, value=trial.value) for trial in whole]
     )
-    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=spec.seed)
+    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=spec.sweep_seed)
     shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
     return {name: float(share) for name, share in shares.items()}
 

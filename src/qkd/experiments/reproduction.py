@@ -92,7 +92,7 @@ def variants(
     if tuned:
         recipes.append(replace(honest, name=TUNED, fixed=False))
     # the recipe's encoder is the paper's; what stands beside it reads what it reads by default
-    default = Config().encoder.name
+    default = Config().encoder.encoder
     others = [
         student if student.encoder else replace(student, encoder=default) for student in contestants(students, config)
     ]
@@ -106,7 +106,7 @@ def _slipped(honest: Contestant, slips: Sequence[str]) -> Contestant:
         if slip == "padding":
             slipped = replace(slipped, encoder=f"minilm?pooling=padding&tokens={TOKENS}")
         elif slip == "js":
-            loss = slipped.config.loss.model_copy(update={"name": "qdllm-published"})
+            loss = slipped.config.loss.model_copy(update={"loss": "qdllm-published"})
             slipped = replace(slipped, config=slipped.config.model_copy(update={"loss": loss}))
         elif slip == "carried":
             slipped = replace(slipped, carried=True)

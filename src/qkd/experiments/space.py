@@ -98,8 +98,7 @@ def dimensions(words: Sequence[str], config: Config) -> tuple[Dimension, ...]:
 def _dimension(word: str) -> Dimension:
     name, _, choices = (part.strip() for part in word.partition("="))
     name = name.replace("_", "-")
-    options = {option: field for section, _, option, field in fields() if section in SEARCHED}
-    options = {option.replace("_", "-"): field for option, field in options.items()}
+    options = {key.replace("_", "-"): field for section, key, field in fields() if section in SEARCHED}
     if name not in FILED and name not in options:
         raise ConfigError(f"--over {name}: there is nothing of that name to search{nearest(name, [*USUAL, *options])}")
     choices = choices or USUAL.get(name, "")
@@ -147,8 +146,8 @@ def value_at(config: Config, name: str) -> Value | None:
         return "+".join(spec.encoding.rotations) + again
     if name == "observables" and spec is not None:
         return "+".join(spec.observables)
-    for section, key, option, _ in fields():
-        if option.replace("_", "-") == name and section in SEARCHED:
+    for section, key, _ in fields():
+        if key.replace("_", "-") == name and section in SEARCHED:
             value = getattr(getattr(config, section), key)
             return getattr(spec, name) if value is None and spec is not None and name in ("qubits", "layers") else value
     return None
@@ -165,7 +164,7 @@ def settings_at(config: Config, point: Mapping[str, Value], folder: Path | None)
     Raises:
         QkdError: a value does not fit.
     """
-    known = {option.replace("_", "-"): (section, key) for section, key, option, _ in fields()}
+    known = {key.replace("_", "-"): (section, key) for section, key, _ in fields()}
     config = merged(config, {known[name]: value for name, value in point.items() if name not in FILED})
     filed = {name: str(value) for name, value in point.items() if name in FILED}
     if not filed:

@@ -26,11 +26,9 @@ class CompareSpec(Spec):
     train_texts: Annotated[tuple[Count | Literal["all"], ...], Field(min_length=1)] = option(
         ("all",), "Numbers of training texts, or all; several make learning curves, the largest is judged."
     )
-    shots: tuple[Count, ...] = option(
-        (), "Numbers of shots at which trained circuits are measured too: a curve.", name="shot-counts"
-    )
-    noise: tuple[Annotated[float, Field(ge=0)], ...] = option(
-        (), "Factors of the gate errors of --device at which they are measured too: a curve.", name="noise-scales"
+    shot_counts: tuple[Count, ...] = option((), "Numbers of shots at which trained circuits are measured too: a curve.")
+    noise_scales: tuple[Annotated[float, Field(ge=0)], ...] = option(
+        (), "Factors of the gate errors of --device at which they are measured too: a curve."
     )
     tune: Annotated[int, Field(ge=0)] = option(
         0,
@@ -53,7 +51,7 @@ class SweepSpec(Spec):
     seeds: Count = option(
         5, "How often the best and the starting point are trained anew, to be judged on the test texts."
     )
-    seed: int = option(0, "The seed of the search.", name="sweep-seed")
+    sweep_seed: int = option(0, "The seed of the search.")
 
     @model_validator(mode="after")
     def _losses_are_alike(self) -> SweepSpec:

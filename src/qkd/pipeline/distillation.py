@@ -79,7 +79,7 @@ def run_pipeline(config: Config, folder: RunFolder, resume: bool) -> None:
         say(f"student: {shape}; {setting.trainer.describe()}")
         finished = _train(trainer, config, resume, "training", folder.history)
         trainers, frozen = [trainer], {}
-        if finished and config.encoder.tune:
+        if finished and config.encoder.tune_encoder:
             student = trainer.student.moved(circuit, setting.exact)
             frozen[FROZEN] = student.logits(sources.embeddings[sources.splits.test])
             trainer, sources, finished = _tune(config, trainer, sources, folder, resume)
@@ -138,7 +138,7 @@ def run_pipeline(config: Config, folder: RunFolder, resume: bool) -> None:
         clock.seconds,
         checks,
         diagnosis,
-        config.encoder.tune,
+        config.encoder.tune_encoder,
         config.student.margin,
     )
     if result.teacher_gain and teacher_conclusion(result) != result.teacher_gain.sentence:
@@ -184,7 +184,7 @@ def _tune(
     """
     from qkd.encoders.tuning import make_front
 
-    front = make_front(sources.encoder, sources.texts, config.encoder.tune)
+    front = make_front(sources.encoder, sources.texts, config.encoder.tune_encoder)
     trainer = make_tuner(config, trained, sources.lesson(), front, folder.checkpoint / "tuned")
     finished = _train(trainer, config, resume, "tuning the encoder", folder.history)
     encoder = front.tuned()
@@ -196,7 +196,7 @@ def _spread(
 ) -> list[float]:
     """Train the student with more seeds, as many as are asked for; return the test accuracy of each."""
     accuracies = []
-    for seed in range(config.train.seed + 1, config.train.seed + 1 + config.student.spread):
+    for seed in range(config.train.seed + 1, config.train.seed + 1 + config.student.spread_seeds):
         spec = config.model_copy(update={"train": config.train.model_copy(update={"seed": seed})})
         trainer = _quantum(spec, circuit, engine, lesson, folder.checkpoint / f"seed-{seed}")
         if not _train(trainer, spec, resume, f"seed {seed}", None):

@@ -42,9 +42,9 @@ def with_pinned_models(config: Config) -> Config:
         return name if local else f"{kind}{colon}{weights.pinned_name(model)}{mark}{query}"
 
     values = config.model_dump()
-    values["teacher"]["spec"] = tuple(with_commit(spec) for spec in config.teacher.spec)
-    name = config.encoder.name
-    values["encoder"]["name"] = name if Path(name).is_dir() else "+".join(with_commit(part) for part in name.split("+"))
+    values["teacher"]["teacher"] = tuple(with_commit(spec) for spec in config.teacher.teacher)
+    if not Path(name := config.encoder.encoder).is_dir():
+        values["encoder"]["encoder"] = "+".join(with_commit(part) for part in name.split("+"))
     return make_config(values, "the options")
 
 
@@ -54,7 +54,7 @@ def by_section(options: Options) -> Overrides:
     Raises:
         QkdError: an option does not exist.
     """
-    known = {option.replace("-", "_"): (section, key) for section, key, option, _ in fields()}
+    known = {key: (section, key) for section, key, _ in fields()}
     for option in options:
         if option not in known:
             raise ConfigError(f"there is no option '{option}'{nearest(option, known)}")
@@ -71,7 +71,7 @@ def check_device(config: Config, overrides: Overrides) -> None:
     """
     unseen = [key for section, key in overrides if section == "device"]
     if unseen and config.engine.sim != "aer-noisy":
-        option = "device" if unseen[0] == "name" else unseen[0].replace("_", "-")
+        option = unseen[0].replace("_", "-")
         raise ConfigError(
             f"--{option} says whose noise is trained under, and --sim {config.engine.sim} has none: add --sim aer-noisy"
         )

@@ -86,17 +86,18 @@ def gather_sources(config: Config, folder: RunFolder, resume: bool, clock: Clock
         corpus = load_corpus(config)
     dataset, splits = corpus.dataset, corpus.splits
     device = str(torch_device(config.engine.torch_device))
-    teacher = make_teacher(config.teacher.spec, device, config)
+    teacher = make_teacher(config.teacher.teacher, device, config)
     _pin_texts(corpus, folder, resume)
     with clock.stage("encoder"):
-        encoder, tried = make_reader(config.encoder.name, config, dataset, splits, config.encoder.tune > 0)
+        encoder, tried = make_reader(config.encoder.encoder, config, dataset, splits, config.encoder.tune_encoder > 0)
         if config.encoder.whiten:
             encoder = whitened(encoder, [dataset.texts[row] for row in splits.train], config.encoder.whiten)
         embeddings = embed_texts(encoder, corpus.texts)
     for row in tried:
         say(f"{row.encoder}: a linear probe errs by {row.error:.3f}, accuracy {row.accuracy:.3f} (leave one out)")
     if tried:
-        rule = "the least, or one layer that errs hardly more and will train" if config.encoder.tune else "the least"
+        trains = config.encoder.tune_encoder
+        rule = "the least, or one layer that errs hardly more and will train" if trains else "the least"
         say(f"the student reads {encoder.name}, chosen by that error: {rule}")
     with clock.stage("teacher"):
         teacher.fit(dataset, splits)

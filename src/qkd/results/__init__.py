@@ -19,7 +19,7 @@
 ================== ===================================================================================================
 
 Parts of a run: Line, Scores, Parameters, Sizes, TeacherCard, PromptTried, EncoderCard, Tried, StudentCard, Training,
-Diagnosis, NoiseCard, Compared, Check, Tuned, Unlabeled. Of a device run: Jobs, Lost, MitigationCard, Shots, DeviceLine,
+Diagnosis, NoiseCard, Compared, Check, Tuned, Unlabeled. Of a device run: Jobs, Lost, MitigationCard, DeviceLine,
 MeasuredText, Unexplained; of devices: Marks, DeviceNumbers, Spread. Of a comparison:
 PairedDifference, Verdict, StudentLine, Measured, TeacherLine, Point, Geometry,
 Tuning, Reproduction, Variant, Printed, Deviation; of a sweep: Searched, SweepTrial, Validated.
@@ -40,7 +40,6 @@ from qkd.results.device import (
     MeasuredResult,
     MeasuredText,
     MitigationCard,
-    Shots,
     Spread,
     Unexplained,
 )
@@ -125,7 +124,6 @@ __all__ = [
     "Result",
     "Scores",
     "Searched",
-    "Shots",
     "Sizes",
     "Spread",
     "StudentCard",

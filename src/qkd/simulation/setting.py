@@ -89,7 +89,7 @@ def make_setting(config: Config, logical: StudentCircuit, stored: Path | None = 
 
 def place(config: Config, logical: StudentCircuit, stored: Path | None = None) -> Noisy:
     """Return a student on the device that ``config`` names; see ``make_setting``."""
-    device = snapshot.load_snapshot(stored or config.device.name)
+    device = snapshot.load_snapshot(stored or config.device.device)
     profile = profiles.load_profile(config.device.profile or profiles.default_name(device))
     compiled = transpile(logical, device, profile)
     circuit, region = to_region(compiled, device)

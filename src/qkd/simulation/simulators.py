@@ -74,7 +74,7 @@ def make_engine(spec: EngineSpec, student: StudentCircuit, noise: NoiseLike = No
     under = "ideal" if noise is None else "under the device's noise"
     kind, why = (spec.engine, "as asked") if spec.engine != "auto" else choose(student, noise, spec.accuracy, rows)
     if kind == "aer":
-        estimator = AerEstimator(noise, shots=spec.shots, seed=spec.seed, gradient=spec.gradient)
+        estimator = AerEstimator(noise, shots=spec.shots, seed=spec.engine_seed, gradient=spec.gradient)
         reason = f"aer engine ({why}), {spec.shots:,} shots, {under}, gradients by {spec.gradient}"
         return Engine("aer", estimator, EngineGradient(estimator), spec.shots, torch.device("cpu"), reason)
     single = spec.precision == "single"
@@ -112,7 +112,7 @@ def _noisy(kind: str, spec: EngineSpec, noise: NoiseLike, dtype: str, device: st
         return DensityMatrixEstimator(noise, dtype=dtype, device=device), "exact"
     sampled = f"{spec.trajectories} trajectories"
     return TrajectoryEstimator(
-        noise, dtype=dtype, device=device, trajectories=spec.trajectories, seed=spec.seed
+        noise, dtype=dtype, device=device, trajectories=spec.trajectories, seed=spec.engine_seed
     ), sampled
 
 
@@ -134,10 +134,10 @@ def make_sampler(spec: EngineSpec, student: StudentCircuit, noise: NoiseLike, tr
         method = cheapest(whole, spec.shots)
         seconds = sum(load.seconds(method, spec.shots) for load in whole)
     if seconds <= BEARABLE or trainer.kind == "aer":
-        estimator = AerEstimator(noise, shots=spec.shots, seed=spec.seed)
+        estimator = AerEstimator(noise, shots=spec.shots, seed=spec.engine_seed)
         reason = f"AerSimulator {under}, {spec.shots:,} shots"
         return Engine("aer", estimator, EngineGradient(estimator), spec.shots, torch.device("cpu"), reason)
-    sampler = ShotEstimator(trainer.estimator, shots=spec.shots, seed=spec.seed)
+    sampler = ShotEstimator(trainer.estimator, shots=spec.shots, seed=spec.engine_seed)
     reason = (
         f"{trainer.kind} engine {under}, {spec.shots:,} shots drawn from its values (AerSimulator would take about "
         f"{seconds:.0f} s a text, and checks some)"

@@ -84,8 +84,8 @@ def make_trainer(
     )
     if spec.standardize:
         model.standardize(train.embeddings)
-    if config.train.shots and isinstance(middle, QuantumMiddle):
-        train_with_shots(model, config.train.shots)
+    if config.train.train_shots and isinstance(middle, QuantumMiddle):
+        train_with_shots(model, config.train.train_shots)
     return Trainer(model, train, valid, config.loss, config.train, checkpoint)
 
 

@@ -30,7 +30,7 @@ def refit_head(student: StudentModel, train: Examples, loss: LossSpec, weight_de
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
-        terms = LOSSES[loss.name](
+        terms = LOSSES[loss.loss](
             refitted.head(features), train.teacher, train.targets, temperature=loss.temperature, alpha=loss.alpha
         )
         total = terms["loss"] + weight_decay * refitted.head.weight.square().sum() / 2

@@ -204,7 +204,7 @@ class Trainer:
 
     def _terms(self, examples: Examples) -> Terms:
         logits = self.learner(examples.embeddings)
-        return LOSSES[self.loss.name](
+        return LOSSES[self.loss.loss](
             logits, examples.teacher, examples.targets, temperature=self.loss.temperature, alpha=self.loss.alpha
         )
 
@@ -214,7 +214,7 @@ class Trainer:
         logits = torch.cat(
             [self.learner(part) for part in self.valid_set.embeddings.split(512 if self.front is None else 64)]
         )
-        terms = LOSSES[self.loss.name](
+        terms = LOSSES[self.loss.loss](
             logits,
             self.valid_set.teacher,
             self.valid_set.targets,

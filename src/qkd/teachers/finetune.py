@@ -116,11 +116,11 @@ class FineTuning:
         self.budget, self.pad, self.loading, self.folder = budget, pad, loading, folder
         self.weights = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
         self.device = next(iter(self.weights.values())).device
-        self.optimizer = torch.optim.AdamW(self.weights.values(), lr=spec.lr, weight_decay=0.01)
-        self.micro = spec.batch_size
+        self.optimizer = torch.optim.AdamW(self.weights.values(), lr=spec.lora_lr, weight_decay=0.01)
+        self.micro = spec.lora_batch_size
         self.state = State()
         self.best = self.copy()
-        self.steps = -(-len(train.tokens) // spec.batch_size)
+        self.steps = -(-len(train.tokens) // spec.lora_batch_size)
 
     def run(self, what: str) -> State:
         """Train until the last epoch or until ``patience`` runs out, then load the best epoch's weights.
@@ -132,10 +132,10 @@ class FineTuning:
 
         state = self.state
         if not state.history:  # nothing was resumed
-            torch.manual_seed(self.spec.seed)
+            torch.manual_seed(self.spec.lora_seed)
             self._judge()
-        with progress(what, self.spec.epochs * self.steps, "steps", state.epoch * self.steps + state.step) as bar:
-            while state.epoch < self.spec.epochs and state.epoch - state.best_epoch < self.spec.patience:
+        with progress(what, self.spec.lora_epochs * self.steps, "steps", state.epoch * self.steps + state.step) as bar:
+            while state.epoch < self.spec.lora_epochs and state.epoch - state.best_epoch < self.spec.lora_patience:
                 self._epoch(bar)
         self._put(self.best)
         return state
@@ -176,8 +176,8 @@ class FineTuning:
 
     def _batches(self, epoch: int) -> list[list[int]]:
         """Return the rows of every step of an epoch."""
-        rng = np.random.default_rng([self.spec.seed, epoch])
-        order, size = rng.permutation(len(self.train.tokens)).tolist(), self.spec.batch_size
+        rng = np.random.default_rng([self.spec.lora_seed, epoch])
+        order, size = rng.permutation(len(self.train.tokens)).tolist(), self.spec.lora_batch_size
         batches = []
         for start in range(0, len(order), BLOCK * size):
             block = sorted(order[start : start + BLOCK * size], key=lambda row: len(self.train.tokens[row]))
@@ -188,14 +188,14 @@ class FineTuning:
         """Take one optimizer step and return the mean loss of its texts."""
         import torch
 
-        done, steps = self.state.epoch * self.steps + self.state.step, self.spec.epochs * self.steps
+        done, steps = self.state.epoch * self.steps + self.state.step, self.spec.lora_epochs * self.steps
         warm = max(1.0, WARM_UP * steps)
         share = min((done + 1) / warm, (steps - done) / max(1.0, steps - warm))
         for group in self.optimizer.param_groups:
-            group["lr"] = self.spec.lr * share
+            group["lr"] = self.spec.lora_lr * share
         loss = self._gradients(rows)
         if not np.isfinite(loss):
-            raise ModelError(f"the loss of the fine-tuning is {loss}; lower --lora-lr (now {self.spec.lr})")
+            raise ModelError(f"the loss of the fine-tuning is {loss}; lower --lora-lr (now {self.spec.lora_lr})")
         torch.nn.utils.clip_grad_norm_(self.weights.values(), 1.0)
         self.optimizer.step()
         return loss

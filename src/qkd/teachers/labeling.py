@@ -47,7 +47,7 @@ def load_corpus(config: Config) -> Corpus:
     """
     spec = config.data
     dataset = data.load_dataset(
-        spec.source, spec.text_column, spec.label_column, spec.limit, spec.split_seed, spec.test_data
+        spec.data, spec.text_column, spec.label_column, spec.limit, spec.split_seed, spec.test_data
     )
     splits = data.split_dataset(dataset, spec.valid, spec.test, spec.split_seed)
     for line in dataset.dropped:
@@ -90,12 +90,12 @@ def label(config: Config, out: Path, torch_device: str | None = None, embed_too:
     started = time.monotonic()
     corpus = load_corpus(config)
     if "text" in corpus.dataset.classes:
-        raise DataError(f"{config.data.source}: a label is called 'text', as the column of texts is; rename it")
-    teacher = make_teacher(config.teacher.spec, torch_device, config)
+        raise DataError(f"{config.data.data}: a label is called 'text', as the column of texts is; rename it")
+    teacher = make_teacher(config.teacher.teacher, torch_device, config)
     teacher.fit(corpus.dataset, corpus.splits)
     logits = teacher.logits(corpus.texts)
     if embed_too:
-        embed_texts(make_encoder(config.encoder.name, torch_device, config.models.trust_remote_code), corpus.texts)
+        embed_texts(make_encoder(config.encoder.encoder, torch_device, config.models.trust_remote_code), corpus.texts)
     write_logits(out, corpus.texts, corpus.dataset.classes, logits, teacher)
     valid = corpus.splits.valid
     targets, classes = corpus.dataset.targets[valid], corpus.dataset.classes

@@ -110,7 +110,7 @@ class LoraTeacher:
         """Fine-tune on the training split, or take the adapter that the cache has; goes on where it was killed."""
         from filelock import FileLock
 
-        train = _some(dataset, splits.train, self.spec.texts)
+        train = _some(dataset, splits.train, self.spec.lora_texts)
         valid = _some(dataset, splits.valid, VALID_TEXTS)
         texts = {
             name: [[dataset.texts[row] for row in rows], dataset.targets[rows].tolist()]
@@ -162,7 +162,7 @@ class LoraTeacher:
             for rows in (train, valid)
         )
         base.report(len(train) + len(valid))
-        torch.manual_seed(spec.seed)
+        torch.manual_seed(spec.lora_seed)
         network = base.with_adapters(dataset.classes, spec)
         trained = sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
         say(
@@ -207,7 +207,7 @@ class _Base(Transformer):
 
     def depth(self, spec: LoraSpec) -> int:
         """How many layers are kept."""
-        return max(1, round(spec.depth * self.num_layers))
+        return max(1, round(spec.lora_depth * self.num_layers))
 
     @cached_property
     def _names(self) -> tuple[str, str | None]:
@@ -237,9 +237,9 @@ class _Base(Transformer):
             network = prepare_model_for_kbit_training(network, use_gradient_checkpointing=False)
         adapters = LoraConfig(
             task_type=TaskType.SEQ_CLS,
-            r=spec.rank,
-            lora_alpha=2 * spec.rank,
-            target_modules=linear_modules(network, spec.targets, depth - max(1, round(spec.tuned * depth))),
+            r=spec.lora_rank,
+            lora_alpha=2 * spec.lora_rank,
+            target_modules=linear_modules(network, spec.lora_targets, depth - max(1, round(spec.lora_tuned * depth))),
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # between the two libraries

@@ -58,7 +58,7 @@ class PromptTeacher:
 
     def __init__(self, model: str, loading: Loading | None = None, spec: PromptSpec | None = None) -> None:
         self.name, self.spec = f"prompt:{model}", spec or PromptSpec()
-        self._model, self._prompts = CausalLM(model, loading), prompt_files.read_prompts(self.spec.template)
+        self._model, self._prompts = CausalLM(model, loading), prompt_files.read_prompts(self.spec.prompt)
         self._prompt = next(iter(self._prompts.values()))
         self._tried: tuple[PromptTried, ...] = ()
         self._classes: tuple[str, ...] = ()
@@ -82,7 +82,7 @@ class PromptTeacher:
                 training texts than examples are asked for.
         """
         self._classes = dataset.classes
-        self._examples, self._spare = self._drawn(dataset, splits) if self.spec.shots else ((), ())
+        self._examples, self._spare = self._drawn(dataset, splits) if self.spec.examples else ((), ())
         if len(self._prompts) > 1:
             self._compare(dataset, np.concatenate([splits.train, splits.valid]))
         self._check_room()
@@ -181,19 +181,19 @@ class PromptTeacher:
 
         The last takes an example's place in the prompt that asks about that example itself.
         """
-        texts, shots = [dataset.texts[row] for row in splits.train], self.spec.shots
-        order = splits.train[shuffled_by_content(texts, self.spec.shots_seed)]
+        texts, shots = [dataset.texts[row] for row in splits.train], self.spec.examples
+        order = splits.train[shuffled_by_content(texts, self.spec.examples_seed)]
         drawn, spare = [], []
         for number, name in enumerate(dataset.classes):
             rows = order[dataset.targets[order] == number]
             if len(rows) <= shots:
                 raise DataError(
-                    f"--few-shots {shots}: label '{name}' has {len(rows)} training texts, and {shots + 1} are needed, "
+                    f"--examples {shots}: label '{name}' has {len(rows)} training texts, and {shots + 1} are needed, "
                     "one of them for the prompts that ask about an example; take fewer"
                 )
             drawn += [(dataset.texts[row], number) for row in rows[:shots]]
             spare.append(dataset.texts[rows[shots]])
-        mixed = shuffled_by_content([f"place of {text}" for text, _ in drawn], self.spec.shots_seed)
+        mixed = shuffled_by_content([f"place of {text}" for text, _ in drawn], self.spec.examples_seed)
         return tuple(drawn[place] for place in mixed), tuple(spare)
 
     def _about(self, text: str) -> prompt_files.LabelPrompt:
@@ -209,7 +209,7 @@ class PromptTeacher:
         if self._room < LEAST_ROOM:
             raise ModelError(
                 f"{self.name}: the prompt alone takes {taken:,} tokens with {len(self._classes)} labels and "
-                f"{len(self._examples)} examples, and the model holds {self._model.context:,}; use fewer --few-shots, "
+                f"{len(self._examples)} examples, and the model holds {self._model.context:,}; use fewer --examples, "
                 "a --prompt file without {labels}, or a model that holds more"
             )
 

@@ -1,0 +1,5 @@
+"""The tiny LM of the tests of models."""
+
+from tests.models.conftest import model
+
+__all__ = ["model"]
