@@ -70,6 +70,8 @@ class About(Result):
     """Whether training came to its end."""
     controls: tuple[str, ...] = ()
     """A sentence on each student beside it."""
+    conclusion: str = ""
+    """What they say of the circuit."""
 
 
 class BundleRecord(records.Record):
@@ -250,6 +252,7 @@ def card(student: Student) -> str:
         f"{counts.classical:,} in the linear projection and head; the encoder before them has "
         f"{student.encoder.num_parameters:,}.",
         *about.controls,
+        *([about.conclusion] if about.conclusion else []),
         "",
     ]
     if about.metrics is not None:
