@@ -16,7 +16,7 @@ from qkd.encoders.static import StaticEncoder
 from qkd.models.transformer import Loading
 from qkd.simulation.simulators import make_engine
 from qkd.student.bundle import Student
-from qkd.student.cores.quantum import QuantumMiddle
+from qkd.student.cores.quantum import QuantumCore
 from qkd.student.model import StudentModel
 
 CLASSES = ('say "hi" & <b>go</b>', "l'été 🎉", "plain")
@@ -41,7 +41,7 @@ def make_student(encoder, circuit=None, core=None, seed=0, noise=None):
     """A student with random parameters whose labels need escaping."""
     circuit = circuit or library.load_circuit("hardware", qubits=4, layers=2)
     torch.manual_seed(seed)
-    model = StudentModel(core or QuantumMiddle(circuit, make_engine(CPU, circuit, noise)), encoder.dim, CLASSES)
+    model = StudentModel(core or QuantumCore(circuit, make_engine(CPU, circuit, noise)), encoder.dim, CLASSES)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter)
     return Student(model.double(), encoder)
