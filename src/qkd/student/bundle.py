@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from pydantic import ConfigDict, Field, JsonValue
@@ -37,6 +37,9 @@ from qkd.simulation.simulators import make_engine
 from qkd.student.cores.quantum import QuantumCore
 from qkd.student.metrics import softmax
 from qkd.student.model import StudentModel
+
+if TYPE_CHECKING:
+    from qkd.student.classical import ClassicalForm
 
 FORMAT = 2
 READABLE = (1, 2)
@@ -66,6 +69,8 @@ class About(Result):
     """Whether training came to its end."""
     controls: tuple[str, ...] = ()
     """A sentence on each student beside it."""
+    conclusion: str = ""
+    """What they say of the circuit."""
 
 
 class BundleRecord(records.Record):
@@ -129,6 +134,19 @@ class Student:
     def predict(self, texts: Sequence[str]) -> list[str]:
         """Return the most probable class name of each text."""
         return [self.classes[index] for index in self.logits(texts).argmax(axis=1)]
+
+    def classical(self, tolerance: float = 0.0) -> ClassicalForm:
+        """Return the student's classical form, which maps embeddings to probabilities with numpy alone.
+
+        Args:
+            tolerance: Largest allowed error of an expectation value; 0 keeps the form exact.
+
+        Raises:
+            ModelError: The circuit has no classical form, with the reason.
+        """
+        from qkd.student.classical import classical_form
+
+        return classical_form(self.model, tolerance)
 
     def save(self, folder: Path) -> None:
         """Write the bundle into ``folder``, file by file and each atomically."""
@@ -216,6 +234,7 @@ def card(student: Student) -> str:
         f"{counts.classical:,} in the linear projection and head; the encoder before them has "
         f"{student.encoder.num_parameters:,}.",
         *about.controls,
+        *([about.conclusion] if about.conclusion else []),
         "",
     ]
     if about.metrics is not None:
