@@ -123,8 +123,6 @@ def test_a_damaged_or_foreign_export_is_refused_by_its_loader(hashing_student, t
             (folder / "model.json").write_text(json.dumps({**model, "core": {"kind": "predict"}}))
         done = run_loader(folder, "a text")
         assert done.returncode and "is no readable export" in done.stderr and "export the student again" in done.stderr
-        with pytest.raises(FolderError, match="changed after the export"):
-            registry.read_manifest(folder)
 
 
 def test_folders_with_other_files_are_kept(hashing_student, tmp_path):
