@@ -1,7 +1,7 @@
-"""What mitigation and adaptive shots are worth on devices whose errors their calibration does not tell.
+"""What mitigation and shots are worth on devices whose errors their calibration does not tell.
 
     python benchmarks/hidden_devices.py RUN [--devices fake_brisbane fake_fez] [--seeds 5] [--tables errors seconds]
-        [--errors 100] [--mitigations none readout affine zne] [--shots 1024 64 32 16 adaptive]
+        [--errors 100] [--mitigations none readout affine zne] [--shots 1024 64 32 16]
 
 A trained student's test texts are measured on realistic hidden devices (``qkd.devices.hidden``): compiled for what the
 device reports, drawn from what it does. Printed as two tables: error and coverage of each mitigation, and accuracy
@@ -20,37 +20,25 @@ import numpy as np
 from qkd.core.console import _Silent
 from qkd.core.runs import RunFolder
 from qkd.devices.hidden import hidden
-from qkd.hardware import adaptive
-from qkd.hardware.gathered import gather
 from qkd.hardware.ledger import JobRecord
 from qkd.hardware.order import Order
 from qkd.hardware.plan import Plan
 from qkd.hardware.prepare import plans_for
 from qkd.hardware.rehearsal import Rehearsal
-from qkd.hardware.result import interpret, say_of
+from qkd.hardware.result import interpret
 from qkd.reports.tables import aligned
 from qkd.student.bundle import Student
 
 
-def measured(plan: Plan, student: Student, held: object, seed: int, most_rounds: int = 9) -> tuple[dict, float]:
-    """Return a plan's result on a hidden device, all rounds done, and the seconds of the QPU that they took."""
-    seconds = 0.0
-    while True:
-        plan.folder.mkdir(parents=True, exist_ok=True)
-        there = Rehearsal(replace(plan, snapshot=held), _Silent(), 1 + seed)  # other shots on each device
-        records = []
-        for job in range(len(plan.chunks)):
-            sha256 = plan.write_arrays(f"job-{job}", **there.result(job, ""))
-            records.append(JobRecord(job, file=f"job-{job}.safetensors", sha256=sha256))
-        seconds += plan.budget.own_seconds
-        most_rounds -= 1
-        found = gather(plan, records)
-        said, _, _ = say_of(plan, student, found)
-        weights = student.model.head.weight.detach().cpu().numpy()
-        later = adaptive.following(plan, found, said, weights, student.model.logits_of(said.evs))
-        if later is None or not most_rounds:
-            return interpret(plan, student, records), seconds
-        plan = replace(later, folder=plan.folder.parent / f"{plan.folder.name}-next")
+def measured(plan: Plan, student: Student, held: object, seed: int) -> tuple[dict, float]:
+    """Return a plan's result on a hidden device, and the QPU seconds that it takes."""
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    rehearsal = Rehearsal(replace(plan, snapshot=held), _Silent(), 1 + seed)  # other shots on each device
+    records = []
+    for job in range(len(plan.chunks)):
+        sha256 = plan.write_arrays(f"job-{job}", **rehearsal.result(job, ""))
+        records.append(JobRecord(job, file=f"job-{job}.safetensors", sha256=sha256))
+    return interpret(plan, student, records), plan.budget.seconds
 
 
 def rows(run: Path, device: str, seeds: int, samples: int, order: Order) -> list[tuple[dict, float]]:
@@ -85,7 +73,7 @@ def main() -> None:
     parser.add_argument(
         "--mitigations", nargs="+", default=["none", "readout", "affine", "zne"], help="rows of the first"
     )
-    parser.add_argument("--shots", nargs="+", default=["1024", "64", "32", "16", "adaptive"], help="of the second")
+    parser.add_argument("--shots", nargs="+", default=["1024", "64", "32", "16"], help="of the second")
     parser.add_argument("--tables", nargs="+", default=["errors", "seconds"], choices=["errors", "seconds"])
     asked = parser.parse_args()
     table = [("device", "mitigation", "shots", "rms", "of it noise", "of it bias", "inside 1.96 errors")]

@@ -4,24 +4,32 @@ import numpy as np
 import pytest
 import torch
 from qiskit import transpile as qiskit_transpile
+from qiskit.circuit import Gate, Parameter, QuantumCircuit
+from qiskit.circuit.library import HamiltonianGate
 from qiskit.primitives import BackendEstimatorV2
+from qiskit.quantum_info import SparsePauliOp
 from qiskit.transpiler import generate_preset_pass_manager
 from qiskit_aer import AerSimulator
 from qiskit_aer.noise import NoiseModel
+from qiskit_ibm_runtime import fake_provider
 
 from qkd import QkdError
 from qkd.circuits import library
 from qkd.circuits.cone import support
 from qkd.circuits.counts import count
 from qkd.circuits.qasm import from_qasm, to_qasm
+from qkd.circuits.student import StudentCircuit
 from qkd.core.bundled import find_files
 from qkd.devices import profiles, snapshot
+from qkd.devices.catalogue import load_catalogue
 from qkd.devices.layout import predicted_error, with_measurements, without_measurements
 from qkd.devices.noise import noise_model, with_idle_noise
+from qkd.devices.profiles import load_profile
 from qkd.devices.region import Region, to_region
 from qkd.devices.report import report
 from qkd.devices.transpile import transpile, verify
 from qkd.engines import LightConeEstimator
+from tests.devices.conftest import check_reset_circuit
 
 DEVICES = {"Eagle": "fake_brisbane", "Heron": "fake_fez", "Nighthawk": "fake_miami"}
 
@@ -193,12 +201,66 @@ def test_what_cannot_be_laid_out_is_said():
         to_region(library.load_circuit("hardware", 4), held)
     with pytest.raises(QkdError, match="different qubits"):
         Region(held, (1, 1))
-    with pytest.raises(QkdError, match="cannot be laid out"):
-        transpile(
-            library.load_circuit("hardware", 3),
-            held,
-            profiles.load_profile("heron").with_overrides({"qubits": "[0, 0, 1]"}),
-        )
+
+
+@pytest.mark.parametrize(
+    ("qubits", "sentence"),
+    [
+        ("[0, 0, 1]", "give 3 different physical qubits"),
+        ("[0, 1]", "give 3 different physical qubits"),
+        ("[0, 1, 500]", "qubit 500; fake_torino has qubits 0 to 132"),
+        ("[85, 86, 87]", "qubit 86 of fake_torino, which its calibration reports as faulty"),
+    ],
+)
+def test_a_layout_that_does_not_fit_is_one_sentence(qubits, sentence):
+    profile = profiles.load_profile("heron").with_overrides({"qubits": qubits})
+    with pytest.raises(QkdError, match=sentence):
+        transpile(library.load_circuit("hardware", 3), snapshot.load_snapshot("fake_torino"), profile)
+
+
+def _own_gate(circuit, p):
+    circuit.append(Gate("mystery", 2, [p]), [0, 1])
+
+
+def _diagonal_hamiltonian(circuit, p):
+    circuit.append(HamiltonianGate(np.diag([1, 2, 3, 4]), p), [0, 1])
+
+
+@pytest.mark.parametrize("add", [_own_gate, _diagonal_hamiltonian, lambda c, p: c.delay(p, 0, "s")])
+def test_what_qiskit_cannot_compile_is_one_sentence(add):
+    x, w = Parameter("x"), Parameter("w")
+    circuit = QuantumCircuit(2)
+    circuit.ry(x, 0)
+    add(circuit, w)
+    student = StudentCircuit(circuit, [x], [w], [SparsePauliOp("IZ")])
+    with pytest.raises(QkdError, match=r"circuit 'circuit' (cannot be compiled|holds a delay)"):
+        transpile(student, snapshot.load_snapshot("fake_fez"))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_resets_are_verified_exactly(seed):
+    check_reset_circuit(seed, ("fake_manila", "fake_fez")[seed % 2])
+
+
+SNAPSHOTS = sorted(entry.snapshot for entry in load_catalogue().devices if entry.snapshot)
+
+
+@pytest.mark.parametrize("device", SNAPSHOTS)
+def test_every_snapshot_of_the_client_transpiles(device):
+    held = snapshot.load_snapshot(device)
+    # every coupler of fake_kyoto has an error of 1, so no circuit with a two-qubit gate runs there
+    name, width = ("product", 2) if device == "fake_kyoto" else ("hardware", min(3, held.num_qubits))
+    student = library.load_circuit(name, width, 1) if width > 1 else library.load_circuit("product", 1, 1)
+    compiled = transpile(student, held, load_profile("default").with_overrides({"seeds": 1}))
+    error = predicted_error(compiled.circuit, held.target, support(compiled.observables))
+    small, region = to_region(compiled, held)
+    assert 0 < error < 3 and small.num_qubits == width
+    assert noise_model(region).noise_qubits == list(range(width))
+
+
+def test_all_snapshots_of_the_client_are_listed():
+    kinds = [kind for kind in vars(fake_provider).values() if isinstance(kind, type)]
+    assert {getattr(kind, "backend_name", None) for kind in kinds} - {None} == {*SNAPSHOTS}
 
 
 def _raise(held):

@@ -1,6 +1,6 @@
 """Shots drawn from exact values, our own fits, their error bars, and shots where they are needed."""
 
-from statistics import NormalDist
+import re
 
 import numpy as np
 import pytest
@@ -11,7 +11,6 @@ from qkd import QkdError
 from qkd.circuits import library
 from qkd.core.config import Config
 from qkd.core.console import _Silent
-from qkd.core.files import read_json
 from qkd.devices import snapshot
 from qkd.devices.hidden import LAYER, drifted, hidden, with_learned
 from qkd.devices.learned import Learned, infidelity
@@ -21,14 +20,16 @@ from qkd.engines import LightConeEstimator, StatevectorEstimator
 from qkd.engines.aer import AerEstimator
 from qkd.engines.density import DensityMatrixEstimator
 from qkd.engines.noise import Noise, assignment
-from qkd.hardware import adaptive, affine, local, sampled
+from qkd.hardware import affine, local, sampled
+from qkd.hardware.budget import SHOTS
 from qkd.hardware.extrapolation import extrapolated
 from qkd.hardware.gathered import bias, shot_noise
 from qkd.hardware.mitigation import Mitigation, pub
-from qkd.hardware.run import collect, run
-from qkd.reports import devices
+from qkd.hardware.result import margins
+from qkd.hardware.run import run
 from qkd.simulation.noise import device_noise
 from qkd.simulation.setting import make_setting
+from qkd.student.bundle import Student
 
 from .conftest import QUICK
 from .test_parts import placed, values_for
@@ -226,114 +227,34 @@ def test_truths_lie_inside_their_bars_on_devices_with_hidden_errors(device, name
     assert 0.93 <= covered <= 0.975
 
 
-def test_texts_called_clear_are_wrong_less_often_than_stated():
-    random = np.random.default_rng(5)
-    weights = random.normal(size=(3, 5))
-    exact = random.uniform(-0.3, 0.3, (4000, 5))  # hardly any text is clear at once
-    truth = (exact @ weights.T).argmax(axis=1)
-    counts, shots, clear, wrong = np.zeros_like(exact), 0, np.zeros(4000, dtype=bool), 0
-    for more in adaptive.ROUNDS:
-        counts, shots = counts + random.binomial(more, (1 + exact) / 2), shots + more
-        evs = 2 * counts / shots - 1
-        logits = evs @ weights.T
-        lead = adaptive.clearness(evs, shot_noise(evs, np.full((4000, 1), float(shots))), weights, logits)
-        now = ~clear & (lead >= adaptive.threshold(len(adaptive.ROUNDS)))
-        wrong += (logits.argmax(axis=1) != truth)[now].sum()
-        clear |= now
-    assert 0 < wrong / 4000 < adaptive.ERROR_RATE
-    trial = adaptive.tried(exact, weights, exact @ weights.T)
-    assert trial.counts[0] == 4000 > trial.counts[1] > 0
-    assert trial.flipped == pytest.approx((logits.argmax(axis=1) != truth).mean(), abs=0.1)
+def test_automatic_shots_are_the_fewest_that_predictions_need_and_the_budget_allows(folder, capsys):
+    def plan(**more):
+        options = {"mitigation": "none", "shots": "auto", "samples": None, "device": "fake_brisbane"}
+        return run(order(folder, local=True, **options | more), YES, dry_run=True, patience=QUICK)[0].plan
+
+    free, tight = plan(max_qpu_seconds=9000), plan(max_qpu_seconds=2.5)
+    assert tight.mitigation.shots < free.mitigation.shots and tight.budget.seconds <= 2.5
+    said = capsys.readouterr().err
+    assert f"{free.mitigation.shots:,} shots would leave 5 % unclear" in said
+    unclear = float(re.search(rf"none: {free.mitigation.shots:,} shots leave ([0-9.]+)%", said)[1])
+    assert unclear <= 5
+    assert plan(shots=None).mitigation.shots == plan(max_qpu_seconds=60).mitigation.shots
+    fewer = SHOTS[SHOTS.index(free.mitigation.shots) - 1]
+    student = Student.load(folder)
+    values = free.values[: len(free.texts)]
+    circuit = student.model.circuit
+    exact = StatevectorEstimator().run([pub(circuit, values)]).result()[0].data.evs.T
+    random, share = np.random.default_rng(0), []
+    for shots in (free.mitigation.shots, fewer // 4):
+        drawn = 2 * random.binomial(shots, (1 + np.tile(exact, (50, 1))) / 2) / shots - 1
+        error = np.tile(np.sqrt((1 - exact**2) / shots), (50, 1))
+        margin, deviation = margins(student.model.logits_of(drawn), error, student.model.head.weight.detach().numpy())
+        share.append((margin < 2 * deviation).mean())
+    assert share[0] < 0.08 < share[1]
 
 
-def test_few_texts_take_a_fixed_number_of_shots_and_many_take_rounds(capsys):
-    random = np.random.default_rng(6)
-    weights = random.normal(size=(3, 5))
-    exact = random.uniform(-0.9, 0.9, (400, 5))
-
-    def price(rounds, counts):
-        return sum(2 + 3e-4 * count * shots for count, shots in zip(counts, rounds, strict=True))
-
-    few, many = (
-        adaptive.cheapest(rows, weights, rows @ weights.T, price) for rows in (exact[:20], np.tile(exact, (8, 1)))
-    )
-    assert len(few.rounds) == 1 and many.rounds == adaptive.ROUNDS
-    assert "shots for every text" in capsys.readouterr().err
-    rounds = adaptive.tried(exact[:20], weights, exact[:20] @ weights.T)
-    assert few.flipped <= rounds.flipped and price(few.rounds, few.counts) < price(rounds.rounds, rounds.counts)
-
-
-def test_clearness_looks_at_every_other_class():
-    weights = np.array([[1.0, 0.0], [0.9, 0.0], [-1.0, 3.0]])
-    evs = np.array([[0.5, 0.1]])
-    lead = adaptive.clearness(evs, np.full((1, 2), 0.1), weights, evs @ weights.T)
-    assert lead[0] == pytest.approx(min(0.05 / 0.01, 0.7 / np.hypot(0.2, 0.3)))
-    assert adaptive.threshold(1) == pytest.approx(NormalDist().inv_cdf(0.95))
-
-
-@pytest.mark.parametrize("local_", [True, False], ids=["rehearsed", "sent"])
-def test_adaptive_shots_go_where_texts_are_not_clear(service, folder, local_, monkeypatch):
-    monkeypatch.setattr(adaptive, "FIXED", ())  # so few texts would take a fixed number
-    spec = {"mitigation": "affine", "shots": None, "samples": 20, "local": local_, "max_qpu_seconds": 60}
-    [outcome] = run(order(folder, **spec), YES, patience=QUICK)
-    told, shots = outcome.result, [row["shots"] for row in outcome.result["rows"]]
-    assert told["texts"] == told["asked"] == 20 and len(outcome.plan.texts) == 20
-    assert set(shots) <= {16, 64} and told["shots"]["mean"] == pytest.approx(np.mean(shots))
-    chain = [read_json(path) for path in sorted((folder / "hardware").glob("hw-*/result.json"))]
-    assert [one["texts"] for one in chain] == [0] * (len(chain) - 1) + [20]
-    assert len(chain) == len(set(shots))
-    assert told["mitigation"]["shots"] == told["shots"]["median"] == np.median(shots)
-    assert told["shots"]["total"] == sum(shots)
-    assert len(chain) > 1 and f"({min(shots)} to {max(shots)})" in devices.device_table([told])
-    assert told["shots"]["seconds"] <= told["shots"]["fixed_seconds"] + 2 * len(chain)
-    if not local_:
-        assert len(service.jobs) == len(chain)
-        assert sum(service.charge(job) for job in service.jobs) < 60
-    assert collect(folder, patience=QUICK) == []
-
-
-def test_rounds_end_where_the_limit_does(service, folder, monkeypatch):
-    monkeypatch.setattr(adaptive, "FIXED", ())
-    spec = {"mitigation": "none", "shots": "adaptive", "samples": 20}
-    [full] = run(order(folder, **spec), YES, dry_run=True, patience=QUICK)
-    assert len(full.plan.budget.ahead) == 1 and full.plan.budget.seconds > full.plan.budget.own_seconds
-    lines = [stage.name for stage in full.plan.budget.ahead]
-    assert lines[0].startswith("round 2")
-
-
-def test_what_is_interrupted_between_rounds_is_gone_on_with(service, folder, monkeypatch):
-    from qkd.hardware import run as room
-
-    monkeypatch.setattr(adaptive, "FIXED", ())
-    with monkeypatch.context() as patch:
-        patch.setattr(room, "_next_round", _killed)
-        with pytest.raises(KeyboardInterrupt):
-            run(order(folder, mitigation="none", shots="adaptive", samples=20), YES, patience=QUICK)
-    sent = len(service.jobs)
-    [outcome] = collect(folder, patience=QUICK)
-    assert outcome.result["texts"] == 20
-    assert len(service.jobs) == sent + len(set(row["shots"] for row in outcome.result["rows"])) - 1
-    once_each = [tag for job in service.jobs for tag in job.tags]
-    assert len(once_each) == len(set(once_each))
-
-
-def _killed(*_):
-    raise KeyboardInterrupt
-
-
-def test_rounds_that_were_measured_stand_when_the_device_changes_between_them(service, folder, monkeypatch, capsys):
-    monkeypatch.setattr(adaptive, "FIXED", ())  # so few texts would take a fixed number
-    real = adaptive.following
-
-    def recalibrated(*args):
-        service.version = "1.99.0"
-        return real(*args)
-
-    monkeypatch.setattr(adaptive, "FIXED", ())
-    monkeypatch.setattr(adaptive, "following", recalibrated)
-    [outcome] = run(order(folder, mitigation="none", shots="adaptive", samples=20), YES, patience=QUICK)
-    assert outcome.plan.name == "hw-2" and outcome.result["texts"] == 20
-    assert outcome.result["shots"]["texts"] == {"16": 20} and len(service.jobs) == 1
-    assert "version 1.99.0" in outcome.result["lost"][0]["reason"]
-    assert "what was measured before stands" in capsys.readouterr().err
-    assert not collect(folder, patience=QUICK) and len(service.jobs) == 1
+def test_a_dry_run_shows_its_cost_before_it_is_refused(folder, service):
+    shown = []
+    with pytest.raises(QkdError, match="above --max-qpu-seconds 1"):
+        run(order(folder, max_qpu_seconds=1), lambda plan: shown.append(plan) or True, dry_run=True, patience=QUICK)
+    assert len(shown) == 1 and shown[0].budget.seconds > 1 and service.jobs == []

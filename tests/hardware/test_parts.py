@@ -146,14 +146,12 @@ def test_shots_that_margins_need_make_most_predictions_clear():
     random = np.random.default_rng(3)
     weights, evs = random.normal(size=(3, 5)), random.uniform(-0.9, 0.9, (200, 5))
     logits = evs @ weights.T
-    from qkd.hardware.result import slopes_of
-
-    lead, _ = margins(logits, np.zeros_like(evs), weights)
-    shots = shots_for(evs, lead, slopes_of(logits, weights))
-    for count, most in ((shots, True), (shots // 4, False)):
+    lead, deviation = margins(logits, np.sqrt(1 - evs**2), weights)
+    shots = shots_for(lead, deviation**2)
+    assert 16 < shots < budget.MOST_SHOTS
+    for count, most in ((shots, True), (budget.SHOTS[budget.SHOTS.index(shots) - 1], False)):
         _, error = margins(logits, np.sqrt((1 - evs**2) / count), weights)
-        if shots < budget.MOST_SHOTS:
-            assert ((lead > 2 * error).mean() >= 0.95) == most
+        assert ((lead > 2 * error).mean() >= 0.95) == most
     assert shots_at(0.01) == 10000
     for wrong in (0, 1.5, 1e-6):
         with pytest.raises(QkdError):

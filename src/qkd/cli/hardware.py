@@ -31,9 +31,7 @@ def run_hardware(
     ] = None,
     file: Annotated[Path | None, typer.Option(help="Texts of your own: a .txt file, one a line, or a table.")] = None,
     text_column: Annotated[str, typer.Option(help="The column of the file that holds the texts.")] = "text",
-    shots: Annotated[
-        str | None, typer.Option(help="Shots per expectation value, auto, or adaptive; else the profile's.")
-    ] = None,
+    shots: Annotated[str | None, typer.Option(help="Shots per expectation value, or auto; else the profile's.")] = None,
     target_stderr: Annotated[float | None, typer.Option(help="The standard error wanted, in place of --shots.")] = None,
     max_qpu_seconds: Annotated[float | None, typer.Option(help="Refuse a run above this; else the profile's.")] = None,
     mode: Annotated[str | None, typer.Option(help="job, batch or session; the profile's when left out.")] = None,
@@ -49,13 +47,6 @@ def run_hardware(
     ] = None,
     seed: Annotated[int, typer.Option(help="The seed that draws --samples.")] = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Stop after the estimate; needs no account.")] = False,
-    ask_service: Annotated[
-        bool,
-        typer.Option("--ask-service", help="A dry run in which IBM Quantum tries the first job too, without a QPU."),
-    ] = False,
-    minutes: Annotated[
-        float | None, typer.Option(help="Minutes of the QPU, into which --samples and --shots are planned.")
-    ] = None,
     anew: Annotated[
         bool, typer.Option("--anew", help="Make another plan, though one like it is not finished.")
     ] = False,
@@ -93,12 +84,10 @@ def run_hardware(
 
     outcomes = run_(
         order,
-        asked(dry_run or ask_service or local or yes, quiet or json_),
+        asked(dry_run or local or yes, quiet or json_),
         detach,
-        dry_run or ask_service,
+        dry_run,
         patience(window),
         anew,
-        minutes,
-        ask_service,
     )
     print_outcomes(outcomes, json_)

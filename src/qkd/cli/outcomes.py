@@ -54,7 +54,7 @@ def print_plan(plan: Plan) -> None:
 
     mitigation = plan.mitigation
     twirls = "" if mitigation.randomizations is None else f", {mitigation.randomizations} twirls"
-    shots = f"adaptive shots from {mitigation.shots}" if plan.rounds else f"{mitigation.shots:,} shots"
+    shots = f"{mitigation.shots:,} shots"
     what = f"{len(plan.texts)} texts" if plan.purpose == "predict" else f"{len(plan.values)} circuits"
     write(f"{plan.device}, mitigation {mitigation.name}, {shots}{twirls}, {what}")
     learned = plan.snapshot.calibration.learned
@@ -85,11 +85,6 @@ def print_outcomes(outcomes: list[Outcome], json_: bool) -> None:
     if measured:
         cells = list(zip(*[devices.COLUMNS, *devices.device_rows(measured)], strict=True))
         write(aligned([("", *(result.mitigation.name for result in measured)), *map(tuple, cells)]))
-    for shots in [result.shots for result in measured if result.shots]:
-        if len(shots.texts) > 1:
-            taken = ", ".join(f"{count} texts {number}" for number, count in shots.texts.items())
-            fixed = f"{shots.fixed_seconds:,.1f} s with {shots.fixed} for every text"
-            write(f"shots taken: {taken}; {shots.seconds:,.1f} s of the QPU, {fixed}")
     for outcome in outcomes:
         plan, waiting = outcome.plan, [record for record in outcome.records if record.open]
         if waiting:

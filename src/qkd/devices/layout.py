@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import rustworkx
 from qiskit.circuit import ClassicalRegister, QuantumCircuit
@@ -78,6 +78,34 @@ def check_fits(circuit: QuantumCircuit, snapshot: Snapshot) -> None:
         raise DeviceError(
             f"the circuit entangles {needed} qubits with one another, but no more than {joined} usable qubits of "
             f"{snapshot.name} are joined ({snapshot.cleaning.summary()}); take another device or snapshot"
+        )
+
+
+def check_layout(qubits: Sequence[int], circuit: QuantumCircuit, snapshot: Snapshot) -> None:
+    """Refuse physical qubits that are too few, too many, repeated, not on the device or not usable.
+
+    Args:
+        qubits: the physical qubit of each logical one.
+        circuit: the logical circuit.
+        snapshot: the device.
+
+    Raises:
+        DeviceError: names the qubits and the reason.
+    """
+    n, total = circuit.num_qubits, snapshot.num_qubits
+    listed = ", ".join(map(str, qubits))
+    if len(qubits) != n or len({*qubits}) != n:
+        raise DeviceError(
+            f"the layout {listed} does not fit: the circuit has {n} qubits, so give {n} different physical qubits"
+        )
+    beyond = [q for q in qubits if not 0 <= q < total]
+    if beyond:
+        raise DeviceError(f"the layout names qubit {beyond[0]}; {snapshot.name} has qubits 0 to {total - 1}")
+    faulty = [q for q in qubits if q in snapshot.cleaning.avoided]
+    if faulty:
+        raise DeviceError(
+            f"the layout names qubit {faulty[0]} of {snapshot.name}, which its calibration reports as faulty "
+            f"({snapshot.cleaning.summary()}); choose another qubit"
         )
 
 

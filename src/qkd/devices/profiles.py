@@ -46,9 +46,9 @@ class Profile(Spec):
     mitigation: Literal["none", "readout", "affine", "zne", "pea", "pec"] = Field(
         default="affine", description="The error mitigation of a run that names none."
     )
-    shots: Count | Literal["adaptive"] = Field(
-        default="adaptive",
-        description="Shots of a run that names none; adaptive takes a few for every text, more for those not clear.",
+    shots: Count | Literal["auto"] = Field(
+        default="auto",
+        description="Shots of a run that sets none; auto takes the fewest that leave 5 % of the predictions unclear.",
     )
     execution_mode: Literal["job", "batch", "session"] = Field(
         default="job", description="How jobs are sent; free plans have no sessions."

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+
 import numpy as np
-from qiskit.circuit import QuantumCircuit
+from qiskit.circuit import Gate, Operation, QuantumCircuit
+from qiskit.exceptions import QiskitError
 from qiskit.quantum_info import Statevector
 from qiskit.transpiler import Target, generate_preset_pass_manager
-from qiskit.transpiler.exceptions import TranspilerError
 
 from qkd.circuits.cone import cone_qubits, cut, support
 from qkd.circuits.student import StudentCircuit
 from qkd.core.errors import DeviceError
-from qkd.devices.layout import check_fits, predicted_error, with_measurements, without_measurements
+from qkd.devices.layout import check_fits, check_layout, predicted_error, with_measurements, without_measurements
 from qkd.devices.profiles import Profile, default_name, load_profile
 from qkd.devices.region import to_region
 from qkd.devices.snapshot import Snapshot
 
 TOLERANCE = 1e-9
 """How far expectation values of the compiled circuit may lie from the logical one's."""
-WIDEST = 14
+MAX_VERIFIED_QUBITS = 14
 """Qubits up to which ``verify`` simulates a circuit or a light cone."""
 
 
@@ -37,9 +40,14 @@ def transpile(student: StudentCircuit, snapshot: Snapshot, profile: Profile | No
         QkdError: the profile is for another family, the circuit does not fit the device, or what came out is not equal
             to what went in.
     """
+    for item in student.circuit.data:
+        if item.operation.name == "delay" and item.operation.is_parameterized():
+            raise DeviceError(f"circuit '{student.name}' holds a delay of a variable length; give it a number")
     profile = profile or load_profile(default_name(snapshot))
     profile.check_family(snapshot)
     check_fits(student.circuit, snapshot)
+    if profile.qubits:
+        check_layout(profile.qubits, student.circuit, snapshot)
     target = _target(student.circuit, snapshot, profile)
     measured = with_measurements(student.circuit, support(student.observables))
     results = [_compiled(student, measured, target, profile, seed) for seed in range(profile.seeds)]
@@ -47,10 +55,10 @@ def transpile(student: StudentCircuit, snapshot: Snapshot, profile: Profile | No
     if not profile.qubits:
         # a line can be walked both ways, and where gates have a direction one of them takes fewer pulses
         walked = best.layout.initial_index_layout(filter_ancillas=True)[::-1] if best.layout is not None else []
-        back = profile.model_copy(update={"qubits": tuple(walked)})
-        best = min(
-            best, _compiled(student, measured, target, back, 0), key=lambda result: _score(result, target, profile)
-        )
+        reverse = profile.model_copy(update={"qubits": tuple(walked)})
+        with suppress(DeviceError):  # an optional improvement: the forward result stands where this one fails
+            results = [best, _compiled(student, measured, target, reverse, 0)]
+            best = min(results, key=lambda result: _score(result, target, profile))
     difference = verify(student, best, snapshot)
     if difference is not None and difference > TOLERANCE:
         raise DeviceError(
@@ -80,10 +88,10 @@ def _compiled(
             layout_method=None if profile.layout_method == "auto" else profile.layout_method,
         )
         circuit = without_measurements(passes.run(measured))
-    except TranspilerError as error:
+    except QiskitError as error:
         message = " ".join(str(error.message).split())
         raise DeviceError(
-            f"circuit '{student.name}' cannot be laid out with profile '{profile.name}': {message}"
+            f"circuit '{student.name}' cannot be compiled with profile '{profile.name}': {message}"
         ) from None
     observables = [observable.apply_layout(circuit.layout) for observable in student.observables]
     return student.with_circuit(circuit, observables, circuit.layout)
@@ -119,18 +127,19 @@ def verify(logical: StudentCircuit, compiled: StudentCircuit, snapshot: Snapshot
     """
     small, _ = to_region(compiled, snapshot)
     values = np.random.default_rng(seed).uniform(-np.pi, np.pi, len(logical.parameters))
-    pair = [_expectations(student, values) for student in (logical, small)]
+    pair = [expectation_values(student, values) for student in (logical, small)]
     if pair[0] is None or pair[1] is None:
         return None
     return float(np.abs(pair[0] - pair[1]).max())
 
 
-def _expectations(student: StudentCircuit, values: np.ndarray) -> np.ndarray | None:
-    """Return the expectation values (K,) at one parameter vector (A+P,), or None where that is too much to compute."""
+def expectation_values(student: StudentCircuit, values: np.ndarray) -> np.ndarray | None:
+    """Return the expectation values (K,) at one parameter vector (A+P,), or None where light cones are too wide."""
+    student = with_deferred_resets(student)
     by_parameter = dict(zip(student.parameters, values, strict=True))
     parts = [student]
-    if student.num_qubits > WIDEST:
-        if max(len(cone_qubits(student, k)) for k in range(len(student.observables))) > WIDEST:
+    if student.num_qubits > MAX_VERIFIED_QUBITS:
+        if max(len(cone_qubits(student, k)) for k in range(len(student.observables))) > MAX_VERIFIED_QUBITS:
             return None
         parts = [cut(student, [k]) for k in range(len(student.observables))]
     evs = []
@@ -138,3 +147,39 @@ def _expectations(student: StudentCircuit, values: np.ndarray) -> np.ndarray | N
         state = Statevector(part.circuit.assign_parameters({p: by_parameter[p] for p in part.parameters}))
         evs += [state.expectation_value(observable).real for observable in part.observables]
     return np.array(evs)
+
+
+def with_deferred_resets(student: StudentCircuit) -> StudentCircuit:
+    """Return a circuit without resets that has the same expectation values.
+
+    Every reset continues on a fresh qubit and leaves the old one unobserved. ``Statevector`` would draw the outcome
+    of a reset at random, and a density matrix of 14 qubits does not fit in memory.
+    """
+    circuit = student.circuit
+    steps: list[tuple[Operation, list[int]]] = []
+    place = list(range(circuit.num_qubits))  # the index of each qubit since its last reset
+    fresh = circuit.num_qubits
+    for operation, qubits in _flattened(circuit, range(circuit.num_qubits)):
+        if operation.name == "reset":
+            place[qubits[0]] = fresh
+            fresh += 1
+        else:
+            steps.append((operation, [place[q] for q in qubits]))
+    if fresh == circuit.num_qubits:
+        return student
+    deferred = QuantumCircuit(fresh, global_phase=circuit.global_phase, name=circuit.name)
+    for operation, qubits in steps:
+        deferred.append(operation, qubits)
+    observables = [observable.apply_layout(place, fresh) for observable in student.observables]
+    return student.with_circuit(deferred, observables)
+
+
+def _flattened(circuit: QuantumCircuit, qubits: Sequence[int]) -> Iterator[tuple[Operation, list[int]]]:
+    """Yield gates and resets with their qubits; instructions that are no gates may hold resets and are expanded."""
+    for item in circuit.data:
+        on = [qubits[circuit.find_bit(qubit).index] for qubit in item.qubits]
+        definition = getattr(item.operation, "definition", None)
+        if isinstance(item.operation, Gate) or definition is None or item.operation.name == "barrier":
+            yield item.operation, on
+        else:
+            yield from _flattened(definition, on)

@@ -23,6 +23,8 @@ REP_DELAY = 250e-6
 MOST_PER_JOB = 4_000_000
 """Executions of one job; the service refuses more than some millions."""
 MOST_SHOTS = 65_536
+SHOTS = tuple(sorted({16, *(n * 2**power for power in range(3, 15) for n in (3, 4))}))
+"""Numbers of shots that are tried: 16, 24, 32, 48, ... 65,536."""
 LEARNING = (9 * 6 * 32, 128)
 """Circuits and shots with which the noise of one layer is learned: bases x depths x twirls, as the client sets them."""
 
@@ -46,39 +48,32 @@ class Stage:
 class Budget:
     """A run's stages, and what the account has left, in seconds of the QPU, where the service tells.
 
-    ahead: stages that may follow: rounds for texts that are not clear yet, as many as are expected.
     correction: what earlier bills of this device came to, as a multiple of what had been estimated; see ``bills``.
     """
 
     stages: tuple[Stage, ...]
     remaining: float | None = None
     correction: float = 1.0
-    ahead: tuple[Stage, ...] = ()
 
     @property
     def seconds(self) -> float:
-        """Estimated seconds of the QPU, with what may follow."""
-        return self.correction * sum(stage.seconds for stage in self.stages + self.ahead)
-
-    @property
-    def own_seconds(self) -> float:
-        """Estimated seconds of the QPU of this plan's own jobs."""
+        """Estimated seconds of the QPU."""
         return self.correction * sum(stage.seconds for stage in self.stages)
 
     @property
     def executions(self) -> int:
         """Shots of all circuits together."""
-        return sum(stage.executions for stage in self.stages + self.ahead)
+        return sum(stage.executions for stage in self.stages)
 
     def rows(self) -> list[tuple[str, ...]]:
         """Return a table, header first."""
         cells = [
             (stage.name, str(stage.jobs), f"{stage.executions:,}", f"{self.correction * stage.seconds:,.1f}")
-            for stage in self.stages + self.ahead
+            for stage in self.stages
         ]
         total = (
             "in all",
-            str(sum(stage.jobs for stage in self.stages + self.ahead)),
+            str(sum(stage.jobs for stage in self.stages)),
             f"{self.executions:,}",
             f"{self.seconds:,.1f}",
         )
@@ -144,22 +139,20 @@ def packed(texts: int, each: int, once: int, most: int = MOST_PER_JOB) -> list[t
     return list(pairwise(edges))
 
 
-def shots_for(evs: np.ndarray, margins: np.ndarray, slopes: np.ndarray, share: float = 0.05) -> int:
-    """Return the shots at which all but a share of the predictions are clearer than two standard errors.
+def unclear(margins: np.ndarray, variances: np.ndarray, shots: int) -> float:
+    """Return the share of predictions whose margin is below two standard errors of shot noise.
 
     Args:
-        evs: exact expectation values (N,K), each of which has the variance (1 - ev^2) / shots.
-        margins: by how much the first class's logit exceeds the second's (N,).
-        slopes: the derivative of that difference by each expectation value (N,K).
-        share: of texts that may stay unclear.
-
-    Returns:
-        A power of two, 65,536 at most.
+        margins: first class's logit less the second's (N,).
+        variances: variances of the margins at one shot (N,).
+        shots: S.
     """
-    variance = (slopes**2 * (1 - evs**2)).sum(axis=1)
-    needed = np.sort(4 * variance / np.maximum(margins, 1e-12) ** 2)
-    wanted = needed[min(len(needed) - 1, math.floor((1 - share) * len(needed)))]
-    return int(min(MOST_SHOTS, 2 ** math.ceil(math.log2(max(wanted, 64)))))
+    return float((margins < 2 * np.sqrt(variances / shots)).mean())
+
+
+def shots_for(margins: np.ndarray, variances: np.ndarray, share: float = 0.05) -> int:
+    """Return the fewest of ``SHOTS`` at which at most a share of the predictions is unclear; see ``unclear``."""
+    return next((shots for shots in SHOTS if unclear(margins, variances, shots) <= share), SHOTS[-1])
 
 
 def shots_at(stderr: float) -> int:

@@ -1,4 +1,4 @@
-"""What a plan's jobs measured, put together: over jobs, over rounds, mitigated, with every part of its error."""
+"""What a plan's jobs measured, put together: over jobs, mitigated, with every part of its error."""
 
 from __future__ import annotations
 
@@ -62,14 +62,12 @@ class Mitigated:
 
 
 def gather(plan: Plan, records: list[JobRecord]) -> Gathered:
-    """Return what a plan's jobs, and the rounds before it, measured.
+    """Return what a plan's jobs measured.
 
     Standard errors are taken from the spread over twirls, of which there may be few; none is let below shot noise,
     ``sqrt((1 - ev^2 + 2 / S) / S)``, where 2 / S stands for the outcome that was not seen yet.
     """
-    earlier, count = plan.earlier, len(plan.student.observables)
-    values = plan.values if earlier is None else earlier.values
-    points = np.arange(len(values)) if earlier is None else earlier.points
+    values, count = plan.values, len(plan.student.observables)
     evs, stds = np.full((2, len(values), count), np.nan)
     shots, failed = np.zeros(len(values)), list[int]()
     factors = np.full((2, len(values), count, len(FACTORS)), np.nan)
@@ -77,22 +75,13 @@ def gather(plan: Plan, records: list[JobRecord]) -> Gathered:
         if record.file is None:
             continue
         arrays, (start, stop) = plan.read_arrays(record.file, record.sha256), plan.chunks[record.number]
-        at = points[start:stop]
+        at = np.arange(start, stop)
         whole = np.isfinite(arrays["evs"]).all(axis=0)
         failed += at[~whole].tolist()
         evs[at], stds[at], shots[at] = arrays["evs"].T, arrays["stds"].T, plan.mitigation.shots * whole
         if "evs_factors" in arrays:
             factors[0, at] = arrays["evs_factors"].transpose(1, 0, 2)
             factors[1, at] = arrays["stds_factors"].transpose(1, 0, 2)
-    if earlier is not None:
-        both = shots + earlier.shots
-        new, old = (
-            np.divide(part, both, where=both > 0, out=np.zeros_like(both))[:, None] for part in (shots, earlier.shots)
-        )
-        evs = np.where(new > 0, new * np.nan_to_num(evs), 0) + np.where(old > 0, old * np.nan_to_num(earlier.evs), 0)
-        stds = np.sqrt((new * np.nan_to_num(stds)) ** 2 + (old * np.nan_to_num(earlier.stds)) ** 2)
-        shots = both
-        evs[shots == 0] = np.nan
     floor = shot_noise(evs, shots[:, None])
     spread = None
     if np.isfinite(factors).any():

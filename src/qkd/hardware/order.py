@@ -29,7 +29,7 @@ class Order:
     device: where.
     local: on its snapshot.
     mitigation: a name, or ``all``.
-    shots: a number, ``auto``, or ``adaptive``.
+    shots: a number, or ``auto``.
     target_stderr: the standard error wanted of expectation values, for shots ``auto``.
     samples: how many test texts, stratified by label; all when None.
     file: texts of one's own in place of the run's test texts.
@@ -84,12 +84,8 @@ class Order:
         ):
             if number is not None and not least <= number < math.inf:
                 raise ConfigError(f"--{option} {number} must be at least {least}")
-        if (
-            self.shots is not None
-            and self.shots not in ("auto", "adaptive")
-            and not (self.shots.isdecimal() and int(self.shots) > 0)
-        ):
-            raise ConfigError(f"--shots {self.shots}: give a number of at least 1, auto, or adaptive")
+        if self.shots is not None and self.shots != "auto" and not (self.shots.isdecimal() and int(self.shots) > 0):
+            raise ConfigError(f"--shots {self.shots}: give a number of at least 1, or auto")
         if self.target_stderr is not None:
             if self.shots not in (None, "auto"):
                 raise ConfigError("--shots and --target-stderr say the same thing twice; give one of them")
@@ -103,8 +99,6 @@ def order_fingerprint(order: Order, folder: RunFolder) -> str:
         QkdError: the texts cannot be read.
     """
     settings = {key: value for key, value in asdict(order).items() if key not in ("run", "max_qpu_seconds", "file")}
-    if order.learned is None:  # so that orders of before there were learned errors are still the same
-        del settings["learned"]
     student = (folder.student / "student.safetensors").read_bytes()
     texts = [row["text"] for row in texts_of(order, folder)]
     made = json.dumps([settings, hashlib.sha256(student).hexdigest(), texts], sort_keys=True, default=str)

@@ -3,7 +3,6 @@
 plan.json            device, version, mitigation, jobs, budget, circuit hash, layout
 circuit.qasm         the compiled circuit with its observables, OpenQASM 3
 values.safetensors   parameter values (N,A+P): texts, and behind them the points that mitigation is calibrated with
-earlier.safetensors  in a later round: what the rounds before measured
 snapshot.json        the calibration it was compiled for
 texts.jsonl          text, label or null, teacher's logits or null, one a line
 job-0.safetensors    evs and stds (K,n) of a job, as they came
@@ -45,13 +44,6 @@ MEND = "copy it again from a backup; its jobs' ids are in ledger.jsonl"
 Purpose = Literal["predict", "learn"]
 
 
-class EarlierRecord(records.Record):
-    """What ``plan.json`` says of the rounds before."""
-
-    of: str
-    seconds: float
-
-
 class PlanRecord(records.Record):
     """What ``plan.json`` says that is read back."""
 
@@ -63,34 +55,12 @@ class PlanRecord(records.Record):
     mode: Literal["job", "batch", "session"]
     chunks: Annotated[tuple[tuple[int, int], ...], Field(min_length=1)]
     budget: Budget
-    limit: float | None = None
-    rounds: tuple[int, ...] = ()
-    earlier: EarlierRecord | None = None
-    client: bool = True
+    limit: float
+    client: bool
     instance: str | None = None
-    asked: str = ""
-    purpose: Purpose = "predict"
+    asked: str
+    purpose: Purpose
     circuit_sha256: str
-
-
-@dataclass(frozen=True)
-class Earlier:
-    """What the rounds before this one measured, for runs whose shots are adaptive.
-
-    of: the plan before.
-    points: which points this plan measures (n,), numbers of rows of ``values``.
-    values: of all points (T,A+P).
-    evs, stds, shots: so far (T,K), (T,K), (T,).
-    seconds: of the QPU that they were estimated to take.
-    """
-
-    of: str
-    seconds: float
-    points: np.ndarray
-    values: np.ndarray
-    evs: np.ndarray
-    stds: np.ndarray
-    shots: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -111,8 +81,6 @@ class Plan:
     budget: what it was estimated to cost.
     texts: rows of text, label and teacher's logits.
     limit: seconds of the QPU above which it is refused, and at which the service stops its jobs.
-    rounds: the shots of the rounds that may follow, for texts that are not clear; see ``adaptive``.
-    earlier: what the rounds before it measured.
     client: whether a rehearsal leaves the simulation to IBM's client.
     instance: the CRN of the service's instance under which it is sent, where that is known.
     asked: a hash of the order that it is made of.
@@ -133,8 +101,6 @@ class Plan:
     budget: Budget
     texts: list[Row]
     limit: float
-    rounds: tuple[int, ...] = ()
-    earlier: Earlier | None = None
     client: bool = False
     instance: str | None = None
     asked: str = ""
@@ -177,13 +143,6 @@ class Plan:
         write_text(self.folder / "circuit.qasm", program, private=True)
         arrays = {"values": np.ascontiguousarray(self.values)}
         write_arrays(self.folder / "values.safetensors", arrays, private=True)
-        if self.earlier is not None:
-            measured = {
-                key: np.ascontiguousarray(array)
-                for key, array in vars(self.earlier).items()
-                if key not in ("of", "seconds")
-            }
-            write_arrays(self.folder / "earlier.safetensors", measured, private=True)
         snapshots.write_snapshot(self.snapshot.calibration, self.folder / "snapshot.json")
         write_lines(self.folder / "texts.jsonl", self.texts)
         layout = self.student.layout  # a circuit that the run kept has none
@@ -198,9 +157,7 @@ class Plan:
             "mode": self.mode,
             "chunks": [list(chunk) for chunk in self.chunks],
             "budget": asdict(self.budget),
-            "estimated": self.budget.own_seconds,
-            "rounds": list(self.rounds),
-            "earlier": None if self.earlier is None else {"of": self.earlier.of, "seconds": self.earlier.seconds},
+            "estimated": self.budget.seconds,
             "client": self.client,
             "limit": self.limit,
             "instance": self.instance,
@@ -229,11 +186,7 @@ class Plan:
             texts = read_lines(folder / "texts.jsonl")
             if values.ndim != 2 or values.shape[1] != len(student.parameters):
                 raise ValueError(f"values have the shape {values.shape}, not (N, {len(student.parameters)})")
-            earlier = None
-            if record.earlier is not None:
-                measured = read_arrays(folder / "earlier.safetensors")
-                earlier = Earlier(record.earlier.of, record.earlier.seconds, **measured)
-            if earlier is None and len(values) < len(texts):
+            if len(values) < len(texts):
                 raise ValueError(f"there are {len(texts)} texts and values of {len(values)}")
             if any(not 0 <= start < stop <= len(values) for start, stop in record.chunks):
                 raise ValueError("a job has texts that are not there")
@@ -253,9 +206,7 @@ class Plan:
             chunks=record.chunks,
             budget=record.budget,
             texts=texts,
-            limit=record.budget.seconds if record.limit is None else record.limit,
-            rounds=record.rounds,
-            earlier=earlier,
+            limit=record.limit,
             client=record.client,
             instance=record.instance,
             asked=record.asked,

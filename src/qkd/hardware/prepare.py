@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ import numpy as np
 from qkd.circuits.student import StudentCircuit
 from qkd.core.config import EngineSpec, read_config
 from qkd.core.console import say
-from qkd.core.errors import ConfigError, QkdError
+from qkd.core.errors import QkdError
 from qkd.core.files import Row
 from qkd.core.runs import RunFolder
 from qkd.devices import catalogue, live, profiles
@@ -20,17 +21,17 @@ from qkd.devices.noise import noise_model
 from qkd.devices.region import to_region
 from qkd.devices.snapshot import Snapshot
 from qkd.devices.transpile import transpile
-from qkd.hardware import adaptive, affine, sampled
+from qkd.hardware import affine, sampled
 from qkd.hardware import budget as costs
 from qkd.hardware.bills import Bills, bills_of
 from qkd.hardware.budget import Budget, Stage
 from qkd.hardware.mitigation import NAMES, Layers, Mitigation, executions, layers_of, noise_of_layers
-from qkd.hardware.order import Order, order_fingerprint, sample_of, texts_of
+from qkd.hardware.order import Order, order_fingerprint, texts_of
 from qkd.hardware.patience import Patience, insist
 from qkd.hardware.pinned import chosen, pinned
 from qkd.hardware.plan import Plan, new_folder
 from qkd.hardware.recent import with_recent_errors
-from qkd.hardware.result import expected, margins, slopes_of
+from qkd.hardware.result import expected, margins
 from qkd.simulation.choice import choose
 from qkd.simulation.simulators import make_engine
 from qkd.student.bundle import Student
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
 
     from qkd.devices.profiles import Profile
 
-SHOTS = 4096
-"""Shots of a mitigation that cannot have adaptive ones."""
 LOCAL_TEXTS = 50
 """Texts of a rehearsal's job: what a rehearsal that is killed loses at most."""
 LOCAL_RANDOMIZATIONS = {"readout": 8, "zne": 5, "pea": 16, "pec": 32}
@@ -76,11 +75,6 @@ class Prepared:
     evs: np.ndarray
     remaining: float | None
     known: Bills
-
-    def chosen(self, order: Order) -> Prepared:
-        """Return the same for an order's samples of these texts."""
-        rows = sample_of(self.texts, order)
-        return replace(self, texts=[self.texts[i] for i in rows], values=self.values[rows], evs=self.evs[rows])
 
 
 def plans_for(order: Order, folder: RunFolder, offline: bool = False) -> list[Plan]:
@@ -157,16 +151,32 @@ def plan_of(there: Prepared, order: Order, folder: RunFolder, name: str, place: 
     snapshot, profile, student, compiled = there.snapshot, there.profile, there.student, there.compiled
     fractional = any(item.operation.name in ("rx", "rzz") for item in compiled.circuit.data)
     limit = profile.max_qpu_seconds if order.max_qpu_seconds is None else order.max_qpu_seconds
-    shots = _shots(order, profile, name, student, there.evs)
-    trial = None if shots is not None else _rounds(there, name)
-    rounds = () if trial is None else trial.rounds
-    mitigation = _mitigation(order, profile, name, shots or rounds[0], fractional)
-    extra = affine.points(mitigation.shots) if name == "affine" else 0
+
+    def at(shots: int) -> tuple[Mitigation, Budget, list[tuple[int, int]], int]:
+        """Return mitigation, cost, the texts of each job and the number of calibration points at a number of shots."""
+        mitigation = _mitigation(order, profile, name, shots, fractional)
+        extra = affine.points(shots) if name == "affine" else 0
+        made, chunks = _budget(order, snapshot, compiled, mitigation, len(there.texts), extra)
+        return mitigation, replace(made, remaining=there.remaining, correction=there.known.correction), chunks, extra
+
+    asked = order.shots or profile.shots
+    if order.target_stderr is not None:
+        mitigation, made, chunks, extra = at(costs.shots_at(order.target_stderr))
+    elif asked != "auto":
+        mitigation, made, chunks, extra = at(int(asked))
+    else:
+        share = limit / len(NAMES) if order.mitigation == "all" else limit
+        room = min(share, math.inf if there.remaining is None else there.remaining)
+        needed = shots_of(student, there.evs)
+        for shots in reversed([few for few in costs.SHOTS if few <= needed]):
+            mitigation, made, chunks, extra = at(shots)
+            if made.seconds <= room:
+                break
+        unclear = costs.unclear(*leads(student, there.evs), mitigation.shots)
+        say(f"{name}: {mitigation.shots:,} shots leave {unclear:.1%} of the predictions unclear")
+        if mitigation.shots < needed:
+            say(f"{needed:,} shots would leave 5 % unclear, and take more than the {room:,.0f} s of the QPU there are")
     points = np.vstack([there.values, _calibrating(student.model.circuit, there.values, extra, order.seed)])
-    made, chunks = _budget(order, snapshot, compiled, mitigation, len(there.texts), extra)
-    if trial is not None:
-        bases = made.stages[0].executions // (len(points) * mitigation.shots)
-        made = replace(made, ahead=adaptive.stages(rounds, trial.counts, compiled, snapshot, bases, extra)[1:])
     return Plan(
         folder=new_folder(folder.hardware, place),
         key=secrets.token_hex(6),
@@ -179,10 +189,9 @@ def plan_of(there: Prepared, order: Order, folder: RunFolder, name: str, place: 
         mitigation=mitigation,
         mode=order.mode or profile.execution_mode,
         chunks=tuple(chunks),
-        budget=replace(made, remaining=there.remaining, correction=there.known.correction),
+        budget=made,
         texts=there.texts,
         limit=limit,
-        rounds=rounds[1:],
         client=order.client,
         instance=there.instance,
         asked=order_fingerprint(order, folder),
@@ -198,17 +207,6 @@ def _calibrating(circuit: StudentCircuit, values: np.ndarray, count: int, seed: 
             say("light cones are too wide for exact values: maps are fitted on Clifford circuits")
         return affine.clifford(values, count, seed)
     return affine.shuffled(values, len(circuit.inputs), count, seed)
-
-
-def _rounds(there: Prepared, name: str) -> adaptive.Trial:
-    """Return the rounds of adaptive shots, or a fixed number where that is cheaper."""
-
-    def price(rounds: tuple[int, ...], counts: list[int]) -> float:
-        extra = affine.points(rounds[0]) if name == "affine" else 0
-        made = adaptive.stages(rounds, counts, there.compiled, there.snapshot, 1, extra)
-        return there.known.correction * sum(stage.seconds for stage in made)
-
-    return adaptive.cheapest(there.evs, _weights(there.student), there.student.model.logits_of(there.evs), price)
 
 
 def _command(order: Order) -> str:
@@ -260,38 +258,19 @@ def _budget(
     return Budget(tuple(stages)), chunks
 
 
-def _shots(order: Order, profile: Profile, name: str, student: Student, evs: np.ndarray) -> int | None:
-    """Return the shots of a mitigation, or None where they are adaptive.
+def leads(student: Student, evs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return by how much the first class leads the second (n,), and the variance of that at one shot (n,).
 
     Args:
-        order: what was asked for.
-        profile: what holds where nothing was asked.
-        name: of the mitigation.
-        student: whose predictions are to be clear.
-        evs: exact values (N,K).
-
-    Raises:
-        QkdError: adaptive shots were asked for with a mitigation whose error does not fall with shots alone.
+        student: whose head makes logits of values.
+        evs: exact values (n,K).
     """
-    if order.target_stderr is not None:
-        return costs.shots_at(order.target_stderr)
-    asked = order.shots or profile.shots
-    if asked == "adaptive":
-        if name in adaptive.KINDS:
-            return None
-        if order.shots and order.mitigation != "all":
-            raise ConfigError(f"--shots adaptive goes with {', '.join(adaptive.KINDS)}; give {name} a number")
-        return SHOTS
-    if asked != "auto":
-        return int(asked)
-    logits, weights = student.model.logits_of(evs), _weights(student)
-    margin, _ = margins(logits, np.zeros_like(evs), weights)
-    shots = costs.shots_for(evs, margin, slopes_of(logits, weights))
-    say(f"{shots:,} shots make all but 5 % of these predictions clearer than two standard errors")
-    return shots
-
-
-def _weights(student: Student) -> np.ndarray:
-    """Return the head's weights (C,K)."""
+    logits = student.model.logits_of(evs)
     weights: np.ndarray = student.model.head.weight.detach().cpu().numpy()
-    return weights
+    margin, deviation = margins(logits, np.sqrt((1 - evs**2).clip(0)), weights)
+    return margin, deviation**2
+
+
+def shots_of(student: Student, evs: np.ndarray) -> int:
+    """Return the fewest shots at which at most 5 % of the predictions are unclear; see ``budget.shots_for``."""
+    return costs.shots_for(*leads(student, evs))

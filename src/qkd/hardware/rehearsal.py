@@ -47,14 +47,14 @@ class Rehearsal:
         return "done", None
 
     def result(self, job: int, id_: str) -> dict[str, np.ndarray]:
-        """Compute what the job measures; seeded by its number, round and mitigation, and by ``seed``.
+        """Compute what the job measures; seeded by its number and mitigation, and by ``seed``.
 
         Raises:
             QkdError: only IBM's client can simulate this, and the device has errors that it does not know.
         """
         plan, (start, stop) = self.plan, self.plan.chunks[job]
         student, region = to_region(plan.student, plan.snapshot)
-        drawn = f"{job} {len(plan.rounds)} {plan.mitigation}" + (f" {self._seed}" if self._seed else "")
+        drawn = f"{job} {plan.mitigation}" + (f" {self._seed}" if self._seed else "")
         seed = zlib.crc32(drawn.encode()) % 2**30
         values = plan.values[start:stop]
         if not plan.client and sampled.samples(student, region, plan.mitigation):

@@ -119,14 +119,7 @@ class Remote:
                 raise NotSent(error) from error
             raise
 
-    def submit_dry(self, job: int) -> str:
-        """Send a job to the mock of its device, which measures nothing and takes no QPU, and return its id.
-
-        It has a tag of its own, so that it is never taken for one of the plan's jobs.
-        """
-        return self._submit(job, [f"dry-{self.plan.mark}"], None, dry_run=True)
-
-    def _submit(self, job: int, tags: list[str], layers: dict[str, np.ndarray] | None, dry_run: bool = False) -> str:
+    def _submit(self, job: int, tags: list[str], layers: dict[str, np.ndarray] | None) -> str:
         from qiskit_ibm_runtime.executor_estimator import Estimator
 
         plan = self.plan
@@ -140,12 +133,12 @@ class Remote:
                 learner = NoiseLearnerV3(mode=self._run_in())
                 learner.options.environment.job_tags = tags
                 learner.options.max_execution_time = most
-                return str(learner.run(layers_of(estimator, plan.student), dry_run=dry_run).job_id())
+                return str(learner.run(layers_of(estimator, plan.student)).job_id())
             if layers is not None:
                 known = _layers(layers_of(estimator, plan.student), layers)
                 estimator.options = plan.mitigation.options(known, tags, most_seconds=most)
             start, stop = plan.chunks[job]
-            return str(estimator.run([pub(plan.student, plan.values[start:stop])], dry_run=dry_run).job_id())
+            return str(estimator.run([pub(plan.student, plan.values[start:stop])]).job_id())
 
     def state(self, id_: str) -> tuple[str, str | None]:
         """Return a job's state and, where it failed, why; ``gone`` where the service does not know it."""
@@ -182,11 +175,6 @@ class Remote:
             ]
             return {"layers": np.frombuffer(json.dumps(maps).encode(), dtype=np.uint8)}
         return raw(result[0].data)
-
-    def expected_seconds(self, id_: str) -> float | None:
-        """Return the seconds of the QPU that the service expects a job to take, where it tells."""
-        seconds = self._api.job_get(id_, exclude_params=True).get("estimated_running_time_seconds")
-        return float(seconds) if isinstance(seconds, int | float) else None
 
     def seconds(self, id_: str) -> float | None:
         """Return the seconds of the QPU that a job was charged, where the service tells."""

@@ -13,12 +13,11 @@ from qkd.core.config import EngineSpec
 from qkd.core.files import Row, read_json
 from qkd.devices.region import to_region
 from qkd.hardware import affine
-from qkd.hardware.budget import PER_JOB, Stage
 from qkd.hardware.gathered import Gathered, Mitigated, gather, mitigate
 from qkd.hardware.ledger import JobRecord
 from qkd.hardware.mitigation import pub
 from qkd.hardware.plan import Plan
-from qkd.results import DeviceLine, DeviceResult, Jobs, LearnedResult, Lost, MeasuredResult, MeasuredText, Shots
+from qkd.results import DeviceLine, DeviceResult, Jobs, LearnedResult, Lost, MeasuredResult, MeasuredText
 from qkd.simulation.noise import device_noise
 from qkd.simulation.simulators import Engine, make_engine
 from qkd.student.bundle import Student
@@ -47,9 +46,6 @@ def interpret(plan: Plan, student: Student, records: list[JobRecord]) -> DeviceR
         "asked": len(plan.texts),
         "failed": tuple(gathered.failed.tolist()),
     }
-    if plan.earlier is not None:  # of all rounds
-        common["executions"] = int(gathered.shots.sum()) * _bases(plan)
-        common["qpu_seconds_estimated"] = plan.earlier.seconds + plan.budget.own_seconds
     if not common["texts"]:
         return DeviceResult(**common)
     model = student.model
@@ -65,7 +61,6 @@ def interpret(plan: Plan, student: Student, records: list[JobRecord]) -> DeviceR
     known = all(label is not None for label in labels)
     targets = np.array([model.classes.index(label) for label in labels]) if known else None
     off = np.abs(evs - exact).mean(axis=1)
-    common["mitigation"] |= {"shots": int(np.median(mitigated.shots))}  # a plan's are its round's
     return MeasuredResult(
         **common,
         classes=tuple(model.classes),
@@ -75,13 +70,11 @@ def interpret(plan: Plan, student: Student, records: list[JobRecord]) -> DeviceR
         rms=float(np.sqrt(((evs - exact) ** 2).mean())),
         covered=proportion((np.abs(evs - exact) < Z95 * stds).ravel()).value,
         bias=float(np.sqrt((mitigated.bias**2).mean())),
-        shots=_shots(plan, mitigated.shots),
         too_close=int(close.sum()),
         lines={who: _line(values, targets, logits["exact"], rows) for who, values in logits.items()},
         rows=tuple(
             MeasuredText(
                 **row,
-                shots=int(mitigated.shots[i]),
                 evs=tuple(evs[i].tolist()),
                 stds=tuple(std if np.isfinite(std) else None for std in stds[i].tolist()),
                 exact=tuple(exact[i].tolist()),
@@ -137,31 +130,6 @@ def say_of(plan: Plan, student: Student, gathered: Gathered) -> tuple[Mitigated,
         known = affine.stabilized(logical, gathered.values[texts:])
         exact, predicted = np.vstack([exact, known]), np.vstack([predicted, known])
     return mitigate(plan, gathered, exact, predicted), exact, predicted
-
-
-def _shots(plan: Plan, shots: np.ndarray) -> Shots:
-    """Return the shots that texts took over all rounds, and what the most of them would have cost for every text."""
-    numbers, texts = np.unique(shots.astype(int), return_counts=True)
-    most, each = int(numbers.max()), _measuring(plan).each * _bases(plan)
-    return Shots(
-        texts={str(number): int(count) for number, count in zip(numbers, texts, strict=True)},
-        mean=float(shots.mean()),
-        median=float(np.median(shots)),
-        total=int(shots.sum()),
-        fixed=most,
-        fixed_seconds=plan.budget.correction * (PER_JOB + most * len(shots) * each),
-        seconds=plan.budget.own_seconds + (plan.earlier.seconds if plan.earlier is not None else 0.0),
-    )
-
-
-def _measuring(plan: Plan) -> Stage:
-    """Return the stage that measures texts."""
-    return next(stage for stage in plan.budget.stages if not stage.name.startswith("learning"))
-
-
-def _bases(plan: Plan) -> int:
-    """Return the executions for each shot of a point: measured bases, and noise factors."""
-    return max(1, round(_measuring(plan).executions / (len(plan.values) * plan.mitigation.shots)))
 
 
 def margins(logits: np.ndarray, stds: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

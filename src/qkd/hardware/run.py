@@ -13,9 +13,7 @@ from qkd.core.errors import FolderError, QkdError
 from qkd.core.files import NotWritten, finite, write_json
 from qkd.core.runs import RunFolder, existing_run
 from qkd.devices import live
-from qkd.hardware import adaptive, index, jobs
-from qkd.hardware.dryrun import DryRun, tried_by_service
-from qkd.hardware.gathered import gather
+from qkd.hardware import index, jobs
 from qkd.hardware.inventory import ledger_of, plan_called, plans_of, unfinished
 from qkd.hardware.jobs import Recalibrated, drive
 from qkd.hardware.learning import LearningOrder, learn, learning_fingerprint, plan_for
@@ -23,12 +21,11 @@ from qkd.hardware.ledger import JobRecord, Ledger
 from qkd.hardware.order import Order, order_fingerprint
 from qkd.hardware.patience import Patience
 from qkd.hardware.plan import Plan, plans
-from qkd.hardware.planner import planned
 from qkd.hardware.prepare import plans_for, quota
 from qkd.hardware.provider import Provider
 from qkd.hardware.rehearsal import Rehearsal
 from qkd.hardware.remote import Remote
-from qkd.hardware.result import interpret, read_result, say_of
+from qkd.hardware.result import interpret, read_result
 from qkd.results import DeviceResult
 from qkd.student.bundle import Student
 
@@ -56,8 +53,6 @@ def run(
     dry_run: bool = False,
     patience: Patience | None = None,
     anew: bool = False,
-    minutes: float | None = None,
-    ask_service: bool = False,
 ) -> list[Outcome]:
     """Do a device run, or several with ``mitigation="all"``, or learn a device's errors; return what came of each.
 
@@ -68,11 +63,8 @@ def run(
         confirm: is shown each plan with its budget, and says whether to go on.
         detach: return once the jobs are sent.
         dry_run: return before anything is sent.
-        ask_service: with ``dry_run``, let the service try each plan's first job on a mock of the device, and say what
-            it said.
         patience: how long is waited for the service.
         anew: make another plan of the same order.
-        minutes: of the QPU, into which samples and shots are planned.
 
     Raises:
         QkdError: something does not fit, costs too much, or the service refuses or stays away.
@@ -80,18 +72,19 @@ def run(
     patience = patience or Patience()
     folder = existing_run(order.run)
     with folder.lock():
-        if minutes is not None and isinstance(order, Order):
-            order = planned(order, folder, minutes, offline=dry_run)
         if not (anew or dry_run) and (waiting := _open(folder, order)):
             return [_again(folder, plan, order, confirm, patience, wait=not detach) for plan in waiting]
         done: list[Outcome] = []
         waiting = _plans(order, folder, dry_run)
+        if dry_run:  # what it costs is shown before anything refuses it
+            for plan in waiting:
+                confirm(plan)
+            _afford(waiting)
+            return [Outcome(plan, [], None) for plan in waiting]
         while waiting:
             plan = waiting[0]
             _afford(waiting)
-            if not confirm(plan) or dry_run:
-                if ask_service and not plan.local:
-                    say(str(_ask_service(plan, patience)))
+            if not confirm(plan):
                 done.append(Outcome(waiting.pop(0), [], None))
                 continue
             plan.save()
@@ -158,9 +151,9 @@ def _afford(plans: list[Plan]) -> None:
     Raises:
         QkdError: says by how much.
     """
-    stages = tuple(stage for plan in plans for stage in plan.budget.stages + plan.budget.ahead)
+    stages = tuple(stage for plan in plans for stage in plan.budget.stages)
     try:
-        replace(plans[0].budget, stages=stages, ahead=()).check(plans[0].limit)
+        replace(plans[0].budget, stages=stages).check(plans[0].limit)
     except QkdError as error:
         if not plans[0].local:
             raise
@@ -215,25 +208,12 @@ def cancel(where: Path, name: str, patience: Patience | None = None) -> dict[str
 
 
 def _carry_on(folder: RunFolder, plan: Plan, patience: Patience, wait: bool, again: bool = False) -> Outcome:
-    """Send and collect, then write what the results say, or go on with the next round of adaptive shots."""
+    """Send and collect, then write what the results say."""
     ledger = ledger_of(folder, plan, patience)
     try:
         with _provider(plan) as provider:
-            try:
-                records = drive(provider, ledger, patience, wait, again, index.home_of(folder.hardware))
-            except Recalibrated as changed:  # between rounds: what the earlier ones measured stands
-                records = ledger.jobs(plan.name, plan.jobs)
-                if plan.earlier is None or any(record.tags for record in records):
-                    raise
-                ledger.append(plan.name, "dropped", reason=f"{plan.device} is version {changed.now} now")
-                warn(f"{changed}; what was measured before stands")
-                records = ledger.jobs(plan.name, plan.jobs)
+            records = drive(provider, ledger, patience, wait, again, index.home_of(folder.hardware))
         student, done = Student.load(folder.path), not any(record.open for record in records)
-        later = _next_round(folder, plan, student, records, patience) if done else None
-        if later is not None:
-            passed_on = DeviceResult(plan=plan.name, continued=later.name)
-            write_json(plan.folder / "result.json", passed_on.to_json(), private=True)
-            return _carry_on(folder, later, patience, wait, again)
         result = learn(plan, records) if plan.purpose == "learn" else interpret(plan, student, records)
         if result.failed:
             warn(f"{plan.name}: {len(result.failed)} texts have no finite values and are left out")
@@ -248,36 +228,6 @@ def _carry_on(folder: RunFolder, plan: Plan, patience: Patience, wait: bool, aga
             "goes on, and sends nothing that was sent"
         ) from None
     return Outcome(plan, records, result)
-
-
-def _next_round(
-    folder: RunFolder, plan: Plan, student: Student, records: list[JobRecord], patience: Patience
-) -> Plan | None:
-    """Return the round that follows a plan, kept; None where every text is clear, or a job has no result."""
-    made = next(
-        (other for other in plans_of(folder) if other.earlier is not None and other.earlier.of == plan.name), None
-    )
-    if made is not None or not plan.rounds or any(record.file is None for record in records):
-        return made
-    gathered = gather(plan, records)
-    said, _, _ = say_of(plan, student, gathered)
-    weights = student.model.head.weight.detach().cpu().numpy()
-    later = adaptive.following(plan, gathered, said, weights, student.model.logits_of(said.evs))
-    if later is not None:
-        more = f"{later.mitigation.shots} shots more for them"
-        say(f"{len(later.values)} of {len(plan.texts)} texts are not clear yet: {more}")
-        later.save()
-        home = index.home_of(folder.hardware)
-        ledger_of(folder, later, patience).append(
-            later.name, "planned", device=later.device, jobs=later.jobs, home=home
-        )
-    return later
-
-
-def _ask_service(plan: Plan, patience: Patience) -> DryRun:
-    with _provider(replace(plan, mode="job")) as provider:  # one job on a mock needs no batch or session
-        assert isinstance(provider, Remote)
-        return tried_by_service(provider, patience)
 
 
 @contextmanager

@@ -37,7 +37,7 @@ def device_rows(results: Sequence[DeviceResult]) -> list[tuple[str, ...]]:
             result.plan,
             result.device,
             result.mitigation.name,
-            _shots(result),
+            f"{result.mitigation.shots:,}",
             f"{result.texts:,}" if result.texts == result.asked else f"{result.texts:,} of {result.asked:,}",
             f"{result.error.value:.4f} [{result.error.low:.4f}, {result.error.high:.4f}]",
             f"{result.error_noisy:.4f}",
@@ -51,10 +51,3 @@ def device_rows(results: Sequence[DeviceResult]) -> list[tuple[str, ...]]:
         for result in results
         if isinstance(result, MeasuredResult)
     ]
-
-
-def _shots(result: MeasuredResult) -> str:
-    """Return the shots that a text took: one number, or the median and the range."""
-    taken = [int(number) for number in result.shots.texts] if result.shots else []
-    median = f"{result.mitigation.shots:,}"
-    return median if len(taken) < 2 else f"{median} ({min(taken):,} to {max(taken):,})"

