@@ -16,17 +16,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from pydantic import ConfigDict, Field, JsonValue
-from safetensors import SafetensorError
-from safetensors.numpy import load_file as load_arrays
-from safetensors.numpy import save_file as save_arrays
-from safetensors.torch import load_file, save_file
 
 from qkd.circuits.qasm import from_qasm, to_qasm
 from qkd.circuits.student import StudentCircuit
 from qkd.core import records
+from qkd.core.arrays import read_arrays, read_shapes, read_tensors, write_arrays, write_tensors
 from qkd.core.config import EngineSpec
 from qkd.core.errors import FolderError, ModelError, QkdError
-from qkd.core.files import write_json, write_text, write_with
+from qkd.core.files import read_text, write_json, write_text
 from qkd.core.version import VERSION
 from qkd.data.dataset import checked_texts
 from qkd.encoders.protocol import Encoder
@@ -90,7 +87,7 @@ def _check_shapes(path: Path, circuit: StudentCircuit, record: BundleRecord) -> 
     Raises:
         FolderError: they differ.
     """
-    shapes = records.shapes(path)
+    shapes = read_shapes(path)
     expected = {
         "projection.weight": (len(circuit.inputs), record.encoder.dim),
         "head.weight": (len(record.classes), len(circuit.observables)),
@@ -171,8 +168,7 @@ class Student:
     def save(self, folder: Path) -> None:
         """Write the bundle into ``folder``, file by file and each atomically."""
         model = self.model
-        tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-        write_with(folder / "student.safetensors", lambda part: save_file(tensors, part))
+        write_tensors(folder / "student.safetensors", model.state_dict())
         write_text(folder / "circuit.qasm", to_qasm(model.circuit))
         config = {
             "format": FORMAT,
@@ -183,9 +179,8 @@ class Student:
             "circuit": model.circuit.name,
             "about": self.about.to_json(),
         }
-        arrays = {name: np.ascontiguousarray(value) for name, value in self.encoder.arrays.items()}
-        if arrays:
-            write_with(folder / "encoder.safetensors", lambda part: save_arrays(arrays, part))
+        if self.encoder.arrays:
+            write_arrays(folder / "encoder.safetensors", dict(self.encoder.arrays))
         write_text(folder / "README.md", card(self))
         write_json(folder / "config.json", config)  # last: a folder with a config.json is whole
 
@@ -210,7 +205,7 @@ class Student:
             raise FolderError(f"{folder}: no student lies there; train one with 'qkd distill'")
         record = records.read_record(path / "config.json", BundleRecord, MEND, READABLE)
         program = path / "circuit.qasm"
-        circuit = from_qasm(records.read_text(program), str(program))
+        circuit = from_qasm(read_text(program), str(program))
         _check_shapes(path / "student.safetensors", circuit, record)
         try:
             model = StudentModel(
@@ -220,10 +215,10 @@ class Student:
                 angle_map=record.angle_map,
                 fresh=False,
             )
-            model.load_state_dict(load_file(path / "student.safetensors"))
+            model.load_state_dict(read_tensors(path / "student.safetensors"))
             encoder_file = path / "encoder.safetensors"
-            arrays = load_arrays(encoder_file) if encoder_file.is_file() else {}
-        except (OSError, KeyError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
+            arrays = read_arrays(encoder_file) if encoder_file.exists() else {}
+        except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
             raise FolderError(f"{path}: the student is damaged ({str(error).splitlines()[0]}); {MEND}") from None
         try:
             encoder = make_encoder(record.encoder.name, arrays=arrays, allow_download=allow_download)
