@@ -10,7 +10,7 @@ STAMP  := $(VENV)/.installed
 PYTEST  = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-faults cover lint hooks bench install clean
+.PHONY: help demo test test-faults cover lint docs hooks bench install clean
 
 help:  ## list the targets and what may be set
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -41,7 +41,15 @@ test-faults: $(VENV)/.test  ## long randomized tests; QKD_FAULTS=10 makes them t
 cover: $(VENV)/.test  ## every test, and that they reach nine tenths of the code
 	$(PYTEST) --cov --cov-report=term --cov-fail-under=90
 
-lint: $(VENV)/.test  ## ruff and mypy
+docs: $(VENV)/.docs  ## build the documentation site, warnings are errors
+	$(BIN)/python -m sphinx -W -q -b html docs docs/_build/html
+
+$(VENV)/.docs: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	touch $@
+
+lint: $(VENV)/.test  ## ruff, mypy and codespell
+	$(BIN)/codespell docs/*.md docs/*/*.md README.md CONTRIBUTING.md
 	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/mypy
@@ -63,4 +71,4 @@ bench: $(VENV)/.test .venv-bench/.installed .venv-mindquantum/.installed  ## mea
 	touch $@
 
 clean:  ## remove what was made
-	rm -rf $(VENV) .venv-bench .venv-mindquantum build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) docs/_build .venv-bench .venv-mindquantum build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis

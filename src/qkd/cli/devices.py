@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from qkd.cli.hardware import Detach, DryRun, NewPlan, Yes, with_request_options
 from qkd.cli.options import Debug, Json, Quiet
+from qkd.core.console import write
+from qkd.hardware.request import LearningRequest
 
 if TYPE_CHECKING:
     from qkd.devices.catalogue import DeviceEntry
@@ -49,11 +52,11 @@ def list_(json_: Json = False, debug: Debug = False) -> None:
     devices = [*known.devices, *newer]
     if json_:
         rows = [asdict(device) | {"account": None if online is None else device.name in online} for device in devices]
-        print(json.dumps({"date": known.date.isoformat(), "devices": rows}, indent=2))
+        write(json.dumps({"date": known.date.isoformat(), "devices": rows}, indent=2))
         return
     head = ("device", "snapshot", "processor", "qubits", "lattice", "two-qubit gate", "status")
-    print(aligned([head, *(_cells(device, online or ()) for device in devices)]))
-    print(f"\nAs of {known.date}. Snapshots are dated calibrations on this machine; 'qkd devices show NAME' draws one.")
+    write(aligned([head, *(_cells(device, online or ()) for device in devices)]))
+    write(f"\nAs of {known.date}. Snapshots are dated calibrations on this machine; 'qkd devices show NAME' draws one.")
 
 
 def _cells(device: DeviceEntry, online: Collection[str]) -> tuple[str, ...]:
@@ -90,12 +93,12 @@ def show(
     if png:
         chipmap.figure(calibrated, qubits).savefig(png, dpi=150)
     if json_:
-        print(json.dumps({**numbers(calibrated).to_json(), "circuit": circuit, "region": list(qubits)}, indent=2))
+        write(json.dumps({**numbers(calibrated).to_json(), "circuit": circuit, "region": list(qubits)}, indent=2))
         return
-    print(calibrated.summary())
-    print(aligned(rows(calibrated)))
+    write(calibrated.summary())
+    write(aligned(rows(calibrated)))
     _draw(chipmap.text(calibrated, qubits))
-    print(where)
+    write(where)
 
 
 @app.command("snapshot")
@@ -107,8 +110,8 @@ def snapshot_(
 
     with live.asking():
         path = snapshot.save_snapshot(live.backend(device))
-    print(snapshot.read_snapshot(path).summary())
-    print(path)
+    write(snapshot.read_snapshot(path).summary())
+    write(str(path))
 
 
 @app.command()
@@ -126,11 +129,11 @@ def compare(
     names = [name.strip() for name in devices.split(",") if name.strip()]
     if not names:
         raise ConfigError("--devices names no device; write ibm_fez,ibm_marrakesh")
-    ranking = fitness.ranked(run, names)
+    ranking = fitness.rank_devices(run, names)
     if json_:
-        print(json.dumps([device.to_json() for device in ranking], indent=2))
+        write(json.dumps([device.to_json() for device in ranking], indent=2))
         return
-    print(aligned(fitness.ranking_rows(ranking)))
+    write(aligned(fitness.ranking_rows(ranking)))
 
 
 @app.command()
@@ -149,49 +152,42 @@ def drift(
 
     drift = fitness.drift(device, since, run)
     if json_:
-        print(json.dumps(drift.to_json(), indent=2))
+        write(json.dumps(drift.to_json(), indent=2))
         return
-    print(aligned(fitness.drift_rows(drift)))
+    write(aligned(fitness.drift_rows(drift)))
 
 
 @app.command()
+@with_request_options(LearningRequest, arguments=("device",))
 def learn(
-    device: Device,
-    run: Annotated[Path, typer.Option(help="The run whose circuit and region are used.")] = Path("runs/latest"),
-    local: Annotated[
-        bool, typer.Option("--local", help="Learn from the device's snapshot, whose own learned errors stay hidden.")
-    ] = False,
-    points: Annotated[int, typer.Option(min=16, help="Circuits that are measured.")] = 256,
-    shots: Annotated[int, typer.Option(min=1, help="Shots of each.")] = 128,
-    max_qpu_seconds: Annotated[float | None, typer.Option(help="Refuse above this; else the profile's.")] = None,
-    decoupling: Annotated[str | None, typer.Option(help="none, XX, XpXm or XY4; else the profile's.")] = None,
-    seed: Annotated[int, typer.Option(help="The seed of the circuits.")] = 0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Stop after the estimate; needs no account.")] = False,
-    anew: Annotated[bool, typer.Option("--anew", help="Measure again, though a plan like it is not finished.")] = False,
-    detach: Annotated[bool, typer.Option("--detach", help="Return once the jobs are sent.")] = False,
-    yes: Annotated[bool, typer.Option("-y", "--yes", help="Send without asking.")] = False,
+    *,
+    request: LearningRequest,
+    dry_run: DryRun = False,
+    new_plan: NewPlan = False,
+    detach: Detach = False,
+    yes: Yes = False,
     json_: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Learn what a device's calibration does not tell, coherent errors above all, from a few circuits."""
-    from qkd.cli.outcomes import asked
+    """Learn errors that a device's calibration omits, coherent errors above all, from a few circuits."""
+    from qkd.cli.device_output import ask
     from qkd.core.files import finite
-    from qkd.hardware.learning import LearningOrder, conclusion, table
+    from qkd.hardware.learning import conclusion, table
     from qkd.hardware.run import run as run_
     from qkd.reports.tables import aligned
     from qkd.results import LearnedResult
 
-    order = LearningOrder(run, device, local, points, shots, max_qpu_seconds, decoupling, seed)
-    [outcome] = run_(order, asked(dry_run or local or yes, quiet or json_), detach, dry_run, anew=anew)
-    result = outcome.result
+    confirm = ask(skip=dry_run or request.local or yes, silent=quiet or json_)
+    [device_run] = run_(request, confirm, detach=detach, dry_run=dry_run, new_plan=new_plan)
+    result = device_run.result
     if json_:
-        print(json.dumps(None if result is None else finite(result.to_json()), indent=2))
+        write(json.dumps(None if result is None else finite(result.to_json()), indent=2))
     elif isinstance(result, LearnedResult) and result.file:
-        print(aligned(table(result)))
-        print(f"{result.file}\n{conclusion(result)}")
+        write(aligned(table(result)))
+        write(f"{result.file}\n{conclusion(result)}")
     elif result is not None:
-        print(f"{outcome.plan.name} is on its way; next: 'qkd jobs collect'")
+        write(f"{device_run.plan.name} has not ended; next: 'qkd jobs collect'")
 
 
 def _draw(drawn: Any) -> None:
@@ -238,13 +234,13 @@ def transpile(
     if png:
         compiled.chip().savefig(png, dpi=150)
     if json_:
-        print(json.dumps(asdict(report) | {"profile": compiled.profile.name}, indent=2))
+        write(json.dumps(asdict(report) | {"profile": compiled.profile.name}, indent=2))
         return
-    print(compiled.device.summary())
-    print(aligned(report.rows()))
+    write(compiled.device.summary())
+    write(aligned(report.rows()))
     if report.difference is None:
-        print("too wide to be compared with the logical circuit")
+        write("too wide to be compared with the logical circuit")
     else:
-        print(f"equal to the logical circuit to {report.difference:.0e}")
+        write(f"equal to the logical circuit to {report.difference:.0e}")
     _draw(chipmap.text(compiled.device, report.qubits))
-    print(f"profile {compiled.profile.name}; qubits {', '.join(map(str, report.qubits))}")
+    write(f"profile {compiled.profile.name}; qubits {', '.join(map(str, report.qubits))}")

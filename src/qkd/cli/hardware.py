@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
+from qkd.cli.device_output import Window, ask, print_device_runs, retry_policy
 from qkd.cli.options import Debug, Json, Quiet, plain_type
-from qkd.cli.outcomes import Window, ask, print_device_runs, retry_policy
 from qkd.core.specs import Spec, validated
 from qkd.hardware.request import DeviceRunRequest
 
@@ -21,31 +21,43 @@ Detach = Annotated[bool, typer.Option("--detach", help="Return once the jobs are
 Yes = Annotated[bool, typer.Option("-y", "--yes", help="Submit without asking.")]
 
 
-def with_request_options(kind: type[Spec]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Return a decorator that gives a command an option for each field of a request; it receives ``request``."""
+def with_request_options(
+    kind: type[Spec], arguments: tuple[str, ...] = ()
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return a decorator that gives a command an option for each field of a request; it receives ``request``.
+
+    Args:
+        kind: The kind of request.
+        arguments: Fields that are arguments instead of options.
+    """
+    fields = {name: field for name, field in kind.model_fields.items() if name != "kind"}
+
+    def parameter(name: str) -> inspect.Parameter:
+        field, required = fields[name], name in arguments
+        text: Any = (
+            typer.Argument(help=field.description)
+            if required
+            else typer.Option(f"--{name.replace('_', '-')}", help=field.description)
+        )
+        mixed = any(get_origin(part) is Literal for part in get_args(field.annotation))  # a number or a word
+        annotation = str if mixed else plain_type(field.annotation)
+        optional = annotation if required or field.default is not None else annotation | None
+        default = inspect.Parameter.empty if required else field.default
+        return inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[optional, text]
+        )
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         own = [p for name, p in inspect.signature(command, eval_str=True).parameters.items() if name != "request"]
-        fields = {name: field for name, field in kind.model_fields.items() if name != "kind"}
-        options = [
-            inspect.Parameter(
-                name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=field.default,
-                annotation=Annotated[
-                    plain_type(field.annotation),
-                    typer.Option(f"--{name.replace('_', '-')}", help=field.description, show_default=False),
-                ],
-            )
-            for name, field in fields.items()
-        ]
 
-        def run(**arguments: Any) -> None:
-            values = {name: arguments.pop(name) for name in fields}
-            command(**arguments, request=validated(kind, values, "options"))
+        def run(**values: Any) -> None:
+            request = validated(kind, {name: values.pop(name) for name in fields}, "options")
+            command(**values, request=request)
 
+        signature = inspect.Signature([*map(parameter, [*arguments, *(f for f in fields if f not in arguments)]), *own])
+        run.__signature__ = signature  # type: ignore[attr-defined]
+        run.__annotations__ = {name: p.annotation for name, p in signature.parameters.items()}
         run.__name__, run.__doc__ = command.__name__, command.__doc__
-        run.__signature__ = inspect.Signature([*options, *own])  # type: ignore[attr-defined]
         return run
 
     return decorate

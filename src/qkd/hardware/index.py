@@ -14,7 +14,7 @@ from pathlib import Path
 
 from qkd.core.console import warn
 from qkd.core.errors import FolderError, QkdError
-from qkd.core.files import Row, append_line, json_lines, read_json
+from qkd.core.files import MAX_LINES_BYTES, Row, append_line, json_lines, read_bytes, read_json
 from qkd.core.runs import RunFolder, existing_run
 from qkd.hardware.ledger import JobRecord, Ledger, is_valid, replay
 from qkd.hardware.plan import Plan, list_plans
@@ -208,8 +208,8 @@ def _restore(run: Path, plan: Plan, ledger: Ledger) -> None:
 def _read_index() -> dict[str, Entry]:
     """Return the plans in the index, by key; damaged lines are ignored."""
     try:
-        data = index_path().read_bytes()
-    except OSError:
+        data = read_bytes(index_path(), MAX_LINES_BYTES)
+    except QkdError:
         return {}
     by_key: dict[str, Entry] = {}
     for _, row in json_lines(data):

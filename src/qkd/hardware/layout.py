@@ -7,7 +7,7 @@ from qkd.circuits.qasm import from_qasm
 from qkd.circuits.student import StudentCircuit
 from qkd.core.console import say
 from qkd.core.errors import DeviceError
-from qkd.core.records import read_text
+from qkd.core.files import read_text
 from qkd.core.runs import RunFolder
 from qkd.devices import catalogue, snapshot
 from qkd.devices.calibration import FRACTIONAL
@@ -53,9 +53,7 @@ def choose_circuit(
         return compiled
     error, best = region_error(trained, device), region_error(compiled, device)
     if error is None or trained.num_qubits != device.num_qubits:
-        say(
-            f"{device.name} lacks gates or qubits of the region of training, so the circuit is compiled again"
-        )
+        say(f"{device.name} lacks gates or qubits of the region of training, so the circuit is compiled again")
         return compiled
     qubits = ", ".join(map(str, to_region(trained, device)[1].qubits))
     if best is not None and error > MAX_ERROR_RATIO * best:

@@ -17,8 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from qkd.core.errors import FolderError
-from qkd.core.files import Row, append_line, json_lines
+from qkd.core.files import MAX_LINES_BYTES, Row, append_line, json_lines, read_bytes
 
 # Fields that a line of each event must have.
 REQUIRED_FIELDS: dict[str, dict[str, type]] = {
@@ -123,11 +122,8 @@ class Ledger:
         """Append a line, and return when it is on the disk.
 
         Raises:
-            FolderError: It cannot be written, or the ledger is a symbolic link.
+            FolderError: It cannot be written; qkd does not write through a symbolic link.
         """
-        for path in (self.path, self.path.parent):
-            if path.is_symlink():
-                raise FolderError(f"{path}: is a symbolic link, and qkd writes no ledger through one; replace it")
         stamp = datetime.datetime.fromtimestamp(self._now(), datetime.UTC).isoformat(timespec="milliseconds")
         row = {"time": stamp, "plan": plan, "event": event, **facts}
         append_line(self.path, row)
@@ -140,16 +136,10 @@ class Ledger:
         Raises:
             FolderError: The file cannot be read.
         """
-        if self.path.exists() and not self.path.is_file():
-            raise FolderError(f"{self.path}: is not a regular file; restore the ledger from a backup")
-        try:
-            data = self.path.read_bytes()
-        except FileNotFoundError:
-            return [], []
-        except OSError as error:
-            raise FolderError(f"{self.path}: cannot be read ({error.strerror})") from None
-        rows, damaged = [], []
-        for number, row in json_lines(data):
+        rows, damaged = list[Row](), list[int]()
+        if not self.path.exists():
+            return rows, damaged
+        for number, row in json_lines(read_bytes(self.path, MAX_LINES_BYTES)):
             if isinstance(row, ValueError) or not is_valid(row):
                 damaged.append(number)
             else:

@@ -10,7 +10,7 @@ import numpy as np
 from qkd.circuits.student import StudentCircuit
 from qkd.core import records
 from qkd.core.config import EngineSpec
-from qkd.core.files import Row
+from qkd.core.files import Row, read_json
 from qkd.devices.region import Region, to_region
 from qkd.engines.noise import NoiseLike
 from qkd.hardware.ledger import JobRecord
@@ -123,7 +123,7 @@ def read_result(path: Path) -> DeviceResult:
     Raises:
         FolderError: The file is missing or damaged.
     """
-    value = records.read_value(path)
+    value = read_json(path)
     kind: type[DeviceResult] = DeviceResult
     if isinstance(value, dict) and value.get("texts"):
         kind = MeasuredResult

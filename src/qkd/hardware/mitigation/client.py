@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qiskit.circuit import ParameterExpression, QuantumCircuit
+from qiskit.circuit import CircuitInstruction, Gate, QuantumCircuit
+from qiskit.circuit.library import RZGate, SXGate
 
 from qkd.circuits.student import StudentCircuit
 
@@ -13,37 +15,46 @@ if TYPE_CHECKING:
     from qkd.hardware.mitigation.layers import Layers
     from qkd.hardware.mitigation.settings import Mitigation
 
+U_GATES = ("u1", "u2", "u3", "p", "u")
 RESULT_FIELDS = {"evs": "evs", "stds": "stds", "evs_factors": "evs_noise_factors", "stds_factors": "stds_noise_factors"}
 
 
 def make_pub(student: StudentCircuit, values: np.ndarray) -> tuple[Any, ...]:
     """Return one PUB of all K observables at parameter values (N,A+P); its result has the shape (K,N)."""
     observables = [[observable] for observable in student.observables]
-    return _with_uniform_gates(student.circuit), observables, {tuple(student.parameters): values}
+    return _with_client_gates(student.circuit), observables, {tuple(student.parameters): values}
 
 
-def _with_uniform_gates(circuit: QuantumCircuit) -> QuantumCircuit:
-    """Return a circuit in which no gate mixes numbers with free parameters.
+def _with_client_gates(circuit: QuantumCircuit) -> QuantumCircuit:
+    """Return a circuit whose parameterized ``u1``, ``u2`` and ``u3`` gates are rotations about Z and square roots of X.
 
-    samplomatic, which the client uses, cannot propagate a Pauli through such a gate: a ``u3`` with one free angle. A
-    number becomes an expression of the gate's own free parameter that has the same value.
+    samplomatic, which the client uses, cannot move a Pauli through other parameterized gates of one qubit, and the
+    oldest devices have no others. The client itself writes all one-qubit gates beside a twirl in this form.
     """
-    if not any(_is_mixed(item.operation.params) for item in circuit.data):
+    if not any(_is_parameterized_u(item) for item in circuit.data):
         return circuit
-    uniform = circuit.copy_empty_like()
+    converted = circuit.copy_empty_like()
     for item in circuit.data:
-        operation, params = item.operation, item.operation.params
-        if _is_mixed(params):
-            free = next(iter(next(p for p in params if isinstance(p, ParameterExpression)).parameters))
-            operation = operation.to_mutable()
-            operation.params = [p if isinstance(p, ParameterExpression) else free - free + float(p) for p in params]
-        uniform.append(operation, item.qubits)
-    return uniform
+        if _is_parameterized_u(item):
+            for gate in _rotations(item.operation.name, item.operation.params):
+                converted.append(gate, item.qubits)
+        else:
+            converted.append(item.operation, item.qubits)
+    return converted
 
 
-def _is_mixed(params: list[Any]) -> bool:
-    free = [isinstance(value, ParameterExpression) for value in params]
-    return any(free) and not all(free)
+def _is_parameterized_u(item: CircuitInstruction) -> bool:
+    return item.operation.name in U_GATES and item.is_parameterized()
+
+
+def _rotations(name: str, params: Sequence[Any]) -> list[Gate]:
+    """Return the gates, first to last, that equal ``u1``, ``u2``, ``u3``, ``p`` or ``u`` up to a global phase."""
+    if name in ("u1", "p"):
+        return [RZGate(params[0])]
+    if name == "u2":
+        return [RZGate(params[1] - np.pi / 2), SXGate(), RZGate(params[0] + np.pi / 2)]
+    theta, phi, lam = params
+    return [RZGate(lam), SXGate(), RZGate(theta + np.pi), SXGate(), RZGate(phi + np.pi)]
 
 
 def read_result(data: Any) -> dict[str, np.ndarray]:
