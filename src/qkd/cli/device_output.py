@@ -113,7 +113,7 @@ def _facts(run: DeviceRun) -> dict[str, object]:
         "learned": None if learned is None else learned.date,
         "budget": {"stages": stages, "seconds": plan.budget.seconds, "remaining": plan.budget.remaining},
         "jobs": [{"job": r.number, "id": r.id, "state": r.state, "reason": r.reason} for r in run.records],
-        "result": None if run.result is None else finite(run.result.to_json()),
+        "result": None if run.result is None else finite(run.result.to_dict()),
     }
 
 

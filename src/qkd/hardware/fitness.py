@@ -20,7 +20,7 @@ from qkd.hardware.layout import region_error, same_device, trained_circuit
 from qkd.hardware.planning import make_plans
 from qkd.hardware.request import DeviceRunRequest
 from qkd.hardware.result import exact_values, predicted_values
-from qkd.results import Drift, Estimate, Fitness, Marks
+from qkd.results import Drift, Estimate, Fitness, NoiseScores
 from qkd.student.bundle import Student
 from qkd.student.metrics import accuracy_gain, proportion
 
@@ -59,7 +59,7 @@ class Evaluation:
         return cls(student, values, targets, exact_values(model.circuit, values))
 
 
-def evaluate(evaluation: Evaluation, compiled: StudentCircuit, device: Snapshot) -> tuple[Marks, np.ndarray]:
+def evaluate(evaluation: Evaluation, compiled: StudentCircuit, device: Snapshot) -> tuple[NoiseScores, np.ndarray]:
     """Return a student's scores under a device's noise, from exact noisy expectation values, and its logits (N,C).
 
     Args:
@@ -73,7 +73,7 @@ def evaluate(evaluation: Evaluation, compiled: StudentCircuit, device: Snapshot)
     circuit, region = to_region(compiled, device)
     evs = predicted_values(circuit, region, evaluation.values)
     logits, ideal = (evaluation.student.model.logits_of(rows) for rows in (evs, evaluation.exact))
-    marks = Marks(
+    marks = NoiseScores(
         same=proportion(logits.argmax(axis=1) == ideal.argmax(axis=1)),
         accuracy=proportion(logits.argmax(axis=1) == evaluation.targets),
         cost=accuracy_gain(logits, ideal, evaluation.targets),

@@ -62,7 +62,7 @@ def learn(plan: Plan, records: list[JobRecord]) -> LearnedResult:
             "unexplained": Unexplained(calibration=before, learned=after),
             "noise": learned.noise,
             "clearer": learned.clearer,
-            "learned": learned.learned.to_json(),
+            "learned": learned.learned.to_dict(),
         }
     )
 
@@ -79,7 +79,7 @@ def conclusion(result: LearnedResult) -> str:
 
 def table(result: LearnedResult) -> list[tuple[str, ...]]:
     """Return the learned errors as a table, header first: the size of each kind of error and its worst place."""
-    learned = Learned.from_json(result.learned or {})
+    learned = Learned.from_dict(result.learned or {})
     kinds: dict[str, dict[str, float]] = {}
     for name, places in learned.gates.items():
         for place, gate in places.items():

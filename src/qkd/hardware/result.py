@@ -19,7 +19,7 @@ from qkd.hardware.mitigation import Measurements, affine
 from qkd.hardware.mitigation.client import make_pub
 from qkd.hardware.plan import Plan
 from qkd.hardware.terms import Terms
-from qkd.results import DeviceLine, DeviceResult, Jobs, LearnedResult, Lost, MeasuredResult, MeasuredText
+from qkd.results import DeviceResult, DeviceScores, Jobs, LearnedResult, Lost, MeasuredResult, MeasuredText
 from qkd.simulation.noise import device_noise
 from qkd.simulation.simulators import make_engine
 from qkd.student.bundle import Student
@@ -173,13 +173,13 @@ def margins(logits: np.ndarray, stds: np.ndarray, weights: np.ndarray) -> tuple[
     return order[:, -1] - order[:, -2], np.sqrt((slopes**2 * stds**2).sum(axis=1))
 
 
-def _line(logits: np.ndarray, targets: np.ndarray | None, exact: np.ndarray, texts: list[Row]) -> DeviceLine:
+def _line(logits: np.ndarray, targets: np.ndarray | None, exact: np.ndarray, texts: list[Row]) -> DeviceScores:
     """Return accuracy and agreements of logits (N,C), each with its interval."""
     predictions = logits.argmax(axis=1)
     like_teacher = None
     if all(row.get("teacher") for row in texts):
         like_teacher = proportion(predictions == np.array([np.argmax(row["teacher"]) for row in texts]))
-    return DeviceLine(
+    return DeviceScores(
         like_exact=proportion(predictions == exact.argmax(axis=1)),
         accuracy=None if targets is None else proportion(predictions == targets),
         like_teacher=like_teacher,

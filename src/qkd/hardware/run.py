@@ -227,7 +227,7 @@ def _advance(folder: RunFolder, plan: Plan, policy: RetryPolicy, wait: bool, res
         if device_run.result.failed:
             warn(f"{plan.name}: {len(device_run.result.failed)} texts have no finite values and are excluded")
         if not device_run.open:
-            write_json(plan.folder / "result.json", finite(device_run.result.to_json()), private=True)
+            write_json(plan.folder / "result.json", finite(device_run.result.to_dict()), private=True)
             _write_report(folder)
     except NotWritten as error:
         if not error.full:

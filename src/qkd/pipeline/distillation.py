@@ -184,9 +184,9 @@ def _tune(
     Returns:
         The trainer, the sources with the encoder and its embeddings as they became, and whether it came to its end.
     """
-    from qkd.encoders.tuning import make_front
+    from qkd.encoders.tuning import make_trainable
 
-    front = make_front(sources.encoder, sources.texts, config.encoder.tune_encoder)
+    front = make_trainable(sources.encoder, sources.texts, config.encoder.tune_encoder)
     trainer = make_tuner(config, trained, sources.lesson(), front, folder.checkpoint / "tuned")
     finished = _train(trainer, config, resume, "tuning the encoder", folder.history)
     encoder = front.tuned()
@@ -266,9 +266,9 @@ def _keep(
         )
         for row, i in enumerate(sources.splits.test)
     ]
-    write_lines(folder.predictions, [row.to_json() for row in predictions])
+    write_lines(folder.predictions, [row.to_dict() for row in predictions])
     settings = folder.config.read_text(encoding="utf-8")
     drawing = draw.circuit_text(student.circuit)
     page = render(folder.name, result, trainer.progress.history, predictions, drawing, settings)
     write_text(folder.report, page, private=True)
-    write_json(folder.metrics, result.to_json())
+    write_json(folder.metrics, result.to_dict())

@@ -26,7 +26,7 @@ from qkd.engines.instructions import leaves
 from qkd.engines.noise import Noise, Placed, assignment, rebuilt
 from qkd.hardware.mitigation import Mitigation
 from qkd.hardware.mitigation.settings import MIN_READOUT_SHOTS
-from qkd.simulation.choice import BEARABLE, cost, work
+from qkd.simulation.choice import MAX_SECONDS_PER_STEP, cost, work
 from qkd.simulation.noise import device_noise
 
 # Pauli frames that are computed; texts and twirls get one of their deviations at random.
@@ -48,7 +48,7 @@ def supports(student: StudentCircuit, region: Region, mitigation: Mitigation) ->
         cones = work(student, device_noise(region), 1)[0].get("lightcone")
     except QkdError:
         return False
-    return cones is not None and cost("lightcone", cones) <= BEARABLE
+    return cones is not None and cost("lightcone", cones) <= MAX_SECONDS_PER_STEP
 
 
 def run(
