@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from qkd.cli import circuits, compare, devices, hardware, jobs, options, students, sweep, teach
+from qkd.cli import circuits, compare, devices, export, hardware, jobs, options, students, sweep, teach
 from qkd.core import console
 from qkd.core.errors import QkdError
 from qkd.core.files import as_os_error
@@ -25,6 +25,7 @@ app = typer.Typer(
 )
 students.register(app)
 teach.register(app)
+export.register(app)
 compare.register(app)
 sweep.register(app)
 app.add_typer(circuits.app, name="circuits")

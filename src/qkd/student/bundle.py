@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from pydantic import ConfigDict, Field, JsonValue
@@ -36,6 +36,7 @@ from qkd.student.metrics import softmax
 from qkd.student.model import StudentModel
 
 if TYPE_CHECKING:
+    from qkd.export.registry import Exported
     from qkd.student.classical import ClassicalForm
 
 FORMAT = 2
@@ -144,6 +145,25 @@ class Student:
         from qkd.student.classical import classical_form
 
         return classical_form(self.model, tolerance)
+
+    def export(
+        self, folder: str | Path, format: str = "numpy", texts: Sequence[str] = (), check: bool = True, **options: Any
+    ) -> Exported:
+        """Write the student in a format that needs neither qkd nor torch; see ``qkd.export.export_student``.
+
+        Args:
+            folder: Folder of the export.
+            format: A name in ``qkd.export.FORMATS``.
+            texts: Texts on which export and student are compared, in addition to a few hard ones.
+            check: Whether they are compared.
+            options: Options of the format.
+
+        Raises:
+            QkdError: The student does not fit the format, the comparison fails, or the folder cannot be written.
+        """
+        from qkd.export.registry import export_student
+
+        return export_student(self, folder, format, texts, check, **options)
 
     def save(self, folder: Path) -> None:
         """Write the bundle into ``folder``, file by file and each atomically."""
