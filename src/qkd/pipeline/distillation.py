@@ -33,7 +33,7 @@ from qkd.pipeline.evaluation import (
     table_lines,
 )
 from qkd.pipeline.sources import Clock, Sources, gather_sources
-from qkd.reports.report import render
+from qkd.reports.report import write_report
 from qkd.reports.run import circuit_conclusion, teacher_conclusion
 from qkd.results import Answer, Metrics, PairedDifference, Parameters
 from qkd.simulation.agree import Agreement, agree
@@ -246,7 +246,7 @@ def _keep(
     student: StudentModel,
     answers: dict[str, np.ndarray],
 ) -> None:
-    """Write bundle, predictions, report and numbers; a folder with a ``metrics.json`` has them all."""
+    """Write the bundle, predictions and numbers, then the report."""
     dataset = sources.dataset
     about = About(
         teacher=sources.teacher.name,
@@ -267,8 +267,5 @@ def _keep(
         for row, i in enumerate(sources.splits.test)
     ]
     write_lines(folder.predictions, [row.to_json() for row in predictions])
-    settings = folder.config.read_text(encoding="utf-8")
-    drawing = draw.circuit_text(student.circuit)
-    page = render(folder.name, result, trainer.progress.history, predictions, drawing, settings)
-    write_text(folder.report, page, private=True)
     write_json(folder.metrics, result.to_json())
+    write_report(folder)

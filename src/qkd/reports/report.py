@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from qkd.circuits import draw, library
+from qkd.core.console import warn
+from qkd.core.errors import FolderError
 from qkd.core.files import write_text
 from qkd.core.runs import RunFolder
 from qkd.reports import devices, plots, run
@@ -113,17 +115,22 @@ def render(
     )
 
 
-def rewrite(folder: RunFolder, device_runs: Sequence[DeviceResult]) -> None:
-    """Write a finished run's page anew from its files, with its device runs."""
-    written = render(
-        folder.name,
-        read_metrics(folder.metrics),
-        folder.rows(folder.history),
-        read_answers(folder),
-        draw.circuit_text(library.load_circuit(str(folder.student / "circuit.qasm"))),
-        folder.config.read_text(encoding="utf-8"),
-        device_runs,
-    )
+def write_report(folder: RunFolder, device_runs: Sequence[DeviceResult] = ()) -> None:
+    """Write a finished run's page from its files. A page that cannot be made is a warning, since numbers are saved.
+
+    Raises:
+        FolderError: A file of the run is damaged, or the page cannot be written.
+    """
+    metrics, history, predictions = read_metrics(folder.metrics), folder.rows(folder.history), read_answers(folder)
+    config = folder.config.read_text(encoding="utf-8")
+    try:
+        drawing = draw.circuit_text(library.load_circuit(str(folder.student / "circuit.qasm")))
+        written = render(folder.name, metrics, history, predictions, drawing, config, device_runs)
+    except FolderError:
+        raise
+    except Exception as error:  # drawing must not cost a run that has its numbers
+        warn(f"{folder.report}: the report could not be made ({type(error).__name__}: {error!s:.200})")
+        return
     write_text(folder.report, written, private=True)
 
 

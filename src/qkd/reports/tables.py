@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from qkd.core.markup import markdown_text
 from qkd.results import Estimate
 
 
@@ -20,9 +21,9 @@ def aligned(cells: Sequence[Sequence[str]]) -> str:
 def markdown_table(heads: Sequence[str], cells: Sequence[Sequence[str]]) -> list[str]:
     """Return a Markdown table as lines."""
     return [
-        f"| {' | '.join(heads)} |",
+        f"| {' | '.join(map(markdown_text, heads))} |",
         f"| {' | '.join('---' for _ in heads)} |",
-        *(f"| {' | '.join(row)} |" for row in cells),
+        *(f"| {' | '.join(map(markdown_text, row))} |" for row in cells),
     ]
 
 
