@@ -12,8 +12,7 @@ import jinja2
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from qkd.core.console import warn
-from qkd.core.markup import visible
+from qkd.core.console import log, printable
 from qkd.reports import plots
 
 MAX_CACHED_PICTURES = 100
@@ -30,7 +29,7 @@ def page(template: str, **values: Any) -> str:
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
-        finalize=lambda value: visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
+        finalize=lambda value: printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
     )
     return environment.get_template(template).render(**values)
 
@@ -47,6 +46,8 @@ def picture(caption: str, draw: Callable[..., Figure], *values: Any) -> dict[str
                 del _pictures[next(iter(_pictures))]
             _pictures[content] = plots.svg(draw(*values), caption)
     except Exception as error:  # numbers are saved already, and no picture is worth a run
-        warn(f"the picture '{caption}' cannot be drawn ({type(error).__name__}: {error!s:.200}); the report lacks it")
+        log.warning(
+            f"the picture '{caption}' cannot be drawn ({type(error).__name__}: {error!s:.200}); the report lacks it"
+        )
         return {"image": Markup(""), "caption": f"This picture could not be drawn: {caption}"}
     return {"image": Markup(_pictures[content]), "caption": caption}

@@ -18,8 +18,7 @@ import matplotlib.patches
 import numpy as np
 from matplotlib.figure import Figure
 
-from qkd.core.console import warn
-from qkd.core.markup import visible
+from qkd.core.console import log, printable
 from qkd.results import Line, MeasuredResult
 
 INK, MUTED, TEACHER, STUDENT, CONTROL, PAPER = "#1f2933", "#7b8794", "#d97706", "#2563eb", "#6b7f90", "#fefefe"
@@ -33,7 +32,7 @@ MAX_LABEL = 28
 
 def shown(text: str, width: int = MAX_LABEL) -> str:
     """Return foreign text as matplotlib shows it: one short line, no mathtext, no hidden legend entry."""
-    line = " ".join(visible(text).split())
+    line = " ".join(printable(text).split())
     line = line if len(line) <= width else f"{line[: width - 1]}…"
     _check_font(line)
     return (" " if line.startswith("_") else "") + line.replace("$", r"\$")
@@ -57,7 +56,7 @@ def _check_font(line: str) -> None:
                 mpl.rcParams["font.family"] = families
     if lacking:
         letters = "".join(sorted(lacking))[:20]
-        warn(f"no installed font has {letters!r}, so pictures show boxes; install a Noto font for that script")
+        log.warning(f"no installed font has {letters!r}, so pictures show boxes; install a Noto font for that script")
 
 
 def _covered(path: str, letters: frozenset[str]) -> set[str]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from qkd.circuits import draw, library
-from qkd.core.console import warn
+from qkd.core.console import log
 from qkd.core.errors import FolderError
 from qkd.core.files import write_text
 from qkd.core.runs import RunFolder
@@ -129,7 +129,7 @@ def write_report(folder: RunFolder, device_runs: Sequence[DeviceResult] = ()) ->
     except FolderError:
         raise
     except Exception as error:  # drawing must not cost a run that has its numbers
-        warn(f"{folder.report}: the report could not be made ({type(error).__name__}: {error!s:.200})")
+        log.warning(f"{folder.report}: the report could not be made ({type(error).__name__}: {error!s:.200})")
         return
     write_text(folder.report, written, private=True)
 
