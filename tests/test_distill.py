@@ -66,7 +66,7 @@ def test_numbers_are_there_with_intervals_and_make_sense(run):
     student = lines["student"]
     weights = load_file(run.folder.student / "student.safetensors")
     trained = sum(tensor.numel() for name, tensor in weights.items() if name not in ("center", "scale"))
-    quantum = weights["middle.weights"].numel()
+    quantum = weights["core.weights"].numel()
     assert student.parameters.to_json() == {"classical": trained - quantum, "quantum": quantum, "encoder": 0}
     assert lines["linear"].parameters.to_json() == {"classical": trained - quantum, "quantum": 0}  # A = K here
     assert lines["logreg"].parameters.to_json() == {"classical": 4 * 128 + 4, "quantum": 0}

@@ -20,7 +20,7 @@ from qkd.experiments.specs import CompareSpec, SweepSpec
 from qkd.pipeline.settings import by_section, settled
 
 if TYPE_CHECKING:
-    from qkd.experiments.candidates import Contestant
+    from qkd.experiments.candidates import Candidate
     from qkd.experiments.compare import Trials
     from qkd.results import Comparison, Reproduction, Sweep
 
@@ -47,11 +47,11 @@ def compare(
     """
     spec = spec or CompareSpec()
     config = settled(_base(base), options)
-    from qkd.experiments.candidates import contestants
+    from qkd.experiments.candidates import make_candidates
 
     name = config.run.name or f"compare-{config.data.stem}"
     again = f"qkd compare {config.run.runs / name / 'config.toml'} --name {name} {_words(spec)}"
-    return _compared(config, contestants(spec.students, config), spec, name, again, ray)
+    return _compared(config, make_candidates(spec.students, config), spec, name, again, ray)
 
 
 def reproduce(
@@ -156,7 +156,7 @@ def sweep(
 
 def _compared(
     config: Config,
-    students: Sequence[Contestant],
+    students: Sequence[Candidate],
     spec: CompareSpec,
     name: str,
     again: str,
