@@ -251,3 +251,13 @@ def test_the_table_is_for_people_and_json_for_scripts(run, corpus, tmp_path):
 def same_weights(one, other):
     a, b = (load_file(run.folder.student / "student.safetensors") for run in (one, other))
     return a.keys() == b.keys() and all(a[name].equal(b[name]) for name in a)
+
+
+def test_numbers_survive_a_picture_that_fails(corpus, tmp_path, monkeypatch, capsys):
+    def broken(*_):
+        raise ValueError("Unknown symbol: $$")
+
+    monkeypatch.setattr("qkd.reports.plots.confusion", broken)
+    run = api.distill(**options(corpus, tmp_path, epochs=1, controls=False, diagnose=False))
+    assert run.metrics.lines["student"].numbers.accuracy.value > 0 and len(run.student.predict(["a text"])) == 1
+    assert "Unknown symbol" in capsys.readouterr().err

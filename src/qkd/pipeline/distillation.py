@@ -33,11 +33,13 @@ from qkd.pipeline.evaluation import (
     table_lines,
 )
 from qkd.pipeline.sources import Clock, Sources, gather_sources
+from qkd.reports.pages import report_failures_as_warnings
 from qkd.reports.report import render
 from qkd.reports.run import circuit_conclusion, teacher_conclusion
 from qkd.results import Answer, Metrics, PairedDifference, Parameters
 from qkd.simulation.agree import Agreement, agree
 from qkd.simulation.response import started
+from qkd.simulation.saved import check_saved
 from qkd.simulation.setting import Noisy, Setting, make_setting
 from qkd.simulation.simulators import Engine, torch_device
 from qkd.student import logreg
@@ -68,6 +70,7 @@ def run_pipeline(config: Config, folder: RunFolder, resume: bool) -> None:
     clock = Clock()
     # first, so that a mistake in it is not found after minutes of labelling
     circuit = started(library.load_circuit(config.student.circuit, config.student.qubits, config.student.layers))
+    check_saved(circuit)
     snapshot = folder.device / "snapshot.json"
     setting = make_setting(config, circuit, snapshot if resume and snapshot.is_file() else None)
     checks = [] if setting.noisy is None else _place(setting, setting.noisy, folder)
@@ -271,6 +274,6 @@ def _keep(
     write_json(folder.metrics, result.to_json())
     settings = folder.config.read_text(encoding="utf-8")
     drawing = draw.circuit_text(student.circuit)
-    with picture_failures_as_warnings(folder.report):
+    with report_failures_as_warnings(folder.report):
         page = render(folder.name, result, trainer.progress.history, predictions, drawing, settings)
         write_text(folder.report, page, private=True)

@@ -189,7 +189,7 @@ def metrics(
         data=dataset.source,
         classes=tuple(dataset.classes),
         texts=Sizes(train=len(splits.train), valid=len(splits.valid), test=len(splits.test)),
-        dropped=tuple(dataset.dropped),
+        notes=tuple(dataset.notes),
         given_splits=dataset.own,
         teacher=sources.teacher.describe(),
         encoder=EncoderCard(name=sources.encoder.name, dim=trainer.student.dim, tried=tuple(sources.tried)),

