@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,15 @@ def picture(caption: str, draw: Callable[..., Figure], *values: Any) -> dict[str
                 del _pictures[next(iter(_pictures))]
             _pictures[content] = plots.svg(draw(*values), caption)
     except Exception as error:  # numbers are saved already, and no picture is worth a run
-        log.warning(
-            f"the picture '{caption}' cannot be drawn ({type(error).__name__}: {error!s:.200}); the report lacks it"
-        )
+        log.warning(f"the picture '{caption}' cannot be drawn ({type(error).__name__}: {error!s:.200})")
         return {"image": Markup(""), "caption": f"This picture could not be drawn: {caption}"}
     return {"image": Markup(_pictures[content]), "caption": caption}
+
+
+@contextmanager
+def report_failures_as_warnings(path: Path) -> Iterator[None]:
+    """Turn an error while a report is made or written into a warning, because the numbers beside it are saved."""
+    try:
+        yield
+    except Exception as error:  # no picture is worth the numbers of a run
+        log.warning(f"{path}: the report was not written ({type(error).__name__}: {error}); all numbers are saved")

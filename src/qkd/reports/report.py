@@ -8,12 +8,10 @@ from typing import NamedTuple
 import numpy as np
 
 from qkd.circuits import draw, library
-from qkd.core.console import log
-from qkd.core.errors import FolderError
 from qkd.core.files import write_text
 from qkd.core.runs import RunFolder
 from qkd.reports import devices, plots, run
-from qkd.reports.pages import page, picture
+from qkd.reports.pages import page, picture, report_failures_as_warnings
 from qkd.results import Answer, DeviceResult, MeasuredResult, Metrics
 from qkd.results.reading import read_answers, read_metrics
 from qkd.student.metrics import softmax
@@ -119,19 +117,14 @@ def write_report(folder: RunFolder, device_runs: Sequence[DeviceResult] = ()) ->
     """Write a finished run's page from its files. A page that cannot be made is a warning, since numbers are saved.
 
     Raises:
-        FolderError: A file of the run is damaged, or the page cannot be written.
+        FolderError: A file of the run is damaged.
     """
     metrics, history, predictions = read_metrics(folder.metrics), folder.rows(folder.history), read_answers(folder)
     config = folder.config.read_text(encoding="utf-8")
-    try:
+    with report_failures_as_warnings(folder.report):
         drawing = draw.circuit_text(library.load_circuit(str(folder.student / "circuit.qasm")))
         written = render(folder.name, metrics, history, predictions, drawing, config, device_runs)
-    except FolderError:
-        raise
-    except Exception as error:  # drawing must not cost a run that has its numbers
-        log.warning(f"{folder.report}: the report could not be made ({type(error).__name__}: {error!s:.200})")
-        return
-    write_text(folder.report, written, private=True)
+        write_text(folder.report, written, private=True)
 
 
 def _devices(results: Sequence[DeviceResult]) -> DeviceSection:
