@@ -61,7 +61,7 @@ def render(
     probabilities = {who: softmax(rows) for who, rows in logits.items()}
     lines, best = metrics.lines, metrics.training.best_epoch
     answers = logits["student"].argmax(axis=1)
-    trusted = "On the dotted line a confidence can be taken at its word."
+    trusted = "On the dotted line, confidence equals accuracy."
     sections = [
         Section("How close", [picture("A dot is the measured value, a bar its interval.", plots.accuracies, lines)]),
         Section("How it learned", [picture(f"The weights of epoch {best} were kept.", plots.learning, history, best)]),
@@ -70,6 +70,7 @@ def render(
             [
                 picture("Counts of test texts.", plots.confusion, answers, targets, classes),
                 picture(trusted, plots.reliability, probabilities, targets),
+                picture("Error rate if only the surest texts are answered.", plots.risk_coverage, probabilities, targets),
             ],
         ),
         Section(
