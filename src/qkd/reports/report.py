@@ -70,7 +70,9 @@ def render(
             [
                 picture("Counts of test texts.", plots.confusion, answers, targets, classes),
                 picture(trusted, plots.reliability, probabilities, targets),
-                picture("Error rate if only the surest texts are answered.", plots.risk_coverage, probabilities, targets),
+                picture(
+                    "Error rate if only the surest texts are answered.", plots.risk_coverage, probabilities, targets
+                ),
             ],
         ),
         Section(
