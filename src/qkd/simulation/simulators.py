@@ -48,9 +48,9 @@ class Engine:
     reason: str
 
     @property
-    def precision(self) -> float:
-        """The standard error that is asked of the estimator; 0 where values are exact."""
-        return 0.0 if self.shots is None else self.shots**-0.5
+    def precision(self) -> float | None:
+        """What ``run(precision=...)`` takes: 0 for exact values, None for the estimator's own number of shots."""
+        return 0.0 if self.shots is None else None
 
     def describe(self) -> str:
         """Return what computes, and why, in one line."""
