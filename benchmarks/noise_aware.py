@@ -40,7 +40,7 @@ from qkd.simulation import fit
 from qkd.simulation.noise import device_noise
 from qkd.simulation.response import started
 from qkd.simulation.simulators import make_engine
-from qkd.student.cores.quantum import QuantumMiddle
+from qkd.student.cores.quantum import QuantumCore
 from qkd.student.lesson import Lesson, make_trainer
 from qkd.student.model import StudentModel
 from qkd.student.refit import refit_head
@@ -82,7 +82,7 @@ def judged(model: StudentModel, circuit, engine, lesson: Lesson, seed: int) -> d
 def trained(base: Config, circuit, engine, lesson: Lesson, seed: int, shots: int):
     """Return a trainer that is done."""
     spec = base.model_copy(update={"train": base.train.model_copy(update={"seed": seed, "train_shots": shots})})
-    trainer = make_trainer(spec, QuantumMiddle(circuit, engine), lesson, engine.device, None)
+    trainer = make_trainer(spec, QuantumCore(circuit, engine), lesson, engine.device, None)
     trainer.run()
     return trainer
 

@@ -20,7 +20,7 @@ from qkd.experiments.specs import CompareSpec, SweepSpec
 from qkd.pipeline.settings import by_section, settled
 
 if TYPE_CHECKING:
-    from qkd.experiments.candidates import Contestant
+    from qkd.experiments.candidates import Candidate
     from qkd.experiments.compare import Trials
     from qkd.results import Comparison, Reproduction, Sweep
 
@@ -156,7 +156,7 @@ def sweep(
 
 def _compared(
     config: Config,
-    students: Sequence[Contestant],
+    students: Sequence[Candidate],
     spec: CompareSpec,
     name: str,
     again: str,

@@ -93,7 +93,7 @@ def test_equal_requests_have_draws_of_their_own(make):
 
 
 @pytest.mark.parametrize("make", ALL)
-@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))])  # noqa: S301
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))])
 def test_engines_and_networks_are_copied_after_use(make, copied):
     circuit, x, w = rotated()
     engine = make()
@@ -174,5 +174,7 @@ def test_powers_and_quotients_of_parameters_have_qiskits_values(make):
     circuit.ry(a * b - b * a, 0)
     points = np.random.default_rng(0).uniform(0.3, 1.5, (4, 2))
     evs = make().run([(circuit, "Z", points)]).result()[0].data.evs
-    bound = [Statevector(circuit.assign_parameters(point)).expectation_value(SparsePauliOp("Z")).real for point in points]
+    bound = [
+        Statevector(circuit.assign_parameters(point)).expectation_value(SparsePauliOp("Z")).real for point in points
+    ]
     np.testing.assert_allclose(evs, bound, atol=1e-9)

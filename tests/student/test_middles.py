@@ -9,7 +9,7 @@ from qkd.circuits import library
 from qkd.core.config import EngineSpec
 from qkd.simulation.simulators import make_engine
 from qkd.student.cores.factory import CLASSICAL, make_control, without_entanglers
-from qkd.student.cores.quantum import QuantumMiddle
+from qkd.student.cores.quantum import QuantumCore
 from qkd.student.model import StudentModel
 
 ENGINE = EngineSpec(precision="double", torch_device="cpu")
@@ -22,7 +22,7 @@ def student(name, circuit, classes=3, dim=7):
 
 
 def quantum(circuit, classes=3, dim=7):
-    return StudentModel(QuantumMiddle(circuit, make_engine(ENGINE, circuit)), dim, [str(c) for c in range(classes)])
+    return StudentModel(QuantumCore(circuit, make_engine(ENGINE, circuit)), dim, [str(c) for c in range(classes)])
 
 
 @pytest.mark.parametrize("name", CONTROLS)
@@ -61,7 +61,7 @@ def test_fourier_features_span_what_the_circuit_computes():
     """With every frequency of a small encoding among the features, a linear head reproduces the circuit exactly."""
     circuit = library.load_circuit("reupload", qubits=1, layers=2)  # one angle, entering twice: frequencies -2 ... 2
     torch.manual_seed(0)
-    middle = QuantumMiddle(circuit, make_engine(ENGINE, circuit)).double()
+    middle = QuantumCore(circuit, make_engine(ENGINE, circuit)).double()
     torch.nn.init.normal_(middle.weights)
     control = make_control("fourier", circuit, 1, ENGINE).double()
     linear = torch.nn.Linear(1, 1)

@@ -16,7 +16,7 @@ from qkd.core.config import EngineSpec, LossSpec, TrainSpec
 from qkd.encoders.registry import make_encoder
 from qkd.simulation.simulators import make_engine
 from qkd.student.bundle import About
-from qkd.student.cores.quantum import QuantumMiddle, StudentQNN
+from qkd.student.cores.quantum import QuantumCore, StudentQNN
 from qkd.student.model import START_SPREAD, StudentModel
 from qkd.student.trainer import Examples, Trainer
 
@@ -25,7 +25,7 @@ def model(seed=0, angle_map="tanh", precision="double", dropout=0.0):
     circuit = library.load_circuit("hardware", qubits=3, layers=1)
     engine = make_engine(EngineSpec(precision=precision, torch_device="cpu"), circuit)
     torch.manual_seed(seed)
-    return StudentModel(QuantumMiddle(circuit, engine), 5, ("no", "yes"), angle_map, dropout).double()
+    return StudentModel(QuantumCore(circuit, engine), 5, ("no", "yes"), angle_map, dropout).double()
 
 
 def examples(n, seed):
@@ -153,7 +153,7 @@ def test_a_diverging_loss_is_named():
 def bundle(tmp_path):
     circuit = library.load_circuit("hardware", qubits=3, layers=1)
     trained = StudentModel(
-        QuantumMiddle(circuit, make_engine(EngineSpec(torch_device="cpu"), circuit)), 16, ("no", "yes")
+        QuantumCore(circuit, make_engine(EngineSpec(torch_device="cpu"), circuit)), 16, ("no", "yes")
     )
     Student(trained, make_encoder("hashing:16"), About(teacher="nobody")).save(tmp_path / "student")
     return tmp_path / "student"

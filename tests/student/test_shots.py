@@ -9,7 +9,7 @@ from qkd import QkdError
 from qkd.circuits import library
 from qkd.core.config import EngineSpec, LossSpec
 from qkd.simulation.simulators import make_engine
-from qkd.student.cores.quantum import QuantumMiddle
+from qkd.student.cores.quantum import QuantumCore
 from qkd.student.losses import LOSSES
 from qkd.student.model import StudentModel
 from qkd.student.refit import refit_head
@@ -21,7 +21,7 @@ def model(circuit=None, precision="double"):
     torch.manual_seed(0)
     circuit = circuit or library.load_circuit("hardware", qubits=3, layers=1)
     engine = make_engine(EngineSpec(precision=precision, engine="lightcone"), circuit)
-    return StudentModel(QuantumMiddle(circuit, engine), 5, ("a", "b"))
+    return StudentModel(QuantumCore(circuit, engine), 5, ("a", "b"))
 
 
 def test_training_sees_the_variance_of_shots_and_evaluation_none():

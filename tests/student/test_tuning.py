@@ -13,7 +13,7 @@ from qkd.encoders.registry import embed_texts, make_encoder
 from qkd.encoders.tuning import Front, make_front
 from qkd.simulation.simulators import make_engine
 from qkd.student.bundle import Student
-from qkd.student.cores.quantum import QuantumMiddle
+from qkd.student.cores.quantum import QuantumCore
 from qkd.student.lesson import Lesson, make_trainer, make_tuner
 from qkd.student.trainer import WARM
 from tests.models.conftest import TEXTS, save_model
@@ -35,7 +35,7 @@ def parts(tiny, folder, layers="1,2", last=1, epochs=2, lr=0.003):
     )
     circuit = library.load_circuit("hardware", qubits=2, layers=1)
     engine = make_engine(EngineSpec(torch_device="cpu"), circuit)
-    trained = make_trainer(config, QuantumMiddle(circuit, engine), lesson, engine.device, None)
+    trained = make_trainer(config, QuantumCore(circuit, engine), lesson, engine.device, None)
     trained.run()
     front = Front(encoder, TEXTS, last)
     return trained, lesson, front, make_tuner(config, trained, lesson, front, folder)

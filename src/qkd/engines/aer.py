@@ -145,7 +145,9 @@ class AerProgram(Program):
 
         Strings of one group share their shots, so their errors add up; groups are measured apart.
         """
-        return sum((np.abs(group.coefficients).sum(axis=1) ** 2 for group in self._groups), np.zeros(len(self._constants)))
+        return sum(
+            (np.abs(group.coefficients).sum(axis=1) ** 2 for group in self._groups), np.zeros(len(self._constants))
+        )
 
     def sample(self, angles: np.ndarray, shots: int) -> tuple[np.ndarray, np.ndarray]:
         """Return estimated expectation values and their standard errors, (R,K) each, of angles (R,G)."""

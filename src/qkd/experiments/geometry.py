@@ -13,7 +13,7 @@ import math
 import numpy as np
 import torch
 
-from qkd.experiments.candidates import Contestant
+from qkd.experiments.candidates import Candidate
 from qkd.results import Geometry
 from qkd.student.lesson import Lesson
 from qkd.student.model import StudentModel
@@ -42,7 +42,7 @@ def geometric_difference(quantum: np.ndarray, classical: np.ndarray, ridge: floa
     return float(np.sqrt(np.linalg.eigvalsh((inner + inner.T) / 2)[-1].clip(0)))
 
 
-def geometry_of(contestant: Contestant, lesson: Lesson) -> Geometry:
+def geometry_of(contestant: Candidate, lesson: Lesson) -> Geometry:
     """Return the geometric differences of a circuit's features to classical kernels.
 
     A student starts where its circuit responds linearly, so that untrained its features are little else than linear

@@ -13,19 +13,19 @@ from qkd.core.console import hushed
 from qkd.core.errors import QkdError
 from qkd.encoders.tuning import make_front
 from qkd.engines.machine import threads
-from qkd.experiments.candidates import Contestant
+from qkd.experiments.candidates import Candidate
 from qkd.experiments.conditions import EXACT, Conditions
 from qkd.results import Parameters, TrialAnswers, Validated
 from qkd.simulation.simulators import torch_device
 from qkd.student import logreg
-from qkd.student.cores.quantum import QuantumMiddle
+from qkd.student.cores.quantum import QuantumCore
 from qkd.student.lesson import Lesson, make_trainer, make_tuner
 from qkd.student.trainer import Trainer
 
 
 @hushed()  # the driver tells how far all of them are
 @threads(1)
-def run_trial(contestant: Contestant, lesson: Lesson, seed: int, conditions: Conditions = EXACT) -> TrialAnswers:
+def run_trial(contestant: Candidate, lesson: Lesson, seed: int, conditions: Conditions = EXACT) -> TrialAnswers:
     """Train one student once and return what it answers.
 
     Args:
@@ -65,7 +65,7 @@ def run_trial(contestant: Contestant, lesson: Lesson, seed: int, conditions: Con
 @hushed()
 @threads(1)
 def run_validation(
-    contestant: Contestant, lesson: Lesson, seed: int, on_epoch: Callable[[dict[str, float]], None] | None = None
+    contestant: Candidate, lesson: Lesson, seed: int, on_epoch: Callable[[dict[str, float]], None] | None = None
 ) -> Validated:
     """Train one student once and return what validation texts say of it; test texts are not looked at.
 
@@ -90,7 +90,7 @@ def run_validation(
 
 
 def _trained(
-    contestant: Contestant,
+    contestant: Candidate,
     lesson: Lesson,
     seed: int,
     on_epoch: Callable[[dict[str, float]], None] | None = None,
@@ -99,14 +99,14 @@ def _trained(
     """Return the trainer of one student, done."""
     config = _seeded(contestant, seed)
     noisy = conditions.trainer() if contestant.is_quantum else None
-    middle = QuantumMiddle(*noisy) if noisy else contestant.middle(contestant.circuit(), len(lesson.classes))
+    middle = QuantumCore(*noisy) if noisy else contestant.middle(contestant.circuit(), len(lesson.classes))
     trainer = make_trainer(config, middle, lesson, torch_device(config.engine.torch_device), None)
     if not trainer.run(on_epoch):
         raise KeyboardInterrupt
     return trainer
 
 
-def _tuned(contestant: Contestant, trainer: Trainer, lesson: Lesson, seed: int) -> tuple[Trainer, Lesson]:
+def _tuned(contestant: Candidate, trainer: Trainer, lesson: Lesson, seed: int) -> tuple[Trainer, Lesson]:
     """Train a trained student on with its encoder's last layers; return the trainer, and the lesson as it became."""
     if lesson.encoder is None:
         raise QkdError(f"the lesson of '{contestant.name}' has no encoder to train")
@@ -117,14 +117,14 @@ def _tuned(contestant: Contestant, trainer: Trainer, lesson: Lesson, seed: int) 
     return tuner, replace(lesson, embeddings=front.embeddings())
 
 
-def _seeded(contestant: Contestant, seed: int) -> Config:
+def _seeded(contestant: Candidate, seed: int) -> Config:
     train = contestant.config.train.model_copy(update={"seed": seed})
     return contestant.config.model_copy(update={"train": train})
 
 
 @hushed()
 @threads(1)
-def repetitions(contestant: Contestant, lesson: Lesson, count: int) -> list[TrialAnswers]:
+def repetitions(contestant: Candidate, lesson: Lesson, count: int) -> list[TrialAnswers]:
     """Train one model ``count`` times over, each time on from where it stands, and return what it answers after each.
 
     That is what a loop over repetitions does that makes its model before the loop: a slip, kept to see what it does.

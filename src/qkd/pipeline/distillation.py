@@ -44,7 +44,7 @@ from qkd.simulation.simulators import Engine, torch_device
 from qkd.student import logreg
 from qkd.student.bundle import About, Student
 from qkd.student.cores.factory import make_control
-from qkd.student.cores.quantum import QuantumMiddle
+from qkd.student.cores.quantum import QuantumCore
 from qkd.student.lesson import Lesson, make_trainer, make_tuner
 from qkd.student.model import StudentModel
 from qkd.student.refit import refit_head
@@ -173,7 +173,7 @@ def _checked(setting: Setting, noisy: Noisy, values: np.ndarray | None) -> Agree
 
 def _quantum(config: Config, circuit: StudentCircuit, engine: Engine, lesson: Lesson, checkpoint: Path) -> Trainer:
     """Return a trainer over a freshly initialised student with a circuit."""
-    return make_trainer(config, QuantumMiddle(circuit, engine), lesson, engine.device, checkpoint)
+    return make_trainer(config, QuantumCore(circuit, engine), lesson, engine.device, checkpoint)
 
 
 def _tune(

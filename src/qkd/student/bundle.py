@@ -34,7 +34,7 @@ from qkd.encoders.registry import make_encoder
 from qkd.results import Scores
 from qkd.results.base import Result
 from qkd.simulation.simulators import make_engine
-from qkd.student.cores.quantum import QuantumMiddle
+from qkd.student.cores.quantum import QuantumCore
 from qkd.student.metrics import softmax
 from qkd.student.model import StudentModel
 
@@ -192,7 +192,7 @@ class Student:
         _check_shapes(path / "student.safetensors", circuit, record)
         try:
             model = StudentModel(
-                QuantumMiddle(circuit, make_engine(engine or EngineSpec(), circuit)),
+                QuantumCore(circuit, make_engine(engine or EngineSpec(), circuit)),
                 dim=record.encoder.dim,
                 classes=record.classes,
                 angle_map=record.angle_map,

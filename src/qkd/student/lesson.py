@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from qkd.core.config import Config
-from qkd.student.cores.base import Middle
-from qkd.student.cores.quantum import QuantumMiddle
+from qkd.student.cores.base import StudentCore
+from qkd.student.cores.quantum import QuantumCore
 from qkd.student.model import StudentModel
 from qkd.student.shots import train_with_shots
 from qkd.student.trainer import Examples, Trainer
@@ -63,7 +63,7 @@ class Lesson:
 
 
 def make_trainer(
-    config: Config, middle: Middle, lesson: Lesson, device: torch.device, checkpoint: Path | None
+    config: Config, middle: StudentCore, lesson: Lesson, device: torch.device, checkpoint: Path | None
 ) -> Trainer:
     """Return a trainer over a freshly initialised student with this middle.
 
@@ -84,7 +84,7 @@ def make_trainer(
     )
     if spec.standardize:
         model.standardize(train.embeddings)
-    if config.train.train_shots and isinstance(middle, QuantumMiddle):
+    if config.train.train_shots and isinstance(middle, QuantumCore):
         train_with_shots(model, config.train.train_shots)
     return Trainer(model, train, valid, config.loss, config.train, checkpoint)
 

@@ -19,8 +19,8 @@ from qkd.core.errors import QkdError
 from qkd.engines.machine import threads
 from qkd.results import Parameters
 from qkd.simulation.simulators import Engine
-from qkd.student.cores.base import Middle
-from qkd.student.cores.quantum import QuantumMiddle
+from qkd.student.cores.base import StudentCore
+from qkd.student.cores.quantum import QuantumCore
 from qkd.student.dropout import Dropout
 
 START_SPREAD = 0.1
@@ -47,7 +47,7 @@ class StudentModel(nn.Module):
 
     def __init__(
         self,
-        middle: Middle,
+        middle: StudentCore,
         dim: int,
         classes: Sequence[str],
         angle_map: str = "tanh",
@@ -84,7 +84,7 @@ class StudentModel(nn.Module):
 
     def moved(self, circuit: StudentCircuit, engine: Engine) -> StudentModel:
         """Return this student on an equivalent circuit and another engine; it has copies of the same tensors."""
-        middle = QuantumMiddle(circuit, engine)
+        middle = QuantumCore(circuit, engine)
         other = StudentModel(middle, self.dim, self.classes, self.angle_map, self.dropout.p, fresh=False).to(
             engine.device
         )
@@ -92,13 +92,13 @@ class StudentModel(nn.Module):
         return other
 
     @property
-    def quantum(self) -> QuantumMiddle:
+    def quantum(self) -> QuantumCore:
         """The middle, of a quantum student.
 
         Raises:
             QkdError: this is a classical control.
         """
-        if not isinstance(self.middle, QuantumMiddle):
+        if not isinstance(self.middle, QuantumCore):
             raise QkdError(f"the student '{self.middle.name}' is a classical control and has no circuit to run")
         return self.middle
 
@@ -124,7 +124,7 @@ class StudentModel(nn.Module):
 
     def parameter_counts(self) -> Parameters:
         """Return how many numbers training changes in the circuit (``quantum``) and around it (``classical``)."""
-        quantum = self.middle.num_parameters if isinstance(self.middle, QuantumMiddle) else 0
+        quantum = self.middle.num_parameters if isinstance(self.middle, QuantumCore) else 0
         return Parameters(classical=self.num_parameters - quantum, quantum=quantum)
 
     def standardize(self, embeddings: torch.Tensor) -> None:

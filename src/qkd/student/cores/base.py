@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 
-class Middle(nn.Module):
+class StudentCore(nn.Module):
     """Base of all middles; a subclass says how many numbers go in and out, and overrides ``forward``.
 
     num_inputs: A.

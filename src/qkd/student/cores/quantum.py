@@ -12,7 +12,7 @@ from torch import nn
 from qkd.circuits.student import StudentCircuit
 from qkd.simulation.response import WEIGHT_SPREAD, started
 from qkd.simulation.simulators import Engine
-from qkd.student.cores.base import Middle
+from qkd.student.cores.base import StudentCore
 
 
 class StudentQNN(EstimatorQNN):
@@ -58,7 +58,7 @@ class StudentQNN(EstimatorQNN):
         return self._program(angles, weights)
 
 
-class QuantumMiddle(Middle):
+class QuantumCore(StudentCore):
     """Expectation values of a circuit's observables.
 
     Args:
