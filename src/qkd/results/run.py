@@ -210,8 +210,8 @@ class Metrics(Result):
     data: str
     classes: tuple[str, ...]
     texts: Sizes
-    dropped: tuple[str, ...] = ()
-    """Which texts were left out, and why."""
+    notes: tuple[str, ...] = ()
+    """How many rows the data had, which were dropped, and why."""
     given_splits: tuple[str, ...] = ()
     """Which of ``valid`` and ``test`` are the data's own, and were not drawn."""
     teacher: TeacherCard
