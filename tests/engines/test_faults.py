@@ -126,7 +126,7 @@ def test_gates_without_a_matrix_run_or_are_refused_in_a_sentence(make):
     assert abs(data.evs - expected) <= 1e-9 + 4.5 * data.stds
     circuit = QuantumCircuit(1)
     circuit.append(HamiltonianGate(np.diag([1.0, -1.0]), Parameter("t")), [0])
-    with pytest.raises(EngineError, match="hamiltonian.*decompose"):
+    with pytest.raises(EngineError, match=r"hamiltonian.*decompose"):
         make().run([(circuit, "Z", [0.3])]).result()
 
 

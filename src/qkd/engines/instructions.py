@@ -129,7 +129,7 @@ def error_name(operation: Any) -> str:
         return str(operation.params[0])
     if is_channel(operation):
         return ""  # a channel put into the circuit has no error of its own
-    unlabelled = isinstance(operation, Reset | Delay | Measure) or isinstance(operation, DiagonalGate)
+    unlabelled = isinstance(operation, Reset | Delay | Measure | DiagonalGate)
     return label if label and not unlabelled else operation.name
 
 

@@ -119,8 +119,8 @@ class Program(ABC):
 
 
 def _compiled(engine: Any, question: Question) -> Program:
-    with torch.inference_mode(False):
-        return engine._compile(question)
+    program: Program = engine.compile(question.circuit, question.observables, question.batched, question.shared)
+    return program
 
 
 def simplified(observable: SparsePauliOp) -> SparsePauliOp:
