@@ -47,11 +47,6 @@ class Engine:
     device: torch.device
     reason: str
 
-    @property
-    def precision(self) -> float | None:
-        """What ``run(precision=...)`` takes: 0 for exact values, None for the estimator's own number of shots."""
-        return 0.0 if self.shots is None else None
-
     def describe(self) -> str:
         """Return what computes, and why, in one line."""
         note = self.estimator.note()
