@@ -172,8 +172,8 @@ class Transformer:
     def context(self) -> int:
         """Number of tokens that the model holds."""
         limit = int(self.tokenizer.model_max_length)
-        positions = getattr(self.config, "max_position_embeddings", None)
-        return limit if not positions else min(limit, positions - unused_positions(self.config))
+        positions = getattr(self.config, "max_position_embeddings", None) or 0
+        return min(limit, positions - unused_positions(self.config)) if positions > 0 else limit
 
     @cached_property
     def max_tokens(self) -> int:
