@@ -208,9 +208,9 @@ def save_family(folder, family, kind, pad=None, config_pad=None, fault=None, dty
 
 
 def random_texts(seed, count=24):
-    """Texts of 1 to 12 words; many end in token 0 of ``byte_tokenizer``, some are longer than ``CONTEXT``."""
+    """Texts of 1 to 24 words; many end in token 0 of ``byte_tokenizer``, some are longer than ``CONTEXT``."""
     rng = np.random.default_rng(seed)
-    return [" ".join(rng.choice(WORDS, rng.integers(1, 13))) + "!" * int(rng.integers(0, 3)) for _ in range(count)]
+    return [" ".join(rng.choice(WORDS, rng.integers(1, 25))) + "!" * int(rng.integers(0, 3)) for _ in range(count)]
 
 
 def one_at_a_time(folder, kind, texts, context):
