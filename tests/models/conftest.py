@@ -190,7 +190,11 @@ def save_family(folder, family, kind, pad=None, config_pad=None, fault=None, dty
         (byte_tokenizer(merges=200) if fault == "other tokenizer" else tokenizer).save_pretrained(folder)
     if fault in ("prefix", "missing", "headless", "shape", "nan"):
         weights = load_file(folder / "model.safetensors")
-        inner = [name for name in sorted(weights) if re.search(r"\.\d+\.", name) and weights[name].ndim == 2]
+        inner = [
+            name
+            for name in sorted(weights)
+            if re.search(r"\.\d+\.", name) and weights[name].ndim == 2 and name.endswith(".weight")
+        ]
         place = inner[seed % len(inner)]
         if fault == "prefix":
             weights = {f"module.{name}": weight for name, weight in weights.items()}
