@@ -13,7 +13,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "qkd"
 TABLE = Path(__file__).parents[1] / "docs" / "architecture.md"
 BESIDE = {"engines/", "devices/"}
 """Rooms of neighbouring rows that stand side by side: neither imports from the other."""
-ENGINES_KNOW = {"qkd.core.errors", "qkd.circuits.cone", "qkd.engines", "qkd.core.lazy"}
+ENGINES_KNOW = {"qkd.core.errors", "qkd.circuits.cone", "qkd.circuits.flatten", "qkd.engines", "qkd.core.lazy"}
 """What engines know of qkd; ``lazy`` is the thirty lines behind every room's page."""
 NEEDED = {"numpy", "scipy", "torch", "qiskit", "qiskit_aer", "qiskit_machine_learning"}
 """The packages that engines import; ``sympy``, which Qiskit brings, only for angles that are not linear."""
@@ -104,6 +104,7 @@ def test_engines_load_no_language_model_and_no_tables():
     assert {name for name in loaded if name.startswith("qkd.core.")} == {"qkd.core.errors", "qkd.core.lazy"}
     assert {name for name in loaded if name.startswith("qkd.circuits.")} <= {
         "qkd.circuits.cone",
+        "qkd.circuits.flatten",
         "qkd.circuits.student",
     }
 

@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from qkd.pipeline.diagnosis import diagnose, looked_at, sentences
+from qkd.pipeline.diagnosis import Tried, diagnose, looked_at, sentences
+from qkd.results import PairedDifference
 from qkd.student.lesson import Lesson
 
 
@@ -24,37 +25,54 @@ def student(found, share, rows, seed=1):
     return np.eye(2)[np.where(right, found.targets[rows], 1 - found.targets[rows])]
 
 
-def diagnosis(kind, on_test, on_train, **more):
+def gain(verdict):
+    return PairedDifference(value=-0.1, low=-0.2, high=0.0, p=0.0, p_holm=0.0, verdict=verdict)
+
+
+def diagnosis(kind, on_test, on_train, verdict="worse", **more):
     found = lesson(kind)
     rows = looked_at(found)
-    return diagnose(found, student(found, on_test, found.test), student(found, on_train, rows), rows, **more)
+    answers = student(found, on_test, found.test), student(found, on_train, rows)
+    return diagnose(found, *answers, rows, gain(verdict), **more)
 
 
 def test_embeddings_that_do_not_know_are_named():
     found = diagnosis("unknown", 0.5, 0.55)
     assert found.sentences[0].startswith("Encoder:") and found.teacher == 1 and found.linear < 0.62
+    assert "--tune-encoder" in found.sentences[0]
+    tuned = diagnosis("unknown", 0.5, 0.55, tried=Tried(tuned=gain("worse")))
+    assert "--tune-encoder" not in tuned.sentences[0]  # this run has tried it
 
 
 def test_what_a_student_makes_of_good_embeddings_is_its_own_fault():
     weak = diagnosis("linear", 0.7, 0.7)
-    assert weak.sentences[0].startswith("Capacity or optimisation:") and weak.linear > 0.9
+    assert weak.sentences[0].startswith("Capacity or optimization:") and weak.linear > 0.9
+    assert "--epochs" in weak.sentences[0]
+    assert "--epochs" not in diagnosis("linear", 0.7, 0.7, tried=Tried(stalled=True)).sentences[0]
     overfitted = diagnosis("linear", 0.7, 1.0)
-    assert overfitted.sentences[0].startswith("Generalisation:")
+    assert overfitted.sentences[0].startswith("Generalization:")
     assert "kernel probe" in diagnosis("curved", 0.6, 0.6).sentences[0]
     assert diagnosis("curved", 0.6, 0.6).kernel > 0.9 > diagnosis("curved", 0.6, 0.6).linear
 
 
-def test_a_student_that_keeps_its_teacher_is_told_so_and_seeds_are_compared():
-    found = diagnosis("linear", 1.0, 1.0, seeds=(0.9, 0.8))
-    assert found.sentences[0].startswith("No shortfall") and found.shortfall.value == 0
-    assert found.sentences[-1] == "Optimisation: 2 seeds lie 7.1 points (standard deviation) apart."
+def test_a_diagnosis_does_not_contradict_the_verdict_and_seeds_are_compared():
+    found = diagnosis("linear", 1.0, 1.0, "equivalent", seeds=(0.9, 0.8))
+    assert found.sentences[0].startswith("The student does not fall short")
+    assert "undecided" in diagnosis("linear", 1.0, 1.0, "undecided").sentences[0]
+    assert found.sentences[-1] == "Optimization: 2 seeds have a standard deviation of 7.1 points."
     assert found.to_json()["sentences"] == list(found.sentences)
 
 
-def test_more_texts_are_asked_for_where_they_help():
+def test_more_texts_are_advised_where_they_help_and_unlabeled_ones_unless_they_did_not():
     update = {"texts": (100, 200, 400), "curve": (0.6, 0.7, 0.75)}
     numbers = diagnosis("linear", 1.0, 1.0).model_copy(update=update)
-    assert numbers.doubling == pytest.approx(0.05) and "from 200 to 400 training texts" in sentences(numbers)[1]
+    assert numbers.doubling == pytest.approx(0.05)
+    said = sentences(numbers)[1]
+    assert "from 200 to 400 training texts" in said and "--unlabeled" in said
+    for verdict in ("worse", "undecided", "equivalent"):
+        said = sentences(numbers, Tried(unlabeled=gain(verdict)))[1]
+        assert "more labeled texts should help" in said and "--unlabeled" not in said
+    assert "as the unlabeled ones did" in sentences(numbers, Tried(unlabeled=gain("better")))[1]
 
 
 def test_unlabelled_texts_are_not_looked_at():
@@ -63,5 +81,6 @@ def test_unlabelled_texts_are_not_looked_at():
     targets[found.train[::3]] = -1
     rows = looked_at(replace(found, targets=targets))
     assert len(rows) == 333 and (targets[rows] >= 0).all()
-    seen = diagnose(replace(found, targets=targets), student(found, 1, found.test), student(found, 1, rows), rows)
+    answers = student(found, 1, found.test), student(found, 1, rows)
+    seen = diagnose(replace(found, targets=targets), *answers, rows, gain("equivalent"))
     assert seen.texts == (83, 166, 333)

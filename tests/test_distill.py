@@ -74,7 +74,7 @@ def test_numbers_are_there_with_intervals_and_make_sense(run):
 
 
 def test_the_circuit_is_judged_against_controls_in_words(run, corpus, tmp_path):
-    from qkd.reports.run import summary, worth
+    from qkd.reports.run import summary
 
     gains, lines = run.metrics.controls, run.metrics.lines
     assert list(gains) == ["linear", "logreg"]
@@ -88,17 +88,9 @@ def test_the_circuit_is_judged_against_controls_in_words(run, corpus, tmp_path):
     assert "in the circuit" in card
     gain = run.metrics.teacher_gain
     values = [lines[who].numbers.accuracy.value for who in ("teacher", "logreg")]
-    assert gain.value == pytest.approx(values[0] - values[1]) and worth(gain) in summary(run.metrics)
+    assert gain.value == pytest.approx(values[0] - values[1]) and gain.sentence in summary(run.metrics)
     without = api.distill(**options(corpus, tmp_path, epochs=1, controls=False))
     assert list(without.metrics.lines) == ["teacher", "student", "majority"] and not without.metrics.controls
-
-
-def test_a_teacher_that_knows_no_more_than_the_encoder_is_told():
-    from qkd.reports.run import worth
-    from qkd.results import Estimate
-
-    assert "not certain that there is anything to distil" in worth(Estimate(value=0.01, low=-0.02, high=0.04))
-    assert "distil" not in worth(Estimate(value=0.05, low=0.02, high=0.08))
 
 
 def test_the_bundle_predicts_in_a_fresh_process_without_teacher_data_or_network(run, tmp_path):
@@ -141,7 +133,7 @@ def test_unlabelled_texts_are_learned_from_and_what_they_bought_is_told(corpus, 
     student, without = (lines[name].numbers.accuracy.value for name in ("student", "labelled only"))
     assert bought.gain.value == pytest.approx(student - without)
     assert bought.gain.low <= bought.gain.value <= bought.gain.high
-    assert f"The {bought['texts']} unlabelled texts left the student" in found.report.read_text()
+    assert f"With {bought.texts} unlabeled texts: The student" in found.report.read_text()
     loaded = Student.load(found.folder.path)  # the whitening came with it
     again = api.evaluate(found.folder.path).numbers.accuracy.value
     assert again == student and loaded.model.dim == 20

@@ -1,24 +1,42 @@
 """What reports say in words follows from the numbers, whichever way they come out."""
 
+import numpy as np
 import pytest
 
 from qkd.reports import plots
 from qkd.reports.pages import picture
-from qkd.reports.run import verdict
-from qkd.results import Estimate
+from qkd.reports.run import teacher_conclusion
+from qkd.results import Metrics, PairedDifference
+from qkd.student.verdicts import compare_accuracies
 
 
 @pytest.mark.parametrize(
-    ("low", "value", "high", "words"),
+    ("right", "wrong", "words"),
     [
-        (-0.012, 0.003, 0.018, "level with a linear student (+0.3, -1.2 to +1.8): no benefit of the circuit can be"),
-        (-0.05, -0.03, -0.01, "below a linear student (-3.0, -5.0 to -1.0): on these texts the circuit costs"),
-        (0.01, 0.03, 0.05, "above a linear student (+3.0, +1.0 to +5.0)"),
-        (-0.0002, -0.0001, 0.0, "level with a linear student (+0.0, +0.0 to +0.0)"),
+        (40, 10, "The student is better than a linear student (+3.0 points, +1.6 to +4.4)."),
+        (10, 40, "The student is worse than a linear student (-3.0 points, -4.4 to -1.6)."),
+        (4, 3, "The student is equivalent to a linear student (+0.1 points, -0.5 to +0.7; margin 1)."),
+        (22, 20, "The student and a linear student: undecided (+0.2 points, -1.1 to +1.5); about 2,600 test texts"),
     ],
 )
-def test_a_verdict_is_what_the_interval_allows(low, value, high, words):
-    assert words in verdict(Estimate(value=value, low=low, high=high), "a linear student")
+def test_a_verdict_follows_from_the_interval_and_the_margin(right, wrong, words):
+    rows = np.repeat([1.0, -1.0, 0.0], [right, wrong, 1000 - right - wrong])[None]
+    found = compare_accuracies("the student", rows, {"linear": 0 * rows}, 0.01, {"linear": "a linear student"})
+    assert words in found["linear"].sentence
+
+
+def test_the_teacher_is_questioned_only_where_the_student_learned_nothing_from_it():
+    def gain(verdict):
+        return PairedDifference(value=0, low=0, high=0, p=1, p_holm=1, verdict=verdict, sentence="A sentence.")
+
+    def said(teacher, student):
+        metrics = Metrics.model_construct(teacher_gain=gain(teacher), controls={"logreg": gain(student)})
+        return teacher_conclusion(metrics)
+
+    assert "stronger --teacher" in said("undecided", "undecided") and "stronger --teacher" in said(
+        "worse", "equivalent"
+    )
+    assert said("better", "worse") == said("undecided", "better") == "A sentence."
 
 
 def test_a_picture_is_drawn_of_its_own_values_though_others_were_drawn_before():

@@ -118,7 +118,7 @@ def test_embeddings_can_be_had_in_the_same_go(corpus, model):
 def test_a_file_that_grows_while_it_is_read_is_refused(tmp_path):
     file = tmp_path / "texts.csv"
     file.write_text("text,label\na,b\n")
-    with pytest.raises(QkdError, match=r"changed while it was read \(\+4 bytes\)"), unchanged(file):
+    with pytest.raises(QkdError, match=r"changed while qkd read it \(\+4 bytes\)"), unchanged(file):
         file.write_text("text,label\na,b\nc,d\n")
 
 

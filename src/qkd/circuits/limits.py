@@ -54,6 +54,15 @@ def within(count: int, most: int, what: str, where: str) -> None:
         raise CircuitError(f"{where}: {count:,} {what} are more than the {most:,} that qkd takes")
 
 
+def check_size(text: str, where: str) -> None:
+    """Refuse a text of more than ``BYTES``, before anything else reads it.
+
+    Raises:
+        QkdError: The text is too long.
+    """
+    within(len(text.encode("utf-8", "surrogatepass")), BYTES, "bytes", where)
+
+
 def syntax(text: str, where: str) -> ast.Program:
     """Return an OpenQASM 3 program's syntax tree, if what it stands for is within the limits.
 
@@ -65,7 +74,7 @@ def syntax(text: str, where: str) -> ast.Program:
         QkdError: it is too large, or says what no list of gates says (loops, branches, subroutines).
         Exception: of the parser's own types, where it does not parse.
     """
-    within(len(text.encode("utf-8", "surrogatepass")), BYTES, "bytes", where)
+    check_size(text, where)
     within(_depth(text), NESTING, "brackets inside one another", where)
     for index in _PHYSICAL.findall(text):
         within(int(index[:9]) + 1, QUBITS, "qubits", where)
@@ -179,7 +188,8 @@ class _Counter:
                 controls += 1 if modifier.argument is None else modifier.argument.value
             powers += modifier.modifier is ast.GateModifierName.pow
         if controls or powers:
-            qubits = max(len(statement.qubits), gate.qubits + controls)
+            # a call lists the controls among its qubits; a wrong call of a defined gate may list too few
+            qubits = max(len(statement.qubits), gate.qubits + controls if name in self.defined else 0)
             within(qubits, MODIFIED, f"qubits of a controlled or raised '{name}'", self.where)
         names = max((_names(argument) for argument in getattr(statement, "arguments", ())), default=1)
         return _Gate(gate.qubits, gate.gates * _CONTROL**controls, gate.growth * max(1, names))

@@ -1,4 +1,4 @@
-"""Student circuits as OpenQASM 3: a plain program whose comments say what is data and what is measured.
+"""Student circuits as OpenQASM 3: a plain program whose comments say which parameters are data and what is measured.
 
     // qkd.name: mine
     // qkd.inputs: x0 x1
@@ -8,81 +8,154 @@
     input float[64] x0;
     ...
 
-Every other ``input`` is a weight, in the order of ``// qkd.weights:`` where that is given, else in that of declaration.
-``// qkd.start:`` says around which values of the inputs training starts; it is found where it is left out.
+Every other ``input`` is a weight. Weights have the order of ``// qkd.weights:`` if it is given, otherwise the order of
+declaration. ``// qkd.start:`` gives the input values around which training starts; without it qkd computes them.
+
+Both directions replace gates that are not standard by their definitions. Qiskit's exporter writes a gate's definition
+with the arguments of one call, and Qiskit's transpiler and Aer recognize gates by name. Neither can go wrong for a
+circuit that contains no gate of its own.
 """
 
 from __future__ import annotations
 
+import math
 import re
+from typing import Any
 
-from qiskit import qasm3
-from qiskit.circuit import Gate, Parameter, QuantumCircuit
+import numpy as np
+from openqasm3 import ast
+from qiskit.circuit import Delay, Gate, Parameter, ParameterExpression, QuantumCircuit
 from qiskit.circuit.library import get_standard_gate_name_mapping
 from qiskit_qasm3_import import convert
 
 from qkd.circuits import limits
+from qkd.circuits.flatten import flattened, standard_gates
 from qkd.circuits.observables import observable_text, parse_observables
 from qkd.circuits.student import StudentCircuit
 from qkd.core.errors import CircuitError, QkdError, nearest
 
-_COMMENT = re.compile(r"^\s*//\s*qkd\.(\w+)\s*:\s*(.*?)\s*$", re.MULTILINE)
-_DECLARED = re.compile(r"^\s*input\s+(?:float|angle)\s*(?:\[\s*\d+\s*\])?\s+(\w+)\s*;", re.MULTILINE)
+_COMMENT = re.compile(r"//\s*qkd\.(\w+)\s*:(.*)")
 _KEYS = ("name", "inputs", "weights", "start", "observables")
+# the gates of stdgates.inc and the builtin U, which need no definition in a program
+_INCLUDED = frozenset(
+    [
+        "p",
+        "x",
+        "y",
+        "z",
+        "h",
+        "s",
+        "sdg",
+        "t",
+        "tdg",
+        "sx",
+        "rx",
+        "ry",
+        "rz",
+        "cx",
+        "cy",
+        "cz",
+        "cp",
+        "crx",
+        "cry",
+        "crz",
+        "ch",
+        "swap",
+        "ccx",
+        "cswap",
+        "cu",
+        "id",
+        "u",
+        "u1",
+        "u2",
+        "u3",
+    ]
+)
+# angles differ by rounding alone; the last digits depend on the order of additions
+_MAX_ANGLE_DIFFERENCE = 1e-9
+_MAX_POWER = 16
 
 
 def to_qasm(student: StudentCircuit) -> str:
-    """Return a student circuit as text that ``from_qasm`` reads back; inputs become x0..., weights w0...."""
+    """Return a student circuit as text that ``from_qasm`` reads back; inputs become x0..., weights w0...
+
+    The text is read back and compared, gate by gate and angle by angle, before it is returned.
+
+    Raises:
+        QkdError: OpenQASM 3 cannot express the circuit exactly.
+    """
     inputs = [Parameter(f"x{i}") for i in range(len(student.inputs))]
     weights = [Parameter(f"w{i}") for i in range(len(student.weights))]
-    plain = QuantumCircuit(student.num_qubits)  # without the layout, which would turn qubits into hardware addresses
-    plain.compose(student.circuit, inplace=True)
-    # two steps, because a new name may be another parameter's old one; a name longer than all others is free
-    free = "_" * max((len(p.name) for p in student.parameters), default=0)
-    between = [Parameter(f"{free}{i}") for i in range(len(student.parameters))]
-    plain.assign_parameters(dict(zip(student.parameters, between, strict=True)), inplace=True)
-    plain.assign_parameters(dict(zip(between, [*inputs, *weights], strict=True)), inplace=True)
+    flat = _renamed(flattened(student.circuit), dict(zip(student.parameters, [*inputs, *weights], strict=True)))
+    own: dict[str, None] = {}
+    lines = []
+    for item in flat.data:
+        if item.operation.name in standard_gates() and item.operation.name not in _INCLUDED:
+            own.setdefault(item.operation.name)
+        lines.append(_statement(item.operation, [f"q[{flat.find_bit(qubit).index}]" for qubit in item.qubits]))
     head = [
         f"// qkd.name: {' '.join(student.name.split())}",
         f"// qkd.inputs: {' '.join(p.name for p in inputs)}",
         f"// qkd.weights: {' '.join(p.name for p in weights)}",
         *([f"// qkd.start: {' '.join(map(repr, student.start))}"] if student.start else []),
         f"// qkd.observables: {' ; '.join(observable_text(observable) for observable in student.observables)}",
+        'OPENQASM 3.0;\ninclude "stdgates.inc";',
+        *map(_gate_definition, own),
+        *(f"input float[64] {p.name};" for p in [*inputs, *weights]),
+        f"qubit[{flat.num_qubits}] q;",
     ]
-    return "\n".join([*head, qasm3.dumps(plain)])
+    text = "\n".join([*head, *lines, ""])
+    again = from_qasm(text, f"circuit '{student.name}' as OpenQASM 3")
+    same = _same_gates(flat, again.circuit) and again.start == student.start
+    observables = zip(student.observables, again.observables, strict=True)
+    if not same or any(observable_text(old) != observable_text(new) for old, new in observables):
+        raise CircuitError(f"circuit '{student.name}' cannot be written as OpenQASM 3: what is read back differs")
+    return text
 
 
 def from_qasm(text: str, where: str = "the OpenQASM 3 program") -> StudentCircuit:
     """Return the student circuit that a program and its ``// qkd.`` comments describe.
 
+    Gates that the program defines, or modifies by ``ctrl``, ``inv`` or ``pow``, become standard gates.
+
     Args:
-        text: the program.
-        where: what an error calls it.
+        text: The program.
+        where: What error messages call the program.
 
     Raises:
-        QkdError: it does not parse, stands for more than ``qkd.circuits.limits`` allow, uses classical
-            bits, or does not say which of its ``input`` parameters are data.
+        QkdError: The program does not parse, exceeds a limit of ``qkd.circuits.limits``, uses classical bits, or does
+            not say which of its ``input`` parameters are data.
     """
+    limits.check_size(text, where)
     header: dict[str, str] = {}
-    for key, value in _COMMENT.findall(text):
-        if key not in _KEYS:
-            raise CircuitError(f"{where}: the comment 'qkd.{key}' means nothing{nearest(key, _KEYS)}")
-        header[key] = value
+    for line in text.split("\n"):
+        if comment := _COMMENT.match(line.strip()):
+            key, value = comment[1], comment[2].strip()
+            if key not in _KEYS:
+                raise CircuitError(f"{where}: the comment 'qkd.{key}' means nothing{nearest(key, _KEYS)}")
+            header[key] = value
     if "inputs" not in header:
         raise CircuitError(f"{where}: a line '// qkd.inputs: x0 x1 ...' must say which input parameters are data")
     try:
-        circuit = _standard(convert(limits.syntax(text, where)))
+        tree = limits.syntax(text, where)
+        own_gates = _with_unique_names(tree, text)
+        circuit = convert(tree)
     except QkdError:
         raise
     except Exception as error:  # the importer's parts raise errors of many types
         raise CircuitError(f"{where}: not an OpenQASM 3 program that Qiskit reads ({_reason(error)})") from None
+    circuit.name = header.get("name", "circuit")
+    try:
+        circuit = flattened(_recognized(circuit, own_gates))
+    except QkdError as error:
+        raise CircuitError(f"{where}: {error}") from None
     by_name = {parameter.name: parameter for parameter in circuit.parameters}
-    declared = [name for name in _DECLARED.findall(text) if name in by_name]
+    declared = [s.identifier.name for s in tree.statements if isinstance(s, ast.IODeclaration)]
     inputs = _listed(header["inputs"])
     weights = _listed(header["weights"]) if "weights" in header else [n for n in declared if n not in inputs]
     for name in [*inputs, *weights]:
         if name not in by_name:
-            raise CircuitError(f"{where}: '{name}' is no input parameter that the circuit uses{nearest(name, by_name)}")
+            raise CircuitError(f"{where}: '{name}' is no input parameter of the program{nearest(name, by_name)}")
     try:
         return StudentCircuit(
             circuit,
@@ -98,6 +171,126 @@ def from_qasm(text: str, where: str = "the OpenQASM 3 program") -> StudentCircui
         raise CircuitError(f"{where}: '// qkd.start: {header['start']}' must give a number for each input") from None
     except QkdError as error:
         raise CircuitError(f"{where}: {error}") from None
+
+
+def _renamed(circuit: QuantumCircuit, names: dict[Parameter, Parameter]) -> QuantumCircuit:
+    """Return a circuit with other parameters, whose names may be old names of one another."""
+    free = "_" * (1 + max((len(p.name) for p in names), default=0))  # a name longer than all others is free
+    between = {parameter: Parameter(f"{free}{i}") for i, parameter in enumerate(names)}
+    circuit = circuit.assign_parameters(between)
+    return circuit.assign_parameters({between[old]: new for old, new in names.items()})
+
+
+def _statement(operation: Any, qubits: list[str]) -> str:
+    """Return one operation as a statement."""
+    arguments, name = ", ".join(map(_angle_text, operation.params)), operation.name
+    if isinstance(operation, Delay):
+        if operation.unit == "expr":
+            raise CircuitError("a delay whose length is an expression cannot be written as OpenQASM 3; use a number")
+        name = f"delay[{operation.duration!r}{operation.unit}]"
+        arguments = ""
+    if arguments:
+        name = f"{'U' if name == 'u' else name}({arguments})"
+    return f"{name} {', '.join(qubits)};"
+
+
+def _gate_definition(name: str) -> str:
+    """Return the definition of a standard gate that stdgates.inc lacks, with formal parameters."""
+    gate = get_standard_gate_name_mapping()[name]
+    formal = [Parameter(f"p{i}") for i in range(len(gate.params))]
+    definition = _by_included_gates(type(gate)(*formal).definition)
+    body = [
+        _statement(item.operation, [f"q{definition.find_bit(qubit).index}" for qubit in item.qubits])
+        for item in definition.data
+    ]
+    arguments = f"({', '.join(p.name for p in formal)})" if formal else ""
+    return f"gate {name}{arguments} {', '.join(f'q{i}' for i in range(gate.num_qubits))} {{ {' '.join(body)} }}"
+
+
+def _by_included_gates(definition: QuantumCircuit) -> QuantumCircuit:
+    """Return a definition by the gates of stdgates.inc."""
+    plain = definition.copy_empty_like()
+    for item in definition.data:
+        if item.operation.name in _INCLUDED:
+            plain.append(item)
+        else:
+            plain.compose(_by_included_gates(item.operation.definition), item.qubits, inplace=True)
+    return plain
+
+
+def _number_text(value: Any) -> str:
+    number = complex(value.numeric() if isinstance(value, ParameterExpression) else value)
+    if number.imag or not math.isfinite(number.real):
+        raise CircuitError(f"the angle {value} cannot be written as OpenQASM 3; it is not a finite real number")
+    return repr(number.real)
+
+
+def _angle_text(angle: Any) -> str:
+    """Return an angle with all digits of its numbers.
+
+    Raises:
+        QkdError: The angle contains more than sums, products, quotients and integer powers.
+    """
+    if not isinstance(angle, ParameterExpression) or not angle.parameters:
+        return _number_text(angle)
+    if isinstance(angle, Parameter):
+        return angle.name
+    slopes = {parameter: angle.gradient(parameter) for parameter in sorted(angle.parameters, key=lambda p: p.name)}
+    if any(isinstance(slope, ParameterExpression) and slope.parameters for slope in slopes.values()):
+        return _symbolic_text(angle.sympify())
+    constant = angle.bind(dict.fromkeys(slopes, 0.0))
+    terms = [p.name if slope == 1 else f"{_number_text(slope)}*{p.name}" for p, slope in slopes.items()]
+    return " + ".join([*terms, _number_text(constant)] if constant != 0 else terms)
+
+
+def _symbolic_text(expression: Any) -> str:
+    """Return a sympy expression by the four operations that the importer reads."""
+    if expression.is_Symbol:
+        return str(expression.name)
+    if expression.is_Rational and not expression.is_Integer:
+        return f"({float(expression.p)!r} / {float(expression.q)!r})"
+    if expression.is_Integer or expression.is_Float or expression.is_NumberSymbol:
+        return f"({float(expression)!r})"
+    if expression.is_Add or expression.is_Mul:
+        return f"({(' + ' if expression.is_Add else ' * ').join(map(_symbolic_text, expression.args))})"
+    if expression.is_Pow and expression.exp.is_Integer and abs(expression.exp) <= _MAX_POWER:
+        power = " * ".join([_symbolic_text(expression.base)] * abs(int(expression.exp)))
+        return f"({power})" if expression.exp > 0 else f"(1.0 / ({power}))"
+    raise CircuitError(
+        f"the angle '{expression}' cannot be written as OpenQASM 3; use sums, products and quotients of parameters"
+    )
+
+
+def _same_gates(first: QuantumCircuit, second: QuantumCircuit) -> bool:
+    """Return whether two circuits of standard gates have the same gates, with equal angles at random points.
+
+    Parameters of the two are identified by name.
+    """
+    if len(first.data) != len(second.data) or {p.name for p in first.parameters} != {p.name for p in second.parameters}:
+        return False
+    random = np.random.default_rng(len(first.data))
+    points = [{p.name: random.uniform(-math.pi, math.pi) for p in first.parameters} for _ in range(3)]
+
+    def differs(old: Any, new: Any) -> bool:
+        if not isinstance(old, ParameterExpression) and not isinstance(new, ParameterExpression):
+            return abs(complex(old) - complex(new)) > _MAX_ANGLE_DIFFERENCE
+        return any(abs(_at(old, p) - _at(new, p)) > _MAX_ANGLE_DIFFERENCE * max(1.0, abs(_at(old, p))) for p in points)
+
+    for old, new in zip(first.data, second.data, strict=True):
+        qubits = ([c.find_bit(q).index for q in item.qubits] for c, item in ((first, old), (second, new)))
+        if old.operation.name != new.operation.name or next(qubits) != next(qubits):
+            return False
+        if any(map(differs, old.operation.params, new.operation.params)):
+            return False
+        if isinstance(old.operation, Delay) and old.operation.unit != new.operation.unit:
+            return False
+    return True
+
+
+def _at(angle: Any, point: dict[str, float]) -> complex:
+    if not isinstance(angle, ParameterExpression):
+        return complex(angle)
+    return complex(angle.bind({p: point[p.name] for p in angle.parameters}).numeric())
 
 
 def _reason(error: BaseException) -> str:
@@ -116,36 +309,73 @@ def _listed(names: str) -> list[str]:
     return [name for name in re.split(r"[,\s]+", names) if name]
 
 
-def _standard(circuit: QuantumCircuit) -> QuantumCircuit:
-    """Return ``circuit`` with gates that bear a standard gate's name and matrix as that gate.
+def _with_unique_names(tree: ast.Program, text: str) -> dict[str, str]:
+    """Rename a program's own gates and their formal parameters, in place, and return the gates' old names.
 
-    A program must define gates such as rzz itself, and the importer makes strangers of them.
+    The importer matches arguments to formal parameters in alphabetical order instead of the order of declaration, and
+    refuses names that occur twice. Qiskit takes a gate for the library's if only the names are equal. Names that sort
+    as declared and occur nowhere else avoid all this.
     """
-    known = get_standard_gate_name_mapping()
+    prefix = "own_"
+    while prefix in text:
+        prefix += "_"
+    definitions = [s for s in tree.statements if isinstance(s, ast.QuantumGateDefinition)]
+    gates = {definition.name.name: f"{prefix}{number:06d}" for number, definition in enumerate(definitions)}
+    for number, definition in enumerate(definitions):
+        names = {a.name: f"{prefix}{number:06d}_{i:06d}" for i, a in enumerate(definition.arguments)}
+        _rename([definition.arguments, definition.name], names | gates)
+        for statement in definition.body:
+            if isinstance(statement, ast.QuantumGate):
+                _rename(statement.arguments, names)
+            elif isinstance(statement, ast.QuantumPhase):
+                _rename(statement.argument, names)
+    for call in [*tree.statements, *(s for definition in definitions for s in definition.body)]:
+        if isinstance(call, ast.QuantumGate):
+            _rename(call.name, gates)
+    return {new: old for old, new in gates.items()}
+
+
+def _rename(node: Any, names: dict[str, str]) -> None:
+    """Rename the identifiers in an expression, in place."""
+    if isinstance(node, ast.Identifier):
+        node.name = names.get(node.name, node.name)
+    else:
+        parts = node if isinstance(node, list) else vars(node).values()
+        for part in parts:
+            if isinstance(part, ast.QASMNode | list):
+                _rename(part, names)
+
+
+def _recognized(circuit: QuantumCircuit, own_gates: dict[str, str]) -> QuantumCircuit:
+    """Return ``circuit`` with a program's own gates that have the name and the matrix of a standard gate as that gate.
+
+    A program must define gates such as rzz itself.
+    """
+    known = standard_gates()
     plain = circuit.copy_empty_like()
     for item in circuit.data:
-        gate = item.operation
-        standard = known.get(gate.name)
-        alike = standard is not None and (gate.num_qubits, len(gate.params)) == (
-            standard.num_qubits,
-            len(standard.params),
-        )
-        if alike and type(gate) is not type(standard):
-            replacement = type(standard)(*gate.params)
-            if _same(gate, replacement):
-                gate = replacement
+        gate, name = item.operation, own_gates.get(item.operation.name, "")
+        if name in known:
+            standard = get_standard_gate_name_mapping()[name]
+            if (gate.num_qubits, len(gate.params)) == (standard.num_qubits, len(standard.params)):
+                replacement = known[name](*gate.params)
+                gate = replacement if _same_unitary(gate, replacement) else gate
         plain.append(gate, item.qubits, item.clbits)
     return plain
 
 
-def _same(first: Gate, second: Gate) -> bool:
-    """Whether two gates with the same parameters are one unitary, tried at fixed odd angles."""
+def _same_unitary(first: Gate, second: Gate) -> bool:
+    """Return whether two gates with the same parameters are one unitary, judged at random angles."""
     from qiskit.quantum_info import Operator
 
-    matrices = []
+    circuits = []
     for gate in (first, second):
-        circuit = QuantumCircuit(gate.num_qubits)
-        circuit.append(gate, range(gate.num_qubits))
-        values = {p: 0.37 + 0.91 * i for i, p in enumerate(sorted(circuit.parameters, key=lambda p: p.name))}
-        matrices.append(Operator(circuit.assign_parameters(values)))
-    return matrices[0].equiv(matrices[1])
+        circuits.append(QuantumCircuit(gate.num_qubits))
+        circuits[-1].append(gate, range(gate.num_qubits))
+    random = np.random.default_rng(len(first.name))
+    for _ in range(2 if circuits[0].parameters else 1):
+        values = {p: random.uniform(-math.pi, math.pi) for p in circuits[0].parameters}
+        matrices = [Operator(circuit.assign_parameters(values)) for circuit in circuits]
+        if not matrices[0].equiv(matrices[1]):
+            return False
+    return True

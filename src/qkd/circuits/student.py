@@ -9,6 +9,7 @@ from qiskit.circuit import Parameter, QuantumCircuit
 from qiskit.quantum_info import SparsePauliOp
 from qiskit.transpiler import TranspileLayout
 
+from qkd.circuits.flatten import flattened, has_misnamed_gates
 from qkd.core.errors import CircuitError
 
 
@@ -21,7 +22,8 @@ class StudentCircuit:
     two lists in the same order, so that a parameter array ``(B, A+P)`` means the same thing everywhere.
 
     Args:
-        circuit: the circuit, n qubits, no measurements.
+        circuit: the circuit, n qubits, no measurements. A gate that only has the name of a library gate is replaced by
+            its definition.
         inputs: the A data parameters, in the order of the angles' columns.
         weights: the P trainable parameters, in the order of the weight vector.
         observables: K Hermitian observables, each on the n qubits of ``circuit``.
@@ -46,6 +48,8 @@ class StudentCircuit:
     def __post_init__(self) -> None:
         for field in ("inputs", "weights", "observables", "start"):
             object.__setattr__(self, field, tuple(getattr(self, field)))
+        if has_misnamed_gates(self.circuit):
+            object.__setattr__(self, "circuit", flattened(self.circuit))
         both = set(self.inputs) & set(self.weights)
         if both:
             raise CircuitError(f"circuit '{self.name}': {_names(both)} is both an input and a weight; name it once")

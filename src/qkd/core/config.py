@@ -159,6 +159,9 @@ class StudentSpec(Spec):
     spread_seeds: Annotated[int, Field(ge=0)] = option(
         0, "Train it with this many more seeds, ideally, to see how far they lie apart."
     )
+    margin: Annotated[float, Field(ge=0, le=100)] = option(
+        1.0, "Points of accuracy within which two classifiers count as equivalent."
+    )
     controls: bool = option(
         True, "Show a linear student of the same size and a logistic regression on the same embeddings beside it."
     )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
+from typing import Any
 
 from qkd.core.errors import DataError
-from qkd.data.tables import Table, cell_text, files_beside, no_column, read_utf8
+from qkd.data.tables import Table, cell_text, check_rows, files_beside, no_column, read_utf8
 
 
 def read_qdllm(folder: Path, text: str, label: str) -> Table:
@@ -49,14 +51,15 @@ def read_hf(name: str, text: str, label: str) -> Table:
     target, _, config = (name, "", "") if Path(name).exists() else name.partition(":")
     saved = any((Path(target) / file).is_file() for file in ("dataset_dict.json", "state.json"))
     try:
-        dataset = datasets.load_from_disk(target) if saved else datasets.load_dataset(target, config or None)
+        dataset = datasets.load_from_disk(target) if saved else _downloaded(target, config, (text, label))
     except Exception as error:  # the library raises whatever its readers, the hub and the file system raise
-        first = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        first = (str(error).strip() or type(error).__name__).split("\n")[0].rstrip(".")
         raise DataError(
             f"{where}: the dataset cannot be loaded ({first}); check the name, add a configuration with "
             f"hf:NAME:CONFIG, or give a local folder as hf:FOLDER"
         ) from None
-    splits = dataset if isinstance(dataset, dict) else {"row": dataset}
+    splits: dict[str, Any] = dataset if isinstance(dataset, dict) else {"row": dataset}
+    check_rows(where, sum(part.num_rows for part in splits.values()))
     columns: dict[str, list[str | None]] = {text: [], label: []}
     places: list[str] = []
     parts: list[str] = []
@@ -75,3 +78,21 @@ def read_hf(name: str, text: str, label: str) -> Table:
         places += rows
         parts += [split] * part.num_rows
     return Table(columns, places, parts)
+
+
+def _downloaded(target: str, config: str, columns: tuple[str, str]) -> Any:
+    """Return a data set that the `datasets` library reads.
+
+    Its CSV reader takes "NA" and "None" for missing values and "01" for a number, unless it is told to read text.
+    """
+    import datasets
+
+    builder = datasets.load_dataset_builder(target, config or None)
+    if not hasattr(builder.config, "converters"):
+        return datasets.load_dataset(target, config or None)
+    as_text = {"converters": dict.fromkeys(columns, str), "na_filter": False, "skip_blank_lines": False}
+    with contextlib.suppress(Exception):  # pandas raises where no column is left; reading all names the columns
+        read = datasets.load_dataset(target, config or None, usecols=lambda name: name in columns, **as_text)
+        if all(set(columns) <= set(split.column_names) for split in read.values()):
+            return read
+    return datasets.load_dataset(target, config or None, **as_text)

@@ -19,7 +19,7 @@ class Dataset:
         texts: N texts, as found.
         labels: N labels, as found.
         source: where they come from, as the user named it.
-        dropped: what was left out and why, one sentence each.
+        notes: how many rows there were, which were dropped, and what else a user should know, one sentence each.
         rows: each text's row number in the source, from 0; ``0..N-1`` when left out.
         num_rows: how many rows the source has; N when left out.
         parts: the part each text is in, ``train``, ``valid`` or ``test``, where the source has a test of its own; None
@@ -29,7 +29,7 @@ class Dataset:
     texts: tuple[str, ...]
     labels: tuple[str, ...]
     source: str = "the given texts"
-    dropped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     rows: tuple[int, ...] | None = None
     num_rows: int | None = None
     parts: tuple[str, ...] | None = None

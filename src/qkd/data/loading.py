@@ -15,6 +15,7 @@ from qkd.data.dataset import Dataset
 from qkd.data.parts import ORDER, REPLACED, kinds, with_test_table
 from qkd.data.splits import LEAST, Splits, shuffled_by_content, split_dataset
 from qkd.data.tables import Table
+from qkd.data.tables import limit as reading_limit
 
 __all__ = ["Dataset", "Splits", "load_dataset", "load_texts", "load_unlabeled", "normalised", "split_dataset"]
 
@@ -29,7 +30,7 @@ def load_dataset(
 ) -> Dataset:
     """Return the labelled texts of ``source``.
 
-    Left out, and told in ``Dataset.dropped``: empty texts, texts without a label, texts that occur again
+    Left out, and told in ``Dataset.notes``: empty texts, texts without a label, texts that occur again
     (equal but for case, white space and Unicode composition), and those that occur under different labels. A source
     with a test (and a validation) split of its own keeps it; a text that is in several stays in the last of them.
 
@@ -49,21 +50,21 @@ def load_dataset(
     table = _table(source, text_column, label_column)
     if test is not None:
         table = with_test_table(table, tables.read_table(Path(test), (text_column, label_column)), str(test))
-    dataset = _clean(source, table, text_column, label_column)
+    dataset = _clean(source, _with_clean_labels(source, table, label_column), text_column, label_column)
     return dataset if limit is None else _limited(dataset, limit, seed)
 
 
 def _table(source: str, text_column: str, label_column: str) -> Table:
     """Return what ``source`` holds, as found."""
     kind, colon, rest = source.partition(":")
+    if text_column == label_column:
+        raise DataError(f"{source}: texts and labels cannot both be the column '{text_column}'")
     if source == "docstrings":
         return docstrings.read_docstrings(text_column, label_column)
     if kind == "qdllm" and colon:
         return corpora.read_qdllm(Path(rest), text_column, label_column)
     if kind == "hf" and colon:
         return corpora.read_hf(rest, text_column, label_column)
-    if text_column == label_column:
-        raise DataError(f"{source}: texts and labels cannot both be the column '{text_column}'")
     return tables.read_table(Path(source), (text_column, label_column))
 
 
@@ -114,18 +115,37 @@ def normalised(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).casefold().split())
 
 
+def _with_clean_labels(source: str, table: Table, label_column: str) -> Table:
+    """Return the table with blanks around and inside labels made single, and Unicode composed (NFC)."""
+    labels = table.columns[label_column]
+    spelled = {label: " ".join(unicodedata.normalize("NFC", label).split()) for label in set(labels) if label}
+    changed = sorted(label for label, clean in spelled.items() if clean and clean != label)
+    notes = table.notes
+    if changed:
+        rows = sum(label in set(changed) for label in labels)
+        shown = ", ".join(repr(label[:40]) for label in changed[:5]) + (", ..." if len(changed) > 5 else "")
+        notes += (f"cleaned blanks and Unicode composition in {rows:,} labels: {shown}",)
+    similar = defaultdict(list)
+    for label in sorted({clean for clean in spelled.values() if clean}):
+        similar[label.casefold()].append(label)
+    for group in similar.values():
+        if len(group) > 1:
+            notes += (f"the labels {', '.join(map(repr, group))} differ in case only and stay separate classes",)
+    clean = [spelled[label] if label else None for label in labels]
+    return replace(table, columns=table.columns | {label_column: clean}, notes=notes)
+
+
 def _clean(source: str, table: Table, text_column: str, label_column: str) -> Dataset:
-    """Drop what cannot be learned from, and say so."""
+    """Drop the rows that no student can learn from, and note how many there were.
+
+    Raises:
+        DataError: So many rows are unusable that the columns are probably wrong.
+    """
     texts, labels, places = table.columns[text_column], table.columns[label_column], table.places
     empty = [row for row, text in enumerate(texts) if not (text and text.strip())]
-    if 2 * len(empty) > len(texts):
-        raise DataError(
-            f"{source}: {len(empty)} of {len(texts)} texts are empty (the first at {places[empty[0]]}); "
-            "is --text-column the right one?"
-        )
     out = set(empty)
-    unlabelled = [row for row, label in enumerate(labels) if row not in out and not (label and label.strip())]
-    out.update(unlabelled)
+    unlabeled = [row for row, label in enumerate(labels) if row not in out and not label]
+    out.update(unlabeled)
     parts = kinds(table.parts, [row for row in range(len(texts)) if row not in out])
     replaced = [row for row, part in enumerate(parts or ()) if part == REPLACED and row not in out]
     out.update(replaced)
@@ -135,7 +155,7 @@ def _clean(source: str, table: Table, text_column: str, label_column: str) -> Da
             groups[normalised(text)].append(row)
     conflicting, repeated, foreign = [], [], []
     for rows in groups.values():
-        if parts is not None:  # what is tested with is not learned from: the last part of a text is its only one
+        if parts is not None:  # a test text must not be learned from, so its last part is its only one
             last = max((parts[row] for row in rows), key=ORDER.index)
             foreign += [row for row in rows if parts[row] != last]
             rows = [row for row in rows if parts[row] == last]
@@ -146,28 +166,48 @@ def _clean(source: str, table: Table, text_column: str, label_column: str) -> Da
     out.update(conflicting, repeated, foreign)
     reasons = (
         ("that are empty", empty),
-        ("without a label", unlabelled),
+        ("without a label", unlabeled),
         ("that occur under different labels", sorted(conflicting)),
         ("that occur more than once (the first was kept)", sorted(repeated)),
         ("that are in the validation or test split too (where they were kept)", sorted(foreign)),
         ("of a test split in whose place another was given", replaced),
     )
+    dropped = tuple(_dropped(reasons, places))
     usable = [row for row in range(len(texts)) if row not in out]
     if not usable:
-        raise DataError(f"{source}: none of {len(texts)} texts can be used ({'; '.join(_tell(reasons, places))})")
+        raise DataError(f"{source}: none of {len(texts)} texts can be used ({'; '.join(dropped)})")
+    secret = _secret_parts(table.parts, labels)
+    for column, reason, rows in (
+        ("text", "are empty", empty),
+        ("label", "have no label", unlabeled),
+        ("label", "occur under different labels", conflicting),
+    ):
+        rows = [row for row in rows if table.parts is None or table.parts[row] not in secret]
+        if len(rows) > reading_limit("QKD_MAX_DROPPED_PERCENT") / 100 * len(texts):
+            raise DataError(
+                f"{source}: {len(rows)} of {len(texts)} texts {reason} (the first at {places[min(rows)]}); is "
+                f"--{column}-column the right one? If it is, set the environment variable QKD_MAX_DROPPED_PERCENT=100"
+            )
+    several = sum(bool(text) and ("\n" in text.strip() or "\r" in text.strip()) for text in texts if text)
+    count = f"read {len(texts):,} rows, {several:,} of them with line breaks in the text; kept {len(usable):,}"
     return Dataset(
         texts=tuple(str(texts[row]) for row in usable),
         labels=tuple(str(labels[row]) for row in usable),
         source=source,
-        dropped=tuple(_tell(reasons, places)),
+        notes=(count, *table.notes, *dropped),
         rows=tuple(usable),
         num_rows=len(texts),
         parts=None if parts is None else tuple(parts[row] for row in usable),
     )
 
 
-def _tell(reasons: Sequence[tuple[str, Sequence[int]]], places: Sequence[str], show: int = 5) -> list[str]:
-    """Return one line for each reason that applies, with the first places."""
+def _secret_parts(parts: Sequence[str] | None, labels: Sequence[str | None]) -> set[str]:
+    """Return the splits in which no row has a label: the test splits of public benchmarks."""
+    return set(parts or ()) - {part for part, label in zip(parts or (), labels, strict=False) if label}
+
+
+def _dropped(reasons: Sequence[tuple[str, Sequence[int]]], places: Sequence[str], show: int = 5) -> list[str]:
+    """Return one sentence for each reason that applies, with the first places."""
     lines = []
     for reason, rows in reasons:
         if rows:
@@ -177,9 +217,9 @@ def _tell(reasons: Sequence[tuple[str, Sequence[int]]], places: Sequence[str], s
     return lines
 
 
-def _limited(dataset: Dataset, limit: int, seed: int) -> Dataset:
-    """Return at most ``limit`` texts, each class in proportion but with at least ``LEAST`` texts where it has them."""
-    if limit >= len(dataset.texts):
+def _limited(dataset: Dataset, most: int, seed: int) -> Dataset:
+    """Return at most ``most`` texts, each class in proportion but with at least ``LEAST`` texts where it has them."""
+    if most >= len(dataset.texts):
         return dataset
     strata = list(zip(dataset.labels, dataset.parts or dataset.labels, strict=True))
     sizes, taken = Counter(strata), Counter[tuple[str, str]]()
@@ -189,7 +229,7 @@ def _limited(dataset: Dataset, limit: int, seed: int) -> Dataset:
         turn = taken[stratum] - LEAST if taken[stratum] < LEAST else taken[stratum] / sizes[stratum]
         turns.append((turn, row))
         taken[stratum] += 1
-    chosen = sorted(row for _, row in sorted(turns)[:limit])
+    chosen = sorted(row for _, row in sorted(turns)[:most])
     assert dataset.rows is not None
     return replace(
         dataset,
@@ -197,5 +237,5 @@ def _limited(dataset: Dataset, limit: int, seed: int) -> Dataset:
         labels=tuple(dataset.labels[row] for row in chosen),
         rows=tuple(dataset.rows[row] for row in chosen),
         parts=None if dataset.parts is None else tuple(dataset.parts[row] for row in chosen),
-        dropped=(*dataset.dropped, f"kept {limit:,} of {len(dataset.texts):,} texts, as the limit says"),
+        notes=(*dataset.notes, f"kept {most:,} of {len(dataset.texts):,} texts, because --limit is {most:,}"),
     )

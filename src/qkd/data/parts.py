@@ -60,5 +60,6 @@ def with_test_table(table: Table, test: Table, name: str) -> Table:
         table,
         columns={column: [*cells, *test.columns[column]] for column, cells in table.columns.items()},
         places=[*table.places, *(f"{name} {place}" for place in test.places)],
+        notes=table.notes + test.notes,
         parts=[*(REPLACED if part == TEST else part for part in own), *([TEST] * len(test.places))],
     )

@@ -1,55 +1,88 @@
-"""Files of texts and labels, as found: CSV, TSV, JSONL, Parquet."""
+"""Readers of table files: CSV, TSV, JSON lines and Parquet."""
 
 from __future__ import annotations
 
-import csv
-import io
+import json
 import math
-from collections.abc import Sequence
+import os
+import stat
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from qkd.core.errors import DataError, QkdError, nearest
-from qkd.core.files import Row, json_lines
+from qkd.core.errors import ConfigError, DataError, QkdError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import pyarrow
 
 
 @dataclass(frozen=True)
 class Table:
-    """Columns of one source, before anything is dropped.
+    """The requested columns of one source, before any row is dropped.
 
-    Args:
-        columns: the asked columns; a cell is a string, or None where the source has none.
-        places: where each row is ("line 17", "row 3", "train_joy.txt line 2").
-        parts: the part of the source that each row is in, as the source calls it; None where it has no parts.
+    Attributes:
+        columns: The cells by column name. A cell is a string, or None where the source has no value.
+        places: The place of each row, such as "line 17", "row 3" or "train_joy.txt line 2".
+        parts: The source's name for the split of each row, or None where the source has no splits.
+        notes: Facts about the reading that a user should know, one sentence each.
     """
 
     columns: dict[str, list[str | None]]
     places: Sequence[str]
     parts: Sequence[str] | None = None
+    notes: tuple[str, ...] = ()
 
 
 SUFFIXES = (".csv", ".jsonl", ".ndjson", ".parquet", ".pq", ".tab", ".tsv")
+DEFAULT_LIMITS = {"QKD_MAX_ROWS": 5_000_000, "QKD_MAX_BYTES": 1 << 28, "QKD_MAX_DROPPED_PERCENT": 50}
+"""Limits by environment variable: rows, bytes after decompression, and the share of rows dropped for one reason."""
+PARQUET_BATCH_ROWS = 128
+"""Rows that are decoded before the size is checked again."""
+
+
+def limit(variable: str) -> int:
+    """Return a limit, which the environment variable of that name replaces.
+
+    Raises:
+        ConfigError: The variable is not a positive whole number.
+    """
+    text = os.environ.get(variable, "")
+    if text and not (text.isascii() and text.isdigit() and 0 < len(text) < 19 and int(text)):
+        raise ConfigError(f"{variable}={text!r:.40} is not a positive whole number; correct or unset it")
+    return int(text) if text else DEFAULT_LIMITS[variable]
+
+
+def check_rows(where: Path | str, rows: int) -> None:
+    """Raise a `DataError` if a source has more rows than allowed."""
+    if rows > limit("QKD_MAX_ROWS"):
+        raise DataError(
+            f"{where}: more than {limit('QKD_MAX_ROWS'):,} rows; set the environment variable QKD_MAX_ROWS to read more"
+        )
+
+
+def check_bytes(where: Path | str, size: int) -> None:
+    """Raise a `DataError` if a source has more bytes, after decompression, than allowed."""
+    if size > limit("QKD_MAX_BYTES"):
+        raise DataError(
+            f"{where}: the requested columns take more than {limit('QKD_MAX_BYTES'):,} bytes; set the environment "
+            "variable QKD_MAX_BYTES to read more"
+        )
 
 
 def read_table(path: Path, names: Sequence[str]) -> Table:
-    """Return the columns ``names`` of a table file; its suffix says what it is.
+    """Return the columns ``names`` of a table file. The suffix decides the format.
 
     Raises:
-        QkdError: the file is missing, empty, of an unknown kind, not UTF-8 (line and byte are named) or malformed, or
-            lacks a column (those that exist are named).
+        QkdError: The file is missing, no regular file, empty, too large, of an unknown format, not UTF-8 or malformed,
+            or lacks a column. The message names line and byte, or the columns that exist.
     """
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         if path.is_dir():
             raise DataError(f"{path} is a folder; write qdllm:{path} or hf:{path}, or name a file in it")
-        raise DataError(f"{path}: '{suffix}' is no known kind of table; use one of {', '.join(SUFFIXES)}")
-    if not path.is_file():
-        raise DataError(f"{path}: no such file{files_beside(path)}")
+        raise DataError(f"{path}: '{suffix}' is not a supported table format; use one of {', '.join(SUFFIXES)}")
     if suffix in (".parquet", ".pq"):
         return _parquet(path, names)
     text = read_utf8(path)
@@ -57,15 +90,31 @@ def read_table(path: Path, names: Sequence[str]) -> Table:
         raise DataError(f"{path}: the file is empty")
     if suffix in (".jsonl", ".ndjson"):
         return _jsonl(path, text, names)
-    return _delimited(path, text, names, tabs=suffix in (".tsv", ".tab"))
+    from qkd.data.delimited import read_delimited
+
+    return read_delimited(path, text, names, tabs=suffix in (".tsv", ".tab"))
+
+
+def check_regular(path: Path) -> None:
+    """Raise a `DataError` unless ``path``, or the target of this link, is a regular file."""
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError(f"{path}: no such file{files_beside(path)}") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    if not stat.S_ISREG(mode):
+        raise DataError(f"{path}: not a regular file; copy the data into a file and name that")
 
 
 def read_utf8(path: Path) -> str:
-    """Return a file's text, which must be UTF-8 (a byte order mark is allowed).
+    """Return the text of a regular UTF-8 file without its byte order mark.
 
     Raises:
-        QkdError: the file cannot be read, or a byte is not UTF-8; line and byte are named.
+        QkdError: The file is missing, too large or not UTF-8. The message names line and byte.
     """
+    check_regular(path)
+    check_bytes(path, path.stat().st_size)
     try:
         with unchanged(path):
             data = path.read_bytes()
@@ -85,153 +134,125 @@ def read_utf8(path: Path) -> str:
 
 @contextmanager
 def unchanged(path: Path) -> Iterator[None]:
-    """Make sure that a file stays the same while it is read.
-
-    Raises:
-        QkdError: it does not.
-    """
+    """Raise a `DataError` if a file changes while the block reads it."""
     before = path.stat()
     yield
     after = path.stat()
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         grew = after.st_size - before.st_size
         raise DataError(
-            f"{path}: the file changed while it was read ({grew:+,} bytes); wait until whoever writes it is done, and "
+            f"{path}: the file changed while qkd read it ({grew:+,} bytes); wait until its writer has finished, then "
             "run the same command again"
         )
 
 
-def _delimited(path: Path, text: str, names: Sequence[str], tabs: bool) -> Table:
-    delimiter = "\t" if tabs else _delimiter(text, names)
-    try:
-        records = _records(text, delimiter, csv.QUOTE_MINIMAL)
-    except csv.Error as error:
-        if not tabs:
-            line, what = error.args
-            raise DataError(f"{path}: line {line}: {what}; a quote inside a quoted field is written twice") from None
-        records = _records(text, delimiter, csv.QUOTE_NONE)  # tab-separated files often know no quoting at all
-    header, body = records[0][1], records[1:]
-    if not body:
-        raise DataError(f"{path}: the file has a header but no rows")
-    positions = [_position(path, header, name) for name in names]
-    for line, fields in body:
-        if len(fields) > len(header):
-            raise DataError(
-                f"{path}: line {line} has {len(fields)} fields but the header has {len(header)}; put quotes around "
-                f"fields that contain {delimiter!r}"
-            )
-    columns = {
-        name: [fields[position] if position < len(fields) else None for _, fields in body]
-        for name, position in zip(names, positions, strict=True)
-    }
-    return Table(columns, [f"line {line}" for line, _ in body])
-
-
-def _records(text: str, delimiter: str, quoting: Literal[0, 3]) -> list[tuple[int, list[str]]]:
-    """Return ``(first line number, fields)`` of every record that is not blank; errors carry their line number."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
-    records, line = [], 1
-    with _any_field_size():
-        try:
-            for fields in reader:
-                if fields:
-                    records.append((line, fields))
-                line = reader.line_num + 1
-        except csv.Error as error:
-            raise csv.Error(line, str(error)) from None
-    return records
-
-
-@contextmanager
-def _any_field_size() -> Iterator[None]:
-    before = csv.field_size_limit(2**31 - 1)
-    try:
-        yield
-    finally:
-        csv.field_size_limit(before)
-
-
-def _delimiter(text: str, names: Sequence[str]) -> str:
-    """Return what separates a ``.csv`` file's fields: a comma, unless only another one gives the wanted columns."""
-    first = text.lstrip("\r\n").splitlines()[0]
-    for delimiter in ",;\t|":
-        with _any_field_size():
-            header = next(csv.reader([first], delimiter=delimiter))
-        if all(name in header for name in names):
-            return delimiter
-    return ","
-
-
-def _position(path: Path, header: Sequence[str], name: str) -> int:
-    """Return where the column ``name`` is."""
-    if header.count(name) == 1:
-        return header.index(name)
-    if name in header:
-        raise DataError(f"{path}: the header has {header.count(name)} columns called '{name}'; rename all but one")
-    raise no_column(str(path), name, header)
-
-
 def no_column(where: str, name: str, existing: Sequence[str]) -> QkdError:
-    """Return the error for a column that is missing, with those that exist."""
-    return QkdError(
-        f"{where}: there is no column '{name}', only {', '.join(repr(column) for column in existing)}; "
-        "say which to use with --text-column and --label-column"
+    """Return the error for a missing column. It names the columns that exist."""
+    shown = [repr(column[:60]) for column in existing[:40]] + ["..."] * (len(existing) > 40)
+    return DataError(
+        f"{where}: there is no column '{name}', only {', '.join(shown) or 'none'}; select columns with --text-column "
+        "and --label-column"
     )
 
 
 def _jsonl(path: Path, text: str, names: Sequence[str]) -> Table:
-    rows: list[Row] = []
+    """Read JSON lines. A line ends at a line feed alone, because JSON strings may contain other separators."""
+    columns: dict[str, list[str | None]] = {name: [] for name in names}
     places: list[str] = []
-    for number, row in json_lines(text):
-        if isinstance(row, ValueError):
-            raise DataError(f"{path}: line {number} {row}; each line must be one JSON object")
-        rows.append(row)
+    existing: dict[str, None] = {}
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line, object_pairs_hook=_unique_keys)
+        except (ValueError, RecursionError) as error:
+            raise DataError(
+                f"{path}: line {number} is not JSON ({error!s:.200}); each line must be one JSON object"
+            ) from None
+        if not isinstance(row, dict):
+            raise DataError(f"{path}: line {number} is not a JSON object; each line must be one JSON object")
         places.append(f"line {number}")
-    existing = list(dict.fromkeys(key for row in rows for key in row))
+        check_rows(path, len(places))
+        existing.update(dict.fromkeys(row))
+        for name in names:
+            columns[name].append(cell_text(row.get(name), path, places[-1], name))
     for name in names:
         if name not in existing:
-            raise no_column(str(path), name, existing)
-    columns = {
-        name: [cell_text(row.get(name), path, place, name) for row, place in zip(rows, places, strict=True)]
-        for name in names
-    }
+            raise no_column(str(path), name, list(existing))
     return Table(columns, places)
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(key for key in row if keys.count(key) > 1)!r} occurs twice")
+    return row
 
 
 def _parquet(path: Path, names: Sequence[str]) -> Table:
+    """Read a Parquet file in small batches: a small file may hold one long text for many rows."""
     import pyarrow
     import pyarrow.parquet as parquet
 
+    check_regular(path)
+    columns: dict[str, list[str | None]] = {name: [] for name in names}
     try:
-        existing = parquet.read_schema(path).names
+        schema = parquet.read_schema(path)
         for name in names:
-            if name not in existing:
-                raise no_column(str(path), name, existing)
-        with unchanged(path):
-            table = parquet.read_table(path, columns=list(names))
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{path}: cannot be read as Parquet ({str(error).splitlines()[0]})") from None
-    if not table.num_rows:
+            if name not in schema.names:
+                raise no_column(str(path), name, schema.names)
+            if schema.names.count(name) > 1:
+                raise DataError(f"{path}: {schema.names.count(name)} columns are called '{name}'; rename all but one")
+            if not _is_scalar(schema.field(name).type):
+                raise DataError(
+                    f"{path}: column '{name}' holds {schema.field(name).type}, not texts, numbers or labels"
+                )
+        with unchanged(path), parquet.ParquetFile(path) as file:
+            check_rows(path, file.metadata.num_rows)
+            size = 0
+            for batch in file.iter_batches(PARQUET_BATCH_ROWS, columns=list(names)):
+                decoded = [_decoded(column) for column in batch.columns]
+                size += sum(column.nbytes for column in decoded)
+                check_bytes(path, size)
+                for name, column in zip(batch.schema.names, decoded, strict=True):
+                    for value in column.to_pylist():
+                        columns[name].append(cell_text(value, path, f"row {len(columns[name]) + 1}", name))
+                check_rows(path, len(columns[names[0]]))
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        reason = (str(error).strip() or type(error).__name__).split("\n")[0]
+        raise DataError(f"{path}: cannot be read as Parquet ({reason:.200})") from None
+    count = len(columns[names[0]])
+    if not count:
         raise DataError(f"{path}: the file has no rows")
-    places = [f"row {number}" for number in range(1, table.num_rows + 1)]
-    columns = {
-        name: [
-            cell_text(value, path, place, name) for value, place in zip(table[name].to_pylist(), places, strict=True)
-        ]
-        for name in names
-    }
-    return Table(columns, places)
+    return Table(columns, [f"row {number}" for number in range(1, count + 1)])
+
+
+def _is_scalar(kind: pyarrow.DataType) -> bool:
+    """Return whether cells of an Arrow type are texts, numbers, truth values or missing."""
+    from pyarrow import types
+
+    if types.is_dictionary(kind):
+        return _is_scalar(kind.value_type)
+    tests = (types.is_string, types.is_large_string, types.is_string_view, types.is_integer, types.is_floating)
+    return any(test(kind) for test in (*tests, types.is_boolean, types.is_null))
+
+
+def _decoded(column: pyarrow.Array) -> pyarrow.Array:
+    from pyarrow import types
+
+    return column.dictionary_decode() if types.is_dictionary(column.type) else column
 
 
 def cell_text(value: Any, where: Path | str, place: str, column: str) -> str | None:
-    """Return a cell as a string: numbers as written, true and false in lower case, whole floats without '.0'."""
+    """Return a cell as a string: numbers as written, truth values in lower case, whole floats without '.0'."""
     if isinstance(value, str) and not value.isascii():
         try:
             value.encode()
         except UnicodeEncodeError as error:
             raise DataError(
                 f"{where}: {place}, column '{column}' holds half of a character ({value[error.start]!r}), which is no "
-                "Unicode text; write the file anew from its source"
+                "Unicode text; export the file again from its source"
             ) from None
     if value is None or isinstance(value, str):
         return value
@@ -245,6 +266,9 @@ def cell_text(value: Any, where: Path | str, place: str, column: str) -> str | N
 
 
 def files_beside(path: Path) -> str:
-    """Return what lies beside a missing path, for the end of an error sentence."""
-    names = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+    """Return the names of files beside a missing path, as the end of an error sentence."""
+    try:
+        names = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+    except OSError:
+        names = []
     return nearest(path.name, names) if 0 < len(names) <= 20 else ""

@@ -50,7 +50,9 @@ class Expressions:
             return result
         columns = list(result.unbind(-1))
         for t, used, function in self._nonlinear:
-            columns[t] = function(*(values[..., i] for i in used))
+            column = function(*(values[..., i] for i in used))
+            # sympy may simplify a product of parameters to a number
+            columns[t] = column if isinstance(column, torch.Tensor) else torch.full_like(columns[t], float(column))
         return torch.stack(columns, dim=-1)
 
 

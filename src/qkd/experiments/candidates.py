@@ -80,6 +80,8 @@ class Contestant:
     def key(self) -> Key:
         """Return everything that determines it, as JSON values."""
         values = self.config.model_dump(mode="json", include={*RECIPE_SECTIONS, "engine"})
+        for name in ("margin", "controls", "diagnose", "spread_seeds"):  # these do not change a trained student
+            del values["student"][name]
         if self.tune:  # apart, so that what is kept of others is found again
             values |= {"tune": self.tune, "tuning": self.config.encoder.model_dump(mode="json")}
         return {"control": self.control, "encoder": self.encoder, "product": self.name == PRODUCT} | values

@@ -13,7 +13,7 @@ from qkd.experiments.candidates import RECIPE, RECIPE_SECTIONS, Contestant, cont
 from qkd.experiments.compare import Trials
 from qkd.experiments.summary import hits, verdict_on
 from qkd.pipeline.settings import Overrides
-from qkd.results import Comparison, Deviation, Estimate, Judged, Printed, Reproduction, Variant, Verdict
+from qkd.results import Comparison, Deviation, Estimate, PairedDifference, Printed, Reproduction, Variant, Verdict
 
 SLIPS = {
     "padding": "the state of the last position of a text padded to 60 tokens is read: mostly a padding token",
@@ -142,7 +142,7 @@ def reproduced(trials: Trials, comparison: Comparison) -> Reproduction:
     )
 
 
-def _turned(difference: Judged) -> Estimate:
+def _turned(difference: PairedDifference) -> Estimate:
     """Return the other student's accuracy less the first's."""
     return Estimate(value=-difference.value, low=-difference.high, high=-difference.low)
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -11,11 +10,11 @@ from qkd.core.version import VERSION
 from qkd.experiments.candidates import Contestant
 from qkd.experiments.compare import Trials
 from qkd.experiments.geometry import geometry_of
-from qkd.experiments.statistics import ALPHA, Difference, holm, mean_over_seeds_and_texts
 from qkd.pipeline.evaluation import TIMED_TEXTS, ms_per_text
-from qkd.results import Comparison, Estimate, Judged, Measured, Point, Scores, Sizes, StudentLine, TeacherLine, Verdict
+from qkd.results import Comparison, Estimate, Measured, Point, Scores, Sizes, StudentLine, TeacherLine, Verdict
 from qkd.student.lesson import Lesson
 from qkd.student.metrics import calibration_error, macro_f1, softmax
+from qkd.student.verdicts import compare_accuracies, conclude, mean_over_seeds_and_texts
 
 BINS = 10
 """Of a reliability curve."""
@@ -36,13 +35,13 @@ def summarise(trials: Trials, command: str) -> Comparison:
     first = trials.students[0]
     timed = [trials.sources.dataset.texts[i] for i in trials.sources.splits.test[:TIMED_TEXTS]]
     milliseconds = {id(encoder): ms_per_text(encoder.encode, timed) for encoder in trials.encoders.values()}
-    teacher = mean_over_seeds_and_texts((lesson.teacher[lesson.test].argmax(axis=1) == targets)[None].astype(float))
+    teacher = _interval((lesson.teacher[lesson.test].argmax(axis=1) == targets)[None].astype(float))
     return Comparison(
         qkd=VERSION,
         data=trials.sources.dataset.source,
         classes=lesson.classes,
         texts=Sizes(train=most, valid=len(lesson.valid), test=len(lesson.test)),
-        teacher=TeacherLine(name=trials.sources.teacher.name, accuracy=_share(teacher)),
+        teacher=TeacherLine(name=trials.sources.teacher.name, accuracy=teacher),
         encoder=trials.sources.encoder.name,
         seeds=max(len(rows) for rows in right.values()),
         students={
@@ -62,16 +61,20 @@ def summarise(trials: Trials, command: str) -> Comparison:
 
 
 def verdict_on(students: Sequence[Contestant], right: dict[str, np.ndarray]) -> Verdict:
-    """Return what is concluded of the first of some students.
+    """Return the verdict on the first of some students.
 
     Args:
-        students: the others are what it is judged against.
-        right: which test texts each seed of each student got right, (S,N_test) or (1,N_test), by name.
+        students: the first, which sets the margin of equivalence, is compared with all others.
+        right: correct test texts of each seed of each student by name, (S,N_test) or (1,N_test).
     """
-    first = students[0].name
-    differences = judged(first, right)
-    classical = [student.name for student in students if not student.is_quantum]
-    return Verdict(reference=first, differences=differences, conclusion=conclude(first, differences, classical))
+    first = students[0]
+    others = {name: rows for name, rows in right.items() if name != first.name}
+    differences = compare_accuracies(first.name, right[first.name], others, first.config.student.margin / 100)
+    conclusion = f"{first.name} has no circuit: this comparison says nothing about one."
+    if first.is_quantum:
+        classical = {student.name for student in students if not student.is_quantum}
+        conclusion = conclude(first.name, {name: one for name, one in differences.items() if name in classical})
+    return Verdict(reference=first.name, differences=differences, conclusion=conclusion)
 
 
 def _logits(trials: Trials, student: Contestant, texts: int) -> np.ndarray:
@@ -82,68 +85,6 @@ def _logits(trials: Trials, student: Contestant, texts: int) -> np.ndarray:
 def hits(trials: Trials, student: Contestant, texts: int, targets: np.ndarray) -> np.ndarray:
     """Return which test texts each seed got right, (S,N_test)."""
     return (_logits(trials, student, texts).argmax(axis=2) == targets).astype(float)
-
-
-def judged(first: str, right: dict[str, np.ndarray]) -> dict[str, Judged]:
-    """Return the first student's accuracy minus each other's, with interval, corrected p-value and a sentence.
-
-    Args:
-        first: the name of the student that the others are compared with.
-        right: which test texts each seed of each student got right, (S,N_test) or (1,N_test).
-    """
-    paired = {name: mean_over_seeds_and_texts(right[first] - rows) for name, rows in right.items() if name != first}
-    corrected = holm([difference.p for difference in paired.values()])
-    verdicts = {}
-    for (name, difference), p in zip(paired.items(), corrected, strict=True):
-        word: Literal["above", "level", "below"] = "above" if difference.value > 0 else "below"
-        if p > ALPHA:
-            word = "level"
-        smallest = difference.detectable(ALPHA / len(paired))
-        verdicts[name] = Judged(
-            value=difference.value,
-            low=difference.low,
-            high=difference.high,
-            p=difference.p,
-            p_holm=p,
-            detectable=smallest,
-            verdict=word,
-            sentence=_sentence(f"{first} is {word}", name, difference, smallest),
-        )
-    return verdicts
-
-
-def _sentence(verdict: str, other: str, difference: Difference, smallest: float) -> str:
-    points = f"{100 * difference.value:+z.1f}, {100 * difference.low:+z.1f} to {100 * difference.high:+z.1f}"
-    if verdict.endswith("level"):
-        end = f"; the smallest difference that could have been shown is {100 * smallest:.1f}"
-        return f"{verdict} with {other} ({points}{end})."
-    return f"{verdict} {other} ({points})."
-
-
-def conclude(first: str, differences: Mapping[str, Judged], classical: list[str]) -> str:
-    """Return what the whole comparison says about the first student, one sentence.
-
-    Args:
-        first: its name.
-        differences: judged, by the other's name.
-        classical: the names of the students without a circuit.
-    """
-    if first in classical:
-        return f"{first} has no circuit: this comparison says nothing about one."
-    rivals = {name: differences[name] for name in classical if name in differences}
-    if not rivals:
-        return "No classical student took part: this comparison cannot say whether a circuit helps."
-    behind = [name for name, judged in rivals.items() if judged.verdict == "below"]
-    level = [name for name, judged in rivals.items() if judged.verdict == "level"]
-    if behind:
-        return f"No benefit of the circuit: {first} is below {_and(behind)}."
-    if level:
-        return f"No benefit of the circuit can be seen on these texts: {first} is level with {_and(level)}."
-    return f"A benefit of the circuit: {first} is above every classical student here ({_and(list(rivals))})."
-
-
-def _and(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _line(trials: Trials, student: Contestant, lesson: Lesson, encoder_ms: float) -> StudentLine:
@@ -164,17 +105,16 @@ def _line(trials: Trials, student: Contestant, lesson: Lesson, encoder_ms: float
     measured = None
     if rows[0].measured is not None:
         noisy = (np.array([row.measured for row in rows]).argmax(axis=2) == targets).astype(float)
-        drop = mean_over_seeds_and_texts(right - noisy)
         measured = Measured(
-            accuracy=_share(mean_over_seeds_and_texts(noisy)),
-            drop=Estimate(value=drop.value, low=drop.low, high=drop.high),
+            accuracy=_interval(noisy),
+            drop=mean_over_seeds_and_texts(right - noisy).interval(),
         )
     encoder = trials.encoders[student.name]
     return StudentLine(
         numbers=Scores(
-            accuracy=_share(mean_over_seeds_and_texts(right)),
+            accuracy=_interval(right),
             macro_f1=_resampled(f1, predicted.shape),
-            agreement=_share(mean_over_seeds_and_texts((predicted == teacher).astype(float))),
+            agreement=_interval((predicted == teacher).astype(float)),
             calibration_error=_resampled(ece, predicted.shape),
         ),
         measured=measured,
@@ -214,8 +154,7 @@ def _curves(trials: Trials, targets: np.ndarray) -> dict[str, tuple[Point, ...]]
     """Return each student's accuracy against the number of training texts."""
     return {
         student.name: tuple(
-            Point(texts=texts, **dict(_share(mean_over_seeds_and_texts(hits(trials, student, texts, targets)))))
-            for texts in trials.counts
+            Point(texts=texts, **dict(_interval(hits(trials, student, texts, targets)))) for texts in trials.counts
         )
         for student in trials.students
     }
@@ -230,12 +169,12 @@ def _asked_curves(trials: Trials, targets: np.ndarray, what: str) -> dict[str, t
             points = []
             for at in sorted(rows[0], key=float):
                 right = (np.array([row[at] for row in rows]) == targets).astype(float)
-                share = _share(mean_over_seeds_and_texts(right))
+                share = _interval(right)
                 points.append(Point.model_validate({what: float(at), **dict(share)}))
             curves[student.name] = tuple(points)
     return curves
 
 
-def _share(share: Difference) -> Estimate:
-    """Return a share with its interval, which few seeds can make wider than shares are."""
-    return Estimate(value=share.value, low=max(0.0, share.low), high=min(1.0, share.high))
+def _interval(rows: np.ndarray) -> Estimate:
+    """Return a share with its interval, from values (S,N) in [0, 1]."""
+    return mean_over_seeds_and_texts(rows).interval(0, 1)

@@ -19,7 +19,7 @@ from qkd.core.files import write_json, write_lines, write_text
 from qkd.core.runs import RunFolder
 from qkd.devices.snapshot import write_snapshot
 from qkd.engines import AerEstimator
-from qkd.pipeline.diagnosis import diagnose, looked_at
+from qkd.pipeline.diagnosis import Tried, diagnose, looked_at
 from qkd.pipeline.evaluation import (
     FROZEN,
     LINEAR,
@@ -28,15 +28,17 @@ from qkd.pipeline.evaluation import (
     REFITTED,
     WITHOUT,
     answers_on_test,
+    differences,
     metrics,
     table_lines,
 )
 from qkd.pipeline.sources import Clock, Sources, gather_sources
 from qkd.reports.report import render
-from qkd.reports.run import OTHERS, verdict, worth
-from qkd.results import Answer, Metrics, Parameters
+from qkd.reports.run import circuit_conclusion, teacher_conclusion
+from qkd.results import Answer, Metrics, PairedDifference, Parameters
 from qkd.simulation.agree import Agreement, agree
 from qkd.simulation.response import started
+from qkd.simulation.saved import check_saved
 from qkd.simulation.setting import Noisy, Setting, make_setting
 from qkd.simulation.simulators import Engine, torch_device
 from qkd.student import logreg
@@ -67,6 +69,7 @@ def run_pipeline(config: Config, folder: RunFolder, resume: bool) -> None:
     clock = Clock()
     # first, so that a mistake in it is not found after minutes of labelling
     circuit = started(library.load_circuit(config.student.circuit, config.student.qubits, config.student.layers))
+    check_saved(circuit)
     snapshot = folder.device / "snapshot.json"
     setting = make_setting(config, circuit, snapshot if resume and snapshot.is_file() else None)
     checks = [] if setting.noisy is None else _place(setting, setting.noisy, folder)
@@ -121,7 +124,12 @@ def run_pipeline(config: Config, folder: RunFolder, resume: bool) -> None:
             rows = looked_at(lesson)
             scores = _spread(config, circuit, setting.exact, lesson, folder, resume)
             on_test, on_train = (student.logits(lesson.embeddings[part]) for part in (lesson.test, rows))
-            diagnosis = diagnose(lesson, on_test, on_train, rows, scores)
+            over: dict[str, PairedDifference] = {}
+            for name in ("teacher", WITHOUT, FROZEN):
+                over |= differences(sources, answers, config.student.margin, [name])
+            stalled = trainers[0].progress.epoch < config.train.epochs
+            tried = Tried(over.get(WITHOUT), over.get(FROZEN), stalled)
+            diagnosis = diagnose(lesson, on_test, on_train, rows, over["teacher"], scores, tried)
     result = metrics(
         sources,
         setting,
@@ -133,9 +141,10 @@ def run_pipeline(config: Config, folder: RunFolder, resume: bool) -> None:
         checks,
         diagnosis,
         config.encoder.tune_encoder,
+        config.student.margin,
     )
-    if result.teacher_gain is not None and result.teacher_gain.low <= 0:
-        warn(worth(result.teacher_gain))
+    if result.teacher_gain and teacher_conclusion(result) != result.teacher_gain.sentence:
+        warn(teacher_conclusion(result))
     _keep(folder, result, sources, trainer, student, answers)
     if not finished:
         raise KeyboardInterrupt
@@ -244,7 +253,8 @@ def _keep(
         data=dataset.source,
         metrics=result.lines["student"].numbers,
         finished=result.finished,
-        controls=tuple(verdict(gain, OTHERS[name]) for name, gain in result.controls.items()),
+        controls=tuple(gain.sentence for gain in result.controls.values()),
+        conclusion=circuit_conclusion(result) if result.controls else "",
     )
     Student(student, sources.encoder, about).save(folder.student)
     predictions = [

@@ -15,14 +15,15 @@ from qkd.core.workers import parallel_map
 from qkd.engines.aer import AerEstimator
 from qkd.engines.base import EngineEstimator
 from qkd.pipeline.sources import Sources
+from qkd.reports.run import NAMES_IN_SENTENCES
 from qkd.results import (
     Check,
     Diagnosis,
     EncoderCard,
-    Estimate,
     Line,
     Metrics,
     NoiseCard,
+    PairedDifference,
     Parameters,
     Sizes,
     StudentCard,
@@ -33,9 +34,10 @@ from qkd.results import (
 from qkd.simulation.agree import Agreement
 from qkd.simulation.setting import Setting
 from qkd.student.bundle import Student
-from qkd.student.metrics import accuracy_gain, majority_logits, score
+from qkd.student.metrics import majority_logits, score
 from qkd.student.model import StudentModel
 from qkd.student.trainer import Trainer
+from qkd.student.verdicts import compare_accuracies
 
 TIMED_TEXTS = 64
 """Texts over which milliseconds per text are taken."""
@@ -95,9 +97,22 @@ def _shots(estimator: EngineEstimator, student: StudentCircuit, values: np.ndarr
     return evs.T
 
 
-def gain(sources: Sources, answers: dict[str, np.ndarray], name: str, reference: str) -> Estimate:
-    """Return by how much one is more accurate than another on the test split, with its paired interval."""
-    return accuracy_gain(answers[name], answers[reference], sources.dataset.targets[sources.splits.test])
+def differences(
+    sources: Sources, answers: dict[str, np.ndarray], margin: float, others: Sequence[str], subject: str = "student"
+) -> dict[str, PairedDifference]:
+    """Return the accuracy of one classifier minus that of each other that took part, on the test split.
+
+    Args:
+        sources: texts and labels.
+        answers: logits on the test split (N,C) by name.
+        margin: points of accuracy within which two classifiers are equivalent.
+        others: the others by name; their p-values are corrected for their number.
+        subject: the name of the one.
+    """
+    targets = sources.dataset.targets[sources.splits.test]
+    hits = {name: (rows.argmax(axis=1) == targets).astype(float)[None] for name, rows in answers.items()}
+    rivals = {name: hits[name] for name in others if name in hits}
+    return compare_accuracies(f"the {subject}", hits[subject], rivals, margin / 100, NAMES_IN_SENTENCES)
 
 
 def table_lines(
@@ -135,6 +150,7 @@ def metrics(
     checks: Sequence[Agreement] = (),
     diagnosis: Diagnosis | None = None,
     tuned_layers: int = 0,
+    margin: float = 1.0,
 ) -> Metrics:
     """Return the content of ``metrics.json``.
 
@@ -149,11 +165,12 @@ def metrics(
         checks: how near the engine was to AerSimulator.
         diagnosis: why the student falls short.
         tuned_layers: how many layers of the encoder were trained with it.
+        margin: points of accuracy within which two classifiers are equivalent.
     """
     dataset, splits, circuit = sources.dataset, sources.splits, setting.logical
 
-    def over(other: str, who: str = "student") -> Estimate | None:
-        return gain(sources, answers, who, other) if other in answers else None
+    def over(other: str, subject: str = "student") -> PairedDifference | None:
+        return differences(sources, answers, margin, [other], subject).get(other)
 
     noise = None
     if setting.noisy is not None:
@@ -172,7 +189,7 @@ def metrics(
         data=dataset.source,
         classes=tuple(dataset.classes),
         texts=Sizes(train=len(splits.train), valid=len(splits.valid), test=len(splits.test)),
-        dropped=tuple(dataset.dropped),
+        notes=tuple(dataset.notes),
         given_splits=dataset.own,
         teacher=sources.teacher.describe(),
         encoder=EncoderCard(name=sources.encoder.name, dim=trainer.student.dim, tried=tuple(sources.tried)),
@@ -192,8 +209,8 @@ def metrics(
         ),
         lines=lines,
         finished=finished,
-        gain=gain(sources, answers, "student", "teacher"),
-        controls={name: gain(sources, answers, "student", name) for name in (LINEAR, LOGREG) if name in answers},
+        gain=differences(sources, answers, margin, ["teacher"])["teacher"],
+        controls=differences(sources, answers, margin, [LINEAR, LOGREG]),
         teacher_gain=over(LOGREG, "teacher"),
         diagnosis=diagnosis,
         noise=noise,

@@ -168,10 +168,11 @@ def _more(summary: Comparison) -> list[tuple[str, tuple[str, ...], list[tuple[st
 
 
 EXPLAINED = (
-    "Means over seeds; intervals are 95 % over both texts and seeds (pigeonhole bootstrap, Owen 2007, widened for few "
-    "seeds), differences are paired over both, p-values are corrected for their number (Holm 1979), and 'could have "
-    "shown' is the true difference that so many texts and seeds find in 80 % of all cases. Training seconds are of one "
-    "process among several on this machine; milliseconds are end to end, encoder included."
+    "Numbers are means over seeds. Intervals are 95 % over both texts and seeds (two-way layout, Satterthwaite's "
+    "degrees of freedom). Differences are paired over both; p-values are corrected for their number (Holm 1979). A "
+    "student is equivalent to another where the interval is inside the margin (--margin). 'Texts needed' is the number "
+    "of test texts that would decide a difference of this size. Training seconds are of one process among several on "
+    "this machine; milliseconds are end to end and include the encoder."
 )
 """What the numbers are."""
 

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from qkd.reports import plots
 from qkd.results import Verdict
 
-COLUMNS = ("minus", "points", "95 % interval", "p (Holm)", "could have shown", "verdict")
+COLUMNS = ("minus", "points", "95 % interval", "p (Holm)", "texts needed", "verdict")
 
 
 def difference_rows(verdict: Verdict) -> list[tuple[str, ...]]:
@@ -18,7 +18,7 @@ def difference_rows(verdict: Verdict) -> list[tuple[str, ...]]:
             f"{100 * judged.value:+z.1f}",
             f"{100 * judged.low:+z.1f} to {100 * judged.high:+z.1f}",
             f"{judged.p_holm:.3f}",
-            f"{100 * judged.detectable:.1f}",
+            f"{judged.texts_needed:,}" if judged.texts_needed else "-",
             judged.verdict,
         )
         for name, judged in verdict.differences.items()
@@ -30,7 +30,7 @@ def forest(verdict: Verdict) -> Figure:
     judged = verdict.differences
     figure, axes = plots.canvas(height=1.0 + 0.45 * len(judged))
     axes.axvline(0, color=plots.MUTED, lw=1, ls=":")
-    colours = {"above": plots.STUDENT, "below": plots.TEACHER, "level": plots.MUTED}
+    colours = {"better": plots.STUDENT, "worse": plots.TEACHER, "equivalent": plots.STUDENT, "undecided": plots.MUTED}
     for row, difference in enumerate(reversed(judged.values())):
         colour = colours[difference.verdict]
         axes.plot([100 * difference.low, 100 * difference.high], [row, row], color=colour, lw=5, alpha=0.4)

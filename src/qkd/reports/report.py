@@ -106,7 +106,7 @@ def render(
         mistakes=mistakes,
         wrong=len(wrong),
         data=metrics.data,
-        dropped=metrics.dropped,
+        notes=metrics.notes,
         encoder=metrics.encoder,
         timings=run.timings(metrics),
         config=config,

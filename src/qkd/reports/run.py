@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from qkd.reports.tables import aligned
 from qkd.results import Estimate, Metrics
+from qkd.student.verdicts import conclude
 
 COLUMNS = ("", "accuracy", "macro-F1", "like teacher", "ECE", "classical", "quantum", "encoder", "ms/text")
 
@@ -35,80 +36,62 @@ def summary(metrics: Metrics) -> str:
     return "\n".join(conclusions(metrics))
 
 
-def conclusions(metrics: Metrics) -> list[str]:
-    """Return what a person should take from the numbers, first how far the student is from its teacher.
+NAMES_IN_SENTENCES = {
+    "teacher": "its teacher",
+    "linear": "a linear student of the same size",
+    "logreg": "a logistic regression on the same embeddings",
+    "encoder as it was": "the same student with the encoder before fine-tuning",
+    "labelled only": "the same student trained on the labeled texts alone",
+    "ideal training": "the same student trained without noise, on the same device",
+    "ideal training, head refitted": "the same student trained without noise, its head refitted to noisy values",
+}
+"""Names in sentences of the classifiers that a run compares with its student."""
 
-    Whether student and teacher differ is judged by the paired interval of their difference, not by eye.
-    """
+
+def conclusions(metrics: Metrics) -> list[str]:
+    """Return the conclusions of a run, first the student's distance from its teacher."""
     numbers = {name: line.numbers.accuracy.value for name, line in metrics.lines.items()}
     sentences = [
-        f"The student's accuracy is {_difference(metrics.gain, 'its teacher')} and "
-        f"{100 * (numbers['student'] - numbers['majority']):.1f} points above always guessing the commonest class."
+        metrics.gain.sentence,
+        f"The student is {100 * (numbers['student'] - numbers['majority']):.1f} points more accurate than the most "
+        "frequent class.",
+        *(gain.sentence for gain in metrics.controls.values()),
     ]
-    sentences += [verdict(gain, OTHERS.get(name, name)) for name, gain in metrics.controls.items()]
+    if metrics.controls:
+        sentences.append(circuit_conclusion(metrics))
     if metrics.teacher_gain:
-        sentences.append(worth(metrics.teacher_gain))
-    unlabeled, noise = metrics.unlabeled, metrics.noise
+        sentences.append(teacher_conclusion(metrics))
+    noise = metrics.noise
     if metrics.tuned:
-        other = "the same student with the encoder as it was"
-        sentences.append(
-            f"Training the encoder's last layers left the student {_difference(metrics.tuned.gain, other)}."
-        )
+        sentences.append(f"Fine-tuning {metrics.tuned.layers} encoder layers: {metrics.tuned.gain.sentence}")
     sentences += metrics.diagnosis.sentences if metrics.diagnosis else ()
-    if unlabeled:
-        other = "the same student trained on the labelled texts alone"
-        sentences.append(
-            f"The {unlabeled.texts:,} unlabelled texts left the student {_difference(unlabeled.gain, other)}."
-        )
+    if metrics.unlabeled:
+        sentences.append(f"With {metrics.unlabeled.texts:,} unlabeled texts: {metrics.unlabeled.gain.sentence}")
     if noise:
         sentences.append(f"The student was measured with the noise of {noise.device} ({metrics.student.measured}).")
-    if noise and noise.gain:
-        other = "the same student trained without noise, on that device"
-        sentences.append(f"Training under the noise left the student {_difference(noise.gain, other)}.")
+        sentences += [
+            f"Training under noise: {gain.sentence}" for gain in (noise.gain, noise.gain_over_refitted) if gain
+        ]
     return sentences
 
 
-OTHERS = {
-    "linear": "a linear student of the same size",
-    "logreg": "a logistic regression on the same embeddings",
-}
-"""What the controls of every run are called in a sentence."""
+def circuit_conclusion(metrics: Metrics) -> str:
+    """Return whether the circuit has a benefit over the run's classical controls."""
+    return conclude("the student", metrics.controls, NAMES_IN_SENTENCES)
 
 
-def verdict(gain: Estimate, other: str) -> str:
-    """Return what a paired difference in accuracy says about the circuit, one sentence.
+def teacher_conclusion(metrics: Metrics) -> str:
+    """Return how the teacher compares with a logistic regression, with advice where it is not better.
 
-    Args:
-        gain: accuracy of the quantum student minus that of the other, with its 95 % interval.
-        other: the other, as it is called in a sentence.
+    A student that is better than the logistic regression has learned something, so it gets no such advice.
     """
-    points = f"({100 * gain.value:+z.1f}, {100 * gain.low:+z.1f} to {100 * gain.high:+z.1f})"
-    if gain.low > 0:
-        return f"The student is above {other} {points}: more than these texts would show by chance, with one seed."
-    if gain.high < 0:
-        return f"The student is below {other} {points}: on these texts the circuit costs accuracy."
-    return f"The student is level with {other} {points}: no benefit of the circuit can be seen on these texts."
-
-
-def worth(gain: Estimate) -> str:
-    """Return whether the teacher knows more than the encoder does, which is what can be distilled.
-
-    Args:
-        gain: accuracy of the teacher minus that of a logistic regression on the embeddings, with its 95 % interval.
-    """
-    sentence = f"The teacher's accuracy is {_difference(gain, OTHERS['logreg'])}"
-    if gain.low > 0:
-        return sentence + "."
-    return sentence + ": it is not certain that there is anything to distil; a stronger --teacher would be worth more."
-
-
-def _difference(gain: Estimate, whose: str) -> str:
-    """Return by how much an accuracy is above or below another, with its interval, in words."""
-    sure = "" if gain.low <= 0 <= gain.high else ", more than chance explains"
-    return (
-        f"{100 * abs(gain.value):.1f} points {'below' if gain.value < 0 else 'above'} that of {whose} "
-        f"(95 % interval of the difference {100 * gain.low:+z.1f} to {100 * gain.high:+z.1f}{sure})"
-    )
+    gain = metrics.teacher_gain
+    if gain is None:
+        return ""
+    student = metrics.controls.get("logreg")
+    if gain.verdict == "better" or (student and student.verdict == "better"):
+        return gain.sentence
+    return f"{gain.sentence} This teacher may have nothing to distill; use a stronger --teacher."
 
 
 def timings(metrics: Metrics) -> str:

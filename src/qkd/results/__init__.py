@@ -21,12 +21,12 @@
 Parts of a run: Line, Scores, Parameters, Sizes, TeacherCard, PromptTried, EncoderCard, Tried, StudentCard, Training,
 Diagnosis, NoiseCard, Compared, Check, Tuned, Unlabeled. Of a device run: Jobs, Lost, MitigationCard, DeviceLine,
 MeasuredText, Unexplained; of devices: Marks, DeviceNumbers, Spread. Of a comparison:
-Judged, Verdict, StudentLine, Measured, TeacherLine, Point, Geometry,
+PairedDifference, Verdict, StudentLine, Measured, TeacherLine, Point, Geometry,
 Tuning, Reproduction, Variant, Printed, Deviation; of a sweep: Searched, SweepTrial, Validated.
 `TrialAnswers` is a trial that both keep.
 """
 
-from qkd.results.base import Estimate, Parameters, Result, Scores
+from qkd.results.base import Estimate, PairedDifference, Parameters, Result, Scores, VerdictName
 from qkd.results.device import (
     DeviceLine,
     DeviceNumbers,
@@ -69,7 +69,6 @@ from qkd.results.study import (
     Deviation,
     Finding,
     Geometry,
-    Judged,
     Measured,
     Point,
     Printed,
@@ -104,7 +103,6 @@ __all__ = [
     "Fitness",
     "Geometry",
     "Jobs",
-    "Judged",
     "Labelling",
     "LearnedResult",
     "Line",
@@ -116,6 +114,7 @@ __all__ = [
     "Metrics",
     "MitigationCard",
     "NoiseCard",
+    "PairedDifference",
     "Parameters",
     "Point",
     "Prediction",
@@ -143,4 +142,5 @@ __all__ = [
     "Validated",
     "Variant",
     "Verdict",
+    "VerdictName",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from pydantic import ConfigDict, JsonValue
 
@@ -38,6 +38,28 @@ class Estimate(Result):
 
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+VerdictName: TypeAlias = Literal["better", "worse", "equivalent", "undecided"]
+"""A difference's verdict: significantly above or below 0, inside the margin of equivalence, or none of these."""
+
+
+class PairedDifference(Estimate):
+    """One classifier's accuracy minus another's on the same test texts.
+
+    Attributes:
+        p: The p-value of no difference.
+        p_holm: The p-value corrected for the number of differences.
+        verdict: The verdict of the interval and the margin of equivalence.
+        texts_needed: The number of test texts that would decide an undecided difference of this size.
+        sentence: The difference and its verdict in words.
+    """
+
+    p: float
+    p_holm: float
+    verdict: VerdictName
+    texts_needed: int | None = None
+    sentence: str = ""
 
 
 class Scores(Result):

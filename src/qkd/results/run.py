@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pydantic import ConfigDict, Field, field_validator
 
-from qkd.results.base import Estimate, Parameters, Result, Scores
+from qkd.results.base import PairedDifference, Parameters, Result, Scores
 
 
 class Line(Result):
@@ -135,7 +135,7 @@ class Diagnosis(Result):
     """Numbers of training texts, with which"""
     curve: tuple[float, ...]
     """the linear probe has these accuracies."""
-    shortfall: Estimate
+    shortfall: PairedDifference
     """The student's accuracy less the teacher's, paired."""
     seeds: tuple[float, ...] = ()
     """The student's accuracy with each seed that was trained."""
@@ -182,9 +182,9 @@ class NoiseCard(Result):
     calibrated: str | None = None
     qubits: tuple[int, ...] = ()
     checked: tuple[Check, ...] = ()
-    gain: Estimate | None = None
+    gain: PairedDifference | None = None
     """Over the same student trained without noise, on that device."""
-    gain_over_refitted: Estimate | None = None
+    gain_over_refitted: PairedDifference | None = None
     """Over that one with its head fitted anew to noisy values."""
 
 
@@ -192,14 +192,14 @@ class Tuned(Result):
     """How many layers of the encoder were trained with the student, and what that bought."""
 
     layers: int
-    gain: Estimate
+    gain: PairedDifference
 
 
 class Unlabeled(Result):
     """How many unlabelled texts there were, and what they bought."""
 
     texts: int
-    gain: Estimate
+    gain: PairedDifference
 
 
 class Metrics(Result):
@@ -210,8 +210,8 @@ class Metrics(Result):
     data: str
     classes: tuple[str, ...]
     texts: Sizes
-    dropped: tuple[str, ...] = ()
-    """Which texts were left out, and why."""
+    notes: tuple[str, ...] = ()
+    """How many rows the data had, which were dropped, and why."""
     given_splits: tuple[str, ...] = ()
     """Which of ``valid`` and ``test`` are the data's own, and were not drawn."""
     teacher: TeacherCard
@@ -220,11 +220,11 @@ class Metrics(Result):
     training: Training
     lines: dict[str, Line]
     finished: bool = True
-    gain: Estimate
+    gain: PairedDifference
     """The student's over the teacher."""
-    controls: dict[str, Estimate] = Field(default_factory=dict)
+    controls: dict[str, PairedDifference] = Field(default_factory=dict)
     """The student's over each control."""
-    teacher_gain: Estimate | None = None
+    teacher_gain: PairedDifference | None = None
     """The teacher's over a logistic regression on the embeddings."""
     diagnosis: Diagnosis | None = None
     noise: NoiseCard | None = None

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 from pydantic import Field, JsonValue
 
-from qkd.results.base import Estimate, Parameters, Result, Scores
+from qkd.results.base import Estimate, PairedDifference, Parameters, Result, Scores
 from qkd.results.run import Sizes
 
 
@@ -57,24 +57,12 @@ class Validated(Finding):
     """Why it could not be trained."""
 
 
-class Judged(Estimate):
-    """One student's accuracy less another's, paired over texts and seeds."""
-
-    p: float
-    p_holm: float
-    """Corrected for the number of differences."""
-    detectable: float
-    """The smallest true difference that would have been found in 80 % of all cases."""
-    verdict: Literal["above", "level", "below"]
-    sentence: str
-
-
 class Verdict(Finding):
     """What is concluded of one student beside others."""
 
     reference: str
     """Its name."""
-    differences: dict[str, Judged]
+    differences: dict[str, PairedDifference]
     """Its accuracy less that of each other."""
     conclusion: str
 

@@ -69,6 +69,8 @@ class About(Result):
     """Whether training came to its end."""
     controls: tuple[str, ...] = ()
     """A sentence on each student beside it."""
+    conclusion: str = ""
+    """What they say of the circuit."""
 
 
 class BundleRecord(records.Record):
@@ -230,6 +232,7 @@ def card(student: Student) -> str:
         f"{counts.classical:,} in the linear projection and head; the encoder before them has "
         f"{student.encoder.num_parameters:,}.",
         *about.controls,
+        *([about.conclusion] if about.conclusion else []),
         "",
     ]
     if about.metrics is not None:

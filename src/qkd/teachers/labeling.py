@@ -50,10 +50,10 @@ def load_corpus(config: Config) -> Corpus:
         spec.data, spec.text_column, spec.label_column, spec.limit, spec.split_seed, spec.test_data
     )
     splits = data.split_dataset(dataset, spec.valid, spec.test, spec.split_seed)
-    for line in dataset.dropped:
+    for line in dataset.notes:
         say(line)
     say(
-        f"{len(dataset.texts):,} texts of {len(dataset.classes)} classes ({', '.join(dataset.classes)}): "
+        f"{len(dataset.texts):,} texts of {len(dataset.classes)} classes ({', '.join(map(repr, dataset.classes))}): "
         f"{len(splits.train):,} train, {len(splits.valid):,} validation, {len(splits.test):,} test"
         f"{_whose(dataset)}"
     )

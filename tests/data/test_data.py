@@ -2,6 +2,9 @@
 
 import csv
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -9,6 +12,7 @@ import pytest
 
 from qkd.core.errors import QkdError
 from qkd.data import loading as data
+from tests.data.conftest import check_tables
 
 LABELS = ("cat", "dog")
 TEXTS = [f"{LABELS[n % 2]} number {n}, with a comma" for n in range(20)]
@@ -36,7 +40,7 @@ def test_every_table_gives_the_same_texts(tmp_path, suffix):
     found = load(write(tmp_path / f"f.{suffix}"))
     assert found.texts == tuple(TEXTS)
     assert found.classes == LABELS
-    assert found.dropped == ()
+    assert found.notes[1:] == ()
     np.testing.assert_array_equal(found.targets, np.arange(20) % 2)
     assert found.targets.dtype == np.int64
 
@@ -77,7 +81,7 @@ def test_a_qdllm_folder(tmp_path):
     (tmp_path / "README.txt").write_text("not data\n")
     found = data.load_dataset(f"qdllm:{tmp_path}")
     assert sorted(zip(found.texts, found.labels, strict=True)) == sorted((row["t"], row["y"]) for row in ROWS)
-    assert found.dropped == ()
+    assert found.notes[1:] == ()
 
 
 def test_a_local_hf_dataset_with_named_classes_and_two_splits(tmp_path):
@@ -95,7 +99,7 @@ def test_a_local_hf_dataset_with_named_classes_and_two_splits(tmp_path):
     assert found.texts == tuple(TEXTS[:3] + TEXTS[4:])
     assert found.classes == LABELS
     assert found.labels[0] == "cat"
-    assert found.dropped == ("dropped 1 texts without a label: train 4",)
+    assert found.notes[1:] == ("dropped 1 texts without a label: train 4",)
 
 
 def test_an_hf_folder_of_files(tmp_path, monkeypatch):
@@ -123,7 +127,7 @@ def test_what_is_dropped_is_told_with_its_lines(tmp_path):
     ]
     found = load(write(tmp_path / "f.csv", rows))
     assert found.texts == tuple(TEXTS)
-    assert found.dropped == (
+    assert found.notes[1:] == (
         "dropped 2 texts that are empty: line 22, line 23",
         "dropped 1 texts without a label: line 24",
         "dropped 2 texts that occur under different labels: line 26, line 27",
@@ -135,7 +139,7 @@ def test_what_is_dropped_is_told_with_its_lines(tmp_path):
 
 def test_lines_are_those_of_the_file_when_texts_have_line_breaks(tmp_path):
     rows = [{"t": "one\ntwo\nthree", "y": "cat"}, {"t": "", "y": "cat"}, *ROWS]
-    assert load(write(tmp_path / "f.csv", rows)).dropped == ("dropped 1 texts that are empty: line 5",)
+    assert load(write(tmp_path / "f.csv", rows)).notes[1:] == ("dropped 1 texts that are empty: line 5",)
 
 
 def test_a_missing_column_names_those_that_exist(tmp_path):
@@ -160,7 +164,7 @@ def test_a_missing_column_names_those_that_exist(tmp_path):
         ("f.jsonl", b'{"t": "a", "y": "b"}\n[1]\n', "f.jsonl: line 2 is not a JSON object"),
         ("f.jsonl", b'{"t": ["a"], "y": "b"}\n', "f.jsonl: line 1, column 't' holds a list"),
         ("f.parquet", b"PAR1 no", "f.parquet: cannot be read as Parquet"),
-        ("f.xlsx", b"PK", "'.xlsx' is no known kind of table; use one of .csv"),
+        ("f.xlsx", b"PK", "'.xlsx' is not a supported table format; use one of .csv"),
         ("f.csv", b"t,y\n,b\n,b\na,b\n", "f.csv: 2 of 3 texts are empty"),
         ("f.csv", b"t,y\na,\nb,\n", "f.csv: none of 2 texts can be used"),
     ],
@@ -319,7 +323,7 @@ def test_what_is_tested_with_is_not_learned_from(tmp_path):
     splits = data.split_dataset(found)
     assert of(found, splits.test) == {text for text, _ in parts["test"]}
     assert of(found, [*splits.train, *splits.valid]) == {text for text, _ in rows_of(0, 40)}
-    assert found.dropped == (
+    assert found.notes[1:] == (
         "dropped 5 texts that are in the validation or test split too (where they were kept): train 41, train 42, "
         "train 43, train 44, train 45",
     )
@@ -355,7 +359,7 @@ def test_given_test_texts_replace_a_test_split(tmp_path):
     test = write(tmp_path / "test.csv", [{"t": text, "y": LABELS[label]} for text, label in rows_of(60, 70)])
     found = load(source, test=test)
     assert of(found, data.split_dataset(found).test) == {text for text, _ in rows_of(60, 70)}
-    assert found.dropped[0].startswith("dropped 20 texts of a test split in whose place another was given: test 1,")
+    assert found.notes[1].startswith("dropped 20 texts of a test split in whose place another was given: test 1,")
     assert len(found.texts) == 50
 
 
@@ -370,3 +374,122 @@ def test_labels_that_only_the_test_has_are_refused(tmp_path):
     test = write(tmp_path / "test.csv", [*ROWS, {"t": "moo", "y": "cow"}])
     with pytest.raises(QkdError, match="label 'cow' has 0 texts, at least 5 are needed for training and validation"):
         data.split_dataset(load(train, test=test))
+
+
+def test_random_tables_are_read_as_they_were_written(tmp_path):
+    refused, warned = check_tables(tmp_path, range(300))
+    assert refused < 60 and warned < 4
+
+
+def test_stray_quotation_marks_in_a_tsv_swallow_no_rows(tmp_path):
+    rows = [f"item {n} is {n} inches" for n in range(40)]
+    rows[3], rows[20], rows[31] = '"tall" one', '"opened only', 'closed only"'
+    (tmp_path / "f.tsv").write_text("t\ty\n" + "".join(f"{text}\t{LABELS[n % 2]}\n" for n, text in enumerate(rows)))
+    found = load(tmp_path / "f.tsv")
+    assert found.texts == tuple(rows)
+
+
+def test_a_quoted_tsv_is_unquoted(tmp_path):
+    rows = ['he said "no"', "tab\there", "two\nlines", "plain", *TEXTS]
+    with (tmp_path / "f.tsv").open("w", newline="") as file:
+        csv.writer(file, delimiter="\t", lineterminator="\n").writerows([["t", "y"], *([text, "cat"] for text in rows)])
+    assert load(tmp_path / "f.tsv").texts == tuple(rows)
+
+
+def test_a_csv_whose_quotation_mark_is_not_closed_is_refused(tmp_path):
+    lines = [f"text {n},cat" for n in range(60)]
+    lines[10], lines[30], lines[50] = '"text 10,cat', "no comma", 'text 50",cat'
+    (tmp_path / "f.csv").write_text("t,y\n" + "\n".join(lines) + "\n")
+    with pytest.raises(QkdError, match=r"contain 40 lines that look like rows .the first from line 12."):
+        load(tmp_path / "f.csv")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "parquet"])
+def test_labels_lose_blanks_and_are_composed(tmp_path, suffix):
+    spellings = ("dog", " dog", "dog\u00a0", "caf\u00e9", "cafe\u0301", "caf\u00e9\t")
+    rows = [{"t": text, "y": spellings[n % 6]} for n, text in enumerate(TEXTS)]
+    found = load(write(tmp_path / f"f.{suffix}", rows))
+    assert found.classes == ("caf\u00e9", "dog")
+    assert any(note.startswith("cleaned blanks and Unicode composition in 13 labels") for note in found.notes)
+
+
+def test_labels_that_differ_in_case_are_named(tmp_path):
+    rows = [{"t": text, "y": ("Dog", "dog", "cat")[n % 3]} for n, text in enumerate(TEXTS)]
+    found = load(write(tmp_path / "f.csv", rows))
+    assert found.classes == ("Dog", "cat", "dog")
+    assert any("'Dog', 'dog' differ in case only" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_an_hf_folder_keeps_labels_that_other_readers_take_for_missing(tmp_path, monkeypatch, suffix):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "hf")
+    (tmp_path / "plain").mkdir()
+    names = ("NA", "None", "null", "01")
+    rows = [{"t": "NA" if n == 7 else text, "y": names[n % 4]} for n, text in enumerate(TEXTS)]
+    write(tmp_path / "plain" / f"train.{suffix}", rows)
+    found = load(f"hf:{tmp_path / 'plain'}")
+    assert found.texts == tuple(row["t"] for row in rows) and found.labels == tuple(row["y"] for row in rows)
+
+
+def test_rows_and_bytes_are_limited_and_a_user_can_raise_the_limits(tmp_path, monkeypatch):
+    rows = [{"t": f"{n} " + "x" * 2000, "y": "cat"} for n in range(50)]
+    for suffix in ("csv", "jsonl", "parquet"):
+        path = write(tmp_path / f"f.{suffix}", rows)
+        monkeypatch.setenv("QKD_MAX_ROWS", "49")
+        with pytest.raises(QkdError, match=r"more than 49 rows; set the environment variable QKD_MAX_ROWS"):
+            load(path)
+        monkeypatch.setenv("QKD_MAX_ROWS", "100")
+        monkeypatch.setenv("QKD_MAX_BYTES", "90000")
+        with pytest.raises(QkdError, match=r"more than 90,000 bytes; set the environment variable QKD_MAX_BYTES"):
+            load(path)
+        monkeypatch.setenv("QKD_MAX_BYTES", "150000")
+        assert len(load(path).texts) == 50
+    monkeypatch.setenv("QKD_MAX_ROWS", "many")
+    with pytest.raises(QkdError, match=r"QKD_MAX_ROWS='many' is not a positive whole number"):
+        load(path)
+
+
+def test_a_small_parquet_of_huge_content_takes_little_memory(tmp_path):
+    import pyarrow
+    import pyarrow.parquet as parquet
+
+    path, cells = tmp_path / "f.parquet", pyarrow.DictionaryArray.from_arrays([0] * 3000, ["x" * 1_000_000])
+    parquet.write_table(pyarrow.table({"t": cells, "y": ["a", "b"] * 1500}), path, compression="zstd")
+    assert path.stat().st_size < 10_000
+    script = (
+        "import resource, sys\nfrom qkd.data import load\n"
+        "try: load(sys.argv[1], 't', 'y')\nexcept Exception as error: print(error)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True)
+    message, megabytes = done.stdout.splitlines()
+    assert "take more than 268,435,456 bytes" in message and int(megabytes) < 800
+
+
+def test_a_parquet_column_of_lists_is_refused_before_it_is_read(tmp_path):
+    path = write(tmp_path / "f.parquet", [{"t": [text], "y": "cat"} for text in TEXTS])
+    with pytest.raises(QkdError, match=r"column 't' holds list<.*>, not texts"):
+        load(path)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "parquet", "txt"])
+def test_pipes_and_devices_are_no_files(tmp_path, suffix):
+    os.mkfifo(tmp_path / f"pipe.{suffix}")
+    (tmp_path / f"zero.{suffix}").symlink_to("/dev/zero")
+    for name in ("pipe", "zero"):
+        with pytest.raises(QkdError, match="not a regular file"):
+            data.load_texts(tmp_path / f"{name}.{suffix}", "t")
+
+
+def test_mostly_unusable_rows_stop_the_reading_unless_the_user_allows_them(tmp_path, monkeypatch):
+    path = write(tmp_path / "f.csv", [*ROWS, *({"t": f"text {n}", "y": ""} for n in range(30))])
+    with pytest.raises(QkdError, match=r"30 of 50 texts have no label .*is --label-column the right one"):
+        load(path)
+    monkeypatch.setenv("QKD_MAX_DROPPED_PERCENT", "100")
+    assert load(path).texts == tuple(TEXTS)
+
+
+def test_a_json_object_with_a_key_twice_is_refused(tmp_path):
+    (tmp_path / "f.jsonl").write_text('{"t": "a", "t": "b", "y": "c"}\n')
+    with pytest.raises(QkdError, match=r"line 1 is not JSON .the key 't' occurs twice."):
+        load(tmp_path / "f.jsonl")

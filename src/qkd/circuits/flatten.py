@@ -1,0 +1,108 @@
+"""Circuits made of standard gates alone: every other gate is replaced by its definition."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Any
+
+from qiskit.circuit import Barrier, Delay, Gate, Operation, ParameterExpression, QuantumCircuit, Reset
+from qiskit.circuit.library import GlobalPhaseGate, IGate, get_standard_gate_name_mapping
+
+from qkd.core.errors import CircuitError
+
+MAX_FLATTENED_GATES = 200_000
+"""Maximum number of gates that a circuit may have after flattening."""
+
+# names of gates that Qiskit or Aer treat in a way of their own, beside the standard gates
+_OTHER_NAMES = frozenset({"unitary", "mcx", "mcphase", "mcp", "pauli", "diagonal", "permutation", "initialize"})
+
+
+@lru_cache(maxsize=1)
+def standard_gates() -> dict[str, type]:
+    """Return the classes of Qiskit's standard gates by name."""
+    others = ("delay", "reset", "measure", "global_phase")
+    mapping = get_standard_gate_name_mapping()
+    return {name: gate.base_class for name, gate in mapping.items() if name not in others}
+
+
+def is_standard(operation: Any) -> bool:
+    """Return whether an operation is a standard gate: both its name and its class are those of the library.
+
+    The name alone proves nothing, because any program may define a gate called ``rzz``.
+    """
+    return standard_gates().get(operation.name) is getattr(operation, "base_class", type(operation))
+
+
+def has_misnamed_gates(circuit: QuantumCircuit) -> bool:
+    """Return whether a gate, or one inside its definition, has the name of a library gate without being that gate.
+
+    Qiskit's transpiler and Aer would take it for the library's gate.
+    """
+    for item in circuit.data:
+        operation = item.operation
+        if is_standard(operation) or not isinstance(operation, Gate):
+            continue
+        kind = getattr(operation, "base_class", type(operation))
+        if str(kind.__module__).startswith("qiskit.circuit.library"):
+            continue
+        if operation.name in standard_gates() or operation.name in _OTHER_NAMES:
+            return True
+        definition = _definition(operation)
+        if definition is not None and has_misnamed_gates(definition):
+            return True
+    return False
+
+
+def flattened(circuit: QuantumCircuit) -> QuantumCircuit:
+    """Return an equivalent circuit of standard gates, barriers, delays and resets.
+
+    The result keeps the layout, the order of operations and every parameter, also those that no gate depends on.
+    Global phases inside definitions are dropped; no expectation value depends on them.
+
+    Raises:
+        QkdError: An instruction has no definition, or the definitions stand for too many gates.
+    """
+    flat = circuit.copy_empty_like()
+    for operation, qubits in _flat_operations(circuit, range(circuit.num_qubits)):
+        if len(flat.data) >= MAX_FLATTENED_GATES:
+            raise CircuitError(f"circuit '{circuit.name}' stands for more than {MAX_FLATTENED_GATES:,} gates")
+        flat.append(operation, qubits)
+    for parameter in set(circuit.parameters) - set(flat.parameters):
+        flat.global_phase += parameter - parameter  # Qiskit has no other way to keep a parameter without effect
+    return flat
+
+
+def _flat_operations(circuit: QuantumCircuit, qubits: Sequence[int]) -> Iterator[tuple[Operation, list[int]]]:
+    for item in circuit.data:
+        operation, on = item.operation, [qubits[circuit.find_bit(qubit).index] for qubit in item.qubits]
+        if item.clbits:
+            raise CircuitError(f"circuit '{circuit.name}' contains '{operation.name}', which uses classical bits")
+        if isinstance(operation, GlobalPhaseGate):
+            continue
+        if is_standard(operation) and operation.name == "u" and _is_zero(operation.params):
+            yield IGate(), on  # OpenQASM's importer reads id as this gate
+        elif is_standard(operation) or isinstance(operation, Barrier | Delay | Reset):
+            yield operation, on
+        elif (definition := _definition(operation)) is not None:
+            yield from _flat_operations(definition, on)
+        else:
+            raise CircuitError(
+                f"circuit '{circuit.name}' contains '{operation.name}', which has no definition by standard gates; "
+                "decompose it first"
+            )
+
+
+def _is_zero(params: Sequence[Any]) -> bool:
+    return not any(isinstance(value, ParameterExpression) or value for value in params)
+
+
+def _definition(operation: Any) -> QuantumCircuit | None:
+    """Return the circuit that defines an operation, or None."""
+    try:
+        definition = getattr(operation, "definition", None)
+        if definition is None and hasattr(operation, "to_circuit"):
+            definition = operation.to_circuit()
+        return definition
+    except Exception as error:  # Qiskit's classes raise errors of many types
+        raise CircuitError(f"'{operation.name}' cannot be written as standard gates ({error})") from None
