@@ -11,7 +11,7 @@ import typer
 from qkd.cli.options import ConfigFile, Debug, Json, Quiet, with_config_options
 from qkd.pipeline.settings import Options
 
-SECTIONS = ("data", "teacher", "prompt", "lora", "models", "encoder")
+SECTIONS = ("data", "teacher", "prompt", "api", "lora", "models", "encoder")
 
 
 def teach(

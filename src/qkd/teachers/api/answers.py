@@ -1,6 +1,6 @@
 """A file of answers that were paid for: one JSON line for each text, written when the answer arrives.
 
-A killed job loses at most the requests that were in flight. The next job reads the file and asks only for missing texts.
+A killed job loses at most the requests that were in flight. The next job reads the file and asks about missing texts.
 """
 
 from __future__ import annotations
@@ -39,9 +39,13 @@ class Answers:
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
-            raise FolderError(f"another process asks the same model the same question ({self.path}); wait for it") from None
+            raise FolderError(
+                f"another process asks the same model the same question ({self.path}); wait for it"
+            ) from None
         if self.path.exists():
-            rows = (row for _, row in json_lines(self.path.read_bytes()) if isinstance(row, dict))  # a torn line is no dict
+            rows = (
+                row for _, row in json_lines(self.path.read_bytes()) if isinstance(row, dict)
+            )  # a torn line is no dict
             self._known = {row["text"]: row for row in rows if isinstance(row.get("text"), str)}
         return self
 

@@ -145,7 +145,11 @@ class Endpoint:
             listed = (await self._once("GET", "models", None)).get("data")
         except (QkdError, _Retry):
             return []
-        return [str(one["id"]) for one in listed if isinstance(one, Mapping) and "id" in one] if isinstance(listed, list) else []
+        return (
+            [str(one["id"]) for one in listed if isinstance(one, Mapping) and "id" in one]
+            if isinstance(listed, list)
+            else []
+        )
 
     async def check_model(self, model: str) -> None:
         """Raise a ModelError if the server has a list of models without ``model``."""
@@ -166,7 +170,9 @@ class Endpoint:
         try:
             import httpx
         except ImportError:
-            raise ModelError("api: teachers need httpx, which is not installed; run pip install 'qkd-llm[api]'") from None
+            raise ModelError(
+                "api: teachers need httpx, which is not installed; run pip install 'qkd-llm[api]'"
+            ) from None
         if self._client is None:
             parts = urlsplit(self.url)
             key = os.environ.get(self.key_env)
@@ -196,7 +202,7 @@ class Endpoint:
             status, headers, content = await asyncio.wait_for(_read(client, method, path, body), self.timeout)
         except TimeoutError:
             raise _Retry(f"no complete answer within {self.timeout:g} s") from None
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, OSError) as error:
             raise _Retry(f"{type(error).__name__}: {error}") from None
         self._learn_limits(headers)
         if status in RETRIED_STATUS:
@@ -242,7 +248,7 @@ def _wait(state: Any) -> float:
     error = state.outcome.exception()
     if isinstance(error, _Retry) and error.after is not None:
         return min(error.after, MAX_WAIT_SECONDS)
-    return random.uniform(0.5, 1.0) * min(2.0**state.attempt_number, 60.0)  # noqa: S311
+    return random.uniform(0.5, 1.0) * min(2.0**state.attempt_number, 60.0)
 
 
 async def _read(
@@ -279,7 +285,7 @@ def _reason(content: bytes) -> str:
 
 
 def _seconds(value: str | None) -> float | None:
-    """Return the seconds of a ``Retry-After`` header or of a duration such as ``1m30s`` or ``250ms``; dates are ignored."""
+    """Return the seconds of a ``Retry-After`` header or of a duration such as ``1m30s``; dates are ignored."""
     if not value:
         return None
     if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", value):

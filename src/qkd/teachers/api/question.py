@@ -36,7 +36,9 @@ class Question:
             ModelError: there are more labels than characters.
         """
         if len(self.classes) > len(CODES):
-            raise ModelError(f"{len(self.classes)} labels exceed the {len(CODES)} one-character codes; use --api-source votes")
+            raise ModelError(
+                f"{len(self.classes)} labels exceed the {len(CODES)} one-character codes; use --api-source votes"
+            )
         return tuple(CODES[: len(self.classes)])
 
     def with_examples(self, examples: Sequence[tuple[str, int]]) -> Question:

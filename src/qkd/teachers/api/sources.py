@@ -1,8 +1,8 @@
 """Soft labels from an endpoint: four sources, from the most to the least informative, and a test of each.
 
-Servers ignore options that they do not know. llama.cpp ignores ``echo`` (ggml-org/llama.cpp#27174), so that every label scores 0.0; vLLM has
-returned log-probabilities of an earlier prompt under prefix caching (vllm-project/vllm#42019). ``choose`` therefore tests each source with two
-known texts before anything is paid for, and the first source that passes is used.
+Servers ignore options that they do not know. llama.cpp ignores ``echo`` (ggml-org/llama.cpp#27174), so that every label
+scores 0.0. vLLM has returned log-probabilities of an earlier prompt under prefix caching (vllm-project/vllm#42019).
+``choose`` therefore tests each source with two known texts and uses the first one that passes.
 """
 
 from __future__ import annotations
@@ -80,8 +80,9 @@ class Source(ABC):
         other.__dict__.update({**self.__dict__, "endpoint": endpoint})
         return other
 
+    @abstractmethod
     async def prepare(self) -> None:
-        """Find out what the server needs.
+        """Find out which requests the server understands.
 
         Raises:
             Unsuited: the server cannot supply this source.
@@ -105,9 +106,9 @@ class Source(ABC):
         first, second, again = [(await self.scores(text)).values for text in (*PROBE_TEXTS, PROBE_TEXTS[0])]
         if not np.isfinite([first, second]).all():
             raise Unsuited("scores are missing")
-        if len(first) > 1 and (np.ptp(first) < 1e-6 or np.ptp(second) < 1e-6):
-            raise Unsuited("all labels have the same score")
-        if self.repeatable:
+        if self.repeatable:  # equal numbers of votes are no fault
+            if min(np.ptp(first), np.ptp(second)) < 1e-6:
+                raise Unsuited("all labels have the same score")
             if np.abs(first - again).max() > REPEAT_TOLERANCE:
                 raise Unsuited(f"a repeated request differs by {np.abs(first - again).max():.2g} nats")
             if np.array_equal(first, second):
@@ -150,7 +151,9 @@ class Likelihoods(Source):
     async def scores(self, text: str) -> Scores:
         """Return the logarithm of the mean likelihood over the words of each label."""
         flat = iter(await self._of_words(text, self._words()))
-        values = [np.logaddexp.reduce([next(flat) for _ in words]) - math.log(len(words)) for words in self.question.words]
+        values = [
+            np.logaddexp.reduce([next(flat) for _ in words]) - math.log(len(words)) for words in self.question.words
+        ]
         return Scores(np.array(values))
 
     def _words(self) -> list[str]:
@@ -212,7 +215,13 @@ class TokenScores(Source):
             if not isinstance(rows, list) or len(rows) != 1 or len(rows[0]) != len(self._ids):
                 raise Unsuited("/v1/score returns no row of scores")
             return Scores(np.log(np.clip(np.array(rows[0], float), 1e-12, None)))
-        body = {"prompt": prompt, "max_tokens": 1, "temperature": 0, "logprobs": 1, "logprob_token_ids": list(self._ids)}
+        body = {
+            "prompt": prompt,
+            "max_tokens": 1,
+            "temperature": 0,
+            "logprobs": 1,
+            "logprob_token_ids": list(self._ids),
+        }
         listed = _listed(_choices(await self._ask("completions", body))[0])
         values = [listed.get(f" {words[0].strip()}") for words in self.question.words]
         if None in values:
@@ -223,8 +232,8 @@ class TokenScores(Source):
 class NextToken(Source):
     """Log-probabilities of the next token among the ``top_logprobs`` that the server lists.
 
-    Labels that are single tokens are scored themselves, in the prompt of ``prompt:``. Otherwise the prompt assigns one-character codes to the
-    labels. A label outside the list gets the largest log-probability that the listed ones leave for it.
+    Labels that are single tokens are scored themselves, in the prompt of ``prompt:``. Otherwise the prompt assigns
+    one-character codes to the labels. A label outside the list gets the largest log-probability that the list allows.
     """
 
     name = "next-token"
@@ -263,7 +272,9 @@ class NextToken(Source):
         return Scores(np.log([mass or bound for mass in masses]), unlisted=rest)
 
     def _answers(self) -> Sequence[str]:
-        return [f" {words[0].strip()}" for words in self.question.words] if self._mode == "words" else self.question.codes
+        return (
+            [f" {words[0].strip()}" for words in self.question.words] if self._mode == "words" else self.question.codes
+        )
 
     def _mass(self, listed: Mapping[str, float], answer: str) -> float:
         """Return the listed probability of an answer; a code may have blanks around it."""
@@ -283,8 +294,8 @@ class NextToken(Source):
 class Votes(Source):
     """Frequencies of the labels among samples at temperature 1, with Dirichlet smoothing.
 
-    With K readable samples, k of them for a label, and C labels, the label's probability is (k + 1/2) / (K + C/2). Its standard error is that of
-    the posterior, sqrt(p (1 - p) / (K + C/2 + 1)).
+    With K readable samples, k of them for a label, and C labels, the label's probability is p = (k + 1/2) / (K + C/2).
+    Its standard error is that of the posterior, sqrt(p (1 - p) / (K + C/2 + 1)).
     """
 
     name = "votes"
@@ -333,7 +344,9 @@ class Votes(Source):
             pass
         said = answer.casefold()
         names = [[name, *words] for name, words in zip(self.question.classes, self.question.words, strict=True)]
-        exact = {number for number, known in enumerate(names) if said.strip(" .!'\"*`") in [n.casefold() for n in known]}
+        exact = {
+            number for number, known in enumerate(names) if said.strip(" .!'\"*`") in [n.casefold() for n in known]
+        }
         if exact:
             return exact.pop() if len(exact) == 1 else None
         found = set()
@@ -343,13 +356,25 @@ class Votes(Source):
         return found.pop() if len(found) == 1 else None
 
     async def _samples(self, text: str, count: int) -> list[str]:
-        body: dict[str, Any] = {"messages": self.question.messages(text), "temperature": 1.0, "max_tokens": MAX_ANSWER_TOKENS}
+        body: dict[str, Any] = {
+            "messages": self.question.messages(text),
+            "temperature": 1.0,
+            "max_tokens": MAX_ANSWER_TOKENS,
+        }
         if count > 1:
             body["n"] = count
         if self._constrained:
             labels = {"type": "string", "enum": [words[0] for words in self.question.words]}
-            schema = {"type": "object", "properties": {"label": labels}, "required": ["label"], "additionalProperties": False}
-            body["response_format"] = {"type": "json_schema", "json_schema": {"name": "label", "strict": True, "schema": schema}}
+            schema = {
+                "type": "object",
+                "properties": {"label": labels},
+                "required": ["label"],
+                "additionalProperties": False,
+            }
+            body["response_format"] = {
+                "type": "json_schema",
+                "json_schema": {"name": "label", "strict": True, "schema": schema},
+            }
         choices = _choices(await self._ask("chat/completions", body))
         return [str((choice.get("message") or {}).get("content") or "") for choice in choices]
 
@@ -357,7 +382,9 @@ class Votes(Source):
 SOURCES: dict[str, type[Source]] = {one.name: one for one in (TokenScores, Likelihoods, NextToken, Votes)}
 
 
-async def choose(endpoint: Endpoint, model: str, question: Question, wanted: str, samples: int) -> tuple[Source, list[str]]:
+async def choose(
+    endpoint: Endpoint, model: str, question: Question, wanted: str, samples: int
+) -> tuple[Source, list[str]]:
     """Return the first source that passes its test, and one line about every source before it.
 
     Args:
@@ -380,7 +407,9 @@ async def choose(endpoint: Endpoint, model: str, question: Question, wanted: str
             reasons.append(f"{name}: {error}")
             continue
         return source, reasons
-    raise ModelError(f"{endpoint.name} supplies no usable probabilities of labels with model '{model}': " + "; ".join(reasons))
+    raise ModelError(
+        f"{endpoint.name} supplies no usable probabilities of labels with model '{model}': " + "; ".join(reasons)
+    )
 
 
 def _choices(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -401,7 +430,9 @@ def _listed(choice: Mapping[str, Any]) -> dict[str, float]:
         pairs = list(top[0].items())
     else:
         pairs = []
-    listed = {str(token): float(value) for token, value in pairs if isinstance(value, int | float) and math.isfinite(value)}
+    listed = {
+        str(token): float(value) for token, value in pairs if isinstance(value, int | float) and math.isfinite(value)
+    }
     if not listed:
         raise Unsuited("the list of top log-probabilities is empty")
     return listed
@@ -431,11 +462,11 @@ def _mean_of_word(choice: Mapping[str, Any], prompt: str, word: str) -> float:
 
 
 def _prompt_tokens(choice: Mapping[str, Any], length: int) -> list[tuple[str, float | None, int | None]]:
-    """Return text, log-probability and, if known, character offset of every token of a prompt of ``length`` characters."""
+    """Return text, log-probability and, if known, offset of every token of a prompt of ``length`` characters."""
     if isinstance(rows := choice.get("prompt_logprobs"), list):
         # the first token has no entry, so its text is unknown and offsets are counted from the end
         entries = [next(iter(row.values())) if row else {} for row in rows]
-        tokens, place = [], length
+        tokens, place = list[tuple[str, float | None, int | None]](), length
         for entry in reversed(entries):
             token = str(entry.get("decoded_token") or "")
             place -= len(token)
@@ -452,4 +483,3 @@ def _prompt_tokens(choice: Mapping[str, Any], length: int) -> list[tuple[str, fl
 
 
 __all__ = ["SOURCES", "Scores", "Source", "Unanswered", "Unsuited", "choose"]
-

@@ -22,7 +22,7 @@ from qkd.teachers.api.question import Question
 from qkd.teachers.api.sources import Source, Unanswered, Unsuited, Votes, choose
 from qkd.teachers.calibration import Calibration, calibrate
 from qkd.teachers.heads import mean_cross_entropy
-from qkd.teachers.prompt_files import AUTO, BUILT_IN, label_words, read_prompts
+from qkd.teachers.prompt_files import AUTO, BUILT_IN, draw_examples, label_words, read_prompts
 
 if TYPE_CHECKING:
     from qkd.data.dataset import Dataset
@@ -90,6 +90,7 @@ class ApiTeacher:
         self._own: dict[bytes, int] = {}
         self._facts: dict[str, Any] = {}
         self._unanswered: dict[str, str] = {}
+        self._changed: set[str] = set()
 
     def estimate(self, texts: Sequence[str], classes: Sequence[str]) -> str:
         """Return a sentence with the tokens and the cost of N texts, without asking a server."""
@@ -99,7 +100,10 @@ class ApiTeacher:
         written = len(texts) * (self.api.api_votes * 8 if self.api.api_source == "votes" else calls)
         cost = (tokens * calls * self.usage.price[0] + written * self.usage.price[1]) / 1e6
         price = f", ${cost:.2f} at the given price" if any(self.usage.price) else ""
-        return f"{self.name}: {len(texts):,} texts, at most about {tokens * calls:,.0f} read and {written:,} written tokens{price}"
+        return (
+            f"{self.name}: {len(texts):,} texts, at most about {tokens * calls:,.0f} read and {written:,} written "
+            f"tokens{price}"
+        )
 
     def fit(self, dataset: Dataset, splits: Splits) -> None:
         """Test the server, ask about the training and validation texts, and calibrate the scores.
@@ -110,7 +114,9 @@ class ApiTeacher:
         say(self.estimate(dataset.texts, dataset.classes))
         self._check_budget(self.estimated_cost(dataset.texts, dataset.classes))
         train = [dataset.texts[row] for row in splits.train]
-        self._own = {cache.text_hash(text): int(dataset.targets[row]) for text, row in zip(train, splits.train, strict=True)}
+        self._own = {
+            cache.text_hash(text): int(dataset.targets[row]) for text, row in zip(train, splits.train, strict=True)
+        }
         examples: tuple[tuple[str, int], ...] = ()
         if self.spec.examples:
             examples, self._spare = draw_examples(dataset, splits, self.spec)
@@ -122,14 +128,16 @@ class ApiTeacher:
         scores = self.scores(texts)
         answered = np.isfinite(scores).all(axis=1)
         if answered.sum() < 2 * len(dataset.classes):
-            raise ModelError(f"{self.name} answered {answered.sum()} of {len(texts)} texts, too few to calibrate its scores")
+            raise ModelError(
+                f"{self.name} answered {answered.sum()} of {len(texts)} texts, too few to calibrate its scores"
+            )
         self._calibration = calibrate(scores[answered], dataset.targets[rows][answered], len(dataset.classes), how)
         kept = [text for text, one in zip(texts, answered, strict=True) if one]
         self._unseen = {cache.text_hash(text): row for text, row in zip(kept, self._calibration.unseen, strict=True)}
         self._judge([dataset.texts[row] for row in splits.valid], dataset.targets[splits.valid])
 
     def logits(self, texts: Sequence[str]) -> np.ndarray:
-        """Return logits ``(N,C)`` float32 of N texts, out of fold for those that calibrated the scores; answers are stored."""
+        """Return logits ``(N,C)`` float32 of N texts, out of fold for those that calibrated the scores."""
         out = self._to_logits(texts)
         for row, text in enumerate(texts):
             out[row] = self._unseen.get(cache.text_hash(text), out[row])
@@ -211,7 +219,7 @@ class ApiTeacher:
         Raises:
             QkdError: no server answers, or none supplies probabilities.
         """
-        assert self._question is not None  # noqa: S101 - fit sets it
+        assert self._question is not None
         failed: list[str] = []
         for endpoint in self._endpoints:
             try:
@@ -226,7 +234,9 @@ class ApiTeacher:
             self._server = endpoint.server
             for reason in self._rejected:
                 say(f"{self.name}: not used: {reason}")
-            say(f"{self.name}: labels are scored by '{self._source.name}' on {endpoint.name} ({self._server or 'unnamed'})")
+            say(
+                f"{self.name}: '{self._source.name}' scores the labels on {endpoint.name} ({self._server or 'unnamed'})"
+            )
             return
         raise ServiceError("; ".join(failed))
 
@@ -259,12 +269,14 @@ class ApiTeacher:
                 except Exception as error:
                     stop.append(error)
                     return
+                self._watch(one.endpoint, row)
                 answers.add(text, row)
-                self._watch(one.endpoint)
                 failures += "failed" in row
                 bar.advance(1)
                 if failures > max(10, MAX_UNANSWERED_SHARE * len(texts)):
-                    stop.append(ModelError(f"{self.name} did not answer {failures} texts; the latest reason: {row['failed']}"))
+                    stop.append(
+                        ModelError(f"{self.name} did not answer {failures} texts; the latest reason: {row['failed']}")
+                    )
 
         with progress(f"asking {self.model}", len(texts), "texts") as bar:
             workers = [work(source.on(endpoint)) for endpoint in self._endpoints for _ in range(endpoint.concurrency)]
@@ -297,11 +309,13 @@ class ApiTeacher:
             row["unreadable"] = scores.unreadable
         return row
 
-    def _watch(self, endpoint: Endpoint) -> None:
-        """Warn once when the server starts to answer with another model."""
-        if self._server and endpoint.server and endpoint.server != self._server:
-            warn(f"{self.name}: the server changed from '{self._server}' to '{endpoint.server}'; later answers are of that model")
-            self._server = endpoint.server
+    def _watch(self, endpoint: Endpoint, row: dict[str, Any]) -> None:
+        """Mark answers of another model than at the start, and warn once; the next job has a new cache key."""
+        if endpoint.server and endpoint.server != self._server:
+            row["server"] = endpoint.server
+            if endpoint.server not in self._changed:
+                self._changed.add(endpoint.server)
+                warn(f"{self.name}: the server changed from '{self._server}' to '{endpoint.server}' during this job")
 
     def _check_budget(self, cost: float) -> None:
         limit = self.api.max_cost
@@ -312,18 +326,19 @@ class ApiTeacher:
             )
 
     def _to_logits(self, texts: Sequence[str]) -> np.ndarray:
-        """Return calibrated logits; a text without an answer gets its own label if it is a training text, else zeros."""
+        """Return calibrated logits; an unanswered text gets its label if it is a training text, else zeros."""
         _, calibration = self._fitted()
         scores = self.scores(texts)
         answered = np.isfinite(scores).all(axis=1)
         out = np.zeros((len(texts), scores.shape[1]), np.float32)
         out[answered] = calibration(scores[answered])
         classes = scores.shape[1]
-        for row in np.flatnonzero(~answered):
+        for row in np.flatnonzero(~answered).tolist():
             if (own := self._own.get(cache.text_hash(texts[row]))) is not None:
                 out[row, own] = np.log(OWN_LABEL_PROBABILITY * (classes - 1) / (1 - OWN_LABEL_PROBABILITY))
         if not answered.all():
-            warn(f"{self.name} did not answer {(~answered).sum():,} of {len(texts):,} texts, for example: {self._reason(texts)}")
+            count = int((~answered).sum())
+            warn(f"{self.name} did not answer {count:,} of {len(texts):,} texts, for example: {self._reason(texts)}")
         return out
 
     def _reason(self, texts: Sequence[str]) -> str:
@@ -337,8 +352,8 @@ class ApiTeacher:
         chance = np.bincount(targets).max() / len(targets)
         if accuracy <= chance + 2 * np.sqrt(chance * (1 - chance) / len(targets)):
             warn(
-                f"{self.name} has a validation accuracy of {accuracy:.1%}, and the most frequent label alone {chance:.1%}: "
-                "this is not better than chance; try another --prompt or model"
+                f"{self.name} has a validation accuracy of {accuracy:.1%}, and the most frequent label alone "
+                f"{chance:.1%}; try another --prompt or model"
             )
         if isinstance(self._source, Votes):
             p = np.exp(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True))
