@@ -261,3 +261,61 @@ def test_an_endless_stream_ends():
     endpoint = Endpoint("http://lm/v1", timeout=0.1, sleep=no_sleep, transport=Endless())
     with pytest.raises(ServiceError, match="no complete answer within"):
         asyncio.run(endpoint.post("completions", {}))
+
+
+@pytest.fixture
+def listening(server):
+    """The server on a loopback port."""
+    import threading
+
+    import uvicorn
+
+    running = uvicorn.Server(uvicorn.Config(server.app, port=0, log_level="error"))
+    thread = threading.Thread(target=running.run)
+    thread.start()
+    while not running.started:
+        pass
+    yield f"http://127.0.0.1:{running.servers[0].sockets[0].getsockname()[1]}/v1"
+    running.should_exit = True
+    thread.join()
+
+
+def test_teach_continues_after_a_kill_and_pays_no_answer_twice(server, listening, prompt, tmp_path, monkeypatch):
+    import os
+
+    import pandas as pd
+
+    from tests.processes import qkd, signalled
+
+    dataset, _ = corpus(40)
+    pd.DataFrame({"text": dataset.texts, "label": dataset.labels}).to_csv(tmp_path / "data.csv", index=False)
+    words = [
+        "teach",
+        "--data",
+        str(tmp_path / "data.csv"),
+        "--teacher",
+        "api:tiny",
+        "--api-url",
+        listening,
+        "--prompt",
+        prompt,
+    ]
+    words += ["--api-source", "next-token", "--api-concurrency", "2", "--out"]
+    estimate = qkd(*words, str(tmp_path / "no.parquet"), "--dry-run", check=True).stdout
+    assert "40 texts" in estimate and not server.requests
+    qkd(*words, str(tmp_path / "whole.parquet"), check=True)
+    whole = len(server.requests)
+    monkeypatch.setenv("QKD_CACHE", str(tmp_path / "other"))
+    for times in (3, 17):
+        signalled(
+            *words,
+            str(tmp_path / "part.parquet"),
+            after="qkd.teachers.api.answers:append_line",
+            times=times,
+            env=dict(os.environ),
+        )
+    server.requests.clear()
+    qkd(*words, str(tmp_path / "part.parquet"), check=True)
+    assert len(server.requests) <= whole - 20
+    one, other = (pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("whole", "part"))
+    pd.testing.assert_frame_equal(one, other)
