@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from qkd.core.arrays import read_npz, read_shapes
 from qkd.core.console import say
 from qkd.core.errors import DataError, QkdError, nearest
 from qkd.data.loading import normalised
@@ -193,18 +194,19 @@ def read_logits(file: Path) -> Logits:
 
 
 def _npz(file: Path) -> Logits:
-    with np.load(file, allow_pickle=False) as arrays:
-        if "logits" not in arrays:
-            raise DataError(f"{file}: there is no array 'logits', only {', '.join(arrays.files)}")
-        classes, texts = (
-            tuple(str(name) for name in arrays[part]) if part in arrays else None for part in ("classes", "texts")
-        )
-        return Logits(arrays["logits"].astype(np.float64), classes, texts)
+    arrays = read_npz(file)
+    if "logits" not in arrays:
+        raise DataError(f"{file}: there is no array 'logits', only {', '.join(arrays)}")
+    classes, texts = (
+        tuple(str(name) for name in arrays[part]) if part in arrays else None for part in ("classes", "texts")
+    )
+    return Logits(arrays["logits"].astype(np.float64), classes, texts)
 
 
 def _safetensors(file: Path) -> Logits:
     from safetensors import safe_open
 
+    read_shapes(file)
     with safe_open(file, framework="numpy") as tensors:
         names = list(tensors.keys())
         if "logits" not in names:
