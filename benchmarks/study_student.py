@@ -112,10 +112,10 @@ def score(change: dict[str, Any], seed: int, lesson: Lesson, encoder: Encoder, t
     spec = settings(change, seed)
     circuit = circuit_of(change | ({"circuit": spec.student.circuit} if change.get("recipe") else {}))
     if "control" in change:
-        middle = make_control(change["control"], circuit, len(lesson.classes), spec.engine)
+        core = make_control(change["control"], circuit, len(lesson.classes), spec.engine)
     else:
-        middle = QuantumCore(circuit, make_engine(spec.engine, circuit))
-    trainer = make_trainer(spec, middle, lesson, torch_device("cpu"), None)
+        core = QuantumCore(circuit, make_engine(spec.engine, circuit))
+    trainer = make_trainer(spec, core, lesson, torch_device("cpu"), None)
     trainer.run()
     embeddings = lesson.embeddings
     if "tune" in change:

@@ -36,7 +36,7 @@ MEND = "delete it and it is done again"
 class Task:
     """One trial that is to be done: a student, a seed, and how many training texts it sees."""
 
-    contestant: Candidate
+    candidate: Candidate
     seed: int
     texts: int
 
@@ -125,7 +125,7 @@ def trained(
     results: dict[tuple[str, int, int], TrialAnswers] = {}
     with clock.stage("trials"):
         for task, result in _done(tasks, lessons, prints, conditions, folder.path / "trials"):
-            results[task.contestant.name, task.texts, task.seed] = result
+            results[task.candidate.name, task.texts, task.seed] = result
         for student in students:
             if student.carried:
                 carried = _carried(student, lessons[student.name], prints[student.name], spec.seeds, folder)
@@ -179,11 +179,11 @@ def _done(
     most = max((task.texts for task in tasks), default=0)
 
     def conditions_of_task(task: Task) -> Conditions | None:
-        whole = conditions.get(task.contestant.name)
+        whole = conditions.get(task.candidate.name)
         return whole if whole is None or task.texts == most else whole.first()
 
     for task in tasks:
-        student, answered_under = task.contestant, conditions_of_task(task)
+        student, answered_under = task.candidate, conditions_of_task(task)
         key = {
             "student": student.key(),
             "lesson": prints[student.name],
@@ -201,7 +201,7 @@ def _done(
     subsets: dict[tuple[str, int, int], Lesson] = {}
     arguments = []
     for task, _ in missing:
-        student = task.contestant
+        student = task.candidate
         whole = lessons[student.name]
         where = (str(id(whole)), task.texts, task.seed)
         subset = subsets.setdefault(where, whole.fewer(task.texts, task.seed))
@@ -209,7 +209,7 @@ def _done(
     with progress("students", len(missing), "trials") as bar:
         for (task, path), result in zip(missing, parallel_map(run_trial, arguments), strict=True):
             write_json(path, result.to_json())
-            bar.advance(1, f"{task.contestant.name}, seed {task.seed}, {task.texts:,} texts")
+            bar.advance(1, f"{task.candidate.name}, seed {task.seed}, {task.texts:,} texts")
             yield task, result
 
 

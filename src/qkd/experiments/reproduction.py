@@ -9,7 +9,7 @@ import numpy as np
 
 from qkd.core.config import Config, read_config
 from qkd.core.errors import QkdError
-from qkd.experiments.candidates import RECIPE, RECIPE_SECTIONS, Candidate, contestants, recipe_file
+from qkd.experiments.candidates import RECIPE, RECIPE_SECTIONS, Candidate, make_candidates, recipe_file
 from qkd.experiments.compare import Trials
 from qkd.experiments.summary import hits, verdict_on
 from qkd.pipeline.settings import Overrides
@@ -94,7 +94,8 @@ def variants(
     # the recipe's encoder is the paper's; what stands beside it reads what it reads by default
     default = Config().encoder.encoder
     others = [
-        student if student.encoder else replace(student, encoder=default) for student in contestants(students, config)
+        student if student.encoder else replace(student, encoder=default)
+        for student in make_candidates(students, config)
     ]
     return [*recipes, *others]
 
