@@ -129,7 +129,7 @@ def _metadata(request: ExportRequest) -> dict[str, str]:
         "classes": json.dumps(list(request.classes), ensure_ascii=False),
         "encoder": student.encoder.name,
         "inputs": request.inputs,
-        "core": student.model.middle.name,
+        "core": student.model.core.name,
         "teacher": student.about.teacher,
         "data": student.about.data,
         "int8": json.dumps(request.int8),
