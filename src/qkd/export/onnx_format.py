@@ -15,7 +15,7 @@ import numpy as np
 from qkd.core.errors import ConfigError, ModelError
 from qkd.core.files import write_bytes, write_text
 from qkd.core.version import VERSION
-from qkd.encoders.layered import TransformerEncoder
+from qkd.encoders.hidden_states import TransformerEncoder
 from qkd.encoders.protocol import Encoder
 from qkd.encoders.static import StaticEncoder
 from qkd.encoders.whitening import Whitened
