@@ -38,7 +38,7 @@ from qkd.simulation.response import started
 from qkd.simulation.simulators import make_engine, torch_device
 from qkd.student import logreg
 from qkd.student.cores.factory import make_control
-from qkd.student.cores.quantum import QuantumMiddle
+from qkd.student.cores.quantum import QuantumCore
 from qkd.student.lesson import Lesson, make_trainer, make_tuner
 
 CHANGES: dict[str, dict[str, Any]] = {
@@ -112,10 +112,10 @@ def score(change: dict[str, Any], seed: int, lesson: Lesson, encoder: Encoder, t
     spec = settings(change, seed)
     circuit = circuit_of(change | ({"circuit": spec.student.circuit} if change.get("recipe") else {}))
     if "control" in change:
-        middle = make_control(change["control"], circuit, len(lesson.classes), spec.engine)
+        core = make_control(change["control"], circuit, len(lesson.classes), spec.engine)
     else:
-        middle = QuantumMiddle(circuit, make_engine(spec.engine, circuit))
-    trainer = make_trainer(spec, middle, lesson, torch_device("cpu"), None)
+        core = QuantumCore(circuit, make_engine(spec.engine, circuit))
+    trainer = make_trainer(spec, core, lesson, torch_device("cpu"), None)
     trainer.run()
     embeddings = lesson.embeddings
     if "tune" in change:

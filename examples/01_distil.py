@@ -60,7 +60,7 @@ rows = sorted(run.predictions, key=lambda row: row["label"])
 embeddings = torch.as_tensor(student.encoder.encode([row["text"] for row in rows]))
 with torch.no_grad():
     angles = student.model.angles(embeddings)
-    evs = student.model.middle(angles)
+    evs = student.model.core(angles)
 
 figure, axes = plt.subplots(figsize=(9, 3.2), layout="constrained")
 image = axes.imshow(evs.T, aspect="auto", cmap="RdBu", vmin=-1, vmax=1, interpolation="nearest")

@@ -35,9 +35,21 @@ COUNTED = "COVERAGE_PROCESS_CONFIG"
 
 
 @pytest.fixture(autouse=True)
-def _loud(monkeypatch):
-    """Begin with what a process begins with; a test that is quiet keeps no other from hearing."""
-    monkeypatch.setattr("qkd.core.console._quiet", False)
+def _loud():
+    """Begin as a process begins: not quiet, whatever the test before did."""
+    from qkd.core.console import set_quiet
+
+    set_quiet(False)
+
+
+@pytest.fixture
+def said(caplog):
+    """The messages that qkd logged so far, one string each."""
+    from qkd.core.console import log
+
+    log.addHandler(caplog.handler)
+    yield lambda: [record.getMessage() for record in caplog.records]
+    log.removeHandler(caplog.handler)
 
 
 @pytest.fixture(autouse=True)

@@ -23,6 +23,7 @@ ROOMS = [
     "student",
     "data",
     "encoders",
+    "export",
     "teachers",
 ]
 EXAMPLES = Path(__file__).parents[1] / "examples"

@@ -50,9 +50,9 @@ def test_every_setting_is_an_option_with_its_sentence():
     [
         (["circuits", "show", "hardwar"], "did you mean 'hardware'"),
         (["circuits", "check", "product", "--qubits", "0"], "--qubits"),
-        (["evaluate", "nowhere"], "no run lies there"),
+        (["evaluate", "nowhere"], "no run is there"),
         (["predict", "a text", "--run", "nowhere"], "no student lies there"),
-        (["distill", "--resume", "--runs", "nowhere"], "no run lies there"),
+        (["distill", "--resume", "--runs", "nowhere"], "there is no run to continue"),
         (["distill", "--epochs", "-1", "--runs", "nowhere"], "train.epochs"),
         (["distill", "--sim", "aer-nosy", "--runs", "nowhere"], "engine.sim"),
         (["distill", "--epoch", "3"], "No such option"),

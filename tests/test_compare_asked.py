@@ -11,7 +11,7 @@ from qkd import QkdError, api
 from qkd.core.config import Config
 from qkd.core.specs import validated
 from qkd.experiments import trial
-from qkd.experiments.candidates import contestants
+from qkd.experiments.candidates import make_candidates
 from qkd.experiments.conditions import EXACT, Conditions, conditions_of
 from qkd.experiments.specs import CompareSpec
 from qkd.experiments.tuning import tuning_candidates
@@ -32,7 +32,7 @@ def setting(corpus, tmp_path_factory):
     folder = tmp_path_factory.mktemp("setting")
     config = settled(Config(), options(corpus, folder, **NOISE))
     lesson = gather_sources(config, RunFolder(folder / "texts"), False, Clock()).lesson()
-    student = contestants(["hardware", "linear"], config)[0]
+    student = make_candidates(["hardware", "linear"], config)[0]
     spec = CompareSpec(sims=("aer-noisy", "exact"), shot_counts=(4, 65536), noise_scales=(0.0, 1.0, 8.0))
     return config, lesson, student, conditions_of(config, spec, student.circuit(), "hardware")
 
@@ -57,8 +57,10 @@ def test_more_noise_leads_farther_from_exact_logits_and_none_leaves_readout_alon
     _, lesson, student, asked = setting
     model = trial._trained(student, lesson, 0).student
     rows = lesson.embeddings[lesson.test][:8]
-    noisy = {factor: model.moved(*asked._stage(True, ideal_of(student), factor)).logits(rows) for factor in asked.noise}
-    exact = model.moved(*ideal_of(student)).logits(rows)
+    noisy = {
+        factor: model.with_engine(*asked._stage(True, ideal_of(student), factor)).logits(rows) for factor in asked.noise
+    }
+    exact = model.with_engine(*ideal_of(student)).logits(rows)
     far = {factor: float(np.abs(values - exact).mean()) for factor, values in noisy.items()}
     assert far[0.0] < far[1.0] < far[8.0]
     assert far[0.0] > 1e-5  # the readout errors are still there
@@ -119,7 +121,7 @@ def test_everybody_may_try_as_much_and_validation_texts_choose(corpus, tmp_path)
     tries = [json.loads(path.read_text()) for path in (tmp_path / "tuned" / "tuning").glob("*.json")]
     assert len(tries) == 12
     config = settled(Config(), given)
-    for student in contestants(["hardware", "mlp", "linear"], config):
+    for student in make_candidates(["hardware", "mlp", "linear"], config):
         settings = [
             (one.config.train.lr, one.config.train.weight_decay, one.config.student.dropout)
             for one in tuning_candidates(student, 4)
@@ -127,7 +129,7 @@ def test_everybody_may_try_as_much_and_validation_texts_choose(corpus, tmp_path)
         assert settings[0] == (0.03, 0.0, 0.5)  # its own come first
         assert settings == [
             (one.config.train.lr, one.config.train.weight_decay, one.config.student.dropout)
-            for one in tuning_candidates(contestants(["linear", "mlp"], config)[0], 4)
+            for one in tuning_candidates(make_candidates(["linear", "mlp"], config)[0], 4)
         ]
         assert tuple(found["tuned"][student.name]["settings"].values()) in settings
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "tuned").rglob("*/*.json")}
@@ -141,7 +143,7 @@ def test_the_chosen_try_has_the_smallest_validation_loss(setting):
     from qkd.experiments.tuning import tune_students
 
     config, lesson, *_ = setting
-    students = contestants(["linear", "logreg"], config)
+    students = make_candidates(["linear", "logreg"], config)
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
@@ -174,7 +176,7 @@ def test_a_transformer_that_trains_with_its_student_learns_more(corpus, tmp_path
     given = options(corpus, tmp_path, epochs=2, tune_encoder=1, tune_epochs=3, tune_lr=0.0001)
     config = settled(Config(), given)
     sources = gather_sources(config, RunFolder(tmp_path / "texts"), False, Clock())
-    students = contestants([f"encoder:{folder}", f"transformer:{folder}"], config)
+    students = make_candidates([f"encoder:{folder}", f"transformer:{folder}"], config)
     lessons, _ = lessons_of(sources, students, config)
     lessons = {name: replace(lesson, valid=lesson.train) for name, lesson in lessons.items()}  # can it learn at all?
     frozen, tuned = (trial.run_validation(student, lessons[student.name], 0) for student in students)
@@ -186,7 +188,7 @@ def test_a_transformer_that_trains_with_its_student_learns_more(corpus, tmp_path
 @pytest.mark.parametrize("model", ["hashing", "hashing:64", "static:minilm", "minilm+hashing"])
 def test_what_has_no_layers_is_refused_before_a_teacher_is_asked(model):
     with pytest.raises(QkdError, match=r"no layers of .* could train; name one transformer"):
-        contestants(["hardware", f"transformer:{model}"], Config())
+        make_candidates(["hardware", f"transformer:{model}"], Config())
 
 
 def test_the_recipe_stands_there_as_published_and_tuned(corpus, tmp_path):

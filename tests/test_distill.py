@@ -66,7 +66,7 @@ def test_numbers_are_there_with_intervals_and_make_sense(run):
     student = lines["student"]
     weights = load_file(run.folder.student / "student.safetensors")
     trained = sum(tensor.numel() for name, tensor in weights.items() if name not in ("center", "scale"))
-    quantum = weights["middle.weights"].numel()
+    quantum = weights["core.weights"].numel()
     assert student.parameters.to_json() == {"classical": trained - quantum, "quantum": quantum, "encoder": 0}
     assert lines["linear"].parameters.to_json() == {"classical": trained - quantum, "quantum": 0}  # A = K here
     assert lines["logreg"].parameters.to_json() == {"classical": 4 * 128 + 4, "quantum": 0}
@@ -251,3 +251,13 @@ def test_the_table_is_for_people_and_json_for_scripts(run, corpus, tmp_path):
 def same_weights(one, other):
     a, b = (load_file(run.folder.student / "student.safetensors") for run in (one, other))
     return a.keys() == b.keys() and all(a[name].equal(b[name]) for name in a)
+
+
+def test_numbers_survive_a_picture_that_fails(corpus, tmp_path, monkeypatch, capsys):
+    def broken(*_):
+        raise ValueError("Unknown symbol: $$")
+
+    monkeypatch.setattr("qkd.reports.plots.confusion", broken)
+    run = api.distill(**options(corpus, tmp_path, epochs=1, controls=False, diagnose=False))
+    assert run.metrics.lines["student"].numbers.accuracy.value > 0 and len(run.student.predict(["a text"])) == 1
+    assert "Unknown symbol" in capsys.readouterr().err

@@ -117,7 +117,7 @@ def test_texts_are_readable_by_their_owner_alone(good):
 
 
 def test_what_a_killed_process_left_is_swept(good):
-    left = [good.folder.path / ".metrics.json.123.part", good.folder.checkpoint / ".state.json.7.part"]
+    left = [good.folder.path / ".metrics.json.0a0a0a0a-1.part", good.folder.checkpoint / ".state.json.0a0a0a0a-7.part"]
     for path in left:
         path.write_text("{")
     with runs.RunFolder(good.folder.path).lock():

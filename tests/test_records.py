@@ -19,7 +19,7 @@ from qkd.encoders.registry import make_encoder
 from qkd.hardware.ledger import Ledger
 from qkd.simulation.simulators import make_engine
 from qkd.student.bundle import About
-from qkd.student.cores.quantum import QuantumMiddle
+from qkd.student.cores.quantum import QuantumCore
 from qkd.student.model import StudentModel
 from qkd.student.trainer import Progress
 
@@ -60,7 +60,7 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("made")
     circuit = library.load_circuit("hardware", qubits=2, layers=1)
     engine = make_engine(EngineSpec(torch_device="cpu"), circuit)
-    model = StudentModel(QuantumMiddle(circuit, engine), 16, ("no", "yes | *maybe*"))
+    model = StudentModel(QuantumCore(circuit, engine), 16, ("no", "yes | *maybe*"))
     Student(model, make_encoder("hashing:16"), About(teacher="a`b\nc")).save(folder / "student")
     snapshot.write_snapshot(snapshot.from_backend(FakeManilaV2()).calibration, folder / "snapshot" / "s.json")
     progress = Progress(epoch=3, history=[{"epoch": 1.0}])

@@ -25,8 +25,8 @@
 `QkdError`           what all errors are that a person can cause; `qkd.errors` has its kinds
 ==================== =================================================================================================
 
-Packages: `qkd.circuits`, `qkd.data`, `qkd.devices`, `qkd.encoders`, `qkd.engines`, `qkd.hardware`, `qkd.reports`,
-`qkd.simulation`, `qkd.student`, `qkd.teachers`.
+Packages: `qkd.circuits`, `qkd.data`, `qkd.devices`, `qkd.encoders`, `qkd.engines`, `qkd.export`,
+`qkd.hardware`, `qkd.reports`, `qkd.simulation`, `qkd.student`, `qkd.teachers`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING
 from qkd.core.lazy import exports
 
 if TYPE_CHECKING:
-    from qkd import circuits, data, devices, encoders, engines, hardware, reports, simulation, student, teachers
+    from qkd import circuits, data, devices, encoders, engines, export, hardware, reports, simulation, student, teachers
     from qkd.api import Run, distill, evaluate, predict, teach
     from qkd.core import errors
     from qkd.core.config import Config
@@ -65,6 +65,7 @@ __all__ = [
     "engines",
     "errors",
     "evaluate",
+    "export",
     "hardware",
     "learn",
     "predict",
@@ -86,6 +87,7 @@ _PACKAGES = (
     "devices",
     "encoders",
     "engines",
+    "export",
     "hardware",
     "reports",
     "simulation",

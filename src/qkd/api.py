@@ -15,7 +15,7 @@ from qkd.core.config import Config, fields, read_config, to_toml
 from qkd.core.console import warn
 from qkd.core.errors import ConfigError, DataError, FolderError, nearest
 from qkd.core.files import write_text
-from qkd.core.runs import RunFolder, existing_run, new_run, newest_run
+from qkd.core.runs import RunFolder, existing_run, named_run, new_run, newest_run
 from qkd.pipeline.settings import Overrides, by_section, check_device, merged, with_pinned_models
 from qkd.reports.run import run_table
 from qkd.results import Answer, Evaluation, Labelling, Metrics, Prediction
@@ -103,30 +103,36 @@ def distill(config: Config | None = None, *, resume: bool = False, **options: An
         KeyboardInterrupt: the user stopped it; the run folder holds a valid student of the epochs done.
     """
     overrides = by_section(options)
-    started = _started(config, overrides) if resume else None
-    if started:
-        folder, config = started, _resumable(started, config, overrides)
+    if resume:
+        run = merged(config or Config(), {key: value for key, value in overrides.items() if key[0] == "run"}).run
+        folder = newest_run(run.runs) if run.name is None else named_run(run.runs, run.name)
+        with folder.lock():
+            _distill(_resumable(folder, config, overrides), folder, resume=True)
     else:
-        config = with_pinned_models(merged(config or Config(), overrides))
+        config = merged(config or Config(), overrides)
         check_device(config, overrides)
         stem = f"{config.data.stem}-{Path(config.student.circuit).stem}"
-        folder = new_run(config.run.runs, config.run.name, stem)
+        with new_run(config.run.runs, config.run.name, stem) as folder:
+            try:
+                _distill(with_pinned_models(config), folder, resume=False)
+            except Exception:
+                if not any(path.exists() for path in (folder.checkpoint, folder.teacher)):
+                    shutil.rmtree(folder.path, ignore_errors=True)  # nothing in it took any time to make
+                raise
+    return Run(folder.path)
+
+
+def _distill(config: Config, folder: RunFolder, resume: bool) -> None:
+    """Run the pipeline in a locked folder, and make it the latest run."""
     from qkd.pipeline import distillation as pipeline
 
-    fresh = not folder.path.exists()
-    with folder.lock():
-        try:
-            write_text(folder.config, to_toml(config))
-            pipeline.run_pipeline(config, folder, resume=started is not None)
-        except KeyboardInterrupt:
-            warn(f"stopped; what was done is kept, go on with 'qkd distill --resume --name {folder.name}'")
-            raise
-        except Exception:
-            if fresh and not any(path.exists() for path in (folder.checkpoint, folder.teacher)):
-                shutil.rmtree(folder.path, ignore_errors=True)  # nothing in it took any time to make
-            raise
-        folder.make_latest()
-    return Run(folder.path)
+    try:
+        write_text(folder.config, to_toml(config))
+        pipeline.run_pipeline(config, folder, resume)
+    except KeyboardInterrupt:
+        warn(f"stopped; what was done is kept, continue with 'qkd distill --resume --name {folder.name}'")
+        raise
+    folder.make_latest()
 
 
 def teach(
@@ -157,15 +163,6 @@ def teach(
 
     with over_ray(ray):
         return labelling.label(config, Path(out), torch_device, embed)
-
-
-def _started(config: Config | None, overrides: Overrides) -> RunFolder | None:
-    """Return the run that ``--resume`` means, or None where the named one was killed before it had a configuration."""
-    run = merged(config or Config(), {key: value for key, value in overrides.items() if key[0] == "run"}).run
-    if run.name is None:
-        return newest_run(run.runs)
-    folder = RunFolder(run.runs / run.name)
-    return folder if folder.config.is_file() else None
 
 
 def _resumable(folder: RunFolder, config: Config | None, overrides: Overrides) -> Config:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +16,12 @@ from qkd.core.config import Config, read_config, to_toml
 from qkd.core.console import warn
 from qkd.core.errors import QkdError
 from qkd.core.files import write_json, write_text
-from qkd.core.runs import RunFolder, existing_run
+from qkd.core.runs import Kind, RunFolder, existing_run, study_run
 from qkd.experiments.specs import CompareSpec, SweepSpec
 from qkd.pipeline.settings import by_section, settled
 
 if TYPE_CHECKING:
-    from qkd.experiments.candidates import Contestant
+    from qkd.experiments.candidates import Candidate
     from qkd.experiments.compare import Trials
     from qkd.results import Comparison, Reproduction, Sweep
 
@@ -47,11 +48,13 @@ def compare(
     """
     spec = spec or CompareSpec()
     config = settled(_base(base), options)
-    from qkd.experiments.candidates import contestants
+    from qkd.experiments.candidates import make_candidates
 
-    name = config.run.name or f"compare-{config.data.stem}"
-    again = f"qkd compare {config.run.runs / name / 'config.toml'} --name {name} {_words(spec)}"
-    return _compared(config, contestants(spec.students, config), spec, name, again, ray)
+    def again(folder: RunFolder) -> str:
+        return f"qkd compare {shlex.quote(str(folder.config))} --name {folder.name} {_words(spec)}"
+
+    students = make_candidates(spec.students, config)
+    return _compared(config, students, spec, "compare", again, ray)
 
 
 def reproduce(
@@ -95,13 +98,16 @@ def reproduce(
     recipe_overrides = {key: value for key, value in overrides.items() if key[0] in RECIPE_SECTIONS}
     versions = variants(config, recipe_overrides, students, slips, tune > 1)
     spec = CompareSpec(students=tuple(version.name for version in versions), seeds=seeds, tune=tune)
-    name = config.run.name or f"{RECIPE}-{config.data.stem}"
-    arguments = {"name": name, "seeds": seeds, "students": students, "slips": slips, "tune": tune}
+    arguments = {"seeds": seeds, "students": students, "slips": slips, "tune": tune}
     arguments |= {
         key: value for key, value in options.items() if next(iter(by_section({key: value})))[0] in RECIPE_SECTIONS
     }
-    again = f"qkd reproduce {recipe} --config {config.run.runs / name / 'config.toml'} {_typed(arguments)}"
-    return _compared(config, versions, spec, name, again, ray, reproduced)
+
+    def again(folder: RunFolder) -> str:
+        words = _typed({"name": folder.name, **arguments})
+        return f"qkd reproduce {recipe} --config {shlex.quote(str(folder.config))} {words}"
+
+    return _compared(config, versions, spec, "reproduce", again, ray, reproduced)
 
 
 def sweep(
@@ -130,17 +136,16 @@ def sweep(
     from qkd.experiments import space as spaces
     from qkd.experiments.sweep import Commands, search
     from qkd.reports import sweep as pages
+    from qkd.reports.pages import report_failures_as_warnings
 
     space = spaces.dimensions(spec.over, config)
-    name = config.run.name or f"sweep-{config.data.stem}"
     _warn_of_unseen(config)
-    folder = RunFolder(config.run.runs / name)
-    with folder.lock(), over_ray(ray):
+    with _study_folder(config, "sweep") as folder, over_ray(ray):
         write_text(folder.config, to_toml(config))
         path = folder.path / "best.toml"
         commands = Commands(
             best=f"qkd distill --config {shlex.quote(str(path))}",
-            again=f"qkd sweep {shlex.quote(str(folder.config))} --name {name} {_words(spec)}",
+            again=f"qkd sweep {shlex.quote(str(folder.config))} --name {folder.name} {_words(spec)}",
         )
         try:
             result, best = search(config, space, spec, folder, commands)
@@ -149,17 +154,18 @@ def sweep(
             raise
         write_text(path, to_toml(best.model_copy(update={"run": best.run.model_copy(update={"name": None})})))
         write_json(folder.path / "sweep.json", result.to_json())
-        write_text(folder.path / "report.md", pages.sweep_markdown(result))
-        write_text(folder.report, pages.sweep_html(name, result))
+        with report_failures_as_warnings(folder.report):
+            write_text(folder.path / "report.md", pages.sweep_markdown(result))
+            write_text(folder.report, pages.sweep_html(folder.name, result))
     return result.model_copy(update={"report": str(folder.report)})
 
 
 def _compared(
     config: Config,
-    students: Sequence[Contestant],
+    students: Sequence[Candidate],
     spec: CompareSpec,
-    name: str,
-    again: str,
+    kind: Kind,
+    again: Callable[[RunFolder], str],
     ray: str | None,
     more: Callable[[Trials, Comparison], Reproduction] | None = None,
 ) -> Comparison:
@@ -169,31 +175,41 @@ def _compared(
         config: texts, teacher, encoder.
         students: who takes part.
         spec: on how many seeds and texts.
-        name: the folder's.
-        again: the command that does the same again.
+        kind: The command.
+        again: Returns the command that does the same again, in a folder.
         ray: a cluster's address, or None.
         more: what else they say of the recipe.
     """
     from qkd.experiments import compare as comparison
     from qkd.experiments.summary import summarise
     from qkd.reports import comparison as pages
+    from qkd.reports.pages import report_failures_as_warnings
 
     _warn_of_unseen(config)
-    folder = RunFolder(config.run.runs / name)
-    with folder.lock(), over_ray(ray):
+    with _study_folder(config, kind) as folder, over_ray(ray):
         write_text(folder.config, to_toml(config))
         try:
             trials = comparison.run_trials(config, students, spec, folder)
         except KeyboardInterrupt:
             warn("stopped; trials that were done are kept, the same command goes on")
             raise
-        summary = summarise(trials, again)
+        summary = summarise(trials, again(folder))
         if more is not None:
             summary = summary.model_copy(update={"reproduction": more(trials, summary)})
         write_json(folder.path / "comparison.json", summary.to_json())
-        write_text(folder.path / "report.md", pages.comparison_markdown(summary))
-        write_text(folder.report, pages.comparison_html(name, summary))
+        with report_failures_as_warnings(folder.report):
+            write_text(folder.path / "report.md", pages.comparison_markdown(summary))
+            write_text(folder.report, pages.comparison_html(folder.name, summary))
     return summary.model_copy(update={"report": str(folder.report)})
+
+
+def _study_folder(config: Config, kind: Kind) -> AbstractContextManager[RunFolder]:
+    """Return the locked folder of a study; an existing one must have the same settings."""
+
+    def same(path: Path) -> bool:
+        return read_config(path).model_copy(update={"run": config.run}) == config
+
+    return study_run(config.run.runs, config.run.name, kind, config.data.stem, same)
 
 
 def _warn_of_unseen(config: Config) -> None:

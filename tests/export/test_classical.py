@@ -13,7 +13,7 @@ from qkd.core.errors import ModelError
 from qkd.simulation.simulators import make_engine
 from qkd.student.classical import ContractedCircuit, classical_form
 from qkd.student.cores.factory import make_control
-from qkd.student.cores.quantum import QuantumMiddle
+from qkd.student.cores.quantum import QuantumCore
 from qkd.student.gatelist import GateList
 from qkd.student.model import StudentModel
 
@@ -23,7 +23,7 @@ CPU = EngineSpec(precision="double", torch_device="cpu")
 def student(circuit, noise=None, angle_map="tanh", seed=0):
     """A student with random parameters on a circuit."""
     torch.manual_seed(seed)
-    model = StudentModel(QuantumMiddle(circuit, make_engine(CPU, circuit, noise)), 6, ("a", "b", "c"), angle_map)
+    model = StudentModel(QuantumCore(circuit, make_engine(CPU, circuit, noise)), 6, ("a", "b", "c"), angle_map)
     return randomized(model)
 
 

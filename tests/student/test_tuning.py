@@ -13,7 +13,7 @@ from qkd.encoders.registry import embed_texts, make_encoder
 from qkd.encoders.tuning import Front, make_front
 from qkd.simulation.simulators import make_engine
 from qkd.student.bundle import Student
-from qkd.student.cores.quantum import QuantumMiddle
+from qkd.student.cores.quantum import QuantumCore
 from qkd.student.lesson import Lesson, make_trainer, make_tuner
 from qkd.student.trainer import WARM
 from tests.models.conftest import TEXTS, save_model
@@ -35,7 +35,7 @@ def parts(tiny, folder, layers="1,2", last=1, epochs=2, lr=0.003):
     )
     circuit = library.load_circuit("hardware", qubits=2, layers=1)
     engine = make_engine(EngineSpec(torch_device="cpu"), circuit)
-    trained = make_trainer(config, QuantumMiddle(circuit, engine), lesson, engine.device, None)
+    trained = make_trainer(config, QuantumCore(circuit, engine), lesson, engine.device, None)
     trained.run()
     front = Front(encoder, TEXTS, last)
     return trained, lesson, front, make_tuner(config, trained, lesson, front, folder)
@@ -203,7 +203,7 @@ def test_a_run_tunes_its_encoder_under_noise_and_with_texts_without_labels(tiny,
     assert run.metrics.tuned.layers == 1 and run.metrics.tuned.gain.low <= run.metrics.tuned.gain.high
     assert run.metrics.lines["encoder as it was"].parameters == run.metrics.lines["student"].parameters
     assert run.student.encoder.arrays and (run.folder.student / "encoder.safetensors").is_file()
-    assert "last layers left the student" in run.report.read_text()
+    assert "Fine-tuning 1 encoder layers: The student" in run.report.read_text()
     texts = [row["text"] for row in run.predictions]
     exact = run.student.logits(texts)
     assert exact.shape == (len(texts), 2) and np.isfinite(exact).all()

@@ -66,10 +66,10 @@ def test_a_map_puts_several_labels_on_one_and_their_probabilities_add_up(checkpo
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({}, r"none of the model's labels \(LABEL_0, LABEL_1\) means the data's 'ant'.*'LABEL_0=ant,LABEL_1=bee'"),
-        ({"LABEL_2": "ant"}, r"no label 'LABEL_2'; did you mean 'LABEL_0'|no label 'LABEL_2'; did you mean 'LABEL_1'"),
-        ({"LABEL_0": "ent"}, r"the data have no label 'ent'; did you mean 'ant'"),
-        ({"LABEL_0": "ant"}, r"means the data's 'bee'"),
+        ([], r"none of the model's labels \(LABEL_0, LABEL_1\) means the data's 'ant'; look up .* one of ant, bee"),
+        (["LABEL_2=ant"], r"no label 'LABEL_2'; did you mean 'LABEL_0'|no label 'LABEL_2'; did you mean 'LABEL_1'"),
+        (["LABEL_0=ent"], r"the data have no label 'ent'; did you mean 'ant'"),
+        (["LABEL_0=ant"], r"means the data's 'bee'"),
     ],
 )
 def test_maps_that_do_not_fit(given, words):
@@ -84,9 +84,8 @@ def test_a_base_model_is_no_classifier(model, tmp_path):
     liar = tmp_path / "liar"
     shutil.copytree(model, liar)
     (liar / "config.json").write_text((liar / "config.json").read_text().replace("CausalLM", "SequenceClassification"))
-    teacher = fitted(f"classifier:{liar}", dataset, label_map="LABEL_0=kind 0,LABEL_1=kind 1")
     with pytest.raises(QkdError, match=r"no classification head \(score\.weight would be random\)"):
-        teacher.logits(dataset.texts)
+        fitted(f"classifier:{liar}", dataset, label_map="LABEL_0=kind 0,LABEL_1=kind 1")
 
 
 def test_a_map_that_is_no_map(checkpoint):

@@ -68,7 +68,7 @@ def test_what_is_saved_is_an_adapter_that_classifier_and_peft_read(model, tmp_pa
 
 def test_fine_tuning_that_was_killed_ends_with_the_same_weights(model, monkeypatch, tmp_path):
     dataset = animals(2)
-    whole = fitted(model, dataset).logits(dataset.texts)
+    whole = fitted(model, dataset, patience=3).logits(dataset.texts)
     monkeypatch.setenv("QKD_CACHE", str(tmp_path / "another"))
     monkeypatch.setattr("qkd.teachers.finetune.SAVE_EVERY", 0.0)
     real, steps = FineTuning._step, []
@@ -81,8 +81,8 @@ def test_fine_tuning_that_was_killed_ends_with_the_same_weights(model, monkeypat
 
     monkeypatch.setattr(FineTuning, "_step", dies)
     with pytest.raises(KeyboardInterrupt):
-        fitted(model, dataset)
-    np.testing.assert_array_equal(fitted(model, dataset).logits(dataset.texts), whole)
+        fitted(model, dataset, patience=3)
+    np.testing.assert_array_equal(fitted(model, dataset, patience=3).logits(dataset.texts), whole)
     (state,) = (tmp_path / "another").glob("adapters/*/qkd.json")
     assert not list(state.parent.glob("state-*"))  # done, nothing is left of the checkpoint
     assert steps[11] == steps[10]  # the step that was lost came again, and none before it

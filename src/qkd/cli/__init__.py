@@ -9,8 +9,10 @@ from typing import Annotated
 
 import typer
 
-from qkd.cli import circuits, compare, devices, hardware, jobs, options, students, sweep, teach
+from qkd.cli import circuits, compare, devices, export, hardware, jobs, options, students, sweep, teach
+from qkd.core import console
 from qkd.core.errors import QkdError
+from qkd.core.files import as_os_error
 
 app = typer.Typer(
     name="qkd",
@@ -23,6 +25,7 @@ app = typer.Typer(
 )
 students.register(app)
 teach.register(app)
+export.register(app)
 compare.register(app)
 sweep.register(app)
 app.add_typer(circuits.app, name="circuits")
@@ -50,39 +53,53 @@ def _root(
 
 INTERRUPTED = 130
 """What a shell expects of a program that Ctrl-C ended."""
+UNREAD = 1
+"""Exit code when nobody read the results to their end."""
+UNFORESEEN = 70
 
 
 def main() -> None:
     """Run the command line; every foreseen mistake ends as one sentence on standard error."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # what a terminal of another encoding cannot show becomes a '?'
+    _open_streams()
     try:
         code = app(standalone_mode=False)
     except QkdError as error:
         _fail(str(error), 1)
     except KeyboardInterrupt:
         _fail("interrupted", INTERRUPTED)
-    except BrokenPipeError:  # whoever read the results has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except OSError as error:
-        _fail(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error), 1)
     except MemoryError:
         _fail("out of memory; ask for fewer --qubits or a smaller --batch-size", 1)
+    except BrokenPipeError:
+        sys.exit(UNREAD)
     except Exception as error:
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # what typer raises for a malformed command line
             error.show()
             sys.exit(error.exit_code)
         if type(error).__name__ == "Abort":
             _fail("interrupted", INTERRUPTED)
-        _fail(f"{type(error).__name__}: {error} (unforeseen; run again with --debug to see where)", 70)
+        if isinstance(system := as_os_error(error), OSError):
+            _fail(f"{system.filename}: {system.strerror}" if system.filename else str(system.strerror or system), 1)
+        _fail(f"{type(error).__name__}: {error} (unforeseen; run again with --debug to see where)", UNFORESEEN)
     else:
-        sys.exit(code or 0)
+        sys.exit(code or (UNREAD if console.is_closed() else 0))
+
+
+def _open_streams() -> None:
+    """Give the process three standard streams: a closed one would become the first file that is opened."""
+    for name, descriptor in (("stdin", 0), ("stdout", 1), ("stderr", 2)):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_RDWR), descriptor)
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, os.fdopen(descriptor, "r" if descriptor == 0 else "w", encoding="utf-8", closefd=False))
+        elif isinstance(stream, io.TextIOWrapper) and descriptor:
+            stream.reconfigure(errors="replace")  # what a terminal of another encoding cannot show becomes a '?'
 
 
 def _fail(sentence: str, code: int) -> None:
     if options.debug():
         raise  # the exception being handled, with its traceback
-    print(f"error: {sentence}", file=sys.stderr)
+    console.fail(sentence)
     sys.exit(code)

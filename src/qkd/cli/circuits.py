@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from qkd.cli.options import Debug, Json
+from qkd.core.console import write
 
 app = typer.Typer(no_args_is_help=True, help="The student circuits: list, draw and check them.")
 
@@ -29,11 +30,11 @@ def list_(json_: Json = False, debug: Debug = False) -> None:
         description = read_circuit_spec(path).description if path.suffix == ".toml" else ""
         circuits.append({"name": name, "counts": draw.size(student), "description": description, "path": str(path)})
     if json_:
-        print(json.dumps(circuits, indent=2))
+        write(json.dumps(circuits, indent=2))
         return
-    print(aligned([("circuit", "size"), *((row["name"], row["counts"]) for row in circuits)]))
+    write(aligned([("circuit", "size"), *((row["name"], row["counts"]) for row in circuits)]))
     for row in circuits:
-        print(f"\n{row['name']}: {row['description']}\n  {row['path']}")
+        write(f"\n{row['name']}: {row['description']}\n  {row['path']}")
 
 
 @app.command()
@@ -42,8 +43,8 @@ def show(name: Name, qubits: Qubits = None, layers: Layers = None, debug: Debug 
     from qkd.circuits import draw, library
 
     student = library.load_circuit(name, qubits, layers)
-    print(draw.circuit_text(student))
-    print(draw.counts(student))
+    write(draw.circuit_text(student))
+    write(draw.counts(student))
 
 
 @app.command()
@@ -55,4 +56,4 @@ def check(name: Name, qubits: Qubits = None, layers: Layers = None, json_: Json 
     from qkd.simulation.check import check as check_circuit
 
     report = check_circuit(library.load_circuit(name, qubits, layers))
-    print(json.dumps(asdict(report) | {"healthy": report.healthy}, indent=2) if json_ else report.render())
+    write(json.dumps(asdict(report) | {"healthy": report.healthy}, indent=2) if json_ else report.render())

@@ -11,6 +11,7 @@ import typer
 
 from qkd.cli.options import ConfigFile, Debug, Json, Quiet, help_of, with_config_options
 from qkd.core.config import read_config
+from qkd.core.console import write
 from qkd.core.specs import validated
 from qkd.experiments.specs import CompareSpec
 from qkd.pipeline.settings import Options
@@ -56,11 +57,11 @@ def compare(
 def show(study: S, text: Callable[[S], str], json_: bool, quiet: bool) -> None:
     """Print what a study found, for people or as JSON."""
     if json_:
-        print(json.dumps(study.to_json(), indent=2))
+        write(json.dumps(study.to_json(), indent=2))
         return
-    print(text(study))
+    write(text(study))
     if not quiet:
-        print(f"report: {study.report}")
+        write(f"report: {study.report}")
 
 
 def reproduce(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from qkd.cli.options import Debug, Json, Quiet
+from qkd.core.console import write
 
 if TYPE_CHECKING:
     from qkd.devices.catalogue import DeviceEntry
@@ -49,11 +50,11 @@ def list_(json_: Json = False, debug: Debug = False) -> None:
     devices = [*known.devices, *newer]
     if json_:
         rows = [asdict(device) | {"account": None if online is None else device.name in online} for device in devices]
-        print(json.dumps({"date": known.date.isoformat(), "devices": rows}, indent=2))
+        write(json.dumps({"date": known.date.isoformat(), "devices": rows}, indent=2))
         return
     head = ("device", "snapshot", "processor", "qubits", "lattice", "two-qubit gate", "status")
-    print(aligned([head, *(_cells(device, online or ()) for device in devices)]))
-    print(f"\nAs of {known.date}. Snapshots are dated calibrations on this machine; 'qkd devices show NAME' draws one.")
+    write(aligned([head, *(_cells(device, online or ()) for device in devices)]))
+    write(f"\nAs of {known.date}. Snapshots are dated calibrations on this machine; 'qkd devices show NAME' draws one.")
 
 
 def _cells(device: DeviceEntry, online: Collection[str]) -> tuple[str, ...]:
@@ -90,12 +91,12 @@ def show(
     if png:
         chipmap.figure(calibrated, qubits).savefig(png, dpi=150)
     if json_:
-        print(json.dumps({**numbers(calibrated).to_json(), "circuit": circuit, "region": list(qubits)}, indent=2))
+        write(json.dumps({**numbers(calibrated).to_json(), "circuit": circuit, "region": list(qubits)}, indent=2))
         return
-    print(calibrated.summary())
-    print(aligned(rows(calibrated)))
+    write(calibrated.summary())
+    write(aligned(rows(calibrated)))
     _draw(chipmap.text(calibrated, qubits))
-    print(where)
+    write(where)
 
 
 @app.command("snapshot")
@@ -107,8 +108,8 @@ def snapshot_(
 
     with live.asking():
         path = snapshot.save_snapshot(live.backend(device))
-    print(snapshot.read_snapshot(path).summary())
-    print(path)
+    write(snapshot.read_snapshot(path).summary())
+    write(str(path))
 
 
 @app.command()
@@ -128,9 +129,9 @@ def compare(
         raise ConfigError("--devices names no device; write ibm_fez,ibm_marrakesh")
     ranking = fitness.ranked(run, names)
     if json_:
-        print(json.dumps([device.to_json() for device in ranking], indent=2))
+        write(json.dumps([device.to_json() for device in ranking], indent=2))
         return
-    print(aligned(fitness.ranking_rows(ranking)))
+    write(aligned(fitness.ranking_rows(ranking)))
 
 
 @app.command()
@@ -149,9 +150,9 @@ def drift(
 
     drift = fitness.drift(device, since, run)
     if json_:
-        print(json.dumps(drift.to_json(), indent=2))
+        write(json.dumps(drift.to_json(), indent=2))
         return
-    print(aligned(fitness.drift_rows(drift)))
+    write(aligned(fitness.drift_rows(drift)))
 
 
 @app.command()
@@ -186,12 +187,12 @@ def learn(
     [outcome] = run_(order, asked(dry_run or local or yes, quiet or json_), detach, dry_run, anew=anew)
     result = outcome.result
     if json_:
-        print(json.dumps(None if result is None else finite(result.to_json()), indent=2))
+        write(json.dumps(None if result is None else finite(result.to_json()), indent=2))
     elif isinstance(result, LearnedResult) and result.file:
-        print(aligned(table(result)))
-        print(f"{result.file}\n{conclusion(result)}")
+        write(aligned(table(result)))
+        write(f"{result.file}\n{conclusion(result)}")
     elif result is not None:
-        print(f"{outcome.plan.name} is on its way; next: 'qkd jobs collect'")
+        write(f"{outcome.plan.name} is on its way; next: 'qkd jobs collect'")
 
 
 def _draw(drawn: Any) -> None:
@@ -238,13 +239,13 @@ def transpile(
     if png:
         compiled.chip().savefig(png, dpi=150)
     if json_:
-        print(json.dumps(asdict(report) | {"profile": compiled.profile.name}, indent=2))
+        write(json.dumps(asdict(report) | {"profile": compiled.profile.name}, indent=2))
         return
-    print(compiled.device.summary())
-    print(aligned(report.rows()))
+    write(compiled.device.summary())
+    write(aligned(report.rows()))
     if report.difference is None:
-        print("too wide to be compared with the logical circuit")
+        write("too wide to be compared with the logical circuit")
     else:
-        print(f"equal to the logical circuit to {report.difference:.0e}")
+        write(f"equal to the logical circuit to {report.difference:.0e}")
     _draw(chipmap.text(compiled.device, report.qubits))
-    print(f"profile {compiled.profile.name}; qubits {', '.join(map(str, report.qubits))}")
+    write(f"profile {compiled.profile.name}; qubits {', '.join(map(str, report.qubits))}")

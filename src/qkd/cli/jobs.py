@@ -10,6 +10,7 @@ import typer
 
 from qkd.cli.options import Debug, Json, Quiet
 from qkd.cli.outcomes import Window, patience, print_outcomes
+from qkd.core.console import one_line, write
 
 LATEST = Path("runs/latest")
 AnyRun = Annotated[Path | None, typer.Option(help="A run folder; found by the device run's name when left out.")]
@@ -36,10 +37,10 @@ def list_(
     if damaged:
         warn(f"damaged lines of the ledger, kept as they are: {', '.join(map(str, damaged))}")
     if json_:
-        print(json.dumps({"jobs": rows, "damaged_lines": damaged}, indent=2))
+        write(json.dumps({"jobs": rows, "damaged_lines": damaged}, indent=2))
         return
     if not rows:
-        print("no device run yet; make one with 'qkd run-hardware'")
+        write("no device run yet; make one with 'qkd run-hardware'")
         return
     head = ("run", "plan", "job", "device", "mitigation", "texts", "id", "state")
     cells = [
@@ -55,7 +56,7 @@ def list_(
         )
         for row in rows
     ]
-    print(aligned([head, *cells]))
+    write(aligned([head, *cells]))
 
 
 def _shown(run: str) -> str:
@@ -109,30 +110,30 @@ def show(
     if (folder / "result.json").is_file():
         content["result"] = read_json(folder / "result.json")
     if json_:
-        print(json.dumps(content, indent=2))
+        write(json.dumps(content, indent=2))
         return
     plan = content["plan"]
-    print(
+    write(
         f"{name}: {plan['device']} version {plan['version']}, mitigation {plan['mitigation']['name']}, "
         f"{len(plan['chunks'])} jobs"
     )
-    print(f"circuit {plan['circuit_sha256'][:12]} on qubits {', '.join(map(str, plan['qubits']))}")
+    write(f"circuit {plan['circuit_sha256'][:12]} on qubits {', '.join(map(str, plan['qubits']))}")
     result = read_result(folder / "result.json") if "result" in content else None
     if isinstance(result, LearnedResult) and result.file:
         from qkd.hardware.learning import table
 
-        print(aligned(table(result)))
-        print(result.file)
+        write(aligned(table(result)))
+        write(result.file)
         return
     if not isinstance(result, MeasuredResult):
-        print("no result yet; 'qkd jobs collect' fetches it")
+        write("no result yet; 'qkd jobs collect' fetches it")
         return
-    print(aligned([("", "value"), *zip(devices.COLUMNS, devices.device_rows([result])[0], strict=True)]))
+    write(aligned([("", "value"), *zip(devices.COLUMNS, devices.device_rows([result])[0], strict=True)]))
     unsure = [row for row in result.rows if row.too_close]
-    print(f"\n{len(unsure)} of {result.texts} predictions are too close to call")
+    write(f"\n{len(unsure)} of {result.texts} predictions are too close to call")
     for row in sorted(result.rows, key=lambda row: row.margin)[:10]:
         error = "?" if row.margin_error is None else f"{row.margin_error:.3f}"
-        print(f"{row.prediction:16} margin {row.margin:.3f} +- {error}  {row.text[:70]}")
+        write(f"{one_line(row.prediction):16} margin {row.margin:.3f} +- {error}  {one_line(row.text[:70])}")
 
 
 @app.command()
@@ -158,7 +159,7 @@ def collect(
         except QkdError as error:  # other runs are gone on with
             troubles.append(error)
     if not outcomes and not troubles and not json_:
-        print("every device run is finished")
+        write("every device run is finished")
     print_outcomes(outcomes, json_)
     for trouble in troubles[1:]:
         warn(str(trouble))
@@ -178,8 +179,8 @@ def cancel(
 
     states = cancel_(_where(run, name)[0], name, patience(window))
     for state in sorted(set(states.values())):
-        print(f"{state}: {', '.join(id_ for id_, known in states.items() if known == state)}")
+        write(f"{state}: {', '.join(id_ for id_, known in states.items() if known == state)}")
     if not states:
-        print("there was nothing to cancel at the service")
+        write("there was nothing to cancel at the service")
     if "done" in states.values():
-        print(f"what had been measured already is fetched with 'qkd jobs collect {name}'")
+        write(f"what had been measured already is fetched with 'qkd jobs collect {name}'")

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from qkd.core.console import write
+
 if TYPE_CHECKING:
     from qkd.hardware.patience import Patience
     from qkd.hardware.plan import Plan
@@ -54,16 +56,16 @@ def print_plan(plan: Plan) -> None:
     twirls = "" if mitigation.randomizations is None else f", {mitigation.randomizations} twirls"
     shots = f"{mitigation.shots:,} shots"
     what = f"{len(plan.texts)} texts" if plan.purpose == "predict" else f"{len(plan.values)} circuits"
-    print(f"{plan.device}, mitigation {mitigation.name}, {shots}{twirls}, {what}")
+    write(f"{plan.device}, mitigation {mitigation.name}, {shots}{twirls}, {what}")
     learned = plan.snapshot.calibration.learned
     if learned is not None and plan.purpose == "predict":
-        print(f"forecasts and error bars reckon with errors learned on {learned.date[:10]}")
-    print(aligned(plan.budget.rows()))
+        write(f"forecasts and error bars reckon with errors learned on {learned.date[:10]}")
+    write(aligned(plan.budget.rows()))
     if plan.local:
-        print("on its snapshot: nothing is sent, and these are the seconds that the device would take")
+        write("on its snapshot: nothing is sent, and these are the seconds that the device would take")
     elif plan.budget.remaining is not None:
-        print(f"the account has {plan.budget.remaining:,.0f} s left")
-    print()
+        write(f"the account has {plan.budget.remaining:,.0f} s left")
+    write()
 
 
 def print_outcomes(outcomes: list[Outcome], json_: bool) -> None:
@@ -73,28 +75,28 @@ def print_outcomes(outcomes: list[Outcome], json_: bool) -> None:
     from qkd.results import LearnedResult, MeasuredResult
 
     if json_:
-        print(json.dumps([_facts(outcome) for outcome in outcomes], indent=2))
+        write(json.dumps([_facts(outcome) for outcome in outcomes], indent=2))
         return
     results = [outcome.result for outcome in outcomes if outcome.result is not None]
     for result in results:
         if isinstance(result, LearnedResult) and result.file:
-            print(f"what {result.plan} learned: {result.file}")
+            write(f"what {result.plan} learned: {result.file}")
     measured = [result for result in results if isinstance(result, MeasuredResult)]
     if measured:
         cells = list(zip(*[devices.COLUMNS, *devices.device_rows(measured)], strict=True))
-        print(aligned([("", *(result.mitigation.name for result in measured)), *map(tuple, cells)]))
+        write(aligned([("", *(result.mitigation.name for result in measured)), *map(tuple, cells)]))
     for outcome in outcomes:
         plan, waiting = outcome.plan, [record for record in outcome.records if record.open]
         if waiting:
-            print(f"{plan.name}: {len(waiting)} of {plan.jobs} jobs are on their way; next: 'qkd jobs collect'")
+            write(f"{plan.name}: {len(waiting)} of {plan.jobs} jobs are on their way; next: 'qkd jobs collect'")
         for record in outcome.records:
             if record.reason is not None:
-                print(
+                write(
                     f"{plan.name}: job {record.number + 1} {record.state} ({record.reason}); what others measured is "
                     f"kept; send it again with 'qkd jobs collect {plan.name} --again'"
                 )
     if results and not any(record.open for outcome in outcomes for record in outcome.records):
-        print(f"report: {outcomes[-1].plan.folder.parent.parent / 'report.html'}")
+        write(f"report: {outcomes[-1].plan.folder.parent.parent / 'report.html'}")
 
 
 def _facts(outcome: Outcome) -> dict[str, object]:

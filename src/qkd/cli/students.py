@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from qkd.cli.options import ConfigFile, Debug, Json, Quiet, RunArgument, with_config_options
+from qkd.core.console import one_line, write
 from qkd.pipeline.settings import Options
 
 LATEST = Path("runs/latest")
@@ -32,12 +33,12 @@ def distill(
     base = read_config(config) if config else None
     run = api.distill(base, resume=resume, **given)
     if json_:
-        print(json.dumps(run.metrics.to_json(), indent=2))
+        write(json.dumps(run.metrics.to_json(), indent=2))
         return
-    print(run.table())
-    print(f"\n{summary(run.metrics)}")
+    write(run.table())
+    write(f"\n{summary(run.metrics)}")
     if not quiet:
-        print(f"{timings(run.metrics)}\nreport: {run.report}")
+        write(f"{timings(run.metrics)}\nreport: {run.report}")
 
 
 def evaluate(
@@ -54,11 +55,11 @@ def evaluate(
 
     result = api.evaluate(run, data, text_column, label_column)
     if json_:
-        print(json.dumps(result.to_json(), indent=2))
+        write(json.dumps(result.to_json(), indent=2))
         return
-    print(f"{result.texts:,} texts of {result.data}")
+    write(f"{result.texts:,} texts of {result.data}")
     for name, number in result.numbers.items():
-        print(f"{name.replace('_', ' '):18} {number}")
+        write(f"{name.replace('_', ' '):18} {number}")
 
 
 def predict(
@@ -74,11 +75,12 @@ def predict(
     from qkd import api
 
     rows = api.predict(texts or [], file, text_column, run)
+    ascii_only = (getattr(sys.stdout, "encoding", None) or "").lower() != "utf-8"
     for row in rows:
         if json_:
-            print(json.dumps(row.to_json(), ensure_ascii=(sys.stdout.encoding or "").lower() != "utf-8"))
+            write(json.dumps(row.to_json(), ensure_ascii=ascii_only))
         else:
-            print(f"{row.label}\t{row.probability:.3f}\t{row.text}")
+            write(f"{one_line(row.label)}\t{row.probability:.3f}\t{one_line(row.text)}")
 
 
 def register(app: typer.Typer) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from qkd.cli.options import ConfigFile, Debug, Json, Quiet, with_config_options
+from qkd.core.console import write
 from qkd.pipeline.settings import Options
 
 SECTIONS = ("data", "teacher", "prompt", "lora", "models", "encoder")
@@ -36,10 +37,10 @@ def teach(
     base = read_config(config) if config else None
     done = api.teach(out, base, torch_device=torch_device, ray=ray, embed=embed, **given)
     if json_:
-        print(json.dumps(done.to_json(), indent=2))
+        write(json.dumps(done.to_json(), indent=2))
         return
     counts = ", ".join(f"{name} {count:,}" for name, count in done.predicted.items())
-    print(
+    write(
         f"{done.file}: logits of {done.texts:,} texts and {len(done.classes)} classes by "
         f"{done.teacher.name}, accuracy on the validation split {done.valid_accuracy:.3f} "
         f"(chance, the most frequent label: {done.valid_chance:.3f}), "

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from qkd.core.console import progress, warn
+from qkd.core.errors import ModelError
 from qkd.core.files import write_bytes
 
 CHUNK = 128
@@ -85,7 +86,13 @@ class Store:
         """Where the shards lie."""
         return root() / "rows" / f"{self.key['kind']}-{digest(self.key)[:24]}"
 
-    def fill(self, texts: Sequence[str], compute: Callable[[list[str]], np.ndarray], what: str) -> int:
+    def fill(
+        self,
+        texts: Sequence[str],
+        compute: Callable[[list[str]], np.ndarray],
+        what: str,
+        width: tuple[int, ...] | None = None,
+    ) -> int:
         """Compute and save the rows of those ``texts`` that the store lacks; return how many there were.
 
         The longest texts come first, so that the time left is not underestimated and memory does not run out late.
@@ -95,6 +102,10 @@ class Store:
             texts: any texts; equal ones are computed once.
             compute: returns one row per text, any shape and dtype, as an array with the texts as first axis.
             what: the work, for the progress bar.
+            width: shape of one row; any when left out.
+
+        Raises:
+            ModelError: rows have another shape, or hold NaN or infinity; none of their chunk is saved.
         """
         known = self._known()
         missing = {text_hash(text): text for text in texts}
@@ -104,7 +115,8 @@ class Store:
         with progress(what, len(order), "texts") as bar:
             chunks = [order[start : start + CHUNK] for start in range(0, len(order), CHUNK)]
             for number, rows in mapper(compute, [[missing[key] for key in keys] for keys in chunks]):
-                self._save(chunks[number], np.asarray(rows))
+                texts_done = [missing[key] for key in chunks[number]]
+                self._save(chunks[number], checked_rows(what, texts_done, rows, width))
                 bar.advance(len(chunks[number]))
         self._merge()
         return len(order)
@@ -116,7 +128,7 @@ class Store:
         keys = [key for key in fresh if key not in known]
         for start in range(0, len(keys), CHUNK):
             chunk = keys[start : start + CHUNK]
-            self._save(chunk, np.stack([fresh[key] for key in chunk]))
+            self._save(chunk, np.stack([fresh[key] for key in chunk]))  # parts of rows that were checked
 
     def read(self, texts: Sequence[str], pick: Callable[[np.ndarray], np.ndarray] | None = None) -> np.ndarray:
         """Return the rows of N ``texts``, in order, ``(N, ...)``; they must be in the store.
@@ -211,10 +223,45 @@ class Store:
                 path.unlink(missing_ok=True)
 
 
-def cached_rows(key: Key, texts: Sequence[str], compute: Callable[[list[str]], np.ndarray], what: str) -> np.ndarray:
-    """Return the rows of N ``texts`` ``(N, ...)``, computing only those that the cache lacks; see ``Store``."""
+def checked_rows(what: str, texts: Sequence[str], rows: np.ndarray, width: tuple[int, ...] | None = None) -> np.ndarray:
+    """Return what a model computed for N ``texts``, after refusing what cannot be right.
+
+    Args:
+        what: the work or the model, for the message.
+        texts: N texts.
+        rows: one row for each.
+        width: shape of one row; any when left out.
+
+    Raises:
+        ModelError: the shape is wrong, or a row holds NaN or infinity.
+    """
+    rows = np.asarray(rows)
+    expected = (len(texts), *(rows.shape[1:] if width is None else width))
+    if rows.shape != expected:
+        raise ModelError(f"{what}: the result has the shape {rows.shape} and must have {expected}")
+    if rows.dtype.kind not in "biuf":
+        raise ModelError(f"{what}: the result is of type {rows.dtype} and must be real numbers")
+    wrong = np.flatnonzero(~np.isfinite(rows).all(axis=tuple(range(1, rows.ndim))))
+    if len(wrong):
+        first = texts[wrong[0]]
+        raise ModelError(
+            f"{what}: {len(wrong):,} of {len(texts):,} texts give numbers that are not finite, the first is "
+            f"{first[:60] + '...' * (len(first) > 60)!r}; check the weights for NaN, or use --dtype float32 if they "
+            "are in half precision"
+        )
+    return rows
+
+
+def cached_rows(
+    key: Key,
+    texts: Sequence[str],
+    compute: Callable[[list[str]], np.ndarray],
+    what: str,
+    width: tuple[int, ...] | None = None,
+) -> np.ndarray:
+    """Return the rows of N ``texts`` ``(N, ...)``, computing only those that the cache lacks; see ``Store.fill``."""
     store = Store(key)
-    store.fill(texts, compute, what)
+    store.fill(texts, compute, what, width)
     return store.read(texts)
 
 
@@ -231,5 +278,8 @@ def arrays(key: Key, compute: Callable[[], dict[str, np.ndarray]]) -> dict[str, 
     except SafetensorError:
         warn(f"{path} is damaged; computing it again")
     computed = compute()
+    for name, value in computed.items():
+        if np.asarray(value).dtype.kind == "f" and not np.isfinite(value).all():
+            raise ModelError(f"{key['kind']}: '{name}' holds numbers that are not finite; check the model's weights")
     write_bytes(path, save({name: np.array(value, order="C") for name, value in computed.items()}))
     return computed

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from qkd.core import records
+from qkd.core.arrays import read_tensors, write_tensors
 from qkd.core.errors import FolderError
-from qkd.core.files import write_json, write_with
+from qkd.core.files import write_json
 
 if TYPE_CHECKING:
     import torch
@@ -42,14 +43,12 @@ def write_checkpoint(folder: Path, label: str, progress: Any, tensors: Mapping[s
         tensors: by name; see ``under`` for names in groups.
     """
     import torch
-    from safetensors.torch import save_file
 
     streams = {"rng.torch": torch.get_rng_state()}
     if torch.cuda.is_available():
         streams["rng.cuda"] = torch.cuda.get_rng_state()
-    ready = {name: value.detach().cpu().contiguous().clone() for name, value in (*tensors.items(), *streams.items())}
     name = f"state-{label}.safetensors"
-    write_with(folder / name, lambda part: save_file(ready, part))
+    write_tensors(folder / name, {**tensors, **streams})
     write_json(folder / "state.json", {"format": FORMAT, "tensors": name, "progress": asdict(progress)})
     for old in folder.glob("state-*.safetensors"):
         if old.name != name:
@@ -66,19 +65,16 @@ def read_checkpoint(folder: Path, kind: type[P]) -> tuple[P, Tensors] | None:
     Raises:
         FolderError: it is damaged, or of another format.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     path = folder / "state.json"
-    if not path.is_file():
+    if not path.exists():
         return None
     table = records.read_record(path, _Table, MEND, (FORMAT,))
     progress = records.checked(table.progress, kind, path, MEND)
     try:
         if not re.fullmatch(r"[\w-]+\.safetensors", table.tensors):
             raise ValueError("the name of its tensors is no file name")
-        return progress, load_file(folder / table.tensors)
-    except (OSError, ValueError, SafetensorError) as error:
+        return progress, read_tensors(folder / table.tensors)
+    except ValueError as error:
         raise damaged(folder, error) from None
 
 

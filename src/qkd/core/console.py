@@ -1,52 +1,113 @@
-"""What a person sees while work goes on: sentences and progress, on standard error.
+"""Output: the log on standard error, with progress, and results on standard output.
 
-On a terminal progress is a live bar; elsewhere it is a plain line now and then. Standard output is kept for
-results, so that ``--json`` can be piped.
+``log`` is the logger ``qkd`` of the standard library: ``log.info`` for one line about the work, ``log.warning`` for a
+line that ``--quiet`` keeps. Progress is a live bar on a terminal and a plain line now and then elsewhere. Labels, texts
+and names are foreign; ``one_line`` and ``printable`` make their control characters visible, so that no text can move
+the cursor, color the screen or forge a line. Output that nobody reads any more never ends the work.
 """
 
 from __future__ import annotations
 
+import logging
+import os
+import re
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
-_quiet = False
+_CONTROLS = "\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff"
+_closed: set[int] = set()
+
+
+def printable(text: str) -> str:
+    """Return a text of several lines with its other control characters as visible escapes."""
+    return re.sub(f"[{_CONTROLS}]", _escaped, text)
+
+
+def one_line(text: str) -> str:
+    """Return a text as one line, with control characters and line breaks as visible escapes."""
+    return re.sub(f"[{_CONTROLS}\t\n]", _escaped, text)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def write(text: str = "", end: str = "\n") -> None:
+    """Print a result on standard output."""
+    _write(sys.stdout, printable(text) + end, 1)
+
+
+def fail(sentence: str) -> None:
+    """Print the error that ends a command, on standard error."""
+    _write(sys.stderr, f"error: {one_line(sentence)}\n", 2)
+
+
+def is_closed() -> bool:
+    """Return whether standard output was closed before everything was printed."""
+    return 1 in _closed
+
+
+def _write(stream: TextIO | None, text: str, descriptor: int) -> None:
+    """Write to a stream; when its reader is gone, what follows goes nowhere."""
+    try:
+        if stream is not None:
+            stream.write(text)
+            stream.flush()
+    except BrokenPipeError:
+        _closed.add(descriptor)
+        with suppress(OSError, ValueError):  # a stream of a notebook has no descriptor
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno() if stream else descriptor)
+    except (OSError, ValueError):  # a full disk behind a redirection, or a closed stream
+        _closed.add(descriptor)
+
+
+class _Handler(logging.Handler):
+    """Writes each record as one line on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        prefix = "warning: " if record.levelno >= logging.WARNING else ""
+        _write(sys.stderr, f"{prefix}{one_line(record.getMessage())}\n", 2)
+
+
+log = logging.getLogger("qkd")
+log.setLevel(logging.INFO)
+log.propagate = False
+log.addHandler(_Handler())
 
 
 def set_quiet(quiet: bool) -> None:
-    """Silence ``say`` and ``progress`` (the CLI's ``-q``); warnings and errors still show."""
-    global _quiet
-    _quiet = quiet
+    """Suppress progress and ``log.info`` (the CLI's ``-q``); warnings and errors still show."""
+    log.setLevel(logging.WARNING if quiet else logging.INFO)
 
 
 @contextmanager
 def hushed() -> Iterator[None]:
-    """Silence ``say`` and ``progress`` in a block, or in the function that this decorates."""
-    before = _quiet
+    """Suppress progress and ``log.info`` in a block, or in the function that this decorates."""
+    before = log.level
     set_quiet(True)
     try:
         yield
     finally:
-        set_quiet(before)
+        log.setLevel(before)
 
 
 def say(message: str) -> None:
-    """Print one line about what is going on, unless quiet."""
-    if not _quiet:
-        print(message, file=sys.stderr, flush=True)
+    """Print one line about the work, unless quiet."""
+    log.info("%s", message)
 
 
 def warn(message: str) -> None:
     """Print one line that a person should not miss, even when quiet."""
-    print(f"warning: {message}", file=sys.stderr, flush=True)
+    log.warning("%s", message)
 
 
 @dataclass
@@ -83,7 +144,7 @@ class _Live:
         self._bar, self._task = bar, task
 
     def advance(self, amount: float = 1, note: str = "") -> None:
-        self._bar.update(self._task, advance=amount, note=note)
+        self._bar.update(self._task, advance=amount, note=one_line(note))
 
 
 Progress = _Plain | _Silent | _Live
@@ -99,9 +160,9 @@ def progress(what: str, total: float, unit: str = "", done: float = 0) -> Iterat
         unit: what is counted ("texts", "epochs", "MB").
         done: how much of it an earlier process did.
     """
-    if _quiet:
+    if not log.isEnabledFor(logging.INFO):
         yield _Silent()
-    elif not sys.stderr.isatty():
+    elif sys.stderr is None or not sys.stderr.isatty():
         yield _Plain(what, total, unit, done=done, before=done)
     else:
         from rich.console import Console
@@ -114,16 +175,16 @@ def progress(what: str, total: float, unit: str = "", done: float = 0) -> Iterat
                 return Text(f"{task.speed:,.1f}/s" if task.speed else "")
 
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn(unit),
+            TextColumn(unit, markup=False),
             Rate(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
         )
         with Bar(*columns, console=Console(stderr=True)) as bar:
-            yield _Live(bar, bar.add_task(what, total=total, completed=int(done), note=""))
+            yield _Live(bar, bar.add_task(one_line(what), total=total, completed=int(done), note=""))
 
 
 @contextmanager

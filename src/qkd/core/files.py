@@ -7,18 +7,28 @@ import errno
 import json
 import math
 import os
+import platform
+import re
+import stat
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from qkd.core.errors import FolderError
+from qkd.core.errors import ConfigError, FolderError
 
 PRIVATE = 0o600
-"""The mode of files that hold texts, and of ledgers and plans: their owner reads them, nobody else."""
-STALE = 24 * 3600.0
-"""Seconds after which a temporary file outside a run folder is taken for one that a killed process left."""
+"""Mode of files with texts, and of ledgers and plans: the owner alone reads them."""
+STALE_SECONDS = 24 * 3600.0
+"""Age at which a temporary file of another machine counts as left by a killed process."""
+MIB = 1 << 20
+MAX_TOML_BYTES = MIB
+MAX_JSON_BYTES = 16 * MIB
+MAX_LINES_BYTES = 40 * MIB
+MAX_ARRAY_BYTES = 1024 * MIB
+"""Limits on files that others may have written, so that reading one takes under 1 GB; see ``limit``."""
 
 
 class NotWritten(FolderError):
@@ -38,19 +48,28 @@ class NotWritten(FolderError):
         super().__init__(f"{path}: {why}")
 
 
+def _host() -> str:
+    return f"{zlib.crc32(platform.node().encode()):08x}"
+
+
+def _temporary(path: Path) -> Path:
+    """Return the temporary file beside ``path`` that this process writes."""
+    return path.with_name(f".{path.name[:150]}.{_host()}-{os.getpid()}.part")
+
+
 @contextmanager
 def _whole(path: Path, private: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` and rename it into place once it is written and on the disk.
 
     Raises:
-        NotWritten: the disk is full or the folder cannot be written; what existed is left as it was.
+        NotWritten: The disk is full or the folder cannot be written; an existing file stays as it was.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = _temporary(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        remove_parts(path.parent.glob(".*.part"), STALE)
-        if private:
-            os.close(os.open(part, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, PRIVATE))
+        remove_leftovers(path.parent.glob(".*.part"))
+        part.unlink(missing_ok=True)
+        os.close(os.open(part, os.O_CREAT | os.O_WRONLY | os.O_EXCL, PRIVATE if private else 0o666))
         yield part
         with part.open("rb+") as file:
             os.fsync(file.fileno())
@@ -65,12 +84,38 @@ def _whole(path: Path, private: bool = False) -> Iterator[Path]:
             part.unlink(missing_ok=True)
 
 
-def remove_parts(parts: Iterable[Path], age: float = 0.0) -> None:
-    """Remove temporary files that killed processes left, those that are older than ``age`` seconds."""
-    for part in parts:
-        with contextlib.suppress(OSError):
-            if part.is_file() and time.time() - part.stat().st_mtime >= age:
-                part.unlink()
+def is_temporary(path: Path) -> bool:
+    """Return whether a file has the name of a temporary file of qkd."""
+    return re.fullmatch(r"\..*\.[0-9a-f]{8}-\d+\.part", path.name, re.DOTALL) is not None
+
+
+def remove_leftovers(paths: Iterable[Path], mine: bool = False) -> None:
+    """Remove temporary files of qkd whose process is gone.
+
+    Args:
+        paths: Candidates; files with other names stay.
+        mine: Whether no other process can be writing them, as in a locked folder.
+    """
+    for path in paths:
+        if is_temporary(path):
+            with contextlib.suppress(OSError):
+                if mine or _is_abandoned(path):
+                    path.unlink()
+
+
+def _is_abandoned(path: Path) -> bool:
+    host, _, process = path.name.split(".")[-2].partition("-")
+    if host != _host():
+        return time.time() - path.lstat().st_mtime >= STALE_SECONDS
+    if int(process) == os.getpid():
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return False
 
 
 def sync_folder(folder: Path) -> None:
@@ -111,20 +156,94 @@ def finite(value: Any) -> Any:
 def write_with(path: Path, save: Callable[[Path], None], private: bool = False) -> None:
     """Let ``save`` write a file at the path it is given, then rename it to ``path``."""
     with _whole(path, private) as part:
-        save(part)
+        try:
+            save(part)
+        except Exception as error:
+            raise as_os_error(error) from error
 
 
-def read_json(path: Path) -> Any:
+def as_os_error(error: Exception) -> Exception:
+    """Return the ``OSError`` that a library in Rust, such as safetensors, reports as a text, or the error itself."""
+    code = re.search(r"os error (\d+)", str(error))
+    return OSError(int(code[1]), os.strerror(int(code[1]))) if code else error
+
+
+def limit(default: int) -> int:
+    """Return a size limit times ``$QKD_LIMITS``, by which a user raises all of them.
+
+    Raises:
+        ConfigError: The variable is no positive number.
+    """
+    factor = os.environ.get("QKD_LIMITS", "1")
+    try:
+        value = default * float(factor)
+        if not 0 < value < math.inf:
+            raise ValueError
+    except ValueError:
+        raise ConfigError(f"QKD_LIMITS={factor!r:.40} is no positive number; write QKD_LIMITS=4") from None
+    return int(value)
+
+
+def refuse_above(path: Path, size: int, default: int, what: str = "bytes") -> None:
+    """Refuse a file that is, or declares to be, larger than a limit.
+
+    Raises:
+        FolderError: ``size`` is above ``limit(default)``.
+    """
+    if size > limit(default):
+        raise FolderError(
+            f"{path}: {size:,} {what} are more than the {limit(default):,} that such a file may have; "
+            "QKD_LIMITS=10 multiplies every limit by ten"
+        )
+
+
+def _open_regular(path: str, flags: int) -> int:
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise FolderError(f"{path}: is not a regular file; copy its content into one")
+    return descriptor
+
+
+def read_bytes(path: Path, most: int = MAX_JSON_BYTES) -> bytes:
+    """Return the content of a regular file; devices, pipes and links to them are refused before they are read.
+
+    Raises:
+        FolderError: The file is missing, not a regular file or larger than ``limit(most)``.
+    """
+    try:
+        with open(path, "rb", opener=_open_regular) as file:
+            size = os.fstat(file.fileno()).st_size
+            refuse_above(path, size, most)
+            data = file.read(max(size, MIB) + 1)  # files of /proc have no size
+    except FileNotFoundError:
+        raise FolderError(f"{path}: no such file; is {path.parent} a whole qkd folder?") from None
+    except (OSError, ValueError) as error:  # a ValueError is a name with a null byte
+        raise FolderError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    return data
+
+
+def read_text(path: Path, most: int = MAX_JSON_BYTES) -> str:
+    """Return the UTF-8 text in a regular file.
+
+    Raises:
+        FolderError: The file is missing, too large, not regular or not UTF-8.
+    """
+    try:
+        return read_bytes(path, most).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise FolderError(f"{path}: is not UTF-8 text ({error})") from None
+
+
+def read_json(path: Path, most: int = MAX_JSON_BYTES) -> Any:
     """Return the JSON value in ``path``.
 
     Raises:
-        FolderError: the file is missing or damaged.
+        FolderError: The file is missing, too large, not regular or damaged.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FolderError(f"{path}: no such file; is {path.parent} a qkd folder?") from None
-    except (OSError, ValueError, RecursionError) as error:
+        return json.loads(read_bytes(path, most))
+    except (ValueError, RecursionError) as error:
         raise FolderError(f"{path}: cannot be read as JSON ({error})") from None
 
 
@@ -163,12 +282,7 @@ def read_lines(path: Path) -> list[Row]:
     Raises:
         FolderError: the file is missing or damaged; the line is named.
     """
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise FolderError(f"{path}: no such file; is {path.parent} a whole qkd folder?") from None
-    except OSError as error:
-        raise FolderError(f"{path}: cannot be read ({error.strerror or error})") from None
+    data = read_bytes(path, MAX_LINES_BYTES)
     rows = []
     for number, row in json_lines(data):
         if isinstance(row, ValueError):
@@ -189,7 +303,8 @@ def append_line(path: Path, row: Row) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh = not path.exists()
-        with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, PRIVATE), "rb+") as file:
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
+        with os.fdopen(os.open(path, flags, PRIVATE), "rb+") as file:
             if file.seek(0, os.SEEK_END):
                 file.seek(-1, os.SEEK_END)
                 line = line if file.read(1) == b"\n" else b"\n" + line

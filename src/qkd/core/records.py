@@ -16,8 +16,6 @@ from qkd.core.files import read_json
 
 T = TypeVar("T")
 
-BYTES = 64 << 20
-"""Of a JSON file; those that qkd writes have a hundredth."""
 DIMENSIONS = 1 << 20
 """Of an embedding."""
 CLASSES = 10_000
@@ -42,29 +40,13 @@ def read_record(path: Path, schema: type[T], mend: str, formats: tuple[int, ...]
     Raises:
         FolderError: the file is missing, too large, damaged, or of another format.
     """
-    value = read_value(path)
+    value = read_json(path)
     if formats:
         version = value.get("format") if isinstance(value, dict) else None
         if version not in formats:
             readable = " or ".join(map(str, formats))
             raise FolderError(f"{path}: format {version!r:.40} is not {readable}; {mend}, or take the qkd that made it")
     return checked(value, schema, path, mend)
-
-
-def read_value(path: Path, most: int = BYTES) -> Any:
-    """Return the JSON value in a file of at most ``most`` bytes.
-
-    Raises:
-        FolderError: the file is missing, too large or damaged.
-    """
-    _within(path, most)
-    return read_json(path)
-
-
-def _within(path: Path, most: int) -> None:
-    size = path.stat().st_size if path.is_file() else 0
-    if size > most:
-        raise FolderError(f"{path}: {size:,} bytes are more than the {most:,} that such a file may have")
 
 
 def checked(value: Any, schema: type[T], path: Path, mend: str) -> T:
@@ -79,33 +61,3 @@ def checked(value: Any, schema: type[T], path: Path, mend: str) -> T:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise FolderError(f"{path}: damaged ({place or 'the file'}: {first['msg'].lower()}); {mend}") from None
-
-
-def read_text(path: Path, most: int = BYTES) -> str:
-    """Return the UTF-8 text in a file of at most ``most`` bytes.
-
-    Raises:
-        FolderError: the file is missing, too large or not UTF-8.
-    """
-    try:
-        _within(path, most)
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise FolderError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except UnicodeDecodeError as error:
-        raise FolderError(f"{path}: not UTF-8 text ({error})") from None
-
-
-def shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of the arrays in a safetensors file; only its header is read.
-
-    Raises:
-        FolderError: the file is missing or damaged.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, "numpy") as file:
-            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - no mapping
-    except (OSError, SafetensorError) as error:
-        raise FolderError(f"{path}: cannot be read as safetensors ({error}); copy it again") from None

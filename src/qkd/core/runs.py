@@ -1,19 +1,28 @@
-"""A run folder: where each file of a run lies, who may write it, and which run a person means."""
+"""The run folder: its files, its lock, and the rules for its name."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Literal, get_args
 
 from qkd.core.errors import FolderError
-from qkd.core.files import NotWritten, Row, read_lines, remove_parts
+from qkd.core.files import NotWritten, Row, is_temporary, read_json, read_lines, remove_leftovers, write_json
+
+Kind = Literal["distill", "compare", "reproduce", "sweep"]
+LATEST = "latest"
+MAX_NAME_CHARACTERS = 120
 
 
 class RunFolder:
-    """The paths of one run; ``with folder.lock():`` for whoever writes."""
+    """The paths of one run; whoever writes holds ``lock()``.
+
+    Attributes:
+        path: The folder.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
@@ -25,12 +34,12 @@ class RunFolder:
 
     @property
     def config(self) -> Path:
-        """Everything needed to do the run again."""
+        """Settings that repeat the run."""
         return self.path / "config.toml"
 
     @property
     def data(self) -> Path:
-        """A fingerprint of the texts, so that a resumed run has the same ones."""
+        """A fingerprint of the texts, which a resumed run must match."""
         return self.path / "data.json"
 
     @property
@@ -45,7 +54,7 @@ class RunFolder:
 
     @property
     def checkpoint(self) -> Path:
-        """What training resumes from."""
+        """The state from which training resumes."""
         return self.path / "checkpoint"
 
     @property
@@ -55,22 +64,22 @@ class RunFolder:
 
     @property
     def device(self) -> Path:
-        """The folder of what the student was trained for: snapshot and compiled circuit."""
+        """Snapshot and compiled circuit of noise-aware training."""
         return self.path / "device"
 
     @property
     def teacher(self) -> Path:
-        """What a fine-tuned teacher learned."""
+        """The weights of a fine-tuned teacher."""
         return self.path / "teacher"
 
     @property
     def hardware(self) -> Path:
-        """The folder of the ledger and of every device run."""
+        """The ledger and every device run."""
         return self.path / "hardware"
 
     @property
     def predictions(self) -> Path:
-        """The test texts' rows: index, label, teacher's and student's logits."""
+        """One line per test text: text, label, logits of teacher and student."""
         return self.path / "predictions.jsonl"
 
     @property
@@ -78,18 +87,29 @@ class RunFolder:
         """The one-page report."""
         return self.path / "report.html"
 
+    @property
+    def kind(self) -> Kind:
+        """The command that made the folder."""
+        path = self.path / "kind.json"
+        value = read_json(path) if path.exists() else "distill"
+        for kind in get_args(Kind):
+            if value == kind:
+                return kind
+        raise FolderError(f"{path}: the kind of this folder is unknown; restore the file or choose another --name")
+
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the folder for writing.
+        """Hold the folder for writing, and remove temporary files that a killed process left.
 
         Raises:
-            QkdError: another process holds it.
+            FolderError: Another process holds it, it contains a symbolic link, or it cannot be written.
         """
         from filelock import FileLock, Timeout
 
         lock = FileLock(self.path / ".lock", timeout=0)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            refuse_links(self.path)
             lock.acquire()
         except Timeout:
             raise FolderError(
@@ -97,71 +117,199 @@ class RunFolder:
             ) from None
         except OSError as error:
             raise NotWritten(self.path, error) from None
-        remove_parts(self.path.rglob(".*.part"))  # nobody else writes here, so they are what a killed process left
         try:
+            remove_leftovers(self.path.rglob(".*.part"), mine=True)  # only the lock's holder writes here
             yield
         finally:
             lock.release()
 
     def rows(self, path: Path) -> list[Row]:
-        """Return the JSON objects in one of the files that a finished run has.
+        """Return the JSON objects in one of the files of a finished run.
 
         Raises:
-            QkdError: the run has not come so far, or the file is damaged.
+            FolderError: The run is not finished, or the file is damaged.
         """
         if not path.exists():
-            raise FolderError(f"{path}: not there yet; go on with 'qkd distill --resume --name {self.name}'")
+            raise FolderError(f"{path}: no such file yet; continue with 'qkd distill --resume --name {self.name}'")
         return read_lines(path)
 
     def make_latest(self) -> None:
         """Point ``latest`` beside this folder at it; the folder has a student."""
-        link = self.path.parent / f".latest.{os.getpid()}"
-        link.unlink(missing_ok=True)
-        link.symlink_to(self.path.name)
-        link.replace(self.path.parent / "latest")
+        for left in self.path.parent.glob(f".{LATEST}.*"):
+            if left.is_symlink():
+                left.unlink(missing_ok=True)
+        link = self.path.parent / f".{LATEST}.{os.getpid()}"
+        with suppress(FileExistsError):
+            link.symlink_to(self.path.name)
+        try:
+            link.replace(self.path.parent / LATEST)
+        except FileNotFoundError:  # another run that ended at the same time removed it, and is the latest
+            return
 
 
-def new_run(parent: Path, name: str | None, stem: str) -> RunFolder:
-    """Return a folder that does not exist yet: ``parent/name``, or ``parent/STEM-1``, ``-2``, ...
+def refuse_links(folder: Path) -> None:
+    """Refuse a run folder with symbolic links, which would redirect writes out of it.
 
     Raises:
-        QkdError: ``name`` is taken already, or is no plain folder name.
+        FolderError: There is a link.
+    """
+    for root, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            if (path := Path(root, name)).is_symlink():
+                raise FolderError(f"{path}: is a symbolic link, and qkd writes into run folders alone; replace it")
+
+
+def check_name(name: str) -> str:
+    """Return the name of a run.
+
+    Raises:
+        FolderError: It is a path, reserved or too long.
+    """
+    if name == LATEST or not re.fullmatch(r"\w[\w.+-]*", name) or len(name) > MAX_NAME_CHARACTERS:
+        raise FolderError(
+            f"--name '{name}' is no name for a run: use letters, digits, '.', '-' and '_', at most "
+            f"{MAX_NAME_CHARACTERS} characters, and not '{LATEST}'"
+        )
+    return name
+
+
+@contextmanager
+def new_run(parent: Path, name: str | None, stem: str) -> Iterator[RunFolder]:
+    """Create a run folder, ``parent/NAME`` or the first free of ``parent/STEM-1``, ``-2``, and hold its lock.
+
+    The folder is created before anything slow happens, so runs that start together get different ones.
+
+    Raises:
+        FolderError: The name is taken or is no name.
     """
     if name is not None:
-        if not re.fullmatch(r"[\w][\w.+-]*", name) or name == "latest":
-            raise FolderError(f"--name '{name}' is no folder name: use letters, digits, '.', '-' and '_'")
-        folder = RunFolder(parent / name)
-        if folder.config.exists():
-            raise FolderError(
-                f"{folder.path} exists already; go on with --resume --name {name}, or choose another --name"
-            )
-        return folder
-    stem = re.sub(r"[^\w.+-]+", "-", stem).strip("-") or "run"
+        folder = RunFolder(parent / check_name(name))
+        _make(folder.path)
+    else:
+        folder = RunFolder(_first_free(parent, stem))
+    _refuse_content(folder)
+    with folder.lock():
+        _refuse_content(folder)  # another process may have finished a run between the two
+        yield folder
+
+
+@contextmanager
+def study_run(
+    parent: Path, name: str | None, kind: Kind, stem: str, same: Callable[[Path], bool]
+) -> Iterator[RunFolder]:
+    """Create or continue the folder of a comparison or a search, and hold its lock.
+
+    Args:
+        parent: The folder of the run folders.
+        name: The name that the user gave; None takes ``KIND-STEM``, with a number if that is another study.
+        kind: The command.
+        stem: A short name of the data.
+        same: Whether the ``config.toml`` of an existing folder is that of this study.
+
+    Raises:
+        FolderError: The name is no name, or belongs to something else.
+    """
     number = 1
-    while (parent / f"{stem}-{number}").exists():
+    while True:
+        default = _clean(f"{kind}-{stem}") + (f"-{number}" if number > 1 else "")
+        folder = RunFolder(parent / check_name(default if name is None else name))
+        _make(folder.path)
+        if not _content(folder) or folder.kind == kind:
+            with folder.lock():
+                if not _content(folder):
+                    write_json(folder.path / "kind.json", kind)
+                if folder.kind == kind and (not folder.config.exists() or same(folder.config)):
+                    yield folder
+                    return
+        if name is not None:
+            raise FolderError(f"{folder.path}: holds something else, or has other settings; choose another --name")
         number += 1
-    return RunFolder(parent / f"{stem}-{number}")
+
+
+def _content(folder: RunFolder) -> list[Path]:
+    """Return what a folder holds beside the lock and temporary files of qkd."""
+    return [path for path in folder.path.iterdir() if path.name != ".lock" and not is_temporary(path)]
+
+
+def _refuse_content(folder: RunFolder) -> None:
+    if folder.config.exists() and folder.kind == "distill":
+        raise FolderError(
+            f"{folder.path} exists already; continue it with --resume --name {folder.name}, or choose another --name"
+        )
+    if _content(folder):
+        raise FolderError(f"{folder.path}: the folder holds something else; choose another --name")
+
+
+def _make(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir(exist_ok=True)
+    except FileExistsError:
+        raise FolderError(f"{path}: is no folder; choose another --name") from None
+    except OSError as error:
+        raise NotWritten(path, error) from None
+    if path.is_symlink():
+        raise FolderError(f"{path}: is a symbolic link; choose another --name")
+
+
+def _first_free(parent: Path, stem: str) -> Path:
+    number = 1
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            path = parent / f"{_clean(stem)}-{number}"
+            try:
+                path.mkdir()
+            except FileExistsError:
+                number += 1
+            else:
+                return path
+    except OSError as error:
+        raise NotWritten(parent, error) from None
+
+
+def _clean(stem: str) -> str:
+    """Return a stem without the characters that a name may not have."""
+    return re.sub(r"[^\w.+-]+", "-", stem).strip("-.+")[: MAX_NAME_CHARACTERS - 20] or "run"
 
 
 def newest_run(parent: Path) -> RunFolder:
-    """Return the run in ``parent`` that was started or resumed last, whether or not it came to a student.
+    """Return the run in ``parent`` that was started or resumed last, with or without a student.
 
     Raises:
-        QkdError: there is none.
+        FolderError: There is none.
     """
     configs = [path for path in parent.glob("*/config.toml") if not path.parent.is_symlink()]
+    configs = [path for path in configs if RunFolder(path.parent).kind == "distill"]
     if not configs:
-        raise FolderError(f"{parent}: no run lies there to go on with; make one with 'qkd distill'")
+        raise FolderError(f"{parent}: there is no run to continue; make one with 'qkd distill'")
     return RunFolder(max(configs, key=lambda path: path.stat().st_mtime_ns).parent.resolve())
 
 
-def existing_run(where: Path) -> RunFolder:
-    """Return the run folder at ``where`` (``runs/latest`` and other links are followed).
+def named_run(parent: Path, name: str) -> RunFolder:
+    """Return the run called ``name``.
 
     Raises:
-        QkdError: there is none.
+        FolderError: There is none.
     """
-    folder = RunFolder(where.resolve())
+    folder = RunFolder(parent / check_name(name))
+    if not folder.config.is_file() or folder.kind != "distill":
+        raise FolderError(
+            f"{folder.path}: there is no run to continue (no config.toml of 'qkd distill'); run it without --resume"
+        )
+    return folder
+
+
+def existing_run(where: Path) -> RunFolder:
+    """Return the run folder at ``where``; links such as ``runs/latest`` are followed.
+
+    Raises:
+        FolderError: There is none.
+    """
+    try:
+        folder = RunFolder(where.resolve())
+    except (OSError, RuntimeError, ValueError):  # a circle of links, or a name with a null byte
+        raise FolderError(f"{where!s:.200}: cannot be a run folder; name its path") from None
     if not folder.config.is_file():
-        raise FolderError(f"{where}: no run lies there; make one with 'qkd distill', or name its folder")
+        raise FolderError(f"{where}: no run is there; make one with 'qkd distill', or name its folder")
     return folder

@@ -13,10 +13,9 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from qkd.core.errors import ConfigError, nearest
+from qkd.core.errors import ConfigError, FolderError, nearest
+from qkd.core.files import MAX_TOML_BYTES, read_text
 
-TOML_BYTES = 1 << 20
-"""Of a TOML file."""
 S = TypeVar("S", bound="Spec")
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -52,11 +51,9 @@ def read_toml(path: Path) -> dict[str, object]:
         QkdError: it cannot be read, or is not TOML.
     """
     try:
-        if path.stat().st_size > TOML_BYTES:
-            raise ConfigError(f"{path}: larger than any file of settings ({TOML_BYTES:,} bytes)")
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); name an existing file") from None
+        return tomllib.loads(read_text(path, MAX_TOML_BYTES))
+    except FolderError as error:
+        raise ConfigError(str(error)) from None
     except (ValueError, RecursionError) as error:  # of TOML, of UTF-8, and of numbers with thousands of digits
         raise ConfigError(f"{path}: not a TOML file ({error})") from None
 

@@ -1,14 +1,20 @@
-"""Work spread over the cores, in processes of their own: Aer keeps the interpreter to itself while it runs."""
+"""Work on several cores, in processes: Aer holds the interpreter lock while it simulates."""
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 mapper: Callable[[Callable[..., Any], Sequence[tuple[Any, ...]]], Iterator[Any]] | None = None
-"""What does tasks elsewhere, in order; ``cluster.over_ray`` puts it here."""
+"""A function that runs tasks elsewhere, in order; ``cluster.over_ray`` sets it."""
+_watching = False
 
 
 def parallel_map(
@@ -17,10 +23,10 @@ def parallel_map(
     """Yield ``function(*task)`` of each task, in order.
 
     Args:
-        function: of a module; what it takes and returns is pickled. Its random numbers must be seeded by the task, so
-            that the number of processes changes nothing.
-        tasks: the arguments.
-        processes: how many work at once; one for each core when left out. One, or one task, runs right here.
+        function: A function of a module; its arguments and results are pickled. The task seeds its random numbers, so
+            the number of processes changes nothing.
+        tasks: The arguments.
+        processes: Maximum number of processes; None takes one for each core. One process or one task runs right here.
     """
     if mapper is not None:
         yield from mapper(function, tasks)
@@ -31,4 +37,32 @@ def parallel_map(
     if count <= 1:
         yield from (function(*task) for task in tasks)
         return
-    yield from joblib.Parallel(n_jobs=count, return_as="generator")(joblib.delayed(function)(*task) for task in tasks)
+    run = joblib.delayed(_run)
+    parallel = joblib.Parallel(n_jobs=count, return_as="generator")
+    yield from parallel(run(os.getpid(), function, task) for task in tasks)
+
+
+def _run(driver: int, function: Callable[..., T], task: tuple[Any, ...]) -> T:
+    global _watching
+    if not _watching:
+        _watching = True
+        _end_with(driver)
+    return function(*task)
+
+
+def _end_with(driver: int) -> None:
+    """End this worker when the driver is gone: a killed driver cannot tell its workers."""
+    if os.getppid() != driver:  # joblib was told to use threads, or another machine
+        return
+    if sys.platform == "linux":
+        import ctypes
+
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)  # reaches a worker inside a long call of Aer, too
+
+    def watch() -> None:
+        while os.getppid() == driver:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -16,7 +16,7 @@ from qiskit.transpiler import Target
 from qkd.core import records
 from qkd.core.bundled import user_dirs
 from qkd.core.errors import DeviceError, FolderError
-from qkd.core.files import write_json
+from qkd.core.files import read_json, write_json
 from qkd.devices import calibration as calibrations
 from qkd.devices import catalogue
 from qkd.devices.backend import CalibratedBackend, make_target
@@ -204,7 +204,7 @@ def read_snapshot(path: Path) -> Snapshot:
     Raises:
         QkdError: the file is missing, damaged, or from a newer qkd.
     """
-    value = records.read_value(path)
+    value = read_json(path)
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise FolderError(f"{path}: not a snapshot; {MEND}")
     if not isinstance(value.get("version"), int) or value["version"] > VERSION:

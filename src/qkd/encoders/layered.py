@@ -111,7 +111,8 @@ class TransformerEncoder:
             backbone = self._backbone if self._stored == self.layers else self._whole
             return self._read(backbone, chunk, self._stored).reshape(len(chunk), len(self._stored), -1)
 
-        self._store.fill(texts, compute, f"embedding with {self.name}")
+        width = (len(self._stored), self._whole.dim)
+        self._store.fill(texts, compute, f"embedding with {self.name}", width)
         self.report(len(texts))
 
     @cached_property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from qkd.encoders.layered import AUTO, TransformerEncoder
 from qkd.encoders.protocol import Encoder
 from qkd.encoders.static import StaticEncoder
 from qkd.encoders.whitening import Whitened, unit
+from qkd.models import weights
 from qkd.models.transformer import Loading
 
 
@@ -95,6 +96,7 @@ def make_encoder(
     torch_device: str | None = None,
     trust_remote_code: bool = False,
     arrays: Mapping[str, np.ndarray] | None = None,
+    allow_download: bool = True,
 ) -> Encoder:
     """Return the encoder called ``name``.
 
@@ -103,26 +105,62 @@ def make_encoder(
             ``?layers=``, ``&pooling=`` and ``&tokens=`` behind it where wanted; several joined by ``+``.
         torch_device: where a transformer runs; CUDA when there is one, if left out.
         trust_remote_code: whether a transformer may bring Python code of its own.
-        arrays: what ``Encoder.arrays`` was when it was kept.
+        arrays: the encoder's ``arrays`` from when it was saved.
+        allow_download: whether a model that is not in the hub's cache may be fetched.
 
     Raises:
-        QkdError: there is no such encoder, or its weights cannot be had.
+        ModelError: there is no such encoder, or its weights cannot be loaded.
     """
-    remaining = dict(arrays or {})
-    if "whitening.matrix" in remaining:
-        mean, matrix = remaining.pop("whitening.mean"), remaining.pop("whitening.matrix")
-        return Whitened(make_encoder(name, torch_device, trust_remote_code, remaining), mean, matrix)
-    names = [name] if Path(name).is_dir() else name.split("+")
+    loading = Loading(torch_device=torch_device, trust_remote_code=trust_remote_code, allow_download=allow_download)
+    return _make(name, loading, dict(arrays or {}))
+
+
+def _make(name: str, loading: Loading, arrays: dict[str, np.ndarray]) -> Encoder:
+    if "whitening.matrix" in arrays:
+        mean, matrix = arrays.pop("whitening.mean"), arrays.pop("whitening.matrix")
+        return Whitened(_make(name, loading, arrays), mean, matrix)
+    names = split_name(name)
     if len(names) == 1:
-        return _single(name, Loading(torch_device=torch_device, trust_remote_code=trust_remote_code), remaining)
+        return _single(name, loading, arrays)
     if not all(names):
         raise ModelError(f"encoder '{name}': something is missing beside a '+'; write for example minilm+hashing")
-    return JoinedEncoder(
-        [
-            make_encoder(part, torch_device, trust_remote_code, _under(remaining, f"{number}."))
-            for number, part in enumerate(names)
-        ]
-    )
+    return JoinedEncoder([_make(part, loading, _under(arrays, f"{number}.")) for number, part in enumerate(names)])
+
+
+def split_name(name: str) -> list[str]:
+    """Return the parts of a joined encoder's name; a folder's name may contain the joining sign itself."""
+    words, parts = name.split("+"), []
+    while words:
+        longest = next((n for n in range(len(words), 1, -1) if _in_folder_name("+".join(words[:n]), n - 1)), 1)
+        parts.append("+".join(words[:longest]))
+        words = words[longest:]
+    return parts
+
+
+def _in_folder_name(name: str, signs: int) -> bool:
+    """Return whether ``name`` is a folder, with or without options and kind, that contains all the ``signs``."""
+    model = _query(name)[0].removeprefix("static:")
+    return model.count("+") == signs and Path(model).is_dir()
+
+
+def map_models(name: str, change: Callable[[str], str]) -> str:
+    """Return an encoder's name with every model in it replaced by ``change(model)``."""
+    parts = []
+    for part in split_name(name):
+        model, query = _query(part)
+        kind, colon, rest = model.partition(":")
+        parts.append(f"static:{change(rest)}{query}" if kind == "static" and colon else change(model) + query)
+    return "+".join(parts)
+
+
+def _query(name: str) -> tuple[str, str]:
+    """Return a name without its options, and the options with their question mark."""
+    if Path(name).is_dir():
+        return name, ""
+    model, mark, query = name.rpartition("?")
+    if not mark or not Path(model).is_dir():
+        model, mark, query = name.partition("?")
+    return model, mark + query
 
 
 def has_layers(name: str) -> bool:
@@ -132,7 +170,9 @@ def has_layers(name: str) -> bool:
 
 
 def _single(name: str, loading: Loading, arrays: Mapping[str, np.ndarray]) -> Encoder:
-    model, _, query = (name, "", "") if Path(name).is_dir() else name.partition("?")
+    name = map_models(name, weights.stable_name)
+    model, query = _query(name)
+    query = query.removeprefix("?")
     kind, _, rest = model.partition(":")
     if kind == "hashing" and not query:
         if rest and (not rest.isdecimal() or len(rest) > 7 or not 2 <= int(rest) <= DIMENSIONS):
@@ -184,7 +224,7 @@ def embed_texts(encoder: Encoder, texts: Sequence[str]) -> np.ndarray:
         return encoder.apply(embed_texts(encoder.inner, texts))
     if isinstance(encoder, TransformerEncoder):  # its layers have rows together, so that another choice finds them
         return encoder.remembered(texts)
-    rows = cache.cached_rows(encoder.key, texts, encoder.encode, f"embedding with {encoder.name}")
+    rows = cache.cached_rows(encoder.key, texts, encoder.encode, f"embedding with {encoder.name}", (encoder.dim,))
     encoder.report(len(texts))
     return rows
 

@@ -16,9 +16,9 @@ from qkd.core.specs import read_toml
 from qkd.encoders.registry import has_layers
 from qkd.simulation.response import started
 from qkd.simulation.simulators import Engine, make_engine
-from qkd.student.cores.base import Middle
+from qkd.student.cores.base import StudentCore
 from qkd.student.cores.factory import CLASSICAL, make_control, without_entanglers
-from qkd.student.cores.quantum import QuantumMiddle
+from qkd.student.cores.quantum import QuantumCore
 
 LOGREG, PRODUCT, TEACHERLESS = "logreg", "product", "teacher-free"
 RECIPE = "qdllm"
@@ -30,12 +30,12 @@ RECIPE_SECTIONS = ("student", "loss", "train")
 
 
 @dataclass(frozen=True)
-class Contestant:
+class Candidate:
     """One student of a comparison.
 
     name: as it was asked for.
     config: student, loss and training; its seed is set for each trial.
-    control: the classical middle's name, or None for a circuit.
+    control: the classical core's name, or None for a circuit.
     encoder: another encoder than the comparison's, or None.
     tune: how many of that encoder's last layers train with it, after it was trained on them as they were.
     carried: whether every repetition goes on with the model of the one before, which is a slip.
@@ -66,11 +66,11 @@ class Contestant:
         circuit = library.load_circuit(spec.circuit, spec.qubits, spec.layers)
         return started(without_entanglers(circuit) if self.name == PRODUCT else circuit)
 
-    def middle(self, circuit: StudentCircuit, classes: int) -> Middle:
+    def core(self, circuit: StudentCircuit, classes: int) -> StudentCore:
         """Return what stands between projection and head."""
         if self.control is not None:
             return make_control(self.control, circuit, classes, self.config.engine)
-        return QuantumMiddle(circuit, self.engine(circuit))
+        return QuantumCore(circuit, self.engine(circuit), self.config.train.train_shots)
 
     def engine(self, circuit: StudentCircuit) -> Engine:
         """Return what trains its circuit, exactly and ideally."""
@@ -87,7 +87,7 @@ class Contestant:
         return {"control": self.control, "encoder": self.encoder, "product": self.name == PRODUCT} | values
 
 
-def contestants(names: Sequence[str], config: Config) -> list[Contestant]:
+def make_candidates(names: Sequence[str], config: Config) -> list[Candidate]:
     """Return the students called ``names``.
 
     ``linear``, ``mlp``, ``fourier`` and ``product`` are controls of the configuration's circuit; ``teacher-free`` is
@@ -99,39 +99,39 @@ def contestants(names: Sequence[str], config: Config) -> list[Contestant]:
     Raises:
         QkdError: a name means nothing, or stands there twice.
     """
-    students = [_contestant(name, config) for name in names]
-    for contestant in students:
-        if sum(other.name == contestant.name for other in students) > 1:
-            raise QkdError(f"--students: '{contestant.name}' stands there twice; name each student once")
-    for contestant in students:
-        contestant.circuit()  # a mistake in it comes out before any work is done
+    students = [_candidate(name, config) for name in names]
+    for candidate in students:
+        if sum(other.name == candidate.name for other in students) > 1:
+            raise QkdError(f"--students: '{candidate.name}' stands there twice; name each student once")
+    for candidate in students:
+        candidate.circuit()  # a mistake in it comes out before any work is done
     return students
 
 
-def _contestant(name: str, config: Config) -> Contestant:
+def _candidate(name: str, config: Config) -> Candidate:
     kind, _, model = name.partition(":")
     if name == LOGREG or name in CLASSICAL:
-        return Contestant(name, config, control=name)
+        return Candidate(name, config, control=name)
     if name == PRODUCT:
-        return Contestant(name, config)
+        return Candidate(name, config)
     if name == TEACHERLESS:
-        return Contestant(name, config.model_copy(update={"loss": config.loss.model_copy(update={"alpha": 0.0})}))
+        return Candidate(name, config.model_copy(update={"loss": config.loss.model_copy(update={"alpha": 0.0})}))
     if model and kind == "transformer":
         if not has_layers(model):
             raise QkdError(f"--students: '{name}': no layers of '{model}' could train; name one transformer")
-        return Contestant(name, config, "linear", model, tune=config.encoder.tune_encoder or TUNED)
+        return Candidate(name, config, "linear", model, tune=config.encoder.tune_encoder or TUNED)
     if model and kind in ("model2vec", "encoder"):
-        return Contestant(name, config, "linear", f"static:{model}" if kind == "model2vec" else model)
+        return Candidate(name, config, "linear", f"static:{model}" if kind == "model2vec" else model)
     recipe = recipe_file() if name == RECIPE else Path(name)
     if recipe.suffix == ".toml" and recipe.is_file() and "student" in (tables := read_toml(recipe)):
         values = config.model_dump() | {section: tables.get(section, {}) for section in RECIPE_SECTIONS}
-        return Contestant(name, make_config(values, str(recipe)))
+        return Candidate(name, make_config(values, str(recipe)))
     if name not in library.paths() and not Path(name).is_file():
         known = sorted({*library.paths(), LOGREG, PRODUCT, TEACHERLESS, *CLASSICAL})
         raise QkdError(f"--students: there is no student '{name}'{nearest(name, known)}")
     same = name == config.student.circuit
     update: dict[str, str | None] = {} if same else {"circuit": name, "layers": None}
-    return Contestant(name, config.model_copy(update={"student": config.student.model_copy(update=update)}))
+    return Candidate(name, config.model_copy(update={"student": config.student.model_copy(update=update)}))
 
 
 def recipe_file() -> Path:

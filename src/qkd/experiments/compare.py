@@ -19,7 +19,7 @@ from qkd.core.runs import RunFolder
 from qkd.core.workers import parallel_map
 from qkd.encoders.protocol import Encoder
 from qkd.encoders.registry import embed_texts
-from qkd.experiments.candidates import Contestant
+from qkd.experiments.candidates import Candidate
 from qkd.experiments.conditions import EXACT, Conditions, check_conditions, conditions_of
 from qkd.experiments.specs import CompareSpec
 from qkd.experiments.trial import repetitions, run_trial
@@ -36,7 +36,7 @@ MEND = "delete it and it is done again"
 class Task:
     """One trial that is to be done: a student, a seed, and how many training texts it sees."""
 
-    contestant: Contestant
+    candidate: Candidate
     seed: int
     texts: int
 
@@ -56,7 +56,7 @@ class Trials:
     """
 
     sources: Sources
-    students: tuple[Contestant, ...]
+    students: tuple[Candidate, ...]
     counts: tuple[int, ...]
     results: dict[tuple[str, int, int], TrialAnswers]
     encoders: dict[str, Encoder]
@@ -64,12 +64,12 @@ class Trials:
     sims: tuple[str, ...]
     tries: dict[str, Tuning]
 
-    def seeds(self, student: Contestant, texts: int) -> list[TrialAnswers]:
+    def seeds(self, student: Candidate, texts: int) -> list[TrialAnswers]:
         """Return a student's trials on so many texts, one for each seed."""
         return [row for (name, count, _), row in sorted(self.results.items()) if (name, count) == (student.name, texts)]
 
 
-def run_trials(config: Config, students: Sequence[Contestant], spec: CompareSpec, folder: RunFolder) -> Trials:
+def run_trials(config: Config, students: Sequence[Candidate], spec: CompareSpec, folder: RunFolder) -> Trials:
     """Do every trial that ``folder`` does not hold yet.
 
     Args:
@@ -96,7 +96,7 @@ def run_trials(config: Config, students: Sequence[Contestant], spec: CompareSpec
 def trained(
     sources: Sources,
     config: Config,
-    students: Sequence[Contestant],
+    students: Sequence[Candidate],
     spec: CompareSpec,
     folder: RunFolder,
     conditions: Mapping[str, Conditions],
@@ -125,7 +125,7 @@ def trained(
     results: dict[tuple[str, int, int], TrialAnswers] = {}
     with clock.stage("trials"):
         for task, result in _done(tasks, lessons, prints, conditions, folder.path / "trials"):
-            results[task.contestant.name, task.texts, task.seed] = result
+            results[task.candidate.name, task.texts, task.seed] = result
         for student in students:
             if student.carried:
                 carried = _carried(student, lessons[student.name], prints[student.name], spec.seeds, folder)
@@ -135,7 +135,7 @@ def trained(
     return Trials(sources, tuple(students), counts, results, encoders, clock.seconds, sims, tries)
 
 
-def _tasks(students: Sequence[Contestant], counts: Sequence[int], seeds: int) -> Iterator[Task]:
+def _tasks(students: Sequence[Candidate], counts: Sequence[int], seeds: int) -> Iterator[Task]:
     """Yield the trials, all students of one seed before the next, so that what a killed comparison has is balanced."""
     for seed in range(seeds):
         for count in reversed(counts):
@@ -145,7 +145,7 @@ def _tasks(students: Sequence[Contestant], counts: Sequence[int], seeds: int) ->
 
 
 def lessons_of(
-    sources: Sources, students: Sequence[Contestant], config: Config
+    sources: Sources, students: Sequence[Candidate], config: Config
 ) -> tuple[dict[str, Lesson], dict[str, Encoder]]:
     """Return what each student learns from, and by what encoder, by its name."""
     common, texts = sources.lesson(), sources.dataset.texts
@@ -179,11 +179,11 @@ def _done(
     most = max((task.texts for task in tasks), default=0)
 
     def conditions_of_task(task: Task) -> Conditions | None:
-        whole = conditions.get(task.contestant.name)
+        whole = conditions.get(task.candidate.name)
         return whole if whole is None or task.texts == most else whole.first()
 
     for task in tasks:
-        student, answered_under = task.contestant, conditions_of_task(task)
+        student, answered_under = task.candidate, conditions_of_task(task)
         key = {
             "student": student.key(),
             "lesson": prints[student.name],
@@ -201,7 +201,7 @@ def _done(
     subsets: dict[tuple[str, int, int], Lesson] = {}
     arguments = []
     for task, _ in missing:
-        student = task.contestant
+        student = task.candidate
         whole = lessons[student.name]
         where = (str(id(whole)), task.texts, task.seed)
         subset = subsets.setdefault(where, whole.fewer(task.texts, task.seed))
@@ -209,13 +209,11 @@ def _done(
     with progress("students", len(missing), "trials") as bar:
         for (task, path), result in zip(missing, parallel_map(run_trial, arguments), strict=True):
             write_json(path, result.to_json())
-            bar.advance(1, f"{task.contestant.name}, seed {task.seed}, {task.texts:,} texts")
+            bar.advance(1, f"{task.candidate.name}, seed {task.seed}, {task.texts:,} texts")
             yield task, result
 
 
-def _carried(
-    student: Contestant, lesson: Lesson, fingerprint: str, count: int, folder: RunFolder
-) -> list[TrialAnswers]:
+def _carried(student: Candidate, lesson: Lesson, fingerprint: str, count: int, folder: RunFolder) -> list[TrialAnswers]:
     """Return the repetitions of a student that goes on with its model, from ``folder`` where it has them."""
     key = {"student": student.key(), "lesson": fingerprint, "repetitions": count}
     path = folder.path / "trials" / f"{cache.digest(key)[:24]}.json"

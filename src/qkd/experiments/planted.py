@@ -17,12 +17,12 @@ import torch
 from qkd.circuits.student import StudentCircuit
 from qkd.core.config import EngineSpec
 from qkd.core.workers import parallel_map
-from qkd.experiments.candidates import Contestant
+from qkd.experiments.candidates import Candidate
 from qkd.experiments.summary import verdict_on
 from qkd.experiments.trial import run_trial
 from qkd.results import Verdict
 from qkd.simulation.simulators import make_engine
-from qkd.student.cores.quantum import QuantumMiddle
+from qkd.student.cores.quantum import QuantumCore
 from qkd.student.lesson import Lesson
 
 SHARPNESS = 8.0
@@ -53,12 +53,10 @@ def planted(
     if kind == "linear":
         values = embeddings @ rng.normal(size=embeddings.shape[1])
     else:
-        middle = QuantumMiddle(
-            circuit, make_engine(EngineSpec(precision="double", torch_device="cpu"), circuit)
-        ).double()
+        core = QuantumCore(circuit, make_engine(EngineSpec(precision="double", torch_device="cpu"), circuit)).double()
         with torch.no_grad():
-            middle.weights.copy_(torch.tensor(rng.uniform(-math.pi, math.pi, len(circuit.weights))))
-            values = middle(torch.tensor(angles)).numpy() @ rng.normal(size=len(circuit.observables))
+            core.weights.copy_(torch.tensor(rng.uniform(-math.pi, math.pi, len(circuit.weights))))
+            values = core(torch.tensor(angles)).numpy() @ rng.normal(size=len(circuit.observables))
     margin = (values - np.median(values)) / values.std()
     targets = (margin > 0).astype(int)
     logits = (SHARPNESS / 2 * np.stack([-margin, margin], axis=1)).astype(np.float32)
@@ -81,7 +79,7 @@ class PlantedVerdict(Verdict):
 
 
 def planted_verdict(
-    students: Sequence[Contestant], lesson: Lesson, seeds: int, processes: int | None = None
+    students: Sequence[Candidate], lesson: Lesson, seeds: int, processes: int | None = None
 ) -> PlantedVerdict:
     """Return what a comparison says of students on a lesson.
 

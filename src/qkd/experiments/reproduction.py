@@ -9,7 +9,7 @@ import numpy as np
 
 from qkd.core.config import Config, read_config
 from qkd.core.errors import QkdError
-from qkd.experiments.candidates import RECIPE, RECIPE_SECTIONS, Contestant, contestants, recipe_file
+from qkd.experiments.candidates import RECIPE, RECIPE_SECTIONS, Candidate, make_candidates, recipe_file
 from qkd.experiments.compare import Trials
 from qkd.experiments.summary import hits, verdict_on
 from qkd.pipeline.settings import Overrides
@@ -70,7 +70,7 @@ def variants(
     students: Sequence[str],
     slips: Sequence[str],
     tuned: bool = False,
-) -> list[Contestant]:
+) -> list[Candidate]:
     """Return the honest recipe, the recipe with each slip, with all of them, and other students.
 
     Args:
@@ -85,7 +85,7 @@ def variants(
     """
     recipe = read_config(recipe_file(), overrides)
     values = {section: getattr(recipe, section) for section in RECIPE_SECTIONS}
-    honest = Contestant(RECIPE, config.model_copy(update=values), fixed=True)
+    honest = Candidate(RECIPE, config.model_copy(update=values), fixed=True)
     recipes = [honest, *(_slipped(honest, [slip]) for slip in slips)]
     if len(slips) > 1:
         recipes.append(_slipped(honest, slips))
@@ -94,12 +94,13 @@ def variants(
     # the recipe's encoder is the paper's; what stands beside it reads what it reads by default
     default = Config().encoder.encoder
     others = [
-        student if student.encoder else replace(student, encoder=default) for student in contestants(students, config)
+        student if student.encoder else replace(student, encoder=default)
+        for student in make_candidates(students, config)
     ]
     return [*recipes, *others]
 
 
-def _slipped(honest: Contestant, slips: Sequence[str]) -> Contestant:
+def _slipped(honest: Candidate, slips: Sequence[str]) -> Candidate:
     """Return the recipe with some slips."""
     slipped = honest
     for slip in slips:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from qkd.core.version import VERSION
-from qkd.experiments.candidates import Contestant
+from qkd.experiments.candidates import Candidate
 from qkd.experiments.compare import Trials
 from qkd.experiments.geometry import geometry_of
 from qkd.pipeline.evaluation import TIMED_TEXTS, ms_per_text
@@ -60,7 +60,7 @@ def summarise(trials: Trials, command: str) -> Comparison:
     )
 
 
-def verdict_on(students: Sequence[Contestant], right: dict[str, np.ndarray]) -> Verdict:
+def verdict_on(students: Sequence[Candidate], right: dict[str, np.ndarray]) -> Verdict:
     """Return the verdict on the first of some students.
 
     Args:
@@ -77,17 +77,17 @@ def verdict_on(students: Sequence[Contestant], right: dict[str, np.ndarray]) -> 
     return Verdict(reference=first.name, differences=differences, conclusion=conclusion)
 
 
-def _logits(trials: Trials, student: Contestant, texts: int) -> np.ndarray:
+def _logits(trials: Trials, student: Candidate, texts: int) -> np.ndarray:
     """Return a student's logits (S,N_test,C); the logistic regression, which has no seed, has one row for all."""
     return np.array([row.logits for row in trials.seeds(student, texts)])
 
 
-def hits(trials: Trials, student: Contestant, texts: int, targets: np.ndarray) -> np.ndarray:
+def hits(trials: Trials, student: Candidate, texts: int, targets: np.ndarray) -> np.ndarray:
     """Return which test texts each seed got right, (S,N_test)."""
     return (_logits(trials, student, texts).argmax(axis=2) == targets).astype(float)
 
 
-def _line(trials: Trials, student: Contestant, lesson: Lesson, encoder_ms: float) -> StudentLine:
+def _line(trials: Trials, student: Candidate, lesson: Lesson, encoder_ms: float) -> StudentLine:
     """Return a student's numbers, sizes and times on the most training texts; its encoder takes so long for a text."""
     most = trials.counts[-1]
     logits, rows = _logits(trials, student, most), trials.seeds(student, most)

@@ -17,7 +17,7 @@ from qkd.core.console import progress, say
 from qkd.core.errors import QkdError
 from qkd.core.runs import RunFolder
 from qkd.core.workers import parallel_map
-from qkd.experiments.candidates import Contestant
+from qkd.experiments.candidates import Candidate
 from qkd.experiments.compare import lessons_of, trained
 from qkd.experiments.optuna_study import (
     TrialOutcome,
@@ -77,9 +77,9 @@ def search(
     best_config = settings_at(config, top.point, folder.path / "circuits")
     encoder = str(top.point["encoder"]) if "encoder" in top.point else None
     students = [
-        Contestant("best", best_config, encoder=encoder),
-        Contestant("start", config),
-        Contestant("linear", best_config, control="linear", encoder=encoder),
+        Candidate("best", best_config, encoder=encoder),
+        Candidate("start", config),
+        Candidate("linear", best_config, control="linear", encoder=encoder),
     ]
     asked = CompareSpec(students=("best", "start", "linear"), seeds=spec.seeds)
     judged = summarise(trained(sources, config, students, asked, folder, {}, clock), "")
@@ -122,7 +122,7 @@ def run_search(
     """
     study = open_study(folder / "study.journal", space, spec)
     encoders = sorted({str(value) for dimension in space if dimension.name == "encoder" for value in dimension.values})
-    readers = [Contestant("", config), *(Contestant(name, config, encoder=name) for name in encoders)]
+    readers = [Candidate("", config), *(Candidate(name, config, encoder=name) for name in encoders)]
     lessons, _ = lessons_of(sources, readers, config)
     if study.trials:
         say(f"{len(study.trials)} of {spec.trials} trials are there already")
@@ -133,7 +133,7 @@ def run_search(
             points = proposed_points(before, config, space, spec)[count - start :]
             tasks = [
                 (
-                    Contestant("trial", settings_at(config, point, folder / "circuits")),
+                    Candidate("trial", settings_at(config, point, folder / "circuits")),
                     lessons[str(point.get("encoder", ""))],
                     config.train.seed,
                     spec.goal,
@@ -162,7 +162,7 @@ class _Pruned(Exception):
 
 
 def _run_trial(
-    student: Contestant, lesson: Lesson, seed: int, goal: str, before: Sequence[optuna.trial.FrozenTrial] | None
+    student: Candidate, lesson: Lesson, seed: int, goal: str, before: Sequence[optuna.trial.FrozenTrial] | None
 ) -> TrialOutcome:
     """Train one student; return its state and numbers. A worker's task.
 

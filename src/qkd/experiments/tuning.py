@@ -20,7 +20,7 @@ from qkd.core.errors import QkdError
 from qkd.core.files import write_json
 from qkd.core.records import read_record
 from qkd.core.workers import parallel_map
-from qkd.experiments.candidates import Contestant
+from qkd.experiments.candidates import Candidate
 from qkd.experiments.trial import run_validation
 from qkd.pipeline.settings import Overrides, merged
 from qkd.results import Tuning, Validated
@@ -33,7 +33,7 @@ DROPOUT = (0.0, 0.7)
 """Ends of what is drawn, weight decay on a logarithmic scale."""
 
 
-def tuning_candidates(student: Contestant, count: int) -> list[Contestant]:
+def tuning_candidates(student: Candidate, count: int) -> list[Candidate]:
     """Return a student with ``count`` settings of its training, the first its own; the draws are alike for all."""
     rng = np.random.default_rng(0)
     versions = [student]
@@ -51,12 +51,12 @@ def tuning_candidates(student: Contestant, count: int) -> list[Contestant]:
 
 
 def tune_students(
-    students: Sequence[Contestant],
+    students: Sequence[Candidate],
     lessons: Mapping[str, Lesson],
     fingerprints: Mapping[str, str],
     count: int,
     folder: Path,
-) -> tuple[list[Contestant], dict[str, Tuning]]:
+) -> tuple[list[Candidate], dict[str, Tuning]]:
     """Return the students with the settings that validation texts chose, and what was chosen, by name.
 
     Args:
@@ -83,7 +83,7 @@ def tune_students(
         for (number, path), tried in zip(missing, parallel_map(_tried, tasks), strict=True):
             write_json(path, tried.to_json())
             bar.advance(1, tries[number][0].name)
-    results: dict[str, list[tuple[float, int, Contestant]]] = {}
+    results: dict[str, list[tuple[float, int, Candidate]]] = {}
     for number, ((student, candidate), path) in enumerate(zip(tries, paths, strict=True)):
         loss = read_record(path, Validated, "delete it and it is done again").valid_loss
         results.setdefault(student.name, []).append((np.inf if loss is None else loss, number, candidate))
@@ -93,7 +93,7 @@ def tune_students(
     }
 
 
-def _tried(student: Contestant, lesson: Lesson, seed: int) -> Validated:
+def _tried(student: Candidate, lesson: Lesson, seed: int) -> Validated:
     """Return what validation texts say of a student; no loss where it could not be trained."""
     try:
         return run_validation(student, lesson, seed)

@@ -7,7 +7,7 @@ from qkd.circuits.qasm import from_qasm
 from qkd.circuits.student import StudentCircuit
 from qkd.core.console import say
 from qkd.core.errors import DeviceError
-from qkd.core.records import read_text
+from qkd.core.files import read_text
 from qkd.core.runs import RunFolder
 from qkd.devices import catalogue, snapshot
 from qkd.devices.calibration import FRACTIONAL

@@ -22,14 +22,13 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 from qiskit.quantum_info import SparsePauliOp
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
 from qkd.circuits.qasm import from_qasm, to_qasm
 from qkd.circuits.student import StudentCircuit
 from qkd.core import records
+from qkd.core.arrays import parse_arrays, read_arrays, write_arrays
 from qkd.core.errors import FolderError
-from qkd.core.files import Row, read_lines, write_json, write_lines, write_text, write_with
+from qkd.core.files import MAX_ARRAY_BYTES, Row, read_bytes, read_lines, read_text, write_json, write_lines, write_text
 from qkd.devices import snapshot as snapshots
 from qkd.devices.region import to_region
 from qkd.devices.snapshot import Snapshot
@@ -143,7 +142,7 @@ class Plan:
         program = to_qasm(self.student)
         write_text(self.folder / "circuit.qasm", program, private=True)
         arrays = {"values": np.ascontiguousarray(self.values)}
-        write_with(self.folder / "values.safetensors", lambda part: save_file(arrays, part), private=True)
+        write_arrays(self.folder / "values.safetensors", arrays, private=True)
         snapshots.write_snapshot(self.snapshot.calibration, self.folder / "snapshot.json")
         write_lines(self.folder / "texts.jsonl", self.texts)
         layout = self.student.layout  # a circuit that the run kept has none
@@ -178,11 +177,11 @@ class Plan:
             QkdError: there is none, or a file of it is missing or damaged.
         """
         record = records.read_record(folder / "plan.json", PlanRecord, MEND, (FORMAT,))
-        program = records.read_text(folder / "circuit.qasm")
+        program = read_text(folder / "circuit.qasm")
         try:
             if hashlib.sha256(program.encode()).hexdigest() != record.circuit_sha256:
                 raise ValueError("circuit.qasm is not the circuit that was sent")
-            values = load_file(folder / "values.safetensors")["values"]
+            values = read_arrays(folder / "values.safetensors")["values"]
             student = from_qasm(program, str(folder / "circuit.qasm"))
             texts = read_lines(folder / "texts.jsonl")
             if values.ndim != 2 or values.shape[1] != len(student.parameters):
@@ -191,7 +190,7 @@ class Plan:
                 raise ValueError(f"there are {len(texts)} texts and values of {len(values)}")
             if any(not 0 <= start < stop <= len(values) for start, stop in record.chunks):
                 raise ValueError("a job has texts that are not there")
-        except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
+        except (OSError, KeyError, TypeError, ValueError) as error:
             raise FolderError(f"{folder}: the plan is damaged ({error}); {MEND}") from None
         return cls(
             folder=folder,
@@ -216,9 +215,8 @@ class Plan:
 
     def write_arrays(self, name: str, **arrays: np.ndarray) -> str:
         """Write arrays as ``NAME.safetensors`` and return the file's hash."""
-        path, ready = self.folder / f"{name}.safetensors", {key: np.ascontiguousarray(a) for key, a in arrays.items()}
-        write_with(path, lambda part: save_file(ready, part), private=True)
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        data = write_arrays(self.folder / f"{name}.safetensors", arrays, private=True)
+        return hashlib.sha256(data).hexdigest()
 
     def read_arrays(self, file: str, sha256: str | None) -> dict[str, np.ndarray]:
         """Return the arrays of a file that ``write_arrays`` wrote.
@@ -228,11 +226,11 @@ class Plan:
         """
         path = self.folder / file
         try:
-            if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+            data = read_bytes(path, MAX_ARRAY_BYTES)
+            if hashlib.sha256(data).hexdigest() != sha256:
                 raise ValueError("its hash is another")
-            arrays: dict[str, np.ndarray] = load_file(path)
-            return arrays
-        except (OSError, ValueError, SafetensorError) as error:
+            return parse_arrays(data, path)
+        except ValueError as error:
             raise FolderError(
                 f"{path}: what the job measured is damaged ({error}); copy it again from a backup"
             ) from None

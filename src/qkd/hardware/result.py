@@ -10,7 +10,7 @@ import numpy as np
 from qkd.circuits.student import StudentCircuit
 from qkd.core import records as records_of
 from qkd.core.config import EngineSpec
-from qkd.core.files import Row
+from qkd.core.files import Row, read_json
 from qkd.devices.region import to_region
 from qkd.hardware import affine
 from qkd.hardware.gathered import Gathered, Mitigated, gather, mitigate
@@ -109,7 +109,7 @@ def read_result(path: Path) -> DeviceResult:
     Raises:
         FolderError: the file is missing or damaged.
     """
-    value = records_of.read_value(path)
+    value = read_json(path)
     kind: type[DeviceResult] = DeviceResult
     if isinstance(value, dict) and value.get("texts"):
         kind = MeasuredResult

@@ -111,8 +111,12 @@ class Backbone(Transformer):
 
         def read(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
             if pooling == "padding":
+                pad = self.tokenizer.pad_token_id
+                if pad is None:
+                    raise ModelError(f"{self.model}: pooling=padding needs a padding token and the tokenizer has none")
                 more = (0, self.max_tokens - ids.shape[1])
-                ids, mask = (torch.nn.functional.pad(rows, more, value=v) for rows, v in ((ids, self.pad), (mask, 0)))
+                ids = torch.nn.functional.pad(ids.masked_fill(mask == 0, pad), more, value=pad)
+                mask = torch.nn.functional.pad(mask, more)
             pooled = []
             for states in self.states(ids, mask, layers):
                 if equal_tokens:

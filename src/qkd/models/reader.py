@@ -22,6 +22,9 @@ LIKELIHOODS = 9
 """How many numbers ``likelihoods`` gives."""
 
 
+FLOAT16_MAX = float(np.finfo(np.float16).max)
+
+
 class Reader(Backbone):
     """A causal LM that is run as far as it is read, and no further.
 
@@ -35,10 +38,10 @@ class Reader(Backbone):
     def __init__(self, model: str, loading: Loading | None, layers: Sequence[int], likelihoods: bool) -> None:
         super().__init__(model, loading, depth=None if likelihoods else max(layers))
         self.layers, self.likelihoods = tuple(layers), likelihoods
-        self.head = "AutoModelForCausalLM" if likelihoods else "AutoModel"
+        self.auto_class = "AutoModelForCausalLM" if likelihoods else "AutoModel"
 
     def __getstate__(self) -> dict[str, object]:
-        own = {"layers": self.layers, "likelihoods": self.likelihoods, "head": self.head}
+        own = {"layers": self.layers, "likelihoods": self.likelihoods, "auto_class": self.auto_class}
         return {**super().__getstate__(), **own}
 
     @property
@@ -78,7 +81,7 @@ class Reader(Backbone):
 
         out = np.empty((len(texts), sum(self.widths)), np.float16)
         for rows, values in self.batched(self.tokens(texts), read):
-            out[rows] = values
+            out[rows] = np.clip(values, -FLOAT16_MAX, FLOAT16_MAX)  # a long text's log-likelihood exceeds it
         return out
 
     def _pass(self, ids: torch.Tensor, mask: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor | None]:

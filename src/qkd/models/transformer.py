@@ -1,10 +1,13 @@
-"""A pretrained transformer as it is loaded and fed: tokens in, batches out, whatever is read off them."""
+"""A pretrained transformer: loading, tokenization and batches."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import numpy as np
@@ -21,20 +24,24 @@ if TYPE_CHECKING:
     import torch
     from transformers import BitsAndBytesConfig
 
+# Tokens of a text that are read, unless the user sets another number.
 MAX_TOKENS = 256
-"""Tokens of a text that are read, unless told otherwise."""
+
+# Texts with fewer tokens than this together may consist of unknown tokens alone.
+MIN_TOKENS_JUDGED = 100
 
 
 @dataclass(frozen=True)
 class Loading:
     """How a model is loaded.
 
-    Args:
-        torch_device: where it runs, as torch names it; CUDA when there is one, if left out.
-        dtype: of the weights; ``auto`` is float32 on CPUs and bfloat16 on CUDA.
-        quantize: ``8bit`` or ``4bit`` through bitsandbytes.
-        max_tokens: tokens read of each text; ``MAX_TOKENS`` or what the model can hold when left out.
-        trust_remote_code: whether a model may bring Python code of its own.
+    Attributes:
+        torch_device: Device as torch names it. None means CUDA if there is one, else the CPU.
+        dtype: Precision of the weights. ``auto`` is float32 on CPUs and bfloat16 on CUDA.
+        quantize: Quantization by bitsandbytes.
+        max_tokens: Number of tokens read of each text. None means ``MAX_TOKENS`` or the model's maximum.
+        trust_remote_code: Whether a model may run Python code of its own.
+        allow_download: Whether a model that is not in the hub's cache may be fetched.
     """
 
     torch_device: str | None = None
@@ -42,23 +49,24 @@ class Loading:
     quantize: Literal["none", "8bit", "4bit"] = "none"
     max_tokens: int | None = None
     trust_remote_code: bool = False
+    allow_download: bool = True
 
     @property
     def device(self) -> str:
-        """The torch device, of the process that asks."""
+        """Torch device in the process that reads this property."""
         import torch
 
         return self.torch_device or ("cuda" if torch.cuda.is_available() else "cpu")
 
     @property
     def precision(self) -> str:
-        """The weights' dtype by name."""
+        """Name of the weights' dtype."""
         if self.dtype != "auto":
             return self.dtype
         return "bfloat16" if self.device.startswith("cuda") else "float32"
 
-    def arithmetic(self) -> torch.autocast:
-        """Return what to compute in, so that half-precision weights and float32 ones (a head's) can meet."""
+    def autocast(self) -> torch.autocast:
+        """Return the context in which half-precision weights and the float32 weights of a head work together."""
         import torch
 
         kind = self.device.partition(":")[0]
@@ -66,13 +74,13 @@ class Loading:
 
     @property
     def key(self) -> dict[str, str]:
-        """What of it changes numbers, where it is not plain float32; JSON values."""
+        """Settings that change numbers, where they are not plain float32; JSON values."""
         changed = {"dtype": self.precision, "quantize": self.quantize}
         return {name: value for name, value in changed.items() if value not in ("float32", "none")}
 
 
 class WeightOptions(TypedDict, total=False):
-    """What ``from_pretrained`` is told about weights."""
+    """Arguments of ``from_pretrained`` about weights."""
 
     dtype: torch.dtype
     quantization_config: BitsAndBytesConfig
@@ -80,97 +88,147 @@ class WeightOptions(TypedDict, total=False):
 
 
 class Transformer:
-    """A pretrained model with its tokenizer; weights are loaded when the first text comes.
+    """A pretrained model with its tokenizer. Weights are loaded when the first text comes.
 
-    Pickling it leaves the weights behind: who unpickles it, in whatever process, loads them again.
+    A pickle contains no weights; the process that unpickles it loads them again.
 
     Args:
         model: a short name, folder, GGUF file or hub id (see ``weights.resolve``).
         loading: how it is loaded.
 
     Raises:
-        QkdError: the model cannot be had.
+        ModelError: the model does not exist or cannot be fetched.
     """
 
-    head = "AutoModel"
-    """Which of transformers' classes loads it."""
+    auto_class = "AutoModel"
+    """Class of transformers that loads the network."""
 
     def __init__(self, model: str, loading: Loading | None = None) -> None:
-        self.model, self.loading = model, loading or Loading()
-        self.source = self.located()
-        """Where the weights are."""
+        self.model, self.loading = weights.stable_name(model), loading or Loading()
+        self.source = self.locate()
 
     def __getstate__(self) -> dict[str, object]:
         return {name: self.__dict__[name] for name in ("model", "loading")}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
-        self.source = self.located()
+        self.source = self.locate()
 
     @property
     def truncated(self) -> int:
-        """How many texts were longer than ``max_tokens`` since that was last reported."""
+        """Number of texts longer than ``max_tokens`` since the last report."""
         return cache.truncated[self.model]
 
     @truncated.setter
     def truncated(self, count: int) -> None:
         cache.truncated[self.model] = count
 
-    def located(self) -> weights.Source:
-        """Return where the weights are on this machine."""
-        return weights.resolve(self.model)
+    def locate(self) -> weights.Source:
+        """Return where the weights are.
+
+        Raises:
+            ModelError: there are none, or they belong to an adapter.
+        """
+        source = weights.resolve(self.model, allow_download=self.loading.allow_download)
+        if source.is_folder and (Path(source.path) / "adapter_config.json").is_file():
+            raise ModelError(
+                f"{self.model}: this folder holds a peft adapter; use classifier:{self.model}, or merge it with its "
+                "base model (merge_and_unload, save_pretrained) and give the new folder"
+            )
+        return source
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of configuration, tokenizer and weights."""
+        """Hash of configuration, tokenizer and weights."""
         return weights.weights_fingerprint(self.source)
 
     @property
     def key(self) -> Key:
-        """Everything that determines a text's numbers but the text and what is read off; JSON values."""
+        """Everything that determines a text's numbers except the text and the quantity read; JSON values."""
         return {"model": self.fingerprint, "max_length": self.max_tokens, **self.loading.key}
 
     @cached_property
     def config(self) -> Any:
-        """The configuration of the model's text part."""
-        return self.whole_config.get_text_config()
+        """Configuration of the model's text part."""
+        return self.full_config.get_text_config()
 
     @cached_property
-    def whole_config(self) -> Any:
-        """The model's configuration."""
-        return self.load("AutoConfig")
+    def full_config(self) -> Any:
+        """Configuration of the model."""
+        config = self.load("AutoConfig")
+        if getattr(config, "is_encoder_decoder", False) and "Classification" not in self.auto_class:
+            raise ModelError(
+                f"{self.model}: {config.model_type} is an encoder-decoder model, which qkd reads only as classifier:; "
+                "give an encoder (such as minilm) or a causal LM"
+            )
+        return config
 
     @property
     def num_parameters(self) -> int:
-        """How many weights the model has, shared ones once."""
+        """Number of weights; shared ones count once."""
         return sum(weight.numel() for weight in self.network.parameters())
 
     @cached_property
     def context(self) -> int:
-        """How many tokens the model can hold."""
-        holds = getattr(self.config, "max_position_embeddings", None) or self.tokenizer.model_max_length
-        return int(min(holds, self.tokenizer.model_max_length))
+        """Number of tokens that the model holds."""
+        limit = int(self.tokenizer.model_max_length)
+        positions = getattr(self.config, "max_position_embeddings", None)
+        return limit if not positions else min(limit, positions - unused_positions(self.config))
 
     @cached_property
     def max_tokens(self) -> int:
-        """Tokens read of each text."""
+        """Number of tokens read of each text."""
         return min(self.loading.max_tokens or MAX_TOKENS, self.context)
 
     @cached_property
     def tokenizer(self) -> Any:
-        """The tokenizer."""
-        return self.load("AutoTokenizer")
+        """The tokenizer.
+
+        Raises:
+            ModelError: the model has none, or one of another model.
+        """
+        tokenizer = self.load("AutoTokenizer", self.tokenizer_folder)
+        words, rows = len(tokenizer), getattr(self.config, "vocab_size", None) or 0
+        if words < rows / 2:  # transformers makes an empty tokenizer for a folder that has none
+            raise ModelError(
+                f"{self.model}: the tokenizer knows {words:,} tokens and the model {rows:,}, so it is missing or that "
+                "of another model; copy the model's own tokenizer (tokenizer.json, tokenizer_config.json) there"
+            )
+        return tokenizer
+
+    @property
+    def tokenizer_folder(self) -> str:
+        """Folder or hub id of the tokenizer."""
+        return self.source.path
 
     @cached_property
     def network(self) -> Any:
-        """The torch module, on its device, for inference."""
-        return self.placed(self.load(self.head, **self.weight_options()))
-
-    def weight_options(self) -> WeightOptions:
-        """Return what ``from_pretrained`` is told about dtype and quantisation.
+        """The torch module, on its device, for inference.
 
         Raises:
-            QkdError: quantisation was asked for and bitsandbytes is not installed.
+            ModelError: weights are missing, do not fit or cannot be read.
+        """
+        network, report = self.load_network()
+        weights.check_report(self.model, report)
+        return self.place(network)
+
+    @property
+    def embedding_rows(self) -> int:
+        """Number of tokens for which the network has an embedding."""
+        return int(self.network.get_input_embeddings().weight.shape[0])
+
+    def load_network(self, **options: Any) -> tuple[Any, dict[str, Any]]:
+        """Return the network as loaded and transformers' report of missing weights and wrong shapes."""
+        options = {**self.weight_options(), "output_loading_info": True, "ignore_mismatched_sizes": True, **options}
+        self.full_config  # noqa: B018 - refuses what has no sense before anything is loaded
+        network, report = self.load(self.auto_class, **options)
+        return network, report
+
+    def weight_options(self) -> WeightOptions:
+        """Return the arguments of ``from_pretrained`` for dtype and quantization.
+
+        Raises:
+            ModelError: quantization is requested and bitsandbytes is not installed.
         """
         import importlib.util
 
@@ -181,7 +239,7 @@ class Transformer:
             if importlib.util.find_spec("bitsandbytes") is None:
                 raise ModelError(
                     f"--quantize {self.loading.quantize} needs bitsandbytes, which is not installed; "
-                    "'pip install bitsandbytes' gets it"
+                    "'pip install bitsandbytes' installs it"
                 )
             from transformers import BitsAndBytesConfig
 
@@ -189,7 +247,7 @@ class Transformer:
             options["quantization_config"], options["device_map"] = BitsAndBytesConfig(**bits), self.loading.device
         return options
 
-    def placed(self, network: Any) -> Any:
+    def place(self, network: Any) -> Any:
         """Return ``network`` on its device, ready for inference."""
         if self.loading.quantize != "none":
             return network.eval()
@@ -198,65 +256,123 @@ class Transformer:
 
     @cached_property
     def budget(self) -> TokenBudget:
-        """How many tokens a batch may have."""
-        return TokenBudget(TOKEN_BUDGET.get(self.loading.device.partition(":")[0], TOKEN_BUDGET["cpu"]), self.model)
-
-    @property
-    def pad(self) -> int:
-        """The token that fills a batch up."""
-        return int(self.tokenizer.pad_token_id or 0)
+        """Limit on the tokens of a batch."""
+        exact = self.loading.precision == "float32" and self.loading.quantize == "none"
+        limit = TOKEN_BUDGET.get(self.loading.device.partition(":")[0], TOKEN_BUDGET["cpu"])
+        return TokenBudget(limit, self.model, 1e-4 if exact else 0.1)
 
     def batched(
         self, tokens: Sequence[Sequence[int]], read: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     ) -> Iterator[tuple[list[int], np.ndarray]]:
-        """Yield rows and what ``read(ids, mask)`` gives for them, batch by batch, longest first, without gradients."""
+        """Yield row numbers and ``read(ids, mask)`` for them, batch by batch, longest first, without gradients."""
         import torch
 
+        self.check_ids(tokens)
+
         def step(rows: list[int]) -> np.ndarray:
-            ids, mask = padded([tokens[row] for row in rows], self.pad)
-            with torch.inference_mode(), self.loading.arithmetic():
-                answer = read(ids.to(self.loading.device), mask.to(self.loading.device))
-            return answer.float().cpu().numpy()
+            ids, mask = padded([tokens[row] for row in rows])
+            with torch.inference_mode(), self.loading.autocast():
+                values = read(ids.to(self.loading.device), mask.to(self.loading.device))
+            return values.float().cpu().numpy()
 
         return self.budget.run([len(ids) for ids in tokens], step)
 
     def tokens(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return each text's token ids, at least one and at most ``max_tokens``."""
+        """Return each text's token ids, at least one and at most ``max_tokens``.
+
+        Raises:
+            ModelError: most tokens are unknown, or a text has no tokens.
+        """
         tokens = self.tokenizer(list(texts), verbose=False)["input_ids"] if len(texts) else []
+        self.check_known(tokens)
         for row, ids in enumerate(tokens):
             if len(ids) > self.max_tokens:
                 self.truncated += 1
                 tokens[row] = self.tokenizer(texts[row], truncation=True, max_length=self.max_tokens)["input_ids"]
-            elif not ids:  # an empty text, for a tokenizer that adds nothing of its own
-                tokens[row] = [self.tokenizer.eos_token_id or 0]
+            elif not ids:  # an empty text, for a tokenizer that adds no special tokens
+                tokens[row] = [self._empty_token(texts[row])]
         return tokens
 
+    def _empty_token(self, text: str) -> int:
+        ends = (self.tokenizer.eos_token_id, self.tokenizer.bos_token_id)
+        end = next((token for token in ends if token is not None), None)
+        if end is None:
+            raise ModelError(f"{self.model}: the text {text!r} has no tokens; remove it or choose another model")
+        return int(end)
+
+    def check_known(self, tokens: Iterable[Sequence[int]]) -> None:
+        """Refuse texts, given as token ids, whose tokens are mostly unknown to the tokenizer.
+
+        Raises:
+            ModelError: they are.
+        """
+        unknown = self.tokenizer.unk_token_id
+        special = {*self.tokenizer.all_special_ids} - {unknown}
+        content = [token for ids in tokens for token in ids if token not in special]
+        missed = content.count(unknown)
+        if len(content) >= MIN_TOKENS_JUDGED and missed > len(content) / 2:
+            raise ModelError(
+                f"{self.model}: {missed:,} of {len(content):,} tokens are unknown to its tokenizer; check that it is "
+                "the model's own, or choose a model for the language of these texts"
+            )
+
+    def check_ids(self, tokens: Sequence[Sequence[int]]) -> None:
+        """Refuse token ids for which the network has no embedding.
+
+        Raises:
+            ModelError: there is one.
+        """
+        rows = self.embedding_rows
+        largest = max((max(ids) for ids in tokens), default=0)
+        if largest >= rows:
+            word = self.tokenizer.convert_ids_to_tokens(largest)
+            raise ModelError(
+                f"{self.model}: the tokenizer gives token {largest:,} ({word!r}) and the model has {rows:,} "
+                "embeddings; give the tokenizer and the weights of one model"
+            )
+
     def report(self, count: int, most: int | None = None) -> None:
-        """Say how many of ``count`` texts were cut, after ``max_tokens`` or ``most``, and start counting anew."""
+        """Print how many of ``count`` texts were cut after ``max_tokens`` or ``most``, and reset that number."""
         if self.truncated:
             say(
                 f"{self.model}: {self.truncated:,} of {count:,} texts are longer than {most or self.max_tokens:,} "
-                f"tokens; they were read up to there (the model holds {self.context:,}; see --max-tokens)"
+                f"tokens; qkd read them up to there (the model holds {self.context:,}; see --max-tokens)"
             )
         self.truncated = 0
 
-    def load(self, kind: str, **options: Any) -> Any:
-        """Return ``transformers.KIND.from_pretrained`` of this model.
+    def load(self, kind: str, path: str | None = None, **options: Any) -> Any:
+        """Return ``transformers.KIND.from_pretrained`` of this model, or of the folder ``path``.
 
         Raises:
-            QkdError: it cannot be loaded.
+            ModelError: it cannot be loaded.
         """
-        from safetensors import SafetensorError
-
         weights.quiet_transformers()
         import transformers
 
         options = {
             "revision": self.source.revision or "main",
             "trust_remote_code": self.loading.trust_remote_code,
+            "local_files_only": weights.is_offline() or not self.loading.allow_download,
             **options,
         }
         try:
-            return getattr(transformers, kind).from_pretrained(self.source.path, **options)
-        except (OSError, ValueError, ImportError, SafetensorError) as error:
-            raise ModelError(weights.hub_sentence(self.source, error)) from None
+            return getattr(transformers, kind).from_pretrained(path or self.source.path, **options)
+        except MemoryError:
+            raise
+        except Exception as error:  # a damaged file ends in errors of many kinds
+            raise ModelError(weights.loading_sentence(self.source, error, kind)) from error
+
+
+def unused_positions(config: Any) -> int:
+    """Return how many position embeddings a model never uses.
+
+    In the RoBERTa family, positions start behind the padding token's index.
+    """
+    from transformers import MODEL_MAPPING
+
+    if type(config) not in MODEL_MAPPING:
+        return 0
+    found: Any = MODEL_MAPPING[type(config)]
+    network = found[0] if isinstance(found, tuple) else found
+    starts_late = "create_position_ids_from_input_ids" in inspect.getsource(sys.modules[network.__module__])
+    return int(config.pad_token_id) + 1 if starts_late and config.pad_token_id is not None else 0

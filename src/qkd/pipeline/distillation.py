@@ -33,6 +33,7 @@ from qkd.pipeline.evaluation import (
     table_lines,
 )
 from qkd.pipeline.sources import Clock, Sources, gather_sources
+from qkd.reports.pages import report_failures_as_warnings
 from qkd.reports.report import render
 from qkd.reports.run import circuit_conclusion, teacher_conclusion
 from qkd.results import Answer, Metrics, PairedDifference, Parameters
@@ -44,7 +45,7 @@ from qkd.simulation.simulators import Engine, torch_device
 from qkd.student import logreg
 from qkd.student.bundle import About, Student
 from qkd.student.cores.factory import make_control
-from qkd.student.cores.quantum import QuantumMiddle
+from qkd.student.cores.quantum import QuantumCore
 from qkd.student.lesson import Lesson, make_trainer, make_tuner
 from qkd.student.model import StudentModel
 from qkd.student.refit import refit_head
@@ -82,7 +83,7 @@ def run_pipeline(config: Config, folder: RunFolder, resume: bool) -> None:
         finished = _train(trainer, config, resume, "training", folder.history)
         trainers, frozen = [trainer], {}
         if finished and config.encoder.tune_encoder:
-            student = trainer.student.moved(circuit, setting.exact)
+            student = trainer.student.with_engine(circuit, setting.exact)
             frozen[FROZEN] = student.logits(sources.embeddings[sources.splits.test])
             trainer, sources, finished = _tune(config, trainer, sources, folder, resume)
             trainers.append(trainer)
@@ -108,7 +109,7 @@ def run_pipeline(config: Config, folder: RunFolder, resume: bool) -> None:
     with clock.stage("evaluation"):
         students = {"student": trainer.student, **{name: other.student for name, other in others.items()}}
         if PLAIN in others:
-            plain = others[PLAIN].student.moved(setting.circuit, setting.trainer)
+            plain = others[PLAIN].student.with_engine(setting.circuit, setting.trainer)
             students[REFITTED] = refit_head(plain, others[PLAIN].train_set, config.loss, config.train.weight_decay)
         answers = answers_on_test(
             sources, setting, students, frozen | {name: rows for name, (rows, _) in controls.items()}
@@ -116,7 +117,7 @@ def run_pipeline(config: Config, folder: RunFolder, resume: bool) -> None:
         if checks and setting.noisy is not None:  # again where it matters: a truncation depends on the weights
             rows = trainer.student.values(sources.embeddings[sources.splits.test[:CHECKED_TEXTS]])
             checks += _checked(setting, setting.noisy, rows)
-        student = trainer.student.moved(circuit, setting.exact)
+        student = trainer.student.with_engine(circuit, setting.exact)
         sizes = {name: parameters for name, (_, parameters) in controls.items()}
         lines = table_lines(sources, student, answers, sizes)
         diagnosis = None
@@ -175,7 +176,9 @@ def _checked(setting: Setting, noisy: Noisy, values: np.ndarray | None) -> list[
 
 def _quantum(config: Config, circuit: StudentCircuit, engine: Engine, lesson: Lesson, checkpoint: Path) -> Trainer:
     """Return a trainer over a freshly initialised student with a circuit."""
-    return make_trainer(config, QuantumMiddle(circuit, engine), lesson, engine.device, checkpoint)
+    return make_trainer(
+        config, QuantumCore(circuit, engine, config.train.train_shots), lesson, engine.device, checkpoint
+    )
 
 
 def _tune(
@@ -214,9 +217,9 @@ def _controls(
     config: Config, circuit: StudentCircuit, lesson: Lesson, folder: RunFolder, resume: bool
 ) -> dict[str, tuple[np.ndarray, Parameters]]:
     """Train the classical controls; return the logits (N_test,C) and the parameters of each."""
-    middle = make_control(LINEAR, circuit, len(lesson.classes), config.engine)
+    core = make_control(LINEAR, circuit, len(lesson.classes), config.engine)
     device = torch_device(config.engine.torch_device)
-    trainer = make_trainer(config, middle, lesson, device, folder.checkpoint / LINEAR)
+    trainer = make_trainer(config, core, lesson, device, folder.checkpoint / LINEAR)
     if not _train(trainer, config, resume, "linear control", None):
         raise KeyboardInterrupt
     logits, count = logreg.fit_logreg(lesson)
@@ -248,7 +251,7 @@ def _keep(
     student: StudentModel,
     answers: dict[str, np.ndarray],
 ) -> None:
-    """Write bundle, predictions, report and numbers; a folder with a ``metrics.json`` has them all."""
+    """Write bundle, predictions and numbers, then the report; a folder with a ``metrics.json`` has the first three."""
     dataset = sources.dataset
     about = About(
         teacher=sources.teacher.name,
@@ -258,7 +261,8 @@ def _keep(
         controls=tuple(gain.sentence for gain in result.controls.values()),
         conclusion=circuit_conclusion(result) if result.controls else "",
     )
-    Student(student, sources.encoder, about).save(folder.student)
+    texts = [dataset.texts[i] for i in sources.splits.test]
+    Student(student, sources.encoder, about).save(folder.student, texts)
     predictions = [
         Answer(
             text=dataset.texts[i],
@@ -269,8 +273,9 @@ def _keep(
         for row, i in enumerate(sources.splits.test)
     ]
     write_lines(folder.predictions, [row.to_json() for row in predictions])
+    write_json(folder.metrics, result.to_json())
     settings = folder.config.read_text(encoding="utf-8")
     drawing = draw.circuit_text(student.circuit)
-    page = render(folder.name, result, trainer.progress.history, predictions, drawing, settings)
-    write_text(folder.report, page, private=True)
-    write_json(folder.metrics, result.to_json())
+    with report_failures_as_warnings(folder.report):
+        page = render(folder.name, result, trainer.progress.history, predictions, drawing, settings)
+        write_text(folder.report, page, private=True)

@@ -63,11 +63,11 @@ def answers_on_test(
     embeddings = sources.embeddings[test]
     answers = {"teacher": sources.logits[test]}
     for name, model in students.items():
-        exact = model.moved(setting.logical, setting.exact).logits(embeddings)
+        exact = model.with_engine(setting.logical, setting.exact).logits(embeddings)
         if setting.measure is setting.exact:
             answers[name] = exact
         else:
-            answers[name] = measured(model.moved(setting.circuit, setting.measure), embeddings, name)
+            answers[name] = measured(model.with_engine(setting.circuit, setting.measure), embeddings, name)
             answers[f"{name}, {'ideal device' if setting.noisy else 'no shot noise'}"] = exact
     answers |= controls
     answers["majority"] = majority_logits(dataset.targets[sources.splits.train], len(test), len(dataset.classes))

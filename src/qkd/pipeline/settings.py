@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from qkd.core.config import Config, fields, make_config
 from qkd.core.errors import ConfigError, nearest
@@ -24,27 +23,24 @@ def settled(config: Config, options: Options) -> Config:
 
 
 def with_pinned_models(config: Config) -> Config:
-    """Go offline if asked to, and pin what comes from the hub to its commit, before anything heavy is imported.
+    """Store folders by absolute path and hub models with their commit; go offline first if that is requested.
 
     Raises:
         QkdError: the hub, or offline its cache, does not have a model.
     """
+    from qkd.encoders.registry import map_models
     from qkd.models import weights
 
     if config.models.offline:
         weights.go_offline()
 
-    def with_commit(name: str) -> str:
-        """Pin what stands between ``KIND:`` and ``?OPTIONS``, if it is a hub id."""
-        kind, colon, rest = name.rpartition(":")
-        model, mark, query = rest.partition("?")
-        local = kind == "logits" or not weights.is_hub_id(model)
-        return name if local else f"{kind}{colon}{weights.pinned_name(model)}{mark}{query}"
+    def stored(spec: str) -> str:
+        kind, colon, model = spec.partition(":")
+        return spec if kind == "logits" else f"{kind}{colon}{weights.stored_name(model)}"
 
     values = config.model_dump()
-    values["teacher"]["teacher"] = tuple(with_commit(spec) for spec in config.teacher.teacher)
-    if not Path(name := config.encoder.encoder).is_dir():
-        values["encoder"]["encoder"] = "+".join(with_commit(part) for part in name.split("+"))
+    values["teacher"]["teacher"] = tuple(stored(spec) for spec in config.teacher.teacher)
+    values["encoder"]["encoder"] = map_models(config.encoder.encoder, weights.stored_name)
     return make_config(values, "the options")
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from qkd.core.cache import checked_rows
 from qkd.core.config import Config
 from qkd.core.console import say
 from qkd.core.errors import DataError
@@ -101,7 +102,7 @@ def gather_sources(config: Config, folder: RunFolder, resume: bool, clock: Clock
         say(f"the student reads {encoder.name}, chosen by that error: {rule}")
     with clock.stage("teacher"):
         teacher.fit(dataset, splits)
-        logits = teacher.logits(corpus.texts)
+        logits = checked_rows(teacher.name, corpus.texts, teacher.logits(corpus.texts), (len(dataset.classes),))
     if isinstance(teacher, SavableTeacher):
         teacher.save(folder.teacher)
     return Sources(dataset, splits, encoder, embeddings, teacher, logits, corpus.texts, tried)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import jinja2
 from matplotlib.figure import Figure
 
+from qkd.core.console import warn
 from qkd.reports import plots
 
 IMAGES = 100
@@ -42,3 +44,12 @@ def picture(caption: str, draw: Callable[..., Figure], *values: Any) -> dict[str
             del _images[next(iter(_images))]
         _images[content] = plots.png(draw(*values))
     return {"image": _images[content], "caption": caption}
+
+
+@contextmanager
+def report_failures_as_warnings(path: Path) -> Iterator[None]:
+    """Turn an error while a report is made or written into a warning: the numbers beside it are complete."""
+    try:
+        yield
+    except Exception as error:  # no picture is worth the numbers of a run
+        warn(f"{path}: the report was not written ({type(error).__name__}: {error}); all numbers are saved")

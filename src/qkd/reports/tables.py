@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from qkd.core.console import one_line
 from qkd.results import Estimate
 
 
@@ -12,6 +13,7 @@ def aligned(cells: Sequence[Sequence[str]]) -> str:
 
     Not rich's tables, which wrap cells to a terminal's width, and to 80 characters in a pipe.
     """
+    cells = [[one_line(cell) for cell in row] for row in cells]
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from qkd.core import records
 from qkd.core.errors import FolderError
+from qkd.core.files import read_json
 from qkd.core.runs import RunFolder
 from qkd.results.run import Answer, Metrics
 
@@ -17,7 +18,7 @@ def read_metrics(path: Path) -> Metrics:
         FolderError: the file is missing or damaged.
     """
     mend = "copy it again, or go on with --resume"
-    metrics = records.read_value(path)
+    metrics = read_json(path)
     try:
         for line in metrics["lines"].values():
             trained = line.get("parameters")

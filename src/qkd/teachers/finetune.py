@@ -18,7 +18,7 @@ from qkd.core import checkpoint
 from qkd.core.config import LoraSpec
 from qkd.core.console import Progress, progress, warn
 from qkd.core.errors import ModelError, QkdError, nearest
-from qkd.models.batching import TokenBudget, out_of_memory, padded, release
+from qkd.models.batching import TokenBudget, class_logits, free_memory, out_of_memory, padded
 from qkd.models.transformer import Loading
 
 if TYPE_CHECKING:
@@ -94,7 +94,6 @@ class FineTuning:
         valid: what decides when to stop and which epoch is kept.
         spec: epochs, batch size, learning rate, patience, seed.
         budget: of the batches that are only looked at.
-        pad: the token that fills a batch up.
         loading: how the network was loaded, which says what to compute in.
         folder: of the checkpoint.
     """
@@ -106,14 +105,13 @@ class FineTuning:
         valid: Labelled,
         spec: LoraSpec,
         budget: TokenBudget,
-        pad: int,
         loading: Loading,
         folder: Path,
     ) -> None:
         import torch
 
         self.network, self.train, self.valid, self.spec = network, train, valid, spec
-        self.budget, self.pad, self.loading, self.folder = budget, pad, loading, folder
+        self.budget, self.loading, self.folder = budget, loading, folder
         self.weights = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
         self.device = next(iter(self.weights.values())).device
         self.optimizer = torch.optim.AdamW(self.weights.values(), lr=spec.lora_lr, weight_decay=0.01)
@@ -134,6 +132,8 @@ class FineTuning:
         if not state.history:  # nothing was resumed
             torch.manual_seed(self.spec.lora_seed)
             self._judge()
+        if self.budget.equal_lengths:  # padding would change results
+            self.micro = 1
         with progress(what, self.spec.lora_epochs * self.steps, "steps", state.epoch * self.steps + state.step) as bar:
             while state.epoch < self.spec.lora_epochs and state.epoch - state.best_epoch < self.spec.lora_patience:
                 self._epoch(bar)
@@ -220,7 +220,7 @@ class FineTuning:
                     raise
                 self.micro = max(1, self.micro // 2)
                 warn(f"out of memory in fine-tuning; going on with {self.micro} texts at once")
-                release()
+                free_memory()
 
     def _targets(self, rows: list[int]) -> torch.Tensor:
         import torch
@@ -229,9 +229,9 @@ class FineTuning:
 
     def _answer(self, tokens: Sequence[list[int]]) -> torch.Tensor:
         """Return logits (B,C) float32."""
-        ids, mask = padded(tokens, self.pad)
-        with self.loading.arithmetic():
-            return self.network(input_ids=ids.to(self.device), attention_mask=mask.to(self.device)).logits.float()
+        ids, mask = padded(tokens)
+        with self.loading.autocast():
+            return class_logits(self.network, ids.to(self.device), mask.to(self.device)).float()
 
     def _judge(self) -> None:
         """Measure the validation texts; keep the weights where they are the best so far."""

@@ -23,7 +23,7 @@ SHARED_PER_TOKEN = 8
 class CausalLM(Transformer):
     """A causal LM as a judge of answers to prompts."""
 
-    head = "AutoModelForCausalLM"
+    auto_class = "AutoModelForCausalLM"
 
     @cached_property
     def _last_only(self) -> dict[str, int]:
@@ -42,13 +42,14 @@ class CausalLM(Transformer):
         """
         import torch
 
+        self.check_ids([*prompts, *answers])
         shared = common([ids[:-1] for ids in prompts])
         start = self._start(prompts[0][:shared]) if shared else None
 
         def step(rows: list[int]) -> np.ndarray:
-            ids, mask = padded([prompts[row][shared:] for row in rows], self.pad, left=True)
+            ids, mask = padded([prompts[row][shared:] for row in rows], left=True)
             mask = torch.cat([torch.ones(len(rows), shared), mask], dim=1)
-            with torch.inference_mode(), self.loading.arithmetic():
+            with torch.inference_mode(), self.loading.autocast():
                 scores = self._scored(start, ids.to(self.loading.device), mask.to(self.loading.device), answers)
             return scores.cpu().numpy()
 
@@ -66,7 +67,7 @@ class CausalLM(Transformer):
         import torch
 
         with torch.inference_mode():
-            table = self.network.get_input_embeddings().weight.float()
+            table = self.network.get_input_embeddings().weight[: len(self.tokenizer)].float()  # some rows have no token
             table = table / table.norm(dim=1, keepdim=True).clamp_min(1e-9)
             means = torch.stack([table[torch.tensor(ids, device=table.device)].mean(dim=0) for ids in answers])
             nearest = (means @ table.T).topk(min(count, len(table)), dim=1).indices
@@ -76,7 +77,7 @@ class CausalLM(Transformer):
         """Return the keys and values of what all prompts begin with."""
         import torch
 
-        with torch.inference_mode(), self.loading.arithmetic():
+        with torch.inference_mode(), self.loading.autocast():
             read = self.network(
                 input_ids=torch.tensor([ids], device=self.loading.device), use_cache=True, **self._last_only
             )

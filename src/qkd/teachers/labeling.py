@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from qkd.core.cache import checked_rows
 from qkd.core.config import Config
 from qkd.core.console import say
 from qkd.core.errors import DataError
@@ -93,7 +94,7 @@ def label(config: Config, out: Path, torch_device: str | None = None, embed_too:
         raise DataError(f"{config.data.data}: a label is called 'text', as the column of texts is; rename it")
     teacher = make_teacher(config.teacher.teacher, torch_device, config)
     teacher.fit(corpus.dataset, corpus.splits)
-    logits = teacher.logits(corpus.texts)
+    logits = checked_rows(teacher.name, corpus.texts, teacher.logits(corpus.texts), (len(corpus.dataset.classes),))
     if embed_too:
         embed_texts(make_encoder(config.encoder.encoder, torch_device, config.models.trust_remote_code), corpus.texts)
     write_logits(out, corpus.texts, corpus.dataset.classes, logits, teacher)

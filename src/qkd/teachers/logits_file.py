@@ -21,13 +21,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from qkd.core.arrays import read_npz, read_shapes
+from qkd.core.console import say
 from qkd.core.errors import DataError, QkdError, nearest
 from qkd.data.loading import normalised
 from qkd.results import TeacherCard
+from qkd.teachers.labels import warn_of_other_assignment
 
 if TYPE_CHECKING:
     from qkd.data.loading import Dataset
     from qkd.data.splits import Splits
+
+
+# A probability of 0 is rounded, and its logarithm would be infinite.
+MIN_PROBABILITY = 1e-6
 
 
 @dataclass(frozen=True)
@@ -71,12 +78,16 @@ class LogitsTeacher:
                 f"{self.file}: row {row + 1}, column {column + 1} is {saved.logits[row, column]}, not a finite number "
                 f"({len({int(r) for r, _ in bad})} rows in all); compute those logits again"
             )
-        logits = saved.logits[:, order].astype(np.float32)
+        logits = as_logits(saved.logits[:, order], str(self.file)).astype(np.float32)
         self._classes = dataset.classes
         # the first of equal texts counts, as it does in the data
         known = zip(reversed(saved.texts or ()), reversed(logits), strict=False)
         self._rows = {normalised(text): row for text, row in known}
         self._rows |= {normalised(text): logits[row] for text, row in zip(dataset.texts, rows, strict=True)}
+        valid = [dataset.texts[row] for row in splits.valid]
+        names, owner = dataset.classes, np.arange(len(dataset.classes))
+        option = f"{self.name} (order of the columns)"
+        warn_of_other_assignment(option, names, names, owner, self.logits(valid), dataset.targets[splits.valid])
 
     def logits(self, texts: Sequence[str]) -> np.ndarray:
         """Return logits ``(N,C)`` float32 of N texts, all of which ``fit`` has seen or the file names.
@@ -144,6 +155,20 @@ class LogitsTeacher:
         return [places[normalised(text)] for text in dataset.texts]
 
 
+def as_logits(values: np.ndarray, file: str) -> np.ndarray:
+    """Return logits (M,C) of a file's ``values`` (M,C), which may be probabilities.
+
+    Values are probabilities if all lie in 0..1 and every row sums to 1, or are percentages that sum to 100. Sums may
+    differ by 1 %, because files hold rounded numbers.
+    """
+    for total, unit in ((1.0, "probabilities"), (100.0, "percentages")):
+        in_range = values.size and values.min() >= 0 and values.max() <= total * 1.01
+        if in_range and np.allclose(values.sum(axis=1), total, rtol=0.01, atol=0):
+            say(f"{file}: the rows are {unit} (they sum to {total:g}); qkd uses their logarithms as logits")
+            return np.log(np.maximum(values / total, MIN_PROBABILITY))
+    return values
+
+
 def read_logits(file: Path) -> Logits:
     """Return a logits file's content; see the top of this file for the formats.
 
@@ -169,18 +194,19 @@ def read_logits(file: Path) -> Logits:
 
 
 def _npz(file: Path) -> Logits:
-    with np.load(file, allow_pickle=False) as arrays:
-        if "logits" not in arrays:
-            raise DataError(f"{file}: there is no array 'logits', only {', '.join(arrays.files)}")
-        classes, texts = (
-            tuple(str(name) for name in arrays[part]) if part in arrays else None for part in ("classes", "texts")
-        )
-        return Logits(arrays["logits"].astype(np.float64), classes, texts)
+    arrays = read_npz(file)
+    if "logits" not in arrays:
+        raise DataError(f"{file}: there is no array 'logits', only {', '.join(arrays)}")
+    classes, texts = (
+        tuple(str(name) for name in arrays[part]) if part in arrays else None for part in ("classes", "texts")
+    )
+    return Logits(arrays["logits"].astype(np.float64), classes, texts)
 
 
 def _safetensors(file: Path) -> Logits:
     from safetensors import safe_open
 
+    read_shapes(file)
     with safe_open(file, framework="numpy") as tensors:
         names = list(tensors.keys())
         if "logits" not in names:

@@ -25,6 +25,8 @@ from qkd.core.console import say
 from qkd.core.errors import ModelError
 from qkd.core.files import write_json
 from qkd.data.splits import shuffled_by_content
+from qkd.models import weights
+from qkd.models.batching import class_logits
 from qkd.models.transformer import Loading, Transformer
 from qkd.results import TeacherCard
 from qkd.results.base import Result
@@ -81,8 +83,8 @@ class LoraTeacher:
     cross_fitted = False
 
     def __init__(self, model: str, loading: Loading | None = None, spec: LoraSpec | None = None) -> None:
-        self.name, self.spec = f"lora:{model}", spec or LoraSpec()
-        self._base = _Base(model, loading)
+        self.spec, self._base = spec or LoraSpec(), _Base(model, loading)
+        self.name = f"lora:{self._base.model}"
         self._tuned: Classifier | None = None
         self._training: AdapterTraining | None = None
 
@@ -169,7 +171,7 @@ class LoraTeacher:
             f"{self.name}: {base.depth(spec)} of {base.num_layers} layers, {trained:,} weights to train, "
             f"{len(train):,} training texts"
         )
-        job = FineTuning(network, learned, judged, spec, base.budget, base.pad, base.loading, folder)
+        job = FineTuning(network, learned, judged, spec, base.budget, base.loading, folder)
         if not job.resume():
             base.start_head(network, learned, judged)
             job.best = job.copy()
@@ -199,11 +201,15 @@ class LoraTeacher:
 class _Base(Transformer):
     """The LM before it is fine-tuned."""
 
-    head = "AutoModelForSequenceClassification"
+    auto_class = "AutoModelForSequenceClassification"
 
     @property
     def num_layers(self) -> int:
         return int(self.config.num_hidden_layers)
+
+    @property
+    def embedding_rows(self) -> int:
+        return int(self.config.vocab_size)
 
     def depth(self, spec: LoraSpec) -> int:
         """How many layers are kept."""
@@ -222,23 +228,31 @@ class _Base(Transformer):
         from peft import LoraConfig, TaskType, get_peft_model, prepare_model_for_kbit_training
 
         depth = self.depth(spec)
-        config = copy.deepcopy(self.whole_config)
+        config = copy.deepcopy(self.full_config)
         text = config.get_text_config()
         text.num_hidden_layers, kinds = depth, getattr(text, "layer_types", None)
         if kinds:
             text.layer_types = kinds[:depth]
-        text.pad_token_id = self.pad
         config.num_labels = len(classes)
         config.id2label = dict(enumerate(classes))
         config.label2id = {name: number for number, name in enumerate(classes)}
-        network = self.load("AutoModelForSequenceClassification", config=config, **self.weight_options())
-        network = self.placed(network)
+        network, report = self.load_network(config=config)
+        prefix = network.base_model_prefix + "."
+
+        def is_head(name: str) -> bool:
+            return not name.startswith(prefix) or "pooler" in name.split(".")
+
+        weights.check_report(f"lora:{self.model}", report, is_head)
+        fresh = [*report["missing_keys"], *(row[0] for row in report["mismatched_keys"])]
+        heads = {"pooler" if name.startswith(prefix) else name.partition(".")[0] for name in fresh}
+        network = self.place(network)
         if self.loading.quantize != "none":
             network = prepare_model_for_kbit_training(network, use_gradient_checkpointing=False)
         adapters = LoraConfig(
             task_type=TaskType.SEQ_CLS,
             r=spec.lora_rank,
             lora_alpha=2 * spec.lora_rank,
+            modules_to_save=sorted(heads) or None,  # all that was not in the checkpoint is trained and saved
             target_modules=linear_modules(network, spec.lora_targets, depth - max(1, round(spec.lora_tuned * depth))),
         )
         with warnings.catch_warnings():
@@ -262,7 +276,7 @@ class _Base(Transformer):
 
         def read(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
             states.clear()
-            network.eval()(input_ids=ids, attention_mask=mask)
+            class_logits(network.eval(), ids, mask)
             last = mask.sum(dim=1).long() - 1
             return states[0] if states[0].ndim == 2 else states[0][torch.arange(len(ids)), last]
 

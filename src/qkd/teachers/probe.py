@@ -51,8 +51,8 @@ class ProbeTeacher:
     cross_fitted = True
 
     def __init__(self, model: str, loading: Loading | None = None) -> None:
-        self.name = f"probe:{model}"
         self._model, self._loading = Backbone(model, loading).model, loading
+        self.name = f"probe:{self._model}"
         self._classes: tuple[str, ...] = ()
         self._fitted: tuple[Reader, Head] | None = None
         self._unseen: dict[bytes, np.ndarray] = {}

@@ -57,8 +57,8 @@ class PromptTeacher:
     cross_fitted = True
 
     def __init__(self, model: str, loading: Loading | None = None, spec: PromptSpec | None = None) -> None:
-        self.name, self.spec = f"prompt:{model}", spec or PromptSpec()
-        self._model, self._prompts = CausalLM(model, loading), prompt_files.read_prompts(self.spec.prompt)
+        self.spec, self._model = spec or PromptSpec(), CausalLM(model, loading)
+        self.name, self._prompts = f"prompt:{self._model.model}", prompt_files.read_prompts(self.spec.prompt)
         self._prompt = next(iter(self._prompts.values()))
         self._tried: tuple[PromptTried, ...] = ()
         self._classes: tuple[str, ...] = ()
@@ -221,11 +221,13 @@ class PromptTeacher:
         answers = [ids for label in words for ids in label] + [[token] for token in self._near]
         shown = {text for text, _ in self._examples}
         flat = np.empty((len(texts), len(answers)), np.float32)
+        own_ids = self._model.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+        self._model.check_known(own_ids)
         usual = [row for row, text in enumerate(texts) if text not in shown]
         for rows in (usual, *([row] for row, text in enumerate(texts) if text in shown)):  # one beginning each
             if rows:
                 question = self._about(texts[rows[0]])
-                token_ids = [question.ids(question.rendered(self._fitting(texts[row]))) for row in rows]
+                token_ids = [question.ids(question.rendered(self._fitting(texts[row], own_ids[row]))) for row in rows]
                 flat[rows] = self._model.likelihoods(token_ids, answers)
         *parts, near = np.split(flat, np.cumsum([len(label) for label in words]), axis=1)
         labels = [logsumexp(part, axis=1) - np.log(part.shape[1]) for part in parts]
@@ -250,14 +252,12 @@ class PromptTeacher:
         """How many tokens of a text are read."""
         return min(self._room, self._model.max_tokens)
 
-    def _fitting(self, text: str) -> str:
-        """Return as much of ``text`` as there is room for."""
-        tokenizer, most = self._model.tokenizer, self._most
-        ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        if len(ids) <= most:
+    def _fitting(self, text: str, ids: Sequence[int]) -> str:
+        """Return as much of ``text``, whose token ids are given, as there is room for."""
+        if len(ids) <= self._most:
             return text
         self._model.truncated += 1
-        return str(tokenizer.decode(ids[:most]))
+        return str(self._model.tokenizer.decode(ids[: self._most]))
 
     def scores(self, texts: Sequence[str]) -> np.ndarray:
         """Return mean log-likelihoods (N,C+W), float32, of the labels' words and of W near ones; cached."""

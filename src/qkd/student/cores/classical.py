@@ -1,4 +1,4 @@
-"""Classical middles of a circuit's size: what a student of the same shape does without a quantum computer."""
+"""Classical cores of a circuit's size: what a student of the same shape does without a quantum computer."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch.nn.utils import skip_init
 
 from qkd.circuits.cone import past, support
 from qkd.circuits.student import StudentCircuit
-from qkd.student.cores.base import Middle
+from qkd.student.cores.base import StudentCore
 
 
-class Linear(Middle):
+class Linear(StudentCore):
     """Nothing at all: projection and head alone, a linear classifier of rank A."""
 
     mapped: ClassVar[bool] = False
@@ -29,7 +29,7 @@ class Linear(Middle):
         return angles
 
 
-class Mlp(Middle):
+class Mlp(StudentCore):
     """A residual block ``x + V tanh(U x + u)`` behind the angle map, as wide as the circuit has weights for."""
 
     def __init__(self, circuit: StudentCircuit, classes: int) -> None:
@@ -52,7 +52,7 @@ class Mlp(Middle):
         return x + self.out(torch.tanh(self.hidden(x)))
 
 
-class Fourier(Middle):
+class Fourier(StudentCore):
     """Random Fourier features ``cos(w x + b)`` of the frequencies that the circuit's encoding has.
 
     An expectation value is a trigonometric polynomial of the angles in its light cone, with integer frequencies up to

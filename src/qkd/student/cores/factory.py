@@ -1,4 +1,4 @@
-"""A middle by its name."""
+"""A core by its name."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from qkd.circuits.student import StudentCircuit
 from qkd.core.config import EngineSpec
 from qkd.core.errors import ConfigError, nearest
 from qkd.simulation.simulators import make_engine
-from qkd.student.cores.base import Middle
+from qkd.student.cores.base import StudentCore
 from qkd.student.cores.classical import Fourier, Linear, Mlp
-from qkd.student.cores.quantum import QuantumMiddle
+from qkd.student.cores.quantum import QuantumCore
 
-CLASSICAL: dict[str, Callable[[StudentCircuit, int], Middle]] = {"linear": Linear, "mlp": Mlp, "fourier": Fourier}
+CLASSICAL: dict[str, Callable[[StudentCircuit, int], StudentCore]] = {"linear": Linear, "mlp": Mlp, "fourier": Fourier}
 """Classical controls by name: each is made of the circuit whose size it takes and of C."""
 
 
-def make_control(name: str, circuit: StudentCircuit, classes: int, engine: EngineSpec) -> Middle:
-    """Return the middle of a control of a circuit's size.
+def make_control(name: str, circuit: StudentCircuit, classes: int, engine: EngineSpec) -> StudentCore:
+    """Return the core of a control of a circuit's size.
 
     Args:
         name: ``linear``, ``mlp``, ``fourier``, or ``product``, the circuit without its entanglers.
@@ -32,7 +32,7 @@ def make_control(name: str, circuit: StudentCircuit, classes: int, engine: Engin
     """
     if name == "product":
         alone = without_entanglers(circuit)
-        return QuantumMiddle(alone, make_engine(engine, alone))
+        return QuantumCore(alone, make_engine(engine, alone))
     if name not in CLASSICAL:
         raise ConfigError(f"there is no control '{name}'{nearest(name, [*CLASSICAL, 'product'])}")
     return CLASSICAL[name](circuit, classes)

@@ -9,7 +9,7 @@ from qkd.circuits import library
 from qkd.core.config import EngineSpec
 from qkd.simulation.simulators import make_engine
 from qkd.student.cores.factory import CLASSICAL, make_control, without_entanglers
-from qkd.student.cores.quantum import QuantumMiddle
+from qkd.student.cores.quantum import QuantumCore
 from qkd.student.model import StudentModel
 
 ENGINE = EngineSpec(precision="double", torch_device="cpu")
@@ -22,7 +22,7 @@ def student(name, circuit, classes=3, dim=7):
 
 
 def quantum(circuit, classes=3, dim=7):
-    return StudentModel(QuantumMiddle(circuit, make_engine(ENGINE, circuit)), dim, [str(c) for c in range(classes)])
+    return StudentModel(QuantumCore(circuit, make_engine(ENGINE, circuit)), dim, [str(c) for c in range(classes)])
 
 
 @pytest.mark.parametrize("name", CONTROLS)
@@ -32,7 +32,7 @@ def test_every_parameter_of_a_control_has_its_gradient(name, circuit):
     x = torch.randn(6, 7, generator=torch.Generator().manual_seed(1)).double()
     model(x).square().sum().backward()
     for parameter, value in model.named_parameters():
-        if name == "product" and parameter == "middle.weights":
+        if name == "product" and parameter == "core.weights":
             continue  # its last rotations about z, or none, may be invisible to a readout of z
         assert value.grad.abs().max() > 0, parameter
 
@@ -61,8 +61,8 @@ def test_fourier_features_span_what_the_circuit_computes():
     """With every frequency of a small encoding among the features, a linear head reproduces the circuit exactly."""
     circuit = library.load_circuit("reupload", qubits=1, layers=2)  # one angle, entering twice: frequencies -2 ... 2
     torch.manual_seed(0)
-    middle = QuantumMiddle(circuit, make_engine(ENGINE, circuit)).double()
-    torch.nn.init.normal_(middle.weights)
+    core = QuantumCore(circuit, make_engine(ENGINE, circuit)).double()
+    torch.nn.init.normal_(core.weights)
     control = make_control("fourier", circuit, 1, ENGINE).double()
     linear = torch.nn.Linear(1, 1)
     for _ in range(20):  # until the draw has both frequencies, with two phases each
@@ -72,7 +72,7 @@ def test_fourier_features_span_what_the_circuit_computes():
             break
     angles = torch.linspace(-3, 3, 40).double()[:, None]
     with torch.no_grad():
-        features, values = control(angles).numpy(), middle(angles).numpy()
+        features, values = control(angles).numpy(), core(angles).numpy()
     fitted = features @ np.linalg.lstsq(features, values, rcond=None)[0]
     assert np.abs(fitted - values).max() < 1e-9
     assert set(drawn) <= {0, 1, 2}

@@ -1,0 +1,37 @@
+"""``qkd export`` and ``qkd serve``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qkd.cli.options import Debug, Quiet, RunArgument
+
+LATEST = Path("runs/latest")
+
+
+def export(
+    run: RunArgument = LATEST,
+    format_: Annotated[
+        str, typer.Option("--format", help="The format: numpy, onnx, page or qasm.", show_default=True)
+    ] = "numpy",
+    out: Annotated[Path | None, typer.Option(help="The folder of the export; else RUN/exports/FORMAT.")] = None,
+    int8: Annotated[bool, typer.Option("--int8", help="Store tables and weights as 8-bit integers.")] = False,
+    inputs: Annotated[str, typer.Option(help="onnx: texts, or embeddings to leave the encoder outside.")] = "texts",
+    device: Annotated[str | None, typer.Option(help="qasm: also compile the circuit for this device.")] = None,
+    check: Annotated[bool, typer.Option(help="Compare the export with the student on the test texts.")] = True,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Write a run's student in a format that needs neither qkd nor torch."""
+    from qkd.export.runs import export_run
+
+    done = export_run(run, format_, out, check, int8=int8, inputs=inputs, device=device)
+    print(done.describe())
+
+
+def register(app: typer.Typer) -> None:
+    """Add this file's commands to ``app``."""
+    app.command("export")(export)

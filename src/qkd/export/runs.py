@@ -1,0 +1,32 @@
+"""Exports of a run's student, checked on the run's own test texts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from qkd.core.runs import RunFolder
+from qkd.export.registry import Exported, export_student
+from qkd.results.reading import read_answers
+from qkd.student.bundle import Student
+
+
+def export_run(
+    run: str | Path = "runs/latest", format: str = "numpy", out: Path | None = None, check: bool = True, **options: Any
+) -> Exported:
+    """Export the student of a run.
+
+    Args:
+        run: A run folder or a student folder.
+        format: A name in ``qkd.export.FORMATS``.
+        out: Folder of the export; ``RUN/exports/FORMAT`` by default.
+        check: Whether export and student are compared on the run's test texts.
+        options: Options of the format.
+
+    Raises:
+        QkdError: The folder holds no student, the student does not fit the format, or the comparison fails.
+    """
+    student = Student.load(run)
+    folder = RunFolder(Path(run).resolve())
+    texts = [row.text for row in read_answers(folder)] if folder.predictions.is_file() else []
+    return export_student(student, out or folder.path / "exports" / format, format, texts, check, **options)
