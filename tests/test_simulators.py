@@ -145,12 +145,12 @@ def test_what_aer_is_too_slow_for_is_measured_with_shots_on_the_trainers_values(
     rows = np.random.default_rng(1).uniform(-3, 3, (40, len(student.parameters)))
     pub = (student.circuit, [[o] for o in student.observables], rows)
     exact = trainer.estimator.run([pub]).result()[0].data.evs
-    data = sampler.estimator.run([pub], precision=sampler.precision).result()[0].data
+    data = sampler.estimator.run([pub]).result()[0].data
     z = (data.evs - exact) / data.stds
     assert np.abs(z.mean()) < 0.3 and 0.8 < z.std() < 1.2 and np.abs(z).max() < 5  # 200 values
     assert np.allclose(data.stds, np.sqrt((1 - data.evs**2) / 400))
     sampler.estimator.reseed(0)
-    again = sampler.estimator.run([pub], precision=sampler.precision).result()[0].data.evs
+    again = sampler.estimator.run([pub]).result()[0].data.evs
     assert np.array_equal(again, data.evs)
 
 

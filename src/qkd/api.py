@@ -165,6 +165,28 @@ def teach(
         return labelling.label(config, Path(out), torch_device, embed)
 
 
+def estimate_cost(config: Config | None = None, **options: Any) -> str:
+    """Return a sentence about the tokens and the cost of labeling with an ``api:`` teacher; no server is asked.
+
+    Args:
+        config: data and teacher; the defaults when left out.
+        options: single settings by their CLI names with underscores; they override ``config``.
+
+    Raises:
+        QkdError: the data do not fit, or the teacher is not ``api:``.
+    """
+    from qkd.teachers.api.teacher import ApiTeacher
+    from qkd.teachers.labeling import load_corpus
+    from qkd.teachers.registry import make_teacher
+
+    config = with_pinned_models(merged(config or Config(), by_section(options)))
+    teacher = make_teacher(config.teacher.teacher, config=config)
+    if not isinstance(teacher, ApiTeacher):
+        raise ConfigError(f"{teacher.name} costs no money: --dry-run estimates api: teachers")
+    corpus = load_corpus(config)
+    return teacher.estimate(corpus.texts, corpus.dataset.classes)
+
+
 def _resumable(folder: RunFolder, config: Config | None, overrides: Overrides) -> Config:
     """Return the configuration of a started run with what of a new one may change.
 

@@ -109,7 +109,9 @@ class LightConeEstimator(NoisyEstimator):
     def _compile(self, question: Question) -> LightConeProgram:
         return LightConeProgram(question, self)
 
-    def _estimates(self, program: Program, batched: torch.Tensor, shared: torch.Tensor, precision: float) -> Estimates:
+    def _estimates(
+        self, program: Program, batched: torch.Tensor, shared: torch.Tensor, precision: float | None
+    ) -> Estimates:
         assert isinstance(program, LightConeProgram)
         program.forget()
         with torch.no_grad():
@@ -137,7 +139,7 @@ class LightConeProgram(Program):
     """A compiled circuit; see ``Program`` for what a call takes and gives."""
 
     def __init__(self, question: Question, engine: LightConeEstimator) -> None:
-        super().__init__(question)
+        super().__init__(question, engine)
         noise, dtype, device = engine.noise_model, engine.dtype, engine.device
         self._engine, self._device, self._stream = engine, device, engine.stream
         terms, self._coefficients, self._constants = pauli_terms(question.observables, dtype, device)

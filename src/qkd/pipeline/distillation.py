@@ -33,8 +33,7 @@ from qkd.pipeline.evaluation import (
     table_lines,
 )
 from qkd.pipeline.sources import Clock, Sources, gather_sources
-from qkd.reports.pages import report_failures_as_warnings
-from qkd.reports.report import render
+from qkd.reports.report import write_report
 from qkd.reports.run import circuit_conclusion, teacher_conclusion
 from qkd.results import Answer, Metrics, PairedDifference, Parameters
 from qkd.simulation.agree import Agreement, agree
@@ -274,8 +273,4 @@ def _keep(
     ]
     write_lines(folder.predictions, [row.to_json() for row in predictions])
     write_json(folder.metrics, result.to_json())
-    settings = folder.config.read_text(encoding="utf-8")
-    drawing = draw.circuit_text(student.circuit)
-    with report_failures_as_warnings(folder.report):
-        page = render(folder.name, result, trainer.progress.history, predictions, drawing, settings)
-        write_text(folder.report, page, private=True)
+    write_report(folder)
