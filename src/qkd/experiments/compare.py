@@ -24,8 +24,8 @@ from qkd.experiments.conditions import EXACT, Conditions, check_conditions, cond
 from qkd.experiments.specs import CompareSpec
 from qkd.experiments.trial import repetitions, run_trial
 from qkd.experiments.tuning import tune_students
-from qkd.pipeline.sources import Clock, Sources, gather_sources, make_reader
-from qkd.results import TrialResult, Tuning
+from qkd.pipeline.sources import Clock, Sources, choose_encoder, gather_sources
+from qkd.results.study import TrialResult, TuningResult
 from qkd.student.lesson import Lesson
 
 MEND = "delete it and it is done again"
@@ -62,7 +62,7 @@ class Trials:
     encoders: dict[str, Encoder]
     seconds: dict[str, float]
     sims: tuple[str, ...]
-    tries: dict[str, Tuning]
+    tries: dict[str, TuningResult]
 
     def seeds(self, student: Candidate, texts: int) -> list[TrialResult]:
         """Return a student's trials on so many texts, one for each seed."""
@@ -117,7 +117,7 @@ def trained(
     prints = {name: _fingerprint(lesson) for name, lesson in lessons.items()}
     everything = len(sources.lesson().train)
     counts = tuple(sorted({everything if n == "all" else min(n, everything) for n in spec.train_texts}))
-    tries: dict[str, Tuning] = {}
+    tries: dict[str, TuningResult] = {}
     if spec.tune > 1:
         with clock.stage("tuning"):
             students, tries = tune_students(students, lessons, prints, spec.tune, folder.path / "tuning")
@@ -158,7 +158,7 @@ def lessons_of(
                 raise QkdError(f"--students {student.name}: another encoder cannot be compared with --unlabeled texts")
             reader = student.encoder, student.tune > 0
             if reader not in by_encoder:
-                encoder, _ = make_reader(student.encoder, config, sources.dataset, sources.splits, student.tune > 0)
+                encoder, _ = choose_encoder(student.encoder, config, sources.dataset, sources.splits, student.tune > 0)
                 by_encoder[reader] = replace(common, embeddings=embed_texts(encoder, list(texts))), encoder
             lesson, encoders[student.name] = by_encoder[reader]
             if student.tune:
@@ -208,7 +208,7 @@ def _done(
         arguments.append((student, subset, task.seed, conditions_of_task(task) or EXACT))
     with progress("students", len(missing), "trials") as bar:
         for (task, path), result in zip(missing, parallel_map(run_trial, arguments), strict=True):
-            write_json(path, result.to_json())
+            write_json(path, result.to_dict())
             bar.advance(1, f"{task.candidate.name}, seed {task.seed}, {task.texts:,} texts")
             yield task, result
 
@@ -220,7 +220,7 @@ def _carried(student: Candidate, lesson: Lesson, fingerprint: str, count: int, f
     if not path.is_file():
         say(f"{student.name}: {count} repetitions of one model")
         answers = next(iter(parallel_map(repetitions, [(student, lesson, count)])))
-        write_json(path, [answer.to_json() for answer in answers])
+        write_json(path, [answer.to_dict() for answer in answers])
     return read_record(path, list[TrialResult], MEND)
 
 
