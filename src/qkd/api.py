@@ -19,7 +19,7 @@ from qkd.core.runs import RunFolder, existing_run, named_run, new_run, newest_ru
 from qkd.pipeline.settings import Overrides, by_section, check_device, merged, with_pinned_models
 from qkd.reports.run import run_table
 from qkd.results import Evaluation, Labeling, Metrics, Prediction, TestPrediction
-from qkd.results.reading import read_predictions, read_metrics
+from qkd.results.reading import read_metrics, read_predictions
 
 if TYPE_CHECKING:
     from qkd.student.bundle import Student

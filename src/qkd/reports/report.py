@@ -13,7 +13,7 @@ from qkd.core.runs import RunFolder
 from qkd.reports import devices, plots, run
 from qkd.reports.pages import page, picture, report_failures_as_warnings
 from qkd.results import DeviceResult, MeasuredResult, Metrics, TestPrediction
-from qkd.results.reading import read_predictions, read_metrics
+from qkd.results.reading import read_metrics, read_predictions
 from qkd.student.metrics import softmax
 
 LONGEST = 300

@@ -186,7 +186,7 @@ class LearnedResult(DeviceResult):
         unexplained: The residuals of values that were not fitted.
         noise: The shot noise of these values.
         clearer: Whether the learned noise explains them significantly better than the calibration.
-        learned: The learned noise, as ``devices.learned.Learned.from_json`` reads it.
+        learned: The learned noise, as ``devices.learned.Learned.from_dict`` reads it.
     """
 
     circuits: int = 0

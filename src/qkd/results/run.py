@@ -339,5 +339,3 @@ class Labeling(Result):
     valid_chance: float
     predicted: dict[str, int]
     teacher: TeacherCard
-
-

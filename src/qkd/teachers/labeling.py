@@ -121,5 +121,5 @@ def write_logits(out: Path, texts: Sequence[str], classes: Sequence[str], logits
 
     columns = {"text": pyarrow.array(list(texts), pyarrow.string())}
     columns |= {name: pyarrow.array(logits[:, number]) for number, name in enumerate(classes)}
-    table = pyarrow.table(columns).replace_schema_metadata({"qkd.teacher": json.dumps(teacher.describe().to_json())})
+    table = pyarrow.table(columns).replace_schema_metadata({"qkd.teacher": json.dumps(teacher.describe().to_dict())})
     write_with(out, lambda part: parquet.write_table(table, part), private=True)
