@@ -16,7 +16,8 @@ from qkd.student.trainer import Examples, Trainer
 
 if TYPE_CHECKING:
     from qkd.encoders.protocol import Encoder
-    from qkd.encoders.trainable import TrainableLayers, TrainableTable
+    from qkd.encoders.table import TrainableTable
+    from qkd.encoders.tuning import TrainableLayers
 
 
 CAREFUL = 0.1
