@@ -10,7 +10,8 @@ import pytest
 
 from qkd.circuits import library
 from qkd.core.errors import ConfigError, FolderError, ModelError
-from qkd.encoders.registry import JoinedEncoder, make_encoder, whitened
+from qkd.encoders.combined import JoinedEncoder, whiten
+from qkd.encoders.registry import make_encoder
 from qkd.encoders.static import StaticEncoder
 from qkd.export import numpy_format, registry
 from qkd.models.transformer import Loading
@@ -74,7 +75,7 @@ def test_joined_and_whitened_encoders(some_texts, tmp_path):
     joined = JoinedEncoder(
         [make_encoder("hashing:33"), StaticEncoder("static:tiny", "", Loading(), arrays=wordpiece_table())]
     )
-    encoder = whitened(joined, some_texts, 8)
+    encoder = whiten(joined, some_texts, 8)
     assert make_student(encoder).export(tmp_path / "out", texts=some_texts).difference < 1e-6
 
 

@@ -17,14 +17,13 @@ from qkd.core.files import write_json
 from qkd.core.records import read_record
 from qkd.core.runs import RunFolder
 from qkd.core.workers import parallel_map
-from qkd.encoders.protocol import Encoder
-from qkd.encoders.registry import embed_texts
+from qkd.encoders.protocol import Encoder, embed_texts
 from qkd.experiments.candidates import Candidate
 from qkd.experiments.conditions import EXACT, Conditions, check_conditions, conditions_of
 from qkd.experiments.specs import CompareSpec
 from qkd.experiments.trial import repetitions, run_trial
 from qkd.experiments.tuning import tune_students
-from qkd.pipeline.sources import Clock, Sources, gather_sources, make_reader
+from qkd.pipeline.sources import Clock, Sources, choose_encoder, gather_sources
 from qkd.results import TrialAnswers, Tuning
 from qkd.student.lesson import Lesson
 
@@ -158,7 +157,7 @@ def lessons_of(
                 raise QkdError(f"--students {student.name}: another encoder cannot be compared with --unlabeled texts")
             reader = student.encoder, student.tune > 0
             if reader not in by_encoder:
-                encoder, _ = make_reader(student.encoder, config, sources.dataset, sources.splits, student.tune > 0)
+                encoder, _ = choose_encoder(student.encoder, config, sources.dataset, sources.splits, student.tune > 0)
                 by_encoder[reader] = replace(common, embeddings=embed_texts(encoder, list(texts))), encoder
             lesson, encoders[student.name] = by_encoder[reader]
             if student.tune:

@@ -11,7 +11,7 @@ import numpy as np
 from qkd.core.config import Config
 from qkd.core.console import hushed
 from qkd.core.errors import QkdError
-from qkd.encoders.tuning import make_front
+from qkd.encoders.trainable import make_trainable
 from qkd.engines.machine import threads
 from qkd.experiments.candidates import Candidate
 from qkd.experiments.conditions import EXACT, Conditions
@@ -114,7 +114,7 @@ def _tuned(candidate: Candidate, trainer: Trainer, lesson: Lesson, seed: int) ->
     """Train a trained student on with its encoder's last layers; return the trainer, and the lesson as it became."""
     if lesson.encoder is None:
         raise QkdError(f"the lesson of '{candidate.name}' has no encoder to train")
-    front = make_front(lesson.encoder, lesson.texts, candidate.tune)
+    front = make_trainable(lesson.encoder, lesson.texts, candidate.tune)
     tuner = make_tuner(_seeded(candidate, seed), trainer, lesson, front, None)
     if not tuner.run():
         raise KeyboardInterrupt
