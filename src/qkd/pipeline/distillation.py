@@ -270,8 +270,8 @@ def _keep(
         )
         for row, i in enumerate(sources.splits.test)
     ]
-    write_lines(folder.predictions, [row.to_json() for row in predictions])
-    write_json(folder.metrics, result.to_json())
+    write_lines(folder.predictions, [row.to_dict() for row in predictions])
+    write_json(folder.metrics, result.to_dict())
     settings = folder.config.read_text(encoding="utf-8")
     drawing = draw.circuit_text(student.circuit)
     with report_failures_as_warnings(folder.report):
