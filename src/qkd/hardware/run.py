@@ -258,7 +258,7 @@ def _fractional(student: StudentCircuit) -> bool:
 
 def _render(folder: RunFolder) -> None:
     """Write the run's report anew, with its device runs."""
-    from qkd.reports.report import rewrite
+    from qkd.reports.report import write_report
 
     results = []
     for path in plans(folder.hardware):
@@ -267,4 +267,4 @@ def _render(folder: RunFolder) -> None:
                 results.append(read_result(path / "result.json"))
             except QkdError as error:
                 warn(str(error))
-    rewrite(folder, results)
+    write_report(folder, results)

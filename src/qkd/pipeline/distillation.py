@@ -33,8 +33,7 @@ from qkd.pipeline.evaluation import (
     table_lines,
 )
 from qkd.pipeline.sources import Clock, Sources, gather_sources
-from qkd.reports.pages import report_failures_as_warnings
-from qkd.reports.report import render
+from qkd.reports.report import write_report
 from qkd.reports.run import circuit_conclusion, teacher_conclusion
 from qkd.results import Answer, Metrics, PairedDifference, Parameters
 from qkd.simulation.agree import Agreement, agree
@@ -116,7 +115,7 @@ def run_pipeline(config: Config, folder: RunFolder, resume: bool) -> None:
         )
         if checks and setting.noisy is not None:  # again where it matters: a truncation depends on the weights
             rows = trainer.student.values(sources.embeddings[sources.splits.test[:CHECKED_TEXTS]])
-            checks.append(_checked(setting, setting.noisy, rows))
+            checks += _checked(setting, setting.noisy, rows)
         student = trainer.student.with_engine(circuit, setting.exact)
         sizes = {name: parameters for name, (_, parameters) in controls.items()}
         lines = table_lines(sources, student, answers, sizes)
@@ -161,15 +160,17 @@ def _place(setting: Setting, noisy: Noisy, folder: RunFolder) -> list[Agreement]
     write_snapshot(noisy.snapshot.calibration, folder.device / "snapshot.json")
     write_text(folder.device / "circuit.qasm", to_qasm(noisy.compiled))
     if not isinstance(setting.trainer.estimator, AerEstimator):
-        return [_checked(setting, noisy, None)]
+        return _checked(setting, noisy, None)
     return []
 
 
-def _checked(setting: Setting, noisy: Noisy, values: np.ndarray | None) -> Agreement:
+def _checked(setting: Setting, noisy: Noisy, values: np.ndarray | None) -> list[Agreement]:
     """Compare the engine with AerSimulator at parameter values (R,A+P), or at random ones, and say what came of it."""
     agreement = agree(setting.trainer, noisy.circuit, noisy.model, values)
+    if agreement is None:
+        return []
     say(agreement.describe() + (" (random)" if values is None else " (test texts, trained weights)"))
-    return agreement
+    return [agreement]
 
 
 def _quantum(config: Config, circuit: StudentCircuit, engine: Engine, lesson: Lesson, checkpoint: Path) -> Trainer:
@@ -272,8 +273,4 @@ def _keep(
     ]
     write_lines(folder.predictions, [row.to_dict() for row in predictions])
     write_json(folder.metrics, result.to_dict())
-    settings = folder.config.read_text(encoding="utf-8")
-    drawing = draw.circuit_text(student.circuit)
-    with report_failures_as_warnings(folder.report):
-        page = render(folder.name, result, trainer.progress.history, predictions, drawing, settings)
-        write_text(folder.report, page, private=True)
+    write_report(folder)
