@@ -234,7 +234,7 @@ def _carry_on(folder: RunFolder, plan: Plan, patience: Patience, wait: bool, aga
         if result.failed:
             warn(f"{plan.name}: {len(result.failed)} texts have no finite values and are left out")
         if done:
-            write_json(plan.folder / "result.json", finite(result.to_json()), private=True)
+            write_json(plan.folder / "result.json", finite(result.to_dict()), private=True)
             _render(folder)
     except NotWritten as error:
         if not error.full:
