@@ -136,7 +136,7 @@ def test_what_aer_is_too_slow_for_is_measured_with_shots_on_the_trainers_values(
     student = library.load_circuit("hardware", 5, 1)
     model = NoiseModel()
     model.add_all_qubit_quantum_error(depolarizing_error(0.02, 2), ["cz"])
-    spec = EngineSpec(torch_device="cpu", shots=400, seed=3)
+    spec = EngineSpec(torch_device="cpu", shots=400, engine_seed=3)
     trainer = make_engine(spec, student, model)
     assert make_sampler(spec, student, model, trainer).kind == "aer"
     monkeypatch.setattr("qkd.simulation.simulators.BEARABLE", 0.0)
@@ -156,7 +156,7 @@ def test_what_aer_is_too_slow_for_is_measured_with_shots_on_the_trainers_values(
 
 def test_a_setting_trains_and_measures_on_the_same_circuit():
     config = Config.model_validate(
-        {"engine": {"sim": "aer-noisy", "torch_device": "cpu"}, "device": {"name": "fake_miami"}}
+        {"engine": {"sim": "aer-noisy", "torch_device": "cpu"}, "device": {"device": "fake_miami"}}
     )
     logical = library.load_circuit("hardware", 5)
     setting = make_setting(config, logical)

@@ -11,11 +11,11 @@ from torch import nn
 from torch.nn import functional
 
 from qkd.core.errors import ModelError
-from qkd.encoders.layered import TransformerEncoder
+from qkd.encoders.hidden_states import TransformerEncoder
 from qkd.encoders.protocol import Encoder
 from qkd.encoders.registry import embed_texts
 from qkd.encoders.static import StaticEncoder
-from qkd.encoders.table import TrainableTable
+from qkd.encoders.trainable import TrainableTable
 from qkd.models.backbone import Backbone, blocks, pool
 
 MOST_BYTES = 4 * 2**30

@@ -18,7 +18,7 @@ from qkd.core.console import say
 from qkd.core.errors import DataError
 from qkd.core.files import read_json, write_json
 from qkd.core.runs import RunFolder
-from qkd.encoders.choose import choose_layers
+from qkd.encoders.layer_choice import choose_layers
 from qkd.encoders.protocol import Encoder
 from qkd.encoders.registry import embed_texts, make_encoder, whitened
 from qkd.results import Tried
