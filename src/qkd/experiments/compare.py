@@ -208,7 +208,7 @@ def _done(
         arguments.append((student, subset, task.seed, conditions_of_task(task) or EXACT))
     with progress("students", len(missing), "trials") as bar:
         for (task, path), result in zip(missing, parallel_map(run_trial, arguments), strict=True):
-            write_json(path, result.to_json())
+            write_json(path, result.to_dict())
             bar.advance(1, f"{task.candidate.name}, seed {task.seed}, {task.texts:,} texts")
             yield task, result
 
@@ -220,7 +220,7 @@ def _carried(student: Candidate, lesson: Lesson, fingerprint: str, count: int, f
     if not path.is_file():
         say(f"{student.name}: {count} repetitions of one model")
         answers = next(iter(parallel_map(repetitions, [(student, lesson, count)])))
-        write_json(path, [answer.to_json() for answer in answers])
+        write_json(path, [answer.to_dict() for answer in answers])
     return read_record(path, list[TrialResult], MEND)
 
 
