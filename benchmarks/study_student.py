@@ -29,14 +29,8 @@ from qkd.circuits.student import StudentCircuit
 from qkd.core.config import Config, TeacherSpec, make_config
 from qkd.core.runs import RunFolder
 from qkd.core.specs import read_toml
-<<<<<<< HEAD
-from qkd.encoders.protocol import Encoder
-from qkd.encoders.registry import embed_texts
-from qkd.encoders.tuning import make_trainable
-=======
 from qkd.encoders.protocol import Encoder, embed_texts
 from qkd.encoders.trainable import make_trainable
->>>>>>> main
 from qkd.experiments.candidates import recipe_file
 from qkd.pipeline.sources import Clock, choose_encoder, gather_sources
 from qkd.simulation.response import started

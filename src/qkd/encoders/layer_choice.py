@@ -11,15 +11,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-<<<<<<< HEAD:src/qkd/encoders/choose.py
-from qkd.encoders.layered import TransformerEncoder
-from qkd.encoders.protocol import Encoder
-from qkd.encoders.registry import JoinedEncoder, embed_texts
-=======
 from qkd.encoders.combined import JoinedEncoder
 from qkd.encoders.hidden_states import TransformerEncoder
 from qkd.encoders.protocol import Encoder, embed_texts
->>>>>>> main:src/qkd/encoders/layer_choice.py
 from qkd.models.linear_probes import leave_one_out, squared_errors
 from qkd.results import Tried
 

@@ -8,20 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-<<<<<<< HEAD
-from qkd.core import cache
-from qkd.core.cache import Key
-from qkd.core.errors import ModelError, nearest
-from qkd.core.records import DIMENSIONS
-from qkd.encoders.layered import AUTO, TransformerEncoder
-from qkd.encoders.protocol import Encoder
-from qkd.encoders.static import StaticEncoder
-from qkd.encoders.whitening import Whitened, unit
-=======
 from qkd.core.errors import ModelError
 from qkd.encoders.combined import JoinedEncoder, Whitened
 from qkd.encoders.protocol import Encoder, EncoderRequest
->>>>>>> main
 from qkd.models import weights
 from qkd.models.transformer import Loading
 

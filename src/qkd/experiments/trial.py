@@ -11,7 +11,7 @@ import numpy as np
 from qkd.core.config import Config
 from qkd.core.console import hushed
 from qkd.core.errors import QkdError
-from qkd.encoders.tuning import make_trainable
+from qkd.encoders.trainable import make_trainable
 from qkd.engines.machine import threads
 from qkd.experiments.candidates import Candidate
 from qkd.experiments.conditions import EXACT, Conditions

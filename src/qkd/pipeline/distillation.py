@@ -188,7 +188,7 @@ def _tune(
     Returns:
         The trainer, the sources with the encoder and its embeddings as they became, and whether it came to its end.
     """
-    from qkd.encoders.tuning import make_trainable
+    from qkd.encoders.trainable import make_trainable
 
     front = make_trainable(sources.encoder, sources.texts, config.encoder.tune_encoder)
     trainer = make_tuner(config, trained, sources.lesson(), front, folder.checkpoint / "tuned")

@@ -16,8 +16,7 @@ from qkd.student.trainer import Examples, Trainer
 
 if TYPE_CHECKING:
     from qkd.encoders.protocol import Encoder
-    from qkd.encoders.table import TrainableTable
-    from qkd.encoders.tuning import TrainableLayers
+    from qkd.encoders.trainable import TrainableLayers, TrainableTable
 
 
 CAREFUL = 0.1

@@ -24,8 +24,7 @@ from qkd.student.losses import LOSSES, Terms
 from qkd.student.model import StudentModel
 
 if TYPE_CHECKING:
-    from qkd.encoders.table import TrainableTable
-    from qkd.encoders.tuning import TrainableLayers
+    from qkd.encoders.trainable import TrainableLayers, TrainableTable
 
 FRONT_DECAY = 0.01
 """Weight decay of a front, as transformers are usually fine-tuned with."""
