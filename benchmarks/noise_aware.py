@@ -69,7 +69,7 @@ def learned(small, region, truth, seed):
 
 def judged(model: StudentModel, circuit, engine, lesson: Lesson, seed: int) -> dict[str, float]:
     """Return the accuracy on the test texts by shots, and with shots without end."""
-    values = model.moved(circuit, engine).values(lesson.embeddings[lesson.test])
+    values = model.with_engine(circuit, engine).values(lesson.embeddings[lesson.test])
     evs, targets = expected(engine, circuit, values), lesson.targets[lesson.test]
     found = {"exact": float((model.logits_of(evs).argmax(axis=1) == targets).mean())}
     random = np.random.default_rng(seed)
@@ -105,7 +105,7 @@ def cell(base: Config, lesson: Lesson, device: str, qubits: int, depth: int, noi
     ideal = trained(base, logical, plain, lesson, seed, 0)
     students = {"ideal": ideal.student}
     students["refitted"] = refit_head(
-        ideal.student.moved(small, aware), ideal.train_set, base.loss, base.train.weight_decay
+        ideal.student.with_engine(small, aware), ideal.train_set, base.loss, base.train.weight_decay
     )
     for shots in TRAINED:
         students[f"aware {shots}"] = trained(base, small, aware, lesson, seed, shots).student

@@ -7,7 +7,7 @@ import argparse
 import json
 
 from qkd.core.config import make_config
-from qkd.experiments.candidates import contestants
+from qkd.experiments.candidates import make_candidates
 from qkd.experiments.planted import planted, planted_verdict
 
 STUDENT = {"circuit": "hardware", "qubits": 3, "layers": 1, "dropout": 0.0}
@@ -18,7 +18,7 @@ if __name__ == "__main__":
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--students", default="hardware,linear,mlp,logreg")
     asked = parser.parse_args()
-    students = contestants(asked.students.split(","), make_config({"student": STUDENT, "train": TRAIN}))
+    students = make_candidates(asked.students.split(","), make_config({"student": STUDENT, "train": TRAIN}))
     for kind in ("circuit", "linear"):
         found = planted_verdict(students, planted(kind, students[0].circuit()), asked.seeds)
         print(json.dumps({"labels": kind, "accuracy": found["accuracy"], "says": found["conclusion"]}), flush=True)

@@ -29,9 +29,8 @@ from qkd.circuits.student import StudentCircuit
 from qkd.core.config import Config, TeacherSpec, make_config
 from qkd.core.runs import RunFolder
 from qkd.core.specs import read_toml
-from qkd.encoders.protocol import Encoder
-from qkd.encoders.registry import embed_texts
-from qkd.encoders.tuning import make_trainable
+from qkd.encoders.protocol import Encoder, embed_texts
+from qkd.encoders.trainable import make_trainable
 from qkd.experiments.candidates import recipe_file
 from qkd.pipeline.sources import Clock, choose_encoder, gather_sources
 from qkd.simulation.response import started
@@ -112,10 +111,10 @@ def score(change: dict[str, Any], seed: int, lesson: Lesson, encoder: Encoder, t
     spec = settings(change, seed)
     circuit = circuit_of(change | ({"circuit": spec.student.circuit} if change.get("recipe") else {}))
     if "control" in change:
-        middle = make_control(change["control"], circuit, len(lesson.classes), spec.engine)
+        core = make_control(change["control"], circuit, len(lesson.classes), spec.engine)
     else:
-        middle = QuantumCore(circuit, make_engine(spec.engine, circuit))
-    trainer = make_trainer(spec, middle, lesson, torch_device("cpu"), None)
+        core = QuantumCore(circuit, make_engine(spec.engine, circuit))
+    trainer = make_trainer(spec, core, lesson, torch_device("cpu"), None)
     trainer.run()
     embeddings = lesson.embeddings
     if "tune" in change:

@@ -3,6 +3,7 @@
 Every kind of file that is read is damaged in a hundred ways that come from a fixed seed.
 """
 
+import json
 import random
 import re
 import shutil
@@ -17,7 +18,7 @@ from qkd.core import checkpoint
 from qkd.core.config import Config, read_config, to_toml
 from qkd.data import loading as data
 from qkd.devices import profiles, snapshot
-from qkd.hardware import collect, list_jobs
+from qkd.hardware import collect, listed
 from qkd.hardware.plan import Plan
 from qkd.reports.run import summary
 from qkd.student.trainer import Progress
@@ -75,7 +76,7 @@ READERS = {
     "run/checkpoint/state.json": lambda path: checkpoint.read_checkpoint(path.parent, Progress),
     "run/checkpoint/state-000004.safetensors": lambda path: checkpoint.read_checkpoint(path.parent, Progress),
     "run/device/snapshot.json": lambda path: snapshot.read_snapshot(path).backend,
-    "run/hardware/ledger.jsonl": lambda path: list_jobs(path.parents[1]),
+    "run/hardware/ledger.jsonl": lambda path: listed(path.parents[1]),
     "run/hardware/hw-1/plan.json": lambda path: Plan.load(path.parent),
     "run/hardware/hw-1/texts.jsonl": lambda path: Plan.load(path.parent),
     "run/hardware/hw-1/values.safetensors": lambda path: Plan.load(path.parent),
@@ -109,7 +110,8 @@ def files(tmp_path_factory):
     shutil.copytree(KEPT, folder)
     table, logits = pd.read_csv(folder / "texts.csv"), pd.read_csv(folder / "logits.csv")
     table.to_csv(folder / "texts.tsv", sep="\t", index=False)
-    table.to_dict(folder / "texts.jsonl", orient="records", lines=True)
+    lines = [json.dumps(row) + "\n" for row in table.to_dict("records")]
+    (folder / "texts.jsonl").write_text("".join(lines))
     table.to_parquet(folder / "texts.parquet")
     rows = logits[[name for name in logits if name != "text"]].to_numpy(np.float32)
     np.savez(folder / "logits.npz", logits=rows)

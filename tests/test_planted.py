@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from qkd.core.config import make_config
-from qkd.experiments.candidates import contestants
+from qkd.experiments.candidates import make_candidates
 from qkd.experiments.geometry import gaussian_kernel, geometric_difference, geometry_of, linear_kernel
 from qkd.experiments.planted import planted, planted_verdict
 
@@ -16,18 +16,18 @@ SETTINGS = {
 
 @pytest.mark.parametrize("kind", ["circuit", "linear"])
 def test_the_verdict_goes_both_ways(kind):
-    students = contestants(("hardware", "linear", "logreg"), make_config(SETTINGS))
+    students = make_candidates(("hardware", "linear", "logreg"), make_config(SETTINGS))
     found = planted_verdict(students, planted(kind, students[0].circuit(), 400, 400, seed=1), 3, processes=1)
     if kind == "circuit":
-        assert found["conclusion"].startswith("A benefit of the circuit"), found
-        assert found["accuracy"]["hardware"] > 0.85
+        assert found.conclusion.startswith("A benefit of the circuit"), found
+        assert found.accuracy["hardware"] > 0.85
     else:
-        assert found["conclusion"].startswith("No benefit"), found
-        assert found["accuracy"]["linear"] > 0.95  # labels of a line: the line has them
+        assert found.conclusion.startswith("No benefit"), found
+        assert found.accuracy["linear"] > 0.95  # labels of a line: the line has them
 
 
 def test_planted_labels_are_balanced_and_the_teacher_agrees_with_them():
-    circuit = contestants(("hardware", "linear"), make_config(SETTINGS))[0].circuit()
+    circuit = make_candidates(("hardware", "linear"), make_config(SETTINGS))[0].circuit()
     for kind in ("circuit", "linear"):
         lesson = planted(kind, circuit, 80, 100)
         assert lesson.targets.mean() == pytest.approx(0.5, abs=0.01)
@@ -72,14 +72,14 @@ def test_the_geometric_difference_bounds_every_labelling_and_one_attains_it():
 
 
 def test_a_kernel_that_holds_the_circuits_functions_leaves_no_room_and_one_that_lacks_them_does():
-    circuit = contestants(("hardware", "linear"), make_config(SETTINGS))[0]
+    circuit = make_candidates(("hardware", "linear"), make_config(SETTINGS))[0]
     lesson = planted("circuit", circuit.circuit(), 300, 20)
     angles = np.pi * np.tanh(lesson.embeddings[lesson.train])
     import torch
 
-    middle = circuit.middle(circuit.circuit(), 2)
+    core = circuit.core(circuit.circuit(), 2)
     with torch.no_grad():
-        features = middle(torch.tensor(angles, dtype=torch.float32)).double().numpy()
+        features = core(torch.tensor(angles, dtype=torch.float32)).double().numpy()
     own = np.concatenate([features, np.random.default_rng(4).normal(size=features.shape)], axis=1)
     limit = len(angles) ** 0.5
     assert geometric_difference(linear_kernel(features), linear_kernel(own)) < 3  # every function of it is in there
@@ -87,9 +87,9 @@ def test_a_kernel_that_holds_the_circuits_functions_leaves_no_room_and_one_that_
 
 
 def test_the_room_that_a_circuit_has_is_said_beforehand():
-    students = contestants(("hardware", "linear"), make_config(SETTINGS))
+    students = make_candidates(("hardware", "linear"), make_config(SETTINGS))
     told = geometry_of(students[0], planted("circuit", students[0].circuit(), 200, 20))
-    assert told["texts"] == 200 and set(told["differences"]) == set(told["range"]) == {"linear", "rbf"}
-    assert min(told["differences"].values()) < 3  # untrained it is little else than linear
-    assert min(told["range"].values()) > 0.5 * told["sqrt"] and told["possible"]  # where labels are planted, and found
-    assert f"{told['sqrt']:.1f}" in told["sentence"] and "possible, not promised" in told["sentence"]
+    assert told.texts == 200 and set(told.differences) == set(told.range) == {"linear", "rbf"}
+    assert min(told.differences.values()) < 3  # untrained it is little else than linear
+    assert min(told.range.values()) > 0.5 * told.sqrt and told.possible  # where labels are planted, and found
+    assert f"{told.sqrt:.1f}" in told.sentence and "possible, not promised" in told.sentence

@@ -48,12 +48,12 @@ def compare(
     """
     spec = spec or CompareSpec()
     config = settled(_base(base), options)
-    from qkd.experiments.candidates import contestants
+    from qkd.experiments.candidates import make_candidates
 
     def again(folder: RunFolder) -> str:
         return f"qkd compare {shlex.quote(str(folder.config))} --name {folder.name} {_words(spec)}"
 
-    students = contestants(spec.students, config)
+    students = make_candidates(spec.students, config)
     return _compared(config, students, spec, "compare", again, ray)
 
 
@@ -136,6 +136,7 @@ def sweep(
     from qkd.experiments import space as spaces
     from qkd.experiments.sweep import Commands, search
     from qkd.reports import sweep as pages
+    from qkd.reports.pages import report_failures_as_warnings
 
     space = spaces.dimensions(spec.over, config)
     _warn_of_unseen(config)
@@ -153,8 +154,9 @@ def sweep(
             raise
         write_text(path, to_toml(best.model_copy(update={"run": best.run.model_copy(update={"name": None})})))
         write_json(folder.path / "sweep.json", result.to_dict())
-        write_text(folder.path / "report.md", pages.sweep_markdown(result))
-        write_text(folder.report, pages.sweep_html(folder.name, result))
+        with report_failures_as_warnings(folder.report):
+            write_text(folder.path / "report.md", pages.sweep_markdown(result))
+            write_text(folder.report, pages.sweep_html(folder.name, result))
     return result.model_copy(update={"report": str(folder.report)})
 
 
@@ -181,6 +183,7 @@ def _compared(
     from qkd.experiments import compare as comparison
     from qkd.experiments.summary import summarise
     from qkd.reports import comparison as pages
+    from qkd.reports.pages import report_failures_as_warnings
 
     _warn_of_unseen(config)
     with _study_folder(config, kind) as folder, over_ray(ray):
@@ -194,8 +197,9 @@ def _compared(
         if more is not None:
             summary = summary.model_copy(update={"reproduction": more(trials, summary)})
         write_json(folder.path / "comparison.json", summary.to_dict())
-        write_text(folder.path / "report.md", pages.comparison_markdown(summary))
-        write_text(folder.report, pages.comparison_html(folder.name, summary))
+        with report_failures_as_warnings(folder.report):
+            write_text(folder.path / "report.md", pages.comparison_markdown(summary))
+            write_text(folder.report, pages.comparison_html(folder.name, summary))
     return summary.model_copy(update={"report": str(folder.report)})
 
 

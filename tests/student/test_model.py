@@ -1,8 +1,9 @@
 """The student: an EstimatorQNN that asks once, whose gradients are right down to the projection, and a whole bundle."""
 
+import copy
 import json
+import pickle
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from qiskit_machine_learning.neural_networks import EstimatorQNN
 
 from qkd import QkdError, Student
 from qkd.circuits import library
+from qkd.circuits.qasm import to_qasm
 from qkd.core.config import EngineSpec, LossSpec, TrainSpec
 from qkd.encoders.registry import make_encoder
 from qkd.simulation.simulators import make_engine
@@ -151,6 +153,7 @@ def test_a_diverging_loss_is_named():
 
 @pytest.fixture
 def bundle(tmp_path):
+    torch.manual_seed(0)
     circuit = library.load_circuit("hardware", qubits=3, layers=1)
     trained = StudentModel(
         QuantumCore(circuit, make_engine(EngineSpec(torch_device="cpu"), circuit)), 16, ("no", "yes")
@@ -168,10 +171,33 @@ def test_a_bundle_answers_as_the_model_did(bundle):
     assert "hashing:16" in (bundle / "README.md").read_text()
 
 
-def test_a_bundle_of_the_first_version_answers_as_it_did():
-    folder = Path(__file__).parent / "bundle-0.1.0"
-    kept = json.loads((folder / "answers.json").read_text())
-    assert np.allclose(Student.load(folder).logits(kept["texts"]), kept["logits"], atol=1e-6)
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
+def test_a_student_can_be_copied_and_pickled_after_use(bundle, copied):
+    student = Student.load(bundle)
+    texts = ["one text", "another text"]
+    expected = student.logits(texts)
+    other, model = copied(student), copied(student.model)
+    assert np.array_equal(other.logits(texts), expected) and other.classes == student.classes
+    assert np.array_equal(model.logits(student.encoder.encode(texts)), expected)
+    if copied is not copy.copy:
+        with torch.no_grad():
+            other.model.core.weights += 1.0
+        assert not np.allclose(other.logits(texts), expected)
+        assert np.array_equal(student.logits(texts), expected)  # nothing is shared
+
+
+def test_a_bundle_that_reads_back_differently_is_not_saved(bundle, monkeypatch, tmp_path):
+    student = Student.load(bundle)
+    with torch.no_grad():
+        student.model.core.weights += torch.linspace(0.5, 8, 9)
+    wrong = to_qasm(student.model.circuit).replace("(w1)", "(w0)")
+    monkeypatch.setattr("qkd.student.bundle.to_qasm", lambda circuit: wrong)
+    before = {path.name: path.read_bytes() for path in bundle.iterdir()}
+    for folder in (tmp_path / "new", bundle):
+        with pytest.raises(QkdError, match="nothing was saved"):
+            student.save(str(folder), ["one text", "another text"])
+    assert not (tmp_path / "new").exists() and not list(bundle.parent.glob(".*"))
+    assert {path.name: path.read_bytes() for path in bundle.iterdir()} == before
 
 
 @pytest.mark.parametrize("name", ["config.json", "student.safetensors", "circuit.qasm"])
@@ -211,7 +237,7 @@ def test_training_starts_where_the_circuit_responds_linearly():
     angles = student.angles(x).detach()
     assert angles.mean(dim=0).numpy() == pytest.approx(np.full(3, np.pi / 2), abs=0.03)
     assert angles.std(dim=0).mean().item() == pytest.approx(START_SPREAD, rel=0.5)
-    assert student.moved(student.circuit, student.engine).double().angles(x).detach().numpy() == pytest.approx(
+    assert student.with_engine(student.circuit, student.engine).double().angles(x).detach().numpy() == pytest.approx(
         angles.numpy(), abs=1e-5
     )
     paper = model(angle_map="minmax")

@@ -13,35 +13,32 @@ from qkd.student.cores.quantum import QuantumCore
 from qkd.student.losses import LOSSES
 from qkd.student.model import StudentModel
 from qkd.student.refit import refit_head
-from qkd.student.shots import train_with_shots
 from qkd.student.trainer import Examples
 
 
-def model(circuit=None, precision="double"):
+def model(circuit=None, precision="double", shots=0):
     torch.manual_seed(0)
     circuit = circuit or library.load_circuit("hardware", qubits=3, layers=1)
     engine = make_engine(EngineSpec(precision=precision, engine="lightcone"), circuit)
-    return StudentModel(QuantumCore(circuit, engine), 5, ("a", "b"))
+    return StudentModel(QuantumCore(circuit, engine, shots), 5, ("a", "b"))
 
 
 def test_training_sees_the_variance_of_shots_and_evaluation_none():
-    student = model()
-    exact = student.middle(student.angles(torch.ones(1, 5))).detach()
-    train_with_shots(student, 50)
+    student = model(shots=50).eval()
+    exact = student.core(student.angles(torch.ones(1, 5))).detach()
     rows = torch.ones(20_000, 5)
     student.train()
-    drawn = student.middle(student.angles(rows)).detach()
+    drawn = student.core(student.angles(rows)).detach()
     assert torch.allclose(drawn.mean(dim=0), exact[0], atol=5e-3)
     assert torch.allclose(drawn.var(dim=0), (1 - exact[0].square()) / 50, rtol=0.05, atol=1e-6)
     student.eval()
-    assert torch.equal(student.middle(student.angles(torch.ones(1, 5))), exact)
+    assert torch.equal(student.core(student.angles(torch.ones(1, 5))), exact)
 
 
 def test_gradients_go_through_the_noise_exactly():
-    student = model().double()
-    train_with_shots(student, 10)
+    student = model(shots=10).double()
     student.train()
-    rows, weights = torch.linspace(-1, 1, 20, dtype=torch.float64).reshape(4, 5), student.middle.weights
+    rows, weights = torch.linspace(-1, 1, 20, dtype=torch.float64).reshape(4, 5), student.core.weights
 
     def loss():
         torch.manual_seed(7)
@@ -62,7 +59,7 @@ def test_observables_of_several_strings_are_refused():
     circuit = library.load_circuit("hardware", qubits=2, layers=1)
     mixed = circuit.with_circuit(circuit.circuit, [SparsePauliOp(["ZI", "XX"])])
     with pytest.raises(QkdError, match="one Pauli string each"):
-        train_with_shots(model(mixed), 16)
+        model(mixed, shots=16)
 
 
 def test_a_refitted_head_has_the_least_loss_and_leaves_the_rest():

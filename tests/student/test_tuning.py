@@ -9,8 +9,9 @@ import torch
 from qkd import QkdError, distill
 from qkd.circuits import library
 from qkd.core.config import Config, EngineSpec, make_config
-from qkd.encoders.registry import embed_texts, make_encoder
-from qkd.encoders.tuning import TrainableLayers, make_trainable
+from qkd.encoders.protocol import embed_texts
+from qkd.encoders.registry import make_encoder
+from qkd.encoders.trainable import TrainableLayers, make_trainable
 from qkd.simulation.simulators import make_engine
 from qkd.student.bundle import Student
 from qkd.student.cores.quantum import QuantumCore
@@ -203,7 +204,7 @@ def test_a_run_tunes_its_encoder_under_noise_and_with_texts_without_labels(tiny,
     assert run.metrics.tuned.layers == 1 and run.metrics.tuned.gain.low <= run.metrics.tuned.gain.high
     assert run.metrics.lines["encoder as it was"].parameters == run.metrics.lines["student"].parameters
     assert run.student.encoder.arrays and (run.folder.student / "encoder.safetensors").is_file()
-    assert "last layers left the student" in run.report.read_text()
+    assert "Fine-tuning 1 encoder layers: The student" in run.report.read_text()
     texts = [row["text"] for row in run.predictions]
     exact = run.student.logits(texts)
     assert exact.shape == (len(texts), 2) and np.isfinite(exact).all()

@@ -35,7 +35,7 @@ class Candidate:
 
     name: as it was asked for.
     config: student, loss and training; its seed is set for each trial.
-    control: the classical middle's name, or None for a circuit.
+    control: the classical core's name, or None for a circuit.
     encoder: another encoder than the comparison's, or None.
     tune: how many of that encoder's last layers train with it, after it was trained on them as they were.
     carried: whether every repetition goes on with the model of the one before, which is a slip.
@@ -66,11 +66,11 @@ class Candidate:
         circuit = library.load_circuit(spec.circuit, spec.qubits, spec.layers)
         return started(without_entanglers(circuit) if self.name == PRODUCT else circuit)
 
-    def middle(self, circuit: StudentCircuit, classes: int) -> StudentCore:
+    def core(self, circuit: StudentCircuit, classes: int) -> StudentCore:
         """Return what stands between projection and head."""
         if self.control is not None:
             return make_control(self.control, circuit, classes, self.config.engine)
-        return QuantumCore(circuit, self.engine(circuit))
+        return QuantumCore(circuit, self.engine(circuit), self.config.train.train_shots)
 
     def engine(self, circuit: StudentCircuit) -> Engine:
         """Return what trains its circuit, exactly and ideally."""
@@ -87,7 +87,7 @@ class Candidate:
         return {"control": self.control, "encoder": self.encoder, "product": self.name == PRODUCT} | values
 
 
-def contestants(names: Sequence[str], config: Config) -> list[Candidate]:
+def make_candidates(names: Sequence[str], config: Config) -> list[Candidate]:
     """Return the students called ``names``.
 
     ``linear``, ``mlp``, ``fourier`` and ``product`` are controls of the configuration's circuit; ``teacher-free`` is
@@ -99,16 +99,16 @@ def contestants(names: Sequence[str], config: Config) -> list[Candidate]:
     Raises:
         QkdError: a name means nothing, or stands there twice.
     """
-    students = [_contestant(name, config) for name in names]
-    for contestant in students:
-        if sum(other.name == contestant.name for other in students) > 1:
-            raise QkdError(f"--students: '{contestant.name}' stands there twice; name each student once")
-    for contestant in students:
-        contestant.circuit()  # a mistake in it comes out before any work is done
+    students = [_candidate(name, config) for name in names]
+    for candidate in students:
+        if sum(other.name == candidate.name for other in students) > 1:
+            raise QkdError(f"--students: '{candidate.name}' stands there twice; name each student once")
+    for candidate in students:
+        candidate.circuit()  # a mistake in it comes out before any work is done
     return students
 
 
-def _contestant(name: str, config: Config) -> Candidate:
+def _candidate(name: str, config: Config) -> Candidate:
     kind, _, model = name.partition(":")
     if name == LOGREG or name in CLASSICAL:
         return Candidate(name, config, control=name)

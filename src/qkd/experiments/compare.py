@@ -17,15 +17,14 @@ from qkd.core.files import write_json
 from qkd.core.records import read_record
 from qkd.core.runs import RunFolder
 from qkd.core.workers import parallel_map
-from qkd.encoders.protocol import Encoder
-from qkd.encoders.registry import embed_texts
+from qkd.encoders.protocol import Encoder, embed_texts
 from qkd.experiments.candidates import Candidate
 from qkd.experiments.conditions import EXACT, Conditions, check_conditions, conditions_of
 from qkd.experiments.specs import CompareSpec
 from qkd.experiments.trial import repetitions, run_trial
 from qkd.experiments.tuning import tune_students
 from qkd.pipeline.sources import Clock, Sources, choose_encoder, gather_sources
-from qkd.results import TrialResult, Tuning
+from qkd.results.study import TrialResult, TuningResult
 from qkd.student.lesson import Lesson
 
 MEND = "delete it and it is done again"
@@ -36,7 +35,7 @@ MEND = "delete it and it is done again"
 class Task:
     """One trial that is to be done: a student, a seed, and how many training texts it sees."""
 
-    contestant: Candidate
+    candidate: Candidate
     seed: int
     texts: int
 
@@ -62,7 +61,7 @@ class Trials:
     encoders: dict[str, Encoder]
     seconds: dict[str, float]
     sims: tuple[str, ...]
-    tries: dict[str, Tuning]
+    tries: dict[str, TuningResult]
 
     def seeds(self, student: Candidate, texts: int) -> list[TrialResult]:
         """Return a student's trials on so many texts, one for each seed."""
@@ -117,7 +116,7 @@ def trained(
     prints = {name: _fingerprint(lesson) for name, lesson in lessons.items()}
     everything = len(sources.lesson().train)
     counts = tuple(sorted({everything if n == "all" else min(n, everything) for n in spec.train_texts}))
-    tries: dict[str, Tuning] = {}
+    tries: dict[str, TuningResult] = {}
     if spec.tune > 1:
         with clock.stage("tuning"):
             students, tries = tune_students(students, lessons, prints, spec.tune, folder.path / "tuning")
@@ -125,7 +124,7 @@ def trained(
     results: dict[tuple[str, int, int], TrialResult] = {}
     with clock.stage("trials"):
         for task, result in _done(tasks, lessons, prints, conditions, folder.path / "trials"):
-            results[task.contestant.name, task.texts, task.seed] = result
+            results[task.candidate.name, task.texts, task.seed] = result
         for student in students:
             if student.carried:
                 carried = _carried(student, lessons[student.name], prints[student.name], spec.seeds, folder)
@@ -179,11 +178,11 @@ def _done(
     most = max((task.texts for task in tasks), default=0)
 
     def conditions_of_task(task: Task) -> Conditions | None:
-        whole = conditions.get(task.contestant.name)
+        whole = conditions.get(task.candidate.name)
         return whole if whole is None or task.texts == most else whole.first()
 
     for task in tasks:
-        student, answered_under = task.contestant, conditions_of_task(task)
+        student, answered_under = task.candidate, conditions_of_task(task)
         key = {
             "student": student.key(),
             "lesson": prints[student.name],
@@ -201,7 +200,7 @@ def _done(
     subsets: dict[tuple[str, int, int], Lesson] = {}
     arguments = []
     for task, _ in missing:
-        student = task.contestant
+        student = task.candidate
         whole = lessons[student.name]
         where = (str(id(whole)), task.texts, task.seed)
         subset = subsets.setdefault(where, whole.fewer(task.texts, task.seed))
@@ -209,7 +208,7 @@ def _done(
     with progress("students", len(missing), "trials") as bar:
         for (task, path), result in zip(missing, parallel_map(run_trial, arguments), strict=True):
             write_json(path, result.to_dict())
-            bar.advance(1, f"{task.contestant.name}, seed {task.seed}, {task.texts:,} texts")
+            bar.advance(1, f"{task.candidate.name}, seed {task.seed}, {task.texts:,} texts")
             yield task, result
 
 

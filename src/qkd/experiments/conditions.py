@@ -80,7 +80,7 @@ class Conditions:
             seed: of the shots.
         """
         if sim == "exact":
-            return student.moved(*ideal).logits(x)
+            return student.with_engine(*ideal).logits(x)
         return self._sampled(student, *self._stage(sim == NOISY, ideal), self.spec.shots, x, seed)
 
     def curves(
@@ -94,7 +94,7 @@ class Conditions:
                 logits = self._sampled(student, *stage, shots, x, seed)
                 classes["shots"][str(shots)] = tuple(logits.argmax(axis=1).tolist())
         for factor in self.noise:
-            logits = student.moved(*self._stage(True, ideal, factor)).logits(x)
+            logits = student.with_engine(*self._stage(True, ideal, factor)).logits(x)
             classes["noise"][str(factor)] = tuple(logits.argmax(axis=1).tolist())
         return classes
 
@@ -118,7 +118,7 @@ class Conditions:
     ) -> np.ndarray:
         sampler = ShotEstimator(engine.estimator, shots=shots, seed=self.spec.engine_seed + seed)
         sampling_engine = Engine(engine.kind, sampler, EngineGradient(sampler), shots, engine.device, engine.reason)
-        return measured(student.moved(circuit, sampling_engine), x, "")
+        return measured(student.with_engine(circuit, sampling_engine), x, "")
 
 
 EXACT = Conditions()
@@ -143,7 +143,8 @@ def conditions_of(config: Config, spec: CompareSpec, circuit: StudentCircuit, na
         say(f"{name}: {noisy.describe()}")
         engine = make_engine(config.engine.model_copy(update={"sim": NOISY}), noisy.circuit, noisy.model)
         if not isinstance(engine.estimator, AerEstimator):
-            say(agree(engine, noisy.circuit, noisy.model).describe())
+            agreement = agree(engine, noisy.circuit, noisy.model)
+            say(agreement.describe() if agreement else f"{name}: not compared with AerSimulator")
     return Conditions(spec.sims, config.engine, noisy, spec.shot_counts, spec.noise_scales)
 
 

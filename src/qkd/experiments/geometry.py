@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from qkd.experiments.candidates import Candidate
-from qkd.results import Geometry
+from qkd.results.study import Geometry
 from qkd.student.lesson import Lesson
 from qkd.student.model import StudentModel
 
@@ -42,7 +42,7 @@ def geometric_difference(quantum: np.ndarray, classical: np.ndarray, ridge: floa
     return float(np.sqrt(np.linalg.eigvalsh((inner + inner.T) / 2)[-1].clip(0)))
 
 
-def geometry_of(contestant: Candidate, lesson: Lesson) -> Geometry:
+def geometry_of(candidate: Candidate, lesson: Lesson) -> Geometry:
     """Return the geometric differences of a circuit's features to classical kernels.
 
     A student starts where its circuit responds linearly, so that untrained its features are little else than linear
@@ -50,13 +50,13 @@ def geometry_of(contestant: Candidate, lesson: Lesson) -> Geometry:
     weights behind random projections that fill the range of angles (``range``, the median of some draws).
 
     Args:
-        contestant: a student with a circuit.
+        candidate: a student with a circuit.
         lesson: its texts.
     """
-    torch.manual_seed(contestant.config.train.seed)
-    circuit, spec = contestant.circuit(), contestant.config.student
-    middle = contestant.middle(circuit, len(lesson.classes))
-    model = StudentModel(middle, lesson.embeddings.shape[1], lesson.classes, spec.angle_map)
+    torch.manual_seed(candidate.config.train.seed)
+    circuit, spec = candidate.circuit(), candidate.config.student
+    core = candidate.core(circuit, len(lesson.classes))
+    model = StudentModel(core, lesson.embeddings.shape[1], lesson.classes, spec.angle_map)
     if spec.standardize:
         model.standardize(torch.as_tensor(lesson.embeddings[lesson.train], dtype=torch.float32))
     step = -(-len(lesson.train) // TEXTS)
@@ -66,17 +66,17 @@ def geometry_of(contestant: Candidate, lesson: Lesson) -> Geometry:
 
     def differences(angles: torch.Tensor) -> dict[str, float]:
         with torch.no_grad():
-            evs = middle(angles.to(rows.dtype)).double().cpu().numpy()
+            evs = core(angles.to(rows.dtype)).double().cpu().numpy()
         return {name: geometric_difference(linear_kernel(evs), kernel) for name, kernel in kernels.items()}
 
     with torch.no_grad():
         untrained = differences(model.angles(rows))
-    rng, drawn = np.random.default_rng(contestant.config.train.seed), []
+    rng, drawn = np.random.default_rng(candidate.config.train.seed), []
     for _ in range(DRAWS):
         z = inputs @ rng.normal(size=(inputs.shape[1], len(circuit.inputs)))
         angles = math.pi * np.tanh((z - z.mean(axis=0)) / z.std(axis=0).clip(1e-9))
         with torch.no_grad():
-            for weights in middle.parameters():
+            for weights in core.parameters():
                 weights.copy_(torch.as_tensor(rng.uniform(-math.pi, math.pi, weights.shape)))
         drawn.append(differences(torch.as_tensor(angles)))
     anywhere = {name: float(np.median([draw[name] for draw in drawn])) for name in kernels}

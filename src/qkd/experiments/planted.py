@@ -20,7 +20,7 @@ from qkd.core.workers import parallel_map
 from qkd.experiments.candidates import Candidate
 from qkd.experiments.summary import verdict_on
 from qkd.experiments.trial import run_trial
-from qkd.results import Verdict
+from qkd.results.study import Verdict
 from qkd.simulation.simulators import make_engine
 from qkd.student.cores.quantum import QuantumCore
 from qkd.student.lesson import Lesson
@@ -53,10 +53,10 @@ def planted(
     if kind == "linear":
         values = embeddings @ rng.normal(size=embeddings.shape[1])
     else:
-        middle = QuantumCore(circuit, make_engine(EngineSpec(precision="double", torch_device="cpu"), circuit)).double()
+        core = QuantumCore(circuit, make_engine(EngineSpec(precision="double", torch_device="cpu"), circuit)).double()
         with torch.no_grad():
-            middle.weights.copy_(torch.tensor(rng.uniform(-math.pi, math.pi, len(circuit.weights))))
-            values = middle(torch.tensor(angles)).numpy() @ rng.normal(size=len(circuit.observables))
+            core.weights.copy_(torch.tensor(rng.uniform(-math.pi, math.pi, len(circuit.weights))))
+            values = core(torch.tensor(angles)).numpy() @ rng.normal(size=len(circuit.observables))
     margin = (values - np.median(values)) / values.std()
     targets = (margin > 0).astype(int)
     logits = (SHARPNESS / 2 * np.stack([-margin, margin], axis=1)).astype(np.float32)

@@ -9,11 +9,12 @@ import numpy as np
 
 from qkd.core.config import Config, read_config
 from qkd.core.errors import QkdError
-from qkd.experiments.candidates import RECIPE, RECIPE_SECTIONS, Candidate, contestants, recipe_file
+from qkd.experiments.candidates import RECIPE, RECIPE_SECTIONS, Candidate, make_candidates, recipe_file
 from qkd.experiments.compare import Trials
 from qkd.experiments.summary import hits, verdict_on
 from qkd.pipeline.settings import Overrides
-from qkd.results import Comparison, Deviation, Estimate, PairedDifference, Printed, Reproduction, Variant, Verdict
+from qkd.results import Comparison, Estimate, PairedDifference, Reproduction
+from qkd.results.study import Deviation, RecipeResult, Verdict
 
 SLIPS = {
     "padding": "the state of the last position of a text padded to 60 tokens is read: mostly a padding token",
@@ -94,7 +95,8 @@ def variants(
     # the recipe's encoder is the paper's; what stands beside it reads what it reads by default
     default = Config().encoder.encoder
     others = [
-        student if student.encoder else replace(student, encoder=default) for student in contestants(students, config)
+        student if student.encoder else replace(student, encoder=default)
+        for student in make_candidates(students, config)
     ]
     return [*recipes, *others]
 
@@ -127,10 +129,12 @@ def reproduced(trials: Trials, comparison: Comparison) -> Reproduction:
         each = hits(trials, student, trials.counts[-1], targets).mean(axis=1)
         against = comparison.differences.get(student.name)
         variants.append(
-            Variant(
+            RecipeResult(
                 name=student.name,
                 accuracy=comparison.students[student.name].numbers.accuracy,
-                printed=Printed(mean=float(each.mean()), std=float(each.std()), best=float(each.max())),
+                printed_mean=float(each.mean()),
+                printed_std=float(each.std()),
+                printed_best=float(each.max()),
                 gain=None if against is None else _turned(against),
             )
         )

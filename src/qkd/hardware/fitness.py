@@ -20,7 +20,8 @@ from qkd.hardware.layout import region_error, same_device, trained_circuit
 from qkd.hardware.planning import make_plans
 from qkd.hardware.request import DeviceRunRequest
 from qkd.hardware.result import exact_values, predicted_values
-from qkd.results import Drift, Estimate, Fitness, NoiseScores
+from qkd.results import Drift, Estimate, Fitness
+from qkd.results.device import NoiseScores
 from qkd.student.bundle import Student
 from qkd.student.metrics import accuracy_gain, proportion
 

@@ -78,18 +78,11 @@ def find_plan(folder: RunFolder, name: str) -> Plan:
 
 
 def is_unfinished(folder: RunFolder, plan: Plan) -> bool:
-    """Return whether something of a plan remains to be submitted, fetched, interpreted or reported."""
+    """Return whether something of a plan remains to be submitted, fetched or interpreted."""
     records = ledger_of(folder).jobs(plan.name, plan.jobs)
-    if any(record.open or record.state == "unusable" for record in records):
-        return True
-    if not any(record.file is not None for record in records):
-        return False
-    result = plan.folder / "result.json"
-    if not result.is_file():
-        return True
-    # A process killed between the result and the report leaves a report that is older than the result.
-    report = folder.report
-    return report.is_file() and report.stat().st_mtime_ns < result.stat().st_mtime_ns
+    saved = any(record.file is not None for record in records)
+    waiting = any(record.open or record.state == "unusable" for record in records)
+    return waiting or (saved and not (plan.folder / "result.json").is_file())
 
 
 def list_jobs(where: str | Path) -> tuple[list[Row], list[int]]:

@@ -21,7 +21,8 @@ from qkd.hardware.measurements import collect_measurements
 from qkd.hardware.plan import Plan
 from qkd.hardware.planning import WEIGHT_SETS
 from qkd.hardware.result import describe_jobs
-from qkd.results import LearnedResult, Unexplained
+from qkd.results import LearnedResult
+from qkd.results.device import Unexplained
 from qkd.simulation import fit
 
 

@@ -19,7 +19,8 @@ from qkd.hardware.mitigation import Measurements, affine
 from qkd.hardware.mitigation.client import make_pub
 from qkd.hardware.plan import Plan
 from qkd.hardware.terms import Terms
-from qkd.results import DeviceResult, DeviceScores, Jobs, LearnedResult, Lost, MeasuredResult, MeasuredText
+from qkd.results import DeviceResult, LearnedResult, MeasuredResult, MeasuredText
+from qkd.results.device import DeviceScores, Jobs, Lost
 from qkd.simulation.noise import device_noise
 from qkd.simulation.simulators import make_engine
 from qkd.student.bundle import Student

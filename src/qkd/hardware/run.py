@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -76,6 +77,7 @@ def run(
     """
     policy, folder = policy or RetryPolicy(), existing_run(request.run)
     with folder.lock():
+        _finish_interrupted(folder)
         if not (new_plan or dry_run) and (unfinished := _open_plans(folder, request)):
             return [_continue(folder, plan, request, confirm, policy, wait=not detach) for plan in unfinished]
         waiting, finished = make_plans(request, folder, dry_run), list[DeviceRun]()
@@ -109,6 +111,18 @@ def run(
                 left = remaining_seconds(live.service())
                 waiting = [_with_remaining(later, left) for later in waiting]
         return finished
+
+
+def _finish_interrupted(folder: RunFolder) -> None:
+    """Remove plans that a killed command wrote in part, and write a report that lacks a result."""
+    planned = {row["plan"] for row in ledger_of(folder).read()[0]}
+    for path in folder.hardware.glob("hw-*"):
+        if path.name.removeprefix("hw-").isdecimal() and not (path / "plan.json").exists() and path.name not in planned:
+            shutil.rmtree(path)  # nothing of it was submitted, because the ledger has no line about it
+    results = [path / "result.json" for path in list_plans(folder.hardware)]
+    written = folder.report.stat().st_mtime_ns if folder.report.exists() else 0
+    if any(path.exists() and path.stat().st_mtime_ns > written for path in results):
+        _write_report(folder)
 
 
 def _open_plans(folder: RunFolder, request: AnyRequest) -> list[Plan]:
@@ -182,6 +196,7 @@ def collect(
     """
     policy, folder = policy or RetryPolicy(), existing_run(Path(where))
     with folder.lock():
+        _finish_interrupted(folder)
         plans = [find_plan(folder, name)] if name else [p for p in load_plans(folder) if is_unfinished(folder, p)]
         finished, failures = [], []
         for plan in plans:
@@ -264,7 +279,7 @@ def _open_service(plan: Plan) -> Iterator[Service]:
 
 def _write_report(folder: RunFolder) -> None:
     """Write the run's report with its device runs."""
-    from qkd.reports.report import rewrite
+    from qkd.reports.report import write_report
 
     results = []
     for path in list_plans(folder.hardware):
@@ -273,4 +288,4 @@ def _write_report(folder: RunFolder) -> None:
                 results.append(read_result(path / "result.json"))
             except QkdError as error:
                 warn(str(error))
-    rewrite(folder, results)
+    write_report(folder, results)

@@ -33,9 +33,9 @@ from qkd.pipeline.evaluation import (
     table_lines,
 )
 from qkd.pipeline.sources import Clock, Sources, gather_sources
-from qkd.reports.report import render
+from qkd.reports.report import write_report
 from qkd.reports.run import circuit_conclusion, teacher_conclusion
-from qkd.results import Answer, Metrics, PairedDifference, Parameters
+from qkd.results import Metrics, PairedDifference, Parameters, TestPrediction
 from qkd.simulation.agree import Agreement, agree
 from qkd.simulation.response import started
 from qkd.simulation.saved import check_saved
@@ -82,7 +82,7 @@ def run_pipeline(config: Config, folder: RunFolder, resume: bool) -> None:
         finished = _train(trainer, config, resume, "training", folder.history)
         trainers, frozen = [trainer], {}
         if finished and config.encoder.tune_encoder:
-            student = trainer.student.moved(circuit, setting.exact)
+            student = trainer.student.with_engine(circuit, setting.exact)
             frozen[FROZEN] = student.logits(sources.embeddings[sources.splits.test])
             trainer, sources, finished = _tune(config, trainer, sources, folder, resume)
             trainers.append(trainer)
@@ -108,15 +108,15 @@ def run_pipeline(config: Config, folder: RunFolder, resume: bool) -> None:
     with clock.stage("evaluation"):
         students = {"student": trainer.student, **{name: other.student for name, other in others.items()}}
         if PLAIN in others:
-            plain = others[PLAIN].student.moved(setting.circuit, setting.trainer)
+            plain = others[PLAIN].student.with_engine(setting.circuit, setting.trainer)
             students[REFITTED] = refit_head(plain, others[PLAIN].train_set, config.loss, config.train.weight_decay)
         answers = answers_on_test(
             sources, setting, students, frozen | {name: rows for name, (rows, _) in controls.items()}
         )
         if checks and setting.noisy is not None:  # again where it matters: a truncation depends on the weights
             rows = trainer.student.values(sources.embeddings[sources.splits.test[:CHECKED_TEXTS]])
-            checks.append(_checked(setting, setting.noisy, rows))
-        student = trainer.student.moved(circuit, setting.exact)
+            checks += _checked(setting, setting.noisy, rows)
+        student = trainer.student.with_engine(circuit, setting.exact)
         sizes = {name: parameters for name, (_, parameters) in controls.items()}
         lines = table_lines(sources, student, answers, sizes)
         diagnosis = None
@@ -160,20 +160,24 @@ def _place(setting: Setting, noisy: Noisy, folder: RunFolder) -> list[Agreement]
     write_snapshot(noisy.snapshot.calibration, folder.device / "snapshot.json")
     write_text(folder.device / "circuit.qasm", to_qasm(noisy.compiled))
     if not isinstance(setting.trainer.estimator, AerEstimator):
-        return [_checked(setting, noisy, None)]
+        return _checked(setting, noisy, None)
     return []
 
 
-def _checked(setting: Setting, noisy: Noisy, values: np.ndarray | None) -> Agreement:
+def _checked(setting: Setting, noisy: Noisy, values: np.ndarray | None) -> list[Agreement]:
     """Compare the engine with AerSimulator at parameter values (R,A+P), or at random ones, and say what came of it."""
     agreement = agree(setting.trainer, noisy.circuit, noisy.model, values)
+    if agreement is None:
+        return []
     say(agreement.describe() + (" (random)" if values is None else " (test texts, trained weights)"))
-    return agreement
+    return [agreement]
 
 
 def _quantum(config: Config, circuit: StudentCircuit, engine: Engine, lesson: Lesson, checkpoint: Path) -> Trainer:
     """Return a trainer over a freshly initialised student with a circuit."""
-    return make_trainer(config, QuantumCore(circuit, engine), lesson, engine.device, checkpoint)
+    return make_trainer(
+        config, QuantumCore(circuit, engine, config.train.train_shots), lesson, engine.device, checkpoint
+    )
 
 
 def _tune(
@@ -184,7 +188,7 @@ def _tune(
     Returns:
         The trainer, the sources with the encoder and its embeddings as they became, and whether it came to its end.
     """
-    from qkd.encoders.tuning import make_trainable
+    from qkd.encoders.trainable import make_trainable
 
     front = make_trainable(sources.encoder, sources.texts, config.encoder.tune_encoder)
     trainer = make_tuner(config, trained, sources.lesson(), front, folder.checkpoint / "tuned")
@@ -212,9 +216,9 @@ def _controls(
     config: Config, circuit: StudentCircuit, lesson: Lesson, folder: RunFolder, resume: bool
 ) -> dict[str, tuple[np.ndarray, Parameters]]:
     """Train the classical controls; return the logits (N_test,C) and the parameters of each."""
-    middle = make_control(LINEAR, circuit, len(lesson.classes), config.engine)
+    core = make_control(LINEAR, circuit, len(lesson.classes), config.engine)
     device = torch_device(config.engine.torch_device)
-    trainer = make_trainer(config, middle, lesson, device, folder.checkpoint / LINEAR)
+    trainer = make_trainer(config, core, lesson, device, folder.checkpoint / LINEAR)
     if not _train(trainer, config, resume, "linear control", None):
         raise KeyboardInterrupt
     logits, count = logreg.fit_logreg(lesson)
@@ -246,7 +250,7 @@ def _keep(
     student: StudentModel,
     answers: dict[str, np.ndarray],
 ) -> None:
-    """Write bundle, predictions, report and numbers; a folder with a ``metrics.json`` has them all."""
+    """Write bundle, predictions and numbers, then the report; a folder with a ``metrics.json`` has the first three."""
     dataset = sources.dataset
     about = About(
         teacher=sources.teacher.name,
@@ -256,9 +260,10 @@ def _keep(
         controls=tuple(gain.sentence for gain in result.controls.values()),
         conclusion=circuit_conclusion(result) if result.controls else "",
     )
-    Student(student, sources.encoder, about).save(folder.student)
+    texts = [dataset.texts[i] for i in sources.splits.test]
+    Student(student, sources.encoder, about).save(folder.student, texts)
     predictions = [
-        Answer(
+        TestPrediction(
             text=dataset.texts[i],
             label=dataset.labels[i],
             teacher=tuple(answers["teacher"][row].tolist()),
@@ -267,8 +272,5 @@ def _keep(
         for row, i in enumerate(sources.splits.test)
     ]
     write_lines(folder.predictions, [row.to_dict() for row in predictions])
-    settings = folder.config.read_text(encoding="utf-8")
-    drawing = draw.circuit_text(student.circuit)
-    page = render(folder.name, result, trainer.progress.history, predictions, drawing, settings)
-    write_text(folder.report, page, private=True)
     write_json(folder.metrics, result.to_dict())
+    write_report(folder)

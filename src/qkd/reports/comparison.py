@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from matplotlib.figure import Figure
 
+from qkd.core.markup import markdown_block, markdown_code, markdown_text
 from qkd.reports import differences, plots
 from qkd.reports import reproduction as reproductions
-from qkd.reports.pages import page, pictures
+from qkd.reports.pages import page, picture
 from qkd.reports.tables import aligned, in_points, markdown_table
-from qkd.results import Comparison, Point, Reproduction
+from qkd.results import Comparison, Reproduction
+from qkd.results.study import CurvePoint
 
 NUMBERS = ("accuracy", "macro-F1", "like teacher", "ECE")
 COLUMNS = ("student", *NUMBERS, "classical", "quantum", "encoder", "train s", "ms/text")
@@ -27,26 +30,26 @@ TUNED = ("student", "settings tried", "learning rate", "weight decay", "dropout"
 
 def student_rows(summary: Comparison) -> list[tuple[str, ...]]:
     """Return a row of cells for each student."""
-    measured = any(line.measured for line in summary.students.values())
+    measured = any(line.measured_drop for line in summary.students.values())
     cells = []
     for name, line in summary.students.items():
         numbers, parameters = line.numbers, line.parameters
         row = (
             name,
-            *(str(numbers[key]) for key in ("accuracy", "macro_f1", "agreement")),
+            *(str(getattr(numbers, key)) for key in ("accuracy", "macro_f1", "agreement")),
             f"{numbers.calibration_error.value:.3f}",
-            *(f"{parameters[key]:,}" for key in ("classical", "quantum", "encoder")),
+            *(f"{getattr(parameters, key):,}" for key in ("classical", "quantum", "encoder")),
             f"{line.seconds:.1f}",
             f"{line.ms_per_text:.2f}",
         )
-        drop = (in_points(line.measured.drop) if line.measured else "-",) if measured else ()
+        drop = (in_points(line.measured_drop) if line.measured_drop else "-",) if measured else ()
         cells.append(row + drop)
     return cells
 
 
 def columns(summary: Comparison) -> tuple[str, ...]:
     """Return the heads of ``rows``."""
-    measured = any(line.measured for line in summary.students.values())
+    measured = any(line.measured_drop for line in summary.students.values())
     return (*COLUMNS, BESIDES[summary.sims[-1]]) if measured else COLUMNS
 
 
@@ -72,19 +75,19 @@ def comparison_markdown(summary: Comparison) -> str:
     """Return the report as Markdown."""
     return "\n".join(
         [
-            f"# {summary.reference} beside {len(summary.differences)} other students",
+            f"# {markdown_text(summary.reference)} beside {len(summary.differences)} other students",
             "",
-            summary.conclusion,
+            markdown_text(summary.conclusion),
             "",
-            setting(summary),
+            markdown_text(setting(summary)),
             "",
             *markdown_table(columns(summary), student_rows(summary)),
             "",
-            f"Accuracy of `{summary.reference}` minus that of the others, in points:",
+            f"Accuracy of {markdown_code(summary.reference)} minus that of the others, in points:",
             "",
             *markdown_table(differences.COLUMNS, differences.difference_rows(summary)),
             "",
-            *(f"- {sentence}" for sentence in _sentences(summary)),
+            *(f"- {markdown_text(sentence)}" for sentence in _sentences(summary)),
             "",
             *([trained_under(summary), ""] if trained_under(summary) else []),
             *(
@@ -111,7 +114,7 @@ def comparison_markdown(summary: Comparison) -> str:
             "",
             "Again:",
             "",
-            f"    {summary.command}",
+            *markdown_block(summary.command),
             "",
         ]
     )
@@ -120,17 +123,18 @@ def comparison_markdown(summary: Comparison) -> str:
 def comparison_html(name: str, summary: Comparison) -> str:
     """Return the report as one self-contained page."""
     figures = [
-        (
-            differences.forest(summary),
+        picture(
             f"Accuracy of {summary.reference} minus that of each other student, 95 % interval.",
+            differences.forest,
+            summary,
         ),
-        (
-            reliability_of_students(summary),
-            "On the dotted line a confidence can be taken at its word; all seeds together.",
+        picture(
+            "On the dotted line, confidence equals accuracy. All seeds are pooled.", reliability_of_students, summary
         ),
     ]
     figures += [
-        (curves(summary, kind), f"Accuracy against {axis}, 95 % interval.") for kind, axis, _ in _shown_curves(summary)
+        picture(f"Accuracy against {axis}, 95 % interval.", curves, summary, kind)
+        for kind, axis, _ in _shown_curves(summary)
     ]
     return page(
         "comparison.html",
@@ -143,7 +147,7 @@ def comparison_html(name: str, summary: Comparison) -> str:
         difference_columns=differences.COLUMNS,
         differences=differences.difference_rows(summary),
         sentences=_sentences(summary),
-        figures=pictures(figures),
+        figures=figures,
         explained=EXPLAINED,
         command=summary.command,
         more=[{"title": title, "columns": heads, "rows": cells} for title, heads, cells in _more(summary) if cells],
@@ -179,33 +183,37 @@ EXPLAINED = (
 
 def reliability_of_students(summary: Comparison) -> Figure:
     """Draw accuracy against confidence for each student."""
-    figure, axes = plots.canvas(6.4, 4.0)
+    figure, axes = plots.canvas(height=4.2)
     axes.plot([0, 1], [0, 1], color=plots.MUTED, lw=1, ls=":")
-    for name, line in summary.students.items():
-        points = [(c, a) for c, a, n in line.reliability if n >= 5]
-        axes.plot(*zip(*points, strict=True), "o-", label=name, ms=4, lw=1)
+    for number, (name, line) in enumerate(summary.students.items()):
+        points = np.array([(c, a) for c, a, n in line.reliability if n >= 5]).reshape(-1, 2)
+        axes.plot(*points.T, "o-", label=plots.shown(name), ms=4, lw=1, color=_color(number))
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="accuracy (bins of 5 or more)")
-    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    plots.add_legend(axes, outside=True)
     return figure
+
+
+def _color(number: int) -> str:
+    return plots.PALETTE[number % len(plots.PALETTE)]
 
 
 def curves(summary: Comparison, kind: str = "curves") -> Figure:
     """Draw the accuracy of each student along one kind of curve; students that have none are level lines."""
     figure, axes = plots.canvas()
-    points_of: dict[str, tuple[Point, ...]] = summary[kind]
+    points_of: dict[str, tuple[CurvePoint, ...]] = getattr(summary, kind)
     for number, (name, line) in enumerate(summary.students.items()):
-        points, colour = points_of.get(name), f"C{number % 10}"
+        points, color = points_of.get(name), _color(number)
         if not points:
-            axes.axhline(line.numbers.accuracy.value, label=name, color=colour, ls=":", lw=1)
+            axes.axhline(line.numbers.accuracy.value, label=plots.shown(name), color=color, ls=":", lw=1)
             continue
         x = [point.at for point in points]
-        axes.plot(x, [point.value for point in points], "o-", label=name, ms=4, color=colour)
+        axes.plot(x, [point.value for point in points], "o-", label=plots.shown(name), ms=4, color=color)
         low, high = [point.low for point in points], [point.high for point in points]
-        axes.fill_between(x, low, high, color=colour, alpha=0.12, lw=0)
+        axes.fill_between(x, low, high, color=color, alpha=0.12, lw=0)
     axes.set(xlabel=CURVES[kind], ylabel="test accuracy")
     if kind != "noise_curves":
         axes.set_xscale("log")
-    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    plots.add_legend(axes, outside=True)
     return figure
 
 
@@ -213,7 +221,7 @@ def _shown_curves(summary: Comparison) -> list[tuple[str, str, list[tuple[str, .
     """Return kind, axis and rows of cells of each kind of curve that has more than one point."""
     shown = []
     for kind, axis in CURVES.items():
-        curves: dict[str, tuple[Point, ...]] = summary[kind]
+        curves: dict[str, tuple[CurvePoint, ...]] = getattr(summary, kind)
         if any(len(points) > 1 for points in curves.values()):
             cells: list[tuple[str, ...]] = [
                 (name, f"{point.at:,g}", str(point)) for name, points in curves.items() for point in points
@@ -225,7 +233,7 @@ def _shown_curves(summary: Comparison) -> list[tuple[str, str, list[tuple[str, .
 def tuned(summary: Comparison) -> list[tuple[str, ...]]:
     """Return a row of cells for each student whose settings the validation texts chose."""
     return [
-        (name, str(tuning.tries), *(f"{value:.3g}" for value in tuning.settings.values()))
+        (name, str(tuning.trials), *(f"{value:.3g}" for value in tuning.settings.values()))
         for name, tuning in summary.tuned.items()
     ]
 
@@ -248,9 +256,9 @@ def setting(summary: Comparison) -> str:
     """Return texts, seeds, teacher and encoder of a comparison, one sentence."""
     texts, seeds = summary.texts, summary.seeds
     return (
-        f"{summary.data}: {texts.train:,} training, {texts.valid:,} validation and {texts.test:,} test "
-        f"texts, {seeds} seed{'s' * (seeds > 1)}; teacher {summary.teacher.name}, accuracy "
-        f"{summary.teacher.accuracy}; encoder {summary.encoder}; qkd {summary.qkd}."
+        f"{summary.data}: {texts['train']:,} training, {texts['valid']:,} validation and {texts['test']:,} test "
+        f"texts, {seeds} seed{'s' * (seeds > 1)}; teacher {summary.teacher}, accuracy "
+        f"{summary.teacher_accuracy}; encoder {summary.encoder}; qkd {summary.qkd}."
     )
 
 

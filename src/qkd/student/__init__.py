@@ -7,7 +7,7 @@
 
 ================== ===================================================================================================
 `Student`          a trained student that takes texts; `Student.load` reads a run's or a bundle's folder
-`StudentModel`     projection, middle and head, from embeddings (B,D) to logits (B,C)
+`StudentModel`     projection, core and head, from embeddings (B,D) to logits (B,C)
 `QuantumCore`    the circuit on its engine, between projection and head
 `Trainer`          batches, Adam, early stopping, a checkpoint after every epoch
 `Examples`         what it learns from: embeddings, teacher's logits, targets

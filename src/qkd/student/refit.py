@@ -22,10 +22,10 @@ def refit_head(student: StudentModel, train: Examples, loss: LossSpec, weight_de
         loss: what it was trained with.
         weight_decay: the strength of the head's ridge.
     """
-    refitted = student.moved(student.circuit, student.engine)
+    refitted = student.with_engine(student.circuit, student.engine)
     refitted.eval()
     with torch.no_grad():
-        features = torch.cat([refitted.middle(refitted.angles(part)) for part in train.embeddings.split(512)])
+        features = torch.cat([refitted.core(refitted.angles(part)) for part in train.embeddings.split(512)])
     optimizer = torch.optim.LBFGS(refitted.head.parameters(), max_iter=STEPS, line_search_fn="strong_wolfe")
 
     def closure() -> torch.Tensor:

@@ -24,8 +24,7 @@ from qkd.student.losses import LOSSES, Terms
 from qkd.student.model import StudentModel
 
 if TYPE_CHECKING:
-    from qkd.encoders.table import TrainableTable
-    from qkd.encoders.tuning import TrainableLayers
+    from qkd.encoders.trainable import TrainableLayers, TrainableTable
 
 FRONT_DECAY = 0.01
 """Weight decay of a front, as transformers are usually fine-tuned with."""
@@ -137,7 +136,7 @@ class Trainer:
                 state.best_loss = self._validate()["valid_loss"]
             while not state.finished:
                 started = time.monotonic()
-                with threads(self.student.middle.threads if self.front is None else None):
+                with threads(self.student.core.threads if self.front is None else None):
                     row = self._epoch()
                 state.seconds += time.monotonic() - started
                 state.history.append(row)
@@ -156,7 +155,7 @@ class Trainer:
 
     def _epoch(self) -> dict[str, float]:
         self.learner.train()
-        self.student.middle.reseed(self.progress.epoch)  # so that a resumed epoch draws what it would have
+        self.student.core.reseed(self.progress.epoch)  # so that a resumed epoch draws what it would have
         if not self.spec.shuffle:
             self.order.manual_seed(self.spec.seed)
         order = torch.randperm(len(self.train_set), generator=self.order).to(self.train_set.targets.device)
@@ -271,7 +270,7 @@ def _groups(student: StudentModel, spec: TrainSpec) -> list[dict[str, list[torch
     projection's rate is therefore divided by the width (Yang et al., *Tensor Programs V*, arXiv:2203.03466): a step
     means the same for embeddings of any width.
     """
-    projection, middle = student.projection, student.middle
+    projection, core = student.projection, student.core
     return [
         {
             "params": [projection.weight],
@@ -279,7 +278,7 @@ def _groups(student: StudentModel, spec: TrainSpec) -> list[dict[str, list[torch
             "weight_decay": spec.weight_decay,
         },
         {"params": [projection.bias, *student.head.parameters()], "weight_decay": spec.weight_decay},
-        {"params": list(middle.parameters()), "weight_decay": spec.weight_decay if middle.decayed else 0.0},
+        {"params": list(core.parameters()), "weight_decay": spec.weight_decay if core.decayed else 0.0},
     ]
 
 

@@ -1,4 +1,4 @@
-"""What a student asks of its middle: angles (B,A) in, K features (B,K) out."""
+"""What a student asks of its core: angles (B,A) in, K features (B,K) out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import nn
 
 
 class StudentCore(nn.Module):
-    """Base of all middles; a subclass says how many numbers go in and out, and overrides ``forward``.
+    """Base of all cores; a subclass says how many numbers go in and out, and overrides ``forward``.
 
     num_inputs: A.
     num_outputs: K.
@@ -41,7 +41,7 @@ class StudentCore(nn.Module):
         return None
 
     def reseed(self, stream: int) -> None:
-        """Begin the ``stream``-th stream of random numbers, for a middle that samples."""
+        """Begin the ``stream``-th stream of random numbers, for a core that samples."""
 
     @property
     def threads(self) -> int | None:

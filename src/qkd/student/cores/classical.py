@@ -1,4 +1,4 @@
-"""Classical middles of a circuit's size: what a student of the same shape does without a quantum computer."""
+"""Classical cores of a circuit's size: what a student of the same shape does without a quantum computer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A middle by its name."""
+"""A core by its name."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CLASSICAL: dict[str, Callable[[StudentCircuit, int], StudentCore]] = {"linear": 
 
 
 def make_control(name: str, circuit: StudentCircuit, classes: int, engine: EngineSpec) -> StudentCore:
-    """Return the middle of a control of a circuit's size.
+    """Return the core of a control of a circuit's size.
 
     Args:
         name: ``linear``, ``mlp``, ``fourier``, or ``product``, the circuit without its entanglers.

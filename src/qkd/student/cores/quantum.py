@@ -1,8 +1,8 @@
-"""The quantum middle: an ``EstimatorQNN`` that asks its engine once, and its weights."""
+"""The quantum core: an ``EstimatorQNN`` that asks its engine once, and its weights."""
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -10,9 +10,13 @@ from qiskit_machine_learning.neural_networks import EstimatorQNN
 from torch import nn
 
 from qkd.circuits.student import StudentCircuit
+from qkd.core.errors import CircuitError
 from qkd.simulation.response import WEIGHT_SPREAD, started
 from qkd.simulation.simulators import Engine
 from qkd.student.cores.base import StudentCore
+
+MIN_SHOT_VARIANCE = 1e-6
+"""Smallest variance of one shot: at |ev| = 1 the gradient of the square root is infinite."""
 
 
 class StudentQNN(EstimatorQNN):
@@ -36,7 +40,7 @@ class StudentQNN(EstimatorQNN):
             estimator=engine.estimator,
             gradient=engine.gradient,
             input_gradients=True,
-            default_precision=engine.precision,
+            default_precision=0.0,  # an engine that samples then takes its own number of shots
         )
         ordered = list(self._circuit.parameters)  # EstimatorQNN renamed them: A inputs, then P weights
         self._program = engine.estimator.compile(
@@ -62,18 +66,35 @@ class QuantumCore(StudentCore):
     """Expectation values of a circuit's observables.
 
     Args:
-        circuit: what is run; A inputs, P weights, K observables.
-        engine: what runs it.
+        circuit: the circuit; A inputs, P weights, K observables.
+        engine: the engine that runs it.
+        train_shots: shots S whose noise each expectation value has while the student trains; 0 is none. A value of S
+            shots of a Pauli string has the variance ``(1 - ev^2) / S``. It is drawn as ``ev + sqrt((1 - ev^2) / S) z``
+            with z standard normal, so gradients pass through the noise and margins grow where shots are few.
+
+    Raises:
+        CircuitError: ``train_shots`` is not 0 and an observable has several Pauli strings, whose variance does not
+            follow from its value.
     """
 
     decayed: ClassVar[bool] = False  # decay would pull angles to 0, a point like any other on their circle
 
-    def __init__(self, circuit: StudentCircuit, engine: Engine) -> None:
+    def __init__(self, circuit: StudentCircuit, engine: Engine, train_shots: int = 0) -> None:
         super().__init__()
-        self.circuit, self.engine, self.name = circuit, engine, circuit.name
+        if train_shots and any(len(observable) != 1 for observable in circuit.observables):
+            raise CircuitError(f"--train-shots needs observables of one Pauli string each; circuit '{circuit.name}'")
+        self.circuit, self.engine, self.name, self.train_shots = circuit, engine, circuit.name, train_shots
         self.num_inputs, self.num_outputs = len(circuit.inputs), len(circuit.observables)
         self.qnn = StudentQNN(circuit, engine)
         self.weights = nn.Parameter(torch.zeros(len(circuit.weights)))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state without the compiled program, which copies and pickles compile again."""
+        return {name: value for name, value in self.__dict__.items() if name != "qnn"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.qnn = StudentQNN(self.circuit, self.engine)
 
     def start(self, projection: nn.Linear, head: nn.Linear) -> None:
         """Draw weights near the identity, where gradients of local observables do not vanish.
@@ -87,8 +108,13 @@ class QuantumCore(StudentCore):
         return torch.tensor(started(self.circuit).start, dtype=torch.float32)
 
     def forward(self, angles: torch.Tensor) -> torch.Tensor:
-        """Return expectation values (B,K) of angles (B,A)."""
-        return self.qnn.evaluate(angles, self.weights)
+        """Return expectation values (B,K) of angles (B,A); with shot noise where it trains for shots."""
+        evs = self.qnn.evaluate(angles, self.weights)
+        if not (self.training and self.train_shots):
+            return evs
+        scale = torch.tensor([abs(float(observable.coeffs[0].real)) for observable in self.circuit.observables]).to(evs)
+        variance = (scale.square() - evs.square()).clamp_min(MIN_SHOT_VARIANCE) / self.train_shots
+        return evs + variance.sqrt() * torch.randn_like(evs)
 
     def reseed(self, stream: int) -> None:
         """Begin another stream of shots or trajectories."""
