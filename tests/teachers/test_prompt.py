@@ -264,7 +264,7 @@ def test_examples_are_mixed_complete_and_never_the_text_itself(model, tmp_path, 
     spelled = [" ".join(map(str, prompt)) for prompt in asked]  # the usual prompt first
     counts = [[line.count(" ".join(map(str, part))) for part in ids] for line in spelled]
     assert counts == [[1, 0], [1, 1]]
-    np.testing.assert_allclose(found[0], teacher._done(teacher.scores([text]))[0], atol=1e-4)
+    np.testing.assert_allclose(found[0], teacher._fitted(teacher.scores([text]))[0], atol=1e-4)
 
 
 def test_more_examples_than_there_are_is_one_sentence(model, tmp_path):
