@@ -3,6 +3,7 @@
 Every kind of file that is read is damaged in a hundred ways that come from a fixed seed.
 """
 
+import json
 import random
 import re
 import shutil
@@ -109,7 +110,8 @@ def files(tmp_path_factory):
     shutil.copytree(KEPT, folder)
     table, logits = pd.read_csv(folder / "texts.csv"), pd.read_csv(folder / "logits.csv")
     table.to_csv(folder / "texts.tsv", sep="\t", index=False)
-    table.to_dict(folder / "texts.jsonl", orient="records", lines=True)
+    lines = [json.dumps(row) + "\n" for row in table.to_dict("records")]
+    (folder / "texts.jsonl").write_text("".join(lines))
     table.to_parquet(folder / "texts.parquet")
     rows = logits[[name for name in logits if name != "text"]].to_numpy(np.float32)
     np.savez(folder / "logits.npz", logits=rows)
