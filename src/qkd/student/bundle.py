@@ -221,7 +221,7 @@ class Student:
             "encoder": {"name": self.encoder.name, "dim": model.dim, "key": self.encoder.key},
             "angle_map": model.angle_map,
             "circuit": model.circuit.name,
-            "about": self.about.to_json(),
+            "about": self.about.to_dict(),
         }
         if self.encoder.arrays:
             write_arrays(folder / "encoder.safetensors", dict(self.encoder.arrays))
