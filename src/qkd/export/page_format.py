@@ -17,7 +17,7 @@ from qkd.circuits.observables import observable_text
 from qkd.circuits.student import StudentCircuit
 from qkd.core.errors import ModelError
 from qkd.core.files import write_text
-from qkd.export.numpy_format import describe_core, describe_encoder
+from qkd.export.numpy_format import describe_core, describe_encoder, describe_gates
 from qkd.export.request import ExportRequest, Predictions, run_runtime
 from qkd.student.bundle import Student
 from qkd.student.classical import ClassicalForm, ContractedCircuit, classical_form
@@ -49,13 +49,23 @@ def write(request: ExportRequest, folder: Path) -> None:
     student = request.student
     encoder, arrays = describe_encoder(student.encoder, request.int8)
     model = {**_describe_form(request.form, arrays), "encoder": encoder, "threshold": request.threshold}
-    model |= {"summary": _summary(student), "how": _explanation(student, request.form), "circuit": None, "control": None}
+    model |= {
+        "summary": _summary(student),
+        "how": _explanation(student, request.form),
+        "circuit": None,
+        "control": None,
+    }
     if isinstance(student.model.core, QuantumCore):
-        model["circuit"] = _describe_circuit(student.model.circuit, student.model.core.weights.detach().cpu().double().numpy())
+        model["circuit"] = _describe_circuit(
+            student.model.circuit, student.model.core.weights.detach().cpu().double().numpy()
+        )
     if request.control is not None:
         if request.control.classes != student.classes or request.control.encoder.key != student.encoder.key:
             raise ModelError("the control of a page has the student's labels and encoder; this one has others")
-        model["control"] = {"name": request.control.model.core.name, **_describe_form(classical_form(request.control.model), {})}
+        model["control"] = {
+            "name": request.control.model.core.name,
+            **_describe_form(classical_form(request.control.model), {}),
+        }
     write_text(folder / "index.html", _page(model, f"Text classifier: {', '.join(student.classes[:6])}"))
 
 
@@ -115,7 +125,7 @@ def _describe_circuit(circuit: StudentCircuit, weights: np.ndarray) -> dict[str,
     gates, columns = _place_gates(circuit)
     drawn = circuit.num_qubits <= MAX_DRAWN_QUBITS and columns <= MAX_DRAWN_COLUMNS
     wires = [_wire(observable_text(observable)) for observable in circuit.observables]
-    described = {
+    described: dict[str, Any] = {
         "qubits": circuit.num_qubits,
         "gates": gates if drawn else [],
         "columns": columns if drawn else 0,
@@ -125,6 +135,59 @@ def _describe_circuit(circuit: StudentCircuit, weights: np.ndarray) -> dict[str,
         "arrays": {},
     }
     if circuit.num_qubits <= MAX_SIMULATED_QUBITS:
-        simulation, arrays = describe_core_of_gates(circuit, weights)
+        simulation, arrays = describe_gates(gate_list(circuit, weights), len(circuit.inputs))
         described |= {"simulation": simulation, "arrays": _encoded(arrays)}
     return described
+
+
+def _place_gates(circuit: StudentCircuit) -> tuple[list[list[Any]], int]:
+    """Return each gate as name, qubits, input (-1 for none) and column, and the number of columns."""
+    place = {parameter: i for i, parameter in enumerate(circuit.inputs)}
+    free = [0] * circuit.num_qubits
+    gates = []
+    for item in circuit.circuit.data:
+        if item.operation.name == "barrier":
+            continue
+        qubits = [circuit.circuit.find_bit(qubit).index for qubit in item.qubits]
+        crossed = range(min(qubits), max(qubits) + 1)
+        column = max(free[qubit] for qubit in crossed)
+        for qubit in crossed:
+            free[qubit] = column + 1
+        used = {place[p] for value in item.operation.params for p in getattr(value, "parameters", ()) if p in place}
+        gates.append([item.operation.name, qubits, used.pop() if len(used) == 1 else -1, column])
+    return gates, max(free, default=0)
+
+
+def _wire(observable: str) -> int:
+    """Return the qubit of an observable such as Z3, or -1 for any other."""
+    return int(observable[1:]) if observable[0] == "Z" and observable[1:].isdecimal() else -1
+
+
+def _summary(student: Student) -> str:
+    core = student.model.core
+    what = (
+        f"{core.circuit.num_qubits}-qubit circuit"
+        if isinstance(core, QuantumCore)
+        else f"classical model '{core.name}'"
+    )
+    teacher = student.about.teacher
+    origin = "" if teacher == "unknown" else f", distilled from the teacher {teacher},"
+    return f"A {what}{origin} classifies as you type. Everything is computed in this page, and no text leaves it."
+
+
+def _explanation(student: Student, form: ClassicalForm) -> str:
+    core = form.core
+    features = "a classical layer"
+    if isinstance(core, ContractedCircuit):
+        features = (
+            f"the {len(core.contractions)} expectation values of the circuit, computed exactly as tensor contractions "
+            f"of its light cones with {core.num_numbers:,} coefficients"
+        )
+    elif isinstance(student.model.core, QuantumCore):
+        features = f"{len(form.head)} expectation values of the circuit, simulated as a statevector"
+    return (
+        f"The encoder {student.encoder.name} makes {len(form.weight)} numbers of a text. A linear projection and the "
+        f"function {form.angle_map} turn them into {form.weight.shape[1]} angles. The features are {features}. A "
+        f"linear head with a softmax gives the probabilities of the {len(form.classes)} labels. The color of a word "
+        "shows how much the label's probability falls when the word is removed."
+    )

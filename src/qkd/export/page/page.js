@@ -61,7 +61,7 @@ function drawCircuit(width) {
   const column = drawn ? Math.max(13, Math.min(46, (width - labels - right - 8) / circuit.columns)) : 0;
   const start = labels + 4, end = start + column * circuit.columns;
   const total = Math.max(width, end + right), gaugeLeft = end + ball + 10;
-  const room = Math.max(gauge, Math.min(300, total - gaugeLeft - number - 2));
+  const room = Math.max(gauge, total - gaugeLeft - number - 2);
   const extra = inline ? 0 : circuit.observables.length;
   const height = (n + extra) * line + 26;
   const svg = shape(holder, "svg", { width: total, height, viewBox: `0 0 ${total} ${height}`, role: "img" });
@@ -160,7 +160,7 @@ let wordTimer = 0, wordRun = 0, spokenTimer = 0;
 
 // Moves everything that is drawn from where it is to the latest answer.
 function animate(now) {
-  const part = still ? 1 : Math.min(1, (now - began) / MOVE_MILLISECONDS), eased = 1 - (1 - part) ** 3;
+  const part = still ? 1 : Math.max(0, Math.min(1, (now - began) / MOVE_MILLISECONDS)), eased = 1 - (1 - part) ** 3;
   const between = (key) => target.to[key].map((value, i) => target.from[key][i] + (value - target.from[key][i]) * eased);
   shown = { probabilities: between("probabilities"), control: between("control"), angles: between("angles"), values: between("values"), bloch: between("bloch") };
   showBars(shown.probabilities, target.label);
