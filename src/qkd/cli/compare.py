@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from qkd.cli.options import ConfigFile, Debug, Json, Quiet, help_of, with_config_options
+from qkd.cli.options import ConfigFile, Debug, Json, PanelCommand, Quiet, help_of, with_config_options
 from qkd.core.config import read_config
 from qkd.core.console import write
 from qkd.core.specs import validated
@@ -102,5 +102,5 @@ def _counts(text: str) -> list[int | str]:
 
 def register(app: typer.Typer) -> None:
     """Add this file's commands to ``app``."""
-    app.command("compare")(with_config_options(compare))
-    app.command("reproduce")(with_config_options(reproduce))
+    app.command("compare", cls=PanelCommand)(with_config_options(compare))
+    app.command("reproduce", cls=PanelCommand)(with_config_options(reproduce))

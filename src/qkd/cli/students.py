@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from qkd.cli.options import ConfigFile, Debug, Json, Quiet, RunArgument, with_config_options
+from qkd.cli.options import ConfigFile, Debug, Json, PanelCommand, Quiet, RunArgument, with_config_options
 from qkd.core.console import one_line, write
 from qkd.pipeline.settings import Options
 
@@ -85,6 +85,6 @@ def predict(
 
 def register(app: typer.Typer) -> None:
     """Add this file's commands to ``app``."""
-    app.command("distill")(with_config_options(distill))
+    app.command("distill", cls=PanelCommand)(with_config_options(distill))
     app.command("evaluate")(evaluate)
     app.command("predict")(predict)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from qkd.cli.compare import Base, Ray, show
-from qkd.cli.options import Debug, Json, Quiet, help_of, with_config_options
+from qkd.cli.options import Debug, Json, PanelCommand, Quiet, help_of, with_config_options
 from qkd.core.specs import validated
 from qkd.experiments.specs import SweepSpec
 from qkd.pipeline.settings import Options
@@ -47,4 +47,4 @@ def sweep(
 
 def register(app: typer.Typer) -> None:
     """Add this file's command to ``app``."""
-    app.command("sweep")(with_config_options(sweep))
+    app.command("sweep", cls=PanelCommand)(with_config_options(sweep))

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from qkd.cli.options import ConfigFile, Debug, Json, Quiet, with_config_options
+from qkd.cli.options import ConfigFile, Debug, Json, PanelCommand, Quiet, with_config_options
 from qkd.core.console import write
 from qkd.pipeline.settings import Options
 
@@ -57,4 +57,4 @@ def teach(
 
 def register(app: typer.Typer) -> None:
     """Add this file's command to ``app``."""
-    app.command("teach")(with_config_options(teach, SECTIONS))
+    app.command("teach", cls=PanelCommand)(with_config_options(teach, SECTIONS))
