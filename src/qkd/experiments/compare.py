@@ -17,8 +17,7 @@ from qkd.core.files import write_json
 from qkd.core.records import read_record
 from qkd.core.runs import RunFolder
 from qkd.core.workers import parallel_map
-from qkd.encoders.protocol import Encoder
-from qkd.encoders.registry import embed_texts
+from qkd.encoders.protocol import Encoder, embed_texts
 from qkd.experiments.candidates import Candidate
 from qkd.experiments.conditions import EXACT, Conditions, check_conditions, conditions_of
 from qkd.experiments.specs import CompareSpec

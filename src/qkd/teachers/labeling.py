@@ -17,7 +17,8 @@ from qkd.core.console import say
 from qkd.core.errors import DataError
 from qkd.core.files import write_with
 from qkd.data import loading as data
-from qkd.encoders.registry import embed_texts, make_encoder
+from qkd.encoders.protocol import embed_texts
+from qkd.encoders.registry import make_encoder
 from qkd.results import Labeling
 from qkd.teachers.protocol import Teacher
 from qkd.teachers.registry import make_teacher
