@@ -39,10 +39,19 @@ def test_the_version_is_the_installed_one():
 
 
 def test_every_setting_is_an_option_with_its_sentence():
-    shown = " ".join(qkd("distill", "--help").stdout.split())
+    shown = " ".join(qkd("distill", "--help-all").stdout.split())
     for _, option, field in fields():
         assert f"--{option.replace('_', '-')}" in shown
         assert field.description.split(":")[0].split(",")[0] in shown
+
+
+def test_the_first_help_page_is_short_and_in_panels():
+    shown = qkd("distill", "--help").stdout
+    assert 10 <= shown.count("\n  -") <= 16
+    for panel in ("Data", "Teacher", "Encoder", "Student", "Training", "Simulation", "Device", "Run"):
+        assert f"\n{panel}:\n" in shown
+    assert "exact|aer|aer-noisy" in shown and "Example:" in shown and "--help-all" in shown
+    assert "list[" not in shown + qkd("distill", "--help-all").stdout
 
 
 @pytest.mark.parametrize(
@@ -53,8 +62,8 @@ def test_every_setting_is_an_option_with_its_sentence():
         (["evaluate", "nowhere"], "no run is there"),
         (["predict", "a text", "--run", "nowhere"], "no student lies there"),
         (["distill", "--resume", "--runs", "nowhere"], "there is no run to continue"),
-        (["distill", "--epochs", "-1", "--runs", "nowhere"], "train.epochs"),
-        (["distill", "--sim", "aer-nosy", "--runs", "nowhere"], "engine.sim"),
+        (["distill", "--epochs", "-1", "--runs", "nowhere"], "--epochs = -1 does not fit: input should be greater"),
+        (["distill", "--sim", "aer-nosy", "--runs", "nowhere"], "--sim = 'aer-nosy' does not fit"),
         (["distill", "--epoch", "3"], "No such option"),
         (["distil"], "distill"),
         (["distill", "--teacher", "prob:x", "--runs", "nowhere", "--limit", "40"], "there is no kind 'prob'"),

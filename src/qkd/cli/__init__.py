@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from qkd.cli import circuits, compare, devices, export, hardware, jobs, options, students, sweep, teach
+from qkd.cli import circuits, compare, devices, doctor, export, hardware, jobs, options, students, sweep, teach
 from qkd.core import console
 from qkd.core.errors import QkdError
 from qkd.core.files import as_os_error
@@ -17,7 +17,7 @@ from qkd.core.files import as_os_error
 app = typer.Typer(
     name="qkd",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
@@ -28,6 +28,8 @@ teach.register(app)
 export.register(app)
 compare.register(app)
 sweep.register(app)
+app.command()(doctor.doctor)
+app.add_typer(doctor.app, name="cache")
 app.add_typer(circuits.app, name="circuits")
 app.add_typer(devices.app, name="devices")
 app.command()(devices.transpile)

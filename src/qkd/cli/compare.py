@@ -50,7 +50,7 @@ def compare(
 
     values = {"students": _words(students), "seeds": seeds, "sims": _words(sims), "train_texts": _counts(train_texts)}
     values |= {"shot_counts": _counts(shot_counts), "noise_scales": _words(noise_scales), "tune": tune}
-    spec = validated(CompareSpec, values, "the options")
+    spec = validated(CompareSpec, values)
     show(studies.compare(base, spec, ray=ray, **given), comparison.comparison_text, json_, quiet)
 
 

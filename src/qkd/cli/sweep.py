@@ -41,7 +41,7 @@ def sweep(
         "seeds": seeds,
         "sweep_seed": sweep_seed,
     }
-    spec = validated(SweepSpec, values | ({"over": over} if over else {}), "the options")
+    spec = validated(SweepSpec, values | ({"over": over} if over else {}))
     show(studies.sweep(base, spec, ray=ray, **given), pages.sweep_text, json_, quiet)
 
 

@@ -298,7 +298,7 @@ def fields() -> Iterator[tuple[str, str, FieldInfo]]:
             yield section, key, field
 
 
-def make_config(values: Mapping[str, Any], where: str = "the configuration") -> Config:
+def make_config(values: Mapping[str, Any], where: str | None = None) -> Config:
     """Return the ``Config`` that nested ``values`` describe.
 
     Raises:
@@ -318,7 +318,7 @@ def read_config(path: Path | None, overrides: Mapping[tuple[str, str], Any] | No
         table = values.setdefault(section, {})
         if isinstance(table, dict):
             table[key] = value
-    return make_config(values, str(path) if path else "the options")
+    return make_config(values, str(path) if path else None)
 
 
 def to_toml(config: Config) -> str:
