@@ -14,7 +14,6 @@ from typing import Annotated
 import typer
 
 from qkd.cli.options import Debug, Json
-from qkd.core import cache
 from qkd.core.console import write
 
 app = typer.Typer(no_args_is_help=True, help="The cache of embeddings, logits and models: show and clean it.")
@@ -59,6 +58,7 @@ def doctor(json_: Json = False, debug: Debug = False) -> None:
 
 def examine() -> Iterator[Finding]:
     """Yield what qkd finds about its environment."""
+    from qkd.core import cache
     from qkd.core.version import VERSION
 
     yield Finding("qkd", f"{VERSION} in Python {platform.python_version()}")
@@ -79,11 +79,13 @@ def examine() -> Iterator[Finding]:
 def _foreign() -> Iterator[Finding]:
     """Yield the other distribution that installs a package ``qkd``, a simulator of quantum key distribution."""
     try:
-        version = importlib.metadata.version("qkd")
+        other = importlib.metadata.distribution("qkd")
     except importlib.metadata.PackageNotFoundError:
         return
+    if any(entry.value == "qkd.cli:main" for entry in other.entry_points):
+        return
     fix = "pip uninstall qkd && pip install --force-reinstall --no-deps qkd-llm"
-    yield Finding("other qkd", f"the distribution qkd {version} is another project and overwrites files", fix)
+    yield Finding("other qkd", f"the distribution qkd {other.version} is another project and overwrites files", fix)
 
 
 def _account() -> Finding:
@@ -99,6 +101,7 @@ def _account() -> Finding:
 
 
 def _models() -> Iterator[Finding]:
+    from qkd.core import cache
     from qkd.models.weights import PINS
 
     folders = [path.name for path in (cache.root() / "models").glob("*/")]
@@ -118,6 +121,8 @@ def _gpu() -> Finding:
 
 
 def _space() -> Iterator[Finding]:
+    from qkd.core import cache
+
     try:
         memory = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError, AttributeError):  # not a POSIX system
@@ -134,13 +139,11 @@ def _space() -> Iterator[Finding]:
 
 
 def _size(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            break
+    units = ["B", "kB", "MB", "GB", "TB"]
+    while count >= 1000 and len(units) > 1:
         count /= 1000
-    else:
-        unit = "TB"
-    return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        units.pop(0)
+    return f"{count:.{0 if units[0] == 'B' else 1}f} {units[0]}"
 
 
 @app.command()
@@ -149,6 +152,7 @@ def show(json_: Json = False, debug: Debug = False) -> None:
 
     Example: qkd cache show
     """
+    from qkd.core import cache
     from qkd.reports.tables import aligned
 
     used = cache.usage()
@@ -171,6 +175,8 @@ def clean(
 
     Example: qkd cache clean rows
     """
+    from qkd.core import cache
+
     used = cache.usage()
     chosen = kinds or list(used)
     size = sum(used[kind][1] for kind in chosen if kind in used)

@@ -27,13 +27,18 @@ LATEST = Path("runs/latest")
 def distill(
     *,
     config: ConfigFile = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run --name, or the last one.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", rich_help_panel="Run", help="Continue the run --name, or the last one.")
+    ] = False,
     json_: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
     given: Options,
 ) -> None:
-    """Distil an LLM's classifier into a quantum circuit: label, train, measure, report."""
+    """Distill an LLM's classifier into a quantum circuit: label, train, evaluate, report.
+
+    Example: qkd distill --data texts.csv --epochs 20
+    """
     from qkd import api
     from qkd.core.config import read_config
     from qkd.reports.run import summary, timings
@@ -51,14 +56,17 @@ def distill(
 
 def evaluate(
     run: RunArgument = LATEST,
-    data: Annotated[str | None, typer.Option(help="Labelled texts, as for distill; else the run's test split.")] = None,
-    text_column: Annotated[str, typer.Option(help="The column that holds the texts.")] = "text",
-    label_column: Annotated[str, typer.Option(help="The column that holds the labels.")] = "label",
+    data: Annotated[str | None, typer.Option(help="Labeled texts, as for distill. Default: the test split.")] = None,
+    text_column: Annotated[str, typer.Option(help="Column of the texts.")] = "text",
+    label_column: Annotated[str, typer.Option(help="Column of the labels.")] = "label",
     json_: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Measure a run's student on labelled texts."""
+    """Evaluate a run's student on labeled texts.
+
+    Example: qkd evaluate runs/latest --data other.csv
+    """
     from qkd import api
 
     result = api.evaluate(run, data, text_column, label_column)
@@ -71,15 +79,11 @@ def evaluate(
 
 
 def predict(
-    texts: Annotated[
-        list[str] | None, typer.Argument(help="Texts, or - for one text a line on standard input.")
-    ] = None,
+    texts: Annotated[list[str] | None, typer.Argument(help="Texts; - reads one a line from standard input.")] = None,
     file: Annotated[Path | None, typer.Option(help="Texts: a .txt file, one a line, or a table file.")] = None,
     text_column: Annotated[str, typer.Option(help="Column of the texts in the file.")] = "text",
     run: Annotated[Path, typer.Option(help="A run folder or a student folder.")] = LATEST,
-    output: Annotated[
-        Path | None, typer.Option(help="Write a .csv, .jsonl or .parquet file, not the terminal.")
-    ] = None,
+    output: Annotated[Path | None, typer.Option(help="A .csv, .jsonl or .parquet file for the results.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
     quiet: Quiet = False,
     debug: Debug = False,

@@ -29,7 +29,10 @@ def sweep(
     debug: Debug = False,
     given: Options,
 ) -> None:
-    """Search settings of the student by the validation texts, and judge the best on the test texts."""
+    """Search settings of the student by the validation texts, and compare the best on the test texts.
+
+    Example: qkd sweep runs/latest --over lr=0.001..0.1 --over layers=1..3 --trials 30
+    """
     from qkd import studies
     from qkd.reports import sweep as pages
 

@@ -83,7 +83,7 @@ def load_texts(file: str | Path, text_column: str = "text") -> list[str]:
         texts: list[str | None] = [line.removesuffix("\r") for line in lines if line.strip()]
         places: Sequence[str] = [f"line {number}" for number, line in enumerate(lines, 1) if line.strip()]
         if len(texts) < len(lines):
-            say(f"{path}: skipped {len(lines) - len(texts):,} blank lines")
+            log.info(f"{path}: skipped {len(lines) - len(texts):,} blank lines")
     else:
         table = tables.read_table(path, (text_column,))
         texts, places = table.columns[text_column], table.places
