@@ -112,8 +112,8 @@ def test_the_probe_learns_and_its_logits_do_not_depend_on_the_cache(model, class
     np.testing.assert_allclose(teacher.answer(dataset.texts)[others], logits[others], atol=0.02)
     np.testing.assert_array_equal(teacher.logits(dataset.texts[3:1:-1]), logits[3:1:-1])
     facts = teacher.describe()
-    assert set(facts["read"]) <= {1, 2} and facts["temperature"] > 0
-    assert facts["valid_accuracy"] == pytest.approx(right[splits.valid].mean())
+    assert set(facts.read) <= {1, 2} and facts.temperature > 0
+    assert facts.valid_accuracy == pytest.approx(right[splits.valid].mean())
 
 
 def test_a_second_probe_calls_neither_model_nor_solver(model, monkeypatch):

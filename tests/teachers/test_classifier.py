@@ -54,7 +54,7 @@ def test_labels_are_found_by_name_whatever_their_case_and_order(checkpoint, caps
         np.testing.assert_allclose(found[row], alone(checkpoint, dataset.texts[row])[[2, 0]], atol=1e-5)
     np.testing.assert_allclose(teacher.answer(dataset.texts[:5]), found[:5], atol=1e-5)
     assert "its labels other, neither mean no label of the data" in capsys.readouterr().err
-    assert teacher.describe()["labels"] == {"kind 0": ["kind 0"], "kind 1": ["Kind 1"]}
+    assert teacher.describe().labels == {"kind 0": ["kind 0"], "kind 1": ["Kind 1"]}
 
 
 def test_a_map_puts_several_labels_on_one_and_their_probabilities_add_up(checkpoint):

@@ -35,9 +35,9 @@ def test_it_learns_and_what_it_says_is_cached(model, monkeypatch, tmp_path):
     assert logits.shape == (len(dataset.texts), 3) and logits.dtype == np.float32
     assert (logits.argmax(axis=1) == dataset.targets)[splits.test].mean() > 0.6
     facts = first.describe()
-    losses = [row["valid_loss"] for row in facts["history"]]
-    assert min(losses) < losses[0] and facts["best_epoch"] == int(np.argmin(losses))
-    assert facts["layers"] == [2, 2] and 0 < facts["trained"] < first.num_parameters
+    losses = [row["valid_loss"] for row in facts.history]
+    assert min(losses) < losses[0] and facts.best_epoch == int(np.argmin(losses))
+    assert facts.layers == [2, 2] and 0 < facts.trained < first.num_parameters
     monkeypatch.setattr(FineTuning, "run", lambda *_: pytest.fail("it was fine-tuned again"))
     monkeypatch.setattr(
         "qkd.teachers.classifier.Classifier.scores", lambda *_: pytest.fail("the model was called again")
@@ -56,7 +56,7 @@ def test_what_is_saved_is_an_adapter_that_classifier_and_peft_read(model, tmp_pa
     folder = tmp_path / "run" / "teacher"
     other = make_teacher(f"classifier:{folder}")
     other.fit(dataset, data.split_dataset(dataset))
-    expected = teacher.logits(dataset.texts) * teacher.describe()["temperature"]
+    expected = teacher.logits(dataset.texts) * teacher.describe().temperature
     np.testing.assert_allclose(other.logits(dataset.texts), expected, atol=1e-4)
     base = AutoModelForSequenceClassification.from_pretrained(model, config=AutoConfig.from_pretrained(folder))
     assert base.config.num_hidden_layers == 1  # the half that was kept

@@ -112,7 +112,7 @@ def test_a_student_learns_from_logits_out_of_fold(model):
     texts = [dataset.texts[row] for row in splits.train]
     learned, told = teacher.logits(texts), teacher.answer(texts)
     assert mean_cross_entropy(told, y) < mean_cross_entropy(learned, y) - 0.05
-    assert teacher.describe()["unseen_loss"] == pytest.approx(mean_cross_entropy(learned, y), abs=1e-5)
+    assert teacher.describe().unseen_loss == pytest.approx(mean_cross_entropy(learned, y), abs=1e-5)
     shuffled = rng.permutation(len(texts))
     np.testing.assert_array_equal(teacher.logits([texts[row] for row in shuffled]), learned[shuffled])
 

@@ -19,7 +19,8 @@ from qkd.core.console import say, warn
 from qkd.core.errors import ModelError
 from qkd.data.splits import shuffled_by_content
 from qkd.models.transformer import Loading
-from qkd.results import SelectionTrial, TeacherCard
+from qkd.results import TeacherCard
+from qkd.results.run import SelectionTrial
 from qkd.teachers import prompt_files
 from qkd.teachers.calibration import Calibration, calibrate
 from qkd.teachers.heads import mean_cross_entropy
@@ -153,14 +154,14 @@ class PromptTeacher:
                 failed = error
                 continue
             calibration = self._calibrated(texts, y)
-            tried[name] = SelectionTrial(prompt=name, loss=calibration.loss, accuracy=calibration.accuracy)
+            tried[name] = SelectionTrial(name=name, error=calibration.loss, accuracy=calibration.accuracy)
             say(
                 f"{self.name}: prompt '{name}', cross-entropy {calibration.loss:.3f}, "
                 f"accuracy {calibration.accuracy:.3f} on {len(y)} texts"
             )
         if failed is not None and not tried:
             raise failed
-        best = min(tried, key=lambda name: tried[name].loss)
+        best = min(tried, key=lambda name: tried[name].error)
         self._prompt, self._tried = self._prompts[best], tuple(tried.values())
         say(f"{self.name} is asked with '{best}', which has the least cross-entropy")
 
