@@ -93,7 +93,10 @@ def show(
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Show a device run's plan and result."""
+    """Show the plan and the result of a device run.
+
+    Example: qkd jobs show hw-1
+    """
     from qkd.core.files import read_json
     from qkd.core.runs import existing_run
     from qkd.hardware.index import find_plan

@@ -49,6 +49,20 @@ FORMAT = 2
 RESTORE = "restore it from a backup; the ids of its jobs are in ledger.jsonl"
 
 
+class PlanText(records.Record):
+    """A line of ``texts.jsonl``.
+
+    Attributes:
+        text: The text.
+        label: Its label; None for texts of the user without one.
+        teacher: Logits (C,) of the teacher, if they are known.
+    """
+
+    text: str
+    label: str | None = None
+    teacher: tuple[float, ...] | None = None
+
+
 class Plan(records.Record):
     """One device run. ``save`` and ``load`` keep it in its folder; ``plan.json`` holds the fields that are JSON.
 
@@ -179,12 +193,13 @@ class Plan(records.Record):
                 raise ValueError(f"values have the shape {values.shape}, not (M, {len(student.parameters)})")
         except (KeyError, TypeError, ValueError) as error:
             raise FolderError(f"{folder}: the plan is damaged ({error}); {RESTORE}") from None
+        lines = folder / "texts.jsonl"
         parts = {
             "folder": folder,
             "snapshot": snapshots.read_snapshot(folder / "snapshot.json"),
             "student": student,
             "values": values,
-            "texts": read_lines(folder / "texts.jsonl"),
+            "texts": [dict(records.checked(row, PlanText, lines, RESTORE)) for row in read_lines(lines)],
         }
         plan = records.checked(record | parts, cls, folder / "plan.json", RESTORE)
         if len(values) < len(plan.texts) or not _partition(plan.chunks, len(values)):
