@@ -33,6 +33,24 @@ def export(
     print(done.describe())
 
 
+def serve(
+    target: Annotated[Path, typer.Argument(help="A run, a student folder or an export.", show_default=True)] = LATEST,
+    host: Annotated[str, typer.Option(help="The address; other than loopback is open to the network.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The port.")] = 8000,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Answer HTTP requests: POST /predict, GET /health, an OpenAPI page at /."""
+    from qkd.core.console import say, warn
+    from qkd.export import server
+
+    if host not in ("127.0.0.1", "::1", "localhost"):
+        warn(f"--host {host}: everybody who reaches this address can send texts; there are no accounts")
+    say(f"http://{host}:{port} (Ctrl-C stops)")
+    server.serve(target, host, port)
+
+
 def register(app: typer.Typer) -> None:
     """Add this file's commands to ``app``."""
     app.command("export")(export)
+    app.command("serve")(serve)
