@@ -10,7 +10,9 @@ from qiskit_aer.noise import NoiseModel, depolarizing_error
 from qkd import QkdError, Run, api
 from qkd.circuits import library
 from qkd.core.config import Config, EngineSpec
+from qkd.core.errors import BudgetError
 from qkd.simulation.agree import FEWEST, SHOTS, SIGMAS, agree
+from qkd.simulation.estimate import simulation_cost
 from qkd.simulation.setting import make_setting
 from qkd.simulation.simulators import make_engine, make_sampler
 from tests.processes import qkd, signalled
@@ -206,3 +208,20 @@ def test_mistakes_are_one_sentence(words, sentence, monkeypatch, tmp_path):
     done = qkd(*words)
     assert done.returncode == 1 and done.stderr.startswith("error: ") and sentence in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_long_simulation_is_estimated_before_anything_starts(corpus, tmp_path):
+    given = options(corpus, tmp_path, sim="aer-noisy", device="ibm_brisbane", circuit="qdllm", qubits=60, max_hours=0.001)
+    with pytest.raises(BudgetError, match=r"takes about .* more than --max-hours 0.001; use fewer --qubits"):
+        api.distill(**given)
+
+
+def test_estimates_grow_with_width_depth_texts_and_epochs():
+    config = Config.model_validate({"engine": {"sim": "aer-noisy"}})
+    narrow, deep, wide = (
+        simulation_cost(config, library.load_circuit("hardware", *size)) for size in ((16, 4), (16, 6), (40, 6))
+    )
+    assert 0 < narrow.seconds(100, 1) < deep.seconds(100, 1) < wide.seconds(100, 1)
+    assert narrow.seconds(1000, 1) > narrow.seconds(100, 1) and narrow.seconds(100, 5) > narrow.seconds(100, 1)
+    exact = simulation_cost(config, library.load_circuit("hardware", 16, 2))
+    assert exact.search == 0 and 0 < exact.step < narrow.step

@@ -256,6 +256,9 @@ class EngineSpec(Spec):
     truncation: Annotated[float, Field(ge=0, lt=1)] = option(
         0.0, "The threshold below which --engine lightcone leaves Pauli strings out; 0 finds it from the accuracy."
     )
+    max_hours: Annotated[float, Field(gt=0)] = option(
+        2.0, "The longest simulation, in hours; a run whose estimate is longer is refused before it starts."
+    )
     engine_seed: int = option(0, "The seed of shots and trajectories.")
     precision: Literal["single", "double"] = option("single", "Floating-point precision of training.")
     torch_device: str = option("auto", "Where torch computes: auto (CUDA when there is one), cpu, cuda, cuda:1, ...")
