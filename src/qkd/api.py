@@ -18,7 +18,7 @@ from qkd.core.files import write_text
 from qkd.core.runs import RunFolder, existing_run, named_run, new_run, newest_run
 from qkd.pipeline.settings import Overrides, by_section, check_device, merged, with_pinned_models
 from qkd.reports.run import run_table
-from qkd.results import Answer, Evaluation, Labelling, Metrics, Prediction
+from qkd.results import Answer, Evaluation, Labeling, Metrics, Prediction
 from qkd.results.reading import read_answers, read_metrics
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def teach(
     ray: str | None = None,
     embed: bool = False,
     **options: Any,
-) -> Labelling:
+) -> Labeling:
     """Let a teacher label a corpus, and write its logits to a Parquet file that ``logits:FILE`` reads.
 
     Args:

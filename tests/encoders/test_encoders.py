@@ -5,9 +5,9 @@ import sys
 
 import numpy as np
 import pytest
+from qkd.encoders.layer_choice import choose_layers
 
 from qkd.core.errors import QkdError
-from qkd.encoders.choose import choose_layers
 from qkd.encoders.registry import embed_texts, make_encoder, whitened
 from tests.models.conftest import TEXTS, alone
 
@@ -57,7 +57,7 @@ def test_layers_are_chosen_by_what_a_probe_makes_of_them(model, monkeypatch):
     def told(self, texts):
         return states[[TEXTS.index(text) for text in texts]][:, self.layers].reshape(len(texts), -1)
 
-    monkeypatch.setattr("qkd.encoders.layered.TransformerEncoder.remembered", told)
+    monkeypatch.setattr("qkd.encoders.hidden_states.TransformerEncoder.remembered", told)
     found, tried = choose_layers(encoder, TEXTS, y)
     assert [row.layers for row in tried] == [(2,), (1,), (1, 2)]
     assert tried[1].accuracy > 0.8 > tried[0].accuracy
@@ -68,7 +68,7 @@ def test_layers_are_chosen_by_what_a_probe_makes_of_them(model, monkeypatch):
 @pytest.mark.parametrize(("far", "read"), [(0.06, "1,2"), (0.04, "2")])
 def test_an_encoder_that_trains_reads_one_layer_that_is_nearly_as_good(model, monkeypatch, far, read):
     errors = iter([0.3 * (1 + far), 0.6, 0.3] * 2)  # of layer 2, layer 1 and both
-    monkeypatch.setattr("qkd.encoders.choose.squared_errors", lambda *_: np.array([next(errors)]))
+    monkeypatch.setattr("qkd.encoders.layer_choice.squared_errors", lambda *_: np.array([next(errors)]))
     y = np.arange(len(TEXTS)) % 2
     for trains, layers in ((True, read), (False, "1,2")):
         found, _ = choose_layers(make_encoder(f"{model}?layers=auto"), TEXTS, y, trains)

@@ -1,4 +1,4 @@
-"""Labelling over a local Ray cluster of two workers: the same rows in order, and a killed worker costs a batch."""
+"""Labeling over a local Ray cluster of two workers: the same rows in order, and a killed worker costs a batch."""
 
 import os
 import signal

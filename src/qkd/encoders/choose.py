@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from qkd.encoders.layered import TransformerEncoder
+from qkd.encoders.hidden_states import TransformerEncoder
 from qkd.encoders.protocol import Encoder
 from qkd.encoders.registry import JoinedEncoder, embed_texts
 from qkd.models.linear_probes import leave_one_out, squared_errors

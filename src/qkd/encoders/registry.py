@@ -12,7 +12,7 @@ from qkd.core import cache
 from qkd.core.cache import Key
 from qkd.core.errors import ModelError, nearest
 from qkd.core.records import DIMENSIONS
-from qkd.encoders.layered import AUTO, TransformerEncoder
+from qkd.encoders.hidden_states import AUTO, TransformerEncoder
 from qkd.encoders.protocol import Encoder
 from qkd.encoders.static import StaticEncoder
 from qkd.encoders.whitening import Whitened, unit

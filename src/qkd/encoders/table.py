@@ -15,7 +15,7 @@ FORGOTTEN = 0.2
 """The fraction of a text's tokens that are left out in training, so that no single one is relied on."""
 
 
-class TableFront(nn.Module):
+class TrainableTable(nn.Module):
     """The vectors of the tokens that occur; a vector's length is its token's weight, and trains too.
 
     Args:

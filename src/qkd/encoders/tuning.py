@@ -11,25 +11,25 @@ from torch import nn
 from torch.nn import functional
 
 from qkd.core.errors import ModelError
-from qkd.encoders.layered import TransformerEncoder
+from qkd.encoders.hidden_states import TransformerEncoder
 from qkd.encoders.protocol import Encoder
 from qkd.encoders.registry import embed_texts
 from qkd.encoders.static import StaticEncoder
-from qkd.encoders.table import TableFront
+from qkd.encoders.trainable import TrainableTable
 from qkd.models.backbone import Backbone, blocks, pool
 
 MOST_BYTES = 4 * 2**30
 """What the states beneath the trained layers may take in memory."""
 
 
-class Front(nn.Module):
+class TrainableLayers(nn.Module):
     """The last layers of an encoder, from a text's number to its embedding.
 
     The layers beneath never change, so their token states are computed once and kept in memory; a step costs the
     trained layers alone.
 
     Args:
-        encoder: a transformer encoder; ``make_front`` takes any.
+        encoder: a transformer encoder; ``make_trainable`` takes any.
         texts: the N texts that will be asked for, by number.
         last: how many of its layers, below and with the last one that is read, are trained.
 
@@ -121,16 +121,16 @@ class Front(nn.Module):
         return self.encoder.tuned(weights)
 
 
-def make_front(encoder: Encoder, texts: Sequence[str], last: int) -> Front | TableFront:
+def make_trainable(encoder: Encoder, texts: Sequence[str], last: int) -> TrainableLayers | TrainableTable:
     """Return what trains of an encoder: a transformer's ``last`` layers, or a static encoder's table.
 
     Raises:
         QkdError: it is neither, or has not that many layers.
     """
     if isinstance(encoder, StaticEncoder):
-        return TableFront(encoder, texts)
+        return TrainableTable(encoder, texts)
     if isinstance(encoder, TransformerEncoder):
-        return Front(encoder, texts, last)
+        return TrainableLayers(encoder, texts, last)
     raise ModelError(
         f"--tune-encoder: '{encoder.name}' is neither a transformer nor static; name one, without --whiten"
     )

@@ -24,8 +24,8 @@ from qkd.experiments.conditions import EXACT, Conditions, check_conditions, cond
 from qkd.experiments.specs import CompareSpec
 from qkd.experiments.trial import repetitions, run_trial
 from qkd.experiments.tuning import tune_students
-from qkd.pipeline.sources import Clock, Sources, gather_sources, make_reader
-from qkd.results import TrialAnswers, Tuning
+from qkd.pipeline.sources import Clock, Sources, choose_encoder, gather_sources
+from qkd.results import TrialResult, Tuning
 from qkd.student.lesson import Lesson
 
 MEND = "delete it and it is done again"
@@ -58,13 +58,13 @@ class Trials:
     sources: Sources
     students: tuple[Candidate, ...]
     counts: tuple[int, ...]
-    results: dict[tuple[str, int, int], TrialAnswers]
+    results: dict[tuple[str, int, int], TrialResult]
     encoders: dict[str, Encoder]
     seconds: dict[str, float]
     sims: tuple[str, ...]
     tries: dict[str, Tuning]
 
-    def seeds(self, student: Candidate, texts: int) -> list[TrialAnswers]:
+    def seeds(self, student: Candidate, texts: int) -> list[TrialResult]:
         """Return a student's trials on so many texts, one for each seed."""
         return [row for (name, count, _), row in sorted(self.results.items()) if (name, count) == (student.name, texts)]
 
@@ -122,7 +122,7 @@ def trained(
         with clock.stage("tuning"):
             students, tries = tune_students(students, lessons, prints, spec.tune, folder.path / "tuning")
     tasks = list(_tasks([student for student in students if not student.carried], counts, spec.seeds))
-    results: dict[tuple[str, int, int], TrialAnswers] = {}
+    results: dict[tuple[str, int, int], TrialResult] = {}
     with clock.stage("trials"):
         for task, result in _done(tasks, lessons, prints, conditions, folder.path / "trials"):
             results[task.candidate.name, task.texts, task.seed] = result
@@ -158,7 +158,7 @@ def lessons_of(
                 raise QkdError(f"--students {student.name}: another encoder cannot be compared with --unlabeled texts")
             reader = student.encoder, student.tune > 0
             if reader not in by_encoder:
-                encoder, _ = make_reader(student.encoder, config, sources.dataset, sources.splits, student.tune > 0)
+                encoder, _ = choose_encoder(student.encoder, config, sources.dataset, sources.splits, student.tune > 0)
                 by_encoder[reader] = replace(common, embeddings=embed_texts(encoder, list(texts))), encoder
             lesson, encoders[student.name] = by_encoder[reader]
             if student.tune:
@@ -173,7 +173,7 @@ def _done(
     prints: Mapping[str, str],
     conditions: Mapping[str, Conditions],
     folder: Path,
-) -> Iterator[tuple[Task, TrialAnswers]]:
+) -> Iterator[tuple[Task, TrialResult]]:
     """Yield each task with its result: those kept in ``folder`` first, the others as they are done."""
     missing: list[tuple[Task, Path]] = []
     most = max((task.texts for task in tasks), default=0)
@@ -193,7 +193,7 @@ def _done(
         }
         path = folder / f"{cache.digest(key)[:24]}.json"
         if path.is_file():
-            yield task, read_record(path, TrialAnswers, MEND)
+            yield task, read_record(path, TrialResult, MEND)
         else:
             missing.append((task, path))
     if len(missing) < len(tasks):
@@ -213,7 +213,7 @@ def _done(
             yield task, result
 
 
-def _carried(student: Candidate, lesson: Lesson, fingerprint: str, count: int, folder: RunFolder) -> list[TrialAnswers]:
+def _carried(student: Candidate, lesson: Lesson, fingerprint: str, count: int, folder: RunFolder) -> list[TrialResult]:
     """Return the repetitions of a student that goes on with its model, from ``folder`` where it has them."""
     key = {"student": student.key(), "lesson": fingerprint, "repetitions": count}
     path = folder.path / "trials" / f"{cache.digest(key)[:24]}.json"
@@ -221,7 +221,7 @@ def _carried(student: Candidate, lesson: Lesson, fingerprint: str, count: int, f
         say(f"{student.name}: {count} repetitions of one model")
         answers = next(iter(parallel_map(repetitions, [(student, lesson, count)])))
         write_json(path, [answer.to_json() for answer in answers])
-    return read_record(path, list[TrialAnswers], MEND)
+    return read_record(path, list[TrialResult], MEND)
 
 
 def _fingerprint(lesson: Lesson) -> str:

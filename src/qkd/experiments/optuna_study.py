@@ -16,7 +16,7 @@ from qkd.core.config import Config
 from qkd.core.errors import QkdError
 from qkd.experiments.space import Dimension, value_at
 from qkd.experiments.specs import SweepSpec
-from qkd.results import SweepTrial, Validated
+from qkd.results import SweepTrial, ValidationResult
 from qkd.results.study import Value
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class TrialOutcome:
     state: Literal["complete", "pruned", "failed"]
     value: float | None
     curve: list[float]
-    about: Validated
+    about: ValidationResult
 
 
 def load_optuna() -> Any:

@@ -11,7 +11,7 @@ from qkd.experiments.candidates import Candidate
 from qkd.experiments.compare import Trials
 from qkd.experiments.geometry import geometry_of
 from qkd.pipeline.evaluation import TIMED_TEXTS, ms_per_text
-from qkd.results import Comparison, Estimate, Measured, Point, Scores, Sizes, StudentLine, TeacherLine, Verdict
+from qkd.results import Comparison, Estimate, Measured, Point, Scores, Sizes, StudentResult, TeacherLine, Verdict
 from qkd.student.lesson import Lesson
 from qkd.student.metrics import calibration_error, macro_f1, softmax
 from qkd.student.verdicts import compare_accuracies, conclude, mean_over_seeds_and_texts
@@ -87,7 +87,7 @@ def hits(trials: Trials, student: Candidate, texts: int, targets: np.ndarray) ->
     return (_logits(trials, student, texts).argmax(axis=2) == targets).astype(float)
 
 
-def _line(trials: Trials, student: Candidate, lesson: Lesson, encoder_ms: float) -> StudentLine:
+def _line(trials: Trials, student: Candidate, lesson: Lesson, encoder_ms: float) -> StudentResult:
     """Return a student's numbers, sizes and times on the most training texts; its encoder takes so long for a text."""
     most = trials.counts[-1]
     logits, rows = _logits(trials, student, most), trials.seeds(student, most)
@@ -110,7 +110,7 @@ def _line(trials: Trials, student: Candidate, lesson: Lesson, encoder_ms: float)
             drop=mean_over_seeds_and_texts(right - noisy).interval(),
         )
     encoder = trials.encoders[student.name]
-    return StudentLine(
+    return StudentResult(
         numbers=Scores(
             accuracy=_interval(right),
             macro_f1=_resampled(f1, predicted.shape),

@@ -23,7 +23,7 @@ from qkd.core.workers import parallel_map
 from qkd.experiments.candidates import Candidate
 from qkd.experiments.trial import run_validation
 from qkd.pipeline.settings import Overrides, merged
-from qkd.results import Tuning, Validated
+from qkd.results import Tuning, ValidationResult
 from qkd.student.lesson import Lesson
 
 FACTOR = 10.0
@@ -85,7 +85,7 @@ def tune_students(
             bar.advance(1, tries[number][0].name)
     results: dict[str, list[tuple[float, int, Candidate]]] = {}
     for number, ((student, candidate), path) in enumerate(zip(tries, paths, strict=True)):
-        loss = read_record(path, Validated, "delete it and it is done again").valid_loss
+        loss = read_record(path, ValidationResult, "delete it and it is done again").valid_loss
         results.setdefault(student.name, []).append((np.inf if loss is None else loss, number, candidate))
     best = {name: min(rows)[2] for name, rows in results.items()}
     return [best.get(student.name, student) for student in students], {
@@ -93,12 +93,12 @@ def tune_students(
     }
 
 
-def _tried(student: Candidate, lesson: Lesson, seed: int) -> Validated:
+def _tried(student: Candidate, lesson: Lesson, seed: int) -> ValidationResult:
     """Return what validation texts say of a student; no loss where it could not be trained."""
     try:
         return run_validation(student, lesson, seed)
     except QkdError as error:
-        return Validated(valid_loss=None, error=str(error))
+        return ValidationResult(valid_loss=None, error=str(error))
 
 
 def _settings(config: Config) -> dict[str, float]:

@@ -155,13 +155,19 @@ def describe_encoder(encoder: Encoder, int8: bool = False, prefix: str = "") -> 
         table = encoder.arrays["table"]
         tables = {f"{prefix}table": table}
         if int8:
-            scale = np.maximum(np.abs(table.astype(np.float32)).max(axis=1, keepdims=True), 1e-12) / 127
-            tables = {f"{prefix}table": np.round(table / scale).astype(np.int8), f"{prefix}scale": scale}
+            rows, scale = quantize_rows(table)
+            tables = {f"{prefix}table": rows, f"{prefix}scale": scale}
         return {"kind": "static", **_describe_tokenizer(encoder)}, tables
     raise ModelError(
         f"the encoder '{encoder.name}' runs a transformer, which this format does not have; use --format onnx, or "
         "train the student with --encoder hashing or --encoder static:MODEL"
     )
+
+
+def quantize_rows(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return a table (T,D) as 8-bit integers with the scale (T,1) of each row."""
+    scale = np.maximum(np.abs(table.astype(np.float32)).max(axis=1, keepdims=True), 1e-12) / 127
+    return np.round(table / scale).astype(np.int8), scale
 
 
 def _describe_tokenizer(encoder: StaticEncoder) -> dict[str, Any]:

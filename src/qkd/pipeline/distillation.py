@@ -193,9 +193,9 @@ def _tune(
     Returns:
         The trainer, the sources with the encoder and its embeddings as they became, and whether it came to its end.
     """
-    from qkd.encoders.tuning import make_front
+    from qkd.encoders.trainable import make_trainable
 
-    front = make_front(sources.encoder, sources.texts, config.encoder.tune_encoder)
+    front = make_trainable(sources.encoder, sources.texts, config.encoder.tune_encoder)
     trainer = make_tuner(config, trained, sources.lesson(), front, folder.checkpoint / "tuned")
     finished = _train(trainer, config, resume, "tuning the encoder", folder.history)
     encoder = front.tuned()

@@ -18,7 +18,7 @@ from qkd.core.console import say
 from qkd.core.errors import DataError
 from qkd.core.files import read_json, write_json
 from qkd.core.runs import RunFolder
-from qkd.encoders.choose import choose_layers
+from qkd.encoders.layer_choice import choose_layers
 from qkd.encoders.protocol import Encoder
 from qkd.encoders.registry import embed_texts, make_encoder, whitened
 from qkd.results import Tried
@@ -90,7 +90,9 @@ def gather_sources(config: Config, folder: RunFolder, resume: bool, clock: Clock
     teacher = make_teacher(config.teacher.teacher, device, config)
     _pin_texts(corpus, folder, resume)
     with clock.stage("encoder"):
-        encoder, tried = make_reader(config.encoder.encoder, config, dataset, splits, config.encoder.tune_encoder > 0)
+        encoder, tried = choose_encoder(
+            config.encoder.encoder, config, dataset, splits, config.encoder.tune_encoder > 0
+        )
         if config.encoder.whiten:
             encoder = whitened(encoder, [dataset.texts[row] for row in splits.train], config.encoder.whiten)
         embeddings = embed_texts(encoder, corpus.texts)
@@ -108,7 +110,7 @@ def gather_sources(config: Config, folder: RunFolder, resume: bool, clock: Clock
     return Sources(dataset, splits, encoder, embeddings, teacher, logits, corpus.texts, tried)
 
 
-def make_reader(
+def choose_encoder(
     name: str, config: Config, dataset: Dataset, splits: Splits, trains: bool
 ) -> tuple[Encoder, list[Tried]]:
     """Return the encoder called ``name``, its open layers chosen on these texts, and what was tried for that.

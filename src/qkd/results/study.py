@@ -28,7 +28,7 @@ Value: TypeAlias = int | float | str
 """Of a setting that is searched."""
 
 
-class TrialAnswers(Finding):
+class TrialResult(Finding):
     """One student trained once, and what it answers to the test texts: a file of ``trials/``."""
 
     logits: tuple[tuple[float, ...], ...]
@@ -44,7 +44,7 @@ class TrialAnswers(Finding):
     ms_per_text: float
 
 
-class Validated(Finding):
+class ValidationResult(Finding):
     """What validation texts say of a student trained once: a file of ``tuning/``, and a trial of a sweep."""
 
     valid_loss: float | None = None
@@ -74,7 +74,7 @@ class Measured(Finding):
     drop: Estimate
 
 
-class StudentLine(Finding):
+class StudentResult(Finding):
     """A student of a comparison, on the most training texts: means over its seeds."""
 
     numbers: Scores
@@ -185,7 +185,7 @@ class Comparison(Verdict):
     teacher: TeacherLine
     encoder: str
     seeds: int
-    students: dict[str, StudentLine]
+    students: dict[str, StudentResult]
     geometry: Geometry | None = None
     curves: dict[str, tuple[Point, ...]]
     """Each student's accuracy over numbers of training texts, ..."""
@@ -206,7 +206,7 @@ class Comparison(Verdict):
     """Where its page lies; not in the file."""
 
 
-class Searched(Finding):
+class SearchedSetting(Finding):
     """A setting that a sweep searches."""
 
     name: str
@@ -219,7 +219,7 @@ class Searched(Finding):
     """Its value where the search starts."""
 
 
-class SweepTrial(Validated):
+class SweepTrial(ValidationResult):
     """A trial of a sweep; what is known ``about`` it stands beside its own fields as well."""
 
     number: int
@@ -229,7 +229,7 @@ class SweepTrial(Validated):
     state: Literal["complete", "pruned", "failed"]
     value: float | None
     """What the search looks at: of the epoch kept, of a pruned trial its last; None of a failed one."""
-    about: Validated
+    about: ValidationResult
 
 
 class Sweep(Finding):
@@ -237,7 +237,7 @@ class Sweep(Finding):
 
     goal: Literal["accuracy", "loss"]
     """Of the validation texts."""
-    space: tuple[Searched, ...]
+    space: tuple[SearchedSetting, ...]
     trials: tuple[SweepTrial, ...]
     best: int
     """The number of the best trial."""

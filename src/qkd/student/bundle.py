@@ -39,6 +39,7 @@ from qkd.student.model import StudentModel
 
 if TYPE_CHECKING:
     from qkd.export.registry import Exported
+    from qkd.student.classical import ClassicalForm
 
 FORMAT = 1
 REMEDY = "copy it again"
@@ -152,6 +153,19 @@ class Student:
     def predict(self, texts: Sequence[str]) -> list[str]:
         """Return the most probable class name of each text."""
         return [self.classes[index] for index in self.logits(texts).argmax(axis=1)]
+
+    def classical(self, tolerance: float = 0.0) -> ClassicalForm:
+        """Return the student's classical form, which maps embeddings to probabilities with numpy alone.
+
+        Args:
+            tolerance: Largest allowed error of an expectation value; 0 keeps the form exact.
+
+        Raises:
+            ModelError: The circuit has no classical form, with the reason.
+        """
+        from qkd.student.classical import classical_form
+
+        return classical_form(self.model, tolerance)
 
     def save(self, folder: str | Path, check_texts: Sequence[str] = ()) -> None:
         """Write the bundle, read it back, and move it to ``folder`` if it gives the same logits.

@@ -19,7 +19,7 @@ from qkd.core.console import say, warn
 from qkd.core.errors import ModelError
 from qkd.data.splits import shuffled_by_content
 from qkd.models.transformer import Loading
-from qkd.results import PromptTried, TeacherCard
+from qkd.results import SelectionTrial, TeacherCard
 from qkd.teachers import prompt_files
 from qkd.teachers.calibration import Calibration, calibrate
 from qkd.teachers.heads import mean_cross_entropy
@@ -60,7 +60,7 @@ class PromptTeacher:
         self.spec, self._model = spec or PromptSpec(), CausalLM(model, loading)
         self.name, self._prompts = f"prompt:{self._model.model}", prompt_files.read_prompts(self.spec.prompt)
         self._prompt = next(iter(self._prompts.values()))
-        self._tried: tuple[PromptTried, ...] = ()
+        self._tried: tuple[SelectionTrial, ...] = ()
         self._classes: tuple[str, ...] = ()
         self._examples: tuple[tuple[str, int], ...] = ()
         self._spare: tuple[str, ...] = ()
@@ -144,7 +144,7 @@ class PromptTeacher:
         """
         rows = rows[shuffled_by_content([dataset.texts[row] for row in rows], 0)[:COMPARED_ON]]
         texts, y = [dataset.texts[row] for row in rows], dataset.targets[rows]
-        tried, failed = dict[str, PromptTried](), None
+        tried, failed = dict[str, SelectionTrial](), None
         for name, prompt in self._prompts.items():
             self._prompt = prompt
             try:
@@ -153,7 +153,7 @@ class PromptTeacher:
                 failed = error
                 continue
             calibration = self._calibrated(texts, y)
-            tried[name] = PromptTried(prompt=name, loss=calibration.loss, accuracy=calibration.accuracy)
+            tried[name] = SelectionTrial(prompt=name, loss=calibration.loss, accuracy=calibration.accuracy)
             say(
                 f"{self.name}: prompt '{name}', cross-entropy {calibration.loss:.3f}, "
                 f"accuracy {calibration.accuracy:.3f} on {len(y)} texts"
