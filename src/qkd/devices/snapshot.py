@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from math import isfinite
@@ -16,7 +17,7 @@ from qiskit.transpiler import Target
 from qkd.core import records
 from qkd.core.bundled import user_dirs
 from qkd.core.errors import DeviceError, FolderError
-from qkd.core.files import read_json, write_json
+from qkd.core.files import finite, read_json, write_json
 from qkd.devices import calibration as calibrations
 from qkd.devices import catalogue
 from qkd.devices.backend import CalibratedBackend, make_target
@@ -177,8 +178,15 @@ def save_snapshot(backend: BackendV2, folder: Path | None = None) -> Path:
 
 
 def write_snapshot(calibration: Calibration, path: Path) -> None:
-    """Write a calibration to a file that ``read_snapshot`` reads."""
-    write_json(path, _to_json(calibration))
+    """Write a calibration, learned errors included, to a file that ``read_snapshot`` reads, and read it back.
+
+    Raises:
+        FolderError: the file cannot be written, or what it holds differs from the calibration.
+    """
+    value = _to_json(calibration)
+    write_json(path, value)
+    if _to_json(_read(path)) != value:
+        raise FolderError(f"{path}: the file does not hold the calibration that was written; check the disk")
 
 
 def saved_files(name: str) -> list[Path]:
@@ -202,8 +210,13 @@ def read_snapshot(path: Path) -> Snapshot:
     """Return the snapshot in a file that ``save_snapshot`` wrote.
 
     Raises:
-        QkdError: the file is missing, damaged, or from a newer qkd.
+        FolderError: the file is missing, damaged, or from a newer qkd.
     """
+    return _cleaned(_read(path), str(path))
+
+
+def _read(path: Path) -> Calibration:
+    """Return the calibration in a file as it was written."""
     value = read_json(path)
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise FolderError(f"{path}: not a snapshot; {MEND}")
@@ -211,7 +224,7 @@ def read_snapshot(path: Path) -> Snapshot:
         raise FolderError(
             f"{path}: snapshot format {value.get('version')!r:.20} is newer than this qkd reads ({VERSION})"
         )
-    return _cleaned(_from_json(records.checked(value, _File, path, MEND).calibration, path), str(path))
+    return _from_json(records.checked(value, _File, path, MEND).calibration, path)
 
 
 def _cleaned(raw: Calibration, origin: str) -> Snapshot:
@@ -225,7 +238,8 @@ def _to_json(calibration: Calibration) -> dict[str, object]:
         for name, places in calibration.gates.items()
     }
     value["learned"] = None if calibration.learned is None else calibration.learned.to_json()
-    return {"format": FORMAT, "version": VERSION, "calibration": value}
+    plain: dict[str, object] = json.loads(json.dumps(finite({"format": FORMAT, "version": VERSION, "calibration": value})))
+    return plain
 
 
 def _from_json(record: _Calibration, path: Path) -> Calibration:
