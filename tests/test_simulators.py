@@ -141,7 +141,7 @@ def test_what_aer_is_too_slow_for_is_measured_with_shots_on_the_trainers_values(
     spec = EngineSpec(torch_device="cpu", shots=400, engine_seed=3)
     trainer = make_engine(spec, student, model)
     assert make_sampler(spec, student, model, trainer).kind == "aer"
-    monkeypatch.setattr("qkd.simulation.simulators.BEARABLE", 0.0)
+    monkeypatch.setattr("qkd.simulation.simulators.MAX_AER_SECONDS", 0.0)
     sampler = make_sampler(spec, student, model, trainer)
     assert sampler.kind == "lightcone" and "400 shots drawn" in sampler.describe()
     rows = np.random.default_rng(1).uniform(-3, 3, (40, len(student.parameters)))
@@ -211,7 +211,9 @@ def test_mistakes_are_one_sentence(words, sentence, monkeypatch, tmp_path):
 
 
 def test_a_long_simulation_is_estimated_before_anything_starts(corpus, tmp_path):
-    given = options(corpus, tmp_path, sim="aer-noisy", device="ibm_brisbane", circuit="qdllm", qubits=60, max_hours=0.001)
+    given = options(
+        corpus, tmp_path, sim="aer-noisy", device="ibm_brisbane", circuit="qdllm", qubits=60, max_hours=0.001
+    )
     with pytest.raises(BudgetError, match=r"takes about .* more than --max-hours 0.001; use fewer --qubits"):
         api.distill(**given)
 

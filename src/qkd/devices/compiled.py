@@ -1,4 +1,4 @@
-"""A student on a device, from names: what ``qkd.transpile`` returns."""
+"""Circuits compiled for a device, with their report: the result of ``qkd.transpile``."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 class Compiled:
     """A student circuit compiled for a device.
 
-    logical: what went in.
-    student: what came out, on the device's qubits.
-    device: the snapshot it was compiled for.
-    profile: how.
+    Attributes:
+        logical: The circuit before compilation.
+        student: The compiled circuit on the device's qubits.
+        device: The snapshot of the device.
+        profile: The transpile profile.
     """
 
     logical: StudentCircuit
@@ -47,11 +48,11 @@ class Compiled:
         return self.report.qubits
 
     def region(self) -> tuple[StudentCircuit, Region]:
-        """Return the student and the device cut to the qubits used."""
+        """Return the circuit and the device restricted to the qubits used."""
         return to_region(self.student, self.device)
 
     def chip(self) -> Figure:
-        """Return the chip's map with the qubits used."""
+        """Return a map of the chip with the qubits used."""
         from qkd.devices import chipmap
 
         return chipmap.figure(self.device, self.qubits)

@@ -1,4 +1,4 @@
-"""Snapshots: a device as it was on one day, from the client's own files, a live backend, or a file of the user's."""
+"""Snapshots: a device with its calibration, from IBM's client, a backend or a file."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ FORMAT, VERSION = "qkd-snapshot", 1
 MEND = "make one with 'qkd devices snapshot DEVICE'"
 
 Number = Annotated[float | None, AfterValidator(lambda value: value if value is None or isfinite(value) else None)]
-"""What was measured; some devices report infinities where nothing was."""
+"""A measured value; some devices report infinity instead of a missing one."""
 
 Measured = Literal["t1", "t2", "frequency", "readout_error", "readout_length"]
 
 
 OWN = ("gates", "qubits", "learned")
-"""What is not written as it is held."""
+"""Fields whose file format differs from the dataclass."""
 
 
 class _Calibration(records.Record):
-    """A ``Calibration`` in a file."""
+    """File format of ``Calibration``."""
 
     model_config = ConfigDict(allow_inf_nan=True)
 
@@ -57,19 +57,19 @@ class _Calibration(records.Record):
 
 
 class _File(records.Record):
-    """A snapshot file."""
+    """File format of a snapshot."""
 
     calibration: _Calibration
 
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """A device on the day of its calibration, cleaned.
+    """A device with its cleaned calibration.
 
-    Args:
-        calibration: what was measured, without what is unusable.
-        cleaning: what that took.
-        origin: where it came from, in words or as a path.
+    Attributes:
+        calibration: The cleaned calibration.
+        cleaning: The values that cleaning changed.
+        origin: A description or the path of the source.
     """
 
     calibration: Calibration
@@ -83,19 +83,19 @@ class Snapshot:
 
     @property
     def num_qubits(self) -> int:
-        """All qubits of the chip, usable or not."""
+        """The number of qubits of the chip, unusable ones included."""
         return len(self.calibration.qubits)
 
     @cached_property
     def target(self) -> Target:
-        """The device with its fixed gates."""
+        """The target without fractional gates."""
         return make_target(self.calibration)
 
     def target_with(self, *fractional: str) -> Target:
-        """Return the device with some of the gates of ``FRACTIONAL`` beside its fixed ones.
+        """Return the target with some of the gates of ``FRACTIONAL``.
 
         Raises:
-            QkdError: it does not have them.
+            DeviceError: The device does not have them.
         """
         missing = [name for name in fractional if name not in self.calibration.gates]
         if missing:
@@ -104,11 +104,11 @@ class Snapshot:
 
     @cached_property
     def backend(self) -> CalibratedBackend:
-        """The device as a backend that Qiskit, Aer and IBM's client take."""
+        """A backend of the device for Qiskit, Aer and IBM's client."""
         return CalibratedBackend(self.name, self.target, self.calibration.version, self.summary())
 
     def summary(self) -> str:
-        """Return one line: what and when, and what was cleaned away."""
+        """Return one line with processor, date and unusable parts."""
         calibration = self.calibration
         kind = f"{calibration.family} {calibration.processor}".strip()
         about = f"{kind}, {self.num_qubits} qubits, calibrated {calibration.date[:10]}"
@@ -116,18 +116,19 @@ class Snapshot:
 
 
 def from_backend(backend: BackendV2, origin: str | None = None) -> Snapshot:
-    """Return the snapshot of what ``backend`` reports now."""
+    """Return a snapshot of a backend's current calibration."""
     return _cleaned(calibrations.from_backend(backend), origin or f"backend {backend.name}")
 
 
 def load_snapshot(name_or_path: str | Path) -> Snapshot:
-    """Return a snapshot by its device's name or from a file.
+    """Return the snapshot of a device by name, or the one in a JSON file.
 
-    ``fake_fez`` is the client's own; ``ibm_fez`` and ``fez`` are the user's newest file of that device where there is
-    one (see ``save_snapshot``), else the client's.
+    ``fake_fez`` is the client's snapshot. ``ibm_fez`` and ``fez`` are the user's newest file of that device (see
+    ``save_snapshot``), or the client's snapshot if there is no file.
 
     Raises:
-        QkdError: there is no such device, snapshot or file, or the file is damaged or newer than this qkd.
+        DeviceError: The device or its snapshot does not exist.
+        FolderError: The file is missing, damaged or from a newer qkd.
     """
     text = str(name_or_path)
     if text.endswith(".json"):
@@ -144,7 +145,7 @@ def load_snapshot(name_or_path: str | Path) -> Snapshot:
 
 @lru_cache(maxsize=8)
 def _of_client(name: str) -> Snapshot:
-    """Return a snapshot that comes with qiskit-ibm-runtime."""
+    """Return a snapshot of qiskit-ibm-runtime."""
     import warnings
 
     from qiskit_ibm_runtime import fake_provider
@@ -152,20 +153,21 @@ def _of_client(name: str) -> Snapshot:
     for kind in vars(fake_provider).values():
         if isinstance(kind, type) and getattr(kind, "backend_name", None) == name:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # some say on every use that they are no device
+                warnings.simplefilter("ignore")  # some fake backends warn on every use
                 return from_backend(kind(), "qiskit-ibm-runtime")
     raise DeviceError(f"{name}: the installed qiskit-ibm-runtime has no such snapshot; upgrade it")
 
 
 def save_snapshot(backend: BackendV2, folder: Path | None = None) -> Path:
-    """Write what a backend reports now to a dated file and return its path; no installed file is touched.
+    """Write the current calibration of a backend to a dated file and return its path.
 
     Args:
-        backend: a live backend, or any other.
-        folder: the first of ``qkd.core.bundled.user_dirs("snapshots")`` when left out.
+        backend: Any backend with a target.
+        folder: The folder of the file; None is the user's folder of snapshots.
 
     Raises:
-        QkdError: it reports no calibration, or the file cannot be written.
+        DeviceError: The backend reports no calibration.
+        FolderError: The file cannot be written.
     """
     calibration = calibrations.from_backend(backend)
     if not calibration.date:
@@ -196,12 +198,12 @@ def saved_files(name: str) -> list[Path]:
 
 
 def learned_path(name: str, date: datetime.datetime) -> Path:
-    """Return where the user's snapshot of a device lies whose errors were learned at a time: no two share a file."""
+    """Return the path of the user's snapshot of a device with errors learned at ``date``."""
     return user_dirs("snapshots")[0] / f"{name}-{date:%Y-%m-%dT%H%M%S}-learned.json"
 
 
 def learned_files(name: str) -> list[Path]:
-    """Return the user's snapshot files of a device with learned errors, oldest first; older ones have the day alone."""
+    """Return the user's snapshot files of a device with learned errors, oldest first."""
     files = [path for folder in user_dirs("snapshots") for path in folder.glob(f"{name}-????-??-??*-learned.json")]
     return sorted(files, key=lambda path: path.name)
 
@@ -216,7 +218,7 @@ def read_snapshot(path: Path) -> Snapshot:
 
 
 def _read(path: Path) -> Calibration:
-    """Return the calibration in a file as it was written."""
+    """Return the calibration in a file without cleaning."""
     value = read_json(path)
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise FolderError(f"{path}: not a snapshot; {MEND}")
@@ -238,7 +240,9 @@ def _to_json(calibration: Calibration) -> dict[str, object]:
         for name, places in calibration.gates.items()
     }
     value["learned"] = None if calibration.learned is None else calibration.learned.to_json()
-    plain: dict[str, object] = json.loads(json.dumps(finite({"format": FORMAT, "version": VERSION, "calibration": value})))
+    plain: dict[str, object] = json.loads(
+        json.dumps(finite({"format": FORMAT, "version": VERSION, "calibration": value}))
+    )
     return plain
 
 

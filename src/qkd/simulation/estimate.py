@@ -1,4 +1,4 @@
-"""How long the simulation of a run takes, estimated from operation counts and a pilot before anything else starts."""
+"""Estimated duration of a run's simulation, from operation counts and a short pilot before the run starts."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from qkd.circuits.student import StudentCircuit
 from qkd.core.config import Config
 from qkd.core.console import say
 from qkd.core.errors import BudgetError, QkdError
-from qkd.engines import LightConeEstimator
+from qkd.engines.lightcone import LightConeEstimator, LightConeProgram
 from qkd.engines.paulis.adaptive import MOVED
 from qkd.simulation.choice import choose, cost, work
 from qkd.simulation.cost import cheapest, loads
 
 SEARCH_FACTOR, NOISY_FACTOR = 3.0, 3.0
-"""Measured time of a search over the pilot's forecast, and of one under noise over an ideal one (2 cores, 30 qubits)."""
+"""Measured time of a search over its forecast, and time under noise over ideal time (2 cores, 30 qubits)."""
 EVALUATIONS = 8
 """Passes over the test texts after training: student, ideal and refitted student, checks and tables."""
 ANNOUNCED_SECONDS = 60.0
@@ -90,8 +90,8 @@ def _pilot(circuit: StudentCircuit, accuracy: float, truncation: float, rows: in
     rng = np.random.default_rng(0)
     inputs = torch.from_numpy(rng.normal(math.pi / 2, 0.3, (rows, len(circuit.inputs))))
     weights = torch.from_numpy(rng.normal(0, 0.1, len(circuit.weights)))
-    forecast: tuple[float, float] = program.forecast(inputs, weights)
-    return forecast
+    assert isinstance(program, LightConeProgram)
+    return program.forecast(inputs, weights)
 
 
 def check_time(config: Config, cost: SimulationCost, texts: int | None = None) -> None:
