@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from qkd.encoders.trainable import make_trainable
 from scipy.stats import t as student_t
 
 from qkd.circuits import library
@@ -30,8 +29,8 @@ from qkd.circuits.student import StudentCircuit
 from qkd.core.config import Config, TeacherSpec, make_config
 from qkd.core.runs import RunFolder
 from qkd.core.specs import read_toml
-from qkd.encoders.protocol import Encoder
-from qkd.encoders.registry import embed_texts
+from qkd.encoders.protocol import Encoder, embed_texts
+from qkd.encoders.trainable import make_trainable
 from qkd.experiments.candidates import recipe_file
 from qkd.pipeline.sources import Clock, choose_encoder, gather_sources
 from qkd.simulation.response import started

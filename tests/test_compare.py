@@ -63,8 +63,8 @@ def test_page_markdown_and_json_say_the_same(found):
 
     page = Path(found["report"])
     kept = json.loads(page.with_name("comparison.json").read_text())
-    assert kept == {key: value for key, value in found.to_json().items() if key != "report"}
-    assert read_record(page.with_name("comparison.json"), Comparison, "").to_json() == kept
+    assert kept == {key: value for key, value in found.to_dict().items() if key != "report"}
+    assert read_record(page.with_name("comparison.json"), Comparison, "").to_dict() == kept
     assert kept["students"]["linear"]["measured"] is None and "reproduction" not in kept  # null is an answer
     markdown, html = page.with_name("report.md").read_text(), page.read_text()
     for judged in kept["differences"].values():
@@ -97,7 +97,7 @@ def test_a_killed_comparison_goes_on_to_the_same_numbers(corpus, tmp_path):
     assert len(before) == 1
     done = qkd(*words, "--json", check=True)
     assert all(path.stat().st_mtime_ns == when for path, when in before.items())
-    assert without_times(json.loads(done.stdout)) == without_times(whole.to_json())
+    assert without_times(json.loads(done.stdout)) == without_times(whole.to_dict())
 
 
 def test_mistakes_are_found_before_any_work(corpus, tmp_path):

@@ -218,8 +218,8 @@ def test_a_cluster_gives_the_same_comparison_and_the_same_sweep(cluster, corpus,
     given = options(corpus, tmp_path, epochs=2)
     compared, swept = [], []
     for where in (None, "local"):
-        compared.append(without_times(compare(None, spec, ray=where, **given, name=f"compare-{where}").to_json()))
-        swept.append(without_seconds(sweep(None, search, ray=where, **given, name=f"sweep-{where}").to_json()))
+        compared.append(without_times(compare(None, spec, ray=where, **given, name=f"compare-{where}").to_dict()))
+        swept.append(without_seconds(sweep(None, search, ray=where, **given, name=f"sweep-{where}").to_dict()))
     assert compared[0] == compared[1] and swept[0] == swept[1]
 
 

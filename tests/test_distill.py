@@ -67,9 +67,9 @@ def test_numbers_are_there_with_intervals_and_make_sense(run):
     weights = load_file(run.folder.student / "student.safetensors")
     trained = sum(tensor.numel() for name, tensor in weights.items() if name not in ("center", "scale"))
     quantum = weights["core.weights"].numel()
-    assert student.parameters.to_json() == {"classical": trained - quantum, "quantum": quantum, "encoder": 0}
-    assert lines["linear"].parameters.to_json() == {"classical": trained - quantum, "quantum": 0}  # A = K here
-    assert lines["logreg"].parameters.to_json() == {"classical": 4 * 128 + 4, "quantum": 0}
+    assert student.parameters.to_dict() == {"classical": trained - quantum, "quantum": quantum, "encoder": 0}
+    assert lines["linear"].parameters.to_dict() == {"classical": trained - quantum, "quantum": 0}  # A = K here
+    assert lines["logreg"].parameters.to_dict() == {"classical": 4 * 128 + 4, "quantum": 0}
     assert sum(run.metrics.seconds.values()) > 0
 
 

@@ -75,10 +75,10 @@ def test_distill_trains_the_best_trial_to_the_same_numbers(found):
 def test_page_markdown_and_json_say_the_same(found):
     page = Path(found["report"])
     assert json.loads(page.with_name("sweep.json").read_text()) == {
-        key: value for key, value in found.to_json().items() if key != "report"
+        key: value for key, value in found.to_dict().items() if key != "report"
     }
     assert read_record(page.with_name("sweep.json"), Sweep, "") == found.model_copy(update={"report": None})
-    pruned = next(trial for trial in found.to_json()["trials"] if trial["state"] == "pruned")
+    pruned = next(trial for trial in found.to_dict()["trials"] if trial["state"] == "pruned")
     assert pruned["about"] == {"epochs": pruned["epochs"]} and "valid_loss" not in pruned
     markdown, html = page.with_name("report.md").read_text(), page.read_text()
     best = found["trials"][found["best"]]
@@ -112,7 +112,7 @@ def test_a_killed_sweep_goes_on_to_the_same_end(found, corpus, tmp_path):
         file.write(b'{"op_code": 4, "wor')  # a line that was being written
     done = qkd("sweep", *words, "--json", "-q", check=True)
     assert journal.read_bytes().startswith(kept)
-    assert without_times(json.loads(done.stdout)) == without_times(found.to_json())
+    assert without_times(json.loads(done.stdout)) == without_times(found.to_dict())
 
 
 def test_a_folder_holds_one_search(found, corpus):

@@ -14,7 +14,8 @@ from qkd import api
 from qkd.core import cache
 from qkd.core.cluster import over_ray
 from qkd.core.errors import QkdError
-from qkd.encoders.registry import embed_texts, make_encoder
+from qkd.encoders.protocol import embed_texts
+from qkd.encoders.registry import make_encoder
 from tests.models.conftest import animals
 
 

@@ -5,12 +5,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from qkd.encoders.trainable import TrainableLayers, make_trainable
 
 from qkd import QkdError, distill
 from qkd.circuits import library
 from qkd.core.config import Config, EngineSpec, make_config
-from qkd.encoders.registry import embed_texts, make_encoder
+from qkd.encoders.protocol import embed_texts
+from qkd.encoders.registry import make_encoder
+from qkd.encoders.trainable import TrainableLayers, make_trainable
 from qkd.simulation.simulators import make_engine
 from qkd.student.bundle import Student
 from qkd.student.cores.quantum import QuantumCore

@@ -11,7 +11,8 @@ from qkd.core import cache
 from qkd.core.config import make_config
 from qkd.core.errors import QkdError
 from qkd.data import loading as data
-from qkd.encoders.registry import embed_texts, make_encoder
+from qkd.encoders.protocol import embed_texts
+from qkd.encoders.registry import make_encoder
 from qkd.teachers.classifier import match_labels, split_pairs
 from qkd.teachers.registry import make_teacher
 from tests.models.conftest import animals, save_model

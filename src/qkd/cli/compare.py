@@ -57,7 +57,7 @@ def compare(
 def show(study: S, text: Callable[[S], str], json_: bool, quiet: bool) -> None:
     """Print what a study found, for people or as JSON."""
     if json_:
-        write(json.dumps(study.to_json(), indent=2))
+        write(json.dumps(study.to_dict(), indent=2))
         return
     write(text(study))
     if not quiet:

@@ -43,7 +43,7 @@ def teach(
         return
     done = api.teach(out, base, torch_device=torch_device, ray=ray, embed=embed, **given)
     if json_:
-        write(json.dumps(done.to_json(), indent=2))
+        write(json.dumps(done.to_dict(), indent=2))
         return
     counts = ", ".join(f"{name} {count:,}" for name, count in done.predicted.items())
     write(

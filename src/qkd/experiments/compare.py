@@ -17,8 +17,7 @@ from qkd.core.files import write_json
 from qkd.core.records import read_record
 from qkd.core.runs import RunFolder
 from qkd.core.workers import parallel_map
-from qkd.encoders.protocol import Encoder
-from qkd.encoders.registry import embed_texts
+from qkd.encoders.protocol import Encoder, embed_texts
 from qkd.experiments.candidates import Candidate
 from qkd.experiments.conditions import EXACT, Conditions, check_conditions, conditions_of
 from qkd.experiments.specs import CompareSpec
@@ -208,7 +207,7 @@ def _done(
         arguments.append((student, subset, task.seed, conditions_of_task(task) or EXACT))
     with progress("students", len(missing), "trials") as bar:
         for (task, path), result in zip(missing, parallel_map(run_trial, arguments), strict=True):
-            write_json(path, result.to_json())
+            write_json(path, result.to_dict())
             bar.advance(1, f"{task.candidate.name}, seed {task.seed}, {task.texts:,} texts")
             yield task, result
 
@@ -220,7 +219,7 @@ def _carried(student: Candidate, lesson: Lesson, fingerprint: str, count: int, f
     if not path.is_file():
         say(f"{student.name}: {count} repetitions of one model")
         answers = next(iter(parallel_map(repetitions, [(student, lesson, count)])))
-        write_json(path, [answer.to_json() for answer in answers])
+        write_json(path, [answer.to_dict() for answer in answers])
     return read_record(path, list[TrialResult], MEND)
 
 

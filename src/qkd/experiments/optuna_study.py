@@ -133,7 +133,7 @@ def finished_trial(
         params=point,
         distributions={dimension.name: _distribution(dimension) for dimension in space},
         intermediate_values=dict(enumerate(outcome.curve)),
-        user_attrs={"about": outcome.about.to_json()},
+        user_attrs={"about": outcome.about.to_dict()},
     )
 
 

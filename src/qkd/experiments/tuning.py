@@ -81,7 +81,7 @@ def tune_students(
     tasks = [(tries[number][1], lessons[tries[number][0].name], 0) for number, _ in missing]
     with progress("tuning", len(missing), "tries") as bar:
         for (number, path), tried in zip(missing, parallel_map(_tried, tasks), strict=True):
-            write_json(path, tried.to_json())
+            write_json(path, tried.to_dict())
             bar.advance(1, tries[number][0].name)
     results: dict[str, list[tuple[float, int, Candidate]]] = {}
     for number, ((student, candidate), path) in enumerate(zip(tries, paths, strict=True)):

@@ -16,10 +16,10 @@ from safetensors.numpy import save
 from qkd.core.errors import ModelError
 from qkd.core.files import write_bytes, write_text
 from qkd.core.version import VERSION
+from qkd.encoders.combined import JoinedEncoder, Whitened
+from qkd.encoders.hashing import HashingEncoder
 from qkd.encoders.protocol import Encoder
-from qkd.encoders.registry import HashingEncoder, JoinedEncoder
 from qkd.encoders.static import StaticEncoder
-from qkd.encoders.whitening import Whitened
 from qkd.export import classify
 from qkd.export.request import ExportRequest, Predictions, run_runtime
 from qkd.student.classical import ClassicalForm, ContractedCircuit, LinearCore, MlpCore

@@ -276,6 +276,6 @@ def _keep(
         )
         for row, i in enumerate(sources.splits.test)
     ]
-    write_lines(folder.predictions, [row.to_json() for row in predictions])
-    write_json(folder.metrics, result.to_json())
+    write_lines(folder.predictions, [row.to_dict() for row in predictions])
+    write_json(folder.metrics, result.to_dict())
     write_report(folder)

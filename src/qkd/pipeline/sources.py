@@ -18,9 +18,10 @@ from qkd.core.console import say
 from qkd.core.errors import DataError
 from qkd.core.files import read_json, write_json
 from qkd.core.runs import RunFolder
+from qkd.encoders.combined import whiten
 from qkd.encoders.layer_choice import choose_layers
-from qkd.encoders.protocol import Encoder
-from qkd.encoders.registry import embed_texts, make_encoder, whitened
+from qkd.encoders.protocol import Encoder, embed_texts
+from qkd.encoders.registry import make_encoder
 from qkd.results import Tried
 from qkd.simulation.simulators import torch_device
 from qkd.student.lesson import Lesson
@@ -94,7 +95,7 @@ def gather_sources(config: Config, folder: RunFolder, resume: bool, clock: Clock
             config.encoder.encoder, config, dataset, splits, config.encoder.tune_encoder > 0
         )
         if config.encoder.whiten:
-            encoder = whitened(encoder, [dataset.texts[row] for row in splits.train], config.encoder.whiten)
+            encoder = whiten(encoder, [dataset.texts[row] for row in splits.train], config.encoder.whiten)
         embeddings = embed_texts(encoder, corpus.texts)
     for row in tried:
         say(f"{row.encoder}: a linear probe errs by {row.error:.3f}, accuracy {row.accuracy:.3f} (leave one out)")

@@ -1,4 +1,4 @@
-"""What runs come to, as types. Fields are what is stored, and ``to_json`` gives it.
+"""What runs come to, as types. Fields are what is stored, and ``to_dict`` gives it.
 
 ::
 

@@ -126,7 +126,7 @@ class LearnedResult(DeviceResult):
     clearer: bool = False
     """Whether what was learned is nearer to those values than the calibration, by more than chance explains."""
     learned: dict[str, JsonValue] | None = None
-    """As ``devices.learned.Learned.from_json`` reads it."""
+    """As ``devices.learned.Learned.from_dict`` reads it."""
 
 
 class Spread(Result):

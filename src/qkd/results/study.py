@@ -16,7 +16,7 @@ from qkd.results.run import Sizes
 class Finding(Result):
     """A result in whose file None is an answer: what was set is written, null where it is None; what was not is not."""
 
-    def to_json(self) -> dict[str, JsonValue]:
+    def to_dict(self) -> dict[str, JsonValue]:
         """Return the fields that were set as JSON values."""
         return self.model_dump(mode="json", exclude_unset=True)
 

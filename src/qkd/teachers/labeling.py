@@ -17,7 +17,8 @@ from qkd.core.console import say
 from qkd.core.errors import DataError
 from qkd.core.files import write_with
 from qkd.data import loading as data
-from qkd.encoders.registry import embed_texts, make_encoder
+from qkd.encoders.protocol import embed_texts
+from qkd.encoders.registry import make_encoder
 from qkd.results import Labeling
 from qkd.teachers.protocol import Teacher
 from qkd.teachers.registry import make_teacher
@@ -121,5 +122,5 @@ def write_logits(out: Path, texts: Sequence[str], classes: Sequence[str], logits
 
     columns = {"text": pyarrow.array(list(texts), pyarrow.string())}
     columns |= {name: pyarrow.array(logits[:, number]) for number, name in enumerate(classes)}
-    table = pyarrow.table(columns).replace_schema_metadata({"qkd.teacher": json.dumps(teacher.describe().to_json())})
+    table = pyarrow.table(columns).replace_schema_metadata({"qkd.teacher": json.dumps(teacher.describe().to_dict())})
     write_with(out, lambda part: parquet.write_table(table, part), private=True)
