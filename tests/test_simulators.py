@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from qiskit.providers.fake_provider import GenericBackendV2
 from qiskit_aer.noise import NoiseModel, depolarizing_error
 
 from qkd import QkdError, Run, api
@@ -227,3 +228,17 @@ def test_estimates_grow_with_width_depth_texts_and_epochs():
     assert narrow.seconds(1000, 1) > narrow.seconds(100, 1) and narrow.seconds(100, 5) > narrow.seconds(100, 1)
     exact = simulation_cost(config, library.load_circuit("hardware", 16, 2))
     assert exact.search == 0 and 0 < exact.step < narrow.step
+
+
+def test_a_distillation_takes_a_backend_and_a_layout(corpus, tmp_path):
+    backend = GenericBackendV2(6, basis_gates=["rz", "r", "rxx"], seed=3)
+    given = options(corpus, tmp_path, sim="aer-noisy", device=backend, layout=[4, 2, 0], qubits=3, layers=1, epochs=1)
+    run = api.distill(**given)
+    assert run.metrics["noise"]["device"] == backend.name and [*run.metrics["noise"]["qubits"]] == [4, 2, 0]
+    assert "layout = [4, 2, 0]" in (run.folder.path / "config.toml").read_text()
+
+
+def test_a_layout_is_an_option():
+    words = ("transpile", "hardware", "--qubits", "3", "--device", "fez", "--layout")
+    assert json.loads(qkd(*words, "5,4,3", "--json").stdout)["qubits"] == [5, 4, 3]
+    assert "give 3 different physical qubits" in qkd(*words, "5,4").stderr

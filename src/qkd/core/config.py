@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -37,6 +37,18 @@ class DataSpec(Spec):
     def stem(self) -> str:
         """A short name of the texts, for folders."""
         return self.data.rpartition(":")[2].rstrip("/").rpartition("/")[2].partition(".")[0]
+
+
+def _numbers(value: Any) -> Any:
+    """Split words such as "3,4,5", as a command line gives them."""
+    words = [value] if isinstance(value, str) else value
+    if isinstance(words, Iterable):
+        return tuple(part for word in words for part in (word.split(",") if isinstance(word, str) else [word]))
+    return value
+
+
+Layout = Annotated[tuple[Annotated[int, Field(ge=0)], ...] | None, BeforeValidator(_numbers)]
+"""Physical qubits."""
 
 
 def _several(value: Any) -> Any:
@@ -269,6 +281,7 @@ class DeviceSpec(Spec):
 
     device: str = option("ibm_fez", "The device whose snapshot --sim aer-noisy takes: a name, or a snapshot file.")
     profile: str | None = option(None, "The transpile profile; the device's own when left out.")
+    layout: Layout = option(None, "The physical qubit of each logical one, such as 3,4,5; qkd searches when left out.")
     idle_noise: bool = option(False, "Whether qubits that wait relax, as a schedule of the circuit says.")
 
 

@@ -11,7 +11,7 @@ from qiskit.circuit.library import get_standard_gate_name_mapping
 from qiskit.providers import BackendV2, Job, Options, QubitProperties
 from qiskit.transpiler import InstructionProperties, Target
 
-from qkd.devices.calibration import FRACTIONAL, Calibration
+from qkd.devices.calibration import Calibration
 
 
 class CalibratedBackend(BackendV2):
@@ -50,7 +50,7 @@ def make_target(
     Args:
         calibration: A cleaned calibration. The target lacks every qubit and gate that it lacks.
         qubits: The device's qubits that become the target's 0, 1, ...; None is all of them.
-        fractional: The gates of ``FRACTIONAL`` that the target offers.
+        fractional: The optional gates (see ``Calibration.fractional_gates``) that the target offers.
     """
     place = {qubit: i for i, qubit in enumerate(range(len(calibration.qubits)) if qubits is None else qubits)}
     reported = [calibration.qubits[qubit] for qubit in place]
@@ -62,7 +62,8 @@ def make_target(
     )
     known = get_standard_gate_name_mapping()
     for name, places in calibration.gates.items():
-        if name not in known or (name in FRACTIONAL and name not in fractional):
+        optional = name in calibration.fractional_gates
+        if name not in known or (optional and name not in fractional):
             continue
         properties = {
             tuple(place[q] for q in on): InstructionProperties(duration=done.duration, error=done.error)
@@ -70,7 +71,7 @@ def make_target(
             if all(q in place for q in on)
         }
         # IBM refuses jobs with rzz angles outside these bounds
-        bounds = [(0.0, math.pi / 2)] if name == "rzz" else None
+        bounds = [(0.0, math.pi / 2)] if optional and name == "rzz" else None
         target.add_instruction(known[name], properties, angle_bounds=bounds)
     usable = [i for i, q in enumerate(reported) if q.readout_error is not None]
     target.add_instruction(

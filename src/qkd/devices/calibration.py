@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from qiskit.circuit import Gate as QiskitGate
 from qiskit.providers import BackendV2
 
+from qkd.core.errors import DeviceError
 from qkd.devices.learned import Learned
 
 Place = tuple[int, ...]
@@ -96,10 +99,16 @@ class Calibration:
         }
         return tuple(sorted(count, key=lambda name: (-count[name], name)))
 
+    @property
+    def fractional_gates(self) -> tuple[str, ...]:
+        """The gates of ``FRACTIONAL`` that have an alternative, so that a target may omit them."""
+        alternatives = {"rx": {"sx", "u", "u2", "u3", "r", "ry", "x"} & set(self.gates), "rzz": self.two_qubit_gates}
+        return tuple(name for name in FRACTIONAL if name in self.gates and alternatives[name])
+
     def couplers(self) -> dict[Place, Operation]:
         """Return the better two-qubit gate of every coupled pair ``(a, b)``, a < b."""
         best: dict[Place, Operation] = {}
-        for name in self.two_qubit_gates:
+        for name in self.two_qubit_gates or ("rzz",) * ("rzz" in self.gates):
             for (a, b), done in self.gates[name].items():
                 pair = (min(a, b), max(a, b))
                 if pair not in best or _error(done) < _error(best[pair]):
@@ -139,17 +148,25 @@ def clean(raw: Calibration) -> tuple[Calibration, Cleaning]:
 
     A qubit is excluded if T1, T2, its readout or a pulsed one-qubit gate is missing or failed, and a two-qubit gate
     if its error is. T2 is clipped to 2 T1, because relaxation with a longer T2 is no physical channel.
+
+    Values that a backend reports for none of its qubits, as an ideal simulator does, are not missing: readout and
+    gates without any reported error count as perfect.
     """
-    avoided = {i for i, qubit in enumerate(raw.qubits) if not _usable(qubit)}
+    reported = [name for name in ("t1", "t2", "readout_error") if any(getattr(q, name) is not None for q in raw.qubits)]
+    unmeasured = {name for name, places in raw.gates.items() if all(done.error is None for done in places.values())}
+    if "readout_error" not in reported:
+        raw = replace(raw, qubits=tuple(replace(qubit, readout_error=0.0) for qubit in raw.qubits))
+    avoided = {i for i, qubit in enumerate(raw.qubits) if not _usable(qubit, reported)}
+    unmeasured |= {*UNMEASURED}
     for name, places in raw.gates.items():
-        if name not in UNMEASURED and name not in FRACTIONAL:
+        if name not in unmeasured and name not in FRACTIONAL:
             avoided |= {place[0] for place, done in places.items() if len(place) == 1 and _error(done) >= 1}
     gates: dict[str, dict[Place, Operation]] = {}
     for name, places in raw.gates.items():
         operations = {
             place: done
             for place, done in places.items()
-            if not avoided & set(place) and (name in UNMEASURED or _error(done) < 1)
+            if not avoided & set(place) and (name in unmeasured or _error(done) < 1)
         }
         if operations:
             gates[name] = operations
@@ -157,19 +174,22 @@ def clean(raw: Calibration) -> tuple[Calibration, Cleaning]:
     for i, qubit in enumerate(raw.qubits):
         if i in avoided:
             qubit = Qubit(frequency=qubit.frequency)
-        elif qubit.t2 > 2 * qubit.t1:  # type: ignore[operator]
+        elif qubit.t1 is not None and qubit.t2 is not None and qubit.t2 > 2 * qubit.t1:
             clipped.append(i)
-            qubit = replace(qubit, t2=2 * qubit.t1)  # type: ignore[operator]
+            qubit = replace(qubit, t2=2 * qubit.t1)
         qubits.append(qubit)
     cleaned = replace(raw, qubits=tuple(qubits), gates=gates)
     lost = {pair for pair in raw.couplers() if not avoided & set(pair)} - set(cleaned.couplers())
     return cleaned, Cleaning(tuple(clipped), tuple(sorted(avoided)), tuple(sorted(lost)))
 
 
-def _usable(qubit: Qubit) -> bool:
-    times = (qubit.t1, qubit.t2)
-    if any(time is None or not math.isfinite(time) or time <= 0 for time in times):
-        return False
+def _usable(qubit: Qubit, reported: Collection[str]) -> bool:
+    for name in ("t1", "t2"):
+        time = getattr(qubit, name)
+        if name in reported and (time is None or not math.isfinite(time) or time <= 0):
+            return False
+    if "readout_error" not in reported:
+        return True
     return qubit.readout_error is not None and 0 <= qubit.readout_error < WORST_READOUT
 
 
@@ -191,18 +211,29 @@ def from_backend(backend: BackendV2) -> Calibration:
 
     Args:
         backend: A live IBM backend, a snapshot of the client, or another backend with a target.
+
+    Raises:
+        DeviceError: The backend does not report its number of qubits.
     """
     target = backend.target
+    if not target.num_qubits:
+        raise DeviceError(
+            f"backend {backend.name} does not report its number of qubits; give it one, such as n_qubits=5"
+        )
     gates: dict[str, dict[Place, Operation]] = defaultdict(dict)
     for name in target.operation_names:
         operation = target.operation_from_name(name)
         if name == "measure" or not (isinstance(operation, QiskitGate) or name == "reset"):
             continue  # readout is stored with the qubits; delays and control flow have no calibration
-        for place, entry in (target[name] or {}).items():
-            if place is not None:
-                gates[name][place] = Operation() if entry is None else Operation(entry.error, entry.duration)
+        for place, entry in (target[name] or {None: None}).items():
+            done = Operation() if entry is None else Operation(entry.error, entry.duration)
+            # None is every place: simulators have no coupling map. Wider gates are synthesized from narrower ones.
+            width = operation.num_qubits
+            anywhere = itertools.permutations(range(target.num_qubits), width) if 0 < width <= 2 else ()
+            gates[name] |= dict.fromkeys(anywhere if place is None else [place], done)
     properties = backend.properties() if hasattr(backend, "properties") else None
-    for name in FRACTIONAL if properties is not None else ():
+    updated = getattr(properties, "last_update_date", None)
+    for name in FRACTIONAL if updated is not None else ():
         if name not in gates:  # IBM's targets list fractional gates on request only; properties always do
             gates[name] = _fractional(properties, name)
     readout = target["measure"] if "measure" in target.operation_names else {}
@@ -214,7 +245,7 @@ def from_backend(backend: BackendV2) -> Calibration:
         family=str(processor.get("family", "unknown")),
         processor=f"r{processor['revision']}" if "revision" in processor else "",
         version=str(backend.backend_version or ""),
-        date=properties.last_update_date.isoformat() if properties is not None else "",
+        date=updated.isoformat() if updated is not None else "",
         dt=target.dt,
         timing={
             key: int(getattr(target, key))

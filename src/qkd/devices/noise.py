@@ -52,6 +52,8 @@ def with_idle_noise(student: StudentCircuit, region: Region) -> tuple[StudentCir
         label = f"wait_{qubit}_{steps}"
         waiting.append(IGate(label=label), on)
         properties = region.target.qubit_properties[qubit]
+        if properties.t1 is None or properties.t2 is None:
+            raise DeviceError(f"{region.snapshot.name} reports no T1 and T2; run without idle_noise")
         if label not in known:
             known.add(label)
             noise.add_quantum_error(thermal_relaxation_error(properties.t1, properties.t2, steps * dt), label, [qubit])

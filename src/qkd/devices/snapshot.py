@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import datetime
 import json
-from dataclasses import asdict, dataclass
+import re
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
 from math import isfinite
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator, ConfigDict, Field
 from qiskit.providers import BackendV2
@@ -16,6 +17,7 @@ from qiskit.transpiler import Target
 
 from qkd.core import records
 from qkd.core.bundled import user_dirs
+from qkd.core.console import log
 from qkd.core.errors import DeviceError, FolderError
 from qkd.core.files import finite, read_json, write_json
 from qkd.devices import calibration as calibrations
@@ -111,17 +113,37 @@ class Snapshot:
         """Return one line with processor, date and unusable parts."""
         calibration = self.calibration
         kind = f"{calibration.family} {calibration.processor}".strip()
-        about = f"{kind}, {self.num_qubits} qubits, calibrated {calibration.date[:10]}"
+        dated = f", calibrated {calibration.date[:10]}" if calibration.date else ""
+        about = f"{kind}, {self.num_qubits} qubits{dated}"
         return f"{calibration.name} ({about}): {self.cleaning.summary()}"
 
 
+Device: TypeAlias = str | Path | BackendV2 | Snapshot
+"""A device's name, a snapshot file, a backend or a snapshot."""
+
+
 def from_backend(backend: BackendV2, origin: str | None = None) -> Snapshot:
-    """Return a snapshot of a backend's current calibration."""
+    """Return a snapshot of the current calibration of any backend.
+
+    Raises:
+        DeviceError: The backend does not report its number of qubits.
+    """
+    noise = getattr(backend.options, "noise_model", None)
+    if noise is not None and not noise.is_ideal() and not _has_errors(backend):
+        log.warning("%s has a noise model that its target does not report, so qkd takes it as ideal", backend.name)
     return _cleaned(calibrations.from_backend(backend), origin or f"backend {backend.name}")
 
 
-def load_snapshot(name_or_path: str | Path) -> Snapshot:
-    """Return the snapshot of a device by name, or the one in a JSON file.
+def _has_errors(backend: BackendV2) -> bool:
+    """Return whether a backend's target reports the error of any gate."""
+    target = backend.target
+    return any(
+        entry is not None and entry.error for name in target.operation_names for entry in (target[name] or {}).values()
+    )
+
+
+def load_snapshot(device: Device) -> Snapshot:
+    """Return the snapshot of a device by name or backend, or the one in a JSON file.
 
     ``fake_fez`` is the client's snapshot. ``ibm_fez`` and ``fez`` are the user's newest file of that device (see
     ``save_snapshot``), or the client's snapshot if there is no file.
@@ -130,10 +152,22 @@ def load_snapshot(name_or_path: str | Path) -> Snapshot:
         DeviceError: The device or its snapshot does not exist.
         FolderError: The file is missing, damaged or from a newer qkd.
     """
-    text = str(name_or_path)
+    if isinstance(device, Snapshot):
+        return device
+    if isinstance(device, BackendV2):
+        return from_backend(device)
+    if not isinstance(device, str | Path):
+        raise DeviceError(f"{type(device).__name__} is no device; give a name, a snapshot file or a BackendV2")
+    text = str(device)
     if text.endswith(".json"):
         return read_snapshot(Path(text))
-    entry = catalogue.find_device(text)
+    try:
+        entry = catalogue.find_device(text)
+    except catalogue.UnknownDevice:  # a snapshot of another provider's backend that the user saved
+        saved = saved_files(text)
+        if not saved:
+            raise
+        return read_snapshot(saved[-1])
     saved = [] if text.startswith("fake_") else saved_files(entry.name)
     if saved:
         return read_snapshot(saved[-1])
@@ -161,22 +195,40 @@ def _of_client(name: str) -> Snapshot:
 def save_snapshot(backend: BackendV2, folder: Path | None = None) -> Path:
     """Write the current calibration of a backend to a dated file and return its path.
 
+    ``device=`` accepts the name in the file afterwards. The date is the calibration's, or now if it has none.
+
     Args:
         backend: Any backend with a target.
         folder: The folder of the file; None is the user's folder of snapshots.
 
     Raises:
-        DeviceError: The backend reports no calibration.
+        DeviceError: The backend does not report its number of qubits.
         FolderError: The file cannot be written.
     """
     calibration = calibrations.from_backend(backend)
-    if not calibration.date:
-        raise DeviceError(
-            f"{calibration.name} does not say when it was calibrated; only calibrated devices can be kept"
-        )
+    name = re.sub(r"[^\w-]+", "_", calibration.name).strip("_") or "backend"
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    calibration = replace(calibration, name=name, date=calibration.date or now)
     path = (folder or user_dirs("snapshots")[0]) / f"{calibration.name}-{calibration.date[:10]}.json"
     write_snapshot(calibration, path)
     return path
+
+
+def device_file(device: object) -> Path:
+    """Return the file of a device that is no name: a path as it is, or a new snapshot file of a backend.
+
+    Raises:
+        DeviceError: The object is no device.
+    """
+    if isinstance(device, Path):
+        return device
+    if isinstance(device, BackendV2):
+        return save_snapshot(device)
+    if isinstance(device, Snapshot):
+        path = user_dirs("snapshots")[0] / f"{device.name}-{device.calibration.date[:10] or 'undated'}.json"
+        write_snapshot(device.calibration, path)
+        return path
+    raise DeviceError(f"{type(device).__name__} is no device; give a name, a snapshot file, a Snapshot or a BackendV2")
 
 
 def write_snapshot(calibration: Calibration, path: Path) -> None:

@@ -70,6 +70,26 @@ def transpile(student: StudentCircuit, snapshot: Snapshot, profile: Profile | No
     return best
 
 
+def check_native(student: StudentCircuit, snapshot: Snapshot) -> None:
+    """Refuse a compiled circuit with operations that the device does not have.
+
+    Raises:
+        DeviceError: The circuit has another width than the device, or an operation that it lacks.
+    """
+    circuit = student.circuit
+    if circuit.num_qubits != snapshot.num_qubits:
+        raise DeviceError(
+            f"circuit '{student.name}' is compiled for {circuit.num_qubits} qubits, and {snapshot.name} has "
+            f"{snapshot.num_qubits}; compile it for this device"
+        )
+    calibration = snapshot.calibration
+    target = snapshot.target_with(*calibration.fractional_gates)
+    for item in circuit.data:
+        name, on = item.operation.name, tuple(circuit.find_bit(q).index for q in item.qubits)
+        if name != "barrier" and not target.instruction_supported(name, on):
+            raise DeviceError(f"circuit '{student.name}' has '{name}' on qubits {on}, which {snapshot.name} lacks")
+
+
 def _target(circuit: QuantumCircuit, snapshot: Snapshot, profile: Profile) -> Target:
     """Return the target. It has rzz (angles 0 to pi/2) only if no two-qubit angle is a parameter."""
     if profile.basis == "native":

@@ -94,6 +94,8 @@ def place(config: Config, logical: StudentCircuit, stored: Path | None = None) -
     """Return a circuit on the device of a configuration; see ``make_setting``."""
     device = snapshot.load_snapshot(stored or config.device.device)
     profile = profiles.load_profile(config.device.profile or profiles.default_name(device))
+    if config.device.layout is not None:
+        profile = profile.with_overrides({"qubits": config.device.layout})
     with working(f"compiling circuit '{logical.name}' for {device.name}"):
         compiled = transpile(logical, device, profile)
     circuit, region = to_region(compiled, device)
