@@ -35,7 +35,7 @@ from qkd.pipeline.evaluation import (
 from qkd.pipeline.sources import Clock, Sources, gather_sources
 from qkd.reports.report import write_report
 from qkd.reports.run import circuit_conclusion, teacher_conclusion
-from qkd.results import Answer, Metrics, PairedDifference, Parameters
+from qkd.results import Metrics, PairedDifference, Parameters, TestPrediction
 from qkd.simulation.agree import Agreement, agree
 from qkd.simulation.estimate import check_time, simulation_cost
 from qkd.simulation.response import started
@@ -268,7 +268,7 @@ def _keep(
     texts = [dataset.texts[i] for i in sources.splits.test]
     Student(student, sources.encoder, about).save(folder.student, texts)
     predictions = [
-        Answer(
+        TestPrediction(
             text=dataset.texts[i],
             label=dataset.labels[i],
             teacher=tuple(answers["teacher"][row].tolist()),

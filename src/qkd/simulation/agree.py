@@ -16,7 +16,7 @@ from qkd.engines.aer import AerEstimator, AerProgram
 from qkd.engines.noise import NoiseLike
 from qkd.engines.paulis.strings import pauli_terms
 from qkd.engines.program import Question
-from qkd.results import Compared
+from qkd.results.run import EngineCheck
 from qkd.simulation.cost import METHODS, Load, cheapest, loads
 from qkd.simulation.response import WEIGHT_SPREAD
 from qkd.simulation.simulators import Engine
@@ -34,7 +34,7 @@ SHOTS, FEWEST = 512, 64
 """Default and minimum number of trajectories."""
 
 
-class Agreement(Compared):
+class Agreement(EngineCheck):
     """Result of a comparison."""
 
     def describe(self) -> str:
