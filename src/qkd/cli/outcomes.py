@@ -83,7 +83,7 @@ def print_outcomes(outcomes: list[Outcome], json_: bool) -> None:
             write(f"what {result.plan} learned: {result.file}")
     measured = [result for result in results if isinstance(result, MeasuredResult)]
     if measured:
-        cells = list(zip(*[devices.COLUMNS, *devices.device_rows(measured)], strict=True))
+        cells = list(zip(*[devices.COLUMNS, *devices.device_table(measured).rows], strict=True))
         write(aligned([("", *(result.mitigation.name for result in measured)), *map(tuple, cells)]))
     for outcome in outcomes:
         plan, waiting = outcome.plan, [record for record in outcome.records if record.open]
