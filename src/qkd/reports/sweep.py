@@ -97,7 +97,10 @@ def sweep_sections(sweep: Sweep) -> list[Section]:
         Section("Command that trains the best student", [Code(sweep.command)], on_terminal=True),
         Section(
             "Setting",
-            [f"{comparison.setting(judged)} Searched by validation {sweep.goal}: {setting}.", comparison.EXPLANATION],
+            [
+                f"{comparison.setting(judged)} SearchedSetting by validation {sweep.goal}: {setting}.",
+                comparison.EXPLANATION,
+            ],
         ),
         Section("Command", [Code(sweep.again)]),
     ]
