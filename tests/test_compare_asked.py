@@ -226,4 +226,4 @@ def test_a_cluster_gives_the_same_comparison_and_the_same_sweep(cluster, corpus,
 def test_exact_values_are_the_default_of_a_trial():
     assert Conditions() == EXACT and EXACT.trainer() is None
     with pytest.raises(QkdError, match="students"):
-        validated(CompareSpec, {"students": ("one",)}, "the options")
+        validated(CompareSpec, {"students": ("one",)})

@@ -145,7 +145,7 @@ def test_a_space_that_does_not_fit_is_refused_before_any_work(word, sentence):
 
 def test_losses_that_cannot_be_compared_choose_nothing():
     with pytest.raises(QkdError, match="cannot be compared"):
-        validated(SweepSpec, {"over": ("alpha", "lr"), "goal": "loss"}, "the options")
+        validated(SweepSpec, {"over": ("alpha", "lr"), "goal": "loss"})
     with pytest.raises(QkdError, match="twice"):
         space.dimensions(["lr", "lr=0.1..1"], Config())
 
