@@ -177,7 +177,16 @@ def label_words(prompt: PromptFile, classes: Sequence[str]) -> tuple[tuple[str, 
             raise ModelError(f"the prompt has words for a label '{name}' that the data lack{nearest(name, classes)}")
         if not words:
             raise ModelError(f"the prompt has an empty list of words for the label '{name}'; give at least one")
-    return tuple(given.get(name, (name,)) for name in classes)
+    words = tuple(given.get(name, (name,)) for name in classes)
+    owners = dict[str, str]()
+    for name, own in zip(classes, words, strict=True):
+        for word in own:
+            if owners.setdefault(word.strip(), name) != name:
+                raise ModelError(
+                    f"the labels '{owners[word.strip()]}' and '{name}' share the word '{word}'; give other words in "
+                    "[verbalizers] of a --prompt file"
+                )
+    return words
 
 
 def draw_examples(
