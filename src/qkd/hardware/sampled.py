@@ -25,7 +25,7 @@ from qkd.engines import LightConeEstimator
 from qkd.engines.instructions import leaves
 from qkd.engines.noise import Noise, Placed, assignment, rebuilt
 from qkd.hardware.mitigation import FACTORS, TREX_SHOTS, Mitigation
-from qkd.simulation.choice import BEARABLE, cost, work
+from qkd.simulation.choice import MAX_SECONDS_PER_STEP, cost, work
 from qkd.simulation.noise import device_noise
 
 FRAMES = 16
@@ -50,7 +50,7 @@ def samples(student: StudentCircuit, region: Region, mitigation: Mitigation) -> 
         cones = work(student, device_noise(region), 1)[0].get("lightcone")
     except QkdError:
         return False
-    return cones is not None and cost("lightcone", cones) <= BEARABLE
+    return cones is not None and cost("lightcone", cones) <= MAX_SECONDS_PER_STEP
 
 
 def run(
@@ -105,7 +105,7 @@ class _Law:
             on = tuple(int(q) for q in np.flatnonzero(observable.paulis[0].z))
             supports.append((on, float(observable.coeffs[0].real)))
         parts = sorted({part for on, _ in supports for part in _subsets(on) if part})
-        noise = Noise.of(device_noise(region))
+        noise = Noise.from_model(device_noise(region))
         assert noise.model is not None
         tables = [assignment(noise.model, q) for q in range(student.num_qubits)]
         means = [(float(p[0, 0] + p[1, 1] - 1), float(p[0, 0] - p[1, 1])) for p in tables]
