@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from qkd.cli.hardware import Detach, DryRun, NewPlan, Yes, with_request_options
 from qkd.cli.options import Debug, Json, Quiet
 from qkd.core.console import write
+from qkd.hardware.request import LearningRequest
 
 if TYPE_CHECKING:
     from qkd.devices.catalogue import DeviceEntry
@@ -29,7 +31,10 @@ def _default(context: typer.Context) -> None:
 
 @app.command("list")
 def list_(json_: Json = False, debug: Debug = False) -> None:
-    """List every device, live ones of your account too, and which snapshot stands in for it."""
+    """List all devices, those of your account included, and their snapshots.
+
+    Example: qkd devices list
+    """
     from dataclasses import asdict
 
     from qkd.core.console import warn
@@ -44,7 +49,7 @@ def list_(json_: Json = False, debug: Debug = False) -> None:
         try:
             online = live.names()
         except QkdError as error:
-            warn(f"{error}; what follows is the catalogue alone")
+            warn(f"{error}; the list is that of the catalogue alone")
     names = {device.name for device in known.devices}
     newer = [DeviceEntry(name, qubits=0, status="live") for name in online or () if name not in names]
     devices = [*known.devices, *newer]
@@ -72,7 +77,10 @@ def show(
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Show a device's numbers and its map, with the qubits that a circuit would take."""
+    """Show a device's calibration and its map, with the qubits that a circuit would use.
+
+    Example: qkd devices show ibm_fez
+    """
     from qkd.circuits import library
     from qkd.core.errors import QkdError
     from qkd.devices import chipmap, snapshot
@@ -103,7 +111,10 @@ def show(
 def snapshot_(
     device: Annotated[str, typer.Argument(help="A live device of your account.")], debug: Debug = False
 ) -> None:
-    """Keep a live device's calibration of today, for --local and --sim aer-noisy."""
+    """Save a live device's present calibration, for --local and --sim aer-noisy.
+
+    Example: qkd devices snapshot ibm_fez
+    """
     from qkd.devices import live, snapshot
 
     with live.asking():
@@ -119,7 +130,10 @@ def compare(
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Rank devices for a run's student, by its accuracy under the noise of their calibrations."""
+    """Rank devices for a run's student, by its accuracy under the noise of their calibrations.
+
+    Example: qkd devices compare runs/latest --devices ibm_fez,ibm_marrakesh
+    """
     from qkd.core.errors import ConfigError
     from qkd.hardware import fitness
     from qkd.reports.tables import aligned
@@ -127,7 +141,7 @@ def compare(
     names = [name.strip() for name in devices.split(",") if name.strip()]
     if not names:
         raise ConfigError("--devices names no device; write ibm_fez,ibm_marrakesh")
-    ranking = fitness.ranked(run, names)
+    ranking = fitness.rank_devices(run, names)
     if json_:
         write(json.dumps([device.to_dict() for device in ranking], indent=2))
         return
@@ -138,13 +152,14 @@ def compare(
 def drift(
     device: Device,
     since: Annotated[Path, typer.Option(help="A run trained under the device's noise, or a snapshot file.")],
-    run: Annotated[
-        Path | None, typer.Option(help="The run whose student it costs; that of --since when left out.")
-    ] = None,
+    run: Annotated[Path | None, typer.Option(help="The run of the student. Default: that of --since.")] = None,
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Show what changed on a device since a calibration, and what that costs a student."""
+    """Show the changes of a device since a calibration, and their cost for a student.
+
+    Example: qkd devices drift ibm_fez --since runs/latest
+    """
     from qkd.hardware import fitness
     from qkd.reports.tables import aligned
 
@@ -156,43 +171,39 @@ def drift(
 
 
 @app.command()
+@with_request_options(LearningRequest, arguments=("device",))
 def learn(
-    device: Device,
-    run: Annotated[Path, typer.Option(help="The run whose circuit and region are used.")] = Path("runs/latest"),
-    local: Annotated[
-        bool, typer.Option("--local", help="Learn from the device's snapshot, whose own learned errors stay hidden.")
-    ] = False,
-    points: Annotated[int, typer.Option(min=16, help="Circuits that are measured.")] = 256,
-    shots: Annotated[int, typer.Option(min=1, help="Shots of each.")] = 128,
-    max_qpu_seconds: Annotated[float | None, typer.Option(help="Refuse above this; else the profile's.")] = None,
-    decoupling: Annotated[str | None, typer.Option(help="none, XX, XpXm or XY4; else the profile's.")] = None,
-    seed: Annotated[int, typer.Option(help="The seed of the circuits.")] = 0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Stop after the estimate; needs no account.")] = False,
-    anew: Annotated[bool, typer.Option("--anew", help="Measure again, though a plan like it is not finished.")] = False,
-    detach: Annotated[bool, typer.Option("--detach", help="Return once the jobs are sent.")] = False,
-    yes: Annotated[bool, typer.Option("-y", "--yes", help="Send without asking.")] = False,
+    *,
+    request: LearningRequest,
+    dry_run: DryRun = False,
+    new_plan: NewPlan = False,
+    detach: Detach = False,
+    yes: Yes = False,
     json_: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Learn what a device's calibration does not tell, coherent errors above all, from a few circuits."""
-    from qkd.cli.outcomes import asked
+    """Estimate coherent errors of a device, which calibration data omit, from a few circuits.
+
+    Example: qkd devices learn ibm_fez --run runs/latest --dry-run
+    """
+    from qkd.cli.device_output import ask
     from qkd.core.files import finite
-    from qkd.hardware.learning import LearningOrder, conclusion, table
+    from qkd.hardware.learning import conclusion, table
     from qkd.hardware.run import run as run_
     from qkd.reports.tables import aligned
     from qkd.results import LearnedResult
 
-    order = LearningOrder(run, device, local, points, shots, max_qpu_seconds, decoupling, seed)
-    [outcome] = run_(order, asked(dry_run or local or yes, quiet or json_), detach, dry_run, anew=anew)
-    result = outcome.result
+    confirm = ask(skip=dry_run or request.local or yes, silent=quiet or json_)
+    [device_run] = run_(request, confirm, detach=detach, dry_run=dry_run, new_plan=new_plan)
+    result = device_run.result
     if json_:
         write(json.dumps(None if result is None else finite(result.to_dict()), indent=2))
     elif isinstance(result, LearnedResult) and result.file:
         write(aligned(table(result)))
         write(f"{result.file}\n{conclusion(result)}")
     elif result is not None:
-        write(f"{outcome.plan.name} is on its way; next: 'qkd jobs collect'")
+        write(f"{device_run.plan.name} has not ended; next: 'qkd jobs collect'")
 
 
 def _draw(drawn: Any) -> None:
@@ -206,10 +217,11 @@ def _draw(drawn: Any) -> None:
 def transpile(
     student: Annotated[str, typer.Argument(help="A run folder, a circuit's name, or a circuit file.")],
     device: Annotated[str, typer.Option(help="A device, its snapshot, or a snapshot file.")] = "ibm_fez",
-    profile: Annotated[str | None, typer.Option(help="The transpile profile; the device's own when left out.")] = None,
+    profile: Annotated[str | None, typer.Option(help="Transpile profile. Default: that of the device.")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="A key of the profile and its value, KEY=VALUE; may be repeated.")
     ] = None,
+    layout: Annotated[str | None, typer.Option(help="The physical qubit of each logical one, such as 3,4,5.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write the compiled circuit here, as OpenQASM 3.")] = None,
     png: Png = None,
     qubits: Annotated[int | None, typer.Option(min=1, help="The width n of a named circuit.")] = None,
@@ -217,7 +229,10 @@ def transpile(
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Compile a student for a device and show what that made of it."""
+    """Compile a student for a device and show the resulting circuit's size and errors.
+
+    Example: qkd transpile runs/latest --device ibm_fez
+    """
     from dataclasses import asdict
 
     from qkd.circuits.qasm import to_qasm
@@ -231,7 +246,7 @@ def transpile(
     for key, sign, _ in pairs:
         if not sign:
             raise ConfigError(f"--set {key}: write KEY=VALUE, such as --set optimization_level=1")
-    settings = {key: value for key, _, value in pairs}
+    settings = {key: value for key, _, value in pairs} | ({"qubits": f"[{layout}]"} if layout else {})
     compiled = compile_for(student, device, profile, qubits=qubits, layers=layers, settings=settings)
     report = compiled.report
     if out:

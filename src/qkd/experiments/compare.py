@@ -24,7 +24,7 @@ from qkd.experiments.specs import CompareSpec
 from qkd.experiments.trial import repetitions, run_trial
 from qkd.experiments.tuning import tune_students
 from qkd.pipeline.sources import Clock, Sources, choose_encoder, gather_sources
-from qkd.results import TrialResult, Tuning
+from qkd.results.study import TrialResult, TuningResult
 from qkd.student.lesson import Lesson
 
 MEND = "delete it and it is done again"
@@ -61,7 +61,7 @@ class Trials:
     encoders: dict[str, Encoder]
     seconds: dict[str, float]
     sims: tuple[str, ...]
-    tries: dict[str, Tuning]
+    tries: dict[str, TuningResult]
 
     def seeds(self, student: Candidate, texts: int) -> list[TrialResult]:
         """Return a student's trials on so many texts, one for each seed."""
@@ -116,7 +116,7 @@ def trained(
     prints = {name: _fingerprint(lesson) for name, lesson in lessons.items()}
     everything = len(sources.lesson().train)
     counts = tuple(sorted({everything if n == "all" else min(n, everything) for n in spec.train_texts}))
-    tries: dict[str, Tuning] = {}
+    tries: dict[str, TuningResult] = {}
     if spec.tune > 1:
         with clock.stage("tuning"):
             students, tries = tune_students(students, lessons, prints, spec.tune, folder.path / "tuning")

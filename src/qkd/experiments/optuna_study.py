@@ -16,8 +16,8 @@ from qkd.core.config import Config
 from qkd.core.errors import QkdError
 from qkd.experiments.space import Dimension, value_at
 from qkd.experiments.specs import SweepSpec
-from qkd.results import SweepTrial, ValidationResult
-from qkd.results.study import Value
+from qkd.results import SweepTrial
+from qkd.results.study import ValidationResult, Value
 
 if TYPE_CHECKING:
     import optuna
@@ -144,7 +144,7 @@ def read_trial(trial: optuna.trial.FrozenTrial) -> SweepTrial:
     about = dict(trial.user_attrs.get("about", {}))
     point = dict(trial.params)
     return SweepTrial.model_validate(
-        {**about, "number": trial.number, "point": point, "state": state, "value": trial.value, "about": about}
+        {**about, "number": trial.number, "point": point, "state": state, "value": trial.value}
     )
 
 

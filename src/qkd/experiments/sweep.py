@@ -36,7 +36,8 @@ from qkd.experiments.specs import CompareSpec, SweepSpec
 from qkd.experiments.summary import summarise
 from qkd.experiments.trial import run_validation
 from qkd.pipeline.sources import Clock, Sources, gather_sources
-from qkd.results import SearchedSetting, Sweep, SweepTrial, ValidationResult
+from qkd.results import Sweep, SweepTrial
+from qkd.results.study import SearchedSetting, ValidationResult
 from qkd.student.lesson import Lesson
 
 if TYPE_CHECKING:
@@ -194,4 +195,4 @@ def _run_trial(
         return TrialOutcome("pruned", curve[-1], curve, ValidationResult(epochs=len(curve)))
     except QkdError as error:
         return TrialOutcome("failed", None, curve, ValidationResult(error=str(error)))
-    return TrialOutcome("complete", scores[f"valid_{goal}"], curve, scores)
+    return TrialOutcome("complete", scores.valid_loss if goal == "loss" else scores.valid_accuracy, curve, scores)

@@ -15,7 +15,8 @@ from qkd.encoders.trainable import make_trainable
 from qkd.engines.machine import threads
 from qkd.experiments.candidates import Candidate
 from qkd.experiments.conditions import EXACT, Conditions
-from qkd.results import Parameters, TrialResult, ValidationResult
+from qkd.results import Parameters
+from qkd.results.study import TrialResult, ValidationResult
 from qkd.simulation.simulators import torch_device
 from qkd.student import logreg
 from qkd.student.cores.quantum import QuantumCore

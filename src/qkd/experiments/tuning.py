@@ -23,7 +23,7 @@ from qkd.core.workers import parallel_map
 from qkd.experiments.candidates import Candidate
 from qkd.experiments.trial import run_validation
 from qkd.pipeline.settings import Overrides, merged
-from qkd.results import Tuning, ValidationResult
+from qkd.results.study import TuningResult, ValidationResult
 from qkd.student.lesson import Lesson
 
 FACTOR = 10.0
@@ -56,7 +56,7 @@ def tune_students(
     fingerprints: Mapping[str, str],
     count: int,
     folder: Path,
-) -> tuple[list[Candidate], dict[str, Tuning]]:
+) -> tuple[list[Candidate], dict[str, TuningResult]]:
     """Return the students with the settings that validation texts chose, and what was chosen, by name.
 
     Args:
@@ -89,7 +89,7 @@ def tune_students(
         results.setdefault(student.name, []).append((np.inf if loss is None else loss, number, candidate))
     best = {name: min(rows)[2] for name, rows in results.items()}
     return [best.get(student.name, student) for student in students], {
-        name: Tuning(tries=count, settings=_settings(student.config)) for name, student in best.items()
+        name: TuningResult(trials=count, settings=_settings(student.config)) for name, student in best.items()
     }
 
 

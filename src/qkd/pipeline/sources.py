@@ -22,7 +22,7 @@ from qkd.encoders.combined import whiten
 from qkd.encoders.layer_choice import choose_layers
 from qkd.encoders.protocol import Encoder, embed_texts
 from qkd.encoders.registry import make_encoder
-from qkd.results import Tried
+from qkd.results.run import SelectionTrial
 from qkd.simulation.simulators import torch_device
 from qkd.student.lesson import Lesson
 from qkd.student.losses import UNLABELED
@@ -49,8 +49,8 @@ class Sources:
     logits: np.ndarray
     texts: tuple[str, ...] = ()
     """The N texts."""
-    tried: Sequence[Tried] = ()
-    """What was compared before the encoder's layers were chosen; see ``encoders.choose``."""
+    tried: Sequence[SelectionTrial] = ()
+    """What was compared before the encoder's layers were chosen; see ``encoders.layer_choice``."""
 
     @property
     def unlabeled(self) -> int:
@@ -98,7 +98,7 @@ def gather_sources(config: Config, folder: RunFolder, resume: bool, clock: Clock
             encoder = whiten(encoder, [dataset.texts[row] for row in splits.train], config.encoder.whiten)
         embeddings = embed_texts(encoder, corpus.texts)
     for row in tried:
-        say(f"{row.encoder}: a linear probe errs by {row.error:.3f}, accuracy {row.accuracy:.3f} (leave one out)")
+        say(f"{row.name}: a linear probe errs by {row.error:.3f}, accuracy {row.accuracy:.3f} (leave one out)")
     if tried:
         trains = config.encoder.tune_encoder
         rule = "the least, or one layer that errs hardly more and will train" if trains else "the least"
@@ -113,7 +113,7 @@ def gather_sources(config: Config, folder: RunFolder, resume: bool, clock: Clock
 
 def choose_encoder(
     name: str, config: Config, dataset: Dataset, splits: Splits, trains: bool
-) -> tuple[Encoder, list[Tried]]:
+) -> tuple[Encoder, list[SelectionTrial]]:
     """Return the encoder called ``name``, its open layers chosen on these texts, and what was tried for that.
 
     See ``choose_layers`` for an encoder that ``trains`` with the student.
