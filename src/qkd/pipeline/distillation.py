@@ -40,7 +40,7 @@ from qkd.simulation.agree import Agreement, agree
 from qkd.simulation.estimate import check_time, simulation_cost
 from qkd.simulation.response import started
 from qkd.simulation.saved import check_saved
-from qkd.simulation.setting import Noisy, Setting, make_setting
+from qkd.simulation.setting import Noisy, Setting, make_setup
 from qkd.simulation.simulators import Engine, torch_device
 from qkd.student import logreg
 from qkd.student.bundle import About, Student
@@ -75,7 +75,7 @@ def run_pipeline(config: Config, folder: RunFolder, resume: bool) -> None:
     circuit = started(circuit)
     check_saved(circuit)
     snapshot = folder.device / "snapshot.json"
-    setting = make_setting(config, circuit, snapshot if resume and snapshot.is_file() else None)
+    setting = make_setup(config, circuit, snapshot if resume and snapshot.is_file() else None)
     checks = [] if setting.noisy is None else _place(setting, setting.noisy, folder)
     sources = gather_sources(config, folder, resume, clock)
     lesson = sources.lesson()
