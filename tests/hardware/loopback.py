@@ -242,7 +242,7 @@ class Loopback:
         circuit = converter.model.model_validate(params).instructions.to_quantum_circuit()
         fake = self.fakes[job.backend]
 
-        class Placed:
+        class PlacedTerm:
             """The circuit, by the device's numbers."""
 
             def find_bit(self, qubit):
@@ -250,7 +250,7 @@ class Loopback:
                 return SimpleNamespace(index=qubit._index)
 
         noise = NoiseModel.from_backend(fake)
-        found = noise_of_layers(list(circuit), SimpleNamespace(circuit=Placed()), noise)
+        found = noise_of_layers(list(circuit), SimpleNamespace(circuit=PlacedTerm()), noise)
         learned = [
             NoiseLearnerV3Result.from_generators(
                 [QubitSparsePauliList.from_sparse_list([term[:2]], one.num_qubits) for term in one.to_sparse_list()],

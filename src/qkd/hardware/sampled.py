@@ -22,8 +22,8 @@ from qkd.circuits.student import StudentCircuit
 from qkd.core.errors import QkdError
 from qkd.devices.region import Region
 from qkd.engines import LightConeEstimator
-from qkd.engines.instructions import leaves
-from qkd.engines.noise import Noise, Placed, assignment, rebuilt
+from qkd.engines.instructions import flattened_gates
+from qkd.engines.noise import Noise, PlacedTerm, assignment, rebuilt
 from qkd.hardware.mitigation import FACTORS, TREX_SHOTS, Mitigation
 from qkd.simulation.choice import BEARABLE, cost, work
 from qkd.simulation.noise import device_noise
@@ -105,7 +105,7 @@ class _Law:
             on = tuple(int(q) for q in np.flatnonzero(observable.paulis[0].z))
             supports.append((on, float(observable.coeffs[0].real)))
         parts = sorted({part for on, _ in supports for part in _subsets(on) if part})
-        noise = Noise.of(device_noise(region))
+        noise = Noise.from_model(device_noise(region))
         assert noise.model is not None
         tables = [assignment(noise.model, q) for q in range(student.num_qubits)]
         means = [(float(p[0, 0] + p[1, 1] - 1), float(p[0, 0] - p[1, 1])) for p in tables]
@@ -233,11 +233,11 @@ class _Framed:
         angles, signs, added = list[float](), list[list[Bit]](), list[Parameter]()
         depth = [0] * student.num_qubits
         alternates = any(item.operation.name in ("ecr", "cx") for item in old.data)
-        for leaf, behind in noise.placed(leaves(old, noise.names)):
-            if leaf.operation is not None:
-                made.append(leaf.operation, leaf.qubits)
-            if len(leaf.qubits) == 2:
-                depth[leaf.qubits[0]] = depth[leaf.qubits[1]] = 1 + max(depth[q] for q in leaf.qubits)
+        for gate, behind in noise.placed(flattened_gates(old, noise.names)):
+            if gate.operation is not None:
+                made.append(gate.operation, gate.qubits)
+            if len(gate.qubits) == 2:
+                depth[gate.qubits[0]] = depth[gate.qubits[1]] = 1 + max(depth[q] for q in gate.qubits)
             for term in behind:
                 if not term.coherent:
                     continue
@@ -246,7 +246,7 @@ class _Framed:
                 layer = max(depth[q] for q in term.qubits) - 1
                 number = layer // factor * 2 + (layer % factor % 2 if alternates else 0)
                 angles.append(float(term.amount))
-                letters = zip(term.qubits, term.letters, strict=True) if len(leaf.qubits) == 2 else ()
+                letters = zip(term.qubits, term.letters, strict=True) if len(gate.qubits) == 2 else ()
                 signs.append([(number, q, kind) for q, letter in letters for kind in _KINDS[letter]])
         weights = (*student.weights, *added)
         circuit = StudentCircuit(made, student.inputs, weights, student.observables, name=student.name)
@@ -260,7 +260,7 @@ class _Framed:
         return self.angles * np.stack(signs, axis=1)
 
 
-def _rotate(circuit: QuantumCircuit, term: Placed, angle: Parameter) -> None:
+def _rotate(circuit: QuantumCircuit, term: PlacedTerm, angle: Parameter) -> None:
     """Append ``exp(-i angle/2 P)``; its gates have a label, to which no noise belongs."""
     turns = {"X": HGate(LABEL), "Y": RXGate(math.pi / 2, LABEL)}
     turned = [(turns[letter], qubit) for qubit, letter in zip(term.qubits, term.letters, strict=True) if letter != "Z"]

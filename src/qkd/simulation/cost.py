@@ -13,8 +13,8 @@ from qiskit.circuit import CircuitInstruction
 
 from qkd.circuits.cone import past
 from qkd.circuits.student import StudentCircuit
-from qkd.engines.aer import MOST_EXACT
-from qkd.engines.measured import together
+from qkd.engines.aer import MAX_EXACT_QUBITS
+from qkd.engines.measured import measurement_groups
 from qkd.engines.paulis.strings import pauli_terms
 
 METHODS = {
@@ -55,7 +55,7 @@ def loads(student: StudentCircuit, noisy: bool) -> list[Load]:
     """Return what AerSimulator simulates for a student, group by group of its Pauli strings."""
     terms, _, _ = pauli_terms(student.observables)
     groups = []
-    for strings, qubits in together(student.circuit, terms, noisy):
+    for strings, qubits in measurement_groups(student.circuit, terms, noisy):
         measured = {qubit for t in strings for qubit, _ in terms[t]}
         items = past(student.circuit, measured)[1]
         groups.append(Load(tuple(strings), len(qubits), len(items), _bond(student, qubits, items)))
@@ -64,7 +64,7 @@ def loads(student: StudentCircuit, noisy: bool) -> list[Load]:
 
 def cheapest(groups: Sequence[Load], shots: int) -> str:
     """Return the method for the widest light cones: exact where that fits, else what takes least."""
-    if all(load.qubits <= MOST_EXACT for load in groups):
+    if all(load.qubits <= MAX_EXACT_QUBITS for load in groups):
         return "density_matrix"
     methods = ["matrix_product_state"]
     if all(load.qubits <= WIDEST_STATE for load in groups):
