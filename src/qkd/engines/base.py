@@ -63,7 +63,7 @@ class EngineEstimator(BaseEstimatorV2):
     threads: int | None = None
     """The number of torch threads with which the engine is fastest; None keeps torch's setting."""
     samples: ClassVar[bool] = False
-    """Whether values are random draws, so that equal requests need draws of their own."""
+    """True if values are random draws, so that equal requests need separate draws."""
 
     def __init__(self) -> None:
         self._programs: LRUCache[Hashable, Program] = LRUCache(MAX_PROGRAMS)

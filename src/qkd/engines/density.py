@@ -1,7 +1,7 @@
 """The exact engine for noisy circuits with wide light cones: the density matrix of each row.
 
 The engine carries the 4^n real Pauli coefficients of the density matrix, rho = 2^-n sum_s c_s s, forward through the
-blocks through which the light-cone engine carries observables backward. It reads all observables from one state. It is
+blocks of the light-cone engine. It reads all observables from one state. It is
 therefore the cheaper engine if each row has matrices of its own (data uploaded again behind entangling gates).
 """
 

@@ -45,7 +45,7 @@ class ElementaryGate:
 
     @property
     def diagonal(self) -> bool:
-        """Whether the gate is diagonal at every angle."""
+        """True if the gate is diagonal at every angle."""
         size = self.terms.shape[-1]
         return not self.terms[:, ~np.eye(size, dtype=bool)].any()
 

@@ -143,9 +143,9 @@ def free(operation: Any) -> list[int]:
 
 
 def is_from_library(operation: Any) -> bool:
-    """Return whether an operation is what its name says, because its class is one of Qiskit's or Aer's library.
+    """Return whether an operation's class is one of Qiskit's or Aer's library and agrees with its name.
 
-    The classes ``Gate`` and ``ControlledGate`` prove nothing: gates that users define have them too.
+    The classes ``Gate`` and ``ControlledGate`` are not sufficient, because gates that users define have them too.
     """
     kind = getattr(operation, "base_class", type(operation))
     if operation.name in standard_gates():

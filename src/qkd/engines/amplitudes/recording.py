@@ -1,7 +1,7 @@
 """A sweep over R rows, recorded as lists of operations between preallocated tensors; see ``amplitudes/sweep.py``.
 
-Each step appends its forward operations at once, and a function that later appends its backward operations. These
-functions run in reverse order, because the backward sweep visits the steps in reverse.
+Each step appends its forward operations, and a function that later appends its backward operations. These functions
+run in reverse order, because the backward sweep visits the steps in reverse.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 A state is a tensor (2^m,R) for the R rows of a batch. For the loss L the backward sweep carries ``mu`` with
 ``dL = Re sum(mu dpsi)``. This is the conjugate of the usual adjoint state, so a step psi' = M psi needs no conjugation:
-``mu = M^T mu'`` and ``dL/dM = mu' psi^T`` (adjoint differentiation: Jones and Gacon, arXiv:2009.02823, with states kept
-instead of uncomputed). Real matrices act on the adjoint state itself.
+``mu = M^T mu'`` and ``dL/dM = mu' psi^T``. Real matrices act on the adjoint state itself. (Source: adjoint
+differentiation, Jones and Gacon, arXiv:2009.02823, here with states kept instead of uncomputed.)
 
 The operations depend on the number of rows alone. They are recorded once as operations between preallocated tensors
 (``amplitudes/recording.py``) and then repeated, because for small states allocation takes longer than arithmetic.

@@ -20,7 +20,7 @@ Amount: TypeAlias = float | ParameterExpression
 Gate: TypeAlias = tuple[str, tuple[int, ...] | None]
 """The name or label of an instruction, and its qubits in order; None is any."""
 ALL_PAULIS = "*"
-"""A letter for every qubit that stands for all Paulis of the qubits except the identity, with one rate."""
+"""The letter of a term that contains all Paulis of its qubits except the identity, with one rate."""
 
 
 @dataclass(frozen=True)
