@@ -26,7 +26,7 @@ class Counting(EngineEstimator):
     """Compiles with the statevector engine and notes what it was asked."""
 
     def __init__(self):
-        super().__init__(programs=2)
+        super().__init__()
         self.engine, self.compiled, self.rows = StatevectorEstimator(), [], []
 
     def _compile(self, question):

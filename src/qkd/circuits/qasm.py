@@ -78,7 +78,7 @@ def to_qasm(circuit: StudentCircuit) -> str:
     same = _same_gates(flat, again.circuit) and again.start == circuit.start
     observables = zip(circuit.observables, again.observables, strict=True)
     if not same or any(observable_text(old) != observable_text(new) for old, new in observables):
-        raise CircuitError(f"circuit '{circuit.name}' reads back from OpenQASM 3 as another circuit")
+        raise CircuitError(f"circuit '{circuit.name}' cannot be saved: OpenQASM 3 reads it back as another circuit")
     return text
 
 

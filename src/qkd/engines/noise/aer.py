@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -62,25 +62,53 @@ def assignment(noise: NoiseModel | None, qubit: int) -> np.ndarray:
 
 
 def rebuilt(
-    noise: NoiseModel, changed: Callable[[str, tuple[int, ...], AnyError], AnyError | None], readout: bool = True
+    noise: NoiseModel,
+    changed: Callable[[str, tuple[int, ...], AnyError], AnyError | None],
+    readout: bool = True,
+    place: Mapping[int, int] | None = None,
 ) -> NoiseModel:
-    """Return a model whose errors are ``changed(name, qubits, error)``, with its readout or without.
+    """Return a model with other errors.
 
-    Those for all qubits have no ``qubits``. Where ``changed`` says None there is no error.
+    Args:
+        noise: The model.
+        changed: A function of name, qubits and error that returns the new error, or None for no error. The errors of
+            all qubits have no qubits.
+        readout: Whether the model has the readout errors too.
+        place: New numbers of qubits; errors on other qubits are dropped. None keeps all numbers.
     """
+
+    def moved(on: tuple[int, ...]) -> list[int] | None:
+        return list(on) if place is None else [place[q] for q in on] if all(q in place for q in on) else None
+
     model = NoiseModel(basis_gates=noise.basis_gates)
     for name, error in noise._default_quantum_errors.items():
         if (other := changed(name, (), error)) is not None:
             model.add_all_qubit_quantum_error(other, name, warnings=False)
     for name, errors in noise._local_quantum_errors.items():
         for on, error in errors.items():
-            if (other := changed(name, on, error)) is not None:
-                model.add_quantum_error(other, name, list(on), warnings=False)
+            qubits = moved(on)
+            if qubits is not None and (other := changed(name, on, error)) is not None:
+                model.add_quantum_error(other, name, qubits, warnings=False)
     if readout and noise._default_readout_error is not None:
         model.add_all_qubit_readout_error(noise._default_readout_error, warnings=False)
     for on, error in noise._local_readout_errors.items() if readout else ():
-        model.add_readout_error(error, list(on), warnings=False)
+        if (qubits := moved(on)) is not None:
+            model.add_readout_error(error, qubits, warnings=False)
     model._custom_noise_passes += noise._custom_noise_passes
+    return model
+
+
+def _with_passes(model: NoiseModel, changed: Callable[[Any], Any], what: str) -> NoiseModel:
+    """Return a model with changed functions of its passes, in place.
+
+    Raises:
+        EngineError: A pass is not local.
+    """
+    passes = list(model._custom_noise_passes)
+    for custom in passes:
+        if not isinstance(custom, LocalNoisePass):
+            raise EngineError(f"the noise model changes circuits by a {type(custom).__name__}, which {what}")
+    model._custom_noise_passes = [LocalNoisePass(changed(c._func), c._ops, c._method) for c in passes]
     return model
 
 
@@ -111,24 +139,8 @@ def restricted(noise: NoiseModel, qubits: Sequence[int]) -> NoiseModel:
     Raises:
         EngineError: The model changes circuits in a way that is not local.
     """
-    place = {qubit: i for i, qubit in enumerate(qubits)}
-    model = NoiseModel(basis_gates=noise.basis_gates)
-    for name, error in noise._default_quantum_errors.items():
-        model.add_all_qubit_quantum_error(error, name, warnings=False)
-    for name, errors in noise._local_quantum_errors.items():
-        for on, error in errors.items():
-            if all(qubit in place for qubit in on):
-                model.add_quantum_error(error, name, [place[qubit] for qubit in on], warnings=False)
-    if noise._default_readout_error is not None:
-        model.add_all_qubit_readout_error(noise._default_readout_error, warnings=False)
-    for on, error in noise._local_readout_errors.items():
-        if all(qubit in place for qubit in on):
-            model.add_readout_error(error, [place[qubit] for qubit in on], warnings=False)
-    for custom in noise._custom_noise_passes:
-        if not isinstance(custom, LocalNoisePass):
-            raise EngineError(f"the noise model changes circuits by a {type(custom).__name__}, which is not local")
-        model._custom_noise_passes.append(LocalNoisePass(_moved(custom._func, qubits), custom._ops, custom._method))
-    return model
+    model = rebuilt(noise, lambda name, on, error: error, place={qubit: i for i, qubit in enumerate(qubits)})
+    return _with_passes(model, lambda function: _moved(function, qubits), "is not local")
 
 
 def _moved(function: Any, qubits: Sequence[int]) -> Any:
@@ -173,12 +185,7 @@ def error_in(operation: Any) -> AnyError | None:
 def scaled(noise: NoiseModel, factor: float) -> NoiseModel:
     """Return a model whose quantum errors are powers of another model's; readout errors are unchanged."""
     model = rebuilt(noise, lambda name, on, error: _power(error, factor))
-    model._custom_noise_passes = []
-    for custom in noise._custom_noise_passes:
-        if not isinstance(custom, LocalNoisePass):
-            raise EngineError(f"the noise model changes circuits by a {type(custom).__name__}, which cannot be scaled")
-        model._custom_noise_passes.append(LocalNoisePass(_stronger(custom._func, factor), custom._ops, custom._method))
-    return model
+    return _with_passes(model, lambda function: _stronger(function, factor), "cannot be scaled")
 
 
 def _power(error: AnyError, factor: float) -> AnyError:
