@@ -29,11 +29,10 @@ from qkd.circuits.student import StudentCircuit
 from qkd.core.config import Config, TeacherSpec, make_config
 from qkd.core.runs import RunFolder
 from qkd.core.specs import read_toml
-from qkd.encoders.protocol import Encoder
-from qkd.encoders.registry import embed_texts
-from qkd.encoders.tuning import make_front
+from qkd.encoders.protocol import Encoder, embed_texts
+from qkd.encoders.trainable import make_trainable
 from qkd.experiments.candidates import recipe_file
-from qkd.pipeline.sources import Clock, gather_sources, make_reader
+from qkd.pipeline.sources import Clock, choose_encoder, gather_sources
 from qkd.simulation.response import started
 from qkd.simulation.simulators import make_engine, torch_device
 from qkd.student import logreg
@@ -119,7 +118,7 @@ def score(change: dict[str, Any], seed: int, lesson: Lesson, encoder: Encoder, t
     trainer.run()
     embeddings = lesson.embeddings
     if "tune" in change:
-        front = make_front(encoder, texts, change["tune"])
+        front = make_trainable(encoder, texts, change["tune"])
         make_tuner(spec, trainer, lesson, front, None).run()
         embeddings = front.embeddings()
     right = [
@@ -172,7 +171,7 @@ def main() -> None:
                 change, seen, encoder = CHANGES[line], lesson, sources.encoder
                 if "encoder" in change or "tune" in change:
                     asked = change.get("encoder", spec.encoder.encoder)
-                    encoder, _ = make_reader(asked, spec, sources.dataset, sources.splits, "tune" in change)
+                    encoder, _ = choose_encoder(asked, spec, sources.dataset, sources.splits, "tune" in change)
                     seen = replace(lesson, embeddings=embed_texts(encoder, sources.texts))
                 note(line, name, seed, score(change, seed, seen, encoder, sources.texts))
     found: dict[tuple[str, str], list[list[float]]] = {}

@@ -13,7 +13,8 @@ import numpy as np
 
 from qkd.core.config import make_config
 from qkd.data import loading as data
-from qkd.encoders.registry import embed_texts, make_encoder
+from qkd.encoders.protocol import embed_texts
+from qkd.encoders.registry import make_encoder
 from qkd.student import logreg, metrics
 from qkd.student.lesson import Lesson
 from qkd.teachers.registry import make_teacher

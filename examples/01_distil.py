@@ -33,11 +33,11 @@ print(run.table())
 # ## How it learned
 
 # %%
-best = run.metrics["training"]["best_epoch"]
+best = run.metrics.student.best_epoch
 plots.learning(run.history, best)
 
 # %%
-plots.accuracies(run.metrics["lines"])
+plots.accuracies(run.metrics.lines)
 
 # %% [markdown]
 # ## The circuit
@@ -56,15 +56,15 @@ drawing = student.model.circuit.circuit.draw("mpl", fold=-1, scale=0.6)
 # reads.
 
 # %%
-rows = sorted(run.predictions, key=lambda row: row["label"])
-embeddings = torch.as_tensor(student.encoder.encode([row["text"] for row in rows]))
+rows = sorted(run.predictions, key=lambda row: row.label)
+embeddings = torch.as_tensor(student.encoder.encode([row.text for row in rows]))
 with torch.no_grad():
     angles = student.model.angles(embeddings)
     evs = student.model.core(angles)
 
 figure, axes = plt.subplots(figsize=(9, 3.2), layout="constrained")
 image = axes.imshow(evs.T, aspect="auto", cmap="RdBu", vmin=-1, vmax=1, interpolation="nearest")
-edges = np.cumsum([sum(row["label"] == name for row in rows) for name in student.classes])
+edges = np.cumsum([sum(row.label == name for row in rows) for name in student.classes])
 for edge in edges[:-1]:
     axes.axvline(edge - 0.5, color="black", lw=1)
 axes.set_xticks((np.concatenate([[0], edges[:-1]]) + edges) / 2, student.classes)
@@ -76,8 +76,8 @@ plt.show()
 # ## Teacher and student, text by text
 
 # %%
-teacher = softmax(np.array([row["teacher"] for row in run.predictions]))
-answers = softmax(np.array([row["student"] for row in run.predictions]))
+teacher = softmax(np.array([row.teacher for row in run.predictions]))
+answers = softmax(np.array([row.student for row in run.predictions]))
 plots.agreement(teacher, answers)
 
 # %% [markdown]

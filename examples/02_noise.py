@@ -84,8 +84,8 @@ ideal = qkd.distill(**small_one, name="ideal")
 
 # %%
 learned = qkd.learn("hidden.json", ideal.folder.path, local=True).result
-left = learned["unexplained"]
-print(f"rms of values that were kept apart: {left['calibration']:.3f} off the calibration, {left['learned']:.3f} off the fit")
+left = learned.unexplained
+print(f"rms of values that were kept apart: {left.calibration:.3f} off the calibration, {left.learned:.3f} off the fit")
 
 # %% [markdown]
 # ## Trained for what the device does
@@ -95,12 +95,12 @@ print(f"rms of values that were kept apart: {left['calibration']:.3f} off the ca
 
 # %%
 aware = qkd.distill(
-    **small_one, sim="aer-noisy", device=Path(learned["file"]).as_posix(), train_shots=16, name="aware"
+    **small_one, sim="aer-noisy", device=Path(learned.file).as_posix(), train_shots=16, name="aware"
 )
 print(aware.table())
 
 # %%
-plots.accuracies({name: line for name, line in aware.metrics["lines"].items() if "ideal device" not in name})
+plots.accuracies({name: line for name, line in aware.metrics.lines.items() if "ideal device" not in name})
 
 # %% [markdown]
 # ## Accuracy against shots, on the device itself
@@ -115,7 +115,7 @@ for run, label, color in ((aware, "trained under what was learned", plots.STUDEN
         qkd.run_hardware(run.folder.path, device="hidden.json", local=True, mitigation="none", shots=number)[0].result
         for number in shots
     ]
-    accuracy = [one["lines"]["measured"]["accuracy"]["value"] for one in measured]
+    accuracy = [one.lines["measured"].accuracy.value for one in measured]
     print(f"{label}: " + ", ".join(f"{value:.3f} at {number}" for number, value in zip(shots, accuracy)))
     axes.plot(shots, accuracy, "o-", color=color, label=label)
 axes.set(xscale="log", xlabel="shots for each text", ylabel="accuracy on the hidden device")

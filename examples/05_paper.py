@@ -47,5 +47,5 @@ comparison.reliability_of_students(found)
 # %%
 spec = qkd.CompareSpec(students=("hardware", "linear", "logreg"), seeds=2, train_texts=(40, "all"))
 curves = qkd.compare(None, spec, limit=240, epochs=12)
-print(curves["conclusion"])
+print(curves.conclusion)
 comparison.curves(curves)

@@ -60,7 +60,7 @@ def test_a_diagnosis_does_not_contradict_the_verdict_and_seeds_are_compared():
     assert found.sentences[0].startswith("The student does not fall short")
     assert "undecided" in diagnosis("linear", 1.0, 1.0, "undecided").sentences[0]
     assert found.sentences[-1] == "Optimization: 2 seeds have a standard deviation of 7.1 points."
-    assert found.to_json()["sentences"] == list(found.sentences)
+    assert found.to_dict()["sentences"] == list(found.sentences)
 
 
 def test_more_texts_are_advised_where_they_help_and_unlabeled_ones_unless_they_did_not():

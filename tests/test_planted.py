@@ -19,11 +19,11 @@ def test_the_verdict_goes_both_ways(kind):
     students = make_candidates(("hardware", "linear", "logreg"), make_config(SETTINGS))
     found = planted_verdict(students, planted(kind, students[0].circuit(), 400, 400, seed=1), 3, processes=1)
     if kind == "circuit":
-        assert found["conclusion"].startswith("A benefit of the circuit"), found
-        assert found["accuracy"]["hardware"] > 0.85
+        assert found.conclusion.startswith("A benefit of the circuit"), found
+        assert found.accuracy["hardware"] > 0.85
     else:
-        assert found["conclusion"].startswith("No benefit"), found
-        assert found["accuracy"]["linear"] > 0.95  # labels of a line: the line has them
+        assert found.conclusion.startswith("No benefit"), found
+        assert found.accuracy["linear"] > 0.95  # labels of a line: the line has them
 
 
 def test_planted_labels_are_balanced_and_the_teacher_agrees_with_them():
@@ -89,7 +89,7 @@ def test_a_kernel_that_holds_the_circuits_functions_leaves_no_room_and_one_that_
 def test_the_room_that_a_circuit_has_is_said_beforehand():
     students = make_candidates(("hardware", "linear"), make_config(SETTINGS))
     told = geometry_of(students[0], planted("circuit", students[0].circuit(), 200, 20))
-    assert told["texts"] == 200 and set(told["differences"]) == set(told["range"]) == {"linear", "rbf"}
-    assert min(told["differences"].values()) < 3  # untrained it is little else than linear
-    assert min(told["range"].values()) > 0.5 * told["sqrt"] and told["possible"]  # where labels are planted, and found
-    assert f"{told['sqrt']:.1f}" in told["sentence"] and "possible, not promised" in told["sentence"]
+    assert told.texts == 200 and set(told.differences) == set(told.range) == {"linear", "rbf"}
+    assert min(told.differences.values()) < 3  # untrained it is little else than linear
+    assert min(told.range.values()) > 0.5 * told.sqrt and told.possible  # where labels are planted, and found
+    assert f"{told.sqrt:.1f}" in told.sentence and "possible, not promised" in told.sentence

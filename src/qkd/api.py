@@ -18,8 +18,8 @@ from qkd.core.files import write_text
 from qkd.core.runs import RunFolder, existing_run, named_run, new_run, newest_run
 from qkd.pipeline.settings import Overrides, by_section, check_device, merged, with_pinned_models
 from qkd.reports.run import run_table
-from qkd.results import Answer, Evaluation, Labelling, Metrics, Prediction
-from qkd.results.reading import read_answers, read_metrics
+from qkd.results import Evaluation, Labeling, Metrics, Prediction, TestPrediction
+from qkd.results.reading import read_metrics, read_predictions
 
 if TYPE_CHECKING:
     from qkd.student.bundle import Student
@@ -67,9 +67,9 @@ class Run:
         return self.folder.rows(self.folder.history)
 
     @property
-    def predictions(self) -> list[Answer]:
+    def predictions(self) -> list[TestPrediction]:
         """The test texts: text, label, teacher's and student's logits (C,)."""
-        return read_answers(self.folder)
+        return read_predictions(self.folder)
 
     @cached_property
     def student(self) -> Student:
@@ -143,7 +143,7 @@ def teach(
     ray: str | None = None,
     embed: bool = False,
     **options: Any,
-) -> Labelling:
+) -> Labeling:
     """Let a teacher label a corpus, and write its logits to a Parquet file that ``logits:FILE`` reads.
 
     Args:

@@ -153,7 +153,7 @@ def sweep(
             warn("stopped; trials that were done are kept, the same command goes on")
             raise
         write_text(path, to_toml(best.model_copy(update={"run": best.run.model_copy(update={"name": None})})))
-        write_json(folder.path / "sweep.json", result.to_json())
+        write_json(folder.path / "sweep.json", result.to_dict())
         with report_failures_as_warnings(folder.report):
             write_text(folder.path / "report.md", pages.sweep_markdown(result))
             write_text(folder.report, pages.sweep_html(folder.name, result))
@@ -196,7 +196,7 @@ def _compared(
         summary = summarise(trials, again(folder))
         if more is not None:
             summary = summary.model_copy(update={"reproduction": more(trials, summary)})
-        write_json(folder.path / "comparison.json", summary.to_json())
+        write_json(folder.path / "comparison.json", summary.to_dict())
         with report_failures_as_warnings(folder.report):
             write_text(folder.path / "report.md", pages.comparison_markdown(summary))
             write_text(folder.report, pages.comparison_html(folder.name, summary))

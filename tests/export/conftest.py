@@ -13,7 +13,6 @@ from qkd.circuits import library
 from qkd.core.config import EngineSpec
 from qkd.encoders.registry import make_encoder
 from qkd.encoders.static import StaticEncoder
-from qkd.models.transformer import Loading
 from qkd.simulation.simulators import make_engine
 from qkd.student.bundle import Student
 from qkd.student.cores.quantum import QuantumCore
@@ -41,7 +40,9 @@ def make_student(encoder, circuit=None, core=None, seed=0, noise=None):
     """A student with random parameters whose labels need escaping."""
     circuit = circuit or library.load_circuit("hardware", qubits=4, layers=2)
     torch.manual_seed(seed)
-    model = StudentModel(core or QuantumCore(circuit, make_engine(CPU, circuit, noise)), encoder.dim, CLASSES)
+    model = StudentModel(
+        core or QuantumCore(circuit, make_engine(CPU, circuit, noise)), encoder.dim, CLASSES, fresh=False
+    )
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter)
     return Student(model.double(), encoder)
@@ -54,7 +55,7 @@ def hashing_student():
 
 @pytest.fixture(scope="session")
 def static_student():
-    return make_student(StaticEncoder("static:tiny", "", Loading(), arrays=wordpiece_table()))
+    return make_student(StaticEncoder("static:tiny", 8, wordpiece_table()))
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,9 @@ import torch
 from qkd import QkdError, distill
 from qkd.circuits import library
 from qkd.core.config import Config, EngineSpec, make_config
-from qkd.encoders.registry import embed_texts, make_encoder
-from qkd.encoders.tuning import Front, make_front
+from qkd.encoders.protocol import embed_texts
+from qkd.encoders.registry import make_encoder
+from qkd.encoders.trainable import TrainableLayers, make_trainable
 from qkd.simulation.simulators import make_engine
 from qkd.student.bundle import Student
 from qkd.student.cores.quantum import QuantumCore
@@ -37,7 +38,7 @@ def parts(tiny, folder, layers="1,2", last=1, epochs=2, lr=0.003):
     engine = make_engine(EngineSpec(torch_device="cpu"), circuit)
     trained = make_trainer(config, QuantumCore(circuit, engine), lesson, engine.device, None)
     trained.run()
-    front = Front(encoder, TEXTS, last)
+    front = TrainableLayers(encoder, TEXTS, last)
     return trained, lesson, front, make_tuner(config, trained, lesson, front, folder)
 
 
@@ -45,7 +46,7 @@ def parts(tiny, folder, layers="1,2", last=1, epochs=2, lr=0.003):
 @pytest.mark.parametrize("pooling", ["mean", "max"])
 def test_a_front_is_the_top_of_the_encoder_and_only_that_trains(tiny, layers, last, pooling):
     encoder = make_encoder(f"{tiny}?layers={layers}&pooling={pooling}")
-    front = Front(encoder, TEXTS, last)
+    front = TrainableLayers(encoder, TEXTS, last)
     np.testing.assert_allclose(front.embeddings(batch=5), encoder.encode(TEXTS), atol=2e-6)
     front.train()
     front(torch.arange(4)).square().sum().backward()
@@ -86,7 +87,7 @@ def test_a_tuned_encoder_travels_in_the_bundle(tiny, tmp_path):
 
 def test_a_static_table_trains_for_the_tokens_that_occur_and_needs_no_torch_to_be_used(tiny):
     encoder = make_encoder(f"static:{tiny}?dim=8")
-    front = make_front(encoder, [*TEXTS[:6], ""], 1)
+    front = make_trainable(encoder, [*TEXTS[:6], ""], 1)
     np.testing.assert_allclose(front.embeddings(), encoder.encode([*TEXTS[:6], ""]), atol=1e-3)
     front.train()
     front(torch.arange(6))[:, 0].sum().backward()
@@ -161,9 +162,9 @@ def test_the_rate_rises_and_then_halves_every_epoch(tiny):
 
 def test_what_cannot_be_tuned_is_said(tiny):
     with pytest.raises(QkdError, match=r"--tune-encoder: 'hashing:8' is neither a transformer nor static"):
-        make_front(make_encoder("hashing:8"), TEXTS, 1)
+        make_trainable(make_encoder("hashing:8"), TEXTS, 1)
     with pytest.raises(QkdError, match=r"--tune-encoder 3: .* reads layer 2"):
-        Front(make_encoder(str(tiny)), TEXTS, 3)
+        TrainableLayers(make_encoder(str(tiny)), TEXTS, 3)
     assert Config().encoder.tune_encoder == 0
 
 

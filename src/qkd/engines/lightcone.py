@@ -221,6 +221,10 @@ class LightConeProgram(Program):
         if self._adaptive is not None and any(self._varying):
             self._adaptive.clear_cache()
 
+    def forecast(self, batched: torch.Tensor, shared: torch.Tensor, budget: float = 3.0) -> tuple[float, float]:
+        """Estimate the seconds of a search for strings and of a step in light cones that are too wide to be exact."""
+        return (0.0, 0.0) if self._adaptive is None else self._adaptive.forecast(batched, shared, budget)
+
     def bounded(self, batched: torch.Tensor, shared: torch.Tensor) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
         """Return expectation values (B,K), and upper bounds (K,) and estimates (K,) of their truncation errors."""
         return self._evaluate(batched, shared, True)

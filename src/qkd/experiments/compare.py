@@ -17,15 +17,14 @@ from qkd.core.files import write_json
 from qkd.core.records import read_record
 from qkd.core.runs import RunFolder
 from qkd.core.workers import parallel_map
-from qkd.encoders.protocol import Encoder
-from qkd.encoders.registry import embed_texts
+from qkd.encoders.protocol import Encoder, embed_texts
 from qkd.experiments.candidates import Candidate
 from qkd.experiments.conditions import EXACT, Conditions, check_conditions, conditions_of
 from qkd.experiments.specs import CompareSpec
 from qkd.experiments.trial import repetitions, run_trial
 from qkd.experiments.tuning import tune_students
-from qkd.pipeline.sources import Clock, Sources, gather_sources, make_reader
-from qkd.results import TrialAnswers, Tuning
+from qkd.pipeline.sources import Clock, Sources, choose_encoder, gather_sources
+from qkd.results.study import TrialResult, TuningResult
 from qkd.student.lesson import Lesson
 
 MEND = "delete it and it is done again"
@@ -58,13 +57,13 @@ class Trials:
     sources: Sources
     students: tuple[Candidate, ...]
     counts: tuple[int, ...]
-    results: dict[tuple[str, int, int], TrialAnswers]
+    results: dict[tuple[str, int, int], TrialResult]
     encoders: dict[str, Encoder]
     seconds: dict[str, float]
     sims: tuple[str, ...]
-    tries: dict[str, Tuning]
+    tries: dict[str, TuningResult]
 
-    def seeds(self, student: Candidate, texts: int) -> list[TrialAnswers]:
+    def seeds(self, student: Candidate, texts: int) -> list[TrialResult]:
         """Return a student's trials on so many texts, one for each seed."""
         return [row for (name, count, _), row in sorted(self.results.items()) if (name, count) == (student.name, texts)]
 
@@ -117,12 +116,12 @@ def trained(
     prints = {name: _fingerprint(lesson) for name, lesson in lessons.items()}
     everything = len(sources.lesson().train)
     counts = tuple(sorted({everything if n == "all" else min(n, everything) for n in spec.train_texts}))
-    tries: dict[str, Tuning] = {}
+    tries: dict[str, TuningResult] = {}
     if spec.tune > 1:
         with clock.stage("tuning"):
             students, tries = tune_students(students, lessons, prints, spec.tune, folder.path / "tuning")
     tasks = list(_tasks([student for student in students if not student.carried], counts, spec.seeds))
-    results: dict[tuple[str, int, int], TrialAnswers] = {}
+    results: dict[tuple[str, int, int], TrialResult] = {}
     with clock.stage("trials"):
         for task, result in _done(tasks, lessons, prints, conditions, folder.path / "trials"):
             results[task.candidate.name, task.texts, task.seed] = result
@@ -158,7 +157,7 @@ def lessons_of(
                 raise QkdError(f"--students {student.name}: another encoder cannot be compared with --unlabeled texts")
             reader = student.encoder, student.tune > 0
             if reader not in by_encoder:
-                encoder, _ = make_reader(student.encoder, config, sources.dataset, sources.splits, student.tune > 0)
+                encoder, _ = choose_encoder(student.encoder, config, sources.dataset, sources.splits, student.tune > 0)
                 by_encoder[reader] = replace(common, embeddings=embed_texts(encoder, list(texts))), encoder
             lesson, encoders[student.name] = by_encoder[reader]
             if student.tune:
@@ -173,7 +172,7 @@ def _done(
     prints: Mapping[str, str],
     conditions: Mapping[str, Conditions],
     folder: Path,
-) -> Iterator[tuple[Task, TrialAnswers]]:
+) -> Iterator[tuple[Task, TrialResult]]:
     """Yield each task with its result: those kept in ``folder`` first, the others as they are done."""
     missing: list[tuple[Task, Path]] = []
     most = max((task.texts for task in tasks), default=0)
@@ -193,7 +192,7 @@ def _done(
         }
         path = folder / f"{cache.digest(key)[:24]}.json"
         if path.is_file():
-            yield task, read_record(path, TrialAnswers, MEND)
+            yield task, read_record(path, TrialResult, MEND)
         else:
             missing.append((task, path))
     if len(missing) < len(tasks):
@@ -208,20 +207,20 @@ def _done(
         arguments.append((student, subset, task.seed, conditions_of_task(task) or EXACT))
     with progress("students", len(missing), "trials") as bar:
         for (task, path), result in zip(missing, parallel_map(run_trial, arguments), strict=True):
-            write_json(path, result.to_json())
+            write_json(path, result.to_dict())
             bar.advance(1, f"{task.candidate.name}, seed {task.seed}, {task.texts:,} texts")
             yield task, result
 
 
-def _carried(student: Candidate, lesson: Lesson, fingerprint: str, count: int, folder: RunFolder) -> list[TrialAnswers]:
+def _carried(student: Candidate, lesson: Lesson, fingerprint: str, count: int, folder: RunFolder) -> list[TrialResult]:
     """Return the repetitions of a student that goes on with its model, from ``folder`` where it has them."""
     key = {"student": student.key(), "lesson": fingerprint, "repetitions": count}
     path = folder.path / "trials" / f"{cache.digest(key)[:24]}.json"
     if not path.is_file():
         say(f"{student.name}: {count} repetitions of one model")
         answers = next(iter(parallel_map(repetitions, [(student, lesson, count)])))
-        write_json(path, [answer.to_json() for answer in answers])
-    return read_record(path, list[TrialAnswers], MEND)
+        write_json(path, [answer.to_dict() for answer in answers])
+    return read_record(path, list[TrialResult], MEND)
 
 
 def _fingerprint(lesson: Lesson) -> str:

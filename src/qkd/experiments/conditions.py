@@ -143,7 +143,8 @@ def conditions_of(config: Config, spec: CompareSpec, circuit: StudentCircuit, na
         say(f"{name}: {noisy.describe()}")
         engine = make_engine(config.engine.model_copy(update={"sim": NOISY}), noisy.circuit, noisy.model)
         if not isinstance(engine.estimator, AerEstimator):
-            say(agree(engine, noisy.circuit, noisy.model).describe())
+            agreement = agree(engine, noisy.circuit, noisy.model)
+            say(agreement.describe() if agreement else f"{name}: not compared with AerSimulator")
     return Conditions(spec.sims, config.engine, noisy, spec.shot_counts, spec.noise_scales)
 
 

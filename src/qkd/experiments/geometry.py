@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from qkd.experiments.candidates import Candidate
-from qkd.results import Geometry
+from qkd.results.study import Geometry
 from qkd.student.lesson import Lesson
 from qkd.student.model import StudentModel
 

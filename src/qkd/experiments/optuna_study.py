@@ -16,8 +16,8 @@ from qkd.core.config import Config
 from qkd.core.errors import QkdError
 from qkd.experiments.space import Dimension, value_at
 from qkd.experiments.specs import SweepSpec
-from qkd.results import SweepTrial, Validated
-from qkd.results.study import Value
+from qkd.results import SweepTrial
+from qkd.results.study import ValidationResult, Value
 
 if TYPE_CHECKING:
     import optuna
@@ -41,7 +41,7 @@ class TrialOutcome:
     state: Literal["complete", "pruned", "failed"]
     value: float | None
     curve: list[float]
-    about: Validated
+    about: ValidationResult
 
 
 def load_optuna() -> Any:
@@ -133,7 +133,7 @@ def finished_trial(
         params=point,
         distributions={dimension.name: _distribution(dimension) for dimension in space},
         intermediate_values=dict(enumerate(outcome.curve)),
-        user_attrs={"about": outcome.about.to_json()},
+        user_attrs={"about": outcome.about.to_dict()},
     )
 
 
@@ -144,7 +144,7 @@ def read_trial(trial: optuna.trial.FrozenTrial) -> SweepTrial:
     about = dict(trial.user_attrs.get("about", {}))
     point = dict(trial.params)
     return SweepTrial.model_validate(
-        {**about, "number": trial.number, "point": point, "state": state, "value": trial.value, "about": about}
+        {**about, "number": trial.number, "point": point, "state": state, "value": trial.value}
     )
 
 

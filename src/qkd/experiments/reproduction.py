@@ -13,7 +13,8 @@ from qkd.experiments.candidates import RECIPE, RECIPE_SECTIONS, Candidate, make_
 from qkd.experiments.compare import Trials
 from qkd.experiments.summary import hits, verdict_on
 from qkd.pipeline.settings import Overrides
-from qkd.results import Comparison, Deviation, Estimate, PairedDifference, Printed, Reproduction, Variant, Verdict
+from qkd.results import Comparison, Estimate, PairedDifference, Reproduction
+from qkd.results.study import Deviation, RecipeResult, Verdict
 
 SLIPS = {
     "padding": "the state of the last position of a text padded to 60 tokens is read: mostly a padding token",
@@ -128,10 +129,12 @@ def reproduced(trials: Trials, comparison: Comparison) -> Reproduction:
         each = hits(trials, student, trials.counts[-1], targets).mean(axis=1)
         against = comparison.differences.get(student.name)
         variants.append(
-            Variant(
+            RecipeResult(
                 name=student.name,
                 accuracy=comparison.students[student.name].numbers.accuracy,
-                printed=Printed(mean=float(each.mean()), std=float(each.std()), best=float(each.max())),
+                printed_mean=float(each.mean()),
+                printed_std=float(each.std()),
+                printed_best=float(each.max()),
                 gain=None if against is None else _turned(against),
             )
         )

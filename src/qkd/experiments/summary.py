@@ -11,7 +11,8 @@ from qkd.experiments.candidates import Candidate
 from qkd.experiments.compare import Trials
 from qkd.experiments.geometry import geometry_of
 from qkd.pipeline.evaluation import TIMED_TEXTS, ms_per_text
-from qkd.results import Comparison, Estimate, Measured, Point, Scores, Sizes, StudentLine, TeacherLine, Verdict
+from qkd.results import Comparison, Estimate, Scores, StudentResult
+from qkd.results.study import CurvePoint, Verdict
 from qkd.student.lesson import Lesson
 from qkd.student.metrics import calibration_error, macro_f1, softmax
 from qkd.student.verdicts import compare_accuracies, conclude, mean_over_seeds_and_texts
@@ -40,8 +41,9 @@ def summarise(trials: Trials, command: str) -> Comparison:
         qkd=VERSION,
         data=trials.sources.dataset.source,
         classes=lesson.classes,
-        texts=Sizes(train=most, valid=len(lesson.valid), test=len(lesson.test)),
-        teacher=TeacherLine(name=trials.sources.teacher.name, accuracy=teacher),
+        texts={"train": most, "valid": len(lesson.valid), "test": len(lesson.test)},
+        teacher=trials.sources.teacher.name,
+        teacher_accuracy=teacher,
         encoder=trials.sources.encoder.name,
         seeds=max(len(rows) for rows in right.values()),
         students={
@@ -87,7 +89,7 @@ def hits(trials: Trials, student: Candidate, texts: int, targets: np.ndarray) ->
     return (_logits(trials, student, texts).argmax(axis=2) == targets).astype(float)
 
 
-def _line(trials: Trials, student: Candidate, lesson: Lesson, encoder_ms: float) -> StudentLine:
+def _line(trials: Trials, student: Candidate, lesson: Lesson, encoder_ms: float) -> StudentResult:
     """Return a student's numbers, sizes and times on the most training texts; its encoder takes so long for a text."""
     most = trials.counts[-1]
     logits, rows = _logits(trials, student, most), trials.seeds(student, most)
@@ -102,22 +104,20 @@ def _line(trials: Trials, student: Candidate, lesson: Lesson, encoder_ms: float)
         return calibration_error(probabilities[seed, texts], targets[texts])
 
     right = (predicted == targets).astype(float)
-    measured = None
+    accuracy = drop = None
     if rows[0].measured is not None:
         noisy = (np.array([row.measured for row in rows]).argmax(axis=2) == targets).astype(float)
-        measured = Measured(
-            accuracy=_interval(noisy),
-            drop=mean_over_seeds_and_texts(right - noisy).interval(),
-        )
+        accuracy, drop = _interval(noisy), mean_over_seeds_and_texts(right - noisy).interval()
     encoder = trials.encoders[student.name]
-    return StudentLine(
+    return StudentResult(
         numbers=Scores(
             accuracy=_interval(right),
             macro_f1=_resampled(f1, predicted.shape),
             agreement=_interval((predicted == teacher).astype(float)),
             calibration_error=_resampled(ece, predicted.shape),
         ),
-        measured=measured,
+        measured_accuracy=accuracy,
+        measured_drop=drop,
         reliability=_reliability(probabilities, targets),
         parameters=rows[0].parameters.model_copy(update={"encoder": encoder.num_parameters}),
         seconds=float(np.mean([row.seconds for row in rows])),
@@ -150,17 +150,17 @@ def _reliability(probabilities: np.ndarray, targets: np.ndarray) -> tuple[tuple[
     )
 
 
-def _curves(trials: Trials, targets: np.ndarray) -> dict[str, tuple[Point, ...]]:
+def _curves(trials: Trials, targets: np.ndarray) -> dict[str, tuple[CurvePoint, ...]]:
     """Return each student's accuracy against the number of training texts."""
     return {
         student.name: tuple(
-            Point(texts=texts, **dict(_interval(hits(trials, student, texts, targets)))) for texts in trials.counts
+            CurvePoint(texts=texts, **dict(_interval(hits(trials, student, texts, targets)))) for texts in trials.counts
         )
         for student in trials.students
     }
 
 
-def _asked_curves(trials: Trials, targets: np.ndarray, what: str) -> dict[str, tuple[Point, ...]]:
+def _asked_curves(trials: Trials, targets: np.ndarray, what: str) -> dict[str, tuple[CurvePoint, ...]]:
     """Return the accuracy of each circuit against numbers of shots, or strengths of noise."""
     curves = {}
     for student in trials.students:
@@ -170,7 +170,7 @@ def _asked_curves(trials: Trials, targets: np.ndarray, what: str) -> dict[str, t
             for at in sorted(rows[0], key=float):
                 right = (np.array([row[at] for row in rows]) == targets).astype(float)
                 share = _interval(right)
-                points.append(Point.model_validate({what: float(at), **dict(share)}))
+                points.append(CurvePoint.model_validate({what: float(at), **dict(share)}))
             curves[student.name] = tuple(points)
     return curves
 

@@ -36,7 +36,8 @@ from qkd.experiments.specs import CompareSpec, SweepSpec
 from qkd.experiments.summary import summarise
 from qkd.experiments.trial import run_validation
 from qkd.pipeline.sources import Clock, Sources, gather_sources
-from qkd.results import Searched, Sweep, SweepTrial, Validated
+from qkd.results import Sweep, SweepTrial
+from qkd.results.study import SearchedSetting, ValidationResult
 from qkd.student.lesson import Lesson
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def search(
     return Sweep(
         goal=spec.goal,
         space=tuple(
-            Searched(
+            SearchedSetting(
                 name=dimension.name,
                 values=dimension.values,
                 logarithmic=dimension.logarithmic,
@@ -191,7 +192,7 @@ def _run_trial(
     try:
         scores = run_validation(student, lesson, seed, on_epoch)
     except _Pruned:
-        return TrialOutcome("pruned", curve[-1], curve, Validated(epochs=len(curve)))
+        return TrialOutcome("pruned", curve[-1], curve, ValidationResult(epochs=len(curve)))
     except QkdError as error:
-        return TrialOutcome("failed", None, curve, Validated(error=str(error)))
-    return TrialOutcome("complete", scores[f"valid_{goal}"], curve, scores)
+        return TrialOutcome("failed", None, curve, ValidationResult(error=str(error)))
+    return TrialOutcome("complete", scores.valid_loss if goal == "loss" else scores.valid_accuracy, curve, scores)

@@ -11,11 +11,12 @@ import numpy as np
 from qkd.core.config import Config
 from qkd.core.console import hushed
 from qkd.core.errors import QkdError
-from qkd.encoders.tuning import make_front
+from qkd.encoders.trainable import make_trainable
 from qkd.engines.machine import threads
 from qkd.experiments.candidates import Candidate
 from qkd.experiments.conditions import EXACT, Conditions
-from qkd.results import Parameters, TrialAnswers, Validated
+from qkd.results import Parameters
+from qkd.results.study import TrialResult, ValidationResult
 from qkd.simulation.simulators import torch_device
 from qkd.student import logreg
 from qkd.student.cores.quantum import QuantumCore
@@ -25,7 +26,7 @@ from qkd.student.trainer import Trainer
 
 @hushed()  # the driver tells how far all of them are
 @threads(1)
-def run_trial(candidate: Candidate, lesson: Lesson, seed: int, conditions: Conditions = EXACT) -> TrialAnswers:
+def run_trial(candidate: Candidate, lesson: Lesson, seed: int, conditions: Conditions = EXACT) -> TrialResult:
     """Train one student once and return what it answers.
 
     Args:
@@ -66,7 +67,7 @@ def run_trial(candidate: Candidate, lesson: Lesson, seed: int, conditions: Condi
 @threads(1)
 def run_validation(
     candidate: Candidate, lesson: Lesson, seed: int, on_epoch: Callable[[dict[str, float]], None] | None = None
-) -> Validated:
+) -> ValidationResult:
     """Train one student once and return what validation texts say of it; test texts are not looked at.
 
     Args:
@@ -80,7 +81,7 @@ def run_validation(
     if candidate.tune:
         stages.append(_tuned(candidate, trainer, lesson, seed)[0].progress)
     best = [stage for stage in stages if stage.best_epoch][-1]
-    return Validated(
+    return ValidationResult(
         valid_loss=best.best_loss,
         valid_accuracy=best.history[best.best_epoch - 1]["valid_accuracy"],
         epochs=sum(stage.epoch for stage in stages),
@@ -114,7 +115,7 @@ def _tuned(candidate: Candidate, trainer: Trainer, lesson: Lesson, seed: int) ->
     """Train a trained student on with its encoder's last layers; return the trainer, and the lesson as it became."""
     if lesson.encoder is None:
         raise QkdError(f"the lesson of '{candidate.name}' has no encoder to train")
-    front = make_front(lesson.encoder, lesson.texts, candidate.tune)
+    front = make_trainable(lesson.encoder, lesson.texts, candidate.tune)
     tuner = make_tuner(_seeded(candidate, seed), trainer, lesson, front, None)
     if not tuner.run():
         raise KeyboardInterrupt
@@ -128,7 +129,7 @@ def _seeded(candidate: Candidate, seed: int) -> Config:
 
 @hushed()
 @threads(1)
-def repetitions(candidate: Candidate, lesson: Lesson, count: int) -> list[TrialAnswers]:
+def repetitions(candidate: Candidate, lesson: Lesson, count: int) -> list[TrialResult]:
     """Train one model ``count`` times over, each time on from where it stands, and return what it answers after each.
 
     That is what a loop over repetitions does that makes its model before the loop: a slip, kept to see what it does.
@@ -156,10 +157,10 @@ def _answers(
     epochs: int,
     each: float,
     curves: dict[str, dict[str, tuple[int, ...]]] | None = None,
-) -> TrialAnswers:
+) -> TrialResult:
     if not np.isfinite(logits).all():
         raise QkdError("a student answered with numbers that are not finite; lower --lr")
-    return TrialAnswers(
+    return TrialResult(
         logits=np.round(logits.astype(float), 6).tolist(),
         measured=None if measured is None else np.round(measured.astype(float), 6).tolist(),
         curves=curves or {},

@@ -23,7 +23,7 @@ from qkd.core.workers import parallel_map
 from qkd.experiments.candidates import Candidate
 from qkd.experiments.trial import run_validation
 from qkd.pipeline.settings import Overrides, merged
-from qkd.results import Tuning, Validated
+from qkd.results.study import TuningResult, ValidationResult
 from qkd.student.lesson import Lesson
 
 FACTOR = 10.0
@@ -56,7 +56,7 @@ def tune_students(
     fingerprints: Mapping[str, str],
     count: int,
     folder: Path,
-) -> tuple[list[Candidate], dict[str, Tuning]]:
+) -> tuple[list[Candidate], dict[str, TuningResult]]:
     """Return the students with the settings that validation texts chose, and what was chosen, by name.
 
     Args:
@@ -81,24 +81,24 @@ def tune_students(
     tasks = [(tries[number][1], lessons[tries[number][0].name], 0) for number, _ in missing]
     with progress("tuning", len(missing), "tries") as bar:
         for (number, path), tried in zip(missing, parallel_map(_tried, tasks), strict=True):
-            write_json(path, tried.to_json())
+            write_json(path, tried.to_dict())
             bar.advance(1, tries[number][0].name)
     results: dict[str, list[tuple[float, int, Candidate]]] = {}
     for number, ((student, candidate), path) in enumerate(zip(tries, paths, strict=True)):
-        loss = read_record(path, Validated, "delete it and it is done again").valid_loss
+        loss = read_record(path, ValidationResult, "delete it and it is done again").valid_loss
         results.setdefault(student.name, []).append((np.inf if loss is None else loss, number, candidate))
     best = {name: min(rows)[2] for name, rows in results.items()}
     return [best.get(student.name, student) for student in students], {
-        name: Tuning(tries=count, settings=_settings(student.config)) for name, student in best.items()
+        name: TuningResult(trials=count, settings=_settings(student.config)) for name, student in best.items()
     }
 
 
-def _tried(student: Candidate, lesson: Lesson, seed: int) -> Validated:
+def _tried(student: Candidate, lesson: Lesson, seed: int) -> ValidationResult:
     """Return what validation texts say of a student; no loss where it could not be trained."""
     try:
         return run_validation(student, lesson, seed)
     except QkdError as error:
-        return Validated(valid_loss=None, error=str(error))
+        return ValidationResult(valid_loss=None, error=str(error))
 
 
 def _settings(config: Config) -> dict[str, float]:

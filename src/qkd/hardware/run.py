@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -72,6 +73,7 @@ def run(
     patience = patience or Patience()
     folder = existing_run(order.run)
     with folder.lock():
+        _tidy(folder)
         if not (anew or dry_run) and (waiting := _open(folder, order)):
             return [_again(folder, plan, order, confirm, patience, wait=not detach) for plan in waiting]
         done: list[Outcome] = []
@@ -108,6 +110,19 @@ def run(
         return done
 
 
+def _tidy(folder: RunFolder) -> None:
+    """Finish what a killed command left: plans that were not written whole, and a report that lacks a result."""
+    ledger = Ledger(folder.hardware / "ledger.jsonl")
+    planned = {row["plan"] for row in ledger.read()[0]}
+    for path in folder.hardware.glob("hw-*"):
+        if path.name.removeprefix("hw-").isdecimal() and not (path / "plan.json").exists() and path.name not in planned:
+            shutil.rmtree(path)  # nothing of it was submitted: the ledger has no line about it
+    results = [path / "result.json" for path in plans(folder.hardware)]
+    written = folder.report.stat().st_mtime_ns if folder.report.exists() else 0
+    if any(path.exists() and path.stat().st_mtime_ns > written for path in results):
+        _render(folder)
+
+
 def _plans(order: Order | LearningOrder, folder: RunFolder, offline: bool = False) -> list[Plan]:
     return [plan_for(order, folder, offline)] if isinstance(order, LearningOrder) else plans_for(order, folder, offline)
 
@@ -131,7 +146,7 @@ def _again(
     folder: RunFolder, plan: Plan, order: Order | LearningOrder, confirm: Confirm, patience: Patience, wait: bool
 ) -> Outcome:
     """Go on with a plan instead of making another like it."""
-    say(f"{plan.name} asks for the same and is not finished: it is gone on with; --anew makes another")
+    say(f"{plan.name} asks for the same and is not finished: it is gone on with; --new-plan makes another")
     ledger = ledger_of(folder, plan, patience)
     unsent = [record for record in ledger.jobs(plan.name, plan.jobs) if record.open and not record.tags]
     if unsent:
@@ -177,6 +192,7 @@ def collect(
     """
     patience, folder = patience or Patience(), existing_run(where)
     with folder.lock():
+        _tidy(folder)
         chosen = (
             [plan_called(folder, name)] if name else [plan for plan in plans_of(folder) if unfinished(folder, plan)]
         )
@@ -218,7 +234,7 @@ def _carry_on(folder: RunFolder, plan: Plan, patience: Patience, wait: bool, aga
         if result.failed:
             warn(f"{plan.name}: {len(result.failed)} texts have no finite values and are left out")
         if done:
-            write_json(plan.folder / "result.json", finite(result.to_json()), private=True)
+            write_json(plan.folder / "result.json", finite(result.to_dict()), private=True)
             _render(folder)
     except NotWritten as error:
         if not error.full:

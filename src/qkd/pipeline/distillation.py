@@ -35,7 +35,7 @@ from qkd.pipeline.evaluation import (
 from qkd.pipeline.sources import Clock, Sources, gather_sources
 from qkd.reports.report import write_report
 from qkd.reports.run import circuit_conclusion, teacher_conclusion
-from qkd.results import Answer, Metrics, PairedDifference, Parameters
+from qkd.results import Metrics, PairedDifference, Parameters, TestPrediction
 from qkd.simulation.agree import Agreement, agree
 from qkd.simulation.response import started
 from qkd.simulation.saved import check_saved
@@ -115,7 +115,7 @@ def run_pipeline(config: Config, folder: RunFolder, resume: bool) -> None:
         )
         if checks and setting.noisy is not None:  # again where it matters: a truncation depends on the weights
             rows = trainer.student.values(sources.embeddings[sources.splits.test[:CHECKED_TEXTS]])
-            checks.append(_checked(setting, setting.noisy, rows))
+            checks += _checked(setting, setting.noisy, rows)
         student = trainer.student.with_engine(circuit, setting.exact)
         sizes = {name: parameters for name, (_, parameters) in controls.items()}
         lines = table_lines(sources, student, answers, sizes)
@@ -160,15 +160,17 @@ def _place(setting: Setting, noisy: Noisy, folder: RunFolder) -> list[Agreement]
     write_snapshot(noisy.snapshot.calibration, folder.device / "snapshot.json")
     write_text(folder.device / "circuit.qasm", to_qasm(noisy.compiled))
     if not isinstance(setting.trainer.estimator, AerEstimator):
-        return [_checked(setting, noisy, None)]
+        return _checked(setting, noisy, None)
     return []
 
 
-def _checked(setting: Setting, noisy: Noisy, values: np.ndarray | None) -> Agreement:
+def _checked(setting: Setting, noisy: Noisy, values: np.ndarray | None) -> list[Agreement]:
     """Compare the engine with AerSimulator at parameter values (R,A+P), or at random ones, and say what came of it."""
     agreement = agree(setting.trainer, noisy.circuit, noisy.model, values)
+    if agreement is None:
+        return []
     say(agreement.describe() + (" (random)" if values is None else " (test texts, trained weights)"))
-    return agreement
+    return [agreement]
 
 
 def _quantum(config: Config, circuit: StudentCircuit, engine: Engine, lesson: Lesson, checkpoint: Path) -> Trainer:
@@ -186,9 +188,9 @@ def _tune(
     Returns:
         The trainer, the sources with the encoder and its embeddings as they became, and whether it came to its end.
     """
-    from qkd.encoders.tuning import make_front
+    from qkd.encoders.trainable import make_trainable
 
-    front = make_front(sources.encoder, sources.texts, config.encoder.tune_encoder)
+    front = make_trainable(sources.encoder, sources.texts, config.encoder.tune_encoder)
     trainer = make_tuner(config, trained, sources.lesson(), front, folder.checkpoint / "tuned")
     finished = _train(trainer, config, resume, "tuning the encoder", folder.history)
     encoder = front.tuned()
@@ -261,7 +263,7 @@ def _keep(
     texts = [dataset.texts[i] for i in sources.splits.test]
     Student(student, sources.encoder, about).save(folder.student, texts)
     predictions = [
-        Answer(
+        TestPrediction(
             text=dataset.texts[i],
             label=dataset.labels[i],
             teacher=tuple(answers["teacher"][row].tolist()),
@@ -269,6 +271,6 @@ def _keep(
         )
         for row, i in enumerate(sources.splits.test)
     ]
-    write_lines(folder.predictions, [row.to_json() for row in predictions])
-    write_json(folder.metrics, result.to_json())
+    write_lines(folder.predictions, [row.to_dict() for row in predictions])
+    write_json(folder.metrics, result.to_dict())
     write_report(folder)

@@ -16,21 +16,8 @@ from qkd.engines.aer import AerEstimator
 from qkd.engines.base import EngineEstimator
 from qkd.pipeline.sources import Sources
 from qkd.reports.run import NAMES_IN_SENTENCES
-from qkd.results import (
-    Check,
-    Diagnosis,
-    EncoderCard,
-    Line,
-    Metrics,
-    NoiseCard,
-    PairedDifference,
-    Parameters,
-    Sizes,
-    StudentCard,
-    Training,
-    Tuned,
-    Unlabeled,
-)
+from qkd.results import Diagnosis, Metrics, ModelResult, PairedDifference, Parameters
+from qkd.results.run import EncoderCard, NoiseCard, StudentCard
 from qkd.simulation.agree import Agreement
 from qkd.simulation.setting import Setting
 from qkd.student.bundle import Student
@@ -117,7 +104,7 @@ def differences(
 
 def table_lines(
     sources: Sources, model: StudentModel, answers: dict[str, np.ndarray], sizes: dict[str, Parameters]
-) -> dict[str, Line]:
+) -> dict[str, ModelResult]:
     """Return numbers, size and speed of each line of the final table; ``sizes`` are those of others than the two."""
     dataset, test = sources.dataset, sources.splits.test
     sample = [dataset.texts[i] for i in test[:TIMED_TEXTS]]
@@ -126,11 +113,11 @@ def table_lines(
     teacher_size = Parameters(classical=teacher.num_parameters, quantum=0) if teacher.num_parameters else None
     parameters = {**sizes, "student": student_size, "teacher": teacher_size, FROZEN: student_size}
     speed = {
-        "teacher": ms_per_text(teacher.answer, sample),
+        "teacher": ms_per_text(teacher.predict_logits, sample),
         "student": ms_per_text(Student(model, encoder).logits, sample),
     }
     return {
-        name: Line(
+        name: ModelResult(
             numbers=score(rows, dataset.targets[test], None if name == "teacher" else answers["teacher"]),
             parameters=parameters.get(name),
             ms_per_text=speed.get(name),
@@ -143,7 +130,7 @@ def metrics(
     sources: Sources,
     setting: Setting,
     trainer: Trainer,
-    lines: dict[str, Line],
+    lines: dict[str, ModelResult],
     answers: dict[str, np.ndarray],
     finished: bool,
     seconds: dict[str, float],
@@ -179,7 +166,7 @@ def metrics(
             device=snapshot.name,
             calibrated=snapshot.calibration.date,
             qubits=tuple(region.qubits),
-            checked=tuple(Check(**check.model_dump(), said=check.describe()) for check in checks),
+            checks=tuple(check.model_copy(update={"sentence": check.describe()}) for check in checks),
             gain=over(PLAIN),
             gain_over_refitted=over(REFITTED),
         )
@@ -188,11 +175,11 @@ def metrics(
         qkd=VERSION,
         data=dataset.source,
         classes=tuple(dataset.classes),
-        texts=Sizes(train=len(splits.train), valid=len(splits.valid), test=len(splits.test)),
+        texts={part: len(getattr(splits, part)) for part in ("train", "valid", "test")},
         notes=tuple(dataset.notes),
         given_splits=dataset.own,
         teacher=sources.teacher.describe(),
-        encoder=EncoderCard(name=sources.encoder.name, dim=trainer.student.dim, tried=tuple(sources.tried)),
+        encoder=EncoderCard(name=sources.encoder.name, dim=trainer.student.dim, trials=tuple(sources.tried)),
         student=StudentCard(
             circuit=circuit.name,
             qubits=circuit.num_qubits,
@@ -201,8 +188,6 @@ def metrics(
             observables=len(circuit.observables),
             engine=setting.trainer.describe(),
             measured=setting.measure.describe(),
-        ),
-        training=Training(
             epochs=trainer.progress.epoch,
             best_epoch=trainer.progress.best_epoch,
             best_valid_loss=trainer.progress.best_loss,
@@ -214,8 +199,10 @@ def metrics(
         teacher_gain=over(LOGREG, "teacher"),
         diagnosis=diagnosis,
         noise=noise,
-        tuned=Tuned(layers=tuned_layers, gain=frozen) if frozen else None,
-        unlabeled=Unlabeled(texts=sources.unlabeled, gain=without) if without else None,
+        tuned_layers=tuned_layers if frozen else 0,
+        tuned_gain=frozen,
+        unlabeled_texts=sources.unlabeled if without else 0,
+        unlabeled_gain=without,
         seconds={stage: round(value, 3) for stage, value in seconds.items()},
     )
 

@@ -18,10 +18,11 @@ from qkd.core.console import say
 from qkd.core.errors import DataError
 from qkd.core.files import read_json, write_json
 from qkd.core.runs import RunFolder
-from qkd.encoders.choose import choose_layers
-from qkd.encoders.protocol import Encoder
-from qkd.encoders.registry import embed_texts, make_encoder, whitened
-from qkd.results import Tried
+from qkd.encoders.combined import whiten
+from qkd.encoders.layer_choice import choose_layers
+from qkd.encoders.protocol import Encoder, embed_texts
+from qkd.encoders.registry import make_encoder
+from qkd.results.run import SelectionTrial
 from qkd.simulation.simulators import torch_device
 from qkd.student.lesson import Lesson
 from qkd.student.losses import UNLABELED
@@ -48,8 +49,8 @@ class Sources:
     logits: np.ndarray
     texts: tuple[str, ...] = ()
     """The N texts."""
-    tried: Sequence[Tried] = ()
-    """What was compared before the encoder's layers were chosen; see ``encoders.choose``."""
+    tried: Sequence[SelectionTrial] = ()
+    """What was compared before the encoder's layers were chosen; see ``encoders.layer_choice``."""
 
     @property
     def unlabeled(self) -> int:
@@ -90,12 +91,14 @@ def gather_sources(config: Config, folder: RunFolder, resume: bool, clock: Clock
     teacher = make_teacher(config.teacher.teacher, device, config)
     _pin_texts(corpus, folder, resume)
     with clock.stage("encoder"):
-        encoder, tried = make_reader(config.encoder.encoder, config, dataset, splits, config.encoder.tune_encoder > 0)
+        encoder, tried = choose_encoder(
+            config.encoder.encoder, config, dataset, splits, config.encoder.tune_encoder > 0
+        )
         if config.encoder.whiten:
-            encoder = whitened(encoder, [dataset.texts[row] for row in splits.train], config.encoder.whiten)
+            encoder = whiten(encoder, [dataset.texts[row] for row in splits.train], config.encoder.whiten)
         embeddings = embed_texts(encoder, corpus.texts)
     for row in tried:
-        say(f"{row.encoder}: a linear probe errs by {row.error:.3f}, accuracy {row.accuracy:.3f} (leave one out)")
+        say(f"{row.name}: a linear probe errs by {row.error:.3f}, accuracy {row.accuracy:.3f} (leave one out)")
     if tried:
         trains = config.encoder.tune_encoder
         rule = "the least, or one layer that errs hardly more and will train" if trains else "the least"
@@ -108,9 +111,9 @@ def gather_sources(config: Config, folder: RunFolder, resume: bool, clock: Clock
     return Sources(dataset, splits, encoder, embeddings, teacher, logits, corpus.texts, tried)
 
 
-def make_reader(
+def choose_encoder(
     name: str, config: Config, dataset: Dataset, splits: Splits, trains: bool
-) -> tuple[Encoder, list[Tried]]:
+) -> tuple[Encoder, list[SelectionTrial]]:
     """Return the encoder called ``name``, its open layers chosen on these texts, and what was tried for that.
 
     See ``choose_layers`` for an encoder that ``trains`` with the student.

@@ -203,7 +203,7 @@ def slices(sweep: Sweep) -> Figure:
 
 def _setting(sweep: Sweep) -> str:
     searched = "; ".join(setting.described for setting in sweep.space)
-    return f"{comparison.setting(sweep.judged)} Searched, by validation {sweep.goal}: {searched}."
+    return f"{comparison.setting(sweep.judged)} SearchedSetting, by validation {sweep.goal}: {searched}."
 
 
 def _shown(value: float | str | None) -> str:

@@ -16,8 +16,7 @@ from qkd.student.trainer import Examples, Trainer
 
 if TYPE_CHECKING:
     from qkd.encoders.protocol import Encoder
-    from qkd.encoders.table import TableFront
-    from qkd.encoders.tuning import Front
+    from qkd.encoders.trainable import TrainableLayers, TrainableTable
 
 
 CAREFUL = 0.1
@@ -86,7 +85,7 @@ def make_trainer(
 
 
 def make_tuner(
-    config: Config, trained: Trainer, lesson: Lesson, front: Front | TableFront, checkpoint: Path | None
+    config: Config, trained: Trainer, lesson: Lesson, front: TrainableLayers | TrainableTable, checkpoint: Path | None
 ) -> Trainer:
     """Return a trainer that goes on with a trained student, together with the encoder's layers in front of it.
 

@@ -24,8 +24,7 @@ from qkd.student.losses import LOSSES, Terms
 from qkd.student.model import StudentModel
 
 if TYPE_CHECKING:
-    from qkd.encoders.table import TableFront
-    from qkd.encoders.tuning import Front
+    from qkd.encoders.trainable import TrainableLayers, TrainableTable
 
 FRONT_DECAY = 0.01
 """Weight decay of a front, as transformers are usually fine-tuned with."""
@@ -91,7 +90,7 @@ class Trainer:
         spec: epochs, batch size, optimizer options, seed of the batches.
         checkpoint: the folder of the checkpoint; None keeps none.
         front: what makes embeddings (B,D) of ``Examples.embeddings``, where they are to train too: text numbers (B,)
-            for ``encoders.tuning.Front``. The student has then been trained, and its loss is to be beaten.
+            for ``encoders.trainable.TrainableLayers``. The student has then been trained, and its loss is to be beaten.
         front_lr: its learning rate.
     """
 
@@ -103,7 +102,7 @@ class Trainer:
         loss: LossSpec,
         spec: TrainSpec,
         checkpoint: Path | None = None,
-        front: Front | TableFront | None = None,
+        front: TrainableLayers | TrainableTable | None = None,
         front_lr: float = 0.0,
     ) -> None:
         self.student, self.train_set, self.valid_set = student, train, valid

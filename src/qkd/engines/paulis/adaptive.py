@@ -8,6 +8,7 @@ example) gets a threshold of its own. Lists are used until a weight has changed 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -157,6 +158,44 @@ class Adaptive:
             self._latest = self._lists(_Point(rows, shared, self._sampled(rows, shared)))
             self._weights = weights.clone()
         return self._latest
+
+    def forecast(self, batched: torch.Tensor, shared: torch.Tensor, budget: float) -> tuple[float, float]:
+        """Estimate the seconds of a search and of a step (values and gradients) at parameter values (B,A') and (P',).
+
+        The estimate makes lists of one cone with decreasing thresholds until the next one would exceed the budget. Their
+        lengths follow a power of the threshold, which is extrapolated to the last threshold of a usual search.
+
+        Args:
+            batched: Values (B,A') of a typical batch.
+            shared: Typical weights (P',).
+            budget: Maximum number of seconds of the estimate itself.
+        """
+        rows, shared = batched[:TRIAL_ROWS].detach().double(), shared.detach().double()
+        point = _Point(rows, shared, self._sampled(rows, shared))
+        number = sorted(range(len(self._searches)), key=lambda i: -self._searches[i].width)[len(self._searches) // 3]
+        target = self._threshold or FIRST_THRESHOLD * self._accuracy / THRESHOLD_RATIO
+        threshold, spent, trials = max(target, 64 * target), 0.0, list[tuple[float, int, float]]()
+        while True:
+            began = time.perf_counter()
+            carrier = self._carriers([number], point, threshold, self._limit)[0]
+            trials.append((threshold, carrier.groups, time.perf_counter() - began))
+            spent += trials[-1][2]
+            if threshold <= target or spent + THRESHOLD_RATIO * trials[-1][2] > budget:
+                break
+            threshold = max(target, threshold / THRESHOLD_RATIO)
+        began = time.perf_counter()
+        self._compared([carrier], [carrier], point)
+        step = (time.perf_counter() - began) / 2
+        growth = 1.0
+        if threshold > target and len(trials) > 1:
+            (coarse, few, _), (fine, many, _) = trials[-2:]
+            power = max(0.5, float(np.log(many / max(few, 1)) / np.log(coarse / fine)))
+            growth = (threshold / target) ** power
+        cones = len(self._searches)
+        growth = min(growth, max(1.0, MAX_GROUPS / cones / max(1, carrier.groups)))
+        repeats = len(batched) / len(rows) if self._rowwise else 1.0
+        tried = min(cones, TRIAL_CONES)  # each has a finer list too, and another trial with another threshold
+        return trials[-1][2] * growth * (cones + 4 * tried), step * growth * cones * repeats
 
     def _lists(self, point: _Point) -> StringLists:
         # the trial takes cones at equal distances among the wider two thirds, where truncation matters
