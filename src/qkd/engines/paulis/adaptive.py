@@ -162,7 +162,7 @@ class Adaptive:
     def forecast(self, batched: torch.Tensor, shared: torch.Tensor, budget: float) -> tuple[float, float]:
         """Estimate the seconds of a search and of a step (values and gradients) at parameter values (B,A') and (P',).
 
-        The estimate makes lists of one cone with decreasing thresholds until the next one would exceed the budget. Their
+        The estimate makes lists of one cone with decreasing thresholds until the next would exceed the budget. Their
         lengths follow a power of the threshold, which is extrapolated to the last threshold of a usual search.
 
         Args:
