@@ -30,7 +30,7 @@ class StudentCircuit:
         layout: The layout of a transpiled circuit; it is already applied to the observables.
         name: The name in reports.
         start: The A input values in radians around which training starts, so that expectation values respond linearly
-            to every input. If it is empty, ``simulation.response.started`` computes them.
+            to every input. If it is empty, ``simulation.start.started`` computes them.
 
     Raises:
         QkdError: The lists overlap, miss a parameter or have an unknown one, an observable has another width or is not

@@ -14,8 +14,8 @@ from qkd.devices.region import Region, to_region
 from qkd.devices.snapshot import Snapshot
 from qkd.devices.transpile import transpile
 from qkd.engines.noise import NoiseLike
+from qkd.simulation.factory import Engine, make_engine, make_sampler
 from qkd.simulation.noise import device_noise
-from qkd.simulation.simulators import Engine, make_engine, make_sampler
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Setting:
         return self.logical if self.noisy is None else self.noisy.circuit
 
 
-def make_setting(config: Config, logical: StudentCircuit, stored: Path | None = None) -> Setting:
+def make_setup(config: Config, logical: StudentCircuit, stored: Path | None = None) -> Setting:
     """Return the simulation setup of a run.
 
     Args:
@@ -91,7 +91,7 @@ def make_setting(config: Config, logical: StudentCircuit, stored: Path | None = 
 
 
 def place(config: Config, logical: StudentCircuit, stored: Path | None = None) -> Noisy:
-    """Return a circuit on the device of a configuration; see ``make_setting``."""
+    """Return a circuit on the device of a configuration; see ``make_setup``."""
     device = snapshot.load_snapshot(stored or config.device.device)
     profile = profiles.load_profile(config.device.profile or profiles.default_name(device))
     if config.device.layout is not None:
