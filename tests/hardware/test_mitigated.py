@@ -7,14 +7,13 @@ import pytest
 import torch
 from qiskit import QuantumCircuit
 from qiskit.quantum_info import SparsePauliOp
-from qkd.devices.random_errors import LAYER, drifted, hidden, with_learned
-from qkd.simulation.setup import make_setup
 
 from qkd import QkdError
 from qkd.circuits import library
 from qkd.core.config import Config
 from qkd.core.console import _Silent
 from qkd.devices import snapshot
+from qkd.devices.hidden import LAYER, drifted, hidden, with_learned
 from qkd.devices.learned import Learned, infidelity
 from qkd.devices.noise import noise_model
 from qkd.devices.region import Region
@@ -30,6 +29,7 @@ from qkd.hardware.result import margins
 from qkd.hardware.run import run
 from qkd.hardware.service import sampled, simulated
 from qkd.simulation.noise import device_noise
+from qkd.simulation.setting import make_setup
 from qkd.student.bundle import Student
 
 from .conftest import QUICK
