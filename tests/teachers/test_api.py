@@ -14,7 +14,7 @@ from qkd.data.dataset import Dataset
 from qkd.data.splits import split_dataset
 from qkd.teachers.api.endpoint import Endpoint, safe_url
 from qkd.teachers.api.teacher import ApiTeacher
-from qkd.teachers.judge import CausalLM
+from qkd.teachers.causal_lm import CausalLM
 from qkd.teachers.prompt import PromptTeacher
 from tests.models.conftest import SENTENCES
 from tests.teachers.endpoint import Server, random_faults

@@ -12,7 +12,7 @@ from qkd import api
 from qkd.core.errors import QkdError
 from qkd.data import loading as data
 from qkd.data.tables import unchanged
-from qkd.models.reader import Reader
+from qkd.models.features import FeatureExtractor
 from qkd.teachers.registry import make_teacher
 from tests.models.conftest import animals
 from tests.processes import qkd, signalled
@@ -73,8 +73,8 @@ def test_a_second_labelling_calls_no_model_and_a_changed_text_costs_one(corpus, 
     teach(corpus, model, unlabeled=str(corpus / "more.txt"))
     first = (corpus / "logits.parquet").read_bytes()
     asked = []
-    real = Reader.rows
-    monkeypatch.setattr(Reader, "rows", lambda *a, **k: asked.extend(a[1]) or real(*a, **k))
+    real = FeatureExtractor.features
+    monkeypatch.setattr(FeatureExtractor, "features", lambda *a, **k: asked.extend(a[1]) or real(*a, **k))
     teach(corpus, model, unlabeled=str(corpus / "more.txt"))
     assert asked == [] and (corpus / "logits.parquet").read_bytes() == first
     more = (corpus / "more.txt").read_text()

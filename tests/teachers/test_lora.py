@@ -70,7 +70,7 @@ def test_fine_tuning_that_was_killed_ends_with_the_same_weights(model, monkeypat
     dataset = animals(2)
     whole = fitted(model, dataset, patience=3).logits(dataset.texts)
     monkeypatch.setenv("QKD_CACHE", str(tmp_path / "another"))
-    monkeypatch.setattr("qkd.teachers.finetune.SAVE_EVERY", 0.0)
+    monkeypatch.setattr("qkd.teachers.finetune.SAVE_INTERVAL_SECONDS", 0.0)
     real, steps = FineTuning._step, []
 
     def dies(self, rows):
@@ -94,16 +94,16 @@ def test_memory_that_runs_out_only_makes_smaller_parts(model, monkeypatch, capsy
     dataset = animals(2, count=40)
     expected = fitted(model, dataset, epochs=1).logits(dataset.texts)
     shutil.rmtree(cache.root() / "adapters")
-    real = FineTuning._answer
+    real = FineTuning._forward
 
     def hungry(self, tokens):
         if torch.is_grad_enabled() and len(tokens) > 3:
             torch.empty(2**60)  # the allocator's own complaint
         return real(self, tokens)
 
-    monkeypatch.setattr(FineTuning, "_answer", hungry)
+    monkeypatch.setattr(FineTuning, "_forward", hungry)
     found = fitted(model, dataset, epochs=1).logits(dataset.texts)
-    assert "out of memory in fine-tuning; going on with 2 texts at once" in capsys.readouterr().err
+    assert "out of memory in fine-tuning; continuing with 2 texts at once" in capsys.readouterr().err
     assert found.shape == expected.shape and np.isfinite(found).all()
 
 

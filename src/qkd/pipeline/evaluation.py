@@ -113,7 +113,7 @@ def table_lines(
     teacher_size = Parameters(classical=teacher.num_parameters, quantum=0) if teacher.num_parameters else None
     parameters = {**sizes, "student": student_size, "teacher": teacher_size, FROZEN: student_size}
     speed = {
-        "teacher": ms_per_text(teacher.answer, sample),
+        "teacher": ms_per_text(teacher.predict_logits, sample),
         "student": ms_per_text(Student(model, encoder).logits, sample),
     }
     return {

@@ -50,7 +50,7 @@ class Sources:
     texts: tuple[str, ...] = ()
     """The N texts."""
     tried: Sequence[SelectionTrial] = ()
-    """What was compared before the encoder's layers were chosen; see ``encoders.choose``."""
+    """What was compared before the encoder's layers were chosen; see ``encoders.layer_choice``."""
 
     @property
     def unlabeled(self) -> int:

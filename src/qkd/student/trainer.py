@@ -90,7 +90,7 @@ class Trainer:
         spec: epochs, batch size, optimizer options, seed of the batches.
         checkpoint: the folder of the checkpoint; None keeps none.
         front: what makes embeddings (B,D) of ``Examples.embeddings``, where they are to train too: text numbers (B,)
-            for ``encoders.tuning.TrainableLayers``. The student has then been trained, and its loss is to be beaten.
+            for ``encoders.trainable.TrainableLayers``. The student has then been trained, and its loss is to be beaten.
         front_lr: its learning rate.
     """
 
