@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from qkd.core.config import Config
-from qkd.core.console import hushed
+from qkd.core.console import suppressed_output
 from qkd.core.errors import QkdError
 from qkd.encoders.trainable import make_trainable
 from qkd.engines.machine import threads
@@ -24,7 +24,7 @@ from qkd.student.lesson import Lesson, make_trainer, make_tuner
 from qkd.student.trainer import Trainer
 
 
-@hushed()  # the driver tells how far all of them are
+@suppressed_output()  # the driver tells how far all of them are
 @threads(1)
 def run_trial(candidate: Candidate, lesson: Lesson, seed: int, conditions: Conditions = EXACT) -> TrialResult:
     """Train one student once and return what it answers.
@@ -63,7 +63,7 @@ def run_trial(candidate: Candidate, lesson: Lesson, seed: int, conditions: Condi
     return _answers(logits, besides, student.parameter_counts(), seconds, epochs, each, curves)
 
 
-@hushed()
+@suppressed_output()
 @threads(1)
 def run_validation(
     candidate: Candidate, lesson: Lesson, seed: int, on_epoch: Callable[[dict[str, float]], None] | None = None
@@ -127,7 +127,7 @@ def _seeded(candidate: Candidate, seed: int) -> Config:
     return candidate.config.model_copy(update={"train": train})
 
 
-@hushed()
+@suppressed_output()
 @threads(1)
 def repetitions(candidate: Candidate, lesson: Lesson, count: int) -> list[TrialResult]:
     """Train one model ``count`` times over, each time on from where it stands, and return what it answers after each.
