@@ -11,7 +11,7 @@ from qkd import QkdError, Run, api
 from qkd.circuits import library
 from qkd.core.config import Config, EngineSpec
 from qkd.simulation.agree import FEWEST, SHOTS, SIGMAS, agree
-from qkd.simulation.setting import make_setting
+from qkd.simulation.setting import make_setup
 from qkd.simulation.simulators import make_engine, make_sampler
 from tests.processes import qkd, signalled
 from tests.test_distill import SAVED, command, options, same_weights
@@ -159,10 +159,10 @@ def test_a_setting_trains_and_measures_on_the_same_circuit():
         {"engine": {"sim": "aer-noisy", "torch_device": "cpu"}, "device": {"device": "fake_miami"}}
     )
     logical = library.load_circuit("hardware", 5)
-    setting = make_setting(config, logical)
+    setting = make_setup(config, logical)
     assert setting.circuit.num_qubits == 5 and setting.noisy.compiled.num_qubits == 120
     assert "qubits" in setting.noisy.describe() and "calibrated" in setting.noisy.describe()
-    waiting = make_setting(
+    waiting = make_setup(
         config.model_copy(update={"device": config.device.model_copy(update={"idle_noise": True})}), logical
     )
     assert "id" in waiting.circuit.circuit.count_ops()

@@ -28,7 +28,7 @@ from qkd.hardware.patience import Patience
 from qkd.hardware.run import collect, run
 from qkd.simulation import fit
 from qkd.simulation.noise import device_noise
-from qkd.simulation.setting import make_setting
+from qkd.simulation.setting import make_setup
 
 from .conftest import QUICK
 from .test_parts import placed
@@ -137,7 +137,7 @@ def test_a_device_is_asked_once(service, folder):
     held = snapshot.read_snapshot(path)
     assert held.calibration.learned.gates["cx"] and held.name == "ibm_manila"
     config = Config.model_validate({"device": {"name": str(path)}, "engine": {"sim": "aer-noisy"}})
-    assert isinstance(make_setting(config, placed("fake_manila", 4)[0]).noisy.model, Noise)
+    assert isinstance(make_setup(config, placed("fake_manila", 4)[0]).noisy.model, Noise)
     with pytest.raises(QkdError, match="above --max-qpu-seconds"):
         run(LearningOrder(folder, "ibm_manila", points=32, shots=65536, max_qpu_seconds=10), YES, patience=QUICK)
 

@@ -28,7 +28,7 @@ from qkd.hardware.mitigation import Mitigation, pub
 from qkd.hardware.result import margins
 from qkd.hardware.run import run
 from qkd.simulation.noise import device_noise
-from qkd.simulation.setting import make_setting
+from qkd.simulation.setting import make_setup
 from qkd.student.bundle import Student
 
 from .conftest import QUICK
@@ -108,7 +108,7 @@ def test_learned_errors_and_idle_noise_go_together(tmp_path):
     rows, evs = None, []
     for idle in (False, True):
         told["device"]["idle_noise"] = idle
-        there = make_setting(Config.model_validate(told), library.load_circuit("hardware", 4, 1)).noisy
+        there = make_setup(Config.model_validate(told), library.load_circuit("hardware", 4, 1)).noisy
         rows = values_for(there.circuit, 2) if rows is None else rows
         evs.append(LightConeEstimator(there.model).run([pub(there.circuit, rows)]).result()[0].data.evs)
     assert 1e-5 < np.abs(evs[0] - evs[1]).max() < 0.05

@@ -39,7 +39,7 @@ from qkd.results import Metrics, PairedDifference, Parameters, TestPrediction
 from qkd.simulation.agree import Agreement, agree
 from qkd.simulation.response import started
 from qkd.simulation.saved import check_saved
-from qkd.simulation.setting import Noisy, Setting, make_setting
+from qkd.simulation.setting import Noisy, Setting, make_setup
 from qkd.simulation.simulators import Engine, torch_device
 from qkd.student import logreg
 from qkd.student.bundle import About, Student
@@ -71,7 +71,7 @@ def run_pipeline(config: Config, folder: RunFolder, resume: bool) -> None:
     circuit = started(library.load_circuit(config.student.circuit, config.student.qubits, config.student.layers))
     check_saved(circuit)
     snapshot = folder.device / "snapshot.json"
-    setting = make_setting(config, circuit, snapshot if resume and snapshot.is_file() else None)
+    setting = make_setup(config, circuit, snapshot if resume and snapshot.is_file() else None)
     checks = [] if setting.noisy is None else _place(setting, setting.noisy, folder)
     sources = gather_sources(config, folder, resume, clock)
     lesson = sources.lesson()

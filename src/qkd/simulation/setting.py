@@ -64,7 +64,7 @@ class Setting:
         return self.logical if self.noisy is None else self.noisy.circuit
 
 
-def make_setting(config: Config, logical: StudentCircuit, stored: Path | None = None) -> Setting:
+def make_setup(config: Config, logical: StudentCircuit, stored: Path | None = None) -> Setting:
     """Return what ``config`` simulates a student on.
 
     Args:
@@ -89,7 +89,7 @@ def make_setting(config: Config, logical: StudentCircuit, stored: Path | None = 
 
 
 def place(config: Config, logical: StudentCircuit, stored: Path | None = None) -> Noisy:
-    """Return a student on the device that ``config`` names; see ``make_setting``."""
+    """Return a student on the device that ``config`` names; see ``make_setup``."""
     device = snapshot.load_snapshot(stored or config.device.device)
     profile = profiles.load_profile(config.device.profile or profiles.default_name(device))
     with working(f"compiling circuit '{logical.name}' for {device.name}"):
