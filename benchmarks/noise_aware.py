@@ -29,11 +29,11 @@ from qkd.devices import snapshot
 from qkd.devices.hidden import drifted, hidden, with_learned
 from qkd.devices.region import Region, to_region
 from qkd.devices.transpile import transpile
-from qkd.hardware import sampled
-from qkd.hardware.gathered import shot_noise
 from qkd.hardware.learning import WEIGHTS
+from qkd.hardware.measurements import shot_noise
 from qkd.hardware.mitigation import Mitigation
 from qkd.hardware.result import expected
+from qkd.hardware.service import sampled
 from qkd.pipeline.sources import Clock, gather_sources
 from qkd.reports.tables import aligned
 from qkd.simulation import fit

@@ -37,6 +37,7 @@ from qkd.reports.report import write_report
 from qkd.reports.run import circuit_conclusion, teacher_conclusion
 from qkd.results import Metrics, PairedDifference, Parameters, TestPrediction
 from qkd.simulation.agree import Agreement, agree
+from qkd.simulation.estimate import check_time, simulation_cost
 from qkd.simulation.response import started
 from qkd.simulation.saved import check_saved
 from qkd.simulation.setting import Noisy, Setting, make_setup
@@ -68,13 +69,17 @@ def run_pipeline(config: Config, folder: RunFolder, resume: bool) -> None:
     """
     clock = Clock()
     # first, so that a mistake in it is not found after minutes of labelling
-    circuit = started(library.load_circuit(config.student.circuit, config.student.qubits, config.student.layers))
+    circuit = library.load_circuit(config.student.circuit, config.student.qubits, config.student.layers)
+    cost = simulation_cost(config, circuit)
+    check_time(config, cost)
+    circuit = started(circuit)
     check_saved(circuit)
     snapshot = folder.device / "snapshot.json"
     setting = make_setup(config, circuit, snapshot if resume and snapshot.is_file() else None)
     checks = [] if setting.noisy is None else _place(setting, setting.noisy, folder)
     sources = gather_sources(config, folder, resume, clock)
     lesson = sources.lesson()
+    check_time(config, cost, len(lesson.train))
     with clock.stage("training"):
         trainer = _quantum(config, setting.circuit, setting.trainer, lesson, folder.checkpoint)
         shape = f"{circuit.name}, {draw.size(circuit)}; {trainer.student.num_parameters:,} parameters"
@@ -268,6 +273,7 @@ def _keep(
             label=dataset.labels[i],
             teacher=tuple(answers["teacher"][row].tolist()),
             student=tuple(answers["student"][row].tolist()),
+            control=tuple(answers[LINEAR][row].tolist()) if LINEAR in answers else None,
         )
         for row, i in enumerate(sources.splits.test)
     ]

@@ -1,4 +1,4 @@
-"""Which engine answers, for which circuit, on which device, and whether it agrees with Aer.
+"""Simulation: the engine for a circuit on a device, its cost, and comparisons with Aer.
 
 ::
 
@@ -7,12 +7,12 @@
     engine = qkd.simulation.make_engine(EngineSpec(), student)
 
 ==================== =================================================================================================
-`make_engine`        the engine for a circuit, ideal or under a noise model
-`Engine`             an estimator and its gradient, and why it was picked
-`choose`             the fastest engine that is exact for a circuit, by operation counts
+`make_engine`        make the engine for a circuit, ideal or under a noise model
+`Engine`             an estimator with its gradient and the reason for its choice
+`choose`             choose the fastest exact engine for a circuit by operation counts
 `compare_with_aer`   compare an engine with AerSimulator
-`check_circuit`      dead and redundant weights, light cones, the response to the data
-`linear_response`    how linearly expectation values respond to the data where training starts
+`check_circuit`      find dead and redundant weights, light cones and the response to the data
+`linear_response`    measure how linearly expectation values respond to the data
 ==================== =================================================================================================
 """
 

@@ -1,10 +1,10 @@
-"""A rehearsal from exact noisy values: the light-cone engine computes them, and shots are drawn from them.
+"""A rehearsal from exact noisy values: the light-cone engine computes them, and qkd draws shots from them.
 
-What IBM's client would see of one text and observable in one twirl is a number of shots with two outcomes, so their
-count is binomial with the exact noisy mean. Readout twirls flip the sign of the readout's offset, drawn for each of
-them; gate twirls turn local errors into Pauli channels, and the signs of coherent angles are drawn for every frame. So
-each observable's estimate has the client's law; that observables share shots, which the client's rehearsal on light
-cones leaves out too, is not in it.
+One text and Pauli term in one twirl is a number of shots with two outcomes, so their count is binomial with the exact
+noisy mean. Readout twirls flip the sign of the readout's offset, which is drawn for each twirl. Gate twirls turn local
+errors into Pauli channels, and the signs of coherent angles are drawn for every frame. So each term's estimate has the
+distribution that IBM's client gives it. Correlations of terms that share shots are ignored; the client's rehearsal on
+light cones ignores them too.
 """
 
 from __future__ import annotations
@@ -24,27 +24,25 @@ from qkd.devices.region import Region
 from qkd.engines import LightConeEstimator
 from qkd.engines.instructions import leaves
 from qkd.engines.noise import Noise, Placed, assignment, rebuilt
-from qkd.hardware.mitigation import FACTORS, TREX_SHOTS, Mitigation
+from qkd.hardware.mitigation import Mitigation
+from qkd.hardware.mitigation.settings import MIN_READOUT_SHOTS
 from qkd.simulation.choice import MAX_SECONDS_PER_STEP, cost, work
 from qkd.simulation.noise import device_noise
 
+# Pauli frames that are computed; texts and twirls get one of their deviations at random.
 FRAMES = 16
-"""Pauli frames that are computed; what they differ by is dealt out to texts and twirls at random."""
+# Label of rotations that stand for coherent errors.
 LABEL = "coherent"
-"""Of rotations that stand for coherent errors."""
-Terms = list[tuple[tuple[int, ...], float]]
+# A layer, a qubit, and which of X and Z is flipped there.
 Bit = tuple[int, int, int]
-"""A layer, a qubit, and which of X and Z it flips there."""
 _KINDS = {"X": (0,), "Z": (1,), "Y": (0, 1)}
 
 
-def samples(student: StudentCircuit, region: Region, mitigation: Mitigation) -> bool:
-    """Whether a run's law is known here: single Pauli strings, readout, twirls, foldings, and narrow light cones."""
-    if mitigation.name in ("pea", "pec") or mitigation.decoupling != "none":
+def supports(student: StudentCircuit, region: Region, mitigation: Mitigation) -> bool:
+    """Return whether shots can be drawn here: strings of Z, no learned layers, no pulses, and narrow light cones."""
+    if mitigation.method.needs_layer_noise or mitigation.decoupling != "none":
         return False
-    if not all(
-        len(observable) == 1 and set(observable.paulis[0].to_label()) <= set("IZ") for observable in student.observables
-    ):
+    if not all(set(observable.paulis[0].to_label()) <= set("IZ") for observable in student.observables):
         return False
     try:
         cones = work(student, device_noise(region), 1)[0].get("lightcone")
@@ -56,24 +54,27 @@ def samples(student: StudentCircuit, region: Region, mitigation: Mitigation) -> 
 def run(
     student: StudentCircuit, region: Region, values: np.ndarray, mitigation: Mitigation, seed: int
 ) -> dict[str, np.ndarray]:
-    """Return what a job would measure: ``evs``, ``stds`` (K,N); of ``zne`` also the ``_factors`` (K,N,F) of both.
+    """Return the arrays of ``read_result``: evs and stds (T,N), and those of each noise factor (T,N,F) if several.
 
     Args:
-        student: on the region's indices, observables of one Pauli string each.
-        region: its qubits.
-        values: (N,A+P), inputs first.
-        mitigation: what is done against errors.
-        seed: of shots, twirls and frames.
+        student: The circuit on the region's indices, with T observables of one string of Z each.
+        region: Its qubits.
+        values: Parameter values (N,A+P), inputs first.
+        mitigation: The mitigation.
+        seed: Seed of shots, twirls and frames.
     """
     random = np.random.default_rng(seed)
     twirls, shots = mitigation.twirls()
-    factors = FACTORS if mitigation.name == "zne" else (1,)
-    law = _Law.of(student, region)
-    scale = law.trex(max(TREX_SHOTS, twirls * shots), random) if mitigation.trex else np.ones(len(student.observables))
+    method = mitigation.method
+    factors = method.noise_factors
+    law = _Distribution.from_region(student, region)
+    scale = np.ones(len(student.observables))
+    if method.learns_readout:
+        scale = law.readout_factors(max(MIN_READOUT_SHOTS, twirls * shots), random)
     measured = []
     for factor in factors:
         means = law.means(values, factor, mitigation.gates_twirled, twirls, shots, random)
-        measured.append(law.draw(means, twirls, shots, mitigation.readout_twirled, random))
+        measured.append(law.draw(means, twirls, shots, method.learns_readout, random))
     evs = np.stack([drawn[0] for drawn in measured], axis=-1) * scale[:, None, None]
     stds = np.stack([drawn[1] for drawn in measured], axis=-1) * np.abs(scale)[:, None, None]
     if len(factors) == 1:
@@ -82,31 +83,30 @@ def run(
 
 
 @dataclass(frozen=True)
-class _Law:
-    """What is needed to draw a student's shots.
+class _Distribution:
+    """The distribution of a circuit's shots.
 
-    student: where it runs.
-    noise: of the region, readout apart.
-    supports: for each observable its qubits and coefficient.
-    parts: the strings of Zs whose values are needed, as tuples of qubits.
-    readout: for each qubit (a, b): a measured Z has the mean a <Z> + b.
+    Attributes:
+        student: The circuit.
+        noise: Noise of the region without readout errors.
+        supports: Qubits of each observable.
+        parts: Strings of Z whose values are needed, as tuples of qubits.
+        readout: Coefficients (a, b) of each qubit: a measured Z has the mean a <Z> + b.
     """
 
     student: StudentCircuit
     noise: Noise
-    supports: Terms
+    supports: list[tuple[int, ...]]
     parts: list[tuple[int, ...]]
     readout: list[tuple[float, float]]
 
     @classmethod
-    def of(cls, student: StudentCircuit, region: Region) -> _Law:
-        supports = []
-        for observable in student.observables:
-            on = tuple(int(q) for q in np.flatnonzero(observable.paulis[0].z))
-            supports.append((on, float(observable.coeffs[0].real)))
-        parts = sorted({part for on, _ in supports for part in _subsets(on) if part})
-        noise = Noise.of(device_noise(region))
-        assert noise.model is not None
+    def from_region(cls, student: StudentCircuit, region: Region) -> _Distribution:
+        supports = [tuple(int(q) for q in np.flatnonzero(o.paulis[0].z)) for o in student.observables]
+        parts = sorted({part for on in supports for part in _subsets(on) if part})
+        noise = Noise.from_model(device_noise(region))
+        if noise.model is None:
+            raise QkdError(f"{region.snapshot.name} has no noise model to draw shots from")
         tables = [assignment(noise.model, q) for q in range(student.num_qubits)]
         means = [(float(p[0, 0] + p[1, 1] - 1), float(p[0, 0] - p[1, 1])) for p in tables]
         unread = replace(noise, model=rebuilt(noise.model, lambda name, on, error: error, readout=False))
@@ -115,25 +115,25 @@ class _Law:
     def means(
         self, values: np.ndarray, factor: int, twirled: bool, twirls: int, shots: int, random: np.random.Generator
     ) -> np.ndarray:
-        """Return what each twirl of each text means (N,R,M) before readout; R is 1 where twirls need not differ.
+        """Return the mean values (N,R,M) of each text and twirl before readout; R is 1 if all twirls have the same.
 
-        A frame's mean is the exact mean over all frames, and what a frame differs from it by. Where a frame has one
-        shot only the mean matters.
+        A frame's value is the exact mean over all frames plus the frame's deviation. With one shot in a frame only the
+        mean matters.
         """
         n = self.student.num_qubits
         small = self.student.with_circuit(
-            folded(self.student.circuit, factor),
+            fold_gates(self.student.circuit, factor),
             [SparsePauliOp.from_sparse_list([("Z" * len(on), on, 1.0)], n) for on in self.parts],
         )
         if not twirled:
             return _evaluated(small, self.noise, values)
         average = self.noise.twirled()
-        framed = _Framed.of(small, self.noise, factor)
+        framed = _Framed.from_noise(small, self.noise, factor)
         frames = None
         if len(framed.angles) and (factor > 1 or shots > 1):
             rest = self.noise.incoherent().twirled()
             frames = _evaluated(framed.student, rest, values, framed.draw(FRAMES, random))
-        if factor > 1 and frames is not None:  # a frame is the same for all foldings of a gate
+        if factor > 1 and frames is not None:  # all foldings of a gate are in the same frame
             mean = frames.mean(axis=1, keepdims=True)
         else:
             mean = _evaluated(small, average, values)
@@ -141,18 +141,18 @@ class _Law:
             return mean
         off = frames - frames.mean(axis=1, keepdims=True)
         chosen = random.integers(FRAMES, size=(len(values), twirls))
-        grown = (FRAMES / (FRAMES - 1)) ** 0.5  # what the frames' own mean took
+        grown = (FRAMES / (FRAMES - 1)) ** 0.5  # the frames' own mean was subtracted
         return mean + grown * np.take_along_axis(off, chosen[:, :, None], axis=1)
 
     def draw(
         self, means: np.ndarray, twirls: int, shots: int, flipped: bool, random: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return expectation values and their standard errors (K,N), as the client computes them from twirls."""
+        """Return expectation values and their standard errors (T,N), as the client computes them from twirls."""
         count = len(means)
         index = {part: i for i, part in enumerate(self.parts)}
         signs = random.choice([-1.0, 1.0], (count, twirls, self.student.num_qubits)) if flipped else None
         evs, stds = np.zeros((2, len(self.supports), count))
-        for k, (on, coefficient) in enumerate(self.supports):
+        for k, on in enumerate(self.supports):
             seen = np.zeros((count, twirls))
             for part in _subsets(on):
                 term = np.ones((count, twirls)) if not part else np.broadcast_to(means[:, :, index[part]], seen.shape)
@@ -162,27 +162,27 @@ class _Law:
                     term = term * (a if qubit in part else offset)
                 seen = seen + term
             got = 2 * random.binomial(shots, ((1 + seen) / 2).clip(0, 1)) / shots - 1
-            evs[k] = coefficient * got.mean(axis=1)
+            evs[k] = got.mean(axis=1)
             if twirls == 1:
-                stds[k] = np.abs(coefficient) * np.sqrt((1 - got[:, 0] ** 2) / shots)
+                stds[k] = np.sqrt((1 - got[:, 0] ** 2) / shots)
             else:
-                stds[k] = np.abs(coefficient) * got.std(axis=1) / math.sqrt(twirls)
+                stds[k] = got.std(axis=1) / math.sqrt(twirls)
         return evs, stds
 
-    def trex(self, shots: int, random: np.random.Generator) -> np.ndarray:
-        """Return the factors (K,) that a job's readout calibration would find, as the client computes them."""
+    def readout_factors(self, shots: int, random: np.random.Generator) -> np.ndarray:
+        """Return the factors (T,) that a job's readout calibration gives, as the client computes them."""
         flips = np.array([(1 - a) / 2 for a, _ in self.readout])
         for on, chance in self.noise.flips:
             for qubit in on:
                 flips[qubit] = flips[qubit] * (1 - chance) + (1 - flips[qubit]) * chance
         rates = random.binomial(shots, flips) / shots
-        return np.array([math.exp(2 * rates[list(on)].sum()) for on, _ in self.supports])
+        return np.array([math.exp(2 * rates[list(on)].sum()) for on in self.supports])
 
 
 def _evaluated(
     student: StudentCircuit, noise: Noise, values: np.ndarray, angles: np.ndarray | None = None
 ) -> np.ndarray:
-    """Return exact values (N,R,M) at parameter values (N,A+P) and rows of further weights (R,E); R is 1 for none."""
+    """Return exact values (N,R,M) at parameter values (N,A+P) and R rows of further weights (R,E); R is 1 if none."""
     program = LightConeEstimator(noise, dtype="float64").compile(
         student.circuit, student.observables, student.inputs, student.weights
     )
@@ -197,8 +197,8 @@ def _evaluated(
     return evs
 
 
-def folded(circuit: QuantumCircuit, factor: int) -> QuantumCircuit:
-    """Return a circuit with every two-qubit gate followed by its inverse and itself, ``factor`` gates in all."""
+def fold_gates(circuit: QuantumCircuit, factor: int) -> QuantumCircuit:
+    """Return a circuit in which every two-qubit gate is folded into ``factor`` gates: itself, its inverse, itself..."""
     made = circuit.copy_empty_like()
     for item in circuit.data:
         made.append(item.operation, item.qubits)
@@ -210,11 +210,12 @@ def folded(circuit: QuantumCircuit, factor: int) -> QuantumCircuit:
 
 @dataclass(frozen=True)
 class _Framed:
-    """A student whose coherent errors behind two-qubit gates are rotations of their own, with a sign in each frame.
+    """A circuit whose coherent errors after two-qubit gates are rotations of their own, with a sign in each frame.
 
-    student: its weights are the student's, followed by E angles.
-    angles: (E,) in the frame of all plus.
-    signs: the bits of a frame that decide on each angle's sign; none for those behind one-qubit gates.
+    Attributes:
+        student: The circuit; its weights are the student's, then E angles.
+        angles: Angles (E,) in the trivial frame, in radians.
+        signs: Bits of a frame that decide each angle's sign; none for angles after one-qubit gates.
     """
 
     student: StudentCircuit
@@ -222,11 +223,11 @@ class _Framed:
     signs: list[list[Bit]]
 
     @classmethod
-    def of(cls, student: StudentCircuit, noise: Noise, factor: int) -> _Framed:
-        """Return a folded student with the coherent terms of its noise put in.
+    def from_noise(cls, student: StudentCircuit, noise: Noise, factor: int) -> _Framed:
+        """Return a folded circuit with the coherent terms of its noise inserted.
 
-        A frame goes around all foldings of a gate. Behind every other one it is what the gate makes of it: the same
-        bits decide for cz, other bits for ecr.
+        A frame encloses all foldings of a gate. After every other one the gate has changed it: the same bits decide for
+        cz, other bits for ecr.
         """
         old = student.circuit
         made = QuantumCircuit(student.num_qubits, global_phase=old.global_phase)
@@ -261,7 +262,7 @@ class _Framed:
 
 
 def _rotate(circuit: QuantumCircuit, term: Placed, angle: Parameter) -> None:
-    """Append ``exp(-i angle/2 P)``; its gates have a label, to which no noise belongs."""
+    """Append ``exp(-i angle/2 P)``; its gates have a label, for which the noise model has no error."""
     turns = {"X": HGate(LABEL), "Y": RXGate(math.pi / 2, LABEL)}
     turned = [(turns[letter], qubit) for qubit, letter in zip(term.qubits, term.letters, strict=True) if letter != "Z"]
     for gate, qubit in turned:

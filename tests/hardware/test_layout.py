@@ -13,9 +13,9 @@ from qkd.devices import profiles, snapshot
 from qkd.devices.calibration import Operation
 from qkd.devices.region import to_region
 from qkd.devices.transpile import transpile
-from qkd.hardware.pinned import WORSE, chosen, pinned, region_error
+from qkd.hardware.layout import MAX_ERROR_RATIO, choose_circuit, region_error, trained_circuit
 from qkd.hardware.plan import Plan
-from qkd.hardware.prepare import plans_for
+from qkd.hardware.planning import make_plans
 from qkd.student.bundle import Student
 
 from .test_service import order
@@ -56,10 +56,10 @@ def test_a_region_is_kept_until_it_is_clearly_worse_than_the_best():
         now = worse(held, qubits, factor)
         anew = transpile(student, now)
         ratio = region_error(kept, now) / region_error(anew, now)
-        assert chosen(student, kept, anew, now) is (kept if ratio <= WORSE else anew)
+        assert choose_circuit(student, kept, anew, now) is (kept if ratio <= MAX_ERROR_RATIO else anew)
         seen.append(ratio)
-    assert seen[0] == pytest.approx(1, abs=1e-9) and seen[-1] > WORSE
-    assert chosen(student, None, kept, held) is kept
+    assert seen[0] == pytest.approx(1, abs=1e-9) and seen[-1] > MAX_ERROR_RATIO
+    assert choose_circuit(student, None, kept, held) is kept
 
 
 def test_a_region_with_a_dead_coupler_is_left(capsys):
@@ -72,8 +72,8 @@ def test_a_region_with_a_dead_coupler_is_left(capsys):
     }
     dead = replace(held, calibration=replace(told, gates=gates))
     anew = transpile(student, dead)
-    assert region_error(kept, dead) is None and chosen(student, kept, anew, dead) is anew
-    assert "gates or qubits of it are gone" in capsys.readouterr().err
+    assert region_error(kept, dead) is None and choose_circuit(student, kept, anew, dead) is anew
+    assert "lacks gates or qubits of the region of training" in capsys.readouterr().err
 
 
 def test_a_plan_takes_the_region_of_training_under_a_later_calibration(folder, tmp_path, capsys):
@@ -82,13 +82,13 @@ def test_a_plan_takes_the_region_of_training_under_a_later_calibration(folder, t
     told = {"local": True, "samples": 3, "mitigation": "none"}
     for factor, stays in ((1.0, True), (20.0, False)):
         snapshot.write_snapshot(worse(held, qubits, factor).calibration, tmp_path / "later.json")
-        [plan] = plans_for(order(folder, device=str(tmp_path / "later.json"), **told), run)
+        [plan] = make_plans(order(folder, device=str(tmp_path / "later.json"), **told), run)
         assert (set(to_region(plan.student, plan.snapshot)[1].qubits) == set(qubits)) is stays
         said = capsys.readouterr().err
-        assert ("on the region of training" in said) is stays and ("more than 1.25 times" in said) is not stays
+        assert ("region of training, qubits" in said) is stays and ("more than 1.25 times" in said) is not stays
         plan.save()
         assert to_qasm(Plan.load(plan.folder).student) == to_qasm(plan.student)
-    assert pinned(run, snapshot.load_snapshot("fake_fez")) is None
+    assert trained_circuit(run, snapshot.load_snapshot("fake_fez")) is None
 
 
 def test_a_run_that_was_trained_with_a_profile_is_taken_to_its_device_with_that(folder, tmp_path):
@@ -99,6 +99,6 @@ def test_a_run_that_was_trained_with_a_profile_is_taken_to_its_device_with_that(
     device = config.device.model_copy(update={"device": DEVICE, "profile": str(tmp_path / "mine.toml")})
     write_text(run.config, to_toml(config.model_copy(update={"device": device})))
     told = {"local": True, "samples": 3, "mitigation": "none"}
-    assert plans_for(order(folder, device=DEVICE, **told), run)[0].limit == 41
-    assert plans_for(order(folder, device=DEVICE, profile="eagle", **told), run)[0].limit == 60
-    assert plans_for(order(folder, device="fake_fez", **told), run)[0].limit == 60
+    assert make_plans(order(folder, device=DEVICE, **told), run)[0].limit == 41
+    assert make_plans(order(folder, device=DEVICE, profile="eagle", **told), run)[0].limit == 60
+    assert make_plans(order(folder, device="fake_fez", **told), run)[0].limit == 60

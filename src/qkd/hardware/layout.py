@@ -1,4 +1,4 @@
-"""The region that a student was trained on, which its device runs use as long as it is nearly as good as the best."""
+"""Which circuit and region a device run uses: those of training, while they are nearly as good as the best ones."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from qkd.devices.region import to_region
 from qkd.devices.snapshot import Snapshot
 from qkd.devices.transpile import TOLERANCE, verify
 
-WORSE = 1.25
-"""How many times the predicted error of the best region found anew that of the pinned one may be."""
+# A region of training is used while its predicted error is at most so many times that of the best region.
+MAX_ERROR_RATIO = 1.25
 
 
-def pinned(folder: RunFolder, device: Snapshot) -> StudentCircuit | None:
-    """Return the circuit as a run's student was trained on a device, on the device's indices; None if on another.
+def trained_circuit(folder: RunFolder, device: Snapshot) -> StudentCircuit | None:
+    """Return the circuit of training on the device's indices, or None if the run was not trained on this device.
 
     Args:
-        folder: the run's.
-        device: the device.
+        folder: The run folder.
+        device: The device.
 
     Raises:
-        QkdError: what the run kept of its device is damaged.
+        QkdError: The run's snapshot or compiled circuit is damaged.
     """
     calibration, program = folder.device / "snapshot.json", folder.device / "circuit.qasm"
     if not (calibration.is_file() and program.is_file()) or not same_device(
@@ -38,37 +38,35 @@ def pinned(folder: RunFolder, device: Snapshot) -> StudentCircuit | None:
     return from_qasm(read_text(program), str(program))
 
 
-def chosen(
-    logical: StudentCircuit, trained: StudentCircuit | None, anew: StudentCircuit, device: Snapshot
+def choose_circuit(
+    logical: StudentCircuit, trained: StudentCircuit | None, compiled: StudentCircuit, device: Snapshot
 ) -> StudentCircuit:
-    """Return the circuit that runs on a device: as it was trained, or compiled anew; which, and why, is said.
+    """Return the circuit that runs on a device, the trained or the compiled one, and print why.
 
     Args:
-        logical: the student's circuit.
-        trained: as it was trained on the device (see ``pinned``), if it was.
-        anew: compiled for today's calibration.
-        device: today's calibration.
+        logical: The student's circuit.
+        trained: The circuit of training, or None (see ``trained_circuit``).
+        compiled: The circuit compiled for the current calibration.
+        device: The current calibration.
     """
     if trained is None:
-        return anew
-    error, best = region_error(trained, device), region_error(anew, device)
+        return compiled
+    error, best = region_error(trained, device), region_error(compiled, device)
     if error is None or trained.num_qubits != device.num_qubits:
-        say(
-            f"the region of training cannot be used on {device.name} now: gates or qubits of it are gone; compiled anew"
-        )
-        return anew
+        say(f"{device.name} lacks gates or qubits of the region of training, so the circuit is compiled again")
+        return compiled
     qubits = ", ".join(map(str, to_region(trained, device)[1].qubits))
-    if best is not None and error > WORSE * best:
+    if best is not None and error > MAX_ERROR_RATIO * best:
         say(
-            f"the region of training (qubits {qubits}) has a predicted error of {error:.3f} now, more than "
-            f"{WORSE:g} times the {best:.3f} of the best found anew, which is taken; the student was not trained there"
+            f"the region of training (qubits {qubits}) now has a predicted error of {error:.3f}, more than "
+            f"{MAX_ERROR_RATIO:g} times the {best:.3f} of the best region, so the student runs there untrained"
         )
-        return anew
+        return compiled
     difference = verify(logical, trained, device)
     if difference is not None and difference > TOLERANCE:
-        say("the circuit that the run kept of its device is not the student's; compiled anew")
-        return anew
-    say(f"on the region of training, qubits {qubits}: predicted error {error:.3f}; the best anew has {best or 0:.3f}")
+        say("the run's compiled circuit is not that of its student, so the circuit is compiled again")
+        return compiled
+    say(f"region of training, qubits {qubits}: predicted error {error:.3f}; the best region has {best or 0:.3f}")
     return trained
 
 
@@ -76,8 +74,8 @@ def region_error(student: StudentCircuit, device: Snapshot) -> float | None:
     """Return the predicted error (``devices.layout``) of a compiled circuit under a calibration; None if it cannot run.
 
     Args:
-        student: on the device's indices.
-        device: a calibration, perhaps a later one than it was compiled for.
+        student: The circuit, on the device's indices.
+        device: A calibration, perhaps a later one than the circuit was compiled for.
     """
     circuit, measured = student.circuit, support(student.observables)
     names = {item.operation.name for item in circuit.data}
@@ -97,7 +95,7 @@ def region_error(student: StudentCircuit, device: Snapshot) -> float | None:
 
 
 def same_device(name: str, other: str) -> bool:
-    """Whether two names, ``fake_fez`` and ``ibm_fez``, are of one device."""
+    """Whether two names, ``fake_fez`` and ``ibm_fez``, denote the same device."""
     return _device(name) == _device(other)
 
 

@@ -1,4 +1,4 @@
-"""The client's connection to one instance of the service, over which every request is sent once and watched."""
+"""The client's connection to one instance of the service, which sends every request once and reports submissions."""
 
 from __future__ import annotations
 
@@ -15,65 +15,66 @@ from qkd.core.errors import ServiceError
 if TYPE_CHECKING:
     from qiskit_ibm_runtime import QiskitRuntimeService
 
-Fate = Literal["unsent", "refused", "made", "unknown"]
+Outcome = Literal["unsent", "refused", "created", "unknown"]
+# Answers to a submission after which no job exists: the service read the request and refused it.
 REFUSED = (400, 403, 404, 405, 409, 411, 413, 415, 422, 429)
-"""Answers to a submission after which there is no job: the service read it and said no."""
 
 
 class OnceAdapter(HTTPAdapter):
-    """Sends every request once, and knows what became of the last submission.
+    """Sends every request once, and knows the outcome of the last submission.
 
-    The client sends a POST again after 5xx on its own, because the service is said to allow it
-    (``api.session.PostForcelistRetry``); a user has seen six jobs come of one submission in that way
-    (qiskit-ibm-runtime#1114). So nothing is repeated here, and qkd looks for a job before it sends one.
+    The client itself repeats a POST after 5xx, because the service is said to allow it
+    (``api.session.PostForcelistRetry``). A user has seen six jobs from one submission (qiskit-ibm-runtime#1114). So
+    this adapter repeats nothing, and qkd looks for a job before it submits one.
 
-    fate: of the last submission: ``unsent`` (it never left), ``refused``, ``made``, or ``unknown``.
-    made: the id of the job, where it was made.
+    Attributes:
+        outcome: Outcome of the last submission: ``unsent`` (it never left), ``refused``, ``created`` or ``unknown``.
+        job_id: Id of the created job, or None.
     """
 
     def __init__(self) -> None:
         super().__init__(max_retries=0)
-        self.fate: Fate = "unsent"
-        self.made: str | None = None
+        self.outcome: Outcome = "unsent"
+        self.job_id: str | None = None
 
     def send(self, request: PreparedRequest, *args: Any, **kwargs: Any) -> Response:
-        """Send a request; of submissions, note what became of them."""
+        """Send a request and record the outcome of a submission."""
         path = urlsplit(str(request.url)).path.rstrip("/")
         if request.method != "POST" or not path.endswith("/jobs"):
             return super().send(request, *args, **kwargs)
-        self.fate, self.made = "unknown", None
+        self.outcome, self.job_id = "unknown", None
         try:
             response = super().send(request, *args, **kwargs)
         except ConnectTimeout:
-            self.fate = "unsent"
+            self.outcome = "unsent"
             raise
         except NoConnection as error:
             if error.args and isinstance(getattr(error.args[0], "reason", None), NewConnectionError):
-                self.fate = "unsent"
+                self.outcome = "unsent"
             raise
         if response.status_code in REFUSED:
-            self.fate = "refused"
+            self.outcome = "refused"
         elif response.ok:
             try:
-                self.made = str(response.json()["id"])
-                self.fate = "made"
+                self.job_id = str(response.json()["id"])
+                self.outcome = "created"
             except (ValueError, KeyError, TypeError):  # an answer that was cut short
                 pass
         return response
 
 
-def watched(service: QiskitRuntimeService, instance: str | None) -> tuple[Any, OnceAdapter]:
+def watch_submissions(service: QiskitRuntimeService, instance: str | None) -> tuple[Any, OnceAdapter]:
     """Return the client's own object for one instance's requests, and the adapter that sends them.
 
-    Every other instance's requests are sent once too. The client looks for a job that is gone in all of an account's
-    instances and stays with the last one; with the object returned here no list of another instance is ever read.
+    Every other instance's requests are sent once too. The client searches all instances for a job that is gone, and
+    remains with the last one. The object returned here never reads the list of another instance.
 
     Args:
-        service: the client.
-        instance: its CRN; None takes the active one.
+        service: IBM's client.
+        instance: CRN of the instance; None takes the active one.
 
     Raises:
-        QkdError: the account does not reach that instance.
+        ServiceError: The account does not reach that instance.
     """
     apis = service._api_clients
     api = apis.get(instance or service.active_instance(), None if instance else service._active_api_client)
@@ -83,6 +84,6 @@ def watched(service: QiskitRuntimeService, instance: str | None) -> tuple[Any, O
         session = client._session
         if not isinstance(session.get_adapter(session.base_url), OnceAdapter):
             session.mount(session.base_url, OnceAdapter())
-        session._timeout = (10.0, 120.0)  # the client would wait for an answer forever
+        session._timeout = (10.0, 120.0)  # the client's own timeout is infinite
     service._active_api_client = api
     return api, api._session.get_adapter(api._session.base_url)

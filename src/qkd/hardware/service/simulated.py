@@ -1,4 +1,4 @@
-"""A device run without the device: the client's own Estimator on AerSimulator, one light cone at a time."""
+"""A device run without the device: IBM's client-side Estimator on AerSimulator, one light cone at a time."""
 
 from __future__ import annotations
 
@@ -15,27 +15,29 @@ from qkd.core.errors import CircuitError
 from qkd.core.workers import parallel_map
 from qkd.devices.noise import noise_model
 from qkd.devices.region import Region
-from qkd.hardware.mitigation import Layers, Mitigation, layers_of, noise_of_layers, pub, raw
+from qkd.hardware.mitigation import Mitigation
+from qkd.hardware.mitigation.client import make_pub, read_result
+from qkd.hardware.mitigation.layers import Layers, calibrated_layers, find_layers
 
-WIDEST = 12
-"""Qubits up to which a noisy circuit is simulated: a density matrix of 4^12 numbers."""
-TEXTS = 13
-"""Texts of one piece of work."""
+# A density matrix of 12 qubits has 4^12 numbers.
+MAX_CONE_QUBITS = 12
+TEXTS_PER_TASK = 13
 
+# A circuit, its qubits and the indices of its observables.
 Piece = tuple[StudentCircuit, Region, list[int]]
 
 
 def pieces(student: StudentCircuit, region: Region) -> list[Piece]:
-    """Return the circuits that are simulated: light cones with their observables' numbers, or the whole.
+    """Return the circuits to simulate: light cones with their observables' indices, or the whole circuit.
 
-    Aer's noise is local, so a light cone has the expectation value that the whole circuit has.
+    Aer's noise is local, so a light cone has the expectation value of the whole circuit.
 
     Args:
-        student: on the region's indices.
-        region: its qubits.
+        student: The circuit, on the region's indices.
+        region: Its qubits.
 
     Raises:
-        QkdError: none of it can be simulated.
+        CircuitError: A light cone is too wide.
     """
     cones: dict[tuple[int, ...], list[int]] = {}
     for k, observable in enumerate(student.observables):
@@ -43,12 +45,12 @@ def pieces(student: StudentCircuit, region: Region) -> list[Piece]:
     if sum(4 ** len(cone) for cone in cones) >= 4**student.num_qubits:
         cones = {tuple(range(student.num_qubits)): list(range(len(student.observables)))}
     widest = max(map(len, cones))
-    if widest > WIDEST:
+    if widest > MAX_CONE_QUBITS:
         raise CircuitError(
-            f"circuit '{student.name}' has a light cone of {widest} qubits; with noise no more than {WIDEST} are "
-            "simulated, so take fewer --layers or --qubits"
+            f"circuit '{student.name}' has a light cone of {widest} qubits, and noisy simulation takes at most "
+            f"{MAX_CONE_QUBITS}; use fewer --layers or --qubits"
         )
-    # the widest first, so that no process is left alone with one at the end
+    # The widest cones come first, so that no process works alone at the end.
     ordered = sorted(cones.items(), key=lambda cone: -len(cone[0]))
     return [_piece(student, region, cone, ks) for cone, ks in ordered]
 
@@ -60,22 +62,22 @@ def _piece(student: StudentCircuit, region: Region, cone: Sequence[int], ks: lis
 
 
 def estimator(piece: Piece, mitigation: Mitigation, seed: int) -> Any:
-    """Return the client's Estimator on a simulator of the piece's qubits, and its layers' noise if it needs that."""
+    """Return the client's Estimator on a simulator of a piece's qubits, with its layers' noise if it needs that."""
     from qiskit_aer import AerSimulator
     from qiskit_ibm_runtime.executor_estimator import Estimator
 
     region = piece[1]
     backend = AerSimulator.from_backend(region.backend, method="density_matrix", max_parallel_threads=1)
-    made = Estimator(mode=backend, options=mitigation.options(seed=seed))
-    if mitigation.learned:
-        made.options = mitigation.options(layer_noise(piece, made), seed=seed)
-    return made
+    client = Estimator(mode=backend, options=mitigation.options(seed=seed))
+    if mitigation.method.needs_layer_noise:
+        client.options = mitigation.options(layer_noise(piece, client), seed=seed)
+    return client
 
 
 def layer_noise(piece: Piece, estimator: Any) -> Layers:
-    """Return the layers of a piece with the noise that its calibration says they have."""
+    """Return the layers of a piece with the noise that the calibration gives them."""
     student, region, _ = piece
-    return noise_of_layers(layers_of(estimator, student), student, noise_model(region))
+    return calibrated_layers(find_layers(estimator, student), student, noise_model(region))
 
 
 def run(
@@ -87,24 +89,29 @@ def run(
     bar: Progress,
     processes: int | None = None,
 ) -> dict[str, np.ndarray]:
-    """Return what ``raw`` keeps of expectation values at parameter values (N,A+P).
+    """Return the arrays of ``read_result`` at parameter values.
 
     Args:
-        student: on the region's indices.
-        region: its qubits.
-        values: inputs first, weights last.
-        mitigation: what is done against errors.
-        seed: of shots and twirls; the number of processes changes nothing.
-        bar: is advanced by a text's share for each piece of it that is done.
-        processes: how many work at once.
+        student: The circuit with T observables, on the region's indices.
+        region: Its qubits.
+        values: Parameter values (N,A+P), inputs first.
+        mitigation: The mitigation.
+        seed: Seed of shots and twirls; results do not depend on the number of processes.
+        bar: Progress, advanced by a text's share for each piece.
+        processes: Number of processes; None takes all cores.
     """
     parts = pieces(student, region)
     tasks = [
-        (part, mitigation, _columns(student, part[0], values[start : start + TEXTS]), seed + 7919 * start + number)
-        for start in range(0, len(values), TEXTS)
+        (
+            part,
+            mitigation,
+            _columns(student, part[0], values[start : start + TEXTS_PER_TASK]),
+            seed + 7919 * start + number,
+        )
+        for start in range(0, len(values), TEXTS_PER_TASK)
         for number, part in enumerate(parts)
     ]
-    places = [(start, part[2]) for start in range(0, len(values), TEXTS) for part in parts]
+    places = [(start, part[2]) for start in range(0, len(values), TEXTS_PER_TASK) for part in parts]
     whole: dict[str, np.ndarray] = {}
     for (start, ks), arrays in zip(places, parallel_map(_one, tasks, processes), strict=True):
         for name, part in arrays.items():
@@ -115,12 +122,12 @@ def run(
 
 
 def _columns(student: StudentCircuit, part: StudentCircuit, values: np.ndarray) -> np.ndarray:
-    """Return the parameter values (N,A+P) that a part of the student has."""
+    """Return the columns of parameter values (N,A+P) that occur in a part of the circuit."""
     order = {parameter: i for i, parameter in enumerate(student.parameters)}
     return values[:, [order[parameter] for parameter in part.parameters]]
 
 
 def _one(piece: Piece, mitigation: Mitigation, values: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # fits of values near zero say that they have no covariance
-        return raw(estimator(piece, mitigation, seed).run([pub(piece[0], values)]).result()[0].data)
+        warnings.simplefilter("ignore")  # fits of values near zero warn that they have no covariance
+        return read_result(estimator(piece, mitigation, seed).run([make_pub(piece[0], values)]).result()[0].data)
