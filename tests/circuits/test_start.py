@@ -7,6 +7,9 @@ import pytest
 import torch
 from qiskit.circuit import Parameter, QuantumCircuit
 from qiskit.quantum_info import SparsePauliOp
+from qkd.simulation.diagnostics import check
+from qkd.simulation.factory import make_engine
+from qkd.simulation.start import BLIND, linear_response, started
 
 from qkd import QkdError
 from qkd.circuits import library
@@ -14,9 +17,6 @@ from qkd.circuits.cone import cut
 from qkd.circuits.qasm import from_qasm, to_qasm
 from qkd.circuits.student import StudentCircuit
 from qkd.core.config import EngineSpec
-from qkd.simulation.check import check
-from qkd.simulation.response import BLIND, linear_response, started
-from qkd.simulation.simulators import make_engine
 
 
 @pytest.mark.parametrize("name", ["hardware", "product", "qdllm", "reupload"])

@@ -17,9 +17,9 @@ from qkd.engines.noise import NoiseLike
 from qkd.engines.paulis.strings import pauli_terms
 from qkd.engines.program import Question
 from qkd.results.run import EngineCheck
-from qkd.simulation.cost import METHODS, Load, cheapest, loads
-from qkd.simulation.response import WEIGHT_SPREAD
-from qkd.simulation.simulators import Engine
+from qkd.simulation.aer_cost import METHODS, Load, cheapest, loads
+from qkd.simulation.factory import Engine
+from qkd.simulation.start import WEIGHT_SPREAD
 
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6}
 SIGMAS = 6

@@ -31,7 +31,7 @@ from qkd.encoders.protocol import Encoder
 from qkd.encoders.registry import make_encoder
 from qkd.results import Scores
 from qkd.results.base import Result
-from qkd.simulation.simulators import make_engine
+from qkd.simulation.factory import make_engine
 from qkd.student.card import model_card
 from qkd.student.cores.quantum import QuantumCore
 from qkd.student.metrics import softmax
@@ -59,7 +59,7 @@ class EncoderRecord(records.Record):
     """
 
     name: Annotated[str, Field(min_length=1, max_length=4096)]
-    dim: Annotated[int, Field(ge=1, le=records.DIMENSIONS)]
+    dim: Annotated[int, Field(ge=1, le=records.MAX_DIMENSIONS)]
     key: dict[str, JsonValue]
 
 
@@ -97,7 +97,7 @@ class BundleRecord(records.Record):
     """
 
     format: int
-    classes: Annotated[tuple[str, ...], Field(min_length=1, max_length=records.CLASSES)]
+    classes: Annotated[tuple[str, ...], Field(min_length=1, max_length=records.MAX_CLASSES)]
     encoder: EncoderRecord
     angle_map: Literal["tanh", "minmax"]
     about: About = About()
