@@ -60,7 +60,7 @@ class EncoderRecord(records.Record):
     """
 
     name: Annotated[str, Field(min_length=1, max_length=4096)]
-    dim: Annotated[int, Field(ge=1, le=records.DIMENSIONS)]
+    dim: Annotated[int, Field(ge=1, le=records.MAX_DIMENSIONS)]
     key: dict[str, JsonValue]
 
 
@@ -112,7 +112,7 @@ class BundleRecord(records.Record):
     """
 
     format: int
-    classes: Annotated[tuple[str, ...], Field(min_length=1, max_length=records.CLASSES)]
+    classes: Annotated[tuple[str, ...], Field(min_length=1, max_length=records.MAX_CLASSES)]
     encoder: EncoderRecord
     angle_map: Literal["tanh", "minmax"]
     about: About = About()
