@@ -221,6 +221,7 @@ def transpile(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="A key of the profile and its value, KEY=VALUE; may be repeated.")
     ] = None,
+    layout: Annotated[str | None, typer.Option(help="The physical qubit of each logical one, such as 3,4,5.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write the compiled circuit here, as OpenQASM 3.")] = None,
     png: Png = None,
     qubits: Annotated[int | None, typer.Option(min=1, help="The width n of a named circuit.")] = None,
@@ -245,7 +246,7 @@ def transpile(
     for key, sign, _ in pairs:
         if not sign:
             raise ConfigError(f"--set {key}: write KEY=VALUE, such as --set optimization_level=1")
-    settings = {key: value for key, _, value in pairs}
+    settings = {key: value for key, _, value in pairs} | ({"qubits": f"[{layout}]"} if layout else {})
     compiled = compile_for(student, device, profile, qubits=qubits, layers=layers, settings=settings)
     report = compiled.report
     if out:

@@ -1,4 +1,4 @@
-"""A chip drawn: every qubit coloured by its readout error, every coupler by its two-qubit error, a region marked."""
+"""Maps of a chip for figures and terminals, colored by readout and two-qubit errors."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.text import Text
 
-COLOURS = "viridis_r"
-"""The colour map: light is good, dark is bad."""
+COLORS = "viridis_r"  # light is good, dark is bad
 MARK = "#e11d48"
-_TONES = ("#a3e635", "#4ade80", "#22b8a6", "#3b82c4", "#6d4fc2", "#7c2d92")  # the same idea in six steps, on a terminal
+_TONES = ("#a3e635", "#4ade80", "#22b8a6", "#3b82c4", "#6d4fc2", "#7c2d92")  # best to worst, for terminals
 
 
 def positions(snapshot: Snapshot) -> np.ndarray:
-    """Return where the n qubits lie, (n,2) as column and row; made up from the couplers where the device is silent."""
+    """Return the column and row of the n qubits, (n,2). Without coordinates a spring layout of the couplers decides."""
     coordinates = snapshot.calibration.coordinates
     if coordinates is not None:
         return np.array(coordinates, dtype=float)
@@ -35,11 +34,11 @@ def positions(snapshot: Snapshot) -> np.ndarray:
 
 
 def figure(snapshot: Snapshot, region: Iterable[int] = ()) -> Figure:
-    """Return the chip as a figure.
+    """Return a figure of the chip.
 
     Args:
-        snapshot: the device.
-        region: physical qubits to mark, with the couplers between neighbours in it.
+        snapshot: The device.
+        region: Physical qubits to mark, with the couplers between them.
     """
     from matplotlib import colormaps
     from matplotlib.collections import LineCollection
@@ -56,17 +55,17 @@ def figure(snapshot: Snapshot, region: Iterable[int] = ()) -> Figure:
     lines = [at[list(pair)] for pair in couplers]
     inside = [line for line, pair in zip(lines, couplers, strict=True) if set(pair) <= marked]
     axes.add_collection(LineCollection(inside, colors=MARK, linewidths=11, capstyle="round", alpha=0.35, zorder=1))
-    edges = LineCollection(lines, cmap=COLOURS, norm=LogNorm(*_span(errors)), linewidths=4, zorder=2)
+    edges = LineCollection(lines, cmap=COLORS, norm=LogNorm(*_span(errors)), linewidths=4, zorder=2)
     edges.set_array(errors)
     axes.add_collection(edges)
-    colours = colormaps[COLOURS].copy()
-    colours.set_bad("#e5e7eb")  # no calibration: not used
+    colors = colormaps[COLORS].copy()
+    colors.set_bad("#e5e7eb")  # qubits without calibration
     rings = [MARK if i in marked else "white" for i in range(len(at))]
     nodes = axes.scatter(
         at[:, 0],
         at[:, 1],
         c=np.ma.masked_invalid(readout),
-        cmap=colours,
+        cmap=colors,
         norm=LogNorm(*_span(readout)),
         s=190,
         edgecolors=rings,
@@ -74,9 +73,9 @@ def figure(snapshot: Snapshot, region: Iterable[int] = ()) -> Figure:
         zorder=3,
         plotnonfinite=True,
     )
-    middle = math.sqrt(math.prod(_span(readout)))
+    center = math.sqrt(math.prod(_span(readout)))
     for i, (x, y) in enumerate(at):
-        dark = np.isfinite(readout[i]) and readout[i] > middle
+        dark = np.isfinite(readout[i]) and readout[i] > center
         axes.text(x, y, str(i), size=6, ha="center", va="center", color="white" if dark else "#1f2933", zorder=4)
     axes.invert_yaxis()
     axes.set_aspect("equal")
@@ -88,7 +87,7 @@ def figure(snapshot: Snapshot, region: Iterable[int] = ()) -> Figure:
 
 
 def text(snapshot: Snapshot, region: Iterable[int] = ()) -> Text | None:
-    """Return the chip for a terminal, four characters a column, or None where the device gives no coordinates."""
+    """Return a map of the chip for a terminal, or None if the device reports no coordinates."""
     from rich.text import Text
 
     calibration, marked = snapshot.calibration, set(region)
@@ -128,7 +127,7 @@ def text(snapshot: Snapshot, region: Iterable[int] = ()) -> Text | None:
 
 
 def _span(errors: np.ndarray) -> tuple[float, float]:
-    """Return the errors between which colours are spread: the best, and what nine of ten keep under."""
+    """Return the range of the color scale: the least error and the 90 % quantile."""
     measured = errors[np.isfinite(errors) & (errors > 0)]
     if not len(measured):
         return 1e-4, 1e-1
@@ -137,7 +136,7 @@ def _span(errors: np.ndarray) -> tuple[float, float]:
 
 
 def _tone(error: float | None, among: Sequence[float]) -> str:
-    """Return the colour of an error by its rank."""
+    """Return the color of an error by its rank among others."""
     if not error or not among:
         return "dim"
     rank = sum(other < error for other in among) / len(among)

@@ -37,15 +37,17 @@ from qkd.reports.report import write_report
 from qkd.reports.run import circuit_conclusion, teacher_conclusion
 from qkd.results import Metrics, PairedDifference, Parameters, TestPrediction
 from qkd.simulation.agree import Agreement, agree
+from qkd.simulation.estimate import check_time, simulation_cost
 from qkd.simulation.response import started
 from qkd.simulation.saved import check_saved
 from qkd.simulation.setting import Noisy, Setting, make_setup
 from qkd.simulation.simulators import Engine, torch_device
 from qkd.student import logreg
-from qkd.student.bundle import About, Student
+from qkd.student.bundle import About, Student, Validation
 from qkd.student.cores.factory import make_control
 from qkd.student.cores.quantum import QuantumCore
 from qkd.student.lesson import Lesson, make_trainer, make_tuner
+from qkd.student.metrics import softmax
 from qkd.student.model import StudentModel
 from qkd.student.refit import refit_head
 from qkd.student.trainer import Trainer
@@ -68,16 +70,20 @@ def run_pipeline(config: Config, folder: RunFolder, resume: bool) -> None:
     """
     clock = Clock()
     # first, so that a mistake in it is not found after minutes of labelling
-    circuit = started(library.load_circuit(config.student.circuit, config.student.qubits, config.student.layers))
+    circuit = library.load_circuit(config.student.circuit, config.student.qubits, config.student.layers)
+    cost = simulation_cost(config, circuit)
+    check_time(config, cost)
+    circuit = started(circuit)
     check_saved(circuit)
     snapshot = folder.device / "snapshot.json"
     setting = make_setup(config, circuit, snapshot if resume and snapshot.is_file() else None)
     checks = [] if setting.noisy is None else _place(setting, setting.noisy, folder)
     sources = gather_sources(config, folder, resume, clock)
     lesson = sources.lesson()
+    check_time(config, cost, len(lesson.train))
     with clock.stage("training"):
         trainer = _quantum(config, setting.circuit, setting.trainer, lesson, folder.checkpoint)
-        shape = f"{circuit.name}, {draw.size(circuit)}; {trainer.student.num_parameters:,} parameters"
+        shape = f"{circuit.name}, {draw.count(circuit).size()}; {trainer.student.num_parameters:,} parameters"
         say(f"student: {shape}; {setting.trainer.describe()}")
         finished = _train(trainer, config, resume, "training", folder.history)
         trainers, frozen = [trainer], {}
@@ -259,6 +265,7 @@ def _keep(
         finished=result.finished,
         controls=tuple(gain.sentence for gain in result.controls.values()),
         conclusion=circuit_conclusion(result) if result.controls else "",
+        validation=_validation(sources, student),
     )
     texts = [dataset.texts[i] for i in sources.splits.test]
     Student(student, sources.encoder, about).save(folder.student, texts)
@@ -268,9 +275,17 @@ def _keep(
             label=dataset.labels[i],
             teacher=tuple(answers["teacher"][row].tolist()),
             student=tuple(answers["student"][row].tolist()),
+            control=tuple(answers[LINEAR][row].tolist()) if LINEAR in answers else None,
         )
         for row, i in enumerate(sources.splits.test)
     ]
     write_lines(folder.predictions, [row.to_dict() for row in predictions])
     write_json(folder.metrics, result.to_dict())
     write_report(folder)
+
+
+def _validation(sources: Sources, student: StudentModel) -> Validation:
+    """Return the student's answers to the validation texts."""
+    rows = softmax(student.logits(sources.embeddings[sources.splits.valid]))
+    correct = rows.argmax(axis=1) == sources.dataset.targets[sources.splits.valid]
+    return Validation(confidences=tuple(rows.max(axis=1).tolist()), correct=tuple(correct.tolist()))

@@ -1,4 +1,4 @@
-"""What a run is done with: a configuration, single settings on top, and models pinned to what they are now."""
+"""The configuration of a run: single settings on top of a file, and models pinned to their present commit."""
 
 from __future__ import annotations
 
@@ -56,11 +56,20 @@ def by_section(options: Options) -> Overrides:
             raise ConfigError(f"there is no option '{option}'{nearest(option, known)}")
         if hasattr(options[option], "to_csv"):
             raise ConfigError(f"{option} is a table; write it to a file, {option}='texts.csv', with its to_csv")
-    return {known[option]: value for option, value in options.items()}
+    return {known[option]: _plain(option, value) for option, value in options.items()}
+
+
+def _plain(option: str, value: object) -> object:
+    """Return a value that a configuration file can hold: a backend becomes the file of its snapshot."""
+    if option == "device" and not isinstance(value, str):
+        from qkd.devices.snapshot import device_file
+
+        return str(device_file(value))
+    return value
 
 
 def check_device(config: Config, overrides: Overrides) -> None:
-    """Refuse options about a device in a run that would not look at them.
+    """Refuse options about a device in a run that would ignore them.
 
     Raises:
         ConfigError: there is one.
@@ -69,7 +78,7 @@ def check_device(config: Config, overrides: Overrides) -> None:
     if unseen and config.engine.sim != "aer-noisy":
         option = unseen[0].replace("_", "-")
         raise ConfigError(
-            f"--{option} says whose noise is trained under, and --sim {config.engine.sim} has none: add --sim aer-noisy"
+            f"--{option} selects the noise of training, but --sim {config.engine.sim} has none; add --sim aer-noisy"
         )
 
 

@@ -1,8 +1,7 @@
-"""Whether an engine says what AerSimulator says, asked on a few points before and after anything is trained on it.
+"""Comparison of an engine with AerSimulator on a few points, before and after training.
 
-Where the light cones fit, Aer's density matrices are compared, which are exact; wider ones are compared with its
-trajectories, within their standard errors. Where that would take minutes, some of the observables, drawn by chance,
-stand for all.
+Narrow light cones are compared with Aer's exact density matrices, wide ones with its trajectories within their
+standard errors. If all observables would take too long, the comparison uses a random sample of them.
 """
 
 from __future__ import annotations
@@ -16,30 +15,30 @@ from qkd.core.errors import QkdError
 from qkd.engines.aer import AerEstimator, AerProgram
 from qkd.engines.noise import NoiseLike
 from qkd.engines.paulis.strings import pauli_terms
-from qkd.engines.program import Question
+from qkd.engines.program import ExpectationProblem
 from qkd.results.run import EngineCheck
-from qkd.simulation.cost import METHODS, Load, cheapest, loads
-from qkd.simulation.response import WEIGHT_SPREAD
-from qkd.simulation.simulators import Engine
+from qkd.simulation.aer_cost import METHODS, Load, cheapest, loads
+from qkd.simulation.factory import Engine
+from qkd.simulation.start import WEIGHT_SPREAD
 
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6}
 SIGMAS = 6
-"""Standard errors by which an engine that samples, or one that is compared with trajectories, may be off."""
+"""Largest accepted difference in standard errors, where the engine or Aer samples."""
 LIKELY = 5
-"""How many times its own estimate of its error an engine may be off that leaves something out."""
+"""Largest accepted difference in units of the error that a truncating engine estimates itself."""
 SECONDS, MAX_SECONDS = 10.0, 30.0
-"""Seconds on one core that a check takes, as ``cost.py`` estimates, and that a single group of strings may take."""
+"""Estimated seconds (see ``cost.py``) for a comparison, and the most for a single group of Pauli strings."""
 MAX_DENSE_QUBITS = 8
-"""Width of the widest light cone in which weights may be anywhere."""
+"""Maximum width of light cones in which random weights are drawn from the whole circle."""
 SHOTS, FEWEST = 512, 64
-"""Shots of a trajectory check, and how few it may come down to."""
+"""Default and minimum number of trajectories."""
 
 
 class Agreement(EngineCheck):
-    """What was compared, and how near it was."""
+    """Result of a comparison."""
 
     def describe(self) -> str:
-        """Return it as one sentence."""
+        """Return one sentence."""
         seen = f"all {self.of}" if self.observables == self.of else f"{self.observables} of {self.of}"
         where = f"on {self.points} point{'s' * (self.points > 1)}, {seen} observables"
         if self.shots:
@@ -60,18 +59,18 @@ def agree(
     """Compare an engine's expectation values with AerSimulator's.
 
     Args:
-        engine: what is to be trained with, under ``noise``.
-        student: the circuit.
+        engine: The engine for training under ``noise``.
+        student: The circuit.
         noise: Aer's noise model on the circuit's qubits.
-        values: (R,A+P) where, inputs first, of which as many are taken as ``SECONDS`` allow; two random points when
-            left out.
-        seed: of the points, of the observables that are drawn, and of Aer's shots.
+        values: Parameter values (R,A+P), inputs first. As many rows are used as ``SECONDS`` allow. None draws two
+            random points.
+        seed: The seed of points, sampled observables and Aer's shots.
 
     Returns:
-        None where AerSimulator would take longer than ``MAX_SECONDS`` for a single group of observables.
+        The result, or None if AerSimulator would need more than ``MAX_SECONDS`` for a single group of strings.
 
     Raises:
-        QkdError: they disagree.
+        QkdError: The engine and AerSimulator disagree.
     """
     whole = loads(student, noisy=True)
     if values is None:
@@ -79,7 +78,7 @@ def agree(
     method = cheapest(whole, SHOTS)
     shots, chosen = _affordable(whole, method, seed)
     if chosen[0].seconds(method, shots) > MAX_SECONDS:
-        say(f"not compared with AerSimulator, which would take {chosen[0].seconds(method, shots):,.0f} s")
+        say(f"not compared with AerSimulator, which would need more than {MAX_SECONDS:.0f} s for one observable")
         return None
     cost = sum(load.seconds(method, shots) for load in chosen)
     values = values[: max(1, min(len(values), int(SECONDS / max(cost, 1e-9))))]
@@ -125,7 +124,7 @@ def _random_points(student: StudentCircuit, width: int, seed: int) -> np.ndarray
 
 
 def _affordable(whole: list[Load], method: str, seed: int) -> tuple[int, list[Load]]:
-    """Return shots, and groups drawn by chance that take no longer than ``SECONDS`` together at one point."""
+    """Return the shots and a random sample of groups that take at most ``SECONDS`` together at one point."""
     order = [whole[i] for i in np.random.default_rng([seed, 2]).permutation(len(whole))]
     first = order[0].seconds(method, 1) if order else 0.0
     shots = int(np.clip(SECONDS / max(first, 1e-9), FEWEST, SHOTS))
@@ -139,7 +138,7 @@ def _affordable(whole: list[Load], method: str, seed: int) -> tuple[int, list[Lo
 
 
 def _covered(student: StudentCircuit, chosen: list[Load]) -> list[int]:
-    """Return the observables all of whose Pauli strings are in the groups; if there is none, the first."""
+    """Return the observables whose Pauli strings are all in the groups, or the first observable if none is."""
     strings = {t for load in chosen for t in load.strings}
     _, coefficients, _ = pauli_terms(student.observables)
     needed = [set(row.nonzero().flatten().tolist()) for row in coefficients]
@@ -156,7 +155,7 @@ def _by_aer(
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return Aer's expectation values and their standard errors, (R,K') each."""
-    question = Question(student.circuit, [student.observables[k] for k in numbers], student.parameters, ())
+    question = ExpectationProblem(student.circuit, [student.observables[k] for k in numbers], student.parameters, ())
     aer = AerProgram(question, AerEstimator(noise, shots=shots, seed=seed, method=method))
     angles = aer.angles(torch.from_numpy(values), torch.zeros(0)).numpy()
     if method == "density_matrix":

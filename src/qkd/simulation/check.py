@@ -1,4 +1,4 @@
-"""What a circuit can learn: dead weights, directions that do the same, its response at the start, how far it looks."""
+"""Diagnostics of a circuit: dead weights, the Jacobian's rank, light cones and the response at the start."""
 
 from __future__ import annotations
 
@@ -8,32 +8,33 @@ import numpy as np
 import torch
 
 from qkd.circuits.cone import cone_qubits, cut
-from qkd.circuits.counts import Counts, count
+from qkd.circuits.draw import Counts, count
 from qkd.circuits.student import StudentCircuit
 from qkd.core.errors import CircuitError
 from qkd.engines.statevector import StatevectorEstimator
-from qkd.simulation.response import Response, linear_response
+from qkd.simulation.start import Response, linear_response
 
 TOLERANCE = 1e-8
-"""Gradients and singular values below this share of the largest count as 0; the arithmetic is double."""
+"""Gradients and singular values below this fraction of the largest count as 0 (double precision)."""
 ROWS = 8
-"""Random inputs with which the search for the rank begins."""
-WIDEST = 16
-"""Qubits of the widest light cone that is checked; the paper's circuit of that width takes about a minute."""
+"""Initial number of random inputs in the search for the rank."""
+MAX_CONE_QUBITS = 16
+"""Maximum width of a light cone; the paper's circuit of that width takes about a minute."""
 
 
 @dataclass(frozen=True)
 class CircuitReport:
-    """The findings of ``check``.
+    """Diagnostics of a circuit.
 
-    counts: what the circuit is made of.
-    dead_weights: names of weights whose gradient is 0 wherever it was looked at.
-    dead_inputs: likewise for inputs.
-    num_weights: P.
-    rank: of the Jacobian (rows x K, P) at random weights; P less rank directions change nothing.
-    cone_widths: for each observable the qubits in its past light cone.
-    response: how it responds to its inputs where training starts.
-    blind_inputs: names of inputs that are not dead but to which nothing responds linearly there.
+    Attributes:
+        counts: The numbers of gates, depths and parameters.
+        dead_weights: The names of weights whose gradient is 0 at all random points.
+        dead_inputs: The names of inputs whose gradient is 0 at all random points.
+        num_weights: The number of weights, P.
+        rank: The rank of the Jacobian (rows x K, P) at random weights; P - rank directions change nothing.
+        cone_widths: The number of qubits in each observable's past light cone.
+        response: The response to the inputs at the start of training.
+        blind_inputs: The names of living inputs to which no observable responds linearly at the start.
     """
 
     counts: Counts
@@ -47,16 +48,16 @@ class CircuitReport:
 
     @property
     def healthy(self) -> bool:
-        """Whether every input reaches an observable and is responded to linearly at the start."""
+        """True if some observable responds linearly to every input at the start."""
         return not self.dead_inputs and not self.blind_inputs
 
     @property
     def redundant(self) -> int:
-        """Directions in the space of the living weights that only repeat others."""
+        """The number of redundant directions among the living weights."""
         return self.num_weights - len(self.dead_weights) - self.rank
 
     def render(self) -> str:
-        """Return the findings as lines of text."""
+        """Return the diagnostics as lines of text."""
         dead = f"{len(self.dead_weights)} of {self.num_weights} weights have no gradient anywhere"
         lines = [
             self.counts.render(),
@@ -70,7 +71,7 @@ class CircuitReport:
         return "\n".join([*lines, self._start()])
 
     def _start(self) -> str:
-        """Return what a start there means for training, one line."""
+        """Return one line about the response at the start."""
         angles, shares = self.response.angles, self.response.shares
         if not angles:
             return "no data enter"
@@ -78,8 +79,8 @@ class CircuitReport:
         if self.blind_inputs:
             return (
                 f"blind at the start (inputs at {place}): no expectation value responds linearly to "
-                f"{' '.join(self.blind_inputs)}, so that training memorises; rotate about another axis than is "
-                "read, or let '// qkd.start:' in an OpenQASM file name better values"
+                f"{' '.join(self.blind_inputs)}, so that training memorizes; rotate about another axis than the "
+                "readout's, or give better values in an OpenQASM file with '// qkd.start:'"
             )
         weakest = 100 * min((share for share in shares if share), default=0.0)
         return (
@@ -88,21 +89,21 @@ class CircuitReport:
 
 
 def check(student: StudentCircuit, points: int = 2, seed: int = 0) -> CircuitReport:
-    """Measure what of a circuit can be trained, light cone by light cone.
+    """Return the diagnostics of a circuit, computed light cone by light cone.
 
     Args:
-        student: the circuit.
-        points: how many random weight vectors are tried; the largest rank counts.
-        seed: of the points.
+        student: The circuit.
+        points: The number of random weight vectors; the largest rank counts.
+        seed: The seed of the points.
 
     Raises:
-        QkdError: a light cone is too wide for a dense Jacobian.
+        CircuitError: A light cone has more than ``MAX_CONE_QUBITS`` qubits.
     """
     cones = [cone_qubits(student, k) for k in range(len(student.observables))]
     widest = max(map(len, cones))
-    if widest > WIDEST:
+    if widest > MAX_CONE_QUBITS:
         raise CircuitError(
-            f"a light cone of '{student.name}' holds {widest} qubits and {WIDEST} is the most that is checked; check "
+            f"a light cone of '{student.name}' has {widest} qubits and the limit is {MAX_CONE_QUBITS}; check "
             "the same circuit with fewer --qubits or --layers"
         )
     parts = [_Part(student, [k for k, cone in enumerate(cones) if cone == qubits]) for qubits in dict.fromkeys(cones)]
@@ -130,14 +131,14 @@ def check(student: StudentCircuit, points: int = 2, seed: int = 0) -> CircuitRep
 
 
 class _Part:
-    """The observables of one light cone, cut out and compiled."""
+    """The compiled program of the observables of one light cone."""
 
     def __init__(self, student: StudentCircuit, observables: list[int]) -> None:
         piece = cut(student, observables)
         place = {parameter: i for i, parameter in enumerate(student.parameters)}
         self._columns = [place[parameter] for parameter in piece.parameters]
         self._count = len(observables)
-        # every parameter may differ from row to row, so that one sweep yields the gradients of all rows
+        # all parameters are batched, so that one backward pass yields the gradients of all rows
         estimator = StatevectorEstimator(device="cpu")
         self._program = estimator.compile(piece.circuit, piece.observables, piece.parameters, ())
 
@@ -153,7 +154,7 @@ class _Part:
 
 
 def _jacobian(student: StudentCircuit, parts: list[_Part], rng: np.random.Generator) -> np.ndarray:
-    """Return derivatives (rows x K, A+P) at random weights, at so many random inputs that more add no rank."""
+    """Return derivatives (rows x K, A+P) at random weights, with inputs added until the rank is constant."""
     a, p = len(student.inputs), len(student.weights)
     weights = rng.uniform(-np.pi, np.pi, p)
     blocks: list[np.ndarray] = []

@@ -1,7 +1,7 @@
-"""What AerSimulator takes for a circuit under noise, by the method that it simulates with.
+"""Cost of AerSimulator for a circuit under noise, for each of its simulation methods.
 
-The constants are seconds on one core, fitted to Aer 0.18.2 with IBM's noise models; they decide what is simulated how,
-so that the same circuit is always treated alike, whatever the machine.
+The constants are seconds on one core, fitted to Aer 0.18.2 with IBM's noise models. They are no measurements of the
+machine at hand, so that the same circuit is simulated with the same method everywhere.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ from qiskit.circuit import CircuitInstruction
 
 from qkd.circuits.cone import past
 from qkd.circuits.student import StudentCircuit
-from qkd.engines.aer import MOST_EXACT
-from qkd.engines.measured import together
+from qkd.engines.aer import MAX_EXACT_QUBITS
+from qkd.engines.measured import measurement_groups
 from qkd.engines.paulis.strings import pauli_terms
+from qkd.simulation.choice import MAX_STATE_QUBITS
 
 METHODS = {
     "density_matrix": "density matrices",
     "statevector": "trajectories of statevectors",
     "matrix_product_state": "trajectories of matrix product states",
 }
-"""Aer's methods under noise, and what they are called in a sentence."""
-WIDEST_STATE = 24
-"""Qubits up to which a statevector is considered."""
+"""Aer's methods under noise with their descriptions."""
 
 
 @dataclass(frozen=True)
 class Load:
-    """What is simulated together.
+    """Pauli strings that are measured together, with the size of their light cone.
 
-    strings: the numbers of the Pauli strings that are measured.
-    qubits: in their light cone.
-    gates: in their light cone.
-    bond: about how many numbers join two halves of a matrix product state of it, at most.
+    Attributes:
+        strings: The indices of the Pauli strings.
+        qubits: The number of qubits in the light cone.
+        gates: The number of gates in the light cone.
+        bond: An upper bound on the bond dimension of a matrix product state.
     """
 
     strings: tuple[int, ...]
@@ -43,7 +43,7 @@ class Load:
     bond: int
 
     def seconds(self, method: str, shots: int) -> float:
-        """Return about how long one set of angles takes."""
+        """Return the estimated seconds for one parameter vector."""
         if method == "density_matrix":
             return self.gates * (3e-5 + 2e-9 * 4**self.qubits)
         if method == "statevector":
@@ -52,10 +52,10 @@ class Load:
 
 
 def loads(student: StudentCircuit, noisy: bool) -> list[Load]:
-    """Return what AerSimulator simulates for a student, group by group of its Pauli strings."""
+    """Return the groups of Pauli strings that AerSimulator measures together for a circuit."""
     terms, _, _ = pauli_terms(student.observables)
     groups = []
-    for strings, qubits in together(student.circuit, terms, noisy):
+    for strings, qubits in measurement_groups(student.circuit, terms, noisy):
         measured = {qubit for t in strings for qubit, _ in terms[t]}
         items = past(student.circuit, measured)[1]
         groups.append(Load(tuple(strings), len(qubits), len(items), _bond(student, qubits, items)))
@@ -63,17 +63,17 @@ def loads(student: StudentCircuit, noisy: bool) -> list[Load]:
 
 
 def cheapest(groups: Sequence[Load], shots: int) -> str:
-    """Return the method for the widest light cones: exact where that fits, else what takes least."""
-    if all(load.qubits <= MOST_EXACT for load in groups):
+    """Return the method for the widest light cones: exact if possible, else the fastest."""
+    if all(load.qubits <= MAX_EXACT_QUBITS for load in groups):
         return "density_matrix"
     methods = ["matrix_product_state"]
-    if all(load.qubits <= WIDEST_STATE for load in groups):
+    if all(load.qubits <= MAX_STATE_QUBITS for load in groups):
         methods.append("statevector")
     return min(methods, key=lambda method: max(load.seconds(method, shots) for load in groups))
 
 
 def _bond(student: StudentCircuit, qubits: Sequence[int], items: Sequence[CircuitInstruction]) -> int:
-    """Return a bound on the bond dimension with the qubits in order: a two-qubit gate across a cut doubles it."""
+    """Return a bound on the bond dimension. Every two-qubit gate across a cut of the ordered qubits doubles it."""
     place = {qubit: i for i, qubit in enumerate(qubits)}
     crossings = [0] * max(1, len(qubits) - 1)
     for item in items:

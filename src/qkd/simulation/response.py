@@ -1,7 +1,7 @@
-"""Where a circuit should start: input values around which its expectation values respond linearly to the data.
+"""Start of training: input values around which expectation values respond linearly to the data.
 
-Behind rotations about Y an expectation value of Z is cos(x): around x = 0 it is even, nothing of it is linear in the
-data, and a student that starts there memorises; around pi/2 it is linear. For any circuit the place is looked for.
+After a rotation about Y the expectation value of Z is cos(x). It is even around x = 0, where a student can only
+memorize, and linear around pi/2. For other circuits such a point is searched for.
 """
 
 from __future__ import annotations
@@ -17,32 +17,33 @@ from qkd.core.config import EngineSpec
 from qkd.core.console import working
 from qkd.core.errors import QkdError
 from qkd.simulation.choice import is_affordable
-from qkd.simulation.simulators import Engine, make_engine
+from qkd.simulation.factory import Engine, make_engine
 
 WEIGHT_SPREAD = 0.1
 """Standard deviation, radians, of a student's initial circuit weights."""
 DRAWS = 8
-"""Random weight vectors over which a response is averaged."""
+"""Number of random weight vectors over which a response is averaged."""
 COARSE_DRAWS, COARSE_TRUNCATION = 3, 0.01
-"""The same where light cones are too wide to be exact, and the threshold below which Pauli strings are dropped."""
+"""Number of weight vectors and truncation threshold for light cones that are too wide to be exact."""
 ELSEWHERE = 64
-"""Random inputs that show how large a response can be."""
+"""Number of random inputs in the search for the largest response."""
 BLIND = 0.25
-"""A response below this share of the largest one that an input has anywhere is none."""
+"""Fraction of an input's largest response below which the input counts as blind."""
 ALIKE = 0.8
-"""Starts that reach this share of the best one are as good; of them the one nearest to pi/2 is taken."""
+"""Fraction of the best score above which starts are equivalent; the one nearest to pi/2 wins."""
 STEPS = 12
-"""Values that are tried lie pi/STEPS apart."""
+"""Grid points per pi."""
 
 
 @dataclass(frozen=True)
 class Response:
-    """How a circuit responds to its A inputs around one point, at initial weights.
+    """Response of a circuit to its A inputs around one point at initial weights.
 
-    angles: (A,) the point, radians.
-    slope: (A,) change of the expectation values (their Euclidean norm over all observables, root mean square over
-        initial weights) per radian of each input there.
-    best: (A,) the largest slope found anywhere.
+    Attributes:
+        angles: The point (A,) in radians.
+        slope: The slopes (A,) per radian of each input: Euclidean norm over observables, root mean square over
+            initial weights.
+        best: The largest slopes (A,) at any tried point.
     """
 
     angles: tuple[float, ...]
@@ -51,25 +52,25 @@ class Response:
 
     @property
     def shares(self) -> tuple[float, ...]:
-        """(A,) slope over best; 0 where an input has no effect at all."""
+        """Slopes over largest slopes, (A,); 0 for inputs without any effect."""
         return tuple(s / b if b > 1e-9 else 0.0 for s, b in zip(self.slope, self.best, strict=True))
 
     @property
     def blind(self) -> tuple[int, ...]:
-        """The inputs to which nothing responds linearly."""
+        """The indices of inputs without a linear response."""
         return tuple(a for a, share in enumerate(self.shares) if share < BLIND)
 
 
 def linear_response(student: StudentCircuit, engine: Engine | None = None, seed: int = 0) -> Response:
-    """Return how a circuit responds at its ``start``, or where that is not said, at the best start that is found.
+    """Return the response of a circuit at its ``start``, or at the best start of a grid if it has none.
 
     Args:
-        student: the circuit.
-        engine: what evaluates it; exact, ideal and double where left out.
-        seed: of the initial weights.
+        student: The circuit.
+        engine: The engine; None is an ideal one in double precision.
+        seed: The seed of the initial weights.
 
     Raises:
-        QkdError: no engine takes the circuit.
+        QkdError: No engine supports the circuit.
     """
     draws = DRAWS
     if engine is None:
@@ -87,7 +88,7 @@ def linear_response(student: StudentCircuit, engine: Engine | None = None, seed:
 
 
 def started(student: StudentCircuit, engine: Engine | None = None) -> StudentCircuit:
-    """Return ``student`` with a ``start``; its own, where it has one."""
+    """Return ``student`` with its own ``start``, or with the best one if it has none."""
     if student.start:
         return student
     with working(f"looking for a linear start of circuit '{student.name}'"):
@@ -95,15 +96,15 @@ def started(student: StudentCircuit, engine: Engine | None = None) -> StudentCir
 
 
 def _engine_and_draws(student: StudentCircuit) -> tuple[Engine, int]:
-    """Return an engine that evaluates slopes in seconds, and over how many weight vectors to average.
+    """Return an engine that evaluates slopes in seconds, and the number of weight vectors.
 
-    Slopes are compared with one another in steps of a fifth, so that a coarse truncation is enough where light cones
-    are too wide to be exact. A search to an accuracy would take minutes for each weight vector there.
+    A start only needs slopes to about 20 %, so a coarse truncation is enough in light cones too wide to be exact. A
+    search to the usual accuracy would take minutes for every weight vector.
     """
     spec = EngineSpec(precision="double", torch_device="cpu")
     try:
         affordable = is_affordable(student)
-    except QkdError:  # only the statevector engine takes its gates
+    except QkdError:  # only the statevector engine supports its gates
         affordable = True
     if affordable:
         return make_engine(spec, student), DRAWS
@@ -122,7 +123,7 @@ class _Slopes:
         shape = (draws, len(student.weights))
         self._device = engine.device
         self._weights = torch.tensor(rng.normal(0, WEIGHT_SPREAD, shape), device=engine.device)
-        # sums over observables with random signs: their squared derivatives average to those of the norm (Hutchinson)
+        # Hutchinson: squared derivatives of sums with random signs average to the squared norm of the derivatives
         self._signs = torch.tensor(rng.choice([-1.0, 1.0], (draws, len(student.observables))), device=engine.device)
 
     def at(self, points: np.ndarray) -> np.ndarray:
@@ -139,22 +140,24 @@ class _Slopes:
 
 
 def _best_start(slopes: _Slopes, grid: np.ndarray, common: np.ndarray, best: np.ndarray) -> np.ndarray:
-    """Return the start (A,) whose weakest input responds most: one value for all or, if that is weak, one for each.
+    """Return the start (A,) with the largest response of its weakest input.
+
+    All inputs get the same value, unless a value for each input is clearly better.
 
     Args:
-        slopes: of the circuit.
-        grid: the values tried, (T,).
-        common: slopes (T,A) with all inputs at one of them.
-        best: the largest slopes (A,).
+        slopes: The slopes of the circuit.
+        grid: The candidate values (T,).
+        common: The slopes (T,A) with all inputs at one candidate.
+        best: The largest slopes (A,).
     """
 
     def weakest(responses: np.ndarray) -> np.ndarray:
-        """Return the smallest share of each row; inputs without any effect do not count."""
+        """Return the smallest fraction of each row, without inputs that have no effect."""
         alive = best > 1e-9
         return (responses[:, alive] / best[alive]).min(axis=1, initial=1.0)
 
     def pick(scores: np.ndarray) -> int:
-        """Return the number of the value among the best that is nearest to pi/2."""
+        """Return the index of the candidate nearest to pi/2 among the best ones."""
         near = np.flatnonzero(scores >= ALIKE * scores.max())
         return int(near[np.abs(grid[near] - math.pi / 2).argmin()])
 

@@ -1,4 +1,4 @@
-"""What a run is simulated on: the circuit as it stands there, its noise, what trains it and what measures it."""
+"""Simulation setup of a run: circuit, device noise, and the engines for training and measurement."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from qkd.devices.region import Region, to_region
 from qkd.devices.snapshot import Snapshot
 from qkd.devices.transpile import transpile
 from qkd.engines.noise import NoiseLike
+from qkd.simulation.factory import Engine, make_engine, make_sampler
 from qkd.simulation.noise import device_noise
-from qkd.simulation.simulators import Engine, make_engine, make_sampler
 
 
 @dataclass(frozen=True)
 class Noisy:
-    """A student on a device.
+    """A circuit on a device with its noise.
 
-    snapshot: the device.
-    compiled: the student on the device's own indices, as it would be sent there.
-    circuit: the same on the region's indices, as it is simulated.
-    region: the qubits it uses.
-    model: their noise.
+    Attributes:
+        snapshot: The device.
+        compiled: The circuit on the device's indices, as a job would run it.
+        circuit: The circuit on the region's indices, as engines simulate it.
+        region: The qubits that the circuit uses.
+        model: The noise of the region.
     """
 
     snapshot: Snapshot
@@ -36,20 +37,21 @@ class Noisy:
     model: NoiseLike
 
     def describe(self) -> str:
-        """Return the device and the qubits used, one line."""
+        """Return one line with the device and the qubits."""
         qubits = ", ".join(map(str, self.region.qubits))
         return f"{self.snapshot.summary()}; circuit on qubits {qubits}"
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What a run is simulated on.
+    """Circuit and engines of a run.
 
-    logical: the student as its circuit file says.
-    noisy: where it stands on a device, or None.
-    trainer: what trains it.
-    exact: ideal, exact expectation values of the logical circuit.
-    measure: what the result is measured with.
+    Attributes:
+        logical: The circuit before transpilation.
+        noisy: The circuit on a device, or None without device noise.
+        trainer: The engine for training.
+        exact: The engine for ideal expectation values of the logical circuit.
+        measure: The engine for reported metrics.
     """
 
     logical: StudentCircuit
@@ -60,20 +62,20 @@ class Setting:
 
     @property
     def circuit(self) -> StudentCircuit:
-        """The student as it is simulated."""
+        """The circuit that engines simulate."""
         return self.logical if self.noisy is None else self.noisy.circuit
 
 
 def make_setup(config: Config, logical: StudentCircuit, stored: Path | None = None) -> Setting:
-    """Return what ``config`` simulates a student on.
+    """Return the simulation setup of a run.
 
     Args:
-        config: simulator, engine and device.
-        logical: the student.
-        stored: a snapshot file that takes the place of the device named, as a resumed run must.
+        config: Simulator, engine and device.
+        logical: The circuit.
+        stored: A snapshot file that replaces the device's, so that a resumed run keeps its noise.
 
     Raises:
-        QkdError: there is no such device, the circuit does not fit it, or no engine takes it.
+        QkdError: The device is unknown, the circuit does not fit it, or no engine supports the circuit.
     """
     spec = config.engine
     noisy = place(config, logical, stored) if spec.sim == "aer-noisy" else None
@@ -89,9 +91,11 @@ def make_setup(config: Config, logical: StudentCircuit, stored: Path | None = No
 
 
 def place(config: Config, logical: StudentCircuit, stored: Path | None = None) -> Noisy:
-    """Return a student on the device that ``config`` names; see ``make_setup``."""
+    """Return a circuit on the device of a configuration; see ``make_setup``."""
     device = snapshot.load_snapshot(stored or config.device.device)
     profile = profiles.load_profile(config.device.profile or profiles.default_name(device))
+    if config.device.layout is not None:
+        profile = profile.with_overrides({"qubits": config.device.layout})
     with working(f"compiling circuit '{logical.name}' for {device.name}"):
         compiled = transpile(logical, device, profile)
     circuit, region = to_region(compiled, device)

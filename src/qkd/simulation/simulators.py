@@ -1,4 +1,4 @@
-"""An engine for a student: which estimator, on which torch device, and what a person should know about it."""
+"""Engines for training and measurement, made from settings."""
 
 from __future__ import annotations
 
@@ -18,26 +18,27 @@ from qkd.engines.noise import NoiseLike
 from qkd.engines.shots import ShotEstimator
 from qkd.engines.statevector import StatevectorEstimator
 from qkd.engines.trajectories import TrajectoryEstimator
+from qkd.simulation.aer_cost import cheapest, loads
 from qkd.simulation.choice import ROWS, choose
-from qkd.simulation.cost import cheapest, loads
 
 THREADED = 14
-"""Qubits from which a statevector's operations are worth more than one thread."""
+"""Width from which statevector operations profit from several threads."""
 
-MAX_SECONDS_PER_STEP = 1.0
-"""Seconds a text up to which AerSimulator measures a student itself."""
+MAX_AER_SECONDS = 1.0
+"""Estimated seconds per text up to which AerSimulator measures a student."""
 
 
 @dataclass(frozen=True)
 class Engine:
-    """What answers a student's PUBs.
+    """Estimator of a student's circuit with its gradient.
 
-    kind: its name, as ``--engine`` takes it.
-    estimator: a V2 estimator that also compiles to differentiable programs.
-    gradient: gradients of its values.
-    shots: per expectation value, or None where values are not sampled by shots.
-    device: where its torch arithmetic happens.
-    reason: what it is and why it was picked.
+    Attributes:
+        kind: The engine's name in ``--engine``.
+        estimator: A V2 estimator that also compiles to differentiable programs.
+        gradient: The gradient of its values.
+        shots: The shots per expectation value, or None without sampling.
+        device: The torch device.
+        reason: A description with the reason of the choice.
     """
 
     kind: str
@@ -48,22 +49,22 @@ class Engine:
     reason: str
 
     def describe(self) -> str:
-        """Return what computes, and why, in one line."""
+        """Return one line with the engine, the reason of its choice and its accuracy."""
         note = self.estimator.note()
         return f"{self.reason}; {note}" if note else self.reason
 
 
 def make_engine(spec: EngineSpec, student: StudentCircuit, noise: NoiseLike = None, rows: int = ROWS) -> Engine:
-    """Return the engine that ``spec`` asks to train with, for this circuit.
+    """Return the training engine for a circuit.
 
     Args:
-        spec: the engine and its precision.
-        student: the circuit that it will run.
-        noise: the noise model on the circuit's qubits; None is an ideal device.
-        rows: of the batches that it will see, by which ``auto`` chooses.
+        spec: The engine and its precision.
+        student: The circuit.
+        noise: The noise model on the circuit's qubits; None is an ideal device.
+        rows: The batch size, B, which the choice of ``auto`` depends on.
 
     Raises:
-        QkdError: the torch device does not exist, or the engine cannot take the circuit or its noise.
+        QkdError: The torch device does not exist, or the engine does not support the circuit or the noise.
     """
     device = torch_device(spec.torch_device)
     under = "ideal" if noise is None else "under the device's noise"
@@ -75,7 +76,7 @@ def make_engine(spec: EngineSpec, student: StudentCircuit, noise: NoiseLike = No
     single = spec.precision == "single"
     if kind == "statevector":
         if noise is not None:
-            raise ConfigError("the statevector engine knows no noise; take --engine auto, lightcone or density")
+            raise ConfigError("the statevector engine has no noise; use --engine auto, lightcone or density")
         dtype = "complex64" if single else "complex128"
         plain = StatevectorEstimator(dtype=dtype, device=str(device))
         plain.threads = 1 if student.num_qubits < THREADED else None
@@ -95,7 +96,7 @@ def make_engine(spec: EngineSpec, student: StudentCircuit, noise: NoiseLike = No
 
 
 def _noisy(kind: str, spec: EngineSpec, noise: NoiseLike, dtype: str, device: str) -> tuple[EngineEstimator, str]:
-    """Return one of the engines that know noise, and how exact it is, in words."""
+    """Return an engine with noise and a description of its accuracy."""
     if kind == "lightcone":
         cut = f"exact, to {spec.accuracy:g} in wide light cones" if spec.accuracy else "exact"
         if spec.truncation:
@@ -112,15 +113,15 @@ def _noisy(kind: str, spec: EngineSpec, noise: NoiseLike, dtype: str, device: st
 
 
 def make_sampler(spec: EngineSpec, student: StudentCircuit, noise: NoiseLike, trainer: Engine) -> Engine:
-    """Return what measures, with shots, what a student trained for ``--sim aer`` or ``aer-noisy`` does.
+    """Return the engine that measures a student with shots after training.
 
-    That is AerSimulator, or where it would take too long for each text, the trainer's values with shot noise.
+    AerSimulator measures if it is fast enough. Otherwise shot noise is added to the values of the training engine.
 
     Args:
-        spec: how many shots.
-        student: the circuit that is measured.
-        noise: the noise model on the circuit's qubits; None is an ideal device.
-        trainer: what it was trained with.
+        spec: The number of shots.
+        student: The circuit.
+        noise: The noise model on the circuit's qubits; None is an ideal device.
+        trainer: The training engine.
     """
     under = "without noise" if noise is None else "with the device's noise"
     seconds = 0.0
@@ -128,23 +129,23 @@ def make_sampler(spec: EngineSpec, student: StudentCircuit, noise: NoiseLike, tr
         whole = loads(student, noisy=True)
         method = cheapest(whole, spec.shots)
         seconds = sum(load.seconds(method, spec.shots) for load in whole)
-    if seconds <= MAX_SECONDS_PER_STEP or trainer.kind == "aer":
+    if seconds <= MAX_AER_SECONDS or trainer.kind == "aer":
         estimator = AerEstimator(noise, shots=spec.shots, seed=spec.engine_seed)
         reason = f"AerSimulator {under}, {spec.shots:,} shots"
         return Engine("aer", estimator, EngineGradient(estimator), spec.shots, torch.device("cpu"), reason)
     sampler = ShotEstimator(trainer.estimator, shots=spec.shots, seed=spec.engine_seed)
     reason = (
-        f"{trainer.kind} engine {under}, {spec.shots:,} shots drawn from its values (AerSimulator would take about "
-        f"{seconds:.0f} s a text, and checks some)"
+        f"{trainer.kind} engine {under}, {spec.shots:,} shots drawn from its values (AerSimulator would need about "
+        f"{seconds:.0f} s per text)"
     )
     return Engine(trainer.kind, sampler, EngineGradient(sampler), spec.shots, trainer.device, reason)
 
 
 def torch_device(name: str) -> torch.device:
-    """Return the torch device called ``name``; ``auto`` is CUDA when there is one.
+    """Return the torch device called ``name``; ``auto`` is CUDA if available.
 
     Raises:
-        QkdError: there is no such device here.
+        ConfigError: The device does not exist.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -152,4 +153,4 @@ def torch_device(name: str) -> torch.device:
         torch.empty(0, device=name)
         return torch.device(name)
     except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"--torch-device {name}: not to be had here ({str(error).splitlines()[0]})") from None
+        raise ConfigError(f"--torch-device {name}: not available ({str(error).splitlines()[0]})") from None
