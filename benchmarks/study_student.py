@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from qkd.simulation.factory import make_engine, torch_device
+from qkd.simulation.start import started
 from scipy.stats import t as student_t
 
 from qkd.circuits import library
@@ -33,8 +35,6 @@ from qkd.encoders.protocol import Encoder, embed_texts
 from qkd.encoders.trainable import make_trainable
 from qkd.experiments.candidates import recipe_file
 from qkd.pipeline.sources import Clock, choose_encoder, gather_sources
-from qkd.simulation.response import started
-from qkd.simulation.simulators import make_engine, torch_device
 from qkd.student import logreg
 from qkd.student.cores.factory import make_control
 from qkd.student.cores.quantum import QuantumCore

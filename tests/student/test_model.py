@@ -10,13 +10,13 @@ import pytest
 import torch
 from qiskit.primitives import StatevectorEstimator
 from qiskit_machine_learning.neural_networks import EstimatorQNN
+from qkd.simulation.factory import make_engine
 
 from qkd import QkdError, Student
 from qkd.circuits import library
 from qkd.circuits.qasm import to_qasm
 from qkd.core.config import EngineSpec, LossSpec, TrainSpec
 from qkd.encoders.registry import make_encoder
-from qkd.simulation.simulators import make_engine
 from qkd.student.bundle import About
 from qkd.student.cores.quantum import QuantumCore, StudentQNN
 from qkd.student.model import START_SPREAD, StudentModel

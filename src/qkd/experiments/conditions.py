@@ -17,9 +17,9 @@ from qkd.engines.noise import Noise, NoiseLike
 from qkd.engines.shots import ShotEstimator
 from qkd.experiments.specs import CompareSpec
 from qkd.pipeline.evaluation import measured
-from qkd.simulation.agree import agree
-from qkd.simulation.setting import Noisy, place
-from qkd.simulation.simulators import Engine, make_engine
+from qkd.simulation.aer_check import agree
+from qkd.simulation.factory import Engine, make_engine
+from qkd.simulation.setup import Noisy, place
 from qkd.student.model import StudentModel
 
 NOISY = "aer-noisy"

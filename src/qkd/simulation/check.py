@@ -8,11 +8,11 @@ import numpy as np
 import torch
 
 from qkd.circuits.cone import cone_qubits, cut
-from qkd.circuits.counts import Counts, count
+from qkd.circuits.draw import Counts, count
 from qkd.circuits.student import StudentCircuit
 from qkd.core.errors import CircuitError
 from qkd.engines.statevector import StatevectorEstimator
-from qkd.simulation.response import Response, linear_response
+from qkd.simulation.start import Response, linear_response
 
 TOLERANCE = 1e-8
 """Gradients and singular values below this fraction of the largest count as 0 (double precision)."""

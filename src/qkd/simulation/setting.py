@@ -14,8 +14,8 @@ from qkd.devices.region import Region, to_region
 from qkd.devices.snapshot import Snapshot
 from qkd.devices.transpile import transpile
 from qkd.engines.noise import NoiseLike
+from qkd.simulation.factory import Engine, make_engine, make_sampler
 from qkd.simulation.noise import device_noise
-from qkd.simulation.simulators import Engine, make_engine, make_sampler
 
 
 @dataclass(frozen=True)

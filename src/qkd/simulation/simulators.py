@@ -18,8 +18,8 @@ from qkd.engines.noise import NoiseLike
 from qkd.engines.shots import ShotEstimator
 from qkd.engines.statevector import StatevectorEstimator
 from qkd.engines.trajectories import TrajectoryEstimator
+from qkd.simulation.aer_cost import cheapest, loads
 from qkd.simulation.choice import ROWS, choose
-from qkd.simulation.cost import cheapest, loads
 
 THREADED = 14
 """Width from which statevector operations profit from several threads."""
