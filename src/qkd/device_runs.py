@@ -1,4 +1,4 @@
-"""Device runs in Python: ``run_hardware`` and ``learn``. They submit nothing that the caller has not confirmed."""
+"""Device runs in Python: ``run_hardware`` and ``learn``. They submit a plan only after the caller has confirmed it."""
 
 from __future__ import annotations
 
@@ -88,6 +88,6 @@ def _request(kind: type[R], options: Mapping[str, Any], confirm: object, dry_run
             raise ConfigError(f"there is no option '{option}'{nearest(option, known)}")
     if confirm is None and not (options.get("local") or dry_run):
         raise ConfigError(
-            "nothing was submitted: say what may be submitted, such as confirm=lambda plan: plan.budget.seconds < 60"
+            "nothing was submitted; give a limit, such as confirm=lambda plan: plan.budget.seconds < 60"
         )
     return validated(kind, options, "device run")

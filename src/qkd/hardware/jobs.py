@@ -209,7 +209,7 @@ class JobLoop:
         if failures:
             raise failures[0]
 
-    # What the service lists
+    # Jobs that the service lists
 
     def _list_jobs(self) -> list[ListedJob] | None:
         """Return the plan's jobs that the service lists, or None if it does not answer now."""
@@ -244,7 +244,7 @@ class JobLoop:
         """Choose which of the jobs of one number is kept, and cancel the others."""
         number, kept, moved = record.number, record.id, False
         best = min(mine, key=lambda job: job.rank)
-        # Every machine sees the same list. Once the kept job is in it, whoever submitted the other one finds it.
+        # Every machine sees the same list, so the machine that submitted the other job finds the kept one in it.
         listed = record.id is None or any(job.id == record.id for job in mine)
         if record.file is not None:
             pass

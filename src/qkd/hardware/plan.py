@@ -111,7 +111,7 @@ class Plan(records.Record):
 
     @property
     def local(self) -> bool:
-        """Whether the plan runs on a snapshot."""
+        """True if the plan runs on a snapshot."""
         return self.request.local
 
     @property
@@ -126,7 +126,7 @@ class Plan(records.Record):
 
     @property
     def learns_layers(self) -> bool:
-        """Whether its first job learns the layers' noise."""
+        """True if its first job learns the layers' noise."""
         return self.mitigation.method.needs_layer_noise and not self.local
 
     @property

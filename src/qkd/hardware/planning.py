@@ -1,4 +1,4 @@
-"""From a request to plans: texts, angles, a compiled circuit, mitigation, shots, jobs and their cost."""
+"""Plans of a request: texts, angles, a compiled circuit, mitigation, shots, jobs and their cost."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ WEIGHT_SETS = 8
 
 @dataclass(frozen=True)
 class _Device:
-    """A device as it was read.
+    """A device at the time of planning.
 
     Attributes:
         name: The name that the user gave.
@@ -75,7 +75,7 @@ class _Device:
 
 @dataclass(frozen=True)
 class _Context:
-    """What the plans of one request have in common.
+    """Shared parts of the plans of one request.
 
     Attributes:
         request: The request, or that for texts which stands for a request to learn errors.

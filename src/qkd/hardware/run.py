@@ -47,7 +47,7 @@ class DeviceRun:
 
     @property
     def open(self) -> bool:
-        """Whether a job may still give a result."""
+        """True if a job may still give a result."""
         return any(record.open for record in self.records)
 
 

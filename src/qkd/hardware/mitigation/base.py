@@ -1,4 +1,4 @@
-"""What a mitigation method is: client options, extra points, how it combines results, its overhead and its variance."""
+"""The base class of mitigation methods: client options, extra points, combination, overhead and variance."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Measurements:
 
     @property
     def measured(self) -> np.ndarray:
-        """Whether each point was measured (M,)."""
+        """True where a point was measured (M,)."""
         return self.shots > 0
 
 
