@@ -61,6 +61,7 @@ class Method:
     Attributes:
         name: The name that users type.
         description: One sentence for help texts.
+        needs_client: Whether only IBM's client can run it.
         learns_readout: Whether each job measures readout calibration circuits and twirls the readout.
         twirls_gates: Whether two-qubit gates are twirled: always, never, or as the user chooses (None).
         noise_factors: Noise factors at which each circuit is measured.
@@ -72,6 +73,7 @@ class Method:
 
     name = "none"
     description = "No mitigation."
+    needs_client = False
     learns_readout = False
     twirls_gates: bool | None = None
     noise_factors: tuple[int, ...] = (1,)
