@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tomllib
 
+import numpy as np
 import pytest
 from safetensors.torch import load_file
 
@@ -261,3 +262,14 @@ def test_numbers_survive_a_picture_that_fails(corpus, tmp_path, monkeypatch, cap
     run = api.distill(**options(corpus, tmp_path, epochs=1, controls=False, diagnose=False))
     assert run.metrics.lines["student"].numbers.accuracy.value > 0 and len(run.student.predict(["a text"])) == 1
     assert "Unknown symbol" in capsys.readouterr().err
+
+
+def test_a_wide_student_is_evaluated_after_its_weights_have_moved(corpus, tmp_path):
+    """Light cones too wide to be exact search their Pauli strings again, which needs gradients during evaluation."""
+    wide = {"qubits": 12, "layers": 3, "engine": "lightcone", "accuracy": 0.01, "lr": 0.3, "epochs": 1, "limit": 60}
+    run = api.distill(**options(corpus, tmp_path, **wide, controls=False, diagnose=False))
+    assert "to 0.01 in wide light cones" in run.metrics.student.engine
+    trained = load_file(run.folder.student / "student.safetensors")["core.weights"]
+    assert trained.abs().max() > 0.3  # further than the strings of the start are good for
+    logits = run.student.logits([row.text for row in run.predictions[:4]])
+    assert logits == pytest.approx(np.array([row.student for row in run.predictions[:4]]), abs=0.2)
