@@ -1,4 +1,4 @@
-"""docs/results.md: the default student, the paper's recipe, its slips, and controls tuned alike, on the paper's tasks.
+"""docs/results.md: the default student, the paper's recipe, its deviations, and controls tuned alike, on the paper's tasks.
 
 python benchmarks/results.py --data FOLDER [--tasks hiding thematic emotion] [--limit 2000] [--seeds 10] [--tune 6]
 
@@ -34,7 +34,7 @@ def page(found: dict[str, tuple[Comparison, str]], asked: argparse.Namespace, tr
         f"{asked.limit:,} texts a task, stratified, {100 * asked.test:.0f} % of them for the test. `qdllm` is the "
         "paper's recipe (`examples/qdllm.toml`) as published, with the paper's kind of encoder output; `hardware` is "
         "qkd's default student; both and the controls learn from the same teacher's logits, with "
-        f"{asked.seeds} seeds each. Every student but the published recipe and its slips tried {asked.tune} settings "
+        f"{asked.seeds} seeds each. Every student but the published recipe and its deviations tried {asked.tune} settings "
         "of learning rate, weight decay and dropout, the same draws for all and its own first, and the smallest "
         "validation loss chose; `logreg` chose among six strengths of regularisation.",
         "",
@@ -65,9 +65,9 @@ def page(found: dict[str, tuple[Comparison, str]], asked: argparse.Namespace, tr
             "",
             told.beside.conclusion,
             "",
-            "What each slip of the public code does:",
+            "What each deviation of the public code does:",
             "",
-            *markdown_table(reproduction.SLIPS, reproduction.slips(told)),
+            *markdown_table(reproduction.DEVIATIONS, reproduction.deviations(told)),
             "",
             f"{times} ",
             "",

@@ -12,7 +12,7 @@
 # # The paper's recipe, beside ours and beside a straight line
 #
 # QD-LLM (Li et al., arXiv:2505.13205) distils a large language model into eleven qubits. `qkd reproduce qdllm` runs its
-# recipe as it is written, with a new model for every seed, beside itself with each slip of its public code, and beside
+# recipe as it is written, with a new model for every seed, beside itself with each deviation of its public code, and beside
 # students that read the same texts: the default circuit, a linear student without one, a logistic regression.
 
 # %%
@@ -20,8 +20,8 @@
 import qkd
 from qkd.reports import comparison, differences
 
-beside, slips = ("hardware", "linear", "logreg"), ("js", "carried")
-found = qkd.reproduce(seeds=2, students=beside, slips=slips, limit=240, epochs=12)
+beside, deviations = ("hardware", "linear", "logreg"), ("js", "carried")
+found = qkd.reproduce(seeds=2, students=beside, deviations=deviations, limit=240, epochs=12)
 print(comparison.comparison_text(found))
 
 # %% [markdown]

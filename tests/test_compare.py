@@ -238,9 +238,9 @@ def test_the_recipe_is_reproduced_beside_its_slips(corpus, tmp_path):
 
     given = options(corpus, tmp_path, epochs=2, name="again")
     del given["lr"], given["layers"]
-    summary = reproduce(seeds=2, students=("hardware", "logreg"), slips=("js", "carried"), **given)
+    summary = reproduce(seeds=2, students=("hardware", "logreg"), deviations=("js", "carried"), **given)
     told = summary["reproduction"]
-    assert [row["name"] for row in told["variants"]] == ["qdllm", "qdllm, js", "qdllm, carried", "qdllm, all slips"]
+    assert [row["name"] for row in told["variants"]] == ["qdllm", "qdllm, js", "qdllm, carried", "qdllm, all deviations"]
     assert list(summary["students"])[4:] == ["hardware", "logreg"]
     honest = told["variants"][0]
     assert honest["gain"] is None

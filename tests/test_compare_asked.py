@@ -196,7 +196,7 @@ def test_the_recipe_stands_there_as_published_and_tuned(corpus, tmp_path):
 
     given = options(corpus, tmp_path, epochs=2, name="again")
     del given["lr"], given["layers"]
-    found = reproduce(seeds=2, students=("hardware", "linear"), slips=("js",), tune=3, **given)
+    found = reproduce(seeds=2, students=("hardware", "linear"), deviations=("js",), tune=3, **given)
     assert list(found["students"]) == ["qdllm", "qdllm, js", "qdllm, tuned", "hardware", "linear"]
     assert list(found["tuned"]) == ["qdllm, tuned", "hardware", "linear"]
     beside = found["reproduction"]["beside"]

@@ -63,26 +63,26 @@ def reproduce(
     *,
     seeds: int = 10,
     students: Sequence[str] = ("hardware", "linear", "logreg"),
-    slips: Sequence[str] = ("padding", "js", "carried"),
+    deviations: Sequence[str] = ("padding", "js", "carried"),
     tune: int = 0,
     ray: str | None = None,
     **options: Any,
 ) -> Comparison:
-    """Run the paper's recipe honestly, and beside it the recipe with each slip of its public code, and other students.
+    """Run the paper's recipe honestly, and beside it the recipe with each deviation of its public code, and other students.
 
     Args:
         recipe: ``qdllm``, the only one there is.
         base: texts, teacher and encoder; the defaults, and the recipe's encoder, when left out.
         seeds: how often each is trained.
         students: others beside it, as ``compare`` knows them, with their own encoder.
-        slips: which of ``comparison.reproduction.SLIPS`` are looked at.
+        deviations: which of ``comparison.reproduction.DEVIATIONS`` are looked at.
         tune: how many settings the others may try, and beside the recipe as published a tuned one; see ``CompareSpec``.
         ray: the address of a Ray cluster, or ``local``, to spread the trials over.
         options: single settings by their CLI names with underscores (texts, teacher, epochs, ...); they override the
             recipe.
 
     Returns:
-        The content of ``comparison.json``: that of ``compare``, and ``reproduction`` with slips and deviations.
+        The content of ``comparison.json``: that of ``compare``, and ``reproduction`` with deviations and adaptations.
 
     Raises:
         QkdError: there is no such recipe, or something does not fit.
@@ -96,9 +96,9 @@ def reproduce(
     overrides = by_section(options)
     config = settled(base or Config(encoder=read_config(recipe_file()).encoder), options)
     recipe_overrides = {key: value for key, value in overrides.items() if key[0] in RECIPE_SECTIONS}
-    versions = variants(config, recipe_overrides, students, slips, tune > 1)
+    versions = variants(config, recipe_overrides, students, deviations, tune > 1)
     spec = CompareSpec(students=tuple(version.name for version in versions), seeds=seeds, tune=tune)
-    arguments = {"seeds": seeds, "students": students, "slips": slips, "tune": tune}
+    arguments = {"seeds": seeds, "students": students, "deviations": deviations, "tune": tune}
     arguments |= {
         key: value for key, value in options.items() if next(iter(by_section({key: value})))[0] in RECIPE_SECTIONS
     }

@@ -70,8 +70,8 @@ def reproduce(
     config: ConfigFile = None,
     seeds: Seeds = 10,
     students: Annotated[str, typer.Option(help="Students beside it, as for compare.")] = "hardware,linear,logreg",
-    slips: Annotated[
-        str, typer.Option(help="Slips of the public code to look at, of padding, js, carried; none for none.")
+    deviations: Annotated[
+        str, typer.Option(help="Deviations of the public code to look at, of padding, js, carried; none for none.")
     ] = "padding,js,carried",
     tune: Tune = 0,
     ray: Ray = None,
@@ -80,14 +80,14 @@ def reproduce(
     debug: Debug = False,
     given: Options,
 ) -> None:
-    """Run the paper's recipe honestly, beside itself with the slips of its public code, and beside other students."""
+    """Run the paper's recipe honestly, beside itself with the deviations of its public code, and beside other students."""
     from qkd import studies
     from qkd.reports import comparison
 
     base = read_config(config) if config else None
-    chosen = [] if slips == "none" else _words(slips)
+    chosen = [] if deviations == "none" else _words(deviations)
     reproduction = studies.reproduce(
-        recipe, base, seeds=seeds, students=_words(students), slips=chosen, tune=tune, ray=ray, **given
+        recipe, base, seeds=seeds, students=_words(students), deviations=chosen, tune=tune, ray=ray, **given
     )
     show(reproduction, comparison.comparison_text, json_, quiet)
 

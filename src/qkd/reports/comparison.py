@@ -103,7 +103,7 @@ def comparison_markdown(summary: Comparison) -> str:
                 )
             ),
             *(
-                [*reproductions.section(summary.reproduction, _lines), "", *_deviations(summary.reproduction), ""]
+                [*reproductions.section(summary.reproduction, _lines), "", *_adaptations(summary.reproduction), ""]
                 if summary.reproduction
                 else []
             ),
@@ -162,8 +162,8 @@ def _more(summary: Comparison) -> list[tuple[str, tuple[str, ...], list[tuple[st
     return [
         ("The default beside the recipe and the others", differences.COLUMNS, beside),
         *tables,
-        ("What each slip of the public code does", reproductions.SLIPS, reproductions.slips(reproduction)),
-        ("What could not be the same", reproductions.DEVIATIONS, reproductions.deviations(reproduction)),
+        ("What each deviation of the public code does", reproductions.DEVIATIONS, reproductions.deviations(reproduction)),
+        ("What could not be the same", reproductions.ADAPTATIONS, reproductions.adaptations(reproduction)),
     ]
 
 
@@ -254,9 +254,9 @@ def setting(summary: Comparison) -> str:
     )
 
 
-def _deviations(reproduction: Reproduction) -> list[str]:
-    rows = reproductions.deviations(reproduction)
-    return ["What could not be the same:", "", *markdown_table(reproductions.DEVIATIONS, rows)]
+def _adaptations(reproduction: Reproduction) -> list[str]:
+    rows = reproductions.adaptations(reproduction)
+    return ["What could not be the same:", "", *markdown_table(reproductions.ADAPTATIONS, rows)]
 
 
 def _lines(cells: Sequence[Sequence[str]]) -> str:

@@ -1,4 +1,4 @@
-"""A reproduction for people: what each slip of the public code does, and what could not be the same."""
+"""A reproduction for people: what each deviation of the public code does, and what could not be the same."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from qkd.reports import differences
 from qkd.reports.tables import in_points
 from qkd.results import Reproduction
 
-SLIPS = ("recipe", "accuracy", "as a loop prints it: mean ± std", "best", "minus the honest recipe, points")
-DEVIATIONS = ("what", "paper and public code", "here", "why")
+DEVIATIONS = ("recipe", "accuracy", "as a loop prints it: mean ± std", "best", "minus the honest recipe, points")
+ADAPTATIONS = ("what", "paper and public code", "here", "why")
 
 
-def slips(reproduction: Reproduction) -> list[tuple[str, ...]]:
-    """Return a row of cells for the honest recipe and for each slip of a reproduction."""
+def deviations(reproduction: Reproduction) -> list[tuple[str, ...]]:
+    """Return a row of cells for the honest recipe and for each deviation of a reproduction."""
     return [
         (
             row.name,
@@ -27,9 +27,9 @@ def slips(reproduction: Reproduction) -> list[tuple[str, ...]]:
 
 
 def section(reproduction: Reproduction, table: Callable[[Sequence[Sequence[str]]], str]) -> list[str]:
-    """Return slips and verdict as lines, with tables as ``table`` makes them of rows, the heads first."""
-    meaning = [f"{name}: {what}." for name, what in reproduction.slips.items()]
-    lines = ["What each slip of the public code does:", "", table([SLIPS, *slips(reproduction)]), "", *meaning]
+    """Return deviations and verdict as lines, with tables as ``table`` makes them of rows, the heads first."""
+    meaning = [f"{name}: {what}." for name, what in reproduction.deviations.items()]
+    lines = ["What each deviation of the public code does:", "", table([DEVIATIONS, *deviations(reproduction)]), "", *meaning]
     beside = reproduction.beside
     if beside is not None:
         heading = f"Accuracy of {beside.reference} minus that of the others, in points:"
@@ -44,6 +44,6 @@ def section(reproduction: Reproduction, table: Callable[[Sequence[Sequence[str]]
     return lines
 
 
-def deviations(reproduction: Reproduction) -> list[tuple[str, ...]]:
+def adaptations(reproduction: Reproduction) -> list[tuple[str, ...]]:
     """Return a row of cells for each thing that is not as in the paper."""
-    return [(row.what, row.paper, row.here, row.why) for row in reproduction.deviations]
+    return [(row.what, row.paper, row.here, row.why) for row in reproduction.adaptations]

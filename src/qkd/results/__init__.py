@@ -22,7 +22,7 @@ Parts of a run: Line, Scores, Parameters, Sizes, TeacherCard, PromptTried, Encod
 Diagnosis, NoiseCard, Compared, Check, Tuned, Unlabeled. Of a device run: Jobs, Lost, MitigationCard, DeviceLine,
 MeasuredText, Unexplained; of devices: Marks, DeviceNumbers, Spread. Of a comparison:
 PairedDifference, Verdict, StudentLine, Measured, TeacherLine, Point, Geometry,
-Tuning, Reproduction, Variant, Printed, Deviation; of a sweep: Searched, SweepTrial, Validated.
+Tuning, Reproduction, Variant, Printed, Adaptation; of a sweep: Searched, SweepTrial, Validated.
 `TrialAnswers` is a trial that both keep.
 """
 
@@ -66,7 +66,7 @@ from qkd.results.run import (
 )
 from qkd.results.study import (
     Comparison,
-    Deviation,
+    Adaptation,
     Finding,
     Geometry,
     Measured,
@@ -90,7 +90,7 @@ __all__ = [
     "Check",
     "Compared",
     "Comparison",
-    "Deviation",
+    "Adaptation",
     "DeviceLine",
     "DeviceNumbers",
     "DeviceResult",

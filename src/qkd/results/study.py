@@ -145,7 +145,7 @@ class Printed(Finding):
 
 
 class Variant(Finding):
-    """The recipe, honest or with a slip."""
+    """The recipe, honest or with a deviation."""
 
     name: str
     accuracy: Estimate
@@ -154,7 +154,7 @@ class Variant(Finding):
     """Over the honest recipe; None for that itself."""
 
 
-class Deviation(Finding):
+class Adaptation(Finding):
     """What is not as in the paper and its public code."""
 
     what: str
@@ -164,12 +164,12 @@ class Deviation(Finding):
 
 
 class Reproduction(Finding):
-    """What slips of the public code do, and what could not be the same."""
+    """What deviations of the public code do, and what could not be the same."""
 
-    slips: dict[str, str]
+    deviations: dict[str, str]
     """What each is."""
     variants: tuple[Variant, ...]
-    deviations: tuple[Deviation, ...]
+    adaptations: tuple[Adaptation, ...]
     beside: Verdict | None = None
     """Of the first student beside the recipe, where that has a circuit."""
 
