@@ -26,7 +26,8 @@ SERVER.set_forkserver_preload(
         "qkd.reports.plots",
     ]
 )
-Moment = tuple[str, int, signal.Signals]
+Moment = tuple[str, int, signal.Signals | OSError | Path]
+"""A function, a number of calls, and what happens then; see ``at_call``."""
 
 
 def qkd(
@@ -50,6 +51,22 @@ def signalled(
     if number == signal.SIGKILL:
         assert done.returncode == -signal.SIGKILL, f"it ended before it could be killed\n{done.stderr}"
     return done
+
+
+def at_call(
+    *words: str, after: str, times: int, then: signal.Signals | OSError | Path, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess:
+    """Run ``qkd WORDS`` with a fault.
+
+    Args:
+        words: the command.
+        after: ``MODULE:FUNCTION``.
+        times: a number of calls of it.
+        then: a signal right after that call; an error in its place and in that of all later ones; or a file into which
+            the number of calls is written.
+        env: its environment; the test's when left out.
+    """
+    return _run(words, None, env, (after, times, then))
 
 
 def start(
@@ -101,20 +118,24 @@ def _main(words: Sequence[str], outputs: Sequence[Path], cwd: str, env: dict[str
     main()
 
 
-def _signal_after(target: str, times: int, number: signal.Signals) -> None:
+def _signal_after(target: str, times: int, then: signal.Signals | OSError | Path) -> None:
     module, _, path = target.partition(":")
     *parents, name = path.split(".")
     holder = importlib.import_module(module)
     for parent in parents:
         holder = getattr(holder, parent)
-    real, left = getattr(holder, name), times
+    real, done = getattr(holder, name), 0
 
     def then_signal(*arguments: object, **options: object) -> object:
-        nonlocal left
+        nonlocal done
+        done += 1
+        if isinstance(then, OSError) and done >= times:
+            raise then
         value = real(*arguments, **options)
-        left -= 1
-        if left == 0:
-            signal.raise_signal(number)
+        if isinstance(then, Path):
+            then.write_text(str(done))
+        elif done == times and not isinstance(then, OSError):
+            signal.raise_signal(then)
         return value
 
     setattr(holder, name, then_signal)

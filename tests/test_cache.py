@@ -1,12 +1,15 @@
 """The row cache: each text is computed once, whatever is killed, damaged or run at the same time."""
 
+import hashlib
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
+from qkd import QkdError
 from qkd.core import cache
+from qkd.core.arrays import array_bytes
 
 KEY = {"kind": "test", "setting": 1}
 TEXTS = [f"text {number} {'long ' * (number % 7)}" for number in range(300)]
@@ -67,7 +70,7 @@ def test_a_killed_filling_goes_on_with_the_chunks_it_would_have_had():
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "empty"])
-def test_a_damaged_shard_is_reported_and_computed_again(damage, capsys):
+def test_a_damaged_shard_is_reported_and_computed_again(damage, said):
     cache.cached_rows(KEY, TEXTS, value, "testing")
     shard = max(cache.Store(KEY).folder.glob("*.safetensors"), key=lambda path: path.stat().st_size)
     data = bytearray(shard.read_bytes())
@@ -76,7 +79,43 @@ def test_a_damaged_shard_is_reported_and_computed_again(damage, capsys):
     again = Counting()
     np.testing.assert_array_equal(cache.cached_rows(KEY, TEXTS, again, "testing"), value(TEXTS))
     assert len(again.asked) == cache.CHUNK
-    assert "is damaged" in capsys.readouterr().err
+    assert "is damaged" in " ".join(said())
+
+
+def forged(path, arrays):
+    """A shard of other arrays, under the name that fits its content."""
+    data = array_bytes(arrays)
+    path.unlink()
+    (path.parent / f"{hashlib.sha256(data).hexdigest()[:32]}.safetensors").write_bytes(data)
+
+
+HASHES = np.zeros((4, 16), np.uint8)
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"rows": np.zeros((4, 2))},
+        {"texts": HASHES},
+        {"texts": HASHES, "rows": np.zeros((3, 2))},
+        {"texts": HASHES.astype(float), "rows": np.zeros((4, 2))},
+        {"texts": HASHES[:, :3].copy(), "rows": np.zeros((4, 2))},
+        {"texts": HASHES, "rows": np.array(1.0)},
+    ],
+    ids=lambda arrays: " ".join(f"{name}{list(array.shape)}" for name, array in arrays.items()),
+)
+def test_a_forged_shard_is_reported_and_computed_again(arrays, said):
+    cache.cached_rows(KEY, TEXTS, value, "testing")
+    forged(min(cache.Store(KEY).folder.glob("*.safetensors")), arrays)
+    np.testing.assert_array_equal(cache.cached_rows(KEY, TEXTS, value, "testing"), value(TEXTS))
+    assert "is damaged" in " ".join(said())
+
+
+def test_shards_that_do_not_fit_each_other_are_refused():
+    cache.cached_rows(KEY, TEXTS, value, "testing")
+    forged(min(cache.Store(KEY).folder.glob("*.safetensors")), {"texts": HASHES, "rows": np.zeros((4, 9))})
+    with pytest.raises(QkdError, match="do not fit each other"):
+        cache.cached_rows(KEY, [*TEXTS, *map(str, range(4 * cache.CHUNK))], value, "testing")
 
 
 def test_small_shards_are_merged_and_nothing_is_lost():

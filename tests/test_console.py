@@ -1,6 +1,14 @@
-"""What is said while work goes on, and what is not."""
+"""What is said while work goes on, what is not, and how foreign text is shown."""
 
-from qkd.core.console import hushed, say, set_quiet
+import logging
+import subprocess
+import sys
+
+import pytest
+
+from qkd.core.console import hushed, log, one_line, printable, progress, say, set_quiet, warn
+
+HOSTILE = "\x1b[31mred\x1b[0m\rover\nforged: 0.99\tx\x9b2J\u202eback\u2028line\ud800\x00\x7f"
 
 
 def test_a_silence_ends_where_it_began(capsys):
@@ -8,7 +16,6 @@ def test_a_silence_ends_where_it_began(capsys):
     def quietly():
         say("unheard")
 
-    set_quiet(False)
     quietly()
     quietly()
     say("heard")
@@ -16,5 +23,51 @@ def test_a_silence_ends_where_it_began(capsys):
     set_quiet(True)
     quietly()
     say("unheard still")
-    set_quiet(False)
-    assert capsys.readouterr().err == ""
+    warn("heard nevertheless")
+    assert capsys.readouterr().err == "warning: heard nevertheless\n"
+
+
+def test_no_text_moves_the_cursor_or_forges_a_line(capsys):
+    for shown in (one_line(HOSTILE), printable(HOSTILE).replace("\n", "").replace("\t", "")):
+        assert shown.isprintable() and r"\x1b[31mred" in shown and r"\u202e" in shown
+    assert "\n" not in one_line(HOSTILE) and "\n" in printable(HOSTILE)
+    assert one_line("Ünïcode, 中文, emoji 🙂 and a tab") == "Ünïcode, 中文, emoji 🙂 and a tab"
+    log.error("%s", HOSTILE)
+    with progress(HOSTILE, 1, HOSTILE) as bar:
+        bar.advance(1, HOSTILE)
+    lines = capsys.readouterr().err.split("\n")
+    assert len(lines) == 3 and all(line.isprintable() for line in lines)
+
+
+def test_the_log_is_one_that_a_program_can_read(said):
+    say("one")
+    logging.getLogger("qkd").warning("%d texts", 3)
+    assert said() == ["one", "3 texts"]
+
+
+WORK = (
+    "import sys; from pathlib import Path; from qkd.core.console import progress, say, warn, write\n"
+    "for number in range(3000): say(f'{number} ' * 20)\n"
+    "warn('almost done')\n"
+    "with progress('work', 3) as bar: bar.advance(3)\n"
+    "for number in range(3000): write(f'{number} ' * 20)\n"
+    "Path(sys.argv[1]).write_text('done')\n"
+)
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", ">&- 2>&- <&-", "2>&1 | head -1", "2>&1 >/dev/full", ">/dev/full"])
+def test_work_ends_though_nobody_reads_what_it_says(tmp_path, closed):
+    done = tmp_path / "done"
+    command = ["sh", "-c", f'"$0" -c "$1" "$2" {closed}', sys.executable, WORK, str(done)]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert done.read_text() == "done" and "Traceback" not in ended.stderr
+
+
+def test_a_command_whose_streams_are_closed_keeps_its_files_clean(tmp_path):
+    out = tmp_path / "fez.qasm"
+    words = f"transpile hardware --qubits 2 --device fake_manila --out {out}"
+    ended = subprocess.run(
+        ["sh", "-c", f"{sys.executable} -m qkd {words} >&- 2>&- <&-"], capture_output=True, text=True
+    )
+    assert ended.returncode == 0, ended
+    assert "OPENQASM 3" in out.read_text() and "equal to the logical" not in out.read_text()

@@ -109,7 +109,7 @@ def files(tmp_path_factory):
     shutil.copytree(KEPT, folder)
     table, logits = pd.read_csv(folder / "texts.csv"), pd.read_csv(folder / "logits.csv")
     table.to_csv(folder / "texts.tsv", sep="\t", index=False)
-    table.to_json(folder / "texts.jsonl", orient="records", lines=True)
+    table.to_dict(folder / "texts.jsonl", orient="records", lines=True)
     table.to_parquet(folder / "texts.parquet")
     rows = logits[[name for name in logits if name != "text"]].to_numpy(np.float32)
     np.savez(folder / "logits.npz", logits=rows)

@@ -1,11 +1,16 @@
 """What reports say in words follows from the numbers, whichever way they come out."""
 
+import io
+from xml.etree import ElementTree
+
 import numpy as np
 import pytest
 
+from qkd.core.markup import markdown_text
 from qkd.reports import plots
 from qkd.reports.pages import picture
 from qkd.reports.run import teacher_conclusion
+from qkd.reports.tables import markdown_table
 from qkd.results import Metrics, PairedDifference
 from qkd.student.verdicts import compare_accuracies
 
@@ -41,9 +46,55 @@ def test_the_teacher_is_questioned_only_where_the_student_learned_nothing_from_i
 
 def test_a_picture_is_drawn_of_its_own_values_though_others_were_drawn_before():
     history = [{"epoch": n, "loss": 1 / n, "valid_loss": 1.1 / n, "valid_accuracy": 0.5} for n in (1, 2, 3)]
-    shown = [picture(caption, plots.learning, history, best) for caption, best in (("a", 1), ("b", 3), ("c", 1))]
-    assert [row["caption"] for row in shown] == ["a", "b", "c"]
-    first, second, third = (row["image"] for row in shown)
-    assert first == third == plots.png(plots.learning(history, 1)) and second == plots.png(plots.learning(history, 3))
+    shown = [picture(caption, plots.learning, history, best) for caption, best in (("a", 1), ("a", 3), ("c", 1))]
+    assert [row["caption"] for row in shown] == ["a", "a", "c"]
+    first, second, _ = (row["image"] for row in shown)
+    assert first != second and first == picture("a", plots.learning, history, 1)["image"]
     history[0]["loss"] = 2.0
     assert picture("d", plots.learning, history, 1)["image"] not in (first, second)
+
+
+FOREIGN = ("$$", "$x_1", r"\$a$", "_hidden", "好评", "<b>&amp;", "a\nb", "\x1b[31mred", "x" * 200, "")
+
+
+def test_any_label_can_be_drawn_and_is_shown_as_it_is(capfd):
+    rng = np.random.default_rng(0)
+    targets = rng.integers(0, len(FOREIGN), 60)
+    image = plots.svg(plots.confusion(rng.permutation(targets), targets, FOREIGN), 'counts <of> "texts"')
+    texts = [
+        "".join(node.itertext()) for node in ElementTree.fromstring(image).iter("{http://www.w3.org/2000/svg}text")
+    ]
+    for shown in ("$$", "$x_1", r"\$a$", " _hidden", "好评", "<b>&amp;", "a b", r"\x1b[31mred", "x" * 15 + "…"):
+        assert texts.count(shown) == 2
+    assert "#2563eb" not in image and "var(--student)" in image
+    rendered = io.BytesIO()
+    plots.confusion(targets, targets, FOREIGN).savefig(rendered, format="png")
+    assert "Glyph" not in capfd.readouterr().err
+
+
+def test_letters_that_no_font_has_are_named_once(capfd):
+    plots.shown("\U0001fbff\ue123")
+    plots.shown("\U0001fbff\ue123")
+    assert capfd.readouterr().err.count("no installed font has") == 1
+
+
+def test_a_picture_that_fails_is_a_warning(capfd):
+    def broken():
+        raise ZeroDivisionError("no bins")
+
+    made = picture("How sure it is", broken)
+    assert made["image"] == "" and "could not be drawn: How sure it is" in made["caption"]
+    assert "the picture 'How sure it is' cannot be drawn (ZeroDivisionError: no bins)" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "text", ["a|b", "<script>alert(1)</script>", "[x](y)", "`c`", "# h", "1. a", "*b* _c_", "a\nb", "$x$"]
+)
+def test_markdown_shows_foreign_text_as_it_is(text):
+    from markdown_it import MarkdownIt
+
+    table = "\n".join(markdown_table(("name", "n"), [(text, "1")]))
+    html = MarkdownIt("commonmark", {"html": True}).enable("table").render(f"{markdown_text(text)}\n\n{table}\n")
+    root = ElementTree.fromstring(f"<r>{html}</r>")
+    assert root.find("p").text == " ".join(text.split()) and len(root.find("p")) == 0
+    assert root.find(".//td").text == " ".join(text.split()) and len(root.findall(".//td")) == 2

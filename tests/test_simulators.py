@@ -136,7 +136,7 @@ def test_what_aer_is_too_slow_for_is_measured_with_shots_on_the_trainers_values(
     student = library.load_circuit("hardware", 5, 1)
     model = NoiseModel()
     model.add_all_qubit_quantum_error(depolarizing_error(0.02, 2), ["cz"])
-    spec = EngineSpec(torch_device="cpu", shots=400, seed=3)
+    spec = EngineSpec(torch_device="cpu", shots=400, engine_seed=3)
     trainer = make_engine(spec, student, model)
     assert make_sampler(spec, student, model, trainer).kind == "aer"
     monkeypatch.setattr("qkd.simulation.simulators.BEARABLE", 0.0)
@@ -145,18 +145,18 @@ def test_what_aer_is_too_slow_for_is_measured_with_shots_on_the_trainers_values(
     rows = np.random.default_rng(1).uniform(-3, 3, (40, len(student.parameters)))
     pub = (student.circuit, [[o] for o in student.observables], rows)
     exact = trainer.estimator.run([pub]).result()[0].data.evs
-    data = sampler.estimator.run([pub], precision=sampler.precision).result()[0].data
+    data = sampler.estimator.run([pub]).result()[0].data
     z = (data.evs - exact) / data.stds
     assert np.abs(z.mean()) < 0.3 and 0.8 < z.std() < 1.2 and np.abs(z).max() < 5  # 200 values
     assert np.allclose(data.stds, np.sqrt((1 - data.evs**2) / 400))
     sampler.estimator.reseed(0)
-    again = sampler.estimator.run([pub], precision=sampler.precision).result()[0].data.evs
+    again = sampler.estimator.run([pub]).result()[0].data.evs
     assert np.array_equal(again, data.evs)
 
 
 def test_a_setting_trains_and_measures_on_the_same_circuit():
     config = Config.model_validate(
-        {"engine": {"sim": "aer-noisy", "torch_device": "cpu"}, "device": {"name": "fake_miami"}}
+        {"engine": {"sim": "aer-noisy", "torch_device": "cpu"}, "device": {"device": "fake_miami"}}
     )
     logical = library.load_circuit("hardware", 5)
     setting = make_setting(config, logical)

@@ -18,7 +18,7 @@ from qkd.core.files import write_text
 from qkd.core.runs import RunFolder, existing_run, named_run, new_run, newest_run
 from qkd.pipeline.settings import Overrides, by_section, check_device, merged, with_pinned_models
 from qkd.reports.run import run_table
-from qkd.results import Answer, Evaluation, Labelling, Metrics, Prediction
+from qkd.results import Answer, Evaluation, Labeling, Metrics, Prediction
 from qkd.results.reading import read_answers, read_metrics
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def teach(
     ray: str | None = None,
     embed: bool = False,
     **options: Any,
-) -> Labelling:
+) -> Labeling:
     """Let a teacher label a corpus, and write its logits to a Parquet file that ``logits:FILE`` reads.
 
     Args:
@@ -163,6 +163,28 @@ def teach(
 
     with over_ray(ray):
         return labelling.label(config, Path(out), torch_device, embed)
+
+
+def estimate_cost(config: Config | None = None, **options: Any) -> str:
+    """Return a sentence about the tokens and the cost of labeling with an ``api:`` teacher; no server is asked.
+
+    Args:
+        config: data and teacher; the defaults when left out.
+        options: single settings by their CLI names with underscores; they override ``config``.
+
+    Raises:
+        QkdError: the data do not fit, or the teacher is not ``api:``.
+    """
+    from qkd.teachers.api.teacher import ApiTeacher
+    from qkd.teachers.labeling import load_corpus
+    from qkd.teachers.registry import make_teacher
+
+    config = with_pinned_models(merged(config or Config(), by_section(options)))
+    teacher = make_teacher(config.teacher.teacher, config=config)
+    if not isinstance(teacher, ApiTeacher):
+        raise ConfigError(f"{teacher.name} costs no money: --dry-run estimates api: teachers")
+    corpus = load_corpus(config)
+    return teacher.estimate(corpus.texts, corpus.dataset.classes)
 
 
 def _resumable(folder: RunFolder, config: Config | None, overrides: Overrides) -> Config:

@@ -431,22 +431,18 @@ def test_an_hf_folder_keeps_labels_that_other_readers_take_for_missing(tmp_path,
     assert found.texts == tuple(row["t"] for row in rows) and found.labels == tuple(row["y"] for row in rows)
 
 
-def test_rows_and_bytes_are_limited_and_a_user_can_raise_the_limits(tmp_path, monkeypatch):
-    rows = [{"t": f"{n} " + "x" * 2000, "y": "cat"} for n in range(50)]
-    for suffix in ("csv", "jsonl", "parquet"):
-        path = write(tmp_path / f"f.{suffix}", rows)
-        monkeypatch.setenv("QKD_MAX_ROWS", "49")
-        with pytest.raises(QkdError, match=r"more than 49 rows; set the environment variable QKD_MAX_ROWS"):
-            load(path)
-        monkeypatch.setenv("QKD_MAX_ROWS", "100")
-        monkeypatch.setenv("QKD_MAX_BYTES", "90000")
-        with pytest.raises(QkdError, match=r"more than 90,000 bytes; set the environment variable QKD_MAX_BYTES"):
-            load(path)
-        monkeypatch.setenv("QKD_MAX_BYTES", "150000")
-        assert len(load(path).texts) == 50
-    monkeypatch.setenv("QKD_MAX_ROWS", "many")
-    with pytest.raises(QkdError, match=r"QKD_MAX_ROWS='many' is not a positive whole number"):
-        load(path)
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_rows_and_bytes_are_limited_and_a_user_can_raise_the_limits(tmp_path, monkeypatch, suffix):
+    short = write(tmp_path / f"short.{suffix}", [{"t": f"{n} a", "y": "cat"} for n in range(50)])
+    long = write(tmp_path / f"long.{suffix}", [{"t": f"{n} " + "x" * 2000, "y": "cat"} for n in range(50)])
+    monkeypatch.setenv("QKD_LIMITS", "0.000009001")
+    with pytest.raises(QkdError, match=r"rows are more than the 45 .*QKD_LIMITS"):
+        load(short)
+    monkeypatch.setenv("QKD_LIMITS", "0.0003")
+    with pytest.raises(QkdError, match=r"bytes are more than the 80,530 .*QKD_LIMITS"):
+        load(long)
+    monkeypatch.setenv("QKD_LIMITS", "0.001")
+    assert len(load(long).texts) == len(load(short).texts) == 50
 
 
 def test_a_small_parquet_of_huge_content_takes_little_memory(tmp_path):
@@ -463,7 +459,7 @@ def test_a_small_parquet_of_huge_content_takes_little_memory(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True)
     message, megabytes = done.stdout.splitlines()
-    assert "take more than 268,435,456 bytes" in message and int(megabytes) < 800
+    assert "bytes are more than the 268,435,456" in message and int(megabytes) < 800
 
 
 def test_a_parquet_column_of_lists_is_refused_before_it_is_read(tmp_path):
@@ -485,7 +481,7 @@ def test_mostly_unusable_rows_stop_the_reading_unless_the_user_allows_them(tmp_p
     path = write(tmp_path / "f.csv", [*ROWS, *({"t": f"text {n}", "y": ""} for n in range(30))])
     with pytest.raises(QkdError, match=r"30 of 50 texts have no label .*is --label-column the right one"):
         load(path)
-    monkeypatch.setenv("QKD_MAX_DROPPED_PERCENT", "100")
+    monkeypatch.setenv("QKD_LIMITS", "2")
     assert load(path).texts == tuple(TEXTS)
 
 

@@ -187,7 +187,7 @@ def test_numbers_are_the_calibrations():
     held = snapshot.load_snapshot("fake_torino")
     said = numbers(held)
     errors = [done.error for done in held.calibration.couplers().values()]
-    assert said.two_qubit_error.to_json() == {"median": float(np.median(errors)), "best": min(errors)}
+    assert said.two_qubit_error.to_dict() == {"median": float(np.median(errors)), "best": min(errors)}
     assert said.t1.best == max(q.t1 for q in held.calibration.qubits if q.t1) and said.usable_qubits == 132
     assert [row[0] for row in rows(held)] == ["", "two-qubit error", "readout error", "T1, us", "T2, us"]
 

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from qkd.core.errors import QkdError
-from qkd.encoders.choose import choose_layers
-from qkd.encoders.registry import embed_texts, make_encoder, whitened
+from qkd.encoders.combined import whiten
+from qkd.encoders.layer_choice import choose_layers
+from qkd.encoders.protocol import embed_texts
+from qkd.encoders.registry import make_encoder
 from tests.models.conftest import TEXTS, alone
 
 
@@ -57,7 +59,7 @@ def test_layers_are_chosen_by_what_a_probe_makes_of_them(model, monkeypatch):
     def told(self, texts):
         return states[[TEXTS.index(text) for text in texts]][:, self.layers].reshape(len(texts), -1)
 
-    monkeypatch.setattr("qkd.encoders.layered.TransformerEncoder.remembered", told)
+    monkeypatch.setattr("qkd.encoders.hidden_states.TransformerEncoder.encode_cached", told)
     found, tried = choose_layers(encoder, TEXTS, y)
     assert [row.layers for row in tried] == [(2,), (1,), (1, 2)]
     assert tried[1].accuracy > 0.8 > tried[0].accuracy
@@ -68,7 +70,7 @@ def test_layers_are_chosen_by_what_a_probe_makes_of_them(model, monkeypatch):
 @pytest.mark.parametrize(("far", "read"), [(0.06, "1,2"), (0.04, "2")])
 def test_an_encoder_that_trains_reads_one_layer_that_is_nearly_as_good(model, monkeypatch, far, read):
     errors = iter([0.3 * (1 + far), 0.6, 0.3] * 2)  # of layer 2, layer 1 and both
-    monkeypatch.setattr("qkd.encoders.choose.squared_errors", lambda *_: np.array([next(errors)]))
+    monkeypatch.setattr("qkd.encoders.layer_choice.squared_errors", lambda *_: np.array([next(errors)]))
     y = np.arange(len(TEXTS)) % 2
     for trains, layers in ((True, read), (False, "1,2")):
         found, _ = choose_layers(make_encoder(f"{model}?layers=auto"), TEXTS, y, trains)
@@ -93,17 +95,17 @@ def test_joined_encoders_stand_side_by_side_and_share_the_cache(model, monkeypat
 
 
 def test_whitening_leaves_uncorrelated_numbers_of_variance_one_and_travels_with_its_arrays():
-    encoder = whitened(make_encoder("hashing:64"), TEXTS, 8)
+    encoder = whiten(make_encoder("hashing:64"), TEXTS, 8)
     found = embed_texts(encoder, TEXTS)
     np.testing.assert_allclose(np.cov(found.T), np.eye(8), atol=1e-4)
     np.testing.assert_allclose(found.mean(axis=0), 0, atol=1e-5)
     again = make_encoder(encoder.name, arrays=encoder.arrays)
     np.testing.assert_array_equal(again.encode(TEXTS), encoder.encode(TEXTS))
     assert again.key == encoder.key and again.dim == 8
-    other = whitened(make_encoder("hashing:64"), TEXTS[:20], 8)
+    other = whiten(make_encoder("hashing:64"), TEXTS[:20], 8)
     assert other.key != encoder.key
-    with pytest.raises(QkdError, match=r"--whiten 64: .* vary in \d+ ways; keep fewer"):
-        whitened(make_encoder("hashing:64"), TEXTS, 64)
+    with pytest.raises(QkdError, match=r"--whiten 64: .* vary in \d+ directions; keep fewer"):
+        whiten(make_encoder("hashing:64"), TEXTS, 64)
 
 
 def test_a_static_encoder_needs_its_table_alone(model, tmp_path):

@@ -13,7 +13,6 @@ from qkd.circuits import library
 from qkd.core.config import EngineSpec
 from qkd.encoders.registry import make_encoder
 from qkd.encoders.static import StaticEncoder
-from qkd.models.transformer import Loading
 from qkd.simulation.simulators import make_engine
 from qkd.student.bundle import Student
 from qkd.student.cores.quantum import QuantumCore
@@ -54,7 +53,7 @@ def hashing_student():
 
 @pytest.fixture(scope="session")
 def static_student():
-    return make_student(StaticEncoder("static:tiny", "", Loading(), arrays=wordpiece_table()))
+    return make_student(StaticEncoder("static:tiny", 8, wordpiece_table()))
 
 
 @pytest.fixture(scope="session")

@@ -10,10 +10,10 @@ import pytest
 
 from qkd.circuits import library
 from qkd.core.errors import ConfigError, FolderError, ModelError
-from qkd.encoders.registry import JoinedEncoder, make_encoder, whitened
+from qkd.encoders.combined import JoinedEncoder, whiten
+from qkd.encoders.registry import make_encoder
 from qkd.encoders.static import StaticEncoder
 from qkd.export import numpy_format, registry
-from qkd.models.transformer import Loading
 from qkd.student.cores.factory import make_control
 from tests.export.conftest import CLASSES, CPU, make_student, read, wordpiece_table
 
@@ -71,10 +71,8 @@ def test_reuploading_students_run_a_statevector(some_texts, tmp_path):
 
 
 def test_joined_and_whitened_encoders(some_texts, tmp_path):
-    joined = JoinedEncoder(
-        [make_encoder("hashing:33"), StaticEncoder("static:tiny", "", Loading(), arrays=wordpiece_table())]
-    )
-    encoder = whitened(joined, some_texts, 8)
+    joined = JoinedEncoder([make_encoder("hashing:33"), StaticEncoder("static:tiny", 8, wordpiece_table())])
+    encoder = whiten(joined, some_texts, 8)
     assert make_student(encoder).export(tmp_path / "out", texts=some_texts).difference < 1e-6
 
 
@@ -88,7 +86,7 @@ def test_other_encoders_are_refused_with_the_alternative(tmp_path):
     tokenizer = json.loads(arrays["tokenizer"].tobytes())
     tokenizer["pre_tokenizer"] = {"type": "Whitespace"}
     arrays["tokenizer"] = np.frombuffer(json.dumps(tokenizer).encode(), np.uint8)
-    student = make_student(StaticEncoder("static:other", "", Loading(), arrays=arrays))
+    student = make_student(StaticEncoder("static:other", 8, arrays))
     with pytest.raises(ModelError, match="not BERT's WordPiece"):
         student.export(tmp_path / "out")
     assert not list(tmp_path.iterdir())

@@ -245,7 +245,7 @@ def test_a_cancelled_and_a_failed_job_leave_the_four_others_and_can_be_sent_agai
     service.hold = False
     [outcome] = collect(folder, patience=patience)
     assert outcome.result["texts"] == 4 and outcome.result["asked"] == 6
-    assert outcome.result.lost[0].to_json() == {"job": 1, "reason": "cancelled"}
+    assert outcome.result.lost[0].to_dict() == {"job": 1, "reason": "cancelled"}
     assert "the fridge is warm" in outcome.result["lost"][1]["reason"]
     [again] = collect(folder, outcome.plan.name, again=True, patience=patience)
     assert again.result["texts"] == 6 and len(service.jobs) == 8

@@ -346,7 +346,7 @@ def test_texts_without_finite_values_are_told_and_left_out(service, folder, monk
     for text, value in ((0, np.nan), (2, np.inf)):
         arrays["evs"][1, text] = value
     record.sha256 = plan.write_arrays("job-0", **arrays)
-    result = finite(interpret(plan, Student.load(folder), [record]).to_json())
+    result = finite(interpret(plan, Student.load(folder), [record]).to_dict())
     assert result["failed"] == [0, 2] and result["texts"] == 4 and len(result["rows"]) == 4
     json.dumps(result, allow_nan=False)
     arrays["evs"][:] = np.nan

@@ -1,6 +1,7 @@
 """A tiny random LM, and the wheel that carries one: the real code runs on them without any download."""
 
 import hashlib
+import re
 import zipfile
 
 import numpy as np
@@ -109,3 +110,168 @@ def animals(classes, count=90):
         texts.append(" ".join(rng.permutation(mixed)) + f" n{number}")
         labels.append(f"kind {kind}")
     return data.Dataset(tuple(texts), tuple(labels))
+
+
+# Each family's configuration class, and its names for width, layers, heads and inner width.
+FAMILIES = {
+    "bert": ("BertConfig", "hidden_size num_hidden_layers num_attention_heads intermediate_size"),
+    "roberta": ("RobertaConfig", "hidden_size num_hidden_layers num_attention_heads intermediate_size"),
+    "xlm-roberta": ("XLMRobertaConfig", "hidden_size num_hidden_layers num_attention_heads intermediate_size"),
+    "distilbert": ("DistilBertConfig", "dim n_layers n_heads hidden_dim"),
+    "electra": ("ElectraConfig", "hidden_size num_hidden_layers num_attention_heads intermediate_size"),
+    "mpnet": ("MPNetConfig", "hidden_size num_hidden_layers num_attention_heads intermediate_size"),
+    "albert": ("AlbertConfig", "hidden_size num_hidden_layers num_attention_heads intermediate_size"),
+    "deberta": ("DebertaV2Config", "hidden_size num_hidden_layers num_attention_heads intermediate_size"),
+    "xlnet": ("XLNetConfig", "d_model n_layer n_head d_inner"),
+    "gpt2": ("GPT2Config", "n_embd n_layer n_head n_inner"),
+    "opt": ("OPTConfig", "hidden_size num_hidden_layers num_attention_heads ffn_dim"),
+    "gpt-neox": ("GPTNeoXConfig", "hidden_size num_hidden_layers num_attention_heads intermediate_size"),
+    "llama": ("LlamaConfig", "hidden_size num_hidden_layers num_attention_heads intermediate_size"),
+    "mistral": ("MistralConfig", "hidden_size num_hidden_layers num_attention_heads intermediate_size"),
+    "qwen2": ("Qwen2Config", "hidden_size num_hidden_layers num_attention_heads intermediate_size"),
+}
+DECODERS = ("gpt2", "opt", "gpt-neox", "llama", "mistral", "qwen2")
+FAULTS = ("prefix", "missing", "headless", "shape", "nan", "no tokenizer", "other tokenizer")
+CONTEXT = 40
+SENTENCE = "the cat sat on a mat! and ! while electrons tunnel through thin barriers; qubits decay <pad>"
+WORDS = SENTENCE.split()
+
+
+def byte_tokenizer(pad=None, merges=40):
+    """A byte-level BPE tokenizer whose token 0 is "!", as in GPT-2; ``pad`` is an added token."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    raw = Tokenizer(models.BPE())
+    raw.pre_tokenizer, raw.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(vocab_size=256 + merges, initial_alphabet=alphabet, show_progress=False)
+    raw.train_from_iterator([*SENTENCES, " ".join(WORDS)], trainer)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<end>", bos_token="<end>")
+    if pad:
+        tokenizer.add_special_tokens({"pad_token": pad})
+    return tokenizer
+
+
+def save_family(folder, family, kind, pad=None, config_pad=None, fault=None, dtype="float32", seed=0, labels=3):
+    """Write a random model of a family.
+
+    ``kind`` is "encoder", "classifier" or "lm"; ``pad`` the tokenizer's padding token; ``config_pad`` the
+    configuration's padding id; ``fault`` one of ``FAULTS``.
+    """
+    import torch
+    import transformers
+    from safetensors.torch import load_file, save_file
+
+    tokenizer = byte_tokenizer(pad)
+    config_class, names = FAMILIES[family]
+    sizes = dict(zip(names.split(), (32, 2, 2, 48), strict=True))
+    ends = {"eos_token_id": tokenizer.eos_token_id, "bos_token_id": tokenizer.bos_token_id}
+    more = {"max_position_embeddings": CONTEXT} if family != "xlnet" else {}
+    if family == "electra":
+        more["embedding_size"] = 32
+    if family in ("llama", "mistral", "qwen2"):
+        more["num_key_value_heads"] = 2
+    if family == "opt":
+        more["word_embed_proj_dim"] = 32
+    config = getattr(transformers, config_class)(
+        vocab_size=len(tokenizer) + 7, num_labels=labels, tie_word_embeddings=False, **sizes, **ends, **more
+    )
+    if family in DECODERS or config_pad is not None:
+        config.pad_token_id = config_pad
+    torch.manual_seed(seed)
+    classes = {"encoder": "AutoModel", "classifier": "AutoModelForSequenceClassification", "lm": "AutoModelForCausalLM"}
+    network = getattr(transformers, classes[kind]).from_config(config)
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.mul_(4 if weight.ndim > 1 else 1)
+    network.to(getattr(torch, dtype)).save_pretrained(folder)
+    if fault != "no tokenizer":
+        (byte_tokenizer(merges=200) if fault == "other tokenizer" else tokenizer).save_pretrained(folder)
+    if fault in ("prefix", "missing", "headless", "shape", "nan"):
+        weights = load_file(folder / "model.safetensors")
+        inner = [
+            name
+            for name in sorted(weights)
+            if re.search(r"\.\d+\.", name) and weights[name].ndim == 2 and name.endswith(".weight")
+        ]
+        place = inner[seed % len(inner)]
+        if fault == "prefix":
+            weights = {f"module.{name}": weight for name, weight in weights.items()}
+        elif fault == "missing":
+            del weights[place]
+        elif fault == "shape":
+            weights[place] = weights[place][:, :-1].clone()
+        elif fault == "nan":
+            weights[place][0, 0] = float("nan")
+        else:
+            heads = ("lm_head", "embed_out", "score", "classifier", "logits_proj", "pre_classifier", "sequence_summary")
+            weights = {name: weight for name, weight in weights.items() if not name.startswith(heads)}
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def random_texts(seed, count=24):
+    """Texts of 1 to 24 words; many end in token 0 of ``byte_tokenizer``, some are longer than ``CONTEXT``."""
+    rng = np.random.default_rng(seed)
+    return [" ".join(rng.choice(WORDS, rng.integers(1, 25))) + "!" * int(rng.integers(0, 3)) for _ in range(count)]
+
+
+def one_at_a_time(folder, kind, texts, context):
+    """Embeddings (N,32) or logits (N,C) by transformers alone, one text at a time, so that nothing is padded."""
+    import torch
+    import transformers
+
+    classes = {"encoder": "AutoModel", "classifier": "AutoModelForSequenceClassification", "lm": "AutoModelForCausalLM"}
+    network = getattr(transformers, classes[kind]).from_pretrained(folder, dtype=torch.float32).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    rows = []
+    for text in texts:
+        ids = torch.tensor([tokenizer(text)["input_ids"][:context]])
+        if kind == "classifier" and network.config.model_type.replace("_", "-") in DECODERS:
+            network.config.pad_token_id = None  # so that the head reads the last token
+        with torch.inference_mode():
+            output = network(input_ids=ids, attention_mask=torch.ones_like(ids))
+        if kind == "encoder":
+            state = output.last_hidden_state[0].mean(dim=0)
+            rows.append(state / state.norm())
+        else:
+            rows.append(output.logits[0] if kind == "classifier" else output.logits[0, -1].log_softmax(dim=0))
+    return torch.stack(rows).numpy()
+
+
+def check_family(folder, family, kind, seed=0, **options):
+    """Compare qkd's numbers for a random model with transformers' own; return False where qkd refuses the model."""
+    from qkd.core.errors import QkdError
+    from qkd.encoders.registry import make_encoder
+    from qkd.models.transformer import Loading
+    from qkd.teachers.classifier import Classifier
+    from qkd.teachers.judge import CausalLM
+
+    save_family(folder, family, kind, seed=seed, **options)
+    texts = random_texts(seed)
+    last = np.arange(250)
+    try:
+        if kind == "encoder":
+            compute = make_encoder(f"{folder}?tokens={CONTEXT}").encode
+        elif kind == "classifier":
+            compute = Classifier(str(folder), Loading(max_tokens=CONTEXT)).scores
+        else:
+            lm = CausalLM(str(folder), Loading(max_tokens=CONTEXT))
+
+            def compute(texts):
+                return lm.likelihoods(lm.tokens(texts), [[token] for token in last])
+
+        found = compute(texts)
+        alone = np.concatenate([compute([text]) for text in texts[:3]])
+    except QkdError as error:
+        assert "\n" not in str(error) and "report" not in str(error)
+        return False
+    if options.get("fault") == "nan":
+        return bool(np.isfinite(found).all())  # refused where it enters the cache
+    expected = one_at_a_time(folder, kind, texts, CONTEXT - 2 * (family in ("roberta", "xlm-roberta", "mpnet")))
+    expected = expected[:, last] if kind == "lm" else expected
+    scale = max(1.0, float(np.abs(expected).max()))
+    np.testing.assert_allclose(found, expected, atol=1e-5 * scale, rtol=0)
+    np.testing.assert_allclose(alone, found[:3], atol=1e-5 * scale, rtol=0)
+    return True

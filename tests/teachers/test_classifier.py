@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from qkd.core import cache
 from qkd.core.config import make_config
 from qkd.core.errors import QkdError
 from qkd.data import loading as data
-from qkd.teachers.classifier import match_labels
+from qkd.encoders.protocol import embed_texts
+from qkd.encoders.registry import make_encoder
+from qkd.teachers.classifier import match_labels, split_pairs
 from qkd.teachers.registry import make_teacher
 from tests.models.conftest import animals, save_model
 
@@ -102,3 +105,105 @@ def test_a_model_with_code_of_its_own_is_refused_unless_trusted(model, tmp_path)
     (folder / "code.py").write_text("raise SystemExit('foreign code ran')\n")
     with pytest.raises(QkdError, match=r"brings Python code of its own; .*--trust-remote-code"):
         fitted(f"classifier:{folder}", animals(2))
+
+
+def test_labels_with_commas_and_equals_signs_are_mapped():
+    labels = ("x = 1, y", "z")
+    assert match_labels("classifier:x", labels, ("a,b", "c"), split_pairs('"x = 1, y=a,b",z=c')) == ((0,), (1,))
+    with pytest.raises(QkdError, match=r"the model has no label 'x'; did you mean|the model has no label 'x'"):
+        match_labels("classifier:x", labels, ("a,b", "c"), split_pairs("x=c"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"id2label": {"0": "score"}, "label2id": {"score": 0}}, r"the head has 1 output for a regression"),
+        ({"problem_type": "multi_label_classification"}, r"the head gives several labels to one text"),
+        (
+            {"id2label": {str(n): f"kind {n}" for n in range(5)}},
+            r"score\.weight has shape \(4, 32\) .* ask for \(5, 32\)",
+        ),
+    ],
+)
+def test_heads_that_do_not_choose_one_label_are_refused(checkpoint, tmp_path, changes, words):
+    folder = shutil.copytree(checkpoint, tmp_path / "changed")
+    config = json.loads((folder / "config.json").read_text()) | changes
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(QkdError, match=words):
+        fitted(f"classifier:{folder}", animals(2))
+
+
+def test_values_that_are_not_finite_are_refused_and_not_cached(checkpoint, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(checkpoint, tmp_path / "broken")
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.layers.1.mlp.up_proj.weight"][0, 0] = torch.nan
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    dataset = animals(2)
+    with pytest.raises(QkdError, match=r"(\d+) of \1 texts give numbers that are not finite, the first is '"):
+        fitted(f"classifier:{folder}", dataset)
+    with pytest.raises(QkdError, match=r"24 of 24 texts give numbers that are not finite"):
+        embed_texts(make_encoder(str(folder)), dataset.texts[:24])
+    assert not list(cache.root().rglob("rows/*/*.safetensors"))
+
+
+def test_a_far_better_assignment_of_labels_is_reported(model, tmp_path, capsys):
+    dataset = animals(2, count=200)
+    teacher = make_teacher(
+        f"lora:{model}", config=make_config({"lora": {"lora_epochs": 2, "lora_lr": 0.01, "lora_depth": 1}})
+    )
+    teacher.fit(dataset, data.split_dataset(dataset))
+    teacher.save(tmp_path / "adapter")
+    fitted(f"classifier:{tmp_path / 'adapter'}", dataset)
+    assert "would be on" not in capsys.readouterr().err
+    fitted(f"classifier:{tmp_path / 'adapter'}", dataset, label_map="kind 0=kind 1,kind 1=kind 0")
+    assert "with the meanings kind 0=kind 0,kind 1=kind 1" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory, model):
+    """A peft adapter of the tiny LM with a tokenizer of its own: one more token, whose embedding the adapter holds."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    folder = tmp_path_factory.mktemp("adapter")
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer.add_tokens(["unheard"])
+    base = AutoModelForSequenceClassification.from_pretrained(model, num_labels=2, pad_token_id=None)
+    base.resize_token_embeddings(len(tokenizer))
+    torch.manual_seed(1)
+    network = get_peft_model(
+        base, LoraConfig(task_type="SEQ_CLS", target_modules=["q_proj"], modules_to_save=["embed_tokens", "score"])
+    )
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.add_(0.2 * torch.randn_like(weight) * weight.requires_grad)
+    network.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    ids = tokenizer("the cat unheard", return_tensors="pt")["input_ids"]
+    with torch.inference_mode():
+        return folder, network.eval()(input_ids=ids).logits[0].numpy()
+
+
+def test_an_adapter_brings_its_own_tokens(adapter):
+    folder, expected = adapter
+    teacher = fitted(f"classifier:{folder}", animals(2), label_map="LABEL_0=kind 0,LABEL_1=kind 1")
+    np.testing.assert_allclose(teacher.answer(["the cat unheard", "the cat"])[0], expected, atol=1e-5)
+
+
+def test_adapters_that_are_not_whole_are_refused(adapter, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(adapter[0], tmp_path / "adapter")
+    tensors = load_file(folder / "adapter_model.safetensors")
+    lacking = {name: value for name, value in tensors.items() if "lora_B" not in name}
+    save_file(lacking, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(QkdError, match=r"lacks 2 weights that are used and would be random \(base_model.*lora_B"):
+        fitted(f"classifier:{folder}", animals(2), label_map="LABEL_0=kind 0,LABEL_1=kind 1")
+    with pytest.raises(QkdError, match=r"this folder holds a peft adapter; use classifier:"):
+        make_encoder(str(folder))
+    (folder / "adapter_model.safetensors").unlink()
+    (folder / "adapter_model.bin").write_bytes(b"\x80\x04.")
+    with pytest.raises(QkdError, match=r"adapter_model\.bin is a pickle, which qkd does not read"):
+        make_teacher(f"classifier:{folder}")

@@ -1,4 +1,4 @@
-"""Labelling a corpus: the file that comes out is what a run would have used, and a second one costs nothing."""
+"""Labeling a corpus: the file that comes out is what a run would have used, and a second one costs nothing."""
 
 import json
 import os

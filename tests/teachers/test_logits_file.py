@@ -122,14 +122,14 @@ def test_a_wrong_number_of_columns_is_refused(tmp_path, dataset, logits):
 def test_a_damaged_file_is_one_sentence(tmp_path, dataset, logits, suffix):
     path = save(tmp_path / f"l.{suffix}", logits, LABELS)
     path.write_bytes(path.read_bytes()[:60])
-    with pytest.raises(QkdError, match=f"l.{suffix}: cannot be read as logits") as caught:
+    with pytest.raises(QkdError, match=f"l.{suffix}: cannot be read as") as caught:
         fitted(path, dataset)
     assert "\n" not in str(caught.value)
 
 
 def test_a_pickle_is_not_executed(tmp_path, dataset):
     np.savez(tmp_path / "l.npz", logits=np.array([{"not": "numbers"}] * 30, dtype=object))
-    with pytest.raises(QkdError, match=r"cannot be read as logits"):
+    with pytest.raises(QkdError, match=r"holds Python objects"):
         fitted(tmp_path / "l.npz", dataset)
 
 
@@ -167,3 +167,23 @@ def test_metadata_that_are_no_list_of_names_are_one_sentence(tmp_path, said):
     save_file({"logits": np.zeros((2, 2), np.float32)}, tmp_path / "l.safetensors", metadata={"classes": said})
     with pytest.raises(QkdError, match=r"metadata's 'classes' are .* not a JSON list of strings"):
         read_logits(tmp_path / "l.safetensors")
+
+
+@pytest.mark.parametrize("total", [1, 100])
+def test_probabilities_are_recognized_and_their_logarithms_used(tmp_path, dataset, logits, capsys, total):
+    chances = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    rounded = np.round(total * chances, 3)
+    rounded[0] = [total, 0, 0]
+    found = fitted(save(tmp_path / "l.csv", rounded, texts=[text for text, _ in ROWS]), dataset).logits(dataset.texts)
+    np.testing.assert_allclose(found[1:], np.log(chances[1:]), atol=0.05)
+    assert np.isfinite(found).all() and found[0].argmax() == 0
+    assert "qkd uses their logarithms as logits" in capsys.readouterr().err
+    assert "logarithms" not in str(fitted(save(tmp_path / "m.csv", logits), dataset)) + capsys.readouterr().err
+
+
+def test_columns_in_another_order_are_reported(tmp_path, dataset, capsys):
+    right = 5 * np.eye(3, dtype=np.float32)[[LABELS.index(label) for _, label in ROWS]]
+    fitted(save(tmp_path / "l.npz", right[:, [1, 2, 0]]), dataset)
+    assert "would be on 100.0% with the meanings" in capsys.readouterr().err
+    fitted(save(tmp_path / "l.npz", right), dataset)
+    assert "with the meanings" not in capsys.readouterr().err

@@ -57,7 +57,7 @@ def compare(
 def show(study: S, text: Callable[[S], str], json_: bool, quiet: bool) -> None:
     """Print what a study found, for people or as JSON."""
     if json_:
-        write(json.dumps(study.to_json(), indent=2))
+        write(json.dumps(study.to_dict(), indent=2))
         return
     write(text(study))
     if not quiet:
@@ -71,7 +71,7 @@ def reproduce(
     seeds: Seeds = 10,
     students: Annotated[str, typer.Option(help="Students beside it, as for compare.")] = "hardware,linear,logreg",
     deviations: Annotated[
-        str, typer.Option(help="Deviations of the public code to look at, of padding, js, carried; none for none.")
+        str, typer.Option(help="Deviations of the public code: padding, js, carried, or none.")
     ] = "padding,js,carried",
     tune: Tune = 0,
     ray: Ray = None,
@@ -80,7 +80,7 @@ def reproduce(
     debug: Debug = False,
     given: Options,
 ) -> None:
-    """Run the paper's recipe honestly, beside itself with the deviations of its public code, and beside other students."""
+    """Run the paper's recipe, the recipe with each deviation of its public code, and other students."""
     from qkd import studies
     from qkd.reports import comparison
 

@@ -91,7 +91,7 @@ def show(
     if png:
         chipmap.figure(calibrated, qubits).savefig(png, dpi=150)
     if json_:
-        write(json.dumps({**numbers(calibrated).to_json(), "circuit": circuit, "region": list(qubits)}, indent=2))
+        write(json.dumps({**numbers(calibrated).to_dict(), "circuit": circuit, "region": list(qubits)}, indent=2))
         return
     write(calibrated.summary())
     write(aligned(rows(calibrated)))
@@ -129,7 +129,7 @@ def compare(
         raise ConfigError("--devices names no device; write ibm_fez,ibm_marrakesh")
     ranking = fitness.ranked(run, names)
     if json_:
-        write(json.dumps([device.to_json() for device in ranking], indent=2))
+        write(json.dumps([device.to_dict() for device in ranking], indent=2))
         return
     write(aligned(fitness.ranking_rows(ranking)))
 
@@ -150,7 +150,7 @@ def drift(
 
     drift = fitness.drift(device, since, run)
     if json_:
-        write(json.dumps(drift.to_json(), indent=2))
+        write(json.dumps(drift.to_dict(), indent=2))
         return
     write(aligned(fitness.drift_rows(drift)))
 
@@ -187,7 +187,7 @@ def learn(
     [outcome] = run_(order, asked(dry_run or local or yes, quiet or json_), detach, dry_run, anew=anew)
     result = outcome.result
     if json_:
-        write(json.dumps(None if result is None else finite(result.to_json()), indent=2))
+        write(json.dumps(None if result is None else finite(result.to_dict()), indent=2))
     elif isinstance(result, LearnedResult) and result.file:
         write(aligned(table(result)))
         write(f"{result.file}\n{conclusion(result)}")

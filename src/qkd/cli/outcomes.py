@@ -114,7 +114,7 @@ def _facts(outcome: Outcome) -> dict[str, object]:
         "learned": None if learned is None else learned.date,
         "budget": {"stages": stages, "seconds": plan.budget.seconds, "remaining": plan.budget.remaining},
         "jobs": [{"job": r.number, "id": r.id, "state": r.state, "reason": r.reason} for r in outcome.records],
-        "result": None if outcome.result is None else finite(outcome.result.to_json()),
+        "result": None if outcome.result is None else finite(outcome.result.to_dict()),
     }
 
 

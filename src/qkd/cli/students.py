@@ -33,7 +33,7 @@ def distill(
     base = read_config(config) if config else None
     run = api.distill(base, resume=resume, **given)
     if json_:
-        write(json.dumps(run.metrics.to_json(), indent=2))
+        write(json.dumps(run.metrics.to_dict(), indent=2))
         return
     write(run.table())
     write(f"\n{summary(run.metrics)}")
@@ -55,7 +55,7 @@ def evaluate(
 
     result = api.evaluate(run, data, text_column, label_column)
     if json_:
-        write(json.dumps(result.to_json(), indent=2))
+        write(json.dumps(result.to_dict(), indent=2))
         return
     write(f"{result.texts:,} texts of {result.data}")
     for name, number in result.numbers.items():
@@ -78,7 +78,7 @@ def predict(
     ascii_only = (getattr(sys.stdout, "encoding", None) or "").lower() != "utf-8"
     for row in rows:
         if json_:
-            write(json.dumps(row.to_json(), ensure_ascii=ascii_only))
+            write(json.dumps(row.to_dict(), ensure_ascii=ascii_only))
         else:
             write(f"{one_line(row.label)}\t{row.probability:.3f}\t{one_line(row.text)}")
 

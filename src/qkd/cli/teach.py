@@ -12,7 +12,7 @@ from qkd.cli.options import ConfigFile, Debug, Json, Quiet, with_config_options
 from qkd.core.console import write
 from qkd.pipeline.settings import Options
 
-SECTIONS = ("data", "teacher", "prompt", "lora", "models", "encoder")
+SECTIONS = ("data", "teacher", "prompt", "api", "lora", "models", "encoder")
 
 
 def teach(
@@ -25,6 +25,9 @@ def teach(
         typer.Option(help="Spread the work over a Ray cluster: its address, or 'local' (needs qkd-llm[ray])."),
     ] = None,
     embed: Annotated[bool, typer.Option("--embed", help="Embed the texts too; distill finds both cached.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the tokens and the cost of an api: teacher and stop.")
+    ] = False,
     json_: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -35,9 +38,12 @@ def teach(
     from qkd.core.config import read_config
 
     base = read_config(config) if config else None
+    if dry_run:
+        write(api.estimate_cost(base, **given))
+        return
     done = api.teach(out, base, torch_device=torch_device, ray=ray, embed=embed, **given)
     if json_:
-        write(json.dumps(done.to_json(), indent=2))
+        write(json.dumps(done.to_dict(), indent=2))
         return
     counts = ", ".join(f"{name} {count:,}" for name, count in done.predicted.items())
     write(

@@ -30,11 +30,16 @@ ITEM_BYTES = {
 """Bytes of one number by its type in a safetensors file; 8-bit and smaller floats are not read."""
 
 
-def write_arrays(path: Path, arrays: dict[str, np.ndarray], private: bool = False) -> bytes:
-    """Write arrays as safetensors, atomically, and return the file's content."""
+def array_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Return the content of a safetensors file of arrays."""
     from safetensors.numpy import save
 
-    data = save({name: np.array(array, order="C") for name, array in arrays.items()})
+    return save({name: np.array(array, order="C") for name, array in arrays.items()})
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], private: bool = False) -> bytes:
+    """Write arrays as safetensors, atomically, and return the file's content."""
+    data = array_bytes(arrays)
     write_bytes(path, data, private)
     return data
 

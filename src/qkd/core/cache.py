@@ -19,9 +19,10 @@ from typing import Any
 
 import numpy as np
 
+from qkd.core.arrays import array_bytes, parse_arrays, read_arrays, write_arrays
 from qkd.core.console import progress, warn
-from qkd.core.errors import ModelError
-from qkd.core.files import write_bytes
+from qkd.core.errors import FolderError, ModelError
+from qkd.core.files import MAX_ARRAY_BYTES, read_bytes, write_bytes
 
 CHUNK = 128
 """Texts per saved shard: what a killed labelling loses at most."""
@@ -31,6 +32,9 @@ SMALL = 64 * 2**20
 
 LOOSE = 4
 """How many small shards a store may keep."""
+
+
+HASH_BYTES = 16
 
 
 def root() -> Path:
@@ -47,8 +51,8 @@ def digest(value: Any) -> str:
 
 
 def text_hash(text: str) -> bytes:
-    """Return the 16 bytes by which a text is known in a store."""
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16]
+    """Return the ``HASH_BYTES`` bytes that stand for a text in a store."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:HASH_BYTES]
 
 
 truncated: Counter[str] = Counter()
@@ -151,6 +155,8 @@ class Store:
             rows = pick(rows[wanted]) if pick else rows[wanted]
             if out is None:
                 out = np.empty((len(texts), *rows.shape[1:]), rows.dtype)
+            if rows.shape[1:] != out.shape[1:] or rows.dtype != out.dtype:
+                raise FolderError(f"{self.folder}: its shards do not fit each other; delete the folder")
             for n, row in zip(wanted, rows, strict=True):
                 out[places.pop(keys[n])] = row
         if places or out is None:
@@ -168,30 +174,34 @@ class Store:
                 seen.add(path)
                 try:
                     shard = self._open(path)
-                except FileNotFoundError:
+                except FolderError:
+                    if path.exists():
+                        raise
                     continue  # another process merged it just now; the next round finds where it went
                 if shard is not None:
                     yield shard
 
     def _open(self, path: Path) -> tuple[list[bytes], np.ndarray] | None:
-        """Return a shard's text hashes and rows, or None when it is damaged: it is removed then, and reported."""
-        from safetensors.numpy import load
-
-        data = path.read_bytes()
-        if hashlib.sha256(data).hexdigest()[:32] != path.stem:
+        """Return a shard's text hashes and rows, or None after it was removed because it is damaged."""
+        data = read_bytes(path, MAX_ARRAY_BYTES)
+        try:
+            if hashlib.sha256(data).hexdigest()[:32] != path.stem:
+                raise FolderError("the name is not the hash of the content")
+            tensors = parse_arrays(data, path)
+            keys, rows = tensors["texts"], tensors["rows"]
+            if keys.dtype != np.uint8 or keys.shape != (len(rows), HASH_BYTES):
+                raise FolderError("hashes and rows do not fit")
+        except (FolderError, KeyError, TypeError):
             warn(f"{path} is damaged; removed it, its texts are computed again")
             path.unlink(missing_ok=True)
             return None
-        tensors = load(data)
-        return [key.tobytes() for key in tensors["texts"]], tensors["rows"]
+        return [key.tobytes() for key in keys], rows
 
     def _save(self, keys: Sequence[bytes], rows: np.ndarray) -> Path:
-        from safetensors.numpy import save
-
         if len(rows) != len(keys):
             raise ValueError(f"{len(rows)} rows computed for {len(keys)} texts")
         hashes = np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(len(keys), -1)
-        data = save({"texts": hashes, "rows": np.ascontiguousarray(rows)})
+        data = array_bytes({"texts": hashes, "rows": rows})
         path = self.folder / f"{hashlib.sha256(data).hexdigest()[:32]}.safetensors"
         write_bytes(path, data)
         return path
@@ -217,6 +227,8 @@ class Store:
         for path in paths:
             keys, rows = self._open(path) or ([], ())
             joint.update(zip(keys, rows, strict=True))
+        if len({(row.shape, row.dtype) for row in joint.values()}) > 1:
+            raise FolderError(f"{self.folder}: its shards do not fit each other; delete the folder")
         if joint:
             joined = self._save(list(joint), np.stack(list(joint.values())))
             for path in set(paths) - {joined}:
@@ -267,19 +279,12 @@ def cached_rows(
 
 def arrays(key: Key, compute: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """Return the named arrays that ``key`` determines, from the cache or computed now and kept."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load, save
-
     path = root() / "arrays" / f"{key['kind']}-{digest(key)[:24]}.safetensors"
-    try:
-        return load(path.read_bytes())
-    except FileNotFoundError:
-        pass
-    except SafetensorError:
-        warn(f"{path} is damaged; computing it again")
+    if path.exists():
+        try:
+            return read_arrays(path)
+        except FolderError as error:
+            warn(f"{error}; computing it again")
     computed = compute()
-    for name, value in computed.items():
-        if np.asarray(value).dtype.kind == "f" and not np.isfinite(value).all():
-            raise ModelError(f"{key['kind']}: '{name}' holds numbers that are not finite; check the model's weights")
-    write_bytes(path, save({name: np.array(value, order="C") for name, value in computed.items()}))
+    write_arrays(path, computed)
     return computed

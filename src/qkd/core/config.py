@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic.fields import FieldInfo
 
 from qkd.core.specs import Count, Fraction, Spec, option, read_toml, validated
@@ -54,8 +54,8 @@ class TeacherSpec(Spec):
 
     teacher: Annotated[tuple[str, ...], BeforeValidator(_several), Field(min_length=1)] = option(
         ("probe:smollm2-135m",),
-        "KIND:MODEL, where KIND is probe, prompt, lora, classifier or logits and MODEL a short name, folder, hub id or "
-        "file; several make an ensemble.",
+        "KIND:MODEL, where KIND is probe, prompt, api, lora, classifier or logits and MODEL a short name, folder, hub "
+        "id or file; several make an ensemble.",
     )
     ensemble: Literal["probability", "logit"] = option(
         "probability", "What several teachers' weighted average is taken of; validation texts set the weights."
@@ -88,6 +88,42 @@ class PromptSpec(Spec):
         "(words) or of the labels' alone (labels), biases that make all labels equally likely over the texts, whatever "
         "theirs are (batch), or none; with a temperature.",
     )
+
+
+class ApiSpec(Spec):
+    """How an api: teacher asks its servers."""
+
+    api_url: Annotated[tuple[str, ...], BeforeValidator(_several)] = option(
+        (),
+        "The base URL of a server, such as http://localhost:8000/v1; several share the work. Default: OPENAI_BASE_URL.",
+    )
+    api_key_env: str = option("OPENAI_API_KEY", "The environment variable that contains the API key.")
+    api_source: Literal["auto", "score", "likelihoods", "next-token", "votes"] = option(
+        "auto", "Where label probabilities come from; auto uses the first source that passes a test on the server."
+    )
+    api_votes: Count = option(20, "Samples of a text for the source votes.")
+    api_concurrency: Count = option(16, "Simultaneous requests to each server.")
+    api_timeout: Annotated[float, Field(gt=0)] = option(120.0, "Seconds until a request counts as failed.")
+    price: str | None = option(None, "US dollars for a million read and written tokens, as IN,OUT; needs max_cost.")
+    max_cost: Annotated[float, Field(ge=0)] | None = option(None, "US dollars at which labeling stops; needs price.")
+
+    @model_validator(mode="after")
+    def _limited(self) -> ApiSpec:
+        if (self.price is None) != (self.max_cost is None):
+            raise ValueError("price and max_cost need each other: a price without a limit protects nothing")
+        _ = self.prices
+        return self
+
+    @property
+    def prices(self) -> tuple[float, float]:
+        """US dollars for a million read and a million written tokens."""
+        try:
+            read, written = map(float, (self.price or "0,0").split(","))
+        except ValueError:
+            raise ValueError(f"price '{self.price}' is not IN,OUT, such as 0.25,2.00") from None
+        if not (0 <= read < 1e6 and 0 <= written < 1e6):
+            raise ValueError(f"price '{self.price}' is negative or too large")
+        return read, written
 
 
 class LoraSpec(Spec):
@@ -246,6 +282,7 @@ class Config(Spec):
     data: DataSpec = DataSpec()
     teacher: TeacherSpec = TeacherSpec()
     prompt: PromptSpec = PromptSpec()
+    api: ApiSpec = ApiSpec()
     lora: LoraSpec = LoraSpec()
     models: ModelSpec = ModelSpec()
     encoder: EncoderSpec = EncoderSpec()

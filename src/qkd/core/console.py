@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -184,3 +185,29 @@ def progress(what: str, total: float, unit: str = "", done: float = 0) -> Iterat
         )
         with Bar(*columns, console=Console(stderr=True)) as bar:
             yield _Live(bar, bar.add_task(one_line(what), total=total, completed=int(done), note=""))
+
+
+@contextmanager
+def working(what: str, first: float = 2.0, every: float = 10.0) -> Iterator[None]:
+    """Report work whose steps cannot be counted: one line after ``first`` seconds, then one every ``every`` seconds.
+
+    Args:
+        what: the work, as a short noun phrase.
+        first: seconds of silence that need no explanation.
+        every: seconds between later lines.
+    """
+    ended, began = threading.Event(), time.monotonic()
+
+    def report() -> None:
+        wait = first
+        while not ended.wait(wait):
+            say(f"{what}: {time.monotonic() - began:,.0f} s so far")
+            wait = every
+
+    thread = threading.Thread(target=report, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

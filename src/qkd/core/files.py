@@ -205,6 +205,12 @@ def _open_regular(path: str, flags: int) -> int:
     return descriptor
 
 
+def check_regular(path: Path) -> None:
+    """Raise a `FolderError` unless ``path`` is a regular file, or a link to one."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise FolderError(f"{path}: is not a regular file; copy its content into one")
+
+
 def read_bytes(path: Path, most: int = MAX_JSON_BYTES) -> bytes:
     """Return the content of a regular file; devices, pipes and links to them are refused before they are read.
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from qkd.core.errors import DataError
-from qkd.data.tables import Table, cell_text, check_rows, files_beside, no_column, read_utf8
+from qkd.core.files import refuse_above
+from qkd.data.tables import MAX_ROWS, Table, cell_text, files_beside, no_column, read_utf8
 
 
 def read_qdllm(folder: Path, text: str, label: str) -> Table:
@@ -59,7 +60,7 @@ def read_hf(name: str, text: str, label: str) -> Table:
             f"hf:NAME:CONFIG, or give a local folder as hf:FOLDER"
         ) from None
     splits: dict[str, Any] = dataset if isinstance(dataset, dict) else {"row": dataset}
-    check_rows(where, sum(part.num_rows for part in splits.values()))
+    refuse_above(Path(where), sum(part.num_rows for part in splits.values()), MAX_ROWS, "rows")
     columns: dict[str, list[str | None]] = {text: [], label: []}
     places: list[str] = []
     parts: list[str] = []

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Literal
 
 from qkd.core.errors import DataError
-from qkd.data.tables import Table, check_rows, no_column
+from qkd.core.files import refuse_above
+from qkd.data.tables import MAX_ROWS, Table, no_column
 
 MAX_SUSPICIOUS_LINES = 10
 """More lines than these, and than a twentieth of the file, that look like rows inside quoted texts stop the reading."""
@@ -176,7 +177,7 @@ def _records(path: Path, text: str, delimiter: str, quoting: Literal[0, 3]) -> _
                     ends.append(reader.line_num)
                     records.append(fields)
                     blank, waiting = blank + waiting, 0
-                    check_rows(path, len(records))
+                    refuse_above(path, len(records), MAX_ROWS, "rows")
                 elif records:
                     waiting += 1
                 line = reader.line_num + 1

@@ -8,16 +8,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from qkd.core.console import say
+from qkd.core.console import log
 from qkd.core.errors import DataError
+from qkd.core.files import limit
 from qkd.data import corpora, docstrings, tables
 from qkd.data.dataset import Dataset
 from qkd.data.parts import ORDER, REPLACED, kinds, with_test_table
 from qkd.data.splits import LEAST, Splits, shuffled_by_content, split_dataset
 from qkd.data.tables import Table
-from qkd.data.tables import limit as reading_limit
 
 __all__ = ["Dataset", "Splits", "load_dataset", "load_texts", "load_unlabeled", "normalised", "split_dataset"]
+
+MAX_DROPPED_PERCENT = 50
+"""Share of the rows that may be dropped for one reason. ``QKD_LIMITS=2`` allows all."""
 
 
 def load_dataset(
@@ -106,7 +109,8 @@ def load_unlabeled(file: str | Path, dataset: Dataset, text_column: str = "text"
     if not fresh:
         raise DataError(f"{file}: all of its {len(texts):,} texts are in {dataset.source} already; give others")
     if len(fresh) < len(texts):
-        say(f"{file}: left out {len(texts) - len(fresh):,} texts that occur twice or are in {dataset.source}")
+        count = len(texts) - len(fresh)
+        log.info(f"{file}: ignored {count:,} texts that occur twice or are in {dataset.source}")
     return tuple(fresh.values())
 
 
@@ -183,10 +187,10 @@ def _clean(source: str, table: Table, text_column: str, label_column: str) -> Da
         ("label", "occur under different labels", conflicting),
     ):
         rows = [row for row in rows if table.parts is None or table.parts[row] not in secret]
-        if len(rows) > reading_limit("QKD_MAX_DROPPED_PERCENT") / 100 * len(texts):
+        if 100 * len(rows) > limit(MAX_DROPPED_PERCENT) * len(texts):
             raise DataError(
                 f"{source}: {len(rows)} of {len(texts)} texts {reason} (the first at {places[min(rows)]}); is "
-                f"--{column}-column the right one? If it is, set the environment variable QKD_MAX_DROPPED_PERCENT=100"
+                f"--{column}-column the right one? If it is, QKD_LIMITS=2 allows that"
             )
     several = sum(bool(text) and ("\n" in text.strip() or "\r" in text.strip()) for text in texts if text)
     count = f"read {len(texts):,} rows, {several:,} of them with line breaks in the text; kept {len(usable):,}"

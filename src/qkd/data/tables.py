@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qkd.core.errors import ConfigError, DataError, QkdError, nearest
+from qkd.core.errors import DataError, QkdError, nearest
+from qkd.core.files import MIB, check_regular, read_bytes, refuse_above
 
 if TYPE_CHECKING:
     import pyarrow
@@ -36,39 +35,11 @@ class Table:
 
 
 SUFFIXES = (".csv", ".jsonl", ".ndjson", ".parquet", ".pq", ".tab", ".tsv")
-DEFAULT_LIMITS = {"QKD_MAX_ROWS": 5_000_000, "QKD_MAX_BYTES": 1 << 28, "QKD_MAX_DROPPED_PERCENT": 50}
-"""Limits by environment variable: rows, bytes after decompression, and the share of rows dropped for one reason."""
+MAX_ROWS = 5_000_000
+MAX_DATA_BYTES = 256 * MIB
+"""Limits of a table, in rows and in bytes after decompression. ``QKD_LIMITS`` multiplies them."""
 PARQUET_BATCH_ROWS = 128
 """Rows that are decoded before the size is checked again."""
-
-
-def limit(variable: str) -> int:
-    """Return a limit, which the environment variable of that name replaces.
-
-    Raises:
-        ConfigError: The variable is not a positive whole number.
-    """
-    text = os.environ.get(variable, "")
-    if text and not (text.isascii() and text.isdigit() and 0 < len(text) < 19 and int(text)):
-        raise ConfigError(f"{variable}={text!r:.40} is not a positive whole number; correct or unset it")
-    return int(text) if text else DEFAULT_LIMITS[variable]
-
-
-def check_rows(where: Path | str, rows: int) -> None:
-    """Raise a `DataError` if a source has more rows than allowed."""
-    if rows > limit("QKD_MAX_ROWS"):
-        raise DataError(
-            f"{where}: more than {limit('QKD_MAX_ROWS'):,} rows; set the environment variable QKD_MAX_ROWS to read more"
-        )
-
-
-def check_bytes(where: Path | str, size: int) -> None:
-    """Raise a `DataError` if a source has more bytes, after decompression, than allowed."""
-    if size > limit("QKD_MAX_BYTES"):
-        raise DataError(
-            f"{where}: the requested columns take more than {limit('QKD_MAX_BYTES'):,} bytes; set the environment "
-            "variable QKD_MAX_BYTES to read more"
-        )
 
 
 def read_table(path: Path, names: Sequence[str]) -> Table:
@@ -95,31 +66,15 @@ def read_table(path: Path, names: Sequence[str]) -> Table:
     return read_delimited(path, text, names, tabs=suffix in (".tsv", ".tab"))
 
 
-def check_regular(path: Path) -> None:
-    """Raise a `DataError` unless ``path``, or the target of this link, is a regular file."""
-    try:
-        mode = path.stat().st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        raise DataError(f"{path}: no such file{files_beside(path)}") from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
-    if not stat.S_ISREG(mode):
-        raise DataError(f"{path}: not a regular file; copy the data into a file and name that")
-
-
 def read_utf8(path: Path) -> str:
     """Return the text of a regular UTF-8 file without its byte order mark.
 
     Raises:
-        QkdError: The file is missing, too large or not UTF-8. The message names line and byte.
+        QkdError: The file is missing, no regular file, too large or not UTF-8. The message names line and byte.
     """
-    check_regular(path)
-    check_bytes(path, path.stat().st_size)
-    try:
-        with unchanged(path):
-            data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
+    check_exists(path)
+    with unchanged(path):
+        data = read_bytes(path, MAX_DATA_BYTES)
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -130,6 +85,16 @@ def read_utf8(path: Path) -> str:
         raise DataError(
             f"{path}: line {line}, byte {column} (0x{data[error.start]:02x}) is not UTF-8; save the file as UTF-8"
         ) from None
+
+
+def check_exists(path: Path) -> None:
+    """Raise a `DataError` if there is no file at ``path``, with the name of a similar file there."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError(f"{path}: no such file{files_beside(path)}") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
 
 
 @contextmanager
@@ -172,7 +137,7 @@ def _jsonl(path: Path, text: str, names: Sequence[str]) -> Table:
         if not isinstance(row, dict):
             raise DataError(f"{path}: line {number} is not a JSON object; each line must be one JSON object")
         places.append(f"line {number}")
-        check_rows(path, len(places))
+        refuse_above(path, len(places), MAX_ROWS, "rows")
         existing.update(dict.fromkeys(row))
         for name in names:
             columns[name].append(cell_text(row.get(name), path, places[-1], name))
@@ -195,6 +160,7 @@ def _parquet(path: Path, names: Sequence[str]) -> Table:
     import pyarrow
     import pyarrow.parquet as parquet
 
+    check_exists(path)
     check_regular(path)
     columns: dict[str, list[str | None]] = {name: [] for name in names}
     try:
@@ -209,16 +175,16 @@ def _parquet(path: Path, names: Sequence[str]) -> Table:
                     f"{path}: column '{name}' holds {schema.field(name).type}, not texts, numbers or labels"
                 )
         with unchanged(path), parquet.ParquetFile(path) as file:
-            check_rows(path, file.metadata.num_rows)
+            refuse_above(path, file.metadata.num_rows, MAX_ROWS, "rows")
             size = 0
             for batch in file.iter_batches(PARQUET_BATCH_ROWS, columns=list(names)):
                 decoded = [_decoded(column) for column in batch.columns]
                 size += sum(column.nbytes for column in decoded)
-                check_bytes(path, size)
+                refuse_above(path, size, MAX_DATA_BYTES)
                 for name, column in zip(batch.schema.names, decoded, strict=True):
                     for value in column.to_pylist():
                         columns[name].append(cell_text(value, path, f"row {len(columns[name]) + 1}", name))
-                check_rows(path, len(columns[names[0]]))
+                refuse_above(path, len(columns[names[0]]), MAX_ROWS, "rows")
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = (str(error).strip() or type(error).__name__).split("\n")[0]
         raise DataError(f"{path}: cannot be read as Parquet ({reason:.200})") from None

@@ -65,8 +65,8 @@ class Learned:
             return float("inf")
         return (now - (then if then.tzinfo else then.replace(tzinfo=datetime.UTC))) / datetime.timedelta(days=1)
 
-    def to_json(self) -> dict[str, JsonValue]:
-        """Return plain values that ``from_json`` reads."""
+    def to_dict(self) -> dict[str, JsonValue]:
+        """Return plain values that ``from_dict`` reads."""
         gates = {
             name: tuple((place, noise.angles, noise.stochastic) for place, noise in places.items())
             for name, places in self.gates.items()
@@ -89,8 +89,8 @@ class Learned:
         return cls(record.date, record.origin, gates, dict(record.spectators), dict(record.flips), dict(record.readout))
 
     @classmethod
-    def from_json(cls, values: Mapping[str, JsonValue]) -> Learned:
-        """Return what ``to_json`` wrote.
+    def from_dict(cls, values: Mapping[str, JsonValue]) -> Learned:
+        """Return what ``to_dict`` wrote.
 
         Raises:
             ValueError: it is something else.

@@ -224,7 +224,7 @@ def _to_json(calibration: Calibration) -> dict[str, object]:
         name: [[list(place), done.error, done.duration] for place, done in places.items()]
         for name, places in calibration.gates.items()
     }
-    value["learned"] = None if calibration.learned is None else calibration.learned.to_json()
+    value["learned"] = None if calibration.learned is None else calibration.learned.to_dict()
     return {"format": FORMAT, "version": VERSION, "calibration": value}
 
 

@@ -5,10 +5,13 @@
     encoder = qkd.encoders.make_encoder("minilm")
     embeddings = encoder.encode(["a text"])
 
-================== ===================================================================================================
-`Encoder`          the protocol of an encoder
-`make_encoder`     returns the encoder of a name
-================== ===================================================================================================
+=================== ==================================================================================================
+`Encoder`           the protocol of an encoder
+`make_encoder`      returns the encoder with a given name
+`embed_texts`       returns embeddings from the cache, and computes those that it lacks
+=================== ==================================================================================================
+
+A new kind is one module with a function ``make(request)`` and one line of ``qkd.encoders.registry.KINDS``.
 """
 
 from __future__ import annotations
@@ -18,15 +21,16 @@ from typing import TYPE_CHECKING
 from qkd.core.lazy import exports
 
 if TYPE_CHECKING:
-    from qkd.encoders.protocol import Encoder
+    from qkd.encoders.protocol import Encoder, embed_texts
     from qkd.encoders.registry import make_encoder
 
-__all__ = ["Encoder", "make_encoder"]
+__all__ = ["Encoder", "embed_texts", "make_encoder"]
 
 __getattr__, __dir__ = exports(
     __name__,
     {
         "Encoder": "qkd.encoders.protocol",
+        "embed_texts": "qkd.encoders.protocol",
         "make_encoder": "qkd.encoders.registry",
     },
 )

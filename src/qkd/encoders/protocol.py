@@ -1,29 +1,36 @@
-"""The interface of an encoder."""
+"""The interface of an encoder, the request that makes one, and cached embeddings."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from qkd.core import cache
 from qkd.core.cache import Key
+from qkd.core.errors import ModelError, nearest
+from qkd.models.transformer import Loading
 
 
 class Encoder(Protocol):
-    """A fixed function from texts to embeddings."""
+    """A fixed function from texts to embeddings.
+
+    Attributes:
+        name: Name from which ``make_encoder`` makes the same encoder again, given ``arrays``.
+    """
 
     name: str
-    """What the user called it; ``make_encoder`` takes it back, with ``arrays``."""
 
     @property
     def dim(self) -> int:
-        """D, the embedding width."""
+        """Embedding width D."""
         ...
 
     @property
     def num_parameters(self) -> int:
-        """How many weights it has."""
+        """Number of weights."""
         ...
 
     @property
@@ -33,7 +40,7 @@ class Encoder(Protocol):
 
     @property
     def arrays(self) -> Mapping[str, np.ndarray]:
-        """What a bundle must keep of it, because it was computed and cannot be fetched again; mostly nothing."""
+        """Arrays that a bundle must contain because they were computed and cannot be fetched; mostly none."""
         ...
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
@@ -41,5 +48,71 @@ class Encoder(Protocol):
         ...
 
     def report(self, count: int) -> None:
-        """Say what ``count`` texts just encoded lost, if anything."""
+        """Print how many of the ``count`` texts encoded last were cut, if any."""
         ...
+
+
+@runtime_checkable
+class CachingEncoder(Protocol):
+    """An encoder that organizes its cached rows itself."""
+
+    def encode_cached(self, texts: Sequence[str]) -> np.ndarray:
+        """Return embeddings ``(N,D)`` float32 of N texts from the cache, after adding those that it lacks."""
+        ...
+
+
+@dataclass(frozen=True)
+class EncoderRequest:
+    """A parsed encoder name ``[KIND:]MODEL[?OPTION=VALUE&...]``.
+
+    Attributes:
+        name: The whole name, with absolute paths.
+        model: The model, or the argument of the kind.
+        options: The options after the question mark.
+        loading: How models are loaded.
+        arrays: Arrays from a bundle; empty for a new encoder.
+    """
+
+    name: str
+    model: str
+    options: Mapping[str, str]
+    loading: Loading
+    arrays: Mapping[str, np.ndarray]
+
+    def check_options(self, known: Collection[str]) -> None:
+        """Refuse options that are not among ``known``.
+
+        Raises:
+            ModelError: there is one.
+        """
+        for option in self.options:
+            if option not in known:
+                raise ModelError(f"encoder '{self.name}': there is no option '{option}'{nearest(option, known)}")
+
+    def number(self, option: str, value: str) -> int:
+        """Return the ``value`` of an option as a number.
+
+        Raises:
+            ModelError: it is none.
+        """
+        if not value.isdecimal():
+            raise ModelError(f"encoder '{self.name}': {option}={value} is no number")
+        return int(value)
+
+
+def embed_texts(encoder: Encoder, texts: Sequence[str]) -> np.ndarray:
+    """Return embeddings ``(N,D)`` float32 of N texts, from the cache where possible.
+
+    Raises:
+        ModelError: embeddings have another shape or are not finite.
+    """
+    if isinstance(encoder, CachingEncoder):
+        return encoder.encode_cached(texts)
+    rows = cache.cached_rows(encoder.key, texts, encoder.encode, f"embedding with {encoder.name}", (encoder.dim,))
+    encoder.report(len(texts))
+    return rows
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    """Return ``rows`` (N,D) scaled to length 1; zero rows stay zero."""
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)

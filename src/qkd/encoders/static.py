@@ -1,8 +1,8 @@
-"""The ``static:`` encoder: a table of one vector a token, made once from a transformer that inference does without.
+"""The ``static:MODEL`` encoder: a table of one vector per token, made once from a transformer.
 
-Every token of the vocabulary goes through the transformer alone; the states lose their mean, are reduced to their
-principal directions, and weighted so that frequent tokens count less, frequency being taken from the token's rank in
-the vocabulary (Tulkens and van Dongen, *Model2Vec*, 2024; Arora et al., *SIF*, 2017). A text is the mean of its tokens.
+Every token of the vocabulary passes through the transformer alone. The states are centered, reduced to their principal
+directions, and weighted so that frequent tokens count less; the frequency follows from the token's rank in the
+vocabulary (Tulkens and van Dongen, *Model2Vec*, 2024; Arora et al., *SIF*, 2017). An embedding is the mean over a text.
 """
 
 from __future__ import annotations
@@ -15,62 +15,51 @@ import numpy as np
 
 from qkd.core import cache
 from qkd.core.cache import Key
-from qkd.encoders.whitening import unit
+from qkd.core.console import say
+from qkd.core.errors import ModelError
+from qkd.encoders.protocol import EncoderRequest, unit
 from qkd.models.backbone import Backbone
-from qkd.models.transformer import Loading
 
-RARE = 1e-4
-"""SIF's a: a token of frequency p gets the weight a / (a + p)."""
+# SIF's a: a token of frequency p has the weight a / (a + p).
+SIF_WEIGHT = 1e-4
 
 
 class StaticEncoder:
     """A mean of token vectors.
 
     Args:
-        name: what the user called it.
-        model: the transformer that the table is made from: short name, folder or hub id.
-        loading: how it is loaded.
-        dim: D.
-        arrays: a table that was kept; with it, no transformer is looked for.
+        name: the whole name.
+        dim: embedding width D.
+        source: the transformer from which a table is made, or a table that was saved: ``arrays``.
     """
 
-    def __init__(
-        self,
-        name: str,
-        model: str,
-        loading: Loading,
-        dim: int = 256,
-        arrays: Mapping[str, np.ndarray] | None = None,
-    ) -> None:
-        self.name, self._dim, self._kept = name, dim, dict(arrays or {})
-        self._backbone = None if self._kept else Backbone(model, loading)
+    def __init__(self, name: str, dim: int, source: Backbone | Mapping[str, np.ndarray]) -> None:
+        self.name, self._dim, self._source = name, dim, source
 
     @property
     def dim(self) -> int:
-        """D, the embedding width."""
+        """Embedding width D."""
         return int(self.arrays["table"].shape[1])
 
     @property
     def num_parameters(self) -> int:
-        """The numbers in the table."""
+        """Number of entries of the table."""
         return self.arrays["table"].size
 
-    @property
+    @cached_property
     def key(self) -> Key:
-        """The hash of table and tokenizer."""
-        return {"kind": "static", "content": self._digest}
+        """Hash of table and tokenizer."""
+        content = [self.arrays[name].tobytes().hex() for name in ("table", "tokenizer")]
+        return {"kind": "static", "content": cache.digest(content)[:24]}
 
     @cached_property
-    def _digest(self) -> str:
-        return cache.digest([self.arrays["table"].tobytes().hex(), self.arrays["tokenizer"].tobytes().hex()])[:24]
-
-    @cached_property
-    def arrays(self) -> dict[str, np.ndarray]:
+    def arrays(self) -> Mapping[str, np.ndarray]:
         """``table (tokens,D)`` float16, and ``tokenizer``, the bytes of its JSON file."""
-        if self._backbone is None:
-            return self._kept
-        key = {"kind": "static", "model": self._backbone.fingerprint, "dim": self._dim, "rare": RARE}
-        return cache.arrays(key, lambda: _table(self._backbone, self._dim))  # type: ignore[arg-type]
+        source = self._source
+        if not isinstance(source, Backbone):
+            return source
+        key = {"kind": "static", "model": source.fingerprint, "dim": self._dim, "rare": SIF_WEIGHT}
+        return cache.arrays(key, lambda: make_table(source, self._dim))
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Return embeddings ``(N,D)`` float32, rows of length 1, of N texts."""
@@ -81,15 +70,15 @@ class StaticEncoder:
         return unit(out)
 
     def tokens(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return each text's token ids: rows of the table."""
+        """Return each text's token ids, which are rows of the table."""
         return [text.ids for text in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)]
 
     def with_table(self, table: np.ndarray) -> StaticEncoder:
         """Return this encoder with another table (tokens,D)."""
-        return StaticEncoder(self.name, "", Loading(), arrays={**self.arrays, "table": table})
+        return StaticEncoder(self.name, self._dim, {**self.arrays, "table": table})
 
     def report(self, count: int) -> None:
-        """Nothing of a text is ever lost to its length."""
+        """Print nothing: this encoder reads whole texts."""
 
     @cached_property
     def _table(self) -> np.ndarray:
@@ -105,23 +94,40 @@ class StaticEncoder:
         return tokenizer
 
 
-def _table(backbone: Backbone, dim: int) -> dict[str, np.ndarray]:
-    """Return ``StaticEncoder.arrays``, computed now."""
-    from qkd.core.console import say
+def make_table(backbone: Backbone, dim: int) -> dict[str, np.ndarray]:
+    """Return ``StaticEncoder.arrays`` of a transformer.
 
+    Raises:
+        ModelError: its tokenizer is not one of the tokenizers library.
+    """
     tokenizer = backbone.tokenizer
-    around = tokenizer("")["input_ids"]
-    before, after = (around[:1], around[1:]) if len(around) > 1 else ([], around)
+    if not hasattr(tokenizer, "backend_tokenizer"):
+        raise ModelError(f"static:{backbone.model}: the model has no tokenizer.json; choose a model that has one")
+    special = tokenizer("")["input_ids"]
+    before, after = (special[:1], special[1:]) if len(special) > 1 else ([], special)
     count = len(tokenizer)
     say(f"{backbone.model}: reading {count:,} tokens one by one (once)")
     states = backbone.pooled_tokens([[*before, token, *after] for token in range(count)], [backbone.num_layers])[:, 0]
-    centred = states - states.mean(axis=0)
-    _, directions = np.linalg.eigh(centred.T @ centred)
-    table = centred @ directions[:, ::-1][:, :dim]
+    centered = states - states.mean(axis=0)
+    _, directions = np.linalg.eigh(centered.T @ centered)
+    table = centered @ directions[:, ::-1][:, :dim]
     frequency = 1 / np.arange(1, count + 1)
-    weight = RARE / (RARE + frequency / frequency.sum())
+    weight = SIF_WEIGHT / (SIF_WEIGHT + frequency / frequency.sum())
     text = tokenizer.backend_tokenizer.to_str()
     return {
         "table": (table * weight[:, None]).astype(np.float16),
         "tokenizer": np.frombuffer(text.encode(), dtype=np.uint8),
     }
+
+
+def make(request: EncoderRequest) -> StaticEncoder:
+    """Return the encoder of a request; one with saved arrays needs no transformer.
+
+    Raises:
+        ModelError: no model is named, an option does not fit, or the model cannot be located.
+    """
+    request.check_options(("dim",))
+    if not request.model:
+        raise ModelError(f"encoder '{request.name}' names no model; write for example static:minilm")
+    dim = request.number("dim", request.options.get("dim", "256"))
+    return StaticEncoder(request.name, dim, request.arrays or Backbone(request.model, request.loading))

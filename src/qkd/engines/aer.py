@@ -22,7 +22,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from qiskit.circuit import Parameter, QuantumCircuit
-from qiskit.primitives.containers.estimator_pub import EstimatorPub
 from qiskit_aer import AerSimulator
 
 from qkd.core.errors import EngineError
@@ -32,6 +31,7 @@ from qkd.engines.measured import Group, measured_group, prepared, together
 from qkd.engines.noise import Noise, NoiseLike, noise_of
 from qkd.engines.paulis.strings import pauli_terms
 from qkd.engines.program import Program, Question
+from qkd.engines.shots import shots_for_precision
 
 Gradient = Literal["spsa", "parameter-shift"]
 SPSA_STEP = 0.2
@@ -55,6 +55,8 @@ class AerEstimator(EngineEstimator):
     Raises:
         EngineError: there are no shots, or both a noise model and a backend are given.
     """
+
+    samples = True
 
     def __init__(
         self,
@@ -86,14 +88,17 @@ class AerEstimator(EngineEstimator):
     def _compile(self, question: Question) -> AerProgram:
         return AerProgram(question, self)
 
-    def _precision(self, pub: EstimatorPub) -> float:
-        return pub.precision or self.shots**-0.5
+    def _default_precision(self) -> float:
+        return self.shots**-0.5
 
-    def _estimates(self, program: Program, batched: torch.Tensor, shared: torch.Tensor, precision: float) -> Estimates:
+    def _estimates(
+        self, program: Program, batched: torch.Tensor, shared: torch.Tensor, precision: float | None
+    ) -> Estimates:
         assert isinstance(program, AerProgram)
         with torch.no_grad():
             angles = program.angles(batched, shared).numpy()
-        evs, stds = program.sample(angles, max(1, round(precision**-2)))
+        shots = shots_for_precision(precision, program.variances()) if precision else self.shots
+        evs, stds = program.sample(angles, shots)
         return Estimates.sampled(evs, stds)
 
 
@@ -101,7 +106,7 @@ class AerProgram(Program):
     """A circuit built once; see ``Program``. Each call takes new shots."""
 
     def __init__(self, question: Question, engine: AerEstimator) -> None:
-        super().__init__(question)
+        super().__init__(question, engine)
         self._engine = engine
         free, angles = prepared(question.circuit, engine.noise_model)
         self._expressions = Expressions([angle for _, angle in angles], question.parameters)
@@ -134,6 +139,15 @@ class AerProgram(Program):
         """Return estimates (B,K) of expectation values; see ``Program``."""
         evs: torch.Tensor = _Sampled.apply(self.angles(batched, shared), self)
         return evs.to(batched)
+
+    def variances(self) -> np.ndarray:
+        """Return upper bounds (K,) of the variance of one shot of each observable.
+
+        Strings of one group share their shots, so their errors add up; groups are measured apart.
+        """
+        return sum(
+            (np.abs(group.coefficients).sum(axis=1) ** 2 for group in self._groups), np.zeros(len(self._constants))
+        )
 
     def sample(self, angles: np.ndarray, shots: int) -> tuple[np.ndarray, np.ndarray]:
         """Return estimated expectation values and their standard errors, (R,K) each, of angles (R,G)."""

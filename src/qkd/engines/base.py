@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -56,6 +56,8 @@ class EngineEstimator(BaseEstimatorV2):
 
     threads: int | None = None
     """Threads of torch that are best for it; None leaves that to torch."""
+    samples: ClassVar[bool] = False
+    """Whether values are random, so that equal requests need draws of their own."""
 
     def __init__(self, programs: int = 16) -> None:
         self._programs = Recent[Program](programs)
@@ -72,7 +74,12 @@ class EngineEstimator(BaseEstimatorV2):
         Raises:
             EngineError: what ``Question`` refuses, an unsupported instruction, or a circuit too large.
         """
-        return self._compile(Question(circuit, observables, batched, shared, self._noise_parameters()))
+        with torch.inference_mode(False):
+            return self._compile(Question(circuit, observables, batched, shared, self._noise_parameters()))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the settings and random streams; a copy or a pickle compiles its programs anew."""
+        return self.__dict__ | {"_programs": Recent[Program](self._programs.size)}
 
     def _noise_parameters(self) -> frozenset[Parameter]:
         """Return the parameters of the engine's noise."""
@@ -112,11 +119,11 @@ class EngineEstimator(BaseEstimatorV2):
     def _evaluated(self, pubs: list[EstimatorPub]) -> PrimitiveResult[PubResult]:
         ends = np.cumsum([pub.size for pub in pubs], dtype=int)
         answers = np.zeros((4, ends[-1] if len(ends) else 0))
-        precisions = [self._precision(pub) for pub in pubs]
+        precisions = [pub.precision or None for pub in pubs]
         for precision in dict.fromkeys(precisions):
             chosen = [i for i, other in enumerate(precisions) if other == precision]
             place = np.concatenate([np.arange(ends[i] - pubs[i].size, ends[i]) for i in chosen])
-            for batch in group(_requests(pubs[i]) for i in chosen):
+            for batch in group((_requests(pubs[i]) for i in chosen), independent=self.samples):
                 differs = (batch.values != batch.values[:1]).any(axis=0)
                 estimates = self._estimates(
                     self.program(batch, differs),
@@ -129,14 +136,18 @@ class EngineEstimator(BaseEstimatorV2):
                 for row, part in zip(answers, parts, strict=True):
                     row[at] = part[batch.row, batch.column]
         results = []
-        for pub, end, precision in zip(pubs, ends, precisions, strict=True):
+        for pub, end in zip(pubs, ends, strict=True):
             evs, stds, bounds, errors = (part[end - pub.size : end].reshape(pub.shape) for part in answers)
-            target = precision if pub.precision is None else pub.precision
+            target = self._default_precision() if pub.precision is None else pub.precision
             metadata = {"target_precision": target, "circuit_metadata": pub.circuit.metadata}
             if bounds.any():
                 metadata["error_bounds"], metadata["error_estimates"] = bounds, errors
             results.append(PubResult(DataBin(evs=evs, stds=stds, shape=pub.shape), metadata=metadata))
         return PrimitiveResult(results, metadata={"version": 2})
+
+    def _default_precision(self) -> float:
+        """Return the largest standard error of a Pauli string in a PUB that does not say its precision."""
+        return 0.0
 
     def reseed(self, number: int) -> None:
         """Start stream ``number`` of the engine's random numbers; an engine without any does nothing."""
@@ -145,12 +156,17 @@ class EngineEstimator(BaseEstimatorV2):
         """Return what a person should know of the latest values, in words; empty where they are as promised."""
         return ""
 
-    def _precision(self, pub: EstimatorPub) -> float:
-        """Return the standard error that the engine aims at for a PUB; 0 where it does not sample."""
-        return 0.0
+    def _estimates(
+        self, program: Program, batched: torch.Tensor, shared: torch.Tensor, precision: float | None
+    ) -> Estimates:
+        """Return the estimates of one of this engine's programs at parameter values (R,A') and (P',).
 
-    def _estimates(self, program: Program, batched: torch.Tensor, shared: torch.Tensor, precision: float) -> Estimates:
-        """Return what a program of this engine says at parameter values (R,A') and (P',)."""
+        Args:
+            program: The program.
+            batched: (R,A') values of the parameters that differ from row to row.
+            shared: (P',) values of the parameters that all rows share.
+            precision: Largest standard error that a PUB accepts; None if it does not say.
+        """
         with torch.no_grad():
             return Estimates.exact(program(batched, shared).double().cpu().numpy())
 

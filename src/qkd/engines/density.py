@@ -41,7 +41,7 @@ class DensityMatrixProgram(Program):
     """A compiled circuit; see ``Program`` for what a call takes and gives."""
 
     def __init__(self, question: Question, engine: DensityMatrixEstimator) -> None:
-        super().__init__(question)
+        super().__init__(question, engine)
         dtype, device = engine.dtype, engine.device
         self._device, both = device, question.parameters
         batched = set(question.batched)

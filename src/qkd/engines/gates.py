@@ -16,17 +16,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from qiskit.circuit import ParameterExpression, QuantumCircuit, Reset
+from qiskit.circuit import Barrier, Delay, ParameterExpression, QuantumCircuit, Reset
 from qiskit.circuit.exceptions import CircuitError
-from qiskit.circuit.library import UnitaryGate
+from qiskit.circuit.library import GlobalPhaseGate, IGate, PauliEvolutionGate, UnitaryGate
 from qiskit.quantum_info import SparsePauliOp
 
 from qkd.core.errors import EngineError
-from qkd.engines.instructions import CHANNELS, defined, free, leaves
+from qkd.engines.instructions import defined, free, is_channel, leaves, matrix_of
 
 WAVES = 5
 _WIDEST = 4  # a constant gate on more qubits is replaced by its definition
-_IGNORED = {"barrier", "delay", "id", "global_phase"}
+_IGNORED = (Barrier, Delay, IGate, GlobalPhaseGate)
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +134,7 @@ def _all_atoms(circuit: QuantumCircuit) -> Iterator[Atom]:
     used: set[int] = set()
     for leaf in leaves(circuit):
         operation, on = leaf.operation, leaf.qubits
-        if operation.name in CHANNELS or (isinstance(operation, Reset) and used & set(on)):
+        if is_channel(operation) or (isinstance(operation, Reset) and used & set(on)):
             raise EngineError(
                 f"'{operation.name}' on qubits {list(on)} is not unitary; take an engine that knows noise"
             )
@@ -186,7 +186,7 @@ def gate_atoms(operation: Any, on: tuple[int, ...], widest: int = _WIDEST) -> It
     Raises:
         EngineError: it has neither a matrix of this form nor a definition.
     """
-    if operation.name in _IGNORED:
+    if isinstance(operation, _IGNORED):
         return
     fitted = _fit(operation, widest)
     if fitted is not None:
@@ -206,16 +206,13 @@ def _fit(operation: Any, widest: int) -> tuple[np.ndarray, ParameterExpression |
     """Return an operation's ``(terms, angle)``, or None where its definition has to be used."""
     angles = free(operation)
     whole = isinstance(operation, UnitaryGate) and widest >= _WIDEST
-    if len(angles) > 1 or operation.name == "PauliEvolution" or (operation.num_qubits > widest and not whole):
+    if len(angles) > 1 or isinstance(operation, PauliEvolutionGate) or (operation.num_qubits > widest and not whole):
         return None
     if not hasattr(operation, "to_matrix"):
         return None
     if not angles:
-        try:
-            matrix = np.asarray(operation.to_matrix(), dtype=complex)
-        except CircuitError:
-            return None
-        return constant(matrix), None
+        matrix = matrix_of(operation)
+        return None if matrix is None else (constant(matrix), None)
     others = tuple(None if i in angles else _number(p) for i, p in enumerate(operation.params))
     kind: Any = getattr(operation, "base_class", type(operation))
     if getattr(operation, "_standard_gate", None) is not None and kind.__module__.startswith("qiskit.circuit.library"):

@@ -63,7 +63,7 @@ class EngineGradient(BaseEstimatorGradient):
         **options: Any,
     ) -> EstimatorGradientResult:
         gradients: list[np.ndarray] = [np.zeros(0)] * len(circuits)
-        for batch in group(_requests(circuits, observables, parameter_values)):
+        for batch in group(_requests(circuits, observables, parameter_values), self._engine.samples):
             order = {parameter: i for i, parameter in enumerate(batch.circuit.parameters)}
             columns: dict[tuple[int, ...], np.ndarray] = {}  # most requests want the same parameters
             chosen = [tuple(map(id, parameters[number])) for number in batch.requests]

@@ -57,18 +57,24 @@ class Batch:
     column: np.ndarray
 
 
-def group(requests: Iterable[Requests]) -> list[Batch]:
-    """Group all requests, numbered in the order given, into batches."""
+def group(requests: Iterable[Requests], independent: bool = False) -> list[Batch]:
+    """Group all requests, numbered in the order given, into batches.
+
+    Args:
+        requests: The requests.
+        independent: Give every repetition of a request a row of its own, because its value is a random draw. Different
+            observables of equal rows still share a row, as they do in one PUB.
+    """
     by_circuit: dict[Hashable, list[tuple[int, Requests]]] = {}
     start = 0
     for request in requests:
         key = circuit_key(request.circuit)
         by_circuit.setdefault(key, []).append((start, request))
         start += len(request.rows)
-    return [batch for key, parts in by_circuit.items() for batch in _batches(key, parts)]
+    return [batch for key, parts in by_circuit.items() for batch in _batches(key, parts, independent)]
 
 
-def _batches(key: Hashable, parts: list[tuple[int, Requests]]) -> Iterable[Batch]:
+def _batches(key: Hashable, parts: list[tuple[int, Requests]], independent: bool) -> Iterable[Batch]:
     observables: dict[Hashable, int] = {}
     distinct: list[SparsePauliOp] = []
     columns, rows, numbers, values, offset = [], [], [], [], 0
@@ -87,7 +93,9 @@ def _batches(key: Hashable, parts: list[tuple[int, Requests]]) -> Iterable[Batch
     value, inverse = np.unique(np.concatenate(values), axis=0, return_inverse=True)
     column, number = np.concatenate(columns), np.concatenate(numbers)
     row = inverse.reshape(-1)[np.concatenate(rows)]
-
+    if independent:
+        copies, row = np.unique(np.stack([row, _repetition(row, column)]), axis=1, return_inverse=True)
+        value, row = value[copies[0]], row.reshape(-1)
     order = np.lexsort((column, row))
     row, column, number = row[order], column[order], number[order]
     signatures: dict[tuple[int, ...], list[np.ndarray]] = {}
@@ -108,11 +116,21 @@ def _batches(key: Hashable, parts: list[tuple[int, Requests]]) -> Iterable[Batch
         )
 
 
+def _repetition(row: np.ndarray, column: np.ndarray) -> np.ndarray:
+    """Return how many of the earlier requests (Q,) have the same row and column."""
+    order = np.lexsort((column, row))
+    changes = (np.diff(row[order], prepend=-1) != 0) | (np.diff(column[order], prepend=-1) != 0)
+    position = np.arange(len(row))
+    counts = np.empty(len(row), dtype=int)
+    counts[order] = position - np.maximum.accumulate(np.where(changes, position, 0))
+    return counts
+
+
 class Recent(Generic[V]):
     """The most recently used values, at most ``size`` of them."""
 
     def __init__(self, size: int) -> None:
-        self._size, self._kept = size, OrderedDict[Hashable, V]()
+        self.size, self._kept = size, OrderedDict[Hashable, V]()
 
     def get(self, key: Hashable) -> V | None:
         """Return the value under ``key`` and mark it used, or None."""
@@ -123,6 +141,6 @@ class Recent(Generic[V]):
     def put(self, key: Hashable, value: V) -> V:
         """Keep ``value`` under ``key``, dropping the least recently used beyond the size."""
         self._kept[key] = value
-        if len(self._kept) > self._size:
+        if len(self._kept) > self.size:
             self._kept.popitem(last=False)
         return value

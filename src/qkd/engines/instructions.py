@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 from qiskit.circuit import (
     Barrier,
     ControlFlowOp,
@@ -26,9 +27,11 @@ from qiskit.circuit import (
     Reset,
     Store,
 )
-from qiskit.circuit.library import GlobalPhaseGate, XGate
+from qiskit.circuit.library import DiagonalGate, GlobalPhaseGate, XGate
+from qiskit.exceptions import QiskitError
 from qiskit_aer import AerSimulator
 
+from qkd.circuits.flatten import is_standard, standard_gates
 from qkd.core.errors import EngineError
 
 CHANNELS = frozenset({"kraus", "superop", "quantum_channel"})
@@ -80,11 +83,11 @@ def _unrolled(circuit: QuantumCircuit, qubits: Sequence[int], noisy: Collection[
         known = None if silent else name if name in noisy else None
         if isinstance(operation, Reset | Delay):
             yield Leaf(operation, on, name if name in noisy else None)
-        elif operation.name in CHANNELS:
+        elif is_channel(operation):
             yield Leaf(operation, on, known)
         elif _is_open(operation):
             yield from _closed(operation, on, noisy, silent)
-        elif operation.name in native() and _from_library(operation):
+        elif operation.name in native() and is_from_library(operation):
             yield Leaf(operation, on, known)
         elif (definition := defined(operation)) is not None:
             yield from _unrolled(definition, on, noisy, silent or known is not None)
@@ -96,26 +99,37 @@ def _unrolled(circuit: QuantumCircuit, qubits: Sequence[int], noisy: Collection[
 
 def defined(operation: Any) -> QuantumCircuit | None:
     """Return the circuit that an operation stands for, or None if it is known by a matrix alone."""
-    if operation.name in ("u", "u3") and _from_library(operation):  # Qiskit's own definition of these ends at them
+    if operation.name in ("u", "u3") and is_from_library(operation):  # Qiskit's own definition of these ends at them
         theta, phi, lam = operation.params
         rewritten = QuantumCircuit(1)
         rewritten.rz(lam, 0)
         rewritten.ry(theta, 0)
         rewritten.rz(phi, 0)
         return rewritten
-    if isinstance(operation, Instruction):
-        return operation.definition
-    return operation.to_circuit() if hasattr(operation, "to_circuit") else None
+    try:
+        if isinstance(operation, Instruction):
+            return operation.definition
+        return operation.to_circuit() if hasattr(operation, "to_circuit") else None
+    except (QiskitError, TypeError, ValueError) as error:  # as of a HamiltonianGate whose time is a parameter
+        raise EngineError(f"'{operation.name}' has no definition: {error}; decompose it into standard gates") from error
+
+
+def matrix_of(operation: Any) -> np.ndarray | None:
+    """Return the matrix of a gate, or None if only its definition is known."""
+    try:
+        return np.asarray(operation.to_matrix(), dtype=complex)
+    except (AttributeError, QiskitError, TypeError):  # Qiskit's gates raise any of these
+        return None
 
 
 def error_name(operation: Any) -> str:
     """Return the name under which AerSimulator looks for an instruction's errors: a gate's label, if it has one."""
     label = getattr(operation, "label", None)
-    if operation.name == "pauli" and _from_library(operation):
+    if operation.name == "pauli" and is_from_library(operation):
         return str(operation.params[0])
-    if operation.name in CHANNELS:
+    if is_channel(operation):
         return ""  # a channel put into the circuit has no error of its own
-    unlabelled = isinstance(operation, Reset | Delay | Measure) or operation.name == "diagonal"
+    unlabelled = isinstance(operation, Reset | Delay | Measure | DiagonalGate)
     return label if label and not unlabelled else operation.name
 
 
@@ -125,9 +139,24 @@ def free(operation: Any) -> list[int]:
     return [i for i, p in enumerate(params) if isinstance(p, ParameterExpression) and p.parameters]
 
 
-def _from_library(operation: Any) -> bool:
+def is_from_library(operation: Any) -> bool:
+    """Return whether an operation is what its name says, because its class is one of Qiskit's or Aer's library.
+
+    The classes ``Gate`` and ``ControlledGate`` prove nothing: gates that users define have them too.
+    """
     kind = getattr(operation, "base_class", type(operation))
-    return kind.__module__.startswith(("qiskit.circuit.", "qiskit_aer."))
+    if operation.name in standard_gates():
+        return is_standard(operation)
+    return kind.__module__.startswith(("qiskit.circuit.library.", "qiskit_aer.")) or kind in (Reset, Delay)
+
+
+def is_channel(operation: Any) -> bool:
+    """Return whether an operation is a channel given by matrices, and no gate that only has the name of one."""
+    return (
+        operation.name in CHANNELS
+        and not isinstance(operation, Gate)
+        and (is_from_library(operation) or operation.definition is None)
+    )
 
 
 def _is_open(operation: Any) -> bool:
@@ -136,7 +165,7 @@ def _is_open(operation: Any) -> bool:
         isinstance(operation, ControlledGate)
         and operation.ctrl_state != 2**operation.num_ctrl_qubits - 1
         and operation.name.partition("_o")[0] in native()
-        and _from_library(operation)
+        and is_from_library(operation)
     )
 
 
@@ -164,7 +193,7 @@ def _refuse(operation: Any, on: Sequence[int], classical: bool) -> None:
             f"instruction '{operation.name}' uses classical bits or control flow; an estimator's circuit is made of "
             "gates, resets, delays and channels"
         )
-    made = operation.name in CHANNELS or isinstance(operation, Gate | Reset | Delay | Barrier)
+    made = is_channel(operation) or isinstance(operation, Gate | Reset | Delay | Barrier)
     if not made and not hasattr(operation, "to_matrix") and defined(operation) is None:
         raise EngineError(
             f"instruction '{operation.name}' on qubits {list(on)} has neither a matrix nor a definition; "

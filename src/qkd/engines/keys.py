@@ -5,12 +5,14 @@ What cannot be looked into is equal to itself alone, so a mistake here costs a c
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Hashable, Mapping
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
 import numpy as np
 from qiskit.circuit import Instruction, Parameter, ParameterExpression, QuantumCircuit
+from qiskit.exceptions import QiskitError
 from qiskit.quantum_info import SparsePauliOp
 
 _DEEPEST = 8  # how far into an operation's attributes a key looks
@@ -58,7 +60,8 @@ def operation_key(operation: Any) -> Hashable:
     if getattr(operation, "_standard_gate", None) is not None and kind.__module__.startswith("qiskit.circuit.library"):
         return (*key, getattr(operation, "ctrl_state", None))
     if isinstance(operation, Instruction):
-        _ = operation.definition  # filled in when first looked at; it is one of the attributes
+        with contextlib.suppress(QiskitError, TypeError, ValueError):  # there is none for some unbound gates
+            _ = operation.definition  # filled in when first looked at; it is one of the attributes
     return (*key, getattr(operation, "unit", None), _attributes(operation, 0))
 
 

@@ -109,7 +109,9 @@ class LightConeEstimator(NoisyEstimator):
     def _compile(self, question: Question) -> LightConeProgram:
         return LightConeProgram(question, self)
 
-    def _estimates(self, program: Program, batched: torch.Tensor, shared: torch.Tensor, precision: float) -> Estimates:
+    def _estimates(
+        self, program: Program, batched: torch.Tensor, shared: torch.Tensor, precision: float | None
+    ) -> Estimates:
         assert isinstance(program, LightConeProgram)
         program.forget()
         with torch.no_grad():
@@ -137,7 +139,7 @@ class LightConeProgram(Program):
     """A compiled circuit; see ``Program`` for what a call takes and gives."""
 
     def __init__(self, question: Question, engine: LightConeEstimator) -> None:
-        super().__init__(question)
+        super().__init__(question, engine)
         noise, dtype, device = engine.noise_model, engine.dtype, engine.device
         self._engine, self._device, self._stream = engine, device, engine.stream
         terms, self._coefficients, self._constants = pauli_terms(question.observables, dtype, device)
@@ -218,6 +220,10 @@ class LightConeProgram(Program):
         """Let strings be looked for again where they depend on values of the rows, which other rows may not share."""
         if self._adaptive is not None and any(self._varying):
             self._adaptive.forget()
+
+    def forecast(self, batched: torch.Tensor, shared: torch.Tensor, budget: float = 3.0) -> tuple[float, float]:
+        """Estimate the seconds of a search for strings and of a step in light cones that are too wide to be exact."""
+        return (0.0, 0.0) if self._adaptive is None else self._adaptive.forecast(batched, shared, budget)
 
     def bounded(self, batched: torch.Tensor, shared: torch.Tensor) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
         """Return expectation values (B,K), how far each observable's can be off, and how far they probably are (K,)."""

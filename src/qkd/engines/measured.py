@@ -17,7 +17,16 @@ from qiskit_aer.noise import NoiseModel, depolarizing_error, pauli_error
 
 from qkd.circuits.cone import narrowed, past
 from qkd.core.errors import EngineError
-from qkd.engines.instructions import CHANNELS, Leaf, defined, error_name, free, leaves
+from qkd.engines.instructions import (
+    Leaf,
+    defined,
+    error_name,
+    free,
+    is_channel,
+    is_from_library,
+    leaves,
+    matrix_of,
+)
 from qkd.engines.noise import EVERY, Noise, NoiseLike, Placed, assignment, error_of, restricted
 from qkd.engines.paulis.events import TO_Z
 from qkd.engines.paulis.strings import PauliString
@@ -119,20 +128,23 @@ def _runnable(leaf: Leaf, noisy: Collection[str]) -> Iterator[tuple[Any, tuple[i
     if operation is None:
         yield UnitaryGate(np.eye(2 ** len(on)), label=leaf.error), on
         return
-    if isinstance(operation, Reset | Delay) or operation.name in CHANNELS:
+    if isinstance(operation, Reset | Delay) or is_channel(operation):
         yield operation, on
         return
-    shiftable = operation.name in SHIFTABLE or not free(operation)
-    if operation.name in _dense_names() and shiftable:
+    known = is_from_library(operation)
+    shiftable = (known and operation.name in SHIFTABLE) or not free(operation)
+    if known and operation.name in _dense_names() and shiftable:
         if leaf.error is None and error_name(operation) in noisy:
             operation = operation.to_mutable() if hasattr(operation, "to_mutable") else operation.copy()
             operation.label = _SILENT
         yield operation, on
         return
     definition = defined(operation)
-    if shiftable and hasattr(operation, "to_matrix") and (len(on) <= _WIDEST_MATRIX or definition is None):
-        yield UnitaryGate(operation.to_matrix(), label=leaf.error or _SILENT), on
-        return
+    if shiftable and (len(on) <= _WIDEST_MATRIX or definition is None):
+        matrix = matrix_of(operation)
+        if matrix is not None:
+            yield UnitaryGate(matrix, label=leaf.error or _SILENT), on
+            return
     if definition is None:
         raise EngineError(f"'{operation.name}' has no definition that AerSimulator takes; transpile first")
     for part in leaves(definition):

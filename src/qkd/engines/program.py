@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -70,11 +71,15 @@ class Question:
 class Program(ABC):
     """A circuit with its K observables, compiled once by an engine.
 
+    A copy or a pickle of a program is compiled again by a copy of its engine.
+
     Args:
         question: what it answers.
+        engine: The engine that compiles it.
     """
 
-    def __init__(self, question: Question) -> None:
+    def __init__(self, question: Question, engine: Any) -> None:
+        self._source = engine, question
         self._sizes = len(question.batched), len(question.shared), len(question.observables)
 
     def __call__(self, batched: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
@@ -95,7 +100,15 @@ class Program(ABC):
             )
         if not len(batched):
             return (batched.sum() + shared.sum().to(batched)).expand(0, count)
+        if torch.is_inference_mode_enabled():
+            # what a program keeps between calls must be of use outside inference mode too
+            with torch.inference_mode(False), torch.no_grad():
+                return self._values(batched.clone(), shared.clone())
         return self._values(batched, shared)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return what a copy is made from: locks, recordings and generators of random numbers cannot be pickled."""
+        return _compiled, self._source
 
     def forget(self) -> None:  # noqa: B027 - most learn nothing
         """Drop what earlier calls have shown of their rows; those of later ones may share nothing with them."""
@@ -103,6 +116,11 @@ class Program(ABC):
     @abstractmethod
     def _values(self, batched: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
         """Return what a call does, of one row or more."""
+
+
+def _compiled(engine: Any, question: Question) -> Program:
+    program: Program = engine.compile(question.circuit, question.observables, question.batched, question.shared)
+    return program
 
 
 def simplified(observable: SparsePauliOp) -> SparsePauliOp:

@@ -6,6 +6,7 @@ distribution that S shots of it have. What shots of several strings taken togeth
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 
 import numpy as np
@@ -19,6 +20,19 @@ from qkd.engines.paulis.strings import PauliString, pauli_terms
 from qkd.engines.program import Program, Question
 
 
+def shots_for_precision(precision: float, variances: np.ndarray) -> int:
+    """Return the number of shots after which no standard error exceeds a precision.
+
+    Args:
+        precision: Largest standard error that is accepted.
+        variances: (K,) upper bounds of the variance of one shot of each observable. For T strings that are measured
+            apart it is the sum of the squared coefficients: a string with mean p contributes ``c^2 (1 - p^2) / S`` to
+            the variance after S shots. Strings that share their shots are correlated, and their bound is the square
+            of the sum of the absolute coefficients.
+    """
+    return max(1, math.ceil(float(np.max(variances, initial=0.0)) / precision**2 * (1 - 1e-12)))
+
+
 class ShotEstimator(EngineEstimator):
     """Shot noise on the values of an engine that has none, as a Qiskit V2 primitive with standard errors.
 
@@ -30,6 +44,8 @@ class ShotEstimator(EngineEstimator):
     Raises:
         EngineError: there are no shots.
     """
+
+    samples = True
 
     def __init__(self, engine: EngineEstimator, shots: int = 4096, seed: int = 0) -> None:
         super().__init__()
@@ -47,18 +63,20 @@ class ShotEstimator(EngineEstimator):
         return self.engine._settings(circuit)  # noqa: SLF001 - a part of that engine
 
     def _compile(self, question: Question) -> ShotProgram:
-        return ShotProgram(question, self.engine)
+        return ShotProgram(question, self)
 
-    def _precision(self, pub: object) -> float:
-        return getattr(pub, "precision", None) or self.shots**-0.5
+    def _default_precision(self) -> float:
+        return self.shots**-0.5
 
-    def _estimates(self, program: Program, batched: torch.Tensor, shared: torch.Tensor, precision: float) -> Estimates:
+    def _estimates(
+        self, program: Program, batched: torch.Tensor, shared: torch.Tensor, precision: float | None
+    ) -> Estimates:
         assert isinstance(program, ShotProgram)
-        shots = max(1, round(precision**-2))
+        coefficients = program.coefficients.double().cpu().numpy()
+        shots = shots_for_precision(precision, np.square(coefficients).sum(axis=1)) if precision else self.shots
         with torch.no_grad():
             means = program.strings(batched, shared).double().cpu().numpy()
         drawn = self.random.binomial(shots, ((1 + means) / 2).clip(0, 1)) * 2 / shots - 1
-        coefficients = program.coefficients.double().cpu().numpy()
         evs = drawn @ coefficients.T + program.constants.double().cpu().numpy()
         stds = np.sqrt((1 - drawn**2) / shots @ coefficients.T**2)
         return Estimates.sampled(evs, stds)
@@ -67,13 +85,13 @@ class ShotEstimator(EngineEstimator):
 class ShotProgram(Program):
     """A circuit with its distinct Pauli strings; see ``Program``. A call gives the engine's own values."""
 
-    def __init__(self, question: Question, engine: EngineEstimator) -> None:
-        super().__init__(question)
+    def __init__(self, question: Question, engine: ShotEstimator) -> None:
+        super().__init__(question, engine)
         terms, self.coefficients, self.constants = pauli_terms(question.observables)
         self._strings: Program | None = None
         if terms:
             operators = [_operator(term, question.circuit.num_qubits) for term in terms]
-            self._strings = engine.compile(question.circuit, operators, question.batched, question.shared)
+            self._strings = engine.engine.compile(question.circuit, operators, question.batched, question.shared)
 
     def strings(self, batched: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
         """Return the expectation values (B,T) of the strings."""

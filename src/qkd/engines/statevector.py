@@ -70,7 +70,7 @@ class StatevectorProgram(Program):
     """
 
     def __init__(self, question: Question, engine: StatevectorEstimator) -> None:
-        super().__init__(question)
+        super().__init__(question, engine)
         dtype, device = engine.dtype, engine.device
         self._real, self._device = _REAL[dtype], device
         circuit, observables = without_resets(question.circuit, question.observables)

@@ -55,6 +55,8 @@ class TrajectoryEstimator(NoisyEstimator):
         EngineError: fewer than two trajectories, or as ``NoisyEstimator``.
     """
 
+    samples = True
+
     def __init__(
         self,
         noise_model: NoiseLike = None,
@@ -81,7 +83,9 @@ class TrajectoryEstimator(NoisyEstimator):
     def _compile(self, question: Question) -> TrajectoryProgram:
         return TrajectoryProgram(question, self)
 
-    def _estimates(self, program: Program, batched: torch.Tensor, shared: torch.Tensor, precision: float) -> Estimates:
+    def _estimates(
+        self, program: Program, batched: torch.Tensor, shared: torch.Tensor, precision: float | None
+    ) -> Estimates:
         assert isinstance(program, TrajectoryProgram)
         with torch.no_grad():
             evs, stds = (part.double().cpu().numpy() for part in program.estimate(batched, shared))
@@ -92,7 +96,7 @@ class TrajectoryProgram(Program):
     """A compiled circuit; see ``Program``. Each call draws anew."""
 
     def __init__(self, question: Question, engine: TrajectoryEstimator) -> None:
-        super().__init__(question)
+        super().__init__(question, engine)
         self._count, self._device = engine.trajectories, engine.device
         self._random = engine.random
         complex_dtype = torch.complex64 if engine.dtype == torch.float32 else torch.complex128

@@ -18,14 +18,13 @@ from qkd.core.files import write_json
 from qkd.core.records import read_record
 from qkd.core.runs import RunFolder
 from qkd.core.workers import parallel_map
-from qkd.encoders.protocol import Encoder
-from qkd.encoders.registry import embed_texts
+from qkd.encoders.protocol import Encoder, embed_texts
 from qkd.experiments.candidates import Candidate
 from qkd.experiments.conditions import EXACT, Conditions, check_conditions, make_conditions
 from qkd.experiments.specs import CompareSpec
 from qkd.experiments.trial import REMEDY, run_repetitions, run_trial, tune_students
-from qkd.pipeline.inputs import Clock, Inputs, load_encoder, prepare_inputs
-from qkd.results import TrialAnswers, Tuning
+from qkd.pipeline.inputs import Clock, Inputs, choose_encoder, prepare_inputs
+from qkd.results import TrialResult, Tuning
 from qkd.student.data import TrainingData
 
 
@@ -56,13 +55,13 @@ class Trials:
     inputs: Inputs
     students: tuple[Candidate, ...]
     counts: tuple[int, ...]
-    results: dict[tuple[str, int, int], TrialAnswers]
+    results: dict[tuple[str, int, int], TrialResult]
     encoders: dict[str, Encoder]
     seconds: dict[str, float]
     sims: tuple[str, ...]
     tuning: dict[str, Tuning]
 
-    def seeds(self, student: Candidate, texts: int) -> list[TrialAnswers]:
+    def seeds(self, student: Candidate, texts: int) -> list[TrialResult]:
         """Return a student's trials with so many training texts, one for each seed."""
         return [row for (name, count, _), row in sorted(self.results.items()) if (name, count) == (student.name, texts)]
 
@@ -120,7 +119,7 @@ def run_with_inputs(
         with clock.stage("tuning"):
             students, tuning = tune_students(students, data, prints, spec.tune, folder.path / "tuning")
     tasks = list(_tasks([student for student in students if not student.carried], counts, spec.seeds))
-    results: dict[tuple[str, int, int], TrialAnswers] = {}
+    results: dict[tuple[str, int, int], TrialResult] = {}
     with clock.stage("trials"):
         for task, result in _finished(tasks, data, prints, conditions, folder.path / "trials"):
             results[task.student.name, task.texts, task.seed] = result
@@ -160,7 +159,7 @@ def candidate_data(
             raise QkdError(f"--students {student.name}: another encoder cannot be compared with --unlabeled texts")
         key = student.encoder, student.tune > 0
         if key not in embedded:
-            encoder, _ = load_encoder(student.encoder, config, inputs.corpus, student.tune > 0)
+            encoder, _ = choose_encoder(student.encoder, config, inputs.corpus, student.tune > 0)
             embedded[key] = embed_texts(encoder, list(texts)), encoder
         embeddings, encoder = embedded[key]
         encoders[student.name] = encoder
@@ -175,7 +174,7 @@ def _finished(
     prints: Mapping[str, str],
     conditions: Mapping[str, Conditions],
     folder: Path,
-) -> Iterator[tuple[Task, TrialAnswers]]:
+) -> Iterator[tuple[Task, TrialResult]]:
     """Yield each task with its result: those in ``folder`` first, the others as they finish."""
     missing: list[tuple[Task, Path]] = []
     most = max((task.texts for task in tasks), default=0)
@@ -195,7 +194,7 @@ def _finished(
         }
         path = folder / f"{cache.digest(key)[:24]}.json"
         if path.is_file():
-            yield task, read_record(path, TrialAnswers, REMEDY)
+            yield task, read_record(path, TrialResult, REMEDY)
         else:
             missing.append((task, path))
     if len(missing) < len(tasks):
@@ -208,22 +207,22 @@ def _finished(
         arguments.append((task.student, subset, task.seed, conditions_of_task(task) or EXACT))
     with progress("students", len(missing), "trials") as bar:
         for (task, path), result in zip(missing, parallel_map(run_trial, arguments), strict=True):
-            write_json(path, result.to_json())
+            write_json(path, result.to_dict())
             bar.advance(1, f"{task.student.name}, seed {task.seed}, {task.texts:,} texts")
             yield task, result
 
 
 def _repetitions(
     student: Candidate, data: TrainingData, fingerprint: str, count: int, folder: RunFolder
-) -> list[TrialAnswers]:
+) -> list[TrialResult]:
     """Return the repetitions of a student that continues with its model, from ``folder`` if it has them."""
     key = {"student": student.key(), "data": fingerprint, "repetitions": count}
     path = folder.path / "trials" / f"{cache.digest(key)[:24]}.json"
     if not path.is_file():
         say(f"{student.name}: {count} repetitions of one model")
         answers = next(iter(parallel_map(run_repetitions, [(student, data, count)])))
-        write_json(path, [answer.to_json() for answer in answers])
-    return read_record(path, list[TrialAnswers], REMEDY)
+        write_json(path, [answer.to_dict() for answer in answers])
+    return read_record(path, list[TrialResult], REMEDY)
 
 
 def _fingerprint(data: TrainingData) -> str:

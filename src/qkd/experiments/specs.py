@@ -52,7 +52,7 @@ class SweepSpec(Spec):
         "A setting to search, NAME=LOW..HIGH or NAME=A,B,C (A|B if a value has a comma); repeat it for several.",
     )
     trials: Count = option(50, "Number of students that the search trains, pruned ones included.")
-    goal: Literal["accuracy", "loss"] = option("accuracy", "The score on the validation texts that the search improves.")
+    goal: Literal["accuracy", "loss"] = option("accuracy", "The validation score that the search improves.")
     prune: bool = option(True, "Stop a trial below the median of earlier trials, from the sixth epoch on.")
     parallel: Count = option(8, "Trials proposed together: more use more cores but learn less from one another.")
     seeds: Count = option(

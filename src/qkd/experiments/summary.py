@@ -10,7 +10,7 @@ from qkd.core.version import VERSION
 from qkd.experiments.candidates import Candidate
 from qkd.experiments.compare import Trials
 from qkd.pipeline.evaluation import TIMED_TEXTS, ms_per_text
-from qkd.results import Comparison, Estimate, Measured, Point, Scores, Sizes, StudentLine, TeacherLine, Verdict
+from qkd.results import Comparison, Estimate, Measured, Point, Scores, Sizes, StudentResult, TeacherLine, Verdict
 from qkd.student.data import TrainingData
 from qkd.student.metrics import calibration_error, macro_f1, softmax
 from qkd.student.verdicts import compare_accuracies, conclude, mean_over_seeds_and_texts
@@ -84,8 +84,8 @@ def hits(trials: Trials, student: Candidate, texts: int, targets: np.ndarray) ->
     return (_logits(trials, student, texts).argmax(axis=2) == targets).astype(float)
 
 
-def _line(trials: Trials, student: Candidate, data: TrainingData, encoder_ms: float) -> StudentLine:
-    """Return a student's scores, sizes and times with all training texts; ``encoder_ms`` is the encoder's time per text."""
+def _line(trials: Trials, student: Candidate, data: TrainingData, encoder_ms: float) -> StudentResult:
+    """Return a student's scores, sizes and times; ``encoder_ms`` is the encoder's time per text."""
     most = trials.counts[-1]
     logits, rows = _logits(trials, student, most), trials.seeds(student, most)
     targets, teacher = data.targets[data.test], data.teacher_logits[data.test].argmax(axis=1)
@@ -107,7 +107,7 @@ def _line(trials: Trials, student: Candidate, data: TrainingData, encoder_ms: fl
             drop=mean_over_seeds_and_texts(right - noisy).interval(),
         )
     encoder = trials.encoders[student.name]
-    return StudentLine(
+    return StudentResult(
         numbers=Scores(
             accuracy=_interval(right),
             macro_f1=_resampled(f1, predicted.shape),

@@ -26,7 +26,7 @@ from qkd.experiments.specs import CompareSpec, SweepSpec
 from qkd.experiments.summary import summarize
 from qkd.experiments.trial import run_validation
 from qkd.pipeline.inputs import Clock, Inputs, prepare_inputs
-from qkd.results import Searched, Sweep, SweepTrial, Validated
+from qkd.results import SearchedSetting, Sweep, SweepTrial, ValidationResult
 from qkd.results.study import Value
 from qkd.student.data import TrainingData
 
@@ -55,7 +55,7 @@ class TrialOutcome:
     state: Literal["complete", "pruned", "failed"]
     value: float | None
     curve: list[float]
-    scores: Validated
+    scores: ValidationResult
 
 
 def search(config: Config, space: Sequence[Dimension], spec: SweepSpec, folder: RunFolder) -> tuple[Sweep, Config]:
@@ -89,7 +89,7 @@ def search(config: Config, space: Sequence[Dimension], spec: SweepSpec, folder: 
     sweep = Sweep(
         goal=spec.goal,
         space=tuple(
-            Searched(
+            SearchedSetting(
                 name=dimension.name,
                 values=dimension.values,
                 logarithmic=dimension.logarithmic,
@@ -187,9 +187,9 @@ def _run_trial(
     try:
         scores = run_validation(Candidate("trial", settings_at(config, point)), data, seed, on_epoch)
     except _Pruned:
-        return TrialOutcome("pruned", curve[-1], curve, Validated(epochs=len(curve)))
+        return TrialOutcome("pruned", curve[-1], curve, ValidationResult(epochs=len(curve)))
     except QkdError as error:
-        return TrialOutcome("failed", None, curve, Validated(error=str(error)))
+        return TrialOutcome("failed", None, curve, ValidationResult(error=str(error)))
     return TrialOutcome("complete", scores[f"valid_{goal}"], curve, scores)
 
 
@@ -285,7 +285,7 @@ def _frozen_trial(point: dict[str, Value], space: Sequence[Dimension], outcome: 
         params=point,
         distributions=_distributions(space),
         intermediate_values=dict(enumerate(outcome.curve)),
-        user_attrs={"scores": outcome.scores.to_json()},
+        user_attrs={"scores": outcome.scores.to_dict()},
     )
 
 

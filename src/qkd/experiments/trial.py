@@ -26,7 +26,7 @@ from qkd.engines.machine import threads
 from qkd.experiments.candidates import Candidate
 from qkd.experiments.conditions import EXACT, Conditions
 from qkd.pipeline.settings import Overrides, merged
-from qkd.results import Parameters, TrialAnswers, Tuning, Validated
+from qkd.results import Parameters, TrialResult, Tuning, ValidationResult
 from qkd.simulation.simulators import torch_device
 from qkd.student import logreg
 from qkd.student.cores.quantum import QuantumCore
@@ -44,7 +44,7 @@ DROPOUTS = (0.0, 0.7)
 
 @hushed()  # the driver reports the progress of all trials
 @threads(1)
-def run_trial(student: Candidate, data: TrainingData, seed: int, conditions: Conditions = EXACT) -> TrialAnswers:
+def run_trial(student: Candidate, data: TrainingData, seed: int, conditions: Conditions = EXACT) -> TrialResult:
     """Train one student once and return its logits on the test texts.
 
     Args:
@@ -85,7 +85,7 @@ def run_trial(student: Candidate, data: TrainingData, seed: int, conditions: Con
 @threads(1)
 def run_validation(
     student: Candidate, data: TrainingData, seed: int, on_epoch: Callable[[dict[str, float]], None] | None = None
-) -> Validated:
+) -> ValidationResult:
     """Train one student once and return its scores on the validation texts; the test texts are not used.
 
     Args:
@@ -99,7 +99,7 @@ def run_validation(
     if student.tune:
         stages.append(_fine_tune(student, trainer, data, seed)[0].progress)
     best = [stage for stage in stages if stage.best_epoch][-1]
-    return Validated(
+    return ValidationResult(
         valid_loss=best.best_loss,
         valid_accuracy=best.history[best.best_epoch - 1]["valid_accuracy"],
         epochs=sum(stage.epoch for stage in stages),
@@ -110,7 +110,7 @@ def run_validation(
 
 @hushed()
 @threads(1)
-def run_repetitions(student: Candidate, data: TrainingData, count: int) -> list[TrialAnswers]:
+def run_repetitions(student: Candidate, data: TrainingData, count: int) -> list[TrialResult]:
     """Train one model ``count`` times in succession and return its logits after each training.
 
     A loop over repetitions does so if it creates its model before the loop, as the paper's public code does.
@@ -167,10 +167,10 @@ def _seeded(student: Candidate, seed: int) -> Config:
 
 def _answers(
     logits: np.ndarray, parameters: Parameters, seconds: float, epochs: int = 0, ms_per_text: float = 0.0
-) -> TrialAnswers:
+) -> TrialResult:
     if not np.isfinite(logits).all():
         raise QkdError("a student's logits are not finite; lower --lr")
-    return TrialAnswers(
+    return TrialResult(
         logits=_rows(logits),
         measured=None,
         curves={},
@@ -233,23 +233,23 @@ def tune_students(
     tasks = [(tries[number][1], data[tries[number][0].name], 0) for number, _ in missing]
     with progress("tuning", len(missing), "trials") as bar:
         for (number, path), scores in zip(missing, parallel_map(_validate, tasks), strict=True):
-            write_json(path, scores.to_json())
+            write_json(path, scores.to_dict())
             bar.advance(1, tries[number][0].name)
     results: dict[str, list[tuple[float, int, Candidate]]] = {}
     for number, ((student, candidate), path) in enumerate(zip(tries, paths, strict=True)):
-        loss = read_record(path, Validated, REMEDY).valid_loss
+        loss = read_record(path, ValidationResult, REMEDY).valid_loss
         results.setdefault(student.name, []).append((np.inf if loss is None else loss, number, candidate))
     best = {name: min(rows)[2] for name, rows in results.items()}
     tuning = {name: Tuning(tries=count, settings=_settings(student.config)) for name, student in best.items()}
     return [best.get(student.name, student) for student in students], tuning
 
 
-def _validate(student: Candidate, data: TrainingData, seed: int) -> Validated:
+def _validate(student: Candidate, data: TrainingData, seed: int) -> ValidationResult:
     """Return the validation scores of a student, or the reason why it could not be trained."""
     try:
         return run_validation(student, data, seed)
     except QkdError as error:
-        return Validated(valid_loss=None, error=str(error))
+        return ValidationResult(valid_loss=None, error=str(error))
 
 
 def _settings(config: Config) -> dict[str, float]:

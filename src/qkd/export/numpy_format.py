@@ -16,10 +16,10 @@ from safetensors.numpy import save
 from qkd.core.errors import ModelError
 from qkd.core.files import write_bytes, write_text
 from qkd.core.version import VERSION
+from qkd.encoders.combined import JoinedEncoder, Whitened
+from qkd.encoders.hashing import HashingEncoder
 from qkd.encoders.protocol import Encoder
-from qkd.encoders.registry import HashingEncoder, JoinedEncoder
 from qkd.encoders.static import StaticEncoder
-from qkd.encoders.whitening import Whitened
 from qkd.export import classify
 from qkd.export.request import ExportRequest, Predictions, run_runtime
 from qkd.student.classical import ClassicalForm, ContractedCircuit, LinearCore, MlpCore
@@ -155,13 +155,19 @@ def describe_encoder(encoder: Encoder, int8: bool = False, prefix: str = "") -> 
         table = encoder.arrays["table"]
         tables = {f"{prefix}table": table}
         if int8:
-            scale = np.maximum(np.abs(table.astype(np.float32)).max(axis=1, keepdims=True), 1e-12) / 127
-            tables = {f"{prefix}table": np.round(table / scale).astype(np.int8), f"{prefix}scale": scale}
+            rows, scale = quantize_rows(table)
+            tables = {f"{prefix}table": rows, f"{prefix}scale": scale}
         return {"kind": "static", **_describe_tokenizer(encoder)}, tables
     raise ModelError(
         f"the encoder '{encoder.name}' runs a transformer, which this format does not have; use --format onnx, or "
         "train the student with --encoder hashing or --encoder static:MODEL"
     )
+
+
+def quantize_rows(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return a table (T,D) as 8-bit integers with the scale (T,1) of each row."""
+    scale = np.maximum(np.abs(table.astype(np.float32)).max(axis=1, keepdims=True), 1e-12) / 127
+    return np.round(table / scale).astype(np.int8), scale
 
 
 def _describe_tokenizer(encoder: StaticEncoder) -> dict[str, Any]:

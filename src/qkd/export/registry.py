@@ -23,6 +23,7 @@ from qkd.student.bundle import Student
 # The module of each format; another format is another line.
 FORMATS: dict[str, str] = {
     "numpy": "qkd.export.numpy_format",
+    "onnx": "qkd.export.onnx_format",
 }
 MANIFEST = "export.json"
 # Largest difference between a probability of an export and of its student.

@@ -66,7 +66,7 @@ class Predictions:
     probabilities: np.ndarray
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Predictions:
+    def from_dict(cls, value: dict[str, Any]) -> Predictions:
         """Return the predictions that a runtime printed."""
         rows = np.array(value["probabilities"], dtype=np.float64).reshape(-1, len(value["classes"]))
         return cls(tuple(value["classes"]), tuple(value["labels"]), rows)
@@ -107,4 +107,4 @@ def run_runtime(command: Sequence[str], payload: object, name: str) -> Predictio
     if done.returncode:
         message = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["no message"]
         raise ModelError(f"{name} fails with the export: {message[-1]}")
-    return Predictions.from_json(json.loads(done.stdout))
+    return Predictions.from_dict(json.loads(done.stdout))

@@ -21,7 +21,7 @@ from qkd.hardware.order import Order
 from qkd.hardware.pinned import pinned, region_error, same_device
 from qkd.hardware.prepare import plans_for
 from qkd.hardware.result import NOISY, expected
-from qkd.results import Drift, Estimate, Fitness, Marks
+from qkd.results import Drift, Estimate, Fitness, NoiseScores
 from qkd.simulation.noise import device_noise
 from qkd.simulation.simulators import make_engine
 from qkd.student.bundle import Student
@@ -62,7 +62,7 @@ class Exam:
         return cls(student, values, targets, exact)
 
 
-def examine(exam: Exam, compiled: StudentCircuit, device: Snapshot) -> tuple[Marks, np.ndarray]:
+def examine(exam: Exam, compiled: StudentCircuit, device: Snapshot) -> tuple[NoiseScores, np.ndarray]:
     """Return what a student does under a device's noise, from exact noisy expectation values, and its logits (N,C).
 
     Args:
@@ -76,7 +76,7 @@ def examine(exam: Exam, compiled: StudentCircuit, device: Snapshot) -> tuple[Mar
     circuit, region = to_region(compiled, device)
     evs = expected(make_engine(NOISY, circuit, device_noise(region)), circuit, exam.values)
     logits, ideal = (exam.student.model.logits_of(rows) for rows in (evs, exam.exact))
-    marks = Marks(
+    marks = NoiseScores(
         same=proportion(logits.argmax(axis=1) == ideal.argmax(axis=1)),
         accuracy=proportion(logits.argmax(axis=1) == exam.targets),
         cost=accuracy_gain(logits, ideal, exam.targets),

@@ -16,8 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from qkd.core.errors import FolderError
-from qkd.core.files import Row, append_line, json_lines
+from qkd.core.files import MAX_LINES_BYTES, Row, append_line, json_lines, read_bytes
 
 NEEDS: dict[str, dict[str, type]] = {
     "doubt": {"home": str, "damaged": int},
@@ -136,12 +135,9 @@ class Ledger:
         Raises:
             QkdError: the file cannot be read.
         """
-        try:
-            data = self.path.read_bytes()
-        except FileNotFoundError:
+        if not self.path.exists():
             return [], []
-        except OSError as error:
-            raise FolderError(f"{self.path}: cannot be read ({error.strerror})") from None
+        data = read_bytes(self.path, MAX_LINES_BYTES)
         rows, damaged = [], []
         for number, row in json_lines(data):
             if isinstance(row, ValueError) or not whole(row):

@@ -17,7 +17,7 @@ from qkd.hardware.gathered import Gathered, Mitigated, gather, mitigate
 from qkd.hardware.ledger import JobRecord
 from qkd.hardware.mitigation import pub
 from qkd.hardware.plan import Plan
-from qkd.results import DeviceLine, DeviceResult, Jobs, LearnedResult, Lost, MeasuredResult, MeasuredText
+from qkd.results import DeviceResult, DeviceScores, Jobs, LearnedResult, Lost, MeasuredResult, MeasuredText
 from qkd.simulation.noise import device_noise
 from qkd.simulation.simulators import Engine, make_engine
 from qkd.student.bundle import Student
@@ -151,11 +151,11 @@ def slopes_of(logits: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return weights[first] - weights[second]
 
 
-def _line(logits: np.ndarray, targets: np.ndarray | None, exact: np.ndarray, rows: list[Row]) -> DeviceLine:
+def _line(logits: np.ndarray, targets: np.ndarray | None, exact: np.ndarray, rows: list[Row]) -> DeviceScores:
     """Return accuracy and agreements of logits (N,C), each with its interval."""
     said = logits.argmax(axis=1)
     taught = all(row.get("teacher") for row in rows)
-    return DeviceLine(
+    return DeviceScores(
         like_exact=proportion(said == exact.argmax(axis=1)),
         accuracy=None if targets is None else proportion(said == targets),
         like_teacher=proportion(said == np.array([np.argmax(row["teacher"]) for row in rows])) if taught else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -72,6 +73,7 @@ def run(
     patience = patience or Patience()
     folder = existing_run(order.run)
     with folder.lock():
+        _tidy(folder)
         if not (anew or dry_run) and (waiting := _open(folder, order)):
             return [_again(folder, plan, order, confirm, patience, wait=not detach) for plan in waiting]
         done: list[Outcome] = []
@@ -106,6 +108,19 @@ def run(
                 left = quota(live.service())
                 waiting = [replace(later, budget=replace(later.budget, remaining=left)) for later in waiting]
         return done
+
+
+def _tidy(folder: RunFolder) -> None:
+    """Finish what a killed command left: plans that were not written whole, and a report that lacks a result."""
+    ledger = Ledger(folder.hardware / "ledger.jsonl")
+    planned = {row["plan"] for row in ledger.read()[0]}
+    for path in folder.hardware.glob("hw-*"):
+        if path.name.removeprefix("hw-").isdecimal() and not (path / "plan.json").exists() and path.name not in planned:
+            shutil.rmtree(path)  # nothing of it was submitted: the ledger has no line about it
+    results = [path / "result.json" for path in plans(folder.hardware)]
+    written = folder.report.stat().st_mtime_ns if folder.report.exists() else 0
+    if any(path.exists() and path.stat().st_mtime_ns > written for path in results):
+        _render(folder)
 
 
 def _plans(order: Order | LearningOrder, folder: RunFolder, offline: bool = False) -> list[Plan]:
@@ -177,6 +192,7 @@ def collect(
     """
     patience, folder = patience or Patience(), existing_run(where)
     with folder.lock():
+        _tidy(folder)
         chosen = (
             [plan_called(folder, name)] if name else [plan for plan in plans_of(folder) if unfinished(folder, plan)]
         )
@@ -218,7 +234,7 @@ def _carry_on(folder: RunFolder, plan: Plan, patience: Patience, wait: bool, aga
         if result.failed:
             warn(f"{plan.name}: {len(result.failed)} texts have no finite values and are left out")
         if done:
-            write_json(plan.folder / "result.json", finite(result.to_json()), private=True)
+            write_json(plan.folder / "result.json", finite(result.to_dict()), private=True)
             _render(folder)
     except NotWritten as error:
         if not error.full:
@@ -258,7 +274,7 @@ def _fractional(student: StudentCircuit) -> bool:
 
 def _render(folder: RunFolder) -> None:
     """Write the run's report anew, with its device runs."""
-    from qkd.reports.report import rewrite
+    from qkd.reports.report import write_report
 
     results = []
     for path in plans(folder.hardware):
@@ -267,4 +283,4 @@ def _render(folder: RunFolder) -> None:
                 results.append(read_result(path / "result.json"))
             except QkdError as error:
                 warn(str(error))
-    rewrite(folder, results)
+    write_report(folder, results)

@@ -172,8 +172,8 @@ class Transformer:
     def context(self) -> int:
         """Number of tokens that the model holds."""
         limit = int(self.tokenizer.model_max_length)
-        positions = getattr(self.config, "max_position_embeddings", None)
-        return limit if not positions else min(limit, positions - unused_positions(self.config))
+        positions = getattr(self.config, "max_position_embeddings", None) or 0
+        return min(limit, positions - unused_positions(self.config)) if positions > 0 else limit
 
     @cached_property
     def max_tokens(self) -> int:
@@ -197,9 +197,9 @@ class Transformer:
         return tokenizer
 
     @property
-    def tokenizer_folder(self) -> str:
-        """Folder or hub id of the tokenizer."""
-        return self.source.path
+    def tokenizer_folder(self) -> str | None:
+        """Folder of the tokenizer, if it is not with the weights."""
+        return None
 
     @cached_property
     def network(self) -> Any:
@@ -352,9 +352,10 @@ class Transformer:
         options = {
             "revision": self.source.revision or "main",
             "trust_remote_code": self.loading.trust_remote_code,
-            "local_files_only": weights.is_offline() or not self.loading.allow_download,
             **options,
         }
+        if path is None and not self.source.is_folder and not self.loading.allow_download:
+            path = str(Path(weights.hub_file(self.source)).parent)  # transformers asks the hub about a hub id
         try:
             return getattr(transformers, kind).from_pretrained(path or self.source.path, **options)
         except MemoryError:

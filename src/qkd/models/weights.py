@@ -111,10 +111,12 @@ class Source:
     Args:
         path: a folder or a hub id.
         revision: a hub id's branch, tag or commit; None for the newest, and for folders.
+        allow_download: whether the hub may be asked for what its cache lacks.
     """
 
     path: str
     revision: str | None = None
+    allow_download: bool = True
 
     @property
     def is_folder(self) -> bool:
@@ -162,9 +164,9 @@ def resolve(model: str, pins: Mapping[str, Pin] = PINS, allow_download: bool = T
         raise ModelError(f"{model}: this folder has no config.json{' ' * bool(files)}{detail}")
     hub = _HUB_ID.fullmatch(model)
     if hub and is_hub_id(model):
-        source = Source(hub[1], hub[2])
+        source = Source(hub[1], hub[2], allow_download)
         if is_offline() or not allow_download:
-            commit(source, allow_download)  # fails before anything heavy is imported
+            commit(source)  # fails before anything heavy is imported
         return source
     if path.is_absolute():
         raise ModelError(f"{model}: there is no such folder on this machine; copy the model there, or name another")
@@ -205,16 +207,16 @@ def stored_name(model: str) -> str:
     return f"{source.path}@{commit(source)}"
 
 
-def commit(source: Source, allow_download: bool = True) -> str:
+def commit(source: Source) -> str:
     """Return the commit that a hub source's revision names now.
 
     Raises:
         ModelError: the hub cannot be asked and its cache does not know the model.
     """
-    return Path(hub_file(source, allow_download)).parts[-2]
+    return Path(hub_file(source)).parts[-2]
 
 
-def hub_file(source: Source, allow_download: bool = True) -> str:
+def hub_file(source: Source) -> str:
     """Return the path of a hub model's configuration, or of its adapter's, in the hub's cache.
 
     Raises:
@@ -224,7 +226,7 @@ def hub_file(source: Source, allow_download: bool = True) -> str:
     from huggingface_hub.errors import EntryNotFoundError
 
     first: Exception | None = None
-    local = is_offline() or not allow_download
+    local = is_offline() or not source.allow_download
     for name in ("config.json", "adapter_config.json"):
         try:
             return str(hf_hub_download(source.path, name, revision=source.revision, local_files_only=local))
@@ -232,7 +234,7 @@ def hub_file(source: Source, allow_download: bool = True) -> str:
             first = first or error
         except (OSError, ValueError) as error:
             raise ModelError(loading_sentence(source, error)) from None
-    if not allow_download and first is not None:
+    if not source.allow_download and first is not None:
         raise ModelError(
             f"model '{source.path}' is not in the hub's cache and may not be fetched here; run "
             f"'hf download {source.path}' if you trust it, or call Student.load(..., allow_download=True)"
@@ -258,15 +260,14 @@ def base_of(source: Source) -> tuple[Source, str] | None:
     if not source.is_folder:
         from huggingface_hub import snapshot_download
 
+        local = is_offline() or not source.allow_download
         kinds = ["*.json", "*.safetensors", "*.model", "*.txt"]
-        folder = snapshot_download(
-            source.path, revision=source.revision, allow_patterns=kinds, local_files_only=is_offline()
-        )
+        folder = snapshot_download(source.path, revision=source.revision, allow_patterns=kinds, local_files_only=local)
         file = Path(folder) / file.name
     base, revision = adapter.get("base_model_name_or_path"), adapter.get("revision")
     if not base:
         raise ModelError(f"{file}: there is no base_model_name_or_path, so what the adapter changes is unknown")
-    below = resolve(str(base))
+    below = resolve(str(base), allow_download=source.allow_download)
     return below if below.is_folder else replace(below, revision=revision), str(file.parent)
 
 

@@ -140,9 +140,7 @@ def diagnose(
         return float((logits.argmax(axis=1) == y[rows]).mean())
 
     whole = replace(data, train=train)
-    parts = [
-        train if share == 1 else whole.subset(max(int(share * len(train)), 2), 0).train for share in CURVE_SHARES
-    ]
+    parts = [train if share == 1 else whole.subset(max(int(share * len(train)), 2), 0).train for share in CURVE_SHARES]
     fits = [probe(rows) for rows in parts]
     kernel = kernel_probe(x[train], y[train], x[data.valid], y[data.valid], x[test])
     numbers = Diagnosis(

@@ -5,7 +5,6 @@ Results of a stage are cached or checkpointed, so a killed run resumes where it 
 
 from __future__ import annotations
 
-
 import numpy as np
 
 from qkd.circuits import library
@@ -103,9 +102,7 @@ def _compare_with_aer(setting: Setting, noisy: Noisy, values: np.ndarray | None)
     return [agreement]
 
 
-def save_run(
-    folder: RunFolder, metrics: Metrics, inputs: Inputs, trainings: Trainings, evaluation: Evaluation
-) -> None:
+def save_run(folder: RunFolder, metrics: Metrics, inputs: Inputs, trainings: Trainings, evaluation: Evaluation) -> None:
     """Write bundle, predictions and numbers, then the report, whose failure is a warning."""
     if metrics.teacher_gain and teacher_conclusion(metrics) != metrics.teacher_gain.sentence:
         warn(teacher_conclusion(metrics))
@@ -129,6 +126,6 @@ def save_run(
             strict=True,
         )
     ]
-    write_lines(folder.predictions, [answer.to_json() for answer in answers])
-    write_json(folder.metrics, metrics.to_json())
+    write_lines(folder.predictions, [answer.to_dict() for answer in answers])
+    write_json(folder.metrics, metrics.to_dict())
     write_report(folder)

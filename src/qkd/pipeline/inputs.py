@@ -18,9 +18,10 @@ from qkd.core.console import say
 from qkd.core.errors import DataError
 from qkd.core.files import read_json, write_json
 from qkd.core.runs import RunFolder
-from qkd.encoders.choose import choose_layers
-from qkd.encoders.protocol import Encoder
-from qkd.encoders.registry import embed_texts, make_encoder, whitened
+from qkd.encoders.combined import whiten
+from qkd.encoders.layer_choice import choose_layers
+from qkd.encoders.protocol import Encoder, embed_texts
+from qkd.encoders.registry import make_encoder
 from qkd.results import Tried
 from qkd.simulation.simulators import torch_device
 from qkd.student.data import TrainingData
@@ -95,10 +96,10 @@ def prepare_inputs(config: Config, folder: RunFolder, resume: bool, clock: Clock
         teacher = make_teacher(config.teacher.teacher, str(torch_device(config.engine.torch_device)), config)
         _pin_texts(corpus, folder, resume)
     with clock.stage("encoder"):
-        encoder, candidates = load_encoder(config.encoder.encoder, config, corpus, config.encoder.tune_encoder > 0)
+        encoder, candidates = choose_encoder(config.encoder.encoder, config, corpus, config.encoder.tune_encoder > 0)
         if config.encoder.whiten:
             texts = [corpus.dataset.texts[row] for row in corpus.splits.train]
-            encoder = whitened(encoder, texts, config.encoder.whiten)
+            encoder = whiten(encoder, texts, config.encoder.whiten)
         embeddings = embed_texts(encoder, corpus.texts)
     _report_layers(candidates, encoder, config)
     with clock.stage("teacher"):
@@ -108,7 +109,7 @@ def prepare_inputs(config: Config, folder: RunFolder, resume: bool, clock: Clock
     return Inputs(corpus, encoder, candidates, teacher, _training_data(corpus, embeddings, logits))
 
 
-def load_encoder(name: str, config: Config, corpus: Corpus, trains: bool) -> tuple[Encoder, list[Tried]]:
+def choose_encoder(name: str, config: Config, corpus: Corpus, trains: bool) -> tuple[Encoder, list[Tried]]:
     """Return the encoder called ``name`` with its open layers chosen on these texts, and the layers it compared.
 
     ``trains`` says whether the encoder trains with the student; see ``choose_layers``.

@@ -36,7 +36,7 @@ def with_pinned_models(config: Config) -> Config:
 
     def stored(spec: str) -> str:
         kind, colon, model = spec.partition(":")
-        return spec if kind == "logits" else f"{kind}{colon}{weights.stored_name(model)}"
+        return spec if kind in ("api", "logits") else f"{kind}{colon}{weights.stored_name(model)}"
 
     values = config.model_dump()
     values["teacher"]["teacher"] = tuple(stored(spec) for spec in config.teacher.teacher)

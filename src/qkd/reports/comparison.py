@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from matplotlib.figure import Figure
 
+from qkd.core.markup import markdown_block, markdown_code, markdown_text
 from qkd.reports import differences, plots
 from qkd.reports import reproduction as reproductions
-from qkd.reports.pages import page, pictures
+from qkd.reports.pages import page, picture
 from qkd.reports.tables import aligned, in_points, markdown_table
 from qkd.results import Comparison, Point, Reproduction
 
@@ -72,19 +74,19 @@ def comparison_markdown(summary: Comparison) -> str:
     """Return the report as Markdown."""
     return "\n".join(
         [
-            f"# {summary.reference} beside {len(summary.differences)} other students",
+            f"# {markdown_text(summary.reference)} beside {len(summary.differences)} other students",
             "",
-            summary.conclusion,
+            markdown_text(summary.conclusion),
             "",
-            setting(summary),
+            markdown_text(setting(summary)),
             "",
             *markdown_table(columns(summary), student_rows(summary)),
             "",
-            f"Accuracy of `{summary.reference}` minus that of the others, in points:",
+            f"Accuracy of {markdown_code(summary.reference)} minus that of the others, in points:",
             "",
             *markdown_table(differences.COLUMNS, differences.difference_rows(summary)),
             "",
-            *(f"- {sentence}" for sentence in _sentences(summary)),
+            *(f"- {markdown_text(sentence)}" for sentence in _sentences(summary)),
             "",
             *([trained_under(summary), ""] if trained_under(summary) else []),
             *(
@@ -111,7 +113,7 @@ def comparison_markdown(summary: Comparison) -> str:
             "",
             "Again:",
             "",
-            f"    {summary.command}",
+            *markdown_block(summary.command),
             "",
         ]
     )
@@ -120,17 +122,18 @@ def comparison_markdown(summary: Comparison) -> str:
 def comparison_html(name: str, summary: Comparison) -> str:
     """Return the report as one self-contained page."""
     figures = [
-        (
-            differences.forest(summary),
+        picture(
             f"Accuracy of {summary.reference} minus that of each other student, 95 % interval.",
+            differences.forest,
+            summary,
         ),
-        (
-            reliability_of_students(summary),
-            "On the dotted line a confidence can be taken at its word; all seeds together.",
+        picture(
+            "On the dotted line, confidence equals accuracy. All seeds are pooled.", reliability_of_students, summary
         ),
     ]
     figures += [
-        (curves(summary, kind), f"Accuracy against {axis}, 95 % interval.") for kind, axis, _ in _shown_curves(summary)
+        picture(f"Accuracy against {axis}, 95 % interval.", curves, summary, kind)
+        for kind, axis, _ in _shown_curves(summary)
     ]
     return page(
         "comparison.html",
@@ -143,7 +146,7 @@ def comparison_html(name: str, summary: Comparison) -> str:
         difference_columns=differences.COLUMNS,
         differences=differences.difference_rows(summary),
         sentences=_sentences(summary),
-        figures=pictures(figures),
+        figures=figures,
         explained=EXPLAINED,
         command=summary.command,
         more=[{"title": title, "columns": heads, "rows": cells} for title, heads, cells in _more(summary) if cells],
@@ -162,8 +165,12 @@ def _more(summary: Comparison) -> list[tuple[str, tuple[str, ...], list[tuple[st
     return [
         ("The default beside the recipe and the others", differences.COLUMNS, beside),
         *tables,
-        ("What each deviation of the public code does", reproductions.DEVIATIONS, reproductions.deviations(reproduction)),
-        ("What could not be the same", reproductions.ADAPTATIONS, reproductions.adaptations(reproduction)),
+        (
+            "Effect of each deviation of the public code",
+            reproductions.DEVIATIONS,
+            reproductions.deviations(reproduction),
+        ),
+        ("Adaptations", reproductions.ADAPTATIONS, reproductions.adaptations(reproduction)),
     ]
 
 
@@ -179,14 +186,18 @@ EXPLAINED = (
 
 def reliability_of_students(summary: Comparison) -> Figure:
     """Draw accuracy against confidence for each student."""
-    figure, axes = plots.canvas(6.4, 4.0)
+    figure, axes = plots.canvas(height=4.2)
     axes.plot([0, 1], [0, 1], color=plots.MUTED, lw=1, ls=":")
-    for name, line in summary.students.items():
-        points = [(c, a) for c, a, n in line.reliability if n >= 5]
-        axes.plot(*zip(*points, strict=True), "o-", label=name, ms=4, lw=1)
+    for number, (name, line) in enumerate(summary.students.items()):
+        points = np.array([(c, a) for c, a, n in line.reliability if n >= 5]).reshape(-1, 2)
+        axes.plot(*points.T, "o-", label=plots.shown(name), ms=4, lw=1, color=_color(number))
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="accuracy (bins of 5 or more)")
-    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    plots.add_legend(axes, outside=True)
     return figure
+
+
+def _color(number: int) -> str:
+    return plots.PALETTE[number % len(plots.PALETTE)]
 
 
 def curves(summary: Comparison, kind: str = "curves") -> Figure:
@@ -194,18 +205,18 @@ def curves(summary: Comparison, kind: str = "curves") -> Figure:
     figure, axes = plots.canvas()
     points_of: dict[str, tuple[Point, ...]] = summary[kind]
     for number, (name, line) in enumerate(summary.students.items()):
-        points, colour = points_of.get(name), f"C{number % 10}"
+        points, color = points_of.get(name), _color(number)
         if not points:
-            axes.axhline(line.numbers.accuracy.value, label=name, color=colour, ls=":", lw=1)
+            axes.axhline(line.numbers.accuracy.value, label=plots.shown(name), color=color, ls=":", lw=1)
             continue
         x = [point.at for point in points]
-        axes.plot(x, [point.value for point in points], "o-", label=name, ms=4, color=colour)
+        axes.plot(x, [point.value for point in points], "o-", label=plots.shown(name), ms=4, color=color)
         low, high = [point.low for point in points], [point.high for point in points]
-        axes.fill_between(x, low, high, color=colour, alpha=0.12, lw=0)
+        axes.fill_between(x, low, high, color=color, alpha=0.12, lw=0)
     axes.set(xlabel=CURVES[kind], ylabel="test accuracy")
     if kind != "noise_curves":
         axes.set_xscale("log")
-    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    plots.add_legend(axes, outside=True)
     return figure
 
 
@@ -256,7 +267,7 @@ def setting(summary: Comparison) -> str:
 
 def _adaptations(reproduction: Reproduction) -> list[str]:
     rows = reproductions.adaptations(reproduction)
-    return ["What could not be the same:", "", *markdown_table(reproductions.ADAPTATIONS, rows)]
+    return ["Adaptations:", "", *markdown_table(reproductions.ADAPTATIONS, rows)]
 
 
 def _lines(cells: Sequence[Sequence[str]]) -> str:
@@ -264,5 +275,4 @@ def _lines(cells: Sequence[Sequence[str]]) -> str:
 
 
 def _sentences(summary: Comparison) -> list[str]:
-    geometry = [summary.geometry.sentence] if summary.geometry else []
-    return [*(judged.sentence for judged in summary.differences.values()), *geometry]
+    return [judged.sentence for judged in summary.differences.values()]

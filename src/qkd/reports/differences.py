@@ -30,11 +30,11 @@ def forest(verdict: Verdict) -> Figure:
     judged = verdict.differences
     figure, axes = plots.canvas(height=1.0 + 0.45 * len(judged))
     axes.axvline(0, color=plots.MUTED, lw=1, ls=":")
-    colours = {"better": plots.STUDENT, "worse": plots.TEACHER, "equivalent": plots.STUDENT, "undecided": plots.MUTED}
+    colors = {"better": plots.STUDENT, "worse": plots.TEACHER, "equivalent": plots.STUDENT, "undecided": plots.MUTED}
     for row, difference in enumerate(reversed(judged.values())):
-        colour = colours[difference.verdict]
-        axes.plot([100 * difference.low, 100 * difference.high], [row, row], color=colour, lw=5, alpha=0.4)
-        axes.plot(100 * difference.value, row, "o", color=colour, ms=8)
-    axes.set_yticks(range(len(judged)), [f"minus {name}" for name in reversed(judged)])
+        color = colors[difference.verdict]
+        axes.plot([100 * difference.low, 100 * difference.high], [row, row], color=color, lw=5, alpha=0.4)
+        axes.plot(100 * difference.value, row, "o", color=color, ms=8)
+    axes.set_yticks(range(len(judged)), [f"minus {plots.shown(name)}" for name in reversed(judged)])
     axes.set(xlabel="difference in accuracy, points", ylim=(-0.6, len(judged) - 0.4))
     return figure

@@ -11,7 +11,7 @@ from qkd.circuits import draw, library
 from qkd.core.files import write_text
 from qkd.core.runs import RunFolder
 from qkd.reports import devices, plots, run
-from qkd.reports.pages import page, picture
+from qkd.reports.pages import page, picture, report_failures_as_warnings
 from qkd.results import Answer, DeviceResult, MeasuredResult, Metrics
 from qkd.results.reading import read_answers, read_metrics
 from qkd.student.metrics import softmax
@@ -61,7 +61,7 @@ def render(
     probabilities = {who: softmax(rows) for who, rows in logits.items()}
     lines, best = metrics.lines, metrics.training.best_epoch
     answers = logits["student"].argmax(axis=1)
-    trusted = "On the dotted line a confidence can be taken at its word."
+    trusted = "On the dotted line, confidence equals accuracy."
     sections = [
         Section("How close", [picture("A dot is the measured value, a bar its interval.", plots.accuracies, lines)]),
         Section("How it learned", [picture(f"The weights of epoch {best} were kept.", plots.learning, history, best)]),
@@ -70,6 +70,9 @@ def render(
             [
                 picture("Counts of test texts.", plots.confusion, answers, targets, classes),
                 picture(trusted, plots.reliability, probabilities, targets),
+                picture(
+                    "Error rate if only the surest texts are answered.", plots.risk_coverage, probabilities, targets
+                ),
             ],
         ),
         Section(
@@ -113,18 +116,18 @@ def render(
     )
 
 
-def rewrite(folder: RunFolder, device_runs: Sequence[DeviceResult]) -> None:
-    """Write a finished run's page anew from its files, with its device runs."""
-    written = render(
-        folder.name,
-        read_metrics(folder.metrics),
-        folder.rows(folder.history),
-        read_answers(folder),
-        draw.circuit_text(library.load_circuit(str(folder.student / "circuit.qasm"))),
-        folder.config.read_text(encoding="utf-8"),
-        device_runs,
-    )
-    write_text(folder.report, written, private=True)
+def write_report(folder: RunFolder, device_runs: Sequence[DeviceResult] = ()) -> None:
+    """Write a finished run's page from its files. A page that cannot be made is a warning, since numbers are saved.
+
+    Raises:
+        FolderError: A file of the run is damaged.
+    """
+    metrics, history, predictions = read_metrics(folder.metrics), folder.rows(folder.history), read_answers(folder)
+    config = folder.config.read_text(encoding="utf-8")
+    with report_failures_as_warnings(folder.report):
+        drawing = draw.circuit_text(library.load_circuit(str(folder.student / "circuit.qasm")))
+        written = render(folder.name, metrics, history, predictions, drawing, config, device_runs)
+        write_text(folder.report, written, private=True)
 
 
 def _devices(results: Sequence[DeviceResult]) -> DeviceSection:

@@ -1,4 +1,4 @@
-"""A reproduction for people: what each deviation of the public code does, and what could not be the same."""
+"""Tables of a reproduction: effects of the public code's deviations, and adaptations."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from qkd.reports import differences
 from qkd.reports.tables import in_points
 from qkd.results import Reproduction
 
-DEVIATIONS = ("recipe", "accuracy", "as a loop prints it: mean ± std", "best", "minus the honest recipe, points")
+DEVIATIONS = ("recipe", "accuracy", "as a loop prints it: mean ± std", "best", "minus the recipe, points")
 ADAPTATIONS = ("what", "paper and public code", "here", "why")
 
 
@@ -29,7 +29,13 @@ def deviations(reproduction: Reproduction) -> list[tuple[str, ...]]:
 def section(reproduction: Reproduction, table: Callable[[Sequence[Sequence[str]]], str]) -> list[str]:
     """Return deviations and verdict as lines, with tables as ``table`` makes them of rows, the heads first."""
     meaning = [f"{name}: {what}." for name, what in reproduction.deviations.items()]
-    lines = ["What each deviation of the public code does:", "", table([DEVIATIONS, *deviations(reproduction)]), "", *meaning]
+    lines = [
+        "What each deviation of the public code does:",
+        "",
+        table([DEVIATIONS, *deviations(reproduction)]),
+        "",
+        *meaning,
+    ]
     beside = reproduction.beside
     if beside is not None:
         heading = f"Accuracy of {beside.reference} minus that of the others, in points:"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
+from qkd.core.markup import markdown_block, markdown_text
 from qkd.reports import comparison, differences, plots
-from qkd.reports.pages import page, pictures
+from qkd.reports.pages import page, picture
 from qkd.reports.tables import aligned, markdown_table
 from qkd.results import Sweep
 
@@ -93,13 +94,13 @@ def sweep_markdown(sweep: Sweep) -> str:
     judged, (heads, *cells) = sweep.judged, trial_rows(sweep)
     return "\n".join(
         [
-            f"# A search over {', '.join(setting.name for setting in sweep.space)}",
+            f"# A search over {', '.join(markdown_text(setting.name) for setting in sweep.space)}",
             "",
-            sweep_conclusion(sweep),
+            markdown_text(sweep_conclusion(sweep)),
             "",
-            f"    {sweep.command}",
+            *markdown_block(sweep.command),
             "",
-            _setting(sweep),
+            markdown_text(_setting(sweep)),
             "",
             *markdown_table(CHANGES, changes(sweep)),
             "",
@@ -119,7 +120,7 @@ def sweep_markdown(sweep: Sweep) -> str:
             "",
             "Again:",
             "",
-            f"    {sweep.again}",
+            *markdown_block(sweep.again),
             "",
         ]
     )
@@ -129,9 +130,9 @@ def sweep_html(name: str, sweep: Sweep) -> str:
     """Return the report as one self-contained page."""
     judged, (heads, *cells) = sweep.judged, trial_rows(sweep)
     figures = [
-        (history(sweep), "Every trial in its order; hollow ones were pruned. The line is the best until then."),
-        (differences.forest(judged), "Accuracy of the best minus that of the others on the test texts, 95 % interval."),
-        (slices(sweep), "Every trial against each dimension; the filled dot with a ring is the best."),
+        picture("All trials in order. Hollow dots were pruned, and the line is the best so far.", history, sweep),
+        picture("Test accuracy of the best minus that of the others, 95 % interval.", differences.forest, judged),
+        picture("All trials against each setting. The ring marks the best.", slices, sweep),
     ]
     return page(
         "sweep.html",
@@ -146,7 +147,7 @@ def sweep_html(name: str, sweep: Sweep) -> str:
         difference_columns=differences.COLUMNS,
         differences=differences.difference_rows(judged),
         explained=f"{comparison.EXPLAINED} {EXPLAINED}",
-        figures=pictures(figures),
+        figures=figures,
         trial_columns=heads,
         trials=cells,
         again=sweep.again,
@@ -181,8 +182,7 @@ def slices(sweep: Sweep) -> Figure:
     figure = Figure(figsize=(11.0, 2.6 * rows), layout="constrained")
     for number, setting in enumerate(space):
         axes = figure.add_subplot(rows, columns, number + 1)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.tick_params(labelsize=7)
+        plots.style_axes(axes, 7)
         values = [str(value) for value in setting.values]
         for trial in sweep.trials:
             if trial.value is None:
@@ -194,16 +194,16 @@ def slices(sweep: Sweep) -> Figure:
             if trial.number == sweep.best:
                 axes.scatter(x, trial.value, s=90, facecolors="none", edgecolors=plots.TEACHER, linewidths=1.5)
         if values:
-            axes.set_xticks(range(len(values)), [value[-18:] for value in values], rotation=20, ha="right")
+            axes.set_xticks(range(len(values)), [plots.shown(value[-18:]) for value in values], rotation=20, ha="right")
         elif setting.logarithmic:
             axes.set_xscale("log")
-        axes.set_title(setting.name, fontsize=9)
+        axes.set_title(plots.shown(setting.name), fontsize=9, color=plots.INK)
     return figure
 
 
 def _setting(sweep: Sweep) -> str:
     searched = "; ".join(setting.described for setting in sweep.space)
-    return f"{comparison.setting(sweep.judged)} Searched, by validation {sweep.goal}: {searched}."
+    return f"{comparison.setting(sweep.judged)} SearchedSetting, by validation {sweep.goal}: {searched}."
 
 
 def _shown(value: float | str | None) -> str:

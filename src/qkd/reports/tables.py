@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qkd.core.console import one_line
+from qkd.core.markup import markdown_text
 from qkd.results import Estimate
 
 
@@ -22,9 +23,9 @@ def aligned(cells: Sequence[Sequence[str]]) -> str:
 def markdown_table(heads: Sequence[str], cells: Sequence[Sequence[str]]) -> list[str]:
     """Return a Markdown table as lines."""
     return [
-        f"| {' | '.join(heads)} |",
+        f"| {' | '.join(map(markdown_text, heads))} |",
         f"| {' | '.join('---' for _ in heads)} |",
-        *(f"| {' | '.join(row)} |" for row in cells),
+        *(f"| {' | '.join(map(markdown_text, row))} |" for row in cells),
     ]
 
 

@@ -1,4 +1,4 @@
-"""What runs come to, as types. Fields are what is stored, and ``to_json`` gives it.
+"""What runs come to, as types. Fields are what is stored, and ``to_dict`` gives it.
 
 ::
 
@@ -12,34 +12,34 @@
 `Answer`           a row of ``predictions.jsonl``
 `Evaluation`       what ``qkd.evaluate`` returns
 `Prediction`       what ``qkd.predict`` returns for each text
-`Labelling`        what ``qkd.teach`` returns
+`Labeling`        what ``qkd.teach`` returns
 `Comparison`       what ``qkd.compare`` and ``qkd.reproduce`` return: ``comparison.json``
 `Sweep`            what ``qkd.sweep`` returns: ``sweep.json``
 `Result`           what all of them are, `Finding` those of studies; `Estimate` is a number with its 95 % interval
 ================== ===================================================================================================
 
-Parts of a run: Line, Scores, Parameters, Sizes, TeacherCard, PromptTried, EncoderCard, Tried, StudentCard, Training,
-Diagnosis, NoiseCard, Compared, Check, Tuned, Unlabeled. Of a device run: Jobs, Lost, MitigationCard, DeviceLine,
-MeasuredText, Unexplained; of devices: Marks, DeviceNumbers, Spread. Of a comparison:
-PairedDifference, Verdict, StudentLine, Measured, TeacherLine, Point, Geometry,
-Tuning, Reproduction, Variant, Printed, Adaptation; of a sweep: Searched, SweepTrial, Validated.
-`TrialAnswers` is a trial that both keep.
+Parts of a run: Line, Scores, Parameters, Sizes, TeacherCard, SelectionTrial, EncoderCard, Tried, StudentCard, Training,
+Diagnosis, NoiseCard, Compared, Check, Tuned, Unlabeled. Of a device run: Jobs, Lost, MitigationCard, DeviceScores,
+MeasuredText, Unexplained; of devices: NoiseScores, DeviceNumbers, Spread. Of a comparison:
+PairedDifference, Verdict, StudentResult, Measured, TeacherLine, Point,
+Tuning, Reproduction, Variant, Printed, Adaptation; of a sweep: SearchedSetting, SweepTrial, ValidationResult.
+`TrialResult` is a trial that both keep.
 """
 
 from qkd.results.base import Estimate, PairedDifference, Parameters, Result, Scores, VerdictName
 from qkd.results.device import (
-    DeviceLine,
     DeviceNumbers,
     DeviceResult,
+    DeviceScores,
     Drift,
     Fitness,
     Jobs,
     LearnedResult,
     Lost,
-    Marks,
     MeasuredResult,
     MeasuredText,
     MitigationCard,
+    NoiseScores,
     Spread,
     Unexplained,
 )
@@ -50,12 +50,12 @@ from qkd.results.run import (
     Diagnosis,
     EncoderCard,
     Evaluation,
-    Labelling,
+    Labeling,
     Line,
     Metrics,
     NoiseCard,
     Prediction,
-    PromptTried,
+    SelectionTrial,
     Sizes,
     StudentCard,
     TeacherCard,
@@ -65,35 +65,34 @@ from qkd.results.run import (
     Unlabeled,
 )
 from qkd.results.study import (
-    Comparison,
     Adaptation,
+    Comparison,
     Finding,
-    Geometry,
     Measured,
     Point,
     Printed,
     Reproduction,
-    Searched,
-    StudentLine,
+    SearchedSetting,
+    StudentResult,
     Sweep,
     SweepTrial,
     TeacherLine,
-    TrialAnswers,
+    TrialResult,
     Tuning,
-    Validated,
+    ValidationResult,
     Variant,
     Verdict,
 )
 
 __all__ = [
+    "Adaptation",
     "Answer",
     "Check",
     "Compared",
     "Comparison",
-    "Adaptation",
-    "DeviceLine",
     "DeviceNumbers",
     "DeviceResult",
+    "DeviceScores",
     "Diagnosis",
     "Drift",
     "EncoderCard",
@@ -101,45 +100,44 @@ __all__ = [
     "Evaluation",
     "Finding",
     "Fitness",
-    "Geometry",
     "Jobs",
-    "Labelling",
+    "Labeling",
     "LearnedResult",
     "Line",
     "Lost",
-    "Marks",
     "Measured",
     "MeasuredResult",
     "MeasuredText",
     "Metrics",
     "MitigationCard",
     "NoiseCard",
+    "NoiseScores",
     "PairedDifference",
     "Parameters",
     "Point",
     "Prediction",
     "Printed",
-    "PromptTried",
     "Reproduction",
     "Result",
     "Scores",
-    "Searched",
+    "SearchedSetting",
+    "SelectionTrial",
     "Sizes",
     "Spread",
     "StudentCard",
-    "StudentLine",
+    "StudentResult",
     "Sweep",
     "SweepTrial",
     "TeacherCard",
     "TeacherLine",
     "Training",
-    "TrialAnswers",
+    "TrialResult",
     "Tried",
     "Tuned",
     "Tuning",
     "Unexplained",
     "Unlabeled",
-    "Validated",
+    "ValidationResult",
     "Variant",
     "Verdict",
     "VerdictName",

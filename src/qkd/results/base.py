@@ -15,7 +15,7 @@ class Result(Record):
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=True)
 
-    def to_json(self) -> dict[str, JsonValue]:
+    def to_dict(self) -> dict[str, JsonValue]:
         """Return its fields as JSON values; those that there are none of are left out."""
         return self.model_dump(mode="json", exclude_none=True)
 

@@ -30,7 +30,7 @@ class MitigationCard(Result):
     shots: int
 
 
-class DeviceLine(Result):
+class DeviceScores(Result):
     """What predictions from one kind of expectation values are worth."""
 
     like_exact: Estimate
@@ -95,13 +95,13 @@ class MeasuredResult(DeviceResult):
     bias: float | None = None
     """What mitigation is thought to leave, root mean square."""
     too_close: int
-    lines: dict[str, DeviceLine]
+    lines: dict[str, DeviceScores]
     """``measured``, ``noisy`` and ``exact``."""
     rows: tuple[MeasuredText, ...]
 
     @field_validator("lines")
     @classmethod
-    def _whole(cls, lines: dict[str, DeviceLine]) -> dict[str, DeviceLine]:
+    def _whole(cls, lines: dict[str, DeviceScores]) -> dict[str, DeviceScores]:
         if not {"measured", "exact"} <= set(lines):
             raise ValueError("a line is missing")
         return lines
@@ -126,7 +126,7 @@ class LearnedResult(DeviceResult):
     clearer: bool = False
     """Whether what was learned is nearer to those values than the calibration, by more than chance explains."""
     learned: dict[str, JsonValue] | None = None
-    """As ``devices.learned.Learned.from_json`` reads it."""
+    """As ``devices.learned.Learned.from_dict`` reads it."""
 
 
 class Spread(Result):
@@ -151,7 +151,7 @@ class DeviceNumbers(Result):
     t2: Spread | None
 
 
-class Marks(Result):
+class NoiseScores(Result):
     """What a student does under a device's noise, with unlimited shots, without mitigation, its head as it is."""
 
     same: Estimate
@@ -164,7 +164,7 @@ class Marks(Result):
     """Of expectation values, against those without noise."""
 
 
-class Fitness(Marks):
+class Fitness(NoiseScores):
     """A device for a student."""
 
     device: str
@@ -189,7 +189,7 @@ class Drift(Result):
     now: DeviceNumbers
     predicted_error: tuple[float | None, float | None] | None = None
     """Of the student's region; None where gates or qubits of it are gone."""
-    student: tuple[Marks, Marks] | None = None
+    student: tuple[NoiseScores, NoiseScores] | None = None
     """What the student does there; None where it is not known."""
     change: Estimate | None = None
     """Its accuracy now less that of then, with its paired interval."""

@@ -26,7 +26,7 @@ class Sizes(Result):
     test: int
 
 
-class PromptTried(Result):
+class SelectionTrial(Result):
     """How one of several prompts did on a few labelled texts."""
 
     prompt: str
@@ -56,7 +56,7 @@ class TeacherCard(Result):
     """... and of how many layers; ``lora:``, the adapted layers."""
     prompt: str | None = None
     """``prompt:``, what is asked, ..."""
-    prompts: tuple[PromptTried, ...] | None = None
+    prompts: tuple[SelectionTrial, ...] | None = None
     """... how each of several prompts did, ..."""
     words: dict[str, list[str]] | None = None
     """... the words that stand for each class, ..."""
@@ -268,7 +268,7 @@ class Prediction(Result):
     probabilities: dict[str, float]
 
 
-class Labelling(Result):
+class Labeling(Result):
     """What a teacher did with a corpus."""
 
     file: str

@@ -16,7 +16,7 @@ from qkd.results.run import Sizes
 class Finding(Result):
     """A result in whose file None is an answer: what was set is written, null where it is None; what was not is not."""
 
-    def to_json(self) -> dict[str, JsonValue]:
+    def to_dict(self) -> dict[str, JsonValue]:
         """Return the fields that were set as JSON values."""
         return self.model_dump(mode="json", exclude_unset=True)
 
@@ -28,7 +28,7 @@ Value: TypeAlias = int | float | str
 """Of a setting that is searched."""
 
 
-class TrialAnswers(Finding):
+class TrialResult(Finding):
     """One student trained once, and what it answers to the test texts: a file of ``trials/``."""
 
     logits: tuple[tuple[float, ...], ...]
@@ -44,7 +44,7 @@ class TrialAnswers(Finding):
     ms_per_text: float
 
 
-class Validated(Finding):
+class ValidationResult(Finding):
     """What validation texts say of a student trained once: a file of ``tuning/``, and a trial of a sweep."""
 
     valid_loss: float | None = None
@@ -74,7 +74,7 @@ class Measured(Finding):
     drop: Estimate
 
 
-class StudentLine(Finding):
+class StudentResult(Finding):
     """A student of a comparison, on the most training texts: means over its seeds."""
 
     numbers: Scores
@@ -113,22 +113,6 @@ class Point(Estimate):
         return next(value for value in (self.texts, self.shots, self.noise) if value is not None)
 
 
-class Geometry(Finding):
-    """Geometric differences of a circuit's features to classical kernels, by kernel (``comparison.geometry``)."""
-
-    texts: int
-    """N, of which kernels were made."""
-    sqrt: float
-    """The root of N."""
-    differences: dict[str, float]
-    """Of the untrained student, and"""
-    range: dict[str, float]
-    """over the whole range of its angles."""
-    possible: bool
-    """Whether an advantage is possible."""
-    sentence: str
-
-
 class Tuning(Finding):
     """How many settings a student tried, and which the validation texts chose."""
 
@@ -145,7 +129,7 @@ class Printed(Finding):
 
 
 class Variant(Finding):
-    """The recipe, honest or with a deviation."""
+    """The recipe as published, or with deviations."""
 
     name: str
     accuracy: Estimate
@@ -155,7 +139,7 @@ class Variant(Finding):
 
 
 class Adaptation(Finding):
-    """What is not as in the paper and its public code."""
+    """A difference between the reproduction and the paper."""
 
     what: str
     paper: str
@@ -164,7 +148,7 @@ class Adaptation(Finding):
 
 
 class Reproduction(Finding):
-    """What deviations of the public code do, and what could not be the same."""
+    """Effects of the public code's deviations, and adaptations of the reproduction."""
 
     deviations: dict[str, str]
     """What each is."""
@@ -185,8 +169,7 @@ class Comparison(Verdict):
     teacher: TeacherLine
     encoder: str
     seeds: int
-    students: dict[str, StudentLine]
-    geometry: Geometry | None = None
+    students: dict[str, StudentResult]
     curves: dict[str, tuple[Point, ...]]
     """Each student's accuracy over numbers of training texts, ..."""
     shot_curves: dict[str, tuple[Point, ...]]
@@ -206,7 +189,7 @@ class Comparison(Verdict):
     """Where its page lies; not in the file."""
 
 
-class Searched(Finding):
+class SearchedSetting(Finding):
     """A setting that a sweep searches."""
 
     name: str
@@ -219,7 +202,7 @@ class Searched(Finding):
     """Its value where the search starts."""
 
 
-class SweepTrial(Validated):
+class SweepTrial(ValidationResult):
     """A trial of a sweep; what is known ``about`` it stands beside its own fields as well."""
 
     number: int
@@ -229,7 +212,7 @@ class SweepTrial(Validated):
     state: Literal["complete", "pruned", "failed"]
     value: float | None
     """What the search looks at: of the epoch kept, of a pruned trial its last; None of a failed one."""
-    about: Validated
+    about: ValidationResult
 
 
 class Sweep(Finding):
@@ -237,7 +220,7 @@ class Sweep(Finding):
 
     goal: Literal["accuracy", "loss"]
     """Of the validation texts."""
-    space: tuple[Searched, ...]
+    space: tuple[SearchedSetting, ...]
     trials: tuple[SweepTrial, ...]
     best: int
     """The number of the best trial."""

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from qkd.circuits.student import StudentCircuit
+from qkd.core.console import say, working
 from qkd.core.errors import QkdError
 from qkd.engines.aer import AerEstimator, AerProgram
 from qkd.engines.noise import NoiseLike
@@ -18,6 +19,7 @@ from qkd.engines.paulis.strings import pauli_terms
 from qkd.engines.program import Question
 from qkd.results import Compared
 from qkd.simulation.cost import METHODS, Load, cheapest, loads
+from qkd.simulation.response import WEIGHT_SPREAD
 from qkd.simulation.simulators import Engine
 
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6}
@@ -25,8 +27,10 @@ SIGMAS = 6
 """Standard errors by which an engine that samples, or one that is compared with trajectories, may be off."""
 LIKELY = 5
 """How many times its own estimate of its error an engine may be off that leaves something out."""
-SECONDS = 40.0
-"""What a check may cost on one core, as ``cost.py`` estimates; one group of strings at one point is always seen."""
+SECONDS, MAX_SECONDS = 10.0, 30.0
+"""Seconds on one core that a check takes, as ``cost.py`` estimates, and that a single group of strings may take."""
+MAX_DENSE_QUBITS = 8
+"""Width of the widest light cone in which weights may be anywhere."""
 SHOTS, FEWEST = 512, 64
 """Shots of a trajectory check, and how few it may come down to."""
 
@@ -52,7 +56,7 @@ def agree(
     noise: NoiseLike,
     values: np.ndarray | None = None,
     seed: int = 0,
-) -> Agreement:
+) -> Agreement | None:
     """Compare an engine's expectation values with AerSimulator's.
 
     Args:
@@ -63,23 +67,28 @@ def agree(
             left out.
         seed: of the points, of the observables that are drawn, and of Aer's shots.
 
+    Returns:
+        None where AerSimulator would take longer than ``MAX_SECONDS`` for a single group of observables.
+
     Raises:
         QkdError: they disagree.
     """
-    if values is None:
-        values = np.random.default_rng(seed).uniform(-np.pi, np.pi, (2, len(student.parameters)))
-        values[:, len(student.inputs) :] = values[0, len(student.inputs) :]
     whole = loads(student, noisy=True)
+    if values is None:
+        values = _random_points(student, max(load.qubits for load in whole), seed)
     method = cheapest(whole, SHOTS)
     shots, chosen = _affordable(whole, method, seed)
+    if chosen[0].seconds(method, shots) > MAX_SECONDS:
+        say(f"not compared with AerSimulator, which would take {chosen[0].seconds(method, shots):,.0f} s")
+        return None
     cost = sum(load.seconds(method, shots) for load in chosen)
     values = values[: max(1, min(len(values), int(SECONDS / max(cost, 1e-9))))]
     numbers = _covered(student, chosen)
-    expected, errors = _by_aer(student, noise, numbers, values, method, shots, seed)
-
     order = [student.parameters.index(parameter) for parameter in student.circuit.parameters]
     pub = (student.circuit, [[student.observables[k]] for k in numbers], values[:, order])
-    result = engine.estimator.run([pub]).result()[0]
+    with working(f"comparing the {engine.kind} engine with AerSimulator"):
+        expected, errors = _by_aer(student, noise, numbers, values, method, shots, seed)
+        result = engine.estimator.run([pub]).result()[0]
     difference = np.abs(result.data.evs.T - expected)
     allowed = TOLERANCE[torch.float64 if getattr(engine.estimator, "dtype", None) == torch.float64 else torch.float32]
     likely = np.broadcast_to(result.metadata.get("error_estimates", 0.0), result.data.evs.shape).T
@@ -101,6 +110,18 @@ def agree(
         observables=len(numbers),
         of=len(student.observables),
     )
+
+
+def _random_points(student: StudentCircuit, width: int, seed: int) -> np.ndarray:
+    """Return two random parameter vectors (2,A+P) with the same weights.
+
+    Weights in wide light cones stay near 0, where training starts: far from it the light-cone engine would need
+    minutes to find the Pauli strings that matter.
+    """
+    rng, inputs = np.random.default_rng(seed), len(student.inputs)
+    values = rng.uniform(-np.pi, np.pi, (2, len(student.parameters)))
+    values[:, inputs:] = values[0, inputs:] if width <= MAX_DENSE_QUBITS else values[0, inputs:] * WEIGHT_SPREAD
+    return values
 
 
 def _affordable(whole: list[Load], method: str, seed: int) -> tuple[int, list[Load]]:

@@ -77,6 +77,16 @@ def choose(student: StudentCircuit, noise: NoiseLike, accuracy: float, rows: int
     )
 
 
+def is_affordable(student: StudentCircuit, noise: NoiseLike = None, rows: int = ROWS) -> bool:
+    """Return whether some exact engine needs at most ``BEARABLE`` seconds for a step of a circuit.
+
+    Raises:
+        QkdError: a gate that only the statevector engine takes.
+    """
+    exact, _ = work(student, noise, rows)
+    return min((cost(kind, task) for kind, task in exact.items()), default=float("inf")) <= BEARABLE
+
+
 def cost(kind: str, task: Work) -> float:
     """Return about how many seconds an engine needs for its work."""
     return 1e-6 * sum(price * amount for price, amount in zip(COSTS[kind], task.amounts, strict=True))

@@ -14,12 +14,17 @@ import torch
 
 from qkd.circuits.student import StudentCircuit
 from qkd.core.config import EngineSpec
+from qkd.core.console import working
+from qkd.core.errors import QkdError
+from qkd.simulation.choice import is_affordable
 from qkd.simulation.simulators import Engine, make_engine
 
 WEIGHT_SPREAD = 0.1
 """Standard deviation, radians, of a student's initial circuit weights."""
 DRAWS = 8
 """Random weight vectors over which a response is averaged."""
+COARSE_DRAWS, COARSE_TRUNCATION = 3, 0.01
+"""The same where light cones are too wide to be exact, and the threshold below which Pauli strings are dropped."""
 ELSEWHERE = 64
 """Random inputs that show how large a response can be."""
 BLIND = 0.25
@@ -66,7 +71,10 @@ def linear_response(student: StudentCircuit, engine: Engine | None = None, seed:
     Raises:
         QkdError: no engine takes the circuit.
     """
-    slopes = _Slopes(student, engine or make_engine(EngineSpec(precision="double", torch_device="cpu"), student), seed)
+    draws = DRAWS
+    if engine is None:
+        engine, draws = _engine_and_draws(student)
+    slopes = _Slopes(student, engine, seed, draws)
     inputs = len(student.inputs)
     rng = np.random.default_rng(seed)
     grid = np.pi * np.arange(1 - STEPS, STEPS) / STEPS
@@ -80,22 +88,42 @@ def linear_response(student: StudentCircuit, engine: Engine | None = None, seed:
 
 def started(student: StudentCircuit, engine: Engine | None = None) -> StudentCircuit:
     """Return ``student`` with a ``start``; its own, where it has one."""
-    return student if student.start else replace(student, start=linear_response(student, engine).angles)
+    if student.start:
+        return student
+    with working(f"looking for a linear start of circuit '{student.name}'"):
+        return replace(student, start=linear_response(student, engine).angles)
+
+
+def _engine_and_draws(student: StudentCircuit) -> tuple[Engine, int]:
+    """Return an engine that evaluates slopes in seconds, and over how many weight vectors to average.
+
+    Slopes are compared with one another in steps of a fifth, so that a coarse truncation is enough where light cones
+    are too wide to be exact. A search to an accuracy would take minutes for each weight vector there.
+    """
+    spec = EngineSpec(precision="double", torch_device="cpu")
+    try:
+        affordable = is_affordable(student)
+    except QkdError:  # only the statevector engine takes its gates
+        affordable = True
+    if affordable:
+        return make_engine(spec, student), DRAWS
+    coarse = spec.model_copy(update={"engine": "lightcone", "truncation": COARSE_TRUNCATION})
+    return make_engine(coarse, student), COARSE_DRAWS
 
 
 class _Slopes:
     """The slopes of a circuit at given inputs, at initial weights."""
 
-    def __init__(self, student: StudentCircuit, engine: Engine, seed: int) -> None:
+    def __init__(self, student: StudentCircuit, engine: Engine, seed: int, draws: int) -> None:
         self._program = engine.estimator.compile(
             student.circuit, student.observables, batched=student.inputs, shared=student.weights
         )
         rng = np.random.default_rng([seed, 1])
-        shape = (DRAWS, len(student.weights))
+        shape = (draws, len(student.weights))
         self._device = engine.device
         self._weights = torch.tensor(rng.normal(0, WEIGHT_SPREAD, shape), device=engine.device)
         # sums over observables with random signs: their squared derivatives average to those of the norm (Hutchinson)
-        self._signs = torch.tensor(rng.choice([-1.0, 1.0], (DRAWS, len(student.observables))), device=engine.device)
+        self._signs = torch.tensor(rng.choice([-1.0, 1.0], (draws, len(student.observables))), device=engine.device)
 
     def at(self, points: np.ndarray) -> np.ndarray:
         """Return slopes (T,A) at inputs (T,A)."""
@@ -107,7 +135,7 @@ class _Slopes:
             total = (self._program(rows, weights) * signs).sum()
             if total.requires_grad:
                 squares += torch.autograd.grad(total, rows)[0].double().square()
-        return (squares / DRAWS).sqrt().cpu().numpy()
+        return (squares / len(self._weights)).sqrt().cpu().numpy()
 
 
 def _best_start(slopes: _Slopes, grid: np.ndarray, common: np.ndarray, best: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from qkd.circuits.student import StudentCircuit
 from qkd.core.config import Config, EngineSpec
+from qkd.core.console import working
 from qkd.devices import profiles, snapshot
 from qkd.devices.noise import with_idle_noise
 from qkd.devices.region import Region, to_region
@@ -91,7 +92,8 @@ def place(config: Config, logical: StudentCircuit, stored: Path | None = None) -
     """Return a student on the device that ``config`` names; see ``make_setting``."""
     device = snapshot.load_snapshot(stored or config.device.device)
     profile = profiles.load_profile(config.device.profile or profiles.default_name(device))
-    compiled = transpile(logical, device, profile)
+    with working(f"compiling circuit '{logical.name}' for {device.name}"):
+        compiled = transpile(logical, device, profile)
     circuit, region = to_region(compiled, device)
     idle = None
     if config.device.idle_noise:

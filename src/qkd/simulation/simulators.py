@@ -47,11 +47,6 @@ class Engine:
     device: torch.device
     reason: str
 
-    @property
-    def precision(self) -> float:
-        """The standard error that is asked of the estimator; 0 where values are exact."""
-        return 0.0 if self.shots is None else self.shots**-0.5
-
     def describe(self) -> str:
         """Return what computes, and why, in one line."""
         note = self.estimator.note()

@@ -9,7 +9,6 @@ README.md            the model card
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ from qkd.core.arrays import read_arrays, read_shapes, read_tensors, write_arrays
 from qkd.core.config import EngineSpec
 from qkd.core.errors import FolderError, ModelError, QkdError
 from qkd.core.files import read_text, write_json, write_text
+from qkd.core.markup import markdown_code, markdown_text
 from qkd.core.version import VERSION
 from qkd.data.dataset import checked_texts
 from qkd.encoders.protocol import Encoder
@@ -39,6 +39,7 @@ from qkd.student.model import StudentModel
 
 if TYPE_CHECKING:
     from qkd.export.registry import Exported
+    from qkd.student.classical import ClassicalForm
 
 FORMAT = 1
 REMEDY = "copy it again"
@@ -153,6 +154,19 @@ class Student:
         """Return the most probable class name of each text."""
         return [self.classes[index] for index in self.logits(texts).argmax(axis=1)]
 
+    def classical(self, tolerance: float = 0.0) -> ClassicalForm:
+        """Return the student's classical form, which maps embeddings to probabilities with numpy alone.
+
+        Args:
+            tolerance: Largest allowed error of an expectation value; 0 keeps the form exact.
+
+        Raises:
+            ModelError: The circuit has no classical form, with the reason.
+        """
+        from qkd.student.classical import classical_form
+
+        return classical_form(self.model, tolerance)
+
     def save(self, folder: str | Path, check_texts: Sequence[str] = ()) -> None:
         """Write the bundle, read it back, and move it to ``folder`` if it gives the same logits.
 
@@ -207,7 +221,7 @@ class Student:
             "encoder": {"name": self.encoder.name, "dim": model.dim, "key": self.encoder.key},
             "angle_map": model.angle_map,
             "circuit": model.circuit.name,
-            "about": self.about.to_json(),
+            "about": self.about.to_dict(),
         }
         if self.encoder.arrays:
             write_arrays(folder / "encoder.safetensors", dict(self.encoder.arrays))
@@ -293,17 +307,17 @@ def card(student: Student) -> str:
     model, about = student.model, student.about
     circuit, counts = model.circuit, model.parameter_counts()
     lines = [
-        f"# A {circuit.num_qubits}-qubit student: {', '.join(_escaped(name) for name in model.classes)}",
+        f"# A {circuit.num_qubits}-qubit student: {', '.join(markdown_text(name) for name in model.classes)}",
         "",
-        f"Distilled by qkd from the teacher {_code(about.teacher)} on {_code(about.data)}.",
-        f"A text passes through the encoder {_code(student.encoder.name)} (D={model.dim}), a linear projection and a "
-        f"{model.angle_map} map to {len(circuit.inputs)} angles, the circuit {_code(circuit.name)} "
+        f"Distilled by qkd from the teacher {markdown_code(about.teacher)} on {markdown_code(about.data)}.",
+        f"A text passes through the encoder {markdown_code(student.encoder.name)} (D={model.dim}), a linear projection "
+        f"and a {model.angle_map} map to {len(circuit.inputs)} angles, the circuit {markdown_code(circuit.name)} "
         f"({len(circuit.weights)} weights, {len(circuit.observables)} observables), and a linear head.",
         "",
         f"Trainable parameters: {model.num_parameters:,}, of them {counts.quantum:,} in the circuit and "
         f"{counts.classical:,} in the linear projection and head. The encoder has {student.encoder.num_parameters:,} "
         "parameters.",
-        *about.controls,
+        *(markdown_text(sentence) for sentence in about.controls),
         *([about.conclusion] if about.conclusion else []),
         "",
     ]
@@ -324,15 +338,3 @@ def card(student: Student) -> str:
         "",
     ]
     return "\n".join(lines)
-
-
-def _escaped(text: object) -> str:
-    """Return a text as one line of Markdown, with every special character escaped."""
-    return re.sub(r"([\\`*_{}\[\]()<>#+\-.!|~&])", r"\\\1", " ".join(str(text).split()))
-
-
-def _code(text: object) -> str:
-    """Return a text as Markdown code, fenced by one more backtick than its longest sequence of backticks."""
-    line = " ".join(str(text).split())
-    fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
-    return f"{fence} {line} {fence}" if "`" in line else f"`{line}`"

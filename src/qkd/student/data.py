@@ -54,7 +54,7 @@ class TrainingData:
             return self
         rng = np.random.default_rng([seed, count])
         shuffled = rng.permutation(self.train)
-        # The k-th of m texts of a class gets the place (k + 1/2) / m, so every prefix has every class in its proportion.
+        # The k-th of m texts of a class gets the place (k + 1/2) / m, so every prefix has all classes in proportion.
         place = np.empty(len(shuffled))
         for target in np.unique(self.targets[shuffled]):
             rows = np.flatnonzero(self.targets[shuffled] == target)

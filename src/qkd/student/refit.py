@@ -25,9 +25,7 @@ def refit_head(model: StudentModel, train: Split, loss: LossSpec, weight_decay: 
     refitted.eval()
     with torch.no_grad():
         features = torch.cat([refitted.core(refitted.angles(part)) for part in train.inputs.split(512)])
-    optimizer = torch.optim.LBFGS(
-        refitted.head.parameters(), max_iter=LBFGS_ITERATIONS, line_search_fn="strong_wolfe"
-    )
+    optimizer = torch.optim.LBFGS(refitted.head.parameters(), max_iter=LBFGS_ITERATIONS, line_search_fn="strong_wolfe")
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()

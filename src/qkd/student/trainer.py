@@ -298,7 +298,11 @@ def make_trainer(
 
 
 def make_fine_tuner(
-    config: Config, model: StudentModel, data: TrainingData, layers: TrainableLayers | TrainableTable, folder: Path | None
+    config: Config,
+    model: StudentModel,
+    data: TrainingData,
+    layers: TrainableLayers | TrainableTable,
+    folder: Path | None,
 ) -> Trainer:
     """Return a trainer that continues with a trained model, together with trainable encoder layers.
 

@@ -56,10 +56,10 @@ class Classifier(Transformer):
         return cache.digest([own, weights.weights_fingerprint(weights.Source(str(self._adapter)))])[:24]
 
     @property
-    def tokenizer_folder(self) -> str:
-        """Folder or hub id of the tokenizer; an adapter's own one comes first."""
+    def tokenizer_folder(self) -> str | None:
+        """Folder of the adapter, if it has a tokenizer."""
         own = self._adapter is not None and any(self._adapter.glob("tokenizer*"))
-        return str(self._adapter) if own else self.source.path
+        return str(self._adapter) if own else None
 
     @cached_property
     def full_config(self) -> Any:

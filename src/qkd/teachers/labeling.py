@@ -17,8 +17,9 @@ from qkd.core.console import say
 from qkd.core.errors import DataError
 from qkd.core.files import write_with
 from qkd.data import loading as data
-from qkd.encoders.registry import embed_texts, make_encoder
-from qkd.results import Labelling
+from qkd.encoders.protocol import embed_texts
+from qkd.encoders.registry import make_encoder
+from qkd.results import Labeling
 from qkd.teachers.protocol import Teacher
 from qkd.teachers.registry import make_teacher
 
@@ -71,7 +72,7 @@ def _whose(dataset: Dataset) -> str:
     return " (as given)" if "valid" in dataset.own else " (as given; validation drawn from the training texts)"
 
 
-def label(config: Config, out: Path, torch_device: str | None = None, embed_too: bool = False) -> Labelling:
+def label(config: Config, out: Path, torch_device: str | None = None, embed_too: bool = False) -> Labeling:
     """Fit the teacher, have it label every text, and write the logits to a Parquet file.
 
     What was labelled is cached text by text, so a killed labelling goes on where it was, and one that is asked for
@@ -102,7 +103,7 @@ def label(config: Config, out: Path, torch_device: str | None = None, embed_too:
     targets, classes = corpus.dataset.targets[valid], corpus.dataset.classes
     right = logits[valid].argmax(axis=1) == targets
     counts = np.bincount(logits.argmax(axis=1), minlength=len(classes)).tolist()
-    return Labelling(
+    return Labeling(
         file=str(out),
         texts=len(corpus.texts),
         classes=tuple(classes),
@@ -121,5 +122,5 @@ def write_logits(out: Path, texts: Sequence[str], classes: Sequence[str], logits
 
     columns = {"text": pyarrow.array(list(texts), pyarrow.string())}
     columns |= {name: pyarrow.array(logits[:, number]) for number, name in enumerate(classes)}
-    table = pyarrow.table(columns).replace_schema_metadata({"qkd.teacher": json.dumps(teacher.describe().to_json())})
+    table = pyarrow.table(columns).replace_schema_metadata({"qkd.teacher": json.dumps(teacher.describe().to_dict())})
     write_with(out, lambda part: parquet.write_table(table, part), private=True)

@@ -193,7 +193,7 @@ class LoraTeacher:
             valid_loss=mean_cross_entropy(logits / temperature, judged.targets),
             valid_accuracy=float(np.mean(logits.argmax(axis=1) == judged.targets)),
         )
-        write_json(folder / FACTS, training.to_json())
+        write_json(folder / FACTS, training.to_dict())
         for left in ("state.json", *(path.name for path in folder.glob("state-*"))):
             (folder / left).unlink(missing_ok=True)
 

@@ -16,10 +16,10 @@ import numpy as np
 from qkd.core import cache
 from qkd.core.config import PromptSpec
 from qkd.core.console import say, warn
-from qkd.core.errors import DataError, ModelError
+from qkd.core.errors import ModelError
 from qkd.data.splits import shuffled_by_content
 from qkd.models.transformer import Loading
-from qkd.results import PromptTried, TeacherCard
+from qkd.results import SelectionTrial, TeacherCard
 from qkd.teachers import prompt_files
 from qkd.teachers.calibration import Calibration, calibrate
 from qkd.teachers.heads import mean_cross_entropy
@@ -60,7 +60,7 @@ class PromptTeacher:
         self.spec, self._model = spec or PromptSpec(), CausalLM(model, loading)
         self.name, self._prompts = f"prompt:{self._model.model}", prompt_files.read_prompts(self.spec.prompt)
         self._prompt = next(iter(self._prompts.values()))
-        self._tried: tuple[PromptTried, ...] = ()
+        self._tried: tuple[SelectionTrial, ...] = ()
         self._classes: tuple[str, ...] = ()
         self._examples: tuple[tuple[str, int], ...] = ()
         self._spare: tuple[str, ...] = ()
@@ -82,7 +82,9 @@ class PromptTeacher:
                 training texts than examples are asked for.
         """
         self._classes = dataset.classes
-        self._examples, self._spare = self._drawn(dataset, splits) if self.spec.examples else ((), ())
+        self._examples, self._spare = (
+            prompt_files.draw_examples(dataset, splits, self.spec) if self.spec.examples else ((), ())
+        )
         if len(self._prompts) > 1:
             self._compare(dataset, np.concatenate([splits.train, splits.valid]))
         self._check_room()
@@ -142,7 +144,7 @@ class PromptTeacher:
         """
         rows = rows[shuffled_by_content([dataset.texts[row] for row in rows], 0)[:COMPARED_ON]]
         texts, y = [dataset.texts[row] for row in rows], dataset.targets[rows]
-        tried, failed = dict[str, PromptTried](), None
+        tried, failed = dict[str, SelectionTrial](), None
         for name, prompt in self._prompts.items():
             self._prompt = prompt
             try:
@@ -151,7 +153,7 @@ class PromptTeacher:
                 failed = error
                 continue
             calibration = self._calibrated(texts, y)
-            tried[name] = PromptTried(prompt=name, loss=calibration.loss, accuracy=calibration.accuracy)
+            tried[name] = SelectionTrial(prompt=name, loss=calibration.loss, accuracy=calibration.accuracy)
             say(
                 f"{self.name}: prompt '{name}', cross-entropy {calibration.loss:.3f}, "
                 f"accuracy {calibration.accuracy:.3f} on {len(y)} texts"
@@ -175,26 +177,6 @@ class PromptTeacher:
         return prompt_files.label_prompt(self._prompt, self._classes, self._model.tokenizer).with_examples(
             self._examples
         )
-
-    def _drawn(self, dataset: Dataset, splits: Splits) -> tuple[tuple[tuple[str, int], ...], tuple[str, ...]]:
-        """Return ``shots`` training texts of each class with their class numbers, mixed, and one more text of each.
-
-        The last takes an example's place in the prompt that asks about that example itself.
-        """
-        texts, shots = [dataset.texts[row] for row in splits.train], self.spec.examples
-        order = splits.train[shuffled_by_content(texts, self.spec.examples_seed)]
-        drawn, spare = [], []
-        for number, name in enumerate(dataset.classes):
-            rows = order[dataset.targets[order] == number]
-            if len(rows) <= shots:
-                raise DataError(
-                    f"--examples {shots}: label '{name}' has {len(rows)} training texts, and {shots + 1} are needed, "
-                    "one of them for the prompts that ask about an example; take fewer"
-                )
-            drawn += [(dataset.texts[row], number) for row in rows[:shots]]
-            spare.append(dataset.texts[rows[shots]])
-        mixed = shuffled_by_content([f"place of {text}" for text, _ in drawn], self.spec.examples_seed)
-        return tuple(drawn[place] for place in mixed), tuple(spare)
 
     def _about(self, text: str) -> prompt_files.LabelPrompt:
         """Return the question about ``text``: never with its own label in it."""

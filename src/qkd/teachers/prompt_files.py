@@ -17,13 +17,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, field_validator
 
-from qkd.core.errors import ModelError, nearest
+from qkd.core.config import PromptSpec
+from qkd.core.errors import DataError, ModelError, nearest
 from qkd.core.specs import Spec, read_toml, validated
+from qkd.data.splits import shuffled_by_content
 from qkd.data.tables import read_utf8
+
+if TYPE_CHECKING:
+    from qkd.data.dataset import Dataset
+    from qkd.data.splits import Splits
 
 
 class PromptFile(Spec):
@@ -159,12 +165,11 @@ class LabelPrompt:
         return self.prompt.template.replace("{labels}", listed).replace("{text}", text)
 
 
-def label_prompt(prompt: PromptFile, classes: Sequence[str], tokenizer: Any) -> LabelPrompt:
-    """Return ``prompt`` for the labels ``classes``.
+def label_words(prompt: PromptFile, classes: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    """Return the words that stand for each of the labels ``classes``.
 
     Raises:
-        QkdError: it has words for a label that does not exist, or none for one that does, or the tokenizer has no
-            chat template and one is asked for.
+        ModelError: the prompt has words for a label that does not exist, or an empty list.
     """
     given: Mapping[str, tuple[str, ...]] = prompt.verbalizers
     for name, words in given.items():
@@ -172,6 +177,42 @@ def label_prompt(prompt: PromptFile, classes: Sequence[str], tokenizer: Any) -> 
             raise ModelError(f"the prompt has words for a label '{name}' that the data lack{nearest(name, classes)}")
         if not words:
             raise ModelError(f"the prompt has an empty list of words for the label '{name}'; give at least one")
+    return tuple(given.get(name, (name,)) for name in classes)
+
+
+def draw_examples(
+    dataset: Dataset, splits: Splits, spec: PromptSpec
+) -> tuple[tuple[tuple[str, int], ...], tuple[str, ...]]:
+    """Return ``spec.examples`` training texts of each class with their class numbers, mixed, and one more text of each.
+
+    The spare text replaces an example in the prompt about that example itself.
+
+    Raises:
+        DataError: a label has too few training texts.
+    """
+    texts, count = [dataset.texts[row] for row in splits.train], spec.examples
+    order = splits.train[shuffled_by_content(texts, spec.examples_seed)]
+    drawn, spare = [], []
+    for number, name in enumerate(dataset.classes):
+        rows = order[dataset.targets[order] == number]
+        if len(rows) <= count:
+            raise DataError(
+                f"--examples {count}: label '{name}' has {len(rows)} training texts, and {count + 1} are needed, "
+                "one of them for prompts about an example; use fewer"
+            )
+        drawn += [(dataset.texts[row], number) for row in rows[:count]]
+        spare.append(dataset.texts[rows[count]])
+    mixed = shuffled_by_content([f"place of {text}" for text, _ in drawn], spec.examples_seed)
+    return tuple(drawn[place] for place in mixed), tuple(spare)
+
+
+def label_prompt(prompt: PromptFile, classes: Sequence[str], tokenizer: Any) -> LabelPrompt:
+    """Return ``prompt`` for the labels ``classes``.
+
+    Raises:
+        ModelError: its words do not fit the labels, or it needs a chat template that the tokenizer lacks.
+    """
+    words = label_words(prompt, classes)
     if prompt.chat and not tokenizer.chat_template:
-        raise ModelError("the prompt asks for a chat template and this model's tokenizer has none; take chat = false")
-    return LabelPrompt(prompt, tuple(given.get(name, (name,)) for name in classes), tokenizer)
+        raise ModelError("the prompt asks for a chat template and this model's tokenizer has none; set chat = false")
+    return LabelPrompt(prompt, words, tokenizer)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from qkd.core.config import Config
 from qkd.core.errors import ModelError, nearest
 from qkd.models.transformer import Loading
+from qkd.teachers.api.teacher import ApiTeacher
 from qkd.teachers.classifier import ClassifierTeacher
 from qkd.teachers.ensemble import EnsembleTeacher
 from qkd.teachers.logits_file import LogitsTeacher
@@ -16,6 +17,7 @@ from qkd.teachers.prompt import PromptTeacher
 from qkd.teachers.protocol import Teacher
 
 KINDS: dict[str, Callable[[str, Loading, Config], Teacher]] = {
+    "api": lambda model, loading, config: ApiTeacher(model, config.prompt, config.api),
     "classifier": lambda model, loading, config: ClassifierTeacher(model, loading, config.teacher.label_map),
     "logits": lambda file, loading, config: LogitsTeacher(file),
     "lora": lambda model, loading, config: LoraTeacher(model, loading, config.lora),

@@ -11,6 +11,7 @@ from qiskit.quantum_info import Kraus, SuperOp, pauli_basis
 from qiskit_aer.noise import LocalNoisePass, NoiseModel, PauliLindbladError, QuantumError, pauli_error
 
 from qkd.core.errors import EngineError
+from qkd.engines.instructions import is_channel, is_from_library
 from qkd.engines.keys import object_key, operation_key
 
 AnyError: TypeAlias = QuantumError | PauliLindbladError
@@ -147,8 +148,7 @@ def _inside(circuit: QuantumCircuit) -> Hashable:
     entries = []
     for item in circuit.data:
         operation = item.operation
-        source = getattr(operation, "base_class", type(operation)).__module__
-        if operation.name in _PLAIN and source.startswith("qiskit.circuit"):
+        if operation.name in _PLAIN and (is_from_library(operation) or is_channel(operation)):
             params = (p.tobytes() if isinstance(p, np.ndarray) else p for p in operation.params)
             kind: Hashable = (operation.name, *params)
         else:

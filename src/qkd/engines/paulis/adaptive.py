@@ -7,6 +7,7 @@ many qubits, say) gets a threshold of its own. Lists are used until a weight has
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -124,6 +125,45 @@ class Adaptive:
             self._latest = self._find(points, shared.detach().double())
             self._weights = weights.clone()
         return self._latest
+
+    def forecast(self, batched: torch.Tensor, shared: torch.Tensor, budget: float) -> tuple[float, float]:
+        """Estimate the seconds of a search and of a step (values and gradients) at parameter values (B,A') and (P',).
+
+        Lists of one cone are made with lower and lower thresholds until the next would exceed the budget. Their
+        lengths follow a power of the threshold, which is extrapolated to the last threshold that searches usually try.
+
+        Args:
+            batched: a typical batch.
+            shared: typical weights.
+            budget: seconds that the estimate itself may take.
+        """
+        points, shared = batched[:POINTS].detach().double(), shared.detach().double()
+        sampled = self._sampled(points, shared)
+        number = sorted(range(len(self._searches)), key=lambda i: -self._searches[i].width)[len(self._searches) // 3]
+        target = self._threshold or FIRST * self._accuracy / FINER
+        threshold, spent, made = max(target, 64 * target), 0.0, list[tuple[float, int, float]]()
+        while True:
+            began = time.perf_counter()
+            carrier = self._carriers([number], sampled, threshold, self._limit)[0]
+            seconds = time.perf_counter() - began
+            spent += seconds
+            made.append((threshold, carrier.groups, seconds))
+            if threshold <= target or spent + FINER * seconds > budget:
+                break
+            threshold = max(target, threshold / FINER)
+        began = time.perf_counter()
+        self._compared([carrier], [carrier], points, shared)
+        step = (time.perf_counter() - began) / 2
+        growth = 1.0
+        if threshold > target and len(made) > 1:
+            (coarse, few, _), (fine, many, _) = made[-2:]
+            power = max(0.5, float(np.log(many / max(few, 1)) / np.log(coarse / fine)))
+            growth = (threshold / target) ** power
+        cones = len(self._searches)
+        growth = min(growth, max(1.0, MOST_GROUPS / cones / max(1, carrier.groups)))
+        rows = len(batched) / len(points) if self._rowwise else 1.0
+        tried = min(cones, CONES)  # each with a finer list beside it, and again with another threshold
+        return made[-1][2] * growth * (cones + 4 * tried), step * growth * cones * rows
 
     def _find(self, points: torch.Tensor, shared: torch.Tensor) -> StringLists:
         sampled = self._sampled(points, shared)

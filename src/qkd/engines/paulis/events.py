@@ -16,7 +16,7 @@ from qiskit_aer.noise import NoiseModel, PauliLindbladError, QuantumError
 from qkd.core.errors import EngineError
 from qkd.engines.gates import WAVES, Atom, gate_atoms
 from qkd.engines.gates import constant as gate_constant
-from qkd.engines.instructions import CHANNELS, Leaf, leaves
+from qkd.engines.instructions import Leaf, is_channel, leaves
 from qkd.engines.keys import operation_key
 from qkd.engines.noise import (
     EVERY,
@@ -64,7 +64,7 @@ def events(circuit: QuantumCircuit, noise: NoiseLike) -> Iterator[Atom | Channel
     for leaf, behind in every.placed(leaves(circuit, every.names)):
         if isinstance(leaf.operation, Reset):
             yield Channel(leaf.qubits, constant(_RESET))
-        elif leaf.operation is not None and leaf.operation.name in CHANNELS:
+        elif leaf.operation is not None and is_channel(leaf.operation):
             inside = error_in(leaf.operation)
             if isinstance(inside, PauliLindbladError):
                 yield from _lindblad(inside, leaf.qubits)

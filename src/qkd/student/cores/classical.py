@@ -38,7 +38,7 @@ class Mlp(StudentCore):
         self.name, self.num_inputs, self.num_outputs = "mlp", a, a
         spare = p + (k - a) * classes  # the head is (A -> C) here and (K -> C) behind the circuit
         width = max(1, round(spare / (2 * a + 1)))
-        self.hidden = skip_init(nn.Linear, a, width)  # start() draws these, so all students share the projection's random numbers
+        self.hidden = skip_init(nn.Linear, a, width)  # start() draws: all share the projection's numbers
         self.out = skip_init(nn.Linear, width, a, bias=False)
 
     def start(self, projection: nn.Linear, head: nn.Linear) -> None:

@@ -39,7 +39,7 @@ class StudentQNN(EstimatorQNN):
             estimator=engine.estimator,
             gradient=engine.gradient,
             input_gradients=True,
-            default_precision=engine.precision,
+            default_precision=0.0,  # an engine that samples then takes its own number of shots
         )
         ordered = list(self._circuit.parameters)  # EstimatorQNN has renamed them: A inputs, then P weights
         self._program = engine.estimator.compile(
@@ -50,7 +50,7 @@ class StudentQNN(EstimatorQNN):
         values, num_samples = self._preprocess_forward(input_data, weights)
         pub = (self._circuit, [[observable] for observable in self._observables], values)
         evs = self.estimator.run([pub], precision=self._default_precision).result()[0].data.evs
-        return self._forward_postprocess(num_samples, evs)
+        return self._forward_postprocess(num_samples or 1, evs)
 
     def evaluate(self, angles: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         """Return expectation values (B,K) of angles (B,A) and weights (P,), differentiable in both.

@@ -1,0 +1,85 @@
+"""Classify texts with an exported student; needs onnxruntime, tokenizers and numpy.
+
+python classify.py "a text" "another text"
+
+from classify import predict, predict_proba
+"""
+
+import functools
+import pathlib
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+import onnxruntime
+from tokenizers import Tokenizer
+
+BATCH_TEXTS = 32
+
+
+class Classifier:
+    """The student of an export folder; ``classes`` has the C label names in the order of the columns."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        self.session = onnxruntime.InferenceSession(folder / "model.onnx", options, ["CPUExecutionProvider"])
+        self.metadata = self.session.get_modelmeta().custom_metadata_map
+        self.classes = tuple(self.session.run(["classes"], self._feed([""]))[0])
+
+    def _feed(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
+        encodings = self.tokenizer.encode_batch(list(texts))
+        length = max(1, *(len(encoding.ids) for encoding in encodings))
+        ids, mask = (np.zeros((len(texts), length), np.int64) for _ in range(2))
+        for row, encoding in enumerate(encodings):
+            ids[row, : len(encoding.ids)] = encoding.ids
+            mask[row, : len(encoding.ids)] = 1
+        return {"input_ids": ids, "attention_mask": mask}
+
+    @functools.cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer; it truncates as the student does."""
+        return Tokenizer.from_file(str(pathlib.Path(__file__).parent / "tokenizer.json"))
+
+    def run(self, texts: Sequence[str], output: str) -> np.ndarray:
+        """Return an output of the graph (N,...): ``probabilities``, ``label`` or ``expectation_values``."""
+        if isinstance(texts, str):
+            raise TypeError("give a list of texts, not one string")
+        order = sorted(
+            range(len(texts)), key=lambda row: len(texts[row])
+        )  # batches of similar length need less padding
+        chunks = [order[start : start + BATCH_TEXTS] for start in range(0, len(order), BATCH_TEXTS)]
+        parts = [self.session.run([output], self._feed([texts[row] for row in chunk]))[0] for chunk in chunks]
+        values = np.concatenate(parts) if parts else self.session.run([output], self._feed([""]))[0][:0]
+        return values[np.argsort(order)]
+
+    def predict(self, texts: Sequence[str]) -> list[str]:
+        """Return the most probable label of each text."""
+        return list(self.run(texts, "label"))
+
+    def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
+        """Return probabilities (N,C) of N texts."""
+        return self.run(texts, "probabilities")
+
+
+@functools.cache
+def load(folder: str | pathlib.Path = pathlib.Path(__file__).parent) -> Classifier:
+    """Return the classifier of an export folder."""
+    return Classifier(pathlib.Path(folder))
+
+
+def predict(texts: Sequence[str]) -> list[str]:
+    """Return the most probable label of each text."""
+    return load().predict(texts)
+
+
+def predict_proba(texts: Sequence[str]) -> np.ndarray:
+    """Return probabilities (N,C) of N texts; the columns are in the order of ``load().classes``."""
+    return load().predict_proba(texts)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit('usage: python classify.py "a text" ["another text" ...]')
+    for text, label, row in zip(sys.argv[1:], predict(sys.argv[1:]), predict_proba(sys.argv[1:]), strict=True):
+        print(label, f"{row.max():.3f}", " ".join(text.split()), sep="\t")

@@ -1,0 +1,189 @@
+"""An OpenAI-compatible HTTP server in front of a causal LM, with the deviations of real servers on demand.
+
+Deviations: ``no_echo`` (ggml-org/llama.cpp#27174), ``stale`` (vllm-project/vllm#42019), ``one_prompt``
+(llama-cpp-python accepts one prompt a request), ``no_logprobs`` (models that refuse log-probabilities),
+``no_completions`` and ``no_schema`` (chat-only servers), ``score`` (vLLM's ``logprob_token_ids``), ``sglang``.
+"""
+
+import asyncio
+import json
+import random
+
+import torch
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse, PlainTextResponse
+from starlette.routing import Route
+
+
+class Server:
+    """The server; ``app`` is its ASGI application.
+
+    Attributes:
+        deviations: Names of deviations that are on.
+        faults: Called before each request; a response that it returns replaces the answer.
+        requests: Paths and bodies of answered requests.
+    """
+
+    def __init__(self, network, tokenizer, name="tiny", *deviations):
+        self.network, self.tokenizer, self.name = network, tokenizer, name
+        self.deviations, self.faults, self.requests, self.fingerprint = set(deviations), None, [], "fp-1"
+        routes = {"completions": self.completions, "chat/completions": self.chat, "score": self.score}
+        self.app = Starlette(
+            routes=[
+                *(
+                    Route(f"/v1/{path}", self.handled(path, answer), methods=["POST"])
+                    for path, answer in routes.items()
+                ),
+                Route("/tokenize", self.handled("/tokenize", self.tokenize), methods=["POST"]),
+                Route("/v1/models", self.models),
+            ]
+        )
+        self._stale = None
+
+    def handled(self, path, answer):
+        async def endpoint(request):
+            if self.faults and (response := await self.faults(request)):
+                return response
+            body = json.loads(await request.body())
+            if body.get("model", self.name) != self.name:
+                return JSONResponse({"error": {"message": f"no model {body['model']}"}}, 404)
+            try:
+                made = answer(body)
+            except KeyError as error:
+                return JSONResponse({"error": {"message": f"unsupported: {error}"}}, 400)
+            self.requests.append((path, body))
+            read = sum(len(self.ids(p)) for p in [json.dumps(body.get("messages", body.get("prompt", "")))])
+            usage = {"prompt_tokens": read, "completion_tokens": 1}
+            return JSONResponse({"model": self.name, "system_fingerprint": self.fingerprint, "usage": usage, **made})
+
+        return endpoint
+
+    async def models(self, _):
+        return JSONResponse({"data": [{"id": self.name}]})
+
+    def ids(self, text):
+        return self.tokenizer(text)["input_ids"]
+
+    @torch.inference_mode()
+    def logprobs(self, ids):
+        return self.network(input_ids=torch.tensor([ids])).logits[0].float().log_softmax(dim=1)
+
+    def tokens(self, text):
+        """Ids, texts and offsets of a text's tokens."""
+        ids = self.ids(text)
+        encoding = self.tokenizer(text, return_offsets_mapping=True)
+        ends = [end for _, end in encoding["offset_mapping"]]
+        starts = [0, *ends[:-1]]  # a blank belongs to the token behind it, as in byte-pair encodings
+        return ids, [text[a:b] for a, b in zip(starts, ends, strict=True)], starts
+
+    def completions(self, body):
+        if "no_completions" in self.deviations:
+            raise KeyError("completions")
+        prompts = body["prompt"] if isinstance(body["prompt"], list) else [body["prompt"]]
+        if "one_prompt" in self.deviations and len(prompts) > 1:
+            raise KeyError("several prompts")
+        return {"choices": [self.completion(body, prompt, index) for index, prompt in enumerate(prompts)]}
+
+    def completion(self, body, prompt, index):
+        ids, texts, offsets = self.tokens(prompt)
+        table = self.logprobs(ids)
+        following = int(table[-1].argmax())
+        choice = {
+            "index": index,
+            "text": self.tokenizer.decode([following]),
+            "finish_reason": "length",
+            "logprobs": None,
+        }
+        values = [None, *table[:-1].gather(1, torch.tensor(ids[1:])[:, None])[:, 0].tolist()]
+        if "stale" in self.deviations:
+            self._stale = self._stale or values
+            values = (self._stale + [self._stale[-1]] * len(values))[: len(values)]
+        if body.get("logprobs") is not None and "no_logprobs" not in self.deviations:
+            if (wanted := body.get("logprob_token_ids")) and "score" in self.deviations:
+                top = {self.text_of(token): float(table[-1, token]) for token in wanted}
+            else:
+                best = table[-1].topk(min(body["logprobs"], table.shape[1]))
+                pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+                top = {self.text_of(token): value for token, value in pairs}
+            echoed = body.get("echo") and "no_echo" not in self.deviations
+            choice["logprobs"] = {
+                "tokens": [*(texts if echoed else []), self.text_of(following)],
+                "token_logprobs": [*(values if echoed else []), float(table[-1, following])],
+                "text_offset": [*(offsets if echoed else []), len(prompt) if echoed else 0],
+                "top_logprobs": [top],
+            }
+        if "prompt_logprobs" in body and "prompt_logprobs" in self.deviations:
+            choice["prompt_logprobs"] = [
+                None,
+                *(
+                    {str(token): {"logprob": value, "decoded_token": text}}
+                    for token, value, text in list(zip(ids, values, texts, strict=True))[1:]
+                ),
+            ]
+        return choice
+
+    def text_of(self, token):
+        """The text of a token behind another word."""
+        return self.tokenizer.decode([token]) if not self.words else f" {self.tokenizer.decode([token])}"
+
+    @property
+    def words(self):
+        """Whether the tokenizer splits at blanks and drops them."""
+        return self.tokenizer.decode([self.ids("a")[-1]]) == self.tokenizer.decode([self.ids(" a")[-1]])
+
+    def rendered(self, body):
+        return "\n".join(turn["content"] for turn in body["messages"])
+
+    def chat(self, body):
+        prompt = self.rendered(body)
+        table = self.logprobs(self.ids(prompt))[-1]
+        if "response_format" in body:
+            if "no_schema" in self.deviations:
+                raise KeyError("response_format")
+            labels = body["response_format"]["json_schema"]["schema"]["properties"]["label"]["enum"]
+            p = torch.stack([table[self.ids(f" {label}")[-1]] for label in labels]).softmax(dim=0)
+            drawn = torch.multinomial(p, body.get("n", 1), replacement=True).tolist()
+            texts = [json.dumps({"label": labels[number]}) for number in drawn]
+        else:
+            texts = [self.tokenizer.decode([int(table.argmax())])] * body.get("n", 1)
+        choices = [{"index": i, "message": {"role": "assistant", "content": text}} for i, text in enumerate(texts)]
+        if body.get("logprobs") and "no_logprobs" not in self.deviations:
+            best = table.topk(min(body.get("top_logprobs", 5), len(table)))
+            pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+            top = [{"token": self.tokenizer.decode([token]), "logprob": value} for token, value in pairs]
+            choices[0]["logprobs"] = {"content": [{"token": texts[0], "logprob": 0.0, "top_logprobs": top}]}
+        return {"choices": choices}
+
+    def tokenize(self, body):
+        if not {"score", "sglang"} & self.deviations:
+            raise KeyError("tokenize")
+        return {"tokens": self.tokenizer(body["prompt"], add_special_tokens=body["add_special_tokens"])["input_ids"]}
+
+    def score(self, body):
+        if "sglang" not in self.deviations:
+            raise KeyError("score")
+        rows = []
+        for item in body["items"]:
+            table = self.logprobs(self.ids(body["query"] + item))[-1]
+            rows.append(table[torch.tensor(body["label_token_ids"])].softmax(dim=0).tolist())
+        return {"scores": rows}
+
+
+def random_faults(seed, share=0.3):
+    """Return faults of all kinds, drawn by ``seed``: 429 with and without Retry-After, 5xx, HTML, resets."""
+    drawn = random.Random(seed)
+
+    async def fault(request):
+        if drawn.random() >= share:
+            return None
+        kind = drawn.choice(["429", "429 after", "500", "503", "reset", "slow"])
+        if kind == "reset":
+            raise ConnectionResetError
+        if kind == "slow":
+            await asyncio.sleep(0)
+            return None
+        status = int(kind[:3])
+        headers = {"retry-after": "2"} if "after" in kind else {}
+        return PlainTextResponse("try again later", status, headers)
+
+    return fault

@@ -1,0 +1,321 @@
+"""The teacher ``api:`` against a real causal LM behind an OpenAI-compatible server."""
+
+import asyncio
+import json
+
+import httpx
+import numpy as np
+import pytest
+
+from qkd.core import cache
+from qkd.core.config import ApiSpec, PromptSpec
+from qkd.core.errors import BudgetError, ConfigError, ModelError, ServiceError
+from qkd.data.dataset import Dataset
+from qkd.data.splits import split_dataset
+from qkd.teachers.api.endpoint import Endpoint, safe_url
+from qkd.teachers.api.teacher import ApiTeacher
+from qkd.teachers.judge import CausalLM
+from qkd.teachers.prompt import PromptTeacher
+from tests.models.conftest import SENTENCES
+from tests.teachers.endpoint import Server, random_faults
+
+TEMPLATE = "{text} the"
+
+
+@pytest.fixture(scope="module")
+def lm(model):
+    return CausalLM(str(model))
+
+
+@pytest.fixture
+def server(lm):
+    return Server(lm.network, lm.tokenizer)
+
+
+@pytest.fixture
+def prompt(tmp_path):
+    """A prompt whose labels are single tokens of the tiny model, and one with a label of two tokens."""
+    path = tmp_path / "prompt.toml"
+    path.write_text(f'template = "{TEMPLATE}"\nchat = false\n[verbalizers]\nanimals = ["cat"]\nphysics = ["qubit"]\n')
+    return str(path)
+
+
+@pytest.fixture
+def long_prompt(tmp_path):
+    path = tmp_path / "long.toml"
+    words = 'animals = ["red ball", "cat"]\nphysics = ["gate ends"]\n'
+    path.write_text(f'template = "{TEMPLATE}"\nchat = false\n[verbalizers]\n{words}')
+    return str(path)
+
+
+def corpus(count=60):
+    texts = [f"{SENTENCES[number % 4]} {' the' * (number // 4 + 1)}" for number in range(count)]
+    labels = ["animals" if number % 4 < 2 else "physics" for number in range(count)]
+    dataset = Dataset(tuple(texts), tuple(labels))
+    return dataset, split_dataset(dataset, 0.2, 0.2, 0)
+
+
+def teacher(server, prompt, sleep=None, **api):
+    settings = ApiSpec(api_url=("http://lm/v1",), api_concurrency=4, **api)
+    options = {"sleep": sleep} if sleep else {}
+    spec = PromptSpec(prompt=(prompt,), calibrate="labels")
+    return ApiTeacher(server.name, spec, settings, transport=httpx.ASGITransport(server.app), **options)
+
+
+async def no_sleep(_):
+    await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("deviations", [(), ("one_prompt",), ("no_echo", "prompt_logprobs")])
+def test_likelihoods_equal_those_of_the_local_model(server, model, long_prompt, deviations):
+    server.deviations |= set(deviations)
+    dataset, splits = corpus()
+    remote = teacher(server, long_prompt, api_source="likelihoods")
+    remote.fit(dataset, splits)
+    local = PromptTeacher(str(model), None, PromptSpec(prompt=(long_prompt,), calibrate="labels"))
+    local.fit(dataset, splits)
+    assert np.abs(remote.logits(dataset.texts) - local.logits(dataset.texts)).max() < 1e-4
+    assert remote.describe().model_dump()["source"] == "likelihoods"
+
+
+def test_next_token_and_score_have_the_same_argmax_as_the_local_model(server, model, prompt):
+    dataset, splits = corpus()
+    local = PromptTeacher(str(model), None, PromptSpec(prompt=(prompt,), calibrate="labels"))
+    local.fit(dataset, splits)
+    for deviations, source in (({"score"}, "score"), ({"sglang"}, "score"), (set(), "next-token")):
+        server.deviations = deviations
+        remote = teacher(server, prompt, api_source=source)
+        remote.fit(dataset, splits)
+        same = remote.logits(dataset.texts).argmax(axis=1) == local.logits(dataset.texts).argmax(axis=1)
+        assert same.mean() >= 0.99
+
+
+def test_votes_are_within_their_standard_error(server, prompt):
+    dataset, splits = corpus(200)
+    remote = teacher(server, prompt, api_source="votes", api_votes=20)
+    remote.fit(dataset, splits)
+    exact = []
+    for text in dataset.texts:
+        table = server.logprobs(server.ids(server.rendered({"messages": remote._question.messages(text)})))[-1]
+        exact.append(table[[server.ids(" cat")[-1], server.ids(" qubit")[-1]]].softmax(dim=0)[0].item())
+    voted = np.exp(remote.scores(dataset.texts))[:, 0]
+    errors = np.sqrt(voted * (1 - voted) / (20 + 1 + 1))
+    assert (np.abs(voted - exact) <= 1.96 * errors).mean() >= 0.9
+    assert 0 < remote.describe().model_dump()["standard_error"] < 0.12
+
+
+@pytest.mark.parametrize(
+    ("deviations", "source"),
+    [
+        ({"no_echo"}, "next-token"),
+        ({"stale"}, "next-token"),
+        ({"no_logprobs"}, "votes"),
+        ({"no_completions", "no_logprobs"}, "votes"),
+    ],
+)
+def test_silent_faults_lead_to_another_source(server, prompt, deviations, source):
+    server.deviations |= deviations
+    dataset, splits = corpus()
+    remote = teacher(server, prompt)
+    remote.fit(dataset, splits)
+    card = remote.describe().model_dump()
+    assert card["source"] == source and card["rejected_sources"]
+
+
+def test_a_server_without_any_usable_source_is_refused(server, prompt):
+    server.deviations |= {"no_logprobs", "no_schema"}
+    dataset, splits = corpus()
+    with pytest.raises(ModelError, match=r"no usable probabilities.*likelihoods.*votes"):
+        teacher(server, prompt).fit(dataset, splits)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_faults_lose_nothing_and_pay_nothing_twice(server, prompt, seed):
+    server.faults = random_faults(seed)
+    dataset, splits = corpus(24)
+    remote = teacher(server, prompt, sleep=no_sleep, api_source="next-token")
+    remote.fit(dataset, splits)
+    logits = remote.logits(dataset.texts)
+    server.faults = None
+    again = teacher(server, prompt, api_source="next-token")
+    asked = [body["prompt"] for _, body in server.requests]
+    again.fit(dataset, splits)
+    assert np.allclose(again.logits(dataset.texts), logits, atol=1e-5)
+    tests = 8  # requests of the test of the source
+    assert len(server.requests) - len(asked) <= tests
+    own = [body for body in asked if any(body.startswith(text) for text in dataset.texts)]
+    assert len(own) == len(set(own)) == len(dataset.texts)
+
+
+def test_a_job_continues_after_its_server_died(server, prompt):
+    dataset, splits = corpus(40)
+    remote = teacher(server, prompt, sleep=no_sleep, api_source="next-token")
+    left = 20
+
+    async def dies(_):
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise ConnectionResetError
+
+    server.faults = dies
+    with pytest.raises(ServiceError, match="no server is left"):
+        remote.fit(dataset, splits)
+    server.faults = None
+    before = len(server.requests)
+    again = teacher(server, prompt, api_source="next-token")
+    again.fit(dataset, splits)
+    again.logits(dataset.texts)
+    assert len(server.requests) - before < 40
+
+
+def test_a_budget_is_a_limit_and_needs_a_price(server, prompt):
+    dataset, splits = corpus()
+    with pytest.raises(BudgetError, match="above --max-cost"):
+        teacher(server, prompt, price="1000,1000", max_cost=0.01).fit(dataset, splits)
+    assert not server.requests
+    with pytest.raises(ConfigError, match="need each other"):
+        from qkd.core.config import make_config
+
+        make_config({"api": {"price": "1,2"}})
+    remote = teacher(server, prompt, price="1,1", max_cost=5)
+    remote.fit(dataset, splits)
+    card = remote.describe().model_dump()
+    assert card["cost_dollars"] == pytest.approx((card["prompt_tokens"] + card["completion_tokens"]) / 1e6, abs=1e-6)
+
+
+def test_refused_texts_are_left_to_their_labels(server, prompt):
+    dataset, splits = corpus()
+    refused = dataset.texts[splits.train[0]]
+
+    async def refuses(request):
+        body = json.loads(await request.body())
+        if body.get("prompt") == f"{refused} the":
+            return httpx_error(400)
+        return None
+
+    def httpx_error(status):
+        from starlette.responses import JSONResponse
+
+        return JSONResponse({"error": {"message": "content policy"}}, status)
+
+    server.faults = refuses
+    remote = teacher(server, prompt, api_source="next-token")
+    remote.fit(dataset, splits)
+    row = remote.logits([refused])[0]
+    assert row.argmax() == dataset.targets[splits.train[0]]
+    assert remote.describe().model_dump()["unanswered"] == 1
+
+
+def test_wrong_answers_of_a_server_are_one_sentence(server, prompt):
+    from starlette.responses import HTMLResponse
+
+    dataset, splits = corpus()
+    with pytest.raises(ModelError, match="did you mean 'tiny'"):
+        other = teacher(server, prompt)
+        other.model = "tinny"
+        other.fit(dataset, splits)
+
+    async def html(_):
+        return HTMLResponse("<html>proxy</html>")
+
+    server.faults = html
+    with pytest.raises(ModelError, match="no JSON but '<html>"):
+        teacher(server, prompt).fit(dataset, splits)
+
+    async def denied(_):
+        return HTMLResponse("who are you", 401)
+
+    server.faults = denied
+    with pytest.raises(ServiceError, match="OPENAI_API_KEY"):
+        teacher(server, prompt).fit(dataset, splits)
+
+
+def test_secrets_stay_out_of_messages_and_files(server, prompt, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    assert safe_url("https://user:pass@host:8000/v1?key=sk-secret") == "https://host:8000/v1"
+    seen = []
+
+    async def watch(request):
+        seen.append(request.headers.get("authorization"))
+
+    server.faults = watch
+    dataset, splits = corpus()
+    remote = teacher(server, prompt)
+    remote.fit(dataset, splits)
+    assert seen[-1] == "Bearer sk-secret"
+    files = b"".join(path.read_bytes() for path in cache.root().rglob("*") if path.is_file())
+    assert b"sk-secret" not in files and "sk-secret" not in str(remote.describe().model_dump())
+
+
+def test_an_endless_stream_ends():
+    class Endless(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request):
+            async def drip():
+                while True:
+                    await asyncio.sleep(0.01)
+                    yield b" "
+
+            return httpx.Response(200, content=drip())
+
+    endpoint = Endpoint("http://lm/v1", timeout=0.1, sleep=no_sleep, transport=Endless())
+    with pytest.raises(ServiceError, match="no complete answer within"):
+        asyncio.run(endpoint.post("completions", {}))
+
+
+@pytest.fixture
+def listening(server):
+    """The server on a loopback port."""
+    import threading
+
+    import uvicorn
+
+    running = uvicorn.Server(uvicorn.Config(server.app, port=0, log_level="error"))
+    thread = threading.Thread(target=running.run)
+    thread.start()
+    while not running.started:
+        pass
+    yield f"http://127.0.0.1:{running.servers[0].sockets[0].getsockname()[1]}/v1"
+    running.should_exit = True
+    thread.join()
+
+
+def test_teach_continues_after_a_kill_and_pays_no_answer_twice(server, listening, prompt, tmp_path, monkeypatch):
+    import os
+
+    import pandas as pd
+
+    from tests.processes import qkd, signalled
+
+    dataset, _ = corpus(40)
+    pd.DataFrame({"text": dataset.texts, "label": dataset.labels}).to_csv(tmp_path / "data.csv", index=False)
+    words = [
+        "teach",
+        "--data",
+        str(tmp_path / "data.csv"),
+        "--teacher",
+        "api:tiny",
+        "--api-url",
+        listening,
+        "--prompt",
+        prompt,
+    ]
+    words += ["--api-source", "next-token", "--api-concurrency", "2", "--out"]
+    estimate = qkd(*words, str(tmp_path / "no.parquet"), "--dry-run", check=True).stdout
+    assert "40 texts" in estimate and not server.requests
+    qkd(*words, str(tmp_path / "whole.parquet"), check=True)
+    whole = len(server.requests)
+    monkeypatch.setenv("QKD_CACHE", str(tmp_path / "other"))
+    for times in (3, 17):
+        signalled(
+            *words,
+            str(tmp_path / "part.parquet"),
+            after="qkd.teachers.api.answers:append_line",
+            times=times,
+            env=dict(os.environ),
+        )
+    server.requests.clear()
+    qkd(*words, str(tmp_path / "part.parquet"), check=True)
+    assert len(server.requests) <= whole - 20
+    one, other = (pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("whole", "part"))
+    pd.testing.assert_frame_equal(one, other)
