@@ -1,8 +1,8 @@
 """Whether a circuit's features can beat a classical kernel on given texts, before any training.
 
 The geometric difference g of two kernels bounds, for every labeling of the same N texts, how much better the first
-generalizes than the second. If g is far below sqrt(N), the classical kernel does as well for all labels; near sqrt(N) an
-advantage is possible, not promised (Huang et al., Power of data in quantum machine learning, Nature Communications
+generalizes than the second. If g is far below sqrt(N), the classical kernel does as well for all labels. Near sqrt(N)
+an advantage is possible, not promised (Huang et al., Power of data in quantum machine learning, Nature Communications
 12:2631, 2021, eq. 5; the classical kernel has white noise added, so it has full rank).
 """
 

@@ -111,7 +111,7 @@ def test_early_stopping_keeps_the_best_epoch():
     trainer = Trainer(student, training_data((40, 3), (20, 4)), LossSpec(), spec)
     trainer.run()
     assert trainer.progress.epoch == min(60, trainer.progress.best_epoch + 3)
-    kept = trainer._validate()["valid_loss"]
+    kept = trainer.validate()["valid_loss"]
     assert kept == pytest.approx(trainer.progress.best_loss, rel=1e-5)
 
 
