@@ -1,6 +1,6 @@
-"""What a notebook needs: ``distill`` makes a run, ``Run`` reads one, ``evaluate`` and ``predict`` use it.
+"""The functions for notebooks: ``distill`` makes a run, ``Run`` reads one, ``evaluate`` and ``predict`` use it.
 
-Thin: they take paths and names and call the rooms that take objects and arrays.
+They are thin: they take paths, names and tables, and call the packages that take objects and arrays.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 
 class Run:
-    """A run folder, read.
+    """A run folder.
 
     Args:
         folder: ``runs/NAME`` or ``runs/latest``.
 
     Raises:
-        QkdError: no run lies there.
+        QkdError: there is no run.
     """
 
     def __init__(self, folder: str | Path = "runs/latest") -> None:
@@ -45,7 +45,7 @@ class Run:
 
     @cached_property
     def config(self) -> Config:
-        """What was asked for."""
+        """The run's configuration."""
         return read_config(self.folder.config)
 
     @cached_property
@@ -53,22 +53,22 @@ class Run:
         """The content of ``metrics.json``.
 
         Raises:
-            QkdError: the run has not come to its end.
+            QkdError: the run is not finished.
         """
         if not self.folder.metrics.is_file():
             raise FolderError(
-                f"{self.folder.path}: this run has no numbers yet; go on with 'qkd distill --resume --name {self.name}'"
+                f"{self.folder.path}: this run has no numbers yet; continue it with 'qkd distill --resume --name {self.name}'"
             )
         return read_metrics(self.folder.metrics)
 
     @property
     def history(self) -> list[dict[str, float]]:
-        """One row per epoch."""
+        """The history of the training, one row per epoch."""
         return self.folder.rows(self.folder.history)
 
     @property
     def predictions(self) -> list[Answer]:
-        """The test texts: text, label, teacher's and student's logits (C,)."""
+        """Text, label and the logits (C,) of teacher and student for each test text."""
         return read_answers(self.folder)
 
     @cached_property
@@ -80,27 +80,27 @@ class Run:
 
     @property
     def report(self) -> Path:
-        """The page with everything on it."""
+        """The report, an HTML page."""
         return self.folder.report
 
     def table(self) -> str:
-        """Return teacher, student and majority class side by side."""
+        """Return the scores of all classifiers as a table."""
         return run_table(self.metrics)
 
 
 def distill(config: Config | None = None, *, resume: bool = False, **options: Any) -> Run:
-    """Distil a teacher into a quantum student and return the run.
+    """Distill a teacher into a quantum student and return the run.
 
     Args:
-        config: what to do; the defaults when left out.
-        resume: go on with an existing run (``options["name"]``, else the one started last) from its checkpoint; of
-            ``config`` and options only ``epochs`` and ``patience`` may differ from what it was started with.
-        options: single settings by their CLI names with underscores (``data="texts.csv"``, ``epochs=20``);
-            they override ``config``.
+        config: the configuration; the defaults if None.
+        resume: continue an existing run (``options["name"]``, else the one started last) from its checkpoint. Only
+            ``epochs`` and ``patience`` may differ from its configuration.
+        options: single settings by their CLI names with underscores (``data="texts.csv"``, ``epochs=20``); they
+            override ``config``. ``data`` is a name, a path, a DataFrame, a ``datasets.Dataset``, or ``(texts, labels)``.
 
     Raises:
         QkdError: something in the configuration, the data, the teacher or the folder does not fit.
-        KeyboardInterrupt: the user stopped it; the run folder holds a valid student of the epochs done.
+        KeyboardInterrupt: the user interrupted it; the run folder has a valid student of the completed epochs.
     """
     overrides = by_section(options)
     if resume:
@@ -117,20 +117,20 @@ def distill(config: Config | None = None, *, resume: bool = False, **options: An
                 _distill(with_pinned_models(config), folder, resume=False)
             except Exception:
                 if not any(path.exists() for path in (folder.checkpoint, folder.teacher)):
-                    shutil.rmtree(folder.path, ignore_errors=True)  # nothing in it took any time to make
+                    shutil.rmtree(folder.path, ignore_errors=True)  # its files took no time
                 raise
     return Run(folder.path)
 
 
 def _distill(config: Config, folder: RunFolder, resume: bool) -> None:
-    """Run the pipeline in a locked folder, and make it the latest run."""
+    """Run the pipeline in a locked folder and make this the latest run."""
     from qkd.pipeline import distillation as pipeline
 
     try:
         write_text(folder.config, to_toml(config))
         pipeline.run_pipeline(config, folder, resume)
     except KeyboardInterrupt:
-        warn(f"stopped; what was done is kept, continue with 'qkd distill --resume --name {folder.name}'")
+        warn(f"interrupted; finished work is kept, continue with 'qkd distill --resume --name {folder.name}'")
         raise
     folder.make_latest()
 
@@ -144,14 +144,14 @@ def teach(
     embed: bool = False,
     **options: Any,
 ) -> Labeling:
-    """Let a teacher label a corpus, and write its logits to a Parquet file that ``logits:FILE`` reads.
+    """Label a corpus with a teacher, and write its logits to a Parquet file that ``logits:FILE`` reads.
 
     Args:
         out: the file; a column ``text`` and one column of float32 logits for each class.
-        config: data and teacher; the defaults when left out.
-        torch_device: where torch computes; CUDA when there is one, if left out.
-        ray: the address of a Ray cluster, or ``local``, to spread the work over.
-        embed: have the encoder embed the texts too, so that ``distill`` finds both in the cache.
+        config: data and teacher; the defaults if None.
+        torch_device: where torch computes; CUDA if it is available, otherwise the CPU.
+        ray: the address of a Ray cluster that does the work, or ``local``.
+        embed: whether the encoder embeds the texts, too, so that ``distill`` finds both in the cache.
         options: single settings by their CLI names with underscores; they override ``config``.
 
     Raises:
@@ -159,10 +159,10 @@ def teach(
     """
     config = with_pinned_models(merged(config or Config(), by_section(options)))
     from qkd.core.cluster import over_ray
-    from qkd.teachers import labeling as labelling
+    from qkd.teachers import labeling
 
     with over_ray(ray):
-        return labelling.label(config, Path(out), torch_device, embed)
+        return labeling.label(config, Path(out), torch_device, embed)
 
 
 def estimate_cost(config: Config | None = None, **options: Any) -> str:
@@ -188,10 +188,10 @@ def estimate_cost(config: Config | None = None, **options: Any) -> str:
 
 
 def _resumable(folder: RunFolder, config: Config | None, overrides: Overrides) -> Config:
-    """Return the configuration of a started run with what of a new one may change.
+    """Return the configuration of a started run with the new number of epochs and patience.
 
     Raises:
-        QkdError: another option differs from what the run was started with.
+        QkdError: another setting differs from the run's configuration.
     """
     before = read_config(folder.config)
     base = before if config is None else config.model_copy(update={"run": before.run})
@@ -200,7 +200,7 @@ def _resumable(folder: RunFolder, config: Config | None, overrides: Overrides) -
         old, new = (getattr(getattr(config, section), key) for config in (before, wanted))
         if old != new and key not in ("epochs", "patience"):
             raise ConfigError(
-                f"--resume goes on with {folder.config}, where {section}.{key} is {old!r}, not {new!r}; only --epochs "
+                f"--resume continues {folder.config}, where {section}.{key} is {old!r}, not {new!r}; only --epochs "
                 "and --patience may change, so start a new run"
             )
     return wanted
@@ -212,20 +212,20 @@ def evaluate(
     text_column: str = "text",
     label_column: str = "label",
 ) -> Evaluation:
-    """Measure a run's student, end to end from the texts.
+    """Score a run's student on labeled texts.
 
     Args:
         run: a run folder.
-        data: labelled texts, named as for ``distill``; the run's own test split when left out.
-        text_column: the column that holds the texts.
-        label_column: the column that holds the labels.
+        data: labeled texts, named as for ``distill``; the run's own test split if None.
+        text_column: the column with the texts.
+        label_column: the column with the labels.
 
     Raises:
-        QkdError: no such run, or the data have a label that the student does not know.
+        QkdError: no such run, or the data have a label that is none of the student's classes.
     """
     import numpy as np
 
-    from qkd.data import loading as texts_of
+    from qkd.data.loading import load_dataset
     from qkd.student.metrics import score
 
     opened = Run(run)
@@ -237,7 +237,7 @@ def evaluate(
         source, teacher = f"the test split of {opened.name}", np.array([row.teacher for row in rows])
         texts, labels = [row.text for row in rows], [row.label for row in rows]
     else:
-        dataset = texts_of.load_dataset(data, text_column, label_column)
+        dataset = load_dataset(data, text_column, label_column)
         source, texts, labels = data, dataset.texts, dataset.labels
         for label in dataset.classes:
             if label not in student.classes:
@@ -247,29 +247,30 @@ def evaluate(
 
 
 def predict(
-    texts: Sequence[str] = (),
-    file: Path | None = None,
+    texts: str | Sequence[str] = (),
+    file: str | Path | None = None,
     text_column: str = "text",
     run: str | Path = "runs/latest",
 ) -> list[Prediction]:
     """Classify texts with a run's student.
 
     Args:
-        texts: the texts.
+        texts: one text or several.
         file: more texts: a table with a ``text_column``, or a ``.txt`` file with one text a line.
-        text_column: the column of the file that holds the texts.
+        text_column: the column of the file with the texts.
         run: a run folder or a student folder.
 
     Returns:
-        One for each text, in order.
+        One prediction for each text, in order.
 
     Raises:
-        QkdError: there are no texts, or no student.
+        QkdError: there are no texts, or there is no student.
     """
     from qkd.data.loading import load_texts
     from qkd.student.bundle import Student
 
-    inputs = [*texts, *(load_texts(file, text_column) if file else ())]
+    inputs = [texts] if isinstance(texts, str) else list(texts)
+    inputs += load_texts(Path(file), text_column) if file else ()
     if not inputs:
         raise DataError("no texts to classify: give them as arguments or with --file")
     student = Student.load(run)

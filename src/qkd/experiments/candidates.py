@@ -55,12 +55,12 @@ class Candidate:
 
     @property
     def is_logreg(self) -> bool:
-        """Whether it is the logistic regression, which has no teacher and no seed."""
+        """True for the logistic regression, which has no teacher and no seed."""
         return self.control == LOGREG
 
     @property
     def is_quantum(self) -> bool:
-        """Whether it has a circuit."""
+        """True for a student with a circuit."""
         return self.control is None
 
     def circuit(self) -> StudentCircuit:

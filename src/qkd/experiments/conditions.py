@@ -45,7 +45,7 @@ class Conditions:
 
     @property
     def trains_noisy(self) -> bool:
-        """Whether the student is trained under the device's noise."""
+        """True if the student is trained under the device's noise."""
         return self.sims[0] == NOISY
 
     def key(self) -> Key:

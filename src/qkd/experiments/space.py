@@ -40,11 +40,11 @@ class Dimension:
 
     @property
     def logarithmic(self) -> bool:
-        """Whether the search uses a logarithmic scale."""
+        """True if the search uses a logarithmic scale."""
         return isinstance(self.low, float) and self.low > 0 and self.high / self.low >= MIN_LOG_RATIO
 
     def contains(self, value: Value | None) -> bool:
-        """Whether a value is one of the dimension."""
+        """Return True if the dimension contains a value."""
         if self.values:
             return value in self.values
         return isinstance(value, int | float) and self.low <= value <= self.high

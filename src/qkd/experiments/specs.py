@@ -21,7 +21,7 @@ class CompareSpec(Spec):
     sims: tuple[Literal["exact", "aer", "aer-noisy"], ...] = option(
         ("exact",),
         "The simulator that circuits are trained for and judged by, and a second one that measures them: exact, aer "
-        "(shots) or aer-noisy (shots under --device's noise, which training includes if it comes first).",
+        "(shots) or aer-noisy (shots under --device's noise). Training includes the noise if it comes first.",
     )
     train_texts: Annotated[tuple[Count | Literal["all"], ...], Field(min_length=1)] = option(
         ("all",), "Numbers of training texts, or all; several make learning curves, the largest is judged."

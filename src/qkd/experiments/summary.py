@@ -1,4 +1,4 @@
-"""From trials to numbers: a row for each student, and a difference with its verdict for each but the first."""
+"""Numbers of a comparison's report: a row for each student, and a difference with its verdict for the others."""
 
 from __future__ import annotations
 

@@ -67,9 +67,9 @@ def sentences(numbers: Diagnosis, tried: Remedies | None = None) -> tuple[str, .
         lines = [text for size, text in sorted(causes, key=lambda cause: -cause[0]) if size >= MIN_CAUSE]
         lines = lines or ["No single cause explains a point of the shortfall."]
     elif verdict == "undecided":
-        lines = ["Whether the student falls short of its teacher is undecided on these test texts."]
+        lines = ["These test texts do not decide whether the student is worse than its teacher."]
     else:
-        lines = ["The student does not fall short of its teacher on these test texts."]
+        lines = ["The student is not worse than its teacher on these test texts."]
     if numbers.doubling >= MIN_CAUSE:
         more = "more texts, labeled or not (--unlabeled), should help."
         if tried.unlabeled:

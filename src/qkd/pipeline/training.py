@@ -102,7 +102,7 @@ def run_trainings(
 
 @dataclass(frozen=True)
 class _Runner:
-    """What all trainings of a run share."""
+    """Configuration, engines and folder of all trainings of a run."""
 
     config: Config
     setting: Setting

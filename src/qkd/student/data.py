@@ -1,4 +1,4 @@
-"""What every student of a run learns from, as plain arrays."""
+"""The training data of every student of a run, as plain arrays."""
 
 from __future__ import annotations
 
