@@ -25,7 +25,6 @@ from qkd.core.arrays import read_arrays, read_shapes, read_tensors, write_arrays
 from qkd.core.config import EngineSpec
 from qkd.core.errors import FolderError, ModelError, QkdError
 from qkd.core.files import read_text, write_json, write_text
-from qkd.core.markup import markdown_code, markdown_text
 from qkd.core.version import VERSION
 from qkd.data.dataset import checked_texts
 from qkd.encoders.protocol import Encoder
@@ -33,6 +32,7 @@ from qkd.encoders.registry import make_encoder
 from qkd.results import Scores
 from qkd.results.base import Result
 from qkd.simulation.simulators import make_engine
+from qkd.student.card import model_card
 from qkd.student.cores.quantum import QuantumCore
 from qkd.student.metrics import softmax
 from qkd.student.model import StudentModel
@@ -225,7 +225,7 @@ class Student:
         }
         if self.encoder.arrays:
             write_arrays(folder / "encoder.safetensors", dict(self.encoder.arrays))
-        write_text(folder / "README.md", card(self))
+        write_text(folder / "README.md", model_card(self))
         write_json(folder / "config.json", config)
 
     def _check_written(self, folder: Path, texts: list[str]) -> None:
@@ -252,6 +252,40 @@ class Student:
                 f"{folder.parent}: the bundle's logits differ by {deviation:.2g} from the trained student's; nothing "
                 f"was saved. Please report this with the circuit '{self.model.circuit.name}'"
             )
+
+    save_pretrained = save
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, revision: str | None = None, allow_download: bool = False) -> Student:
+        """Return the student in a folder, or in a repository of the Hugging Face Hub.
+
+        Args:
+            name: a run folder, a bundle folder, or ``ORG/NAME``.
+            revision: a branch, tag or commit of the repository.
+            allow_download: as in ``load``.
+
+        Raises:
+            QkdError: the repository does not exist or has no student, or as ``load`` raises.
+        """
+        from qkd.student.hub import download
+
+        folder = Path(name) if Path(name).is_dir() else download(str(name), revision)
+        return cls.load(folder, allow_download=allow_download)
+
+    def push_to_hub(self, repo_id: str, private: bool = True, message: str = "Upload a student") -> str:
+        """Upload the bundle to a repository of the Hugging Face Hub and return its URL.
+
+        Args:
+            repo_id: ``ORG/NAME``; it is created if it does not exist.
+            private: whether a new repository is private.
+            message: the commit message.
+
+        Raises:
+            QkdError: the hub refuses the upload.
+        """
+        from qkd.student.hub import upload
+
+        return upload(self, repo_id, private, message)
 
     @classmethod
     def load(cls, folder: str | Path, engine: EngineSpec | None = None, allow_download: bool = False) -> Student:
@@ -300,41 +334,3 @@ class Student:
             )
         model.eval()
         return cls(model, encoder, record.about)
-
-
-def card(student: Student) -> str:
-    """Return the model card, Markdown."""
-    model, about = student.model, student.about
-    circuit, counts = model.circuit, model.parameter_counts()
-    lines = [
-        f"# A {circuit.num_qubits}-qubit student: {', '.join(markdown_text(name) for name in model.classes)}",
-        "",
-        f"Distilled by qkd from the teacher {markdown_code(about.teacher)} on {markdown_code(about.data)}.",
-        f"A text passes through the encoder {markdown_code(student.encoder.name)} (D={model.dim}), a linear projection "
-        f"and a {model.angle_map} map to {len(circuit.inputs)} angles, the circuit {markdown_code(circuit.name)} "
-        f"({len(circuit.weights)} weights, {len(circuit.observables)} observables), and a linear head.",
-        "",
-        f"Trainable parameters: {model.num_parameters:,}, of them {counts.quantum:,} in the circuit and "
-        f"{counts.classical:,} in the linear projection and head. The encoder has {student.encoder.num_parameters:,} "
-        "parameters.",
-        *(markdown_text(sentence) for sentence in about.controls),
-        *([about.conclusion] if about.conclusion else []),
-        "",
-    ]
-    if about.metrics is not None:
-        lines += ["| on the test split | value | 95 % interval |", "| --- | --- | --- |"]
-        lines += [
-            f"| {name.replace('_', ' ')} | {number.value:.3f} | {number.low:.3f} to {number.high:.3f} |"
-            for name, number in about.metrics.items()
-        ]
-        lines.append("")
-    lines += [
-        "```python",
-        "from qkd import Student",
-        "",
-        'student = Student.load("this-folder")',
-        'student.predict(["a text", "another text"])',
-        "```",
-        "",
-    ]
-    return "\n".join(lines)

@@ -1,0 +1,107 @@
+"""The model card of a bundle: metadata of the Hugging Face Hub, and a page that a person reads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qkd.core.markup import markdown_code, markdown_text
+from qkd.core.version import VERSION
+
+if TYPE_CHECKING:
+    from qkd.student.bundle import Student
+
+LICENSE = "apache-2.0"  # of the weights that training made; the encoder has its own license
+MAX_DRAWN_GATES = 400
+
+
+def model_card(student: Student) -> str:
+    """Return the card of a student, YAML metadata and Markdown."""
+    model, about = student.model, student.about
+    circuit, counts = model.circuit, model.parameter_counts()
+    classes = ", ".join(markdown_text(name) for name in model.classes)
+    lines = [
+        "---",
+        _metadata(student),
+        "---",
+        "",
+        f"# A {circuit.num_qubits}-qubit student: {classes}",
+        "",
+        f"This text classifier was distilled by qkd {VERSION} from the teacher {markdown_code(about.teacher)} on "
+        f"{markdown_code(about.data)}.",
+        "",
+        f"A text passes through the encoder {markdown_code(student.encoder.name)} (D={model.dim}), a linear projection "
+        f"and a {model.angle_map} map to {len(circuit.inputs)} angles, the circuit {markdown_code(circuit.name)} "
+        f"({len(circuit.weights)} weights, {len(circuit.observables)} observables), and a linear head.",
+        "",
+        "## Use",
+        "",
+        "```python",
+        "from qkd import Student",
+        "",
+        'student = Student.from_pretrained("this-folder")',
+        'student.predict(["a text", "another text"])',
+        "```",
+        "",
+        "## Results",
+        "",
+    ]
+    if about.metrics is not None:
+        lines += ["| on the test split | value | 95 % interval |", "| --- | --- | --- |"]
+        lines += [
+            f"| {name.replace('_', ' ')} | {number.value:.3f} | {number.low:.3f} to {number.high:.3f} |"
+            for name, number in about.metrics.items()
+        ]
+        lines.append("")
+    lines += [
+        *(markdown_text(sentence) for sentence in about.controls),
+        *([about.conclusion] if about.conclusion else []),
+    ]
+    lines += [
+        "",
+        "## Size",
+        "",
+        f"The student has {model.num_parameters:,} trained parameters: {counts.quantum:,} in the circuit and "
+        f"{counts.classical:,} in the linear maps. The encoder has {student.encoder.num_parameters:,}.",
+        "",
+        "## Limits",
+        "",
+        "The student knows the labels above and the kind of texts that it was trained on. It gives a label to every "
+        "text, also to texts of another kind or language. A simulator computes the circuit, so no quantum computer is "
+        "needed.",
+        "",
+        *_drawing(student),
+    ]
+    return "\n".join(lines)
+
+
+def _metadata(student: Student) -> str:
+    """Return the YAML metadata that the hub reads."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    about = student.about
+    results = [
+        EvalResult(
+            task_type="text-classification",
+            dataset_type="text",
+            dataset_name=about.data,
+            metric_type="accuracy" if name == "accuracy" else name,
+            metric_value=f"{number.value:.4f} (95 % interval {number.low:.4f} to {number.high:.4f})",
+        )
+        for name, number in (about.metrics.items() if about.metrics is not None else [])
+    ]
+    return ModelCardData(
+        license=LICENSE,
+        library_name="qkd",
+        pipeline_tag="text-classification",
+        tags=["qkd", "quantum-machine-learning", "qiskit", "knowledge-distillation"],
+        model_name="student" if results else None,
+        eval_results=results or None,
+    ).to_yaml()
+
+
+def _drawing(student: Student) -> list[str]:
+    """Return the circuit as text, unless it is too large to read."""
+    circuit = student.model.circuit.circuit
+    if circuit.size() > MAX_DRAWN_GATES:
+        return []
+    return ["## Circuit", "", "```text", str(circuit.draw("text", fold=110)), "```", ""]
