@@ -273,3 +273,28 @@ def test_a_wide_student_is_evaluated_after_its_weights_have_moved(corpus, tmp_pa
     assert trained.abs().max() > 0.3  # further than the strings of the start are good for
     logits = run.student.logits([row.text for row in run.predictions[:4]])
     assert logits == pytest.approx(np.array([row.student for row in run.predictions[:4]]), abs=0.2)
+
+
+def test_data_may_be_a_table_columns_or_a_path(run, corpus, tmp_path):
+    import datasets
+    import pandas as pd
+
+    table = pd.read_csv(corpus / "texts.csv")
+    given = options(corpus, tmp_path)
+    forms = {"frame": table, "lists": (table["t"].tolist(), table["y"].tolist()), "path": corpus / "texts.csv"}
+    forms["dataset"] = datasets.Dataset.from_pandas(table).class_encode_column("y")
+    for name, data in forms.items():
+        found = api.distill(**{**given, "data": data, "name": name})
+        assert same_weights(run, found)
+    again = api.distill(**{**given, "data": table, "name": "frame", "resume": True})
+    assert again.metrics.texts == run.metrics.texts
+    with pytest.raises(QkdError, match="started with other texts"):
+        api.distill(**{**given, "data": table[:-1], "name": "frame", "resume": True})
+    with pytest.raises(QkdError, match="no column 't'"):
+        api.distill(**{**given, "data": table.rename(columns={"t": "text"})})
+
+
+def test_one_text_is_classified_as_one_text(run):
+    text = run.predictions[0].text
+    (alone,) = api.predict(text, run=run.folder.path)
+    assert alone.text == text and alone.label in run.student.classes

@@ -6,7 +6,7 @@ They are thin: they take paths, names and tables, and call the packages that tak
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from qkd.core.config import Config, fields, read_config, to_toml
 from qkd.core.console import warn
 from qkd.core.errors import ConfigError, DataError, FolderError, nearest
-from qkd.core.files import write_text
+from qkd.core.files import write_text, write_with
 from qkd.core.runs import RunFolder, existing_run, named_run, new_run, newest_run
 from qkd.pipeline.settings import Overrides, by_section, check_device, merged, with_pinned_models
 from qkd.reports.run import run_table
@@ -22,6 +22,8 @@ from qkd.results import Answer, Evaluation, Labeling, Metrics, Prediction
 from qkd.results.reading import read_answers, read_metrics
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from qkd.student.bundle import Student
 
 
@@ -57,7 +59,8 @@ class Run:
         """
         if not self.folder.metrics.is_file():
             raise FolderError(
-                f"{self.folder.path}: this run has no numbers yet; continue it with 'qkd distill --resume --name {self.name}'"
+                f"{self.folder.path}: this run has no numbers yet; continue it with 'qkd distill --resume --name "
+                f"{self.name}'"
             )
         return read_metrics(self.folder.metrics)
 
@@ -96,17 +99,20 @@ def distill(config: Config | None = None, *, resume: bool = False, **options: An
         resume: continue an existing run (``options["name"]``, else the one started last) from its checkpoint. Only
             ``epochs`` and ``patience`` may differ from its configuration.
         options: single settings by their CLI names with underscores (``data="texts.csv"``, ``epochs=20``); they
-            override ``config``. ``data`` is a name, a path, a DataFrame, a ``datasets.Dataset``, or ``(texts, labels)``.
+            override ``config``. ``data`` may be a DataFrame, a ``datasets.Dataset`` or ``(texts, labels)``, too.
 
     Raises:
         QkdError: something in the configuration, the data, the teacher or the folder does not fit.
         KeyboardInterrupt: the user interrupted it; the run folder has a valid student of the completed epochs.
     """
-    overrides = by_section(options)
+    table = None if isinstance(options.get("data"), str | Path | None) else _table(options.pop("data"), config, options)
+    overrides = by_section({key: str(value) if key == "data" else value for key, value in options.items()})
     if resume:
         run = merged(config or Config(), {key: value for key, value in overrides.items() if key[0] == "run"}).run
         folder = newest_run(run.runs) if run.name is None else named_run(run.runs, run.name)
         with folder.lock():
+            if table is not None:
+                overrides = {**overrides, ("data", "data"): _stored(table, folder)}
             _distill(_resumable(folder, config, overrides), folder, resume=True)
     else:
         config = merged(config or Config(), overrides)
@@ -114,12 +120,54 @@ def distill(config: Config | None = None, *, resume: bool = False, **options: An
         stem = f"{config.data.stem}-{Path(config.student.circuit).stem}"
         with new_run(config.run.runs, config.run.name, stem) as folder:
             try:
+                if table is not None:
+                    config = merged(config, {("data", "data"): _stored(table, folder)})
                 _distill(with_pinned_models(config), folder, resume=False)
             except Exception:
                 if not any(path.exists() for path in (folder.checkpoint, folder.teacher)):
                     shutil.rmtree(folder.path, ignore_errors=True)  # its files took no time
                 raise
     return Run(folder.path)
+
+
+def _table(data: Any, config: Config | None, options: Mapping[str, Any]) -> pd.DataFrame:
+    """Return a table of texts and labels from an object.
+
+    Raises:
+        ConfigError: the object is no table, or lacks a column.
+    """
+    import pandas as pd
+
+    spec = (config or Config()).data
+    columns = [options.get(name, getattr(spec, name)) for name in ("text_column", "label_column")]
+    if isinstance(data, tuple) and len(data) == 2:
+        data = pd.DataFrame(dict(zip(columns, map(list, data), strict=True)))
+    feature = getattr(data, "features", {}).get(columns[1])  # a datasets.Dataset has its labels as numbers
+    table = data.to_pandas() if hasattr(data, "to_pandas") else data
+    if not isinstance(table, pd.DataFrame):
+        raise ConfigError(f"data is a {type(data).__name__}; give a name, a path, a table, or (texts, labels)")
+    for column in columns:
+        if column not in table.columns:
+            raise ConfigError(f"data has no column '{column}'{nearest(column, map(str, table.columns))}")
+    if feature is not None and hasattr(feature, "int2str"):
+        table = table.assign(**{columns[1]: feature.int2str(table[columns[1]].tolist())})
+    return table[columns].astype(str).where(table[columns].notna()).reset_index(drop=True)
+
+
+def _stored(table: pd.DataFrame, folder: RunFolder) -> str:
+    """Write a table into a run folder, so that the run can be resumed and repeated, and return its path.
+
+    Raises:
+        DataError: the folder has another table.
+    """
+    import pandas as pd
+
+    path = folder.path.absolute() / "texts.parquet"
+    if not path.is_file():
+        write_with(path, lambda part: table.to_parquet(part, index=False), private=True)
+    elif not pd.read_parquet(path).equals(table):
+        raise DataError(f"{path}: the run was started with other texts; start a new run")
+    return str(path)
 
 
 def _distill(config: Config, folder: RunFolder, resume: bool) -> None:
