@@ -11,8 +11,8 @@
 # %% [markdown]
 # # A language model's classifier in eleven qubits
 #
-# A 135-million-parameter language model learns to tell which library a docstring comes from. Then a quantum circuit of
-# eleven qubits learns to answer like it. Everything happens on this machine; the two models come from PyPI.
+# A 135-million-parameter language model learns to predict the library of a docstring. Then a quantum circuit of eleven
+# qubits learns to reproduce its logits. Everything runs on this machine; PyPI provides the two models.
 
 # %%
 # %matplotlib inline
@@ -28,43 +28,42 @@ run = qkd.distill(data="docstrings", limit=1200)
 print(run.table())
 
 # %% [markdown]
-# Brackets are 95 % intervals. The majority line always guesses the commonest class: whatever is above it was learned.
+# Brackets are 95 % intervals. The line `majority` always predicts the most frequent class.
 #
-# ## How it learned
+# ## Training
 
 # %%
-best = run.metrics["training"]["best_epoch"]
+best = run.metrics.training.best_epoch
 plots.learning(run.history, best)
 
 # %%
-plots.accuracies(run.metrics["lines"])
+plots.accuracies(run.metrics.lines)
 
 # %% [markdown]
 # ## The circuit
 #
-# A text becomes 384 numbers for each layer of the encoder that is read, a linear map takes them to eleven angles, the
-# circuit turns the angles into eleven expectation values, and a linear head reads the class off those.
+# The encoder gives 384 numbers for each layer that the student reads. A linear map turns them into eleven angles, the
+# circuit turns the angles into eleven expectation values, and a linear head turns these into logits.
 
 # %%
 student = run.student
 drawing = student.model.circuit.circuit.draw("mpl", fold=-1, scale=0.6)
 
 # %% [markdown]
-# ## What happens to a text
+# ## From texts to expectation values
 #
-# Each row is a qubit's expectation value of Z, each column a test text, ordered by class: the pattern is what the head
-# reads.
+# Each row is a qubit's expectation value of Z, each column a test text, ordered by class. The head sees this pattern.
 
 # %%
-rows = sorted(run.predictions, key=lambda row: row["label"])
-embeddings = torch.as_tensor(student.encoder.encode([row["text"] for row in rows]))
+rows = sorted(run.predictions, key=lambda row: row.label)
+embeddings = torch.as_tensor(student.encoder.encode([row.text for row in rows]))
 with torch.no_grad():
     angles = student.model.angles(embeddings)
     evs = student.model.core(angles)
 
 figure, axes = plt.subplots(figsize=(9, 3.2), layout="constrained")
 image = axes.imshow(evs.T, aspect="auto", cmap="RdBu", vmin=-1, vmax=1, interpolation="nearest")
-edges = np.cumsum([sum(row["label"] == name for row in rows) for name in student.classes])
+edges = np.cumsum([sum(row.label == name for row in rows) for name in student.classes])
 for edge in edges[:-1]:
     axes.axvline(edge - 0.5, color="black", lw=1)
 axes.set_xticks((np.concatenate([[0], edges[:-1]]) + edges) / 2, student.classes)
@@ -76,14 +75,14 @@ plt.show()
 # ## Teacher and student, text by text
 
 # %%
-teacher = softmax(np.array([row["teacher"] for row in run.predictions]))
-answers = softmax(np.array([row["student"] for row in run.predictions]))
+teacher = softmax(np.array([row.teacher for row in run.predictions]))
+answers = softmax(np.array([row.student for row in run.predictions]))
 plots.agreement(teacher, answers)
 
 # %% [markdown]
 # ## New text
 #
-# The student is a folder of four files; it needs neither the teacher nor the training data.
+# The student is a folder of four files. It needs neither the teacher nor the training data.
 
 # %%
 student = qkd.Student.load("runs/latest")
