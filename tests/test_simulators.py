@@ -139,7 +139,7 @@ def test_what_aer_is_too_slow_for_is_measured_with_shots_on_the_trainers_values(
     spec = EngineSpec(torch_device="cpu", shots=400, engine_seed=3)
     trainer = make_engine(spec, student, model)
     assert make_sampler(spec, student, model, trainer).kind == "aer"
-    monkeypatch.setattr("qkd.simulation.simulators.BEARABLE", 0.0)
+    monkeypatch.setattr("qkd.simulation.simulators.MAX_SECONDS_PER_STEP", 0.0)
     sampler = make_sampler(spec, student, model, trainer)
     assert sampler.kind == "lightcone" and "400 shots drawn" in sampler.describe()
     rows = np.random.default_rng(1).uniform(-3, 3, (40, len(student.parameters)))

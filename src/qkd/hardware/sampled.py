@@ -25,7 +25,7 @@ from qkd.engines import LightConeEstimator
 from qkd.engines.instructions import leaves
 from qkd.engines.noise import Noise, Placed, assignment, rebuilt
 from qkd.hardware.mitigation import FACTORS, TREX_SHOTS, Mitigation
-from qkd.simulation.choice import BEARABLE, cost, work
+from qkd.simulation.choice import MAX_SECONDS_PER_STEP, cost, work
 from qkd.simulation.noise import device_noise
 
 FRAMES = 16
@@ -50,7 +50,7 @@ def samples(student: StudentCircuit, region: Region, mitigation: Mitigation) -> 
         cones = work(student, device_noise(region), 1)[0].get("lightcone")
     except QkdError:
         return False
-    return cones is not None and cost("lightcone", cones) <= BEARABLE
+    return cones is not None and cost("lightcone", cones) <= MAX_SECONDS_PER_STEP
 
 
 def run(

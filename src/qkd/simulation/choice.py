@@ -26,7 +26,7 @@ COSTS = {
 """Microseconds of each amount of ``work``, forward and gradient, single precision, one thread; only ratios matter.
 
 Fitted by ``benchmarks/choice.py``, which compares what is chosen with what is fastest."""
-BEARABLE = 0.25
+MAX_SECONDS_PER_STEP = 0.25
 """Seconds of a step, by these costs, up to which an exact engine is preferred to one that leaves something out."""
 WIDEST_STATE = 24
 """Qubits up to which a statevector is considered."""
@@ -66,7 +66,7 @@ def choose(student: StudentCircuit, noise: NoiseLike, accuracy: float, rows: int
         return "statevector", str(error)
     seconds = {kind: cost(kind, task) for kind, task in exact.items()}
     best = min(seconds, key=seconds.__getitem__, default="")
-    if best and (seconds[best] <= BEARABLE or not accuracy):
+    if best and (seconds[best] <= MAX_SECONDS_PER_STEP or not accuracy):
         others = " and ".join(task.why for kind, task in exact.items() if kind != best)
         return best, f"{exact[best].why} cost {f'less than {others}' if others else 'least'}"
     if accuracy:
@@ -78,13 +78,13 @@ def choose(student: StudentCircuit, noise: NoiseLike, accuracy: float, rows: int
 
 
 def is_affordable(student: StudentCircuit, noise: NoiseLike = None, rows: int = ROWS) -> bool:
-    """Return whether some exact engine needs at most ``BEARABLE`` seconds for a step of a circuit.
+    """Return whether some exact engine needs at most ``MAX_SECONDS_PER_STEP`` seconds for a step of a circuit.
 
     Raises:
         QkdError: a gate that only the statevector engine takes.
     """
     exact, _ = work(student, noise, rows)
-    return min((cost(kind, task) for kind, task in exact.items()), default=float("inf")) <= BEARABLE
+    return min((cost(kind, task) for kind, task in exact.items()), default=float("inf")) <= MAX_SECONDS_PER_STEP
 
 
 def cost(kind: str, task: Work) -> float:

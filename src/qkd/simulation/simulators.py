@@ -24,7 +24,7 @@ from qkd.simulation.cost import cheapest, loads
 THREADED = 14
 """Qubits from which a statevector's operations are worth more than one thread."""
 
-BEARABLE = 1.0
+MAX_SECONDS_PER_STEP = 1.0
 """Seconds a text up to which AerSimulator measures a student itself."""
 
 
@@ -128,7 +128,7 @@ def make_sampler(spec: EngineSpec, student: StudentCircuit, noise: NoiseLike, tr
         whole = loads(student, noisy=True)
         method = cheapest(whole, spec.shots)
         seconds = sum(load.seconds(method, spec.shots) for load in whole)
-    if seconds <= BEARABLE or trainer.kind == "aer":
+    if seconds <= MAX_SECONDS_PER_STEP or trainer.kind == "aer":
         estimator = AerEstimator(noise, shots=spec.shots, seed=spec.engine_seed)
         reason = f"AerSimulator {under}, {spec.shots:,} shots"
         return Engine("aer", estimator, EngineGradient(estimator), spec.shots, torch.device("cpu"), reason)
