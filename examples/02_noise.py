@@ -84,8 +84,8 @@ ideal = qkd.distill(**small_one, name="ideal")
 
 # %%
 learned = qkd.learn("hidden.json", ideal.folder.path, local=True).result
-left = learned["unexplained"]
-print(f"rms residual of held-out values: {left['calibration']:.3f} from the calibration, {left['learned']:.3f} from the fit")
+left = learned.unexplained
+print(f"rms residual of held-out values: {left.calibration:.3f} from the calibration, {left.learned:.3f} from the fit")
 
 # %% [markdown]
 # ## Training under the learned errors
@@ -96,7 +96,7 @@ print(f"rms residual of held-out values: {left['calibration']:.3f} from the cali
 
 # %%
 aware = qkd.distill(
-    **small_one, sim="aer-noisy", device=Path(learned["file"]).as_posix(), train_shots=16, name="aware"
+    **small_one, sim="aer-noisy", device=Path(learned.file).as_posix(), train_shots=16, name="aware"
 )
 print(aware.table())
 
@@ -116,7 +116,7 @@ for run, label, color in ((aware, "trained under the learned errors", plots.STUD
         qkd.run_hardware(run.folder.path, device="hidden.json", local=True, mitigation="none", shots=number)[0].result
         for number in shots
     ]
-    accuracy = [one["lines"]["measured"]["accuracy"]["value"] for one in measured]
+    accuracy = [one.lines["measured"].accuracy.value for one in measured]
     print(f"{label}: " + ", ".join(f"{value:.3f} at {number}" for number, value in zip(shots, accuracy)))
     axes.plot(shots, accuracy, "o-", color=color, label=label)
 axes.set(xscale="log", xlabel="shots for each text", ylabel="accuracy on the hidden device")

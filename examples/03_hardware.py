@@ -58,14 +58,14 @@ print(device_table(results))
 
 # %%
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
-names = [result["mitigation"]["name"] for result in results]
-errors = [result["error"] for result in results]
-left.bar(names, [one["value"] for one in errors], color=plots.STUDENT)
-left.errorbar(names, [one["value"] for one in errors], color=plots.INK, ls="none", capsize=4, yerr=[
-    [one["value"] - one["low"] for one in errors], [one["high"] - one["value"] for one in errors]
+names = [result.mitigation.name for result in results]
+errors = [result.error for result in results]
+left.bar(names, [one.value for one in errors], color=plots.STUDENT)
+left.errorbar(names, [one.value for one in errors], color=plots.INK, ls="none", capsize=4, yerr=[
+    [one.value - one.low for one in errors], [one.high - one.value for one in errors]
 ])
 left.set(ylabel="mean error of expectation values")
-right.bar(names, [result["qpu_seconds_estimated"] for result in results], color=plots.TEACHER)
+right.bar(names, [result.qpu_seconds_estimated for result in results], color=plots.TEACHER)
 right.set(ylabel="QPU seconds, estimated");
 
 # %% [markdown]
@@ -90,8 +90,8 @@ bought = {}
 for number in (8, 16, 32, 64, 256, "auto"):
     [outcome] = qkd.run_hardware(**all_texts, shots=number, max_qpu_seconds=300)
     told = outcome.result
-    bought[number] = told["qpu_seconds_estimated"], told["lines"]["measured"]["accuracy"]["value"]
-exact = told["lines"]["exact"]["accuracy"]["value"]
+    bought[number] = told.qpu_seconds_estimated, told.lines["measured"].accuracy.value
+exact = told.lines["exact"].accuracy.value
 figure, axes = plt.subplots(figsize=(5.6, 3.4), layout="constrained")
 fixed = [bought[number] for number in bought if number != "auto"]
 axes.plot(*zip(*fixed), "o-", color=plots.TEACHER, label="a fixed number")
@@ -126,7 +126,7 @@ print(aligned([("run", "job", "mitigation", "texts", "state")] + [
 # A prediction is too close to call if its margin is below 1.96 standard errors of that margin.
 
 # %%
-for row in sorted(results[2]["rows"], key=lambda row: row["margin"])[:5]:
-    sure = "too close to call" if row["too_close"] else "clear"
-    error = "?" if row["margin_error"] is None else f"{row['margin_error']:.2f}"
-    print(f"{row['prediction']:12} margin {row['margin']:.2f} +- {error:4}  {sure:18} {row['text'][:60]}")
+for row in sorted(results[2].rows, key=lambda row: row.margin)[:5]:
+    sure = "too close to call" if row.too_close else "clear"
+    error = "?" if row.margin_error is None else f"{row.margin_error:.2f}"
+    print(f"{row.prediction:12} margin {row.margin:.2f} +- {error:4}  {sure:18} {row.text[:60]}")

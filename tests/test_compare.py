@@ -26,46 +26,46 @@ def found(corpus, tmp_path_factory):
 
 
 def test_every_student_has_a_row_with_its_size_and_times(found):
-    assert list(found["students"]) == list(STUDENTS) and found["reference"] == "hardware"
+    assert list(found.students) == list(STUDENTS) and found.reference == "hardware"
 
     def total(size):
         return size.classical + size.quantum + size.encoder
 
-    sizes = {name: row["parameters"] for name, row in found["students"].items()}
-    quantum = [name for name, size in sizes.items() if size["quantum"]]
+    sizes = {name: row.parameters for name, row in found.students.items()}
+    quantum = [name for name, size in sizes.items() if size.quantum]
     assert quantum == ["hardware", "qdllm", "product", "teacher-free"]
-    for name, row in found["students"].items():
-        for number in row["numbers"].values():
-            assert 0 <= number["low"] <= number["value"] <= number["high"] <= 1
-        assert (row["measured"] is not None) == (name in quantum)
-        assert row["trials"] == (1 if name == "logreg" else 2) and row["ms_per_text"] > 0
-    assert sizes["linear"]["classical"] == sizes["hardware"]["classical"]
+    for name, row in found.students.items():
+        for number in dict(row.numbers.items()).values():
+            assert 0 <= number.low <= number.value <= number.high <= 1
+        assert (row.measured_drop is not None) == (name in quantum)
+        assert row.trials == (1 if name == "logreg" else 2) and row.ms_per_text > 0
+    assert sizes["linear"].classical == sizes["hardware"].classical
     assert abs(total(sizes["mlp"]) - total(sizes["hardware"])) <= 9  # a hidden unit more or less
     assert sizes["teacher-free"] == sizes["hardware"]
 
 
 def test_differences_are_paired_and_the_curve_ends_where_the_table_stands(found):
-    accuracy = {name: row["numbers"]["accuracy"]["value"] for name, row in found["students"].items()}
-    assert list(found["differences"]) == list(STUDENTS[1:])
-    for name, judged in found["differences"].items():
-        assert judged["value"] == pytest.approx(accuracy["hardware"] - accuracy[name])
-        assert judged["low"] <= judged["value"] <= judged["high"]
-        assert judged["p"] <= judged["p_holm"] <= 1
-        points = f"({100 * judged['value']:+z.1f} points, {100 * judged['low']:+z.1f} to {100 * judged['high']:+.1f}"
-        assert points in judged["sentence"] and name in judged["sentence"]
-    for name, curve in found["curves"].items():
-        assert [point["texts"] for point in curve] == [40, found["texts"]["train"]]
-        assert curve[-1]["value"] == pytest.approx(accuracy[name])
+    accuracy = {name: row.numbers.accuracy.value for name, row in found.students.items()}
+    assert list(found.differences) == list(STUDENTS[1:])
+    for name, judged in found.differences.items():
+        assert judged.value == pytest.approx(accuracy["hardware"] - accuracy[name])
+        assert judged.low <= judged.value <= judged.high
+        assert judged.p <= judged.p_holm <= 1
+        points = f"({100 * judged.value:+z.1f} points, {100 * judged.low:+z.1f} to {100 * judged.high:+.1f}"
+        assert points in judged.sentence and name in judged.sentence
+    for name, curve in found.curves.items():
+        assert [point.texts for point in curve] == [40, found.texts["train"]]
+        assert curve[-1].value == pytest.approx(accuracy[name])
 
 
 def test_page_markdown_and_json_say_the_same(found):
     from pathlib import Path
 
-    page = Path(found["report"])
+    page = Path(found.report)
     kept = json.loads(page.with_name("comparison.json").read_text())
     assert kept == {key: value for key, value in found.to_dict().items() if key != "report"}
     assert read_record(page.with_name("comparison.json"), Comparison, "").to_dict() == kept
-    assert kept["students"]["linear"]["measured"] is None and "reproduction" not in kept  # null is an answer
+    assert "measured_drop" not in kept["students"]["linear"] and "reproduction" not in kept
     markdown, html = page.with_name("report.md").read_text(), page.read_text()
     for judged in kept["differences"].values():
         assert judged["sentence"] in markdown
@@ -121,9 +121,9 @@ def test_a_run_lends_its_settings(corpus, tmp_path):
 
     run = api.distill(**options(corpus, tmp_path, name="run", epochs=1))
     summary = compare(run.folder.path, CompareSpec(students=("hardware", "linear"), seeds=1))
-    ours = run.metrics["lines"]["student"]["numbers"]["accuracy"]["value"]
-    assert summary["students"]["hardware"]["numbers"]["accuracy"]["value"] == ours  # the same seed, the same student
-    assert "compare-texts" in summary["report"]
+    ours = run.metrics.lines["student"].numbers.accuracy.value
+    assert summary.students["hardware"].numbers.accuracy.value == ours  # the same seed, the same student
+    assert "compare-texts" in summary.report
 
 
 def test_settings_that_a_comparison_does_not_look_at_are_told(corpus, tmp_path, capsys):
@@ -239,19 +239,18 @@ def test_the_recipe_is_reproduced_beside_its_deviations(corpus, tmp_path):
     given = options(corpus, tmp_path, epochs=2, name="again")
     del given["lr"], given["layers"]
     summary = reproduce(seeds=2, students=("hardware", "logreg"), deviations=("js", "carried"), **given)
-    told = summary["reproduction"]
-    names = ["qdllm", "qdllm, js", "qdllm, carried", "qdllm, all deviations"]
-    assert [row["name"] for row in told["variants"]] == names
-    assert list(summary["students"])[4:] == ["hardware", "logreg"]
-    honest = told["variants"][0]
-    assert honest["gain"] is None
-    for row in told["variants"][1:]:
-        difference = row["accuracy"]["value"] - honest["accuracy"]["value"]
-        assert row["gain"]["value"] == pytest.approx(difference)
-        assert row["gain"]["low"] <= row["gain"]["value"] <= row["gain"]["high"]
+    told = summary.reproduction
+    assert [row.name for row in told.variants] == ["qdllm", "qdllm, js", "qdllm, carried", "qdllm, all deviations"]
+    assert list(summary.students)[4:] == ["hardware", "logreg"]
+    honest = told.variants[0]
+    assert honest.gain is None
+    for row in told.variants[1:]:
+        difference = row.accuracy.value - honest.accuracy.value
+        assert row.gain.value == pytest.approx(difference)
+        assert row.gain.low <= row.gain.value <= row.gain.high
     from pathlib import Path
 
-    markdown = Path(summary["report"]).with_name("report.md").read_text()
+    markdown = Path(summary.report).with_name("report.md").read_text()
     assert "Adaptations:" in markdown and "LLaMA2-7B" in markdown
     with pytest.raises(QkdError, match="qdllm"):
         reproduce("another")

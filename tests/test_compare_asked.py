@@ -50,7 +50,7 @@ def test_training_under_noise_is_what_distill_does(setting, corpus, tmp_path):
     assert noisy.progress.best_loss != pytest.approx(ideal.progress.best_loss, abs=1e-4)
     more = {"sim": "aer-noisy", "diagnose": False, "controls": False, "name": "noisy"}
     run = api.distill(**options(corpus, tmp_path, **NOISE, **more))
-    assert run.metrics["training"]["best_valid_loss"] == pytest.approx(noisy.progress.best_loss, abs=1e-5)
+    assert run.metrics.student.best_valid_loss == pytest.approx(noisy.progress.best_loss, abs=1e-5)
 
 
 def test_more_noise_leads_farther_from_exact_logits_and_none_leaves_readout_alone(setting):
@@ -92,23 +92,23 @@ def test_a_report_shows_the_curves_and_says_what_was_trained_under(corpus, tmp_p
         train_texts=(40, "all"),
     )
     found = compare(None, spec, **options(corpus, tmp_path, **NOISE, name="curves"))
-    assert [point["shots"] for point in found["shot_curves"]["hardware"]] == [8, 512]
-    assert [point["noise"] for point in found["noise_curves"]["hardware"]] == [1, 4]
-    assert set(found["shot_curves"]) == {"hardware"}  # a linear student has neither
-    assert found["students"]["hardware"]["measured"] and found["students"]["linear"]["measured"] is None
-    page = Path(found["report"])
+    assert [point.shots for point in found.shot_curves["hardware"]] == [8, 512]
+    assert [point.noise for point in found.noise_curves["hardware"]] == [1, 4]
+    assert set(found.shot_curves) == {"hardware"}  # a linear student has neither
+    assert found.students["hardware"].measured_drop and found.students["linear"].measured_drop is None
+    page = Path(found.report)
     markdown = page.with_name("report.md").read_text()
     assert "trained ideally" in markdown and "drop under noise and shots" in markdown
     assert "Accuracy against shots" in markdown and "gate errors" in markdown
     assert page.read_text().count("<svg role=") == 5
-    assert "--shot-counts 8,512 --noise-scales 1.0,4.0" in found["command"]
+    assert "--shot-counts 8,512 --noise-scales 1.0,4.0" in found.command
     noisy = compare(
         None,
         CompareSpec(students=("hardware", "linear"), seeds=2, sims=("aer-noisy",)),
         **{**options(corpus, tmp_path, **NOISE, name="under")},
     )
-    assert "trained under the device's noise" in Path(noisy["report"]).with_name("report.md").read_text()
-    linear = [one["students"]["linear"]["numbers"] for one in (found, noisy)]
+    assert "trained under the device's noise" in Path(noisy.report).with_name("report.md").read_text()
+    linear = [one.students["linear"].numbers for one in (found, noisy)]
     assert linear[0] == linear[1]  # no noise reaches it
 
 
@@ -116,8 +116,8 @@ def test_everybody_may_try_as_much_and_validation_texts_choose(corpus, tmp_path)
     spec = CompareSpec(students=("hardware", "mlp", "linear", "logreg"), seeds=1, tune=4)
     given = options(corpus, tmp_path, epochs=3, name="tuned")
     found = compare(None, spec, **given)
-    assert list(found["tuned"]) == ["hardware", "mlp", "linear"]  # the regression has its own search
-    assert all(one["tries"] == 4 for one in found["tuned"].values())
+    assert list(found.tuned) == ["hardware", "mlp", "linear"]  # the regression has its own search
+    assert all(one.trials == 4 for one in found.tuned.values())
     tries = [json.loads(path.read_text()) for path in (tmp_path / "tuned" / "tuning").glob("*.json")]
     assert len(tries) == 12
     config = settled(Config(), given)
@@ -131,12 +131,12 @@ def test_everybody_may_try_as_much_and_validation_texts_choose(corpus, tmp_path)
             (one.config.train.lr, one.config.train.weight_decay, one.config.student.dropout)
             for one in tuning_candidates(make_candidates(["linear", "mlp"], config)[0], 4)
         ]
-        assert tuple(found["tuned"][student.name]["settings"].values()) in settings
+        assert tuple(found.tuned[student.name].settings.values()) in settings
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "tuned").rglob("*/*.json")}
     again = compare(None, spec, **given)
     assert all(path.stat().st_mtime_ns == when for path, when in before.items())
-    assert again["differences"] == found["differences"]
-    assert "Chosen by the validation texts" in Path(found["report"]).with_name("report.md").read_text()
+    assert again.differences == found.differences
+    assert "Chosen by the validation texts" in Path(found.report).with_name("report.md").read_text()
 
 
 def test_the_chosen_try_has_the_smallest_validation_loss(setting):
@@ -160,12 +160,12 @@ def test_a_static_table_and_a_small_transformer_from_a_folder_take_part(corpus, 
     names = ("hardware", f"model2vec:{folder}?dim=16", f"encoder:{folder}", f"transformer:{folder}")
     given = options(corpus, tmp_path, epochs=2, tune_encoder=1, tune_epochs=2, tune_lr=0.001, name="folders")
     found = compare(None, CompareSpec(students=names, seeds=1), **given)
-    rows = found["students"]
-    assert [rows[name]["parameters"]["quantum"] for name in names[1:]] == [0, 0, 0]
-    assert rows[names[1]]["encoder"].startswith("static:") and rows[names[2]]["encoder"].startswith(str(folder))
-    assert rows[names[1]]["parameters"]["encoder"] and rows[names[2]]["parameters"]["encoder"] > 10_000
-    assert set(found["differences"]) == set(names[1:])
-    assert rows[names[3]]["parameters"] == rows[names[2]]["parameters"]
+    rows = found.students
+    assert [rows[name].parameters.quantum for name in names[1:]] == [0, 0, 0]
+    assert rows[names[1]].encoder.startswith("static:") and rows[names[2]].encoder.startswith(str(folder))
+    assert rows[names[1]].parameters.encoder and rows[names[2]].parameters.encoder > 10_000
+    assert set(found.differences) == set(names[1:])
+    assert rows[names[3]].parameters == rows[names[2]].parameters
 
 
 def test_a_transformer_that_trains_with_its_student_learns_more(corpus, tmp_path):
@@ -197,13 +197,13 @@ def test_the_recipe_stands_there_as_published_and_tuned(corpus, tmp_path):
     given = options(corpus, tmp_path, epochs=2, name="again")
     del given["lr"], given["layers"]
     found = reproduce(seeds=2, students=("hardware", "linear"), deviations=("js",), tune=3, **given)
-    assert list(found["students"]) == ["qdllm", "qdllm, js", "qdllm, tuned", "hardware", "linear"]
-    assert list(found["tuned"]) == ["qdllm, tuned", "hardware", "linear"]
-    beside = found["reproduction"]["beside"]
-    assert beside["reference"] == "hardware" and set(beside["differences"]) == {"qdllm", "qdllm, tuned", "linear"}
-    accuracy = {name: row["numbers"]["accuracy"]["value"] for name, row in found["students"].items()}
-    for name, judged in beside["differences"].items():
-        assert judged["value"] == pytest.approx(accuracy["hardware"] - accuracy[name])
+    assert list(found.students) == ["qdllm", "qdllm, js", "qdllm, tuned", "hardware", "linear"]
+    assert list(found.tuned) == ["qdllm, tuned", "hardware", "linear"]
+    beside = found.reproduction.beside
+    assert beside.reference == "hardware" and set(beside.differences) == {"qdllm", "qdllm, tuned", "linear"}
+    accuracy = {name: row.numbers.accuracy.value for name, row in found.students.items()}
+    for name, judged in beside.differences.items():
+        assert judged.value == pytest.approx(accuracy["hardware"] - accuracy[name])
 
 
 def test_a_cluster_gives_the_same_comparison_and_the_same_sweep(cluster, corpus, tmp_path):
@@ -226,4 +226,4 @@ def test_a_cluster_gives_the_same_comparison_and_the_same_sweep(cluster, corpus,
 def test_exact_values_are_the_default_of_a_trial():
     assert Conditions() == EXACT and EXACT.trainer() is None
     with pytest.raises(QkdError, match="students"):
-        validated(CompareSpec, {"students": ("one",)}, "the options")
+        validated(CompareSpec, {"students": ("one",)})

@@ -9,12 +9,16 @@ import shutil
 import zlib
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+from safetensors.numpy import save_file
 
-from qkd import QkdError, Run, Student
+from qkd import QkdError, Run, Student, api, run_hardware
 from qkd.circuits import library
 from qkd.core import checkpoint
 from qkd.core.config import Config, read_config, to_toml
+from qkd.core.files import write_lines
 from qkd.data import loading as data
 from qkd.devices import profiles, snapshot
 from qkd.hardware import collect, listed
@@ -22,8 +26,8 @@ from qkd.hardware.plan import Plan
 from qkd.reports.run import summary
 from qkd.student.trainer import Progress
 from qkd.teachers.logits_file import LogitsTeacher
+from tests.test_distill import options
 
-KEPT = Path(__file__).parent / "kept" / "0.1.0"
 ROUNDS = 100
 SPLICES = [b"\x00", b"\xff\xfe", b"\xed\xa0\x80", b"\\ud800", "\u2028\x85\ufeff".encode(), b"\r", b"\r\n", b"'", b'"']
 SPLICES += [b"[" * 3000, b"{" * 3000, b'{"a":' * 3000, b"9" * 5000, b"-1", b"1e999", b"NaN", b"-Infinity", b"null"]
@@ -58,7 +62,7 @@ def labelled(path):
 
 
 def texts_with_logits(path):
-    dataset = labelled(KEPT / "texts.csv")
+    dataset = labelled(path.with_name("texts.csv"))
     teacher = LogitsTeacher(str(path))
     teacher.fit(dataset, data.split_dataset(dataset, 0.15, 0.2, 0))
     return teacher.logits(dataset.texts)
@@ -73,7 +77,7 @@ READERS = {
     "run/student/student.safetensors": lambda path: Student.load(path.parent),
     "run/student/circuit.qasm": lambda path: Student.load(path.parent),
     "run/checkpoint/state.json": lambda path: checkpoint.read_checkpoint(path.parent, Progress),
-    "run/checkpoint/state-000004.safetensors": lambda path: checkpoint.read_checkpoint(path.parent, Progress),
+    "run/checkpoint/state-000001.safetensors": lambda path: checkpoint.read_checkpoint(path.parent, Progress),
     "run/device/snapshot.json": lambda path: snapshot.read_snapshot(path).backend,
     "run/hardware/ledger.jsonl": lambda path: listed(path.parents[1]),
     "run/hardware/hw-1/plan.json": lambda path: Plan.load(path.parent),
@@ -98,20 +102,24 @@ LEAST = {"run/hardware/ledger.jsonl": 0, "texts.csv": 10, "texts.tsv": 10, "text
 """How many are refused at least; what is wrong with a line of a ledger is told beside those that are whole."""
 
 
-@pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    """One whole file of each kind."""
-    import numpy as np
-    import pandas as pd
-    from safetensors.numpy import save_file
-
-    folder = tmp_path_factory.mktemp("files") / "kept"
-    shutil.copytree(KEPT, folder)
-    table, logits = pd.read_csv(folder / "texts.csv"), pd.read_csv(folder / "logits.csv")
+@pytest.fixture(scope="session")
+def files(corpus, tmp_path_factory):
+    """One whole file of each kind: those of a run with a device run, tables, logits and settings."""
+    folder = tmp_path_factory.mktemp("files") / "whole"
+    noisy = {"sim": "aer-noisy", "device": "fake_manila", "shots": 64, "controls": False, "diagnose": False}
+    api.distill(**options(corpus, folder, name="run", qubits=2, epochs=1, limit=60, **noisy))
+    order = {"device": "fake_manila", "local": True, "mitigation": "readout", "samples": 4, "shots": 64}
+    run_hardware(folder / "run", **order)
+    (folder / "latest").unlink()
+    dataset = data.load_dataset(str(corpus / "texts.csv"), "t", "y", limit=24)
+    table = pd.DataFrame({"text": dataset.texts, "label": dataset.labels})
+    table.to_csv(folder / "texts.csv", index=False)
     table.to_csv(folder / "texts.tsv", sep="\t", index=False)
-    table.to_dict(folder / "texts.jsonl", orient="records", lines=True)
+    write_lines(folder / "texts.jsonl", table.to_dict("records"))
     table.to_parquet(folder / "texts.parquet")
-    rows = logits[[name for name in logits if name != "text"]].to_numpy(np.float32)
+    rows = np.random.default_rng(0).normal(size=(len(table), len(dataset.classes))).astype(np.float32)
+    logits = pd.DataFrame(rows, columns=list(dataset.classes)).assign(text=dataset.texts)
+    logits.to_csv(folder / "logits.csv", index=False)
     np.savez(folder / "logits.npz", logits=rows)
     save_file({"logits": rows}, folder / "logits.safetensors")
     (folder / "settings.toml").write_text(to_toml(Config()))
@@ -121,15 +129,13 @@ def files(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("name", READERS)
-def test_damaged_bytes_end_as_an_answer_or_as_one_sentence(files, name, tmp_path, capfd):
-    place = tmp_path / "kept"
-    shutil.copytree(files, place)
+def rounds(place, name, seeds):
+    """Read a file damaged in many ways; return how often it was refused, always by one sentence."""
     path, read = place / name, READERS[name]
     whole = path.read_bytes()
     read(path)
     refused = 0
-    for number in range(ROUNDS):
+    for number in seeds:
         path.write_bytes(damaged(whole, f"{name} {number}"))
         try:
             read(path)
@@ -139,6 +145,13 @@ def test_damaged_bytes_end_as_an_answer_or_as_one_sentence(files, name, tmp_path
             assert "\n" not in said and 20 < len(said) < 1200, (number, said)
         except Exception as error:
             raise AssertionError(f"{name}, round {number}: {type(error).__name__}: {error}") from error
+    return refused
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_damaged_bytes_end_as_an_answer_or_as_one_sentence(files, name, tmp_path, capfd):
+    shutil.copytree(files, tmp_path / "whole")
+    refused = rounds(tmp_path / "whole", name, range(ROUNDS))
     assert refused >= LEAST.get(name, 20)
     assert not re.search(r"Traceback|^line \d+:\d+ ", capfd.readouterr().err, re.MULTILINE)  # the latter is ANTLR
 

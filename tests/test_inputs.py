@@ -47,7 +47,7 @@ def test_files_of_settings(tmp_path, what, read):
 
 
 def test_no_number_is_infinite():
-    with pytest.raises(ConfigError, match=r"train\.lr = inf"):
+    with pytest.raises(ConfigError, match=r"--lr = inf"):
         make_config({"train": {"lr": float("inf")}})
 
 

@@ -98,8 +98,8 @@ def test_a_line_separator_inside_a_text_breaks_nothing(corpus, tmp_path):
     path = tmp_path / "odd.csv"
     path.write_text("\n".join([texts[0], *odd]) + "\n")
     run = api.distill(**options(corpus, tmp_path / "runs", data=str(path), epochs=1) | {"teacher": _teacher(path)})
-    assert any(mark in row["text"] for row in run.predictions for mark in "\u2028\u2029\x85")
-    assert api.evaluate(run.folder.path)["texts"] == len(run.predictions)
+    assert any(mark in row.text for row in run.predictions for mark in "\u2028\u2029\x85")
+    assert api.evaluate(run.folder.path).texts == len(run.predictions)
 
 
 def _teacher(path):

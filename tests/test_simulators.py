@@ -26,7 +26,7 @@ def noisy(corpus, tmp_path_factory):
 
 
 def test_a_noisy_run_puts_its_students_side_by_side(noisy):
-    lines, noise = noisy.metrics["lines"], noisy.metrics["noise"]
+    lines, noise = noisy.metrics.lines, noisy.metrics.noise
     assert list(lines) == [
         "teacher",
         "student",
@@ -39,10 +39,10 @@ def test_a_noisy_run_puts_its_students_side_by_side(noisy):
         "logreg",
         "majority",
     ]
-    assert (noise["device"], len(noise["qubits"])) == ("fake_brisbane", 4)
-    assert noise["gain"]["low"] <= noise["gain"]["value"] <= noise["gain"]["high"]
-    assert "density engine" in noisy.metrics["student"]["engine"] and "noise" in noisy.metrics["student"]["engine"]
-    assert "300 shots" in noisy.metrics["student"]["measured"]
+    assert (noise.device, len(noise.qubits)) == ("fake_brisbane", 4)
+    assert noise.gain.low <= noise.gain.value <= noise.gain.high
+    assert "density engine" in noisy.metrics.student.engine and "noise" in noisy.metrics.student.engine
+    assert "300 shots" in noisy.metrics.student.measured
     page = noisy.report.read_text()
     assert "Training under the noise left the student" in page and "fake_brisbane" in page
 
@@ -61,8 +61,8 @@ def test_what_was_simulated_is_kept(noisy):
 def test_noise_changes_what_is_learned(noisy, corpus, tmp_path):
     ideal = api.distill(**options(corpus, tmp_path, name="ideal", epochs=3))
     assert not same_weights(noisy, ideal)
-    other = noisy.metrics["lines"]["ideal training, ideal device"]["numbers"]["accuracy"]
-    assert other == ideal.metrics["lines"]["student"]["numbers"]["accuracy"]
+    other = noisy.metrics.lines["ideal training, ideal device"].numbers.accuracy
+    assert other == ideal.metrics.lines["student"].numbers.accuracy
 
 
 @pytest.mark.parametrize("epoch", [1, 4], ids=["under noise", "ideal"])
@@ -72,13 +72,13 @@ def test_a_killed_noisy_run_resumes_to_the_same_weights(noisy, corpus, tmp_path,
     assert (tmp_path / "killed/checkpoint/ideal/state.json").exists() == (epoch > NOISY["epochs"])
     qkd(*words, "--resume", check=True)
     assert same_weights(noisy, Run(tmp_path / "killed"))
-    again = Run(tmp_path / "killed").metrics["lines"]
-    assert again["student"]["numbers"] == noisy.metrics["lines"]["student"]["numbers"]
+    again = Run(tmp_path / "killed").metrics.lines
+    assert again["student"].numbers == noisy.metrics.lines["student"].numbers
 
 
 def test_a_student_is_measured_with_shots(corpus, tmp_path):
     run = api.distill(**options(corpus, tmp_path, name="shots", sim="aer", shots=200, epochs=2))
-    assert list(run.metrics["lines"]) == [
+    assert list(run.metrics.lines) == [
         "teacher",
         "student",
         "student, no shot noise",
@@ -86,7 +86,7 @@ def test_a_student_is_measured_with_shots(corpus, tmp_path):
         "logreg",
         "majority",
     ]
-    assert "noise" not in run.metrics and "AerSimulator without noise" in run.metrics["student"]["measured"]
+    assert run.metrics.noise is None and "AerSimulator without noise" in run.metrics.student.measured
 
 
 @pytest.mark.parametrize("gradient", ["spsa", "parameter-shift"])
@@ -95,7 +95,7 @@ def test_a_student_trains_on_shots_and_resumes(corpus, tmp_path, gradient):
         corpus, tmp_path, name="aer", engine="aer", gradient=gradient, shots=20, epochs=1, qubits=2, limit=60, sim="aer"
     )
     first = api.distill(**given)
-    assert f"gradients by {gradient}" in first.metrics["student"]["engine"]
+    assert f"gradients by {gradient}" in first.metrics.student.engine
     longer = api.distill(resume=True, **{**given, "epochs": 2})
     straight = api.distill(**{**given, "epochs": 2, "name": "straight"})
     assert same_weights(longer, straight)

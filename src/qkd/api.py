@@ -18,8 +18,8 @@ from qkd.core.files import write_text, write_with
 from qkd.core.runs import RunFolder, existing_run, named_run, new_run, newest_run
 from qkd.pipeline.settings import Overrides, by_section, check_device, merged, with_pinned_models
 from qkd.reports.run import run_table
-from qkd.results import Answer, Evaluation, Labeling, Metrics, Prediction
-from qkd.results.reading import read_answers, read_metrics
+from qkd.results import Evaluation, Labeling, Metrics, Prediction, TestPrediction
+from qkd.results.reading import read_metrics, read_predictions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,9 +70,9 @@ class Run:
         return self.folder.rows(self.folder.history)
 
     @property
-    def predictions(self) -> list[Answer]:
+    def predictions(self) -> list[TestPrediction]:
         """Text, label and the logits (C,) of teacher and student for each test text."""
-        return read_answers(self.folder)
+        return read_predictions(self.folder)
 
     @cached_property
     def student(self) -> Student:

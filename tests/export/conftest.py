@@ -40,7 +40,9 @@ def make_student(encoder, circuit=None, core=None, seed=0, noise=None):
     """A student with random parameters whose labels need escaping."""
     circuit = circuit or library.load_circuit("hardware", qubits=4, layers=2)
     torch.manual_seed(seed)
-    model = StudentModel(core or QuantumCore(circuit, make_engine(CPU, circuit, noise)), encoder.dim, CLASSES)
+    model = StudentModel(
+        core or QuantumCore(circuit, make_engine(CPU, circuit, noise)), encoder.dim, CLASSES, fresh=False
+    )
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter)
     return Student(model.double(), encoder)

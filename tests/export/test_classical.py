@@ -23,7 +23,9 @@ CPU = EngineSpec(precision="double", torch_device="cpu")
 def student(circuit, noise=None, angle_map="tanh", seed=0):
     """A student with random parameters on a circuit."""
     torch.manual_seed(seed)
-    model = StudentModel(QuantumCore(circuit, make_engine(CPU, circuit, noise)), 6, ("a", "b", "c"), angle_map)
+    model = StudentModel(
+        QuantumCore(circuit, make_engine(CPU, circuit, noise)), 6, ("a", "b", "c"), angle_map, fresh=False
+    )
     return randomized(model)
 
 

@@ -123,7 +123,7 @@ def test_a_device_is_asked_once(service, folder):
     assert dry.plan.budget.seconds > 2 and not service.jobs
     service.hold = True
     [sent] = run(learning, YES, detach=True, patience=QUICK)
-    assert sent.result["circuits"] == 0 and len(service.jobs) == 1
+    assert sent.result.circuits == 0 and len(service.jobs) == 1
     [same] = run(learning, YES, detach=True, patience=QUICK)  # the same question is not asked again
     assert same.plan.name == sent.plan.name and len(service.jobs) == 1
     service.hold = False

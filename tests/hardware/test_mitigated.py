@@ -186,8 +186,8 @@ def test_where_cones_are_too_wide_maps_are_fitted_on_clifford_circuits(folder, m
     [outcome] = run(order(folder, mitigation="affine", **spec), YES, patience=QUICK)
     assert "Clifford circuits" in capsys.readouterr().err
     assert affine.is_clifford(outcome.plan.values[40:]) and not affine.is_clifford(outcome.plan.values[:40])
-    assert outcome.result["rms"] < 0.8 * plain.result["rms"]
-    assert outcome.result["covered"] > 0.88
+    assert outcome.result.rms < 0.8 * plain.result.rms
+    assert outcome.result.covered > 0.88
 
 
 def test_a_texts_bar_knows_the_bias_of_the_others_alone():

@@ -53,23 +53,23 @@ def once(service, outcome):
     """Assert that every job of a plan was sent once, saved, and is what the service measured."""
     assert len(set(tags(service))) == len(tags(service)) == outcome.plan.jobs
     assert all(record.file for record in outcome.records)
-    assert outcome.result["texts"] == len(outcome.plan.values)
+    assert outcome.result.texts == len(outcome.plan.values)
 
 
 def test_a_run_comes_back_with_errors_intervals_and_a_report(service, folder):
     [outcome] = run(order(folder, mitigation="readout", shots="4096", samples=12), YES, patience=QUICK)
     once(service, outcome)
     result = json.loads((outcome.plan.folder / "result.json").read_text())
-    assert len(result["rows"]) == 12 and {row["label"] for row in result["rows"]} == set(result["classes"])
+    assert len(result.rows) == 12 and {row.label for row in result.rows} == set(result.classes)
     evs, exact, noisy, stds = (
-        np.array([row[key] for row in result["rows"]]) for key in ("evs", "exact", "noisy", "stds")
+        np.array([getattr(row, key) for row in result.rows]) for key in ("evs", "exact", "noisy", "stds")
     )
-    assert np.abs(evs - exact).mean() == pytest.approx(result["error"]["value"])
-    assert result["error"]["value"] < np.abs(noisy - exact).mean()  # what the device says without mitigation
-    assert (stds > 0).all() and result["error"]["low"] <= result["error"]["value"] <= result["error"]["high"]
-    for row in result["rows"]:
-        assert row["too_close"] == (row["margin"] < 1.96 * row["margin_error"])
-    assert {"accuracy", "like_exact", "like_teacher"} == set(result["lines"]["measured"])
+    assert np.abs(evs - exact).mean() == pytest.approx(result.error.value)
+    assert result.error.value < np.abs(noisy - exact).mean()  # what the device says without mitigation
+    assert (stds > 0).all() and result.error.low <= result.error.value <= result.error.high
+    for row in result.rows:
+        assert row.too_close == (row.margin < 1.96 * row.margin_error)
+    assert {"accuracy", "like_exact", "like_teacher"} == set(result.lines["measured"].to_dict())
     page = (folder / "report.html").read_text()
     assert "On devices" in page and "ibm_manila" in page and "readout" in page
     plan = json.loads((outcome.plan.folder / "plan.json").read_text())
@@ -81,8 +81,8 @@ def test_a_rehearsal_and_a_device_take_the_same_way(service, folder):
     for mitigation in ("none", "zne"):
         [there] = run(order(folder, mitigation=mitigation, **spec), YES, patience=QUICK)
         [here] = run(order(folder, mitigation=mitigation, local=True, **spec), YES, patience=QUICK)
-        evs = [np.array([row["evs"] for row in one.result["rows"]]) for one in (there, here)]
-        stds = [np.array([row["stds"] for row in one.result["rows"]], dtype=float) for one in (there, here)]
+        evs = [np.array([row.evs for row in one.result.rows]) for one in (there, here)]
+        stds = [np.array([row.stds for row in one.result.rows], dtype=float) for one in (there, here)]
         assert there.plan.student.circuit.count_ops() == here.plan.student.circuit.count_ops()
         assert np.nanmedian(np.abs(evs[0] - evs[1]) / np.hypot(*stds)) < 1.5
         assert here.plan.budget == replace(there.plan.budget, remaining=None)
@@ -132,7 +132,7 @@ def test_noise_is_learned_in_a_job_before_the_others(service, folder, mitigation
     [outcome] = collect(folder, patience=QUICK)
     assert [job.program for job in service.jobs] == ["noise-learner", "executor"]
     once(service, outcome)
-    assert outcome.result["error"]["value"] < outcome.result["error_noisy"]
+    assert outcome.result.error.value < outcome.result.error_noisy
 
 
 def test_session_mode_opens_a_session(service, folder):
@@ -244,11 +244,11 @@ def test_a_cancelled_and_a_failed_job_leave_the_four_others_and_can_be_sent_agai
     service.jobs[3].status, service.jobs[3].reason = "Failed", "the fridge is warm"
     service.hold = False
     [outcome] = collect(folder, patience=patience)
-    assert outcome.result["texts"] == 4 and outcome.result["asked"] == 6
+    assert outcome.result.texts == 4 and outcome.result.asked == 6
     assert outcome.result.lost[0].to_dict() == {"job": 1, "reason": "cancelled"}
-    assert "the fridge is warm" in outcome.result["lost"][1]["reason"]
+    assert "the fridge is warm" in outcome.result.lost[1].reason
     [again] = collect(folder, outcome.plan.name, again=True, patience=patience)
-    assert again.result["texts"] == 6 and len(service.jobs) == 8
+    assert again.result.texts == 6 and len(service.jobs) == 8
 
 
 def test_a_device_that_changes_before_submission_is_compiled_for_anew(service, folder):
@@ -505,7 +505,7 @@ def test_fractional_gates_go_to_a_device_and_come_back(service, folder, monkeypa
     spec = {"mitigation": "affine", "shots": "256", "max_qpu_seconds": 60}
     [there] = run(order(folder, profile="free-angles", **spec), YES, patience=QUICK)
     [native] = run(order(folder, profile="default", **spec), YES, dry_run=True, patience=QUICK)
-    assert len(service.jobs) == 1 and there.result["texts"] == 6
+    assert len(service.jobs) == 1 and there.result.texts == 6
     counts = there.plan.student.circuit.count_ops()
     sent = service.program(service.jobs[0]).items[0].circuit
     assert counts["rx"] and "rx" in sent.count_ops() and "rx" not in native.plan.student.circuit.count_ops()
@@ -513,8 +513,8 @@ def test_fractional_gates_go_to_a_device_and_come_back(service, folder, monkeypa
     assert native.plan.mitigation.gates_twirled and not there.plan.mitigation.gates_twirled
     assert there.plan.budget.seconds == pytest.approx(service.charge(service.jobs[0]), rel=0.2)
     assert Plan.load(there.plan.folder).student.circuit.count_ops() == counts
-    rows = there.result["rows"]
-    off = [np.abs(np.array(row["evs"]) - row["exact"]) / np.array(row["stds"]) for row in rows]
+    rows = there.result.rows
+    off = [np.abs(np.array(row.evs) - row.exact) / np.array(row.stds) for row in rows]
     assert np.median(off) < 1.5 and np.max(off) < 6
 
 
@@ -549,7 +549,7 @@ def test_no_part_of_a_command_waits_as_long_as_the_service_asks(folder, service,
         run(order(folder), YES, patience=QUICK)
     service.faults.clear()
     [outcome] = run(order(folder), YES, patience=QUICK)
-    assert outcome.result["texts"] == 6
+    assert outcome.result.texts == 6
 
 
 def test_a_wait_that_makes_no_sense_is_not_waited(folder, service):

@@ -352,7 +352,7 @@ def test_texts_without_finite_values_are_told_and_left_out(service, folder, monk
     arrays["evs"][:] = np.nan
     record.sha256 = plan.write_arrays("job-0", **arrays)
     nothing = interpret(plan, Student.load(folder), [record])
-    assert nothing["texts"] == 0 and nothing["failed"] == tuple(range(6)) and "lines" not in nothing
+    assert nothing.texts == 0 and nothing.failed == tuple(range(6)) and not hasattr(nothing, "lines")
 
 
 def test_every_job_of_every_run_is_listed_from_any_folder(service, folder, tmp_path, monkeypatch):

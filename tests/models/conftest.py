@@ -245,8 +245,8 @@ def check_family(folder, family, kind, seed=0, **options):
     from qkd.core.errors import QkdError
     from qkd.encoders.registry import make_encoder
     from qkd.models.transformer import Loading
+    from qkd.teachers.causal_lm import CausalLM
     from qkd.teachers.classifier import Classifier
-    from qkd.teachers.judge import CausalLM
 
     save_family(folder, family, kind, seed=seed, **options)
     texts = random_texts(seed)

@@ -10,7 +10,7 @@ from qkd.encoders.protocol import embed_texts
 from qkd.encoders.registry import make_encoder
 from qkd.models.backbone import Backbone
 from qkd.models.batching import TokenBudget
-from qkd.models.reader import Reader
+from qkd.models.features import FeatureExtractor
 from qkd.models.transformer import Loading
 from qkd.teachers.registry import make_teacher
 from tests.models.conftest import SENTENCES, TEXTS, alone, animals, save_model
@@ -62,7 +62,7 @@ def test_the_encoder_averages_the_last_layer_and_scales_to_length_one(model):
 
 def test_embeddings_are_cached_by_model_content(model, tmp_path, monkeypatch):
     first = embed_texts(make_encoder(str(model)), TEXTS)
-    monkeypatch.setattr(Reader, "rows", lambda *_, **__: pytest.fail("the model was called again"))
+    monkeypatch.setattr(FeatureExtractor, "features", lambda *_, **__: pytest.fail("the model was called again"))
     np.testing.assert_array_equal(embed_texts(make_encoder(str(model)), TEXTS[::-1]), first[::-1])
     monkeypatch.undo()
     other = embed_texts(make_encoder(str(save_model(tmp_path / "other", seed=1))), TEXTS)
@@ -109,11 +109,11 @@ def test_the_probe_learns_and_its_logits_do_not_depend_on_the_cache(model, class
     right = logits.argmax(axis=1) == dataset.targets
     assert right[splits.test].mean() > 1.5 / classes
     others = np.concatenate([splits.valid, splits.test])
-    np.testing.assert_allclose(teacher.answer(dataset.texts)[others], logits[others], atol=0.02)
+    np.testing.assert_allclose(teacher.predict_logits(dataset.texts)[others], logits[others], atol=0.02)
     np.testing.assert_array_equal(teacher.logits(dataset.texts[3:1:-1]), logits[3:1:-1])
     facts = teacher.describe()
-    assert set(facts["read"]) <= {1, 2} and facts["temperature"] > 0
-    assert facts["valid_accuracy"] == pytest.approx(right[splits.valid].mean())
+    assert set(facts.read) <= {1, 2} and facts.temperature > 0
+    assert facts.valid_accuracy == pytest.approx(right[splits.valid].mean())
 
 
 def test_a_second_probe_calls_neither_model_nor_solver(model, monkeypatch):
@@ -121,7 +121,7 @@ def test_a_second_probe_calls_neither_model_nor_solver(model, monkeypatch):
     splits = data.split_dataset(dataset)
     first = make_teacher(f"probe:{model}")
     first.fit(dataset, splits)
-    monkeypatch.setattr(Reader, "rows", lambda *_, **__: pytest.fail("the model was called again"))
+    monkeypatch.setattr(FeatureExtractor, "features", lambda *_, **__: pytest.fail("the model was called again"))
     monkeypatch.setattr("qkd.teachers.probe.fit_head", lambda *_, **__: pytest.fail("the head was fitted again"))
     second = make_teacher(f"probe:{model}")
     second.fit(dataset, splits)
@@ -132,7 +132,7 @@ def test_a_second_probe_calls_neither_model_nor_solver(model, monkeypatch):
 def test_a_labelling_that_was_killed_ends_with_the_same_logits(model, monkeypatch, tmp_path):
     dataset = animals(3, count=300)
     splits = data.split_dataset(dataset)
-    real, calls = Reader.rows, []
+    real, calls = FeatureExtractor.features, []
 
     def dies(self, texts):
         calls.append(len(texts))
@@ -147,7 +147,7 @@ def test_a_labelling_that_was_killed_ends_with_the_same_logits(model, monkeypatc
 
     whole = logits()
     monkeypatch.setenv("QKD_CACHE", str(tmp_path / "another"))
-    monkeypatch.setattr(Reader, "rows", dies)
+    monkeypatch.setattr(FeatureExtractor, "features", dies)
     with pytest.raises(KeyboardInterrupt):
         logits()
     resumed = logits()

@@ -34,24 +34,24 @@ def test_calibration_error_of_a_known_case():
 def test_intervals_hold_their_value_and_shrink_with_more_texts():
     for n in (60, 2400):
         logits, targets = _example("holds", n)
-        for number in metrics.score(logits, targets, logits).values():
-            assert number["low"] <= number["value"] <= number["high"]
-    few, many = (metrics.score(*_example("width", n))["accuracy"] for n in (60, 2400))
-    assert many["high"] - many["low"] < few["high"] - few["low"]
+        for _, number in metrics.score(logits, targets, logits).items():
+            assert number.low <= number.value <= number.high
+    few, many = (metrics.score(*_example("width", n)).accuracy for n in (60, 2400))
+    assert many.high - many.low < few.high - few.low
 
 
 def test_teacher_agrees_with_itself():
     logits, targets = _example("self")
-    assert metrics.score(logits, targets, logits)["agreement"]["value"] == 1.0
+    assert metrics.score(logits, targets, logits).agreement.value == 1.0
 
 
 def test_gain_is_paired():
     logits, targets = _example("gain")
     same = metrics.accuracy_gain(logits, logits, targets)
-    assert (same["value"], same["low"], same["high"]) == (0, 0, 0)
+    assert (same.value, same.low, same.high) == (0, 0, 0)
     gain = metrics.accuracy_gain(np.eye(4)[targets], logits, targets)
-    assert gain["value"] == pytest.approx(1 - (logits.argmax(axis=1) == targets).mean())
-    assert gain["low"] > 0
+    assert gain.value == pytest.approx(1 - (logits.argmax(axis=1) == targets).mean())
+    assert gain.low > 0
 
 
 def test_majority_knows_only_the_frequencies():

@@ -14,7 +14,7 @@ from qkd.data.dataset import Dataset
 from qkd.data.splits import split_dataset
 from qkd.teachers.api.endpoint import Endpoint, safe_url
 from qkd.teachers.api.teacher import ApiTeacher
-from qkd.teachers.judge import CausalLM
+from qkd.teachers.causal_lm import CausalLM
 from qkd.teachers.prompt import PromptTeacher
 from tests.models.conftest import SENTENCES
 from tests.teachers.endpoint import Server, random_faults
@@ -119,7 +119,7 @@ def test_silent_faults_lead_to_another_source(server, prompt, deviations, source
     remote = teacher(server, prompt)
     remote.fit(dataset, splits)
     card = remote.describe().model_dump()
-    assert card["source"] == source and card["rejected_sources"]
+    assert card.source == source and card.rejected_sources
 
 
 def test_a_server_without_any_usable_source_is_refused(server, prompt):
@@ -181,7 +181,7 @@ def test_a_budget_is_a_limit_and_needs_a_price(server, prompt):
     remote = teacher(server, prompt, price="1,1", max_cost=5)
     remote.fit(dataset, splits)
     card = remote.describe().model_dump()
-    assert card["cost_dollars"] == pytest.approx((card["prompt_tokens"] + card["completion_tokens"]) / 1e6, abs=1e-6)
+    assert card.cost_dollars == pytest.approx((card.prompt_tokens + card.completion_tokens) / 1e6, abs=1e-6)
 
 
 def test_refused_texts_are_left_to_their_labels(server, prompt):

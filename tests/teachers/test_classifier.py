@@ -52,9 +52,9 @@ def test_labels_are_found_by_name_whatever_their_case_and_order(checkpoint, caps
     found = teacher.logits(dataset.texts)
     for row in (0, 41):
         np.testing.assert_allclose(found[row], alone(checkpoint, dataset.texts[row])[[2, 0]], atol=1e-5)
-    np.testing.assert_allclose(teacher.answer(dataset.texts[:5]), found[:5], atol=1e-5)
+    np.testing.assert_allclose(teacher.predict_logits(dataset.texts[:5]), found[:5], atol=1e-5)
     assert "its labels other, neither mean no label of the data" in capsys.readouterr().err
-    assert teacher.describe()["labels"] == {"kind 0": ["kind 0"], "kind 1": ["Kind 1"]}
+    assert teacher.describe().labels == {"kind 0": ["kind 0"], "kind 1": ["Kind 1"]}
 
 
 def test_a_map_puts_several_labels_on_one_and_their_probabilities_add_up(checkpoint):
@@ -189,7 +189,7 @@ def adapter(tmp_path_factory, model):
 def test_an_adapter_brings_its_own_tokens(adapter):
     folder, expected = adapter
     teacher = fitted(f"classifier:{folder}", animals(2), label_map="LABEL_0=kind 0,LABEL_1=kind 1")
-    np.testing.assert_allclose(teacher.answer(["the cat unheard", "the cat"])[0], expected, atol=1e-5)
+    np.testing.assert_allclose(teacher.predict_logits(["the cat unheard", "the cat"])[0], expected, atol=1e-5)
 
 
 def test_adapters_that_are_not_whole_are_refused(adapter, tmp_path):

@@ -12,7 +12,7 @@ from qkd import api
 from qkd.core.errors import QkdError
 from qkd.data import loading as data
 from qkd.data.tables import unchanged
-from qkd.models.reader import Reader
+from qkd.models.features import FeatureExtractor
 from qkd.teachers.registry import make_teacher
 from tests.models.conftest import animals
 from tests.processes import qkd, signalled
@@ -34,10 +34,10 @@ def teach(corpus, model, out="logits.parquet", **more):
 
 def test_the_file_holds_every_text_in_order_and_can_be_used_as_a_teacher(corpus, model, capsys):
     found = teach(corpus, model, unlabeled=str(corpus / "more.txt"))
-    assert "left out 3 texts that occur twice or are in" in capsys.readouterr().err
+    assert "ignored 3 texts that occur twice or are in" in capsys.readouterr().err
     dataset = data.load_dataset(str(corpus / "texts.csv"))
     table = parquet.read_table(corpus / "logits.parquet")
-    assert table.column_names == ["text", "kind 0", "kind 1", "kind 2"] and found["texts"] == table.num_rows == 305
+    assert table.column_names == ["text", "kind 0", "kind 1", "kind 2"] and found.texts == table.num_rows == 305
     assert table["text"].to_pylist()[:300] == list(dataset.texts)
     assert json.loads(table.schema.metadata[b"qkd.teacher"])["name"] == f"probe:{model}"
     splits = data.split_dataset(dataset)
@@ -59,13 +59,13 @@ def test_it_ends_with_accuracy_chance_and_the_labels_that_were_given(tmp_path):
     found = api.teach(tmp_path / "out.parquet", **given)
     dataset = data.load_dataset(given["data"])
     valid = data.split_dataset(dataset).valid
-    assert found["valid_accuracy"] == pytest.approx(np.mean(said[valid] == right[valid]))
-    assert found["valid_chance"] == pytest.approx(1 - right[valid].mean()) and found["valid_chance"] > 0.7
-    assert found["predicted"] == {"common": int((said == 0).sum()), "rare": int(said.sum())}
+    assert found.valid_accuracy == pytest.approx(np.mean(said[valid] == right[valid]))
+    assert found.valid_chance == pytest.approx(1 - right[valid].mean()) and found.valid_chance > 0.7
+    assert found.predicted == {"common": int((said == 0).sum()), "rare": int(said.sum())}
     words = [f"--{name}={value}" for name, value in given.items()]
     told = qkd("teach", f"--out={tmp_path / 'again.parquet'}", *words, check=True).stdout
-    assert f"accuracy on the validation split {found['valid_accuracy']:.3f}" in told
-    assert f"(chance, the most frequent label: {found['valid_chance']:.3f})" in told
+    assert f"accuracy on the validation split {found.valid_accuracy:.3f}" in told
+    assert f"(chance, the most frequent label: {found.valid_chance:.3f})" in told
     assert told.endswith(f"labels given: common {(said == 0).sum():,}, rare {said.sum():,}\n")
 
 
@@ -73,8 +73,8 @@ def test_a_second_labelling_calls_no_model_and_a_changed_text_costs_one(corpus, 
     teach(corpus, model, unlabeled=str(corpus / "more.txt"))
     first = (corpus / "logits.parquet").read_bytes()
     asked = []
-    real = Reader.rows
-    monkeypatch.setattr(Reader, "rows", lambda *a, **k: asked.extend(a[1]) or real(*a, **k))
+    real = FeatureExtractor.features
+    monkeypatch.setattr(FeatureExtractor, "features", lambda *a, **k: asked.extend(a[1]) or real(*a, **k))
     teach(corpus, model, unlabeled=str(corpus / "more.txt"))
     assert asked == [] and (corpus / "logits.parquet").read_bytes() == first
     more = (corpus / "more.txt").read_text()

@@ -62,7 +62,7 @@ def test_shuffled_rows_and_columns_are_put_in_order(tmp_path, dataset, logits, s
     np.testing.assert_allclose(found, logits, rtol=1e-6)
     assert found.dtype == np.float32
     np.testing.assert_array_equal(teacher.logits(dataset.texts[5:2:-1]), found[5:2:-1])
-    np.testing.assert_array_equal(teacher.answer(dataset.texts), found)
+    np.testing.assert_array_equal(teacher.predict_logits(dataset.texts), found)
 
 
 @pytest.mark.parametrize("suffix", ["npz", "safetensors", "csv", "parquet"])
@@ -150,11 +150,13 @@ def test_a_text_it_has_not_seen_is_named(tmp_path, dataset, logits):
 
 
 def test_kinds_are_listed():
-    with pytest.raises(QkdError, match=r"there is no kind 'xyz'; known are: classifier, logits, lora, probe, prompt"):
+    with pytest.raises(
+        QkdError, match=r"there is no kind 'xyz'; known are: api, classifier, logits, lora, probe, prompt"
+    ):
         make_teacher("xyz:x")
     with pytest.raises(QkdError, match=r"did you mean 'probe'"):
         make_teacher("prob:x")
-    with pytest.raises(QkdError, match=r"names nothing behind 'logits:'"):
+    with pytest.raises(QkdError, match=r"names nothing after 'logits:'"):
         make_teacher("logits")
 
 

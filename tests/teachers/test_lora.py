@@ -35,9 +35,9 @@ def test_it_learns_and_what_it_says_is_cached(model, monkeypatch, tmp_path):
     assert logits.shape == (len(dataset.texts), 3) and logits.dtype == np.float32
     assert (logits.argmax(axis=1) == dataset.targets)[splits.test].mean() > 0.6
     facts = first.describe()
-    losses = [row["valid_loss"] for row in facts["history"]]
-    assert min(losses) < losses[0] and facts["best_epoch"] == int(np.argmin(losses))
-    assert facts["layers"] == [2, 2] and 0 < facts["trained"] < first.num_parameters
+    losses = [row["valid_loss"] for row in facts.history]
+    assert min(losses) < losses[0] and facts.best_epoch == int(np.argmin(losses))
+    assert facts.layers == [2, 2] and 0 < facts.trained < first.num_parameters
     monkeypatch.setattr(FineTuning, "run", lambda *_: pytest.fail("it was fine-tuned again"))
     monkeypatch.setattr(
         "qkd.teachers.classifier.Classifier.scores", lambda *_: pytest.fail("the model was called again")
@@ -56,7 +56,7 @@ def test_what_is_saved_is_an_adapter_that_classifier_and_peft_read(model, tmp_pa
     folder = tmp_path / "run" / "teacher"
     other = make_teacher(f"classifier:{folder}")
     other.fit(dataset, data.split_dataset(dataset))
-    expected = teacher.logits(dataset.texts) * teacher.describe()["temperature"]
+    expected = teacher.logits(dataset.texts) * teacher.describe().temperature
     np.testing.assert_allclose(other.logits(dataset.texts), expected, atol=1e-4)
     base = AutoModelForSequenceClassification.from_pretrained(model, config=AutoConfig.from_pretrained(folder))
     assert base.config.num_hidden_layers == 1  # the half that was kept
@@ -70,7 +70,7 @@ def test_fine_tuning_that_was_killed_ends_with_the_same_weights(model, monkeypat
     dataset = animals(2)
     whole = fitted(model, dataset, patience=3).logits(dataset.texts)
     monkeypatch.setenv("QKD_CACHE", str(tmp_path / "another"))
-    monkeypatch.setattr("qkd.teachers.finetune.SAVE_EVERY", 0.0)
+    monkeypatch.setattr("qkd.teachers.finetune.SAVE_INTERVAL_SECONDS", 0.0)
     real, steps = FineTuning._step, []
 
     def dies(self, rows):
@@ -94,16 +94,16 @@ def test_memory_that_runs_out_only_makes_smaller_parts(model, monkeypatch, capsy
     dataset = animals(2, count=40)
     expected = fitted(model, dataset, epochs=1).logits(dataset.texts)
     shutil.rmtree(cache.root() / "adapters")
-    real = FineTuning._answer
+    real = FineTuning._forward
 
     def hungry(self, tokens):
         if torch.is_grad_enabled() and len(tokens) > 3:
             torch.empty(2**60)  # the allocator's own complaint
         return real(self, tokens)
 
-    monkeypatch.setattr(FineTuning, "_answer", hungry)
+    monkeypatch.setattr(FineTuning, "_forward", hungry)
     found = fitted(model, dataset, epochs=1).logits(dataset.texts)
-    assert "out of memory in fine-tuning; going on with 2 texts at once" in capsys.readouterr().err
+    assert "out of memory in fine-tuning; continuing with 2 texts at once" in capsys.readouterr().err
     assert found.shape == expected.shape and np.isfinite(found).all()
 
 

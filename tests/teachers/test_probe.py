@@ -6,10 +6,10 @@ import torch
 from sklearn.linear_model import Ridge
 
 from qkd.data import loading as data
+from qkd.models.features import FeatureExtractor
 from qkd.models.linear_probes import leave_one_out, squared_errors
-from qkd.models.reader import Reader
 from qkd.teachers.heads import calibrated_temperature, fit_head, mean_cross_entropy, out_of_fold
-from qkd.teachers.probe import choose_probe
+from qkd.teachers.probe import choose_blocks
 from qkd.teachers.registry import make_teacher
 from tests.models.conftest import SENTENCES, animals
 
@@ -42,16 +42,16 @@ def read_by_hand(model, text, layers):
 
 
 def test_a_row_is_what_transformers_says_text_by_text(model):
-    reader = Reader(str(model), None, [1, 2], likelihoods=True)
-    rows = reader.rows(TEXTS)
+    reader = FeatureExtractor(str(model), None, [1, 2], likelihoods=True)
+    rows = reader.features(TEXTS)
     assert rows.shape == (len(TEXTS), sum(reader.widths)) and rows.dtype == np.float16
     for row in (0, 1, 6, 11, 23):
         np.testing.assert_allclose(rows[row], read_by_hand(model, TEXTS[row], [1, 2]), atol=4e-3, rtol=2e-3)
 
 
 def test_an_lm_is_run_as_far_as_it_is_read(model):
-    whole, cut = (Reader(str(model), None, layers, False) for layers in ([1, 2], [1]))
-    np.testing.assert_allclose(cut.rows(TEXTS), whole.rows(TEXTS)[:, : cut.widths[0]], atol=1e-3)
+    whole, cut = (FeatureExtractor(str(model), None, layers, False) for layers in ([1, 2], [1]))
+    np.testing.assert_allclose(cut.features(TEXTS), whole.features(TEXTS)[:, : cut.widths[0]], atol=1e-3)
     layer = sum(weight.numel() for weight in whole.network.layers[1].parameters())
     assert cut.num_parameters == whole.num_parameters - layer
 
@@ -81,9 +81,9 @@ def test_layers_that_know_are_read_and_no_more_than_needed():
     blocks = [rng.normal(size=(300, width)) for width in widths]
     blocks[1][:, 0] += 2 * y
     blocks[3] = blocks[1] @ rng.normal(size=(6, 6))  # knows the same, higher up
-    assert choose_probe(np.hstack(blocks).astype(np.float32), widths, y) == ((1,), False)
+    assert choose_blocks(np.hstack(blocks).astype(np.float32), widths, y) == ((1,), False)
     blocks[4][:, 0] += 3 * y
-    places, likelihoods = choose_probe(np.hstack(blocks).astype(np.float32), widths, y)
+    places, likelihoods = choose_blocks(np.hstack(blocks).astype(np.float32), widths, y)
     assert likelihoods and 1 in places
 
 
@@ -110,9 +110,9 @@ def test_a_student_learns_from_logits_out_of_fold(model):
     assert teacher.cross_fitted
     y = dataset.targets[splits.train]
     texts = [dataset.texts[row] for row in splits.train]
-    learned, told = teacher.logits(texts), teacher.answer(texts)
+    learned, told = teacher.logits(texts), teacher.predict_logits(texts)
     assert mean_cross_entropy(told, y) < mean_cross_entropy(learned, y) - 0.05
-    assert teacher.describe()["unseen_loss"] == pytest.approx(mean_cross_entropy(learned, y), abs=1e-5)
+    assert teacher.describe().unseen_loss == pytest.approx(mean_cross_entropy(learned, y), abs=1e-5)
     shuffled = rng.permutation(len(texts))
     np.testing.assert_array_equal(teacher.logits([texts[row] for row in shuffled]), learned[shuffled])
 

@@ -10,7 +10,7 @@ from qkd.core.errors import QkdError
 from qkd.data import loading as data
 from qkd.teachers import prompt_files
 from qkd.teachers.calibration import calibrate, matrix_scaling
-from qkd.teachers.judge import CausalLM
+from qkd.teachers.causal_lm import CausalLM
 from qkd.teachers.prompt import PromptTeacher
 from qkd.teachers.registry import make_teacher
 from tests.models.conftest import SENTENCES, animals, save_model
@@ -68,7 +68,7 @@ def fitted(model, dataset, config):
 def test_a_label_is_worth_the_mean_of_its_words(model, tmp_path):
     dataset = animals(3)
     teacher = fitted(model, dataset, settings(tmp_path, calibrate=False))
-    logits = teacher.answer(dataset.texts) / teacher.describe()["weight"][0][0]
+    logits = teacher.predict_logits(dataset.texts) / teacher.describe().weight[0][0]
     assert logits.shape == (len(dataset.texts), 3)
     lm = CausalLM(str(model))
     ids = {word: lm.tokens([word])[0] for word in ("cat", "mat", "red ball", "electrons")}
@@ -92,7 +92,7 @@ def test_answers_are_cached_by_prompt_and_one_new_text_costs_one_call(model, tmp
     assert asked == [1]
     others = np.concatenate([getattr(data.split_dataset(dataset), part) for part in ("valid", "test")])
     texts = [dataset.texts[row] for row in others]
-    np.testing.assert_allclose(again.answer(texts), first[others], atol=1e-4)
+    np.testing.assert_allclose(again.predict_logits(texts), first[others], atol=1e-4)
     fitted(model, dataset, settings(tmp_path, examples=1))
     assert sum(asked) > 1
 
@@ -102,10 +102,10 @@ def test_calibration_adds_a_bias_for_each_label_and_is_fitted_on_training_texts(
     splits = data.split_dataset(dataset)
     plain, calm = (fitted(model, dataset, settings(tmp_path, calibrate=value)) for value in (False, True))
     facts = calm.describe()
-    scores = plain.answer(dataset.texts) / plain.describe()["weight"][0][0]
-    logits = scores @ np.array(facts["weight"]) + facts["bias"]
+    scores = plain.predict_logits(dataset.texts) / plain.describe().weight[0][0]
+    logits = scores @ np.array(facts.weight) + facts.bias
     np.testing.assert_allclose(calm.logits(dataset.texts)[splits.test], logits[splits.test], atol=1e-4)
-    np.testing.assert_allclose(calm.answer(dataset.texts[:5]), logits[:5], atol=1e-4)
+    np.testing.assert_allclose(calm.predict_logits(dataset.texts[:5]), logits[:5], atol=1e-4)
     shares = softmax(logits[splits.train], axis=1).mean(
         axis=0
     )  # those of the labels, where the biases are the best ones
@@ -115,18 +115,18 @@ def test_calibration_adds_a_bias_for_each_label_and_is_fitted_on_training_texts(
     again = make_teacher(f"prompt:{model}", config=settings(tmp_path, calibrate="labels"))
     again.fit(swapped, splits)
     for name in ("weight", "bias"):
-        assert again.describe()[name] == facts[name]  # labels of other texts have no say
+        assert getattr(again.describe(), name) == getattr(facts, name)  # labels of other texts have no say
 
 
 def test_without_labels_every_label_gets_its_mean_score_taken_off(model, tmp_path):
     dataset = animals(3)
     train = data.split_dataset(dataset).train
     plain, calm = (fitted(model, dataset, settings(tmp_path, calibrate=how)) for how in ("none", "batch"))
-    scores = plain.answer(dataset.texts) / plain.describe()["weight"][0][0]
-    weight = np.array(calm.describe()["weight"])
+    scores = plain.predict_logits(dataset.texts) / plain.describe().weight[0][0]
+    weight = np.array(calm.describe().weight)
     np.testing.assert_allclose(weight, weight[0, 0] * np.eye(3))
     expected = (scores - scores[train].mean(axis=0)) * weight[0, 0]
-    np.testing.assert_allclose(calm.answer(dataset.texts), expected, atol=1e-3)
+    np.testing.assert_allclose(calm.predict_logits(dataset.texts), expected, atol=1e-3)
 
 
 def test_words_near_the_labels_are_those_at_the_least_angle_and_are_scored_in_the_same_pass(
@@ -142,13 +142,13 @@ def test_words_near_the_labels_are_those_at_the_least_angle_and_are_scored_in_th
     monkeypatch.setattr(CausalLM, "likelihoods", lambda self, p, a: asked.append(len(a)) or real(self, p, a))
     teacher = fitted(model, dataset, settings(tmp_path))
     facts = teacher.describe()
-    assert set(asked) == {4 + len(facts["near"])} and len(facts["weight"]) == 3 + len(facts["near"])
+    assert set(asked) == {4 + len(facts.near)} and len(facts.weight) == 3 + len(facts.near)
     row, prompt = 7, lm.tokens([dataset.texts[7] + " is a"])[0]
-    last = lm.tokenizer.convert_tokens_to_ids(facts["near"])[-1]
+    last = lm.tokenizer.convert_tokens_to_ids(facts.near)[-1]
     scores = teacher.scores(dataset.texts)
     np.testing.assert_allclose(scores[row, -1], by_hand(model, prompt, [last]), atol=1e-4)
-    expected = scores @ np.array(facts["weight"]) + facts["bias"]
-    np.testing.assert_allclose(teacher.answer(dataset.texts), expected, atol=1e-3)
+    expected = scores @ np.array(facts.weight) + facts.bias
+    np.testing.assert_allclose(teacher.predict_logits(dataset.texts), expected, atol=1e-3)
 
 
 def test_near_words_count_where_they_tell_something_and_not_where_they_do_not():
@@ -180,7 +180,7 @@ def test_what_a_student_learns_of_a_text_has_not_seen_the_texts_label(model, tmp
     again.fit(data.Dataset(dataset.texts, other), splits)
     text = [dataset.texts[row]]
     drift = np.abs(again.logits(text) - teacher.logits(text)).max()  # a strength may change, another's label not
-    assert drift < np.abs(again.answer(text) - teacher.answer(text)).max()
+    assert drift < np.abs(again.predict_logits(text) - teacher.predict_logits(text)).max()
 
 
 def test_of_several_prompts_the_best_is_taken(model, tmp_path, monkeypatch):
@@ -199,11 +199,11 @@ def test_of_several_prompts_the_best_is_taken(model, tmp_path, monkeypatch):
     monkeypatch.setattr(PromptTeacher, "_scores", scores)
     for names in ((good, bad), (bad, good)):
         facts = fitted(model, dataset, make_config({"prompt": {"prompt": [str(name) for name in names]}})).describe()
-        assert facts["prompt"] == "good {text}"
-        tried = {row["prompt"]: row for row in facts["prompts"]}
+        assert facts.prompt == "good {text}"
+        tried = {row.name: row for row in facts.prompts}
         assert list(tried) == [str(name) for name in names]
-        assert tried[str(bad)]["loss"] == pytest.approx(np.log(2), abs=0.05)
-        assert tried[str(good)]["accuracy"] > 0.6 and tried[str(good)]["loss"] < tried[str(bad)]["loss"]
+        assert tried[str(bad)].error == pytest.approx(np.log(2), abs=0.05)
+        assert tried[str(good)].accuracy > 0.6 and tried[str(good)].error < tried[str(bad)].error
     assert list(prompt_files.read_prompts(["auto", str(good)])) == [*prompt_files.BUILT_IN, str(good)]
 
 
@@ -213,7 +213,7 @@ def test_a_prompt_without_room_is_left_out_where_another_has_some(model, tmp_pat
     long.write_text(f'template = "{"cat " * 60}{{text}}"\n{words}')
     short.write_text(f'template = "{{text}} is a"\n{words}')
     facts = fitted(model, animals(2), make_config({"prompt": {"prompt": [str(long), str(short)]}})).describe()
-    assert facts["prompt"] == "{text} is a" and [row["prompt"] for row in facts["prompts"]] == [str(short)]
+    assert facts.prompt == "{text} is a" and [row.name for row in facts.prompts] == [str(short)]
     with pytest.raises(QkdError, match=r"takes 6[0-9] tokens"):
         fitted(model, animals(2), make_config({"prompt": {"prompt": [str(long)]}}))
 
@@ -236,7 +236,7 @@ def test_a_teacher_at_chance_is_told_and_one_that_knows_is_not(model, tmp_path, 
     known = dict(zip(dataset.texts, dataset.targets, strict=True))
     monkeypatch.setattr(PromptTeacher, "_scores", lambda self, texts: np.zeros((len(texts), 3), np.float32))
     fitted(model, dataset, settings(tmp_path))
-    assert "cannot" not in (told := capsys.readouterr().err.replace("\n", " ")) and "can be told from chance" in told
+    assert "it may be no better than chance" in capsys.readouterr().err.replace("\n", " ")
     clever = lambda self, texts: 9 * np.eye(3, dtype=np.float32)[[known[text] for text in texts]]  # noqa: E731
     monkeypatch.setattr(PromptTeacher, "_scores", clever)
     fitted(model, dataset, settings(tmp_path, examples=1))
@@ -248,7 +248,7 @@ def test_examples_are_mixed_complete_and_never_the_text_itself(model, tmp_path, 
     orders, asked = set(), []
     for seed in range(6):
         teacher = make_teacher(f"prompt:{model}", config=settings(tmp_path, examples=2, examples_seed=seed))
-        examples, spare = teacher._drawn(dataset, data.split_dataset(dataset))
+        examples, spare = prompt_files.draw_examples(dataset, data.split_dataset(dataset), teacher.spec)
         labels = [label for _, label in examples]
         assert sorted(labels) == [0, 0, 1, 1, 2, 2] and len({*spare, *(text for text, _ in examples)}) == 9
         assert [dataset.labels[dataset.texts.index(text)] for text in spare] == list(dataset.classes)
@@ -259,12 +259,12 @@ def test_examples_are_mixed_complete_and_never_the_text_itself(model, tmp_path, 
     real = CausalLM.likelihoods
     seen = lambda self, p, a: asked.extend(p) or real(self, p, a)  # noqa: E731
     monkeypatch.setattr(CausalLM, "likelihoods", seen)
-    found = teacher.answer([text, "a red cat"])
+    found = teacher.predict_logits([text, "a red cat"])
     ids = CausalLM(str(model)).tokens([text, teacher._spare[label]])
     spelled = [" ".join(map(str, prompt)) for prompt in asked]  # the usual prompt first
     counts = [[line.count(" ".join(map(str, part))) for part in ids] for line in spelled]
     assert counts == [[1, 0], [1, 1]]
-    np.testing.assert_allclose(found[0], teacher._done(teacher.scores([text]))[0], atol=1e-4)
+    np.testing.assert_allclose(found[0], teacher._fitted(teacher.scores([text]))[0], atol=1e-4)
 
 
 def test_more_examples_than_there_are_is_one_sentence(model, tmp_path):
@@ -278,7 +278,7 @@ def test_examples_come_from_the_training_split_by_seed(model, tmp_path):
     train = {dataset.texts[row] for row in splits.train}
     asked = {}
     for seed in (0, 0, 1):
-        prompt = fitted(model, dataset, settings(tmp_path, examples=1, examples_seed=seed)).describe()["prompt"]
+        prompt = fitted(model, dataset, settings(tmp_path, examples=1, examples_seed=seed)).describe().prompt
         lines = [line for line in prompt.split("\n") if line]
         assert len(lines) == 4 and sum(any(line.startswith(text) for text in train) for line in lines) == 3
         assert asked.setdefault(seed, prompt) == prompt
@@ -293,10 +293,10 @@ def test_a_chat_template_is_used_where_there_is_one(tmp_path):
     tokenizer.chat_template = "{% for m in messages %}{{ m.role }} {{ m.content }} {% endfor %}assistant "
     tokenizer.save_pretrained(folder)
     dataset = animals(2)
-    told = fitted(folder, dataset, with_words(tmp_path, "of {labels}: {text}", examples=1)).describe()["prompt"]
+    told = fitted(folder, dataset, with_words(tmp_path, "of {labels}: {text}", examples=1)).describe().prompt
     assert told.startswith("user of cat, dog: ") and told.endswith("user of cat, dog: {text} assistant ")
     assert told.count("user") == 3 and told.count("assistant") == 3
-    plain = fitted(folder, dataset, with_words(tmp_path, "{text}:", chat="false")).describe()["prompt"]
+    plain = fitted(folder, dataset, with_words(tmp_path, "{text}:", chat="false")).describe().prompt
     assert plain == "{text}:"
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from qkd.cli import circuits, compare, devices, export, hardware, jobs, options, students, sweep, teach
+from qkd.cli import circuits, compare, devices, doctor, export, hardware, jobs, options, students, sweep, teach
 from qkd.core import console
 from qkd.core.errors import QkdError
 from qkd.core.files import as_os_error
@@ -17,17 +17,19 @@ from qkd.core.files import as_os_error
 app = typer.Typer(
     name="qkd",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
-    help="Distil a large language model's text classifier into a quantum circuit, and run it on a device.",
+    help="Distill a large language model's text classifier into a quantum circuit, and run it on a device.",
 )
 students.register(app)
 teach.register(app)
 export.register(app)
 compare.register(app)
 sweep.register(app)
+app.command()(doctor.doctor)
+app.add_typer(doctor.app, name="cache")
 app.add_typer(circuits.app, name="circuits")
 app.add_typer(devices.app, name="devices")
 app.command()(devices.transpile)
@@ -52,9 +54,9 @@ def _root(
 
 
 INTERRUPTED = 130
-"""What a shell expects of a program that Ctrl-C ended."""
+"""Exit code that a shell expects after Ctrl-C."""
 UNREAD = 1
-"""Exit code when nobody read the results to their end."""
+"""Exit code when standard output was closed before the end of the results."""
 UNFORESEEN = 70
 
 
@@ -72,8 +74,10 @@ def main() -> None:
     except BrokenPipeError:
         sys.exit(UNREAD)
     except Exception as error:
-        if hasattr(error, "show") and hasattr(error, "exit_code"):  # what typer raises for a malformed command line
+        if hasattr(error, "show") and hasattr(error, "exit_code"):  # a malformed command line
             error.show()
+            if getattr(error, "option_name", None) and sys.argv[1:2] == ["predict"]:
+                console.fail("write 'qkd predict -- TEXT' for a text that starts with '-'")
             sys.exit(error.exit_code)
         if type(error).__name__ == "Abort":
             _fail("interrupted", INTERRUPTED)
@@ -95,7 +99,7 @@ def _open_streams() -> None:
         if stream is None:
             setattr(sys, name, os.fdopen(descriptor, "r" if descriptor == 0 else "w", encoding="utf-8", closefd=False))
         elif isinstance(stream, io.TextIOWrapper) and descriptor:
-            stream.reconfigure(errors="replace")  # what a terminal of another encoding cannot show becomes a '?'
+            stream.reconfigure(errors="replace")  # a terminal of another encoding shows '?'
 
 
 def _fail(sentence: str, code: int) -> None:

@@ -13,13 +13,16 @@ from qkd.core.console import write
 app = typer.Typer(no_args_is_help=True, help="The student circuits: list, draw and check them.")
 
 Name = Annotated[str, typer.Argument(help="A circuit's name, or a TOML or OpenQASM 3 file.")]
-Qubits = Annotated[int | None, typer.Option(min=1, help="The width n; the circuit's own when left out.")]
-Layers = Annotated[int | None, typer.Option(min=1, help="How often the ansatz repeats; the circuit's own if left out.")]
+Qubits = Annotated[int | None, typer.Option(min=1, help="Number of qubits n. Default: that of the circuit.")]
+Layers = Annotated[int | None, typer.Option(min=1, help="Repetitions of the ansatz. Default: that of the circuit.")]
 
 
 @app.command("list")
 def list_(json_: Json = False, debug: Debug = False) -> None:
-    """List every circuit that can be named, and where its file lies."""
+    """List the circuits that have a name, and their files.
+
+    Example: qkd circuits list
+    """
     from qkd.circuits import draw, library
     from qkd.circuits.spec import read_circuit_spec
     from qkd.reports.tables import aligned
@@ -39,7 +42,10 @@ def list_(json_: Json = False, debug: Debug = False) -> None:
 
 @app.command()
 def show(name: Name, qubits: Qubits = None, layers: Layers = None, debug: Debug = False) -> None:
-    """Draw a circuit and say what it is made of."""
+    """Draw a circuit and count its gates and parameters.
+
+    Example: qkd circuits show hardware --qubits 4
+    """
     from qkd.circuits import draw, library
 
     student = library.load_circuit(name, qubits, layers)
@@ -49,7 +55,10 @@ def show(name: Name, qubits: Qubits = None, layers: Layers = None, debug: Debug 
 
 @app.command()
 def check(name: Name, qubits: Qubits = None, layers: Layers = None, json_: Json = False, debug: Debug = False) -> None:
-    """Find dead and redundant weights, blind inputs, and how far each observable sees."""
+    """Find weights and inputs without effect, redundant weights, and the light cone of each observable.
+
+    Example: qkd circuits check qdllm
+    """
     from dataclasses import asdict
 
     from qkd.circuits import library

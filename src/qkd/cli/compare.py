@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from qkd.cli.options import ConfigFile, Debug, Json, Quiet, help_of, with_config_options
+from qkd.cli.options import ConfigFile, Debug, Json, PanelCommand, Quiet, help_of, with_config_options
 from qkd.core.config import read_config
 from qkd.core.console import write
 from qkd.core.specs import validated
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from qkd.results import Comparison, Sweep
 
 S = TypeVar("S", "Comparison", "Sweep")
-Ray = Annotated[str | None, typer.Option(help="Spread the trials over a Ray cluster: its address, or 'local'.")]
+Ray = Annotated[str | None, typer.Option(help="Ray cluster for the trials: its address, or 'local'.")]
 Base = Annotated[Path | None, typer.Argument(help="A run folder or a TOML file to start from.")]
 Seeds = Annotated[int, typer.Option(help=help_of(CompareSpec, "seeds"))]
 Tune = Annotated[int, typer.Option(help=help_of(CompareSpec, "tune"))]
@@ -44,18 +44,21 @@ def compare(
     debug: Debug = False,
     given: Options,
 ) -> None:
-    """Train several students over several seeds on the same texts, and say what may be concluded."""
+    """Train several students with several seeds on the same texts, and compare them statistically.
+
+    Example: qkd compare runs/latest --students hardware,linear,logreg --seeds 5
+    """
     from qkd import studies
     from qkd.reports import comparison
 
     values = {"students": _words(students), "seeds": seeds, "sims": _words(sims), "train_texts": _counts(train_texts)}
     values |= {"shot_counts": _counts(shot_counts), "noise_scales": _words(noise_scales), "tune": tune}
-    spec = validated(CompareSpec, values, "the options")
+    spec = validated(CompareSpec, values)
     show(studies.compare(base, spec, ray=ray, **given), comparison.comparison_text, json_, quiet)
 
 
 def show(study: S, text: Callable[[S], str], json_: bool, quiet: bool) -> None:
-    """Print what a study found, for people or as JSON."""
+    """Print the result of a study, as text or JSON."""
     if json_:
         write(json.dumps(study.to_dict(), indent=2))
         return
@@ -69,7 +72,7 @@ def reproduce(
     *,
     config: ConfigFile = None,
     seeds: Seeds = 10,
-    students: Annotated[str, typer.Option(help="Students beside it, as for compare.")] = "hardware,linear,logreg",
+    students: Annotated[str, typer.Option(help="Other students, as for compare.")] = "hardware,linear,logreg",
     deviations: Annotated[
         str, typer.Option(help="Deviations of the public code: padding, js, carried, or none.")
     ] = "padding,js,carried",
@@ -80,7 +83,10 @@ def reproduce(
     debug: Debug = False,
     given: Options,
 ) -> None:
-    """Run the paper's recipe, the recipe with each deviation of its public code, and other students."""
+    """Run the paper's recipe, its public code's deviations from it, and other students on the same texts.
+
+    Example: qkd reproduce qdllm --data qdllm:FOLDER
+    """
     from qkd import studies
     from qkd.reports import comparison
 
@@ -102,5 +108,5 @@ def _counts(text: str) -> list[int | str]:
 
 def register(app: typer.Typer) -> None:
     """Add this file's commands to ``app``."""
-    app.command("compare")(with_config_options(compare))
-    app.command("reproduce")(with_config_options(reproduce))
+    app.command("compare", cls=PanelCommand)(with_config_options(compare))
+    app.command("reproduce", cls=PanelCommand)(with_config_options(reproduce))

@@ -29,7 +29,10 @@ def _default(context: typer.Context) -> None:
 
 @app.command("list")
 def list_(json_: Json = False, debug: Debug = False) -> None:
-    """List every device, live ones of your account too, and which snapshot stands in for it."""
+    """List all devices, those of your account included, and their snapshots.
+
+    Example: qkd devices list
+    """
     from dataclasses import asdict
 
     from qkd.core.console import warn
@@ -44,7 +47,7 @@ def list_(json_: Json = False, debug: Debug = False) -> None:
         try:
             online = live.names()
         except QkdError as error:
-            warn(f"{error}; what follows is the catalogue alone")
+            warn(f"{error}; the list is that of the catalogue alone")
     names = {device.name for device in known.devices}
     newer = [DeviceEntry(name, qubits=0, status="live") for name in online or () if name not in names]
     devices = [*known.devices, *newer]
@@ -72,7 +75,10 @@ def show(
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Show a device's numbers and its map, with the qubits that a circuit would take."""
+    """Show a device's calibration and its map, with the qubits that a circuit would use.
+
+    Example: qkd devices show ibm_fez
+    """
     from qkd.circuits import library
     from qkd.core.errors import QkdError
     from qkd.devices import chipmap, snapshot
@@ -103,7 +109,10 @@ def show(
 def snapshot_(
     device: Annotated[str, typer.Argument(help="A live device of your account.")], debug: Debug = False
 ) -> None:
-    """Keep a live device's calibration of today, for --local and --sim aer-noisy."""
+    """Save a live device's present calibration, for --local and --sim aer-noisy.
+
+    Example: qkd devices snapshot ibm_fez
+    """
     from qkd.devices import live, snapshot
 
     with live.asking():
@@ -119,7 +128,10 @@ def compare(
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Rank devices for a run's student, by its accuracy under the noise of their calibrations."""
+    """Rank devices for a run's student, by its accuracy under the noise of their calibrations.
+
+    Example: qkd devices compare runs/latest --devices ibm_fez,ibm_marrakesh
+    """
     from qkd.core.errors import ConfigError
     from qkd.hardware import fitness
     from qkd.reports.tables import aligned
@@ -138,13 +150,14 @@ def compare(
 def drift(
     device: Device,
     since: Annotated[Path, typer.Option(help="A run trained under the device's noise, or a snapshot file.")],
-    run: Annotated[
-        Path | None, typer.Option(help="The run whose student it costs; that of --since when left out.")
-    ] = None,
+    run: Annotated[Path | None, typer.Option(help="The run of the student. Default: that of --since.")] = None,
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Show what changed on a device since a calibration, and what that costs a student."""
+    """Show the changes of a device since a calibration, and their cost for a student.
+
+    Example: qkd devices drift ibm_fez --since runs/latest
+    """
     from qkd.hardware import fitness
     from qkd.reports.tables import aligned
 
@@ -168,14 +181,17 @@ def learn(
     decoupling: Annotated[str | None, typer.Option(help="none, XX, XpXm or XY4; else the profile's.")] = None,
     seed: Annotated[int, typer.Option(help="The seed of the circuits.")] = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Stop after the estimate; needs no account.")] = False,
-    anew: Annotated[bool, typer.Option("--anew", help="Measure again, though a plan like it is not finished.")] = False,
-    detach: Annotated[bool, typer.Option("--detach", help="Return once the jobs are sent.")] = False,
-    yes: Annotated[bool, typer.Option("-y", "--yes", help="Send without asking.")] = False,
+    anew: Annotated[bool, typer.Option("--new-plan", help="Make a new plan although an equal one is open.")] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Return after the submission.")] = False,
+    yes: Annotated[bool, typer.Option("-y", "--yes", help="Submit without a question.")] = False,
     json_: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Learn what a device's calibration does not tell, coherent errors above all, from a few circuits."""
+    """Estimate coherent errors of a device, which calibration data omit, from a few circuits.
+
+    Example: qkd devices learn ibm_fez --run runs/latest --dry-run
+    """
     from qkd.cli.outcomes import asked
     from qkd.core.files import finite
     from qkd.hardware.learning import LearningOrder, conclusion, table
@@ -206,7 +222,7 @@ def _draw(drawn: Any) -> None:
 def transpile(
     student: Annotated[str, typer.Argument(help="A run folder, a circuit's name, or a circuit file.")],
     device: Annotated[str, typer.Option(help="A device, its snapshot, or a snapshot file.")] = "ibm_fez",
-    profile: Annotated[str | None, typer.Option(help="The transpile profile; the device's own when left out.")] = None,
+    profile: Annotated[str | None, typer.Option(help="Transpile profile. Default: that of the device.")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="A key of the profile and its value, KEY=VALUE; may be repeated.")
     ] = None,
@@ -217,7 +233,10 @@ def transpile(
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Compile a student for a device and show what that made of it."""
+    """Compile a student for a device and show the resulting circuit's size and errors.
+
+    Example: qkd transpile runs/latest --device ibm_fez
+    """
     from dataclasses import asdict
 
     from qkd.circuits.qasm import to_qasm

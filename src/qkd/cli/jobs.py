@@ -13,15 +13,15 @@ from qkd.cli.outcomes import Window, patience, print_outcomes
 from qkd.core.console import one_line, write
 
 LATEST = Path("runs/latest")
-AnyRun = Annotated[Path | None, typer.Option(help="A run folder; found by the device run's name when left out.")]
-Name = Annotated[str | None, typer.Argument(help="A device run, hw-1; all that are not finished when left out.")]
+AnyRun = Annotated[Path | None, typer.Option(help="A run folder. Default: the one that has the device run.")]
+Name = Annotated[str | None, typer.Argument(help="A device run such as hw-1. Default: all that are open.")]
 
 app = typer.Typer(no_args_is_help=True, help="Jobs of device runs: list, show, collect and cancel them.")
 
 
 @app.command("list")
 def list_(
-    run: Annotated[Path | None, typer.Option(help="A run folder; every run on this machine when left out.")] = None,
+    run: Annotated[Path | None, typer.Option(help="A run folder. Default: every run on this machine.")] = None,
     under: Annotated[
         Path, typer.Option(help="Look for run folders under this one too, where the index of this machine was lost.")
     ] = Path("runs"),
@@ -35,7 +35,7 @@ def list_(
 
     rows, damaged = (listed_all(under), []) if run is None else listed(run)
     if damaged:
-        warn(f"damaged lines of the ledger, kept as they are: {', '.join(map(str, damaged))}")
+        warn(f"damaged lines of the ledger, which qkd does not change: {', '.join(map(str, damaged))}")
     if json_:
         write(json.dumps({"jobs": rows, "damaged_lines": damaged}, indent=2))
         return
@@ -60,7 +60,7 @@ def list_(
 
 
 def _shown(run: str) -> str:
-    """Return a run folder as it is typed from here."""
+    """Return the path of a run folder relative to the working directory, if it is inside."""
     path = Path(run)
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else run
 
@@ -93,7 +93,10 @@ def show(
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Show what a device run asked for and what came of it."""
+    """Show the request and the result of a device run.
+
+    Example: qkd jobs show hw-1
+    """
     from qkd.core.errors import QkdError
     from qkd.core.files import read_json
     from qkd.core.runs import existing_run
@@ -140,7 +143,7 @@ def show(
 def collect(
     name: Name = None,
     run: AnyRun = None,
-    again: Annotated[bool, typer.Option("--again", help="Send jobs again that failed or were cancelled.")] = False,
+    again: Annotated[bool, typer.Option("--resubmit", help="Send jobs again that failed or were cancelled.")] = False,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Fetch what is done and return.")] = False,
     window: Window = None,
     json_: Json = False,
@@ -156,7 +159,7 @@ def collect(
     for where in _where(run, name):
         try:
             outcomes += collect_(where, name, not no_wait, again, patience(window))
-        except QkdError as error:  # other runs are gone on with
+        except QkdError as error:  # the other runs continue
             troubles.append(error)
     if not outcomes and not troubles and not json_:
         write("every device run is finished")
@@ -183,4 +186,4 @@ def cancel(
     if not states:
         write("there was nothing to cancel at the service")
     if "done" in states.values():
-        write(f"what had been measured already is fetched with 'qkd jobs collect {name}'")
+        write(f"fetch existing measurements with 'qkd jobs collect {name}'")

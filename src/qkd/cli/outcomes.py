@@ -1,4 +1,4 @@
-"""What commands about device runs print: a plan before it is sent, and what came of it."""
+"""Printed plans and results of device runs."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ Window = Annotated[
     typer.Option(
         "--consistency-window",
         min=0,
-        help="Seconds in which a job is looked for whose submission had no answer, before it is sent anew: 900, as "
-        "long as IBM's client waits for that answer.",
+        help="Seconds during which qkd searches for a job whose submission had no answer, before it resubmits. "
+        "Default: 900, the time that IBM's client waits for the answer.",
     ),
 ]
 
@@ -59,7 +59,7 @@ def print_plan(plan: Plan) -> None:
     write(f"{plan.device}, mitigation {mitigation.name}, {shots}{twirls}, {what}")
     learned = plan.snapshot.calibration.learned
     if learned is not None and plan.purpose == "predict":
-        write(f"forecasts and error bars reckon with errors learned on {learned.date[:10]}")
+        write(f"forecasts and error bars include errors learned on {learned.date[:10]}")
     write(aligned(plan.budget.rows()))
     if plan.local:
         write("on its snapshot: nothing is sent, and these are the seconds that the device would take")
@@ -69,7 +69,7 @@ def print_plan(plan: Plan) -> None:
 
 
 def print_outcomes(outcomes: list[Outcome], json_: bool) -> None:
-    """Print what came of device runs, and what is to be done next."""
+    """Print the results of device runs and the next command."""
     from qkd.reports import devices
     from qkd.reports.tables import aligned
     from qkd.results import LearnedResult, MeasuredResult
@@ -92,8 +92,8 @@ def print_outcomes(outcomes: list[Outcome], json_: bool) -> None:
         for record in outcome.records:
             if record.reason is not None:
                 write(
-                    f"{plan.name}: job {record.number + 1} {record.state} ({record.reason}); what others measured is "
-                    f"kept; send it again with 'qkd jobs collect {plan.name} --again'"
+                    f"{plan.name}: job {record.number + 1} {record.state} ({record.reason}); the results of the others "
+                    f"are saved; resubmit it with 'qkd jobs collect {plan.name} --resubmit'"
                 )
     if results and not any(record.open for outcome in outcomes for record in outcome.records):
         write(f"report: {outcomes[-1].plan.folder.parent.parent / 'report.html'}")

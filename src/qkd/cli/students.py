@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qkd.cli.options import ConfigFile, Debug, Json, Quiet, RunArgument, with_config_options
-from qkd.core.console import one_line, write
+from qkd.cli.options import ConfigFile, Debug, Json, PanelCommand, Quiet, RunArgument, with_config_options
+from qkd.core.console import one_line, say, write
+from qkd.core.errors import ConfigError, DataError
+from qkd.core.files import write_lines, write_text, write_with
 from qkd.pipeline.settings import Options
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from qkd.results import Prediction
 
 LATEST = Path("runs/latest")
 
@@ -19,13 +27,18 @@ LATEST = Path("runs/latest")
 def distill(
     *,
     config: ConfigFile = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run --name, or the last one.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", rich_help_panel="Run", help="Continue the run --name, or the last one.")
+    ] = False,
     json_: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
     given: Options,
 ) -> None:
-    """Distil an LLM's classifier into a quantum circuit: label, train, measure, report."""
+    """Distill an LLM's classifier into a quantum circuit: label, train, evaluate, report.
+
+    Example: qkd distill --data texts.csv --epochs 20
+    """
     from qkd import api
     from qkd.core.config import read_config
     from qkd.reports.run import summary, timings
@@ -43,14 +56,17 @@ def distill(
 
 def evaluate(
     run: RunArgument = LATEST,
-    data: Annotated[str | None, typer.Option(help="Labelled texts, as for distill; else the run's test split.")] = None,
-    text_column: Annotated[str, typer.Option(help="The column that holds the texts.")] = "text",
-    label_column: Annotated[str, typer.Option(help="The column that holds the labels.")] = "label",
+    data: Annotated[str | None, typer.Option(help="Labeled texts, as for distill. Default: the test split.")] = None,
+    text_column: Annotated[str, typer.Option(help="Column of the texts.")] = "text",
+    label_column: Annotated[str, typer.Option(help="Column of the labels.")] = "label",
     json_: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Measure a run's student on labelled texts."""
+    """Evaluate a run's student on labeled texts.
+
+    Example: qkd evaluate runs/latest --data other.csv
+    """
     from qkd import api
 
     result = api.evaluate(run, data, text_column, label_column)
@@ -63,18 +79,31 @@ def evaluate(
 
 
 def predict(
-    texts: Annotated[list[str] | None, typer.Argument(help="Texts to classify.")] = None,
+    texts: Annotated[list[str] | None, typer.Argument(help="Texts; - reads one a line from standard input.")] = None,
     file: Annotated[Path | None, typer.Option(help="Texts: a .txt file, one a line, or a table file.")] = None,
-    text_column: Annotated[str, typer.Option(help="The column of the file that holds the texts.")] = "text",
+    text_column: Annotated[str, typer.Option(help="Column of the texts in the file.")] = "text",
     run: Annotated[Path, typer.Option(help="A run folder or a student folder.")] = LATEST,
-    json_: Json = False,
+    output: Annotated[Path | None, typer.Option(help="A .csv, .jsonl or .parquet file for the results.")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Classify texts with a run's student; needs neither teacher nor training data."""
+    """Classify texts with a run's student, without teacher and training data.
+
+    Example: qkd predict "a text" --run runs/latest
+    """
     from qkd import api
 
-    rows = api.predict(texts or [], file, text_column, run)
+    if output is not None and output.suffix.lower() not in WRITERS:
+        raise ConfigError(f"--output {output}: its name must end in {', '.join(WRITERS)}")
+    texts = list(texts or ())
+    if texts == ["-"] or not (texts or file or sys.stdin.isatty()):
+        texts = _from_standard_input()
+    rows = api.predict(texts, file, text_column, run)
+    if output is not None:
+        WRITERS[output.suffix.lower()](output, rows)
+        say(f"{output}: {len(rows):,} texts")
+        return
     ascii_only = (getattr(sys.stdout, "encoding", None) or "").lower() != "utf-8"
     for row in rows:
         if json_:
@@ -83,8 +112,39 @@ def predict(
             write(f"{one_line(row.label)}\t{row.probability:.3f}\t{one_line(row.text)}")
 
 
+def _from_standard_input() -> list[str]:
+    """Return the lines of standard input that are not blank.
+
+    Raises:
+        DataError: They are not UTF-8.
+    """
+    try:
+        lines = sys.stdin.buffer.read().decode("utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise DataError(f"standard input is not UTF-8 text ({error}); convert it with iconv") from None
+    texts = [line.removesuffix("\r") for line in lines if line.strip()]
+    if blank := len(lines) - len(texts) - (lines[-1] == ""):
+        say(f"skipped {blank:,} blank lines")
+    return texts
+
+
+def _table(rows: Sequence[Prediction]) -> pd.DataFrame:
+    import pandas as pd
+
+    columns = [{f"probability of {name}": value for name, value in row.probabilities.items()} for row in rows]
+    first = [{"text": row.text, "label": row.label, "probability": row.probability} for row in rows]
+    return pd.concat([pd.DataFrame(first), pd.DataFrame(columns)], axis=1)
+
+
+WRITERS: dict[str, Callable[[Path, Sequence[Prediction]], None]] = {
+    ".csv": lambda path, rows: write_text(path, _table(rows).to_csv(index=False), private=True),
+    ".jsonl": lambda path, rows: write_lines(path, [row.to_dict() for row in rows]),
+    ".parquet": lambda path, rows: write_with(path, _table(rows).to_parquet, private=True),
+}
+
+
 def register(app: typer.Typer) -> None:
     """Add this file's commands to ``app``."""
-    app.command("distill")(with_config_options(distill))
+    app.command("distill", cls=PanelCommand)(with_config_options(distill))
     app.command("evaluate")(evaluate)
     app.command("predict")(predict)

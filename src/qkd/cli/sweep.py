@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from qkd.cli.compare import Base, Ray, show
-from qkd.cli.options import Debug, Json, Quiet, help_of, with_config_options
+from qkd.cli.options import Debug, Json, PanelCommand, Quiet, help_of, with_config_options
 from qkd.core.specs import validated
 from qkd.experiments.specs import SweepSpec
 from qkd.pipeline.settings import Options
@@ -29,7 +29,10 @@ def sweep(
     debug: Debug = False,
     given: Options,
 ) -> None:
-    """Search settings of the student by the validation texts, and judge the best on the test texts."""
+    """Search settings of the student by the validation texts, and compare the best on the test texts.
+
+    Example: qkd sweep runs/latest --over lr=0.001..0.1 --over layers=1..3 --trials 30
+    """
     from qkd import studies
     from qkd.reports import sweep as pages
 
@@ -41,10 +44,10 @@ def sweep(
         "seeds": seeds,
         "sweep_seed": sweep_seed,
     }
-    spec = validated(SweepSpec, values | ({"over": over} if over else {}), "the options")
+    spec = validated(SweepSpec, values | ({"over": over} if over else {}))
     show(studies.sweep(base, spec, ray=ray, **given), pages.sweep_text, json_, quiet)
 
 
 def register(app: typer.Typer) -> None:
     """Add this file's command to ``app``."""
-    app.command("sweep")(with_config_options(sweep))
+    app.command("sweep", cls=PanelCommand)(with_config_options(sweep))

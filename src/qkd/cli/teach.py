@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from qkd.cli.options import ConfigFile, Debug, Json, Quiet, with_config_options
+from qkd.cli.options import ConfigFile, Debug, Json, PanelCommand, Quiet, with_config_options
 from qkd.core.console import write
 from qkd.pipeline.settings import Options
 
@@ -17,14 +17,16 @@ SECTIONS = ("data", "teacher", "prompt", "api", "lora", "models", "encoder")
 
 def teach(
     *,
-    out: Annotated[Path, typer.Option(help="The Parquet file of logits; --teacher logits:FILE reads it.")],
+    out: Annotated[Path, typer.Option(help="Parquet file of the logits, for --teacher logits:FILE.")],
     config: ConfigFile = None,
-    torch_device: Annotated[str | None, typer.Option(help="Where torch computes: cpu, cuda, cuda:1, ...")] = None,
+    torch_device: Annotated[str | None, typer.Option(help="Device of torch: cpu, cuda, cuda:1, ...")] = None,
     ray: Annotated[
         str | None,
-        typer.Option(help="Spread the work over a Ray cluster: its address, or 'local' (needs qkd-llm[ray])."),
+        typer.Option(help="Ray cluster for the work: its address, or 'local' (needs qkd-llm[ray])."),
     ] = None,
-    embed: Annotated[bool, typer.Option("--embed", help="Embed the texts too; distill finds both cached.")] = False,
+    embed: Annotated[
+        bool, typer.Option("--embed", help="Embed the texts too, so that distill finds both cached.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the tokens and the cost of an api: teacher and stop.")
     ] = False,
@@ -33,7 +35,10 @@ def teach(
     debug: Debug = False,
     given: Options,
 ) -> None:
-    """Let a teacher label a corpus; what is done is cached, so a killed labelling goes on where it was."""
+    """Let a teacher label texts; the logits are cached, so an interrupted labeling continues.
+
+    Example: qkd teach --data texts.csv --teacher probe:smollm2-135m --out logits.parquet
+    """
     from qkd import api
     from qkd.core.config import read_config
 
@@ -57,4 +62,4 @@ def teach(
 
 def register(app: typer.Typer) -> None:
     """Add this file's command to ``app``."""
-    app.command("teach")(with_config_options(teach, SECTIONS))
+    app.command("teach", cls=PanelCommand)(with_config_options(teach, SECTIONS))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ import numpy as np
 
 from qkd.core.arrays import array_bytes, parse_arrays, read_arrays, write_arrays
 from qkd.core.console import progress, warn
-from qkd.core.errors import FolderError, ModelError
+from qkd.core.errors import ConfigError, FolderError, ModelError, nearest
 from qkd.core.files import MAX_ARRAY_BYTES, read_bytes, write_bytes
 
 CHUNK = 128
@@ -42,6 +43,46 @@ def root() -> Path:
     import platformdirs
 
     return Path(os.environ.get("QKD_CACHE") or platformdirs.user_cache_dir("qkd"))
+
+
+KINDS = {
+    "rows": "embeddings and logits of texts",
+    "arrays": "fitted heads and whitenings",
+    "models": "default models",
+    "digests": "fingerprints of model files",
+    "adapters": "fine-tuned teachers",
+}
+"""Folders of the cache, with their content."""
+
+
+def usage() -> dict[str, tuple[int, int]]:
+    """Return the number of files and of bytes of each kind of cached file."""
+    found = {}
+    for folder in sorted(root().glob("*/")):
+        sizes = [path.lstat().st_size for path in folder.rglob("*") if not path.is_dir()]
+        found[folder.name] = (len(sizes), sum(sizes))
+    return found
+
+
+def clean(kinds: Sequence[str]) -> None:
+    """Delete cached files.
+
+    Args:
+        kinds: Names of folders in the cache; see ``usage``.
+
+    Raises:
+        ConfigError: The cache has no such kind.
+    """
+    known = usage()
+    for kind in kinds:
+        if kind not in known:
+            raise ConfigError(f"the cache has no kind '{kind}'{nearest(kind, known)}")
+    for kind in kinds:
+        folder = root() / kind
+        if folder.is_symlink():
+            folder.unlink()
+        else:
+            shutil.rmtree(folder)
 
 
 def digest(value: Any) -> str:

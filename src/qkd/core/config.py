@@ -1,4 +1,4 @@
-"""Everything a run's TOML file or options can say: ``Config``, whose sections are the tables of the file."""
+"""Every setting of a run: the sections of ``Config`` are the tables of its TOML file, the fields its options."""
 
 from __future__ import annotations
 
@@ -13,40 +13,35 @@ from qkd.core.specs import Count, Fraction, Spec, option, read_toml, validated
 
 
 class DataSpec(Spec):
-    """Which texts and labels, and how they are split."""
+    """Texts and labels, and their split."""
 
     data: str = option(
-        "docstrings", "A CSV, TSV, JSONL or Parquet file, qdllm:FOLDER, hf:NAME[:CONFIG], or the embedded 'docstrings'."
+        "docstrings", "A CSV, TSV, JSONL or Parquet file, qdllm:FOLDER, hf:NAME[:CONFIG], or the embedded docstrings."
     )
-    text_column: str = option("text", "The column that holds the texts.")
-    label_column: str = option("label", "The column that holds the labels.")
+    text_column: str = option("text", "Column of the texts.")
+    label_column: str = option("label", "Column of the labels.")
     test_data: Path | None = option(
-        None, "A table file of test texts, with the same columns; else the data's own test split, or a part of them."
+        None, "A file of test texts with the same columns. Default: the test split of the data, or a part of the texts."
     )
-    limit: Count | None = option(None, "Take at most this many texts, stratified by label; all when left out.")
+    limit: Count | None = option(None, "Maximum number of texts, stratified by label. Default: all.")
     valid: Fraction = option(
-        0.15, "The fraction of texts kept for validation; of the training texts, where the test texts are given."
+        0.15, "Fraction of the texts for validation; of the training texts if test texts are given."
     )
-    test: Fraction = option(0.2, "The fraction of texts kept for the final test, where it is not given.")
-    split_seed: int = option(0, "The seed of the train/validation/test split, as far as it is drawn.")
+    test: Fraction = option(0.2, "Fraction of the texts for the final test, if test texts are not given.")
+    split_seed: int = option(0, "Seed of the split into training, validation and test texts.")
     unlabeled: Path | None = option(
-        None, "A file of more texts, without labels, that the teacher alone labels: the student gets KL and JS on them."
+        None, "A file of texts without labels. The student learns the teacher's logits of them."
     )
 
     @property
     def stem(self) -> str:
-        """A short name of the texts, for folders."""
+        """A short name of the data, for folders."""
         return self.data.rpartition(":")[2].rstrip("/").rpartition("/")[2].partition(".")[0]
 
 
 def _several(value: Any) -> Any:
-    """Let one word stand for a list of one."""
+    """Accept one word as a list of one."""
     return (value,) if isinstance(value, str) else value
-
-
-def _switched(value: Any) -> Any:
-    """Let a prompt's calibration be on or off, as it was in version 0.1."""
-    return {True: "labels", False: "none"}[value] if isinstance(value, bool) else value
 
 
 class TeacherSpec(Spec):
@@ -54,39 +49,40 @@ class TeacherSpec(Spec):
 
     teacher: Annotated[tuple[str, ...], BeforeValidator(_several), Field(min_length=1)] = option(
         ("probe:smollm2-135m",),
-        "KIND:MODEL, where KIND is probe, prompt, api, lora, classifier or logits and MODEL a short name, folder, hub "
-        "id or file; several make an ensemble.",
+        "KIND:MODEL with KIND probe, prompt, api, lora, classifier or logits; MODEL is a short name, folder, hub id "
+        "or file. Several make an ensemble.",
     )
     ensemble: Literal["probability", "logit"] = option(
-        "probability", "What several teachers' weighted average is taken of; validation texts set the weights."
+        "probability", "Quantity that is averaged over several teachers, with weights from the validation texts."
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = option(
-        "auto", "The teacher's weights: auto is float32 on CPUs and bfloat16 on CUDA."
+        "auto", "Type of the teacher's weights; auto is float32 on CPUs and bfloat16 on CUDA."
     )
-    quantize: Literal["none", "8bit", "4bit"] = option("none", "Load the teacher quantised, by bitsandbytes.")
-    max_tokens: Count | None = option(None, "Tokens read of each text; 256, or what the model holds, when left out.")
+    quantize: Literal["none", "8bit", "4bit"] = option("none", "Quantization of the teacher by bitsandbytes.")
+    max_tokens: Count | None = option(
+        None, "Maximum number of tokens of a text. Default: 256, or fewer if the model has a shorter context."
+    )
     label_map: str | None = option(
-        None, "For classifier: which of its labels means which of the data's, MODEL=DATA, separated by commas."
+        None, "For classifier: pairs MODEL=DATA that assign its labels to those of the data, joined by commas."
     )
 
 
 class PromptSpec(Spec):
-    """How a prompt: teacher is asked."""
+    """Prompts of a prompt: teacher."""
 
     prompt: Annotated[tuple[str, ...], BeforeValidator(_several), Field(min_length=1)] = option(
         ("auto",),
-        "Built-in prompts (classify, continue, category), auto for all of them, or TOML or text files with "
-        "{text} in them; of several the one that does best on a few labelled texts is taken.",
+        "Built-in prompts (classify, continue, category), auto for all of them, or files that contain {text}. A few "
+        "labeled texts select the best of several.",
     )
     examples: Annotated[int, Field(ge=0)] = option(
-        0, "Examples of each class shown first, drawn from the training texts."
+        0, "Number of training texts of each class that the prompt shows as examples."
     )
-    examples_seed: int = option(0, "The seed that draws them.")
-    calibrate: Annotated[Literal["words", "labels", "batch", "none"], BeforeValidator(_switched)] = option(
+    examples_seed: int = option(0, "Seed of the selection of examples.")
+    calibrate: Literal["words", "labels", "batch", "none"] = option(
         "words",
-        "How scores become logits: a linear map, fitted to training texts, of the labels' words and those near them "
-        "(words) or of the labels' alone (labels), biases that make all labels equally likely over the texts, whatever "
-        "theirs are (batch), or none; with a temperature.",
+        "Map from scores to logits. words and labels fit a linear map to training texts, with or without related "
+        "words; batch makes all labels equally likely on average; none applies a temperature only.",
     )
 
 
@@ -127,157 +123,157 @@ class ApiSpec(Spec):
 
 
 class LoraSpec(Spec):
-    """How a lora: teacher is fine-tuned."""
+    """Fine-tuning of a lora: teacher."""
 
-    lora_rank: Count = option(8, "The rank r of the adapters.")
-    lora_targets: str = option("all-linear", "The modules that get adapters, by name, separated by commas.")
+    lora_rank: Count = option(8, "Rank r of the adapters.")
+    lora_targets: str = option("all-linear", "Names of the modules that get adapters, joined by commas.")
     lora_depth: Annotated[float, Field(gt=0, le=1)] = option(
-        0.67, "The fraction of the LM's layers that is kept, from the bottom."
+        0.67, "Fraction of the LM's layers that the teacher keeps, from the bottom."
     )
     lora_tuned: Annotated[float, Field(gt=0, le=1)] = option(
-        0.5, "The fraction of the kept layers that gets adapters, from the top."
+        0.5, "Fraction of the kept layers that get adapters, from the top."
     )
-    lora_epochs: Count = option(3, "The most passes over the training texts.")
-    lora_texts: Count | None = option(None, "Learn from at most this many training texts.")
+    lora_epochs: Count = option(3, "Maximum number of epochs.")
+    lora_texts: Count | None = option(None, "Maximum number of training texts. Default: all.")
     lora_batch_size: Count = option(16, "Texts per optimizer step.")
-    lora_lr: Annotated[float, Field(gt=0)] = option(0.0003, "AdamW's highest learning rate.")
-    lora_patience: Count = option(2, "Stop after this many epochs without a better validation loss.")
-    lora_seed: int = option(0, "The seed of adapters, batches and dropout.")
+    lora_lr: Annotated[float, Field(gt=0)] = option(0.0003, "Highest learning rate of AdamW.")
+    lora_patience: Count = option(2, "Number of epochs without a better validation loss before training stops.")
+    lora_seed: int = option(0, "Seed of adapters, batches and dropout.")
 
 
 class ModelSpec(Spec):
-    """How models of the hub are dealt with."""
+    """Access to models of the Hugging Face hub."""
 
-    offline: bool = option(False, "Ask no hub; HF_HUB_OFFLINE=1 does the same.")
-    trust_remote_code: bool = option(False, "Let a model run Python code of its own; read that code first.")
+    offline: bool = option(False, "Send no request to a hub, as HF_HUB_OFFLINE=1 does.")
+    trust_remote_code: bool = option(False, "Run Python code that comes with a model; read that code first.")
 
 
 class EncoderSpec(Spec):
-    """What turns a text into the student's D numbers."""
+    """Embeddings of the texts."""
 
     encoder: str = option(
         "minilm?layers=auto",
-        "minilm, hashing[:DIM], static:MODEL, any Hugging Face encoder (folder or hub id), with ?layers=, pooling= and "
-        "tokens= behind it, or several joined by +; auto layers are chosen by leave-one-out error.",
+        "minilm, hashing[:DIM], static:MODEL, or a Hugging Face encoder (folder or hub id); options ?layers=, pooling= "
+        "and tokens= follow, and + joins several. layers=auto selects layers by leave-one-out error.",
     )
     whiten: Count | None = option(
-        None, "Decorrelate the embeddings and keep this many of the strongest directions; fitted on the training texts."
+        None, "Number of principal directions to which training embeddings are whitened. Default: no whitening."
     )
     tune_encoder: Annotated[int, Field(ge=0)] = option(
-        0, "Train this many of the encoder's last layers with the student, through the circuit; of static:, its table."
+        0,
+        "Number of last encoder layers that are trained with the student, through the circuit; for static:, its table.",
     )
-    tune_epochs: Count = option(6, "The most passes over the training texts that the encoder's layers train for.")
-    tune_batch_size: Count = option(32, "Texts per optimizer step while they train.")
-    tune_patience: Count = option(2, "Stop that after this many epochs without a better validation loss.")
+    tune_epochs: Count = option(6, "Maximum number of epochs for encoder layers.")
+    tune_batch_size: Count = option(32, "Texts per optimizer step for encoder layers.")
+    tune_patience: Count = option(2, "Number of epochs without a better validation loss before encoder layers stop.")
     tune_lr: Annotated[float, Field(gt=0)] | None = option(
-        None, "Adam's learning rate of what trains of the encoder; 7e-5 for layers and 1e-3 for a table when left out."
+        None, "Learning rate of the encoder. Default: 7e-5 for layers and 1e-3 for a table."
     )
 
 
 class StudentSpec(Spec):
     """The quantum student: projection, circuit and head."""
 
-    circuit: str = option("hardware", "A bundled circuit's name, a circuit TOML file, or an OpenQASM 3 file.")
-    qubits: Count | None = option(None, "The circuit's width n; the circuit's own default when left out.")
-    layers: Count | None = option(None, "How often the ansatz repeats; the circuit's own default when left out.")
+    circuit: str = option(
+        "hardware",
+        "A bundled circuit (hardware, qdllm, reupload, product), a circuit TOML file, or an OpenQASM 3 file.",
+    )
+    qubits: Count | None = option(None, "Number of qubits n. Default: that of the circuit file.")
+    layers: Count | None = option(None, "Repetitions of the ansatz. Default: that of the circuit file.")
     angle_map: Literal["tanh", "minmax"] = option(
         "tanh",
-        "How projections become angles: tanh, bounded to (-pi, pi), or minmax, the paper's per-text scaling "
-        "to [0, 10].",
+        "Map from projections to angles: tanh to (-pi, pi), or minmax, the paper's scaling of each text to [0, 10].",
     )
-    dropout: Annotated[float, Field(ge=0, lt=1)] = option(0.5, "The fraction of embedding entries dropped in training.")
+    dropout: Annotated[float, Field(ge=0, lt=1)] = option(0.5, "Fraction of embedding entries that training drops.")
     standardize: bool = option(
-        True, "Shift and scale embedding entries to mean 0 and deviation 1 over the training texts."
+        True, "Scale embedding entries to mean 0 and standard deviation 1 over the training texts."
     )
-    diagnose: bool = option(
-        True, "Measure why the student falls short of its teacher: encoder, capacity, data or optimisation."
-    )
+    diagnose: bool = option(True, "Measure how much encoder, capacity, data and optimization cost the student.")
     spread_seeds: Annotated[int, Field(ge=0)] = option(
-        0, "Train it with this many more seeds, ideally, to see how far they lie apart."
+        0, "Number of further seeds that train the student without noise, for the spread of its accuracy."
     )
     margin: Annotated[float, Field(ge=0, le=100)] = option(
         1.0, "Points of accuracy within which two classifiers count as equivalent."
     )
     controls: bool = option(
-        True, "Show a linear student of the same size and a logistic regression on the same embeddings beside it."
+        True, "Train a linear student of the same size and a logistic regression on the same embeddings."
     )
 
 
 class LossSpec(Spec):
-    """What the student minimises, given its own logits, the teacher's and the labels."""
+    """The loss, of the logits of student and teacher and of the labels."""
 
     loss: Literal["qdllm", "qdllm-published"] = option(
         "qdllm",
-        "The loss: qdllm is the paper's CE, KL and JS sum; qdllm-published has the JS of its public code, which "
-        "softmaxes twice.",
+        "qdllm is the paper's sum of CE, KL and JS. qdllm-published has the JS of its public code, with a second "
+        "softmax.",
     )
-    temperature: Annotated[float, Field(gt=0)] = option(2.0, "T, which softens teacher and student in KL and JS.")
-    alpha: Annotated[float, Field(ge=0, le=1)] = option(0.2, "The weight a of the teacher; 0 learns from labels alone.")
+    temperature: Annotated[float, Field(gt=0)] = option(2.0, "Temperature T of teacher and student in KL and JS.")
+    alpha: Annotated[float, Field(ge=0, le=1)] = option(0.2, "Weight a of the teacher; 0 learns from labels alone.")
 
 
 class TrainSpec(Spec):
-    """How the student is optimised."""
+    """Optimization of the student."""
 
-    epochs: Count = option(100, "The most passes over the training texts.")
+    epochs: Count = option(100, "Maximum number of epochs.")
     batch_size: Count = option(64, "Texts per optimizer step, B.")
     lr: Annotated[float, Field(gt=0)] = option(
         0.005,
-        "Adam's learning rate; the projection's is smaller, in inverse proportion to the width of the embeddings.",
+        "Learning rate of Adam; that of the projection is inversely proportional to the embedding width.",
     )
     weight_decay: Annotated[float, Field(ge=0)] = option(0.0, "Decoupled weight decay of projection and head.")
-    patience: Count = option(10, "Stop after this many epochs without a better validation loss.")
+    patience: Count = option(10, "Number of epochs without a better validation loss before training stops.")
     train_shots: Annotated[int, Field(ge=0)] = option(
-        0, "Train for this many shots per expectation value: their exact variance is in the loss; 0 is none."
+        0, "Shots per expectation value whose exact variance the loss includes; 0 includes none."
     )
-    shuffle: bool = option(True, "Draw new batches in every epoch; without it, all epochs go through the first ones.")
-    seed: int = option(0, "The seed of initial weights, batches and dropout.")
+    shuffle: bool = option(True, "Draw new batches in every epoch instead of repeating those of the first.")
+    seed: int = option(0, "Seed of initial weights, batches and dropout.")
 
 
 class EngineSpec(Spec):
-    """What does the quantum arithmetic."""
+    """The simulation of the circuit."""
 
     sim: Literal["exact", "aer", "aer-noisy"] = option(
         "exact",
-        "What is simulated: exact expectation values; aer, finite shots; aer-noisy, shots under --device's noise.",
+        "exact computes expectation values; aer samples shots; aer-noisy samples shots under the noise of --device.",
     )
     engine: Literal["auto", "statevector", "lightcone", "density", "trajectories", "aer"] = option(
         "auto",
-        "What does the arithmetic of training: auto takes the fastest that is exact for the case, aer trains on "
-        "AerSimulator's shots.",
+        "Simulator of training. auto selects the fastest exact one; aer trains on shots of AerSimulator.",
     )
-    shots: Count = option(4096, "Shots per expectation value where AerSimulator samples.")
-    gradient: Literal["spsa", "parameter-shift"] = option("spsa", "How --engine aer estimates gradients.")
+    shots: Count = option(4096, "Shots per expectation value of AerSimulator.")
+    gradient: Literal["spsa", "parameter-shift"] = option("spsa", "Gradient estimator of --engine aer.")
     trajectories: Annotated[int, Field(ge=2)] = option(32, "Quantum trajectories per text of --engine trajectories.")
     accuracy: Annotated[float, Field(ge=0, lt=1)] = option(
         0.001,
-        "How far expectation values may be off where light cones are too wide to be exact; gradients ten times that, "
-        "relatively; 0 insists on exact ones.",
+        "Maximum error of expectation values for light cones that are too wide for exact values; relative errors of "
+        "gradients are ten times larger. 0 requires exact values.",
     )
     truncation: Annotated[float, Field(ge=0, lt=1)] = option(
-        0.0, "The threshold below which --engine lightcone leaves Pauli strings out; 0 finds it from the accuracy."
+        0.0, "Coefficient below which --engine lightcone drops Pauli strings; 0 derives it from --accuracy."
     )
-    engine_seed: int = option(0, "The seed of shots and trajectories.")
+    engine_seed: int = option(0, "Seed of shots and trajectories.")
     precision: Literal["single", "double"] = option("single", "Floating-point precision of training.")
-    torch_device: str = option("auto", "Where torch computes: auto (CUDA when there is one), cpu, cuda, cuda:1, ...")
+    torch_device: str = option("auto", "Device of torch: auto (CUDA if available), cpu, cuda, cuda:1, ...")
 
 
 class DeviceSpec(Spec):
-    """The device whose noise is simulated."""
+    """The device whose noise training simulates."""
 
-    device: str = option("ibm_fez", "The device whose snapshot --sim aer-noisy takes: a name, or a snapshot file.")
-    profile: str | None = option(None, "The transpile profile; the device's own when left out.")
-    idle_noise: bool = option(False, "Whether qubits that wait relax, as a schedule of the circuit says.")
+    device: str = option("ibm_fez", "Device for --sim aer-noisy: a name such as ibm_fez, or a snapshot file.")
+    profile: str | None = option(None, "Transpile profile. Default: that of the device.")
+    idle_noise: bool = option(False, "Simulate relaxation of idle qubits, from a schedule of the circuit.")
 
 
 class RunSpec(Spec):
-    """Where the results go."""
+    """The run folder."""
 
-    runs: Path = option(Path("runs"), "The folder that holds the run folders.")
-    name: str | None = option(None, "The run's name; a new one is made from data and circuit when left out.")
+    runs: Path = option(Path("runs"), "Folder of the run folders.")
+    name: str | None = option(None, "Name of the run. Default: data and circuit with a number.")
 
 
 class Config(Spec):
-    """One distillation, whole."""
+    """All settings of one distillation."""
 
     data: DataSpec = DataSpec()
     teacher: TeacherSpec = TeacherSpec()
@@ -302,11 +298,11 @@ def fields() -> Iterator[tuple[str, str, FieldInfo]]:
             yield section, key, field
 
 
-def make_config(values: Mapping[str, Any], where: str = "the configuration") -> Config:
+def make_config(values: Mapping[str, Any], where: str | None = None) -> Config:
     """Return the ``Config`` that nested ``values`` describe.
 
     Raises:
-        QkdError: a key does not exist (the nearest known one is named) or a value does not fit.
+        ConfigError: A key does not exist, or a value does not fit.
     """
     return validated(Config, values, where)
 
@@ -315,14 +311,14 @@ def read_config(path: Path | None, overrides: Mapping[tuple[str, str], Any] | No
     """Return the configuration of a TOML file with ``{(section, key): value}`` overrides on top.
 
     Raises:
-        QkdError: the file is missing, is not TOML, or says something that does not exist.
+        ConfigError: The file is missing or not TOML, a key does not exist, or a value does not fit.
     """
     values = {} if path is None else read_toml(path)
     for (section, key), value in (overrides or {}).items():
         table = values.setdefault(section, {})
         if isinstance(table, dict):
             table[key] = value
-    return make_config(values, str(path) if path else "the options")
+    return make_config(values, str(path) if path else None)
 
 
 def to_toml(config: Config) -> str:

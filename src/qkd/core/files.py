@@ -223,7 +223,7 @@ def read_bytes(path: Path, most: int = MAX_JSON_BYTES) -> bytes:
             refuse_above(path, size, most)
             data = file.read(max(size, MIB) + 1)  # files of /proc have no size
     except FileNotFoundError:
-        raise FolderError(f"{path}: no such file; is {path.parent} a whole qkd folder?") from None
+        raise FolderError(f"{path}: no such file; check the path") from None
     except (OSError, ValueError) as error:  # a ValueError is a name with a null byte
         raise FolderError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
     return data

@@ -32,11 +32,16 @@ class Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
 
-def validated(spec: type[S], values: Mapping[str, Any], where: str) -> S:
-    """Return the ``spec`` that nested ``values`` describe; ``where`` begins the sentence if they do not.
+def validated(spec: type[S], values: Mapping[str, Any], where: str | None = None) -> S:
+    """Return the ``spec`` that nested ``values`` describe.
+
+    Args:
+        spec: The table of settings.
+        values: Values by field.
+        where: The file of the values; None for options, which errors then name as they are typed.
 
     Raises:
-        QkdError: a key does not exist (the nearest known one is named) or a value does not fit.
+        ConfigError: A key does not exist (the error names the nearest known one), or a value does not fit.
     """
     try:
         return spec.model_validate(values)
@@ -58,18 +63,29 @@ def read_toml(path: Path) -> dict[str, object]:
         raise ConfigError(f"{path}: not a TOML file ({error})") from None
 
 
-def _sentence(spec: type[Spec], error: ValidationError, where: str) -> str:
-    """Turn pydantic's first complaint into one sentence."""
+def _sentence(spec: type[Spec], error: ValidationError, where: str | None) -> str:
+    """Return pydantic's first complaint as one sentence."""
     first = error.errors()[0]
     place = [str(part) for part in first["loc"]]
+    start = f"{where}: " if where else ""
     if first["type"] == "extra_forbidden":
         known, table = spec, ""
         for part in place[:-1]:
             inner: Any = known.model_fields[part].annotation
             known, table = inner, f" in [{part}]"
-        return f"{where}: there is no key '{place[-1]}'{table}{nearest(place[-1], known.model_fields)}"
+        return f"{start}there is no key '{place[-1]}'{table}{nearest(place[-1], known.model_fields)}"
     if first["type"] == "missing":
-        return f"{where}: the key '{'.'.join(place)}' is missing"
+        return f"{start}the key '{'.'.join(place)}' is missing"
     message = first["msg"].removeprefix("Value error, ")
-    given = reprlib.repr(first["input"])
-    return f"{where}: {'.'.join(place)} = {given} does not fit: {message[:1].lower()}{message[1:]}"
+    name = ".".join(place) if where or not place else _option(spec, place)
+    given = "" if isinstance(first["input"], Mapping | Spec) else f" = {reprlib.repr(first['input'])}"
+    return f"{start}{name}{given} does not fit: {message[:1].lower()}{message[1:]}"
+
+
+def _option(spec: type[Spec], place: list[str]) -> str:
+    """Return the option of a setting as it is typed, or the table in whose settings the contradiction is."""
+    inner = spec.model_fields[place[0]].annotation
+    nested = isinstance(inner, type) and issubclass(inner, Spec)
+    if nested and len(place) == 1:
+        return f"[{place[0]}]"
+    return f"--{place[1 if nested else 0].replace('_', '-')}"

@@ -80,8 +80,10 @@ def load_texts(file: str | Path, text_column: str = "text") -> list[str]:
     path = Path(file)
     if path.suffix.lower() == ".txt":
         lines = tables.read_utf8(path).removesuffix("\n").split("\n")
-        texts: list[str | None] = [line.removesuffix("\r") for line in lines]
-        places: Sequence[str] = [f"line {number}" for number in range(1, len(texts) + 1)]
+        texts: list[str | None] = [line.removesuffix("\r") for line in lines if line.strip()]
+        places: Sequence[str] = [f"line {number}" for number, line in enumerate(lines, 1) if line.strip()]
+        if len(texts) < len(lines):
+            log.info(f"{path}: skipped {len(lines) - len(texts):,} blank lines")
     else:
         table = tables.read_table(path, (text_column,))
         texts, places = table.columns[text_column], table.places

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 import numpy as np
 
 from qkd.devices.snapshot import Snapshot
-from qkd.results import DeviceNumbers, Spread
+from qkd.results import DeviceNumbers
+from qkd.results.device import Spread
 
 
 def numbers(snapshot: Snapshot) -> DeviceNumbers:

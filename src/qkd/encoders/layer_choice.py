@@ -15,7 +15,7 @@ from qkd.encoders.combined import JoinedEncoder
 from qkd.encoders.hidden_states import TransformerEncoder
 from qkd.encoders.protocol import Encoder, embed_texts
 from qkd.models.linear_probes import leave_one_out, squared_errors
-from qkd.results import Tried
+from qkd.results.run import SelectionTrial
 
 # Maximum number of texts on which layers are compared.
 MAX_TEXTS = 2000
@@ -32,7 +32,7 @@ def layer_candidates(layers: Sequence[int]) -> list[tuple[int, ...]]:
 
 def choose_layers(
     encoder: Encoder, texts: Sequence[str], y: np.ndarray, trains: bool = False
-) -> tuple[Encoder, list[Tried]]:
+) -> tuple[Encoder, list[SelectionTrial]]:
     """Return ``encoder`` with its open layers chosen, and the errors of all candidates.
 
     Args:
@@ -53,7 +53,7 @@ def choose_layers(
     encoder.fill_cache(texts)  # one pass serves all candidates
     step = -(-len(texts) // MAX_TEXTS)  # the order of the rows does not depend on the class
     some, classes = texts[::step], np.unique(y[::step], return_inverse=True)[1]
-    tried: list[Tried] = []
+    tried: list[SelectionTrial] = []
     for layers in layer_candidates(encoder.pass_layers):
         candidate = encoder.with_layers(layers)
         x = embed_texts(candidate, some)
@@ -61,7 +61,7 @@ def choose_layers(
         scores = leave_one_out(x @ x.T, classes)
         error = float(squared_errors(scores, classes).mean())
         accuracy = float((scores.argmax(axis=1) == classes).mean())
-        tried.append(Tried(encoder=candidate.name, layers=layers, error=error, accuracy=accuracy))
+        tried.append(SelectionTrial(name=candidate.name, layers=layers, error=error, accuracy=accuracy))
     limit = (1 + MAX_EXCESS_ERROR) * min(row.error for row in tried)
     single = [row for row in tried if len(row.layers) == 1 and row.error <= limit] if trains else []
     return encoder.with_layers(min(single or tried, key=lambda row: row.error).layers), tried

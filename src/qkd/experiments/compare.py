@@ -24,7 +24,7 @@ from qkd.experiments.conditions import EXACT, Conditions, check_conditions, make
 from qkd.experiments.specs import CompareSpec
 from qkd.experiments.trial import REMEDY, run_repetitions, run_trial, tune_students
 from qkd.pipeline.inputs import Clock, Inputs, choose_encoder, prepare_inputs
-from qkd.results import TrialResult, Tuning
+from qkd.results.study import TrialResult, TuningResult
 from qkd.student.data import TrainingData
 
 
@@ -59,7 +59,7 @@ class Trials:
     encoders: dict[str, Encoder]
     seconds: dict[str, float]
     sims: tuple[str, ...]
-    tuning: dict[str, Tuning]
+    tuning: dict[str, TuningResult]
 
     def seeds(self, student: Candidate, texts: int) -> list[TrialResult]:
         """Return a student's trials with so many training texts, one for each seed."""
@@ -114,7 +114,7 @@ def run_with_inputs(
     prints = {name: _fingerprint(one) for name, one in data.items()}
     available = len(inputs.data.train)
     counts = tuple(sorted({available if n == "all" else min(n, available) for n in spec.train_texts}))
-    tuning: dict[str, Tuning] = {}
+    tuning: dict[str, TuningResult] = {}
     if spec.tune > 1:
         with clock.stage("tuning"):
             students, tuning = tune_students(students, data, prints, spec.tune, folder.path / "tuning")

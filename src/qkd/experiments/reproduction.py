@@ -11,7 +11,8 @@ from qkd.experiments.candidates import RECIPE, RECIPE_SECTIONS, Candidate, make_
 from qkd.experiments.compare import Trials
 from qkd.experiments.summary import hits, verdict_on
 from qkd.pipeline.settings import Overrides
-from qkd.results import Adaptation, Comparison, Estimate, Printed, Reproduction, Variant
+from qkd.results import Comparison, Estimate, Reproduction
+from qkd.results.study import Adaptation, RecipeResult
 
 DEVIATIONS = {
     "padding": "the code reads the state of the last position of a text padded to 60 tokens, usually a padding token",
@@ -102,9 +103,15 @@ def reproduction_of(trials: Trials, comparison: Comparison) -> Reproduction:
         if name.startswith(RECIPE):
             runs, difference = correct.mean(axis=1), comparison.differences.get(name)
             gain = difference and Estimate(value=-difference.value, low=-difference.high, high=-difference.low)
-            printed = Printed(mean=float(runs.mean()), std=float(runs.std()), best=float(runs.max()))
-            accuracy = comparison.students[name].numbers.accuracy
-            rows.append(Variant(name=name, accuracy=accuracy, printed=printed, gain=gain))
+            row = RecipeResult(
+                name=name,
+                accuracy=comparison.students[name].numbers.accuracy,
+                printed_mean=float(runs.mean()),
+                printed_std=float(runs.std()),
+                printed_best=float(runs.max()),
+                gain=gain,
+            )
+            rows.append(row)
     others = [student for student in trials.students if not student.name.startswith(RECIPE)]
     recipes = [student for student in trials.students if student.name in (RECIPE, TUNED)]
     beside = None

@@ -10,7 +10,8 @@ from qkd.core.version import VERSION
 from qkd.experiments.candidates import Candidate
 from qkd.experiments.compare import Trials
 from qkd.pipeline.evaluation import TIMED_TEXTS, ms_per_text
-from qkd.results import Comparison, Estimate, Measured, Point, Scores, Sizes, StudentResult, TeacherLine, Verdict
+from qkd.results import Comparison, Estimate, Scores, StudentResult
+from qkd.results.study import CurvePoint, Verdict
 from qkd.student.data import TrainingData
 from qkd.student.metrics import calibration_error, macro_f1, softmax
 from qkd.student.verdicts import compare_accuracies, conclude, mean_over_seeds_and_texts
@@ -38,8 +39,9 @@ def summarize(trials: Trials, command: str) -> Comparison:
         qkd=VERSION,
         data=trials.inputs.dataset.source,
         classes=data.classes,
-        texts=Sizes(train=most, valid=len(data.valid), test=len(data.test)),
-        teacher=TeacherLine(name=trials.inputs.teacher.name, accuracy=teacher),
+        texts={"train": most, "valid": len(data.valid), "test": len(data.test)},
+        teacher=trials.inputs.teacher.name,
+        teacher_accuracy=teacher,
         encoder=trials.inputs.encoder.name,
         seeds=max(len(rows) for rows in right.values()),
         students={
@@ -99,13 +101,10 @@ def _line(trials: Trials, student: Candidate, data: TrainingData, encoder_ms: fl
         return calibration_error(probabilities[seed, texts], targets[texts])
 
     right = (predicted == targets).astype(float)
-    measured = None
+    accuracy = drop = None
     if rows[0].measured is not None:
         noisy = (np.array([row.measured for row in rows]).argmax(axis=2) == targets).astype(float)
-        measured = Measured(
-            accuracy=_interval(noisy),
-            drop=mean_over_seeds_and_texts(right - noisy).interval(),
-        )
+        accuracy, drop = _interval(noisy), mean_over_seeds_and_texts(right - noisy).interval()
     encoder = trials.encoders[student.name]
     return StudentResult(
         numbers=Scores(
@@ -114,7 +113,8 @@ def _line(trials: Trials, student: Candidate, data: TrainingData, encoder_ms: fl
             agreement=_interval((predicted == teacher).astype(float)),
             calibration_error=_resampled(ece, predicted.shape),
         ),
-        measured=measured,
+        measured_accuracy=accuracy,
+        measured_drop=drop,
         reliability=_reliability(probabilities, targets),
         parameters=rows[0].parameters.model_copy(update={"encoder": encoder.num_parameters}),
         seconds=float(np.mean([row.seconds for row in rows])),
@@ -147,17 +147,17 @@ def _reliability(probabilities: np.ndarray, targets: np.ndarray) -> tuple[tuple[
     )
 
 
-def _curves(trials: Trials, targets: np.ndarray) -> dict[str, tuple[Point, ...]]:
+def _curves(trials: Trials, targets: np.ndarray) -> dict[str, tuple[CurvePoint, ...]]:
     """Return each student's accuracy against the number of training texts."""
     return {
         student.name: tuple(
-            Point(texts=texts, **dict(_interval(hits(trials, student, texts, targets)))) for texts in trials.counts
+            CurvePoint(texts=texts, **dict(_interval(hits(trials, student, texts, targets)))) for texts in trials.counts
         )
         for student in trials.students
     }
 
 
-def _condition_curves(trials: Trials, targets: np.ndarray, axis: str) -> dict[str, tuple[Point, ...]]:
+def _condition_curves(trials: Trials, targets: np.ndarray, axis: str) -> dict[str, tuple[CurvePoint, ...]]:
     """Return the accuracy of each circuit against numbers of shots, or factors of noise."""
     curves = {}
     for student in trials.students:
@@ -167,7 +167,7 @@ def _condition_curves(trials: Trials, targets: np.ndarray, axis: str) -> dict[st
             for at in sorted(rows[0], key=float):
                 right = (np.array([row[at] for row in rows]) == targets).astype(float)
                 share = _interval(right)
-                points.append(Point.model_validate({axis: float(at), **dict(share)}))
+                points.append(CurvePoint.model_validate({axis: float(at), **dict(share)}))
             curves[student.name] = tuple(points)
     return curves
 

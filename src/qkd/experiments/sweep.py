@@ -26,8 +26,8 @@ from qkd.experiments.specs import CompareSpec, SweepSpec
 from qkd.experiments.summary import summarize
 from qkd.experiments.trial import run_validation
 from qkd.pipeline.inputs import Clock, Inputs, prepare_inputs
-from qkd.results import SearchedSetting, Sweep, SweepTrial, ValidationResult
-from qkd.results.study import Value
+from qkd.results import Sweep, SweepTrial
+from qkd.results.study import SearchedSetting, ValidationResult, Value
 from qkd.student.data import TrainingData
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ def _run_trial(
         return TrialOutcome("pruned", curve[-1], curve, ValidationResult(epochs=len(curve)))
     except QkdError as error:
         return TrialOutcome("failed", None, curve, ValidationResult(error=str(error)))
-    return TrialOutcome("complete", scores[f"valid_{goal}"], curve, scores)
+    return TrialOutcome("complete", scores.valid_loss if goal == "loss" else scores.valid_accuracy, curve, scores)
 
 
 def load_optuna() -> Any:
@@ -294,7 +294,7 @@ def _sweep_trial(trial: FrozenTrial) -> SweepTrial:
     state = {"PRUNED": "pruned", "FAIL": "failed", "COMPLETE": "complete"}[trial.state.name]
     scores, point = dict(trial.user_attrs.get("scores", {})), dict(trial.params)
     return SweepTrial.model_validate(
-        {**scores, "number": trial.number, "point": point, "state": state, "value": trial.value, "about": scores}
+        {**scores, "number": trial.number, "point": point, "state": state, "value": trial.value}
     )
 
 

@@ -26,7 +26,8 @@ from qkd.engines.machine import threads
 from qkd.experiments.candidates import Candidate
 from qkd.experiments.conditions import EXACT, Conditions
 from qkd.pipeline.settings import Overrides, merged
-from qkd.results import Parameters, TrialResult, Tuning, ValidationResult
+from qkd.results import Parameters
+from qkd.results.study import TrialResult, TuningResult, ValidationResult
 from qkd.simulation.simulators import torch_device
 from qkd.student import logreg
 from qkd.student.cores.quantum import QuantumCore
@@ -208,7 +209,7 @@ def tune_students(
     fingerprints: Mapping[str, str],
     count: int,
     folder: Path,
-) -> tuple[list[Candidate], dict[str, Tuning]]:
+) -> tuple[list[Candidate], dict[str, TuningResult]]:
     """Return the students with the settings that the validation texts chose, and these settings by name.
 
     Args:
@@ -240,7 +241,7 @@ def tune_students(
         loss = read_record(path, ValidationResult, REMEDY).valid_loss
         results.setdefault(student.name, []).append((np.inf if loss is None else loss, number, candidate))
     best = {name: min(rows)[2] for name, rows in results.items()}
-    tuning = {name: Tuning(tries=count, settings=_settings(student.config)) for name, student in best.items()}
+    tuning = {name: TuningResult(trials=count, settings=_settings(student.config)) for name, student in best.items()}
     return [best.get(student.name, student) for student in students], tuning
 
 

@@ -97,7 +97,7 @@ def describe_core(form: ClassicalForm) -> tuple[dict[str, Any], dict[str, np.nda
         arrays |= {f"right.{k}": one.right.T for k, one in enumerate(core.contractions)}
         return {"kind": "contraction", "degree": degree, "observables": observables}, arrays
     if isinstance(core, GateList):
-        return _describe_gates(core, form.weight.shape[1])
+        return describe_gates(core, form.weight.shape[1])
     if isinstance(core, MlpCore):
         return {"kind": "mlp"}, {"hidden": core.hidden, "hidden_bias": core.hidden_bias, "out": core.out}
     if isinstance(core, LinearCore):
@@ -105,7 +105,8 @@ def describe_core(form: ClassicalForm) -> tuple[dict[str, Any], dict[str, np.nda
     raise ModelError("the control 'fourier' has no export; export a circuit, linear, mlp or product")
 
 
-def _describe_gates(core: GateList, num_inputs: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def describe_gates(core: GateList, num_inputs: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return a gate list's description for JSON and its arrays; a gate's number -1 - s means rotation s."""
     gates: list[list[Any]] = []
     matrices: list[np.ndarray] = []
     slopes: list[np.ndarray] = []

@@ -15,10 +15,10 @@ import numpy as np
 from qkd.core.errors import ConfigError, ModelError
 from qkd.core.files import write_bytes, write_text
 from qkd.core.version import VERSION
+from qkd.encoders.combined import Whitened
 from qkd.encoders.hidden_states import TransformerEncoder
 from qkd.encoders.protocol import Encoder
 from qkd.encoders.static import StaticEncoder
-from qkd.encoders.whitening import Whitened
 from qkd.export.numpy_format import quantize_rows
 from qkd.export.onnx_graph import OPSET, WORD_SCALES, WORDS, Graph, add_bert, add_form, add_static_encoder
 from qkd.export.request import ExportRequest, Predictions, run_runtime

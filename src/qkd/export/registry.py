@@ -24,6 +24,7 @@ from qkd.student.bundle import Student
 FORMATS: dict[str, str] = {
     "numpy": "qkd.export.numpy_format",
     "onnx": "qkd.export.onnx_format",
+    "page": "qkd.export.page_format",
 }
 MANIFEST = "export.json"
 # Largest difference between a probability of an export and of its student.

@@ -7,7 +7,7 @@ from typing import Any
 
 from qkd.core.runs import RunFolder
 from qkd.export.registry import Exported, export_student
-from qkd.results.reading import read_answers
+from qkd.results.reading import read_predictions
 from qkd.student.bundle import Student
 
 
@@ -28,5 +28,5 @@ def export_run(
     """
     student = Student.load(run)
     folder = RunFolder(Path(run).resolve())
-    texts = [row.text for row in read_answers(folder)] if folder.predictions.is_file() else []
+    texts = [row.text for row in read_predictions(folder)] if folder.predictions.is_file() else []
     return export_student(student, out or folder.path / "exports" / format, format, texts, check, **options)

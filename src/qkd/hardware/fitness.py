@@ -21,7 +21,8 @@ from qkd.hardware.order import Order
 from qkd.hardware.pinned import pinned, region_error, same_device
 from qkd.hardware.prepare import plans_for
 from qkd.hardware.result import NOISY, expected
-from qkd.results import Drift, Estimate, Fitness, NoiseScores
+from qkd.results import Drift, Estimate, Fitness
+from qkd.results.device import NoiseScores
 from qkd.simulation.noise import device_noise
 from qkd.simulation.simulators import make_engine
 from qkd.student.bundle import Student

@@ -35,7 +35,7 @@ class Recalibrated(ServiceError):
         self.device, self.compiled, self.now = plan.device, plan.version, now
         super().__init__(
             f"{plan.device} changed from version {plan.version} to {now} since the circuit was compiled, so nothing "
-            f"more of {plan.name} is sent; run 'qkd run-hardware --anew' to compile it anew"
+            f"more of {plan.name} is sent; run 'qkd run-hardware --new-plan' to compile it anew"
         )
 
 

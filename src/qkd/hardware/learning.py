@@ -28,7 +28,8 @@ from qkd.hardware.plan import Plan
 from qkd.hardware.prepare import plan_of, prepared
 from qkd.hardware.recent import NONE
 from qkd.hardware.result import of_jobs
-from qkd.results import LearnedResult, Unexplained
+from qkd.results import LearnedResult
+from qkd.results.device import Unexplained
 from qkd.simulation import fit
 
 WEIGHTS = 8

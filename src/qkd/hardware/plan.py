@@ -44,6 +44,20 @@ MEND = "copy it again from a backup; its jobs' ids are in ledger.jsonl"
 Purpose = Literal["predict", "learn"]
 
 
+class PlanText(records.Record):
+    """A line of ``texts.jsonl``.
+
+    Attributes:
+        text: The text.
+        label: Its label; None for texts of the user without one.
+        teacher: Logits (C,) of the teacher, if they are known.
+    """
+
+    text: str
+    label: str | None = None
+    teacher: tuple[float, ...] | None = None
+
+
 class PlanRecord(records.Record):
     """What ``plan.json`` says that is read back."""
 
@@ -183,7 +197,8 @@ class Plan:
                 raise ValueError("circuit.qasm is not the circuit that was sent")
             values = read_arrays(folder / "values.safetensors")["values"]
             student = from_qasm(program, str(folder / "circuit.qasm"))
-            texts = read_lines(folder / "texts.jsonl")
+            lines = folder / "texts.jsonl"
+            texts = [dict(records.checked(row, PlanText, lines, MEND)) for row in read_lines(lines)]
             if values.ndim != 2 or values.shape[1] != len(student.parameters):
                 raise ValueError(f"values have the shape {values.shape}, not (N, {len(student.parameters)})")
             if len(values) < len(texts):

@@ -17,7 +17,8 @@ from qkd.hardware.gathered import Gathered, Mitigated, gather, mitigate
 from qkd.hardware.ledger import JobRecord
 from qkd.hardware.mitigation import pub
 from qkd.hardware.plan import Plan
-from qkd.results import DeviceResult, DeviceScores, Jobs, LearnedResult, Lost, MeasuredResult, MeasuredText
+from qkd.results import DeviceResult, LearnedResult, MeasuredResult, MeasuredText
+from qkd.results.device import DeviceScores, Jobs, Lost
 from qkd.simulation.noise import device_noise
 from qkd.simulation.simulators import Engine, make_engine
 from qkd.student.bundle import Student

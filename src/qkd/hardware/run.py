@@ -146,7 +146,7 @@ def _again(
     folder: RunFolder, plan: Plan, order: Order | LearningOrder, confirm: Confirm, patience: Patience, wait: bool
 ) -> Outcome:
     """Go on with a plan instead of making another like it."""
-    say(f"{plan.name} asks for the same and is not finished: it is gone on with; --anew makes another")
+    say(f"{plan.name} asks for the same and is not finished: it is gone on with; --new-plan makes another")
     ledger = ledger_of(folder, plan, patience)
     unsent = [record for record in ledger.jobs(plan.name, plan.jobs) if record.open and not record.tags]
     if unsent:

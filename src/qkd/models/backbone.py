@@ -1,4 +1,4 @@
-"""A transformer without its head as a function of texts: hidden states, pooled over a text's tokens, layer by layer."""
+"""A transformer without its head: hidden states, pooled over a text's tokens, of several layers."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from qkd.models.transformer import Loading, Transformer
 if TYPE_CHECKING:
     import torch
 
+# How the states of a text's tokens become one. ``padding`` reproduces a deviation of the paper's public code: it takes
+# the last position of the text padded to the maximum, which is a padding token in nearly all texts.
 POOLINGS = ("mean", "first", "last", "max", "padding")
-"""How the states of a text's real tokens become one. ``padding`` is a slip, kept to see what it does: the state of the
-last position of the text padded to the most tokens there may be, which is a padding token in all but the longest."""
 
 
 class Backbone(Transformer):
@@ -25,8 +25,8 @@ class Backbone(Transformer):
     Args:
         model: a short name, folder, GGUF file or hub id.
         loading: how it is loaded.
-        depth: how many of its layers, from the bottom, are kept in memory and computed; all when left out.
-        tuned: weights, by name, that take the place of the model's own.
+        depth: number of layers, from the bottom, to keep and compute; all by default.
+        tuned: weights by name that replace the model's own.
     """
 
     def __init__(
@@ -55,14 +55,14 @@ class Backbone(Transformer):
             tensors = {name: torch.as_tensor(value) for name, value in self.changed.items()}
             unknown = network.load_state_dict(tensors, strict=False).unexpected_keys
             if unknown:
-                raise ModelError(f"{self.model} has no weights '{unknown[0]}', which were tuned; it is another model")
+                raise ModelError(f"{self.model} has no weights '{unknown[0]}', which were fine-tuned for another model")
         return network
 
     def states(self, ids: torch.Tensor, mask: torch.Tensor, layers: Sequence[int]) -> list[torch.Tensor]:
-        """Return the hidden states (B,L,D), float32, behind each of ``layers``, of token ids and mask (B,L).
+        """Return the hidden states (B,L,D), float32, after each of ``layers``, for token ids and mask (B,L).
 
-        The state behind a whole transformer's last layer has gone through what follows there (some normalise); behind
-        the last layer of one that was cut it is what it was before the cut.
+        The state after the last layer of a whole transformer includes the final normalization, if there is one. That of
+        a cut transformer is the state before the cut.
         """
         import torch
 
@@ -80,25 +80,24 @@ class Backbone(Transformer):
 
     @property
     def dim(self) -> int:
-        """D, the width of a hidden state."""
+        """Width D of a hidden state."""
         return int(self.config.hidden_size)
 
     @property
     def num_layers(self) -> int:
-        """How many layers there are; layer 0 below means the embeddings in front of the first."""
+        """Number of layers; layer 0 means the embeddings in front of the first."""
         return int(self.config.num_hidden_layers)
 
     def pooled(
         self, texts: Sequence[str], layers: Sequence[int], equal_tokens: bool = False, pooling: str = "mean"
     ) -> np.ndarray:
-        """Return hidden states pooled over each text's real tokens, ``(N, len(layers), D)`` float32.
+        """Return hidden states pooled over each text's tokens, ``(N, len(layers), D)`` float32.
 
         Args:
             texts: N texts.
-            layers: which layers, 0 (the embeddings) to ``num_layers``.
-            equal_tokens: scale each token's state to root mean square 1 first. In the middle layers of a causal LM
-                the first token's state is hundreds of times longer than the others and would be all that is left
-                of the average.
+            layers: layers to read, 0 (the embeddings) to ``num_layers``.
+            equal_tokens: scale each token's state to root mean square 1 first. In the middle layers of a causal LM the
+                first token's state is hundreds of times longer than the others and would dominate the mean.
             pooling: one of ``POOLINGS``.
         """
         return self.pooled_tokens(self.tokens(texts), layers, equal_tokens, pooling)
@@ -111,34 +110,40 @@ class Backbone(Transformer):
 
         def read(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
             if pooling == "padding":
-                pad = self.tokenizer.pad_token_id
-                if pad is None:
-                    raise ModelError(f"{self.model}: pooling=padding needs a padding token and the tokenizer has none")
-                more = (0, self.max_tokens - ids.shape[1])
-                ids = torch.nn.functional.pad(ids.masked_fill(mask == 0, pad), more, value=pad)
-                mask = torch.nn.functional.pad(mask, more)
-            pooled = []
-            for states in self.states(ids, mask, layers):
-                if equal_tokens:
-                    states = states / states.square().mean(dim=2, keepdim=True).sqrt().clamp_min(1e-6)
-                pooled.append(pool(states, mask, pooling))
-            return torch.stack(pooled, dim=1)
+                ids, mask = self._pad_to_maximum(ids, mask)
+            states = self.states(ids, mask, layers)
+            rows = [pool(unit_rms(layer) if equal_tokens else layer, mask, pooling) for layer in states]
+            return torch.stack(rows, dim=1)
 
         out = np.empty((len(tokens), len(layers), self.dim), np.float32)
         for rows, values in self.batched(tokens, read):
             out[rows] = values
         return out
 
+    def _pad_to_maximum(self, ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        from torch.nn import functional
+
+        pad = self.tokenizer.pad_token_id
+        if pad is None:
+            raise ModelError(f"{self.model}: pooling=padding needs a padding token, which the tokenizer lacks")
+        more = (0, self.max_tokens - ids.shape[1])
+        return functional.pad(ids.masked_fill(mask == 0, pad), more, value=pad), functional.pad(mask, more)
+
 
 def blocks(network: torch.nn.Module, count: int | None) -> torch.nn.ModuleList | None:
-    """Return the ``count`` layers of a transformer; None where it does not keep them in one list."""
+    """Return the ``count`` layers of a transformer, or None if they are not in one list."""
     from torch.nn import ModuleList
 
     return next((part for part in network.modules() if isinstance(part, ModuleList) and len(part) == count), None)
 
 
+def unit_rms(states: torch.Tensor) -> torch.Tensor:
+    """Return ``states`` (B,L,D) with each token's state scaled to root mean square 1."""
+    return states / states.square().mean(dim=2, keepdim=True).sqrt().clamp_min(1e-6)
+
+
 def pool(states: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor:
-    """Return one state (B,D) for each text, of its real tokens' ``states`` (B,L,D); ``mask`` (B,L), padding right."""
+    """Return one state (B,D) for each text from its tokens' ``states`` (B,L,D); ``mask`` (B,L), padded right."""
     import torch
 
     if pooling == "mean":

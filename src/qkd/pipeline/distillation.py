@@ -22,7 +22,7 @@ from qkd.pipeline.inputs import Clock, Inputs, prepare_inputs
 from qkd.pipeline.training import Trainings, run_trainings
 from qkd.reports.report import write_report
 from qkd.reports.run import circuit_conclusion, teacher_conclusion
-from qkd.results import Answer, Metrics
+from qkd.results import Metrics, TestPrediction
 from qkd.simulation.agree import Agreement, agree
 from qkd.simulation.response import started
 from qkd.simulation.saved import check_saved
@@ -116,8 +116,8 @@ def save_run(folder: RunFolder, metrics: Metrics, inputs: Inputs, trainings: Tra
     )
     Student(evaluation.model, trainings.encoder, about).save(folder.student, inputs.test_texts)
     labels = inputs.dataset.labels
-    answers = [
-        Answer(text=text, label=labels[row], teacher=tuple(teacher.tolist()), student=tuple(student.tolist()))
+    predictions = [
+        TestPrediction(text=text, label=labels[row], teacher=tuple(teacher.tolist()), student=tuple(student.tolist()))
         for text, row, teacher, student in zip(
             inputs.test_texts,
             trainings.data.test,
@@ -126,6 +126,6 @@ def save_run(folder: RunFolder, metrics: Metrics, inputs: Inputs, trainings: Tra
             strict=True,
         )
     ]
-    write_lines(folder.predictions, [answer.to_dict() for answer in answers])
+    write_lines(folder.predictions, [row.to_dict() for row in predictions])
     write_json(folder.metrics, metrics.to_dict())
     write_report(folder)

@@ -27,21 +27,8 @@ from qkd.reports.run import (
     NAMES_IN_SENTENCES,
     REFITTED_HEAD,
 )
-from qkd.results import (
-    Check,
-    Diagnosis,
-    EncoderCard,
-    Line,
-    Metrics,
-    NoiseCard,
-    PairedDifference,
-    Parameters,
-    Sizes,
-    StudentCard,
-    Training,
-    Tuned,
-    Unlabeled,
-)
+from qkd.results import Diagnosis, Metrics, ModelResult, PairedDifference, Parameters
+from qkd.results.run import EncoderCard, NoiseCard, StudentCard
 from qkd.simulation.agree import Agreement
 from qkd.simulation.setting import Setting
 from qkd.student.bundle import Student
@@ -132,7 +119,7 @@ def _measure(estimator: EngineEstimator, circuit: StudentCircuit, values: np.nda
     return evs.T
 
 
-def table_lines(inputs: Inputs, trainings: Trainings, evaluation: Evaluation) -> dict[str, Line]:
+def table_lines(inputs: Inputs, trainings: Trainings, evaluation: Evaluation) -> dict[str, ModelResult]:
     """Return scores, size and speed of each classifier."""
     texts, teacher, encoder = inputs.test_texts[:TIMED_TEXTS], inputs.teacher, trainings.encoder
     size = evaluation.model.parameter_counts().model_copy(update={"encoder": encoder.num_parameters})
@@ -141,11 +128,11 @@ def table_lines(inputs: Inputs, trainings: Trainings, evaluation: Evaluation) ->
     if teacher.num_parameters:
         sizes["teacher"] = Parameters(classical=teacher.num_parameters, quantum=0)
     speeds = {
-        "teacher": ms_per_text(teacher.answer, texts),
+        "teacher": ms_per_text(teacher.predict_logits, texts),
         "student": ms_per_text(Student(evaluation.model, encoder).logits, texts),
     }
     return {
-        name: Line(
+        name: ModelResult(
             numbers=score(rows, evaluation.targets, None if name == "teacher" else evaluation.logits["teacher"]),
             parameters=sizes.get(name),
             ms_per_text=speeds.get(name),
@@ -159,7 +146,7 @@ def make_metrics(
     inputs: Inputs,
     trainings: Trainings,
     evaluation: Evaluation,
-    lines: dict[str, Line],
+    lines: dict[str, ModelResult],
     checks: Sequence[Agreement],
     diagnosis: Diagnosis | None,
 ) -> Metrics:
@@ -183,21 +170,20 @@ def make_metrics(
             device=snapshot.name,
             calibrated=snapshot.calibration.date,
             qubits=tuple(region.qubits),
-            checked=tuple(Check(**check.model_dump(), said=check.describe()) for check in checks),
+            checks=tuple(check.model_copy(update={"sentence": check.describe()}) for check in checks),
             gain=over(IDEAL_TRAINING),
             gain_over_refitted=over(REFITTED_HEAD),
         )
     frozen, without = over(FROZEN_ENCODER), over(LABELED_ONLY)
-    layers, unlabeled = trainings.tuned_layers, len(inputs.corpus.unlabeled)
     return Metrics(
         qkd=VERSION,
         data=dataset.source,
         classes=tuple(dataset.classes),
-        texts=Sizes(train=len(splits.train), valid=len(splits.valid), test=len(splits.test)),
+        texts={part: len(getattr(splits, part)) for part in ("train", "valid", "test")},
         notes=tuple(dataset.notes),
         given_splits=dataset.own,
         teacher=inputs.teacher.describe(),
-        encoder=EncoderCard(name=trainings.encoder.name, dim=trainer.model.dim, tried=tuple(inputs.candidates)),
+        encoder=EncoderCard(name=trainings.encoder.name, dim=trainer.model.dim, trials=tuple(inputs.candidates)),
         student=StudentCard(
             circuit=circuit.name,
             qubits=circuit.num_qubits,
@@ -206,8 +192,6 @@ def make_metrics(
             observables=len(circuit.observables),
             engine=setting.trainer.describe(),
             measured=setting.measure.describe(),
-        ),
-        training=Training(
             epochs=trainer.progress.epoch,
             best_epoch=trainer.progress.best_epoch,
             best_valid_loss=trainer.progress.best_loss,
@@ -219,8 +203,10 @@ def make_metrics(
         teacher_gain=over(LOGREG, "teacher"),
         diagnosis=diagnosis,
         noise=noise,
-        tuned=Tuned(layers=layers, gain=frozen) if frozen else None,
-        unlabeled=Unlabeled(texts=unlabeled, gain=without) if without else None,
+        tuned_layers=trainings.tuned_layers if frozen else 0,
+        tuned_gain=frozen,
+        unlabeled_texts=len(inputs.corpus.unlabeled) if without else 0,
+        unlabeled_gain=without,
         seconds={},
     )
 

@@ -22,7 +22,7 @@ from qkd.encoders.combined import whiten
 from qkd.encoders.layer_choice import choose_layers
 from qkd.encoders.protocol import Encoder, embed_texts
 from qkd.encoders.registry import make_encoder
-from qkd.results import Tried
+from qkd.results.run import SelectionTrial
 from qkd.simulation.simulators import torch_device
 from qkd.student.data import TrainingData
 from qkd.student.losses import UNLABELED
@@ -64,7 +64,7 @@ class Inputs:
 
     corpus: Corpus
     encoder: Encoder
-    candidates: Sequence[Tried]
+    candidates: Sequence[SelectionTrial]
     teacher: Teacher
     data: TrainingData
 
@@ -109,7 +109,7 @@ def prepare_inputs(config: Config, folder: RunFolder, resume: bool, clock: Clock
     return Inputs(corpus, encoder, candidates, teacher, _training_data(corpus, embeddings, logits))
 
 
-def choose_encoder(name: str, config: Config, corpus: Corpus, trains: bool) -> tuple[Encoder, list[Tried]]:
+def choose_encoder(name: str, config: Config, corpus: Corpus, trains: bool) -> tuple[Encoder, list[SelectionTrial]]:
     """Return the encoder called ``name`` with its open layers chosen on these texts, and the layers it compared.
 
     ``trains`` says whether the encoder trains with the student; see ``choose_layers``.
@@ -140,10 +140,10 @@ def _training_data(corpus: Corpus, embeddings: np.ndarray, logits: np.ndarray) -
     )
 
 
-def _report_layers(candidates: Sequence[Tried], encoder: Encoder, config: Config) -> None:
+def _report_layers(candidates: Sequence[SelectionTrial], encoder: Encoder, config: Config) -> None:
     """Print the layers that were compared and the choice."""
     for row in candidates:
-        say(f"{row.encoder}: leave-one-out error of a linear probe {row.error:.3f}, accuracy {row.accuracy:.3f}")
+        say(f"{row.name}: leave-one-out error of a linear probe {row.error:.3f}, accuracy {row.accuracy:.3f}")
     if candidates:
         tuned = config.encoder.tune_encoder > 0
         rule = "the smallest error, or a single layer with nearly that error" if tuned else "the smallest error"

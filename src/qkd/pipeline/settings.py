@@ -41,7 +41,7 @@ def with_pinned_models(config: Config) -> Config:
     values = config.model_dump()
     values["teacher"]["teacher"] = tuple(stored(spec) for spec in config.teacher.teacher)
     values["encoder"]["encoder"] = map_models(config.encoder.encoder, weights.stored_name)
-    return make_config(values, "the options")
+    return make_config(values)
 
 
 def by_section(options: Options) -> Overrides:
@@ -82,4 +82,4 @@ def merged(config: Config, overrides: Overrides) -> Config:
     values = config.model_dump()
     for (section, key), value in overrides.items():
         values[section][key] = value
-    return make_config(values, "the options")
+    return make_config(values)

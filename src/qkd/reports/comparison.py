@@ -12,7 +12,8 @@ from qkd.reports import differences, plots
 from qkd.reports import reproduction as reproductions
 from qkd.reports.pages import page, picture
 from qkd.reports.tables import aligned, in_points, markdown_table
-from qkd.results import Comparison, Point, Reproduction
+from qkd.results import Comparison, Reproduction
+from qkd.results.study import CurvePoint
 
 NUMBERS = ("accuracy", "macro-F1", "like teacher", "ECE")
 COLUMNS = ("student", *NUMBERS, "classical", "quantum", "encoder", "train s", "ms/text")
@@ -29,26 +30,26 @@ TUNED = ("student", "settings tried", "learning rate", "weight decay", "dropout"
 
 def student_rows(summary: Comparison) -> list[tuple[str, ...]]:
     """Return a row of cells for each student."""
-    measured = any(line.measured for line in summary.students.values())
+    measured = any(line.measured_drop for line in summary.students.values())
     cells = []
     for name, line in summary.students.items():
         numbers, parameters = line.numbers, line.parameters
         row = (
             name,
-            *(str(numbers[key]) for key in ("accuracy", "macro_f1", "agreement")),
+            *(str(getattr(numbers, key)) for key in ("accuracy", "macro_f1", "agreement")),
             f"{numbers.calibration_error.value:.3f}",
-            *(f"{parameters[key]:,}" for key in ("classical", "quantum", "encoder")),
+            *(f"{getattr(parameters, key):,}" for key in ("classical", "quantum", "encoder")),
             f"{line.seconds:.1f}",
             f"{line.ms_per_text:.2f}",
         )
-        drop = (in_points(line.measured.drop) if line.measured else "-",) if measured else ()
+        drop = (in_points(line.measured_drop) if line.measured_drop else "-",) if measured else ()
         cells.append(row + drop)
     return cells
 
 
 def columns(summary: Comparison) -> tuple[str, ...]:
     """Return the heads of ``rows``."""
-    measured = any(line.measured for line in summary.students.values())
+    measured = any(line.measured_drop for line in summary.students.values())
     return (*COLUMNS, BESIDES[summary.sims[-1]]) if measured else COLUMNS
 
 
@@ -203,7 +204,7 @@ def _color(number: int) -> str:
 def curves(summary: Comparison, kind: str = "curves") -> Figure:
     """Draw the accuracy of each student along one kind of curve; students that have none are level lines."""
     figure, axes = plots.canvas()
-    points_of: dict[str, tuple[Point, ...]] = summary[kind]
+    points_of: dict[str, tuple[CurvePoint, ...]] = getattr(summary, kind)
     for number, (name, line) in enumerate(summary.students.items()):
         points, color = points_of.get(name), _color(number)
         if not points:
@@ -224,7 +225,7 @@ def _shown_curves(summary: Comparison) -> list[tuple[str, str, list[tuple[str, .
     """Return kind, axis and rows of cells of each kind of curve that has more than one point."""
     shown = []
     for kind, axis in CURVES.items():
-        curves: dict[str, tuple[Point, ...]] = summary[kind]
+        curves: dict[str, tuple[CurvePoint, ...]] = getattr(summary, kind)
         if any(len(points) > 1 for points in curves.values()):
             cells: list[tuple[str, ...]] = [
                 (name, f"{point.at:,g}", str(point)) for name, points in curves.items() for point in points
@@ -236,7 +237,7 @@ def _shown_curves(summary: Comparison) -> list[tuple[str, str, list[tuple[str, .
 def tuned(summary: Comparison) -> list[tuple[str, ...]]:
     """Return a row of cells for each student whose settings the validation texts chose."""
     return [
-        (name, str(tuning.tries), *(f"{value:.3g}" for value in tuning.settings.values()))
+        (name, str(tuning.trials), *(f"{value:.3g}" for value in tuning.settings.values()))
         for name, tuning in summary.tuned.items()
     ]
 
@@ -259,9 +260,9 @@ def setting(summary: Comparison) -> str:
     """Return texts, seeds, teacher and encoder of a comparison, one sentence."""
     texts, seeds = summary.texts, summary.seeds
     return (
-        f"{summary.data}: {texts.train:,} training, {texts.valid:,} validation and {texts.test:,} test "
-        f"texts, {seeds} seed{'s' * (seeds > 1)}; teacher {summary.teacher.name}, accuracy "
-        f"{summary.teacher.accuracy}; encoder {summary.encoder}; qkd {summary.qkd}."
+        f"{summary.data}: {texts['train']:,} training, {texts['valid']:,} validation and {texts['test']:,} test "
+        f"texts, {seeds} seed{'s' * (seeds > 1)}; teacher {summary.teacher}, accuracy "
+        f"{summary.teacher_accuracy}; encoder {summary.encoder}; qkd {summary.qkd}."
     )
 
 

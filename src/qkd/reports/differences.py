@@ -5,7 +5,7 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 
 from qkd.reports import plots
-from qkd.results import Verdict
+from qkd.results.study import Verdict
 
 COLUMNS = ("minus", "points", "95 % interval", "p (Holm)", "texts needed", "verdict")
 

@@ -19,7 +19,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from qkd.core.console import log, printable
-from qkd.results import Line, MeasuredResult
+from qkd.results import MeasuredResult, ModelResult
 
 INK, MUTED, TEACHER, STUDENT, CONTROL, PAPER = "#1f2933", "#7b8794", "#d97706", "#2563eb", "#6b7f90", "#fefefe"
 COLORS = {"teacher": TEACHER, "student": STUDENT, "linear": CONTROL, "logreg": CONTROL, "majority": MUTED}
@@ -93,7 +93,7 @@ def add_legend(axes: Any, outside: bool = False, **options: Any) -> None:
     axes.legend(frameon=False, fontsize=9, labelcolor=INK, **(place | options))
 
 
-def accuracies(lines: dict[str, Line]) -> Figure:
+def accuracies(lines: dict[str, ModelResult]) -> Figure:
     """Draw each line's test accuracy with its 95 % interval."""
     figure, axes = canvas(height=0.9 + 0.5 * len(lines))
     for row, (name, line) in enumerate(reversed(lines.items())):

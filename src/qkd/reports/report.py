@@ -12,8 +12,8 @@ from qkd.core.files import write_text
 from qkd.core.runs import RunFolder
 from qkd.reports import devices, plots, run
 from qkd.reports.pages import page, picture, report_failures_as_warnings
-from qkd.results import Answer, DeviceResult, MeasuredResult, Metrics
-from qkd.results.reading import read_answers, read_metrics
+from qkd.results import DeviceResult, MeasuredResult, Metrics, TestPrediction
+from qkd.results.reading import read_metrics, read_predictions
 from qkd.student.metrics import softmax
 
 LONGEST = 300
@@ -39,7 +39,7 @@ def render(
     name: str,
     metrics: Metrics,
     history: Sequence[dict[str, float]],
-    predictions: Sequence[Answer],
+    predictions: Sequence[TestPrediction],
     drawing: str,
     config: str,
     device_runs: Sequence[DeviceResult] = (),
@@ -57,9 +57,9 @@ def render(
     """
     classes = metrics.classes
     targets = np.array([classes.index(row.label) for row in predictions])
-    logits = {who: np.array([row[who] for row in predictions]) for who in ("teacher", "student")}
+    logits = {who: np.array([getattr(row, who) for row in predictions]) for who in ("teacher", "student")}
     probabilities = {who: softmax(rows) for who, rows in logits.items()}
-    lines, best = metrics.lines, metrics.training.best_epoch
+    lines, best = metrics.lines, metrics.student.best_epoch
     answers = logits["student"].argmax(axis=1)
     trusted = "On the dotted line, confidence equals accuracy."
     sections = [
@@ -122,7 +122,7 @@ def write_report(folder: RunFolder, device_runs: Sequence[DeviceResult] = ()) ->
     Raises:
         FolderError: A file of the run is damaged.
     """
-    metrics, history, predictions = read_metrics(folder.metrics), folder.rows(folder.history), read_answers(folder)
+    metrics, history, predictions = read_metrics(folder.metrics), folder.rows(folder.history), read_predictions(folder)
     config = folder.config.read_text(encoding="utf-8")
     with report_failures_as_warnings(folder.report):
         drawing = draw.circuit_text(library.load_circuit(str(folder.student / "circuit.qasm")))

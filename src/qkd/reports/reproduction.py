@@ -18,8 +18,8 @@ def deviations(reproduction: Reproduction) -> list[tuple[str, ...]]:
         (
             row.name,
             str(row.accuracy),
-            f"{100 * row.printed.mean:.2f} ± {100 * row.printed.std:.2f}",
-            f"{100 * row.printed.best:.2f}",
+            f"{100 * row.printed_mean:.2f} ± {100 * row.printed_std:.2f}",
+            f"{100 * row.printed_best:.2f}",
             "-" if row.gain is None else in_points(row.gain),
         )
         for row in reproduction.variants

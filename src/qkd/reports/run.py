@@ -72,11 +72,11 @@ def conclusions(metrics: Metrics) -> list[str]:
     if metrics.teacher_gain:
         sentences.append(teacher_conclusion(metrics))
     noise = metrics.noise
-    if metrics.tuned:
-        sentences.append(f"Fine-tuning {metrics.tuned.layers} encoder layers: {metrics.tuned.gain.sentence}")
+    if metrics.tuned_gain:
+        sentences.append(f"Fine-tuning {metrics.tuned_layers} encoder layers: {metrics.tuned_gain.sentence}")
     sentences += metrics.diagnosis.sentences if metrics.diagnosis else ()
-    if metrics.unlabeled:
-        sentences.append(f"With {metrics.unlabeled.texts:,} unlabeled texts: {metrics.unlabeled.gain.sentence}")
+    if metrics.unlabeled_gain:
+        sentences.append(f"With {metrics.unlabeled_texts:,} unlabeled texts: {metrics.unlabeled_gain.sentence}")
     if noise:
         sentences.append(f"The student was measured with the noise of {noise.device} ({metrics.student.measured}).")
         sentences += [

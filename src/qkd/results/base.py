@@ -1,36 +1,43 @@
-"""What results are made of: records that are written as they are read, and numbers with their intervals."""
+"""The base class of results, and numbers with their intervals."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Literal, TypeAlias
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, Self, TypeAlias
 
 from pydantic import ConfigDict, JsonValue
 
-from qkd.core.records import Record
+from qkd.core.records import Record, checked
 
 
 class Result(Record):
-    """A record that is written as it is read; a field is an attribute, and also an item, as in version 0.1."""
+    """A frozen record that qkd stores as JSON. A field without a value is None, and its key is absent in JSON."""
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=True)
 
     def to_dict(self) -> dict[str, JsonValue]:
-        """Return its fields as JSON values; those that there are none of are left out."""
+        """Return the fields that have a value, as JSON values."""
         return self.model_dump(mode="json", exclude_none=True)
 
-    def __getitem__(self, name: str) -> Any:
-        if name in self:
-            return getattr(self, name)
-        raise KeyError(name)
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Return the result that ``to_dict`` described.
 
-    def __contains__(self, name: object) -> bool:
-        known = name in type(self).model_fields or name in (self.model_extra or {})
-        return known and getattr(self, str(name)) is not None
+        Raises:
+            FolderError: A field is missing or has a wrong type.
+        """
+        return checked(dict(values), cls, Path(f"the {cls.__name__}"), "correct that field")
 
 
 class Estimate(Result):
-    """A number with its 95 % interval."""
+    """A number with its 95 % interval.
+
+    Attributes:
+        value: The number.
+        low: The lower end of the interval.
+        high: The upper end of the interval.
+    """
 
     value: float
     low: float
@@ -63,7 +70,14 @@ class PairedDifference(Estimate):
 
 
 class Scores(Result):
-    """How good predictions are; ``agreement`` is that with the teacher's."""
+    """Quality of predictions on labeled texts.
+
+    Attributes:
+        accuracy: The share of correct predictions.
+        macro_f1: The mean F1 score of the classes.
+        calibration_error: The expected calibration error.
+        agreement: The share of predictions that equal the teacher's.
+    """
 
     accuracy: Estimate
     macro_f1: Estimate
@@ -71,17 +85,35 @@ class Scores(Result):
     agreement: Estimate | None = None
 
     def items(self) -> Iterator[tuple[str, Estimate]]:
-        """Yield the name and the number of each that there is."""
-        yield from ((name, self[name]) for name in type(self).model_fields if name in self)
-
-    def values(self) -> Iterator[Estimate]:
-        """Yield the numbers."""
-        yield from (number for _, number in self.items())
+        """Yield name and value of each score."""
+        for name in type(self).model_fields:
+            if (score := getattr(self, name)) is not None:
+                yield name, score
 
 
 class Parameters(Result):
-    """How many numbers training changed: in the circuit (``quantum``) and around it; the encoder's own beside them."""
+    """Numbers of parameters.
+
+    Attributes:
+        classical: Trained parameters around the circuit.
+        quantum: Trained parameters in the circuit.
+        encoder: Parameters of the encoder.
+    """
 
     classical: int
     quantum: int
     encoder: int | None = None
+
+
+class ModelResult(Result):
+    """Quality, size and speed of one classifier.
+
+    Attributes:
+        numbers: The scores on the test texts.
+        parameters: The numbers of parameters.
+        ms_per_text: Milliseconds for one text, from text to class.
+    """
+
+    numbers: Scores
+    parameters: Parameters | None = None
+    ms_per_text: float | None = None

@@ -1,4 +1,4 @@
-"""The content of a device run's ``result.json``."""
+"""The content of a device run's ``result.json``, and numbers about devices."""
 
 from __future__ import annotations
 
@@ -8,21 +8,36 @@ from qkd.results.base import Estimate, Result
 
 
 class Lost(Result):
-    """A job that came to nothing, and why."""
+    """A job without a usable result.
+
+    Attributes:
+        job: The number of the job.
+        reason: The reason in words.
+    """
 
     job: int
     reason: str
 
 
 class Jobs(Result):
-    """How many jobs a device run has, and how many came back."""
+    """The jobs of a device run.
+
+    Attributes:
+        all: The number of jobs.
+        saved: The number of jobs whose results are saved.
+    """
 
     all: int
     saved: int
 
 
 class MitigationCard(Result):
-    """What was done against errors; ``hardware.Mitigation`` explains the fields."""
+    """Description of the error mitigation. ``hardware.Mitigation`` explains the other fields.
+
+    Attributes:
+        name: The method.
+        shots: The shots of each expectation value.
+    """
 
     model_config = ConfigDict(extra="allow")
 
@@ -31,7 +46,13 @@ class MitigationCard(Result):
 
 
 class DeviceScores(Result):
-    """What predictions from one kind of expectation values are worth."""
+    """Quality of the predictions from one kind of expectation values.
+
+    Attributes:
+        like_exact: The share of predictions that equal those of exact values.
+        accuracy: The share of correct predictions.
+        like_teacher: The share of predictions that equal the teacher's.
+    """
 
     like_exact: Estimate
     accuracy: Estimate | None = None
@@ -39,7 +60,22 @@ class DeviceScores(Result):
 
 
 class MeasuredText(Result):
-    """A text and what a device said of it; lists have one entry for each observable (K,) or class (C,)."""
+    """A text measured on a device. Lists have one entry for each observable (K,) or class (C,).
+
+    Attributes:
+        text: The text.
+        label: The label.
+        teacher: The teacher's logits (C,).
+        evs: The measured expectation values (K,).
+        stds: Their standard errors (K,).
+        exact: The exact expectation values (K,).
+        noisy: The expectation values (K,) predicted from the device's noise.
+        logits: The student's logits (C,) from the measured values.
+        prediction: The predicted class.
+        margin: The largest logit minus the second largest.
+        margin_error: The standard error of the margin.
+        too_close: Whether the margin is below 1.96 standard errors.
+    """
 
     model_config = ConfigDict(extra="allow")
 
@@ -53,14 +89,29 @@ class MeasuredText(Result):
     logits: tuple[float, ...]
     prediction: str
     margin: float
-    """By how much the first class's logit exceeds the second's, and"""
     margin_error: float | None = None
-    """the standard error of that."""
     too_close: bool
 
 
 class DeviceResult(Result):
-    """The content of a ``result.json`` that measured no texts, or none yet."""
+    """The content of a ``result.json`` without measured texts.
+
+    Attributes:
+        plan: The name of the plan.
+        device: The device or snapshot.
+        calibrated: The date of the calibration.
+        local: Whether a simulator took the device's place.
+        purpose: The purpose of a run that measures no texts.
+        mitigation: The error mitigation.
+        executions: The number of executed circuits, each with its shots.
+        qpu_seconds_estimated: The estimated QPU seconds.
+        jobs: The numbers of jobs.
+        lost: The jobs without a usable result.
+        texts: The number of measured texts.
+        asked: The number of requested texts.
+        failed: The numbers of texts without finite values.
+        continued: The plan that continues with this plan's texts.
+    """
 
     plan: str
     device: str = ""
@@ -75,121 +126,168 @@ class DeviceResult(Result):
     texts: int = 0
     asked: int = 0
     failed: tuple[int, ...] = ()
-    """Which texts have no finite values."""
+    continued: str | None = None
 
 
 class MeasuredResult(DeviceResult):
-    """The content of a ``result.json`` with texts."""
+    """The content of a ``result.json`` with measured texts.
+
+    Attributes:
+        classes: The C class names.
+        error: The mean absolute error of the expectation values.
+        error_noisy: The mean absolute error that the device's noise predicts.
+        stderr: The mean standard error.
+        rms: The root mean square error.
+        covered: The share of expectation values whose 95 % interval contains the exact one.
+        bias: The estimated root mean square bias after mitigation.
+        too_close: The number of texts whose margin is below 1.96 standard errors.
+        lines: The scores from ``measured``, ``noisy`` and ``exact`` values.
+        rows: The texts.
+    """
 
     mitigation: MitigationCard
     classes: tuple[str, ...]
     error: Estimate
-    """Mean absolute error of the expectation values."""
     error_noisy: float
-    """That of the device's simulated noise."""
     stderr: float | None = None
-    """Mean standard error."""
     rms: float | None = None
     covered: float | None = None
-    """The share of expectation values whose 95 % interval holds the exact one."""
     bias: float | None = None
-    """What mitigation is thought to leave, root mean square."""
     too_close: int
     lines: dict[str, DeviceScores]
-    """``measured``, ``noisy`` and ``exact``."""
     rows: tuple[MeasuredText, ...]
 
     @field_validator("lines")
     @classmethod
-    def _whole(cls, lines: dict[str, DeviceScores]) -> dict[str, DeviceScores]:
+    def _check_lines(cls, lines: dict[str, DeviceScores]) -> dict[str, DeviceScores]:
         if not {"measured", "exact"} <= set(lines):
             raise ValueError("a line is missing")
         return lines
 
 
 class Unexplained(Result):
-    """The root mean square that is left of measured values kept apart, in expectation values."""
+    """Root mean square residuals of measured expectation values that were not fitted.
+
+    Attributes:
+        calibration: The residual of the calibration.
+        learned: The residual of the learned noise.
+    """
 
     calibration: float
     learned: float
 
 
 class LearnedResult(DeviceResult):
-    """The content of a ``result.json`` of ``qkd devices learn``."""
+    """The content of a ``result.json`` of ``qkd devices learn``.
+
+    Attributes:
+        circuits: The number of circuits.
+        file: The snapshot with the learned noise.
+        unexplained: The residuals of values that were not fitted.
+        noise: The shot noise of these values.
+        clearer: Whether the learned noise explains them significantly better than the calibration.
+        learned: The learned noise, as ``devices.learned.Learned.from_dict`` reads it.
+    """
 
     circuits: int = 0
     file: str | None = None
-    """The snapshot with what was learned."""
     unexplained: Unexplained | None = None
     noise: float = 0.0
-    """Shot noise."""
     clearer: bool = False
-    """Whether what was learned is nearer to those values than the calibration, by more than chance explains."""
     learned: dict[str, JsonValue] | None = None
-    """As ``devices.learned.Learned.from_dict`` reads it."""
 
 
 class Spread(Result):
-    """What is measured at many places of a device, in two numbers."""
+    """Summary of a property over the qubits or gates of a device.
+
+    Attributes:
+        median: The median.
+        best: The best value.
+    """
 
     median: float
     best: float
 
 
 class DeviceNumbers(Result):
-    """A device in the few numbers that a person compares; times in seconds, None where nothing was measured."""
+    """Key figures of a device. Times are in seconds, and None where nothing was measured.
+
+    Attributes:
+        device: The device's name.
+        family: The processor family.
+        calibrated: The date of the calibration.
+        qubits: The number of qubits.
+        usable_qubits: The number of qubits without a fault.
+        two_qubit_gate: The native two-qubit gate.
+        two_qubit_error: The errors of that gate.
+        readout_error: The readout errors.
+        t1: The relaxation times.
+        t2: The dephasing times.
+    """
 
     device: str
     family: str
     calibrated: str
     qubits: int
     usable_qubits: int
-    two_qubit_gate: str | None
-    two_qubit_error: Spread | None
-    readout_error: Spread | None
-    t1: Spread | None
-    t2: Spread | None
+    two_qubit_gate: str | None = None
+    two_qubit_error: Spread | None = None
+    readout_error: Spread | None = None
+    t1: Spread | None = None
+    t2: Spread | None = None
 
 
 class NoiseScores(Result):
-    """What a student does under a device's noise, with unlimited shots, without mitigation, its head as it is."""
+    """Scores of a student under a device's noise, with unlimited shots and without mitigation.
+
+    Attributes:
+        same: The share of test texts whose predicted class the noise does not change.
+        accuracy: The accuracy on the test texts.
+        cost: The accuracy minus that without noise.
+        rms: The root mean square error of the expectation values.
+    """
 
     same: Estimate
-    """The share of test texts whose class noise leaves as it is."""
     accuracy: Estimate
-    """On the test texts."""
     cost: Estimate
-    """Accuracy less that without noise, with its paired interval."""
     rms: float
-    """Of expectation values, against those without noise."""
 
 
 class Fitness(NoiseScores):
-    """A device for a student."""
+    """Suitability of a device for a student.
+
+    Attributes:
+        device: The device's name, or its snapshot file.
+        calibrated: The date of the calibration.
+        qubits: The physical qubits in the order of the circuit's qubits.
+        error: The predicted error: the sum of -log(1 - error) over gates and readouts of one shot.
+        depth: The two-qubit depth.
+        texts: The number of texts of the cost estimate.
+        seconds: The estimated QPU seconds for them.
+    """
 
     device: str
-    """Its name, or that of its file."""
     calibrated: str
     qubits: tuple[int, ...]
-    """The region, in the order of the circuit's qubits."""
     error: float
-    """Predicted, the sum of -log(1 - error) over gates and readouts of one shot."""
     depth: int
-    """Of two-qubit gates."""
     texts: int
-    """How many ``seconds`` are for."""
     seconds: float
-    """Of the QPU, estimated, with the device's profile's mitigation and shots."""
 
 
 class Drift(Result):
-    """A device on two days; pairs are of then and now."""
+    """A device on two days. Pairs are of the earlier and the later day.
+
+    Attributes:
+        then: The device on the earlier day.
+        now: The device on the later day.
+        predicted_error: The predicted error of the student's region, or None where its qubits or gates are missing.
+        student: The student's scores.
+        change: The student's later accuracy minus the earlier one.
+    """
 
     then: DeviceNumbers
     now: DeviceNumbers
     predicted_error: tuple[float | None, float | None] | None = None
-    """Of the student's region; None where gates or qubits of it are gone."""
     student: tuple[NoiseScores, NoiseScores] | None = None
-    """What the student does there; None where it is not known."""
     change: Estimate | None = None
-    """Its accuracy now less that of then, with its paired interval."""

@@ -1,42 +1,58 @@
-"""The content of ``metrics.json``, whose keys are the fields of ``Metrics``, and what ``api`` returns.
+"""The content of ``metrics.json`` and ``predictions.jsonl``, and what the functions of ``qkd.api`` return.
 
-Whoever computes a part makes it; reports read it. Numbers are fractions, not per cent, unless a unit is named.
+Numbers are fractions, not percentages, unless a unit is named.
 """
 
 from __future__ import annotations
 
 from pydantic import ConfigDict, Field, field_validator
 
-from qkd.results.base import PairedDifference, Parameters, Result, Scores
-
-
-class Line(Result):
-    """One line of the final table: teacher, student, a control, ..."""
-
-    numbers: Scores
-    parameters: Parameters | None = None
-    ms_per_text: float | None = None
-
-
-class Sizes(Result):
-    """Texts of each split."""
-
-    train: int
-    valid: int
-    test: int
+from qkd.results.base import ModelResult, PairedDifference, Result, Scores
 
 
 class SelectionTrial(Result):
-    """How one of several prompts did on a few labelled texts."""
+    """One option that was compared with others on labeled texts: a prompt, or the layers of an encoder.
 
-    prompt: str
-    loss: float
-    """Mean cross-entropy, nats."""
+    Attributes:
+        name: The prompt or the encoder.
+        error: The error of the option. It is the mean cross-entropy in nats of a prompt, and the mean squared
+            leave-one-out error of a ridge regression on an encoder's embeddings.
+        accuracy: The accuracy of the option on the same texts.
+        layers: The layers of the encoder.
+    """
+
+    name: str
+    error: float
     accuracy: float
+    layers: tuple[int, ...] = ()
 
 
 class TeacherCard(Result):
-    """What the teacher is. Each kind has fields of its own, and beside them how it was fitted (losses, ...)."""
+    """Description of a teacher. Each kind has fields of its own, and may add others about its fitting.
+
+    Attributes:
+        name: The teacher as the user named it.
+        kind: The kind of teacher, such as ``probe``.
+        classes: The C class names.
+        model: The model's name or folder.
+        fingerprint: A hash of the model's configuration, tokenizer and weights.
+        file: The file of a ``logits:`` teacher.
+        read: The layers whose hidden states a ``probe:`` teacher reads.
+        likelihoods: Whether a ``probe:`` teacher also reads the likelihoods of the text.
+        layers: The number of layers of a ``probe:`` model, or the adapted layers of ``lora:``.
+        prompt: The prompt that was chosen.
+        prompts: The prompts that were compared.
+        words: The words that stand for each class in a prompt.
+        shots: The number of examples of each class in a prompt.
+        calibrated: The calibration of a prompt's scores.
+        near: The W tokens near the classes' words, which are scored too.
+        weight: The matrix (C,C+W) from scores to logits.
+        bias: The vector (C,) that is added to the logits.
+        labels: The model's labels that count for each class of a ``classifier:`` teacher.
+        space: What the members of an ensemble average: ``probability`` or ``logit``.
+        weights: The weight of each member of an ensemble.
+        members: The cards of an ensemble's members.
+    """
 
     model_config = ConfigDict(extra="allow")
 
@@ -45,61 +61,53 @@ class TeacherCard(Result):
     classes: tuple[str, ...] | None = None
     model: str | None = None
     fingerprint: str | None = None
-    """A hash of configuration, tokenizer and weights."""
     file: str | None = None
-    """``logits:``, the file."""
     read: tuple[int, ...] | None = None
-    """``probe:``, the layers read, ..."""
     likelihoods: bool | None = None
-    """... whether the LM's likelihoods of the text are read too, ..."""
     layers: int | list[int] | None = None
-    """... and of how many layers; ``lora:``, the adapted layers."""
     prompt: str | None = None
-    """``prompt:``, what is asked, ..."""
     prompts: tuple[SelectionTrial, ...] | None = None
-    """... how each of several prompts did, ..."""
     words: dict[str, list[str]] | None = None
-    """... the words that stand for each class, ..."""
     shots: int | None = None
-    """... examples shown, ..."""
     calibrated: str | None = None
     near: tuple[str, ...] | None = None
-    """... the W tokens near those words that are scored too, ..."""
     weight: list[list[float]] | None = None
-    """... what makes scores (N,C+W) logits, ..."""
     bias: tuple[float, ...] | None = None
-    """... and what is added to them for each class."""
     labels: dict[str, list[str]] | None = None
-    """``classifier:``, which of the model's labels count for each class."""
     space: str | None = None
-    """Several teachers: what is averaged, ..."""
     weights: tuple[float, ...] | None = None
     members: tuple[TeacherCard, ...] | None = None
 
 
-class Tried(Result):
-    """Layers of an encoder that were looked at, and what a ridge regression on the other texts says of each text.
-
-    error: mean squared, with 1 for a text's class and 0 for the others.
-    accuracy: how often the largest is right.
-    """
-
-    encoder: str
-    layers: tuple[int, ...]
-    error: float
-    accuracy: float
-
-
 class EncoderCard(Result):
-    """The encoder, its width D, and what was looked at before its layers were chosen."""
+    """Description of an encoder.
+
+    Attributes:
+        name: The encoder with the layers that it reads.
+        dim: The embedding width D.
+        trials: The layers that were compared before the choice.
+    """
 
     name: str
     dim: int
-    tried: tuple[Tried, ...] = ()
+    trials: tuple[SelectionTrial, ...] = ()
 
 
 class StudentCard(Result):
-    """The student's circuit with its sizes n, A, P and K, and what it was trained and measured on."""
+    """Description of a student's circuit and training.
+
+    Attributes:
+        circuit: The circuit's name.
+        qubits: The number of qubits n.
+        inputs: The number of angles A.
+        weights: The number of circuit weights P.
+        observables: The number of observables K.
+        engine: The engine of the training.
+        measured: The engine of the reported metrics.
+        epochs: The number of epochs.
+        best_epoch: The epoch whose weights were kept.
+        best_valid_loss: The validation loss of that epoch, in nats.
+    """
 
     circuit: str
     qubits: int
@@ -108,56 +116,60 @@ class StudentCard(Result):
     observables: int
     engine: str
     measured: str
-
-
-class Training(Result):
-    """How far training came, and which epoch's weights were kept."""
-
     epochs: int
     best_epoch: int
     best_valid_loss: float
 
 
 class Diagnosis(Result):
-    """Why a student falls short: accuracies on the test texts, unless said otherwise (``diagnosis.py``)."""
+    """Accuracies that locate a student's shortfall, on the test texts unless another part is named.
+
+    Attributes:
+        teacher: The teacher's accuracy.
+        student: The student's accuracy.
+        linear: The accuracy of a linear probe of the embeddings.
+        kernel: The accuracy of a kernel probe of the embeddings.
+        student_train: The student's accuracy on training texts.
+        linear_train: The linear probe's accuracy on training texts.
+        teacher_train: The teacher's accuracy on training texts.
+        texts: Numbers of training texts of a learning curve.
+        curve: The linear probe's accuracy with each of these numbers.
+        shortfall: The student's accuracy minus the teacher's.
+        seeds: The student's accuracy with each trained seed.
+        sentences: The conclusions, the largest cause first.
+    """
 
     teacher: float
     student: float
     linear: float
-    """Of a linear probe of the student's embeddings."""
     kernel: float
-    """Of a kernel probe of them."""
     student_train: float
-    """On the training texts, as the next two."""
     linear_train: float
     teacher_train: float
     texts: tuple[int, ...]
-    """Numbers of training texts, with which"""
     curve: tuple[float, ...]
-    """the linear probe has these accuracies."""
     shortfall: PairedDifference
-    """The student's accuracy less the teacher's, paired."""
     seeds: tuple[float, ...] = ()
-    """The student's accuracy with each seed that was trained."""
     sentences: tuple[str, ...] = ()
-    """What the numbers say, the largest cause first."""
 
     @property
     def doubling(self) -> float:
-        """What the last doubling of the training texts brought the linear probe."""
+        """Accuracy that the last doubling of the training texts adds to the linear probe."""
         return self.curve[-1] - self.curve[-2]
 
 
-class Compared(Result):
-    """How near an engine was to AerSimulator.
+class EngineCheck(Result):
+    """Comparison of an engine's expectation values with AerSimulator's.
 
-    difference: the largest between an engine's expectation value and Aer's.
-    sigmas: the largest in standard errors, where either is sampled, else 0.
-    method: Aer's.
-    shots: Aer's, 0 where it is exact.
-    points: sets of parameter values.
-    observables: how many were compared.
-    of: how many there are.
+    Attributes:
+        difference: The largest absolute difference.
+        sigmas: The largest difference in standard errors where either side is sampled, else 0.
+        method: The simulation method of Aer.
+        shots: The shots of Aer, 0 where it is exact.
+        points: The number of sets of parameter values.
+        observables: The number of compared observables.
+        of: The number of all observables.
+        sentence: The result in words.
     """
 
     difference: float
@@ -167,92 +179,122 @@ class Compared(Result):
     points: int
     observables: int
     of: int
-
-
-class Check(Compared):
-    """The same, and what was said of it."""
-
-    said: str
+    sentence: str = ""
 
 
 class NoiseCard(Result):
-    """The device whose noise was simulated, and what training under it bought."""
+    """The device whose noise was simulated, and the gain of training under it.
+
+    Attributes:
+        device: The device's name.
+        calibrated: The date of the calibration.
+        qubits: The physical qubits of the student.
+        checks: The comparisons of the engine with AerSimulator.
+        gain: The difference to the same student trained without noise.
+        gain_over_refitted: The difference to that student with its head fitted to noisy values.
+    """
 
     device: str
     calibrated: str | None = None
     qubits: tuple[int, ...] = ()
-    checked: tuple[Check, ...] = ()
+    checks: tuple[EngineCheck, ...] = ()
     gain: PairedDifference | None = None
-    """Over the same student trained without noise, on that device."""
     gain_over_refitted: PairedDifference | None = None
-    """Over that one with its head fitted anew to noisy values."""
-
-
-class Tuned(Result):
-    """How many layers of the encoder were trained with the student, and what that bought."""
-
-    layers: int
-    gain: PairedDifference
-
-
-class Unlabeled(Result):
-    """How many unlabelled texts there were, and what they bought."""
-
-    texts: int
-    gain: PairedDifference
 
 
 class Metrics(Result):
-    """The content of ``metrics.json``. Gains are differences in accuracy on the same test texts, paired."""
+    """The content of ``metrics.json``. Each gain is a paired difference of accuracies on the same test texts.
+
+    Attributes:
+        qkd: The version of qkd.
+        data: The data set as the user named it.
+        classes: The C class names.
+        texts: The number of texts of each split: ``train``, ``valid`` and ``test``.
+        notes: The number of rows, the dropped rows and other facts about the data.
+        given_splits: The splits that the data set defines itself.
+        teacher: The teacher.
+        encoder: The encoder.
+        student: The student.
+        lines: The results of teacher, student and controls by name.
+        finished: Whether the training reached its end.
+        gain: The student's accuracy minus the teacher's.
+        controls: The student's accuracy minus each control's.
+        teacher_gain: The teacher's accuracy minus that of a logistic regression on the embeddings.
+        diagnosis: The causes of the student's shortfall.
+        noise: The simulated device.
+        tuned_layers: The number of encoder layers that were trained with the student.
+        tuned_gain: The gain over the same student with the original encoder.
+        unlabeled_texts: The number of unlabeled training texts.
+        unlabeled_gain: The gain over the same student without them.
+        seconds: The wall time of each stage.
+    """
 
     qkd: str
-    """The version that made it."""
     data: str
     classes: tuple[str, ...]
-    texts: Sizes
+    texts: dict[str, int]
     notes: tuple[str, ...] = ()
-    """How many rows the data had, which were dropped, and why."""
     given_splits: tuple[str, ...] = ()
-    """Which of ``valid`` and ``test`` are the data's own, and were not drawn."""
     teacher: TeacherCard
     encoder: EncoderCard
     student: StudentCard
-    training: Training
-    lines: dict[str, Line]
+    lines: dict[str, ModelResult]
     finished: bool = True
     gain: PairedDifference
-    """The student's over the teacher."""
     controls: dict[str, PairedDifference] = Field(default_factory=dict)
-    """The student's over each control."""
     teacher_gain: PairedDifference | None = None
-    """The teacher's over a logistic regression on the embeddings."""
     diagnosis: Diagnosis | None = None
     noise: NoiseCard | None = None
-    tuned: Tuned | None = None
-    unlabeled: Unlabeled | None = None
+    tuned_layers: int = 0
+    tuned_gain: PairedDifference | None = None
+    unlabeled_texts: int = 0
+    unlabeled_gain: PairedDifference | None = None
     seconds: dict[str, float]
-    """Wall time of each stage."""
 
     @field_validator("lines")
     @classmethod
-    def _whole(cls, lines: dict[str, Line]) -> dict[str, Line]:
+    def _check_lines(cls, lines: dict[str, ModelResult]) -> dict[str, ModelResult]:
         for name in ("teacher", "student", "majority"):
             if name not in lines:
                 raise ValueError(f"there is no line '{name}'")
         return lines
 
+    @field_validator("texts")
+    @classmethod
+    def _check_texts(cls, texts: dict[str, int]) -> dict[str, int]:
+        if set(texts) != {"train", "valid", "test"}:
+            raise ValueError("the splits are not train, valid and test")
+        return texts
 
-class Answer(Result):
-    """A row of ``predictions.jsonl``: a test text, its label, and the logits (C,) of teacher and student."""
+
+class TestPrediction(Result):
+    """A row of ``predictions.jsonl``.
+
+    Attributes:
+        text: A test text.
+        label: Its label.
+        teacher: The teacher's logits (C,).
+        student: The student's logits (C,).
+        control: The linear control's logits (C,).
+    """
+
+    __test__ = False  # pytest must not collect it
 
     text: str
     label: str
     teacher: tuple[float, ...]
     student: tuple[float, ...]
+    control: tuple[float, ...] | None = None
 
 
 class Evaluation(Result):
-    """What a student is worth on some texts."""
+    """A student's scores on some texts.
+
+    Attributes:
+        data: The texts as the user named them.
+        texts: The number of texts.
+        numbers: The scores.
+    """
 
     data: str
     texts: int
@@ -260,7 +302,14 @@ class Evaluation(Result):
 
 
 class Prediction(Result):
-    """What a student says of a text: the likeliest label, its probability, and those of all labels."""
+    """A student's prediction for one text.
+
+    Attributes:
+        text: The text.
+        label: The most probable label.
+        probability: The probability of that label.
+        probabilities: The probabilities of all labels.
+    """
 
     text: str
     label: str
@@ -269,7 +318,18 @@ class Prediction(Result):
 
 
 class Labeling(Result):
-    """What a teacher did with a corpus."""
+    """A teacher's labels for a corpus.
+
+    Attributes:
+        file: The Parquet file of logits.
+        texts: The number of texts.
+        classes: The C class names.
+        seconds: The wall time.
+        valid_accuracy: The teacher's accuracy on the validation texts.
+        valid_chance: The share of the most frequent label among the validation texts.
+        predicted: The number of texts of each predicted label.
+        teacher: The teacher.
+    """
 
     file: str
     texts: int
@@ -277,7 +337,5 @@ class Labeling(Result):
     seconds: float
     valid_accuracy: float
     valid_chance: float
-    """The share of the most frequent label among the validation texts."""
     predicted: dict[str, int]
-    """How many of all texts were given each label."""
     teacher: TeacherCard

@@ -1,145 +1,160 @@
-"""What several students side by side come to: ``comparison.json``, ``sweep.json`` and the trials that both keep.
+"""Results with several students: ``comparison.json``, ``sweep.json`` and the trials of both.
 
-Accuracies and their differences are fractions; intervals are over texts and seeds (``comparison.statistics``).
+Accuracies and their differences are fractions. Intervals cover texts and seeds.
 """
 
 from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-from pydantic import Field, JsonValue
+from pydantic import Field
 
-from qkd.results.base import Estimate, PairedDifference, Parameters, Result, Scores
-from qkd.results.run import Sizes
-
-
-class Finding(Result):
-    """A result in whose file None is an answer: what was set is written, null where it is None; what was not is not."""
-
-    def to_dict(self) -> dict[str, JsonValue]:
-        """Return the fields that were set as JSON values."""
-        return self.model_dump(mode="json", exclude_unset=True)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self.model_fields_set
-
+from qkd.results.base import Estimate, ModelResult, PairedDifference, Parameters, Result
 
 Value: TypeAlias = int | float | str
-"""Of a setting that is searched."""
+"""The value of a searched setting."""
 
 
-class TrialResult(Finding):
-    """One student trained once, and what it answers to the test texts: a file of ``trials/``."""
+class TrialResult(Result):
+    """One student trained once: a file of ``trials/``.
+
+    Attributes:
+        logits: The logits (N,C) on the test texts.
+        measured: The logits (N,C) under a second simulator.
+        curves: The predicted classes (N,) by number of ``shots`` and by strength of ``noise``.
+        parameters: The numbers of parameters.
+        seconds: The training time.
+        epochs: The number of epochs.
+        ms_per_text: Milliseconds for one text, without the encoder.
+    """
 
     logits: tuple[tuple[float, ...], ...]
-    """(N,C)."""
     measured: tuple[tuple[float, ...], ...] | None = None
-    """Logits (N,C) of a second simulator."""
     curves: dict[str, dict[str, tuple[int, ...]]] = Field(default_factory=dict)
-    """``shots`` and ``noise``: the classes (N,) at each point."""
     parameters: Parameters
     seconds: float
-    """Of training."""
     epochs: int
     ms_per_text: float
 
 
-class ValidationResult(Finding):
-    """What validation texts say of a student trained once: a file of ``tuning/``, and a trial of a sweep."""
+class ValidationResult(Result):
+    """Validation scores of a student trained once: a file of ``tuning/``, and a trial of a sweep.
+
+    Attributes:
+        valid_loss: The validation loss of the kept epoch, or None where training failed.
+        valid_accuracy: The validation accuracy of that epoch.
+        epochs: The number of epochs.
+        seconds: The training time.
+        parameters: The numbers of parameters.
+        error: The reason why training failed.
+    """
 
     valid_loss: float | None = None
-    """None where it could not be trained, as the next; both are of the epoch that was kept."""
     valid_accuracy: float | None = None
     epochs: int | None = None
     seconds: float | None = None
     parameters: Parameters | None = None
     error: str | None = None
-    """Why it could not be trained."""
 
 
-class Verdict(Finding):
-    """What is concluded of one student beside others."""
+class Verdict(Result):
+    """Conclusion about one student beside others.
+
+    Attributes:
+        reference: The student's name.
+        differences: Its accuracy minus that of each other student.
+        conclusion: The conclusion in words.
+    """
 
     reference: str
-    """Its name."""
     differences: dict[str, PairedDifference]
-    """Its accuracy less that of each other."""
     conclusion: str
 
 
-class Measured(Finding):
-    """Accuracy under a second simulator, and how much less that is than under the first."""
+class StudentResult(ModelResult):
+    """A student of a comparison with the most training texts. Numbers are means over its seeds.
 
-    accuracy: Estimate
-    drop: Estimate
+    Attributes:
+        measured_accuracy: The accuracy under a second simulator.
+        measured_drop: The accuracy minus that under the second simulator.
+        reliability: Mean confidence, accuracy and number of texts of each bin of confidence, over all seeds.
+        seconds: The training time.
+        epochs: The number of epochs.
+        trials: The number of seeds.
+        encoder: The encoder.
+    """
 
-
-class StudentResult(Finding):
-    """A student of a comparison, on the most training texts: means over its seeds."""
-
-    numbers: Scores
-    measured: Measured | None = None
-    reliability: tuple[tuple[float, float, int], ...]
-    """Mean confidence, accuracy and number of texts of each bin of confidence, over all seeds."""
     parameters: Parameters
-    seconds: float
-    """Of training."""
-    epochs: float
     ms_per_text: float
-    """The encoder's included."""
+    measured_accuracy: Estimate | None = None
+    measured_drop: Estimate | None = None
+    reliability: tuple[tuple[float, float, int], ...]
+    seconds: float
+    epochs: float
     trials: int
     encoder: str
 
 
-class TeacherLine(Finding):
-    """The teacher of a comparison."""
+class CurvePoint(Estimate):
+    """An accuracy on a curve over training texts, shots or noise.
 
-    name: str
-    accuracy: Estimate
-
-
-class Point(Estimate):
-    """An accuracy on a curve over one of these."""
+    Attributes:
+        texts: The number of training texts.
+        shots: The number of shots.
+        noise: The factor of the device's gate errors.
+    """
 
     texts: int | None = None
-    """Training texts."""
     shots: float | None = None
     noise: float | None = None
-    """A factor of the device's gate errors."""
 
     @property
     def at(self) -> float:
-        """Where on the curve it is."""
+        """Position on the curve."""
         return next(value for value in (self.texts, self.shots, self.noise) if value is not None)
 
 
-class Tuning(Finding):
-    """How many settings a student tried, and which the validation texts chose."""
+class TuningResult(Result):
+    """The settings that the validation texts chose for a student.
 
-    tries: int
+    Attributes:
+        trials: The number of compared settings.
+        settings: The chosen values by setting.
+    """
+
+    trials: int
     settings: dict[str, float]
 
 
-class Printed(Finding):
-    """Accuracies of repetitions as a loop prints them: mean, standard deviation, best."""
+class RecipeResult(Result):
+    """The paper's recipe, as published or with deviations of the public code.
 
-    mean: float
-    std: float
-    best: float
-
-
-class Variant(Finding):
-    """The recipe as published, or with deviations."""
+    Attributes:
+        name: The recipe's name.
+        accuracy: The accuracy on the test texts.
+        printed_mean: The mean accuracy that a loop over repetitions prints.
+        printed_std: The standard deviation that it prints.
+        printed_best: The best accuracy of the loop.
+        gain: The accuracy minus that of the recipe as published, or None for that recipe.
+    """
 
     name: str
     accuracy: Estimate
-    printed: Printed
+    printed_mean: float
+    printed_std: float
+    printed_best: float
     gain: Estimate | None = None
-    """Over the honest recipe; None for that itself."""
 
 
-class Adaptation(Finding):
-    """A difference between the reproduction and the paper."""
+class Adaptation(Result):
+    """An adaptation of qkd's reproduction: a difference from the paper and its public code.
+
+    Attributes:
+        what: The part that differs.
+        paper: The paper's or its code's choice.
+        here: The choice of qkd.
+        why: The reason.
+    """
 
     what: str
     paper: str
@@ -147,90 +162,121 @@ class Adaptation(Finding):
     why: str
 
 
-class Reproduction(Finding):
-    """Effects of the public code's deviations, and adaptations of the reproduction."""
+class Reproduction(Result):
+    """Effects of the public code's deviations from the paper, and qkd's adaptations.
+
+    Attributes:
+        deviations: The public code's deviations by name, in words.
+        variants: The recipes.
+        adaptations: The adaptations of qkd.
+        beside: The verdict on the first student beside the recipe, where that student has a circuit.
+    """
 
     deviations: dict[str, str]
-    """What each is."""
-    variants: tuple[Variant, ...]
+    variants: tuple[RecipeResult, ...]
     adaptations: tuple[Adaptation, ...]
     beside: Verdict | None = None
-    """Of the first student beside the recipe, where that has a circuit."""
 
 
 class Comparison(Verdict):
-    """The content of ``comparison.json``; the reference is the first student."""
+    """The content of ``comparison.json``. The reference is the first student.
+
+    Attributes:
+        qkd: The version of qkd.
+        data: The data set as the user named it.
+        classes: The C class names.
+        texts: The number of texts of each split: ``train``, ``valid`` and ``test``.
+        teacher: The teacher's name.
+        teacher_accuracy: The teacher's accuracy.
+        encoder: The default encoder.
+        seeds: The largest number of seeds of a student.
+        students: The results by student.
+        curves: The accuracy of each student over numbers of training texts.
+        shot_curves: The accuracy of each circuit over numbers of shots.
+        noise_curves: The accuracy of each circuit over strengths of noise.
+        sims: The simulator of the reported accuracy, and a second one.
+        tuned: The settings that the validation texts chose, by student.
+        seconds: The wall time of each stage.
+        command: The command that repeats the comparison.
+        reproduction: The results of ``qkd reproduce``.
+        report: The path of the page. The file does not contain it.
+    """
 
     qkd: str
-    """The version that made it."""
     data: str
     classes: tuple[str, ...]
-    texts: Sizes
-    teacher: TeacherLine
+    texts: dict[str, int]
+    teacher: str
+    teacher_accuracy: Estimate
     encoder: str
     seeds: int
     students: dict[str, StudentResult]
-    curves: dict[str, tuple[Point, ...]]
-    """Each student's accuracy over numbers of training texts, ..."""
-    shot_curves: dict[str, tuple[Point, ...]]
-    """... a circuit's over shots, ..."""
-    noise_curves: dict[str, tuple[Point, ...]]
-    """... and over strengths of noise."""
+    curves: dict[str, tuple[CurvePoint, ...]]
+    shot_curves: dict[str, tuple[CurvePoint, ...]]
+    noise_curves: dict[str, tuple[CurvePoint, ...]]
     sims: tuple[str, ...]
-    """What circuits were trained for and are judged by, and what they were measured with besides."""
-    tuned: dict[str, Tuning]
+    tuned: dict[str, TuningResult]
     seconds: dict[str, float]
-    """Wall time of each stage."""
     command: str
-    """What does it again."""
     reproduction: Reproduction | None = None
-    """Of ``qkd reproduce`` alone."""
     report: str | None = None
-    """Where its page lies; not in the file."""
 
 
-class SearchedSetting(Finding):
-    """A setting that a sweep searches."""
+class SearchedSetting(Result):
+    """A setting that a sweep searches.
+
+    Attributes:
+        name: The option's name.
+        values: The choices, or nothing for a range.
+        logarithmic: Whether the range is logarithmic.
+        described: The setting as the user types it.
+        start: The value of the configuration, where the search starts.
+    """
 
     name: str
     values: tuple[Value, ...]
-    """Nothing of a range."""
     logarithmic: bool
     described: str
-    """As it is typed."""
-    start: Value | None
-    """Its value where the search starts."""
+    start: Value | None = None
 
 
 class SweepTrial(ValidationResult):
-    """A trial of a sweep; what is known ``about`` it stands beside its own fields as well."""
+    """A trial of a sweep.
+
+    Attributes:
+        number: The trial's number in the order of the proposals.
+        point: The value of each setting.
+        state: The trial's end.
+        value: The search's goal in the kept epoch, in the last epoch of a pruned trial, or None after a failure.
+    """
 
     number: int
-    """In the order in which they were proposed."""
     point: dict[str, Value]
-    """Each setting's value."""
     state: Literal["complete", "pruned", "failed"]
-    value: float | None
-    """What the search looks at: of the epoch kept, of a pruned trial its last; None of a failed one."""
-    about: ValidationResult
+    value: float | None = None
 
 
-class Sweep(Finding):
-    """The content of ``sweep.json``."""
+class Sweep(Result):
+    """The content of ``sweep.json``.
+
+    Attributes:
+        goal: The validation score that the search optimizes.
+        space: The searched settings.
+        trials: The trials in order.
+        best: The number of the best trial.
+        importances: The share of the variance between trials that each setting explains.
+        judged: The best, the start and a linear student on the test texts.
+        command: The command that trains the best student.
+        again: The command that repeats the search.
+        report: The path of the page. The file does not contain it.
+    """
 
     goal: Literal["accuracy", "loss"]
-    """Of the validation texts."""
     space: tuple[SearchedSetting, ...]
     trials: tuple[SweepTrial, ...]
     best: int
-    """The number of the best trial."""
     importances: dict[str, float]
-    """The share of the differences between trials that each setting explains; nothing of a few trials."""
     judged: Comparison
-    """The best, the start and a linear student on the test texts."""
     command: str
-    """What trains the best."""
     again: str
-    """What searches again."""
     report: str | None = None
-    """Where its page lies; not in the file."""

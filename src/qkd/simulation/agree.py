@@ -17,7 +17,7 @@ from qkd.engines.aer import AerEstimator, AerProgram
 from qkd.engines.noise import NoiseLike
 from qkd.engines.paulis.strings import pauli_terms
 from qkd.engines.program import Question
-from qkd.results import Compared
+from qkd.results.run import EngineCheck
 from qkd.simulation.cost import METHODS, Load, cheapest, loads
 from qkd.simulation.response import WEIGHT_SPREAD
 from qkd.simulation.simulators import Engine
@@ -35,7 +35,7 @@ SHOTS, FEWEST = 512, 64
 """Shots of a trajectory check, and how few it may come down to."""
 
 
-class Agreement(Compared):
+class Agreement(EngineCheck):
     """What was compared, and how near it was."""
 
     def describe(self) -> str:

@@ -4,7 +4,7 @@ With fixed weights, an expectation value of a circuit whose data enter through r
 of the inputs in its light cone (Schuld et al., arXiv:2008.08605). An input x that enters d rotations contributes the
 features (1, cos x, sin x, ..., cos dx, sin dx). The polynomial's coefficients form a tensor with one axis per input.
 This module finds them by interpolation on an equidistant grid, where the discrete Fourier transform is orthogonal.
-A singular value decomposition then splits the tensor between two halves of the inputs::
+A singular value decomposition splits the tensor between two halves of the inputs::
 
     <O> = sum_r (left_features @ left)[r] * (right_features @ right)[r]
 
@@ -36,7 +36,9 @@ from qkd.student.model import StudentModel
 MAX_IDEAL_POINTS = 3**12
 MAX_NOISY_POINTS = 3**10
 # Singular values below this fraction of the largest are rounding errors.
-RELATIVE_RANK_CUTOFF = 1e-13
+RELATIVE_RANK_CUTOFF = 1e-12
+# Samples of each half of the inputs with which the search for the rank starts.
+FIRST_SAMPLES, SAMPLES_GROWTH = 16, 4
 # Largest deviation from the engine, at random inputs, of an interpolation with the right frequencies.
 INTERPOLATION_TOLERANCE = 1e-8
 CHECK_POINTS = 8
@@ -286,10 +288,12 @@ def contract(
         groups.setdefault((inputs, degrees), []).append(k)
     contractions: list[Contraction | None] = [None] * len(circuit.observables)
     for (inputs, degrees), members in groups.items():
-        program = _Values(circuit, weights, members, inputs, noise)
-        tensors = _interpolate(program, degrees, len(members))
-        made = [_factorize(tensor, inputs, degrees, tolerance) for tensor in tensors]
-        _check(program, made, degrees, circuit.name)
+        made = _interpolate(_Values(circuit, weights, members, inputs, noise), inputs, degrees, tolerance)
+        if made is None:
+            raise ModelError(
+                f"circuit '{circuit.name}': an expectation value is no trigonometric polynomial with whole frequencies "
+                "of its inputs"
+            )
         for k, contraction in zip(members, made, strict=True):
             contractions[k] = contraction
     return ContractedCircuit(tuple(one for one in contractions if one is not None))
@@ -346,56 +350,98 @@ class _Values:
             ]
         return torch.cat(parts).double().cpu().numpy()
 
-
-def _interpolate(program: _Values, degrees: Sequence[int], members: int) -> np.ndarray:
-    """Return each observable's coefficients (K',F_1,F_2,...) from values on an equidistant grid."""
-    sizes = [2 * degree + 1 for degree in degrees]
-    axes = [2 * np.pi * np.arange(size) / size for size in sizes]
-    grid = np.stack([axis.ravel() for axis in np.meshgrid(*axes, indexing="ij")], axis=1) if axes else np.zeros((1, 0))
-    tensor = program(grid).T.reshape(members, *sizes)
-    for axis, (points, degree) in enumerate(zip(axes, degrees, strict=True), start=1):
-        inverse = np.linalg.inv(features(points, degree))
-        tensor = np.moveaxis(np.tensordot(tensor, inverse, axes=(axis, 1)), -1, axis)
-    return tensor
+    def product(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        """Return values (K',G,H) at all pairs of angles (G,A') of the left half and (H,A'') of the right one."""
+        pairs = np.concatenate([np.repeat(left, len(right), axis=0), np.tile(right, (len(left), 1))], axis=1)
+        return self(pairs).T.reshape(-1, len(left), len(right))
 
 
-def _factorize(tensor: np.ndarray, inputs: tuple[int, ...], degrees: tuple[int, ...], tolerance: float) -> Contraction:
-    """Split coefficients (F_1,F_2,...) into two halves and omit the ranks that ``tolerance`` allows."""
+def _interpolate(
+    program: _Values, inputs: tuple[int, ...], degrees: tuple[int, ...], tolerance: float
+) -> list[Contraction] | None:
+    """Return each observable's contraction, or None where a value has other frequencies.
+
+    The tensor, as a matrix from the left to the right half of the inputs, has a low rank R. So p > R samples of each
+    half determine it: M = M[:, J] pinv(M[I, J]) M[I, :], the skeleton decomposition (Goreinov et al., Linear Algebra
+    Appl. 261:1, 1997). The number of samples grows until the contraction equals the engine at random inputs.
+    """
     split = (len(inputs) + 1) // 2
-    rows = int(np.prod(tensor.shape[:split]))
-    left, singular, right = np.linalg.svd(tensor.reshape(rows, -1), full_matrices=False)
+    left, right = _half_grid(degrees[:split]), _half_grid(degrees[split:])
+    rng = np.random.default_rng(0)
+    samples = FIRST_SAMPLES
+    while True:
+        complete = 2 * samples >= min(len(left.points), len(right.points))
+        if complete:
+            by_left = left.inverse @ program.product(left.points, right.points) @ right.inverse.T
+            by_right = core = np.broadcast_to(np.eye(len(right.points)), (len(by_left), *[len(right.points)] * 2))
+        else:
+            some = [rng.uniform(-np.pi, np.pi, (samples, half.points.shape[1])) for half in (left, right)]
+            by_left = left.inverse @ program.product(left.points, some[1])
+            by_right = program.product(some[0], right.points) @ right.inverse.T
+            core = np.linalg.pinv(program.product(*some), rcond=RELATIVE_RANK_CUTOFF)
+        parts = zip(by_left, core, by_right, strict=True)
+        made = [_factorize(*part, inputs, degrees, tolerance) for part in parts]
+        if _equal(program, made):
+            return made
+        if complete:
+            return None
+        samples *= SAMPLES_GROWTH
+
+
+@dataclass(frozen=True)
+class _HalfGrid:
+    """Equidistant points of some inputs.
+
+    Attributes:
+        points: Angles (G,A') of the points.
+        inverse: Matrix (F,G) from values at the points to coefficients; F = G.
+    """
+
+    points: np.ndarray
+    inverse: np.ndarray
+
+
+def _half_grid(degrees: Sequence[int]) -> _HalfGrid:
+    axes = [2 * np.pi * np.arange(2 * degree + 1) / (2 * degree + 1) for degree in degrees]
+    if not axes:
+        return _HalfGrid(np.zeros((1, 0)), np.ones((1, 1)))
+    points = np.stack([axis.ravel() for axis in np.meshgrid(*axes, indexing="ij")], axis=1)
+    inverses = [np.linalg.inv(features(axis, degree)) for axis, degree in zip(axes, degrees, strict=True)]
+    return _HalfGrid(points, reduce(np.kron, inverses))
+
+
+def _factorize(
+    columns: np.ndarray,
+    core: np.ndarray,
+    rows: np.ndarray,
+    inputs: tuple[int, ...],
+    degrees: tuple[int, ...],
+    tolerance: float,
+) -> Contraction:
+    """Return the contraction with coefficients ``columns @ core @ rows``; ranks within ``tolerance`` are omitted."""
+    first, left = np.linalg.qr(columns)
+    last, right = np.linalg.qr(rows.T)
+    u, singular, v = np.linalg.svd(left @ core @ right.T, full_matrices=False)
     # The features of an input of degree d have norm sqrt(1 + d), which bounds what a singular value contributes.
     norm = float(np.sqrt(np.prod([1.0 + degree for degree in degrees])))
     errors = norm * singular  # the remaining ranks change a value by at most the largest singular value among them
     rank = max(1, int(np.sum((errors > tolerance) & (singular > RELATIVE_RANK_CUTOFF * max(singular[0], 1e-300)))))
     root = np.sqrt(singular[:rank])
     omitted = float(errors[rank]) if rank < len(errors) else 0.0
-    return Contraction(
-        inputs,
-        degrees,
-        split,
-        np.ascontiguousarray(left[:, :rank] * root),
-        np.ascontiguousarray((right[:rank].T) * root),
-        omitted,
-    )
+    halves = np.ascontiguousarray(first @ u[:, :rank] * root), np.ascontiguousarray(last @ v[:rank].T * root)
+    return Contraction(inputs, degrees, (len(inputs) + 1) // 2, halves[0], halves[1], omitted)
 
 
-def _check(program: _Values, contractions: Sequence[Contraction], degrees: Sequence[int], name: str) -> None:
-    """Compare contractions with the engine at random inputs.
-
-    Raises:
-        ModelError: They differ, because an input's frequencies are not the whole numbers up to its degree.
-    """
+def _equal(program: _Values, contractions: Sequence[Contraction]) -> bool:
+    """Return whether contractions equal the engine at random inputs."""
     inputs = contractions[0].inputs
-    angles = np.random.default_rng(0).uniform(-np.pi, np.pi, (CHECK_POINTS, len(degrees)))
+    angles = np.random.default_rng(1).uniform(-np.pi, np.pi, (CHECK_POINTS, len(inputs)))
     wide = np.zeros((CHECK_POINTS, max(inputs, default=0) + 1))
     wide[:, list(inputs)] = angles
-    for contraction, exact in zip(contractions, program(angles).T, strict=True):
-        if np.abs(contraction(wide) - exact).max() > contraction.bound + INTERPOLATION_TOLERANCE:
-            raise ModelError(
-                f"circuit '{name}': an expectation value is no trigonometric polynomial with whole frequencies of its "
-                "inputs"
-            )
+    return all(
+        np.abs(contraction(wide) - exact).max() <= contraction.bound + INTERPOLATION_TOLERANCE
+        for contraction, exact in zip(contractions, program(angles).T, strict=True)
+    )
 
 
 def features(angles: np.ndarray, degree: int) -> np.ndarray:

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from qkd.results import Estimate, PairedDifference, VerdictName
+from qkd.results import Estimate, PairedDifference
+from qkd.results.base import VerdictName
 
 ALPHA = 0.05
 """Probability of a false verdict."""

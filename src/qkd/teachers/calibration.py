@@ -1,8 +1,8 @@
-"""What makes scores of labels logits: temperature, biases, and what other words near the labels' own add.
+"""Calibration of label scores to logits: temperature, biases, and scores of words near those of the labels.
 
-How likely an LM finds a label's word depends on more than the text (Zhao et al., arXiv 2102.09690), and words that
-mean nearly the same tell about texts what the word itself does not (Schick et al., arXiv 2010.13641). So one map,
-fitted on labelled texts, takes both: with few texts little is left of it but temperature and biases.
+The likelihood of a label's word depends on more than the text (Zhao et al., arXiv 2102.09690), and words of nearly the
+same meaning add information about a text (Schick et al., arXiv 2010.13641). One regularized linear map, fitted on
+labeled texts, uses both. With few texts it reduces to temperature and biases.
 """
 
 from __future__ import annotations
@@ -13,23 +13,24 @@ import numpy as np
 
 from qkd.teachers.heads import calibrated_temperature, mean_cross_entropy
 
+# Parts of the texts for cross-fitting.
 FOLDS = 4
-"""Parts of the texts, each of which gets the logits of a map that has not seen it."""
-
+# Candidate penalties, in units of one text, on the deviation of the labels' map from a temperature.
 RIDGES = (1.0, 10.0, 100.0)
-"""Penalties, in units of one text, that are tried on what a map of the labels' scores has beyond a temperature."""
-
+# Candidate inverse penalties on other words' scores of total variance 1.
 STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0)
-"""Inverse penalties that are tried on other words' scores, at a variance of 1 together, where they help at all."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """A map from scores (A) to logits (C), and what it was while it had not seen a text.
+    """A linear map of scores to logits, with its out-of-fold logits.
 
-    weight: (A,C), bias: (C,), float32.
-    unseen: logits (N,C) float32 of the N texts, each by a map that was fitted without it.
-    loss, accuracy: of ``unseen`` against the labels; the loss in nats.
+    Attributes:
+        weight: Weights (A,C), float32.
+        bias: Biases (C,), float32.
+        unseen: Out-of-fold logits (N,C), float32, of the N texts.
+        loss: Cross-entropy of ``unseen`` in nats.
+        accuracy: Accuracy of ``unseen``.
     """
 
     weight: np.ndarray
@@ -47,12 +48,11 @@ def calibrate(scores: np.ndarray, targets: np.ndarray, classes: int, how: str) -
     """Fit a calibration on N labelled texts.
 
     Args:
-        scores: (N,A), those of the C labels first, other words' behind them.
+        scores: scores (N,A), first those of the C labels, then those of other words.
         targets: class numbers (N,).
-        classes: C.
-        how: ``words`` fits a map of all, ``labels`` of the labels' scores; ``batch`` takes each label's mean score off,
-            whatever the labels of the texts are (Zhou et al., arXiv 2309.17249), and ``none`` nothing; both have a
-            fitted temperature for a weight.
+        classes: number of classes C.
+        how: ``words`` fits a map of all scores and ``labels`` one of the labels' scores. ``batch`` subtracts each
+            label's mean score (Zhou et al., arXiv 2309.17249) and ``none`` nothing; both fit a temperature.
     """
     fold = np.arange(len(targets)) % FOLDS
 
@@ -61,17 +61,17 @@ def calibrate(scores: np.ndarray, targets: np.ndarray, classes: int, how: str) -
             return matrix_scaling(scores[rows], targets[rows], classes, ridge, strength)
         return _shifted(scores[rows], targets[rows], classes, how == "batch")
 
-    def judged(ridge: float, strength: float) -> tuple[float, np.ndarray]:
+    def evaluated(ridge: float, strength: float) -> tuple[float, np.ndarray]:
         unseen = np.empty((len(targets), classes), np.float32)
         for part in range(FOLDS):
             weight, bias = fitted(fold != part, ridge, strength)
             unseen[fold == part] = scores[fold == part] @ weight + bias
         return mean_cross_entropy(unseen, targets), unseen
 
-    tried = {(ridge, 0.0): judged(ridge, 0.0) for ridge in (RIDGES if how in ("words", "labels") else RIDGES[:1])}
+    tried = {(ridge, 0.0): evaluated(ridge, 0.0) for ridge in (RIDGES if how in ("words", "labels") else RIDGES[:1])}
     ridge = min(tried, key=lambda way: tried[way][0])[0]
     if how == "words" and scores.shape[1] > classes:
-        tried |= {(ridge, strength): judged(ridge, strength) for strength in STRENGTHS}
+        tried |= {(ridge, strength): evaluated(ridge, strength) for strength in STRENGTHS}
     best = min(tried, key=lambda way: tried[way][0])
     loss, unseen = tried[best]
     weight, bias = fitted(fold >= 0, *best)
@@ -79,7 +79,7 @@ def calibrate(scores: np.ndarray, targets: np.ndarray, classes: int, how: str) -
 
 
 def _shifted(scores: np.ndarray, targets: np.ndarray, classes: int, batch: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Return weight (A,C) and biases (C,), float32: a temperature, and with ``batch`` each label's mean taken off."""
+    """Return weights (A,C) and biases (C,), float32, of a temperature and, with ``batch``, of centered scores."""
     mean = scores[:, :classes].mean(axis=0) if batch else np.zeros(classes)
     temperature = calibrated_temperature(scores[:, :classes] - mean, targets)
     return (np.eye(scores.shape[1], classes) / temperature).astype(np.float32), (-mean / temperature).astype(np.float32)
@@ -88,19 +88,17 @@ def _shifted(scores: np.ndarray, targets: np.ndarray, classes: int, batch: bool)
 def matrix_scaling(
     scores: np.ndarray, targets: np.ndarray, classes: int, ridge: float = RIDGES[0], strength: float = 0.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return a weight (A,C) and biases (C,), float32, for which softmax(scores @ weight + bias) fits ``targets`` best.
+    """Return weights (A,C) and biases (C,), float32, for which softmax(scores @ weights + biases) fits best.
 
-    The weight of the labels' scores is a multiple of the identity, a temperature in 1/20..20, and what the targets ask
-    for beyond that, held down by a ridge: with few texts little is left but temperature and biases (matrix scaling, Guo
-    et al., arXiv 1706.04599). Other scores have a ridge of their own.
+    This is matrix scaling (Guo et al., arXiv 1706.04599) with a ridge. The weights of the labels' scores are a multiple
+    of the identity, a temperature in 1/20..20, plus a penalized matrix. Other scores have a penalty of their own.
 
     Args:
-        scores: (N,A), those of the C labels first.
+        scores: scores (N,A), first those of the C labels.
         targets: class numbers (N,).
-        classes: C.
-        ridge: the penalty, in units of one text, on what the weight of the labels' scores has beyond a temperature.
-        strength: the inverse penalty on what scores behind the labels' do, at a variance of 1 together; 0 leaves them
-            out.
+        classes: number of classes C.
+        ridge: penalty, in units of one text, on the matrix that is added to the temperature.
+        strength: inverse penalty on the other scores, scaled to total variance 1; 0 ignores them.
     """
     from scipy.optimize import minimize
     from scipy.special import log_softmax, softmax
@@ -109,7 +107,7 @@ def matrix_scaling(
     mean, factor = scores.mean(axis=0, dtype=np.float64), np.ones(count)
     more = count - classes
     factor[classes:] = bool(strength) / ((scores[:, classes:].std(axis=0) + 1e-6) * np.sqrt(max(more, 1)))
-    x = (scores - mean) * factor  # without what a word gets whatever the text says
+    x = (scores - mean) * factor  # without the mean of each word over all texts
     hits, direct = np.eye(classes)[targets], np.eye(count, classes)
     penalties = np.repeat([ridge, 1 / strength if strength else 1.0], [classes, more])[:, None] / rows
 
@@ -121,7 +119,7 @@ def matrix_scaling(
         bias, beyond, weight = parts(free)
         logits = x @ weight + bias
         wrong = (softmax(logits, axis=1) - hits) / rows
-        # a weak penalty on biases: else only their differences are determined, and rare labels' may run away
+        # without a weak penalty only differences of biases are determined, and those of rare labels diverge
         penalty = 1e-4 * float(bias @ bias) + float((penalties * np.square(beyond)).sum()) / 2
         slope = x.T @ wrong
         gradient = np.r_[

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qkd.core import cache
+from qkd.core.config import Config
 from qkd.core.console import say
 from qkd.core.errors import ModelError, nearest
 from qkd.models import weights
@@ -18,6 +19,7 @@ from qkd.models.batching import class_logits
 from qkd.models.transformer import Loading, Transformer
 from qkd.results import TeacherCard
 from qkd.teachers.labels import assigned, warn_of_other_assignment
+from qkd.teachers.protocol import not_fitted
 
 if TYPE_CHECKING:
     import torch
@@ -203,7 +205,7 @@ class ClassifierTeacher:
         """Return logits ``(N,C)`` float32 of N texts; the model's own are cached."""
         return assigned(self._scores(texts), self._fitted)
 
-    def answer(self, texts: Sequence[str]) -> np.ndarray:
+    def predict_logits(self, texts: Sequence[str]) -> np.ndarray:
         """Return logits ``(N,C)`` float32 of N texts, computed now."""
         return assigned(self._network.scores(texts), self._fitted)
 
@@ -222,7 +224,7 @@ class ClassifierTeacher:
     @property
     def _fitted(self) -> tuple[tuple[int, ...], ...]:
         if not self._rows:
-            raise ModelError(f"{self.name} has not been fitted: call fit(dataset, splits) first")
+            raise not_fitted(self.name)
         return self._rows
 
     def _scores(self, texts: Sequence[str]) -> np.ndarray:
@@ -314,3 +316,8 @@ def _head_rows(folder: Path) -> int:
         if name.endswith(("score.weight", "classifier.weight", "out_proj.weight")) and "lora" not in name:
             return shape[0]
     raise ModelError(f"{folder}: the adapter has no classification head; give one that was trained for classification")
+
+
+def make(model: str, loading: Loading, config: Config) -> ClassifierTeacher:
+    """Return the teacher ``classifier:MODEL``."""
+    return ClassifierTeacher(model, loading, config.teacher.label_map)

@@ -1,11 +1,10 @@
-"""Fine-tuning a classifier's adapters: batches of like length, AdamW, early stopping, a checkpoint to go on from.
+"""Fine-tuning of a classifier's adapters: AdamW, batches of similar length, early stopping, exact resume.
 
-Not transformers' ``Trainer``: its checkpoints are pickles, which qkd neither writes nor reads.
+transformers' ``Trainer`` is not used because its checkpoints are pickles, which qkd neither writes nor reads.
 """
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,26 +16,30 @@ import numpy as np
 from qkd.core import checkpoint
 from qkd.core.config import LoraSpec
 from qkd.core.console import Progress, progress, warn
-from qkd.core.errors import ModelError, QkdError, nearest
+from qkd.core.errors import ModelError, QkdError
 from qkd.models.batching import TokenBudget, class_logits, free_memory, out_of_memory, padded
 from qkd.models.transformer import Loading
+from qkd.teachers.heads import mean_cross_entropy
 
 if TYPE_CHECKING:
     import torch
 
-SAVE_EVERY = 60.0
-"""Seconds between checkpoints: what a killed fine-tuning loses at most."""
-
+# Time between checkpoints; a killed process loses at most this much.
+SAVE_INTERVAL_SECONDS = 60.0
+# Fraction of steps in which the learning rate rises. After that it falls linearly to zero.
 WARM_UP = 0.06
-"""The fraction of steps in which the learning rate rises; after that it falls linearly to zero."""
-
-BLOCK = 16
-"""Batches whose texts are sorted by length together: less padding, and still another order in every epoch."""
+# Number of batches whose texts are sorted by length together. This saves padding, and every epoch has another order.
+SORTED_BATCHES = 16
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """Token ids of N texts and their class numbers (N,)."""
+class LabeledTokens:
+    """Tokenized texts with labels.
+
+    Attributes:
+        tokens: Token ids of N texts.
+        targets: Class numbers (N,).
+    """
 
     tokens: Sequence[list[int]]
     targets: np.ndarray
@@ -44,7 +47,17 @@ class Labelled:
 
 @dataclass
 class State:
-    """Where fine-tuning stands; with the tensors beside it, everything that a checkpoint holds."""
+    """State of a fine-tuning. A checkpoint contains it and the tensors of weights and optimizer.
+
+    Attributes:
+        epoch: Number of finished epochs.
+        step: Number of finished steps of the current epoch.
+        loss: Sum of the losses of the current epoch's texts, in nats.
+        best_loss: Smallest validation loss in nats.
+        best_epoch: Its epoch.
+        seconds: Training time.
+        history: One row for each epoch, and one before the first.
+    """
 
     epoch: int = 0
     step: int = 0
@@ -55,54 +68,24 @@ class State:
     history: list[dict[str, float]] = field(default_factory=list)
 
 
-def linear_modules(network: Any, targets: str, first: int) -> list[str]:
-    """Return the names of the linear maps in the layers from number ``first`` on.
-
-    Args:
-        network: a transformer.
-        targets: ``all-linear``, or the last parts of their names, separated by commas.
-        first: the lowest layer, from 0.
-
-    Raises:
-        QkdError: there is none (those that exist are named).
-    """
-    import torch
-    from transformers.pytorch_utils import Conv1D
-
-    kinds: dict[str, str] = {}
-    for name, module in network.named_modules():
-        layer = re.search(r"\.(\d+)\.", name)
-        if layer and int(layer[1]) >= first and isinstance(module, torch.nn.Linear | Conv1D):
-            kinds[name] = name.rpartition(".")[2]
-    if targets == "all-linear":
-        return list(kinds)
-    words = [word.strip() for word in targets.split(",")]
-    for word in words:
-        if word not in kinds.values():
-            raise ModelError(
-                f"--lora-targets: the model has no linear map '{word}'{nearest(word, set(kinds.values()))}"
-            )
-    return [name for name, last in kinds.items() if last in words]
-
-
 class FineTuning:
-    """One fine-tuning of whatever in a network wants gradients.
+    """One fine-tuning of all weights of a network that require gradients.
 
     Args:
-        network: takes ``input_ids`` and ``attention_mask`` to ``logits`` (B,C); trained in place.
-        train: what it learns from.
-        valid: what decides when to stop and which epoch is kept.
+        network: maps ``input_ids`` and ``attention_mask`` to ``logits`` (B,C); trained in place.
+        train: training texts.
+        valid: validation texts, which determine when to stop and which epoch is kept.
         spec: epochs, batch size, learning rate, patience, seed.
-        budget: of the batches that are only looked at.
-        loading: how the network was loaded, which says what to compute in.
-        folder: of the checkpoint.
+        budget: limit on the tokens of batches for inference.
+        loading: how the network was loaded, which determines the precision.
+        folder: folder of the checkpoint.
     """
 
     def __init__(
         self,
         network: Any,
-        train: Labelled,
-        valid: Labelled,
+        train: LabeledTokens,
+        valid: LabeledTokens,
         spec: LoraSpec,
         budget: TokenBudget,
         loading: Loading,
@@ -115,40 +98,40 @@ class FineTuning:
         self.weights = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
         self.device = next(iter(self.weights.values())).device
         self.optimizer = torch.optim.AdamW(self.weights.values(), lr=spec.lora_lr, weight_decay=0.01)
-        self.micro = spec.lora_batch_size
-        self.state = State()
-        self.best = self.copy()
-        self.steps = -(-len(train.tokens) // spec.lora_batch_size)
+        self.state, self.best = State(), self.copy_weights()
+        self._texts_at_once = spec.lora_batch_size
+        self._steps = -(-len(train.tokens) // spec.lora_batch_size)
 
-    def run(self, what: str) -> State:
-        """Train until the last epoch or until ``patience`` runs out, then load the best epoch's weights.
+    def run(self, work: str) -> State:
+        """Train until the last epoch or until ``patience`` runs out, then load the weights of the best epoch.
 
         Args:
-            what: the work, for the progress bar.
+            work: description for the progress bar.
         """
         import torch
 
-        state = self.state
+        state, spec = self.state, self.spec
         if not state.history:  # nothing was resumed
-            torch.manual_seed(self.spec.lora_seed)
-            self._judge()
-        if self.budget.equal_lengths:  # padding would change results
-            self.micro = 1
-        with progress(what, self.spec.lora_epochs * self.steps, "steps", state.epoch * self.steps + state.step) as bar:
-            while state.epoch < self.spec.lora_epochs and state.epoch - state.best_epoch < self.spec.lora_patience:
-                self._epoch(bar)
-        self._put(self.best)
+            torch.manual_seed(spec.lora_seed)
+            self._validate()
+        if self.budget.equal_lengths:  # padding changes the results of this network
+            self._texts_at_once = 1
+        total = spec.lora_epochs * self._steps
+        with progress(work, total, "steps", state.epoch * self._steps + state.step) as bar:
+            while state.epoch < spec.lora_epochs and state.epoch - state.best_epoch < spec.lora_patience:
+                self._run_epoch(bar)
+        self._set_weights(self.best)
         return state
 
     def logits(self, tokens: Sequence[list[int]]) -> np.ndarray:
-        """Return the network's logits ``(N,C)`` float32."""
+        """Return the network's logits ``(N,C)`` float32 of N texts."""
         import torch
 
         self.network.eval()
 
         def step(rows: list[int]) -> np.ndarray:
             with torch.inference_mode():
-                return self._answer([tokens[row] for row in rows]).cpu().numpy()
+                return self._forward([tokens[row] for row in rows]).cpu().numpy()
 
         batches = list(self.budget.run([len(ids) for ids in tokens], step))
         out = np.empty((len(tokens), batches[0][1].shape[1]), np.float32)
@@ -156,7 +139,7 @@ class FineTuning:
             out[rows] = logits
         return out
 
-    def _epoch(self, bar: Progress) -> None:
+    def _run_epoch(self, bar: Progress) -> None:
         state, saved = self.state, time.monotonic()
         started, before = saved, state.seconds
         self.network.train()
@@ -165,94 +148,88 @@ class FineTuning:
             state.step += 1
             state.seconds = before + time.monotonic() - started
             bar.advance(1, f"epoch {state.epoch + 1}, validation loss {state.best_loss:.3f}")
-            if time.monotonic() - saved > SAVE_EVERY:
+            if time.monotonic() - saved > SAVE_INTERVAL_SECONDS:
                 self._save()
                 saved = time.monotonic()
         state.epoch, state.step = state.epoch + 1, 0
-        self._judge()
+        self._validate()
         state.loss = 0.0
         state.seconds = before + time.monotonic() - started
         self._save()
 
     def _batches(self, epoch: int) -> list[list[int]]:
-        """Return the rows of every step of an epoch."""
+        """Return the row numbers of every step of an epoch."""
         rng = np.random.default_rng([self.spec.lora_seed, epoch])
         order, size = rng.permutation(len(self.train.tokens)).tolist(), self.spec.lora_batch_size
         batches = []
-        for start in range(0, len(order), BLOCK * size):
-            block = sorted(order[start : start + BLOCK * size], key=lambda row: len(self.train.tokens[row]))
+        for start in range(0, len(order), SORTED_BATCHES * size):
+            block = sorted(order[start : start + SORTED_BATCHES * size], key=lambda row: len(self.train.tokens[row]))
             batches += [block[place : place + size] for place in range(0, len(block), size)]
         return [batches[number] for number in rng.permutation(len(batches))]
 
     def _step(self, rows: list[int]) -> float:
-        """Take one optimizer step and return the mean loss of its texts."""
+        """Run one optimizer step and return the mean loss of its texts."""
         import torch
 
-        done, steps = self.state.epoch * self.steps + self.state.step, self.spec.lora_epochs * self.steps
-        warm = max(1.0, WARM_UP * steps)
-        share = min((done + 1) / warm, (steps - done) / max(1.0, steps - warm))
+        lr, steps = self.spec.lora_lr, self.spec.lora_epochs * self._steps
+        done, warm = self.state.epoch * self._steps + self.state.step, max(1.0, WARM_UP * steps)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.spec.lora_lr * share
-        loss = self._gradients(rows)
+            group["lr"] = lr * min((done + 1) / warm, (steps - done) / max(1.0, steps - warm))
+        loss = self._compute_gradients(rows)
         if not np.isfinite(loss):
-            raise ModelError(f"the loss of the fine-tuning is {loss}; lower --lora-lr (now {self.spec.lora_lr})")
+            raise ModelError(f"the loss of the fine-tuning is {loss}; lower --lora-lr (now {lr})")
         torch.nn.utils.clip_grad_norm_(self.weights.values(), 1.0)
         self.optimizer.step()
         return loss
 
-    def _gradients(self, rows: list[int]) -> float:
-        """Fill in the gradients of the mean loss over ``rows``, in as many parts as memory asks for."""
+    def _compute_gradients(self, rows: list[int]) -> float:
+        """Compute gradients of the mean loss over ``rows``, in smaller parts when memory runs out."""
+        import torch
         from torch.nn import functional
 
         while True:
             self.optimizer.zero_grad()
             total = 0.0
             try:
-                for start in range(0, len(rows), self.micro):
-                    part = rows[start : start + self.micro]
-                    logits = self._answer([self.train.tokens[row] for row in part])
-                    loss = functional.cross_entropy(logits, self._targets(part), reduction="sum") / len(rows)
+                for start in range(0, len(rows), self._texts_at_once):
+                    part = rows[start : start + self._texts_at_once]
+                    logits = self._forward([self.train.tokens[row] for row in part])
+                    targets = torch.as_tensor(self.train.targets[part], dtype=torch.long, device=self.device)
+                    loss = functional.cross_entropy(logits, targets, reduction="sum") / len(rows)
                     loss.backward()
                     total += loss.item()
                 return total
             except (MemoryError, RuntimeError) as error:
-                if not out_of_memory(error) or self.micro == 1:
+                if not out_of_memory(error) or self._texts_at_once == 1:
                     raise
-                self.micro = max(1, self.micro // 2)
-                warn(f"out of memory in fine-tuning; going on with {self.micro} texts at once")
+                self._texts_at_once = max(1, self._texts_at_once // 2)
+                warn(f"out of memory in fine-tuning; continuing with {self._texts_at_once} texts at once")
                 free_memory()
 
-    def _targets(self, rows: list[int]) -> torch.Tensor:
-        import torch
-
-        return torch.as_tensor(self.train.targets[rows], dtype=torch.long, device=self.device)
-
-    def _answer(self, tokens: Sequence[list[int]]) -> torch.Tensor:
+    def _forward(self, tokens: Sequence[list[int]]) -> torch.Tensor:
         """Return logits (B,C) float32."""
         ids, mask = padded(tokens)
         with self.loading.autocast():
             return class_logits(self.network, ids.to(self.device), mask.to(self.device)).float()
 
-    def _judge(self) -> None:
-        """Measure the validation texts; keep the weights where they are the best so far."""
-        from qkd.teachers.heads import mean_cross_entropy
-
+    def _validate(self) -> None:
+        """Measure the validation texts, and keep the weights if they are the best so far."""
         logits, state = self.logits(self.valid.tokens), self.state
         row = {
             "epoch": float(state.epoch),
-            "loss": state.loss / len(self.train.tokens),  # of the epoch, with dropout; 0 before the first
+            "loss": state.loss / len(self.train.tokens),  # with dropout; 0 before the first epoch
             "valid_loss": mean_cross_entropy(logits, self.valid.targets),
             "valid_accuracy": float(np.mean(logits.argmax(axis=1) == self.valid.targets)),
         }
         state.history.append(row)
         if row["valid_loss"] < state.best_loss:
-            state.best_loss, state.best_epoch, self.best = row["valid_loss"], state.epoch, self.copy()
+            state.best_loss, state.best_epoch, self.best = row["valid_loss"], state.epoch, self.copy_weights()
 
-    def copy(self) -> dict[str, torch.Tensor]:
-        """Return the trained weights as they are now."""
+    def copy_weights(self) -> dict[str, torch.Tensor]:
+        """Return a copy of the trained weights."""
         return {name: weight.detach().clone() for name, weight in self.weights.items()}
 
-    def _put(self, values: dict[str, torch.Tensor]) -> None:
+    def _set_weights(self, values: dict[str, torch.Tensor]) -> None:
         import torch
 
         with torch.no_grad():
@@ -260,26 +237,25 @@ class FineTuning:
                 weight.copy_(values[name])
 
     def _save(self) -> None:
-        """Write the checkpoint."""
         optimizer = checkpoint.of_optimizer(self.optimizer)
-        tensors = checkpoint.grouped(now=self.copy(), best=self.best, optimizer=optimizer)
+        tensors = checkpoint.grouped(now=self.copy_weights(), best=self.best, optimizer=optimizer)
         checkpoint.write_checkpoint(self.folder, f"{self.state.epoch:04d}-{self.state.step:06d}", self.state, tensors)
 
     def resume(self) -> bool:
-        """Go back to the checkpoint, if there is a whole one; return whether there was."""
-        fresh = self.copy()
+        """Return whether there was a complete checkpoint, after loading it."""
+        fresh = self.copy_weights()
         try:
             saved = checkpoint.read_checkpoint(self.folder, State)
             if saved is None:
                 return False
             state, tensors = saved
-            self._put(checkpoint.under(tensors, "now"))
+            self._set_weights(checkpoint.under(tensors, "now"))
             self.best = {name: value.to(self.device) for name, value in checkpoint.under(tensors, "best").items()}
             checkpoint.to_optimizer(self.optimizer, checkpoint.under(tensors, "optimizer"))
             checkpoint.to_streams(tensors)
         except (QkdError, KeyError, ValueError, RuntimeError) as error:
-            warn(f"the fine-tuning begins anew: {checkpoint.damaged(self.folder, error)}")
-            self._put(fresh)
+            warn(f"the fine-tuning starts again: {checkpoint.damaged(self.folder, error)}")
+            self._set_weights(fresh)
             self.best = fresh
             return False
         self.state = state

@@ -1,4 +1,4 @@
-"""Logistic heads on wide features: cross-fitting, calibration.
+"""Logistic heads on wide features: cross-fitting and calibration.
 
 There are far more features than texts, so a head is fitted in their strongest principal directions.
 """
@@ -12,31 +12,32 @@ from typing import Any
 
 import numpy as np
 
+from qkd.core.cache import text_hash
+
+# Parts of the training texts for cross-fitting.
 FOLDS = 5
-"""Parts of the training texts, each of which gets the logits of a head that has not seen it."""
-
-DIRECTIONS = 384
-"""Principal directions that a head is fitted in."""
-
-DIRECTIONS_FROM = 2000
-"""Training texts that determine them."""
-
+# Number of principal directions, and of training texts that determine them.
+DIRECTIONS, DIRECTIONS_TEXTS = 384, 2000
+# Candidates for C, scikit-learn's inverse regularization strength, on features of total variance 1.
 STRENGTHS = (1.0, 3.0, 10.0, 30.0)
-"""The values of C, sklearn's inverse regularisation strength, that are tried on features of total variance 1."""
-
-ROWS = 1024
-"""Texts that a head is applied to at once."""
+# Number of texts in one product of features and weights.
+BATCH_TEXTS = 1024
 
 
 @dataclass(frozen=True)
 class Head:
-    """A calibrated logistic head, and what it was while it had not seen a text.
+    """A calibrated logistic head with its out-of-fold logits.
 
-    weight: (D,C), bias: (C,), from raw features to calibrated logits.
-    unseen: calibrated logits (N,C) of the N training texts, each by a head that was fitted without it.
-    c: the strength with the lowest cross-entropy of ``unseen``.
-    unseen_loss, unseen_accuracy: of ``unseen`` against the labels.
-    temperature, valid_loss, valid_accuracy: what the validation texts say.
+    Attributes:
+        weight: Weights (D,C) from raw features to calibrated logits.
+        bias: Biases (C,).
+        unseen: Calibrated out-of-fold logits (N,C) of the N training texts.
+        c: Inverse regularization strength with the smallest cross-entropy of ``unseen``.
+        unseen_loss: Cross-entropy of ``unseen`` in nats.
+        unseen_accuracy: Accuracy of ``unseen``.
+        temperature: Temperature that fits the validation texts.
+        valid_loss: Cross-entropy on the validation texts in nats.
+        valid_accuracy: Accuracy on the validation texts.
     """
 
     weight: np.ndarray
@@ -51,28 +52,47 @@ class Head:
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Return logits (N,C) float32 of raw features (N,D)."""
-        # in double precision, for in single the last digit depends on how many texts are asked for at once
-        parts = [x[start : start + ROWS].astype(np.float64) @ self.weight for start in range(0, len(x), ROWS)]
+        # in double precision, because in single precision the last digit depends on the size of the product
+        starts = range(0, len(x), BATCH_TEXTS)
+        parts = [x[start : start + BATCH_TEXTS].astype(np.float64) @ self.weight for start in starts]
         return np.asarray(np.concatenate([np.empty((0, len(self.bias))), *parts]) + self.bias, np.float32)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return everything by name, for the cache."""
+        """Return all fields by name, for the cache."""
         return {field.name: np.asarray(getattr(self, field.name)) for field in fields(self)}
 
     @classmethod
-    def of(cls, arrays: Mapping[str, np.ndarray]) -> Head:
-        """Return the head that ``arrays`` came from."""
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Head:
+        """Return the head with these fields."""
         by_field: Iterator[Any] = (arrays[field.name] for field in fields(cls))
         return cls(*(value if value.ndim else value.item() for value in by_field))
 
 
+class OutOfFold:
+    """Out-of-fold logits of training texts, which replace those of the fitted teacher.
+
+    Args:
+        texts: training texts (N).
+        logits: their out-of-fold logits (N,C).
+    """
+
+    def __init__(self, texts: Sequence[str], logits: np.ndarray) -> None:
+        self._rows = {text_hash(text): row for text, row in zip(texts, logits, strict=True)}
+
+    def put_into(self, logits: np.ndarray, texts: Sequence[str]) -> np.ndarray:
+        """Return ``logits`` (M,C) of M texts with the rows of training texts replaced, in place."""
+        for row, text in enumerate(texts):
+            logits[row] = self._rows.get(text_hash(text), logits[row])
+        return logits
+
+
 class Scaling:
-    """The features' centre and scale: every feature of variance 1 / (size of its block), so that blocks weigh the same.
+    """Centers and scales features so that the total variance of each block is its weight.
 
     Args:
         x: training features (N,D).
-        widths: the sizes of the blocks, D in sum.
-        weights: what each block weighs.
+        widths: sizes of the blocks, with sum D.
+        weights: weight of each block.
     """
 
     def __init__(self, x: np.ndarray, widths: Sequence[int], weights: Sequence[float]) -> None:
@@ -81,7 +101,7 @@ class Scaling:
         self.factor = (shares / (x.std(axis=0) + 1e-6)).astype(x.dtype)
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        """Return features (N,D), scaled."""
+        """Return scaled features (N,D)."""
         return np.asarray((x - self.mean) * self.factor)
 
 
@@ -97,22 +117,22 @@ def fit_head(
 
     Args:
         x: training features (N,D).
-        y: class numbers (N,), every one of 0..C-1 among them.
-        x_valid: validation features; they set the temperature.
+        y: class numbers (N,), which contain every one of 0..C-1.
+        x_valid: validation features, which determine the temperature.
         y_valid: their class numbers.
-        widths: the sizes of the blocks that the features consist of; a single one when left out.
-        weights: what each block weighs; all the same, 1 in sum, when left out.
+        widths: sizes of the blocks of features; a single block by default.
+        weights: weight of each block; equal by default.
     """
     widths = widths or (x.shape[1],)
     scaling = Scaling(x, widths, weights or [1 / len(widths)] * len(widths))
     scaled = scaling(x)
-    directions = principal(scaled[:: -(-len(x) // DIRECTIONS_FROM)])
+    directions = principal(scaled[:: -(-len(x) // DIRECTIONS_TEXTS)])
     z, z_valid = scaled @ directions, scaling(x_valid) @ directions
     held_out = [out_of_fold(z, y, c) for c in STRENGTHS]
-    warmth = [calibrated_temperature(rows, y) for rows in held_out]
-    losses = [mean_cross_entropy(rows / t, y) for rows, t in zip(held_out, warmth, strict=True)]
+    temperatures = [calibrated_temperature(rows, y) for rows in held_out]
+    losses = [mean_cross_entropy(rows / t, y) for rows, t in zip(held_out, temperatures, strict=True)]
     best = int(np.argmin(losses))
-    unseen = held_out[best] / warmth[best]
+    unseen = held_out[best] / temperatures[best]
     weight, bias = logistic(z, y, STRENGTHS[best])
     logits = z_valid @ weight + bias
     temperature = calibrated_temperature(logits, y_valid)
@@ -131,10 +151,9 @@ def fit_head(
 
 
 def out_of_fold(z: np.ndarray, y: np.ndarray, c: float) -> np.ndarray:
-    """Return logits (N,C) of features (N,r), each from a head that was fitted without the text's fold.
+    """Return logits (N,C) of features (N,r), each from a head fitted without the text's fold.
 
-    Folds follow the order of the rows, each class in its share. A class with a single text cannot be left out: that
-    text is in every fit.
+    Folds are stratified by class and follow the order of the rows. The only text of a class is in every fit.
     """
     from sklearn.model_selection import StratifiedKFold
 
@@ -143,7 +162,7 @@ def out_of_fold(z: np.ndarray, y: np.ndarray, c: float) -> np.ndarray:
     folds = int(np.clip(counts[counts > 1].min(initial=FOLDS), 2, FOLDS))
     logits = np.empty((len(z), len(counts)))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of the class with a single text
+        warnings.simplefilter("ignore", UserWarning)  # about a class with a single text
         for rest, fold in StratifiedKFold(folds).split(z, y):
             rows = np.union1d(rest, rare)
             weight, bias = logistic(z[rows], y[rows], c)
@@ -157,16 +176,16 @@ def logistic(z: np.ndarray, y: np.ndarray, c: float) -> tuple[np.ndarray, np.nda
     from sklearn.linear_model import LogisticRegression
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # an unfinished fit has to stand the other texts too
+        warnings.simplefilter("ignore", ConvergenceWarning)  # out-of-fold logits judge an unfinished fit too
         model = LogisticRegression(C=c, tol=1e-3, max_iter=200).fit(z.astype(np.float64), y)
     weight, bias = model.coef_.T, model.intercept_
-    if weight.shape[1] == 1:  # two classes: one margin m becomes the logits (-m/2, m/2)
+    if weight.shape[1] == 1:  # for two classes, the logits are (-m/2, m/2) of one margin m
         weight, bias = np.hstack([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
     return weight, bias
 
 
 def principal(x: np.ndarray, most: int = DIRECTIONS) -> np.ndarray:
-    """Return the strongest principal directions of centred features (N,D), orthonormal, ``(D,r)`` with r <= most."""
+    """Return the strongest principal directions of centered features (N,D), orthonormal, ``(D,r)`` with r <= most."""
     from scipy.linalg import eigh
 
     n, d = x.shape
@@ -174,8 +193,8 @@ def principal(x: np.ndarray, most: int = DIRECTIONS) -> np.ndarray:
         return np.eye(d, dtype=x.dtype)
     gram = (x @ x.T).astype(np.float64)
     values, vectors = eigh(gram, subset_by_index=[max(0, n - most), n - 1])
-    sure = values > 1e-6 * values[-1]
-    return np.asarray(x.T @ (vectors[:, sure] / np.sqrt(values[sure])), dtype=x.dtype)
+    stable = values > 1e-6 * values[-1]
+    return np.asarray(x.T @ (vectors[:, stable] / np.sqrt(values[stable])), dtype=x.dtype)
 
 
 def mean_cross_entropy(logits: np.ndarray, targets: np.ndarray) -> float:

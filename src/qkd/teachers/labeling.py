@@ -1,4 +1,4 @@
-"""A corpus and its teacher's logits: gathered for training, or written to a Parquet file that ``logits:`` reads."""
+"""Label a corpus with a teacher and write the logits to a Parquet file that ``logits:`` reads."""
 
 from __future__ import annotations
 
@@ -29,7 +29,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Corpus:
-    """What a teacher is shown: labelled texts with their splits, and texts that nobody has labelled."""
+    """Labeled texts with their splits, and unlabeled texts.
+
+    Attributes:
+        dataset: The labeled texts.
+        splits: The rows of the training, validation and test texts.
+        unlabeled: Texts without labels.
+    """
 
     dataset: Dataset
     splits: Splits
@@ -37,12 +43,12 @@ class Corpus:
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """All texts, the labelled ones first."""
+        """All texts, the labeled ones first."""
         return self.dataset.texts + self.unlabeled
 
 
 def load_corpus(config: Config) -> Corpus:
-    """Return the texts that ``config`` names, and say what they are.
+    """Return the texts that ``config`` names, and print their numbers.
 
     Raises:
         QkdError: a source is missing or malformed.
@@ -66,23 +72,22 @@ def load_corpus(config: Config) -> Corpus:
 
 
 def _whose(dataset: Dataset) -> str:
-    """Return what is to be said of splits that are the data set's own."""
+    """Return a remark on splits that the data set defines."""
     if not dataset.own:
         return ""
     return " (as given)" if "valid" in dataset.own else " (as given; validation drawn from the training texts)"
 
 
 def label(config: Config, out: Path, torch_device: str | None = None, embed_too: bool = False) -> Labeling:
-    """Fit the teacher, have it label every text, and write the logits to a Parquet file.
+    """Fit the teacher, label every text, and write the logits to a Parquet file.
 
-    What was labelled is cached text by text, so a killed labelling goes on where it was, and one that is asked for
-    again costs nothing.
+    Logits are cached text by text. A labeling that was killed continues, and a repeated one calls no model.
 
     Args:
         config: data and teacher.
-        out: the file: a column ``text`` and one column for each class, float32; rows as in ``Corpus.texts``.
+        out: the file, with a column ``text`` and one float32 column for each class; rows as in ``Corpus.texts``.
         torch_device: where the teacher runs.
-        embed_too: have the encoder's embeddings computed as well; they go to the cache, where ``distill`` finds them.
+        embed_too: whether to compute the encoder's embeddings as well and cache them for ``distill``.
 
     Raises:
         QkdError: data or teacher do not fit, or the file cannot be written.
@@ -116,7 +121,7 @@ def label(config: Config, out: Path, torch_device: str | None = None, embed_too:
 
 
 def write_logits(out: Path, texts: Sequence[str], classes: Sequence[str], logits: np.ndarray, teacher: Teacher) -> None:
-    """Write N texts and logits ``(N,C)`` to a Parquet file, with what the teacher is in its metadata."""
+    """Write N texts and logits ``(N,C)`` to a Parquet file, with the teacher's card in its metadata."""
     import pyarrow
     import pyarrow.parquet as parquet
 

@@ -1,14 +1,14 @@
-"""The ``logits:`` teacher: logits that somebody else computed, in a file.
+"""The ``logits:`` teacher: logits from another program, in a file.
 
 | file | logits | class names | texts (optional) |
 | --- | --- | --- | --- |
 | ``.npz`` | array ``logits (M,C)`` | array ``classes (C,)``, optional | array ``texts (M,)`` |
 | ``.safetensors`` | tensor ``logits (M,C)`` | metadata ``classes``, JSON, optional | metadata ``texts``, JSON |
-| ``.csv``, ``.parquet`` | one column per class | the columns' names | a column ``text`` |
+| ``.csv``, ``.parquet`` | one column per class | names of the columns | a column ``text`` |
 
-With texts, rows are matched by text (compared as duplicates are), in any order, and rows for other texts are ignored.
-Without, the file has one row for each row of the data source, in its order, dropped ones included, or one for each
-text that was kept, in order. Without class names, columns are the data's classes, sorted.
+Rows with texts are matched by text, in any order, and rows for other texts are ignored. A file without texts has one
+row for each row of the data source in its order, or one for each text that was kept. Without class names, the columns
+are the sorted classes of the data. Probabilities are recognized, and their logarithms used.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qkd.core.arrays import read_npz, read_shapes
+from qkd.core.config import Config
 from qkd.core.console import say
 from qkd.core.errors import DataError, QkdError, nearest
 from qkd.data.loading import normalised
+from qkd.models.transformer import Loading
 from qkd.results import TeacherCard
 from qkd.teachers.labels import warn_of_other_assignment
 
@@ -32,14 +34,19 @@ if TYPE_CHECKING:
     from qkd.data.loading import Dataset
     from qkd.data.splits import Splits
 
-
 # A probability of 0 is rounded, and its logarithm would be infinite.
 MIN_PROBABILITY = 1e-6
 
 
 @dataclass(frozen=True)
-class Logits:
-    """A file's content: ``logits (M,C)`` float64, the columns' classes and the rows' texts, where it says them."""
+class SavedLogits:
+    """Content of a file.
+
+    Attributes:
+        logits: Logits (M,C), float64.
+        classes: Names of the columns, if the file has them.
+        texts: Texts of the rows, if the file has them.
+    """
 
     logits: np.ndarray
     classes: tuple[str, ...] | None
@@ -47,10 +54,10 @@ class Logits:
 
 
 class LogitsTeacher:
-    """A teacher that was asked elsewhere.
+    """A teacher whose logits are in a file.
 
     Args:
-        file: its answers.
+        file: path of the file.
     """
 
     cross_fitted = False
@@ -65,12 +72,10 @@ class LogitsTeacher:
         """Read the file and find each text's row.
 
         Raises:
-            QkdError: the file cannot be read, holds NaN or infinity, has other classes than the data, or its rows
-                are not those of the texts.
+            DataError: the file cannot be read, contains NaN or infinity, or has other classes or texts than the data.
         """
         saved = read_logits(self.file)
-        order = self._columns(saved, dataset)
-        rows = self._matched(saved, dataset)
+        columns, rows = self._columns(saved, dataset), self._match_rows(saved, dataset)
         bad = np.argwhere(~np.isfinite(saved.logits))
         if len(bad):
             row, column = bad[0]
@@ -78,49 +83,47 @@ class LogitsTeacher:
                 f"{self.file}: row {row + 1}, column {column + 1} is {saved.logits[row, column]}, not a finite number "
                 f"({len({int(r) for r, _ in bad})} rows in all); compute those logits again"
             )
-        logits = as_logits(saved.logits[:, order], str(self.file)).astype(np.float32)
+        logits = as_logits(saved.logits[:, columns], str(self.file)).astype(np.float32)
         self._classes = dataset.classes
         # the first of equal texts counts, as it does in the data
         known = zip(reversed(saved.texts or ()), reversed(logits), strict=False)
         self._rows = {normalised(text): row for text, row in known}
         self._rows |= {normalised(text): logits[row] for text, row in zip(dataset.texts, rows, strict=True)}
-        valid = [dataset.texts[row] for row in splits.valid]
+        valid = self.logits([dataset.texts[row] for row in splits.valid])
         names, owner = dataset.classes, np.arange(len(dataset.classes))
-        option = f"{self.name} (order of the columns)"
-        warn_of_other_assignment(option, names, names, owner, self.logits(valid), dataset.targets[splits.valid])
+        warn_of_other_assignment(
+            f"{self.name} (order of the columns)", names, names, owner, valid, dataset.targets[splits.valid]
+        )
 
     def logits(self, texts: Sequence[str]) -> np.ndarray:
-        """Return logits ``(N,C)`` float32 of N texts, all of which ``fit`` has seen or the file names.
+        """Return logits ``(N,C)`` float32 of N texts of the data or of the file.
 
         Raises:
-            QkdError: the file has no logits for a text.
+            DataError: the file has no logits for a text.
         """
         out = np.empty((len(texts), len(self._classes)), np.float32)
         for number, text in enumerate(texts):
-            if normalised(text) not in self._rows:
-                raise DataError(
-                    f"{self.file}: no logits for the text {_short(text)}; a logits file knows its own texts only"
-                )
-            out[number] = self._rows[normalised(text)]
+            row = self._rows.get(normalised(text))
+            if row is None:
+                raise DataError(f"{self.file}: no logits for the text {_short(text)}; add a row for it to the file")
+            out[number] = row
         return out
 
-    def answer(self, texts: Sequence[str]) -> np.ndarray:
-        """Return the same as ``logits``: the answers are in the file."""
-        return self.logits(texts)
+    predict_logits = logits
 
     def describe(self) -> TeacherCard:
         """Return the file and its classes."""
         return TeacherCard(name=self.name, kind="logits", file=str(self.file), classes=tuple(self._classes))
 
-    def _columns(self, saved: Logits, dataset: Dataset) -> list[int]:
+    def _columns(self, saved: SavedLogits, dataset: Dataset) -> list[int]:
         """Return the file's column of each class."""
         classes = dataset.classes
-        if saved.logits.shape[1] != len(saved.classes or classes):
-            raise DataError(
-                f"{self.file}: {saved.logits.shape[1]} columns of logits for {len(saved.classes or classes)} classes "
-                f"({', '.join(saved.classes or classes)}); give one column for each"
-            )
         names = saved.classes or classes
+        if saved.logits.shape[1] != len(names):
+            raise DataError(
+                f"{self.file}: {saved.logits.shape[1]} columns of logits for {len(names)} classes "
+                f"({', '.join(names)}); give one column for each"
+            )
         for name in classes:
             if name not in names:
                 raise DataError(f"{self.file}: no logits for the data's label '{name}'{nearest(name, names)}")
@@ -129,7 +132,7 @@ class LogitsTeacher:
                 raise DataError(f"{self.file}: '{name}' is no label of {dataset.source}{nearest(name, classes)}")
         return [names.index(name) for name in classes]
 
-    def _matched(self, saved: Logits, dataset: Dataset) -> Sequence[int]:
+    def _match_rows(self, saved: SavedLogits, dataset: Dataset) -> Sequence[int]:
         """Return the file's row of each text."""
         count = len(saved.logits)
         if saved.texts is None:
@@ -169,11 +172,11 @@ def as_logits(values: np.ndarray, file: str) -> np.ndarray:
     return values
 
 
-def read_logits(file: Path) -> Logits:
-    """Return a logits file's content; see the top of this file for the formats.
+def read_logits(file: Path) -> SavedLogits:
+    """Return a file's content; the module's documentation lists the formats.
 
     Raises:
-        QkdError: the file is missing, of an unknown kind, damaged, or not laid out as it should be.
+        DataError: the file is missing, of an unknown kind, damaged, or has another layout.
     """
     readers = {".npz": _npz, ".safetensors": _safetensors, ".csv": _frame, ".parquet": _frame}
     reader = readers.get(file.suffix.lower())
@@ -185,7 +188,7 @@ def read_logits(file: Path) -> Logits:
         saved = reader(file)
     except QkdError:
         raise
-    except Exception as error:  # four libraries, each with errors of its own for a damaged file
+    except Exception as error:  # four libraries with different errors for a damaged file
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DataError(f"{file}: cannot be read as logits ({first})") from None
     if saved.logits.ndim != 2:
@@ -193,17 +196,17 @@ def read_logits(file: Path) -> Logits:
     return saved
 
 
-def _npz(file: Path) -> Logits:
+def _npz(file: Path) -> SavedLogits:
     arrays = read_npz(file)
     if "logits" not in arrays:
         raise DataError(f"{file}: there is no array 'logits', only {', '.join(arrays)}")
     classes, texts = (
         tuple(str(name) for name in arrays[part]) if part in arrays else None for part in ("classes", "texts")
     )
-    return Logits(arrays["logits"].astype(np.float64), classes, texts)
+    return SavedLogits(arrays["logits"].astype(np.float64), classes, texts)
 
 
-def _safetensors(file: Path) -> Logits:
+def _safetensors(file: Path) -> SavedLogits:
     from safetensors import safe_open
 
     read_shapes(file)
@@ -213,11 +216,11 @@ def _safetensors(file: Path) -> Logits:
             raise DataError(f"{file}: there is no tensor 'logits', only {', '.join(names)}")
         about = tensors.metadata() or {}
         classes, texts = (_names(file, part, about[part]) if part in about else None for part in ("classes", "texts"))
-        return Logits(tensors.get_tensor("logits").astype(np.float64), classes, texts)
+        return SavedLogits(tensors.get_tensor("logits").astype(np.float64), classes, texts)
 
 
 def _names(file: Path, part: str, content: str) -> tuple[str, ...]:
-    """Return the list of strings that an entry of the metadata is, as JSON."""
+    """Return an entry of the metadata, a JSON list of strings."""
     try:
         names = json.loads(content)
     except (ValueError, RecursionError):
@@ -227,7 +230,7 @@ def _names(file: Path, part: str, content: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _frame(file: Path) -> Logits:
+def _frame(file: Path) -> SavedLogits:
     import pandas as pd
 
     if file.suffix.lower() == ".csv":
@@ -235,9 +238,14 @@ def _frame(file: Path) -> Logits:
     else:
         frame = pd.read_parquet(file)
     texts = tuple(str(text) for text in frame.pop("text")) if "text" in frame else None
-    numbers = frame.apply(pd.to_numeric, errors="coerce")  # what is no number becomes NaN, which is refused by row
-    return Logits(numbers.to_numpy(np.float64), tuple(str(name) for name in frame.columns), texts)
+    numbers = frame.apply(pd.to_numeric, errors="coerce")  # other cells become NaN, which ``fit`` refuses
+    return SavedLogits(numbers.to_numpy(np.float64), tuple(str(name) for name in frame.columns), texts)
 
 
 def _short(text: str) -> str:
     return repr(text if len(text) <= 60 else text[:57] + "...")
+
+
+def make(file: str, loading: Loading, config: Config) -> LogitsTeacher:
+    """Return the teacher ``logits:FILE``."""
+    return LogitsTeacher(file)

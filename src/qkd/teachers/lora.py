@@ -1,28 +1,28 @@
 """The ``lora:`` teacher: the LM fine-tuned on the training split, then frozen.
 
-The lower part of the LM is kept, the upper half of that gets low-rank adapters (Hu et al., arXiv 2106.09685), and a
-linear head reads the last token's state. The head starts where logistic regression on the untouched LM ends, so that
-fine-tuning begins from a good classifier (Kumar et al., arXiv 2202.10054) and needs few epochs. What is saved is an
-ordinary peft adapter, which ``classifier:FOLDER`` reads too.
+The lower part of the LM is kept, its upper half gets low-rank adapters (Hu et al., arXiv 2106.09685), and a linear head
+reads the last token's state. The head starts as logistic regression on the untouched LM, so that fine-tuning starts
+from a good classifier (Kumar et al., arXiv 2202.10054) and needs few epochs. The result is an ordinary peft adapter,
+which ``classifier:FOLDER`` reads too.
 """
 
 from __future__ import annotations
 
 import copy
+import re
 import shutil
 import tempfile
 import warnings
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from qkd.core import cache, records
-from qkd.core.config import LoraSpec
+from qkd.core.config import Config, LoraSpec
 from qkd.core.console import say
-from qkd.core.errors import ModelError
+from qkd.core.errors import ModelError, nearest
 from qkd.core.files import write_json
 from qkd.data.splits import shuffled_by_content
 from qkd.models import weights
@@ -31,8 +31,9 @@ from qkd.models.transformer import Loading, Transformer
 from qkd.results import TeacherCard
 from qkd.results.base import Result
 from qkd.teachers.classifier import Classifier
-from qkd.teachers.finetune import FineTuning, Labelled, linear_modules
+from qkd.teachers.finetune import FineTuning, LabeledTokens
 from qkd.teachers.heads import calibrated_temperature, fit_head, mean_cross_entropy
+from qkd.teachers.protocol import not_fitted
 
 if TYPE_CHECKING:
     import torch
@@ -40,30 +41,40 @@ if TYPE_CHECKING:
     from qkd.data.loading import Dataset
     from qkd.data.splits import Splits
 
-VALID_TEXTS = 1000
-"""Validation texts that are measured after every epoch."""
-
+# Maximum number of validation texts that are measured after every epoch.
+MAX_VALID_TEXTS = 1000
+# File beside an adapter with facts about its training; written last.
 FACTS = "qkd.json"
-"""The file beside an adapter that says how it came about; written last."""
 
 
 class AdapterTraining(Result):
-    """The content of ``qkd.json``."""
+    """Content of ``qkd.json``.
+
+    Attributes:
+        model: The base model.
+        layers: Numbers of kept layers and of all layers.
+        trained: Number of trained weights.
+        texts: Number of training texts.
+        classes: Names of the classes.
+        epochs: Number of epochs.
+        best_epoch: Epoch whose weights were kept.
+        seconds: Training time.
+        history: One row for each epoch, and one before the first.
+        temperature: Divisor of the logits.
+        valid_loss: Validation cross-entropy in nats.
+        valid_accuracy: Validation accuracy.
+    """
 
     model: str
     layers: list[int]
-    """How many are left of how many."""
     trained: int
-    """Weights."""
     texts: int
     classes: list[str]
     epochs: int
     best_epoch: int
     seconds: float
     history: list[dict[str, float]]
-    """A row for each epoch, and one for the start."""
     temperature: float
-    """By which logits are divided."""
     valid_loss: float
     valid_accuracy: float
 
@@ -77,43 +88,33 @@ class LoraTeacher:
         spec: how it is fine-tuned.
 
     Raises:
-        QkdError: the model cannot be had.
+        ModelError: the model does not exist or cannot be fetched.
     """
 
     cross_fitted = False
 
     def __init__(self, model: str, loading: Loading | None = None, spec: LoraSpec | None = None) -> None:
-        self.spec, self._base = spec or LoraSpec(), _Base(model, loading)
+        self.spec, self._base = spec or LoraSpec(), _BaseModel(model, loading)
         self.name = f"lora:{self._base.model}"
-        self._tuned: Classifier | None = None
-        self._training: AdapterTraining | None = None
+        self._result: tuple[Classifier, AdapterTraining] | None = None
 
     @property
     def num_parameters(self) -> int:
-        """The weights of the kept layers, of adapters and of the head."""
-        return self._classifier.num_parameters
+        """Number of weights of kept layers, adapters and head."""
+        return self._fitted[0].num_parameters
 
     @property
-    def _classifier(self) -> Classifier:
-        if self._tuned is None:
-            raise self._unfitted()
-        return self._tuned
-
-    @property
-    def _done(self) -> AdapterTraining:
-        if self._training is None:
-            raise self._unfitted()
-        return self._training
-
-    def _unfitted(self) -> ModelError:
-        return ModelError(f"{self.name} has not been fitted: call fit(dataset, splits) first")
+    def _fitted(self) -> tuple[Classifier, AdapterTraining]:
+        if self._result is None:
+            raise not_fitted(self.name)
+        return self._result
 
     def fit(self, dataset: Dataset, splits: Splits) -> None:
-        """Fine-tune on the training split, or take the adapter that the cache has; goes on where it was killed."""
+        """Fine-tune on the training split, or read the adapter from the cache. A killed fine-tuning continues."""
         from filelock import FileLock
 
-        train = _some(dataset, splits.train, self.spec.lora_texts)
-        valid = _some(dataset, splits.valid, VALID_TEXTS)
+        train = _subset(dataset, splits.train, self.spec.lora_texts)
+        valid = _subset(dataset, splits.valid, MAX_VALID_TEXTS)
         texts = {
             name: [[dataset.texts[row] for row in rows], dataset.targets[rows].tolist()]
             for name, rows in (("train", train), ("valid", valid))
@@ -124,32 +125,32 @@ class LoraTeacher:
         with FileLock(folder.parent / f".{folder.name}.lock"):
             if not (folder / FACTS).is_file():
                 self._train(dataset, train, valid, folder)
-        self._training = records.read_record(folder / FACTS, AdapterTraining, f"delete {folder}")
-        self._tuned = Classifier(str(folder), self._base.loading)
+        training = records.read_record(folder / FACTS, AdapterTraining, f"delete {folder}")
+        self._result = Classifier(str(folder), self._base.loading), training
 
     def logits(self, texts: Sequence[str]) -> np.ndarray:
         """Return logits ``(N,C)`` float32 of N texts, cached."""
-        model = self._classifier
-        logits = cache.cached_rows({"kind": "lora", **model.key}, texts, model.scores, f"labelling with {self.name}")
+        model, training = self._fitted
+        logits = cache.cached_rows({"kind": "lora", **model.key}, texts, model.scores, f"labeling with {self.name}")
         model.report(len(texts))
-        return logits / np.float32(self._done.temperature)
+        return logits / np.float32(training.temperature)
 
-    def answer(self, texts: Sequence[str]) -> np.ndarray:
+    def predict_logits(self, texts: Sequence[str]) -> np.ndarray:
         """Return logits ``(N,C)`` float32 of N texts, computed now."""
-        return self._classifier.scores(texts) / np.float32(self._done.temperature)
+        model, training = self._fitted
+        return model.scores(texts) / np.float32(training.temperature)
 
     def describe(self) -> TeacherCard:
-        """Return model, adapters, epochs and validation numbers."""
-        facts = self._done.model_dump()
-        return TeacherCard(name=self.name, kind="lora", fingerprint=self._classifier.fingerprint, **facts)
+        """Return model, adapters, epochs and validation scores."""
+        model, training = self._fitted
+        return TeacherCard(name=self.name, kind="lora", fingerprint=model.fingerprint, **training.model_dump())
 
     def save(self, folder: Path) -> None:
         """Copy the adapter to ``folder``, whole or not at all."""
-        source = Path(self._classifier.model)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent) as work:
             new = Path(work) / "adapter"
-            shutil.copytree(source, new, ignore=shutil.ignore_patterns("state-*", "state.json"))
+            shutil.copytree(self._fitted[0].model, new, ignore=shutil.ignore_patterns("state-*", "state.json"))
             if folder.is_dir():
                 shutil.rmtree(folder)
             new.rename(folder)
@@ -159,29 +160,31 @@ class LoraTeacher:
         import torch
 
         base, spec = self._base, self.spec
-        learned, judged = (
-            Labelled(base.tokens([dataset.texts[row] for row in rows]), dataset.targets[rows])
+        train_set, valid_set = (
+            LabeledTokens(base.tokens([dataset.texts[row] for row in rows]), dataset.targets[rows])
             for rows in (train, valid)
         )
         base.report(len(train) + len(valid))
         torch.manual_seed(spec.lora_seed)
         network = base.with_adapters(dataset.classes, spec)
         trained = sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
+        layers = [base.depth(spec), int(base.config.num_hidden_layers)]
         say(
-            f"{self.name}: {base.depth(spec)} of {base.num_layers} layers, {trained:,} weights to train, "
+            f"{self.name}: {layers[0]} of {layers[1]} layers, {trained:,} weights to train, "
             f"{len(train):,} training texts"
         )
-        job = FineTuning(network, learned, judged, spec, base.budget, base.loading, folder)
-        if not job.resume():
-            base.start_head(network, learned, judged)
-            job.best = job.copy()
-        state = job.run(f"fine-tuning {base.model}")
-        logits = job.logits(judged.tokens)
-        temperature = calibrated_temperature(logits, judged.targets)
-        base.write(network, folder)
+        tuning = FineTuning(network, train_set, valid_set, spec, base.budget, base.loading, folder)
+        if not tuning.resume():
+            base.start_head(network, train_set, valid_set)
+            tuning.best = tuning.copy_weights()
+        state = tuning.run(f"fine-tuning {base.model}")
+        logits = tuning.logits(valid_set.tokens)
+        temperature = calibrated_temperature(logits, valid_set.targets)
+        for part in (network, network.config, base.tokenizer):
+            part.save_pretrained(folder)
         training = AdapterTraining(
             model=base.model,
-            layers=[base.depth(spec), base.num_layers],
+            layers=layers,
             trained=trained,
             texts=len(train),
             classes=list(dataset.classes),
@@ -190,53 +193,34 @@ class LoraTeacher:
             seconds=round(state.seconds, 1),
             history=state.history,
             temperature=temperature,
-            valid_loss=mean_cross_entropy(logits / temperature, judged.targets),
-            valid_accuracy=float(np.mean(logits.argmax(axis=1) == judged.targets)),
+            valid_loss=mean_cross_entropy(logits / temperature, valid_set.targets),
+            valid_accuracy=float(np.mean(logits.argmax(axis=1) == valid_set.targets)),
         )
         write_json(folder / FACTS, training.to_dict())
         for left in ("state.json", *(path.name for path in folder.glob("state-*"))):
             (folder / left).unlink(missing_ok=True)
 
 
-class _Base(Transformer):
-    """The LM before it is fine-tuned."""
+class _BaseModel(Transformer):
+    """The LM before fine-tuning."""
 
     auto_class = "AutoModelForSequenceClassification"
-
-    @property
-    def num_layers(self) -> int:
-        return int(self.config.num_hidden_layers)
 
     @property
     def embedding_rows(self) -> int:
         return int(self.config.vocab_size)
 
     def depth(self, spec: LoraSpec) -> int:
-        """How many layers are kept."""
-        return max(1, round(spec.lora_depth * self.num_layers))
-
-    @cached_property
-    def _names(self) -> tuple[str, str | None]:
-        """What an adapter's file calls this model: a short name stays one, a hub id and its commit are told apart."""
-        if self.source.is_folder:
-            return self.model if not Path(self.model).exists() else self.source.path, None
-        return self.source.path, self.source.revision
+        """Return the number of kept layers."""
+        return max(1, round(spec.lora_depth * self.config.num_hidden_layers))
 
     def with_adapters(self, classes: Sequence[str], spec: LoraSpec) -> Any:
-        """Return the kept layers with fresh adapters and a fresh head, for training."""
+        """Return the kept layers with new adapters and a new head, for training."""
         import torch
         from peft import LoraConfig, TaskType, get_peft_model, prepare_model_for_kbit_training
 
         depth = self.depth(spec)
-        config = copy.deepcopy(self.full_config)
-        text = config.get_text_config()
-        text.num_hidden_layers, kinds = depth, getattr(text, "layer_types", None)
-        if kinds:
-            text.layer_types = kinds[:depth]
-        config.num_labels = len(classes)
-        config.id2label = dict(enumerate(classes))
-        config.label2id = {name: number for number, name in enumerate(classes)}
-        network, report = self.load_network(config=config)
+        network, report = self.load_network(config=self._cut_config(classes, depth))
         prefix = network.base_model_prefix + "."
 
         def is_head(name: str) -> bool:
@@ -252,25 +236,41 @@ class _Base(Transformer):
             task_type=TaskType.SEQ_CLS,
             r=spec.lora_rank,
             lora_alpha=2 * spec.lora_rank,
-            modules_to_save=sorted(heads) or None,  # all that was not in the checkpoint is trained and saved
+            modules_to_save=sorted(heads) or None,  # weights that the checkpoint lacks are trained and saved
             target_modules=linear_modules(network, spec.lora_targets, depth - max(1, round(spec.lora_tuned * depth))),
         )
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # between the two libraries
+            warnings.simplefilter("ignore", FutureWarning)  # peft uses a deprecated name of transformers
             network = get_peft_model(network, adapters)
-        adapters.base_model_name_or_path, adapters.revision = self._names
+        name = self.source.path
+        if self.source.is_folder and not Path(self.model).exists():
+            name = self.model  # a short name, which every machine can fetch
+        adapters.base_model_name_or_path, adapters.revision = name, self.source.revision
         for weight in network.parameters():
-            if weight.requires_grad:  # adapters and head learn in full precision whatever the LM is in
+            if weight.requires_grad:  # adapters and head learn in full precision, whatever the precision of the LM
                 weight.data = weight.data.to(torch.float32)
         return network
 
-    def start_head(self, network: Any, train: Labelled, valid: Labelled) -> None:
-        """Put logistic regression on the untouched LM's last-token states into the head."""
+    def _cut_config(self, classes: Sequence[str], depth: int) -> Any:
+        """Return the configuration with ``depth`` layers and a head for the classes."""
+        config = copy.deepcopy(self.full_config)
+        text = config.get_text_config()
+        text.num_hidden_layers, kinds = depth, getattr(text, "layer_types", None)
+        if kinds:
+            text.layer_types = kinds[:depth]
+        config.num_labels = len(classes)
+        config.id2label = dict(enumerate(classes))
+        config.label2id = {name: number for number, name in enumerate(classes)}
+        return config
+
+    def start_head(self, network: Any, train: LabeledTokens, valid: LabeledTokens) -> None:
+        """Start the head as logistic regression on the untouched LM's last-token states."""
         import torch
 
-        head = _head(network)
+        saved = (module for name, module in network.named_modules() if name.endswith("modules_to_save.default"))
+        head = next((module for module in saved if isinstance(module, torch.nn.Linear)), None)
         if head is None:
-            return  # more than one linear map: it learns from where chance put it
+            return  # a head of several linear maps starts at random
         states: list[torch.Tensor] = []
         hook = head.register_forward_pre_hook(lambda module, inputs: states.append(inputs[0].detach().float()))
 
@@ -283,16 +283,16 @@ class _Base(Transformer):
         try:
             features = []
             for part in (train, valid):
-                rows = list(self.batched(part.tokens, read))
-                out = np.empty((len(part.tokens), rows[0][1].shape[1]), np.float32)
-                for places, values in rows:
-                    out[places] = values
+                batches = list(self.batched(part.tokens, read))
+                out = np.empty((len(part.tokens), batches[0][1].shape[1]), np.float32)
+                for rows, values in batches:
+                    out[rows] = values
                 features.append(out)
         finally:
             hook.remove()
         best = fit_head(features[0], train.targets, features[1], valid.targets)
         weight = best.weight
-        if head.bias is None:  # the direction along which every state is 1, as nearly as can be, does its work
+        if head.bias is None:  # the direction along which every state is about 1 replaces the bias
             ones = np.linalg.lstsq(features[0], np.ones(len(features[0]), np.float32), rcond=1e-4)[0]
             weight = weight + np.outer(ones, best.bias)
         with torch.no_grad():
@@ -300,25 +300,44 @@ class _Base(Transformer):
             if head.bias is not None:
                 head.bias.copy_(torch.as_tensor(best.bias))
 
-    def write(self, network: Any, folder: Path) -> None:
-        """Save adapter, configuration and tokenizer in peft's own layout."""
-        network.save_pretrained(folder)
-        network.config.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
 
+def linear_modules(network: Any, targets: str, first: int) -> list[str]:
+    """Return the names of the linear maps in the layers from number ``first`` on.
 
-def _head(network: Any) -> Any:
-    """Return the trainable linear map that makes the logits, or None where it is not a single one."""
+    Args:
+        network: a transformer.
+        targets: ``all-linear``, or the last parts of their names, separated by commas.
+        first: the lowest layer, from 0.
+
+    Raises:
+        ModelError: there is none; the message lists those that exist.
+    """
     import torch
+    from transformers.pytorch_utils import Conv1D
 
+    kinds: dict[str, str] = {}
     for name, module in network.named_modules():
-        if name.endswith("modules_to_save.default") and isinstance(module, torch.nn.Linear):
-            return module
-    return None
+        layer = re.search(r"\.(\d+)\.", name)
+        if layer and int(layer[1]) >= first and isinstance(module, torch.nn.Linear | Conv1D):
+            kinds[name] = name.rpartition(".")[2]
+    if targets == "all-linear":
+        return list(kinds)
+    words = [word.strip() for word in targets.split(",")]
+    for word in words:
+        if word not in kinds.values():
+            raise ModelError(
+                f"--lora-targets: the model has no linear map '{word}'{nearest(word, set(kinds.values()))}"
+            )
+    return [name for name, last in kinds.items() if last in words]
 
 
-def _some(dataset: Dataset, rows: np.ndarray, most: int | None) -> np.ndarray:
-    """Return at most ``most`` of ``rows``, chosen by content."""
-    if most is None or len(rows) <= most:
+def _subset(dataset: Dataset, rows: np.ndarray, limit: int | None) -> np.ndarray:
+    """Return at most ``limit`` of ``rows``, chosen by content."""
+    if limit is None or len(rows) <= limit:
         return rows
-    return np.sort(rows[shuffled_by_content([dataset.texts[row] for row in rows], 0)[:most]])
+    return np.sort(rows[shuffled_by_content([dataset.texts[row] for row in rows], 0)[:limit]])
+
+
+def make(model: str, loading: Loading, config: Config) -> LoraTeacher:
+    """Return the teacher ``lora:MODEL``."""
+    return LoraTeacher(model, loading, config.lora)

@@ -1,9 +1,9 @@
-"""The ``prompt:`` teacher: a causal LM is asked, and the likelihood of each label's words is its answer.
+"""The ``prompt:`` teacher: likelihoods of each label's words after a prompt to a causal LM.
 
-A word's score is the log-likelihood of all its tokens after the prompt, divided by their number; a label with several
-words gets the logarithm of their mean exponential. Tokens near those words are scored in the same pass, and a linear
-map, fitted on training texts, makes all scores logits (see ``calibration``). Which prompt suits an LM cannot be known
-beforehand (Sclar et al., arXiv 2310.11324): several are compared on a few labelled texts.
+A word's score is the mean log-likelihood of its tokens after the prompt. A label with several words has the logarithm
+of the mean of their likelihoods. Tokens near those words are scored in the same pass, and a linear map, fitted on
+training texts, turns all scores into logits (see ``calibration``). No rule predicts which prompt suits an LM (Sclar et
+al., arXiv 2310.11324), so several are compared on a few labeled texts.
 """
 
 from __future__ import annotations
@@ -14,44 +14,41 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qkd.core import cache
-from qkd.core.config import PromptSpec
+from qkd.core.config import Config, PromptSpec
 from qkd.core.console import say, warn
 from qkd.core.errors import ModelError
 from qkd.data.splits import shuffled_by_content
 from qkd.models.transformer import Loading
-from qkd.results import SelectionTrial, TeacherCard
+from qkd.results import TeacherCard
+from qkd.results.run import SelectionTrial
 from qkd.teachers import prompt_files
 from qkd.teachers.calibration import Calibration, calibrate
-from qkd.teachers.heads import mean_cross_entropy
-from qkd.teachers.judge import CausalLM
+from qkd.teachers.causal_lm import CausalLM
+from qkd.teachers.heads import OutOfFold, mean_cross_entropy
+from qkd.teachers.protocol import not_fitted
 
 if TYPE_CHECKING:
     from qkd.data.loading import Dataset
     from qkd.data.splits import Splits
 
-CALIBRATED_ON = 1000
-"""The most training texts that a calibration is fitted on."""
-
-COMPARED_ON = 192
-"""Training and validation texts that prompts are compared on."""
-
-NEAR, MOST_NEAR = 128, 512
-"""Tokens near each label's words that are scored too, and how many they may be for all labels together."""
-
-LEAST_ROOM = 16
-"""Tokens that a prompt must leave for the text."""
+# Maximum number of training texts for the calibration, and of labeled texts on which prompts are compared.
+CALIBRATION_TEXTS, COMPARISON_TEXTS = 1000, 192
+# Number of tokens near each of the labels' words that are scored too, and its maximum for all words together.
+NEAR, MAX_NEAR = 128, 512
+# Minimum number of tokens that a prompt leaves for the text.
+MIN_TEXT_TOKENS = 16
 
 
 class PromptTeacher:
-    """A causal LM that is asked.
+    """A prompted causal LM.
 
     Args:
         model: a short name, folder, GGUF file or hub id.
         loading: how the LM is loaded.
-        spec: what it is asked.
+        spec: prompts, examples and calibration.
 
     Raises:
-        QkdError: the model or the prompt cannot be had.
+        ModelError: the model or the prompt does not exist.
     """
 
     cross_fitted = True
@@ -60,26 +57,26 @@ class PromptTeacher:
         self.spec, self._model = spec or PromptSpec(), CausalLM(model, loading)
         self.name, self._prompts = f"prompt:{self._model.model}", prompt_files.read_prompts(self.spec.prompt)
         self._prompt = next(iter(self._prompts.values()))
-        self._tried: tuple[SelectionTrial, ...] = ()
+        self._trials: tuple[SelectionTrial, ...] = ()
         self._classes: tuple[str, ...] = ()
         self._examples: tuple[tuple[str, int], ...] = ()
         self._spare: tuple[str, ...] = ()
         self._calibration: Calibration | None = None
-        self._unseen: dict[bytes, np.ndarray] = {}
+        self._out_of_fold = OutOfFold((), np.empty((0, 0)))
         self._room = 0
-        self._facts: dict[str, float] = {}
+        self._validation: dict[str, float] = {}
 
     @property
     def num_parameters(self) -> int:
-        """How many weights the LM has."""
+        """Number of weights of the LM."""
         return self._model.num_parameters
 
     def fit(self, dataset: Dataset, splits: Splits) -> None:
-        """Draw the examples from the training split, take the best prompt, and calibrate the scores.
+        """Draw the examples from the training split, choose the best prompt, and calibrate the scores.
 
         Raises:
-            QkdError: labels have no words, or the same ones, the prompt leaves no room for a text, or a label has fewer
-                training texts than examples are asked for.
+            QkdError: labels have no words, or the same ones, the prompt leaves no room for a text, or a label has too
+                few training texts for the examples.
         """
         self._classes = dataset.classes
         self._examples, self._spare = (
@@ -88,61 +85,56 @@ class PromptTeacher:
         if len(self._prompts) > 1:
             self._compare(dataset, np.concatenate([splits.train, splits.valid]))
         self._check_room()
-        rows = splits.train[shuffled_by_content([dataset.texts[row] for row in splits.train], 0)[:CALIBRATED_ON]]
+        rows = splits.train[shuffled_by_content([dataset.texts[row] for row in splits.train], 0)[:CALIBRATION_TEXTS]]
         train = [dataset.texts[row] for row in rows]
         self._calibration = self._calibrated(train, dataset.targets[rows])
-        self._unseen = {cache.text_hash(text): row for text, row in zip(train, self._calibration.unseen, strict=True)}
+        self._out_of_fold = OutOfFold(train, self._calibration.unseen)
         y = dataset.targets[splits.valid]
         logits = self._calibration(self.scores([dataset.texts[row] for row in splits.valid]))
         accuracy = float(np.mean(logits.argmax(axis=1) == y))
-        self._facts = {
-            "valid_loss": mean_cross_entropy(logits, y),
-            "valid_accuracy": accuracy,
-        }
+        self._validation = {"valid_loss": mean_cross_entropy(logits, y), "valid_accuracy": accuracy}
         chance = np.bincount(y).max() / len(y)
         if accuracy <= chance + 2 * np.sqrt(chance * (1 - chance) / len(y)):
             warn(
-                f"{self.name} is right on {accuracy:.1%} of the validation texts, and always saying the most frequent "
-                f"label on {chance:.1%}: it knows nothing that can be told from chance; try another --prompt or model"
+                f"{self.name} is right on {accuracy:.1%} of the validation texts, and the most frequent label alone on "
+                f"{chance:.1%}, so it may be no better than chance; try another --prompt or model"
             )
 
     def logits(self, texts: Sequence[str]) -> np.ndarray:
-        """Return logits ``(N,C)`` float32 of N texts, of those it was calibrated on out of fold; answers are cached."""
-        out = self._done(self.scores(texts))
-        self._model.report(len(texts), self._most)
-        for row, text in enumerate(texts):
-            out[row] = self._unseen.get(cache.text_hash(text), out[row])
-        return out
+        """Return logits ``(N,C)`` float32 of N texts, those of calibration texts out of fold; scores are cached."""
+        out = self._fitted(self.scores(texts))
+        self._model.report(len(texts), self._max_tokens)
+        return self._out_of_fold.put_into(out, texts)
 
-    def answer(self, texts: Sequence[str]) -> np.ndarray:
-        """Return logits ``(N,C)`` float32 of N texts, asked now."""
-        return self._done(self._scores(texts))
+    def predict_logits(self, texts: Sequence[str]) -> np.ndarray:
+        """Return logits ``(N,C)`` float32 of N texts, computed now."""
+        return self._fitted(self._scores(texts))
 
     def describe(self) -> TeacherCard:
-        """Return model, prompt, words and validation numbers."""
+        """Return model, prompt, words and validation scores."""
         return TeacherCard(
             name=self.name,
             kind="prompt",
             model=self._model.model,
             fingerprint=self._model.fingerprint,
-            prompt=self._question.rendered("{text}"),
-            prompts=self._tried,
-            words={name: list(words) for name, words in zip(self._classes, self._question.words, strict=True)},
+            prompt=self._label_prompt.rendered("{text}"),
+            prompts=self._trials,
+            words={name: list(words) for name, words in zip(self._classes, self._label_prompt.words, strict=True)},
             shots=len(self._examples),
             calibrated=self.spec.calibrate,
             near=tuple(self._model.tokenizer.convert_ids_to_tokens(self._near)),
-            weight=self._done.weight.tolist(),
-            bias=tuple(self._done.bias.tolist()),
+            weight=self._fitted.weight.tolist(),
+            bias=tuple(self._fitted.bias.tolist()),
             classes=tuple(self._classes),
-        ).model_copy(update=self._facts)
+        ).model_copy(update=self._validation)
 
     def _compare(self, dataset: Dataset, rows: np.ndarray) -> None:
-        """Take the prompt with the least cross-entropy on a few of the labelled texts numbered ``rows``.
+        """Choose the prompt with the smallest cross-entropy on a few of the labeled texts with numbers ``rows``.
 
         Raises:
             QkdError: none of the prompts leaves room for a text.
         """
-        rows = rows[shuffled_by_content([dataset.texts[row] for row in rows], 0)[:COMPARED_ON]]
+        rows = rows[shuffled_by_content([dataset.texts[row] for row in rows], 0)[:COMPARISON_TEXTS]]
         texts, y = [dataset.texts[row] for row in rows], dataset.targets[rows]
         tried, failed = dict[str, SelectionTrial](), None
         for name, prompt in self._prompts.items():
@@ -153,42 +145,42 @@ class PromptTeacher:
                 failed = error
                 continue
             calibration = self._calibrated(texts, y)
-            tried[name] = SelectionTrial(prompt=name, loss=calibration.loss, accuracy=calibration.accuracy)
+            tried[name] = SelectionTrial(name=name, error=calibration.loss, accuracy=calibration.accuracy)
             say(
                 f"{self.name}: prompt '{name}', cross-entropy {calibration.loss:.3f}, "
                 f"accuracy {calibration.accuracy:.3f} on {len(y)} texts"
             )
         if failed is not None and not tried:
             raise failed
-        best = min(tried, key=lambda name: tried[name].loss)
-        self._prompt, self._tried = self._prompts[best], tuple(tried.values())
-        say(f"{self.name} is asked with '{best}', which has the least cross-entropy")
+        best = min(tried, key=lambda name: tried[name].error)
+        self._prompt, self._trials = self._prompts[best], tuple(tried.values())
+        say(f"{self.name}: prompt '{best}' has the smallest cross-entropy and is used")
 
     @property
-    def _done(self) -> Calibration:
+    def _fitted(self) -> Calibration:
         if self._calibration is None:
-            raise ModelError(f"{self.name} has not been fitted: call fit(dataset, splits) first")
+            raise not_fitted(self.name)
         return self._calibration
 
     @property
-    def _question(self) -> prompt_files.LabelPrompt:
+    def _label_prompt(self) -> prompt_files.LabelPrompt:
         if not self._classes:
-            raise ModelError(f"{self.name} has not been fitted: call fit(dataset, splits) first")
+            raise not_fitted(self.name)
         return prompt_files.label_prompt(self._prompt, self._classes, self._model.tokenizer).with_examples(
             self._examples
         )
 
     def _about(self, text: str) -> prompt_files.LabelPrompt:
-        """Return the question about ``text``: never with its own label in it."""
+        """Return the prompt about ``text``, which never contains the text's own label."""
         examples = [(self._spare[label] if shown == text else shown, label) for shown, label in self._examples]
-        return self._question.with_examples(examples)
+        return self._label_prompt.with_examples(examples)
 
     def _check_room(self) -> None:
-        question = self._question
-        longest = max(len(ids) for words in question.answers(self._classes) for ids in words)
-        taken = len(question.ids(question.rendered(""))) + longest
+        prompt = self._label_prompt
+        longest = max(len(ids) for words in prompt.answers(self._classes) for ids in words)
+        taken = len(prompt.ids(prompt.rendered(""))) + longest
         self._room = self._model.context - taken
-        if self._room < LEAST_ROOM:
+        if self._room < MIN_TEXT_TOKENS:
             raise ModelError(
                 f"{self.name}: the prompt alone takes {taken:,} tokens with {len(self._classes)} labels and "
                 f"{len(self._examples)} examples, and the model holds {self._model.context:,}; use fewer --examples, "
@@ -196,20 +188,23 @@ class PromptTeacher:
             )
 
     def _scores(self, texts: Sequence[str]) -> np.ndarray:
-        """Return ``(N,C+W)`` float32: the scores of the labels and of the W tokens near them, asked now."""
+        """Return scores ``(N,C+W)`` float32 of the labels and of the W tokens near them, computed now."""
         from scipy.special import logsumexp
 
-        words = self._question.answers(self._classes)
+        words = self._label_prompt.answers(self._classes)
         answers = [ids for label in words for ids in label] + [[token] for token in self._near]
         shown = {text for text, _ in self._examples}
         flat = np.empty((len(texts), len(answers)), np.float32)
         own_ids = self._model.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
         self._model.check_known(own_ids)
         usual = [row for row, text in enumerate(texts) if text not in shown]
-        for rows in (usual, *([row] for row, text in enumerate(texts) if text in shown)):  # one beginning each
+        for rows in (
+            usual,
+            *([row] for row, text in enumerate(texts) if text in shown),
+        ):  # each group has one beginning
             if rows:
-                question = self._about(texts[rows[0]])
-                token_ids = [question.ids(question.rendered(self._fitting(texts[row], own_ids[row]))) for row in rows]
+                prompt = self._about(texts[rows[0]])
+                token_ids = [prompt.ids(prompt.rendered(self._cut(texts[row], own_ids[row]))) for row in rows]
                 flat[rows] = self._model.likelihoods(token_ids, answers)
         *parts, near = np.split(flat, np.cumsum([len(label) for label in words]), axis=1)
         labels = [logsumexp(part, axis=1) - np.log(part.shape[1]) for part in parts]
@@ -217,8 +212,8 @@ class PromptTeacher:
 
     @property
     def _near(self) -> list[int]:
-        """The W tokens near the labels' words whose scores are read too."""
-        answers = [ids for label in self._question.answers(self._classes) for ids in label]
+        """Ids of the W tokens near the labels' words."""
+        answers = [ids for label in self._label_prompt.answers(self._classes) for ids in label]
         count = self._count_near(len(answers))
         if not count:
             return []
@@ -226,37 +221,42 @@ class PromptTeacher:
         return [int(n) for n in cache.arrays(key, lambda: {"tokens": self._model.near(answers, count)})["tokens"]]
 
     def _count_near(self, words: int) -> int:
-        """Return how many tokens near each of the labels' ``words`` are scored too."""
-        return min(NEAR, MOST_NEAR // words) if self.spec.calibrate == "words" else 0
+        """Return the number of tokens to score near each of this many ``words``."""
+        return min(NEAR, MAX_NEAR // words) if self.spec.calibrate == "words" else 0
 
     @property
-    def _most(self) -> int:
-        """How many tokens of a text are read."""
+    def _max_tokens(self) -> int:
+        """Number of tokens read of a text."""
         return min(self._room, self._model.max_tokens)
 
-    def _fitting(self, text: str, ids: Sequence[int]) -> str:
-        """Return as much of ``text``, whose token ids are given, as there is room for."""
-        if len(ids) <= self._most:
+    def _cut(self, text: str, ids: Sequence[int]) -> str:
+        """Return the beginning of ``text``, whose token ids are given, that fits into the prompt."""
+        if len(ids) <= self._max_tokens:
             return text
         self._model.truncated += 1
-        return str(self._model.tokenizer.decode(ids[: self._most]))
+        return str(self._model.tokenizer.decode(ids[: self._max_tokens]))
 
     def scores(self, texts: Sequence[str]) -> np.ndarray:
         """Return mean log-likelihoods (N,C+W), float32, of the labels' words and of W near ones; cached."""
-        question = self._question
-        answers = question.answers(self._classes)
+        prompt = self._label_prompt
+        answers = prompt.answers(self._classes)
         key = {
             "kind": "prompt",
             **self._model.key,
-            "asked": question.rendered("{text}"),
+            "asked": prompt.rendered("{text}"),
             "answers": answers,
             "spare": self._spare,
             "room": self._room,
         }
-        if count := self._count_near(sum(map(len, answers))):  # without it the key is what it was
+        if count := self._count_near(sum(map(len, answers))):
             key["near"] = count
-        return cache.cached_rows(key, texts, self._scores, f"asking {self._model.model}")
+        return cache.cached_rows(key, texts, self._scores, f"prompting {self._model.model}")
 
     def _calibrated(self, texts: Sequence[str], targets: np.ndarray) -> Calibration:
-        """Return what makes the scores of N texts, of classes ``targets`` (N,), logits."""
+        """Return the calibration fitted on N texts of classes ``targets`` (N,)."""
         return calibrate(self.scores(texts), targets, len(self._classes), self.spec.calibrate)
+
+
+def make(model: str, loading: Loading, config: Config) -> PromptTeacher:
+    """Return the teacher ``prompt:MODEL``."""
+    return PromptTeacher(model, loading, config.prompt)

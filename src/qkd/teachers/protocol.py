@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
+from qkd.core.errors import ModelError
 from qkd.results import TeacherCard
 
 if TYPE_CHECKING:
@@ -16,49 +17,57 @@ if TYPE_CHECKING:
 
 
 class Teacher(Protocol):
-    """A classifier with logits. ``fit`` comes first, once."""
+    """A classifier with logits. ``fit`` comes first, once.
+
+    Attributes:
+        name: What the user called it, ``KIND:MODEL``.
+    """
 
     name: str
-    """What the user called it, ``KIND:MODEL``."""
 
     @property
     def cross_fitted(self) -> bool:
-        """Whether ``logits`` of a training text are those of a teacher that had not seen its label."""
+        """Whether ``logits`` of a training text are out of fold: from a teacher that did not learn its label."""
         ...
 
     @property
     def num_parameters(self) -> int:
-        """How many weights it has; 0 where nobody knows."""
+        """Number of weights; 0 if it is unknown."""
         ...
 
     def fit(self, dataset: Dataset, splits: Splits) -> None:
-        """Learn from the training and validation splits what there is to learn, and the classes' names and order."""
+        """Learn from the training and validation splits, and note names and order of the classes."""
         ...
 
     def logits(self, texts: Sequence[str]) -> np.ndarray:
-        """Return what a student learns from: logits ``(N,C)`` float32 of N texts, cached.
+        """Return the logits ``(N,C)`` float32 of N texts from which a student learns; cached.
 
-        Columns are as in ``Dataset.classes``. Where the teacher is ``cross_fitted``, the logits of a text that ``fit``
-        learned from are out of fold: what a teacher says that had not seen its label, as of any other text.
+        Columns are as in ``Dataset.classes``. If the teacher is ``cross_fitted``, those of training texts are out of
+        fold.
         """
         ...
 
-    def answer(self, texts: Sequence[str]) -> np.ndarray:
-        """Return what the finished teacher says: logits ``(N,C)`` float32, computed now, the cache left alone.
+    def predict_logits(self, texts: Sequence[str]) -> np.ndarray:
+        """Return the logits ``(N,C)`` float32 of the fitted teacher, computed now, without the cache.
 
-        Of all texts that ``fit`` did not learn from they are those of ``logits``.
+        For all texts that ``fit`` did not learn from they equal ``logits``.
         """
         ...
 
     def describe(self) -> TeacherCard:
-        """Return what it is and how it was fitted, for reports; JSON values."""
+        """Return what it is and how it was fitted, for reports."""
         ...
 
 
 @runtime_checkable
 class SavableTeacher(Protocol):
-    """A teacher that learned something worth keeping with a run."""
+    """A teacher that learned weights which a run keeps."""
 
     def save(self, folder: Path) -> None:
-        """Write what was learned into ``folder``."""
+        """Write the weights into ``folder``."""
         ...
+
+
+def not_fitted(name: str) -> ModelError:
+    """Return the error of a teacher that is used before ``fit``."""
+    return ModelError(f"{name} has not been fitted: call fit(dataset, splits) first")

@@ -1,46 +1,44 @@
-"""The classifiers that a student learns from, by kind."""
+"""The teachers by kind. Other packages add kinds through the entry point group ``qkd.teachers``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
 
 from qkd.core.config import Config
 from qkd.core.errors import ModelError, nearest
 from qkd.models.transformer import Loading
-from qkd.teachers.api.teacher import ApiTeacher
-from qkd.teachers.classifier import ClassifierTeacher
 from qkd.teachers.ensemble import EnsembleTeacher
-from qkd.teachers.logits_file import LogitsTeacher
-from qkd.teachers.lora import LoraTeacher
-from qkd.teachers.probe import ProbeTeacher
-from qkd.teachers.prompt import PromptTeacher
 from qkd.teachers.protocol import Teacher
 
-KINDS: dict[str, Callable[[str, Loading, Config], Teacher]] = {
-    "api": lambda model, loading, config: ApiTeacher(model, config.prompt, config.api),
-    "classifier": lambda model, loading, config: ClassifierTeacher(model, loading, config.teacher.label_map),
-    "logits": lambda file, loading, config: LogitsTeacher(file),
-    "lora": lambda model, loading, config: LoraTeacher(model, loading, config.lora),
-    "probe": lambda model, loading, config: ProbeTeacher(model, loading),
-    "prompt": lambda model, loading, config: PromptTeacher(model, loading, config.prompt),
+# The module of each kind KIND:MODEL. It has a function ``make(model, loading, config)`` that returns a ``Teacher``.
+KINDS = {
+    "api": "qkd.teachers.api.teacher",
+    "classifier": "qkd.teachers.classifier",
+    "logits": "qkd.teachers.logits_file",
+    "lora": "qkd.teachers.lora",
+    "probe": "qkd.teachers.probe",
+    "prompt": "qkd.teachers.prompt",
 }
-"""What makes a teacher of each kind from what stands behind the colon, how models are loaded, and all settings."""
+ENTRY_POINTS = "qkd.teachers"
+
+Make = Callable[[str, Loading, Config], Teacher]
 
 
 def make_teacher(spec: str | Sequence[str], torch_device: str | None = None, config: Config | None = None) -> Teacher:
     """Return the teacher that ``spec`` names.
 
     Args:
-        spec: ``KIND:MODEL``, a kind of ``KINDS`` and what it takes: a short name, folder, GGUF file or hub id, or for
-            ``logits:`` a file. Several make an ensemble.
-        torch_device: where a model runs; CUDA when there is one, if left out.
-        config: the settings of all kinds; the defaults when left out.
+        spec: ``KIND:MODEL`` with a kind of ``KINDS`` or of an entry point, and a short name, folder, GGUF file or hub
+            id; for ``logits:`` a file. Several make an ensemble.
+        torch_device: where a model runs; CUDA if there is one, by default.
+        config: the settings of all kinds; the defaults if it is None.
 
     Raises:
-        QkdError: there is no such kind, no model is named, or it cannot be had.
+        ModelError: there is no such kind, no model is named, or it cannot be loaded.
     """
     config = config or Config()
-    specs = [spec] if isinstance(spec, str) else list(spec)
     loading = Loading(
         torch_device=torch_device,
         dtype=config.teacher.dtype,
@@ -48,15 +46,32 @@ def make_teacher(spec: str | Sequence[str], torch_device: str | None = None, con
         max_tokens=config.teacher.max_tokens,
         trust_remote_code=config.models.trust_remote_code,
     )
-    members = [_single(name, loading, config) for name in specs]
+    members = []
+    for name in [spec] if isinstance(spec, str) else spec:
+        kind, _, model = name.partition(":")
+        make = _find(kind, name)
+        if not model:
+            example = "logits:FILE" if kind == "logits" else f"{kind}:smollm2-135m"
+            raise ModelError(f"teacher '{name}' names nothing after '{kind}:'; write for example {example}")
+        members.append(make(model, loading, config))
     return members[0] if len(members) == 1 else EnsembleTeacher(members, config.teacher.ensemble)
 
 
-def _single(spec: str, loading: Loading, config: Config) -> Teacher:
-    kind, _, model = spec.partition(":")
-    if kind not in KINDS:
-        raise ModelError(f"teacher '{spec}': there is no kind '{kind}'{nearest(kind, KINDS)}")
-    if not model:
-        example = "logits:FILE" if kind == "logits" else f"{kind}:smollm2-135m"
-        raise ModelError(f"teacher '{spec}' names nothing behind '{kind}:'; write for example {example}")
-    return KINDS[kind](model, loading, config)
+def _find(kind: str, name: str) -> Make:
+    """Return the function that makes teachers of a kind.
+
+    Raises:
+        ModelError: there is no such kind, or the package that brings it cannot be imported.
+    """
+    if kind in KINDS:
+        make: Make = import_module(KINDS[kind]).make
+        return make
+    others: dict[str, EntryPoint] = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+    if kind not in others:
+        raise ModelError(f"teacher '{name}': there is no kind '{kind}'{nearest(kind, [*KINDS, *others])}")
+    try:
+        loaded = others[kind].load()
+    except Exception as error:  # code of another package
+        raise ModelError(f"teacher '{name}': {others[kind].value} cannot be imported ({error})") from error
+    found: Make = loaded if callable(loaded) else loaded.make
+    return found

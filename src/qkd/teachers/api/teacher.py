@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from qkd.core import cache
-from qkd.core.config import ApiSpec, PromptSpec
+from qkd.core.config import ApiSpec, Config, PromptSpec
 from qkd.core.console import progress, say, warn
 from qkd.core.errors import BudgetError, ModelError, ServiceError
 from qkd.data.splits import shuffled_by_content
+from qkd.models.transformer import Loading
 from qkd.results import TeacherCard
 from qkd.teachers.api.answers import Answers
 from qkd.teachers.api.endpoint import DEFAULT_URL, Endpoint, Unavailable, Usage
@@ -143,7 +144,7 @@ class ApiTeacher:
             out[row] = self._unseen.get(cache.text_hash(text), out[row])
         return out
 
-    def answer(self, texts: Sequence[str]) -> np.ndarray:
+    def predict_logits(self, texts: Sequence[str]) -> np.ndarray:
         """Return logits ``(N,C)`` float32 of N texts; stored answers are used, since a second one costs money."""
         return self._to_logits(texts)
 
@@ -374,3 +375,8 @@ def _run(task: Coroutine[Any, Any, T]) -> T:
         return asyncio.run(task)
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(asyncio.run, task).result()
+
+
+def make(model: str, loading: Loading, config: Config) -> ApiTeacher:
+    """Return the teacher ``api:MODEL``."""
+    return ApiTeacher(model, config.prompt, config.api)

@@ -1,4 +1,4 @@
-"""What a causal LM makes of a text in one pass: states of several layers, pooled, and its own likelihoods."""
+"""Features of a text from one pass through a causal LM: pooled states of several layers, and its own likelihoods."""
 
 from __future__ import annotations
 
@@ -9,30 +9,27 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qkd.core.cache import Key
-from qkd.models.backbone import Backbone, pool
+from qkd.models.backbone import Backbone, pool, unit_rms
 from qkd.models.transformer import Loading
 
 if TYPE_CHECKING:
     import torch
 
+# The poolings of each layer, in this order.
 POOLED = ("mean", "last", "max")
-"""The poolings of each layer, in this order."""
-
-LIKELIHOODS = 9
-"""How many numbers ``likelihoods`` gives."""
-
-
+# Number of features that ``likelihood_features`` returns.
+NUM_LIKELIHOODS = 9
 FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 
-class Reader(Backbone):
-    """A causal LM that is run as far as it is read, and no further.
+class FeatureExtractor(Backbone):
+    """A causal LM that computes no more layers than its features need.
 
     Args:
         model: a short name, folder, GGUF file or hub id.
         loading: how it is loaded.
-        layers: which layers are read, from 1.
-        likelihoods: whether the LM's likelihoods of the text's own tokens are read; it is run to its end then.
+        layers: layers to read, from 1.
+        likelihoods: whether to read the LM's likelihoods of the text's own tokens, which needs all layers.
     """
 
     def __init__(self, model: str, loading: Loading | None, layers: Sequence[int], likelihoods: bool) -> None:
@@ -46,37 +43,34 @@ class Reader(Backbone):
 
     @property
     def key(self) -> Key:
-        """Everything that determines a row except the text."""
+        """Everything that determines features except the text."""
         return {**super().key, "layers": list(self.layers), "likelihoods": self.likelihoods}
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """The sizes of a row's blocks: one block for each layer, and one for the likelihoods, if there are any."""
+        """Sizes of the blocks of features: one block for each layer, and one for the likelihoods."""
         layers = (len(POOLED) * self.dim,) * len(self.layers)
-        return (*layers, LIKELIHOODS) if self.likelihoods else layers
+        return (*layers, NUM_LIKELIHOODS) if self.likelihoods else layers
 
     @cached_property
     def network(self) -> Any:
-        """The torch module, which keeps nothing for a next token."""
+        """The torch module, which keeps no keys and values for a next token."""
         network = super().network
         network.config.use_cache = False
         return network
 
-    def rows(self, texts: Sequence[str]) -> np.ndarray:
-        """Return what is read of N texts, ``(N, sum(widths))`` float16: states are of order one by construction.
+    def features(self, texts: Sequence[str]) -> np.ndarray:
+        """Return features ``(N, sum(widths))`` float16 of N texts; states have order one by construction.
 
-        Each token's state is scaled to root mean square 1 before it is pooled; see ``Backbone.pooled``.
+        Each token's state is scaled to root mean square 1 before pooling; see ``Backbone.pooled``.
         """
         import torch
 
         def read(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-            parts = []
-            states, logits = self._pass(ids, mask)
-            for layer in states:
-                layer = layer / layer.square().mean(dim=2, keepdim=True).sqrt().clamp_min(1e-6)
-                parts += [pool(layer, mask, pooling) for pooling in POOLED]
+            states, logits = self._run(ids, mask)
+            parts = [pool(unit_rms(layer), mask, pooling) for layer in states for pooling in POOLED]
             if logits is not None:
-                parts.append(likelihoods(logits, ids, mask))
+                parts.append(likelihood_features(logits, ids, mask))
             return torch.cat(parts, dim=1)
 
         out = np.empty((len(texts), sum(self.widths)), np.float16)
@@ -84,21 +78,21 @@ class Reader(Backbone):
             out[rows] = np.clip(values, -FLOAT16_MAX, FLOAT16_MAX)  # a long text's log-likelihood exceeds it
         return out
 
-    def _pass(self, ids: torch.Tensor, mask: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor | None]:
-        """Return the states (B,L,D) of the layers and, where they are wanted, the logits (B,L,V) of next tokens."""
+    def _run(self, ids: torch.Tensor, mask: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor | None]:
+        """Return the states (B,L,D) of the layers and, for likelihoods, the logits (B,L,V) of next tokens."""
         if not self.likelihoods:
             return self.states(ids, mask, self.layers), None
-        answer = self.network(input_ids=ids, attention_mask=mask, output_hidden_states=True)
-        return [answer.hidden_states[layer].float() for layer in self.layers], answer.logits
+        output = self.network(input_ids=ids, attention_mask=mask, output_hidden_states=True)
+        return [output.hidden_states[layer].float() for layer in self.layers], output.logits
 
 
-def likelihoods(logits: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Return what next-token logits (B,L,V) say of texts (B,L) that they belong to, ``(B, LIKELIHOODS)``.
+def likelihood_features(logits: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Return ``(B, NUM_LIKELIHOODS)`` features of texts (B,L) from the logits (B,L,V) of their next tokens.
 
-    Over a text's tokens but the first: mean, standard deviation and minimum of their log-likelihoods, mean entropy,
-    mean log-rank, the fractions that were the likeliest and among the ten likeliest, the logarithm of how many tokens
-    there are, and the sum of the log-likelihoods; all 0 for a single token. Rank, likelihood and entropy are what
-    tells a machine's text from a person's (Gehrmann et al., arXiv 1906.04043).
+    Over all tokens but the first: mean, standard deviation and minimum of the log-likelihoods, mean entropy, mean
+    log-rank, the fractions that were the likeliest and among the ten likeliest, the logarithm of the number of tokens,
+    and the sum of the log-likelihoods; all 0 for a single token. Rank, likelihood and entropy distinguish generated
+    from human text (Gehrmann et al., arXiv 1906.04043).
     """
     import torch
 

@@ -1,0 +1,1 @@
+"""Toys of every extension point: one module each, and one line of a registry."""
