@@ -6,13 +6,13 @@ import sys
 
 import pytest
 
-from qkd.core.console import hushed, log, one_line, printable, progress, say, set_quiet, warn
+from qkd.core.console import log, one_line, printable, progress, say, set_quiet, suppressed_output, warn
 
 HOSTILE = "\x1b[31mred\x1b[0m\rover\nforged: 0.99\tx\x9b2J\u202eback\u2028line\ud800\x00\x7f"
 
 
 def test_a_silence_ends_where_it_began(capsys):
-    @hushed()
+    @suppressed_output()
     def quietly():
         say("unheard")
 

@@ -90,7 +90,7 @@ def set_quiet(quiet: bool) -> None:
 
 
 @contextmanager
-def hushed() -> Iterator[None]:
+def suppressed_output() -> Iterator[None]:
     """Suppress progress and ``log.info`` in a block, or in the function that this decorates."""
     before = log.level
     set_quiet(True)

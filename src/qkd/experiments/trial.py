@@ -16,7 +16,7 @@ import numpy as np
 
 from qkd.core import cache
 from qkd.core.config import Config
-from qkd.core.console import hushed, progress
+from qkd.core.console import progress, suppressed_output
 from qkd.core.errors import QkdError
 from qkd.core.files import write_json
 from qkd.core.records import read_record
@@ -43,7 +43,7 @@ DROPOUTS = (0.0, 0.7)
 """Range of tuned dropouts."""
 
 
-@hushed()  # the driver reports the progress of all trials
+@suppressed_output()  # the driver reports the progress of all trials
 @threads(1)
 def run_trial(student: Candidate, data: TrainingData, seed: int, conditions: Conditions = EXACT) -> TrialResult:
     """Train one student once and return its logits on the test texts.
@@ -82,7 +82,7 @@ def run_trial(student: Candidate, data: TrainingData, seed: int, conditions: Con
     return answers.model_copy(update={"measured": None if measured is None else _rows(measured), "curves": curves})
 
 
-@hushed()
+@suppressed_output()
 @threads(1)
 def run_validation(
     student: Candidate, data: TrainingData, seed: int, on_epoch: Callable[[dict[str, float]], None] | None = None
@@ -109,7 +109,7 @@ def run_validation(
     )
 
 
-@hushed()
+@suppressed_output()
 @threads(1)
 def run_repetitions(student: Candidate, data: TrainingData, count: int) -> list[TrialResult]:
     """Train one model ``count`` times in succession and return its logits after each training.

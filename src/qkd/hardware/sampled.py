@@ -105,7 +105,7 @@ class _Law:
             on = tuple(int(q) for q in np.flatnonzero(observable.paulis[0].z))
             supports.append((on, float(observable.coeffs[0].real)))
         parts = sorted({part for on, _ in supports for part in _subsets(on) if part})
-        noise = Noise.of(device_noise(region))
+        noise = Noise.from_model(device_noise(region))
         assert noise.model is not None
         tables = [assignment(noise.model, q) for q in range(student.num_qubits)]
         means = [(float(p[0, 0] + p[1, 1] - 1), float(p[0, 0] - p[1, 1])) for p in tables]
