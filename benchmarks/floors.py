@@ -17,14 +17,14 @@ import torch
 
 from qkd.core.runs import RunFolder
 from qkd.devices import snapshot
-from qkd.devices.hidden import hidden
+from qkd.devices.random_errors import hidden
 from qkd.devices.region import Region, to_region
 from qkd.devices.transpile import transpile
 from qkd.engines import LightConeEstimator
 from qkd.engines.noise import Noise
-from qkd.hardware import affine
-from qkd.hardware.fitness import Exam
-from qkd.hardware.gathered import shot_noise
+from qkd.hardware.fitness import Evaluation
+from qkd.hardware.measurements import shot_noise
+from qkd.hardware.mitigation import affine
 from qkd.simulation.noise import device_noise
 
 
@@ -49,10 +49,10 @@ def main() -> None:
     parser.add_argument("--device", default="fake_brisbane")
     parser.add_argument("--seeds", type=int, default=5)
     asked = parser.parse_args()
-    exam, held = Exam.of(RunFolder(asked.run)), snapshot.load_snapshot(asked.device)
+    exam, held = Evaluation.from_run(RunFolder(asked.run)), snapshot.load_snapshot(asked.device)
     small, region = to_region(transpile(exam.student.model.circuit, held), held)
     count, inputs = len(exam.values), len(small.inputs)
-    points = np.vstack([exam.values, affine.shuffled(exam.values, inputs, 256, 0)])
+    points = np.vstack([exam.values, affine.shuffled_points(exam.values, inputs, 256, 0)])
 
     def values(noise: object) -> np.ndarray:
         program = LightConeEstimator(noise).compile(small.circuit, small.observables, small.inputs, small.weights)
@@ -65,7 +65,7 @@ def main() -> None:
     exact, predicted = values(None), values(device_noise(region))
     found: dict[str, list[float]] = {}
     for seed in range(asked.seeds):
-        means = values(Noise.from_model(device_noise(Region(hidden(held, seed), region.qubits))).twirled())
+        means = values(Noise.of(device_noise(Region(hidden(held, seed), region.qubits))).twirled())
         one = np.ones((len(means), 1))
         every = np.hstack([one, means])
         off = every[:count] @ np.linalg.lstsq(every[count:], exact[count:], rcond=None)[0] - exact[:count]
@@ -78,9 +78,10 @@ def main() -> None:
         for shots in (16, 4096):
             seen = 2 * random.binomial(shots, (1 + means.clip(-1, 1)) / 2) / shots - 1
             noise = shot_noise(seen, np.full((len(seen), 1), float(shots)))
-            used = slice(count, count + affine.points(shots))
+            used = slice(count, count + affine.Affine().extra_points(shots))
             maps = affine.fit(seen[used], noise[used], exact[used], predicted[used])
-            evs, errors, rest = maps.correct(seen[:count], noise[:count])
+            found_values = maps.correct(seen[:count], noise[:count])
+            evs, errors, rest = found_values.evs, found_values.noise, found_values.bias
             for name, said in (("as they are", evs), ("drawn together", drawn_together(evs, np.hypot(errors, rest)))):
                 right = exam.student.model.logits_of(said).argmax(axis=1) == exam.targets
                 found.setdefault(f"rms, {shots} shots, {name}", []).append(rms(said - exact[:count]))

@@ -3,8 +3,8 @@
     python benchmarks/hidden_devices.py RUN [--devices fake_brisbane fake_fez] [--seeds 5] [--tables errors seconds]
         [--errors 100] [--mitigations none readout affine zne] [--shots 1024 64 32 16]
 
-A trained student's test texts are measured on realistic hidden devices (``qkd.devices.hidden``): compiled for what the
-device reports, drawn from what it does. Printed as two tables: error and coverage of each mitigation, and accuracy
+A trained student's test texts are measured on realistic hidden devices (``qkd.devices.random_errors``): compiled for
+what the device reports, drawn from what it does. Printed as two tables: error and coverage of each mitigation, and accuracy
 against seconds of the QPU, each over the same seeds, with the paired difference to exact values.
 """
 
@@ -12,20 +12,19 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from qkd.core.console import _Silent
 from qkd.core.runs import RunFolder
-from qkd.devices.hidden import hidden
+from qkd.devices.random_errors import hidden
 from qkd.hardware.ledger import JobRecord
-from qkd.hardware.order import Order
 from qkd.hardware.plan import Plan
-from qkd.hardware.prepare import plans_for
-from qkd.hardware.rehearsal import Rehearsal
+from qkd.hardware.planning import make_plans
+from qkd.hardware.request import DeviceRunRequest
 from qkd.hardware.result import interpret
+from qkd.hardware.service.local import LocalService
 from qkd.reports.tables import aligned
 from qkd.student.bundle import Student
 
@@ -33,7 +32,9 @@ from qkd.student.bundle import Student
 def measured(plan: Plan, student: Student, held: object, seed: int) -> tuple[dict, float]:
     """Return a plan's result on a hidden device, and the QPU seconds that it takes."""
     plan.folder.mkdir(parents=True, exist_ok=True)
-    rehearsal = Rehearsal(replace(plan, snapshot=held), _Silent(), 1 + seed)  # other shots on each device
+    rehearsal = LocalService(
+        plan.model_copy(update={"snapshot": held}), _Silent(), 1 + seed
+    )  # other shots on each device
     records = []
     for job in range(len(plan.chunks)):
         sha256 = plan.write_arrays(f"job-{job}", **rehearsal.result(job, ""))
@@ -41,14 +42,15 @@ def measured(plan: Plan, student: Student, held: object, seed: int) -> tuple[dic
     return interpret(plan, student, records), plan.budget.seconds
 
 
-def rows(run: Path, device: str, seeds: int, samples: int, order: Order) -> list[tuple[dict, float]]:
+def rows(run: Path, device: str, seeds: int, samples: int, request: DeviceRunRequest) -> list[tuple[dict, float]]:
     """Return result and seconds for each seed's hidden device."""
     student = Student.load(run)
-    [plan] = plans_for(replace(order, run=run, device=device, local=True, samples=samples), RunFolder(run))
+    told = {"run": run, "device": device, "local": True, "samples": samples}
+    [plan] = make_plans(request.model_copy(update=told), RunFolder(run))
     found = []
     for seed in range(seeds):
         with tempfile.TemporaryDirectory() as folder:
-            kept = replace(plan, folder=Path(folder) / "hw-1")
+            kept = plan.model_copy(update={"folder": Path(folder) / "hw-1"})
             found.append(measured(kept, student, hidden(plan.snapshot, seed), seed))
     return found
 
@@ -81,8 +83,8 @@ def main() -> None:
         for name, shots in (("none", 4096), ("readout", 4096), ("affine", 4096), ("affine", 32_768), ("zne", 4096)):
             if name not in asked.mitigations:
                 continue
-            order = Order(mitigation=name, shots=str(shots), max_qpu_seconds=9000)
-            told = [one for one, _ in rows(asked.run, device, asked.seeds, asked.errors, order)]
+            request = DeviceRunRequest(mitigation=name, shots=str(shots), max_qpu_seconds=9000)
+            told = [one for one, _ in rows(asked.run, device, asked.seeds, asked.errors, request)]
             spread = [np.mean([np.square(row["stds"]) for row in one["rows"]]) for one in told]
             noise = [max(0.0, size - one["bias"] ** 2) ** 0.5 for size, one in zip(spread, told, strict=True)]
             cells = [interval(values) for values in ([one["rms"] for one in told], noise)]
@@ -94,8 +96,8 @@ def main() -> None:
     for device in asked.devices if "seconds" in asked.tables else ():
         for shots in asked.shots:
             limit = 900 if shots == "1024" else 60
-            order = Order(mitigation="affine", shots=shots, max_qpu_seconds=limit)
-            told = rows(asked.run, device, asked.seeds, asked.samples, order)
+            request = DeviceRunRequest(mitigation="affine", shots=shots, max_qpu_seconds=limit)
+            told = rows(asked.run, device, asked.seeds, asked.samples, request)
             exact = told[0][0]["lines"]["exact"]["accuracy"]["value"]
             less = [one["lines"]["measured"]["accuracy"]["value"] - exact for one, _ in told]
             table.append((device, shots, str(limit), interval([s for _, s in told]), interval(less), f"{exact:.3f}"))

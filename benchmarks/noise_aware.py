@@ -3,8 +3,8 @@
     python benchmarks/noise_aware.py OUT.jsonl [--depths 2 4 8] [--noises realistic stress] [--seeds 5]
     python benchmarks/noise_aware.py OUT.jsonl --table
 
-For each depth and noise, and each seed of a hidden device (``qkd.devices.hidden``): its errors are learned from the 256
-circuits of 128 shots that ``qkd devices learn`` takes. One student is trained without noise and its head refitted under
+For each depth and noise, and each seed of a hidden device (``qkd.devices.random_errors``): its errors are learned from
+the 256 circuits of 128 shots that ``qkd devices learn`` takes. One student is trained without noise and its head refitted under
 the learned noise; others are trained under it, one with 16 shots in the loss (judged with up to 16) and one with
 256. All are judged on the test texts of ``docstrings`` with shots drawn from what the device does by then,
 20 % of every error changed. A line a seed is appended to OUT.jsonl; what is there already is not done again. Intervals
@@ -26,20 +26,20 @@ from qkd.core.config import Config, make_config
 from qkd.core.console import set_quiet
 from qkd.core.runs import RunFolder
 from qkd.devices import snapshot
-from qkd.devices.hidden import drifted, hidden, with_learned
+from qkd.devices.random_errors import drifted, hidden, with_learned
 from qkd.devices.region import Region, to_region
 from qkd.devices.transpile import transpile
-from qkd.hardware import sampled
-from qkd.hardware.gathered import shot_noise
 from qkd.hardware.learning import WEIGHTS
+from qkd.hardware.measurements import shot_noise
 from qkd.hardware.mitigation import Mitigation
 from qkd.hardware.result import expected
+from qkd.hardware.service import sampled
 from qkd.pipeline.inputs import Clock, prepare_inputs
 from qkd.reports.tables import aligned
 from qkd.simulation import fit
+from qkd.simulation.factory import make_engine
 from qkd.simulation.noise import device_noise
-from qkd.simulation.response import started
-from qkd.simulation.simulators import make_engine
+from qkd.simulation.start import started
 from qkd.student.cores.quantum import QuantumCore
 from qkd.student.data import TrainingData
 from qkd.student.model import StudentModel

@@ -33,8 +33,8 @@ from qkd.encoders.protocol import Encoder, embed_texts
 from qkd.encoders.trainable import make_trainable
 from qkd.experiments.candidates import recipe_file
 from qkd.pipeline.inputs import Clock, choose_encoder, prepare_inputs
-from qkd.simulation.response import started
-from qkd.simulation.simulators import make_engine, torch_device
+from qkd.simulation.factory import make_engine, torch_device
+from qkd.simulation.start import started
 from qkd.student import logreg
 from qkd.student.cores.factory import make_control
 from qkd.student.cores.quantum import QuantumCore

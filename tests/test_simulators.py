@@ -5,14 +5,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from qiskit.providers.fake_provider import GenericBackendV2
 from qiskit_aer.noise import NoiseModel, depolarizing_error
 
 from qkd import QkdError, Run, api
 from qkd.circuits import library
 from qkd.core.config import Config, EngineSpec
-from qkd.simulation.agree import FEWEST, SHOTS, SIGMAS, agree
-from qkd.simulation.setting import make_setting
-from qkd.simulation.simulators import make_engine, make_sampler
+from qkd.core.errors import BudgetError
+from qkd.simulation.aer_check import FEWEST, SHOTS, SIGMAS, agree
+from qkd.simulation.estimate import simulation_cost
+from qkd.simulation.factory import make_engine, make_sampler
+from qkd.simulation.setup import make_setup
 from tests.processes import qkd, signalled
 from tests.test_distill import SAVED, command, options, same_weights
 
@@ -44,7 +47,7 @@ def test_a_noisy_run_puts_its_students_side_by_side(noisy):
     assert "density engine" in noisy.metrics.student.engine and "noise" in noisy.metrics.student.engine
     assert "300 shots" in noisy.metrics.student.measured
     page = noisy.report.read_text()
-    assert "Training under the noise left the student" in page and "fake_brisbane" in page
+    assert "ideal training" in page and "fake_brisbane" in page
 
 
 def test_what_was_simulated_is_kept(noisy):
@@ -117,7 +120,7 @@ def test_an_engine_that_disagrees_with_aer_is_stopped():
 
 
 def test_wide_light_cones_are_compared_with_trajectories_on_a_sample(monkeypatch):
-    monkeypatch.setattr("qkd.simulation.agree.SECONDS", 3.0)
+    monkeypatch.setattr("qkd.simulation.aer_check.SECONDS", 3.0)
     student = library.load_circuit("hardware", 20, 4)
     model, other = NoiseModel(), NoiseModel()
     model.add_all_qubit_quantum_error(depolarizing_error(0.01, 2), ["cz"])
@@ -139,7 +142,7 @@ def test_what_aer_is_too_slow_for_is_measured_with_shots_on_the_trainers_values(
     spec = EngineSpec(torch_device="cpu", shots=400, engine_seed=3)
     trainer = make_engine(spec, student, model)
     assert make_sampler(spec, student, model, trainer).kind == "aer"
-    monkeypatch.setattr("qkd.simulation.simulators.MAX_SECONDS_PER_STEP", 0.0)
+    monkeypatch.setattr("qkd.simulation.factory.MAX_AER_SECONDS", 0.0)
     sampler = make_sampler(spec, student, model, trainer)
     assert sampler.kind == "lightcone" and "400 shots drawn" in sampler.describe()
     rows = np.random.default_rng(1).uniform(-3, 3, (40, len(student.parameters)))
@@ -159,10 +162,10 @@ def test_a_setting_trains_and_measures_on_the_same_circuit():
         {"engine": {"sim": "aer-noisy", "torch_device": "cpu"}, "device": {"device": "fake_miami"}}
     )
     logical = library.load_circuit("hardware", 5)
-    setting = make_setting(config, logical)
+    setting = make_setup(config, logical)
     assert setting.circuit.num_qubits == 5 and setting.noisy.compiled.num_qubits == 120
     assert "qubits" in setting.noisy.describe() and "calibrated" in setting.noisy.describe()
-    waiting = make_setting(
+    waiting = make_setup(
         config.model_copy(update={"device": config.device.model_copy(update={"idle_noise": True})}), logical
     )
     assert "id" in waiting.circuit.circuit.count_ops()
@@ -206,3 +209,36 @@ def test_mistakes_are_one_sentence(words, sentence, monkeypatch, tmp_path):
     done = qkd(*words)
     assert done.returncode == 1 and done.stderr.startswith("error: ") and sentence in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_long_simulation_is_estimated_before_anything_starts(corpus, tmp_path):
+    given = options(
+        corpus, tmp_path, sim="aer-noisy", device="ibm_brisbane", circuit="qdllm", qubits=60, max_hours=0.001
+    )
+    with pytest.raises(BudgetError, match=r"takes about .* more than --max-hours 0.001; use fewer --qubits"):
+        api.distill(**given)
+
+
+def test_estimates_grow_with_width_depth_texts_and_epochs():
+    config = Config.model_validate({"engine": {"sim": "aer-noisy"}})
+    narrow, deep, wide = (
+        simulation_cost(config, library.load_circuit("hardware", *size)) for size in ((16, 4), (16, 6), (40, 6))
+    )
+    assert 0 < narrow.seconds(100, 1) < deep.seconds(100, 1) < wide.seconds(100, 1)
+    assert narrow.seconds(1000, 1) > narrow.seconds(100, 1) and narrow.seconds(100, 5) > narrow.seconds(100, 1)
+    exact = simulation_cost(config, library.load_circuit("hardware", 16, 2))
+    assert exact.search == 0 and 0 < exact.step < narrow.step
+
+
+def test_a_distillation_takes_a_backend_and_a_layout(corpus, tmp_path):
+    backend = GenericBackendV2(6, basis_gates=["rz", "r", "rxx"], seed=3)
+    given = options(corpus, tmp_path, sim="aer-noisy", device=backend, layout=[4, 2, 0], qubits=3, layers=1, epochs=1)
+    run = api.distill(**given)
+    assert run.metrics.noise.device == backend.name and [*run.metrics.noise.qubits] == [4, 2, 0]
+    assert "layout = [4, 2, 0]" in (run.folder.path / "config.toml").read_text()
+
+
+def test_a_layout_is_an_option():
+    words = ("transpile", "hardware", "--qubits", "3", "--device", "fez", "--layout")
+    assert json.loads(qkd(*words, "5,4,3", "--json").stdout)["qubits"] == [5, 4, 3]
+    assert "give 3 different physical qubits" in qkd(*words, "5,4").stderr

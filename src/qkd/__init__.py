@@ -31,9 +31,13 @@ Packages: `qkd.circuits`, `qkd.data`, `qkd.devices`, `qkd.encoders`, `qkd.engine
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from qkd.core.lazy import exports
+
+# Before torch loads its OpenMP: threads that spin while they wait made steps 10 to 60 times slower beside other work.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
     from qkd import circuits, data, devices, encoders, engines, export, hardware, reports, simulation, student, teachers

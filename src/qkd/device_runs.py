@@ -1,19 +1,19 @@
-"""A run on a device, as a notebook asks for it: ``run_hardware``, ``learn``.
-
-Thin, as ``api`` is; nothing is sent that nobody has agreed to.
-"""
+"""Device runs in Python: ``run_hardware`` and ``learn``. They submit nothing that the caller has not confirmed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from qkd.core.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
     from qkd.hardware.plan import Plan
-    from qkd.hardware.run import Outcome
+    from qkd.hardware.request import BaseRequest
+    from qkd.hardware.run import DeviceRun
+
+    R = TypeVar("R", bound=BaseRequest)
 
 
 def run_hardware(
@@ -23,30 +23,28 @@ def run_hardware(
     detach: bool = False,
     dry_run: bool = False,
     **options: Any,
-) -> list[Outcome]:
-    """Run a student on a device, or rehearse that on its snapshot: compile, estimate, ask, send, collect, report.
+) -> list[DeviceRun]:
+    """Run a student on a device, or rehearse that on its snapshot: compile, estimate, confirm, submit, collect, report.
 
     Args:
-        run: a run folder.
-        confirm: is shown each plan with its budget before it is sent, and says whether to go on; a rehearsal
-            (``local=True``) and a ``dry_run`` need none.
-        detach: return once the jobs are sent; ``qkd.hardware.collect`` goes on.
-        dry_run: stop after the estimate.
-        options: the fields of ``qkd.hardware.Order``: ``device="ibm_fez"``, ``local=True``, ``samples=20``, ...
+        run: A run folder.
+        confirm: Receives each plan with its budget before it is submitted, and returns whether to submit it. A
+            rehearsal (``local=True``) and a ``dry_run`` need none.
+        detach: Return once the jobs are submitted; ``qkd.hardware.collect`` continues.
+        dry_run: Stop after the estimate.
+        options: Fields of ``qkd.hardware.DeviceRunRequest``: ``device="ibm_fez"``, ``local=True``, ``samples=20``, ...
 
     Returns:
-        One outcome for each mitigation asked for.
+        One device run for each requested mitigation.
 
     Raises:
-        QkdError: something does not fit, costs too much, or the service refuses or stays away.
+        QkdError: Something does not fit or costs too much, or the service refuses or does not answer.
     """
-    from qkd.hardware.order import Order
+    from qkd.hardware.request import DeviceRunRequest
     from qkd.hardware.run import run as run_
 
-    _sendable(Order, options, confirm, dry_run)
-    shots = options.get("shots")
-    order = Order(**options | {"run": Path(run), "shots": None if shots is None else str(shots)})
-    return run_(order, confirm or (lambda plan: True), detach, dry_run)
+    request = _request(DeviceRunRequest, options | {"run": run}, confirm, dry_run)
+    return run_(request, confirm or (lambda plan: True), detach=detach, dry_run=dry_run)
 
 
 def learn(
@@ -57,39 +55,39 @@ def learn(
     detach: bool = False,
     dry_run: bool = False,
     **options: Any,
-) -> Outcome:
-    """Learn what a device's calibration does not tell, coherent errors above all, from a few circuits of a run.
+) -> DeviceRun:
+    """Learn errors that a device's calibration omits, coherent errors above all, from a few circuits of a run.
 
-    The outcome's ``result["file"]`` is a snapshot file that every ``device=`` takes.
+    The result's ``file`` is a snapshot file that every ``device=`` accepts.
 
     Args:
-        device: its name, or a snapshot's with ``local=True``.
-        run: the run folder whose circuit and region are used.
-        confirm: as in ``run_hardware``.
-        detach: as in ``run_hardware``.
-        dry_run: as in ``run_hardware``.
-        options: the fields of ``qkd.hardware.LearningOrder``: ``points=256``, ``shots=128``, ...
+        device: Its name, or a snapshot's with ``local=True``.
+        run: The run folder whose circuit and region are used.
+        confirm: See ``run_hardware``.
+        detach: See ``run_hardware``.
+        dry_run: See ``run_hardware``.
+        options: Fields of ``qkd.hardware.LearningRequest``: ``points=256``, ``shots=128``, ...
 
     Raises:
-        QkdError: as ``run_hardware``.
+        QkdError: See ``run_hardware``.
     """
-    from qkd.hardware.learning import LearningOrder
+    from qkd.hardware.request import LearningRequest
     from qkd.hardware.run import run as run_
 
-    _sendable(LearningOrder, options, confirm, dry_run)
-    order = LearningOrder(Path(run), device, **options)
-    return run_(order, confirm or (lambda plan: True), detach, dry_run)[0]
+    request = _request(LearningRequest, options | {"run": run, "device": device}, confirm, dry_run)
+    return run_(request, confirm or (lambda plan: True), detach=detach, dry_run=dry_run)[0]
 
 
-def _sendable(spec: type, options: Mapping[str, object], confirm: object, dry_run: bool) -> None:
-    """Refuse options that a spec does not have, and what nobody has agreed to send."""
-    from dataclasses import fields
+def _request(kind: type[R], options: Mapping[str, Any], confirm: object, dry_run: bool) -> R:
+    """Return the request that options describe, if something may be submitted without a question."""
+    from qkd.core.specs import validated
 
-    known = [field.name for field in fields(spec) if field.name != "run"]
+    known = [name for name in kind.model_fields if name != "kind"]
     for option in options:
         if option not in known:
             raise ConfigError(f"there is no option '{option}'{nearest(option, known)}")
     if confirm is None and not (options.get("local") or dry_run):
         raise ConfigError(
-            "nothing was sent: say what may be sent, such as confirm=lambda plan: plan.budget.seconds < 60"
+            "nothing was submitted: say what may be submitted, such as confirm=lambda plan: plan.budget.seconds < 60"
         )
+    return validated(kind, options, "device run")

@@ -16,7 +16,7 @@ from qkd.circuits.observables import observable_text, parse_observables
 from qkd.circuits.qasm import from_qasm, to_qasm
 from qkd.circuits.spec import AnsatzSpec, CircuitSpec, EncodingSpec
 from qkd.circuits.student import StudentCircuit
-from qkd.simulation.check import check
+from qkd.simulation.diagnostics import check
 
 NAMES = sorted(library.paths())
 

@@ -14,9 +14,9 @@ from qkd.circuits.cone import cut
 from qkd.circuits.qasm import from_qasm, to_qasm
 from qkd.circuits.student import StudentCircuit
 from qkd.core.config import EngineSpec
-from qkd.simulation.check import check
-from qkd.simulation.response import BLIND, linear_response, started
-from qkd.simulation.simulators import make_engine
+from qkd.simulation.diagnostics import check
+from qkd.simulation.factory import make_engine
+from qkd.simulation.start import BLIND, linear_response, started
 
 
 @pytest.mark.parametrize("name", ["hardware", "product", "qdllm", "reupload"])

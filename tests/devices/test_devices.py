@@ -13,6 +13,7 @@ from qkd.core.bundled import find_files
 from qkd.devices import catalogue, chipmap, profiles, snapshot
 from qkd.devices.calibration import Calibration, Operation, Qubit, clean
 from qkd.devices.numbers import numbers, rows
+from qkd.devices.random_errors import hidden
 
 
 @pytest.fixture
@@ -205,3 +206,17 @@ def test_maps_show_every_qubit_and_the_region(tmp_path):
     assert (
         chipmap.text(snapshot.load_snapshot("fake_brooklyn")) is None and (tmp_path / "map.png").stat().st_size > 10_000
     )
+
+
+def test_a_written_snapshot_is_read_back(own_folder, monkeypatch):
+    held = hidden(snapshot.load_snapshot("fake_manila"), seed=3)
+    unusual = dataclasses.replace(held.calibration.qubits[0], t1=float("inf"), frequency=float("nan"))
+    calibration = dataclasses.replace(held.calibration, qubits=(unusual, *held.calibration.qubits[1:]))
+    path = own_folder / "m.json"
+    snapshot.write_snapshot(calibration, path)
+    again = snapshot.read_snapshot(path)
+    assert again.calibration.learned == calibration.learned and again.cleaning.avoided == (0,)
+    truncated = dataclasses.replace(calibration, gates={})
+    with monkeypatch.context() as patched, pytest.raises(QkdError, match="does not hold the calibration"):
+        patched.setattr("qkd.devices.snapshot.write_json", lambda path, value: None)  # a write that is lost
+        snapshot.write_snapshot(truncated, path)

@@ -4,15 +4,17 @@ import numpy as np
 import pytest
 import torch
 from qiskit import transpile as qiskit_transpile
-from qiskit.circuit import Gate, Parameter, QuantumCircuit
+from qiskit.circuit import Gate, Parameter, ParameterVector, QuantumCircuit
 from qiskit.circuit.library import HamiltonianGate
 from qiskit.primitives import BackendEstimatorV2
+from qiskit.providers.fake_provider import GenericBackendV2
 from qiskit.quantum_info import SparsePauliOp
-from qiskit.transpiler import generate_preset_pass_manager
+from qiskit.transpiler import Target, generate_preset_pass_manager
 from qiskit_aer import AerSimulator
 from qiskit_aer.noise import NoiseModel
 from qiskit_ibm_runtime import fake_provider
 
+import qkd
 from qkd import QkdError
 from qkd.circuits import library
 from qkd.circuits.cone import support
@@ -21,6 +23,7 @@ from qkd.circuits.qasm import from_qasm, to_qasm
 from qkd.circuits.student import StudentCircuit
 from qkd.core.bundled import find_files
 from qkd.devices import profiles, snapshot
+from qkd.devices.backend import CalibratedBackend
 from qkd.devices.catalogue import load_catalogue
 from qkd.devices.layout import predicted_error, with_measurements, without_measurements
 from qkd.devices.noise import noise_model, with_idle_noise
@@ -270,3 +273,88 @@ def _raise(held):
     told = held.calibration
     gates = told.gates | {"cz": {pair: done for pair, done in told.gates["cz"].items() if max(pair) < 130}}
     transpile(library.load_circuit("hardware", 140), replace(held, calibration=replace(told, gates=gates)))
+
+
+def _backends():
+    return [
+        GenericBackendV2(5, seed=1),
+        GenericBackendV2(5, noise_info=False),
+        GenericBackendV2(5, basis_gates=["rz", "r", "rxx"], seed=2),  # trapped ions
+        GenericBackendV2(5, basis_gates=["rx", "rz", "rzz"], seed=2),
+        AerSimulator(n_qubits=6),
+        AerSimulator.from_backend(fake_provider.FakeManilaV2()),
+        fake_provider.FakeFez(),
+    ]
+
+
+@pytest.mark.parametrize("backend", _backends(), ids=lambda backend: backend.name)
+def test_any_backend_is_a_device(backend, tmp_path, monkeypatch):
+    monkeypatch.setenv("QKD_SNAPSHOTS", str(tmp_path))
+    compiled = qkd.transpile("hardware", backend=backend, qubits=3, layers=1)
+    _, region = compiled.region()
+    assert compiled.report.difference < 1e-9 and set(compiled.student.circuit.count_ops()) <= {
+        *backend.target.operation_names
+    }
+    assert bool(noise_model(region).noise_qubits) == bool(compiled.device.calibration.qubits[0].t1)
+    path = snapshot.save_snapshot(backend)
+    again = snapshot.load_snapshot(path)
+    assert again.calibration.gates == compiled.device.calibration.gates
+    assert snapshot.load_snapshot(again.name).num_qubits == backend.num_qubits
+
+
+def _own_circuit():
+    x, w = ParameterVector("x", 3), ParameterVector("w", 3)
+    circuit = QuantumCircuit(3)
+    for i in range(3):
+        circuit.ry(x[i], i)
+    circuit.cx(0, 1)
+    circuit.cx(1, 2)
+    for i in range(3):
+        circuit.ry(w[i], i)
+    return circuit, x
+
+
+def test_a_quantum_circuit_takes_its_inputs_by_name_or_parameter():
+    circuit, x = _own_circuit()
+    compiled = qkd.transpile(circuit, "fake_manila", inputs=x, layout=[2, 1, 0])
+    assert compiled.qubits == (2, 1, 0) and compiled.student.inputs == tuple(x)
+    assert [p.name for p in compiled.student.weights] == ["w[0]", "w[1]", "w[2]"]
+    assert [o.paulis.to_labels() for o in compiled.logical.observables] == [["IIZ"], ["IZI"], ["ZII"]]
+    named = qkd.transpile(circuit, "fake_manila", inputs=["x[2]", "x[0]", "x[1]"], observables=[SparsePauliOp("ZZZ")])
+    assert [p.name for p in named.student.inputs] == ["x[2]", "x[0]", "x[1]"] and len(named.student.observables) == 1
+
+
+def test_a_circuit_that_is_compiled_already_keeps_its_gates_and_qubits():
+    circuit, x = _own_circuit()
+    backend = fake_provider.FakeFez()
+    isa = qiskit_transpile(circuit, backend, initial_layout=[3, 4, 5], optimization_level=3, seed_transpiler=1)
+    compiled = qkd.transpile(isa, backend=backend, inputs=x)
+    assert compiled.student.circuit == isa and compiled.qubits == (3, 4, 5)
+    logical = StudentCircuit(circuit, tuple(x), compiled.student.weights, compiled.logical.observables)
+    assert verify(logical, compiled.student, compiled.device) < 1e-9
+    with pytest.raises(QkdError, match="compiled for 156 qubits, and fake_manila has 5"):
+        qkd.transpile(isa, "fake_manila", inputs=x)
+    other = qiskit_transpile(circuit, GenericBackendV2(156, basis_gates=["u", "cx"], seed=1), optimization_level=0)
+    with pytest.raises(QkdError, match=r"has 'u' on qubits \(0,\), which fake_fez lacks"):
+        qkd.transpile(other, backend=backend, inputs=x)
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda circuit: qkd.transpile(circuit, "fake_manila", inputs=["y"]), r"no parameter 'y'; known are"),
+        (lambda circuit: qkd.transpile("hardware", "fake_manila", inputs=["y"]), "belong to a QuantumCircuit"),
+        (lambda circuit: qkd.transpile(circuit, device=3.5), "float is no device"),
+        (lambda circuit: qkd.transpile(circuit, backend=NoQubits()), "does not report its number of qubits"),
+    ],
+)
+def test_a_wrong_call_is_one_sentence(call, sentence):
+    with pytest.raises(QkdError, match=sentence):
+        call(_own_circuit()[0])
+
+
+class NoQubits(CalibratedBackend):
+    """A backend with an empty target."""
+
+    def __init__(self):
+        super().__init__("nothing", Target())

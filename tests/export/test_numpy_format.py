@@ -46,26 +46,26 @@ def test_a_hashing_student_is_exported_and_compared(hashing_student, some_texts,
 
 def test_a_static_student_tokenizes_as_the_student_does(static_student, some_texts, tmp_path):
     done = static_student.export(tmp_path / "out", texts=some_texts)
-    assert done.difference < 1e-6
+    assert done.difference < 5e-6
     assert len((tmp_path / "out" / "classify.py").read_text("utf-8").splitlines()) < 200
 
 
 def test_int8_tables_are_smaller_and_nearly_equal(static_student, some_texts, tmp_path):
     exact, small = (static_student.export(tmp_path / str(int8), texts=some_texts, int8=int8) for int8 in (False, True))
     tables = [(tmp_path / str(int8) / "model.safetensors").stat().st_size for int8 in (False, True)]
-    assert tables[1] < tables[0] and 0 < small.difference < 0.02 and exact.difference < 1e-6
+    assert tables[1] < tables[0] and 0 < small.difference < 0.02 and exact.difference < 5e-6
 
 
 @pytest.mark.parametrize("core", ["linear", "mlp", "product"])
 def test_controls_are_exported(core, some_texts, tmp_path):
     circuit = library.load_circuit("hardware", qubits=4, layers=1)
     student = make_student(make_encoder("hashing:32"), core=make_control(core, circuit, 3, CPU))
-    assert student.export(tmp_path / "out", texts=some_texts).difference < 1e-6
+    assert student.export(tmp_path / "out", texts=some_texts).difference < 5e-6
 
 
 def test_reuploading_students_run_a_statevector(some_texts, tmp_path):
     student = make_student(make_encoder("hashing:32"), library.load_circuit("reupload", qubits=9, layers=3))
-    assert student.export(tmp_path / "out", texts=some_texts[:5]).difference < 1e-6
+    assert student.export(tmp_path / "out", texts=some_texts[:5]).difference < 5e-6
     assert read(tmp_path / "out" / "model.json")["core"]["kind"] == "gates"
     assert len((tmp_path / "out" / "classify.py").read_text("utf-8").splitlines()) < 200
 
@@ -73,7 +73,7 @@ def test_reuploading_students_run_a_statevector(some_texts, tmp_path):
 def test_joined_and_whitened_encoders(some_texts, tmp_path):
     joined = JoinedEncoder([make_encoder("hashing:33"), StaticEncoder("static:tiny", 8, wordpiece_table())])
     encoder = whiten(joined, some_texts, 8)
-    assert make_student(encoder).export(tmp_path / "out", texts=some_texts).difference < 1e-6
+    assert make_student(encoder).export(tmp_path / "out", texts=some_texts).difference < 5e-6
 
 
 def test_other_encoders_are_refused_with_the_alternative(tmp_path):

@@ -5,13 +5,13 @@ import shutil
 import pytest
 
 from qkd import api
-from qkd.hardware.patience import Patience
+from qkd.hardware.service.retry import RetryPolicy
 
 from .clock import Clock
 from .loopback import Loopback
 
 CLOCK = Clock()
-QUICK = Patience(first=2.0, longest=60.0, tries=4, between=13.0, sleep=CLOCK.sleep, now=CLOCK.now)
+QUICK = RetryPolicy(first_wait=2.0, max_wait=60.0, tries=4, submission_interval=13.0, sleep=CLOCK.sleep, now=CLOCK.now)
 
 
 @pytest.fixture(scope="session")

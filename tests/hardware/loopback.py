@@ -29,7 +29,7 @@ from qiskit_ibm_runtime.results.noise_learner_v3 import NoiseLearnerV3Result, No
 from qkd.devices import snapshot
 from qkd.devices.backend import CalibratedBackend
 from qkd.devices.calibration import FRACTIONAL
-from qkd.hardware.mitigation import noise_of_layers
+from qkd.hardware.mitigation.layers import calibrated_layers
 
 TOKEN = "a-token-that-must-never-be-seen-anywhere"
 KEPT = {"fraction_kept": {}, "success_rates": {}}
@@ -250,7 +250,7 @@ class Loopback:
                 return SimpleNamespace(index=qubit._index)
 
         noise = NoiseModel.from_backend(fake)
-        found = noise_of_layers(list(circuit), SimpleNamespace(circuit=Placed()), noise)
+        found = calibrated_layers(list(circuit), SimpleNamespace(circuit=Placed()), noise)
         learned = [
             NoiseLearnerV3Result.from_generators(
                 [QubitSparsePauliList.from_sparse_list([term[:2]], one.num_qubits) for term in one.to_sparse_list()],

@@ -11,7 +11,6 @@ import random
 import shutil
 import sys
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -24,12 +23,13 @@ from qkd.core.files import NotWritten
 from qkd.devices import live, snapshot
 from qkd.devices.transpile import transpile
 from qkd.hardware.budget import Budget, Stage
-from qkd.hardware.jobs import cancel, drive
+from qkd.hardware.jobs import JobLoop
 from qkd.hardware.ledger import Ledger
 from qkd.hardware.mitigation import Mitigation
-from qkd.hardware.patience import Patience
 from qkd.hardware.plan import Plan
-from qkd.hardware.remote import Remote
+from qkd.hardware.request import DeviceRunRequest
+from qkd.hardware.service.ibm import IBMService
+from qkd.hardware.service.retry import RetryPolicy
 
 from .clock import Clock
 from .loopback import CRN
@@ -42,14 +42,14 @@ class Killed(BaseException):
     """The process ends here."""
 
 
-class Light(Remote):
+class Light(IBMService):
     """IBM's client with small jobs in the place of circuits: every request is the client's own."""
 
     def _submit(self, job, tags, layers):
         start, stop = self.plan.chunks[job]
-        inputs = {"shape": [len(self.plan.student.observables), stop - start]}
+        inputs = {"shape": [len(self.plan.terms.student.observables), stop - start]}
         options = {"backend": self.backend, "job_tags": tags}
-        return str(self.service._run(program_id="executor", inputs=inputs, options=options).job_id())
+        return str(self.client._run(program_id="executor", inputs=inputs, options=options).job_id())
 
     def _result(self, job, id_):
         told = json.loads(self._api.job_results(id_))
@@ -110,9 +110,7 @@ class World:
             mock.patch("os.fsync", lambda handle: None),
             mock.patch("qkd.hardware.jobs.say", lambda words: None),
             mock.patch("qkd.hardware.jobs.warn", lambda words: None),
-            mock.patch("qkd.hardware.known.say", lambda words: None),
-            mock.patch("qkd.hardware.known.warn", lambda words: None),
-            mock.patch("qkd.hardware.patience.say", lambda words: None),
+            mock.patch("qkd.hardware.service.retry.say", lambda words: None),
         ]
 
     def __enter__(self):
@@ -148,30 +146,30 @@ class _Sequence:
         chunks = tuple((2 * i, 2 * i + 2) for i in range(self.count))
         self.folder = world.folder / f"s{seed}"
         self.folders = {"A": self.folder / "A"}
-        self.plan = replace(world.plan, key=f"s{seed}", chunks=chunks, instance=CRN)
+        self.plan = world.plan.model_copy(update={"key": f"s{seed}", "chunks": chunks, "instance": CRN})
         self.told = collections.Counter()
         self.busy = []
         self.gone = self.count_gone = False
         self._plan("A").folder.mkdir(parents=True)
-        self._ledger("A").append("hw-1", "planned", home="A", damaged=0)
+        self._ledger("A").append("hw-1", "planned", host="A", damaged=0)
         self.harmed = False
 
     def _plan(self, machine):
-        return replace(self.plan, folder=self.folders[machine] / "hw-1")
+        return self.plan.model_copy(update={"folder": self.folders[machine] / "hw-1"})
 
     def _ledger(self, machine, kind=Ledger):
         return kind(self.folders[machine] / "ledger.jsonl", self.clock.now)
 
-    def _patience(self, machine):
+    def _policy(self, machine):
         def sleep(seconds):
             self.clock.sleep(seconds)
             if "B" in self.folders and len(self.busy) == 1 and self.dice.random() < 0.2:  # the other machine, meanwhile
                 self._process("B" if machine == "A" else "A", wait=False)
                 self.service.machine = machine
 
-        return Patience(tries=4, sleep=sleep, now=self.clock.now)
+        return RetryPolicy(tries=4, sleep=sleep, now=self.clock.now)
 
-    def _process(self, machine, wait=True, mortal=True, do=drive):
+    def _process(self, machine, wait=True, mortal=True, stop=False):
         """Let a process of one machine do its work, which may end in any way that a process can end."""
         if machine in self.busy:
             return None
@@ -189,9 +187,8 @@ class _Sequence:
                 dice.random() < 0.5,
             )
         try:
-            if do is drive:
-                return drive(provider, ledger, self._patience(machine), wait, home=machine)
-            return cancel(provider, ledger, self._patience(machine), machine)
+            loop = JobLoop(provider, ledger, self._policy(machine), machine)
+            return loop.cancel() if stop else loop.run(wait)
         except Killed:
             self.told["kills"] += 1
         except QkdError:
@@ -267,7 +264,7 @@ class _Sequence:
         if stopped:
             self.folders.pop("B", None)  # who cancels on one machine does not go on with a copy on another
             for _ in range(4):
-                if self._process("A", mortal=False, do=cancel) is not None:
+                if self._process("A", mortal=False, stop=True) is not None:
                     break
             else:
                 self.told["locked"] += 1
@@ -321,9 +318,10 @@ def template():
     student = transpile(library.load_circuit("hardware", qubits=4, layers=1), held)
     return Plan(
         folder=Path(),
-        key="",
+        key="key",
+        request=DeviceRunRequest(mitigation="none", shots=16),
+        fingerprint="",
         device="ibm_manila",
-        local=False,
         snapshot=held,
         version="",
         student=student,
@@ -331,7 +329,7 @@ def template():
         mitigation=Mitigation("none", 16),
         mode="job",
         chunks=((0, 8),),
-        budget=Budget((Stage("measuring", 1, 1),)),
+        budget=Budget((Stage("measure", "measuring", 1, 1),)),
         texts=[{"text": "a text", "label": None, "teacher": None}] * 8,
         limit=60.0,
     )

@@ -11,15 +11,15 @@ from qkd.cli import app
 from qkd.core.runs import RunFolder
 from qkd.devices import snapshot
 from qkd.devices.calibration import Operation
-from qkd.devices.hidden import hidden
 from qkd.devices.noise import noise_model
+from qkd.devices.random_errors import hidden
 from qkd.devices.region import to_region
 from qkd.devices.transpile import transpile
 from qkd.engines.density import DensityMatrixEstimator
-from qkd.hardware.fitness import Exam, drift, drift_rows, examine, ranked, ranking_rows
-from qkd.hardware.mitigation import pub
+from qkd.hardware.fitness import Evaluation, drift, drift_rows, evaluate, rank_devices, ranking_rows
+from qkd.hardware.mitigation.client import make_pub
 
-from .test_pinned import trained_on
+from .test_layout import trained_on
 
 
 def scaled(held, factor):
@@ -44,9 +44,9 @@ def file_of(held, path):
 def test_the_less_a_device_errs_the_higher_it_stands(folder, tmp_path, capsys):
     held = snapshot.load_snapshot("fake_manila")
     names = [file_of(scaled(held, factor), tmp_path / f"{factor}.json") for factor in (8, 1, 0.1)]
-    found = ranked(folder, [*names, "fake_nowhere"])
+    found = rank_devices(folder, [*names, "fake_nowhere"])
     assert {one.device for one in found} == {"8.json", "1.json", "0.1.json"}
-    assert len(found) == 3 and "fake_nowhere is left out" in capsys.readouterr().err
+    assert len(found) == 3 and "fake_nowhere is excluded" in capsys.readouterr().err
     by_error = sorted(found, key=lambda one: one.error)
     assert [one.rms for one in by_error] == sorted(one.rms for one in found)
     assert by_error[-1].rms > 3 * by_error[0].rms
@@ -56,19 +56,19 @@ def test_the_less_a_device_errs_the_higher_it_stands(folder, tmp_path, capsys):
     table = ranking_rows(found)
     assert len(table) == 4 and all(len(row) == len(table[0]) for row in table)
     with pytest.raises(QkdError, match="takes this student"):
-        ranked(folder, ["fake_nowhere"])
+        rank_devices(folder, ["fake_nowhere"])
 
 
 def test_marks_are_those_of_density_matrices_under_the_calibrations_noise(folder):
-    exam, held = Exam.of(RunFolder(folder)), snapshot.load_snapshot("fake_manila")
+    exam, held = Evaluation.from_run(RunFolder(folder)), snapshot.load_snapshot("fake_manila")
     compiled = transpile(exam.student.model.circuit, held)
     small, region = to_region(compiled, held)
-    evs = DensityMatrixEstimator(noise_model(region)).run([pub(small, exam.values)]).result()[0].data.evs.T
-    marks, _ = examine(exam, compiled, held)
+    evs = DensityMatrixEstimator(noise_model(region)).run([make_pub(small, exam.values)]).result()[0].data.evs.T
+    marks, _ = evaluate(exam, compiled, held)
     assert marks.rms == pytest.approx(np.sqrt(((evs - exam.exact) ** 2).mean()), rel=1e-6)
     logits = exam.student.model.logits_of(evs)
     assert marks.accuracy.value == (logits.argmax(axis=1) == exam.targets).mean()
-    hurt, _ = examine(exam, compiled, hidden(held, 0, stress=True))
+    hurt, _ = evaluate(exam, compiled, hidden(held, 0, stress=True))
     assert hurt.rms > marks.rms
 
 

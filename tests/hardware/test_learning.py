@@ -1,7 +1,6 @@
 """Errors learned from a few circuits on devices whose errors are hidden, and sent no more than once."""
 
 import datetime
-import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -13,22 +12,22 @@ from typer.testing import CliRunner
 from qkd import QkdError
 from qkd.cli import app
 from qkd.core.config import Config
-from qkd.core.runs import RunFolder
 from qkd.devices import snapshot
-from qkd.devices.hidden import PHASES, hidden, with_learned
 from qkd.devices.noise import noise_model
+from qkd.devices.random_errors import PHASES, hidden, with_learned
 from qkd.devices.region import Region
 from qkd.engines import LightConeEstimator
 from qkd.engines.noise import Noise
-from qkd.hardware import sampled
-from qkd.hardware.gathered import shot_noise
-from qkd.hardware.learning import LearningOrder, learning_fingerprint
-from qkd.hardware.mitigation import Mitigation, pub
-from qkd.hardware.patience import Patience
+from qkd.hardware.measurements import shot_noise
+from qkd.hardware.mitigation import Mitigation
+from qkd.hardware.mitigation.client import make_pub
+from qkd.hardware.request import LearningRequest
 from qkd.hardware.run import collect, run
+from qkd.hardware.service import sampled
+from qkd.hardware.service.retry import RetryPolicy
 from qkd.simulation import fit
 from qkd.simulation.noise import device_noise
-from qkd.simulation.setting import make_setting
+from qkd.simulation.setup import make_setup
 
 from .conftest import QUICK
 from .test_parts import placed
@@ -69,7 +68,10 @@ def test_hidden_errors_are_recovered_and_predict_what_was_not_measured(device):
     values = np.random.default_rng(9).normal(scale=0.8, size=(60, len(small.parameters)))
     values[:, len(small.inputs) :] = values[0, len(small.inputs) :]
     real, learned, calibrated = (
-        LightConeEstimator(device_noise(Region(held, region.qubits))).run([pub(small, values)]).result()[0].data.evs
+        LightConeEstimator(device_noise(Region(held, region.qubits)))
+        .run([make_pub(small, values)])
+        .result()[0]
+        .data.evs
         for held in (truth, with_learned(region.snapshot, known), region.snapshot)
     )
     off, before = (np.sqrt(((one - real) ** 2).mean()) for one in (learned, calibrated))
@@ -85,10 +87,10 @@ def test_what_was_fitted_is_what_the_engine_makes_of_the_file():
     u = fit.torch.from_numpy(random.normal(size=len(amounts.parameters)) / 2)
     drawn = dict(zip(amounts.parameters, map(float, amounts.of(u)), strict=True))
     held = with_learned(region.snapshot, known(drawn))
-    file = Noise.from_model(device_noise(Region(held, region.qubits)))
+    file = Noise.of(device_noise(Region(held, region.qubits)))
     values = fit.points(student, 1, 3, 1)
     bare = noise_model(region)
-    circuits = [pub(student, values)]
+    circuits = [make_pub(student, values)]
     fitted = LightConeEstimator(noise.bind(drawn)).run(circuits).result()[0].data.evs
     assert bare is not None and found.noise > 0
     unread = fit.replace(file, model=fit.rebuilt(file.model, lambda name, on, error: error, readout=False))
@@ -106,29 +108,18 @@ def test_without_errors_little_is_learned():
     assert np.sqrt(np.mean(np.square(angles))) < 0.03 and not found.clearer
 
 
-def test_plans_of_before_are_still_recognised(tmp_path):
-    (tmp_path / "student").mkdir()
-    (tmp_path / "student" / "circuit.qasm").write_bytes(b"OPENQASM 3.0;")
-    asked = (
-        b"learnLesson(run=PosixPath('.'), device='ibm_fez', local=False, points=64, shots=128, max_qpu_seconds=None, "
-        b"decoupling=None, seed=0)OPENQASM 3.0;"
-    )
-    learning = LearningOrder(tmp_path, "ibm_fez", points=64, max_qpu_seconds=9)
-    assert learning_fingerprint(learning, RunFolder(tmp_path)) == hashlib.sha256(asked).hexdigest()
-
-
 def test_a_device_is_asked_once(service, folder):
-    learning = LearningOrder(folder, "ibm_manila", points=32, shots=64, max_qpu_seconds=10)
-    [dry] = run(learning, YES, dry_run=True, patience=QUICK)
+    learning = LearningRequest(run=folder, device="ibm_manila", points=32, shots=64, max_qpu_seconds=10)
+    [dry] = run(learning, YES, dry_run=True, policy=QUICK)
     assert dry.plan.budget.seconds > 2 and not service.jobs
     service.hold = True
-    [sent] = run(learning, YES, detach=True, patience=QUICK)
+    [sent] = run(learning, YES, detach=True, policy=QUICK)
     assert sent.result.circuits == 0 and len(service.jobs) == 1
-    [same] = run(learning, YES, detach=True, patience=QUICK)  # the same question is not asked again
+    [same] = run(learning, YES, detach=True, policy=QUICK)  # the same question is not asked again
     assert same.plan.name == sent.plan.name and len(service.jobs) == 1
     service.hold = False
-    [outcome] = collect(folder, patience=QUICK)
-    assert len(service.jobs) == 1 and collect(folder, patience=QUICK) == []
+    [outcome] = collect(folder, policy=QUICK)
+    assert len(service.jobs) == 1 and collect(folder, policy=QUICK) == []
     told = json.loads((outcome.plan.folder / "result.json").read_text())
     path = Path(told["file"])
     # the device has no other errors than those calibrated: nothing for later runs to reckon with
@@ -136,10 +127,14 @@ def test_a_device_is_asked_once(service, folder):
     assert snapshot.learned_files("ibm_manila") == []
     held = snapshot.read_snapshot(path)
     assert held.calibration.learned.gates["cx"] and held.name == "ibm_manila"
-    config = Config.model_validate({"device": {"name": str(path)}, "engine": {"sim": "aer-noisy"}})
-    assert isinstance(make_setting(config, placed("fake_manila", 4)[0]).noisy.model, Noise)
+    config = Config.model_validate({"device": {"device": str(path)}, "engine": {"sim": "aer-noisy"}})
+    assert isinstance(make_setup(config, placed("fake_manila", 4)[0]).noisy.model, Noise)
     with pytest.raises(QkdError, match="above --max-qpu-seconds"):
-        run(LearningOrder(folder, "ibm_manila", points=32, shots=65536, max_qpu_seconds=10), YES, patience=QUICK)
+        run(
+            LearningRequest(run=folder, device="ibm_manila", points=32, shots=65536, max_qpu_seconds=10),
+            YES,
+            policy=QUICK,
+        )
 
 
 def test_two_learnings_of_one_day_are_two_files_and_the_newest_is_taken(folder, tmp_path):
@@ -147,9 +142,9 @@ def test_two_learnings_of_one_day_are_two_files_and_the_newest_is_taken(folder, 
     snapshot.write_snapshot(hidden(snapshot.load_snapshot("fake_manila"), 1, stress=True).calibration, strange)
     files = []
     for seconds in (0, 60):
-        later = Patience(now=lambda seconds=seconds: 1_795_000_000.0 + seconds)
-        learning = LearningOrder(folder, str(strange), local=True, points=64, seed=seconds)
-        [outcome] = run(learning, YES, patience=later)
+        later = RetryPolicy(now=lambda seconds=seconds: 1_795_000_000.0 + seconds)
+        learning = LearningRequest(run=folder, device=str(strange), local=True, points=64, seed=seconds)
+        [outcome] = run(learning, YES, policy=later)
         assert outcome.result.clearer
         files.append(Path(outcome.result.file))
     assert snapshot.learned_files("fake_manila") == files and len({*files}) == 2
@@ -172,26 +167,26 @@ def errors_of_manila(date, name="ibm_manila"):
 def test_a_device_run_reckons_with_what_was_learned_lately(service, folder, capsys):
     now = datetime.datetime.now(datetime.UTC)
     old = errors_of_manila(now - datetime.timedelta(days=9))
-    [bare] = run(order(folder), YES, dry_run=True, patience=QUICK)
+    [bare] = run(order(folder), YES, dry_run=True, policy=QUICK)
     assert bare.plan.snapshot.calibration.learned is None and "9 days ago" not in capsys.readouterr().err
     new = errors_of_manila(now - datetime.timedelta(days=2))
-    [taught] = run(order(folder), YES, dry_run=True, patience=QUICK)
+    [taught] = run(order(folder), YES, dry_run=True, policy=QUICK)
     learned = snapshot.read_snapshot(new).calibration.learned
     assert taught.plan.snapshot.calibration.learned == learned
     assert learned.date[:10] in capsys.readouterr().err
     assert taught.plan.snapshot.calibration.gates == bare.plan.snapshot.calibration.gates
     for asked, errors in (("none", None), (str(old), snapshot.read_snapshot(old).calibration.learned)):
-        [outcome] = run(order(folder, learned=asked), YES, dry_run=True, patience=QUICK)
+        [outcome] = run(order(folder, learned=asked), YES, dry_run=True, policy=QUICK)
         assert outcome.plan.snapshot.calibration.learned == errors
     elsewhere = errors_of_manila(now, "ibm_fez")
     with pytest.raises(QkdError, match="ibm_manila is another device"):
-        run(order(folder, learned=str(elsewhere)), YES, patience=QUICK)
-    [sent] = run(order(folder), YES, patience=QUICK)
-    [without] = run(order(folder, learned="none"), YES, patience=QUICK)
+        run(order(folder, learned=str(elsewhere)), YES, policy=QUICK)
+    [sent] = run(order(folder), YES, policy=QUICK)
+    [without] = run(order(folder, learned="none"), YES, policy=QUICK)
     assert sent.result.error_noisy != without.result.error_noisy and len(service.jobs) == 2
     new.write_text("{")
-    [again] = run(order(folder), YES, dry_run=True, patience=QUICK)
-    assert again.plan.snapshot.calibration.learned is None and "left out" in capsys.readouterr().err
+    [again] = run(order(folder), YES, dry_run=True, policy=QUICK)
+    assert again.plan.snapshot.calibration.learned is None and "ignored" in capsys.readouterr().err
 
 
 def test_the_command_learns_from_a_snapshot(folder, tmp_path):
@@ -205,4 +200,4 @@ def test_the_command_learns_from_a_snapshot(folder, tmp_path):
     told = CliRunner().invoke(app, [*rehearsal, "--mitigation", "none", "--shots", "64"])
     assert told.exit_code == 0
     told = CliRunner().invoke(app, ["jobs", "show", "hw-1", "--run", str(folder)])
-    assert told.exit_code == 0 and "unexplained by what was learned" in told.stdout
+    assert told.exit_code == 0 and "residual of the learned errors" in told.stdout

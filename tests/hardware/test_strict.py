@@ -18,15 +18,15 @@ from qkd.cli import app
 from qkd.core.files import finite
 from qkd.devices import live
 from qkd.hardware import index
-from qkd.hardware.inventory import listed, listed_all
-from qkd.hardware.jobs import cancel, drive
+from qkd.hardware.index import list_all_jobs, list_jobs
+from qkd.hardware.jobs import JobLoop
 from qkd.hardware.ledger import Ledger
-from qkd.hardware.patience import Patience, Trouble
 from qkd.hardware.plan import Plan
 from qkd.hardware.result import interpret
 from qkd.hardware.run import cancel as cancel_run
 from qkd.hardware.run import collect, run
-from qkd.hardware.transport import OnceAdapter
+from qkd.hardware.service.retry import RetryPolicy, ServiceFailure
+from qkd.hardware.service.transport import OnceAdapter
 from qkd.student.bundle import Student
 
 from .clock import Clock
@@ -59,28 +59,27 @@ def here(world, clock, tmp_path):
         def start(self, **awkward):
             self.service.reset(1, **({"length": 20} | awkward))
             (self.folder / "hw-1").mkdir(parents=True)
-            self.ledger.append("hw-1", "planned", home="A", damaged=0)
+            self.ledger.append("hw-1", "planned", host="A", damaged=0)
             return self
 
         @property
         def ledger(self):
             return Ledger(self.folder / "ledger.jsonl", clock.now)
 
-        def patience(self, **more):
-            return Patience(**({"tries": 3, "sleep": clock.sleep, "now": clock.now} | more))
+        def policy(self, **more):
+            return RetryPolicy(**({"tries": 3, "sleep": clock.sleep, "now": clock.now} | more))
 
         def provider(self):
-            from dataclasses import replace
-
             chunks = tuple((2 * i, 2 * i + 2) for i in range(self.count))
-            plan = replace(world.plan, folder=self.folder / "hw-1", key="k", chunks=chunks, instance=CRN)
+            facts = {"folder": self.folder / "hw-1", "key": "k", "chunks": chunks, "instance": CRN}
+            plan = world.plan.model_copy(update=facts)
             return Light(plan, world.client, world.backend)
 
-        def drive(self, wait=True, again=False, **more):
-            return drive(self.provider(), self.ledger, self.patience(**more), wait, again, self.home)
+        def drive(self, wait=True, resubmit=False, **more):
+            return JobLoop(self.provider(), self.ledger, self.policy(**more), self.home).run(wait, resubmit)
 
         def cancel(self):
-            return cancel(self.provider(), self.ledger, self.patience(), self.home)
+            return JobLoop(self.provider(), self.ledger, self.policy(), self.home).cancel()
 
         def ran(self):
             return sorted(job.number for job in self.service.jobs if job.cancelled is None)
@@ -153,7 +152,7 @@ def test_two_machines_that_send_at_the_same_moment_keep_the_same_job(here, monke
     shutil.copytree(here.folder, copy)
     original = here.folder
     here.count = 1
-    monkeypatch.setattr(Ledger, "doubt", lambda *_: float("-inf"))  # as after its window
+    monkeypatch.setattr(Ledger, "suspected_since", lambda *_: float("-inf"))  # as after its window
     here.drive(wait=False)
     clock.sleep(1)
     here.service.machine, here.home, here.folder = "B", "B", copy
@@ -186,8 +185,8 @@ def test_cancelling_reaches_a_job_that_is_still_on_its_way(here, monkeypatch, cl
     here.cancel()
     clock.sleep(5000)
     assert here.ran() == [] and here.service.submissions > 0
-    with_again = here.drive(again=True, wait=False)
-    assert any(record.open for record in with_again)
+    resubmitted = here.drive(resubmit=True, wait=False)
+    assert any(record.open for record in resubmitted)
 
 
 @pytest.mark.parametrize("kind", ["empty", "cut", "nan", "fewer", "garbled"])
@@ -200,7 +199,7 @@ def test_a_poisoned_job_keeps_no_other_from_being_fetched_and_can_be_sent_again(
     again = here.drive()  # a second look costs nothing, and sends nothing
     assert again[0].state == "unusable" and len(here.service.jobs) == 3
     here.service.make = real
-    assert all(record.file for record in here.drive(again=True)) and len(here.service.jobs) == 4
+    assert all(record.file for record in here.drive(resubmit=True)) and len(here.service.jobs) == 4
 
 
 def _poison(job, kind):
@@ -242,11 +241,11 @@ def test_a_client_that_searched_another_instance_still_asks_its_own(here, world)
     ],
 )
 def test_retry_after_is_read_where_it_makes_sense(header, seconds):
-    assert Trouble(True, 429, header, "", False).asked(0.0) == seconds
+    assert ServiceFailure(True, 429, header, "", False).requested_wait(0.0) == seconds
 
 
 def test_a_date_is_read_and_a_day_is_not_waited(here, monkeypatch):
-    assert Trouble(True, 429, "Thu, 01 Jan 1970 00:00:30 GMT", "", False).asked(10.0) == 20
+    assert ServiceFailure(True, 429, "Thu, 01 Jan 1970 00:00:30 GMT", "", False).requested_wait(10.0) == 20
     here.start()
     once(monkeypatch, here.service, "POST", "/jobs", (429, "before", {"Retry-After": "86400"}))
     with pytest.raises(QkdError, match=r"asks to wait 86,400 s, and qkd waits 300 s at most.*jobs collect"):
@@ -258,7 +257,7 @@ def test_only_answers_that_say_no_are_refusals():
     adapter, request = OnceAdapter(), requests.Request("POST", "http://127.0.0.1:9/jobs", data="{}").prepare()
     with pytest.raises(requests.ConnectionError):
         adapter.send(request, timeout=1)
-    assert adapter.fate == "unsent"
+    assert adapter.outcome == "unsent"
 
 
 # a run, as a user has it, on the service at 127.0.0.1
@@ -267,15 +266,15 @@ def test_only_answers_that_say_no_are_refusals():
 def test_the_same_order_goes_on_with_the_plan_that_is_open(service, folder, monkeypatch):
     small_jobs(monkeypatch)
     service.hold = True
-    [first] = run(order(folder), YES, detach=True, patience=QUICK)
-    [second] = run(order(folder), YES, detach=True, patience=QUICK)
+    [first] = run(order(folder), YES, detach=True, policy=QUICK)
+    [second] = run(order(folder), YES, detach=True, policy=QUICK)
     assert second.plan.name == first.plan.name == "hw-1" and len(service.jobs) == 3
-    [other] = run(order(folder, shots="128"), YES, detach=True, patience=QUICK)
-    [anew] = run(order(folder), YES, detach=True, patience=QUICK, anew=True)
+    [other] = run(order(folder, shots="128"), YES, detach=True, policy=QUICK)
+    [anew] = run(order(folder), YES, detach=True, policy=QUICK, new_plan=True)
     assert (other.plan.name, anew.plan.name) == ("hw-2", "hw-3") and len(service.jobs) == 9
     service.hold = False
-    assert len(collect(folder, patience=QUICK)) == 3
-    [fresh] = run(order(folder), YES, patience=QUICK)
+    assert len(collect(folder, policy=QUICK)) == 3
+    [fresh] = run(order(folder), YES, policy=QUICK)
     assert fresh.plan.name == "hw-4"  # a plan that is finished is done again on request
 
 
@@ -290,41 +289,41 @@ def test_after_a_full_disk_the_way_leads_to_collecting(service, folder, monkeypa
     with monkeypatch.context() as patch:
         real = files.append_line
         patch.setattr("qkd.hardware.ledger.append_line", full)
-        with pytest.raises(QkdError, match=r"disk is full.*qkd jobs collect hw-1.*sends nothing that was sent"):
-            run(order(folder), YES, patience=QUICK)
-    [outcome] = run(order(folder), YES, patience=QUICK)  # and the same command sends nothing twice either
+        with pytest.raises(QkdError, match=r"disk is full.*qkd jobs collect hw-1.*submits no job twice"):
+            run(order(folder), YES, policy=QUICK)
+    [outcome] = run(order(folder), YES, policy=QUICK)  # and the same command sends nothing twice either
     assert outcome.plan.name == "hw-1" and len(service.jobs) == 1
 
 
 def test_another_instance_is_refused_with_both_names(service, folder, monkeypatch):
     service.instances[OTHER] = "other"
     service.hold = True
-    [sent] = run(order(folder), YES, detach=True, patience=QUICK)
+    [sent] = run(order(folder), YES, detach=True, policy=QUICK)
     assert sent.plan.instance == CRN
     monkeypatch.setenv("QISKIT_IBM_INSTANCE", OTHER)
     with pytest.raises(QkdError, match=r"under the instance 'test'.*set to 'other'.*QISKIT_IBM_INSTANCE"):
-        collect(folder, patience=QUICK)
+        collect(folder, policy=QUICK)
     monkeypatch.setenv("QISKIT_IBM_INSTANCE", CRN)
     service.hold = False
-    [done] = collect(folder, patience=QUICK)
+    [done] = collect(folder, policy=QUICK)
     assert done.records[0].file and len(service.jobs) == 1
 
 
 def test_a_copied_folder_collects_what_the_other_one_sent(service, folder, tmp_path):
     service.hold = True
-    run(order(folder), YES, detach=True, patience=QUICK)
+    run(order(folder), YES, detach=True, policy=QUICK)
     copy = tmp_path / "other" / "run"
     shutil.copytree(folder, copy, ignore=shutil.ignore_patterns(".lock"))
     service.hold = False
     for where in (copy, folder):
-        [done] = collect(where, patience=QUICK)
+        [done] = collect(where, policy=QUICK)
         assert done.records[0].file
     assert len(service.jobs) == 1
 
 
 def test_a_damaged_plan_and_strange_folders_keep_no_other_plan_from_being_collected(service, folder, capsys):
     service.hold = True
-    run(order(folder), YES, detach=True, patience=QUICK)
+    run(order(folder), YES, detach=True, policy=QUICK)
     for name, content in (("hw-2", "{"), ("hw-3", "[1]"), ("hw-1.bak", "{}"), ("hw-x", "")):
         (folder / "hardware" / name).mkdir()
         (folder / "hardware" / name / "plan.json").write_text(content)
@@ -332,15 +331,15 @@ def test_a_damaged_plan_and_strange_folders_keep_no_other_plan_from_being_collec
         b'{"plan": "hw-1", "event": "submitted", "job": 0}\n[]\n\xff\n'
     )
     service.hold = False
-    [done] = collect(folder, patience=QUICK)
+    [done] = collect(folder, policy=QUICK)
     assert done.records[0].file and len(service.jobs) == 1
     told = capsys.readouterr().err
     assert "hw-2" in told and "hw-3" in told
-    assert listed(folder)[1]  # the damaged lines are told
+    assert list_jobs(folder)[1]  # the damaged lines are told
 
 
 def test_texts_without_finite_values_are_told_and_left_out(service, folder, monkeypatch):
-    [outcome] = run(order(folder), YES, patience=QUICK)
+    [outcome] = run(order(folder), YES, policy=QUICK)
     plan, record = outcome.plan, outcome.records[0]
     arrays = plan.read_arrays(record.file, record.sha256)
     for text, value in ((0, np.nan), (2, np.inf)):
@@ -357,32 +356,36 @@ def test_texts_without_finite_values_are_told_and_left_out(service, folder, monk
 
 def test_every_job_of_every_run_is_listed_from_any_folder(service, folder, tmp_path, monkeypatch):
     service.hold = True
-    [sent] = run(order(folder), YES, detach=True, patience=QUICK)
+    [sent] = run(order(folder), YES, detach=True, policy=QUICK)
     other = tmp_path / "second"
     shutil.copytree(folder, other, ignore=shutil.ignore_patterns(".lock", "hardware"))
-    run(order(other, local=True, device="fake_manila", samples=2), YES, patience=QUICK)
+    run(order(other, local=True, device="fake_manila", samples=2), YES, policy=QUICK)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    rows = listed_all()
+    rows = list_all_jobs()
     assert [(row["run"], row["open"]) for row in rows] == [(str(folder), True), (str(other), False)]
     assert rows[0]["id"] == sent.records[0].id
-    index.path().unlink()  # lost: what lies in runs/, or where one is told to look, is found all the same
-    assert not listed_all()
-    assert {row["id"] for row in listed_all(tmp_path)} == {row["id"] for row in rows}
-    index.path().unlink()
+    index.index_path().unlink()  # lost: what lies in runs/, or where one is told to look, is found all the same
+    assert not list_all_jobs()
+    assert {row["id"] for row in list_all_jobs(tmp_path)} == {row["id"] for row in rows}
+    index.index_path().unlink()
     (tmp_path / "elsewhere" / "runs").mkdir()
     shutil.move(folder, tmp_path / "elsewhere" / "runs" / "one")
-    assert [row["id"] for row in listed_all()] == [sent.records[0].id]
+    assert [row["id"] for row in list_all_jobs()] == [sent.records[0].id]
     service.hold = False
     assert cancel_run(tmp_path / "elsewhere" / "runs" / "one", "hw-1", QUICK)
     shutil.rmtree(tmp_path / "elsewhere" / "runs" / "one")
-    assert [(row["id"], row["folder_gone"]) for row in listed_all()] == [(sent.records[0].id, True)]
+    assert [(row["id"], row["folder_gone"]) for row in list_all_jobs()] == [(sent.records[0].id, True)]
 
 
 def test_ledgers_plans_and_texts_are_their_owners_alone(service, folder):
-    [outcome] = run(order(folder), YES, patience=QUICK)
+    [outcome] = run(order(folder), YES, policy=QUICK)
     names = ["plan.json", "texts.jsonl", "result.json", "values.safetensors", "job-0.safetensors", "circuit.qasm"]
-    for path in (*(outcome.plan.folder / name for name in names), folder / "hardware" / "ledger.jsonl", index.path()):
+    for path in (
+        *(outcome.plan.folder / name for name in names),
+        folder / "hardware" / "ledger.jsonl",
+        index.index_path(),
+    ):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
     assert Plan.load(outcome.plan.folder).instance == CRN
 
@@ -414,9 +417,12 @@ def test_seeded_sequences_double_lose_lock_and_forget_nothing(world):
     assert total["jobs whose submission had no answer"] >= SEQUENCES / 20
 
 
-PAGES = [Path(__file__).parents[2] / name for name in ("README.md", "docs/hardware.md")]
+PAGES = [
+    Path(__file__).parents[2] / name
+    for name in ("README.md", "docs/guides/hardware.md", "docs/tutorials/device_run.md")
+]
 COMMANDS = re.findall(
-    r"^ {4}(?:\.venv/bin/)?qkd (run-hardware .*?) *(?:#.*)?$", "\n".join(map(Path.read_text, PAGES)), re.M
+    r"^ {0,4}(?:\.venv/bin/)?qkd (run-hardware .*?) *(?:#.*)?$", "\n".join(map(Path.read_text, PAGES)), re.M
 )
 
 
@@ -426,4 +432,4 @@ def test_documented_commands_pass_their_own_default_limit(folder, command, monke
     monkeypatch.setenv("HOME", str(tmp_path))
     done = CliRunner().invoke(app, [*shlex.split(command), "--dry-run", "--run", str(folder)], catch_exceptions=False)
     assert done.exit_code == 0 and "QPU seconds" in done.output
-    assert "would be refused" not in done.output + done.stderr
+    assert "would refuse" not in done.output + done.stderr

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from qkd.cli.hardware import Detach, DryRun, NewPlan, Yes, with_request_options
 from qkd.cli.options import Debug, Json, Quiet
 from qkd.core.console import write
+from qkd.hardware.request import LearningRequest
 
 if TYPE_CHECKING:
     from qkd.devices.catalogue import DeviceEntry
@@ -139,7 +141,7 @@ def compare(
     names = [name.strip() for name in devices.split(",") if name.strip()]
     if not names:
         raise ConfigError("--devices names no device; write ibm_fez,ibm_marrakesh")
-    ranking = fitness.ranked(run, names)
+    ranking = fitness.rank_devices(run, names)
     if json_:
         write(json.dumps([device.to_dict() for device in ranking], indent=2))
         return
@@ -169,21 +171,14 @@ def drift(
 
 
 @app.command()
+@with_request_options(LearningRequest, arguments=("device",))
 def learn(
-    device: Device,
-    run: Annotated[Path, typer.Option(help="The run whose circuit and region are used.")] = Path("runs/latest"),
-    local: Annotated[
-        bool, typer.Option("--local", help="Learn from the device's snapshot, whose own learned errors stay hidden.")
-    ] = False,
-    points: Annotated[int, typer.Option(min=16, help="Circuits that are measured.")] = 256,
-    shots: Annotated[int, typer.Option(min=1, help="Shots of each.")] = 128,
-    max_qpu_seconds: Annotated[float | None, typer.Option(help="Refuse above this; else the profile's.")] = None,
-    decoupling: Annotated[str | None, typer.Option(help="none, XX, XpXm or XY4; else the profile's.")] = None,
-    seed: Annotated[int, typer.Option(help="The seed of the circuits.")] = 0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Stop after the estimate; needs no account.")] = False,
-    anew: Annotated[bool, typer.Option("--new-plan", help="Make a new plan although an equal one is open.")] = False,
-    detach: Annotated[bool, typer.Option("--detach", help="Return after the submission.")] = False,
-    yes: Annotated[bool, typer.Option("-y", "--yes", help="Submit without a question.")] = False,
+    *,
+    request: LearningRequest,
+    dry_run: DryRun = False,
+    new_plan: NewPlan = False,
+    detach: Detach = False,
+    yes: Yes = False,
     json_: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -192,23 +187,23 @@ def learn(
 
     Example: qkd devices learn ibm_fez --run runs/latest --dry-run
     """
-    from qkd.cli.outcomes import asked
+    from qkd.cli.device_output import ask
     from qkd.core.files import finite
-    from qkd.hardware.learning import LearningOrder, conclusion, table
+    from qkd.hardware.learning import conclusion, table
     from qkd.hardware.run import run as run_
     from qkd.reports.tables import aligned
     from qkd.results import LearnedResult
 
-    order = LearningOrder(run, device, local, points, shots, max_qpu_seconds, decoupling, seed)
-    [outcome] = run_(order, asked(dry_run or local or yes, quiet or json_), detach, dry_run, anew=anew)
-    result = outcome.result
+    confirm = ask(skip=dry_run or request.local or yes, silent=quiet or json_)
+    [device_run] = run_(request, confirm, detach=detach, dry_run=dry_run, new_plan=new_plan)
+    result = device_run.result
     if json_:
         write(json.dumps(None if result is None else finite(result.to_dict()), indent=2))
     elif isinstance(result, LearnedResult) and result.file:
         write(aligned(table(result)))
         write(f"{result.file}\n{conclusion(result)}")
     elif result is not None:
-        write(f"{outcome.plan.name} is on its way; next: 'qkd jobs collect'")
+        write(f"{device_run.plan.name} has not ended; next: 'qkd jobs collect'")
 
 
 def _draw(drawn: Any) -> None:
@@ -226,6 +221,7 @@ def transpile(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="A key of the profile and its value, KEY=VALUE; may be repeated.")
     ] = None,
+    layout: Annotated[str | None, typer.Option(help="The physical qubit of each logical one, such as 3,4,5.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write the compiled circuit here, as OpenQASM 3.")] = None,
     png: Png = None,
     qubits: Annotated[int | None, typer.Option(min=1, help="The width n of a named circuit.")] = None,
@@ -250,7 +246,7 @@ def transpile(
     for key, sign, _ in pairs:
         if not sign:
             raise ConfigError(f"--set {key}: write KEY=VALUE, such as --set optimization_level=1")
-    settings = {key: value for key, _, value in pairs}
+    settings = {key: value for key, _, value in pairs} | ({"qubits": f"[{layout}]"} if layout else {})
     compiled = compile_for(student, device, profile, qubits=qubits, layers=layers, settings=settings)
     report = compiled.report
     if out:

@@ -2,88 +2,84 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
-from qkd.cli.options import Debug, Json, Quiet
-from qkd.cli.outcomes import Window, asked, patience, print_outcomes
+from qkd.cli.device_output import Window, ask, print_device_runs, retry_policy
+from qkd.cli.options import Debug, Json, Quiet, plain_type
+from qkd.core.specs import Spec, validated
+from qkd.hardware.request import DeviceRunRequest
 
-LATEST = Path("runs/latest")
-Run = Annotated[Path, typer.Option(help="A run folder.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the cost and stop; needs no account.")]
+NewPlan = Annotated[
+    bool, typer.Option("--new-plan", help="Make another plan although one of the same request is unfinished.")
+]
+Detach = Annotated[bool, typer.Option("--detach", help="Return once the jobs are submitted.")]
+Yes = Annotated[bool, typer.Option("-y", "--yes", help="Submit without asking.")]
 
 
+def with_request_options(
+    kind: type[Spec], arguments: tuple[str, ...] = ()
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return a decorator that gives a command an option for each field of a request; it receives ``request``.
+
+    Args:
+        kind: The kind of request.
+        arguments: Fields that are arguments instead of options.
+    """
+    fields = {name: field for name, field in kind.model_fields.items() if name != "kind"}
+
+    def parameter(name: str) -> inspect.Parameter:
+        field, required = fields[name], name in arguments
+        text: Any = (
+            typer.Argument(help=field.description)
+            if required
+            else typer.Option(f"--{name.replace('_', '-')}", help=field.description)
+        )
+        mixed = any(get_origin(part) is Literal for part in get_args(field.annotation))  # a number or a word
+        annotation = str if mixed else plain_type(field.annotation)
+        optional = annotation if required or field.default is not None else annotation | None
+        default = inspect.Parameter.empty if required else field.default
+        return inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[optional, text]
+        )
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = [p for name, p in inspect.signature(command, eval_str=True).parameters.items() if name != "request"]
+
+        def run(**values: Any) -> None:
+            request = validated(kind, {name: values.pop(name) for name in fields}, "options")
+            command(**values, request=request)
+
+        signature = inspect.Signature([*map(parameter, [*arguments, *(f for f in fields if f not in arguments)]), *own])
+        run.__signature__ = signature  # type: ignore[attr-defined]
+        run.__annotations__ = {name: p.annotation for name, p in signature.parameters.items()}
+        run.__name__, run.__doc__ = command.__name__, command.__doc__
+        return run
+
+    return decorate
+
+
+@with_request_options(DeviceRunRequest)
 def run_hardware(
-    run: Run = LATEST,
-    device: Annotated[str | None, typer.Option(help="A device such as ibm_fez. Default: that of the run.")] = None,
-    local: Annotated[
-        bool, typer.Option("--local", help="Rehearse on the device's snapshot: shots drawn from exact noisy values.")
-    ] = False,
-    mitigation: Annotated[
-        str | None, typer.Option(help="none, readout, affine, zne, pea, pec, or all. Default: that of the profile.")
-    ] = None,
-    client: Annotated[
-        bool, typer.Option("--client", help="With --local: let IBM's client simulate every twirl, slowly.")
-    ] = False,
-    samples: Annotated[
-        int | None, typer.Option(min=1, help="Number of test texts, stratified by label. Default: all.")
-    ] = None,
-    file: Annotated[Path | None, typer.Option(help="Texts of your own: a .txt file, one a line, or a table.")] = None,
-    text_column: Annotated[str, typer.Option(help="The column of the file that holds the texts.")] = "text",
-    shots: Annotated[str | None, typer.Option(help="Shots per expectation value, or auto; else the profile's.")] = None,
-    target_stderr: Annotated[float | None, typer.Option(help="The standard error wanted, in place of --shots.")] = None,
-    max_qpu_seconds: Annotated[float | None, typer.Option(help="Refuse a run above this; else the profile's.")] = None,
-    mode: Annotated[str | None, typer.Option(help="job, batch or session. Default: that of the profile.")] = None,
-    profile: Annotated[str | None, typer.Option(help="Transpile profile. Default: that of the device.")] = None,
-    randomizations: Annotated[int | None, typer.Option(min=1, help="Twirls that the shots are spread over.")] = None,
-    decoupling: Annotated[str | None, typer.Option(help="none, XX, XpXm or XY4; else the profile's.")] = None,
-    twirl_gates: Annotated[bool, typer.Option("--twirl-gates", help="Twirl two-qubit gates.")] = False,
-    learned: Annotated[
-        str | None,
-        typer.Option(help="Learned errors: a file of 'qkd devices learn', or none. Default: the newest of 7 days."),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="The seed that draws --samples.")] = 0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Stop after the estimate; needs no account.")] = False,
-    anew: Annotated[bool, typer.Option("--new-plan", help="Make a new plan although an equal one is open.")] = False,
+    *,
+    request: DeviceRunRequest,
+    dry_run: DryRun = False,
+    new_plan: NewPlan = False,
     window: Window = None,
-    detach: Annotated[bool, typer.Option("--detach", help="Return after the submission.")] = False,
-    yes: Annotated[bool, typer.Option("-y", "--yes", help="Submit without a question.")] = False,
+    detach: Detach = False,
+    yes: Yes = False,
     json_: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Run a student on a device, or rehearse that: compile, estimate, ask, send, collect, report."""
-    from qkd.hardware.order import Order
+    """Run a student on a device, or rehearse that: compile, estimate, confirm, submit, collect, report."""
     from qkd.hardware.run import run as run_
 
-    order = Order(
-        run=run,
-        device=device,
-        local=local,
-        mitigation=mitigation,
-        shots=shots,
-        target_stderr=target_stderr,
-        samples=samples,
-        client=client,
-        file=file,
-        text_column=text_column,
-        profile=profile,
-        max_qpu_seconds=max_qpu_seconds,
-        mode=mode,
-        randomizations=randomizations,
-        decoupling=decoupling,
-        twirl_gates=twirl_gates,
-        seed=seed,
-        learned=learned,
-    )
-
-    outcomes = run_(
-        order,
-        asked(dry_run or local or yes, quiet or json_),
-        detach,
-        dry_run,
-        patience(window),
-        anew,
-    )
-    print_outcomes(outcomes, json_)
+    confirm = ask(skip=dry_run or request.local or yes, silent=quiet or json_)
+    policy = retry_policy(window)
+    device_runs = run_(request, confirm, detach=detach, dry_run=dry_run, new_plan=new_plan, policy=policy)
+    print_device_runs(device_runs, json_)

@@ -8,80 +8,80 @@ from typing import Annotated
 
 import typer
 
+from qkd.cli.device_output import Window, print_device_runs, retry_policy
 from qkd.cli.options import Debug, Json, Quiet
-from qkd.cli.outcomes import Window, patience, print_outcomes
 from qkd.core.console import one_line, write
 
 LATEST = Path("runs/latest")
-AnyRun = Annotated[Path | None, typer.Option(help="A run folder. Default: the one that has the device run.")]
-Name = Annotated[str | None, typer.Argument(help="A device run such as hw-1. Default: all that are open.")]
+AnyRun = Annotated[Path | None, typer.Option(help="A run folder; found by the device run's name if not set.")]
+Name = Annotated[str | None, typer.Argument(help="A device run, hw-1; all unfinished ones if not set.")]
 
 app = typer.Typer(no_args_is_help=True, help="Jobs of device runs: list, show, collect and cancel them.")
 
 
 @app.command("list")
 def list_(
-    run: Annotated[Path | None, typer.Option(help="A run folder. Default: every run on this machine.")] = None,
+    run: Annotated[Path | None, typer.Option(help="A run folder; every run on this machine if not set.")] = None,
     under: Annotated[
-        Path, typer.Option(help="Look for run folders under this one too, where the index of this machine was lost.")
+        Path, typer.Option(help="Search this folder for run folders too, if the index of this machine was lost.")
     ] = Path("runs"),
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
     """List the jobs of every run on this machine, or of one run, from their ledgers; open ones first."""
     from qkd.core.console import warn
-    from qkd.hardware.inventory import listed, listed_all
+    from qkd.hardware.index import list_all_jobs, list_jobs
     from qkd.reports.tables import aligned
 
-    rows, damaged = (listed_all(under), []) if run is None else listed(run)
+    rows, damaged = (list_all_jobs(under), []) if run is None else list_jobs(run)
     if damaged:
-        warn(f"damaged lines of the ledger, which qkd does not change: {', '.join(map(str, damaged))}")
+        warn(f"the ledger has damaged lines, which remain as they are: {', '.join(map(str, damaged))}")
     if json_:
         write(json.dumps({"jobs": rows, "damaged_lines": damaged}, indent=2))
         return
     if not rows:
-        write("no device run yet; make one with 'qkd run-hardware'")
+        write("there is no device run; 'qkd run-hardware' makes one")
         return
     head = ("run", "plan", "job", "device", "mitigation", "texts", "id", "state")
     cells = [
         (
-            _shown(row["run"]) + (" (gone)" if row.get("folder_gone") else ""),
+            _relative(row["run"]) + (" (deleted)" if row.get("folder_gone") else ""),
             row["plan"],
             str(row["job"] + 1),
             row["device"],
             row["mitigation"],
             str(row["texts"]),
             row["id"] or "-",
-            row["state"] + (f", {len(row['duplicates'])} more" if row["duplicates"] else ""),
+            row["state"] + (f", {len(row['duplicates'])} duplicates" if row["duplicates"] else ""),
         )
         for row in rows
     ]
     write(aligned([head, *cells]))
 
 
-def _shown(run: str) -> str:
-    """Return the path of a run folder relative to the working directory, if it is inside."""
+def _relative(run: str) -> str:
+    """Return a run folder as it is typed from the current folder."""
     path = Path(run)
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else run
 
 
-def _where(run: Path | None, name: str | None) -> list[Path]:
+def _folders(run: Path | None, name: str | None) -> list[Path]:
     """Return the run folders that a command is about.
 
     Raises:
-        QkdError: a plan's name is that of several runs.
+        QkdError: Several runs have a plan of that name.
     """
     from qkd.core.errors import QkdError
-    from qkd.hardware.inventory import holding
+    from qkd.hardware.index import runs_with_plan
 
     if run is not None:
         return [run]
-    folders = holding(name)
+    folders = runs_with_plan(name)
     if name is not None and len(folders) > 1:
-        unfinished = [where for where in holding(None) if where in folders]
+        unfinished = [where for where in runs_with_plan(None) if where in folders]
         if len(unfinished) != 1:
-            known = ", ".join(_shown(str(where)) for where in folders)
-            raise QkdError(f"there is a device run '{name}' in several runs: {known}; say which one with --run")
+            known = ", ".join(_relative(str(where)) for where in folders)
+            raise QkdError(f"several runs have a device run '{name}': {known}; choose one with --run")
         folders = unfinished
     return folders or [LATEST]
 
@@ -93,35 +93,26 @@ def show(
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Show the request and the result of a device run.
+    """Show the plan and the result of a device run.
 
     Example: qkd jobs show hw-1
     """
-    from qkd.core.errors import QkdError
     from qkd.core.files import read_json
     from qkd.core.runs import existing_run
+    from qkd.hardware.index import find_plan
     from qkd.hardware.result import read_result
     from qkd.reports import devices
     from qkd.reports.tables import aligned
     from qkd.results import LearnedResult, MeasuredResult
 
-    run = _where(run, name)[0]
-    folder = existing_run(run).hardware / name
-    if not (folder / "plan.json").is_file():
-        raise QkdError(f"{run}: there is no device run '{name}'; see 'qkd jobs list'")
-    content = {"plan": read_json(folder / "plan.json")}
-    if (folder / "result.json").is_file():
-        content["result"] = read_json(folder / "result.json")
+    plan = find_plan(existing_run(_folders(run, name)[0]), name)
+    path = plan.folder / "result.json"
+    result = read_result(path) if path.is_file() else None
     if json_:
-        write(json.dumps(content, indent=2))
+        content = {"plan": read_json(plan.folder / "plan.json")}
+        write(json.dumps(content | ({} if result is None else {"result": read_json(path)}), indent=2))
         return
-    plan = content["plan"]
-    write(
-        f"{name}: {plan['device']} version {plan['version']}, mitigation {plan['mitigation']['name']}, "
-        f"{len(plan['chunks'])} jobs"
-    )
-    write(f"circuit {plan['circuit_sha256'][:12]} on qubits {', '.join(map(str, plan['qubits']))}")
-    result = read_result(folder / "result.json") if "result" in content else None
+    write(f"{name}: {plan.device} version {plan.version}, mitigation {plan.mitigation.name}, {len(plan.chunks)} jobs")
     if isinstance(result, LearnedResult) and result.file:
         from qkd.hardware.learning import table
 
@@ -129,11 +120,11 @@ def show(
         write(result.file)
         return
     if not isinstance(result, MeasuredResult):
-        write("no result yet; 'qkd jobs collect' fetches it")
+        write("there is no result yet; 'qkd jobs collect' fetches it")
         return
     write(aligned([("", "value"), *zip(devices.COLUMNS, devices.device_rows([result])[0], strict=True)]))
-    unsure = [row for row in result.rows if row.too_close]
-    write(f"\n{len(unsure)} of {result.texts} predictions are too close to call")
+    unclear = [row for row in result.rows if row.too_close]
+    write(f"\n{len(unclear)} of {result.texts} predictions are too close to call")
     for row in sorted(result.rows, key=lambda row: row.margin)[:10]:
         error = "?" if row.margin_error is None else f"{row.margin_error:.3f}"
         write(f"{one_line(row.prediction):16} margin {row.margin:.3f} +- {error}  {one_line(row.text[:70])}")
@@ -143,31 +134,34 @@ def show(
 def collect(
     name: Name = None,
     run: AnyRun = None,
-    again: Annotated[bool, typer.Option("--resubmit", help="Send jobs again that failed or were cancelled.")] = False,
-    no_wait: Annotated[bool, typer.Option("--no-wait", help="Fetch what is done and return.")] = False,
+    resubmit: Annotated[
+        bool, typer.Option("--resubmit", help="Submit jobs again that failed or were cancelled.")
+    ] = False,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Fetch finished jobs and return.")] = False,
     window: Window = None,
     json_: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Go on with device runs: send what is not sent, fetch what is done."""
+    """Continue device runs: submit the jobs that are due, fetch those that are done."""
     from qkd.core.console import warn
     from qkd.core.errors import QkdError
     from qkd.hardware.run import collect as collect_
 
-    outcomes, troubles = [], []
-    for where in _where(run, name):
+    device_runs, failures = [], []
+    for where in _folders(run, name):
         try:
-            outcomes += collect_(where, name, not no_wait, again, patience(window))
-        except QkdError as error:  # the other runs continue
-            troubles.append(error)
-    if not outcomes and not troubles and not json_:
+            policy = retry_policy(window)
+            device_runs += collect_(where, name, wait=not no_wait, resubmit=resubmit, policy=policy)
+        except QkdError as error:  # the other runs are continued
+            failures.append(error)
+    if not device_runs and not failures and not json_:
         write("every device run is finished")
-    print_outcomes(outcomes, json_)
-    for trouble in troubles[1:]:
-        warn(str(trouble))
-    if troubles:
-        raise troubles[0]
+    print_device_runs(device_runs, json_)
+    for failure in failures[1:]:
+        warn(str(failure))
+    if failures:
+        raise failures[0]
 
 
 @app.command()
@@ -177,13 +171,13 @@ def cancel(
     window: Window = None,
     debug: Debug = False,
 ) -> None:
-    """Cancel the jobs of a device run that have not ended, and say of each what the service says."""
+    """Cancel the jobs of a device run that have not ended, and print the state that the service gives for each."""
     from qkd.hardware.run import cancel as cancel_
 
-    states = cancel_(_where(run, name)[0], name, patience(window))
+    states = cancel_(_folders(run, name)[0], name, retry_policy(window))
     for state in sorted(set(states.values())):
         write(f"{state}: {', '.join(id_ for id_, known in states.items() if known == state)}")
     if not states:
-        write("there was nothing to cancel at the service")
+        write("the service had no job to cancel")
     if "done" in states.values():
-        write(f"fetch existing measurements with 'qkd jobs collect {name}'")
+        write(f"'qkd jobs collect {name}' fetches the jobs that were done already")

@@ -121,7 +121,7 @@ def with_config_options(
             metavar=_metavar(field.annotation),
             rich_help_panel=PANELS[section],
         )
-        annotation: Any = Annotated[_plain(field.annotation) | None, kind]
+        annotation: Any = Annotated[plain_type(field.annotation) | None, kind]
         made.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
 
     made.append(inspect.Parameter("help_all", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=HelpAll))
@@ -150,10 +150,10 @@ def _metavar(annotation: Any) -> str | None:
     if get_origin(annotation) is Literal:
         return "|".join(map(str, get_args(annotation)))
     names = {int: "NUMBER", float: "NUMBER", Path: "PATH", bool: None}
-    return names.get(_plain(annotation), "TEXT")
+    return names.get(plain_type(annotation), "TEXT")
 
 
-def _plain(annotation: Any) -> Any:
+def plain_type(annotation: Any) -> Any:
     """Return the type of a typed word; the spec itself checks bounds and choices."""
     if get_origin(annotation) is tuple:
         return list[str]
@@ -161,5 +161,5 @@ def _plain(annotation: Any) -> Any:
         return str
     inner = [argument for argument in get_args(annotation) if argument is not type(None)]
     if inner:
-        return _plain(inner[0])
+        return plain_type(inner[0])
     return annotation if annotation in (int, float, Path, bool) else str

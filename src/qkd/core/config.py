@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -37,6 +37,18 @@ class DataSpec(Spec):
     def stem(self) -> str:
         """A short name of the data, for folders."""
         return self.data.rpartition(":")[2].rstrip("/").rpartition("/")[2].partition(".")[0]
+
+
+def _numbers(value: Any) -> Any:
+    """Split words such as "3,4,5", as a command line gives them."""
+    words = [value] if isinstance(value, str) else value
+    if isinstance(words, Iterable):
+        return tuple(part for word in words for part in (word.split(",") if isinstance(word, str) else [word]))
+    return value
+
+
+Layout = Annotated[tuple[Annotated[int, Field(ge=0)], ...] | None, BeforeValidator(_numbers)]
+"""Physical qubits."""
 
 
 def _several(value: Any) -> Any:
@@ -252,6 +264,9 @@ class EngineSpec(Spec):
     truncation: Annotated[float, Field(ge=0, lt=1)] = option(
         0.0, "Coefficient below which --engine lightcone drops Pauli strings; 0 derives it from --accuracy."
     )
+    max_hours: Annotated[float, Field(gt=0)] = option(
+        2.0, "Longest simulation in hours; a run whose estimate exceeds it is refused before it starts."
+    )
     engine_seed: int = option(0, "Seed of shots and trajectories.")
     precision: Literal["single", "double"] = option("single", "Floating-point precision of training.")
     torch_device: str = option("auto", "Device of torch: auto (CUDA if available), cpu, cuda, cuda:1, ...")
@@ -262,6 +277,7 @@ class DeviceSpec(Spec):
 
     device: str = option("ibm_fez", "Device for --sim aer-noisy: a name such as ibm_fez, or a snapshot file.")
     profile: str | None = option(None, "Transpile profile. Default: that of the device.")
+    layout: Layout = option(None, "Physical qubit of each logical one, such as 3,4,5. Default: search for the best.")
     idle_noise: bool = option(False, "Simulate relaxation of idle qubits, from a schedule of the circuit.")
 
 

@@ -1,4 +1,4 @@
-"""Devices: what they are, how good they were when they were calibrated, and what a circuit becomes on them.
+"""Devices: calibrations, snapshots, layouts, transpile profiles and transpilation.
 
 ::
 
@@ -8,20 +8,20 @@
     compiled.chip()
 
 ================== ===================================================================================================
-`load`             the snapshot of a device's name, or in a file
-`save`             keep what a live backend reports now
-`Snapshot`         a device on the day of its calibration
-`find`             what is known of a device: family, qubits, retired or not
-`compile_for`      what `qkd.transpile` does
-`Compiled`         a student on a device: circuit, layout, figures, the few qubits used
-`Profile`          how circuits are laid out, compiled and run
-`load_profile`     a profile by its name or file
-`noise_model`      Aer's noise model of a device or of the region a circuit uses
-`to_region`        a compiled student and its device, cut to the qubits used
-`Region`           those qubits, as a backend of their own
-`table`            a device's errors and times, rows of cells
-`hidden_device`    a device that does more than its calibration tells, drawn by a seed
-`write`            a calibration as a file that every `device=` takes
+`load`             load the snapshot of a device by name or file
+`save`             write the current calibration of a backend to a file
+`Snapshot`         a device with its calibration
+`find`             look up family, qubits and status of a device
+`compile_for`      compile a circuit for a device, as `qkd.transpile` does
+`Compiled`         a compiled circuit with layout, report and region
+`Profile`          settings of layout, compilation and device runs
+`load_profile`     load a profile by name or file
+`noise_model`      Aer's noise model of a device or a region
+`to_region`        restrict a compiled circuit and its device to the qubits used
+`Region`           some qubits of a device as a backend
+`table`            a table of a device's errors and times
+`hidden_device`    a device with random errors that its calibration omits
+`write`            write a calibration to a file
 ================== ===================================================================================================
 """
 
@@ -34,10 +34,10 @@ from qkd.core.lazy import exports
 if TYPE_CHECKING:
     from qkd.devices.catalogue import find_device as find
     from qkd.devices.compiled import Compiled, compile_for
-    from qkd.devices.hidden import hidden as hidden_device
     from qkd.devices.noise import noise_model
     from qkd.devices.numbers import rows as table
     from qkd.devices.profiles import Profile, load_profile
+    from qkd.devices.random_errors import hidden as hidden_device
     from qkd.devices.region import Region, to_region
     from qkd.devices.snapshot import Snapshot
     from qkd.devices.snapshot import load_snapshot as load
@@ -70,7 +70,7 @@ __getattr__, __dir__ = exports(
         "Snapshot": "qkd.devices.snapshot",
         "compile_for": "qkd.devices.compiled",
         "find": "qkd.devices.catalogue:find_device",
-        "hidden_device": "qkd.devices.hidden:hidden",
+        "hidden_device": "qkd.devices.random_errors:hidden",
         "load": "qkd.devices.snapshot:load_snapshot",
         "load_profile": "qkd.devices.profiles",
         "noise_model": "qkd.devices.noise",

@@ -1,4 +1,4 @@
-"""A calibration, or a part of it, as a Qiskit backend."""
+"""Qiskit backends and targets made from calibrations."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from qiskit.circuit.library import get_standard_gate_name_mapping
 from qiskit.providers import BackendV2, Job, Options, QubitProperties
 from qiskit.transpiler import InstructionProperties, Target
 
-from qkd.devices.calibration import FRACTIONAL, Calibration
+from qkd.devices.calibration import Calibration
 
 
 class CalibratedBackend(BackendV2):
-    """A backend whose target is its calibration; running on it is running on Aer with its noise."""
+    """A backend with a calibration's target. It runs circuits on Aer with the calibration's noise."""
 
     def __init__(self, name: str, target: Target, version: str = "", description: str | None = None) -> None:
         super().__init__(name=name, description=description, backend_version=version)
@@ -23,12 +23,12 @@ class CalibratedBackend(BackendV2):
 
     @property
     def target(self) -> Target:
-        """The device that circuits are compiled for."""
+        """Gates, couplings and errors that the transpiler uses."""
         return self._target
 
     @property
     def max_circuits(self) -> None:
-        """How many circuits one job takes: no limit."""
+        """Maximum number of circuits in a job; None is no limit."""
         return None
 
     @classmethod
@@ -45,12 +45,12 @@ class CalibratedBackend(BackendV2):
 def make_target(
     calibration: Calibration, qubits: Sequence[int] | None = None, fractional: Collection[str] = ()
 ) -> Target:
-    """Return a calibration as a target, of the whole device or of some of its qubits.
+    """Return the target of a device or of some of its qubits.
 
     Args:
-        calibration: cleaned; what it lacks the target lacks too, so nothing is ever placed there.
-        qubits: the device's qubits that become the target's 0, 1, ...; all when left out.
-        fractional: the gates of ``FRACTIONAL`` that are native.
+        calibration: A cleaned calibration. The target lacks every qubit and gate that it lacks.
+        qubits: The device's qubits that become the target's 0, 1, ...; None is all of them.
+        fractional: The optional gates (see ``Calibration.fractional_gates``) that the target offers.
     """
     place = {qubit: i for i, qubit in enumerate(range(len(calibration.qubits)) if qubits is None else qubits)}
     reported = [calibration.qubits[qubit] for qubit in place]
@@ -62,15 +62,16 @@ def make_target(
     )
     known = get_standard_gate_name_mapping()
     for name, places in calibration.gates.items():
-        if name not in known or (name in FRACTIONAL and name not in fractional):
+        optional = name in calibration.fractional_gates
+        if name not in known or (optional and name not in fractional):
             continue
         properties = {
             tuple(place[q] for q in on): InstructionProperties(duration=done.duration, error=done.error)
             for on, done in places.items()
             if all(q in place for q in on)
         }
-        # the bounds are the hardware's: other angles are refused when a job is submitted
-        bounds = [(0.0, math.pi / 2)] if name == "rzz" else None
+        # IBM refuses jobs with rzz angles outside these bounds
+        bounds = [(0.0, math.pi / 2)] if optional and name == "rzz" else None
         target.add_instruction(known[name], properties, angle_bounds=bounds)
     usable = [i for i, q in enumerate(reported) if q.readout_error is not None]
     target.add_instruction(

@@ -1,30 +1,41 @@
-"""What was measured on a device, as plain data, and how bad measurements are dealt with once and for all."""
+"""Calibration data of a device, and their cleaning from missing and unphysical values."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from qiskit.circuit import Gate as QiskitGate
 from qiskit.providers import BackendV2
 
+from qkd.core.errors import DeviceError
 from qkd.devices.learned import Learned
 
 Place = tuple[int, ...]
 
 FRACTIONAL = ("rx", "rzz")
-"""Gates of a free angle that Heron chips offer beside their fixed ones; a target has them only where asked for."""
+"""Gates with a continuous angle on Heron chips. A target offers them on request only."""
 UNMEASURED = ("rz", "u1", "p", "id", "delay", "reset")
-"""One-qubit operations that may lack an error: done in software, or no part of a student circuit."""
+"""One-qubit operations that may lack an error: virtual ones, and those outside student circuits."""
 WORST_READOUT = 0.5
-"""A readout that errs this often says nothing about its qubit."""
+"""Readout error from which a qubit is unusable: its outcomes carry no information."""
 
 
 @dataclass(frozen=True)
 class Qubit:
-    """One qubit: T1, T2 and readout length in seconds, frequency in Hz; None where nothing was measured."""
+    """Calibration of one qubit; None marks a missing value.
+
+    Attributes:
+        t1: Relaxation time in seconds.
+        t2: Dephasing time in seconds.
+        frequency: Transition frequency in Hz.
+        readout_error: Mean probability of a wrong outcome.
+        readout_length: Readout duration in seconds.
+    """
 
     t1: float | None = None
     t2: float | None = None
@@ -35,7 +46,12 @@ class Qubit:
 
 @dataclass(frozen=True)
 class Operation:
-    """One gate on one set of qubits: 1 - average gate fidelity, and seconds; None where nothing was measured."""
+    """Calibration of one gate on one tuple of qubits; None marks a missing value.
+
+    Attributes:
+        error: Average gate infidelity.
+        duration: Duration in seconds.
+    """
 
     error: float | None = None
     duration: float | None = None
@@ -43,21 +59,21 @@ class Operation:
 
 @dataclass(frozen=True)
 class Calibration:
-    """One calibration of one device.
+    """Calibration of a device.
 
-    Args:
-        name: the backend's name, ``ibm_fez`` or ``fake_fez``.
-        family: of the processor: Eagle, Heron, Nighthawk, ...
-        processor: its revision, ``r2``.
-        version: the backend's, ``X.Y.Z``; a circuit compiled for another X or Y must be transpiled again.
-        date: when it was calibrated, ISO 8601.
-        dt: the clock's period in seconds, or None.
-        timing: the constraints of ``qiskit.transpiler.Target`` (granularity, min_length, ...), in units of dt.
-        coordinates: (column, row) of every qubit on the chip, or None.
-        qubits: the n qubits.
-        gates: per gate name and qubits what was measured; fractional gates are listed where the device has them.
-        rep_delay: seconds that the device waits between two shots unless told otherwise, or None.
-        learned: errors that were learned beside the calibration, or None.
+    Attributes:
+        name: The backend's name, ``ibm_fez`` or ``fake_fez``.
+        family: The processor family: Eagle, Heron, Nighthawk, ...
+        processor: The processor revision, ``r2``.
+        version: The backend version ``X.Y.Z``. Circuits compiled for another X or Y must be transpiled again.
+        date: The calibration date, ISO 8601.
+        dt: The clock period in seconds, or None.
+        timing: The timing constraints of ``qiskit.transpiler.Target`` (granularity, min_length, ...), in units of dt.
+        coordinates: The (column, row) of each qubit on the chip, or None.
+        qubits: The n qubits.
+        gates: The operations by gate name and qubits. Fractional gates are listed where the device has them.
+        rep_delay: The default delay between two shots in seconds, or None.
+        learned: Errors that calibration data omit, or None.
     """
 
     name: str
@@ -75,7 +91,7 @@ class Calibration:
 
     @property
     def two_qubit_gates(self) -> tuple[str, ...]:
-        """The native two-qubit gates, fractional ones apart, the one on most qubit pairs first."""
+        """The native two-qubit gates without fractional ones, ordered by the number of their qubit pairs."""
         count = {
             name: len(places)
             for name, places in self.gates.items()
@@ -83,10 +99,16 @@ class Calibration:
         }
         return tuple(sorted(count, key=lambda name: (-count[name], name)))
 
+    @property
+    def fractional_gates(self) -> tuple[str, ...]:
+        """The gates of ``FRACTIONAL`` that have an alternative, so that a target may omit them."""
+        alternatives = {"rx": {"sx", "u", "u2", "u3", "r", "ry", "x"} & set(self.gates), "rzz": self.two_qubit_gates}
+        return tuple(name for name in FRACTIONAL if name in self.gates and alternatives[name])
+
     def couplers(self) -> dict[Place, Operation]:
-        """Return the better two-qubit gate of every joined pair ``(a, b)``, a < b."""
+        """Return the better two-qubit gate of every coupled pair ``(a, b)``, a < b."""
         best: dict[Place, Operation] = {}
-        for name in self.two_qubit_gates:
+        for name in self.two_qubit_gates or ("rzz",) * ("rzz" in self.gates):
             for (a, b), done in self.gates[name].items():
                 pair = (min(a, b), max(a, b))
                 if pair not in best or _error(done) < _error(best[pair]):
@@ -96,12 +118,12 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Cleaning:
-    """What ``clean`` did.
+    """Record of the values that ``clean`` changed.
 
-    Args:
-        clipped: qubits whose T2 was above 2 T1, its physical bound, and was set to it.
-        avoided: qubits taken out of the device.
-        couplers: pairs of usable qubits that no usable gate joins any more.
+    Attributes:
+        clipped: The qubits whose T2 exceeded its physical bound of 2 T1 and was set to it.
+        avoided: The qubits that are unusable.
+        couplers: The pairs of usable qubits whose gates are all unusable.
     """
 
     clipped: tuple[int, ...] = ()
@@ -122,21 +144,29 @@ class Cleaning:
 
 
 def clean(raw: Calibration) -> tuple[Calibration, Cleaning]:
-    """Return a calibration without unphysical or missing values, and what had to be done for it.
+    """Return a calibration without missing and unphysical values, and a record of the changes.
 
-    A qubit is taken out where T1, T2, its readout or a pulsed one-qubit gate is missing or failed, a two-qubit gate
-    where its error is; T2 is clipped to 2 T1, beyond which no channel exists.
+    A qubit is excluded if T1, T2, its readout or a pulsed one-qubit gate is missing or failed, and a two-qubit gate
+    if its error is. T2 is clipped to 2 T1, because relaxation with a longer T2 is no physical channel.
+
+    Values that a backend reports for none of its qubits, as an ideal simulator does, are not missing: readout and
+    gates without any reported error count as perfect.
     """
-    avoided = {i for i, qubit in enumerate(raw.qubits) if not _usable(qubit)}
+    reported = [name for name in ("t1", "t2", "readout_error") if any(getattr(q, name) is not None for q in raw.qubits)]
+    unmeasured = {name for name, places in raw.gates.items() if all(done.error is None for done in places.values())}
+    if "readout_error" not in reported:
+        raw = replace(raw, qubits=tuple(replace(qubit, readout_error=0.0) for qubit in raw.qubits))
+    avoided = {i for i, qubit in enumerate(raw.qubits) if not _usable(qubit, reported)}
+    unmeasured |= {*UNMEASURED}
     for name, places in raw.gates.items():
-        if name not in UNMEASURED and name not in FRACTIONAL:
+        if name not in unmeasured and name not in FRACTIONAL:
             avoided |= {place[0] for place, done in places.items() if len(place) == 1 and _error(done) >= 1}
     gates: dict[str, dict[Place, Operation]] = {}
     for name, places in raw.gates.items():
         operations = {
             place: done
             for place, done in places.items()
-            if not avoided & set(place) and (name in UNMEASURED or _error(done) < 1)
+            if not avoided & set(place) and (name in unmeasured or _error(done) < 1)
         }
         if operations:
             gates[name] = operations
@@ -144,19 +174,22 @@ def clean(raw: Calibration) -> tuple[Calibration, Cleaning]:
     for i, qubit in enumerate(raw.qubits):
         if i in avoided:
             qubit = Qubit(frequency=qubit.frequency)
-        elif qubit.t2 > 2 * qubit.t1:  # type: ignore[operator]
+        elif qubit.t1 is not None and qubit.t2 is not None and qubit.t2 > 2 * qubit.t1:
             clipped.append(i)
-            qubit = replace(qubit, t2=2 * qubit.t1)  # type: ignore[operator]
+            qubit = replace(qubit, t2=2 * qubit.t1)
         qubits.append(qubit)
     cleaned = replace(raw, qubits=tuple(qubits), gates=gates)
     lost = {pair for pair in raw.couplers() if not avoided & set(pair)} - set(cleaned.couplers())
     return cleaned, Cleaning(tuple(clipped), tuple(sorted(avoided)), tuple(sorted(lost)))
 
 
-def _usable(qubit: Qubit) -> bool:
-    times = (qubit.t1, qubit.t2)
-    if any(time is None or not math.isfinite(time) or time <= 0 for time in times):
-        return False
+def _usable(qubit: Qubit, reported: Collection[str]) -> bool:
+    for name in ("t1", "t2"):
+        time = getattr(qubit, name)
+        if name in reported and (time is None or not math.isfinite(time) or time <= 0):
+            return False
+    if "readout_error" not in reported:
+        return True
     return qubit.readout_error is not None and 0 <= qubit.readout_error < WORST_READOUT
 
 
@@ -174,23 +207,34 @@ def _listed(names: Any, most: int = 6) -> str:
 
 
 def from_backend(backend: BackendV2) -> Calibration:
-    """Return the calibration that a backend reports, as it is.
+    """Return the calibration that a backend reports, without cleaning.
 
     Args:
-        backend: a live IBM backend, one of the client's snapshots, or any other backend with a calibrated target.
+        backend: A live IBM backend, a snapshot of the client, or another backend with a target.
+
+    Raises:
+        DeviceError: The backend does not report its number of qubits.
     """
     target = backend.target
+    if not target.num_qubits:
+        raise DeviceError(
+            f"backend {backend.name} does not report its number of qubits; give it one, such as n_qubits=5"
+        )
     gates: dict[str, dict[Place, Operation]] = defaultdict(dict)
     for name in target.operation_names:
         operation = target.operation_from_name(name)
         if name == "measure" or not (isinstance(operation, QiskitGate) or name == "reset"):
-            continue  # readout belongs to the qubits, delays and control flow to no calibration
-        for place, entry in (target[name] or {}).items():
-            if place is not None:
-                gates[name][place] = Operation() if entry is None else Operation(entry.error, entry.duration)
+            continue  # readout is stored with the qubits; delays and control flow have no calibration
+        for place, entry in (target[name] or {None: None}).items():
+            done = Operation() if entry is None else Operation(entry.error, entry.duration)
+            # None is every place: simulators have no coupling map. Wider gates are synthesized from narrower ones.
+            width = operation.num_qubits
+            anywhere = itertools.permutations(range(target.num_qubits), width) if 0 < width <= 2 else ()
+            gates[name] |= dict.fromkeys(anywhere if place is None else [place], done)
     properties = backend.properties() if hasattr(backend, "properties") else None
-    for name in FRACTIONAL if properties is not None else ():
-        if name not in gates:  # calibrated, but hidden from the target until asked for
+    updated = getattr(properties, "last_update_date", None)
+    for name in FRACTIONAL if updated is not None else ():
+        if name not in gates:  # IBM's targets list fractional gates on request only; properties always do
             gates[name] = _fractional(properties, name)
     readout = target["measure"] if "measure" in target.operation_names else {}
     configuration = backend.configuration() if hasattr(backend, "configuration") else None
@@ -201,7 +245,7 @@ def from_backend(backend: BackendV2) -> Calibration:
         family=str(processor.get("family", "unknown")),
         processor=f"r{processor['revision']}" if "revision" in processor else "",
         version=str(backend.backend_version or ""),
-        date=properties.last_update_date.isoformat() if properties is not None else "",
+        date=updated.isoformat() if updated is not None else "",
         dt=target.dt,
         timing={
             key: int(getattr(target, key))
@@ -225,7 +269,7 @@ def _qubit(qubit: Any, readout: Any) -> Qubit:
 
 
 def _fractional(properties: Any, name: str) -> dict[Place, Operation]:
-    """Return what a device's properties say of a gate that its target does not show."""
+    """Return the operations of a gate from a device's properties."""
     if not any(gate.gate == name for gate in properties.gates):
         return {}
     return {
@@ -235,7 +279,7 @@ def _fractional(properties: Any, name: str) -> dict[Place, Operation]:
 
 
 def _coordinates(configuration: Any, n: int) -> tuple[tuple[int, int], ...] | None:
-    """Return where the device says its qubits lie, as (column, row), or None."""
+    """Return the (column, row) of each qubit that a device reports, or None."""
     coordinates = getattr(configuration, "coords", None)
     if coordinates and len(coordinates) == n:
         return tuple((int(column), int(row)) for column, row in coordinates)

@@ -1,4 +1,4 @@
-"""Which devices there are, or were: every IBM device by its real name and its snapshot's, as a dated data file."""
+"""Catalogue of IBM's devices, live and retired, read from a dated data file."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Status = Literal["live", "retired", "unknown", "model"]
 
 
 class UnknownDevice(DeviceError):
-    """There is no device of that name.
+    """No device has that name.
 
-    Args:
-        name: what was asked for.
-        close: the known name that is most like it, if one is.
+    Attributes:
+        name: The requested name.
+        close: The most similar known name, or None.
     """
 
     def __init__(self, name: str, close: str | None) -> None:
@@ -33,19 +33,19 @@ class UnknownDevice(DeviceError):
 
 @dataclass(frozen=True)
 class DeviceEntry:
-    """One device; what is not known is None.
+    """Catalogue entry of a device. None marks an unknown value.
 
-    Args:
-        name: the real device's, ``ibm_brisbane``.
-        snapshot: the name of the client's snapshot of it, ``fake_brisbane``.
-        family: of the processor: Eagle, Heron, Nighthawk, ...
-        processor: its revision, ``r3``.
-        qubits: how many.
-        lattice: heavy-hex, square, line, tree, single or other.
-        two_qubit_gate: the native one; where there are several, that of most qubit pairs.
-        status: live, retired, unknown (no source says), or model (exists only as a snapshot).
-        since: when it was retired, as exactly as the source says (``2025-04-18`` or ``2025-11``).
-        source: where status and date were read.
+    Attributes:
+        name: The real device's name, ``ibm_brisbane``.
+        qubits: The number of qubits.
+        status: One of live, retired, unknown (no source), and model (a snapshot without a device).
+        snapshot: The name of the client's snapshot, ``fake_brisbane``.
+        family: The processor family: Eagle, Heron, Nighthawk, ...
+        processor: The processor revision, ``r3``.
+        lattice: One of heavy-hex, square, line, tree, single and other.
+        two_qubit_gate: The native two-qubit gate with most qubit pairs.
+        since: The retirement date as precise as the source has it (``2025-04-18`` or ``2025-11``).
+        source: The source of status and date.
     """
 
     name: str
@@ -62,7 +62,12 @@ class DeviceEntry:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """All devices, and the day on which the list was true."""
+    """All known devices.
+
+    Attributes:
+        date: The day on which the statuses were checked.
+        devices: The devices.
+    """
 
     date: datetime.date
     devices: tuple[DeviceEntry, ...]
@@ -71,7 +76,7 @@ class Catalogue:
         """Return the device called ``name``: ``ibm_brisbane``, ``fake_brisbane`` or ``brisbane``.
 
         Raises:
-            QkdError: there is none; the nearest name is given.
+            UnknownDevice: no device has that name; the error names the most similar one.
         """
         names = {alias: entry for entry in self.devices for alias in _aliases(entry)}
         if name not in names:
@@ -85,7 +90,7 @@ class Catalogue:
         return tuple(entry for entry in self.devices if entry.status == "live")
 
     def nearest_snapshot(self, entry: DeviceEntry) -> DeviceEntry:
-        """Return the device whose snapshot is most like ``entry``: itself, or else of like family and size."""
+        """Return the entry itself if it has a snapshot, else the device with a snapshot of similar family and size."""
         if entry.snapshot is not None:
             return entry
         candidates = [device for device in self.devices if device.snapshot is not None]
@@ -108,17 +113,17 @@ def find_device(name: str) -> DeviceEntry:
 
 
 def require_live(name: str, command: str, online: Iterable[str] | None = None) -> DeviceEntry:
-    """Return the device called ``name`` if circuits can be sent to it, as far as is known.
+    """Return the device called ``name`` unless it is known to be out of reach.
 
     Args:
-        name: of the device.
-        command: what the user ran, with ``{device}`` where the device's name goes.
-        online: the names that the user's account sees (``live.names``); the catalogue decides when left out, and lets
-            pass what it knows nothing of.
+        name: The device.
+        command: The user's command, with ``{device}`` for the device's name.
+        online: The device names that the account lists (``live.names``). Without it the catalogue decides, and
+            accepts devices of unknown status.
 
     Raises:
-        QkdError: the device is unknown, retired, or not among those; the sentence lists live ones and gives the
-            command that does the same on the nearest snapshot.
+        DeviceError: The device is unknown, retired or not in ``online``. The sentence lists live devices and prints
+            the command that runs the same on the nearest snapshot.
     """
     catalogue = load_catalogue()
     seen = None if online is None else sorted(online)
@@ -143,11 +148,11 @@ def require_live(name: str, command: str, online: Iterable[str] | None = None) -
 
 
 def _why_not(entry: DeviceEntry, name: str, online: list[str] | None) -> str | None:
-    """Return why nothing can be sent to a device, or None."""
+    """Return the reason why no job can be submitted to a device, or None."""
     if online is not None and entry.name in online:
         return None
     if name.startswith("fake_") or entry.status == "model":
-        return f"{name} is a snapshot, not a device that circuits can be sent to"
+        return f"{name} is a snapshot, which takes no jobs"
     if entry.status == "retired":
         when = f" since {entry.since}" if entry.since else ""
         return f"{entry.name} is retired{when} ({entry.source})"
@@ -155,7 +160,7 @@ def _why_not(entry: DeviceEntry, name: str, online: list[str] | None) -> str | N
 
 
 def _guess(catalogue: Catalogue, name: str) -> DeviceEntry:
-    """Return the device whose name is most like ``name``, or else a live one."""
+    """Return the device with the most similar name, or a live one."""
     close = difflib.get_close_matches(name, [entry.name for entry in catalogue.devices], n=1)
     return catalogue.find(close[0]) if close else catalogue.live()[0]
 

@@ -1,34 +1,54 @@
-"""A student on a device, from names: what ``qkd.transpile`` returns."""
+"""Circuits compiled for a device, with their report: the result of ``qkd.transpile``."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+
+from qiskit.circuit import Parameter, QuantumCircuit
+from qiskit.providers import BackendV2
+from qiskit.quantum_info import SparsePauliOp
 
 from qkd.circuits import library
 from qkd.circuits.student import StudentCircuit
+from qkd.core.errors import CircuitError, nearest
 from qkd.devices import profiles, snapshot
 from qkd.devices.profiles import Profile
 from qkd.devices.region import Region, to_region
 from qkd.devices.report import TranspileReport, report
-from qkd.devices.snapshot import Snapshot
-from qkd.devices.transpile import transpile
+from qkd.devices.snapshot import Device, Snapshot
+from qkd.devices.transpile import check_native, transpile
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+class CompileOptions(TypedDict, total=False):
+    """Further options of ``compile_for``.
+
+    Attributes:
+        qubits: The width n of a named circuit.
+        layers: The layers of a named circuit.
+        settings: Keys of the profile with other values.
+    """
+
+    qubits: int | None
+    layers: int | None
+    settings: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True)
 class Compiled:
     """A student circuit compiled for a device.
 
-    logical: what went in.
-    student: what came out, on the device's qubits.
-    device: the snapshot it was compiled for.
-    profile: how.
+    Attributes:
+        logical: The circuit before compilation.
+        student: The compiled circuit on the device's qubits.
+        device: The snapshot of the device.
+        profile: The transpile profile.
     """
 
     logical: StudentCircuit
@@ -47,46 +67,87 @@ class Compiled:
         return self.report.qubits
 
     def region(self) -> tuple[StudentCircuit, Region]:
-        """Return the student and the device cut to the qubits used."""
+        """Return the circuit and the device restricted to the qubits used."""
         return to_region(self.student, self.device)
 
     def chip(self) -> Figure:
-        """Return the chip's map with the qubits used."""
+        """Return a map of the chip with the qubits used."""
         from qkd.devices import chipmap
 
         return chipmap.figure(self.device, self.qubits)
 
 
 def compile_for(
-    student: str | Path | StudentCircuit,
-    device: str | Snapshot = "ibm_fez",
+    circuit: str | Path | StudentCircuit | QuantumCircuit,
+    device: Device = "ibm_fez",
     profile: str | Profile | None = None,
     *,
-    qubits: int | None = None,
-    layers: int | None = None,
-    settings: Mapping[str, Any] | None = None,
+    backend: BackendV2 | None = None,
+    layout: Sequence[int] | None = None,
+    inputs: Iterable[Parameter | str] | None = None,
+    observables: Sequence[SparsePauliOp] | None = None,
+    **options: Unpack[CompileOptions],
 ) -> Compiled:
-    """Compile a student circuit for a device.
+    """Compile a circuit for a device, or check a ``QuantumCircuit`` that is compiled already.
 
     Args:
-        student: a circuit, its name or file, or a run's or bundle's folder.
-        device: a device's name, its snapshot's, a snapshot file, or a snapshot.
-        profile: how; the device's own when left out.
-        qubits: n, of a named circuit.
-        layers: of a named circuit.
-        settings: keys of the profile that are set otherwise.
+        circuit: A student circuit, its name or file, the folder of a run or bundle, or a ``QuantumCircuit`` with
+            ``inputs``. One with a layout counts as compiled: it keeps its gates and qubits.
+        device: A device's name, a snapshot file, a snapshot or any ``BackendV2``.
+        profile: The transpile profile; None is the device's default.
+        backend: Another name of ``device`` for backends.
+        layout: The physical qubit of each logical one; None searches for a layout.
+        inputs: The data parameters of a ``QuantumCircuit``, in order. Its other parameters are weights.
+        observables: The observables of a ``QuantumCircuit`` on its logical qubits; None is Z on each qubit.
+        **options: See ``CompileOptions``.
 
     Raises:
-        QkdError: there is no such circuit, device or profile, or the circuit does not fit the device.
+        QkdError: The circuit, device or profile does not exist, or the circuit does not fit the device.
     """
-    machine = device if isinstance(device, Snapshot) else snapshot.load_snapshot(device)
+    machine = snapshot.load_snapshot(device if backend is None else backend)
     chosen = (
         profile if isinstance(profile, Profile) else profiles.load_profile(profile or profiles.default_name(machine))
     )
+    settings = dict(options.get("settings") or {}) | ({} if layout is None else {"qubits": tuple(layout)})
     if settings:
         chosen = chosen.with_overrides(settings)
-    logical = student if isinstance(student, StudentCircuit) else _load(student, qubits, layers)
-    return Compiled(logical, transpile(logical, machine, chosen), machine, chosen)
+    if isinstance(circuit, QuantumCircuit):
+        student = from_quantum_circuit(circuit, inputs, observables)
+        if circuit.layout is not None:
+            check_native(student, machine)
+            return Compiled(to_region(student, machine)[0], student, machine, chosen)
+        circuit = student
+    elif inputs is not None or observables is not None:
+        raise CircuitError("inputs= and observables= belong to a QuantumCircuit; other circuits have their own")
+    if not isinstance(circuit, StudentCircuit):
+        circuit = _load(circuit, options.get("qubits"), options.get("layers"))
+    return Compiled(circuit, transpile(circuit, machine, chosen), machine, chosen)
+
+
+def from_quantum_circuit(
+    circuit: QuantumCircuit,
+    inputs: Iterable[Parameter | str] | None = None,
+    observables: Sequence[SparsePauliOp] | None = None,
+) -> StudentCircuit:
+    """Return a ``QuantumCircuit`` as a student circuit; see ``compile_for`` for the arguments.
+
+    Raises:
+        CircuitError: An input is no parameter of the circuit, or as ``StudentCircuit``.
+    """
+    by_name = {parameter.name: parameter for parameter in circuit.parameters}
+    names = [item if isinstance(item, str) else item.name for item in inputs or ()]
+    unknown = [name for name in names if name not in by_name]
+    if unknown:
+        raise CircuitError(f"circuit '{circuit.name}' has no parameter '{unknown[0]}'{nearest(unknown[0], by_name)}")
+    layout = circuit.layout
+    width = circuit.num_qubits if layout is None else len(layout.initial_index_layout(filter_ancillas=True))
+    if observables is None:
+        observables = [SparsePauliOp.from_sparse_list([("Z", [q], 1.0)], width) for q in range(width)]
+    if layout is not None:
+        observables = [o if o.num_qubits == circuit.num_qubits else o.apply_layout(layout) for o in observables]
+    weights = [parameter for name, parameter in by_name.items() if name not in names]
+    student_inputs = tuple(by_name[name] for name in names)
+    return StudentCircuit(circuit, student_inputs, tuple(weights), tuple(observables), layout, circuit.name)
 
 
 def _load(student: str | Path, qubits: int | None, layers: int | None) -> StudentCircuit:

@@ -1,4 +1,4 @@
-"""Where on a device a circuit is put: candidates from Qiskit's calibration-aware passes, scored by predicted error."""
+"""Layouts: measurements for Qiskit's calibration-aware passes, predicted errors, and checks that a circuit fits."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from qkd.devices.snapshot import Snapshot
 
 
 def with_measurements(circuit: QuantumCircuit, qubits: Iterable[int]) -> QuantumCircuit:
-    """Return a circuit that measures ``qubits``, for the passes that choose a layout to see the readout's errors.
+    """Return a circuit that measures ``qubits``, so that layout passes consider readout errors.
 
-    A barrier keeps the passes from using what only a measured circuit allows, such as leaving out diagonal gates.
+    A barrier in front prevents optimizations that only a measured circuit allows, such as removing diagonal gates.
     """
     measured = circuit.copy()
     qubits = list(qubits)
@@ -41,12 +41,12 @@ def without_measurements(measured: QuantumCircuit) -> QuantumCircuit:
 def predicted_error(circuit: QuantumCircuit, target: Target, measured: Iterable[int]) -> float:
     """Return the sum of -log(1 - error) over all gates and one readout of each measured qubit.
 
-    Its exponential, negated, is the predicted fidelity of one shot with every qubit read.
+    ``exp(-error)`` is the predicted fidelity of a shot that reads every measured qubit.
 
     Args:
-        circuit: of the target's gates, on the target's indices.
-        target: with errors; an operation without one counts as perfect.
-        measured: the physical qubits that are read out.
+        circuit: A circuit of the target's gates and qubits.
+        target: The target. An operation without an error counts as perfect.
+        measured: The physical qubits that are read out.
     """
     total = 0.0
     places = [(item.operation.name, tuple(circuit.find_bit(q).index for q in item.qubits)) for item in circuit.data]
@@ -59,10 +59,10 @@ def predicted_error(circuit: QuantumCircuit, target: Target, measured: Iterable[
 
 
 def check_fits(circuit: QuantumCircuit, snapshot: Snapshot) -> None:
-    """Refuse a circuit for which a device has not enough usable qubits, or not enough that are joined.
+    """Refuse a circuit with more qubits, or more entangled qubits, than the device has usable and connected.
 
     Raises:
-        QkdError: says how many there are.
+        DeviceError: The circuit does not fit; the sentence gives both numbers.
     """
     n, usable = circuit.num_qubits, snapshot.num_qubits - len(snapshot.cleaning.avoided)
     if n > usable:
@@ -110,7 +110,7 @@ def check_layout(qubits: Sequence[int], circuit: QuantumCircuit, snapshot: Snaps
 
 
 def _largest(n: int, pairs: Iterable[tuple[int, int]]) -> int:
-    """Return how many nodes the largest connected part of a graph has."""
+    """Return the number of nodes of a graph's largest connected component."""
     graph = rustworkx.PyGraph()
     graph.add_nodes_from(range(n))
     graph.add_edges_from_no_data(list(pairs))

@@ -1,4 +1,4 @@
-"""What a calibration does not say: coherent errors of gates and of neighbours, and how readouts really err."""
+"""Errors that calibration data omit: coherent errors of gates and neighbors, and measured readout errors."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ Place = tuple[int, ...]
 
 @dataclass(frozen=True)
 class GateNoise:
-    """The error of one gate on one place.
+    """Error of one gate on one tuple of qubits.
 
-    angles: by Pauli label (Qiskit's: the rightmost letter is the place's first qubit) the angle in radians of
-        ``exp(-i angle/2 P)`` behind the gate. ``ZZ``, ``IZ`` and ``ZI`` are phases of a two-qubit gate; an ``ecr`` that
-        turns too far has ``XZ``, a ``cz`` ``ZZ``, an ``sx`` or ``x`` ``X``.
-    stochastic: average infidelity of the depolarization behind the gate, in place of the calibrated error.
+    Attributes:
+        angles: The angle in radians of ``exp(-i angle/2 P)`` after the gate, by the Pauli label P. Its rightmost
+            letter belongs to the first qubit. ``ZZ``, ``IZ`` and ``ZI`` are phases of a two-qubit gate. Over-rotation
+            is ``XZ`` for an ``ecr``, ``ZZ`` for a ``cz`` and ``X`` for an ``sx`` or ``x``.
+        stochastic: The average infidelity of the depolarization after the gate. It replaces the calibrated error.
     """
 
     angles: dict[str, float] = field(default_factory=dict)
@@ -28,7 +29,7 @@ class GateNoise:
 
 
 class LearnedRecord(records.Record):
-    """``Learned`` in a file: what it keys by places and qubits are rows."""
+    """File format of ``Learned``: dictionaries with keys of qubits are lists of rows."""
 
     date: str
     origin: str
@@ -40,14 +41,15 @@ class LearnedRecord(records.Record):
 
 @dataclass(frozen=True)
 class Learned:
-    """Errors beside a calibration.
+    """Errors that calibration data omit.
 
-    date: when they were learned, ISO 8601.
-    origin: how they are known, in words.
-    gates: per gate name and place.
-    spectators: the ZZ angle between two neighbours while a layer drives both of them in different gates, a < b.
-    flips: the probability that the readouts of two neighbours flip together, a < b.
-    readout: by qubit the probabilities to read 1 for 0 and 0 for 1, in place of the calibrated ones.
+    Attributes:
+        date: The date of the measurement, ISO 8601.
+        origin: A description of the source.
+        gates: Gate errors by gate name and qubits.
+        spectators: The ZZ angle in radians between neighbors a < b while a layer drives them in different gates.
+        flips: The probability that the readouts of neighbors a < b flip together.
+        readout: The probabilities to read 1 for 0 and 0 for 1, by qubit. They replace the calibrated ones.
     """
 
     date: str
@@ -58,7 +60,7 @@ class Learned:
     readout: dict[int, tuple[float, float]] = field(default_factory=dict)
 
     def days_before(self, now: datetime.datetime) -> float:
-        """Return how many days before ``now`` they were learned; infinitely many where the date is none."""
+        """Return the age in days at ``now``, or infinity if the date is unknown."""
         try:
             then = datetime.datetime.fromisoformat(self.date)
         except ValueError:
@@ -81,7 +83,7 @@ class Learned:
 
     @classmethod
     def from_record(cls, record: LearnedRecord) -> Learned:
-        """Return what a file says."""
+        """Return the errors in a file's record."""
         gates = {
             name: {place: GateNoise(angles, rest) for place, angles, rest in rows}
             for name, rows in record.gates.items()
@@ -102,7 +104,7 @@ def infidelity(angles: dict[str, float]) -> float:
     """Return the average infidelity of coherent errors, ``(d^2 - |tr U|^2) / (d^2 + d)`` (Nielsen, quant-ph/0205035).
 
     Args:
-        angles: see ``GateNoise``, of one gate.
+        angles: The coherent errors of one gate; see ``GateNoise``.
     """
     import numpy as np
     from qiskit.quantum_info import Pauli

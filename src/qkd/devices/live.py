@@ -1,4 +1,4 @@
-"""Devices that an account can reach, through IBM's client and the account that it has stored."""
+"""Live devices of an account, through IBM's client and its stored accounts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BELIEVED = 300.0
 
 
 def has_account() -> bool:
-    """Whether Qiskit's own store or the environment names an account; asks nobody."""
+    """Return whether Qiskit's store or the environment holds an account, without a request."""
     if os.environ.get("QISKIT_IBM_TOKEN"):
         return True
     from qiskit_ibm_runtime import QiskitRuntimeService

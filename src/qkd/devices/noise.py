@@ -1,4 +1,4 @@
-"""A device's noise, which is Aer's model of its calibration, on the qubits that matter."""
+"""Aer's noise model of a device's calibration, with noise of idle qubits on request."""
 
 from __future__ import annotations
 
@@ -13,31 +13,33 @@ from qkd.devices.snapshot import Snapshot
 
 
 def noise_model(device: Region | Snapshot) -> NoiseModel:
-    """Return ``NoiseModel.from_backend`` of a region, on its own indices, or of a whole device.
+    """Return ``NoiseModel.from_backend`` of a region or of a whole device.
 
-    Every gate is followed by depolarization and relaxation that together have the gate's calibrated error, every
-    readout flips with its calibrated error. Qubits that wait are not noisy; see ``with_idle_noise``.
+    Depolarization and relaxation after a gate have its calibrated error together. Readouts flip with their calibrated
+    error. Idle qubits are free of noise; see ``with_idle_noise``.
     """
     return NoiseModel.from_backend(device.backend)
 
 
 def with_idle_noise(student: StudentCircuit, region: Region) -> tuple[StudentCircuit, NoiseModel]:
-    """Return a student that waits where the device would, and the noise model under which waiting relaxes.
+    """Return a circuit with explicit delays, and a noise model under which qubits relax during them.
 
-    The circuit is scheduled as late as possible, as IBM's devices do. Every wait becomes an identity gate with a label
-    that names qubit and length, and the noise model has the relaxation of that time for the label: so any engine that
-    takes a noise model takes idle noise too.
+    IBM's devices schedule circuits as late as possible, and so does this function. Every delay becomes an identity
+    gate whose label names qubit and duration. The noise model has the relaxation for that label, so every engine with
+    a noise model supports idle noise.
 
     Args:
-        student: on the region's indices, of the region's gates.
-        region: with a clock (dt) and durations.
+        student: A circuit of the region's gates on the region's indices.
+        region: A region with a clock (dt) and durations.
 
     Raises:
-        QkdError: the device reports no clock, or a gate no duration.
+        DeviceError: The device reports no clock, or no duration of a gate.
     """
     dt = region.target.dt
     if dt is None:
-        raise DeviceError(f"{region.snapshot.name} reports no clock (dt), so its idle noise is not known; leave it out")
+        raise DeviceError(
+            f"{region.snapshot.name} reports no clock (dt), so its idle noise is unknown; run without idle_noise"
+        )
     noise, known = noise_model(region), set[str]()
     waiting = QuantumCircuit(student.num_qubits, global_phase=student.circuit.global_phase)
     scheduled = _scheduled(student.circuit, region)
@@ -50,6 +52,8 @@ def with_idle_noise(student: StudentCircuit, region: Region) -> tuple[StudentCir
         label = f"wait_{qubit}_{steps}"
         waiting.append(IGate(label=label), on)
         properties = region.target.qubit_properties[qubit]
+        if properties.t1 is None or properties.t2 is None:
+            raise DeviceError(f"{region.snapshot.name} reports no T1 and T2; run without idle_noise")
         if label not in known:
             known.add(label)
             noise.add_quantum_error(thermal_relaxation_error(properties.t1, properties.t2, steps * dt), label, [qubit])
@@ -57,7 +61,7 @@ def with_idle_noise(student: StudentCircuit, region: Region) -> tuple[StudentCir
 
 
 def _scheduled(circuit: QuantumCircuit, region: Region) -> QuantumCircuit:
-    """Return a circuit with its waits as delays; readout starts at once on all qubits."""
+    """Return a circuit with delays, such that all readouts start together."""
     from qiskit.transpiler import PassManager
     from qiskit.transpiler.exceptions import TranspilerError
     from qiskit.transpiler.passes import ALAPScheduleAnalysis, PadDelay

@@ -1,4 +1,4 @@
-"""A device in the few numbers that a person compares."""
+"""Summary of a device: medians and best values of errors and coherence times."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from qkd.results.device import Spread
 
 
 def numbers(snapshot: Snapshot) -> DeviceNumbers:
-    """Return median and best of errors and times."""
+    """Return the median and the best value of errors and coherence times."""
     calibration = snapshot.calibration
     return DeviceNumbers(
         device=snapshot.name,
@@ -29,12 +29,12 @@ def numbers(snapshot: Snapshot) -> DeviceNumbers:
 
 
 def rows(snapshot: Snapshot) -> list[tuple[str, str, str]]:
-    """Return the same as a table, header first."""
+    """Return the summary of a device as table rows, header first."""
     return rows_of(numbers(snapshot))
 
 
 def rows_of(device: DeviceNumbers) -> list[tuple[str, str, str]]:
-    """Return a device's numbers as a table, header first."""
+    """Return table rows of a summary, header first."""
     shown: list[tuple[str, Spread | None, str, float]] = [
         ("two-qubit error", device.two_qubit_error, "{:.2e}", 1),
         ("readout error", device.readout_error, "{:.2e}", 1),

@@ -1,4 +1,4 @@
-"""Transpile profiles: how a student is compiled for a kind of device and run there, as files with inheritance."""
+"""Transpile profiles: settings of layout, compilation and device runs, in TOML files with inheritance."""
 
 from __future__ import annotations
 
@@ -18,30 +18,34 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class Profile(Spec):
-    """How a circuit is laid out, compiled and run on a device."""
+    """Settings of layout, compilation and device runs."""
 
-    name: str = Field(description="The profile's name, which is its file's.")
-    description: str = Field(default="", description="What it is for.")
-    families: tuple[str, ...] = Field(default=(), description="The processor families it fits; empty fits all.")
+    name: str = Field(description="The profile's name: that of its file.")
+    description: str = Field(default="", description="The purpose of the profile.")
+    families: tuple[str, ...] = Field(
+        default=(), description="The processor families that it supports; none means all."
+    )
     optimization_level: Annotated[int, Field(ge=0, le=3)] = Field(
         default=3, description="The level of Qiskit's preset pass manager."
     )
     layout_method: Literal["auto", "trivial", "dense", "sabre"] = Field(
-        default="auto", description="How qubits are placed; auto looks for a perfect layout first, then takes sabre."
+        default="auto", description="The layout method; auto looks for a perfect layout first and uses sabre otherwise."
     )
     qubits: tuple[Annotated[int, Field(ge=0)], ...] = Field(
-        default=(), description="Places logical qubit i on physical qubit qubits[i], without any search."
+        default=(), description="The physical qubit of each logical one; none searches for a layout."
     )
-    seeds: Count = Field(default=4, description="How many seeds are tried; the best-scored result is kept.")
+    seeds: Count = Field(
+        default=4, description="The number of transpiler seeds; the result with the best score is used."
+    )
     scoring: Literal["fidelity", "two-qubit"] = Field(
         default="fidelity",
-        description="What is best: the predicted fidelity with readout, or the fewest two-qubit gates.",
+        description="The score: the predicted fidelity with readout, or the number of two-qubit gates.",
     )
     basis: Literal["native", "fractional"] = Field(
-        default="native", description="The gates compiled to; fractional adds rx, and rzz where its angles are known."
+        default="native", description="The target gates; fractional adds rx, and rzz if its angles are fixed."
     )
     dynamical_decoupling: Literal["none", "XX", "XpXm", "XY4"] = Field(
-        default="none", description="The pulses that protect waiting qubits on the device."
+        default="none", description="The pulse sequence that protects idle qubits on the device."
     )
     mitigation: Literal["none", "readout", "affine", "zne", "pea", "pec"] = Field(
         default="affine", description="The error mitigation of a run that names none."
@@ -58,10 +62,10 @@ class Profile(Spec):
     )
 
     def check_family(self, snapshot: Snapshot) -> None:
-        """Refuse a device that the profile is not for.
+        """Refuse a device of a family that the profile does not support.
 
         Raises:
-            QkdError: the device is of another family.
+            ConfigError: The device belongs to another family.
         """
         family = snapshot.calibration.family
         if self.families and family not in self.families:
@@ -71,10 +75,10 @@ class Profile(Spec):
             )
 
     def with_overrides(self, overrides: Mapping[str, Any]) -> Profile:
-        """Return this profile with some keys set; a text is read as ``--set key=value`` gives it.
+        """Return this profile with other values of some keys. Strings are parsed as TOML values.
 
         Raises:
-            QkdError: a key does not exist (the nearest is named) or a value does not fit.
+            ConfigError: A key does not exist or a value does not fit.
         """
         values = self.model_dump() | {
             key: _value(value) if isinstance(value, str) else value for key, value in overrides.items()
@@ -83,18 +87,18 @@ class Profile(Spec):
 
 
 def load_profile(name: str) -> Profile:
-    """Return the profile called ``name`` (a user's before a bundled one), or that in a TOML file.
+    """Return the profile called ``name``, or the one in a TOML file. Users' profiles precede bundled ones.
 
-    A profile says what it ``inherits``; its own keys win.
+    The keys of a profile override those of the profile that it ``inherits``.
 
     Raises:
-        QkdError: there is none, a key does not exist or does not fit, or profiles inherit in a circle.
+        ConfigError: The profile does not exist, a key does not fit, or profiles inherit in a circle.
     """
     return validated(Profile, _merged(name, ()), f"profile '{name}'")
 
 
 def default_name(snapshot: Snapshot) -> str:
-    """Return the profile for a device that names none: its own, its family's, or ``default``."""
+    """Return the default profile of a device: its own, its family's, or ``default``."""
     known = find_files("transpile_profiles", (".toml",))
     device = snapshot.name.replace("fake_", "ibm_", 1)
     family = snapshot.calibration.family.lower()
@@ -102,7 +106,7 @@ def default_name(snapshot: Snapshot) -> str:
 
 
 def _merged(name: str, heirs: tuple[str, ...]) -> dict[str, object]:
-    """Return the keys of a profile file over those of what it inherits."""
+    """Return the keys of a profile file with those that it inherits."""
     if name in heirs:
         raise ConfigError(f"profiles inherit in a circle: {' -> '.join([*heirs, name])}")
     values = read_toml(_locate(name))
@@ -124,7 +128,7 @@ def _locate(name: str) -> Path:
 
 
 def _value(text: str) -> Any:
-    """Return what a text means as a TOML value; a word is a string."""
+    """Parse a TOML value; a bare word is a string."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

@@ -1,4 +1,4 @@
-"""The few physical qubits that a circuit uses, as a device of their own."""
+"""Regions: the physical qubits that a circuit uses, as a smaller device."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from qkd.devices.snapshot import Snapshot
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """A part of a device with the calibration that the device has there.
+    """Some qubits of a device with their calibration.
 
-    Args:
-        snapshot: the device.
-        qubits: the device's qubits; region qubit i is ``qubits[i]``.
-        fractional: the fractional gates that are native there.
+    Attributes:
+        snapshot: The device.
+        qubits: The device's qubits; region qubit i is ``qubits[i]``.
+        fractional: The fractional gates that the region's target offers.
     """
 
     snapshot: Snapshot
@@ -38,33 +38,33 @@ class Region:
 
     @property
     def index(self) -> dict[int, int]:
-        """The region's index of each of the device's qubits in it."""
+        """The region's index of each of its physical qubits."""
         return {qubit: i for i, qubit in enumerate(self.qubits)}
 
     @cached_property
     def target(self) -> Target:
-        """The region as a target: qubits 0 to m - 1 and every operation that lies among them."""
+        """The target on qubits 0 to m - 1 with every operation among them."""
         return make_target(self.snapshot.calibration, self.qubits, self.fractional)
 
     @cached_property
     def backend(self) -> CalibratedBackend:
-        """The region as a backend for the transpiler, Aer and IBM's client-side Estimator."""
+        """A backend of the region for the transpiler, Aer and IBM's client-side Estimator."""
         name = f"{self.snapshot.name}-region"
         where = f"qubits {', '.join(map(str, self.qubits))} of {self.snapshot.name}"
         return CalibratedBackend(name, self.target, self.snapshot.calibration.version, where)
 
 
 def to_region(student: StudentCircuit, snapshot: Snapshot) -> tuple[StudentCircuit, Region]:
-    """Return a transpiled student on a region's indices, and the region.
+    """Return a transpiled circuit on a region's indices, and the region.
 
-    The region's qubits are in the order of the logical circuit's, followed by whatever routing passed through.
+    The region lists the qubits in the order of the logical circuit, followed by qubits that only routing uses.
 
     Args:
-        student: on the device's indices, as ``transpile`` returns it.
-        snapshot: the device it was transpiled for.
+        student: A circuit on the device's indices, as ``transpile`` returns it.
+        snapshot: The device.
 
     Raises:
-        QkdError: it has another width than the device.
+        DeviceError: The circuit has another width than the device.
     """
     if student.num_qubits != snapshot.num_qubits:
         raise DeviceError(

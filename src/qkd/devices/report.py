@@ -1,4 +1,4 @@
-"""What transpilation did to a student, in numbers that a person compares."""
+"""Report of a transpilation: gates, depth, duration and predicted fidelity before and after."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from qkd.devices.transpile import two_qubit_figures, verify
 
 @dataclass(frozen=True)
 class Figures:
-    """A circuit in numbers.
+    """Figures of a circuit. None marks a value that is unknown before compilation.
 
-    two_qubit_gates: how many.
-    two_qubit_depth: the longest chain of them.
-    duration: of one shot without readout, seconds; None before compilation, or where the device reports none.
-    error: the sum of -log(1 - error) over gates and readout; None before compilation.
+    Attributes:
+        two_qubit_gates: The number of two-qubit gates.
+        two_qubit_depth: The depth in two-qubit gates.
+        duration: The seconds of one shot without readout, or None if the device reports no durations.
+        error: The sum of -log(1 - error) over gates and readouts.
     """
 
     two_qubit_gates: int
@@ -34,20 +35,21 @@ class Figures:
 
     @property
     def fidelity(self) -> float | None:
-        """The predicted fidelity of one shot with every measured qubit read."""
+        """The predicted fidelity of a shot that reads every measured qubit."""
         return None if self.error is None else math.exp(-self.error)
 
 
 @dataclass(frozen=True)
 class TranspileReport:
-    """Before and after.
+    """Figures of a circuit before and after compilation.
 
-    device: the snapshot's name.
-    logical: the circuit that went in.
-    stock: what Qiskit's level 3 makes of an Estimator's circuit, which has no measurements.
-    compiled: what came out.
-    qubits: the physical qubit of each logical one.
-    difference: the largest difference of an expectation value, or None where it cannot be simulated.
+    Attributes:
+        device: The snapshot's name.
+        logical: The circuit before compilation.
+        stock: The result of Qiskit's level 3 for the circuit without measurements, as an Estimator compiles it.
+        compiled: The compiled circuit.
+        qubits: The physical qubit of each logical one.
+        difference: The largest difference of an expectation value, or None if light cones are too wide to simulate.
     """
 
     device: str
@@ -58,7 +60,7 @@ class TranspileReport:
     difference: float | None
 
     def rows(self) -> list[tuple[str, ...]]:
-        """Return a table, header first."""
+        """Return table rows, header first."""
         stages = (self.logical, self.stock, self.compiled)
         return [
             ("", "logical", "level 3", "compiled"),
@@ -70,7 +72,7 @@ class TranspileReport:
 
 
 def report(logical: StudentCircuit, compiled: StudentCircuit, snapshot: Snapshot) -> TranspileReport:
-    """Return what ``transpile`` made of ``logical`` on a device."""
+    """Return the report of a circuit that ``transpile`` compiled for a device."""
     used = {item.operation.name for item in compiled.circuit.data}
     target = snapshot.target_with(*(name for name in FRACTIONAL if name in used))
     stock = generate_preset_pass_manager(3, target=target, seed_transpiler=0).run(logical.circuit)

@@ -1,13 +1,15 @@
-"""Snapshots: a device as it was on one day, from the client's own files, a live backend, or a file of the user's."""
+"""Snapshots: a device with its calibration, from IBM's client, a backend or a file."""
 
 from __future__ import annotations
 
 import datetime
-from dataclasses import asdict, dataclass
+import json
+import re
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
 from math import isfinite
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator, ConfigDict, Field
 from qiskit.providers import BackendV2
@@ -15,8 +17,9 @@ from qiskit.transpiler import Target
 
 from qkd.core import records
 from qkd.core.bundled import user_dirs
+from qkd.core.console import log
 from qkd.core.errors import DeviceError, FolderError
-from qkd.core.files import read_json, write_json
+from qkd.core.files import finite, read_json, write_json
 from qkd.devices import calibration as calibrations
 from qkd.devices import catalogue
 from qkd.devices.backend import CalibratedBackend, make_target
@@ -27,17 +30,17 @@ FORMAT, VERSION = "qkd-snapshot", 1
 MEND = "make one with 'qkd devices snapshot DEVICE'"
 
 Number = Annotated[float | None, AfterValidator(lambda value: value if value is None or isfinite(value) else None)]
-"""What was measured; some devices report infinities where nothing was."""
+"""A measured value; some devices report infinity instead of a missing one."""
 
 Measured = Literal["t1", "t2", "frequency", "readout_error", "readout_length"]
 
 
 OWN = ("gates", "qubits", "learned")
-"""What is not written as it is held."""
+"""Fields whose file format differs from the dataclass."""
 
 
 class _Calibration(records.Record):
-    """A ``Calibration`` in a file."""
+    """File format of ``Calibration``."""
 
     model_config = ConfigDict(allow_inf_nan=True)
 
@@ -56,19 +59,19 @@ class _Calibration(records.Record):
 
 
 class _File(records.Record):
-    """A snapshot file."""
+    """File format of a snapshot."""
 
     calibration: _Calibration
 
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """A device on the day of its calibration, cleaned.
+    """A device with its cleaned calibration.
 
-    Args:
-        calibration: what was measured, without what is unusable.
-        cleaning: what that took.
-        origin: where it came from, in words or as a path.
+    Attributes:
+        calibration: The cleaned calibration.
+        cleaning: The values that cleaning changed.
+        origin: A description or the path of the source.
     """
 
     calibration: Calibration
@@ -82,19 +85,19 @@ class Snapshot:
 
     @property
     def num_qubits(self) -> int:
-        """All qubits of the chip, usable or not."""
+        """The number of qubits of the chip, unusable ones included."""
         return len(self.calibration.qubits)
 
     @cached_property
     def target(self) -> Target:
-        """The device with its fixed gates."""
+        """The target without fractional gates."""
         return make_target(self.calibration)
 
     def target_with(self, *fractional: str) -> Target:
-        """Return the device with some of the gates of ``FRACTIONAL`` beside its fixed ones.
+        """Return the target with some of the gates of ``FRACTIONAL``.
 
         Raises:
-            QkdError: it does not have them.
+            DeviceError: The device does not have them.
         """
         missing = [name for name in fractional if name not in self.calibration.gates]
         if missing:
@@ -103,35 +106,68 @@ class Snapshot:
 
     @cached_property
     def backend(self) -> CalibratedBackend:
-        """The device as a backend that Qiskit, Aer and IBM's client take."""
+        """A backend of the device for Qiskit, Aer and IBM's client."""
         return CalibratedBackend(self.name, self.target, self.calibration.version, self.summary())
 
     def summary(self) -> str:
-        """Return one line: what and when, and what was cleaned away."""
+        """Return one line with processor, date and unusable parts."""
         calibration = self.calibration
         kind = f"{calibration.family} {calibration.processor}".strip()
-        about = f"{kind}, {self.num_qubits} qubits, calibrated {calibration.date[:10]}"
+        dated = f", calibrated {calibration.date[:10]}" if calibration.date else ""
+        about = f"{kind}, {self.num_qubits} qubits{dated}"
         return f"{calibration.name} ({about}): {self.cleaning.summary()}"
 
 
+Device: TypeAlias = str | Path | BackendV2 | Snapshot
+"""A device's name, a snapshot file, a backend or a snapshot."""
+
+
 def from_backend(backend: BackendV2, origin: str | None = None) -> Snapshot:
-    """Return the snapshot of what ``backend`` reports now."""
+    """Return a snapshot of the current calibration of any backend.
+
+    Raises:
+        DeviceError: The backend does not report its number of qubits.
+    """
+    noise = getattr(backend.options, "noise_model", None)
+    if noise is not None and not noise.is_ideal() and not _has_errors(backend):
+        log.warning("%s has a noise model that its target does not report, so qkd takes it as ideal", backend.name)
     return _cleaned(calibrations.from_backend(backend), origin or f"backend {backend.name}")
 
 
-def load_snapshot(name_or_path: str | Path) -> Snapshot:
-    """Return a snapshot by its device's name or from a file.
+def _has_errors(backend: BackendV2) -> bool:
+    """Return whether a backend's target reports the error of any gate."""
+    target = backend.target
+    return any(
+        entry is not None and entry.error for name in target.operation_names for entry in (target[name] or {}).values()
+    )
 
-    ``fake_fez`` is the client's own; ``ibm_fez`` and ``fez`` are the user's newest file of that device where there is
-    one (see ``save_snapshot``), else the client's.
+
+def load_snapshot(device: Device) -> Snapshot:
+    """Return the snapshot of a device by name or backend, or the one in a JSON file.
+
+    ``fake_fez`` is the client's snapshot. ``ibm_fez`` and ``fez`` are the user's newest file of that device (see
+    ``save_snapshot``), or the client's snapshot if there is no file.
 
     Raises:
-        QkdError: there is no such device, snapshot or file, or the file is damaged or newer than this qkd.
+        DeviceError: The device or its snapshot does not exist.
+        FolderError: The file is missing, damaged or from a newer qkd.
     """
-    text = str(name_or_path)
+    if isinstance(device, Snapshot):
+        return device
+    if isinstance(device, BackendV2):
+        return from_backend(device)
+    if not isinstance(device, str | Path):
+        raise DeviceError(f"{type(device).__name__} is no device; give a name, a snapshot file or a BackendV2")
+    text = str(device)
     if text.endswith(".json"):
         return read_snapshot(Path(text))
-    entry = catalogue.find_device(text)
+    try:
+        entry = catalogue.find_device(text)
+    except catalogue.UnknownDevice:  # a snapshot of another provider's backend that the user saved
+        saved = saved_files(text)
+        if not saved:
+            raise
+        return read_snapshot(saved[-1])
     saved = [] if text.startswith("fake_") else saved_files(entry.name)
     if saved:
         return read_snapshot(saved[-1])
@@ -143,7 +179,7 @@ def load_snapshot(name_or_path: str | Path) -> Snapshot:
 
 @lru_cache(maxsize=8)
 def _of_client(name: str) -> Snapshot:
-    """Return a snapshot that comes with qiskit-ibm-runtime."""
+    """Return a snapshot of qiskit-ibm-runtime."""
     import warnings
 
     from qiskit_ibm_runtime import fake_provider
@@ -151,34 +187,60 @@ def _of_client(name: str) -> Snapshot:
     for kind in vars(fake_provider).values():
         if isinstance(kind, type) and getattr(kind, "backend_name", None) == name:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # some say on every use that they are no device
+                warnings.simplefilter("ignore")  # some fake backends warn on every use
                 return from_backend(kind(), "qiskit-ibm-runtime")
     raise DeviceError(f"{name}: the installed qiskit-ibm-runtime has no such snapshot; upgrade it")
 
 
 def save_snapshot(backend: BackendV2, folder: Path | None = None) -> Path:
-    """Write what a backend reports now to a dated file and return its path; no installed file is touched.
+    """Write the current calibration of a backend to a dated file and return its path.
+
+    ``device=`` accepts the name in the file afterwards. The date is the calibration's, or now if it has none.
 
     Args:
-        backend: a live backend, or any other.
-        folder: the first of ``qkd.core.bundled.user_dirs("snapshots")`` when left out.
+        backend: Any backend with a target.
+        folder: The folder of the file; None is the user's folder of snapshots.
 
     Raises:
-        QkdError: it reports no calibration, or the file cannot be written.
+        DeviceError: The backend does not report its number of qubits.
+        FolderError: The file cannot be written.
     """
     calibration = calibrations.from_backend(backend)
-    if not calibration.date:
-        raise DeviceError(
-            f"{calibration.name} does not say when it was calibrated; only calibrated devices can be kept"
-        )
+    name = re.sub(r"[^\w-]+", "_", calibration.name).strip("_") or "backend"
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    calibration = replace(calibration, name=name, date=calibration.date or now)
     path = (folder or user_dirs("snapshots")[0]) / f"{calibration.name}-{calibration.date[:10]}.json"
     write_snapshot(calibration, path)
     return path
 
 
+def device_file(device: object) -> Path:
+    """Return the file of a device that is no name: a path as it is, or a new snapshot file of a backend.
+
+    Raises:
+        DeviceError: The object is no device.
+    """
+    if isinstance(device, Path):
+        return device
+    if isinstance(device, BackendV2):
+        return save_snapshot(device)
+    if isinstance(device, Snapshot):
+        path = user_dirs("snapshots")[0] / f"{device.name}-{device.calibration.date[:10] or 'undated'}.json"
+        write_snapshot(device.calibration, path)
+        return path
+    raise DeviceError(f"{type(device).__name__} is no device; give a name, a snapshot file, a Snapshot or a BackendV2")
+
+
 def write_snapshot(calibration: Calibration, path: Path) -> None:
-    """Write a calibration to a file that ``read_snapshot`` reads."""
-    write_json(path, _to_json(calibration))
+    """Write a calibration, learned errors included, to a file that ``read_snapshot`` reads, and read it back.
+
+    Raises:
+        FolderError: the file cannot be written, or what it holds differs from the calibration.
+    """
+    value = _to_json(calibration)
+    write_json(path, value)
+    if _to_json(_read(path)) != value:
+        raise FolderError(f"{path}: the file does not hold the calibration that was written; check the disk")
 
 
 def saved_files(name: str) -> list[Path]:
@@ -188,12 +250,12 @@ def saved_files(name: str) -> list[Path]:
 
 
 def learned_path(name: str, date: datetime.datetime) -> Path:
-    """Return where the user's snapshot of a device lies whose errors were learned at a time: no two share a file."""
+    """Return the path of the user's snapshot of a device with errors learned at ``date``."""
     return user_dirs("snapshots")[0] / f"{name}-{date:%Y-%m-%dT%H%M%S}-learned.json"
 
 
 def learned_files(name: str) -> list[Path]:
-    """Return the user's snapshot files of a device with learned errors, oldest first; older ones have the day alone."""
+    """Return the user's snapshot files of a device with learned errors, oldest first."""
     files = [path for folder in user_dirs("snapshots") for path in folder.glob(f"{name}-????-??-??*-learned.json")]
     return sorted(files, key=lambda path: path.name)
 
@@ -202,8 +264,13 @@ def read_snapshot(path: Path) -> Snapshot:
     """Return the snapshot in a file that ``save_snapshot`` wrote.
 
     Raises:
-        QkdError: the file is missing, damaged, or from a newer qkd.
+        FolderError: the file is missing, damaged, or from a newer qkd.
     """
+    return _cleaned(_read(path), str(path))
+
+
+def _read(path: Path) -> Calibration:
+    """Return the calibration in a file without cleaning."""
     value = read_json(path)
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise FolderError(f"{path}: not a snapshot; {MEND}")
@@ -211,7 +278,7 @@ def read_snapshot(path: Path) -> Snapshot:
         raise FolderError(
             f"{path}: snapshot format {value.get('version')!r:.20} is newer than this qkd reads ({VERSION})"
         )
-    return _cleaned(_from_json(records.checked(value, _File, path, MEND).calibration, path), str(path))
+    return _from_json(records.checked(value, _File, path, MEND).calibration, path)
 
 
 def _cleaned(raw: Calibration, origin: str) -> Snapshot:
@@ -225,7 +292,10 @@ def _to_json(calibration: Calibration) -> dict[str, object]:
         for name, places in calibration.gates.items()
     }
     value["learned"] = None if calibration.learned is None else calibration.learned.to_dict()
-    return {"format": FORMAT, "version": VERSION, "calibration": value}
+    plain: dict[str, object] = json.loads(
+        json.dumps(finite({"format": FORMAT, "version": VERSION, "calibration": value}))
+    )
+    return plain
 
 
 def _from_json(record: _Calibration, path: Path) -> Calibration:

@@ -1,4 +1,4 @@
-"""From a logical student to the same student in a device's own gates, on the qubits that predict the best fidelity."""
+"""Transpilation of a student circuit to a device's gates and to the qubits with the best predicted fidelity."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from qkd.devices.region import to_region
 from qkd.devices.snapshot import Snapshot
 
 TOLERANCE = 1e-9
-"""How far expectation values of the compiled circuit may lie from the logical one's."""
+"""Largest difference of an expectation value between the logical and the compiled circuit."""
 MAX_VERIFIED_QUBITS = 14
-"""Qubits up to which ``verify`` simulates a circuit or a light cone."""
+"""Maximum number of qubits of a circuit or light cone that ``verify`` simulates."""
 
 
 def transpile(student: StudentCircuit, snapshot: Snapshot, profile: Profile | None = None) -> StudentCircuit:
-    """Return the student as the device runs it: same inputs, same weights, layout applied to the observables.
+    """Compile a circuit for a device, keep its inputs and weights, and apply the layout to its observables.
 
-    An Estimator's circuit has no measurements, and without them layout passes do not see readout errors; so they are
-    put in, and taken out again afterwards. Of several seeds the result with the best score is kept.
+    An Estimator's circuit has no measurements, and without them layout passes ignore readout errors. Measurements are
+    therefore added for compilation and removed afterwards. The best-scored result of several seeds is returned.
 
     Args:
-        student: the logical circuit.
-        snapshot: the device.
-        profile: how; the device's own profile when left out.
+        student: The logical circuit.
+        snapshot: The device.
+        profile: The transpile profile; None is the device's default.
 
     Raises:
-        QkdError: the profile is for another family, the circuit does not fit the device, or what came out is not equal
-            to what went in.
+        ConfigError: The profile is for another family.
+        DeviceError: The circuit does not fit the device, Qiskit cannot compile it, or its values changed.
     """
     for item in student.circuit.data:
         if item.operation.name == "delay" and item.operation.is_parameterized():
@@ -53,9 +53,11 @@ def transpile(student: StudentCircuit, snapshot: Snapshot, profile: Profile | No
     results = [_compiled(student, measured, target, profile, seed) for seed in range(profile.seeds)]
     best = min(results, key=lambda result: _score(result, target, profile))
     if not profile.qubits:
-        # a line can be walked both ways, and where gates have a direction one of them takes fewer pulses
-        walked = best.layout.initial_index_layout(filter_ancillas=True)[::-1] if best.layout is not None else []
-        reverse = profile.model_copy(update={"qubits": tuple(walked)})
+        # the reverse of a line may need fewer pulses where two-qubit gates have a direction
+        reversed_qubits = (
+            best.layout.initial_index_layout(filter_ancillas=True)[::-1] if best.layout is not None else []
+        )
+        reverse = profile.model_copy(update={"qubits": tuple(reversed_qubits)})
         with suppress(DeviceError):  # an optional improvement: the forward result stands where this one fails
             results = [best, _compiled(student, measured, target, reverse, 0)]
             best = min(results, key=lambda result: _score(result, target, profile))
@@ -68,8 +70,28 @@ def transpile(student: StudentCircuit, snapshot: Snapshot, profile: Profile | No
     return best
 
 
+def check_native(student: StudentCircuit, snapshot: Snapshot) -> None:
+    """Refuse a compiled circuit with operations that the device does not have.
+
+    Raises:
+        DeviceError: The circuit has another width than the device, or an operation that it lacks.
+    """
+    circuit = student.circuit
+    if circuit.num_qubits != snapshot.num_qubits:
+        raise DeviceError(
+            f"circuit '{student.name}' is compiled for {circuit.num_qubits} qubits, and {snapshot.name} has "
+            f"{snapshot.num_qubits}; compile it for this device"
+        )
+    calibration = snapshot.calibration
+    target = snapshot.target_with(*calibration.fractional_gates)
+    for item in circuit.data:
+        name, on = item.operation.name, tuple(circuit.find_bit(q).index for q in item.qubits)
+        if name != "barrier" and not target.instruction_supported(name, on):
+            raise DeviceError(f"circuit '{student.name}' has '{name}' on qubits {on}, which {snapshot.name} lacks")
+
+
 def _target(circuit: QuantumCircuit, snapshot: Snapshot, profile: Profile) -> Target:
-    """Return what is compiled to: rzz, which takes angles from 0 to pi/2, only where no such angle is left open."""
+    """Return the target. It has rzz (angles 0 to pi/2) only if no two-qubit angle is a parameter."""
     if profile.basis == "native":
         return snapshot.target
     free = any(len(item.qubits) > 1 and item.operation.is_parameterized() for item in circuit.data)
@@ -98,7 +120,7 @@ def _compiled(
 
 
 def _score(student: StudentCircuit, target: Target, profile: Profile) -> tuple[float, ...]:
-    """Return what is to be small."""
+    """Return the score; less is better."""
     error = predicted_error(student.circuit, target, support(student.observables))
     if profile.scoring == "fidelity":
         return (error,)
@@ -106,24 +128,24 @@ def _score(student: StudentCircuit, target: Target, profile: Profile) -> tuple[f
 
 
 def two_qubit_figures(circuit: QuantumCircuit) -> tuple[int, int]:
-    """Return how many two-qubit gates a circuit has, and their depth."""
+    """Return the number of two-qubit gates and the depth in them."""
     gates = [item for item in circuit.data if len(item.qubits) == 2 and item.operation.name != "barrier"]
     return len(gates), circuit.depth(lambda item: len(item.qubits) == 2 and item.operation.name != "barrier")
 
 
 def verify(logical: StudentCircuit, compiled: StudentCircuit, snapshot: Snapshot, seed: int = 0) -> float | None:
-    """Return the largest difference of an expectation value at random inputs and weights, or None.
+    """Return the largest difference of an expectation value at random inputs and weights.
 
-    Both circuits are simulated exactly, whole where they are narrow, else one light cone at a time.
+    Both circuits are simulated exactly: narrow ones whole, wide ones one light cone at a time.
 
     Args:
-        logical: what went in.
-        compiled: what came out, on the device's indices.
-        snapshot: the device.
-        seed: of the random point.
+        logical: The circuit before compilation.
+        compiled: The compiled circuit on the device's indices.
+        snapshot: The device.
+        seed: The seed of the random point.
 
     Returns:
-        None where a light cone is too wide to be simulated.
+        The difference, or None if a light cone has more than ``MAX_VERIFIED_QUBITS`` qubits.
     """
     small, _ = to_region(compiled, snapshot)
     values = np.random.default_rng(seed).uniform(-np.pi, np.pi, len(logical.parameters))

@@ -14,8 +14,8 @@ from qkd.core.config import Config, EngineSpec, make_config
 from qkd.core.errors import QkdError, nearest
 from qkd.core.specs import read_toml
 from qkd.encoders.registry import has_layers
-from qkd.simulation.response import started
-from qkd.simulation.simulators import Engine, make_engine
+from qkd.simulation.factory import Engine, make_engine
+from qkd.simulation.start import started
 from qkd.student.cores.base import StudentCore
 from qkd.student.cores.factory import CLASSICAL, make_control, without_entanglers
 from qkd.student.cores.quantum import QuantumCore

@@ -17,9 +17,9 @@ from qkd.engines.noise import Noise, NoiseLike
 from qkd.engines.shots import ShotEstimator
 from qkd.experiments.specs import CompareSpec
 from qkd.pipeline.evaluation import measured_logits
-from qkd.simulation.agree import agree
-from qkd.simulation.setting import Noisy, place
-from qkd.simulation.simulators import Engine, make_engine
+from qkd.simulation.aer_check import agree
+from qkd.simulation.factory import Engine, make_engine
+from qkd.simulation.setup import Noisy, place
 from qkd.student.model import StudentModel
 
 NOISY = "aer-noisy"
@@ -111,7 +111,7 @@ class Conditions:
             return ideal
         noise: NoiseLike = self.noisy.model
         if factor != 1.0:
-            noise = Noise.from_model(noise).scaled(factor)
+            noise = Noise.of(noise).scaled(factor)
         return self.noisy.circuit, make_engine(self._noisy_spec, self.noisy.circuit, noise)
 
     def _sampled(

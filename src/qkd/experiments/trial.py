@@ -28,7 +28,7 @@ from qkd.experiments.conditions import EXACT, Conditions
 from qkd.pipeline.settings import Overrides, merged
 from qkd.results import Parameters
 from qkd.results.study import TrialResult, TuningResult, ValidationResult
-from qkd.simulation.simulators import torch_device
+from qkd.simulation.factory import torch_device
 from qkd.student import logreg
 from qkd.student.cores.quantum import QuantumCore
 from qkd.student.data import TrainingData

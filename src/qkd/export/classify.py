@@ -180,7 +180,13 @@ def murmur3(data: bytes, start: np.ndarray, size: np.ndarray) -> np.ndarray:
     for i in range(4):
         tails.append(tails[-1] | wide[i : len(wide) - 3 + i] << np.uint32(8 * i))
     mixed = rotated(np.stack(tails) * np.uint32(0xCC9E2D51), 15) * np.uint32(0x1B873593)
-    value, active, done = np.zeros(len(size), np.uint32), np.flatnonzero(size >= 4), 0
+    value, active, done = np.zeros(len(size), np.uint32), np.flatnonzero((size >= 4) & (size < 1024)), 0
+    for long in np.flatnonzero(size >= 1024):  # few, and each of their blocks would cost a round of the loop below
+        total = 0
+        for word in mixed[4][start[long] : start[long] + (size[long] & ~3) : 4].tolist():
+            total ^= word
+            total = ((total << 13 | total >> 19) * 5 + 0xE6546B64) & 0xFFFFFFFF
+        value[long] = total
     while len(active):
         block = rotated(value[active] ^ mixed[4][start[active] + done], 13)
         value[active], done = block * np.uint32(5) + np.uint32(0xE6546B64), done + 4

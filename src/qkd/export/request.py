@@ -73,7 +73,10 @@ class Predictions:
 
 
 class ExportFormat(Protocol):
-    """A module that writes one format."""
+    """A module that writes one format.
+
+    A module may have ``MAX_CHECKED_TEXTS``, the number of texts on which its exports are compared with the student.
+    """
 
     DESCRIPTION: str
     """One sentence on the files."""

@@ -1,23 +1,24 @@
-"""Device runs: what they cost, how they are sent and collected, and what came back.
+"""Device runs: their cost, their jobs, and their results.
 
 ::
 
-    outcomes = qkd.run_hardware(device="ibm_fez", local=True, samples=20, mitigation="readout")
-    outcomes = qkd.run_hardware(device="ibm_fez", detach=True, confirm=lambda plan: plan.budget.seconds < 60)
+    runs = qkd.run_hardware(device="ibm_fez", local=True, samples=20, mitigation="readout")
+    runs = qkd.run_hardware(device="ibm_fez", detach=True, confirm=lambda plan: plan.budget.seconds < 60)
     qkd.hardware.collect("runs/latest")
 
-================== ===================================================================================================
-`LearningOrder`    what a device is asked to tell of its errors; `qkd.learn` makes one from its options
-`Order`            what is asked for; `qkd.run_hardware` makes one from its options
-`Plan`             everything about one device run that is decided before anything is sent
-`Budget`           what it costs
-`Mitigation`       what is done against errors
-`Outcome`          plan, jobs and results of one device run
-`collect`          go on: send what is not sent, fetch what is done
-`cancel`           cancel jobs that have not ended
-`listed`           every job of a run, from its ledger
-`ranked`, `drift`  which device suits a student, and what a device's change costs it
-================== ===================================================================================================
+=================== ================================================================================
+`DeviceRunRequest`  a request to classify texts; ``qkd.run_hardware`` makes one from its options
+`LearningRequest`   a request to learn a device's errors; ``qkd.learn`` makes one from its options
+`Plan`              everything about a device run that is decided before anything is submitted
+`Budget`            its estimated cost
+`Mitigation`        a mitigation method with its shots, twirls and pulses
+`DeviceRun`         plan, jobs and result of a device run
+`collect`           submit what is due, fetch what is done
+`cancel`            cancel jobs that have not ended
+`list_jobs`         every job of a run, from its ledger
+`rank_devices`      which device suits a student best
+`drift`             what a device's change costs a student
+=================== ================================================================================
 """
 
 from __future__ import annotations
@@ -28,41 +29,40 @@ from qkd.core.lazy import exports
 
 if TYPE_CHECKING:
     from qkd.hardware.budget import Budget
-    from qkd.hardware.fitness import drift, ranked
-    from qkd.hardware.inventory import listed
-    from qkd.hardware.learning import LearningOrder
+    from qkd.hardware.fitness import drift, rank_devices
+    from qkd.hardware.index import list_jobs
     from qkd.hardware.mitigation import Mitigation
-    from qkd.hardware.order import Order
     from qkd.hardware.plan import Plan
-    from qkd.hardware.run import Outcome, cancel, collect
+    from qkd.hardware.request import DeviceRunRequest, LearningRequest
+    from qkd.hardware.run import DeviceRun, cancel, collect
 
 __all__ = [
     "Budget",
-    "LearningOrder",
+    "DeviceRun",
+    "DeviceRunRequest",
+    "LearningRequest",
     "Mitigation",
-    "Order",
-    "Outcome",
     "Plan",
     "cancel",
     "collect",
     "drift",
-    "listed",
-    "ranked",
+    "list_jobs",
+    "rank_devices",
 ]
 
 __getattr__, __dir__ = exports(
     __name__,
     {
         "Budget": "qkd.hardware.budget",
-        "LearningOrder": "qkd.hardware.learning",
+        "DeviceRun": "qkd.hardware.run",
+        "DeviceRunRequest": "qkd.hardware.request",
+        "LearningRequest": "qkd.hardware.request",
         "Mitigation": "qkd.hardware.mitigation",
-        "Order": "qkd.hardware.order",
-        "Outcome": "qkd.hardware.run",
         "Plan": "qkd.hardware.plan",
         "cancel": "qkd.hardware.run",
         "collect": "qkd.hardware.run",
         "drift": "qkd.hardware.fitness",
-        "listed": "qkd.hardware.inventory",
-        "ranked": "qkd.hardware.fitness",
+        "list_jobs": "qkd.hardware.index",
+        "rank_devices": "qkd.hardware.fitness",
     },
 )

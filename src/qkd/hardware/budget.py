@@ -1,54 +1,72 @@
-"""What a run costs on a QPU, before anything is sent."""
+"""The cost of a run in QPU seconds, before anything is submitted, and what earlier runs were charged."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from qkd.core.errors import BudgetError
+from qkd.core.errors import BudgetError, QkdError
+from qkd.core.files import read_json
 
 if TYPE_CHECKING:
     from qiskit.circuit import QuantumCircuit
 
     from qkd.devices.snapshot import Snapshot
 
-PER_JOB = 2.0
-"""Seconds of the QPU that a job takes besides its executions."""
-REP_DELAY = 250e-6
-"""Seconds between two shots of a device that does not say; most devices say this."""
-MOST_PER_JOB = 4_000_000
-"""Executions of one job; the service refuses more than some millions."""
-MOST_SHOTS = 65_536
-SHOTS = tuple(sorted({16, *(n * 2**power for power in range(3, 15) for n in (3, 4))}))
-"""Numbers of shots that are tried: 16, 24, 32, 48, ... 65,536."""
-LEARNING = (9 * 6 * 32, 128)
-"""Circuits and shots with which the noise of one layer is learned: bases x depths x twirls, as the client sets them."""
+# QPU seconds that a job takes besides its executions.
+SECONDS_PER_JOB = 2.0
+# Seconds between two shots of a device that does not report them; most devices report this.
+DEFAULT_REP_DELAY = 250e-6
+# The service refuses jobs with more than some millions of executions.
+MAX_EXECUTIONS_PER_JOB = 4_000_000
+MAX_SHOTS = 65_536
+# Numbers of shots that ``auto`` tries: 16, 24, 32, 48, ... 65,536.
+SHOTS_GRID = tuple(sorted({16, *(n * 2**power for power in range(3, 15) for n in (3, 4))}))
+# Circuits and shots with which the client learns the noise of one layer: bases x depths x twirls.
+LEARNING_CIRCUITS, LEARNING_SHOTS = 9 * 6 * 32, 128
+# QPU seconds of charges that count for the estimate itself, so that one short job does not change it much.
+PRIOR_SECONDS = 20.0
+
+StageKind = Literal["learn-layers", "measure", "learn-readout"]
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of a run: how many jobs, how many executions, and the seconds of the QPU for each execution."""
+    """A part of a run.
 
+    Attributes:
+        kind: What the stage does.
+        name: Its name in tables.
+        jobs: Number of jobs.
+        executions: Number of shots of all circuits.
+        seconds_per_execution: QPU seconds of one execution.
+    """
+
+    kind: StageKind
     name: str
     jobs: int
     executions: int
-    each: float = REP_DELAY
+    seconds_per_execution: float = DEFAULT_REP_DELAY
 
     @property
     def seconds(self) -> float:
-        """Estimated seconds of the QPU."""
-        return self.jobs * PER_JOB + self.executions * self.each
+        """Estimated QPU seconds."""
+        return self.jobs * SECONDS_PER_JOB + self.executions * self.seconds_per_execution
 
 
 @dataclass(frozen=True)
 class Budget:
-    """A run's stages, and what the account has left, in seconds of the QPU, where the service tells.
+    """The estimated cost of a run.
 
-    correction: what earlier bills of this device came to, as a multiple of what had been estimated; see ``bills``.
+    Attributes:
+        stages: Parts of the run.
+        remaining: QPU seconds that the account has left, or None if unknown.
+        correction: Factor on the estimate, from earlier charges of this device; see ``ChargeHistory``.
     """
 
     stages: tuple[Stage, ...]
@@ -57,12 +75,12 @@ class Budget:
 
     @property
     def seconds(self) -> float:
-        """Estimated seconds of the QPU."""
+        """Estimated QPU seconds."""
         return self.correction * sum(stage.seconds for stage in self.stages)
 
     @property
     def executions(self) -> int:
-        """Shots of all circuits together."""
+        """Number of shots of all circuits."""
         return sum(stage.executions for stage in self.stages)
 
     def rows(self) -> list[tuple[str, ...]]:
@@ -71,21 +89,16 @@ class Budget:
             (stage.name, str(stage.jobs), f"{stage.executions:,}", f"{self.correction * stage.seconds:,.1f}")
             for stage in self.stages
         ]
-        total = (
-            "in all",
-            str(sum(stage.jobs for stage in self.stages)),
-            f"{self.executions:,}",
-            f"{self.seconds:,.1f}",
-        )
+        total = ("total", str(sum(stage.jobs for stage in self.stages)), f"{self.executions:,}", f"{self.seconds:,.1f}")
         return [("stage", "jobs", "executions", "QPU seconds"), *cells, total]
 
     def check(self, limit: float) -> None:
-        """Refuse a run above its limit, or above what is left.
+        """Refuse a run above its limit, or above the time that is left.
 
         Raises:
-            QkdError: says by how much, and what makes it cheaper.
+            BudgetError: It says by how much, and how to make the run cheaper.
         """
-        cheaper = "take fewer --samples or --shots, or a cheaper --mitigation"
+        cheaper = "use fewer --samples or --shots, or a cheaper --mitigation"
         if self.seconds > limit:
             raise BudgetError(
                 f"the run is estimated to take {self.seconds:,.0f} s of the QPU, above --max-qpu-seconds {limit:,.0f}; "
@@ -98,72 +111,128 @@ class Budget:
             )
 
 
-def shot_seconds(circuit: QuantumCircuit, device: Snapshot, folds: float = 1.0) -> float:
-    """Return the seconds of the QPU for one shot: the device's delay between shots, the circuit, and its readout.
+def seconds_per_shot(circuit: QuantumCircuit, device: Snapshot, gate_overhead: float = 1.0) -> float:
+    """Return the QPU seconds of one shot: the device's delay between shots, the circuit, and its readout.
 
     Args:
-        circuit: of the device's gates, on its indices.
-        device: the device.
-        folds: how many times longer two-qubit gates take, on the average of a mitigation's noise factors.
+        circuit: Circuit of the device's gates, on its indices.
+        device: The device.
+        gate_overhead: Mean factor by which a mitigation method lengthens two-qubit gates.
     """
     calibration = device.calibration
     busy = dict.fromkeys(circuit.qubits, 0.0)
     for item in circuit.data:
         place = tuple(circuit.find_bit(qubit).index for qubit in item.qubits)
-        done = calibration.gates.get(item.operation.name, {}).get(place)
-        length = (done.duration if done is not None else None) or 0.0
-        end = max(busy[qubit] for qubit in item.qubits) + length * (folds if len(place) == 2 else 1)
+        known = calibration.gates.get(item.operation.name, {}).get(place)
+        length = (known.duration if known is not None else None) or 0.0
+        end = max(busy[qubit] for qubit in item.qubits) + length * (gate_overhead if len(place) == 2 else 1)
         busy |= dict.fromkeys(item.qubits, end)
     readout = max((qubit.readout_length or 0.0 for qubit in calibration.qubits), default=0.0)
-    delay = REP_DELAY if calibration.rep_delay is None else calibration.rep_delay
+    delay = DEFAULT_REP_DELAY if calibration.rep_delay is None else calibration.rep_delay
     return delay + max(busy.values(), default=0.0) + readout
 
 
-def packed(texts: int, each: int, once: int, most: int = MOST_PER_JOB) -> list[tuple[int, int]]:
-    """Return the texts of each job, ``(start, stop)``: as few jobs as their limit allows, of nearly equal size.
+def split_into_jobs(
+    points: int, each: int, learning: int, max_executions: int = MAX_EXECUTIONS_PER_JOB
+) -> list[tuple[int, int]]:
+    """Return the points of each job, ``(start, stop)``: as few jobs as their limit allows, of nearly equal size.
 
     Args:
-        texts: N.
-        each: executions per text.
-        once: executions per job besides.
-        most: executions that one job may have.
+        points: Number of points.
+        each: Executions of each point.
+        learning: Executions of each job besides.
+        max_executions: Limit of executions of one job.
 
     Raises:
-        QkdError: a single text is more than a job.
+        BudgetError: One point exceeds the limit.
     """
-    room = (most - once) // each
-    if room < 1:
-        raise BudgetError(f"one text takes {each + once:,} executions and a job at most {most:,}; take fewer --shots")
-    jobs = math.ceil(texts / room)
-    edges = [round(texts * i / jobs) for i in range(jobs + 1)]
+    per_job = (max_executions - learning) // each
+    if per_job < 1:
+        raise BudgetError(
+            f"one text takes {each + learning:,} executions and a job at most {max_executions:,}; use fewer --shots"
+        )
+    jobs = math.ceil(points / per_job)
+    edges = [round(points * i / jobs) for i in range(jobs + 1)]
     return list(pairwise(edges))
 
 
-def unclear(margins: np.ndarray, variances: np.ndarray, shots: int) -> float:
+def unclear_share(margins: np.ndarray, variances: np.ndarray, shots: int) -> float:
     """Return the share of predictions whose margin is below two standard errors of shot noise.
 
     Args:
-        margins: first class's logit less the second's (N,).
-        variances: variances of the margins at one shot (N,).
-        shots: S.
+        margins: First class's logit less the second's (N,).
+        variances: Variances of the margins at one shot (N,).
+        shots: Shots S.
     """
     return float((margins < 2 * np.sqrt(variances / shots)).mean())
 
 
-def shots_for(margins: np.ndarray, variances: np.ndarray, share: float = 0.05) -> int:
-    """Return the fewest of ``SHOTS`` at which at most a share of the predictions is unclear; see ``unclear``."""
-    return next((shots for shots in SHOTS if unclear(margins, variances, shots) <= share), SHOTS[-1])
+def find_shots(margins: np.ndarray, variances: np.ndarray, share: float = 0.05) -> int:
+    """Return the fewest of ``SHOTS_GRID`` at which at most ``share`` of the predictions are unclear."""
+    found = (shots for shots in SHOTS_GRID if unclear_share(margins, variances, shots) <= share)
+    return next(found, SHOTS_GRID[-1])
 
 
-def shots_at(stderr: float) -> int:
+def shots_for_stderr(stderr: float, variances: np.ndarray) -> int:
     """Return the shots at which no expectation value has a larger standard error than ``stderr``.
 
+    Args:
+        stderr: The largest standard error.
+        variances: Variances of expectation values at one shot, any shape.
+
     Raises:
-        QkdError: it is not between 0 and 1, or takes more than 65,536 shots.
+        BudgetError: It takes more than ``MAX_SHOTS`` shots.
     """
-    if not 0 < stderr < 1:
-        raise BudgetError(f"--target-stderr {stderr} must be between 0 and 1; an expectation value goes from -1 to 1")
-    shots = math.ceil(stderr**-2)
-    if shots > MOST_SHOTS:
-        raise BudgetError(f"--target-stderr {stderr} takes {shots:,} shots, more than {MOST_SHOTS:,}; ask for less")
+    shots = max(1, math.ceil(float(np.max(variances)) / stderr**2 - 1e-9))
+    if shots > MAX_SHOTS:
+        raise BudgetError(f"--target-stderr {stderr} takes {shots:,} shots, more than {MAX_SHOTS:,}; use a larger one")
     return shots
+
+
+@dataclass(frozen=True)
+class ChargeHistory:
+    """Estimates and charges of a device's finished runs, in QPU seconds.
+
+    Attributes:
+        runs: Number of runs.
+        estimated: Estimated seconds of all runs.
+        charged: Charged seconds of all runs.
+    """
+
+    runs: int = 0
+    estimated: float = 0.0
+    charged: float = 0.0
+
+    @property
+    def correction(self) -> float:
+        """Factor on the next estimate."""
+        return (PRIOR_SECONDS + self.charged) / (PRIOR_SECONDS + self.estimated)
+
+
+def read_charges(device: str, folder: Path) -> ChargeHistory:
+    """Return the charges of a device's runs in all run folders below ``folder``.
+
+    A run counts once the service has reported the charge of each of its jobs.
+    """
+    from qkd.hardware.ledger import Ledger
+    from qkd.hardware.plan import list_plans
+
+    runs, estimated, charged = 0, 0.0, 0.0
+    for place in sorted(folder.glob("*/hardware")):
+        charges: dict[str, dict[int, float]] = {}
+        for row in Ledger(place / "ledger.jsonl").read()[0]:
+            if row["event"] == "saved" and isinstance(row.get("seconds"), float | int):
+                charges.setdefault(row["plan"], {})[row["job"]] = float(row["seconds"])
+        for path in list_plans(place):
+            try:
+                plan = read_json(path / "plan.json")
+                if plan["request"]["local"] or plan["device"] != device:
+                    continue
+                stages = [Stage(**stage) for stage in plan["budget"]["stages"]]
+            except (QkdError, KeyError, TypeError):  # a damaged plan
+                continue
+            paid = charges.get(path.name, {})
+            if paid and len(paid) == sum(stage.jobs for stage in stages):
+                runs, charged = runs + 1, charged + sum(paid.values())
+                estimated += sum(stage.seconds for stage in stages)
+    return ChargeHistory(runs, estimated, charged)

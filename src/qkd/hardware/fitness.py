@@ -1,4 +1,4 @@
-"""Which device suits a student, and what a device's change since a calibration costs it."""
+"""Which device suits a student, and what a device's change since a calibration costs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from qkd.circuits.student import StudentCircuit
-from qkd.core.config import EngineSpec
 from qkd.core.console import say, warn
 from qkd.core.errors import ConfigError, DeviceError, QkdError
 from qkd.core.runs import RunFolder, existing_run
@@ -17,29 +16,28 @@ from qkd.devices import numbers, snapshot
 from qkd.devices.region import to_region
 from qkd.devices.snapshot import Snapshot
 from qkd.devices.transpile import transpile, two_qubit_figures
-from qkd.hardware.order import Order
-from qkd.hardware.pinned import pinned, region_error, same_device
-from qkd.hardware.prepare import plans_for
-from qkd.hardware.result import NOISY, expected
+from qkd.hardware.layout import region_error, same_device, trained_circuit
+from qkd.hardware.planning import make_plans
+from qkd.hardware.request import DeviceRunRequest
+from qkd.hardware.result import exact_values, predicted_values
 from qkd.results import Drift, Estimate, Fitness
 from qkd.results.device import NoiseScores
-from qkd.simulation.noise import device_noise
-from qkd.simulation.simulators import make_engine
 from qkd.student.bundle import Student
 from qkd.student.metrics import accuracy_gain, proportion
 
-PRICED = 100
-"""Test texts whose seconds of the QPU are estimated."""
+# Test texts whose QPU seconds are estimated.
+PRICED_TEXTS = 100
 
 
 @dataclass(frozen=True)
-class Exam:
+class Evaluation:
     """A student and its test texts.
 
-    student: as it was trained.
-    values: parameter values (N,A+P).
-    targets: class indices (N,).
-    exact: ideal expectation values (N,K).
+    Attributes:
+        student: The student.
+        values: Parameter values (N,A+P).
+        targets: Class indices (N,).
+        exact: Ideal expectation values (N,K).
     """
 
     student: Student
@@ -48,87 +46,85 @@ class Exam:
     exact: np.ndarray
 
     @classmethod
-    def of(cls, folder: RunFolder) -> Exam:
-        """Return a run's.
+    def from_run(cls, folder: RunFolder) -> Evaluation:
+        """Return the student and the test texts of a run.
 
         Raises:
-            QkdError: the run has no student or no predictions.
+            QkdError: The run has no student or no predictions.
         """
         student = Student.load(folder.path)
         model = student.model
         rows = folder.rows(folder.predictions)
         values = model.values(student.encoder.encode([row["text"] for row in rows]))
         targets = np.array([model.classes.index(row["label"]) for row in rows])
-        exact = expected(make_engine(EngineSpec(precision="double"), model.circuit), model.circuit, values)
-        return cls(student, values, targets, exact)
+        return cls(student, values, targets, exact_values(model.circuit, values))
 
 
-def examine(exam: Exam, compiled: StudentCircuit, device: Snapshot) -> tuple[NoiseScores, np.ndarray]:
-    """Return what a student does under a device's noise, from exact noisy expectation values, and its logits (N,C).
+def evaluate(evaluation: Evaluation, compiled: StudentCircuit, device: Snapshot) -> tuple[NoiseScores, np.ndarray]:
+    """Return a student's scores under a device's noise, from exact noisy expectation values, and its logits (N,C).
 
     Args:
-        exam: student and texts.
-        compiled: the student on the device's indices.
-        device: its learned errors are part of its noise.
+        evaluation: The student and its test texts.
+        compiled: The circuit on the device's indices.
+        device: The device; its learned errors are part of its noise.
 
     Raises:
-        QkdError: no engine takes the circuit under that noise.
+        QkdError: No engine takes the circuit under that noise.
     """
     circuit, region = to_region(compiled, device)
-    evs = expected(make_engine(NOISY, circuit, device_noise(region)), circuit, exam.values)
-    logits, ideal = (exam.student.model.logits_of(rows) for rows in (evs, exam.exact))
+    evs = predicted_values(circuit, region, evaluation.values)
+    logits, ideal = (evaluation.student.model.logits_of(rows) for rows in (evs, evaluation.exact))
     marks = NoiseScores(
         same=proportion(logits.argmax(axis=1) == ideal.argmax(axis=1)),
-        accuracy=proportion(logits.argmax(axis=1) == exam.targets),
-        cost=accuracy_gain(logits, ideal, exam.targets),
-        rms=float(np.sqrt(((evs - exam.exact) ** 2).mean())),
+        accuracy=proportion(logits.argmax(axis=1) == evaluation.targets),
+        cost=accuracy_gain(logits, ideal, evaluation.targets),
+        rms=float(np.sqrt(((evs - evaluation.exact) ** 2).mean())),
     )
     return marks, logits
 
 
-def ranked(run: Path, devices: Sequence[str]) -> list[Fitness]:
-    """Return devices from the best to the worst for a run's student: by the predictions that noise leaves as they are.
+def rank_devices(run: Path, devices: Sequence[str]) -> list[Fitness]:
+    """Return devices from the best to the worst for a run's student: by the share of predictions that noise keeps.
 
-    Not by accuracy, which noise may raise by luck on the texts at hand. Of equals the least rms error comes first. A
-    device that the student does not fit is told and left out.
+    Accuracy is no criterion, because noise may raise it by chance on the given texts. Ties are broken by rms error. A
+    device that the student does not fit is excluded with a warning.
 
     Args:
-        run: the run folder.
-        devices: names of devices or snapshots, or snapshot files.
+        run: The run folder.
+        devices: Names of devices or snapshots, or snapshot files.
 
     Raises:
-        QkdError: there is no such run, or no device takes the student.
+        QkdError: There is no such run, or no device takes the student.
     """
     folder = existing_run(run)
-    exam, ranking = Exam.of(folder), list[Fitness]()
+    evaluation, ranking = Evaluation.from_run(folder), list[Fitness]()
     for device in dict.fromkeys(devices):
         try:
-            order = Order(run=run, device=device, local=True, samples=PRICED)
-            [plan] = plans_for(order, folder, offline=True)
+            request = DeviceRunRequest(run=run, device=device, local=True, samples=PRICED_TEXTS)
+            [plan] = make_plans(request, folder, offline=True)
             error = region_error(plan.student, plan.snapshot)
-            assert error is not None  # it was compiled for this calibration, or checked against it
-            marks, _ = examine(exam, plan.student, plan.snapshot)
+            marks, _ = evaluate(evaluation, plan.student, plan.snapshot)
             ranking.append(
                 Fitness(
                     **dict(marks),
                     device=Path(device).name if device.endswith(".json") else plan.snapshot.name,
                     calibrated=plan.snapshot.calibration.date,
                     qubits=to_region(plan.student, plan.snapshot)[1].qubits,
-                    error=error,
+                    error=error or 0.0,
                     depth=two_qubit_figures(plan.student.circuit)[1],
                     texts=len(plan.texts),
                     seconds=plan.budget.seconds,
                 )
             )
         except QkdError as reason:
-            warn(f"{device} is left out: {reason}")
+            warn(f"{device} is excluded: {reason}")
     if not ranking:
-        raise DeviceError(f"none of {', '.join(devices)} takes this student; see what was said of each")
+        raise DeviceError(f"none of {', '.join(devices)} takes this student; the warnings give the reasons")
     return sorted(ranking, key=lambda fitness: (-fitness.same.value, fitness.rms))
 
 
 def ranking_rows(ranking: Sequence[Fitness]) -> list[tuple[str, ...]]:
-    """Return a table, header first, a row a device."""
+    """Return a table, header first, with a row for each device."""
     head = (
         "device",
         "calibrated",
@@ -156,21 +152,21 @@ def drift_rows(drift: Drift) -> list[tuple[str, ...]]:
         table.append((f"{name}, median", old, new, f"{float(new) / float(old) - 1:+.0%}" if known else "-"))
     if drift.predicted_error is not None:
         first, second = drift.predicted_error
-        old, new = ("gone" if error is None else f"{error:.3f}" for error in drift.predicted_error)
+        old, new = ("unusable" if error is None else f"{error:.3f}" for error in drift.predicted_error)
         ratio = f"{second / first - 1:+.0%}" if first and second is not None else "-"
         table.append(("the region's predicted error", old, new, ratio))
     if drift.student is not None and drift.change is not None:
-        table.append(("accuracy there", *(str(marks.accuracy) for marks in drift.student), _signed(drift.change)))
+        table.append(("accuracy on it", *(str(marks.accuracy) for marks in drift.student), _signed(drift.change)))
     return table
 
 
 def drift(device: str, since: Path, run: Path | None = None) -> Drift:
-    """Return what changed on a device since a calibration, and what that costs a student.
+    """Return the changes of a device since a calibration, and what they cost a student.
 
     Args:
-        device: whose newest snapshot is what it is now.
-        since: a run that was trained under the device's noise, or a snapshot file.
-        run: whose student it costs; ``since`` if that is a run, else none.
+        device: The device; its newest snapshot is its current state.
+        since: A run that was trained under the device's noise, or a snapshot file.
+        run: The run of the student; ``since`` if that is a run, else none.
 
     Raises:
         QkdError: ``since`` is neither, it is of another device, or the student does not fit.
@@ -193,14 +189,17 @@ def drift(device: str, since: Path, run: Path | None = None) -> Drift:
     if run is None:
         return change
     folder = existing_run(run)
-    exam = Exam.of(folder)
-    compiled = pinned(folder, then) or transpile(exam.student.model.circuit, then)
+    evaluation = Evaluation.from_run(folder)
+    compiled = trained_circuit(folder, then) or transpile(evaluation.student.model.circuit, then)
     errors = region_error(compiled, then), region_error(compiled, now)
     if None in errors:
-        say("gates or qubits of the student's region are gone, so its accuracy there is not known")
+        say("gates or qubits of the student's region are unusable, so its accuracy on the device is unknown")
         return change.model_copy(update={"predicted_error": errors})
-    (before, logits_then), (after, logits_now) = examine(exam, compiled, then), examine(exam, compiled, now)
-    gain = accuracy_gain(logits_now, logits_then, exam.targets)
+    (before, logits_then), (after, logits_now) = (
+        evaluate(evaluation, compiled, then),
+        evaluate(evaluation, compiled, now),
+    )
+    gain = accuracy_gain(logits_now, logits_then, evaluation.targets)
     return change.model_copy(update={"predicted_error": errors, "student": (before, after), "change": gain})
 
 

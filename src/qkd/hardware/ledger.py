@@ -1,10 +1,11 @@
-"""The ledger of a run's device jobs: a file that only grows, so that no job is forgotten.
+"""The ledger of a run's device jobs: a file that only grows, so that no job is lost.
 
-Each line is one JSON object with ``time``, ``plan``, ``event`` and, where it is about one, ``job``. Events of a plan:
-``planned``, ``doubt`` (this ledger may not know of every job), ``cancel``, ``again``, ``dropped``. In the life of a
-job: ``intent`` (with the tag it will have, before it is sent), ``refused`` (no job came of the intent), ``submitted``
-(with its id), ``state``, then ``saved`` (with file and hash of what it measured), ``unusable`` (what it measured cannot
-be read) or ``ended`` (failed, cancelled or gone, with the reason); ``duplicate`` (another job of the same number).
+Each line is one JSON object with ``time``, ``plan``, ``event`` and, if it is about one, ``job``. Events of a plan:
+``planned``, ``suspect`` (this ledger may not know every job), ``cancel``, ``resubmit``, ``dropped``. Events of a job,
+in the order of its life: ``intent`` (with its tag, before the submission), ``refused`` (the submission created no
+job), ``submitted`` (with its id), ``state``, then ``saved`` (with file and hash of the result), ``unusable`` (the
+result cannot be read) or ``ended`` (failed, cancelled or gone, with the reason); ``duplicate`` (another job of the same
+number).
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from typing import Any
 
 from qkd.core.files import MAX_LINES_BYTES, Row, append_line, json_lines, read_bytes
 
-NEEDS: dict[str, dict[str, type]] = {
-    "doubt": {"home": str, "damaged": int},
+# Fields that a line of each event must have.
+REQUIRED_FIELDS: dict[str, dict[str, type]] = {
+    "suspect": {"host": str, "damaged": int},
     "dropped": {"reason": str},
     "intent": {"tag": str},
     "submitted": {"id": str},
@@ -29,22 +31,25 @@ NEEDS: dict[str, dict[str, type]] = {
     "ended": {"state": str, "reason": str},
     "duplicate": {"id": str, "state": str},
 }
-"""What a line of each event has to say."""
+NEVER = float("-inf")
 
 
 @dataclass
 class JobRecord:
-    """Where one job stands.
+    """The state of one job.
 
-    tags: of every intent, oldest first.
-    intended: when the last intent was written whose fate is not known, in seconds since 1970.
-    id: the service's, or None before it is known.
-    since: when its id became known.
-    dead: ids of earlier jobs of this number that ended without a result.
-    duplicates: ids of jobs of this number beside it.
-    state: as last seen.
-    file: what it measured, once saved.
-    reason: why it ended without a result.
+    Attributes:
+        number: Number of the job in its plan.
+        tags: Tags of all intents, the oldest first.
+        intended: Time of the last intent with unknown outcome, in seconds since 1970, or None.
+        id: The service's id, or None before it is known.
+        since: Time at which the id became known.
+        replaced: Ids of earlier jobs of this number that ended without a result.
+        duplicates: Ids of other jobs of this number.
+        state: State as last seen.
+        file: File of the saved result, or None.
+        sha256: Hash of the file, or None.
+        reason: Why the job ended without a result, or None.
     """
 
     number: int
@@ -52,7 +57,7 @@ class JobRecord:
     intended: float | None = None
     id: str | None = None
     since: float = 0.0
-    dead: list[str] = field(default_factory=list)
+    replaced: list[str] = field(default_factory=list)
     duplicates: list[str] = field(default_factory=list)
     state: str = "planned"
     file: str | None = None
@@ -61,25 +66,25 @@ class JobRecord:
 
     @property
     def open(self) -> bool:
-        """Whether a result may still come of it."""
+        """Whether the job may still give a result."""
         return self.file is None and self.reason is None
 
-    def follow(self, row: Row) -> None:
-        """Take in a line about this job."""
+    def apply(self, row: Row) -> None:
+        """Apply a line of the ledger about this job."""
         event = row["event"]
-        if event == "intent":  # the first, or another try of a job that ended without a result
+        if event == "intent":  # the first, or one after a job that ended without a result
             self.tags.append(row["tag"])
-            self._end()
+            self._replace()
             self.id, self.reason, self.state, self.intended = None, None, "uncertain", _seconds(row["time"])
         elif event == "refused":
             self.intended, self.state = None, "planned"
         elif event == "submitted":
             if row["id"] != self.id:
-                self._end()
+                self._replace()
             self.id, self.state, self.reason = row["id"], "submitted", None
             self.since = _seconds(row["time"])
             if self.tags and row.get("tag", self.tags[-1]) == self.tags[-1]:
-                self.intended = None  # else it is another submission's, and the last one may still arrive
+                self.intended = None  # otherwise it is another submission's job, and the last one may still arrive
         elif event == "state":
             self.state = row["state"]
         elif event == "saved":
@@ -88,100 +93,95 @@ class JobRecord:
             self.reason, self.state = row["reason"], "unusable"
         elif event == "ended":
             self.reason, self.state = row["reason"], row["state"]
-        elif event == "again":
-            self._end()
+        elif event == "resubmit":
+            self._replace()
             self.id, self.reason, self.state, self.intended = None, None, "planned", None
         elif event == "duplicate":
             self.duplicates.append(row["id"])
 
-    def _end(self) -> None:
-        """Remember the job that another one takes the place of."""
+    def _replace(self) -> None:
         if self.id is not None:
-            self.dead.append(self.id)
+            self.replaced.append(self.id)
 
 
 class Ledger:
     """The lines of one run, appended and read.
 
     Args:
-        path: ``hardware/ledger.jsonl``; may not exist yet.
-        now: tells the time, in seconds since 1970.
-        witness: is told every line too.
+        path: ``hardware/ledger.jsonl``; it may not exist yet.
+        now: Returns the time in seconds since 1970.
+        listener: Receives every appended line.
     """
 
     def __init__(
-        self,
-        path: Path,
-        now: Callable[[], float] = time.time,
-        witness: Callable[[Row], None] | None = None,
+        self, path: Path, now: Callable[[], float] = time.time, listener: Callable[[Row], None] | None = None
     ) -> None:
-        self.path, self._now, self._witness = path, now, witness
+        self.path, self._now, self._listener = path, now, listener
 
     def append(self, plan: str, event: str, **facts: Any) -> None:
-        """Add a line, and return when it is on the disk.
+        """Append a line, and return when it is on the disk.
 
         Raises:
-            QkdError: it cannot be written.
+            FolderError: It cannot be written; qkd does not write through a symbolic link.
         """
         stamp = datetime.datetime.fromtimestamp(self._now(), datetime.UTC).isoformat(timespec="milliseconds")
         row = {"time": stamp, "plan": plan, "event": event, **facts}
         append_line(self.path, row)
-        if self._witness is not None:
-            self._witness(row)
+        if self._listener is not None:
+            self._listener(row)
 
     def read(self) -> tuple[list[Row], list[int]]:
-        """Return all whole lines, oldest first, and the numbers of damaged ones, which stay in the file.
+        """Return all valid lines, the oldest first, and the numbers of damaged ones, which remain in the file.
 
         Raises:
-            QkdError: the file cannot be read.
+            FolderError: The file cannot be read.
         """
+        rows, damaged = list[Row](), list[int]()
         if not self.path.exists():
-            return [], []
-        data = read_bytes(self.path, MAX_LINES_BYTES)
-        rows, damaged = [], []
-        for number, row in json_lines(data):
-            if isinstance(row, ValueError) or not whole(row):
+            return rows, damaged
+        for number, row in json_lines(read_bytes(self.path, MAX_LINES_BYTES)):
+            if isinstance(row, ValueError) or not is_valid(row):
                 damaged.append(number)
             else:
                 rows.append(row)
         return rows, damaged
 
-    def of(self, plan: str) -> list[Row]:
-        """Return the whole lines about a plan, oldest first."""
+    def lines(self, plan: str) -> list[Row]:
+        """Return the valid lines about a plan, the oldest first."""
         return [row for row in self.read()[0] if row["plan"] == plan]
 
     def jobs(self, plan: str, count: int) -> list[JobRecord]:
-        """Return where each of a plan's jobs stands, by number."""
-        return follow(self.of(plan), count)
+        """Return the states of a plan's jobs, by number."""
+        return replay(self.lines(plan), count)
 
-    def cancelled(self, plan: str) -> bool:
-        """Whether the user has cancelled a plan, and not sent it again since."""
-        events = [row["event"] for row in self.of(plan) if row["event"] in ("cancel", "again")]
+    def is_cancelled(self, plan: str) -> bool:
+        """Return whether the user has cancelled a plan and not resubmitted it since."""
+        events = [row["event"] for row in self.lines(plan) if row["event"] in ("cancel", "resubmit")]
         return events[-1:] == ["cancel"]
 
-    def doubt(self, plan: str, home: str) -> float:
-        """Return since when this ledger is doubted, in seconds since 1970; minus infinity where it is not.
+    def suspected_since(self, plan: str, host: str) -> float:
+        """Return since when this ledger may lack jobs, in seconds since 1970; minus infinity if it is complete.
 
-        It may lack jobs that were sent where it does not know that the plan was made here (it was deleted, or the
-        folder is a copy of one that sends too), or where a line is damaged. What is doubted now is written into it.
+        It may lack submitted jobs if it does not record that the plan was made here: it was deleted, or the folder is a
+        copy of one that also submits. It may also lack them if a line is damaged. A new suspicion is appended.
 
         Args:
-            plan: its name.
-            home: this machine and folder.
+            plan: Name of the plan.
+            host: Id of this machine and folder.
         """
         rows, damaged = self.read()
         last = None
         for row in rows:
-            if row["plan"] == plan and row["event"] in ("planned", "doubt"):
+            if row["plan"] == plan and row["event"] in ("planned", "suspect"):
                 last = row
-        if last is not None and last.get("home", home) == home and last.get("damaged", 0) >= len(damaged):
-            return _seconds(last["time"]) if last["event"] == "doubt" else float("-inf")
-        self.append(plan, "doubt", home=home, damaged=len(damaged))
+        if last is not None and last.get("host", host) == host and last.get("damaged", 0) >= len(damaged):
+            return _seconds(last["time"]) if last["event"] == "suspect" else NEVER
+        self.append(plan, "suspect", host=host, damaged=len(damaged))
         return self._now()
 
 
-def follow(rows: list[Row], count: int) -> list[JobRecord]:
-    """Return where each of ``count`` jobs stands after the lines about their plan."""
+def replay(rows: list[Row], count: int) -> list[JobRecord]:
+    """Return the states of ``count`` jobs after the lines about their plan."""
     records = [JobRecord(number) for number in range(count)]
     for row in rows:
         if row["event"] == "dropped":
@@ -189,18 +189,20 @@ def follow(rows: list[Row], count: int) -> list[JobRecord]:
                 if not record.tags and record.id is None:
                     record.reason, record.state = row["reason"], "dropped"
         elif isinstance(row.get("job"), int) and 0 <= row["job"] < count:
-            records[row["job"]].follow(row)
+            records[row["job"]].apply(row)
     return records
 
 
-def whole(row: Row) -> bool:
-    """Whether a line says what a line of its event has to say."""
-    needs = {"time": str, "plan": str, "event": str} | NEEDS.get(str(row.get("event")), {})
-    if not all(isinstance(row.get(key), kind) for key, kind in needs.items()):
+def is_valid(row: Row) -> bool:
+    """Return whether a line has the fields of its event."""
+    required = {"time": str, "plan": str, "event": str} | REQUIRED_FIELDS.get(str(row.get("event")), {})
+    if not all(isinstance(row.get(key), kind) for key, kind in required.items()):
+        return False
+    if not isinstance(row.get("damaged", 0), int):
         return False
     try:
         _seconds(row["time"])
-    except ValueError:
+    except (ValueError, OverflowError):
         return False
     return True
 

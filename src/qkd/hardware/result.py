@@ -1,4 +1,4 @@
-"""What a device's expectation values say: predictions with their errors, beside exact and simulated ones."""
+"""The result of a device run: predictions with their errors, beside exact and simulated ones."""
 
 from __future__ import annotations
 
@@ -8,71 +8,83 @@ from pathlib import Path
 import numpy as np
 
 from qkd.circuits.student import StudentCircuit
-from qkd.core import records as records_of
+from qkd.core import records
 from qkd.core.config import EngineSpec
 from qkd.core.files import Row, read_json
-from qkd.devices.region import to_region
-from qkd.hardware import affine
-from qkd.hardware.gathered import Gathered, Mitigated, gather, mitigate
+from qkd.devices.region import Region, to_region
+from qkd.engines.noise import NoiseLike
 from qkd.hardware.ledger import JobRecord
-from qkd.hardware.mitigation import pub
+from qkd.hardware.measurements import Estimates, collect_measurements, mitigate
+from qkd.hardware.mitigation import Measurements, affine
+from qkd.hardware.mitigation.client import make_pub
 from qkd.hardware.plan import Plan
+from qkd.hardware.terms import Terms
 from qkd.results import DeviceResult, LearnedResult, MeasuredResult, MeasuredText
 from qkd.results.device import DeviceScores, Jobs, Lost
+from qkd.simulation.factory import make_engine
 from qkd.simulation.noise import device_noise
-from qkd.simulation.simulators import Engine, make_engine
 from qkd.student.bundle import Student
 from qkd.student.metrics import Z95, bootstrap, proportion
 
-NOISY = EngineSpec(precision="double")
+DOUBLE = EngineSpec(precision="double")
 
 
-def expected(engine: Engine, student: StudentCircuit, values: np.ndarray) -> np.ndarray:
-    """Return an engine's expectation values (N,K) at parameter values (N,A+P)."""
-    evs: np.ndarray = engine.estimator.run([pub(student, values)]).result()[0].data.evs
+def exact_values(student: StudentCircuit, values: np.ndarray, noise: NoiseLike = None) -> np.ndarray:
+    """Return the fastest exact engine's expectation values (N,K) at parameter values (N,A+P).
+
+    Args:
+        student: The circuit.
+        values: Parameter values (N,A+P).
+        noise: Noise model on the circuit's indices; None is an ideal device.
+    """
+    engine = make_engine(DOUBLE, student, noise)
+    evs: np.ndarray = engine.estimator.run([make_pub(student, values)]).result()[0].data.evs
     return evs.T
 
 
-def interpret(plan: Plan, student: Student, records: list[JobRecord]) -> DeviceResult:
-    """Return what a plan's results say: a ``MeasuredResult`` where there are texts with values.
+def predicted_values(student: StudentCircuit, region: Region, values: np.ndarray) -> np.ndarray:
+    """Return the expectation values (N,K) that a region's calibration predicts, without shot noise."""
+    return exact_values(student, values, device_noise(region))
 
-    A prediction is too close to call where the first class's logit exceeds the second's by less than 1.96 standard
-    errors of that difference, which is linear in the expectation values.
+
+def interpret(plan: Plan, student: Student, job_records: list[JobRecord]) -> DeviceResult:
+    """Return the result of a plan; it is a ``MeasuredResult`` if a text has values.
+
+    A prediction is too close to call if the first class's logit exceeds the second's by less than 1.96 standard errors
+    of that difference. The difference is linear in the expectation values.
     """
-    gathered = gather(plan, records)
-    common = dict(of_jobs(plan, records)) | {
+    measurements = collect_measurements(plan, job_records)
+    count = int(measurements.measured[: len(plan.texts)].sum())
+    common = dict(describe_jobs(plan, job_records)) | {
         "mitigation": asdict(plan.mitigation),
         "executions": plan.budget.executions,
-        "texts": int(gathered.there[: len(plan.texts)].sum()),
+        "texts": count,
         "asked": len(plan.texts),
-        "failed": tuple(gathered.failed.tolist()),
+        "failed": tuple(measurements.failed.tolist()),
     }
-    if not common["texts"]:
+    if not count:
         return DeviceResult(**common)
     model = student.model
-    mitigated, every, predicted = say_of(plan, student, gathered)
-    texts, evs, stds = mitigated.rows, mitigated.evs, mitigated.stds
-    exact, noisy = every[texts], predicted[texts]
-    weights = model.head.weight.detach().cpu().numpy()
-    logits = {who: model.logits_of(rows) for who, rows in (("measured", evs), ("noisy", noisy), ("exact", exact))}
-    margin, error = margins(logits["measured"], stds, weights)
+    estimates, exact, noisy = estimate(plan, student, measurements)
+    evs, stds = estimates.evs, estimates.stds
+    logits = {name: model.logits_of(v) for name, v in (("measured", evs), ("noisy", noisy), ("exact", exact))}
+    margin, error = _margin_errors(plan, logits["measured"], estimates, model.head.weight.detach().cpu().numpy())
     close = ~(margin > Z95 * error)  # an unknown error is never clear
-    rows = [plan.texts[i] for i in texts]
-    labels = [row["label"] for row in rows]
-    known = all(label is not None for label in labels)
-    targets = np.array([model.classes.index(label) for label in labels]) if known else None
-    off = np.abs(evs - exact).mean(axis=1)
+    texts = [plan.texts[i] for i in estimates.rows]
+    labels = [row["label"] for row in texts]
+    targets = None if None in labels else np.array([model.classes.index(label) for label in labels])
+    deviation = np.abs(evs - exact).mean(axis=1)
     return MeasuredResult(
         **common,
         classes=tuple(model.classes),
-        error=bootstrap(lambda chosen: float(off[chosen].mean()), len(off)),
+        error=bootstrap(lambda chosen: float(deviation[chosen].mean()), len(deviation)),
         error_noisy=float(np.abs(noisy - exact).mean()),
         stderr=float(np.mean(stds[np.isfinite(stds)])) if np.isfinite(stds).any() else None,
         rms=float(np.sqrt(((evs - exact) ** 2).mean())),
         covered=proportion((np.abs(evs - exact) < Z95 * stds).ravel()).value,
-        bias=float(np.sqrt((mitigated.bias**2).mean())),
+        bias=float(np.sqrt((estimates.bias**2).mean())),
         too_close=int(close.sum()),
-        lines={who: _line(values, targets, logits["exact"], rows) for who, values in logits.items()},
+        lines={name: _line(rows, targets, logits["exact"], texts) for name, rows in logits.items()},
         rows=tuple(
             MeasuredText(
                 **row,
@@ -86,21 +98,23 @@ def interpret(plan: Plan, student: Student, records: list[JobRecord]) -> DeviceR
                 margin_error=float(error[i]) if np.isfinite(error[i]) else None,
                 too_close=bool(close[i]),
             )
-            for i, row in enumerate(rows)
+            for i, row in enumerate(texts)
         ),
     )
 
 
-def of_jobs(plan: Plan, records: list[JobRecord]) -> DeviceResult:
-    """Return what is known of any plan's result: of the plan, and of its jobs."""
+def describe_jobs(plan: Plan, job_records: list[JobRecord]) -> DeviceResult:
+    """Return the part of a result that every plan has: the plan and its jobs."""
     return DeviceResult(
         plan=plan.name,
-        device=plan.snapshot.name if plan.local else plan.device,
+        device=plan.place,
         calibrated=plan.snapshot.calibration.date,
         local=plan.local,
         qpu_seconds_estimated=plan.budget.seconds,
-        jobs=Jobs(all=plan.jobs, saved=sum(record.file is not None for record in records)),
-        lost=tuple(Lost(job=record.number, reason=record.reason) for record in records if record.reason is not None),
+        jobs=Jobs(all=plan.jobs, saved=sum(record.file is not None for record in job_records)),
+        lost=tuple(
+            Lost(job=record.number, reason=record.reason) for record in job_records if record.reason is not None
+        ),
     )
 
 
@@ -108,7 +122,7 @@ def read_result(path: Path) -> DeviceResult:
     """Return the content of a ``result.json``.
 
     Raises:
-        FolderError: the file is missing or damaged.
+        FolderError: The file is missing or damaged.
     """
     value = read_json(path)
     kind: type[DeviceResult] = DeviceResult
@@ -116,48 +130,58 @@ def read_result(path: Path) -> DeviceResult:
         kind = MeasuredResult
     elif isinstance(value, dict) and "circuits" in value:
         kind = LearnedResult
-    return records_of.checked(value, kind, path, "'qkd jobs collect' with the plan's name makes it anew")
+    return records.checked(value, kind, path, "'qkd jobs collect' with the plan's name writes it again")
 
 
-def say_of(plan: Plan, student: Student, gathered: Gathered) -> tuple[Mitigated, np.ndarray, np.ndarray]:
-    """Return what a plan's texts measured, mitigated, and of all points the exact and the predicted values (T,K)."""
-    small, region = to_region(plan.student, plan.snapshot)
-    logical, texts = student.model.circuit, len(plan.texts)
-    stabilizers = plan.mitigation.name == "affine" and affine.is_clifford(gathered.values[texts:])
-    values = gathered.values[:texts] if stabilizers else gathered.values
-    exact = expected(make_engine(NOISY, logical), logical, values)
-    predicted = expected(make_engine(NOISY, small, device_noise(region)), small, values)
-    if stabilizers:  # of the points nothing is predicted; the maps start from no error
-        known = affine.stabilized(logical, gathered.values[texts:])
+def estimate(plan: Plan, student: Student, measurements: Measurements) -> tuple[Estimates, np.ndarray, np.ndarray]:
+    """Return the texts' mitigated expectation values, and their exact and predicted ones (n,K)."""
+    small, region = to_region(plan.terms.student, plan.snapshot)
+    logical, count = Terms.from_student(student.model.circuit), len(plan.texts)
+    clifford = count < len(plan.values) and affine.is_clifford(plan.values[count:])
+    values = plan.values[:count] if clifford else plan.values
+    exact, predicted = exact_values(logical.student, values), predicted_values(small, region, values)
+    if clifford:  # the circuits are too wide for a prediction, so the maps start from no error
+        known = affine.stabilizer_values(logical.student, plan.values[count:])
         exact, predicted = np.vstack([exact, known]), np.vstack([predicted, known])
-    return mitigate(plan, gathered, exact, predicted), exact, predicted
+    estimates = mitigate(plan, measurements, exact, predicted)
+    rows = estimates.rows
+    return estimates, logical.values(exact[rows]), logical.values(predicted[rows])
+
+
+def _margin_errors(
+    plan: Plan, logits: np.ndarray, estimates: Estimates, head: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return margins (n,) and their standard errors (n,).
+
+    The noise of terms is independent; observables that share a term are not. So the noise is summed over terms.
+    """
+    margin, noise = margins(logits, estimates.term_noise, head @ plan.terms.coefficients)
+    _, bias = margins(logits, estimates.bias, head)
+    return margin, np.hypot(noise, bias)
 
 
 def margins(logits: np.ndarray, stds: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return by how much the first class exceeds the second (N,), and the standard error of that (N,).
+    """Return by how much the first class's logit exceeds the second's (N,), and the standard error of that (N,).
 
     Args:
-        logits: (N,C).
-        stds: of the expectation values (N,K).
-        weights: of the head (C,K).
+        logits: Logits (N,C).
+        stds: Standard errors of independent values (N,T).
+        weights: Derivatives of the logits by these values (C,T).
     """
-    slopes = slopes_of(logits, weights)
+    first, second = np.argsort(-logits, axis=1)[:, :2].T
     order = np.sort(logits, axis=1)
+    slopes = weights[first] - weights[second]
     return order[:, -1] - order[:, -2], np.sqrt((slopes**2 * stds**2).sum(axis=1))
 
 
-def slopes_of(logits: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return the derivative (N,K) of the first class's lead over the second by each expectation value."""
-    first, second = np.argsort(-logits, axis=1)[:, :2].T
-    return weights[first] - weights[second]
-
-
-def _line(logits: np.ndarray, targets: np.ndarray | None, exact: np.ndarray, rows: list[Row]) -> DeviceScores:
+def _line(logits: np.ndarray, targets: np.ndarray | None, exact: np.ndarray, texts: list[Row]) -> DeviceScores:
     """Return accuracy and agreements of logits (N,C), each with its interval."""
-    said = logits.argmax(axis=1)
-    taught = all(row.get("teacher") for row in rows)
+    predictions = logits.argmax(axis=1)
+    like_teacher = None
+    if all(row.get("teacher") for row in texts):
+        like_teacher = proportion(predictions == np.array([np.argmax(row["teacher"]) for row in texts]))
     return DeviceScores(
-        like_exact=proportion(said == exact.argmax(axis=1)),
-        accuracy=None if targets is None else proportion(said == targets),
-        like_teacher=proportion(said == np.array([np.argmax(row["teacher"]) for row in rows])) if taught else None,
+        like_exact=proportion(predictions == exact.argmax(axis=1)),
+        accuracy=None if targets is None else proportion(predictions == targets),
+        like_teacher=like_teacher,
     )

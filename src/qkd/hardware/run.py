@@ -1,4 +1,4 @@
-"""``qkd run-hardware`` and ``qkd jobs``: from plans to jobs, and from jobs to results."""
+"""``qkd run-hardware`` and ``qkd jobs``: from requests to plans, jobs and results."""
 
 from __future__ import annotations
 
@@ -8,25 +8,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from qkd.circuits.student import StudentCircuit
 from qkd.core.console import progress, say, warn
 from qkd.core.errors import FolderError, QkdError
 from qkd.core.files import NotWritten, finite, write_json
 from qkd.core.runs import RunFolder, existing_run
 from qkd.devices import live
-from qkd.hardware import index, jobs
-from qkd.hardware.inventory import ledger_of, plan_called, plans_of, unfinished
-from qkd.hardware.jobs import Recalibrated, drive
-from qkd.hardware.learning import LearningOrder, learn, learning_fingerprint, plan_for
-from qkd.hardware.ledger import JobRecord, Ledger
-from qkd.hardware.order import Order, order_fingerprint
-from qkd.hardware.patience import Patience
-from qkd.hardware.plan import Plan, plans
-from qkd.hardware.prepare import plans_for, quota
-from qkd.hardware.provider import Provider
-from qkd.hardware.rehearsal import Rehearsal
-from qkd.hardware.remote import Remote
+from qkd.hardware.index import find_plan, host_id, indexed_ledger, is_unfinished, ledger_of, load_plans
+from qkd.hardware.jobs import DeviceChanged, JobLoop
+from qkd.hardware.learning import learn
+from qkd.hardware.ledger import JobRecord
+from qkd.hardware.plan import Plan, list_plans
+from qkd.hardware.planning import make_plans, remaining_seconds
+from qkd.hardware.request import AnyRequest, fingerprint
 from qkd.hardware.result import interpret, read_result
+from qkd.hardware.service.base import Service
+from qkd.hardware.service.ibm import IBMService
+from qkd.hardware.service.local import LocalService
+from qkd.hardware.service.retry import RetryPolicy
 from qkd.results import DeviceResult
 from qkd.student.bundle import Student
 
@@ -34,137 +32,138 @@ Confirm = Callable[[Plan], bool]
 
 
 @dataclass
-class Outcome:
-    """What became of one plan.
+class DeviceRun:
+    """A plan with its jobs and result.
 
-    plan: what was asked.
-    records: where its jobs stand.
-    result: what they say; None where nothing was sent.
+    Attributes:
+        plan: The plan.
+        records: The states of its jobs.
+        result: The result; None if nothing was submitted.
     """
 
     plan: Plan
     records: list[JobRecord]
     result: DeviceResult | None
 
+    @property
+    def open(self) -> bool:
+        """Whether a job may still give a result."""
+        return any(record.open for record in self.records)
+
 
 def run(
-    order: Order | LearningOrder,
+    request: AnyRequest,
     confirm: Confirm,
+    *,
     detach: bool = False,
     dry_run: bool = False,
-    patience: Patience | None = None,
-    anew: bool = False,
-) -> list[Outcome]:
-    """Do a device run, or several with ``mitigation="all"``, or learn a device's errors; return what came of each.
+    new_plan: bool = False,
+    policy: RetryPolicy | None = None,
+) -> list[DeviceRun]:
+    """Carry out a request, and return a device run for each mitigation.
 
-    A plan of the same order that is not finished is gone on with.
+    An unfinished plan of the same request is continued.
 
     Args:
-        order: what is asked for.
-        confirm: is shown each plan with its budget, and says whether to go on.
-        detach: return once the jobs are sent.
-        dry_run: return before anything is sent.
-        patience: how long is waited for the service.
-        anew: make another plan of the same order.
+        request: The request.
+        confirm: Receives each plan with its budget, and returns whether to submit it.
+        detach: Return once the jobs are submitted.
+        dry_run: Return before anything is submitted.
+        new_plan: Make another plan although one of the same request is unfinished.
+        policy: Retries and waits.
 
     Raises:
-        QkdError: something does not fit, costs too much, or the service refuses or stays away.
+        QkdError: Something does not fit or costs too much, or the service refuses or does not answer.
     """
-    patience = patience or Patience()
-    folder = existing_run(order.run)
+    policy, folder = policy or RetryPolicy(), existing_run(request.run)
     with folder.lock():
-        _tidy(folder)
-        if not (anew or dry_run) and (waiting := _open(folder, order)):
-            return [_again(folder, plan, order, confirm, patience, wait=not detach) for plan in waiting]
-        done: list[Outcome] = []
-        waiting = _plans(order, folder, dry_run)
-        if dry_run:  # what it costs is shown before anything refuses it
+        _finish_interrupted(folder)
+        if not (new_plan or dry_run) and (unfinished := _open_plans(folder, request)):
+            return [_continue(folder, plan, request, confirm, policy, wait=not detach) for plan in unfinished]
+        waiting, finished = make_plans(request, folder, dry_run), list[DeviceRun]()
+        if dry_run:  # the cost is shown before a limit refuses it
             for plan in waiting:
                 confirm(plan)
-            _afford(waiting)
-            return [Outcome(plan, [], None) for plan in waiting]
+            _check_budget(waiting)
+            return [DeviceRun(plan, [], None) for plan in waiting]
         while waiting:
             plan = waiting[0]
-            _afford(waiting)
+            _check_budget(waiting)
             if not confirm(plan):
-                done.append(Outcome(waiting.pop(0), [], None))
+                finished.append(DeviceRun(waiting.pop(0), [], None))
                 continue
             plan.save()
-            ledger = ledger_of(folder, plan, patience)
-            facts = {"home": index.home_of(folder.hardware), "damaged": len(ledger.read()[1])}
+            ledger = indexed_ledger(folder, plan, policy)
+            facts = {"host": host_id(folder.hardware), "damaged": len(ledger.read()[1])}
             ledger.append(plan.name, "planned", device=plan.device, jobs=plan.jobs, **facts)
             try:
-                done.append(_carry_on(folder, plan, patience, wait=not detach))
-            except Recalibrated as changed:
+                finished.append(_advance(folder, plan, policy, wait=not detach))
+            except DeviceChanged as change:
                 if any(record.tags for record in ledger.jobs(plan.name, plan.jobs)):
                     raise
-                say(f"{plan.device} changed from version {changed.compiled} to {changed.now}: it is compiled anew")
-                ledger.append(plan.name, "dropped", reason=f"{plan.device} is version {changed.now} now")
+                say(f"{plan.device} changed from version {change.compiled} to {change.version}; compiling again")
+                ledger.append(plan.name, "dropped", reason=f"{plan.device} has version {change.version} now")
                 names = [later.mitigation.name for later in waiting]
-                waiting = [later for later in _plans(order, folder) if later.mitigation.name in names]
+                waiting = [later for later in make_plans(request, folder) if later.mitigation.name in names]
                 continue
             waiting.pop(0)
-            if waiting and not order.local:
-                left = quota(live.service())
-                waiting = [replace(later, budget=replace(later.budget, remaining=left)) for later in waiting]
-        return done
+            if waiting and not request.local:
+                left = remaining_seconds(live.service())
+                waiting = [_with_remaining(later, left) for later in waiting]
+        return finished
 
 
-def _tidy(folder: RunFolder) -> None:
-    """Finish what a killed command left: plans that were not written whole, and a report that lacks a result."""
-    ledger = Ledger(folder.hardware / "ledger.jsonl")
-    planned = {row["plan"] for row in ledger.read()[0]}
+def _finish_interrupted(folder: RunFolder) -> None:
+    """Remove plans that a killed command wrote in part, and write a report that lacks a result."""
+    planned = {row["plan"] for row in ledger_of(folder).read()[0]}
     for path in folder.hardware.glob("hw-*"):
         if path.name.removeprefix("hw-").isdecimal() and not (path / "plan.json").exists() and path.name not in planned:
-            shutil.rmtree(path)  # nothing of it was submitted: the ledger has no line about it
-    results = [path / "result.json" for path in plans(folder.hardware)]
+            shutil.rmtree(path)  # nothing of it was submitted, because the ledger has no line about it
+    results = [path / "result.json" for path in list_plans(folder.hardware)]
     written = folder.report.stat().st_mtime_ns if folder.report.exists() else 0
     if any(path.exists() and path.stat().st_mtime_ns > written for path in results):
-        _render(folder)
+        _write_report(folder)
 
 
-def _plans(order: Order | LearningOrder, folder: RunFolder, offline: bool = False) -> list[Plan]:
-    return [plan_for(order, folder, offline)] if isinstance(order, LearningOrder) else plans_for(order, folder, offline)
-
-
-def _open(folder: RunFolder, order: Order | LearningOrder) -> list[Plan]:
-    """Return the plans of the same order whose jobs have not ended; of a cancelled one none is."""
-    if isinstance(order, LearningOrder):
-        asked = learning_fingerprint(order, folder)
-    else:
-        asked = order_fingerprint(order, folder)
-    alike = [plan for plan in plans_of(folder) if plan.asked == asked]
-    ledger = Ledger(folder.hardware / "ledger.jsonl")
+def _open_plans(folder: RunFolder, request: AnyRequest) -> list[Plan]:
+    """Return the plans of the same request with open jobs, except cancelled ones."""
+    ledger, hashed = ledger_of(folder), fingerprint(request, folder)
     return [
         plan
-        for plan in alike
-        if not ledger.cancelled(plan.name) and any(record.open for record in ledger.jobs(plan.name, plan.jobs))
+        for plan in load_plans(folder)
+        if plan.fingerprint == hashed
+        and not ledger.is_cancelled(plan.name)
+        and any(record.open for record in ledger.jobs(plan.name, plan.jobs))
     ]
 
 
-def _again(
-    folder: RunFolder, plan: Plan, order: Order | LearningOrder, confirm: Confirm, patience: Patience, wait: bool
-) -> Outcome:
-    """Go on with a plan instead of making another like it."""
-    say(f"{plan.name} asks for the same and is not finished: it is gone on with; --new-plan makes another")
-    ledger = ledger_of(folder, plan, patience)
-    unsent = [record for record in ledger.jobs(plan.name, plan.jobs) if record.open and not record.tags]
-    if unsent:
-        limit = plan.limit if order.max_qpu_seconds is None else order.max_qpu_seconds
-        left = None if plan.local else quota(live.service())
-        plan = replace(plan, limit=limit, budget=replace(plan.budget, remaining=left))
-        if len(unsent) == plan.jobs:
-            _afford([plan])
+def _continue(
+    folder: RunFolder, plan: Plan, request: AnyRequest, confirm: Confirm, policy: RetryPolicy, wait: bool
+) -> DeviceRun:
+    """Continue an unfinished plan of the same request."""
+    say(f"{plan.name} is an unfinished plan of the same request, so it is continued; --new-plan makes another")
+    records = indexed_ledger(folder, plan, policy).jobs(plan.name, plan.jobs)
+    unsubmitted = [record for record in records if record.open and not record.tags]
+    if unsubmitted:
+        limit = plan.limit if request.max_qpu_seconds is None else request.max_qpu_seconds
+        left = None if plan.local else remaining_seconds(live.service())
+        plan = _with_remaining(plan, left).model_copy(update={"limit": limit})
+        if len(unsubmitted) == plan.jobs:
+            _check_budget([plan])
         if not confirm(plan):
-            return Outcome(plan, ledger.jobs(plan.name, plan.jobs), None)
-    return _carry_on(folder, plan, patience, wait)
+            return DeviceRun(plan, records, None)
+    return _advance(folder, plan, policy, wait)
 
 
-def _afford(plans: list[Plan]) -> None:
-    """Refuse plans that together are above their limit or above what the account has left; warn of a rehearsal's.
+def _with_remaining(plan: Plan, seconds: float | None) -> Plan:
+    return plan.model_copy(update={"budget": replace(plan.budget, remaining=seconds)})
+
+
+def _check_budget(plans: list[Plan]) -> None:
+    """Refuse plans that together exceed their limit or the time that is left; only warn if they are rehearsals.
 
     Raises:
-        QkdError: says by how much.
+        BudgetError: It says by how much.
     """
     stages = tuple(stage for plan in plans for stage in plan.budget.stages)
     try:
@@ -172,112 +171,118 @@ def _afford(plans: list[Plan]) -> None:
     except QkdError as error:
         if not plans[0].local:
             raise
-        warn(f"on the device this would be refused: {error}")
+        warn(f"the device would refuse this: {error}")
 
 
 def collect(
-    where: Path, name: str | None = None, wait: bool = True, again: bool = False, patience: Patience | None = None
-) -> list[Outcome]:
-    """Go on with a run's plans: send what is not sent, fetch what is done.
+    where: str | Path,
+    name: str | None = None,
+    *,
+    wait: bool = True,
+    resubmit: bool = False,
+    policy: RetryPolicy | None = None,
+) -> list[DeviceRun]:
+    """Continue a run's plans: submit what is due, fetch what is done.
 
     Args:
-        where: the run folder.
-        name: of one plan; all that are not finished when left out.
-        wait: until their jobs have ended.
-        again: send jobs again that failed or were cancelled.
-        patience: how long is waited for the service.
+        where: The run folder.
+        name: Name of a plan; None takes all unfinished ones.
+        wait: Wait until all jobs have ended.
+        resubmit: Submit jobs again that failed or were cancelled.
+        policy: Retries and waits.
 
     Raises:
-        QkdError: there is no such plan, or the service refuses or stays away; the other plans were gone on with.
+        QkdError: There is no such plan, or the service refuses or does not answer; the other plans were continued.
     """
-    patience, folder = patience or Patience(), existing_run(where)
+    policy, folder = policy or RetryPolicy(), existing_run(Path(where))
     with folder.lock():
-        _tidy(folder)
-        chosen = (
-            [plan_called(folder, name)] if name else [plan for plan in plans_of(folder) if unfinished(folder, plan)]
-        )
-        done, troubles = [], []
-        for plan in chosen:
+        _finish_interrupted(folder)
+        plans = [find_plan(folder, name)] if name else [p for p in load_plans(folder) if is_unfinished(folder, p)]
+        finished, failures = [], []
+        for plan in plans:
             try:
-                done.append(_carry_on(folder, plan, patience, wait, again))
+                finished.append(_advance(folder, plan, policy, wait, resubmit))
             except QkdError as error:
-                troubles.append(error)
-        for trouble in troubles[1:]:
-            warn(str(trouble))
-        if troubles:
-            raise troubles[0]
-        return done
+                failures.append(error)
+        for failure in failures[1:]:
+            warn(str(failure))
+        if failures:
+            raise failures[0]
+        return finished
 
 
-def cancel(where: Path, name: str, patience: Patience | None = None) -> dict[str, str]:
-    """Cancel a plan's jobs that have not ended, and return the state that the service says of each, by id.
+def cancel(where: str | Path, name: str, policy: RetryPolicy | None = None) -> dict[str, str]:
+    """Cancel a plan's jobs that have not ended, and return the state that the service gives for each, by id.
 
     Raises:
-        QkdError: there is no such plan, or the service refuses.
+        QkdError: There is no such plan, or the service refuses.
     """
-    patience, folder = patience or Patience(), existing_run(where)
+    policy, folder = policy or RetryPolicy(), existing_run(Path(where))
     with folder.lock():
-        plan = plan_called(folder, name)
-        with _provider(plan) as provider:
-            home = index.home_of(folder.hardware)
-            return jobs.cancel(provider, ledger_of(folder, plan, patience), patience, home)
+        plan = find_plan(folder, name)
+        with _open_service(plan) as service:
+            ledger = indexed_ledger(folder, plan, policy)
+            return JobLoop(service, ledger, policy, host_id(folder.hardware)).cancel()
 
 
-def _carry_on(folder: RunFolder, plan: Plan, patience: Patience, wait: bool, again: bool = False) -> Outcome:
-    """Send and collect, then write what the results say."""
-    ledger = ledger_of(folder, plan, patience)
+def _advance(folder: RunFolder, plan: Plan, policy: RetryPolicy, wait: bool, resubmit: bool = False) -> DeviceRun:
+    """Submit and collect jobs, then write the result and the report."""
+    for path in (folder.hardware, plan.folder):
+        if path.is_symlink():
+            raise FolderError(f"{path}: is a symbolic link, and qkd writes no results through one; replace it")
+    ledger = indexed_ledger(folder, plan, policy)
     try:
-        with _provider(plan) as provider:
-            records = drive(provider, ledger, patience, wait, again, index.home_of(folder.hardware))
-        student, done = Student.load(folder.path), not any(record.open for record in records)
-        result = learn(plan, records) if plan.purpose == "learn" else interpret(plan, student, records)
-        if result.failed:
-            warn(f"{plan.name}: {len(result.failed)} texts have no finite values and are left out")
-        if done:
-            write_json(plan.folder / "result.json", finite(result.to_dict()), private=True)
-            _render(folder)
+        with _open_service(plan) as service:
+            records = JobLoop(service, ledger, policy, host_id(folder.hardware)).run(wait, resubmit)
+        device_run = DeviceRun(plan, records, None)
+        if plan.request.kind == "learn":
+            device_run.result = learn(plan, records)
+        else:
+            device_run.result = interpret(plan, Student.load(folder.path), records)
+        if device_run.result.failed:
+            warn(f"{plan.name}: {len(device_run.result.failed)} texts have no finite values and are excluded")
+        if not device_run.open:
+            write_json(plan.folder / "result.json", finite(device_run.result.to_dict()), private=True)
+            _write_report(folder)
     except NotWritten as error:
         if not error.full:
             raise
         raise FolderError(
-            f"{error.path}: the disk is full; free some space, then 'qkd jobs collect {plan.name} --run {folder.path}' "
-            "goes on, and sends nothing that was sent"
+            f"{error.path}: the disk is full; free some space, then continue with 'qkd jobs collect {plan.name} --run "
+            f"{folder.path}', which submits no job twice"
         ) from None
-    return Outcome(plan, records, result)
+    return device_run
 
 
 @contextmanager
-def _provider(plan: Plan) -> Iterator[Provider]:
-    """Yield where a plan's jobs run."""
+def _open_service(plan: Plan) -> Iterator[Service]:
+    """Yield the service on which a plan's jobs run."""
     if plan.local:
         with progress(f"{plan.mitigation.name} on {plan.snapshot.name}", len(plan.values), "texts") as bar:
-            yield Rehearsal(plan, bar)
+            yield LocalService(plan, bar)
         return
     client = live.service()
     if plan.instance:
         live.require_instance(client, plan.instance, plan.name)
+    fractional = any(item.operation.name in ("rx", "rzz") for item in plan.student.circuit.data)
     try:
-        backend = live.backend(plan.device, client, _fractional(plan.student), plan.instance)
+        backend = live.backend(plan.device, client, fractional, plan.instance)
     except QkdError as error:  # a device that is gone still has results
         warn(str(error))
         backend = None
-    provider = Remote(plan, client, backend)
+    service = IBMService(plan, client, backend)
     try:
-        yield provider
+        yield service
     finally:
-        provider.close()
+        service.close()
 
 
-def _fractional(student: StudentCircuit) -> bool:
-    return any(item.operation.name in ("rx", "rzz") for item in student.circuit.data)
-
-
-def _render(folder: RunFolder) -> None:
-    """Write the run's report anew, with its device runs."""
+def _write_report(folder: RunFolder) -> None:
+    """Write the run's report with its device runs."""
     from qkd.reports.report import write_report
 
     results = []
-    for path in plans(folder.hardware):
+    for path in list_plans(folder.hardware):
         if (path / "result.json").is_file():
             try:
                 results.append(read_result(path / "result.json"))

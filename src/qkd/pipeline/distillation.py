@@ -9,7 +9,6 @@ import numpy as np
 
 from qkd.circuits import library
 from qkd.circuits.qasm import to_qasm
-from qkd.circuits.student import StudentCircuit
 from qkd.core.config import Config
 from qkd.core.console import say, warn
 from qkd.core.files import write_json, write_lines, write_text
@@ -23,10 +22,11 @@ from qkd.pipeline.training import Trainings, run_trainings
 from qkd.reports.report import write_report
 from qkd.reports.run import circuit_conclusion, teacher_conclusion
 from qkd.results import Metrics, TestPrediction
-from qkd.simulation.agree import Agreement, agree
-from qkd.simulation.response import started
+from qkd.simulation.aer_check import Agreement, agree
+from qkd.simulation.estimate import check_time, simulation_cost
 from qkd.simulation.saved import check_saved
-from qkd.simulation.setting import Noisy, Setting, make_setting
+from qkd.simulation.setup import Noisy, Setting, make_setup
+from qkd.simulation.start import started
 from qkd.student.bundle import About, Student
 
 CHECK_TEXTS = 2
@@ -46,11 +46,17 @@ def run_pipeline(config: Config, folder: RunFolder, resume: bool) -> None:
         KeyboardInterrupt: training was interrupted; the folder has a valid student of the completed epochs.
     """
     clock = Clock()
-    circuit = load_circuit(config)  # first, so that a mistake in it is found before minutes of labeling
+    spec = config.student
+    circuit = library.load_circuit(spec.circuit, spec.qubits, spec.layers)
+    cost = simulation_cost(config, circuit)
+    check_time(config, cost)  # before anything slow
+    circuit = started(circuit)
+    check_saved(circuit)
     snapshot = folder.device / "snapshot.json"
-    setting = make_setting(config, circuit, snapshot if resume and snapshot.is_file() else None)
+    setting = make_setup(config, circuit, snapshot if resume and snapshot.is_file() else None)
     checks = [] if setting.noisy is None else check_device(setting, setting.noisy, folder)
     inputs = prepare_inputs(config, folder, resume, clock)
+    check_time(config, cost, len(inputs.data.train))
     trainings = run_trainings(config, setting, inputs, folder, resume, clock)
     with clock.stage("evaluation"):
         evaluation = evaluate(config, setting, inputs, trainings)
@@ -65,18 +71,6 @@ def run_pipeline(config: Config, folder: RunFolder, resume: bool) -> None:
     save_run(folder, metrics.model_copy(update={"seconds": seconds}), inputs, trainings, evaluation)
     if not trainings.finished:
         raise KeyboardInterrupt
-
-
-def load_circuit(config: Config) -> StudentCircuit:
-    """Return the student's circuit with its start.
-
-    Raises:
-        QkdError: there is no such circuit, or it would not survive being saved.
-    """
-    spec = config.student
-    circuit = started(library.load_circuit(spec.circuit, spec.qubits, spec.layers))
-    check_saved(circuit)
-    return circuit
 
 
 def check_device(setting: Setting, noisy: Noisy, folder: RunFolder) -> list[Agreement]:

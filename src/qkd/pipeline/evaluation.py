@@ -29,8 +29,8 @@ from qkd.reports.run import (
 )
 from qkd.results import Diagnosis, Metrics, ModelResult, PairedDifference, Parameters
 from qkd.results.run import EncoderCard, NoiseCard, StudentCard
-from qkd.simulation.agree import Agreement
-from qkd.simulation.setting import Setting
+from qkd.simulation.aer_check import Agreement
+from qkd.simulation.setup import Setting
 from qkd.student.bundle import Student
 from qkd.student.metrics import majority_logits, score
 from qkd.student.model import StudentModel

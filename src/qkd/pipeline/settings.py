@@ -56,7 +56,16 @@ def by_section(options: Options) -> Overrides:
             raise ConfigError(f"there is no option '{option}'{nearest(option, known)}")
         if hasattr(options[option], "to_csv"):
             raise ConfigError(f"{option} is a table; write it to a file, {option}='texts.csv', with its to_csv")
-    return {known[option]: value for option, value in options.items()}
+    return {known[option]: _plain(option, value) for option, value in options.items()}
+
+
+def _plain(option: str, value: object) -> object:
+    """Return a value that a configuration file can hold: a backend becomes the file of its snapshot."""
+    if option == "device" and not isinstance(value, str):
+        from qkd.devices.snapshot import device_file
+
+        return str(device_file(value))
+    return value
 
 
 def check_device(config: Config, overrides: Overrides) -> None:

@@ -18,8 +18,8 @@ from qkd.encoders.protocol import Encoder
 from qkd.pipeline.inputs import Clock, Inputs
 from qkd.reports.run import IDEAL_TRAINING, LABELED_ONLY, LINEAR, LOGREG
 from qkd.results import Parameters
-from qkd.simulation.setting import Setting
-from qkd.simulation.simulators import Engine, torch_device
+from qkd.simulation.factory import Engine, torch_device
+from qkd.simulation.setup import Setting
 from qkd.student import logreg
 from qkd.student.cores.factory import make_control
 from qkd.student.cores.quantum import QuantumCore

@@ -110,7 +110,6 @@ class DeviceResult(Result):
         texts: The number of measured texts.
         asked: The number of requested texts.
         failed: The numbers of texts without finite values.
-        continued: The plan that continues with this plan's texts.
     """
 
     plan: str
@@ -126,7 +125,6 @@ class DeviceResult(Result):
     texts: int = 0
     asked: int = 0
     failed: tuple[int, ...] = ()
-    continued: str | None = None
 
 
 class MeasuredResult(DeviceResult):

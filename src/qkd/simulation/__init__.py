@@ -1,4 +1,4 @@
-"""Which engine answers, for which circuit, on which device, and whether it agrees with Aer.
+"""Simulation: the engine for a circuit on a device, its cost, and comparisons with Aer.
 
 ::
 
@@ -7,12 +7,12 @@
     engine = qkd.simulation.make_engine(EngineSpec(), student)
 
 ==================== =================================================================================================
-`make_engine`        the engine for a circuit, ideal or under a noise model
-`Engine`             an estimator and its gradient, and why it was picked
-`choose`             the fastest engine that is exact for a circuit, by operation counts
+`make_engine`        make the engine for a circuit, ideal or under a noise model
+`Engine`             an estimator with its gradient and the reason for its choice
+`choose`             choose the fastest exact engine for a circuit by operation counts
 `compare_with_aer`   compare an engine with AerSimulator
-`check_circuit`      dead and redundant weights, light cones, the response to the data
-`linear_response`    how linearly expectation values respond to the data where training starts
+`check_circuit`      find dead and redundant weights, light cones and the response to the data
+`linear_response`    measure how linearly expectation values respond to the data
 ==================== =================================================================================================
 """
 
@@ -23,22 +23,22 @@ from typing import TYPE_CHECKING
 from qkd.core.lazy import exports
 
 if TYPE_CHECKING:
-    from qkd.simulation.agree import agree as compare_with_aer
-    from qkd.simulation.check import check as check_circuit
+    from qkd.simulation.aer_check import agree as compare_with_aer
     from qkd.simulation.choice import choose
-    from qkd.simulation.response import linear_response
-    from qkd.simulation.simulators import Engine, make_engine
+    from qkd.simulation.diagnostics import check as check_circuit
+    from qkd.simulation.factory import Engine, make_engine
+    from qkd.simulation.start import linear_response
 
 __all__ = ["Engine", "check_circuit", "choose", "compare_with_aer", "linear_response", "make_engine"]
 
 __getattr__, __dir__ = exports(
     __name__,
     {
-        "Engine": "qkd.simulation.simulators",
-        "check_circuit": "qkd.simulation.check:check",
+        "Engine": "qkd.simulation.factory",
+        "check_circuit": "qkd.simulation.diagnostics:check",
         "choose": "qkd.simulation.choice",
-        "compare_with_aer": "qkd.simulation.agree:agree",
-        "linear_response": "qkd.simulation.response",
-        "make_engine": "qkd.simulation.simulators",
+        "compare_with_aer": "qkd.simulation.aer_check:agree",
+        "linear_response": "qkd.simulation.start",
+        "make_engine": "qkd.simulation.factory",
     },
 )

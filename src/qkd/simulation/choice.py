@@ -1,4 +1,4 @@
-"""Which engine is the fastest that is exact for a circuit, or exact enough where none is in bearable time."""
+"""Choice of the fastest exact engine for a circuit, or of the light-cone engine with an accuracy."""
 
 from __future__ import annotations
 
@@ -17,29 +17,31 @@ from qkd.engines.paulis.cones import ChannelBlock, Cone, seen
 from qkd.engines.paulis.strings import pauli_terms
 
 ROWS = 64
-"""Rows of a batch where a caller does not say."""
+"""Default batch size."""
 COSTS = {
     "lightcone": (830.0, 119.0, 4.0e-5, 8.9e-4, 3.8e-5, 7.6),
     "statevector": (560.0, 16.0, 4.6e-4, 4.4e-3),
     "density": (730.0, 45.0, 5.2e-3),
 }
-"""Microseconds of each amount of ``work``, forward and gradient, single precision, one thread; only ratios matter.
+"""Microseconds per unit of each amount of ``work``: forward and gradient, single precision, one thread.
 
-Fitted by ``benchmarks/choice.py``, which compares what is chosen with what is fastest."""
+Only ratios matter. ``benchmarks/choice.py`` fits them and compares choices with measured times."""
 MAX_SECONDS_PER_STEP = 0.25
-"""Seconds of a step, by these costs, up to which an exact engine is preferred to one that leaves something out."""
-WIDEST_STATE = 24
-"""Qubits up to which a statevector is considered."""
+"""Estimated seconds of a step up to which an exact engine is preferred to a truncating one."""
+MAX_STATE_QUBITS = 24
+"""Maximum width for which a statevector is considered."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a step takes of an engine that is exact for a circuit.
+    """Work of one training step of an exact engine.
 
-    amounts: of the light-cone engine: steps; moves of cones of different shapes; multiply-adds that all rows share,
-        that each row has of its own, and of meeting the encoded qubits; moves with matrices of the rows' own. Of the
-        others: steps; blocks; numbers that blocks change in all rows; numbers that are read in all rows.
-    why: in words.
+    Attributes:
+        amounts: The counts that ``COSTS`` weighs. Light-cone engine: steps; blocks of cones of different shapes;
+            multiply-adds that all rows share, that each row needs, and of the contraction with the encoded qubits;
+            blocks with matrices of each row. Other engines: steps; blocks; numbers that blocks change in all rows;
+            numbers that are read in all rows.
+        why: A description for the reason of the choice.
     """
 
     amounts: tuple[float, ...]
@@ -47,20 +49,20 @@ class Work:
 
 
 def choose(student: StudentCircuit, noise: NoiseLike, accuracy: float, rows: int = ROWS) -> tuple[str, str]:
-    """Return the engine for a circuit, by name, and why, in words.
+    """Return the name of the engine for a circuit, and the reason.
 
     Args:
-        student: the circuit.
-        noise: the noise model, or None for an ideal device.
-        accuracy: what the light-cone engine keeps to in wide light cones; 0 wants it exact.
-        rows: of the batches that it will see.
+        student: The circuit.
+        noise: The noise model; None is an ideal device.
+        accuracy: The accuracy of the light-cone engine in wide light cones; 0 demands an exact engine.
+        rows: The batch size, B.
 
     Raises:
-        QkdError: no engine takes the circuit under this noise.
+        QkdError: No engine supports the circuit under this noise.
     """
     try:
         exact, width = work(student, noise, rows)
-    except QkdError as error:  # gates that only the statevector engine takes
+    except QkdError as error:  # only the statevector engine supports some gates
         if noise is not None:
             raise
         return "statevector", str(error)
@@ -70,7 +72,7 @@ def choose(student: StudentCircuit, noise: NoiseLike, accuracy: float, rows: int
         others = " and ".join(task.why for kind, task in exact.items() if kind != best)
         return best, f"{exact[best].why} cost {f'less than {others}' if others else 'least'}"
     if accuracy:
-        return "lightcone", f"light cones of {width} qubits are too wide to be exact at a bearable cost"
+        return "lightcone", f"light cones of {width} qubits are too wide to be exact in reasonable time"
     raise CircuitError(
         f"circuit '{student.name}' has light cones of {width} qubits, too wide for any exact engine; give an "
         "--accuracy, such as 1e-3, use fewer layers, or take --engine trajectories"
@@ -78,25 +80,25 @@ def choose(student: StudentCircuit, noise: NoiseLike, accuracy: float, rows: int
 
 
 def is_affordable(student: StudentCircuit, noise: NoiseLike = None, rows: int = ROWS) -> bool:
-    """Return whether some exact engine needs at most ``MAX_SECONDS_PER_STEP`` seconds for a step of a circuit.
+    """Return whether some exact engine needs at most ``MAX_SECONDS_PER_STEP`` for a step of a circuit.
 
     Raises:
-        QkdError: a gate that only the statevector engine takes.
+        QkdError: The circuit has a gate that only the statevector engine supports.
     """
     exact, _ = work(student, noise, rows)
     return min((cost(kind, task) for kind, task in exact.items()), default=float("inf")) <= MAX_SECONDS_PER_STEP
 
 
 def cost(kind: str, task: Work) -> float:
-    """Return about how many seconds an engine needs for its work."""
+    """Return the estimated seconds of a step."""
     return 1e-6 * sum(price * amount for price, amount in zip(COSTS[kind], task.amounts, strict=True))
 
 
 def work(student: StudentCircuit, noise: NoiseLike, rows: int) -> tuple[dict[str, Work], int]:
-    """Return the work of every engine that is exact for a circuit, and the width of the widest light cone.
+    """Return the work of every exact engine by name, and the width of the widest light cone.
 
     Raises:
-        QkdError: a gate that only the statevector engine takes.
+        QkdError: The circuit has a gate that only the statevector engine supports.
     """
     terms, _, _ = pauli_terms(student.observables)
     encoding, blocks, cones = light_cones(student.circuit, terms, noise, student.inputs)
@@ -106,7 +108,7 @@ def work(student: StudentCircuit, noise: NoiseLike, rows: int) -> tuple[dict[str
     if max((max(cone.counts, default=1) for cone in cones), default=1) <= 4**WIDEST:
         amounts = _lightcone(set(student.inputs), encoding, blocks, cones, rows)
         tasks["lightcone"] = Work(amounts, f"light cones of {width} qubits")
-    if noise is None and student.num_qubits <= WIDEST_STATE:
+    if noise is None and student.num_qubits <= MAX_STATE_QUBITS:
         amplitudes = 2.0 ** len(qubits) * rows
         amounts = 1.0, len(numbers), amplitudes * len(numbers), amplitudes
         tasks["statevector"] = Work(amounts, f"2^{len(qubits)} amplitudes")

@@ -1,9 +1,8 @@
-"""A device's errors from what it measures: angles, depolarization and readout fitted through the engine's gradients.
+"""Fit of a device's coherent, depolarizing and readout errors to measured expectation values.
 
-Expectation values of single Z at known parameter values are compared with those of the light-cone engine under noise
-whose angles and rates are parameters. What is fitted is the least of the squared differences over shot noise, and of
-the parameters over what a calibration lets expect of them (a ridge, or normal priors): where few values tell of an
-error it stays small.
+The light-cone engine predicts expectation values of single Z operators under noise whose angles and rates are
+parameters. The fit minimizes the squared differences over shot noise plus normal priors (a ridge) whose means and
+widths come from the calibration. The priors keep errors small that the measurements do not determine.
 """
 
 from __future__ import annotations
@@ -18,39 +17,40 @@ from qiskit.circuit import Parameter
 from qiskit.quantum_info import SparsePauliOp
 
 from qkd.circuits.student import StudentCircuit
-from qkd.devices.hidden import PHASES, TURNS
 from qkd.devices.learned import GateNoise, Learned, Place, infidelity
 from qkd.devices.noise import noise_model
+from qkd.devices.random_errors import PHASES, TURNS
 from qkd.devices.region import Region
 from qkd.engines import LightConeEstimator
 from qkd.engines.noise import Noise, assignment, rebuilt
 from qkd.simulation.noise import depolarizing_rate, neighbours
 
 STEPS, MORE = 50, 19
-"""Evaluations by L-BFGS on the rows that are fitted, and from there on all of them; a line search may add a few."""
+"""L-BFGS evaluations on the training rows, and then on all rows; a line search may add a few."""
 Z95 = 1.96
-"""Standard errors by which what was learned has to be nearer."""
-KEPT_APART = 5
-"""Every so manieth row is kept apart at first, to see how well others tell of it."""
+"""Standard errors by which the fit must beat the calibration on validation rows."""
+VALIDATION_STRIDE = 5
+"""Every fifth row is a validation row of the first fit."""
 LEAST_ERROR = 1e-5
-"""The infidelity of a gate whose calibration says less, or nothing."""
-LAYER = 0.08
-"""What is expected of the ZZ between neighbouring gates, in radians: its standard deviation."""
-SHARE, SPREAD = math.log(0.6), 0.7
-"""Of the logarithm of a gate's stochastic infidelity over its calibrated one: what is expected, and its deviation."""
-READ = 0.7
-"""The standard deviation of the logarithm of a readout's error over its calibrated one."""
+"""Minimum infidelity of a gate in the priors."""
+SPECTATOR_WIDTH = 0.08
+"""Prior standard deviation of the ZZ angle between neighboring gates, in radians."""
+STOCHASTIC_MEAN, STOCHASTIC_WIDTH = math.log(0.6), 0.7
+"""Prior mean and standard deviation of log(stochastic infidelity / calibrated infidelity)."""
+READOUT_WIDTH = 0.7
+"""Prior standard deviation of log(readout error / calibrated readout error)."""
 
 
 @dataclass(frozen=True)
 class Fit:
-    """What was learned.
+    """Result of a fit.
 
-    learned: the errors.
-    unexplained: of expectation values that were kept apart, the rms difference to what the calibration says, and to
-        what was learned, shot noise taken off.
-    noise: the rms shot noise of them.
-    clearer: whether what was learned is nearer to them than the calibration, by more than chance explains.
+    Attributes:
+        learned: The errors.
+        unexplained: The rms difference of validation values to the calibration's predictions and to the fit's,
+            without shot noise.
+        noise: The rms shot noise of the validation values.
+        clearer: True if the fit is significantly nearer to the validation values than the calibration.
     """
 
     learned: Learned
@@ -60,10 +60,10 @@ class Fit:
 
 
 @dataclass
-class _Amounts:
-    """Parameters of the noise, and what is expected of each before anything is measured.
+class _NoiseParameters:
+    """Noise parameters with normal priors.
 
-    Each is ``mean + width * u`` with u standard normal; one whose logarithm is ``mean + width * u`` is positive.
+    A parameter is ``mean + width * u`` with a standard normal u, or the exponential of it.
     """
 
     parameters: list[Parameter]
@@ -79,14 +79,14 @@ class _Amounts:
         self.logs.append(log)
         return self.parameters[-1]
 
-    def of(self, u: torch.Tensor) -> torch.Tensor:
-        """Return the amounts (E,) of standard normal numbers (E,)."""
+    def values(self, u: torch.Tensor) -> torch.Tensor:
+        """Return the parameter values (E,) of standard normal numbers (E,)."""
         plain = torch.tensor(self.means, dtype=u.dtype) + torch.tensor(self.widths, dtype=u.dtype) * u
         return torch.where(torch.tensor(self.logs), plain.exp(), plain)
 
 
 def calibrating(student: StudentCircuit, qubits: int | None = None) -> StudentCircuit:
-    """Return a student that measures Z of each qubit that it touches, which is what ``fit`` takes."""
+    """Return the circuit for ``fit``: it measures Z on every qubit that has a gate."""
     circuit = student.circuit
     touched = sorted({circuit.find_bit(q).index for item in circuit.data for q in item.qubits})
     paulis = [SparsePauliOp.from_sparse_list([("Z", [q], 1.0)], circuit.num_qubits) for q in touched]
@@ -94,7 +94,7 @@ def calibrating(student: StudentCircuit, qubits: int | None = None) -> StudentCi
 
 
 def points(student: StudentCircuit, weights: int, rows: int, seed: int) -> np.ndarray:
-    """Return random parameter values (M,A+P): some sets of weights, each with as many rows of inputs."""
+    """Return random parameter values (M,A+P): several weight vectors, each with the same number of input rows."""
     random, inputs = np.random.default_rng([seed, 3]), len(student.inputs)
     made = random.uniform(-np.pi, np.pi, (weights * rows, len(student.parameters)))
     made[:, inputs:] = made[::rows, inputs:].repeat(rows, axis=0)
@@ -110,21 +110,21 @@ def fit(
     date: str,
     said: Callable[[int, float], None] = lambda step, loss: None,
 ) -> Fit:
-    """Return the errors that explain what was measured.
+    """Fit the errors of a region to measured expectation values.
 
     Args:
-        student: on the region's indices, Z of single qubits as observables (see ``calibrating``).
-        region: its qubits; what its snapshot knows of learned errors is not looked at.
-        values: (M,A+P), inputs first; rows of the same weights in a row.
-        evs: measured (M,K), without mitigation.
-        stds: their shot noise (M,K).
-        date: when it was measured, ISO 8601.
-        said: is told each iteration and its loss.
+        student: A circuit on the region's indices with Z on single qubits as observables; see ``calibrating``.
+        region: The region. Learned errors of its snapshot are ignored.
+        values: Parameter values (M,A+P), inputs first; rows with equal weights are adjacent.
+        evs: Measured expectation values (M,K) without mitigation.
+        stds: Standard errors (M,K) from shot noise.
+        date: The date of the measurement, ISO 8601.
+        said: A callback with the number of each iteration and its loss.
     """
-    amounts = _Amounts([], [], [], [])
-    noise, known = _noise(student, region, amounts)
+    unknowns = _NoiseParameters([], [], [], [])
+    noise, known = _noise(student, region, unknowns)
     program = LightConeEstimator(noise, dtype="float64").compile(
-        student.circuit, student.observables, student.inputs, (*student.weights, *amounts.parameters)
+        student.circuit, student.observables, student.inputs, (*student.weights, *unknowns.parameters)
     )
     qubits = [int(np.flatnonzero(observable.paulis[0].z)[0]) for observable in student.observables]
     model = noise_model(region)
@@ -132,13 +132,13 @@ def fit(
     measured, weight = torch.from_numpy(evs), torch.from_numpy(stds**-2.0)
     inputs = torch.from_numpy(np.ascontiguousarray(values[:, : len(student.inputs)]))
     sets = [np.flatnonzero((values[:, len(student.inputs) :] == row).all(axis=1)) for row in _weights(student, values)]
-    apart = np.arange(len(values)) % KEPT_APART == KEPT_APART - 1
-    count = len(amounts.parameters)
+    validation = np.arange(len(values)) % VALIDATION_STRIDE == VALIDATION_STRIDE - 1
+    count = len(unknowns.parameters)
 
     def predicted(u: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
         weights = torch.from_numpy(values[rows[0], len(student.inputs) :])
-        ideal = program(inputs[rows], torch.cat([weights, amounts.of(u[:count])]))
-        up, down = (reads * (READ * u[count:].reshape(-1, 2)).exp()).T
+        ideal = program(inputs[rows], torch.cat([weights, unknowns.values(u[:count])]))
+        up, down = (reads * (READOUT_WIDTH * u[count:].reshape(-1, 2)).exp()).T
         return (1 - up - down) * ideal + down - up
 
     def minimize(u: torch.Tensor, used: np.ndarray, steps: int) -> torch.Tensor:
@@ -152,7 +152,7 @@ def fit(
             nonlocal calls
             optimizer.zero_grad()
             total = 0.0
-            for rows in sets:  # one set of weights at a time, so that one's memory is enough
+            for rows in sets:  # one weight vector at a time, which bounds the memory of gradients
                 chosen = rows[used[rows]]
                 if len(chosen):
                     loss = (weight[chosen] * (predicted(u, chosen) - measured[chosen]) ** 2).sum() / 2
@@ -168,32 +168,32 @@ def fit(
         return u.detach()
 
     start = torch.zeros(count + 2 * len(qubits), dtype=torch.float64)
-    u = minimize(start, ~apart, STEPS)
+    u = minimize(start, ~validation, STEPS)
     with torch.no_grad():
         predictions = torch.cat([predicted(u, rows) for rows in sets])[np.argsort(np.concatenate(sets))]
     calibrated = _calibrated(student, replace(region), values)
     u = minimize(u, np.ones(len(values), dtype=bool), MORE)
-    final = amounts.of(u[:count]).numpy()
-    readout = (reads * (READ * u[count:].reshape(-1, 2)).exp()).numpy()
-    learned = known(dict(zip(amounts.parameters, map(float, final), strict=True)))
+    final = unknowns.values(u[:count]).numpy()
+    readout = (reads * (READOUT_WIDTH * u[count:].reshape(-1, 2)).exp()).numpy()
+    learned = known(dict(zip(unknowns.parameters, map(float, final), strict=True)))
     learned = replace(
         learned,
         date=date,
         origin=f"fitted to {len(values)} circuits on qubits {', '.join(map(str, region.qubits))}",
         readout={region.qubits[q]: (float(a), float(b)) for q, (a, b) in zip(qubits, readout, strict=True)},
     )
-    before, after = ((other[apart] - evs[apart]) ** 2 for other in (calibrated, predictions.numpy()))
-    shot_noise = stds[apart] ** 2
+    before, after = ((other[validation] - evs[validation]) ** 2 for other in (calibrated, predictions.numpy()))
+    shot_noise = stds[validation] ** 2
     unexplained = [float(np.sqrt(max(0.0, (squares - shot_noise).mean()))) for squares in (before, after)]
-    nearer = (before - after).mean(axis=1)  # circuit by circuit, on the same shots
+    nearer = (before - after).mean(axis=1)  # paired: both predictions are compared with the same shots
     clearer = bool(nearer.mean() > Z95 * nearer.std(ddof=1) / math.sqrt(len(nearer)))
     return Fit(learned, (unexplained[0], unexplained[1]), float(np.sqrt(shot_noise.mean())), clearer)
 
 
 def _noise(
-    student: StudentCircuit, region: Region, amounts: _Amounts
+    student: StudentCircuit, region: Region, unknowns: _NoiseParameters
 ) -> tuple[Noise, Callable[[dict[Parameter, float]], Learned]]:
-    """Return the noise with its parameters, readout apart, and what makes learned errors of their values."""
+    """Return the parameterized noise without readout, and a function from parameter values to learned errors."""
     circuit, calibration = student.circuit, region.snapshot.calibration
     used: dict[tuple[str, Place], float] = {}
     for item in circuit.data:
@@ -208,10 +208,12 @@ def _noise(
     for (name, on), error in used.items():
         labels = TURNS.get(name, PHASES)
         width = math.sqrt(4 * (2 ** len(on) + 1) / 2 ** len(on) * error / len(labels))
-        angles[name, on] = {label: amounts.new(name, 0.0, width) for label in labels}
+        angles[name, on] = {label: unknowns.new(name, 0.0, width) for label in labels}
         noise = noise.coherent(name, angles[name, on], on)
         if len(on) == 2:
-            rates[name, on] = amounts.new("rate", SHARE + math.log(depolarizing_rate(error, 2)), SPREAD, log=True)
+            rates[name, on] = unknowns.new(
+                "rate", STOCHASTIC_MEAN + math.log(depolarizing_rate(error, 2)), STOCHASTIC_WIDTH, log=True
+            )
             noise = noise.depolarizing(name, rates[name, on], on)
         else:
             noise = noise.depolarizing(name, depolarizing_rate(error, 1), on)
@@ -220,7 +222,7 @@ def _noise(
     for pair in calibration.couplers():
         at_once = [both for both in neighbours(pair, region) if set(both) <= gates]
         if at_once:
-            between[pair] = amounts.new("between", 0.0, LAYER)
+            between[pair] = unknowns.new("between", 0.0, SPECTATOR_WIDTH)
         for both in at_once:
             noise = noise.coherent(both, {"ZZ": between[pair]}, (region.index[pair[0]], region.index[pair[1]]))
 
@@ -238,13 +240,13 @@ def _noise(
 
 
 def _weights(student: StudentCircuit, values: np.ndarray) -> np.ndarray:
-    """Return the different sets of weights (W,P) of parameter values (M,A+P)."""
+    """Return the distinct weight vectors (W,P) of parameter values (M,A+P)."""
     distinct: np.ndarray = np.unique(values[:, len(student.inputs) :], axis=0)
     return distinct
 
 
 def _calibrated(student: StudentCircuit, region: Region, values: np.ndarray) -> np.ndarray:
-    """Return what the calibration alone says would be measured (M,K)."""
+    """Return the expectation values (M,K) that the calibration predicts."""
     program = LightConeEstimator(noise_model(region), dtype="float64").compile(
         student.circuit, student.observables, student.inputs, student.weights
     )

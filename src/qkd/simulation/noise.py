@@ -1,4 +1,4 @@
-"""A device's noise as the engines take it: Aer's model of its calibration, and what was learned beside it."""
+"""Noise of a region for the engines: Aer's model of the calibration, with learned errors."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from qkd.engines.noise import Noise, NoiseLike, rebuilt
 
 
 def device_noise(region: Region, model: NoiseModel | None = None) -> NoiseLike:
-    """Return the noise of a region, on its own indices.
+    """Return the noise of a region on its own indices.
 
     Args:
-        region: its snapshot may hold learned errors.
-        model: Aer's, in place of that of the calibration, such as one with idle noise.
+        region: The region; learned errors of its snapshot are included.
+        model: Aer's noise model, for example with idle noise; None is the calibration's.
     """
     model = noise_model(region) if model is None else model
     learned = region.snapshot.calibration.learned
@@ -26,12 +26,12 @@ def device_noise(region: Region, model: NoiseModel | None = None) -> NoiseLike:
 
 
 def learned_noise(model: NoiseModel, learned: Learned, region: Region) -> Noise:
-    """Return a noise model with learned errors: they take the place of the calibrated error of gates that have any.
+    """Return a noise model in which learned errors replace the calibrated errors of the same gates.
 
     Args:
-        model: Aer's, on the region's indices.
-        learned: on the device's.
-        region: its qubits.
+        model: Aer's noise model on the region's indices.
+        learned: The learned errors on the device's indices.
+        region: The region.
     """
     index = region.index
     known = {
@@ -58,11 +58,11 @@ def learned_noise(model: NoiseModel, learned: Learned, region: Region) -> Noise:
 
 
 def neighbours(pair: Place, region: Region) -> list[list[tuple[str, tuple[int, ...]]]]:
-    """Return every two gates of a region that touch a pair of neighbours from both sides at once.
+    """Return all pairs of disjoint two-qubit gates that act on different qubits of a coupled pair.
 
     Args:
-        pair: of the device's qubits.
-        region: its qubits; the gates returned are on its indices.
+        pair: Two coupled qubits of the device.
+        region: The region; the gates returned are on its indices.
     """
     if any(qubit not in region.index for qubit in pair):
         return []
@@ -79,5 +79,5 @@ def neighbours(pair: Place, region: Region) -> list[list[tuple[str, tuple[int, .
 
 
 def depolarizing_rate(infidelity: float, qubits: int) -> float:
-    """Return the rate of a depolarization (``Noise.depolarizing``) from its average infidelity."""
+    """Return the depolarizing rate (see ``Noise.depolarizing``) with an average infidelity."""
     return -math.log(1 - infidelity / (1 - 2.0**-qubits)) / 2

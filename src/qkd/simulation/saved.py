@@ -1,4 +1,4 @@
-"""Whether a circuit survives being written: checked before training, because a student is saved as OpenQASM 3."""
+"""Check before training that a circuit can be saved as OpenQASM 3 and read back."""
 
 from __future__ import annotations
 

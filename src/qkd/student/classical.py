@@ -14,7 +14,7 @@ Shallow circuits entangle the halves weakly, so few ranks r are not zero.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 
 import numpy as np
@@ -217,17 +217,27 @@ def classical_form(model: StudentModel, tolerance: float = 0.0) -> ClassicalForm
     Raises:
         ModelError: The circuit has neither form, with the reason.
     """
-    state = {name: value.detach().cpu().double().numpy() for name, value in model.state_dict().items()}
+    form = linear_form(model)
+    return replace(form, core=_core(model, _state(model), tolerance))
+
+
+def linear_form(model: StudentModel) -> ClassicalForm:
+    """Return projection and head of a student around a core that returns its inputs."""
+    state = _state(model)
     weight = state["projection.weight"] * state["scale"]
     return ClassicalForm(
         classes=model.classes,
         weight=np.ascontiguousarray(weight.T),
         bias=state["projection.bias"] - weight @ state["center"],
         angle_map=model.angle_map if model.core.mapped else "none",
-        core=_core(model, state, tolerance),
+        core=LinearCore(),
         head=np.ascontiguousarray(state["head.weight"].T),
         head_bias=state["head.bias"],
     )
+
+
+def _state(model: StudentModel) -> dict[str, np.ndarray]:
+    return {name: value.detach().cpu().double().numpy() for name, value in model.state_dict().items()}
 
 
 def _core(model: StudentModel, state: dict[str, np.ndarray], tolerance: float) -> Core:

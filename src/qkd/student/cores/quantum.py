@@ -11,8 +11,8 @@ from torch import nn
 
 from qkd.circuits.student import StudentCircuit
 from qkd.core.errors import CircuitError
-from qkd.simulation.response import WEIGHT_SPREAD, started
-from qkd.simulation.simulators import Engine
+from qkd.simulation.factory import Engine
+from qkd.simulation.start import WEIGHT_SPREAD, started
 from qkd.student.cores.base import StudentCore
 
 MIN_SHOT_VARIANCE = 1e-6

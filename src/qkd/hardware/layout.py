@@ -1,0 +1,106 @@
+"""Which circuit and region a device run uses: those of training, while they are nearly as good as the best ones."""
+
+from __future__ import annotations
+
+from qkd.circuits.cone import support
+from qkd.circuits.qasm import from_qasm
+from qkd.circuits.student import StudentCircuit
+from qkd.core.console import say
+from qkd.core.errors import DeviceError
+from qkd.core.files import read_text
+from qkd.core.runs import RunFolder
+from qkd.devices import catalogue, snapshot
+from qkd.devices.calibration import FRACTIONAL
+from qkd.devices.layout import predicted_error
+from qkd.devices.region import to_region
+from qkd.devices.snapshot import Snapshot
+from qkd.devices.transpile import TOLERANCE, verify
+
+# A region of training is used while its predicted error is at most so many times that of the best region.
+MAX_ERROR_RATIO = 1.25
+
+
+def trained_circuit(folder: RunFolder, device: Snapshot) -> StudentCircuit | None:
+    """Return the circuit of training on the device's indices, or None if the run was not trained on this device.
+
+    Args:
+        folder: The run folder.
+        device: The device.
+
+    Raises:
+        QkdError: The run's snapshot or compiled circuit is damaged.
+    """
+    calibration, program = folder.device / "snapshot.json", folder.device / "circuit.qasm"
+    if not (calibration.is_file() and program.is_file()) or not same_device(
+        snapshot.read_snapshot(calibration).name, device.name
+    ):
+        return None
+    return from_qasm(read_text(program), str(program))
+
+
+def choose_circuit(
+    logical: StudentCircuit, trained: StudentCircuit | None, compiled: StudentCircuit, device: Snapshot
+) -> StudentCircuit:
+    """Return the circuit that runs on a device, the trained or the compiled one, and print why.
+
+    Args:
+        logical: The student's circuit.
+        trained: The circuit of training, or None (see ``trained_circuit``).
+        compiled: The circuit compiled for the current calibration.
+        device: The current calibration.
+    """
+    if trained is None:
+        return compiled
+    error, best = region_error(trained, device), region_error(compiled, device)
+    if error is None or trained.num_qubits != device.num_qubits:
+        say(f"{device.name} lacks gates or qubits of the region of training, so the circuit is compiled again")
+        return compiled
+    qubits = ", ".join(map(str, to_region(trained, device)[1].qubits))
+    if best is not None and error > MAX_ERROR_RATIO * best:
+        say(
+            f"the region of training (qubits {qubits}) now has a predicted error of {error:.3f}, more than "
+            f"{MAX_ERROR_RATIO:g} times the {best:.3f} of the best region, so the student runs there untrained"
+        )
+        return compiled
+    difference = verify(logical, trained, device)
+    if difference is not None and difference > TOLERANCE:
+        say("the run's compiled circuit is not that of its student, so the circuit is compiled again")
+        return compiled
+    say(f"region of training, qubits {qubits}: predicted error {error:.3f}; the best region has {best or 0:.3f}")
+    return trained
+
+
+def region_error(student: StudentCircuit, device: Snapshot) -> float | None:
+    """Return the predicted error (``devices.layout``) of a compiled circuit under a calibration; None if it cannot run.
+
+    Args:
+        student: The circuit, on the device's indices.
+        device: A calibration, perhaps a later one than the circuit was compiled for.
+    """
+    circuit, measured = student.circuit, support(student.observables)
+    names = {item.operation.name for item in circuit.data}
+    try:
+        target = device.target_with(*(name for name in FRACTIONAL if name in names))
+    except DeviceError:
+        return None
+    places = [
+        (item.operation.name, tuple(circuit.find_bit(qubit).index for qubit in item.qubits))
+        for item in circuit.data
+        if item.operation.name not in ("barrier", "delay")
+    ]
+    places += [("measure", (qubit,)) for qubit in measured]
+    if not all(target.instruction_supported(name, place) for name, place in places):
+        return None
+    return predicted_error(circuit, target, measured)
+
+
+def same_device(name: str, other: str) -> bool:
+    """Whether two names, ``fake_fez`` and ``ibm_fez``, denote the same device."""
+    return _device(name) == _device(other)
+
+
+def _device(name: str) -> str:
+    try:
+        return catalogue.find_device(name).name
+    except DeviceError:
+        return name

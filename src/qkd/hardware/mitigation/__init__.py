@@ -1,0 +1,34 @@
+"""Error mitigation: one module for each method, and the registry of them.
+
+To add a method, write a module with a subclass of `Method` and add one line to ``METHODS`` in ``registry.py``.
+
+============== ==========================================================================
+`METHODS`      the registry, by the name that users type
+`Method`       the base class: what a method may override
+`Mitigation`   a method with its shots, twirls and pulses
+============== ==========================================================================
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qkd.core.lazy import exports
+
+if TYPE_CHECKING:
+    from qkd.hardware.mitigation.base import Corrected, Measurements, Method
+    from qkd.hardware.mitigation.registry import METHODS
+    from qkd.hardware.mitigation.settings import Mitigation
+
+__all__ = ["METHODS", "Corrected", "Measurements", "Method", "Mitigation"]
+
+__getattr__, __dir__ = exports(
+    __name__,
+    {
+        "METHODS": "qkd.hardware.mitigation.registry",
+        "Corrected": "qkd.hardware.mitigation.base",
+        "Measurements": "qkd.hardware.mitigation.base",
+        "Method": "qkd.hardware.mitigation.base",
+        "Mitigation": "qkd.hardware.mitigation.settings",
+    },
+)

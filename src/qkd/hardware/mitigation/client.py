@@ -1,0 +1,79 @@
+"""What IBM's client-side Estimator takes and returns: PUBs, results and the number of executions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qiskit.circuit import CircuitInstruction, Gate, QuantumCircuit
+from qiskit.circuit.library import RZGate, SXGate
+
+from qkd.circuits.student import StudentCircuit
+
+if TYPE_CHECKING:
+    from qkd.hardware.mitigation.layers import Layers
+    from qkd.hardware.mitigation.settings import Mitigation
+
+U_GATES = ("u1", "u2", "u3", "p", "u")
+RESULT_FIELDS = {"evs": "evs", "stds": "stds", "evs_factors": "evs_noise_factors", "stds_factors": "stds_noise_factors"}
+
+
+def make_pub(student: StudentCircuit, values: np.ndarray) -> tuple[Any, ...]:
+    """Return one PUB of all K observables at parameter values (N,A+P); its result has the shape (K,N)."""
+    observables = [[observable] for observable in student.observables]
+    return _with_client_gates(student.circuit), observables, {tuple(student.parameters): values}
+
+
+def _with_client_gates(circuit: QuantumCircuit) -> QuantumCircuit:
+    """Return a circuit whose parameterized ``u1``, ``u2`` and ``u3`` gates are rotations about Z and square roots of X.
+
+    samplomatic, which the client uses, cannot move a Pauli through other parameterized gates of one qubit, and the
+    oldest devices have no others. The client itself writes all one-qubit gates beside a twirl in this form.
+    """
+    if not any(_is_parameterized_u(item) for item in circuit.data):
+        return circuit
+    converted = circuit.copy_empty_like()
+    for item in circuit.data:
+        if _is_parameterized_u(item):
+            for gate in _rotations(item.operation.name, item.operation.params):
+                converted.append(gate, item.qubits)
+        else:
+            converted.append(item.operation, item.qubits)
+    return converted
+
+
+def _is_parameterized_u(item: CircuitInstruction) -> bool:
+    return item.operation.name in U_GATES and item.is_parameterized()
+
+
+def _rotations(name: str, params: Sequence[Any]) -> list[Gate]:
+    """Return the gates, first to last, that equal ``u1``, ``u2``, ``u3``, ``p`` or ``u`` up to a global phase."""
+    if name in ("u1", "p"):
+        return [RZGate(params[0])]
+    if name == "u2":
+        return [RZGate(params[1] - np.pi / 2), SXGate(), RZGate(params[0] + np.pi / 2)]
+    theta, phi, lam = params
+    return [RZGate(lam), SXGate(), RZGate(theta + np.pi), SXGate(), RZGate(phi + np.pi)]
+
+
+def read_result(data: Any) -> dict[str, np.ndarray]:
+    """Return ``evs`` and ``stds`` (T,N) of the client's result, and those of each noise factor (T,N,F) if present."""
+    return {name: np.asarray(data[field], dtype=float) for name, field in RESULT_FIELDS.items() if field in data}
+
+
+def count_executions(
+    student: StudentCircuit, mitigation: Mitigation, layers: Layers | None, backend: Any
+) -> tuple[int, int]:
+    """Return the executions of each parameter set, and those of each job, which learn the readout.
+
+    They are counted on the program that the client makes of one parameter set. Twirls, bases, noise factors and the
+    sampling overhead of ``pec`` are included.
+    """
+    from qiskit_ibm_runtime.executor_estimator.prepare import prepare
+
+    pub = make_pub(student, np.zeros((1, len(student.parameters))))
+    program, _ = prepare([pub], mitigation.options(layers), backend=backend)
+    sizes = [program.shots * item.size() for item in program.items]
+    learning = sizes[-1] if mitigation.method.learns_readout else 0
+    return sum(sizes) - learning, learning
