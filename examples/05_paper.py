@@ -18,7 +18,7 @@
 # %%
 # %matplotlib inline
 import qkd
-from qkd.reports import comparison, differences
+from qkd.reports import comparison
 
 beside, deviations = ("hardware", "linear", "logreg"), ("js", "carried")
 found = qkd.reproduce(seeds=2, students=beside, deviations=deviations, limit=240, epochs=12)
@@ -30,7 +30,7 @@ print(comparison.comparison_text(found))
 # Each dot is the recipe's accuracy minus that of another student on the same texts and seeds. Bars are 95 % intervals.
 
 # %%
-differences.forest(found)
+comparison.forest(found)
 
 # %% [markdown]
 # ## Calibration

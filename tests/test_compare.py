@@ -251,7 +251,7 @@ def test_the_recipe_is_reproduced_beside_its_deviations(corpus, tmp_path):
     from pathlib import Path
 
     markdown = Path(summary.report).with_name("report.md").read_text()
-    assert "Adaptations:" in markdown and "LLaMA2-7B" in markdown
+    assert "Adaptations of this reproduction" in markdown and "LLaMA2-7B" in markdown
     with pytest.raises(QkdError, match="qdllm"):
         reproduce("another")
 

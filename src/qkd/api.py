@@ -17,7 +17,7 @@ from qkd.core.errors import ConfigError, DataError, FolderError, nearest
 from qkd.core.files import write_text, write_with
 from qkd.core.runs import RunFolder, existing_run, named_run, new_run, newest_run
 from qkd.pipeline.settings import Overrides, by_section, check_device, merged, with_pinned_models
-from qkd.reports.run import run_table
+from qkd.reports.run import results_table
 from qkd.results import Evaluation, Labeling, Metrics, Prediction, TestPrediction
 from qkd.results.reading import read_metrics, read_predictions
 
@@ -87,8 +87,8 @@ class Run:
         return self.folder.report
 
     def table(self) -> str:
-        """Return the scores of all classifiers as a table."""
-        return run_table(self.metrics)
+        """Return teacher, student and majority class side by side."""
+        return str(results_table(self.metrics))
 
 
 def distill(config: Config | None = None, *, resume: bool = False, **options: Any) -> Run:

@@ -111,7 +111,7 @@ class Conditions:
             return ideal
         noise: NoiseLike = self.noisy.model
         if factor != 1.0:
-            noise = Noise.of(noise).scaled(factor)
+            noise = Noise.from_model(noise).scaled(factor)
         return self.noisy.circuit, make_engine(self._noisy_spec, self.noisy.circuit, noise)
 
     def _sampled(

@@ -20,7 +20,7 @@ from qkd.pipeline.evaluation import Evaluation, evaluate, make_metrics, table_li
 from qkd.pipeline.inputs import Clock, Inputs, prepare_inputs
 from qkd.pipeline.training import Trainings, run_trainings
 from qkd.reports.report import write_report
-from qkd.reports.run import circuit_conclusion, teacher_conclusion
+from qkd.reports.run import LINEAR, circuit_conclusion, teacher_conclusion
 from qkd.results import Metrics, TestPrediction
 from qkd.simulation.aer_check import Agreement, agree
 from qkd.simulation.estimate import check_time, simulation_cost
@@ -110,15 +110,20 @@ def save_run(folder: RunFolder, metrics: Metrics, inputs: Inputs, trainings: Tra
     )
     Student(evaluation.model, trainings.encoder, about).save(folder.student, inputs.test_texts)
     labels = inputs.dataset.labels
+    teacher, student, control = (
+        evaluation.logits["teacher"],
+        evaluation.logits["student"],
+        evaluation.logits.get(LINEAR),
+    )
     predictions = [
-        TestPrediction(text=text, label=labels[row], teacher=tuple(teacher.tolist()), student=tuple(student.tolist()))
-        for text, row, teacher, student in zip(
-            inputs.test_texts,
-            trainings.data.test,
-            evaluation.logits["teacher"],
-            evaluation.logits["student"],
-            strict=True,
+        TestPrediction(
+            text=text,
+            label=labels[row],
+            teacher=tuple(teacher[number].tolist()),
+            student=tuple(student[number].tolist()),
+            control=None if control is None else tuple(control[number].tolist()),
         )
+        for number, (text, row) in enumerate(zip(inputs.test_texts, trainings.data.test, strict=True))
     ]
     write_lines(folder.predictions, [row.to_dict() for row in predictions])
     write_json(folder.metrics, metrics.to_dict())
