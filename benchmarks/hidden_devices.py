@@ -4,8 +4,9 @@
         [--errors 100] [--mitigations none readout affine zne] [--shots 1024 64 32 16]
 
 A trained student's test texts are measured on realistic hidden devices (``qkd.devices.random_errors``): compiled for
-what the device reports, drawn from what it does. Printed as two tables: error and coverage of each mitigation, and
-accuracy against seconds of the QPU, each over the same seeds, with the paired difference to exact values.
+the calibration that the device
+reports, drawn from its real noise. Printed as two tables: error and coverage of each mitigation, and accuracy
+against seconds of the QPU, each over the same seeds, with the paired difference to exact values.
 """
 
 from __future__ import annotations
