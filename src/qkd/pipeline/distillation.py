@@ -27,7 +27,8 @@ from qkd.simulation.estimate import check_time, simulation_cost
 from qkd.simulation.saved import check_saved
 from qkd.simulation.setup import Noisy, Setting, make_setup
 from qkd.simulation.start import started
-from qkd.student.bundle import About, Student
+from qkd.student.bundle import About, Student, Validation
+from qkd.student.metrics import softmax
 
 CHECK_TEXTS = 2
 """Number of test texts on which the engine is compared with AerSimulator after training."""
@@ -107,6 +108,7 @@ def save_run(folder: RunFolder, metrics: Metrics, inputs: Inputs, trainings: Tra
         finished=metrics.finished,
         controls=tuple(gain.sentence for gain in metrics.controls.values()),
         conclusion=circuit_conclusion(metrics) if metrics.controls else "",
+        validation=_validation(trainings, evaluation),
     )
     Student(evaluation.model, trainings.encoder, about).save(folder.student, inputs.test_texts)
     labels = inputs.dataset.labels
@@ -128,3 +130,11 @@ def save_run(folder: RunFolder, metrics: Metrics, inputs: Inputs, trainings: Tra
     write_lines(folder.predictions, [row.to_dict() for row in predictions])
     write_json(folder.metrics, metrics.to_dict())
     write_report(folder)
+
+
+def _validation(trainings: Trainings, evaluation: Evaluation) -> Validation:
+    """Return the student's predictions on the validation texts."""
+    data = trainings.data
+    rows = softmax(evaluation.model.logits(data.embeddings[data.valid]))
+    correct = rows.argmax(axis=1) == data.targets[data.valid]
+    return Validation(confidences=tuple(rows.max(axis=1).tolist()), correct=tuple(correct.tolist()))

@@ -76,7 +76,7 @@ def run_trainings(
     runner = _Runner(config, setting, folder, resume)
     trainer = runner.quantum(setting.circuit, setting.trainer, inputs.data, folder.checkpoint)
     circuit = setting.logical
-    size = f"{circuit.name}, {draw.size(circuit)}; {trainer.model.num_parameters:,} parameters"
+    size = f"{circuit.name}, {draw.count(circuit).size()}; {trainer.model.num_parameters:,} parameters"
     say(f"student: {size}; {setting.trainer.describe()}")
     trainings = Trainings(trainer, inputs.data, inputs.encoder)
     try:

@@ -12,6 +12,7 @@
 `Trainer`          batches, Adam, early stopping, a checkpoint after every epoch
 `TrainingData`     embeddings, teacher logits, labels and splits
 `LOSSES`           the losses by name: pure functions of logits
+`risk_coverage`    error rates if only the surest texts are answered, with a band
 `score`            accuracy, macro-F1, calibration error and agreement, each with its interval
 `softmax`          class probabilities (N,C) of logits (N,C)
 ================== ====================================================================================
@@ -27,12 +28,23 @@ if TYPE_CHECKING:
     from qkd.student.bundle import Student
     from qkd.student.cores.quantum import QuantumCore
     from qkd.student.data import TrainingData
+    from qkd.student.deferral import risk_coverage
     from qkd.student.losses import LOSSES
     from qkd.student.metrics import score, softmax
     from qkd.student.model import StudentModel
     from qkd.student.trainer import Trainer
 
-__all__ = ["LOSSES", "QuantumCore", "Student", "StudentModel", "Trainer", "TrainingData", "score", "softmax"]
+__all__ = [
+    "LOSSES",
+    "QuantumCore",
+    "Student",
+    "StudentModel",
+    "Trainer",
+    "TrainingData",
+    "risk_coverage",
+    "score",
+    "softmax",
+]
 
 __getattr__, __dir__ = exports(
     __name__,
@@ -43,6 +55,7 @@ __getattr__, __dir__ = exports(
         "StudentModel": "qkd.student.model",
         "Trainer": "qkd.student.trainer",
         "TrainingData": "qkd.student.data",
+        "risk_coverage": "qkd.student.deferral",
         "score": "qkd.student.metrics",
         "softmax": "qkd.student.metrics",
     },
