@@ -7,9 +7,6 @@ import pytest
 import torch
 from qiskit.circuit import Parameter, QuantumCircuit
 from qiskit.quantum_info import SparsePauliOp
-from qkd.simulation.diagnostics import check
-from qkd.simulation.factory import make_engine
-from qkd.simulation.start import BLIND, linear_response, started
 
 from qkd import QkdError
 from qkd.circuits import library
@@ -17,6 +14,9 @@ from qkd.circuits.cone import cut
 from qkd.circuits.qasm import from_qasm, to_qasm
 from qkd.circuits.student import StudentCircuit
 from qkd.core.config import EngineSpec
+from qkd.simulation.diagnostics import check
+from qkd.simulation.factory import make_engine
+from qkd.simulation.start import BLIND, linear_response, started
 
 
 @pytest.mark.parametrize("name", ["hardware", "product", "qdllm", "reupload"])
@@ -88,7 +88,7 @@ def test_a_start_travels_with_the_circuit():
 
 def test_starts_that_do_not_fit_are_named():
     student = library.load_circuit("hardware", qubits=3)
-    with pytest.raises(QkdError, match="3 inputs but says where 2 of them start"):
+    with pytest.raises(QkdError, match="3 inputs but 2 start values"):
         replace(student, start=(0.1, 0.2))
     text = to_qasm(replace(student, start=(0.1, 0.2, 0.3)))
     with pytest.raises(QkdError, match=r"qkd.start: 0.1 much 0.3' must give a number for each input"):

@@ -12,7 +12,6 @@ from qiskit.quantum_info import DensityMatrix, SparsePauliOp
 from qiskit_aer import AerSimulator
 from qiskit_aer.noise import NoiseModel, ReadoutError, amplitude_damping_error, depolarizing_error
 from qiskit_ibm_runtime import fake_provider
-from qkd.simulation.factory import make_engine
 
 from qkd import QkdError
 from qkd.circuits import library
@@ -20,6 +19,7 @@ from qkd.core.config import EngineSpec
 from qkd.engines import EngineGradient, LightConeEstimator, StatevectorEstimator
 from qkd.engines.paulis.channels import embed, ptm
 from qkd.engines.paulis.events import channels
+from qkd.simulation.factory import make_engine
 
 LINES = {  # four qubits in a row, on a device of each family
     "FakeBrisbane": (0, 1, 2, 3),
@@ -248,7 +248,7 @@ def test_an_observable_that_stays_one_string_costs_one_string():
 
 def test_what_it_cannot_do_is_said(noise):
     student = library.load_circuit("qdllm", 13)
-    with pytest.raises(QkdError, match="holds 13 qubits"):
+    with pytest.raises(QkdError, match="has 13 qubits"):
         LightConeEstimator().compile(student.circuit, student.observables, student.inputs, student.weights)
     circuit = QuantumCircuit(3)
     circuit.ccx(0, 1, 2)
