@@ -31,23 +31,16 @@ def test_mitigation_that_needs_ibms_client_says_so(folder):
 def test_a_plan_of_a_backend_object_is_collected_with_that_object(folder):
     backend = GenericBackendV2(5, seed=3)
     with pytest.raises(KeyboardInterrupt):
-        qkd.run_hardware(
-            folder, backend=Interrupted(backend), samples=4, shots=64, mitigation="none", confirm=lambda plan: True
-        )
+        options = {"samples": 4, "shots": 64, "mitigation": "none", "confirm": lambda plan: True}
+        qkd.run_hardware(folder, backend=Interrupted(5, seed=3), **options)
     with pytest.raises(QkdError, match="backend="):
         collect(folder)
     [device_run] = collect(folder, backend=backend)
     assert device_run.result.texts == 4
 
 
-class Interrupted:
+class Interrupted(GenericBackendV2):
     """A backend on which the user interrupts every job."""
-
-    def __init__(self, backend):
-        self._backend = backend
-
-    def __getattr__(self, name):
-        return getattr(self._backend, name)
 
     def run(self, *_, **__):
         raise KeyboardInterrupt
