@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qkd.core.config import Config, fields, read_config, to_toml
-from qkd.core.console import warn
+from qkd.core.console import log
 from qkd.core.errors import ConfigError, DataError, FolderError, nearest
 from qkd.core.files import write_text
 from qkd.core.runs import RunFolder, existing_run, named_run, new_run, newest_run
@@ -130,7 +130,7 @@ def _distill(config: Config, folder: RunFolder, resume: bool) -> None:
         write_text(folder.config, to_toml(config))
         pipeline.run_pipeline(config, folder, resume)
     except KeyboardInterrupt:
-        warn(f"stopped; what was done is kept, continue with 'qkd distill --resume --name {folder.name}'")
+        log.warning(f"stopped; what was done is kept, continue with 'qkd distill --resume --name {folder.name}'")
         raise
     folder.make_latest()
 

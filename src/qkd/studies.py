@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from qkd.core.cluster import over_ray
 from qkd.core.config import Config, read_config, to_toml
-from qkd.core.console import warn
+from qkd.core.console import log
 from qkd.core.errors import QkdError
 from qkd.core.files import write_json, write_text
 from qkd.core.runs import Kind, RunFolder, existing_run, study_run
@@ -150,7 +150,7 @@ def sweep(
         try:
             result, best = search(config, space, spec, folder, commands)
         except KeyboardInterrupt:
-            warn("stopped; trials that were done are kept, the same command goes on")
+            log.warning("stopped; trials that were done are kept, the same command goes on")
             raise
         write_text(path, to_toml(best.model_copy(update={"run": best.run.model_copy(update={"name": None})})))
         write_json(folder.path / "sweep.json", result.to_dict())
@@ -191,7 +191,7 @@ def _compared(
         try:
             trials = comparison.run_trials(config, students, spec, folder)
         except KeyboardInterrupt:
-            warn("stopped; trials that were done are kept, the same command goes on")
+            log.warning("stopped; trials that were done are kept, the same command goes on")
             raise
         summary = summarise(trials, again(folder))
         if more is not None:
@@ -215,9 +215,13 @@ def _study_folder(config: Config, kind: Kind) -> AbstractContextManager[RunFolde
 def _warn_of_unseen(config: Config) -> None:
     """Say which settings of a run a study does not look at."""
     if config.engine.sim != "exact":
-        warn("--sim is not looked at here: circuits are trained ideally, unless a comparison's --sims says otherwise")
+        log.warning(
+            "--sim is not looked at here: circuits are trained ideally, unless a comparison's --sims says otherwise"
+        )
     if config.encoder.tune_encoder:
-        warn("--tune-encoder is for transformer: students here; all others are trained on the embeddings as they are")
+        log.warning(
+            "--tune-encoder is for transformer: students here; all others are trained on the embeddings as they are"
+        )
 
 
 def _base(base: str | Path | Config | None) -> Config:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from qkd.cli.options import Debug, Quiet, RunArgument
+from qkd.core.console import write
 
 LATEST = Path("runs/latest")
 
@@ -29,7 +30,7 @@ def export(
     from qkd.export.runs import export_run
 
     done = export_run(run, format_, out, check, int8=int8, inputs=inputs, device=device)
-    print(done.describe())
+    write(done.describe())
 
 
 def register(app: typer.Typer) -> None:

@@ -51,7 +51,7 @@ def with_request_options(
         own = [p for name, p in inspect.signature(command, eval_str=True).parameters.items() if name != "request"]
 
         def run(**values: Any) -> None:
-            request = validated(kind, {name: values.pop(name) for name in fields}, "options")
+            request = validated(kind, {name: values.pop(name) for name in fields})
             command(**values, request=request)
 
         signature = inspect.Signature([*map(parameter, [*arguments, *(f for f in fields if f not in arguments)]), *own])
