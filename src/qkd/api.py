@@ -1,6 +1,6 @@
-"""What a notebook needs: ``distill`` makes a run, ``Run`` reads one, ``evaluate`` and ``predict`` use it.
+"""The functions of a notebook: ``distill`` makes a run, ``Run`` reads it, ``evaluate`` and ``predict`` use it.
 
-Thin: they take paths and names and call the rooms that take objects and arrays.
+They take paths and names, and call packages that take objects and arrays.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Run:
 
     @cached_property
     def config(self) -> Config:
-        """What was asked for."""
+        """The run's configuration."""
         return read_config(self.folder.config)
 
     @cached_property
@@ -130,7 +130,7 @@ def _distill(config: Config, folder: RunFolder, resume: bool) -> None:
         write_text(folder.config, to_toml(config))
         pipeline.run_pipeline(config, folder, resume)
     except KeyboardInterrupt:
-        log.warning(f"stopped; what was done is kept, continue with 'qkd distill --resume --name {folder.name}'")
+        log.warning(f"stopped; finished work is saved, continue with 'qkd distill --resume --name {folder.name}'")
         raise
     folder.make_latest()
 
@@ -188,7 +188,7 @@ def estimate_cost(config: Config | None = None, **options: Any) -> str:
 
 
 def _resumable(folder: RunFolder, config: Config | None, overrides: Overrides) -> Config:
-    """Return the configuration of a started run with what of a new one may change.
+    """Return the configuration of a started run with the changes that ``--resume`` permits.
 
     Raises:
         QkdError: another option differs from what the run was started with.

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def compare(
     base: str | Path | Config | None = None, spec: CompareSpec | None = None, *, ray: str | None = None, **options: Any
 ) -> Comparison:
-    """Train several students over several seeds on the same texts, and say what may be concluded.
+    """Train several students with several seeds on the same texts, and compare them statistically.
 
     Trials that an earlier, perhaps killed, comparison of the same name has done are taken from it.
 
@@ -68,7 +68,7 @@ def reproduce(
     ray: str | None = None,
     **options: Any,
 ) -> Comparison:
-    """Run the paper's recipe honestly, and beside it the recipe with each slip of its public code, and other students.
+    """Run the paper's recipe, the recipe with each deviation of its public code, and other students.
 
     Args:
         recipe: ``qdllm``, the only one there is.
@@ -150,7 +150,7 @@ def sweep(
         try:
             result, best = search(config, space, spec, folder, commands)
         except KeyboardInterrupt:
-            log.warning("stopped; trials that were done are kept, the same command goes on")
+            log.warning("stopped; finished trials are saved, and the same command continues")
             raise
         write_text(path, to_toml(best.model_copy(update={"run": best.run.model_copy(update={"name": None})})))
         write_json(folder.path / "sweep.json", result.to_dict())
@@ -169,7 +169,7 @@ def _compared(
     ray: str | None,
     more: Callable[[Trials, Comparison], Reproduction] | None = None,
 ) -> Comparison:
-    """Do a comparison in a folder of its own, write what came of it, and return that.
+    """Run a comparison in its folder, and write and return the result.
 
     Args:
         config: texts, teacher, encoder.
@@ -191,7 +191,7 @@ def _compared(
         try:
             trials = comparison.run_trials(config, students, spec, folder)
         except KeyboardInterrupt:
-            log.warning("stopped; trials that were done are kept, the same command goes on")
+            log.warning("stopped; finished trials are saved, and the same command continues")
             raise
         summary = summarise(trials, again(folder))
         if more is not None:
@@ -215,13 +215,9 @@ def _study_folder(config: Config, kind: Kind) -> AbstractContextManager[RunFolde
 def _warn_of_unseen(config: Config) -> None:
     """Say which settings of a run a study does not look at."""
     if config.engine.sim != "exact":
-        log.warning(
-            "--sim is not looked at here: circuits are trained ideally, unless a comparison's --sims says otherwise"
-        )
+        log.warning("--sim has no effect here: circuits are trained without noise; --sims of a comparison changes that")
     if config.encoder.tune_encoder:
-        log.warning(
-            "--tune-encoder is for transformer: students here; all others are trained on the embeddings as they are"
-        )
+        log.warning("--tune-encoder applies to transformer: students only; all others are trained on fixed embeddings")
 
 
 def _base(base: str | Path | Config | None) -> Config:
@@ -234,7 +230,7 @@ def _base(base: str | Path | Config | None) -> Config:
 
 
 def _words(spec: CompareSpec | SweepSpec) -> str:
-    """Return a spec as it is typed."""
+    """Return a spec as command-line options."""
     return _typed({key: value for key, value in dict(spec).items() if value != ()})
 
 
