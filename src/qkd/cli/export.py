@@ -26,7 +26,10 @@ def export(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Write a run's student in a format that needs neither qkd nor torch."""
+    """Write a run's student in a format that needs neither qkd nor torch.
+
+    Example: qkd export runs/latest --format onnx
+    """
     from qkd.export.runs import export_run
 
     done = export_run(run, format_, out, check, int8=int8, inputs=inputs, device=device)

@@ -76,7 +76,10 @@ def run_hardware(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Run a student on a device, or rehearse that: compile, estimate, confirm, submit, collect, report."""
+    """Run a student on a device, or rehearse that: compile, estimate, confirm, submit, collect, report.
+
+    Example: qkd run-hardware --run runs/latest --device ibm_fez --local --samples 20
+    """
     from qkd.hardware.run import run as run_
 
     confirm = ask(skip=dry_run or request.local or yes, silent=quiet or json_)

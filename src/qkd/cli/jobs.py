@@ -28,7 +28,10 @@ def list_(
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """List the jobs of every run on this machine, or of one run, from their ledgers; open ones first."""
+    """List the jobs of every run on this machine, or of one run, from their ledgers; open ones first.
+
+    Example: qkd jobs list
+    """
     from qkd.core.console import log
     from qkd.hardware.index import list_all_jobs, list_jobs
     from qkd.reports.tables import aligned
@@ -143,7 +146,10 @@ def collect(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Continue device runs: submit the jobs that are due, fetch those that are done."""
+    """Continue device runs: submit the jobs that are due, fetch those that are done.
+
+    Example: qkd jobs collect hw-1
+    """
     from qkd.core.console import log
     from qkd.core.errors import QkdError
     from qkd.hardware.run import collect as collect_
@@ -171,7 +177,10 @@ def cancel(
     window: Window = None,
     debug: Debug = False,
 ) -> None:
-    """Cancel the jobs of a device run that have not ended, and print the state that the service gives for each."""
+    """Cancel the jobs of a device run that have not ended, and print the state that the service gives for each.
+
+    Example: qkd jobs cancel hw-1
+    """
     from qkd.hardware.run import cancel as cancel_
 
     states = cancel_(_folders(run, name)[0], name, retry_policy(window))
