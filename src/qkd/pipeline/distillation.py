@@ -82,7 +82,7 @@ def run_pipeline(config: Config, folder: RunFolder, resume: bool) -> None:
     check_time(config, cost, len(lesson.train))
     with clock.stage("training"):
         trainer = _quantum(config, setting.circuit, setting.trainer, lesson, folder.checkpoint)
-        shape = f"{circuit.name}, {draw.size(circuit)}; {trainer.student.num_parameters:,} parameters"
+        shape = f"{circuit.name}, {draw.count(circuit).size()}; {trainer.student.num_parameters:,} parameters"
         say(f"student: {shape}; {setting.trainer.describe()}")
         finished = _train(trainer, config, resume, "training", folder.history)
         trainers, frozen = [trainer], {}
