@@ -22,6 +22,7 @@ def export(
     int8: Annotated[bool, typer.Option("--int8", help="Store tables and weights as 8-bit integers.")] = False,
     inputs: Annotated[str, typer.Option(help="onnx: texts, or embeddings to leave the encoder outside.")] = "texts",
     device: Annotated[str | None, typer.Option(help="qasm: also compile the circuit for this device.")] = None,
+    defer: Annotated[float | None, typer.Option(help="Error rate allowed; texts less sure are deferred.")] = None,
     check: Annotated[bool, typer.Option(help="Compare the export with the student on the test texts.")] = True,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -32,10 +33,31 @@ def export(
     """
     from qkd.export.runs import export_run
 
-    done = export_run(run, format_, out, check, int8=int8, inputs=inputs, device=device)
+    done = export_run(run, format_, out, check, defer, int8=int8, inputs=inputs, device=device)
     write(done.describe())
+
+
+def serve(
+    target: Annotated[Path, typer.Argument(help="A run, a student folder or an export.", show_default=True)] = LATEST,
+    host: Annotated[str, typer.Option(help="The address; other than loopback is open to the network.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The port.")] = 8000,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Answer HTTP requests: POST /predict, GET /health, an OpenAPI page at /.
+
+    Example: qkd serve runs/latest --port 8000
+    """
+    from qkd.core.console import log
+    from qkd.export import server
+
+    if host not in ("127.0.0.1", "::1", "localhost"):
+        log.warning(f"--host {host}: everybody who reaches this address can send texts; there are no accounts")
+    log.info(f"http://{host}:{port} (Ctrl-C stops)")
+    server.serve(target, host, port)
 
 
 def register(app: typer.Typer) -> None:
     """Add this file's commands to ``app``."""
     app.command("export")(export)
+    app.command("serve")(serve)
