@@ -112,4 +112,4 @@ labels = axis.set(xlabel="share of texts answered", ylabel="error rate among the
 # %% [markdown]
 # ## A server
 #
-# `qkd serve RUN` answers HTTP requests on this machine; see [docs/export.md](../docs/export.md).
+# `qkd serve RUN` answers HTTP requests on this machine; see [docs/guides/export.md](../docs/guides/export.md).
