@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -19,15 +17,13 @@ from qkd.core.errors import ModelError
 from qkd.models import weights
 from qkd.models.batching import TOKEN_BUDGET, TokenBudget, padded
 from qkd.models.linear import faster
-from qkd.models.loading_report import Source, check_report, loading_sentence, quiet_transformers
+from qkd.models.loading_report import Source, check_report, loading_sentence, quiet_transformers, unused_positions
 
 if TYPE_CHECKING:
     import torch
-    from transformers import BitsAndBytesConfig
 
 # Tokens of a text that are read, unless the user sets another number.
 MAX_TOKENS = 256
-
 # Texts with fewer tokens than this together may consist of unknown tokens alone.
 MIN_TOKENS_JUDGED = 100
 
@@ -78,14 +74,6 @@ class Loading:
         """Settings that change numbers, where they are not plain float32; JSON values."""
         changed = {"dtype": self.precision, "quantize": self.quantize}
         return {name: value for name, value in changed.items() if value not in ("float32", "none")}
-
-
-class WeightOptions(TypedDict, total=False):
-    """Arguments of ``from_pretrained`` about weights."""
-
-    dtype: torch.dtype
-    quantization_config: BitsAndBytesConfig
-    device_map: str
 
 
 class Transformer:
@@ -222,10 +210,10 @@ class Transformer:
         """Return the network as loaded and transformers' report of missing weights and wrong shapes."""
         options = {**self.weight_options(), "output_loading_info": True, "ignore_mismatched_sizes": True, **options}
         self.full_config  # noqa: B018 - refuses what has no sense before anything is loaded
-        network, report = self.load(self.auto_class, **options)
-        return network, report
+        loaded: tuple[Any, dict[str, Any]] = self.load(self.auto_class, **options)
+        return loaded
 
-    def weight_options(self) -> WeightOptions:
+    def weight_options(self) -> dict[str, Any]:
         """Return the arguments of ``from_pretrained`` for dtype and quantization.
 
         Raises:
@@ -235,7 +223,7 @@ class Transformer:
 
         import torch
 
-        options: WeightOptions = {"dtype": getattr(torch, self.loading.precision)}
+        options = {"dtype": getattr(torch, self.loading.precision)}
         if self.loading.quantize != "none":
             if importlib.util.find_spec("bitsandbytes") is None:
                 raise ModelError(
@@ -245,15 +233,15 @@ class Transformer:
             from transformers import BitsAndBytesConfig
 
             bits = {f"load_in_{self.loading.quantize}": True}
-            options["quantization_config"], options["device_map"] = BitsAndBytesConfig(**bits), self.loading.device
+            options |= {"quantization_config": BitsAndBytesConfig(**bits), "device_map": self.loading.device}
         return options
 
     def place(self, network: Any) -> Any:
         """Return ``network`` on its device, ready for inference."""
-        if self.loading.quantize != "none":
-            return network.eval()
-        faster(network)
-        return network.to(self.loading.device).eval()
+        if self.loading.quantize == "none":
+            faster(network)
+            network = network.to(self.loading.device)
+        return network.eval()
 
     @cached_property
     def budget(self) -> TokenBudget:
@@ -291,15 +279,13 @@ class Transformer:
                 self.truncated += 1
                 tokens[row] = self.tokenizer(texts[row], truncation=True, max_length=self.max_tokens)["input_ids"]
             elif not ids:  # an empty text, for a tokenizer that adds no special tokens
-                tokens[row] = [self._empty_token(texts[row])]
+                ends = [self.tokenizer.eos_token_id, self.tokenizer.bos_token_id]
+                tokens[row] = [end for end in ends if end is not None][:1]
+            if not tokens[row]:
+                raise ModelError(
+                    f"{self.model}: the text {texts[row]!r} has no tokens; remove it or choose another model"
+                )
         return tokens
-
-    def _empty_token(self, text: str) -> int:
-        ends = (self.tokenizer.eos_token_id, self.tokenizer.bos_token_id)
-        end = next((token for token in ends if token is not None), None)
-        if end is None:
-            raise ModelError(f"{self.model}: the text {text!r} has no tokens; remove it or choose another model")
-        return int(end)
 
     def check_known(self, tokens: Iterable[Sequence[int]]) -> None:
         """Refuse texts, given as token ids, whose tokens are mostly unknown to the tokenizer.
@@ -307,9 +293,8 @@ class Transformer:
         Raises:
             ModelError: they are.
         """
-        unknown = self.tokenizer.unk_token_id
-        special = {*self.tokenizer.all_special_ids} - {unknown}
-        content = [token for ids in tokens for token in ids if token not in special]
+        unknown, special = self.tokenizer.unk_token_id, {*self.tokenizer.all_special_ids}
+        content = [token for ids in tokens for token in ids if token == unknown or token not in special]
         missed = content.count(unknown)
         if len(content) >= MIN_TOKENS_JUDGED and missed > len(content) / 2:
             raise ModelError(
@@ -363,18 +348,3 @@ class Transformer:
             raise
         except Exception as error:  # a damaged file ends in errors of many kinds
             raise ModelError(loading_sentence(self.source, error, kind)) from error
-
-
-def unused_positions(config: Any) -> int:
-    """Return how many position embeddings a model never uses.
-
-    In the RoBERTa family, positions start behind the padding token's index.
-    """
-    from transformers import MODEL_MAPPING
-
-    if type(config) not in MODEL_MAPPING:
-        return 0
-    found: Any = MODEL_MAPPING[type(config)]
-    network = found[0] if isinstance(found, tuple) else found
-    starts_late = "create_position_ids_from_input_ids" in inspect.getsource(sys.modules[network.__module__])
-    return int(config.pad_token_id) + 1 if starts_late and config.pad_token_id is not None else 0
