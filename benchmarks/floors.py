@@ -17,7 +17,7 @@ import torch
 
 from qkd.core.runs import RunFolder
 from qkd.devices import snapshot
-from qkd.devices.hidden import hidden
+from qkd.devices.random_errors import hidden
 from qkd.devices.region import Region, to_region
 from qkd.devices.transpile import transpile
 from qkd.engines import LightConeEstimator

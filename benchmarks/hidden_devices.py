@@ -3,7 +3,7 @@
     python benchmarks/hidden_devices.py RUN [--devices fake_brisbane fake_fez] [--seeds 5] [--tables errors seconds]
         [--errors 100] [--mitigations none readout affine zne] [--shots 1024 64 32 16]
 
-A trained student's test texts are measured on realistic hidden devices (``qkd.devices.hidden``): compiled for what the
+A trained student's test texts are measured on realistic hidden devices: compiled for what the
 device reports, drawn from what it does. Printed as two tables: error and coverage of each mitigation, and accuracy
 against seconds of the QPU, each over the same seeds, with the paired difference to exact values.
 """
@@ -18,7 +18,7 @@ import numpy as np
 
 from qkd.core.console import _Silent
 from qkd.core.runs import RunFolder
-from qkd.devices.hidden import hidden
+from qkd.devices.random_errors import hidden
 from qkd.hardware.ledger import JobRecord
 from qkd.hardware.plan import Plan
 from qkd.hardware.planning import make_plans

@@ -3,7 +3,7 @@
     python benchmarks/noise_aware.py OUT.jsonl [--depths 2 4 8] [--noises realistic stress] [--seeds 5]
     python benchmarks/noise_aware.py OUT.jsonl --table
 
-For each depth and noise, and each seed of a hidden device (``qkd.devices.hidden``): its errors are learned from the 256
+For each depth and noise, and each seed of a hidden device: its errors are learned from the 256
 circuits of 128 shots that ``qkd devices learn`` takes. One student is trained without noise and its head refitted under
 the learned noise; others are trained under it, one with 16 shots in the loss (judged with up to 16) and one with
 256. All are judged on the test texts of ``docstrings`` with shots drawn from what the device does by then,
@@ -26,7 +26,7 @@ from qkd.core.config import Config, make_config
 from qkd.core.console import set_quiet
 from qkd.core.runs import RunFolder
 from qkd.devices import snapshot
-from qkd.devices.hidden import drifted, hidden, with_learned
+from qkd.devices.random_errors import drifted, hidden, with_learned
 from qkd.devices.region import Region, to_region
 from qkd.devices.transpile import transpile
 from qkd.hardware.learning import WEIGHTS
@@ -37,9 +37,9 @@ from qkd.hardware.service import sampled
 from qkd.pipeline.sources import Clock, gather_sources
 from qkd.reports.tables import aligned
 from qkd.simulation import fit
+from qkd.simulation.factory import make_engine
 from qkd.simulation.noise import device_noise
-from qkd.simulation.response import started
-from qkd.simulation.simulators import make_engine
+from qkd.simulation.start import with_start
 from qkd.student.cores.quantum import QuantumCore
 from qkd.student.lesson import Lesson, make_trainer
 from qkd.student.model import StudentModel
@@ -89,7 +89,7 @@ def trained(base: Config, circuit, engine, lesson: Lesson, seed: int, shots: int
 
 def cell(base: Config, lesson: Lesson, device: str, qubits: int, depth: int, noise: str, seed: int) -> dict:
     """Return what students of one depth are worth on one hidden device."""
-    logical = started(library.load_circuit("hardware", qubits, depth))
+    logical = with_start(library.load_circuit("hardware", qubits, depth))
     held = snapshot.load_snapshot(device)
     small, region = to_region(transpile(logical, held), held)
     truth = hidden(held, seed, stress=noise == "stress")

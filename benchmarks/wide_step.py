@@ -27,7 +27,7 @@ from qkd.circuits.student import StudentCircuit
 from qkd.core.config import make_config
 from qkd.engines import LightConeEstimator
 from qkd.engines.machine import threads
-from qkd.simulation.setting import place
+from qkd.simulation.setup import place
 
 BATCH, REPEATS = 64, 5
 ONE, TWO = 3e-4, 8e-3

@@ -17,7 +17,7 @@ from qkd.core.errors import DataError, FolderError
 from qkd.devices import snapshot
 from qkd.encoders.registry import make_encoder
 from qkd.hardware.ledger import Ledger
-from qkd.simulation.simulators import make_engine
+from qkd.simulation.factory import make_engine
 from qkd.student.bundle import About
 from qkd.student.cores.quantum import QuantumCore
 from qkd.student.model import StudentModel

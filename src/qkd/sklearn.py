@@ -27,7 +27,7 @@ from qkd.core.config import Config, EngineSpec, LossSpec, StudentSpec, TrainSpec
 from qkd.data.dataset import checked_texts
 from qkd.encoders.protocol import Encoder
 from qkd.encoders.registry import make_encoder
-from qkd.simulation.simulators import make_engine
+from qkd.simulation.factory import make_engine
 from qkd.student.classical import classical_form
 from qkd.student.cores.base import StudentCore
 from qkd.student.cores.factory import CLASSICAL, make_control

@@ -12,7 +12,7 @@ from qkd.circuits import library
 from qkd.core.config import EngineSpec
 from qkd.engines import AerEstimator, LightConeEstimator
 from qkd.engines.noise import restricted
-from qkd.simulation.simulators import make_engine, make_sampler
+from qkd.simulation.factory import make_engine, make_sampler
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from qkd.core.config import EngineSpec
 from qkd.engines import EngineGradient, LightConeEstimator, StatevectorEstimator
 from qkd.engines.paulis.channels import embed, ptm
 from qkd.engines.paulis.events import channels
-from qkd.simulation.simulators import make_engine
+from qkd.simulation.factory import make_engine
 
 LINES = {  # four qubits in a row, on a device of each family
     "FakeBrisbane": (0, 1, 2, 3),

@@ -12,7 +12,7 @@ from qkd.circuits import library
 from qkd.core.config import EngineSpec
 from qkd.engines import DensityMatrixEstimator, LightConeEstimator, StatevectorEstimator, TrajectoryEstimator
 from qkd.simulation.choice import cost, work
-from qkd.simulation.simulators import make_engine
+from qkd.simulation.factory import make_engine
 
 
 @pytest.fixture

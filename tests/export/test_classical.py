@@ -10,7 +10,7 @@ from qkd.circuits import library
 from qkd.circuits.student import StudentCircuit
 from qkd.core.config import EngineSpec
 from qkd.core.errors import ModelError
-from qkd.simulation.simulators import make_engine
+from qkd.simulation.factory import make_engine
 from qkd.student.classical import ContractedCircuit, classical_form
 from qkd.student.cores.factory import make_control
 from qkd.student.cores.quantum import QuantumCore

@@ -13,8 +13,8 @@ from qkd import QkdError
 from qkd.cli import app
 from qkd.core.config import Config
 from qkd.devices import snapshot
-from qkd.devices.hidden import PHASES, hidden, with_learned
 from qkd.devices.noise import noise_model
+from qkd.devices.random_errors import PHASES, hidden, with_learned
 from qkd.devices.region import Region
 from qkd.engines import LightConeEstimator
 from qkd.engines.noise import Noise
@@ -27,7 +27,7 @@ from qkd.hardware.service import sampled
 from qkd.hardware.service.retry import RetryPolicy
 from qkd.simulation import fit
 from qkd.simulation.noise import device_noise
-from qkd.simulation.setting import make_setting
+from qkd.simulation.setup import make_setup
 
 from .conftest import QUICK
 from .test_parts import placed
@@ -128,7 +128,7 @@ def test_a_device_is_asked_once(service, folder):
     held = snapshot.read_snapshot(path)
     assert held.calibration.learned.gates["cx"] and held.name == "ibm_manila"
     config = Config.model_validate({"device": {"device": str(path)}, "engine": {"sim": "aer-noisy"}})
-    assert isinstance(make_setting(config, placed("fake_manila", 4)[0]).noisy.model, Noise)
+    assert isinstance(make_setup(config, placed("fake_manila", 4)[0]).noisy.model, Noise)
     with pytest.raises(QkdError, match="above --max-qpu-seconds"):
         run(
             LearningRequest(run=folder, device="ibm_manila", points=32, shots=65536, max_qpu_seconds=10),

@@ -13,9 +13,9 @@ from qkd.circuits import library
 from qkd.core.config import Config
 from qkd.core.console import _Silent
 from qkd.devices import snapshot
-from qkd.devices.hidden import LAYER, drifted, hidden, with_learned
 from qkd.devices.learned import Learned, infidelity
 from qkd.devices.noise import noise_model
+from qkd.devices.random_errors import LAYER, drifted, hidden, with_learned
 from qkd.devices.region import Region
 from qkd.engines import LightConeEstimator, StatevectorEstimator
 from qkd.engines.aer import AerEstimator
@@ -29,7 +29,7 @@ from qkd.hardware.result import margins
 from qkd.hardware.run import run
 from qkd.hardware.service import sampled, simulated
 from qkd.simulation.noise import device_noise
-from qkd.simulation.setting import make_setting
+from qkd.simulation.setup import make_setup
 from qkd.student.bundle import Student
 
 from .conftest import QUICK
@@ -111,7 +111,7 @@ def test_learned_errors_and_idle_noise_go_together(tmp_path):
     rows, evs = None, []
     for idle in (False, True):
         told["device"]["idle_noise"] = idle
-        there = make_setting(Config.model_validate(told), library.load_circuit("hardware", 4, 1)).noisy
+        there = make_setup(Config.model_validate(told), library.load_circuit("hardware", 4, 1)).noisy
         rows = values_for(there.circuit, 2) if rows is None else rows
         evs.append(LightConeEstimator(there.model).run([make_pub(there.circuit, rows)]).result()[0].data.evs)
     assert 1e-5 < np.abs(evs[0] - evs[1]).max() < 0.05

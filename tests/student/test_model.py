@@ -16,7 +16,7 @@ from qkd.circuits import library
 from qkd.circuits.qasm import to_qasm
 from qkd.core.config import EngineSpec, LossSpec, TrainSpec
 from qkd.encoders.registry import make_encoder
-from qkd.simulation.simulators import make_engine
+from qkd.simulation.factory import make_engine
 from qkd.student.bundle import About
 from qkd.student.cores.quantum import QuantumCore, StudentQNN
 from qkd.student.model import START_SPREAD, StudentModel

@@ -8,7 +8,7 @@ from qiskit.quantum_info import SparsePauliOp
 from qkd import QkdError
 from qkd.circuits import library
 from qkd.core.config import EngineSpec, LossSpec
-from qkd.simulation.simulators import make_engine
+from qkd.simulation.factory import make_engine
 from qkd.student.cores.quantum import QuantumCore
 from qkd.student.losses import LOSSES
 from qkd.student.model import StudentModel

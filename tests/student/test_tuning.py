@@ -12,7 +12,7 @@ from qkd.core.config import Config, EngineSpec, make_config
 from qkd.encoders.protocol import embed_texts
 from qkd.encoders.registry import make_encoder
 from qkd.encoders.trainable import TrainableLayers, make_trainable
-from qkd.simulation.simulators import make_engine
+from qkd.simulation.factory import make_engine
 from qkd.student.bundle import Student
 from qkd.student.cores.quantum import QuantumCore
 from qkd.student.lesson import Lesson, make_trainer, make_tuner

@@ -30,7 +30,7 @@ class StudentCircuit:
         layout: where transpilation put the logical qubits; the observables have it applied already.
         name: what reports call this circuit.
         start: the A input values, radians, around which training starts, where expectation values respond linearly
-            to every input; empty where nobody has said (``simulation.response.started`` finds them).
+            to every input; empty where nobody has said (``simulation.start.started`` finds them).
 
     Raises:
         QkdError: the lists overlap, leave out a parameter or name a foreign one, an observable has another

@@ -34,10 +34,10 @@ from qkd.core.lazy import exports
 if TYPE_CHECKING:
     from qkd.devices.catalogue import find_device as find
     from qkd.devices.compiled import Compiled, compile_for
-    from qkd.devices.hidden import hidden as hidden_device
     from qkd.devices.noise import noise_model
     from qkd.devices.numbers import rows as table
     from qkd.devices.profiles import Profile, load_profile
+    from qkd.devices.random_errors import hidden as hidden_device
     from qkd.devices.region import Region, to_region
     from qkd.devices.snapshot import Snapshot
     from qkd.devices.snapshot import load_snapshot as load
@@ -70,7 +70,7 @@ __getattr__, __dir__ = exports(
         "Snapshot": "qkd.devices.snapshot",
         "compile_for": "qkd.devices.compiled",
         "find": "qkd.devices.catalogue:find_device",
-        "hidden_device": "qkd.devices.hidden:hidden",
+        "hidden_device": "qkd.devices.random_errors:hidden",
         "load": "qkd.devices.snapshot:load_snapshot",
         "load_profile": "qkd.devices.profiles",
         "noise_model": "qkd.devices.noise",

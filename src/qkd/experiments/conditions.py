@@ -17,9 +17,9 @@ from qkd.engines.noise import Noise, NoiseLike
 from qkd.engines.shots import ShotEstimator
 from qkd.experiments.specs import CompareSpec
 from qkd.pipeline.evaluation import measured
-from qkd.simulation.agree import agree
-from qkd.simulation.setting import Noisy, place
-from qkd.simulation.simulators import Engine, make_engine
+from qkd.simulation.aer_check import compare_with_aer
+from qkd.simulation.factory import Engine, make_engine
+from qkd.simulation.setup import DeviceCircuit, place
 from qkd.student.model import StudentModel
 
 NOISY = "aer-noisy"
@@ -38,7 +38,7 @@ class Conditions:
 
     sims: tuple[str, ...] = ("exact",)
     spec: EngineSpec = field(default_factory=EngineSpec)
-    noisy: Noisy | None = None
+    noisy: DeviceCircuit | None = None
     shots: tuple[int, ...] = ()
     noise: tuple[float, ...] = ()
 
@@ -143,7 +143,7 @@ def conditions_of(config: Config, spec: CompareSpec, circuit: StudentCircuit, na
         say(f"{name}: {noisy.describe()}")
         engine = make_engine(config.engine.model_copy(update={"sim": NOISY}), noisy.circuit, noisy.model)
         if not isinstance(engine.estimator, AerEstimator):
-            agreement = agree(engine, noisy.circuit, noisy.model)
+            agreement = compare_with_aer(engine, noisy.circuit, noisy.model)
             say(agreement.describe() if agreement else f"{name}: not compared with AerSimulator")
     return Conditions(spec.sims, config.engine, noisy, spec.shot_counts, spec.noise_scales)
 

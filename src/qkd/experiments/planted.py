@@ -21,7 +21,7 @@ from qkd.experiments.candidates import Candidate
 from qkd.experiments.summary import verdict_on
 from qkd.experiments.trial import run_trial
 from qkd.results.study import Verdict
-from qkd.simulation.simulators import make_engine
+from qkd.simulation.factory import make_engine
 from qkd.student.cores.quantum import QuantumCore
 from qkd.student.lesson import Lesson
 

@@ -17,7 +17,7 @@ from qkd.experiments.candidates import Candidate
 from qkd.experiments.conditions import EXACT, Conditions
 from qkd.results import Parameters
 from qkd.results.study import TrialResult, ValidationResult
-from qkd.simulation.simulators import torch_device
+from qkd.simulation.factory import torch_device
 from qkd.student import logreg
 from qkd.student.cores.quantum import QuantumCore
 from qkd.student.lesson import Lesson, make_trainer, make_tuner

@@ -13,8 +13,8 @@ import math
 
 from qkd.core.console import progress
 from qkd.devices import snapshot as snapshots
-from qkd.devices.hidden import with_learned
 from qkd.devices.learned import Learned
+from qkd.devices.random_errors import with_learned
 from qkd.devices.region import to_region
 from qkd.hardware.ledger import JobRecord
 from qkd.hardware.measurements import collect_measurements

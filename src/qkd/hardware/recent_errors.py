@@ -8,7 +8,7 @@ from pathlib import Path
 from qkd.core.console import say, warn
 from qkd.core.errors import ConfigError, QkdError
 from qkd.devices import snapshot
-from qkd.devices.hidden import with_learned
+from qkd.devices.random_errors import with_learned
 from qkd.devices.snapshot import Snapshot
 from qkd.hardware.layout import same_device
 

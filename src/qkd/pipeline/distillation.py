@@ -36,12 +36,12 @@ from qkd.pipeline.sources import Clock, Sources, gather_sources
 from qkd.reports.report import write_report
 from qkd.reports.run import circuit_conclusion, teacher_conclusion
 from qkd.results import Metrics, PairedDifference, Parameters, TestPrediction
-from qkd.simulation.agree import Agreement, agree
+from qkd.simulation.aer_check import Agreement, compare_with_aer
 from qkd.simulation.estimate import check_time, simulation_cost
-from qkd.simulation.response import started
+from qkd.simulation.factory import Engine, torch_device
 from qkd.simulation.saved import check_saved
-from qkd.simulation.setting import Noisy, Setting, make_setting
-from qkd.simulation.simulators import Engine, torch_device
+from qkd.simulation.setup import DeviceCircuit, SimulationSetup, make_setup
+from qkd.simulation.start import with_start
 from qkd.student import logreg
 from qkd.student.bundle import About, Student
 from qkd.student.cores.factory import make_control
@@ -72,10 +72,10 @@ def run_pipeline(config: Config, folder: RunFolder, resume: bool) -> None:
     circuit = library.load_circuit(config.student.circuit, config.student.qubits, config.student.layers)
     cost = simulation_cost(config, circuit)
     check_time(config, cost)
-    circuit = started(circuit)
+    circuit = with_start(circuit)
     check_saved(circuit)
     snapshot = folder.device / "snapshot.json"
-    setting = make_setting(config, circuit, snapshot if resume and snapshot.is_file() else None)
+    setting = make_setup(config, circuit, snapshot if resume and snapshot.is_file() else None)
     checks = [] if setting.noisy is None else _place(setting, setting.noisy, folder)
     sources = gather_sources(config, folder, resume, clock)
     lesson = sources.lesson()
@@ -155,7 +155,7 @@ def run_pipeline(config: Config, folder: RunFolder, resume: bool) -> None:
         raise KeyboardInterrupt
 
 
-def _place(setting: Setting, noisy: Noisy, folder: RunFolder) -> list[Agreement]:
+def _place(setting: SimulationSetup, noisy: DeviceCircuit, folder: RunFolder) -> list[Agreement]:
     """Keep what the run is simulated on, and make sure that the engine says what AerSimulator says of it.
 
     Raises:
@@ -169,9 +169,9 @@ def _place(setting: Setting, noisy: Noisy, folder: RunFolder) -> list[Agreement]
     return []
 
 
-def _checked(setting: Setting, noisy: Noisy, values: np.ndarray | None) -> list[Agreement]:
+def _checked(setting: SimulationSetup, noisy: DeviceCircuit, values: np.ndarray | None) -> list[Agreement]:
     """Compare the engine with AerSimulator at parameter values (R,A+P), or at random ones, and say what came of it."""
-    agreement = agree(setting.trainer, noisy.circuit, noisy.model, values)
+    agreement = compare_with_aer(setting.trainer, noisy.circuit, noisy.model, values)
     if agreement is None:
         return []
     say(agreement.describe() + (" (random)" if values is None else " (test texts, trained weights)"))

@@ -18,8 +18,8 @@ from qkd.pipeline.sources import Sources
 from qkd.reports.run import NAMES_IN_SENTENCES
 from qkd.results import Diagnosis, Metrics, ModelResult, PairedDifference, Parameters
 from qkd.results.run import EncoderCard, NoiseCard, StudentCard
-from qkd.simulation.agree import Agreement
-from qkd.simulation.setting import Setting
+from qkd.simulation.aer_check import Agreement
+from qkd.simulation.setup import SimulationSetup
 from qkd.student.bundle import Student
 from qkd.student.metrics import majority_logits, score
 from qkd.student.model import StudentModel
@@ -43,7 +43,7 @@ LINEAR, LOGREG = "linear", "logreg"
 
 
 def answers_on_test(
-    sources: Sources, setting: Setting, students: dict[str, StudentModel], controls: dict[str, np.ndarray]
+    sources: Sources, setting: SimulationSetup, students: dict[str, StudentModel], controls: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
     """Return the logits on the test split, (N,C) each, of teacher, students, controls and the commonest class."""
     dataset, test = sources.dataset, sources.splits.test
@@ -128,7 +128,7 @@ def table_lines(
 
 def metrics(
     sources: Sources,
-    setting: Setting,
+    setting: SimulationSetup,
     trainer: Trainer,
     lines: dict[str, ModelResult],
     answers: dict[str, np.ndarray],

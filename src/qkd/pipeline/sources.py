@@ -23,7 +23,7 @@ from qkd.encoders.layer_choice import choose_layers
 from qkd.encoders.protocol import Encoder, embed_texts
 from qkd.encoders.registry import make_encoder
 from qkd.results.run import SelectionTrial
-from qkd.simulation.simulators import torch_device
+from qkd.simulation.factory import torch_device
 from qkd.student.lesson import Lesson
 from qkd.student.losses import UNLABELED
 from qkd.teachers.labeling import Corpus, load_corpus

@@ -23,22 +23,22 @@ from typing import TYPE_CHECKING
 from qkd.core.lazy import exports
 
 if TYPE_CHECKING:
-    from qkd.simulation.agree import agree as compare_with_aer
-    from qkd.simulation.check import check as check_circuit
+    from qkd.simulation.aer_check import compare_with_aer
     from qkd.simulation.choice import choose
-    from qkd.simulation.response import linear_response
-    from qkd.simulation.simulators import Engine, make_engine
+    from qkd.simulation.diagnostics import check_circuit
+    from qkd.simulation.factory import Engine, make_engine
+    from qkd.simulation.start import linear_response
 
 __all__ = ["Engine", "check_circuit", "choose", "compare_with_aer", "linear_response", "make_engine"]
 
 __getattr__, __dir__ = exports(
     __name__,
     {
-        "Engine": "qkd.simulation.simulators",
-        "check_circuit": "qkd.simulation.check:check",
+        "Engine": "qkd.simulation.factory",
+        "check_circuit": "qkd.simulation.diagnostics",
         "choose": "qkd.simulation.choice",
-        "compare_with_aer": "qkd.simulation.agree:agree",
-        "linear_response": "qkd.simulation.response",
-        "make_engine": "qkd.simulation.simulators",
+        "compare_with_aer": "qkd.simulation.aer_check",
+        "linear_response": "qkd.simulation.start",
+        "make_engine": "qkd.simulation.factory",
     },
 )

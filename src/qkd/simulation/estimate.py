@@ -15,8 +15,8 @@ from qkd.core.console import say
 from qkd.core.errors import BudgetError, QkdError
 from qkd.engines.lightcone import LightConeEstimator, LightConeProgram
 from qkd.engines.paulis.adaptive import MOVED
+from qkd.simulation.aer_cost import cheapest, loads
 from qkd.simulation.choice import choose, cost, work
-from qkd.simulation.cost import cheapest, loads
 
 SEARCH_FACTOR, NOISY_FACTOR = 3.0, 3.0
 """Measured time of a search over its forecast, and time under noise over ideal time (2 cores, 30 qubits)."""

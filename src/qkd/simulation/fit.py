@@ -17,9 +17,9 @@ from qiskit.circuit import Parameter
 from qiskit.quantum_info import SparsePauliOp
 
 from qkd.circuits.student import StudentCircuit
-from qkd.devices.hidden import PHASES, TURNS
 from qkd.devices.learned import GateNoise, Learned, Place, infidelity
 from qkd.devices.noise import noise_model
+from qkd.devices.random_errors import PHASES, TURNS
 from qkd.devices.region import Region
 from qkd.engines import LightConeEstimator
 from qkd.engines.noise import Noise, assignment, rebuilt

@@ -31,7 +31,7 @@ from qkd.encoders.protocol import Encoder
 from qkd.encoders.registry import make_encoder
 from qkd.results import Scores
 from qkd.results.base import Result
-from qkd.simulation.simulators import make_engine
+from qkd.simulation.factory import make_engine
 from qkd.student.card import model_card
 from qkd.student.cores.quantum import QuantumCore
 from qkd.student.metrics import softmax

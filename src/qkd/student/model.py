@@ -18,7 +18,7 @@ from qkd.circuits.student import StudentCircuit
 from qkd.core.errors import QkdError
 from qkd.engines.machine import threads
 from qkd.results import Parameters
-from qkd.simulation.simulators import Engine
+from qkd.simulation.factory import Engine
 from qkd.student.cores.base import StudentCore
 from qkd.student.cores.quantum import QuantumCore
 from qkd.student.dropout import Dropout

@@ -9,7 +9,7 @@ from qiskit import QuantumCircuit
 from qkd.circuits.student import StudentCircuit
 from qkd.core.config import EngineSpec
 from qkd.core.errors import ConfigError, nearest
-from qkd.simulation.simulators import make_engine
+from qkd.simulation.factory import make_engine
 from qkd.student.cores.base import StudentCore
 from qkd.student.cores.classical import Fourier, Linear, Mlp
 from qkd.student.cores.quantum import QuantumCore

@@ -12,7 +12,7 @@ from qkd.circuits.counts import Counts, count
 from qkd.circuits.student import StudentCircuit
 from qkd.core.errors import CircuitError
 from qkd.engines.statevector import StatevectorEstimator
-from qkd.simulation.response import Response, linear_response
+from qkd.simulation.start import Response, linear_response
 
 TOLERANCE = 1e-8
 """Gradients and singular values below this fraction of the largest count as 0 (double precision)."""
@@ -88,7 +88,7 @@ class CircuitReport:
         )
 
 
-def check(student: StudentCircuit, points: int = 2, seed: int = 0) -> CircuitReport:
+def check_circuit(student: StudentCircuit, points: int = 2, seed: int = 0) -> CircuitReport:
     """Return the diagnostics of a circuit, computed light cone by light cone.
 
     Args:

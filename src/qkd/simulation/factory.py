@@ -18,13 +18,13 @@ from qkd.engines.noise import NoiseLike
 from qkd.engines.shots import ShotEstimator
 from qkd.engines.statevector import StatevectorEstimator
 from qkd.engines.trajectories import TrajectoryEstimator
+from qkd.simulation.aer_cost import cheapest, loads
 from qkd.simulation.choice import ROWS, choose
-from qkd.simulation.cost import cheapest, loads
 
 THREADED = 14
 """Width from which statevector operations profit from several threads."""
 
-MAX_AER_SECONDS = 1.0
+MAX_AER_SECONDS = 0.2
 """Estimated seconds per text up to which AerSimulator measures a student."""
 
 

@@ -17,7 +17,7 @@ from qkd.core.config import EngineSpec
 from qkd.core.console import working
 from qkd.core.errors import QkdError
 from qkd.simulation.choice import is_affordable
-from qkd.simulation.simulators import Engine, make_engine
+from qkd.simulation.factory import Engine, make_engine
 
 WEIGHT_SPREAD = 0.1
 """Standard deviation, radians, of a student's initial circuit weights."""
@@ -87,7 +87,7 @@ def linear_response(student: StudentCircuit, engine: Engine | None = None, seed:
     return Response(tuple(point.tolist()), tuple(slope.tolist()), tuple(np.maximum(best, slope).tolist()))
 
 
-def started(student: StudentCircuit, engine: Engine | None = None) -> StudentCircuit:
+def with_start(student: StudentCircuit, engine: Engine | None = None) -> StudentCircuit:
     """Return ``student`` with its own ``start``, or with the best one if it has none."""
     if student.start:
         return student
