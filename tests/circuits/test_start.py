@@ -14,7 +14,6 @@ from qkd.circuits.cone import cut
 from qkd.circuits.qasm import from_qasm, to_qasm
 from qkd.circuits.student import StudentCircuit
 from qkd.core.config import EngineSpec
-from qkd.simulation.diagnostics import check_circuit
 from qkd.simulation.factory import make_engine
 from qkd.simulation.start import BLIND, linear_response, with_start
 
