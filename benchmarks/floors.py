@@ -65,7 +65,7 @@ def main() -> None:
     exact, predicted = values(None), values(device_noise(region))
     found: dict[str, list[float]] = {}
     for seed in range(asked.seeds):
-        means = values(Noise.of(device_noise(Region(hidden(held, seed), region.qubits))).twirled())
+        means = values(Noise.from_model(device_noise(Region(hidden(held, seed), region.qubits))).twirled())
         one = np.ones((len(means), 1))
         every = np.hstack([one, means])
         off = every[:count] @ np.linalg.lstsq(every[count:], exact[count:], rcond=None)[0] - exact[:count]

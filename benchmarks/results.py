@@ -17,8 +17,8 @@ from pathlib import Path
 import verdicts
 
 from qkd.core.files import write_text
-from qkd.reports import comparison, differences, reproduction
-from qkd.reports.tables import markdown_table
+from qkd.reports import comparison
+from qkd.reports.tables import Table
 from qkd.results import Comparison
 from qkd.studies import reproduce
 
@@ -46,33 +46,32 @@ def page(found: dict[str, tuple[Comparison, str]], asked: argparse.Namespace, tr
         *_overview(found),
     ]
     for task, (summary, times) in found.items():
-        heads, cells = comparison.columns(summary), comparison.student_rows(summary)
-        texts, teacher, told = summary.texts, summary.teacher, summary.reproduction
+        texts, told = summary.texts, summary.reproduction
         lines += [
             f"## {task}",
             "",
-            f"{texts.train:,} training, {texts.valid:,} validation and {texts.test:,} test texts; teacher "
-            f"`{teacher.name}`, accuracy {teacher.accuracy}; "
+            f"{texts['train']:,} training, {texts['valid']:,} validation and {texts['test']:,} test texts; teacher "
+            f"`{summary.teacher}`, accuracy {summary.teacher_accuracy}; "
             f"`hardware` and the controls read {summary.students['hardware'].encoder}.",
             "",
-            *markdown_table(heads, cells),
+            comparison.student_table(summary).to_markdown(),
             "",
-            *markdown_table(comparison.TUNED, comparison.tuned(summary)),
+            comparison.tuning_table(summary).to_markdown(),
             "",
             f"Accuracy of `{told.beside.reference}` minus that of the others, in points:",
             "",
-            *markdown_table(differences.COLUMNS, differences.difference_rows(told.beside)),
+            comparison.difference_table(told.beside).to_markdown(),
             "",
             told.beside.conclusion,
             "",
             "What each slip of the public code does:",
             "",
-            *markdown_table(reproduction.SLIPS, reproduction.slips(told)),
+            comparison.recipe_table(told).to_markdown(),
             "",
             f"{times} ",
             "",
         ]
-    lines += [comparison.EXPLAINED, "", "## Can a verdict be trusted?", "", *verdicts.markdown(trusted)]
+    lines += [comparison.EXPLANATION, "", "## Can a verdict be trusted?", "", *verdicts.markdown(trusted)]
     return "\n".join([*(line.rstrip() for line in lines), ""])
 
 
@@ -82,7 +81,7 @@ def _overview(found: dict[str, tuple[Comparison, str]]) -> list[str]:
     names = list(tasks[0].students)
     rows = [("teacher", *(str(one.teacher.accuracy) for one in tasks))]
     rows += [(name, *(str(one.students[name].numbers.accuracy) for one in tasks)) for name in names]
-    return [*markdown_table(("accuracy", *found), rows), ""]
+    return [Table(("accuracy", *found), rows).to_markdown(), ""]
 
 
 if __name__ == "__main__":

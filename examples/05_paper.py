@@ -18,7 +18,7 @@
 # %%
 # %matplotlib inline
 import qkd
-from qkd.reports import comparison, differences
+from qkd.reports import comparison
 
 beside, slips = ("hardware", "linear", "logreg"), ("js", "carried")
 found = qkd.reproduce(seeds=2, students=beside, slips=slips, limit=240, epochs=12)
@@ -31,7 +31,7 @@ print(comparison.comparison_text(found))
 # dotted line is no difference that these texts could show.
 
 # %%
-differences.forest(found)
+comparison.forest(found)
 
 # %% [markdown]
 # ## Who knows when it is wrong

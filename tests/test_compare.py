@@ -251,7 +251,7 @@ def test_the_recipe_is_reproduced_beside_its_slips(corpus, tmp_path):
     from pathlib import Path
 
     markdown = Path(summary.report).with_name("report.md").read_text()
-    assert "What could not be the same" in markdown and "LLaMA2-7B" in markdown
+    assert "Deviations of this reproduction" in markdown and "LLaMA2-7B" in markdown
     with pytest.raises(QkdError, match="qdllm"):
         reproduce("another")
 

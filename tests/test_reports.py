@@ -8,9 +8,9 @@ import pytest
 
 from qkd.core.markup import markdown_text
 from qkd.reports import plots
-from qkd.reports.pages import picture
+from qkd.reports.pages import Picture
 from qkd.reports.run import teacher_conclusion
-from qkd.reports.tables import markdown_table
+from qkd.reports.tables import Table
 from qkd.results import Metrics, PairedDifference
 from qkd.student.verdicts import compare_accuracies
 
@@ -46,12 +46,10 @@ def test_the_teacher_is_questioned_only_where_the_student_learned_nothing_from_i
 
 def test_a_picture_is_drawn_of_its_own_values_though_others_were_drawn_before():
     history = [{"epoch": n, "loss": 1 / n, "valid_loss": 1.1 / n, "valid_accuracy": 0.5} for n in (1, 2, 3)]
-    shown = [picture(caption, plots.learning, history, best) for caption, best in (("a", 1), ("a", 3), ("c", 1))]
-    assert [row["caption"] for row in shown] == ["a", "a", "c"]
-    first, second, _ = (row["image"] for row in shown)
-    assert first != second and first == picture("a", plots.learning, history, 1)["image"]
+    first, second = (Picture("a", plots.learning, (history, best)).to_html() for best in (1, 3))
+    assert first != second and first == Picture("a", plots.learning, (history, 1)).to_html()
     history[0]["loss"] = 2.0
-    assert picture("d", plots.learning, history, 1)["image"] not in (first, second)
+    assert Picture("a", plots.learning, (history, 1)).to_html() != first
 
 
 FOREIGN = ("$$", "$x_1", r"\$a$", "_hidden", "好评", "<b>&amp;", "a\nb", "\x1b[31mred", "x" * 200, "")
@@ -82,8 +80,8 @@ def test_a_picture_that_fails_is_a_warning(capfd):
     def broken():
         raise ZeroDivisionError("no bins")
 
-    made = picture("How sure it is", broken)
-    assert made["image"] == "" and "could not be drawn: How sure it is" in made["caption"]
+    made = Picture("How sure it is", broken).to_html()
+    assert "<svg" not in made and "could not be drawn: How sure it is" in made
     assert "the picture 'How sure it is' cannot be drawn (ZeroDivisionError: no bins)" in capfd.readouterr().err
 
 
@@ -93,7 +91,7 @@ def test_a_picture_that_fails_is_a_warning(capfd):
 def test_markdown_shows_foreign_text_as_it_is(text):
     from markdown_it import MarkdownIt
 
-    table = "\n".join(markdown_table(("name", "n"), [(text, "1")]))
+    table = Table(("name", "n"), [(text, "1")]).to_markdown()
     html = MarkdownIt("commonmark", {"html": True}).enable("table").render(f"{markdown_text(text)}\n\n{table}\n")
     root = ElementTree.fromstring(f"<r>{html}</r>")
     assert root.find("p").text == " ".join(text.split()) and len(root.find("p")) == 0

@@ -17,7 +17,7 @@ from qkd.core.errors import ConfigError, DataError, FolderError, nearest
 from qkd.core.files import write_text
 from qkd.core.runs import RunFolder, existing_run, named_run, new_run, newest_run
 from qkd.pipeline.settings import Overrides, by_section, check_device, merged, with_pinned_models
-from qkd.reports.run import run_table
+from qkd.reports.run import results_table
 from qkd.results import Evaluation, Labeling, Metrics, Prediction, TestPrediction
 from qkd.results.reading import read_metrics, read_predictions
 
@@ -85,7 +85,7 @@ class Run:
 
     def table(self) -> str:
         """Return teacher, student and majority class side by side."""
-        return run_table(self.metrics)
+        return str(results_table(self.metrics))
 
 
 def distill(config: Config | None = None, *, resume: bool = False, **options: Any) -> Run:

@@ -24,7 +24,7 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from qkd.circuits.library import load_circuit
 from qkd.circuits.student import StudentCircuit
 from qkd.core.config import Config, EngineSpec, LossSpec, StudentSpec, TrainSpec
-from qkd.data.dataset import checked_texts
+from qkd.data.dataset import validate_texts
 from qkd.encoders.protocol import Encoder
 from qkd.encoders.registry import make_encoder
 from qkd.simulation.factory import make_engine
@@ -249,4 +249,4 @@ class TextStudentClassifier(ClassifierMixin, BaseEstimator):
         return np.asarray(self.classifier_.decision_function(self._embed(X)))
 
     def _embed(self, texts: Sequence[str]) -> np.ndarray:
-        return self._encoder.encode(checked_texts(list(texts)))
+        return self._encoder.encode(validate_texts(list(texts)))

@@ -14,6 +14,7 @@ from qkd.circuits.cone import cut
 from qkd.circuits.qasm import from_qasm, to_qasm
 from qkd.circuits.student import StudentCircuit
 from qkd.core.config import EngineSpec
+from qkd.simulation.diagnostics import check_circuit
 from qkd.simulation.factory import make_engine
 from qkd.simulation.start import BLIND, linear_response, with_start
 
@@ -60,8 +61,8 @@ def test_inputs_that_need_different_starts_get_them():
 
 def test_a_blind_start_is_not_called_healthy():
     student = library.load_circuit("hardware", qubits=3)
-    assert check(student).healthy and "linear response" in check(student).render()
-    blind = check(replace(student, start=(0.0, np.pi / 2, 0.0)))
+    assert check_circuit(student).healthy and "linear response" in check_circuit(student).render()
+    blind = check_circuit(replace(student, start=(0.0, np.pi / 2, 0.0)))
     assert not blind.healthy and blind.blind_inputs == ("x0", "x2")
     assert max(blind.response.shares[0], blind.response.shares[2]) < BLIND < blind.response.shares[1]
     assert "blind" in blind.render() and "x0 x2" in blind.render()
@@ -71,7 +72,7 @@ def test_a_blind_start_is_not_called_healthy():
     circuit.h(0)
     circuit.rz(x, 0)
     circuit.ry(w, 0)
-    report = check(StudentCircuit(circuit, [x], [w], [SparsePauliOp("Z")]))
+    report = check_circuit(StudentCircuit(circuit, [x], [w], [SparsePauliOp("Z")]))
     assert not report.dead_inputs
 
 

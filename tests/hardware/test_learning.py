@@ -87,7 +87,7 @@ def test_what_was_fitted_is_what_the_engine_makes_of_the_file():
     u = fit.torch.from_numpy(random.normal(size=len(amounts.parameters)) / 2)
     drawn = dict(zip(amounts.parameters, map(float, amounts.of(u)), strict=True))
     held = with_learned(region.snapshot, known(drawn))
-    file = Noise.of(device_noise(Region(held, region.qubits)))
+    file = Noise.from_model(device_noise(Region(held, region.qubits)))
     values = fit.points(student, 1, 3, 1)
     bare = noise_model(region)
     circuits = [make_pub(student, values)]

@@ -54,9 +54,7 @@ def show(name: Name, qubits: Qubits = None, layers: Layers = None, debug: Debug 
 
 
 @app.command()
-def check_circuit(
-    name: Name, qubits: Qubits = None, layers: Layers = None, json_: Json = False, debug: Debug = False
-) -> None:
+def check(name: Name, qubits: Qubits = None, layers: Layers = None, json_: Json = False, debug: Debug = False) -> None:
     """Find weights and inputs without effect, redundant weights, and the light cone of each observable.
 
     Example: qkd circuits check qdllm

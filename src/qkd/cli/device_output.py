@@ -82,7 +82,7 @@ def print_device_runs(device_runs: list[DeviceRun], json_: bool) -> None:
             write(f"errors learned by {result.plan}: {result.file}")
     measured = [result for result in results if isinstance(result, MeasuredResult)]
     if measured:
-        cells = list(zip(*[devices.COLUMNS, *devices.device_rows(measured)], strict=True))
+        cells = list(zip(*[devices.COLUMNS, *devices.device_table(measured).rows], strict=True))
         write(aligned([("", *(result.mitigation.name for result in measured)), *map(tuple, cells)]))
     for run in device_runs:
         plan, waiting = run.plan, [record for record in run.records if record.open]

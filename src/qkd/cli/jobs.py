@@ -122,7 +122,7 @@ def show(
     if not isinstance(result, MeasuredResult):
         write("there is no result yet; 'qkd jobs collect' fetches it")
         return
-    write(aligned([("", "value"), *zip(devices.COLUMNS, devices.device_rows([result])[0], strict=True)]))
+    write(aligned([("", "value"), *zip(devices.COLUMNS, devices.device_table([result]).rows[0], strict=True)]))
     unclear = [row for row in result.rows if row.too_close]
     write(f"\n{len(unclear)} of {result.texts} predictions are too close to call")
     for row in sorted(result.rows, key=lambda row: row.margin)[:10]:

@@ -57,7 +57,7 @@ class Dataset:
         return np.array([number[label] for label in self.labels], dtype=np.int64)
 
 
-def checked_texts(texts: Sequence[str]) -> list[str]:
+def validate_texts(texts: Sequence[str]) -> list[str]:
     """Return N texts as a list.
 
     Raises:

@@ -80,10 +80,10 @@ class AerEstimator(EngineEstimator):
         self.random = np.random.default_rng([self.seed, number])
 
     def _noise_parameters(self) -> frozenset[Parameter]:
-        return Noise.of(self.noise_model).parameters
+        return Noise.from_model(self.noise_model).parameters
 
     def _settings(self, circuit: QuantumCircuit) -> tuple[Hashable, ...]:
-        return Noise.of(self.noise_model).key(circuit), self.shots, self.method
+        return Noise.from_model(self.noise_model).key(circuit), self.shots, self.method
 
     def _compile(self, question: Question) -> AerProgram:
         return AerProgram(question, self)
@@ -121,7 +121,7 @@ class AerProgram(Program):
                 [terms[t] for t in members],
                 coefficients.numpy()[:, members],
                 qubits,
-                Noise.of(engine.noise_model).model,
+                Noise.from_model(engine.noise_model).model,
                 engine.shots,
                 engine.method,
             )

@@ -47,7 +47,7 @@ class DensityMatrixProgram(Program):
         batched = set(question.batched)
         terms, self._coefficients, self._constants = pauli_terms(question.observables, dtype, device)
         self._coefficients = self._coefficients * self._coefficients.new_tensor(
-            [Noise.of(engine.noise_model).attenuation(t) for t in terms]
+            [Noise.from_model(engine.noise_model).attenuation(t) for t in terms]
         )
         measured = {qubit for string in terms for qubit, _ in string}
         sequence = channels(question.circuit, engine.noise_model, measured)

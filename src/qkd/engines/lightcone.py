@@ -144,7 +144,7 @@ class LightConeProgram(Program):
         self._engine, self._device, self._stream = engine, device, engine.stream
         terms, self._coefficients, self._constants = pauli_terms(question.observables, dtype, device)
         self._coefficients = self._coefficients * self._coefficients.new_tensor(
-            [Noise.of(noise).attenuation(t) for t in terms]
+            [Noise.from_model(noise).attenuation(t) for t in terms]
         )
         encoding, blocks, cones = light_cones(question.circuit, terms, noise, question.batched)
         self.widths = tuple(len(cone.qubits) for cone in cones)

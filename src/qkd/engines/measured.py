@@ -97,7 +97,7 @@ def prepared(
         EngineError: an instruction is none that an estimator takes, an angle cannot be shifted, or the noise has
             parameters or correlated readout.
     """
-    every = Noise.of(noise)
+    every = Noise.from_model(noise)
     if every.parameters or every.readouts:
         raise EngineError("AerSimulator takes no noise with parameters or correlated readout; take another engine")
     noisy = every.names

@@ -42,7 +42,7 @@ class NoisyEstimator(EngineEstimator):
         self.device = device_called(device)
 
     def _noise_parameters(self) -> frozenset[Parameter]:
-        return Noise.of(self.noise_model).parameters
+        return Noise.from_model(self.noise_model).parameters
 
     def _settings(self, circuit: QuantumCircuit) -> tuple[Hashable, ...]:
-        return Noise.of(self.noise_model).key(circuit), self.dtype, self.device
+        return Noise.from_model(self.noise_model).key(circuit), self.dtype, self.device

@@ -115,7 +115,7 @@ class TrajectoryProgram(Program):
             3 * self._count * complex_dtype.itemsize * 2 ** len(self._qubits) * (len(chains) + len(terms) + 2)
         )
         measured = [_measured(string, self._qubits, engine.noise_model) for string in terms]
-        columns = coefficients.numpy() * [Noise.of(engine.noise_model).attenuation(string) for string in terms]
+        columns = coefficients.numpy() * [Noise.from_model(engine.noise_model).attenuation(string) for string in terms]
         summed = [
             sum(
                 (value * string for value, string in zip(row, measured, strict=True) if value),
@@ -238,7 +238,7 @@ def _measured(string: PauliString, qubits: Sequence[int], noise: NoiseLike) -> S
     Raises:
         EngineError: that has too many terms.
     """
-    operator, every = SparsePauliOp("I" * len(qubits)), Noise.of(noise)
+    operator, every = SparsePauliOp("I" * len(qubits)), Noise.from_model(noise)
     if {qubit for pair in every.readouts for qubit in pair} & {qubit for qubit, _ in string}:
         raise EngineError("the trajectory engine reads qubits one by one; take the light-cone or density engine")
     for qubit, letter in string:

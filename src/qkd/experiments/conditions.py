@@ -110,7 +110,7 @@ class Conditions:
             return ideal
         model: NoiseLike = self.noisy.model
         if factor != 1.0:
-            model = Noise.of(model).scaled(factor)
+            model = Noise.from_model(model).scaled(factor)
         return self.noisy.circuit, make_engine(self._noisy_spec, self.noisy.circuit, model)
 
     def _sampled(

@@ -305,7 +305,7 @@ def _expected(context: _Context, terms: Terms, name: str) -> tuple[np.ndarray, n
 
 def _readout_factors(small: StudentCircuit, region: Region) -> np.ndarray:
     """Return the factors by which the calibrated readout errors scale each term (T,)."""
-    noise = Noise.of(device_noise(region))
+    noise = Noise.from_model(device_noise(region))
     tables = [assignment(noise.model, qubit) for qubit in range(small.num_qubits)]
     scales = np.array([table[0, 0] + table[1, 1] - 1 for table in tables])
     factors = [scales[(term.paulis.x | term.paulis.z)[0]].prod() for term in small.observables]

@@ -273,6 +273,7 @@ def _keep(
             label=dataset.labels[i],
             teacher=tuple(answers["teacher"][row].tolist()),
             student=tuple(answers["student"][row].tolist()),
+            control=tuple(answers[LINEAR][row].tolist()) if LINEAR in answers else None,
         )
         for row, i in enumerate(sources.splits.test)
     ]

@@ -1,4 +1,4 @@
-"""What people read of a run: tables, pictures, the page.
+"""Reports: tables, pictures and pages.
 
 ::
 
@@ -7,9 +7,9 @@
 
 ================== ===================================================================================================
 `plots`            pictures: learning, accuracies, confusion, reliability, agreement, scatter
-`aligned`          rows of cells as a table of text
-`table`            teacher, student and controls of a run's metrics side by side
-`device_table`     device runs side by side
+`aligned`          rows of cells as text
+`table`            the results of teacher, student and controls
+`device_table`     the results of device runs
 ================== ===================================================================================================
 """
 
@@ -22,7 +22,7 @@ from qkd.core.lazy import exports
 if TYPE_CHECKING:
     from qkd.reports import plots
     from qkd.reports.devices import device_table
-    from qkd.reports.run import run_table as table
+    from qkd.reports.run import results_table as table
     from qkd.reports.tables import aligned
 
 __all__ = ["aligned", "device_table", "plots", "table"]
@@ -33,6 +33,6 @@ __getattr__, __dir__ = exports(
         "aligned": "qkd.reports.tables",
         "device_table": "qkd.reports.devices",
         "plots": "qkd.reports.plots",
-        "table": "qkd.reports.run:run_table",
+        "table": "qkd.reports.run:results_table",
     },
 )

@@ -1,184 +1,219 @@
-"""A comparison for people: the same numbers as a page, as Markdown, and as a table on a terminal."""
+"""The report of a comparison or reproduction, as a page, as Markdown and on a terminal."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from qkd.core.markup import markdown_block, markdown_code, markdown_text
-from qkd.reports import differences, plots
-from qkd.reports import reproduction as reproductions
-from qkd.reports.pages import page, picture
-from qkd.reports.tables import aligned, in_points, markdown_table
-from qkd.results import Comparison, Reproduction
-from qkd.results.study import CurvePoint
+from qkd.reports import pages, plots
+from qkd.reports.pages import Code, Part, Picture, Section
+from qkd.reports.tables import Table, in_points
+from qkd.results import Comparison, ModelResult, Reproduction
+from qkd.results.study import CurvePoint, Verdict
 
-NUMBERS = ("accuracy", "macro-F1", "like teacher", "ECE")
-COLUMNS = ("student", *NUMBERS, "classical", "quantum", "encoder", "train s", "ms/text")
 CURVES = {
     "curves": "training texts",
     "shot_curves": "shots per expectation value",
     "noise_curves": "strength of the device's gate errors",
 }
-"""Kinds of curves by their field of a comparison, and what the axis of each says."""
-BESIDES = {"exact": "drop without noise", "aer": "drop under shots", "aer-noisy": "drop under noise and shots"}
-"""What a measurement besides the judged one is called."""
-TUNED = ("student", "settings tried", "learning rate", "weight decay", "dropout")
+"""Axis label of each kind of curve, by field of `Comparison`."""
+DROPS = {"exact": "drop without noise", "aer": "drop under shots", "aer-noisy": "drop under noise and shots"}
+"""Column name of the accuracy that a second simulator costs."""
+SIMULATORS = {
+    "exact": "Circuits were trained ideally and are judged by exact values.",
+    "aer": "Circuits were trained ideally and are judged by ideal shots.",
+    "aer-noisy": "Circuits were trained under the device's noise and are judged by its shots.",
+}
+EXPLANATION = (
+    "Numbers are means over seeds. Intervals are 95 % over both texts and seeds (two-way layout, Satterthwaite's "
+    "degrees of freedom). Differences are paired over both. Their p-values are corrected for their number (Holm 1979). "
+    "A student is equivalent to another where the interval is inside the margin (--margin). 'Texts needed' is the "
+    "number of test texts that would decide a difference of this size. Training seconds are of one process among "
+    "several on this machine. Milliseconds are end to end and include the encoder."
+)
 
 
-def student_rows(summary: Comparison) -> list[tuple[str, ...]]:
-    """Return a row of cells for each student."""
-    measured = any(line.measured_drop for line in summary.students.values())
-    cells = []
+def student_table(summary: Comparison) -> Table:
+    """Return the scores, sizes and times of all students."""
+    columns = ["student", "accuracy", "macro-F1", "like teacher", "ECE", "classical", "quantum", "encoder", "train s"]
+    columns += ["ms/text"]
+    has_drop = any(line.measured_drop for line in summary.students.values())
+    rows = []
     for name, line in summary.students.items():
         numbers, parameters = line.numbers, line.parameters
-        row = (
-            name,
-            *(str(getattr(numbers, key)) for key in ("accuracy", "macro_f1", "agreement")),
-            f"{numbers.calibration_error.value:.3f}",
-            *(f"{getattr(parameters, key):,}" for key in ("classical", "quantum", "encoder")),
-            f"{line.seconds:.1f}",
-            f"{line.ms_per_text:.2f}",
+        row = [name, *(str(getattr(numbers, key)) for key in ("accuracy", "macro_f1", "agreement"))]
+        row += [f"{numbers.calibration_error.value:.3f}"]
+        row += [f"{getattr(parameters, key):,}" for key in ("classical", "quantum", "encoder")]
+        row += [f"{line.seconds:.1f}", f"{line.ms_per_text:.2f}"]
+        rows.append(row + ([in_points(line.measured_drop) if line.measured_drop else "-"] if has_drop else []))
+    return Table(columns + ([DROPS[summary.sims[-1]]] if has_drop else []), rows)
+
+
+def difference_table(verdict: Verdict) -> Table:
+    """Return the accuracy of the first student minus that of each other one."""
+    return Table(
+        ("minus", "points", "95 % interval", "p (Holm)", "texts needed", "verdict"),
+        [
+            (
+                name,
+                f"{100 * judged.value:+z.1f}",
+                f"{100 * judged.low:+z.1f} to {100 * judged.high:+z.1f}",
+                f"{judged.p_holm:.3f}",
+                f"{judged.texts_needed:,}" if judged.texts_needed else "-",
+                judged.verdict,
+            )
+            for name, judged in verdict.differences.items()
+        ],
+    )
+
+
+def tuning_table(summary: Comparison) -> Table:
+    """Return the settings that the validation texts chose."""
+    rows = [
+        (name, str(tuning.trials), *(f"{value:.3g}" for value in tuning.settings.values()))
+        for name, tuning in summary.tuned.items()
+    ]
+    return Table(("student", "settings tried", "learning rate", "weight decay", "dropout"), rows)
+
+
+def recipe_table(reproduction: Reproduction) -> Table:
+    """Return the accuracy of the paper's recipe and of its variants with deviations of the public code."""
+    return Table(
+        ("recipe", "accuracy", "printed by a loop: mean ± std", "best", "minus the paper's recipe, points"),
+        [
+            (
+                row.name,
+                str(row.accuracy),
+                f"{100 * row.printed_mean:.2f} ± {100 * row.printed_std:.2f}",
+                f"{100 * row.printed_best:.2f}",
+                "-" if row.gain is None else in_points(row.gain),
+            )
+            for row in reproduction.variants
+        ],
+    )
+
+
+def comparison_sections(summary: Comparison) -> list[Section]:
+    """Return the sections of a report."""
+    reproduction, name = summary.reproduction, summary.reference
+    sims = [SIMULATORS[summary.sims[0]]] if summary.sims != ("exact",) else []
+    sims += [f"The drop is the accuracy that {sim} costs the same trained students." for sim in summary.sims[1:]]
+    curve_sections = [
+        Section(
+            f"Accuracy against {CURVES[kind]}",
+            [
+                Table(
+                    ("student", CURVES[kind], "accuracy"),
+                    [(who, f"{point.at:,g}", str(point)) for who, points in kinds.items() for point in points],
+                ),
+                [Picture(f"Accuracy against {CURVES[kind]}, 95 % interval.", curves, (summary, kind))],
+            ],
         )
-        drop = (in_points(line.measured_drop) if line.measured_drop else "-",) if measured else ()
-        cells.append(row + drop)
-    return cells
+        for kind, kinds in ((kind, getattr(summary, kind)) for kind in CURVES)
+        if any(len(points) > 1 for points in kinds.values())
+    ]
+    pictures = [
+        Picture(f"Accuracy of {name} minus that of each other student, 95 % interval.", forest, (summary,)),
+        Picture(
+            "On the dotted line, confidence equals accuracy. All seeds are pooled.", reliability_of_students, (summary,)
+        ),
+    ]
+    return [
+        Section("Students", [student_table(summary), " ".join(sims)], on_terminal=True),
+        Section(
+            f"Accuracy of {name} minus that of the others, in points",
+            [
+                difference_table(summary),
+                [judged.sentence for judged in summary.differences.values()]
+                + ([summary.geometry.sentence] if summary.geometry else []),
+                summary.conclusion,
+                pictures,
+            ],
+            on_terminal=True,
+        ),
+        Section("Settings chosen by the validation texts", [tuning_table(summary)], on_terminal=True),
+        *(_reproduction_sections(reproduction) if reproduction else ()),
+        *curve_sections,
+        Section("Setting", [setting(summary), EXPLANATION]),
+        Section("Command", [Code(summary.command)]),
+    ]
 
 
-def columns(summary: Comparison) -> tuple[str, ...]:
-    """Return the heads of ``rows``."""
-    measured = any(line.measured_drop for line in summary.students.values())
-    return (*COLUMNS, BESIDES[summary.sims[-1]]) if measured else COLUMNS
+def _reproduction_sections(reproduction: Reproduction) -> list[Section]:
+    beside = reproduction.beside
+    parts: list[Part | None] = [
+        recipe_table(reproduction),
+        [f"{name}: {meaning}." for name, meaning in reproduction.slips.items()],
+    ]
+    deviations = [(row.what, row.paper, row.here, row.why) for row in reproduction.deviations]
+    return [
+        Section("Effect of each deviation of the public code", parts, on_terminal=True),
+        Section(
+            f"Accuracy of {beside.reference} minus that of the recipe and the others, in points" if beside else "",
+            [difference_table(beside), beside.conclusion] if beside else [],
+            on_terminal=True,
+        ),
+        Section(
+            "Deviations of this reproduction", [Table(("part", "paper and public code", "qkd", "reason"), deviations)]
+        ),
+    ]
 
 
 def comparison_text(summary: Comparison) -> str:
-    """Return tables and verdict for a terminal."""
-    return "\n".join(
-        [
-            aligned([columns(summary), *student_rows(summary)]),
-            "",
-            f"accuracy of {summary.reference}, in points:",
-            aligned([differences.COLUMNS, *differences.difference_rows(summary)]),
-            "",
-            *_sentences(summary),
-            *([trained_under(summary)] if trained_under(summary) else []),
-            summary.conclusion,
-            *(["", "chosen by the validation texts:", aligned([TUNED, *tuned(summary)])] if summary.tuned else []),
-            *(["", *reproductions.section(summary.reproduction, aligned)] if summary.reproduction else []),
-        ]
-    )
+    """Return the report for a terminal."""
+    return pages.to_text(comparison_sections(summary))
 
 
 def comparison_markdown(summary: Comparison) -> str:
     """Return the report as Markdown."""
-    return "\n".join(
-        [
-            f"# {markdown_text(summary.reference)} beside {len(summary.differences)} other students",
-            "",
-            markdown_text(summary.conclusion),
-            "",
-            markdown_text(setting(summary)),
-            "",
-            *markdown_table(columns(summary), student_rows(summary)),
-            "",
-            f"Accuracy of {markdown_code(summary.reference)} minus that of the others, in points:",
-            "",
-            *markdown_table(differences.COLUMNS, differences.difference_rows(summary)),
-            "",
-            *(f"- {markdown_text(sentence)}" for sentence in _sentences(summary)),
-            "",
-            *([trained_under(summary), ""] if trained_under(summary) else []),
-            *(
-                ["Chosen by the validation texts:", "", *markdown_table(TUNED, tuned(summary)), ""]
-                if summary.tuned
-                else []
-            ),
-            *(
-                line
-                for _, axis, points in _shown_curves(summary)
-                for line in (
-                    f"Accuracy against {axis}:",
-                    "",
-                    *markdown_table(("student", axis, "accuracy"), points),
-                    "",
-                )
-            ),
-            *(
-                [*reproductions.section(summary.reproduction, _lines), "", *_deviations(summary.reproduction), ""]
-                if summary.reproduction
-                else []
-            ),
-            EXPLAINED,
-            "",
-            "Again:",
-            "",
-            *markdown_block(summary.command),
-            "",
-        ]
-    )
+    title = f"{summary.reference} and {len(summary.differences)} other students"
+    return pages.to_markdown(title, comparison_sections(summary))
 
 
 def comparison_html(name: str, summary: Comparison) -> str:
     """Return the report as one self-contained page."""
-    figures = [
-        picture(
-            f"Accuracy of {summary.reference} minus that of each other student, 95 % interval.",
-            differences.forest,
-            summary,
+    seconds, others = sum(summary.seconds.values()), dict(summary.students)
+    first = others.pop(summary.reference)
+    answers = [
+        (
+            "Question",
+            f"How does {summary.reference} compare with other students of {summary.teacher} on {summary.data}?",
         ),
-        picture(
-            "On the dotted line, confidence equals accuracy. All seeds are pooled.", reliability_of_students, summary
-        ),
+        ("Answer", f"{summary.reference} classifies {share(first)} of the test texts correctly. {summary.conclusion}"),
+        ("Control", "; ".join(f"{who} {share(line)}" for who, line in others.items()) + "."),
+        ("Cost", f"{seconds:,.0f} s for {summary.seeds} seeds of {len(summary.students)} students."),
     ]
-    figures += [
-        picture(f"Accuracy against {axis}, 95 % interval.", curves, summary, kind)
-        for kind, axis, _ in _shown_curves(summary)
-    ]
-    return page(
-        "comparison.html",
-        title=name,
-        setting=" ".join([setting(summary), trained_under(summary)]),
-        conclusion=summary.conclusion,
-        columns=columns(summary),
-        rows=student_rows(summary),
-        reference=summary.reference,
-        difference_columns=differences.COLUMNS,
-        differences=differences.difference_rows(summary),
-        sentences=_sentences(summary),
-        figures=figures,
-        explained=EXPLAINED,
-        command=summary.command,
-        more=[{"title": title, "columns": heads, "rows": cells} for title, heads, cells in _more(summary) if cells],
+    return pages.to_html(name, answers, comparison_sections(summary))
+
+
+def share(line: ModelResult) -> str:
+    """Return an accuracy in percent."""
+    return f"{100 * line.numbers.accuracy.value:.1f} %"
+
+
+def setting(summary: Comparison) -> str:
+    """Return texts, seeds, teacher and encoder of a comparison in a sentence."""
+    texts, seeds = summary.texts, summary.seeds
+    return (
+        f"{summary.data}: {texts['train']:,} training, {texts['valid']:,} validation and {texts['test']:,} test "
+        f"texts, {seeds} seed{'s' * (seeds > 1)}; teacher {summary.teacher}, accuracy {summary.teacher_accuracy}; "
+        f"encoder {summary.encoder}; qkd {summary.qkd}."
     )
 
 
-def _more(summary: Comparison) -> list[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]:
-    """Return title, heads and rows of cells of the tables that not every comparison has."""
-    tables: list[tuple[str, tuple[str, ...], list[tuple[str, ...]]]] = [
-        ("Settings that the validation texts chose", TUNED, tuned(summary))
-    ]
-    reproduction = summary.reproduction
-    if reproduction is None:
-        return tables
-    beside = differences.difference_rows(reproduction.beside) if reproduction.beside else []
-    return [
-        ("The default beside the recipe and the others", differences.COLUMNS, beside),
-        *tables,
-        ("What each slip of the public code does", reproductions.SLIPS, reproductions.slips(reproduction)),
-        ("What could not be the same", reproductions.DEVIATIONS, reproductions.deviations(reproduction)),
-    ]
-
-
-EXPLAINED = (
-    "Numbers are means over seeds. Intervals are 95 % over both texts and seeds (two-way layout, Satterthwaite's "
-    "degrees of freedom). Differences are paired over both; p-values are corrected for their number (Holm 1979). A "
-    "student is equivalent to another where the interval is inside the margin (--margin). 'Texts needed' is the number "
-    "of test texts that would decide a difference of this size. Training seconds are of one process among several on "
-    "this machine; milliseconds are end to end and include the encoder."
-)
-"""What the numbers are."""
+def forest(verdict: Verdict) -> Figure:
+    """Draw each paired difference with its interval."""
+    judged = verdict.differences
+    figure, axes = plots.canvas(height=1.0 + 0.45 * len(judged))
+    axes.axvline(0, color=plots.MUTED, lw=1, ls=":")
+    colors = {"better": plots.STUDENT, "worse": plots.TEACHER, "equivalent": plots.STUDENT, "undecided": plots.MUTED}
+    for row, difference in enumerate(reversed(judged.values())):
+        color = colors[difference.verdict]
+        axes.plot([100 * difference.low, 100 * difference.high], [row, row], color=color, lw=5, alpha=0.4)
+        axes.plot(100 * difference.value, row, "o", color=color, ms=8)
+    axes.set_yticks(range(len(judged)), [f"minus {plots.shown(name)}" for name in reversed(judged)])
+    axes.set(xlabel="difference in accuracy, points", ylim=(-0.6, len(judged) - 0.4))
+    return figure
 
 
 def reliability_of_students(summary: Comparison) -> Figure:
@@ -187,22 +222,18 @@ def reliability_of_students(summary: Comparison) -> Figure:
     axes.plot([0, 1], [0, 1], color=plots.MUTED, lw=1, ls=":")
     for number, (name, line) in enumerate(summary.students.items()):
         points = np.array([(c, a) for c, a, n in line.reliability if n >= 5]).reshape(-1, 2)
-        axes.plot(*points.T, "o-", label=plots.shown(name), ms=4, lw=1, color=_color(number))
+        axes.plot(*points.T, "o-", label=plots.shown(name), ms=4, lw=1, color=plots.palette(number))
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="accuracy (bins of 5 or more)")
     plots.add_legend(axes, outside=True)
     return figure
 
 
-def _color(number: int) -> str:
-    return plots.PALETTE[number % len(plots.PALETTE)]
-
-
 def curves(summary: Comparison, kind: str = "curves") -> Figure:
-    """Draw the accuracy of each student along one kind of curve; students that have none are level lines."""
+    """Draw the accuracy of each student along one kind of curve. Students without a curve are horizontal lines."""
     figure, axes = plots.canvas()
     points_of: dict[str, tuple[CurvePoint, ...]] = getattr(summary, kind)
     for number, (name, line) in enumerate(summary.students.items()):
-        points, color = points_of.get(name), _color(number)
+        points, color = points_of.get(name), plots.palette(number)
         if not points:
             axes.axhline(line.numbers.accuracy.value, label=plots.shown(name), color=color, ls=":", lw=1)
             continue
@@ -215,62 +246,3 @@ def curves(summary: Comparison, kind: str = "curves") -> Figure:
         axes.set_xscale("log")
     plots.add_legend(axes, outside=True)
     return figure
-
-
-def _shown_curves(summary: Comparison) -> list[tuple[str, str, list[tuple[str, ...]]]]:
-    """Return kind, axis and rows of cells of each kind of curve that has more than one point."""
-    shown = []
-    for kind, axis in CURVES.items():
-        curves: dict[str, tuple[CurvePoint, ...]] = getattr(summary, kind)
-        if any(len(points) > 1 for points in curves.values()):
-            cells: list[tuple[str, ...]] = [
-                (name, f"{point.at:,g}", str(point)) for name, points in curves.items() for point in points
-            ]
-            shown.append((kind, axis, cells))
-    return shown
-
-
-def tuned(summary: Comparison) -> list[tuple[str, ...]]:
-    """Return a row of cells for each student whose settings the validation texts chose."""
-    return [
-        (name, str(tuning.trials), *(f"{value:.3g}" for value in tuning.settings.values()))
-        for name, tuning in summary.tuned.items()
-    ]
-
-
-def trained_under(summary: Comparison) -> str:
-    """Return what circuits were trained for and judged by, one sentence; nothing of exact values alone."""
-    sims = summary.sims
-    if sims == ("exact",):
-        return ""
-    sentences = {
-        "exact": "Circuits were trained ideally and are judged by exact values",
-        "aer": "Circuits were trained ideally and are judged by ideal shots",
-        "aer-noisy": "Circuits were trained under the device's noise and are judged by its shots",
-    }
-    besides = f"; the drop is what {sims[1]} costs the same trained students" if len(sims) > 1 else ""
-    return sentences[sims[0]] + besides + "."
-
-
-def setting(summary: Comparison) -> str:
-    """Return texts, seeds, teacher and encoder of a comparison, one sentence."""
-    texts, seeds = summary.texts, summary.seeds
-    return (
-        f"{summary.data}: {texts['train']:,} training, {texts['valid']:,} validation and {texts['test']:,} test "
-        f"texts, {seeds} seed{'s' * (seeds > 1)}; teacher {summary.teacher}, accuracy "
-        f"{summary.teacher_accuracy}; encoder {summary.encoder}; qkd {summary.qkd}."
-    )
-
-
-def _deviations(reproduction: Reproduction) -> list[str]:
-    rows = reproductions.deviations(reproduction)
-    return ["What could not be the same:", "", *markdown_table(reproductions.DEVIATIONS, rows)]
-
-
-def _lines(cells: Sequence[Sequence[str]]) -> str:
-    return "\n".join(markdown_table(cells[0], cells[1:]))
-
-
-def _sentences(summary: Comparison) -> list[str]:
-    geometry = [summary.geometry.sentence] if summary.geometry else []
-    return [*(judged.sentence for judged in summary.differences.values()), *geometry]

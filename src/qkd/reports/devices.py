@@ -1,11 +1,10 @@
-"""Device runs side by side, as rows of a table."""
+"""Device runs in one table."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qkd.reports.run import cell
-from qkd.reports.tables import aligned
+from qkd.reports.tables import Table, number_cell
 from qkd.results import DeviceResult, MeasuredResult
 
 COLUMNS = (
@@ -25,14 +24,9 @@ COLUMNS = (
 )
 
 
-def device_table(results: Sequence[DeviceResult]) -> str:
-    """Return device runs side by side, as text."""
-    return aligned([COLUMNS, *device_rows(results)])
-
-
-def device_rows(results: Sequence[DeviceResult]) -> list[tuple[str, ...]]:
-    """Return a row of cells for each result that has texts."""
-    return [
+def device_table(results: Sequence[DeviceResult]) -> Table:
+    """Return the device runs that measured texts, one in a row."""
+    rows = [
         (
             result.plan,
             result.device,
@@ -41,9 +35,9 @@ def device_rows(results: Sequence[DeviceResult]) -> list[tuple[str, ...]]:
             f"{result.texts:,}" if result.texts == result.asked else f"{result.texts:,} of {result.asked:,}",
             f"{result.error.value:.4f} [{result.error.low:.4f}, {result.error.high:.4f}]",
             f"{result.error_noisy:.4f}",
-            cell(result.lines["measured"].accuracy),
-            cell(result.lines["exact"].accuracy),
-            cell(result.lines["measured"].like_exact),
+            number_cell(result.lines["measured"].accuracy),
+            number_cell(result.lines["exact"].accuracy),
+            number_cell(result.lines["measured"].like_exact),
             str(result.too_close),
             f"{result.executions:,}",
             f"{result.qpu_seconds_estimated:,.1f}",
@@ -51,3 +45,4 @@ def device_rows(results: Sequence[DeviceResult]) -> list[tuple[str, ...]]:
         for result in results
         if isinstance(result, MeasuredResult)
     ]
+    return Table(COLUMNS, rows)

@@ -11,7 +11,7 @@ import re
 import warnings
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 import matplotlib.patches
@@ -68,6 +68,11 @@ def _covered(path: str, letters: frozenset[str]) -> set[str]:
     except (OSError, RuntimeError):
         return set()
     return {letter for letter in letters if font.get_char_index(ord(letter))}
+
+
+def palette(number: int) -> str:
+    """Return the color of the student of that number."""
+    return PALETTE[number % len(PALETTE)]
 
 
 def canvas(width: float = 5.6, height: float = 3.4) -> tuple[Figure, Any]:
@@ -203,20 +208,24 @@ def agreement(teacher: np.ndarray, student: np.ndarray) -> Figure:
     return figure
 
 
-def scatter(result: MeasuredResult) -> Figure:
-    """Draw a device run's measured expectation values against exact ones, with error bars."""
-    rows = result.rows
-    exact, noisy, evs = (np.array([getattr(row, key) for row in rows]).ravel() for key in ("exact", "noisy", "evs"))
-    stds = np.array([row.stds for row in rows], dtype=float).ravel()
+def scatter(result: MeasuredResult, against: Literal["exact", "noisy"] = "exact") -> Figure:
+    """Draw a device run's measured expectation values with error bars.
+
+    Args:
+        result: The device run.
+        against: The values on the other axis: exact ones, or those predicted from the device's noise.
+    """
+    expected = np.array([getattr(row, against) for row in result.rows]).ravel()
+    evs = np.array([row.evs for row in result.rows]).ravel()
+    stds = np.array([row.stds for row in result.rows], dtype=float).ravel()
     figure, axes = canvas(4.4, 3.8)
     axes.plot([-1, 1], [-1, 1], color=MUTED, lw=1, ls=":")
-    axes.plot(exact, noisy, ".", color=TEACHER, ms=3, alpha=0.5, label="simulated with noise")
     bars = np.nan_to_num(stds).clip(0, 2)
-    axes.errorbar(exact, evs, yerr=bars, fmt=".", color=STUDENT, ms=4, lw=0.6, alpha=0.6, label="measured")
+    axes.errorbar(expected, evs, yerr=bars, fmt=".", color=STUDENT, ms=5, lw=0.8, alpha=0.6)
+    name = "exact" if against == "exact" else "predicted"
     axes.set(
-        xlim=(-1.1, 1.1), ylim=(-1.4, 1.4), xlabel="exact expectation value", ylabel="measured, one standard error"
+        xlim=(-1.1, 1.1), ylim=(-1.4, 1.4), xlabel=f"{name} expectation value", ylabel="measured, one standard error"
     )
-    add_legend(axes, loc="upper left")
     return figure
 
 

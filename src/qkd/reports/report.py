@@ -1,38 +1,42 @@
-"""The report: one HTML page that holds its own pictures."""
+"""The page of one run."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal
 
 import numpy as np
 
-from qkd.circuits import draw, library
-from qkd.core.files import write_text
+from qkd.circuits import library
+from qkd.circuits.counts import count
+from qkd.circuits.student import StudentCircuit
+from qkd.core.files import read_text, write_text
 from qkd.core.runs import RunFolder
-from qkd.reports import devices, plots, run
-from qkd.reports.pages import page, picture, report_failures_as_warnings
+from qkd.reports import pages, plots, run
+from qkd.reports.circuit_picture import circuit_picture
+from qkd.reports.devices import device_table
+from qkd.reports.pages import Code, Part, Picture, SearchableTable, Section, report_failures_as_warnings
+from qkd.reports.tables import Table
 from qkd.results import DeviceResult, MeasuredResult, Metrics, TestPrediction
 from qkd.results.reading import read_metrics, read_predictions
 from qkd.student.metrics import softmax
 
-LONGEST = 300
+MAX_CHARACTERS = 300
 """Characters of a text that the page shows."""
-
-
-class Section(NamedTuple):
-    """A heading and what stands below it: each picture with its caption."""
-
-    title: str
-    figures: list[dict[str, str]]
-
-
-class DeviceSection(NamedTuple):
-    """The table and the pictures of device runs."""
-
-    columns: tuple[str, ...]
-    rows: list[tuple[str, ...]]
-    figures: list[dict[str, str]]
+MAX_TEXTS = 500
+"""Texts that the page shows."""
+READING = (
+    "Brackets are 95 % intervals: Wilson's for accuracy and agreement, bootstrap for the others. 'Like teacher' is the "
+    "share of texts with the teacher's class. ECE is the expected calibration error. 'Classical' counts trained "
+    "parameters around the circuit, 'quantum' those in it, and 'encoder' those of the encoder. 'linear' is the student "
+    "without a circuit, trained alike. 'logreg' is a logistic regression on the same embeddings and labels, without a "
+    "teacher. Milliseconds are end to end, from text to class, measured on this run's machine."
+)
+DEVICE_READING = (
+    "'Error of evs' is the mean absolute error of the expectation values. 'Like exact' is the share of texts with the "
+    "class of an exact simulation. A prediction is too close to call where its margin is below 1.96 standard errors. A "
+    "run on a snapshot is a rehearsal on a simulator. Its QPU seconds are what the device would need."
+)
 
 
 def render(
@@ -40,80 +44,174 @@ def render(
     metrics: Metrics,
     history: Sequence[dict[str, float]],
     predictions: Sequence[TestPrediction],
-    drawing: str,
+    circuit: StudentCircuit,
     config: str,
     device_runs: Sequence[DeviceResult] = (),
 ) -> str:
-    """Return the report of one run as a self-contained HTML page.
+    """Return the report of one run as a self-contained page.
 
     Args:
-        name: the run's name.
-        metrics: the content of ``metrics.json``.
-        history: the rows of ``history.jsonl``.
-        predictions: the rows of ``predictions.jsonl``.
-        drawing: the circuit as text.
-        config: the run's ``config.toml``.
-        device_runs: what each device run came to.
+        name: The run's name.
+        metrics: The content of ``metrics.json``.
+        history: The rows of ``history.jsonl``.
+        predictions: The rows of ``predictions.jsonl``.
+        circuit: The student's circuit.
+        config: The text of ``config.toml``.
+        device_runs: The results of the run's device runs.
     """
-    classes = metrics.classes
+    measured = [result for result in device_runs if isinstance(result, MeasuredResult)]
+    accuracies = Picture(
+        "Accuracy. A dot is the measured value, a bar its interval.", plots.accuracies, (metrics.lines,)
+    )
+    drawing = Picture(
+        "Gates with orange frames take data, and gates with blue frames have trained weights.",
+        circuit_picture,
+        (circuit,),
+    )
+    results: list[Part | None] = [[accuracies], run.results_table(metrics), run.conclusions(metrics)]
+    sections = [
+        Section("Results on the test texts", results),
+        Section("Training and errors", [_pictures(metrics, history, predictions)]),
+        Section("Texts on which the classifiers disagree", disagreements(metrics.classes, predictions)),
+        Section("Device runs", _device_parts(measured)),
+        Section("The circuit", [f"{circuit.name}: {count(circuit).size()}.", [drawing]]),
+        Section("How to read the numbers", [READING], is_folded=True),
+        Section("Data, encoder and time", _details(metrics), is_folded=True),
+        Section("Settings", ["qkd distill --config FILE repeats this run.", Code(config)], is_folded=True),
+    ]
+    return pages.to_html(name, four_lines(metrics, measured), sections)
+
+
+def _pictures(
+    metrics: Metrics, history: Sequence[dict[str, float]], predictions: Sequence[TestPrediction]
+) -> list[Picture]:
+    """Return the pictures of training and of the predictions on the test texts."""
+    classes, best = metrics.classes, metrics.student.best_epoch
     targets = np.array([classes.index(row.label) for row in predictions])
     logits = {who: np.array([getattr(row, who) for row in predictions]) for who in ("teacher", "student")}
     probabilities = {who: softmax(rows) for who, rows in logits.items()}
-    lines, best = metrics.lines, metrics.student.best_epoch
-    answers = logits["student"].argmax(axis=1)
-    trusted = "On the dotted line, confidence equals accuracy."
-    sections = [
-        Section("How close", [picture("A dot is the measured value, a bar its interval.", plots.accuracies, lines)]),
-        Section("How it learned", [picture(f"The weights of epoch {best} were kept.", plots.learning, history, best)]),
-        Section(
-            "Where it errs, and whether it knows",
-            [
-                picture("Counts of test texts.", plots.confusion, answers, targets, classes),
-                picture(trusted, plots.reliability, probabilities, targets),
-                picture(
-                    "Error rate if only the surest texts are answered.", plots.risk_coverage, probabilities, targets
-                ),
-            ],
-        ),
-        Section(
-            "What it took from the teacher",
-            [picture("One dot is one test text.", plots.agreement, *probabilities.values())],
-        ),
+    predicted = logits["student"].argmax(axis=1)
+    surest = "Error rate if only the surest texts are answered."
+    return [
+        Picture(f"Loss and accuracy. The weights of epoch {best} were kept.", plots.learning, (history, best)),
+        Picture("Test texts by label and predicted class.", plots.confusion, (predicted, targets, classes)),
+        Picture("On the dotted line, confidence equals accuracy.", plots.reliability, (probabilities, targets)),
+        Picture(surest, plots.risk_coverage, (probabilities, targets)),
+        Picture("Teacher and student. A dot is a test text.", plots.agreement, tuple(probabilities.values())),
     ]
-    wrong = np.flatnonzero(answers != targets)
-    surest = wrong[np.argsort(-probabilities["student"].max(axis=1)[wrong])][:10]
-    mistakes = [
-        {
-            "text": predictions[i].text[:LONGEST],
-            "label": predictions[i].label,
-            **{who: classes[logits[who][i].argmax()] for who in logits},
-        }
-        for i in surest
+
+
+def _device_parts(measured: Sequence[MeasuredResult]) -> list[Part | None]:
+    """Return the table and the pictures of device runs."""
+    captions: dict[Literal["noisy", "exact"], str] = {
+        "noisy": "measured expectation values against those predicted from the device's noise.",
+        "exact": "measured expectation values against exact ones.",
+    }
+    pictures = [
+        Picture(
+            f"{result.plan} on {result.device}, mitigation {result.mitigation.name}: {caption}",
+            plots.scatter,
+            (result, against),
+        )
+        for result in measured
+        for against, caption in captions.items()
     ]
-    student = metrics.student
-    names = {"valid": "validation", "test": "test"}
-    return page(
-        "page.html",
-        title=name,
-        subtitle=" · ".join([f"qkd {metrics.qkd}", metrics.data, f"teacher {metrics.teacher.name}", student.engine]),
-        conclusions=run.conclusions(metrics),
-        columns=run.COLUMNS,
-        rows=run.run_rows(metrics),
-        texts=metrics.texts,
-        given=" and ".join(names[part] for part in metrics.given_splits),
-        sections=sections,
-        device=_devices(device_runs),
-        circuit=f"{student.circuit}: {student.qubits} qubits, {student.inputs} inputs, "
-        f"{student.weights} weights, {student.observables} observables.",
-        drawing=drawing,
-        mistakes=mistakes,
-        wrong=len(wrong),
-        data=metrics.data,
-        notes=metrics.notes,
-        encoder=metrics.encoder,
-        timings=run.timings(metrics),
-        config=config,
+    return [device_table(measured).transposed(), DEVICE_READING, pictures] if measured else []
+
+
+def _details(metrics: Metrics) -> list[Part | None]:
+    """Return facts about data, encoder, engine and time."""
+    texts, encoder, names = metrics.texts, metrics.encoder, {"valid": "validation", "test": "test"}
+    splits = " and ".join(names[part] for part in metrics.given_splits)
+    data = f"{texts['train']:,} training, {texts['valid']:,} validation and {texts['test']:,} test texts"
+    return [
+        f"{metrics.data}: {data}." + (f" The {splits} split is the data's own." if splits else ""),
+        list(metrics.notes),
+        f"Encoder: {encoder.name}, embedding width {encoder.dim}. Engine: {metrics.student.engine}. qkd {metrics.qkd}.",
+        Table(
+            ("encoder", "leave-one-out error of a linear probe", "its accuracy"),
+            [(row.name, f"{row.error:.3f}", f"{row.accuracy:.3f}") for row in encoder.trials],
+        ),
+        run.timings(metrics),
+    ]
+
+
+def four_lines(metrics: Metrics, measured: Sequence[MeasuredResult] = ()) -> list[tuple[str, str]]:
+    """Return question, answer, control and cost of a run for a reader without context."""
+    student, lines = metrics.student, metrics.lines
+    percent = {name: f"{100 * line.numbers.accuracy.value:.1f} %" for name, line in lines.items()}
+    controls = [
+        f"{name} {percent[name]}" for name in lines if name not in ("teacher", "student") and name in metrics.controls
+    ]
+    parameters = lines["student"].parameters
+    trained = (
+        f"{parameters.quantum:,} circuit weights and {parameters.classical:,} classical parameters"
+        if parameters
+        else ""
     )
+    speed = lines["student"].ms_per_text
+    cost = f"{trained}; {sum(metrics.seconds.values()):,.0f} s on this machine"
+    if speed is not None:
+        cost += f", {speed:.2f} ms for each text"
+    if measured:
+        seconds = sum(result.qpu_seconds_estimated for result in measured)
+        cost += f"; {seconds:,.0f} QPU seconds for {sum(result.texts for result in measured):,} texts (estimated)"
+    return [
+        (
+            "Question",
+            f"Can a circuit of {student.qubits} qubits classify the texts of {metrics.data} into "
+            f"{len(metrics.classes)} classes as well as its teacher {metrics.teacher.name}?",
+        ),
+        (
+            "Answer",
+            f"The student classifies {percent['student']} of {metrics.texts['test']:,} test texts correctly, and the "
+            f"teacher {percent['teacher']}. {metrics.gain.sentence}",
+        ),
+        (
+            "Control",
+            f"On the same texts: {', '.join([*controls, 'always the most frequent class ' + percent['majority']])}."
+            + (f" {run.circuit_conclusion(metrics)}" if metrics.controls else ""),
+        ),
+        ("Cost", f"{cost}."),
+    ]
+
+
+def disagreements(classes: Sequence[str], predictions: Sequence[TestPrediction]) -> list[Part | None]:
+    """Return the test texts on which label, student, teacher and linear control are not all the same.
+
+    Args:
+        classes: The C class names.
+        predictions: The rows of ``predictions.jsonl``.
+    """
+    rows, choices = (
+        [],
+        {name: list[bool]() for name in ("student wrong", "student and teacher differ", "student and control differ")},
+    )
+    for row in predictions:
+        student, teacher = (classes[int(np.argmax(logits))] for logits in (row.student, row.teacher))
+        control = classes[int(np.argmax(row.control))] if row.control else student
+        if len({row.label, student, teacher, control}) > 1:
+            confidence = softmax(np.array([row.student])).max()
+            rows.append(
+                (
+                    row.text[:MAX_CHARACTERS],
+                    row.label,
+                    student,
+                    f"{confidence:.2f}",
+                    teacher,
+                    control if row.control else "-",
+                )
+            )
+            for name, applies in zip(
+                choices, (student != row.label, student != teacher, student != control), strict=True
+            ):
+                choices[name].append(applies)
+    order = sorted(range(len(rows)), key=lambda n: -float(rows[n][3]))[:MAX_TEXTS]
+    table = Table(("text", "label", "student", "its confidence", "teacher", "linear control"), [rows[n] for n in order])
+    note = f"{len(rows):,} of {len(predictions):,} test texts, the student's surest first."
+    if len(rows) > MAX_TEXTS:
+        note += f" The page shows {MAX_TEXTS} of them."
+    return [note, SearchableTable(table, {name: [marks[n] for n in order] for name, marks in choices.items()})]
 
 
 def write_report(folder: RunFolder, device_runs: Sequence[DeviceResult] = ()) -> None:
@@ -123,19 +221,8 @@ def write_report(folder: RunFolder, device_runs: Sequence[DeviceResult] = ()) ->
         FolderError: A file of the run is damaged.
     """
     metrics, history, predictions = read_metrics(folder.metrics), folder.rows(folder.history), read_predictions(folder)
-    config = folder.config.read_text(encoding="utf-8")
+    config = read_text(folder.config)
     with report_failures_as_warnings(folder.report):
-        drawing = draw.circuit_text(library.load_circuit(str(folder.student / "circuit.qasm")))
-        written = render(folder.name, metrics, history, predictions, drawing, config, device_runs)
+        circuit = library.load_circuit(str(folder.student / "circuit.qasm"))
+        written = render(folder.name, metrics, history, predictions, circuit, config, device_runs)
         write_text(folder.report, written, private=True)
-
-
-def _devices(results: Sequence[DeviceResult]) -> DeviceSection:
-    """Return the page's table and figures of device runs."""
-    measured = [result for result in results if isinstance(result, MeasuredResult)]
-    names = [f"{result.plan}, {result.device}, mitigation {result.mitigation.name}" for result in measured]
-    figures = [
-        picture(f"{name}: one dot is an expectation value.", plots.scatter, result)
-        for result, name in zip(measured, names, strict=True)
-    ]
-    return DeviceSection(devices.COLUMNS, devices.device_rows(measured), figures)

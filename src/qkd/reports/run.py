@@ -1,38 +1,32 @@
-"""The numbers of a run side by side, as rows and as a plain table."""
+"""The table and the conclusions of a run."""
 
 from __future__ import annotations
 
-from qkd.reports.tables import aligned
-from qkd.results import Estimate, Metrics
+from qkd.reports.tables import Table, number_cell
+from qkd.results import Metrics
 from qkd.student.verdicts import conclude
 
-COLUMNS = ("", "accuracy", "macro-F1", "like teacher", "ECE", "classical", "quantum", "encoder", "ms/text")
 
-
-def run_rows(metrics: Metrics) -> list[tuple[str, ...]]:
-    """Return a row of cells for each line (teacher, student, controls, majority) of ``metrics.json``."""
-    cells = []
+def results_table(metrics: Metrics) -> Table:
+    """Return the scores, sizes and times of teacher, student and controls."""
+    columns = ("", "accuracy", "macro-F1", "like teacher", "ECE", "classical", "quantum", "encoder", "ms/text")
+    rows = []
     for name, line in metrics.lines.items():
         numbers, parameters = line.numbers, line.parameters
-        cells.append(
+        rows.append(
             (
                 name,
-                *(cell(number) for number in (numbers.accuracy, numbers.macro_f1, numbers.agreement)),
+                *(number_cell(number) for number in (numbers.accuracy, numbers.macro_f1, numbers.agreement)),
                 f"{numbers.calibration_error.value:.3f}",
-                *(_number(getattr(parameters, key, None), "{:,}") for key in ("classical", "quantum", "encoder")),
-                _number(line.ms_per_text, "{:.2f}"),
+                *(number_cell(getattr(parameters, key, None), "{:,}") for key in ("classical", "quantum", "encoder")),
+                number_cell(line.ms_per_text, "{:.2f}"),
             )
         )
-    return cells
-
-
-def run_table(metrics: Metrics) -> str:
-    """Return the run's numbers as lines of text under a heading row."""
-    return aligned([COLUMNS, *run_rows(metrics)])
+    return Table(columns, rows)
 
 
 def summary(metrics: Metrics) -> str:
-    """Return what a person should take from the numbers, a line for each thing."""
+    """Return the conclusions of a run, one on a line."""
     return "\n".join(conclusions(metrics))
 
 
@@ -95,16 +89,7 @@ def teacher_conclusion(metrics: Metrics) -> str:
 
 
 def timings(metrics: Metrics) -> str:
-    """Return the wall time of each stage, one line."""
+    """Return the wall time of each stage on one line."""
     seconds = metrics.seconds
     parts = ", ".join(f"{stage} {value:.1f} s" for stage, value in seconds.items())
     return f"{parts}; {sum(seconds.values()):.1f} s in all"
-
-
-def cell(number: Estimate | None) -> str:
-    """Return a number with its interval as a cell of a table, or a dash."""
-    return "-" if number is None else str(number)
-
-
-def _number(value: float | None, form: str) -> str:
-    return "-" if value is None else form.format(value)

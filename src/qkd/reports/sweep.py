@@ -1,163 +1,138 @@
-"""A sweep for people: what was found, what it is worth on the test texts, and how the search went."""
+"""The report of a sweep, as a page, as Markdown and on a terminal."""
 
 from __future__ import annotations
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from qkd.core.markup import markdown_block, markdown_text
-from qkd.reports import comparison, differences, plots
-from qkd.reports.pages import page, picture
-from qkd.reports.tables import aligned, markdown_table
+from qkd.reports import comparison, pages, plots
+from qkd.reports.pages import Code, Picture, Section
+from qkd.reports.tables import Table
 from qkd.results import Sweep
 
-SHOWN = 10
-"""Trials that a table shows."""
-CHANGES = ("setting", "start", "best", "explains")
+MAX_TRIALS = 10
+"""Trials in a table."""
+EXPLANATION = (
+    "'Explains' is the share of the variance between trials that a setting alone explains (fANOVA, Hutter et al. "
+    "2014). It needs at least ten complete trials."
+)
 
 
-def trial_rows(sweep: Sweep) -> list[tuple[str, ...]]:
-    """Return heads and, from the best on, a row of cells for each of the best trials."""
+def trial_table(sweep: Sweep) -> Table:
+    """Return the best trials, the best first."""
     sign = 1 if sweep.goal == "loss" else -1
-    whole = [trial for trial in sweep.trials if trial.state == "complete"]
-    best = sorted(whole, key=lambda trial: (sign * (trial.value or 0.0), trial.valid_loss, trial.number))[:SHOWN]
+    complete = [trial for trial in sweep.trials if trial.state == "complete"]
+    best = sorted(complete, key=lambda trial: (sign * (trial.value or 0.0), trial.valid_loss, trial.number))
     names = [setting.name for setting in sweep.space]
-    heads = ("trial", "valid. accuracy", "valid. loss", *names, "epochs", "s")
-    cells = [
-        (
-            str(trial.number),
-            f"{trial.valid_accuracy:.3f}",
-            f"{trial.valid_loss:.3f}",
-            *(_shown(trial.point[name]) for name in names),
-            str(trial.epochs),
-            f"{trial.seconds:.1f}",
-        )
-        for trial in best
-    ]
-    return [heads, *cells]
+    return Table(
+        ("trial", "valid. accuracy", "valid. loss", *names, "epochs", "s"),
+        [
+            (
+                str(trial.number),
+                f"{trial.valid_accuracy:.3f}",
+                f"{trial.valid_loss:.3f}",
+                *(_shown(trial.point[name]) for name in names),
+                str(trial.epochs),
+                f"{trial.seconds:.1f}",
+            )
+            for trial in best[:MAX_TRIALS]
+        ],
+    )
 
 
-def changes(sweep: Sweep) -> list[tuple[str, ...]]:
-    """Return a row of cells for each dimension: the start, the best, and the share it explains."""
-    best = sweep.trials[sweep.best].point
-    shares = sweep.importances
-    return [
-        (
-            setting.name,
-            _shown(setting.start),
-            _shown(best[setting.name]),
-            f"{100 * shares[setting.name]:.0f} %" if setting.name in shares else "-",
-        )
-        for setting in sweep.space
-    ]
+def change_table(sweep: Sweep) -> Table:
+    """Return the start and the best value of each setting, and the share of the variance that it explains."""
+    best, shares = sweep.trials[sweep.best].point, sweep.importances
+    return Table(
+        ("setting", "start", "best", "explains"),
+        [
+            (
+                setting.name,
+                _shown(setting.start),
+                _shown(best[setting.name]),
+                f"{100 * shares[setting.name]:.0f} %" if setting.name in shares else "-",
+            )
+            for setting in sweep.space
+        ],
+    )
 
 
 def sweep_conclusion(sweep: Sweep) -> str:
-    """Return what a person should take from a sweep, in a few sentences."""
+    """Return the conclusion of a sweep in a few sentences."""
     states = [trial.state for trial in sweep.trials]
-    top, judged = sweep.trials[sweep.best], sweep.judged
-    count = f"{len(states)} trials"
-    parts = [f"{states.count(word)} {word}" for word in ("pruned", "failed") if word in states]
-    if parts:
-        count += f" ({', '.join(parts)})"
+    best, judged = sweep.trials[sweep.best], sweep.judged
+    ends = [f"{states.count(state)} {state}" for state in ("pruned", "failed") if state in states]
+    count = f"{len(states)} trials" + (f" ({', '.join(ends)})" if ends else "")
     sentences = [
-        f"Of {count}, number {top.number} is best: validation accuracy {top.valid_accuracy:.3f}, which the choice "
-        "makes look better than it is.",
-        "Trained anew and judged on the test texts:",
+        f"Of {count}, number {best.number} is best, with validation accuracy {best.valid_accuracy:.3f}. The choice "
+        "biases this number upward.",
+        "Trained again and judged on the test texts:",
         *(difference.sentence for difference in judged.differences.values()),
-        "The linear student has the best trial's settings and was not searched for itself; "
-        "qkd compare --tune gives every student the same number of trials.",
+        "The linear student has the best trial's settings and no search of its own. qkd compare --tune gives every "
+        "student the same number of trials.",
     ]
     return " ".join(sentences)
 
 
-def sweep_text(sweep: Sweep) -> str:
-    """Return tables and conclusion for a terminal."""
+def sweep_sections(sweep: Sweep) -> list[Section]:
+    """Return the sections of a report."""
     judged = sweep.judged
-    return "\n".join(
-        [
-            aligned(trial_rows(sweep)),
-            "",
-            aligned([CHANGES, *changes(sweep)]),
-            "",
-            aligned([comparison.columns(judged), *comparison.student_rows(judged)]),
-            "",
-            sweep_conclusion(sweep),
-            "",
-            f"the best: {sweep.command}",
-        ]
-    )
+    setting = "; ".join(setting.described for setting in sweep.space)
+    pictures = [
+        Picture("All trials in order. Hollow dots were pruned, and the line is the best so far.", history, (sweep,)),
+        Picture("Test accuracy of the best minus that of the others, 95 % interval.", comparison.forest, (judged,)),
+    ]
+    return [
+        Section("Best trials", [trial_table(sweep)], on_terminal=True),
+        Section("Changes of the best trial", [change_table(sweep), EXPLANATION], on_terminal=True),
+        Section(
+            "Students on the test texts",
+            [comparison.student_table(judged), comparison.difference_table(judged), sweep_conclusion(sweep)],
+            on_terminal=True,
+        ),
+        Section(
+            "The search",
+            [pictures, [Picture("All trials against each setting. The ring marks the best.", slices, (sweep,))]],
+        ),
+        Section("Command that trains the best student", [Code(sweep.command)], on_terminal=True),
+        Section(
+            "Setting",
+            [
+                f"{comparison.setting(judged)} SearchedSetting by validation {sweep.goal}: {setting}.",
+                comparison.EXPLANATION,
+            ],
+        ),
+        Section("Command", [Code(sweep.again)]),
+    ]
+
+
+def sweep_text(sweep: Sweep) -> str:
+    """Return the report for a terminal."""
+    return pages.to_text(sweep_sections(sweep))
 
 
 def sweep_markdown(sweep: Sweep) -> str:
     """Return the report as Markdown."""
-    judged, (heads, *cells) = sweep.judged, trial_rows(sweep)
-    return "\n".join(
-        [
-            f"# A search over {', '.join(markdown_text(setting.name) for setting in sweep.space)}",
-            "",
-            markdown_text(sweep_conclusion(sweep)),
-            "",
-            *markdown_block(sweep.command),
-            "",
-            markdown_text(_setting(sweep)),
-            "",
-            *markdown_table(CHANGES, changes(sweep)),
-            "",
-            EXPLAINED,
-            "",
-            "Judged on the test texts:",
-            "",
-            *markdown_table(comparison.columns(judged), comparison.student_rows(judged)),
-            "",
-            *markdown_table(differences.COLUMNS, differences.difference_rows(judged)),
-            "",
-            comparison.EXPLAINED,
-            "",
-            "The best trials:",
-            "",
-            *markdown_table(heads, cells),
-            "",
-            "Again:",
-            "",
-            *markdown_block(sweep.again),
-            "",
-        ]
+    return pages.to_markdown(
+        f"A search over {', '.join(setting.name for setting in sweep.space)}", sweep_sections(sweep)
     )
 
 
 def sweep_html(name: str, sweep: Sweep) -> str:
     """Return the report as one self-contained page."""
-    judged, (heads, *cells) = sweep.judged, trial_rows(sweep)
-    figures = [
-        picture("All trials in order. Hollow dots were pruned, and the line is the best so far.", history, sweep),
-        picture("Test accuracy of the best minus that of the others, 95 % interval.", differences.forest, judged),
-        picture("All trials against each setting. The ring marks the best.", slices, sweep),
+    judged = sweep.judged
+    seconds = sum(trial.seconds or 0.0 for trial in sweep.trials)
+    shares = {who: comparison.share(line) for who, line in judged.students.items()}
+    answers = [
+        ("Question", f"Which settings of {', '.join(s.name for s in sweep.space)} suit a student on {judged.data}?"),
+        (
+            "Answer",
+            f"Trial {sweep.best} of {len(sweep.trials)}. It classifies {shares['best']} of the test texts correctly.",
+        ),
+        ("Control", "; ".join(f"{who} {share}" for who, share in shares.items() if who != "best") + "."),
+        ("Cost", f"{seconds:,.0f} s of training in {len(sweep.trials)} trials."),
     ]
-    return page(
-        "sweep.html",
-        title=name,
-        setting=_setting(sweep),
-        conclusion=sweep_conclusion(sweep),
-        command=sweep.command,
-        change_columns=CHANGES,
-        changes=changes(sweep),
-        columns=comparison.columns(judged),
-        rows=comparison.student_rows(judged),
-        difference_columns=differences.COLUMNS,
-        differences=differences.difference_rows(judged),
-        explained=f"{comparison.EXPLAINED} {EXPLAINED}",
-        figures=figures,
-        trial_columns=heads,
-        trials=cells,
-        again=sweep.again,
-    )
-
-
-EXPLAINED = (
-    "'Explains' is the share of the variance between trials that a setting alone accounts for (fANOVA, Hutter et al. "
-    "2014), from ten whole trials on."
-)
+    return pages.to_html(name, answers, sweep_sections(sweep))
 
 
 def history(sweep: Sweep) -> Figure:
@@ -199,11 +174,6 @@ def slices(sweep: Sweep) -> Figure:
             axes.set_xscale("log")
         axes.set_title(plots.shown(setting.name), fontsize=9, color=plots.INK)
     return figure
-
-
-def _setting(sweep: Sweep) -> str:
-    searched = "; ".join(setting.described for setting in sweep.space)
-    return f"{comparison.setting(sweep.judged)} SearchedSetting, by validation {sweep.goal}: {searched}."
 
 
 def _shown(value: float | str | None) -> str:

@@ -1,18 +1,75 @@
-"""Tables of text: for a terminal, and for Markdown."""
+"""The table type of all reports, as text, Markdown and HTML."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from qkd.core.console import one_line
+from markupsafe import Markup, escape
+
+from qkd.core.console import one_line, printable
 from qkd.core.markup import markdown_text
 from qkd.results import Estimate
 
+MAX_WORD = 16
+"""Characters of a word that a page does not break."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells under a row of column names. Cells may be foreign text.
+
+    Attributes:
+        columns: The column names.
+        rows: The cells, one for each column.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def __bool__(self) -> bool:
+        return bool(self.rows)
+
+    def __str__(self) -> str:
+        return self.to_text()
+
+    def to_text(self) -> str:
+        """Return the table with aligned columns, for a terminal."""
+        return aligned([self.columns, *self.rows])
+
+    def transposed(self) -> Table:
+        """Return the table with its columns as rows. The first column becomes the column names."""
+        names, *rows = zip(self.columns, *self.rows, strict=True)
+        return Table(names, rows)
+
+    def to_markdown(self) -> str:
+        """Return the table as Markdown."""
+        cells = [self.columns, ["---"] * len(self.columns), *self.rows]
+        return "\n".join(f"| {' | '.join(map(markdown_text, row))} |" for row in cells)
+
+    def to_html(self) -> Markup:
+        """Return the table as HTML. Each cell repeats its column name, which narrow screens show beside it."""
+        heads = [escape(printable(name)) for name in self.columns]
+        head = "".join(f'<th scope="col"{_words(name)}>{name}</th>' for name in heads)
+        rows = ["".join(map(_cell, heads, row, ["th"] + ["td"] * (len(heads) - 1))) for row in self.rows]
+        body = "".join(f"<tr>{row}</tr>" for row in rows)
+        return Markup(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
+
+
+def _cell(column: Markup, cell: str, tag: str) -> str:
+    scope = ' scope="row"' if tag == "th" else ""
+    return f'<{tag}{scope}{_words(cell)} data-column="{column}"><bdi>{escape(printable(cell))}</bdi></{tag}>'
+
+
+def _words(cell: str) -> str:
+    """Return the class of cells that break between words only. Longer words break anywhere."""
+    return ' class="words"' if max(map(len, cell.split()), default=0) <= MAX_WORD else ""
+
 
 def aligned(cells: Sequence[Sequence[str]]) -> str:
-    """Return rows of cells as text, each column as wide as its widest cell, a rule below the first row.
+    """Return rows of cells as text with aligned columns and a rule below the first row.
 
-    Not rich's tables, which wrap cells to a terminal's width, and to 80 characters in a pipe.
+    rich's tables wrap cells to the width of the terminal, and to 80 characters in a pipe.
     """
     cells = [[one_line(cell) for cell in row] for row in cells]
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
@@ -20,15 +77,11 @@ def aligned(cells: Sequence[Sequence[str]]) -> str:
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
 
 
-def markdown_table(heads: Sequence[str], cells: Sequence[Sequence[str]]) -> list[str]:
-    """Return a Markdown table as lines."""
-    return [
-        f"| {' | '.join(map(markdown_text, heads))} |",
-        f"| {' | '.join('---' for _ in heads)} |",
-        *(f"| {' | '.join(map(markdown_text, row))} |" for row in cells),
-    ]
-
-
 def in_points(difference: Estimate) -> str:
     """Return a difference of fractions with its interval as a cell, in points of 0.01."""
     return f"{100 * difference.value:+z.1f} [{100 * difference.low:+z.1f}, {100 * difference.high:+z.1f}]"
+
+
+def number_cell(value: object, form: str = "{}") -> str:
+    """Return a value as a cell, or a dash for None."""
+    return "-" if value is None else form.format(value)

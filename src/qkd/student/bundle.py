@@ -26,7 +26,7 @@ from qkd.core.config import EngineSpec
 from qkd.core.errors import FolderError, ModelError, QkdError
 from qkd.core.files import read_text, write_json, write_text
 from qkd.core.version import VERSION
-from qkd.data.dataset import checked_texts
+from qkd.data.dataset import validate_texts
 from qkd.encoders.protocol import Encoder
 from qkd.encoders.registry import make_encoder
 from qkd.results import Scores
@@ -144,7 +144,7 @@ class Student:
         Raises:
             DataError: ``texts`` is a single string, or an element is not a string.
         """
-        return self.model.logits(self.encoder.encode(checked_texts(texts)))
+        return self.model.logits(self.encoder.encode(validate_texts(texts)))
 
     def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
         """Return class probabilities (N,C), float32, of N texts; columns as in ``classes``."""

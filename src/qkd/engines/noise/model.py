@@ -74,7 +74,7 @@ class Noise:
     _flips: tuple[tuple[frozenset[int], float], ...] = ()
 
     @classmethod
-    def of(cls, noise: NoiseLike) -> Noise:
+    def from_model(cls, noise: NoiseLike) -> Noise:
         """Return any noise as a ``Noise``."""
         return noise if isinstance(noise, Noise) else cls(noise)
 

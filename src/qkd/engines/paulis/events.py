@@ -60,7 +60,7 @@ def events(circuit: QuantumCircuit, noise: NoiseLike) -> Iterator[Atom | Channel
     Raises:
         EngineError: as ``channels``.
     """
-    every, known = Noise.of(noise), dict[int, tuple[AnyError, np.ndarray]]()
+    every, known = Noise.from_model(noise), dict[int, tuple[AnyError, np.ndarray]]()
     for leaf, behind in every.placed(leaves(circuit, every.names)):
         if isinstance(leaf.operation, Reset):
             yield Channel(leaf.qubits, constant(_RESET))
@@ -214,7 +214,7 @@ def _instruction(keyed: _Keyed, qubits: tuple[int, ...], k: int) -> np.ndarray:
 
 def readings(noise: NoiseLike, measured: Collection[int]) -> list[Channel]:
     """Return what stands behind a circuit for reading the qubits ``measured``."""
-    every = Noise.of(noise)
+    every = Noise.from_model(noise)
     result, joint = [], set[int]()
     for pair, assigned in every.readouts.items():
         if set(pair) & set(measured):

@@ -104,7 +104,7 @@ class _Distribution:
     def from_region(cls, student: StudentCircuit, region: Region) -> _Distribution:
         supports = [tuple(int(q) for q in np.flatnonzero(o.paulis[0].z)) for o in student.observables]
         parts = sorted({part for on in supports for part in _subsets(on) if part})
-        noise = Noise.of(device_noise(region))
+        noise = Noise.from_model(device_noise(region))
         if noise.model is None:
             raise QkdError(f"{region.snapshot.name} has no noise model to draw shots from")
         tables = [assignment(noise.model, q) for q in range(student.num_qubits)]
