@@ -3,8 +3,9 @@
     python benchmarks/hidden_devices.py RUN [--devices fake_brisbane fake_fez] [--seeds 5] [--tables errors seconds]
         [--errors 100] [--mitigations none readout affine zne] [--shots 1024 64 32 16]
 
-A trained student's test texts are measured on realistic hidden devices: compiled for what the
-device reports, drawn from what it does. Printed as two tables: error and coverage of each mitigation, and accuracy
+A trained student's test texts are measured on realistic hidden devices (``qkd.devices.random_errors``): compiled for
+the calibration that the device
+reports, drawn from its real noise. Printed as two tables: error and coverage of each mitigation, and accuracy
 against seconds of the QPU, each over the same seeds, with the paired difference to exact values.
 """
 

@@ -3,7 +3,8 @@
     python benchmarks/noise_aware.py OUT.jsonl [--depths 2 4 8] [--noises realistic stress] [--seeds 5]
     python benchmarks/noise_aware.py OUT.jsonl --table
 
-For each depth and noise, and each seed of a hidden device: its errors are learned from the 256
+For each depth and noise, and each seed of a hidden device (``qkd.devices.random_errors``): its errors are learned from
+the 256
 circuits of 128 shots that ``qkd devices learn`` takes. One student is trained without noise and its head refitted under
 the learned noise; others are trained under it, one with 16 shots in the loss (judged with up to 16) and one with
 256. All are judged on the test texts of ``docstrings`` with shots drawn from what the device does by then,

@@ -62,7 +62,7 @@ def test_the_first_help_page_is_short_and_in_panels():
     [
         (["circuits", "show", "hardwar"], "did you mean 'hardware'"),
         (["circuits", "check", "product", "--qubits", "0"], "--qubits"),
-        (["evaluate", "nowhere"], "no run is there"),
+        (["evaluate", "nowhere"], "no run in this folder"),
         (["predict", "a text", "--run", "nowhere"], "no student is in this folder"),
         (["distill", "--resume", "--runs", "nowhere"], "there is no run to continue"),
         (["distill", "--epochs", "-1", "--runs", "nowhere"], "--epochs = -1 does not fit: input should be greater"),

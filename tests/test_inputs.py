@@ -121,7 +121,7 @@ def test_a_users_circuit_in_the_place_of_a_bundled_one_is_told(tmp_path, monkeyp
     (tmp_path / "circuits" / "hardware.toml").write_text('name = "mine"\nqubits = 3\n[ansatz]\nrotations = ["ry"]\n')
     monkeypatch.chdir(tmp_path)
     assert library.load_circuit("hardware").num_qubits == 3
-    assert f"{tmp_path}/circuits/hardware.toml is taken in the place of the bundled" in capsys.readouterr().err
+    assert f"{tmp_path}/circuits/hardware.toml hides the bundled" in capsys.readouterr().err
     library.load_circuit("qdllm")
     assert capsys.readouterr().err == ""
 

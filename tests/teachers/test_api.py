@@ -58,7 +58,7 @@ def corpus(count=60):
 def teacher(server, prompt, sleep=None, **api):
     settings = ApiSpec(api_url=("http://lm/v1",), api_concurrency=4, **api)
     options = {"sleep": sleep} if sleep else {}
-    spec = PromptSpec(prompt=(prompt,), calibrate="labels")
+    spec = PromptSpec(prompt=(prompt,), calibrate="none")
     return ApiTeacher(server.name, spec, settings, transport=httpx.ASGITransport(server.app), **options)
 
 
@@ -66,13 +66,15 @@ async def no_sleep(_):
     await asyncio.sleep(0)
 
 
-@pytest.mark.parametrize("deviations", [(), ("one_prompt",), ("no_echo", "prompt_logprobs")])
+@pytest.mark.parametrize(
+    "deviations", [(), ("one_prompt",), ("no_echo", "prompt_logprobs"), ("bytes",), ("shuffled",), ("no_usage",)]
+)
 def test_likelihoods_equal_those_of_the_local_model(server, model, long_prompt, deviations):
     server.deviations |= set(deviations)
     dataset, splits = corpus()
     remote = teacher(server, long_prompt, api_source="likelihoods")
     remote.fit(dataset, splits)
-    local = PromptTeacher(str(model), None, PromptSpec(prompt=(long_prompt,), calibrate="labels"))
+    local = PromptTeacher(str(model), None, PromptSpec(prompt=(long_prompt,), calibrate="none"))
     local.fit(dataset, splits)
     assert np.abs(remote.logits(dataset.texts) - local.logits(dataset.texts)).max() < 1e-4
     assert remote.describe().model_dump()["source"] == "likelihoods"
@@ -80,7 +82,7 @@ def test_likelihoods_equal_those_of_the_local_model(server, model, long_prompt, 
 
 def test_next_token_and_score_have_the_same_argmax_as_the_local_model(server, model, prompt):
     dataset, splits = corpus()
-    local = PromptTeacher(str(model), None, PromptSpec(prompt=(prompt,), calibrate="labels"))
+    local = PromptTeacher(str(model), None, PromptSpec(prompt=(prompt,), calibrate="none"))
     local.fit(dataset, splits)
     for deviations, source in (({"score"}, "score"), ({"sglang"}, "score"), (set(), "next-token")):
         server.deviations = deviations
@@ -111,6 +113,11 @@ def test_votes_are_within_their_standard_error(server, prompt):
         ({"stale"}, "next-token"),
         ({"no_logprobs"}, "votes"),
         ({"no_completions", "no_logprobs"}, "votes"),
+        ({"zeros"}, "next-token"),
+        ({"nulls"}, "next-token"),
+        ({"jitter"}, "next-token"),
+        ({"no_logprobs", "one_sample"}, "votes"),
+        ({"no_logprobs", "thinks"}, "votes"),
     ],
 )
 def test_silent_faults_lead_to_another_source(server, prompt, deviations, source):
@@ -122,14 +129,15 @@ def test_silent_faults_lead_to_another_source(server, prompt, deviations, source
     assert card.source == source and card.rejected_sources
 
 
-def test_a_server_without_any_usable_source_is_refused(server, prompt):
-    server.deviations |= {"no_logprobs", "no_schema"}
+@pytest.mark.parametrize("deviation", ["no_schema", "empty"])
+def test_a_server_without_any_usable_source_is_refused(server, prompt, deviation):
+    server.deviations |= {"no_logprobs", deviation}
     dataset, splits = corpus()
     with pytest.raises(ModelError, match=r"no usable probabilities.*likelihoods.*votes"):
         teacher(server, prompt).fit(dataset, splits)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(8))
 def test_faults_lose_nothing_and_pay_nothing_twice(server, prompt, seed):
     server.faults = random_faults(seed)
     dataset, splits = corpus(24)
@@ -319,3 +327,11 @@ def test_teach_continues_after_a_kill_and_pays_no_answer_twice(server, listening
     assert len(server.requests) <= whole - 20
     one, other = (pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("whole", "part"))
     pd.testing.assert_frame_equal(one, other)
+
+
+def test_labels_that_share_a_word_are_refused(server, tmp_path):
+    path = tmp_path / "same.toml"
+    path.write_text(f'template = "{TEMPLATE}"\n[verbalizers]\nanimals = ["cat"]\nphysics = ["cat"]\n')
+    dataset, splits = corpus()
+    with pytest.raises(ModelError, match="share the word 'cat'"):
+        teacher(server, str(path)).fit(dataset, splits)

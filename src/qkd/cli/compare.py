@@ -74,7 +74,7 @@ def reproduce(
     seeds: Seeds = 10,
     students: Annotated[str, typer.Option(help="Other students, as for compare.")] = "hardware,linear,logreg",
     slips: Annotated[
-        str, typer.Option(help="Slips of the public code to look at, of padding, js, carried; none for none.")
+        str, typer.Option(help="Deviations of the public code to run: padding, js, carried, or none.")
     ] = "padding,js,carried",
     tune: Tune = 0,
     ray: Ray = None,

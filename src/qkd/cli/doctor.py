@@ -102,13 +102,13 @@ def _account() -> Finding:
 
 def _models() -> Iterator[Finding]:
     from qkd.core import cache
-    from qkd.models.weights import PINS
+    from qkd.models.wheels import PINS
 
     folders = [path.name for path in (cache.root() / "models").glob("*/")]
     for pin in PINS.values():
         kept = any(name.startswith(pin.name) for name in folders)
         state = "cached" if kept else f"not cached, {_size(pin.size)} on first use"
-        yield Finding(f"model {pin.name}", f"{state}, license {pin.licence}")
+        yield Finding(f"model {pin.name}", f"{state}, license {pin.license}")
 
 
 def _gpu() -> Finding:

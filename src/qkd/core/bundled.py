@@ -1,4 +1,4 @@
-"""Where files that users edit are found: their own folders first, then what ships with qkd."""
+"""Search path of files that users edit: their own folders first, then the files that ship with qkd."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def bundled_dir(kind: str) -> Path:
     """Return the folder of the files of ``kind`` (circuits, transpile_profiles) that ship with qkd.
 
     Raises:
-        QkdError: neither an installed wheel's folder nor a source checkout's is there.
+        FolderError: Neither an installed wheel nor a source checkout has the folder.
     """
     package = Path(__file__).resolve().parents[1]
     for folder in (package / "bundled" / kind, package.parents[1] / kind):
@@ -23,7 +23,7 @@ def bundled_dir(kind: str) -> Path:
 
 
 def user_dirs(kind: str) -> list[Path]:
-    """Return the folders in which users keep files of ``kind``, first found first served.
+    """Return the folders of users' files of ``kind``, in order of precedence.
 
     ``$QKD_CIRCUITS`` (or ``$QKD_TRANSPILE_PROFILES``), the user's configuration folder, and ``./KIND``.
     """
@@ -34,10 +34,10 @@ def user_dirs(kind: str) -> list[Path]:
 
 
 def say_what_is_hidden(kind: str, path: Path) -> None:
-    """Say that a user's file is taken in the place of a bundled one of its name, where it is."""
+    """Log that a user's file hides the bundled file of the same name, if it does."""
     bundled = bundled_dir(kind) / path.name
     if bundled.is_file() and bundled.resolve() != path.resolve():
-        say(f"{path.resolve()} is taken in the place of the bundled '{path.stem}'")
+        say(f"{path.resolve()} hides the bundled '{path.stem}'")
 
 
 def find_files(kind: str, suffixes: tuple[str, ...]) -> dict[str, Path]:

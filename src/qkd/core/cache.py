@@ -1,9 +1,9 @@
-"""What models computed, kept by content: one row per text, so that one changed text costs one model call.
+"""Cache of model outputs: one row per text, so a changed text costs one model call.
 
-A store is a folder named after the hash of everything that determines a row except the text (kind, model
-fingerprint, settings). It holds shards, append-only safetensors files of text hashes and rows; a shard's name is
-the hash of its content, so damage is noticed. Processes share a store without a lock: each adds its own shards,
-and only the merging of small shards into one is locked.
+A store is a folder. Its name is the hash of everything that determines a row except the text: kind, model fingerprint
+and settings. Its shards are safetensors files of text hashes and rows. The name of a shard is the hash of its content,
+so qkd notices damage. Processes share a store without a lock, since each adds shards of its own; only the merging of
+small shards needs a lock.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from qkd.core.errors import ConfigError, FolderError, ModelError, nearest
 from qkd.core.files import MAX_ARRAY_BYTES, read_bytes, write_bytes
 
 CHUNK = 128
-"""Texts per saved shard: what a killed labelling loses at most."""
+"""Texts per shard, and the most that an interrupted computation loses."""
 
 SMALL = 64 * 2**20
-"""Shards below this many bytes are merged."""
+"""Size in bytes below which shards are merged."""
 
 LOOSE = 4
-"""How many small shards a store may keep."""
+"""Number of small shards that a store may keep."""
 
 
 HASH_BYTES = 16
@@ -92,28 +92,28 @@ def digest(value: Any) -> str:
 
 
 def text_hash(text: str) -> bytes:
-    """Return the ``HASH_BYTES`` bytes that stand for a text in a store."""
+    """Return the ``HASH_BYTES`` bytes of a text's hash."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:HASH_BYTES]
 
 
 truncated: Counter[str] = Counter()
-"""How many texts each model has cut since that was last told; ``cluster`` brings the counts of its workers here."""
+"""Number of texts that each model truncated since the last report; ``cluster`` adds those of its workers."""
 
 Key = Mapping[str, Any]
 """Everything that determines a row except its text, as JSON values."""
 
 Compute = Callable[[list[str]], np.ndarray]
-"""From texts to one row for each."""
+"""A function from texts to one row for each."""
 
 
 def one_by_one(compute: Compute, chunks: Sequence[list[str]]) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield each chunk's number and its rows, computed here."""
+    """Yield the number and the rows of each chunk, computed in this process."""
     for number, chunk in enumerate(chunks):
         yield number, compute(chunk)
 
 
 mapper: Callable[[Compute, Sequence[list[str]]], Iterator[tuple[int, np.ndarray]]] = one_by_one
-"""What has chunks computed; ``cluster.over_ray`` puts another in its place."""
+"""The function that computes chunks; ``cluster.over_ray`` replaces it."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class Store:
 
     @property
     def folder(self) -> Path:
-        """Where the shards lie."""
+        """The folder of the shards."""
         return root() / "rows" / f"{self.key['kind']}-{digest(self.key)[:24]}"
 
     def fill(

@@ -1,4 +1,4 @@
-"""Checkpoints of training: a file of tensors and the JSON that names it, so that there is always a whole one."""
+"""Checkpoints of training: a file of tensors, and the JSON that names it and is replaced last."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MEND = "start again with another --name"
 
 
 class _Table(records.Record):
-    """What ``state.json`` says."""
+    """The content of ``state.json``."""
 
     format: int
     tensors: str
@@ -79,7 +79,7 @@ def read_checkpoint(folder: Path, kind: type[P]) -> tuple[P, Tensors] | None:
 
 
 def damaged(folder: Path, error: Exception) -> FolderError:
-    """Return what to say of a checkpoint whose tensors do not fit."""
+    """Return the error of a checkpoint whose tensors do not fit."""
     if isinstance(error, FolderError):
         return error
     why = (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,8 +1,7 @@
 """Work spread over a Ray cluster (``pip install qkd-llm[ray]``).
 
-The cache's chunks are the unit of work: the driver cuts them as it does alone and saves each as it comes back, so the
-rows are those of one process, and a worker that dies costs the chunk it had. Workers get the function with a model's
-name, not its weights, and load it themselves, once each.
+The unit of work is a chunk of the cache. The driver saves each chunk as it arrives, so the rows equal those of one
+process, and a worker that dies costs one chunk. Workers receive the name of a model, not its weights, and load it once.
 """
 
 from __future__ import annotations

@@ -93,13 +93,13 @@ class PromptSpec(Spec):
     examples_seed: int = option(0, "Seed of the selection of examples.")
     calibrate: Literal["words", "labels", "batch", "none"] = option(
         "words",
-        "Map from scores to logits. words and labels fit a linear map to training texts, with or without related "
-        "words; batch makes all labels equally likely on average; none applies a temperature only.",
+        "Map from scores to logits. words and labels fit a linear map, with or without related words. batch makes "
+        "all labels equally likely on average. none applies a temperature only.",
     )
 
 
 class ApiSpec(Spec):
-    """How an api: teacher asks its servers."""
+    """Servers and limits of an api: teacher."""
 
     api_url: Annotated[tuple[str, ...], BeforeValidator(_several)] = option(
         (),

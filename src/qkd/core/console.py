@@ -3,7 +3,7 @@
 ``log`` is the logger ``qkd`` of the standard library: ``log.info`` for one line about the work, ``log.warning`` for a
 line that ``--quiet`` keeps. Progress is a live bar on a terminal and a plain line now and then elsewhere. Labels, texts
 and names are foreign; ``one_line`` and ``printable`` make their control characters visible, so that no text can move
-the cursor, color the screen or forge a line. Output that nobody reads any more never ends the work.
+the cursor, color the screen or forge a line. A closed stream never ends the work.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def say(message: str) -> None:
 
 
 def warn(message: str) -> None:
-    """Print one line that a person should not miss, even when quiet."""
+    """Print one warning line, even when quiet."""
     log.warning("%s", message)
 
 
@@ -152,7 +152,7 @@ Progress = _Plain | _Silent | _Live
 
 @contextmanager
 def progress(what: str, total: float, unit: str = "", done: float = 0) -> Iterator[Progress]:
-    """Show how far a long piece of work is; call ``advance(amount, note)`` on what this yields.
+    """Show the progress of long work; yield an object with ``advance(amount, note)``.
 
     Args:
         what: the work, as a short noun phrase.

@@ -1,6 +1,16 @@
-"""Errors that a person is meant to read: one sentence with what was wrong, where, and what to do.
+"""Errors for people: one sentence with the fault, its place and a remedy.
 
-All are ``QkdError``; the subclasses say what a caller can do about one.
+QkdError
+    ConfigError     a setting or a name
+    DataError       texts, labels or logits
+    ModelError      a teacher or an encoder
+    CircuitError    a circuit or an observable
+        EngineError     a request that an engine refuses
+            PubTypeError
+    DeviceError     a device
+    BudgetError     the cost of a device run
+    ServiceError    a service that refuses or does not answer
+    FolderError     a run, a bundle or another file of qkd
 """
 
 from __future__ import annotations
@@ -11,58 +21,55 @@ from collections.abc import Iterable
 
 
 class QkdError(Exception):
-    """A mistake in what was asked or given, told in one sentence; the CLI prints it without a traceback."""
+    """A foreseen mistake; the CLI prints it as one sentence, without a traceback."""
 
     def __str__(self) -> str:
-        """Return the sentence; what it quotes of a damaged file may be one endless word, and is shown by its ends."""
+        """Return the sentence, with endless words of damaged files shortened."""
         return re.sub(r"(\S{100})\S{200,}(\S{100})", r"\1...\2", super().__str__())
 
 
 class ConfigError(QkdError):
-    """A setting or a name does not exist or does not fit: ask for something else."""
+    """A setting or a name does not exist or does not fit."""
 
 
 class DataError(QkdError):
-    """Texts, labels or logits do not fit: mend the data."""
+    """Texts, labels or logits do not fit."""
 
 
 class ModelError(QkdError):
-    """A teacher or an encoder cannot be had, or cannot do what is asked: fetch it, or take another."""
+    """A teacher or an encoder is unavailable, damaged or unsuitable."""
 
 
 class CircuitError(QkdError):
-    """A circuit or an observable is malformed, too large, or not what an engine runs: change the circuit."""
+    """A circuit or an observable is malformed, too large or unsupported."""
 
 
 class DeviceError(QkdError):
-    """A device is unknown, retired or does not hold the circuit: take another, or its snapshot."""
+    """A device is unknown, retired or too small for the circuit."""
 
 
 class BudgetError(QkdError):
-    """A device run would cost more than was allowed: ask for less, or allow more."""
+    """A device run would cost more than its limit."""
 
 
 class ServiceError(QkdError):
-    """A service refuses or stays away: try again later; nothing is lost."""
+    """A service refuses or does not answer; nothing is lost."""
 
 
 class FolderError(QkdError):
-    """A run, a bundle or another file of qkd's own is missing, damaged, in use or cannot be written."""
+    """A file of qkd is missing, damaged, in use or cannot be written."""
 
 
 class EngineError(CircuitError, ValueError):
-    """What an engine refuses; a ``ValueError`` too, as code written to Qiskit's primitives expects."""
+    """A request that an engine refuses; also a ``ValueError``, as callers of Qiskit's primitives expect."""
 
 
 class PubTypeError(EngineError, TypeError):
-    """A PUB of the wrong kind of things."""
+    """A PUB with elements of wrong types."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return ``"; did you mean 'x'?"`` for the closest known name, or a list of what is known.
-
-    The result is made to be appended to an error sentence.
-    """
+    """Return the end of an error sentence: ``"; did you mean 'x'?"``, or a list of the known names."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     if close:

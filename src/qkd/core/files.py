@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, and JSON read back from them."""
+"""Atomic writes, and limited reads of regular files."""
 
 from __future__ import annotations
 
@@ -254,7 +254,7 @@ def read_json(path: Path, most: int = MAX_JSON_BYTES) -> Any:
 
 
 Row = dict[str, Any]
-"""A JSON object of a file that has one a line; who writes the file says what is in it."""
+"""A line of a JSON Lines file."""
 
 
 def json_lines(text: str | bytes) -> Iterator[tuple[int, Row | ValueError]]:

@@ -1,4 +1,4 @@
-"""Names of a room that load when they are first used, so that importing the room costs nothing."""
+"""Lazy names of a package: importing the package costs nothing, and a name loads its module on first use."""
 
 from __future__ import annotations
 
@@ -8,23 +8,22 @@ from importlib import import_module
 from typing import Any
 
 
-def exports(room: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Return a room's ``__getattr__`` and ``__dir__`` (PEP 562).
+def exports(package: str, modules: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return ``__getattr__`` and ``__dir__`` of a package (PEP 562).
 
     Args:
-        room: the package's ``__name__``.
-        homes: by name, the module that has it; ``MODULE:NAME`` where it has another name there, and a module's own name
-            for the module.
+        package: The package's ``__name__``.
+        modules: The module of each name; ``MODULE:NAME`` if the name differs there, and for a module its own name.
     """
 
     def get(name: str) -> Any:
-        if name not in homes:
-            raise AttributeError(f"module '{room}' has no attribute '{name}'")
-        module, _, there = homes[name].partition(":")
+        if name not in modules:
+            raise AttributeError(f"module '{package}' has no attribute '{name}'")
+        module, _, other = modules[name].partition(":")
         value = import_module(module)
-        if module.rpartition(".")[2] != name or there:
-            value = getattr(value, there or name)
-        setattr(sys.modules[room], name, value)
+        if module.rpartition(".")[2] != name or other:
+            value = getattr(value, other or name)
+        setattr(sys.modules[package], name, value)
         return value
 
-    return get, lambda: sorted({name for name in vars(sys.modules[room]) if name.startswith("__")} | {*homes})
+    return get, lambda: sorted({name for name in vars(sys.modules[package]) if name.startswith("__")} | {*modules})

@@ -11,7 +11,7 @@ _START = re.compile(r"(\d*)([#>+=.)-])(?=\s|$)")
 
 
 def markdown_text(text: object) -> str:
-    """Return a text as one line of Markdown that shows it as it is."""
+    """Return one line of Markdown that shows the text without interpretation."""
     line = _INLINE.sub(r"\\\g<0>", " ".join(printable(str(text)).split()))
     return _START.sub(r"\1\\\2", line, count=1) if _START.match(line) and line != "-" else line
 

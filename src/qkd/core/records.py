@@ -1,7 +1,7 @@
-"""What is read from files that others may have written: within limits, and checked before anything is made of it.
+"""Validation of JSON files that others may have written.
 
-Each kind of file has a schema (a ``Record`` or a dataclass) beside its reader; ``read`` returns one, or says in a
-sentence what is wrong with the file.
+Each kind of file has a schema beside its reader, a ``Record`` or a dataclass. ``read_record`` returns one, or raises an
+error that names the faulty entry.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from qkd.core.files import read_json
 
 T = TypeVar("T")
 
-DIMENSIONS = 1 << 20
-"""Of an embedding."""
-CLASSES = 10_000
-"""Of a classifier."""
+MAX_DIMENSIONS = 1 << 20
+"""Largest width of an embedding."""
+MAX_CLASSES = 10_000
+"""Largest number of classes."""
 
 
 class Record(BaseModel):
-    """A table of a file: frozen, numbers finite; keys that newer versions add are passed over."""
+    """A frozen table of a file with finite numbers; unknown keys are ignored."""
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 

@@ -18,7 +18,7 @@ MAX_NAME_CHARACTERS = 120
 
 
 class RunFolder:
-    """The paths of one run; whoever writes holds ``lock()``.
+    """The paths of one run; a writer holds ``lock()``.
 
     Attributes:
         path: The folder.
@@ -311,5 +311,5 @@ def existing_run(where: Path) -> RunFolder:
     except (OSError, RuntimeError, ValueError):  # a circle of links, or a name with a null byte
         raise FolderError(f"{where!s:.200}: cannot be a run folder; name its path") from None
     if not folder.config.is_file():
-        raise FolderError(f"{where}: no run is there; make one with 'qkd distill', or name its folder")
+        raise FolderError(f"{where}: no run in this folder; make one with 'qkd distill', or name its folder")
     return folder

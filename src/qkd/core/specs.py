@@ -1,6 +1,6 @@
-"""What a spec is: a frozen table of settings with one sentence for each, read from TOML and checked.
+"""Tables of settings, frozen and validated, with one sentence for each field.
 
-The same sentence is the comment in a written TOML file and the help of the CLI option.
+The sentence is the comment in a TOML file, the help of the CLI option, and the documentation.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def _sentence(spec: type[Spec], error: ValidationError, where: str | None) -> st
 
 
 def _option(spec: type[Spec], place: list[str]) -> str:
-    """Return the option of a setting as it is typed, or the table in whose settings the contradiction is."""
+    """Return the option of a setting, or the table whose settings contradict each other."""
     inner = spec.model_fields[place[0]].annotation
     nested = isinstance(inner, type) and issubclass(inner, Spec)
     if nested and len(place) == 1:

@@ -52,7 +52,7 @@ def _run(driver: int, function: Callable[..., T], task: tuple[Any, ...]) -> T:
 
 def _end_with(driver: int) -> None:
     """End this worker when the driver is gone: a killed driver cannot tell its workers."""
-    if os.getppid() != driver:  # joblib was told to use threads, or another machine
+    if os.getppid() != driver:  # threads, or a worker on another machine
         return
     if sys.platform == "linux":
         import ctypes

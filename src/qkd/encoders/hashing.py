@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from qkd.core.errors import ModelError
-from qkd.core.records import DIMENSIONS
+from qkd.core.records import MAX_DIMENSIONS
 from qkd.encoders.protocol import EncoderRequest, unit
 
 
@@ -49,6 +49,6 @@ def make(request: EncoderRequest) -> HashingEncoder:
     """
     request.check_options(())
     dim = request.model
-    if dim and (not dim.isdecimal() or len(dim) > 7 or not 2 <= int(dim) <= DIMENSIONS):
+    if dim and (not dim.isdecimal() or len(dim) > 7 or not 2 <= int(dim) <= MAX_DIMENSIONS):
         raise ModelError(f"encoder '{request.name}': '{dim:.20}' is no embedding width; write for example hashing:512")
     return HashingEncoder(int(dim)) if dim else HashingEncoder()

@@ -1,4 +1,4 @@
-"""Linear maps on processors: the same float32 products by oneDNN, which torch itself leaves to another library."""
+"""Linear maps on CPUs by oneDNN, where torch uses another library for float32."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ if TYPE_CHECKING:
 
 
 def faster(network: torch.nn.Module) -> None:
-    """Have the linear maps of ``network`` computed by oneDNN where no gradient is asked for, on CPUs in float32.
+    """Compute the linear maps of ``network`` by oneDNN in float32 inference on CPUs.
 
-    torch takes MKL for float32, which was slower (2.1 to 3.4 times, products alone) on the one AMD processor that was
-    measured. Weights, their names and gradients stay what they were; numbers differ in the last digit.
+    torch uses MKL for float32. Its products were 2.1 to 3.4 times slower on the AMD processor that was measured.
+    Weights, their names and gradients stay the same; numbers differ in the last digit.
     """
     import torch
 
-    product: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)  # what torch.compile emits for a linear map
+    product: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)  # torch.compile emits this for a linear map
     if product is None or not torch.backends.mkldnn.is_available():
         return
 

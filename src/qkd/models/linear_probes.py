@@ -1,4 +1,4 @@
-"""Linear probes: what a logistic regression makes of embeddings, as a yardstick for encoders, teachers and students."""
+"""Linear and kernel probes on embeddings, which measure encoders, teachers and students."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
+# Candidate penalties of leave-one-out predictions, in units of the kernel's trace.
 RIDGES = tuple(10.0 ** np.arange(-4, 1.1, 0.5))
-"""The penalties that leave-one-out predictions are made for, in units of the kernel's trace."""
+# Candidates for C, scikit-learn's inverse regularization strength, on standardized embeddings.
 STRENGTHS = (0.0003, 0.001, 0.003, 0.01)
-"""The values of C, sklearn's inverse regularisation strength, that are tried on standardised embeddings."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A fitted logistic regression on standardised embeddings.
+    """A fitted logistic regression on standardized embeddings.
 
-    c: its inverse regularisation strength, the one with the lowest validation loss.
-    valid_loss: mean cross-entropy, nats, on the validation texts.
-    valid_accuracy, train_accuracy: fractions.
+    Attributes:
+        c: Inverse regularization strength with the smallest validation loss.
+        valid_loss: Mean cross-entropy on the validation texts in nats.
+        valid_accuracy: Accuracy on the validation texts.
+        train_accuracy: Accuracy on the training texts.
     """
 
     c: float
@@ -40,8 +42,8 @@ def linear_probe(
     """Fit on embeddings ``(N,D)`` and class numbers ``(N,)``; choose C on the validation ones.
 
     Returns:
-        The probe, and log-probabilities (M,C) of ``x_test`` (M,D), or of the validation embeddings where there is none;
-        a class that no training text has gets the smallest there is.
+        The probe, and log-probabilities (M,C) of ``x_test`` (M,D), or of the validation embeddings if it is None. A
+        class without training texts has log(1e-30).
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -51,7 +53,7 @@ def linear_probe(
     x_test = x_valid if x_test is None else (x_test - mean) / scale
     classes = int(max(y.max(), y_valid.max())) + 1
 
-    def answers(model: LogisticRegression, rows: np.ndarray) -> np.ndarray:
+    def log_probabilities(model: LogisticRegression, rows: np.ndarray) -> np.ndarray:
         out = np.full((len(rows), classes), np.log(1e-30))
         out[:, model.classes_] = model.predict_log_proba(rows)
         return out
@@ -59,13 +61,13 @@ def linear_probe(
     best: tuple[Probe, np.ndarray] | None = None
     for c in strengths:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # an unfinished fit has to stand the validation too
+            warnings.simplefilter("ignore", ConvergenceWarning)  # validation judges an unfinished fit too
             model = LogisticRegression(C=c, tol=1e-3, max_iter=100).fit(x, y)
-        valid = answers(model, x_valid)
+        valid = log_probabilities(model, x_valid)
         loss = float(-valid[np.arange(len(y_valid)), y_valid].mean())
         if best is None or loss < best[0].valid_loss:
             right = float((valid.argmax(axis=1) == y_valid).mean())
-            best = Probe(c, loss, right, float(model.score(x, y))), answers(model, x_test)
+            best = Probe(c, loss, right, float(model.score(x, y))), log_probabilities(model, x_test)
     assert best is not None
     return best
 
@@ -73,9 +75,9 @@ def linear_probe(
 def kernel_probe(
     x: np.ndarray, y: np.ndarray, x_valid: np.ndarray, y_valid: np.ndarray, x_test: np.ndarray
 ) -> np.ndarray:
-    """Return the class numbers (M,) that a support vector machine with a Gaussian kernel gives ``x_test`` (M,D).
+    """Return the class numbers (M,) of ``x_test`` (M,D) by a support vector machine with a Gaussian kernel.
 
-    The kernel is as wide as standardised embeddings are long; its C is chosen on the validation embeddings.
+    The kernel's width is the length of standardized embeddings. Validation embeddings determine C.
     """
     from sklearn.svm import SVC
 
@@ -87,15 +89,15 @@ def kernel_probe(
 
 
 def leave_one_out(kernel: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return what ridge regression on the other texts says of each, ``(N,C)``, at the best of ``RIDGES``.
+    """Return leave-one-out predictions ``(N,C)`` of ridge regression at the best of ``RIDGES``.
 
-    The targets are the classes, one column each: 1 for a text's own. One eigendecomposition serves all penalties: with
-    the smoother S of all texts, text i left out has the residual (y - S y)_i / (1 - S_ii) (Craven and Wahba 1978,
+    The targets are one column for each class, 1 for a text's own. One eigendecomposition serves all penalties: with the
+    smoother S of all texts, the leave-one-out residual of text i is (y - S y)_i / (1 - S_ii) (Craven and Wahba 1978,
     Numer. Math. 31:377).
 
     Args:
         kernel: inner products (N,N) of the texts' features.
-        y: class numbers (N,), every one of 0..C-1 among them.
+        y: class numbers (N,), which contain every one of 0..C-1.
     """
     n = len(y)
     kernel = kernel - kernel.mean(axis=0)
@@ -103,12 +105,12 @@ def leave_one_out(kernel: np.ndarray, y: np.ndarray) -> np.ndarray:
     values = np.maximum(values, 0)
     classes = np.eye(y.max() + 1)[y]
     targets = classes - classes.mean(axis=0)
-    along = vectors.T @ targets
+    projected = vectors.T @ targets
     candidates = []
     for ridge in RIDGES:
         shrunk = values / (values + ridge * values.sum() + 1e-12)
         leverage = np.square(vectors) @ shrunk + 1 / n
-        residual = (targets - vectors @ (shrunk[:, None] * along)) / np.maximum(1 - leverage, 1e-6)[:, None]
+        residual = (targets - vectors @ (shrunk[:, None] * projected)) / np.maximum(1 - leverage, 1e-6)[:, None]
         candidates.append(classes - residual)
     return min(candidates, key=lambda scores: float(squared_errors(scores, y).mean()))
 

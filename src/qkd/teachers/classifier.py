@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +17,7 @@ from qkd.core.console import say
 from qkd.core.errors import ModelError, nearest
 from qkd.models import weights
 from qkd.models.batching import class_logits
+from qkd.models.loading_report import Source, check_report
 from qkd.models.transformer import Loading, Transformer
 from qkd.results import TeacherCard
 from qkd.teachers.labels import assigned, warn_of_other_assignment
@@ -35,7 +37,7 @@ class Classifier(Transformer):
 
     auto_class = "AutoModelForSequenceClassification"
 
-    def locate(self) -> weights.Source:
+    def locate(self) -> Source:
         """Return where the weights are; for an adapter, those of its base model."""
         source = weights.resolve(self.model, allow_download=self.loading.allow_download)
         base = weights.base_of(source)
@@ -55,7 +57,7 @@ class Classifier(Transformer):
         own = weights.weights_fingerprint(self.source)
         if self._adapter is None:
             return own
-        return cache.digest([own, weights.weights_fingerprint(weights.Source(str(self._adapter)))])[:24]
+        return cache.digest([own, weights.weights_fingerprint(Source(str(self._adapter)))])[:24]
 
     @property
     def tokenizer_folder(self) -> str | None:
@@ -83,7 +85,7 @@ class Classifier(Transformer):
             heads = sorted(name for name in report["missing_keys"] if not name.startswith(prefix))
             if heads and not any(name.startswith("module.") for name in report["unexpected_keys"]):
                 raise self._no_head(f"{', '.join(heads[:3])} would be random")
-            weights.check_report(f"classifier:{self.model}", report, lambda name: False)
+            check_report(f"classifier:{self.model}", report, lambda name: False)
             return self.place(network)
         return self.place(self._with_adapter(network, report))
 
@@ -102,15 +104,17 @@ class Classifier(Transformer):
         if resized and resized[0] != network.get_input_embeddings().weight.shape[0]:  # for tokens that were added
             network.resize_token_embeddings(resized[0], mean_resizing=False)
         who = f"{self.model} (base model {self.source.path})"
-        weights.check_report(who, report, lambda name: f"base_model.model.{name}" in shapes)
+        check_report(who, report, lambda name: f"base_model.model.{name}" in shapes)
         try:
-            adapted = PeftModel.from_pretrained(network, str(self._adapter))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # peft uses a deprecated name of transformers
+                adapted = PeftModel.from_pretrained(network, str(self._adapter))
             expected = get_peft_model_state_dict(adapted, save_embedding_layers=False)
         except Exception as error:  # peft has no errors of its own for an adapter that does not fit
             first = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ModelError(f"{who}: the adapter does not fit its base model ({first})") from error
         lacking = {"missing_keys": expected.keys() - shapes.keys(), "unexpected_keys": (), "mismatched_keys": ()}
-        weights.check_report(self.model, lacking, lambda name: False)
+        check_report(self.model, lacking, lambda name: False)
         return adapted
 
     def _no_head(self, reason: str) -> ModelError:

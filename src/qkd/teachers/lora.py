@@ -25,8 +25,8 @@ from qkd.core.console import say
 from qkd.core.errors import ModelError, nearest
 from qkd.core.files import write_json
 from qkd.data.splits import shuffled_by_content
-from qkd.models import weights
 from qkd.models.batching import class_logits
+from qkd.models.loading_report import check_report
 from qkd.models.transformer import Loading, Transformer
 from qkd.results import TeacherCard
 from qkd.results.base import Result
@@ -226,7 +226,7 @@ class _BaseModel(Transformer):
         def is_head(name: str) -> bool:
             return not name.startswith(prefix) or "pooler" in name.split(".")
 
-        weights.check_report(f"lora:{self.model}", report, is_head)
+        check_report(f"lora:{self.model}", report, is_head)
         fresh = [*report["missing_keys"], *(row[0] for row in report["mismatched_keys"])]
         heads = {"pooler" if name.startswith(prefix) else name.partition(".")[0] for name in fresh}
         network = self.place(network)

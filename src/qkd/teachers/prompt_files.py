@@ -177,7 +177,16 @@ def label_words(prompt: PromptFile, classes: Sequence[str]) -> tuple[tuple[str, 
             raise ModelError(f"the prompt has words for a label '{name}' that the data lack{nearest(name, classes)}")
         if not words:
             raise ModelError(f"the prompt has an empty list of words for the label '{name}'; give at least one")
-    return tuple(given.get(name, (name,)) for name in classes)
+    chosen = tuple(given.get(name, (name,)) for name in classes)
+    owners = dict[str, str]()
+    for name, words in zip(classes, chosen, strict=True):
+        for word in words:
+            if owners.setdefault(word.strip(), name) != name:
+                raise ModelError(
+                    f"the labels '{owners[word.strip()]}' and '{name}' share the word '{word}'; give other words in "
+                    "[verbalizers] of a --prompt file"
+                )
+    return chosen
 
 
 def draw_examples(

@@ -442,20 +442,23 @@ def _mean_of_word(choice: Mapping[str, Any], prompt: str, word: str) -> float:
     """Return the mean log-probability of the tokens of ``word`` behind ``prompt``.
 
     Raises:
-        Unsuited: the choice does not contain exactly these tokens.
+        Unsuited: the choice does not contain exactly these tokens, or not their log-probabilities.
     """
     start, end = len(prompt), len(prompt) + len(word)
-    place, inside = 0, []
-    for token, value, offset in _prompt_tokens(choice, end):
-        place = place if offset is None else offset
-        if start <= place < end and place + len(token) <= end:
-            inside.append((token, value))
-        elif place < start < place + len(token) or place < end < place + len(token):
-            raise Unsuited("a token spans the end of the prompt or of the label")
-        place += len(token)
-    if "".join(token for token, _ in inside) != word:
-        raise Unsuited("the tokens of a label are not returned (echo is ignored)")
-    values = [value for _, value in inside if value is not None]
+    tokens = _prompt_tokens(choice, end)
+    lengths = np.cumsum([0, *(len(token) for token, _, _ in tokens)]).tolist()
+    # some servers count offsets in bytes or skip a first token, so both ways to locate a token are tried
+    for places in ([offset for _, _, offset in tokens], lengths[:-1]):
+        inside = [
+            (token, value)
+            for (token, value, _), place in zip(tokens, places, strict=True)
+            if place is not None and start <= place and place + len(token) <= end and token
+        ]
+        if "".join(token for token, _ in inside) == word:
+            break
+    else:
+        raise Unsuited("the tokens of a label are not returned (echo is ignored, or a token spans its beginning)")
+    values = [value for _, value in inside if isinstance(value, int | float)]
     if len(values) != len(inside):
         raise Unsuited("a token of a label has no log-probability")
     return float(np.mean(values))

@@ -1,0 +1,111 @@
+"""Refusals in one sentence for models that transformers loads only in part, or not at all."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qkd.core.errors import ModelError
+
+
+@dataclass(frozen=True)
+class Source:
+    """Arguments of ``from_pretrained``.
+
+    Attributes:
+        path: A folder or a hub id.
+        revision: Branch, tag or commit of a hub id. None means the newest, or a folder.
+        allow_download: Whether the hub may be asked for files that its cache lacks.
+    """
+
+    path: str
+    revision: str | None = None
+    allow_download: bool = True
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether the weights are in a local folder."""
+        return Path(self.path).is_dir()
+
+
+def is_offline() -> bool:
+    """Return whether the hub must not be asked."""
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+
+
+def quiet_transformers() -> None:
+    """Turn off progress bars and log messages of transformers; called before any other import of it."""
+    warnings.filterwarnings("ignore", message="IProgress not found")  # about progress bars in notebooks
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+
+
+def is_pooler(name: str) -> bool:
+    """Return whether a weight belongs to a pooler, which hidden states do not use."""
+    return "pooler" in name.split(".")
+
+
+def check_report(model: str, report: Mapping[str, Any], optional: Callable[[str], bool] = is_pooler) -> None:
+    """Refuse weights that transformers could not load and would leave random.
+
+    Args:
+        model: the name for the message.
+        report: ``missing_keys``, ``unexpected_keys`` and ``mismatched_keys`` of ``from_pretrained``.
+        optional: whether the weight with a given name is unused, or learned later.
+
+    Raises:
+        ModelError: a weight is missing, or has another shape than the configuration requires.
+    """
+    wrong = sorted(
+        (name, tuple(actual), tuple(expected))
+        for name, actual, expected in report["mismatched_keys"]
+        if not optional(name)
+    )
+    if wrong:
+        name, actual, expected = wrong[0]
+        more = f" ({len(wrong)} weights do not fit)" if len(wrong) > 1 else ""
+        raise ModelError(
+            f"{model}: {name} has shape {actual} in the file, but config.json and the tokenizer ask for {expected}"
+            f"{more}; give the configuration that belongs to these weights"
+        )
+    missing = sorted(name for name in report["missing_keys"] if not optional(name))
+    if not missing:
+        return
+    names, extra = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else ""), sorted(report["unexpected_keys"])
+    if any(name.startswith("module.") for name in extra):
+        advice = "the file's names begin with 'module.', so save the wrapped model itself (model.module)"
+    elif all(name.startswith(("lm_head", "cls.", "embed_out")) for name in missing):
+        advice = "the language-model head was not saved, so give a checkpoint of a causal LM"
+    else:
+        advice = f"the file has {', '.join(extra[:2])} instead; rename them" if extra else "save the model again"
+    raise ModelError(
+        f"{model}: the file lacks {len(missing)} weights that are used and would be random ({names}); {advice}"
+    )
+
+
+def loading_sentence(source: Source, error: Exception, kind: str = "AutoModel") -> str:
+    """Return one sentence on why ``kind`` of a model could not be loaded, and what to do."""
+    first = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
+    if "trust_remote_code" in str(error):
+        return (
+            f"model '{source.path}' brings Python code of its own; read that code, and if you trust it add "
+            "--trust-remote-code, or choose a model that transformers knows"
+        )
+    if source.is_folder and kind == "AutoTokenizer":
+        return (
+            f"{source.path}: no tokenizer can be loaded from this folder ({first}); copy the model's tokenizer.json "
+            "and tokenizer_config.json there"
+        )
+    if source.is_folder:
+        return f"{source.path}: no model can be loaded from this folder ({first})"
+    reason = "it is not in the hub's cache, and offline it cannot be fetched" if is_offline() else first
+    return (
+        f"model '{source.path}' cannot be loaded ({reason}); check the name, or fetch it on a machine with network "
+        f"with 'hf download {source.path}', and give that folder"
+    )
