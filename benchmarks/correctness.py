@@ -27,7 +27,7 @@ from qiskit_aer.noise import (
 
 from qkd.engines import AerEstimator, DensityMatrixEstimator, LightConeEstimator
 from qkd.engines.aer import AerProgram
-from qkd.engines.program import Question
+from qkd.engines.program import ExpectationProblem
 
 GATES = {
     name: gate
@@ -91,7 +91,7 @@ def case(seed: int) -> Case:
 def worst(one: Case) -> float:
     """Return the largest difference of an exact engine from Aer, in any observable of a case."""
     circuit, observables, noise = one
-    aer = AerProgram(Question(circuit, observables, [], []), AerEstimator(noise)).exact(np.zeros((1, 0)))[0]
+    aer = AerProgram(ExpectationProblem(circuit, observables, [], []), AerEstimator(noise)).exact(np.zeros((1, 0)))[0]
     return max(
         float(np.abs(engine(noise, device="cpu").run([(circuit, observables)]).result()[0].data.evs - aer).max())
         for engine in (LightConeEstimator, DensityMatrixEstimator)

@@ -15,7 +15,7 @@ BESIDE = {"engines/", "devices/"}
 """Rooms of neighbouring rows that stand side by side: neither imports from the other."""
 ENGINES_KNOW = {"qkd.core.errors", "qkd.circuits.cone", "qkd.circuits.flatten", "qkd.engines", "qkd.core.lazy"}
 """What engines know of qkd; ``lazy`` is the thirty lines behind every room's page."""
-NEEDED = {"numpy", "scipy", "torch", "qiskit", "qiskit_aer", "qiskit_machine_learning"}
+NEEDED = {"numpy", "scipy", "torch", "qiskit", "qiskit_aer", "qiskit_machine_learning", "cachetools"}
 """The packages that engines import; ``sympy``, which Qiskit brings, only for angles that are not linear."""
 OUTSIDE = {"__init__.py", "__main__.py"}
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qkd.core.config import Config, fields, read_config, to_toml
-from qkd.core.console import warn
+from qkd.core.console import say, warn
 from qkd.core.errors import ConfigError, DataError, FolderError, nearest
 from qkd.core.files import write_text
 from qkd.core.runs import RunFolder, existing_run, named_run, new_run, newest_run
@@ -251,6 +251,7 @@ def predict(
     file: Path | None = None,
     text_column: str = "text",
     run: str | Path = "runs/latest",
+    defer: float | None = None,
 ) -> list[Prediction]:
     """Classify texts with a run's student.
 
@@ -259,6 +260,7 @@ def predict(
         file: more texts: a table with a ``text_column``, or a ``.txt`` file with one text a line.
         text_column: the column of the file that holds the texts.
         run: a run folder or a student folder.
+        defer: the largest error rate among answered texts; the student defers texts of which it is less sure.
 
     Returns:
         One for each text, in order.
@@ -273,13 +275,19 @@ def predict(
     if not inputs:
         raise DataError("no texts to classify: give them as arguments or with --file")
     student = Student.load(run)
-    rows = student.predict_proba(inputs)
+    if defer is None:
+        rows, deferred = student.predict_proba(inputs), [None] * len(inputs)
+    else:
+        answers = student.defer(inputs, defer)
+        say(answers.deferral.describe())
+        rows, deferred = answers.probabilities, (~answers.answered).tolist()
     return [
         Prediction(
             text=text,
             label=student.classes[row.argmax()],
             probability=float(row.max()),
             probabilities=dict(zip(student.classes, row.tolist(), strict=True)),
+            deferred=unsure,
         )
-        for text, row in zip(inputs, rows, strict=True)
+        for text, row, unsure in zip(inputs, rows, deferred, strict=True)
     ]

@@ -74,7 +74,7 @@ def test_what_devices_and_students_need_is_within_the_limits():
 def test_no_circuit_is_built_beyond_the_limits(settings):
     with pytest.raises(QkdError, match="more than the"):
         library.load_circuit("hardware", **settings)
-    assert limits.QUBITS >= 156 * 10
+    assert limits.MAX_QUBITS >= 156 * 10
 
 
 def test_errors_of_the_parser_are_not_printed(capfd):

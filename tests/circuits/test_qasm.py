@@ -7,7 +7,7 @@ from qiskit.circuit.library import HamiltonianGate, MCPhaseGate, UnitaryGate, XG
 from qiskit.quantum_info import Operator, SparsePauliOp, random_unitary
 
 from qkd import QkdError
-from qkd.circuits.limits import BYTES
+from qkd.circuits.limits import MAX_BYTES
 from qkd.circuits.qasm import from_qasm, to_qasm
 from qkd.circuits.student import StudentCircuit
 from qkd.simulation.saved import check_saved
@@ -106,4 +106,4 @@ def test_blanks_are_read_in_linear_time():
     program = f"{blanks}// qkd.inputs: dx\n{HEAD}input float{blanks}dx;\nqubit q;\nrx(dx) q;\n"
     assert from_qasm(program).num_qubits == 1
     with pytest.raises(QkdError, match="bytes"):
-        from_qasm(" \n" * BYTES)
+        from_qasm(" \n" * MAX_BYTES)

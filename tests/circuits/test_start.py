@@ -88,7 +88,7 @@ def test_a_start_travels_with_the_circuit():
 
 def test_starts_that_do_not_fit_are_named():
     student = library.load_circuit("hardware", qubits=3)
-    with pytest.raises(QkdError, match="3 inputs but says where 2 of them start"):
+    with pytest.raises(QkdError, match="3 inputs but 2 start values"):
         replace(student, start=(0.1, 0.2))
     text = to_qasm(replace(student, start=(0.1, 0.2, 0.3)))
     with pytest.raises(QkdError, match=r"qkd.start: 0.1 much 0.3' must give a number for each input"):

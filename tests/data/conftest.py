@@ -115,7 +115,7 @@ def check_tables(folder, seeds):
         for text, label, _ in rows:
             text = text and text.rstrip("\r")  # Python 3.11 does not quote it, so it becomes part of the line's end
             if text and text.strip() and label:
-                kept.setdefault(loading.normalised(text), []).append((text, label))
+                kept.setdefault(loading.normalize_text(text), []).append((text, label))
         read = zip((text.rstrip("\r") for text in found.texts), found.labels, strict=True)
         expected = [pairs[0] for pairs in kept.values() if len({label for _, label in pairs}) == 1]
         if list(read) == expected and found.num_rows == len(rows):

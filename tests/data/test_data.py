@@ -111,7 +111,7 @@ def test_an_hf_folder_of_files(tmp_path, monkeypatch):
 
 def test_an_hf_dataset_that_cannot_be_had(tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(QkdError, match=r"hf:.*empty: the dataset cannot be loaded"):
+    with pytest.raises(QkdError, match=r"hf:.*empty: the data set cannot be loaded"):
         load(f"hf:{tmp_path / 'empty'}")
 
 
@@ -202,13 +202,15 @@ def test_a_limit_is_stratified_nested_and_keeps_small_classes(tmp_path):
     assert pd.Series(load(path, limit=7).labels).value_counts().max() <= 3
 
 
-def test_texts_alone(tmp_path):
+def test_texts_alone(tmp_path, capfd):
     (tmp_path / "f.txt").write_text("one\ntwo \nthree", encoding="utf-8")
     assert data.load_texts(tmp_path / "f.txt") == ["one", "two ", "three"]
     assert data.load_texts(write(tmp_path / "f.csv"), "t") == TEXTS
     (tmp_path / "f.txt").write_text("one\n\nthree\n", encoding="utf-8")
-    with pytest.raises(QkdError, match=r"f.txt: line 2 has no text"):
-        data.load_texts(tmp_path / "f.txt")
+    assert data.load_texts(tmp_path / "f.txt") == ["one", "three"]
+    assert "f.txt: skipped 1 blank lines" in capfd.readouterr().err
+    with pytest.raises(QkdError, match=r"f.jsonl: line 2 has no text"):
+        data.load_texts(write(tmp_path / "f.jsonl", [ROWS[0], {"t": " ", "y": "cat"}]), "t")
 
 
 def test_splits_are_disjoint_complete_and_stratified(tmp_path):
@@ -359,7 +361,7 @@ def test_given_test_texts_replace_a_test_split(tmp_path):
     test = write(tmp_path / "test.csv", [{"t": text, "y": LABELS[label]} for text, label in rows_of(60, 70)])
     found = load(source, test=test)
     assert of(found, data.split_dataset(found).test) == {text for text, _ in rows_of(60, 70)}
-    assert found.notes[1].startswith("dropped 20 texts of a test split in whose place another was given: test 1,")
+    assert found.notes[1] == f"ignored 20 texts of the source's test split, which {test} replaces"
     assert len(found.texts) == 50
 
 

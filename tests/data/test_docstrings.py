@@ -17,8 +17,8 @@ def dataset():
 
 
 def test_it_is_balanced_and_has_no_duplicates(dataset):
-    assert Counter(dataset.labels) == dict.fromkeys(docstrings.LIBRARIES, docstrings.PER_LIBRARY)
-    assert len({data.normalised(text) for text in dataset.texts}) == len(dataset.texts)
+    assert Counter(dataset.labels) == dict.fromkeys(docstrings.LIBRARIES, docstrings.SENTENCES_PER_LIBRARY)
+    assert len({data.normalize_text(text) for text in dataset.texts}) == len(dataset.texts)
     assert min(len(text.split()) for text in dataset.texts) >= 4
 
 

@@ -18,7 +18,7 @@ import qkd
 from qkd import QkdError
 from qkd.circuits import library
 from qkd.circuits.cone import support
-from qkd.circuits.counts import count
+from qkd.circuits.draw import count
 from qkd.circuits.qasm import from_qasm, to_qasm
 from qkd.circuits.student import StudentCircuit
 from qkd.core.bundled import find_files

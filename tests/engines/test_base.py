@@ -17,7 +17,7 @@ from qkd.engines import (
 )
 from qkd.engines.base import EngineEstimator
 from qkd.engines.expressions import Expressions, linear_form
-from qkd.engines.grouping import Recent, Requests, group
+from qkd.engines.grouping import Requests, group
 from qkd.engines.keys import circuit_key
 from tests.engines.conftest import random_circuit, random_observables
 
@@ -26,7 +26,7 @@ class Counting(EngineEstimator):
     """Compiles with the statevector engine and notes what it was asked."""
 
     def __init__(self):
-        super().__init__(programs=2)
+        super().__init__()
         self.engine, self.compiled, self.rows = StatevectorEstimator(), [], []
 
     def _compile(self, question):
@@ -84,20 +84,11 @@ def test_every_request_is_answered_once(rng):
     rows, which = rng.integers(0, 6, 40), rng.integers(0, 4, 40)
     answered = []
     for batch in group([Requests(circuit, values, observables, rows, which)]):
-        for number, row, column in zip(batch.requests, batch.row, batch.column, strict=True):
+        for number, row, column in zip(batch.numbers, batch.rows, batch.columns, strict=True):
             np.testing.assert_array_equal(batch.values[row], values[rows[number]])
             assert batch.observables[column] == observables[which[number]]
             answered.append(number)
     assert sorted(answered) == list(range(40))
-
-
-def test_the_cache_is_bounded_and_keeps_what_was_used_last():
-    kept = Recent(2)
-    kept.put("a", 1)
-    kept.put("b", 2)
-    assert kept.get("a") == 1
-    kept.put("c", 3)
-    assert (kept.get("a"), kept.get("b"), kept.get("c")) == (1, None, 3)
 
 
 def test_circuit_keys_tell_circuits_apart():

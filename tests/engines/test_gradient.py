@@ -153,9 +153,9 @@ def test_only_exact_engines_are_differentiated():
 def test_what_was_asked_without_gradients_first_serves_them_afterwards():
     gates.sines.cache_clear()
     with torch.inference_mode():
-        values = gates.waves(torch.tensor([0.3], dtype=torch.float64))
+        values = gates.harmonics(torch.tensor([0.3], dtype=torch.float64))
     angles = torch.tensor([0.3], dtype=torch.float64, requires_grad=True)
-    waves = gates.waves(angles)
-    assert torch.equal(waves, values)
-    waves[0, 2].backward()  # sin(t/2)
+    harmonics = gates.harmonics(angles)
+    assert torch.equal(harmonics, values)
+    harmonics[0, 2].backward()  # sin(t/2)
     assert angles.grad.item() == pytest.approx(math.cos(0.15) / 2)

@@ -248,7 +248,7 @@ def test_an_observable_that_stays_one_string_costs_one_string():
 
 def test_what_it_cannot_do_is_said(noise):
     student = library.load_circuit("qdllm", 13)
-    with pytest.raises(QkdError, match="holds 13 qubits"):
+    with pytest.raises(QkdError, match="has 13 qubits"):
         LightConeEstimator().compile(student.circuit, student.observables, student.inputs, student.weights)
     circuit = QuantumCircuit(3)
     circuit.ccx(0, 1, 2)

@@ -384,13 +384,13 @@ def test_mistakes_are_one_sentence():
         Noise().lindblad("cz", {"II": 0.1})
     with pytest.raises(QkdError, match="positive"):
         Noise().lindblad("cz", {"ZZ": -0.1})
-    with pytest.raises(QkdError, match="say the qubits"):
+    with pytest.raises(QkdError, match="give the qubits"):
         Noise().coherent([("cz", (0, 1)), ("cz", (2, 3))], {"ZZ": 0.1})
     with pytest.raises(QkdError, match="rows sum to 1"):
         Noise().readout(np.eye(4) * 2, (0, 1))
     with pytest.raises(QkdError, match="parameters 'rate'"):
         LightConeEstimator(Noise().lindblad("cz", {"ZZ": rate})).run([(circuit_of(1), "ZZZ")]).result()
-    with pytest.raises(QkdError, match="stands behind"):
+    with pytest.raises(QkdError, match="follows"):
         LightConeEstimator(Noise().coherent("rx", {"ZZ": 0.1})).run([(circuit_of(1), "ZZZ")]).result()
     for engine in (TrajectoryEstimator, AerEstimator):
         with pytest.raises(QkdError, match="parameters"):

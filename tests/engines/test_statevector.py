@@ -191,7 +191,7 @@ def test_large_batches_go_in_chunks(monkeypatch, rng):
     x = torch.tensor(rng.uniform(-2, 2, (7, len(batched))), requires_grad=True)
     w = torch.tensor(rng.uniform(-2, 2, len(shared)), requires_grad=True)
     whole = torch.autograd.grad(program(x, w).square().sum(), (x, w))
-    monkeypatch.setattr(statevector, "_CHUNK_BYTES", 2 * program._row_bytes_back)
+    monkeypatch.setattr(statevector, "_CHUNK_BYTES", 2 * program._row_bytes_backward)
     assert program._rows_at_once() == 2
     parts = torch.autograd.grad(program(x, w).square().sum(), (x, w))
     for one, other in zip(whole, parts, strict=True):
@@ -312,9 +312,9 @@ def test_a_batch_that_is_split_says_the_same(kept, monkeypatch):
     found = []
     for split in (False, True):
         if split:  # two rows of 2^4 amplitudes at once
-            monkeypatch.setattr("qkd.engines.statevector._NEAR_BYTES", 0)
-            monkeypatch.setattr("qkd.engines.statevector._FAR_BYTES", 2 * 2**4 * 16)
-            monkeypatch.setattr("qkd.engines.amplitudes.sweep.KEPT_BYTES", kept)
+            monkeypatch.setattr("qkd.engines.statevector._CORE_CACHE_BYTES", 0)
+            monkeypatch.setattr("qkd.engines.statevector._SHARED_CACHE_BYTES", 2 * 2**4 * 16)
+            monkeypatch.setattr("qkd.engines.amplitudes.sweep.MAX_KEPT_BYTES", kept)
         program = StatevectorEstimator(device="cpu").compile(
             student.circuit, student.observables, student.inputs, student.weights
         )
@@ -329,7 +329,7 @@ def test_a_batch_that_is_split_says_the_same(kept, monkeypatch):
 @pytest.mark.parametrize("kept", [0, 2**28])
 def test_what_is_kept_between_calls_belongs_to_one_of_them(kept, monkeypatch, rng):
     """Tensors are used again by the next call; a way back that comes late makes its own anew."""
-    monkeypatch.setattr("qkd.engines.amplitudes.sweep.KEPT_BYTES", kept)
+    monkeypatch.setattr("qkd.engines.amplitudes.sweep.MAX_KEPT_BYTES", kept)
     student = library.load_circuit("reupload", 4, 2)
     program = StatevectorEstimator(device="cpu").compile(
         student.circuit, student.observables, student.inputs, student.weights

@@ -23,9 +23,9 @@ from qkd.engines import (
     gates,
 )
 
-EVERY = (StatevectorEstimator, LightConeEstimator, DensityMatrixEstimator, TrajectoryEstimator, AerEstimator)
-EXACT = EVERY[:3]
-NOISY = EVERY[1:]
+ALL_PAULIS = (StatevectorEstimator, LightConeEstimator, DensityMatrixEstimator, TrajectoryEstimator, AerEstimator)
+EXACT = ALL_PAULIS[:3]
+NOISY = ALL_PAULIS[1:]
 A, B = Parameter("a"), Parameter("b")
 
 
@@ -46,7 +46,7 @@ def pair():
     return circuit
 
 
-@pytest.mark.parametrize("kind", EVERY)
+@pytest.mark.parametrize("kind", ALL_PAULIS)
 def test_a_program_answers_no_rows_with_no_values(kind, pair):
     program = made(kind).compile(pair, [SparsePauliOp("ZZ"), SparsePauliOp("IX")], [A], [B])
     rows, weights = torch.zeros(0, 1, requires_grad=True), torch.ones(1, requires_grad=True)
@@ -58,7 +58,7 @@ def test_a_program_answers_no_rows_with_no_values(kind, pair):
     assert made(kind).run([(pair, "ZZ", np.zeros((3, 0, 2)))]).result()[0].data.evs.shape == (3, 0)
 
 
-@pytest.mark.parametrize("kind", EVERY)
+@pytest.mark.parametrize("kind", ALL_PAULIS)
 @pytest.mark.parametrize("shapes", [((3, 2), (0,)), ((3, 0), (2,)), ((3,), (1,)), ((3, 1), (1, 1))], ids=str)
 def test_a_program_refuses_values_of_another_shape(kind, shapes, pair):
     program = made(kind).compile(pair, [SparsePauliOp("ZZ")], [A], [B])
@@ -66,7 +66,7 @@ def test_a_program_refuses_values_of_another_shape(kind, shapes, pair):
         program(*(torch.ones(shape, dtype=torch.float64) for shape in shapes))
 
 
-@pytest.mark.parametrize("kind", EVERY)
+@pytest.mark.parametrize("kind", ALL_PAULIS)
 def test_a_circuit_may_have_no_gates_but_not_no_qubits(kind):
     assert value(made(kind), QuantumCircuit(2), "IZ") == pytest.approx(1)
     with pytest.raises(EngineError, match="no qubits"):

@@ -294,9 +294,9 @@ def test_errors_of_measuring_are_what_aer_makes_of_them(engine, letters):
     if engine == "aer":
         return
     from qkd.engines.aer import AerProgram
-    from qkd.engines.program import Question
+    from qkd.engines.program import ExpectationProblem
 
-    program = AerProgram(Question(circuit, [SparsePauliOp(letters * 2)], [], []), AerEstimator(noise))
+    program = AerProgram(ExpectationProblem(circuit, [SparsePauliOp(letters * 2)], [], []), AerEstimator(noise))
     exact = program.exact(np.zeros((1, 0)))[0, 0]
     assert asked(make(noise), circuit, letters * 2) == pytest.approx(exact, abs=tolerance)
 

@@ -10,8 +10,8 @@ from qkd.circuits import library
 from qkd.circuits.student import StudentCircuit
 from qkd.core.config import EngineSpec
 from qkd.core.errors import ModelError
-from qkd.simulation.factory import make_engine
-from qkd.student.classical import ContractedCircuit, classical_form
+from qkd.student.classical import classical_form
+from qkd.student.contraction import ContractedCircuit
 from qkd.student.cores.factory import make_control
 from qkd.student.cores.quantum import QuantumCore
 from qkd.student.gatelist import GateList

@@ -1,21 +1,21 @@
-"""Student circuits: files to circuits, and where the files are found.
+"""Student circuits, and the files that define them.
 
 ::
 
-    student = qkd.circuits.load("hardware", qubits=6)
-    student.circuit.draw("mpl")
+    circuit = qkd.circuits.load("hardware", qubits=6)
+    circuit.circuit.draw("mpl")
 
 ================== ===================================================================================================
-`load`             the circuit of a name, a TOML file or an OpenQASM 3 program
-`paths`            the files that can be named
+`load`             returns the circuit of a name, a TOML file or an OpenQASM 3 program
+`paths`            returns the circuit files by name
 `StudentCircuit`   a Qiskit circuit, its A inputs, its P weights and K observables
-`CircuitSpec`      what a TOML file says
-`to_qasm`          a circuit as OpenQASM 3 with its inputs, weights and observables
-`from_qasm`        and back
+`CircuitSpec`      the content of a TOML file
+`to_qasm`          writes a circuit as OpenQASM 3 with its inputs, weights and observables
+`from_qasm`        reads it
 ================== ===================================================================================================
 
-How large a circuit may be: `qkd.circuits.limits`. What is dead or redundant in one: `qkd.simulation.check_circuit`.
-What a device makes of one: `qkd.transpile`.
+`qkd.circuits.limits` has the limits on the size of a circuit. `qkd.simulation.check_circuit` finds dead and redundant
+weights. `qkd.transpile` compiles a circuit for a device.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From a spec to a circuit: n qubits, so many layers."""
+"""Construction of a circuit from its spec, for any number of qubits and layers."""
 
 from __future__ import annotations
 
@@ -21,20 +21,22 @@ def build(spec: CircuitSpec, qubits: int | None = None, layers: int | None = Non
     Inputs are named ``x0, x1, ...`` and weights ``w0, w1, ...``, both in order of appearance.
 
     Args:
-        spec: the circuit file.
-        qubits: n; the spec's own when left out.
-        layers: how often the ansatz repeats; the spec's own when left out.
+        spec: The content of the circuit file.
+        qubits: The number n of qubits; by default the spec's.
+        layers: The number of repetitions of the ansatz; by default the spec's.
 
     Raises:
-        QkdError: there are no qubits or layers, more than ``qkd.circuits.limits`` allow, or the pattern needs more.
+        QkdError: There are no qubits or layers, more than ``qkd.circuits.limits`` allow, or too few for the pattern.
     """
     n = spec.qubits if qubits is None else qubits
     depth = spec.layers if layers is None else layers
     if min(n, depth) < 1:
         raise CircuitError(f"circuit '{spec.name}' cannot have {n} qubits and {depth} layers; give at least 1 of each")
-    limits.within(n, limits.QUBITS, "qubits", f"circuit '{spec.name}'")
+    limits.check_limit(n, limits.MAX_QUBITS, "qubits", f"circuit '{spec.name}'")
     rows = len(spec.encoding.rotations) + len(spec.ansatz.rotations) + (8 if spec.ansatz.pattern == "qdllm" else 2)
-    limits.within(n * (depth * rows + len(spec.ansatz.closing)), limits.GATES, "gates", f"circuit '{spec.name}'")
+    limits.check_limit(
+        n * (depth * rows + len(spec.ansatz.closing)), limits.MAX_GATES, "gates", f"circuit '{spec.name}'"
+    )
     circuit = QuantumCircuit(n, name=spec.name)
     inputs = [Parameter(f"x{i}") for i in range(n * len(spec.encoding.rotations))]
     weights: list[Parameter] = []
@@ -74,7 +76,7 @@ def entangled_pairs(pattern: str, n: int) -> Pairs:
     """Return the qubit pairs that one layer of ``pattern`` entangles, in order.
 
     Raises:
-        QkdError: there is no such pattern.
+        QkdError: There is no such pattern.
     """
     line = [(q, q + 1) for q in range(n - 1)]
     if pattern == "line":
@@ -91,19 +93,19 @@ def entangled_pairs(pattern: str, n: int) -> Pairs:
 
 
 def _heavy_hex(n: int) -> Iterator[tuple[int, int]]:
-    """Yield the edges of a connected patch of n heavy-hex sites, edges that share no site next to one another."""
+    """Yield the edges of a connected patch of n heavy-hex sites, ordered so that many gates act in parallel."""
     import rustworkx
 
     distance = 3
-    while (5 * distance**2 - 2 * distance - 1) // 2 < n:  # sites of the lattice of that code distance
+    while (5 * distance**2 - 2 * distance - 1) // 2 < n:  # number of sites of the lattice of this code distance
         distance += 2
     lattice = rustworkx.generators.heavy_hex_graph(distance)
     order = [site for layer in rustworkx.bfs_layers(lattice, [0]) for site in layer]
     place = {site: i for i, site in enumerate(order[:n])}
     sites = sorted(place)
     patch = lattice.subgraph(sites)
-    colours = rustworkx.graph_greedy_edge_color(patch)
-    edges = [(colours[i], *sorted((place[sites[a]], place[sites[b]]))) for i, (a, b) in enumerate(patch.edge_list())]
+    colors = rustworkx.graph_greedy_edge_color(patch)
+    edges = [(colors[i], *sorted((place[sites[a]], place[sites[b]]))) for i, (a, b) in enumerate(patch.edge_list())]
     for _, a, b in sorted(edges):
         yield a, b
 

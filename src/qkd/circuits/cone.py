@@ -12,10 +12,10 @@ from qkd.circuits.student import StudentCircuit
 
 
 def past(circuit: QuantumCircuit, qubits: Iterable[int]) -> tuple[tuple[int, ...], list[CircuitInstruction]]:
-    """Return the past light cone of ``qubits``: its qubits in ascending order and, first to last, its gates.
+    """Return the past light cone of ``qubits``: its qubits in ascending order and its gates in order of time.
 
-    Gates widen a cone whether or not they commute with what they meet, so this is an upper bound. Not Qiskit's
-    ``LightCone`` pass, which leaves gates out that commute with the observable: their noise does not.
+    Every gate that touches the cone widens it, also if it commutes with the observable, so this is an upper bound.
+    Qiskit's ``LightCone`` pass omits gates that commute with the observable, but their noise need not commute.
     """
     cone = set(qubits)
     items = []
@@ -27,33 +27,32 @@ def past(circuit: QuantumCircuit, qubits: Iterable[int]) -> tuple[tuple[int, ...
     return tuple(sorted(cone)), items[::-1]
 
 
-def cone_qubits(student: StudentCircuit, observable: int) -> tuple[int, ...]:
+def cone_qubits(circuit: StudentCircuit, observable: int) -> tuple[int, ...]:
     """Return the qubits in the past light cone of one observable."""
-    return past(student.circuit, support([student.observables[observable]]))[0]
+    return past(circuit.circuit, support([circuit.observables[observable]]))[0]
 
 
-def cut(student: StudentCircuit, observables: Sequence[int]) -> StudentCircuit:
-    """Return the smallest student with the same expectation values of the observables numbered.
+def cut(circuit: StudentCircuit, observables: Sequence[int]) -> StudentCircuit:
+    """Return the smallest circuit with the same expectation values of some observables, given by number.
 
-    It has the qubits and gates of their light cones alone, with the inputs and weights that occur there, in
-    the same order.
+    It has the qubits and gates of their light cones, and the inputs and weights that occur there, in the same order.
     """
-    qubits, items = past(student.circuit, support(student.observables[k] for k in observables))
-    qubits = qubits or (0,)  # the identity depends on nothing, and a circuit of no qubit is none
-    circuit = narrowed(student.circuit, qubits, items)
-    used = set(circuit.parameters)
+    qubits, items = past(circuit.circuit, support(circuit.observables[k] for k in observables))
+    qubits = qubits or (0,)  # the identity has an empty cone, but a circuit needs a qubit
+    narrow_circuit = narrowed(circuit.circuit, qubits, items)
+    used = set(narrow_circuit.parameters)
     return StudentCircuit(
-        circuit,
-        tuple(p for p in student.inputs if p in used),
-        tuple(p for p in student.weights if p in used),
-        tuple(narrow(student.observables[k], qubits) for k in observables),
-        name=student.name,
-        start=tuple(x for p, x in zip(student.inputs, student.start, strict=False) if p in used),
+        narrow_circuit,
+        tuple(p for p in circuit.inputs if p in used),
+        tuple(p for p in circuit.weights if p in used),
+        tuple(narrow(circuit.observables[k], qubits) for k in observables),
+        name=circuit.name,
+        start=tuple(x for p, x in zip(circuit.inputs, circuit.start, strict=False) if p in used),
     )
 
 
 def narrowed(circuit: QuantumCircuit, qubits: Sequence[int], items: Iterable[CircuitInstruction]) -> QuantumCircuit:
-    """Return a circuit of some of a circuit's gates on ``qubits`` alone, which become 0, 1, ..."""
+    """Return a circuit of some of a circuit's gates on ``qubits``, which become 0, 1, ..."""
     place = {qubit: i for i, qubit in enumerate(qubits)}
     small = QuantumCircuit(len(qubits), name=circuit.name)
     for item in items:
@@ -71,7 +70,7 @@ def support(observables: Iterable[SparsePauliOp]) -> tuple[int, ...]:
 
 
 def narrow(observable: SparsePauliOp, qubits: Sequence[int]) -> SparsePauliOp:
-    """Return an observable on ``qubits`` alone, outside which it is the identity."""
+    """Return an observable restricted to ``qubits``; it must be the identity on all other qubits."""
     paulis = observable.paulis
     restricted = PauliList.from_symplectic(paulis.z[:, qubits], paulis.x[:, qubits], paulis.phase)
     return SparsePauliOp(restricted, observable.coeffs)

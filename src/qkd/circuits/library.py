@@ -1,4 +1,4 @@
-"""Finding circuits by name or path: a user's own first, then the bundled ones."""
+"""Circuits by name or path; a user's own circuits precede the bundled ones."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ SUFFIXES = (".toml", ".qasm", ".qasm3")
 
 
 def paths() -> dict[str, Path]:
-    """Return every circuit file that can be named, by its name; see ``qkd.core.bundled.user_dirs`` for where."""
+    """Return every circuit file by its name; ``qkd.core.bundled.user_dirs`` returns the folders."""
     return find_files("circuits", SUFFIXES)
 
 
 def locate(name: str) -> Path:
-    """Return the file of the circuit called ``name``, or ``name`` itself where it is a file.
+    """Return the file of the circuit called ``name``, or ``name`` itself if it is a file.
 
     Raises:
-        QkdError: there is none; the nearest name is given.
+        QkdError: There is no such circuit; the message has the nearest name.
     """
     known = paths()
     if name in known:
@@ -41,12 +41,12 @@ def load_circuit(name: str, qubits: int | None = None, layers: int | None = None
     """Return the circuit called ``name``.
 
     Args:
-        name: of a bundled or a user's circuit, or a path of a TOML or OpenQASM 3 file.
-        qubits: n; the file's own when left out.
-        layers: how often the ansatz repeats; the file's own when left out.
+        name: The name of a bundled or a user's circuit, or the path of a TOML or OpenQASM 3 file.
+        qubits: The number n of qubits; by default the file's.
+        layers: The number of repetitions of the ansatz; by default the file's.
 
     Raises:
-        QkdError: there is no such circuit, its file is malformed, or an OpenQASM file is asked for another size.
+        QkdError: There is no such circuit, its file is malformed, or another size of an OpenQASM file is requested.
     """
     path = locate(name)
     if path.suffix == ".toml":
@@ -56,9 +56,9 @@ def load_circuit(name: str, qubits: int | None = None, layers: int | None = None
         except QkdError as error:
             raise CircuitError(f"{path}: {error}") from None
     try:
-        student = from_qasm(path.read_text(encoding="utf-8"), str(path))
+        circuit = from_qasm(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise CircuitError(f"{path}: cannot be read ({error})") from None
-    if qubits not in (None, student.num_qubits) or layers is not None:
-        raise CircuitError(f"{path}: an OpenQASM circuit has the size it has; leave --qubits and --layers out")
-    return student
+    if qubits not in (None, circuit.num_qubits) or layers is not None:
+        raise CircuitError(f"{path}: the size of an OpenQASM circuit is fixed; leave --qubits and --layers unset")
+    return circuit

@@ -1,7 +1,7 @@
-"""How large a circuit may be: counted on the text and its syntax tree, before anything is built from it.
+"""Limits on the size of a circuit, checked on the text and its syntax tree before a circuit is built.
 
-A program of a kilobyte can stand for a billion gates (definitions that call definitions), qubits or controls. The
-limits are far above every device and student, and what is within them is loaded in seconds.
+A program of a kilobyte can define a billion gates (definitions that call definitions), qubits or controls. The limits
+are far above every device and student. A program that respects them loads in seconds.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from openqasm3 import ast
 
 from qkd.core.errors import CircuitError
 
-BYTES = 1 << 20
-"""Of a program's text."""
-NESTING = 50
-"""Of brackets in a program."""
-QUBITS = 2_000
-"""Of a circuit; bits and parameters alike."""
-GATES = 100_000
-"""Of a circuit, as it is written."""
-DEFINED = 20_000
-"""Gates that a program's own definitions stand for, all calls together."""
-MODIFIED = 4
-"""Qubits of a gate behind ctrl, negctrl or pow, controls among them."""
-LETTERS = 20_000_000
-"""Of all observables of a circuit written at full width, identities among them."""
+MAX_BYTES = 1 << 20
+"""Maximum size of the text of a program."""
+MAX_NESTING = 50
+"""Maximum depth of nested brackets in a program."""
+MAX_QUBITS = 2_000
+"""Maximum number of qubits, and of bits, of a circuit."""
+MAX_GATES = 100_000
+"""Maximum number of written gates, and of input parameters, of a circuit."""
+MAX_DEFINED_GATES = 20_000
+"""Maximum number of gates in the expanded calls of the program's own gates."""
+MAX_MODIFIED_QUBITS = 4
+"""Maximum number of qubits, controls included, of a gate with ctrl, negctrl or pow."""
+MAX_OBSERVABLE_LETTERS = 20_000_000
+"""Maximum number of Pauli letters, identities included, of all observables of a circuit."""
 
-_CONTROL = 20  # about how many gates a controlled gate is made of
+_GATES_PER_CONTROL = 20  # approximate number of gates in the definition of a controlled gate
 _PHYSICAL = re.compile(r"\$(\d+)")
 _PLAIN = (
     ast.Include,
@@ -44,40 +44,40 @@ _PLAIN = (
 )
 
 
-def within(count: int, most: int, what: str, where: str) -> None:
-    """Refuse more than ``most`` of something.
+def check_limit(count: int, most: int, what: str, where: str) -> None:
+    """Refuse a count above a maximum.
 
     Raises:
-        QkdError: there are more.
+        QkdError: The count is above the maximum.
     """
     if count > most:
-        raise CircuitError(f"{where}: {count:,} {what} are more than the {most:,} that qkd takes")
+        raise CircuitError(f"{where}: {count:,} {what} are more than the maximum of {most:,}")
 
 
 def check_size(text: str, where: str) -> None:
-    """Refuse a text of more than ``BYTES``, before anything else reads it.
+    """Refuse a text of more than ``MAX_BYTES``, before anything else reads it.
 
     Raises:
         QkdError: The text is too long.
     """
-    within(len(text.encode("utf-8", "surrogatepass")), BYTES, "bytes", where)
+    check_limit(len(text.encode("utf-8", "surrogatepass")), MAX_BYTES, "bytes", where)
 
 
 def syntax(text: str, where: str) -> ast.Program:
-    """Return an OpenQASM 3 program's syntax tree, if what it stands for is within the limits.
+    """Return the syntax tree of an OpenQASM 3 program that respects the limits.
 
     Args:
-        text: the program.
-        where: what an error calls it.
+        text: The program.
+        where: The name of the program in error messages.
 
     Raises:
-        QkdError: it is too large, or says what no list of gates says (loops, branches, subroutines).
-        Exception: of the parser's own types, where it does not parse.
+        QkdError: The program is too large, or contains more than a list of gates (loops, branches, subroutines).
+        Exception: The program does not parse; the parser raises errors of many types.
     """
     check_size(text, where)
-    within(_depth(text), NESTING, "brackets inside one another", where)
+    check_limit(_depth(text), MAX_NESTING, "nested brackets", where)
     for index in _PHYSICAL.findall(text):
-        within(int(index[:9]) + 1, QUBITS, "qubits", where)
+        check_limit(int(index[:9]) + 1, MAX_QUBITS, "qubits", where)
     with contextlib.redirect_stderr(io.StringIO()):  # ANTLR prints what it also raises
         tree = openqasm3.parse(text)
     _Counter(where).program(tree)
@@ -85,7 +85,7 @@ def syntax(text: str, where: str) -> ast.Program:
 
 
 def _depth(text: str) -> int:
-    """Return how deep brackets lie inside one another; those in comments count too."""
+    """Return the depth of nested brackets; those in comments count too."""
     depth = deepest = 0
     for mark in re.findall(r"[()\[\]{}]", text):
         depth += 1 if mark in "([{" else -1
@@ -95,7 +95,13 @@ def _depth(text: str) -> int:
 
 @dataclass(frozen=True)
 class _Gate:
-    """A defined gate: its qubits, the gates it stands for, and how often one angle may occur in one of theirs."""
+    """A defined gate.
+
+    Attributes:
+        qubits: The number of qubits.
+        gates: The number of gates after expansion.
+        growth: An upper bound of the number of occurrences of one parameter in an angle after expansion.
+    """
 
     qubits: int
     gates: int
@@ -103,7 +109,7 @@ class _Gate:
 
 
 class _Counter:
-    """Adds up what a program's statements stand for."""
+    """Sums of qubits, bits, gates and parameters over the statements of a program."""
 
     def __init__(self, where: str) -> None:
         self.where = where
@@ -114,11 +120,11 @@ class _Counter:
     def program(self, tree: ast.Program) -> None:
         for statement in tree.statements:
             self._statement(statement)
-            within(self.qubits, QUBITS, "qubits", self.where)
-            within(self.bits, QUBITS, "bits", self.where)
-            within(self.parameters, GATES, "input parameters", self.where)
-            within(self.gates, GATES, "gates", self.where)
-            within(self.expanded, DEFINED, "gates behind the gates it defines", self.where)
+            check_limit(self.qubits, MAX_QUBITS, "qubits", self.where)
+            check_limit(self.bits, MAX_QUBITS, "bits", self.where)
+            check_limit(self.parameters, MAX_GATES, "input parameters", self.where)
+            check_limit(self.gates, MAX_GATES, "gates", self.where)
+            check_limit(self.expanded, MAX_DEFINED_GATES, "gates in the expanded gates that it defines", self.where)
 
     def _statement(self, statement: Any) -> None:
         if isinstance(statement, ast.QubitDeclaration):
@@ -127,7 +133,7 @@ class _Counter:
             self.bits += self._declare(statement.identifier.name, getattr(statement.type, "size", None))
         elif isinstance(statement, ast.AliasStatement):
             self.widths[statement.target.name] = width = self._width(statement.value)
-            within(width, QUBITS, "qubits", self.where)
+            check_limit(width, MAX_QUBITS, "qubits", self.where)
         elif isinstance(statement, ast.QuantumGateDefinition):
             self._define(statement)
         elif isinstance(statement, ast.QuantumGate | ast.QuantumPhase):
@@ -141,22 +147,22 @@ class _Counter:
         else:
             kind = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(statement).__name__).lower()
             raise CircuitError(
-                f"{self.where}: line {statement.span.start_line} holds a {kind}; a student circuit is a plain list of "
-                "gates, so write them out"
+                f"{self.where}: line {statement.span.start_line} has a {kind}; a student circuit is a plain list of "
+                "gates, so write them one by one"
             )
 
     def _declare(self, name: str, size: ast.Expression | None) -> int:
-        """Return the width of a declared register, a plain number."""
+        """Return the width of a declared register, which must be an integer literal."""
         if size is None:
             self.widths[name] = 1
         elif isinstance(size, ast.IntegerLiteral):
             self.widths[name] = size.value
         else:
-            raise CircuitError(f"{self.where}: the size of '{name}' must be a plain number")
+            raise CircuitError(f"{self.where}: the size of '{name}' must be an integer")
         return self.widths[name]
 
     def _width(self, node: Any) -> int:
-        """Return at most how many qubits an operand has."""
+        """Return an upper bound of the number of qubits of an operand."""
         if isinstance(node, ast.Concatenation):
             return self._width(node.lhs) + self._width(node.rhs)
         if isinstance(node, ast.IndexExpression):
@@ -171,28 +177,33 @@ class _Counter:
     def _define(self, statement: ast.QuantumGateDefinition) -> None:
         calls = [self._call(gate) for gate in statement.body if isinstance(gate, ast.QuantumGate | ast.QuantumPhase)]
         gates = sum(call.gates for call in calls)
-        within(gates, DEFINED, f"gates behind the gate '{statement.name.name}'", self.where)
+        check_limit(gates, MAX_DEFINED_GATES, f"gates in the expanded gate '{statement.name.name}'", self.where)
         growth = max((call.growth for call in calls), default=1)
-        within(growth, DEFINED, f"occurrences of an angle behind the gate '{statement.name.name}'", self.where)
+        check_limit(
+            growth,
+            MAX_DEFINED_GATES,
+            f"occurrences of a parameter in the expanded gate '{statement.name.name}'",
+            self.where,
+        )
         self.defined[statement.name.name] = _Gate(len(statement.qubits), max(2, gates), max(1, growth))
 
     def _call(self, statement: ast.QuantumGate | ast.QuantumPhase) -> _Gate:
-        """Return what one call of a gate stands for, its modifiers among it."""
+        """Return the size of one call of a gate, modifiers included."""
         name = statement.name.name if isinstance(statement, ast.QuantumGate) else "gphase"
         gate = self.defined.get(name, _Gate(len(statement.qubits), 1, 1))
         controls, powers = 0, 0
         for modifier in statement.modifiers:
             if modifier.modifier in (ast.GateModifierName.ctrl, ast.GateModifierName.negctrl):
                 if modifier.argument is not None and not isinstance(modifier.argument, ast.IntegerLiteral):
-                    raise CircuitError(f"{self.where}: how many controls '{name}' has must be a plain number")
+                    raise CircuitError(f"{self.where}: the number of controls of '{name}' must be an integer")
                 controls += 1 if modifier.argument is None else modifier.argument.value
             powers += modifier.modifier is ast.GateModifierName.pow
         if controls or powers:
             # a call lists the controls among its qubits; a wrong call of a defined gate may list too few
             qubits = max(len(statement.qubits), gate.qubits + controls if name in self.defined else 0)
-            within(qubits, MODIFIED, f"qubits of a controlled or raised '{name}'", self.where)
+            check_limit(qubits, MAX_MODIFIED_QUBITS, f"qubits of a '{name}' with ctrl, negctrl or pow", self.where)
         names = max((_names(argument) for argument in getattr(statement, "arguments", ())), default=1)
-        return _Gate(gate.qubits, gate.gates * _CONTROL**controls, gate.growth * max(1, names))
+        return _Gate(gate.qubits, gate.gates * _GATES_PER_CONTROL**controls, gate.growth * max(1, names))
 
 
 def _operands(statement: Any) -> list[Any]:
@@ -204,7 +215,7 @@ def _operands(statement: Any) -> list[Any]:
 
 
 def _names(node: Any) -> int:
-    """Return how many names an expression holds."""
+    """Return the number of identifiers in an expression."""
     if isinstance(node, ast.Identifier):
         return 1
     parts = node if isinstance(node, list) else vars(node).values()

@@ -1,4 +1,4 @@
-"""Observables as people write them: ``z-each``, ``zz-neighbours``, ``Z0 Z1``, ``0.5 X0 + 0.5 Z2``."""
+"""Observables as text: ``z-each``, ``zz-neighbours``, ``Z0 Z1``, ``0.5 X0 + 0.5 Z2``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from qiskit.quantum_info import SparsePauliOp
 
-from qkd.circuits.limits import LETTERS, within
+from qkd.circuits.limits import MAX_OBSERVABLE_LETTERS, check_limit
 from qkd.core.errors import CircuitError
 
 _NAMED = ("z-each", "zz-neighbours")
@@ -20,10 +20,10 @@ _TERM = re.compile(
 
 
 def parse_observables(texts: Iterable[str], num_qubits: int) -> tuple[SparsePauliOp, ...]:
-    """Return the observables that ``texts`` name, on n qubits; the two named sets stand for several each.
+    """Return the observables of ``texts`` on n qubits; each of the two names denotes several observables.
 
     Raises:
-        QkdError: a text is neither a known name nor a sum of Paulis, or names a qubit that is not there.
+        QkdError: A text is neither a known name nor a sum of Paulis, or a qubit does not exist.
     """
     observables: list[SparsePauliOp] = []
     letters = 0
@@ -35,12 +35,12 @@ def parse_observables(texts: Iterable[str], num_qubits: int) -> tuple[SparsePaul
         else:
             observables.append(_sum(text, num_qubits))
         letters += num_qubits * (num_qubits if text in _NAMED else len(observables[-1]))
-        within(letters, LETTERS, "letters of observables", "the circuit")
+        check_limit(letters, MAX_OBSERVABLE_LETTERS, "letters of observables", "the circuit")
     return tuple(observables)
 
 
 def observable_text(observable: SparsePauliOp) -> str:
-    """Return an observable as a text that ``parse`` reads back to the same one."""
+    """Return an observable as text that ``parse_observables`` reads."""
     terms = []
     for letters, qubits, coefficient in observable.to_sparse_list():
         paulis = " ".join(f"{letter}{q}" for letter, q in zip(letters, qubits, strict=True)) or "I0"
@@ -56,8 +56,8 @@ def _sum(text: str, num_qubits: int) -> SparsePauliOp:
         match = _TERM.match(stripped, position)
         if match is None or not match["pauli"].strip() or (terms and not match["sign"]):
             raise CircuitError(
-                f"observable '{text}' cannot be read from '{stripped[position:]}' on; write z-each, zz-neighbours, or "
-                "Paulis such as 'Z0 Z1' or '0.5 X0 + Z2'"
+                f"observable '{text}' cannot be read from '{stripped[position:][:40]}'; write z-each, zz-neighbours, "
+                "or Paulis such as 'Z0 Z1' or '0.5 X0 + Z2'"
             )
         letters = re.findall(r"([IXYZ])(\d+)", match["pauli"])
         qubits = [int(q) if len(q) < 10 else num_qubits for _, q in letters]
@@ -67,7 +67,7 @@ def _sum(text: str, num_qubits: int) -> SparsePauliOp:
         if not math.isfinite(factor):
             raise CircuitError(f"observable '{text[:60]}' has a coefficient that is not finite")
         terms.append(("".join(letter for letter, _ in letters), qubits, factor))
-        within(len(terms) * num_qubits, LETTERS, "letters of an observable", "the circuit")
+        check_limit(len(terms) * num_qubits, MAX_OBSERVABLE_LETTERS, "letters of an observable", "the circuit")
         position = match.end()
     if not terms:
         raise CircuitError("an observable is empty; write z-each, zz-neighbours, or Paulis such as 'Z0 Z1'")

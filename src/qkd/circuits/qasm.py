@@ -38,45 +38,14 @@ _COMMENT = re.compile(r"//\s*qkd\.(\w+)\s*:(.*)")
 _KEYS = ("name", "inputs", "weights", "start", "observables")
 # the gates of stdgates.inc and the builtin U, which need no definition in a program
 _INCLUDED = frozenset(
-    [
-        "p",
-        "x",
-        "y",
-        "z",
-        "h",
-        "s",
-        "sdg",
-        "t",
-        "tdg",
-        "sx",
-        "rx",
-        "ry",
-        "rz",
-        "cx",
-        "cy",
-        "cz",
-        "cp",
-        "crx",
-        "cry",
-        "crz",
-        "ch",
-        "swap",
-        "ccx",
-        "cswap",
-        "cu",
-        "id",
-        "u",
-        "u1",
-        "u2",
-        "u3",
-    ]
+    re.findall(r"\w+", "p x y z h s sdg t tdg sx rx ry rz cx cy cz cp crx cry crz ch swap ccx cswap cu id u u1 u2 u3")
 )
 # angles differ by rounding alone; the last digits depend on the order of additions
 _MAX_ANGLE_DIFFERENCE = 1e-9
 _MAX_POWER = 16
 
 
-def to_qasm(student: StudentCircuit) -> str:
+def to_qasm(circuit: StudentCircuit) -> str:
     """Return a student circuit as text that ``from_qasm`` reads back; inputs become x0..., weights w0...
 
     The text is read back and compared, gate by gate and angle by angle, before it is returned.
@@ -84,9 +53,9 @@ def to_qasm(student: StudentCircuit) -> str:
     Raises:
         QkdError: OpenQASM 3 cannot express the circuit exactly.
     """
-    inputs = [Parameter(f"x{i}") for i in range(len(student.inputs))]
-    weights = [Parameter(f"w{i}") for i in range(len(student.weights))]
-    flat = _renamed(flattened(student.circuit), dict(zip(student.parameters, [*inputs, *weights], strict=True)))
+    inputs = [Parameter(f"x{i}") for i in range(len(circuit.inputs))]
+    weights = [Parameter(f"w{i}") for i in range(len(circuit.weights))]
+    flat = _renamed(flattened(circuit.circuit), dict(zip(circuit.parameters, [*inputs, *weights], strict=True)))
     own: dict[str, None] = {}
     lines = []
     for item in flat.data:
@@ -94,22 +63,22 @@ def to_qasm(student: StudentCircuit) -> str:
             own.setdefault(item.operation.name)
         lines.append(_statement(item.operation, [f"q[{flat.find_bit(qubit).index}]" for qubit in item.qubits]))
     head = [
-        f"// qkd.name: {' '.join(student.name.split())}",
+        f"// qkd.name: {' '.join(circuit.name.split())}",
         f"// qkd.inputs: {' '.join(p.name for p in inputs)}",
         f"// qkd.weights: {' '.join(p.name for p in weights)}",
-        *([f"// qkd.start: {' '.join(map(repr, student.start))}"] if student.start else []),
-        f"// qkd.observables: {' ; '.join(observable_text(observable) for observable in student.observables)}",
+        *([f"// qkd.start: {' '.join(map(repr, circuit.start))}"] if circuit.start else []),
+        f"// qkd.observables: {' ; '.join(observable_text(observable) for observable in circuit.observables)}",
         'OPENQASM 3.0;\ninclude "stdgates.inc";',
         *map(_gate_definition, own),
         *(f"input float[64] {p.name};" for p in [*inputs, *weights]),
         f"qubit[{flat.num_qubits}] q;",
     ]
     text = "\n".join([*head, *lines, ""])
-    again = from_qasm(text, f"circuit '{student.name}' as OpenQASM 3")
-    same = _same_gates(flat, again.circuit) and again.start == student.start
-    observables = zip(student.observables, again.observables, strict=True)
+    again = from_qasm(text, f"circuit '{circuit.name}' as OpenQASM 3")
+    same = _same_gates(flat, again.circuit) and again.start == circuit.start
+    observables = zip(circuit.observables, again.observables, strict=True)
     if not same or any(observable_text(old) != observable_text(new) for old, new in observables):
-        raise CircuitError(f"circuit '{student.name}' cannot be written as OpenQASM 3: what is read back differs")
+        raise CircuitError(f"circuit '{circuit.name}' cannot be saved: OpenQASM 3 reads it back as another circuit")
     return text
 
 

@@ -1,4 +1,4 @@
-"""What a circuit file says: a frozen spec, one sentence per key."""
+"""The content of a circuit file: a frozen spec with one sentence for each key."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class EncodingSpec(Spec):
-    """How the data enter."""
+    """The encoding of the data."""
 
     rotations: tuple[Axis, ...] = Field(
         default=("ry",), min_length=1, description="Rotations (rx, ry, rz) of every qubit, in order, each an input."
@@ -25,7 +25,7 @@ class EncodingSpec(Spec):
 
 
 class AnsatzSpec(Spec):
-    """What is trained, layer by layer."""
+    """The trained layers."""
 
     rotations: tuple[Axis, ...] = Field(
         default=(), description="Rotations of every qubit at the start of a layer, each a weight."
@@ -35,7 +35,7 @@ class AnsatzSpec(Spec):
     )
     pattern: Literal["line", "brick", "ring", "ladder", "heavy-hex", "qdllm"] = Field(
         default="brick",
-        description="Which pairs it joins: line, brick, ring, ladder or heavy-hex; qdllm is the paper's whole layer.",
+        description="The pairs it joins: line, brick, ring, ladder or heavy-hex; qdllm is the paper's whole layer.",
     )
     closing: tuple[Axis, ...] = Field(
         default=(), description="Rotations of every qubit after the last layer, each a weight."
@@ -44,16 +44,16 @@ class AnsatzSpec(Spec):
     @model_validator(mode="after")
     def _qdllm_is_whole(self) -> AnsatzSpec:
         if self.pattern == "qdllm" and (self.rotations or self.closing or self.entangler != "none"):
-            raise ValueError("the pattern qdllm fixes rotations, entangler and closing; leave them out")
+            raise ValueError("the pattern qdllm fixes rotations, entangler and closing; remove these keys")
         return self
 
 
 class CircuitSpec(Spec):
     """A student circuit, for any number of qubits and layers."""
 
-    name: str = Field(description="What reports call it.")
-    description: str = Field(default="", description="What it is for.")
-    reference: str = Field(default="", description="Where it comes from.")
+    name: str = Field(description="The name in reports.")
+    description: str = Field(default="", description="The purpose.")
+    reference: str = Field(default="", description="The source.")
     qubits: Count = Field(default=11, description="The default width n.")
     layers: Count = Field(default=2, description="The default number of layers.")
     observables: tuple[str, ...] = Field(
@@ -61,14 +61,14 @@ class CircuitSpec(Spec):
         min_length=1,
         description="z-each, zz-neighbours, or Paulis such as 'Z0 Z1' or '0.5 X0 + Z2'.",
     )
-    encoding: EncodingSpec = Field(default=EncodingSpec(), description="How the data enter.")
-    ansatz: AnsatzSpec = Field(default=AnsatzSpec(), description="What is trained.")
+    encoding: EncodingSpec = Field(default=EncodingSpec(), description="The encoding of the data.")
+    ansatz: AnsatzSpec = Field(default=AnsatzSpec(), description="The trained layers.")
 
 
 def read_circuit_spec(path: Path) -> CircuitSpec:
     """Return the spec in a TOML file.
 
     Raises:
-        QkdError: the file is missing, is not TOML, or says something that does not exist.
+        QkdError: The file is missing, is not TOML, or has an unknown key or value.
     """
     return validated(CircuitSpec, read_toml(path), str(path))

@@ -1,4 +1,4 @@
-"""The student circuit: one Qiskit circuit, its data inputs, its weights and what is measured on it."""
+"""The student circuit: one Qiskit circuit, its data inputs, its weights and its observables."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from qkd.core.errors import CircuitError
 class StudentCircuit:
     """A parameterized circuit with A ordered inputs, P ordered weights and K observables.
 
-    Inputs and weights are told apart by these two lists alone, never by name or sort order. Every
-    transformation (transpilation, cutting to a region) returns another ``StudentCircuit`` with the same
-    two lists in the same order, so that a parameter array ``(B, A+P)`` means the same thing everywhere.
+    Only these two lists distinguish inputs from weights, never names or sort order. Every transformation
+    (transpilation, cutting to a region) returns another ``StudentCircuit`` with the same two lists in the same order.
+    The columns of a parameter array ``(B, A+P)`` therefore have the same meaning everywhere.
 
-    Args:
-        circuit: the circuit, n qubits, no measurements. A gate that only has the name of a library gate is replaced by
+    Attributes:
+        circuit: The circuit, n qubits, no measurements. A gate that only has the name of a library gate is replaced by
             its definition.
-        inputs: the A data parameters, in the order of the angles' columns.
-        weights: the P trainable parameters, in the order of the weight vector.
-        observables: K Hermitian observables, each on the n qubits of ``circuit``.
-        layout: where transpilation put the logical qubits; the observables have it applied already.
-        name: what reports call this circuit.
-        start: the A input values, radians, around which training starts, where expectation values respond linearly
-            to every input; empty where nobody has said (``simulation.start.started`` finds them).
+        inputs: The A data parameters, in the order of the angles' columns.
+        weights: The P trainable parameters, in the order of the weight vector.
+        observables: The K Hermitian observables on the n qubits of ``circuit``.
+        layout: The layout of a transpiled circuit; it is already applied to the observables.
+        name: The name in reports.
+        start: The A input values in radians around which training starts, so that expectation values respond linearly
+            to every input. If it is empty, ``simulation.start.started`` computes them.
 
     Raises:
-        QkdError: the lists overlap, leave out a parameter or name a foreign one, an observable has another
-            width or is not Hermitian, the circuit uses classical bits, or ``start`` has another length than ``inputs``.
+        QkdError: The lists overlap, miss a parameter or have an unknown one, an observable has another width or is not
+            Hermitian, the circuit uses classical bits, or ``start`` has another length than ``inputs``.
     """
 
     circuit: QuantumCircuit
@@ -60,13 +60,13 @@ class StudentCircuit:
             raise CircuitError(f"circuit '{self.name}': {_names(listed - occurring)} does not occur in the circuit")
         if self.start and len(self.start) != len(self.inputs):
             raise CircuitError(
-                f"circuit '{self.name}' has {len(self.inputs)} inputs but says where {len(self.start)} of them start"
+                f"circuit '{self.name}' has {len(self.inputs)} inputs but {len(self.start)} start values"
             )
         classical = next((i.operation.name for i in self.circuit.data if i.clbits), None)
         if classical:
             raise CircuitError(
-                f"circuit '{self.name}' holds '{classical}', which uses classical bits; leave it out, the observables "
-                "say what is measured"
+                f"circuit '{self.name}' has '{classical}', which uses classical bits; remove it, because the "
+                "observables define the measurement"
             )
         if not self.observables:
             raise CircuitError(f"circuit '{self.name}' measures nothing: give at least one observable")
@@ -81,12 +81,12 @@ class StudentCircuit:
 
     @property
     def num_qubits(self) -> int:
-        """n, the circuit's width."""
+        """The number n of qubits."""
         return self.circuit.num_qubits
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
-        """All A+P parameters, inputs first: the columns of every parameter array."""
+        """All A+P parameters, inputs first, in the order of the columns of every parameter array."""
         return self.inputs + self.weights
 
     def with_circuit(
@@ -95,7 +95,7 @@ class StudentCircuit:
         observables: Sequence[SparsePauliOp],
         layout: TranspileLayout | None = None,
     ) -> StudentCircuit:
-        """Return this student on another circuit over the same parameters."""
+        """Return this student circuit with another circuit over the same parameters."""
         return replace(self, circuit=circuit, observables=tuple(observables), layout=layout)
 
 

@@ -31,7 +31,9 @@ def list_(json_: Json = False, debug: Debug = False) -> None:
     for name, path in library.paths().items():
         student = library.load_circuit(str(path))
         description = read_circuit_spec(path).description if path.suffix == ".toml" else ""
-        circuits.append({"name": name, "counts": draw.size(student), "description": description, "path": str(path)})
+        circuits.append(
+            {"name": name, "counts": draw.count(student).size(), "description": description, "path": str(path)}
+        )
     if json_:
         write(json.dumps(circuits, indent=2))
         return
@@ -50,7 +52,7 @@ def show(name: Name, qubits: Qubits = None, layers: Layers = None, debug: Debug 
 
     student = library.load_circuit(name, qubits, layers)
     write(draw.circuit_text(student))
-    write(draw.counts(student))
+    write(draw.count(student).render())
 
 
 @app.command()

@@ -21,6 +21,7 @@ def export(
     int8: Annotated[bool, typer.Option("--int8", help="Store tables and weights as 8-bit integers.")] = False,
     inputs: Annotated[str, typer.Option(help="onnx: texts, or embeddings to leave the encoder outside.")] = "texts",
     device: Annotated[str | None, typer.Option(help="qasm: also compile the circuit for this device.")] = None,
+    defer: Annotated[float | None, typer.Option(help="Error rate allowed; texts less sure are deferred.")] = None,
     check: Annotated[bool, typer.Option(help="Compare the export with the student on the test texts.")] = True,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -28,10 +29,28 @@ def export(
     """Write a run's student in a format that needs neither qkd nor torch."""
     from qkd.export.runs import export_run
 
-    done = export_run(run, format_, out, check, int8=int8, inputs=inputs, device=device)
+    done = export_run(run, format_, out, check, defer, int8=int8, inputs=inputs, device=device)
     print(done.describe())
+
+
+def serve(
+    target: Annotated[Path, typer.Argument(help="A run, a student folder or an export.", show_default=True)] = LATEST,
+    host: Annotated[str, typer.Option(help="The address; other than loopback is open to the network.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The port.")] = 8000,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Answer HTTP requests: POST /predict, GET /health, an OpenAPI page at /."""
+    from qkd.core.console import say, warn
+    from qkd.export import server
+
+    if host not in ("127.0.0.1", "::1", "localhost"):
+        warn(f"--host {host}: everybody who reaches this address can send texts; there are no accounts")
+    say(f"http://{host}:{port} (Ctrl-C stops)")
+    server.serve(target, host, port)
 
 
 def register(app: typer.Typer) -> None:
     """Add this file's commands to ``app``."""
     app.command("export")(export)
+    app.command("serve")(serve)

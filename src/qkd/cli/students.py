@@ -84,6 +84,7 @@ def predict(
     text_column: Annotated[str, typer.Option(help="Column of the texts in the file.")] = "text",
     run: Annotated[Path, typer.Option(help="A run folder or a student folder.")] = LATEST,
     output: Annotated[Path | None, typer.Option(help="A .csv, .jsonl or .parquet file for the results.")] = None,
+    defer: Annotated[float | None, typer.Option(help="Error rate allowed; texts less sure are deferred.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -99,7 +100,7 @@ def predict(
     texts = list(texts or ())
     if texts == ["-"] or not (texts or file or sys.stdin.isatty()):
         texts = _from_standard_input()
-    rows = api.predict(texts, file, text_column, run)
+    rows = api.predict(texts, file, text_column, run, defer)
     if output is not None:
         WRITERS[output.suffix.lower()](output, rows)
         say(f"{output}: {len(rows):,} texts")
@@ -109,7 +110,9 @@ def predict(
         if json_:
             write(json.dumps(row.to_dict(), ensure_ascii=ascii_only))
         else:
-            write(f"{one_line(row.label)}\t{row.probability:.3f}\t{one_line(row.text)}")
+            write(
+                f"{'(deferred)' if row.deferred else one_line(row.label)}\t{row.probability:.3f}\t{one_line(row.text)}"
+            )
 
 
 def _from_standard_input() -> list[str]:

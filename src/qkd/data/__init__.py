@@ -1,4 +1,4 @@
-"""Texts and labels: readers of files and data sets, splits.
+"""Texts and labels: readers of files and data sets, and splits.
 
 ::
 
@@ -6,7 +6,7 @@
 
 ================== ===================================================================================================
 `Dataset`          N texts and labels
-`load`             texts and labels of a file, a hub data set, or the embedded `docstrings`
+`load`             texts and labels of a file, a hub data set, or the built-in `docstrings`
 `split`            rows for training, validation and test
 ================== ===================================================================================================
 """

@@ -1,4 +1,4 @@
-"""Collections of texts that are more than one file: a ``qdllm:`` folder, a ``hf:`` dataset."""
+"""Readers of sources with several files: ``qdllm:`` folders and ``hf:`` data sets."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from qkd.data.tables import MAX_ROWS, Table, cell_text, files_beside, no_column,
 
 
 def read_qdllm(folder: Path, text: str, label: str) -> Table:
-    """Return the texts of ``PREFIX_LABEL.txt`` files, one a line, in a column ``text`` and their ``label``.
+    """Return the lines of ``PREFIX_LABEL.txt`` files as texts and labels. The prefix names the split.
 
-    The layout of the data files of Li et al., arXiv 2505.13205: ``train_sadness.txt``, ``test_sadness.txt``, ... The
-    prefix is the part that a text is in.
+    This is the layout of the data of Li et al., arXiv 2505.13205: ``train_sadness.txt``, ``test_sadness.txt``, ...
 
     Raises:
-        QkdError: there is no such folder or no such file in it, or one is not UTF-8.
+        QkdError: The folder or its files are missing, or a file is not UTF-8.
     """
     if not folder.is_dir():
         raise DataError(f"qdllm:{folder}: no such folder{files_beside(folder)}")
@@ -38,13 +37,13 @@ def read_qdllm(folder: Path, text: str, label: str) -> Table:
 
 
 def read_hf(name: str, text: str, label: str) -> Table:
-    """Return all splits of a ``datasets`` dataset: ``NAME``, ``NAME:CONFIG``, or a local folder.
+    """Return all splits of a data set of the ``datasets`` library: ``NAME``, ``NAME:CONFIG``, or a local folder.
 
-    A folder is one that ``save_to_disk`` wrote, or one that ``load_dataset`` understands. Class numbers become class
-    names; -1, which marks an unlabelled text, becomes no label.
+    A folder was written by ``save_to_disk``, or ``load_dataset`` reads it. Class numbers become class names. The number
+    -1, which marks an unlabeled text, becomes a missing label.
 
     Raises:
-        QkdError: the dataset cannot be had, or lacks a column.
+        QkdError: The data set cannot be loaded, or lacks a column.
     """
     import datasets
 
@@ -56,7 +55,7 @@ def read_hf(name: str, text: str, label: str) -> Table:
     except Exception as error:  # the library raises whatever its readers, the hub and the file system raise
         first = (str(error).strip() or type(error).__name__).split("\n")[0].rstrip(".")
         raise DataError(
-            f"{where}: the dataset cannot be loaded ({first}); check the name, add a configuration with "
+            f"{where}: the data set cannot be loaded ({first}); check the name, add a configuration with "
             f"hf:NAME:CONFIG, or give a local folder as hf:FOLDER"
         ) from None
     splits: dict[str, Any] = dataset if isinstance(dataset, dict) else {"row": dataset}

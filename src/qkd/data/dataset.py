@@ -1,4 +1,4 @@
-"""Labelled texts, once they are loaded."""
+"""The data set type."""
 
 from __future__ import annotations
 
@@ -15,15 +15,14 @@ from qkd.core.errors import DataError
 class Dataset:
     """N distinct texts and their labels.
 
-    Args:
-        texts: N texts, as found.
-        labels: N labels, as found.
-        source: where they come from, as the user named it.
-        notes: how many rows there were, which were dropped, and what else a user should know, one sentence each.
-        rows: each text's row number in the source, from 0; ``0..N-1`` when left out.
-        num_rows: how many rows the source has; N when left out.
-        parts: the part each text is in, ``train``, ``valid`` or ``test``, where the source has a test of its own; None
-            where it is to be split.
+    Attributes:
+        texts: The N texts.
+        labels: The N labels.
+        source: The source as the user named it.
+        notes: Facts about the reading, one sentence each: the number of rows, dropped rows and changed labels.
+        rows: The row number of each text in the source, from 0. The default is ``0..N-1``.
+        num_rows: The number of rows of the source. The default is N.
+        parts: The split of each text, ``train``, ``valid`` or ``test``, where the source defines splits.
     """
 
     texts: tuple[str, ...]
@@ -42,17 +41,17 @@ class Dataset:
 
     @property
     def own(self) -> tuple[str, ...]:
-        """Which of its validation and test splits are the source's own, and not drawn."""
+        """The splits among ``valid`` and ``test`` that the source defines."""
         return tuple(name for name in ("valid", "test") if name in (self.parts or ()))
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
-        """The C distinct labels, sorted: the columns of every logits array."""
+        """The C distinct labels, sorted. They are the columns of every logits array."""
         return tuple(sorted(set(self.labels)))
 
     @cached_property
     def targets(self) -> np.ndarray:
-        """Each text's class number ``(N,)`` int64."""
+        """The class number (N,) of each text, int64."""
         number = {name: index for index, name in enumerate(self.classes)}
         return np.array([number[label] for label in self.labels], dtype=np.int64)
 
@@ -61,7 +60,7 @@ def validate_texts(texts: Sequence[str]) -> list[str]:
     """Return N texts as a list.
 
     Raises:
-        DataError: they are one string, or no sequence of strings.
+        DataError: ``texts`` is one string, or no sequence of strings.
     """
     if isinstance(texts, str | bytes):
         raise DataError("texts is one string; give a list of strings, such as ['a text']")
@@ -71,9 +70,9 @@ def validate_texts(texts: Sequence[str]) -> list[str]:
         raise DataError(f"texts is {_a(texts)}; give a list of strings") from None
     for number, text in enumerate(rows):
         if not isinstance(text, str):
-            raise DataError(f"text {number} is {_a(text)} ({text!r:.40}), not a string; leave it out or convert it")
+            raise DataError(f"text {number} is {_a(text)} ({text!r:.40}), not a string; remove or convert it")
         if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
-            raise DataError(f"text {number} ({text!r:.40}) holds bytes that are no UTF-8; mend it")
+            raise DataError(f"text {number} ({text!r:.40}) contains bytes that are not UTF-8; decode it again")
     return rows
 
 

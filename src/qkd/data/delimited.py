@@ -95,7 +95,7 @@ def _table(path: Path, reading: _Reading, names: Sequence[str], delimiter: str, 
 
 
 def _mark_returns(text: str) -> tuple[str, bool]:
-    """Replace lone carriage returns unless they are what ends the file's lines."""
+    """Replace lone carriage returns unless the file's lines end with them."""
     if not re.search(r"\r(?!\n)", text) or RETURN in text or re.match(r"[^\r\n]*\r(?!\n)", text):
         return text, False
     return re.sub(r"\r(?!\n)", RETURN, text), True

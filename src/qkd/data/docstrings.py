@@ -1,9 +1,8 @@
-"""The embedded data: first sentences of public docstrings, and which library each documents.
+"""The built-in data set: first sentences of public docstrings, labeled by their library.
 
-The libraries are dependencies of qkd, so their source files are on every machine that has it. They are read and
-parsed, never imported; nothing is downloaded and nothing of theirs is shipped. Library names are masked, so that a
-classifier has to look at what the sentence says. The sentences are those of the installed versions: another version
-of a library gives slightly other data.
+The libraries are dependencies of qkd, so their source files are on every machine with qkd. qkd reads and parses them,
+but never imports them. It downloads and ships nothing. Library names are masked, so that a classifier has to use the
+rest of the sentence. Other versions of the libraries give slightly different data.
 """
 
 from __future__ import annotations
@@ -19,13 +18,11 @@ from qkd.core.errors import DataError
 from qkd.data.tables import Table
 
 LIBRARIES = ("matplotlib", "pandas", "qiskit", "torch")
-"""The labels: the packages whose sentences are taken."""
 
-PER_LIBRARY = 600
-"""Sentences of each."""
+SENTENCES_PER_LIBRARY = 600
 
 MASK = "library"
-"""What stands for a library's name."""
+"""Replacement of a library's name."""
 
 _NAMES = (
     r"\w*(?:torch|pandas|qiskit|matplotlib|numpy)\w*|aten|caffe2?|ibmq?|mpl\w*|nn|np|openqasm|pd|plt|pylab|pyplot|terra"
@@ -38,10 +35,10 @@ _SENTENCE = re.compile(r"(?<=[a-z0-9)\]][.!?])\s+(?=[A-Z`:])")
 
 
 def read_docstrings(text: str = "text", label: str = "label") -> Table:
-    """Return ``PER_LIBRARY`` sentences of each library, in a column ``text`` and their ``label``.
+    """Return ``SENTENCES_PER_LIBRARY`` sentences of each library, in a column ``text`` and their ``label``.
 
     Raises:
-        QkdError: a library's source is not there or has too few sentences.
+        QkdError: The source of a library is missing or has too few sentences.
     """
     columns: dict[str, list[str | None]] = {text: [], label: []}
     places: list[str] = []
@@ -56,11 +53,11 @@ def read_docstrings(text: str = "text", label: str = "label") -> Table:
             columns[label].append(library)
             places.append(place)
             count += 1
-            if count == PER_LIBRARY:
+            if count == SENTENCES_PER_LIBRARY:
                 break
-        if count < PER_LIBRARY:
+        if count < SENTENCES_PER_LIBRARY:
             raise DataError(
-                f"docstrings: found only {count} of {PER_LIBRARY} sentences in {library}; reinstall {library}"
+                f"docstrings: found only {count} of {SENTENCES_PER_LIBRARY} sentences in {library}; reinstall {library}"
             )
     return Table(columns, places)
 
@@ -71,7 +68,7 @@ def _sentences(library: str) -> Iterator[tuple[str, str]]:
         try:
             tree = ast.parse(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, SyntaxError):
-            continue  # not the Python of this interpreter, or not readable: other files suffice
+            continue  # a file for another Python version is no loss, since the others suffice
         for node in _public(tree):
             sentence = first_sentence(ast.get_docstring(node) or "")
             if sentence is not None:
@@ -79,7 +76,7 @@ def _sentences(library: str) -> Iterator[tuple[str, str]]:
 
 
 def _files(library: str) -> list[tuple[Path, str]]:
-    """Return a library's public source files, in an order that mixes its parts and is the same everywhere."""
+    """Return a library's public source files, in a pseudo-random order that is the same on every machine."""
     spec = importlib.util.find_spec(library)
     if spec is None or spec.origin is None:
         raise DataError(f"docstrings: {library} is not installed; it comes with qkd, so install qkd again")

@@ -1,4 +1,4 @@
-"""Texts with labels: where they come from and what of them is kept."""
+"""Loading of labeled texts, and the rules that drop rows."""
 
 from __future__ import annotations
 
@@ -13,11 +13,20 @@ from qkd.core.errors import DataError
 from qkd.core.files import limit
 from qkd.data import corpora, docstrings, tables
 from qkd.data.dataset import Dataset
-from qkd.data.parts import ORDER, REPLACED, kinds, with_test_table
-from qkd.data.splits import LEAST, Splits, shuffled_by_content, split_dataset
+from qkd.data.splits import (
+    MIN_TEXTS_PER_CLASS,
+    ORDER,
+    TEST,
+    TRAIN,
+    Splits,
+    assigned_splits,
+    shuffled_by_content,
+    split_dataset,
+    split_of,
+)
 from qkd.data.tables import Table
 
-__all__ = ["Dataset", "Splits", "load_dataset", "load_texts", "load_unlabeled", "normalised", "split_dataset"]
+__all__ = ["Dataset", "Splits", "load_dataset", "load_texts", "load_unlabeled", "normalize_text", "split_dataset"]
 
 MAX_DROPPED_PERCENT = 50
 """Share of the rows that may be dropped for one reason. ``QKD_LIMITS=2`` allows all."""
@@ -31,34 +40,33 @@ def load_dataset(
     seed: int = 0,
     test: str | Path | None = None,
 ) -> Dataset:
-    """Return the labelled texts of ``source``.
+    """Return the labeled texts of ``source``.
 
-    Left out, and told in ``Dataset.notes``: empty texts, texts without a label, texts that occur again
-    (equal but for case, white space and Unicode composition), and those that occur under different labels. A source
-    with a test (and a validation) split of its own keeps it; a text that is in several stays in the last of them.
+    qkd drops empty texts, texts without a label, repeated texts (up to case, white space and Unicode composition), and
+    texts with different labels. ``Dataset.notes`` reports the numbers. Splits of the source are kept. A text that is in
+    several splits stays in the last of them.
 
     Args:
-        source: a CSV, TSV, JSONL or Parquet file, ``qdllm:FOLDER``, ``hf:NAME[:CONFIG]``, ``hf:FOLDER``, or
+        source: A CSV, TSV, JSONL or Parquet file, ``qdllm:FOLDER``, ``hf:NAME[:CONFIG]``, ``hf:FOLDER``, or
             ``docstrings``.
-        text_column: the column that holds the texts, where there are columns.
-        label_column: the column that holds the labels.
-        limit: keep at most this many texts, stratified by label, and by split where the source has them; a smaller
-            limit keeps a subset of a larger one's.
-        seed: which texts a limit keeps.
-        test: a table file of the test texts, in the place of the source's own.
+        text_column: The column of texts, where there are columns.
+        label_column: The column of labels.
+        limit: The maximum number of texts, stratified by label and split. A smaller limit keeps a subset.
+        seed: The seed that selects the texts below the limit.
+        test: A table file of test texts that replaces the source's test split.
 
     Raises:
-        QkdError: the source is missing or malformed, lacks a column, or has mostly empty texts.
+        QkdError: The source is missing or malformed, lacks a column, or has mostly unusable rows.
     """
     table = _table(source, text_column, label_column)
     if test is not None:
-        table = with_test_table(table, tables.read_table(Path(test), (text_column, label_column)), str(test))
-    dataset = _clean(source, _with_clean_labels(source, table, label_column), text_column, label_column)
+        table = _with_test_table(table, tables.read_table(Path(test), (text_column, label_column)), str(test))
+    dataset = _clean(source, _with_clean_labels(table, label_column), text_column, label_column)
     return dataset if limit is None else _limited(dataset, limit, seed)
 
 
 def _table(source: str, text_column: str, label_column: str) -> Table:
-    """Return what ``source`` holds, as found."""
+    """Return the columns of ``source`` before any row is dropped."""
     kind, colon, rest = source.partition(":")
     if text_column == label_column:
         raise DataError(f"{source}: texts and labels cannot both be the column '{text_column}'")
@@ -71,11 +79,34 @@ def _table(source: str, text_column: str, label_column: str) -> Table:
     return tables.read_table(Path(source), (text_column, label_column))
 
 
+def _with_test_table(table: Table, test: Table, name: str) -> Table:
+    """Return the rows of ``table`` without a test split, and those of ``test`` as the test split.
+
+    Args:
+        table: The training texts, possibly with splits.
+        test: The test texts.
+        name: The name of the test file, for the places of its rows.
+    """
+    splits = [TRAIN] * len(table.places) if table.parts is None else [split_of(part) for part in table.parts]
+    if TRAIN not in splits:
+        splits = [TRAIN] * len(splits)
+    kept = [row for row, split in enumerate(splits) if split != TEST]
+    notes = table.notes + test.notes
+    if len(kept) < len(splits):
+        notes += (f"ignored {len(splits) - len(kept):,} texts of the source's test split, which {name} replaces",)
+    return Table(
+        {column: [*(cells[row] for row in kept), *test.columns[column]] for column, cells in table.columns.items()},
+        [*(table.places[row] for row in kept), *(f"{name} {place}" for place in test.places)],
+        [*(splits[row] for row in kept), *([TEST] * len(test.places))],
+        notes,
+    )
+
+
 def load_texts(file: str | Path, text_column: str = "text") -> list[str]:
-    """Return the texts of a table file, or of a ``.txt`` file with one text a line; every row, in order.
+    """Return all texts of a table file, or of a ``.txt`` file with one text on each line that is not blank, in order.
 
     Raises:
-        QkdError: the file is missing, malformed, lacks the column, or a text is empty (its place is named).
+        QkdError: The file is missing or malformed, lacks the column, or a text is empty.
     """
     path = Path(file)
     if path.suffix.lower() == ".txt":
@@ -96,18 +127,18 @@ def load_texts(file: str | Path, text_column: str = "text") -> list[str]:
 
 
 def load_unlabeled(file: str | Path, dataset: Dataset, text_column: str = "text") -> tuple[str, ...]:
-    """Return the texts of a file that are not in ``dataset``, each once; what is left out is told.
+    """Return the distinct texts of a file that are not in ``dataset``, and log the number of ignored ones.
 
-    Texts of the data set are left out because those of its validation and test splits must not be learned from.
+    The student must not learn from validation and test texts.
 
     Raises:
-        QkdError: the file is missing or malformed, or has no other texts.
+        QkdError: The file is missing or malformed, or has no other texts.
     """
-    known, fresh = {normalised(text) for text in dataset.texts}, dict[str, str]()
+    known, fresh = {normalize_text(text) for text in dataset.texts}, dict[str, str]()
     texts = load_texts(file, text_column)
     for text in texts:
-        if normalised(text) not in known:
-            fresh.setdefault(normalised(text), text)
+        if normalize_text(text) not in known:
+            fresh.setdefault(normalize_text(text), text)
     if not fresh:
         raise DataError(f"{file}: all of its {len(texts):,} texts are in {dataset.source} already; give others")
     if len(fresh) < len(texts):
@@ -116,12 +147,12 @@ def load_unlabeled(file: str | Path, dataset: Dataset, text_column: str = "text"
     return tuple(fresh.values())
 
 
-def normalised(text: str) -> str:
-    """Return ``text`` as it is compared with others: composed Unicode (NFC), case folded, white space single."""
+def normalize_text(text: str) -> str:
+    """Return the form in which texts are compared: composed Unicode (NFC), folded case, single blanks."""
     return " ".join(unicodedata.normalize("NFC", text).casefold().split())
 
 
-def _with_clean_labels(source: str, table: Table, label_column: str) -> Table:
+def _with_clean_labels(table: Table, label_column: str) -> Table:
     """Return the table with blanks around and inside labels made single, and Unicode composed (NFC)."""
     labels = table.columns[label_column]
     spelled = {label: " ".join(unicodedata.normalize("NFC", label).split()) for label in set(labels) if label}
@@ -152,13 +183,11 @@ def _clean(source: str, table: Table, text_column: str, label_column: str) -> Da
     out = set(empty)
     unlabeled = [row for row, label in enumerate(labels) if row not in out and not label]
     out.update(unlabeled)
-    parts = kinds(table.parts, [row for row in range(len(texts)) if row not in out])
-    replaced = [row for row, part in enumerate(parts or ()) if part == REPLACED and row not in out]
-    out.update(replaced)
+    parts = assigned_splits(table.parts, [row for row in range(len(texts)) if row not in out])
     groups: dict[str, list[int]] = defaultdict(list)
     for row, text in enumerate(texts):
         if row not in out and text is not None:
-            groups[normalised(text)].append(row)
+            groups[normalize_text(text)].append(row)
     conflicting, repeated, foreign = [], [], []
     for rows in groups.values():
         if parts is not None:  # a test text must not be learned from, so its last part is its only one
@@ -176,7 +205,6 @@ def _clean(source: str, table: Table, text_column: str, label_column: str) -> Da
         ("that occur under different labels", sorted(conflicting)),
         ("that occur more than once (the first was kept)", sorted(repeated)),
         ("that are in the validation or test split too (where they were kept)", sorted(foreign)),
-        ("of a test split in whose place another was given", replaced),
     )
     dropped = tuple(_dropped(reasons, places))
     usable = [row for row in range(len(texts)) if row not in out]
@@ -224,7 +252,7 @@ def _dropped(reasons: Sequence[tuple[str, Sequence[int]]], places: Sequence[str]
 
 
 def _limited(dataset: Dataset, most: int, seed: int) -> Dataset:
-    """Return at most ``most`` texts, each class in proportion but with at least ``LEAST`` texts where it has them."""
+    """Return at most ``most`` texts, stratified, with ``MIN_TEXTS_PER_CLASS`` of each class where it has so many."""
     if most >= len(dataset.texts):
         return dataset
     strata = list(zip(dataset.labels, dataset.parts or dataset.labels, strict=True))
@@ -232,7 +260,11 @@ def _limited(dataset: Dataset, most: int, seed: int) -> Dataset:
     turns = []
     for row in shuffled_by_content(dataset.texts, seed):
         stratum = strata[row]
-        turn = taken[stratum] - LEAST if taken[stratum] < LEAST else taken[stratum] / sizes[stratum]
+        turn = (
+            taken[stratum] - MIN_TEXTS_PER_CLASS
+            if taken[stratum] < MIN_TEXTS_PER_CLASS
+            else taken[stratum] / sizes[stratum]
+        )
         turns.append((turn, row))
         taken[stratum] += 1
     chosen = sorted(row for _, row in sorted(turns)[:most])

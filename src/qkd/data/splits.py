@@ -1,8 +1,9 @@
-"""The train, validation and test rows of a dataset."""
+"""The training, validation and test rows of a data set."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,39 +12,69 @@ import numpy as np
 from qkd.core.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from qkd.data.dataset import Dataset
 
-LEAST = 5
-"""Texts that a class must have."""
+MIN_TEXTS_PER_CLASS = 5
 TRAIN, VALID, TEST = "train", "valid", "test"
-"""The parts of a data set."""
+"""Names of the splits. A text that a source has in several splits stays in the last of them."""
+ORDER = (TRAIN, VALID, TEST)
+PREFIXES = {"train": TRAIN, "val": VALID, "dev": VALID, "test": TEST}
+"""Split by the beginning of the source's name for it."""
 
 
 @dataclass(frozen=True)
 class Splits:
-    """Disjoint, sorted row numbers (int64) that together are all rows."""
+    """Disjoint, sorted row numbers (int64) that together are all rows.
+
+    Attributes:
+        train: The training rows.
+        valid: The validation rows.
+        test: The test rows.
+    """
 
     train: np.ndarray
     valid: np.ndarray
     test: np.ndarray
 
 
-def split_dataset(dataset: Dataset, valid: float = 0.15, test: float = 0.2, seed: int = 0) -> Splits:
-    """Split a dataset so that every class has its share in each part.
+def split_of(name: str) -> str:
+    """Return the split for a source's name of it. Other names are further training splits."""
+    return next((split for prefix, split in PREFIXES.items() if name.lower().startswith(prefix)), TRAIN)
 
-    A text's part depends on its content, its class's other texts and the seed, not on the order of the rows. Where the
-    data set has parts of its own they are kept; its validation texts are drawn from the training ones if it has none.
+
+def assigned_splits(names: Sequence[str] | None, usable: Sequence[int]) -> list[str] | None:
+    """Return the split of every row, or None where qkd has to draw the splits.
+
+    Benchmarks with secret test labels are usually evaluated on their validation split, so that becomes the test split.
+    A source without training split, or without any other, is split like a single table.
 
     Args:
-        dataset: the texts; equal ones were dropped when it was loaded, so none is in two parts.
-        valid: the fraction of each class kept for validation; of the training texts, where the test texts are given.
-        test: the fraction of each class kept for the final test, where they are not given.
-        seed: chooses among splits.
+        names: The source's name for the split of each row, or None.
+        usable: The rows with a text and a label.
+    """
+    if names is None:
+        return None
+    splits = [split_of(name) for name in names]
+    present = {splits[row] for row in usable}
+    if TEST not in present:
+        splits = [TEST if split == VALID else split for split in splits]
+    return splits if TRAIN in present and present & {VALID, TEST} else None
+
+
+def split_dataset(dataset: Dataset, valid: float = 0.15, test: float = 0.2, seed: int = 0) -> Splits:
+    """Split a data set so that every class has its share in each split.
+
+    The split of a text depends on its content, on the other texts of its class and on the seed, not on the order of
+    the rows. Splits that the data set defines are kept.
+
+    Args:
+        dataset: The texts, which are distinct.
+        valid: The fraction of each class for validation, of the training texts where the test split is given.
+        test: The fraction of each class for the test, where the test split is not given.
+        seed: The seed of the draw.
 
     Raises:
-        QkdError: there is a single class, a class has too few texts, or the fractions leave nothing to train on.
+        DataError: There is one class only, a class has too few texts, or the fractions leave no training texts.
     """
     parts = np.full(len(dataset.texts), TRAIN) if dataset.parts is None else np.array(dataset.parts)
     if valid + test >= 1 or min(valid, test) <= 0:
@@ -56,11 +87,11 @@ def split_dataset(dataset: Dataset, valid: float = 0.15, test: float = 0.2, seed
     train_rows, valid_rows, test_rows = [], [], []
     for number, name in enumerate(dataset.classes):
         rows = np.flatnonzero((dataset.targets == number) & (parts == TRAIN))
-        if len(rows) < LEAST:
-            what = "training and validation" if TEST in parts else "training, validation and test"
+        if len(rows) < MIN_TEXTS_PER_CLASS:
+            needed = "training and validation" if TEST in parts else "training, validation and test"
             raise DataError(
-                f"{dataset.source}: label '{name}' has {len(rows)} texts, at least {LEAST} are needed for {what}; add "
-                "texts or leave that label out"
+                f"{dataset.source}: label '{name}' has {len(rows)} texts, at least {MIN_TEXTS_PER_CLASS} are needed "
+                f"for {needed}; add texts or exclude that label"
             )
         rows = rows[shuffled_by_content([dataset.texts[row] for row in rows], seed)]
         to_test = 0 if TEST in parts else max(1, round(test * len(rows)))

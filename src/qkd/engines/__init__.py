@@ -1,7 +1,7 @@
 """Engines: Qiskit V2 estimators that also compile a circuit to a function torch can differentiate.
 
 Every estimator here is a :class:`qiskit.primitives.BaseEstimatorV2`; :class:`EngineGradient` gives its gradients in
-the form that ``EstimatorQNN`` takes. They need no language model and nothing else of qkd::
+the form that ``EstimatorQNN`` takes. They need no language model and no other package of qkd::
 
     from qiskit_machine_learning.neural_networks import EstimatorQNN
     from qkd.engines import EngineGradient, StatevectorEstimator
@@ -12,7 +12,7 @@ the form that ``EstimatorQNN`` takes. They need no language model and nothing el
 ========================== ============================== =====================================================
 estimator                  values                         cost
 ========================== ============================== =====================================================
-`StatevectorEstimator`     exact, ideal                   2^n amplitudes a row; all gradients in one sweep back
+`StatevectorEstimator`     exact, ideal                   2^n amplitudes a row; all gradients in one sweep
 `LightConeEstimator`       exact, ideal or noisy          4^w coefficients of each light cone of w qubits, once
                                                           for a whole batch
 `DensityMatrixEstimator`   exact, noisy                   4^n coefficients a row
@@ -20,8 +20,8 @@ estimator                  values                         cost
 `AerEstimator`             sampled by Aer, with stds      shots
 ========================== ============================== =====================================================
 
-`EngineEstimator` is what they have in common, :class:`EngineGradient` their gradients, `Noise` a noise model as they
-read it.
+`EngineEstimator` is their base class, :class:`EngineGradient` computes their gradients, and `Noise` is their noise
+model.
 """
 
 from __future__ import annotations

@@ -1,16 +1,17 @@
-"""AerSimulator as an engine: expectation values of a finite number of shots, and gradients made of such values.
+"""AerSimulator as an engine: sampled expectation values, and gradients computed from them.
 
-A circuit is built once for each group of Pauli strings that are measured together: its past light cone alone, each
-gate's angle a parameter of its own, bound as an array over all rows. Sampling a light cone is sampling the circuit, for
-nothing outside it changes what is measured inside; under noise it is what makes Aer's density matrix affordable.
+Each group of Pauli strings that are measured together has one circuit, built once: its past light cone, in which every
+gate's angle is a parameter of its own that is bound to an array over all rows. Gates outside the light cone change no
+result inside it, and without them Aer's density matrix is small enough under noise.
 
-Gradients are taken by the angles, and by the chain rule from there to what the angles are made of:
+The engine differentiates with respect to the gates' angles and applies the chain rule from there to the parameters:
 
 - ``parameter-shift``: ``df/dt = (f(t + pi/2) - f(t - pi/2)) / 2``, for gates with generators of eigenvalues +-1/2
-  (Mitarai et al., arXiv:1803.00745; Schuld et al., arXiv:1811.11184): two evaluations for each angle of each row.
-- ``spsa``: all angles of a row are moved at once, each up or down by chance,
-  ``df/dt_g = d_g (f(t + c d) - f(t - c d)) / 2c`` (Spall, IEEE Trans. Autom. Control 37:332): two evaluations for each
-  row, unbiased up to order c^2.
+  (Mitarai et al., arXiv:1803.00745; Schuld et al., arXiv:1811.11184). It needs two evaluations for each angle of each
+  row.
+- ``spsa``: all angles of a row are shifted simultaneously in random directions d,
+  ``df/dt_g = d_g (f(t + c d) - f(t - c d)) / 2c`` (Spall, IEEE Trans. Autom. Control 37:332). It needs two evaluations
+  for each row and is unbiased up to order c^2.
 """
 
 from __future__ import annotations
@@ -27,33 +28,33 @@ from qiskit_aer import AerSimulator
 from qkd.core.errors import EngineError
 from qkd.engines.base import EngineEstimator, Estimates
 from qkd.engines.expressions import Expressions
-from qkd.engines.measured import Group, measured_group, prepared, together
+from qkd.engines.measured import Group, measured_group, measurement_groups, prepared
 from qkd.engines.noise import Noise, NoiseLike, noise_of
 from qkd.engines.paulis.strings import pauli_terms
-from qkd.engines.program import Program, Question
-from qkd.engines.shots import shots_for_precision
+from qkd.engines.program import ExpectationProblem, Program
+from qkd.engines.shots import checked_shots, shots_for_precision
 
 Gradient = Literal["spsa", "parameter-shift"]
 SPSA_STEP = 0.2
-"""c, in radians: larger is less noisy, smaller less biased."""
-MOST_EXACT = 12
-"""Qubits of a light cone up to which ``AerProgram.exact`` goes."""
-_AT_ONCE = 4096  # circuits in one call of Aer
+"""The shift c in radians: a larger one gives less noise, a smaller one less bias."""
+MAX_EXACT_QUBITS = 12
+"""Maximum number of qubits of a light cone in ``AerProgram.exact``."""
+_ROWS_PER_CALL = 4096  # circuits in one call of Aer
 
 
 class AerEstimator(EngineEstimator):
     """Expectation values sampled by AerSimulator, as a Qiskit V2 primitive whose programs torch can differentiate.
 
     Args:
-        noise_model: Aer's; None is no noise.
-        backend: take the noise model from this backend instead.
-        shots: S, for each Pauli string where no precision is asked for.
-        seed: of the shots and of SPSA's directions.
-        gradient: how gradients are estimated.
-        method: Aer's simulation method; when left out, what suits each light cone.
+        noise_model: Aer's noise model; None is no noise.
+        backend: A backend whose noise model is used instead.
+        shots: The number S of shots of each Pauli string in PUBs without a precision.
+        seed: The seed of the shots and of SPSA's directions.
+        gradient: The method that estimates gradients.
+        method: Aer's simulation method; by default qkd chooses one for each light cone.
 
     Raises:
-        EngineError: there are no shots, or both a noise model and a backend are given.
+        EngineError: There are no shots, or both a noise model and a backend are given.
     """
 
     samples = True
@@ -68,10 +69,8 @@ class AerEstimator(EngineEstimator):
         method: str | None = None,
     ) -> None:
         super().__init__()
-        if shots < 1:
-            raise EngineError(f"an expectation value needs at least 1 shot, not {shots}")
         self.noise_model = noise_of(noise_model, backend)
-        self.shots, self.gradient, self.method = shots, gradient, method
+        self.shots, self.gradient, self.method = checked_shots(shots), gradient, method
         self.seed = seed
         self.reseed(0)
 
@@ -85,8 +84,8 @@ class AerEstimator(EngineEstimator):
     def _settings(self, circuit: QuantumCircuit) -> tuple[Hashable, ...]:
         return Noise.from_model(self.noise_model).key(circuit), self.shots, self.method
 
-    def _compile(self, question: Question) -> AerProgram:
-        return AerProgram(question, self)
+    def _compile(self, problem: ExpectationProblem) -> AerProgram:
+        return AerProgram(problem, self)
 
     def _default_precision(self) -> float:
         return self.shots**-0.5
@@ -103,15 +102,15 @@ class AerEstimator(EngineEstimator):
 
 
 class AerProgram(Program):
-    """A circuit built once; see ``Program``. Each call takes new shots."""
+    """A circuit that is built once; each call draws new shots."""
 
-    def __init__(self, question: Question, engine: AerEstimator) -> None:
-        super().__init__(question, engine)
+    def __init__(self, problem: ExpectationProblem, engine: AerEstimator) -> None:
+        super().__init__(problem, engine)
         self._engine = engine
-        free, angles = prepared(question.circuit, engine.noise_model)
-        self._expressions = Expressions([angle for _, angle in angles], question.parameters)
+        free, angles = prepared(problem.circuit, engine.noise_model)
+        self._expressions = Expressions([angle for _, angle in angles], problem.parameters)
         self._free = [parameter for parameter, _ in angles]
-        terms, coefficients, constants = pauli_terms(question.observables)
+        terms, coefficients, constants = pauli_terms(problem.observables)
         self._constants = constants.numpy()
         order = {parameter: g for g, parameter in enumerate(self._free)}
         self._groups = [
@@ -125,7 +124,7 @@ class AerProgram(Program):
                 engine.shots,
                 engine.method,
             )
-            for members, qubits in together(free, terms, engine.noise_model is not None)
+            for members, qubits in measurement_groups(free, terms, engine.noise_model is not None)
         ]
 
     def angles(self, batched: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
@@ -136,7 +135,6 @@ class AerProgram(Program):
         return self._expressions(torch.cat([batched, shared.expand(len(batched), -1)], dim=1))
 
     def _values(self, batched: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
-        """Return estimates (B,K) of expectation values; see ``Program``."""
         evs: torch.Tensor = _Sampled.apply(self.angles(batched, shared), self)
         return evs.to(batched)
 
@@ -154,8 +152,8 @@ class AerProgram(Program):
         evs = np.tile(self._constants, (len(angles), 1))
         variances = np.zeros_like(evs)
         for group in self._groups:
-            for start in range(0, len(angles), _AT_ONCE):
-                rows = slice(start, start + _AT_ONCE)
+            for start in range(0, len(angles), _ROWS_PER_CALL):
+                rows = slice(start, start + _ROWS_PER_CALL)
                 mean, square = self._moments(group, angles[rows], shots)
                 evs[rows] += mean
                 variances[rows] += (square - mean**2).clip(0) / shots
@@ -165,43 +163,47 @@ class AerProgram(Program):
         """Return Aer's exact expectation values (R,K) of angles (R,G), from density matrices instead of shots.
 
         Raises:
-            EngineError: a light cone has more qubits than a density matrix is kept for.
+            EngineError: A light cone has more than ``MAX_EXACT_QUBITS`` qubits.
         """
         evs = np.tile(self._constants, (len(angles), 1))
         for group in self._groups:
-            if group.circuit.num_qubits > MOST_EXACT:
+            if group.circuit.num_qubits > MAX_EXACT_QUBITS:
                 raise EngineError(
                     f"a light cone of {group.circuit.num_qubits} qubits is too wide for Aer's density matrix "
-                    f"({MOST_EXACT} at most)"
+                    f"({MAX_EXACT_QUBITS} at most); use the light-cone engine"
                 )
             simulator = AerSimulator(noise_model=group.simulator.options.noise_model, method="density_matrix")
-            binds = [{self._free[g]: angles[:, g].tolist() for g in group.used}] if group.used else None
-            result = simulator.run([group.unread()], parameter_binds=binds).result()
-            if not result.success:
-                raise EngineError(f"AerSimulator failed: {result.status}")
-            for row in range(len(angles)):
-                evs[row] += group.expected(np.asarray(result.data(row if binds else 0)["probabilities"]))
+            results = self._run(simulator, group.with_saved_probabilities(), group, angles)
+            for row, data in enumerate(results):
+                evs[row] += group.expected(np.asarray(data["probabilities"]))
         return evs
 
-    def _moments(self, group: Group, angles: np.ndarray, shots: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean and mean square, (R,K) each, of what a group's shots say of the observables."""
+    def _run(
+        self, simulator: AerSimulator, circuit: QuantumCircuit, group: Group, angles: np.ndarray, **options: Any
+    ) -> list[dict[str, Any]]:
+        """Return Aer's data for each row of angles (R,G)."""
         binds = [{self._free[g]: angles[:, g].tolist() for g in group.used}] if group.used else None
-        seed = int(self._engine.random.integers(2**31))
-        result = group.simulator.run([group.circuit], parameter_binds=binds, shots=shots, seed_simulator=seed).result()
+        result = simulator.run([circuit], parameter_binds=binds, **options).result()
         if not result.success:
             raise EngineError(f"AerSimulator failed: {result.status}")
+        return [result.data(row if binds else 0) for row in range(len(angles))]
+
+    def _moments(self, group: Group, angles: np.ndarray, shots: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and mean square, (R,K) each, of the observables over a group's shots."""
+        seed = int(self._engine.random.integers(2**31))
+        results = self._run(group.simulator, group.circuit, group, angles, shots=shots, seed_simulator=seed)
         mean, square = np.zeros((2, len(angles), len(group.coefficients)))
-        for row in range(len(angles)):
-            counts: dict[str, int] = result.data(row if binds else 0)["counts"]
-            values = group.said(np.array([int(key, 16) for key in counts], dtype=np.int64))  # (outcomes,K)
+        for row, data in enumerate(results):
+            counts: dict[str, int] = data["counts"]
+            values = group.observable_values(np.array([int(key, 16) for key in counts], dtype=np.int64))  # (outcomes,K)
             weights = np.fromiter(counts.values(), float) / shots
             mean[row], square[row] = weights @ values, weights @ values**2
         return mean, square
 
-    def moved(self, angles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def shifted_rows(self, angles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return rows (M,B,G) to evaluate for a gradient, the angles themselves first, and directions (M',B,G).
 
-        Row 1 + 2m is moved in direction m and row 2 + 2m against it.
+        Row 1 + 2m is shifted along direction m and row 2 + 2m against it.
         """
         if self._engine.gradient == "spsa":
             signs = self._engine.random.choice([-1.0, 1.0], angles.shape)[None]
@@ -214,24 +216,24 @@ class AerProgram(Program):
 
     @property
     def slope(self) -> float:
-        """What a difference is multiplied by to be a derivative."""
+        """The factor that turns a difference into a derivative."""
         return 1 / (2 * SPSA_STEP) if self._engine.gradient == "spsa" else 0.5
 
     @property
     def shots(self) -> int:
-        """Shots of a call."""
+        """The number of shots of a call."""
         return self._engine.shots
 
 
 class _Sampled(torch.autograd.Function):
-    """Expectation values (B,K) of angles (B,G); one call of ``sample`` answers both directions."""
+    """Expectation values (B,K) of angles (B,G); the forward pass also samples the shifted rows of the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, angles: torch.Tensor, program: AerProgram) -> torch.Tensor:
         plain = angles.detach().numpy()
         if not ctx.needs_input_grad[0]:
             return torch.from_numpy(program.sample(plain, program.shots)[0])
-        rows, directions = program.moved(plain)
+        rows, directions = program.shifted_rows(plain)
         evs = program.sample(rows.reshape(-1, plain.shape[1]), program.shots)[0].reshape(len(rows), len(plain), -1)
         ctx.differences, ctx.directions = program.slope * (evs[1::2] - evs[2::2]), directions
         return torch.from_numpy(evs[0])

@@ -1,4 +1,4 @@
-"""What the engines share: Qiskit's V2 estimator contract on top of ``compile``."""
+"""Qiskit's V2 estimator contract on top of ``compile``, which every engine implements."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from cachetools import LRUCache
 from qiskit.circuit import Parameter, QuantumCircuit
 from qiskit.exceptions import QiskitError
 from qiskit.primitives import BaseEstimatorV2, DataBin, PrimitiveJob, PrimitiveResult, PubResult
@@ -16,19 +17,24 @@ from qiskit.primitives.containers.estimator_pub import EstimatorPub, EstimatorPu
 from qiskit.quantum_info import SparsePauliOp
 
 from qkd.core.errors import EngineError, PubTypeError
-from qkd.engines.grouping import Batch, Recent, Requests, group
-from qkd.engines.machine import TURN, threads
-from qkd.engines.program import Program, Question, simplified
+from qkd.engines.grouping import Requests, group
+from qkd.engines.machine import ENGINE_LOCK, device_called, threads
+from qkd.engines.noise import Noise, NoiseLike, noise_of
+from qkd.engines.program import ExpectationProblem, Program, simplified
+
+MAX_PROGRAMS = 16
+"""Number of compiled programs that an engine keeps."""
 
 
 @dataclass(frozen=True)
 class Estimates:
-    """What an engine says of R rows and K observables.
+    """An engine's results for R rows and K observables.
 
-    evs: (R,K) expectation values.
-    stds: (R,K) their standard errors, 0 where the engine does not sample.
-    bounds: (R,K) how far ``evs`` can be off because the engine left something out; 0 where it did not.
-    errors: (R,K) how far they probably are off for it.
+    Attributes:
+        evs: The expectation values (R,K).
+        stds: Their standard errors (R,K), 0 if the engine does not sample.
+        bounds: Upper bounds (R,K) of the truncation error of ``evs``, 0 if the engine truncates nothing.
+        errors: Estimates (R,K) of the truncation error.
     """
 
     evs: np.ndarray
@@ -43,24 +49,28 @@ class Estimates:
 
     @classmethod
     def sampled(cls, evs: np.ndarray, stds: np.ndarray) -> Estimates:
-        """Return estimates with standard errors alone."""
+        """Return estimates that have standard errors and no truncation error."""
         return cls(evs, stds, np.zeros_like(evs), np.zeros_like(evs))
 
 
 class EngineEstimator(BaseEstimatorV2):
     """A V2 estimator that compiles circuits to differentiable programs.
 
-    An engine implements ``compile``; everything that speaks V2 PUBs then works. Compiled programs are kept
-    (the ``programs`` most recently used), so a loop over parameter values compiles once.
+    Engines implement ``_compile``. The estimator keeps the ``MAX_PROGRAMS`` most recently used programs, so a loop over
+    parameter values compiles once.
     """
 
     threads: int | None = None
-    """Threads of torch that are best for it; None leaves that to torch."""
+    """The number of torch threads with which the engine is fastest; None keeps torch's setting."""
     samples: ClassVar[bool] = False
-    """Whether values are random, so that equal requests need draws of their own."""
+    """True if values are random draws, so that equal requests need separate draws."""
 
-    def __init__(self, programs: int = 16) -> None:
-        self._programs = Recent[Program](programs)
+    def __init__(self) -> None:
+        self._programs: LRUCache[Hashable, Program] = LRUCache(MAX_PROGRAMS)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return settings and random streams; a copy compiles its programs again."""
+        return self.__dict__ | {"_programs": LRUCache(MAX_PROGRAMS)}
 
     def compile(
         self,
@@ -69,29 +79,25 @@ class EngineEstimator(BaseEstimatorV2):
         batched: Sequence[Parameter],
         shared: Sequence[Parameter],
     ) -> Program:
-        """Return a program for K observables on a circuit; see ``Question`` for the arguments.
+        """Return a program for K observables on a circuit; see ``ExpectationProblem`` for the arguments.
 
         Raises:
-            EngineError: what ``Question`` refuses, an unsupported instruction, or a circuit too large.
+            EngineError: The problem is malformed, an instruction is not supported, or the circuit is too large.
         """
         with torch.inference_mode(False):
-            return self._compile(Question(circuit, observables, batched, shared, self._noise_parameters()))
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return the settings and random streams; a copy or a pickle compiles its programs anew."""
-        return self.__dict__ | {"_programs": Recent[Program](self._programs.size)}
+            return self._compile(ExpectationProblem(circuit, observables, batched, shared, self._noise_parameters()))
 
     def _noise_parameters(self) -> frozenset[Parameter]:
         """Return the parameters of the engine's noise."""
         return frozenset()
 
     def _settings(self, circuit: QuantumCircuit) -> tuple[Hashable, ...]:
-        """Return what a circuit's programs depend on beside the question: where it changes, they are made anew."""
+        """Return a key of the settings on which a circuit's compiled programs depend."""
         return ()
 
     @abstractmethod
-    def _compile(self, question: Question) -> Program:
-        """Return the program that answers a question."""
+    def _compile(self, problem: ExpectationProblem) -> Program:
+        """Return the program that solves a problem."""
 
     def run(
         self, pubs: Iterable[EstimatorPubLike], *, precision: float | None = None
@@ -99,12 +105,12 @@ class EngineEstimator(BaseEstimatorV2):
         """Evaluate PUBs ``(circuit, observables, parameter values)``.
 
         Args:
-            pubs: what to evaluate; observables and parameter values broadcast as the V2 contract says.
-            precision: the standard error wanted of PUBs without one of their own; engines that do not sample
-                ignore it.
+            pubs: The PUBs; observables and parameter values broadcast as in the V2 contract.
+            precision: Largest standard error of PUBs that do not give one. Engines that do not sample ignore it; with
+                None or 0, engines that sample use their own number of shots.
 
         Raises:
-            EngineError: a malformed PUB here; what ``compile`` refuses when the job's result is asked for.
+            EngineError: A PUB is malformed. Errors of ``compile`` are raised when the job's result is requested.
         """
         if isinstance(pubs, QuantumCircuit | EstimatorPub):
             raise PubTypeError("run() takes a list of PUBs; write run([(circuit, observables, values)])")
@@ -113,16 +119,16 @@ class EngineEstimator(BaseEstimatorV2):
         return job
 
     def _run(self, pubs: list[EstimatorPub]) -> PrimitiveResult[PubResult]:
-        with TURN, threads(self.threads):
+        with ENGINE_LOCK, threads(self.threads):
             return self._evaluated(pubs)
 
     def _evaluated(self, pubs: list[EstimatorPub]) -> PrimitiveResult[PubResult]:
         ends = np.cumsum([pub.size for pub in pubs], dtype=int)
-        answers = np.zeros((4, ends[-1] if len(ends) else 0))
+        columns = np.zeros((4, ends[-1] if len(ends) else 0))  # the fields of ``Estimates``
         precisions = [pub.precision or None for pub in pubs]
         for precision in dict.fromkeys(precisions):
             chosen = [i for i, other in enumerate(precisions) if other == precision]
-            place = np.concatenate([np.arange(ends[i] - pubs[i].size, ends[i]) for i in chosen])
+            position = np.concatenate([np.arange(ends[i] - pubs[i].size, ends[i]) for i in chosen])
             for batch in group((_requests(pubs[i]) for i in chosen), independent=self.samples):
                 differs = (batch.values != batch.values[:1]).any(axis=0)
                 estimates = self._estimates(
@@ -131,13 +137,12 @@ class EngineEstimator(BaseEstimatorV2):
                     torch.from_numpy(batch.values[0, ~differs]),
                     precision,
                 )
-                at = place[batch.requests]
                 parts = (estimates.evs, estimates.stds, estimates.bounds, estimates.errors)
-                for row, part in zip(answers, parts, strict=True):
-                    row[at] = part[batch.row, batch.column]
+                for column, part in zip(columns, parts, strict=True):
+                    column[position[batch.numbers]] = part[batch.rows, batch.columns]
         results = []
         for pub, end in zip(pubs, ends, strict=True):
-            evs, stds, bounds, errors = (part[end - pub.size : end].reshape(pub.shape) for part in answers)
+            evs, stds, bounds, errors = (part[end - pub.size : end].reshape(pub.shape) for part in columns)
             target = self._default_precision() if pub.precision is None else pub.precision
             metadata = {"target_precision": target, "circuit_metadata": pub.circuit.metadata}
             if bounds.any():
@@ -146,14 +151,14 @@ class EngineEstimator(BaseEstimatorV2):
         return PrimitiveResult(results, metadata={"version": 2})
 
     def _default_precision(self) -> float:
-        """Return the largest standard error of a Pauli string in a PUB that does not say its precision."""
+        """Return the largest standard error of a Pauli string in a PUB that gives no precision."""
         return 0.0
 
     def reseed(self, number: int) -> None:
         """Start stream ``number`` of the engine's random numbers; an engine without any does nothing."""
 
     def note(self) -> str:
-        """Return what a person should know of the latest values, in words; empty where they are as promised."""
+        """Return a remark on the accuracy of the latest values; empty if they are as accurate as documented."""
         return ""
 
     def _estimates(
@@ -163,28 +168,62 @@ class EngineEstimator(BaseEstimatorV2):
 
         Args:
             program: The program.
-            batched: (R,A') values of the parameters that differ from row to row.
-            shared: (P',) values of the parameters that all rows share.
-            precision: Largest standard error that a PUB accepts; None if it does not say.
+            batched: The values (R,A') of the batched parameters.
+            shared: The values (P',) of the shared parameters.
+            precision: Largest standard error that a PUB accepts; None if it gives none.
         """
         with torch.no_grad():
             return Estimates.exact(program(batched, shared).double().cpu().numpy())
 
-    def program(self, batch: Batch, differs: np.ndarray) -> Program:
+    def program(self, batch: Requests, differs: np.ndarray) -> Program:
         """Return the compiled, cached program of a batch.
 
         Args:
-            batch: circuit and observables.
-            differs: (P,) which of the circuit's parameters, in the circuit's order, are batched.
+            batch: The batch, with its circuit and observables.
+            differs: A mask (P,) of the circuit's parameters that are batched.
         """
         key = (batch.key, differs.tobytes(), self._settings(batch.circuit))
-        program = self._programs.get(key)
-        if program is not None:
-            return program
-        parameters = list(batch.circuit.parameters)
-        batched = [parameter for parameter, varies in zip(parameters, differs, strict=True) if varies]
-        shared = [parameter for parameter, varies in zip(parameters, differs, strict=True) if not varies]
-        return self._programs.put(key, self.compile(batch.circuit, batch.observables, batched, shared))
+        if key not in self._programs:
+            parameters = list(zip(batch.circuit.parameters, differs, strict=True))
+            batched = [parameter for parameter, varies in parameters if varies]
+            shared = [parameter for parameter, varies in parameters if not varies]
+            self._programs[key] = self.compile(batch.circuit, batch.observables, batched, shared)
+        return self._programs[key]
+
+
+class NoisyEstimator(EngineEstimator):
+    """A V2 estimator of a circuit under local noise.
+
+    Args:
+        noise_model: Aer's model or a ``Noise``; None is no noise. Quantum errors follow their instructions, and readout
+            errors (one qubit each) are part of the measured observable.
+        backend: A backend whose noise model is used instead.
+        dtype: ``float64``, or ``float32`` for training.
+        device: A torch device such as ``cuda``; by default ``cuda`` if torch sees one, else ``cpu``.
+
+    Raises:
+        EngineError: The dtype is another, or both a noise model and a backend are given.
+    """
+
+    def __init__(
+        self,
+        noise_model: NoiseLike = None,
+        backend: object | None = None,
+        dtype: str = "float64",
+        device: str | None = None,
+    ) -> None:
+        super().__init__()
+        if dtype not in ("float32", "float64"):
+            raise EngineError(f"dtype is float32 or float64, not '{dtype}'")
+        self.noise_model = noise_of(noise_model, backend)
+        self.dtype: torch.dtype = getattr(torch, dtype)
+        self.device = device_called(device)
+
+    def _noise_parameters(self) -> frozenset[Parameter]:
+        return Noise.from_model(self.noise_model).parameters
+
+    def _settings(self, circuit: QuantumCircuit) -> tuple[Hashable, ...]:
+        return Noise.from_model(self.noise_model).key(circuit), self.dtype, self.device
 
 
 def _coerce(number: int, pub: Any, precision: float | None) -> EstimatorPub:
@@ -192,30 +231,26 @@ def _coerce(number: int, pub: Any, precision: float | None) -> EstimatorPub:
         coerced = EstimatorPub.coerce(pub, precision)
     except (TypeError, ValueError, AttributeError, QiskitError) as error:
         kind = PubTypeError if isinstance(error, TypeError | AttributeError) else EngineError
-        raise kind(f"PUB {number} is malformed: {_sentence(error)}") from error
+        message = " ".join(str(error).split()).rstrip(".")
+        raise kind(
+            f"PUB {number} is malformed: {message}; a PUB is (circuit, observables, parameter values)"
+        ) from error
     if not np.isfinite(coerced.parameter_values.as_array()).all():
         raise EngineError(f"PUB {number} has parameter values that are not finite numbers")
     return coerced
 
 
-def _sentence(error: Exception) -> str:
-    return " ".join(str(error).split()).rstrip(".") + "; a PUB is (circuit, observables, parameter values)"
-
-
 def _requests(pub: EstimatorPub) -> Requests:
     """Return the requests of a PUB, in the order of its flattened broadcast shape."""
     observables = pub.observables.sparse_observables_array()
-    parameters = list(pub.circuit.parameters)
-    if parameters:
-        values = np.asarray(pub.parameter_values.as_array(parameters), dtype=float).reshape(-1, len(parameters))
-    else:
-        values = np.zeros((pub.parameter_values.size, 0))
-    rows = np.arange(pub.parameter_values.size).reshape(pub.parameter_values.shape)
-    which = np.arange(observables.size).reshape(observables.shape)
+    parameters, size = list(pub.circuit.parameters), pub.parameter_values.size
+    values = np.asarray(pub.parameter_values.as_array(parameters), dtype=float) if parameters else np.zeros((size, 0))
+    rows = np.arange(size).reshape(pub.parameter_values.shape)
+    columns = np.arange(observables.size).reshape(observables.shape)
     return Requests(
         circuit=pub.circuit,
-        values=values,
+        values=values.reshape(size, len(parameters)),
         observables=[simplified(SparsePauliOp.from_sparse_observable(o)) for o in observables.reshape(-1)],
         rows=np.broadcast_to(rows, pub.shape).reshape(-1),
-        which=np.broadcast_to(which, pub.shape).reshape(-1),
+        columns=np.broadcast_to(columns, pub.shape).reshape(-1),
     )

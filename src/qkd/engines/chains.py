@@ -1,50 +1,56 @@
-"""Many products of small matrices at once, each factor a sum of waves of one angle, in a few torch calls."""
+"""Batched products of small matrices, in which each factor is a sum of harmonics of one angle."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from qiskit.circuit import ParameterExpression
+from qiskit.circuit import Parameter, ParameterExpression
 from torch.autograd.function import once_differentiable
 
-from qkd.engines.gates import WAVES, sines, waves
+from qkd.engines.expressions import Expressions
+from qkd.engines.gates import NUM_HARMONICS, harmonics, sines
+
+if TYPE_CHECKING:
+    from qkd.engines.paulis.channels import Channel
 
 Link = tuple[ParameterExpression | None, np.ndarray]
-"""A factor: its angle t, or None, and A_f (5,d,d) of ``sum_f w_f(t) A_f``; a constant has only the first."""
-
-
+"""A factor ``sum_f w_f(t) A_f``: its angle t, or None, and the matrices A_f (5,d,d); a constant has only the first."""
 Operations = list[Callable[[], object]]
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """Operations between tensors that stay.
+    """Operations between preallocated tensors.
 
-    products: (N,d,d) what ``there`` makes.
-    mus: (N,d,d) the gradients that ``back`` starts from, dL = Re sum(mu dM).
+    Attributes:
+        products: The matrices (N,d,d) that ``forward`` computes.
+        mus: The gradients (N,d,d) from which ``backward`` starts, dL = Re sum(mu dM).
+        forward: The operations of the forward pass.
+        backward: The operations of the backward pass.
     """
 
     products: torch.Tensor
     mus: torch.Tensor
-    there: Operations
-    back: Operations
+    forward: Operations
+    backward: Operations
 
 
 class Chains:
-    """N products of at most L factors ``sum_f w_f(t) A_f`` of size d, padded with identities to one length.
-
-    ``angles`` says what the G angles of a call are, one for each factor that has one.
+    """N products of at most L factors ``sum_f w_f(t) A_f`` of size d, padded with identities to equal length.
 
     Args:
-        chains: the factors of each product, the first acts first.
-        size: d.
-        dtype: of the matrices, real or complex.
-        device: where they live.
+        chains: The factors of each product, in the order in which they act.
+        size: The size d.
+        dtype: The dtype of the matrices, real or complex.
+        device: The device of the matrices.
+
+    Attributes:
+        angles: The expressions of the G angles of a call, one for each factor with an angle.
     """
 
     def __init__(
@@ -52,7 +58,7 @@ class Chains:
     ) -> None:
         length = max(map(len, chains), default=1)
         complex_matrices = any(np.iscomplexobj(terms) for chain in chains for _, terms in chain)
-        most = max((len(own) for chain in chains for _, own in chain), default=WAVES)
+        most = max((len(own) for chain in chains for _, own in chain), default=NUM_HARMONICS)
         terms = np.zeros((length, len(chains), most, size, size), dtype=complex if complex_matrices else float)
         terms[:, :, 0] = np.eye(size)
         place = np.zeros((length, len(chains)), dtype=np.int64)
@@ -62,7 +68,7 @@ class Chains:
                 terms[s, n] = 0
                 terms[s, n, : len(own)] = own
                 if angle is not None:
-                    place[s, n] = len(self.angles)  # a constant may read any angle: its waves have no matrices
+                    place[s, n] = len(self.angles)  # a constant reads angle 0, but its harmonics have no matrices
                     self.angles.append(angle)
         self._used = [f for f in range(most) if f == 0 or terms[:, :, f].any()] if self.angles else [0]
         flat = terms[:, :, self._used].reshape(length, len(chains), len(self._used), size * size)
@@ -73,63 +79,64 @@ class Chains:
     def factors(self, angles: torch.Tensor) -> torch.Tensor:
         """Return all factors (L,N,R,d,d) at angles (R,G)."""
         length, count, size = self._shape
-        if not self.angles:  # one number, which the constants' only wave does not look at
+        if not self.angles:  # the only harmonic of a constant does not depend on it
             angles = angles.new_zeros(len(angles), 1)
-        table = waves(angles, self._used).to(self._terms).index_select(1, self._place)  # (R,L N,F)
+        table = harmonics(angles, self._used).to(self._terms).index_select(1, self._place)  # (R,L N,F)
         product = table.view(len(angles), length, count, len(self._used)).permute(1, 2, 0, 3) @ self._terms
         return product.view(length, count, len(angles), size, size)
 
     def record(self, angles: torch.Tensor, by_angles: torch.Tensor) -> Recorded:
-        """Return what makes complex products at angles (G,), and adds to the gradient of those.
+        """Return the operations that compute complex products and add to the gradient of the angles.
 
         Args:
-            angles: where they will be, in double precision.
-            by_angles: (G,) likewise.
+            angles: The tensor (G,), in double precision, that will contain the angles.
+            by_angles: The tensor (G,) to which the gradient is added.
         """
         length, count, size = self._shape
-        entries, waves_used = length * count, len(self._used)
-        terms = torch.view_as_real(self._terms).reshape(entries, waves_used, -1)
+        entries, num_used = length * count, len(self._used)
+        terms = torch.view_as_real(self._terms).reshape(entries, num_used, -1)
         turns, starts = sines(tuple(self._used), angles.dtype, angles.device)
-        own, angle = angles.new_zeros(entries), angles.new_zeros(entries, waves_used)
-        table = terms.new_zeros(entries, 1, waves_used)
+        own, angle = angles.new_zeros(entries), angles.new_zeros(entries, num_used)
+        table = terms.new_zeros(entries, 1, num_used)
         factors, partial_products = (self._terms.new_zeros(*self._shape, size) for _ in range(2))
         adjoints, by_factors = (torch.zeros_like(factors) for _ in range(2))
         partial_products = factors if length == 1 else partial_products
         gather: Operations = [partial(torch.index_select, angles, 0, self._place, out=own)]
-        there: Operations = [
+        forward: Operations = [
             *(gather if self.angles else []),
             partial(torch.addcmul, starts, own[:, None], turns, out=angle),
             lambda: table.copy_(angle.sin()[:, None]),
             partial(torch.bmm, table, terms, out=torch.view_as_real(factors).view(entries, 1, -1)),
         ]
-        back: Operations = []
+        backward: Operations = []
         if length > 1:
-            there.append(partial(partial_products[0].copy_, factors[0]))
+            forward.append(partial(partial_products[0].copy_, factors[0]))
         for s in range(1, length):
-            there.append(partial(torch.bmm, factors[s], partial_products[s - 1], out=partial_products[s]))
-            back.append(partial(torch.bmm, factors[s].mT, adjoints[s], out=adjoints[s - 1]))
+            forward.append(partial(torch.bmm, factors[s], partial_products[s - 1], out=partial_products[s]))
+            backward.append(partial(torch.bmm, factors[s].mT, adjoints[s], out=adjoints[s - 1]))
         if length > 1:
             left, right = adjoints[1:].flatten(0, 1), partial_products[:-1].flatten(0, 1).mT
-            back = [*reversed(back), partial(torch.bmm, left, right, out=by_factors[1:].flatten(0, 1))]
-        signs = torch.tensor([1.0, -1.0]).to(terms).repeat(size * size)  # of Re(mu F): no product of imaginary parts
+            backward = [*reversed(backward), partial(torch.bmm, left, right, out=by_factors[1:].flatten(0, 1))]
+        # Re(mu F) is the product of the real parts minus that of the imaginary parts
+        signs = torch.tensor([1.0, -1.0]).to(terms).repeat(size * size)
         down = terms * signs * turns[:, None].to(terms)
-        by_waves = terms.new_zeros(entries, 1, waves_used)
+        by_harmonics = terms.new_zeros(entries, 1, num_used)
         if not self.angles:
-            return Recorded(partial_products[-1], adjoints[-1], there, [])
-        back += [
+            return Recorded(partial_products[-1], adjoints[-1], forward, [])
+        backward += [
             partial(by_factors[0].copy_, adjoints[0]),
-            # rows from the left: products of a few rows with one column take six times as long
-            partial(torch.bmm, torch.view_as_real(by_factors).view(entries, 1, -1), down.mT, out=by_waves),
-            lambda: by_angles.index_add_(0, self._place, (angle.cos() * by_waves[:, 0]).sum(1)),
+            # the row stands left: products of a few rows with one column take six times as long
+            partial(torch.bmm, torch.view_as_real(by_factors).view(entries, 1, -1), down.mT, out=by_harmonics),
+            lambda: by_angles.index_add_(0, self._place, (angle.cos() * by_harmonics[:, 0]).sum(1)),
         ]
-        return Recorded(partial_products[-1], adjoints[-1], there, back)
+        return Recorded(partial_products[-1], adjoints[-1], forward, backward)
 
     def products(self, angles: torch.Tensor) -> torch.Tensor:
-        """Return each chain's matrix (N,R,d,d)."""
+        """Return the product (N,R,d,d) of each chain at angles (R,G)."""
         return product(self.factors(angles))
 
     def applied(self, angles: torch.Tensor, vector: torch.Tensor) -> torch.Tensor:
-        """Return what the chains make of a vector (d,): (N,R,d)."""
+        """Return the products (N,R,d) of each chain with a vector (d,), at angles (R,G)."""
         factors = self.factors(angles)
         vectors = vector.expand(*factors.shape[1:3], -1).unsqueeze(-1)
         for factor in factors:
@@ -137,17 +144,48 @@ class Chains:
         return vectors.squeeze(-1)
 
 
+class TransferChains:
+    """N products of channels on one or two qubits each, as functions of the parameters.
+
+    Args:
+        products: The channels of each product, in the order in which they act.
+        size: The size d of the Pauli transfer matrices, 4 or 16.
+        parameters: The P parameters, in the order of the values' columns.
+        dtype: The real dtype of the matrices.
+        device: The device of the matrices.
+    """
+
+    def __init__(
+        self,
+        products: Sequence[Sequence[Channel]],
+        size: int,
+        parameters: Sequence[Parameter],
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        links = [[(channel.angle, channel.terms) for channel in chain] for chain in products]
+        self._chains = Chains(links, size, dtype, device)
+        self._expressions = Expressions(self._chains.angles, parameters)
+
+    def products(self, values: torch.Tensor) -> torch.Tensor:
+        """Return the matrix (N,R,d,d) of each product at parameter values (R,P)."""
+        return self._chains.products(self._expressions(values))
+
+    def applied(self, values: torch.Tensor, vector: torch.Tensor) -> torch.Tensor:
+        """Return the products (N,R,d) with a vector (d,) at parameter values (R,P)."""
+        return self._chains.applied(self._expressions(values), vector)
+
+
 def product(factors: torch.Tensor) -> torch.Tensor:
-    """Return the matrix products (...,d,d) of factors (L,...,d,d), the first acts first."""
+    """Return the matrix products (...,d,d) of factors (L,...,d,d), of which the first acts first."""
     return _Product.apply(factors) if len(factors) > 1 else factors[0]
 
 
 class _Product(torch.autograd.Function):
-    """A product and its derivative: one batched product a factor there, one back, and one for all derivatives."""
+    """A product and its derivative: two batched products for each factor, and one for all derivatives."""
 
     @staticmethod
     def forward(ctx: Any, factors: torch.Tensor) -> torch.Tensor:
-        """Return the products."""
         flat = factors.reshape(len(factors), -1, *factors.shape[-2:])
         partial = [flat[0]]
         for factor in flat[1:].unbind(0):
@@ -158,7 +196,6 @@ class _Product(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
-        """Return the gradient of the factors."""
         flat, *before = ctx.saved_tensors
         after = [grad.reshape(flat.shape[1:])]
         for adjoint in flat[1:].mH.resolve_conj().unbind(0)[::-1]:

@@ -1,8 +1,8 @@
-"""The exact engine for circuits under noise whose light cones are wide: the density matrix, row by row.
+"""The exact engine for noisy circuits with wide light cones: the density matrix of each row.
 
-The density matrix of n qubits is its 4^n real Pauli coefficients, rho = 2^-n sum_s c_s s, carried forward through the
-same blocks as the light-cone engine carries observables back. All observables are read from one state, so this is
-the cheaper way where each row needs matrices of its own (data uploaded again behind entangling gates).
+The engine carries the 4^n real Pauli coefficients of the density matrix, rho = 2^-n sum_s c_s s, forward through the
+blocks of the light-cone engine. It reads all observables from one state. It is
+therefore the cheaper engine if each row has matrices of its own (data uploaded again behind entangling gates).
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from qkd.core.errors import EngineError
+from qkd.engines.base import NoisyEstimator
+from qkd.engines.chains import TransferChains
 from qkd.engines.noise import Noise
-from qkd.engines.noisy import NoisyEstimator
 from qkd.engines.paulis.bloch import Features, differs, leading_channels
 from qkd.engines.paulis.channels import LETTERS
-from qkd.engines.paulis.cones import fuse, seen
+from qkd.engines.paulis.cones import cone_union, fuse
 from qkd.engines.paulis.events import channels
 from qkd.engines.paulis.named import Named, product
 from qkd.engines.paulis.strings import pauli_terms
-from qkd.engines.paulis.transfer import TransferChains
-from qkd.engines.program import Program, Question
+from qkd.engines.program import ExpectationProblem, Program
 
-MOST_QUBITS = 12
-"""Qubits in the light cones together up to which their density matrix is kept."""
-_KEPT_BYTES = 2**30  # of states kept for the way back, at most, unless one row needs more
+MAX_DENSITY_QUBITS = 12
+"""Maximum number of qubits in the union of the light cones."""
+_MAX_KEPT_BYTES = 2**30  # states kept for the backward pass, unless one row needs more
 
 
 class DensityMatrixEstimator(NoisyEstimator):
@@ -33,32 +33,32 @@ class DensityMatrixEstimator(NoisyEstimator):
     See ``NoisyEstimator`` for its arguments.
     """
 
-    def _compile(self, question: Question) -> DensityMatrixProgram:
-        return DensityMatrixProgram(question, self)
+    def _compile(self, problem: ExpectationProblem) -> DensityMatrixProgram:
+        return DensityMatrixProgram(problem, self)
 
 
 class DensityMatrixProgram(Program):
-    """A compiled circuit; see ``Program`` for what a call takes and gives."""
+    """A circuit that is compiled for ``DensityMatrixEstimator``."""
 
-    def __init__(self, question: Question, engine: DensityMatrixEstimator) -> None:
-        super().__init__(question, engine)
+    def __init__(self, problem: ExpectationProblem, engine: DensityMatrixEstimator) -> None:
+        super().__init__(problem, engine)
         dtype, device = engine.dtype, engine.device
-        self._device, both = device, question.parameters
-        batched = set(question.batched)
-        terms, self._coefficients, self._constants = pauli_terms(question.observables, dtype, device)
+        self._device, both = device, problem.parameters
+        batched = set(problem.batched)
+        terms, self._coefficients, self._constants = pauli_terms(problem.observables, dtype, device)
         self._coefficients = self._coefficients * self._coefficients.new_tensor(
             [Noise.from_model(engine.noise_model).attenuation(t) for t in terms]
         )
         measured = {qubit for string in terms for qubit, _ in string}
-        sequence = channels(question.circuit, engine.noise_model, measured)
-        encoding, rest = leading_channels(sequence, question.circuit.num_qubits, batched)
+        sequence = channels(problem.circuit, engine.noise_model, measured)
+        encoding, rest = leading_channels(sequence, problem.circuit.num_qubits, batched)
         blocks = fuse(rest)
-        numbers, self._qubits = seen([block.qubits for block in blocks], terms)
+        numbers, self._qubits = cone_union([block.qubits for block in blocks], terms)
         blocks = [blocks[number] for number in numbers]
-        if len(self._qubits) > MOST_QUBITS:
+        if len(self._qubits) > MAX_DENSITY_QUBITS:
             raise EngineError(
-                f"the observables of circuit '{question.circuit.name}' depend on {len(self._qubits)} qubits; the "
-                f"density-matrix engine takes {MOST_QUBITS} at most; use the light-cone engine or trajectories"
+                f"the observables of circuit '{problem.circuit.name}' depend on {len(self._qubits)} qubits; the "
+                f"density-matrix engine can carry at most {MAX_DENSITY_QUBITS}; use another engine"
             )
         self._features = Features([encoding.leads[qubit] for qubit in self._qubits], both, dtype, device)
         varying = [any(differs(channel, batched) for channel in block.channels) for block in blocks]
@@ -66,7 +66,7 @@ class DensityMatrixProgram(Program):
             [block.channels for block, own in zip(blocks, varying, strict=True) if own == kind]
             for kind in (False, True)
         ]
-        self._common = TransferChains(by_kind[False], 16, question.shared, dtype, device)
+        self._common = TransferChains(by_kind[False], 16, problem.shared, dtype, device)
         self._own = TransferChains(by_kind[True], 16, both, dtype, device)
         self._pairs = [(block.qubits, own) for block, own in zip(blocks, varying, strict=True)]
         self._row_bytes = 3 * dtype.itemsize * 4 ** len(self._qubits) * (len(blocks) + 1)
@@ -75,16 +75,15 @@ class DensityMatrixProgram(Program):
         self._places = torch.tensor(places, dtype=torch.int64, device=device)
 
     def _values(self, batched: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
-        """Return expectation values (B,K); see ``Program``."""
         if not len(self._places):
             return self._constants.expand(len(batched), -1)
         shared = shared.to(self._device, torch.float64)
         values = torch.cat([batched.to(shared), shared.expand(len(batched), -1)], dim=1)
         common = self._common.products(shared[None])[:, 0]
-        rows = max(1, _KEPT_BYTES // self._row_bytes)
+        rows = max(1, _MAX_KEPT_BYTES // self._row_bytes)
         if rows >= len(values):
             evs = self._strings(common, values)
-        else:  # computed again on the way back, some rows at a time
+        else:  # recomputed in the backward pass, some rows at a time
             parts = [checkpoint(self._strings, common, part, use_reentrant=False) for part in values.split(rows)]
             evs = torch.cat(parts)
         return evs @ self._coefficients.T + self._constants

@@ -1,4 +1,4 @@
-"""Parameter expressions as torch functions: one matrix for the linear ones, sympy's torch code for the rest."""
+"""Parameter expressions as torch functions: one matrix for the linear ones, code from sympy for the others."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from qkd.core.errors import EngineError
 class Expressions:
     """T real expressions of the given parameters, evaluated together and differentiable.
 
-    Args:
-        expressions: T expressions or plain numbers.
-        parameters: the P parameters, in the order of the values' columns.
+    A call maps values (...,P) to (...,T).
 
-    Calling it with values (...,P) gives (...,T).
+    Args:
+        expressions: The T expressions or numbers.
+        parameters: The P parameters, in the order of the values' columns.
 
     Raises:
-        EngineError: an expression is not real or has no torch equivalent.
+        EngineError: An expression is not real or has no torch equivalent.
     """
 
     def __init__(self, expressions: Sequence[ParameterExpression | float], parameters: Sequence[Parameter]) -> None:
@@ -66,7 +66,7 @@ def linear_form(expression: ParameterExpression | float) -> tuple[float, dict[Pa
     for parameter in expression.parameters:
         try:
             slope = expression.gradient(parameter)
-        except RuntimeError as error:  # of the sign, for one
+        except RuntimeError as error:  # for example of the sign
             raise _no_derivative(expression) from error
         if isinstance(slope, ParameterExpression):
             if slope.parameters:
@@ -91,7 +91,7 @@ def _torch_function(expression: ParameterExpression, used: Sequence[Parameter]) 
         by_name = {str(symbol): symbol for symbol in symbolic.free_symbols}
         arguments = [by_name.get(p.name, sympy.Dummy()) for p in used]
         code = sympy.lambdify(arguments, symbolic, modules=[_TORCH], dummify=True)
-        # the symbolic form is compared with Qiskit's own value, which some versions of Qiskit do not agree with
+        # In some versions of Qiskit the symbolic form of an expression has another value than its binding.
         points = np.random.default_rng(len(used)).uniform(0.5, 1.5, (2, len(used)))
         for point in points:
             bound = complex(expression.bind(dict(zip(used, point.tolist(), strict=True))).numeric())

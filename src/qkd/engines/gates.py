@@ -1,9 +1,9 @@
-"""Any unitary circuit as a list of atoms: constant matrices and gates ``U(t) = exp(i t H)`` of one angle t.
+"""Unitary circuits as elementary gates: constant matrices and gates ``U(t) = exp(i t H)`` of one angle t.
 
-Every rotation, phase gate and controlled rotation of Qiskit is ``U(t) = sum_f w_f(t) A_f`` with constant
-matrices A_f and the waves ``w = (1, cos t/2, sin t/2, cos t, sin t)``, the eigenvalues of H being 0, 1/2 or 1
-apart. The A_f are read off the gate's own matrix at five angles, so that no table of gates is kept; a gate
-that is not of this form is replaced by its definition until it is.
+Every rotation, phase gate and controlled rotation of Qiskit is ``U(t) = sum_f w_f(t) A_f`` with constant matrices A_f
+and the harmonics ``w = (1, cos t/2, sin t/2, cos t, sin t)``, because eigenvalues of H differ by 0, 1/2 or 1. The A_f
+follow from the gate's matrix at five angles, so there is no table of gates. A gate that does not have this form is
+replaced by its definition.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from qiskit.circuit.library import GlobalPhaseGate, IGate, PauliEvolutionGate, U
 from qiskit.quantum_info import SparsePauliOp
 
 from qkd.core.errors import EngineError
-from qkd.engines.instructions import defined, free, is_channel, leaves, matrix_of
+from qkd.engines.instructions import defined, flattened_gates, free, is_channel, matrix_of
 
-WAVES = 5
-_WIDEST = 4  # a constant gate on more qubits is replaced by its definition
+NUM_HARMONICS = 5
+_MAX_GATE_QUBITS = 4  # a constant gate on more qubits is replaced by its definition
 _IGNORED = (Barrier, Delay, IGate, GlobalPhaseGate)
 
 
 @dataclass(frozen=True, eq=False)
-class Atom:
-    """A constant gate, or one of a one-parameter group: U(s) U(t) = U(s+t).
+class ElementaryGate:
+    """A constant gate, or a gate of a one-parameter group: U(s) U(t) = U(s+t).
 
-    Args:
-        qubits: the k qubits it acts on; the first is the least significant bit of a matrix index.
-        terms: (5, 2^k, 2^k) matrices A_f; a constant gate has only the first.
-        angle: what t is, or None for a constant gate.
+    Attributes:
+        qubits: The k qubits; the first is the least significant bit of a matrix index.
+        terms: The matrices A_f (5, 2^k, 2^k); a constant gate has only the first.
+        angle: The expression of t, or None for a constant gate.
     """
 
     qubits: tuple[int, ...]
@@ -45,13 +45,13 @@ class Atom:
 
     @property
     def diagonal(self) -> bool:
-        """Whether the gate is diagonal at every angle."""
+        """True if the gate is diagonal at every angle."""
         size = self.terms.shape[-1]
         return not self.terms[:, ~np.eye(size, dtype=bool)].any()
 
     @property
     def permutation(self) -> np.ndarray | None:
-        """``image[i]``, the basis state that state i becomes, if the gate only permutes them, else None."""
+        """The basis state ``image[i]`` that state i becomes if the gate permutes basis states, else None."""
         if self.angle is not None:
             return None
         matrix = self.terms[0]
@@ -63,106 +63,105 @@ class Atom:
 
     @property
     def generator(self) -> np.ndarray:
-        """H of a gate exp(i t H): minus i times the derivative at t = 0."""
+        """The generator H of a gate exp(i t H): the derivative at t = 0 times -i."""
         return -1j * (self.terms[2] / 2 + self.terms[4])
 
-    def diagonalised(self) -> list[Atom]:
-        """Return this gate as constant, diagonal, constant: exp(i t H) = V exp(i t d) V^dagger, first acts first."""
+    def diagonalized(self) -> list[ElementaryGate]:
+        """Return this gate as constant, diagonal, constant gates, in order of action: V^dagger, exp(i t d), V."""
         if self.angle is None or self.diagonal:
             return [self]
         values, vectors = np.linalg.eigh(self.generator)
         exponents = np.exp(1j * np.outer(GRID, values))  # (5,2^k)
         diagonal = np.einsum("fg,gi,ij->fij", FROM_GRID, exponents, np.eye(len(values)))
         return [
-            Atom(self.qubits, constant(vectors.conj().T)),
-            Atom(self.qubits, diagonal, self.angle),
-            Atom(self.qubits, constant(vectors)),
+            ElementaryGate(self.qubits, constant(vectors.conj().T)),
+            ElementaryGate(self.qubits, diagonal, self.angle),
+            ElementaryGate(self.qubits, constant(vectors)),
         ]
 
 
 def constant(matrix: np.ndarray) -> np.ndarray:
     """Return the terms (5,2^k,2^k) of a constant gate."""
-    terms = np.zeros((WAVES, *matrix.shape), dtype=complex)
+    terms = np.zeros((NUM_HARMONICS, *matrix.shape), dtype=complex)
     terms[0] = matrix
     return terms
 
 
-def waves(angles: torch.Tensor, used: Sequence[int] = range(WAVES)) -> torch.Tensor:
-    """Return the waves (...,F) of angles (...), all five or those ``used``; a sixth, exp(-2 t), is that of rates."""
-    turns, starts = sines(tuple(f for f in used if f < WAVES), angles.dtype, angles.device)
+def harmonics(angles: torch.Tensor, used: Sequence[int] = range(NUM_HARMONICS)) -> torch.Tensor:
+    """Return the harmonics (...,F) of angles (...), all five or those ``used``; the sixth, exp(-2 t), is for rates."""
+    turns, starts = sines(tuple(f for f in used if f < NUM_HARMONICS), angles.dtype, angles.device)
     table = torch.addcmul(starts, angles.unsqueeze(-1), turns).sin()
-    return torch.cat([table, (-2 * angles).exp().unsqueeze(-1)], dim=-1) if WAVES in used else table
+    return torch.cat([table, (-2 * angles).exp().unsqueeze(-1)], dim=-1) if NUM_HARMONICS in used else table
 
 
 @lru_cache
 def sines(used: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return how often the sines that are the waves 1, cos(t/2), sin(t/2), cos t, sin t turn, and where they start."""
+    """Return frequency and phase of each harmonic as a sine; 1 and the cosines have the phase pi/2."""
     turns, starts = np.array([(0, 0.5, 0.5, 1, 1), (np.pi / 2, np.pi / 2, 0, np.pi / 2, 0)])[:, list(used)]
-    with torch.inference_mode(False):  # whoever asks first; tensors of inference serve no gradient later
+    with torch.inference_mode(False):  # the cached tensors must serve later gradients
         return torch.as_tensor(turns, dtype=dtype, device=device), torch.as_tensor(starts, dtype=dtype, device=device)
 
 
-GRID = 4 * math.pi * np.arange(WAVES) / WAVES
-FROM_GRID = np.linalg.inv(waves(torch.from_numpy(GRID)).numpy())  # the waves' coefficients from five values
+GRID = 4 * math.pi * np.arange(NUM_HARMONICS) / NUM_HARMONICS
+# maps values at the five angles to coefficients of the harmonics
+FROM_GRID = np.linalg.inv(harmonics(torch.from_numpy(GRID)).numpy())
 
 
-def atoms(circuit: QuantumCircuit) -> list[Atom]:
-    """Return the circuit's gates, in order, as atoms; collinear neighbours are merged.
+def elementary_gates(circuit: QuantumCircuit) -> list[ElementaryGate]:
+    """Return the circuit's gates in order; neighbors with equal generators are merged.
 
-    Barriers, delays and identities are left out, and a reset of a qubit still in |0>. Global phases are
-    dropped: they leave every expectation value alone. A ``PauliEvolutionGate`` is what its synthesis says
-    (the circuit that a device would run), whether its time is bound or not.
+    Barriers, delays, identities, global phases and resets of a qubit in |0> are ignored: they change no expectation
+    value. A ``PauliEvolutionGate`` is the circuit of its synthesis, which a device would run, also with a bound time.
 
     Raises:
-        EngineError: a channel, or a reset of a qubit in use (see ``without_resets``), or what ``leaves`` refuses.
+        EngineError: There is a channel or a reset of a qubit in use (see ``without_resets``), or ``flattened_gates``
+            refuses an instruction.
     """
-    merged: list[Atom] = []
-    last: dict[int, int] = {}  # qubit -> position in `merged` of the last atom on it
-    for atom in _all_atoms(circuit):
-        positions = {last.get(q, -1) for q in atom.qubits}
+    merged: list[ElementaryGate] = []
+    last: dict[int, int] = {}  # qubit -> position of its last gate in `merged`
+    for gate in _unmerged_gates(circuit):
+        positions = {last.get(q, -1) for q in gate.qubits}
         position = positions.pop()
         before = merged[position] if not positions and position >= 0 else None
-        if before is not None and before.angle is not None and _collinear(before, atom):
-            merged[position] = Atom(atom.qubits, atom.terms, before.angle + atom.angle)
+        if before is not None and before.angle is not None and _collinear(before, gate):
+            merged[position] = ElementaryGate(gate.qubits, gate.terms, before.angle + gate.angle)
             continue
-        last.update(dict.fromkeys(atom.qubits, len(merged)))
-        merged.append(atom)
+        last.update(dict.fromkeys(gate.qubits, len(merged)))
+        merged.append(gate)
     return merged
 
 
-def _all_atoms(circuit: QuantumCircuit) -> Iterator[Atom]:
+def _unmerged_gates(circuit: QuantumCircuit) -> Iterator[ElementaryGate]:
     used: set[int] = set()
-    for leaf in leaves(circuit):
-        operation, on = leaf.operation, leaf.qubits
+    for flat in flattened_gates(circuit):
+        operation, on = flat.operation, flat.qubits
         if is_channel(operation) or (isinstance(operation, Reset) and used & set(on)):
-            raise EngineError(
-                f"'{operation.name}' on qubits {list(on)} is not unitary; take an engine that knows noise"
-            )
+            raise EngineError(f"'{operation.name}' on qubits {list(on)} is not unitary; use an engine with noise")
         if not isinstance(operation, Reset):
-            atoms = list(gate_atoms(operation, on))
-            used.update(on if atoms else ())
-            yield from atoms
+            gates = list(elementary_gates_of(operation, on))
+            used.update(on if gates else ())
+            yield from gates
 
 
 def without_resets(
     circuit: QuantumCircuit, observables: Sequence[SparsePauliOp]
 ) -> tuple[QuantumCircuit, Sequence[SparsePauliOp]]:
-    """Return a circuit that takes a fresh qubit where a qubit in use is reset, and the observables that go with it.
+    """Return a circuit with a new qubit for each reset of a qubit in use, and the observables on it.
 
-    What was on the qubit before is never looked at again, which is what a reset does to it.
+    Tracing out the old qubit and continuing with a new one in |0> is the definition of a reset.
     """
     wire, width, used = list(range(circuit.num_qubits)), circuit.num_qubits, set[int]()
-    operations = leaves(circuit)
+    operations = flattened_gates(circuit)
     moved: list[tuple[Any, list[int]]] = []
-    for leaf in operations:
-        if isinstance(leaf.operation, Reset):
-            (qubit,) = leaf.qubits
+    for flat in operations:
+        if isinstance(flat.operation, Reset):
+            (qubit,) = flat.qubits
             if qubit in used:
                 wire[qubit], width = width, width + 1
                 used.discard(qubit)
         else:
-            used.update(leaf.qubits)
-            moved.append((leaf.operation, [wire[q] for q in leaf.qubits]))
+            used.update(flat.qubits)
+            moved.append((flat.operation, [wire[q] for q in flat.qubits]))
     if width == circuit.num_qubits:
         return circuit, observables
     wide = QuantumCircuit(width, name=circuit.name)
@@ -171,26 +170,28 @@ def without_resets(
     return wide, [observable.apply_layout(wire, width) for observable in observables]
 
 
-def _collinear(first: Atom, second: Atom) -> bool:
+def _collinear(first: ElementaryGate, second: ElementaryGate) -> bool:
     return second.angle is not None and first.qubits == second.qubits and np.array_equal(first.terms, second.terms)
 
 
-def gate_atoms(operation: Any, on: tuple[int, ...], widest: int = _WIDEST) -> Iterator[Atom]:
-    """Yield the atoms of one gate on the qubits ``on``: itself, or those of its definition.
+def elementary_gates_of(
+    operation: Any, on: tuple[int, ...], widest: int = _MAX_GATE_QUBITS
+) -> Iterator[ElementaryGate]:
+    """Yield the elementary gates of one gate on the qubits ``on``: the gate itself, or those of its definition.
 
     Args:
-        operation: a gate or a delay.
-        on: its qubits.
-        widest: a gate on more qubits is replaced by its definition.
+        operation: A gate or a delay.
+        on: The qubits.
+        widest: Maximum number of qubits of a gate; a wider one is replaced by its definition.
 
     Raises:
-        EngineError: it has neither a matrix of this form nor a definition.
+        EngineError: The operation has neither a matrix of this form nor a definition.
     """
     if isinstance(operation, _IGNORED):
         return
     fitted = _fit(operation, widest)
     if fitted is not None:
-        yield Atom(on, *fitted)
+        yield ElementaryGate(on, *fitted)
         return
     definition = defined(operation)
     if definition is None:
@@ -198,14 +199,14 @@ def gate_atoms(operation: Any, on: tuple[int, ...], widest: int = _WIDEST) -> It
             f"instruction '{operation.name}' on qubits {list(on)} has neither a matrix nor a definition; "
             "decompose the circuit into standard gates"
         )
-    for leaf in leaves(definition):
-        yield from gate_atoms(leaf.operation, tuple(on[q] for q in leaf.qubits), widest)
+    for flat in flattened_gates(definition):
+        yield from elementary_gates_of(flat.operation, tuple(on[q] for q in flat.qubits), widest)
 
 
 def _fit(operation: Any, widest: int) -> tuple[np.ndarray, ParameterExpression | None] | None:
-    """Return an operation's ``(terms, angle)``, or None where its definition has to be used."""
+    """Return the ``(terms, angle)`` of an operation, or None if its definition must be used."""
     angles = free(operation)
-    whole = isinstance(operation, UnitaryGate) and widest >= _WIDEST
+    whole = isinstance(operation, UnitaryGate) and widest >= _MAX_GATE_QUBITS
     if len(angles) > 1 or isinstance(operation, PauliEvolutionGate) or (operation.num_qubits > widest and not whole):
         return None
     if not hasattr(operation, "to_matrix"):
@@ -242,7 +243,7 @@ def _fit_angle(operation: Any, free: int) -> np.ndarray | None:
     terms[np.abs(terms) < 1e-14] = 0
 
     def fitted(angle: float) -> np.ndarray:
-        return np.tensordot(waves(torch.tensor(angle, dtype=torch.float64)).numpy(), terms, axes=1)
+        return np.tensordot(harmonics(torch.tensor(angle, dtype=torch.float64)).numpy(), terms, axes=1)
 
     known = all(np.allclose(fitted(angle), at(angle), atol=1e-12) for angle in (0.7, 4.9))
     return terms if known and np.allclose(fitted(0.7) @ fitted(1.1), fitted(1.8), atol=1e-12) else None

@@ -1,16 +1,14 @@
-"""Turning a list of requests (circuit, parameter row, observable) into as few batches as possible.
+"""Grouping of requests (circuit, parameter row, observable) into as few batches as possible.
 
-``EstimatorQNN`` asks for samples x observables one by one, a V2 PUB for any broadcast of the two. Both are
-the same list of requests here. Requests on one circuit whose rows want the same observables become one
-batch (R rows, K observables), so that nothing is computed that nobody asked for and nothing twice.
+``EstimatorQNN`` requests samples x observables one by one; a V2 PUB requests a broadcast of the two. Both become the
+same list here. Requests on one circuit whose rows want the same observables form one batch (R rows, K observables), so
+that an engine computes each requested value once and no other value.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from dataclasses import dataclass, field
 
 import numpy as np
 from qiskit.circuit import QuantumCircuit
@@ -18,129 +16,92 @@ from qiskit.quantum_info import SparsePauliOp
 
 from qkd.engines.keys import circuit_key, observable_key
 
-V = TypeVar("V")
-
 
 @dataclass(frozen=True)
 class Requests:
-    """Wanted expectation values of one circuit: pair i is row ``rows[i]`` with observable ``which[i]``.
+    """Requested expectation values of one circuit: pair i is row ``rows[i]`` with observable ``columns[i]``.
 
-    Args:
-        circuit: the circuit; its P parameters in the circuit's own order are the columns of ``values``.
-        values: (R,P) parameter rows.
-        observables: the observables that ``which`` counts.
-        rows: (Q,) row of each request.
-        which: (Q,) observable of each request.
+    Attributes:
+        circuit: The circuit. Its P parameters, in its own order, are the columns of ``values``.
+        values: The R parameter rows (R,P).
+        observables: The K observables.
+        rows: The row (Q,) of each request.
+        columns: The observable (Q,) of each request.
+        numbers: The position (Q,) of each request in the ungrouped list; only batches have it.
+        key: A hashable that is equal for equal circuits with equal observables; only batches have it.
     """
 
     circuit: QuantumCircuit
     values: np.ndarray
     observables: Sequence[SparsePauliOp]
     rows: np.ndarray
-    which: np.ndarray
+    columns: np.ndarray
+    numbers: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=int))
+    key: Hashable = None
 
 
-@dataclass(frozen=True)
-class Batch:
-    """R distinct rows that all want the same K distinct observables of one circuit.
-
-    ``requests``, ``row`` and ``column`` say that the result's entry ``[row[j], column[j]]`` answers request
-    number ``requests[j]`` in the order in which the requests were given.
-    """
-
-    circuit: QuantumCircuit
-    key: Hashable
-    values: np.ndarray
-    observables: tuple[SparsePauliOp, ...]
-    requests: np.ndarray
-    row: np.ndarray
-    column: np.ndarray
-
-
-def group(requests: Iterable[Requests], independent: bool = False) -> list[Batch]:
-    """Group all requests, numbered in the order given, into batches.
+def group(requests: Iterable[Requests], independent: bool = False) -> list[Requests]:
+    """Return batches in which all R rows want all K observables.
 
     Args:
-        requests: The requests.
-        independent: Give every repetition of a request a row of its own, because its value is a random draw. Different
-            observables of equal rows still share a row, as they do in one PUB.
+        requests: The requests, numbered in the order given.
+        independent: Whether each repetition of a request gets a row of its own, because its value is a random draw.
+            Different observables of equal rows still share a row, as in one PUB.
     """
     by_circuit: dict[Hashable, list[tuple[int, Requests]]] = {}
     start = 0
     for request in requests:
-        key = circuit_key(request.circuit)
-        by_circuit.setdefault(key, []).append((start, request))
+        by_circuit.setdefault(circuit_key(request.circuit), []).append((start, request))
         start += len(request.rows)
     return [batch for key, parts in by_circuit.items() for batch in _batches(key, parts, independent)]
 
 
-def _batches(key: Hashable, parts: list[tuple[int, Requests]], independent: bool) -> Iterable[Batch]:
-    observables: dict[Hashable, int] = {}
+def _batches(key: Hashable, parts: list[tuple[int, Requests]], independent: bool) -> Iterable[Requests]:
+    place: dict[Hashable, int] = {}
     distinct: list[SparsePauliOp] = []
-    columns, rows, numbers, values, offset = [], [], [], [], 0
-    for start, part in parts:
+    all_columns, all_rows, offset = [], [], 0
+    for _, part in parts:
         index = []
         for observable in part.observables:
-            place = observables.setdefault(observable_key(observable), len(distinct))
-            if place == len(distinct):
+            index.append(place.setdefault(observable_key(observable), len(distinct)))
+            if index[-1] == len(distinct):
                 distinct.append(observable)
-            index.append(place)
-        columns.append(np.asarray(index, dtype=int)[part.which])
-        rows.append(part.rows + offset)
-        numbers.append(start + np.arange(len(part.rows)))
-        values.append(part.values)
+        all_columns.append(np.asarray(index, dtype=int)[part.columns])
+        all_rows.append(part.rows + offset)
         offset += len(part.values)
-    value, inverse = np.unique(np.concatenate(values), axis=0, return_inverse=True)
-    column, number = np.concatenate(columns), np.concatenate(numbers)
-    row = inverse.reshape(-1)[np.concatenate(rows)]
+    values, inverse = np.unique(np.concatenate([part.values for _, part in parts]), axis=0, return_inverse=True)
+    column = np.concatenate(all_columns)
+    number = np.concatenate([start + np.arange(len(part.rows)) for start, part in parts])
+    row = inverse.reshape(-1)[np.concatenate(all_rows)]
     if independent:
         copies, row = np.unique(np.stack([row, _repetition(row, column)]), axis=1, return_inverse=True)
-        value, row = value[copies[0]], row.reshape(-1)
+        values, row = values[copies[0]], row.reshape(-1)
+
     order = np.lexsort((column, row))
     row, column, number = row[order], column[order], number[order]
-    signatures: dict[tuple[int, ...], list[np.ndarray]] = {}
+    by_wanted: dict[tuple[int, ...], list[np.ndarray]] = {}
     for of_row in np.split(np.arange(len(row)), np.flatnonzero(np.diff(row)) + 1):
         if len(of_row):
-            signatures.setdefault(tuple(np.unique(column[of_row]).tolist()), []).append(of_row)
-    for wanted, members in signatures.items():
+            by_wanted.setdefault(tuple(np.unique(column[of_row]).tolist()), []).append(of_row)
+    keys = list(place)
+    for wanted, members in by_wanted.items():
         chosen = np.concatenate(members)
-        local = np.repeat(np.arange(len(members)), [len(m) for m in members])
-        yield Batch(
+        yield Requests(
             circuit=parts[0][1].circuit,
-            key=(key, tuple(list(observables)[c] for c in wanted)),
-            values=value[[row[m[0]] for m in members]],
+            values=values[[row[member[0]] for member in members]],
             observables=tuple(distinct[c] for c in wanted),
-            requests=number[chosen],
-            row=local,
-            column=np.searchsorted(np.asarray(wanted), column[chosen]),
+            rows=np.repeat(np.arange(len(members)), [len(member) for member in members]),
+            columns=np.searchsorted(np.asarray(wanted), column[chosen]),
+            numbers=number[chosen],
+            key=(key, tuple(keys[c] for c in wanted)),
         )
 
 
 def _repetition(row: np.ndarray, column: np.ndarray) -> np.ndarray:
-    """Return how many of the earlier requests (Q,) have the same row and column."""
+    """Return for each request (Q,) the number of earlier requests with the same row and column."""
     order = np.lexsort((column, row))
-    changes = (np.diff(row[order], prepend=-1) != 0) | (np.diff(column[order], prepend=-1) != 0)
+    starts = (np.diff(row[order], prepend=-1) != 0) | (np.diff(column[order], prepend=-1) != 0)
     position = np.arange(len(row))
     counts = np.empty(len(row), dtype=int)
-    counts[order] = position - np.maximum.accumulate(np.where(changes, position, 0))
+    counts[order] = position - np.maximum.accumulate(np.where(starts, position, 0))
     return counts
-
-
-class Recent(Generic[V]):
-    """The most recently used values, at most ``size`` of them."""
-
-    def __init__(self, size: int) -> None:
-        self.size, self._kept = size, OrderedDict[Hashable, V]()
-
-    def get(self, key: Hashable) -> V | None:
-        """Return the value under ``key`` and mark it used, or None."""
-        if key in self._kept:
-            self._kept.move_to_end(key)
-        return self._kept.get(key)
-
-    def put(self, key: Hashable, value: V) -> V:
-        """Keep ``value`` under ``key``, dropping the least recently used beyond the size."""
-        self._kept[key] = value
-        if len(self._kept) > self.size:
-            self._kept.popitem(last=False)
-        return value

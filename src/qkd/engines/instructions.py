@@ -1,8 +1,8 @@
-"""A circuit as the instructions that AerSimulator would carry out: all engines read circuits in this one way.
+"""A circuit as the instructions that AerSimulator executes; all engines read circuits this way.
 
-What Aer has an instruction for stays whole and gets that instruction's noise; everything else is replaced by its
-definition, whose parts get theirs. A composite gate for which a noise model has an error (by name or label) is one
-instruction: nothing inside it is noisy, and the error follows.
+A gate that Aer executes as one instruction has that instruction's noise. Every other gate is replaced by its
+definition, whose parts have their own noise. A composite gate for which a noise model has an error (by name or label)
+is one noisy instruction: its parts have no noise, and the error follows them.
 """
 
 from __future__ import annotations
@@ -40,12 +40,13 @@ _NOT_GATES = frozenset({"initialize", "multiplexer", "delay"})
 
 
 @dataclass(frozen=True, eq=False)
-class Leaf:
+class FlatGate:
     """One instruction.
 
-    operation: a gate, a delay, a reset or a channel; None where only an error is left to happen.
-    qubits: what it acts on.
-    error: under which name a noise model has what follows it; None if nothing does.
+    Attributes:
+        operation: A gate, a delay, a reset or a channel; None for the error that follows a composite gate.
+        qubits: The qubits of the operation.
+        error: The name under which a noise model has the error that follows; None if no error follows.
     """
 
     operation: Any
@@ -59,21 +60,23 @@ def native() -> frozenset[str]:
     return frozenset(AerSimulator().operation_names) - _NOT_GATES
 
 
-def leaves(circuit: QuantumCircuit, noisy: Collection[str] = ()) -> list[Leaf]:
+def flattened_gates(circuit: QuantumCircuit, noisy: Collection[str] = ()) -> list[FlatGate]:
     """Return the instructions of a circuit in order, without barriers and global phases.
 
     Args:
-        circuit: any circuit.
-        noisy: the names and labels for which a noise model has errors.
+        circuit: The circuit.
+        noisy: The names and labels for which a noise model has errors.
 
     Raises:
-        EngineError: an instruction measures, uses classical bits or control flow, has a number that is not finite, or
+        EngineError: An instruction measures, uses classical bits or control flow, has a number that is not finite, or
             is neither a gate nor a channel.
     """
     return list(_unrolled(circuit, range(circuit.num_qubits), noisy, False))
 
 
-def _unrolled(circuit: QuantumCircuit, qubits: Sequence[int], noisy: Collection[str], silent: bool) -> Iterator[Leaf]:
+def _unrolled(
+    circuit: QuantumCircuit, qubits: Sequence[int], noisy: Collection[str], silent: bool
+) -> Iterator[FlatGate]:
     for item in circuit.data:
         operation, on = item.operation, tuple(qubits[circuit.find_bit(qubit).index] for qubit in item.qubits)
         _refuse(operation, on, bool(item.clbits))
@@ -82,24 +85,24 @@ def _unrolled(circuit: QuantumCircuit, qubits: Sequence[int], noisy: Collection[
         name = error_name(operation)
         known = None if silent else name if name in noisy else None
         if isinstance(operation, Reset | Delay):
-            yield Leaf(operation, on, name if name in noisy else None)
+            yield FlatGate(operation, on, name if name in noisy else None)
         elif is_channel(operation):
-            yield Leaf(operation, on, known)
+            yield FlatGate(operation, on, known)
         elif _is_open(operation):
             yield from _closed(operation, on, noisy, silent)
         elif operation.name in native() and is_from_library(operation):
-            yield Leaf(operation, on, known)
+            yield FlatGate(operation, on, known)
         elif (definition := defined(operation)) is not None:
             yield from _unrolled(definition, on, noisy, silent or known is not None)
             if known is not None:
-                yield Leaf(None, on, known)
+                yield FlatGate(None, on, known)
         else:
-            yield Leaf(operation, on, known)
+            yield FlatGate(operation, on, known)
 
 
 def defined(operation: Any) -> QuantumCircuit | None:
-    """Return the circuit that an operation stands for, or None if it is known by a matrix alone."""
-    if operation.name in ("u", "u3") and is_from_library(operation):  # Qiskit's own definition of these ends at them
+    """Return the circuit that defines an operation, or None if the operation has only a matrix."""
+    if operation.name in ("u", "u3") and is_from_library(operation):  # Qiskit defines these two by each other
         theta, phi, lam = operation.params
         rewritten = QuantumCircuit(1)
         rewritten.rz(lam, 0)
@@ -123,26 +126,26 @@ def matrix_of(operation: Any) -> np.ndarray | None:
 
 
 def error_name(operation: Any) -> str:
-    """Return the name under which AerSimulator looks for an instruction's errors: a gate's label, if it has one."""
+    """Return the name by which AerSimulator finds an instruction's errors: the label if there is one."""
     label = getattr(operation, "label", None)
     if operation.name == "pauli" and is_from_library(operation):
         return str(operation.params[0])
     if is_channel(operation):
-        return ""  # a channel put into the circuit has no error of its own
+        return ""  # a channel in a circuit has no error
     unlabelled = isinstance(operation, Reset | Delay | Measure | DiagonalGate)
     return label if label and not unlabelled else operation.name
 
 
 def free(operation: Any) -> list[int]:
-    """Return which of an operation's parameters are not numbers yet."""
+    """Return the positions of an operation's parameters that are not bound."""
     params = getattr(operation, "params", ())
     return [i for i, p in enumerate(params) if isinstance(p, ParameterExpression) and p.parameters]
 
 
 def is_from_library(operation: Any) -> bool:
-    """Return whether an operation is what its name says, because its class is one of Qiskit's or Aer's library.
+    """Return whether an operation's class is one of Qiskit's or Aer's library and agrees with its name.
 
-    The classes ``Gate`` and ``ControlledGate`` prove nothing: gates that users define have them too.
+    The classes ``Gate`` and ``ControlledGate`` are not sufficient, because gates that users define have them too.
     """
     kind = getattr(operation, "base_class", type(operation))
     if operation.name in standard_gates():
@@ -160,7 +163,7 @@ def is_channel(operation: Any) -> bool:
 
 
 def _is_open(operation: Any) -> bool:
-    """Return whether a gate is controlled by a 0 somewhere; Aer puts gates X around it, which are noisy as any X."""
+    """Return whether a gate has a control in state 0; Aer adds X gates around it, which have noise."""
     return (
         isinstance(operation, ControlledGate)
         and operation.ctrl_state != 2**operation.num_ctrl_qubits - 1
@@ -169,7 +172,7 @@ def _is_open(operation: Any) -> bool:
     )
 
 
-def _closed(operation: Any, on: tuple[int, ...], noisy: Collection[str], silent: bool) -> Iterator[Leaf]:
+def _closed(operation: Any, on: tuple[int, ...], noisy: Collection[str], silent: bool) -> Iterator[FlatGate]:
     controls = operation.num_ctrl_qubits
     plain = operation.to_mutable() if hasattr(operation, "to_mutable") else operation.copy()
     plain.ctrl_state = None

@@ -1,6 +1,7 @@
-"""Keys under which compiled programs are kept: equal only where nothing that a program is made of differs.
+"""Cache keys of compiled programs: two keys are equal only if the programs are.
 
-What cannot be looked into is equal to itself alone, so a mistake here costs a compilation and never a wrong number.
+An object of an unknown kind is equal to itself alone. A missing case therefore costs a compilation and never gives a
+wrong number.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from qiskit.circuit import Instruction, Parameter, ParameterExpression, QuantumC
 from qiskit.exceptions import QiskitError
 from qiskit.quantum_info import SparsePauliOp
 
-_DEEPEST = 8  # how far into an operation's attributes a key looks
+_MAX_DEPTH = 8  # levels of an operation's attributes that a key includes
 
 
-class Same:
-    """A key that only the very same object has; it keeps the object, so that no other can take its address."""
+class SameObject:
+    """A key that is equal for the same object only; it keeps the object alive, so its address is not reused."""
 
     def __init__(self, value: object) -> None:
         self._value = value
@@ -28,7 +29,7 @@ class Same:
         return id(self._value)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Same) and self._value is other._value
+        return isinstance(other, SameObject) and self._value is other._value
 
 
 def observable_key(observable: SparsePauliOp) -> Hashable:
@@ -40,7 +41,7 @@ def observable_key(observable: SparsePauliOp) -> Hashable:
 def circuit_key(circuit: QuantumCircuit) -> Hashable:
     """Return a key that is equal only for circuits with the same gates, qubits and parameters in the same order.
 
-    Names and addresses of circuits play no part: a circuit changed in place has another key, a copy the same.
+    Names and addresses of circuits do not matter: a circuit changed in place has another key, a copy has the same.
     """
     position = {qubit: i for i, qubit in enumerate(circuit.qubits)}
     return (
@@ -53,7 +54,7 @@ def circuit_key(circuit: QuantumCircuit) -> Hashable:
 
 
 def operation_key(operation: Any) -> Hashable:
-    """Return a key that is equal only for operations that do the same and have the same noise, in any noise model."""
+    """Return a key that is equal only for operations with the same effect and the same noise, in any noise model."""
     kind = getattr(operation, "base_class", type(operation))
     params = tuple(_key(p) for p in getattr(operation, "params", ()))
     key = (kind, operation.name, getattr(operation, "label", None), params)
@@ -61,12 +62,12 @@ def operation_key(operation: Any) -> Hashable:
         return (*key, getattr(operation, "ctrl_state", None))
     if isinstance(operation, Instruction):
         with contextlib.suppress(QiskitError, TypeError, ValueError):  # there is none for some unbound gates
-            _ = operation.definition  # filled in when first looked at; it is one of the attributes
+            _ = operation.definition  # Qiskit computes this attribute when it is first read
     return (*key, getattr(operation, "unit", None), _attributes(operation, 0))
 
 
 def object_key(value: Any) -> Hashable:
-    """Return a key of an object's kind and all of its attributes."""
+    """Return a key of an object's type and all of its attributes."""
     return type(value), _attributes(value, 0)
 
 
@@ -85,15 +86,15 @@ def _key(value: Any, depth: int = 0) -> Hashable:
     if value is None or isinstance(value, bool | int | str | bytes | Parameter | type):
         return type(value), value
     if isinstance(value, float | complex | np.generic):
-        return type(value), np.asarray(value).tobytes()  # tells -0.0 from 0.0 and finds NaN equal to itself
+        return type(value), np.asarray(value).tobytes()  # -0.0 differs from 0.0, and NaN is equal to itself
     if isinstance(value, ParameterExpression):
         return str(value), frozenset(value.parameters)
     if isinstance(value, QuantumCircuit):
         return circuit_key(value)
     if isinstance(value, SparsePauliOp):
         return observable_key(value)
-    if depth > _DEEPEST or isinstance(value, FunctionType | BuiltinFunctionType | MethodType):
-        return Same(value)
+    if depth > _MAX_DEPTH or isinstance(value, FunctionType | BuiltinFunctionType | MethodType):
+        return SameObject(value)
     if isinstance(value, np.ndarray):
         if value.dtype == object:
             return value.shape, tuple(_key(element, depth + 1) for element in value.reshape(-1))

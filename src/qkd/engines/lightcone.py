@@ -23,51 +23,49 @@ from qiskit.circuit import Parameter, QuantumCircuit
 from torch.utils.checkpoint import checkpoint
 
 from qkd.core.errors import EngineError
-from qkd.engines.base import Estimates
+from qkd.engines.base import Estimates, NoisyEstimator
 from qkd.engines.noise import Noise, NoiseLike
-from qkd.engines.noisy import NoisyEstimator
-from qkd.engines.paulis.adaptive import Adaptive, StringLists
-from qkd.engines.paulis.bloch import Encoding, differs, leading_channels
+from qkd.engines.paulis.adaptive import Adaptive, Limits, StringLists
+from qkd.engines.paulis.bloch import Encoding, Matrices, differs, leading_channels
 from qkd.engines.paulis.carry import Kind, Stack, Tables
 from qkd.engines.paulis.channels import Channel
 from qkd.engines.paulis.cones import ChannelBlock, Cone, FactoredStrings, factors, fuse
 from qkd.engines.paulis.cones import cone as cone_of
 from qkd.engines.paulis.events import channels
-from qkd.engines.paulis.matrices import Matrices
-from qkd.engines.paulis.search import MOST_STRINGS, MOST_TERMS, Route, Search, TooManyStrings
+from qkd.engines.paulis.search import MAX_STRINGS_EXACT, MAX_STRINGS_TRUNCATED, Route, Search, TooManyStrings
 from qkd.engines.paulis.sparse import Carrier
 from qkd.engines.paulis.strings import PauliString, pauli_terms
-from qkd.engines.program import Program, Question
+from qkd.engines.program import ExpectationProblem, Program
 
-WIDEST = 11
-"""A light cone is kept densely up to the 4^w coefficients of this many qubits."""
-_CHEAP = 4**8  # coefficients up to which there is nothing to gain from leaving some out
-_SPARSER = 64  # a list of strings is taken where it is this many times shorter
-_KEPT_BYTES = 2**28  # what of the coefficients is kept for the way back, at most
+MAX_CONE_QUBITS = 11
+"""Maximum number w of qubits of a light cone whose 4^w coefficients are stored densely."""
+_DENSE_COEFFICIENTS = 4**8  # up to this number of coefficients, dense arithmetic is the fastest
+_MIN_SPARSITY = 64  # a list of strings is used if it is this many times shorter than the dense coefficients
+_MAX_KEPT_BYTES = 2**28  # coefficients that are kept for the backward pass
 
 
 class LightConeEstimator(NoisyEstimator):
     """Expectation values of shallow circuits under local noise, as a Qiskit V2 primitive.
 
-    Exact unless an accuracy or a truncation is given. Where one is and light cones are wide, a result's metadata has
-    ``error_bounds``, which no error exceeds, and ``error_estimates``, how large errors probably are.
+    Values are exact unless an accuracy or a truncation is given. With one of them and wide light cones, a result's
+    metadata contains upper bounds ``error_bounds`` and estimates ``error_estimates`` of the truncation error.
 
     Args:
-        noise_model: see ``NoisyEstimator``.
-        backend: see ``NoisyEstimator``.
-        dtype: see ``NoisyEstimator``.
-        device: see ``NoisyEstimator``.
-        accuracy: how far an expectation value of a Pauli string may be off where its light cone is wide, and ten times
-            of it the relative error of gradients; pilot runs find which strings that takes. 0 is exact.
-        truncation: what matters less is left out, in wide light cones, whatever comes of it; 0 leaves that to
-            ``accuracy``.
-        max_terms: Pauli strings of a light cone kept at once; beyond it the least important are left out.
+        noise_model: The noise, as in ``NoisyEstimator``.
+        backend: A backend whose noise model is used instead.
+        dtype: The dtype, as in ``NoisyEstimator``.
+        device: The torch device, as in ``NoisyEstimator``.
+        accuracy: Largest error of a Pauli string's expectation value if its light cone is wide. Gradients have at most
+            ten times this relative error. The engine measures which strings this needs. 0 is exact.
+        truncation: Least importance of the strings that are kept in wide light cones, without any control of the error;
+            0 uses ``accuracy``.
+        max_terms: Maximum number of strings of a light cone; beyond it the least important ones are dropped.
 
     Raises:
-        EngineError: one of the last three makes no sense, or as ``NoisyEstimator``.
+        EngineError: One of the last three arguments is out of range, or as in ``NoisyEstimator``.
     """
 
-    threads = 1  # many small operations
+    threads = 1  # the engine runs many small operations
 
     def __init__(
         self,
@@ -77,7 +75,7 @@ class LightConeEstimator(NoisyEstimator):
         device: str | None = None,
         accuracy: float = 0.0,
         truncation: float = 0.0,
-        max_terms: int = MOST_TERMS,
+        max_terms: int = MAX_STRINGS_TRUNCATED,
     ) -> None:
         super().__init__(noise_model, backend, dtype, device)
         for name, value in (("accuracy", accuracy), ("truncation", truncation)):
@@ -88,32 +86,32 @@ class LightConeEstimator(NoisyEstimator):
         self.accuracy, self.truncation, self.max_terms = accuracy, truncation, max_terms
         self.stream = 0
         self.latest: StringLists | None = None
-        """What the latest call left out of wide light cones."""
+        """The lists of strings of the latest call."""
 
     def reseed(self, number: int) -> None:
-        """Let programs look anew for the strings that they keep, so that nothing depends on earlier calls."""
+        """Let programs search again for their strings, so that values do not depend on earlier calls."""
         self.stream += 1
 
     def note(self) -> str:
-        """Return what was left out, in words; empty where nothing was."""
+        """Return threshold and estimated errors of the latest call; empty if nothing was truncated."""
         if self.latest is None:
             return ""
         return (
-            f"threshold {self.latest.threshold:.0e}, values off by about {self.latest.error:.0e} and gradients by "
-            f"{100 * self.latest.slope:.1g} %"
+            f"threshold {self.latest.threshold:.0e}, errors of about {self.latest.error:.0e} in values and "
+            f"{100 * self.latest.slope:.1g} % in gradients"
         )
 
     def _settings(self, circuit: QuantumCircuit) -> tuple[Hashable, ...]:
         return (*super()._settings(circuit), self.accuracy, self.truncation, self.max_terms)
 
-    def _compile(self, question: Question) -> LightConeProgram:
-        return LightConeProgram(question, self)
+    def _compile(self, problem: ExpectationProblem) -> LightConeProgram:
+        return LightConeProgram(problem, self)
 
     def _estimates(
         self, program: Program, batched: torch.Tensor, shared: torch.Tensor, precision: float | None
     ) -> Estimates:
         assert isinstance(program, LightConeProgram)
-        program.forget()
+        program.clear_cache()
         with torch.no_grad():
             evs, bounds, errors = program.bounded(batched, shared)
         estimates = Estimates.exact(evs.double().cpu().numpy())
@@ -127,7 +125,7 @@ def light_cones(
     noise: NoiseLike,
     batched: Sequence[Parameter] = (),
 ) -> tuple[Encoding, list[ChannelBlock], list[Cone]]:
-    """Return what encodes the data, the other channels as blocks, and the cone of each of the terms' factors."""
+    """Return the encoding, the other channels as blocks, and the light cone of each factor of the terms."""
     measured = {qubit for string in terms for qubit, _ in string}
     encoding, rest = leading_channels(channels(circuit, noise, measured), circuit.num_qubits, set(batched))
     blocks = fuse(rest)
@@ -136,33 +134,38 @@ def light_cones(
 
 
 class LightConeProgram(Program):
-    """A compiled circuit; see ``Program`` for what a call takes and gives."""
+    """A circuit that is compiled for ``LightConeEstimator``.
 
-    def __init__(self, question: Question, engine: LightConeEstimator) -> None:
-        super().__init__(question, engine)
+    Each light cone is carried in one of three ways. Narrow cones have dense coefficients, stacked with cones of the
+    same shape. Wide cones with few strings have an exact list. All other cones have an adaptive list, if the engine has
+    an accuracy or a truncation.
+    """
+
+    def __init__(self, problem: ExpectationProblem, engine: LightConeEstimator) -> None:
+        super().__init__(problem, engine)
         noise, dtype, device = engine.noise_model, engine.dtype, engine.device
         self._engine, self._device, self._stream = engine, device, engine.stream
-        terms, self._coefficients, self._constants = pauli_terms(question.observables, dtype, device)
+        terms, self._coefficients, self._constants = pauli_terms(problem.observables, dtype, device)
         self._coefficients = self._coefficients * self._coefficients.new_tensor(
             [Noise.from_model(noise).attenuation(t) for t in terms]
         )
-        encoding, blocks, cones = light_cones(question.circuit, terms, noise, question.batched)
+        encoding, blocks, cones = light_cones(problem.circuit, terms, noise, problem.batched)
         self.widths = tuple(len(cone.qubits) for cone in cones)
         self._factors = FactoredStrings(terms, blocks, [cone.string for cone in cones], device)
         live = sorted({qubit for cone in cones for qubit in cone.qubits})
-        both = question.parameters
+        both = problem.parameters
         self._row = {qubit: i for i, qubit in enumerate(live)}
         leads = [encoding.leads[qubit] for qubit in live]
 
         used = {number: i for i, number in enumerate(sorted({number for cone in cones for number, _ in cone.blocks}))}
         cones = [replace(cone, blocks=tuple((used[number], flip) for number, flip in cone.blocks)) for cone in cones]
         chains = [blocks[number].channels for number in used]
-        self._varying = [any(differs(channel, set(question.batched)) for channel in chain) for chain in chains]
+        self._varying = [any(differs(channel, set(problem.batched)) for channel in chain) for chain in chains]
         common, own = (
             [chain for chain, varies in zip(chains, self._varying, strict=True) if varies == kind]
             for kind in (False, True)
         )
-        self._forms = Matrices(common, own, leads, question.shared, both, dtype, device)
+        self._forms = Matrices(common, own, leads, problem.shared, both, dtype, device)
         self._tables = Tables(self._varying)
         pairs = {i: blocks[number].qubits for number, i in used.items()}
         patterns = {i: _pattern(chain) for i, chain in enumerate(chains)}
@@ -173,10 +176,10 @@ class LightConeProgram(Program):
         listed, searched = [], []
         for number, cone in enumerate(cones):
             size = max(cone.counts, default=1)
-            if size > _CHEAP:
-                search = Search(cone, pairs, self._varying)
-                limit = size // _SPARSER if size <= 4**WIDEST else MOST_STRINGS
-                route = None if lossy else _listed(search, patterns, limit)
+            if size > _DENSE_COEFFICIENTS:
+                search = Search(cone, pairs, self._varying, device)
+                limit = size // _MIN_SPARSITY if size <= 4**MAX_CONE_QUBITS else MAX_STRINGS_EXACT
+                route = None if lossy else _exact_route(search, patterns, limit)
                 if route is not None:
                     self._lists.append(Carrier(route, self._rows(cone), device))
                     listed.append(number)
@@ -185,7 +188,7 @@ class LightConeProgram(Program):
                     searches.append(search)
                     searched.append(number)
                     continue
-            if size > 4**WIDEST:
+            if size > 4**MAX_CONE_QUBITS:
                 raise _too_wide(cone)
             kinds = tuple(self._varying[number] for number, _ in cone.blocks)
             by_shape.setdefault((cone.moves, kinds, tuple(encoding.sizes[q] for q in cone.qubits)), []).append(number)
@@ -194,39 +197,36 @@ class LightConeProgram(Program):
         ]
         self._adaptive: Adaptive | None = None
         if searches:
-            exactly = Matrices(common, own, leads, question.shared, both, torch.float64, device)
+            exactly = Matrices(common, own, leads, problem.shared, both, torch.float64, device)
             self._adaptive = Adaptive(
                 searches,
                 [self._rows(cones[number]) for number in searched],
                 lambda batched, shared: self._numbered(exactly(batched, shared)),
                 any(self._varying),
-                engine.accuracy,
-                engine.truncation,
-                engine.max_terms,
+                Limits(engine.accuracy, engine.truncation, engine.max_terms),
                 device,
             )
         order = [i for members in by_shape.values() for i in members] + listed + searched
         self._back = torch.as_tensor(np.argsort(order), device=device)
-        self._doubtful = np.isin(np.arange(len(cones)), searched)
+        self._truncated = np.isin(np.arange(len(cones)), searched)
 
     def _rows(self, cone: Cone) -> list[int]:
         return [self._row[qubit] for qubit in cone.qubits]
 
     def _values(self, batched: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
-        """Return expectation values (B,K); see ``Program``."""
         return self._evaluate(batched, shared, False)[0]
 
-    def forget(self) -> None:
-        """Let strings be looked for again where they depend on values of the rows, which other rows may not share."""
+    def clear_cache(self) -> None:
+        """Search again for strings if they depend on the values of the rows."""
         if self._adaptive is not None and any(self._varying):
-            self._adaptive.forget()
+            self._adaptive.clear_cache()
 
     def forecast(self, batched: torch.Tensor, shared: torch.Tensor, budget: float = 3.0) -> tuple[float, float]:
         """Estimate the seconds of a search for strings and of a step in light cones that are too wide to be exact."""
         return (0.0, 0.0) if self._adaptive is None else self._adaptive.forecast(batched, shared, budget)
 
     def bounded(self, batched: torch.Tensor, shared: torch.Tensor) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
-        """Return expectation values (B,K), how far each observable's can be off, and how far they probably are (K,)."""
+        """Return expectation values (B,K), and upper bounds (K,) and estimates (K,) of their truncation errors."""
         return self._evaluate(batched, shared, True)
 
     def _evaluate(
@@ -240,7 +240,7 @@ class LightConeProgram(Program):
         adapted = self._search(batched, shared)
         lists = [*self._lists, *(adapted.carriers if adapted else ())]
         common = self._forms.shared(shared[None])
-        rows = max([1, _KEPT_BYTES // max((stack.row_bytes for stack in self._stacks), default=1)])
+        rows = max([1, _MAX_KEPT_BYTES // max((stack.row_bytes for stack in self._stacks), default=1)])
         parts = [self._part(common, part, shared, lists, bounded) for part in batched.split(rows)]
         strings = self._factors.values(torch.cat([evs for evs, _ in parts], dim=1)[self._back])
         evs = strings.T @ self._coefficients.T + self._constants
@@ -248,16 +248,16 @@ class LightConeProgram(Program):
             return evs, nothing, nothing
         sizes = self._coefficients.abs().cpu().numpy()
         bounds = self._factors.bounds(np.max([bounds for _, bounds in parts], axis=0)[self._back.cpu().numpy()])
-        errors = self._factors.bounds(self._doubtful * (adapted.error if adapted else 0.0))
+        errors = self._factors.bounds(self._truncated * (adapted.error if adapted else 0.0))
         return evs, sizes @ bounds, np.sqrt(sizes**2 @ errors**2)
 
     def _search(self, batched: torch.Tensor, shared: torch.Tensor) -> StringLists | None:
-        """Return the lists of the cones that are too wide to be exact."""
+        """Return the adaptive lists, or None if no cone needs one."""
         if self._adaptive is None:
             return None
         if self._stream != self._engine.stream:
             self._stream = self._engine.stream
-            self._adaptive.forget()
+            self._adaptive.clear_cache()
         self._engine.latest = self._adaptive(batched, shared)
         return self._engine.latest
 
@@ -279,35 +279,35 @@ class LightConeProgram(Program):
     def _numbered(
         self, forms: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
     ) -> tuple[dict[int, torch.Tensor], torch.Tensor]:
-        """Return the matrices of shared and of rowwise blocks by the blocks' numbers, and the features."""
+        """Return the matrices of all blocks by their numbers, and the features."""
         shared, own = iter(forms[0]), iter(forms[1])
         return {i: next(own if varying else shared) for i, varying in enumerate(self._varying)}, forms[2]
 
     def _dense(self, tables: dict[Kind, torch.Tensor], features: torch.Tensor) -> list[torch.Tensor]:
         """Return the expectation values (G,B) of each stack's strings."""
         sizes = [stack.bytes + features.shape[1] * stack.row_bytes for stack in self._stacks]
-        keep = sum(size * len(stack) for size, stack in zip(sizes, self._stacks, strict=True)) <= _KEPT_BYTES
+        keep = sum(size * len(stack) for size, stack in zip(sizes, self._stacks, strict=True)) <= _MAX_KEPT_BYTES
         parts = []
         for size, stack in zip(sizes, self._stacks, strict=True):
-            members = len(stack) if keep else max(1, _KEPT_BYTES // size)
+            members = len(stack) if keep else max(1, _MAX_KEPT_BYTES // size)
             for start in range(0, len(stack), members):
                 some = slice(start, start + members)
                 if keep:
                     parts.append(stack(tables, features, some))
-                else:  # computed again on the way back
+                else:  # recomputed in the backward pass
                     parts.append(checkpoint(stack, tables, features, some, use_reentrant=False))
         return parts
 
 
 def _pattern(chain: Sequence[Channel]) -> np.ndarray:
-    """Return where a block's matrix (1,16,16) can be other than 0, as ones."""
+    """Return a mask (1,16,16) of the entries of a block's matrix that may differ from 0."""
     pattern = np.eye(16)
     for channel in chain:
         pattern = (np.abs(channel.terms).sum(axis=0) > 0) @ pattern
     return (pattern > 0)[None].astype(float)
 
 
-def _listed(search: Search, patterns: dict[int, np.ndarray], limit: int) -> Route | None:
+def _exact_route(search: Search, patterns: dict[int, np.ndarray], limit: int) -> Route | None:
     try:
         return search.route(patterns, 0.0, limit)
     except TooManyStrings:
@@ -317,7 +317,7 @@ def _listed(search: Search, patterns: dict[int, np.ndarray], limit: int) -> Rout
 def _too_wide(cone: Cone) -> EngineError:
     name = " ".join(f"{letter}{qubit}" for qubit, letter in cone.string)
     return EngineError(
-        f"the light cone of {name} holds {len(cone.qubits)} qubits and {max(cone.counts):.1e} coefficients, "
-        f"{4**WIDEST:.1e} is the most that the light-cone engine carries; use fewer layers, an accuracy, or the "
-        "statevector engine where there is no noise"
+        f"the light cone of {name} has {len(cone.qubits)} qubits and {max(cone.counts):.1e} coefficients, and the "
+        f"light-cone engine can carry {4**MAX_CONE_QUBITS:.1e}; use fewer layers, an accuracy, or the statevector "
+        "engine if there is no noise"
     )

@@ -1,4 +1,4 @@
-"""What torch and the C library are told about the machine: threads, devices, freed memory."""
+"""Settings of torch and of the C library: threads, devices, freed memory."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from functools import lru_cache
 
 import torch
 
-TURN = threading.RLock()
-"""Jobs are threads, and take turns: streams of random numbers, what programs keep and torch's threads are shared."""
+ENGINE_LOCK = threading.RLock()
+"""Jobs are threads. They run one at a time, because random streams, cached programs and torch's thread count are
+shared."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # from malloc.h
 
 
 @contextmanager
 def threads(count: int | None) -> Iterator[None]:
-    """Let torch take ``count`` threads inside the block, or as many as it would where that is None.
+    """Let torch use ``count`` threads inside the block; None changes nothing.
 
-    Where a core is shared with other work, OpenMP's threads wait for one another at the end of every operation; a step
-    of many small operations was seen to take fifty times as long on two threads as on one.
+    On a core that is shared with other work, OpenMP's threads wait for one another at the end of every operation. A
+    step of many small operations was measured to take fifty times as long on two threads as on one.
     """
     before = torch.get_num_threads()
     if count is not None:
@@ -34,7 +35,7 @@ def threads(count: int | None) -> Iterator[None]:
 
 
 def device_called(name: str | None) -> torch.device:
-    """Return the torch device called ``name``; where that is None, ``cuda`` if torch sees one, else ``cpu``."""
+    """Return the torch device called ``name``; None means ``cuda`` if torch sees one, else ``cpu``."""
     return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
@@ -42,8 +43,8 @@ def device_called(name: str | None) -> torch.device:
 def keep_freed_memory() -> None:
     """Let the C library keep up to 256 MiB of freed memory, in the whole process from now on.
 
-    By default glibc returns the states of a sweep to the system after every step and gets them back page by
-    page in the next, which takes half of the time. No engine calls this by itself: who trains in a loop does, once.
+    By default glibc returns the states of a sweep to the system after every step and obtains them page by page in the
+    next, which takes half of the time. No engine calls this function; a program that trains in a loop calls it once.
     """
     if sys.platform != "linux":
         return

@@ -1,4 +1,4 @@
-"""The circuits that AerSimulator measures for a program: the light cones of Pauli strings, every angle a parameter."""
+"""The circuits that AerSimulator measures: light cones of groups of Pauli strings, with every angle a parameter."""
 
 from __future__ import annotations
 
@@ -18,41 +18,42 @@ from qiskit_aer.noise import NoiseModel, depolarizing_error, pauli_error
 from qkd.circuits.cone import narrowed, past
 from qkd.core.errors import EngineError
 from qkd.engines.instructions import (
-    Leaf,
+    FlatGate,
     defined,
     error_name,
+    flattened_gates,
     free,
     is_channel,
     is_from_library,
-    leaves,
     matrix_of,
 )
-from qkd.engines.noise import EVERY, Noise, NoiseLike, Placed, assignment, error_of, restricted
+from qkd.engines.noise import ALL_PAULIS, Noise, NoiseLike, PlacedTerm, assignment, error_of, restricted
 from qkd.engines.paulis.events import TO_Z
 from qkd.engines.paulis.strings import PauliString
 
 SHIFTABLE = frozenset({"rx", "ry", "rz", "p", "u1", "u", "u3", "rxx", "ryy", "rzz", "rzx"})
-"""Gates whose every angle has a generator of eigenvalues +-1/2, up to a phase."""
-TOGETHER = 8
-"""Qubits of a group's light cone up to which strings join it under noise."""
-TOGETHER_IDEAL = 20
-"""The same without noise."""
-MOST_BITS = 62
-"""Qubits that are measured together, at most."""
-_WIDEST_MATRIX = 3  # a gate unknown to Aer on more qubits is replaced by its definition
+"""Gates in which each angle has a generator with eigenvalues +-1/2, up to a phase."""
+MAX_GROUP_QUBITS_NOISY = 8
+"""Maximum number of qubits of a group's light cone under noise, when a string widens it."""
+MAX_GROUP_QUBITS_IDEAL = 20
+"""Maximum number of qubits of a group's light cone without noise, when a string widens it."""
+MAX_MEASURED_QUBITS = 62
+"""Maximum number of qubits that are measured together; an outcome is one 64-bit integer."""
+_MAX_MATRIX_QUBITS = 3  # a gate that Aer does not know is replaced by its definition if it has more qubits
 _SILENT = "qkd_silent"  # a label for which no noise model has an error
 
 
 @dataclass(frozen=True)
 class Group:
-    """Strings that are measured together.
+    """Pauli strings that are measured together.
 
-    circuit: their light cone, measured; angle g is the parameter ``free[g]``.
-    simulator: Aer, with the noise of the cone.
-    measured: the qubit that each bit is read from.
-    used: the angles g that occur.
-    masks: (T',) which measured bits each string is the parity of.
-    coefficients: (K,T') of the strings in the observables.
+    Attributes:
+        circuit: The light cone of the strings, with measurements.
+        simulator: AerSimulator with the noise of the cone's qubits.
+        measured: The qubit of each measured bit.
+        used: The numbers g of the angles that occur in the circuit.
+        masks: For each string (T') the measured bits of which it is the parity.
+        coefficients: The strings' coefficients (K,T') in the observables.
     """
 
     circuit: QuantumCircuit
@@ -62,22 +63,22 @@ class Group:
     masks: np.ndarray
     coefficients: np.ndarray
 
-    def said(self, outcomes: np.ndarray) -> np.ndarray:
-        """Return what measured outcomes (M,) say of the observables, (M,K)."""
+    def observable_values(self, outcomes: np.ndarray) -> np.ndarray:
+        """Return the observables' values (M,K) for measured outcomes (M,)."""
         signs = 1 - 2 * (np.bitwise_count(outcomes[:, None] & self.masks) & 1).astype(float)
         return signs @ self.coefficients.T
 
     def expected(self, probabilities: np.ndarray) -> np.ndarray:
-        """Return expectation values (K,) from the probabilities (2^m,) of perfectly read outcomes; readout errs."""
+        """Return expectation values (K,) with readout error from outcome probabilities (2^m,) without it."""
         table = probabilities.reshape([2] * len(self.measured))  # the highest bit first
         for bit, qubit in enumerate(self.measured):
             axis = len(self.measured) - 1 - bit
             read = np.tensordot(table, assignment(self.simulator.options.noise_model, qubit), axes=(axis, 0))
             table = np.moveaxis(read, -1, axis)
-        return table.reshape(-1) @ self.said(np.arange(table.size))
+        return table.reshape(-1) @ self.observable_values(np.arange(table.size))
 
-    def unread(self) -> QuantumCircuit:
-        """Return the circuit with its outcomes' exact probabilities saved instead of sampled."""
+    def with_saved_probabilities(self) -> QuantumCircuit:
+        """Return the circuit with instructions that save the exact outcome probabilities, instead of measurements."""
         circuit, noise = self.circuit.copy(), self.simulator.options.noise_model
         circuit.data = [item for item in circuit.data if item.operation.name != "measure"]
         for qubit in self.measured:
@@ -91,20 +92,19 @@ class Group:
 def prepared(
     circuit: QuantumCircuit, noise: NoiseLike
 ) -> tuple[QuantumCircuit, list[tuple[Parameter, ParameterExpression]]]:
-    """Return a circuit as Aer runs it, whose free angles are parameters of their own, and what each stands for.
+    """Return a circuit for Aer in which each free angle is a parameter, and the expression of each parameter.
 
     Raises:
-        EngineError: an instruction is none that an estimator takes, an angle cannot be shifted, or the noise has
-            parameters or correlated readout.
+        EngineError: An instruction is not supported, or the noise has parameters or correlated readout.
     """
     every = Noise.from_model(noise)
     if every.parameters or every.readouts:
-        raise EngineError("AerSimulator takes no noise with parameters or correlated readout; take another engine")
+        raise EngineError("AerSimulator has no noise with parameters or correlated readout; use another engine")
     noisy = every.names
     ready = QuantumCircuit(circuit.num_qubits)
     angles: list[tuple[Parameter, ParameterExpression]] = []
-    for leaf, behind in every.placed(leaves(circuit, noisy)):
-        for operation, on in (*_runnable(leaf, noisy), *map(_inserted, behind)):
+    for flat, behind in every.placed(flattened_gates(circuit, noisy)):
+        for operation, on in (*_runnable(flat, noisy), *map(_inserted, behind)):
             open_angles = free(operation)
             if open_angles:
                 operation = operation.to_mutable()
@@ -114,19 +114,19 @@ def prepared(
                     params[i] = angles[-1][0]
                 operation.params = params
             ready.append(operation, on)
-    for qubits, chance in every.flips:  # a flip before the readout is one behind it if both outcomes err alike
+    for qubits, chance in every.flips:  # a flip commutes with readout error if both outcomes are misread equally often
         if any(not np.isclose(*np.diag(assignment(every.model, qubit))) for qubit in qubits):
-            raise EngineError("AerSimulator takes no joint flips of readouts that err unequally; take another engine")
+            raise EngineError("AerSimulator has no joint flips of readouts with unequal errors; use another engine")
         flip = pauli_error([("X" * len(qubits), chance), ("I" * len(qubits), 1 - chance)])
         ready.append(flip.to_instruction(), sorted(qubits))
     return ready, angles
 
 
-def _runnable(leaf: Leaf, noisy: Collection[str]) -> Iterator[tuple[Any, tuple[int, ...]]]:
-    """Yield what Aer runs in place of a leaf: its noise is found as the leaf says, whatever it has to be made of."""
-    operation, on = leaf.operation, leaf.qubits
+def _runnable(flat: FlatGate, noisy: Collection[str]) -> Iterator[tuple[Any, tuple[int, ...]]]:
+    """Yield operations that Aer runs for a flattened gate; their labels select the gate's noise."""
+    operation, on = flat.operation, flat.qubits
     if operation is None:
-        yield UnitaryGate(np.eye(2 ** len(on)), label=leaf.error), on
+        yield UnitaryGate(np.eye(2 ** len(on)), label=flat.error), on
         return
     if isinstance(operation, Reset | Delay) or is_channel(operation):
         yield operation, on
@@ -134,34 +134,34 @@ def _runnable(leaf: Leaf, noisy: Collection[str]) -> Iterator[tuple[Any, tuple[i
     known = is_from_library(operation)
     shiftable = (known and operation.name in SHIFTABLE) or not free(operation)
     if known and operation.name in _dense_names() and shiftable:
-        if leaf.error is None and error_name(operation) in noisy:
+        if flat.error is None and error_name(operation) in noisy:
             operation = operation.to_mutable() if hasattr(operation, "to_mutable") else operation.copy()
             operation.label = _SILENT
         yield operation, on
         return
     definition = defined(operation)
-    if shiftable and (len(on) <= _WIDEST_MATRIX or definition is None):
+    if shiftable and (len(on) <= _MAX_MATRIX_QUBITS or definition is None):
         matrix = matrix_of(operation)
         if matrix is not None:
-            yield UnitaryGate(matrix, label=leaf.error or _SILENT), on
+            yield UnitaryGate(matrix, label=flat.error or _SILENT), on
             return
     if definition is None:
         raise EngineError(f"'{operation.name}' has no definition that AerSimulator takes; transpile first")
-    for part in leaves(definition):
+    for part in flattened_gates(definition):
         yield from _runnable(replace(part, qubits=tuple(on[q] for q in part.qubits)), noisy)
-    if leaf.error is not None:
-        yield UnitaryGate(np.eye(2 ** len(on)), label=leaf.error), on
+    if flat.error is not None:
+        yield UnitaryGate(np.eye(2 ** len(on)), label=flat.error), on
 
 
-def _inserted(placed: Placed) -> tuple[Any, tuple[int, ...]]:
-    """Return a noise term as an instruction for Aer, and its qubits."""
+def _inserted(placed: PlacedTerm) -> tuple[Any, tuple[int, ...]]:
+    """Return a noise term as an instruction of Aer, and its qubits."""
     assert isinstance(placed.amount, float | int)
     if placed.coherent:
         pauli = Operator(Pauli(placed.letters[::-1])).data
         half = placed.amount / 2
         matrix = math.cos(half) * np.eye(len(pauli)) - 1j * math.sin(half) * pauli
         return UnitaryGate(matrix, label=_SILENT), placed.qubits
-    if placed.letters.startswith(EVERY):
+    if placed.letters.startswith(ALL_PAULIS):
         return depolarizing_error(1 - math.exp(-2 * placed.amount), len(placed.qubits)).to_instruction(), placed.qubits
     chance = (1 - math.exp(-2 * placed.amount)) / 2
     error = pauli_error([(placed.letters[::-1], chance), ("I" * len(placed.letters), 1 - chance)])
@@ -173,11 +173,11 @@ def _dense_names() -> frozenset[str]:
     return frozenset(AerSimulator(method="density_matrix").operation_names) - {"multiplexer"}
 
 
-def together(
+def measurement_groups(
     circuit: QuantumCircuit, terms: Sequence[PauliString], noisy: bool
 ) -> list[tuple[list[int], tuple[int, ...]]]:
-    """Return which strings are measured together and the qubits of their light cones."""
-    limit = TOGETHER if noisy else TOGETHER_IDEAL
+    """Return the strings of each group that is measured together, and the qubits of the group's light cone."""
+    limit = MAX_GROUP_QUBITS_NOISY if noisy else MAX_GROUP_QUBITS_IDEAL
     groups: list[tuple[list[int], dict[int, str], set[int]]] = []
     for t, term in enumerate(terms):
         cone = set(past(circuit, (qubit for qubit, _ in term))[0])
@@ -203,18 +203,18 @@ def measured_group(
     shots: int,
     method: str | None = None,
 ) -> Group:
-    """Return the strings ``terms``, which have these coefficients (K,T'), measured on their light cone."""
+    """Return the group of the strings ``terms`` with coefficients (K,T') on the qubits of its light cone."""
     letters = {qubit: letter for term in terms for qubit, letter in term}
     measured = sorted(letters)
     place = {qubit: i for i, qubit in enumerate(qubits)}
     small = narrowed(circuit, qubits, past(circuit, measured)[1])
-    if len(measured) > MOST_BITS:
+    if len(measured) > MAX_MEASURED_QUBITS:
         raise EngineError(
-            f"{len(measured)} qubits would be measured together; {MOST_BITS} is the most in one observable"
+            f"an observable measures {len(measured)} qubits together; the maximum is {MAX_MEASURED_QUBITS}"
         )
     small.add_register(ClassicalRegister(len(measured)))
     for bit, qubit in enumerate(measured):
-        if letters[qubit] != "Z":  # labelled, so that no noise model has an error for it
+        if letters[qubit] != "Z":  # the label has no error in any noise model
             small.append(UnitaryGate(TO_Z[letters[qubit]], label=_SILENT), [place[qubit]])
         small.measure(place[qubit], bit)
     local = None if noise is None else restricted(noise, qubits)
@@ -225,5 +225,5 @@ def measured_group(
     used = tuple(sorted(order[parameter] for parameter in small.parameters))
     bits = tuple(place[qubit] for qubit in measured)
     for qubit in bits:
-        assignment(local, qubit)  # Aer would leave a correlated error out
+        assignment(local, qubit)  # raises for a correlated error, which Aer would ignore
     return Group(small, simulator, bits, used, masks, coefficients)

@@ -1,4 +1,4 @@
-"""What every engine compiles, and what it compiles it to."""
+"""The problem that an engine solves, and the program that it compiles for it."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from qkd.core.errors import EngineError
 
 
 @dataclass(frozen=True)
-class Question:
-    """What a program answers: expectation values of K observables on a circuit.
+class ExpectationProblem:
+    """Expectation values of K observables on a circuit.
 
-    circuit: n qubits, parameters exactly those of ``batched`` and ``shared``.
-    observables: K Hermitian observables on n qubits.
-    batched: the A' parameters that differ from row to row, in the order of the program's columns.
-    shared: the P' parameters that all rows share, in the order of the program's vector.
-    noise: parameters of the engine's noise, which are batched or shared as well.
+    Attributes:
+        circuit: The circuit, n qubits.
+        observables: The K Hermitian observables on n qubits.
+        batched: The A' parameters that differ from row to row, in the order of a program's columns.
+        shared: The P' parameters that all rows share, in the order of a program's vector.
+        noise: The parameters of the engine's noise; they are batched or shared as well.
 
     Raises:
-        EngineError: a parameter is missing, unknown or listed twice; an observable has another width or
-            complex coefficients; there is no observable.
+        EngineError: A parameter is missing, unknown or listed twice; an observable has another width or complex
+            coefficients; there is no observable.
     """
 
     circuit: QuantumCircuit
@@ -38,7 +39,7 @@ class Question:
 
     @property
     def parameters(self) -> list[Parameter]:
-        """The parameters of the rows, then those that all rows share."""
+        """The batched parameters, then the shared ones."""
         return [*self.batched, *self.shared]
 
     def __post_init__(self) -> None:
@@ -50,9 +51,9 @@ class Question:
             raise EngineError(f"circuit '{name}' has unbound parameters: {_names(unbound)}; give each a value")
         if self.noise - set(listed):
             raise EngineError(f"the noise has the parameters {_names(self.noise - set(listed))}; bind or list them")
-        foreign = set(listed) - set(self.circuit.parameters) - self.noise
-        if foreign:
-            raise EngineError(f"circuit '{name}' has no parameter {_names(foreign)}; leave it out")
+        unknown = set(listed) - set(self.circuit.parameters) - self.noise
+        if unknown:
+            raise EngineError(f"circuit '{name}' has no parameter {_names(unknown)}; remove it from the list")
         if not self.circuit.num_qubits:
             raise EngineError(f"circuit '{name}' has no qubits; there is nothing to measure")
         if not self.observables:
@@ -71,16 +72,16 @@ class Question:
 class Program(ABC):
     """A circuit with its K observables, compiled once by an engine.
 
-    A copy or a pickle of a program is compiled again by a copy of its engine.
+    A copy or an unpickled program is compiled again by a copy of the engine.
 
     Args:
-        question: what it answers.
+        problem: The problem that the program solves.
         engine: The engine that compiles it.
     """
 
-    def __init__(self, question: Question, engine: Any) -> None:
-        self._source = engine, question
-        self._sizes = len(question.batched), len(question.shared), len(question.observables)
+    def __init__(self, problem: ExpectationProblem, engine: Any) -> None:
+        self._source = engine, problem
+        self._sizes = len(problem.batched), len(problem.shared), len(problem.observables)
 
     def __call__(self, batched: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
         """Return expectation values (B,K), differentiable (torch autograd, first order) in both arguments.
@@ -90,41 +91,41 @@ class Program(ABC):
             shared: (P',) values of the parameters that all rows share.
 
         Raises:
-            EngineError: the values have other shapes.
+            EngineError: The values have other shapes.
         """
         own, common, count = self._sizes
         if batched.ndim != 2 or batched.shape[1] != own or shared.shape != (common,):
             raise EngineError(
-                f"a program takes values (B,{own}) of the rows' parameters and ({common},) of those that all rows "
-                f"share, not {tuple(batched.shape)} and {tuple(shared.shape)}"
+                f"a program expects values (B,{own}) of the batched parameters and ({common},) of the shared ones, not "
+                f"{tuple(batched.shape)} and {tuple(shared.shape)}"
             )
         if not len(batched):
             return (batched.sum() + shared.sum().to(batched)).expand(0, count)
         if torch.is_inference_mode_enabled():
-            # what a program keeps between calls must be of use outside inference mode too
+            # Tensors that a program keeps between calls must not be inference tensors: training could not use them.
             with torch.inference_mode(False), torch.no_grad():
                 return self._values(batched.clone(), shared.clone())
         return self._values(batched, shared)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Return what a copy is made from: locks, recordings and generators of random numbers cannot be pickled."""
+        """Return the engine and the problem: locks and recorded operations cannot be pickled."""
         return _compiled, self._source
 
-    def forget(self) -> None:  # noqa: B027 - most learn nothing
-        """Drop what earlier calls have shown of their rows; those of later ones may share nothing with them."""
+    def clear_cache(self) -> None:  # noqa: B027 - most programs keep nothing
+        """Drop choices that depend on the rows of earlier calls."""
 
     @abstractmethod
     def _values(self, batched: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
-        """Return what a call does, of one row or more."""
+        """Return the expectation values (B,K) of at least one row."""
 
 
-def _compiled(engine: Any, question: Question) -> Program:
-    program: Program = engine.compile(question.circuit, question.observables, question.batched, question.shared)
+def _compiled(engine: Any, problem: ExpectationProblem) -> Program:
+    program: Program = engine.compile(problem.circuit, problem.observables, problem.batched, problem.shared)
     return program
 
 
 def simplified(observable: SparsePauliOp) -> SparsePauliOp:
-    """Return an observable with each Pauli string once, without those that cancel, whatever its scale."""
+    """Return an observable with each Pauli string once; the threshold for zero is relative to the largest one."""
     return observable.simplify(atol=1e-14 * np.abs(observable.coeffs).max(initial=0.0), rtol=0)
 
 

@@ -1,7 +1,8 @@
-"""Another engine's expectation values as a finite number of shots would estimate them.
+"""Another engine's expectation values with the shot noise of a finite number of measurements.
 
-For circuits that AerSimulator cannot measure in bearable time: each Pauli string's mean is drawn from the binomial
-distribution that S shots of it have. What shots of several strings taken together would have in common is left out.
+This engine serves circuits that AerSimulator cannot sample in acceptable time. It draws the mean of each Pauli string
+from the binomial distribution of S shots, independently of all other strings. Correlations between strings that a
+device measures in the same shots are neglected.
 """
 
 from __future__ import annotations
@@ -17,7 +18,18 @@ from qiskit.quantum_info import SparsePauliOp
 from qkd.core.errors import EngineError
 from qkd.engines.base import EngineEstimator, Estimates
 from qkd.engines.paulis.strings import PauliString, pauli_terms
-from qkd.engines.program import Program, Question
+from qkd.engines.program import ExpectationProblem, Program
+
+
+def checked_shots(shots: int) -> int:
+    """Return a number of shots.
+
+    Raises:
+        EngineError: There are no shots.
+    """
+    if shots < 1:
+        raise EngineError(f"an expectation value needs at least 1 shot, not {shots}")
+    return shots
 
 
 def shots_for_precision(precision: float, variances: np.ndarray) -> int:
@@ -25,10 +37,10 @@ def shots_for_precision(precision: float, variances: np.ndarray) -> int:
 
     Args:
         precision: Largest standard error that is accepted.
-        variances: (K,) upper bounds of the variance of one shot of each observable. For T strings that are measured
-            apart it is the sum of the squared coefficients: a string with mean p contributes ``c^2 (1 - p^2) / S`` to
-            the variance after S shots. Strings that share their shots are correlated, and their bound is the square
-            of the sum of the absolute coefficients.
+        variances: Upper bounds (K,) of the variance of one shot of each observable. A string with coefficient c and
+            mean p that is measured by itself contributes ``c^2 (1 - p^2) / S`` to the variance after S shots, so the
+            bound is the sum of the squared coefficients. Strings that share their shots may be fully correlated; their
+            bound is the square of the sum of the absolute coefficients.
     """
     return max(1, math.ceil(float(np.max(variances, initial=0.0)) / precision**2 * (1 - 1e-12)))
 
@@ -37,21 +49,19 @@ class ShotEstimator(EngineEstimator):
     """Shot noise on the values of an engine that has none, as a Qiskit V2 primitive with standard errors.
 
     Args:
-        engine: what knows the expectation values.
-        shots: S, for each Pauli string where no precision is asked for.
-        seed: of the shots.
+        engine: The engine that computes the expectation values.
+        shots: The number S of shots of each Pauli string in PUBs without a precision.
+        seed: The seed of the shots.
 
     Raises:
-        EngineError: there are no shots.
+        EngineError: There are no shots.
     """
 
     samples = True
 
     def __init__(self, engine: EngineEstimator, shots: int = 4096, seed: int = 0) -> None:
         super().__init__()
-        if shots < 1:
-            raise EngineError(f"an expectation value needs at least 1 shot, not {shots}")
-        self.engine, self.shots, self.seed = engine, shots, seed
+        self.engine, self.shots, self.seed = engine, checked_shots(shots), seed
         self.threads = engine.threads
         self.reseed(0)
 
@@ -62,8 +72,8 @@ class ShotEstimator(EngineEstimator):
     def _settings(self, circuit: QuantumCircuit) -> tuple[Hashable, ...]:
         return self.engine._settings(circuit)  # noqa: SLF001 - a part of that engine
 
-    def _compile(self, question: Question) -> ShotProgram:
-        return ShotProgram(question, self)
+    def _compile(self, problem: ExpectationProblem) -> ShotProgram:
+        return ShotProgram(problem, self)
 
     def _default_precision(self) -> float:
         return self.shots**-0.5
@@ -78,27 +88,25 @@ class ShotEstimator(EngineEstimator):
             means = program.strings(batched, shared).double().cpu().numpy()
         drawn = self.random.binomial(shots, ((1 + means) / 2).clip(0, 1)) * 2 / shots - 1
         evs = drawn @ coefficients.T + program.constants.double().cpu().numpy()
-        stds = np.sqrt((1 - drawn**2) / shots @ coefficients.T**2)
-        return Estimates.sampled(evs, stds)
+        return Estimates.sampled(evs, np.sqrt((1 - drawn**2) / shots @ coefficients.T**2))
 
 
 class ShotProgram(Program):
-    """A circuit with its distinct Pauli strings; see ``Program``. A call gives the engine's own values."""
+    """A circuit with its distinct Pauli strings; a call returns the values of the inner engine."""
 
-    def __init__(self, question: Question, engine: ShotEstimator) -> None:
-        super().__init__(question, engine)
-        terms, self.coefficients, self.constants = pauli_terms(question.observables)
+    def __init__(self, problem: ExpectationProblem, engine: ShotEstimator) -> None:
+        super().__init__(problem, engine)
+        terms, self.coefficients, self.constants = pauli_terms(problem.observables)
         self._strings: Program | None = None
         if terms:
-            operators = [_operator(term, question.circuit.num_qubits) for term in terms]
-            self._strings = engine.engine.compile(question.circuit, operators, question.batched, question.shared)
+            operators = [_operator(term, problem.circuit.num_qubits) for term in terms]
+            self._strings = engine.engine.compile(problem.circuit, operators, problem.batched, problem.shared)
 
     def strings(self, batched: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
         """Return the expectation values (B,T) of the strings."""
         return torch.zeros(len(batched), 0) if self._strings is None else self._strings(batched, shared)
 
     def _values(self, batched: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
-        """Return expectation values (B,K); see ``Program``."""
         means = self.strings(batched, shared)
         return means @ self.coefficients.to(means).T + self.constants.to(means)
 

@@ -1,9 +1,9 @@
 """Exact expectation values from a batch of statevectors, differentiated in reverse mode.
 
-The state of B rows is a tensor (2^n, B), batch last: a gate on neighbouring qubits is then one matrix
-product on a view, without any transpose. Reverse mode keeps the states between the steps and carries
-``lambda = O psi`` back through them (adjoint differentiation: Jones and Gacon, arXiv:2009.02823), so that
-one sweep gives the gradient of all weights and all inputs.
+The state of B rows is a tensor (2^n, B). With the batch last, a gate on neighboring qubits is one matrix product on a
+view, without any transpose. Reverse mode keeps the states between the steps and carries ``lambda = O psi`` backward
+through them (adjoint differentiation: Jones and Gacon, arXiv:2009.02823). One backward sweep gives the gradient of all
+weights and all inputs.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from qkd.engines.amplitudes.operands import Operands
 from qkd.engines.amplitudes.sweep import Sweeper
 from qkd.engines.base import EngineEstimator
 from qkd.engines.expressions import Expressions
-from qkd.engines.gates import Atom, atoms, without_resets
+from qkd.engines.gates import ElementaryGate, elementary_gates, without_resets
 from qkd.engines.machine import device_called
-from qkd.engines.program import Program, Question
+from qkd.engines.program import ExpectationProblem, Program
 
 _REAL = {torch.complex64: torch.float32, torch.complex128: torch.float64}
 _CHUNK_BYTES = 2**30
-# a batch is split so that its states fit into a core's own cache, or where that leaves few rows into a part of the
-# shared one: with 64 rows, 11 qubits were seen to take 1.4 times as long without, 16 qubits twice as long
-_NEAR_BYTES, _FAR_BYTES, _FEWEST_ROWS = 3 * 2**18, 2**23, 32
+# A batch is split so that its states fit into a core's own cache, or into a part of the shared cache if fewer than
+# _MIN_ROWS rows would fit. Without the split, 64 rows take 1.4 times as long on 11 qubits and twice as long on 16.
+_CORE_CACHE_BYTES, _SHARED_CACHE_BYTES, _MIN_ROWS = 3 * 2**18, 2**23, 32
 
 
 class StatevectorEstimator(EngineEstimator):
     """Exact, ideal expectation values of any unitary circuit, as a Qiskit V2 primitive.
 
     Args:
-        dtype: ``complex128``, or ``complex64`` for training (gradients agree to 1e-4).
-        device: a torch device such as ``cuda``; by default ``cuda`` where torch sees one, else ``cpu``.
+        dtype: The dtype ``complex128``, or ``complex64`` for training (gradients agree to 1e-4).
+        device: A torch device such as ``cuda``; by default ``cuda`` if torch sees one, else ``cpu``.
     """
 
     def __init__(self, dtype: str = "complex128", device: str | None = None) -> None:
@@ -54,71 +54,68 @@ class StatevectorEstimator(EngineEstimator):
     def _settings(self, circuit: QuantumCircuit) -> tuple[Hashable, ...]:
         return self.dtype, self.device
 
-    def _compile(self, question: Question) -> StatevectorProgram:
-        return StatevectorProgram(question, self)
+    def _compile(self, problem: ExpectationProblem) -> StatevectorProgram:
+        return StatevectorProgram(problem, self)
 
 
 class StatevectorProgram(Program):
-    """A compiled circuit: angles of all gates, matrices of all blocks, then the steps.
-
-    Args:
-        question: what it answers.
-        engine: how it computes.
+    """A circuit that is compiled for ``StatevectorEstimator``.
 
     Raises:
-        EngineError: the circuit entangles more qubits than fit in memory.
+        EngineError: The circuit entangles more qubits than fit in memory.
     """
 
-    def __init__(self, question: Question, engine: StatevectorEstimator) -> None:
-        super().__init__(question, engine)
+    def __init__(self, problem: ExpectationProblem, engine: StatevectorEstimator) -> None:
+        super().__init__(problem, engine)
         dtype, device = engine.dtype, engine.device
         self._real, self._device = _REAL[dtype], device
-        circuit, observables = without_resets(question.circuit, question.observables)
-        gates, table = absorb(atoms(circuit), PauliTable.of(observables))
-        rowwise = set(question.batched)
+        circuit, observables = without_resets(problem.circuit, problem.observables)
+        gates, table = absorb(elementary_gates(circuit), PauliTable.from_observables(observables))
+        rowwise = set(problem.batched)
 
-        def differs(atom: Atom) -> bool:
-            return atom.angle is not None and bool(rowwise & set(atom.angle.parameters))
+        def differs(gate: ElementaryGate) -> bool:
+            return gate.angle is not None and bool(rowwise & set(gate.angle.parameters))
 
-        live = set(np.flatnonzero((table.x | table.z).any(axis=0)).tolist()).union(*(atom.qubits for atom in gates))
+        live = set(np.flatnonzero((table.x | table.z).any(axis=0)).tolist()).union(*(gate.qubits for gate in gates))
         self._qubits = sorted(live) or [0]
-        leading, remaining = leading_gates(gates, [differs(atom) for atom in gates], self._qubits)
-        rest = [part for i in remaining for part in (gates[i].diagonalised() if differs(gates[i]) else [gates[i]])]
+        leading, remaining = leading_gates(gates, [differs(gate) for gate in gates], self._qubits)
+        rest = [part for i in remaining for part in (gates[i].diagonalized() if differs(gates[i]) else [gates[i]])]
         limit = int(math.log2(_free_memory(device) / (8 * dtype.itemsize)))
-        made = fuse(rest, [differs(atom) for atom in rest], self._qubits, limit)
-        widest = 2 ** max(map(len, made.pieces.values()), default=0)
+        fused = fuse(rest, [differs(gate) for gate in rest], self._qubits, limit)
+        widest = 2 ** max(map(len, fused.pieces.values()), default=0)
         self._state_bytes = widest * dtype.itemsize
         self._row_bytes = 4 * widest * dtype.itemsize
-        self._row_bytes_back = (made.amplitudes + 4 * widest) * dtype.itemsize
+        self._row_bytes_backward = (fused.amplitudes + 4 * widest) * dtype.itemsize
 
         encoding = FirstStates([[gates[i] for i in run] for run in leading], self._qubits, dtype, device)
-        self._measurement = Measurement(table, made.pieces, self._real, device)
-        operands = Operands(made, rest, dtype, device)
-        self._sweeper = Sweeper(made, encoding, self._measurement, operands, self._row_bytes_back)
-        self._shared = Expressions(operands.angles, question.shared)
+        self._measurement = Measurement(table, fused.pieces, self._real, device)
+        operands = Operands(fused, rest, dtype, device)
+        self._sweeper = Sweeper(fused, encoding, self._measurement, operands, self._row_bytes_backward)
+        self._shared = Expressions(operands.angles, problem.shared)
         own = [*encoding.angles, *operands.rowwise]
-        read = set[Parameter]().union(*(angle.parameters for angle in own if isinstance(angle, ParameterExpression)))
-        self._mixed = not read.isdisjoint(question.shared)  # in no circuit whose data have gates of their own
-        self._own = Expressions(own, question.parameters if self._mixed else question.batched)
+        arguments = set[Parameter]().union(
+            *(angle.parameters for angle in own if isinstance(angle, ParameterExpression))
+        )
+        self._mixed = not arguments.isdisjoint(problem.shared)  # a gate whose angle contains data and weights
+        self._own = Expressions(own, problem.parameters if self._mixed else problem.batched)
 
     def _values(self, batched: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
-        """Return expectation values (B,K); see ``Program``."""
         batched, shared = batched.to(self._device, self._real), shared.to(self._device)
-        read = torch.cat([batched, shared.to(batched).expand(len(batched), -1)], dim=1) if self._mixed else batched
-        strings = self._sweeper(self._own(read), self._shared(shared.double()), self._rows_at_once())
+        arguments = torch.cat([batched, shared.to(batched).expand(len(batched), -1)], dim=1) if self._mixed else batched
+        strings = self._sweeper(self._own(arguments), self._shared(shared.double()), self._rows_at_once())
         return self._measurement.combine(strings)
 
     def _rows_at_once(self) -> int:
-        needed = self._row_bytes_back if torch.is_grad_enabled() else self._row_bytes
+        needed = self._row_bytes_backward if torch.is_grad_enabled() else self._row_bytes
         if needed > _CHUNK_BYTES and needed > (free := _free_memory(self._device)):
             raise EngineError(
-                f"a gradient keeps {needed / 2**30:.3g} GiB of states for one row and {free / 2**30:.3g} GiB are free; "
+                f"a gradient needs {needed / 2**30:.3g} GiB of states for one row and {free / 2**30:.3g} GiB are free; "
                 "use fewer qubits or layers, complex64, or the light-cone engine"
             )
         rows = max(1, _CHUNK_BYTES // needed)
         if self._device.type == "cpu":
-            near = _NEAR_BYTES // self._state_bytes
-            rows = min(rows, near if near >= _FEWEST_ROWS else max(1, _FAR_BYTES // self._state_bytes))
+            near = _CORE_CACHE_BYTES // self._state_bytes
+            rows = min(rows, near if near >= _MIN_ROWS else max(1, _SHARED_CACHE_BYTES // self._state_bytes))
         return rows
 
 

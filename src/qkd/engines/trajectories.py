@@ -1,9 +1,9 @@
-"""Quantum trajectories: unbiased estimates under noise where states fit and density matrices do not.
+"""Quantum trajectories: unbiased estimates under noise for circuits whose density matrices do not fit in memory.
 
-A channel with Kraus operators K_m is drawn as one of them, m with the probability ``q_m = tr(K_m^+ K_m) / 2^k``, which
-does not depend on the state, and applied as ``K_m / sqrt(q_m)``. The states are not normalised; the mean of
-``<psi|O|psi>`` over the draws is ``tr(O rho)`` exactly, and so is that of its derivatives. (The usual method, Dalibard,
-Castin and Moelmer, Phys. Rev. Lett. 68:580, draws by the state's own norms, and its derivatives are biased.)
+The engine draws one Kraus operator K_m of each channel with probability ``q_m = tr(K_m^+ K_m) / 2^k`` and applies
+``K_m / sqrt(q_m)``. The probabilities do not depend on the state, so the states are not normalized. The mean of
+``<psi|O|psi>`` over the draws is ``tr(O rho)``, and the mean of its derivatives is the derivative. The usual method
+(Dalibard, Castin and Moelmer, Phys. Rev. Lett. 68:580) draws by the norms of the state, and its derivatives are biased.
 """
 
 from __future__ import annotations
@@ -17,42 +17,41 @@ from qiskit.quantum_info import SparsePauliOp
 from torch.utils.checkpoint import checkpoint
 
 from qkd.core.errors import EngineError
-from qkd.engines.amplitudes.blocks import embed as embed_atom
+from qkd.engines.amplitudes.blocks import embed as embed_gate
 from qkd.engines.amplitudes.heisenberg import PauliTable
 from qkd.engines.amplitudes.measure import Measurement
-from qkd.engines.base import Estimates
+from qkd.engines.base import Estimates, NoisyEstimator
 from qkd.engines.chains import Chains, Link, product
 from qkd.engines.expressions import Expressions
-from qkd.engines.gates import Atom, constant
+from qkd.engines.gates import ElementaryGate, constant
 from qkd.engines.noise import Noise, NoiseLike
-from qkd.engines.noisy import NoisyEstimator
 from qkd.engines.paulis.channels import LETTERS, Channel, as_channel, embed, kraus
-from qkd.engines.paulis.cones import pairs, seen
+from qkd.engines.paulis.cones import cone_union, pair_blocks
 from qkd.engines.paulis.events import events, reading
 from qkd.engines.paulis.named import Named
 from qkd.engines.paulis.strings import PauliString, pauli_terms
-from qkd.engines.program import Program, Question
+from qkd.engines.program import ExpectationProblem, Program
 
-MOST_QUBITS = 20
-"""Qubits in the light cones together up to which states are kept."""
-MOST_TERMS = 2**12
-"""Pauli strings that one string may become under readout error."""
-_KEPT_BYTES = 2**29  # of states kept for the way back, at most, unless one row needs more
+MAX_TRAJECTORY_QUBITS = 20
+"""Maximum number of qubits in the union of the light cones."""
+MAX_READOUT_TERMS = 2**12
+"""Maximum number of Pauli strings that one string becomes under readout error."""
+_MAX_KEPT_BYTES = 2**29  # states kept for the backward pass, unless one row needs more
 
 
 class TrajectoryEstimator(NoisyEstimator):
     """Unbiased expectation values under local noise, with standard errors, as a Qiskit V2 primitive.
 
     Args:
-        noise_model: see ``NoisyEstimator``.
-        backend: see ``NoisyEstimator``.
-        dtype: see ``NoisyEstimator``.
-        device: see ``NoisyEstimator``.
-        trajectories: S, how many are averaged in each expectation value.
-        seed: of the draws.
+        noise_model: The noise, as in ``NoisyEstimator``.
+        backend: A backend whose noise model is used instead.
+        dtype: The dtype, as in ``NoisyEstimator``.
+        device: The torch device, as in ``NoisyEstimator``.
+        trajectories: The number S of trajectories of each expectation value.
+        seed: The seed of the draws.
 
     Raises:
-        EngineError: fewer than two trajectories, or as ``NoisyEstimator``.
+        EngineError: There are fewer than two trajectories, or as in ``NoisyEstimator``.
     """
 
     samples = True
@@ -80,8 +79,8 @@ class TrajectoryEstimator(NoisyEstimator):
     def _settings(self, circuit: QuantumCircuit) -> tuple[Hashable, ...]:
         return (*super()._settings(circuit), self.trajectories)
 
-    def _compile(self, question: Question) -> TrajectoryProgram:
-        return TrajectoryProgram(question, self)
+    def _compile(self, problem: ExpectationProblem) -> TrajectoryProgram:
+        return TrajectoryProgram(problem, self)
 
     def _estimates(
         self, program: Program, batched: torch.Tensor, shared: torch.Tensor, precision: float | None
@@ -93,24 +92,24 @@ class TrajectoryEstimator(NoisyEstimator):
 
 
 class TrajectoryProgram(Program):
-    """A compiled circuit; see ``Program``. Each call draws anew."""
+    """A circuit that is compiled for ``TrajectoryEstimator``; each call draws new trajectories."""
 
-    def __init__(self, question: Question, engine: TrajectoryEstimator) -> None:
-        super().__init__(question, engine)
+    def __init__(self, problem: ExpectationProblem, engine: TrajectoryEstimator) -> None:
+        super().__init__(problem, engine)
         self._count, self._device = engine.trajectories, engine.device
         self._random = engine.random
         complex_dtype = torch.complex64 if engine.dtype == torch.float32 else torch.complex128
-        terms, coefficients, constants = pauli_terms(question.observables)
-        blocks = pairs(list(events(question.circuit, engine.noise_model)))
-        numbers, self._qubits = seen([pair for pair, _ in blocks], terms)
-        if len(self._qubits) > MOST_QUBITS:
+        terms, coefficients, constants = pauli_terms(problem.observables)
+        blocks = pair_blocks(list(events(problem.circuit, engine.noise_model)))
+        numbers, self._qubits = cone_union([pair for pair, _ in blocks], terms)
+        if len(self._qubits) > MAX_TRAJECTORY_QUBITS:
             raise EngineError(
-                f"the observables of circuit '{question.circuit.name}' depend on {len(self._qubits)} qubits; the "
-                f"trajectory engine takes {MOST_QUBITS} at most; use fewer layers"
+                f"the observables of circuit '{problem.circuit.name}' depend on {len(self._qubits)} qubits; the "
+                f"trajectory engine can carry at most {MAX_TRAJECTORY_QUBITS}; use fewer layers"
             )
         self._pairs = [blocks[number][0] for number in numbers]
         chains = [_merged(*blocks[number]) for number in numbers]
-        self._factors = _Factors(chains, question.parameters, complex_dtype, engine.device)
+        self._factors = _Factors(chains, problem.parameters, complex_dtype, engine.device)
         self._row_bytes = (
             3 * self._count * complex_dtype.itemsize * 2 ** len(self._qubits) * (len(chains) + len(terms) + 2)
         )
@@ -124,11 +123,10 @@ class TrajectoryProgram(Program):
             for row, constant_part in zip(columns, constants.tolist(), strict=True)
         ]
         order = [place for place in range(max(1, len(self._qubits)))][::-1]
-        self._measurement = Measurement(PauliTable.of(summed), {0: order}, engine.dtype, engine.device)
+        self._measurement = Measurement(PauliTable.from_observables(summed), {0: order}, engine.dtype, engine.device)
         self._qubits = self._qubits or [0]
 
     def _values(self, batched: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
-        """Return estimates (B,K) of expectation values; see ``Program``."""
         return self.samples(batched, shared).mean(dim=1)
 
     def estimate(self, batched: torch.Tensor, shared: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -137,14 +135,14 @@ class TrajectoryProgram(Program):
         return samples.mean(dim=1), samples.std(dim=1) / self._count**0.5
 
     def samples(self, batched: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
-        """Return what each trajectory gives, (B,S,K)."""
+        """Return the observables' values (B,S,K) of each trajectory."""
         shared = shared.to(self._device, torch.float64)
         values = torch.cat([batched.to(shared), shared.expand(len(batched), -1)], dim=1)
-        rows = max(1, _KEPT_BYTES // self._row_bytes)
+        rows = max(1, _MAX_KEPT_BYTES // self._row_bytes)
         drawn = [self._factors.draw(len(part) * self._count, self._random) for part in values.split(rows)]
         if len(drawn) == 1:
             samples = self._part(values, drawn[0])
-        else:  # computed again on the way back, some rows at a time
+        else:  # recomputed in the backward pass, some rows at a time
             samples = torch.cat(
                 [
                     checkpoint(self._part, part, draws, use_reentrant=False)
@@ -154,7 +152,7 @@ class TrajectoryProgram(Program):
         return samples.view(len(batched), self._count, -1)
 
     def _part(self, values: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
-        """Return what the trajectories (R S, K) of some rows of parameter values (R,P) give."""
+        """Return the observables' values (R S, K) of the trajectories of rows of parameter values (R,P)."""
         matrices = self._factors(values, draws)  # (N,R S,4,4)
         first = torch.zeros(1, 2 ** len(self._qubits), dtype=matrices.dtype, device=self._device)
         first[0, 0] = 1
@@ -168,7 +166,7 @@ class TrajectoryProgram(Program):
 
 
 class _Factors:
-    """The blocks' matrices as products of gates and drawn Kraus operators."""
+    """The matrices of blocks as products of gates and drawn Kraus operators."""
 
     def __init__(
         self,
@@ -198,7 +196,7 @@ class _Factors:
         self._shape = (length, count)
 
     def draw(self, samples: int, random: torch.Generator) -> torch.Tensor:
-        """Return which Kraus operator each of the samples takes at each place, (L N, samples)."""
+        """Return the number of the Kraus operator of each sample at each place (L N, samples)."""
         if not len(self._chances):
             return torch.zeros((0, samples), dtype=torch.int64, device=self._chances.device)
         return torch.multinomial(self._chances, samples, replacement=True, generator=random)
@@ -208,24 +206,24 @@ class _Factors:
         turned = self._turned.factors(self._expressions(values))  # (L,N,R,4,4)
         drawn = self._drawn.gather(1, draws[:, :, None].expand(-1, -1, 16))
         samples = draws.shape[1] // len(values)
-        # one of the two is the identity
+        # one of the two factors is the identity
         factors = turned.unsqueeze(3) @ drawn.view(*self._shape, len(values), samples, 4, 4)
         return product(factors.flatten(2, 3))
 
 
-def _merged(pair: tuple[int, int], chain: Sequence[Atom | Channel]) -> list[Link]:
-    """Return a block's factors: gates of an angle as terms (5,4,4), all between them as Kraus operators (M,4,4)."""
+def _merged(pair: tuple[int, int], chain: Sequence[ElementaryGate | Channel]) -> list[Link]:
+    """Return a block's factors: gates with an angle as terms (5,4,4), all others merged to Kraus operators (M,4,4)."""
     factors: list[Link] = []
     between = None
     for event in chain:
-        if isinstance(event, Atom) and event.angle is not None:
+        if isinstance(event, ElementaryGate) and event.angle is not None:
             if between is not None:
                 factors.append((None, kraus(between)))
-            factors.append((event.angle, embed_atom(event, pair)))
+            factors.append((event.angle, embed_gate(event, pair)))
             between = None
         else:
             if event.angle is not None:
-                raise EngineError("the trajectory engine wants rates that are numbers; bind the noise's parameters")
+                raise EngineError("the trajectory engine needs numbers as rates; bind the parameters of the noise")
             channel = as_channel(event)
             matrix = embed(channel.terms, channel.qubits, pair)[0]
             between = matrix if between is None else matrix @ between
@@ -233,14 +231,14 @@ def _merged(pair: tuple[int, int], chain: Sequence[Atom | Channel]) -> list[Link
 
 
 def _measured(string: PauliString, qubits: Sequence[int], noise: NoiseLike) -> SparsePauliOp:
-    """Return what is measured instead of a string, readout error included, on the ``qubits`` alone.
+    """Return the operator on ``qubits`` that is measured instead of a string because of readout error.
 
     Raises:
-        EngineError: that has too many terms.
+        EngineError: The operator has too many terms.
     """
     operator, every = SparsePauliOp("I" * len(qubits)), Noise.from_model(noise)
     if {qubit for pair in every.readouts for qubit in pair} & {qubit for qubit, _ in string}:
-        raise EngineError("the trajectory engine reads qubits one by one; take the light-cone or density engine")
+        raise EngineError("the trajectory engine has no correlated readout; use the light-cone or density engine")
     for qubit, letter in string:
         channel = reading(every.model, qubit)
         weights = np.eye(4)[LETTERS.index(letter)] if channel is None else channel.terms[0, LETTERS.index(letter)]
@@ -250,9 +248,9 @@ def _measured(string: PauliString, qubits: Sequence[int], noise: NoiseLike) -> S
             if weight
         ]
         operator = SparsePauliOp.from_sparse_list(letters, len(qubits)).compose(operator)
-        if len(operator) > MOST_TERMS:
+        if len(operator) > MAX_READOUT_TERMS:
             raise EngineError(
-                f"under readout error a string on {len(string)} qubits is a sum of more than {MOST_TERMS:,}, which is "
-                "the most that the trajectory engine measures; take the light-cone or density engine"
+                f"under readout error a string on {len(string)} qubits is a sum of more than {MAX_READOUT_TERMS:,} "
+                "strings, the maximum of the trajectory engine; use the light-cone or density engine"
             )
     return operator

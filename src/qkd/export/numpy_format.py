@@ -22,7 +22,8 @@ from qkd.encoders.protocol import Encoder
 from qkd.encoders.static import StaticEncoder
 from qkd.export import classify
 from qkd.export.request import ExportRequest, Predictions, run_runtime
-from qkd.student.classical import ClassicalForm, ContractedCircuit, LinearCore, MlpCore
+from qkd.student.classical import ClassicalForm, LinearCore, MlpCore
+from qkd.student.contraction import ContractedCircuit
 from qkd.student.gatelist import GateList
 
 DESCRIPTION = "Arrays and one Python file that imports numpy alone; for hashing and static encoders."

@@ -21,6 +21,7 @@ class Classifier:
     """The student of an export folder; ``classes`` has the C label names in the order of the columns."""
 
     def __init__(self, folder: pathlib.Path) -> None:
+        self.folder = folder
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         self.session = onnxruntime.InferenceSession(folder / "model.onnx", options, ["CPUExecutionProvider"])
@@ -39,7 +40,7 @@ class Classifier:
     @functools.cached_property
     def tokenizer(self) -> Tokenizer:
         """The tokenizer; it truncates as the student does."""
-        return Tokenizer.from_file(str(pathlib.Path(__file__).parent / "tokenizer.json"))
+        return Tokenizer.from_file(str(self.folder / "tokenizer.json"))
 
     def run(self, texts: Sequence[str], output: str) -> np.ndarray:
         """Return an output of the graph (N,...): ``probabilities``, ``label`` or ``expectation_values``."""

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from qkd.core.errors import ModelError
-from qkd.student.classical import ClassicalForm, ContractedCircuit, FourierCore, LinearCore, MlpCore
+from qkd.student.classical import ClassicalForm, FourierCore, LinearCore, MlpCore
+from qkd.student.contraction import ContractedCircuit
 from qkd.student.gatelist import Gate, GateList
 
 OPSET = 17

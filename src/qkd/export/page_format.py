@@ -20,7 +20,8 @@ from qkd.core.files import write_text
 from qkd.export.numpy_format import describe_core, describe_encoder, describe_gates
 from qkd.export.request import ExportRequest, Predictions, run_runtime
 from qkd.student.bundle import Student
-from qkd.student.classical import ClassicalForm, ContractedCircuit, classical_form
+from qkd.student.classical import ClassicalForm, classical_form
+from qkd.student.contraction import ContractedCircuit
 from qkd.student.cores.quantum import QuantumCore
 from qkd.student.gatelist import gate_list
 

@@ -15,7 +15,7 @@ from typing import Any, cast
 import numpy as np
 
 from qkd.core.errors import ConfigError, FolderError, ModelError, nearest
-from qkd.core.files import NotWritten, write_json
+from qkd.core.files import NotWritten, read_json, write_json
 from qkd.core.version import VERSION
 from qkd.export.request import ExportFormat, ExportRequest, Predictions
 from qkd.student.bundle import Student
@@ -177,6 +177,25 @@ def compare(request: ExportRequest, predictions: Predictions, texts: Sequence[st
             f"{len(texts):,} labels; the largest difference is for {texts[row]!r:.80}"
         )
     return difference, agreement
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return the manifest of an export.
+
+    Raises:
+        FolderError: The folder holds no export, or a file is not the one that was written.
+    """
+    if not (folder / MANIFEST).is_file():
+        raise FolderError(f"{folder}: holds no {MANIFEST}, so it is no export; make one with 'qkd export'")
+    manifest = read_json(folder / MANIFEST)
+    files = manifest.get("sha256") if isinstance(manifest, dict) else None
+    if not isinstance(files, dict) or manifest.get("format") not in FORMATS:
+        raise FolderError(f"{folder / MANIFEST}: damaged; export the student again")
+    for name, digest in files.items():
+        path = folder / name
+        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+            raise FolderError(f"{path}: is missing or was changed after the export; export the student again")
+    return manifest
 
 
 @contextmanager

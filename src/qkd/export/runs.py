@@ -9,10 +9,16 @@ from qkd.core.runs import RunFolder
 from qkd.export.registry import Exported, export_student
 from qkd.results.reading import read_predictions
 from qkd.student.bundle import Student
+from qkd.student.deferral import find_deferral
 
 
 def export_run(
-    run: str | Path = "runs/latest", format: str = "numpy", out: Path | None = None, check: bool = True, **options: Any
+    run: str | Path = "runs/latest",
+    format: str = "numpy",
+    out: Path | None = None,
+    check: bool = True,
+    defer: float | None = None,
+    **options: Any,
 ) -> Exported:
     """Export the student of a run.
 
@@ -21,12 +27,16 @@ def export_run(
         format: A name in ``qkd.export.FORMATS``.
         out: Folder of the export; ``RUN/exports/FORMAT`` by default.
         check: Whether export and student are compared on the run's test texts.
+        defer: Largest error rate among answered texts; the export contains the threshold below which texts are
+            deferred.
         options: Options of the format.
 
     Raises:
         QkdError: The folder holds no student, the student does not fit the format, or the comparison fails.
     """
     student = Student.load(run)
+    if defer is not None:
+        options["threshold"] = find_deferral(student, defer).threshold
     folder = RunFolder(Path(run).resolve())
     texts = [row.text for row in read_predictions(folder)] if folder.predictions.is_file() else []
     return export_student(student, out or folder.path / "exports" / format, format, texts, check, **options)

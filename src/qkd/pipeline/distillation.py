@@ -43,10 +43,11 @@ from qkd.simulation.saved import check_saved
 from qkd.simulation.setup import DeviceCircuit, SimulationSetup, make_setup
 from qkd.simulation.start import with_start
 from qkd.student import logreg
-from qkd.student.bundle import About, Student
+from qkd.student.bundle import About, Student, Validation
 from qkd.student.cores.factory import make_control
 from qkd.student.cores.quantum import QuantumCore
 from qkd.student.lesson import Lesson, make_trainer, make_tuner
+from qkd.student.metrics import softmax
 from qkd.student.model import StudentModel
 from qkd.student.refit import refit_head
 from qkd.student.trainer import Trainer
@@ -82,7 +83,7 @@ def run_pipeline(config: Config, folder: RunFolder, resume: bool) -> None:
     check_time(config, cost, len(lesson.train))
     with clock.stage("training"):
         trainer = _quantum(config, setting.circuit, setting.trainer, lesson, folder.checkpoint)
-        shape = f"{circuit.name}, {draw.size(circuit)}; {trainer.student.num_parameters:,} parameters"
+        shape = f"{circuit.name}, {draw.count(circuit).size()}; {trainer.student.num_parameters:,} parameters"
         say(f"student: {shape}; {setting.trainer.describe()}")
         finished = _train(trainer, config, resume, "training", folder.history)
         trainers, frozen = [trainer], {}
@@ -264,6 +265,7 @@ def _keep(
         finished=result.finished,
         controls=tuple(gain.sentence for gain in result.controls.values()),
         conclusion=circuit_conclusion(result) if result.controls else "",
+        validation=_validation(sources, student),
     )
     texts = [dataset.texts[i] for i in sources.splits.test]
     Student(student, sources.encoder, about).save(folder.student, texts)
@@ -280,3 +282,10 @@ def _keep(
     write_lines(folder.predictions, [row.to_dict() for row in predictions])
     write_json(folder.metrics, result.to_dict())
     write_report(folder)
+
+
+def _validation(sources: Sources, student: StudentModel) -> Validation:
+    """Return the student's answers to the validation texts."""
+    rows = softmax(student.logits(sources.embeddings[sources.splits.valid]))
+    correct = rows.argmax(axis=1) == sources.dataset.targets[sources.splits.valid]
+    return Validation(confidences=tuple(rows.max(axis=1).tolist()), correct=tuple(correct.tolist()))

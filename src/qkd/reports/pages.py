@@ -207,7 +207,7 @@ def _template() -> jinja2.Template:
 
 @contextmanager
 def report_failures_as_warnings(path: Path) -> Iterator[None]:
-    """Turn an error while a report is made or written into a warning, because the numbers beside it are saved."""
+    """Turn an error while a report is made or written into a warning, because the numbers are saved already."""
     try:
         yield
     except Exception as error:  # no picture is worth the numbers of a run

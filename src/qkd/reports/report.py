@@ -35,7 +35,7 @@ READING = (
 DEVICE_READING = (
     "'Error of evs' is the mean absolute error of the expectation values. 'Like exact' is the share of texts with the "
     "class of an exact simulation. A prediction is too close to call where its margin is below 1.96 standard errors. A "
-    "run on a snapshot is a rehearsal on a simulator. Its QPU seconds are what the device would need."
+    "run on a snapshot is a rehearsal on a simulator. Its QPU seconds estimate those of the device."
 )
 
 
@@ -177,7 +177,7 @@ def four_lines(metrics: Metrics, measured: Sequence[MeasuredResult] = ()) -> lis
 
 
 def disagreements(classes: Sequence[str], predictions: Sequence[TestPrediction]) -> list[Part | None]:
-    """Return the test texts on which label, student, teacher and linear control are not all the same.
+    """Return the test texts on which label, student, teacher and linear control disagree.
 
     Args:
         classes: The C class names.

@@ -48,7 +48,7 @@ class Table:
         return "\n".join(f"| {' | '.join(map(markdown_text, row))} |" for row in cells)
 
     def to_html(self) -> Markup:
-        """Return the table as HTML. Each cell repeats its column name, which narrow screens show beside it."""
+        """Return the table as HTML. Each cell repeats its column name for narrow screens."""
         heads = [escape(printable(name)) for name in self.columns]
         head = "".join(f'<th scope="col"{_words(name)}>{name}</th>' for name in heads)
         rows = ["".join(map(_cell, heads, row, ["th"] + ["td"] * (len(heads) - 1))) for row in self.rows]

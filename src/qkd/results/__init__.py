@@ -1,4 +1,4 @@
-"""Results of runs as types. Their fields are what qkd stores, and ``to_dict`` returns them.
+"""Results of runs as types. qkd stores their fields, and ``to_dict`` returns them.
 
 ::
 

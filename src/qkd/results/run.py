@@ -309,12 +309,14 @@ class Prediction(Result):
         label: The most probable label.
         probability: The probability of that label.
         probabilities: The probabilities of all labels.
+        deferred: Whether the student is too unsure to answer, where a risk was given.
     """
 
     text: str
     label: str
     probability: float
     probabilities: dict[str, float]
+    deferred: bool | None = None
 
 
 class Labeling(Result):

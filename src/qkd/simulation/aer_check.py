@@ -15,7 +15,7 @@ from qkd.core.errors import QkdError
 from qkd.engines.aer import AerEstimator, AerProgram
 from qkd.engines.noise import NoiseLike
 from qkd.engines.paulis.strings import pauli_terms
-from qkd.engines.program import Question
+from qkd.engines.program import ExpectationProblem
 from qkd.results.run import EngineCheck
 from qkd.simulation.aer_cost import METHODS, Load, cheapest, loads
 from qkd.simulation.factory import Engine
@@ -155,7 +155,7 @@ def _by_aer(
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return Aer's expectation values and their standard errors, (R,K') each."""
-    question = Question(student.circuit, [student.observables[k] for k in numbers], student.parameters, ())
+    question = ExpectationProblem(student.circuit, [student.observables[k] for k in numbers], student.parameters, ())
     aer = AerProgram(question, AerEstimator(noise, shots=shots, seed=seed, method=method))
     angles = aer.angles(torch.from_numpy(values), torch.zeros(0)).numpy()
     if method == "density_matrix":

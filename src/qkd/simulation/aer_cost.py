@@ -13,8 +13,8 @@ from qiskit.circuit import CircuitInstruction
 
 from qkd.circuits.cone import past
 from qkd.circuits.student import StudentCircuit
-from qkd.engines.aer import MOST_EXACT
-from qkd.engines.measured import together
+from qkd.engines.aer import MAX_EXACT_QUBITS
+from qkd.engines.measured import measurement_groups
 from qkd.engines.paulis.strings import pauli_terms
 from qkd.simulation.choice import MAX_STATE_QUBITS
 
@@ -55,7 +55,7 @@ def loads(student: StudentCircuit, noisy: bool) -> list[Load]:
     """Return the groups of Pauli strings that AerSimulator measures together for a circuit."""
     terms, _, _ = pauli_terms(student.observables)
     groups = []
-    for strings, qubits in together(student.circuit, terms, noisy):
+    for strings, qubits in measurement_groups(student.circuit, terms, noisy):
         measured = {qubit for t in strings for qubit, _ in terms[t]}
         items = past(student.circuit, measured)[1]
         groups.append(Load(tuple(strings), len(qubits), len(items), _bond(student, qubits, items)))
@@ -64,7 +64,7 @@ def loads(student: StudentCircuit, noisy: bool) -> list[Load]:
 
 def cheapest(groups: Sequence[Load], shots: int) -> str:
     """Return the method for the widest light cones: exact if possible, else the fastest."""
-    if all(load.qubits <= MOST_EXACT for load in groups):
+    if all(load.qubits <= MAX_EXACT_QUBITS for load in groups):
         return "density_matrix"
     methods = ["matrix_product_state"]
     if all(load.qubits <= MAX_STATE_QUBITS for load in groups):

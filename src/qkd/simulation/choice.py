@@ -10,10 +10,10 @@ from qiskit.circuit import Parameter
 from qkd.circuits.student import StudentCircuit
 from qkd.core.errors import CircuitError, QkdError
 from qkd.engines import density
-from qkd.engines.lightcone import WIDEST, light_cones
+from qkd.engines.lightcone import MAX_CONE_QUBITS, light_cones
 from qkd.engines.noise import NoiseLike
 from qkd.engines.paulis.bloch import Encoding, differs
-from qkd.engines.paulis.cones import ChannelBlock, Cone, seen
+from qkd.engines.paulis.cones import ChannelBlock, Cone, cone_union
 from qkd.engines.paulis.strings import pauli_terms
 
 ROWS = 64
@@ -103,16 +103,16 @@ def work(student: StudentCircuit, noise: NoiseLike, rows: int) -> tuple[dict[str
     terms, _, _ = pauli_terms(student.observables)
     encoding, blocks, cones = light_cones(student.circuit, terms, noise, student.inputs)
     width = max((len(cone.qubits) for cone in cones), default=0)
-    numbers, qubits = seen([block.qubits for block in blocks], terms)
+    numbers, qubits = cone_union([block.qubits for block in blocks], terms)
     tasks: dict[str, Work] = {}
-    if max((max(cone.counts, default=1) for cone in cones), default=1) <= 4**WIDEST:
+    if max((max(cone.counts, default=1) for cone in cones), default=1) <= 4**MAX_CONE_QUBITS:
         amounts = _lightcone(set(student.inputs), encoding, blocks, cones, rows)
         tasks["lightcone"] = Work(amounts, f"light cones of {width} qubits")
     if noise is None and student.num_qubits <= MAX_STATE_QUBITS:
         amplitudes = 2.0 ** len(qubits) * rows
         amounts = 1.0, len(numbers), amplitudes * len(numbers), amplitudes
         tasks["statevector"] = Work(amounts, f"2^{len(qubits)} amplitudes")
-    if noise is not None and len(qubits) <= density.MOST_QUBITS:
+    if noise is not None and len(qubits) <= density.MAX_DENSITY_QUBITS:
         amounts = 1.0, len(numbers), 4.0 ** len(qubits) * rows * len(numbers)
         tasks["density"] = Work(amounts, f"a density matrix of {len(qubits)} qubits for each text")
     return tasks, width

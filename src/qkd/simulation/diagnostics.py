@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from qkd.circuits.cone import cone_qubits, cut
-from qkd.circuits.counts import Counts, count
+from qkd.circuits.draw import Counts, count
 from qkd.circuits.student import StudentCircuit
 from qkd.core.errors import CircuitError
 from qkd.engines.statevector import StatevectorEstimator

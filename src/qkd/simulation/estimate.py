@@ -14,7 +14,7 @@ from qkd.core.config import Config
 from qkd.core.console import say
 from qkd.core.errors import BudgetError, QkdError
 from qkd.engines.lightcone import LightConeEstimator, LightConeProgram
-from qkd.engines.paulis.adaptive import MOVED
+from qkd.engines.paulis.adaptive import MAX_WEIGHT_CHANGE
 from qkd.simulation.aer_cost import cheapest, loads
 from qkd.simulation.choice import choose, cost, work
 
@@ -45,7 +45,7 @@ class SimulationCost:
     def seconds(self, texts: int, epochs: int) -> float:
         """Return the seconds of training on so many texts, and of measuring the result."""
         steps = math.ceil(texts / self.batch_size)
-        searches = max(2, math.ceil(steps * self.learning_rate / MOVED))  # one for the validation texts
+        searches = max(2, math.ceil(steps * self.learning_rate / MAX_WEIGHT_CHANGE))  # one for the validation texts
         epoch = 1.3 * steps * self.step + searches * self.search
         return epochs * epoch + EVALUATIONS * (self.search + 0.2 * steps * self.step)
 

@@ -14,6 +14,7 @@
 `LOSSES`           the losses by name: pure functions of logits
 `score`            accuracy, macro-F1, calibration error and agreement, each with its interval
 `softmax`          class probabilities (N,C) of logits (N,C)
+`risk_coverage`    error rates when the surest texts alone are answered, with a band
 ================== ===================================================================================================
 """
 
@@ -26,12 +27,23 @@ from qkd.core.lazy import exports
 if TYPE_CHECKING:
     from qkd.student.bundle import Student
     from qkd.student.cores.quantum import QuantumCore
+    from qkd.student.deferral import risk_coverage
     from qkd.student.losses import LOSSES
     from qkd.student.metrics import score, softmax
     from qkd.student.model import StudentModel
     from qkd.student.trainer import Examples, Trainer
 
-__all__ = ["LOSSES", "Examples", "QuantumCore", "Student", "StudentModel", "Trainer", "score", "softmax"]
+__all__ = [
+    "LOSSES",
+    "Examples",
+    "QuantumCore",
+    "Student",
+    "StudentModel",
+    "Trainer",
+    "risk_coverage",
+    "score",
+    "softmax",
+]
 
 __getattr__, __dir__ = exports(
     __name__,
@@ -42,6 +54,7 @@ __getattr__, __dir__ = exports(
         "Student": "qkd.student.bundle",
         "StudentModel": "qkd.student.model",
         "Trainer": "qkd.student.trainer",
+        "risk_coverage": "qkd.student.deferral",
         "score": "qkd.student.metrics",
         "softmax": "qkd.student.metrics",
     },

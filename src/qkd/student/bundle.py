@@ -40,6 +40,7 @@ from qkd.student.model import StudentModel
 if TYPE_CHECKING:
     from qkd.export.registry import Exported
     from qkd.student.classical import ClassicalForm
+    from qkd.student.deferral import DeferredAnswers
 
 FORMAT = 1
 REMEDY = "copy it again"
@@ -63,6 +64,18 @@ class EncoderRecord(records.Record):
     key: dict[str, JsonValue]
 
 
+class Validation(Result):
+    """The student's answers to the validation texts, from which thresholds for deferral follow.
+
+    Attributes:
+        confidences: The largest probability of each text.
+        correct: Whether the student is right.
+    """
+
+    confidences: tuple[float, ...]
+    correct: tuple[bool, ...]
+
+
 class About(Result):
     """A student's origin.
 
@@ -73,6 +86,7 @@ class About(Result):
         finished: Whether training was completed.
         controls: One sentence for each classical student that it was compared with.
         conclusion: The conclusion of that comparison about the circuit.
+        validation: The student's answers to the validation texts.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -83,6 +97,7 @@ class About(Result):
     finished: bool | None = None
     controls: tuple[str, ...] = ()
     conclusion: str = ""
+    validation: Validation | None = None
 
 
 class BundleRecord(records.Record):
@@ -154,11 +169,26 @@ class Student:
         """Return the most probable class name of each text."""
         return [self.classes[index] for index in self.logits(texts).argmax(axis=1)]
 
-    def classical(self, tolerance: float = 0.0) -> ClassicalForm:
-        """Return the student's classical form, which maps embeddings to probabilities with numpy alone.
+    def defer(
+        self,
+        texts: Sequence[str],
+        risk: float = 0.05,
+        confidence: float = 0.95,
+        validation: tuple[Sequence[str], Sequence[str]] | None = None,
+    ) -> DeferredAnswers:
+        """Classify the texts of which the student is sure and defer the others, so that at most ``risk`` are wrong.
 
-        Args:
-            tolerance: Largest allowed error of an expectation value; 0 keeps the form exact.
+        ``validation`` are labeled texts (texts, labels) that nothing was trained on; by default those of the run.
+
+        Raises:
+            QkdError: There are no validation texts, or risk or confidence is not between 0 and 1.
+        """
+        from qkd.student.deferral import defer
+
+        return defer(self, texts, risk, confidence, validation)
+
+    def classical(self, tolerance: float = 0.0) -> ClassicalForm:
+        """Return the student as plain numpy arrays; expectation values may be off by ``tolerance``.
 
         Raises:
             ModelError: The circuit has no classical form, with the reason.
@@ -194,18 +224,7 @@ class Student:
     def export(
         self, folder: str | Path, format: str = "numpy", texts: Sequence[str] = (), check: bool = True, **options: Any
     ) -> Exported:
-        """Write the student in a format that needs neither qkd nor torch; see ``qkd.export.export_student``.
-
-        Args:
-            folder: Folder of the export.
-            format: A name in ``qkd.export.FORMATS``.
-            texts: Texts on which export and student are compared, in addition to a few hard ones.
-            check: Whether they are compared.
-            options: Options of the format.
-
-        Raises:
-            QkdError: The student does not fit the format, the comparison fails, or the folder cannot be written.
-        """
+        """Write the student in a format that needs neither qkd nor torch; see ``qkd.export.export_student``."""
         from qkd.export.registry import export_student
 
         return export_student(self, folder, format, texts, check, **options)

@@ -25,7 +25,7 @@ from qkd.core.arrays import read_npz, read_shapes
 from qkd.core.config import Config
 from qkd.core.console import say
 from qkd.core.errors import DataError, QkdError, nearest
-from qkd.data.loading import normalised
+from qkd.data.loading import normalize_text
 from qkd.models.transformer import Loading
 from qkd.results import TeacherCard
 from qkd.teachers.labels import warn_of_other_assignment
@@ -87,8 +87,8 @@ class LogitsTeacher:
         self._classes = dataset.classes
         # the first of equal texts counts, as it does in the data
         known = zip(reversed(saved.texts or ()), reversed(logits), strict=False)
-        self._rows = {normalised(text): row for text, row in known}
-        self._rows |= {normalised(text): logits[row] for text, row in zip(dataset.texts, rows, strict=True)}
+        self._rows = {normalize_text(text): row for text, row in known}
+        self._rows |= {normalize_text(text): logits[row] for text, row in zip(dataset.texts, rows, strict=True)}
         valid = self.logits([dataset.texts[row] for row in splits.valid])
         names, owner = dataset.classes, np.arange(len(dataset.classes))
         warn_of_other_assignment(
@@ -103,7 +103,7 @@ class LogitsTeacher:
         """
         out = np.empty((len(texts), len(self._classes)), np.float32)
         for number, text in enumerate(texts):
-            row = self._rows.get(normalised(text))
+            row = self._rows.get(normalize_text(text))
             if row is None:
                 raise DataError(f"{self.file}: no logits for the text {_short(text)}; add a row for it to the file")
             out[number] = row
@@ -148,14 +148,14 @@ class LogitsTeacher:
             raise DataError(f"{self.file}: {count} rows of logits but {len(saved.texts)} texts; give one for each")
         places: dict[str, int] = {}
         for row, text in enumerate(saved.texts):
-            places.setdefault(normalised(text), row)
-        lacking = [text for text in dataset.texts if normalised(text) not in places]
+            places.setdefault(normalize_text(text), row)
+        lacking = [text for text in dataset.texts if normalize_text(text) not in places]
         if lacking:
             raise DataError(
                 f"{self.file}: no logits for {len(lacking)} of the {len(dataset.texts)} texts, the first is "
                 f"{_short(lacking[0])}; is this the file of another data set?"
             )
-        return [places[normalised(text)] for text in dataset.texts]
+        return [places[normalize_text(text)] for text in dataset.texts]
 
 
 def as_logits(values: np.ndarray, file: str) -> np.ndarray:

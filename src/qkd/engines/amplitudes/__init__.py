@@ -1,1 +1,1 @@
-"""What statevectors are made of: fused gates, the steps between states, the sweep there and back, the measurement."""
+"""Statevectors: fused gates, the steps between states, forward and backward sweeps, measurement."""

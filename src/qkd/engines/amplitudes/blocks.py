@@ -10,33 +10,36 @@ import torch
 
 from qkd.engines.amplitudes.steps import DenseBlock, gathered
 from qkd.engines.chains import Chains, Link, Operations
-from qkd.engines.gates import Atom
+from qkd.engines.gates import ElementaryGate
 
-_COMMON = 4  # blocks of up to this many qubits are built together, at the size of the widest of them
+_MAX_PADDED_QUBITS = 4  # smaller blocks are padded to the widest of them and built in one batch
 
 
 class BlockBuilder:
     """All dense blocks of a fused circuit as functions of the angles inside them.
 
-    An atom inside a block of k qubits is ``sum_f w_f(angle) A_f`` with A_f of size 2^k x 2^k, prepared here
-    once; constant atoms are multiplied into their neighbours. A call is then one batched product for all
-    atoms of a size and a tree of batched matrix products, whatever the number of gates.
+    A gate inside a block of k qubits is ``sum_f w_f(angle) A_f`` with matrices A_f of size 2^k. They are prepared once,
+    and constant gates are multiplied into their neighbors. A call is one batched product for all gates of a size and a
+    chain of batched matrix products.
 
     Args:
-        blocks: its blocks.
-        atoms: the gates they refer to.
-        dtype: complex dtype of the matrices; those that are real at every angle are made real.
-        device: where they live.
+        blocks: The blocks.
+        gates: The gates to which the blocks refer.
+        dtype: The complex dtype of the matrices; matrices that are real at every angle get the real dtype.
+        device: The device of the matrices.
+
+    Attributes:
+        real: Whether the matrix of each block is real at every angle.
+        angles: The expressions of the angles (S,) of a call.
     """
 
     def __init__(
-        self, blocks: Sequence[DenseBlock], atoms: Sequence[Atom], dtype: torch.dtype, device: torch.device
+        self, blocks: Sequence[DenseBlock], gates: Sequence[ElementaryGate], dtype: torch.dtype, device: torch.device
     ) -> None:
-        chains = [chain([(atoms[i].angle, embed(atoms[i], block.window)) for i in block.atoms]) for block in blocks]
+        chains = [chain([(gates[i].angle, embed(gates[i], block.window)) for i in block.gates]) for block in blocks]
         self.real = [all(not terms.imag.any() for _, terms in links) for links in chains]
-        """Which blocks' matrices are real."""
         self._sizes = [2 ** len(block.window) for block in blocks]
-        small = max([size for size in self._sizes if size <= 2**_COMMON], default=0)
+        small = max([size for size in self._sizes if size <= 2**_MAX_PADDED_QUBITS], default=0)
         alike: dict[int, list[int]] = {}
         for b, size in enumerate(self._sizes):
             alike.setdefault(max(size, small), []).append(b)
@@ -45,7 +48,6 @@ class BlockBuilder:
             for size, members in alike.items()
         ]
         self.angles = [angle for _, group in self._groups for angle in group.angles]
-        """What the angles (S,) of a call are."""
 
     def record(
         self,
@@ -54,39 +56,41 @@ class BlockBuilder:
         matrices: Sequence[torch.Tensor],
         gradients: Sequence[torch.Tensor],
     ) -> tuple[Operations, Operations]:
-        """Return what makes the blocks' matrices (2^k,2^k), and what makes the angles' gradient of theirs.
+        """Return the operations that compute the blocks' matrices (2^k,2^k), and those for the angles' gradient.
 
         Args:
-            angles: (S,) where they will be, in double precision.
-            by_angles: (S,) what the gradient is added to.
-            matrices: where the matrices go.
-            gradients: where their gradients will be, dL = Re sum(gradient dM).
+            angles: The tensor (S,), in double precision, that will contain the angles.
+            by_angles: The tensor (S,) to which the gradient is added.
+            matrices: The tensors of the matrices.
+            gradients: The tensors of their gradients, dL = Re sum(gradient dM).
         """
-        there: Operations = []
-        back: Operations = []
+        forward: Operations = []
+        backward: Operations = []
         start = 0
         for members, group in self._groups:
             own = slice(start, start + len(group.angles))
             start = own.stop
             recorded = group.record(angles[own], by_angles[own])
-            there += recorded.there
+            forward += recorded.forward
             for b, matrix, mu in zip(members, recorded.products, recorded.mus, strict=True):
-                step = len(matrix) // self._sizes[b]  # the first of the qubits that the group's matrices have more
+                step = (
+                    len(matrix) // self._sizes[b]
+                )  # rows that belong to |0> of the additional qubits of the group's matrices
                 matrix, mu = (part.real if self.real[b] else part for part in (matrix, mu))
-                there.append(partial(matrices[b].copy_, matrix[::step, ::step]))
-                back.append(partial(mu[::step, ::step].copy_, gradients[b]))
-            back += recorded.back
-        return there, back
+                forward.append(partial(matrices[b].copy_, matrix[::step, ::step]))
+                backward.append(partial(mu[::step, ::step].copy_, gradients[b]))
+            backward += recorded.backward
+        return forward, backward
 
 
 def _widened(link: Link, size: int) -> Link:
-    """Return a factor on further, least significant qubits, on which it is the identity."""
+    """Return a factor with more, least significant qubits, on which it is the identity."""
     angle, terms = link
     return angle, np.kron(terms, np.eye(size // terms.shape[-1]))
 
 
 def chain(sequence: Sequence[Link]) -> list[Link]:
-    """Multiply the constant atoms of a product (first acts first) into those with an angle."""
+    """Multiply the constant gates of a product, in the order of action, into those with an angle."""
     merged: list[Link] = []
     for angle, terms in sequence:
         if merged and angle is None:
@@ -98,9 +102,9 @@ def chain(sequence: Sequence[Link]) -> list[Link]:
     return merged
 
 
-def embed(atom: Atom, window: Sequence[int]) -> np.ndarray:
-    """Return the atom's terms (5,2^k,2^k) on the k qubits of ``window``, the first most significant."""
-    bits = [len(window) - 1 - window.index(q) for q in atom.qubits]
+def embed(gate: ElementaryGate, window: Sequence[int]) -> np.ndarray:
+    """Return the gate's terms (5,2^k,2^k) on the k qubits of ``window``, of which the first is most significant."""
+    bits = [len(window) - 1 - window.index(q) for q in gate.qubits]
     states = np.arange(2 ** len(window))
     local, rest = gathered(states, bits), states & ~sum(1 << bit for bit in bits)
-    return np.where(rest[:, None] == rest, atom.terms[:, local[:, None], local], 0)
+    return np.where(rest[:, None] == rest, gate.terms[:, local[:, None], local], 0)

@@ -1,12 +1,12 @@
-"""How the data enters: each qubit's own first gates, applied to one qubit at a time.
+"""Encoding of data: the first gates of each qubit, applied to states of one qubit.
 
-Single-qubit gates that act on a qubit before anything else cost nothing on a state of one qubit. They are
-taken out of the circuit up to the last one whose angle differs from row to row.
+Single-qubit gates at the start of the circuit cost almost nothing on a state of one qubit. They are removed from the
+circuit, up to the last one whose angle differs from row to row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,71 +14,77 @@ import numpy as np
 import torch
 
 from qkd.engines.amplitudes.blocks import chain
-from qkd.engines.gates import Atom, constant, sines
+from qkd.engines.chains import Operations
+from qkd.engines.gates import ElementaryGate, constant, sines
 
 
 def leading_gates(
-    atoms: Sequence[Atom], batched: Sequence[bool], qubits: Sequence[int]
+    gates: Sequence[ElementaryGate], batched: Sequence[bool], qubits: Sequence[int]
 ) -> tuple[list[list[int]], list[int]]:
-    """Return the atoms (by number) that encode data on each of the qubits, and those that remain."""
+    """Return the numbers of the gates that encode data on each qubit, and the numbers of the other gates."""
     leading: list[list[int]] = []
     for qubit in qubits:
         run: list[int] = []
-        for i, atom in enumerate(atoms):
-            if qubit in atom.qubits:
-                if len(atom.qubits) > 1:
+        for i, gate in enumerate(gates):
+            if qubit in gate.qubits:
+                if len(gate.qubits) > 1:
                     break
                 run.append(i)
         while run and not batched[run[-1]]:
             run.pop()
         leading.append(run)
     taken = {i for run in leading for i in run}
-    return leading, [i for i in range(len(atoms)) if i not in taken]
+    return leading, [i for i in range(len(gates)) if i not in taken]
 
 
 @dataclass(frozen=True)
-class Entrance:
-    """Operations that make the qubits' first states, and those of the way back.
+class RecordedStates:
+    """Operations that prepare the qubits' first states.
 
-    states: (n,2,R) what ``there`` makes.
-    mus: (n,2,R) what ``back`` starts from; see ``amplitudes/sweep.py``.
+    Attributes:
+        states: The states (n,2,R) that ``forward`` computes.
+        mus: The adjoint states (n,2,R) from which ``backward`` starts; see ``amplitudes/sweep.py``.
+        forward: The operations of the forward pass.
+        backward: The operations of the backward pass.
     """
 
     states: torch.Tensor
     mus: torch.Tensor
-    there: list[Callable[[], object]]
-    back: list[Callable[[], object]]
+    forward: Operations
+    backward: Operations
 
 
 class FirstStates:
     """The qubits' first states as functions of the angles of the encoding gates.
 
     Args:
-        runs: for each qubit its encoding gates in order.
-        qubits: the n qubits.
-        dtype: complex dtype.
-        device: where the states live.
+        runs: The encoding gates of each qubit, in order.
+        qubits: The n qubits.
+        dtype: The complex dtype of the states.
+        device: The device of the states.
+
+    Attributes:
+        angles: The expressions of the angles (E,R) of a call, E = rounds x n.
     """
 
     def __init__(
-        self, runs: Sequence[Sequence[Atom]], qubits: Sequence[int], dtype: torch.dtype, device: torch.device
+        self, runs: Sequence[Sequence[ElementaryGate]], qubits: Sequence[int], dtype: torch.dtype, device: torch.device
     ) -> None:
         self.qubits, self._dtype = tuple(qubits), dtype
-        chains = [chain([(atom.angle, atom.terms) for atom in run]) for run in runs]
+        chains = [chain([(gate.angle, gate.terms) for gate in run]) for run in runs]
         self._rounds = max([1, *map(len, chains)])
         identity = (0.0, constant(np.eye(2)))
         padded = [links + [identity] * (self._rounds - len(links)) for links in chains]
         entries = [run[r] for r in range(self._rounds) for run in padded]
         self.angles = [0.0 if angle is None else angle for angle, _ in entries]
-        """What the angles (E,R) are, E = rounds x n."""
         terms = np.stack([terms for _, terms in entries])
         self._used = tuple(np.flatnonzero(terms.any(axis=(0, 2, 3))).tolist())
         terms = terms[:, self._used].transpose(0, 2, 3, 1).reshape(len(entries), 4, -1)
-        # real numbers (E,8,F): a complex matrix product would take more
+        # real numbers (E,8,F): a complex matrix product would need more operations
         self._terms = torch.from_numpy(np.concatenate([terms.real, terms.imag], axis=1)).to(device, dtype.to_real())
 
-    def record(self, angles: torch.Tensor, by_angles: torch.Tensor) -> Entrance:
-        """Return what makes the states at angles (E,R), and the gradient of those from the states' ``mu``."""
+    def record(self, angles: torch.Tensor, by_angles: torch.Tensor) -> RecordedStates:
+        """Return the operations for the states at angles (E,R) and for the angles' gradient."""
         entries, rows = angles.shape
         count = len(self.qubits)
         turns, starts = (part[:, None] for part in sines(self._used, angles.dtype, angles.device))
@@ -88,22 +94,22 @@ class FirstStates:
         matrices = torch.zeros(self._rounds, count, 2, 2, rows, dtype=self._dtype, device=angles.device)
         by_matrices = torch.zeros_like(matrices)
         pairs = [torch.view_as_real(part).view(entries, 4, rows, 2) for part in (matrices, by_matrices)]
-        there: list[Callable[[], object]] = [
+        forward: Operations = [
             partial(torch.addcmul, starts, angles[:, None], turns, out=angle),
             partial(torch.sin, angle, out=table),
             partial(torch.bmm, self._terms, table, out=numbers),
             partial(pairs[0].copy_, numbers.view(entries, 2, 4, rows).permute(0, 2, 3, 1)),
         ]
-        states, mus = [matrices[0, :, :, 0]], [by_matrices[0, :, :, 0]]  # of |0>
-        back: list[Callable[[], object]] = []
+        states, mus = [matrices[0, :, :, 0]], [by_matrices[0, :, :, 0]]  # the first column of each matrix acts on |0>
+        backward: Operations = []
         for matrix, by_matrix in zip(matrices[1:], by_matrices[1:], strict=True):
             state, mu = states[-1], torch.zeros_like(mus[0], memory_format=torch.contiguous_format)
             product, new = torch.empty_like(matrix), torch.empty_like(mu)
-            there += [
+            forward += [
                 partial(torch.mul, matrix, state[:, None], out=product),
                 partial(torch.sum, product, 2, out=new),
             ]
-            back += [
+            backward += [
                 partial(torch.sum, product, 1, out=mus[-1]),
                 partial(torch.mul, matrix, mu[:, :, None], out=product),
                 partial(torch.mul, mu[:, :, None], state[:, None], out=by_matrix),
@@ -113,12 +119,12 @@ class FirstStates:
         signs = torch.repeat_interleave(self._terms.new_tensor([1.0, -1.0]), 4)
         down = (self._terms * signs[:, None]).transpose(1, 2) * turns
         by_numbers = torch.empty_like(numbers)
-        back = [
-            *reversed(back),
+        backward = [
+            *reversed(backward),
             partial(by_numbers.view(entries, 2, 4, rows).copy_, pairs[1].permute(0, 3, 1, 2)),
             partial(torch.bmm, down, by_numbers, out=table),
             partial(torch.cos, angle, out=slopes),
             partial(slopes.mul_, table),
             partial(torch.sum, slopes, 1, out=by_angles),
         ]
-        return Entrance(states[-1], mus[-1], there, back)
+        return RecordedStates(states[-1], mus[-1], forward, backward)

@@ -1,4 +1,4 @@
-"""Observables as one table of Pauli strings, and the gates that can be moved from the circuit into it."""
+"""Observables as one table of Pauli strings, and gates that move from the circuit into it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from qiskit.quantum_info import SparsePauliOp
 
-from qkd.engines.gates import Atom
+from qkd.engines.gates import ElementaryGate
 from qkd.engines.program import simplified
 
 
@@ -16,10 +16,10 @@ from qkd.engines.program import simplified
 class PauliTable:
     """K observables over T distinct Pauli strings on n qubits.
 
-    Args:
-        x: (T,n) whether string t has an X or Y on qubit q.
-        z: (T,n) whether it has a Z or Y.
-        coefficients: (K,T) real; observable k is sum_t coefficients[k,t] string_t.
+    Attributes:
+        x: Whether string t has an X or Y on qubit q (T,n).
+        z: Whether string t has a Z or Y on qubit q (T,n).
+        coefficients: The real coefficients (K,T); observable k is sum_t coefficients[k,t] string_t.
     """
 
     x: np.ndarray
@@ -27,7 +27,7 @@ class PauliTable:
     coefficients: np.ndarray
 
     @classmethod
-    def of(cls, observables: Sequence[SparsePauliOp]) -> PauliTable:
+    def from_observables(cls, observables: Sequence[SparsePauliOp]) -> PauliTable:
         """Return the table of K observables."""
         strings: dict[bytes, int] = {}
         x: list[np.ndarray] = []
@@ -47,51 +47,51 @@ class PauliTable:
         return cls(np.array(x), np.array(z), coefficients)
 
 
-def absorb(atoms: Sequence[Atom], table: PauliTable) -> tuple[list[Atom], PauliTable]:
-    """Return the atoms that matter and the observables that go with them.
+def absorb(gates: Sequence[ElementaryGate], table: PauliTable) -> tuple[list[ElementaryGate], PauliTable]:
+    """Return the gates that must be simulated, and the observables that belong to them.
 
-    Walking back from the measurement, a gate that commutes with every string is dropped (outside all past
-    light cones, or diagonal before a Z), and one that turns products of Z into products of Z (CX, SWAP, X,
-    ...) is moved into the strings. All other gates stay, and so does whatever lies behind them.
+    The function goes backward from the measurement. It drops a gate that commutes with every string (outside all past
+    light cones, or diagonal before a Z). It moves a gate into the strings if the gate maps products of Z to products of
+    Z (CX, SWAP, X, ...). All other gates remain, and they block the gates before them.
     """
     z, coefficients = table.z.copy(), table.coefficients.copy()
     x = table.x
-    remaining: list[Atom] = []
-    blocked: set[int] = set()  # qubits on which a gate has stayed
-    for atom in reversed(atoms):
-        on = list(atom.qubits)
+    remaining: list[ElementaryGate] = []
+    blocked: set[int] = set()  # qubits of gates that remain
+    for gate in reversed(gates):
+        on = list(gate.qubits)
         if not blocked & set(on):
             local_x, local_z = x[:, on], z[:, on]
-            if _commutes(atom, local_x, local_z):
+            if _commutes(gate, local_x, local_z):
                 continue
-            moved = None if local_x.any() else _moved_through(atom, local_z)
+            moved = None if local_x.any() else _moved_through(gate, local_z)
             if moved is not None:
                 z[:, on] = moved[0]
                 coefficients *= moved[1]
                 continue
-        remaining.append(atom)
+        remaining.append(gate)
         blocked.update(on)
     return remaining[::-1], PauliTable(x, z, coefficients)
 
 
-def _commutes(atom: Atom, x: np.ndarray, z: np.ndarray) -> bool:
+def _commutes(gate: ElementaryGate, x: np.ndarray, z: np.ndarray) -> bool:
     if not (x.any() or z.any()):
         return True
-    if atom.diagonal:
+    if gate.diagonal:
         return not x.any()
     for string in np.unique(np.concatenate([x, z], axis=1), axis=0):
-        pauli = _matrix(string[: len(atom.qubits)], string[len(atom.qubits) :])
-        if not np.allclose(atom.terms @ pauli, pauli @ atom.terms, atol=1e-12):
+        pauli = _matrix(string[: len(gate.qubits)], string[len(gate.qubits) :])
+        if not np.allclose(gate.terms @ pauli, pauli @ gate.terms, atol=1e-12):
             return False
     return True
 
 
-def _moved_through(atom: Atom, z: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+def _moved_through(gate: ElementaryGate, z: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     """Return strings (T,k) and signs (T,) of U^dagger Z^z U for a permutation U, None if they are not strings."""
-    image = atom.permutation
+    image = gate.permutation
     if image is None:
         return None
-    k = len(atom.qubits)
+    k = len(gate.qubits)
     bits = (np.arange(2**k)[:, None] >> np.arange(k)) & 1  # (2^k,k)
     parity = (bits[image] @ z.T.astype(int)) & 1  # (2^k,T): sign of string t on the image of state i
     constant = parity[0]

@@ -9,7 +9,7 @@ import torch
 
 from qkd.engines.amplitudes.heisenberg import PauliTable
 
-_LOW = 12  # signs are kept as two tables, over the lower 12 qubits and over the rest
+_LOW_QUBITS = 12  # signs are stored as two tables, one for the lower 12 qubits and one for the others
 
 
 class Measurement:
@@ -20,21 +20,22 @@ class Measurement:
     and their sums are one real matrix product with signs.
 
     Args:
-        table: the observables.
-        pieces: qubits of every piece, most significant first.
-        dtype: real dtype.
-        device: where the signs live.
+        table: The observables.
+        pieces: The qubits of each piece, most significant first.
+        dtype: The real dtype of the signs.
+        device: The device of the signs.
     """
 
     def __init__(
         self, table: PauliTable, pieces: Mapping[int, Sequence[int]], dtype: torch.dtype, device: torch.device
     ) -> None:
         coefficients = torch.from_numpy(table.coefficients.T.copy()).to(device, dtype)  # (T,K)
-        self._single = torch.equal(coefficients, torch.eye(*coefficients.shape).to(coefficients))  # each a string
+        # whether each observable is one string
+        self._single = torch.equal(coefficients, torch.eye(*coefficients.shape).to(coefficients))
         self._coefficients = coefficients
         self._pieces: list[tuple[int, list[_Flips], torch.Tensor | None]] = []
-        seen = [name for name, order in pieces.items() if (table.x | table.z)[:, order].any()]
-        for name in seen or list(pieces)[:1]:  # where nothing is seen, the norm of one piece is the identity
+        measured = [name for name, order in pieces.items() if (table.x | table.z)[:, order].any()]
+        for name in measured or list(pieces)[:1]:  # without any, the norm of one piece gives the identity
             order = pieces[name]
             weight = 1 << np.arange(len(order) - 1, -1, -1, dtype=np.int64)
             x, z = table.x[:, order] @ weight, table.z[:, order] @ weight
@@ -85,12 +86,12 @@ class Measurement:
 
 
 class _Flips:
-    """Strings of one piece that flip the same qubits and have the same parity of Y."""
+    """Strings of one piece that flip the same qubits and whose numbers of Y have the same parity."""
 
     def __init__(self, x: int, z: np.ndarray, width: int, dtype: torch.dtype, device: torch.device) -> None:
-        low = min(width, _LOW)
+        low = min(width, _LOW_QUBITS)
         y = np.array([(x & int(b)).bit_count() for b in z])
-        factor = np.array([1, -1, -1, 1])[y % 4]  # i^y = 1, i, -1, -i, of which Re or -Im is taken
+        factor = np.array([1, -1, -1, 1])[y % 4]  # i^y = 1, i, -1, -i, followed by Re or -Im
         self._imaginary = bool(y[0] % 2)
         self.count = len(z)
         lower, index = np.unique(z & (2**low - 1), return_inverse=True)
@@ -105,7 +106,7 @@ class _Flips:
     def values(self, state: torch.Tensor) -> torch.Tensor:
         """Return the strings' values (T,B)."""
         if self._flip is None:
-            parts = torch.view_as_real(state).flatten(1)  # real and imaginary parts are added last
+            parts = torch.view_as_real(state).flatten(1)  # adds real and imaginary parts last
             return self._summed(parts * parts).view(self.count, -1, 2).sum(-1)
         flipped = torch.view_as_real(state.index_select(0, self._flip))
         plain = torch.view_as_real(state)
@@ -135,9 +136,9 @@ class _Flips:
             torch.mul(torch.view_as_real(state), weight, out=torch.view_as_real(adjoint))
             return
         weight = self._spread(grad)
-        there = weight.index_select(0, self._flip)
+        forward = weight.index_select(0, self._flip)
         torch.index_select(state, 0, self._flip, out=adjoint)
-        adjoint.mul_(1j * (weight - there) if self._imaginary else weight + there)
+        adjoint.mul_(1j * (weight - forward) if self._imaginary else weight + forward)
 
 
 def _signs(z: np.ndarray, width: int) -> np.ndarray:

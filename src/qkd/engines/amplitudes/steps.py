@@ -1,4 +1,4 @@
-"""The steps of a fused circuit: what can be done to the pieces of a state, as plain data."""
+"""The steps of a fused circuit on the pieces of a state, as plain data."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ Move = tuple[np.ndarray | None, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Join:
-    """Pieces ``parts`` become one, the first most significant, under the name of the first."""
+    """The product of several pieces, of which the first is most significant and gives the name."""
 
     parts: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class DenseBlock:
-    """Atoms act on neighbouring axes of a piece: 2^before x 2^k x 2^after amplitudes; ``window`` are their qubits."""
+    """Gates on the neighboring qubits ``window`` of a piece of 2^before x 2^k x 2^after amplitudes."""
 
     piece: int
-    atoms: tuple[int, ...]
+    gates: tuple[int, ...]
     window: tuple[int, ...]
     before: int
     after: int
@@ -30,10 +30,10 @@ class DenseBlock:
 
 @dataclass(frozen=True)
 class Phase:
-    """Diagonal atoms, each on the axes of the piece that belong to its qubits; ``rowwise`` if rows differ."""
+    """Diagonal gates on ``axes`` of a piece of ``width`` qubits; ``rowwise`` if their angles differ from row to row."""
 
     piece: int
-    atoms: tuple[int, ...]
+    gates: tuple[int, ...]
     axes: tuple[tuple[int, ...], ...]
     width: int
     rowwise: bool
@@ -41,10 +41,10 @@ class Phase:
 
 @dataclass(frozen=True)
 class Permute:
-    """Basis states of a piece change places.
+    """A permutation of the basis states of a piece.
 
-    A move is ``(image, bits)``: where the bits (least significant first) read i, they read image[i] afterwards;
-    or ``(None, bits)``: bit j afterwards is bit bits[j] before.
+    A move ``(image, bits)`` replaces the value i of the bits (least significant first) by image[i]. A move
+    ``(None, bits)`` makes bit bits[j] the new bit j.
     """
 
     piece: int
@@ -52,7 +52,7 @@ class Permute:
     width: int
 
     def source(self) -> np.ndarray:
-        """Return (2^m,): amplitude i becomes what amplitude ``source[i]`` was."""
+        """Return the permutation (2^m,): the new amplitude i is the old amplitude ``source[i]``."""
         source = states = np.arange(2**self.width)
         for image, bits in self.moves:
             if image is None:
@@ -64,7 +64,7 @@ class Permute:
 
 
 def gathered(states: np.ndarray, bits: Sequence[int]) -> np.ndarray:
-    """Return the numbers whose bit j is bit ``bits[j]`` of the states."""
+    """Return numbers whose bit j is bit ``bits[j]`` of the states."""
     return sum((((states >> bit) & 1) << j for j, bit in enumerate(bits)), np.zeros_like(states))
 
 
@@ -77,12 +77,12 @@ Step = Join | DenseBlock | Phase | Permute
 
 @dataclass(frozen=True)
 class FusedCircuit:
-    """What to do to a product state.
+    """The steps that take a product state to the final state.
 
-    Args:
-        steps: the steps in order.
-        pieces: the qubits of each final piece, most significant first, by the piece's name.
-        amplitudes: how many amplitudes a row has in all states together, as a sweep back keeps them.
+    Attributes:
+        steps: The steps in order.
+        pieces: The qubits of each final piece, most significant first, by the piece's name.
+        amplitudes: The number of amplitudes of a row in all states together, which a backward sweep keeps.
     """
 
     steps: tuple[Step, ...]

@@ -1,13 +1,12 @@
-"""One forward sweep of a fused circuit over a batch of states and one sweep back.
+"""One forward sweep of a fused circuit over a batch of states, and one backward sweep.
 
-A state is (2^m,R), R rows of a batch. With the loss L, the sweep back carries ``mu`` with ``dL = Re sum(mu dpsi)``, the
-conjugate of the usual adjoint state, so that a step psi' = M psi needs no conjugation: ``mu = M^T mu'`` and
-``dL/dM = mu' psi^T`` (adjoint differentiation: Jones and Gacon, arXiv:2009.02823, with the states kept instead of
-uncomputed). A real matrix wants the adjoint state itself.
+A state is a tensor (2^m,R) for the R rows of a batch. For the loss L the backward sweep carries ``mu`` with
+``dL = Re sum(mu dpsi)``. This is the conjugate of the usual adjoint state, so a step psi' = M psi needs no conjugation:
+``mu = M^T mu'`` and ``dL/dM = mu' psi^T``. Real matrices act on the adjoint state itself. (Source: adjoint
+differentiation, Jones and Gacon, arXiv:2009.02823, here with states kept instead of uncomputed.)
 
-What is done depends on the number of rows alone. It is recorded once, as operations between tensors that stay
-(``amplitudes/recording.py``), and then run again and again: where states are small, making tensors takes longer than
-arithmetic.
+The operations depend on the number of rows alone. They are recorded once as operations between preallocated tensors
+(``amplitudes/recording.py``) and then repeated, because for small states allocation takes longer than arithmetic.
 """
 
 from __future__ import annotations
@@ -25,20 +24,20 @@ from qkd.engines.amplitudes.operands import Operands
 from qkd.engines.amplitudes.recording import Recording
 from qkd.engines.amplitudes.steps import FusedCircuit
 
-KEPT_BYTES = 2**28
-"""Of states that are kept for the way back where rows are split, and of recordings in all; beyond it states are
-computed again, and recordings made anew."""
+MAX_KEPT_BYTES = 2**28
+"""Maximum size of the states that split batches keep for the backward sweep, and of all recordings. Beyond it the
+backward sweep recomputes states, and recordings are discarded."""
 
 
 class Sweeper:
-    """The sweeps of one circuit, whatever the number of rows.
+    """The sweeps of one circuit for any number of rows.
 
     Args:
-        fused: the steps.
-        encoding: makes the qubits' first states.
-        measurement: what is asked of the last states.
-        operands: what the steps need beside states.
-        row_bytes: what one row's states take on the way back.
+        fused: The steps.
+        encoding: The first states of the qubits.
+        measurement: The observables.
+        operands: The operands of the steps.
+        row_bytes: The size of the states that one row keeps for the backward sweep.
     """
 
     def __init__(
@@ -49,74 +48,72 @@ class Sweeper:
         self._row_bytes = row_bytes
         self._recordings: dict[tuple[int, int, bool], Recording] = {}
 
-    def __call__(self, angles: torch.Tensor, shared: torch.Tensor, most: int) -> list[torch.Tensor]:
+    def __call__(self, angles: torch.Tensor, shared: torch.Tensor, max_rows: int) -> list[torch.Tensor]:
         """Return the values (T,B) of the strings of every measured piece, differentiable in both arguments.
 
         Args:
-            angles: (B,E) of the encoding and of the phases that differ from row to row.
-            shared: (S,) those of the operands, in double precision.
-            most: rows that are swept at once.
+            angles: The angles (B,E) of the encoding and of the phases that differ from row to row.
+            shared: The angles (S,) of the operands, in double precision.
+            max_rows: Maximum number of rows of one sweep.
         """
-        count = -(-len(angles) // most) or 1
+        count = -(-len(angles) // max_rows) or 1
         return list(_Sweep.apply(self, count, torch.is_grad_enabled(), angles, shared))
 
-    def recordings(self, rows: Sequence[int], back: bool) -> list[Recording]:
-        """Return what sweeps batches of so many rows; the same for several where not all of them can be kept."""
-        keep = back and sum(rows) * self._row_bytes <= KEPT_BYTES
+    def recordings(self, rows: Sequence[int], backward: bool) -> list[Recording]:
+        """Return a recording for each chunk of rows; chunks share one if they exceed ``MAX_KEPT_BYTES`` together."""
+        keep = backward and sum(rows) * self._row_bytes <= MAX_KEPT_BYTES
         chosen: list[Recording] = []
         for slot, count in enumerate(rows):
-            key = (count, slot if keep else 0, back)
+            key = (count, slot if keep else 0, backward)
             recording = self._recordings.get(key)
             if recording is None:
-                recording = Recording(self.fused, self.encoding, self.measurement, self.operands, count, back)
-                if sum(other.bytes for other in self._recordings.values()) + recording.bytes > KEPT_BYTES:
+                recording = Recording(self.fused, self.encoding, self.measurement, self.operands, count, backward)
+                if sum(other.bytes for other in self._recordings.values()) + recording.bytes > MAX_KEPT_BYTES:
                     self._recordings.clear()
                 self._recordings[key] = recording
             chosen.append(recording)
-        if sum(recording.bytes for recording in self._recordings.values()) > KEPT_BYTES:
+        if sum(recording.bytes for recording in self._recordings.values()) > MAX_KEPT_BYTES:
             self._recordings.clear()
         return chosen
 
 
 class _Sweep(torch.autograd.Function):
-    """All steps and the measurement as one differentiable function."""
+    """All steps and the measurement as one function of the angles."""
 
     @staticmethod
     def forward(
-        ctx: Any, sweeper: Sweeper, count: int, back: bool, angles: torch.Tensor, shared: torch.Tensor
+        ctx: Any, sweeper: Sweeper, count: int, backward: bool, angles: torch.Tensor, shared: torch.Tensor
     ) -> tuple[torch.Tensor, ...]:
-        """Return the strings' values."""
         chunks = angles.tensor_split(count)
         ctx.sweeper, ctx.count, ctx.names = sweeper, count, [object() for _ in chunks]
         with sweeper.lock:
             sweeper.operands.load(shared, ctx.names[0])
-            recordings = sweeper.recordings([len(chunk) for chunk in chunks], back)
+            recordings = sweeper.recordings([len(chunk) for chunk in chunks], backward)
             parts = [
                 recording.forward(chunk, name)
                 for recording, chunk, name in zip(recordings, chunks, ctx.names, strict=True)
             ]
-        ctx.recordings = recordings if back else []
+        ctx.recordings = recordings if backward else []
         ctx.save_for_backward(angles, shared)
         return tuple(torch.cat(pieces, dim=1) if count > 1 else pieces[0] for pieces in zip(*parts, strict=True))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[Any, ...]:
-        """Return the gradients of both kinds of angles."""
         angles, shared = ctx.saved_tensors
         by_angles = torch.empty_like(angles)
         sweeper = ctx.sweeper
         with sweeper.lock:
             sweeper.operands.load(shared, ctx.names[0])
-            sweeper.operands.start()
+            sweeper.operands.zero_gradients()
             start = 0
             for recording, chunk, name in zip(
                 reversed(ctx.recordings), reversed(angles.tensor_split(ctx.count)), reversed(ctx.names), strict=True
             ):
                 start += len(chunk)
                 rows = slice(len(angles) - start, len(angles) - start + len(chunk))
-                if recording.holds is not name:
+                if recording.loaded is not name:
                     recording.forward(chunk, name)
                 recording.backward([gradient[:, rows] for gradient in gradients], by_angles[rows])
-            by_shared = sweeper.operands.finish()
+            by_shared = sweeper.operands.angle_gradient()
         return None, None, None, by_angles, by_shared

@@ -1,8 +1,8 @@
-"""Aer's noise models as the engines read them; no other module looks into Aer's private fields."""
+"""Access to Aer's noise models; no other module reads Aer's private fields."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -30,10 +30,10 @@ def error_of(noise: NoiseModel, name: str, qubits: tuple[int, ...]) -> AnyError 
 
 
 def added(noise: NoiseModel, operation: Any, qubits: tuple[int, ...]) -> Iterator[AnyError]:
-    """Yield what a model's own passes put behind an instruction: the relaxation during a delay.
+    """Yield the errors that a model's own passes append to an instruction, such as relaxation during a delay.
 
     Raises:
-        EngineError: a pass changes circuits in another way.
+        EngineError: A pass changes circuits in another way.
     """
     for custom in noise._custom_noise_passes:
         if not isinstance(custom, LocalNoisePass) or custom._method != "append":
@@ -48,7 +48,7 @@ def assignment(noise: NoiseModel | None, qubit: int) -> np.ndarray:
     """Return the probabilities p(read j | is i) of a qubit's readout as a matrix [i,j].
 
     Raises:
-        EngineError: a readout error is correlated between qubits.
+        EngineError: A readout error is correlated between qubits.
     """
     if noise is None:
         return np.eye(2)
@@ -62,30 +62,58 @@ def assignment(noise: NoiseModel | None, qubit: int) -> np.ndarray:
 
 
 def rebuilt(
-    noise: NoiseModel, changed: Callable[[str, tuple[int, ...], AnyError], AnyError | None], readout: bool = True
+    noise: NoiseModel,
+    changed: Callable[[str, tuple[int, ...], AnyError], AnyError | None],
+    readout: bool = True,
+    place: Mapping[int, int] | None = None,
 ) -> NoiseModel:
-    """Return a model whose errors are ``changed(name, qubits, error)``, with its readout or without.
+    """Return a model with other errors.
 
-    Those for all qubits have no ``qubits``. Where ``changed`` says None there is no error.
+    Args:
+        noise: The model.
+        changed: A function of name, qubits and error that returns the new error, or None for no error. The errors of
+            all qubits have no qubits.
+        readout: Whether the model has the readout errors too.
+        place: New numbers of qubits; errors on other qubits are dropped. None keeps all numbers.
     """
+
+    def moved(on: tuple[int, ...]) -> list[int] | None:
+        return list(on) if place is None else [place[q] for q in on] if all(q in place for q in on) else None
+
     model = NoiseModel(basis_gates=noise.basis_gates)
     for name, error in noise._default_quantum_errors.items():
         if (other := changed(name, (), error)) is not None:
             model.add_all_qubit_quantum_error(other, name, warnings=False)
     for name, errors in noise._local_quantum_errors.items():
         for on, error in errors.items():
-            if (other := changed(name, on, error)) is not None:
-                model.add_quantum_error(other, name, list(on), warnings=False)
+            qubits = moved(on)
+            if qubits is not None and (other := changed(name, on, error)) is not None:
+                model.add_quantum_error(other, name, qubits, warnings=False)
     if readout and noise._default_readout_error is not None:
         model.add_all_qubit_readout_error(noise._default_readout_error, warnings=False)
     for on, error in noise._local_readout_errors.items() if readout else ():
-        model.add_readout_error(error, list(on), warnings=False)
+        if (qubits := moved(on)) is not None:
+            model.add_readout_error(error, qubits, warnings=False)
     model._custom_noise_passes += noise._custom_noise_passes
     return model
 
 
+def _with_passes(model: NoiseModel, changed: Callable[[Any], Any], what: str) -> NoiseModel:
+    """Return a model with changed functions of its passes, in place.
+
+    Raises:
+        EngineError: A pass is not local.
+    """
+    passes = list(model._custom_noise_passes)
+    for custom in passes:
+        if not isinstance(custom, LocalNoisePass):
+            raise EngineError(f"the noise model changes circuits by a {type(custom).__name__}, which {what}")
+    model._custom_noise_passes = [LocalNoisePass(changed(c._func), c._ops, c._method) for c in passes]
+    return model
+
+
 def twirled(noise: NoiseModel) -> NoiseModel:
-    """Return a model in which the errors of two-qubit gates are what random Pauli frames make of them."""
+    """Return a model in which the errors of two-qubit gates are averaged over random Pauli frames."""
     return rebuilt(noise, lambda name, on, error: _pauli(error) if error.num_qubits == 2 else error)
 
 
@@ -104,31 +132,15 @@ def _pauli(error: AnyError) -> AnyError:
 
 
 def restricted(noise: NoiseModel, qubits: Sequence[int]) -> NoiseModel:
-    """Return the part of a noise model that concerns ``qubits`` alone, which become 0, 1, ...
+    """Return the part of a noise model on ``qubits``, which become 0, 1, ...
 
-    What is simulated is then no wider than what is used.
+    A simulation then needs the used qubits only.
 
     Raises:
-        EngineError: the model changes circuits in a way that is not local.
+        EngineError: The model changes circuits in a way that is not local.
     """
-    place = {qubit: i for i, qubit in enumerate(qubits)}
-    model = NoiseModel(basis_gates=noise.basis_gates)
-    for name, error in noise._default_quantum_errors.items():
-        model.add_all_qubit_quantum_error(error, name, warnings=False)
-    for name, errors in noise._local_quantum_errors.items():
-        for on, error in errors.items():
-            if all(qubit in place for qubit in on):
-                model.add_quantum_error(error, name, [place[qubit] for qubit in on], warnings=False)
-    if noise._default_readout_error is not None:
-        model.add_all_qubit_readout_error(noise._default_readout_error, warnings=False)
-    for on, error in noise._local_readout_errors.items():
-        if all(qubit in place for qubit in on):
-            model.add_readout_error(error, [place[qubit] for qubit in on], warnings=False)
-    for custom in noise._custom_noise_passes:
-        if not isinstance(custom, LocalNoisePass):
-            raise EngineError(f"the noise model changes circuits by a {type(custom).__name__}, which is not local")
-        model._custom_noise_passes.append(LocalNoisePass(_moved(custom._func, qubits), custom._ops, custom._method))
-    return model
+    model = rebuilt(noise, lambda name, on, error: error, place={qubit: i for i, qubit in enumerate(qubits)})
+    return _with_passes(model, lambda function: _moved(function, qubits), "is not local")
 
 
 def _moved(function: Any, qubits: Sequence[int]) -> Any:
@@ -166,27 +178,14 @@ def generators(error: PauliLindbladError, qubits: tuple[int, ...]) -> Iterator[t
 
 
 def error_in(operation: Any) -> AnyError | None:
-    """Return the error that an instruction of a circuit is made of, if it is one."""
+    """Return the error that an instruction of a circuit represents, or None."""
     return getattr(operation, "_quantum_error", None)
 
 
 def scaled(noise: NoiseModel, factor: float) -> NoiseModel:
-    """Return a model whose quantum errors are those of another to a power; readout stays."""
-    model = NoiseModel(basis_gates=noise.basis_gates)
-    for name, error in noise._default_quantum_errors.items():
-        model.add_all_qubit_quantum_error(_power(error, factor), name, warnings=False)
-    for name, errors in noise._local_quantum_errors.items():
-        for on, error in errors.items():
-            model.add_quantum_error(_power(error, factor), name, on, warnings=False)
-    if noise._default_readout_error is not None:
-        model.add_all_qubit_readout_error(noise._default_readout_error, warnings=False)
-    for on, error in noise._local_readout_errors.items():
-        model.add_readout_error(error, on, warnings=False)
-    for custom in noise._custom_noise_passes:
-        if not isinstance(custom, LocalNoisePass):
-            raise EngineError(f"the noise model changes circuits by a {type(custom).__name__}, which cannot be scaled")
-        model._custom_noise_passes.append(LocalNoisePass(_stronger(custom._func, factor), custom._ops, custom._method))
-    return model
+    """Return a model whose quantum errors are powers of another model's; readout errors are unchanged."""
+    model = rebuilt(noise, lambda name, on, error: _power(error, factor))
+    return _with_passes(model, lambda function: _stronger(function, factor), "cannot be scaled")
 
 
 def _power(error: AnyError, factor: float) -> AnyError:
@@ -201,14 +200,14 @@ def _power(error: AnyError, factor: float) -> AnyError:
     if isinstance(power, int):
         raised = np.linalg.matrix_power(matrix, power)
     else:
-        from scipy.linalg import fractional_matrix_power  # slow to load, and rarely wanted
+        from scipy.linalg import fractional_matrix_power  # slow to import and rarely needed
 
         raised = fractional_matrix_power(matrix, power)
     return QuantumError(Kraus(SuperOp(raised)))
 
 
 def _stronger(function: Any, factor: float) -> Any:
-    """Return a pass's function whose errors are to a power."""
+    """Return a pass's function with powers of its errors."""
 
     def powered(operation: Any, on: Any) -> AnyError | None:
         error = function(operation, on)
@@ -218,9 +217,9 @@ def _stronger(function: Any, factor: float) -> Any:
 
 
 def noise_key(noise: NoiseModel | None, circuit: QuantumCircuit) -> Hashable:
-    """Return a key that changes with anything in a model that concerns a circuit.
+    """Return a key that changes with every part of a model that affects a circuit.
 
-    What was changed in place, in a model, an error or a matrix of it, changes the key.
+    Changes in place of a model, an error or a matrix change the key.
     """
     if noise is None:
         return None

@@ -13,25 +13,26 @@ from qiskit.quantum_info import PauliLindbladMap
 from qiskit_aer.noise import NoiseModel
 
 from qkd.core.errors import EngineError
-from qkd.engines.instructions import Leaf
+from qkd.engines.instructions import FlatGate
 from qkd.engines.noise import aer
 
 Amount: TypeAlias = float | ParameterExpression
 Gate: TypeAlias = tuple[str, tuple[int, ...] | None]
 """The name or label of an instruction, and its qubits in order; None is any."""
-EVERY = "*"
-"""In the place of every letter: all Paulis of the qubits but the identity, alike."""
+ALL_PAULIS = "*"
+"""The letter of a term that contains all Paulis of its qubits except the identity, with one rate."""
 
 
 @dataclass(frozen=True)
-class Placed:
-    """A term where it happens.
+class PlacedTerm:
+    """A noise term at one place of a circuit.
 
-    qubits: those on which it is not the identity.
-    letters: what it is there, one of X, Y, Z for each; or ``EVERY`` for each.
-    amount: an angle in radians, or a rate.
-    coherent: whether it is ``exp(-i amount/2 P)``, or else ``exp(amount (P . P - .))``, which damps what anticommutes
-        with P by ``exp(-2 amount)``; with ``EVERY`` all that is not the identity is damped so.
+    Attributes:
+        qubits: The qubits on which the term is not the identity.
+        letters: One of X, Y, Z for each qubit; or ``ALL_PAULIS`` for each.
+        amount: An angle in radians, or a rate.
+        coherent: Whether the term is ``exp(-i amount/2 P)``. Otherwise it is ``exp(amount (P . P - .))``, which damps
+            Paulis that anticommute with P by ``exp(-2 amount)``; with ``ALL_PAULIS`` it damps all except the identity.
     """
 
     qubits: tuple[int, ...]
@@ -49,23 +50,26 @@ class _Term:
     coherent: bool
     alone: bool
 
-    def on(self, qubits: tuple[int, ...]) -> Placed:
-        """Return the term behind a gate on ``qubits``, or on its own qubits."""
+    def on(self, qubits: tuple[int, ...]) -> PlacedTerm:
+        """Return the term after a gate on ``qubits``, or on its own qubits."""
         qubits = qubits if self.qubits is None else self.qubits
         if len(qubits) != len(self.pauli):
-            raise EngineError(f"the noise term {self.pauli} stands behind an instruction on qubits {list(qubits)}")
+            raise EngineError(
+                f"the noise term {self.pauli} follows an instruction on qubits {list(qubits)}; use one letter for each"
+            )
         letters = [(q, letter) for q, letter in zip(qubits, reversed(self.pauli), strict=True) if letter != "I"]
-        return Placed(tuple(q for q, _ in letters), "".join(x for _, x in letters), self.amount, self.coherent)
+        return PlacedTerm(tuple(q for q, _ in letters), "".join(x for _, x in letters), self.amount, self.coherent)
 
 
 @dataclass(frozen=True)
 class Noise:
-    """A noise model; see the module ``qkd.engines.noise`` for how one is made.
+    """A noise model; the module ``qkd.engines.noise`` has examples.
 
-    Labels are Qiskit's: the rightmost letter belongs to the first qubit. Terms act behind what Aer's model has for the
-    same instruction, in the order in which they were added.
+    In labels, as in Qiskit, the rightmost letter belongs to the first qubit. Terms act after the errors of Aer's model
+    for the same instruction, in the order in which they were added.
 
-    model: Aer's noise model, or None.
+    Attributes:
+        model: Aer's noise model, or None.
     """
 
     model: NoiseModel | None = None
@@ -85,18 +89,18 @@ class Noise:
         qubits: tuple[int, ...] | None = None,
         alone: bool = False,
     ) -> Noise:
-        """Return this noise with ``exp(-i angle/2 P)`` behind an instruction, for each Pauli P of ``angles``.
+        """Return this noise with ``exp(-i angle/2 P)`` after an instruction, for each Pauli P of ``angles``.
 
         Args:
-            after: an instruction's name or label; or several instructions ``(name, qubits)``, behind which something
-                happens where they are done at once: two-qubit gates in one layer, each as early as its qubits allow.
-            angles: Pauli labels, with radians or parameters.
-            qubits: of a named instruction, to which it is confined (in its order), or all its qubits; of several
+            after: The name or label of an instruction; or several instructions ``(name, qubits)``, for crosstalk of
+                two-qubit gates in one layer. Each gate belongs to the earliest layer that its qubits allow.
+            angles: Radians or parameters, by Pauli labels.
+            qubits: The qubits of the named instruction, in its order; None means all its occurrences. With several
                 instructions, the qubits of the Paulis.
-            alone: several instructions must be all there is in their layer.
+            alone: Whether the several instructions must be all gates of their layer.
 
         Raises:
-            EngineError: a label that is none, or on another number of qubits.
+            EngineError: A label is not a Pauli, or has another number of qubits.
         """
         return self._with(after, angles, qubits, True, alone)
 
@@ -107,19 +111,19 @@ class Noise:
         qubits: tuple[int, ...] | None = None,
         alone: bool = False,
     ) -> Noise:
-        """Return this noise with a Pauli-Lindblad channel behind an instruction or a layer.
+        """Return this noise with a Pauli-Lindblad channel after an instruction or a layer.
 
         ``exp(sum_P rate_P (P . P - .))``: a Pauli Q is damped by ``exp(-2 sum rate_P)`` over the P that anticommute
         with it (van den Berg et al., arXiv:2201.09866).
 
         Args:
-            after: see ``coherent``.
-            rates: Pauli labels, with rates or parameters; or Qiskit's own map, as noise learners give it.
-            qubits: see ``coherent``.
-            alone: see ``coherent``.
+            after: The instructions, as in ``coherent``.
+            rates: Rates or parameters, by Pauli labels; or Qiskit's own map, which noise learners return.
+            qubits: The qubits, as in ``coherent``.
+            alone: Whether the instructions must be all gates of their layer.
 
         Raises:
-            EngineError: a rate is negative, or as ``coherent``.
+            EngineError: A rate is negative, or as in ``coherent``.
         """
         if not isinstance(rates, PauliLindbladMap):
             if any(isinstance(rate, int | float) and not rate >= 0 for rate in rates.values()):
@@ -135,22 +139,22 @@ class Noise:
         return noise
 
     def depolarizing(self, after: str, rate: Amount, qubits: tuple[int, ...]) -> Noise:
-        """Return this noise with depolarization behind an instruction on ``qubits``.
+        """Return this noise with depolarization after an instruction on ``qubits``.
 
         Every Pauli of its qubits but the identity is damped by ``exp(-2 rate)``: on k qubits an average infidelity of
         ``(1 - exp(-2 rate)) (1 - 2^-k)``.
 
         Args:
-            after: the instruction's name or label.
-            rate: a number or a parameter.
-            qubits: of the instruction, in its order.
+            after: The name or label of the instruction.
+            rate: A number or a parameter.
+            qubits: The qubits of the instruction, in its order.
 
         Raises:
-            EngineError: the rate is negative.
+            EngineError: The rate is negative.
         """
         if isinstance(rate, int | float) and not rate >= 0:
             raise EngineError("a depolarizing rate is 0 or positive")
-        term = _Term(((after, tuple(qubits)),), None, EVERY * len(qubits), rate, False, False)
+        term = _Term(((after, tuple(qubits)),), None, ALL_PAULIS * len(qubits), rate, False, False)
         return replace(self, _terms=(*self._terms, term))
 
     def _with(
@@ -167,7 +171,7 @@ class Noise:
         else:
             gates, where = tuple((name, None if on is None else tuple(on)) for name, on in after), qubits
             if where is None or not gates or any(on is None for _, on in gates):
-                raise EngineError("behind several instructions, say the qubits of each and those of the Paulis")
+                raise EngineError("with several instructions, give the qubits of each and those of the Paulis")
         terms = []
         for pauli, amount in amounts.items():
             weight = len(pauli) - pauli.count("I")
@@ -182,12 +186,12 @@ class Noise:
         """Return this noise with the readout of two qubits correlated.
 
         Args:
-            assignment: probabilities p(read j | is i) as a matrix (4,4) with rows i; bit 0 of i and j is the first
-                qubit. It takes the place of readout errors that Aer's model has for the two.
-            qubits: the two.
+            assignment: The probabilities p(read j | is i) as a matrix (4,4) with rows i; bit 0 of i and j is the first
+                qubit. They replace the readout errors of Aer's model for the two qubits.
+            qubits: The two qubits.
 
         Raises:
-            EngineError: these are no probabilities, or a qubit has such a readout already.
+            EngineError: The entries are not probabilities, or a qubit already has a correlated readout.
         """
         matrix = np.asarray(assignment, dtype=float)
         if matrix.shape != (4, 4) or (matrix < 0).any() or not np.allclose(matrix.sum(axis=1), 1):
@@ -198,19 +202,19 @@ class Noise:
         return replace(self, _readouts=(*self._readouts, ((first, second), tuple(matrix.reshape(-1).tolist()))))
 
     def flipped(self, chance: float, qubits: tuple[int, ...]) -> Noise:
-        """Return this noise with what is read of ``qubits`` flipped, of all of them at once, now and then.
+        """Return this noise with a probability that the readouts of all ``qubits`` are flipped together.
 
-        Beside the readout errors that there are. Unlike those of ``readout`` such flips may share qubits.
+        Flips are added to existing readout errors. Unlike correlated readouts, several flips may share qubits.
 
         Raises:
-            EngineError: the chance is not between 0 and 1/2.
+            EngineError: The probability is not between 0 and 1/2.
         """
         if not 0 <= chance <= 0.5:
-            raise EngineError(f"readouts are flipped with a chance between 0 and 1/2, not {chance}")
+            raise EngineError(f"the probability of flipped readouts is between 0 and 1/2, not {chance}")
         return replace(self, _flips=(*self._flips, (frozenset(qubits), float(chance))))
 
     def attenuation(self, string: Iterable[tuple[int, str]]) -> float:
-        """Return what flips leave of the mean of a Pauli string, given as qubits with letters."""
+        """Return the factor by which flips reduce the mean of a Pauli string, given as qubits with letters."""
         on = {qubit for qubit, _ in string}
         return math.prod(1 - 2 * chance for qubits, chance in self._flips if len(on & qubits) % 2)
 
@@ -219,14 +223,14 @@ class Noise:
         return replace(self, _terms=tuple(term for term in self._terms if not term.coherent))
 
     def twirled(self) -> Noise:
-        """Return what random Pauli frames around every two-qubit gate make of this noise, on average.
+        """Return this noise averaged over random Pauli frames around every two-qubit gate.
 
-        Errors of Aer's model on two qubits become Pauli channels. A coherent term's sign is random, so its angle
-        becomes a chance ``sin^2(angle/2)`` of its Pauli; behind one gate three signs have a product in common, which
-        is of third order in the angles and left out. One-qubit gates stand in no frames.
+        Errors of Aer's model on two qubits become Pauli channels. The sign of a coherent term becomes random, so its
+        Pauli occurs with probability ``sin^2(angle/2)``. Correlations of three signs after one gate are of third order
+        in the angles and neglected. One-qubit gates have no frames.
 
         Raises:
-            EngineError: an angle is a parameter, or above pi/2.
+            EngineError: An angle is a parameter, or above pi/2.
         """
         terms = []
         for term in self._terms:
@@ -238,12 +242,13 @@ class Noise:
         return replace(self, model=None if self.model is None else aer.twirled(self.model), _terms=tuple(terms))
 
     def scaled(self, factor: float) -> Noise:
-        """Return this noise, ``factor`` times as strong: errors to that power, angles and rates times it.
+        """Return this noise with errors to the power ``factor``, and angles and rates multiplied by it.
 
-        An odd factor is what folding each gate (G, its inverse, G) makes of noise that commutes with it. Readout stays.
+        Folding each gate (G, its inverse, G) has the effect of an odd factor on noise that commutes with G. Readout
+        errors are unchanged.
 
         Raises:
-            EngineError: the factor is negative.
+            EngineError: The factor is negative.
         """
         if not factor >= 0:
             raise EngineError(f"noise is scaled by 0 or a positive number, not {factor}")
@@ -251,7 +256,7 @@ class Noise:
         return replace(self, model=None if self.model is None else aer.scaled(self.model, factor), _terms=terms)
 
     def bind(self, values: Mapping[Parameter, float]) -> Noise:
-        """Return this noise with numbers for its parameters, of which some may stay."""
+        """Return this noise with numbers for some or all of its parameters."""
         terms = []
         for term in self._terms:
             amount = term.amount
@@ -269,69 +274,69 @@ class Noise:
 
     @property
     def names(self) -> frozenset[str]:
-        """Names and labels of instructions that are followed by something."""
+        """Names and labels of instructions that have noise."""
         return frozenset(aer.names(self.model)).union(name for term in self._terms for name, _ in term.gates)
 
     @property
     def flips(self) -> tuple[tuple[frozenset[int], float], ...]:
-        """The qubits whose readouts are flipped at once, and with which chance."""
+        """The sets of qubits whose readouts are flipped together, with probabilities."""
         return self._flips
 
     @property
     def readouts(self) -> dict[tuple[int, int], np.ndarray]:
-        """The correlated readouts (4,4)."""
+        """The assignment matrices (4,4) of correlated readouts."""
         return {pair: np.array(flat).reshape(4, 4) for pair, flat in self._readouts}
 
     def key(self, circuit: QuantumCircuit) -> Hashable:
-        """Return a key that changes with anything in the noise that concerns a circuit."""
+        """Return a key that changes with every part of the noise that affects a circuit."""
         return aer.noise_key(self.model, circuit), self._terms, self._readouts, self._flips
 
-    def placed(self, leaves: Sequence[Leaf]) -> Iterator[tuple[Leaf, list[Placed]]]:
-        """Yield a circuit's instructions, each with the terms that stand behind it.
+    def placed(self, flattened_gates: Sequence[FlatGate]) -> Iterator[tuple[FlatGate, list[PlacedTerm]]]:
+        """Yield a circuit's instructions, each with the terms that follow it.
 
-        With terms of simultaneous gates the instructions come layer by layer, which changes nothing else.
+        With crosstalk terms the instructions are ordered by layers, which changes no value.
         """
         if any(len(term.gates) > 1 for term in self._terms):
-            yield from self._layered(leaves)
+            yield from self._layered(flattened_gates)
             return
-        for leaf in leaves:
-            yield leaf, [term.on(leaf.qubits) for term in self._terms if _is(leaf, term.gates[0])]
+        for flat in flattened_gates:
+            yield flat, [term.on(flat.qubits) for term in self._terms if _is(flat, term.gates[0])]
 
-    def _layered(self, leaves: Sequence[Leaf]) -> Iterator[tuple[Leaf, list[Placed]]]:
+    def _layered(self, flattened_gates: Sequence[FlatGate]) -> Iterator[tuple[FlatGate, list[PlacedTerm]]]:
         at: dict[int, int] = {}
-        layers: dict[int, tuple[list[Leaf], list[Leaf]]] = {0: ([], [])}
-        for leaf in leaves:
-            wide = len(leaf.qubits) > 1 and leaf.operation is not None
-            level = max(at.get(qubit, 0) for qubit in leaf.qubits) + wide
-            at.update(dict.fromkeys(leaf.qubits, level))
-            layers.setdefault(level, ([], []))[0 if wide else 1].append(leaf)
+        layers: dict[int, tuple[list[FlatGate], list[FlatGate]]] = {0: ([], [])}
+        for flat in flattened_gates:
+            wide = len(flat.qubits) > 1 and flat.operation is not None
+            level = max(at.get(qubit, 0) for qubit in flat.qubits) + wide
+            at.update(dict.fromkeys(flat.qubits, level))
+            layers.setdefault(level, ([], []))[0 if wide else 1].append(flat)
         for level in sorted(layers):
             gates, single = layers[level]
-            behind: list[Placed] = []
+            after_layer: list[PlacedTerm] = []
             for term in self._terms:
-                there = all(any(_is(leaf, gate) for leaf in gates) for gate in term.gates)
+                there = all(any(_is(flat, gate) for flat in gates) for gate in term.gates)
                 if len(term.gates) > 1 and there and (not term.alone or len(term.gates) == len(gates)):
-                    behind.append(term.on(()))
-            for i, leaf in enumerate([*gates, *single]):
+                    after_layer.append(term.on(()))
+            for i, flat in enumerate([*gates, *single]):
                 own = [
-                    term.on(leaf.qubits) for term in self._terms if len(term.gates) == 1 and _is(leaf, term.gates[0])
+                    term.on(flat.qubits) for term in self._terms if len(term.gates) == 1 and _is(flat, term.gates[0])
                 ]
-                yield leaf, own + (behind if i == len(gates) - 1 else [])
+                yield flat, own + (after_layer if i == len(gates) - 1 else [])
 
 
-def _is(leaf: Leaf, gate: Gate) -> bool:
+def _is(flat: FlatGate, gate: Gate) -> bool:
     name, qubits = gate
-    return leaf.error == name and (qubits is None or leaf.qubits == qubits)
+    return flat.error == name and (qubits is None or flat.qubits == qubits)
 
 
 NoiseLike: TypeAlias = NoiseModel | Noise | None
 
 
 def noise_of(noise_model: NoiseLike, backend: object | None) -> NoiseLike:
-    """Return a noise model, or that of a backend.
+    """Return a noise model, or the noise model of a backend.
 
     Raises:
-        EngineError: both are given.
+        EngineError: Both are given.
     """
     if noise_model is not None and backend is not None:
         raise EngineError("give a noise model or a backend to take it from, not both")

@@ -1,8 +1,8 @@
-"""How data enters: each qubit's own first channels, a vector per row; what does not depend on the row stays behind.
+"""Encoding of data: the first channels of each qubit act on one qubit, so each row contributes a short vector.
 
-The Bloch vector that they make of |0> is r = M f with a constant matrix M (4,d) and d features f of the row: a qubit
-that no data touches has d = 1 and f = (1), one that a single angle t touches has d = 3 and f = (1, cos t, sin t), any
-other d = 4 and f = r. M belongs to the circuit, so that d numbers per qubit are all that a row brings.
+The channels prepare the Bloch vector r = M f from |0>, with a constant matrix M (4,d) and d features f of the row. A
+qubit without data has d = 1 and f = (1). A qubit with a single angle t has d = 3 and f = (1, cos t, sin t). Any other
+qubit has d = 4 and f = r. M is part of the circuit, so a row contributes d numbers for each qubit.
 """
 
 from __future__ import annotations
@@ -14,22 +14,23 @@ import numpy as np
 import torch
 from qiskit.circuit import Parameter
 
+from qkd.engines.chains import TransferChains
 from qkd.engines.expressions import Expressions
-from qkd.engines.gates import WAVES
+from qkd.engines.gates import NUM_HARMONICS
 from qkd.engines.paulis.channels import Channel, constant
 from qkd.engines.paulis.cones import joined
-from qkd.engines.paulis.transfer import TransferChains
 
-_ZERO = np.array([1.0, 0.0, 0.0, 1.0])
-_SINGLE = (0, 3, 4)  # the waves 1, cos t and sin t; a single-qubit channel has no others
+_ZERO = np.array([1.0, 0.0, 0.0, 1.0])  # the Bloch vector of |0>, identity first
+_SINGLE = (0, 3, 4)  # the harmonics 1, cos t and sin t; a single-qubit channel has no others
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """How data enters n qubits.
+    """The encoding of data on n qubits.
 
-    leads: each qubit's encoding channels.
-    sizes: each qubit's number of features d.
+    Attributes:
+        leads: The encoding channels of each qubit.
+        sizes: The number d of features of each qubit.
     """
 
     leads: tuple[tuple[Channel, ...], ...]
@@ -42,38 +43,38 @@ def leading_channels(
     """Split a circuit into each qubit's encoding channels and the rest, which begins with the matrices M.
 
     Args:
-        channels: the circuit's channels.
-        num_qubits: n.
-        batched: parameters that differ from row to row.
+        channels: The channels of the circuit.
+        num_qubits: The number n of qubits.
+        batched: The parameters that differ from row to row.
     """
     chains: list[list[int]] = [[] for _ in range(num_qubits)]
-    met: set[int] = set()
+    blocked: set[int] = set()
     for number, channel in enumerate(channels):
-        if len(channel.qubits) == 1 and channel.qubits[0] not in met and len(channel.terms) == WAVES:
+        if len(channel.qubits) == 1 and channel.qubits[0] not in blocked and len(channel.terms) == NUM_HARMONICS:
             chains[channel.qubits[0]].append(number)
         else:
-            met |= set(channel.qubits)
-    taken: set[int] = set()
+            blocked |= set(channel.qubits)
+    encoding: set[int] = set()
     leads, sizes, first = [], [], []
     for qubit, chain in enumerate(chains):
         while chain and not differs(channels[chain[-1]], batched):
             chain.pop()
-        taken |= set(chain)
+        encoding |= set(chain)
         lead = joined([channels[number] for number in chain])
         matrix = np.eye(4)
         if not lead:
             matrix = _ZERO[:, None]
         elif len(lead) == 1:
-            matrix = np.stack([lead[0].terms[wave] @ _ZERO for wave in _SINGLE], axis=1)
+            matrix = np.stack([lead[0].terms[f] @ _ZERO for f in _SINGLE], axis=1)
         leads.append(tuple(lead))
         sizes.append(matrix.shape[1])
         first.append(Channel((qubit,), constant(np.pad(matrix, ((0, 0), (0, 4 - matrix.shape[1]))))))
-    rest = [channel for number, channel in enumerate(channels) if number not in taken]
+    rest = [channel for number, channel in enumerate(channels) if number not in encoding]
     return Encoding(tuple(leads), tuple(sizes)), first + rest
 
 
 def differs(channel: Channel, batched: set[Parameter]) -> bool:
-    """Return whether rows have channels of their own."""
+    """Return whether a channel differs from row to row."""
     return channel.angle is not None and bool(batched & set(channel.angle.parameters))
 
 
@@ -81,10 +82,10 @@ class Features:
     """The features of encoded qubits as functions of the parameters.
 
     Args:
-        leads: the qubits' encoding channels, as ``leading_channels`` gives them.
-        parameters: the columns of a call's values.
-        dtype: real dtype.
-        device: where they live.
+        leads: The encoding channels of each qubit.
+        parameters: The P parameters, in the order of the values' columns.
+        dtype: The real dtype of the features.
+        device: The device of the features.
     """
 
     def __init__(
@@ -104,10 +105,47 @@ class Features:
         self._order = torch.as_tensor(np.argsort(by_kind), dtype=torch.int64, device=device)
 
     def __call__(self, values: torch.Tensor) -> torch.Tensor:
-        """Return features (n,B,4), zeros behind the first d, at parameter values (B,P)."""
+        """Return features (n,B,4), padded with zeros, at parameter values (B,P)."""
         angles = self._angles(values).T.to(self._dtype)
         ones = torch.ones_like(angles)
         plain = ones.new_tensor([1.0, 0.0, 0.0, 0.0]).expand(self._plain, len(values), 4)
         single = torch.stack([ones, angles.cos(), angles.sin(), torch.zeros_like(ones)], dim=-1)
         zero = torch.as_tensor(_ZERO, dtype=self._dtype, device=values.device)
         return torch.cat([plain, single, self._chains.applied(values, zero)]).index_select(0, self._order)
+
+
+class Matrices:
+    """The matrices of blocks and the features of encoded qubits as functions of parameter values.
+
+    Args:
+        common: The channels of the blocks that all rows share.
+        own: The channels of the other blocks.
+        leads: The encoding channels of each qubit.
+        shared: The P' shared parameters.
+        both: The A' batched parameters, then the shared ones.
+        dtype: The real dtype of the matrices.
+        device: The device of the matrices.
+    """
+
+    def __init__(
+        self,
+        common: Sequence[Sequence[Channel]],
+        own: Sequence[Sequence[Channel]],
+        leads: Sequence[Sequence[Channel]],
+        shared: Sequence[Parameter],
+        both: Sequence[Parameter],
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        self.shared = TransferChains(common, 16, shared, dtype, device).products
+        self._own = TransferChains(own, 16, both, dtype, device)
+        self._features = Features(leads, both, dtype, device)
+
+    def rows(self, batched: torch.Tensor, shared: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the rows' own matrices (N',B,16,16) and features (n,B,4) at (B,A') and (1 or B,P')."""
+        values = torch.cat([batched, shared.expand(len(batched), -1)], dim=1)
+        return self._own.products(values), self._features(values)
+
+    def __call__(self, batched: torch.Tensor, shared: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return the shared matrices (N,1 or B,16,16), the rows' own matrices and the features."""
+        return self.shared(shared), *self.rows(batched, shared)

@@ -1,4 +1,4 @@
-"""Cones of one shape, carried back together and met by the encoded qubits."""
+"""Light cones of one shape, carried backward together and contracted with the encoded qubits."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from qkd.engines.paulis.cones import Cone, Move
 from qkd.engines.paulis.named import ROW, Named, product
 
 Kind = tuple[bool, bool, tuple[int, int]]
-"""What matrices in one table have in common: one per row or not, one place held or both, sizes after the move."""
+"""The shape of the matrices of one table: one per row or not, a new or missing second place, sizes after the move."""
 
 
 class Tables:
-    """The blocks' matrices, cut to what the moves of each kind need of them.
+    """The parts of the blocks' matrices that moves of each kind need.
 
     Args:
-        varying: for each block whether rows have matrices of their own.
+        varying: Whether rows have matrices of their own, for each block.
     """
 
     def __init__(self, varying: Sequence[bool]) -> None:
@@ -29,7 +29,7 @@ class Tables:
         self._entries: dict[Kind, dict[tuple[int, bool], int]] = {}
 
     def entry(self, number: int, flip: bool, move: Move) -> tuple[Kind, int]:
-        """Return the kind of a block's matrix in a move, and where it will be in the table of that kind."""
+        """Return the kind of a block's matrix in a move, and its position in the table of that kind."""
         kind = (self._varying[number], move.grows or move.second < 0, move.sizes)
         entries = self._entries.setdefault(kind, {})
         return kind, entries.setdefault((self._place[number], flip), len(entries))
@@ -57,14 +57,16 @@ class Tables:
 class Stack:
     """G cones of one shape.
 
-    ``bytes`` and ``row_bytes`` say about how much a sweep back keeps of one cone, and of one cone for each row.
-
     Args:
-        cones: the cones.
-        tables: where the matrices of their moves will be.
-        row: where each qubit's features are.
-        dtype: real dtype.
-        device: where all this lives.
+        cones: The cones.
+        tables: The tables of the moves' matrices.
+        row: The row of each qubit's features.
+        dtype: The real dtype of the coefficients.
+        device: The device of the coefficients.
+
+    Attributes:
+        bytes: The approximate size of the tensors that one cone keeps for the backward pass.
+        row_bytes: The approximate size of the additional tensors for each row.
     """
 
     def __init__(
@@ -107,10 +109,10 @@ class Stack:
                 place: size for place, size in zip((move.first, move.second), move.sizes, strict=True) if place >= 0
             }
             state.apply(tables[kind].index_select(0, at[members]), axes, after)
-        return _meet(state, self._rows[members], features)
+        return _contract(state, self._rows[members], features)
 
 
-def _meet(state: Named, rows: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+def _contract(state: Named, rows: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
     """Contract coefficients with the features, at ``rows`` (G,w), of their places: (G,B)."""
     rowwise = ROW in state.sizes
     if rowwise:

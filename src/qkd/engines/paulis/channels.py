@@ -1,12 +1,12 @@
 """Channels in the Pauli basis.
 
 A channel E on k qubits is the real matrix ``R[i,j] = tr(P_i E(P_j)) / 2^k`` over the 4^k Pauli strings (its Pauli
-transfer matrix; Greenbaum, arXiv:1509.02921, sec. 3). Noise is one more such matrix, so it costs nothing once
-multiplied in. A gate of one angle is ``R(t) = sum_f w_f(t) T_f`` with the waves of ``gates.py``: products of two of its
-matrix entries have no other frequencies.
+transfer matrix; Greenbaum, arXiv:1509.02921, sec. 3). Noise is one more matrix that is multiplied in once. A gate of
+one angle is ``R(t) = sum_f w_f(t) T_f`` with the harmonics of ``gates.py``, because products of two entries of the
+gate's matrix have no other frequencies.
 
-Qiskit's ``PTM`` and ``Kraus`` give the same with the digits reversed. Ours take 0.2 to 0.9 of their time on one and two
-qubits, which is where noise is, and refuse a map that is not completely positive.
+Qiskit's ``PTM`` and ``Kraus`` give the same with reversed digits. The functions here need 0.2 to 0.9 of their time on
+one and two qubits, and refuse a map that is not completely positive.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 from qiskit.circuit import ParameterExpression
 
 from qkd.core.errors import EngineError
-from qkd.engines.gates import FROM_GRID, GRID, WAVES, Atom, waves
+from qkd.engines.gates import FROM_GRID, GRID, NUM_HARMONICS, ElementaryGate, harmonics
 
 LETTERS = "IXYZ"
 PAULIS = np.array([[[1, 0], [0, 1]], [[0, 1], [1, 0]], [[0, -1j], [1j, 0]], [[1, 0], [0, -1]]], dtype=complex)
@@ -30,11 +30,11 @@ PAULIS = np.array([[[1, 0], [0, 1]], [[0, 1], [1, 0]], [[0, -1j], [1j, 0]], [[1,
 class Channel:
     """One channel of at most one angle.
 
-    Args:
-        qubits: the k qubits; the first is the most significant digit, base 4, of an index.
-        terms: (5, 4^k, 4^k) matrices T_f; a constant channel has only the first. With six the angle is a rate and the
-            last wave ``exp(-2 t)``.
-        angle: what t is, or None for a constant channel.
+    Attributes:
+        qubits: The k qubits; the first is the most significant digit, base 4, of an index.
+        terms: The matrices T_f (5, 4^k, 4^k); a constant channel has only the first. With six matrices the angle is a
+            rate, and the last harmonic is ``exp(-2 t)``.
+        angle: The expression of t, or None for a constant channel.
     """
 
     qubits: tuple[int, ...]
@@ -42,14 +42,14 @@ class Channel:
     angle: ParameterExpression | None = None
 
 
-def as_channel(event: Atom | Channel) -> Channel:
+def as_channel(event: ElementaryGate | Channel) -> Channel:
     """Return a gate as a channel."""
-    return Channel(event.qubits, _gate_terms(event), event.angle) if isinstance(event, Atom) else event
+    return Channel(event.qubits, _gate_terms(event), event.angle) if isinstance(event, ElementaryGate) else event
 
 
 def constant(matrix: np.ndarray) -> np.ndarray:
     """Return the terms (5,4^k,4^k) of a constant channel."""
-    terms = np.zeros((WAVES, *matrix.shape))
+    terms = np.zeros((NUM_HARMONICS, *matrix.shape))
     terms[0] = matrix
     return terms
 
@@ -80,18 +80,18 @@ def unitary_ptm(matrix: np.ndarray) -> np.ndarray:
     return np.einsum("iab,jba->ij", basis, matrix @ basis @ matrix.conj().T).real / len(matrix)
 
 
-def _gate_terms(atom: Atom) -> np.ndarray:
-    if atom.angle is None:
-        return constant(unitary_ptm(atom.terms[0]))
-    at = waves(torch.from_numpy(GRID)).numpy()
-    sampled = np.stack([unitary_ptm(np.tensordot(row, atom.terms, axes=1)) for row in at])
+def _gate_terms(gate: ElementaryGate) -> np.ndarray:
+    if gate.angle is None:
+        return constant(unitary_ptm(gate.terms[0]))
+    at = harmonics(torch.from_numpy(GRID)).numpy()
+    sampled = np.stack([unitary_ptm(np.tensordot(row, gate.terms, axes=1)) for row in at])
     terms = np.tensordot(FROM_GRID, sampled, axes=1)
     terms[np.abs(terms) < 1e-14] = 0
     return terms
 
 
 def kraus(matrix: np.ndarray) -> np.ndarray:
-    """Return Kraus operators (M,2^k,2^k) of a transfer matrix, orthogonal ones, the first digit most significant.
+    """Return orthogonal Kraus operators (M,2^k,2^k) of a transfer matrix, the first digit most significant.
 
     They are the eigenvectors of the Choi matrix ``2^-k sum_ij R[i,j] P_j^T (x) P_i``.
     """
@@ -120,7 +120,7 @@ def embed(terms: np.ndarray, qubits: Sequence[int], order: Sequence[int]) -> np.
 
 
 def multiply(later: Channel, earlier: Channel) -> Channel | None:
-    """Return the channel that does ``earlier`` and then ``later`` on the same qubits, or None if both have angles."""
+    """Return the product of two channels on the same qubits, or None if both have angles."""
     if later.angle is not None and earlier.angle is not None:
         return None
     if later.angle is None:

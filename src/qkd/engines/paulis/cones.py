@@ -1,7 +1,7 @@
-"""Where each observable looks: channels fused into pair blocks, and the past light cone of every Pauli string.
+"""Channels fused into blocks on pairs of qubits, and the past light cone of every Pauli string.
 
-Cones of one shape (the same blocks between the same places) are carried back together, as one stack: on a line of
-qubits nearly all of them are.
+A cone numbers its qubits by places, in order of appearance. Cones of one shape (the same moves between the same places)
+are carried backward together as one stack. On a line of qubits nearly all cones have the same shape.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _Option = tuple[float, tuple[int, ...], int, tuple[int, ...], tuple[int, ...]]
 
 @dataclass(frozen=True)
 class ChannelBlock:
-    """Channels on a pair of qubits, in the order in which they happen; the second qubit is -1 where one is idle."""
+    """Channels on a pair of qubits, in order of time; the second qubit is -1 in a block on one qubit."""
 
     qubits: tuple[int, int]
     channels: tuple[Channel, ...]
@@ -39,9 +39,11 @@ class ChannelBlock:
 class Move:
     """One block of a cone: a matrix on two places, of which the second may be new to the cone.
 
-    first, second: places, numbered in order of appearance; second is -1 for a block on one qubit.
-    grows: whether the second place is new, so that only the identity is there yet.
-    sizes: how many coefficients the two places have afterwards.
+    Attributes:
+        first: The first place.
+        second: The second place; -1 for a block on one qubit.
+        grows: Whether the second place is new, so that it has only the identity before the move.
+        sizes: The numbers of coefficients of the two places after the move.
     """
 
     first: int
@@ -54,12 +56,13 @@ class Move:
 class Cone:
     """The past light cone of a Pauli string.
 
-    string: the Pauli string.
-    qubits: the qubit at each place; the string's own come first.
-    moves: what is done, the latest block first.
-    blocks: for each move the block's number and whether its qubits are taken in reverse order.
-    counts: how many coefficients there are after each move.
-    operations: multiply-adds of all moves.
+    Attributes:
+        string: The Pauli string.
+        qubits: The qubit at each place; the string's own qubits come first.
+        moves: The moves, the latest block in time first.
+        blocks: For each move the block's number, and whether its qubits are in reverse order.
+        counts: The number of coefficients after each move.
+        operations: The number of multiply-adds of all moves.
     """
 
     string: PauliString
@@ -71,34 +74,35 @@ class Cone:
 
 
 def fuse(channels: Sequence[Channel]) -> list[ChannelBlock]:
-    """Return channels as blocks on pairs, each as early as its qubits allow; constants are multiplied in."""
+    """Return channels as blocks on pairs of qubits; constant channels are multiplied into their neighbors."""
     blocks = []
-    for pair, chain in pairs(channels):
+    for pair, chain in pair_blocks(channels):
         wide = [Channel(pair, embed(channel.terms, channel.qubits, pair), channel.angle) for channel in chain]
         blocks.append(ChannelBlock(pair, tuple(joined(wide))))
     return blocks
 
 
-def pairs(items: Sequence[T]) -> list[tuple[tuple[int, int], list[T]]]:
-    """Return what acts on one or two ``qubits`` each, gathered by pairs of neighbours in time, in order.
+def pair_blocks(items: Sequence[T]) -> list[tuple[tuple[int, int], list[T]]]:
+    """Return items on one or two ``qubits``, grouped by pairs of qubits, in order of time.
 
-    What happens to one qubit alone goes with the pair before, or with the first one; without any its partner is -1.
+    An item on one qubit joins the previous block of this qubit, or its first one. A qubit without a pair has the
+    partner -1.
     """
-    gathered: list[tuple[tuple[int, int], list[T]]] = []
+    blocks: list[tuple[tuple[int, int], list[T]]] = []
     latest: dict[int, int] = {}
     early: dict[int, list[T]] = {}
     for item in items:
         numbers = {latest.get(qubit) for qubit in item.qubits}
         number = numbers.pop()
         if not numbers and number is not None:
-            gathered[number][1].append(item)
+            blocks[number][1].append(item)
         elif len(item.qubits) == 1:
             early.setdefault(item.qubits[0], []).append(item)
         else:
             a, b = item.qubits
-            latest[a] = latest[b] = len(gathered)
-            gathered.append(((a, b), [*early.pop(a, []), *early.pop(b, []), item]))
-    return gathered + [((qubit, -1), chain) for qubit, chain in early.items()]
+            latest[a] = latest[b] = len(blocks)
+            blocks.append(((a, b), [*early.pop(a, []), *early.pop(b, []), item]))
+    return blocks + [((qubit, -1), chain) for qubit, chain in early.items()]
 
 
 def joined(chain: Sequence[Channel]) -> list[Channel]:
@@ -117,28 +121,28 @@ def cone(string: PauliString, blocks: Sequence[ChannelBlock], sizes: Sequence[in
     """Return the cone of ``string``.
 
     Args:
-        string: a Pauli string.
-        blocks: the circuit, with at least one block on each qubit.
-        sizes: for each qubit how many coefficients its first block leaves of four.
+        string: The Pauli string.
+        blocks: The circuit, with at least one block on each qubit.
+        sizes: The number of coefficients of each qubit before its first block in time.
     """
     waiting = _waiting(string, blocks)
-    left = {qubit: len(queue) for qubit, queue in waiting.items()}
-    place: dict[int, int] = {qubit: i for i, (qubit, _) in enumerate(string)}
-    now = dict.fromkeys(place, 4)
+    remaining = {qubit: len(queue) for qubit, queue in waiting.items()}
+    places_of: dict[int, int] = {qubit: i for i, (qubit, _) in enumerate(string)}
+    current = dict.fromkeys(places_of, 4)
     moves, numbers, counts = [], [], []
     total = 4 ** len(string)
     work = 0.0
 
     def option(number: int) -> _Option | None:
-        """Return what a block would do, or None where something in the cone follows it."""
+        """Return the effect of a block, or None if another block of the cone follows it in time."""
         pair = tuple(qubit for qubit in blocks[number].qubits if qubit >= 0)
         if any(waiting[qubit][0] != number for qubit in pair):
             return None
-        inside = sorted((qubit for qubit in pair if qubit in place), key=place.__getitem__)
-        order = (*inside, *(qubit for qubit in pair if qubit not in place))
-        after = tuple(sizes[qubit] if left[qubit] == 1 else 4 for qubit in order)
-        ratio = _product(after) / _product([now[qubit] for qubit in inside])
-        return ratio, tuple(place[qubit] for qubit in inside), number, order, after
+        inside = sorted((qubit for qubit in pair if qubit in places_of), key=places_of.__getitem__)
+        order = (*inside, *(qubit for qubit in pair if qubit not in places_of))
+        after = tuple(sizes[qubit] if remaining[qubit] == 1 else 4 for qubit in order)
+        ratio = _product(after) / _product([current[qubit] for qubit in inside])
+        return ratio, tuple(places_of[qubit] for qubit in inside), number, order, after
 
     options: dict[int, _Option] = {}
     changed = set(waiting)
@@ -149,27 +153,27 @@ def cone(string: PauliString, blocks: Sequence[ChannelBlock], sizes: Sequence[in
                 options[number] = known
         if not options:
             break
-        # of the blocks that nothing in the cone follows, the one after which the fewest coefficients are left
+        # Any block that no other block follows may be next. Greedy: the one that leaves the fewest coefficients.
         _, held_places, number, order, after = min(options.values())
         del options[number]
         work += total * _product(after)
         for qubit, size in zip(order, after, strict=True):
-            total = total // now.get(qubit, 1) * size
-            now[qubit] = size
-            place.setdefault(qubit, len(place))
+            total = total // current.get(qubit, 1) * size
+            current[qubit] = size
+            places_of.setdefault(qubit, len(places_of))
             waiting[qubit].popleft()
-            left[qubit] -= 1
+            remaining[qubit] -= 1
         changed = set(order)
         counts.append(total)
-        second = place[order[1]] if len(order) == 2 else -1
+        second = places_of[order[1]] if len(order) == 2 else -1
         grown = len(held_places) < len(order)
-        moves.append(Move(place[order[0]], second, grown, (after[0], after[1] if len(after) == 2 else 1)))
+        moves.append(Move(places_of[order[0]], second, grown, (after[0], after[1] if len(after) == 2 else 1)))
         numbers.append((number, blocks[number].qubits[0] != order[0]))
-    return Cone(string, tuple(place), tuple(moves), tuple(numbers), tuple(counts), work)
+    return Cone(string, tuple(places_of), tuple(moves), tuple(numbers), tuple(counts), work)
 
 
 def factors(string: PauliString, blocks: Sequence[ChannelBlock]) -> list[PauliString]:
-    """Return the parts of a string whose past light cones have nothing in common; its mean is the product of theirs."""
+    """Return the parts of a string with disjoint light cones; its mean is the product of their means."""
     if len(string) < 2:
         return [string]
     above = {qubit: qubit for qubit, _ in string}
@@ -191,19 +195,19 @@ def factors(string: PauliString, blocks: Sequence[ChannelBlock]) -> list[PauliSt
     return [tuple(part) for part in parts.values()]
 
 
-def seen(pairs: Sequence[tuple[int, int]], terms: Sequence[PauliString]) -> tuple[list[int], list[int]]:
-    """Return the numbers of the blocks that are in the cone of any string, and all qubits of these cones."""
+def cone_union(pair_blocks: Sequence[tuple[int, int]], terms: Sequence[PauliString]) -> tuple[list[int], list[int]]:
+    """Return the numbers of the blocks in the union of all strings' cones, and the qubits of the union."""
     qubits = {qubit for string in terms for qubit, _ in string}
     numbers = []
-    for number in range(len(pairs) - 1, -1, -1):
-        if qubits & set(pairs[number]):
+    for number in range(len(pair_blocks) - 1, -1, -1):
+        if qubits & set(pair_blocks[number]):
             numbers.append(number)
-            qubits |= {qubit for qubit in pairs[number] if qubit >= 0}
+            qubits |= {qubit for qubit in pair_blocks[number] if qubit >= 0}
     return numbers[::-1], sorted(qubits)
 
 
 def _waiting(string: PauliString, blocks: Sequence[ChannelBlock]) -> dict[int, deque[int]]:
-    """Return for every qubit of the cone the numbers of its blocks that are in the cone, the latest first."""
+    """Return the numbers of the cone's blocks on each qubit, the latest first."""
     waiting: dict[int, deque[int]] = defaultdict(deque, {qubit: deque() for qubit, _ in string})
     for number in range(len(blocks) - 1, -1, -1):
         pair = [qubit for qubit in blocks[number].qubits if qubit >= 0]
@@ -224,10 +228,10 @@ class FactoredStrings:
     """Strings (T) as products of factors (T'), each with a light cone of its own.
 
     Args:
-        terms: the strings.
-        blocks: the circuit's blocks.
-        parts: the factors.
-        device: where values are.
+        terms: The strings.
+        blocks: The blocks of the circuit.
+        parts: The factors.
+        device: The device of the values.
     """
 
     def __init__(
@@ -237,8 +241,8 @@ class FactoredStrings:
         parts: Sequence[PauliString],
         device: torch.device,
     ) -> None:
-        place = {part: i for i, part in enumerate(parts)}
-        index = [[place[part] for part in factors(string, blocks)] for string in terms]
+        places_of = {part: i for i, part in enumerate(parts)}
+        index = [[places_of[part] for part in factors(string, blocks)] for string in terms]
         most = max(map(len, index), default=1)
         padded = np.array([row + [len(parts)] * (most - len(row)) for row in index], dtype=np.int64).reshape(-1, most)
         self._plain = most == 1 and np.array_equal(padded[:, 0], np.arange(len(parts)))
@@ -254,5 +258,5 @@ class FactoredStrings:
 
     def bounds(self, by_factor: np.ndarray) -> np.ndarray:
         """Return how far strings (T,) can be off from how far their factors (T',) can."""
-        within = np.append(1 + by_factor, 1.0)[self._index.cpu().numpy()]  # each factor is at most 1 in size
+        within = np.append(1 + by_factor, 1.0)[self._index.cpu().numpy()]  # no factor exceeds 1
         return within.prod(axis=1) - 1

@@ -1,4 +1,4 @@
-"""A circuit under noise as gates and channels in order, and what is really measured behind it."""
+"""A circuit under noise as a sequence of gates and channels, followed by the channels of readout."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from qiskit.quantum_info import SuperOp
 from qiskit_aer.noise import NoiseModel, PauliLindbladError, QuantumError
 
 from qkd.core.errors import EngineError
-from qkd.engines.gates import WAVES, Atom, gate_atoms
+from qkd.engines.gates import NUM_HARMONICS, ElementaryGate, elementary_gates_of
 from qkd.engines.gates import constant as gate_constant
-from qkd.engines.instructions import Leaf, is_channel, leaves
+from qkd.engines.instructions import FlatGate, flattened_gates, is_channel
 from qkd.engines.keys import operation_key
 from qkd.engines.noise import (
-    EVERY,
+    ALL_PAULIS,
     AnyError,
     Noise,
     NoiseLike,
-    Placed,
+    PlacedTerm,
     added,
     assignment,
     error_in,
@@ -35,67 +35,67 @@ from qkd.engines.paulis.channels import LETTERS, PAULIS, Channel, as_channel, co
 _CX = np.eye(4)[:, [0, 3, 2, 1]].astype(complex)  # controlled by the first qubit, the least significant bit
 _READ_Z = np.array([0.0, 0.0, 0.0, 1.0])
 TO_Z = {"X": np.array([[1, 1], [1, -1]]) / math.sqrt(2), "Y": np.array([[1, -1j], [1, 1j]]) / math.sqrt(2)}
-"""What turns a measurement of X or Y into one of Z."""
+"""The gates before a measurement of Z that make it a measurement of X or Y."""
 _RESET = np.outer([1.0, 0.0, 0.0, 1.0], [1.0, 0.0, 0.0, 0.0])
 
 
 def channels(circuit: QuantumCircuit, noise: NoiseLike, measured: Collection[int] = ()) -> list[Channel]:
-    """Return the channels of a circuit, in order, each instruction followed by what ``noise`` says of it.
+    """Return the channels of a circuit in order, each instruction followed by its errors.
 
     Args:
-        circuit: the circuit.
-        noise: Aer's noise model.
-        measured: qubits behind which stands what reading them does; see ``reading``.
+        circuit: The circuit.
+        noise: The noise.
+        measured: The measured qubits, whose readout channels are last; see ``reading``.
 
     Raises:
-        EngineError: an instruction measures or is otherwise no channel, or an error acts on more than two qubits.
+        EngineError: An instruction is not a channel, or an error on more than two qubits is not a Pauli channel.
     """
     result = [as_channel(event) for event in events(circuit, noise)]
     return result + readings(noise, measured)
 
 
-def events(circuit: QuantumCircuit, noise: NoiseLike) -> Iterator[Atom | Channel]:
-    """Yield the gates of a circuit as atoms, and what is not unitary (noise, resets) as constant channels.
+def events(circuit: QuantumCircuit, noise: NoiseLike) -> Iterator[ElementaryGate | Channel]:
+    """Yield the gates of a circuit as elementary gates, and noise and resets as channels.
 
     Raises:
-        EngineError: as ``channels``.
+        EngineError: As in ``channels``.
     """
     every, known = Noise.from_model(noise), dict[int, tuple[AnyError, np.ndarray]]()
-    for leaf, behind in every.placed(leaves(circuit, every.names)):
-        if isinstance(leaf.operation, Reset):
-            yield Channel(leaf.qubits, constant(_RESET))
-        elif leaf.operation is not None and is_channel(leaf.operation):
-            inside = error_in(leaf.operation)
+    for flat, behind in every.placed(flattened_gates(circuit, every.names)):
+        if isinstance(flat.operation, Reset):
+            yield Channel(flat.qubits, constant(_RESET))
+        elif flat.operation is not None and is_channel(flat.operation):
+            inside = error_in(flat.operation)
             if isinstance(inside, PauliLindbladError):
-                yield from _lindblad(inside, leaf.qubits)
+                yield from _lindblad(inside, flat.qubits)
             else:
-                yield from _spread(ptm(SuperOp(leaf.operation).data), leaf.qubits)
-        elif leaf.operation is not None:
-            yield from gate_atoms(leaf.operation, leaf.qubits, widest=2)
-        for error in _errors(every.model, leaf) if every.model is not None else ():
+                yield from _spread(ptm(SuperOp(flat.operation).data), flat.qubits)
+        elif flat.operation is not None:
+            yield from elementary_gates_of(flat.operation, flat.qubits, widest=2)
+        for error in _errors(every.model, flat) if every.model is not None else ():
             if isinstance(error, PauliLindbladError):
-                yield from _lindblad(error, leaf.qubits)
+                yield from _lindblad(error, flat.qubits)
                 continue
             if id(error) not in known:
                 known[id(error)] = error, _transfer(error)
-            yield from _spread(known[id(error)][1], leaf.qubits)
+            yield from _spread(known[id(error)][1], flat.qubits)
         for placed in behind:
             yield from _term(placed)
 
 
-def _lindblad(error: PauliLindbladError, qubits: tuple[int, ...]) -> Iterator[Atom | Channel]:
+def _lindblad(error: PauliLindbladError, qubits: tuple[int, ...]) -> Iterator[ElementaryGate | Channel]:
     for on, letters, rate in generators(error, qubits):
-        yield from _term(Placed(on, letters, rate, False))
+        yield from _term(PlacedTerm(on, letters, rate, False))
 
 
-def _spread(matrix: np.ndarray, qubits: tuple[int, ...]) -> Iterator[Atom | Channel]:
-    """Yield a constant channel as channels on two qubits at most.
+def _spread(matrix: np.ndarray, qubits: tuple[int, ...]) -> Iterator[ElementaryGate | Channel]:
+    """Yield a constant channel as channels on at most two qubits.
 
     A Pauli channel on more is a product of its Pauli-Lindblad generators: with Pauli fidelities f_b, the rate of P_a is
     ``4^-k sum_b (-1)^<a,b> ln f_b`` (Flammia and Wallman, arXiv:1907.12976).
 
     Raises:
-        EngineError: a channel on more than two qubits is no Pauli channel, or has a fidelity that is not positive.
+        EngineError: A channel on more than two qubits is not a Pauli channel, or has a fidelity that is not positive.
     """
     if len(qubits) <= 2:
         yield Channel(qubits, constant(matrix))
@@ -103,8 +103,8 @@ def _spread(matrix: np.ndarray, qubits: tuple[int, ...]) -> Iterator[Atom | Chan
     fidelities = matrix.diagonal()
     if not np.allclose(matrix, np.diag(fidelities), atol=1e-12) or fidelities.min() <= 0:
         raise EngineError(
-            f"a channel acts on {len(qubits)} qubits, {list(qubits)}, and is no Pauli channel; give it as channels of "
-            "one and two qubits"
+            f"a channel acts on {len(qubits)} qubits, {list(qubits)}, and is not a Pauli channel; give it as channels "
+            "on one and two qubits"
         )
     strings = list(itertools.product(range(4), repeat=len(qubits)))
     logs = np.log(fidelities)
@@ -113,42 +113,46 @@ def _spread(matrix: np.ndarray, qubits: tuple[int, ...]) -> Iterator[Atom | Chan
         rate = float(np.dot(signs, logs)) / len(strings)
         if abs(rate) > 1e-15:
             letters = [(qubit, LETTERS[p]) for qubit, p in zip(qubits, a, strict=True) if p]
-            yield from _term(Placed(tuple(q for q, _ in letters), "".join(x for _, x in letters), rate, False))
+            yield from _term(PlacedTerm(tuple(q for q, _ in letters), "".join(x for _, x in letters), rate, False))
 
 
-def _term(placed: Placed) -> Iterator[Atom | Channel]:
-    """Yield a noise term as gates and channels; on more than two qubits, gates carry it to the last one and back."""
+def _term(placed: PlacedTerm) -> Iterator[ElementaryGate | Channel]:
+    """Yield a noise term as gates and channels.
+
+    On more than two qubits, rotations to Z and a chain of CX map the term to Z on the last qubit; the inverse gates
+    follow.
+    """
     if len(placed.qubits) <= 2:
         yield _narrow_term(placed)
         return
     turned = [
-        Atom((qubit,), gate_constant(TO_Z[letter]))
+        ElementaryGate((qubit,), gate_constant(TO_Z[letter]))
         for qubit, letter in zip(placed.qubits, placed.letters, strict=True)
         if letter != "Z"
     ]
-    chain = [Atom(pair, gate_constant(_CX)) for pair in itertools.pairwise(placed.qubits)]
+    chain = [ElementaryGate(pair, gate_constant(_CX)) for pair in itertools.pairwise(placed.qubits)]
     yield from (*turned, *chain)
-    yield _narrow_term(Placed(placed.qubits[-1:], "Z", placed.amount, placed.coherent))
+    yield _narrow_term(PlacedTerm(placed.qubits[-1:], "Z", placed.amount, placed.coherent))
     yield from chain[::-1]
-    for atom in turned:
-        yield Atom(atom.qubits, gate_constant(atom.terms[0].conj().T))
+    for gate in turned:
+        yield ElementaryGate(gate.qubits, gate_constant(gate.terms[0].conj().T))
 
 
-def _narrow_term(placed: Placed) -> Atom | Channel:
-    """Return a noise term on one or two qubits; a rate that is a parameter has a wave of its own."""
+def _narrow_term(placed: PlacedTerm) -> ElementaryGate | Channel:
+    """Return a noise term on one or two qubits; a rate that is a parameter uses the harmonic exp(-2 t)."""
     k, amount = len(placed.qubits), placed.amount
-    if placed.letters.startswith(EVERY):
+    if placed.letters.startswith(ALL_PAULIS):
         return _damping(placed.qubits, np.arange(4**k) > 0, amount)
     if placed.coherent:
         pauli = np.ones((1, 1))
         for letter in placed.letters:
             pauli = np.kron(PAULIS[LETTERS.index(letter)], pauli)
-        terms = np.zeros((WAVES, 2**k, 2**k), dtype=complex)
+        terms = np.zeros((NUM_HARMONICS, 2**k, 2**k), dtype=complex)
         terms[1], terms[2] = np.eye(2**k), -1j * pauli
         if isinstance(amount, ParameterExpression):
-            return Atom(placed.qubits, terms, amount)
+            return ElementaryGate(placed.qubits, terms, amount)
         matrix = math.cos(amount / 2) * terms[1] + math.sin(amount / 2) * terms[2]
-        return Atom(placed.qubits, gate_constant(matrix))
+        return ElementaryGate(placed.qubits, gate_constant(matrix))
     odd = np.zeros(1, dtype=bool)
     for letter in placed.letters:
         anticommutes = np.array([i not in (0, LETTERS.index(letter)) for i in range(4)])
@@ -159,19 +163,19 @@ def _narrow_term(placed: Placed) -> Atom | Channel:
 def _damping(qubits: tuple[int, ...], which: np.ndarray, amount: float | ParameterExpression) -> Channel:
     """Return the channel that damps the Paulis ``which`` (4^k,) by ``exp(-2 amount)``."""
     if isinstance(amount, ParameterExpression):
-        damped = np.zeros((WAVES + 1, len(which), len(which)))
-        damped[0], damped[WAVES] = np.diag(1.0 * ~which), np.diag(1.0 * which)
+        damped = np.zeros((NUM_HARMONICS + 1, len(which), len(which)))
+        damped[0], damped[NUM_HARMONICS] = np.diag(1.0 * ~which), np.diag(1.0 * which)
         return Channel(qubits, damped, amount)
     return Channel(qubits, constant(np.diag(np.where(which, math.exp(-2 * amount), 1.0))))
 
 
-def _errors(noise: NoiseModel, leaf: Leaf) -> Iterator[AnyError]:
-    """Yield the errors that Aer puts behind an instruction: its own, then what the model's passes add."""
-    error = None if leaf.error is None else error_of(noise, leaf.error, leaf.qubits)
-    for channel in [*([] if error is None else [error]), *added(noise, leaf.operation, leaf.qubits)]:
-        if channel.num_qubits != len(leaf.qubits):
+def _errors(noise: NoiseModel, flat: FlatGate) -> Iterator[AnyError]:
+    """Yield the errors that Aer appends to an instruction: its own, then those of the model's passes."""
+    error = None if flat.error is None else error_of(noise, flat.error, flat.qubits)
+    for channel in [*([] if error is None else [error]), *added(noise, flat.operation, flat.qubits)]:
+        if channel.num_qubits != len(flat.qubits):
             raise EngineError(
-                f"the noise model's error of '{leaf.error}' on qubits {list(leaf.qubits)} acts on {channel.num_qubits}"
+                f"the noise model's error of '{flat.error}' on qubits {list(flat.qubits)} acts on {channel.num_qubits}"
             )
         yield channel
 
@@ -182,7 +186,7 @@ def _one_transfer(error: AnyError) -> np.ndarray:
 
 
 def _transfer(error: QuantumError) -> np.ndarray:
-    """Return the transfer matrix of an error: of its circuits' instructions multiplied, of its circuits averaged."""
+    """Return the transfer matrix of an error: the mean over its circuits of the product of their instructions."""
     k = error.num_qubits
     total = np.zeros((4**k, 4**k))
     for circuit, probability in zip(error.circuits, error.probabilities, strict=True):
@@ -195,7 +199,7 @@ def _transfer(error: QuantumError) -> np.ndarray:
 
 
 class _Keyed:
-    """An error's instruction as a key: few different ones occur in many errors."""
+    """An error's instruction as a cache key, because many errors contain few different instructions."""
 
     def __init__(self, operation: Any) -> None:
         self.operation, self._key = operation, operation_key(operation)
@@ -213,7 +217,7 @@ def _instruction(keyed: _Keyed, qubits: tuple[int, ...], k: int) -> np.ndarray:
 
 
 def readings(noise: NoiseLike, measured: Collection[int]) -> list[Channel]:
-    """Return what stands behind a circuit for reading the qubits ``measured``."""
+    """Return the readout channels of the qubits ``measured``, which are the last channels of a circuit."""
     every = Noise.from_model(noise)
     result, joint = [], set[int]()
     for pair, assigned in every.readouts.items():
@@ -225,7 +229,7 @@ def readings(noise: NoiseLike, measured: Collection[int]) -> list[Channel]:
 
 
 def _joint_reading(noise: NoiseModel | None, pair: tuple[int, int], assigned: np.ndarray) -> Channel:
-    """Return what is measured instead of each pair of Paulis when two qubits are read together; see ``reading``.
+    """Return the readout channel of two qubits with correlated readout error; see ``reading``.
 
     A qubit on which the identity is measured is read in the Z basis.
     """
@@ -243,14 +247,14 @@ def _joint_reading(noise: NoiseModel | None, pair: tuple[int, int], assigned: np
 
 
 def reading(noise: NoiseModel | None, qubit: int) -> Channel | None:
-    """Return what is measured on ``qubit`` instead of each Pauli, as a channel at the end; None where that is itself.
+    """Return the readout channel of ``qubit``, or None if readout is perfect.
 
-    Row P of the matrix are the coefficients of the operator that is really measured in place of P. X and Y are turned
-    into Z (by H, and by S^dagger and H); then comes the noise model's error of ``measure``, and what is read is
-    assigned with p(j|i), which makes ``a Z + b`` of Z: ``a = p(0|0) + p(1|1) - 1``, ``b = p(0|0) - p(1|1)``.
+    Row P of the matrix contains the coefficients of the operator that is measured instead of P. Rotations map X and Y
+    to Z (H; S^dagger and H). The noise model's error of ``measure`` follows. The assignment with probabilities p(j|i)
+    then maps Z to ``a Z + b`` with ``a = p(0|0) + p(1|1) - 1`` and ``b = p(0|0) - p(1|1)``.
 
     Raises:
-        EngineError: a readout error is correlated between qubits, or the error of ``measure`` is of several.
+        EngineError: A readout error is correlated between qubits, or the error of ``measure`` acts on several.
     """
     if noise is None:
         return None

@@ -1,4 +1,4 @@
-"""A batch of tensors whose axes have names, for applying small matrices to some of them."""
+"""A batch of tensors with named axes, and the application of small matrices to some axes."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 import torch
 
 ROW = -2
-"""The name of an axis of rows, beside the qubits or places 0, 1, ..."""
+"""The name of the axis of rows; qubits or places have the names 0, 1, ..."""
 
 
 class Named:
-    """Values (G, ...); ``sizes`` names the further axes in order, with their lengths."""
+    """Values (G, ...) whose other axes have the names and lengths ``sizes``, in order."""
 
     def __init__(self, values: torch.Tensor, sizes: Mapping[int, int]) -> None:
         self.values, self.sizes = values, dict(sizes)
@@ -26,7 +26,7 @@ class Named:
             self.sizes = {name: self.sizes[name] for name in order}
 
     def apply(self, matrix: torch.Tensor, axes: Sequence[int], after: Mapping[int, int]) -> None:
-        """Apply matrices (G,k,k'), or (G,B,k,k') one per row, to the axes ``axes``, which become those of ``after``."""
+        """Apply matrices (G,k,k'), or (G,B,k,k') one per row, to ``axes``; the result has the axes ``after``."""
         rowwise = matrix.dim() == 4
         lead = [ROW] if rowwise and ROW in self.sizes else []
         self.to_front([*lead, *axes])

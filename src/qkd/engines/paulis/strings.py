@@ -12,7 +12,7 @@ from qiskit.quantum_info import SparsePauliOp
 from qkd.engines.program import simplified
 
 PauliString = tuple[tuple[int, str], ...]
-"""The qubits on which a string is not the identity, in order, with their letters."""
+"""The qubits on which a string is not the identity, in order, with their letters X, Y or Z."""
 
 
 def pauli_terms(

@@ -22,8 +22,8 @@ from qkd.circuits.student import StudentCircuit
 from qkd.core.errors import QkdError
 from qkd.devices.region import Region
 from qkd.engines import LightConeEstimator
-from qkd.engines.instructions import leaves
-from qkd.engines.noise import Noise, Placed, assignment, rebuilt
+from qkd.engines.instructions import flattened_gates
+from qkd.engines.noise import Noise, PlacedTerm, assignment, rebuilt
 from qkd.hardware.mitigation import Mitigation
 from qkd.hardware.mitigation.settings import MIN_READOUT_SHOTS
 from qkd.simulation.choice import MAX_SECONDS_PER_STEP, cost, work
@@ -234,7 +234,7 @@ class _Framed:
         angles, signs, added = list[float](), list[list[Bit]](), list[Parameter]()
         depth = [0] * student.num_qubits
         alternates = any(item.operation.name in ("ecr", "cx") for item in old.data)
-        for leaf, behind in noise.placed(leaves(old, noise.names)):
+        for leaf, behind in noise.placed(flattened_gates(old, noise.names)):
             if leaf.operation is not None:
                 made.append(leaf.operation, leaf.qubits)
             if len(leaf.qubits) == 2:
@@ -261,7 +261,7 @@ class _Framed:
         return self.angles * np.stack(signs, axis=1)
 
 
-def _rotate(circuit: QuantumCircuit, term: Placed, angle: Parameter) -> None:
+def _rotate(circuit: QuantumCircuit, term: PlacedTerm, angle: Parameter) -> None:
     """Append ``exp(-i angle/2 P)``; its gates have a label, for which the noise model has no error."""
     turns = {"X": HGate(LABEL), "Y": RXGate(math.pi / 2, LABEL)}
     turned = [(turns[letter], qubit) for qubit, letter in zip(term.qubits, term.letters, strict=True) if letter != "Z"]

@@ -1,0 +1,263 @@
+"""A local HTTP server for a run, a student folder or an export: ``/predict``, ``/health`` and an OpenAPI page."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qkd.core.errors import DataError, FolderError, ModelError
+from qkd.core.version import VERSION
+from qkd.export import classify
+from qkd.export.openapi import MAX_TEXT_CHARACTERS, MAX_TEXTS, describe_server, render_page
+from qkd.export.registry import MANIFEST, read_manifest
+from qkd.student.bundle import Student
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+MAX_BODY_BYTES = 2**20
+# Texts of simultaneous requests that are classified together, and how long a request waits for others.
+BATCH_TEXTS, BATCH_SECONDS = 256, 0.002
+# Texts that may wait; more are answered with status 503.
+MAX_WAITING_TEXTS = 10_000
+BODY_TIMEOUT_SECONDS = 10.0
+MAX_CONNECTIONS = 512
+
+
+@dataclass(frozen=True)
+class Model:
+    """A classifier that a server runs.
+
+    Attributes:
+        name: Its folder.
+        classes: The C label names.
+        predict_proba: Function from N texts to probabilities (N,C).
+        threshold: Smallest probability of an answer that is not deferred, or None.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    predict_proba: Callable[[Sequence[str]], np.ndarray]
+    threshold: float | None = None
+
+
+def load_model(target: str | Path) -> Model:
+    """Return the classifier of a run, a student folder or an export; code in the folder is not run.
+
+    Raises:
+        QkdError: The folder holds none, or an export that was changed or cannot be served.
+    """
+    folder = Path(target)
+    if not (folder / MANIFEST).is_file():
+        student = Student.load(folder)
+        return Model(str(folder), student.classes, student.predict_proba)
+    manifest = read_manifest(folder)
+    kind, threshold = manifest["format"], manifest.get("threshold")
+    if kind == "numpy":
+        loaded = classify.Classifier(folder)
+        return Model(str(folder), loaded.classes, loaded.predict_proba, threshold)
+    if kind == "onnx" and (folder / "tokenizer.json").is_file():
+        from qkd.export import onnx_classify
+
+        graph = onnx_classify.Classifier(folder)
+        return Model(str(folder), graph.classes, graph.predict_proba, threshold)
+    raise FolderError(
+        f"{folder}: an export to {kind} cannot be served; export to numpy, or to onnx with texts as inputs"
+    )
+
+
+class Batcher:
+    """Classifies the texts of simultaneous requests together, in a thread of its own.
+
+    Args:
+        model: The classifier.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self._model, self._waiting = model, 0
+        self._queue: asyncio.Queue[tuple[list[str], asyncio.Future[np.ndarray]]] = asyncio.Queue()
+
+    async def predict_proba(self, texts: list[str]) -> np.ndarray:
+        """Return probabilities (N,C) of N texts.
+
+        Raises:
+            OverflowError: Too many texts are waiting.
+        """
+        if self._waiting + len(texts) > MAX_WAITING_TEXTS:
+            raise OverflowError
+        future: asyncio.Future[np.ndarray] = asyncio.get_running_loop().create_future()
+        self._waiting += len(texts)
+        try:
+            await self._queue.put((texts, future))
+            return await future
+        finally:
+            self._waiting -= len(texts)
+
+    async def run(self) -> None:
+        """Answer requests until the task is cancelled."""
+        while True:
+            batch = [await self._queue.get()]
+            await asyncio.sleep(BATCH_SECONDS)
+            while not self._queue.empty() and sum(len(texts) for texts, _ in batch) < BATCH_TEXTS:
+                batch.append(self._queue.get_nowait())
+            texts = [text for own, _ in batch for text in own]
+            try:
+                rows = await asyncio.to_thread(self._model.predict_proba, texts)
+            except Exception as error:  # one request's failure must not stop the server
+                for _, future in batch:
+                    if not future.done():
+                        future.set_exception(error)
+                continue
+            start = 0
+            for own, future in batch:
+                if not future.done():
+                    future.set_result(rows[start : start + len(own)])
+                start += len(own)
+
+
+def make_app(model: Model) -> Starlette:
+    """Return the ASGI application of a classifier.
+
+    Raises:
+        ModelError: starlette is not installed.
+    """
+    try:
+        from starlette.applications import Starlette
+        from starlette.responses import HTMLResponse, JSONResponse
+        from starlette.routing import Route
+    except ImportError:
+        raise ModelError("a server needs starlette and uvicorn; 'pip install qkd-llm[serve]' installs them") from None
+    batcher, started = Batcher(model), time.monotonic()
+    schema = describe_server(model.classes)
+
+    async def predict(request: Request) -> Response:
+        try:
+            texts = _texts(await _body(request))
+            rows = await batcher.predict_proba(texts)
+        except _Refusal as refusal:
+            return JSONResponse({"error": str(refusal)}, refusal.status)
+        except OverflowError:
+            return JSONResponse({"error": "the server is busy; try again later"}, 503, {"Retry-After": "1"})
+        except DataError as error:
+            return JSONResponse({"error": str(error)}, 422)
+        return JSONResponse({"predictions": [_prediction(model, row) for row in rows]})
+
+    async def health(request: Request) -> Response:
+        about = {"status": "ok", "qkd": VERSION, "classes": list(model.classes), "threshold": model.threshold}
+        return JSONResponse({**about, "uptime_seconds": round(time.monotonic() - started, 3)})
+
+    async def describe(request: Request) -> Response:
+        return JSONResponse(schema)
+
+    async def page(request: Request) -> Response:
+        return HTMLResponse(render_page(model.classes, schema))
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        task = asyncio.create_task(batcher.run())
+        yield
+        task.cancel()
+
+    routes = [
+        Route("/predict", predict, methods=["POST"]),
+        Route("/health", health),
+        Route("/openapi.json", describe),
+        Route("/", page),
+        Route("/docs", page),
+    ]
+    return Starlette(routes=routes, lifespan=lifespan)
+
+
+def serve(target: str | Path, host: str = "127.0.0.1", port: int = 8000) -> None:
+    """Serve a classifier until it is interrupted.
+
+    Args:
+        target: A run, a student folder or an export.
+        host: Address; the default is reachable from this machine alone.
+        port: Port.
+
+    Raises:
+        QkdError: There is no classifier to serve, or starlette or uvicorn is missing.
+    """
+    app = make_app(load_model(target))
+    try:
+        import uvicorn
+    except ImportError:
+        raise ModelError("a server needs starlette and uvicorn; 'pip install qkd-llm[serve]' installs them") from None
+    uvicorn.run(app, host=host, port=port, limit_concurrency=MAX_CONNECTIONS, timeout_keep_alive=5, log_level="warning")
+
+
+class _Refusal(Exception):
+    """A request that is answered with an error status."""
+
+    def __init__(self, status: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status
+
+
+async def _body(request: Request) -> bytes:
+    """Return a request's body.
+
+    Raises:
+        _Refusal: It is too large or comes too slowly.
+    """
+
+    async def read() -> bytes:
+        parts, size = [], 0
+        async for part in request.stream():
+            size += len(part)
+            if size > MAX_BODY_BYTES:
+                raise _Refusal(413, f"the body has more than {MAX_BODY_BYTES:,} bytes; send fewer or shorter texts")
+            parts.append(part)
+        return b"".join(parts)
+
+    try:
+        return await asyncio.wait_for(read(), BODY_TIMEOUT_SECONDS)
+    except TimeoutError:
+        raise _Refusal(408, f"the body has not arrived within {BODY_TIMEOUT_SECONDS:g} s") from None
+
+
+def _texts(body: bytes) -> list[str]:
+    """Return the texts of a request.
+
+    Raises:
+        _Refusal: The body is not ``{"text": ...}`` or ``{"texts": [...]}``, or a limit is exceeded.
+    """
+    usage = 'send {"text": "..."} or {"texts": ["...", "..."]}'
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        raise _Refusal(400, f"the body is not JSON; {usage}") from None
+    given = value if isinstance(value, dict) else {}
+    texts = [given["text"]] if "text" in given else given.get("texts")
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise _Refusal(422, f"the body has no text or texts; {usage}")
+    if len(texts) > MAX_TEXTS:
+        raise _Refusal(413, f"{len(texts):,} texts are more than {MAX_TEXTS:,}; send several requests")
+    longest = max(map(len, texts), default=0)
+    if longest > MAX_TEXT_CHARACTERS:
+        raise _Refusal(413, f"a text has {longest:,} characters, more than {MAX_TEXT_CHARACTERS:,}; shorten it")
+    # A lone surrogate is valid JSON but no text that an encoder reads.
+    return [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
+
+
+def _prediction(model: Model, row: np.ndarray) -> dict[str, Any]:
+    top = int(row.argmax())
+    shares = {name: round(float(share), 8) for name, share in zip(model.classes, row, strict=True)}
+    deferred = None if model.threshold is None else bool(row[top] < model.threshold)
+    return {
+        "label": model.classes[top],
+        "probability": shares[model.classes[top]],
+        "probabilities": shares,
+        "deferred": deferred,
+    }

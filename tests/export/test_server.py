@@ -1,0 +1,116 @@
+"""The server answers a real client for runs and exports, within its limits, under load."""
+
+import asyncio
+import json
+import socket
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from qkd.core.errors import FolderError
+from tests.export.conftest import CLASSES
+
+httpx = pytest.importorskip("httpx")
+uvicorn = pytest.importorskip("uvicorn")
+pytest.importorskip("starlette")
+from qkd.export.server import load_model, make_app
+
+
+@pytest.fixture(scope="module")
+def address(hashing_student, tmp_path_factory):
+    """A server of a numpy export on a free port of this machine."""
+    folder = tmp_path_factory.mktemp("served") / "out"
+    hashing_student.export(folder, check=False, threshold=0.9)
+    server = uvicorn.Server(uvicorn.Config(make_app(load_model(folder)), port=0, log_level="error"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
+
+
+def test_one_text_and_many(address, hashing_student, some_texts):
+    exact = hashing_student.predict_proba(some_texts)
+    answers = httpx.post(f"{address}/predict", json={"texts": some_texts}).json()["predictions"]
+    for answer, row in zip(answers, exact, strict=True):
+        assert np.allclose([answer["probabilities"][name] for name in CLASSES], row, atol=1e-5)
+        assert answer["label"] == CLASSES[row.argmax()] and answer["deferred"] == (row.max() < 0.9)
+    one = httpx.post(f"{address}/predict", json={"text": some_texts[0]}).json()["predictions"]
+    assert one == answers[:1]
+    assert httpx.post(f"{address}/predict", json={"texts": []}).json() == {"predictions": []}
+
+
+def test_health_and_description(address):
+    health = httpx.get(f"{address}/health").json()
+    assert health["status"] == "ok" and health["classes"] == list(CLASSES) and health["threshold"] == 0.9
+    schema = httpx.get(f"{address}/openapi.json").json()
+    assert set(schema["paths"]) == {"/predict", "/health"} and schema["openapi"].startswith("3.")
+    page = httpx.get(f"{address}/").text
+    assert "POST /predict" in page and "<b>go" not in page and "https://" not in page
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "sentence"),
+    [
+        (b"", 400, "the body is not JSON"),
+        (b"\xff\xfe", 400, "the body is not JSON"),
+        (b"[" * 100_000, 400, "the body is not JSON"),
+        (b"[]", 422, 'send {"text": "..."}'),
+        (b'{"texts": "one"}', 422, "no text or texts"),
+        (b'{"texts": ["a", 1]}', 422, "no text or texts"),
+        (b"x" * (2**20 + 1), 413, "more than 1,048,576"),
+        (json.dumps({"texts": ["a"] * 1001}).encode(), 413, "1,001 texts are more than 1,000"),
+        (json.dumps({"text": "a" * 100_001}).encode(), 413, "a text has 100,001 characters"),
+    ],
+)
+def test_bad_requests_are_answered_with_a_sentence(address, body, status, sentence):
+    answer = httpx.post(f"{address}/predict", content=body)
+    assert answer.status_code == status and sentence in answer.json()["error"]
+
+
+def test_odd_texts_are_classified(address):
+    for body in (b'{"text": "\\ud800"}', b'{"text": ""}', '{"text": "量子 🎉"}'.encode()):
+        assert httpx.post(f"{address}/predict", content=body).status_code == 200
+    assert httpx.get(f"{address}/predict").status_code == 405
+
+
+def test_many_clients_at_once(address, hashing_student, some_texts):
+    exact = hashing_student.predict_proba(some_texts)
+
+    async def ask():
+        async with httpx.AsyncClient(timeout=60) as client:
+            posts = [client.post(f"{address}/predict", json={"text": text}) for text in some_texts * 5]
+            return [answer.json()["predictions"][0] for answer in await asyncio.gather(*posts)]
+
+    for answer, row in zip(asyncio.run(ask()), np.tile(exact, (5, 1)), strict=True):
+        assert np.allclose([answer["probabilities"][name] for name in CLASSES], row, atol=1e-5)
+
+
+def test_clients_that_leave_or_send_noise_do_not_stop_it(address):
+    host, port = address.removeprefix("http://").split(":")
+    for noise in (b"\x00", b"POST /predict HTTP/1.1\r\nContent-Length: 100\r\n\r\nx", b"GET / HTTP/9\r\n\r\n") * 20:
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(noise)
+    assert httpx.get(f"{address}/health").status_code == 200
+
+
+def test_a_student_folder_is_served_and_a_changed_export_refused(hashing_student, tmp_path):
+    hashing_student.save(tmp_path / "student")
+    assert load_model(tmp_path / "student").classes == CLASSES
+    folder = hashing_student.export(tmp_path / "out", check=False).folder
+    (folder / "classify.py").write_text("import os")
+    with pytest.raises(FolderError, match="changed after the export"):
+        load_model(folder)
+    page = hashing_student.export(tmp_path / "page", "page", check=False).folder
+    with pytest.raises(FolderError, match="cannot be served"):
+        load_model(page)
+
+
+def test_onnx_exports_are_served(static_student, some_texts, tmp_path):
+    pytest.importorskip("onnxruntime")
+    model = load_model(static_student.export(tmp_path / "out", "onnx", check=False).folder)
+    assert np.allclose(model.predict_proba(some_texts), static_student.predict_proba(some_texts), atol=1e-5)
