@@ -21,7 +21,7 @@
 import matplotlib.pyplot as plt
 
 import qkd
-from qkd.hardware import collect, listed
+from qkd.hardware import collect, list_jobs
 from qkd.reports import aligned, device_table, plots
 
 trained = qkd.distill(data="docstrings", limit=900, qubits=6, layers=1)
@@ -116,7 +116,7 @@ print(aligned([("shots", "QPU seconds", "accuracy")] + [
 # %%
 [sent] = qkd.run_hardware(**there | {"mitigation": "readout", "samples": 8}, detach=True)
 collect(trained.folder.path)
-rows, damaged = listed(trained.folder.path)
+rows, damaged = list_jobs(trained.folder.path)
 print(aligned([("run", "job", "mitigation", "texts", "state")] + [
     (row["plan"], str(row["job"]), row["mitigation"], str(row["texts"]), row["state"]) for row in rows
 ]))
