@@ -5,12 +5,12 @@ import pytest
 import torch
 from qiskit.circuit import Parameter, QuantumCircuit
 from qiskit.quantum_info import SparsePauliOp
-from qkd.simulation.factory import make_engine
 
 from qkd.circuits import library
 from qkd.circuits.student import StudentCircuit
 from qkd.core.config import EngineSpec
 from qkd.core.errors import ModelError
+from qkd.simulation.factory import make_engine
 from qkd.student.classical import classical_form
 from qkd.student.contraction import ContractedCircuit
 from qkd.student.cores.factory import make_control
