@@ -12,10 +12,10 @@ from qkd import QkdError, Run, api
 from qkd.circuits import library
 from qkd.core.config import Config, EngineSpec
 from qkd.core.errors import BudgetError
-from qkd.simulation.agree import FEWEST, SHOTS, SIGMAS, agree
+from qkd.simulation.aer_check import FEWEST, SHOTS, SIGMAS, agree
 from qkd.simulation.estimate import simulation_cost
-from qkd.simulation.setting import make_setup
-from qkd.simulation.simulators import make_engine, make_sampler
+from qkd.simulation.factory import make_engine, make_sampler
+from qkd.simulation.setup import make_setup
 from tests.processes import qkd, signalled
 from tests.test_distill import SAVED, command, options, same_weights
 
@@ -120,7 +120,7 @@ def test_an_engine_that_disagrees_with_aer_is_stopped():
 
 
 def test_wide_light_cones_are_compared_with_trajectories_on_a_sample(monkeypatch):
-    monkeypatch.setattr("qkd.simulation.agree.SECONDS", 3.0)
+    monkeypatch.setattr("qkd.simulation.aer_check.SECONDS", 3.0)
     student = library.load_circuit("hardware", 20, 4)
     model, other = NoiseModel(), NoiseModel()
     model.add_all_qubit_quantum_error(depolarizing_error(0.01, 2), ["cz"])
@@ -142,7 +142,7 @@ def test_what_aer_is_too_slow_for_is_measured_with_shots_on_the_trainers_values(
     spec = EngineSpec(torch_device="cpu", shots=400, engine_seed=3)
     trainer = make_engine(spec, student, model)
     assert make_sampler(spec, student, model, trainer).kind == "aer"
-    monkeypatch.setattr("qkd.simulation.simulators.MAX_AER_SECONDS", 0.0)
+    monkeypatch.setattr("qkd.simulation.factory.MAX_AER_SECONDS", 0.0)
     sampler = make_sampler(spec, student, model, trainer)
     assert sampler.kind == "lightcone" and "400 shots drawn" in sampler.describe()
     rows = np.random.default_rng(1).uniform(-3, 3, (40, len(student.parameters)))

@@ -13,9 +13,9 @@ from qkd.circuits import library
 from qkd.core.config import Config
 from qkd.core.console import _Silent
 from qkd.devices import snapshot
-from qkd.devices.hidden import LAYER, drifted, hidden, with_learned
 from qkd.devices.learned import Learned, infidelity
 from qkd.devices.noise import noise_model
+from qkd.devices.random_errors import LAYER, drifted, hidden, with_learned
 from qkd.devices.region import Region
 from qkd.engines import LightConeEstimator, StatevectorEstimator
 from qkd.engines.aer import AerEstimator
@@ -29,7 +29,7 @@ from qkd.hardware.result import margins
 from qkd.hardware.run import run
 from qkd.hardware.service import sampled, simulated
 from qkd.simulation.noise import device_noise
-from qkd.simulation.setting import make_setup
+from qkd.simulation.setup import make_setup
 from qkd.student.bundle import Student
 
 from .conftest import QUICK

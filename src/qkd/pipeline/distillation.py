@@ -36,12 +36,12 @@ from qkd.pipeline.sources import Clock, Sources, gather_sources
 from qkd.reports.report import write_report
 from qkd.reports.run import circuit_conclusion, teacher_conclusion
 from qkd.results import Metrics, PairedDifference, Parameters, TestPrediction
-from qkd.simulation.agree import Agreement, agree
+from qkd.simulation.aer_check import Agreement, agree
 from qkd.simulation.estimate import check_time, simulation_cost
-from qkd.simulation.response import started
+from qkd.simulation.factory import Engine, torch_device
 from qkd.simulation.saved import check_saved
-from qkd.simulation.setting import Noisy, Setting, make_setup
-from qkd.simulation.simulators import Engine, torch_device
+from qkd.simulation.setup import Noisy, Setting, make_setup
+from qkd.simulation.start import started
 from qkd.student import logreg
 from qkd.student.bundle import About, Student, Validation
 from qkd.student.cores.factory import make_control
