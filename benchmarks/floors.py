@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from qkd.devices.random_errors import hidden
 
 from qkd.core.runs import RunFolder
 from qkd.devices import snapshot
+from qkd.devices.random_errors import hidden
 from qkd.devices.region import Region, to_region
 from qkd.devices.transpile import transpile
 from qkd.engines import LightConeEstimator

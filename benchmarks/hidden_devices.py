@@ -16,10 +16,10 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from qkd.devices.random_errors import hidden
 
 from qkd.core.console import _Silent
 from qkd.core.runs import RunFolder
+from qkd.devices.random_errors import hidden
 from qkd.hardware.ledger import JobRecord
 from qkd.hardware.plan import Plan
 from qkd.hardware.planning import make_plans

@@ -20,9 +20,6 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from qkd.devices.random_errors import drifted, hidden, with_learned
-from qkd.simulation.factory import make_engine
-from qkd.simulation.start import started
 from scipy.stats import t
 
 from qkd.circuits import library
@@ -30,6 +27,7 @@ from qkd.core.config import Config, make_config
 from qkd.core.console import set_quiet
 from qkd.core.runs import RunFolder
 from qkd.devices import snapshot
+from qkd.devices.random_errors import drifted, hidden, with_learned
 from qkd.devices.region import Region, to_region
 from qkd.devices.transpile import transpile
 from qkd.hardware.learning import WEIGHTS
@@ -37,14 +35,17 @@ from qkd.hardware.measurements import shot_noise
 from qkd.hardware.mitigation import Mitigation
 from qkd.hardware.result import expected
 from qkd.hardware.service import sampled
-from qkd.pipeline.sources import Clock, gather_sources
+from qkd.pipeline.inputs import Clock, prepare_inputs
 from qkd.reports.tables import aligned
 from qkd.simulation import fit
+from qkd.simulation.factory import make_engine
 from qkd.simulation.noise import device_noise
+from qkd.simulation.start import started
 from qkd.student.cores.quantum import QuantumCore
-from qkd.student.lesson import Lesson, make_trainer
+from qkd.student.data import TrainingData
 from qkd.student.model import StudentModel
 from qkd.student.refit import refit_head
+from qkd.student.trainer import make_trainer
 
 SHOTS = (4, 8, 16, 32, 64, 128, 256, 1024)
 """Shots with which students are judged."""
@@ -68,10 +69,10 @@ def learned(small, region, truth, seed):
     return with_learned(region.snapshot, told.learned), told.unexplained
 
 
-def judged(model: StudentModel, circuit, engine, lesson: Lesson, seed: int) -> dict[str, float]:
+def judged(model: StudentModel, circuit, engine, data: TrainingData, seed: int) -> dict[str, float]:
     """Return the accuracy on the test texts by shots, and with shots without end."""
-    values = model.with_engine(circuit, engine).values(lesson.embeddings[lesson.test])
-    evs, targets = expected(engine, circuit, values), lesson.targets[lesson.test]
+    values = model.with_engine(circuit, engine).values(data.embeddings[data.test])
+    evs, targets = expected(engine, circuit, values), data.targets[data.test]
     found = {"exact": float((model.logits_of(evs).argmax(axis=1) == targets).mean())}
     random = np.random.default_rng(seed)
     for shots in SHOTS:
@@ -80,15 +81,15 @@ def judged(model: StudentModel, circuit, engine, lesson: Lesson, seed: int) -> d
     return found
 
 
-def trained(base: Config, circuit, engine, lesson: Lesson, seed: int, shots: int):
+def trained(base: Config, circuit, engine, data: TrainingData, seed: int, shots: int):
     """Return a trainer that is done."""
     spec = base.model_copy(update={"train": base.train.model_copy(update={"seed": seed, "train_shots": shots})})
-    trainer = make_trainer(spec, QuantumCore(circuit, engine), lesson, engine.device, None)
+    trainer = make_trainer(spec, QuantumCore(circuit, engine, shots), data, engine.device, None)
     trainer.run()
     return trainer
 
 
-def cell(base: Config, lesson: Lesson, device: str, qubits: int, depth: int, noise: str, seed: int) -> dict:
+def cell(base: Config, data: TrainingData, device: str, qubits: int, depth: int, noise: str, seed: int) -> dict:
     """Return what students of one depth are worth on one hidden device."""
     logical = started(library.load_circuit("hardware", qubits, depth))
     held = snapshot.load_snapshot(device)
@@ -103,15 +104,15 @@ def cell(base: Config, lesson: Lesson, device: str, qubits: int, depth: int, noi
             (small, device_noise(Region(drifted(truth, seed), region.qubits))),
         )
     )
-    ideal = trained(base, logical, plain, lesson, seed, 0)
-    students = {"ideal": ideal.student}
+    ideal = trained(base, logical, plain, data, seed, 0)
+    students = {"ideal": ideal.model}
     students["refitted"] = refit_head(
-        ideal.student.with_engine(small, aware), ideal.train_set, base.loss, base.train.weight_decay
+        ideal.model.with_engine(small, aware), ideal.train_set, base.loss, base.train.weight_decay
     )
     for shots in TRAINED:
-        students[f"aware {shots}"] = trained(base, small, aware, lesson, seed, shots).student
-    told = {name: judged(one, small, there, lesson, seed) for name, one in students.items()}
-    told["without noise"] = judged(ideal.student, logical, plain, lesson, seed)
+        students[f"aware {shots}"] = trained(base, small, aware, data, seed, shots).model
+    told = {name: judged(one, small, there, data, seed) for name, one in students.items()}
+    told["without noise"] = judged(ideal.model, logical, plain, data, seed)
     return {"depth": depth, "noise": noise, "seed": seed, "unexplained": left, "accuracy": told}
 
 
@@ -169,14 +170,14 @@ def main() -> None:
         base = make_config({"train": {"epochs": asked.epochs, "patience": 8}, "engine": {"torch_device": "cpu"}})
         set_quiet(True)
         with tempfile.TemporaryDirectory() as folder:
-            lesson = gather_sources(base, RunFolder(Path(folder)), False, Clock()).lesson().fewer(asked.texts, 0)
+            data = prepare_inputs(base, RunFolder(Path(folder)), False, Clock()).data.subset(asked.texts, 0)
         known = {(row["noise"], row["depth"], row["seed"]) for row in rows}
         for seed in range(asked.seeds):
             for noise in asked.noises:
                 for depth in asked.depths:
                     if (noise, depth, seed) in known:
                         continue
-                    rows.append(cell(base, lesson, asked.device, asked.qubits, depth, noise, seed))
+                    rows.append(cell(base, data, asked.device, asked.qubits, depth, noise, seed))
                     with asked.out.open("a") as file:
                         file.write(json.dumps(rows[-1]) + "\n")
     tables(rows)

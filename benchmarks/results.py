@@ -1,4 +1,4 @@
-"""docs/results.md: the default student, the paper's recipe, its slips, and controls tuned alike, on the paper's tasks.
+"""docs/results.md: the default student, the paper's recipe, and tuned controls on the paper's tasks.
 
 python benchmarks/results.py --data FOLDER [--tasks hiding thematic emotion] [--limit 2000] [--seeds 10] [--tune 6]
 
@@ -34,9 +34,9 @@ def page(found: dict[str, tuple[Comparison, str]], asked: argparse.Namespace, tr
         f"{asked.limit:,} texts a task, stratified, {100 * asked.test:.0f} % of them for the test. `qdllm` is the "
         "paper's recipe (`examples/qdllm.toml`) as published, with the paper's kind of encoder output; `hardware` is "
         "qkd's default student; both and the controls learn from the same teacher's logits, with "
-        f"{asked.seeds} seeds each. Every student but the published recipe and its slips tried {asked.tune} settings "
-        "of learning rate, weight decay and dropout, the same draws for all and its own first, and the smallest "
-        "validation loss chose; `logreg` chose among six strengths of regularisation.",
+        f"{asked.seeds} seeds each. Every student but the published recipe and its deviations tried {asked.tune} "
+        "settings of learning rate, weight decay and dropout, the same draws for all and its own first, and the "
+        "smallest validation loss chose; `logreg` chose among six strengths of regularisation.",
         "",
         "Made by `benchmarks/results.py`, which holds no numbers; do it again with",
         "",

@@ -21,8 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from qkd.simulation.factory import make_engine, torch_device
-from qkd.simulation.start import started
 from scipy.stats import t as student_t
 
 from qkd.circuits import library
@@ -34,11 +32,14 @@ from qkd.core.specs import read_toml
 from qkd.encoders.protocol import Encoder, embed_texts
 from qkd.encoders.trainable import make_trainable
 from qkd.experiments.candidates import recipe_file
-from qkd.pipeline.sources import Clock, choose_encoder, gather_sources
+from qkd.pipeline.inputs import Clock, choose_encoder, prepare_inputs
+from qkd.simulation.factory import make_engine, torch_device
+from qkd.simulation.start import started
 from qkd.student import logreg
 from qkd.student.cores.factory import make_control
 from qkd.student.cores.quantum import QuantumCore
-from qkd.student.lesson import Lesson, make_trainer, make_tuner
+from qkd.student.data import TrainingData
+from qkd.student.trainer import make_fine_tuner, make_trainer
 
 CHANGES: dict[str, dict[str, Any]] = {
     "default": {},
@@ -101,28 +102,28 @@ def settings(change: dict[str, Any], seed: int) -> Config:
     return make_config({**sections, "engine": {"torch_device": "cpu"}})
 
 
-def score(change: dict[str, Any], seed: int, lesson: Lesson, encoder: Encoder, texts: Sequence[str]) -> list[float]:
+def score(change: dict[str, Any], seed: int, data: TrainingData, encoder: Encoder, texts: Sequence[str]) -> list[float]:
     """Return test accuracy, training accuracy and CPU seconds of one student of N texts."""
     begun = time.process_time()
-    test, train = lesson.test, lesson.train
+    test, train = data.test, data.train
     if change.get("logreg"):
-        right = (logreg.fit_logreg(lesson)[0].argmax(axis=1) == lesson.targets[test]).mean()
+        right = (logreg.fit_logreg(data)[0].argmax(axis=1) == data.targets[test]).mean()
         return [float(right), float("nan"), time.process_time() - begun]
     spec = settings(change, seed)
     circuit = circuit_of(change | ({"circuit": spec.student.circuit} if change.get("recipe") else {}))
     if "control" in change:
-        core = make_control(change["control"], circuit, len(lesson.classes), spec.engine)
+        core = make_control(change["control"], circuit, len(data.classes), spec.engine)
     else:
         core = QuantumCore(circuit, make_engine(spec.engine, circuit))
-    trainer = make_trainer(spec, core, lesson, torch_device("cpu"), None)
+    trainer = make_trainer(spec, core, data, torch_device("cpu"), None)
     trainer.run()
-    embeddings = lesson.embeddings
+    embeddings = data.embeddings
     if "tune" in change:
         front = make_trainable(encoder, texts, change["tune"])
-        make_tuner(spec, trainer, lesson, front, None).run()
+        make_fine_tuner(spec, trainer.model, data, front, None).run()
         embeddings = front.embeddings()
     right = [
-        float((trainer.student.logits(embeddings[rows]).argmax(axis=1) == lesson.targets[rows]).mean())
+        float((trainer.model.logits(embeddings[rows]).argmax(axis=1) == data.targets[rows]).mean())
         for rows in (test, train)
     ]
     return [*right, time.process_time() - begun]
@@ -161,19 +162,19 @@ def main() -> None:
             data = {"data": path, "split_seed": seed, "limit": int(limit) if limit else None}
             spec = make_config({"data": data, "teacher": {"teacher": teacher}, "engine": {"torch_device": "cpu"}})
             with tempfile.TemporaryDirectory() as temporary:
-                sources = gather_sources(spec, RunFolder(Path(temporary)), False, Clock())
-            lesson = sources.lesson()
-            right = sources.logits[lesson.test].argmax(axis=1) == lesson.targets[lesson.test]
+                sources = prepare_inputs(spec, RunFolder(Path(temporary)), False, Clock())
+            data = sources.data
+            right = data.teacher_logits[data.test].argmax(axis=1) == data.targets[data.test]
             note("teacher", name, seed, [float(right.mean()), float("nan"), 0.0])
             for line in lines:
                 if (line, name, seed) in kept:
                     continue
-                change, seen, encoder = CHANGES[line], lesson, sources.encoder
+                change, seen, encoder = CHANGES[line], data, sources.encoder
                 if "encoder" in change or "tune" in change:
                     asked = change.get("encoder", spec.encoder.encoder)
-                    encoder, _ = choose_encoder(asked, spec, sources.dataset, sources.splits, "tune" in change)
-                    seen = replace(lesson, embeddings=embed_texts(encoder, sources.texts))
-                note(line, name, seed, score(change, seed, seen, encoder, sources.texts))
+                    encoder, _ = choose_encoder(asked, spec, sources.corpus, "tune" in change)
+                    seen = replace(data, embeddings=embed_texts(encoder, sources.corpus.texts))
+                note(line, name, seed, score(change, seed, seen, encoder, sources.corpus.texts))
     found: dict[tuple[str, str], list[list[float]]] = {}
     for (line, name, seed), scores in sorted(kept.items()):
         if seed < given.seeds:

@@ -16,7 +16,7 @@ from qkd.data import loading as data
 from qkd.encoders.protocol import embed_texts
 from qkd.encoders.registry import make_encoder
 from qkd.student import logreg, metrics
-from qkd.student.lesson import Lesson
+from qkd.student.data import TrainingData
 from qkd.teachers.registry import make_teacher
 
 
@@ -36,8 +36,8 @@ def main() -> None:
         for seed in range(given.seeds):
             dataset = data.load_dataset(source, limit=given.limit, seed=seed)
             splits = data.split_dataset(dataset, seed=seed)
-            lesson = lesson_of(dataset, splits, embed_texts(make_encoder(given.encoder), dataset.texts))
-            targets, plain = dataset.targets[splits.test], logreg.fit_logreg(lesson)[0]
+            training = data_of(dataset, splits, embed_texts(make_encoder(given.encoder), dataset.texts))
+            targets, plain = dataset.targets[splits.test], logreg.fit_logreg(training)[0]
             test = [dataset.texts[row] for row in splits.test]
             for name in given.teacher:
                 teacher = make_teacher(name, config=config)
@@ -60,10 +60,10 @@ def main() -> None:
                 )
 
 
-def lesson_of(dataset: data.Dataset, splits: data.Splits, embeddings: np.ndarray) -> Lesson:
+def data_of(dataset: data.Dataset, splits: data.Splits, embeddings: np.ndarray) -> TrainingData:
     """Return what logistic regression learns from; it needs no teacher."""
     nothing = np.zeros((len(dataset.texts), len(dataset.classes)), np.float32)
-    return Lesson(dataset.classes, embeddings, nothing, dataset.targets, splits.train, splits.valid, splits.test)
+    return TrainingData(dataset.classes, embeddings, nothing, dataset.targets, splits.train, splits.valid, splits.test)
 
 
 def share(logits: np.ndarray, targets: np.ndarray) -> float:

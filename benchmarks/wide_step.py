@@ -21,13 +21,13 @@ import torch
 from qiskit.circuit import QuantumCircuit
 from qiskit.quantum_info import PauliList, SparsePauliOp
 from qiskit_aer.noise import NoiseModel, PauliLindbladError, ReadoutError, depolarizing_error
-from qkd.simulation.setup import place
 
 from qkd.circuits import library
 from qkd.circuits.student import StudentCircuit
 from qkd.core.config import make_config
 from qkd.engines import LightConeEstimator
 from qkd.engines.machine import threads
+from qkd.simulation.setup import place
 
 BATCH, REPEATS = 64, 5
 ONE, TWO = 3e-4, 8e-3

@@ -9,11 +9,11 @@
 # ---
 
 # %% [markdown]
-# # What a device does to a student
+# # Device noise and a student
 #
-# What a calibration says of a device shrinks expectation values, and a linear head is not hurt by that. What it does not say,
-# coherent errors, turns them; that can be learned from a few circuits and trained for. Both on `ibm_brisbane`, as it was
-# calibrated on its last snapshot.
+# The errors of a calibration shrink expectation values, which a linear head compensates. Coherent errors, which a
+# calibration omits, rotate them. A few circuits measure these errors, and training can include them. This notebook shows
+# both on the last snapshot of `ibm_brisbane`.
 
 # %%
 # %matplotlib inline
@@ -32,10 +32,10 @@ print(device.summary())
 print(aligned(qkd.devices.table(device)))
 
 # %% [markdown]
-# ## Where the circuit goes
+# ## Layout
 #
 # Qubits and couplers differ by a factor of ten on one chip. The layout with the best predicted fidelity, readout included,
-# is marked in red.
+# is red.
 
 # %%
 compiled = qkd.transpile("hardware", device)
@@ -43,10 +43,10 @@ print(aligned(compiled.report.rows()))
 compiled.chip()
 
 # %% [markdown]
-# ## What the noise does to an expectation value
+# ## Noisy expectation values
 #
-# At random weights and inputs, ideal and noisy values of all eleven observables: they shrink towards zero, some more than
-# others, and readout moves them a little.
+# The plot shows ideal and noisy values of all eleven observables at random weights and inputs. Noise shrinks them toward
+# zero, some more than others, and readout errors shift them a little.
 
 # %%
 small, region = compiled.region()
@@ -67,10 +67,10 @@ kept = [np.polyfit(ideal[:, k], noisy[:, k], 1)[0] for k in range(11)]
 print("kept of each value's spread:", " ".join(f"{value:.2f}" for value in kept))
 
 # %% [markdown]
-# ## What a calibration does not say
+# ## Errors that a calibration omits
 #
-# A device that reports what `ibm_brisbane` reports, and turns too far: behind every two-qubit gate there are phases of 0.3 rad,
-# drawn by a seed. That is a stress test, seven times what is reported; `hidden` without `stress` draws devices that keep to it.
+# This device has the calibration of `ibm_brisbane`, but every two-qubit gate adds random phases of 0.3 rad. This is a
+# stress test with seven times the reported error. Without `stress`, `hidden_device` draws devices with the reported one.
 
 # %%
 hidden = qkd.devices.hidden_device(device, seed=1, stress=True)
@@ -79,19 +79,20 @@ small_one = {"data": "docstrings", "limit": 900, "qubits": 4, "layers": 4, "cont
 ideal = qkd.distill(**small_one, name="ideal")
 
 # %% [markdown]
-# 256 circuits of the student, at random angles, are enough for the light-cone engine to fit the errors through its own
-# gradients: 10 s of a QPU. What is learned is a file that every `device=` takes.
+# The light-cone engine fits the errors with its own gradients to 256 circuits of the student at random angles, 10 s of a
+# QPU. The result is a file that every `device=` accepts.
 
 # %%
 learned = qkd.learn("hidden.json", ideal.folder.path, local=True).result
 left = learned.unexplained
-print(f"rms of values that were kept apart: {left.calibration:.3f} off the calibration, {left.learned:.3f} off the fit")
+print(f"rms residual of held-out values: {left.calibration:.3f} from the calibration, {left.learned:.3f} from the fit")
 
 # %% [markdown]
-# ## Trained for what the device does
+# ## Training under the learned errors
 #
-# One run trains three students and measures them with the learned errors: without noise (`ideal training`), the same with its
-# linear head fitted anew (`head refitted`, the cheap control), and under the errors, with the noise of 16 shots in the loss.
+# One run trains three students and measures them with the learned errors. The first trains without noise (`ideal
+# training`). The second is the first with its linear head refitted, the cheap control. The third trains under the errors,
+# with the noise of 16 shots in the loss.
 
 # %%
 aware = qkd.distill(
@@ -103,14 +104,14 @@ print(aware.table())
 plots.accuracies({name: line for name, line in aware.metrics.lines.items() if "ideal device" not in name})
 
 # %% [markdown]
-# ## Accuracy against shots, on the device itself
+# ## Accuracy against shots on the device
 #
-# The device with its hidden errors, not what was learned of it. Each text gets so many shots, without mitigation.
+# These runs use the device with its hidden errors, not the fit. Each text gets the same number of shots, without mitigation.
 
 # %%
 shots = (4, 16, 64, 256, 1024)
 figure, axes = plt.subplots(figsize=(5.6, 3.4), layout="constrained")
-for run, label, color in ((aware, "trained under what was learned", plots.STUDENT), (ideal, "trained without noise", plots.TEACHER)):
+for run, label, color in ((aware, "trained under the learned errors", plots.STUDENT), (ideal, "trained without noise", plots.TEACHER)):
     measured = [
         qkd.run_hardware(run.folder.path, device="hidden.json", local=True, mitigation="none", shots=number)[0].result
         for number in shots
@@ -122,4 +123,4 @@ axes.set(xscale="log", xlabel="shots for each text", ylabel="accuracy on the hid
 axes.legend(frameon=False);
 
 # %% [markdown]
-# One seed of one device is no claim. `benchmarks/noise_aware.py` draws the map over depth, noise, shots and seeds.
+# One seed of one device proves nothing. `benchmarks/noise_aware.py` covers depths, noise, shots and seeds.

@@ -11,28 +11,27 @@
 # %% [markdown]
 # # Ten minutes of a QPU a month
 #
-# A device run can be rehearsed offline: the same compilation, the same mitigation, shots drawn from the exact values under the
-# device's calibrated noise. So what a setting buys, and what it will cost, is known before anything is
-# sent. This notebook trains a small student, rehearses it on the snapshot of `ibm_brisbane`, budgets, submits (to the snapshot)
-# and collects.
+# A rehearsal repeats a device run offline: the same compilation, the same mitigation, and shots drawn from the exact values
+# under the device's calibrated noise. The benefit and the cost of a setting are known before any job is submitted. This
+# notebook trains a small student, rehearses it on the snapshot of `ibm_brisbane`, estimates, submits and collects.
 
 # %%
 # %matplotlib inline
 import matplotlib.pyplot as plt
 
 import qkd
-from qkd.hardware import collect, listed
+from qkd.hardware import collect, list_jobs
 from qkd.reports import aligned, device_table, plots
 
 trained = qkd.distill(data="docstrings", limit=900, qubits=6, layers=1)
 print(trained.table())
 
 # %% [markdown]
-# ## What it would cost
+# ## Cost
 #
-# `dry_run` stops after the estimate; `confirm=` may be a function that is shown each plan and says whether it is sent, as the
-# question on the command line does. Two seconds a job, and for every execution the device's delay between shots and the circuit itself; executions are counted on the program that the
-# client makes.
+# `dry_run` stops after the estimate. `confirm=` takes a function that gets each plan and returns whether to submit it, like
+# the question on the command line. A job costs two seconds. An execution costs the device's delay between shots and the
+# circuit's duration; qkd counts executions in the client's program.
 
 # %%
 there = {"run": trained.folder.path, "device": "ibm_brisbane", "local": True, "samples": 24, "shots": 4096}
@@ -47,8 +46,8 @@ print(aligned([("mitigation", "executions", "QPU seconds")] + [
 # %% [markdown]
 # ## Rehearse
 #
-# Without mitigation, with maps fitted on points whose exact values the engine knows (`affine`, the default), and with zero-noise
-# extrapolation.
+# The three rehearsals have no mitigation, maps fitted on points with known exact values (`affine`, the default), and
+# zero-noise extrapolation.
 
 # %%
 results = []
@@ -70,8 +69,8 @@ right.bar(names, [result.qpu_seconds_estimated for result in results], color=plo
 right.set(ylabel="QPU seconds, estimated");
 
 # %% [markdown]
-# Measured against exact values, one dot for each text and observable. Without mitigation they lie on a flatter line: noise draws
-# expectation values towards zero, and readout shifts them.
+# The plots show measured against exact values, one dot for each text and observable. Without mitigation the line is
+# flatter, because noise shrinks expectation values toward zero and readout errors shift them.
 
 # %%
 plots.scatter(results[0])
@@ -108,26 +107,26 @@ print(aligned([("shots", "QPU seconds", "accuracy")] + [
 ] + [("without end", "", f"{exact:.3f}")]))
 
 # %% [markdown]
-# ## Send now, collect later
+# ## Submit now, collect later
 #
-# On a device `detach=True` returns once the jobs are sent; every job is in the ledger before it is sent, and `collect`, today or
-# tomorrow, in this process or another, fetches what is done and sends nothing twice.
+# On a device, `detach=True` returns after submission. The ledger records every job before it is submitted. `collect`
+# fetches finished jobs, in this process or another, and submits no job twice.
 
 # %%
 [sent] = qkd.run_hardware(**there | {"mitigation": "readout", "samples": 8}, detach=True)
 collect(trained.folder.path)
-rows, damaged = listed(trained.folder.path)
+rows, damaged = list_jobs(trained.folder.path)
 print(aligned([("run", "job", "mitigation", "texts", "state")] + [
     (row["plan"], str(row["job"]), row["mitigation"], str(row["texts"]), row["state"]) for row in rows
 ]))
 
 # %% [markdown]
-# ## What the device is sure of
+# ## Predictions that the device decides
 #
-# A prediction is too close to call where its margin is below 1.96 standard errors of that margin.
+# A prediction is too close to call if its margin is below 1.96 standard errors of that margin.
 
 # %%
 for row in sorted(results[2].rows, key=lambda row: row.margin)[:5]:
     sure = "too close to call" if row.too_close else "clear"
     error = "?" if row.margin_error is None else f"{row.margin_error:.2f}"
-    print(f"{row['prediction']:12} margin {row['margin']:.2f} +- {error:4}  {sure:18} {row['text'][:60]}")
+    print(f"{row.prediction:12} margin {row.margin:.2f} +- {error:4}  {sure:18} {row.text[:60]}")

@@ -11,9 +11,9 @@
 # %% [markdown]
 # # The engines inside plain Qiskit
 #
-# Nothing here needs a teacher or a text. `StatevectorEstimator` and `LightConeEstimator` are V2 primitives,
-# `EngineGradient` is a gradient of Qiskit Machine Learning: whatever takes those takes these, and gets exact gradients
-# by one backward sweep instead of two circuits per parameter.
+# This notebook needs no teacher and no text. `StatevectorEstimator` and `LightConeEstimator` are V2 primitives, and
+# `EngineGradient` is a gradient of Qiskit Machine Learning. They fit wherever Qiskit's own fit, and one backward sweep gives
+# exact gradients instead of two circuits per parameter.
 
 # %%
 # %matplotlib inline
@@ -52,7 +52,7 @@ stock, ours = qnn(QiskitEstimator()), qnn(engine, EngineGradient(engine))
 # %% [markdown]
 # ## A stock `EstimatorQNN`, backward
 #
-# Four rows, six qubits, thirty weights, six observables; the answers are the same to nine digits.
+# Both have four rows, six qubits, thirty weights and six observables. The gradients agree to nine digits.
 
 # %%
 rng = np.random.default_rng(0)
@@ -75,7 +75,7 @@ plt.show()
 # %% [markdown]
 # ## Under `TorchConnector`
 #
-# Two interleaved half circles, a linear layer in front of the circuit and one behind it.
+# The data are two interleaved half circles. One linear layer is before the circuit and one behind it.
 
 # %%
 torch.manual_seed(0)
@@ -107,8 +107,8 @@ plt.show()
 # %% [markdown]
 # ## A small VQE, with and without noise
 #
-# The ground state of a transverse-field Ising chain of eight spins. The light-cone engine optimises the same circuit
-# under depolarizing noise, exactly: no shots, no sampling, the noise is part of the arithmetic.
+# The VQE finds the ground state of a transverse-field Ising chain of eight spins. The light-cone engine optimizes the same
+# circuit under depolarizing noise with exact values, without shots.
 
 # %%
 from qiskit_aer.noise import NoiseModel, depolarizing_error
@@ -137,15 +137,15 @@ for name, chosen in {"ideal": StatevectorEstimator(), "noisy": LightConeEstimato
         curves[name].append(value.item())
 
 figure, axes = plt.subplots(figsize=(7, 3), layout="constrained")
-for (name, curve), colour in zip(curves.items(), ("#2563eb", "#d97706")):
-    axes.plot(curve, color=colour, label=f"{name}: {curve[-1]:.3f}")
+for (name, curve), color in zip(curves.items(), ("#2563eb", "#d97706")):
+    axes.plot(curve, color=color, label=f"{name}: {curve[-1]:.3f}")
 axes.axhline(ground, color="black", lw=0.8, ls=":", label=f"exact ground state: {ground:.3f}")
 axes.set(xlabel="step", ylabel="energy")
 axes.legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# The same program as a V2 primitive, beside Qiskit's own:
+# The same program runs as a V2 primitive, like Qiskit's own:
 
 # %%
 bound = values.detach().numpy()

@@ -130,7 +130,7 @@ def test_settings_that_a_comparison_does_not_look_at_are_told(corpus, tmp_path, 
     given = options(corpus, tmp_path, epochs=1, sim="aer-noisy", tune_encoder=1)
     compare(None, CompareSpec(students=("product", "linear"), seeds=1), **given)
     told = capsys.readouterr().err
-    assert "--sim is not looked at" in told and "--tune-encoder is for transformer: students" in told
+    assert "--sim is ignored" in told and "--tune-encoder is for transformer: students" in told
 
 
 def simulated(rng, gap, seeds, texts, own=0.3):
@@ -233,14 +233,14 @@ def test_the_conclusion_agrees_with_every_verdict():
     assert "cannot show" in conclude("hardware", {})
 
 
-def test_the_recipe_is_reproduced_beside_its_slips(corpus, tmp_path):
+def test_the_recipe_is_reproduced_beside_its_deviations(corpus, tmp_path):
     from qkd.studies import reproduce
 
     given = options(corpus, tmp_path, epochs=2, name="again")
     del given["lr"], given["layers"]
-    summary = reproduce(seeds=2, students=("hardware", "logreg"), slips=("js", "carried"), **given)
+    summary = reproduce(seeds=2, students=("hardware", "logreg"), deviations=("js", "carried"), **given)
     told = summary.reproduction
-    assert [row.name for row in told.variants] == ["qdllm", "qdllm, js", "qdllm, carried", "qdllm, all slips"]
+    assert [row.name for row in told.variants] == ["qdllm", "qdllm, js", "qdllm, carried", "qdllm, all deviations"]
     assert list(summary.students)[4:] == ["hardware", "logreg"]
     honest = told.variants[0]
     assert honest.gain is None
@@ -251,7 +251,7 @@ def test_the_recipe_is_reproduced_beside_its_slips(corpus, tmp_path):
     from pathlib import Path
 
     markdown = Path(summary.report).with_name("report.md").read_text()
-    assert "Deviations of this reproduction" in markdown and "LLaMA2-7B" in markdown
+    assert "Adaptations of this reproduction" in markdown and "LLaMA2-7B" in markdown
     with pytest.raises(QkdError, match="qdllm"):
         reproduce("another")
 

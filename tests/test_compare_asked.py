@@ -12,11 +12,11 @@ from qkd.core.config import Config
 from qkd.core.specs import validated
 from qkd.experiments import trial
 from qkd.experiments.candidates import make_candidates
-from qkd.experiments.conditions import EXACT, Conditions, conditions_of
+from qkd.experiments.conditions import EXACT, Conditions, make_conditions
 from qkd.experiments.specs import CompareSpec
-from qkd.experiments.tuning import tuning_candidates
+from qkd.experiments.trial import tuning_candidates
+from qkd.pipeline.inputs import Clock, prepare_inputs
 from qkd.pipeline.settings import settled
-from qkd.pipeline.sources import Clock, gather_sources
 from qkd.studies import compare
 from tests.models.conftest import save_model
 from tests.test_distill import options
@@ -26,15 +26,15 @@ NOISE = {"qubits": 2, "device": "ibm_fez", "shots": 256, "epochs": 3}
 
 @pytest.fixture(scope="module")
 def setting(corpus, tmp_path_factory):
-    """A configuration, its texts as a lesson, and a two-qubit student on a device."""
+    """A configuration, its texts as a data, and a two-qubit student on a device."""
     from qkd.core.runs import RunFolder
 
     folder = tmp_path_factory.mktemp("setting")
     config = settled(Config(), options(corpus, folder, **NOISE))
-    lesson = gather_sources(config, RunFolder(folder / "texts"), False, Clock()).lesson()
+    data = prepare_inputs(config, RunFolder(folder / "texts"), False, Clock()).data
     student = make_candidates(["hardware", "linear"], config)[0]
     spec = CompareSpec(sims=("aer-noisy", "exact"), shot_counts=(4, 65536), noise_scales=(0.0, 1.0, 8.0))
-    return config, lesson, student, conditions_of(config, spec, student.circuit(), "hardware")
+    return config, data, student, make_conditions(config, spec, student.circuit(), "hardware")
 
 
 def ideal_of(student):
@@ -43,10 +43,10 @@ def ideal_of(student):
 
 
 def test_training_under_noise_is_what_distill_does(setting, corpus, tmp_path):
-    _, lesson, student, asked = setting
+    _, data, student, asked = setting
     assert asked.trains_noisy and not replace(asked, sims=("exact", "aer-noisy")).trains_noisy
-    noisy = trial._trained(student, lesson, 0, conditions=asked)
-    ideal = trial._trained(student, lesson, 0)
+    noisy = trial._train(student, data, 0, conditions=asked)
+    ideal = trial._train(student, data, 0)
     assert noisy.progress.best_loss != pytest.approx(ideal.progress.best_loss, abs=1e-4)
     more = {"sim": "aer-noisy", "diagnose": False, "controls": False, "name": "noisy"}
     run = api.distill(**options(corpus, tmp_path, **NOISE, **more))
@@ -54,9 +54,9 @@ def test_training_under_noise_is_what_distill_does(setting, corpus, tmp_path):
 
 
 def test_more_noise_leads_farther_from_exact_logits_and_none_leaves_readout_alone(setting):
-    _, lesson, student, asked = setting
-    model = trial._trained(student, lesson, 0).student
-    rows = lesson.embeddings[lesson.test][:8]
+    _, data, student, asked = setting
+    model = trial._train(student, data, 0).model
+    rows = data.embeddings[data.test][:8]
     noisy = {
         factor: model.with_engine(*asked._stage(True, ideal_of(student), factor)).logits(rows) for factor in asked.noise
     }
@@ -69,17 +69,17 @@ def test_more_noise_leads_farther_from_exact_logits_and_none_leaves_readout_alon
 
 
 def test_curves_hold_classes_of_every_test_text(setting):
-    _, lesson, student, asked = setting
-    found = trial.run_trial(student, lesson, 0, asked)
+    _, data, student, asked = setting
+    found = trial.run_trial(student, data, 0, asked)
     curves, logits = found.curves, np.array(found.logits)
     assert list(curves["shots"]) == ["4", "65536"] and list(curves["noise"]) == ["0.0", "1.0", "8.0"]
     for rows in (*curves["shots"].values(), *curves["noise"].values()):
-        assert len(rows) == len(lesson.test) and set(rows) <= {0, 1, 2, 3}
+        assert len(rows) == len(data.test) and set(rows) <= {0, 1, 2, 3}
     agree = {shots: np.mean(np.array(rows) == curves["noise"]["1.0"]) for shots, rows in curves["shots"].items()}
     assert agree["65536"] > 0.9 and agree["65536"] > agree["4"]
     assert logits.shape == np.array(found.measured).shape
-    exact = trial.run_trial(student, lesson, 0, replace(asked, sims=("exact",)))
-    assert exact.logits == trial.run_trial(student, lesson, 0).logits and exact.measured is None
+    exact = trial.run_trial(student, data, 0, replace(asked, sims=("exact",)))
+    assert exact.logits == trial.run_trial(student, data, 0).logits and exact.measured is None
 
 
 def test_a_report_shows_the_curves_and_says_what_was_trained_under(corpus, tmp_path):
@@ -140,17 +140,17 @@ def test_everybody_may_try_as_much_and_validation_texts_choose(corpus, tmp_path)
 
 
 def test_the_chosen_try_has_the_smallest_validation_loss(setting):
-    from qkd.experiments.tuning import tune_students
+    from qkd.experiments.trial import tune_students
 
-    config, lesson, *_ = setting
+    config, data, *_ = setting
     students = make_candidates(["linear", "logreg"], config)
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
         chosen, told = tune_students(
-            students, dict.fromkeys(("linear", "logreg"), lesson), {"linear": "x"}, 5, Path(folder)
+            students, dict.fromkeys(("linear", "logreg"), data), {"linear": "x"}, 5, Path(folder)
         )
-    losses = [trial.run_validation(one, lesson, 0).valid_loss for one in tuning_candidates(students[0], 5)]
+    losses = [trial.run_validation(one, data, 0).valid_loss for one in tuning_candidates(students[0], 5)]
     assert chosen[0].config == tuning_candidates(students[0], 5)[int(np.argmin(losses))].config
     assert chosen[1] is students[1] and list(told) == ["linear"]
 
@@ -170,24 +170,24 @@ def test_a_static_table_and_a_small_transformer_from_a_folder_take_part(corpus, 
 
 def test_a_transformer_that_trains_with_its_student_learns_more(corpus, tmp_path):
     from qkd.core.runs import RunFolder
-    from qkd.experiments.compare import lessons_of
+    from qkd.experiments.compare import candidate_data
 
     folder = save_model(tmp_path / "model")
     given = options(corpus, tmp_path, epochs=2, tune_encoder=1, tune_epochs=3, tune_lr=0.0001)
     config = settled(Config(), given)
-    sources = gather_sources(config, RunFolder(tmp_path / "texts"), False, Clock())
+    inputs = prepare_inputs(config, RunFolder(tmp_path / "texts"), False, Clock())
     students = make_candidates([f"encoder:{folder}", f"transformer:{folder}"], config)
-    lessons, _ = lessons_of(sources, students, config)
-    lessons = {name: replace(lesson, valid=lesson.train) for name, lesson in lessons.items()}  # can it learn at all?
-    frozen, tuned = (trial.run_validation(student, lessons[student.name], 0) for student in students)
+    data, _ = candidate_data(inputs, students, config)
+    data = {name: replace(one, valid=one.train) for name, one in data.items()}  # can it learn at all?
+    frozen, tuned = (trial.run_validation(student, data[student.name], 0) for student in students)
     assert tuned.valid_loss < frozen.valid_loss and tuned.epochs == frozen.epochs + 3
-    answers = [trial.run_trial(student, lessons[student.name], 0).logits for student in students]
+    answers = [trial.run_trial(student, data[student.name], 0).logits for student in students]
     assert np.abs(np.subtract(*answers)).max() > 1e-3
 
 
 @pytest.mark.parametrize("model", ["hashing", "hashing:64", "static:minilm", "minilm+hashing"])
 def test_what_has_no_layers_is_refused_before_a_teacher_is_asked(model):
-    with pytest.raises(QkdError, match=r"no layers of .* could train; name one transformer"):
+    with pytest.raises(QkdError, match=r"has no layers to train; name one transformer"):
         make_candidates(["hardware", f"transformer:{model}"], Config())
 
 
@@ -196,7 +196,7 @@ def test_the_recipe_stands_there_as_published_and_tuned(corpus, tmp_path):
 
     given = options(corpus, tmp_path, epochs=2, name="again")
     del given["lr"], given["layers"]
-    found = reproduce(seeds=2, students=("hardware", "linear"), slips=("js",), tune=3, **given)
+    found = reproduce(seeds=2, students=("hardware", "linear"), deviations=("js",), tune=3, **given)
     assert list(found.students) == ["qdllm", "qdllm, js", "qdllm, tuned", "hardware", "linear"]
     assert list(found.tuned) == ["qdllm, tuned", "hardware", "linear"]
     beside = found.reproduction.beside
@@ -214,7 +214,7 @@ def test_a_cluster_gives_the_same_comparison_and_the_same_sweep(cluster, corpus,
     from tests.test_sweep import without_times as without_seconds
 
     spec = CompareSpec(students=("hardware", "linear", "logreg"), seeds=2)
-    search = SweepSpec(over=("lr=0.001..0.1", "encoding=ry,rx"), trials=6, parallel=3, seeds=1)
+    search = SweepSpec(over=("lr=0.001..0.1", "layers=1,2"), trials=6, parallel=3, seeds=1)
     given = options(corpus, tmp_path, epochs=2)
     compared, swept = [], []
     for where in (None, "local"):

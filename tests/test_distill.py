@@ -129,8 +129,8 @@ def test_unlabelled_texts_are_learned_from_and_what_they_bought_is_told(corpus, 
     found = api.distill(**given)
     lines, bought = found.metrics.lines, found.metrics.unlabeled_gain
     assert found.metrics.unlabeled_texts == len(table) - mask.sum()
-    assert list(lines) == ["teacher", "student", "labelled only", "linear", "logreg", "majority"]
-    student, without = (lines[name].numbers.accuracy.value for name in ("student", "labelled only"))
+    assert list(lines) == ["teacher", "student", "labeled only", "linear", "logreg", "majority"]
+    student, without = (lines[name].numbers.accuracy.value for name in ("student", "labeled only"))
     assert bought.value == pytest.approx(student - without)
     assert bought.low <= bought.value <= bought.high
     assert f"With {found.metrics.unlabeled_texts} unlabeled texts: The student" in found.report.read_text()
@@ -167,7 +167,7 @@ SAVED = "qkd.student.trainer:Trainer.save"
 @pytest.mark.parametrize("epoch", [0, 2, 4])
 def test_a_killed_run_resumes_to_the_same_weights(run, corpus, tmp_path, epoch):
     words = command(options(corpus, tmp_path, name="killed"))
-    signalled(*words, after=SAVED if epoch else "qkd.pipeline.sources:_pin_texts", times=epoch or 1)
+    signalled(*words, after=SAVED if epoch else "qkd.pipeline.inputs:_pin_texts", times=epoch or 1)
     assert not (tmp_path / "killed" / "metrics.json").exists()
     qkd(*words, "--resume", check=True)
     assert same_weights(run, Run(tmp_path / "killed"))
@@ -261,3 +261,28 @@ def test_numbers_survive_a_picture_that_fails(corpus, tmp_path, monkeypatch, cap
     run = api.distill(**options(corpus, tmp_path, epochs=1, controls=False, diagnose=False))
     assert run.metrics.lines["student"].numbers.accuracy.value > 0 and len(run.student.predict(["a text"])) == 1
     assert "Unknown symbol" in capsys.readouterr().err
+
+
+def test_data_may_be_a_table_columns_or_a_path(run, corpus, tmp_path):
+    import datasets
+    import pandas as pd
+
+    table = pd.read_csv(corpus / "texts.csv")
+    given = options(corpus, tmp_path)
+    forms = {"frame": table, "lists": (table["t"].tolist(), table["y"].tolist()), "path": corpus / "texts.csv"}
+    forms["dataset"] = datasets.Dataset.from_pandas(table).class_encode_column("y")
+    for name, data in forms.items():
+        found = api.distill(**{**given, "data": data, "name": name})
+        assert same_weights(run, found)
+    again = api.distill(**{**given, "data": table, "name": "frame", "resume": True})
+    assert again.metrics.texts == run.metrics.texts
+    with pytest.raises(QkdError, match="started with other texts"):
+        api.distill(**{**given, "data": table[:-1], "name": "frame", "resume": True})
+    with pytest.raises(QkdError, match="no column 't'"):
+        api.distill(**{**given, "data": table.rename(columns={"t": "text"})})
+
+
+def test_one_text_is_classified_as_one_text(run):
+    text = run.predictions[0].text
+    (alone,) = api.predict(text, run=run.folder.path)
+    assert alone.text == text and alone.label in run.student.classes

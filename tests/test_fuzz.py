@@ -21,7 +21,7 @@ from qkd.core.config import Config, read_config, to_toml
 from qkd.core.files import write_lines
 from qkd.data import loading as data
 from qkd.devices import profiles, snapshot
-from qkd.hardware import collect, listed
+from qkd.hardware import collect, list_jobs
 from qkd.hardware.plan import Plan
 from qkd.reports.run import summary
 from qkd.student.trainer import Progress
@@ -79,7 +79,7 @@ READERS = {
     "run/checkpoint/state.json": lambda path: checkpoint.read_checkpoint(path.parent, Progress),
     "run/checkpoint/state-000001.safetensors": lambda path: checkpoint.read_checkpoint(path.parent, Progress),
     "run/device/snapshot.json": lambda path: snapshot.read_snapshot(path).backend,
-    "run/hardware/ledger.jsonl": lambda path: listed(path.parents[1]),
+    "run/hardware/ledger.jsonl": lambda path: list_jobs(path.parents[1]),
     "run/hardware/hw-1/plan.json": lambda path: Plan.load(path.parent),
     "run/hardware/hw-1/texts.jsonl": lambda path: Plan.load(path.parent),
     "run/hardware/hw-1/values.safetensors": lambda path: Plan.load(path.parent),

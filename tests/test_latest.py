@@ -31,7 +31,7 @@ MISTAKES = [
 
 def test_none_of_fifty_failed_or_interrupted_commands_moves_latest(good, corpus, monkeypatch):
     folder = good.folder.path.parent
-    stages = [(pipeline, "gather_sources"), (pipeline, "make_trainer"), (Trainer, "run"), (pipeline, "_keep")]
+    stages = [(pipeline, "prepare_inputs"), (pipeline, "run_trainings"), (Trainer, "run"), (pipeline, "save_run")]
     for seed in range(50):
         dice = random.Random(seed)
         given = options(corpus, folder, epochs=1)
@@ -61,7 +61,7 @@ def test_none_of_fifty_failed_or_interrupted_commands_moves_latest(good, corpus,
 
 
 def test_a_failed_run_leaves_no_folder_and_touches_none_that_was_there(corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline, "make_trainer", lambda *_, **__: (_ for _ in ()).throw(QkdError("here")))
+    monkeypatch.setattr(pipeline, "run_trainings", lambda *_, **__: (_ for _ in ()).throw(QkdError("here")))
     with pytest.raises(QkdError):
         api.distill(**options(corpus, tmp_path / "runs", name="one"))
     assert list((tmp_path / "runs").iterdir()) == []
@@ -75,7 +75,7 @@ def test_a_failed_run_leaves_no_folder_and_touches_none_that_was_there(corpus, t
 def test_resume_without_a_name_goes_on_with_the_run_that_was_started_last(good, corpus, tmp_path, monkeypatch):
     done = api.distill(**options(corpus, tmp_path, epochs=1))
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "make_trainer", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(pipeline, "run_trainings", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             api.distill(**options(corpus, tmp_path, epochs=2))
     assert (tmp_path / "latest").resolve() == done.folder.path

@@ -8,7 +8,6 @@ import tracemalloc
 import pytest
 import torch
 from qiskit_ibm_runtime.fake_provider import FakeManilaV2
-from qkd.simulation.factory import make_engine
 
 from qkd import QkdError, Student
 from qkd.circuits import library
@@ -18,6 +17,7 @@ from qkd.core.errors import DataError, FolderError
 from qkd.devices import snapshot
 from qkd.encoders.registry import make_encoder
 from qkd.hardware.ledger import Ledger
+from qkd.simulation.factory import make_engine
 from qkd.student.bundle import About
 from qkd.student.cores.quantum import QuantumCore
 from qkd.student.model import StudentModel

@@ -1,12 +1,12 @@
-"""What a notebook needs: ``distill`` makes a run, ``Run`` reads one, ``evaluate`` and ``predict`` use it.
+"""The functions for notebooks: ``distill`` makes a run, ``Run`` reads one, ``evaluate`` and ``predict`` use it.
 
-Thin: they take paths and names and call the rooms that take objects and arrays.
+They are thin: they take paths, names and tables, and call the packages that take objects and arrays.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from qkd.core.config import Config, fields, read_config, to_toml
 from qkd.core.console import say, warn
 from qkd.core.errors import ConfigError, DataError, FolderError, nearest
-from qkd.core.files import write_text
+from qkd.core.files import write_text, write_with
 from qkd.core.runs import RunFolder, existing_run, named_run, new_run, newest_run
 from qkd.pipeline.settings import Overrides, by_section, check_device, merged, with_pinned_models
 from qkd.reports.run import results_table
@@ -22,17 +22,19 @@ from qkd.results import Evaluation, Labeling, Metrics, Prediction, TestPredictio
 from qkd.results.reading import read_metrics, read_predictions
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from qkd.student.bundle import Student
 
 
 class Run:
-    """A run folder, read.
+    """A run folder.
 
     Args:
         folder: ``runs/NAME`` or ``runs/latest``.
 
     Raises:
-        QkdError: no run lies there.
+        QkdError: there is no run.
     """
 
     def __init__(self, folder: str | Path = "runs/latest") -> None:
@@ -45,7 +47,7 @@ class Run:
 
     @cached_property
     def config(self) -> Config:
-        """What was asked for."""
+        """The run's configuration."""
         return read_config(self.folder.config)
 
     @cached_property
@@ -53,22 +55,23 @@ class Run:
         """The content of ``metrics.json``.
 
         Raises:
-            QkdError: the run has not come to its end.
+            QkdError: the run is not finished.
         """
         if not self.folder.metrics.is_file():
             raise FolderError(
-                f"{self.folder.path}: this run has no numbers yet; go on with 'qkd distill --resume --name {self.name}'"
+                f"{self.folder.path}: this run has no numbers yet; continue it with 'qkd distill --resume --name "
+                f"{self.name}'"
             )
         return read_metrics(self.folder.metrics)
 
     @property
     def history(self) -> list[dict[str, float]]:
-        """One row per epoch."""
+        """The history of the training, one row per epoch."""
         return self.folder.rows(self.folder.history)
 
     @property
     def predictions(self) -> list[TestPrediction]:
-        """The test texts: text, label, teacher's and student's logits (C,)."""
+        """Text, label and the logits (C,) of teacher and student for each test text."""
         return read_predictions(self.folder)
 
     @cached_property
@@ -80,7 +83,7 @@ class Run:
 
     @property
     def report(self) -> Path:
-        """The page with everything on it."""
+        """The report, an HTML page."""
         return self.folder.report
 
     def table(self) -> str:
@@ -89,24 +92,27 @@ class Run:
 
 
 def distill(config: Config | None = None, *, resume: bool = False, **options: Any) -> Run:
-    """Distil a teacher into a quantum student and return the run.
+    """Distill a teacher into a quantum student and return the run.
 
     Args:
-        config: what to do; the defaults when left out.
-        resume: go on with an existing run (``options["name"]``, else the one started last) from its checkpoint; of
-            ``config`` and options only ``epochs`` and ``patience`` may differ from what it was started with.
-        options: single settings by their CLI names with underscores (``data="texts.csv"``, ``epochs=20``);
-            they override ``config``.
+        config: the configuration; the defaults if None.
+        resume: continue an existing run (``options["name"]``, else the one started last) from its checkpoint. Only
+            ``epochs`` and ``patience`` may differ from its configuration.
+        options: single settings by their CLI names with underscores (``data="texts.csv"``, ``epochs=20``); they
+            override ``config``. ``data`` may be a DataFrame, a ``datasets.Dataset`` or ``(texts, labels)``, too.
 
     Raises:
         QkdError: something in the configuration, the data, the teacher or the folder does not fit.
-        KeyboardInterrupt: the user stopped it; the run folder holds a valid student of the epochs done.
+        KeyboardInterrupt: the user interrupted it; the run folder has a valid student of the completed epochs.
     """
-    overrides = by_section(options)
+    table = None if isinstance(options.get("data"), str | Path | None) else _table(options.pop("data"), config, options)
+    overrides = by_section({key: str(value) if key == "data" else value for key, value in options.items()})
     if resume:
         run = merged(config or Config(), {key: value for key, value in overrides.items() if key[0] == "run"}).run
         folder = newest_run(run.runs) if run.name is None else named_run(run.runs, run.name)
         with folder.lock():
+            if table is not None:
+                overrides = {**overrides, ("data", "data"): _stored(table, folder)}
             _distill(_resumable(folder, config, overrides), folder, resume=True)
     else:
         config = merged(config or Config(), overrides)
@@ -114,23 +120,65 @@ def distill(config: Config | None = None, *, resume: bool = False, **options: An
         stem = f"{config.data.stem}-{Path(config.student.circuit).stem}"
         with new_run(config.run.runs, config.run.name, stem) as folder:
             try:
+                if table is not None:
+                    config = merged(config, {("data", "data"): _stored(table, folder)})
                 _distill(with_pinned_models(config), folder, resume=False)
             except Exception:
                 if not any(path.exists() for path in (folder.checkpoint, folder.teacher)):
-                    shutil.rmtree(folder.path, ignore_errors=True)  # nothing in it took any time to make
+                    shutil.rmtree(folder.path, ignore_errors=True)  # its files took no time
                 raise
     return Run(folder.path)
 
 
+def _table(data: Any, config: Config | None, options: Mapping[str, Any]) -> pd.DataFrame:
+    """Return a table of texts and labels from an object.
+
+    Raises:
+        ConfigError: the object is no table, or lacks a column.
+    """
+    import pandas as pd
+
+    spec = (config or Config()).data
+    columns = [options.get(name, getattr(spec, name)) for name in ("text_column", "label_column")]
+    if isinstance(data, tuple) and len(data) == 2:
+        data = pd.DataFrame(dict(zip(columns, map(list, data), strict=True)))
+    feature = getattr(data, "features", {}).get(columns[1])  # a datasets.Dataset has its labels as numbers
+    table = data.to_pandas() if hasattr(data, "to_pandas") else data
+    if not isinstance(table, pd.DataFrame):
+        raise ConfigError(f"data is a {type(data).__name__}; give a name, a path, a table, or (texts, labels)")
+    for column in columns:
+        if column not in table.columns:
+            raise ConfigError(f"data has no column '{column}'{nearest(column, map(str, table.columns))}")
+    if feature is not None and hasattr(feature, "int2str"):
+        table = table.assign(**{columns[1]: feature.int2str(table[columns[1]].tolist())})
+    return table[columns].astype(str).where(table[columns].notna()).reset_index(drop=True)
+
+
+def _stored(table: pd.DataFrame, folder: RunFolder) -> str:
+    """Write a table into a run folder, so that the run can be resumed and repeated, and return its path.
+
+    Raises:
+        DataError: the folder has another table.
+    """
+    import pandas as pd
+
+    path = folder.path.absolute() / "texts.parquet"
+    if not path.is_file():
+        write_with(path, lambda part: table.to_parquet(part, index=False), private=True)
+    elif not pd.read_parquet(path).equals(table):
+        raise DataError(f"{path}: the run was started with other texts; start a new run")
+    return str(path)
+
+
 def _distill(config: Config, folder: RunFolder, resume: bool) -> None:
-    """Run the pipeline in a locked folder, and make it the latest run."""
+    """Run the pipeline in a locked folder and make this the latest run."""
     from qkd.pipeline import distillation as pipeline
 
     try:
         write_text(folder.config, to_toml(config))
         pipeline.run_pipeline(config, folder, resume)
     except KeyboardInterrupt:
-        warn(f"stopped; what was done is kept, continue with 'qkd distill --resume --name {folder.name}'")
+        warn(f"interrupted; finished work is kept, continue with 'qkd distill --resume --name {folder.name}'")
         raise
     folder.make_latest()
 
@@ -144,14 +192,14 @@ def teach(
     embed: bool = False,
     **options: Any,
 ) -> Labeling:
-    """Let a teacher label a corpus, and write its logits to a Parquet file that ``logits:FILE`` reads.
+    """Label a corpus with a teacher, and write its logits to a Parquet file that ``logits:FILE`` reads.
 
     Args:
         out: the file; a column ``text`` and one column of float32 logits for each class.
-        config: data and teacher; the defaults when left out.
-        torch_device: where torch computes; CUDA when there is one, if left out.
-        ray: the address of a Ray cluster, or ``local``, to spread the work over.
-        embed: have the encoder embed the texts too, so that ``distill`` finds both in the cache.
+        config: data and teacher; the defaults if None.
+        torch_device: where torch computes; CUDA if it is available, otherwise the CPU.
+        ray: the address of a Ray cluster that does the work, or ``local``.
+        embed: whether the encoder embeds the texts, too, so that ``distill`` finds both in the cache.
         options: single settings by their CLI names with underscores; they override ``config``.
 
     Raises:
@@ -159,10 +207,10 @@ def teach(
     """
     config = with_pinned_models(merged(config or Config(), by_section(options)))
     from qkd.core.cluster import over_ray
-    from qkd.teachers import labeling as labelling
+    from qkd.teachers import labeling
 
     with over_ray(ray):
-        return labelling.label(config, Path(out), torch_device, embed)
+        return labeling.label(config, Path(out), torch_device, embed)
 
 
 def estimate_cost(config: Config | None = None, **options: Any) -> str:
@@ -188,10 +236,10 @@ def estimate_cost(config: Config | None = None, **options: Any) -> str:
 
 
 def _resumable(folder: RunFolder, config: Config | None, overrides: Overrides) -> Config:
-    """Return the configuration of a started run with what of a new one may change.
+    """Return the configuration of a started run with the new number of epochs and patience.
 
     Raises:
-        QkdError: another option differs from what the run was started with.
+        QkdError: another setting differs from the run's configuration.
     """
     before = read_config(folder.config)
     base = before if config is None else config.model_copy(update={"run": before.run})
@@ -200,7 +248,7 @@ def _resumable(folder: RunFolder, config: Config | None, overrides: Overrides) -
         old, new = (getattr(getattr(config, section), key) for config in (before, wanted))
         if old != new and key not in ("epochs", "patience"):
             raise ConfigError(
-                f"--resume goes on with {folder.config}, where {section}.{key} is {old!r}, not {new!r}; only --epochs "
+                f"--resume continues {folder.config}, where {section}.{key} is {old!r}, not {new!r}; only --epochs "
                 "and --patience may change, so start a new run"
             )
     return wanted
@@ -212,20 +260,20 @@ def evaluate(
     text_column: str = "text",
     label_column: str = "label",
 ) -> Evaluation:
-    """Measure a run's student, end to end from the texts.
+    """Score a run's student on labeled texts.
 
     Args:
         run: a run folder.
-        data: labelled texts, named as for ``distill``; the run's own test split when left out.
-        text_column: the column that holds the texts.
-        label_column: the column that holds the labels.
+        data: labeled texts, named as for ``distill``; the run's own test split if None.
+        text_column: the column with the texts.
+        label_column: the column with the labels.
 
     Raises:
-        QkdError: no such run, or the data have a label that the student does not know.
+        QkdError: no such run, or the data have a label that is none of the student's classes.
     """
     import numpy as np
 
-    from qkd.data import loading as texts_of
+    from qkd.data.loading import load_dataset
     from qkd.student.metrics import score
 
     opened = Run(run)
@@ -237,7 +285,7 @@ def evaluate(
         source, teacher = f"the test split of {opened.name}", np.array([row.teacher for row in rows])
         texts, labels = [row.text for row in rows], [row.label for row in rows]
     else:
-        dataset = texts_of.load_dataset(data, text_column, label_column)
+        dataset = load_dataset(data, text_column, label_column)
         source, texts, labels = data, dataset.texts, dataset.labels
         for label in dataset.classes:
             if label not in student.classes:
@@ -247,8 +295,8 @@ def evaluate(
 
 
 def predict(
-    texts: Sequence[str] = (),
-    file: Path | None = None,
+    texts: str | Sequence[str] = (),
+    file: str | Path | None = None,
     text_column: str = "text",
     run: str | Path = "runs/latest",
     defer: float | None = None,
@@ -256,22 +304,23 @@ def predict(
     """Classify texts with a run's student.
 
     Args:
-        texts: the texts.
+        texts: one text or several.
         file: more texts: a table with a ``text_column``, or a ``.txt`` file with one text a line.
-        text_column: the column of the file that holds the texts.
+        text_column: the column of the file with the texts.
         run: a run folder or a student folder.
         defer: the largest error rate among answered texts; the student defers texts of which it is less sure.
 
     Returns:
-        One for each text, in order.
+        One prediction for each text, in order.
 
     Raises:
-        QkdError: there are no texts, or no student.
+        QkdError: there are no texts, or there is no student.
     """
     from qkd.data.loading import load_texts
     from qkd.student.bundle import Student
 
-    inputs = [*texts, *(load_texts(file, text_column) if file else ())]
+    inputs = [texts] if isinstance(texts, str) else list(texts)
+    inputs += load_texts(Path(file), text_column) if file else ()
     if not inputs:
         raise DataError("no texts to classify: give them as arguments or with --file")
     student = Student.load(run)

@@ -32,7 +32,8 @@ from qkd.student.classical import classical_form
 from qkd.student.cores.base import StudentCore
 from qkd.student.cores.factory import CLASSICAL, make_control
 from qkd.student.cores.quantum import QuantumCore
-from qkd.student.lesson import Lesson, make_trainer
+from qkd.student.data import TrainingData
+from qkd.student.trainer import make_trainer
 
 MAX_DEFAULT_QUBITS = 11
 MIN_TEXTS_FOR_VALIDATION = 20  # with fewer samples the training loss decides when to stop
@@ -121,10 +122,10 @@ class QuantumStudentClassifier(ClassifierMixin, BaseEstimator):
             if teacher.shape != (len(X), len(self.classes_)):
                 raise ValueError(f"teacher_logits have shape {teacher.shape}, not {(len(X), len(self.classes_))}")
         train, valid = self._split(targets, config.train.seed)
-        data = Lesson(
+        data = TrainingData(
             classes=tuple(str(number) for number in range(len(self.classes_))),
             embeddings=X.astype(np.float32),
-            teacher=teacher.astype(np.float32),
+            teacher_logits=teacher.astype(np.float32),
             targets=targets,
             train=train,
             valid=valid,
@@ -135,7 +136,7 @@ class QuantumStudentClassifier(ClassifierMixin, BaseEstimator):
             trainer = make_trainer(config, self._core(X.shape[1], config), data, torch.device("cpu"), None)
             trainer.run()
         self.n_iter_ = trainer.progress.epoch
-        self.model_ = trainer.student.eval()
+        self.model_ = trainer.model.eval()
         self._form = classical_form(self.model_)
         return self
 

@@ -1,13 +1,10 @@
-"""Several runs side by side, as a notebook asks for them: ``compare``, ``reproduce``, ``sweep``.
-
-Thin, as ``api`` is: paths and names in, plain numbers out.
-"""
+"""Several runs side by side: ``compare``, ``reproduce`` and ``sweep``, thin functions for notebooks and the CLI."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,32 +26,32 @@ if TYPE_CHECKING:
 def compare(
     base: str | Path | Config | None = None, spec: CompareSpec | None = None, *, ray: str | None = None, **options: Any
 ) -> Comparison:
-    """Train several students over several seeds on the same texts, and say what may be concluded.
+    """Train several students over several seeds on the same texts, and compare the others with the first.
 
-    Trials that an earlier, perhaps killed, comparison of the same name has done are taken from it.
+    An existing comparison of the same name is continued: its finished trials are not repeated.
 
     Args:
-        base: a run whose texts, teacher and student are taken, a configuration or its file; the defaults when left out.
-        spec: who is compared, on how many seeds and texts.
-        ray: the address of a Ray cluster, or ``local``, to spread the trials over.
+        base: a run folder, a configuration or its file, with texts, teacher and student; the defaults if None.
+        spec: students, seeds, numbers of texts and simulators.
+        ray: the address of a Ray cluster that runs the trials, or ``local``.
         options: single settings by their CLI names with underscores; they override ``base``.
 
     Returns:
-        The content of ``comparison.json``; ``report.html`` and ``report.md`` beside it say the same.
+        The content of ``comparison.json``; ``report.html`` and ``report.md`` show the same.
 
     Raises:
         QkdError: configuration, data, teacher or students do not fit.
-        KeyboardInterrupt: it was stopped; the same call goes on.
+        KeyboardInterrupt: the comparison was interrupted; the same call continues it.
     """
+    from qkd.experiments.candidates import make_candidates
+
     spec = spec or CompareSpec()
     config = settled(_base(base), options)
-    from qkd.experiments.candidates import make_candidates
 
     def again(folder: RunFolder) -> str:
         return f"qkd compare {shlex.quote(str(folder.config))} --name {folder.name} {_words(spec)}"
 
-    students = make_candidates(spec.students, config)
-    return _compared(config, students, spec, "compare", again, ray)
+    return _compare(config, make_candidates(spec.students, config), spec, "compare", again, ray)
 
 
 def reproduce(
@@ -63,95 +60,87 @@ def reproduce(
     *,
     seeds: int = 10,
     students: Sequence[str] = ("hardware", "linear", "logreg"),
-    slips: Sequence[str] = ("padding", "js", "carried"),
+    deviations: Sequence[str] = ("padding", "js", "carried"),
     tune: int = 0,
     ray: str | None = None,
     **options: Any,
 ) -> Comparison:
-    """Run the paper's recipe honestly, and beside it the recipe with each slip of its public code, and other students.
+    """Run the paper's recipe, the recipe with each deviation of the authors' public code, and other students.
 
     Args:
-        recipe: ``qdllm``, the only one there is.
-        base: texts, teacher and encoder; the defaults, and the recipe's encoder, when left out.
-        seeds: how often each is trained.
-        students: others beside it, as ``compare`` knows them, with their own encoder.
-        slips: which of ``comparison.reproduction.SLIPS`` are looked at.
-        tune: how many settings the others may try, and beside the recipe as published a tuned one; see ``CompareSpec``.
-        ray: the address of a Ray cluster, or ``local``, to spread the trials over.
-        options: single settings by their CLI names with underscores (texts, teacher, epochs, ...); they override the
-            recipe.
+        recipe: ``qdllm``, the only recipe.
+        base: texts, teacher and encoder; the defaults, and the recipe's encoder, if None.
+        seeds: number of trainings of each student.
+        students: other students by the names of ``compare``, with the default encoder.
+        deviations: names in ``experiments.reproduction.DEVIATIONS``.
+        tune: number of settings that the other students and a second, tuned recipe try; see ``CompareSpec``.
+        ray: the address of a Ray cluster that runs the trials, or ``local``.
+        options: single settings by their CLI names with underscores; they override the recipe.
 
     Returns:
-        The content of ``comparison.json``: that of ``compare``, and ``reproduction`` with slips and deviations.
+        The content of ``comparison.json``: that of ``compare``, and ``reproduction``.
 
     Raises:
         QkdError: there is no such recipe, or something does not fit.
-        KeyboardInterrupt: it was stopped; the same call goes on.
+        KeyboardInterrupt: the reproduction was interrupted; the same call continues it.
     """
     from qkd.experiments.candidates import RECIPE, RECIPE_SECTIONS, recipe_file
-    from qkd.experiments.reproduction import reproduced, variants
+    from qkd.experiments.reproduction import reproduction_of, variants
 
     if recipe != RECIPE:
-        raise QkdError(f"there is no recipe '{recipe}'; the one there is is called {RECIPE}")
+        raise QkdError(f"there is no recipe '{recipe}'; the only recipe is {RECIPE}")
     overrides = by_section(options)
     config = settled(base or Config(encoder=read_config(recipe_file()).encoder), options)
     recipe_overrides = {key: value for key, value in overrides.items() if key[0] in RECIPE_SECTIONS}
-    versions = variants(config, recipe_overrides, students, slips, tune > 1)
+    versions = variants(config, recipe_overrides, students, deviations, tune > 1)
     spec = CompareSpec(students=tuple(version.name for version in versions), seeds=seeds, tune=tune)
-    arguments = {"seeds": seeds, "students": students, "slips": slips, "tune": tune}
-    arguments |= {
-        key: value for key, value in options.items() if next(iter(by_section({key: value})))[0] in RECIPE_SECTIONS
-    }
+    arguments = {"seeds": seeds, "students": students, "deviations": deviations or "none", "tune": tune}
+    arguments |= {key: value for (_, key), value in recipe_overrides.items()}
 
     def again(folder: RunFolder) -> str:
         words = _typed({"name": folder.name, **arguments})
         return f"qkd reproduce {recipe} --config {shlex.quote(str(folder.config))} {words}"
 
-    return _compared(config, versions, spec, "reproduce", again, ray, reproduced)
+    return _compare(config, versions, spec, "reproduce", again, ray, reproduction_of)
 
 
 def sweep(
     base: str | Path | Config | None = None, spec: SweepSpec | None = None, *, ray: str | None = None, **options: Any
 ) -> Sweep:
-    """Search settings of the student by the validation texts, and judge the best on the test texts.
+    """Search settings of the student by the validation texts, and judge the best trial on the test texts.
 
-    Trials that an earlier, perhaps killed, sweep of the same name has done are taken from it.
+    An existing sweep of the same name is continued: its finished trials are not repeated.
 
     Args:
-        base: a run, a configuration or its file: what is not searched, and where the search starts.
-        spec: what is searched, and how long.
-        ray: the address of a Ray cluster, or ``local``, to spread the trials over.
+        base: a run folder, a configuration or its file: settings that are not searched, and the start of the search.
+        spec: the search space and the number of trials.
+        ray: the address of a Ray cluster that runs the trials, or ``local``.
         options: single settings by their CLI names with underscores; they override ``base``.
 
     Returns:
-        The content of ``sweep.json``; ``report.html`` and ``report.md`` beside it say the same;
-        ``best.toml`` is the configuration of the best trial.
+        The content of ``sweep.json``. ``report.html`` and ``report.md`` show the same; ``best.toml`` is the
+        configuration of the best trial.
 
     Raises:
-        QkdError: configuration, data, teacher or the space that is searched do not fit.
-        KeyboardInterrupt: it was stopped; the same call goes on.
+        QkdError: configuration, data, teacher or the search space do not fit.
+        KeyboardInterrupt: the sweep was interrupted; the same call continues it.
     """
-    spec = spec or SweepSpec()
-    config = settled(_base(base), options)
-    from qkd.experiments import space as spaces
-    from qkd.experiments.sweep import Commands, search
+    from qkd.experiments.space import dimensions
+    from qkd.experiments.sweep import search
     from qkd.reports import sweep as pages
     from qkd.reports.pages import report_failures_as_warnings
 
-    space = spaces.dimensions(spec.over, config)
-    _warn_of_unseen(config)
-    with _study_folder(config, "sweep") as folder, over_ray(ray):
-        write_text(folder.config, to_toml(config))
+    spec = spec or SweepSpec()
+    config = settled(_base(base), options)
+    space = dimensions(spec.over, config)
+    with _study(config, "sweep", ray) as folder:
         path = folder.path / "best.toml"
-        commands = Commands(
-            best=f"qkd distill --config {shlex.quote(str(path))}",
-            again=f"qkd sweep {shlex.quote(str(folder.config))} --name {folder.name} {_words(spec)}",
-        )
-        try:
-            result, best = search(config, space, spec, folder, commands)
-        except KeyboardInterrupt:
-            warn("stopped; trials that were done are kept, the same command goes on")
-            raise
+        result, best = search(config, space, spec, folder)
+        commands = {
+            "command": f"qkd distill --config {shlex.quote(str(path))}",
+            "again": f"qkd sweep {shlex.quote(str(folder.config))} --name {folder.name} {_words(spec)}",
+        }
+        result = result.model_copy(update=commands)
         write_text(path, to_toml(best.model_copy(update={"run": best.run.model_copy(update={"name": None})})))
         write_json(folder.path / "sweep.json", result.to_dict())
         with report_failures_as_warnings(folder.report):
@@ -160,42 +149,36 @@ def sweep(
     return result.model_copy(update={"report": str(folder.report)})
 
 
-def _compared(
+def _compare(
     config: Config,
     students: Sequence[Candidate],
     spec: CompareSpec,
     kind: Kind,
     again: Callable[[RunFolder], str],
     ray: str | None,
-    more: Callable[[Trials, Comparison], Reproduction] | None = None,
+    reproduction: Callable[[Trials, Comparison], Reproduction] | None = None,
 ) -> Comparison:
-    """Do a comparison in a folder of its own, write what came of it, and return that.
+    """Run a comparison in a folder of its own, and write and return its result.
 
     Args:
-        config: texts, teacher, encoder.
-        students: who takes part.
-        spec: on how many seeds and texts.
-        kind: The command.
-        again: Returns the command that does the same again, in a folder.
+        config: texts, teacher and encoder.
+        students: the students.
+        spec: seeds, numbers of texts and simulators.
+        kind: the command.
+        again: returns the command that repeats the comparison in a folder.
         ray: a cluster's address, or None.
-        more: what else they say of the recipe.
+        reproduction: returns the part that only a reproduction has.
     """
-    from qkd.experiments import compare as comparison
-    from qkd.experiments.summary import summarise
+    from qkd.experiments.compare import run_trials
+    from qkd.experiments.summary import summarize
     from qkd.reports import comparison as pages
     from qkd.reports.pages import report_failures_as_warnings
 
-    _warn_of_unseen(config)
-    with _study_folder(config, kind) as folder, over_ray(ray):
-        write_text(folder.config, to_toml(config))
-        try:
-            trials = comparison.run_trials(config, students, spec, folder)
-        except KeyboardInterrupt:
-            warn("stopped; trials that were done are kept, the same command goes on")
-            raise
-        summary = summarise(trials, again(folder))
-        if more is not None:
-            summary = summary.model_copy(update={"reproduction": more(trials, summary)})
+    with _study(config, kind, ray) as folder:
+        trials = run_trials(config, students, spec, folder)
+        summary = summarize(trials, again(folder))
+        if reproduction is not None:
+            summary = summary.model_copy(update={"reproduction": reproduction(trials, summary)})
         write_json(folder.path / "comparison.json", summary.to_dict())
         with report_failures_as_warnings(folder.report):
             write_text(folder.path / "report.md", pages.comparison_markdown(summary))
@@ -203,25 +186,28 @@ def _compared(
     return summary.model_copy(update={"report": str(folder.report)})
 
 
-def _study_folder(config: Config, kind: Kind) -> AbstractContextManager[RunFolder]:
-    """Return the locked folder of a study; an existing one must have the same settings."""
+@contextmanager
+def _study(config: Config, kind: Kind, ray: str | None) -> Iterator[RunFolder]:
+    """Yield the locked folder of a study with its configuration; an existing folder must have the same settings."""
+    if config.engine.sim != "exact":
+        warn("--sim is ignored: circuits are trained ideally, unless a comparison's --sims says otherwise")
+    if config.encoder.tune_encoder:
+        warn("--tune-encoder is for transformer: students; all others are trained on fixed embeddings")
 
     def same(path: Path) -> bool:
         return read_config(path).model_copy(update={"run": config.run}) == config
 
-    return study_run(config.run.runs, config.run.name, kind, config.data.stem, same)
-
-
-def _warn_of_unseen(config: Config) -> None:
-    """Say which settings of a run a study does not look at."""
-    if config.engine.sim != "exact":
-        warn("--sim is not looked at here: circuits are trained ideally, unless a comparison's --sims says otherwise")
-    if config.encoder.tune_encoder:
-        warn("--tune-encoder is for transformer: students here; all others are trained on the embeddings as they are")
+    with study_run(config.run.runs, config.run.name, kind, config.data.stem, same) as folder, over_ray(ray):
+        write_text(folder.config, to_toml(config))
+        try:
+            yield folder
+        except KeyboardInterrupt:
+            warn("interrupted; finished trials are kept, and the same command continues")
+            raise
 
 
 def _base(base: str | Path | Config | None) -> Config:
-    """Return the configuration that a comparison starts from; a run's name is not taken over."""
+    """Return the configuration of a run, a file or an object, without a run's name."""
     if base is None or isinstance(base, Config):
         return base or Config()
     path = Path(base)
@@ -230,12 +216,12 @@ def _base(base: str | Path | Config | None) -> Config:
 
 
 def _words(spec: CompareSpec | SweepSpec) -> str:
-    """Return a spec as it is typed."""
+    """Return a spec as command-line options."""
     return _typed({key: value for key, value in dict(spec).items() if value != ()})
 
 
 def _typed(values: Mapping[str, Any]) -> str:
-    """Return options as a shell takes them."""
+    """Return values by name as command-line options."""
     words = []
     for key, value in values.items():
         option = f"--{key.replace('_', '-')}"

@@ -6,7 +6,6 @@ from qiskit import transpile
 from qiskit.circuit import Parameter, QuantumCircuit
 from qiskit.quantum_info import SparsePauliOp, Statevector
 from qiskit_ibm_runtime.fake_provider import FakeBrisbane
-from qkd.simulation.diagnostics import check
 
 from qkd import QkdError
 from qkd.circuits import draw, library
@@ -17,6 +16,7 @@ from qkd.circuits.observables import observable_text, parse_observables
 from qkd.circuits.qasm import from_qasm, to_qasm
 from qkd.circuits.spec import AnsatzSpec, CircuitSpec, EncodingSpec
 from qkd.circuits.student import StudentCircuit
+from qkd.simulation.diagnostics import check
 
 NAMES = sorted(library.paths())
 

@@ -7,9 +7,6 @@ import pytest
 import torch
 from qiskit.circuit import Parameter, QuantumCircuit
 from qiskit.quantum_info import SparsePauliOp
-from qkd.simulation.diagnostics import check
-from qkd.simulation.factory import make_engine
-from qkd.simulation.start import BLIND, linear_response, started
 
 from qkd import QkdError
 from qkd.circuits import library
@@ -17,6 +14,9 @@ from qkd.circuits.cone import cut
 from qkd.circuits.qasm import from_qasm, to_qasm
 from qkd.circuits.student import StudentCircuit
 from qkd.core.config import EngineSpec
+from qkd.simulation.diagnostics import check
+from qkd.simulation.factory import make_engine
+from qkd.simulation.start import BLIND, linear_response, started
 
 
 @pytest.mark.parametrize("name", ["hardware", "product", "qdllm", "reupload"])

@@ -7,13 +7,13 @@ import re
 import numpy as np
 import pytest
 from qiskit_ibm_runtime import fake_provider
-from qkd.devices.random_errors import hidden
 
 from qkd import QkdError
 from qkd.core.bundled import find_files
 from qkd.devices import catalogue, chipmap, profiles, snapshot
 from qkd.devices.calibration import Calibration, Operation, Qubit, clean
 from qkd.devices.numbers import numbers, rows
+from qkd.devices.random_errors import hidden
 
 
 @pytest.fixture

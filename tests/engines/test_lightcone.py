@@ -12,7 +12,6 @@ from qiskit.quantum_info import DensityMatrix, SparsePauliOp
 from qiskit_aer import AerSimulator
 from qiskit_aer.noise import NoiseModel, ReadoutError, amplitude_damping_error, depolarizing_error
 from qiskit_ibm_runtime import fake_provider
-from qkd.simulation.factory import make_engine
 
 from qkd import QkdError
 from qkd.circuits import library
@@ -20,6 +19,7 @@ from qkd.core.config import EngineSpec
 from qkd.engines import EngineGradient, LightConeEstimator, StatevectorEstimator
 from qkd.engines.paulis.channels import embed, ptm
 from qkd.engines.paulis.events import channels
+from qkd.simulation.factory import make_engine
 
 LINES = {  # four qubits in a row, on a device of each family
     "FakeBrisbane": (0, 1, 2, 3),

@@ -6,13 +6,13 @@ import torch
 from qiskit.circuit import Parameter, QuantumCircuit
 from qiskit.quantum_info import SparsePauliOp
 from qiskit_aer.noise import NoiseModel, ReadoutError, amplitude_damping_error, depolarizing_error
-from qkd.simulation.factory import make_engine
 
 from qkd import QkdError
 from qkd.circuits import library
 from qkd.core.config import EngineSpec
 from qkd.engines import DensityMatrixEstimator, LightConeEstimator, StatevectorEstimator, TrajectoryEstimator
 from qkd.simulation.choice import cost, work
+from qkd.simulation.factory import make_engine
 
 
 @pytest.fixture

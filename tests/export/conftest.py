@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from qkd.simulation.factory import make_engine
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from qkd.circuits import library
 from qkd.core.config import EngineSpec
 from qkd.encoders.registry import make_encoder
 from qkd.encoders.static import StaticEncoder
+from qkd.simulation.factory import make_engine
 from qkd.student.bundle import Student
 from qkd.student.cores.quantum import QuantumCore
 from qkd.student.model import StudentModel

@@ -189,8 +189,8 @@ def test_a_megabyte_of_pasted_text_and_markup_in_it_do_no_harm(browser, page):
 
 def test_many_labels_and_a_wide_circuit(browser, tmp_path):
     import torch
-    from qkd.simulation.factory import make_engine
 
+    from qkd.simulation.factory import make_engine
     from qkd.student.bundle import Student
     from qkd.student.cores.quantum import QuantumCore
     from qkd.student.model import StudentModel

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from qkd.devices.random_errors import hidden
 
 from qkd import QkdError
 from qkd.cli import app
@@ -13,6 +12,7 @@ from qkd.core.runs import RunFolder
 from qkd.devices import snapshot
 from qkd.devices.calibration import Operation
 from qkd.devices.noise import noise_model
+from qkd.devices.random_errors import hidden
 from qkd.devices.region import to_region
 from qkd.devices.transpile import transpile
 from qkd.engines.density import DensityMatrixEstimator

@@ -14,6 +14,7 @@ from qkd.hardware.ledger import JobRecord
 from qkd.hardware.measurements import collect_measurements, mitigate
 from qkd.hardware.mitigation import Mitigation
 from qkd.hardware.mitigation.client import make_pub
+from qkd.hardware.mitigation.extrapolation import extrapolate
 from qkd.hardware.result import exact_values, predicted_values
 from qkd.hardware.service.local import LocalService
 from qkd.hardware.terms import Terms
@@ -92,3 +93,16 @@ def test_observables_that_are_constant_need_no_term():
     circuit = library.load_circuit("hardware", qubits=4, layers=1)
     terms = Terms.from_student(circuit.with_circuit(circuit.circuit, [SparsePauliOp("IIII", 0.25)]))
     assert np.allclose(terms.values(np.ones((3, 1))), 0.25) and np.allclose(terms.errors(np.ones((3, 1))), 0)
+
+
+def test_decays_beyond_the_grid_widen_the_bars_and_are_reported(capsys):
+    random, factors = np.random.default_rng(0), np.array([1.0, 3.0, 5.0])
+    covered, rates = [], (0.5, 0.8, 2.6)
+    for rate in rates:
+        truth = random.uniform(-0.9, 0.9, (60, 2))  # two texts of each of 60 terms
+        means = truth[..., None] * np.exp(-rate * factors)
+        stds = np.full(means.shape, 0.01)
+        values, errors = extrapolate(means + stds * random.normal(size=stds.shape), stds, factors)
+        covered.append((np.abs(values - truth) < 1.96 * errors).mean())
+    assert min(covered) > 0.9, covered
+    assert "decay too fast to be extrapolated" in capsys.readouterr().err

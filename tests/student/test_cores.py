@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from qkd.simulation.factory import make_engine
 
 from qkd import QkdError
 from qkd.circuits import library
 from qkd.core.config import EngineSpec
+from qkd.simulation.factory import make_engine
 from qkd.student.cores.factory import CLASSICAL, make_control, without_entanglers
 from qkd.student.cores.quantum import QuantumCore
 from qkd.student.model import StudentModel

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from qkd.student.dropout import Dropout
+from qkd.student.model import Dropout
 
 
 @pytest.mark.parametrize("p", [0.1, 0.25, 0.5, 0.9])

@@ -10,17 +10,18 @@ import pytest
 import torch
 from qiskit.primitives import StatevectorEstimator
 from qiskit_machine_learning.neural_networks import EstimatorQNN
-from qkd.simulation.factory import make_engine
 
 from qkd import QkdError, Student
 from qkd.circuits import library
 from qkd.circuits.qasm import to_qasm
 from qkd.core.config import EngineSpec, LossSpec, TrainSpec
 from qkd.encoders.registry import make_encoder
+from qkd.simulation.factory import make_engine
 from qkd.student.bundle import About
 from qkd.student.cores.quantum import QuantumCore, StudentQNN
+from qkd.student.data import TrainingData
 from qkd.student.model import START_SPREAD, StudentModel
-from qkd.student.trainer import Examples, Trainer
+from qkd.student.trainer import Trainer
 
 
 def model(seed=0, angle_map="tanh", precision="double", dropout=0.0):
@@ -33,8 +34,17 @@ def model(seed=0, angle_map="tanh", precision="double", dropout=0.0):
 def examples(n, seed):
     rng = np.random.default_rng(seed)
     y = rng.integers(0, 2, n)
-    x = rng.normal(size=(n, 5)) + 1.5 * y[:, None]
-    return Examples.from_arrays(x, np.eye(2)[y] * 4, y)
+    return rng.normal(size=(n, 5)) + 1.5 * y[:, None], y
+
+
+def training_data(train, valid):
+    """Return training data of (number of texts, seed) for each of the two splits."""
+    (x, y), (xv, yv) = examples(*train), examples(*valid)
+    targets = np.concatenate([y, yv])
+    rows = np.arange(len(targets))
+    train_rows, valid_rows = rows[: len(y)], rows[len(y) :]
+    logits = np.eye(2)[targets] * 4
+    return TrainingData(("no", "yes"), np.concatenate([x, xv]), logits, targets, train_rows, valid_rows, valid_rows)
 
 
 @pytest.mark.parametrize("angle_map", ["tanh", "minmax"])
@@ -87,9 +97,9 @@ def test_minmax_is_the_papers_scaling():
 
 def test_training_separates_what_is_separable(tmp_path):
     student = model(precision="single").float()
-    train, valid = examples(200, 1), examples(60, 2)
-    student.standardize(train.embeddings)
-    trainer = Trainer(student, train, valid, LossSpec(), TrainSpec(epochs=15, lr=0.05, batch_size=16), tmp_path)
+    data = training_data((200, 1), (60, 2))
+    student.standardize(torch.as_tensor(data.embeddings[data.train], dtype=torch.float32))
+    trainer = Trainer(student, data, LossSpec(), TrainSpec(epochs=15, lr=0.05, batch_size=16), tmp_path)
     assert trainer.run() and trainer.progress.history[-1]["valid_accuracy"] > 0.9
     best = min(trainer.progress.history, key=lambda row: row["valid_loss"])
     assert trainer.progress.best_epoch == best["epoch"]
@@ -98,10 +108,10 @@ def test_training_separates_what_is_separable(tmp_path):
 def test_early_stopping_keeps_the_best_epoch():
     student = model(precision="single").float()
     spec = TrainSpec(epochs=60, lr=0.3, batch_size=8, patience=3)
-    trainer = Trainer(student, examples(40, 3), examples(20, 4), LossSpec(), spec)
+    trainer = Trainer(student, training_data((40, 3), (20, 4)), LossSpec(), spec)
     trainer.run()
     assert trainer.progress.epoch == min(60, trainer.progress.best_epoch + 3)
-    kept = trainer._validate()["valid_loss"]
+    kept = trainer.validate()["valid_loss"]
     assert kept == pytest.approx(trainer.progress.best_loss, rel=1e-5)
 
 
@@ -110,7 +120,7 @@ def test_k_epochs_and_resume_and_k_more_are_2k(tmp_path):
         for epochs in stops:
             student = model(precision="single", dropout=0.3).float()
             spec = TrainSpec(epochs=epochs, patience=50)
-            trainer = Trainer(student, examples(50, 5), examples(20, 6), LossSpec(), spec, folder)
+            trainer = Trainer(student, training_data((50, 5), (20, 6)), LossSpec(), spec, folder)
             torch.manual_seed(9)
             trainer.resume()
             trainer.run()
@@ -118,15 +128,15 @@ def test_k_epochs_and_resume_and_k_more_are_2k(tmp_path):
 
     whole, halves = trained(tmp_path / "a", 6), trained(tmp_path / "b", 3, 6)
     assert whole.progress.history == halves.progress.history
-    for name, value in whole.student.state_dict().items():
-        assert value.equal(halves.student.state_dict()[name]), name
+    for name, value in whole.model.state_dict().items():
+        assert value.equal(halves.model.state_dict()[name]), name
     assert [p.suffix for p in (tmp_path / "a").glob("state-*")] == [".safetensors"]
 
 
 @pytest.mark.parametrize("damage", ["cut", "missing", "newer", "foreign"])
 def test_damaged_checkpoints_are_refused(tmp_path, damage):
     def trainer(student):
-        return Trainer(student, examples(20, 5), examples(10, 6), LossSpec(), TrainSpec(epochs=1), tmp_path)
+        return Trainer(student, training_data((20, 5), (10, 6)), LossSpec(), TrainSpec(epochs=1), tmp_path)
 
     trainer(model(precision="single").float()).run()
     tensors, state = next(tmp_path.glob("state-*")), tmp_path / "state.json"
@@ -145,10 +155,10 @@ def test_damaged_checkpoints_are_refused(tmp_path, damage):
 
 def test_a_diverging_loss_is_named():
     student = model(precision="single").float()
-    train = examples(20, 1)
-    train.embeddings[3] = float("nan")
+    data = training_data((20, 1), (10, 2))
+    data.embeddings[3] = float("nan")
     with pytest.raises(QkdError, match="lower --lr"):
-        Trainer(student, train, examples(10, 2), LossSpec(), TrainSpec(epochs=1)).run()
+        Trainer(student, data, LossSpec(), TrainSpec(epochs=1)).run()
 
 
 @pytest.fixture

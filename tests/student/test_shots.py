@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 import torch
 from qiskit.quantum_info import SparsePauliOp
-from qkd.simulation.factory import make_engine
 
 from qkd import QkdError
 from qkd.circuits import library
 from qkd.core.config import EngineSpec, LossSpec
+from qkd.simulation.factory import make_engine
 from qkd.student.cores.quantum import QuantumCore
-from qkd.student.losses import LOSSES
+from qkd.student.data import TrainingData
 from qkd.student.model import StudentModel
 from qkd.student.refit import refit_head
-from qkd.student.trainer import Examples
+from qkd.student.trainer import Split
 
 
 def model(circuit=None, precision="double", shots=0):
@@ -68,13 +68,15 @@ def test_a_refitted_head_has_the_least_loss_and_leaves_the_rest():
     rows = random.normal(size=(200, 5))
     targets = (rows[:, 0] > 0).astype(int)
     logits = np.stack([-3 * rows[:, 0], 3 * rows[:, 0]], axis=1)
-    train, spec = Examples.from_arrays(rows, logits, targets), LossSpec()
+    numbers = np.arange(200)
+    data = TrainingData(("a", "b"), rows, logits, targets, numbers, numbers, numbers)
+    train, spec = Split.from_data(data, numbers, torch.device("cpu")), LossSpec()
     found = refit_head(student, train, spec, 1e-3)
 
     def loss(one):
         one.eval()
         with torch.no_grad():
-            return LOSSES["qdllm"](one(train.embeddings), train.teacher, train.targets)["loss"].item()
+            return train.loss_terms(one(train.inputs), spec)["loss"].item()
 
     assert loss(found) < loss(student)
     assert torch.equal(found.projection.weight, student.projection.weight)

@@ -5,7 +5,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from qkd.simulation.factory import make_engine
 
 from qkd import QkdError, distill
 from qkd.circuits import library
@@ -13,10 +12,11 @@ from qkd.core.config import Config, EngineSpec, make_config
 from qkd.encoders.protocol import embed_texts
 from qkd.encoders.registry import make_encoder
 from qkd.encoders.trainable import TrainableLayers, make_trainable
+from qkd.simulation.factory import make_engine
 from qkd.student.bundle import Student
 from qkd.student.cores.quantum import QuantumCore
-from qkd.student.lesson import Lesson, make_trainer, make_tuner
-from qkd.student.trainer import WARM
+from qkd.student.data import TrainingData
+from qkd.student.trainer import WARMUP_EPOCHS, make_fine_tuner, make_trainer
 from tests.models.conftest import TEXTS, save_model
 
 
@@ -26,20 +26,22 @@ def tiny(tmp_path_factory):
 
 
 def parts(tiny, folder, layers="1,2", last=1, epochs=2, lr=0.003):
-    """A trained student of a tiny transformer, its lesson, and a trainer that tunes."""
+    """A trained student of a tiny transformer, its data, and a trainer that tunes."""
     encoder = make_encoder(f"{tiny}?layers={layers}")
     y = np.array([int("ball" in text or "thin" in text) for text in TEXTS])
     rows = np.arange(len(TEXTS))
-    lesson = Lesson(("no", "yes"), embed_texts(encoder, TEXTS), np.eye(2)[y] * 3, y, rows[::2], rows[::2], rows[1::2])
+    data = TrainingData(
+        ("no", "yes"), embed_texts(encoder, TEXTS), np.eye(2)[y] * 3, y, rows[::2], rows[::2], rows[1::2]
+    )
     config = make_config(
         {"train": {"epochs": 3}, "encoder": {"tune_epochs": epochs, "tune_lr": lr, "tune_patience": 9}}
     )
     circuit = library.load_circuit("hardware", qubits=2, layers=1)
     engine = make_engine(EngineSpec(torch_device="cpu"), circuit)
-    trained = make_trainer(config, QuantumCore(circuit, engine), lesson, engine.device, None)
+    trained = make_trainer(config, QuantumCore(circuit, engine), data, engine.device, None)
     trained.run()
     front = TrainableLayers(encoder, TEXTS, last)
-    return trained, lesson, front, make_tuner(config, trained, lesson, front, folder)
+    return trained, data, front, make_fine_tuner(config, trained.model, data, front, folder)
 
 
 @pytest.mark.parametrize(("layers", "last"), [("2", 1), ("1,2", 1), ("1", 1), ("2", 2), ("0,1", 1)])
@@ -56,7 +58,7 @@ def test_a_front_is_the_top_of_the_encoder_and_only_that_trains(tiny, layers, la
 
 def test_a_gradient_goes_through_the_circuit_into_the_encoder(tiny):
     trained, _, front, _ = parts(tiny, None)
-    student, rows = trained.student.eval(), torch.arange(3)
+    student, rows = trained.model.eval(), torch.arange(3)
     front.eval()
     weight = front.blocks[0].mlp.down_proj.weight
     student(front(rows))[:, 0].sum().backward()
@@ -79,10 +81,10 @@ def test_a_tuned_encoder_travels_in_the_bundle(tiny, tmp_path):
     np.testing.assert_allclose(encoder.encode(TEXTS), front.embeddings(), atol=2e-6)
     np.testing.assert_array_equal(embed_texts(encoder, TEXTS), encoder.encode(TEXTS))
     assert encoder.key != make_encoder(encoder.name).key
-    Student(trained.student, encoder).save(tmp_path)
+    Student(trained.model, encoder).save(tmp_path)
     again = Student.load(tmp_path)
     assert again.encoder.key == encoder.key
-    np.testing.assert_allclose(again.logits(TEXTS), trained.student.logits(front.embeddings()), atol=1e-5)
+    np.testing.assert_allclose(again.logits(TEXTS), trained.model.logits(front.embeddings()), atol=1e-5)
 
 
 def test_a_static_table_trains_for_the_tokens_that_occur_and_needs_no_torch_to_be_used(tiny):
@@ -105,10 +107,10 @@ def test_a_static_table_trains_for_the_tokens_that_occur_and_needs_no_torch_to_b
 
 def test_tuning_never_ends_worse_than_it_began(tiny):
     *_, tuner = parts(tiny, None)
-    loss = tuner._validate()["valid_loss"]
+    loss = tuner.validate()["valid_loss"]
     tuner.optimizer.param_groups[-1]["lr"] = 3.0  # ruins the encoder at once
     tuner.run()
-    assert tuner._validate()["valid_loss"] == pytest.approx(loss, rel=1e-5) or tuner.progress.best_loss < loss
+    assert tuner.validate()["valid_loss"] == pytest.approx(loss, rel=1e-5) or tuner.progress.best_loss < loss
 
 
 def test_k_epochs_and_resume_and_k_more_are_2k(tiny, tmp_path):
@@ -128,8 +130,8 @@ def test_k_epochs_and_resume_and_k_more_are_2k(tiny, tmp_path):
 def test_every_text_trains_once_an_epoch_beside_texts_of_its_length(tiny):
     *_, tuner = parts(tiny, None)
     lengths = torch.tensor([3, 50, 4, 49, 5, 48, 6, 47] * 8)
-    tuner.front = SimpleNamespace(lengths=lengths)
-    tuner.train_set = SimpleNamespace(embeddings=torch.arange(64).flip(0))
+    tuner.encoder_layers = SimpleNamespace(lengths=lengths)
+    tuner.train_set = SimpleNamespace(inputs=torch.arange(64).flip(0))
     tuner.spec = tuner.spec.model_copy(update={"batch_size": 4})
     order = torch.randperm(64, generator=torch.Generator().manual_seed(1))
     batches = tuner._batches(order)
@@ -155,8 +157,8 @@ def test_the_rate_rises_and_then_halves_every_epoch(tiny):
     tuner._epoch()
     tuner._epoch()
     count = len(rates) // 2
-    assert first[0] == pytest.approx(rates[0], rel=0.05) and rates[0] < 0.5 / WARM / count
-    assert rates[:count].index(max(rates)) == pytest.approx(WARM * count, abs=1.5)
+    assert first[0] == pytest.approx(rates[0], rel=0.05) and rates[0] < 0.5 / WARMUP_EPOCHS / count
+    assert rates[:count].index(max(rates)) == pytest.approx(WARMUP_EPOCHS * count, abs=1.5)
     assert rates[-1] / rates[count - 1] == pytest.approx(0.5)
 
 
@@ -202,7 +204,7 @@ def test_a_run_tunes_its_encoder_under_noise_and_with_texts_without_labels(tiny,
     }
     run = distill(name="noisy", **given)
     assert run.metrics.tuned.layers == 1 and run.metrics.tuned.gain.low <= run.metrics.tuned.gain.high
-    assert run.metrics.lines["encoder as it was"].parameters == run.metrics.lines["student"].parameters
+    assert run.metrics.lines["frozen encoder"].parameters == run.metrics.lines["student"].parameters
     assert run.student.encoder.arrays and (run.folder.student / "encoder.safetensors").is_file()
     assert "Fine-tuning 1 encoder layers: The student" in run.report.read_text()
     texts = [row["text"] for row in run.predictions]

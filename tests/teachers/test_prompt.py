@@ -67,7 +67,7 @@ def fitted(model, dataset, config):
 
 def test_a_label_is_worth_the_mean_of_its_words(model, tmp_path):
     dataset = animals(3)
-    teacher = fitted(model, dataset, settings(tmp_path, calibrate=False))
+    teacher = fitted(model, dataset, settings(tmp_path, calibrate="none"))
     logits = teacher.predict_logits(dataset.texts) / teacher.describe().weight[0][0]
     assert logits.shape == (len(dataset.texts), 3)
     lm = CausalLM(str(model))
@@ -100,7 +100,7 @@ def test_answers_are_cached_by_prompt_and_one_new_text_costs_one_call(model, tmp
 def test_calibration_adds_a_bias_for_each_label_and_is_fitted_on_training_texts(model, tmp_path):
     dataset = animals(3)
     splits = data.split_dataset(dataset)
-    plain, calm = (fitted(model, dataset, settings(tmp_path, calibrate=value)) for value in (False, True))
+    plain, calm = (fitted(model, dataset, settings(tmp_path, calibrate=value)) for value in ("none", "labels"))
     facts = calm.describe()
     scores = plain.predict_logits(dataset.texts) / plain.describe().weight[0][0]
     logits = scores @ np.array(facts.weight) + facts.bias
@@ -326,7 +326,7 @@ def test_words_that_collide_or_are_empty_are_refused_with_their_tokens(model):
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("p.txt", "What is this?", r"p\.txt: template = .* must have \{text\} in it, once"),
+        ("p.txt", "What is this?", r"p\.txt: template = .* must contain \{text\} once"),
         ("p.toml", 'template = "{text}"\nwords = 1', r"p\.toml: there is no key 'words'"),
         ("clasify", None, r"--prompt 'clasify': .*did you mean 'classify'"),
     ],

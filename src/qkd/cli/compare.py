@@ -73,7 +73,7 @@ def reproduce(
     config: ConfigFile = None,
     seeds: Seeds = 10,
     students: Annotated[str, typer.Option(help="Other students, as for compare.")] = "hardware,linear,logreg",
-    slips: Annotated[
+    deviations: Annotated[
         str, typer.Option(help="Deviations of the public code to run: padding, js, carried, or none.")
     ] = "padding,js,carried",
     tune: Tune = 0,
@@ -91,9 +91,9 @@ def reproduce(
     from qkd.reports import comparison
 
     base = read_config(config) if config else None
-    chosen = [] if slips == "none" else _words(slips)
+    chosen = [] if deviations == "none" else _words(deviations)
     reproduction = studies.reproduce(
-        recipe, base, seeds=seeds, students=_words(students), slips=chosen, tune=tune, ray=ray, **given
+        recipe, base, seeds=seeds, students=_words(students), deviations=chosen, tune=tune, ray=ray, **given
     )
     show(reproduction, comparison.comparison_text, json_, quiet)
 

@@ -55,7 +55,7 @@ class TransformerEncoder:
 
     @property
     def has_open_layers(self) -> bool:
-        """Whether its layers have yet to be chosen."""
+        """True if its layers have yet to be chosen."""
         return self._requested == AUTO
 
     def with_layers(self, layers: Sequence[int]) -> TransformerEncoder:

@@ -1,8 +1,8 @@
 """The ``static:MODEL`` encoder: a table of one vector per token, made once from a transformer.
 
 Every token of the vocabulary passes through the transformer alone. The states are centered, reduced to their principal
-directions, and weighted so that frequent tokens count less; the frequency follows from the token's rank in the
-vocabulary (Tulkens and van Dongen, *Model2Vec*, 2024; Arora et al., *SIF*, 2017). An embedding is the mean over a text.
+directions, and weighted so that frequent tokens count less. The token's rank in the vocabulary determines its frequency
+(Tulkens and van Dongen, *Model2Vec*, 2024; Arora et al., *SIF*, 2017). An embedding is the mean over a text.
 """
 
 from __future__ import annotations

@@ -1,7 +1,14 @@
-"""Many students side by side, over several seeds, and what may be concluded from it.
+"""Comparisons of many students over several seeds, and searches over a student's settings.
 
-``candidates`` gives students their names, ``trial`` trains one of them once, ``conditions`` are shots and noise of its
-evaluation, ``compare`` runs all trials and keeps those that are done, ``tuning`` gives every student the same number of
-tries, ``summary`` turns trials into the numbers of a report. ``space``,
-``sweep`` and ``optuna_study`` search a student's settings; ``specs`` is what a person asks for.
+================ ======================================================================
+``candidates``   the students by name
+``trial``        one student trained once, and tuning
+``conditions``   shots and noise of an evaluation
+``compare``      all trials of a comparison, stored as they finish
+``summary``      numbers and verdicts of a report
+``reproduction`` the paper's recipe and the deviations of its public code
+``space``        the search space of a sweep
+``sweep``        the search, with Optuna
+``specs``        the settings of both commands
+================ ======================================================================
 """

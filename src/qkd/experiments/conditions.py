@@ -1,4 +1,4 @@
-"""Under what a trained student answers the test texts: exact values, shots, a device's noise, more or less of it."""
+"""Conditions of an evaluation: exact values, shots, a device's noise, and curves over shots and noise."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from qkd.engines.gradient import EngineGradient
 from qkd.engines.noise import Noise, NoiseLike
 from qkd.engines.shots import ShotEstimator
 from qkd.experiments.specs import CompareSpec
-from qkd.pipeline.evaluation import measured
+from qkd.pipeline.evaluation import measured_logits
 from qkd.simulation.aer_check import agree
 from qkd.simulation.factory import Engine, make_engine
 from qkd.simulation.setup import Noisy, place
@@ -27,13 +27,14 @@ NOISY = "aer-noisy"
 
 @dataclass(frozen=True)
 class Conditions:
-    """What a trained circuit is asked.
+    """Conditions under which a circuit is trained and evaluated.
 
-    sims: the first is what it is trained for and judged by, a second what it is measured with besides.
-    spec: shots and the engine of noisy values.
-    noisy: the circuit where it stands on a device; None where none is asked for.
-    shots: numbers of shots of a curve, measured on the last of ``sims`` that samples.
-    noise: factors of the device's gate errors of a curve, values without shot noise.
+    Attributes:
+        sims: The simulator that the circuit is trained for and judged by, and a second one that measures it.
+        spec: Shots, and the engine of noisy values.
+        noisy: The circuit on a device, or None.
+        shots: Numbers of shots of a curve, measured on the last of ``sims`` that samples.
+        noise: Factors of the device's gate errors of a curve, without shot noise.
     """
 
     sims: tuple[str, ...] = ("exact",)
@@ -44,11 +45,11 @@ class Conditions:
 
     @property
     def trains_noisy(self) -> bool:
-        """Whether the device's noise is there while the student is trained."""
+        """True if the student is trained under the device's noise."""
         return self.sims[0] == NOISY
 
     def key(self) -> Key:
-        """Return everything that determines it, as JSON values."""
+        """Return everything that determines the results, as JSON values."""
         key: dict[str, object] = {"sims": list(self.sims), "spec": self.spec.model_dump(mode="json")}
         key |= {"shots": list(self.shots), "noise": list(self.noise)}
         if self.noisy is not None:
@@ -57,44 +58,44 @@ class Conditions:
         return key
 
     def first(self) -> Conditions:
-        """Return what circuits are judged by alone, nothing besides and no curves of shots or noise."""
+        """Return the conditions without a second simulator and curves."""
         noisy = self.noisy if self.trains_noisy else None
         return replace(self, sims=self.sims[:1], noisy=noisy, shots=(), noise=())
 
     def trainer(self) -> tuple[StudentCircuit, Engine] | None:
-        """Return circuit and engine of training under noise, None where it is trained ideally."""
+        """Return circuit and engine of training under noise, or None for ideal training."""
         if not self.trains_noisy or self.noisy is None:
             return None
         return self.noisy.circuit, make_engine(self._noisy_spec, self.noisy.circuit, self.noisy.model)
 
     def logits(
-        self, sim: str, student: StudentModel, ideal: tuple[StudentCircuit, Engine], x: np.ndarray, seed: int
+        self, sim: str, model: StudentModel, ideal: tuple[StudentCircuit, Engine], x: np.ndarray, seed: int
     ) -> np.ndarray:
         """Return logits (N,C) of embeddings x (N,D) under one of ``sims``.
 
         Args:
-            sim: which.
-            student: trained, wherever its circuit stands.
+            sim: the simulator.
+            model: the trained model on any engine.
             ideal: the logical circuit and an engine of exact values.
             x: embeddings.
-            seed: of the shots.
+            seed: the seed of the shots.
         """
         if sim == "exact":
-            return student.with_engine(*ideal).logits(x)
-        return self._sampled(student, *self._stage(sim == NOISY, ideal), self.spec.shots, x, seed)
+            return model.with_engine(*ideal).logits(x)
+        return self._sampled(model, *self._stage(sim == NOISY, ideal), self.spec.shots, x, seed)
 
     def curves(
-        self, student: StudentModel, ideal: tuple[StudentCircuit, Engine], x: np.ndarray, seed: int
+        self, model: StudentModel, ideal: tuple[StudentCircuit, Engine], x: np.ndarray, seed: int
     ) -> dict[str, dict[str, tuple[int, ...]]]:
         """Return the classes (N,) of embeddings x (N,D) for each number of shots and for each strength of noise."""
         classes: dict[str, dict[str, tuple[int, ...]]] = {"shots": {}, "noise": {}}
         if self.shots:
             stage = self._stage(self.noisy is not None, ideal)
             for shots in self.shots:
-                logits = self._sampled(student, *stage, shots, x, seed)
+                logits = self._sampled(model, *stage, shots, x, seed)
                 classes["shots"][str(shots)] = tuple(logits.argmax(axis=1).tolist())
         for factor in self.noise:
-            logits = student.with_engine(*self._stage(True, ideal, factor)).logits(x)
+            logits = model.with_engine(*self._stage(True, ideal, factor)).logits(x)
             classes["noise"][str(factor)] = tuple(logits.argmax(axis=1).tolist())
         return classes
 
@@ -108,31 +109,31 @@ class Conditions:
         """Return circuit and engine of values without shot noise, on the device or ideal."""
         if not noisy or self.noisy is None:
             return ideal
-        model: NoiseLike = self.noisy.model
+        noise: NoiseLike = self.noisy.model
         if factor != 1.0:
-            model = Noise.from_model(model).scaled(factor)
-        return self.noisy.circuit, make_engine(self._noisy_spec, self.noisy.circuit, model)
+            noise = Noise.from_model(noise).scaled(factor)
+        return self.noisy.circuit, make_engine(self._noisy_spec, self.noisy.circuit, noise)
 
     def _sampled(
-        self, student: StudentModel, circuit: StudentCircuit, engine: Engine, shots: int, x: np.ndarray, seed: int
+        self, model: StudentModel, circuit: StudentCircuit, engine: Engine, shots: int, x: np.ndarray, seed: int
     ) -> np.ndarray:
         sampler = ShotEstimator(engine.estimator, shots=shots, seed=self.spec.engine_seed + seed)
         sampling_engine = Engine(engine.kind, sampler, EngineGradient(sampler), shots, engine.device, engine.reason)
-        return measured(student.with_engine(circuit, sampling_engine), x, "")
+        return measured_logits(model.with_engine(circuit, sampling_engine), x, "")
 
 
 EXACT = Conditions()
-"""Exact values, and nothing besides."""
+"""Exact values alone."""
 
 
-def conditions_of(config: Config, spec: CompareSpec, circuit: StudentCircuit, name: str) -> Conditions:
-    """Return what ``spec`` asks of a student's circuit, its noisy values checked against AerSimulator.
+def make_conditions(config: Config, spec: CompareSpec, circuit: StudentCircuit, name: str) -> Conditions:
+    """Return the conditions of a circuit, with its noisy values checked against AerSimulator.
 
     Args:
         config: engine and device.
         spec: simulators and curves.
-        circuit: the student's.
-        name: the student's.
+        circuit: the student's circuit.
+        name: the student's name.
 
     Raises:
         QkdError: the circuit does not fit the device, or the engine and AerSimulator disagree.
@@ -149,7 +150,7 @@ def conditions_of(config: Config, spec: CompareSpec, circuit: StudentCircuit, na
 
 
 def check_conditions(spec: CompareSpec) -> None:
-    """Refuse simulators and curves that do not go together.
+    """Refuse simulators and curves that do not fit together.
 
     Raises:
         QkdError: they do not.

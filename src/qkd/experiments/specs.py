@@ -1,4 +1,4 @@
-"""What a study is asked for: who is compared, what is searched."""
+"""Settings of ``qkd compare`` and ``qkd sweep``."""
 
 from __future__ import annotations
 
@@ -10,51 +10,58 @@ from qkd.core.specs import Count, Spec, option
 
 
 class CompareSpec(Spec):
-    """What ``qkd compare`` puts side by side."""
+    """The students of ``qkd compare`` and their evaluation."""
 
     students: Annotated[tuple[str, ...], Field(min_length=2)] = option(
         ("hardware", "qdllm", "product", "linear", "mlp", "logreg"),
         "Circuits, or linear, mlp, fourier, product, teacher-free, logreg, qdllm (the paper's recipe), "
-        "model2vec:MODEL, encoder:MODEL, transformer:MODEL or a TOML file; the others are judged against the first.",
+        "model2vec:MODEL, encoder:MODEL, transformer:MODEL or a TOML file; the others are compared with the first.",
     )
-    seeds: Count = option(10, "How often each student is trained, with seeds 0, 1, ...")
+    seeds: Count = option(10, "Number of trainings of each student, with seeds 0, 1, ...")
     sims: tuple[Literal["exact", "aer", "aer-noisy"], ...] = option(
         ("exact",),
-        "What circuits are trained for and judged by, and a second one that they are measured with besides: exact, aer "
-        "(shots), aer-noisy (shots under --device's noise, which training sees where it comes first).",
+        "The simulator that circuits are trained for and judged by, and a second one that measures them: exact, aer "
+        "(shots) or aer-noisy (shots under --device's noise). Training includes the noise if it comes first.",
     )
     train_texts: Annotated[tuple[Count | Literal["all"], ...], Field(min_length=1)] = option(
         ("all",), "Numbers of training texts, or all; several make learning curves, the largest is judged."
     )
-    shot_counts: tuple[Count, ...] = option((), "Numbers of shots at which trained circuits are measured too: a curve.")
+    shot_counts: tuple[Count, ...] = option((), "Numbers of shots of a curve that measures the trained circuits.")
     noise_scales: tuple[Annotated[float, Field(ge=0)], ...] = option(
-        (), "Factors of the gate errors of --device at which they are measured too: a curve."
+        (), "Factors of --device's gate errors of a curve that measures the trained circuits."
     )
     tune: Annotated[int, Field(ge=0)] = option(
         0,
-        "How many settings of learning rate, weight decay and dropout each student may try, its own among them; the "
-        "smallest validation loss chooses. 0 takes them as they are.",
+        "Number of settings of learning rate, weight decay and dropout that each student tries, its own included; the "
+        "smallest validation loss chooses. 0 keeps the settings.",
     )
 
 
 class SweepSpec(Spec):
-    """What ``qkd sweep`` searches, and how long."""
+    """The search space of ``qkd sweep`` and the length of the search."""
 
     over: Annotated[tuple[str, ...], Field(min_length=1)] = option(
-        ("qubits", "layers", "encoding", "observables", "encoder", "temperature", "alpha", "lr"),
-        "A setting to search, or NAME=LOW..HIGH, or NAME=A,B,C (A|B where one has a comma); repeat it for several.",
+        (
+            "qubits=3..12",
+            "layers=1..4",
+            "encoder=minilm?layers=4|minilm?layers=4,6|minilm?layers=6",
+            "temperature=1.0..8.0",
+            "alpha=0.0..1.0",
+            "lr=0.0005..0.05",
+        ),
+        "A setting to search, NAME=LOW..HIGH or NAME=A,B,C (A|B if a value has a comma); repeat it for several.",
     )
-    trials: Count = option(50, "How many students are trained in the search, pruned ones included.")
-    goal: Literal["accuracy", "loss"] = option("accuracy", "What the validation texts choose by.")
-    prune: bool = option(True, "Stop a trial that is behind the median of those before it, from the sixth epoch on.")
-    parallel: Count = option(8, "Trials proposed at once: more keep more cores busy and learn less from one another.")
+    trials: Count = option(50, "Number of students that the search trains, pruned ones included.")
+    goal: Literal["accuracy", "loss"] = option("accuracy", "The validation score that the search improves.")
+    prune: bool = option(True, "Stop a trial below the median of earlier trials, from the sixth epoch on.")
+    parallel: Count = option(8, "Trials proposed together: more use more cores but learn less from one another.")
     seeds: Count = option(
-        5, "How often the best and the starting point are trained anew, to be judged on the test texts."
+        5, "Number of trainings of the best and the starting point, which the test texts judge at the end."
     )
     sweep_seed: int = option(0, "The seed of the search.")
 
     @model_validator(mode="after")
-    def _losses_are_alike(self) -> SweepSpec:
+    def _losses_are_comparable(self) -> SweepSpec:
         changed = {word.partition("=")[0].strip() for word in self.over} & {"temperature", "alpha", "loss"}
         if self.goal == "loss" and changed:
             raise ValueError(

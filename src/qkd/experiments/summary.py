@@ -1,4 +1,4 @@
-"""From trials to numbers: a row for each student, a judged difference for each but the first."""
+"""Numbers of a comparison's report: a row for each student, and a difference with its verdict for the others."""
 
 from __future__ import annotations
 
@@ -9,54 +9,51 @@ import numpy as np
 from qkd.core.version import VERSION
 from qkd.experiments.candidates import Candidate
 from qkd.experiments.compare import Trials
-from qkd.experiments.geometry import geometry_of
 from qkd.pipeline.evaluation import TIMED_TEXTS, ms_per_text
 from qkd.results import Comparison, Estimate, Scores, StudentResult
 from qkd.results.study import CurvePoint, Verdict
-from qkd.student.lesson import Lesson
+from qkd.student.data import TrainingData
 from qkd.student.metrics import calibration_error, macro_f1, softmax
 from qkd.student.verdicts import compare_accuracies, conclude, mean_over_seeds_and_texts
 
-BINS = 10
-"""Of a reliability curve."""
+RELIABILITY_BINS = 10
+"""Number of bins of a reliability curve."""
 RESAMPLES = 300
-"""Draws of seeds and texts for the interval of a number that is no mean."""
+"""Number of draws of seeds and texts for the interval of a number that is not a mean."""
 
 
-def summarise(trials: Trials, command: str) -> Comparison:
-    """Return everything a report of a comparison says.
+def summarize(trials: Trials, command: str) -> Comparison:
+    """Return the content of a comparison's report.
 
     Args:
-        trials: of the comparison.
-        command: what does the comparison again.
+        trials: the trials of the comparison.
+        command: the command that repeats the comparison.
     """
-    lesson, most = trials.sources.lesson(), trials.counts[-1]
-    targets = lesson.targets[lesson.test]
+    data, most = trials.inputs.data, trials.counts[-1]
+    targets = data.targets[data.test]
     right = {student.name: hits(trials, student, most, targets) for student in trials.students}
-    first = trials.students[0]
-    timed = [trials.sources.dataset.texts[i] for i in trials.sources.splits.test[:TIMED_TEXTS]]
+    timed = trials.inputs.test_texts[:TIMED_TEXTS]
     milliseconds = {id(encoder): ms_per_text(encoder.encode, timed) for encoder in trials.encoders.values()}
-    teacher = _interval((lesson.teacher[lesson.test].argmax(axis=1) == targets)[None].astype(float))
+    teacher = _interval((data.teacher_logits[data.test].argmax(axis=1) == targets)[None].astype(float))
     return Comparison(
         qkd=VERSION,
-        data=trials.sources.dataset.source,
-        classes=lesson.classes,
-        texts={"train": most, "valid": len(lesson.valid), "test": len(lesson.test)},
-        teacher=trials.sources.teacher.name,
+        data=trials.inputs.dataset.source,
+        classes=data.classes,
+        texts={"train": most, "valid": len(data.valid), "test": len(data.test)},
+        teacher=trials.inputs.teacher.name,
         teacher_accuracy=teacher,
-        encoder=trials.sources.encoder.name,
+        encoder=trials.inputs.encoder.name,
         seeds=max(len(rows) for rows in right.values()),
         students={
-            student.name: _line(trials, student, lesson, milliseconds[id(trials.encoders[student.name])])
+            student.name: _line(trials, student, data, milliseconds[id(trials.encoders[student.name])])
             for student in trials.students
         },
         **dict(verdict_on(trials.students, right)),
-        geometry=geometry_of(first, lesson) if first.is_quantum and first.encoder is None else None,
         curves=_curves(trials, targets),
-        shot_curves=_asked_curves(trials, targets, "shots"),
-        noise_curves=_asked_curves(trials, targets, "noise"),
+        shot_curves=_condition_curves(trials, targets, "shots"),
+        noise_curves=_condition_curves(trials, targets, "noise"),
         sims=trials.sims,
-        tuned=trials.tries,
+        tuned=trials.tuning,
         seconds={stage: round(value, 1) for stage, value in trials.seconds.items()},
         command=command,
     )
@@ -80,22 +77,22 @@ def verdict_on(students: Sequence[Candidate], right: dict[str, np.ndarray]) -> V
 
 
 def _logits(trials: Trials, student: Candidate, texts: int) -> np.ndarray:
-    """Return a student's logits (S,N_test,C); the logistic regression, which has no seed, has one row for all."""
+    """Return a student's logits (S,N_test,C); the logistic regression has no seed, so its S is 1."""
     return np.array([row.logits for row in trials.seeds(student, texts)])
 
 
 def hits(trials: Trials, student: Candidate, texts: int, targets: np.ndarray) -> np.ndarray:
-    """Return which test texts each seed got right, (S,N_test)."""
+    """Return 1 for each correct test text of each seed and 0 for the others, (S,N_test)."""
     return (_logits(trials, student, texts).argmax(axis=2) == targets).astype(float)
 
 
-def _line(trials: Trials, student: Candidate, lesson: Lesson, encoder_ms: float) -> StudentResult:
-    """Return a student's numbers, sizes and times on the most training texts; its encoder takes so long for a text."""
+def _line(trials: Trials, student: Candidate, data: TrainingData, encoder_ms: float) -> StudentResult:
+    """Return a student's scores, sizes and times; ``encoder_ms`` is the encoder's time per text."""
     most = trials.counts[-1]
     logits, rows = _logits(trials, student, most), trials.seeds(student, most)
-    targets, teacher = lesson.targets[lesson.test], lesson.teacher[lesson.test].argmax(axis=1)
+    targets, teacher = data.targets[data.test], data.teacher_logits[data.test].argmax(axis=1)
     predicted, probabilities = logits.argmax(axis=2), np.stack([softmax(rows) for rows in logits])
-    classes = len(lesson.classes)
+    classes = len(data.classes)
 
     def f1(seed: int, texts: np.ndarray) -> float:
         return macro_f1(predicted[seed, texts], targets[texts], classes)
@@ -142,10 +139,10 @@ def _reliability(probabilities: np.ndarray, targets: np.ndarray) -> tuple[tuple[
     """Return (mean confidence, accuracy, texts) of each bin of confidence, over all seeds."""
     confidence = probabilities.max(axis=2).ravel()
     hit = (probabilities.argmax(axis=2) == targets).ravel()
-    index = np.clip((confidence * BINS).astype(int), 0, BINS - 1)
+    index = np.clip((confidence * RELIABILITY_BINS).astype(int), 0, RELIABILITY_BINS - 1)
     return tuple(
         (float(confidence[index == b].mean()), float(hit[index == b].mean()), int((index == b).sum()))
-        for b in range(BINS)
+        for b in range(RELIABILITY_BINS)
         if (index == b).any()
     )
 
@@ -160,17 +157,17 @@ def _curves(trials: Trials, targets: np.ndarray) -> dict[str, tuple[CurvePoint, 
     }
 
 
-def _asked_curves(trials: Trials, targets: np.ndarray, what: str) -> dict[str, tuple[CurvePoint, ...]]:
-    """Return the accuracy of each circuit against numbers of shots, or strengths of noise."""
+def _condition_curves(trials: Trials, targets: np.ndarray, axis: str) -> dict[str, tuple[CurvePoint, ...]]:
+    """Return the accuracy of each circuit against numbers of shots, or factors of noise."""
     curves = {}
     for student in trials.students:
-        rows = [row.curves.get(what, {}) for row in trials.seeds(student, trials.counts[-1])]
+        rows = [row.curves.get(axis, {}) for row in trials.seeds(student, trials.counts[-1])]
         if rows and rows[0]:
             points = []
             for at in sorted(rows[0], key=float):
                 right = (np.array([row[at] for row in rows]) == targets).astype(float)
                 share = _interval(right)
-                points.append(CurvePoint.model_validate({what: float(at), **dict(share)}))
+                points.append(CurvePoint.model_validate({axis: float(at), **dict(share)}))
             curves[student.name] = tuple(points)
     return curves
 

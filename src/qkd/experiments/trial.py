@@ -1,171 +1,257 @@
-"""One student trained once: what a worker process does."""
+"""One student trained once, as a worker process does it, and the tuning that gives every student as many trials.
+
+All students that are tuned draw the same numbers: a factor of their own learning rate, a weight decay and a dropout.
+The first setting is the student's own. The smallest validation loss chooses (random search: Bergstra and Bengio, JMLR
+13:281, 2012).
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
+from qkd.core import cache
 from qkd.core.config import Config
-from qkd.core.console import suppressed_output
+from qkd.core.console import progress, suppressed_output
 from qkd.core.errors import QkdError
+from qkd.core.files import write_json
+from qkd.core.records import read_record
+from qkd.core.workers import parallel_map
 from qkd.encoders.trainable import make_trainable
 from qkd.engines.machine import threads
 from qkd.experiments.candidates import Candidate
 from qkd.experiments.conditions import EXACT, Conditions
+from qkd.pipeline.settings import Overrides, merged
 from qkd.results import Parameters
-from qkd.results.study import TrialResult, ValidationResult
+from qkd.results.study import TrialResult, TuningResult, ValidationResult
 from qkd.simulation.factory import torch_device
 from qkd.student import logreg
 from qkd.student.cores.quantum import QuantumCore
-from qkd.student.lesson import Lesson, make_trainer, make_tuner
-from qkd.student.trainer import Trainer
+from qkd.student.data import TrainingData
+from qkd.student.trainer import Trainer, make_fine_tuner, make_trainer
+
+REMEDY = "delete it, and the trial is run again"
+LR_FACTOR = 10.0
+"""Tuning draws the learning rate between its own value divided and multiplied by this factor."""
+WEIGHT_DECAYS = (0.001, 1.0)
+"""Range of tuned weight decays, on a logarithmic scale."""
+DROPOUTS = (0.0, 0.7)
+"""Range of tuned dropouts."""
 
 
-@suppressed_output()  # the driver tells how far all of them are
+@suppressed_output()  # the driver reports the progress of all trials
 @threads(1)
-def run_trial(candidate: Candidate, lesson: Lesson, seed: int, conditions: Conditions = EXACT) -> TrialResult:
-    """Train one student once and return what it answers.
+def run_trial(student: Candidate, data: TrainingData, seed: int, conditions: Conditions = EXACT) -> TrialResult:
+    """Train one student once and return its logits on the test texts.
 
     Args:
-        candidate: the student.
-        lesson: what it learns from, and is tested on.
-        seed: of its initial weights, batches and dropout.
-        conditions: what a circuit is trained for, and under what it answers.
+        student: the student.
+        data: the training data.
+        seed: the seed of initial weights, batches and dropout.
+        conditions: the simulator that a circuit is trained for, and those that evaluate it.
     """
     started = time.perf_counter()
-    if candidate.is_logreg:
-        logits, count = logreg.fit_logreg(lesson)
-        seconds = time.perf_counter() - started
-        return _answers(logits, None, Parameters(classical=count, quantum=0), seconds, 0, 0.0)
-    trainer = _trained(candidate, lesson, seed, conditions=conditions)
+    if student.is_logreg:
+        logits, count = logreg.fit_logreg(data)
+        return _answers(logits, Parameters(classical=count, quantum=0), time.perf_counter() - started)
+    trainer = _train(student, data, seed, conditions=conditions)
     seconds, epochs = trainer.progress.seconds, trainer.progress.epoch
-    if candidate.tune:
-        tuner, lesson = _tuned(candidate, trainer, lesson, seed)
+    if student.tune:
+        tuner, data = _fine_tune(student, trainer, data, seed)
         seconds, epochs = seconds + tuner.progress.seconds, epochs + tuner.progress.epoch
-    student, test = trainer.student, lesson.embeddings[lesson.test]
-    besides, curves = None, {}
-    begun = time.perf_counter()
-    if candidate.is_quantum:
-        circuit = candidate.circuit()
-        ideal = circuit, candidate.engine(circuit)
-        begun = time.perf_counter()
-        logits = conditions.logits(conditions.sims[0], student, ideal, test, seed)
-    else:
-        logits = student.logits(test)
-    each = 1000 * (time.perf_counter() - begun) / max(len(test), 1)
-    if candidate.is_quantum:
+    model, test = trainer.model, data.embeddings[data.test]
+    measured, curves = None, {}
+    if student.is_quantum:
+        circuit = student.circuit()
+        ideal = circuit, student.engine(circuit)
+        started = time.perf_counter()
+        logits = conditions.logits(conditions.sims[0], model, ideal, test, seed)
+        elapsed = time.perf_counter() - started
         if len(conditions.sims) > 1:
-            besides = conditions.logits(conditions.sims[1], student, ideal, test, seed)
-        curves = conditions.curves(student, ideal, test, seed)
-    return _answers(logits, besides, student.parameter_counts(), seconds, epochs, each, curves)
+            measured = conditions.logits(conditions.sims[1], model, ideal, test, seed)
+        curves = conditions.curves(model, ideal, test, seed)
+    else:
+        started = time.perf_counter()
+        logits = model.logits(test)
+        elapsed = time.perf_counter() - started
+    answers = _answers(logits, model.parameter_counts(), seconds, epochs, 1000 * elapsed / max(len(test), 1))
+    return answers.model_copy(update={"measured": None if measured is None else _rows(measured), "curves": curves})
 
 
 @suppressed_output()
 @threads(1)
 def run_validation(
-    candidate: Candidate, lesson: Lesson, seed: int, on_epoch: Callable[[dict[str, float]], None] | None = None
+    student: Candidate, data: TrainingData, seed: int, on_epoch: Callable[[dict[str, float]], None] | None = None
 ) -> ValidationResult:
-    """Train one student once and return what validation texts say of it; test texts are not looked at.
+    """Train one student once and return its scores on the validation texts; the test texts are not used.
 
     Args:
-        candidate: the student, with a core of its own.
-        lesson: what it learns from.
-        seed: of its initial weights, batches and dropout.
-        on_epoch: called with every epoch's history row; what it raises ends the training.
+        student: the student, with a core of its own.
+        data: the training data.
+        seed: the seed of initial weights, batches and dropout.
+        on_epoch: called with every epoch's history row; an exception of it ends the training.
     """
-    trainer = _trained(candidate, lesson, seed, on_epoch)
+    trainer = _train(student, data, seed, on_epoch)
     stages = [trainer.progress]
-    if candidate.tune:
-        stages.append(_tuned(candidate, trainer, lesson, seed)[0].progress)
+    if student.tune:
+        stages.append(_fine_tune(student, trainer, data, seed)[0].progress)
     best = [stage for stage in stages if stage.best_epoch][-1]
     return ValidationResult(
         valid_loss=best.best_loss,
         valid_accuracy=best.history[best.best_epoch - 1]["valid_accuracy"],
         epochs=sum(stage.epoch for stage in stages),
         seconds=round(sum(stage.seconds for stage in stages), 3),
-        parameters=trainer.student.parameter_counts(),
+        parameters=trainer.model.parameter_counts(),
     )
 
 
-def _trained(
-    candidate: Candidate,
-    lesson: Lesson,
+@suppressed_output()
+@threads(1)
+def run_repetitions(student: Candidate, data: TrainingData, count: int) -> list[TrialResult]:
+    """Train one model ``count`` times in succession and return its logits after each training.
+
+    A loop over repetitions does so if it creates its model before the loop, as the paper's public code does.
+    """
+    trainer = _make_trainer(student, data, student.config, EXACT)
+    answers = []
+    for number in range(count):
+        if number:
+            trainer = Trainer(trainer.model, data, student.config.loss, student.config.train)
+        if not trainer.run():
+            raise KeyboardInterrupt
+        logits, progress = trainer.model.logits(data.embeddings[data.test]), trainer.progress
+        answers.append(_answers(logits, trainer.model.parameter_counts(), progress.seconds, progress.epoch))
+    return answers
+
+
+def _train(
+    student: Candidate,
+    data: TrainingData,
     seed: int,
     on_epoch: Callable[[dict[str, float]], None] | None = None,
     conditions: Conditions = EXACT,
 ) -> Trainer:
-    """Return the trainer of one student, done."""
-    config = _seeded(candidate, seed)
-    noisy = conditions.trainer() if candidate.is_quantum else None
-    core = (
-        QuantumCore(*noisy, config.train.train_shots)
-        if noisy
-        else candidate.core(candidate.circuit(), len(lesson.classes))
-    )
-    trainer = make_trainer(config, core, lesson, torch_device(config.engine.torch_device), None)
+    """Train one student to the end and return its trainer."""
+    trainer = _make_trainer(student, data, _seeded(student, seed), conditions)
     if not trainer.run(on_epoch):
         raise KeyboardInterrupt
     return trainer
 
 
-def _tuned(candidate: Candidate, trainer: Trainer, lesson: Lesson, seed: int) -> tuple[Trainer, Lesson]:
-    """Train a trained student on with its encoder's last layers; return the trainer, and the lesson as it became."""
-    if lesson.encoder is None:
-        raise QkdError(f"the lesson of '{candidate.name}' has no encoder to train")
-    front = make_trainable(lesson.encoder, lesson.texts, candidate.tune)
-    tuner = make_tuner(_seeded(candidate, seed), trainer, lesson, front, None)
+def _make_trainer(student: Candidate, data: TrainingData, config: Config, conditions: Conditions) -> Trainer:
+    noisy = conditions.trainer() if student.is_quantum else None
+    if noisy is None:
+        core = student.core(student.circuit(), len(data.classes))
+    else:
+        core = QuantumCore(*noisy, config.train.train_shots)
+    return make_trainer(config, core, data, torch_device(config.engine.torch_device), None)
+
+
+def _fine_tune(student: Candidate, trainer: Trainer, data: TrainingData, seed: int) -> tuple[Trainer, TrainingData]:
+    """Train a trained student together with its encoder's last layers; return the trainer and the new data."""
+    if data.encoder is None:
+        raise QkdError(f"the training data of '{student.name}' have no encoder to train")
+    layers = make_trainable(data.encoder, data.texts, student.tune)
+    tuner = make_fine_tuner(_seeded(student, seed), trainer.model, data, layers, None)
     if not tuner.run():
         raise KeyboardInterrupt
-    return tuner, replace(lesson, embeddings=front.embeddings())
+    return tuner, replace(data, embeddings=layers.embeddings())
 
 
-def _seeded(candidate: Candidate, seed: int) -> Config:
-    train = candidate.config.train.model_copy(update={"seed": seed})
-    return candidate.config.model_copy(update={"train": train})
-
-
-@suppressed_output()
-@threads(1)
-def repetitions(candidate: Candidate, lesson: Lesson, count: int) -> list[TrialResult]:
-    """Train one model ``count`` times over, each time on from where it stands, and return what it answers after each.
-
-    That is what a loop over repetitions does that makes its model before the loop: a slip, kept to see what it does.
-    """
-    config, circuit = candidate.config, candidate.circuit()
-    core = candidate.core(circuit, len(lesson.classes))
-    trainer = make_trainer(config, core, lesson, torch_device(config.engine.torch_device), None)
-    answers = []
-    for number in range(count):
-        if number:
-            trainer = Trainer(trainer.student, trainer.train_set, trainer.valid_set, config.loss, config.train)
-        if not trainer.run():
-            raise KeyboardInterrupt
-        logits, progress = trainer.student.logits(lesson.embeddings[lesson.test]), trainer.progress
-        parameters = trainer.student.parameter_counts()
-        answers.append(_answers(logits, None, parameters, progress.seconds, progress.epoch, 0.0))
-    return answers
+def _seeded(student: Candidate, seed: int) -> Config:
+    return student.config.model_copy(update={"train": student.config.train.model_copy(update={"seed": seed})})
 
 
 def _answers(
-    logits: np.ndarray,
-    measured: np.ndarray | None,
-    parameters: Parameters,
-    seconds: float,
-    epochs: int,
-    each: float,
-    curves: dict[str, dict[str, tuple[int, ...]]] | None = None,
+    logits: np.ndarray, parameters: Parameters, seconds: float, epochs: int = 0, ms_per_text: float = 0.0
 ) -> TrialResult:
     if not np.isfinite(logits).all():
-        raise QkdError("a student answered with numbers that are not finite; lower --lr")
+        raise QkdError("a student's logits are not finite; lower --lr")
     return TrialResult(
-        logits=np.round(logits.astype(float), 6).tolist(),
-        measured=None if measured is None else np.round(measured.astype(float), 6).tolist(),
-        curves=curves or {},
+        logits=_rows(logits),
+        measured=None,
+        curves={},
         parameters=parameters,
         seconds=round(seconds, 3),
         epochs=epochs,
-        ms_per_text=round(each, 4),
+        ms_per_text=round(ms_per_text, 4),
     )
+
+
+def _rows(logits: np.ndarray) -> tuple[tuple[float, ...], ...]:
+    return tuple(map(tuple, np.round(logits.astype(float), 6).tolist()))
+
+
+def tuning_candidates(student: Candidate, count: int) -> list[Candidate]:
+    """Return a student with ``count`` training settings, first its own; all students draw the same numbers."""
+    rng = np.random.default_rng(0)
+    versions = [student]
+    while len(versions) < count:
+        factor = float(LR_FACTOR ** rng.uniform(-1, 1))
+        decay = float(np.exp(rng.uniform(*np.log(WEIGHT_DECAYS))))
+        dropout = float(rng.uniform(*DROPOUTS))
+        values: Overrides = {
+            ("train", "lr"): float(f"{student.config.train.lr * factor:.3g}"),
+            ("train", "weight_decay"): float(f"{decay:.3g}"),
+            ("student", "dropout"): float(f"{dropout:.3g}"),
+        }
+        versions.append(replace(student, config=merged(student.config, values)))
+    return versions
+
+
+def tune_students(
+    students: Sequence[Candidate],
+    data: Mapping[str, TrainingData],
+    fingerprints: Mapping[str, str],
+    count: int,
+    folder: Path,
+) -> tuple[list[Candidate], dict[str, TuningResult]]:
+    """Return the students with the settings that the validation texts chose, and these settings by name.
+
+    Args:
+        students: the students. The logistic regression chooses its regularization itself, and students that are
+            ``fixed`` or ``carried`` keep their settings.
+        data: the training data of each student, by name.
+        fingerprints: hashes of the data.
+        count: number of settings for each student.
+        folder: the folder of the trials.
+    """
+    tries = [
+        (student, candidate)
+        for student in students
+        if not (student.is_logreg or student.fixed or student.carried)
+        for candidate in tuning_candidates(student, count)
+    ]
+    paths = [
+        folder / f"{cache.digest({'tried': candidate.key(), 'data': fingerprints[student.name]})[:24]}.json"
+        for student, candidate in tries
+    ]
+    missing = [(number, path) for number, path in enumerate(paths) if not path.is_file()]
+    tasks = [(tries[number][1], data[tries[number][0].name], 0) for number, _ in missing]
+    with progress("tuning", len(missing), "trials") as bar:
+        for (number, path), scores in zip(missing, parallel_map(_validate, tasks), strict=True):
+            write_json(path, scores.to_dict())
+            bar.advance(1, tries[number][0].name)
+    results: dict[str, list[tuple[float, int, Candidate]]] = {}
+    for number, ((student, candidate), path) in enumerate(zip(tries, paths, strict=True)):
+        loss = read_record(path, ValidationResult, REMEDY).valid_loss
+        results.setdefault(student.name, []).append((np.inf if loss is None else loss, number, candidate))
+    best = {name: min(rows)[2] for name, rows in results.items()}
+    tuning = {name: TuningResult(trials=count, settings=_settings(student.config)) for name, student in best.items()}
+    return [best.get(student.name, student) for student in students], tuning
+
+
+def _validate(student: Candidate, data: TrainingData, seed: int) -> ValidationResult:
+    """Return the validation scores of a student, or the reason why it could not be trained."""
+    try:
+        return run_validation(student, data, seed)
+    except QkdError as error:
+        return ValidationResult(valid_loss=None, error=str(error))
+
+
+def _settings(config: Config) -> dict[str, float]:
+    return {"lr": config.train.lr, "weight-decay": config.train.weight_decay, "dropout": config.student.dropout}

@@ -1,8 +1,10 @@
-"""Refusals in one sentence for models that transformers loads only in part, or not at all."""
+"""Errors about models that transformers loads only in part, or not at all."""
 
 from __future__ import annotations
 
+import inspect
 import os
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -109,3 +111,18 @@ def loading_sentence(source: Source, error: Exception, kind: str = "AutoModel") 
         f"model '{source.path}' cannot be loaded ({reason}); check the name, or fetch it on a machine with network "
         f"with 'hf download {source.path}', and give that folder"
     )
+
+
+def unused_positions(config: Any) -> int:
+    """Return how many position embeddings a model never uses.
+
+    In the RoBERTa family, positions start behind the padding token's index.
+    """
+    from transformers import MODEL_MAPPING
+
+    if type(config) not in MODEL_MAPPING:
+        return 0
+    found: Any = MODEL_MAPPING[type(config)]
+    network = found[0] if isinstance(found, tuple) else found
+    starts_late = "create_position_ids_from_input_ids" in inspect.getsource(sys.modules[network.__module__])
+    return int(config.pad_token_id) + 1 if starts_late and config.pad_token_id is not None else 0

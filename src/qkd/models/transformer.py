@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -19,15 +17,13 @@ from qkd.core.errors import ModelError
 from qkd.models import weights
 from qkd.models.batching import TOKEN_BUDGET, TokenBudget, padded
 from qkd.models.linear import faster
-from qkd.models.loading_report import Source, check_report, loading_sentence, quiet_transformers
+from qkd.models.loading_report import Source, check_report, loading_sentence, quiet_transformers, unused_positions
 
 if TYPE_CHECKING:
     import torch
-    from transformers import BitsAndBytesConfig
 
 # Tokens of a text that are read, unless the user sets another number.
 MAX_TOKENS = 256
-
 # Texts with fewer tokens than this together may consist of unknown tokens alone.
 MIN_TOKENS_JUDGED = 100
 
@@ -78,14 +74,6 @@ class Loading:
         """Settings that change numbers, where they are not plain float32; JSON values."""
         changed = {"dtype": self.precision, "quantize": self.quantize}
         return {name: value for name, value in changed.items() if value not in ("float32", "none")}
-
-
-class WeightOptions(TypedDict, total=False):
-    """Arguments of ``from_pretrained`` about weights."""
-
-    dtype: torch.dtype
-    quantization_config: BitsAndBytesConfig
-    device_map: str
 
 
 class Transformer:
@@ -225,7 +213,7 @@ class Transformer:
         network, report = self.load(self.auto_class, **options)
         return network, report
 
-    def weight_options(self) -> WeightOptions:
+    def weight_options(self) -> dict[str, Any]:
         """Return the arguments of ``from_pretrained`` for dtype and quantization.
 
         Raises:
@@ -235,7 +223,7 @@ class Transformer:
 
         import torch
 
-        options: WeightOptions = {"dtype": getattr(torch, self.loading.precision)}
+        options: dict[str, Any] = {"dtype": getattr(torch, self.loading.precision)}
         if self.loading.quantize != "none":
             if importlib.util.find_spec("bitsandbytes") is None:
                 raise ModelError(
@@ -291,15 +279,13 @@ class Transformer:
                 self.truncated += 1
                 tokens[row] = self.tokenizer(texts[row], truncation=True, max_length=self.max_tokens)["input_ids"]
             elif not ids:  # an empty text, for a tokenizer that adds no special tokens
-                tokens[row] = [self._empty_token(texts[row])]
+                ends = [self.tokenizer.eos_token_id, self.tokenizer.bos_token_id]
+                tokens[row] = [end for end in ends if end is not None][:1]
+            if not tokens[row]:
+                raise ModelError(
+                    f"{self.model}: the text {texts[row]!r} has no tokens; remove it or choose another model"
+                )
         return tokens
-
-    def _empty_token(self, text: str) -> int:
-        ends = (self.tokenizer.eos_token_id, self.tokenizer.bos_token_id)
-        end = next((token for token in ends if token is not None), None)
-        if end is None:
-            raise ModelError(f"{self.model}: the text {text!r} has no tokens; remove it or choose another model")
-        return int(end)
 
     def check_known(self, tokens: Iterable[Sequence[int]]) -> None:
         """Refuse texts, given as token ids, whose tokens are mostly unknown to the tokenizer.
@@ -363,18 +349,3 @@ class Transformer:
             raise
         except Exception as error:  # a damaged file ends in errors of many kinds
             raise ModelError(loading_sentence(self.source, error, kind)) from error
-
-
-def unused_positions(config: Any) -> int:
-    """Return how many position embeddings a model never uses.
-
-    In the RoBERTa family, positions start behind the padding token's index.
-    """
-    from transformers import MODEL_MAPPING
-
-    if type(config) not in MODEL_MAPPING:
-        return 0
-    found: Any = MODEL_MAPPING[type(config)]
-    network = found[0] if isinstance(found, tuple) else found
-    starts_late = "create_position_ids_from_input_ids" in inspect.getsource(sys.modules[network.__module__])
-    return int(config.pad_token_id) + 1 if starts_late and config.pad_token_id is not None else 0

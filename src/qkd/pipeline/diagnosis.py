@@ -1,32 +1,37 @@
-"""Why a student falls short of its teacher, measured: encoder, capacity, data or optimisation.
+"""The causes of a student's shortfall against its teacher, measured: encoder, capacity, data or optimization.
 
-Probes see what the student sees, embeddings and labels: a linear one, and a kernel one that is not bound to any shape.
-What they lack of the teacher is not in the embeddings; what the student lacks of them is its own.
+Probes of the embeddings, one linear and one kernel, show how much the embeddings contain. A probe's distance from the
+teacher is the encoder's share of the shortfall, the student's distance from the better probe is its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from qkd.models.linear_probes import Probe, kernel_probe, linear_probe
+from qkd.reports.run import FROZEN_ENCODER, LABELED_ONLY
 from qkd.results import Diagnosis, PairedDifference
-from qkd.student.lesson import Lesson
-from qkd.student.losses import UNLABELED
+from qkd.student.data import TrainingData
 
-TEXTS = 2000
-"""Training texts that are looked at."""
-SHARES = (0.25, 0.5, 1.0)
-"""Of the training texts, with which the learning curve is drawn."""
+if TYPE_CHECKING:
+    from qkd.pipeline.evaluation import Evaluation
+    from qkd.pipeline.training import Trainings
+
+PROBE_TEXTS = 2000
+"""Maximum number of training texts for the probes."""
+CURVE_SHARES = (0.25, 0.5, 1.0)
+"""Fractions of the training texts at the points of the learning curve."""
 MIN_CAUSE = 0.01
 """Smallest loss of accuracy that a sentence names a cause for."""
 
 
 @dataclass(frozen=True)
-class Tried:
-    """Remedies that the run itself has tried; no sentence recommends one of them again.
+class Remedies:
+    """Remedies that the run itself has tried.
 
     Attributes:
         unlabeled: The student's accuracy minus that of one without the unlabeled texts.
@@ -39,8 +44,19 @@ class Tried:
     stalled: bool = False
 
 
-def sentences(numbers: Diagnosis, tried: Tried = Tried()) -> tuple[str, ...]:
-    """Return the causes of a shortfall in words, the largest first."""
+def diagnose_run(trainings: Trainings, evaluation: Evaluation) -> Diagnosis:
+    """Return the diagnosis of a run's student."""
+    data, model, over = trainings.data, evaluation.model, evaluation.difference
+    rows = probe_rows(data)
+    test_logits, train_logits = (model.logits(data.embeddings[part]) for part in (data.test, rows))
+    tried = Remedies(over(LABELED_ONLY), over(FROZEN_ENCODER), trainings.stalled)
+    shortfall = evaluation.differences(["teacher"])["teacher"]
+    return diagnose(data, test_logits, train_logits, shortfall, trainings.spread, tried)
+
+
+def sentences(numbers: Diagnosis, tried: Remedies | None = None) -> tuple[str, ...]:
+    """Return the causes of a shortfall in words, the largest first; no remedy that ``tried`` names is recommended."""
+    tried = tried or Remedies()
     verdict = numbers.shortfall.verdict
     if verdict == "worse":
         best = max(numbers.linear, numbers.kernel)
@@ -51,9 +67,9 @@ def sentences(numbers: Diagnosis, tried: Tried = Tried()) -> tuple[str, ...]:
         lines = [text for size, text in sorted(causes, key=lambda cause: -cause[0]) if size >= MIN_CAUSE]
         lines = lines or ["No single cause explains a point of the shortfall."]
     elif verdict == "undecided":
-        lines = ["Whether the student falls short of its teacher is undecided on these test texts."]
+        lines = ["These test texts do not decide whether the student is worse than its teacher."]
     else:
-        lines = ["The student does not fall short of its teacher on these test texts."]
+        lines = ["The student is not worse than its teacher on these test texts."]
     if numbers.doubling >= MIN_CAUSE:
         more = "more texts, labeled or not (--unlabeled), should help."
         if tried.unlabeled:
@@ -70,7 +86,7 @@ def sentences(numbers: Diagnosis, tried: Tried = Tried()) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _encoder(numbers: Diagnosis, best: float, tried: Tried) -> str:
+def _encoder(numbers: Diagnosis, best: float, tried: Remedies) -> str:
     """Return the share of the encoder, whose better probe has accuracy ``best``."""
     advice = "use another --encoder" if tried.tuned else "use another --encoder or --tune-encoder 2"
     return (
@@ -79,7 +95,7 @@ def _encoder(numbers: Diagnosis, best: float, tried: Tried) -> str:
     )
 
 
-def _own(numbers: Diagnosis, best: float, tried: Tried) -> str:
+def _own(numbers: Diagnosis, best: float, tried: Remedies) -> str:
     """Return the share of the student itself, where the better probe has accuracy ``best``."""
     kind = "kernel" if numbers.kernel > numbers.linear else "linear"
     more = f"{100 * (best - numbers.student):.1f} points more than the student"
@@ -97,56 +113,53 @@ def _own(numbers: Diagnosis, best: float, tried: Tried) -> str:
 
 
 def diagnose(
-    lesson: Lesson,
-    student: np.ndarray,
-    student_train: np.ndarray,
-    train: np.ndarray,
+    data: TrainingData,
+    test_logits: np.ndarray,
+    train_logits: np.ndarray,
     shortfall: PairedDifference,
     seeds: Sequence[float] = (),
-    tried: Tried = Tried(),
+    tried: Remedies | None = None,
 ) -> Diagnosis:
     """Return the diagnosis of a student.
 
     Args:
-        lesson: what it learned from.
-        student: its logits (N_test,C) on the test texts.
-        student_train: its logits on the training texts numbered ``train``; see ``looked_at``.
-        train: those numbers.
+        data: its training data.
+        test_logits: its logits (N_test,C) on the test texts.
+        train_logits: its logits on the training texts at ``probe_rows``.
         shortfall: its accuracy minus the teacher's on the test texts.
         seeds: accuracies of the same student with other seeds.
         tried: remedies that the run has tried.
     """
-    x, y = lesson.embeddings, lesson.targets
-    test = lesson.test
+    x, y, test, train = data.embeddings, data.targets, data.test, probe_rows(data)
 
-    def probed(rows: np.ndarray) -> tuple[Probe, float]:
-        probe, logits = linear_probe(x[rows], y[rows], x[lesson.valid], y[lesson.valid], x[test])
-        return probe, float((logits.argmax(axis=1) == y[test]).mean())
+    def probe(rows: np.ndarray) -> tuple[Probe, float]:
+        fitted, logits = linear_probe(x[rows], y[rows], x[data.valid], y[data.valid], x[test])
+        return fitted, accuracy(logits, test)
 
-    def right(logits: np.ndarray, rows: np.ndarray) -> float:
+    def accuracy(logits: np.ndarray, rows: np.ndarray) -> float:
         return float((logits.argmax(axis=1) == y[rows]).mean())
 
-    whole = replace(lesson, train=train)
-    parts = [train if share == 1 else whole.fewer(max(int(share * len(train)), 2), 0).train for share in SHARES]
-    fits = [probed(rows) for rows in parts]
-    kernel = kernel_probe(x[train], y[train], x[lesson.valid], y[lesson.valid], x[test])
+    whole = replace(data, train=train)
+    parts = [train if share == 1 else whole.subset(max(int(share * len(train)), 2), 0).train for share in CURVE_SHARES]
+    fits = [probe(rows) for rows in parts]
+    kernel = kernel_probe(x[train], y[train], x[data.valid], y[data.valid], x[test])
     numbers = Diagnosis(
-        teacher=right(lesson.teacher[test], test),
-        student=right(student, test),
+        teacher=accuracy(data.teacher_logits[test], test),
+        student=accuracy(test_logits, test),
         linear=fits[-1][1],
         kernel=float((kernel == y[test]).mean()),
-        student_train=right(student_train, train),
+        student_train=accuracy(train_logits, train),
         linear_train=fits[-1][0].train_accuracy,
-        teacher_train=right(lesson.teacher[train], train),
+        teacher_train=accuracy(data.teacher_logits[train], train),
         texts=tuple(map(len, parts)),
-        curve=tuple(accuracy for _, accuracy in fits),
+        curve=tuple(value for _, value in fits),
         shortfall=shortfall,
         seeds=tuple(seeds),
     )
     return numbers.model_copy(update={"sentences": sentences(numbers, tried)})
 
 
-def looked_at(lesson: Lesson) -> np.ndarray:
-    """Return the labelled training texts, by number, with which a student is diagnosed."""
-    labeled = lesson.train[lesson.targets[lesson.train] != UNLABELED]
-    return labeled[:: -(-len(labeled) // TEXTS)]
+def probe_rows(data: TrainingData) -> np.ndarray:
+    """Return the row numbers of the labeled training texts that the probes use."""
+    labeled = data.labeled_train
+    return labeled[:: -(-len(labeled) // PROBE_TEXTS)]

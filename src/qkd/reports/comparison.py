@@ -124,8 +124,7 @@ def comparison_sections(summary: Comparison) -> list[Section]:
             f"Accuracy of {name} minus that of the others, in points",
             [
                 difference_table(summary),
-                [judged.sentence for judged in summary.differences.values()]
-                + ([summary.geometry.sentence] if summary.geometry else []),
+                [judged.sentence for judged in summary.differences.values()],
                 summary.conclusion,
                 pictures,
             ],
@@ -143,9 +142,9 @@ def _reproduction_sections(reproduction: Reproduction) -> list[Section]:
     beside = reproduction.beside
     parts: list[Part | None] = [
         recipe_table(reproduction),
-        [f"{name}: {meaning}." for name, meaning in reproduction.slips.items()],
+        [f"{name}: {meaning}." for name, meaning in reproduction.deviations.items()],
     ]
-    deviations = [(row.what, row.paper, row.here, row.why) for row in reproduction.deviations]
+    adaptations = [(row.what, row.paper, row.here, row.why) for row in reproduction.adaptations]
     return [
         Section("Effect of each deviation of the public code", parts, on_terminal=True),
         Section(
@@ -154,7 +153,7 @@ def _reproduction_sections(reproduction: Reproduction) -> list[Section]:
             on_terminal=True,
         ),
         Section(
-            "Deviations of this reproduction", [Table(("part", "paper and public code", "qkd", "reason"), deviations)]
+            "Adaptations of this reproduction", [Table(("part", "paper and public code", "qkd", "reason"), adaptations)]
         ),
     ]
 

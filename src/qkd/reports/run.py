@@ -30,14 +30,24 @@ def summary(metrics: Metrics) -> str:
     return "\n".join(conclusions(metrics))
 
 
+LINEAR, LOGREG = "linear", "logreg"
+"""Names of the controls that every run has: a student without a circuit, and a logistic regression."""
+FROZEN_ENCODER = "frozen encoder"
+"""Name of the student before its encoder was fine-tuned."""
+LABELED_ONLY = "labeled only"
+"""Name of the student that was trained without the unlabeled texts."""
+IDEAL_TRAINING = "ideal training"
+"""Name of the student that was trained without the device's noise."""
+REFITTED_HEAD = "ideal training, head refitted"
+"""Name of the same student with its head refitted to noisy values: the control of noise-aware training."""
 NAMES_IN_SENTENCES = {
     "teacher": "its teacher",
-    "linear": "a linear student of the same size",
-    "logreg": "a logistic regression on the same embeddings",
-    "encoder as it was": "the same student with the encoder before fine-tuning",
-    "labelled only": "the same student trained on the labeled texts alone",
-    "ideal training": "the same student trained without noise, on the same device",
-    "ideal training, head refitted": "the same student trained without noise, its head refitted to noisy values",
+    LINEAR: "a linear student of the same size",
+    LOGREG: "a logistic regression on the same embeddings",
+    FROZEN_ENCODER: "the same student with the encoder before fine-tuning",
+    LABELED_ONLY: "the same student trained on the labeled texts alone",
+    IDEAL_TRAINING: "the same student trained without noise, on the same device",
+    REFITTED_HEAD: "the same student trained without noise, its head refitted to noisy values",
 }
 """Names in sentences of the classifiers that a run compares with its student."""
 
@@ -82,7 +92,7 @@ def teacher_conclusion(metrics: Metrics) -> str:
     gain = metrics.teacher_gain
     if gain is None:
         return ""
-    student = metrics.controls.get("logreg")
+    student = metrics.controls.get(LOGREG)
     if gain.verdict == "better" or (student and student.verdict == "better"):
         return gain.sentence
     return f"{gain.sentence} This teacher may have nothing to distill; use a stronger --teacher."

@@ -114,26 +114,6 @@ class CurvePoint(Estimate):
         return next(value for value in (self.texts, self.shots, self.noise) if value is not None)
 
 
-class Geometry(Result):
-    """Geometric differences of a circuit's features to classical kernels, by kernel.
-
-    Attributes:
-        texts: The number of texts N of the kernels.
-        sqrt: The square root of N.
-        differences: The differences of the untrained student.
-        range: The differences over the whole range of its angles.
-        possible: Whether an advantage is possible.
-        sentence: The result in words.
-    """
-
-    texts: int
-    sqrt: float
-    differences: dict[str, float]
-    range: dict[str, float]
-    possible: bool
-    sentence: str
-
-
 class TuningResult(Result):
     """The settings that the validation texts chose for a student.
 
@@ -166,11 +146,11 @@ class RecipeResult(Result):
     gain: Estimate | None = None
 
 
-class Deviation(Result):
-    """A deviation of qkd's reproduction from the paper and its public code.
+class Adaptation(Result):
+    """An adaptation of qkd's reproduction: a difference from the paper and its public code.
 
     Attributes:
-        what: The part that deviates.
+        what: The part that differs.
         paper: The paper's or its code's choice.
         here: The choice of qkd.
         why: The reason.
@@ -183,18 +163,18 @@ class Deviation(Result):
 
 
 class Reproduction(Result):
-    """Effects of the public code's deviations from the paper, and qkd's own deviations.
+    """Effects of the public code's deviations from the paper, and qkd's adaptations.
 
     Attributes:
-        slips: The public code's deviations by name, in words.
+        deviations: The public code's deviations by name, in words.
         variants: The recipes.
-        deviations: The deviations of qkd.
+        adaptations: The adaptations of qkd.
         beside: The verdict on the first student beside the recipe, where that student has a circuit.
     """
 
-    slips: dict[str, str]
+    deviations: dict[str, str]
     variants: tuple[RecipeResult, ...]
-    deviations: tuple[Deviation, ...]
+    adaptations: tuple[Adaptation, ...]
     beside: Verdict | None = None
 
 
@@ -211,7 +191,6 @@ class Comparison(Verdict):
         encoder: The default encoder.
         seeds: The largest number of seeds of a student.
         students: The results by student.
-        geometry: The geometric differences of the first circuit.
         curves: The accuracy of each student over numbers of training texts.
         shot_curves: The accuracy of each circuit over numbers of shots.
         noise_curves: The accuracy of each circuit over strengths of noise.
@@ -232,7 +211,6 @@ class Comparison(Verdict):
     encoder: str
     seeds: int
     students: dict[str, StudentResult]
-    geometry: Geometry | None = None
     curves: dict[str, tuple[CurvePoint, ...]]
     shot_curves: dict[str, tuple[CurvePoint, ...]]
     noise_curves: dict[str, tuple[CurvePoint, ...]]

@@ -1,7 +1,4 @@
-"""Distillation losses: pure functions of student logits s, teacher logits t (both (B,C)) and targets y (B,).
-
-Every softmax of the project's training lies in this file, and each is taken once, of logits.
-"""
+"""Distillation losses: pure functions of student logits s, teacher logits t (both (B,C)) and targets y (B,)."""
 
 from __future__ import annotations
 
@@ -11,11 +8,11 @@ import torch
 from torch.nn import functional
 
 Terms = dict[str, torch.Tensor]
-"""Named scalar terms; "loss" is the one that is minimised."""
+"""Scalar terms by name; "loss" is the one that training minimizes."""
 
 
 UNLABELED = -1
-"""The target of a text that only the teacher has labelled: it takes part in KL and JS, not in CE."""
+"""Target of a text that only the teacher has labeled: it contributes to KL and JS, not to CE."""
 
 
 def softened(logits: torch.Tensor, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -25,19 +22,19 @@ def softened(logits: torch.Tensor, temperature: float) -> tuple[torch.Tensor, to
 
 
 def cross_entropy(student: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """CE(s, y) at temperature 1, mean over the batch, in nats; a text without a label (-1) adds nothing to the sum."""
+    """Return CE(s, y) at temperature 1, mean over the batch, in nats; an unlabeled text adds 0 to the sum."""
     return functional.cross_entropy(student, targets, ignore_index=UNLABELED, reduction="sum") / len(targets)
 
 
 def kl_divergence(student: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
-    """KL(p_t || p_s) of the softened distributions, mean over the batch, in nats."""
+    """Return KL(p_t || p_s) of the softened distributions, mean over the batch, in nats."""
     p, log_p = softened(teacher, temperature)
     _, log_q = softened(student, temperature)
     return _relative_entropy(p, log_p, log_q)
 
 
 def js_divergence(student: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
-    """Jensen-Shannon divergence of the softened distributions, in [0, ln 2], mean over the batch."""
+    """Return the Jensen-Shannon divergence of the softened distributions, in [0, ln 2], mean over the batch."""
     p, log_p = softened(teacher, temperature)
     q, log_q = softened(student, temperature)
     log_m = torch.logaddexp(log_p, log_q) - torch.log(torch.tensor(2.0, dtype=log_p.dtype, device=log_p.device))
@@ -45,7 +42,7 @@ def js_divergence(student: torch.Tensor, teacher: torch.Tensor, temperature: flo
 
 
 def _relative_entropy(p: torch.Tensor, log_p: torch.Tensor, log_q: torch.Tensor) -> torch.Tensor:
-    # where p underflows to 0 its term is 0, whatever the logarithms are
+    # where p underflows to 0 its term is 0, even if a logarithm is infinite
     ratio = torch.where(p > 0, log_p - log_q, torch.zeros_like(log_p))
     return (p * ratio).sum(dim=-1).mean()
 
@@ -53,7 +50,7 @@ def _relative_entropy(p: torch.Tensor, log_p: torch.Tensor, log_q: torch.Tensor)
 def qdllm(
     student: torch.Tensor, teacher: torch.Tensor, targets: torch.Tensor, temperature: float = 2.0, alpha: float = 0.5
 ) -> Terms:
-    """QD-LLM's loss ``(1-a) CE(s,y) + a [T^2 KL(p_t || p_s) + JS(p_t, p_s)]``, p = softmax(./T).
+    """Return QD-LLM's loss ``(1-a) CE(s,y) + a [T^2 KL(p_t || p_s) + JS(p_t, p_s)]``, p = softmax(./T).
 
     Source: Li et al., arXiv:2505.13205 (the loss), and Hinton et al., arXiv:1503.02531 (the factor T^2).
     """
@@ -66,11 +63,11 @@ def qdllm(
 def qdllm_published(
     student: torch.Tensor, teacher: torch.Tensor, targets: torch.Tensor, temperature: float = 2.0, alpha: float = 0.5
 ) -> Terms:
-    """QD-LLM's loss with JS as the authors' public code computes it, to see what that does.
+    """Return QD-LLM's loss with JS as the authors' public code computes it, to measure the effect.
 
-    Its inputs are ``log p_s`` and ``p_t`` already, and are put through softmax again: harmless for a logarithm, while
-    the softmax of probabilities is nearly flat. The divergence is taken from the mean to each side and averaged over
-    classes as well as texts.
+    The public code passes ``log p_s`` and ``p_t`` through a second softmax. That is harmless for a logarithm, but the
+    softmax of probabilities is nearly flat. The code takes the divergence from the mean to each side and averages it
+    over classes as well as texts.
     """
     p, log_p = softened(teacher, temperature)
     q, log_q = softened(student, temperature)
@@ -83,4 +80,4 @@ def qdllm_published(
 
 
 LOSSES: dict[str, Callable[..., Terms]] = {"qdllm": qdllm, "qdllm-published": qdllm_published}
-"""Losses by the name that ``[loss] name`` says; add a function here and to ``LossSpec``."""
+"""Losses by the name that ``--loss`` takes; a new loss is one function, one entry here and one in ``LossSpec``."""

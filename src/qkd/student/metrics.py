@@ -1,4 +1,4 @@
-"""Numbers about predictions, each with a 95 % interval."""
+"""Scores of predictions, each with a 95 % interval."""
 
 from __future__ import annotations
 
@@ -24,16 +24,15 @@ def proportion(hits: np.ndarray) -> Estimate:
 def bootstrap(statistic: Callable[[np.ndarray], float], n: int, resamples: int = 1000, seed: int = 0) -> Estimate:
     """Return ``statistic(all rows)`` with its percentile-bootstrap interval over row resamples (Efron 1979).
 
-    Not ``scipy.stats.bootstrap``: it hands over resampled values where these statistics want rows, and its default
-    interval (BCa) needs a jackknife, N more calls.
-
-    Resampling shifts some statistics (calibration error grows); the interval is widened to hold the value then.
+    ``scipy.stats.bootstrap`` passes resampled values where these statistics need rows, and its default interval (BCa)
+    needs a jackknife, N more calls. Resampling shifts some statistics (calibration error grows), so the interval is
+    widened to contain the value.
 
     Args:
         statistic: maps an index array into n rows to a number.
-        n: how many rows there are.
-        resamples: how often rows are drawn with replacement.
-        seed: of the draws.
+        n: number of rows.
+        resamples: number of draws with replacement.
+        seed: the seed of the draws.
     """
     rng = np.random.default_rng(seed)
     values = [statistic(rng.integers(0, n, n)) for _ in range(resamples)]
@@ -43,9 +42,9 @@ def bootstrap(statistic: Callable[[np.ndarray], float], n: int, resamples: int =
 
 
 def macro_f1(predicted: np.ndarray, targets: np.ndarray, num_classes: int) -> float:
-    """Return the mean of the C one-against-rest F1 scores; a class nobody has and nobody predicts counts 0.
+    """Return the mean of the C one-against-rest F1 scores; a class without texts and predictions counts as 0.
 
-    Not ``sklearn.metrics.f1_score``, whose checks of its input take far longer than the sum, a thousand times.
+    ``sklearn.metrics.f1_score`` checks its input, which takes far longer than the sum in a thousand calls.
     """
     table = np.bincount(targets * num_classes + predicted, minlength=num_classes**2).reshape(num_classes, num_classes)
     hits, support = np.diag(table), table.sum(axis=1) + table.sum(axis=0)
@@ -74,9 +73,9 @@ def score(logits: np.ndarray, targets: np.ndarray, teacher: np.ndarray | None = 
     """Return accuracy, macro-F1, calibration error and, given the teacher's logits, agreement with it.
 
     Args:
-        logits: (N,C) of the classifier that is scored.
-        targets: (N,) class indices.
-        teacher: (N,C), or None for no agreement.
+        logits: logits (N,C) of the classifier.
+        targets: class indices (N,).
+        teacher: logits (N,C) of the teacher, or None for no agreement.
     """
     n, num_classes = logits.shape
     predicted, probabilities = logits.argmax(axis=1), softmax(logits)
@@ -89,7 +88,7 @@ def score(logits: np.ndarray, targets: np.ndarray, teacher: np.ndarray | None = 
 
 
 def majority_logits(train_targets: np.ndarray, n: int, num_classes: int) -> np.ndarray:
-    """Return the (n,C) logits of the classifier that knows the class frequencies and nothing else."""
+    """Return the (n,C) logits of a classifier that always predicts the class frequencies of the training texts."""
     counts = np.bincount(train_targets, minlength=num_classes)
     return np.tile(np.log(np.maximum(counts, 0.5) / counts.sum()), (n, 1))
 

@@ -1,4 +1,4 @@
-"""The student: a projection to angles, a core, and a linear head.
+"""The student model: a projection to angles, a core, and a linear head.
 
 (B,D) -projection-> angles (B,A) -core-> features (B,K) -head-> logits (B,C)
 
@@ -21,25 +21,49 @@ from qkd.results import Parameters
 from qkd.simulation.factory import Engine
 from qkd.student.cores.base import StudentCore
 from qkd.student.cores.quantum import QuantumCore
-from qkd.student.dropout import Dropout
 
 START_SPREAD = 0.1
 """Standard deviation, radians, of a training text's initial angles around the circuit's start."""
-EDGE = 0.95
-"""Of pi: the largest angle at which tanh is still steep enough to start."""
+MAX_START_SHARE = 0.95
+"""Largest initial angle as a fraction of pi; tanh is too flat for training beyond it."""
+
+
+class Dropout(nn.Module):
+    """Dropout with probability ``p``, rounded to 1/256 (Srivastava et al., JMLR 15:1929, 2014).
+
+    It draws one random byte for each entry, because torch's dropout took half of a student's training time. The draws
+    come from torch's own generator, which a checkpoint keeps.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return ``x``, with entries dropped and the others scaled up while training; the mean over draws is ``x``."""
+        threshold = max(1, round(256 * (1 - self.p)))
+        if not self.training or threshold == 256:
+            return x
+        words = torch.empty(-(-x.numel() // 8), dtype=torch.int64, device=x.device).random_(-(2**63), None)
+        draws = words.view(torch.uint8)[: x.numel()].view(x.shape)
+        return x * (draws < threshold).to(x.dtype).mul_(256 / threshold)
+
+    def extra_repr(self) -> str:
+        """Return the probability for ``repr``."""
+        return f"p={self.p}"
 
 
 class StudentModel(nn.Module):
-    """A text embedding's way to logits through a core.
+    """The map from a text's embedding to its logits.
 
     Args:
-        core: what stands between projection and head; A inputs, K outputs.
-        dim: D, the embedding width.
+        core: the core between projection and head; A inputs, K outputs.
+        dim: the embedding width D.
         classes: the C class names, in the order of the logits.
-        angle_map: ``tanh`` (angles in (-pi, pi)) or ``minmax`` (the paper's: each text's projection scaled
-            to [0, 10] by its own minimum and maximum); a core that is not ``mapped`` gets the projection as it is.
+        angle_map: ``tanh`` (angles in (-pi, pi)) or ``minmax`` (the paper's: each text's projection is scaled to
+            [0, 10] by its own minimum and maximum). A core that is not ``mapped`` gets the projection itself.
         dropout: the fraction of embedding entries dropped in training.
-        fresh: draw initial parameters; False where they are about to be loaded.
+        fresh: whether to draw initial parameters; False where they are about to be loaded.
     """
 
     center: torch.Tensor
@@ -68,31 +92,30 @@ class StudentModel(nn.Module):
 
     @torch.no_grad()
     def _start_linear(self) -> None:
-        """Let angles of standardised embeddings start ``START_SPREAD`` around where the core responds linearly.
+        """Place the initial angles of standardized embeddings where the core responds linearly, with ``START_SPREAD``.
 
-        The paper's map leaves no choice: it spreads each text's angles over [0, 10] whatever the projection is.
+        The paper's map allows no choice: it spreads each text's angles over [0, 10] for every projection.
         """
-        centre = self.core.centre()
-        if centre is None or not self.core.mapped or self.angle_map != "tanh":
+        center = self.core.center()
+        if center is None or not self.core.mapped or self.angle_map != "tanh":
             return
-        share = (centre / math.pi).clamp(-EDGE, EDGE)
-        slope = math.pi * (1 - share.square())  # of pi tanh(z) where it is centre
-        drawn = (1 / 3) ** 0.5  # standard deviation of torch's initial projection of standardised embeddings
+        share = (center / math.pi).clamp(-MAX_START_SHARE, MAX_START_SHARE)
+        slope = math.pi * (1 - share.square())  # of pi tanh(z) at the center
+        drawn = (1 / 3) ** 0.5  # standard deviation of torch's initial projection of standardized embeddings
         self.projection.weight.mul_((START_SPREAD / (drawn * slope))[:, None])
         self.projection.bias.copy_(torch.atanh(share))
 
     def with_engine(self, circuit: StudentCircuit, engine: Engine) -> StudentModel:
-        """Return this student on an equivalent circuit and another engine; it has copies of the same tensors."""
+        """Return a copy of this model on an equivalent circuit and another engine."""
         core = QuantumCore(circuit, engine)
-        other = StudentModel(core, self.dim, self.classes, self.angle_map, self.dropout.p, fresh=False).to(
-            engine.device
-        )
+        other = StudentModel(core, self.dim, self.classes, self.angle_map, self.dropout.p, fresh=False)
+        other = other.to(engine.device)
         other.load_state_dict(self.state_dict())
         return other
 
     @property
     def quantum(self) -> QuantumCore:
-        """The core, of a quantum student.
+        """The core of a quantum student.
 
         Raises:
             QkdError: this is a classical control.
@@ -113,26 +136,26 @@ class StudentModel(nn.Module):
 
     @property
     def dim(self) -> int:
-        """D, the embedding width."""
+        """The embedding width D."""
         return self.projection.in_features
 
     @property
     def num_parameters(self) -> int:
-        """How many numbers training changes: projection, core and head."""
+        """Number of trainable parameters in projection, core and head."""
         return sum(parameter.numel() for parameter in self.parameters())
 
     def parameter_counts(self) -> Parameters:
-        """Return how many numbers training changes in the circuit (``quantum``) and around it (``classical``)."""
+        """Return the number of trainable parameters in the circuit (``quantum``) and outside it (``classical``)."""
         quantum = self.core.num_parameters if isinstance(self.core, QuantumCore) else 0
         return Parameters(classical=self.num_parameters - quantum, quantum=quantum)
 
     def standardize(self, embeddings: torch.Tensor) -> None:
-        """Set the fixed shift and scale in front of the projection from training embeddings (N,D)."""
+        """Set the fixed shift and scale before the projection from training embeddings (N,D)."""
         self.center.copy_(embeddings.mean(dim=0))
         self.scale.copy_(1 / embeddings.std(dim=0).clamp_min(1e-6))
 
     def angles(self, embeddings: torch.Tensor) -> torch.Tensor:
-        """Return the core's inputs (B,A), in radians where it is a circuit, of embeddings (B,D)."""
+        """Return the core's inputs (B,A), in radians for a circuit, of embeddings (B,D)."""
         z = self.projection(self.dropout((embeddings - self.center) * self.scale))
         if not self.core.mapped:
             return z
@@ -145,26 +168,28 @@ class StudentModel(nn.Module):
         """Return logits (B,C) of embeddings (B,D)."""
         return self.head(self.core(self.angles(embeddings)))
 
+    # no_grad rather than inference_mode: engines with wide light cones take gradients while they evaluate
     @torch.no_grad()
     def logits(self, embeddings: np.ndarray, batch: int = 512) -> np.ndarray:
         """Return logits (N,C), float32, of embeddings (N,D), without dropout."""
         self.eval()
-        rows = torch.as_tensor(embeddings, dtype=self.projection.weight.dtype, device=self.projection.weight.device)
         with threads(self.core.threads):
-            parts = [self(part) for part in rows.split(batch)]
+            parts = [self(part) for part in self._rows(embeddings).split(batch)]
         return torch.cat(parts).float().cpu().numpy() if parts else np.zeros((0, len(self.classes)), np.float32)
 
     @torch.no_grad()
     def values(self, embeddings: np.ndarray) -> np.ndarray:
         """Return parameter values (N,A+P), inputs first, float64, of embeddings (N,D)."""
         self.eval()
-        rows = torch.as_tensor(embeddings, dtype=self.projection.weight.dtype, device=self.projection.weight.device)
-        angles = self.angles(rows)
-        return torch.cat([angles, self.quantum.weights.expand(len(rows), -1)], dim=1).double().cpu().numpy()
+        angles = self.angles(self._rows(embeddings))
+        return torch.cat([angles, self.quantum.weights.expand(len(angles), -1)], dim=1).double().cpu().numpy()
 
     @torch.no_grad()
     def logits_of(self, evs: np.ndarray) -> np.ndarray:
-        """Return logits (N,C), float32, of expectation values (N,K), wherever they were measured."""
+        """Return logits (N,C), float32, of expectation values (N,K) from any source."""
         self.eval()
-        rows = torch.as_tensor(evs, dtype=self.head.weight.dtype, device=self.head.weight.device)
-        return self.head(rows).float().cpu().numpy()
+        return self.head(self._rows(evs)).float().cpu().numpy()
+
+    def _rows(self, values: np.ndarray) -> torch.Tensor:
+        weight = self.head.weight
+        return torch.as_tensor(values, dtype=weight.dtype, device=weight.device)

@@ -1,39 +1,36 @@
-"""The cheapest answer to a device's noise: a trained student whose head alone is fitted to noisy expectation values."""
+"""The cheapest adaptation to a device's noise: a trained model whose head alone is fitted to noisy values."""
 
 from __future__ import annotations
 
 import torch
 
 from qkd.core.config import LossSpec
-from qkd.student.losses import LOSSES
 from qkd.student.model import StudentModel
-from qkd.student.trainer import Examples
+from qkd.student.trainer import Split
 
-STEPS = 100
-"""Iterations of L-BFGS; the loss is convex in the head, or nearly so."""
+LBFGS_ITERATIONS = 100
+"""Maximum number of L-BFGS iterations; the loss is convex in the head, or nearly so."""
 
 
-def refit_head(student: StudentModel, train: Examples, loss: LossSpec, weight_decay: float) -> StudentModel:
-    """Return a copy of a student whose head has the least loss on what its engine, noise included, says of the texts.
+def refit_head(model: StudentModel, train: Split, loss: LossSpec, weight_decay: float) -> StudentModel:
+    """Return a copy of a model whose head minimizes the loss on the values of its engine, noise included.
 
     Args:
-        student: on the engine of the noisy device.
-        train: what it was trained on.
-        loss: what it was trained with.
-        weight_decay: the strength of the head's ridge.
+        model: the model on the engine of the noisy device.
+        train: its training texts.
+        loss: its loss.
+        weight_decay: the strength of the head's ridge penalty.
     """
-    refitted = student.with_engine(student.circuit, student.engine)
+    refitted = model.with_engine(model.circuit, model.engine)
     refitted.eval()
     with torch.no_grad():
-        features = torch.cat([refitted.core(refitted.angles(part)) for part in train.embeddings.split(512)])
-    optimizer = torch.optim.LBFGS(refitted.head.parameters(), max_iter=STEPS, line_search_fn="strong_wolfe")
+        features = torch.cat([refitted.core(refitted.angles(part)) for part in train.inputs.split(512)])
+    optimizer = torch.optim.LBFGS(refitted.head.parameters(), max_iter=LBFGS_ITERATIONS, line_search_fn="strong_wolfe")
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
-        terms = LOSSES[loss.loss](
-            refitted.head(features), train.teacher, train.targets, temperature=loss.temperature, alpha=loss.alpha
-        )
-        total = terms["loss"] + weight_decay * refitted.head.weight.square().sum() / 2
+        total = train.loss_terms(refitted.head(features), loss)["loss"]
+        total = total + weight_decay * refitted.head.weight.square().sum() / 2
         total.backward()
         return total
 

@@ -4,9 +4,9 @@ Every student answers the same N texts after training with each of S seeds, so t
 The standard error comes from a two-way layout with random rows and columns. Satterthwaite's degrees of freedom widen
 the interval where seeds are few.
 
-A verdict compares the interval of a paired difference with a margin of practical equivalence. Two tests are made at the
-95 % level, each corrected for the number of differences: the difference is not 0, and the difference is inside the
-margin (two one-sided tests: Schuirmann, Journal of Pharmacokinetics and Biopharmaceutics 15:657, 1987).
+A verdict compares the interval of a paired difference with a margin of practical equivalence. One test asks whether the
+difference is not 0, another whether it is inside the margin. Both have the 95 % level and are corrected for the number
+of differences. The second consists of two one-sided tests (Schuirmann, J. Pharmacokinet. Biopharm. 15:657, 1987).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Calibration of label scores to logits: temperature, biases, and scores of words near those of the labels.
 
-The likelihood of a label's word depends on more than the text (Zhao et al., arXiv 2102.09690), and words of nearly the
-same meaning add information about a text (Schick et al., arXiv 2010.13641). One regularized linear map, fitted on
-labeled texts, uses both. With few texts it reduces to temperature and biases.
+The likelihood of a label's word depends on more than the text (Zhao et al., arXiv 2102.09690). Words of nearly the same
+meaning add information about a text (Schick et al., arXiv 2010.13641). One regularized linear map, fitted on labeled
+texts, uses both. With few texts it reduces to temperature and biases.
 """
 
 from __future__ import annotations

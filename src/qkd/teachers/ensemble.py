@@ -37,7 +37,7 @@ class EnsembleTeacher:
 
     @property
     def cross_fitted(self) -> bool:
-        """Whether every member is cross-fitted."""
+        """True if every member is cross-fitted."""
         return all(member.cross_fitted for member in self.members)
 
     @property

@@ -1,15 +1,15 @@
-r"""What a ``prompt:`` teacher is asked: template, words for each label, examples.
+r"""Prompts of ``prompt:`` and ``api:`` teachers: template, words for each label, examples.
 
 A prompt file is TOML::
 
     template = "Is this review good or bad? Answer with one word.\\n\\n{text}\n"   # {labels} lists the words
     system = "You are a careful annotator."                                      # chat models only, optional
-    chat = true                                    # use the tokenizer's chat template; when left out: if it has one
-    [verbalizers]                                  # labels that are missing stand for themselves
+    chat = true                                    # use the tokenizer's chat template; by default, if it has one
+    [verbalizers]                                  # a missing label is its own word
     positive = ["good", "great"]
     negative = ["bad", "awful"]
 
-or a text file with the template alone. Without a chat template the words follow the template after one space.
+or a text file that contains the template alone. Without a chat template, words follow the template after one space.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ if TYPE_CHECKING:
 
 
 class PromptFile(Spec):
-    """A prompt as its file says it."""
+    """Content of a prompt file."""
 
-    template: str = Field(description="What is asked, with {text} where the text goes and {labels} where the words go.")
+    template: str = Field(description="The prompt, in which {text} becomes the text and {labels} the list of words.")
     system: str | None = Field(default=None, description="A chat model's instructions.")
-    chat: bool | None = Field(
-        default=None, description="Use the tokenizer's chat template; if it has one, when left out."
-    )
-    verbalizers: dict[str, tuple[str, ...]] = Field(default={}, description="The words that stand for a label.")
+    chat: bool | None = Field(default=None, description="Use the tokenizer's chat template; default: if it has one.")
+    verbalizers: dict[str, tuple[str, ...]] = Field(default={}, description="The words of each label.")
 
     @field_validator("template")
     @classmethod
-    def _asks_about_the_text(cls, value: str) -> str:
+    def _contains_text(cls, value: str) -> str:
         if value.count("{text}") != 1:
-            raise ValueError("it must have {text} in it, once")
+            raise ValueError("it must contain {text} once")
         return value
 
 
+# Prompts without a file, and the name that means all of them.
+AUTO = "auto"
 BUILT_IN = {
     "classify": PromptFile(
         template="Which of these labels fits the text best: {labels}? Answer with the label alone.\n\n"
@@ -58,14 +58,10 @@ BUILT_IN = {
     "continue": PromptFile(template="{text}\n\nThe text above in one word:", chat=False),
     "category": PromptFile(template="{text}\nCategory:", chat=False),
 }
-"""The prompts that need no file."""
-
-AUTO = "auto"
-"""What stands for all of them."""
 
 
 def read_prompts(names: Sequence[str]) -> dict[str, PromptFile]:
-    """Return prompts by name, ``auto`` being all built-in ones.
+    """Return prompts by name; ``auto`` means all built-in ones.
 
     Raises:
         QkdError: there is no such prompt, or a file is malformed.
@@ -92,13 +88,13 @@ def read_prompt(name: str) -> PromptFile:
 
 @dataclass(frozen=True)
 class LabelPrompt:
-    """A prompt made for certain labels, by a certain tokenizer.
+    """A prompt for given labels and a given tokenizer.
 
-    Args:
-        prompt: what is asked.
-        words: the words of each label, in the labels' order.
-        tokenizer: the model's.
-        examples: texts and words shown first.
+    Attributes:
+        prompt: The prompt.
+        words: The words of each label, in the order of the labels.
+        tokenizer: The model's tokenizer.
+        examples: Texts and words that precede the text.
     """
 
     prompt: PromptFile
@@ -108,11 +104,11 @@ class LabelPrompt:
 
     @property
     def chat(self) -> bool:
-        """Whether the tokenizer's chat template is used."""
+        """True if the tokenizer's chat template is used."""
         return bool(self.tokenizer.chat_template) if self.prompt.chat is None else self.prompt.chat
 
     def with_examples(self, examples: Sequence[tuple[str, int]]) -> LabelPrompt:
-        """Return the same with ``(text, class number)`` examples shown first."""
+        """Return the prompt with ``(text, class number)`` examples."""
         return replace(self, examples=tuple((text, self.words[number][0]) for text, number in examples))
 
     def rendered(self, text: str) -> str:
@@ -127,7 +123,7 @@ class LabelPrompt:
         return str(self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False))
 
     def ids(self, prompt: str) -> list[int]:
-        """Return a whole prompt's token ids; a chat template has put the special ones in already."""
+        """Return a prompt's token ids. A chat template contains the special tokens already."""
         return list(self.tokenizer(prompt, add_special_tokens=not self.chat, verbose=False)["input_ids"])
 
     def answers(self, classes: Sequence[str]) -> list[list[list[int]]]:
@@ -144,8 +140,8 @@ class LabelPrompt:
                 if other != name:
                     tokens = self.tokenizer.convert_ids_to_tokens(ids)
                     raise ModelError(
-                        f"the labels '{other}' and '{name}' would be told apart by '{same}' and '{word}', which are "
-                        f"the same tokens to this model ({', '.join(map(repr, tokens))}); give other words in "
+                        f"the words '{same}' and '{word}' of the labels '{other}' and '{name}' are the same tokens "
+                        f"for this model ({', '.join(map(repr, tokens))}); give other words in "
                         "[verbalizers] of a --prompt file"
                     )
         return by_label
@@ -166,7 +162,7 @@ class LabelPrompt:
 
 
 def label_words(prompt: PromptFile, classes: Sequence[str]) -> tuple[tuple[str, ...], ...]:
-    """Return the words that stand for each of the labels ``classes``.
+    """Return the words of each of the labels ``classes``.
 
     Raises:
         ModelError: the prompt has words for a label that does not exist, or an empty list.

@@ -27,7 +27,7 @@ class Teacher(Protocol):
 
     @property
     def cross_fitted(self) -> bool:
-        """Whether ``logits`` of a training text are out of fold: from a teacher that did not learn its label."""
+        """True if ``logits`` of a training text are out of fold: from a teacher that did not learn its label."""
         ...
 
     @property

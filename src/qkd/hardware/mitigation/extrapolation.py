@@ -53,46 +53,37 @@ def extrapolate(
 def _term(evs: np.ndarray, stds: np.ndarray, factors: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
     """Return values (N,) and errors (N,) of one term's texts (N,F), and whether its rate may lie beyond the grid."""
     variance = (stds**2).clip(1e-12)
-    scores = np.array([[_score(evs, variance, factors, rate, width) for width in WIDTHS] for rate in RATES])
+    scores = np.array([_fit(evs, variance, factors, rate, WIDTHS)[2] for rate in RATES])
     # The likelihood is the weight: with few texts the rate is uncertain, and the error bars contain that.
     weights = np.exp(scores - scores.max()) * RATE_SPACING[:, None]
     weights /= weights.sum()
-    mean, square = np.zeros(len(evs)), np.zeros(len(evs))
-    for i, j in zip(*np.nonzero(weights > 1e-4), strict=True):
-        value, error = _amplitude(evs, variance, factors, RATES[i], max(WIDTHS[j], MIN_WIDTH))
-        mean += weights[i, j] * value
-        square += weights[i, j] * (error + value**2)
-    total = weights[weights > 1e-4].sum()
-    mean, square = mean / total, square / total
-    errors = np.sqrt((square - mean**2).clip(0))
+    mean, square, total = np.zeros(len(evs)), np.zeros(len(evs)), 0.0
+    for i in np.flatnonzero(weights.max(axis=1) > 1e-4):
+        used = weights[i] > 1e-4
+        values, variances, _ = _fit(evs, variance, factors, RATES[i], np.fmax(WIDTHS[used], MIN_WIDTH))
+        mean += weights[i, used] @ values
+        square += weights[i, used] @ (variances + values**2)
+        total += weights[i, used].sum()
+    errors = np.sqrt((square / total - (mean / total) ** 2).clip(0))
     decayed = bool(weights[RATES > 0.9 * MAX_RATE].sum() > MAX_EDGE_WEIGHT)
-    return mean, np.fmax(errors, UNKNOWN_STD) if decayed else errors, decayed
+    return mean / total, np.fmax(errors, UNKNOWN_STD) if decayed else errors, decayed
 
 
-def _inverse(variance: np.ndarray, factors: np.ndarray, width: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the parts of (diag(variance) + width^2 f f^T)^-1 (Sherman and Morrison) and its log determinants (N,)."""
-    g = factors / variance
-    s = width**2 / (1 + width**2 * (factors * g).sum(axis=1))
-    logs = np.log(variance).sum(axis=1) + np.log1p(width**2 * (factors * g).sum(axis=1))
-    return g, s, logs
+def _fit(
+    evs: np.ndarray, variance: np.ndarray, factors: np.ndarray, rate: float, widths: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return amplitudes (W,N), their variances (W,N), and restricted log likelihoods (W,), for each of W widths.
 
-
-def _score(evs: np.ndarray, variance: np.ndarray, factors: np.ndarray, rate: float, width: float) -> float:
-    """Return the restricted log likelihood of a rate and a width, with every text's amplitude integrated out."""
-    g, s, logs = _inverse(variance, factors, width)
-    u = np.exp(-rate * factors)
-    uu = (u**2 / variance).sum(axis=1) - s * (u * g).sum(axis=1) ** 2
-    uy = (u * evs / variance).sum(axis=1) - s * (u * g).sum(axis=1) * (evs * g).sum(axis=1)
-    yy = (evs**2 / variance).sum(axis=1) - s * (evs * g).sum(axis=1) ** 2
-    return float(-0.5 * (logs + np.log(uu) + yy - uy**2 / uu).sum() + len(evs) * np.log((u**2).sum()) / 2)
-
-
-def _amplitude(
-    evs: np.ndarray, variance: np.ndarray, factors: np.ndarray, rate: float, width: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return amplitudes (N,) and their variances (N,)."""
-    g, s, _ = _inverse(variance, factors, width)
-    u = np.exp(-rate * factors)
-    uu = (u**2 / variance).sum(axis=1) - s * (u * g).sum(axis=1) ** 2
-    uy = (u * evs / variance).sum(axis=1) - s * (u * g).sum(axis=1) * (evs * g).sum(axis=1)
-    return uy / uu, 1 / uu
+    The covariance of a text is ``diag(variance) + width^2 f f^T``, whose inverse is that of Sherman and Morrison. Every
+    text's amplitude is integrated out of the likelihood.
+    """
+    g, u = factors / variance, np.exp(-rate * factors)
+    squares = widths[:, None] ** 2 * (factors * g).sum(axis=1)
+    s = widths[:, None] ** 2 / (1 + squares)
+    ug, yg = (u * g).sum(axis=1), (evs * g).sum(axis=1)
+    uu = (u**2 / variance).sum(axis=1) - s * ug**2
+    uy = (u * evs / variance).sum(axis=1) - s * ug * yg
+    yy = (evs**2 / variance).sum(axis=1) - s * yg**2
+    logs = np.log(variance).sum(axis=1) + np.log1p(squares)
+    score = -0.5 * (logs + np.log(uu) + yy - uy**2 / uu).sum(axis=1) + len(evs) * np.log((u**2).sum()) / 2
+    return uy / uu, 1 / uu, score

@@ -1,4 +1,4 @@
-"""What a student asks of its core: angles (B,A) in, K features (B,K) out."""
+"""The interface of a core: angles (B,A) in, K features (B,K) out."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from torch import nn
 
 
 class StudentCore(nn.Module):
-    """Base of all cores; a subclass says how many numbers go in and out, and overrides ``forward``.
+    """Base class of all cores; a subclass sets the attributes and overrides ``forward``.
 
-    num_inputs: A.
-    num_outputs: K.
-    name: what tables call it.
-    mapped: whether the projection goes through the student's angle map first, as what enters a rotation must.
-    decayed: whether weight decay means something to its parameters.
+    Attributes:
+        num_inputs: Number of inputs A.
+        num_outputs: Number of features K.
+        name: The name in tables.
+        mapped: Whether the student's angle map is applied to the projection first, as rotations require.
+        decayed: Whether weight decay applies to the core's parameters.
     """
 
     num_inputs: int
@@ -29,30 +30,30 @@ class StudentCore(nn.Module):
         raise NotImplementedError
 
     def start(self, projection: nn.Linear, head: nn.Linear) -> None:
-        """Draw the initial parameters from torch's generator: its own and, where it needs that, its neighbours'.
+        """Draw the initial parameters of the core and, where it needs that, of its neighbors.
 
         Args:
-            projection: the layer before it, freshly initialised.
-            head: the layer behind it, freshly initialised.
+            projection: the layer before the core, freshly initialized.
+            head: the layer behind the core, freshly initialized.
         """
 
-    def centre(self) -> torch.Tensor | None:
-        """Return the inputs (A,), radians, around which it responds linearly to the data; None where 0 will do."""
+    def center(self) -> torch.Tensor | None:
+        """Return the inputs (A,), radians, around which the core responds linearly; None means 0."""
         return None
 
     def reseed(self, stream: int) -> None:
-        """Begin the ``stream``-th stream of random numbers, for a core that samples."""
+        """Start the random stream with this number, for a core that samples."""
 
     @property
     def threads(self) -> int | None:
-        """How many threads its arithmetic wants; None for as many as torch takes."""
+        """Number of threads that suits the core's arithmetic; None for torch's own choice."""
         return 1
 
     @property
     def num_parameters(self) -> int:
-        """How many numbers training changes in it."""
+        """Number of trainable parameters."""
         return sum(parameter.numel() for parameter in self.parameters())
 
     def describe(self) -> str:
-        """Return what computes it, one line."""
+        """Return a description of the core, one line."""
         return f"{self.name}, classical"

@@ -1,4 +1,4 @@
-"""Classical cores of a circuit's size: what a student of the same shape does without a quantum computer."""
+"""Classical cores of a circuit's size, as controls of the quantum core."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from qkd.student.cores.base import StudentCore
 
 
 class Linear(StudentCore):
-    """Nothing at all: projection and head alone, a linear classifier of rank A."""
+    """The identity: projection and head alone form a linear classifier of rank A."""
 
     mapped: ClassVar[bool] = False
 
@@ -25,12 +25,12 @@ class Linear(StudentCore):
         self.num_outputs = self.num_inputs
 
     def forward(self, angles: torch.Tensor) -> torch.Tensor:
-        """Return what came in, (B,A)."""
+        """Return the angles (B,A) unchanged."""
         return angles
 
 
 class Mlp(StudentCore):
-    """A residual block ``x + V tanh(U x + u)`` behind the angle map, as wide as the circuit has weights for."""
+    """A residual block ``x + V tanh(U x + u)`` behind the angle map, with as many parameters as the circuit."""
 
     def __init__(self, circuit: StudentCircuit, classes: int) -> None:
         super().__init__()
@@ -38,11 +38,11 @@ class Mlp(StudentCore):
         self.name, self.num_inputs, self.num_outputs = "mlp", a, a
         spare = p + (k - a) * classes  # the head is (A -> C) here and (K -> C) behind the circuit
         width = max(1, round(spare / (2 * a + 1)))
-        self.hidden = skip_init(nn.Linear, a, width)  # start() draws, so that the projection is every student's
+        self.hidden = skip_init(nn.Linear, a, width)  # start() draws: all share the projection's numbers
         self.out = skip_init(nn.Linear, width, a, bias=False)
 
     def start(self, projection: nn.Linear, head: nn.Linear) -> None:
-        """Draw its layers as torch does."""
+        """Draw the layers as torch does."""
         self.hidden.reset_parameters()
         self.out.reset_parameters()
 
@@ -53,12 +53,12 @@ class Mlp(StudentCore):
 
 
 class Fourier(StudentCore):
-    """Random Fourier features ``cos(w x + b)`` of the frequencies that the circuit's encoding has.
+    """Random Fourier features ``cos(w x + b)`` with the frequencies of the circuit's encoding.
 
-    An expectation value is a trigonometric polynomial of the angles in its light cone, with integer frequencies up to
-    the number of rotations an angle enters (Schuld et al., arXiv:2008.08605); features drawn from those frequencies,
-    fixed, under a trained linear head, are its classical surrogate (Landman et al., arXiv:2210.13200).
-    There are as many as give the head the parameters that the circuit and its head have together.
+    An expectation value is a trigonometric polynomial of the angles in its light cone. Its integer frequencies reach
+    the number of rotations that an angle enters (Schuld et al., arXiv:2008.08605). Fixed random features of these
+    frequencies under a trained linear head are the classical surrogate (Landman et al., arXiv:2210.13200). Their number
+    gives the head as many parameters as the circuit and its head have together.
     """
 
     mapped: ClassVar[bool] = True
@@ -74,7 +74,7 @@ class Fourier(StudentCore):
         self.register_buffer("phases", torch.zeros(self.num_outputs))
 
     def start(self, projection: nn.Linear, head: nn.Linear) -> None:
-        """Draw frequencies, uniform over those of an observable drawn first, and phases."""
+        """Draw phases, and frequencies uniformly among those of a randomly drawn observable."""
         for feature in range(self.num_outputs):
             highest = self.uses[torch.randint(len(self.uses), ())]
             drawn = (torch.rand(self.num_inputs) * (2 * highest + 1)).floor() - highest
@@ -87,7 +87,7 @@ class Fourier(StudentCore):
 
 
 def _uses(circuit: StudentCircuit, observable: int) -> torch.Tensor:
-    """Return how many gates of an observable's light cone each input enters, (A,)."""
+    """Return for each input the number of gates in an observable's light cone that it enters, (A,)."""
     _, items = past(circuit.circuit, support([circuit.observables[observable]]))
     place = {parameter: i for i, parameter in enumerate(circuit.inputs)}
     uses = torch.zeros(len(circuit.inputs))

@@ -1,4 +1,4 @@
-"""A core by its name."""
+"""Controls by name."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from qkd.student.cores.classical import Fourier, Linear, Mlp
 from qkd.student.cores.quantum import QuantumCore
 
 CLASSICAL: dict[str, Callable[[StudentCircuit, int], StudentCore]] = {"linear": Linear, "mlp": Mlp, "fourier": Fourier}
-"""Classical controls by name: each is made of the circuit whose size it takes and of C."""
+"""Classical controls by name: functions of the circuit whose size they have, and of C."""
 
 
 def make_control(name: str, circuit: StudentCircuit, classes: int, engine: EngineSpec) -> StudentCore:
-    """Return the core of a control of a circuit's size.
+    """Return the core of a control with a circuit's size.
 
     Args:
         name: ``linear``, ``mlp``, ``fourier``, or ``product``, the circuit without its entanglers.
-        circuit: the circuit that the control stands beside.
+        circuit: the circuit whose size the control has.
         classes: C.
-        engine: what runs ``product``.
+        engine: the engine that runs ``product``.
 
     Raises:
         QkdError: there is no such control.
@@ -38,17 +38,17 @@ def make_control(name: str, circuit: StudentCircuit, classes: int, engine: Engin
     return CLASSICAL[name](circuit, classes)
 
 
-def without_entanglers(student: StudentCircuit) -> StudentCircuit:
-    """Return a circuit's gates on single qubits alone, with the parameters that occur there, in the same order."""
-    circuit = QuantumCircuit(student.num_qubits, name="product")
-    for item in student.circuit.data:
+def without_entanglers(circuit: StudentCircuit) -> StudentCircuit:
+    """Return the single-qubit gates of a circuit with their parameters, in the same order."""
+    product = QuantumCircuit(circuit.num_qubits, name="product")
+    for item in circuit.circuit.data:
         if len(item.qubits) == 1:
-            circuit.append(item.operation, [student.circuit.find_bit(item.qubits[0]).index])
-    used = set(circuit.parameters)
+            product.append(item.operation, [circuit.circuit.find_bit(item.qubits[0]).index])
+    used = set(product.parameters)
     return StudentCircuit(
-        circuit,
-        tuple(parameter for parameter in student.inputs if parameter in used),
-        tuple(parameter for parameter in student.weights if parameter in used),
-        student.observables,
+        product,
+        tuple(parameter for parameter in circuit.inputs if parameter in used),
+        tuple(parameter for parameter in circuit.weights if parameter in used),
+        circuit.observables,
         name="product",
     )

@@ -1,4 +1,4 @@
-"""The quantum core: an ``EstimatorQNN`` that asks its engine once, and its weights."""
+"""The quantum core: the weights of a circuit and an ``EstimatorQNN`` that calls its engine once."""
 
 from __future__ import annotations
 
@@ -20,15 +20,14 @@ MIN_SHOT_VARIANCE = 1e-6
 
 
 class StudentQNN(EstimatorQNN):
-    """An ``EstimatorQNN`` that asks its engine once per evaluation.
+    """An ``EstimatorQNN`` that calls its engine once per evaluation.
 
-    A stock ``EstimatorQNN`` sends one PUB per observable and leaves input gradients off; this one sends a
-    single PUB ``(circuit, observables (K,1), values (B, A+P))`` and always has input gradients, so that a
-    projection in front of it trains.
+    A stock ``EstimatorQNN`` sends one PUB per observable and disables input gradients. This one sends a single PUB
+    ``(circuit, observables (K,1), values (B, A+P))`` and always has input gradients, which train the projection.
 
     Args:
         circuit: the student circuit; its A inputs and P weights keep their order.
-        engine: what evaluates it.
+        engine: the engine that evaluates it.
     """
 
     def __init__(self, circuit: StudentCircuit, engine: Engine) -> None:
@@ -42,22 +41,21 @@ class StudentQNN(EstimatorQNN):
             input_gradients=True,
             default_precision=0.0,  # an engine that samples then takes its own number of shots
         )
-        ordered = list(self._circuit.parameters)  # EstimatorQNN renamed them: A inputs, then P weights
+        ordered = list(self._circuit.parameters)  # EstimatorQNN has renamed them: A inputs, then P weights
         self._program = engine.estimator.compile(
             self._circuit, circuit.observables, batched=ordered[: self.num_inputs], shared=ordered[self.num_inputs :]
         )
 
     def _forward(self, input_data: np.ndarray | None, weights: np.ndarray | None) -> np.ndarray:
         values, num_samples = self._preprocess_forward(input_data, weights)
-        assert num_samples is not None
         pub = (self._circuit, [[observable] for observable in self._observables], values)
         evs = self.estimator.run([pub], precision=self._default_precision).result()[0].data.evs
-        return self._forward_postprocess(num_samples, evs)
+        return self._forward_postprocess(num_samples or 1, evs)
 
     def evaluate(self, angles: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         """Return expectation values (B,K) of angles (B,A) and weights (P,), differentiable in both.
 
-        The gradient is a vector-Jacobian product: the dense (B,K,A+P) Jacobian is never made.
+        The gradient is a vector-Jacobian product; the dense (B,K,A+P) Jacobian is never computed.
         """
         return self._program(angles, weights)
 
@@ -77,7 +75,7 @@ class QuantumCore(StudentCore):
             follow from its value.
     """
 
-    decayed: ClassVar[bool] = False  # decay would pull angles to 0, a point like any other on their circle
+    decayed: ClassVar[bool] = False  # decay would pull angles toward 0, which is no special point on their circle
 
     def __init__(self, circuit: StudentCircuit, engine: Engine, train_shots: int = 0) -> None:
         super().__init__()
@@ -103,8 +101,8 @@ class QuantumCore(StudentCore):
         """
         nn.init.normal_(self.weights, std=WEIGHT_SPREAD)
 
-    def centre(self) -> torch.Tensor:
-        """Return the circuit's ``start`` (A,), looked for where it is not said."""
+    def center(self) -> torch.Tensor:
+        """Return the circuit's ``start`` (A,), searched if the circuit does not specify it."""
         return torch.tensor(started(self.circuit).start, dtype=torch.float32)
 
     def forward(self, angles: torch.Tensor) -> torch.Tensor:
@@ -117,14 +115,14 @@ class QuantumCore(StudentCore):
         return evs + variance.sqrt() * torch.randn_like(evs)
 
     def reseed(self, stream: int) -> None:
-        """Begin another stream of shots or trajectories."""
+        """Start another stream of shots or trajectories."""
         self.engine.estimator.reseed(stream)
 
     @property
     def threads(self) -> int | None:
-        """What the engine wants."""
+        """Number of threads that suits the engine."""
         return self.engine.estimator.threads
 
     def describe(self) -> str:
-        """Return what computes, and why."""
+        """Return the engine's description and the reason for its choice."""
         return self.engine.describe()

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
+from benchmarks.geometric_difference import circuit_differences, gaussian_kernel, geometric_difference, linear_kernel
+from benchmarks.synthetic import synthetic_data, synthetic_verdict
 
 from qkd.core.config import make_config
 from qkd.experiments.candidates import make_candidates
-from qkd.experiments.geometry import gaussian_kernel, geometric_difference, geometry_of, linear_kernel
-from qkd.experiments.planted import planted, planted_verdict
 
 SETTINGS = {
     "student": {"circuit": "hardware", "qubits": 2, "layers": 1, "dropout": 0.0},
@@ -17,22 +17,23 @@ SETTINGS = {
 @pytest.mark.parametrize("kind", ["circuit", "linear"])
 def test_the_verdict_goes_both_ways(kind):
     students = make_candidates(("hardware", "linear", "logreg"), make_config(SETTINGS))
-    found = planted_verdict(students, planted(kind, students[0].circuit(), 400, 400, seed=1), 3, processes=1)
+    data = synthetic_data(kind, students[0].circuit(), 400, 400, seed=1)
+    verdict, accuracy = synthetic_verdict(students, data, 3, processes=1)
     if kind == "circuit":
-        assert found.conclusion.startswith("A benefit of the circuit"), found
-        assert found.accuracy["hardware"] > 0.85
+        assert verdict.conclusion.startswith("A benefit of the circuit"), verdict
+        assert accuracy["hardware"] > 0.85
     else:
-        assert found.conclusion.startswith("No benefit"), found
-        assert found.accuracy["linear"] > 0.95  # labels of a line: the line has them
+        assert verdict.conclusion.startswith("No benefit"), verdict
+        assert accuracy["linear"] > 0.95  # labels of a line: the line has them
 
 
-def test_planted_labels_are_balanced_and_the_teacher_agrees_with_them():
+def test_synthetic_labels_are_balanced_and_the_teacher_agrees_with_them():
     circuit = make_candidates(("hardware", "linear"), make_config(SETTINGS))[0].circuit()
     for kind in ("circuit", "linear"):
-        lesson = planted(kind, circuit, 80, 100)
-        assert lesson.targets.mean() == pytest.approx(0.5, abs=0.01)
-        assert (lesson.teacher.argmax(axis=1) == lesson.targets).all()
-        assert len(set(lesson.train) | set(lesson.valid) | set(lesson.test)) == 200
+        data = synthetic_data(kind, circuit, 80, 100)
+        assert data.targets.mean() == pytest.approx(0.5, abs=0.01)
+        assert (data.teacher_logits.argmax(axis=1) == data.targets).all()
+        assert len(set(data.train) | set(data.valid) | set(data.test)) == 200
 
 
 def test_geometric_difference_of_a_kernel_to_itself_is_one_and_small_to_a_richer_one():
@@ -73,8 +74,8 @@ def test_the_geometric_difference_bounds_every_labelling_and_one_attains_it():
 
 def test_a_kernel_that_holds_the_circuits_functions_leaves_no_room_and_one_that_lacks_them_does():
     circuit = make_candidates(("hardware", "linear"), make_config(SETTINGS))[0]
-    lesson = planted("circuit", circuit.circuit(), 300, 20)
-    angles = np.pi * np.tanh(lesson.embeddings[lesson.train])
+    data = synthetic_data("circuit", circuit.circuit(), 300, 20)
+    angles = np.pi * np.tanh(data.embeddings[data.train])
     import torch
 
     core = circuit.core(circuit.circuit(), 2)
@@ -83,13 +84,11 @@ def test_a_kernel_that_holds_the_circuits_functions_leaves_no_room_and_one_that_
     own = np.concatenate([features, np.random.default_rng(4).normal(size=features.shape)], axis=1)
     limit = len(angles) ** 0.5
     assert geometric_difference(linear_kernel(features), linear_kernel(own)) < 3  # every function of it is in there
-    assert geometric_difference(linear_kernel(features), linear_kernel(lesson.embeddings[lesson.train])) > limit
+    assert geometric_difference(linear_kernel(features), linear_kernel(data.embeddings[data.train])) > limit
 
 
-def test_the_room_that_a_circuit_has_is_said_beforehand():
+def test_the_differences_of_a_circuit_grow_from_its_start_to_its_range():
     students = make_candidates(("hardware", "linear"), make_config(SETTINGS))
-    told = geometry_of(students[0], planted("circuit", students[0].circuit(), 200, 20))
-    assert told.texts == 200 and set(told.differences) == set(told.range) == {"linear", "rbf"}
-    assert min(told.differences.values()) < 3  # untrained it is little else than linear
-    assert min(told.range.values()) > 0.5 * told.sqrt and told.possible  # where labels are planted, and found
-    assert f"{told.sqrt:.1f}" in told.sentence and "possible, not promised" in told.sentence
+    found = circuit_differences(students[0], synthetic_data("circuit", students[0].circuit(), 200, 20))
+    assert min(found["untrained"].values()) < 3  # untrained it is nearly linear
+    assert min(found["range"].values()) > 0.5 * found["limit"]["sqrt"]

@@ -11,8 +11,8 @@
 # %% [markdown]
 # # A language model's classifier in eleven qubits
 #
-# A 135-million-parameter language model learns to tell which library a docstring comes from. Then a quantum circuit of
-# eleven qubits learns to answer like it. Everything happens on this machine; the two models come from PyPI.
+# A 135-million-parameter language model learns to predict the library of a docstring. Then a quantum circuit of eleven
+# qubits learns to reproduce its logits. Everything runs on this machine; PyPI provides the two models.
 
 # %%
 # %matplotlib inline
@@ -28,12 +28,12 @@ run = qkd.distill(data="docstrings", limit=1200)
 print(run.table())
 
 # %% [markdown]
-# Brackets are 95 % intervals. The majority line always guesses the commonest class: whatever is above it was learned.
+# Brackets are 95 % intervals. The line `majority` always predicts the most frequent class.
 #
-# ## How it learned
+# ## Training
 
 # %%
-best = run.metrics.student.best_epoch
+best = run.metrics.training.best_epoch
 plots.learning(run.history, best)
 
 # %%
@@ -42,18 +42,17 @@ plots.accuracies(run.metrics.lines)
 # %% [markdown]
 # ## The circuit
 #
-# A text becomes 384 numbers for each layer of the encoder that is read, a linear map takes them to eleven angles, the
-# circuit turns the angles into eleven expectation values, and a linear head reads the class off those.
+# The encoder gives 384 numbers for each layer that the student reads. A linear map turns them into eleven angles, the
+# circuit turns the angles into eleven expectation values, and a linear head turns these into logits.
 
 # %%
 student = run.student
 drawing = student.model.circuit.circuit.draw("mpl", fold=-1, scale=0.6)
 
 # %% [markdown]
-# ## What happens to a text
+# ## From texts to expectation values
 #
-# Each row is a qubit's expectation value of Z, each column a test text, ordered by class: the pattern is what the head
-# reads.
+# Each row is a qubit's expectation value of Z, each column a test text, ordered by class. The head sees this pattern.
 
 # %%
 rows = sorted(run.predictions, key=lambda row: row.label)
@@ -83,7 +82,7 @@ plots.agreement(teacher, answers)
 # %% [markdown]
 # ## New text
 #
-# The student is a folder of four files; it needs neither the teacher nor the training data.
+# The student is a folder of four files. It needs neither the teacher nor the training data.
 
 # %%
 student = qkd.Student.load("runs/latest")

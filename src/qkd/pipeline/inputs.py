@@ -1,0 +1,162 @@
+"""The inputs of every training: texts, embeddings and teacher logits, read from the cache where it has them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from qkd.core.cache import checked_rows
+from qkd.core.config import Config
+from qkd.core.console import say
+from qkd.core.errors import DataError
+from qkd.core.files import read_json, write_json
+from qkd.core.runs import RunFolder
+from qkd.encoders.combined import whiten
+from qkd.encoders.layer_choice import choose_layers
+from qkd.encoders.protocol import Encoder, embed_texts
+from qkd.encoders.registry import make_encoder
+from qkd.results.run import SelectionTrial
+from qkd.simulation.factory import torch_device
+from qkd.student.data import TrainingData
+from qkd.student.losses import UNLABELED
+from qkd.teachers.labeling import Corpus, load_corpus
+from qkd.teachers.protocol import SavableTeacher, Teacher
+from qkd.teachers.registry import make_teacher
+
+if TYPE_CHECKING:
+    from qkd.data.loading import Dataset
+
+
+class Clock:
+    """Wall seconds by stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add the wall time of the block to the seconds of ``name``."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - started
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The inputs of every training, and where they come from.
+
+    Attributes:
+        corpus: The texts with labels and splits, and the unlabeled texts.
+        encoder: The encoder of the texts.
+        candidates: Layers of the encoder that were compared before some were chosen.
+        teacher: The fitted teacher.
+        data: Embeddings, teacher logits, labels and splits.
+    """
+
+    corpus: Corpus
+    encoder: Encoder
+    candidates: Sequence[SelectionTrial]
+    teacher: Teacher
+    data: TrainingData
+
+    @property
+    def dataset(self) -> Dataset:
+        """The labeled texts."""
+        return self.corpus.dataset
+
+    @property
+    def test_texts(self) -> list[str]:
+        """The texts of the test split."""
+        return [self.dataset.texts[row] for row in self.data.test]
+
+
+def prepare_inputs(config: Config, folder: RunFolder, resume: bool, clock: Clock) -> Inputs:
+    """Load the texts, embed them, and label them with the teacher.
+
+    Args:
+        config: data, encoder and teacher.
+        folder: the run's folder, which stores a fingerprint of the texts and the teacher.
+        resume: whether the folder's fingerprint must be that of the texts.
+        clock: measures the stages.
+
+    Raises:
+        QkdError: a source is missing or malformed, or the texts have changed.
+    """
+    with clock.stage("data"):
+        corpus = load_corpus(config)
+        teacher = make_teacher(config.teacher.teacher, str(torch_device(config.engine.torch_device)), config)
+        _pin_texts(corpus, folder, resume)
+    with clock.stage("encoder"):
+        encoder, candidates = choose_encoder(config.encoder.encoder, config, corpus, config.encoder.tune_encoder > 0)
+        if config.encoder.whiten:
+            texts = [corpus.dataset.texts[row] for row in corpus.splits.train]
+            encoder = whiten(encoder, texts, config.encoder.whiten)
+        embeddings = embed_texts(encoder, corpus.texts)
+    _report_layers(candidates, encoder, config)
+    with clock.stage("teacher"):
+        logits = _label(teacher, corpus)
+    if isinstance(teacher, SavableTeacher):
+        teacher.save(folder.teacher)
+    return Inputs(corpus, encoder, candidates, teacher, _training_data(corpus, embeddings, logits))
+
+
+def choose_encoder(name: str, config: Config, corpus: Corpus, trains: bool) -> tuple[Encoder, list[SelectionTrial]]:
+    """Return the encoder called ``name`` with its open layers chosen on these texts, and the layers it compared.
+
+    ``trains`` says whether the encoder trains with the student; see ``choose_layers``.
+    """
+    encoder = make_encoder(name, str(torch_device(config.engine.torch_device)), config.models.trust_remote_code)
+    rows = np.sort(np.concatenate([corpus.splits.train, corpus.splits.valid]))
+    dataset = corpus.dataset
+    return choose_layers(encoder, [dataset.texts[row] for row in rows], dataset.targets[rows], trains)
+
+
+def _label(teacher: Teacher, corpus: Corpus) -> np.ndarray:
+    """Fit the teacher and return its logits (N,C) of all texts."""
+    teacher.fit(corpus.dataset, corpus.splits)
+    return checked_rows(teacher.name, corpus.texts, teacher.logits(corpus.texts), (len(corpus.dataset.classes),))
+
+
+def _training_data(corpus: Corpus, embeddings: np.ndarray, logits: np.ndarray) -> TrainingData:
+    """Return the texts as training data; the unlabeled ones are training texts behind the rows of the data set."""
+    dataset, splits, count = corpus.dataset, corpus.splits, len(corpus.unlabeled)
+    return TrainingData(
+        classes=dataset.classes,
+        embeddings=embeddings,
+        teacher_logits=logits,
+        targets=np.concatenate([dataset.targets, np.full(count, UNLABELED)]),
+        train=np.concatenate([splits.train, np.arange(len(dataset.texts), len(dataset.texts) + count)]),
+        valid=splits.valid,
+        test=splits.test,
+    )
+
+
+def _report_layers(candidates: Sequence[SelectionTrial], encoder: Encoder, config: Config) -> None:
+    """Print the layers that were compared and the choice."""
+    for row in candidates:
+        say(f"{row.name}: leave-one-out error of a linear probe {row.error:.3f}, accuracy {row.accuracy:.3f}")
+    if candidates:
+        tuned = config.encoder.tune_encoder > 0
+        rule = "the smallest error, or a single layer with nearly that error" if tuned else "the smallest error"
+        say(f"the student reads {encoder.name}: {rule}")
+
+
+def _pin_texts(corpus: Corpus, folder: RunFolder, resume: bool) -> None:
+    """Store a fingerprint of the texts; a resumed run must have the same texts."""
+    dataset = corpus.dataset
+    content = [dataset.texts, dataset.labels, *([corpus.unlabeled] if corpus.unlabeled else ())]
+    if dataset.parts is not None:
+        content.append(dataset.parts)
+    digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    if resume and folder.data.is_file() and read_json(folder.data)["sha256"] != digest:
+        raise DataError(f"{dataset.source}: the texts have changed since {folder.path} was started; start a new run")
+    write_json(folder.data, {"sha256": digest, "texts": len(dataset.texts), "classes": list(dataset.classes)})
