@@ -26,7 +26,6 @@ from qkd.student.classical import ClassicalForm, LinearCore, MlpCore
 from qkd.student.contraction import ContractedCircuit
 from qkd.student.gatelist import GateList
 
-DESCRIPTION = "Arrays and one Python file that imports numpy alone; for hashing and static encoders."
 _SECTION = re.compile(r"( *)# begin (\w+)\n(.*?)\n *# end \2\n(\n*)", re.DOTALL)
 # Runs in a process that cannot import qkd or its dependencies.
 _CHECK = """

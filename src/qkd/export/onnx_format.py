@@ -24,7 +24,6 @@ from qkd.export.onnx_graph import OPSET, WORD_SCALES, WORDS, Graph, add_bert, ad
 from qkd.export.request import ExportRequest, Predictions, run_runtime
 from qkd.models.backbone import Backbone
 
-DESCRIPTION = "An ONNX graph of standard operators with labels and metadata inside, and the tokenizer beside it."
 # Version of the file structure that runtimes since 2022 read.
 IR_VERSION = 8
 _CHECK_TEXTS = """

@@ -25,7 +25,6 @@ from qkd.student.contraction import ContractedCircuit
 from qkd.student.cores.quantum import QuantumCore
 from qkd.student.gatelist import gate_list
 
-DESCRIPTION = "One HTML file that classifies while a person types; for hashing and static encoders."
 # Widest circuit whose Bloch vectors the page simulates on each keystroke.
 MAX_SIMULATED_QUBITS = 12
 # Largest drawing, in qubits and in columns of gates.

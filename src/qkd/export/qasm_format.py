@@ -21,7 +21,6 @@ from qkd.export.request import ExportRequest, Predictions, run_runtime
 from qkd.student.classical import linear_form
 from qkd.student.gatelist import MAX_QUBITS
 
-DESCRIPTION = "OpenQASM 3 with fixed weights and input angles, and a JSON file with projection, observables and head."
 # Number of texts that are compared with the student, because each is simulated by Qiskit.
 MAX_CHECKED_TEXTS = 200
 _FORMULAS = {"tanh": "pi * tanh(z)", "minmax": "10 * (z - min(z)) / (max(z) - min(z) + 1e-9)", "none": "z"}

@@ -78,9 +78,6 @@ class ExportFormat(Protocol):
     A module may have ``MAX_CHECKED_TEXTS``, the number of texts on which its exports are compared with the student.
     """
 
-    DESCRIPTION: str
-    """One sentence on the files."""
-
     def write(self, request: ExportRequest, folder: Path) -> None:
         """Write the export into an empty folder."""
         ...

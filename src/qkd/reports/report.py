@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from qkd.circuits import library
-from qkd.circuits.counts import count
+from qkd.circuits.draw import count
 from qkd.circuits.student import StudentCircuit
 from qkd.core.files import read_text, write_text
 from qkd.core.runs import RunFolder

@@ -1,10 +1,10 @@
 """Deferral: the student answers the texts of which it is sure and leaves the others to the teacher or a person.
 
-A text is answered where the largest probability reaches a threshold. The threshold is chosen on validation texts with
-a fixed-sequence test: thresholds are tested from the strictest downwards, each with the Clopper-Pearson bound (1934) on
-the error rate among the texts answered, and the test stops at the first bound above the risk. So the error rate exceeds
-the risk with a probability of at most 1 - confidence (Angelopoulos et al., *Learn then Test*, arXiv:2110.01052; Geifman
-and El-Yaniv, *Selective Classification*, arXiv:1705.08500). The guarantee is for texts from the distribution of the
+A text is answered where the largest probability reaches a threshold. A fixed-sequence test on validation texts chooses
+the threshold. It tests thresholds from the strictest downwards, each with the Clopper-Pearson bound (1934) on the error
+rate among the answered texts. The test stops at the first bound above the risk. So the error rate exceeds the risk with
+a probability of at most 1 - confidence. Sources: Angelopoulos et al., *Learn then Test*, arXiv:2110.01052; Geifman and
+El-Yaniv, *Selective Classification*, arXiv:1705.08500. The guarantee is for texts from the distribution of the
 validation texts.
 """
 
