@@ -40,7 +40,7 @@ from qkd.reports.tables import aligned
 from qkd.simulation import fit
 from qkd.simulation.factory import make_engine
 from qkd.simulation.noise import device_noise
-from qkd.simulation.start import started
+from qkd.simulation.start import with_start
 from qkd.student.cores.quantum import QuantumCore
 from qkd.student.data import TrainingData
 from qkd.student.model import StudentModel
@@ -91,7 +91,7 @@ def trained(base: Config, circuit, engine, data: TrainingData, seed: int, shots:
 
 def cell(base: Config, data: TrainingData, device: str, qubits: int, depth: int, noise: str, seed: int) -> dict:
     """Return what students of one depth are worth on one hidden device."""
-    logical = started(library.load_circuit("hardware", qubits, depth))
+    logical = with_start(library.load_circuit("hardware", qubits, depth))
     held = snapshot.load_snapshot(device)
     small, region = to_region(transpile(logical, held), held)
     truth = hidden(held, seed, stress=noise == "stress")

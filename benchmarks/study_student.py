@@ -34,7 +34,7 @@ from qkd.encoders.trainable import make_trainable
 from qkd.experiments.candidates import recipe_file
 from qkd.pipeline.inputs import Clock, choose_encoder, prepare_inputs
 from qkd.simulation.factory import make_engine, torch_device
-from qkd.simulation.start import started
+from qkd.simulation.start import with_start
 from qkd.student import logreg
 from qkd.student.cores.factory import make_control
 from qkd.student.cores.quantum import QuantumCore
@@ -87,7 +87,7 @@ def circuit_of(change: dict[str, Any]) -> StudentCircuit:
         circuit = replace(circuit, observables=parse_observables(words, circuit.num_qubits))
     if "start" in change:
         return replace(circuit, start=(change["start"],) * len(circuit.inputs))
-    return started(circuit)
+    return with_start(circuit)
 
 
 def settings(change: dict[str, Any], seed: int) -> Config:

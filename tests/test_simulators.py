@@ -12,7 +12,7 @@ from qkd import QkdError, Run, api
 from qkd.circuits import library
 from qkd.core.config import Config, EngineSpec
 from qkd.core.errors import BudgetError
-from qkd.simulation.aer_check import FEWEST, SHOTS, SIGMAS, agree
+from qkd.simulation.aer_check import FEWEST, SHOTS, SIGMAS, compare_with_aer
 from qkd.simulation.estimate import simulation_cost
 from qkd.simulation.factory import make_engine, make_sampler
 from qkd.simulation.setup import make_setup
@@ -110,13 +110,13 @@ def test_an_engine_that_disagrees_with_aer_is_stopped():
     model.add_all_qubit_quantum_error(depolarizing_error(0.02, 2), ["cz"])
     other.add_all_qubit_quantum_error(depolarizing_error(0.05, 2), ["cz"])
     spec = EngineSpec(torch_device="cpu")
-    found = agree(make_engine(spec, student, model), student, model)
+    found = compare_with_aer(make_engine(spec, student, model), student, model)
     assert found.difference < 1e-6 and found.points == 2 and found.observables == found.of == 4
     renamed = replace(make_engine(spec, student, model), reason="called something else")
     with pytest.raises(QkdError, match="density engine and AerSimulator disagree by"):
-        agree(renamed, student, other)
+        compare_with_aer(renamed, student, other)
     sampled = EngineSpec(torch_device="cpu", engine="trajectories", trajectories=400)
-    agree(make_engine(sampled, student, model), student, model)
+    compare_with_aer(make_engine(sampled, student, model), student, model)
 
 
 def test_wide_light_cones_are_compared_with_trajectories_on_a_sample(monkeypatch):
@@ -127,12 +127,12 @@ def test_wide_light_cones_are_compared_with_trajectories_on_a_sample(monkeypatch
     other.add_all_qubit_quantum_error(depolarizing_error(0.3, 2), ["cz"])
     engine = make_engine(EngineSpec(torch_device="cpu", engine="lightcone", truncation=1e-3), student, model)
     start = np.full((2, len(student.parameters)), 0.2)  # where values are far from 0, so that noise is seen
-    found = agree(engine, student, model, start)
+    found = compare_with_aer(engine, student, model, start)
     assert found.method == "matrix_product_state" and FEWEST <= found.shots <= SHOTS
     assert 1 <= found.observables < found.of == 20 and 0 < found.sigmas < SIGMAS
     assert f"{found.observables} of 20 observables" in found.describe()
     with pytest.raises(QkdError, match="lightcone engine and AerSimulator disagree by"):
-        agree(engine, student, other, start)
+        compare_with_aer(engine, student, other, start)
 
 
 def test_what_aer_is_too_slow_for_is_measured_with_shots_on_the_trainers_values(monkeypatch):
@@ -169,7 +169,7 @@ def test_a_setting_trains_and_measures_on_the_same_circuit():
         config.model_copy(update={"device": config.device.model_copy(update={"idle_noise": True})}), logical
     )
     assert "id" in waiting.circuit.circuit.count_ops()
-    agree(waiting.trainer, waiting.circuit, waiting.noisy.model)
+    compare_with_aer(waiting.trainer, waiting.circuit, waiting.noisy.model)
 
 
 def test_devices_are_listed_and_shown(tmp_path):

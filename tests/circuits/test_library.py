@@ -16,7 +16,7 @@ from qkd.circuits.observables import observable_text, parse_observables
 from qkd.circuits.qasm import from_qasm, to_qasm
 from qkd.circuits.spec import AnsatzSpec, CircuitSpec, EncodingSpec
 from qkd.circuits.student import StudentCircuit
-from qkd.simulation.diagnostics import check
+from qkd.simulation.diagnostics import check_circuit
 
 NAMES = sorted(library.paths())
 
@@ -38,7 +38,7 @@ def test_bundled_circuits_build_draw_and_check(name):
     assert student.num_qubits == 5 and len(student.observables) == 5
     assert "x0" in draw.circuit_text(student)
     assert student.circuit.draw("mpl") is not None
-    report = check(student)
+    report = check_circuit(student)
     assert report.num_weights == len(student.weights) and not report.dead_inputs
     if name != "qdllm":
         assert not report.dead_weights and report.rank == report.num_weights
@@ -48,7 +48,7 @@ def test_the_papers_circuit_is_the_papers():
     student = library.load_circuit("qdllm")
     assert (student.num_qubits, len(student.inputs), len(student.weights)) == (11, 11, 144)
     assert student.circuit.count_ops() == {"rz": 66, "ry": 60, "cx": 34, "rzz": 18, "rx": 11}
-    report = check(student)
+    report = check_circuit(student)
     assert len(report.dead_weights) == 36 and report.rank == 47
     assert "36 of 144" in report.render() and "47 of 144" in report.render()
 
@@ -70,13 +70,13 @@ def test_check_finds_what_is_dead_or_repeated():
     circuit.barrier()
     circuit.ry(d, 2)  # nobody looks there
     student = StudentCircuit(circuit, [x], [d, c, b, a], [SparsePauliOp("IIZ", 1e-3)])
-    report = check(student)
+    report = check_circuit(student)
     assert report.dead_weights == ("d", "c") and not report.dead_inputs
     assert (report.rank, report.redundant, report.cone_widths) == (1, 1, (1,))
     assert (report.counts.two_qubit_gates, report.counts.two_qubit_depth) == (0, 0)
     blind = StudentCircuit(circuit, [d], [x, c, b, a], [SparsePauliOp("IIZ")])
-    assert check(blind).dead_inputs == ("d",)
-    constant = check(StudentCircuit(circuit, [x], [d, c, b, a], [SparsePauliOp("III")]))
+    assert check_circuit(blind).dead_inputs == ("d",)
+    constant = check_circuit(StudentCircuit(circuit, [x], [d, c, b, a], [SparsePauliOp("III")]))
     assert constant.rank == 0 and len(constant.dead_weights) == 4
 
 
@@ -89,15 +89,15 @@ def test_the_rank_is_the_circuits_and_not_the_samples():
         [(_evs(student, [x, *weights + step]) - _evs(student, [x, *weights - step])) / 2e-4 for step in steps]
         for x in np.linspace(0, 6, 20)
     ]
-    report = check(student)
+    report = check_circuit(student)
     assert report.rank == np.linalg.matrix_rank(np.squeeze(jacobian), tol=1e-6) > 8
 
 
 def test_wide_circuits_are_checked_cone_by_cone_or_refused():
-    report = check(library.load_circuit("hardware", qubits=40, layers=1), points=1)
+    report = check_circuit(library.load_circuit("hardware", qubits=40, layers=1), points=1)
     assert report.rank == report.num_weights == 120 and max(report.cone_widths) == 4
-    with pytest.raises(QkdError, match="holds 20 qubits"):
-        check(library.load_circuit("qdllm", qubits=20))
+    with pytest.raises(QkdError, match="has 20 qubits"):
+        check_circuit(library.load_circuit("qdllm", qubits=20))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -14,16 +14,16 @@ from qkd.circuits.cone import cut
 from qkd.circuits.qasm import from_qasm, to_qasm
 from qkd.circuits.student import StudentCircuit
 from qkd.core.config import EngineSpec
-from qkd.simulation.diagnostics import check
+from qkd.simulation.diagnostics import check_circuit
 from qkd.simulation.factory import make_engine
-from qkd.simulation.start import BLIND, linear_response, started
+from qkd.simulation.start import BLIND, linear_response, with_start
 
 
 @pytest.mark.parametrize("name", ["hardware", "product", "qdllm", "reupload"])
 @pytest.mark.parametrize("layers", [1, 2, 3])
 def test_a_linear_rule_explains_what_a_started_circuit_does_and_not_what_one_at_zero_does(name, layers):
     student = library.load_circuit(name, qubits=4, layers=layers)
-    shares = [linear_share(replace(student, start=(0.0,) * 4)), linear_share(started(student))]
+    shares = [linear_share(replace(student, start=(0.0,) * 4)), linear_share(with_start(student))]
     assert shares[0] < 0.5 and shares[1] > 0.9
 
 
@@ -46,7 +46,7 @@ def test_the_slope_of_a_cosine_is_its_sine():
     for angle in (0.0, 0.3, 1.2):
         student = StudentCircuit(circuit, [x], [], [SparsePauliOp("Z")], start=(angle,))
         assert linear_response(student).slope == pytest.approx((np.sin(angle),), abs=1e-9)
-    assert started(replace(student, start=())).start == pytest.approx((np.pi / 2,))
+    assert with_start(replace(student, start=())).start == pytest.approx((np.pi / 2,))
 
 
 def test_inputs_that_need_different_starts_get_them():
@@ -61,8 +61,8 @@ def test_inputs_that_need_different_starts_get_them():
 
 def test_a_blind_start_is_not_called_healthy():
     student = library.load_circuit("hardware", qubits=3)
-    assert check(student).healthy and "linear response" in check(student).render()
-    blind = check(replace(student, start=(0.0, np.pi / 2, 0.0)))
+    assert check_circuit(student).healthy and "linear response" in check_circuit(student).render()
+    blind = check_circuit(replace(student, start=(0.0, np.pi / 2, 0.0)))
     assert not blind.healthy and blind.blind_inputs == ("x0", "x2")
     assert max(blind.response.shares[0], blind.response.shares[2]) < BLIND < blind.response.shares[1]
     assert "blind" in blind.render() and "x0 x2" in blind.render()
@@ -72,7 +72,7 @@ def test_a_blind_start_is_not_called_healthy():
     circuit.h(0)
     circuit.rz(x, 0)
     circuit.ry(w, 0)
-    report = check(StudentCircuit(circuit, [x], [w], [SparsePauliOp("Z")]))
+    report = check_circuit(StudentCircuit(circuit, [x], [w], [SparsePauliOp("Z")]))
     assert not report.dead_inputs
 
 
@@ -83,7 +83,7 @@ def test_a_start_travels_with_the_circuit():
     piece = cut(replace(library.load_circuit("product", qubits=3), start=(0.1, 0.2, 0.3)), [1])
     assert piece.start == (0.2,)
     assert "qkd.start" not in to_qasm(replace(student, start=()))
-    assert started(student) is student
+    assert with_start(student) is student
 
 
 def test_starts_that_do_not_fit_are_named():

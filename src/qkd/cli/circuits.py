@@ -64,7 +64,7 @@ def check(name: Name, qubits: Qubits = None, layers: Layers = None, json_: Json 
     from dataclasses import asdict
 
     from qkd.circuits import library
-    from qkd.simulation.diagnostics import check as check_circuit
+    from qkd.simulation.diagnostics import check_circuit
 
     report = check_circuit(library.load_circuit(name, qubits, layers))
     write(json.dumps(asdict(report) | {"healthy": report.healthy}, indent=2) if json_ else report.render())

@@ -37,7 +37,7 @@ def list_(json_: Json = False, debug: Debug = False) -> None:
     """
     from dataclasses import asdict
 
-    from qkd.core.console import warn
+    from qkd.core.console import log
     from qkd.core.errors import QkdError
     from qkd.devices import catalogue, live
     from qkd.devices.catalogue import DeviceEntry
@@ -49,7 +49,7 @@ def list_(json_: Json = False, debug: Debug = False) -> None:
         try:
             online = live.names()
         except QkdError as error:
-            warn(f"{error}; the list is that of the catalogue alone")
+            log.warning(f"{error}; the list is that of the catalogue alone")
     names = {device.name for device in known.devices}
     newer = [DeviceEntry(name, qubits=0, status="live") for name in online or () if name not in names]
     devices = [*known.devices, *newer]
@@ -83,7 +83,7 @@ def show(
     """
     from qkd.circuits import library
     from qkd.core.errors import QkdError
-    from qkd.devices import chipmap, snapshot
+    from qkd.devices import chip_plot, snapshot
     from qkd.devices.numbers import numbers, rows
     from qkd.devices.region import to_region
     from qkd.devices.transpile import transpile
@@ -97,13 +97,13 @@ def show(
     except QkdError as error:
         qubits, where = (), str(error)
     if png:
-        chipmap.figure(calibrated, qubits).savefig(png, dpi=150)
+        chip_plot.figure(calibrated, qubits).savefig(png, dpi=150)
     if json_:
         write(json.dumps({**numbers(calibrated).to_dict(), "circuit": circuit, "region": list(qubits)}, indent=2))
         return
     write(calibrated.summary())
     write(aligned(rows(calibrated)))
-    _draw(chipmap.text(calibrated, qubits))
+    _draw(chip_plot.text(calibrated, qubits))
     write(where)
 
 
@@ -238,7 +238,7 @@ def transpile(
     from qkd.circuits.qasm import to_qasm
     from qkd.core.errors import ConfigError
     from qkd.core.files import write_text
-    from qkd.devices import chipmap
+    from qkd.devices import chip_plot
     from qkd.devices.compiled import compile_for
     from qkd.reports.tables import aligned
 
@@ -262,5 +262,5 @@ def transpile(
         write("too wide to be compared with the logical circuit")
     else:
         write(f"equal to the logical circuit to {report.difference:.0e}")
-    _draw(chipmap.text(compiled.device, report.qubits))
+    _draw(chip_plot.text(compiled.device, report.qubits))
     write(f"profile {compiled.profile.name}; qubits {', '.join(map(str, report.qubits))}")

@@ -72,9 +72,9 @@ class Compiled:
 
     def chip(self) -> Figure:
         """Return a map of the chip with the qubits used."""
-        from qkd.devices import chipmap
+        from qkd.devices import chip_plot
 
-        return chipmap.figure(self.device, self.qubits)
+        return chip_plot.figure(self.device, self.qubits)
 
 
 def compile_for(

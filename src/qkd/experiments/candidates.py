@@ -15,7 +15,7 @@ from qkd.core.errors import QkdError, nearest
 from qkd.core.specs import read_toml
 from qkd.encoders.registry import has_layers
 from qkd.simulation.factory import Engine, make_engine
-from qkd.simulation.start import started
+from qkd.simulation.start import with_start
 from qkd.student.cores.base import StudentCore
 from qkd.student.cores.factory import CLASSICAL, make_control, without_entanglers
 from qkd.student.cores.quantum import QuantumCore
@@ -67,7 +67,7 @@ class Candidate:
         """Return its circuit, or the circuit whose size a control has."""
         spec = self.config.student
         circuit = library.load_circuit(spec.circuit, spec.qubits, spec.layers)
-        return started(without_entanglers(circuit) if self.name == PRODUCT else circuit)
+        return with_start(without_entanglers(circuit) if self.name == PRODUCT else circuit)
 
     def core(self, circuit: StudentCircuit, classes: int) -> StudentCore:
         """Return a new core between projection and head."""

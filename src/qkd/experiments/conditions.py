@@ -17,9 +17,9 @@ from qkd.engines.noise import Noise, NoiseLike
 from qkd.engines.shots import ShotEstimator
 from qkd.experiments.specs import CompareSpec
 from qkd.pipeline.evaluation import measured_logits
-from qkd.simulation.aer_check import agree
+from qkd.simulation.aer_check import compare_with_aer
 from qkd.simulation.factory import Engine, make_engine
-from qkd.simulation.setup import Noisy, place
+from qkd.simulation.setup import DeviceCircuit, place
 from qkd.student.model import StudentModel
 
 NOISY = "aer-noisy"
@@ -39,7 +39,7 @@ class Conditions:
 
     sims: tuple[str, ...] = ("exact",)
     spec: EngineSpec = field(default_factory=EngineSpec)
-    noisy: Noisy | None = None
+    noisy: DeviceCircuit | None = None
     shots: tuple[int, ...] = ()
     noise: tuple[float, ...] = ()
 
@@ -144,7 +144,7 @@ def make_conditions(config: Config, spec: CompareSpec, circuit: StudentCircuit, 
         say(f"{name}: {noisy.describe()}")
         engine = make_engine(config.engine.model_copy(update={"sim": NOISY}), noisy.circuit, noisy.model)
         if not isinstance(engine.estimator, AerEstimator):
-            agreement = agree(engine, noisy.circuit, noisy.model)
+            agreement = compare_with_aer(engine, noisy.circuit, noisy.model)
             say(agreement.describe() if agreement else f"{name}: not compared with AerSimulator")
     return Conditions(spec.sims, config.engine, noisy, spec.shot_counts, spec.noise_scales)
 

@@ -210,8 +210,8 @@ class Transformer:
         """Return the network as loaded and transformers' report of missing weights and wrong shapes."""
         options = {**self.weight_options(), "output_loading_info": True, "ignore_mismatched_sizes": True, **options}
         self.full_config  # noqa: B018 - refuses what has no sense before anything is loaded
-        network, report = self.load(self.auto_class, **options)
-        return network, report
+        loaded: tuple[Any, dict[str, Any]] = self.load(self.auto_class, **options)
+        return loaded
 
     def weight_options(self) -> dict[str, Any]:
         """Return the arguments of ``from_pretrained`` for dtype and quantization.
@@ -223,7 +223,7 @@ class Transformer:
 
         import torch
 
-        options: dict[str, Any] = {"dtype": getattr(torch, self.loading.precision)}
+        options = {"dtype": getattr(torch, self.loading.precision)}
         if self.loading.quantize != "none":
             if importlib.util.find_spec("bitsandbytes") is None:
                 raise ModelError(
@@ -233,15 +233,15 @@ class Transformer:
             from transformers import BitsAndBytesConfig
 
             bits = {f"load_in_{self.loading.quantize}": True}
-            options["quantization_config"], options["device_map"] = BitsAndBytesConfig(**bits), self.loading.device
+            options |= {"quantization_config": BitsAndBytesConfig(**bits), "device_map": self.loading.device}
         return options
 
     def place(self, network: Any) -> Any:
         """Return ``network`` on its device, ready for inference."""
-        if self.loading.quantize != "none":
-            return network.eval()
-        faster(network)
-        return network.to(self.loading.device).eval()
+        if self.loading.quantize == "none":
+            faster(network)
+            network = network.to(self.loading.device)
+        return network.eval()
 
     @cached_property
     def budget(self) -> TokenBudget:
@@ -293,9 +293,8 @@ class Transformer:
         Raises:
             ModelError: they are.
         """
-        unknown = self.tokenizer.unk_token_id
-        special = {*self.tokenizer.all_special_ids} - {unknown}
-        content = [token for ids in tokens for token in ids if token not in special]
+        unknown, special = self.tokenizer.unk_token_id, {*self.tokenizer.all_special_ids}
+        content = [token for ids in tokens for token in ids if token == unknown or token not in special]
         missed = content.count(unknown)
         if len(content) >= MIN_TOKENS_JUDGED and missed > len(content) / 2:
             raise ModelError(

@@ -22,11 +22,11 @@ from qkd.pipeline.training import Trainings, run_trainings
 from qkd.reports.report import write_report
 from qkd.reports.run import LINEAR, circuit_conclusion, teacher_conclusion
 from qkd.results import Metrics, TestPrediction
-from qkd.simulation.aer_check import Agreement, agree
+from qkd.simulation.aer_check import Agreement, compare_with_aer
 from qkd.simulation.estimate import check_time, simulation_cost
 from qkd.simulation.saved import check_saved
-from qkd.simulation.setup import Noisy, Setting, make_setup
-from qkd.simulation.start import started
+from qkd.simulation.setup import DeviceCircuit, SimulationSetup, make_setup
+from qkd.simulation.start import with_start
 from qkd.student.bundle import About, Student, Validation
 from qkd.student.metrics import softmax
 
@@ -51,7 +51,7 @@ def run_pipeline(config: Config, folder: RunFolder, resume: bool) -> None:
     circuit = library.load_circuit(spec.circuit, spec.qubits, spec.layers)
     cost = simulation_cost(config, circuit)
     check_time(config, cost)  # before anything slow
-    circuit = started(circuit)
+    circuit = with_start(circuit)
     check_saved(circuit)
     snapshot = folder.device / "snapshot.json"
     setting = make_setup(config, circuit, snapshot if resume and snapshot.is_file() else None)
@@ -74,7 +74,7 @@ def run_pipeline(config: Config, folder: RunFolder, resume: bool) -> None:
         raise KeyboardInterrupt
 
 
-def check_device(setting: Setting, noisy: Noisy, folder: RunFolder) -> list[Agreement]:
+def check_device(setting: SimulationSetup, noisy: DeviceCircuit, folder: RunFolder) -> list[Agreement]:
     """Store snapshot and compiled circuit, and compare the training engine with AerSimulator at random parameters.
 
     Raises:
@@ -88,9 +88,9 @@ def check_device(setting: Setting, noisy: Noisy, folder: RunFolder) -> list[Agre
     return _compare_with_aer(setting, noisy, None)
 
 
-def _compare_with_aer(setting: Setting, noisy: Noisy, values: np.ndarray | None) -> list[Agreement]:
+def _compare_with_aer(setting: SimulationSetup, noisy: DeviceCircuit, values: np.ndarray | None) -> list[Agreement]:
     """Compare the engine with AerSimulator at parameter values (R,A+P), or at random ones, and print the result."""
-    agreement = agree(setting.trainer, noisy.circuit, noisy.model, values)
+    agreement = compare_with_aer(setting.trainer, noisy.circuit, noisy.model, values)
     if agreement is None:  # AerSimulator would take too long
         return []
     say(agreement.describe() + (" (random)" if values is None else " (test texts, trained weights)"))

@@ -30,7 +30,7 @@ from qkd.reports.run import (
 from qkd.results import Diagnosis, Metrics, ModelResult, PairedDifference, Parameters
 from qkd.results.run import EncoderCard, NoiseCard, StudentCard
 from qkd.simulation.aer_check import Agreement
-from qkd.simulation.setup import Setting
+from qkd.simulation.setup import SimulationSetup
 from qkd.student.bundle import Student
 from qkd.student.metrics import majority_logits, score
 from qkd.student.model import StudentModel
@@ -70,7 +70,7 @@ class Evaluation:
         return self.differences([other], subject).get(other)
 
 
-def evaluate(config: Config, setting: Setting, inputs: Inputs, trainings: Trainings) -> Evaluation:
+def evaluate(config: Config, setting: SimulationSetup, inputs: Inputs, trainings: Trainings) -> Evaluation:
     """Return the logits of teacher, student, ablations, controls and majority class on the test split."""
     data = trainings.data
     test, classes = data.embeddings[data.test], len(data.classes)
@@ -142,7 +142,7 @@ def table_lines(inputs: Inputs, trainings: Trainings, evaluation: Evaluation) ->
 
 
 def make_metrics(
-    setting: Setting,
+    setting: SimulationSetup,
     inputs: Inputs,
     trainings: Trainings,
     evaluation: Evaluation,

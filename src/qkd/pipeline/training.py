@@ -19,7 +19,7 @@ from qkd.pipeline.inputs import Clock, Inputs
 from qkd.reports.run import IDEAL_TRAINING, LABELED_ONLY, LINEAR, LOGREG
 from qkd.results import Parameters
 from qkd.simulation.factory import Engine, torch_device
-from qkd.simulation.setup import Setting
+from qkd.simulation.setup import SimulationSetup
 from qkd.student import logreg
 from qkd.student.cores.factory import make_control
 from qkd.student.cores.quantum import QuantumCore
@@ -67,7 +67,7 @@ class Trainings:
 
 
 def run_trainings(
-    config: Config, setting: Setting, inputs: Inputs, folder: RunFolder, resume: bool, clock: Clock
+    config: Config, setting: SimulationSetup, inputs: Inputs, folder: RunFolder, resume: bool, clock: Clock
 ) -> Trainings:
     """Do all trainings of a run, each from its checkpoint if ``resume``.
 
@@ -105,7 +105,7 @@ class _Runner:
     """Configuration, engines and folder of all trainings of a run."""
 
     config: Config
-    setting: Setting
+    setting: SimulationSetup
     folder: RunFolder
     resume: bool
 

@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING
 from qkd.core.lazy import exports
 
 if TYPE_CHECKING:
-    from qkd.simulation.aer_check import agree as compare_with_aer
+    from qkd.simulation.aer_check import compare_with_aer
     from qkd.simulation.choice import choose
-    from qkd.simulation.diagnostics import check as check_circuit
+    from qkd.simulation.diagnostics import check_circuit
     from qkd.simulation.factory import Engine, make_engine
     from qkd.simulation.start import linear_response
 
@@ -35,9 +35,9 @@ __getattr__, __dir__ = exports(
     __name__,
     {
         "Engine": "qkd.simulation.factory",
-        "check_circuit": "qkd.simulation.diagnostics:check",
+        "check_circuit": "qkd.simulation.diagnostics",
         "choose": "qkd.simulation.choice",
-        "compare_with_aer": "qkd.simulation.aer_check:agree",
+        "compare_with_aer": "qkd.simulation.aer_check",
         "linear_response": "qkd.simulation.start",
         "make_engine": "qkd.simulation.factory",
     },

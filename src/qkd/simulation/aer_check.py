@@ -27,7 +27,7 @@ SIGMAS = 6
 LIKELY = 5
 """Largest accepted difference in units of the error that a truncating engine estimates itself."""
 SECONDS, MAX_SECONDS = 10.0, 30.0
-"""Estimated seconds (see ``cost.py``) for a comparison, and the most for a single group of Pauli strings."""
+"""Estimated seconds (see ``aer_cost.py``) for a comparison, and the most for a single group of Pauli strings."""
 MAX_DENSE_QUBITS = 8
 """Maximum width of light cones in which random weights are drawn from the whole circle."""
 SHOTS, FEWEST = 512, 64
@@ -49,7 +49,7 @@ class Agreement(EngineCheck):
         return f"the engine and AerSimulator's {METHODS[self.method]} agree to {self.difference:.0e} {where}"
 
 
-def agree(
+def compare_with_aer(
     engine: Engine,
     student: StudentCircuit,
     noise: NoiseLike,

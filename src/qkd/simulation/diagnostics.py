@@ -88,7 +88,7 @@ class CircuitReport:
         )
 
 
-def check(student: StudentCircuit, points: int = 2, seed: int = 0) -> CircuitReport:
+def check_circuit(student: StudentCircuit, points: int = 2, seed: int = 0) -> CircuitReport:
     """Return the diagnostics of a circuit, computed light cone by light cone.
 
     Args:

@@ -24,7 +24,7 @@ from qkd.simulation.choice import ROWS, choose
 THREADED = 14
 """Width from which statevector operations profit from several threads."""
 
-MAX_AER_SECONDS = 1.0
+MAX_AER_SECONDS = 0.2
 """Estimated seconds per text up to which AerSimulator measures a student."""
 
 

@@ -19,7 +19,7 @@ from qkd.simulation.noise import device_noise
 
 
 @dataclass(frozen=True)
-class Noisy:
+class DeviceCircuit:
     """A circuit on a device with its noise.
 
     Attributes:
@@ -43,7 +43,7 @@ class Noisy:
 
 
 @dataclass(frozen=True)
-class Setting:
+class SimulationSetup:
     """Circuit and engines of a run.
 
     Attributes:
@@ -55,7 +55,7 @@ class Setting:
     """
 
     logical: StudentCircuit
-    noisy: Noisy | None
+    noisy: DeviceCircuit | None
     trainer: Engine
     exact: Engine
     measure: Engine
@@ -66,7 +66,7 @@ class Setting:
         return self.logical if self.noisy is None else self.noisy.circuit
 
 
-def make_setup(config: Config, logical: StudentCircuit, stored: Path | None = None) -> Setting:
+def make_setup(config: Config, logical: StudentCircuit, stored: Path | None = None) -> SimulationSetup:
     """Return the simulation setup of a run.
 
     Args:
@@ -87,10 +87,10 @@ def make_setup(config: Config, logical: StudentCircuit, stored: Path | None = No
     if noisy is not None or spec.engine in ("aer", "trajectories"):
         exact = make_engine(EngineSpec(precision=spec.precision, torch_device=spec.torch_device), logical, rows=rows)
     measure = exact if spec.sim == "exact" else make_sampler(spec, circuit, model, trainer)
-    return Setting(logical, noisy, trainer, exact, measure)
+    return SimulationSetup(logical, noisy, trainer, exact, measure)
 
 
-def place(config: Config, logical: StudentCircuit, stored: Path | None = None) -> Noisy:
+def place(config: Config, logical: StudentCircuit, stored: Path | None = None) -> DeviceCircuit:
     """Return a circuit on the device of a configuration; see ``make_setup``."""
     device = snapshot.load_snapshot(stored or config.device.device)
     profile = profiles.load_profile(config.device.profile or profiles.default_name(device))
@@ -102,4 +102,4 @@ def place(config: Config, logical: StudentCircuit, stored: Path | None = None) -
     idle = None
     if config.device.idle_noise:
         circuit, idle = with_idle_noise(circuit, region)
-    return Noisy(device, compiled, circuit, region, device_noise(region, idle))
+    return DeviceCircuit(device, compiled, circuit, region, device_noise(region, idle))

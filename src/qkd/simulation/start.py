@@ -87,7 +87,7 @@ def linear_response(student: StudentCircuit, engine: Engine | None = None, seed:
     return Response(tuple(point.tolist()), tuple(slope.tolist()), tuple(np.maximum(best, slope).tolist()))
 
 
-def started(student: StudentCircuit, engine: Engine | None = None) -> StudentCircuit:
+def with_start(student: StudentCircuit, engine: Engine | None = None) -> StudentCircuit:
     """Return ``student`` with its own ``start``, or with the best one if it has none."""
     if student.start:
         return student

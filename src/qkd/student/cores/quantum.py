@@ -12,7 +12,7 @@ from torch import nn
 from qkd.circuits.student import StudentCircuit
 from qkd.core.errors import CircuitError
 from qkd.simulation.factory import Engine
-from qkd.simulation.start import WEIGHT_SPREAD, started
+from qkd.simulation.start import WEIGHT_SPREAD, with_start
 from qkd.student.cores.base import StudentCore
 
 MIN_SHOT_VARIANCE = 1e-6
@@ -103,7 +103,7 @@ class QuantumCore(StudentCore):
 
     def center(self) -> torch.Tensor:
         """Return the circuit's ``start`` (A,), searched if the circuit does not specify it."""
-        return torch.tensor(started(self.circuit).start, dtype=torch.float32)
+        return torch.tensor(with_start(self.circuit).start, dtype=torch.float32)
 
     def forward(self, angles: torch.Tensor) -> torch.Tensor:
         """Return expectation values (B,K) of angles (B,A); with shot noise where it trains for shots."""
