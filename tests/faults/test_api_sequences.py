@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from qkd.teachers.judge import CausalLM
+from qkd.teachers.causal_lm import CausalLM
 
 from qkd.core.errors import ServiceError
 from tests.models.conftest import save_model
