@@ -135,7 +135,8 @@ def main() -> None:
     arguments = parser.parse_args()
     for path in arguments.runs:
         run = Run(path)
-        rows = run.predictions
+        # The rows are in the order of the data, which may be sorted by label.
+        rows = [run.predictions[i] for i in np.random.default_rng(0).permutation(len(run.predictions))]
         texts, labels = [row.text for row in rows], [row.label for row in rows]
         repeated = (texts * (1 + arguments.texts // len(texts)))[: arguments.texts]
         half = len(texts) // 2
