@@ -2,14 +2,18 @@
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import typer.main
 
 import qkd as qkd_package
+from qkd.cli import app
 from qkd.core import cache
 from qkd.core.config import fields
 from tests.processes import qkd
@@ -55,6 +59,23 @@ def test_the_first_help_page_is_short_and_in_panels():
         assert f"\n{panel}:\n" in shown
     assert "exact|aer|aer-noisy" in shown and "Example:" in shown and "--help-all" in shown
     assert "list[" not in shown + qkd("distill", "--help-all").stdout
+
+
+def commands(command, name=()):
+    """Yield every command with its words."""
+    if hasattr(command, "commands"):
+        for word, inner in command.commands.items():
+            yield from commands(inner, (*name, word))
+    else:
+        yield name, command
+
+
+def test_every_command_has_an_example_that_parses():
+    for name, command in commands(typer.main.get_command(app)):
+        [example] = re.findall(r"Example: (qkd .*)", command.help)
+        words = shlex.split(example)
+        assert words[1 : 1 + len(name)] == list(name)
+        command.make_context("qkd", words[1 + len(name) :], resilient_parsing=False).close()
 
 
 @pytest.mark.parametrize(

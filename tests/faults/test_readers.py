@@ -173,7 +173,7 @@ def test_values_of_options(corpus, tmp_path, capsys, monkeypatch):
         for part in name:
             command = command.commands[part]
         flags = [option.opts[-1] for option in command.params if option.opts[-1].startswith("--")]
-        flags = [flag for flag in flags if flag not in ("--debug", "--help", "--ray", "--help-all")]
+        flags = [flag for flag in flags if flag not in ("--debug", "--help", "--ray", "--help-all", "--png", "--out")]
         words = [*name, *commands[name], rng.choice(flags), rng.choice(WORDS)]
         code, said = outcome(words, capsys)
         about = (number, words, code, said[-600:])

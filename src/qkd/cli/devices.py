@@ -37,7 +37,7 @@ def list_(json_: Json = False, debug: Debug = False) -> None:
     """
     from dataclasses import asdict
 
-    from qkd.core.console import warn
+    from qkd.core.console import log
     from qkd.core.errors import QkdError
     from qkd.devices import catalogue, live
     from qkd.devices.catalogue import DeviceEntry
@@ -49,7 +49,7 @@ def list_(json_: Json = False, debug: Debug = False) -> None:
         try:
             online = live.names()
         except QkdError as error:
-            warn(f"{error}; the list is that of the catalogue alone")
+            log.warning(f"{error}; the list is that of the catalogue alone")
     names = {device.name for device in known.devices}
     newer = [DeviceEntry(name, qubits=0, status="live") for name in online or () if name not in names]
     devices = [*known.devices, *newer]

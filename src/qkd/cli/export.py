@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from qkd.cli.options import Debug, Quiet, RunArgument
+from qkd.core.console import write
 
 LATEST = Path("runs/latest")
 
@@ -26,11 +27,14 @@ def export(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Write a run's student in a format that needs neither qkd nor torch."""
+    """Write a run's student in a format that needs neither qkd nor torch.
+
+    Example: qkd export runs/latest --format onnx
+    """
     from qkd.export.runs import export_run
 
     done = export_run(run, format_, out, check, defer, int8=int8, inputs=inputs, device=device)
-    print(done.describe())
+    write(done.describe())
 
 
 def serve(
@@ -40,13 +44,16 @@ def serve(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Answer HTTP requests: POST /predict, GET /health, an OpenAPI page at /."""
-    from qkd.core.console import say, warn
+    """Answer HTTP requests: POST /predict, GET /health, an OpenAPI page at /.
+
+    Example: qkd serve runs/latest --port 8000
+    """
+    from qkd.core.console import log
     from qkd.export import server
 
     if host not in ("127.0.0.1", "::1", "localhost"):
-        warn(f"--host {host}: everybody who reaches this address can send texts; there are no accounts")
-    say(f"http://{host}:{port} (Ctrl-C stops)")
+        log.warning(f"--host {host}: everybody who reaches this address can send texts; there are no accounts")
+    log.info(f"http://{host}:{port} (Ctrl-C stops)")
     server.serve(target, host, port)
 
 

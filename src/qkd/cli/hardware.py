@@ -51,7 +51,7 @@ def with_request_options(
         own = [p for name, p in inspect.signature(command, eval_str=True).parameters.items() if name != "request"]
 
         def run(**values: Any) -> None:
-            request = validated(kind, {name: values.pop(name) for name in fields}, "options")
+            request = validated(kind, {name: values.pop(name) for name in fields})
             command(**values, request=request)
 
         signature = inspect.Signature([*map(parameter, [*arguments, *(f for f in fields if f not in arguments)]), *own])
@@ -76,7 +76,10 @@ def run_hardware(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Run a student on a device, or rehearse that: compile, estimate, confirm, submit, collect, report."""
+    """Run a student on a device, or rehearse that: compile, estimate, confirm, submit, collect, report.
+
+    Example: qkd run-hardware --run runs/latest --device ibm_fez --local --samples 20
+    """
     from qkd.hardware.run import run as run_
 
     confirm = ask(skip=dry_run or request.local or yes, silent=quiet or json_)

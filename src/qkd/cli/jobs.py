@@ -28,14 +28,17 @@ def list_(
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
-    """List the jobs of every run on this machine, or of one run, from their ledgers; open ones first."""
-    from qkd.core.console import warn
+    """List the jobs of every run on this machine, or of one run, from their ledgers; open ones first.
+
+    Example: qkd jobs list
+    """
+    from qkd.core.console import log
     from qkd.hardware.index import list_all_jobs, list_jobs
     from qkd.reports.tables import aligned
 
     rows, damaged = (list_all_jobs(under), []) if run is None else list_jobs(run)
     if damaged:
-        warn(f"the ledger has damaged lines, which remain as they are: {', '.join(map(str, damaged))}")
+        log.warning(f"qkd ignores damaged lines of the ledger: {', '.join(map(str, damaged))}")
     if json_:
         write(json.dumps({"jobs": rows, "damaged_lines": damaged}, indent=2))
         return
@@ -60,7 +63,7 @@ def list_(
 
 
 def _relative(run: str) -> str:
-    """Return a run folder as it is typed from the current folder."""
+    """Return the path of a run folder, relative to the current folder if it is inside."""
     path = Path(run)
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else run
 
@@ -143,8 +146,11 @@ def collect(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Continue device runs: submit the jobs that are due, fetch those that are done."""
-    from qkd.core.console import warn
+    """Continue device runs: submit the jobs that are due, fetch those that are done.
+
+    Example: qkd jobs collect hw-1
+    """
+    from qkd.core.console import log
     from qkd.core.errors import QkdError
     from qkd.hardware.run import collect as collect_
 
@@ -159,7 +165,7 @@ def collect(
         write("every device run is finished")
     print_device_runs(device_runs, json_)
     for failure in failures[1:]:
-        warn(str(failure))
+        log.warning(str(failure))
     if failures:
         raise failures[0]
 
@@ -171,7 +177,10 @@ def cancel(
     window: Window = None,
     debug: Debug = False,
 ) -> None:
-    """Cancel the jobs of a device run that have not ended, and print the state that the service gives for each."""
+    """Cancel the jobs of a device run that have not ended, and print the state that the service gives for each.
+
+    Example: qkd jobs cancel hw-1
+    """
     from qkd.hardware.run import cancel as cancel_
 
     states = cancel_(_folders(run, name)[0], name, retry_policy(window))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qkd.cli.options import ConfigFile, Debug, Json, PanelCommand, Quiet, RunArgument, with_config_options
-from qkd.core.console import one_line, say, write
+from qkd.core.console import log, one_line, write
 from qkd.core.errors import ConfigError, DataError
 from qkd.core.files import write_lines, write_text, write_with
 from qkd.pipeline.settings import Options
@@ -103,7 +103,7 @@ def predict(
     rows = api.predict(texts, file, text_column, run, defer)
     if output is not None:
         WRITERS[output.suffix.lower()](output, rows)
-        say(f"{output}: {len(rows):,} texts")
+        log.info(f"{output}: {len(rows):,} texts")
         return
     ascii_only = (getattr(sys.stdout, "encoding", None) or "").lower() != "utf-8"
     for row in rows:
@@ -127,7 +127,7 @@ def _from_standard_input() -> list[str]:
         raise DataError(f"standard input is not UTF-8 text ({error}); convert it with iconv") from None
     texts = [line.removesuffix("\r") for line in lines if line.strip()]
     if blank := len(lines) - len(texts) - (lines[-1] == ""):
-        say(f"skipped {blank:,} blank lines")
+        log.info(f"skipped {blank:,} blank lines")
     return texts
 
 

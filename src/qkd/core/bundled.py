@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from qkd.core.console import say
+from qkd.core.console import log
 from qkd.core.errors import FolderError
 
 
@@ -37,7 +37,7 @@ def say_what_is_hidden(kind: str, path: Path) -> None:
     """Log that a user's file hides the bundled file of the same name, if it does."""
     bundled = bundled_dir(kind) / path.name
     if bundled.is_file() and bundled.resolve() != path.resolve():
-        say(f"{path.resolve()} hides the bundled '{path.stem}'")
+        log.info(f"{path.resolve()} hides the bundled '{path.stem}'")
 
 
 def find_files(kind: str, suffixes: tuple[str, ...]) -> dict[str, Path]:

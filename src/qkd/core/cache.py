@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from qkd.core.arrays import array_bytes, parse_arrays, read_arrays, write_arrays
-from qkd.core.console import progress, warn
+from qkd.core.console import log, progress
 from qkd.core.errors import ConfigError, FolderError, ModelError, nearest
 from qkd.core.files import MAX_ARRAY_BYTES, read_bytes, write_bytes
 
@@ -233,7 +233,7 @@ class Store:
             if keys.dtype != np.uint8 or keys.shape != (len(rows), HASH_BYTES):
                 raise FolderError("hashes and rows do not fit")
         except (FolderError, KeyError, TypeError):
-            warn(f"{path} is damaged; removed it, its texts are computed again")
+            log.warning(f"{path} is damaged; removed it, its texts are computed again")
             path.unlink(missing_ok=True)
             return None
         return [key.tobytes() for key in keys], rows
@@ -325,7 +325,7 @@ def arrays(key: Key, compute: Callable[[], dict[str, np.ndarray]]) -> dict[str, 
         try:
             return read_arrays(path)
         except FolderError as error:
-            warn(f"{error}; computing it again")
+            log.warning(f"{error}; computing it again")
     computed = compute()
     write_arrays(path, computed)
     return computed

@@ -9,7 +9,19 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic.fields import FieldInfo
 
-from qkd.core.specs import Count, Fraction, Spec, option, read_toml, validated
+from qkd.core.specs import Count, Fraction, Spec, as_toml, option, read_toml, validated
+
+
+def _several(value: Any) -> Any:
+    """Accept one word as a list of one."""
+    return (value,) if isinstance(value, str) else value
+
+
+Words = Annotated[tuple[str, ...], BeforeValidator(_several), Field(min_length=1)]
+Number = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Part = Annotated[float, Field(gt=0, le=1)]
 
 
 class DataSpec(Spec):
@@ -47,19 +59,14 @@ def _numbers(value: Any) -> Any:
     return value
 
 
-Layout = Annotated[tuple[Annotated[int, Field(ge=0)], ...] | None, BeforeValidator(_numbers)]
+Layout = Annotated[tuple[Number, ...] | None, BeforeValidator(_numbers)]
 """Physical qubits."""
-
-
-def _several(value: Any) -> Any:
-    """Accept one word as a list of one."""
-    return (value,) if isinstance(value, str) else value
 
 
 class TeacherSpec(Spec):
     """The classifier whose logits the student learns from."""
 
-    teacher: Annotated[tuple[str, ...], BeforeValidator(_several), Field(min_length=1)] = option(
+    teacher: Words = option(
         ("probe:smollm2-135m",),
         "KIND:MODEL with KIND probe, prompt, api, lora, classifier or logits; MODEL is a short name, folder, hub id "
         "or file. Several make an ensemble.",
@@ -82,14 +89,12 @@ class TeacherSpec(Spec):
 class PromptSpec(Spec):
     """Prompts of a prompt: teacher."""
 
-    prompt: Annotated[tuple[str, ...], BeforeValidator(_several), Field(min_length=1)] = option(
+    prompt: Words = option(
         ("auto",),
         "Built-in prompts (classify, continue, category), auto for all of them, or files that contain {text}. A few "
         "labeled texts select the best of several.",
     )
-    examples: Annotated[int, Field(ge=0)] = option(
-        0, "Number of training texts of each class that the prompt shows as examples."
-    )
+    examples: Number = option(0, "Number of training texts of each class that the prompt shows as examples.")
     examples_seed: int = option(0, "Seed of the selection of examples.")
     calibrate: Literal["words", "labels", "batch", "none"] = option(
         "words",
@@ -111,7 +116,7 @@ class ApiSpec(Spec):
     )
     api_votes: Count = option(20, "Samples of a text for the source votes.")
     api_concurrency: Count = option(16, "Simultaneous requests to each server.")
-    api_timeout: Annotated[float, Field(gt=0)] = option(120.0, "Seconds until a request counts as failed.")
+    api_timeout: Positive = option(120.0, "Seconds until a request counts as failed.")
     price: str | None = option(None, "US dollars for a million read and written tokens, as IN,OUT; needs max_cost.")
     max_cost: Annotated[float, Field(ge=0)] | None = option(None, "US dollars at which labeling stops; needs price.")
 
@@ -139,16 +144,12 @@ class LoraSpec(Spec):
 
     lora_rank: Count = option(8, "Rank r of the adapters.")
     lora_targets: str = option("all-linear", "Names of the modules that get adapters, joined by commas.")
-    lora_depth: Annotated[float, Field(gt=0, le=1)] = option(
-        0.67, "Fraction of the LM's layers that the teacher keeps, from the bottom."
-    )
-    lora_tuned: Annotated[float, Field(gt=0, le=1)] = option(
-        0.5, "Fraction of the kept layers that get adapters, from the top."
-    )
+    lora_depth: Part = option(0.67, "Fraction of the LM's layers that the teacher keeps, from the bottom.")
+    lora_tuned: Part = option(0.5, "Fraction of the kept layers that get adapters, from the top.")
     lora_epochs: Count = option(3, "Maximum number of epochs.")
     lora_texts: Count | None = option(None, "Maximum number of training texts. Default: all.")
     lora_batch_size: Count = option(16, "Texts per optimizer step.")
-    lora_lr: Annotated[float, Field(gt=0)] = option(0.0003, "Highest learning rate of AdamW.")
+    lora_lr: Positive = option(0.0003, "Highest learning rate of AdamW.")
     lora_patience: Count = option(2, "Number of epochs without a better validation loss before training stops.")
     lora_seed: int = option(0, "Seed of adapters, batches and dropout.")
 
@@ -171,14 +172,14 @@ class EncoderSpec(Spec):
     whiten: Count | None = option(
         None, "Number of principal directions to which training embeddings are whitened. Default: no whitening."
     )
-    tune_encoder: Annotated[int, Field(ge=0)] = option(
+    tune_encoder: Number = option(
         0,
         "Number of last encoder layers that are trained with the student, through the circuit; for static:, its table.",
     )
     tune_epochs: Count = option(6, "Maximum number of epochs for encoder layers.")
     tune_batch_size: Count = option(32, "Texts per optimizer step for encoder layers.")
     tune_patience: Count = option(2, "Number of epochs without a better validation loss before encoder layers stop.")
-    tune_lr: Annotated[float, Field(gt=0)] | None = option(
+    tune_lr: Positive | None = option(
         None, "Learning rate of the encoder. Default: 7e-5 for layers and 1e-3 for a table."
     )
 
@@ -196,12 +197,12 @@ class StudentSpec(Spec):
         "tanh",
         "Map from projections to angles: tanh to (-pi, pi), or minmax, the paper's scaling of each text to [0, 10].",
     )
-    dropout: Annotated[float, Field(ge=0, lt=1)] = option(0.5, "Fraction of embedding entries that training drops.")
+    dropout: Share = option(0.5, "Fraction of embedding entries that training drops.")
     standardize: bool = option(
         True, "Scale embedding entries to mean 0 and standard deviation 1 over the training texts."
     )
     diagnose: bool = option(True, "Measure how much encoder, capacity, data and optimization cost the student.")
-    spread_seeds: Annotated[int, Field(ge=0)] = option(
+    spread_seeds: Number = option(
         0, "Number of further seeds that train the student without noise, for the spread of its accuracy."
     )
     margin: Annotated[float, Field(ge=0, le=100)] = option(
@@ -220,7 +221,7 @@ class LossSpec(Spec):
         "qdllm is the paper's sum of CE, KL and JS. qdllm-published has the JS of its public code, with a second "
         "softmax.",
     )
-    temperature: Annotated[float, Field(gt=0)] = option(2.0, "Temperature T of teacher and student in KL and JS.")
+    temperature: Positive = option(2.0, "Temperature T of teacher and student in KL and JS.")
     alpha: Annotated[float, Field(ge=0, le=1)] = option(0.2, "Weight a of the teacher; 0 learns from labels alone.")
 
 
@@ -229,13 +230,13 @@ class TrainSpec(Spec):
 
     epochs: Count = option(100, "Maximum number of epochs.")
     batch_size: Count = option(64, "Texts per optimizer step, B.")
-    lr: Annotated[float, Field(gt=0)] = option(
+    lr: Positive = option(
         0.005,
         "Learning rate of Adam; that of the projection is inversely proportional to the embedding width.",
     )
     weight_decay: Annotated[float, Field(ge=0)] = option(0.0, "Decoupled weight decay of projection and head.")
     patience: Count = option(10, "Number of epochs without a better validation loss before training stops.")
-    train_shots: Annotated[int, Field(ge=0)] = option(
+    train_shots: Number = option(
         0, "Shots per expectation value whose exact variance the loss includes; 0 includes none."
     )
     shuffle: bool = option(True, "Draw new batches in every epoch instead of repeating those of the first.")
@@ -256,15 +257,15 @@ class EngineSpec(Spec):
     shots: Count = option(4096, "Shots per expectation value of AerSimulator.")
     gradient: Literal["spsa", "parameter-shift"] = option("spsa", "Gradient estimator of --engine aer.")
     trajectories: Annotated[int, Field(ge=2)] = option(32, "Quantum trajectories per text of --engine trajectories.")
-    accuracy: Annotated[float, Field(ge=0, lt=1)] = option(
+    accuracy: Share = option(
         0.001,
         "Maximum error of expectation values for light cones that are too wide for exact values; relative errors of "
         "gradients are ten times larger. 0 requires exact values.",
     )
-    truncation: Annotated[float, Field(ge=0, lt=1)] = option(
+    truncation: Share = option(
         0.0, "Coefficient below which --engine lightcone drops Pauli strings; 0 derives it from --accuracy."
     )
-    max_hours: Annotated[float, Field(gt=0)] = option(
+    max_hours: Positive = option(
         2.0, "Longest simulation in hours; a run whose estimate exceeds it is refused before it starts."
     )
     engine_seed: int = option(0, "Seed of shots and trajectories.")
@@ -338,21 +339,5 @@ def read_config(path: Path | None, overrides: Mapping[tuple[str, str], Any] | No
 
 
 def to_toml(config: Config) -> str:
-    """Return ``config`` as TOML with every default written out and every field's sentence above it."""
-    import tomlkit
-
-    document = tomlkit.document()
-    document.add(tomlkit.comment("Everything needed to do this run again: qkd distill --config THIS_FILE"))
-    for section in Config.model_fields:
-        spec = getattr(config, section)
-        table = tomlkit.table()
-        for key, field in type(spec).model_fields.items():
-            table.add(tomlkit.comment(field.description or ""))
-            value = getattr(spec, key)
-            if value is None:
-                table.add(tomlkit.comment(f"{key} ="))
-            else:
-                plain = list(value) if isinstance(value, tuple) else value
-                table.add(key, str(plain) if isinstance(plain, Path) else plain)
-        document.add(section, table)
-    return tomlkit.dumps(document)
+    """Return ``config`` as TOML, with all defaults and the sentence of each field."""
+    return as_toml(config, "Everything needed to repeat this run: qkd distill --config THIS_FILE")

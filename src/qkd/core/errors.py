@@ -19,13 +19,18 @@ import difflib
 import re
 from collections.abc import Iterable
 
+MAX_CHARACTERS = 1100
+"""Length of an error sentence above which its middle is omitted."""
+
 
 class QkdError(Exception):
     """A foreseen mistake; the CLI prints it as one sentence, without a traceback."""
 
     def __str__(self) -> str:
-        """Return the sentence, with endless words of damaged files shortened."""
-        return re.sub(r"(\S{100})\S{200,}(\S{100})", r"\1...\2", super().__str__())
+        """Return the sentence, with endless words and blanks of damaged files shortened."""
+        text = re.sub(r"(\S{100})\S{200,}(\S{100})", r"\1...\2", re.sub(r"\s{20,}", " ... ", super().__str__()))
+        half = MAX_CHARACTERS // 2
+        return text if len(text) <= MAX_CHARACTERS else f"{text[:half]} ... {text[-half:]}"
 
 
 class ConfigError(QkdError):

@@ -22,70 +22,34 @@ class RunFolder:
 
     Attributes:
         path: The folder.
+        name: The run's name.
+        config: Settings that repeat the run.
+        data: A fingerprint of the texts, which a resumed run must match.
+        metrics: The final numbers.
+        history: One line per epoch.
+        checkpoint: The state from which training resumes.
+        student: The bundle that ``Student.load`` reads.
+        device: Snapshot and compiled circuit of noise-aware training.
+        teacher: The weights of a fine-tuned teacher.
+        hardware: The ledger and every device run.
+        predictions: One line per test text: text, label, logits of teacher and student.
+        report: The one-page report.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = Path(path)
-
-    @property
-    def name(self) -> str:
-        """The run's name."""
-        return self.path.name
-
-    @property
-    def config(self) -> Path:
-        """Settings that repeat the run."""
-        return self.path / "config.toml"
-
-    @property
-    def data(self) -> Path:
-        """A fingerprint of the texts, which a resumed run must match."""
-        return self.path / "data.json"
-
-    @property
-    def metrics(self) -> Path:
-        """The final numbers."""
-        return self.path / "metrics.json"
-
-    @property
-    def history(self) -> Path:
-        """One line per epoch."""
-        return self.path / "history.jsonl"
-
-    @property
-    def checkpoint(self) -> Path:
-        """The state from which training resumes."""
-        return self.path / "checkpoint"
-
-    @property
-    def student(self) -> Path:
-        """The bundle that ``Student.load`` reads."""
-        return self.path / "student"
-
-    @property
-    def device(self) -> Path:
-        """Snapshot and compiled circuit of noise-aware training."""
-        return self.path / "device"
-
-    @property
-    def teacher(self) -> Path:
-        """The weights of a fine-tuned teacher."""
-        return self.path / "teacher"
-
-    @property
-    def hardware(self) -> Path:
-        """The ledger and every device run."""
-        return self.path / "hardware"
-
-    @property
-    def predictions(self) -> Path:
-        """One line per test text: text, label, logits of teacher and student."""
-        return self.path / "predictions.jsonl"
-
-    @property
-    def report(self) -> Path:
-        """The one-page report."""
-        return self.path / "report.html"
+        self.path = path = Path(path)
+        self.name = path.name
+        self.config = path / "config.toml"
+        self.data = path / "data.json"
+        self.metrics = path / "metrics.json"
+        self.history = path / "history.jsonl"
+        self.checkpoint = path / "checkpoint"
+        self.student = path / "student"
+        self.device = path / "device"
+        self.teacher = path / "teacher"
+        self.hardware = path / "hardware"
+        self.predictions = path / "predictions.jsonl"
+        self.report = path / "report.html"
 
     @property
     def kind(self) -> Kind:

@@ -63,6 +63,27 @@ def read_toml(path: Path) -> dict[str, object]:
         raise ConfigError(f"{path}: not a TOML file ({error})") from None
 
 
+def as_toml(spec: Spec, title: str) -> str:
+    """Return a spec of specs as TOML under a title, with all defaults and the sentence of each field."""
+    import tomlkit
+
+    document = tomlkit.document()
+    document.add(tomlkit.comment(title))
+    for section, inner in spec:
+        table = tomlkit.table()
+        for key, field in type(inner).model_fields.items():
+            table.add(tomlkit.comment(field.description or ""))
+            value = getattr(inner, key)
+            if value is None:
+                table.add(tomlkit.comment(f"{key} ="))
+            else:
+                table.add(
+                    key, str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
+                )
+        document.add(section, table)
+    return tomlkit.dumps(document)
+
+
 def _sentence(spec: type[Spec], error: ValidationError, where: str | None) -> str:
     """Return pydantic's first complaint as one sentence."""
     first = error.errors()[0]
