@@ -136,7 +136,7 @@ def test_everybody_may_try_as_much_and_validation_texts_choose(corpus, tmp_path)
     again = compare(None, spec, **given)
     assert all(path.stat().st_mtime_ns == when for path, when in before.items())
     assert again.differences == found.differences
-    assert "Chosen by the validation texts" in Path(found.report).with_name("report.md").read_text()
+    assert "Settings chosen by the validation texts" in Path(found.report).with_name("report.md").read_text()
 
 
 def test_the_chosen_try_has_the_smallest_validation_loss(setting):

@@ -1,4 +1,4 @@
-"""Device runs in Python: ``run_hardware`` and ``learn``. They submit nothing that the caller has not confirmed."""
+"""Device runs in Python: ``run_hardware`` and ``learn``. They submit a plan only after the caller has confirmed it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from qkd.core.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
+    from qiskit.providers import BackendV2
+
     from qkd.hardware.plan import Plan
     from qkd.hardware.request import BaseRequest
     from qkd.hardware.run import DeviceRun
@@ -22,6 +24,7 @@ def run_hardware(
     confirm: Callable[[Plan], bool] | None = None,
     detach: bool = False,
     dry_run: bool = False,
+    backend: BackendV2 | None = None,
     **options: Any,
 ) -> list[DeviceRun]:
     """Run a student on a device, or rehearse that on its snapshot: compile, estimate, confirm, submit, collect, report.
@@ -32,6 +35,8 @@ def run_hardware(
             rehearsal (``local=True``) and a ``dry_run`` need none.
         detach: Return once the jobs are submitted; ``qkd.hardware.collect`` continues.
         dry_run: Stop after the estimate.
+        backend: The device as an object: any ``BackendV2``. One of another provider than IBM runs through Qiskit's
+            ``BackendEstimatorV2``, with mitigation ``none`` or ``affine``.
         options: Fields of ``qkd.hardware.DeviceRunRequest``: ``device="ibm_fez"``, ``local=True``, ``samples=20``, ...
 
     Returns:
@@ -44,7 +49,8 @@ def run_hardware(
     from qkd.hardware.run import run as run_
 
     request = _request(DeviceRunRequest, options | {"run": run}, confirm, dry_run)
-    return run_(request, confirm or (lambda plan: True), detach=detach, dry_run=dry_run)
+    confirm = confirm or (lambda plan: True)
+    return run_(request, confirm, detach=detach, dry_run=dry_run, backend=backend)
 
 
 def learn(
@@ -87,7 +93,5 @@ def _request(kind: type[R], options: Mapping[str, Any], confirm: object, dry_run
         if option not in known:
             raise ConfigError(f"there is no option '{option}'{nearest(option, known)}")
     if confirm is None and not (options.get("local") or dry_run):
-        raise ConfigError(
-            "nothing was submitted: say what may be submitted, such as confirm=lambda plan: plan.budget.seconds < 60"
-        )
+        raise ConfigError("nothing was submitted; give a limit, such as confirm=lambda plan: plan.budget.seconds < 60")
     return validated(kind, options, "device run")

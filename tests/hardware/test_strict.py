@@ -400,6 +400,34 @@ def test_a_dry_run_needs_no_account(folder, monkeypatch, tmp_path):
     assert not (folder / "hardware" / "hw-1").exists()
 
 
+def test_links_in_a_run_folder_are_not_written_through(service, folder, tmp_path):
+    [sent] = run(order(folder, samples=2), YES, policy=QUICK)
+    ledger = folder / "hardware" / "ledger.jsonl"
+    elsewhere = tmp_path / "elsewhere.jsonl"
+    shutil.move(ledger, elsewhere)
+    ledger.symlink_to(elsewhere)
+    before = elsewhere.read_bytes()
+    with pytest.raises(QkdError, match="is a symbolic link"):
+        run(order(folder, samples=3), YES, policy=QUICK)
+    assert elsewhere.read_bytes() == before and len(service.jobs) == 1
+    ledger.unlink()
+    shutil.copy(elsewhere, ledger)
+    shutil.move(sent.plan.folder, tmp_path / "hw")
+    sent.plan.folder.symlink_to(tmp_path / "hw")
+    with pytest.raises(QkdError, match="is a symbolic link"):
+        collect(folder, sent.plan.name, policy=QUICK)
+
+
+def test_a_page_that_a_killed_process_left_behind_is_written_again(service, folder, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("qkd.hardware.run._write_report", lambda folder: pytest.fail("killed"))
+        with pytest.raises(pytest.fail.Exception):
+            run(order(folder, samples=2), YES, policy=QUICK)
+    assert "ibm_manila" not in (folder / "report.html").read_text()
+    assert collect(folder, policy=QUICK) == []
+    assert "ibm_manila" in (folder / "report.html").read_text()
+
+
 SEQUENCES = int(os.environ.get("QKD_SEQUENCES", "200"))
 
 

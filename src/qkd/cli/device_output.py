@@ -1,4 +1,4 @@
-"""What commands about device runs print: a plan before it is submitted, and device runs after it."""
+"""Printed plans and results of device runs."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def list_(
 
     rows, damaged = (list_all_jobs(under), []) if run is None else list_jobs(run)
     if damaged:
-        log.warning(f"the ledger has damaged lines, which remain as they are: {', '.join(map(str, damaged))}")
+        log.warning(f"qkd ignores damaged lines of the ledger: {', '.join(map(str, damaged))}")
     if json_:
         write(json.dumps({"jobs": rows, "damaged_lines": damaged}, indent=2))
         return
@@ -63,7 +63,7 @@ def list_(
 
 
 def _relative(run: str) -> str:
-    """Return a run folder as it is typed from the current folder."""
+    """Return the path of a run folder, relative to the current folder if it is inside."""
     path = Path(run)
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else run
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from qkd.devices.snapshot import Snapshot
 
-# QPU seconds that a job takes besides its executions.
+# QPU seconds of a job in addition to its executions.
 SECONDS_PER_JOB = 2.0
 # Seconds between two shots of a device that does not report them; most devices report this.
 DEFAULT_REP_DELAY = 250e-6
@@ -140,7 +140,7 @@ def split_into_jobs(
     Args:
         points: Number of points.
         each: Executions of each point.
-        learning: Executions of each job besides.
+        learning: Additional executions of each job.
         max_executions: Limit of executions of one job.
 
     Raises:

@@ -56,7 +56,7 @@ class JobLoop:
 
     def __init__(self, service: Service, ledger: Ledger, policy: RetryPolicy, host: str = "") -> None:
         self.service, self.ledger, self.policy, self.plan = service, ledger, policy, service.plan
-        self.suspected = NEVER if self.plan.local else ledger.suspected_since(self.plan.name, host)
+        self.suspected = NEVER if self.plan.immediate else ledger.suspected_since(self.plan.name, host)
         self.failures: dict[int, QkdError] = {}  # of this round, by job
         self.list_failure: QkdError | None = None  # of this round
         self.refusals: dict[int, QkdError] = {}  # jobs that this process submits no more
@@ -87,7 +87,7 @@ class JobLoop:
                     moved |= self._try(record.number, self._look, record)
             records = self._records()
             waiting = [record for record in records if record.open and record.number not in self.refusals]
-            if wait and not plan.local:
+            if wait and not plan.immediate:
                 waiting += [r for r in records if self._in_flight(r) and r.number not in self.refusals]
             blocked = plan.learns_layers and records[-1].reason is not None  # nothing else can be submitted
             if not waiting or blocked:
@@ -154,7 +154,7 @@ class JobLoop:
 
     def _uncertain(self, record: JobRecord) -> bool:
         """Return whether a submission of this job, by any process, may still arrive."""
-        if self.plan.local or record.id is not None or not record.open:
+        if self.plan.immediate or record.id is not None or not record.open:
             return False
         since = max(self.suspected, NEVER if record.intended is None else record.intended)
         return self.policy.now() < since + self.policy.window
@@ -209,11 +209,11 @@ class JobLoop:
         if failures:
             raise failures[0]
 
-    # What the service lists
+    # Jobs that the service lists
 
     def _list_jobs(self) -> list[ListedJob] | None:
         """Return the plan's jobs that the service lists, or None if it does not answer now."""
-        if self.plan.local:
+        if self.plan.immediate:
             return []
         try:
             return call_with_retries(f"looking for {self.plan.name}", self.service.list_jobs, self.policy)
@@ -244,7 +244,7 @@ class JobLoop:
         """Choose which of the jobs of one number is kept, and cancel the others."""
         number, kept, moved = record.number, record.id, False
         best = min(mine, key=lambda job: job.rank)
-        # Every machine sees the same list. Once the kept job is in it, whoever submitted the other one finds it.
+        # Every machine sees the same list, so the machine that submitted the other job finds the kept one in it.
         listed = record.id is None or any(job.id == record.id for job in mine)
         if record.file is not None:
             pass
@@ -322,7 +322,7 @@ class JobLoop:
             return False
         if state not in (record.state, "gone"):
             self._note("state", job, state=state)
-            if not self.plan.local:
+            if not self.plan.immediate:
                 say(f"{what} is {state}")
         if state in ("cancelled", "failed", "gone"):
             reason = reason or ("IBM Quantum no longer has it" if state == "gone" else state)
@@ -351,7 +351,7 @@ class JobLoop:
         Raises:
             UnusableResult: It stays unreadable, has another shape, or has no finite value.
         """
-        if self.plan.local:
+        if self.plan.immediate:
             return check_result(self.plan, job, self.service.result(job, id_))  # a second try fails too
         waits = self.policy.waits()
         for _ in range(MAX_FETCHES - 1):
@@ -377,8 +377,8 @@ class JobLoop:
         busy = sum(record.open and (record.id is not None or self._uncertain(record)) for record in records)
         due = [record for record in records if record.id is None and record.open and not self._uncertain(record)]
         due = [record for record in due if record.number not in self.refusals]
-        for record in due if self.plan.local else due[: max(0, self.policy.max_pending - busy)]:
-            if self.has_submitted and not self.plan.local:
+        for record in due if self.plan.immediate else due[: max(0, self.policy.max_pending - busy)]:
+            if self.has_submitted and not self.plan.immediate:
                 self.policy.sleep(self.policy.submission_interval)
             self.has_submitted = moved = True
             try:
@@ -404,7 +404,7 @@ class JobLoop:
             learned = self._records()[-1]
             layers = self.plan.read_arrays(str(learned.file), learned.sha256)
         for tried in range(1, self.policy.tries + 1):
-            if not self.plan.local:
+            if not self.plan.immediate:
                 self._adopt(call_with_retries(f"looking for {what}", self.service.list_jobs, self.policy))
                 if self._records()[job].id is not None:
                     return
@@ -423,7 +423,7 @@ class JobLoop:
                 return
             else:
                 self._note("submitted", job, id=id_, tag=tags[-1])
-                if not self.plan.local:
+                if not self.plan.immediate:
                     say(f"{what} is submitted: {id_}")
                 return
 

@@ -95,7 +95,7 @@ def region_error(student: StudentCircuit, device: Snapshot) -> float | None:
 
 
 def same_device(name: str, other: str) -> bool:
-    """Whether two names, ``fake_fez`` and ``ibm_fez``, denote the same device."""
+    """Return whether two names, such as ``fake_fez`` and ``ibm_fez``, denote the same device."""
     return _device(name) == _device(other)
 
 

@@ -1,11 +1,11 @@
 """The ledger of a run's device jobs: a file that only grows, so that no job is lost.
 
 Each line is one JSON object with ``time``, ``plan``, ``event`` and, if it is about one, ``job``. Events of a plan:
-``planned``, ``suspect`` (this ledger may not know every job), ``cancel``, ``resubmit``, ``dropped``. Events of a job,
-in the order of its life: ``intent`` (with its tag, before the submission), ``refused`` (the submission created no
-job), ``submitted`` (with its id), ``state``, then ``saved`` (with file and hash of the result), ``unusable`` (the
-result cannot be read) or ``ended`` (failed, cancelled or gone, with the reason); ``duplicate`` (another job of the same
-number).
+``planned``, ``suspect`` (this ledger may not know every job), ``cancel``, ``resubmit``, ``dropped``. Events of a job
+begin with ``intent`` (with its tag, before the submission). Then follow ``refused`` (the submission created no job) or
+``submitted`` (with its id), and ``state``. It ends with ``saved`` (with file and hash of the result), ``unusable`` (the
+result cannot be read) or ``ended`` (failed, cancelled or gone, with the reason). ``duplicate`` is another job of the
+same number.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class JobRecord:
 
     @property
     def open(self) -> bool:
-        """Whether the job may still give a result."""
+        """True if the job may still give a result."""
         return self.file is None and self.reason is None
 
     def apply(self, row: Row) -> None:

@@ -1,4 +1,4 @@
-"""What a plan's jobs measured: raw term values, mitigated values, and every part of their errors."""
+"""Raw and mitigated values of a plan's jobs, with every part of their errors."""
 
 from __future__ import annotations
 

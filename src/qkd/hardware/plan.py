@@ -16,7 +16,7 @@ import math
 import secrets
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import ConfigDict, Field, InstanceOf
@@ -74,6 +74,7 @@ class Plan(records.Record):
         device: Name of the device that circuits are submitted to.
         version: The device's version X.Y.Z.
         instance: CRN of the service's instance, or None if unknown.
+        service: The service that runs the jobs: IBM Quantum, a snapshot, or a backend of the user.
         mitigation: The mitigation.
         mode: How jobs are submitted.
         chunks: Points of each job, (start, stop).
@@ -94,6 +95,7 @@ class Plan(records.Record):
     device: str
     version: str
     instance: str | None = None
+    service: Literal["ibm", "local", "backend"] = "ibm"
     mitigation: Mitigation
     mode: Mode
     chunks: Annotated[tuple[tuple[int, int], ...], Field(min_length=1)]
@@ -111,8 +113,13 @@ class Plan(records.Record):
 
     @property
     def local(self) -> bool:
-        """Whether the plan runs on a snapshot."""
-        return self.request.local
+        """True if the plan runs on a snapshot."""
+        return self.service == "local"
+
+    @property
+    def immediate(self) -> bool:
+        """True if a job runs when it is fetched, so that no service lists it."""
+        return self.service != "ibm"
 
     @property
     def place(self) -> str:
@@ -126,8 +133,8 @@ class Plan(records.Record):
 
     @property
     def learns_layers(self) -> bool:
-        """Whether its first job learns the layers' noise."""
-        return self.mitigation.method.needs_layer_noise and not self.local
+        """True if its first job learns the layers' noise."""
+        return self.mitigation.method.needs_layer_noise and not self.immediate
 
     @property
     def jobs(self) -> int:

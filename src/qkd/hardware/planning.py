@@ -1,17 +1,18 @@
-"""From a request to plans: texts, angles, a compiled circuit, mitigation, shots, jobs and their cost."""
+"""Plans of a request: texts, angles, a compiled circuit, mitigation, shots, jobs and their cost."""
 
 from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from qiskit.quantum_info import PauliList
 
 from qkd.circuits.student import StudentCircuit
 from qkd.core.config import read_config
 from qkd.core.console import say
-from qkd.core.errors import QkdError
+from qkd.core.errors import ConfigError, QkdError
 from qkd.core.files import Row
 from qkd.core.runs import RunFolder
 from qkd.devices import catalogue, live, profiles
@@ -40,6 +41,7 @@ from qkd.simulation.noise import device_noise
 from qkd.student.bundle import Student
 
 if TYPE_CHECKING:
+    from qiskit.providers import BackendV2
     from qiskit_ibm_runtime import QiskitRuntimeService
 
     from qkd.devices.profiles import Profile
@@ -54,7 +56,7 @@ WEIGHT_SETS = 8
 
 @dataclass(frozen=True)
 class _Device:
-    """A device as it was read.
+    """A device at the time of planning.
 
     Attributes:
         name: The name that the user gave.
@@ -63,6 +65,7 @@ class _Device:
         snapshot: Its calibration.
         remaining: QPU seconds that the account has left, or None.
         charges: Earlier charges.
+        service: The service that runs jobs; see ``Plan``.
     """
 
     name: str
@@ -71,11 +74,12 @@ class _Device:
     snapshot: Snapshot
     remaining: float | None
     charges: ChargeHistory
+    service: Literal["ibm", "local", "backend"]
 
 
 @dataclass(frozen=True)
 class _Context:
-    """What the plans of one request have in common.
+    """Shared parts of the plans of one request.
 
     Attributes:
         request: The request, or that for texts which stands for a request to learn errors.
@@ -105,18 +109,21 @@ class _Context:
         return mitigation.method.extra_points(mitigation.shots) if self.texts else 0
 
 
-def make_plans(request: AnyRequest, folder: RunFolder, offline: bool = False) -> list[Plan]:
+def make_plans(
+    request: AnyRequest, folder: RunFolder, offline: bool = False, backend: BackendV2 | None = None
+) -> list[Plan]:
     """Return a plan for each requested mitigation; none of them is saved yet.
 
     Args:
         request: The request.
         folder: The run folder.
         offline: Nothing will be submitted, so without an account the snapshot gives the cost.
+        backend: The device, if the user gave an object instead of a name.
 
     Raises:
         QkdError: There is no such device, it takes no circuits now, or the request does not fit it.
     """
-    context = _prepare(request, folder, offline)
+    context = _prepare(request, folder, offline, backend)
     say(context.device.snapshot.summary())
     names = context.request.methods(context.profile.mitigation)
     limit = context.profile.max_qpu_seconds if request.max_qpu_seconds is None else request.max_qpu_seconds
@@ -137,6 +144,7 @@ def make_plans(request: AnyRequest, folder: RunFolder, offline: bool = False) ->
                 device=device.name,
                 version=device.version,
                 instance=device.instance,
+                service=device.service,
                 mitigation=mitigation,
                 mode=context.request.mode or context.profile.execution_mode,
                 chunks=tuple(chunks),
@@ -151,10 +159,10 @@ def make_plans(request: AnyRequest, folder: RunFolder, offline: bool = False) ->
     return plans
 
 
-def _prepare(request: AnyRequest, folder: RunFolder, offline: bool) -> _Context:
+def _prepare(request: AnyRequest, folder: RunFolder, offline: bool, backend: BackendV2 | None) -> _Context:
     """Read the device, compile the circuit and compute the parameter values of the texts or circuits."""
     for_texts = request.for_texts() if isinstance(request, LearningRequest) else request
-    device = _read_device(for_texts, folder, offline)
+    device = _read_backend(for_texts, backend) if backend else _read_device(for_texts, folder, offline)
     # Another profile asks for another circuit than that of training.
     trained = trained_circuit(folder, device.snapshot) if for_texts.profile is None else None
     own = None if trained is None else read_config(folder.config).device.profile
@@ -198,7 +206,20 @@ def _read_device(request: DeviceRunRequest, folder: RunFolder, offline: bool) ->
     charges = ChargeHistory() if request.local else read_charges(name, folder.path.parent)
     if charges.runs:
         say(f"{name} charged {charges.correction:.2f} times the estimate in {charges.runs} earlier runs")
-    return _Device(name, version, instance, snapshot, remaining, charges)
+    return _Device(name, version, instance, snapshot, remaining, charges, "local" if request.local else "ibm")
+
+
+def _read_backend(request: DeviceRunRequest, backend: BackendV2) -> _Device:
+    """Return the device of a backend object; one of IBM brings its own account."""
+    snapshot, service = snapshots.from_backend(backend), getattr(backend, "service", None)
+    if request.learned is not None:
+        snapshot = with_recent_errors(snapshot, request.learned)
+    version, name = snapshot.calibration.version, str(backend.name)
+    if service is None or request.local:
+        return _Device(name, version, None, snapshot, None, ChargeHistory(), "local" if request.local else "backend")
+    return _Device(
+        name, version, live.instance_of(backend), snapshot, remaining_seconds(service), ChargeHistory(), "ibm"
+    )
 
 
 def remaining_seconds(client: QiskitRuntimeService) -> float | None:
@@ -214,6 +235,14 @@ def _mitigation(context: _Context, name: str, shots: int) -> Mitigation:
     request = context.request
     fractional = any(item.operation.name in ("rx", "rzz") for item in context.compiled.circuit.data)
     twirl_gates = True if request.twirl_gates else False if fractional else None
+    if context.device.service == "backend":  # Qiskit's BackendEstimatorV2 neither twirls nor adds pulses
+        mitigation = Mitigation(name, shots, twirl_gates=False)
+        if mitigation.method.needs_client or request.twirl_gates or request.decoupling not in (None, "none"):
+            raise ConfigError(
+                f"mitigation '{name}', twirls and pulses need IBM's client, and {context.device.name} is a backend of "
+                "another provider; use --mitigation none or affine without --twirl-gates and --decoupling"
+            )
+        return mitigation
     pulses = request.decoupling or ("none" if request.local else context.profile.dynamical_decoupling)
     mitigation = Mitigation(name, shots, request.randomizations, pulses, twirl_gates)
     if request.local and request.client and request.randomizations is None:
@@ -231,8 +260,12 @@ def _cost(context: _Context, mitigation: Mitigation) -> tuple[Budget, list[tuple
     if method.needs_layer_noise:
         instructions = find_layers(Estimator(mode=region.backend, options=mitigation.options()), small)
         layers = calibrated_layers(instructions, small, noise_model(region))
-    on_device = replace(mitigation, randomizations=request.randomizations)  # a rehearsal may use fewer twirls
-    each, learning = count_executions(small, on_device, layers, region.backend)
+    if device.service == "backend":
+        bases = len(PauliList([str(term.paulis[0]) for term in small.observables]).group_commuting(qubit_wise=True))
+        each, learning = mitigation.shots * bases, 0
+    else:
+        on_device = replace(mitigation, randomizations=request.randomizations)  # a rehearsal may use fewer twirls
+        each, learning = count_executions(small, on_device, layers, region.backend)
     extra = context.extra_points(mitigation)
     count = len(context.values) + extra
     chunks = costs.split_into_jobs(count, each, learning)

@@ -1,4 +1,4 @@
-"""What a user requests of a device: the only list of a device run's fields.
+"""Requests for device runs: the only list of their fields.
 
 The command line, the Python API and the stored plan all use these classes. The sentence of a field is its help text.
 """

@@ -7,9 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+
+from qiskit.providers import BackendV2
 
 from qkd.core.console import progress, say, warn
-from qkd.core.errors import FolderError, QkdError
+from qkd.core.errors import DeviceError, FolderError, QkdError
 from qkd.core.files import NotWritten, finite, write_json
 from qkd.core.runs import RunFolder, existing_run
 from qkd.devices import live
@@ -21,6 +24,7 @@ from qkd.hardware.plan import Plan, list_plans
 from qkd.hardware.planning import make_plans, remaining_seconds
 from qkd.hardware.request import AnyRequest, fingerprint
 from qkd.hardware.result import interpret, read_result
+from qkd.hardware.service.backend import BackendService
 from qkd.hardware.service.base import Service
 from qkd.hardware.service.ibm import IBMService
 from qkd.hardware.service.local import LocalService
@@ -47,7 +51,7 @@ class DeviceRun:
 
     @property
     def open(self) -> bool:
-        """Whether a job may still give a result."""
+        """True if a job may still give a result."""
         return any(record.open for record in self.records)
 
 
@@ -59,6 +63,7 @@ def run(
     dry_run: bool = False,
     new_plan: bool = False,
     policy: RetryPolicy | None = None,
+    backend: BackendV2 | None = None,
 ) -> list[DeviceRun]:
     """Carry out a request, and return a device run for each mitigation.
 
@@ -71,16 +76,19 @@ def run(
         dry_run: Return before anything is submitted.
         new_plan: Make another plan although one of the same request is unfinished.
         policy: Retries and waits.
+        backend: The device as an object: any ``BackendV2``.
 
     Raises:
         QkdError: Something does not fit or costs too much, or the service refuses or does not answer.
     """
     policy, folder = policy or RetryPolicy(), existing_run(request.run)
+    if backend is not None:
+        request = request.model_copy(update={"device": str(backend.name)})
     with folder.lock():
         _finish_interrupted(folder)
         if not (new_plan or dry_run) and (unfinished := _open_plans(folder, request)):
-            return [_continue(folder, plan, request, confirm, policy, wait=not detach) for plan in unfinished]
-        waiting, finished = make_plans(request, folder, dry_run), list[DeviceRun]()
+            return [_continue(folder, p, request, confirm, policy, not detach, backend) for p in unfinished]
+        waiting, finished = make_plans(request, folder, dry_run, backend), list[DeviceRun]()
         if dry_run:  # the cost is shown before a limit refuses it
             for plan in waiting:
                 confirm(plan)
@@ -97,18 +105,20 @@ def run(
             facts = {"host": host_id(folder.hardware), "damaged": len(ledger.read()[1])}
             ledger.append(plan.name, "planned", device=plan.device, jobs=plan.jobs, **facts)
             try:
-                finished.append(_advance(folder, plan, policy, wait=not detach))
+                finished.append(_advance(folder, plan, policy, not detach, backend=backend))
             except DeviceChanged as change:
                 if any(record.tags for record in ledger.jobs(plan.name, plan.jobs)):
                     raise
                 say(f"{plan.device} changed from version {change.compiled} to {change.version}; compiling again")
                 ledger.append(plan.name, "dropped", reason=f"{plan.device} has version {change.version} now")
                 names = [later.mitigation.name for later in waiting]
-                waiting = [later for later in make_plans(request, folder) if later.mitigation.name in names]
+                waiting = [
+                    later for later in make_plans(request, folder, backend=backend) if later.mitigation.name in names
+                ]
                 continue
             waiting.pop(0)
-            if waiting and not request.local:
-                left = remaining_seconds(live.service())
+            if waiting and not plan.immediate:
+                left = remaining_seconds(_client(backend))
                 waiting = [_with_remaining(later, left) for later in waiting]
         return finished
 
@@ -138,7 +148,13 @@ def _open_plans(folder: RunFolder, request: AnyRequest) -> list[Plan]:
 
 
 def _continue(
-    folder: RunFolder, plan: Plan, request: AnyRequest, confirm: Confirm, policy: RetryPolicy, wait: bool
+    folder: RunFolder,
+    plan: Plan,
+    request: AnyRequest,
+    confirm: Confirm,
+    policy: RetryPolicy,
+    wait: bool,
+    backend: BackendV2 | None,
 ) -> DeviceRun:
     """Continue an unfinished plan of the same request."""
     say(f"{plan.name} is an unfinished plan of the same request, so it is continued; --new-plan makes another")
@@ -146,13 +162,13 @@ def _continue(
     unsubmitted = [record for record in records if record.open and not record.tags]
     if unsubmitted:
         limit = plan.limit if request.max_qpu_seconds is None else request.max_qpu_seconds
-        left = None if plan.local else remaining_seconds(live.service())
+        left = None if plan.immediate else remaining_seconds(_client(backend))
         plan = _with_remaining(plan, left).model_copy(update={"limit": limit})
         if len(unsubmitted) == plan.jobs:
             _check_budget([plan])
         if not confirm(plan):
             return DeviceRun(plan, records, None)
-    return _advance(folder, plan, policy, wait)
+    return _advance(folder, plan, policy, wait, backend=backend)
 
 
 def _with_remaining(plan: Plan, seconds: float | None) -> Plan:
@@ -181,6 +197,7 @@ def collect(
     wait: bool = True,
     resubmit: bool = False,
     policy: RetryPolicy | None = None,
+    backend: BackendV2 | None = None,
 ) -> list[DeviceRun]:
     """Continue a run's plans: submit what is due, fetch what is done.
 
@@ -190,6 +207,7 @@ def collect(
         wait: Wait until all jobs have ended.
         resubmit: Submit jobs again that failed or were cancelled.
         policy: Retries and waits.
+        backend: The device, for plans of a backend object.
 
     Raises:
         QkdError: There is no such plan, or the service refuses or does not answer; the other plans were continued.
@@ -201,7 +219,7 @@ def collect(
         finished, failures = [], []
         for plan in plans:
             try:
-                finished.append(_advance(folder, plan, policy, wait, resubmit))
+                finished.append(_advance(folder, plan, policy, wait, resubmit, backend))
             except QkdError as error:
                 failures.append(error)
         for failure in failures[1:]:
@@ -225,14 +243,18 @@ def cancel(where: str | Path, name: str, policy: RetryPolicy | None = None) -> d
             return JobLoop(service, ledger, policy, host_id(folder.hardware)).cancel()
 
 
-def _advance(folder: RunFolder, plan: Plan, policy: RetryPolicy, wait: bool, resubmit: bool = False) -> DeviceRun:
+def _advance(
+    folder: RunFolder,
+    plan: Plan,
+    policy: RetryPolicy,
+    wait: bool,
+    resubmit: bool = False,
+    backend: BackendV2 | None = None,
+) -> DeviceRun:
     """Submit and collect jobs, then write the result and the report."""
-    for path in (folder.hardware, plan.folder):
-        if path.is_symlink():
-            raise FolderError(f"{path}: is a symbolic link, and qkd writes no results through one; replace it")
     ledger = indexed_ledger(folder, plan, policy)
     try:
-        with _open_service(plan) as service:
+        with _open_service(plan, backend) as service:
             records = JobLoop(service, ledger, policy, host_id(folder.hardware)).run(wait, resubmit)
         device_run = DeviceRun(plan, records, None)
         if plan.request.kind == "learn":
@@ -254,14 +276,24 @@ def _advance(folder: RunFolder, plan: Plan, policy: RetryPolicy, wait: bool, res
     return device_run
 
 
+def _client(backend: BackendV2 | None) -> Any:
+    """Return IBM's client: that of the user's backend object, or one with the stored account."""
+    return live.service() if backend is None else backend.service
+
+
 @contextmanager
-def _open_service(plan: Plan) -> Iterator[Service]:
-    """Yield the service on which a plan's jobs run."""
-    if plan.local:
-        with progress(f"{plan.mitigation.name} on {plan.snapshot.name}", len(plan.values), "texts") as bar:
-            yield LocalService(plan, bar)
+def _open_service(plan: Plan, own: BackendV2 | None = None) -> Iterator[Service]:
+    """Yield the service on which a plan's jobs run; ``own`` is the user's backend object."""
+    if plan.immediate:
+        with progress(f"{plan.mitigation.name} on {plan.place}", len(plan.values), "texts") as bar:
+            if plan.local:
+                yield LocalService(plan, bar)
+            elif own is None:
+                raise DeviceError(f"{plan.name} runs on the backend object {plan.device}; collect it with backend=")
+            else:
+                yield BackendService(plan, bar, own)
         return
-    client = live.service()
+    client = _client(own)
     if plan.instance:
         live.require_instance(client, plan.instance, plan.name)
     fractional = any(item.operation.name in ("rx", "rzz") for item in plan.student.circuit.data)

@@ -1,4 +1,4 @@
-"""Observables as sums of Pauli terms, which is what a device measures.
+"""Observables as sums of Pauli terms.
 
 A device run measures the T distinct Pauli terms of all K observables. Each term has outcomes +1 and -1, so its shot
 noise at S shots is ``sqrt((1 - p^2) / S)``. An observable ``sum_t c_t P_t`` then has the standard error

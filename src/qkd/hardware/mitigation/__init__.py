@@ -4,7 +4,7 @@ To add a method, write a module with a subclass of `Method` and add one line to 
 
 ============== ==========================================================================
 `METHODS`      the registry, by the name that users type
-`Method`       the base class: what a method may override
+`Method`       the base class of all methods
 `Mitigation`   a method with its shots, twirls and pulses
 ============== ==========================================================================
 """

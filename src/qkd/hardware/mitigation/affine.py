@@ -5,8 +5,8 @@ is among them. A measured value is modeled as ``a + b exact + residual``. Exact 
 bias a and b. A ridge draws a and b towards the values that the device's calibration predicts, so few points are enough.
 The width of the residual is the bias that an affine map leaves. The correction is ``(measured - a) / b``.
 
-Where light cones are too wide for exact values, the points are Clifford circuits: every angle is a multiple of pi/2,
-and stabilizers give the exact values at any width (Clifford data regression, Czarnik et al., arXiv:2005.10189).
+Where light cones are too wide for exact values, every angle of a point is a multiple of pi/2. Stabilizers give the
+exact values of such Clifford circuits at any width (Clifford data regression, Czarnik et al., arXiv:2005.10189).
 """
 
 from __future__ import annotations

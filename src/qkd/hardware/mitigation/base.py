@@ -1,4 +1,4 @@
-"""What a mitigation method is: client options, extra points, how it combines results, its overhead and its variance."""
+"""The base class of mitigation methods: client options, extra points, combination, overhead and variance."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Measurements:
 
     @property
     def measured(self) -> np.ndarray:
-        """Whether each point was measured (M,)."""
+        """True where a point was measured (M,)."""
         return self.shots > 0
 
 
@@ -61,6 +61,7 @@ class Method:
     Attributes:
         name: The name that users type.
         description: One sentence for help texts.
+        needs_client: Whether only IBM's client can run it.
         learns_readout: Whether each job measures readout calibration circuits and twirls the readout.
         twirls_gates: Whether two-qubit gates are twirled: always, never, or as the user chooses (None).
         noise_factors: Noise factors at which each circuit is measured.
@@ -72,6 +73,7 @@ class Method:
 
     name = "none"
     description = "No mitigation."
+    needs_client = False
     learns_readout = False
     twirls_gates: bool | None = None
     noise_factors: tuple[int, ...] = (1,)

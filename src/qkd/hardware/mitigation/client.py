@@ -1,4 +1,4 @@
-"""What IBM's client-side Estimator takes and returns: PUBs, results and the number of executions."""
+"""PUBs, results and numbers of executions of IBM's client-side Estimator."""
 
 from __future__ import annotations
 

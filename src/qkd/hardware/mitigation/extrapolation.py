@@ -22,7 +22,7 @@ WIDTHS = np.array([0.0, *np.geomspace(5e-4, 0.1, 24)])
 MIN_WIDTH = 1e-3
 # Share of the weight in the last tenth of the rates at which a term counts as decayed.
 MAX_EDGE_WEIGHT = 0.05
-# Standard deviation of a value of which nothing is known but that it lies in [-1, 1].
+# Standard deviation of a uniform distribution on [-1, 1], for an unknown value.
 UNKNOWN_STD = 3**-0.5
 
 

@@ -17,6 +17,7 @@ class Readout(Method):
 
     name = "readout"
     description = "Twirled readout error extinction."
+    needs_client = True
     learns_readout = True
     rehearsal_twirls = 8
 

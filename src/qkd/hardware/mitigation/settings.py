@@ -22,7 +22,7 @@ MAX_TWIRLS = 64
 
 @dataclass(frozen=True)
 class Mitigation:
-    """What a run does against errors.
+    """A mitigation method with its settings.
 
     Attributes:
         name: Name of the method in ``METHODS``.
@@ -50,12 +50,12 @@ class Mitigation:
 
     @property
     def gates_twirled(self) -> bool:
-        """Whether two-qubit gates are twirled."""
+        """True if two-qubit gates are twirled."""
         return self.method.gates_twirled(self.twirl_gates)
 
     @property
     def twirled(self) -> bool:
-        """Whether anything is twirled."""
+        """True if gates or readouts are twirled."""
         return self.gates_twirled or self.method.learns_readout
 
     def twirls(self) -> tuple[int, int]:

@@ -1,1 +1,1 @@
-"""Where jobs run: IBM Quantum (``ibm``) or a snapshot on this machine (``local``), behind one protocol (``base``)."""
+"""Services that run jobs, behind one protocol (``base``): IBM Quantum (``ibm``) and snapshots (``local``)."""

@@ -1,4 +1,4 @@
-"""The protocol of a service: what submitting, collecting and cancelling need."""
+"""The protocol of a service that runs jobs."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class UnusableResult(QkdError):
 
 
 class Service(Protocol):
-    """Where a plan's jobs run."""
+    """A service that runs a plan's jobs."""
 
     plan: Plan
 
@@ -101,7 +101,7 @@ class Service(Protocol):
         ...
 
     def cancel(self, id_: str) -> None:
-        """Request the cancellation of a job; a job that has ended stays as it is."""
+        """Request the cancellation of a job. A job that has ended does not change."""
         ...
 
     def close(self) -> None:

@@ -184,7 +184,7 @@ class IBMService:
         return float(used) if used else None
 
     def cancel(self, id_: str) -> None:
-        """Request the cancellation of a job; a job that has ended, or is gone, stays as it is."""
+        """Request the cancellation of a job. A job that has ended, or is gone, does not change."""
         try:
             self._api.job_cancel(id_)
         except Exception as error:

@@ -31,7 +31,7 @@ from qkd.simulation.noise import device_noise
 
 # Pauli frames that are computed; texts and twirls get one of their deviations at random.
 FRAMES = 16
-# Label of rotations that stand for coherent errors.
+# Label of rotations that represent coherent errors.
 LABEL = "coherent"
 # A layer, a qubit, and which of X and Z is flipped there.
 Bit = tuple[int, int, int]

@@ -1,0 +1,46 @@
+"""Backends of other providers as devices."""
+
+import numpy as np
+import pytest
+from qiskit.providers.fake_provider import GenericBackendV2
+
+import qkd
+from qkd import QkdError
+from qkd.hardware import collect
+
+
+def test_any_backend_is_a_device(folder):
+    backend = GenericBackendV2(5, seed=3)
+    options = {"backend": backend, "samples": 12, "shots": 1024, "max_qpu_seconds": 900, "confirm": lambda plan: True}
+    results = [device_run.result for device_run in qkd.run_hardware(folder, mitigation="none,affine", **options)]
+    for result in results:
+        assert result.texts == 12 and result.device == backend.name and not result.local
+        off = [np.abs(np.array(row.evs) - row.exact) / np.array(row.stds) for row in result.rows]
+        assert np.median(off) < 1.5
+    assert results[0].rms < 0.2
+    [rehearsed] = qkd.run_hardware(folder, backend=backend, local=True, samples=6, shots=1024, mitigation="readout")
+    assert rehearsed.result.local and rehearsed.result.texts == 6
+
+
+def test_mitigation_that_needs_ibms_client_says_so(folder):
+    backend = GenericBackendV2(5, seed=3)
+    with pytest.raises(QkdError, match="need IBM's client"):
+        qkd.run_hardware(folder, backend=backend, mitigation="zne", confirm=lambda plan: True)
+
+
+def test_a_plan_of_a_backend_object_is_collected_with_that_object(folder):
+    backend = GenericBackendV2(5, seed=3)
+    with pytest.raises(KeyboardInterrupt):
+        options = {"samples": 4, "shots": 64, "mitigation": "none", "confirm": lambda plan: True}
+        qkd.run_hardware(folder, backend=Interrupted(5, seed=3), **options)
+    with pytest.raises(QkdError, match="backend="):
+        collect(folder)
+    [device_run] = collect(folder, backend=backend)
+    assert device_run.result.texts == 4
+
+
+class Interrupted(GenericBackendV2):
+    """A backend on which the user interrupts every job."""
+
+    def run(self, *_, **__):
+        raise KeyboardInterrupt
