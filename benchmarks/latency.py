@@ -36,8 +36,8 @@ for _ in range({repeats}):
     started = time.process_time()
     answers = classify(texts)
     times.append(time.process_time() - started)
-import resource
-memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+# Not getrusage: its maximum includes the process that started this one.
+memory = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) / 1024
 print(json.dumps({{"seconds": min(times), "answers": [str(answer) for answer in answers], "memory": memory}}))
 """
 STUDENT = "from qkd import Student\nclassify = Student.load({folder!r}).predict"
@@ -135,7 +135,8 @@ def main() -> None:
     arguments = parser.parse_args()
     for path in arguments.runs:
         run = Run(path)
-        rows = run.predictions
+        # The rows are in the order of the data, which may be sorted by label.
+        rows = [run.predictions[i] for i in np.random.default_rng(0).permutation(len(run.predictions))]
         texts, labels = [row.text for row in rows], [row.label for row in rows]
         repeated = (texts * (1 + arguments.texts // len(texts)))[: arguments.texts]
         half = len(texts) // 2

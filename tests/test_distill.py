@@ -207,7 +207,7 @@ def test_given_test_texts_are_the_test_and_a_resumed_run_has_the_same(corpus, tm
     done = api.distill(**given)
     assert done.metrics.given_splits == ("test",)
     assert done.metrics.texts["test"] == len(done.predictions) == len(rows[::4])
-    assert "The test split is the data's own." in done.report.read_text()
+    assert "The data set defines its test split." in done.report.read_text()
     assert done.config.data.test_data == test
     with train.open("a") as file:
         file.write(rows[0])  # to be learned from as well; what is tested with stays out of it

@@ -125,7 +125,7 @@ def test_silent_faults_lead_to_another_source(server, prompt, deviations, source
     dataset, splits = corpus()
     remote = teacher(server, prompt)
     remote.fit(dataset, splits)
-    card = remote.describe().model_dump()
+    card = remote.describe()
     assert card.source == source and card.rejected_sources
 
 
@@ -188,7 +188,7 @@ def test_a_budget_is_a_limit_and_needs_a_price(server, prompt):
         make_config({"api": {"price": "1,2"}})
     remote = teacher(server, prompt, price="1,1", max_cost=5)
     remote.fit(dataset, splits)
-    card = remote.describe().model_dump()
+    card = remote.describe()
     assert card.cost_dollars == pytest.approx((card.prompt_tokens + card.completion_tokens) / 1e6, abs=1e-6)
 
 

@@ -125,7 +125,7 @@ def _details(metrics: Metrics) -> list[Part | None]:
     splits = " and ".join(names[part] for part in metrics.given_splits)
     data = f"{texts['train']:,} training, {texts['valid']:,} validation and {texts['test']:,} test texts"
     return [
-        f"{metrics.data}: {data}." + (f" The {splits} split is the data's own." if splits else ""),
+        f"{metrics.data}: {data}." + (f" The data set defines its {splits} split." if splits else ""),
         list(metrics.notes),
         f"Encoder: {encoder.name}, embedding width {encoder.dim}. Engine: {metrics.student.engine}. qkd {metrics.qkd}.",
         Table(
