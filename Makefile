@@ -49,7 +49,7 @@ $(VENV)/.docs: $(VENV)/.test
 	touch $@
 
 lint: $(VENV)/.test  ## ruff, mypy and codespell
-	$(BIN)/codespell docs/*.md docs/*/*.md README.md CONTRIBUTING.md
+	$(BIN)/codespell src docs README.md CONTRIBUTING.md examples/*.py benchmarks/*.py
 	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/mypy

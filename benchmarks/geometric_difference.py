@@ -31,7 +31,7 @@ def geometric_difference(quantum: np.ndarray, classical: np.ndarray, ridge: floa
     Args:
         quantum: symmetric, positive semidefinite.
         classical: symmetric, positive semidefinite.
-        ridge: the regularisation of the classical kernel; 0 needs one of full rank.
+        ridge: the regularization of the classical kernel; 0 needs one of full rank.
     """
     root = _root(_scaled(quantum))
     values, vectors = np.linalg.eigh(_scaled(classical))

@@ -54,7 +54,7 @@ SHOWN = ("4", "8", "16", "256", "exact")
 TRAINED = (16, 256)
 """Shots in the loss."""
 REPEATS = 8
-"""Draws of each judgement."""
+"""Draws of each judgment."""
 POINTS, LEARNING_SHOTS = 256, 128
 
 

@@ -1,9 +1,9 @@
-"""docs/results.md: the default student, the paper's recipe, and tuned controls on the paper's tasks.
+"""benchmarks/paper_tasks.md: the default student, the paper's recipe, and tuned controls on the paper's tasks.
 
 python benchmarks/results.py --data FOLDER [--tasks hiding thematic emotion] [--limit 2000] [--seeds 10] [--tune 6]
 
 FOLDER holds TASK.jsonl ("text", "label"). Teacher and encoder come from the cache where it knows the texts; trials and
-tries that are done are kept in --runs, so that more seeds cost only what they add. The page is written anew after every
+tries that are done are kept in --runs, so that more seeds cost only what they add. The page is written after every
 task, from all that are done so far.
 """
 
@@ -36,7 +36,7 @@ def page(found: dict[str, tuple[Comparison, str]], asked: argparse.Namespace, tr
         "qkd's default student; both and the controls learn from the same teacher's logits, with "
         f"{asked.seeds} seeds each. Every student but the published recipe and its deviations tried {asked.tune} "
         "settings of learning rate, weight decay and dropout, the same draws for all and its own first, and the "
-        "smallest validation loss chose; `logreg` chose among six strengths of regularisation.",
+        "smallest validation loss chose; `logreg` chose among six strengths of regularization.",
         "",
         "Made by `benchmarks/results.py`, which holds no numbers; do it again with",
         "",

@@ -214,9 +214,9 @@ def plot_cost(by_layers: dict[int, dict[int, float]], one: dict[str, Any]) -> No
 
     figure = Figure(figsize=(10, 3.2), layout="constrained")
     width, layers, batch = figure.subplots(1, 3)
-    for count, colour in ((2, "#2563eb"), (1, "#d97706")):
+    for count, color in ((2, "#2563eb"), (1, "#d97706")):
         points = by_layers[count]
-        width.plot(list(points), list(points.values()), "o-", color=colour, label=f"{count} layer{'s' * (count > 1)}")
+        width.plot(list(points), list(points.values()), "o-", color=color, label=f"{count} layer{'s' * (count > 1)}")
     width.set(xlabel="qubits", ylabel="seconds per noisy step", ylim=(0, None), xlim=(0, None))
     width.legend(frameon=False)
     layers.plot([p["layers"] for p in one["layers"]], [p["seconds"] for p in one["layers"]], "o-", color="#2563eb")

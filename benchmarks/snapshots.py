@@ -2,7 +2,7 @@
 
     python benchmarks/snapshots.py [NAME ...]
 
-On each device a few neighbouring qubits are drawn; a random circuit of its own gates, with delays where it has them,
+On each device a few neighboring qubits are drawn; a random circuit of its own gates, with delays where it has them,
 is read with random Pauli strings, readout errors included. The reference is AerSimulator's density matrix.
 """
 
@@ -28,7 +28,7 @@ def names() -> list[str]:
     return sorted(one.__name__ for one in found if isinstance(one, type) and hasattr(one, "backend_name"))
 
 
-def neighbours(target: Target, rng: np.random.Generator) -> list[int]:
+def neighbors(target: Target, rng: np.random.Generator) -> list[int]:
     """Return up to ``WIDTH`` qubits that hang together."""
     edges = target.build_coupling_map().get_edges() if target.num_qubits > 1 else []
     chosen = [int(rng.integers(target.num_qubits))]
@@ -45,7 +45,7 @@ def case(name: str) -> tuple[QuantumCircuit, list[SparsePauliOp], NoiseModel]:
     """Return a random circuit of a device's gates, observables, and the device's noise as Aer reads it."""
     backend = getattr(fake_provider, name)()
     rng = np.random.default_rng(list(name.encode()))
-    chosen = neighbours(backend.target, rng)
+    chosen = neighbors(backend.target, rng)
     possible: list[tuple[Gate | Delay, tuple[int, ...]]] = [
         (operation, on)
         for operation, on in backend.target.instructions

@@ -1,8 +1,8 @@
-"""What each choice behind the default student is worth: one thing changed at a time, on labelled texts, over seeds.
+"""What each choice behind the default student is worth: one thing changed at a time, on labeled texts, over seeds.
 
     python benchmarks/study_student.py TEXTS.jsonl[:LIMIT] ... [--teacher SPEC] [--seeds 5] [--only LINE] [--out FILE]
 
-Every seed is another split and another initialisation; all students of a seed see the same split and the same teacher.
+Every seed is another split and another initialization; all students of a seed see the same split and the same teacher.
 A line is a change from the default student: its mean test accuracy for each file, and behind it the difference from the
 default with the half width of the 95 % t-interval of the seeds' paired differences. ``{name}`` and ``{seed}`` in the
 teacher stand for a file's stem and the seed. Nothing outside the files' own test splits is looked at. What a student

@@ -10,7 +10,7 @@ from qkd.circuits.student import StudentCircuit
 def task(student: StudentCircuit, batch: int, repeats: int, seed: int = 0) -> dict[str, Any]:
     """Return the task of one forward and backward pass of ``student`` (see ``contender.py``).
 
-    Neighbouring rotations about one axis of one qubit are merged into one with a weight of its own, which spares every
+    Neighboring rotations about one axis of one qubit are merged into one with a weight of its own, which spares every
     contender the same work: the paper's 144 weights become 60.
 
     Raises:

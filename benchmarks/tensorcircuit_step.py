@@ -1,6 +1,6 @@
 """TensorCircuit-NG on JAX: the state once, every <Z> from its probabilities, vmap, value and gradient, jit; complex64.
 
-Asking for the expectation values one by one contracts the circuit anew for each. That the state is made once and read
+Asking for the expectation values one by one contracts the circuit again for each. That the state is made once and read
 many times is the pattern of its own templates, whose measurements take a state.
 """
 

@@ -8,7 +8,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from qkd import QkdError, api
@@ -131,12 +130,6 @@ def test_a_device_without_its_noise_is_a_mistake(tmp_path):
         with pytest.raises(ConfigError, match="--sim aer-noisy"):
             api.distill(runs=tmp_path, **options)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_data_is_a_file_and_not_a_table(tmp_path):
-    table = pd.DataFrame({"text": ["a"], "label": ["b"]})
-    with pytest.raises(ConfigError, match="to_csv"):
-        api.distill(data=table, runs=tmp_path)
 
 
 def test_errors_say_what_a_caller_can_do(tmp_path):

@@ -94,7 +94,7 @@ def test_plain_sentences_pass():
     )
 
 
-@pytest.mark.parametrize("folder", ["docs"])
+@pytest.mark.parametrize("folder", ["docs", "src"])
 def test_texts_are_plain(folder):
     documents = [path for path in (ROOT / "docs").rglob("*.md") if path not in GENERATED and "_build" not in path.parts]
     files = {

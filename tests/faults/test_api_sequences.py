@@ -6,9 +6,9 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from qkd.teachers.judge import CausalLM
 
 from qkd.core.errors import ServiceError
+from qkd.teachers.causal_lm import CausalLM
 from tests.models.conftest import save_model
 from tests.teachers.endpoint import Server, random_faults
 from tests.teachers.test_api import TEMPLATE, corpus, no_sleep, teacher

@@ -203,7 +203,7 @@ def test_a_run_tunes_its_encoder_under_noise_and_with_texts_without_labels(tiny,
         "runs": str(table / "runs"),
     }
     run = distill(name="noisy", **given)
-    assert run.metrics.tuned.layers == 1 and run.metrics.tuned.gain.low <= run.metrics.tuned.gain.high
+    assert run.metrics.tuned_layers == 1 and run.metrics.tuned_gain.low <= run.metrics.tuned_gain.high
     assert run.metrics.lines["frozen encoder"].parameters == run.metrics.lines["student"].parameters
     assert run.student.encoder.arrays and (run.folder.student / "encoder.safetensors").is_file()
     assert "Fine-tuning 1 encoder layers: The student" in run.report.read_text()

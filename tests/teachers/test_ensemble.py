@@ -56,4 +56,4 @@ def test_an_ensemble_of_files(members, tmp_path):
     singles = [(rows.argmax(axis=1) == y)[splits.test].mean() for rows in logits]
     assert right[splits.test].mean() > max(singles) + 0.05
     told = teacher.describe()
-    assert told["weights"][2] < 0.15 and len(told["members"]) == 3
+    assert told.weights[2] < 0.15 and len(told.members) == 3

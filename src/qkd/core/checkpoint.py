@@ -20,7 +20,7 @@ P = TypeVar("P")
 Tensors = dict[str, "torch.Tensor"]
 
 FORMAT = 1
-MEND = "start again with another --name"
+REMEDY = "start again with another --name"
 
 
 class _Table(records.Record):
@@ -68,8 +68,8 @@ def read_checkpoint(folder: Path, kind: type[P]) -> tuple[P, Tensors] | None:
     path = folder / "state.json"
     if not path.exists():
         return None
-    table = records.read_record(path, _Table, MEND, (FORMAT,))
-    progress = records.checked(table.progress, kind, path, MEND)
+    table = records.read_record(path, _Table, REMEDY, (FORMAT,))
+    progress = records.checked(table.progress, kind, path, REMEDY)
     try:
         if not re.fullmatch(r"[\w-]+\.safetensors", table.tensors):
             raise ValueError("the name of its tensors is no file name")
@@ -83,7 +83,7 @@ def damaged(folder: Path, error: Exception) -> FolderError:
     if isinstance(error, FolderError):
         return error
     why = (str(error).splitlines() or [type(error).__name__])[0]
-    return FolderError(f"{folder}: the checkpoint is damaged or belongs to another student ({why}); {MEND}")
+    return FolderError(f"{folder}: the checkpoint is damaged or belongs to another student ({why}); {REMEDY}")
 
 
 def under(tensors: Mapping[str, torch.Tensor], group: str) -> Tensors:

@@ -28,13 +28,13 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
 
-def read_record(path: Path, schema: type[T], mend: str, formats: tuple[int, ...] = ()) -> T:
+def read_record(path: Path, schema: type[T], remedy: str, formats: tuple[int, ...] = ()) -> T:
     """Return the record in a JSON file.
 
     Args:
         path: of the file.
         schema: a ``Record`` or a dataclass.
-        mend: what to do about a damaged one.
+        remedy: what to do about a damaged one.
         formats: the values of its key ``format`` that can be read; any where there is none.
 
     Raises:
@@ -45,11 +45,11 @@ def read_record(path: Path, schema: type[T], mend: str, formats: tuple[int, ...]
         version = value.get("format") if isinstance(value, dict) else None
         if version not in formats:
             readable = " or ".join(map(str, formats))
-            raise FolderError(f"{path}: format {version!r:.40} is not {readable}; {mend}, or take the qkd that made it")
-    return checked(value, schema, path, mend)
+            raise FolderError(f"{path}: format {version!r:.40} is not {readable}; {remedy}, or use another qkd")
+    return checked(value, schema, path, remedy)
 
 
-def checked(value: Any, schema: type[T], path: Path, mend: str) -> T:
+def checked(value: Any, schema: type[T], path: Path, remedy: str) -> T:
     """Return the record that a JSON value is.
 
     Raises:
@@ -60,4 +60,4 @@ def checked(value: Any, schema: type[T], path: Path, mend: str) -> T:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise FolderError(f"{path}: damaged ({place or 'the file'}: {first['msg'].lower()}); {mend}") from None
+        raise FolderError(f"{path}: damaged ({place or 'the file'}: {first['msg'].lower()}); {remedy}") from None

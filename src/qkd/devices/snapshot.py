@@ -27,7 +27,7 @@ from qkd.devices.calibration import Calibration, Cleaning, Operation, Qubit
 from qkd.devices.learned import Learned, LearnedRecord
 
 FORMAT, VERSION = "qkd-snapshot", 1
-MEND = "make one with 'qkd devices snapshot DEVICE'"
+REMEDY = "make one with 'qkd devices snapshot DEVICE'"
 
 Number = Annotated[float | None, AfterValidator(lambda value: value if value is None or isfinite(value) else None)]
 """A measured value; some devices report infinity instead of a missing one."""
@@ -273,12 +273,12 @@ def _read(path: Path) -> Calibration:
     """Return the calibration in a file without cleaning."""
     value = read_json(path)
     if not isinstance(value, dict) or value.get("format") != FORMAT:
-        raise FolderError(f"{path}: not a snapshot; {MEND}")
+        raise FolderError(f"{path}: not a snapshot; {REMEDY}")
     if not isinstance(value.get("version"), int) or value["version"] > VERSION:
         raise FolderError(
             f"{path}: snapshot format {value.get('version')!r:.20} is newer than this qkd reads ({VERSION})"
         )
-    return _from_json(records.checked(value, _File, path, MEND).calibration, path)
+    return _from_json(records.checked(value, _File, path, REMEDY).calibration, path)
 
 
 def _cleaned(raw: Calibration, origin: str) -> Snapshot:
@@ -304,11 +304,11 @@ def _from_json(record: _Calibration, path: Path) -> Calibration:
         if len({len(place) for place in places}) > 1 or any(
             len({*place}) != len(place) or not place for place in places
         ):
-            raise FolderError(f"{path}: damaged (gate {name!r:.40} is not on as many qubits everywhere); {MEND}")
+            raise FolderError(f"{path}: damaged (gate {name!r:.40} is not on as many qubits everywhere); {REMEDY}")
         if any(not 0 <= q < len(record.qubits) for place in places for q in place):
-            raise FolderError(f"{path}: damaged (gate {name!r:.40} names a qubit that is not there); {MEND}")
+            raise FolderError(f"{path}: damaged (gate {name!r:.40} names a qubit that is not there); {REMEDY}")
     if record.coordinates is not None and len(record.coordinates) != len(record.qubits):
-        raise FolderError(f"{path}: damaged (not one pair of coordinates for each qubit); {MEND}")
+        raise FolderError(f"{path}: damaged (not one pair of coordinates for each qubit); {REMEDY}")
     plain = {field: getattr(record, field) for field in _Calibration.model_fields if field not in OWN}
     learned = None if record.learned is None else Learned.from_record(record.learned)
     qubits = tuple(Qubit(**qubit) for qubit in record.qubits)

@@ -89,7 +89,7 @@ def table(result: LearnedResult) -> list[tuple[str, ...]]:
                 kinds.setdefault(f"{label} after {name}, rad", {})[where] = angle
             if len(place) == 2:
                 kinds.setdefault(f"depolarization of {name}", {})[where] = gate.stochastic
-    kinds["ZZ between neighbours, rad"] = {f"{a}-{b}": angle for (a, b), angle in learned.spectators.items()}
+    kinds["ZZ between neighbors, rad"] = {f"{a}-{b}": angle for (a, b), angle in learned.spectators.items()}
     kinds["readout"] = {str(qubit): (up + down) / 2 for qubit, (up, down) in learned.readout.items()}
     rows: list[tuple[str, ...]] = [("error", "rms", "largest", "where")]
     for kind, values in kinds.items():

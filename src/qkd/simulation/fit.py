@@ -23,7 +23,7 @@ from qkd.devices.random_errors import PHASES, TURNS
 from qkd.devices.region import Region
 from qkd.engines import LightConeEstimator
 from qkd.engines.noise import Noise, assignment, rebuilt
-from qkd.simulation.noise import depolarizing_rate, neighbours
+from qkd.simulation.noise import depolarizing_rate, neighbors
 
 STEPS, MORE = 50, 19
 """L-BFGS evaluations on the training rows, and then on all rows; a line search may add a few."""
@@ -220,7 +220,7 @@ def _noise(
     between: dict[Place, Parameter] = {}
     gates = set(used)
     for pair in calibration.couplers():
-        at_once = [both for both in neighbours(pair, region) if set(both) <= gates]
+        at_once = [both for both in neighbors(pair, region) if set(both) <= gates]
         if at_once:
             between[pair] = unknowns.new("between", 0.0, SPECTATOR_WIDTH)
         for both in at_once:

@@ -49,7 +49,7 @@ def learned_noise(model: NoiseModel, learned: Learned, region: Region) -> Noise:
         noise = noise.depolarizing(name, depolarizing_rate(gate.stochastic, len(on)), on)
         noise = noise.coherent(name, {label: angle for label, angle in gate.angles.items() if angle}, on)
     for pair, angle in learned.spectators.items():
-        for gates in neighbours(pair, region):
+        for gates in neighbors(pair, region):
             noise = noise.coherent(gates, {"ZZ": angle}, (index[pair[0]], index[pair[1]]))
     for pair, chance in learned.flips.items():
         if all(qubit in index for qubit in pair):
@@ -57,7 +57,7 @@ def learned_noise(model: NoiseModel, learned: Learned, region: Region) -> Noise:
     return noise
 
 
-def neighbours(pair: Place, region: Region) -> list[list[tuple[str, tuple[int, ...]]]]:
+def neighbors(pair: Place, region: Region) -> list[list[tuple[str, tuple[int, ...]]]]:
     """Return all pairs of disjoint two-qubit gates that act on different qubits of a coupled pair.
 
     Args:

@@ -45,7 +45,7 @@ class Calibration:
 
 
 def calibrate(scores: np.ndarray, targets: np.ndarray, classes: int, how: str) -> Calibration:
-    """Fit a calibration on N labelled texts.
+    """Fit a calibration on N labeled texts.
 
     Args:
         scores: scores (N,A), first those of the C labels, then those of other words.

@@ -166,12 +166,12 @@ class _Work:
 
     def _beside(self, window: set[int]) -> set[int]:
         """Return the neighbors of the window's qubits in their pieces, which a block reaches without a permutation."""
-        neighbours = set()
+        neighbors = set()
         for q in window:
             order = self.piece[q].order
             position = order.index(q)
-            neighbours.update(order[max(0, position - 1) : position + 2])
-        return neighbours - window
+            neighbors.update(order[max(0, position - 1) : position + 2])
+        return neighbors - window
 
     def cost(self, candidate: _Candidate) -> float:
         """Return the estimated milliseconds of a forward step on a batch of 64 (one core, complex64).

@@ -106,7 +106,7 @@ def pair_blocks(items: Sequence[T]) -> list[tuple[tuple[int, int], list[T]]]:
 
 
 def joined(chain: Sequence[Channel]) -> list[Channel]:
-    """Return channels on the same qubits with the constant ones multiplied into their neighbours."""
+    """Return channels on the same qubits with the constant ones multiplied into their neighbors."""
     merged: list[Channel] = []
     for channel in chain:
         product = multiply(channel, merged[-1]) if merged else None

@@ -5,7 +5,7 @@ plain loop is what the library's own examples do: texts in order, a fixed number
 them (``longest``) or all to one length (``fixed``), without gradients. They take turns within a round; ratios are of
 medians over rounds, so a machine that drifts does not matter.
 
-    python benchmarks/labelling.py [--data FILE] [--texts 256] [--rounds 3] [--model smollm2-135m]
+    python benchmarks/labeling.py [--data FILE] [--texts 256] [--rounds 3] [--model smollm2-135m]
 """
 
 from __future__ import annotations
