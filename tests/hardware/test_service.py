@@ -75,7 +75,7 @@ def test_a_run_comes_back_with_errors_intervals_and_a_report(service, folder):
         assert row["too_close"] == (row["margin"] < 1.96 * row["margin_error"])
     assert {"accuracy", "like_exact", "like_teacher"} == set(result["lines"]["measured"])
     page = (folder / "report.html").read_text()
-    assert "On devices" in page and "ibm_manila" in page and "readout" in page
+    assert "Device runs" in page and "ibm_manila" in page and "readout" in page
     plan = json.loads((outcome.plan.folder / "plan.json").read_text())
     assert plan["version"] and plan["circuit_sha256"] and len(plan["qubits"]) == 4 and len(plan["observables"]) == 4
 
