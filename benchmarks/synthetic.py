@@ -22,7 +22,7 @@ from qkd.core.workers import parallel_map
 from qkd.experiments.candidates import Candidate, make_candidates
 from qkd.experiments.summary import verdict_on
 from qkd.experiments.trial import run_trial
-from qkd.results import Verdict
+from qkd.results.study import Verdict
 from qkd.simulation.factory import make_engine
 from qkd.student.cores.quantum import QuantumCore
 from qkd.student.data import TrainingData

@@ -33,7 +33,7 @@ print(run.table())
 # ## Training
 
 # %%
-best = run.metrics.training.best_epoch
+best = run.metrics.student.best_epoch
 plots.learning(run.history, best)
 
 # %%

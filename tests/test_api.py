@@ -31,7 +31,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 def test_dir_shows_what_there_is():
     shown = [name for name in dir(qkd) if not name.startswith("__")]
-    assert shown == sorted(set(qkd.__all__)) and qkd.__version__ == version("qkd")
+    assert shown == sorted(set(qkd.__all__)) and qkd.__version__ == version("qkd-llm")
     for name in shown:
         assert f"`{name}`" in qkd.__doc__ or f"`qkd.{name}`" in qkd.__doc__
         assert getattr(qkd, name).__doc__

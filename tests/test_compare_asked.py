@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from qkd import QkdError, api
@@ -156,7 +157,7 @@ def test_the_chosen_try_has_the_smallest_validation_loss(setting):
 
 
 def test_a_static_table_and_a_small_transformer_from_a_folder_take_part(corpus, tmp_path):
-    folder = save_model(tmp_path / "model")
+    folder = save_model(tmp_path / "model", sentences=pd.read_csv(corpus / "texts.csv")["t"])
     names = ("hardware", f"model2vec:{folder}?dim=16", f"encoder:{folder}", f"transformer:{folder}")
     given = options(corpus, tmp_path, epochs=2, tune_encoder=1, tune_epochs=2, tune_lr=0.001, name="folders")
     found = compare(None, CompareSpec(students=names, seeds=1), **given)
@@ -172,7 +173,7 @@ def test_a_transformer_that_trains_with_its_student_learns_more(corpus, tmp_path
     from qkd.core.runs import RunFolder
     from qkd.experiments.compare import candidate_data
 
-    folder = save_model(tmp_path / "model")
+    folder = save_model(tmp_path / "model", sentences=pd.read_csv(corpus / "texts.csv")["t"])
     given = options(corpus, tmp_path, epochs=2, tune_encoder=1, tune_epochs=3, tune_lr=0.0001)
     config = settled(Config(), given)
     inputs = prepare_inputs(config, RunFolder(tmp_path / "texts"), False, Clock())

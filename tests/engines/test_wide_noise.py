@@ -110,7 +110,7 @@ def test_auto_picks_by_what_a_step_costs_and_says_why(noise):
     for name, n, layers in (("qdllm", 24, 2), ("hardware", 127, 6), ("reupload", 127, 5)):
         for model in (noise, None):
             assert make_engine(spec, library.load_circuit(name, n, layers), model).describe().startswith("lightcone")
-    with pytest.raises(QkdError, match="knows no noise"):
+    with pytest.raises(QkdError, match="has no noise"):
         make_engine(EngineSpec(engine="statevector", torch_device="cpu"), library.load_circuit("product"), noise)
 
 

@@ -81,11 +81,11 @@ def test_hidden_errors_are_recovered_and_predict_what_was_not_measured(device):
 def test_what_was_fitted_is_what_the_engine_makes_of_the_file():
     small, region, _, found = taught("fake_manila", 1, layers=1)
     student = fit.calibrating(small)
-    amounts = fit._Amounts([], [], [], [])
+    amounts = fit._NoiseParameters([], [], [], [])
     noise, known = fit._noise(student, region, amounts)
     random = np.random.default_rng(0)
     u = fit.torch.from_numpy(random.normal(size=len(amounts.parameters)) / 2)
-    drawn = dict(zip(amounts.parameters, map(float, amounts.of(u)), strict=True))
+    drawn = dict(zip(amounts.parameters, map(float, amounts.values(u)), strict=True))
     held = with_learned(region.snapshot, known(drawn))
     file = Noise.from_model(device_noise(Region(held, region.qubits)))
     values = fit.points(student, 1, 3, 1)
@@ -194,7 +194,7 @@ def test_the_command_learns_from_a_snapshot(folder, tmp_path):
     spoken = ["devices", "learn", str(tmp_path / "hidden.json"), "--run", str(folder), "--local"]
     spoken += ["--points", "32", "--shots", "128"]
     told = CliRunner().invoke(app, spoken)
-    assert told.exit_code == 0 and "ZZ between neighbours" in told.stdout
+    assert told.exit_code == 0 and "ZZ between neighbors" in told.stdout
     path = next(line for line in told.stdout.splitlines() if line.endswith("learned.json"))
     rehearsal = ["run-hardware", "--run", str(folder), "--device", path, "--local", "--samples", "8", "--json"]
     told = CliRunner().invoke(app, [*rehearsal, "--mitigation", "none", "--shots", "64"])

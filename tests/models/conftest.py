@@ -18,13 +18,13 @@ SENTENCES = [
 ]
 
 
-def save_model(folder, seed=0):
-    """Write a random two-layer Llama with a word tokenizer that adds no special tokens."""
+def save_model(folder, seed=0, sentences=SENTENCES):
+    """Write a random two-layer Llama with a tokenizer of the words of ``sentences`` that adds no special tokens."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    words = sorted({word for sentence in SENTENCES for word in sentence.split()})
+    words = sorted({word for sentence in sentences for word in re.findall(r"\w+|[^\w\s]+", sentence)})
     vocabulary = {word: number for number, word in enumerate(["<unk>", "<eos>", *words])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()

@@ -203,11 +203,11 @@ def test_a_run_tunes_its_encoder_under_noise_and_with_texts_without_labels(tiny,
         "runs": str(table / "runs"),
     }
     run = distill(name="noisy", **given)
-    assert run.metrics.tuned.layers == 1 and run.metrics.tuned.gain.low <= run.metrics.tuned.gain.high
+    assert run.metrics.tuned_layers == 1 and run.metrics.tuned_gain.low <= run.metrics.tuned_gain.high
     assert run.metrics.lines["frozen encoder"].parameters == run.metrics.lines["student"].parameters
     assert run.student.encoder.arrays and (run.folder.student / "encoder.safetensors").is_file()
     assert "Fine-tuning 1 encoder layers: The student" in run.report.read_text()
-    texts = [row["text"] for row in run.predictions]
+    texts = [row.text for row in run.predictions]
     exact = run.student.logits(texts)
     assert exact.shape == (len(texts), 2) and np.isfinite(exact).all()
     again = distill(resume=True, name="noisy", runs=str(table / "runs"))

@@ -198,7 +198,7 @@ def load_optuna() -> Any:
     try:
         import optuna
     except ImportError:
-        raise QkdError("qkd sweep needs Optuna, which is not installed; 'pip install qkd[sweep]' gets it") from None
+        raise QkdError("qkd sweep needs Optuna, which is not installed; 'pip install qkd-llm[sweep]' gets it") from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna
 
