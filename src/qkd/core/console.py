@@ -75,10 +75,17 @@ class _Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         prefix = "warning: " if record.levelno >= logging.WARNING else ""
-        _write(sys.stderr, f"{prefix}{one_line(record.getMessage())}\n", 2)
+        _write(sys.stderr, f"{prefix}{record.getMessage()}\n", 2)
+
+
+def _escape(record: logging.LogRecord) -> bool:
+    """Make the message one line that every handler can encode, also one that a caller added."""
+    record.msg, record.args = one_line(record.getMessage()), None
+    return True
 
 
 log = logging.getLogger("qkd")
+log.addFilter(_escape)
 log.setLevel(logging.INFO)
 log.propagate = False
 log.addHandler(_Handler())
