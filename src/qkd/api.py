@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from qkd.core.config import Config, fields, read_config, to_toml
 from qkd.core.console import say, warn
@@ -299,7 +299,8 @@ def predict(
     file: str | Path | None = None,
     text_column: str = "text",
     run: str | Path = "runs/latest",
-    defer: float | None = None,
+    defer: float | Literal["teacher"] | None = None,
+    ask_teacher: bool = False,
 ) -> list[Prediction]:
     """Classify texts with a run's student.
 
@@ -308,7 +309,9 @@ def predict(
         file: more texts: a table with a ``text_column``, or a ``.txt`` file with one text a line.
         text_column: the column of the file with the texts.
         run: a run folder or a student folder.
-        defer: the largest error rate among answered texts; the student defers texts of which it is less sure.
+        defer: the largest error rate among answered texts, or ``teacher`` for the teacher's; the student defers texts
+            of which it is less sure.
+        ask_teacher: whether the teacher of the run answers the deferred texts.
 
     Returns:
         One prediction for each text, in order.
@@ -317,6 +320,7 @@ def predict(
         QkdError: there are no texts, or there is no student.
     """
     from qkd.data.loading import load_texts
+    from qkd.pipeline.inputs import ask_run_teacher
     from qkd.student.bundle import Student
 
     inputs = [texts] if isinstance(texts, str) else list(texts)
@@ -324,12 +328,15 @@ def predict(
     if not inputs:
         raise DataError("no texts to classify: give them as arguments or with --file")
     student = Student.load(run)
-    if defer is None:
-        rows, deferred = student.predict_proba(inputs), [None] * len(inputs)
-    else:
-        answers = student.defer(inputs, defer)
+    nobody: list[None] = [None] * len(inputs)
+    if ask_teacher or defer is not None:
+        ask = ask_run_teacher(existing_run(Path(run)), student.classes) if ask_teacher else None
+        answers = student.defer(inputs, None if defer == "teacher" else defer, ask=ask)
         say(answers.deferral.describe())
         rows, deferred = answers.probabilities, (~answers.answered).tolist()
+        sources = answers.answered_by if ask_teacher else nobody
+    else:
+        rows, deferred, sources = student.predict_proba(inputs), nobody, nobody
     return [
         Prediction(
             text=text,
@@ -337,6 +344,7 @@ def predict(
             probability=float(row.max()),
             probabilities=dict(zip(student.classes, row.tolist(), strict=True)),
             deferred=unsure,
+            answered_by=source,
         )
-        for text, row, unsure in zip(inputs, rows, deferred, strict=True)
+        for text, row, unsure, source in zip(inputs, rows, deferred, sources, strict=True)
     ]

@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperCommand
 
 from qkd.core.config import Config, fields
+from qkd.core.errors import ConfigError
 from qkd.core.specs import Spec
 
 PANELS = {
@@ -53,10 +54,28 @@ def _set_quiet(value: bool) -> bool:
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print results only.", callback=_set_quiet)]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.", callback=_set_debug, is_eager=True)]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Defer = Annotated[
+    str | None,
+    typer.Option(
+        help="Error rate allowed, or 'teacher' for the teacher's; texts of which the student is less sure are deferred."
+    ),
+]
 RunArgument = Annotated[Path, typer.Argument(help="A run folder.", show_default=True)]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="A TOML file with any of these settings.", rich_help_panel="Run")
 ]
+
+
+def risk_of(defer: str | None) -> float | Literal["teacher"] | None:
+    """Return the value of ``--defer``.
+
+    Raises:
+        ConfigError: It is neither a number nor ``teacher``.
+    """
+    try:
+        return None if defer is None else "teacher" if defer == "teacher" else float(defer)
+    except ValueError:
+        raise ConfigError(f"--defer {defer}: give an error rate such as 0.05, or 'teacher'") from None
 
 
 class PanelCommand(TyperCommand):

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qkd.cli.options import ConfigFile, Debug, Json, PanelCommand, Quiet, RunArgument, with_config_options
+from qkd.cli.options import (
+    ConfigFile,
+    Debug,
+    Defer,
+    Json,
+    PanelCommand,
+    Quiet,
+    RunArgument,
+    risk_of,
+    with_config_options,
+)
 from qkd.core.console import log, one_line, write
 from qkd.core.errors import ConfigError, DataError
 from qkd.core.files import write_lines, write_text, write_with
@@ -84,7 +94,10 @@ def predict(
     text_column: Annotated[str, typer.Option(help="Column of the texts in the file.")] = "text",
     run: Annotated[Path, typer.Option(help="A run folder or a student folder.")] = LATEST,
     output: Annotated[Path | None, typer.Option(help="A .csv, .jsonl or .parquet file for the results.")] = None,
-    defer: Annotated[float | None, typer.Option(help="Error rate allowed; texts less sure are deferred.")] = None,
+    defer: Defer = None,
+    ask_teacher: Annotated[
+        bool, typer.Option("--ask-teacher", help="Ask the run's teacher about deferred texts. Implies --defer teacher.")
+    ] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -100,7 +113,7 @@ def predict(
     texts = list(texts or ())
     if texts == ["-"] or not (texts or file or sys.stdin.isatty()):
         texts = _from_standard_input()
-    rows = api.predict(texts, file, text_column, run, defer)
+    rows = api.predict(texts, file, text_column, run, risk_of(defer), ask_teacher)
     if output is not None:
         WRITERS[output.suffix.lower()](output, rows)
         log.info(f"{output}: {len(rows):,} texts")
@@ -110,9 +123,9 @@ def predict(
         if json_:
             write(json.dumps(row.to_dict(), ensure_ascii=ascii_only))
         else:
-            write(
-                f"{'(deferred)' if row.deferred else one_line(row.label)}\t{row.probability:.3f}\t{one_line(row.text)}"
-            )
+            unknown = row.deferred and row.answered_by is None
+            label = "(deferred)" if unknown else one_line(row.label)
+            write(f"{label}\t{row.probability:.3f}\t{one_line(row.text)}")
 
 
 def _from_standard_input() -> list[str]:
@@ -135,7 +148,12 @@ def _table(rows: Sequence[Prediction]) -> pd.DataFrame:
     import pandas as pd
 
     columns = [{f"probability of {name}": value for name, value in row.probabilities.items()} for row in rows]
-    first = [{"text": row.text, "label": row.label, "probability": row.probability} for row in rows]
+    first = [
+        {"text": row.text, "label": row.label, "probability": row.probability}
+        | ({} if row.deferred is None else {"deferred": row.deferred})
+        | ({} if row.answered_by is None else {"answered by": row.answered_by})
+        for row in rows
+    ]
     return pd.concat([pd.DataFrame(first), pd.DataFrame(columns)], axis=1)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pydantic import ConfigDict, Field, field_validator
 
 from qkd.results.base import ModelResult, PairedDifference, Result, Scores
+from qkd.results.cascade import Cascade
 
 
 class SelectionTrial(Result):
@@ -226,6 +227,7 @@ class Metrics(Result):
         tuned_gain: The gain over the same student with the original encoder.
         unlabeled_texts: The number of unlabeled training texts.
         unlabeled_gain: The gain over the same student without them.
+        cascade: The student with the teacher behind it.
         seconds: The wall time of each stage.
     """
 
@@ -249,6 +251,7 @@ class Metrics(Result):
     tuned_gain: PairedDifference | None = None
     unlabeled_texts: int = 0
     unlabeled_gain: PairedDifference | None = None
+    cascade: Cascade | None = None
     seconds: dict[str, float]
 
     @field_validator("lines")
@@ -299,24 +302,6 @@ class Evaluation(Result):
     data: str
     texts: int
     numbers: Scores
-
-
-class Prediction(Result):
-    """A student's prediction for one text.
-
-    Attributes:
-        text: The text.
-        label: The most probable label.
-        probability: The probability of that label.
-        probabilities: The probabilities of all labels.
-        deferred: Whether the student is too unsure to answer, where a risk was given.
-    """
-
-    text: str
-    label: str
-    probability: float
-    probabilities: dict[str, float]
-    deferred: bool | None = None
 
 
 class Labeling(Result):
