@@ -285,7 +285,11 @@ def test_a_cascade_is_in_metrics_report_and_card(run, tmp_path):
 
 def test_the_teacher_of_the_run_answers_deferred_texts(run):
     rows = {row.text: row for row in run.predictions}
-    answers = api.predict(list(rows), run=run.folder.path, defer=0.3, ask_teacher=True)
+    answers = [
+        answer
+        for risk in (0.3, 0.9)
+        for answer in api.predict(list(rows), run=run.folder.path, defer=risk, ask_teacher=True)
+    ]
     assert {row.answered_by for row in answers} == {"student", "teacher"}
     for answer in answers:
         logits = getattr(rows[answer.text], answer.answered_by)

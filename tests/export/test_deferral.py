@@ -53,7 +53,7 @@ def test_a_students_risk_on_real_texts_exceeds_the_stated_one_in_few_resampled_s
         answered = deferral.answered(confidences[:, None])
         answers += answered.any()
         exceeded += bool(answered.any() and (~correct[answered]).mean() > deferral.risk)
-    assert exceeded <= binom.ppf(0.99, 200, 0.05) and answers > 150
+    assert exceeded <= binom.ppf(0.99, 200, 0.05) and answers > 100
 
 
 def test_a_student_answers_as_accurately_as_its_teacher(hashing_student, some_texts):

@@ -185,8 +185,8 @@ def risk_coverage(
     errors = np.cumsum(~np.asarray(correct, dtype=bool)[order])[counts - 1]
     low, high = clopper_pearson(errors, counts, (1 - level) / 2)
     shares, risks = counts / max(1, total), errors / counts
-    coverage, risk, low, high = (tuple(values.tolist()) for values in (shares, risks, low, high))
-    return RiskCoverage(coverage=coverage, risk=risk, low=low, high=high)
+    values = {"coverage": shares, "risk": risks, "low": low, "high": high}
+    return RiskCoverage(**{name: tuple(one.tolist()) for name, one in values.items()})
 
 
 def make_cascade(known: Validation, student: np.ndarray, teacher: np.ndarray, targets: np.ndarray) -> Cascade:
