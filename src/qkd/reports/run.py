@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qkd.reports.tables import Table, number_cell
-from qkd.results import Metrics
+from qkd.results import Metrics, TeacherCard
 from qkd.student.verdicts import conclude
 
 
@@ -82,6 +82,24 @@ def conclusions(metrics: Metrics) -> list[str]:
 def circuit_conclusion(metrics: Metrics) -> str:
     """Return whether the circuit has a benefit over the run's classical controls."""
     return conclude("the student", metrics.controls, NAMES_IN_SENTENCES)
+
+
+def endpoint_sentences(teacher: TeacherCard) -> list[str]:
+    """Return source, server, tokens and cost of each ``api:`` teacher, and why no better source was used."""
+    sentences = []
+    for card in (teacher, *(teacher.members or ())):
+        if (use := card.endpoint) is None:
+            continue
+        served = " ".join(filter(None, (use.model, use.fingerprint))) or "a server without a name"
+        sentence = (
+            f"{card.name}: label probabilities from '{use.source}' of {served} ({', '.join(use.urls)}); "
+            f"{use.requests:,} requests, {use.prompt_tokens:,} tokens read and {use.completion_tokens:,} written"
+            f"{' (estimated)' if use.estimated else ''}"
+        )
+        sentence += "" if use.dollars is None else f", ${use.dollars:,.2f}"
+        sentence += f"; {use.unanswered:,} texts without an answer" if use.unanswered else ""
+        sentences += [f"{sentence}.", *(f"Not used: {reason}." for reason in use.rejected)]
+    return sentences
 
 
 def teacher_conclusion(metrics: Metrics) -> str:
