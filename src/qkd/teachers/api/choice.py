@@ -1,8 +1,7 @@
 """The choice of a source: the most informative one that a server supplies, and the length of prompts that it reads.
 
-Servers ignore options that they do not know. llama.cpp ignores ``echo`` (ggml-org/llama.cpp#27174), so that every label
-scores 0.0. vLLM has returned log-probabilities of an earlier prompt under prefix caching (vllm-project/vllm#42019).
-``choose`` therefore tests each source with two known texts and uses the first one that passes.
+Servers ignore options that they do not know. Every label scores 0.0 where ``echo`` is ignored (ggml-org/llama.cpp#27174).
+Log-probabilities can be those of an earlier prompt, under prefix caching (vllm-project/vllm#42019). ``choose`` therefore tests each source with two known texts and uses the first one that passes.
 """
 
 from __future__ import annotations

@@ -258,7 +258,7 @@ class _Retry(Exception):
 
 
 def _wait(state: Any) -> float:
-    """Return the seconds before the next attempt: what the server asks, or exponential backoff with jitter."""
+    """Return the seconds before the next attempt: the server's wish, or exponential backoff with jitter."""
     error = state.outcome.exception()
     if isinstance(error, _Retry) and error.after is not None:
         return min(error.after, MAX_WAIT_SECONDS)
