@@ -1,4 +1,4 @@
-"""``qkd distill``, ``qkd evaluate`` and ``qkd predict``."""
+"""``qkd distill``, ``qkd teach``, ``qkd evaluate`` and ``qkd predict``."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qkd.cli.options import ConfigFile, Debug, Json, PanelCommand, Quiet, RunArgument, with_config_options
-from qkd.core.console import log, one_line, write
+from qkd.cli.options import LATEST, ConfigFile, Json, RunArgument, print_json
+from qkd.core.config import read_config
+from qkd.core.console import is_quiet, log, one_line, write
 from qkd.core.errors import ConfigError, DataError
 from qkd.core.files import write_lines, write_text, write_with
 from qkd.pipeline.settings import Options
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
     from qkd.results import Prediction
 
-LATEST = Path("runs/latest")
+TEACHING = ("data", "teacher", "prompt", "api", "lora", "models", "encoder")
+"""Sections of ``Config`` that a teacher needs."""
 
 
 def distill(
@@ -31,8 +33,6 @@ def distill(
         bool, typer.Option("--resume", rich_help_panel="Run", help="Continue the run --name, or the last one.")
     ] = False,
     json_: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
     given: Options,
 ) -> None:
     """Distill an LLM's classifier into a quantum circuit: label, train, evaluate, report.
@@ -40,18 +40,59 @@ def distill(
     Example: qkd distill --data texts.csv --epochs 20
     """
     from qkd import api
-    from qkd.core.config import read_config
     from qkd.reports.run import summary, timings
 
     base = read_config(config) if config else None
     run = api.distill(base, resume=resume, **given)
     if json_:
-        write(json.dumps(run.metrics.to_dict(), indent=2))
+        print_json(run.metrics.to_dict())
         return
     write(run.table())
     write(f"\n{summary(run.metrics)}")
-    if not quiet:
+    if not is_quiet():
         write(f"{timings(run.metrics)}\nreport: {run.report}")
+
+
+def teach(
+    *,
+    out: Annotated[Path, typer.Option(help="Parquet file of the logits, for --teacher logits:FILE.")],
+    config: ConfigFile = None,
+    torch_device: Annotated[str | None, typer.Option(help="Device of torch: cpu, cuda, cuda:1, ...")] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(help="Ray cluster for the work: its address, or 'local' (needs qkd-llm[ray])."),
+    ] = None,
+    embed: Annotated[
+        bool, typer.Option("--embed", help="Embed the texts too, so that distill finds both cached.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the tokens and the cost of an api: teacher and stop.")
+    ] = False,
+    json_: Json = False,
+    given: Options,
+) -> None:
+    """Let a teacher label texts; the logits are cached, so an interrupted labeling continues.
+
+    Example: qkd teach --data texts.csv --teacher probe:smollm2-135m --out logits.parquet
+    """
+    from qkd import api
+
+    base = read_config(config) if config else None
+    if dry_run:
+        write(api.estimate_cost(base, **given))
+        return
+    done = api.teach(out, base, torch_device=torch_device, ray=ray, embed=embed, **given)
+    if json_:
+        print_json(done.to_dict())
+        return
+    counts = ", ".join(f"{name} {count:,}" for name, count in done.predicted.items())
+    write(
+        f"{done.file}: logits of {done.texts:,} texts and {len(done.classes)} classes by "
+        f"{done.teacher.name}, accuracy on the validation split {done.valid_accuracy:.3f} "
+        f"(chance, the most frequent label: {done.valid_chance:.3f}), "
+        f"{done.seconds:.1f} s ({done.texts / max(done.seconds, 1e-9):,.0f} texts/s)\n"
+        f"labels given: {counts}"
+    )
 
 
 def evaluate(
@@ -60,8 +101,6 @@ def evaluate(
     text_column: Annotated[str, typer.Option(help="Column of the texts.")] = "text",
     label_column: Annotated[str, typer.Option(help="Column of the labels.")] = "label",
     json_: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
 ) -> None:
     """Evaluate a run's student on labeled texts.
 
@@ -71,7 +110,7 @@ def evaluate(
 
     result = api.evaluate(run, data, text_column, label_column)
     if json_:
-        write(json.dumps(result.to_dict(), indent=2))
+        print_json(result.to_dict())
         return
     write(f"{result.texts:,} texts of {result.data}")
     for name, number in result.numbers.items():
@@ -86,8 +125,6 @@ def predict(
     output: Annotated[Path | None, typer.Option(help="A .csv, .jsonl or .parquet file for the results.")] = None,
     defer: Annotated[float | None, typer.Option(help="Error rate allowed; texts less sure are deferred.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
 ) -> None:
     """Classify texts with a run's student, without teacher and training data.
 
@@ -144,10 +181,3 @@ WRITERS: dict[str, Callable[[Path, Sequence[Prediction]], None]] = {
     ".jsonl": lambda path, rows: write_lines(path, [row.to_dict() for row in rows]),
     ".parquet": lambda path, rows: write_with(path, _table(rows).to_parquet, private=True),
 }
-
-
-def register(app: typer.Typer) -> None:
-    """Add this file's commands to ``app``."""
-    app.command("distill", cls=PanelCommand)(with_config_options(distill))
-    app.command("evaluate")(evaluate)
-    app.command("predict")(predict)
