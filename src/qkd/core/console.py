@@ -107,16 +107,6 @@ def suppressed_output() -> Iterator[None]:
         log.setLevel(before)
 
 
-def say(message: str) -> None:
-    """Print one line about the work, unless quiet."""
-    log.info("%s", message)
-
-
-def warn(message: str) -> None:
-    """Print one warning line, even when quiet."""
-    log.warning("%s", message)
-
-
 @dataclass
 class _Plain:
     """Progress where there is no terminal: one line at the start, every ten seconds and at the end."""
@@ -138,7 +128,9 @@ class _Plain:
             rate = (self.done - self.before) / max(now - self.started, 1e-9)
             left = (self.total - self.done) / rate if rate else float("inf")
             ends = f", {left:,.0f} s left" if 0 < left < float("inf") else ""
-            say(f"{self.what}: {self.done:,.0f}/{self.total:,.0f} {self.unit}, {rate:,.1f}/s{ends} {note}".rstrip())
+            log.info(
+                f"{self.what}: {self.done:,.0f}/{self.total:,.0f} {self.unit}, {rate:,.1f}/s{ends} {note}".rstrip()
+            )
 
 
 @dataclass
@@ -208,7 +200,7 @@ def working(what: str, first: float = 2.0, every: float = 10.0) -> Iterator[None
     def report() -> None:
         wait = first
         while not ended.wait(wait):
-            say(f"{what}: {time.monotonic() - began:,.0f} s so far")
+            log.info(f"{what}: {time.monotonic() - began:,.0f} s so far")
             wait = every
 
     thread = threading.Thread(target=report, daemon=True)
