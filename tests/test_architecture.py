@@ -60,7 +60,7 @@ def test_every_room_is_in_the_table_once():
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
-def test_a_room_imports_from_rows_above_alone(file):
+def test_a_module_imports_from_rows_above_alone(file):
     own = file.relative_to(SOURCE).parts[0]
     if own in OUTSIDE:
         return
