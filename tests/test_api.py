@@ -40,8 +40,8 @@ def test_dir_shows_what_there_is():
     assert (Path(qkd.__file__).parent / "py.typed").is_file()
 
 
-@pytest.mark.parametrize("room", PACKAGES)
-def test_each_room_is_its_page(room):
+@pytest.mark.parametrize("package", PACKAGES)
+def test_each_package_lists_its_names(package):
     module = import_module(f"qkd.{package}")
     assert "::" in module.__doc__
     for name in module.__all__:
