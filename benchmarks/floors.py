@@ -1,4 +1,4 @@
-"""The smallest error of affine corrections on realistic hidden devices, and the effect of shrinking values to their mean.
+"""The smallest error of affine corrections on realistic hidden devices, and the effect of shrinking values.
 
     python benchmarks/floors.py RUN [--device fake_brisbane] [--seeds 5]
 
