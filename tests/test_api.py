@@ -52,7 +52,8 @@ def test_each_package_lists_its_names(package):
 
 def test_importing_qkd_and_its_packages_loads_nothing_heavy():
     packages = ", ".join(f"qkd.{package}" for package in PACKAGES if package != "engines")
-    script = f"import sys, qkd, {packages}; dir(qkd); print({{'torch', 'qiskit', 'transformers', 'numpy'}} & set(sys.modules))"
+    heavy = "{'torch', 'qiskit', 'transformers', 'numpy'}"
+    script = f"import sys, qkd, {packages}; dir(qkd); print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 
