@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qkd.core.config import Config, fields, read_config, to_toml
-from qkd.core.console import say, warn
+from qkd.core.console import log
 from qkd.core.errors import ConfigError, DataError, FolderError, nearest
 from qkd.core.files import write_text, write_with
 from qkd.core.runs import RunFolder, existing_run, find_folder, named_run, new_run, newest_run
@@ -225,7 +225,7 @@ def _distill(config: Config, folder: RunFolder, resume: bool) -> None:
         write_text(folder.config, to_toml(config))
         pipeline.run_pipeline(config, folder, resume)
     except KeyboardInterrupt:
-        warn(f"interrupted; finished work is kept, continue with 'qkd distill --resume --name {folder.name}'")
+        log.warning(f"interrupted; finished work is kept, continue with 'qkd distill --resume --name {folder.name}'")
         raise
     folder.make_latest()
 
@@ -400,7 +400,7 @@ def predict(
         rows, deferred = student.predict_proba(inputs), [None] * len(inputs)
     else:
         answers = student.defer(inputs, defer)
-        say(answers.deferral.describe())
+        log.info(answers.deferral.describe())
         rows, deferred = answers.probabilities, (~answers.answered).tolist()
     return [
         Prediction(

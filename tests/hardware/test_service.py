@@ -287,7 +287,7 @@ def test_a_plan_compiled_anew_is_estimated_checked_and_asked_for_again(service, 
     [outcome] = run(order(folder), refuse, policy=QUICK)
     assert seen[1] == "1.99.0" and len(seen) == 2 and outcome.records == [] and service.jobs == []
     service.version = None
-    assert collect(folder, policy=QUICK) == []  # plans that were never sent are not gone on with
+    assert collect(folder, policy=QUICK) == []  # plans that were never sent are not continued
 
 
 def test_a_device_that_changes_between_jobs_gets_no_more_of_them(service, folder, monkeypatch):
@@ -378,7 +378,7 @@ def test_a_killed_run_is_gone_on_with(service, folder, moment, monkeypatch):
         process.join()
     assert process.exitcode == -signal.SIGKILL
     service.hold = False
-    clock = Clock(time.time())  # goes on from what the killed process wrote, but waits in no time
+    clock = Clock(time.time())  # continues from the files of the killed process, without waiting
     [outcome] = collect(folder, policy=replace(QUICK, sleep=clock.sleep, now=clock.now))
     once(service, outcome)
 

@@ -1,4 +1,4 @@
-"""``qkd distill``, ``qkd evaluate`` and ``qkd predict``."""
+"""``qkd distill``, ``qkd teach``, ``qkd evaluate`` and ``qkd predict``."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qkd.cli.options import ConfigFile, Debug, Json, PanelCommand, Quiet, with_config_options
-from qkd.core.console import log, one_line, write
+from qkd.cli.options import LATEST, ConfigFile, Json, print_json
+from qkd.core.config import read_config
+from qkd.core.console import is_quiet, log, one_line, write
 from qkd.core.errors import DataError
 from qkd.core.files import check_suffix, write_table
 from qkd.pipeline.settings import Options
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
     from qkd.results import Prediction
     from qkd.results.run import EvaluatedText
 
-LATEST = Path("runs/latest")
 Output = Annotated[Path | None, typer.Option(help="A .csv, .jsonl or .parquet file for the predictions.")]
+TEACHING = ("data", "teacher", "prompt", "api", "lora", "models", "encoder")
+"""Sections of ``Config`` that a teacher needs."""
 
 
 def distill(
@@ -31,8 +33,6 @@ def distill(
         bool, typer.Option("--resume", rich_help_panel="Run", help="Continue the run --name, or the last one.")
     ] = False,
     json_: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
     given: Options,
 ) -> None:
     """Distill an LLM's classifier into a quantum circuit: label, train, evaluate, report.
@@ -40,18 +40,59 @@ def distill(
     Example: qkd distill --data texts.csv --epochs 20
     """
     from qkd import api
-    from qkd.core.config import read_config
     from qkd.reports.run import summary, timings
 
     base = read_config(config) if config else None
     run = api.distill(base, resume=resume, **given)
     if json_:
-        write(json.dumps(run.metrics.to_dict(), indent=2))
+        print_json(run.metrics.to_dict())
         return
     write(str(run.table()))
     write(f"\n{summary(run.metrics)}")
-    if not quiet:
+    if not is_quiet():
         write(f"{timings(run.metrics)}\nreport: {run.report}")
+
+
+def teach(
+    *,
+    out: Annotated[Path, typer.Option(help="Parquet file of the logits, for --teacher logits:FILE.")],
+    config: ConfigFile = None,
+    torch_device: Annotated[str | None, typer.Option(help="Device of torch: cpu, cuda, cuda:1, ...")] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(help="Ray cluster for the work: its address, or 'local' (needs qkd-llm[ray])."),
+    ] = None,
+    embed: Annotated[
+        bool, typer.Option("--embed", help="Embed the texts too, so that distill finds both cached.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the tokens and the cost of an api: teacher and stop.")
+    ] = False,
+    json_: Json = False,
+    given: Options,
+) -> None:
+    """Let a teacher label texts; the logits are cached, so an interrupted labeling continues.
+
+    Example: qkd teach --data texts.csv --teacher probe:smollm2-135m --out logits.parquet
+    """
+    from qkd import api
+
+    base = read_config(config) if config else None
+    if dry_run:
+        write(api.estimate_cost(base, **given))
+        return
+    done = api.teach(out, base, torch_device=torch_device, ray=ray, embed=embed, **given)
+    if json_:
+        print_json(done.to_dict())
+        return
+    counts = ", ".join(f"{name} {count:,}" for name, count in done.predicted.items())
+    write(
+        f"{done.file}: logits of {done.texts:,} texts and {len(done.classes)} classes by "
+        f"{done.teacher.name}, accuracy on the validation split {done.valid_accuracy:.3f} "
+        f"(chance, the most frequent label: {done.valid_chance:.3f}), "
+        f"{done.seconds:.1f} s ({done.texts / max(done.seconds, 1e-9):,.0f} texts/s)\n"
+        f"labels given: {counts}"
+    )
 
 
 def evaluate(
@@ -61,8 +102,6 @@ def evaluate(
     label_column: Annotated[str | None, typer.Option(help="Column of the labels. Default: the run's own.")] = None,
     output: Output = None,
     json_: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
 ) -> None:
     """Evaluate a student on labeled texts: scores, scores of each class, confusion matrix.
 
@@ -74,7 +113,10 @@ def evaluate(
     result = api.evaluate(run, data, text_column, label_column)
     if output is not None:
         _write_predictions(output, result.predictions)
-    write(json.dumps(result.to_dict(), indent=2) if json_ else str(result))
+    if json_:
+        print_json(result.to_dict())
+    else:
+        write(str(result))
 
 
 def predict(
@@ -85,8 +127,6 @@ def predict(
     output: Output = None,
     defer: Annotated[float | None, typer.Option(help="Error rate allowed; texts less sure are deferred.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
 ) -> None:
     """Classify texts with a run's student, without teacher and training data.
 
@@ -135,10 +175,3 @@ def _write_predictions(path: Path, rows: Sequence[Prediction] | Sequence[Evaluat
 
     write_table(path, pd.DataFrame(prediction_rows(rows)))
     log.info(f"{path}: {len(rows):,} texts")
-
-
-def register(app: typer.Typer) -> None:
-    """Add this file's commands to ``app``."""
-    app.command("distill", cls=PanelCommand)(with_config_options(distill))
-    app.command("evaluate")(evaluate)
-    app.command("predict")(predict)
