@@ -351,7 +351,7 @@ def evaluate(
         if label not in student.classes:
             raise DataError(f"{dataset.source}: the student knows no label '{label}'{nearest(label, student.classes)}")
     for note in dataset.notes:
-        say(note)
+        log.info(note)
     return evaluate_student(student, dataset.texts, dataset.labels, dataset.source)
 
 
