@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qkd.core.console import warn
+from qkd.core.console import log
 from qkd.teachers.heads import calibrated_temperature, mean_cross_entropy
 
 # Parts of the texts for cross-fitting.
@@ -56,7 +56,7 @@ def validation_scores(name: str, logits: np.ndarray, targets: np.ndarray) -> dic
     accuracy = float(np.mean(logits.argmax(axis=1) == targets))
     chance = np.bincount(targets).max() / len(targets)
     if accuracy <= chance + 2 * np.sqrt(chance * (1 - chance) / len(targets)):
-        warn(
+        log.warning(
             f"{name} is right on {accuracy:.1%} of the validation texts, and the most frequent label alone on "
             f"{chance:.1%}, so it may be no better than chance; try another --prompt or model"
         )

@@ -1,7 +1,8 @@
 """The choice of a source: the most informative one that a server supplies, and the length of prompts that it reads.
 
-Servers ignore options that they do not know. Every label scores 0.0 where ``echo`` is ignored (ggml-org/llama.cpp#27174).
-Log-probabilities can be those of an earlier prompt, under prefix caching (vllm-project/vllm#42019). ``choose`` therefore tests each source with two known texts and uses the first one that passes.
+Servers ignore options that they do not know. Every label scores 0.0 where ``echo`` is ignored
+(ggml-org/llama.cpp#27174). Log-probabilities can be those of an earlier prompt, under prefix caching
+(vllm-project/vllm#42019). ``choose`` therefore tests each source with two known texts and uses the first that passes.
 """
 
 from __future__ import annotations

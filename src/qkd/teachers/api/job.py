@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from qkd.core.console import progress, warn
+from qkd.core.console import log, progress
 from qkd.core.errors import ModelError, ServiceError
 from qkd.teachers.api.answers import Answers
 from qkd.teachers.api.endpoint import Endpoint, Unavailable, Usage, current_usage
@@ -114,5 +114,5 @@ class Job:
         if endpoint.server not in self._changed:
             self._changed.add(endpoint.server)
             before, after = (" ".join(one).strip() or "unnamed" for one in (self._server, endpoint.server))
-            warn(f"{self.name}: the server changed from '{before}' to '{after}' during this job")
+            log.warning(f"{self.name}: the server changed from '{before}' to '{after}' during this job")
         return {"server": list(endpoint.server)}

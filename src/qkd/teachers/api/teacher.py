@@ -12,7 +12,7 @@ import numpy as np
 
 from qkd.core import cache
 from qkd.core.config import ApiSpec, Config, PromptSpec
-from qkd.core.console import say, warn
+from qkd.core.console import log
 from qkd.core.errors import BudgetError, ModelError, ServiceError
 from qkd.data.splits import shuffled_by_content
 from qkd.models.transformer import Loading
@@ -111,7 +111,7 @@ class ApiTeacher:
             QkdError: the server is unreachable, supplies no probabilities, or would cost more than allowed.
         """
         expected = self._expected(dataset.texts, dataset.classes)
-        say(self.estimate(dataset.texts, dataset.classes))
+        log.info(self.estimate(dataset.texts, dataset.classes))
         self._check_budget(min(usage.cost(self.api.prices) for usage in expected.values()))
         train = [dataset.texts[row] for row in splits.train]
         self._own = {
@@ -248,9 +248,9 @@ class ApiTeacher:
             self._source, self._rejected = found
             self._server = endpoint.server
             for reason in self._rejected:
-                say(f"{self.name}: not used: {reason}")
+                log.info(f"{self.name}: not used: {reason}")
             server = " ".join(self._server).strip() or "unnamed"
-            say(f"{self.name}: '{self._source.name}' scores the labels on {endpoint.name} ({server})")
+            log.info(f"{self.name}: '{self._source.name}' scores the labels on {endpoint.name} ({server})")
             return
         raise ServiceError("; ".join(failed))
 
@@ -277,7 +277,9 @@ class ApiTeacher:
                 out[row, own] = np.log(OWN_LABEL_PROBABILITY * (classes - 1) / (1 - OWN_LABEL_PROBABILITY))
         if not answered.all():
             count = int((~answered).sum())
-            warn(f"{self.name} did not answer {count:,} of {len(texts):,} texts, for example: {self._reason(texts)}")
+            log.warning(
+                f"{self.name} did not answer {count:,} of {len(texts):,} texts, for example: {self._reason(texts)}"
+            )
         return out
 
     def _reason(self, texts: Sequence[str]) -> str:
