@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from qkd.core.cluster import over_ray
 from qkd.core.config import Config, read_config, to_toml
-from qkd.core.console import warn
+from qkd.core.console import log
 from qkd.core.errors import QkdError
 from qkd.core.files import write_json, write_text
 from qkd.core.runs import Kind, RunFolder, existing_run, study_run
@@ -190,9 +190,9 @@ def _compare(
 def _study(config: Config, kind: Kind, ray: str | None) -> Iterator[RunFolder]:
     """Yield the locked folder of a study with its configuration; an existing folder must have the same settings."""
     if config.engine.sim != "exact":
-        warn("--sim is ignored: circuits are trained ideally, unless a comparison's --sims says otherwise")
+        log.warning("--sim is ignored: circuits are trained ideally, unless a comparison's --sims says otherwise")
     if config.encoder.tune_encoder:
-        warn("--tune-encoder is for transformer: students; all others are trained on fixed embeddings")
+        log.warning("--tune-encoder is for transformer: students; all others are trained on fixed embeddings")
 
     def same(path: Path) -> bool:
         return read_config(path).model_copy(update={"run": config.run}) == config
@@ -202,7 +202,7 @@ def _study(config: Config, kind: Kind, ray: str | None) -> Iterator[RunFolder]:
         try:
             yield folder
         except KeyboardInterrupt:
-            warn("interrupted; finished trials are kept, and the same command continues")
+            log.warning("interrupted; finished trials are kept, and the same command continues")
             raise
 
 

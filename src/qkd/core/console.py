@@ -96,6 +96,11 @@ def set_quiet(quiet: bool) -> None:
     log.setLevel(logging.WARNING if quiet else logging.INFO)
 
 
+def is_quiet() -> bool:
+    """Return whether progress and ``log.info`` are suppressed."""
+    return not log.isEnabledFor(logging.INFO)
+
+
 @contextmanager
 def suppressed_output() -> Iterator[None]:
     """Suppress progress and ``log.info`` in a block, or in the function that this decorates."""
@@ -105,16 +110,6 @@ def suppressed_output() -> Iterator[None]:
         yield
     finally:
         log.setLevel(before)
-
-
-def say(message: str) -> None:
-    """Print one line about the work, unless quiet."""
-    log.info("%s", message)
-
-
-def warn(message: str) -> None:
-    """Print one warning line, even when quiet."""
-    log.warning("%s", message)
 
 
 @dataclass
@@ -138,7 +133,9 @@ class _Plain:
             rate = (self.done - self.before) / max(now - self.started, 1e-9)
             left = (self.total - self.done) / rate if rate else float("inf")
             ends = f", {left:,.0f} s left" if 0 < left < float("inf") else ""
-            say(f"{self.what}: {self.done:,.0f}/{self.total:,.0f} {self.unit}, {rate:,.1f}/s{ends} {note}".rstrip())
+            log.info(
+                f"{self.what}: {self.done:,.0f}/{self.total:,.0f} {self.unit}, {rate:,.1f}/s{ends} {note}".rstrip()
+            )
 
 
 @dataclass
@@ -167,7 +164,7 @@ def progress(what: str, total: float, unit: str = "", done: float = 0) -> Iterat
         unit: what is counted ("texts", "epochs", "MB").
         done: how much of it an earlier process did.
     """
-    if not log.isEnabledFor(logging.INFO):
+    if is_quiet():
         yield _Silent()
     elif sys.stderr is None or not sys.stderr.isatty():
         yield _Plain(what, total, unit, done=done, before=done)
@@ -208,7 +205,7 @@ def working(what: str, first: float = 2.0, every: float = 10.0) -> Iterator[None
     def report() -> None:
         wait = first
         while not ended.wait(wait):
-            say(f"{what}: {time.monotonic() - began:,.0f} s so far")
+            log.info(f"{what}: {time.monotonic() - began:,.0f} s so far")
             wait = every
 
     thread = threading.Thread(target=report, daemon=True)

@@ -9,11 +9,11 @@ import numpy as np
 
 from qkd.circuits import library
 from qkd.circuits.qasm import to_qasm
-from qkd.core.config import Config
-from qkd.core.console import say, warn
+from qkd.core.config import Config, make_config, to_toml
+from qkd.core.console import log
 from qkd.core.files import write_json, write_lines, write_text
 from qkd.core.runs import RunFolder
-from qkd.devices.snapshot import write_snapshot
+from qkd.devices.snapshot import load_snapshot, write_snapshot
 from qkd.engines import AerEstimator
 from qkd.pipeline.diagnosis import diagnose_run
 from qkd.pipeline.evaluation import Evaluation, evaluate, make_metrics, table_lines
@@ -21,7 +21,7 @@ from qkd.pipeline.inputs import Clock, Inputs, prepare_inputs
 from qkd.pipeline.training import Trainings, run_trainings
 from qkd.reports.report import write_report
 from qkd.reports.run import LINEAR, circuit_conclusion, teacher_conclusion
-from qkd.results import Metrics, TestPrediction
+from qkd.results import Metrics, TeacherCard, TestPrediction
 from qkd.results.cascade import Cascade
 from qkd.simulation.aer_check import Agreement, compare_with_aer
 from qkd.simulation.estimate import check_time, simulation_cost
@@ -56,12 +56,16 @@ def run_pipeline(config: Config, folder: RunFolder, resume: bool) -> None:
     circuit = library.load_circuit(spec.circuit, spec.qubits, spec.layers)
     cost = simulation_cost(config, circuit)
     check_time(config, cost)  # before anything slow
+    stored = folder.device / "snapshot.json"
+    stored_snapshot = stored if resume and stored.is_file() else None
+    if config.engine.sim == "aer-noisy":
+        load_snapshot(stored_snapshot or config.device.device)  # refuses an unknown device before anything slow
     circuit = with_start(circuit)
     check_saved(circuit)
-    snapshot = folder.device / "snapshot.json"
-    setting = make_setup(config, circuit, snapshot if resume and snapshot.is_file() else None)
+    setting = make_setup(config, circuit, stored_snapshot)
     checks = [] if setting.noisy is None else check_device(setting, setting.noisy, folder)
     inputs = prepare_inputs(config, folder, resume, clock)
+    config = pin_source(config, inputs.teacher.describe(), folder)
     check_time(config, cost, len(inputs.data.train))
     trainings = run_trainings(config, setting, inputs, folder, resume, clock)
     with clock.stage("evaluation"):
@@ -81,13 +85,25 @@ def run_pipeline(config: Config, folder: RunFolder, resume: bool) -> None:
         raise KeyboardInterrupt
 
 
+def pin_source(config: Config, teacher: TeacherCard, folder: RunFolder) -> Config:
+    """Store where an ``api:`` teacher's probabilities come from, so that a repeated run does not choose again."""
+    sources = {card.endpoint.source for card in (teacher, *(teacher.members or ())) if card.endpoint}
+    if config.api.api_source != "auto" or len(sources) != 1:
+        return config
+    values = config.model_dump()
+    values["api"]["api_source"] = sources.pop()
+    config = make_config(values)
+    write_text(folder.config, to_toml(config))
+    return config
+
+
 def check_device(setting: SimulationSetup, noisy: DeviceCircuit, folder: RunFolder) -> list[Agreement]:
     """Store snapshot and compiled circuit, and compare the training engine with AerSimulator at random parameters.
 
     Raises:
         QkdError: engine and AerSimulator disagree.
     """
-    say(noisy.describe())
+    log.info(noisy.describe())
     write_snapshot(noisy.snapshot.calibration, folder.device / "snapshot.json")
     write_text(folder.device / "circuit.qasm", to_qasm(noisy.compiled))
     if isinstance(setting.trainer.estimator, AerEstimator):
@@ -100,7 +116,7 @@ def _compare_with_aer(setting: SimulationSetup, noisy: DeviceCircuit, values: np
     agreement = compare_with_aer(setting.trainer, noisy.circuit, noisy.model, values)
     if agreement is None:  # AerSimulator would take too long
         return []
-    say(agreement.describe() + (" (random)" if values is None else " (test texts, trained weights)"))
+    log.info(agreement.describe() + (" (random)" if values is None else " (test texts, trained weights)"))
     return [agreement]
 
 
@@ -114,7 +130,7 @@ def save_run(
 ) -> None:
     """Write bundle, predictions and numbers, then the report, whose failure is a warning."""
     if metrics.teacher_gain and teacher_conclusion(metrics) != metrics.teacher_gain.sentence:
-        warn(teacher_conclusion(metrics))
+        log.warning(teacher_conclusion(metrics))
     about = About(
         teacher=inputs.teacher.name,
         data=inputs.dataset.source,

@@ -22,6 +22,7 @@
 `Scores`            accuracy, macro-F1, calibration error and agreement
 `Parameters`        numbers of parameters
 `TeacherCard`       a teacher's description
+`EndpointUse`       source, server, tokens and cost of an ``api:`` teacher
 `Result`            the base class
 =================== ==================================================================================================
 
@@ -29,7 +30,7 @@ Types of smaller parts are in ``results.run``, ``results.device`` and ``results.
 """
 
 from qkd.results.base import Estimate, ModelResult, PairedDifference, Parameters, Result, Scores
-from qkd.results.cascade import Cascade, Deferral, Prediction, RiskCoverage
+from qkd.results.cascade import Cascade, Deferral, RiskCoverage
 from qkd.results.device import (
     DeviceNumbers,
     DeviceResult,
@@ -39,7 +40,16 @@ from qkd.results.device import (
     MeasuredResult,
     MeasuredText,
 )
-from qkd.results.run import Diagnosis, Evaluation, Labeling, Metrics, TeacherCard, TestPrediction
+from qkd.results.run import (
+    Diagnosis,
+    EndpointUse,
+    Evaluation,
+    Labeling,
+    Metrics,
+    Prediction,
+    TeacherCard,
+    TestPrediction,
+)
 from qkd.results.study import Comparison, Reproduction, StudentResult, Sweep, SweepTrial
 
 __all__ = [
@@ -50,6 +60,7 @@ __all__ = [
     "DeviceResult",
     "Diagnosis",
     "Drift",
+    "EndpointUse",
     "Estimate",
     "Evaluation",
     "Fitness",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 
 from qkd.results.base import Estimate, Result
@@ -93,23 +91,3 @@ class Cascade(Result):
     accuracy: Estimate | None = None
     together: Estimate
     sentence: str
-
-
-class Prediction(Result):
-    """A student's prediction for one text.
-
-    Attributes:
-        text: The text.
-        label: The most probable label.
-        probability: The probability of that label.
-        probabilities: The probabilities of all labels.
-        deferred: Whether the student is too unsure to answer, where a risk was given.
-        answered_by: Who gave the label, where a teacher was asked about deferred texts.
-    """
-
-    text: str
-    label: str
-    probability: float
-    probabilities: dict[str, float]
-    deferred: bool | None = None
-    answered_by: Literal["student", "teacher"] | None = None

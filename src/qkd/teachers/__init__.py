@@ -24,10 +24,4 @@ if TYPE_CHECKING:
 
 __all__ = ["Teacher", "make_teacher"]
 
-__getattr__, __dir__ = exports(
-    __name__,
-    {
-        "Teacher": "qkd.teachers.protocol",
-        "make_teacher": "qkd.teachers.registry",
-    },
-)
+__getattr__, __dir__ = exports(__name__)
