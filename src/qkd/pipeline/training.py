@@ -21,8 +21,7 @@ from qkd.results import Parameters
 from qkd.simulation.factory import Engine, torch_device
 from qkd.simulation.setup import SimulationSetup
 from qkd.student import logreg
-from qkd.student.cores.factory import make_control
-from qkd.student.cores.quantum import QuantumCore
+from qkd.student.cores import QuantumCore, make_control
 from qkd.student.data import TrainingData
 from qkd.student.trainer import Trainer, make_fine_tuner, make_trainer
 
