@@ -410,7 +410,7 @@ class Mortal:
 
 
 @pytest.mark.no_cover
-def test_forty_sequences_of_faults_double_nothing_and_lose_nothing(service, folder, monkeypatch):
+def test_sequences_of_faults_double_nothing_and_lose_nothing(service, folder, monkeypatch):
     small_jobs(monkeypatch)
     [outcome] = run(order(folder, samples=4, shots="16"), YES, dry_run=True, policy=QUICK)
     client = live.service()
@@ -425,7 +425,7 @@ def test_forty_sequences_of_faults_double_nothing_and_lose_nothing(service, fold
         ("GET", "/status$"),
     ]
     deaths = troubles = 0
-    for seed in range(40):
+    for seed in range(12):
         dice = random.Random(seed)
         service.jobs.clear()
         facts = {"folder": folder / "hardware" / f"hw-{seed + 1}", "key": f"seed{seed}"}
@@ -452,7 +452,7 @@ def test_forty_sequences_of_faults_double_nothing_and_lose_nothing(service, fold
             assert plan.read_arrays(record.file, record.sha256)["evs"].shape == (4, 2)
         service.faults.clear()
         shutil.rmtree(plan.folder)
-    assert deaths > 10 and troubles > 1  # the sequences were not harmless
+    assert deaths > 3 and troubles > 0  # the sequences were not harmless
 
 
 def test_a_retired_device_is_told_with_the_command_that_rehearses(folder):

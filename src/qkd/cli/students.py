@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qkd.cli.options import LATEST, ConfigFile, Json, RunArgument, print_json
+from qkd.cli.options import LATEST, ConfigFile, Json, print_json
 from qkd.core.config import read_config
 from qkd.core.console import is_quiet, log, one_line, write
-from qkd.core.errors import ConfigError, DataError
-from qkd.core.files import write_lines, write_text, write_with
+from qkd.core.errors import DataError
+from qkd.core.files import check_suffix, write_table
 from qkd.pipeline.settings import Options
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from qkd.results import Prediction
+    from qkd.results.run import EvaluatedText
 
+Output = Annotated[Path | None, typer.Option(help="A .csv, .jsonl or .parquet file for the predictions.")]
 TEACHING = ("data", "teacher", "prompt", "api", "lora", "models", "encoder")
 """Sections of ``Config`` that a teacher needs."""
 
@@ -47,7 +47,7 @@ def distill(
     if json_:
         print_json(run.metrics.to_dict())
         return
-    write(run.table())
+    write(str(run.table()))
     write(f"\n{summary(run.metrics)}")
     if not is_quiet():
         write(f"{timings(run.metrics)}\nreport: {run.report}")
@@ -96,33 +96,35 @@ def teach(
 
 
 def evaluate(
-    run: RunArgument = LATEST,
+    run: Annotated[Path, typer.Argument(help="A run or bundle folder, or a run's name.", show_default=True)] = LATEST,
     data: Annotated[str | None, typer.Option(help="Labeled texts, as for distill. Default: the test split.")] = None,
-    text_column: Annotated[str, typer.Option(help="Column of the texts.")] = "text",
-    label_column: Annotated[str, typer.Option(help="Column of the labels.")] = "label",
+    text_column: Annotated[str | None, typer.Option(help="Column of the texts. Default: the run's own.")] = None,
+    label_column: Annotated[str | None, typer.Option(help="Column of the labels. Default: the run's own.")] = None,
+    output: Output = None,
     json_: Json = False,
 ) -> None:
-    """Evaluate a run's student on labeled texts.
+    """Evaluate a student on labeled texts: scores, scores of each class, confusion matrix.
 
-    Example: qkd evaluate runs/latest --data other.csv
+    Example: qkd evaluate runs/latest --data other.csv --output predictions.csv
     """
     from qkd import api
 
+    check_suffix(output)
     result = api.evaluate(run, data, text_column, label_column)
+    if output is not None:
+        _write_predictions(output, result.predictions)
     if json_:
         print_json(result.to_dict())
-        return
-    write(f"{result.texts:,} texts of {result.data}")
-    for name, number in result.numbers.items():
-        write(f"{name.replace('_', ' '):18} {number}")
+    else:
+        write(str(result))
 
 
 def predict(
     texts: Annotated[list[str] | None, typer.Argument(help="Texts; - reads one a line from standard input.")] = None,
     file: Annotated[Path | None, typer.Option(help="Texts: a .txt file, one a line, or a table file.")] = None,
     text_column: Annotated[str, typer.Option(help="Column of the texts in the file.")] = "text",
-    run: Annotated[Path, typer.Option(help="A run folder or a student folder.")] = LATEST,
-    output: Annotated[Path | None, typer.Option(help="A .csv, .jsonl or .parquet file for the results.")] = None,
+    run: Annotated[Path, typer.Option(help="A run or bundle folder, or a run's name.")] = LATEST,
+    output: Output = None,
     defer: Annotated[float | None, typer.Option(help="Error rate allowed; texts less sure are deferred.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
 ) -> None:
@@ -132,15 +134,13 @@ def predict(
     """
     from qkd import api
 
-    if output is not None and output.suffix.lower() not in WRITERS:
-        raise ConfigError(f"--output {output}: its name must end in {', '.join(WRITERS)}")
+    check_suffix(output)
     texts = list(texts or ())
     if texts == ["-"] or not (texts or file or sys.stdin.isatty()):
         texts = _from_standard_input()
     rows = api.predict(texts, file, text_column, run, defer)
     if output is not None:
-        WRITERS[output.suffix.lower()](output, rows)
-        log.info(f"{output}: {len(rows):,} texts")
+        _write_predictions(output, rows)
         return
     ascii_only = (getattr(sys.stdout, "encoding", None) or "").lower() != "utf-8"
     for row in rows:
@@ -168,16 +168,10 @@ def _from_standard_input() -> list[str]:
     return texts
 
 
-def _table(rows: Sequence[Prediction]) -> pd.DataFrame:
+def _write_predictions(path: Path, rows: Sequence[Prediction] | Sequence[EvaluatedText]) -> None:
     import pandas as pd
 
-    columns = [{f"probability of {name}": value for name, value in row.probabilities.items()} for row in rows]
-    first = [{"text": row.text, "label": row.label, "probability": row.probability} for row in rows]
-    return pd.concat([pd.DataFrame(first), pd.DataFrame(columns)], axis=1)
+    from qkd.results.run import prediction_rows
 
-
-WRITERS: dict[str, Callable[[Path, Sequence[Prediction]], None]] = {
-    ".csv": lambda path, rows: write_text(path, _table(rows).to_csv(index=False), private=True),
-    ".jsonl": lambda path, rows: write_lines(path, [row.to_dict() for row in rows]),
-    ".parquet": lambda path, rows: write_with(path, _table(rows).to_parquet, private=True),
-}
+    write_table(path, pd.DataFrame(prediction_rows(rows)))
+    log.info(f"{path}: {len(rows):,} texts")

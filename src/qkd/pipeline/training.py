@@ -135,6 +135,8 @@ class _Runner:
             trainings.seconds += trainer.progress.seconds
         if not finished:
             raise KeyboardInterrupt
+        if trainer.progress.best_epoch == trainer.spec.epochs:
+            log.warning(f"{name}: the last epoch has the smallest validation loss; raise --epochs for fair comparisons")
 
 
 def _fine_tune(runner: _Runner, trainings: Trainings, inputs: Inputs) -> None:

@@ -19,7 +19,7 @@ from qkd.reports.pages import Code, Part, Picture, SearchableTable, Section, rep
 from qkd.reports.tables import Table
 from qkd.results import DeviceResult, MeasuredResult, Metrics, TestPrediction
 from qkd.results.reading import read_metrics, read_predictions
-from qkd.student.metrics import softmax
+from qkd.student.metrics import confusion_matrix, softmax
 
 MAX_CHARACTERS = 300
 """Characters of a text that the page shows."""
@@ -87,14 +87,12 @@ def _pictures(
 ) -> list[Picture]:
     """Return the pictures of training and of the predictions on the test texts."""
     classes, best = metrics.classes, metrics.student.best_epoch
-    targets = np.array([classes.index(row.label) for row in predictions])
-    logits = {who: np.array([getattr(row, who) for row in predictions]) for who in ("teacher", "student")}
-    probabilities = {who: softmax(rows) for who, rows in logits.items()}
-    predicted = logits["student"].argmax(axis=1)
+    probabilities, targets = run.probabilities_and_targets(classes, predictions)
+    confusion = confusion_matrix(probabilities["student"].argmax(axis=1), targets, len(classes))
     surest = "Error rate if only the surest texts are answered."
     return [
         Picture(f"Loss and accuracy. The weights of epoch {best} were kept.", plots.learning, (history, best)),
-        Picture("Test texts by label and predicted class.", plots.confusion, (predicted, targets, classes)),
+        Picture("Test texts by label and predicted class.", plots.confusion, (confusion, classes)),
         Picture("On the dotted line, confidence equals accuracy.", plots.reliability, (probabilities, targets)),
         Picture(surest, plots.risk_coverage, (probabilities, targets)),
         Picture("Teacher and student. A dot is a test text.", plots.agreement, tuple(probabilities.values())),
@@ -127,6 +125,7 @@ def _details(metrics: Metrics) -> list[Part | None]:
     return [
         f"{metrics.data}: {data}." + (f" The data set defines its {splits} split." if splits else ""),
         list(metrics.notes),
+        run.endpoint_sentences(metrics.teacher),
         f"Encoder: {encoder.name}, embedding width {encoder.dim}. Engine: {metrics.student.engine}. qkd {metrics.qkd}.",
         Table(
             ("encoder", "leave-one-out error of a linear probe", "its accuracy"),
@@ -153,6 +152,9 @@ def four_lines(metrics: Metrics, measured: Sequence[MeasuredResult] = ()) -> lis
     cost = f"{trained}; {sum(metrics.seconds.values()):,.0f} s on this machine"
     if speed is not None:
         cost += f", {speed:.2f} ms for each text"
+    for card in (metrics.teacher, *(metrics.teacher.members or ())):
+        if card.endpoint and card.endpoint.dollars is not None:
+            cost += f"; ${card.endpoint.dollars:,.2f} for {card.name}"
     if measured:
         seconds = sum(result.qpu_seconds_estimated for result in measured)
         cost += f"; {seconds:,.0f} QPU seconds for {sum(result.texts for result in measured):,} texts (estimated)"

@@ -5,9 +5,15 @@ Numbers are fractions, not percentages, unless a unit is named.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
 from pydantic import ConfigDict, Field, field_validator
 
-from qkd.results.base import ModelResult, PairedDifference, Result, Scores
+from qkd.results.base import Estimate, ModelResult, PairedDifference, Result, Scores, Shown
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 class SelectionTrial(Result):
@@ -25,6 +31,38 @@ class SelectionTrial(Result):
     error: float
     accuracy: float
     layers: tuple[int, ...] = ()
+
+
+class EndpointUse(Result):
+    """How an ``api:`` teacher got its answers, and what they cost.
+
+    Attributes:
+        source: Where the label probabilities come from: ``score``, ``likelihoods``, ``next-token`` or ``votes``.
+        rejected: The more informative sources, each with the reason why this server cannot supply it.
+        model: The model's name as the server reports it.
+        fingerprint: The ``system_fingerprint`` that the server reports.
+        urls: The servers, without credentials.
+        requests: The number of answered requests, those of earlier jobs whose answers were stored included.
+        prompt_tokens: The number of tokens read.
+        completion_tokens: The number of tokens written.
+        estimated: The number of requests whose tokens are estimated, because the server does not report them.
+        dollars: The cost in US dollars; None without a price.
+        unanswered: The number of texts without a usable answer.
+        standard_error: The mean standard error of the probabilities of ``votes``.
+    """
+
+    source: str
+    rejected: tuple[str, ...] = ()
+    model: str | None = None
+    fingerprint: str | None = None
+    urls: tuple[str, ...] = ()
+    requests: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    estimated: int = 0
+    dollars: float | None = None
+    unanswered: int = 0
+    standard_error: float | None = None
 
 
 class TeacherCard(Result):
@@ -52,6 +90,7 @@ class TeacherCard(Result):
         space: What the members of an ensemble average: ``probability`` or ``logit``.
         weights: The weight of each member of an ensemble.
         members: The cards of an ensemble's members.
+        endpoint: The source, the server and the tokens of an ``api:`` teacher.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -77,6 +116,7 @@ class TeacherCard(Result):
     space: str | None = None
     weights: tuple[float, ...] | None = None
     members: tuple[TeacherCard, ...] | None = None
+    endpoint: EndpointUse | None = None
 
 
 class EncoderCard(Result):
@@ -287,20 +327,6 @@ class TestPrediction(Result):
     control: tuple[float, ...] | None = None
 
 
-class Evaluation(Result):
-    """A student's scores on some texts.
-
-    Attributes:
-        data: The texts as the user named them.
-        texts: The number of texts.
-        numbers: The scores.
-    """
-
-    data: str
-    texts: int
-    numbers: Scores
-
-
 class Prediction(Result):
     """A student's prediction for one text.
 
@@ -317,6 +343,87 @@ class Prediction(Result):
     probability: float
     probabilities: dict[str, float]
     deferred: bool | None = None
+
+
+class ClassScores(Result):
+    """Quality of the predictions of one class.
+
+    Attributes:
+        precision: The share of correct texts among those with this prediction, or None without any.
+        recall: The share of correct predictions among the texts with this label, or None without any.
+        f1: The F1 score.
+        support: The number of texts with this label.
+    """
+
+    precision: Estimate | None = None
+    recall: Estimate | None = None
+    f1: float
+    support: int
+
+
+class EvaluatedText(Result):
+    """A prediction for one labeled text.
+
+    Attributes:
+        text: The text.
+        label: Its label.
+        prediction: The most probable label.
+        probability: The probability of that label.
+        probabilities: The probabilities of all labels.
+    """
+
+    text: str
+    label: str
+    prediction: str
+    probability: float
+    probabilities: dict[str, float]
+
+
+class Evaluation(Shown, Result):
+    """A student's scores on some texts. ``to_frame`` has the tables ``classes`` and ``texts``.
+
+    Attributes:
+        data: The texts as the user named them.
+        texts: The number of texts.
+        numbers: The scores.
+        classes: The scores of each class.
+        confusion: The number of texts (C,C) of each label (rows) with each prediction (columns), as in ``classes``.
+        predictions: The texts with their predictions. ``to_dict`` omits them.
+    """
+
+    _view: ClassVar[str] = "qkd.reports.evaluation"
+
+    data: str
+    texts: int
+    numbers: Scores
+    classes: dict[str, ClassScores]
+    confusion: tuple[tuple[int, ...], ...]
+    predictions: tuple[EvaluatedText, ...] = Field((), exclude=True)
+
+    def _records(self) -> dict[str, list[dict[str, Any]]]:
+        return {
+            "classes": [{"class": name, **scores.to_dict()} for name, scores in self.classes.items()],
+            "texts": prediction_rows(self.predictions),
+        }
+
+    def plot_confusion(self, ax: Axes | None = None) -> Axes:
+        """Draw how many texts of each label are predicted as each class."""
+        return self._plot("qkd.reports.plots:confusion", self.confusion, tuple(self.classes), ax=ax)
+
+    def plot_classes(self, ax: Axes | None = None) -> Axes:
+        """Draw precision and recall of each class with their 95 % intervals."""
+        return self._plot("qkd.reports.plots:class_scores", self.classes, ax=ax)
+
+
+def prediction_rows(predictions: Sequence[Prediction | EvaluatedText]) -> list[dict[str, Any]]:
+    """Return predictions as rows of a table with a column for the probability of each label."""
+    return [
+        {
+            **{key: value for key, value in row if key != "probabilities" and value is not None},
+            **{f"probability of {name}": value for name, value in row.probabilities.items()},
+        }
+        for row in predictions
+    ]
 
 
 class Labeling(Result):
