@@ -17,8 +17,7 @@ from qkd.engines import (
 )
 from qkd.engines.base import EngineEstimator
 from qkd.engines.expressions import Expressions, linear_form
-from qkd.engines.grouping import Requests, group
-from qkd.engines.keys import circuit_key
+from qkd.engines.grouping import Requests, circuit_key, group
 from tests.engines.conftest import random_circuit, random_observables
 
 

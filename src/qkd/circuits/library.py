@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qkd.circuits.build import build
+from qkd.circuits.build import build, read_circuit_spec
 from qkd.circuits.qasm import from_qasm
-from qkd.circuits.spec import read_circuit_spec
 from qkd.circuits.student import StudentCircuit
 from qkd.core.bundled import find_files, say_what_is_hidden
 from qkd.core.errors import CircuitError, QkdError, nearest
