@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from qkd.core.errors import QkdError
 from qkd.core.files import write_json, write_text
 from qkd.core.runs import Kind, RunFolder, existing_run, study_run
 from qkd.experiments.specs import CompareSpec, SweepSpec
+from qkd.pipeline.given import storable
 from qkd.pipeline.settings import by_section, settled
 
 if TYPE_CHECKING:
@@ -46,12 +47,14 @@ def compare(
     from qkd.experiments.candidates import make_candidates
 
     spec = spec or CompareSpec()
-    config = settled(_base(base), options)
+    config = _base(base)
 
     def again(folder: RunFolder) -> str:
         return f"qkd compare {shlex.quote(str(folder.config))} --name {folder.name} {_words(spec)}"
 
-    return _compare(config, make_candidates(spec.students, config), spec, "compare", again, ray)
+    with storable(options, config) as values:
+        config = settled(config, values)
+        return _compare(config, make_candidates(spec.students, config), spec, "compare", again, ray)
 
 
 def reproduce(
@@ -89,19 +92,21 @@ def reproduce(
 
     if recipe != RECIPE:
         raise QkdError(f"there is no recipe '{recipe}'; the only recipe is {RECIPE}")
-    overrides = by_section(options)
-    config = settled(base or Config(encoder=read_config(recipe_file()).encoder), options)
-    recipe_overrides = {key: value for key, value in overrides.items() if key[0] in RECIPE_SECTIONS}
-    versions = variants(config, recipe_overrides, students, deviations, tune > 1)
-    spec = CompareSpec(students=tuple(version.name for version in versions), seeds=seeds, tune=tune)
-    arguments = {"seeds": seeds, "students": students, "deviations": deviations or "none", "tune": tune}
-    arguments |= {key: value for (_, key), value in recipe_overrides.items()}
+    base = base or Config(encoder=read_config(recipe_file()).encoder)
+    with storable(options, base) as values:
+        overrides = by_section(values)
+        config = settled(base, values)
+        recipe_overrides = {key: value for key, value in overrides.items() if key[0] in RECIPE_SECTIONS}
+        versions = variants(config, recipe_overrides, students, deviations, tune > 1)
+        spec = CompareSpec(students=tuple(version.name for version in versions), seeds=seeds, tune=tune)
+        arguments = {"seeds": seeds, "students": students, "deviations": deviations or "none", "tune": tune}
+        arguments |= {key: value for (_, key), value in recipe_overrides.items()}
 
-    def again(folder: RunFolder) -> str:
-        words = _typed({"name": folder.name, **arguments})
-        return f"qkd reproduce {recipe} --config {shlex.quote(str(folder.config))} {words}"
+        def again(folder: RunFolder) -> str:
+            words = _typed({"name": folder.name, **arguments})
+            return f"qkd reproduce {recipe} --config {shlex.quote(str(folder.config))} {words}"
 
-    return _compare(config, versions, spec, "reproduce", again, ray, reproduction_of)
+        return _compare(config, versions, spec, "reproduce", again, ray, reproduction_of)
 
 
 def sweep(
@@ -131,9 +136,11 @@ def sweep(
     from qkd.reports.pages import report_failures_as_warnings
 
     spec = spec or SweepSpec()
-    config = settled(_base(base), options)
-    space = dimensions(spec.over, config)
-    with _study(config, "sweep", ray) as folder:
+    config = _base(base)
+    with ExitStack() as stack:
+        config = settled(config, stack.enter_context(storable(options, config)))
+        space = dimensions(spec.over, config)
+        folder = stack.enter_context(_study(config, "sweep", ray))
         path = folder.path / "best.toml"
         result, best = search(config, space, spec, folder)
         commands = {

@@ -6,10 +6,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic.fields import FieldInfo
 
+from qkd.core.errors import nearest
+from qkd.core.objects import is_object
 from qkd.core.specs import Count, Fraction, Spec, as_toml, option, read_toml, validated
+
+LOSSES = ("qdllm", "qdllm-published")
 
 
 def _several(value: Any) -> Any:
@@ -51,7 +55,7 @@ class DataSpec(Spec):
         return self.data.rpartition(":")[2].rstrip("/").rpartition("/")[2].partition(".")[0]
 
 
-def _numbers(value: Any) -> Any:
+def _parts(value: Any) -> Any:
     """Split words such as "3,4,5", as a command line gives them."""
     words = [value] if isinstance(value, str) else value
     if isinstance(words, Iterable):
@@ -59,8 +63,9 @@ def _numbers(value: Any) -> Any:
     return value
 
 
-Layout = Annotated[tuple[Number, ...] | None, BeforeValidator(_numbers)]
+Layout = Annotated[tuple[Number, ...] | None, BeforeValidator(_parts)]
 """Physical qubits."""
+Names = Annotated[tuple[str, ...] | None, BeforeValidator(_parts)]
 
 
 class TeacherSpec(Spec):
@@ -191,6 +196,11 @@ class StudentSpec(Spec):
         "hardware",
         "A bundled circuit (hardware, qdllm, reupload, product), a circuit TOML file, or an OpenQASM 3 file.",
     )
+    inputs: Names = option(
+        None,
+        "Input parameters of an OpenQASM 3 file without a line '// qkd.inputs', or the vector that they form, such as "
+        "x[0],x[1] or x.",
+    )
     qubits: Count | None = option(None, "Number of qubits n. Default: that of the circuit file.")
     layers: Count | None = option(None, "Repetitions of the ansatz. Default: that of the circuit file.")
     angle_map: Literal["tanh", "minmax"] = option(
@@ -213,10 +223,16 @@ class StudentSpec(Spec):
     )
 
 
+def _known_loss(name: str) -> str:
+    if name not in LOSSES and not is_object(name):
+        raise ValueError(f"there is no such loss{nearest(name, LOSSES)}")
+    return name
+
+
 class LossSpec(Spec):
     """The loss, of the logits of student and teacher and of the labels."""
 
-    loss: Literal["qdllm", "qdllm-published"] = option(
+    loss: Annotated[str, AfterValidator(_known_loss)] = option(
         "qdllm",
         "qdllm is the paper's sum of CE, KL and JS. qdllm-published has the JS of its public code, with a second "
         "softmax.",

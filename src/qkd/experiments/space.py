@@ -69,7 +69,7 @@ def dimensions(words: Sequence[str], config: Config) -> tuple[Dimension, ...]:
             raise ConfigError(f"--over {dimension.name} appears twice; name each dimension once")
         for value in dimension.values or (dimension.low, dimension.high):  # finds a mistake before any work
             student = settings_at(config, {dimension.name: value}).student
-            library.load_circuit(student.circuit, student.qubits, student.layers)
+            library.load_circuit(student.circuit, student.qubits, student.layers, student.inputs)
     return tuple(space)
 
 

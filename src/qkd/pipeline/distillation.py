@@ -48,7 +48,7 @@ def run_pipeline(config: Config, folder: RunFolder, resume: bool) -> None:
     """
     clock = Clock()
     spec = config.student
-    circuit = library.load_circuit(spec.circuit, spec.qubits, spec.layers)
+    circuit = library.load_circuit(spec.circuit, spec.qubits, spec.layers, spec.inputs)
     cost = simulation_cost(config, circuit)
     check_time(config, cost)  # before anything slow
     circuit = with_start(circuit)
