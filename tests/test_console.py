@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from qkd.core.console import log, one_line, printable, progress, say, set_quiet, suppressed_output, warn
+from qkd.core.console import log, one_line, printable, progress, set_quiet, suppressed_output
 
 HOSTILE = "\x1b[31mred\x1b[0m\rover\nforged: 0.99\tx\x9b2J\u202eback\u2028line\ud800\x00\x7f"
 
@@ -14,16 +14,16 @@ HOSTILE = "\x1b[31mred\x1b[0m\rover\nforged: 0.99\tx\x9b2J\u202eback\u2028line\u
 def test_a_silence_ends_where_it_began(capsys):
     @suppressed_output()
     def quietly():
-        say("unheard")
+        log.info("unheard")
 
     quietly()
     quietly()
-    say("heard")
+    log.info("heard")
     assert capsys.readouterr().err == "heard\n"
     set_quiet(True)
     quietly()
-    say("unheard still")
-    warn("heard nevertheless")
+    log.info("unheard still")
+    log.warning("heard nevertheless")
     assert capsys.readouterr().err == "warning: heard nevertheless\n"
 
 
@@ -40,15 +40,15 @@ def test_no_text_moves_the_cursor_or_forges_a_line(capsys):
 
 
 def test_the_log_is_one_that_a_program_can_read(said):
-    say("one")
+    log.info("one")
     logging.getLogger("qkd").warning("%d texts", 3)
     assert said() == ["one", "3 texts"]
 
 
 WORK = (
-    "import sys; from pathlib import Path; from qkd.core.console import progress, say, warn, write\n"
-    "for number in range(3000): say(f'{number} ' * 20)\n"
-    "warn('almost done')\n"
+    "import sys; from pathlib import Path; from qkd.core.console import log, progress, write\n"
+    "for number in range(3000): log.info(f'{number} ' * 20)\n"
+    "log.warning('almost done')\n"
     "with progress('work', 3) as bar: bar.advance(3)\n"
     "for number in range(3000): write(f'{number} ' * 20)\n"
     "Path(sys.argv[1]).write_text('done')\n"

@@ -40,18 +40,27 @@ from qkd.core.lazy import exports
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
-    from qkd import circuits, data, devices, encoders, engines, export, hardware, reports, simulation, student, teachers
+    import qkd.circuits as circuits
+    import qkd.core.errors as errors
+    import qkd.data as data
+    import qkd.devices as devices
+    import qkd.encoders as encoders
+    import qkd.engines as engines
+    import qkd.export as export
+    import qkd.hardware as hardware
+    import qkd.reports as reports
+    import qkd.simulation as simulation
+    import qkd.student as student
+    import qkd.teachers as teachers
     from qkd.api import Run, distill, evaluate, predict, teach
-    from qkd.core import errors
     from qkd.core.config import Config
     from qkd.core.errors import QkdError
+    from qkd.core.version import VERSION as __version__  # noqa: F401
     from qkd.device_runs import learn, run_hardware
     from qkd.devices.compiled import compile_for as transpile
     from qkd.experiments.specs import CompareSpec, SweepSpec
     from qkd.student.bundle import Student
     from qkd.studies import compare, reproduce, sweep
-
-    __version__: str
 
 __all__ = [
     "CompareSpec",
@@ -84,35 +93,4 @@ __all__ = [
     "transpile",
 ]
 
-# names load on first use: the command line's --help must not wait for torch and qiskit
-_PACKAGES = (
-    "circuits",
-    "data",
-    "devices",
-    "encoders",
-    "engines",
-    "export",
-    "hardware",
-    "reports",
-    "simulation",
-    "student",
-    "teachers",
-)
-_HOMES = {
-    "CompareSpec": "qkd.experiments.specs",
-    "Config": "qkd.core.config",
-    "QkdError": "qkd.core.errors",
-    "Student": "qkd.student.bundle",
-    "SweepSpec": "qkd.experiments.specs",
-    "compare": "qkd.studies",
-    "learn": "qkd.device_runs",
-    "reproduce": "qkd.studies",
-    "run_hardware": "qkd.device_runs",
-    "sweep": "qkd.studies",
-    "transpile": "qkd.devices.compiled:compile_for",
-    "__version__": "qkd.core.version:VERSION",
-    **dict.fromkeys(("Run", "distill", "evaluate", "predict", "teach"), "qkd.api"),
-    "errors": "qkd.core.errors",
-    **{name: f"qkd.{name}" for name in _PACKAGES},
-}
-__getattr__, __dir__ = exports(__name__, _HOMES)
+__getattr__, __dir__ = exports(__name__)

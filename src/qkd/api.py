@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 from qkd.core.config import Config, fields, read_config, to_toml
-from qkd.core.console import say, warn
+from qkd.core.console import log, may_be_quiet
 from qkd.core.errors import ConfigError, DataError, FolderError, nearest
 from qkd.core.files import write_text
+from qkd.core.options import ConfigOptions
 from qkd.core.runs import RunFolder, existing_run, named_run, new_run, newest_run
 from qkd.pipeline.given import storable
 from qkd.pipeline.settings import Overrides, by_section, check_device, merged, settled, with_pinned_models
@@ -93,13 +94,17 @@ class Run:
         return str(results_table(self.metrics))
 
 
-def distill(config: Config | None = None, *, resume: bool = False, **options: Any) -> Run:
+@may_be_quiet
+def distill(
+    config: Config | None = None, *, resume: bool = False, quiet: bool = False, **options: Unpack[ConfigOptions]
+) -> Run:
     """Distill a teacher into a quantum student and return the run.
 
     Args:
         config: the configuration; the defaults if None.
         resume: continue an existing run (``options["name"]``, else the one started last) from its checkpoint. Only
             ``epochs`` and ``patience`` may differ from its configuration.
+        quiet: print warnings only.
         options: single settings by their CLI names with underscores (``data="texts.csv"``, ``epochs=20``); they
             override ``config``. ``data``, ``teacher``, ``encoder``, ``circuit`` and ``loss`` may be objects, too.
 
@@ -139,11 +144,12 @@ def _distill(config: Config, folder: RunFolder, resume: bool) -> None:
         write_text(folder.config, to_toml(config))
         pipeline.run_pipeline(config, folder, resume)
     except KeyboardInterrupt:
-        warn(f"interrupted; finished work is kept, continue with 'qkd distill --resume --name {folder.name}'")
+        log.warning(f"interrupted; finished work is kept, continue with 'qkd distill --resume --name {folder.name}'")
         raise
     folder.make_latest()
 
 
+@may_be_quiet
 def teach(
     out: str | Path,
     config: Config | None = None,
@@ -151,7 +157,8 @@ def teach(
     torch_device: str | None = None,
     ray: str | None = None,
     embed: bool = False,
-    **options: Any,
+    quiet: bool = False,
+    **options: Unpack[ConfigOptions],
 ) -> Labeling:
     """Label a corpus with a teacher, and write its logits to a Parquet file that ``logits:FILE`` reads.
 
@@ -161,6 +168,7 @@ def teach(
         torch_device: where torch computes; CUDA if it is available, otherwise the CPU.
         ray: the address of a Ray cluster that does the work, or ``local``.
         embed: whether the encoder embeds the texts, too, so that ``distill`` finds both in the cache.
+        quiet: print warnings only.
         options: single settings by their CLI names with underscores; they override ``config``.
 
     Raises:
@@ -175,11 +183,13 @@ def teach(
             return labeling.label(config, Path(out), torch_device, embed)
 
 
-def estimate_cost(config: Config | None = None, **options: Any) -> str:
+@may_be_quiet
+def estimate_cost(config: Config | None = None, *, quiet: bool = False, **options: Unpack[ConfigOptions]) -> str:
     """Return a sentence about the tokens and the cost of labeling with an ``api:`` teacher; no server is asked.
 
     Args:
         config: data and teacher; the defaults when left out.
+        quiet: print warnings only.
         options: single settings by their CLI names with underscores; they override ``config``.
 
     Raises:
@@ -216,11 +226,13 @@ def _resumable(folder: RunFolder, config: Config | None, overrides: Overrides) -
     return wanted
 
 
+@may_be_quiet
 def evaluate(
     run: str | Path = "runs/latest",
     data: str | None = None,
     text_column: str = "text",
     label_column: str = "label",
+    quiet: bool = False,
 ) -> Evaluation:
     """Score a run's student on labeled texts.
 
@@ -229,6 +241,7 @@ def evaluate(
         data: labeled texts, named as for ``distill``; the run's own test split if None.
         text_column: the column with the texts.
         label_column: the column with the labels.
+        quiet: print warnings only.
 
     Raises:
         QkdError: no such run, or the data have a label that is none of the student's classes.
@@ -256,12 +269,14 @@ def evaluate(
     return Evaluation(data=source, texts=len(texts), numbers=score(student.logits(texts), targets, teacher))
 
 
+@may_be_quiet
 def predict(
     texts: str | Sequence[str] | np.ndarray = (),
     file: str | Path | None = None,
     text_column: str = "text",
     run: str | Path = "runs/latest",
     defer: float | None = None,
+    quiet: bool = False,
 ) -> list[Prediction]:
     """Classify texts with a run's student.
 
@@ -271,6 +286,7 @@ def predict(
         text_column: the column of the file with the texts.
         run: a run folder or a student folder.
         defer: the largest error rate among answered texts; the student defers texts of which it is less sure.
+        quiet: print warnings only.
 
     Returns:
         One prediction for each text, in order.
@@ -291,7 +307,7 @@ def predict(
         rows, deferred = student.predict_proba(inputs), [None] * len(inputs)
     else:
         answers = student.defer(inputs, defer)
-        say(answers.deferral.describe())
+        log.info(answers.deferral.describe())
         rows, deferred = answers.probabilities, (~answers.answered).tolist()
     return [
         Prediction(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
+from qkd.core.console import may_be_quiet
 from qkd.core.errors import ConfigError, nearest
+from qkd.core.options import DeviceRunOptions, LearningOptions
 
 if TYPE_CHECKING:
     from qiskit.providers import BackendV2
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     R = TypeVar("R", bound=BaseRequest)
 
 
+@may_be_quiet
 def run_hardware(
     run: str | Path = "runs/latest",
     *,
@@ -25,7 +28,8 @@ def run_hardware(
     detach: bool = False,
     dry_run: bool = False,
     backend: BackendV2 | None = None,
-    **options: Any,
+    quiet: bool = False,
+    **options: Unpack[DeviceRunOptions],
 ) -> list[DeviceRun]:
     """Run a student on a device, or rehearse that on its snapshot: compile, estimate, confirm, submit, collect, report.
 
@@ -37,6 +41,7 @@ def run_hardware(
         dry_run: Stop after the estimate.
         backend: The device as an object: any ``BackendV2``. One of another provider than IBM runs through Qiskit's
             ``BackendEstimatorV2``, with mitigation ``none`` or ``affine``.
+        quiet: Print warnings only.
         options: Fields of ``qkd.hardware.DeviceRunRequest``: ``device="ibm_fez"``, ``local=True``, ``samples=20``, ...
 
     Returns:
@@ -48,11 +53,12 @@ def run_hardware(
     from qkd.hardware.request import DeviceRunRequest
     from qkd.hardware.run import run as run_
 
-    request = _request(DeviceRunRequest, options | {"run": run}, confirm, dry_run)
+    request = _request(DeviceRunRequest, {**options, "run": run}, confirm, dry_run)
     confirm = confirm or (lambda plan: True)
     return run_(request, confirm, detach=detach, dry_run=dry_run, backend=backend)
 
 
+@may_be_quiet
 def learn(
     device: str,
     run: str | Path = "runs/latest",
@@ -60,7 +66,8 @@ def learn(
     confirm: Callable[[Plan], bool] | None = None,
     detach: bool = False,
     dry_run: bool = False,
-    **options: Any,
+    quiet: bool = False,
+    **options: Unpack[LearningOptions],
 ) -> DeviceRun:
     """Learn errors that a device's calibration omits, coherent errors above all, from a few circuits of a run.
 
@@ -72,6 +79,7 @@ def learn(
         confirm: See ``run_hardware``.
         detach: See ``run_hardware``.
         dry_run: See ``run_hardware``.
+        quiet: Print warnings only.
         options: Fields of ``qkd.hardware.LearningRequest``: ``points=256``, ``shots=128``, ...
 
     Raises:
@@ -80,7 +88,7 @@ def learn(
     from qkd.hardware.request import LearningRequest
     from qkd.hardware.run import run as run_
 
-    request = _request(LearningRequest, options | {"run": run, "device": device}, confirm, dry_run)
+    request = _request(LearningRequest, {**options, "run": run, "device": device}, confirm, dry_run)
     return run_(request, confirm or (lambda plan: True), detach=detach, dry_run=dry_run)[0]
 
 

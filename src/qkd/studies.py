@@ -6,13 +6,14 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from qkd.core.cluster import over_ray
 from qkd.core.config import Config, read_config, to_toml
-from qkd.core.console import warn
+from qkd.core.console import log, may_be_quiet
 from qkd.core.errors import QkdError
 from qkd.core.files import write_json, write_text
+from qkd.core.options import ConfigOptions
 from qkd.core.runs import Kind, RunFolder, existing_run, study_run
 from qkd.experiments.specs import CompareSpec, SweepSpec
 from qkd.pipeline.given import storable
@@ -24,8 +25,14 @@ if TYPE_CHECKING:
     from qkd.results import Comparison, Reproduction, Sweep
 
 
+@may_be_quiet
 def compare(
-    base: str | Path | Config | None = None, spec: CompareSpec | None = None, *, ray: str | None = None, **options: Any
+    base: str | Path | Config | None = None,
+    spec: CompareSpec | None = None,
+    *,
+    ray: str | None = None,
+    quiet: bool = False,
+    **options: Unpack[ConfigOptions],
 ) -> Comparison:
     """Train several students over several seeds on the same texts, and compare the others with the first.
 
@@ -35,6 +42,7 @@ def compare(
         base: a run folder, a configuration or its file, with texts, teacher and student; the defaults if None.
         spec: students, seeds, numbers of texts and simulators.
         ray: the address of a Ray cluster that runs the trials, or ``local``.
+        quiet: print warnings only.
         options: single settings by their CLI names with underscores; they override ``base``.
 
     Returns:
@@ -57,6 +65,7 @@ def compare(
         return _compare(config, make_candidates(spec.students, config), spec, "compare", again, ray)
 
 
+@may_be_quiet
 def reproduce(
     recipe: str = "qdllm",
     base: Config | None = None,
@@ -66,7 +75,8 @@ def reproduce(
     deviations: Sequence[str] = ("padding", "js", "carried"),
     tune: int = 0,
     ray: str | None = None,
-    **options: Any,
+    quiet: bool = False,
+    **options: Unpack[ConfigOptions],
 ) -> Comparison:
     """Run the paper's recipe, the recipe with each deviation of the authors' public code, and other students.
 
@@ -78,6 +88,7 @@ def reproduce(
         deviations: names in ``experiments.reproduction.DEVIATIONS``.
         tune: number of settings that the other students and a second, tuned recipe try; see ``CompareSpec``.
         ray: the address of a Ray cluster that runs the trials, or ``local``.
+        quiet: print warnings only.
         options: single settings by their CLI names with underscores; they override the recipe.
 
     Returns:
@@ -109,8 +120,14 @@ def reproduce(
         return _compare(config, versions, spec, "reproduce", again, ray, reproduction_of)
 
 
+@may_be_quiet
 def sweep(
-    base: str | Path | Config | None = None, spec: SweepSpec | None = None, *, ray: str | None = None, **options: Any
+    base: str | Path | Config | None = None,
+    spec: SweepSpec | None = None,
+    *,
+    ray: str | None = None,
+    quiet: bool = False,
+    **options: Unpack[ConfigOptions],
 ) -> Sweep:
     """Search settings of the student by the validation texts, and judge the best trial on the test texts.
 
@@ -120,6 +137,7 @@ def sweep(
         base: a run folder, a configuration or its file: settings that are not searched, and the start of the search.
         spec: the search space and the number of trials.
         ray: the address of a Ray cluster that runs the trials, or ``local``.
+        quiet: print warnings only.
         options: single settings by their CLI names with underscores; they override ``base``.
 
     Returns:
@@ -197,9 +215,9 @@ def _compare(
 def _study(config: Config, kind: Kind, ray: str | None) -> Iterator[RunFolder]:
     """Yield the locked folder of a study with its configuration; an existing folder must have the same settings."""
     if config.engine.sim != "exact":
-        warn("--sim is ignored: circuits are trained ideally, unless a comparison's --sims says otherwise")
+        log.warning("--sim is ignored: circuits are trained ideally, unless a comparison's --sims says otherwise")
     if config.encoder.tune_encoder:
-        warn("--tune-encoder is for transformer: students; all others are trained on fixed embeddings")
+        log.warning("--tune-encoder is for transformer: students; all others are trained on fixed embeddings")
 
     def same(path: Path) -> bool:
         return read_config(path).model_copy(update={"run": config.run}) == config
@@ -209,7 +227,7 @@ def _study(config: Config, kind: Kind, ray: str | None) -> Iterator[RunFolder]:
         try:
             yield folder
         except KeyboardInterrupt:
-            warn("interrupted; finished trials are kept, and the same command continues")
+            log.warning("interrupted; finished trials are kept, and the same command continues")
             raise
 
 

@@ -33,14 +33,4 @@ if TYPE_CHECKING:
 
 __all__ = ["CircuitSpec", "StudentCircuit", "from_qasm", "load", "paths", "to_qasm"]
 
-__getattr__, __dir__ = exports(
-    __name__,
-    {
-        "CircuitSpec": "qkd.circuits.spec",
-        "StudentCircuit": "qkd.circuits.student",
-        "from_qasm": "qkd.circuits.qasm",
-        "load": "qkd.circuits.library:load_circuit",
-        "paths": "qkd.circuits.library",
-        "to_qasm": "qkd.circuits.qasm",
-    },
-)
+__getattr__, __dir__ = exports(__name__)

@@ -8,21 +8,24 @@ the cursor, color the screen or forge a line. A closed stream never ends the wor
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import re
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, ParamSpec, TextIO, TypeVar
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
+P = ParamSpec("P")
+T = TypeVar("T")
 _CONTROLS = "\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff"
 _closed: set[int] = set()
 
@@ -107,14 +110,15 @@ def suppressed_output() -> Iterator[None]:
         log.setLevel(before)
 
 
-def say(message: str) -> None:
-    """Print one line about the work, unless quiet."""
-    log.info("%s", message)
+def may_be_quiet(function: Callable[P, T]) -> Callable[P, T]:
+    """Return a function whose argument ``quiet`` suppresses progress and ``log.info`` while it runs."""
 
+    @functools.wraps(function)
+    def run(*args: P.args, **options: P.kwargs) -> T:
+        with suppressed_output() if options.get("quiet") else nullcontext():
+            return function(*args, **options)
 
-def warn(message: str) -> None:
-    """Print one warning line, even when quiet."""
-    log.warning("%s", message)
+    return run
 
 
 @dataclass
@@ -138,7 +142,9 @@ class _Plain:
             rate = (self.done - self.before) / max(now - self.started, 1e-9)
             left = (self.total - self.done) / rate if rate else float("inf")
             ends = f", {left:,.0f} s left" if 0 < left < float("inf") else ""
-            say(f"{self.what}: {self.done:,.0f}/{self.total:,.0f} {self.unit}, {rate:,.1f}/s{ends} {note}".rstrip())
+            log.info(
+                f"{self.what}: {self.done:,.0f}/{self.total:,.0f} {self.unit}, {rate:,.1f}/s{ends} {note}".rstrip()
+            )
 
 
 @dataclass
@@ -208,7 +214,7 @@ def working(what: str, first: float = 2.0, every: float = 10.0) -> Iterator[None
     def report() -> None:
         wait = first
         while not ended.wait(wait):
-            say(f"{what}: {time.monotonic() - began:,.0f} s so far")
+            log.info(f"{what}: {time.monotonic() - began:,.0f} s so far")
             wait = every
 
     thread = threading.Thread(target=report, daemon=True)

@@ -24,11 +24,4 @@ if TYPE_CHECKING:
 
 __all__ = ["Dataset", "load", "split"]
 
-__getattr__, __dir__ = exports(
-    __name__,
-    {
-        "Dataset": "qkd.data.dataset",
-        "load": "qkd.data.loading:load_dataset",
-        "split": "qkd.data.splits:split_dataset",
-    },
-)
+__getattr__, __dir__ = exports(__name__)

@@ -61,22 +61,4 @@ __all__ = [
     "write",
 ]
 
-__getattr__, __dir__ = exports(
-    __name__,
-    {
-        "Compiled": "qkd.devices.compiled",
-        "Profile": "qkd.devices.profiles",
-        "Region": "qkd.devices.region",
-        "Snapshot": "qkd.devices.snapshot",
-        "compile_for": "qkd.devices.compiled",
-        "find": "qkd.devices.catalogue:find_device",
-        "hidden_device": "qkd.devices.random_errors:hidden",
-        "load": "qkd.devices.snapshot:load_snapshot",
-        "load_profile": "qkd.devices.profiles",
-        "noise_model": "qkd.devices.noise",
-        "save": "qkd.devices.snapshot:save_snapshot",
-        "table": "qkd.devices.numbers:rows",
-        "to_region": "qkd.devices.region",
-        "write": "qkd.devices.snapshot:write_snapshot",
-    },
-)
+__getattr__, __dir__ = exports(__name__)

@@ -26,11 +26,4 @@ if TYPE_CHECKING:
 
 __all__ = ["Encoder", "embed_texts", "make_encoder"]
 
-__getattr__, __dir__ = exports(
-    __name__,
-    {
-        "Encoder": "qkd.encoders.protocol",
-        "embed_texts": "qkd.encoders.protocol",
-        "make_encoder": "qkd.encoders.registry",
-    },
-)
+__getattr__, __dir__ = exports(__name__)

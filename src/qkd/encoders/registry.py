@@ -35,7 +35,7 @@ def make_encoder(
 
     Args:
         name: ``hashing[:DIM]``, ``features:DIM``, ``static:MODEL[?dim=]``, ``object:NAME``, or a transformer (short
-            name, folder or hub id) with the options ``?layers=``, ``&pooling=`` and ``&tokens=``; several are joined by ``+``.
+            name, folder or hub id) with the options ``?layers=``, ``&pooling=`` and ``&tokens=``; ``+`` joins several.
         torch_device: where a transformer runs; CUDA if there is one, by default.
         trust_remote_code: whether a transformer may run Python code of its own.
         arrays: the encoder's ``arrays`` from when it was saved.

@@ -15,7 +15,7 @@ import numpy as np
 
 from qkd.core import cache
 from qkd.core.cache import Key
-from qkd.core.console import say
+from qkd.core.console import log
 from qkd.core.errors import ModelError
 from qkd.encoders.protocol import EncoderRequest, unit
 from qkd.models.backbone import Backbone
@@ -106,7 +106,7 @@ def make_table(backbone: Backbone, dim: int) -> dict[str, np.ndarray]:
     special = tokenizer("")["input_ids"]
     before, after = (special[:1], special[1:]) if len(special) > 1 else ([], special)
     count = len(tokenizer)
-    say(f"{backbone.model}: reading {count:,} tokens one by one (once)")
+    log.info(f"{backbone.model}: reading {count:,} tokens one by one (once)")
     states = backbone.pooled_tokens([[*before, token, *after] for token in range(count)], [backbone.num_layers])[:, 0]
     centered = states - states.mean(axis=0)
     _, directions = np.linalg.eigh(centered.T @ centered)

@@ -51,16 +51,4 @@ __all__ = [
     "TrajectoryEstimator",
 ]
 
-__getattr__, __dir__ = exports(
-    __name__,
-    {
-        "AerEstimator": "qkd.engines.aer",
-        "DensityMatrixEstimator": "qkd.engines.density",
-        "EngineEstimator": "qkd.engines.base",
-        "EngineGradient": "qkd.engines.gradient",
-        "LightConeEstimator": "qkd.engines.lightcone",
-        "Noise": "qkd.engines.noise",
-        "StatevectorEstimator": "qkd.engines.statevector",
-        "TrajectoryEstimator": "qkd.engines.trajectories",
-    },
-)
+__getattr__, __dir__ = exports(__name__)

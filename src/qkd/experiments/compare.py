@@ -12,7 +12,7 @@ import numpy as np
 
 from qkd.core import cache
 from qkd.core.config import Config
-from qkd.core.console import progress, say
+from qkd.core.console import log, progress
 from qkd.core.errors import QkdError
 from qkd.core.files import write_json
 from qkd.core.records import read_record
@@ -198,7 +198,7 @@ def _finished(
         else:
             missing.append((task, path))
     if len(missing) < len(tasks):
-        say(f"{len(tasks) - len(missing)} of {len(tasks)} trials are finished already")
+        log.info(f"{len(tasks) - len(missing)} of {len(tasks)} trials are finished already")
     subsets: dict[tuple[int, int, int], TrainingData] = {}  # one object for all students with the same data
     arguments = []
     for task, _ in missing:
@@ -219,7 +219,7 @@ def _repetitions(
     key = {"student": student.key(), "data": fingerprint, "repetitions": count}
     path = folder.path / "trials" / f"{cache.digest(key)[:24]}.json"
     if not path.is_file():
-        say(f"{student.name}: {count} repetitions of one model")
+        log.info(f"{student.name}: {count} repetitions of one model")
         answers = next(iter(parallel_map(run_repetitions, [(student, data, count)])))
         write_json(path, [answer.to_dict() for answer in answers])
     return read_record(path, list[TrialResult], REMEDY)

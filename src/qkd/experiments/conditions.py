@@ -9,7 +9,7 @@ import numpy as np
 from qkd.circuits.student import StudentCircuit
 from qkd.core.cache import Key
 from qkd.core.config import Config, EngineSpec
-from qkd.core.console import say
+from qkd.core.console import log
 from qkd.core.errors import QkdError
 from qkd.engines import AerEstimator
 from qkd.engines.gradient import EngineGradient
@@ -141,11 +141,11 @@ def make_conditions(config: Config, spec: CompareSpec, circuit: StudentCircuit, 
     noisy = None
     if NOISY in spec.sims:
         noisy = place(config, circuit)
-        say(f"{name}: {noisy.describe()}")
+        log.info(f"{name}: {noisy.describe()}")
         engine = make_engine(config.engine.model_copy(update={"sim": NOISY}), noisy.circuit, noisy.model)
         if not isinstance(engine.estimator, AerEstimator):
             agreement = compare_with_aer(engine, noisy.circuit, noisy.model)
-            say(agreement.describe() if agreement else f"{name}: not compared with AerSimulator")
+            log.info(agreement.describe() if agreement else f"{name}: not compared with AerSimulator")
     return Conditions(spec.sims, config.engine, noisy, spec.shot_counts, spec.noise_scales)
 
 

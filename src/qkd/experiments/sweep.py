@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from qkd.core.config import Config
-from qkd.core.console import progress, say
+from qkd.core.console import log, progress
 from qkd.core.errors import QkdError
 from qkd.core.runs import RunFolder
 from qkd.core.workers import parallel_map
@@ -129,7 +129,7 @@ def run_search(
     readers = [Candidate("", config), *(Candidate(name, config, encoder=name) for name in encoders)]
     data, _ = candidate_data(inputs, readers, config)
     if study.trials:
-        say(f"{len(study.trials)} of {spec.trials} trials are finished already")
+        log.info(f"{len(study.trials)} of {spec.trials} trials are finished already")
     with progress("sweep", spec.trials, "trials", len(study.trials)) as bar:
         while (count := len(study.trials)) < spec.trials:
             start = count // spec.parallel * spec.parallel

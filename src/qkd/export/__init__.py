@@ -22,4 +22,4 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMATS", "Exported", "export_student"]
 
-__getattr__, __dir__ = exports(__name__, dict.fromkeys(__all__, "qkd.export.registry"))
+__getattr__, __dir__ = exports(__name__)

@@ -50,19 +50,4 @@ __all__ = [
     "rank_devices",
 ]
 
-__getattr__, __dir__ = exports(
-    __name__,
-    {
-        "Budget": "qkd.hardware.budget",
-        "DeviceRun": "qkd.hardware.run",
-        "DeviceRunRequest": "qkd.hardware.request",
-        "LearningRequest": "qkd.hardware.request",
-        "Mitigation": "qkd.hardware.mitigation",
-        "Plan": "qkd.hardware.plan",
-        "cancel": "qkd.hardware.run",
-        "collect": "qkd.hardware.run",
-        "drift": "qkd.hardware.fitness",
-        "list_jobs": "qkd.hardware.index",
-        "rank_devices": "qkd.hardware.fitness",
-    },
-)
+__getattr__, __dir__ = exports(__name__)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from qkd.circuits.student import StudentCircuit
-from qkd.core.console import say, warn
+from qkd.core.console import log
 from qkd.core.errors import ConfigError, DeviceError, QkdError
 from qkd.core.runs import RunFolder, existing_run
 from qkd.devices import numbers, snapshot
@@ -117,7 +117,7 @@ def rank_devices(run: Path, devices: Sequence[str]) -> list[Fitness]:
                 )
             )
         except QkdError as reason:
-            warn(f"{device} is excluded: {reason}")
+            log.warning(f"{device} is excluded: {reason}")
     if not ranking:
         raise DeviceError(f"none of {', '.join(devices)} takes this student; the warnings give the reasons")
     return sorted(ranking, key=lambda fitness: (-fitness.same.value, fitness.rms))
@@ -193,7 +193,7 @@ def drift(device: str, since: Path, run: Path | None = None) -> Drift:
     compiled = trained_circuit(folder, then) or transpile(evaluation.student.model.circuit, then)
     errors = region_error(compiled, then), region_error(compiled, now)
     if None in errors:
-        say("gates or qubits of the student's region are unusable, so its accuracy on the device is unknown")
+        log.info("gates or qubits of the student's region are unusable, so its accuracy on the device is unknown")
         return change.model_copy(update={"predicted_error": errors})
     (before, logits_then), (after, logits_now) = (
         evaluate(evaluation, compiled, then),

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from qkd.core.console import warn
+from qkd.core.console import log
 from qkd.core.errors import FolderError, QkdError
 from qkd.core.files import MAX_LINES_BYTES, Row, append_line, json_lines, read_bytes, read_json
 from qkd.core.runs import RunFolder, existing_run
@@ -61,7 +61,7 @@ def load_plans(folder: RunFolder, name: str | None = None) -> list[Plan]:
             try:
                 plans.append(Plan.load(path))
             except QkdError as error:
-                warn(str(error))
+                log.warning(str(error))
     return plans
 
 
@@ -106,7 +106,7 @@ def list_all_jobs(under: Path = Path("runs")) -> list[Row]:
                 _restore(where, plan, ledger_of(folder))
             rows = list_jobs(where)[0] + rows
         except QkdError as error:
-            warn(str(error))
+            log.warning(str(error))
     gone = [entry for key, entry in _read_index().items() if _key(entry.run / "hardware" / entry.plan) != key]
     rows += [row | {"folder_gone": True} for entry in gone for row in entry.jobs()]
     return sorted(rows, key=lambda row: not row["open"])
@@ -184,7 +184,7 @@ def _index_listener(run: Path, plan: Plan) -> Callable[[Row], None]:
             append_line(index_path(), row | facts)
         except QkdError as error:
             if not failures:
-                warn(f"{error}; the ledger of {run} still has its jobs")
+                log.warning(f"{error}; the ledger of {run} still has its jobs")
             failures.append(str(error))
 
     return add

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from qkd.core.console import say, warn
+from qkd.core.console import log
 from qkd.core.errors import QkdError, ServiceError
 from qkd.hardware.ledger import NEVER, JobRecord, Ledger
 from qkd.hardware.plan import Plan
@@ -205,7 +205,7 @@ class JobLoop:
     def _raise_first(failures: Sequence[QkdError]) -> None:
         """Raise the first failure, after warnings of the others."""
         for error in failures[1:]:
-            warn(str(error))
+            log.warning(str(error))
         if failures:
             raise failures[0]
 
@@ -250,7 +250,7 @@ class JobLoop:
             pass
         elif record.id is None:
             kept = best.id
-            say(f"{self._label(number)} is at IBM Quantum already; it is {kept}")
+            log.info(f"{self._label(number)} is at IBM Quantum already; it is {kept}")
         elif record.reason is not None:  # it ended without a result, which another job may still have
             hopeful = [job for job in mine if job.id != record.id and job.state in (*ACTIVE, "done")]
             kept = min(hopeful, key=lambda job: job.rank).id if hopeful else kept
@@ -283,7 +283,7 @@ class JobLoop:
             self._note("duplicate", record.number, id=other.id, state=state)
             record.duplicates.append(other.id)
             outcome = "is cancelled" if state == "cancelled" else f"is {state} and may be charged"
-            warn(f"{self._label(record.number)} exists twice; qkd ignores {other.id}, which {outcome}")
+            log.warning(f"{self._label(record.number)} exists twice; qkd ignores {other.id}, which {outcome}")
 
     def _stop(self, id_: str) -> str:
         """Request a job's cancellation until it no longer runs or the tries end, and return its state then."""
@@ -323,11 +323,11 @@ class JobLoop:
         if state not in (record.state, "gone"):
             self._note("state", job, state=state)
             if not self.plan.immediate:
-                say(f"{what} is {state}")
+                log.info(f"{what} is {state}")
         if state in ("cancelled", "failed", "gone"):
             reason = reason or ("IBM Quantum no longer has it" if state == "gone" else state)
             self._note("ended", job, state=state, reason=reason)
-            warn(f"{what} {'was cancelled' if state == 'cancelled' else f'{state}: {reason}'}")
+            log.warning(f"{what} {'was cancelled' if state == 'cancelled' else f'{state}: {reason}'}")
             return True
         if state != "done":
             return False
@@ -335,7 +335,7 @@ class JobLoop:
             arrays = self._fetch(what, job, id_)
         except UnusableResult as error:
             self._note("unusable", job, reason=str(error))
-            warn(f"{what} gave an unusable result: {error}")
+            log.warning(f"{what} gave an unusable result: {error}")
             return True
         sha256 = self.plan.write_arrays(f"job-{job}", **arrays)
         try:
@@ -424,7 +424,7 @@ class JobLoop:
             else:
                 self._note("submitted", job, id=id_, tag=tags[-1])
                 if not self.plan.immediate:
-                    say(f"{what} is submitted: {id_}")
+                    log.info(f"{what} is submitted: {id_}")
                 return
 
     def _wait_after_refusal(
@@ -445,7 +445,7 @@ class JobLoop:
                 f"{what} was not submitted: IBM Quantum did not accept it in {tried} tries ({failure.message}); "
                 "nothing is lost, continue with 'qkd jobs collect'"
             ) from None
-        say(f"{what}: {failure.message}; trying again")
+        log.info(f"{what}: {failure.message}; trying again")
         self.policy.pause(f"{what} was not submitted", seconds, failure)
 
     def _record_unanswered(self, job: int, failure: ServiceFailure) -> None:
@@ -462,7 +462,7 @@ class JobLoop:
                 "nothing is lost, continue with 'qkd jobs collect'"
             )
         until = datetime.datetime.fromtimestamp(self.policy.now() + self.policy.window).astimezone()
-        warn(
+        log.warning(
             f"{what}: {failure.message}; it is unknown whether the job was created, so qkd looks for it and submits it "
             f"again only if it has not appeared by {until:%H:%M}"
         )

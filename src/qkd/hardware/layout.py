@@ -5,7 +5,7 @@ from __future__ import annotations
 from qkd.circuits.cone import support
 from qkd.circuits.qasm import from_qasm
 from qkd.circuits.student import StudentCircuit
-from qkd.core.console import say
+from qkd.core.console import log
 from qkd.core.errors import DeviceError
 from qkd.core.files import read_text
 from qkd.core.runs import RunFolder
@@ -53,20 +53,20 @@ def choose_circuit(
         return compiled
     error, best = region_error(trained, device), region_error(compiled, device)
     if error is None or trained.num_qubits != device.num_qubits:
-        say(f"{device.name} lacks gates or qubits of the region of training, so the circuit is compiled again")
+        log.info(f"{device.name} lacks gates or qubits of the region of training, so the circuit is compiled again")
         return compiled
     qubits = ", ".join(map(str, to_region(trained, device)[1].qubits))
     if best is not None and error > MAX_ERROR_RATIO * best:
-        say(
+        log.info(
             f"the region of training (qubits {qubits}) now has a predicted error of {error:.3f}, more than "
             f"{MAX_ERROR_RATIO:g} times the {best:.3f} of the best region, so the student runs there untrained"
         )
         return compiled
     difference = verify(logical, trained, device)
     if difference is not None and difference > TOLERANCE:
-        say("the run's compiled circuit is not that of its student, so the circuit is compiled again")
+        log.info("the run's compiled circuit is not that of its student, so the circuit is compiled again")
         return compiled
-    say(f"region of training, qubits {qubits}: predicted error {error:.3f}; the best region has {best or 0:.3f}")
+    log.info(f"region of training, qubits {qubits}: predicted error {error:.3f}; the best region has {best or 0:.3f}")
     return trained
 
 

@@ -11,7 +11,7 @@ from qiskit.quantum_info import PauliList
 
 from qkd.circuits.student import StudentCircuit
 from qkd.core.config import read_config
-from qkd.core.console import say
+from qkd.core.console import log
 from qkd.core.errors import ConfigError, QkdError
 from qkd.core.files import Row
 from qkd.core.runs import RunFolder
@@ -124,7 +124,7 @@ def make_plans(
         QkdError: There is no such device, it takes no circuits now, or the request does not fit it.
     """
     context = _prepare(request, folder, offline, backend)
-    say(context.device.snapshot.summary())
+    log.info(context.device.snapshot.summary())
     names = context.request.methods(context.profile.mitigation)
     limit = context.profile.max_qpu_seconds if request.max_qpu_seconds is None else request.max_qpu_seconds
     hashed, device, plans = fingerprint(request, folder), context.device, list[Plan]()
@@ -187,7 +187,7 @@ def _read_device(request: DeviceRunRequest, folder: RunFolder, offline: bool) ->
     if offline and not request.local and not live.has_account():
         snapshot = snapshots.load_snapshot(catalogue.require_live(name, command).name)
         version = snapshot.calibration.version
-        say(f"there is no account here, so the cost is that of the snapshot of {snapshot.calibration.date}")
+        log.info(f"there is no account here, so the cost is that of the snapshot of {snapshot.calibration.date}")
     elif request.local:
         snapshot = snapshots.load_snapshot(name)
         version = snapshot.calibration.version
@@ -205,7 +205,7 @@ def _read_device(request: DeviceRunRequest, folder: RunFolder, offline: bool) ->
     remaining = remaining_seconds(client) if client is not None else None
     charges = ChargeHistory() if request.local else read_charges(name, folder.path.parent)
     if charges.runs:
-        say(f"{name} charged {charges.correction:.2f} times the estimate in {charges.runs} earlier runs")
+        log.info(f"{name} charged {charges.correction:.2f} times the estimate in {charges.runs} earlier runs")
     return _Device(name, version, instance, snapshot, remaining, charges, "local" if request.local else "ibm")
 
 
@@ -291,7 +291,7 @@ def _calibration_points(circuit: StudentCircuit, values: np.ndarray, count: int,
         choose(circuit, None, 0.0)
     except QkdError:
         if count:
-            say("light cones are too wide for exact values, so maps are fitted on Clifford circuits")
+            log.info("light cones are too wide for exact values, so maps are fitted on Clifford circuits")
         return affine.clifford_points(values, count, seed)
     return affine.shuffled_points(values, len(circuit.inputs), count, seed)
 
@@ -318,9 +318,11 @@ def _choose_shots(context: _Context, name: str, seconds: float) -> int:
         if _cost(context, _mitigation(context, name, chosen))[0].seconds <= seconds:
             break
     share = costs.unclear_share(margin, deviation**2, chosen)
-    say(f"{name}: {chosen:,} shots leave {share:.1%} of the predictions unclear")
+    log.info(f"{name}: {chosen:,} shots leave {share:.1%} of the predictions unclear")
     if chosen < wanted:
-        say(f"{wanted:,} shots would leave 5 % unclear, but take more than the {seconds:,.0f} QPU seconds available")
+        log.info(
+            f"{wanted:,} shots would leave 5 % unclear, but take more than the {seconds:,.0f} QPU seconds available"
+        )
     return chosen
 
 

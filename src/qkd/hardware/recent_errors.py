@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from pathlib import Path
 
-from qkd.core.console import say, warn
+from qkd.core.console import log
 from qkd.core.errors import ConfigError, QkdError
 from qkd.devices import snapshot
 from qkd.devices.random_errors import with_learned
@@ -38,18 +38,18 @@ def with_recent_errors(device: Snapshot, requested: str | None, now: datetime.da
     try:
         source = _with_errors_of(device, files[-1])
     except QkdError as error:
-        warn(f"the learned errors of {device.name} are ignored: {error}")
+        log.warning(f"the learned errors of {device.name} are ignored: {error}")
         return device
     learned = source.calibration.learned
     if learned is None:
         return device
     if learned.days_before(now or datetime.datetime.now(datetime.UTC)) > MAX_DAYS:
-        say(
+        log.info(
             f"errors of {device.name} were learned on {learned.date[:10]}, over {MAX_DAYS} days ago, and are ignored; "
             f"'qkd devices learn {device.name}' learns them again, and --learned {files[-1]} uses these"
         )
         return device
-    say(f"predictions use the errors of {device.name} learned on {learned.date[:10]}; --learned none ignores them")
+    log.info(f"predictions use the errors of {device.name} learned on {learned.date[:10]}; --learned none ignores them")
     return source
 
 

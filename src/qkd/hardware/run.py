@@ -11,7 +11,7 @@ from typing import Any
 
 from qiskit.providers import BackendV2
 
-from qkd.core.console import progress, say, warn
+from qkd.core.console import log, progress
 from qkd.core.errors import DeviceError, FolderError, QkdError
 from qkd.core.files import NotWritten, finite, write_json
 from qkd.core.runs import RunFolder, existing_run
@@ -109,7 +109,7 @@ def run(
             except DeviceChanged as change:
                 if any(record.tags for record in ledger.jobs(plan.name, plan.jobs)):
                     raise
-                say(f"{plan.device} changed from version {change.compiled} to {change.version}; compiling again")
+                log.info(f"{plan.device} changed from version {change.compiled} to {change.version}; compiling again")
                 ledger.append(plan.name, "dropped", reason=f"{plan.device} has version {change.version} now")
                 names = [later.mitigation.name for later in waiting]
                 waiting = [
@@ -157,7 +157,7 @@ def _continue(
     backend: BackendV2 | None,
 ) -> DeviceRun:
     """Continue an unfinished plan of the same request."""
-    say(f"{plan.name} is an unfinished plan of the same request, so it is continued; --new-plan makes another")
+    log.info(f"{plan.name} is an unfinished plan of the same request, so it is continued; --new-plan makes another")
     records = indexed_ledger(folder, plan, policy).jobs(plan.name, plan.jobs)
     unsubmitted = [record for record in records if record.open and not record.tags]
     if unsubmitted:
@@ -187,7 +187,7 @@ def _check_budget(plans: list[Plan]) -> None:
     except QkdError as error:
         if not plans[0].local:
             raise
-        warn(f"the device would refuse this: {error}")
+        log.warning(f"the device would refuse this: {error}")
 
 
 def collect(
@@ -223,7 +223,7 @@ def collect(
             except QkdError as error:
                 failures.append(error)
         for failure in failures[1:]:
-            warn(str(failure))
+            log.warning(str(failure))
         if failures:
             raise failures[0]
         return finished
@@ -262,7 +262,7 @@ def _advance(
         else:
             device_run.result = interpret(plan, Student.load(folder.path), records)
         if device_run.result.failed:
-            warn(f"{plan.name}: {len(device_run.result.failed)} texts have no finite values and are excluded")
+            log.warning(f"{plan.name}: {len(device_run.result.failed)} texts have no finite values and are excluded")
         if not device_run.open:
             write_json(plan.folder / "result.json", finite(device_run.result.to_dict()), private=True)
             _write_report(folder)
@@ -300,7 +300,7 @@ def _open_service(plan: Plan, own: BackendV2 | None = None) -> Iterator[Service]
     try:
         backend = live.backend(plan.device, client, fractional, plan.instance)
     except QkdError as error:  # a device that is gone still has results
-        warn(str(error))
+        log.warning(str(error))
         backend = None
     service = IBMService(plan, client, backend)
     try:
@@ -319,5 +319,5 @@ def _write_report(folder: RunFolder) -> None:
             try:
                 results.append(read_result(path / "result.json"))
             except QkdError as error:
-                warn(str(error))
+                log.warning(str(error))
     write_report(folder, results)

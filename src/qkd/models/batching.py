@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qkd.core.console import warn
+from qkd.core.console import log
 from qkd.core.errors import ModelError, QkdError
 
 if TYPE_CHECKING:
@@ -150,7 +150,9 @@ class TokenBudget:
                 "--max-tokens, or --dtype bfloat16"
             )
         self.tokens = len(rows) // 2 * size
-        warn(f"{self.model}: out of memory with {len(rows)} texts of up to {size:,} tokens; continuing with half")
+        log.warning(
+            f"{self.model}: out of memory with {len(rows)} texts of up to {size:,} tokens; continuing with half"
+        )
         free_memory()
         return None
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from qkd.core import cache
-from qkd.core.console import say
+from qkd.core.console import log
 from qkd.core.errors import ModelError
 from qkd.models import manifest
 from qkd.models.loading_report import check_report, quiet_transformers
@@ -56,7 +56,7 @@ def unpacked(file: Path) -> Path:
     content = manifest.file_digest(file)
 
     def fill(new: Path) -> None:
-        say(f"{file}: unpacking the weights (once; as float32 they take 4 bytes each)")
+        log.info(f"{file}: unpacking the weights (once; as float32 they take 4 bytes each)")
         (new / "model.gguf").symlink_to(file.resolve())
         try:
             unpacker("model.gguf")(new)

@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Any
 
 from qkd.core import cache
-from qkd.core.console import say
+from qkd.core.console import log
 from qkd.core.errors import ModelError, QkdError
 from qkd.core.files import NotWritten, read_json, write_json
 
@@ -74,7 +74,7 @@ def make_model_folder(
 
 def _make(folder: Path, stem: str, fill: Callable[[Path], None], facts: Mapping[str, Any]) -> None:
     if folder.exists():
-        say(f"{folder}: files are missing or incomplete, so it is created again")
+        log.info(f"{folder}: files are missing or incomplete, so it is created again")
     work = Path(tempfile.mkdtemp(prefix=f".{stem}-", suffix=".part", dir=folder.parent))
     try:
         new = work / "model"

@@ -12,7 +12,7 @@ import numpy as np
 
 from qkd.core import cache
 from qkd.core.cache import Key
-from qkd.core.console import say
+from qkd.core.console import log
 from qkd.core.errors import ModelError
 from qkd.models import weights
 from qkd.models.batching import TOKEN_BUDGET, TokenBudget, padded
@@ -320,7 +320,7 @@ class Transformer:
     def report(self, count: int, most: int | None = None) -> None:
         """Print how many of ``count`` texts were cut after ``max_tokens`` or ``most``, and reset that number."""
         if self.truncated:
-            say(
+            log.info(
                 f"{self.model}: {self.truncated:,} of {count:,} texts are longer than {most or self.max_tokens:,} "
                 f"tokens; qkd read them up to there (the model holds {self.context:,}; see --max-tokens)"
             )

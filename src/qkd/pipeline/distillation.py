@@ -10,7 +10,7 @@ import numpy as np
 from qkd.circuits import library
 from qkd.circuits.qasm import to_qasm
 from qkd.core.config import Config
-from qkd.core.console import say, warn
+from qkd.core.console import log
 from qkd.core.files import write_json, write_lines, write_text
 from qkd.core.runs import RunFolder
 from qkd.devices.snapshot import write_snapshot
@@ -80,7 +80,7 @@ def check_device(setting: SimulationSetup, noisy: DeviceCircuit, folder: RunFold
     Raises:
         QkdError: engine and AerSimulator disagree.
     """
-    say(noisy.describe())
+    log.info(noisy.describe())
     write_snapshot(noisy.snapshot.calibration, folder.device / "snapshot.json")
     write_text(folder.device / "circuit.qasm", to_qasm(noisy.compiled))
     if isinstance(setting.trainer.estimator, AerEstimator):
@@ -93,14 +93,14 @@ def _compare_with_aer(setting: SimulationSetup, noisy: DeviceCircuit, values: np
     agreement = compare_with_aer(setting.trainer, noisy.circuit, noisy.model, values)
     if agreement is None:  # AerSimulator would take too long
         return []
-    say(agreement.describe() + (" (random)" if values is None else " (test texts, trained weights)"))
+    log.info(agreement.describe() + (" (random)" if values is None else " (test texts, trained weights)"))
     return [agreement]
 
 
 def save_run(folder: RunFolder, metrics: Metrics, inputs: Inputs, trainings: Trainings, evaluation: Evaluation) -> None:
     """Write bundle, predictions and numbers, then the report, whose failure is a warning."""
     if metrics.teacher_gain and teacher_conclusion(metrics) != metrics.teacher_gain.sentence:
-        warn(teacher_conclusion(metrics))
+        log.warning(teacher_conclusion(metrics))
     about = About(
         teacher=inputs.teacher.name,
         data=inputs.dataset.source,

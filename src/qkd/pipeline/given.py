@@ -19,7 +19,7 @@ import numpy as np
 
 from qkd.core import objects
 from qkd.core.config import Config
-from qkd.core.console import say
+from qkd.core.console import log
 from qkd.core.errors import ConfigError, DataError, nearest
 from qkd.core.files import write_text, write_with
 from qkd.pipeline.settings import Options, by_section
@@ -55,7 +55,7 @@ def storable(options: Options, config: Config, resumed: Config | None = None) ->
             values["circuit"] = _stored_circuit(values.pop("circuit"), values.pop("inputs", None), folder)
         names = [*_register(values, resumed)]
         if names and resumed is None:
-            say(
+            log.info(
                 f"{', '.join(names)} cannot be stored with the run: pass the same object again to resume it"
                 + (", and to qkd.Student.load" if "encoder" in names[-1] else "")
             )
@@ -200,7 +200,11 @@ def _stored_splits(splits: Mapping[str, Any], columns: list[str], folder: Path) 
         parts = {name: datasets.Dataset.from_pandas(table, preserve_index=False) for name, table in tables.items()}
         part = path.with_name(f".{path.name}.part")
         part.parent.mkdir(parents=True, exist_ok=True)
+        hidden = datasets.are_progress_bars_disabled()
+        datasets.disable_progress_bars()
         datasets.DatasetDict(parts).save_to_disk(part)
+        if not hidden:
+            datasets.enable_progress_bars()
         part.replace(path)
     return path
 

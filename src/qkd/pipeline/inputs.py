@@ -14,7 +14,7 @@ import numpy as np
 
 from qkd.core.cache import checked_rows
 from qkd.core.config import Config
-from qkd.core.console import say
+from qkd.core.console import log
 from qkd.core.errors import DataError
 from qkd.core.files import read_json, write_json
 from qkd.core.runs import RunFolder
@@ -143,11 +143,11 @@ def _training_data(corpus: Corpus, embeddings: np.ndarray, logits: np.ndarray) -
 def _report_layers(candidates: Sequence[SelectionTrial], encoder: Encoder, config: Config) -> None:
     """Print the layers that were compared and the choice."""
     for row in candidates:
-        say(f"{row.name}: leave-one-out error of a linear probe {row.error:.3f}, accuracy {row.accuracy:.3f}")
+        log.info(f"{row.name}: leave-one-out error of a linear probe {row.error:.3f}, accuracy {row.accuracy:.3f}")
     if candidates:
         tuned = config.encoder.tune_encoder > 0
         rule = "the smallest error, or a single layer with nearly that error" if tuned else "the smallest error"
-        say(f"the student reads {encoder.name}: {rule}")
+        log.info(f"the student reads {encoder.name}: {rule}")
 
 
 def _pin_texts(corpus: Corpus, folder: RunFolder, resume: bool) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from qkd.circuits import draw
 from qkd.circuits.student import StudentCircuit
 from qkd.core.config import Config
-from qkd.core.console import progress, say
+from qkd.core.console import log, progress
 from qkd.core.files import write_lines
 from qkd.core.runs import RunFolder
 from qkd.encoders.protocol import Encoder
@@ -77,7 +77,7 @@ def run_trainings(
     trainer = runner.quantum(setting.circuit, setting.trainer, inputs.data, folder.checkpoint)
     circuit = setting.logical
     size = f"{circuit.name}, {draw.count(circuit).size()}; {trainer.model.num_parameters:,} parameters"
-    say(f"student: {size}; {setting.trainer.describe()}")
+    log.info(f"student: {size}; {setting.trainer.describe()}")
     trainings = Trainings(trainer, inputs.data, inputs.encoder)
     try:
         runner.train(trainer, "training", trainings, folder.history)
@@ -123,7 +123,7 @@ class _Runner:
             KeyboardInterrupt: the training was interrupted; the trainer has the best weights so far.
         """
         if self.resume and trainer.resume():
-            say(f"{name}: resumed after epoch {trainer.progress.epoch}")
+            log.info(f"{name}: resumed after epoch {trainer.progress.epoch}")
         with progress(name, trainer.spec.epochs, "epochs", trainer.progress.epoch) as bar:
 
             def on_epoch(row: dict[str, float]) -> None:

@@ -20,19 +20,11 @@ from typing import TYPE_CHECKING
 from qkd.core.lazy import exports
 
 if TYPE_CHECKING:
-    from qkd.reports import plots
+    import qkd.reports.plots as plots
     from qkd.reports.devices import device_table
     from qkd.reports.run import results_table as table
     from qkd.reports.tables import aligned
 
 __all__ = ["aligned", "device_table", "plots", "table"]
 
-__getattr__, __dir__ = exports(
-    __name__,
-    {
-        "aligned": "qkd.reports.tables",
-        "device_table": "qkd.reports.devices",
-        "plots": "qkd.reports.plots",
-        "table": "qkd.reports.run:results_table",
-    },
-)
+__getattr__, __dir__ = exports(__name__)

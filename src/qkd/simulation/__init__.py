@@ -31,14 +31,4 @@ if TYPE_CHECKING:
 
 __all__ = ["Engine", "check_circuit", "choose", "compare_with_aer", "linear_response", "make_engine"]
 
-__getattr__, __dir__ = exports(
-    __name__,
-    {
-        "Engine": "qkd.simulation.factory",
-        "check_circuit": "qkd.simulation.diagnostics",
-        "choose": "qkd.simulation.choice",
-        "compare_with_aer": "qkd.simulation.aer_check",
-        "linear_response": "qkd.simulation.start",
-        "make_engine": "qkd.simulation.factory",
-    },
-)
+__getattr__, __dir__ = exports(__name__)

@@ -13,7 +13,7 @@ import torch
 from qiskit.quantum_info import SparsePauliOp
 
 from qkd.circuits.student import StudentCircuit
-from qkd.core.console import say, working
+from qkd.core.console import log, working
 from qkd.core.errors import QkdError
 from qkd.engines.aer import AerEstimator, AerProgram
 from qkd.engines.noise import NoiseLike
@@ -81,7 +81,7 @@ def compare_with_aer(
     method = cheapest(whole, SHOTS)
     shots, chosen = _affordable(whole, method, seed)
     if chosen[0].seconds(method, shots) > MAX_SECONDS:
-        say(f"not compared with AerSimulator, which would need more than {MAX_SECONDS:.0f} s for one observable")
+        log.info(f"not compared with AerSimulator, which would need more than {MAX_SECONDS:.0f} s for one observable")
         return None
     cost = sum(load.seconds(method, shots) for load in chosen)
     values = values[: max(1, min(len(values), int(SECONDS / max(cost, 1e-9))))]

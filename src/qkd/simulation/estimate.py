@@ -11,7 +11,7 @@ from qiskit_aer.noise import NoiseModel
 
 from qkd.circuits.student import StudentCircuit
 from qkd.core.config import Config
-from qkd.core.console import say
+from qkd.core.console import log
 from qkd.core.errors import BudgetError, QkdError
 from qkd.engines.lightcone import LightConeEstimator, LightConeProgram
 from qkd.engines.paulis.adaptive import MAX_WEIGHT_CHANGE
@@ -118,7 +118,7 @@ def check_time(config: Config, cost: SimulationCost, texts: int | None = None) -
         )
     most = runs * cost.seconds(texts or 0, train.epochs)
     if texts and most > ANNOUNCED_SECONDS:
-        say(f"simulation: about {_duration(most)} for {train.epochs} epochs, less where training stops early")
+        log.info(f"simulation: about {_duration(most)} for {train.epochs} epochs, less where training stops early")
 
 
 def _duration(seconds: float) -> str:

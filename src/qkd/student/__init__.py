@@ -46,17 +46,4 @@ __all__ = [
     "softmax",
 ]
 
-__getattr__, __dir__ = exports(
-    __name__,
-    {
-        "LOSSES": "qkd.student.losses",
-        "QuantumCore": "qkd.student.cores.quantum",
-        "Student": "qkd.student.bundle",
-        "StudentModel": "qkd.student.model",
-        "Trainer": "qkd.student.trainer",
-        "TrainingData": "qkd.student.data",
-        "risk_coverage": "qkd.student.deferral",
-        "score": "qkd.student.metrics",
-        "softmax": "qkd.student.metrics",
-    },
-)
+__getattr__, __dir__ = exports(__name__)

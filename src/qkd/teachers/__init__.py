@@ -26,11 +26,4 @@ if TYPE_CHECKING:
 
 __all__ = ["FunctionTeacher", "Teacher", "make_teacher"]
 
-__getattr__, __dir__ = exports(
-    __name__,
-    {
-        "FunctionTeacher": "qkd.teachers.given",
-        "Teacher": "qkd.teachers.protocol",
-        "make_teacher": "qkd.teachers.registry",
-    },
-)
+__getattr__, __dir__ = exports(__name__)

@@ -13,7 +13,7 @@ import numpy as np
 
 from qkd.core import cache
 from qkd.core.config import Config
-from qkd.core.console import say
+from qkd.core.console import log
 from qkd.core.errors import ModelError, nearest
 from qkd.models import weights
 from qkd.models.batching import class_logits
@@ -196,7 +196,7 @@ class ClassifierTeacher:
         self._classes, self._rows = classes, match_labels(self.name, labels, classes, self._pairs)
         unused = [name for row, name in enumerate(labels) if all(row not in rows for rows in self._rows)]
         if unused:
-            say(f"{self.name}: its labels {', '.join(unused)} mean no label of the data and are ignored")
+            log.info(f"{self.name}: its labels {', '.join(unused)} mean no label of the data and are ignored")
         scores = self._scores([dataset.texts[row] for row in splits.valid])
         owner = np.full(len(labels), -1)
         for number, rows in enumerate(self._rows):

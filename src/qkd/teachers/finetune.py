@@ -15,7 +15,7 @@ import numpy as np
 
 from qkd.core import checkpoint
 from qkd.core.config import LoraSpec
-from qkd.core.console import Progress, progress, warn
+from qkd.core.console import Progress, log, progress
 from qkd.core.errors import ModelError, QkdError
 from qkd.models.batching import TokenBudget, class_logits, free_memory, out_of_memory, padded
 from qkd.models.transformer import Loading
@@ -203,7 +203,7 @@ class FineTuning:
                 if not out_of_memory(error) or self._texts_at_once == 1:
                     raise
                 self._texts_at_once = max(1, self._texts_at_once // 2)
-                warn(f"out of memory in fine-tuning; continuing with {self._texts_at_once} texts at once")
+                log.warning(f"out of memory in fine-tuning; continuing with {self._texts_at_once} texts at once")
                 free_memory()
 
     def _forward(self, tokens: Sequence[list[int]]) -> torch.Tensor:
@@ -254,7 +254,7 @@ class FineTuning:
             checkpoint.to_optimizer(self.optimizer, checkpoint.under(tensors, "optimizer"))
             checkpoint.to_streams(tensors)
         except (QkdError, KeyError, ValueError, RuntimeError) as error:
-            warn(f"the fine-tuning starts again: {checkpoint.damaged(self.folder, error)}")
+            log.warning(f"the fine-tuning starts again: {checkpoint.damaged(self.folder, error)}")
             self._set_weights(fresh)
             self.best = fresh
             return False

@@ -11,7 +11,7 @@ import numpy as np
 from qkd.core import objects
 from qkd.core.cache import checked_rows
 from qkd.core.config import Config
-from qkd.core.console import progress, say, warn
+from qkd.core.console import log, progress
 from qkd.core.errors import ConfigError, ModelError
 from qkd.data.features import to_array
 from qkd.models.transformer import Loading
@@ -122,7 +122,7 @@ class GivenTeacher:
         self._columns = match_labels(self.name, labels, dataset.classes, self._pairs)
         unused = [name for row, name in enumerate(labels) if all(row not in rows for rows in self._columns)]
         if unused:
-            say(f"{self.name}: its labels {', '.join(unused)} mean no label of the data and are ignored")
+            log.info(f"{self.name}: its labels {', '.join(unused)} mean no label of the data and are ignored")
         valid = [dataset.texts[row] for row in splits.valid]
         owner = np.full(len(labels), -1)
         for number, rows in enumerate(self._columns):
@@ -200,7 +200,7 @@ class GivenTeacher:
         function = not hasattr(self._value, "classes_") and not _is_pipeline(self._value)
         looks = len(scores) > 0 and scores.min() >= 0 and bool(np.allclose(scores.sum(axis=1), 1, atol=1e-3))
         if function and looks:
-            warn(
+            log.warning(
                 f"{self.name}: its rows sum to 1 and are used as logits; if they are probabilities, pass "
                 "qkd.teachers.FunctionTeacher(function, probabilities=True)"
             )

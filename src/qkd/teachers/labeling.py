@@ -13,7 +13,7 @@ import numpy as np
 
 from qkd.core.cache import checked_rows
 from qkd.core.config import Config
-from qkd.core.console import say
+from qkd.core.console import log
 from qkd.core.errors import DataError
 from qkd.core.files import write_with
 from qkd.data import loading as data
@@ -59,15 +59,15 @@ def load_corpus(config: Config) -> Corpus:
     )
     splits = data.split_dataset(dataset, spec.valid, spec.test, spec.split_seed)
     for line in dataset.notes:
-        say(line)
-    say(
+        log.info(line)
+    log.info(
         f"{len(dataset.texts):,} texts of {len(dataset.classes)} classes ({', '.join(map(repr, dataset.classes))}): "
         f"{len(splits.train):,} train, {len(splits.valid):,} validation, {len(splits.test):,} test"
         f"{_whose(dataset)}"
     )
     extra = data.load_unlabeled(spec.unlabeled, dataset, spec.text_column) if spec.unlabeled else ()
     if extra:
-        say(f"{len(extra):,} texts without labels of {spec.unlabeled}")
+        log.info(f"{len(extra):,} texts without labels of {spec.unlabeled}")
     return Corpus(dataset, splits, extra)
 
 

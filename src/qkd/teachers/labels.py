@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from qkd.core.console import warn
+from qkd.core.console import log
 
 # Another assignment is reported when it is right on more texts by this fraction and by this many standard errors.
 MIN_GAIN, MIN_ERRORS = 0.2, 4.0
@@ -54,7 +54,7 @@ def warn_of_other_assignment(
         pairs = ",".join(
             f"{labels[row]}={classes[number]}" for row, number in zip(best_rows, best_classes, strict=True)
         )
-        warn(
+        log.warning(
             f"{option}: its labels are right on {current:.1%} of the validation texts and would be on {other:.1%} with "
             f"the meanings {pairs}; check the model's card"
         )

@@ -23,7 +23,7 @@ import numpy as np
 
 from qkd.core.arrays import read_npz, read_shapes
 from qkd.core.config import Config
-from qkd.core.console import say
+from qkd.core.console import log
 from qkd.core.errors import DataError, QkdError, nearest
 from qkd.data.loading import normalize_text
 from qkd.models.transformer import Loading
@@ -167,7 +167,7 @@ def as_logits(values: np.ndarray, file: str) -> np.ndarray:
     for total, unit in ((1.0, "probabilities"), (100.0, "percentages")):
         in_range = values.size and values.min() >= 0 and values.max() <= total * 1.01
         if in_range and np.allclose(values.sum(axis=1), total, rtol=0.01, atol=0):
-            say(f"{file}: the rows are {unit} (they sum to {total:g}); qkd uses their logarithms as logits")
+            log.info(f"{file}: the rows are {unit} (they sum to {total:g}); qkd uses their logarithms as logits")
             return np.log(np.maximum(values / total, MIN_PROBABILITY))
     return values
 

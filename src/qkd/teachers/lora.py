@@ -21,7 +21,7 @@ import numpy as np
 
 from qkd.core import cache, records
 from qkd.core.config import Config, LoraSpec
-from qkd.core.console import say
+from qkd.core.console import log
 from qkd.core.errors import ModelError, nearest
 from qkd.core.files import write_json
 from qkd.data.splits import shuffled_by_content
@@ -169,7 +169,7 @@ class LoraTeacher:
         network = base.with_adapters(dataset.classes, spec)
         trained = sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
         layers = [base.depth(spec), int(base.config.num_hidden_layers)]
-        say(
+        log.info(
             f"{self.name}: {layers[0]} of {layers[1]} layers, {trained:,} weights to train, "
             f"{len(train):,} training texts"
         )

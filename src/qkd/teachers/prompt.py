@@ -15,7 +15,7 @@ import numpy as np
 
 from qkd.core import cache
 from qkd.core.config import Config, PromptSpec
-from qkd.core.console import say, warn
+from qkd.core.console import log
 from qkd.core.errors import ModelError
 from qkd.data.splits import shuffled_by_content
 from qkd.models.transformer import Loading
@@ -95,7 +95,7 @@ class PromptTeacher:
         self._validation = {"valid_loss": mean_cross_entropy(logits, y), "valid_accuracy": accuracy}
         chance = np.bincount(y).max() / len(y)
         if accuracy <= chance + 2 * np.sqrt(chance * (1 - chance) / len(y)):
-            warn(
+            log.warning(
                 f"{self.name} is right on {accuracy:.1%} of the validation texts, and the most frequent label alone on "
                 f"{chance:.1%}, so it may be no better than chance; try another --prompt or model"
             )
@@ -146,7 +146,7 @@ class PromptTeacher:
                 continue
             calibration = self._calibrated(texts, y)
             tried[name] = SelectionTrial(name=name, error=calibration.loss, accuracy=calibration.accuracy)
-            say(
+            log.info(
                 f"{self.name}: prompt '{name}', cross-entropy {calibration.loss:.3f}, "
                 f"accuracy {calibration.accuracy:.3f} on {len(y)} texts"
             )
@@ -154,7 +154,7 @@ class PromptTeacher:
             raise failed
         best = min(tried, key=lambda name: tried[name].error)
         self._prompt, self._trials = self._prompts[best], tuple(tried.values())
-        say(f"{self.name}: prompt '{best}' has the smallest cross-entropy and is used")
+        log.info(f"{self.name}: prompt '{best}' has the smallest cross-entropy and is used")
 
     @property
     def _fitted(self) -> Calibration:

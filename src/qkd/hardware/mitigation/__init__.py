@@ -22,13 +22,4 @@ if TYPE_CHECKING:
 
 __all__ = ["METHODS", "Corrected", "Measurements", "Method", "Mitigation"]
 
-__getattr__, __dir__ = exports(
-    __name__,
-    {
-        "METHODS": "qkd.hardware.mitigation.registry",
-        "Corrected": "qkd.hardware.mitigation.base",
-        "Measurements": "qkd.hardware.mitigation.base",
-        "Method": "qkd.hardware.mitigation.base",
-        "Mitigation": "qkd.hardware.mitigation.settings",
-    },
-)
+__getattr__, __dir__ = exports(__name__)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from qkd.core.console import warn
+from qkd.core.console import log
 
 # Rates up to 0.4 are those of today's devices. Beyond 2, the value at factor 1 is below a seventh, and the
 # factors 3 and 5 hold no signal.
@@ -43,7 +43,7 @@ def extrapolate(
     values, errors, decayed = zip(*(_term(e, s, factors) for e, s in zip(evs, stds, strict=True)), strict=True)
     fast = [str(k) for k, flag in enumerate(decayed) if flag]
     if fast and warn_of_fast_decay:
-        warn(
+        log.warning(
             f"zne: the values of Pauli terms {', '.join(fast)} decay too fast to be extrapolated, so their standard "
             f"errors are at least {UNKNOWN_STD:.2f}; use --mitigation affine or a less noisy device"
         )

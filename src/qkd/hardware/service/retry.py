@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
-from qkd.core.console import say
+from qkd.core.console import log
 from qkd.core.errors import QkdError, ServiceError
 from qkd.devices.live import BELIEVED, first_line
 
@@ -137,7 +137,7 @@ def call_with_retries(what: str, call: Callable[[], T], policy: RetryPolicy) -> 
 
     def wait_before_retry(state: RetryCallState) -> None:
         failure = _failure(state)
-        say(f"{what}: {failure.message}; trying again")
+        log.info(f"{what}: {failure.message}; trying again")
         seconds = wait_exponential(multiplier=policy.first_wait, exp_base=BACKOFF, max=policy.max_wait)(state)
         policy.pause(what, seconds, failure)
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from qkd.core import cache
 from qkd.core.config import ApiSpec, Config, PromptSpec
-from qkd.core.console import progress, say, warn
+from qkd.core.console import log, progress
 from qkd.core.errors import BudgetError, ModelError, ServiceError
 from qkd.data.splits import shuffled_by_content
 from qkd.models.transformer import Loading
@@ -112,7 +112,7 @@ class ApiTeacher:
         Raises:
             QkdError: the server is unreachable, supplies no probabilities, or would cost more than allowed.
         """
-        say(self.estimate(dataset.texts, dataset.classes))
+        log.info(self.estimate(dataset.texts, dataset.classes))
         self._check_budget(self.estimated_cost(dataset.texts, dataset.classes))
         train = [dataset.texts[row] for row in splits.train]
         self._own = {
@@ -234,8 +234,8 @@ class ApiTeacher:
             self._source, self._rejected = found
             self._server = endpoint.server
             for reason in self._rejected:
-                say(f"{self.name}: not used: {reason}")
-            say(
+                log.info(f"{self.name}: not used: {reason}")
+            log.info(
                 f"{self.name}: '{self._source.name}' scores the labels on {endpoint.name} ({self._server or 'unnamed'})"
             )
             return
@@ -316,7 +316,9 @@ class ApiTeacher:
             row["server"] = endpoint.server
             if endpoint.server not in self._changed:
                 self._changed.add(endpoint.server)
-                warn(f"{self.name}: the server changed from '{self._server}' to '{endpoint.server}' during this job")
+                log.warning(
+                    f"{self.name}: the server changed from '{self._server}' to '{endpoint.server}' during this job"
+                )
 
     def _check_budget(self, cost: float) -> None:
         limit = self.api.max_cost
@@ -339,7 +341,9 @@ class ApiTeacher:
                 out[row, own] = np.log(OWN_LABEL_PROBABILITY * (classes - 1) / (1 - OWN_LABEL_PROBABILITY))
         if not answered.all():
             count = int((~answered).sum())
-            warn(f"{self.name} did not answer {count:,} of {len(texts):,} texts, for example: {self._reason(texts)}")
+            log.warning(
+                f"{self.name} did not answer {count:,} of {len(texts):,} texts, for example: {self._reason(texts)}"
+            )
         return out
 
     def _reason(self, texts: Sequence[str]) -> str:
@@ -352,7 +356,7 @@ class ApiTeacher:
         self._facts = {"valid_loss": mean_cross_entropy(logits, targets), "valid_accuracy": accuracy}
         chance = np.bincount(targets).max() / len(targets)
         if accuracy <= chance + 2 * np.sqrt(chance * (1 - chance) / len(targets)):
-            warn(
+            log.warning(
                 f"{self.name} has a validation accuracy of {accuracy:.1%}, and the most frequent label alone "
                 f"{chance:.1%}; try another --prompt or model"
             )
