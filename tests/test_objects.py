@@ -94,9 +94,10 @@ def test_tables_in_pythons_own_types(distill, table, kind):
     assert run.config.data.stem == "texts" and qkd.Run(run.folder.path).config == run.config
 
 
-def test_features_skip_the_encoder(distill, table, embedder):
-    x = embedder.transform(table.text)
+def test_features_skip_the_encoder(distill, table):
     labels = table.label.to_numpy()
+    x = np.random.default_rng(0).normal(0, 0.3, (len(labels), 8))
+    x[:, :4] += labels[:, None] == np.unique(labels)
     logits = LogisticRegression().fit(x, labels).decision_function(x)
     given = distill(data=(x, labels, logits), epochs=1)
     shown = {row.text: row.teacher for row in given.predictions}
@@ -107,7 +108,7 @@ def test_features_skip_the_encoder(distill, table, embedder):
     again = qkd.Student.load(fitted.folder.path)
     np.testing.assert_allclose(again.logits(x), fitted.student.logits(x.tolist()), atol=1e-5)
     assert [row.label for row in qkd.predict(x[:5], run=fitted.folder.path)] == again.predict(x[:5])
-    assert fitted.metrics.lines["teacher"].numbers.accuracy.value > 0.5
+    assert fitted.metrics.lines["teacher"].numbers.accuracy.value > 0.8
 
 
 @pytest.mark.parametrize(
@@ -129,7 +130,9 @@ def test_features_that_do_not_fit(distill, table, embedder, change, words):
 
 def test_a_student_of_features_reads_features_alone(distill, table, embedder):
     run = distill(data=(embedder.transform(table.text), table.label), teacher=LogisticRegression(), epochs=1)
-    assert run.metrics.teacher.cross_fitted is not False and run.config.teacher.teacher == ("object:LogisticRegression",)
+    assert run.metrics.teacher.cross_fitted is not False and run.config.teacher.teacher == (
+        "object:LogisticRegression",
+    )
     with pytest.raises(DataError, match="reads features"):
         run.student.predict(["a text"])
     with pytest.raises(DataError, match="8"):
@@ -281,7 +284,7 @@ def test_another_process_is_told_what_to_pass(distill, embedder, classifier, tmp
     code = f"import qkd; qkd.Student.load({str(run.folder.path)!r})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "qkd.core.errors.ModelError" in done.stderr and "Student.load(folder, encoder=...)" in done.stderr
-    with pytest.raises(ConfigError, match="teacher=..."):
+    with pytest.raises(ConfigError, match=r"teacher=\.\.\."):
         qkd.distill(resume=True, runs=tmp_path / "runs", name="mine", epochs=3)
     resumed = qkd.distill(
         resume=True, runs=tmp_path / "runs", name="mine", epochs=3, teacher=classifier, encoder=embedder.transform
@@ -307,7 +310,7 @@ def test_a_circuit_and_its_openqasm_are_the_same_student(distill, tmp_path):
     assert qkd.circuits.load(str(runs[0].folder.student / "circuit.qasm")).num_qubits == 3
     with pytest.raises(qkd.QkdError, match="'y' is no input parameter"):
         distill(circuit=tmp_path / "plain.qasm", inputs="y", **sized)
-    with pytest.raises(qkd.QkdError, match="--inputs|inputs="):
+    with pytest.raises(qkd.QkdError, match="name them with inputs"):
         distill(circuit=tmp_path / "plain.qasm", **sized)
 
 

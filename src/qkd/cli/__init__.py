@@ -11,7 +11,7 @@ import typer
 
 from qkd.cli import circuits, compare, devices, doctor, export, hardware, jobs, options, students, sweep, teach
 from qkd.core import console
-from qkd.core.errors import QkdError
+from qkd.core.errors import QkdError, speak_options
 from qkd.core.files import as_os_error
 
 app = typer.Typer(
@@ -62,6 +62,7 @@ UNFORESEEN = 70
 
 def main() -> None:
     """Run the command line; every foreseen mistake ends as one sentence on standard error."""
+    speak_options()
     _open_streams()
     try:
         code = app(standalone_mode=False)
