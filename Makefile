@@ -38,8 +38,8 @@ test: $(VENV)/.test  ## every test
 test-faults: $(VENV)/.test  ## long randomized tests; QKD_FAULTS=10 makes them ten times as long
 	$(PYTEST) -m faults tests
 
-cover: $(VENV)/.test  ## every test, and that they reach 85 % of the code
-	$(PYTEST) --cov --cov-report=term --cov-fail-under=85
+cover: $(VENV)/.test  ## every test, and that they reach 90 % of the code
+	$(PYTEST) --cov --cov-report=term --cov-fail-under=90
 
 docs: $(VENV)/.docs  ## build the documentation site, warnings are errors
 	$(BIN)/python -m sphinx -W -q -b html docs docs/_build/html

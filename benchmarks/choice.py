@@ -1,10 +1,10 @@
-"""What ``--engine auto`` picks against the fastest engine, over circuits, batches and noise.
+"""Compare the engine that ``--engine auto`` picks with the fastest one, over circuits, batches and noise.
 
     python benchmarks/choice.py FILE [--seconds 600]
 
 Measures a step (forward and gradient, single precision, one thread, least CPU time of several) of every engine that is
-exact for a case, and appends it to FILE, one JSON line a case; cases that stand there are not measured again. Then
-prints the constants of ``qkd.simulation.choice`` that fit all cases best, and a table of how much slower the pick is.
+exact for a case, and appends it to FILE, one JSON line a case; cases in FILE are not measured again. Then it prints
+the constants of ``qkd.simulation.choice`` that fit all cases best, and a table of how much slower the pick is.
 """
 
 from __future__ import annotations

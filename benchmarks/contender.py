@@ -1,4 +1,4 @@
-"""What every contender shares: the task it is given and the way it is timed.
+"""The task and the timing that all contenders share.
 
 A task is a JSON file, so that each framework runs in an environment of its own on the very same circuit::
 

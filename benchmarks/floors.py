@@ -1,10 +1,10 @@
-"""Under which error no affine correction comes on realistic hidden devices, and what drawing values together changes.
+"""The smallest error of affine corrections on realistic hidden devices, and the effect of shrinking values.
 
     python benchmarks/floors.py RUN [--device fake_brisbane] [--seeds 5]
 
-Exact noisy values of a run's test texts, in random Pauli frames on average. Printed: the rms error of maps fitted
-without any noise at 256 calibration points, of one observable each and of all at once; and at 16 and 4,096 shots the
-rms error and the accuracy of corrected values, as they are and drawn towards their mean with the texts' own covariance.
+The values are exact noisy values of a run's test texts, averaged over random Pauli frames. The script prints the rms
+error of maps that are fitted without noise at 256 calibration points, for one observable each and for all together. At
+16 and 4,096 shots it prints the rms error and the accuracy of corrected values, with and without shrinking.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from qkd.simulation.noise import device_noise
 
 
 def drawn_together(evs: np.ndarray, errors: np.ndarray) -> np.ndarray:
-    """Return values (N,K) as their covariance over the texts, noise taken off, lets expect them (Wiener's filter)."""
+    """Return values (N,K) shrunk to their mean by their covariance over the texts without noise (Wiener's filter)."""
     mean = evs.mean(axis=0)
     values, vectors = np.linalg.eigh(np.cov(evs.T) - np.diag((errors**2).mean(axis=0)))
     spread = (vectors * values.clip(1e-8)) @ vectors.T
@@ -69,7 +69,7 @@ def main() -> None:
         one = np.ones((len(means), 1))
         every = np.hstack([one, means])
         off = every[:count] @ np.linalg.lstsq(every[count:], exact[count:], rcond=None)[0] - exact[:count]
-        found.setdefault("rms, maps of all observables at once, no noise", []).append(rms(off))
+        found.setdefault("rms, maps of all observables together, no noise", []).append(rms(off))
         for k in range(exact.shape[1]):
             own = np.hstack([one, means[:, [k]]])
             off[:, k] = own[:count] @ np.linalg.lstsq(own[count:], exact[count:, k], rcond=None)[0] - exact[:count, k]

@@ -1,4 +1,4 @@
-"""Whether a circuit's features can beat a classical kernel on given texts, before any training.
+"""Test before any training if a circuit's features can beat a classical kernel on given texts.
 
 The geometric difference g of two kernels bounds, for every labeling of the same N texts, how much better the first
 generalizes than the second. If g is far below sqrt(N), the classical kernel does as well for all labels. Near sqrt(N)
@@ -20,7 +20,7 @@ from qkd.student.model import StudentModel
 KERNEL_TEXTS = 300
 """Number of training texts in a kernel."""
 DRAWS = 3
-"""Number of random circuits of the family, over which a median is taken."""
+"""Number of random circuits of the family, for the median."""
 RIDGE = 0.01
 """Addition to the eigenvalues of the classical kernel, whose mean is 1."""
 

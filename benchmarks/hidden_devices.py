@@ -1,12 +1,12 @@
-"""What mitigation and shots are worth on devices whose errors their calibration does not tell.
+"""The gain of mitigation and shots on devices with errors that their calibration does not report.
 
     python benchmarks/hidden_devices.py RUN [--devices fake_brisbane fake_fez] [--seeds 5] [--tables errors seconds]
         [--errors 100] [--mitigations none readout affine zne] [--shots 1024 64 32 16]
 
-A trained student's test texts are measured on realistic hidden devices (``qkd.devices.random_errors``): compiled for
-the calibration that the device
-reports, drawn from its real noise. Printed as two tables: error and coverage of each mitigation, and accuracy
-against seconds of the QPU, each over the same seeds, with the paired difference to exact values.
+A trained student's test texts are measured on realistic hidden devices (``qkd.devices.random_errors``). The circuit is
+compiled for the reported calibration, and shots are drawn from the true noise. The script prints two tables over the
+same seeds: error and coverage of each mitigation, and accuracy against QPU seconds with the paired difference to exact
+values.
 """
 
 from __future__ import annotations

@@ -1,15 +1,14 @@
-"""What training under learned noise buys, at equal seconds of the QPU: a map of depth, noise and shots.
+"""The gain of training under learned noise at equal QPU seconds, over depth, noise and shots.
 
     python benchmarks/noise_aware.py OUT.jsonl [--depths 2 4 8] [--noises realistic stress] [--seeds 5]
     python benchmarks/noise_aware.py OUT.jsonl --table
 
-For each depth and noise, and each seed of a hidden device (``qkd.devices.random_errors``): its errors are learned from
-the 256
-circuits of 128 shots that ``qkd devices learn`` takes. One student is trained without noise and its head refitted under
-the learned noise; others are trained under it, one with 16 shots in the loss (judged with up to 16) and one with
-256. All are judged on the test texts of ``docstrings`` with shots drawn from what the device does by then,
-20 % of every error changed. A line a seed is appended to OUT.jsonl; what is there already is not done again. Intervals
-are Student's t over seeds.
+For each depth and noise, and each seed of a hidden device (``qkd.devices.random_errors``): its errors are learned
+from 256 circuits of 128 shots, as ``qkd devices learn`` does. One student is trained without noise and its head
+refitted under the learned noise; others are trained under it, one with 16 shots in the loss (judged with up to 16)
+and one with 256. All are judged on the test texts of ``docstrings`` with shots of the device after a drift that
+changes every error by 20 %. Each seed appends a line to OUT.jsonl and is not repeated. Intervals are Student's t over
+seeds.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ from qkd.student.trainer import make_trainer
 SHOTS = (4, 8, 16, 32, 64, 128, 256, 1024)
 """Shots with which students are judged."""
 SHOWN = ("4", "8", "16", "256", "exact")
-"""Those in the map."""
+"""The numbers of shots in the table."""
 TRAINED = (16, 256)
 """Shots in the loss."""
 REPEATS = 8
@@ -59,7 +58,7 @@ POINTS, LEARNING_SHOTS = 256, 128
 
 
 def learned(small, region, truth, seed):
-    """Return the device as it is learned, on a region, from a hidden one."""
+    """Return the device that is learned from a hidden one on a region."""
     student = fit.calibrating(small)
     values = fit.points(student, WEIGHTS, POINTS // WEIGHTS, seed)
     found = sampled.run(student, Region(truth, region.qubits), values, Mitigation("none", LEARNING_SHOTS), seed)

@@ -1,12 +1,12 @@
-"""How good the built-in prompts are, judged on all texts with a calibration that has not seen them.
+"""The accuracy of the built-in prompts on texts that the calibration has not seen.
 
     python benchmarks/prompts.py emotion.jsonl thematic.jsonl --seeds 5 [--limit 240]
         [--teacher smollm2-135m] [--examples 0]
 
-The texts are in four parts; each part's scores become logits by what the other three parts say. A row is one prompt:
-accuracy without calibration, with biases that know no labels, with a map of the labels' scores and with the default,
-which also reads words near the labels' own, and the default's cross-entropy (nats). A star marks the prompt with the
-least.
+The texts are in four parts. A calibration on the other three parts turns each part's scores into logits. A row is one
+prompt: accuracy without calibration, with biases that know no labels, with a map of the labels' scores and with the
+default, which also reads words near the labels' own, and the default's cross-entropy (nats). A star marks the prompt
+with the least.
 """
 
 import argparse

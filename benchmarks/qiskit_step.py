@@ -1,4 +1,4 @@
-"""What Qiskit users have today: a stock ``EstimatorQNN`` with its own estimator and parameter shift."""
+"""The training step of Qiskit users: a stock ``EstimatorQNN`` with its own estimator and parameter shift."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def page(found: dict[str, tuple[Comparison, str]], asked: argparse.Namespace, tr
             "",
             told.beside.conclusion,
             "",
-            "What each slip of the public code does:",
+            "Effect of each deviation of the public code:",
             "",
             comparison.recipe_table(told).to_markdown(),
             "",
@@ -106,6 +106,6 @@ if __name__ == "__main__":
         summaries[name] = (
             summary,
             f"Training of all these trials: {training:.0f} s of one core each. This last call took "
-            f"{time.monotonic() - started:.0f} s (load before it {before:.1f}; what earlier calls had done was kept).",
+            f"{time.monotonic() - started:.0f} s (load before it {before:.1f}; results of earlier calls were kept).",
         )
         write_text(options.out, page(summaries, options, trusted))

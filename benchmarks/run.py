@@ -5,8 +5,8 @@
 Each contender is a script of its own in an environment of its own (``Makefile`` makes them), so none can slow another.
 Ours is measured before and after each of them, and ratios are of medians, so a machine that drifts does not
 matter much. Answers are compared: a fast wrong one would be named. Each part replaces its own lines of RESULTS.md.
-With ``--answers`` what
-contenders said is kept, one JSON line each, and those that are there are not asked again.
+``--answers``
+keeps the results of contenders, one JSON line each, and does not run these contenders again.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ OTHERS = (
 
 @dataclass(frozen=True)
 class Row:
-    """What a contender said of a batch; ``ours`` is what our engine took before and after it, milliseconds a step."""
+    """A contender's result for a batch; ``ours`` has our engine's milliseconds a step before and after it."""
 
     contender: Contender
     batch: int

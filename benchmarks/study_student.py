@@ -1,12 +1,12 @@
-"""What each choice behind the default student is worth: one thing changed at a time, on labeled texts, over seeds.
+"""The effect of each choice of the default student: one change at a time, on labeled texts, over seeds.
 
     python benchmarks/study_student.py TEXTS.jsonl[:LIMIT] ... [--teacher SPEC] [--seeds 5] [--only LINE] [--out FILE]
 
 Every seed is another split and another initialization; all students of a seed see the same split and the same teacher.
 A line is a change from the default student: its mean test accuracy for each file, and behind it the difference from the
 default with the half width of the 95 % t-interval of the seeds' paired differences. ``{name}`` and ``{seed}`` in the
-teacher stand for a file's stem and the seed. Nothing outside the files' own test splits is looked at. What a student
-scored goes to the file ``--out`` at once; what stands there is not done again.
+teacher are replaced by a file's stem and the seed. Scores are from test splits of the given files alone. Each student
+appends its scores to the file ``--out`` and is not trained again.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def main() -> None:
     parser.add_argument("--teacher", default=TeacherSpec().teacher[0])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--only", action="append", help="a line, by its name; the default is always there")
-    parser.add_argument("--out", type=Path, help="a JSONL file of what every student scored; it is gone on with")
+    parser.add_argument("--out", type=Path, help="a JSONL file of every student's scores; a second call continues it")
     given = parser.parse_args()
     lines = [n for n in CHANGES if n == "default" or not given.only or n in given.only]
     kept: dict[tuple[str, str, int], list[float]] = {}

@@ -1,4 +1,4 @@
-"""Whether a verdict goes both ways: synthetic data with labels from a circuit, and with labels from a line.
+"""Test verdicts on synthetic data with labels from a circuit, and with labels from a linear function.
 
 Embeddings are random numbers. Labels are the sign of a function: a circuit of the student's family with random weights
 and a random head, or a linear function. On the first data a student with that circuit must win, on the second it must

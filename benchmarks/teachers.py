@@ -1,8 +1,8 @@
-"""How good teachers are, and how long they take: test accuracy of each on the same split, in one run.
+"""Accuracy and time of teachers on the same test split, in one run.
 
     python benchmarks/teachers.py --teacher probe:smollm2-135m --data emotion.jsonl --limit 2000 --seeds 3
 
-Beside every teacher stands what logistic regression makes of an encoder's embeddings of the same texts, and the paired
+Each row also has the accuracy of a logistic regression on an encoder's embeddings of the same texts, and the paired
 difference with its 95 % interval. Answers are cached as always: point QKD_CACHE at an empty folder to time them.
 """
 

@@ -1,4 +1,4 @@
-"""Whether a comparison's verdicts can be trusted: false alarms, false equivalence, and power.
+"""Rates of false alarms and of false equivalence, and power, of a comparison's verdicts.
 
 Simulated students: a student answers text n correctly with probability sigmoid(ability + text_n + own_n). The
 difficulty text_n is common to both students, own_n is one student's own difficulty with that text, and the ability of

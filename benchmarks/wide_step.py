@@ -1,9 +1,9 @@
-"""Wide noisy light cones: a training step to an accuracy, its errors, and pauli-prop beside it.
+"""Wide noisy light cones: a training step to an accuracy, its errors, and the same for pauli-prop.
 
     python benchmarks/wide_step.py [--reference] [--cases 0 1 ...]
 
 Batch 64, float32, forward and gradient, weights drawn from N(0,1). Generic noise is depolarizing behind every gate with
-readout errors; ``qdllm`` of 11 qubits stands on fake_brisbane with that device's noise. pauli-prop (values alone)
+readout errors; ``qdllm`` of 11 qubits has the noise of fake_brisbane. pauli-prop (values alone)
 answers one text and one observable under the same depolarizing noise, with 1e-6 as its threshold; so do we, with the
 same threshold, the search for strings included and, as in training, without. With ``--reference`` values and gradients
 are compared with lists of 1e-7 in double precision. Seconds are those of a core (CPU time) on one thread. Prints one

@@ -22,7 +22,7 @@ UNCOUNTED = {
 
 
 def pytest_collection_modifyitems(items):
-    """Begin with what takes longest, so that no process is alone for minutes at the end."""
+    """Begin with the longest files, so that no worker is alone for minutes at the end."""
     ranks = {name: rank for rank, name in enumerate(LONGEST)}
     items.sort(key=lambda item: ranks.get(item.path.name, len(ranks)))
     for item in items:
@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(items):
 
 
 COUNTED = "COVERAGE_PROCESS_CONFIG"
-"""What lets processes that a test starts count lines."""
+"""The environment variable that makes child processes of a test count lines."""
 
 
 @pytest.fixture(autouse=True)

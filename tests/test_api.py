@@ -1,4 +1,4 @@
-"""What ``qkd`` shows to Python: names, rooms, device runs and compilation without deep imports."""
+"""What ``qkd`` shows to Python: names, packages, device runs and compilation without deep imports."""
 
 import inspect
 import pydoc
@@ -21,7 +21,7 @@ from qkd.core.errors import ConfigError, QkdError
 from qkd.hardware.request import DeviceRunRequest, LearningRequest
 from tests import processes
 
-ROOMS = [
+PACKAGES = [
     "circuits",
     "devices",
     "engines",
@@ -133,9 +133,9 @@ def test_quiet_calls_print_no_progress(corpus, tmp_path, said):
     assert said()
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_each_room_is_its_page(room):
-    module = import_module(f"qkd.{room}")
+@pytest.mark.parametrize("package", PACKAGES)
+def test_each_package_lists_its_names(package):
+    module = import_module(f"qkd.{package}")
     assert "::" in module.__doc__
     for name in module.__all__:
         assert getattr(module, name) is not None and name in module.__doc__
@@ -143,11 +143,10 @@ def test_each_room_is_its_page(room):
         assert name in module.__all__
 
 
-def test_importing_qkd_and_its_rooms_loads_nothing_heavy():
-    rooms = ", ".join(f"qkd.{room}" for room in ROOMS if room != "engines")
-    script = (
-        f"import sys, qkd, {rooms}; dir(qkd); print({{'torch', 'qiskit', 'transformers', 'numpy'}} & set(sys.modules))"
-    )
+def test_importing_qkd_and_its_packages_loads_nothing_heavy():
+    packages = ", ".join(f"qkd.{package}" for package in PACKAGES if package != "engines")
+    heavy = "{'torch', 'qiskit', 'transformers', 'numpy'}"
+    script = f"import sys, qkd, {packages}; dir(qkd); print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

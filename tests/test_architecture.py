@@ -1,4 +1,4 @@
-"""The house as docs/architecture.md draws it: rooms import from rows above their own alone, engines from hardly any."""
+"""The import rules of docs/architecture.md: packages import from rows above, engines from almost nothing of qkd."""
 
 import ast
 import re
@@ -12,16 +12,16 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "qkd"
 TABLE = Path(__file__).parents[1] / "docs" / "architecture.md"
 BESIDE = {"engines/", "devices/"}
-"""Rooms of neighbouring rows that stand side by side: neither imports from the other."""
-ENGINES_KNOW = {"qkd.core.errors", "qkd.circuits.cone", "qkd.circuits.flatten", "qkd.engines", "qkd.core.lazy"}
-"""What engines know of qkd; ``lazy`` is the thirty lines behind every room's page."""
+"""Packages that do not import from each other."""
+ENGINES_IMPORT = {"qkd.core.errors", "qkd.circuits.cone", "qkd.circuits.flatten", "qkd.engines", "qkd.core.lazy"}
+"""Modules of qkd that engines may import; ``lazy`` loads the names of a package on first use."""
 NEEDED = {"numpy", "scipy", "torch", "qiskit", "qiskit_aer", "qiskit_machine_learning", "cachetools"}
 """The packages that engines import; ``sympy``, which Qiskit brings, only for angles that are not linear."""
 OUTSIDE = {"__init__.py", "__main__.py"}
 
 
 def rows():
-    """The rooms of each row of the table, from the top."""
+    """The packages of each row of the table, from the top."""
     lines = TABLE.read_text("utf8").split("| package | contents |")[1].splitlines()[2:]
     found = []
     for line in lines:
@@ -43,8 +43,8 @@ def imported(file):
     return modules
 
 
-def room(module):
-    """The room of a module of qkd: a folder or a file, as the table writes it."""
+def package(module):
+    """The package of a module of qkd: a folder or a file, as the table writes it."""
     name = module.split(".")[1] if "." in module else ""
     return f"{name}/" if (SOURCE / name).is_dir() else f"{name}.py"
 
@@ -52,15 +52,15 @@ def room(module):
 FILES = sorted(SOURCE.rglob("*.py"))
 
 
-def test_every_room_is_in_the_table_once():
-    rooms = [one for row in rows() for one in row]
+def test_every_package_is_in_the_table_once():
+    packages = [one for row in rows() for one in row]
     there = {path.name if path.is_file() else f"{path.name}/" for path in SOURCE.iterdir() if path.name[0] != "."}
     there = {name for name in there if name.endswith((".py", "/"))} - OUTSIDE - {"__pycache__/", "bundled/"}
-    assert len(rooms) == len(set(rooms)) and set(rooms) == there
+    assert len(packages) == len(set(packages)) and set(packages) == there
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
-def test_a_room_imports_from_rows_above_alone(file):
+def test_a_module_imports_from_rows_above_alone(file):
     own = file.relative_to(SOURCE).parts[0]
     if own in OUTSIDE:
         return
@@ -69,9 +69,9 @@ def test_a_room_imports_from_rows_above_alone(file):
     for module in imported(file):
         if not module.startswith("qkd."):
             continue
-        other = room(module)
+        other = package(module)
         if other == "__init__.py" or other not in place:
-            name = module.split(".")[1]  # qkd's own names, such as QkdError, have a home of their own
+            name = module.split(".")[1]  # qkd's own names, such as QkdError, have a module of their own
             pytest.fail(f"{file.name} imports {name} from qkd itself; import it from its module")
         beside = {own, other} == BESIDE
         assert own == other or (place[other] <= place[own] and not beside), f"{own} imports {module}"
@@ -81,7 +81,7 @@ def test_a_room_imports_from_rows_above_alone(file):
 def test_engines_stand_alone(file):
     for module in imported(file):
         if module.startswith("qkd"):
-            assert any(f"{module}.".startswith(f"{known}.") for known in ENGINES_KNOW), module
+            assert any(f"{module}.".startswith(f"{known}.") for known in ENGINES_IMPORT), module
         else:
             package = module.split(".")[0]
             assert package in NEEDED | {"sympy"} or package in sys.stdlib_module_names, package
@@ -99,8 +99,8 @@ def test_engines_load_no_language_model_and_no_tables():
     packages = {name.split(".")[0] for name in loaded}
     heavy = {"transformers", "pandas", "pydantic", "sklearn", "matplotlib", "typer", "rich", "qiskit_ibm_runtime"}
     assert not packages & heavy
-    rooms = {name.split(".")[1] for name in loaded if name.startswith("qkd.")}
-    assert rooms == {"core", "circuits", "engines"}
+    own = {name.split(".")[1] for name in loaded if name.startswith("qkd.")}
+    assert own == {"core", "circuits", "engines"}
     assert {name for name in loaded if name.startswith("qkd.core.")} == {"qkd.core.errors", "qkd.core.lazy"}
     assert {name for name in loaded if name.startswith("qkd.circuits.")} <= {
         "qkd.circuits.cone",
@@ -118,7 +118,7 @@ def test_aers_private_fields_are_read_in_one_place(file):
         assert not PRIVATE.search(file.read_text("utf8"))
 
 
-def test_no_name_stands_there_unused():
+def test_every_name_is_used():
     folders = (SOURCE, *(SOURCE.parents[1] / name for name in ("examples", "benchmarks")))
     texts = {path: path.read_text("utf8") for folder in folders for path in folder.rglob("*.py")}
     counts = Counter(word for text in texts.values() for word in re.findall(r"\w+", text))

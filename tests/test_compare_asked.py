@@ -1,4 +1,4 @@
-"""What a comparison may be asked besides: noise in training, curves, the same tuning for all, a cluster, folders."""
+"""Options of a comparison: noise in training, curves, the same tuning for all, a cluster, folders."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What is said while work goes on, what is not, and how foreign text is shown."""
+"""Messages during work, quiet mode, and the display of foreign text."""
 
 import logging
 import subprocess

@@ -33,7 +33,7 @@ SPLICES = [b"\x00", b"\xff\xfe", b"\xed\xa0\x80", b"\\ud800", "\u2028\x85\ufeff"
 SPLICES += [b"[" * 3000, b"{" * 3000, b'{"a":' * 3000, b"9" * 5000, b"-1", b"1e999", b"NaN", b"-Infinity", b"null"]
 SPLICES += [b"true", b"[]", b"{}", b'""', b"../" * 9, b"#", b";", b",", b"\n\n", b" " * 70000, b"pow(2,2)", b"gate "]
 SPLICES += [b'include "/etc/passwd";']
-"""What is put among the bytes of a file."""
+"""Bytes that are inserted into a file."""
 
 
 def damaged(whole, seed):

@@ -50,7 +50,7 @@ def test_none_of_fifty_failed_or_interrupted_commands_moves_latest(good, corpus,
                 api.distill(**given)
         assert (folder / "latest").resolve() == good.folder.path, seed
         assert len(api.predict(["A sentence about tensors."], run=folder / "latest")) == 1, seed
-    for left in folder.iterdir():  # an interrupted run can be gone on with, and a failed one left what took time
+    for left in folder.iterdir():  # an interrupted run can be continued, and a failed one keeps its costly results
         assert left.name == "latest" or (left / "config.toml").is_file()
     for left in folder.iterdir():
         if not left.is_symlink() and left != good.folder.path and not (left / "checkpoint").exists():

@@ -27,7 +27,7 @@ WRONG = [None, -1, 10**12, 1.5, float("inf"), float("nan"), "x", "", [], {}, [[]
 
 
 def changed(value, path=()):
-    """Yield a JSON value with each of its entries left out, and replaced by each wrong one."""
+    """Yield a JSON value with each of its entries removed, and replaced by each wrong one."""
     entries = value.items() if isinstance(value, dict) else enumerate(value[:2]) if isinstance(value, list) else ()
     for key, inner in entries:
         without = copy.copy(value)
@@ -44,7 +44,7 @@ def changed(value, path=()):
 
 
 def read_or_refused(read, path, value):
-    """Read a file with another value in it; an error must be a sentence that names the file's folder."""
+    """Read a file with another value in it; the error must name the file's folder."""
     path.write_text(value if isinstance(value, str) else json.dumps(value))
     try:
         read()

@@ -1,4 +1,4 @@
-"""What reports say in words follows from the numbers, whichever way they come out."""
+"""The sentences of a report follow from its numbers."""
 
 import io
 from xml.etree import ElementTree

@@ -1,4 +1,4 @@
-"""A sweep: its space is checked first, nothing is done twice, and the best is what distill trains."""
+"""A sweep checks its space first, trains nothing twice, and distill trains its best settings."""
 
 import json
 import statistics

@@ -1,4 +1,4 @@
-"""Where a circuit made the labels the verdict says that it helps, where a line made them it does not."""
+"""The verdict favors the circuit if a circuit made the labels, and not if a linear map did."""
 
 import numpy as np
 import pytest
@@ -42,7 +42,7 @@ def test_geometric_difference_of_a_kernel_to_itself_is_one_and_small_to_a_richer
     assert geometric_difference(bell, bell, ridge=0.0) == pytest.approx(1, abs=1e-6)
     assert geometric_difference(3 * bell, bell, ridge=0.0) == pytest.approx(1, abs=1e-6)  # a scale is no difference
     fresh = linear_kernel(np.random.default_rng(1).normal(size=(60, 40)))  # knows nothing of x
-    # a kernel of functions that the other one hardly has leaves room, its own functions do not
+    # a kernel of other functions fits better, its own functions do not
     assert geometric_difference(linear_kernel(x[:, :2]), line) < 2
     assert geometric_difference(fresh, line) > 10
 

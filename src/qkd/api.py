@@ -7,34 +7,38 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from qkd.core.config import Config, fields, read_config, to_toml
 from qkd.core.console import log, may_be_quiet
 from qkd.core.errors import ConfigError, DataError, FolderError, nearest
 from qkd.core.files import write_text
 from qkd.core.options import ConfigOptions
-from qkd.core.runs import RunFolder, existing_run, named_run, new_run, newest_run
-from qkd.pipeline.given import storable
+from qkd.core.runs import RunFolder, existing_run, find_folder, named_run, new_run, newest_run
+from qkd.pipeline.given import storable, stored_data
 from qkd.pipeline.settings import Overrides, by_section, check_device, merged, settled, with_pinned_models
-from qkd.reports.run import results_table
+from qkd.reports.run import parts, predicted_classes, probabilities_and_targets, results_table
 from qkd.results import Evaluation, Labeling, Metrics, Prediction, TestPrediction
+from qkd.results.base import Shown
 from qkd.results.reading import read_metrics, read_predictions
 
 if TYPE_CHECKING:
     import numpy as np
+    from matplotlib.axes import Axes
 
+    from qkd.reports.tables import Table
     from qkd.student.bundle import Student
 
 
-class Run:
-    """A run folder.
+class Run(Shown):
+    """A run folder. ``to_frame`` has the tables ``results``, ``history`` and ``predictions``.
 
     Args:
-        folder: ``runs/NAME`` or ``runs/latest``.
+        folder: ``runs/NAME``, its NAME, or ``runs/latest``.
 
     Raises:
         QkdError: there is no run.
@@ -89,9 +93,50 @@ class Run:
         """The report, an HTML page."""
         return self.folder.report
 
-    def table(self) -> str:
-        """Return teacher, student and majority class side by side."""
-        return str(results_table(self.metrics))
+    def table(self) -> Table:
+        """Return teacher, student, controls and majority class side by side."""
+        return results_table(self.metrics)
+
+    def _parts(self) -> Sequence[Any]:
+        return parts(self.folder.path, self.metrics if self.folder.metrics.is_file() else None)
+
+    def _records(self) -> dict[str, list[dict[str, Any]]]:
+        lines = [{"name": name, **line.to_dict()} for name, line in self.metrics.lines.items()]
+        predictions = predicted_classes(self.metrics.classes, self.predictions)
+        return {"results": lines, "history": self.history, "predictions": predictions}
+
+    def plot_accuracies(self, ax: Axes | None = None) -> Axes:
+        """Draw the test accuracy of teacher, student and controls with 95 % intervals."""
+        return self._plot("qkd.reports.plots:accuracies", self.metrics.lines, ax=ax)
+
+    def plot_learning(self, ax: Axes | None = None) -> Axes:
+        """Draw loss and validation accuracy against epochs."""
+        best = self.metrics.student.best_epoch
+        return self._plot("qkd.reports.plots:learning", self.history, best, ax=ax)
+
+    def plot_confusion(self, ax: Axes | None = None) -> Axes:
+        """Draw how many test texts of each label are predicted as each class."""
+        from qkd.student.metrics import confusion_matrix
+
+        classes, (probabilities, targets) = self.metrics.classes, self._probabilities()
+        table = confusion_matrix(probabilities["student"].argmax(axis=1), targets, len(classes))
+        return self._plot("qkd.reports.plots:confusion", table, classes, ax=ax)
+
+    def plot_reliability(self, ax: Axes | None = None) -> Axes:
+        """Draw accuracy against confidence for teacher and student."""
+        return self._plot("qkd.reports.plots:reliability", *self._probabilities(), ax=ax)
+
+    def plot_risk_coverage(self, ax: Axes | None = None) -> Axes:
+        """Draw the error rate among the most confident test texts against their share, for teacher and student."""
+        return self._plot("qkd.reports.plots:risk_coverage", *self._probabilities(), ax=ax)
+
+    def plot_agreement(self, ax: Axes | None = None) -> Axes:
+        """Draw the student's probability of the teacher's class against the teacher's own."""
+        return self._plot("qkd.reports.plots:agreement", *self._probabilities()[0].values(), ax=ax)
+
+    def _probabilities(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Return the probabilities (N,C) of teacher and student on the test texts, and the class numbers (N,)."""
+        return probabilities_and_targets(self.metrics.classes, self.predictions)
 
 
 @may_be_quiet
@@ -228,45 +273,70 @@ def _resumable(folder: RunFolder, config: Config | None, overrides: Overrides) -
 
 @may_be_quiet
 def evaluate(
-    run: str | Path = "runs/latest",
-    data: str | None = None,
-    text_column: str = "text",
-    label_column: str = "label",
+    run: str | Path | Run | Student = "runs/latest",
+    data: Any = None,
+    text_column: str | None = None,
+    label_column: str | None = None,
     quiet: bool = False,
 ) -> Evaluation:
-    """Score a run's student on labeled texts.
+    """Score a student on labeled texts.
+
+    ::
+
+        evaluation = qkd.evaluate(run, data=table)
+        evaluation.plot_confusion()
+        evaluation.to_frame("texts").to_csv("predictions.csv")
 
     Args:
-        run: a run folder.
-        data: labeled texts, named as for ``distill``; the run's own test split if None.
-        text_column: the column with the texts.
-        label_column: the column with the labels.
+        run: a run, a student, a run or bundle folder, or the name of a run.
+        data: labeled texts, a name or an object as for ``distill``; the run's own test split if None.
+        text_column: the column of the texts; the one that the run was trained with if None.
+        label_column: the column of the labels; the one that the run was trained with if None.
         quiet: print warnings only.
 
     Raises:
-        QkdError: no such run, or the data have a label that is none of the student's classes.
+        QkdError: no such run, no such column, or the data have a label that is none of the student's classes.
     """
     import numpy as np
 
     from qkd.data.loading import load_dataset
-    from qkd.student.metrics import score
+    from qkd.student.metrics import evaluate_student
 
-    opened = Run(run)
-    student, teacher = opened.student, None
-    texts: Sequence[str]
-    labels: Sequence[str]
+    student, opened = _opened(run)
     if data is None:
+        if opened is None:
+            raise DataError("a bundle contains no test texts; give labeled texts with data")
         rows = opened.predictions
-        source, teacher = f"the test split of {opened.name}", np.array([row.teacher for row in rows])
         texts, labels = [row.text for row in rows], [row.label for row in rows]
+        source = f"the test split of {opened.name}"
+        return evaluate_student(student, texts, labels, source, np.array([row.teacher for row in rows]))
+    own = opened.config.data if opened else Config().data
+    text_column, label_column = text_column or own.text_column, label_column or own.label_column
+    if isinstance(data, str | Path):
+        dataset = load_dataset(str(data), text_column, label_column)
     else:
-        dataset = load_dataset(data, text_column, label_column)
-        source, texts, labels = data, dataset.texts, dataset.labels
-        for label in dataset.classes:
-            if label not in student.classes:
-                raise DataError(f"{data}: the student knows no label '{label}'{nearest(label, student.classes)}")
-    targets = np.array([student.classes.index(label) for label in labels])
-    return Evaluation(data=source, texts=len(texts), numbers=score(student.logits(texts), targets, teacher))
+        with TemporaryDirectory() as folder:  # objects pass the same checks as files
+            named = {"data": data, "text_column": text_column, "label_column": label_column}
+            path = stored_data(named, Config(), Path(folder))["data"]
+            dataset = replace(load_dataset(path, text_column, label_column), source="the given table")
+    for label in dataset.classes:
+        if label not in student.classes:
+            raise DataError(f"{dataset.source}: the student knows no label '{label}'{nearest(label, student.classes)}")
+    for note in dataset.notes:
+        log.info(note)
+    return evaluate_student(student, dataset.texts, dataset.labels, dataset.source)
+
+
+def _opened(run: str | Path | Run | Student) -> tuple[Student, Run | None]:
+    """Return the student of a run, a student or a folder, and the run where there is one."""
+    if isinstance(run, str | Path):
+        path = find_folder(Path(run))
+        if (path / "config.json").is_file() and not (path / "config.toml").is_file():
+            from qkd.student.bundle import Student
+
+            return Student.load(path), None
+        run = Run(path)
+    return (run.student, run) if isinstance(run, Run) else (run, None)
 
 
 @may_be_quiet
@@ -274,7 +344,7 @@ def predict(
     texts: str | Sequence[str] | np.ndarray = (),
     file: str | Path | None = None,
     text_column: str = "text",
-    run: str | Path = "runs/latest",
+    run: str | Path | Run | Student = "runs/latest",
     defer: float | None = None,
     quiet: bool = False,
 ) -> list[Prediction]:
@@ -284,7 +354,7 @@ def predict(
         texts: one text or several, or features (N,D).
         file: more texts: a table with a ``text_column``, or a ``.txt`` file with one text a line.
         text_column: the column of the file with the texts.
-        run: a run folder or a student folder.
+        run: a run, a student, a run or bundle folder, or the name of a run.
         defer: the largest error rate among answered texts; the student defers texts of which it is less sure.
         quiet: print warnings only.
 
@@ -296,13 +366,12 @@ def predict(
     """
     from qkd.data.features import to_texts
     from qkd.data.loading import load_texts
-    from qkd.student.bundle import Student
 
     inputs = [texts] if isinstance(texts, str) else to_texts(texts) if hasattr(texts, "shape") else list(texts)
     inputs += load_texts(Path(file), text_column) if file else ()
     if not inputs:
         raise DataError("no texts to classify: give them as arguments or with --file")
-    student = Student.load(run)
+    student, _ = _opened(run)
     if defer is None:
         rows, deferred = student.predict_proba(inputs), [None] * len(inputs)
     else:

@@ -1,4 +1,4 @@
-"""Random OpenQASM 3 programs together with what they mean, computed by numpy from the same random choices."""
+"""Random OpenQASM 3 programs and their unitaries, which numpy computes from the same random choices."""
 
 import numpy as np
 import torch
@@ -259,7 +259,7 @@ def values_and_gradients(student, points):
 
 
 def check_program(program, student):
-    """Assert that a circuit is what its program means, and the same after it is written and read back."""
+    """Assert that a circuit has the unitary of its program, also after it is written and read back."""
     assert [p.name for p in student.parameters] == program.inputs + program.weights
     points = np.random.default_rng(0).uniform(-3, 3, (3, len(student.parameters)))
     evs, gradients = values_and_gradients(student, points)

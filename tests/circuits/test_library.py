@@ -68,7 +68,7 @@ def test_check_finds_what_is_dead_or_repeated():
     circuit.ry(b, 0)  # repeats a
     circuit.rz(c, 0)  # commutes with the readout
     circuit.barrier()
-    circuit.ry(d, 2)  # nobody looks there
+    circuit.ry(d, 2)  # not read
     student = StudentCircuit(circuit, [x], [d, c, b, a], [SparsePauliOp("IIZ", 1e-3)])
     report = check_circuit(student)
     assert report.dead_weights == ("d", "c") and not report.dead_inputs

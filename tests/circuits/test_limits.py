@@ -1,4 +1,4 @@
-"""Small files that stand for huge circuits are refused before anything is built from them."""
+"""Small files that describe huge circuits are refused before a circuit is built."""
 
 import tracemalloc
 

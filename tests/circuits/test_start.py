@@ -1,4 +1,4 @@
-"""Where a circuit starts: its expectation values respond linearly to the data there, or it is called blind."""
+"""At the initial angles, expectation values respond linearly to the data, or a warning names those that do not."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Every kind of source gives the same texts; what cannot be used is dropped and told, or refused in one sentence."""
+"""Every kind of source gives the same texts; unusable rows are dropped with a message, unusable files are refused."""
 
 import csv
 import json

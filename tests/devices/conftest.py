@@ -1,4 +1,4 @@
-"""Random circuits with resets, and a check of what a device makes of them."""
+"""Random circuits with resets, and a check of their transpiled form."""
 
 import numpy as np
 from qiskit.circuit import Parameter, QuantumCircuit

@@ -1,4 +1,4 @@
-"""Catalogue, snapshots, profiles and maps: what a device is before any circuit stands on it."""
+"""Catalogue, snapshots, profiles and maps of devices, without a circuit."""
 
 import dataclasses
 import json

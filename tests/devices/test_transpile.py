@@ -1,4 +1,4 @@
-"""What a student becomes on a device: the same values, few gates, the best qubits, and the noise that is there."""
+"""A transpiled student has the same values, few gates, the best qubits, and the noise of those qubits."""
 
 import numpy as np
 import pytest

@@ -84,7 +84,7 @@ def device_and_noise(name):
 
 
 def on_device(student, device, line):
-    """The student transpiled onto ``line``, on the whole device and on the line alone with the noise that is there."""
+    """The student transpiled onto ``line``, on the whole device and on the line alone with the noise of that line."""
     backend, noise = device_and_noise(device)
     isa = transpile(student.circuit, backend, initial_layout=list(line), optimization_level=1, seed_transpiler=1)
     by_name = {parameter.name: parameter for parameter in isa.parameters}

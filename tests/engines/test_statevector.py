@@ -328,7 +328,7 @@ def test_a_batch_that_is_split_says_the_same(kept, monkeypatch):
 
 @pytest.mark.parametrize("kept", [0, 2**28])
 def test_what_is_kept_between_calls_belongs_to_one_of_them(kept, monkeypatch, rng):
-    """Tensors are used again by the next call; a way back that comes late makes its own anew."""
+    """The next call reuses tensors; a late backward pass computes its own."""
     monkeypatch.setattr("qkd.engines.amplitudes.sweep.MAX_KEPT_BYTES", kept)
     student = library.load_circuit("reupload", 4, 2)
     program = StatevectorEstimator(device="cpu").compile(

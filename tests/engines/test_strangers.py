@@ -1,4 +1,4 @@
-"""What a stranger may do to an estimator: nothing, too little, something else meanwhile, everything at once."""
+"""Unusual calls of an estimator: nothing, too little, other calls in between, everything in one call."""
 
 import threading
 import time
@@ -155,7 +155,7 @@ def test_wide_cones_with_other_weights_in_their_rows_get_strings_of_their_own():
     for values in (near, far):
         pub = (circuit, observable, values)
         found, expected = (one.run([pub]).result()[0] for one in (engine, exact))
-        assert "error_estimates" in found.metadata  # else nothing was left out
+        assert "error_estimates" in found.metadata  # otherwise the test compares nothing
         np.testing.assert_allclose(found.data.evs, expected.data.evs, atol=1e-2)
         slopes = [
             EngineGradient(one).run([circuit] * 3, [observable] * 3, values).result().gradients

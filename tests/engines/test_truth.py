@@ -1,4 +1,4 @@
-"""What changes Aer's answer changes ours: labels, units, attributes, noise models changed in place; every engine."""
+"""Labels, units, attributes and noise models changed in place change every engine's values as they change Aer's."""
 
 import copy
 import math
@@ -144,7 +144,7 @@ def around(operation):
 
 
 def understood(circuit):
-    """The circuit in Aer's own words: what Aer does not know decomposed once."""
+    """The circuit in Aer's basis: gates that Aer does not know are decomposed once."""
     return circuit.decompose(["tilt", "PauliEvolution"]).decompose(["PauliEvolution"])
 
 
@@ -240,7 +240,7 @@ def test_a_composite_gate_with_an_error_of_its_own_is_one_instruction(engine, no
     noise.add_all_qubit_quantum_error(depolarizing_error(0.3, 2), "whole")
     circuit = QuantumCircuit(2)
     circuit.append(whole, [0, 1])
-    # inside nothing is noisy: Aer is told so by labels for which there is no error
+    # the inner gates have no noise in Aer, because their labels have no error
     said = QuantumCircuit(2)
     said.append(RXGate(0.4, label="nothing"), [0])
     said.append(CXGate(label="nothing"), [0, 1])

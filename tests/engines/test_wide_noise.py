@@ -70,7 +70,7 @@ def test_trajectories_are_unbiased_and_know_their_error(noise):
         evs, stds = program.estimate(x, w)
     z = (evs - exact.detach()) / stds
     assert stds.max() < 0.15 and z.abs().max() < 4.5 and 0.3 < z.std() < 2  # 10 values
-    again = program(x, w)  # drawn anew
+    again = program(x, w)  # drawn again
     assert not torch.equal(again.detach(), evs)
     for mine, other in zip(torch.autograd.grad(again.sum(), (x, w)), by_exact, strict=True):
         assert (mine - other).norm() < 0.2 * other.norm()

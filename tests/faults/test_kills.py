@@ -51,7 +51,7 @@ class Case:
             self.words += ["--mitigation=none", "--samples=6", "--shots=64"]
 
     def after(self):
-        """What a person types after a command that did not end."""
+        """The command that a person types after one that did not end."""
         if self.name == "distill" and (self.folder / "runs" / "r" / "config.toml").exists():
             return ["distill", "--resume", "--name=r", f"--runs={self.folder / 'runs'}"]
         return self.words
@@ -103,7 +103,7 @@ def case(request, corpus, tmp_path, run):
 
 
 def check_recovered(faulty, expected, moment):
-    """Run the next command and compare what there is with what would have been there."""
+    """Run the next command and compare the files with those of an uninterrupted run."""
     done = qkd(*faulty.after(), env=faulty.env)
     if faulty.name == "run-hardware" and done.returncode == 0:  # it may have continued the plan that was there
         qkd("jobs", "collect", "--run", str(faulty.folder / "runs" / "r"), env=faulty.env, check=True)

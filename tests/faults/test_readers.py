@@ -26,7 +26,7 @@ SECONDS, MEMORY_KIB = 10, 1 << 20
 
 
 def changed_value(value, rng):
-    """A JSON value with one of its entries left out, doubled, replaced or exchanged with another."""
+    """A JSON value with one of its entries removed, doubled, replaced or exchanged with another."""
     if not isinstance(value, dict | list) or not value or rng.random() < 0.1:
         return rng.choice(
             [*WRONG, 10**400, -(10**30), 2**63, 1e308, "\ud800", "a\nb\x1b[2J", "x" * 100_000, [[[]]] * 99]

@@ -1,4 +1,4 @@
-"""Thousands of random OpenQASM programs: read as they mean, written as they are, or refused."""
+"""Thousands of random OpenQASM programs are read and written with the right unitary, or refused."""
 
 import os
 

@@ -38,7 +38,7 @@ CRN = "crn:v1:bluemix:public:quantum-computing:us-east:a/0123:4567-89ab::"
 
 @dataclass
 class Fault:
-    """What happens to requests that match, ``times`` times; ``after`` lets the request do its work first.
+    """The fault of requests that match, ``times`` times; ``after`` lets the request do its work first.
 
     kind: an HTTP status, "reset", "silence" or "cut" (the answer ends in the middle).
     """
@@ -352,7 +352,7 @@ def _handler(service):
                 pass
 
         def misbehave(self, fault, data):
-            """Do what the fault says; return whether the request goes on."""
+            """Apply the fault; return whether the request is handled."""
             if fault.kind == "silence":
                 time.sleep(fault.seconds)
                 return True

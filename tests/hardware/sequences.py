@@ -1,6 +1,6 @@
-"""Seeded sequences of what can happen to a device run, on the strict service: kills, lost ledgers, copies, full disks.
+"""Seeded fault sequences of a device run on the strict service: kills, lost ledgers, copies, full disks.
 
-``python -m tests.hardware.sequences FIRST LAST`` runs some and prints what came of them.
+``python -m tests.hardware.sequences FIRST LAST`` runs some and prints the outcomes.
 """
 
 import collections
@@ -126,7 +126,7 @@ class World:
             patch.stop()
 
     def sequence(self, seed):
-        """Do one sequence and return what came of it, as counts; zero of ``WRONG`` is wanted."""
+        """Run one sequence and return its outcome as counts; zero of ``WRONG`` is wanted."""
         return _Sequence(self, seed).run()
 
 
@@ -235,7 +235,7 @@ class _Sequence:
                     self.told["jobs gone"] += 1
 
     def _copy(self):
-        """Copy the run folder to another machine, on which it is gone on with too."""
+        """Copy the run folder to another machine, which continues the run too."""
         self.folders["B"] = self.folder / "B"
         shutil.copytree(self.folders["A"], self.folders["B"])
         self.told["folders copied"] += 1
@@ -336,7 +336,7 @@ def template():
 
 
 def main(first, last):
-    """Run sequences, print what came of them, and return whether all went well."""
+    """Run sequences, print the outcomes, and return whether all are correct."""
     total = collections.Counter()
     shared = "/dev/shm" if Path("/dev/shm").is_dir() else None
     with tempfile.TemporaryDirectory(dir=shared) as folder, World(template(), Clock(), Path(folder)) as world:

@@ -31,9 +31,9 @@ from .loopback import CRN, Loopback
 
 OTHER = "crn:v1:bluemix:public:quantum-computing:us-east:a/0123:89ab-4567::"
 PAGE = 2
-"""Jobs of a page, whatever is asked for, so that lists have several."""
+"""Jobs of a page, fewer than requested, so that lists have several pages."""
 BAD = ("empty", "cut", "nan", "fewer", "garbled")
-"""What may be wrong with a whole result."""
+"""The damages of a whole result."""
 
 
 @dataclass
@@ -83,7 +83,7 @@ class Strict(Loopback):
         self.reset(seed)
 
     def reset(self, seed, chaos=0.0, lag=0.0, late=0.0, bad=0.0, length=60.0):
-        """Forget every job, and be as awkward as is said.
+        """Forget every job, and show the given faults.
 
         chaos: the share of requests that something happens to.
         lag: seconds after which a job is listed, at most.
@@ -175,7 +175,7 @@ class Strict(Loopback):
         }
 
     def measured(self, job):
-        """Return the result: what was asked for, or what is wrong with it."""
+        """Return the result, complete or damaged."""
         observables, texts = job.params["shape"]
         evs = [[0.1 * (k + 1)] * texts for k in range(observables)]
         if job.result == "fewer":

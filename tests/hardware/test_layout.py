@@ -1,4 +1,4 @@
-"""Which region a device run takes: the one of training, as long as it is nearly as good as the best."""
+"""A device run takes the region of training while it is nearly as good as the best one."""
 
 from dataclasses import replace
 

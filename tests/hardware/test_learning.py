@@ -122,7 +122,7 @@ def test_a_device_is_asked_once(service, folder):
     assert len(service.jobs) == 1 and collect(folder, policy=QUICK) == []
     told = json.loads((outcome.plan.folder / "result.json").read_text())
     path = Path(told["file"])
-    # the device has no other errors than those calibrated: nothing for later runs to reckon with
+    # the device has only the calibrated errors, so later runs need no correction
     assert not told["clearer"] and path == outcome.plan.folder / "learned.json"
     assert snapshot.learned_files("ibm_manila") == []
     held = snapshot.read_snapshot(path)

@@ -125,7 +125,7 @@ def test_learned_readout_takes_the_place_of_the_calibrated_one():
     left = assignment(noise.model, 0)
     assert left[0, 1] == pytest.approx(0.02) and left[1, 0] == pytest.approx(0.08)
     idle = QuantumCircuit(2)
-    for label, kept in (("IZ", 0.9), ("ZZ", 1.0)):  # both flip at once, so their product stays
+    for label, kept in (("IZ", 0.9), ("ZZ", 1.0)):  # both flip together, so their product stays
         one, without = (
             LightConeEstimator(model).run([(idle, label)]).result()[0].data.evs for model in (noise, Noise(noise.model))
         )

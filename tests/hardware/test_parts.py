@@ -82,7 +82,7 @@ def test_each_mitigation_brings_values_closer_to_exact_ones():
         evs, stds = found["evs"], found["stds"]
         assert evs.shape == stds.shape == exact.shape
         off[name] = np.abs(evs - exact).mean()
-    del off["affine"]  # what the client makes of it is only half of it
+    del off["affine"]  # the client computes only half of it
     assert off["readout"] < off["none"]
     assert min(off.values()) < off["none"] / 2
     assert max(off["pea"], off["pec"]) < off["none"]

@@ -287,7 +287,7 @@ def test_a_plan_compiled_anew_is_estimated_checked_and_asked_for_again(service, 
     [outcome] = run(order(folder), refuse, policy=QUICK)
     assert seen[1] == "1.99.0" and len(seen) == 2 and outcome.records == [] and service.jobs == []
     service.version = None
-    assert collect(folder, policy=QUICK) == []  # plans that were never sent are not gone on with
+    assert collect(folder, policy=QUICK) == []  # plans that were never sent are not continued
 
 
 def test_a_device_that_changes_between_jobs_gets_no_more_of_them(service, folder, monkeypatch):
@@ -378,7 +378,7 @@ def test_a_killed_run_is_gone_on_with(service, folder, moment, monkeypatch):
         process.join()
     assert process.exitcode == -signal.SIGKILL
     service.hold = False
-    clock = Clock(time.time())  # goes on from what the killed process wrote, but waits in no time
+    clock = Clock(time.time())  # continues from the files of the killed process, without waiting
     [outcome] = collect(folder, policy=replace(QUICK, sleep=clock.sleep, now=clock.now))
     once(service, outcome)
 
@@ -410,7 +410,7 @@ class Mortal:
 
 
 @pytest.mark.no_cover
-def test_forty_sequences_of_faults_double_nothing_and_lose_nothing(service, folder, monkeypatch):
+def test_sequences_of_faults_double_nothing_and_lose_nothing(service, folder, monkeypatch):
     small_jobs(monkeypatch)
     [outcome] = run(order(folder, samples=4, shots="16"), YES, dry_run=True, policy=QUICK)
     client = live.service()
@@ -425,7 +425,7 @@ def test_forty_sequences_of_faults_double_nothing_and_lose_nothing(service, fold
         ("GET", "/status$"),
     ]
     deaths = troubles = 0
-    for seed in range(40):
+    for seed in range(12):
         dice = random.Random(seed)
         service.jobs.clear()
         facts = {"folder": folder / "hardware" / f"hw-{seed + 1}", "key": f"seed{seed}"}
@@ -452,7 +452,7 @@ def test_forty_sequences_of_faults_double_nothing_and_lose_nothing(service, fold
             assert plan.read_arrays(record.file, record.sha256)["evs"].shape == (4, 2)
         service.faults.clear()
         shutil.rmtree(plan.folder)
-    assert deaths > 10 and troubles > 1  # the sequences were not harmless
+    assert deaths > 3 and troubles > 0  # the sequences were not harmless
 
 
 def test_a_retired_device_is_told_with_the_command_that_rehearses(folder):

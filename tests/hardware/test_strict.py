@@ -126,7 +126,7 @@ def test_what_was_refused_or_never_left_is_sent_again_at_once(here, monkeypatch,
         here.drive()
         assert here.ran() == [0, 1, 2]
         soon = here.service.jobs[-1].sent - started < 120
-        assert soon == (kind == "refused" or kind[0] == 429)  # of 503 nobody knows whether a job came of it
+        assert soon == (kind == "refused" or kind[0] == 429)  # after a 503 it is unknown whether a job exists
 
 
 @pytest.mark.parametrize("harm", ["deleted", "damaged", "copied"])
@@ -141,7 +141,7 @@ def test_a_ledger_that_knows_too_little_sends_nothing_twice(here, harm):
         lines = path.read_bytes().split(b"\n")
         path.write_bytes(b"\n".join(line[: len(line) // 2] if b'"submitted"' in line else line for line in lines))
     else:
-        path.write_bytes(path.read_bytes().split(b"\n")[0] + b"\n")  # as it was before anything was sent
+        path.write_bytes(path.read_bytes().split(b"\n")[0] + b"\n")  # as before the submission
         here.home = "B"
     assert all(record.file for record in here.drive()) and here.ran() == [0, 1, 2]
 
@@ -175,7 +175,7 @@ def test_cancelled_is_said_only_of_what_the_service_cancelled(here, clock):
     assert states == {done.id: "done"} | {job.id: "cancelled" for job in running}
     records = here.drive()
     assert records[0].file and [record.state for record in records[1:]] == ["cancelled"] * 2
-    assert len(here.service.jobs) == 3  # what was cancelled is not sent anew
+    assert len(here.service.jobs) == 3  # cancelled jobs are not sent again
 
 
 def test_cancelling_reaches_a_job_that_is_still_on_its_way(here, monkeypatch, clock):
@@ -335,7 +335,7 @@ def test_a_damaged_plan_and_strange_folders_keep_no_other_plan_from_being_collec
     assert done.records[0].file and len(service.jobs) == 1
     told = capsys.readouterr().err
     assert "hw-2" in told and "hw-3" in told
-    assert list_jobs(folder)[1]  # the damaged lines are told
+    assert list_jobs(folder)[1]  # the damaged lines are reported
 
 
 def test_texts_without_finite_values_are_told_and_left_out(service, folder, monkeypatch):
@@ -365,7 +365,7 @@ def test_every_job_of_every_run_is_listed_from_any_folder(service, folder, tmp_p
     rows = list_all_jobs()
     assert [(row["run"], row["open"]) for row in rows] == [(str(folder), True), (str(other), False)]
     assert rows[0]["id"] == sent.records[0].id
-    index.index_path().unlink()  # lost: what lies in runs/, or where one is told to look, is found all the same
+    index.index_path().unlink()  # lost; runs below runs/ or a given folder are still found
     assert not list_all_jobs()
     assert {row["id"] for row in list_all_jobs(tmp_path)} == {row["id"] for row in rows}
     index.index_path().unlink()

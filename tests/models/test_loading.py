@@ -1,4 +1,4 @@
-"""Where weights come from and how they are fed: GGUF files, the hub's cache without a hub, memory that runs out."""
+"""Loading of weights and batching: GGUF files, the hub's cache without a hub, memory that runs out."""
 
 import shutil
 import subprocess

@@ -29,7 +29,7 @@ def hashes(pin):
 
 
 def replace_byte(path, keep_time=False):
-    """Change the last byte of a file, the size staying as it is."""
+    """Change the last byte of a file and keep its size."""
     facts, clock = path.stat(), path.parent.parent / "clock"
     while not clock.exists() or clock.stat().st_ctime_ns <= facts.st_ctime_ns:  # file times are coarse
         clock.write_bytes(b"")

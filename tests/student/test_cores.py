@@ -1,4 +1,4 @@
-"""Middles: a control has the circuit's size, trains, and is what its name says."""
+"""A control has the size of the circuit, trains, and computes the function of its name."""
 
 import numpy as np
 import pytest
@@ -58,7 +58,7 @@ def test_linear_is_linear_and_mlp_is_not():
 
 
 def test_fourier_features_span_what_the_circuit_computes():
-    """With every frequency of a small encoding among the features, a linear head reproduces the circuit exactly."""
+    """A linear head on every frequency of a small encoding reproduces the circuit exactly."""
     circuit = library.load_circuit("reupload", qubits=1, layers=2)  # one angle, entering twice: frequencies -2 ... 2
     torch.manual_seed(0)
     core = QuantumCore(circuit, make_engine(ENGINE, circuit)).double()

@@ -253,3 +253,14 @@ def test_training_starts_where_the_circuit_responds_linearly():
     paper = model(angle_map="minmax")
     paper.standardize(x)
     assert paper.angles(x).detach().amax(dim=1).numpy() == pytest.approx(np.full(500, 10.0), abs=1e-6)
+
+
+def test_a_feature_that_no_training_text_varies_changes_no_logits():
+    student, x = model(), examples(50, 0)[0] * (1, 1e-4, 1e3, 1, 1)
+    x[:, 3] = 0.3
+    student.standardize(torch.as_tensor(x))
+    unseen = x[:5].copy()
+    unseen[:, 3] = -7
+    assert np.array_equal(student.logits(unseen), student.logits(x[:5]))
+    unseen[:, 1] += 1e-4
+    assert not np.allclose(student.logits(unseen), student.logits(x[:5]))

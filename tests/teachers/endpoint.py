@@ -148,7 +148,7 @@ class Server:
 
     @property
     def words(self):
-        """Whether the tokenizer splits at blanks and drops them."""
+        """True if the tokenizer splits at blanks and drops them."""
         return self.tokenizer.decode([self.ids("a")[-1]]) == self.tokenizer.decode([self.ids(" a")[-1]])
 
     def rendered(self, body):

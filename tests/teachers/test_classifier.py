@@ -1,4 +1,4 @@
-"""Classifiers that somebody trained: their labels reach the right column, and what is none is refused."""
+"""Labels of a trained classifier reach the right column, and other models are refused."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Labeling a corpus: the file that comes out is what a run would have used, and a second one costs nothing."""
+"""Labeling a corpus writes the logits that a run would use, and a second time costs nothing."""
 
 import json
 import os

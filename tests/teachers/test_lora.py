@@ -1,4 +1,4 @@
-"""Fine-tuning on a random LM: it learns, it goes on where it was killed, and what it saves is an ordinary adapter."""
+"""Fine-tuning of a random LM learns, resumes after a kill, and saves an ordinary adapter."""
 
 import shutil
 

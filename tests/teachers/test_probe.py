@@ -1,4 +1,4 @@
-"""The probe teacher: what is read of a pass, how it is chosen, and heads that have not seen the text they judge."""
+"""The probe teacher: hidden states, their selection, and heads that have not seen the text they classify."""
 
 import numpy as np
 import pytest

@@ -9,10 +9,14 @@ from typing import Annotated
 
 import typer
 
-from qkd.cli import circuits, compare, devices, doctor, export, hardware, jobs, options, students, sweep, teach
+from qkd.cli import circuits, compare, devices, doctor, export, hardware, jobs, options, students
+from qkd.cli.options import command
 from qkd.core import console
+from qkd.core.config import Config
 from qkd.core.errors import QkdError, speak_options
 from qkd.core.files import as_os_error
+from qkd.experiments.specs import CompareSpec, SweepSpec
+from qkd.hardware.request import DeviceRunRequest
 
 app = typer.Typer(
     name="qkd",
@@ -23,17 +27,21 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
     help="Distill a large language model's text classifier into a quantum circuit, and run it on a device.",
 )
-students.register(app)
-teach.register(app)
-export.register(app)
-compare.register(app)
-sweep.register(app)
-app.command()(doctor.doctor)
+command(app, sections=Config.model_fields)(students.distill)
+command(app)(students.evaluate)
+command(app)(students.predict)
+command(app, sections=students.TEACHING)(students.teach)
+command(app)(export.export)
+command(app)(export.serve)
+command(app, spec=CompareSpec, sections=Config.model_fields, commas=True)(compare.compare)
+command(app, spec=compare.ReproduceSpec, sections=Config.model_fields, commas=True)(compare.reproduce)
+command(app, spec=SweepSpec, sections=Config.model_fields)(compare.sweep)
+command(app)(doctor.doctor)
 app.add_typer(doctor.app, name="cache")
 app.add_typer(circuits.app, name="circuits")
 app.add_typer(devices.app, name="devices")
-app.command()(devices.transpile)
-app.command("run-hardware")(hardware.run_hardware)
+command(app)(devices.transpile)
+command(app, "run-hardware", spec=DeviceRunRequest)(hardware.run_hardware)
 app.add_typer(jobs.app, name="jobs")
 
 

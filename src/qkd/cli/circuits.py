@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from qkd.cli.options import Debug, Json
+from qkd.cli.options import Json, command, print_json
 from qkd.core.console import write
 
 app = typer.Typer(no_args_is_help=True, help="The student circuits: list, draw and check them.")
@@ -17,8 +17,8 @@ Qubits = Annotated[int | None, typer.Option(min=1, help="Number of qubits n. Def
 Layers = Annotated[int | None, typer.Option(min=1, help="Repetitions of the ansatz. Default: that of the circuit.")]
 
 
-@app.command("list")
-def list_(json_: Json = False, debug: Debug = False) -> None:
+@command(app, "list")
+def list_(json_: Json = False) -> None:
     """List the circuits that have a name, and their files.
 
     Example: qkd circuits list
@@ -35,15 +35,15 @@ def list_(json_: Json = False, debug: Debug = False) -> None:
             {"name": name, "counts": draw.count(student).size(), "description": description, "path": str(path)}
         )
     if json_:
-        write(json.dumps(circuits, indent=2))
+        print_json(circuits)
         return
     write(aligned([("circuit", "size"), *((row["name"], row["counts"]) for row in circuits)]))
     for row in circuits:
         write(f"\n{row['name']}: {row['description']}\n  {row['path']}")
 
 
-@app.command()
-def show(name: Name, qubits: Qubits = None, layers: Layers = None, debug: Debug = False) -> None:
+@command(app)
+def show(name: Name, qubits: Qubits = None, layers: Layers = None) -> None:
     """Draw a circuit and count its gates and parameters.
 
     Example: qkd circuits show hardware --qubits 4
@@ -55,8 +55,8 @@ def show(name: Name, qubits: Qubits = None, layers: Layers = None, debug: Debug 
     write(draw.count(student).render())
 
 
-@app.command()
-def check(name: Name, qubits: Qubits = None, layers: Layers = None, json_: Json = False, debug: Debug = False) -> None:
+@command(app)
+def check(name: Name, qubits: Qubits = None, layers: Layers = None, json_: Json = False) -> None:
     """Find weights and inputs without effect, redundant weights, and the light cone of each observable.
 
     Example: qkd circuits check qdllm

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qkd.cli.hardware import Detach, DryRun, NewPlan, Yes, with_request_options
-from qkd.cli.options import Debug, Json, Quiet
+from qkd.cli.hardware import Detach, DryRun, NewPlan, Yes, ask
+from qkd.cli.options import Json, command, print_json
 from qkd.core.console import write
 from qkd.hardware.request import LearningRequest
 
@@ -29,8 +28,8 @@ def _default(context: typer.Context) -> None:
         list_()
 
 
-@app.command("list")
-def list_(json_: Json = False, debug: Debug = False) -> None:
+@command(app, "list")
+def list_(json_: Json = False) -> None:
     """List all devices, those of your account included, and their snapshots.
 
     Example: qkd devices list
@@ -55,7 +54,7 @@ def list_(json_: Json = False, debug: Debug = False) -> None:
     devices = [*known.devices, *newer]
     if json_:
         rows = [asdict(device) | {"account": None if online is None else device.name in online} for device in devices]
-        write(json.dumps({"date": known.date.isoformat(), "devices": rows}, indent=2))
+        print_json({"date": known.date.isoformat(), "devices": rows})
         return
     head = ("device", "snapshot", "processor", "qubits", "lattice", "two-qubit gate", "status")
     write(aligned([head, *(_cells(device, online or ()) for device in devices)]))
@@ -69,13 +68,12 @@ def _cells(device: DeviceEntry, online: Collection[str]) -> tuple[str, ...]:
     return (*(str(cell) if cell else "-" for cell in shown), device.status + since + yours)
 
 
-@app.command()
+@command(app)
 def show(
     device: Device,
     circuit: Annotated[str, typer.Option(help="The circuit whose region is marked.")] = "hardware",
     png: Png = None,
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Show a device's calibration and its map, with the qubits that a circuit would use.
 
@@ -99,7 +97,7 @@ def show(
     if png:
         chip_plot.figure(calibrated, qubits).savefig(png, dpi=150)
     if json_:
-        write(json.dumps({**numbers(calibrated).to_dict(), "circuit": circuit, "region": list(qubits)}, indent=2))
+        print_json({**numbers(calibrated).to_dict(), "circuit": circuit, "region": list(qubits)})
         return
     write(calibrated.summary())
     write(aligned(rows(calibrated)))
@@ -107,10 +105,8 @@ def show(
     write(where)
 
 
-@app.command("snapshot")
-def snapshot_(
-    device: Annotated[str, typer.Argument(help="A live device of your account.")], debug: Debug = False
-) -> None:
+@command(app, "snapshot")
+def snapshot_(device: Annotated[str, typer.Argument(help="A live device of your account.")]) -> None:
     """Save a live device's present calibration, for --local and --sim aer-noisy.
 
     Example: qkd devices snapshot ibm_fez
@@ -123,12 +119,11 @@ def snapshot_(
     write(str(path))
 
 
-@app.command()
+@command(app)
 def compare(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     devices: Annotated[str, typer.Option(help="Devices, snapshots or snapshot files, joined by commas.")],
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Rank devices for a run's student, by its accuracy under the noise of their calibrations.
 
@@ -143,18 +138,17 @@ def compare(
         raise ConfigError("--devices names no device; write ibm_fez,ibm_marrakesh")
     ranking = fitness.rank_devices(run, names)
     if json_:
-        write(json.dumps([device.to_dict() for device in ranking], indent=2))
+        print_json([device.to_dict() for device in ranking])
         return
     write(aligned(fitness.ranking_rows(ranking)))
 
 
-@app.command()
+@command(app)
 def drift(
     device: Device,
     since: Annotated[Path, typer.Option(help="A run trained under the device's noise, or a snapshot file.")],
     run: Annotated[Path | None, typer.Option(help="The run of the student. Default: that of --since.")] = None,
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Show the changes of a device since a calibration, and their cost for a student.
 
@@ -165,40 +159,36 @@ def drift(
 
     drift = fitness.drift(device, since, run)
     if json_:
-        write(json.dumps(drift.to_dict(), indent=2))
+        print_json(drift.to_dict())
         return
     write(aligned(fitness.drift_rows(drift)))
 
 
-@app.command()
-@with_request_options(LearningRequest, arguments=("device",))
+@command(app, spec=LearningRequest, arguments=("device",))
 def learn(
     *,
-    request: LearningRequest,
+    spec: LearningRequest,
     dry_run: DryRun = False,
     new_plan: NewPlan = False,
     detach: Detach = False,
     yes: Yes = False,
     json_: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
 ) -> None:
     """Estimate coherent errors of a device, which calibration data omit, from a few circuits.
 
     Example: qkd devices learn ibm_fez --run runs/latest --dry-run
     """
-    from qkd.cli.device_output import ask
     from qkd.core.files import finite
     from qkd.hardware.learning import conclusion, table
     from qkd.hardware.run import run as run_
     from qkd.reports.tables import aligned
     from qkd.results import LearnedResult
 
-    confirm = ask(skip=dry_run or request.local or yes, silent=quiet or json_)
-    [device_run] = run_(request, confirm, detach=detach, dry_run=dry_run, new_plan=new_plan)
+    confirm = ask(skip=dry_run or spec.local or yes, silent=json_)
+    [device_run] = run_(spec, confirm, detach=detach, dry_run=dry_run, new_plan=new_plan)
     result = device_run.result
     if json_:
-        write(json.dumps(None if result is None else finite(result.to_dict()), indent=2))
+        print_json(None if result is None else finite(result.to_dict()))
     elif isinstance(result, LearnedResult) and result.file:
         write(aligned(table(result)))
         write(f"{result.file}\n{conclusion(result)}")
@@ -227,7 +217,6 @@ def transpile(
     qubits: Annotated[int | None, typer.Option(min=1, help="The width n of a named circuit.")] = None,
     layers: Annotated[int | None, typer.Option(min=1, help="The layers of a named circuit.")] = None,
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Compile a student for a device and show the resulting circuit's size and errors.
 
@@ -254,7 +243,7 @@ def transpile(
     if png:
         compiled.chip().savefig(png, dpi=150)
     if json_:
-        write(json.dumps(asdict(report) | {"profile": compiled.profile.name}, indent=2))
+        print_json(asdict(report) | {"profile": compiled.profile.name})
         return
     write(compiled.device.summary())
     write(aligned(report.rows()))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
 import platform
 import shutil
@@ -13,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from qkd.cli.options import Debug, Json
+from qkd.cli.options import Json, command, print_json
 from qkd.core.console import write
 
 app = typer.Typer(no_args_is_help=True, help="The cache of embeddings, logits and models: show and clean it.")
@@ -37,14 +36,14 @@ class Finding:
     fix: str | None = None
 
 
-def doctor(json_: Json = False, debug: Debug = False) -> None:
+def doctor(json_: Json = False) -> None:
     """Show versions, account, caches, models, GPU, memory and disk, and the command that fixes each problem.
 
     Example: qkd doctor
     """
     findings = list(examine())
     if json_:
-        write(json.dumps([asdict(finding) for finding in findings], indent=2))
+        print_json([asdict(finding) for finding in findings])
         return
     from qkd.reports.tables import aligned
 
@@ -146,8 +145,8 @@ def _size(count: float) -> str:
     return f"{count:.{0 if units[0] == 'B' else 1}f} {units[0]}"
 
 
-@app.command()
-def show(json_: Json = False, debug: Debug = False) -> None:
+@command(app)
+def show(json_: Json = False) -> None:
     """Show what the cache contains.
 
     Example: qkd cache show
@@ -158,18 +157,17 @@ def show(json_: Json = False, debug: Debug = False) -> None:
     used = cache.usage()
     if json_:
         rows = {kind: {"files": files, "bytes": size} for kind, (files, size) in used.items()}
-        write(json.dumps({"folder": str(cache.root()), "kinds": rows}, indent=2))
+        print_json({"folder": str(cache.root()), "kinds": rows})
         return
     write(str(cache.root()))
     cells = [(kind, cache.KINDS.get(kind, ""), f"{files:,}", _size(size)) for kind, (files, size) in used.items()]
     write(aligned([("kind", "content", "files", "size"), *cells]))
 
 
-@app.command()
+@command(app)
 def clean(
     kinds: Annotated[list[str] | None, typer.Argument(help="Kinds of 'qkd cache show'. Default: all.")] = None,
     yes: Annotated[bool, typer.Option("-y", "--yes", help="Delete without a question.")] = False,
-    debug: Debug = False,
 ) -> None:
     """Delete cached files; qkd computes or fetches them again when it needs them.
 

@@ -7,10 +7,8 @@ from typing import Annotated
 
 import typer
 
-from qkd.cli.options import Debug, Quiet, RunArgument
+from qkd.cli.options import LATEST, RunArgument
 from qkd.core.console import write
-
-LATEST = Path("runs/latest")
 
 
 def export(
@@ -24,8 +22,6 @@ def export(
     device: Annotated[str | None, typer.Option(help="qasm: also compile the circuit for this device.")] = None,
     defer: Annotated[float | None, typer.Option(help="Error rate allowed; texts less sure are deferred.")] = None,
     check: Annotated[bool, typer.Option(help="Compare the export with the student on the test texts.")] = True,
-    quiet: Quiet = False,
-    debug: Debug = False,
 ) -> None:
     """Write a run's student in a format that needs neither qkd nor torch.
 
@@ -41,8 +37,6 @@ def serve(
     target: Annotated[Path, typer.Argument(help="A run, a student folder or an export.", show_default=True)] = LATEST,
     host: Annotated[str, typer.Option(help="The address; other than loopback is open to the network.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="The port.")] = 8000,
-    quiet: Quiet = False,
-    debug: Debug = False,
 ) -> None:
     """Answer HTTP requests: POST /predict, GET /health, an OpenAPI page at /.
 
@@ -55,9 +49,3 @@ def serve(
         log.warning(f"--host {host}: everybody who reaches this address can send texts; there are no accounts")
     log.info(f"http://{host}:{port} (Ctrl-C stops)")
     server.serve(target, host, port)
-
-
-def register(app: typer.Typer) -> None:
-    """Add this file's commands to ``app``."""
-    app.command("export")(export)
-    app.command("serve")(serve)

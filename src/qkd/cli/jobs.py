@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from qkd.cli.device_output import Window, print_device_runs, retry_policy
-from qkd.cli.options import Debug, Json, Quiet
+from qkd.cli.hardware import Window, print_device_runs, retry_policy
+from qkd.cli.options import LATEST, Json, command, print_json
 from qkd.core.console import one_line, write
 
-LATEST = Path("runs/latest")
 AnyRun = Annotated[Path | None, typer.Option(help="A run folder; found by the device run's name if not set.")]
 Name = Annotated[str | None, typer.Argument(help="A device run, hw-1; all unfinished ones if not set.")]
 
 app = typer.Typer(no_args_is_help=True, help="Jobs of device runs: list, show, collect and cancel them.")
 
 
-@app.command("list")
+@command(app, "list")
 def list_(
     run: Annotated[Path | None, typer.Option(help="A run folder; every run on this machine if not set.")] = None,
     under: Annotated[
         Path, typer.Option(help="Search this folder for run folders too, if the index of this machine was lost.")
     ] = Path("runs"),
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """List the jobs of every run on this machine, or of one run, from their ledgers; open ones first.
 
@@ -40,7 +37,7 @@ def list_(
     if damaged:
         log.warning(f"qkd ignores damaged lines of the ledger: {', '.join(map(str, damaged))}")
     if json_:
-        write(json.dumps({"jobs": rows, "damaged_lines": damaged}, indent=2))
+        print_json({"jobs": rows, "damaged_lines": damaged})
         return
     if not rows:
         write("there is no device run; 'qkd run-hardware' makes one")
@@ -89,12 +86,11 @@ def _folders(run: Path | None, name: str | None) -> list[Path]:
     return folders or [LATEST]
 
 
-@app.command()
+@command(app)
 def show(
     name: Annotated[str, typer.Argument(help="A device run, hw-1.")],
     run: AnyRun = None,
     json_: Json = False,
-    debug: Debug = False,
 ) -> None:
     """Show the plan and the result of a device run.
 
@@ -113,7 +109,7 @@ def show(
     result = read_result(path) if path.is_file() else None
     if json_:
         content = {"plan": read_json(plan.folder / "plan.json")}
-        write(json.dumps(content | ({} if result is None else {"result": read_json(path)}), indent=2))
+        print_json(content | ({} if result is None else {"result": read_json(path)}))
         return
     write(f"{name}: {plan.device} version {plan.version}, mitigation {plan.mitigation.name}, {len(plan.chunks)} jobs")
     if isinstance(result, LearnedResult) and result.file:
@@ -133,7 +129,7 @@ def show(
         write(f"{one_line(row.prediction):16} margin {row.margin:.3f} +- {error}  {one_line(row.text[:70])}")
 
 
-@app.command()
+@command(app)
 def collect(
     name: Name = None,
     run: AnyRun = None,
@@ -143,8 +139,6 @@ def collect(
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Fetch finished jobs and return.")] = False,
     window: Window = None,
     json_: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
 ) -> None:
     """Continue device runs: submit the jobs that are due, fetch those that are done.
 
@@ -170,12 +164,11 @@ def collect(
         raise failures[0]
 
 
-@app.command()
+@command(app)
 def cancel(
     name: Annotated[str, typer.Argument(help="A device run, hw-1.")],
     run: AnyRun = None,
     window: Window = None,
-    debug: Debug = False,
 ) -> None:
     """Cancel the jobs of a device run that have not ended, and print the state that the service gives for each.
 

@@ -1,18 +1,23 @@
-"""Options that several commands share, options generated from the fields of ``Config``, and their help in panels."""
+"""Commands whose options are generated from the fields of specs, options that they share, and their help in panels."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Container
+import json
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from types import NoneType
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import typer
+from pydantic.fields import FieldInfo
 from typer.core import TyperCommand
 
-from qkd.core.config import Config, fields
-from qkd.core.specs import Spec
+from qkd.core.config import fields
+from qkd.core.console import set_quiet, write
+from qkd.core.specs import Spec, validated
 
+F = TypeVar("F", bound=Callable[..., None])
 PANELS = {
     "data": "Data",
     **dict.fromkeys(("teacher", "prompt", "api", "lora", "models"), "Teacher"),
@@ -29,6 +34,7 @@ FIRST = {
     *("name", "config", "resume", "out", "students", "seeds", "tune", "over", "trials", "help", "help_all"),
 }
 """Options on the first help page of a command that has those of ``Config``; ``--help-all`` shows the others."""
+LATEST = Path("runs/latest")
 _debug = False
 
 
@@ -41,22 +47,6 @@ def _set_debug(value: bool) -> bool:
     global _debug
     _debug = _debug or value
     return value
-
-
-def _set_quiet(value: bool) -> bool:
-    from qkd.core.console import set_quiet
-
-    set_quiet(value)
-    return value
-
-
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print results only.", callback=_set_quiet)]
-Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.", callback=_set_debug, is_eager=True)]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-RunArgument = Annotated[Path, typer.Argument(help="A run folder.", show_default=True)]
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", help="A TOML file with any of these settings.", rich_help_panel="Run")
-]
 
 
 class PanelCommand(TyperCommand):
@@ -85,64 +75,104 @@ def _show_all(ctx: typer.Context, value: bool) -> bool:
     return value
 
 
-HelpAll = Annotated[
-    bool, typer.Option("--help-all", help="Show all options and exit.", callback=_show_all, is_eager=True)
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+RunArgument = Annotated[Path, typer.Argument(help="A run folder.", show_default=True)]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="A TOML file with any of these settings.", rich_help_panel="Run")
 ]
+_COMMON = {
+    "quiet": typer.Option("-q", "--quiet", help="Print results only.", callback=lambda value: set_quiet(value)),
+    "debug": typer.Option("--debug", help="Show tracebacks.", callback=_set_debug, is_eager=True),
+}
+_HELP_ALL = typer.Option("--help-all", help="Show all options and exit.", callback=_show_all, is_eager=True)
 
 
-def help_of(spec: type[Spec], key: str) -> str:
-    """Return the sentence of a setting."""
-    return str(spec.model_fields[key].description)
+def print_json(value: Any) -> None:
+    """Print a JSON value on several lines."""
+    write(json.dumps(value, indent=2))
 
 
-def with_config_options(
-    command: Callable[..., None], sections: Container[str] = tuple(Config.model_fields)
-) -> Callable[..., None]:
-    """Return ``command`` with an option for every field of ``Config``, or of some of its ``sections``.
+def command(
+    app: typer.Typer,
+    name: str | None = None,
+    spec: type[Spec] | None = None,
+    arguments: Collection[str] = (),
+    sections: Collection[str] = (),
+    commas: bool = False,
+) -> Callable[[F], F]:
+    """Return a decorator that adds a command to an application, with ``--quiet``, ``--debug`` and generated options.
 
-    ``command`` receives the options that were typed as the keyword argument ``given``, a dictionary by field.
+    Args:
+        app: The application.
+        name: The command's name; else that of the function.
+        spec: A kind of spec; the function receives one of the typed options as ``spec``.
+        arguments: Fields of the spec that are arguments instead of options.
+        sections: Sections of ``Config``; the function receives the options that were typed as ``given``, by field.
+        commas: Whether a list of the spec is one option with commas, and not one that is repeated.
     """
-    hints = get_type_hints(command, include_extras=True)
-    own = [
-        p.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY)
-        for name, p in inspect.signature(command).parameters.items()
-        if name != "given"
-    ]
-    made = []
-    for section, name, field in fields():
-        if section not in sections:
-            continue
-        default = "" if field.default is None else f" [default: {_shown(field.default)}]"
-        flag = f"--{name.replace('_', '-')}"
-        kind = typer.Option(
-            f"{flag}/--no-{flag[2:]}" if field.annotation is bool else flag,
-            help=f"{field.description}{default}",
-            show_default=False,
-            metavar=_metavar(field.annotation),
-            rich_help_panel=PANELS[section],
-        )
-        annotation: Any = Annotated[plain_type(field.annotation) | None, kind]
-        made.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
 
-    made.append(inspect.Parameter("help_all", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=HelpAll))
+    def decorate(function: F) -> F:
+        own = inspect.signature(function, eval_str=True).parameters.values()
+        of_spec = {key: field for key, field in spec.model_fields.items() if key != "kind"} if spec else {}
+        of_config = [row for row in fields() if row[0] in sections]
+        required = [_parameter(key, of_spec.pop(key), is_argument=True) for key in arguments]
+        made = [_parameter(key, field) for key, field in of_spec.items()]
+        made += [_parameter(key, field, PANELS[section]) for section, key, field in of_config]
+        common = {**_COMMON, "help_all": _HELP_ALL} if sections else _COMMON
+        flags = [_keyword(key, Annotated[bool, option], False) for key, option in common.items()]
 
-    def run(**arguments: Any) -> None:
-        arguments.pop("help_all")
-        given = {p.name: arguments.pop(p.name) for p in made[:-1]}
-        command(**arguments, given={name: value for name, value in given.items() if value is not None})
+        def run(**values: Any) -> None:
+            given = {p.name: value for p in [*required, *made] if (value := values.pop(p.name)) not in (None, [])}
+            if spec is not None:
+                mine = {key: given.pop(key) for key in [*arguments, *of_spec] if key in given}
+                if commas:
+                    mine = {key: _words(value) if isinstance(value, list) else value for key, value in mine.items()}
+                values["spec"] = validated(spec, mine)
+            for key in common:
+                values.pop(key)
+            function(**values, **({"given": given} if sections else {}))
 
-    signature = inspect.Signature(own + made)
-    run.__signature__ = signature  # type: ignore[attr-defined]
-    run.__annotations__ = {name: p.annotation for name, p in signature.parameters.items()}
-    run.__name__, run.__doc__ = command.__name__, command.__doc__
-    return run
+        rest = [p.replace(kind=p.KEYWORD_ONLY) for p in own if p.name not in ("spec", "given")]
+        signature = inspect.Signature([*required, *rest, *made, *flags])
+        run.__signature__ = signature  # type: ignore[attr-defined]
+        run.__annotations__ = {key: p.annotation for key, p in signature.parameters.items()}
+        run.__name__, run.__doc__ = function.__name__, function.__doc__
+        app.command(name, cls=PanelCommand if sections else None)(run)
+        return function
+
+    return decorate
+
+
+def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _parameter(name: str, field: FieldInfo, panel: str | None = None, is_argument: bool = False) -> inspect.Parameter:
+    """Return the option of a field, or its argument; None means that it was not typed."""
+    kind = plain_type(field.annotation)
+    if is_argument:
+        return _keyword(name, Annotated[kind, typer.Argument(help=field.description)], inspect.Parameter.empty)
+    flag = f"--{name.replace('_', '-')}"
+    default = f" [default: {_shown(field.default)}]" if field.default not in (None, ()) else ""
+    option = typer.Option(
+        f"{flag}/--no-{flag[2:]}" if kind is bool else flag,
+        help=f"{field.description}{default}",
+        show_default=False,
+        metavar=_metavar(field.annotation),
+        rich_help_panel=panel,
+    )
+    return _keyword(name, Annotated[kind | None, option], None)
+
+
+def _words(texts: list[str]) -> list[str]:
+    return [word.strip() for text in texts for word in text.split(",") if word.strip()]
 
 
 def _shown(default: Any) -> str:
     """Return a default as a user would type it."""
     if isinstance(default, bool):
         return "yes" if default else "no"
-    return ", ".join(default) if isinstance(default, tuple) else str(default)
+    return ", ".join(map(str, default)) if isinstance(default, tuple) else str(default)
 
 
 def _metavar(annotation: Any) -> str | None:
@@ -157,9 +187,9 @@ def plain_type(annotation: Any) -> Any:
     """Return the type of a typed word; the spec itself checks bounds and choices."""
     if get_origin(annotation) is tuple:
         return list[str]
-    if get_origin(annotation) is Literal:
+    parts = [part for part in get_args(annotation) if part is not NoneType]
+    if Literal in (get_origin(annotation), *map(get_origin, parts)):  # words, or a number or a word
         return str
-    inner = [argument for argument in get_args(annotation) if argument is not type(None)]
-    if inner:
-        return plain_type(inner[0])
+    if parts:
+        return plain_type(parts[0])
     return annotation if annotation in (int, float, Path, bool) else str

@@ -101,6 +101,11 @@ def set_quiet(quiet: bool) -> None:
     log.setLevel(logging.WARNING if quiet else logging.INFO)
 
 
+def is_quiet() -> bool:
+    """Return whether progress and ``log.info`` are suppressed."""
+    return not log.isEnabledFor(logging.INFO)
+
+
 @contextmanager
 def suppressed_output() -> Iterator[None]:
     """Suppress progress and ``log.info`` in a block, or in the function that this decorates."""
@@ -175,7 +180,7 @@ def progress(what: str, total: float, unit: str = "", done: float = 0) -> Iterat
         unit: what is counted ("texts", "epochs", "MB").
         done: how much of it an earlier process did.
     """
-    if not log.isEnabledFor(logging.INFO):
+    if is_quiet():
         yield _Silent()
     elif sys.stderr is None or not sys.stderr.isatty():
         yield _Plain(what, total, unit, done=done, before=done)

@@ -15,9 +15,12 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qkd.core.errors import ConfigError, FolderError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PRIVATE = 0o600
 """Mode of files with texts, and of ledgers and plans: the owner alone reads them."""
@@ -280,6 +283,29 @@ def json_lines(text: str | bytes) -> Iterator[tuple[int, Row | ValueError]]:
 def write_lines(path: Path, rows: Iterable[Row]) -> None:
     """Write ``rows`` to ``path`` atomically, one JSON object a line, readable by their owner alone."""
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), private=True)
+
+
+WRITERS: dict[str, Callable[[pd.DataFrame, Path], Any]] = {
+    ".csv": lambda table, path: table.to_csv(path, index=False),
+    ".jsonl": lambda table, path: table.to_json(path, orient="records", lines=True, force_ascii=False),
+    ".parquet": lambda table, path: table.to_parquet(path, index=False),
+}
+"""Writers of tables by the ending of a file's name."""
+
+
+def check_suffix(path: Path | None) -> None:
+    """Refuse a file for a table before anything slow, if its name ends in nothing that ``write_table`` writes.
+
+    Raises:
+        ConfigError: It does.
+    """
+    if path is not None and path.suffix.lower() not in WRITERS:
+        raise ConfigError(f"--output {path}: its name must end in {', '.join(WRITERS)}")
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a table of texts atomically as CSV, JSON lines or Parquet, readable by its owner alone."""
+    write_with(path, lambda part: WRITERS[path.suffix.lower()](table, part), private=True)
 
 
 def read_lines(path: Path) -> list[Row]:

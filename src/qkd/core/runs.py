@@ -264,14 +264,20 @@ def named_run(parent: Path, name: str) -> RunFolder:
     return folder
 
 
+def find_folder(where: Path) -> Path:
+    """Return ``where``, or ``runs/where`` if that exists and ``where`` is a name without a folder of its own."""
+    named = Path("runs", where)
+    return named if len(where.parts) == 1 and not where.is_dir() and named.is_dir() else where
+
+
 def existing_run(where: Path) -> RunFolder:
-    """Return the run folder at ``where``; links such as ``runs/latest`` are followed.
+    """Return the run folder at ``where`` or called ``where``; links such as ``runs/latest`` are followed.
 
     Raises:
         FolderError: There is none.
     """
     try:
-        folder = RunFolder(where.resolve())
+        folder = RunFolder(find_folder(where).resolve())
     except (OSError, RuntimeError, ValueError):  # a circle of links, or a name with a null byte
         raise FolderError(f"{where!s:.200}: cannot be a run folder; name its path") from None
     if not folder.config.is_file():

@@ -10,6 +10,8 @@ import numpy as np
 
 # Candidate penalties of leave-one-out predictions, in units of the kernel's trace.
 RIDGES = tuple(10.0 ** np.arange(-4, 1.1, 0.5))
+# A standard deviation below this fraction of the largest value is rounding, in float32.
+CONSTANT = 1e-6
 # Candidates for C, scikit-learn's inverse regularization strength, on standardized embeddings.
 STRENGTHS = (0.0003, 0.001, 0.003, 0.01)
 
@@ -48,9 +50,9 @@ def linear_probe(
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
-    mean, scale = x.mean(axis=0), x.std(axis=0) + 1e-6
-    x, x_valid = (x - mean) / scale, (x_valid - mean) / scale
-    x_test = x_valid if x_test is None else (x_test - mean) / scale
+    mean, scale = standardization(x)
+    x, x_valid = (x - mean) * scale, (x_valid - mean) * scale
+    x_test = x_valid if x_test is None else (x_test - mean) * scale
     classes = int(max(y.max(), y_valid.max())) + 1
 
     def log_probabilities(model: LogisticRegression, rows: np.ndarray) -> np.ndarray:
@@ -81,11 +83,22 @@ def kernel_probe(
     """
     from sklearn.svm import SVC
 
-    mean, scale = x.mean(axis=0), x.std(axis=0) + 1e-6
-    x, x_valid, x_test = ((rows - mean) / scale for rows in (x, x_valid, x_test))
+    mean, scale = standardization(x)
+    x, x_valid, x_test = ((rows - mean) * scale for rows in (x, x_valid, x_test))
     machines = [SVC(C=c, gamma=1 / x.shape[1]).fit(x, y) for c in (1.0, 3.0)]
     classes: np.ndarray = max(machines, key=lambda machine: machine.score(x_valid, y_valid)).predict(x_test)
     return classes
+
+
+def standardization(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the means (D,) and the inverse standard deviations (D,) of embeddings (N,D).
+
+    The latter is 0 for a feature that is constant in ``x``. Nothing can be learned about it, and a division by almost 0
+    would let it decide alone about every text in which it has another value.
+    """
+    scale = x.std(axis=0)
+    varies = scale > CONSTANT * np.abs(x).max(axis=0)
+    return x.mean(axis=0), np.divide(1, scale, out=np.zeros_like(scale), where=varies)
 
 
 def leave_one_out(kernel: np.ndarray, y: np.ndarray) -> np.ndarray:

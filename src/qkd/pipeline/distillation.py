@@ -13,7 +13,7 @@ from qkd.core.config import Config
 from qkd.core.console import log
 from qkd.core.files import write_json, write_lines, write_text
 from qkd.core.runs import RunFolder
-from qkd.devices.snapshot import write_snapshot
+from qkd.devices.snapshot import load_snapshot, write_snapshot
 from qkd.engines import AerEstimator
 from qkd.pipeline.diagnosis import diagnose_run
 from qkd.pipeline.evaluation import Evaluation, evaluate, make_metrics, table_lines
@@ -51,10 +51,13 @@ def run_pipeline(config: Config, folder: RunFolder, resume: bool) -> None:
     circuit = library.load_circuit(spec.circuit, spec.qubits, spec.layers, spec.inputs)
     cost = simulation_cost(config, circuit)
     check_time(config, cost)  # before anything slow
+    stored = folder.device / "snapshot.json"
+    stored_snapshot = stored if resume and stored.is_file() else None
+    if config.engine.sim == "aer-noisy":
+        load_snapshot(stored_snapshot or config.device.device)  # refuses an unknown device before anything slow
     circuit = with_start(circuit)
     check_saved(circuit)
-    snapshot = folder.device / "snapshot.json"
-    setting = make_setup(config, circuit, snapshot if resume and snapshot.is_file() else None)
+    setting = make_setup(config, circuit, stored_snapshot)
     checks = [] if setting.noisy is None else check_device(setting, setting.noisy, folder)
     inputs = prepare_inputs(config, folder, resume, clock)
     check_time(config, cost, len(inputs.data.train))

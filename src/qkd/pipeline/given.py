@@ -50,7 +50,7 @@ def storable(options: Options, config: Config, resumed: Config | None = None) ->
     folder = Path(values.get("runs", config.run.runs)) / FOLDER
     with objects.released():
         if not isinstance(values.get("data"), str | Path | None):
-            values |= _stored_data(values, config, folder)
+            values |= stored_data(values, config, folder)
         if not isinstance(values.get("circuit"), str | Path | None):
             values["circuit"] = _stored_circuit(values.pop("circuit"), values.pop("inputs", None), folder)
         names = [*_register(values, resumed)]
@@ -124,7 +124,7 @@ def _stored_circuit(circuit: Any, inputs: Any, folder: Path) -> str:
     return str(path)
 
 
-def _stored_data(values: Mapping[str, Any], config: Config, folder: Path) -> dict[str, Any]:
+def stored_data(values: Mapping[str, Any], config: Config, folder: Path) -> dict[str, Any]:
     """Write texts or features and their labels into a file, and return the options that name it.
 
     Raises:

@@ -137,6 +137,24 @@ def to_text(sections: Sequence[Section]) -> str:
     return "\n".join(lines).rstrip("\n")
 
 
+def parts_text(parts: Sequence[Part | None]) -> str:
+    """Return parts for a Python prompt, without pictures."""
+    return "\n\n".join(text for part in parts if part and (text := _text(part)))
+
+
+NOTEBOOK_STYLE = (
+    "--ink: currentColor; --muted: #7b8794; --paper: #fefefe; --teacher: #d97706; --student: #2563eb; --line: #7b879480"
+)
+"""The colors of a page in a notebook, whose own color scheme decides the color of text."""
+
+
+def parts_html(parts: Sequence[Part | None]) -> Markup:
+    """Return parts for a notebook."""
+    return Markup('<div style="{}">{}</div>').format(
+        NOTEBOOK_STYLE, Markup().join(_html(part) for part in parts if part)
+    )
+
+
 def _text(part: Part) -> str:
     if isinstance(part, str):
         return one_line(part)

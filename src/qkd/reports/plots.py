@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 
 from qkd.core.console import log, printable
 from qkd.results import MeasuredResult, ModelResult
+from qkd.results.run import ClassScores
 
 INK, MUTED, TEACHER, STUDENT, CONTROL, PAPER = "#1f2933", "#7b8794", "#d97706", "#2563eb", "#6b7f90", "#fefefe"
 COLORS = {"teacher": TEACHER, "student": STUDENT, "linear": CONTROL, "logreg": CONTROL, "majority": MUTED}
@@ -75,12 +76,18 @@ def palette(number: int) -> str:
     return PALETTE[number % len(PALETTE)]
 
 
-def canvas(width: float = 5.6, height: float = 3.4) -> tuple[Figure, Any]:
-    """Return an empty figure, its width and height in inches, and its axes."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.add_subplot()
+def canvas(width: float = 5.6, height: float = 3.4, axes: Any = None) -> tuple[Figure, Any]:
+    """Return a figure and its axes in the colors of a report.
+
+    Args:
+        width: The width of a new figure in inches.
+        height: Its height in inches.
+        axes: Axes of the caller's own figure, which are used instead.
+    """
+    if axes is None:
+        axes = Figure(figsize=(width, height), layout="constrained").add_subplot()
     style_axes(axes)
-    return figure, axes
+    return axes.figure, axes
 
 
 def style_axes(axes: Any, size: float = 10) -> None:
@@ -98,9 +105,9 @@ def add_legend(axes: Any, outside: bool = False, **options: Any) -> None:
     axes.legend(frameon=False, fontsize=9, labelcolor=INK, **(place | options))
 
 
-def accuracies(lines: dict[str, ModelResult]) -> Figure:
+def accuracies(lines: dict[str, ModelResult], axes: Any = None) -> Figure:
     """Draw each line's test accuracy with its 95 % interval."""
-    figure, axes = canvas(height=0.9 + 0.5 * len(lines))
+    figure, axes = canvas(height=0.9 + 0.5 * len(lines), axes=axes)
     for row, (name, line) in enumerate(reversed(lines.items())):
         number, color = line.numbers.accuracy, COLORS.get(name, STUDENT)
         axes.plot([number.low, number.high], [row, row], color=color, lw=6, alpha=0.3, solid_capstyle="round")
@@ -119,9 +126,9 @@ def accuracies(lines: dict[str, ModelResult]) -> Figure:
     return figure
 
 
-def learning(history: Sequence[dict[str, float]], best_epoch: int) -> Figure:
+def learning(history: Sequence[dict[str, float]], best_epoch: int, axes: Any = None) -> Figure:
     """Draw training and validation loss and validation accuracy against epochs."""
-    figure, axes = canvas()
+    figure, axes = canvas(axes=axes)
     epochs = [row["epoch"] for row in history]
     axes.plot(epochs, [row["loss"] for row in history], color=MUTED, label="training loss")
     axes.plot(epochs, [row["valid_loss"] for row in history], color=STUDENT, label="validation loss")
@@ -135,18 +142,17 @@ def learning(history: Sequence[dict[str, float]], best_epoch: int) -> Figure:
     return figure
 
 
-def confusion(predicted: np.ndarray, targets: np.ndarray, classes: Sequence[str]) -> Figure:
+def confusion(table: np.ndarray, classes: Sequence[str], axes: Any = None) -> Figure:
     """Draw how often each true class (rows) is predicted as each class (columns).
 
     Args:
-        predicted: The predicted class numbers (N,).
-        targets: The true class numbers (N,).
+        table: The numbers of texts (C,C), true classes in rows.
         classes: The C class names.
+        axes: The axes; a new figure if None.
     """
-    size = len(classes)
-    table = np.bincount(targets * size + predicted, minlength=size**2).reshape(size, size)
+    size, table = len(classes), np.asarray(table)
     share = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
-    figure, axes = canvas(min(2.2 + 0.75 * size, 12.0), min(1.6 + 0.6 * size, 12.0))
+    figure, axes = canvas(min(2.2 + 0.75 * size, 12.0), min(1.6 + 0.6 * size, 12.0), axes)
     for row, column in np.ndindex(size, size):
         axes.add_patch(
             mpl.patches.Rectangle((column - 0.5, row - 0.5), 1, 1, color=STUDENT, alpha=share[row, column], lw=0)
@@ -162,9 +168,24 @@ def confusion(predicted: np.ndarray, targets: np.ndarray, classes: Sequence[str]
     return figure
 
 
-def reliability(probabilities: dict[str, np.ndarray], targets: np.ndarray, bins: int = 10) -> Figure:
+def class_scores(classes: dict[str, ClassScores], axes: Any = None) -> Figure:
+    """Draw precision and recall of each class with their 95 % intervals."""
+    figure, axes = canvas(height=1.0 + 0.45 * len(classes), axes=axes)
+    for score, color, shift in (("precision", STUDENT, -0.12), ("recall", TEACHER, 0.12)):
+        rows = [(row + shift, value) for row, one in enumerate(classes.values()) if (value := getattr(one, score))]
+        for row, number in rows:
+            axes.plot([number.low, number.high], [row, row], color=color, lw=4, alpha=0.3, solid_capstyle="round")
+        axes.plot([number.value for _, number in rows], [row for row, _ in rows], "o", color=color, ms=7, label=score)
+    axes.set_yticks(range(len(classes)), [shown(name) for name in classes])
+    axes.set(xlim=(0, 1), ylim=(len(classes) - 0.5, -0.5), xlabel="precision and recall, 95 % interval")
+    add_legend(axes, outside=True)
+    return figure
+
+
+def reliability(probabilities: dict[str, np.ndarray], targets: np.ndarray, axes: Any = None) -> Figure:
     """Draw accuracy against confidence for each named classifier's probabilities (N,C)."""
-    figure, axes = canvas(4.4, 3.8)
+    bins = 10
+    figure, axes = canvas(4.4, 3.8, axes)
     axes.plot([0, 1], [0, 1], color=MUTED, lw=1, ls=":")
     for name, rows in probabilities.items():
         confidence, correct = rows.max(axis=1), rows.argmax(axis=1) == targets
@@ -179,9 +200,9 @@ def reliability(probabilities: dict[str, np.ndarray], targets: np.ndarray, bins:
     return figure
 
 
-def risk_coverage(probabilities: dict[str, np.ndarray], targets: np.ndarray) -> Figure:
+def risk_coverage(probabilities: dict[str, np.ndarray], targets: np.ndarray, axes: Any = None) -> Figure:
     """Draw the error rate among the most confident texts against their share, for probabilities (N,C) by name."""
-    figure, axes = canvas(4.4, 3.8)
+    figure, axes = canvas(4.4, 3.8, axes)
     share = np.arange(1, len(targets) + 1) / len(targets)
     for name, rows in probabilities.items():
         order = np.argsort(-rows.max(axis=1), kind="stable")
@@ -193,11 +214,11 @@ def risk_coverage(probabilities: dict[str, np.ndarray], targets: np.ndarray) -> 
     return figure
 
 
-def agreement(teacher: np.ndarray, student: np.ndarray) -> Figure:
+def agreement(teacher: np.ndarray, student: np.ndarray, axes: Any = None) -> Figure:
     """Draw the student's probability of the teacher's class against the teacher's own, for probabilities (N,C)."""
     chosen = teacher.argmax(axis=1)
     rows = np.arange(len(chosen))
-    figure, axes = canvas(4.4, 3.8)
+    figure, axes = canvas(4.4, 3.8, axes)
     agree = student.argmax(axis=1) == chosen
     for mask, color, label in ((agree, STUDENT, "same class"), (~agree, TEACHER, "another class")):
         axes.plot(
@@ -208,17 +229,18 @@ def agreement(teacher: np.ndarray, student: np.ndarray) -> Figure:
     return figure
 
 
-def scatter(result: MeasuredResult, against: Literal["exact", "noisy"] = "exact") -> Figure:
+def scatter(result: MeasuredResult, against: Literal["exact", "noisy"] = "exact", axes: Any = None) -> Figure:
     """Draw a device run's measured expectation values with error bars.
 
     Args:
         result: The device run.
         against: The values on the other axis: exact ones, or those predicted from the device's noise.
+        axes: The axes; a new figure if None.
     """
     expected = np.array([getattr(row, against) for row in result.rows]).ravel()
     evs = np.array([row.evs for row in result.rows]).ravel()
     stds = np.array([row.stds for row in result.rows], dtype=float).ravel()
-    figure, axes = canvas(4.4, 3.8)
+    figure, axes = canvas(4.4, 3.8, axes)
     axes.plot([-1, 1], [-1, 1], color=MUTED, lw=1, ls=":")
     bars = np.nan_to_num(stds).clip(0, 2)
     axes.errorbar(expected, evs, yerr=bars, fmt=".", color=STUDENT, ms=5, lw=0.8, alpha=0.6)

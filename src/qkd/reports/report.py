@@ -19,7 +19,7 @@ from qkd.reports.pages import Code, Part, Picture, SearchableTable, Section, rep
 from qkd.reports.tables import Table
 from qkd.results import DeviceResult, MeasuredResult, Metrics, TestPrediction
 from qkd.results.reading import read_metrics, read_predictions
-from qkd.student.metrics import softmax
+from qkd.student.metrics import confusion_matrix, softmax
 
 MAX_CHARACTERS = 300
 """Characters of a text that the page shows."""
@@ -87,14 +87,12 @@ def _pictures(
 ) -> list[Picture]:
     """Return the pictures of training and of the predictions on the test texts."""
     classes, best = metrics.classes, metrics.student.best_epoch
-    targets = np.array([classes.index(row.label) for row in predictions])
-    logits = {who: np.array([getattr(row, who) for row in predictions]) for who in ("teacher", "student")}
-    probabilities = {who: softmax(rows) for who, rows in logits.items()}
-    predicted = logits["student"].argmax(axis=1)
+    probabilities, targets = run.probabilities_and_targets(classes, predictions)
+    confusion = confusion_matrix(probabilities["student"].argmax(axis=1), targets, len(classes))
     surest = "Error rate if only the surest texts are answered."
     return [
         Picture(f"Loss and accuracy. The weights of epoch {best} were kept.", plots.learning, (history, best)),
-        Picture("Test texts by label and predicted class.", plots.confusion, (predicted, targets, classes)),
+        Picture("Test texts by label and predicted class.", plots.confusion, (confusion, classes)),
         Picture("On the dotted line, confidence equals accuracy.", plots.reliability, (probabilities, targets)),
         Picture(surest, plots.risk_coverage, (probabilities, targets)),
         Picture("Teacher and student. A dot is a test text.", plots.agreement, tuple(probabilities.values())),

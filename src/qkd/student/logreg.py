@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from qkd.models.linear_probes import standardization
 from qkd.student.data import TrainingData
 
 if TYPE_CHECKING:
@@ -26,10 +27,9 @@ def fit_logreg(data: TrainingData) -> tuple[np.ndarray, int]:
     from sklearn.linear_model import LogisticRegression
 
     labeled, classes = data.labeled_train, len(data.classes)
-    center, scale = data.embeddings[labeled].mean(axis=0), data.embeddings[labeled].std(axis=0)
+    center, scale = standardization(data.embeddings[labeled])
     x, valid, test = (
-        ((data.embeddings[rows] - center) / np.maximum(scale, 1e-6)).astype(np.float64)
-        for rows in (labeled, data.valid, data.test)
+        ((data.embeddings[rows] - center) * scale).astype(np.float64) for rows in (labeled, data.valid, data.test)
     )
     targets = data.targets[data.valid]
     model, best, chosen = LogisticRegression(warm_start=True, max_iter=200, tol=1e-3), np.inf, np.empty(0)

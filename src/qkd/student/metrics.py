@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qkd.results import Estimate, Scores
+from qkd.results import Estimate, Evaluation, Scores
+from qkd.results.run import ClassScores, EvaluatedText
+
+if TYPE_CHECKING:
+    from qkd.student.bundle import Student
 
 Z95 = 1.959963984540054
 """The standard normal's 97.5 % quantile."""
@@ -41,14 +46,24 @@ def bootstrap(statistic: Callable[[np.ndarray], float], n: int, resamples: int =
     return Estimate(value=value, low=min(value, float(low)), high=max(value, float(high)))
 
 
-def macro_f1(predicted: np.ndarray, targets: np.ndarray, num_classes: int) -> float:
-    """Return the mean of the C one-against-rest F1 scores; a class without texts and predictions counts as 0.
+def confusion_matrix(predicted: np.ndarray, targets: np.ndarray, num_classes: int) -> np.ndarray:
+    """Return the number of texts (C,C) of each true class (rows) with each predicted class (columns).
 
-    ``sklearn.metrics.f1_score`` checks its input, which takes far longer than the sum in a thousand calls.
+    ``sklearn.metrics.confusion_matrix`` checks its input, which takes far longer than the sum in a thousand calls.
     """
-    table = np.bincount(targets * num_classes + predicted, minlength=num_classes**2).reshape(num_classes, num_classes)
-    hits, support = np.diag(table), table.sum(axis=1) + table.sum(axis=0)
-    return float(np.mean(np.where(support > 0, 2 * hits / np.maximum(support, 1), 0.0)))
+    counts = np.bincount(targets * num_classes + predicted, minlength=num_classes**2)
+    return counts.reshape(num_classes, num_classes)
+
+
+def f1_scores(table: np.ndarray) -> np.ndarray:
+    """Return the one-against-rest F1 scores (C,) of a confusion matrix (C,C); a class that never occurs counts as 0."""
+    hits, total = np.diag(table), table.sum(axis=1) + table.sum(axis=0)
+    return np.where(total > 0, 2 * hits / np.maximum(total, 1), 0.0)
+
+
+def macro_f1(predicted: np.ndarray, targets: np.ndarray, num_classes: int) -> float:
+    """Return the mean of the C one-against-rest F1 scores; a class that never occurs counts as 0."""
+    return float(np.mean(f1_scores(confusion_matrix(predicted, targets, num_classes))))
 
 
 def calibration_error(probabilities: np.ndarray, targets: np.ndarray, bins: int = 15) -> float:
@@ -84,6 +99,57 @@ def score(logits: np.ndarray, targets: np.ndarray, teacher: np.ndarray | None = 
         macro_f1=bootstrap(lambda rows: macro_f1(predicted[rows], targets[rows], num_classes), n),
         calibration_error=bootstrap(lambda rows: calibration_error(probabilities[rows], targets[rows]), n),
         agreement=None if teacher is None else proportion(predicted == teacher.argmax(axis=1)),
+    )
+
+
+def evaluate_student(
+    student: Student, texts: Sequence[str], labels: Sequence[str], source: str, teacher: np.ndarray | None = None
+) -> Evaluation:
+    """Return a student's scores on N labeled texts.
+
+    Args:
+        student: the student.
+        texts: the texts.
+        labels: their labels, which are classes of the student.
+        source: the name of the texts.
+        teacher: logits (N,C) of the teacher, or None for no agreement.
+    """
+    classes, logits = student.classes, student.logits(texts)
+    targets, predicted, rows = (
+        np.array([classes.index(label) for label in labels]),
+        logits.argmax(axis=1),
+        softmax(logits),
+    )
+    table = confusion_matrix(predicted, targets, len(classes))
+
+    def share(hits: np.ndarray) -> Estimate | None:
+        return proportion(hits) if len(hits) else None
+
+    scores = {
+        name: ClassScores(
+            precision=share(targets[predicted == number] == number),
+            recall=share(predicted[targets == number] == number),
+            f1=f1,
+            support=int(table[number].sum()),
+        )
+        for number, (name, f1) in enumerate(zip(classes, f1_scores(table).tolist(), strict=True))
+    }
+    return Evaluation(
+        data=source,
+        texts=len(texts),
+        numbers=score(logits, targets, teacher),
+        classes=scores,
+        confusion=tuple(map(tuple, table.tolist())),
+        predictions=tuple(
+            EvaluatedText(
+                text=text,
+                label=label,
+                prediction=classes[row.argmax()],
+                probability=float(row.max()),
+                probabilities=dict(zip(classes, row.tolist(), strict=True)),
+            )
+            for text, label, row in zip(texts, labels, rows, strict=True)
+        ),
     )
 
 

@@ -17,6 +17,7 @@ from torch import nn
 from qkd.circuits.student import StudentCircuit
 from qkd.core.errors import QkdError
 from qkd.engines.machine import threads
+from qkd.models.linear_probes import CONSTANT
 from qkd.results import Parameters
 from qkd.simulation.factory import Engine
 from qkd.student.cores.base import StudentCore
@@ -150,9 +151,14 @@ class StudentModel(nn.Module):
         return Parameters(classical=self.num_parameters - quantum, quantum=quantum)
 
     def standardize(self, embeddings: torch.Tensor) -> None:
-        """Set the fixed shift and scale before the projection from training embeddings (N,D)."""
+        """Set the fixed shift and scale before the projection from training embeddings (N,D).
+
+        The scale of a constant feature is 0. Its weights stay random, because no training text changes them.
+        """
+        std = embeddings.std(dim=0)
+        varies = std > CONSTANT * embeddings.abs().amax(dim=0)
         self.center.copy_(embeddings.mean(dim=0))
-        self.scale.copy_(1 / embeddings.std(dim=0).clamp_min(1e-6))
+        self.scale.copy_(torch.where(varies, 1 / std, torch.zeros_like(std)))
 
     def angles(self, embeddings: torch.Tensor) -> torch.Tensor:
         """Return the core's inputs (B,A), in radians for a circuit, of embeddings (B,D)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from qkd.circuits.student import StudentCircuit
 from qkd.core.console import Progress
 from qkd.core.errors import CircuitError
 from qkd.core.workers import parallel_map
+from qkd.devices.calibration import UNMEASURED, Operation, Place
 from qkd.devices.noise import noise_model
 from qkd.devices.region import Region
 from qkd.hardware.mitigation import Mitigation
@@ -22,6 +24,8 @@ from qkd.hardware.mitigation.layers import Layers, calibrated_layers, find_layer
 # A density matrix of 12 qubits has 4^12 numbers.
 MAX_CONE_QUBITS = 12
 TEXTS_PER_TASK = 13
+# Gates of two pulses; every other one-qubit gate is one pulse.
+TWO_PULSES = ("u3", "u")
 
 # A circuit, its qubits and the indices of its observables.
 Piece = tuple[StudentCircuit, Region, list[int]]
@@ -66,12 +70,32 @@ def estimator(piece: Piece, mitigation: Mitigation, seed: int) -> Any:
     from qiskit_aer import AerSimulator
     from qiskit_ibm_runtime.executor_estimator import Estimator
 
-    region = piece[1]
+    region = with_client_gates(piece[1])
     backend = AerSimulator.from_backend(region.backend, method="density_matrix", max_parallel_threads=1)
     client = Estimator(mode=backend, options=mitigation.options(seed=seed))
     if mitigation.method.needs_layer_noise:
         client.options = mitigation.options(layer_noise(piece, client), seed=seed)
     return client
+
+
+def with_client_gates(region: Region) -> Region:
+    """Return a region with the gates ``rz`` and ``sx``, in which the client writes its one-qubit gates.
+
+    Aer refuses gates that a device lacks, or simulates them without noise. ``rz`` has no error. ``sx`` is one
+    pulse: its error is the largest one of a one-qubit gate on its qubit, halved for gates of two pulses.
+    """
+    snapshot = region.snapshot
+    gates = snapshot.calibration.gates
+    pulses: dict[Place, Operation] = {}
+    for name, places in gates.items():
+        count = 2 if name in TWO_PULSES else 1
+        for place, done in places.items() if name not in UNMEASURED else ():
+            if len(place) == 1 and (place not in pulses or (done.error or 0) / count > (pulses[place].error or 0)):
+                share = (None if value is None else value / count for value in (done.error, done.duration))
+                pulses[place] = Operation(*share)
+    added = {"rz": dict.fromkeys(pulses, Operation(0.0, 0.0)), "sx": pulses}
+    known = {name: places | gates.get(name, {}) for name, places in added.items()}
+    return replace(region, snapshot=replace(snapshot, calibration=replace(snapshot.calibration, gates=gates | known)))
 
 
 def layer_noise(piece: Piece, estimator: Any) -> Layers:

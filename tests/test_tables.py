@@ -1,0 +1,110 @@
+"""Tables and pictures for Python: evaluations, runs, and the notebook's view of them."""
+
+import json
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import classification_report, confusion_matrix
+
+import qkd
+from qkd.core.errors import ConfigError, DataError
+from tests.processes import qkd as command
+from tests.test_distill import options
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _without_a_window():
+    mpl.use("Agg")
+    yield
+    plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def run(corpus, tmp_path_factory):
+    """A short run on a table with columns of its own."""
+    return qkd.distill(**options(corpus, tmp_path_factory.mktemp("runs"), epochs=2, qubits=3, name="own-columns"))
+
+
+@pytest.fixture(scope="module")
+def table(corpus):
+    """The texts of the run as a DataFrame."""
+    return pd.read_csv(corpus / "texts.csv")
+
+
+def test_three_lines_from_a_table_to_a_confusion_matrix(run, table):
+    evaluation = qkd.evaluate(run, data=table)
+    axes = evaluation.plot_confusion()
+    counts = confusion_matrix(table["y"], run.student.predict(list(table["t"])))
+    assert np.array_equal(evaluation.confusion, counts)
+    drawn = [text.get_text() for text in axes.texts]
+    assert drawn == [str(count) for count in counts.ravel()]
+    assert axes.figure.number in plt.get_fignums()  # a notebook shows figures of pyplot
+
+
+def test_scores_of_classes_are_those_of_scikit_learn(run, table):
+    evaluation = qkd.evaluate(run.folder.student, table, "t", "y")
+    expected = classification_report(
+        table["y"], evaluation.to_frame("texts")["prediction"], output_dict=True, zero_division=0
+    )
+    frame = evaluation.to_frame()
+    assert evaluation.plot_classes().has_data()
+    assert list(frame.index) == sorted(set(table["y"]))
+    for name, row in frame.iterrows():
+        assert row["support"] == expected[name]["support"] == 60
+        assert row["f1"] == pytest.approx(expected[name]["f1-score"])
+        assert row["recall"] == pytest.approx(expected[name]["recall"])
+        assert row["recall_low"] <= row["recall"] <= row["recall_high"]
+        if not np.isnan(row["precision"]):
+            assert row["precision"] == pytest.approx(expected[name]["precision"])
+    assert evaluation.numbers.accuracy.value == pytest.approx(expected["accuracy"])
+    assert all(name in repr(evaluation) for name in frame.index)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_the_command_takes_a_name_and_the_columns_of_the_run(run, corpus, tmp_path, suffix):
+    out = tmp_path / f"predictions.{suffix}"
+    folder = run.folder.path.parent.parent
+    (folder / "runs").exists() or (folder / "runs").symlink_to(run.folder.path.parent)
+    data = str(corpus / "texts.csv")
+    done = command("evaluate", "own-columns", "--data", data, "--output", str(out), "--json", cwd=folder, check=True)
+    found = json.loads(done.stdout)
+    read = {"csv": pd.read_csv, "parquet": pd.read_parquet, "jsonl": lambda path: pd.read_json(path, lines=True)}
+    rows = read[suffix](out)
+    assert len(rows) == found["texts"] == 240 and "predictions" not in found
+    assert (rows["label"] == rows["prediction"]).mean() == pytest.approx(found["numbers"]["accuracy"]["value"])
+    shares = rows[[f"probability of {name}" for name in found["classes"]]].to_numpy()
+    assert shares.sum(axis=1) == pytest.approx(np.ones(240))
+    assert shares.max(axis=1) == pytest.approx(rows["probability"])
+
+
+def test_wrong_calls_are_told_in_a_sentence(run, table, tmp_path):
+    with pytest.raises(DataError, match="a bundle contains no test texts"):
+        qkd.evaluate(run.folder.student)
+    with pytest.raises(ConfigError, match="there is no table 'text'"):
+        run.to_frame("text")
+    with pytest.raises(DataError, match="the student knows no label 'other'"):
+        qkd.evaluate(run.student, (list(table["t"]), ["other"] * 240))
+    done = command("evaluate", str(run.folder.path), "--output", str(tmp_path / "x.xls"))
+    assert done.returncode == 1 and "must end in .csv, .jsonl, .parquet" in done.stderr
+
+
+def test_a_run_shows_its_table_conclusion_and_picture(run):
+    text, page = repr(run), run._repr_html_()
+    assert run.metrics.gain.sentence in text and str(run.table()) in text
+    assert "<table>" in page and "<svg" in page and run.metrics.gain.sentence in page
+    frame = run.to_frame()
+    student = run.metrics.lines["student"].numbers.accuracy
+    assert frame.loc["student", ["accuracy", "accuracy_low"]].tolist() == [student.value, student.low]
+    assert run.to_frame("history").index.tolist() == [1, 2]
+    rows = run.to_frame("predictions")
+    assert (rows["student"] == rows["label"]).mean() == pytest.approx(student.value)
+    assert run.student.predict(list(rows["text"])) == list(rows["student"])
+
+
+@pytest.mark.parametrize("name", ["accuracies", "learning", "confusion", "reliability", "risk_coverage", "agreement"])
+def test_pictures_of_a_run_take_axes(run, name):
+    figure, axes = plt.subplots()
+    assert getattr(run, f"plot_{name}")(ax=axes) is axes and axes.has_data() and figure.axes[0] is axes
