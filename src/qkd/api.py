@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Unpack
 
+from qkd.core.callbacks import calling, tracking
 from qkd.core.config import Config, fields, read_config, to_toml
 from qkd.core.console import log, may_be_quiet
 from qkd.core.errors import ConfigError, DataError, FolderError, nearest
@@ -141,7 +142,12 @@ class Run(Shown):
 
 @may_be_quiet
 def distill(
-    config: Config | None = None, *, resume: bool = False, quiet: bool = False, **options: Unpack[ConfigOptions]
+    config: Config | None = None,
+    *,
+    resume: bool = False,
+    callbacks: Sequence[Any] = (),
+    quiet: bool = False,
+    **options: Unpack[ConfigOptions],
 ) -> Run:
     """Distill a teacher into a quantum student and return the run.
 
@@ -149,6 +155,7 @@ def distill(
         config: the configuration; the defaults if None.
         resume: continue an existing run (``options["name"]``, else the one started last) from its checkpoint. Only
             ``epochs`` and ``patience`` may differ from its configuration.
+        callbacks: objects with ``on_stage``, ``on_epoch`` or ``on_job``; see ``qkd.Callback``.
         quiet: print warnings only.
         options: single settings by their CLI names with underscores (``data="texts.csv"``, ``epochs=20``); they
             override ``config``. ``data``, ``teacher``, ``encoder``, ``circuit`` and ``loss`` may be objects, too.
@@ -164,7 +171,7 @@ def distill(
         with folder.lock():
             before = read_config(folder.config)
             with storable(options, base.model_copy(update={"run": run}), before) as values:
-                _distill(_resumable(folder, config, by_section(values)), folder, resume=True)
+                _distill(_resumable(folder, config, by_section(values)), folder, callbacks, resume=True)
     else:
         with storable(options, base) as values:
             overrides = by_section(values)
@@ -173,7 +180,7 @@ def distill(
             stem = f"{config.data.stem}-{Path(config.student.circuit).stem}"
             with new_run(config.run.runs, config.run.name, stem) as folder:
                 try:
-                    _distill(with_pinned_models(config), folder, resume=False)
+                    _distill(with_pinned_models(config), folder, callbacks, resume=False)
                 except Exception:
                     if not any(path.exists() for path in (folder.checkpoint, folder.teacher)):
                         shutil.rmtree(folder.path, ignore_errors=True)  # its files took no time
@@ -181,13 +188,15 @@ def distill(
     return Run(folder.path)
 
 
-def _distill(config: Config, folder: RunFolder, resume: bool) -> None:
+def _distill(config: Config, folder: RunFolder, callbacks: Sequence[Any], resume: bool) -> None:
     """Run the pipeline in a locked folder and make this the latest run."""
     from qkd.pipeline import distillation as pipeline
 
     try:
         write_text(folder.config, to_toml(config))
-        pipeline.run_pipeline(config, folder, resume)
+        settings = {key: getattr(getattr(config, section), key) for section, key, _ in fields()}
+        with calling(callbacks), tracking(config.run.track, folder.path, settings):
+            pipeline.run_pipeline(config, folder, resume)
     except KeyboardInterrupt:
         log.warning(f"interrupted; finished work is kept, continue with 'qkd distill --resume --name {folder.name}'")
         raise

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
+from qkd.core.callbacks import calling
 from qkd.core.console import may_be_quiet
 from qkd.core.errors import ConfigError, nearest
 from qkd.core.options import DeviceRunOptions, LearningOptions
@@ -30,6 +31,7 @@ def run_hardware(
     dry_run: bool = False,
     backend: BackendV2 | None = None,
     service: QiskitRuntimeService | None = None,
+    callbacks: Sequence[Any] = (),
     quiet: bool = False,
     **options: Unpack[DeviceRunOptions],
 ) -> list[DeviceRun]:
@@ -44,6 +46,7 @@ def run_hardware(
         backend: The device as an object: any ``BackendV2``. One of another provider than IBM runs through Qiskit's
             ``BackendEstimatorV2``, with mitigation ``none`` or ``affine``. ``device`` takes it, too.
         service: Your client of IBM Quantum, which has the device; one with the stored account if None.
+        callbacks: Objects with ``on_job``; see ``qkd.Callback``.
         quiet: Print warnings only.
         options: Fields of ``qkd.hardware.DeviceRunRequest``: ``device="ibm_fez"``, ``local=True``, ``samples=20``, ...
 
@@ -64,9 +67,9 @@ def run_hardware(
         options = {**options, "device": None}
     check_objects(backend, service)
     request = _request(DeviceRunRequest, {**options, "run": run}, confirm, dry_run)
-    return run_(
-        request, confirm or (lambda plan: True), detach=detach, dry_run=dry_run, backend=backend, service=service
-    )
+    confirm = confirm or (lambda plan: True)
+    with calling(callbacks):
+        return run_(request, confirm, detach=detach, dry_run=dry_run, backend=backend, service=service)
 
 
 @may_be_quiet
@@ -78,6 +81,7 @@ def learn(
     detach: bool = False,
     dry_run: bool = False,
     service: QiskitRuntimeService | None = None,
+    callbacks: Sequence[Any] = (),
     quiet: bool = False,
     **options: Unpack[LearningOptions],
 ) -> DeviceRun:
@@ -92,6 +96,7 @@ def learn(
         detach: See ``run_hardware``.
         dry_run: See ``run_hardware``.
         service: See ``run_hardware``.
+        callbacks: See ``run_hardware``.
         quiet: Print warnings only.
         options: Fields of ``qkd.hardware.LearningRequest``: ``points=256``, ``shots=128``, ...
 
@@ -103,7 +108,9 @@ def learn(
 
     request = _request(LearningRequest, {**options, "run": run, "device": device}, confirm, dry_run)
     check_objects(None, service)
-    return run_(request, confirm or (lambda plan: True), detach=detach, dry_run=dry_run, service=service)[0]
+    confirm = confirm or (lambda plan: True)
+    with calling(callbacks):
+        return run_(request, confirm, detach=detach, dry_run=dry_run, service=service)[0]
 
 
 def check_objects(backend: object, service: object) -> None:

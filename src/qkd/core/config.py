@@ -23,6 +23,7 @@ def _several(value: Any) -> Any:
 
 Words = Annotated[tuple[str, ...], BeforeValidator(_several), Field(min_length=1)]
 Number = Annotated[int, Field(ge=0)]
+Tracker = Literal["tensorboard", "mlflow", "wandb", "trackio"]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Part = Annotated[float, Field(gt=0, le=1)]
@@ -303,6 +304,9 @@ class RunSpec(Spec):
 
     runs: Path = option(Path("runs"), "Folder of the run folders.")
     name: str | None = option(None, "Name of the run. Default: data and circuit with a number.")
+    track: Annotated[tuple[Tracker, ...], BeforeValidator(_several)] = option(
+        (), "Trackers that follow the run: tensorboard, mlflow, wandb or trackio, each installed on its own."
+    )
 
 
 class Config(Spec):

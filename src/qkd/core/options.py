@@ -98,6 +98,7 @@ class ConfigOptions(TypedDict, total=False):
     idle_noise: bool
     runs: str | Path
     name: str | None
+    track: Sequence[Literal["tensorboard", "mlflow", "wandb", "trackio"]] | str
 
 
 class DeviceRunOptions(TypedDict, total=False):
