@@ -38,7 +38,7 @@ def test_a_client_that_the_user_made_is_the_account(folder, service, monkeypatch
     for name in ("QISKIT_IBM_TOKEN", "QISKIT_IBM_INSTANCE", "QISKIT_IBM_URL"):
         monkeypatch.delenv(name)
     options = {"samples": 4, "shots": 64, "mitigation": "none", "confirm": lambda plan: True}
-    with pytest.raises(QkdError, match="no IBM Quantum account"):
+    with pytest.raises(QkdError, match="retired"):
         qkd.run_hardware(folder, device="ibm_manila", **options)
     [done] = qkd.run_hardware(folder, device="ibm_manila", service=client, **options)
     assert done.result.texts == 4 and len(service.jobs) == done.plan.jobs and not done.result.local

@@ -141,7 +141,7 @@ def _backend_of(service: QiskitRuntimeService, request: AnyRequest, folder: RunF
     """
     name = request.device or read_config(folder.config).device.device
     command = f"qkd run-hardware --run {request.run} --device {{device}}"
-    name = catalogue.require_live(name, command, live.names(service)).name
+    catalogue.require_live(name, command, live.names(service))
     backend: BackendV2 = live.backend(name, service, fractional=None)  # all its gates; the profile chooses among them
     return backend
 
