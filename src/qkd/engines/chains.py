@@ -28,13 +28,13 @@ class Recorded:
     """Operations between preallocated tensors.
 
     Attributes:
-        products: The matrices (N,d,d) that ``forward`` computes.
-        mus: The gradients (N,d,d) from which ``backward`` starts, dL = Re sum(mu dM).
+        results: The matrices (N,d,d) or states that ``forward`` computes.
+        mus: The gradients of the same shape from which ``backward`` starts, dL = Re sum(mu dM).
         forward: The operations of the forward pass.
         backward: The operations of the backward pass.
     """
 
-    products: torch.Tensor
+    results: torch.Tensor
     mus: torch.Tensor
     forward: Operations
     backward: Operations

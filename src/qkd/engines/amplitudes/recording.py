@@ -83,7 +83,7 @@ class Recording:
         num_encoding_angles = len(encoding.angles)
         first_states = encoding.record(self._angles[:num_encoding_angles], self._by_angles[:num_encoding_angles])
         self._forward += first_states.forward
-        self._pieces = dict(zip(encoding.qubits, first_states.states.unbind(0), strict=True))
+        self._pieces = dict(zip(encoding.qubits, first_states.results.unbind(0), strict=True))
         self._record_backward: list[Callable[[], None]] = []
         self._adjoints: dict[int, tuple[torch.Tensor, bool]] = {}
         next_angle = num_encoding_angles

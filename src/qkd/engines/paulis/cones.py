@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from qkd.engines.paulis.channels import Channel, embed, multiply
-from qkd.engines.paulis.strings import PauliString
+from qkd.engines.program import PauliString
 
 
 class _OnQubits(Protocol):
