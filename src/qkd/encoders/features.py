@@ -1,4 +1,4 @@
-"""The ``features:DIM`` encoder: rows of numbers that somebody else computed."""
+"""The ``features:DIM`` encoder: rows of numbers that someone else computed."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ class GivenEncoder:
     encode_cached = encode
 
     def report(self, count: int) -> None:
-        """Print nothing: only the object knows what it cut."""
+        """Print nothing: only the object knows the texts that it cut."""
 
 
 def make(request: EncoderRequest) -> GivenEncoder:

@@ -34,7 +34,7 @@ CHUNK = 256
 
 @dataclass(frozen=True)
 class FunctionTeacher:
-    """A function as a teacher, with what its columns mean.
+    """A function as a teacher, and the meaning of its columns.
 
     Attributes:
         function: The function from N texts to numbers (N,C).
