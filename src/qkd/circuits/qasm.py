@@ -89,7 +89,6 @@ def from_qasm(text: str, where: str = "the OpenQASM 3 program", inputs: Sequence
     Gates that the program defines, or modifies by ``ctrl``, ``inv`` or ``pow``, become standard gates.
 
     Args:
-        text: The program.
         where: What error messages call the program.
         inputs: The names of the A data parameters, or of the vectors that they form, as the circuit had them before
             ``qiskit.qasm3`` wrote it. None reads the comment.

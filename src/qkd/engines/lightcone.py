@@ -48,13 +48,10 @@ class LightConeEstimator(NoisyEstimator):
     """Expectation values of shallow circuits under local noise, as a Qiskit V2 primitive.
 
     Values are exact unless an accuracy or a truncation is given. With one of them and wide light cones, a result's
-    metadata contains upper bounds ``error_bounds`` and estimates ``error_estimates`` of the truncation error.
+    metadata contains upper bounds ``error_bounds`` and estimates ``error_estimates`` of the truncation error. The other
+    arguments are those of ``NoisyEstimator``.
 
     Args:
-        noise_model: The noise, as in ``NoisyEstimator``.
-        backend: A backend whose noise model is used instead.
-        dtype: The dtype, as in ``NoisyEstimator``.
-        device: The torch device, as in ``NoisyEstimator``.
         accuracy: Largest error of a Pauli string's expectation value if its light cone is wide. Gradients have at most
             ten times this relative error. The engine measures which strings this needs. 0 is exact.
         truncation: Least importance of the strings that are kept in wide light cones, without any control of the error;

@@ -77,10 +77,6 @@ class Program(ABC):
     """A circuit with its K observables, compiled once by an engine.
 
     A copy or an unpickled program is compiled again by a copy of the engine.
-
-    Args:
-        problem: The problem that the program solves.
-        engine: The engine that compiles it.
     """
 
     def __init__(self, problem: ExpectationProblem, engine: Any) -> None:

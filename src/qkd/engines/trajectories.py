@@ -41,11 +41,9 @@ _MAX_KEPT_BYTES = 2**29  # states kept for the backward pass, unless one row nee
 class TrajectoryEstimator(NoisyEstimator):
     """Unbiased expectation values under local noise, with standard errors, as a Qiskit V2 primitive.
 
+    The other arguments are those of ``NoisyEstimator``.
+
     Args:
-        noise_model: The noise, as in ``NoisyEstimator``.
-        backend: A backend whose noise model is used instead.
-        dtype: The dtype, as in ``NoisyEstimator``.
-        device: The torch device, as in ``NoisyEstimator``.
         trajectories: The number S of trajectories of each expectation value.
         seed: The seed of the draws.
 

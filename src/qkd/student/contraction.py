@@ -106,8 +106,6 @@ def contract(
     """Return the contractions of a circuit's observables.
 
     Args:
-        circuit: The circuit, A inputs and K observables.
-        weights: Its weights (P,).
         noise: A noise model on the circuit's qubits, or None.
         tolerance: Largest allowed error of an expectation value.
 

@@ -51,12 +51,7 @@ class StudentCore(nn.Module):
         raise NotImplementedError
 
     def start(self, projection: nn.Linear, head: nn.Linear) -> None:
-        """Draw the initial parameters of the core and, where it needs that, of its neighbors.
-
-        Args:
-            projection: the layer before the core, freshly initialized.
-            head: the layer behind the core, freshly initialized.
-        """
+        """Draw the initial parameters of the core and, where it needs that, of its neighbors."""
 
     def center(self) -> torch.Tensor | None:
         """Return the inputs (A,), radians, around which the core responds linearly; None means 0."""
@@ -157,10 +152,6 @@ class StudentQNN(EstimatorQNN):
 
     A stock ``EstimatorQNN`` sends one PUB per observable and disables input gradients. This one sends a single PUB
     ``(circuit, observables (K,1), values (B, A+P))`` and always has input gradients, which train the projection.
-
-    Args:
-        circuit: the student circuit; its A inputs and P weights keep their order.
-        engine: the engine that evaluates it.
     """
 
     def __init__(self, circuit: StudentCircuit, engine: Engine) -> None:
@@ -197,8 +188,6 @@ class QuantumCore(StudentCore):
     """Expectation values of a circuit's observables.
 
     Args:
-        circuit: the circuit; A inputs, P weights, K observables.
-        engine: the engine that runs it.
         train_shots: shots S whose noise each expectation value has while the student trains; 0 is none. A value of S
             shots of a Pauli string has the variance ``(1 - ev^2) / S``. It is drawn as ``ev + sqrt((1 - ev^2) / S) z``
             with z standard normal, so gradients pass through the noise and margins grow where shots are few.
@@ -271,7 +260,6 @@ def make_control(name: str, circuit: StudentCircuit, classes: int, engine: Engin
     Args:
         name: ``linear``, ``mlp``, ``fourier``, or ``product``, the circuit without its entanglers.
         circuit: the circuit whose size the control has.
-        classes: C.
         engine: the engine that runs ``product``.
 
     Raises:

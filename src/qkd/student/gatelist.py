@@ -103,10 +103,6 @@ class GateList:
 def gate_list(circuit: StudentCircuit, weights: np.ndarray) -> GateList:
     """Return the gates of a circuit at fixed weights.
 
-    Args:
-        circuit: The circuit; n is at most ``MAX_QUBITS``.
-        weights: Its weights (P,).
-
     Raises:
         ModelError: A gate's angle is no linear function of the inputs, or the circuit is not unitary.
     """

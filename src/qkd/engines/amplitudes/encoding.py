@@ -39,12 +39,6 @@ def leading_gates(
 class FirstStates:
     """The qubits' first states as functions of the angles of the encoding gates.
 
-    Args:
-        runs: The encoding gates of each qubit, in order.
-        qubits: The n qubits.
-        dtype: The complex dtype of the states.
-        device: The device of the states.
-
     Attributes:
         angles: The expressions of the angles (E,R) of a call, E = rounds x n.
     """

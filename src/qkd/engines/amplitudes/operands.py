@@ -22,12 +22,6 @@ _MAX_PADDED_QUBITS = 4  # smaller blocks are padded to the widest of them and bu
 class Operands:
     """Matrices, phases and permutations in preallocated tensors, computed from the shared angles.
 
-    Args:
-        fused: The steps.
-        gates: The gates to which the steps refer.
-        dtype: The complex dtype of the states.
-        device: The device of all tensors.
-
     Attributes:
         values: The matrix (2^k,2^k), or the phases (2^m,1) that all rows share, by the step's number.
         phases: The slopes (2^m,T) of a step's phases by its angles and the constants (2^m,1), by the step's number.
@@ -129,12 +123,6 @@ class BlockBuilder:
     and constant gates are multiplied into their neighbors. A call is one batched product for all gates of a size and a
     chain of batched matrix products.
 
-    Args:
-        blocks: The blocks.
-        gates: The gates to which the blocks refer.
-        dtype: The complex dtype of the matrices; matrices that are real at every angle get the real dtype.
-        device: The device of the matrices.
-
     Attributes:
         real: Whether the matrix of each block is real at every angle.
         angles: The expressions of the angles (S,) of a call.
@@ -168,7 +156,6 @@ class BlockBuilder:
         Args:
             angles: The tensor (S,), in double precision, that will contain the angles.
             by_angles: The tensor (S,) to which the gradient is added.
-            matrices: The tensors of the matrices.
             gradients: The tensors of their gradients, dL = Re sum(gradient dM).
         """
         forward: Operations = []

@@ -59,11 +59,7 @@ class Stack:
     """G cones of one shape.
 
     Args:
-        cones: The cones.
-        tables: The tables of the moves' matrices.
         row: The row of each qubit's features.
-        dtype: The real dtype of the coefficients.
-        device: The device of the coefficients.
 
     Attributes:
         bytes: The approximate size of the tensors that one cone keeps for the backward pass.

@@ -35,8 +35,6 @@ def channels(circuit: QuantumCircuit, noise: NoiseLike, measured: Collection[int
     """Return the channels of a circuit in order, each instruction followed by its errors.
 
     Args:
-        circuit: The circuit.
-        noise: The noise.
         measured: The measured qubits, whose readout channels are last; see ``reading``.
 
     Raises:
