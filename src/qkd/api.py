@@ -208,7 +208,6 @@ def teach(
     out: str | Path,
     config: Config | None = None,
     *,
-    torch_device: str | None = None,
     ray: str | None = None,
     embed: bool = False,
     quiet: bool = False,
@@ -219,7 +218,6 @@ def teach(
     Args:
         out: the file; a column ``text`` and one column of float32 logits for each class.
         config: data and teacher; the defaults if None.
-        torch_device: where torch computes; CUDA if it is available, otherwise the CPU.
         ray: the address of a Ray cluster that does the work, or ``local``.
         embed: whether the encoder embeds the texts, too, so that ``distill`` finds both in the cache.
         quiet: print warnings only.
@@ -229,12 +227,13 @@ def teach(
         QkdError: data or teacher do not fit, or the file cannot be written.
     """
     from qkd.core.cluster import over_ray
+    from qkd.simulation.factory import torch_device
     from qkd.teachers import labeling
 
     with TemporaryDirectory() as folder, storable({"runs": folder, **options}, config or Config()) as values:
         config = settled(config or Config(), values)
         with over_ray(ray):
-            return labeling.label(config, Path(out), torch_device, embed)
+            return labeling.label(config, Path(out), str(torch_device(config.engine.torch_device)), embed)
 
 
 @may_be_quiet

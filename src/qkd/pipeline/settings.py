@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from qkd.core.config import Config, fields, make_config
 from qkd.core.errors import ConfigError, nearest
 
-Options = Mapping[str, object]
+Options = Mapping[str, Any]
 """Single settings by their CLI names, underscores for hyphens."""
 Overrides = Mapping[tuple[str, str], object]
 """Single settings by section and key."""

@@ -162,7 +162,9 @@ class Student:
         Raises:
             DataError: ``texts`` is a single string, or an element is not a string.
         """
-        rows = texts if isinstance(self.encoder, FeaturesEncoder) else validate_texts(texts)
+        rows: Any = texts
+        if not isinstance(self.encoder, FeaturesEncoder):
+            rows = validate_texts(rows)
         return self.model.logits(self.encoder.encode(rows))
 
     def predict_proba(self, texts: Sequence[str] | np.ndarray) -> np.ndarray:
