@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import torch
 from torch import nn
 
 
-class StudentCore(nn.Module):
+class StudentCore(nn.Module, ABC):
     """Base class of all cores; a subclass sets the attributes and overrides ``forward``.
 
     Attributes:
@@ -25,9 +26,9 @@ class StudentCore(nn.Module):
     mapped: ClassVar[bool] = True
     decayed: ClassVar[bool] = True
 
+    @abstractmethod
     def forward(self, angles: torch.Tensor) -> torch.Tensor:
         """Return features (B,K) of angles (B,A), differentiable in both."""
-        raise NotImplementedError
 
     def start(self, projection: nn.Linear, head: nn.Linear) -> None:
         """Draw the initial parameters of the core and, where it needs that, of its neighbors.
