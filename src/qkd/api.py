@@ -293,7 +293,7 @@ def _resumable(folder: RunFolder, config: Config | None, overrides: Overrides) -
     wanted = with_pinned_models(merged(base, {key: value for key, value in overrides.items() if key[0] != "run"}))
     for section, key, _ in fields():
         old, new = (getattr(getattr(config, section), key) for config in (before, wanted))
-        if old != new and key not in ("epochs", "patience"):
+        if old != new and key not in ("epochs", "patience") and (key, new) != ("api_source", "auto"):
             raise ConfigError(
                 f"--resume continues {folder.config}, where {section}.{key} is {old!r}, not {new!r}; only --epochs "
                 "and --patience may change, so start a new run"

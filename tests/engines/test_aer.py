@@ -11,7 +11,7 @@ from qkd import QkdError
 from qkd.circuits import library
 from qkd.core.config import EngineSpec
 from qkd.engines import AerEstimator, LightConeEstimator
-from qkd.engines.noise import restricted
+from qkd.engines.noise.aer import restricted
 from qkd.simulation.factory import make_engine, make_sampler
 
 

@@ -14,7 +14,7 @@ from qkd.encoders.combined import JoinedEncoder, whiten
 from qkd.encoders.registry import make_encoder
 from qkd.encoders.static import StaticEncoder
 from qkd.export import numpy_format, registry
-from qkd.student.cores.factory import make_control
+from qkd.student.cores import make_control
 from tests.export.conftest import CLASSES, CPU, make_student, read, wordpiece_table
 
 

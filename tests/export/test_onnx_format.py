@@ -9,7 +9,7 @@ from qkd.circuits import library
 from qkd.core.errors import ConfigError, ModelError
 from qkd.encoders.combined import whiten
 from qkd.encoders.registry import make_encoder
-from qkd.student.cores.factory import make_control
+from qkd.student.cores import make_control
 from tests.export.conftest import CLASSES, CPU, make_student
 from tests.export.test_classical import own_circuit
 

@@ -9,7 +9,7 @@ from qkd import QkdError
 from qkd.circuits import library
 from qkd.core.errors import ModelError
 from qkd.encoders.registry import make_encoder
-from qkd.student.cores.factory import make_control
+from qkd.student.cores import make_control
 from tests.export.conftest import CLASSES, CPU, make_student, read
 from tests.export.test_classical import own_circuit
 

@@ -20,7 +20,8 @@ from qkd.devices.region import Region
 from qkd.engines import LightConeEstimator, StatevectorEstimator
 from qkd.engines.aer import AerEstimator
 from qkd.engines.density import DensityMatrixEstimator
-from qkd.engines.noise import Noise, assignment
+from qkd.engines.noise import Noise
+from qkd.engines.noise.aer import assignment
 from qkd.hardware.measurements import estimate_bias, shot_noise
 from qkd.hardware.mitigation import Mitigation, affine
 from qkd.hardware.mitigation.client import make_pub

@@ -18,7 +18,7 @@ from qkd.core.config import EngineSpec, LossSpec, TrainSpec
 from qkd.encoders.registry import make_encoder
 from qkd.simulation.factory import make_engine
 from qkd.student.bundle import About
-from qkd.student.cores.quantum import QuantumCore, StudentQNN
+from qkd.student.cores import QuantumCore, StudentQNN
 from qkd.student.data import TrainingData
 from qkd.student.model import START_SPREAD, StudentModel
 from qkd.student.trainer import Trainer

@@ -14,7 +14,7 @@ from qkd.encoders.registry import make_encoder
 from qkd.encoders.trainable import TrainableLayers, make_trainable
 from qkd.simulation.factory import make_engine
 from qkd.student.bundle import Student
-from qkd.student.cores.quantum import QuantumCore
+from qkd.student.cores import QuantumCore
 from qkd.student.data import TrainingData
 from qkd.student.trainer import WARMUP_EPOCHS, make_fine_tuner, make_trainer
 from tests.models.conftest import TEXTS, save_model

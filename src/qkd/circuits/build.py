@@ -21,7 +21,6 @@ def build(spec: CircuitSpec, qubits: int | None = None, layers: int | None = Non
     Inputs are named ``x0, x1, ...`` and weights ``w0, w1, ...``, both in order of appearance.
 
     Args:
-        spec: The content of the circuit file.
         qubits: The number n of qubits; by default the spec's.
         layers: The number of repetitions of the ansatz; by default the spec's.
 

@@ -88,7 +88,6 @@ def from_qasm(text: str, where: str = "the OpenQASM 3 program") -> StudentCircui
     Gates that the program defines, or modifies by ``ctrl``, ``inv`` or ``pow``, become standard gates.
 
     Args:
-        text: The program.
         where: What error messages call the program.
 
     Raises:

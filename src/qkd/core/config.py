@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
 
 from qkd.core.specs import Count, Fraction, Spec, as_toml, option, read_toml, validated
 
@@ -126,6 +128,20 @@ class ApiSpec(Spec):
             raise ValueError("price and max_cost need each other: a price without a limit protects nothing")
         _ = self.prices
         return self
+
+    @field_validator("api_url")
+    @classmethod
+    def _no_credentials(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        for url in urls:
+            parts = urlsplit(url)
+            if parts.username or parts.password or parts.query or parts.fragment:
+                # without the value, which pydantic's own message would quote
+                raise PydanticCustomError(
+                    "credentials",
+                    "a URL with a user name, password or query would be stored in config.toml; put the key into the "
+                    "environment variable that --api-key-env names",
+                )
+        return urls
 
     @property
     def prices(self) -> tuple[float, float]:

@@ -80,13 +80,7 @@ def _table(source: str, text_column: str, label_column: str) -> Table:
 
 
 def _with_test_table(table: Table, test: Table, name: str) -> Table:
-    """Return the rows of ``table`` without a test split, and those of ``test`` as the test split.
-
-    Args:
-        table: The training texts, possibly with splits.
-        test: The test texts.
-        name: The name of the test file, for the places of its rows.
-    """
+    """Return the rows of ``table`` without a test split, and those of ``test`` as the test split."""
     splits = [TRAIN] * len(table.places) if table.parts is None else [split_of(part) for part in table.parts]
     if TRAIN not in splits:
         splits = [TRAIN] * len(splits)

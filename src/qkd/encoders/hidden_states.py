@@ -25,9 +25,6 @@ class TransformerEncoder:
     """Hidden states pooled over a text's tokens and scaled to length 1, those of several layers side by side.
 
     Args:
-        name: the whole name, with options.
-        model: a short name, folder or hub id.
-        loading: how it is loaded.
         layers: layers to read, 0 being the embeddings in front of the first. None means the last one; ``AUTO`` means
             all that the cache keeps.
         pooling: one of ``POOLINGS``.

@@ -26,13 +26,12 @@ from qiskit.circuit import Parameter, QuantumCircuit
 from qiskit_aer import AerSimulator
 
 from qkd.core.errors import EngineError
-from qkd.engines.base import EngineEstimator, Estimates
+from qkd.engines.base import Estimates
 from qkd.engines.expressions import Expressions
 from qkd.engines.measured import Group, measured_group, measurement_groups, prepared
 from qkd.engines.noise import Noise, NoiseLike, noise_of
-from qkd.engines.paulis.strings import pauli_terms
-from qkd.engines.program import ExpectationProblem, Program
-from qkd.engines.shots import checked_shots, shots_for_precision
+from qkd.engines.program import ExpectationProblem, Program, pauli_terms
+from qkd.engines.shots import SampledEstimator, shots_for_precision
 
 Gradient = Literal["spsa", "parameter-shift"]
 SPSA_STEP = 0.2
@@ -42,7 +41,7 @@ MAX_EXACT_QUBITS = 12
 _ROWS_PER_CALL = 4096  # circuits in one call of Aer
 
 
-class AerEstimator(EngineEstimator):
+class AerEstimator(SampledEstimator):
     """Expectation values sampled by AerSimulator, as a Qiskit V2 primitive whose programs torch can differentiate.
 
     Args:
@@ -57,8 +56,6 @@ class AerEstimator(EngineEstimator):
         EngineError: There are no shots, or both a noise model and a backend are given.
     """
 
-    samples = True
-
     def __init__(
         self,
         noise_model: NoiseLike = None,
@@ -68,15 +65,8 @@ class AerEstimator(EngineEstimator):
         gradient: Gradient = "spsa",
         method: str | None = None,
     ) -> None:
-        super().__init__()
-        self.noise_model = noise_of(noise_model, backend)
-        self.shots, self.gradient, self.method = checked_shots(shots), gradient, method
-        self.seed = seed
-        self.reseed(0)
-
-    def reseed(self, number: int) -> None:
-        """Start stream ``number`` of shots and directions."""
-        self.random = np.random.default_rng([self.seed, number])
+        super().__init__(shots, seed)
+        self.noise_model, self.gradient, self.method = noise_of(noise_model, backend), gradient, method
 
     def _noise_parameters(self) -> frozenset[Parameter]:
         return Noise.from_model(self.noise_model).parameters
@@ -86,9 +76,6 @@ class AerEstimator(EngineEstimator):
 
     def _compile(self, problem: ExpectationProblem) -> AerProgram:
         return AerProgram(problem, self)
-
-    def _default_precision(self) -> float:
-        return self.shots**-0.5
 
     def _estimates(
         self, program: Program, batched: torch.Tensor, shared: torch.Tensor, precision: float | None
@@ -114,16 +101,7 @@ class AerProgram(Program):
         self._constants = constants.numpy()
         order = {parameter: g for g, parameter in enumerate(self._free)}
         self._groups = [
-            measured_group(
-                free,
-                order,
-                [terms[t] for t in members],
-                coefficients.numpy()[:, members],
-                qubits,
-                Noise.from_model(engine.noise_model).model,
-                engine.shots,
-                engine.method,
-            )
+            measured_group(free, order, [terms[t] for t in members], coefficients.numpy()[:, members], qubits, engine)
             for members, qubits in measurement_groups(free, terms, engine.noise_model is not None)
         ]
 

@@ -167,7 +167,6 @@ class EngineEstimator(BaseEstimatorV2):
         """Return the estimates of one of this engine's programs at parameter values (R,A') and (P',).
 
         Args:
-            program: The program.
             batched: The values (R,A') of the batched parameters.
             shared: The values (P',) of the shared parameters.
             precision: Largest standard error that a PUB accepts; None if it gives none.
@@ -179,7 +178,6 @@ class EngineEstimator(BaseEstimatorV2):
         """Return the compiled, cached program of a batch.
 
         Args:
-            batch: The batch, with its circuit and observables.
             differs: A mask (P,) of the circuit's parameters that are batched.
         """
         key = (batch.key, differs.tobytes(), self._settings(batch.circuit))

@@ -29,9 +29,6 @@ class EngineGradient(BaseEstimatorGradient):
     The list samples x observables of ``EstimatorQNN`` becomes one batch for each circuit, with one backward pass for
     each observable. ``EngineEstimator.compile`` is faster for a batch that shares its weights: it needs one backward
     pass for all observables.
-
-    Args:
-        estimator: The engine.
     """
 
     def __init__(self, estimator: EngineEstimator) -> None:

@@ -17,19 +17,7 @@ from qiskit.quantum_info import SparsePauliOp
 
 from qkd.core.errors import EngineError
 from qkd.engines.base import EngineEstimator, Estimates
-from qkd.engines.paulis.strings import PauliString, pauli_terms
-from qkd.engines.program import ExpectationProblem, Program
-
-
-def checked_shots(shots: int) -> int:
-    """Return a number of shots.
-
-    Raises:
-        EngineError: There are no shots.
-    """
-    if shots < 1:
-        raise EngineError(f"an expectation value needs at least 1 shot, not {shots}")
-    return shots
+from qkd.engines.program import ExpectationProblem, PauliString, Program, pauli_terms
 
 
 def shots_for_precision(precision: float, variances: np.ndarray) -> int:
@@ -45,13 +33,12 @@ def shots_for_precision(precision: float, variances: np.ndarray) -> int:
     return max(1, math.ceil(float(np.max(variances, initial=0.0)) / precision**2 * (1 - 1e-12)))
 
 
-class ShotEstimator(EngineEstimator):
-    """Shot noise on the values of an engine that has none, as a Qiskit V2 primitive with standard errors.
+class SampledEstimator(EngineEstimator):
+    """An estimator whose values are means over shots.
 
     Args:
-        engine: The engine that computes the expectation values.
         shots: The number S of shots of each Pauli string in PUBs without a precision.
-        seed: The seed of the shots.
+        seed: The seed of all random numbers.
 
     Raises:
         EngineError: There are no shots.
@@ -59,24 +46,39 @@ class ShotEstimator(EngineEstimator):
 
     samples = True
 
-    def __init__(self, engine: EngineEstimator, shots: int = 4096, seed: int = 0) -> None:
+    def __init__(self, shots: int, seed: int) -> None:
         super().__init__()
-        self.engine, self.shots, self.seed = engine, checked_shots(shots), seed
-        self.threads = engine.threads
+        if shots < 1:
+            raise EngineError(f"an expectation value needs at least 1 shot, not {shots}")
+        self.shots, self.seed = shots, seed
         self.reseed(0)
 
     def reseed(self, number: int) -> None:
-        """Start stream ``number`` of the shots."""
+        """Start stream ``number`` of the random numbers."""
         self.random = np.random.default_rng([self.seed, number])
+
+    def _default_precision(self) -> float:
+        return self.shots**-0.5
+
+
+class ShotEstimator(SampledEstimator):
+    """Shot noise on the values of an engine that has none, as a Qiskit V2 primitive with standard errors.
+
+    Args:
+        engine: The engine that computes the expectation values.
+        shots: The number of shots, as in ``SampledEstimator``.
+        seed: The seed of the shots.
+    """
+
+    def __init__(self, engine: EngineEstimator, shots: int = 4096, seed: int = 0) -> None:
+        super().__init__(shots, seed)
+        self.engine, self.threads = engine, engine.threads
 
     def _settings(self, circuit: QuantumCircuit) -> tuple[Hashable, ...]:
         return self.engine._settings(circuit)  # noqa: SLF001 - a part of that engine
 
     def _compile(self, problem: ExpectationProblem) -> ShotProgram:
         return ShotProgram(problem, self)
-
-    def _default_precision(self) -> float:
-        return self.shots**-0.5
 
     def _estimates(
         self, program: Program, batched: torch.Tensor, shared: torch.Tensor, precision: float | None

@@ -16,9 +16,7 @@ from qkd.core.specs import read_toml
 from qkd.encoders.registry import has_layers
 from qkd.simulation.factory import Engine, make_engine
 from qkd.simulation.start import with_start
-from qkd.student.cores.base import StudentCore
-from qkd.student.cores.factory import CLASSICAL, make_control, without_entanglers
-from qkd.student.cores.quantum import QuantumCore
+from qkd.student.cores import CLASSICAL, QuantumCore, StudentCore, make_control, without_entanglers
 
 LOGREG, PRODUCT, TEACHER_FREE = "logreg", "product", "teacher-free"
 RECIPE = "qdllm"

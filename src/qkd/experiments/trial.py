@@ -30,7 +30,7 @@ from qkd.results import Parameters
 from qkd.results.study import TrialResult, TuningResult, ValidationResult
 from qkd.simulation.factory import torch_device
 from qkd.student import logreg
-from qkd.student.cores.quantum import QuantumCore
+from qkd.student.cores import QuantumCore
 from qkd.student.data import TrainingData
 from qkd.student.trainer import Trainer, make_fine_tuner, make_trainer
 

@@ -21,7 +21,8 @@ from qkd.devices.noise import noise_model
 from qkd.devices.region import Region, to_region
 from qkd.devices.snapshot import Snapshot
 from qkd.devices.transpile import transpile
-from qkd.engines.noise import Noise, assignment
+from qkd.engines.noise import Noise
+from qkd.engines.noise.aer import assignment
 from qkd.hardware import budget as costs
 from qkd.hardware.budget import Budget, ChargeHistory, Stage, read_charges
 from qkd.hardware.layout import choose_circuit, trained_circuit

@@ -23,8 +23,6 @@ class Backbone(Transformer):
     """A pretrained transformer without its head.
 
     Args:
-        model: a short name, folder, GGUF file or hub id.
-        loading: how it is loaded.
         depth: number of layers, from the bottom, to keep and compute; all by default.
         tuned: weights by name that replace the model's own.
     """
@@ -94,7 +92,6 @@ class Backbone(Transformer):
         """Return hidden states pooled over each text's tokens, ``(N, len(layers), D)`` float32.
 
         Args:
-            texts: N texts.
             layers: layers to read, 0 (the embeddings) to ``num_layers``.
             equal_tokens: scale each token's state to root mean square 1 first. In the middle layers of a causal LM the
                 first token's state is hundreds of times longer than the others and would dominate the mean.

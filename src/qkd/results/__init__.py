@@ -21,6 +21,7 @@
 `Scores`            accuracy, macro-F1, calibration error and agreement
 `Parameters`        numbers of parameters
 `TeacherCard`       a teacher's description
+`EndpointUse`       source, server, tokens and cost of an ``api:`` teacher
 `Result`            the base class
 =================== ==================================================================================================
 
@@ -37,7 +38,16 @@ from qkd.results.device import (
     MeasuredResult,
     MeasuredText,
 )
-from qkd.results.run import Diagnosis, Evaluation, Labeling, Metrics, Prediction, TeacherCard, TestPrediction
+from qkd.results.run import (
+    Diagnosis,
+    EndpointUse,
+    Evaluation,
+    Labeling,
+    Metrics,
+    Prediction,
+    TeacherCard,
+    TestPrediction,
+)
 from qkd.results.study import Comparison, Reproduction, StudentResult, Sweep, SweepTrial
 
 __all__ = [
@@ -46,6 +56,7 @@ __all__ = [
     "DeviceResult",
     "Diagnosis",
     "Drift",
+    "EndpointUse",
     "Estimate",
     "Evaluation",
     "Fitness",

@@ -14,7 +14,7 @@ from qkd.engines.lightcone import MAX_CONE_QUBITS, light_cones
 from qkd.engines.noise import NoiseLike
 from qkd.engines.paulis.bloch import Encoding, differs
 from qkd.engines.paulis.cones import ChannelBlock, Cone, cone_union
-from qkd.engines.paulis.strings import pauli_terms
+from qkd.engines.program import pauli_terms
 
 ROWS = 64
 """Default batch size."""

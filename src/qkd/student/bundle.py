@@ -34,7 +34,7 @@ from qkd.results import Scores
 from qkd.results.base import Result
 from qkd.simulation.factory import make_engine
 from qkd.student.card import model_card
-from qkd.student.cores.quantum import QuantumCore
+from qkd.student.cores import QuantumCore
 from qkd.student.metrics import softmax
 from qkd.student.model import StudentModel
 

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from qiskit.quantum_info import SparsePauliOp
+import torch
+from qiskit.quantum_info import Pauli, SparsePauliOp
 
 from qkd.engines.gates import ElementaryGate
-from qkd.engines.program import simplified
+from qkd.engines.program import pauli_terms
 
 
 @dataclass(frozen=True)
@@ -29,22 +30,15 @@ class PauliTable:
     @classmethod
     def from_observables(cls, observables: Sequence[SparsePauliOp]) -> PauliTable:
         """Return the table of K observables."""
-        strings: dict[bytes, int] = {}
-        x: list[np.ndarray] = []
-        z: list[np.ndarray] = []
-        entries = []
-        for k, observable in enumerate(observables):
-            simple = simplified(observable)
-            for pauli_x, pauli_z, value in zip(simple.paulis.x, simple.paulis.z, simple.coeffs, strict=True):
-                t = strings.setdefault(pauli_x.tobytes() + pauli_z.tobytes(), len(x))
-                if t == len(x):
-                    x.append(pauli_x)
-                    z.append(pauli_z)
-                entries.append((k, t, value.real))
-        coefficients = np.zeros((len(observables), len(x)))
-        for k, t, value in entries:
-            coefficients[k, t] += value
-        return cls(np.array(x), np.array(z), coefficients)
+        terms, coefficients, constants = pauli_terms(observables)
+        if constants.any():  # the identity is a string like the others here
+            terms, coefficients = [*terms, ()], torch.column_stack([coefficients, constants])
+        x = np.zeros((len(terms), observables[0].num_qubits), dtype=bool)
+        z = np.zeros_like(x)
+        for t, string in enumerate(terms):
+            for qubit, letter in string:
+                x[t, qubit], z[t, qubit] = letter in "XY", letter in "YZ"
+        return cls(x, z, coefficients.numpy())
 
 
 def absorb(gates: Sequence[ElementaryGate], table: PauliTable) -> tuple[list[ElementaryGate], PauliTable]:
@@ -80,7 +74,7 @@ def _commutes(gate: ElementaryGate, x: np.ndarray, z: np.ndarray) -> bool:
     if gate.diagonal:
         return not x.any()
     for string in np.unique(np.concatenate([x, z], axis=1), axis=0):
-        pauli = _matrix(string[: len(gate.qubits)], string[len(gate.qubits) :])
+        pauli = Pauli((string[len(gate.qubits) :], string[: len(gate.qubits)])).to_matrix()
         if not np.allclose(gate.terms @ pauli, pauli @ gate.terms, atol=1e-12):
             return False
     return True
@@ -99,13 +93,3 @@ def _moved_through(gate: ElementaryGate, z: np.ndarray) -> tuple[np.ndarray, np.
     if not np.array_equal((bits @ moved.T + constant) & 1, parity):
         return None
     return moved.astype(bool), 1 - 2 * constant
-
-
-def _matrix(x: np.ndarray, z: np.ndarray) -> np.ndarray:
-    result = np.ones((1, 1), dtype=complex)
-    for has_x, has_z in zip(x, z, strict=True):
-        factor = np.array([[0, 1], [1, 0]], dtype=complex) if has_x else np.eye(2, dtype=complex)
-        if has_z:
-            factor = factor @ np.diag([1, -1]) * (1j if has_x else 1)
-        result = np.kron(factor, result)
-    return result

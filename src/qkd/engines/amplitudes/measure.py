@@ -18,12 +18,6 @@ class Measurement:
     A string is a product over the pieces. On one piece, ``P = i^y X^x Z^z`` (y the number of Y) has
     ``<P> = Re i^y sum_s (-1)^(z.s) conj(psi[s^x]) psi[s]``: all strings with the same x share the product,
     and their sums are one real matrix product with signs.
-
-    Args:
-        table: The observables.
-        pieces: The qubits of each piece, most significant first.
-        dtype: The real dtype of the signs.
-        device: The device of the signs.
     """
 
     def __init__(

@@ -70,10 +70,8 @@ def rebuilt(
     """Return a model with other errors.
 
     Args:
-        noise: The model.
         changed: A function of name, qubits and error that returns the new error, or None for no error. The errors of
             all qubits have no qubits.
-        readout: Whether the model has the readout errors too.
         place: New numbers of qubits; errors on other qubits are dropped. None keeps all numbers.
     """
 
