@@ -181,7 +181,7 @@ def test_roles_come_from_the_lists_and_not_from_names_or_order(tmp_path):
     assert student.observables[0].equiv(SparsePauliOp(["IX", "ZZ"], [0.5, -2.0]))
     again = from_qasm(to_qasm(student))
     assert bound(again, 3).equiv(bound(student, 3))
-    with pytest.raises(QkdError, match="leave --qubits and"):
+    with pytest.raises(QkdError, match="leave qubits and"):
         library.load_circuit(str(path), qubits=3)
 
 

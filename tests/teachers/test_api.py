@@ -198,7 +198,7 @@ def test_a_job_continues_after_its_server_died(server, prompt):
 
 def test_a_budget_is_a_limit_and_needs_a_price(server, prompt):
     dataset, splits = corpus()
-    with pytest.raises(BudgetError, match="above --max-cost"):
+    with pytest.raises(BudgetError, match="above max_cost"):
         teacher(server, prompt, price="1000,1000", max_cost=0.01).fit(dataset, splits)
     assert not server.requests
     with pytest.raises(ConfigError, match="need each other"):

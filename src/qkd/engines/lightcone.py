@@ -14,6 +14,7 @@ for either as a list of those strings that an accuracy asks for (``paulis/adapti
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -120,13 +121,22 @@ def light_cones(
     terms: Sequence[PauliString],
     noise: NoiseLike,
     batched: Sequence[Parameter] = (),
+    largest: float = math.inf,
 ) -> tuple[Encoding, list[ChannelBlock], list[Cone]]:
-    """Return the encoding, the other channels as blocks, and the light cone of each factor of the terms."""
+    """Return the encoding, the other channels as blocks, and the light cone of each factor of the terms.
+
+    The first cone with more than ``largest`` coefficients is the last one.
+    """
     measured = {qubit for string in terms for qubit, _ in string}
     encoding, rest = leading_channels(channels(circuit, noise, measured), circuit.num_qubits, set(batched))
     blocks = fuse(rest)
     parts = dict.fromkeys(part for string in terms for part in factors(string, blocks))
-    return encoding, blocks, [cone_of(string, blocks, encoding.sizes) for string in parts]
+    cones: list[Cone] = []
+    for string in parts:
+        cones.append(cone_of(string, blocks, encoding.sizes))
+        if max(cones[-1].counts, default=1) > largest:
+            break
+    return encoding, blocks, cones
 
 
 class LightConeProgram(Program):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qkd.core.cache import checked_rows
+from qkd.core.callbacks import notify
 from qkd.core.config import Config
 from qkd.core.console import log
 from qkd.core.errors import DataError
@@ -48,6 +49,7 @@ class Clock:
             yield
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - started
+            notify("on_stage", name, {"seconds": self.seconds[name]})
 
 
 @dataclass(frozen=True)
