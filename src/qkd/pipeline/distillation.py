@@ -5,10 +5,13 @@ Results of a stage are cached or checkpointed, so a killed run resumes where it 
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 from qkd.circuits import library
 from qkd.circuits.qasm import to_qasm
+from qkd.core.callbacks import notify
 from qkd.core.config import Config, make_config, to_toml
 from qkd.core.console import log
 from qkd.core.files import write_json, write_lines, write_text
@@ -53,7 +56,7 @@ def run_pipeline(config: Config, folder: RunFolder, resume: bool) -> None:
     """
     clock = Clock()
     spec = config.student
-    circuit = library.load_circuit(spec.circuit, spec.qubits, spec.layers)
+    circuit = library.load_circuit(spec.circuit, spec.qubits, spec.layers, spec.inputs)
     cost = simulation_cost(config, circuit)
     check_time(config, cost)  # before anything slow
     stored = folder.device / "snapshot.json"
@@ -81,6 +84,8 @@ def run_pipeline(config: Config, folder: RunFolder, resume: bool) -> None:
     known = validation_answers(evaluation.model, trainings.data)
     about = {"seconds": seconds, "cascade": _cascade(known, trainings.data, evaluation)}
     save_run(folder, metrics.model_copy(update=about), known, inputs, trainings, evaluation)
+    scores = {re.sub(r"\W+", "_", name): line.numbers.accuracy.value for name, line in metrics.lines.items()}
+    notify("on_stage", "test", {f"accuracy_{name}": value for name, value in scores.items()})
     if not trainings.finished:
         raise KeyboardInterrupt
 
