@@ -295,7 +295,7 @@ def test_the_teacher_of_the_run_answers_deferred_texts(run):
         logits = getattr(rows[answer.text], answer.answered_by)
         assert answer.label == run.student.classes[int(np.argmax(logits))]
         assert answer.deferred == (answer.answered_by == "teacher")
-    with pytest.raises(QkdError, match="no run in this folder"):
+    with pytest.raises(QkdError, match="a bundle has no teacher"):
         api.predict(list(rows), run=run.folder.student, ask_teacher=True)
 
 
