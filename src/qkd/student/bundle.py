@@ -31,7 +31,7 @@ from qkd.data.dataset import validate_texts
 from qkd.encoders.protocol import Encoder
 from qkd.encoders.registry import make_encoder
 from qkd.results import Scores
-from qkd.results.base import Result
+from qkd.results.base import Result, Shown
 from qkd.simulation.factory import make_engine
 from qkd.student.card import model_card
 from qkd.student.cores.quantum import QuantumCore
@@ -39,6 +39,8 @@ from qkd.student.metrics import softmax
 from qkd.student.model import StudentModel
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from qkd.export.registry import Exported
     from qkd.student.classical import ClassicalForm
     from qkd.student.deferral import DeferredAnswers
@@ -137,14 +139,16 @@ def _check_shapes(path: Path, circuit: StudentCircuit, record: BundleRecord) -> 
             )
 
 
-class Student:
-    """A trained student that takes texts.
+class Student(Shown):
+    """A trained student that takes texts. ``to_frame`` has the tables ``facts`` and ``weights``.
 
     Args:
         model: the trained model.
         encoder: the encoder of its texts.
         about: its origin.
     """
+
+    _view = "qkd.reports.student"
 
     def __init__(self, model: StudentModel, encoder: Encoder, about: About | None = None) -> None:
         self.model, self.encoder, self.about = model, encoder, about or About()
@@ -187,6 +191,10 @@ class Student:
         from qkd.student.deferral import defer
 
         return defer(self, texts, risk, confidence, validation)
+
+    def plot_circuit(self, ax: Axes | None = None) -> Axes:
+        """Draw the circuit."""
+        return self._plot("qkd.reports.student:circuit_figure", self.model.circuit, ax=ax)
 
     def classical(self, tolerance: float = 0.0) -> ClassicalForm:
         """Return the student as plain numpy arrays; expectation values may be off by ``tolerance``.
