@@ -11,6 +11,7 @@ from qkd import QkdError
 from qkd.core.records import read_record
 from qkd.experiments.specs import CompareSpec
 from qkd.results import Comparison, PairedDifference
+from qkd.simulation import saved
 from qkd.student.verdicts import compare_accuracies, conclude, holm, mean_over_seeds_and_texts
 from qkd.studies import compare
 from tests.processes import qkd, signalled
@@ -119,7 +120,7 @@ def test_a_killed_comparison_goes_on_to_the_same_numbers(corpus, tmp_path):
     assert without_times(json.loads(done.stdout)) == without_times(whole.to_dict())
 
 
-def test_mistakes_are_found_before_any_work(corpus, tmp_path):
+def test_mistakes_are_found_before_any_work(corpus, tmp_path, monkeypatch):
     given = options(corpus, tmp_path)
     for students, words in (
         (("hardware", "liner"), "linear"),
@@ -131,8 +132,12 @@ def test_mistakes_are_found_before_any_work(corpus, tmp_path):
     for sims in (("exact", "aer", "aer-noisy"), ("aer", "aer"), ()):
         with pytest.raises(QkdError, match="two that differ"):
             compare(None, CompareSpec(sims=sims), **given)
-    with pytest.raises(QkdError, match="add aer-noisy to --sims"):
+    with pytest.raises(QkdError, match="add aer-noisy to sims"):
         compare(None, CompareSpec(noise_scales=(1.0, 2.0)), **given)
+    monkeypatch.setattr(saved, "MAX_DIFFERENCE", -1.0)  # no circuit is like itself then
+    with pytest.raises(QkdError, match="would be saved as another one"):
+        compare(None, CompareSpec(students=("linear", "hardware")), **given)
+    assert not list(tmp_path.rglob("trials"))
 
 
 def test_a_run_lends_its_settings(corpus, tmp_path):

@@ -6,14 +6,17 @@ import re
 
 import numpy as np
 import pytest
+from qiskit_aer import AerSimulator
 from qiskit_ibm_runtime import fake_provider
 
 from qkd import QkdError
+from qkd.circuits import library
 from qkd.core.bundled import find_files
 from qkd.devices import catalogue, chip_plot, profiles, snapshot
 from qkd.devices.calibration import Calibration, Operation, Qubit, clean
 from qkd.devices.numbers import numbers, rows
 from qkd.devices.random_errors import hidden
+from qkd.devices.transpile import transpile
 
 
 @pytest.fixture
@@ -65,7 +68,7 @@ def test_names_that_lead_nowhere_are_explained():
         catalogue.require_live("ibm_brisbane", command)
     said = str(caught.value)
     assert "is retired since 2025-11" in said and "ibm_fez" in said
-    assert "qkd run-hardware --device fake_brisbane --local" in said
+    assert "qkd.run_hardware(device='fake_brisbane', local=True)" in said
     with pytest.raises(QkdError, match=r"not among the devices of this account.*ibm_fez"):
         catalogue.require_live("ibm_boston", command, online=["ibm_fez"])
     with pytest.raises(QkdError, match="is a snapshot"):
@@ -101,6 +104,19 @@ def test_bad_calibrations_are_cleaned_once_and_summed_up():
     assert (done.clipped, done.avoided, done.couplers) == ((1,), (2, 4), ((1, 3),))
     assert cleaned.qubits[1].t2 == 2e-4 and set(cleaned.couplers()) == {(0, 1)}
     assert done.summary() == ("2 qubits not used (2, 4); 1 coupler not used (1-3); T2 clipped to 2 T1 on 1 qubit (1)")
+
+
+def test_values_that_no_qubit_reports_are_named():
+    names = snapshot.from_backend(AerSimulator(n_qubits=3)).cleaning.perfect
+    assert {"cx", "rx", "readout"} <= set(names) and "rz" not in names
+    assert "no error is reported for" in snapshot.from_backend(AerSimulator(n_qubits=3)).summary()
+    assert not snapshot.load_snapshot("fake_brisbane").cleaning.perfect
+
+
+def test_a_device_without_couplers_gives_the_reason():
+    pair = library.load_circuit("hardware", qubits=2, layers=1)
+    with pytest.raises(QkdError, match=r"fake_kyoto entangles none: its calibration gives every two-qubit gate"):
+        transpile(pair, snapshot.load_snapshot("fake_kyoto"))
 
 
 def test_a_snapshot_survives_its_file(own_folder):

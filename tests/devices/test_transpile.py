@@ -229,6 +229,23 @@ def _diagonal_hamiltonian(circuit, p):
     circuit.append(HamiltonianGate(np.diag([1, 2, 3, 4]), p), [0, 1])
 
 
+def test_a_delay_is_a_multiple_of_the_devices_alignment():
+    held = snapshot.load_snapshot("fake_manila")  # its clock has steps of 0.22 ns, and delays come in 16 of them
+    x = Parameter("x")
+
+    def compiled(length, unit):
+        circuit = QuantumCircuit(1)
+        circuit.ry(x, 0)
+        circuit.delay(length, 0, unit)
+        return transpile(StudentCircuit(circuit, [x], [], [SparsePauliOp("Z")]), held)
+
+    for length, unit in ((1, "us"), (100, "dt")):
+        with pytest.raises(QkdError, match=r"multiple of 16 there, such as (4,?496|96) dt"):
+            compiled(length, unit)
+    assert compiled(96, "dt").circuit.count_ops()["delay"] == 1
+    assert compiled(16 * held.calibration.dt, "s").circuit.count_ops()["delay"] == 1
+
+
 @pytest.mark.parametrize("add", [_own_gate, _diagonal_hamiltonian, lambda c, p: c.delay(p, 0, "s")])
 def test_what_qiskit_cannot_compile_is_one_sentence(add):
     x, w = Parameter("x"), Parameter("w")

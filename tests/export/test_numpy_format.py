@@ -14,7 +14,7 @@ from qkd.encoders.combined import JoinedEncoder, whiten
 from qkd.encoders.registry import make_encoder
 from qkd.encoders.static import StaticEncoder
 from qkd.export import numpy_format, registry
-from qkd.student.cores.factory import make_control
+from qkd.student.cores import make_control
 from tests.export.conftest import CLASSES, CPU, make_student, read, wordpiece_table
 
 
@@ -80,7 +80,7 @@ def test_other_encoders_are_refused_with_the_alternative(tmp_path):
     class Transformer:
         name, dim, arrays, num_parameters, key = "minilm", 8, {}, 0, {}
 
-    with pytest.raises(ModelError, match=r"'minilm' runs a transformer.*--format onnx"):
+    with pytest.raises(ModelError, match=r"'minilm' runs a transformer.*format='onnx'"):
         make_student(Transformer()).export(tmp_path / "out")
     arrays = wordpiece_table()
     tokenizer = json.loads(arrays["tokenizer"].tobytes())

@@ -20,7 +20,8 @@ from qkd.devices.region import Region
 from qkd.engines import LightConeEstimator, StatevectorEstimator
 from qkd.engines.aer import AerEstimator
 from qkd.engines.density import DensityMatrixEstimator
-from qkd.engines.noise import Noise, assignment
+from qkd.engines.noise import Noise
+from qkd.engines.noise.aer import assignment
 from qkd.hardware.measurements import estimate_bias, shot_noise
 from qkd.hardware.mitigation import Mitigation, affine
 from qkd.hardware.mitigation.client import make_pub
@@ -259,6 +260,6 @@ def test_automatic_shots_are_the_fewest_that_predictions_need_and_the_budget_all
 
 def test_a_dry_run_shows_its_cost_before_it_is_refused(folder, service):
     shown = []
-    with pytest.raises(QkdError, match="above --max-qpu-seconds 1"):
+    with pytest.raises(QkdError, match="above max_qpu_seconds=1"):
         run(order(folder, max_qpu_seconds=1), lambda plan: shown.append(plan) or True, dry_run=True, policy=QUICK)
     assert len(shown) == 1 and shown[0].budget.seconds > 1 and service.jobs == []

@@ -1,5 +1,6 @@
 """Snapshots of IBM's client: compiled for, estimated and rehearsed. ``tests/faults`` does this for all of them."""
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +18,7 @@ from qkd.devices.noise import noise_model
 from qkd.devices.region import Region
 from qkd.devices.snapshot import load_snapshot
 from qkd.hardware.mitigation import Mitigation
-from qkd.hardware.mitigation.client import make_pub
+from qkd.hardware.mitigation.client import make_pub, printed_warnings
 from qkd.hardware.run import run
 from qkd.hardware.service import simulated
 
@@ -93,3 +94,11 @@ def test_a_gate_that_the_client_rewrites_keeps_its_error(errors, gate):
     )
     assert np.abs(measured - noisy).max() < 0.02
     assert np.abs(ideal - noisy).max() > 0.06
+
+
+def test_what_the_client_warns_of_is_printed(said):
+    with printed_warnings():
+        for _ in range(2):
+            warnings.warn("readout mitigation will not be applied", UserWarning, stacklevel=1)
+        warnings.warn("old", DeprecationWarning, stacklevel=1)
+    assert said() == ["IBM's client: readout mitigation will not be applied"]

@@ -1,11 +1,16 @@
 """An OpenAI-compatible HTTP server in front of a causal LM, with the deviations of real servers on demand.
 
-Deviations: ``no_echo`` (ggml-org/llama.cpp#27174), ``stale`` (vllm-project/vllm#42019), ``one_prompt``
-(llama-cpp-python accepts one prompt a request), ``no_logprobs`` (models that refuse log-probabilities),
-``no_completions`` and ``no_schema`` (chat-only servers), ``score`` (vLLM's ``logprob_token_ids``), ``sglang``,
-``zeros`` (every log-probability is 0.0), ``nulls``, ``bytes`` (offsets count bytes), ``jitter`` (values change with
-every request), ``one_sample`` (``n`` is ignored), ``thinks`` (reasoning before the answer), ``empty`` (content is
-null), ``shuffled`` (choices in another order), ``no_usage``.
+Deviations, each as its server's tracker describes it: ``no_echo`` (ggml-org/llama.cpp#27174), ``stale``
+(vllm-project/vllm#42019), ``markers`` (vllm-project/vllm#16838), ``collide`` (vllm-project/vllm#44319,
+sgl-project/sglang#32290), ``no_logprobs`` (ollama/ollama#16117, #13638, ggml-org/llama.cpp#11346), ``one_sample``
+(abetlen/llama-cpp-python#1906), ``old_limit`` (abetlen/llama-cpp-python#1907) and ``new_limit`` (openai's newer
+models), ``cuts`` (ollama/ollama#8099, #17889), ``schema_ignored`` (ggml-org/llama.cpp#24097), ``sampled``
+(ggml-org/llama.cpp#7197), ``thinks`` (sgl-project/sglang#28456), ``spent`` (sipeed/picoclaw#966), ``shuffled`` and
+``swapped`` (InternLM/lmdeploy#2395), ``any_model`` (ggml-org/llama.cpp#10056), ``no_usage``
+(sgl-project/sglang#18132), ``offsets`` (xorbitsai/inference#5245), ``bytes`` (offsets count bytes), ``zeros``
+(every log-probability is 0.0), ``nulls``, ``jitter`` (values change with every request), ``one_prompt``
+(llama-cpp-python accepts one prompt a request), ``no_completions`` and ``no_schema`` (chat-only servers), ``score``
+(vLLM's ``logprob_token_ids``), ``sglang`` (its ``/v1/score``), ``empty`` (content is null).
 """
 
 import asyncio
@@ -16,6 +21,8 @@ import torch
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Route
+
+CONTEXT = 200  # tokens that a server with the deviation ``cuts`` reads of a prompt
 
 
 class Server:
@@ -41,21 +48,22 @@ class Server:
                 Route("/v1/models", self.models),
             ]
         )
-        self._stale = None
+        self._stale, self.unlimited = None, 0
 
     def handled(self, path, answer):
         async def endpoint(request):
             if self.faults and (response := await self.faults(request)):
                 return response
             body = json.loads(await request.body())
-            if body.get("model", self.name) != self.name:
+            if body.get("model", self.name) != self.name and "any_model" not in self.deviations:
                 return JSONResponse({"error": {"message": f"no model {body['model']}"}}, 404)
             try:
                 made = answer(body)
             except KeyError as error:
                 return JSONResponse({"error": {"message": f"unsupported: {error}"}}, 400)
             self.requests.append((path, body))
-            read = sum(len(self.ids(p)) for p in [json.dumps(body.get("messages", body.get("prompt", "")))])
+            read = len(self.ids(json.dumps(body.get("messages", body.get("prompt", body.get("query", ""))))))
+            read = min(read, CONTEXT) if "cuts" in self.deviations else read
             usage = {"prompt_tokens": read, "completion_tokens": 1}
             usage = {} if "no_usage" in self.deviations else {"usage": usage}
             return JSONResponse({"model": self.name, "system_fingerprint": self.fingerprint, **usage, **made})
@@ -87,10 +95,14 @@ class Server:
         if "one_prompt" in self.deviations and len(prompts) > 1:
             raise KeyError("several prompts")
         choices = [self.completion(body, prompt, index) for index, prompt in enumerate(prompts)]
+        if "swapped" in self.deviations:
+            choices = [{**choice, "index": index} for index, choice in enumerate(choices[::-1])]
         return {"choices": choices[::-1] if "shuffled" in self.deviations else choices}
 
     def completion(self, body, prompt, index):
         ids, texts, offsets = self.tokens(prompt)
+        if "cuts" in self.deviations:
+            ids, texts, offsets = ids[-CONTEXT:], texts[-CONTEXT:], offsets[-CONTEXT:]
         table = self.logprobs(ids)
         following = int(table[-1].argmax())
         choice = {
@@ -108,9 +120,9 @@ class Server:
             if (wanted := body.get("logprob_token_ids")) and "score" in self.deviations:
                 top = {self.text_of(token): float(table[-1, token]) for token in wanted}
             else:
-                best = table[-1].topk(min(body["logprobs"], table.shape[1]))
-                pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-                top = {self.text_of(token): value for token, value in pairs}
+                top = {self.text_of(token): value for token, value in self.best(table[-1], body["logprobs"])}
+            if "collide" in self.deviations:  # a later token replaces an earlier one of the same text
+                top = {token.strip(): value for token, value in top.items()}
             echoed = body.get("echo") and "no_echo" not in self.deviations
             choice["logprobs"] = {
                 "tokens": [*(texts if echoed else []), self.text_of(following)],
@@ -118,6 +130,8 @@ class Server:
                 "text_offset": self.offsets(prompt, [*(offsets if echoed else []), len(prompt) if echoed else 0]),
                 "top_logprobs": [top],
             }
+        if "markers" in self.deviations:
+            texts = [text.replace(" ", "Ġ") for text in texts]
         if "prompt_logprobs" in body and "prompt_logprobs" in self.deviations:
             choice["prompt_logprobs"] = [
                 None,
@@ -128,7 +142,17 @@ class Server:
             ]
         return choice
 
+    def best(self, row, count):
+        """The most probable tokens and their log-probabilities, at temperature 0 those after sampling if so set."""
+        best = row.topk(min(count, len(row)))
+        values = best.values.tolist()
+        if "sampled" in self.deviations:
+            values = [0.0, *[-3.4e38] * (len(values) - 1)]
+        return list(zip(best.indices.tolist(), values, strict=True))
+
     def offsets(self, prompt, characters):
+        if "offsets" in self.deviations:
+            characters = [place - characters[0] + 7 for place in characters]
         counted = [len(prompt[:place].encode()) for place in characters]
         return counted if "bytes" in self.deviations else characters
 
@@ -155,6 +179,12 @@ class Server:
         return "\n".join(turn["content"] for turn in body["messages"])
 
     def chat(self, body):
+        limits = {"old_limit": "max_completion_tokens", "new_limit": "max_tokens"}
+        for deviation, name in limits.items():
+            if deviation in self.deviations and name in body:
+                if deviation == "new_limit":
+                    raise KeyError(name)
+                self.unlimited += 1
         prompt = self.rendered(body)
         table = self.logprobs(self.ids(prompt))[-1]
         if "response_format" in body:
@@ -164,6 +194,8 @@ class Server:
             p = torch.stack([table[self.ids(f" {label}")[-1]] for label in labels]).softmax(dim=0)
             drawn = torch.multinomial(p, body.get("n", 1), replacement=True).tolist()
             texts = [json.dumps({"label": labels[number]}) for number in drawn]
+            if "schema_ignored" in self.deviations:
+                texts = [f"The label that fits best is {labels[number]}." for number in drawn]
         else:
             texts = [self.tokenizer.decode([int(table.argmax())])] * body.get("n", 1)
         if "thinks" in self.deviations:
@@ -172,11 +204,16 @@ class Server:
             texts = [None] * len(texts)
         if "one_sample" in self.deviations:
             texts = texts[:1]
-        choices = [{"index": i, "message": {"role": "assistant", "content": text}} for i, text in enumerate(texts)]
+        if "spent" in self.deviations:
+            texts = [None] * len(texts)
+        end = "length" if "spent" in self.deviations else "stop"
+        messages = [{"role": "assistant", "content": text} for text in texts]
+        choices = [{"index": i, "message": message, "finish_reason": end} for i, message in enumerate(messages)]
         if body.get("logprobs") and "no_logprobs" not in self.deviations:
-            best = table.topk(min(body.get("top_logprobs", 5), len(table)))
-            pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+            pairs = self.best(table, body.get("top_logprobs", 5))
             top = [{"token": self.tokenizer.decode([token]), "logprob": value} for token, value in pairs]
+            if "thinks" in self.deviations:
+                top = [{"token": "<think>", "logprob": -0.01}, {"token": "\n", "logprob": -5.0}]
             choices[0]["logprobs"] = {"content": [{"token": texts[0], "logprob": 0.0, "top_logprobs": top}]}
         return {"choices": choices}
 

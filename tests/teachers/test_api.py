@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from qkd.core import cache
-from qkd.core.config import ApiSpec, PromptSpec
+from qkd.core.config import ApiSpec, PromptSpec, make_config
 from qkd.core.errors import BudgetError, ConfigError, ModelError, ServiceError
-from qkd.data.dataset import Dataset
-from qkd.data.splits import split_dataset
+from qkd.data.dataset import Dataset, split_dataset
 from qkd.teachers.api.endpoint import Endpoint, safe_url
 from qkd.teachers.api.teacher import ApiTeacher
 from qkd.teachers.causal_lm import CausalLM
@@ -67,7 +66,17 @@ async def no_sleep(_):
 
 
 @pytest.mark.parametrize(
-    "deviations", [(), ("one_prompt",), ("no_echo", "prompt_logprobs"), ("bytes",), ("shuffled",), ("no_usage",)]
+    "deviations",
+    [
+        (),
+        ("one_prompt",),
+        ("no_echo", "prompt_logprobs"),
+        ("bytes",),
+        ("offsets",),
+        ("shuffled",),
+        ("swapped",),
+        ("no_usage",),
+    ],
 )
 def test_likelihoods_equal_those_of_the_local_model(server, model, long_prompt, deviations):
     server.deviations |= set(deviations)
@@ -79,7 +88,7 @@ def test_likelihoods_equal_those_of_the_local_model(server, model, long_prompt, 
     assert np.abs(remote.scores(dataset.texts) - local.scores(dataset.texts)).max() < 1e-4
     # calibration multiplies scores by an inverse temperature of up to 20
     assert np.allclose(remote.logits(dataset.texts), local.logits(dataset.texts), rtol=1e-3, atol=2e-3)
-    assert remote.describe().model_dump()["source"] == "likelihoods"
+    assert remote.describe().endpoint.source == "likelihoods"
 
 
 def test_next_token_and_score_have_the_same_argmax_as_the_local_model(server, model, prompt):
@@ -105,7 +114,7 @@ def test_votes_are_within_their_standard_error(server, prompt):
     voted = np.exp(remote.scores(dataset.texts))[:, 0]
     errors = np.sqrt(voted * (1 - voted) / (20 + 1 + 1))
     assert (np.abs(voted - exact) <= 1.96 * errors).mean() >= 0.9
-    assert 0 < remote.describe().model_dump()["standard_error"] < 0.12
+    assert 0 < remote.describe().endpoint.standard_error < 0.12
 
 
 @pytest.mark.parametrize(
@@ -120,18 +129,26 @@ def test_votes_are_within_their_standard_error(server, prompt):
         ({"jitter"}, "next-token"),
         ({"no_logprobs", "one_sample"}, "votes"),
         ({"no_logprobs", "thinks"}, "votes"),
+        ({"thinks", "no_completions"}, "votes"),
+        ({"no_echo", "prompt_logprobs", "markers"}, "next-token"),
+        ({"no_echo", "collide"}, "votes"),
+        ({"no_echo", "sampled"}, "votes"),
+        ({"no_logprobs", "schema_ignored"}, "votes"),
+        ({"no_logprobs", "old_limit"}, "votes"),
+        ({"no_logprobs", "new_limit"}, "votes"),
     ],
 )
 def test_silent_faults_lead_to_another_source(server, prompt, deviations, source):
     server.deviations |= deviations
     dataset, splits = corpus()
-    remote = teacher(server, prompt)
+    remote = teacher(server, prompt, api_votes=5)
     remote.fit(dataset, splits)
-    card = remote.describe()
-    assert card.source == source and card.rejected_sources
+    used = remote.describe().endpoint
+    assert used.source == source and used.rejected
+    assert not server.unlimited  # no answer without an end
 
 
-@pytest.mark.parametrize("deviation", ["no_schema", "empty"])
+@pytest.mark.parametrize("deviation", ["no_schema", "empty", "spent"])
 def test_a_server_without_any_usable_source_is_refused(server, prompt, deviation):
     server.deviations |= {"no_logprobs", deviation}
     dataset, splits = corpus()
@@ -181,17 +198,60 @@ def test_a_job_continues_after_its_server_died(server, prompt):
 
 def test_a_budget_is_a_limit_and_needs_a_price(server, prompt):
     dataset, splits = corpus()
-    with pytest.raises(BudgetError, match="above --max-cost"):
+    with pytest.raises(BudgetError, match="above max_cost"):
         teacher(server, prompt, price="1000,1000", max_cost=0.01).fit(dataset, splits)
     assert not server.requests
     with pytest.raises(ConfigError, match="need each other"):
-        from qkd.core.config import make_config
-
         make_config({"api": {"price": "1,2"}})
     remote = teacher(server, prompt, price="1,1", max_cost=5)
     remote.fit(dataset, splits)
-    card = remote.describe()
-    assert card.cost_dollars == pytest.approx((card.prompt_tokens + card.completion_tokens) / 1e6, abs=1e-6)
+    card = remote.describe().endpoint
+    assert card.dollars == pytest.approx((card.prompt_tokens + card.completion_tokens) / 1e6, abs=1e-6)
+
+
+def test_a_budget_holds_on_a_server_that_reports_no_tokens(server, prompt):
+    server.deviations |= {"no_usage"}
+    dataset, splits = corpus()
+    remote = teacher(server, prompt, price="1,1", max_cost=5)
+    remote.fit(dataset, splits)
+    used = remote.describe().endpoint
+    assert used.estimated == used.requests > 0
+    characters = sum(len(f"{text} the") for text in dataset.texts)
+    assert used.dollars * 1e6 > characters / 5
+    with pytest.raises(BudgetError, match="all answers so far are stored"):
+        remote.api = remote.api.model_copy(update={"max_cost": used.dollars / 2})
+        remote.scores(["a text that was not asked about"])
+
+
+def test_a_second_job_counts_what_the_first_one_paid(server, prompt):
+    dataset, splits = corpus()
+    used = []
+    for _ in range(2):
+        remote = teacher(server, prompt, api_source="next-token", price="1,1", max_cost=5)
+        remote.fit(dataset, splits)
+        remote.logits(dataset.texts)
+        used.append(remote.describe().endpoint)
+    assert used[0] == used[1] and used[0].requests > len(dataset.texts)
+
+
+def test_a_prompt_that_the_server_cuts_is_refused(server, prompt):
+    server.deviations |= {"cuts"}
+    dataset, splits = corpus()
+    teacher(server, prompt).fit(dataset, splits)  # all texts fit
+    texts = (*dataset.texts[:-1], "the cat is red and the qubit is here " * 40)
+    with pytest.raises(ModelError, match="reads only 200 tokens of a prompt and cuts the rest"):
+        teacher(server, prompt).fit(Dataset(texts, dataset.labels), splits)
+
+
+def test_a_chat_prompt_is_asked_as_a_chat(server, tmp_path):
+    path = tmp_path / "chat.toml"
+    path.write_text('template = "{text}"\nsystem = "Be brief."\nchat = true\n')
+    dataset, splits = corpus()
+    remote = teacher(server, str(path))
+    remote.fit(dataset, splits)
+    assert remote.describe().endpoint.source == "votes"
+    assert {path for path, _ in server.requests} == {"chat/completions"}
+    assert server.requests[-1][1]["messages"][0] == {"role": "system", "content": "Be brief."}
 
 
 def test_refused_texts_are_left_to_their_labels(server, prompt):
@@ -214,13 +274,14 @@ def test_refused_texts_are_left_to_their_labels(server, prompt):
     remote.fit(dataset, splits)
     row = remote.logits([refused])[0]
     assert row.argmax() == dataset.targets[splits.train[0]]
-    assert remote.describe().model_dump()["unanswered"] == 1
+    assert remote.describe().endpoint.unanswered == 1
 
 
 def test_wrong_answers_of_a_server_are_one_sentence(server, prompt):
-    from starlette.responses import HTMLResponse
+    from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse
 
     dataset, splits = corpus()
+    server.deviations |= {"any_model"}  # it would answer all the same
     with pytest.raises(ModelError, match="did you mean 'tiny'"):
         other = teacher(server, prompt)
         other.model = "tinny"
@@ -233,6 +294,21 @@ def test_wrong_answers_of_a_server_are_one_sentence(server, prompt):
     with pytest.raises(ModelError, match="no JSON but '<html>"):
         teacher(server, prompt).fit(dataset, splits)
 
+    async def moved(_):
+        return RedirectResponse("https://user:pass@elsewhere/v1?key=sk-secret")
+
+    server.faults = moved
+    with pytest.raises(ModelError, match="redirects to 'https://elsewhere/v1'"):
+        teacher(server, prompt).fit(dataset, splits)
+
+    async def quotes(request):
+        return JSONResponse({"detail": [{"msg": f"wrong: {await request.body()}"}]}, 422)
+
+    server.faults = quotes
+    with pytest.raises(ModelError, match="the reason quotes the request") as caught:
+        teacher(server, prompt).fit(dataset, splits)
+    assert "wonderful" not in str(caught.value)
+
     async def denied(_):
         return HTMLResponse("who are you", 401)
 
@@ -243,6 +319,9 @@ def test_wrong_answers_of_a_server_are_one_sentence(server, prompt):
 
 def test_secrets_stay_out_of_messages_and_files(server, prompt, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    with pytest.raises(ConfigError, match=r"would be stored in config\.toml") as caught:
+        make_config({"api": {"api_url": "https://user:pass@host/v1"}})
+    assert "pass@" not in str(caught.value)
     assert safe_url("https://user:pass@host:8000/v1?key=sk-secret") == "https://host:8000/v1"
     seen = []
 
@@ -337,3 +416,23 @@ def test_labels_that_share_a_word_are_refused(server, tmp_path):
     dataset, splits = corpus()
     with pytest.raises(ModelError, match="share the word 'cat'"):
         teacher(server, str(path)).fit(dataset, splits)
+
+
+def test_a_run_records_source_server_and_cost(server, listening, prompt, tmp_path):
+    from qkd import distill
+
+    dataset, _ = corpus(60)
+    options = dict(
+        data=(dataset.texts, dataset.labels), teacher="api:tiny", api_url=listening, prompt=prompt, price="1,1"
+    )
+    small = dict(encoder="hashing:16", qubits=2, epochs=2, diagnose=False, controls=False, runs=str(tmp_path))
+    run = distill(**options, **small, max_cost=1.0)
+    assert run.config.api.api_source == "likelihoods"
+    used = run.metrics.teacher.endpoint
+    assert (used.source, used.model, used.fingerprint) == ("likelihoods", "tiny", "fp-1")
+    assert used.dollars == pytest.approx((used.prompt_tokens + used.completion_tokens) / 1e6, abs=1e-6)
+    page = run.report.read_text()
+    assert f"{used.prompt_tokens:,} tokens read" in page and "tiny fp-1" in page
+    before = len(server.requests)
+    distill(resume=True, name=run.name, runs=str(tmp_path), epochs=3)
+    assert len(server.requests) - before < 20  # the test of one source, and no text

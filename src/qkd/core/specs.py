@@ -99,7 +99,8 @@ def _sentence(spec: type[Spec], error: ValidationError, where: str | None) -> st
         return f"{start}the key '{'.'.join(place)}' is missing"
     message = first["msg"].removeprefix("Value error, ")
     name = ".".join(place) if where or not place else _option(spec, place)
-    given = "" if isinstance(first["input"], Mapping | Spec) else f" = {reprlib.repr(first['input'])}"
+    secret = first["type"] == "credentials"
+    given = "" if secret or isinstance(first["input"], Mapping | Spec) else f" = {reprlib.repr(first['input'])}"
     return f"{start}{name}{given} does not fit: {message[:1].lower()}{message[1:]}"
 
 

@@ -124,11 +124,13 @@ class Cleaning:
         clipped: The qubits whose T2 exceeded its physical bound of 2 T1 and was set to it.
         avoided: The qubits that are unusable.
         couplers: The pairs of usable qubits whose gates are all unusable.
+        perfect: The gates, and ``readout``, whose error the device reports nowhere.
     """
 
     clipped: tuple[int, ...] = ()
     avoided: tuple[int, ...] = ()
     couplers: tuple[Place, ...] = ()
+    perfect: tuple[str, ...] = ()
 
     def summary(self) -> str:
         """Return one line."""
@@ -140,6 +142,8 @@ class Cleaning:
             parts.append(f"{_counted(len(pairs), 'coupler')} not used ({_listed(pairs)})")
         if self.clipped:
             parts.append(f"T2 clipped to 2 T1 on {_counted(len(self.clipped), 'qubit')} ({_listed(self.clipped)})")
+        if self.perfect:
+            parts.append(f"no error is reported for {_listed(self.perfect)}, which count as perfect")
         return "; ".join(parts) or "every qubit and coupler is usable"
 
 
@@ -154,6 +158,7 @@ def clean(raw: Calibration) -> tuple[Calibration, Cleaning]:
     """
     reported = [name for name in ("t1", "t2", "readout_error") if any(getattr(q, name) is not None for q in raw.qubits)]
     unmeasured = {name for name, places in raw.gates.items() if all(done.error is None for done in places.values())}
+    perfect = sorted(unmeasured - {*UNMEASURED}) + ["readout"] * ("readout_error" not in reported)
     if "readout_error" not in reported:
         raw = replace(raw, qubits=tuple(replace(qubit, readout_error=0.0) for qubit in raw.qubits))
     avoided = {i for i, qubit in enumerate(raw.qubits) if not _usable(qubit, reported)}
@@ -180,7 +185,7 @@ def clean(raw: Calibration) -> tuple[Calibration, Cleaning]:
         qubits.append(qubit)
     cleaned = replace(raw, qubits=tuple(qubits), gates=gates)
     lost = {pair for pair in raw.couplers() if not avoided & set(pair)} - set(cleaned.couplers())
-    return cleaned, Cleaning(tuple(clipped), tuple(sorted(avoided)), tuple(sorted(lost)))
+    return cleaned, Cleaning(tuple(clipped), tuple(sorted(avoided)), tuple(sorted(lost)), tuple(perfect))
 
 
 def _usable(qubit: Qubit, reported: Collection[str]) -> bool:

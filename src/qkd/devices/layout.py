@@ -74,6 +74,11 @@ def check_fits(circuit: QuantumCircuit, snapshot: Snapshot) -> None:
     pairs = [(index[item.qubits[0]], index[item.qubits[1]]) for item in circuit.data if len(item.qubits) == 2]
     couplers = [(a, b) for a, b in snapshot.calibration.couplers()]
     needed, joined = _largest(n, pairs), _largest(snapshot.num_qubits, couplers)
+    if needed > joined == 1:
+        raise DeviceError(
+            f"the circuit entangles {needed} qubits with one another, and {snapshot.name} entangles none: its "
+            "calibration gives every two-qubit gate an error of 1 or none; take another device or snapshot, or 1 qubit"
+        )
     if needed > joined:
         raise DeviceError(
             f"the circuit entangles {needed} qubits with one another, but no more than {joined} usable qubits of "

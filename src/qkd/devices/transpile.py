@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
@@ -10,6 +11,7 @@ from qiskit.circuit import Gate, Operation, QuantumCircuit
 from qiskit.exceptions import QiskitError
 from qiskit.quantum_info import Statevector
 from qiskit.transpiler import Target, generate_preset_pass_manager
+from qiskit.utils import apply_prefix
 
 from qkd.circuits.cone import cone_qubits, cut, support
 from qkd.circuits.student import StudentCircuit
@@ -40,9 +42,7 @@ def transpile(student: StudentCircuit, snapshot: Snapshot, profile: Profile | No
         ConfigError: The profile is for another family.
         DeviceError: The circuit does not fit the device, Qiskit cannot compile it, or its values changed.
     """
-    for item in student.circuit.data:
-        if item.operation.name == "delay" and item.operation.is_parameterized():
-            raise DeviceError(f"circuit '{student.name}' holds a delay of a variable length; give it a number")
+    _check_delays(student, snapshot)
     profile = profile or load_profile(default_name(snapshot))
     profile.check_family(snapshot)
     check_fits(student.circuit, snapshot)
@@ -68,6 +68,27 @@ def transpile(student: StudentCircuit, snapshot: Snapshot, profile: Profile | No
             "please report this with the circuit file"
         )
     return best
+
+
+def _check_delays(student: StudentCircuit, snapshot: Snapshot) -> None:
+    """Refuse delays of variable length, and those that the device's clock cannot produce."""
+    target = snapshot.target
+    step = math.lcm(target.acquire_alignment, target.pulse_alignment)
+    for item in student.circuit.data:
+        if item.operation.name != "delay":
+            continue
+        length, unit = item.operation.duration, item.operation.unit
+        if item.operation.is_parameterized():
+            raise DeviceError(f"circuit '{student.name}' holds a delay of a variable length; give it a number")
+        if step == 1 or (target.dt is None and unit != "dt"):
+            continue
+        steps = length if unit == "dt" else target.seconds_to_dt(apply_prefix(length, unit))
+        if steps % step:
+            raise DeviceError(
+                f"circuit '{student.name}' holds a delay of {length:g} {unit}, which is {steps:,} steps of "
+                f"{snapshot.name}'s clock; a delay must be a multiple of {step} there, such as "
+                f"{max(step, round(steps / step) * step)} dt"
+            )
 
 
 def check_native(student: StudentCircuit, snapshot: Snapshot) -> None:

@@ -25,6 +25,7 @@ from qkd.experiments.specs import CompareSpec
 from qkd.experiments.trial import REMEDY, run_repetitions, run_trial, tune_students
 from qkd.pipeline.inputs import Clock, Inputs, choose_encoder, prepare_inputs
 from qkd.results.study import TrialResult, TuningResult
+from qkd.simulation.saved import check_saved
 from qkd.student.data import TrainingData
 
 
@@ -76,10 +77,13 @@ def run_trials(config: Config, students: Sequence[Candidate], spec: CompareSpec,
         folder: the folder of the trials; the caller holds its lock.
 
     Raises:
-        QkdError: something in configuration, data, teacher or students does not fit.
+        QkdError: something in configuration, data, teacher or students does not fit, or a circuit cannot be saved.
         KeyboardInterrupt: the comparison was interrupted; finished trials are kept.
     """
     check_conditions(spec)
+    for student in students:
+        if student.is_quantum:
+            check_saved(student.circuit())
     conditions = {
         student.name: make_conditions(config, spec, student.circuit(), student.name)
         for student in students

@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from qkd.circuits import library
-from qkd.circuits.spec import read_circuit_spec
+from qkd.circuits.build import read_circuit_spec
 from qkd.core.config import Config, fields
 from qkd.core.errors import ConfigError, nearest
 from qkd.pipeline.settings import by_section, merged
 from qkd.results.study import Value
+from qkd.simulation.saved import check_saved
 
 SEARCHED_SECTIONS = ("student", "loss", "train", "encoder")
 """Sections whose settings can be searched; texts and teacher are the same for all trials."""
@@ -61,15 +62,19 @@ def dimensions(words: Sequence[str], config: Config) -> tuple[Dimension, ...]:
     """Return the dimensions that ``words`` name, each tried on ``config`` at its ends.
 
     Raises:
-        QkdError: a name is unknown or appears twice, a range is malformed, or a value does not fit.
+        QkdError: a name is unknown or appears twice, a range is malformed, a value does not fit, or a circuit cannot be
+            saved.
     """
     space = [_dimension(word) for word in words]
+    check_saved(library.load_circuit(config.student.circuit, config.student.qubits, config.student.layers))
     for dimension in space:
         if sum(other.name == dimension.name for other in space) > 1:
             raise ConfigError(f"--over {dimension.name} appears twice; name each dimension once")
         for value in dimension.values or (dimension.low, dimension.high):  # finds a mistake before any work
             student = settings_at(config, {dimension.name: value}).student
-            library.load_circuit(student.circuit, student.qubits, student.layers)
+            circuit = library.load_circuit(student.circuit, student.qubits, student.layers, student.inputs)
+            if dimension.name in ("circuit", "qubits", "layers"):
+                check_saved(circuit)
     return tuple(space)
 
 

@@ -22,7 +22,7 @@ from qkd.export.request import ExportRequest, Predictions, run_runtime
 from qkd.student.bundle import Student
 from qkd.student.classical import ClassicalForm, classical_form
 from qkd.student.contraction import ContractedCircuit
-from qkd.student.cores.quantum import QuantumCore
+from qkd.student.cores import QuantumCore
 from qkd.student.gatelist import gate_list
 
 # Widest circuit whose Bloch vectors the page simulates on each keystroke.

@@ -5,11 +5,14 @@ Results of a stage are cached or checkpointed, so a killed run resumes where it 
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 from qkd.circuits import library
 from qkd.circuits.qasm import to_qasm
-from qkd.core.config import Config
+from qkd.core.callbacks import notify
+from qkd.core.config import Config, make_config, to_toml
 from qkd.core.console import log
 from qkd.core.files import write_json, write_lines, write_text
 from qkd.core.runs import RunFolder
@@ -21,7 +24,7 @@ from qkd.pipeline.inputs import Clock, Inputs, prepare_inputs
 from qkd.pipeline.training import Trainings, run_trainings
 from qkd.reports.report import write_report
 from qkd.reports.run import LINEAR, circuit_conclusion, teacher_conclusion
-from qkd.results import Metrics, TestPrediction
+from qkd.results import Metrics, TeacherCard, TestPrediction
 from qkd.simulation.aer_check import Agreement, compare_with_aer
 from qkd.simulation.estimate import check_time, simulation_cost
 from qkd.simulation.saved import check_saved
@@ -48,7 +51,7 @@ def run_pipeline(config: Config, folder: RunFolder, resume: bool) -> None:
     """
     clock = Clock()
     spec = config.student
-    circuit = library.load_circuit(spec.circuit, spec.qubits, spec.layers)
+    circuit = library.load_circuit(spec.circuit, spec.qubits, spec.layers, spec.inputs)
     cost = simulation_cost(config, circuit)
     check_time(config, cost)  # before anything slow
     stored = folder.device / "snapshot.json"
@@ -60,6 +63,7 @@ def run_pipeline(config: Config, folder: RunFolder, resume: bool) -> None:
     setting = make_setup(config, circuit, stored_snapshot)
     checks = [] if setting.noisy is None else check_device(setting, setting.noisy, folder)
     inputs = prepare_inputs(config, folder, resume, clock)
+    config = pin_source(config, inputs.teacher.describe(), folder)
     check_time(config, cost, len(inputs.data.train))
     trainings = run_trainings(config, setting, inputs, folder, resume, clock)
     with clock.stage("evaluation"):
@@ -73,8 +77,22 @@ def run_pipeline(config: Config, folder: RunFolder, resume: bool) -> None:
     metrics = make_metrics(setting, inputs, trainings, evaluation, lines, checks, diagnosis)
     seconds = {stage: round(value, 3) for stage, value in clock.seconds.items()}
     save_run(folder, metrics.model_copy(update={"seconds": seconds}), inputs, trainings, evaluation)
+    scores = {re.sub(r"\W+", "_", name): line.numbers.accuracy.value for name, line in metrics.lines.items()}
+    notify("on_stage", "test", {f"accuracy_{name}": value for name, value in scores.items()})
     if not trainings.finished:
         raise KeyboardInterrupt
+
+
+def pin_source(config: Config, teacher: TeacherCard, folder: RunFolder) -> Config:
+    """Store where an ``api:`` teacher's probabilities come from, so that a repeated run does not choose again."""
+    sources = {card.endpoint.source for card in (teacher, *(teacher.members or ())) if card.endpoint}
+    if config.api.api_source != "auto" or len(sources) != 1:
+        return config
+    values = config.model_dump()
+    values["api"]["api_source"] = sources.pop()
+    config = make_config(values)
+    write_text(folder.config, to_toml(config))
+    return config
 
 
 def check_device(setting: SimulationSetup, noisy: DeviceCircuit, folder: RunFolder) -> list[Agreement]:

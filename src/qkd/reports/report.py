@@ -121,6 +121,7 @@ def _details(metrics: Metrics) -> list[Part | None]:
     return [
         f"{metrics.data}: {data}." + (f" The data set defines its {splits} split." if splits else ""),
         list(metrics.notes),
+        run.endpoint_sentences(metrics.teacher),
         f"Encoder: {encoder.name}, embedding width {encoder.dim}. Engine: {metrics.student.engine}. qkd {metrics.qkd}.",
         Table(
             ("encoder", "leave-one-out error of a linear probe", "its accuracy"),
@@ -147,6 +148,9 @@ def four_lines(metrics: Metrics, measured: Sequence[MeasuredResult] = ()) -> lis
     cost = f"{trained}; {sum(metrics.seconds.values()):,.0f} s on this machine"
     if speed is not None:
         cost += f", {speed:.2f} ms for each text"
+    for card in (metrics.teacher, *(metrics.teacher.members or ())):
+        if card.endpoint and card.endpoint.dollars is not None:
+            cost += f"; ${card.endpoint.dollars:,.2f} for {card.name}"
     if measured:
         seconds = sum(result.qpu_seconds_estimated for result in measured)
         cost += f"; {seconds:,.0f} QPU seconds for {sum(result.texts for result in measured):,} texts (estimated)"

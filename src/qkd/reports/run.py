@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qkd.reports.tables import Table, number_cell
-from qkd.results import Metrics, TestPrediction
+from qkd.results import Metrics, TeacherCard, TestPrediction
 from qkd.student.verdicts import conclude
 
 if TYPE_CHECKING:
@@ -100,11 +100,9 @@ NAMES_IN_SENTENCES = {
 
 def conclusions(metrics: Metrics) -> list[str]:
     """Return the conclusions of a run, first the student's distance from its teacher."""
-    numbers = {name: line.numbers.accuracy.value for name, line in metrics.lines.items()}
     sentences = [
         metrics.gain.sentence,
-        f"The student is {100 * (numbers['student'] - numbers['majority']):.1f} points more accurate than the most "
-        "frequent class.",
+        majority_conclusion(metrics),
         *(gain.sentence for gain in metrics.controls.values()),
     ]
     if metrics.controls:
@@ -125,9 +123,39 @@ def conclusions(metrics: Metrics) -> list[str]:
     return sentences
 
 
+def majority_conclusion(metrics: Metrics) -> str:
+    """Return how the student compares with a constant answer, which accuracy hides where one class dominates."""
+    student, majority = (metrics.lines[name].numbers for name in ("student", "majority"))
+    points = 100 * (student.accuracy.value - majority.accuracy.value)
+    if points > 0:
+        return f"The student is {points:.1f} points more accurate than the most frequent class."
+    if points == 0 and student.macro_f1.value == majority.macro_f1.value:
+        share = f"{100 * majority.accuracy.value:.1f} %"
+        return f"The student gives every test text the most frequent class, which {share} of them have; see macro-F1."
+    return f"The student is not more accurate than the most frequent class ({points:+.1f} points); see macro-F1."
+
+
 def circuit_conclusion(metrics: Metrics) -> str:
     """Return whether the circuit has a benefit over the run's classical controls."""
     return conclude("the student", metrics.controls, NAMES_IN_SENTENCES)
+
+
+def endpoint_sentences(teacher: TeacherCard) -> list[str]:
+    """Return source, server, tokens and cost of each ``api:`` teacher, and why no better source was used."""
+    sentences = []
+    for card in (teacher, *(teacher.members or ())):
+        if (use := card.endpoint) is None:
+            continue
+        served = " ".join(filter(None, (use.model, use.fingerprint))) or "a server without a name"
+        sentence = (
+            f"{card.name}: label probabilities from '{use.source}' of {served} ({', '.join(use.urls)}); "
+            f"{use.requests:,} requests, {use.prompt_tokens:,} tokens read and {use.completion_tokens:,} written"
+            f"{' (estimated)' if use.estimated else ''}"
+        )
+        sentence += "" if use.dollars is None else f", ${use.dollars:,.2f}"
+        sentence += f"; {use.unanswered:,} texts without an answer" if use.unanswered else ""
+        sentences += [f"{sentence}.", *(f"Not used: {reason}." for reason in use.rejected)]
+    return sentences
 
 
 def teacher_conclusion(metrics: Metrics) -> str:

@@ -21,6 +21,7 @@
 `Scores`            accuracy, macro-F1, calibration error and agreement
 `Parameters`        numbers of parameters
 `TeacherCard`       a teacher's description
+`EndpointUse`       source, server, tokens and cost of an ``api:`` teacher
 `Result`            the base class
 =================== ==================================================================================================
 
@@ -38,7 +39,15 @@ from qkd.results.device import (
     MeasuredText,
 )
 from qkd.results.evaluation import Evaluation
-from qkd.results.run import Diagnosis, Labeling, Metrics, Prediction, TeacherCard, TestPrediction
+from qkd.results.run import (
+    Diagnosis,
+    EndpointUse,
+    Labeling,
+    Metrics,
+    Prediction,
+    TeacherCard,
+    TestPrediction,
+)
 from qkd.results.study import Comparison, Reproduction, StudentResult, Sweep, SweepTrial
 
 __all__ = [
@@ -47,6 +56,7 @@ __all__ = [
     "DeviceResult",
     "Diagnosis",
     "Drift",
+    "EndpointUse",
     "Estimate",
     "Evaluation",
     "Fitness",

@@ -27,6 +27,38 @@ class SelectionTrial(Result):
     layers: tuple[int, ...] = ()
 
 
+class EndpointUse(Result):
+    """How an ``api:`` teacher got its answers, and what they cost.
+
+    Attributes:
+        source: Where the label probabilities come from: ``score``, ``likelihoods``, ``next-token`` or ``votes``.
+        rejected: The more informative sources, each with the reason why this server cannot supply it.
+        model: The model's name as the server reports it.
+        fingerprint: The ``system_fingerprint`` that the server reports.
+        urls: The servers, without credentials.
+        requests: The number of answered requests, those of earlier jobs whose answers were stored included.
+        prompt_tokens: The number of tokens read.
+        completion_tokens: The number of tokens written.
+        estimated: The number of requests whose tokens are estimated, because the server does not report them.
+        dollars: The cost in US dollars; None without a price.
+        unanswered: The number of texts without a usable answer.
+        standard_error: The mean standard error of the probabilities of ``votes``.
+    """
+
+    source: str
+    rejected: tuple[str, ...] = ()
+    model: str | None = None
+    fingerprint: str | None = None
+    urls: tuple[str, ...] = ()
+    requests: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    estimated: int = 0
+    dollars: float | None = None
+    unanswered: int = 0
+    standard_error: float | None = None
+
+
 class TeacherCard(Result):
     """Description of a teacher. Each kind has fields of its own, and may add others about its fitting.
 
@@ -52,6 +84,7 @@ class TeacherCard(Result):
         space: What the members of an ensemble average: ``probability`` or ``logit``.
         weights: The weight of each member of an ensemble.
         members: The cards of an ensemble's members.
+        endpoint: The source, the server and the tokens of an ``api:`` teacher.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -77,6 +110,7 @@ class TeacherCard(Result):
     space: str | None = None
     weights: tuple[float, ...] | None = None
     members: tuple[TeacherCard, ...] | None = None
+    endpoint: EndpointUse | None = None
 
 
 class EncoderCard(Result):

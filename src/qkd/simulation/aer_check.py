@@ -17,8 +17,7 @@ from qkd.core.console import log, working
 from qkd.core.errors import QkdError
 from qkd.engines.aer import AerEstimator, AerProgram
 from qkd.engines.noise import NoiseLike
-from qkd.engines.paulis.strings import pauli_terms
-from qkd.engines.program import ExpectationProblem
+from qkd.engines.program import ExpectationProblem, pauli_terms
 from qkd.results.run import EngineCheck
 from qkd.simulation.aer_cost import METHODS, Load, cheapest, loads
 from qkd.simulation.factory import Engine

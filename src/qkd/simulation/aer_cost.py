@@ -15,7 +15,7 @@ from qkd.circuits.cone import past
 from qkd.circuits.student import StudentCircuit
 from qkd.engines.aer import MAX_EXACT_QUBITS
 from qkd.engines.measured import measurement_groups
-from qkd.engines.paulis.strings import pauli_terms
+from qkd.engines.program import pauli_terms
 from qkd.simulation.choice import MAX_STATE_QUBITS
 
 METHODS = {

@@ -22,7 +22,8 @@ from qkd.devices.noise import noise_model
 from qkd.devices.random_errors import PHASES, TURNS
 from qkd.devices.region import Region
 from qkd.engines import LightConeEstimator
-from qkd.engines.noise import Noise, assignment, rebuilt
+from qkd.engines.noise import Noise
+from qkd.engines.noise.aer import assignment, rebuilt
 from qkd.simulation.noise import depolarizing_rate, neighbors
 
 STEPS, MORE = 50, 19

@@ -10,7 +10,8 @@ from qiskit_aer.noise import NoiseModel, ReadoutError
 from qkd.devices.learned import Learned, Place
 from qkd.devices.noise import noise_model
 from qkd.devices.region import Region
-from qkd.engines.noise import Noise, NoiseLike, rebuilt
+from qkd.engines.noise import Noise, NoiseLike
+from qkd.engines.noise.aer import rebuilt
 
 
 def device_noise(region: Region, model: NoiseModel | None = None) -> NoiseLike:

@@ -130,7 +130,6 @@ def classical_form(model: StudentModel, tolerance: float = 0.0) -> ClassicalForm
     whose inputs enter with frequencies that are not whole numbers, becomes a list of gates for a statevector.
 
     Args:
-        model: The student.
         tolerance: Largest allowed error of an expectation value; 0 keeps the form exact.
 
     Raises:

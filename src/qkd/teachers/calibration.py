@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qkd.core.console import log
 from qkd.teachers.heads import calibrated_temperature, mean_cross_entropy
 
 # Parts of the texts for cross-fitting.
@@ -42,6 +43,24 @@ class Calibration:
     def __call__(self, scores: np.ndarray) -> np.ndarray:
         """Return logits ``(N,C)`` float32 of scores ``(N,A)``."""
         return np.asarray(scores @ self.weight + self.bias, np.float32)
+
+
+def validation_scores(name: str, logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+    """Return loss and accuracy of a teacher's logits ``(N,C)``, and warn if it is not better than chance.
+
+    Args:
+        name: The teacher's name.
+        logits: Logits ``(N,C)`` of the validation texts.
+        targets: Their class numbers (N,).
+    """
+    accuracy = float(np.mean(logits.argmax(axis=1) == targets))
+    chance = np.bincount(targets).max() / len(targets)
+    if accuracy <= chance + 2 * np.sqrt(chance * (1 - chance) / len(targets)):
+        log.warning(
+            f"{name} is right on {accuracy:.1%} of the validation texts, and the most frequent label alone on "
+            f"{chance:.1%}, so it may be no better than chance; try another --prompt or model"
+        )
+    return {"valid_loss": mean_cross_entropy(logits, targets), "valid_accuracy": accuracy}
 
 
 def calibrate(scores: np.ndarray, targets: np.ndarray, classes: int, how: str) -> Calibration:

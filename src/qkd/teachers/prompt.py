@@ -17,19 +17,19 @@ from qkd.core import cache
 from qkd.core.config import Config, PromptSpec
 from qkd.core.console import log
 from qkd.core.errors import ModelError
-from qkd.data.splits import shuffled_by_content
+from qkd.data.dataset import shuffled_by_content
 from qkd.models.transformer import Loading
 from qkd.results import TeacherCard
 from qkd.results.run import SelectionTrial
 from qkd.teachers import prompt_files
-from qkd.teachers.calibration import Calibration, calibrate
+from qkd.teachers.calibration import Calibration, calibrate, validation_scores
 from qkd.teachers.causal_lm import CausalLM
-from qkd.teachers.heads import OutOfFold, mean_cross_entropy
+from qkd.teachers.heads import OutOfFold
 from qkd.teachers.protocol import not_fitted
 
 if TYPE_CHECKING:
+    from qkd.data.dataset import Splits
     from qkd.data.loading import Dataset
-    from qkd.data.splits import Splits
 
 # Maximum number of training texts for the calibration, and of labeled texts on which prompts are compared.
 CALIBRATION_TEXTS, COMPARISON_TEXTS = 1000, 192
@@ -89,16 +89,8 @@ class PromptTeacher:
         train = [dataset.texts[row] for row in rows]
         self._calibration = self._calibrated(train, dataset.targets[rows])
         self._out_of_fold = OutOfFold(train, self._calibration.unseen)
-        y = dataset.targets[splits.valid]
         logits = self._calibration(self.scores([dataset.texts[row] for row in splits.valid]))
-        accuracy = float(np.mean(logits.argmax(axis=1) == y))
-        self._validation = {"valid_loss": mean_cross_entropy(logits, y), "valid_accuracy": accuracy}
-        chance = np.bincount(y).max() / len(y)
-        if accuracy <= chance + 2 * np.sqrt(chance * (1 - chance) / len(y)):
-            log.warning(
-                f"{self.name} is right on {accuracy:.1%} of the validation texts, and the most frequent label alone on "
-                f"{chance:.1%}, so it may be no better than chance; try another --prompt or model"
-            )
+        self._validation = validation_scores(self.name, logits, dataset.targets[splits.valid])
 
     def logits(self, texts: Sequence[str]) -> np.ndarray:
         """Return logits ``(N,C)`` float32 of N texts, those of calibration texts out of fold; scores are cached."""

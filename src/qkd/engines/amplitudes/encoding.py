@@ -7,14 +7,13 @@ circuit, up to the last one whose angle differs from row to row.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import torch
 
-from qkd.engines.amplitudes.blocks import chain
-from qkd.engines.chains import Operations
+from qkd.engines.amplitudes.operands import chain
+from qkd.engines.chains import Operations, Recorded
 from qkd.engines.gates import ElementaryGate, constant, sines
 
 
@@ -37,31 +36,8 @@ def leading_gates(
     return leading, [i for i in range(len(gates)) if i not in taken]
 
 
-@dataclass(frozen=True)
-class RecordedStates:
-    """Operations that prepare the qubits' first states.
-
-    Attributes:
-        states: The states (n,2,R) that ``forward`` computes.
-        mus: The adjoint states (n,2,R) from which ``backward`` starts; see ``amplitudes/sweep.py``.
-        forward: The operations of the forward pass.
-        backward: The operations of the backward pass.
-    """
-
-    states: torch.Tensor
-    mus: torch.Tensor
-    forward: Operations
-    backward: Operations
-
-
 class FirstStates:
     """The qubits' first states as functions of the angles of the encoding gates.
-
-    Args:
-        runs: The encoding gates of each qubit, in order.
-        qubits: The n qubits.
-        dtype: The complex dtype of the states.
-        device: The device of the states.
 
     Attributes:
         angles: The expressions of the angles (E,R) of a call, E = rounds x n.
@@ -83,8 +59,8 @@ class FirstStates:
         # real numbers (E,8,F): a complex matrix product would need more operations
         self._terms = torch.from_numpy(np.concatenate([terms.real, terms.imag], axis=1)).to(device, dtype.to_real())
 
-    def record(self, angles: torch.Tensor, by_angles: torch.Tensor) -> RecordedStates:
-        """Return the operations for the states at angles (E,R) and for the angles' gradient."""
+    def record(self, angles: torch.Tensor, by_angles: torch.Tensor) -> Recorded:
+        """Return the operations for the states (n,2,R) at angles (E,R) and for the angles' gradient."""
         entries, rows = angles.shape
         count = len(self.qubits)
         turns, starts = (part[:, None] for part in sines(self._used, angles.dtype, angles.device))
@@ -127,4 +103,4 @@ class FirstStates:
             partial(slopes.mul_, table),
             partial(torch.sum, slopes, 1, out=by_angles),
         ]
-        return RecordedStates(states[-1], mus[-1], forward, backward)
+        return Recorded(states[-1], mus[-1], forward, backward)

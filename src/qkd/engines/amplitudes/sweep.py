@@ -33,10 +33,6 @@ class Sweeper:
     """The sweeps of one circuit for any number of rows.
 
     Args:
-        fused: The steps.
-        encoding: The first states of the qubits.
-        measurement: The observables.
-        operands: The operands of the steps.
         row_bytes: The size of the states that one row keeps for the backward sweep.
     """
 

@@ -121,12 +121,9 @@ class Adaptive:
     """Lists of strings of several cones.
 
     Args:
-        searches: The cones.
         rows: For each cone and place the row of the qubit's features.
         forms: The blocks' matrices and the encoded qubits' features as functions of parameter values.
         rowwise: Whether rows have matrices of their own.
-        limits: The accuracy and the limits.
-        device: The device of the lists.
     """
 
     def __init__(
@@ -242,10 +239,6 @@ class Adaptive:
         """Return the list of one cone with its own threshold, and the estimated error of its expectation value.
 
         Args:
-            number: The number of the cone.
-            point: The parameter values.
-            others: The lists of the other cones.
-            max_groups: Maximum number of groups.
             norm: The norm of another cone's gradient.
         """
         threshold = max(others.threshold, self._accuracy)

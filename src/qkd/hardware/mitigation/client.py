@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +12,7 @@ from qiskit.circuit import CircuitInstruction, Gate, QuantumCircuit
 from qiskit.circuit.library import RZGate, SXGate
 
 from qkd.circuits.student import StudentCircuit
+from qkd.core.console import log
 
 if TYPE_CHECKING:
     from qkd.hardware.mitigation.layers import Layers
@@ -17,6 +20,21 @@ if TYPE_CHECKING:
 
 U_GATES = ("u1", "u2", "u3", "p", "u")
 RESULT_FIELDS = {"evs": "evs", "stds": "stds", "evs_factors": "evs_noise_factors", "stds_factors": "stds_noise_factors"}
+
+
+@contextmanager
+def printed_warnings() -> Iterator[None]:
+    """Print the client's warnings, for example that it omits a mitigation.
+
+    Those of its extrapolations are ignored: values near zero have no covariance there, and qkd extrapolates itself.
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", UserWarning)
+        warnings.filterwarnings("ignore", module=r"qiskit_mitigation\.zne\.extrapolation")
+        yield
+    for message in dict.fromkeys(str(one.message) for one in caught):
+        log.warning(f"IBM's client: {message}")
 
 
 def make_pub(student: StudentCircuit, values: np.ndarray) -> tuple[Any, ...]:

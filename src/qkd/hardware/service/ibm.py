@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from qiskit.quantum_info import PauliLindbladMap
 
 from qkd.core.errors import DeviceError, QkdError
 from qkd.core.files import Row
-from qkd.hardware.mitigation.client import make_pub, read_result
+from qkd.hardware.mitigation.client import make_pub, printed_warnings, read_result
 from qkd.hardware.mitigation.layers import Layers, find_layers
 from qkd.hardware.plan import Plan
 from qkd.hardware.service.base import JobState, ListedJob, NotSubmitted, UnusableResult
@@ -124,8 +123,7 @@ class IBMService:
 
         plan, circuit = self.plan, self.plan.terms.student
         limit = plan.max_seconds(job)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the client warns of the quota, which the budget contains
+        with printed_warnings():
             estimator = Estimator(mode=self._open_mode(), options=plan.mitigation.options(tags=tags, max_seconds=limit))
             if job == len(plan.chunks):
                 from qiskit_ibm_runtime.noise_learner_v3 import NoiseLearnerV3
@@ -166,8 +164,7 @@ class IBMService:
 
     def _result(self, job: int, id_: str) -> dict[str, np.ndarray]:
         self.client._active_api_client = self._api  # noqa: SLF001 - the client may have moved to another instance
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # fits of values near zero warn that they have no covariance
+        with printed_warnings():
             result = self.client.job(id_).result()
         if job == len(self.plan.chunks):
             maps = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -18,7 +17,7 @@ from qkd.devices.calibration import UNMEASURED, Operation, Place
 from qkd.devices.noise import noise_model
 from qkd.devices.region import Region
 from qkd.hardware.mitigation import Mitigation
-from qkd.hardware.mitigation.client import make_pub, read_result
+from qkd.hardware.mitigation.client import make_pub, printed_warnings, read_result
 from qkd.hardware.mitigation.layers import Layers, calibrated_layers, find_layers
 
 # A density matrix of 12 qubits has 4^12 numbers.
@@ -152,6 +151,5 @@ def _columns(student: StudentCircuit, part: StudentCircuit, values: np.ndarray) 
 
 
 def _one(piece: Piece, mitigation: Mitigation, values: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # fits of values near zero warn that they have no covariance
+    with printed_warnings():
         return read_result(estimator(piece, mitigation, seed).run([make_pub(piece[0], values)]).result()[0].data)

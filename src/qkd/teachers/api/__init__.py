@@ -1,6 +1,7 @@
 """The teacher ``api:MODEL``: an LLM behind an OpenAI-compatible HTTP endpoint.
 
-``endpoint`` sends requests (retries, rate limits, several servers, tokens and cost). ``question`` renders the prompt.
-``sources`` turns a server's answers into scores of the labels and tests each way to do so. ``answers`` stores every
-paid answer on arrival. ``teacher`` joins them behind the interface of a teacher.
+``endpoint`` sends requests (retries, rate limits, tokens). ``question`` renders the prompt. ``source`` is the interface
+of a way to score labels; ``likelihoods``, ``next_token`` and ``votes`` contain the four ways, and ``choice`` tests them
+on the server. ``job`` asks about many texts, ``answers`` stores every answer on arrival, and ``teacher`` joins them
+behind the interface of a teacher.
 """

@@ -9,6 +9,7 @@ import random
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
@@ -22,6 +23,9 @@ DEFAULT_URL = "https://api.openai.com/v1"
 MAX_ATTEMPTS = 8
 MAX_WAIT_SECONDS = 300.0
 MAX_RESPONSE_BYTES = 4 * 2**20
+CHARACTERS_PER_TOKEN = 3.5
+# Length of a part of an error message that is looked for in the request, whose texts no message may contain.
+QUOTE_CHARACTERS = 20
 RETRIED_STATUS = {408, 409, 425, 429, 500, 502, 503, 504, 529}
 
 
@@ -43,31 +47,35 @@ class Refused(QkdError):
 
 @dataclass
 class Usage:
-    """Tokens and requests of a job.
+    """Tokens and requests.
 
     Attributes:
         requests: Answered requests.
-        prompt_tokens: Tokens that the server read, as it reports them.
-        completion_tokens: Tokens that the server wrote, as it reports them.
-        price: US dollars for one million read and written tokens.
+        prompt_tokens: Tokens that the server read.
+        completion_tokens: Tokens that the server wrote.
+        estimated: Requests whose tokens the server did not report, so that they are estimated from characters.
     """
 
     requests: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
-    price: tuple[float, float] = (0.0, 0.0)
+    estimated: int = 0
 
-    @property
-    def cost(self) -> float:
-        """US dollars spent."""
-        return (self.prompt_tokens * self.price[0] + self.completion_tokens * self.price[1]) / 1e6
+    def __iadd__(self, other: Usage) -> Usage:
+        """Add the tokens and requests of ``other``."""
+        self.requests += other.requests
+        self.prompt_tokens += other.prompt_tokens
+        self.completion_tokens += other.completion_tokens
+        self.estimated += other.estimated
+        return self
 
-    def add(self, usage: Any) -> None:
-        """Add the ``usage`` object of a response; a server may omit it."""
-        self.requests += 1
-        if isinstance(usage, Mapping):
-            self.prompt_tokens += _count(usage.get("prompt_tokens"))
-            self.completion_tokens += _count(usage.get("completion_tokens"))
+    def cost(self, price: tuple[float, float]) -> float:
+        """Return US dollars at a price for one million read and one million written tokens."""
+        return (self.prompt_tokens * price[0] + self.completion_tokens * price[1]) / 1e6
+
+
+# The usage of the text that a task asks about, or of the test of a server.
+current_usage: ContextVar[Usage | None] = ContextVar("current_usage", default=None)
 
 
 @dataclass
@@ -84,8 +92,8 @@ class Endpoint:
         transport: An httpx transport; tests connect a server in the same process.
 
     Attributes:
-        usage: Tokens and requests so far.
-        server: The model name and fingerprint of the latest response.
+        usage: Tokens and requests so far; several endpoints may share it.
+        server: The model name and ``system_fingerprint`` of the latest response, empty where the server omits them.
     """
 
     url: str
@@ -96,7 +104,7 @@ class Endpoint:
     clock: Callable[[], float] = time.monotonic
     transport: Any = None
     usage: Usage = field(default_factory=Usage)
-    server: str = ""
+    server: tuple[str, str] = ("", "")
     _client: Any = None
     _paused_until: float = 0.0
 
@@ -132,9 +140,12 @@ class Endpoint:
         ):
             with attempt:
                 answer = await self._once("POST", path, body)
-                self.usage.add(answer.get("usage"))
+                usage = _usage(body, answer)
+                self.usage += usage
+                if (current := current_usage.get()) is not None:
+                    current += usage
                 if isinstance(answer.get("model"), str):
-                    self.server = f"{answer['model']} {answer.get('system_fingerprint') or ''}".strip()
+                    self.server = (answer["model"], str(answer.get("system_fingerprint") or ""))
             if attempt.retry_state.outcome is not None and not attempt.retry_state.outcome.failed:
                 return answer
         raise Unavailable(f"{self.name} did not answer")
@@ -206,19 +217,22 @@ class Endpoint:
             raise _Retry(f"{type(error).__name__}: {error}") from None
         self._learn_limits(headers)
         if status in RETRIED_STATUS:
-            raise _Retry(f"HTTP {status}: {_reason(content)}", _seconds(headers.get("retry-after")))
+            raise _Retry(f"HTTP {status}: {_reason(content, body)}", _seconds(headers.get("retry-after")))
         if status in (401, 403):
             raise ServiceError(
                 f"{self.name} rejects the key (HTTP {status}); set the environment variable {self.key_env}, "
                 "or name another one with --api-key-env"
             )
         if status >= 400:
-            raise Refused(f"{self.name} rejects the request (HTTP {status}): {_reason(content)}", status)
+            raise Refused(f"{self.name} rejects the request (HTTP {status}): {_reason(content, body)}", status)
+        if status >= 300:
+            to = safe_url(headers.get("location", ""))
+            raise Refused(f"{self.name} redirects to '{to}' (HTTP {status}); give that URL as --api-url", status)
         try:
             answer = json.loads(content)
         except ValueError:
-            shown = content[:80].decode("utf8", "replace")
-            raise Refused(f"{self.name} answers no JSON but {shown!r}; is the URL right?", status) from None
+            shown = _reason(content[:80], body)
+            raise Refused(f"{self.name} answers no JSON but '{shown}'; is the URL right?", status) from None
         if not isinstance(answer, dict):
             raise Refused(f"{self.name} answers JSON that is no object; is the URL right?", status)
         return answer
@@ -244,7 +258,7 @@ class _Retry(Exception):
 
 
 def _wait(state: Any) -> float:
-    """Return the seconds before the next attempt: what the server asks, or exponential backoff with jitter."""
+    """Return the seconds before the next attempt: the server's wish, or exponential backoff with jitter."""
     error = state.outcome.exception()
     if isinstance(error, _Retry) and error.after is not None:
         return min(error.after, MAX_WAIT_SECONDS)
@@ -272,16 +286,22 @@ def safe_url(url: str) -> str:
     return urlunsplit((parts.scheme, host + (f":{parts.port}" if parts.port else ""), parts.path, "", ""))
 
 
-def _reason(content: bytes) -> str:
-    """Return the message of an error response, shortened."""
-    text = content[:2000].decode("utf8", "replace")
+def _reason(content: bytes, body: Mapping[str, Any] | None) -> str:
+    """Return the message of an error response, shortened; one that quotes the request ``body`` is not shown."""
+    text = content[:20_000].decode("utf8", "replace")
     try:
-        body = json.loads(text)
-        error = body.get("error", body)
-        text = str(error.get("message", error)) if isinstance(error, Mapping) else str(error)
+        answer = json.loads(text)
+        error = answer.get("error") or answer.get("message") or answer.get("detail") or ""  # detail is FastAPI's
+        errors = error if isinstance(error, list) else [error]
+        text = "; ".join(
+            str(one.get("message") or one.get("msg")) if isinstance(one, dict) else str(one) for one in errors
+        )
     except (ValueError, AttributeError):
         pass
-    return " ".join(text.split())[:200] or "no reason given"
+    text = " ".join(text.split())[:200] or "no reason given"
+    sent = " ".join(" ".join(_texts(body or {})).split())
+    quoted = any(text[start : start + QUOTE_CHARACTERS] in sent for start in range(len(text) - QUOTE_CHARACTERS + 1))
+    return "the reason quotes the request" if quoted else text
 
 
 def _seconds(value: str | None) -> float | None:
@@ -295,5 +315,25 @@ def _seconds(value: str | None) -> float | None:
     return sum(float(number) * units[unit] for number, unit in parts) if parts else None
 
 
-def _count(value: Any) -> int:
-    return value if isinstance(value, int) and value > 0 else 0
+def _usage(body: Mapping[str, Any], answer: Mapping[str, Any]) -> Usage:
+    """Return the tokens of one answered request, estimated where the server reports none."""
+    reported = answer.get("usage")
+    counts = [reported.get(f"{kind}_tokens") for kind in ("prompt", "completion")] if isinstance(reported, dict) else []
+    if counts and isinstance(counts[0], int) and counts[0] > 0:
+        return Usage(1, counts[0], counts[1] if isinstance(counts[1], int) and counts[1] > 0 else 0)
+    read, written = (sum(map(len, _texts(part))) for part in (body, answer))
+    return Usage(1, estimated_tokens(read), estimated_tokens(written), estimated=1)
+
+
+def _texts(value: Any) -> list[str]:
+    """Return the texts of a request or of an answer."""
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, Mapping):
+        value = [value.get(key) for key in ("messages", "prompt", "query", "choices", "message", "content", "text")]
+    return [text for part in value for text in _texts(part)] if isinstance(value, list) else []
+
+
+def estimated_tokens(characters: int) -> int:
+    """Return a number of tokens; English text has about four characters for each."""
+    return round(characters / CHARACTERS_PER_TOKEN)

@@ -12,28 +12,29 @@ import numpy as np
 
 from qkd.core import cache
 from qkd.core.config import ApiSpec, Config, PromptSpec
-from qkd.core.console import log, progress
+from qkd.core.console import log
 from qkd.core.errors import BudgetError, ModelError, ServiceError
-from qkd.data.splits import shuffled_by_content
+from qkd.data.dataset import shuffled_by_content
 from qkd.models.transformer import Loading
-from qkd.results import TeacherCard
+from qkd.results import EndpointUse, TeacherCard
 from qkd.teachers.api.answers import Answers
+from qkd.teachers.api.choice import SOURCES, check_context, choose, expected_usage
 from qkd.teachers.api.endpoint import DEFAULT_URL, Endpoint, Unavailable, Usage
+from qkd.teachers.api.job import Job
 from qkd.teachers.api.question import Question
-from qkd.teachers.api.sources import Source, Unanswered, Unsuited, Votes, choose
-from qkd.teachers.calibration import Calibration, calibrate
-from qkd.teachers.heads import mean_cross_entropy
+from qkd.teachers.api.source import Source
+from qkd.teachers.api.votes import Votes
+from qkd.teachers.calibration import Calibration, calibrate, validation_scores
+from qkd.teachers.heads import OutOfFold
 from qkd.teachers.prompt_files import AUTO, BUILT_IN, draw_examples, label_words, read_prompts
+from qkd.teachers.protocol import not_fitted
 
 if TYPE_CHECKING:
-    from qkd.data.dataset import Dataset
-    from qkd.data.splits import Splits
+    from qkd.data.dataset import Dataset, Splits
 
 T = TypeVar("T")
 
 MAX_CALIBRATION_TEXTS = 1000
-CHARACTERS_PER_TOKEN = 3.5  # for the estimate before the first request; English text has about four
-MAX_UNANSWERED_SHARE = 0.2  # of all texts; above it the job stops, because the model does not do this task
 OWN_LABEL_PROBABILITY = 0.95  # of a training text that the model did not answer, which is left to its label
 
 
@@ -68,7 +69,7 @@ class ApiTeacher:
             raise ModelError(f"{self.name}: several prompts would be paid for several times; name one with --prompt")
         (self._prompt,) = prompts.values()
         urls = self.api.api_url or (os.environ.get("OPENAI_BASE_URL") or DEFAULT_URL,)
-        self.usage = Usage(price=self.api.prices)
+        self.usage = Usage()
         self._endpoints = [
             Endpoint(
                 url=url,
@@ -85,26 +86,22 @@ class ApiTeacher:
         self._spare: tuple[str, ...] = ()
         self._source: Source | None = None
         self._rejected: list[str] = []
-        self._server = ""
+        self._server = ("", "")
         self._calibration: Calibration | None = None
-        self._unseen: dict[bytes, np.ndarray] = {}
+        self._out_of_fold = OutOfFold((), np.empty((0, 0)))
         self._own: dict[bytes, int] = {}
-        self._facts: dict[str, Any] = {}
+        self._facts: dict[str, float] = {}
+        self._standard_error: float | None = None
         self._unanswered: dict[str, str] = {}
-        self._changed: set[str] = set()
+        self._counted: set[str] = set()
 
     def estimate(self, texts: Sequence[str], classes: Sequence[str]) -> str:
-        """Return a sentence with the tokens and the cost of N texts, without asking a server."""
-        question = self._ask_about(tuple(classes), ())
-        tokens = sum(len(question.plain(text)) for text in texts) / CHARACTERS_PER_TOKEN
-        calls = 1 if self.api.api_source in ("next-token", "score") else len(classes)
-        written = len(texts) * (self.api.api_votes * 8 if self.api.api_source == "votes" else calls)
-        cost = (tokens * calls * self.usage.price[0] + written * self.usage.price[1]) / 1e6
-        price = f", ${cost:.2f} at the given price" if any(self.usage.price) else ""
-        return (
-            f"{self.name}: {len(texts):,} texts, at most about {tokens * calls:,.0f} read and {written:,} written "
-            f"tokens{price}"
-        )
+        """Return a sentence with the tokens and the cost of N texts for each possible source; no server is asked."""
+        parts = []
+        for name, usage in self._expected(texts, classes).items():
+            cost = f", ${usage.cost(self.api.prices):.2f}" if any(self.api.prices) else ""
+            parts.append(f"'{name}' {usage.prompt_tokens:,} read and {usage.completion_tokens:,} written{cost}")
+        return f"{self.name}: {len(texts):,} texts, about this many tokens: {'; '.join(parts)}"
 
     def fit(self, dataset: Dataset, splits: Splits) -> None:
         """Test the server, ask about the training and validation texts, and calibrate the scores.
@@ -112,8 +109,9 @@ class ApiTeacher:
         Raises:
             QkdError: the server is unreachable, supplies no probabilities, or would cost more than allowed.
         """
+        expected = self._expected(dataset.texts, dataset.classes)
         log.info(self.estimate(dataset.texts, dataset.classes))
-        self._check_budget(self.estimated_cost(dataset.texts, dataset.classes))
+        self._check_budget(min(usage.cost(self.api.prices) for usage in expected.values()))
         train = [dataset.texts[row] for row in splits.train]
         self._own = {
             cache.text_hash(text): int(dataset.targets[row]) for text, row in zip(train, splits.train, strict=True)
@@ -122,7 +120,9 @@ class ApiTeacher:
         if self.spec.examples:
             examples, self._spare = draw_examples(dataset, splits, self.spec)
         self._question = self._ask_about(dataset.classes, examples)
-        _run(self._connect())
+        _run(self._connect(dataset.texts))
+        assert self._source is not None
+        self._check_budget(expected[self._source.name].cost(self.api.prices))
         rows = splits.train[shuffled_by_content(train, 0)[:MAX_CALIBRATION_TEXTS]]
         texts = [dataset.texts[row] for row in rows]
         how = "labels" if self.spec.calibrate == "words" else self.spec.calibrate  # a server scores no other words
@@ -134,15 +134,16 @@ class ApiTeacher:
             )
         self._calibration = calibrate(scores[answered], dataset.targets[rows][answered], len(dataset.classes), how)
         kept = [text for text, one in zip(texts, answered, strict=True) if one]
-        self._unseen = {cache.text_hash(text): row for text, row in zip(kept, self._calibration.unseen, strict=True)}
-        self._judge([dataset.texts[row] for row in splits.valid], dataset.targets[splits.valid])
+        self._out_of_fold = OutOfFold(kept, self._calibration.unseen)
+        targets = dataset.targets[splits.valid]
+        logits = self._to_logits([dataset.texts[row] for row in splits.valid])
+        self._facts = validation_scores(self.name, logits, targets)
+        if isinstance(self._source, Votes):
+            self._standard_error = self._source.standard_error(logits)
 
     def logits(self, texts: Sequence[str]) -> np.ndarray:
         """Return logits ``(N,C)`` float32 of N texts, out of fold for those that calibrated the scores."""
-        out = self._to_logits(texts)
-        for row, text in enumerate(texts):
-            out[row] = self._unseen.get(cache.text_hash(text), out[row])
-        return out
+        return self._out_of_fold.put_into(self._to_logits(texts), texts)
 
     def predict_logits(self, texts: Sequence[str]) -> np.ndarray:
         """Return logits ``(N,C)`` float32 of N texts; stored answers are used, since a second one costs money."""
@@ -151,31 +152,34 @@ class ApiTeacher:
     def describe(self) -> TeacherCard:
         """Return model, source, prompt, tokens and cost."""
         question, calibration = self._fitted()
-        card = TeacherCard(
+        assert self._source is not None
+        endpoint = EndpointUse(
+            source=self._source.name,
+            rejected=tuple(self._rejected),
+            model=self._server[0] or None,
+            fingerprint=self._server[1] or None,
+            urls=tuple(endpoint.name for endpoint in self._endpoints),
+            requests=self.usage.requests,
+            prompt_tokens=self.usage.prompt_tokens,
+            completion_tokens=self.usage.completion_tokens,
+            estimated=self.usage.estimated,
+            dollars=round(self.usage.cost(self.api.prices), 6) if any(self.api.prices) else None,
+            unanswered=len(self._unanswered),
+            standard_error=self._standard_error,
+        )
+        return TeacherCard(
             name=self.name,
             kind="api",
             model=self.model,
             prompt=question.plain("{text}"),
             words={name: list(words) for name, words in zip(question.classes, question.words, strict=True)},
+            shots=len(question.examples),
             calibrated=self.spec.calibrate,
             weight=calibration.weight.tolist(),
             bias=tuple(calibration.bias.tolist()),
             classes=question.classes,
-        )
-        return card.model_copy(
-            update={
-                **self._facts,
-                "server": self._server,
-                "endpoints": [endpoint.name for endpoint in self._endpoints],
-                "source": self._source.name if self._source else None,
-                "rejected_sources": list(self._rejected),
-                "unanswered": len(self._unanswered),
-                "requests": self.usage.requests,
-                "prompt_tokens": self.usage.prompt_tokens,
-                "completion_tokens": self.usage.completion_tokens,
-                "cost_dollars": round(self.usage.cost, 6),
-            }
-        )
+            endpoint=endpoint,
+        ).model_copy(update=self._facts)
 
     def scores(self, texts: Sequence[str]) -> np.ndarray:
         """Return scores ``(N,C)`` float32 of N texts from stored answers, asking for those that are missing.
@@ -184,20 +188,28 @@ class ApiTeacher:
         """
         question, source = self._question, self._source
         if question is None or source is None:
-            raise ModelError(f"{self.name} has not been fitted: call fit(dataset, splits) first")
+            raise not_fitted(self.name)
         key = {
             "kind": "api",
             "server": self._server,
             "model": self.model,
-            "asked": question.plain("{text}"),
+            "asked": [question.plain("{text}"), question.messages("{text}")],
             "words": [list(words) for words in question.words],
             "spare": self._spare,
             **source.key,
         }
         with Answers(key) as answers:
-            missing = [text for text in dict.fromkeys(texts) if answers.get(text) is None]
+            missing = []
+            for text in dict.fromkeys(texts):
+                row = answers.get(text)
+                if row is None:
+                    missing.append(text)
+                elif text not in self._counted:  # paid for by an earlier job
+                    self.usage += Usage(*row["usage"])
+                self._counted.add(text)
             if missing:
-                _run(self._ask_all(missing, answers, source))
+                job = Job(self.name, source, self._endpoints, self._spare, self._check_budget)
+                _run(job.run(missing, answers))
             rows = [answers.get(text) or {} for text in texts]
         for text, row in zip(texts, rows, strict=True):
             if "scores" not in row:
@@ -205,20 +217,20 @@ class ApiTeacher:
         empty = [float("nan")] * len(question.classes)
         return np.array([row.get("scores", empty) for row in rows], np.float32).reshape(len(texts), -1)
 
-    def estimated_cost(self, texts: Sequence[str], classes: Sequence[str]) -> float:
-        """Return US dollars for the read tokens of N texts, by their number of characters."""
+    def _expected(self, texts: Sequence[str], classes: Sequence[str]) -> dict[str, Usage]:
+        """Return the tokens that N texts will take from each source that may be used."""
         question = self._ask_about(tuple(classes), ())
-        characters = sum(len(question.plain(text)) for text in texts)
-        return characters / CHARACTERS_PER_TOKEN * self.usage.price[0] / 1e6
+        names = SOURCES if self.api.api_source == "auto" else [self.api.api_source]
+        return {name: expected_usage(name, question, texts, self.api.api_votes) for name in names}
 
     def _ask_about(self, classes: tuple[str, ...], examples: tuple[tuple[str, int], ...]) -> Question:
         return Question(self._prompt, classes, label_words(self._prompt, classes), examples)
 
-    async def _connect(self) -> None:
+    async def _connect(self, texts: Sequence[str]) -> None:
         """Find the model and a source on the first server that answers.
 
         Raises:
-            QkdError: no server answers, or none supplies probabilities.
+            QkdError: no server answers, none supplies probabilities, or the longest of N texts is cut.
         """
         assert self._question is not None
         failed: list[str] = []
@@ -226,6 +238,7 @@ class ApiTeacher:
             try:
                 await endpoint.check_model(self.model)
                 found = await choose(endpoint, self.model, self._question, self.api.api_source, self.api.api_votes)
+                await check_context(found[0], texts)
             except Unavailable as error:
                 failed.append(str(error))
                 continue
@@ -235,93 +248,15 @@ class ApiTeacher:
             self._server = endpoint.server
             for reason in self._rejected:
                 log.info(f"{self.name}: not used: {reason}")
-            log.info(
-                f"{self.name}: '{self._source.name}' scores the labels on {endpoint.name} ({self._server or 'unnamed'})"
-            )
+            server = " ".join(self._server).strip() or "unnamed"
+            log.info(f"{self.name}: '{self._source.name}' scores the labels on {endpoint.name} ({server})")
             return
         raise ServiceError("; ".join(failed))
 
-    async def _ask_all(self, texts: Sequence[str], answers: Answers, source: Source) -> None:
-        """Ask about N texts and store every answer when it arrives; all servers share one queue.
-
-        Raises:
-            QkdError: no server is left, the budget is spent, or too many texts have no answer.
-        """
-        queue: asyncio.Queue[str] = asyncio.Queue()
-        for text in texts:
-            queue.put_nowait(text)
-        failures, lost = 0, list[str]()
-        stop: list[Exception] = []
-
-        async def work(one: Source) -> None:
-            nonlocal failures
-            while not stop:
-                try:
-                    text = queue.get_nowait()
-                except asyncio.QueueEmpty:
-                    return
-                try:
-                    self._check_budget(self.usage.cost)
-                    row = await self._row(one, text)
-                except Unavailable as error:
-                    queue.put_nowait(text)
-                    lost.append(str(error))
-                    return
-                except Exception as error:
-                    stop.append(error)
-                    return
-                self._watch(one.endpoint, row)
-                answers.add(text, row)
-                failures += "failed" in row
-                bar.advance(1)
-                if failures > max(10, MAX_UNANSWERED_SHARE * len(texts)):
-                    stop.append(
-                        ModelError(f"{self.name} did not answer {failures} texts; the latest reason: {row['failed']}")
-                    )
-
-        with progress(f"asking {self.model}", len(texts), "texts") as bar:
-            workers = [work(source.on(endpoint)) for endpoint in self._endpoints for _ in range(endpoint.concurrency)]
-            await asyncio.gather(*workers)
-        for endpoint in self._endpoints:
-            await endpoint.close()
-        if stop:
-            raise stop[0]
-        if not queue.empty():
-            raise ServiceError(
-                f"no server is left with {queue.qsize():,} of {len(texts):,} texts unanswered ({lost[-1]}); "
-                "the same command continues with these"
-            )
-
-    async def _row(self, source: Source, text: str) -> dict[str, Any]:
-        """Return the line to store about ``text``."""
-        question = source.question
-        examples = [(self._spare[label] if shown == text else shown, label) for shown, label in question.examples]
-        if examples != list(question.examples):  # a prompt never shows the label of its own text
-            source = source.on(source.endpoint)
-            source.question = question.with_examples(examples)
-        try:
-            scores = await source.scores(text)
-        except (Unanswered, Unsuited) as error:
-            return {"failed": str(error)}
-        row: dict[str, Any] = {"scores": [round(float(value), 6) for value in scores.values]}
-        if scores.unlisted:
-            row["unlisted"] = round(scores.unlisted, 6)
-        if scores.unreadable:
-            row["unreadable"] = scores.unreadable
-        return row
-
-    def _watch(self, endpoint: Endpoint, row: dict[str, Any]) -> None:
-        """Mark answers of another model than at the start, and warn once; the next job has a new cache key."""
-        if endpoint.server and endpoint.server != self._server:
-            row["server"] = endpoint.server
-            if endpoint.server not in self._changed:
-                self._changed.add(endpoint.server)
-                log.warning(
-                    f"{self.name}: the server changed from '{self._server}' to '{endpoint.server}' during this job"
-                )
-
-    def _check_budget(self, cost: float) -> None:
+    def _check_budget(self, cost: float | None = None) -> None:
+        """Raise a BudgetError if an expected cost, or else what was spent, is above the limit."""
         limit = self.api.max_cost
+        cost = self.usage.cost(self.api.prices) if cost is None else cost
         if limit is not None and cost > limit:
             raise BudgetError(
                 f"{self.name}: ${cost:.2f} is above --max-cost {limit:g}; all answers so far are stored, "
@@ -349,25 +284,9 @@ class ApiTeacher:
     def _reason(self, texts: Sequence[str]) -> str:
         return next((self._unanswered[text] for text in texts if text in self._unanswered), "no reason")
 
-    def _judge(self, texts: Sequence[str], targets: np.ndarray) -> None:
-        """Measure the validation texts and warn if the teacher is not better than chance."""
-        logits = self._to_logits(texts)
-        accuracy = float(np.mean(logits.argmax(axis=1) == targets))
-        self._facts = {"valid_loss": mean_cross_entropy(logits, targets), "valid_accuracy": accuracy}
-        chance = np.bincount(targets).max() / len(targets)
-        if accuracy <= chance + 2 * np.sqrt(chance * (1 - chance) / len(targets)):
-            log.warning(
-                f"{self.name} has a validation accuracy of {accuracy:.1%}, and the most frequent label alone "
-                f"{chance:.1%}; try another --prompt or model"
-            )
-        if isinstance(self._source, Votes):
-            p = np.exp(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True))
-            count = self.api.api_votes + logits.shape[1] / 2 + 1
-            self._facts["standard_error"] = float(np.sqrt(p * (1 - p) / count).mean())
-
     def _fitted(self) -> tuple[Question, Calibration]:
         if self._question is None or self._calibration is None:
-            raise ModelError(f"{self.name} has not been fitted: call fit(dataset, splits) first")
+            raise not_fitted(self.name)
         return self._question, self._calibration
 
 

@@ -1,0 +1,166 @@
+"""The sources ``score`` and ``next-token``: log-probabilities of the token that follows the prompt."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from qkd.teachers.api.source import PROBE_TEXTS, Scores, Source, Unanswered, Unsuited, choices
+
+TOP_LOGPROBS = 20
+# Log-probability below which a token counts as impossible: servers write 0 as -inf, -9999 or the smallest float.
+IMPOSSIBLE = -100.0
+
+
+class TokenScores(Source):
+    """Log-probabilities of the labels' tokens as the next token, from endpoints made for this purpose.
+
+    Uses vLLM's ``logprob_token_ids`` or SGLang's ``/v1/score``; the labels must be single tokens.
+    """
+
+    name = "score"
+    _sglang = False
+    _ids: Sequence[int] = ()
+
+    async def prepare(self) -> None:
+        """Find the token of each label, and which endpoint the server has."""
+        if self.question.prompt.chat:
+            raise Unsuited("the prompt asks for a chat, and this source continues plain text")
+        ids = []
+        for name, words in zip(self.question.classes, self.question.words, strict=True):
+            try:
+                answer = await self._ask("/tokenize", {"prompt": f" {words[0].strip()}", "add_special_tokens": False})
+            except Unanswered as error:
+                raise Unsuited(f"no /tokenize: {error}") from None
+            tokens = answer.get("tokens")
+            if not isinstance(tokens, list) or len(tokens) != 1 or len(words) != 1:
+                raise Unsuited(f"the label '{name}' is not one token")
+            ids += tokens
+        if len(set(ids)) < len(ids):
+            raise Unsuited("two labels share a token")
+        self._ids = ids
+        for self._sglang in (False, True):
+            try:
+                await self.scores(PROBE_TEXTS[0])
+            except (Unanswered, Unsuited):
+                continue
+            return
+        raise Unsuited("neither logprob_token_ids nor /v1/score")
+
+    async def scores(self, text: str) -> Scores:
+        """Return one log-probability for each label."""
+        prompt = self.question.plain(text)
+        if self._sglang:
+            body = {"query": prompt, "items": [""], "label_token_ids": list(self._ids), "apply_softmax": True}
+            rows = (await self._ask("score", body)).get("scores")
+            if not isinstance(rows, list) or len(rows) != 1 or len(rows[0]) != len(self._ids):
+                raise Unsuited("/v1/score returns no row of scores")
+            return Scores(np.log(np.clip(np.array(rows[0], float), 1e-12, None)))
+        body = {
+            "prompt": prompt,
+            "max_tokens": 1,
+            "temperature": 0,
+            "logprobs": 1,
+            "logprob_token_ids": list(self._ids),
+        }
+        listed = next_tokens(choices(await self._ask("completions", body))[0])
+        values = [listed.get(f" {words[0].strip()}") for words in self.question.words]
+        if None in values:
+            raise Unsuited("logprob_token_ids is ignored: a label's token is not returned")
+        return Scores(np.array(values, float))
+
+
+class NextToken(Source):
+    """Log-probabilities of the next token among the ``top_logprobs`` that the server lists.
+
+    Labels that are single tokens are scored themselves, in the prompt of ``prompt:``. Otherwise the prompt assigns
+    one-character codes to the labels. A label outside the list gets the largest log-probability that the list allows.
+    """
+
+    name = "next-token"
+    _mode = "words"
+
+    async def prepare(self) -> None:
+        """Use the labels' own words where the server lists them as single tokens, codes in a chat otherwise.
+
+        Raises:
+            Unsuited: no code is listed, or only sampled tokens have a probability.
+        """
+        if all(len(words) == 1 for words in self.question.words) and not self.question.prompt.chat:
+            try:
+                listed = [await self._listed(text) for text in PROBE_TEXTS]
+            except (Unanswered, Unsuited):
+                listed = []
+            if listed and all(any(answer in one for one in listed) for answer in self._answers()):
+                return
+        self._mode = "codes"
+        try:
+            listed = [await self._listed(text) for text in PROBE_TEXTS]
+        except Unanswered as error:
+            raise Unsuited(f"a chat with codes: {error}") from None
+        if not any(self._mass(one, code) for one in listed for code in self.question.codes):
+            raise Unsuited("no label's code is among the listed tokens")
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """The source and whether it scores words or codes."""
+        return {"source": self.name, "mode": self._mode}
+
+    async def scores(self, text: str) -> Scores:
+        """Return one log-probability for each label, and the probability that no listed token has."""
+        listed = await self._listed(text)
+        rest = max(1.0 - sum(map(math.exp, listed.values())), 1e-9)
+        bound = min(rest, math.exp(min(listed.values())))
+        masses = [self._mass(listed, answer) for answer in self._answers()]
+        if not any(masses):
+            raise Unanswered("no label is among the listed tokens")
+        return Scores(np.log([mass or bound for mass in masses]), unlisted=rest)
+
+    def _answers(self) -> Sequence[str]:
+        return (
+            [f" {words[0].strip()}" for words in self.question.words] if self._mode == "words" else self.question.codes
+        )
+
+    def _mass(self, listed: Mapping[str, float], answer: str) -> float:
+        """Return the listed probability of an answer; a code may have blanks around it."""
+        if self._mode == "words":
+            return math.exp(listed[answer]) if answer in listed else 0.0
+        return sum(math.exp(value) for token, value in listed.items() if token.strip() == answer)
+
+    async def _listed(self, text: str) -> dict[str, float]:
+        if self._mode == "words":
+            fixed = {"max_tokens": 1, "temperature": 0, "logprobs": TOP_LOGPROBS}
+            return next_tokens(
+                choices(await self._ask("completions", {"prompt": self.question.plain(text), **fixed}))[0]
+            )
+        body = {"messages": self.question.coded_messages(text), "logprobs": True, "top_logprobs": TOP_LOGPROBS}
+        return next_tokens((await self._chat({**body, "temperature": 0}, 1))[0])
+
+
+def next_tokens(choice: Mapping[str, Any]) -> dict[str, float]:
+    """Return the log-probabilities of the tokens listed for the first generated position.
+
+    Raises:
+        Unsuited: the server lists none, or only the sampled token has a probability.
+    """
+    logprobs = choice.get("logprobs")
+    if not isinstance(logprobs, Mapping):
+        raise Unsuited("no log-probabilities although they were requested")
+    if isinstance(content := logprobs.get("content"), list) and content:  # chat, and llama.cpp's completions
+        pairs = [(one.get("token"), one.get("logprob")) for one in content[0].get("top_logprobs") or []]
+    elif isinstance(top := logprobs.get("top_logprobs"), list) and top and isinstance(top[0], Mapping):
+        pairs = list(top[0].items())
+    else:
+        pairs = []
+    listed: dict[str, float] = {}
+    for token, value in pairs:
+        if isinstance(value, int | float) and IMPOSSIBLE < value <= 0:  # NaN is neither
+            listed[str(token)] = float(np.logaddexp(listed.get(str(token), -math.inf), value))
+    if not listed:
+        raise Unsuited("the list of top log-probabilities is empty")
+    if len(listed) == 1 < len(pairs):
+        raise Unsuited("one token has all probability: the server reports probabilities after sampling")
+    return listed

@@ -1,0 +1,111 @@
+"""The source ``votes``: how often each label is drawn, for servers without log-probabilities."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import numpy as np
+
+from qkd.teachers.api.source import PROBE_TEXTS, Scores, Source, Unanswered, Unsuited
+
+DIRICHLET = 0.5  # votes that every label has before the first sample (Jeffreys' prior)
+MAX_ANSWER_TOKENS = 1024  # a reasoning model thinks before it answers
+
+
+class Votes(Source):
+    """Frequencies of the labels among samples at temperature 1, with Dirichlet smoothing.
+
+    With K readable samples, k of them for a label, and C labels, the label's probability is p = (k + 1/2) / (K + C/2).
+    Its standard error is that of the posterior, sqrt(p (1 - p) / (K + C/2 + 1)).
+    """
+
+    name = "votes"
+    repeatable = False
+    _constrained = True
+    _many = True
+
+    async def prepare(self) -> None:
+        """Ask for JSON that can only be a label, and fall back to free text.
+
+        Raises:
+            Unsuited: both answers contain no label.
+        """
+        reasons = []
+        for self._constrained in (True, False):
+            try:
+                answers = await self._samples(PROBE_TEXTS[0], 2)
+            except Unanswered as error:
+                reasons.append(str(error))
+                continue
+            self._many = len(answers) > 1
+            if any(self.label(answer) is not None for answer in answers):
+                return
+            reasons.append(f"answers contain no label, for example {answers[0][:60]!r}")
+        raise Unsuited("; ".join(dict.fromkeys(reasons)))
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """The source, the number of samples and whether answers are constrained."""
+        return {"source": self.name, "samples": self.samples, "constrained": self._constrained}
+
+    async def scores(self, text: str) -> Scores:
+        """Return the logarithms of the smoothed frequencies."""
+        answers: list[str] = []
+        while len(answers) < self.samples:
+            answers += await self._samples(text, self.samples - len(answers) if self._many else 1)
+        votes = [self.label(answer) for answer in answers[: self.samples]]
+        counts = np.array([votes.count(number) for number in range(len(self.question.classes))], float)
+        if not counts.any():
+            raise Unanswered(f"{len(votes)} answers without a label, for example {answers[0][:60]!r}")
+        probabilities = (counts + DIRICHLET) / (counts.sum() + DIRICHLET * len(counts))
+        return Scores(np.log(probabilities), unreadable=votes.count(None))
+
+    def standard_error(self, logits: np.ndarray) -> float:
+        """Return the mean standard error of the probabilities of N texts with logits ``(N,C)``."""
+        p = np.exp(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True))
+        return float(np.sqrt(p * (1 - p) / (self.samples + DIRICHLET * logits.shape[1] + 1)).mean())
+
+    def label(self, answer: str) -> int | None:
+        """Return the number of the only label in an answer; reasoning in ``<think>`` tags is ignored."""
+        answer = re.sub(r"<think>.*?(?:</think>|\Z)", "", answer, flags=re.DOTALL).strip()
+        try:
+            value = json.loads(answer)
+            answer = str(value.get("label", "")) if isinstance(value, dict) else answer
+        except (ValueError, RecursionError):
+            pass
+        said = answer.casefold()
+        names = [[name, *words] for name, words in zip(self.question.classes, self.question.words, strict=True)]
+        exact = {
+            number for number, known in enumerate(names) if said.strip(" .!'\"*`") in [n.casefold() for n in known]
+        }
+        if exact:
+            return exact.pop() if len(exact) == 1 else None
+        found = set()
+        for number, known in enumerate(names):
+            if any(re.search(rf"(?<!\w){re.escape(name.casefold())}(?!\w)", said) for name in known if name):
+                found.add(number)
+        return found.pop() if len(found) == 1 else None
+
+    async def _samples(self, text: str, count: int) -> list[str]:
+        body: dict[str, Any] = {"messages": self.question.messages(text), "temperature": 1.0}
+        if count > 1:
+            body["n"] = count
+        if self._constrained:
+            labels = {"type": "string", "enum": [words[0] for words in self.question.words]}
+            schema = {
+                "type": "object",
+                "properties": {"label": labels},
+                "required": ["label"],
+                "additionalProperties": False,
+            }
+            body["response_format"] = {
+                "type": "json_schema",
+                "json_schema": {"name": "label", "strict": True, "schema": schema},
+            }
+        answers = await self._chat(body, MAX_ANSWER_TOKENS)
+        contents = [str((answer.get("message") or {}).get("content") or "") for answer in answers]
+        if not any(contents) and all(answer.get("finish_reason") == "length" for answer in answers):
+            raise Unanswered(f"all {MAX_ANSWER_TOKENS:,} tokens of an answer were spent on reasoning")
+        return contents
