@@ -113,7 +113,7 @@ def test_mistakes_are_found_before_any_work(corpus, tmp_path, monkeypatch):
     for sims in (("exact", "aer", "aer-noisy"), ("aer", "aer"), ()):
         with pytest.raises(QkdError, match="two that differ"):
             compare(None, CompareSpec(sims=sims), **given)
-    with pytest.raises(QkdError, match="add aer-noisy to --sims"):
+    with pytest.raises(QkdError, match="add aer-noisy to sims"):
         compare(None, CompareSpec(noise_scales=(1.0, 2.0)), **given)
     monkeypatch.setattr(saved, "MAX_DIFFERENCE", -1.0)  # no circuit is like itself then
     with pytest.raises(QkdError, match="would be saved as another one"):

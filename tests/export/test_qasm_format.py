@@ -48,7 +48,7 @@ def test_what_cannot_be_exported_is_refused(tmp_path):
     with pytest.raises(QkdError, match="classical control"):
         linear.export(tmp_path / "out", "qasm")
     wide = make_student(make_encoder("hashing:16"), library.load_circuit("hardware", qubits=20, layers=1))
-    with pytest.raises(ModelError, match="20 qubits are more than 14; export with --no-check"):
+    with pytest.raises(ModelError, match="20 qubits are more than 14; export with check=False"):
         wide.export(tmp_path / "out", "qasm")
     program = wide.export(tmp_path / "out", "qasm", check=False).folder / "circuit.qasm"
     assert qasm3.loads(program.read_text("utf-8")).num_qubits == 20

@@ -22,6 +22,33 @@ def test_any_backend_is_a_device(folder):
     assert rehearsed.result.local and rehearsed.result.texts == 6
 
 
+def test_a_device_may_be_the_object_itself(folder):
+    [dry] = qkd.run_hardware(folder, device=GenericBackendV2(5, seed=3), samples=4, dry_run=True)
+    assert dry.plan.device == GenericBackendV2(5, seed=3).name
+    for options in ({"device": GenericBackendV2}, {"backend": "ibm_fez"}, {"service": 3}, {"device": 3}):
+        with pytest.raises(QkdError, match=r"the device is|service is"):
+            qkd.run_hardware(folder, dry_run=True, **options)
+
+
+def test_a_client_that_the_user_made_is_the_account(folder, service, monkeypatch):
+    from qiskit_ibm_runtime import QiskitRuntimeService
+
+    client = QiskitRuntimeService()
+    monkeypatch.setattr(QiskitRuntimeService, "saved_accounts", dict)
+    for name in ("QISKIT_IBM_TOKEN", "QISKIT_IBM_INSTANCE", "QISKIT_IBM_URL"):
+        monkeypatch.delenv(name)
+    options = {"samples": 4, "shots": 64, "mitigation": "none", "confirm": lambda plan: True}
+    with pytest.raises(QkdError, match="retired"):
+        qkd.run_hardware(folder, device="ibm_manila", **options)
+    [done] = qkd.run_hardware(folder, device="ibm_manila", service=client, **options)
+    assert done.result.texts == 4 and len(service.jobs) == done.plan.jobs and not done.result.local
+    [sent] = qkd.run_hardware(folder, device="ibm_manila", service=client, seed=1, detach=True, **options)
+    [fetched] = collect(folder, sent.plan.name, service=client)
+    assert fetched.result.texts == 4
+    with pytest.raises(QkdError, match="ibm_brisbane is retired"):
+        qkd.run_hardware(folder, device="ibm_brisbane", service=client, **options)
+
+
 def test_mitigation_that_needs_ibms_client_says_so(folder):
     backend = GenericBackendV2(5, seed=3)
     with pytest.raises(QkdError, match="need IBM's client"):

@@ -129,7 +129,7 @@ def test_a_device_is_asked_once(service, folder):
     assert held.calibration.learned.gates["cx"] and held.name == "ibm_manila"
     config = Config.model_validate({"device": {"device": str(path)}, "engine": {"sim": "aer-noisy"}})
     assert isinstance(make_setup(config, placed("fake_manila", 4)[0]).noisy.model, Noise)
-    with pytest.raises(QkdError, match="above --max-qpu-seconds"):
+    with pytest.raises(QkdError, match="above max_qpu_seconds"):
         run(
             LearningRequest(run=folder, device="ibm_manila", points=32, shots=65536, max_qpu_seconds=10),
             YES,

@@ -157,7 +157,7 @@ def test_a_diverging_loss_is_named():
     student = model(precision="single").float()
     data = training_data((20, 1), (10, 2))
     data.embeddings[3] = float("nan")
-    with pytest.raises(QkdError, match="lower --lr"):
+    with pytest.raises(QkdError, match="lower lr"):
         Trainer(student, data, LossSpec(), TrainSpec(epochs=1)).run()
 
 

@@ -10,8 +10,7 @@ import pytest
 from qkd.core import cache
 from qkd.core.config import ApiSpec, PromptSpec, make_config
 from qkd.core.errors import BudgetError, ConfigError, ModelError, ServiceError
-from qkd.data.dataset import Dataset
-from qkd.data.splits import split_dataset
+from qkd.data.dataset import Dataset, split_dataset
 from qkd.teachers.api.endpoint import Endpoint, safe_url
 from qkd.teachers.api.teacher import ApiTeacher
 from qkd.teachers.causal_lm import CausalLM
@@ -199,7 +198,7 @@ def test_a_job_continues_after_its_server_died(server, prompt):
 
 def test_a_budget_is_a_limit_and_needs_a_price(server, prompt):
     dataset, splits = corpus()
-    with pytest.raises(BudgetError, match="above --max-cost"):
+    with pytest.raises(BudgetError, match="above max_cost"):
         teacher(server, prompt, price="1000,1000", max_cost=0.01).fit(dataset, splits)
     assert not server.requests
     with pytest.raises(ConfigError, match="need each other"):

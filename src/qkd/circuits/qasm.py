@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Container, Sequence
 from typing import Any
 
 import numpy as np
@@ -82,13 +83,15 @@ def to_qasm(circuit: StudentCircuit) -> str:
     return text
 
 
-def from_qasm(text: str, where: str = "the OpenQASM 3 program") -> StudentCircuit:
+def from_qasm(text: str, where: str = "the OpenQASM 3 program", inputs: Sequence[str] | None = None) -> StudentCircuit:
     """Return the student circuit that a program and its ``// qkd.`` comments describe.
 
     Gates that the program defines, or modifies by ``ctrl``, ``inv`` or ``pow``, become standard gates.
 
     Args:
         where: What error messages call the program.
+        inputs: The names of the A data parameters, or of the vectors that they form, as the circuit had them before
+            ``qiskit.qasm3`` wrote it. None reads the comment.
 
     Raises:
         QkdError: The program does not parse, exceeds a limit of ``qkd.circuits.limits``, uses classical bits, or does
@@ -102,8 +105,11 @@ def from_qasm(text: str, where: str = "the OpenQASM 3 program") -> StudentCircui
             if key not in _KEYS:
                 raise CircuitError(f"{where}: the comment 'qkd.{key}' means nothing{nearest(key, _KEYS)}")
             header[key] = value
-    if "inputs" not in header:
-        raise CircuitError(f"{where}: a line '// qkd.inputs: x0 x1 ...' must say which input parameters are data")
+    if "inputs" not in header and not inputs:
+        raise CircuitError(
+            f"{where}: nothing says which input parameters are data; name them with --inputs, or in a line "
+            "'// qkd.inputs: x0 x1 ...'"
+        )
     try:
         tree = limits.syntax(text, where)
         own_gates = _with_unique_names(tree, text)
@@ -119,15 +125,16 @@ def from_qasm(text: str, where: str = "the OpenQASM 3 program") -> StudentCircui
         raise CircuitError(f"{where}: {error}") from None
     by_name = {parameter.name: parameter for parameter in circuit.parameters}
     declared = [s.identifier.name for s in tree.statements if isinstance(s, ast.IODeclaration)]
-    inputs = _listed(header["inputs"])
-    weights = _listed(header["weights"]) if "weights" in header else [n for n in declared if n not in inputs]
-    for name in [*inputs, *weights]:
+    data = _listed(header["inputs"]) if not inputs else [n for word in inputs for n in _named(word, by_name)]
+    listed = "weights" in header and not inputs
+    weights = _listed(header["weights"]) if listed else [n for n in declared if n not in data]
+    for name in [*data, *weights]:
         if name not in by_name:
             raise CircuitError(f"{where}: '{name}' is no input parameter of the program{nearest(name, by_name)}")
     try:
         return StudentCircuit(
             circuit,
-            tuple(by_name[name] for name in inputs),
+            tuple(by_name[name] for name in data),
             tuple(by_name[name] for name in weights),
             parse_observables(
                 [part.strip() for part in header.get("observables", "z-each").split(";")], circuit.num_qubits
@@ -271,6 +278,24 @@ def _reason(error: BaseException) -> str:
             return f"line {token.line}: '{token.text}' is not expected here"
         cause = cause.__cause__ or next(iter(cause.args), None)  # ANTLR hides the error it met in its arguments
     return message or type(error).__name__
+
+
+def _named(word: str, known: Container[str]) -> list[str]:
+    """Return the parameters that a word names: one, or those of a vector in their order.
+
+    ``qiskit.qasm3`` replaces characters that OpenQASM does not allow in a name, and writes an underscore before it.
+    """
+    escaped = "_" + re.sub(r"\W", "_", word)
+    for name in (word, escaped):
+        if name in known:
+            return [name]
+    found: list[str] = []
+    for pattern in (f"{word}{{}}", f"{word}_{{}}", f"_{word}_{{}}_"):
+        while (name := pattern.format(len(found))) in known:
+            found.append(name)
+        if found:
+            break
+    return found or [word]
 
 
 def _listed(names: str) -> list[str]:

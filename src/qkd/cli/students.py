@@ -57,7 +57,7 @@ def teach(
     *,
     out: Annotated[Path, typer.Option(help="Parquet file of the logits, for --teacher logits:FILE.")],
     config: ConfigFile = None,
-    torch_device: Annotated[str | None, typer.Option(help="Device of torch: cpu, cuda, cuda:1, ...")] = None,
+    torch_device: Annotated[str, typer.Option(help="Device of torch: auto, cpu, cuda, cuda:1, ...")] = "auto",
     ray: Annotated[
         str | None,
         typer.Option(help="Ray cluster for the work: its address, or 'local' (needs qkd-llm[ray])."),
@@ -81,7 +81,7 @@ def teach(
     if dry_run:
         write(api.estimate_cost(base, **given))
         return
-    done = api.teach(out, base, torch_device=torch_device, ray=ray, embed=embed, **given)
+    done = api.teach(out, base, ray=ray, embed=embed, torch_device=torch_device, **given)
     if json_:
         print_json(done.to_dict())
         return

@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
+from qkd.core.errors import nearest
+from qkd.core.objects import is_object
 from qkd.core.specs import Count, Fraction, Spec, as_toml, option, read_toml, validated
+
+LOSSES = ("qdllm", "qdllm-published")
 
 
 def _several(value: Any) -> Any:
@@ -21,6 +25,7 @@ def _several(value: Any) -> Any:
 
 Words = Annotated[tuple[str, ...], BeforeValidator(_several), Field(min_length=1)]
 Number = Annotated[int, Field(ge=0)]
+Tracker = Literal["tensorboard", "mlflow", "wandb", "trackio"]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Part = Annotated[float, Field(gt=0, le=1)]
@@ -53,7 +58,7 @@ class DataSpec(Spec):
         return self.data.rpartition(":")[2].rstrip("/").rpartition("/")[2].partition(".")[0]
 
 
-def _numbers(value: Any) -> Any:
+def _parts(value: Any) -> Any:
     """Split words such as "3,4,5", as a command line gives them."""
     words = [value] if isinstance(value, str) else value
     if isinstance(words, Iterable):
@@ -61,8 +66,9 @@ def _numbers(value: Any) -> Any:
     return value
 
 
-Layout = Annotated[tuple[Number, ...] | None, BeforeValidator(_numbers)]
+Layout = Annotated[tuple[Number, ...] | None, BeforeValidator(_parts)]
 """Physical qubits."""
+Names = Annotated[tuple[str, ...] | None, BeforeValidator(_parts)]
 
 
 class TeacherSpec(Spec):
@@ -207,6 +213,11 @@ class StudentSpec(Spec):
         "hardware",
         "A bundled circuit (hardware, qdllm, reupload, product), a circuit TOML file, or an OpenQASM 3 file.",
     )
+    inputs: Names = option(
+        None,
+        "Input parameters of an OpenQASM 3 file without a line '// qkd.inputs', or the vector that they form, such as "
+        "x[0],x[1] or x.",
+    )
     qubits: Count | None = option(None, "Number of qubits n. Default: that of the circuit file.")
     layers: Count | None = option(None, "Repetitions of the ansatz. Default: that of the circuit file.")
     angle_map: Literal["tanh", "minmax"] = option(
@@ -229,10 +240,16 @@ class StudentSpec(Spec):
     )
 
 
+def _known_loss(name: str) -> str:
+    if name not in LOSSES and not is_object(name):
+        raise ValueError(f"there is no such loss{nearest(name, LOSSES)}")
+    return name
+
+
 class LossSpec(Spec):
     """The loss, of the logits of student and teacher and of the labels."""
 
-    loss: Literal["qdllm", "qdllm-published"] = option(
+    loss: Annotated[str, AfterValidator(_known_loss)] = option(
         "qdllm",
         "qdllm is the paper's sum of CE, KL and JS. qdllm-published has the JS of its public code, with a second "
         "softmax.",
@@ -303,6 +320,9 @@ class RunSpec(Spec):
 
     runs: Path = option(Path("runs"), "Folder of the run folders.")
     name: str | None = option(None, "Name of the run. Default: data and circuit with a number.")
+    track: Annotated[tuple[Tracker, ...], BeforeValidator(_several)] = option(
+        (), "Trackers that follow the run: tensorboard, mlflow, wandb or trackio, each installed on its own."
+    )
 
 
 class Config(Spec):

@@ -16,7 +16,9 @@ from qkd.models.transformer import Loading
 
 # The module of each kind KIND:ARGUMENT. Names without a known kind are transformers.
 KINDS = {
+    "features": "qkd.encoders.features",
     "hashing": "qkd.encoders.hashing",
+    "object": "qkd.encoders.given",
     "static": "qkd.encoders.static",
     "transformer": "qkd.encoders.hidden_states",
 }
@@ -32,8 +34,8 @@ def make_encoder(
     """Return the encoder called ``name``.
 
     Args:
-        name: ``hashing[:DIM]``, ``static:MODEL[?dim=]``, or a transformer (short name, folder or hub id) with the
-            options ``?layers=``, ``&pooling=`` and ``&tokens=``; several are joined by ``+``.
+        name: ``hashing[:DIM]``, ``features:DIM``, ``static:MODEL[?dim=]``, ``object:NAME``, or a transformer (short
+            name, folder or hub id) with the options ``?layers=``, ``&pooling=`` and ``&tokens=``; ``+`` joins several.
         torch_device: where a transformer runs; CUDA if there is one, by default.
         trust_remote_code: whether a transformer may run Python code of its own.
         arrays: the encoder's ``arrays`` from when it was saved.
@@ -92,7 +94,7 @@ def map_models(name: str, change: Callable[[str], str]) -> str:
     parts = []
     for part in split_name(name):
         kind, model, query = _parsed(part)
-        model = model if model.isdecimal() or not model else change(model)
+        model = model if model.isdecimal() or not model or kind == "object" else change(model)
         prefix = "" if kind == "transformer" else f"{kind}:" if model else kind
         parts.append(prefix + model + query)
     return "+".join(parts)

@@ -163,7 +163,7 @@ def make_plans(
 def _prepare(request: AnyRequest, folder: RunFolder, offline: bool, backend: BackendV2 | None) -> _Context:
     """Read the device, compile the circuit and compute the parameter values of the texts or circuits."""
     for_texts = request.for_texts() if isinstance(request, LearningRequest) else request
-    device = _read_backend(for_texts, backend) if backend else _read_device(for_texts, folder, offline)
+    device = _read_backend(for_texts, backend, folder) if backend else _read_device(for_texts, folder, offline)
     # Another profile asks for another circuit than that of training.
     trained = trained_circuit(folder, device.snapshot) if for_texts.profile is None else None
     own = None if trained is None else read_config(folder.config).device.profile
@@ -210,17 +210,17 @@ def _read_device(request: DeviceRunRequest, folder: RunFolder, offline: bool) ->
     return _Device(name, version, instance, snapshot, remaining, charges, "local" if request.local else "ibm")
 
 
-def _read_backend(request: DeviceRunRequest, backend: BackendV2) -> _Device:
+def _read_backend(request: DeviceRunRequest, backend: BackendV2, folder: RunFolder) -> _Device:
     """Return the device of a backend object; one of IBM brings its own account."""
     snapshot, service = snapshots.from_backend(backend), getattr(backend, "service", None)
-    if request.learned is not None:
-        snapshot = with_recent_errors(snapshot, request.learned)
     version, name = snapshot.calibration.version, str(backend.name)
-    if service is None or request.local:
+    online = service is not None and not request.local
+    if request.learned is not None or online:
+        snapshot = with_recent_errors(snapshot, request.learned)
+    if not online:
         return _Device(name, version, None, snapshot, None, ChargeHistory(), "local" if request.local else "backend")
-    return _Device(
-        name, version, live.instance_of(backend), snapshot, remaining_seconds(service), ChargeHistory(), "ibm"
-    )
+    charges, remaining = read_charges(name, folder.path.parent), remaining_seconds(service)
+    return _Device(name, version, live.instance_of(backend), snapshot, remaining, charges, "ibm")
 
 
 def remaining_seconds(client: QiskitRuntimeService) -> float | None:

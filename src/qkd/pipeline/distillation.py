@@ -5,10 +5,13 @@ Results of a stage are cached or checkpointed, so a killed run resumes where it 
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 from qkd.circuits import library
 from qkd.circuits.qasm import to_qasm
+from qkd.core.callbacks import notify
 from qkd.core.config import Config, make_config, to_toml
 from qkd.core.console import log
 from qkd.core.files import write_json, write_lines, write_text
@@ -48,7 +51,7 @@ def run_pipeline(config: Config, folder: RunFolder, resume: bool) -> None:
     """
     clock = Clock()
     spec = config.student
-    circuit = library.load_circuit(spec.circuit, spec.qubits, spec.layers)
+    circuit = library.load_circuit(spec.circuit, spec.qubits, spec.layers, spec.inputs)
     cost = simulation_cost(config, circuit)
     check_time(config, cost)  # before anything slow
     stored = folder.device / "snapshot.json"
@@ -74,6 +77,8 @@ def run_pipeline(config: Config, folder: RunFolder, resume: bool) -> None:
     metrics = make_metrics(setting, inputs, trainings, evaluation, lines, checks, diagnosis)
     seconds = {stage: round(value, 3) for stage, value in clock.seconds.items()}
     save_run(folder, metrics.model_copy(update={"seconds": seconds}), inputs, trainings, evaluation)
+    scores = {re.sub(r"\W+", "_", name): line.numbers.accuracy.value for name, line in metrics.lines.items()}
+    notify("on_stage", "test", {f"accuracy_{name}": value for name, value in scores.items()})
     if not trainings.finished:
         raise KeyboardInterrupt
 

