@@ -18,10 +18,11 @@ from qkd.core.files import NotWritten, finite, write_json
 from qkd.core.runs import RunFolder, existing_run
 from qkd.devices import catalogue, live
 from qkd.hardware.index import find_plan, host_id, indexed_ledger, is_unfinished, ledger_of, load_plans
-from qkd.hardware.jobs import DeviceChanged, JobLoop
+from qkd.hardware.jobs import JobLoop
 from qkd.hardware.learning import learn
 from qkd.hardware.ledger import JobRecord
 from qkd.hardware.plan import Plan, list_plans
+from qkd.hardware.plan_jobs import DeviceChanged
 from qkd.hardware.planning import make_plans, remaining_seconds
 from qkd.hardware.request import AnyRequest, fingerprint
 from qkd.hardware.result import interpret, read_result
