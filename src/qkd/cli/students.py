@@ -19,7 +19,7 @@ from qkd.pipeline.settings import Options
 
 if TYPE_CHECKING:
     from qkd.results import Prediction
-    from qkd.results.run import EvaluatedText
+    from qkd.results.evaluation import EvaluatedText
 
 Output = Annotated[Path | None, typer.Option(help="A .csv, .jsonl or .parquet file for the predictions.")]
 TEACHING = ("data", "teacher", "prompt", "api", "lora", "models", "encoder")
@@ -174,7 +174,7 @@ def _from_standard_input() -> list[str]:
 def _write_predictions(path: Path, rows: Sequence[Prediction] | Sequence[EvaluatedText]) -> None:
     import pandas as pd
 
-    from qkd.results.run import prediction_rows
+    from qkd.reports.evaluation import prediction_rows
 
     write_table(path, pd.DataFrame(prediction_rows(rows)))
     log.info(f"{path}: {len(rows):,} texts")

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 from qkd.core.console import log, printable
 from qkd.results import Deferral, MeasuredResult, ModelResult
-from qkd.results.run import ClassScores
+from qkd.results.evaluation import ClassScores
 from qkd.student.deferral import risk_coverage as student_curve
 
 INK, MUTED, TEACHER, STUDENT, CONTROL, PAPER = "#1f2933", "#7b8794", "#d97706", "#2563eb", "#6b7f90", "#fefefe"

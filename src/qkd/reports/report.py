@@ -14,7 +14,7 @@ from qkd.core.files import read_text, write_text
 from qkd.core.runs import RunFolder
 from qkd.reports import pages, plots, run
 from qkd.reports.circuit_picture import circuit_picture
-from qkd.reports.devices import device_table
+from qkd.reports.devices import EXPLANATION, device_table
 from qkd.reports.pages import Code, Part, Picture, SearchableTable, Section, report_failures_as_warnings
 from qkd.reports.tables import Table
 from qkd.results import DeviceResult, MeasuredResult, Metrics, TestPrediction
@@ -32,11 +32,7 @@ READING = (
     "without a circuit, trained alike. 'logreg' is a logistic regression on the same embeddings and labels, without a "
     "teacher. Milliseconds are end to end, from text to class, measured on this run's machine."
 )
-DEVICE_READING = (
-    "'Error of evs' is the mean absolute error of the expectation values. 'Like exact' is the share of texts with the "
-    "class of an exact simulation. A prediction is too close to call where its margin is below 1.96 standard errors. A "
-    "run on a snapshot is a rehearsal on a simulator. Its QPU seconds estimate those of the device."
-)
+DEVICE_READING = f"{EXPLANATION} A run on a snapshot is a rehearsal; its QPU seconds estimate those of the device."
 
 
 def render(

@@ -3,7 +3,7 @@
 ::
 
     run.metrics.lines["student"].numbers.accuracy.low
-    [outcome.result.error.value for outcome in qkd.run_hardware(device="ibm_fez", local=True)]
+    [outcome.result.rms.value for outcome in qkd.run_hardware(device="ibm_fez", local=True)]
 
 =================== ==================================================================================================
 `Metrics`           a run: ``metrics.json``; `ModelResult` is one of its lines, `Diagnosis` the student's shortfall
@@ -40,10 +40,10 @@ from qkd.results.device import (
     MeasuredResult,
     MeasuredText,
 )
+from qkd.results.evaluation import Evaluation
 from qkd.results.run import (
     Diagnosis,
     EndpointUse,
-    Evaluation,
     Labeling,
     Metrics,
     Prediction,

@@ -31,6 +31,7 @@ from qkd.encoders.features import FeaturesEncoder
 from qkd.encoders.given import embedding_function
 from qkd.encoders.protocol import Encoder
 from qkd.encoders.registry import make_encoder
+from qkd.results.base import Shown
 from qkd.simulation.factory import make_engine
 from qkd.student.about import FORMAT, About, BundleRecord
 from qkd.student.card import model_card
@@ -39,6 +40,8 @@ from qkd.student.metrics import softmax
 from qkd.student.model import StudentModel
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from qkd.export.registry import Exported
     from qkd.student.classical import ClassicalForm
     from qkd.student.deferral import DeferredAnswers
@@ -71,8 +74,8 @@ def _check_shapes(path: Path, inputs: int, outputs: int, record: BundleRecord) -
             )
 
 
-class Student:
-    """A trained student that takes texts.
+class Student(Shown):
+    """A trained student that takes texts. ``to_frame`` has the tables ``facts`` and ``weights``.
 
     Args:
         model: the trained model.
@@ -80,6 +83,8 @@ class Student:
         about: its origin.
         control: the linear control of the same size on the same encoder, or None.
     """
+
+    _view = "qkd.reports.student"
 
     def __init__(
         self,
@@ -137,6 +142,10 @@ class Student:
         from qkd.student.deferral import defer
 
         return defer(self, texts, risk, confidence, validation, ask)
+
+    def plot_circuit(self, ax: Axes | None = None) -> Axes:
+        """Draw the circuit."""
+        return self._plot("qkd.reports.student:circuit_figure", self.model.circuit, ax=ax)
 
     def classical(self, tolerance: float = 0.0) -> ClassicalForm:
         """Return the student as plain numpy arrays; expectation values may be off by ``tolerance``.
