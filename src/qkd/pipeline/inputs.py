@@ -158,6 +158,8 @@ def _pin_texts(corpus: Corpus, folder: RunFolder, resume: bool) -> None:
     content = [dataset.texts, dataset.labels, *([corpus.unlabeled] if corpus.unlabeled else ())]
     if dataset.parts is not None:
         content.append(dataset.parts)
+    if dataset.split_keys is not None:
+        content.append(dataset.split_keys)
     digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
     if resume and folder.data.is_file() and read_json(folder.data)["sha256"] != digest:
         raise DataError(f"{dataset.source}: the texts have changed since {folder.path} was started; start a new run")
