@@ -85,12 +85,15 @@ def _pictures(
     classes, best = metrics.classes, metrics.student.best_epoch
     probabilities, targets = run.probabilities_and_targets(classes, predictions)
     confusion = confusion_matrix(probabilities["student"].argmax(axis=1), targets, len(classes))
-    surest = "Error rate if only the surest texts are answered."
+    surest = "Error rate if only the surest texts are answered, with the student's 95 % band."
+    deferral = metrics.cascade.deferral if metrics.cascade else None
+    if deferral is not None and deferral.threshold is not None:
+        surest += " The dotted line is the share that the student answers at the teacher's accuracy."
     return [
         Picture(f"Loss and accuracy. The weights of epoch {best} were kept.", plots.learning, (history, best)),
         Picture("Test texts by label and predicted class.", plots.confusion, (confusion, classes)),
         Picture("On the dotted line, confidence equals accuracy.", plots.reliability, (probabilities, targets)),
-        Picture(surest, plots.risk_coverage, (probabilities, targets)),
+        Picture(surest, plots.risk_coverage, (probabilities, targets, deferral)),
         Picture("Teacher and student. A dot is a test text.", plots.agreement, tuple(probabilities.values())),
     ]
 

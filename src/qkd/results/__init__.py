@@ -10,6 +10,7 @@
 `TestPrediction`    a row of ``predictions.jsonl``
 `Prediction`        the result of ``qkd.predict`` for each text
 `Evaluation`        the result of ``qkd.evaluate``
+`Cascade`           a student with its teacher behind it; `Deferral` is its threshold, `RiskCoverage` its curve
 `Labeling`          the result of ``qkd.teach``
 `Comparison`        the result of ``qkd.compare``: ``comparison.json``; `StudentResult` is one of its students
 `Reproduction`      the part of a comparison that ``qkd.reproduce`` adds
@@ -29,6 +30,7 @@ Types of smaller parts are in ``results.run``, ``results.device`` and ``results.
 """
 
 from qkd.results.base import Estimate, ModelResult, PairedDifference, Parameters, Result, Scores
+from qkd.results.cascade import Cascade, Deferral, RiskCoverage
 from qkd.results.device import (
     DeviceNumbers,
     DeviceResult,
@@ -51,7 +53,9 @@ from qkd.results.run import (
 from qkd.results.study import Comparison, Reproduction, StudentResult, Sweep, SweepTrial
 
 __all__ = [
+    "Cascade",
     "Comparison",
+    "Deferral",
     "DeviceNumbers",
     "DeviceResult",
     "Diagnosis",
@@ -71,6 +75,7 @@ __all__ = [
     "Prediction",
     "Reproduction",
     "Result",
+    "RiskCoverage",
     "Scores",
     "StudentResult",
     "Sweep",

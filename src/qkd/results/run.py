@@ -5,9 +5,12 @@ Numbers are fractions, not percentages, unless a unit is named.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import ConfigDict, Field, field_validator
 
 from qkd.results.base import ModelResult, PairedDifference, Result
+from qkd.results.cascade import Cascade
 
 
 class SelectionTrial(Result):
@@ -260,6 +263,7 @@ class Metrics(Result):
         tuned_gain: The gain over the same student with the original encoder.
         unlabeled_texts: The number of unlabeled training texts.
         unlabeled_gain: The gain over the same student without them.
+        cascade: The student with the teacher behind it.
         seconds: The wall time of each stage.
     """
 
@@ -283,6 +287,7 @@ class Metrics(Result):
     tuned_gain: PairedDifference | None = None
     unlabeled_texts: int = 0
     unlabeled_gain: PairedDifference | None = None
+    cascade: Cascade | None = None
     seconds: dict[str, float]
 
     @field_validator("lines")
@@ -330,6 +335,7 @@ class Prediction(Result):
         probability: The probability of that label.
         probabilities: The probabilities of all labels.
         deferred: Whether the student is too unsure to answer, where a risk was given.
+        answered_by: Who gave the label, where a teacher was asked about deferred texts.
     """
 
     text: str
@@ -337,6 +343,7 @@ class Prediction(Result):
     probability: float
     probabilities: dict[str, float]
     deferred: bool | None = None
+    answered_by: Literal["student", "teacher"] | None = None
 
 
 class Labeling(Result):
