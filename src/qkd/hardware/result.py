@@ -22,7 +22,7 @@ from qkd.hardware.terms import Terms
 from qkd.results import DeviceResult, LearnedResult, MeasuredResult, MeasuredText
 from qkd.results.device import DeviceScores, Jobs, Lost
 from qkd.simulation.factory import make_engine
-from qkd.simulation.noise import device_noise
+from qkd.simulation.setup import device_noise
 from qkd.student.bundle import Student
 from qkd.student.metrics import Z95, bootstrap, proportion
 
