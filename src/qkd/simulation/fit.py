@@ -124,9 +124,8 @@ def fit(
     """
     unknowns = _NoiseParameters([], [], [], [])
     noise, known = _noise(student, region, unknowns)
-    program = LightConeEstimator(noise, dtype="float64").compile(
-        student.circuit, student.observables, student.inputs, (*student.weights, *unknowns.parameters)
-    )
+    parameters = *student.weights, *unknowns.parameters
+    program = LightConeEstimator(noise).compile(student.circuit, student.observables, student.inputs, parameters)
     qubits = [int(np.flatnonzero(observable.paulis[0].z)[0]) for observable in student.observables]
     model = noise_model(region)
     reads = torch.tensor(np.array([[m[0, 1], m[1, 0]] for m in (assignment(model, q) for q in qubits)]).clip(1e-4, 0.4))
@@ -148,19 +147,19 @@ def fit(
             if len(chosen):
                 yield (weight[chosen] * (predicted(u, chosen) - measured[chosen]) ** 2).sum() / 2
 
-    start = torch.zeros(count + 2 * len(qubits), dtype=torch.float64)
-    u = _minimize(start, lambda u: losses(u, ~validation), STEPS, said)
+    u = torch.zeros(count + 2 * len(qubits), dtype=torch.float64)
+    u = _minimize(u, lambda u: losses(u, ~validation), STEPS, said)
     with torch.no_grad():
         predictions = torch.cat([predicted(u, rows) for rows in sets])[np.argsort(np.concatenate(sets))]
     calibrated = _calibrated(student, replace(region), values)
     u = _minimize(u, lambda u: losses(u, np.ones(len(values), dtype=bool)), MORE, said)
     final = unknowns.values(u[:count]).tolist()
-    readout = (reads * (READOUT_WIDTH * u[count:].reshape(-1, 2)).exp()).numpy()
+    readout = (reads * (READOUT_WIDTH * u[count:].reshape(-1, 2)).exp()).tolist()
     learned = replace(
         known(dict(zip(unknowns.parameters, final, strict=True))),
         date=date,
         origin=f"fitted to {len(values)} circuits on qubits {', '.join(map(str, region.qubits))}",
-        readout={region.qubits[q]: (float(a), float(b)) for q, (a, b) in zip(qubits, readout, strict=True)},
+        readout={region.qubits[q]: (a, b) for q, (a, b) in zip(qubits, readout, strict=True)},
     )
     return _judged(learned, evs[validation], stds[validation], calibrated[validation], predictions.numpy()[validation])
 
