@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from qkd.circuits.observables import observable_text
+from qkd.circuits.build import observable_text
 from qkd.circuits.student import StudentCircuit
 from qkd.core import records
 from qkd.core.config import EngineSpec
