@@ -218,8 +218,7 @@ def _clean(source: str, table: Table, text_column: str, label_column: str) -> Da
         DataError: So many rows are unusable that the columns are probably wrong.
     """
     texts, labels, places = table.columns[text_column], table.columns[label_column], table.places
-    empty = [row for row, text in enumerate(texts) if not (text and text.strip())]
-    out = set(empty)
+    out = set(empty := [row for row, text in enumerate(texts) if not (text and text.strip())])
     unlabeled = [row for row, label in enumerate(labels) if row not in out and not label]
     out.update(unlabeled)
     parts = assigned_splits(table.parts, [row for row in range(len(texts)) if row not in out])
@@ -261,7 +260,7 @@ def _clean(source: str, table: Table, text_column: str, label_column: str) -> Da
                 f"{source}: {len(rows)} of {len(texts)} texts {reason} (the first at {places[min(rows)]}); is "
                 f"--{column}-column the right one? If it is, QKD_LIMITS=2 allows that"
             )
-    several = sum(bool(text) and ("\n" in text.strip() or "\r" in text.strip()) for text in texts if text)
+    several = sum("\n" in text.strip() or "\r" in text.strip() for text in texts if text)
     count = f"read {len(texts):,} rows, {several:,} of them with line breaks in the text; kept {len(usable):,}"
     return Dataset(
         texts=tuple(str(texts[row]) for row in usable),
