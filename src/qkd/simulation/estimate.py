@@ -96,7 +96,8 @@ def _is_line(circuit: StudentCircuit) -> bool:
     graph.add_nodes_from(range(circuit.num_qubits))
     for item in circuit.circuit.data:
         if len(item.qubits) == 2 and item.operation.name != "barrier":
-            graph.add_edge(*(circuit.circuit.find_bit(qubit).index for qubit in item.qubits), None)
+            first, second = (circuit.circuit.find_bit(qubit).index for qubit in item.qubits)
+            graph.add_edge(first, second, None)
     cycles = graph.num_edges() - circuit.num_qubits + rustworkx.number_connected_components(graph)
     return cycles == 0 and all(graph.degree(node) <= 2 for node in graph.node_indices())
 
