@@ -34,6 +34,11 @@ class Dataset:
     parts: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
+        for name in ("texts", "labels"):
+            values = getattr(self, name)
+            if isinstance(values, str) or not hasattr(values, "__iter__"):
+                raise DataError(f"{name} is {_a(values)}; give a list of strings")
+            object.__setattr__(self, name, tuple(values))
         if len(self.texts) != len(self.labels):
             raise DataError(f"{self.source}: {len(self.texts)} texts but {len(self.labels)} labels; give one for each")
         object.__setattr__(self, "rows", tuple(range(len(self.texts)) if self.rows is None else self.rows))

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from qkd.core.arguments import public
 from qkd.core.console import log
 from qkd.core.errors import DataError
 from qkd.core.files import limit
@@ -32,6 +33,7 @@ MAX_DROPPED_PERCENT = 50
 """Share of the rows that may be dropped for one reason. ``QKD_LIMITS=2`` allows all."""
 
 
+@public
 def load_dataset(
     source: str,
     text_column: str = "text",
@@ -58,6 +60,8 @@ def load_dataset(
     Raises:
         QkdError: The source is missing or malformed, lacks a column, or has mostly unusable rows.
     """
+    if limit is not None and limit < 1:
+        raise DataError(f"limit = {limit} keeps no texts; give at least 1")
     table = _table(source, text_column, label_column)
     if test is not None:
         table = _with_test_table(table, tables.read_table(Path(test), (text_column, label_column)), str(test))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from qkd.core.arguments import public
 from qkd.core.errors import DataError
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def assigned_splits(names: Sequence[str] | None, usable: Sequence[int]) -> list[
     return splits if TRAIN in present and present & {VALID, TEST} else None
 
 
+@public
 def split_dataset(dataset: Dataset, valid: float = 0.15, test: float = 0.2, seed: int = 0) -> Splits:
     """Split a data set so that every class has its share in each split.
 

@@ -7,11 +7,13 @@ from qiskit.circuit.library import IGate
 from qiskit_aer.noise import NoiseModel, thermal_relaxation_error
 
 from qkd.circuits.student import StudentCircuit
+from qkd.core.arguments import public
 from qkd.core.errors import DeviceError
 from qkd.devices.region import Region
 from qkd.devices.snapshot import Snapshot
 
 
+@public
 def noise_model(device: Region | Snapshot) -> NoiseModel:
     """Return ``NoiseModel.from_backend`` of a region or of a whole device.
 

@@ -9,6 +9,7 @@ from qiskit.transpiler import Target
 
 from qkd.circuits.cone import narrow, narrowed, support
 from qkd.circuits.student import StudentCircuit
+from qkd.core.arguments import public
 from qkd.core.errors import DeviceError
 from qkd.devices.backend import CalibratedBackend, make_target
 from qkd.devices.calibration import FRACTIONAL
@@ -54,6 +55,7 @@ class Region:
         return CalibratedBackend(name, self.target, self.snapshot.calibration.version, where)
 
 
+@public
 def to_region(student: StudentCircuit, snapshot: Snapshot) -> tuple[StudentCircuit, Region]:
     """Return a transpiled circuit on a region's indices, and the region.
 

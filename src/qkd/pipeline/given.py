@@ -45,9 +45,12 @@ def storable(options: Options, config: Config, resumed: Config | None = None) ->
     Raises:
         QkdError: An option does not exist, or an object does not fit.
     """
-    by_section(dict.fromkeys(options))  # refuses unknown names before anything is stored
+    by_section(dict.fromkeys(options, ""))  # refuses unknown names before anything is stored
     values = dict(options)
-    folder = Path(values.get("runs", config.run.runs)) / FOLDER
+    runs = values.get("runs", config.run.runs)
+    if not isinstance(runs, str | Path):
+        raise ConfigError(f"runs is a {type(runs).__name__}; give the folder of the runs")
+    folder = Path(runs) / FOLDER
     with objects.released():
         if not isinstance(values.get("data"), str | Path | None):
             values |= stored_data(values, config, folder)
@@ -233,6 +236,8 @@ def _table(data: Any, columns: list[str]) -> pd.DataFrame:
     """
     import pandas as pd
 
+    if columns[0] == columns[1]:
+        raise DataError(f"texts and labels cannot both be the column '{columns[0]}'")
     feature = (getattr(data, "features", None) or {}).get(columns[1])  # a datasets.Dataset has its labels as numbers
     try:
         if isinstance(data, tuple) and len(data) == 2:

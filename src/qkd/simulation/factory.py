@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from qkd.circuits.student import StudentCircuit
+from qkd.core.arguments import public
 from qkd.core.config import EngineSpec
 from qkd.core.errors import ConfigError
 from qkd.engines.aer import AerEstimator
@@ -54,6 +55,7 @@ class Engine:
         return f"{self.reason}; {note}" if note else self.reason
 
 
+@public
 def make_engine(spec: EngineSpec, student: StudentCircuit, noise: NoiseLike = None, rows: int = ROWS) -> Engine:
     """Return the training engine for a circuit.
 

@@ -21,10 +21,11 @@ from pydantic import ConfigDict, Field, JsonValue
 from qkd.circuits.qasm import from_qasm, to_qasm
 from qkd.circuits.student import StudentCircuit
 from qkd.core import objects, records
+from qkd.core.arguments import public
 from qkd.core.arrays import read_arrays, read_shapes, read_tensors, write_arrays, write_tensors
 from qkd.core.config import EngineSpec
 from qkd.core.errors import FolderError, ModelError, QkdError
-from qkd.core.files import read_text, write_json, write_text
+from qkd.core.files import NotWritten, read_text, write_json, write_text
 from qkd.core.runs import find_folder
 from qkd.core.version import VERSION
 from qkd.data.dataset import validate_texts
@@ -175,6 +176,7 @@ class Student:
         """Return the most probable class name of each text."""
         return [self.classes[index] for index in self.logits(texts).argmax(axis=1)]
 
+    @public
     def defer(
         self,
         texts: Sequence[str],
@@ -193,6 +195,7 @@ class Student:
 
         return defer(self, texts, risk, confidence, validation)
 
+    @public
     def classical(self, tolerance: float = 0.0) -> ClassicalForm:
         """Return the student as plain numpy arrays; expectation values may be off by ``tolerance``.
 
@@ -203,6 +206,7 @@ class Student:
 
         return classical_form(self.model, tolerance)
 
+    @public
     def save(self, folder: str | Path, check_texts: Sequence[str] = ()) -> None:
         """Write the bundle, read it back, and move it to ``folder`` if it gives the same logits.
 
@@ -224,9 +228,12 @@ class Student:
             (folder / "config.json").unlink(missing_ok=True)
             for path in sorted(part.iterdir(), key=lambda path: path.name == "config.json"):
                 path.replace(folder / path.name)
+        except OSError as error:
+            raise NotWritten(folder, error) from None
         finally:
             shutil.rmtree(part, ignore_errors=True)
 
+    @public
     def export(
         self, folder: str | Path, format: str = "numpy", texts: Sequence[str] = (), check: bool = True, **options: Any
     ) -> Exported:
@@ -281,6 +288,7 @@ class Student:
     save_pretrained = save
 
     @classmethod
+    @public
     def from_pretrained(
         cls, name: str | Path, revision: str | None = None, allow_download: bool = False, encoder: Any = None
     ) -> Student:
@@ -300,6 +308,7 @@ class Student:
         folder = Path(name) if Path(name).is_dir() else download(str(name), revision)
         return cls.load(folder, allow_download=allow_download, encoder=encoder)
 
+    @public
     def push_to_hub(self, repo_id: str, private: bool = True, message: str = "Upload a student") -> str:
         """Upload the bundle to a repository of the Hugging Face Hub and return its URL.
 
@@ -316,6 +325,7 @@ class Student:
         return upload(self, repo_id, private, message)
 
     @classmethod
+    @public
     def load(
         cls,
         folder: str | Path,

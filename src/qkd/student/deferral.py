@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qkd.core.errors import ConfigError, DataError
+from qkd.core.errors import ConfigError, DataError, nearest
 
 if TYPE_CHECKING:
     from qkd.student.bundle import Student
@@ -124,9 +124,16 @@ def find_deferral(
         if known is None:
             raise DataError("this student has no validation texts; give labeled ones as validation=(texts, labels)")
         return choose_threshold(np.array(known.confidences), np.array(known.correct), risk, confidence)
-    rows = student.predict_proba(validation[0])
-    predicted = [student.classes[index] for index in rows.argmax(axis=1)]
-    correct = np.array([one == other for one, other in zip(predicted, validation[1], strict=True)])
+    if not isinstance(validation, tuple | list) or len(validation) != 2:
+        raise DataError("validation is no pair (texts, labels)")
+    texts, labels = validation
+    if isinstance(labels, str) or not hasattr(labels, "__len__") or len(texts) != len(labels):
+        raise DataError("validation needs one label for each text")
+    unknown = next((label for label in labels if label not in student.classes), None)
+    if unknown is not None:
+        raise DataError(f"the student knows no label '{unknown}'{nearest(str(unknown), student.classes)}")
+    rows = student.predict_proba(texts)
+    correct = np.array([student.classes[index] for index in rows.argmax(axis=1)]) == np.array(labels)
     return choose_threshold(rows.max(axis=1), correct, risk, confidence)
 
 
