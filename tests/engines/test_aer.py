@@ -140,12 +140,10 @@ def test_a_student_trains_on_shots():
     assert "AerSimulator without noise" in make_sampler(spec, student, None, engine).describe()
 
 
-def test_what_it_cannot_do_is_said(noise):
+def test_what_it_cannot_do_is_said():
     circuit = QuantumCircuit(1, 1)
     circuit.measure(0, 0)
     with pytest.raises(QkdError, match="measures qubits"):
         AerEstimator().compile(circuit, [SparsePauliOp("Z")], [], [])
     with pytest.raises(QkdError, match="at least 1 shot"):
         AerEstimator(shots=0)
-    with pytest.raises(QkdError, match="not both"):
-        AerEstimator(noise, backend=object())

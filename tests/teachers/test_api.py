@@ -10,8 +10,7 @@ import pytest
 from qkd.core import cache
 from qkd.core.config import ApiSpec, PromptSpec, make_config
 from qkd.core.errors import BudgetError, ConfigError, ModelError, ServiceError
-from qkd.data.dataset import Dataset
-from qkd.data.splits import split_dataset
+from qkd.data.dataset import Dataset, split_dataset
 from qkd.teachers.api.endpoint import Endpoint, safe_url
 from qkd.teachers.api.teacher import ApiTeacher
 from qkd.teachers.causal_lm import CausalLM

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from qkd.circuits.build import build
+from qkd.circuits.build import build, read_circuit_spec
 from qkd.circuits.qasm import from_qasm
-from qkd.circuits.spec import read_circuit_spec
 from qkd.circuits.student import StudentCircuit
 from qkd.core.arguments import public
 from qkd.core.bundled import find_files, say_what_is_hidden

@@ -25,7 +25,7 @@ def list_(json_: Json = False) -> None:
     Example: qkd circuits list
     """
     from qkd.circuits import draw, library
-    from qkd.circuits.spec import read_circuit_spec
+    from qkd.circuits.build import read_circuit_spec
     from qkd.reports.tables import aligned
 
     circuits = []

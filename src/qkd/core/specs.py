@@ -9,7 +9,7 @@ import reprlib
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -38,7 +38,13 @@ class _Sentences(type(BaseModel)):  # type: ignore[misc]
             raise ConfigError(_sentence(cls, error, None)) from None
 
 
-class Spec(BaseModel, metaclass=_Sentences):
+if TYPE_CHECKING:
+    _Base = BaseModel
+else:
+    _Base = _Sentences("_Base", (BaseModel,), {"__module__": __name__})
+
+
+class Spec(_Base):
     """A frozen table of settings; unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)

@@ -12,13 +12,13 @@ from qkd.core.arguments import public
 from qkd.core.console import log
 from qkd.core.errors import DataError
 from qkd.core.files import limit
-from qkd.data import corpora, docstrings, tables
-from qkd.data.dataset import Dataset
-from qkd.data.splits import (
+from qkd.data import corpora, tables
+from qkd.data.dataset import (
     MIN_TEXTS_PER_CLASS,
     ORDER,
     TEST,
     TRAIN,
+    Dataset,
     Splits,
     assigned_splits,
     shuffled_by_content,
@@ -75,7 +75,7 @@ def _table(source: str, text_column: str, label_column: str) -> Table:
     if text_column == label_column:
         raise DataError(f"{source}: texts and labels cannot both be the column '{text_column}'")
     if source == "docstrings":
-        return docstrings.read_docstrings(text_column, label_column)
+        return corpora.read_docstrings(text_column, label_column)
     if kind == "qdllm" and colon:
         return corpora.read_qdllm(Path(rest), text_column, label_column)
     if kind == "hf" and colon:

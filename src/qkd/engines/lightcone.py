@@ -68,14 +68,13 @@ class LightConeEstimator(NoisyEstimator):
     def __init__(
         self,
         noise_model: NoiseLike = None,
-        backend: object | None = None,
         dtype: str = "float64",
         device: str | None = None,
         accuracy: float = 0.0,
         truncation: float = 0.0,
         max_terms: int = MAX_STRINGS_TRUNCATED,
     ) -> None:
-        super().__init__(noise_model, backend, dtype, device)
+        super().__init__(noise_model, dtype, device)
         for name, value in (("accuracy", accuracy), ("truncation", truncation)):
             if not 0 <= value < 1:
                 raise EngineError(f"{name} is 0 or a small positive number, not {value}")

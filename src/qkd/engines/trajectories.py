@@ -17,8 +17,7 @@ from qiskit.quantum_info import SparsePauliOp
 from torch.utils.checkpoint import checkpoint
 
 from qkd.core.errors import EngineError
-from qkd.engines.amplitudes.heisenberg import PauliTable
-from qkd.engines.amplitudes.measure import Measurement
+from qkd.engines.amplitudes.measure import Measurement, PauliTable
 from qkd.engines.amplitudes.operands import embed as embed_gate
 from qkd.engines.base import Estimates, NoisyEstimator
 from qkd.engines.chains import Chains, Link, product
@@ -56,13 +55,12 @@ class TrajectoryEstimator(NoisyEstimator):
     def __init__(
         self,
         noise_model: NoiseLike = None,
-        backend: object | None = None,
         dtype: str = "float64",
         device: str | None = None,
         trajectories: int = 32,
         seed: int = 0,
     ) -> None:
-        super().__init__(noise_model, backend, dtype, device)
+        super().__init__(noise_model, dtype, device)
         if trajectories < 2:
             raise EngineError(f"a standard error needs at least 2 trajectories, not {trajectories}")
         self.trajectories, self.seed = trajectories, seed

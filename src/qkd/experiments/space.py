@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from qkd.circuits import library
-from qkd.circuits.spec import read_circuit_spec
+from qkd.circuits.build import read_circuit_spec
 from qkd.core.config import Config, fields
 from qkd.core.errors import ConfigError, nearest
 from qkd.pipeline.settings import by_section, merged

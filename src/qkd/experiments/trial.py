@@ -22,7 +22,7 @@ from qkd.core.files import write_json
 from qkd.core.records import read_record
 from qkd.core.workers import parallel_map
 from qkd.encoders.trainable import make_trainable
-from qkd.engines.machine import threads
+from qkd.engines.base import threads
 from qkd.experiments.candidates import Candidate
 from qkd.experiments.conditions import EXACT, Conditions
 from qkd.pipeline.settings import Overrides, merged

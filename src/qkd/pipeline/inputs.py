@@ -20,7 +20,7 @@ from qkd.core.errors import DataError
 from qkd.core.files import read_json, write_json
 from qkd.core.runs import RunFolder
 from qkd.encoders.combined import whiten
-from qkd.encoders.layer_choice import choose_layers
+from qkd.encoders.hidden_states import choose_layers
 from qkd.encoders.protocol import Encoder, embed_texts
 from qkd.encoders.registry import make_encoder
 from qkd.results.run import SelectionTrial

@@ -10,13 +10,12 @@ from qkd.circuits.student import StudentCircuit
 from qkd.core.arguments import public
 from qkd.core.config import EngineSpec
 from qkd.core.errors import ConfigError
-from qkd.engines.aer import AerEstimator
+from qkd.engines.aer import AerEstimator, ShotEstimator
 from qkd.engines.base import EngineEstimator
 from qkd.engines.density import DensityMatrixEstimator
 from qkd.engines.gradient import EngineGradient
 from qkd.engines.lightcone import LightConeEstimator
 from qkd.engines.noise import NoiseLike
-from qkd.engines.shots import ShotEstimator
 from qkd.engines.statevector import StatevectorEstimator
 from qkd.engines.trajectories import TrajectoryEstimator
 from qkd.simulation.aer_cost import cheapest, loads

@@ -23,9 +23,8 @@ import torch
 from qkd.circuits.cone import cut, input_uses
 from qkd.circuits.student import StudentCircuit
 from qkd.core.errors import EngineError, ModelError
-from qkd.engines.base import EngineEstimator
+from qkd.engines.base import EngineEstimator, threads
 from qkd.engines.lightcone import LightConeEstimator
-from qkd.engines.machine import threads
 from qkd.engines.noise import NoiseLike
 from qkd.engines.statevector import StatevectorEstimator
 from qkd.student.gatelist import MAX_QUBITS

@@ -16,7 +16,7 @@ from torch import nn
 
 from qkd.circuits.student import StudentCircuit
 from qkd.core.errors import QkdError
-from qkd.engines.machine import threads
+from qkd.engines.base import threads
 from qkd.models.linear_probes import CONSTANT
 from qkd.results import Parameters
 from qkd.simulation.factory import Engine

@@ -19,7 +19,7 @@ from torch import nn
 from qkd.core import checkpoint
 from qkd.core.config import Config, LossSpec, TrainSpec
 from qkd.core.errors import QkdError
-from qkd.engines.machine import keep_freed_memory, threads
+from qkd.engines.base import keep_freed_memory, threads
 from qkd.student.cores import StudentCore
 from qkd.student.data import TrainingData
 from qkd.student.losses import Terms, find_loss

@@ -9,16 +9,16 @@ import numpy as np
 
 from qkd.core.config import Config
 from qkd.core.errors import ModelError
+from qkd.data.dataset import shuffled_by_content
 from qkd.data.features import to_array
-from qkd.data.splits import shuffled_by_content
 from qkd.models.transformer import Loading
 from qkd.results import TeacherCard
 from qkd.teachers.heads import Head, OutOfFold, fit_head
 from qkd.teachers.protocol import not_fitted
 
 if TYPE_CHECKING:
+    from qkd.data.dataset import Splits
     from qkd.data.loading import Dataset
-    from qkd.data.splits import Splits
 
 MODEL = "logreg"
 

@@ -23,8 +23,8 @@ from qkd.teachers.logits_file import MIN_PROBABILITY
 from qkd.teachers.protocol import Teacher, not_fitted
 
 if TYPE_CHECKING:
+    from qkd.data.dataset import Splits
     from qkd.data.loading import Dataset
-    from qkd.data.splits import Splits
 
 PROTOCOL = ("name", "cross_fitted", "num_parameters", "fit", "logits", "predict_logits", "describe")
 """Attributes of an object that is a teacher already."""

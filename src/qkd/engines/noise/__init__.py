@@ -24,6 +24,6 @@ noise model::
 
 from __future__ import annotations
 
-from qkd.engines.noise.model import ALL_PAULIS, Noise, NoiseLike, PlacedTerm, noise_of
+from qkd.engines.noise.model import ALL_PAULIS, Noise, NoiseLike, PlacedTerm
 
-__all__ = ["ALL_PAULIS", "Noise", "NoiseLike", "PlacedTerm", "noise_of"]
+__all__ = ["ALL_PAULIS", "Noise", "NoiseLike", "PlacedTerm"]

@@ -324,14 +324,3 @@ def _is(flat: FlatGate, gate: Gate) -> bool:
 
 
 NoiseLike: TypeAlias = NoiseModel | Noise | None
-
-
-def noise_of(noise_model: NoiseLike, backend: object | None) -> NoiseLike:
-    """Return a noise model, or the noise model of a backend.
-
-    Raises:
-        EngineError: Both are given.
-    """
-    if noise_model is not None and backend is not None:
-        raise EngineError("give a noise model or a backend to take it from, not both")
-    return NoiseModel.from_backend(backend) if backend is not None else noise_model

@@ -17,8 +17,8 @@ from qiskit_aer.noise import NoiseModel, PauliLindbladError, QuantumError
 from qkd.core.errors import EngineError
 from qkd.engines.gates import NUM_HARMONICS, ElementaryGate, elementary_gates_of
 from qkd.engines.gates import constant as gate_constant
+from qkd.engines.grouping import operation_key
 from qkd.engines.instructions import FlatGate, flattened_gates, is_channel
-from qkd.engines.keys import operation_key
 from qkd.engines.noise import ALL_PAULIS, Noise, NoiseLike, PlacedTerm
 from qkd.engines.noise.aer import AnyError, added, assignment, error_in, error_of, generators
 from qkd.engines.paulis.channels import LETTERS, PAULIS, Channel, as_channel, constant, embed, ptm, unitary_ptm
