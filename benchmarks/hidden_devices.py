@@ -28,10 +28,11 @@ from qkd.hardware.request import DeviceRunRequest
 from qkd.hardware.result import interpret
 from qkd.hardware.service.local import LocalService
 from qkd.reports.tables import aligned
+from qkd.results.device import MeasuredResult
 from qkd.student.bundle import Student
 
 
-def measured(plan: Plan, student: Student, held: object, seed: int) -> tuple[dict, float]:
+def measured(plan: Plan, student: Student, held: object, seed: int) -> tuple[MeasuredResult, float]:
     """Return a plan's result on a hidden device, and the QPU seconds that it takes."""
     plan.folder.mkdir(parents=True, exist_ok=True)
     rehearsal = LocalService(
@@ -46,7 +47,7 @@ def measured(plan: Plan, student: Student, held: object, seed: int) -> tuple[dic
 
 def rows(
     run: Path, device: str, seeds: int, samples: int, request: DeviceRunRequest, reported: bool = False
-) -> list[tuple[dict, float]]:
+) -> list[tuple[MeasuredResult, float]]:
     """Return result and seconds for each seed's hidden device, or for its shots on the reported device."""
     student = Student.load(run)
     told = {"run": run, "device": device, "local": True, "samples": samples}
@@ -92,10 +93,10 @@ def main() -> None:
             request = DeviceRunRequest(mitigation=name, shots=str(shots), max_qpu_seconds=9000)
             found = rows(asked.run, device, asked.seeds, asked.errors, request, asked.reported)
             told = [one for one, _ in found]
-            spread = [np.mean([np.square(row["stds"]) for row in one["rows"]]) for one in told]
-            noise = [max(0.0, size - one["bias"] ** 2) ** 0.5 for size, one in zip(spread, told, strict=True)]
-            cells = [interval(values) for values in ([one["rms"] for one in told], noise)]
-            cells += [interval([one[key] for one in told]) for key in ("bias", "covered")]
+            spread = [np.mean([np.square(row.stds) for row in one.rows]) for one in told]
+            noise = [max(0.0, size - one.bias**2) ** 0.5 for size, one in zip(spread, told, strict=True)]
+            cells = [interval(values) for values in ([one.rms for one in told], noise)]
+            cells += [interval([getattr(one, key) for one in told]) for key in ("bias", "covered")]
             table.append((device, name, f"{shots:,}", *cells))
             print(table[-1], flush=True)
     print(aligned(table))
@@ -105,8 +106,8 @@ def main() -> None:
             limit = 900 if shots == "1024" else 60
             request = DeviceRunRequest(mitigation="affine", shots=shots, max_qpu_seconds=limit)
             told = rows(asked.run, device, asked.seeds, asked.samples, request)
-            exact = told[0][0]["lines"]["exact"]["accuracy"]["value"]
-            less = [one["lines"]["measured"]["accuracy"]["value"] - exact for one, _ in told]
+            exact = told[0][0].lines["exact"].accuracy.value
+            less = [one.lines["measured"].accuracy.value - exact for one, _ in told]
             table.append((device, shots, str(limit), interval([s for _, s in told]), interval(less), f"{exact:.3f}"))
             print(table[-1], flush=True)
     print(aligned(table))

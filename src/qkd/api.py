@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from qkd.core.arguments import public
 from qkd.core.callbacks import calling, tracking
@@ -367,7 +367,8 @@ def predict(
     file: str | Path | None = None,
     text_column: str = "text",
     run: str | Path | Run | Student = "runs/latest",
-    defer: float | None = None,
+    defer: float | Literal["teacher"] | None = None,
+    ask_teacher: bool = False,
     quiet: bool = False,
 ) -> list[Prediction]:
     """Classify texts with a run's student.
@@ -377,7 +378,9 @@ def predict(
         file: more texts: a table with a ``text_column``, or a ``.txt`` file with one text a line.
         text_column: the column of the file with the texts.
         run: a run, a student, a run or bundle folder, or the name of a run.
-        defer: the largest error rate among answered texts; the student defers texts of which it is less sure.
+        defer: the largest error rate among answered texts, or ``teacher`` for the teacher's; the student defers texts
+            of which it is less sure.
+        ask_teacher: whether the teacher of the run answers the deferred texts.
         quiet: print warnings only.
 
     Returns:
@@ -388,20 +391,26 @@ def predict(
     """
     from qkd.data.features import to_texts
     from qkd.data.loading import load_texts
+    from qkd.pipeline.inputs import ask_run_teacher
 
     inputs = [texts] if isinstance(texts, str) else to_texts(texts) if hasattr(texts, "shape") else list(texts)
     inputs += load_texts(Path(file), text_column) if file else ()
     if not inputs:
         raise DataError("no texts to classify: give them as arguments or with --file")
-    student, _ = _opened(run)
+    student, opened = _opened(run)
     if hasattr(texts, "shape"):
         _check_reads_features(student)
-    if defer is None:
-        rows, deferred = student.predict_proba(inputs), [None] * len(inputs)
-    else:
-        answers = student.defer(inputs, defer)
+    nobody: list[None] = [None] * len(inputs)
+    if ask_teacher or defer is not None:
+        if ask_teacher and opened is None:
+            raise FolderError(f"{run}: a bundle has no teacher; name the run that trained it")
+        ask = ask_run_teacher(opened.folder, student.classes) if ask_teacher and opened else None
+        answers = student.defer(inputs, None if defer == "teacher" else defer, ask=ask)
         log.info(answers.deferral.describe())
         rows, deferred = answers.probabilities, (~answers.answered).tolist()
+        sources = answers.answered_by if ask_teacher else nobody
+    else:
+        rows, deferred, sources = student.predict_proba(inputs), nobody, nobody
     return [
         Prediction(
             text=text,
@@ -409,6 +418,7 @@ def predict(
             probability=float(row.max()),
             probabilities=dict(zip(student.classes, row.tolist(), strict=True)),
             deferred=unsure,
+            answered_by=source,
         )
-        for text, row, unsure in zip(inputs, rows, deferred, strict=True)
+        for text, row, unsure, source in zip(inputs, rows, deferred, sources, strict=True)
     ]

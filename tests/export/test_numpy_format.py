@@ -70,6 +70,14 @@ def test_reuploading_students_run_a_statevector(some_texts, tmp_path):
     assert len((tmp_path / "out" / "classify.py").read_text("utf-8").splitlines()) < 200
 
 
+@pytest.mark.parametrize("core", ["contraction", "gates", "mlp", "linear"])
+@pytest.mark.parametrize("encoder", [["hashing"], ["static"], ["whitened", "static"]])
+def test_every_loader_has_fewer_than_200_lines(core, encoder):
+    source = numpy_format.loader_source({core, *encoder})
+    compile(source, "classify.py", "exec")
+    assert len(source.splitlines()) < 200 and "# begin" not in source
+
+
 def test_joined_and_whitened_encoders(some_texts, tmp_path):
     joined = JoinedEncoder([make_encoder("hashing:33"), StaticEncoder("static:tiny", 8, wordpiece_table())])
     encoder = whiten(joined, some_texts, 8)

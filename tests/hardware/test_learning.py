@@ -183,7 +183,7 @@ def test_a_device_run_reckons_with_what_was_learned_lately(service, folder, caps
         run(order(folder, learned=str(elsewhere)), YES, policy=QUICK)
     [sent] = run(order(folder), YES, policy=QUICK)
     [without] = run(order(folder, learned="none"), YES, policy=QUICK)
-    assert sent.result.error_noisy != without.result.error_noisy and len(service.jobs) == 2
+    assert sent.result.rms_noisy != without.result.rms_noisy and len(service.jobs) == 2
     new.write_text("{")
     [again] = run(order(folder), YES, dry_run=True, policy=QUICK)
     assert again.plan.snapshot.calibration.learned is None and "ignored" in capsys.readouterr().err

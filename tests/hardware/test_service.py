@@ -68,9 +68,10 @@ def test_a_run_comes_back_with_errors_intervals_and_a_report(service, folder):
     evs, exact, noisy, stds = (
         np.array([row[key] for row in result["rows"]]) for key in ("evs", "exact", "noisy", "stds")
     )
-    assert np.abs(evs - exact).mean() == pytest.approx(result["error"]["value"])
-    assert result["error"]["value"] < np.abs(noisy - exact).mean()  # what the device says without mitigation
-    assert (stds > 0).all() and result["error"]["low"] <= result["error"]["value"] <= result["error"]["high"]
+    rms, predicted = (np.sqrt(((values - exact) ** 2).mean()) for values in (evs, noisy))
+    assert result["rms"]["value"] == pytest.approx(rms) and result["rms_noisy"] == pytest.approx(predicted)
+    assert rms < predicted  # what the device says without mitigation
+    assert (stds > 0).all() and result["rms"]["low"] <= rms <= result["rms"]["high"]
     for row in result["rows"]:
         assert row["too_close"] == (row["margin"] < 1.96 * row["margin_error"])
     assert {"accuracy", "like_exact", "like_teacher"} == set(result["lines"]["measured"])
@@ -136,7 +137,7 @@ def test_noise_is_learned_in_a_job_before_the_others(service, folder, mitigation
     [outcome] = collect(folder, policy=QUICK)
     assert [job.program for job in service.jobs] == ["noise-learner", "executor"]
     once(service, outcome)
-    assert outcome.result.error.value < outcome.result.error_noisy
+    assert outcome.result.rms.value < outcome.result.rms_noisy
 
 
 def test_session_mode_opens_a_session(service, folder):

@@ -17,7 +17,7 @@ from qkd.circuits.qasm import to_qasm
 from qkd.core.config import EngineSpec, LossSpec, TrainSpec
 from qkd.encoders.registry import make_encoder
 from qkd.simulation.factory import make_engine
-from qkd.student.bundle import About
+from qkd.student.about import About
 from qkd.student.cores import QuantumCore, StudentQNN
 from qkd.student.data import TrainingData
 from qkd.student.model import START_SPREAD, StudentModel

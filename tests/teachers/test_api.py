@@ -418,6 +418,36 @@ def test_labels_that_share_a_word_are_refused(server, tmp_path):
         teacher(server, str(path)).fit(dataset, splits)
 
 
+def test_deferred_texts_are_asked_of_the_server_of_the_run(server, listening, prompt, tmp_path):
+    import json
+
+    import pandas as pd
+
+    from tests.processes import qkd
+
+    dataset, _ = corpus(60)
+    pd.DataFrame({"text": dataset.texts, "label": dataset.labels}).to_csv(tmp_path / "data.csv", index=False)
+    given = {"data": tmp_path / "data.csv", "teacher": "api:tiny", "api-url": listening, "prompt": prompt}
+    given |= {
+        "api-source": "next-token",
+        "calibrate": "none",
+        "encoder": "hashing:32",
+        "qubits": 3,
+        "epochs": 1,
+        "runs": tmp_path,
+    }
+    qkd("distill", *(f"--{name}={value}" for name, value in given.items()), "--name=r", "--no-diagnose", check=True)
+    server.requests.clear()
+    new = "a cat that nobody has seen"
+    words = ["predict", new, "--run", str(tmp_path / "r"), "--defer", "0.001", "--ask-teacher", "--json"]
+    (row,) = map(json.loads, qkd(*words, check=True).stdout.splitlines())
+    assert row["deferred"] and row["answered_by"] == "teacher"
+    assert any(new in json.dumps(body) for _, body in server.requests)
+    direct = teacher(server, prompt, api_source="next-token")
+    direct.fit(dataset, split_dataset(dataset, 0.15, 0.2, 0))
+    assert row["label"] == dataset.classes[int(direct.predict_logits([new]).argmax())]
+
+
 def test_a_run_records_source_server_and_cost(server, listening, prompt, tmp_path):
     from qkd import distill
 

@@ -113,17 +113,19 @@ def from_qasm(text: str, where: str = "the OpenQASM 3 program", inputs: Sequence
             f"{where}: nothing says which input parameters are data; name them with --inputs, or in a line "
             "'// qkd.inputs: x0 x1 ...'"
         )
+    names: dict[str, str] = {}
     try:
         tree = limits.syntax(text, where)
-        own_gates = _with_unique_names(tree, text)
+        names = _with_unique_names(tree, text)
         circuit = convert(tree)
     except QkdError:
         raise
     except Exception as error:  # the importer's parts raise errors of many types
-        raise CircuitError(f"{where}: not an OpenQASM 3 program that Qiskit reads ({_reason(error)})") from None
+        reason = re.sub(r"own_[\d_]+", lambda match: names.get(match[0], match[0]), _reason(error))
+        raise CircuitError(f"{where}: not an OpenQASM 3 program that Qiskit reads ({reason})") from None
     circuit.name = header.get("name", "circuit")
     try:
-        circuit = flattened(_recognized(circuit, own_gates))
+        circuit = flattened(_recognized(circuit, names))
     except QkdError as error:
         raise CircuitError(f"{where}: {error}") from None
     by_name = {parameter.name: parameter for parameter in circuit.parameters}
@@ -225,9 +227,7 @@ def _symbolic_text(expression: Any) -> str:
     """Return a sympy expression by the four operations that the importer reads."""
     if expression.is_Symbol:
         return str(expression.name)
-    if expression.is_Rational and not expression.is_Integer:
-        return f"({float(expression.p)!r} / {float(expression.q)!r})"
-    if expression.is_Integer or expression.is_Float or expression.is_NumberSymbol:
+    if expression.is_Rational or expression.is_Float or expression.is_NumberSymbol:
         return f"({float(expression)!r})"
     if expression.is_Add or expression.is_Mul:
         return f"({(' + ' if expression.is_Add else ' * ').join(map(_symbolic_text, expression.args))})"
@@ -250,8 +250,6 @@ def _same_gates(first: QuantumCircuit, second: QuantumCircuit) -> bool:
     points = [{p.name: random.uniform(-math.pi, math.pi) for p in first.parameters} for _ in range(3)]
 
     def differs(old: Any, new: Any) -> bool:
-        if not isinstance(old, ParameterExpression) and not isinstance(new, ParameterExpression):
-            return abs(complex(old) - complex(new)) > _MAX_ANGLE_DIFFERENCE
         return any(abs(_at(old, p) - _at(new, p)) > _MAX_ANGLE_DIFFERENCE * max(1.0, abs(_at(old, p))) for p in points)
 
     for old, new in zip(first.data, second.data, strict=True):
@@ -306,7 +304,7 @@ def _listed(names: str) -> list[str]:
 
 
 def _with_unique_names(tree: ast.Program, text: str) -> dict[str, str]:
-    """Rename a program's own gates and their formal parameters, in place, and return the gates' old names.
+    """Rename a program's own gates and their formal parameters, in place, and return the old name of each new one.
 
     The importer matches arguments to formal parameters in alphabetical order instead of the order of declaration, and
     refuses names that occur twice. Qiskit takes a gate for the library's if only the names are equal. Names that sort
@@ -317,8 +315,10 @@ def _with_unique_names(tree: ast.Program, text: str) -> dict[str, str]:
         prefix += "_"
     definitions = [s for s in tree.statements if isinstance(s, ast.QuantumGateDefinition)]
     gates = {definition.name.name: f"{prefix}{number:06d}" for number, definition in enumerate(definitions)}
+    old = {f"{prefix}{number:06d}": definition.name.name for number, definition in enumerate(definitions)}
     for number, definition in enumerate(definitions):
         names = {a.name: f"{prefix}{number:06d}_{i:06d}" for i, a in enumerate(definition.arguments)}
+        old |= {new: name for name, new in names.items()}
         _rename([definition.arguments, definition.name], names | gates)
         for statement in definition.body:
             if isinstance(statement, ast.QuantumGate):
@@ -328,7 +328,7 @@ def _with_unique_names(tree: ast.Program, text: str) -> dict[str, str]:
     for call in [*tree.statements, *(s for definition in definitions for s in definition.body)]:
         if isinstance(call, ast.QuantumGate):
             _rename(call.name, gates)
-    return {new: old for old, new in gates.items()}
+    return old
 
 
 def _rename(node: Any, names: dict[str, str]) -> None:
@@ -342,7 +342,7 @@ def _rename(node: Any, names: dict[str, str]) -> None:
                 _rename(part, names)
 
 
-def _recognized(circuit: QuantumCircuit, own_gates: dict[str, str]) -> QuantumCircuit:
+def _recognized(circuit: QuantumCircuit, names: dict[str, str]) -> QuantumCircuit:
     """Return ``circuit`` with a program's own gates that have the name and the matrix of a standard gate as that gate.
 
     A program must define gates such as rzz itself.
@@ -350,7 +350,7 @@ def _recognized(circuit: QuantumCircuit, own_gates: dict[str, str]) -> QuantumCi
     known = standard_gates()
     plain = circuit.copy_empty_like()
     for item in circuit.data:
-        gate, name = item.operation, own_gates.get(item.operation.name, "")
+        gate, name = item.operation, names.get(item.operation.name, "")
         if name in known:
             standard = get_standard_gate_name_mapping()[name]
             if (gate.num_qubits, len(gate.params)) == (standard.num_qubits, len(standard.params)):

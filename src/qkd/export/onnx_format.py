@@ -19,7 +19,7 @@ from qkd.encoders.combined import Whitened
 from qkd.encoders.hidden_states import TransformerEncoder
 from qkd.encoders.protocol import Encoder
 from qkd.encoders.static import StaticEncoder
-from qkd.export.numpy_format import quantize_rows
+from qkd.export.numpy_format import module_functions, quantize_rows
 from qkd.export.onnx_graph import OPSET, WORD_SCALES, WORDS, Graph, add_bert, add_form, add_static_encoder
 from qkd.export.request import ExportRequest, Predictions, run_runtime
 from qkd.models.backbone import Backbone
@@ -88,8 +88,8 @@ def write(request: ExportRequest, folder: Path) -> None:
     write_bytes(folder / "model.onnx", model.SerializeToString())
     if from_texts:
         write_text(folder / "tokenizer.json", _tokenizer(request.student.encoder))
-        loader = Path(__file__).with_name("onnx_classify.py")
-        write_text(folder / "classify.py", loader.read_text("utf-8"))
+        loader = Path(__file__).with_name("onnx_classify.py").read_text("utf-8")
+        write_text(folder / "classify.py", f"{loader}\n\n{module_functions()}")
 
 
 def predict(request: ExportRequest, folder: Path, texts: Sequence[str]) -> Predictions:

@@ -59,13 +59,13 @@ def write(request: ExportRequest, folder: Path) -> None:
         model["circuit"] = _describe_circuit(
             student.model.circuit, student.model.core.weights.detach().cpu().double().numpy()
         )
-    if request.control is not None:
-        if request.control.classes != student.classes or request.control.encoder.key != student.encoder.key:
-            raise ModelError("the control of a page has the student's labels and encoder; this one has others")
-        model["control"] = {
-            "name": request.control.model.core.name,
-            **_describe_form(classical_form(request.control.model), {}),
-        }
+    control = request.control.model if request.control is not None else student.control
+    if request.control is not None and (
+        request.control.classes != student.classes or request.control.encoder.key != student.encoder.key
+    ):
+        raise ModelError("the control of a page has the student's labels and encoder; this one has others")
+    if control is not None:
+        model["control"] = {"name": control.core.name, **_describe_form(classical_form(control), {})}
     write_text(folder / "index.html", _page(model, f"Text classifier: {', '.join(student.classes[:6])}"))
 
 

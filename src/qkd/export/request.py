@@ -29,7 +29,7 @@ class ExportRequest:
         int8: Whether tables and weights are stored as 8-bit integers.
         inputs: ``texts``, or ``embeddings`` to leave the encoder outside (onnx).
         device: Device that the compiled circuit is for (qasm); None writes the logical circuit alone.
-        control: Classical control whose answer a page shows beside the student's, or None.
+        control: Classical control whose answer a page shows beside the student's; the run's own if None.
         threshold: Smallest probability of an answer that is not deferred, or None.
     """
 

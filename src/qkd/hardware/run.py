@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from qiskit.providers import BackendV2
 
@@ -19,10 +19,11 @@ from qkd.core.files import NotWritten, finite, write_json
 from qkd.core.runs import RunFolder, existing_run
 from qkd.devices import catalogue, live
 from qkd.hardware.index import find_plan, host_id, indexed_ledger, is_unfinished, ledger_of, load_plans
-from qkd.hardware.jobs import DeviceChanged, JobLoop
+from qkd.hardware.jobs import JobLoop
 from qkd.hardware.learning import learn
 from qkd.hardware.ledger import JobRecord
 from qkd.hardware.plan import Plan, list_plans
+from qkd.hardware.plan_jobs import DeviceChanged
 from qkd.hardware.planning import make_plans, remaining_seconds
 from qkd.hardware.request import AnyRequest, fingerprint
 from qkd.hardware.result import interpret, read_result
@@ -31,10 +32,12 @@ from qkd.hardware.service.base import Service
 from qkd.hardware.service.ibm import IBMService
 from qkd.hardware.service.local import LocalService
 from qkd.hardware.service.retry import RetryPolicy
-from qkd.results import DeviceResult
+from qkd.results import DeviceResult, MeasuredResult
+from qkd.results.base import Shown
 from qkd.student.bundle import Student
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from qiskit_ibm_runtime import QiskitRuntimeService
 
 Confirm = Callable[[Plan], bool]
@@ -42,9 +45,9 @@ Own = Any
 """A backend or a client of the user, or None."""
 
 
-@dataclass
-class DeviceRun:
-    """A plan with its jobs and result.
+@dataclass(repr=False)
+class DeviceRun(Shown):
+    """A plan with its jobs and result. ``to_frame`` has the tables ``values``, ``texts`` and ``jobs``.
 
     Attributes:
         plan: The plan.
@@ -60,6 +63,30 @@ class DeviceRun:
     def open(self) -> bool:
         """True if a job may still give a result."""
         return any(record.open for record in self.records)
+
+    def _parts(self) -> list[Any]:
+        from qkd.reports import devices
+        from qkd.reports.tables import Table
+
+        header, *rows = self.plan.budget.rows()
+        parts = [f"{self.plan.name} on {self.plan.place}: {len(self.records)} jobs", Table(header, rows)]
+        return [*parts, *(devices.parts(self.result) if isinstance(self.result, MeasuredResult) else ())]
+
+    def _records(self) -> dict[str, list[dict[str, Any]]]:
+        from qkd.reports import devices
+
+        jobs = [{"job": row.number, "id": row.id, "state": row.state, "reason": row.reason} for row in self.records]
+        return (devices.records(self.result) if isinstance(self.result, MeasuredResult) else {}) | {"jobs": jobs}
+
+    def plot_values(self, against: Literal["exact", "noisy"] = "exact", ax: Axes | None = None) -> Axes:
+        """Draw measured expectation values with error bars against exact ones, or those that the noise predicts.
+
+        Raises:
+            DeviceError: No text was measured yet.
+        """
+        if not isinstance(self.result, MeasuredResult):
+            raise DeviceError(f"{self.plan.name} has no expectation values yet; qkd.hardware.collect fetches them")
+        return self.result.plot_values(against, ax)
 
 
 def run(

@@ -24,15 +24,23 @@ from qkd.simulation.setup import SimulationSetup
 from qkd.student import logreg
 from qkd.student.cores import QuantumCore, make_control
 from qkd.student.data import TrainingData
+from qkd.student.model import StudentModel
 from qkd.student.trainer import Trainer, make_fine_tuner, make_trainer
 
 
 @dataclass(frozen=True)
 class Control:
-    """A classical control: its logits (N_test,C) on the test texts and its size."""
+    """A classical control.
+
+    Attributes:
+        logits: Logits (N_test,C) of the test texts.
+        parameters: Its size.
+        model: The control as a student without a circuit, where it is one.
+    """
 
     logits: np.ndarray
     parameters: Parameters
+    model: StudentModel | None = None
 
 
 @dataclass
@@ -178,7 +186,7 @@ def _train_controls(runner: _Runner, trainings: Trainings) -> None:
     trainer = make_trainer(config, core, data, device, runner.folder.checkpoint / LINEAR)
     runner.train(trainer, LINEAR)
     test = data.embeddings[data.test]
-    trainings.controls[LINEAR] = Control(trainer.model.logits(test), trainer.model.parameter_counts())
+    trainings.controls[LINEAR] = Control(trainer.model.logits(test), trainer.model.parameter_counts(), trainer.model)
     logits, count = logreg.fit_logreg(data)
     trainings.controls[LOGREG] = Control(logits, Parameters(classical=count, quantum=0))
 

@@ -109,6 +109,8 @@ def conclusions(metrics: Metrics) -> list[str]:
         sentences.append(circuit_conclusion(metrics))
     if metrics.teacher_gain:
         sentences.append(teacher_conclusion(metrics))
+    if metrics.cascade:
+        sentences.append(metrics.cascade.sentence)
     noise = metrics.noise
     if metrics.tuned_gain:
         sentences.append(f"Fine-tuning {metrics.tuned_layers} encoder layers: {metrics.tuned_gain.sentence}")

@@ -8,6 +8,7 @@ entanglers, so it is a ``QuantumCore``, too.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -29,7 +30,7 @@ MIN_SHOT_VARIANCE = 1e-6
 """Smallest variance of one shot: at |ev| = 1 the gradient of the square root is infinite."""
 
 
-class StudentCore(nn.Module):
+class StudentCore(nn.Module, ABC):
     """Base class of all cores; a subclass sets the attributes and overrides ``forward``.
 
     Attributes:
@@ -46,9 +47,9 @@ class StudentCore(nn.Module):
     mapped: ClassVar[bool] = True
     decayed: ClassVar[bool] = True
 
+    @abstractmethod
     def forward(self, angles: torch.Tensor) -> torch.Tensor:
         """Return features (B,K) of angles (B,A), differentiable in both."""
-        raise NotImplementedError
 
     def start(self, projection: nn.Linear, head: nn.Linear) -> None:
         """Draw the initial parameters of the core and, where it needs that, of its neighbors."""

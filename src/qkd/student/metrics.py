@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qkd.results import Estimate, Evaluation, Scores
-from qkd.results.run import ClassScores, EvaluatedText
+from qkd.results.evaluation import ClassScores, EvaluatedText
 
 if TYPE_CHECKING:
     from qkd.student.bundle import Student
