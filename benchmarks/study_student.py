@@ -24,7 +24,7 @@ import numpy as np
 from scipy.stats import t as student_t
 
 from qkd.circuits import library
-from qkd.circuits.observables import parse_observables
+from qkd.circuits.build import parse_observables
 from qkd.circuits.student import StudentCircuit
 from qkd.core.config import Config, TeacherSpec, make_config
 from qkd.core.runs import RunFolder

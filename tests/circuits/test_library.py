@@ -9,10 +9,16 @@ from qiskit_ibm_runtime.fake_provider import FakeBrisbane
 
 from qkd import QkdError
 from qkd.circuits import draw, library
-from qkd.circuits.build import AnsatzSpec, CircuitSpec, EncodingSpec, entangled_pairs
+from qkd.circuits.build import (
+    AnsatzSpec,
+    CircuitSpec,
+    EncodingSpec,
+    entangled_pairs,
+    observable_text,
+    parse_observables,
+)
 from qkd.circuits.cone import cone_qubits, cut
 from qkd.circuits.draw import count
-from qkd.circuits.observables import observable_text, parse_observables
 from qkd.circuits.qasm import from_qasm, to_qasm
 from qkd.circuits.student import StudentCircuit
 from qkd.simulation.diagnostics import check_circuit

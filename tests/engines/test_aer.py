@@ -40,7 +40,7 @@ def compiled(engine, student):
 def test_values_are_unbiased_and_know_their_error(noise, noisy, shots):
     circuit = library.load_circuit("hardware", 6, 1).circuit
     names = ["Z0", "Z3 Z4", "X1 Y2", "0.5 X5 + 2 Z5 - 1 Z0 Z1"]
-    from qkd.circuits.observables import parse_observables
+    from qkd.circuits.build import parse_observables
 
     observables = parse_observables(names, 6)
     rows = np.random.default_rng(1).uniform(-3, 3, (5, circuit.num_parameters))

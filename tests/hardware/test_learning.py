@@ -13,9 +13,8 @@ from qkd import QkdError
 from qkd.cli import app
 from qkd.core.config import Config
 from qkd.devices import snapshot
-from qkd.devices.noise import noise_model
 from qkd.devices.random_errors import PHASES, hidden, with_learned
-from qkd.devices.region import Region
+from qkd.devices.region import Region, noise_model
 from qkd.engines import LightConeEstimator
 from qkd.engines.noise import Noise
 from qkd.hardware.measurements import shot_noise
@@ -26,8 +25,7 @@ from qkd.hardware.run import collect, run
 from qkd.hardware.service import sampled
 from qkd.hardware.service.retry import RetryPolicy
 from qkd.simulation import fit
-from qkd.simulation.noise import device_noise
-from qkd.simulation.setup import make_setup
+from qkd.simulation.setup import device_noise, make_setup
 
 from .conftest import QUICK
 from .test_parts import placed

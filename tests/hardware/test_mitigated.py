@@ -14,9 +14,8 @@ from qkd.core.config import Config
 from qkd.core.console import _Silent
 from qkd.devices import snapshot
 from qkd.devices.learned import Learned, infidelity
-from qkd.devices.noise import noise_model
 from qkd.devices.random_errors import LAYER, drifted, hidden, with_learned
-from qkd.devices.region import Region
+from qkd.devices.region import Region, noise_model
 from qkd.engines import LightConeEstimator, StatevectorEstimator
 from qkd.engines.aer import AerEstimator
 from qkd.engines.density import DensityMatrixEstimator
@@ -29,8 +28,7 @@ from qkd.hardware.mitigation.extrapolation import extrapolate
 from qkd.hardware.result import margins
 from qkd.hardware.run import run
 from qkd.hardware.service import sampled, simulated
-from qkd.simulation.noise import device_noise
-from qkd.simulation.setup import make_setup
+from qkd.simulation.setup import device_noise, make_setup
 from qkd.student.bundle import Student
 
 from .conftest import QUICK

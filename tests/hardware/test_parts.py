@@ -11,8 +11,7 @@ from qkd.circuits import library
 from qkd.core.console import _Silent
 from qkd.core.specs import validated
 from qkd.devices import snapshot
-from qkd.devices.noise import noise_model
-from qkd.devices.region import to_region
+from qkd.devices.region import noise_model, to_region
 from qkd.devices.transpile import transpile
 from qkd.engines import LightConeEstimator, StatevectorEstimator
 from qkd.hardware import budget

@@ -30,9 +30,10 @@ from qiskit.circuit.library import get_standard_gate_name_mapping
 from qiskit_qasm3_import import convert
 
 from qkd.circuits import limits
+from qkd.circuits.build import observable_text, parse_observables
 from qkd.circuits.flatten import flattened, standard_gates
-from qkd.circuits.observables import observable_text, parse_observables
 from qkd.circuits.student import StudentCircuit
+from qkd.core.arguments import public
 from qkd.core.errors import CircuitError, QkdError, nearest
 
 _COMMENT = re.compile(r"//\s*qkd\.(\w+)\s*:(.*)")
@@ -46,6 +47,7 @@ _MAX_ANGLE_DIFFERENCE = 1e-9
 _MAX_POWER = 16
 
 
+@public
 def to_qasm(circuit: StudentCircuit) -> str:
     """Return a student circuit as text that ``from_qasm`` reads back; inputs become x0..., weights w0...
 
@@ -83,6 +85,7 @@ def to_qasm(circuit: StudentCircuit) -> str:
     return text
 
 
+@public
 def from_qasm(text: str, where: str = "the OpenQASM 3 program", inputs: Sequence[str] | None = None) -> StudentCircuit:
     """Return the student circuit that a program and its ``// qkd.`` comments describe.
 
@@ -98,13 +101,7 @@ def from_qasm(text: str, where: str = "the OpenQASM 3 program", inputs: Sequence
             not say which of its ``input`` parameters are data.
     """
     limits.check_size(text, where)
-    header: dict[str, str] = {}
-    for line in text.split("\n"):
-        if comment := _COMMENT.match(line.strip()):
-            key, value = comment[1], comment[2].strip()
-            if key not in _KEYS:
-                raise CircuitError(f"{where}: the comment 'qkd.{key}' means nothing{nearest(key, _KEYS)}")
-            header[key] = value
+    header = _header(text, where)
     if "inputs" not in header and not inputs:
         raise CircuitError(
             f"{where}: nothing says which input parameters are data; name them with --inputs, or in a line "
@@ -148,6 +145,18 @@ def from_qasm(text: str, where: str = "the OpenQASM 3 program", inputs: Sequence
         raise CircuitError(f"{where}: '// qkd.start: {header['start']}' must give a number for each input") from None
     except QkdError as error:
         raise CircuitError(f"{where}: {error}") from None
+
+
+def _header(text: str, where: str) -> dict[str, str]:
+    """Return the content of the ``// qkd.`` comments by key."""
+    header: dict[str, str] = {}
+    for line in text.split("\n"):
+        if comment := _COMMENT.match(line.strip()):
+            key, value = comment[1], comment[2].strip()
+            if key not in _KEYS:
+                raise CircuitError(f"{where}: the comment 'qkd.{key}' means nothing{nearest(key, _KEYS)}")
+            header[key] = value
+    return header
 
 
 def _renamed(circuit: QuantumCircuit, names: dict[Parameter, Parameter]) -> QuantumCircuit:

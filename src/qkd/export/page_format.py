@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from qkd.circuits.observables import observable_text
+from qkd.circuits.build import observable_text
 from qkd.circuits.student import StudentCircuit
 from qkd.core.errors import ModelError
 from qkd.core.files import write_text

@@ -17,8 +17,7 @@ from qkd.core.files import Row
 from qkd.core.runs import RunFolder
 from qkd.devices import catalogue, live, profiles
 from qkd.devices import snapshot as snapshots
-from qkd.devices.noise import noise_model
-from qkd.devices.region import Region, to_region
+from qkd.devices.region import Region, noise_model, to_region
 from qkd.devices.snapshot import Snapshot
 from qkd.devices.transpile import transpile
 from qkd.engines.noise import Noise
@@ -38,7 +37,7 @@ from qkd.hardware.service.retry import RetryPolicy, call_with_retries
 from qkd.hardware.terms import Terms
 from qkd.simulation import fit
 from qkd.simulation.choice import choose
-from qkd.simulation.noise import device_noise
+from qkd.simulation.setup import device_noise
 from qkd.student.bundle import Student
 
 if TYPE_CHECKING:

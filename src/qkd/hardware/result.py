@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from qkd.circuits.observables import observable_text
+from qkd.circuits.build import observable_text
 from qkd.circuits.student import StudentCircuit
 from qkd.core import records
 from qkd.core.config import EngineSpec
@@ -23,7 +23,7 @@ from qkd.hardware.terms import Terms
 from qkd.results import DeviceResult, LearnedResult, MeasuredResult, MeasuredText
 from qkd.results.device import DeviceScores, Jobs, Lost
 from qkd.simulation.factory import make_engine
-from qkd.simulation.noise import device_noise
+from qkd.simulation.setup import device_noise
 from qkd.student.bundle import Student
 from qkd.student.metrics import Z95, bootstrap, proportion
 

@@ -12,9 +12,8 @@ from functools import partial
 import numpy as np
 import torch
 
-from qkd.engines.amplitudes.encoding import FirstStates
 from qkd.engines.amplitudes.measure import Measurement
-from qkd.engines.amplitudes.operands import Operands
+from qkd.engines.amplitudes.operands import FirstStates, Operands
 from qkd.engines.amplitudes.steps import DenseBlock, FusedCircuit, Join, Permute, Phase
 from qkd.engines.chains import Operations
 
