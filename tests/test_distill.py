@@ -9,6 +9,7 @@ import sys
 import tomllib
 
 import numpy as np
+import pandas as pd
 import pytest
 from safetensors.torch import load_file
 
@@ -334,3 +335,14 @@ def test_one_text_is_classified_as_one_text(run):
     text = run.predictions[0].text
     (alone,) = api.predict(text, run=run.folder.path)
     assert alone.text == text and alone.label in run.student.classes
+
+
+def test_a_table_of_texts_has_the_column_of_the_run(run, corpus, tmp_path):
+    column = run.config.data.text_column
+    assert column != "text"
+    rows = run.predictions[:3]
+    pd.DataFrame({column: [row.text for row in rows]}).to_csv(tmp_path / "new.csv", index=False)
+    answers = api.predict(file=tmp_path / "new.csv", run=run.folder.path)
+    assert [answer.text for answer in answers] == [row.text for row in rows]
+    with pytest.raises(QkdError, match="no column 'text'"):
+        api.predict(file=tmp_path / "new.csv", run=run.folder.student)

@@ -365,7 +365,7 @@ def _opened(run: str | Path | Run | Student) -> tuple[Student, Run | None]:
 def predict(
     texts: str | Sequence[str] | np.ndarray = (),
     file: str | Path | None = None,
-    text_column: str = "text",
+    text_column: str | None = None,
     run: str | Path | Run | Student = "runs/latest",
     defer: float | Literal["teacher"] | None = None,
     ask_teacher: bool = False,
@@ -376,7 +376,7 @@ def predict(
     Args:
         texts: one text or several, or features (N,D).
         file: more texts: a table with a ``text_column``, or a ``.txt`` file with one text a line.
-        text_column: the column of the file with the texts.
+        text_column: the column of the file with the texts; the one that the run was trained with if None.
         run: a run, a student, a run or bundle folder, or the name of a run.
         defer: the largest error rate among answered texts, or ``teacher`` for the teacher's; the student defers texts
             of which it is less sure.
@@ -394,10 +394,11 @@ def predict(
     from qkd.pipeline.inputs import ask_run_teacher
 
     inputs = [texts] if isinstance(texts, str) else to_texts(texts) if hasattr(texts, "shape") else list(texts)
-    inputs += load_texts(Path(file), text_column) if file else ()
-    if not inputs:
+    if not inputs and not file:
         raise DataError("no texts to classify: give them as arguments or with --file")
     student, opened = _opened(run)
+    own = opened.config.data if opened else Config().data
+    inputs += load_texts(Path(file), text_column or own.text_column) if file else ()
     if hasattr(texts, "shape"):
         _check_reads_features(student)
     nobody: list[None] = [None] * len(inputs)

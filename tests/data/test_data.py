@@ -209,8 +209,10 @@ def test_texts_alone(tmp_path, capfd):
     (tmp_path / "f.txt").write_text("one\n\nthree\n", encoding="utf-8")
     assert data.load_texts(tmp_path / "f.txt") == ["one", "three"]
     assert "f.txt: skipped 1 blank lines" in capfd.readouterr().err
-    with pytest.raises(QkdError, match=r"f.jsonl: line 2 has no text"):
-        data.load_texts(write(tmp_path / "f.jsonl", [ROWS[0], {"t": " ", "y": "cat"}]), "t")
+    with pytest.raises(QkdError, match=r"f.jsonl: no text at line 2, line 3; remove these rows"):
+        data.load_texts(
+            write(tmp_path / "f.jsonl", [ROWS[0], {"t": " ", "y": "cat"}, {"t": "", "y": "cat"}, ROWS[1]]), "t"
+        )
 
 
 def test_splits_are_disjoint_complete_and_stratified(tmp_path):

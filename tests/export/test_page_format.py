@@ -9,6 +9,7 @@ import pytest
 from qkd.circuits import library
 from qkd.core.errors import ModelError
 from qkd.encoders.registry import make_encoder
+from qkd.export.request import run_runtime
 from qkd.student.cores import make_control
 from tests.export.conftest import CLASSES, CPU, make_student
 from tests.export.test_classical import own_circuit
@@ -66,6 +67,12 @@ def type_text(browser, text):
     box = browser.find_element("id", "text")
     box.clear()
     box.send_keys(text)
+
+
+@needs_node
+def test_the_message_of_a_failing_script_is_quoted():
+    with pytest.raises(ModelError, match=r"the script fails with the export: TypeError: no weights"):
+        run_runtime(["node", "-e", "throw new TypeError('no weights')"], [], "the script")
 
 
 @needs_node

@@ -49,6 +49,7 @@ def test_health_and_description(address):
     health = httpx.get(f"{address}/health").json()
     assert health["status"] == "ok" and health["classes"] == list(CLASSES) and health["threshold"] == 0.9
     schema = httpx.get(f"{address}/openapi.json").json()
+    assert f"curl -s {address}/predict" in httpx.get(f"{address}/").text
     assert set(schema["paths"]) == {"/predict", "/health"} and schema["openapi"].startswith("3.")
     page = httpx.get(f"{address}/").text
     assert "POST /predict" in page and "<b>go" not in page and "https://" not in page

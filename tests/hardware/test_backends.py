@@ -32,8 +32,12 @@ def test_any_backend_is_a_device(folder):
     assert rehearsed.result.local and rehearsed.result.texts == 6
 
 
-def test_a_device_may_be_the_object_itself(folder):
+def test_a_device_may_be_the_object_itself(folder, capfd):
     [dry] = qkd.run_hardware(folder, device=GenericBackendV2(5, seed=3), samples=4, dry_run=True)
+    assert "qkd uses all of them" not in capfd.readouterr().err
+    [all_texts] = qkd.run_hardware(folder, device=GenericBackendV2(5, seed=3), samples=9999, dry_run=True)
+    expected = f"samples is 9,999, but there are {len(all_texts.plan.texts)} texts"
+    assert expected in " ".join(capfd.readouterr().err.split())
     assert dry.plan.device == GenericBackendV2(5, seed=3).name
     for options in ({"device": GenericBackendV2}, {"backend": "ibm_fez"}, {"service": 3}, {"device": 3}):
         with pytest.raises(QkdError, match=r"the device is|service is"):

@@ -34,7 +34,9 @@ def export(
 
 
 def serve(
-    target: Annotated[Path, typer.Argument(help="A run, a student folder or an export.", show_default=True)] = LATEST,
+    target: Annotated[
+        Path, typer.Argument(help="A run, a student, or an export to numpy or onnx.", show_default=True)
+    ] = LATEST,
     host: Annotated[str, typer.Option(help="The address; other than loopback is open to the network.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="The port.")] = 8000,
 ) -> None:

@@ -122,7 +122,7 @@ def evaluate(
 def predict(
     texts: Annotated[list[str] | None, typer.Argument(help="Texts; - reads one a line from standard input.")] = None,
     file: Annotated[Path | None, typer.Option(help="Texts: a .txt file, one a line, or a table file.")] = None,
-    text_column: Annotated[str, typer.Option(help="Column of the texts in the file.")] = "text",
+    text_column: Annotated[str | None, typer.Option(help="Column of the texts. Default: the run's own.")] = None,
     run: Annotated[Path, typer.Option(help="A run or bundle folder, or a run's name.")] = LATEST,
     output: Output = None,
     defer: Defer = None,

@@ -115,7 +115,7 @@ class DeviceRunOptions(TypedDict, total=False):
     mitigation: str | None
     samples: int | None
     file: str | Path | None
-    text_column: str
+    text_column: str | None
     shots: int | Literal["auto"] | None
     target_stderr: float | None
     mode: Literal["job", "batch", "session"] | None

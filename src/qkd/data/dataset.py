@@ -175,7 +175,7 @@ def split_dataset(dataset: Dataset, valid: float = 0.15, test: float = 0.2, seed
             needed = "training and validation" if TEST in parts else "training, validation and test"
             raise DataError(
                 f"{dataset.source}: label '{name}' has {len(rows)} texts, at least {MIN_TEXTS_PER_CLASS} are needed "
-                f"for {needed}; add texts or exclude that label"
+                f"for {needed}; add texts or remove the rows with that label"
             )
         rows = rows[shuffled_by_content([dataset.texts[row] for row in rows], seed)]
         to_test = 0 if TEST in parts else max(1, round(test * len(rows)))

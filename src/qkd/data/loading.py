@@ -161,11 +161,10 @@ def load_texts(file: str | Path, text_column: str = "text") -> list[str]:
     else:
         table = tables.read_table(path, (text_column,))
         texts, places = table.columns[text_column], table.places
-    checked = []
-    for text, place in zip(texts, places, strict=True):
-        if not (text and text.strip()):
-            raise DataError(f"{path}: {place} has no text; remove it")
-        checked.append(text)
+    checked = [text for text in texts if text and text.strip()]
+    if len(checked) < len(texts):
+        empty = [place for text, place in zip(texts, places, strict=True) if not (text and text.strip())]
+        raise DataError(f"{path}: no text at {_first(empty)}; remove these rows")
     return checked
 
 
@@ -282,14 +281,18 @@ def _secret_parts(parts: Sequence[str] | None, labels: Sequence[str | None]) -> 
     return set(parts or ()) - {part for part, label in zip(parts or (), labels, strict=False) if label}
 
 
-def _dropped(reasons: Sequence[tuple[str, Sequence[int]]], places: Sequence[str], show: int = 5) -> list[str]:
+def _first(places: Sequence[str], show: int = 5) -> str:
+    """Return the first places, joined by commas."""
+    return ", ".join(places[:show]) + (", ..." if len(places) > show else "")
+
+
+def _dropped(reasons: Sequence[tuple[str, Sequence[int]]], places: Sequence[str]) -> list[str]:
     """Return one sentence for each reason that applies, with the first places."""
     lines = []
     for reason, rows in reasons:
         if rows:
-            first = ", ".join(places[row] for row in rows[:show])
-            more = ", ..." if len(rows) > show else ""
-            lines.append(f"dropped {len(rows):,} texts {reason}: {first}{more}")
+            first = _first([places[row] for row in rows])
+            lines.append(f"dropped {len(rows):,} texts {reason}: {first}")
     return lines
 
 

@@ -55,10 +55,10 @@ def describe_server(classes: Sequence[str]) -> dict[str, Any]:
     return {"openapi": "3.1.0", "info": info, "paths": {"/predict": {"post": predict}, "/health": {"get": health}}}
 
 
-def render_page(classes: Sequence[str], schema: dict[str, Any]) -> str:
-    """Return the description as a page that needs no network."""
+def render_page(classes: Sequence[str], schema: dict[str, Any], url: str) -> str:
+    """Return the description of the server at ``url`` as a page that needs no network."""
     labels = ", ".join(html.escape(name) for name in classes)
-    example = """curl -s http://127.0.0.1:8000/predict -H 'Content-Type: application/json' -d '{"text": "a text"}'"""
+    example = f"""curl -s {url}predict -H 'Content-Type: application/json' -d '{{"text": "a text"}}'"""
     operations = "".join(
         f"<h2>{method.upper()} {path}</h2><p>{html.escape(operation['summary'])}</p>"
         + "".join(

@@ -167,8 +167,7 @@ def _summary(student: Student) -> str:
     core = student.model.core
     what = f"A classical model '{core.name}'"
     if isinstance(core, QuantumCore):
-        article = "An" if str(core.circuit.num_qubits).startswith(("8", "11", "18")) else "A"
-        what = f"{article} {core.circuit.num_qubits}-qubit circuit"
+        what = f"A circuit of {core.circuit.num_qubits} qubits"
     teacher = student.about.teacher
     origin = "" if teacher == "unknown" else f", distilled from the teacher {teacher},"
     return f"{what}{origin} classifies as you type. Everything is computed in this page, and no text leaves it."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -109,6 +110,8 @@ def run_runtime(command: Sequence[str], payload: object, name: str) -> Predictio
     except subprocess.TimeoutExpired:
         raise ModelError(f"{name} has not answered for {RUNTIME_TIMEOUT_SECONDS} s") from None
     if done.returncode:
-        message = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["no message"]
-        raise ModelError(f"{name} fails with the export: {message[-1]}")
+        lines = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["no message"]
+        # Python ends with the message; node prints it before the stack and its version.
+        message = next((line for line in reversed(lines) if re.match(r"[\w.]*Error\b", line)), lines[-1])
+        raise ModelError(f"{name} fails with the export: {message}")
     return Predictions.from_dict(json.loads(done.stdout))

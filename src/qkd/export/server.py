@@ -160,7 +160,7 @@ def make_app(model: Model) -> Starlette:
         return JSONResponse(schema)
 
     async def page(request: Request) -> Response:
-        return HTMLResponse(render_page(model.classes, schema))
+        return HTMLResponse(render_page(model.classes, schema, str(request.base_url)))
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from qkd.core.config import read_config
 from qkd.core.errors import ConfigError, nearest
 from qkd.core.files import Row
 from qkd.core.runs import RunFolder
@@ -52,7 +53,7 @@ class DeviceRunRequest(BaseRequest):
     )
     samples: Count | None = option(None, "Number of test texts, stratified by label; all if not set.")
     file: Path | None = option(None, "Your own texts instead: a .txt file with one text a line, or a table.")
-    text_column: str = option("text", "Column of the file that holds the texts.")
+    text_column: str | None = option(None, "Column of the file that holds the texts; else the run's own.")
     shots: Count | Literal["auto"] | None = option(
         None, "Shots per expectation value; auto takes the fewest at which at most 5 % of predictions are unclear."
     )
@@ -143,7 +144,8 @@ def read_texts(request: DeviceRunRequest, folder: RunFolder) -> list[Row]:
     if request.file is not None:
         from qkd.data.loading import load_texts
 
-        texts = load_texts(request.file, request.text_column)
+        column = request.text_column or read_config(folder.config).data.text_column
+        texts = load_texts(request.file, column)
         rows = [{"text": text, "label": None, "teacher": None} for text in texts]
     else:
         rows = [{key: row[key] for key in ("text", "label", "teacher")} for row in folder.rows(folder.predictions)]

@@ -127,6 +127,9 @@ def run(
         if not (new_plan or dry_run) and (unfinished := _open_plans(folder, request)):
             return [_continue(folder, p, request, confirm, policy, not detach, backend) for p in unfinished]
         waiting, finished = make_plans(request, folder, dry_run, backend), list[DeviceRun]()
+        asked, available = getattr(request, "samples", None) or 0, len(waiting[0].texts)
+        if asked > available:
+            log.info(f"--samples is {asked:,}, but there are {available:,} texts; qkd uses all of them")
         if dry_run:  # the cost is shown before a limit refuses it
             for plan in waiting:
                 confirm(plan)

@@ -27,7 +27,7 @@ def model_card(student: Student) -> str:
         _metadata(student),
         "---",
         "",
-        f"# A {circuit.num_qubits}-qubit student: {classes}",
+        f"# Student with {circuit.num_qubits} qubits: {classes}",
         "",
         f"This text classifier was distilled by qkd {VERSION} from the teacher {markdown_code(about.teacher)} on "
         f"{markdown_code(about.data)}.",
