@@ -21,6 +21,10 @@ class ConfigOptions(TypedDict, total=False):
     valid: float
     test: float
     split_seed: int
+    split_column: str | None
+    group_column: str | None
+    time_column: str | None
+    continue_from: str | Path | None
     unlabeled: str | Path | None
     teacher: Any
     ensemble: Literal["probability", "logit"]
