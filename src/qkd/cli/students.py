@@ -156,11 +156,7 @@ def predict(
 
 
 def _from_standard_input() -> list[str]:
-    """Return the lines of standard input that are not blank.
-
-    Raises:
-        DataError: They are not UTF-8.
-    """
+    """Return the lines of standard input that are not blank."""
     try:
         lines = sys.stdin.buffer.read().decode("utf-8").split("\n")
     except UnicodeDecodeError as error:
