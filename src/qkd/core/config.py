@@ -23,6 +23,8 @@ def _several(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
+SplitKind = Literal["split", "group", "time"]
+SplitBy = tuple[SplitKind, str]
 Words = Annotated[tuple[str, ...], BeforeValidator(_several), Field(min_length=1)]
 Number = Annotated[int, Field(ge=0)]
 Tracker = Literal["tensorboard", "mlflow", "wandb", "trackio"]
@@ -48,9 +50,28 @@ class DataSpec(Spec):
     )
     test: Fraction = option(0.2, "Fraction of the texts for the final test, if test texts are not given.")
     split_seed: int = option(0, "Seed of the split into training, validation and test texts.")
+    split_column: str | None = option(None, "Column of a table that names the split: train, valid or test.")
+    group_column: str | None = option(None, "Column of a table with groups, such as authors. No group is split.")
+    time_column: str | None = option(None, "Column of a table with dates or numbers. The newest texts are the test.")
     unlabeled: Path | None = option(
         None, "A file of texts without labels. The student learns the teacher's logits of them."
     )
+
+    @model_validator(mode="after")
+    def _one_split(self) -> DataSpec:
+        if sum(column is not None for column in (self.split_column, self.group_column, self.time_column)) > 1:
+            raise ValueError("split_column, group_column and time_column exclude each other; give one of them")
+        return self
+
+    @property
+    def split_by(self) -> SplitBy | None:
+        """Kind and name of the column that decides the split."""
+        columns: dict[SplitKind, str | None] = {
+            "split": self.split_column,
+            "group": self.group_column,
+            "time": self.time_column,
+        }
+        return next(((kind, column) for kind, column in columns.items() if column is not None), None)
 
     @property
     def stem(self) -> str:

@@ -9,6 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
+from qkd.core.config import SplitKind
 from qkd.core.errors import DataError
 
 MIN_TEXTS_PER_CLASS = 5
@@ -31,6 +32,8 @@ class Dataset:
         rows: The row number of each text in the source, from 0. The default is ``0..N-1``.
         num_rows: The number of rows of the source. The default is N.
         parts: The split of each text, ``train``, ``valid`` or ``test``, where the source defines splits.
+        split_kind: The meaning of ``split_keys``.
+        split_keys: The group of each text, or its date or number, where a column decides the split.
     """
 
     texts: tuple[str, ...]
@@ -40,6 +43,8 @@ class Dataset:
     rows: tuple[int, ...] | None = None
     num_rows: int | None = None
     parts: tuple[str, ...] | None = None
+    split_kind: SplitKind | None = None
+    split_keys: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if len(self.texts) != len(self.labels):
@@ -132,7 +137,8 @@ def split_dataset(dataset: Dataset, valid: float = 0.15, test: float = 0.2, seed
     """Split a data set so that every class has its share in each split.
 
     The split of a text depends on its content, on the other texts of its class and on the seed, not on the order of
-    the rows. Splits that the data set defines are kept.
+    the rows. Splits that the data set defines are kept. With groups, no group is in two splits, and the shares of the
+    classes are approximate. With times, the newest texts are the test texts and the next ones the validation texts.
 
     Args:
         dataset: The texts, which are distinct.
@@ -151,6 +157,10 @@ def split_dataset(dataset: Dataset, valid: float = 0.15, test: float = 0.2, seed
             f"{dataset.source}: all {len(dataset.texts)} texts have the label {', '.join(map(repr, dataset.classes))}; "
             "a classifier needs at least two"
         )
+    if dataset.split_kind == "group":
+        return _split_groups(dataset, parts, valid, test, seed)
+    if dataset.split_kind == "time":
+        return _split_times(dataset, valid, test)
     train_rows, valid_rows, test_rows = [], [], []
     for number, name in enumerate(dataset.classes):
         rows = np.flatnonzero((dataset.targets == number) & (parts == TRAIN))
@@ -174,6 +184,91 @@ def split_dataset(dataset: Dataset, valid: float = 0.15, test: float = 0.2, seed
     test_rows.append(np.flatnonzero(parts == TEST))
     valid_rows.append(np.flatnonzero(parts == VALID))
     return Splits(*(np.sort(np.concatenate(rows)).astype(np.int64) for rows in (train_rows, valid_rows, test_rows)))
+
+
+def _split_groups(dataset: Dataset, parts: np.ndarray, valid: float, test: float, seed: int) -> Splits:
+    """Split whole groups, the largest first, each into the split that keeps the shares of the classes best.
+
+    The rule is that of ``sklearn.model_selection.StratifiedGroupKFold``, which has splits of equal sizes only.
+    """
+    groups = np.array(dataset.split_keys)
+    names = sorted(set(groups[parts == TRAIN].tolist()))
+    if shared := sorted(set(names) & set(groups[parts != TRAIN].tolist())):
+        raise DataError(
+            f"{dataset.source}: {len(shared)} groups are in the training texts and in the given test or validation "
+            f"texts, the first is {shared[0]!r}; remove them from one of the two"
+        )
+    place = {name: number for number, name in enumerate(names)}
+    counts = np.zeros((len(names), len(dataset.classes)))
+    rows = np.flatnonzero(parts == TRAIN)
+    np.add.at(counts, (np.array([place[name] for name in groups[rows].tolist()]), dataset.targets[rows]), 1)
+    shares = counts / np.maximum(counts.sum(axis=0), 1)
+    drawn = {VALID: 0.0 if VALID in parts else valid, TEST: 0.0 if TEST in parts else test}
+    wanted = {TRAIN: 1 - sum(drawn.values()), **{name: share for name, share in drawn.items() if share}}
+    filled = {name: np.zeros(len(dataset.classes)) for name in wanted}
+    order = shuffled_by_content(names, seed)
+    assigned = parts.astype(object)
+    for number in sorted(order, key=lambda number: -counts[number].sum()):
+        group = shares[number]
+
+        def gain(name: str, group: np.ndarray = group) -> float:
+            return float((group * (2 * (wanted[name] - filled[name]) - group)).sum() / wanted[name])
+
+        best = max(wanted, key=gain)
+        filled[best] = filled[best] + group
+        assigned[groups == names[number]] = best
+    splits = _as_splits(assigned)
+    for split in wanted:
+        missing = sorted(set(range(len(dataset.classes))) - set(dataset.targets[assigned == split].tolist()))
+        if missing:
+            raise DataError(
+                f"{dataset.source}: no group of the {split} split has the label '{dataset.classes[missing[0]]}', which "
+                f"occurs in {int((counts[:, missing[0]] > 0).sum())} groups; use smaller groups or more texts"
+            )
+    return splits
+
+
+def _split_times(dataset: Dataset, valid: float, test: float) -> Splits:
+    """Split at two times. Texts of one time stay together."""
+    times = _as_times(dataset)
+    ordered, count = np.sort(times), len(times)
+    begin_test, begin_valid = (ordered[count - max(1, round(share * count))] for share in (test, test + valid))
+    assigned = np.where(times >= begin_test, TEST, np.where(times >= begin_valid, VALID, TRAIN)).astype(object)
+    for number, name in enumerate(dataset.classes):
+        here = int(((dataset.targets == number) & (assigned == TRAIN)).sum())
+        if here < MIN_TEXTS_PER_CLASS:
+            raise DataError(
+                f"{dataset.source}: label '{name}' has {here} texts before the validation and test texts, at least "
+                f"{MIN_TEXTS_PER_CLASS} are needed; make valid or test smaller, or exclude that label"
+            )
+    if VALID not in assigned:
+        raise DataError(f"{dataset.source}: too many texts have the same time to split them; use --group-column")
+    return _as_splits(assigned)
+
+
+def _as_times(dataset: Dataset) -> np.ndarray:
+    """Return the time of each text (N,) as a number.
+
+    Raises:
+        DataError: A time is neither a number nor a date as in ISO 8601.
+    """
+    import pandas as pd
+
+    keys = pd.Series(dataset.split_keys)
+    numbers = pd.to_numeric(keys, errors="coerce")
+    if numbers.notna().all():
+        return numbers.to_numpy(float)
+    dates = pd.to_datetime(keys, format="ISO8601", utc=True, errors="coerce")
+    if dates.isna().any():
+        raise DataError(
+            f"{dataset.source}: the time {keys[dates.isna()].iloc[0]!r} is neither a number nor a date such as "
+            "2026-11-30 or 2026-11-30T18:00; correct the time column"
+        )
+    return dates.astype("int64").to_numpy(float)
+
+
+def _as_splits(assigned: np.ndarray) -> Splits:
+    return Splits(*(np.flatnonzero(assigned == name).astype(np.int64) for name in ORDER))
 
 
 def shuffled_by_content(texts: Sequence[str], seed: int) -> list[int]:

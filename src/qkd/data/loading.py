@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from qkd.core.config import SplitBy
 from qkd.core.console import log
 from qkd.core.errors import DataError
 from qkd.core.files import limit
@@ -15,6 +16,7 @@ from qkd.data import corpora, tables
 from qkd.data.dataset import (
     MIN_TEXTS_PER_CLASS,
     ORDER,
+    PREFIXES,
     TEST,
     TRAIN,
     Dataset,
@@ -39,6 +41,7 @@ def load_dataset(
     limit: int | None = None,
     seed: int = 0,
     test: str | Path | None = None,
+    split_by: SplitBy | None = None,
 ) -> Dataset:
     """Return the labeled texts of ``source``.
 
@@ -54,22 +57,64 @@ def load_dataset(
         limit: The maximum number of texts, stratified by label and split. A smaller limit keeps a subset.
         seed: The seed that selects the texts below the limit.
         test: A table file of test texts that replaces the source's test split.
+        split_by: ``("split", column)`` for a column of a table with the names of splits, ``("group", column)`` for one
+            with groups, of which `split_dataset` splits none, or ``("time", column)`` for one with dates or numbers.
 
     Raises:
         QkdError: The source is missing or malformed, lacks a column, or has mostly unusable rows.
     """
-    table = _table(source, text_column, label_column)
+    table = _table(source, text_column, label_column, None if split_by is None else split_by[1])
+    if split_by is not None and split_by[0] == "split":
+        table = _with_named_splits(source, table, split_by[1])
+        split_by = None
+    if split_by is not None and split_by[0] == "time" and test is not None:
+        raise DataError(f"{test}: the time column '{split_by[1]}' chooses the test texts; omit --test-data")
     if test is not None:
-        table = _with_test_table(table, tables.read_table(Path(test), (text_column, label_column)), str(test))
+        table = _with_test_table(table, tables.read_table(Path(test), tuple(table.columns)), str(test))
     dataset = _clean(source, _with_clean_labels(table, label_column), text_column, label_column)
+    if split_by is not None:
+        assert dataset.rows is not None
+        cells = [table.columns[split_by[1]][row] for row in dataset.rows]
+        keys = tuple(
+            _key(source, split_by[1], cell, table.places[row]) for cell, row in zip(cells, dataset.rows, strict=True)
+        )
+        dataset = replace(dataset, split_kind=split_by[0], split_keys=keys)
     return dataset if limit is None else _limited(dataset, limit, seed)
 
 
-def _table(source: str, text_column: str, label_column: str) -> Table:
+def _key(source: str, column: str, cell: str | None, place: str) -> str:
+    """Return a cell of the column that decides the split.
+
+    Raises:
+        DataError: The cell is empty.
+    """
+    if cell is None or not cell.strip():
+        raise DataError(f"{source}: {place} has no value in the column '{column}', which decides the split; fill it")
+    return cell.strip()
+
+
+def _with_named_splits(source: str, table: Table, column: str) -> Table:
+    """Return a table whose splits are the names in a column.
+
+    Raises:
+        DataError: A name is none of a split.
+    """
+    names = [cell.strip() if cell else "" for cell in table.columns[column]]
+    for name, place in zip(names, table.places, strict=True):
+        if not name.lower().startswith(tuple(PREFIXES)):
+            raise DataError(f"{source}: {place}: '{name}' in '{column}' is no split; write train, valid or test")
+    return replace(table, parts=names)
+
+
+def _table(source: str, text_column: str, label_column: str, split_column: str | None = None) -> Table:
     """Return the columns of ``source`` before any row is dropped."""
     kind, colon, rest = source.partition(":")
     if text_column == label_column:
         raise DataError(f"{source}: texts and labels cannot both be the column '{text_column}'")
+    if split_column is not None:
+        if source == "docstrings" or (colon and kind in ("qdllm", "hf")):
+            raise DataError(f"{source}: only a table file can have the column '{split_column}' for splits")
+        return tables.read_table(Path(source), tuple(dict.fromkeys((text_column, label_column, split_column))))
     if source == "docstrings":
         return corpora.read_docstrings(text_column, label_column)
     if kind == "qdllm" and colon:
@@ -257,6 +302,7 @@ def _limited(dataset: Dataset, most: int, seed: int) -> Dataset:
         turns.append((turn, row))
         taken[stratum] += 1
     chosen = sorted(row for _, row in sorted(turns)[:most])
+    keys = dataset.split_keys
     assert dataset.rows is not None
     return replace(
         dataset,
@@ -264,5 +310,6 @@ def _limited(dataset: Dataset, most: int, seed: int) -> Dataset:
         labels=tuple(dataset.labels[row] for row in chosen),
         rows=tuple(dataset.rows[row] for row in chosen),
         parts=None if dataset.parts is None else tuple(dataset.parts[row] for row in chosen),
+        split_keys=None if keys is None else tuple(keys[row] for row in chosen),
         notes=(*dataset.notes, f"kept {most:,} of {len(dataset.texts):,} texts, because --limit is {most:,}"),
     )

@@ -132,6 +132,10 @@ def stored_data(values: Mapping[str, Any], config: Config, folder: Path) -> dict
     """
     data, spec = values["data"], config.data
     columns = [str(values.get(name, getattr(spec, name))) for name in ("text_column", "label_column")]
+    splits = [values.get(name, getattr(spec, name)) for name in ("split_column", "group_column", "time_column")]
+    if isinstance(data, tuple) and any(splits):
+        raise ConfigError(f"(texts, labels) have no column '{next(filter(None, splits))}' for splits; give a table")
+    columns += [str(column) for column in splits if column is not None]
     if isinstance(data, tuple) and len(data) in (2, 3) and _is_numeric(data[0]):
         return _stored_features(data, columns, values, folder)
     if isinstance(data, dict) and data and all(hasattr(part, "to_pandas") for part in data.values()):

@@ -191,6 +191,8 @@ def _digest(corpus: Corpus) -> str:
     content = [dataset.texts, dataset.labels, *([corpus.unlabeled] if corpus.unlabeled else ())]
     if dataset.parts is not None:
         content.append(dataset.parts)
+    if dataset.split_keys is not None:
+        content.append(dataset.split_keys)
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
