@@ -15,8 +15,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from qkd.core.config import ApiSpec, PromptSpec
-from qkd.data.dataset import Dataset
-from qkd.data.splits import split_dataset
+from qkd.data.dataset import Dataset, split_dataset
 from qkd.teachers.api.teacher import ApiTeacher
 
 

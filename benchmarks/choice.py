@@ -24,7 +24,7 @@ from wide_step import generic
 from qkd.circuits import library
 from qkd.circuits.student import StudentCircuit
 from qkd.engines import DensityMatrixEstimator, EngineEstimator, LightConeEstimator, StatevectorEstimator
-from qkd.engines.machine import keep_freed_memory, threads
+from qkd.engines.base import keep_freed_memory, threads
 from qkd.simulation.choice import COSTS, Work, cost, work
 
 CIRCUITS = (

@@ -25,7 +25,7 @@ from qkd.engines.noise import Noise
 from qkd.hardware.fitness import Evaluation
 from qkd.hardware.measurements import shot_noise
 from qkd.hardware.mitigation import affine
-from qkd.simulation.noise import device_noise
+from qkd.simulation.setup import device_noise
 
 
 def drawn_together(evs: np.ndarray, errors: np.ndarray) -> np.ndarray:

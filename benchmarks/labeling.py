@@ -19,7 +19,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from qkd.data import loading as data
-from qkd.data.splits import shuffled_by_content
+from qkd.data.dataset import shuffled_by_content
 from qkd.models import weights
 from qkd.models.backbone import Backbone
 

@@ -38,9 +38,9 @@ from qkd.pipeline.inputs import Clock, prepare_inputs
 from qkd.reports.tables import aligned
 from qkd.simulation import fit
 from qkd.simulation.factory import make_engine
-from qkd.simulation.noise import device_noise
+from qkd.simulation.setup import device_noise
 from qkd.simulation.start import with_start
-from qkd.student.cores.quantum import QuantumCore
+from qkd.student.cores import QuantumCore
 from qkd.student.data import TrainingData
 from qkd.student.model import StudentModel
 from qkd.student.refit import refit_head

@@ -23,7 +23,7 @@ from qiskit_ibm_runtime.fake_provider import FakeBrisbane
 from qkd.circuits import library
 from qkd.circuits.student import StudentCircuit
 from qkd.engines import LightConeEstimator
-from qkd.engines.machine import threads
+from qkd.engines.base import threads
 
 BATCH, LINE = 64, (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10)
 

@@ -11,7 +11,7 @@ from qiskit.circuit import ParameterVector, QuantumCircuit
 from qiskit.quantum_info import SparsePauliOp
 
 from qkd.engines import LightConeEstimator, StatevectorEstimator
-from qkd.engines.machine import keep_freed_memory, threads
+from qkd.engines.base import keep_freed_memory, threads
 
 keep_freed_memory()  # as the trainer does
 given = task()

@@ -24,7 +24,7 @@ import numpy as np
 from scipy.stats import t as student_t
 
 from qkd.circuits import library
-from qkd.circuits.observables import parse_observables
+from qkd.circuits.build import parse_observables
 from qkd.circuits.student import StudentCircuit
 from qkd.core.config import Config, TeacherSpec, make_config
 from qkd.core.runs import RunFolder
@@ -36,8 +36,7 @@ from qkd.pipeline.inputs import Clock, choose_encoder, prepare_inputs
 from qkd.simulation.factory import make_engine, torch_device
 from qkd.simulation.start import with_start
 from qkd.student import logreg
-from qkd.student.cores.factory import make_control
-from qkd.student.cores.quantum import QuantumCore
+from qkd.student.cores import QuantumCore, make_control
 from qkd.student.data import TrainingData
 from qkd.student.trainer import make_fine_tuner, make_trainer
 

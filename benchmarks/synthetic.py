@@ -24,7 +24,7 @@ from qkd.experiments.summary import verdict_on
 from qkd.experiments.trial import run_trial
 from qkd.results.study import Verdict
 from qkd.simulation.factory import make_engine
-from qkd.student.cores.quantum import QuantumCore
+from qkd.student.cores import QuantumCore
 from qkd.student.data import TrainingData
 
 LOGITS_PER_DEVIATION = 8.0

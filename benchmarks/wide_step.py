@@ -26,7 +26,7 @@ from qkd.circuits import library
 from qkd.circuits.student import StudentCircuit
 from qkd.core.config import make_config
 from qkd.engines import LightConeEstimator
-from qkd.engines.machine import threads
+from qkd.engines.base import threads
 from qkd.simulation.setup import place
 
 BATCH, REPEATS = 64, 5

@@ -59,12 +59,12 @@ print(device_table(results))
 # %%
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
 names = [result.mitigation.name for result in results]
-errors = [result.error for result in results]
+errors = [result.rms for result in results]
 left.bar(names, [one.value for one in errors], color=plots.STUDENT)
 left.errorbar(names, [one.value for one in errors], color=plots.INK, ls="none", capsize=4, yerr=[
     [one.value - one.low for one in errors], [one.high - one.value for one in errors]
 ])
-left.set(ylabel="mean error of expectation values")
+left.set(ylabel="RMS error of expectation values")
 right.bar(names, [result.qpu_seconds_estimated for result in results], color=plots.TEACHER)
 right.set(ylabel="QPU seconds, estimated");
 

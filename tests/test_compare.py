@@ -2,6 +2,8 @@
 
 import json
 
+import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
@@ -24,6 +26,23 @@ def found(corpus, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     spec = CompareSpec(students=STUDENTS, seeds=2, sims=("exact", "aer"), train_texts=(40, "all"))
     return compare(None, spec, **options(corpus, folder, name="all", epochs=3, shots=64))
+
+
+def test_python_gets_tables_and_pictures(found):
+    mpl.use("Agg")
+    frame, differences, curves = found.to_frame(), found.to_frame("differences"), found.to_frame("curves")
+    assert list(frame.index) == list(STUDENTS) and list(differences.index) == list(STUDENTS[1:])
+    judged = found.differences["linear"]
+    assert differences.loc["linear", ["value", "low", "verdict"]].tolist() == [judged.value, judged.low, judged.verdict]
+    first = found.students["hardware"].numbers.accuracy
+    assert frame.loc["hardware", ["accuracy", "accuracy_high"]].tolist() == [first.value, first.high]
+    assert set(curves.loc["hardware", "at"]) == {40, found.texts["train"]}
+    assert found.conclusion in repr(found) and "<svg" in found._repr_html_() and "<table>" in found._repr_html_()
+    names = [label.get_text() for label in found.plot_accuracies().get_yticklabels()]
+    assert names == list(reversed(STUDENTS))
+    for axes in (found.plot_differences(), found.plot_reliability(), found.plot_curves()):
+        assert axes.has_data()
+    plt.close("all")
 
 
 def test_every_student_has_a_row_with_its_size_and_times(found):
@@ -113,7 +132,7 @@ def test_mistakes_are_found_before_any_work(corpus, tmp_path, monkeypatch):
     for sims in (("exact", "aer", "aer-noisy"), ("aer", "aer"), ()):
         with pytest.raises(QkdError, match="two that differ"):
             compare(None, CompareSpec(sims=sims), **given)
-    with pytest.raises(QkdError, match="add aer-noisy to --sims"):
+    with pytest.raises(QkdError, match="add aer-noisy to sims"):
         compare(None, CompareSpec(noise_scales=(1.0, 2.0)), **given)
     monkeypatch.setattr(saved, "MAX_DIFFERENCE", -1.0)  # no circuit is like itself then
     with pytest.raises(QkdError, match="would be saved as another one"):

@@ -1,15 +1,19 @@
 """The main job through its own commands: real sentences in, a run folder out, and nothing lost on the way."""
 
+import html
 import json
+import re
 import signal
 import subprocess
 import sys
 import tomllib
 
+import numpy as np
 import pytest
 from safetensors.torch import load_file
 
 from qkd import QkdError, Run, Student, api
+from qkd.export.runs import export_run
 from tests.processes import qkd, signalled
 
 
@@ -46,6 +50,7 @@ def test_the_folder_is_complete(run):
     assert {path.name for path in run.folder.student.iterdir()} == {
         "config.json",
         "student.safetensors",
+        "control.safetensors",
         "circuit.qasm",
         "README.md",
     }
@@ -261,6 +266,49 @@ def test_numbers_survive_a_picture_that_fails(corpus, tmp_path, monkeypatch, cap
     run = api.distill(**options(corpus, tmp_path, epochs=1, controls=False, diagnose=False))
     assert run.metrics.lines["student"].numbers.accuracy.value > 0 and len(run.student.predict(["a text"])) == 1
     assert "Unknown symbol" in capsys.readouterr().err
+
+
+def test_a_cascade_is_in_metrics_report_and_card(run, tmp_path):
+    cascade, rows = run.metrics.cascade, run.predictions
+    assert json.loads(run.folder.metrics.read_text())["cascade"]["curve"]["high"] == list(cascade.curve.high)
+    student, teacher = (np.array([getattr(row, who) for row in rows]) for who in ("student", "teacher"))
+    targets = np.array([run.student.classes.index(row.label) for row in rows])
+    probabilities = np.exp(student) / np.exp(student).sum(axis=1, keepdims=True)
+    answered = cascade.deferral.answered(probabilities)
+    chosen = np.where(answered, student.argmax(axis=1), teacher.argmax(axis=1))
+    assert cascade.together.value == pytest.approx((chosen == targets).mean())
+    assert cascade.answered.value == pytest.approx(answered.mean())
+    assert cascade.curve.risk[-1] == pytest.approx(1 - run.metrics.lines["student"].numbers.accuracy.value)
+    assert cascade.sentence in (run.folder.student / "README.md").read_text()
+    assert html.escape(cascade.sentence, quote=False) in run.report.read_text().replace("&#39;", "'")
+
+
+def test_the_teacher_of_the_run_answers_deferred_texts(run):
+    rows = {row.text: row for row in run.predictions}
+    answers = [
+        answer
+        for risk in (0.3, 0.9)
+        for answer in api.predict(list(rows), run=run.folder.path, defer=risk, ask_teacher=True)
+    ]
+    assert {row.answered_by for row in answers} == {"student", "teacher"}
+    for answer in answers:
+        logits = getattr(rows[answer.text], answer.answered_by)
+        assert answer.label == run.student.classes[int(np.argmax(logits))]
+        assert answer.deferred == (answer.answered_by == "teacher")
+    with pytest.raises(QkdError, match="a bundle has no teacher"):
+        api.predict(list(rows), run=run.folder.student, ask_teacher=True)
+
+
+def test_the_bundle_has_the_linear_control(run, tmp_path):
+    control = Student.load(run.folder.path).control
+    rows = run.predictions
+    logits = control.logits(run.student.encoder.encode([row.text for row in rows]))
+    assert logits == pytest.approx(np.array([row.control for row in rows]), abs=1e-5)
+    page = export_run(run.folder.path, "page", tmp_path / "page", check=False).folder / "index.html"
+    model = json.loads(re.search(r"<script[^>]*>(.*?)</script>", page.read_text(), re.DOTALL)[1])
+    assert model["control"]["name"] == "linear"
+    Student(run.student.model, run.student.encoder).save(tmp_path / "student")
+    assert Student.load(tmp_path / "student").control is None
 
 
 def test_data_may_be_a_table_columns_or_a_path(run, corpus, tmp_path):

@@ -99,7 +99,14 @@ def make_page(texts=80, classes=CLASSES, device_runs=True):
         for evs in rng.uniform(-1, 1, (20, 4)).tolist()
     ]
     measured = {"plan": "hw-1", "device": "fake_fez", "mitigation": {"name": "zne", "shots": 4096}, "texts": 20}
-    measured |= {"asked": 20, "classes": classes, "error": estimate(0.1), "error_noisy": 0.1, "too_close": 2}
+    measured |= {
+        "asked": 20,
+        "classes": classes,
+        "rms": estimate(0.1),
+        "rms_noisy": 0.1,
+        "observables": ["Z0", "Z1", "Z2", "Z3"],
+        "too_close": 2,
+    }
     measured |= {"lines": {kind: {"like_exact": estimate(0.9)} for kind in ("measured", "exact")}, "rows": rows}
     runs: list[DeviceResult] = [MeasuredResult.from_dict(measured)] if device_runs else []
     circuit = library.load_circuit("hardware", qubits=4, layers=2)

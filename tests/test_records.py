@@ -18,8 +18,8 @@ from qkd.devices import snapshot
 from qkd.encoders.registry import make_encoder
 from qkd.hardware.ledger import Ledger
 from qkd.simulation.factory import make_engine
-from qkd.student.bundle import About
-from qkd.student.cores.quantum import QuantumCore
+from qkd.student.about import About
+from qkd.student.cores import QuantumCore
 from qkd.student.model import StudentModel
 from qkd.student.trainer import Progress
 

@@ -9,9 +9,10 @@ import pytest
 from qkd.core.markup import markdown_text
 from qkd.reports import plots
 from qkd.reports.pages import Picture
-from qkd.reports.run import teacher_conclusion
+from qkd.reports.run import majority_conclusion, teacher_conclusion
 from qkd.reports.tables import Table
-from qkd.results import Metrics, PairedDifference
+from qkd.results import Metrics, ModelResult, PairedDifference
+from qkd.student.metrics import confusion_matrix, score
 from qkd.student.verdicts import compare_accuracies
 
 
@@ -58,7 +59,10 @@ FOREIGN = ("$$", "$x_1", r"\$a$", "_hidden", "好评", "<b>&amp;", "a\nb", "\x1b
 def test_any_label_can_be_drawn_and_is_shown_as_it_is(capfd):
     rng = np.random.default_rng(0)
     targets = rng.integers(0, len(FOREIGN), 60)
-    image = plots.svg(plots.confusion(rng.permutation(targets), targets, FOREIGN), 'counts <of> "texts"')
+    image = plots.svg(
+        plots.confusion(confusion_matrix(rng.permutation(targets), targets, len(FOREIGN)), FOREIGN),
+        'counts <of> "texts"',
+    )
     texts = [
         "".join(node.itertext()) for node in ElementTree.fromstring(image).iter("{http://www.w3.org/2000/svg}text")
     ]
@@ -66,7 +70,7 @@ def test_any_label_can_be_drawn_and_is_shown_as_it_is(capfd):
         assert texts.count(shown) == 2
     assert "#2563eb" not in image and "var(--student)" in image
     rendered = io.BytesIO()
-    plots.confusion(targets, targets, FOREIGN).savefig(rendered, format="png")
+    plots.confusion(confusion_matrix(targets, targets, len(FOREIGN)), FOREIGN).savefig(rendered, format="png")
     assert "Glyph" not in capfd.readouterr().err
 
 
@@ -96,3 +100,21 @@ def test_markdown_shows_foreign_text_as_it_is(text):
     root = ElementTree.fromstring(f"<r>{html}</r>")
     assert root.find("p").text == " ".join(text.split()) and len(root.find("p")) == 0
     assert root.find(".//td").text == " ".join(text.split()) and len(root.findall(".//td")) == 2
+
+
+@pytest.mark.parametrize(
+    ("answers", "words"),
+    [
+        ((0, 0, 0, 0), "gives every test text the most frequent class, which 75.0 % of them have"),
+        ((0, 0, 0, 1), "25.0 points more accurate"),
+        ((0, 0, 1, 1), "not more accurate than the most frequent class (+0.0 points)"),
+        ((1, 1, 0, 0), "not more accurate than the most frequent class (-50.0 points)"),
+    ],
+)
+def test_a_constant_answer_is_named(answers, words):
+    targets = np.array([0, 0, 0, 1])
+    numbers = {
+        name: score(np.eye(2)[list(given)], targets) for name, given in (("student", answers), ("majority", [0] * 4))
+    }
+    lines = {name: ModelResult.model_construct(numbers=found) for name, found in numbers.items()}
+    assert words in majority_conclusion(Metrics.model_construct(lines=lines))

@@ -4,6 +4,8 @@ import json
 import statistics
 from pathlib import Path
 
+import matplotlib as mpl
+import matplotlib.pyplot as plt
 import pytest
 
 pytest.importorskip("optuna")
@@ -32,6 +34,21 @@ def found(corpus, tmp_path_factory):
     """A sweep with pruned trials in it."""
     spec = SweepSpec(over=OVER, trials=18, parallel=6, seeds=2)
     return sweep(None, spec, **given(corpus, tmp_path_factory.mktemp("runs"), name="whole"))
+
+
+def test_python_gets_tables_and_pictures(found):
+    mpl.use("Agg")
+    frame = found.to_frame()
+    assert list(frame.index) == [trial.number for trial in found.trials]
+    best, name = found.trials[found.best], found.space[0].name
+    assert frame.loc[best.number, name] == best.point[name]
+    assert frame.loc[best.number, "valid_accuracy"] == best.valid_accuracy
+    assert list(found.to_frame("students").index) == list(found.judged.students)
+    assert name in repr(found) and "<svg" in found._repr_html_()
+    assert found.plot_trials().has_data() and found.plot_setting(name).get_title() == name
+    with pytest.raises(QkdError, match="the sweep searched no setting 'depth'"):
+        found.plot_setting("depth")
+    plt.close("all")
 
 
 def without_times(found):

@@ -108,3 +108,11 @@ def test_a_run_shows_its_table_conclusion_and_picture(run):
 def test_pictures_of_a_run_take_axes(run, name):
     figure, axes = plt.subplots()
     assert getattr(run, f"plot_{name}")(ax=axes) is axes and axes.has_data() and figure.axes[0] is axes
+
+
+def test_a_student_shows_itself(run):
+    student = run.student
+    assert all(word in repr(student) for word in (*student.classes, student.encoder.name, "3 qubits"))
+    weights = student.to_frame("weights")["value"].to_numpy()
+    assert np.array_equal(weights, student.model.quantum.weights.detach().numpy().astype(float))
+    assert "<svg" in student._repr_html_() and student.plot_circuit().has_data()

@@ -20,6 +20,7 @@
 `transpile`          compile a student for a device
 `run_hardware`       run it there, or rehearse that on the device's snapshot
 `learn`              learn what a device's calibration does not tell, from a few circuits
+`Callback`           follows the epochs, stages and jobs of a run
 `Config`             every setting of a run
 `CompareSpec`        every setting of a comparison; `SweepSpec` of a sweep
 `QkdError`           what all errors are that a person can cause; `qkd.errors` has its kinds
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     import qkd.student as student
     import qkd.teachers as teachers
     from qkd.api import Run, distill, evaluate, predict, teach
+    from qkd.core.callbacks import Callback
     from qkd.core.config import Config
     from qkd.core.errors import QkdError
     from qkd.core.version import VERSION as __version__  # noqa: F401
@@ -62,35 +64,37 @@ if TYPE_CHECKING:
     from qkd.student.bundle import Student
     from qkd.studies import compare, reproduce, sweep
 
-__all__ = [
-    "CompareSpec",
-    "Config",
-    "QkdError",
-    "Run",
-    "Student",
-    "SweepSpec",
-    "circuits",
-    "compare",
-    "data",
-    "devices",
-    "distill",
-    "encoders",
-    "engines",
-    "errors",
-    "evaluate",
-    "export",
-    "hardware",
-    "learn",
-    "predict",
-    "reports",
-    "reproduce",
-    "run_hardware",
-    "simulation",
-    "student",
-    "sweep",
-    "teach",
-    "teachers",
-    "transpile",
-]
+    # not at run time: pydoc would print every method of every class
+    __all__ = [
+        "Callback",
+        "CompareSpec",
+        "Config",
+        "QkdError",
+        "Run",
+        "Student",
+        "SweepSpec",
+        "circuits",
+        "compare",
+        "data",
+        "devices",
+        "distill",
+        "encoders",
+        "engines",
+        "errors",
+        "evaluate",
+        "export",
+        "hardware",
+        "learn",
+        "predict",
+        "reports",
+        "reproduce",
+        "run_hardware",
+        "simulation",
+        "student",
+        "sweep",
+        "teach",
+        "teachers",
+        "transpile",
+    ]
 
 __getattr__, __dir__ = exports(__name__)

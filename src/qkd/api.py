@@ -6,19 +6,23 @@ They are thin: they take paths, names and tables, and call the packages that tak
 from __future__ import annotations
 
 import shutil
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
+from qkd.core.arguments import public
+from qkd.core.callbacks import calling, tracking
 from qkd.core.config import Config, fields, read_config, to_toml
 from qkd.core.console import log
 from qkd.core.errors import ConfigError, DataError, FolderError, nearest
-from qkd.core.files import write_text, write_with
+from qkd.core.files import write_text
+from qkd.core.options import ConfigOptions
 from qkd.core.runs import RunFolder, existing_run, find_folder, named_run, new_run, newest_run
-from qkd.pipeline.settings import Overrides, by_section, check_device, merged, with_pinned_models
+from qkd.pipeline.given import storable, stored_data
+from qkd.pipeline.settings import Overrides, by_section, check_device, merged, settled, with_pinned_models
 from qkd.reports.run import parts, predicted_classes, probabilities_and_targets, results_table
 from qkd.results import Evaluation, Labeling, Metrics, Prediction, TestPrediction
 from qkd.results.base import Shown
@@ -26,7 +30,6 @@ from qkd.results.reading import read_metrics, read_predictions
 
 if TYPE_CHECKING:
     import numpy as np
-    import pandas as pd
     from matplotlib.axes import Axes
 
     from qkd.reports.tables import Table
@@ -43,6 +46,7 @@ class Run(Shown):
         QkdError: there is no run.
     """
 
+    @public
     def __init__(self, folder: str | Path = "runs/latest") -> None:
         self.folder = existing_run(Path(folder))
 
@@ -138,133 +142,109 @@ class Run(Shown):
         return probabilities_and_targets(self.metrics.classes, self.predictions)
 
 
-def distill(config: Config | None = None, *, resume: bool = False, **options: Any) -> Run:
+@public
+def distill(
+    config: Config | None = None,
+    *,
+    resume: bool = False,
+    callbacks: Sequence[Any] = (),
+    quiet: bool = False,
+    **options: Unpack[ConfigOptions],
+) -> Run:
     """Distill a teacher into a quantum student and return the run.
 
     Args:
         config: the configuration; the defaults if None.
         resume: continue an existing run (``options["name"]``, else the one started last) from its checkpoint. Only
             ``epochs`` and ``patience`` may differ from its configuration.
+        callbacks: objects with ``on_stage``, ``on_epoch`` or ``on_job``; see ``qkd.Callback``.
+        quiet: print warnings only.
         options: single settings by their CLI names with underscores (``data="texts.csv"``, ``epochs=20``); they
-            override ``config``. ``data`` may be a DataFrame, a ``datasets.Dataset`` or ``(texts, labels)``, too.
+            override ``config``. ``data``, ``teacher``, ``encoder``, ``circuit`` and ``loss`` may be objects, too.
 
     Raises:
         QkdError: something in the configuration, the data, the teacher or the folder does not fit.
         KeyboardInterrupt: the user interrupted it; the run folder has a valid student of the completed epochs.
     """
-    table = None if isinstance(options.get("data"), str | Path | None) else _table(options.pop("data"), config, options)
-    overrides = by_section({key: str(value) if key == "data" else value for key, value in options.items()})
+    base = config or Config()
     if resume:
-        run = merged(config or Config(), {key: value for key, value in overrides.items() if key[0] == "run"}).run
+        run = merged(base, by_section({key: options[key] for key in ("runs", "name") if key in options})).run
         folder = newest_run(run.runs) if run.name is None else named_run(run.runs, run.name)
         with folder.lock():
-            if table is not None:
-                overrides = {**overrides, ("data", "data"): _stored(table, folder)}
-            _distill(_resumable(folder, config, overrides), folder, resume=True)
+            before = read_config(folder.config)
+            with storable(options, base.model_copy(update={"run": run}), before) as values:
+                _distill(_resumable(folder, config, by_section(values)), folder, callbacks, resume=True)
     else:
-        config = merged(config or Config(), overrides)
-        check_device(config, overrides)
-        stem = f"{config.data.stem}-{Path(config.student.circuit).stem}"
-        with new_run(config.run.runs, config.run.name, stem) as folder:
-            try:
-                if table is not None:
-                    config = merged(config, {("data", "data"): _stored(table, folder)})
-                _distill(with_pinned_models(config), folder, resume=False)
-            except Exception:
-                if not any(path.exists() for path in (folder.checkpoint, folder.teacher)):
-                    shutil.rmtree(folder.path, ignore_errors=True)  # its files took no time
-                raise
+        with storable(options, base) as values:
+            overrides = by_section(values)
+            config = merged(base, overrides)
+            check_device(config, overrides)
+            stem = f"{config.data.stem}-{Path(config.student.circuit).stem}"
+            with new_run(config.run.runs, config.run.name, stem) as folder:
+                try:
+                    _distill(with_pinned_models(config), folder, callbacks, resume=False)
+                except Exception:
+                    if not any(path.exists() for path in (folder.checkpoint, folder.teacher)):
+                        shutil.rmtree(folder.path, ignore_errors=True)  # its files took no time
+                    raise
     return Run(folder.path)
 
 
-def _table(data: Any, config: Config | None, options: Mapping[str, Any]) -> pd.DataFrame:
-    """Return a table of texts and labels from an object.
-
-    Raises:
-        ConfigError: the object is no table, or lacks a column.
-    """
-    import pandas as pd
-
-    spec = (config or Config()).data
-    columns = [options.get(name, getattr(spec, name)) for name in ("text_column", "label_column")]
-    if isinstance(data, tuple) and len(data) == 2:
-        data = pd.DataFrame(dict(zip(columns, map(list, data), strict=True)))
-    feature = getattr(data, "features", {}).get(columns[1])  # a datasets.Dataset has its labels as numbers
-    table = data.to_pandas() if hasattr(data, "to_pandas") else data
-    if not isinstance(table, pd.DataFrame):
-        raise ConfigError(f"data is a {type(data).__name__}; give a name, a path, a table, or (texts, labels)")
-    for column in columns:
-        if column not in table.columns:
-            raise ConfigError(f"data has no column '{column}'{nearest(column, map(str, table.columns))}")
-    if feature is not None and hasattr(feature, "int2str"):
-        table = table.assign(**{columns[1]: feature.int2str(table[columns[1]].tolist())})
-    return table[columns].astype(str).where(table[columns].notna()).reset_index(drop=True)
-
-
-def _stored(table: pd.DataFrame, folder: RunFolder) -> str:
-    """Write a table into a run folder, so that the run can be resumed and repeated, and return its path.
-
-    Raises:
-        DataError: the folder has another table.
-    """
-    import pandas as pd
-
-    path = folder.path.absolute() / "texts.parquet"
-    if not path.is_file():
-        write_with(path, lambda part: table.to_parquet(part, index=False), private=True)
-    elif not pd.read_parquet(path).equals(table):
-        raise DataError(f"{path}: the run was started with other texts; start a new run")
-    return str(path)
-
-
-def _distill(config: Config, folder: RunFolder, resume: bool) -> None:
+def _distill(config: Config, folder: RunFolder, callbacks: Sequence[Any], resume: bool) -> None:
     """Run the pipeline in a locked folder and make this the latest run."""
     from qkd.pipeline import distillation as pipeline
 
     try:
         write_text(folder.config, to_toml(config))
-        pipeline.run_pipeline(config, folder, resume)
+        settings = {key: getattr(getattr(config, section), key) for section, key, _ in fields()}
+        with calling(callbacks), tracking(config.run.track, folder.path, settings):
+            pipeline.run_pipeline(config, folder, resume)
     except KeyboardInterrupt:
         log.warning(f"interrupted; finished work is kept, continue with 'qkd distill --resume --name {folder.name}'")
         raise
     folder.make_latest()
 
 
+@public
 def teach(
     out: str | Path,
     config: Config | None = None,
     *,
-    torch_device: str | None = None,
     ray: str | None = None,
     embed: bool = False,
-    **options: Any,
+    quiet: bool = False,
+    **options: Unpack[ConfigOptions],
 ) -> Labeling:
     """Label a corpus with a teacher, and write its logits to a Parquet file that ``logits:FILE`` reads.
 
     Args:
         out: the file; a column ``text`` and one column of float32 logits for each class.
         config: data and teacher; the defaults if None.
-        torch_device: where torch computes; CUDA if it is available, otherwise the CPU.
         ray: the address of a Ray cluster that does the work, or ``local``.
         embed: whether the encoder embeds the texts, too, so that ``distill`` finds both in the cache.
+        quiet: print warnings only.
         options: single settings by their CLI names with underscores; they override ``config``.
 
     Raises:
         QkdError: data or teacher do not fit, or the file cannot be written.
     """
-    config = with_pinned_models(merged(config or Config(), by_section(options)))
     from qkd.core.cluster import over_ray
+    from qkd.simulation.factory import torch_device
     from qkd.teachers import labeling
 
-    with over_ray(ray):
-        return labeling.label(config, Path(out), torch_device, embed)
+    with TemporaryDirectory() as folder, storable({"runs": folder, **options}, config or Config()) as values:
+        config = settled(config or Config(), values)
+        with over_ray(ray):
+            return labeling.label(config, Path(out), str(torch_device(config.engine.torch_device)), embed)
 
 
-def estimate_cost(config: Config | None = None, **options: Any) -> str:
+@public
+def estimate_cost(config: Config | None = None, *, quiet: bool = False, **options: Unpack[ConfigOptions]) -> str:
     """Return a sentence about the tokens and the cost of labeling with an ``api:`` teacher; no server is asked.
 
     Args:
         config: data and teacher; the defaults when left out.
+        quiet: print warnings only.
         options: single settings by their CLI names with underscores; they override ``config``.
 
     Raises:
@@ -274,7 +254,7 @@ def estimate_cost(config: Config | None = None, **options: Any) -> str:
     from qkd.teachers.labeling import load_corpus
     from qkd.teachers.registry import make_teacher
 
-    config = with_pinned_models(merged(config or Config(), by_section(options)))
+    config = settled(config or Config(), options)
     teacher = make_teacher(config.teacher.teacher, config=config)
     if not isinstance(teacher, ApiTeacher):
         raise ConfigError(f"{teacher.name} costs no money: --dry-run estimates api: teachers")
@@ -301,11 +281,13 @@ def _resumable(folder: RunFolder, config: Config | None, overrides: Overrides) -
     return wanted
 
 
+@public
 def evaluate(
     run: str | Path | Run | Student = "runs/latest",
     data: Any = None,
     text_column: str | None = None,
     label_column: str | None = None,
+    quiet: bool = False,
 ) -> Evaluation:
     """Score a student on labeled texts.
 
@@ -320,6 +302,7 @@ def evaluate(
         data: labeled texts, a name or an object as for ``distill``; the run's own test split if None.
         text_column: the column of the texts; the one that the run was trained with if None.
         label_column: the column of the labels; the one that the run was trained with if None.
+        quiet: print warnings only.
 
     Raises:
         QkdError: no such run, no such column, or the data have a label that is none of the student's classes.
@@ -342,17 +325,28 @@ def evaluate(
     if isinstance(data, str | Path):
         dataset = load_dataset(str(data), text_column, label_column)
     else:
-        with tempfile.TemporaryDirectory() as folder:  # objects pass the same checks as files
-            path = Path(folder) / "table.parquet"
-            table = _table(data, None, {"text_column": text_column, "label_column": label_column})
-            table.to_parquet(path, index=False)
-            dataset = replace(load_dataset(str(path), text_column, label_column), source="the given table")
+        with TemporaryDirectory() as folder:  # objects pass the same checks as files
+            named = {"data": data, "text_column": text_column, "label_column": label_column}
+            stored = stored_data(named, Config(), Path(folder))
+            if "encoder" in stored:
+                _check_reads_features(student)
+            dataset = replace(load_dataset(stored["data"], text_column, label_column), source="the given table")
     for label in dataset.classes:
         if label not in student.classes:
             raise DataError(f"{dataset.source}: the student knows no label '{label}'{nearest(label, student.classes)}")
     for note in dataset.notes:
         log.info(note)
     return evaluate_student(student, dataset.texts, dataset.labels, dataset.source)
+
+
+def _check_reads_features(student: Student) -> None:
+    """Refuse features for a student of texts.
+
+    Raises:
+        DataError: the student was trained on texts.
+    """
+    if not student.encoder.name.startswith("features:"):
+        raise DataError(f"the student reads texts with the encoder '{student.encoder.name}'; give texts, not features")
 
 
 def _opened(run: str | Path | Run | Student) -> tuple[Student, Run | None]:
@@ -367,21 +361,27 @@ def _opened(run: str | Path | Run | Student) -> tuple[Student, Run | None]:
     return (run.student, run) if isinstance(run, Run) else (run, None)
 
 
+@public
 def predict(
-    texts: str | Sequence[str] = (),
+    texts: str | Sequence[str] | np.ndarray = (),
     file: str | Path | None = None,
     text_column: str = "text",
     run: str | Path | Run | Student = "runs/latest",
-    defer: float | None = None,
+    defer: float | Literal["teacher"] | None = None,
+    ask_teacher: bool = False,
+    quiet: bool = False,
 ) -> list[Prediction]:
     """Classify texts with a run's student.
 
     Args:
-        texts: one text or several.
+        texts: one text or several, or features (N,D).
         file: more texts: a table with a ``text_column``, or a ``.txt`` file with one text a line.
         text_column: the column of the file with the texts.
         run: a run, a student, a run or bundle folder, or the name of a run.
-        defer: the largest error rate among answered texts; the student defers texts of which it is less sure.
+        defer: the largest error rate among answered texts, or ``teacher`` for the teacher's; the student defers texts
+            of which it is less sure.
+        ask_teacher: whether the teacher of the run answers the deferred texts.
+        quiet: print warnings only.
 
     Returns:
         One prediction for each text, in order.
@@ -389,19 +389,28 @@ def predict(
     Raises:
         QkdError: there are no texts, or there is no student.
     """
+    from qkd.data.features import to_texts
     from qkd.data.loading import load_texts
+    from qkd.pipeline.inputs import ask_run_teacher
 
-    inputs = [texts] if isinstance(texts, str) else list(texts)
+    inputs = [texts] if isinstance(texts, str) else to_texts(texts) if hasattr(texts, "shape") else list(texts)
     inputs += load_texts(Path(file), text_column) if file else ()
     if not inputs:
         raise DataError("no texts to classify: give them as arguments or with --file")
-    student, _ = _opened(run)
-    if defer is None:
-        rows, deferred = student.predict_proba(inputs), [None] * len(inputs)
-    else:
-        answers = student.defer(inputs, defer)
+    student, opened = _opened(run)
+    if hasattr(texts, "shape"):
+        _check_reads_features(student)
+    nobody: list[None] = [None] * len(inputs)
+    if ask_teacher or defer is not None:
+        if ask_teacher and opened is None:
+            raise FolderError(f"{run}: a bundle has no teacher; name the run that trained it")
+        ask = ask_run_teacher(opened.folder, student.classes) if ask_teacher and opened else None
+        answers = student.defer(inputs, None if defer == "teacher" else defer, ask=ask)
         log.info(answers.deferral.describe())
         rows, deferred = answers.probabilities, (~answers.answered).tolist()
+        sources = answers.answered_by if ask_teacher else nobody
+    else:
+        rows, deferred, sources = student.predict_proba(inputs), nobody, nobody
     return [
         Prediction(
             text=text,
@@ -409,6 +418,7 @@ def predict(
             probability=float(row.max()),
             probabilities=dict(zip(student.classes, row.tolist(), strict=True)),
             deferred=unsure,
+            answered_by=source,
         )
-        for text, row, unsure in zip(inputs, rows, deferred, strict=True)
+        for text, row, unsure, source in zip(inputs, rows, deferred, sources, strict=True)
     ]

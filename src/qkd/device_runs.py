@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
+from qkd.core.arguments import public
+from qkd.core.callbacks import calling
 from qkd.core.errors import ConfigError, nearest
+from qkd.core.options import DeviceRunOptions, LearningOptions
 
 if TYPE_CHECKING:
     from qiskit.providers import BackendV2
+    from qiskit_ibm_runtime import QiskitRuntimeService
 
     from qkd.hardware.plan import Plan
     from qkd.hardware.request import BaseRequest
@@ -18,6 +22,7 @@ if TYPE_CHECKING:
     R = TypeVar("R", bound=BaseRequest)
 
 
+@public
 def run_hardware(
     run: str | Path = "runs/latest",
     *,
@@ -25,7 +30,10 @@ def run_hardware(
     detach: bool = False,
     dry_run: bool = False,
     backend: BackendV2 | None = None,
-    **options: Any,
+    service: QiskitRuntimeService | None = None,
+    callbacks: Sequence[Any] = (),
+    quiet: bool = False,
+    **options: Unpack[DeviceRunOptions],
 ) -> list[DeviceRun]:
     """Run a student on a device, or rehearse that on its snapshot: compile, estimate, confirm, submit, collect, report.
 
@@ -36,7 +44,10 @@ def run_hardware(
         detach: Return once the jobs are submitted; ``qkd.hardware.collect`` continues.
         dry_run: Stop after the estimate.
         backend: The device as an object: any ``BackendV2``. One of another provider than IBM runs through Qiskit's
-            ``BackendEstimatorV2``, with mitigation ``none`` or ``affine``.
+            ``BackendEstimatorV2``, with mitigation ``none`` or ``affine``. ``device`` takes it, too.
+        service: Your client of IBM Quantum, which has the device; one with the stored account if None.
+        callbacks: Objects with ``on_job``; see ``qkd.Callback``.
+        quiet: Print warnings only.
         options: Fields of ``qkd.hardware.DeviceRunRequest``: ``device="ibm_fez"``, ``local=True``, ``samples=20``, ...
 
     Returns:
@@ -48,11 +59,20 @@ def run_hardware(
     from qkd.hardware.request import DeviceRunRequest
     from qkd.hardware.run import run as run_
 
-    request = _request(DeviceRunRequest, options | {"run": run}, confirm, dry_run)
+    device = options.get("device")
+    if device is not None and not isinstance(device, str | Path):
+        if backend is not None:
+            raise ConfigError("device and backend are both backends; give one of them")
+        backend = device
+        options = {**options, "device": None}
+    check_objects(backend, service)
+    request = _request(DeviceRunRequest, {**options, "run": run}, confirm, dry_run)
     confirm = confirm or (lambda plan: True)
-    return run_(request, confirm, detach=detach, dry_run=dry_run, backend=backend)
+    with calling(callbacks):
+        return run_(request, confirm, detach=detach, dry_run=dry_run, backend=backend, service=service)
 
 
+@public
 def learn(
     device: str,
     run: str | Path = "runs/latest",
@@ -60,7 +80,10 @@ def learn(
     confirm: Callable[[Plan], bool] | None = None,
     detach: bool = False,
     dry_run: bool = False,
-    **options: Any,
+    service: QiskitRuntimeService | None = None,
+    callbacks: Sequence[Any] = (),
+    quiet: bool = False,
+    **options: Unpack[LearningOptions],
 ) -> DeviceRun:
     """Learn errors that a device's calibration omits, coherent errors above all, from a few circuits of a run.
 
@@ -72,6 +95,9 @@ def learn(
         confirm: See ``run_hardware``.
         detach: See ``run_hardware``.
         dry_run: See ``run_hardware``.
+        service: See ``run_hardware``.
+        callbacks: See ``run_hardware``.
+        quiet: Print warnings only.
         options: Fields of ``qkd.hardware.LearningRequest``: ``points=256``, ``shots=128``, ...
 
     Raises:
@@ -80,8 +106,28 @@ def learn(
     from qkd.hardware.request import LearningRequest
     from qkd.hardware.run import run as run_
 
-    request = _request(LearningRequest, options | {"run": run, "device": device}, confirm, dry_run)
-    return run_(request, confirm or (lambda plan: True), detach=detach, dry_run=dry_run)[0]
+    request = _request(LearningRequest, {**options, "run": run, "device": device}, confirm, dry_run)
+    check_objects(None, service)
+    confirm = confirm or (lambda plan: True)
+    with calling(callbacks):
+        return run_(request, confirm, detach=detach, dry_run=dry_run, service=service)[0]
+
+
+def check_objects(backend: object, service: object) -> None:
+    """Refuse objects that are no backend or no client of IBM Quantum.
+
+    Raises:
+        ConfigError: One is neither, or both are given.
+    """
+    from qiskit.providers import BackendV2
+
+    if backend is not None and not isinstance(backend, BackendV2):
+        kind = f"the class {backend.__name__}" if isinstance(backend, type) else f"a {type(backend).__name__}"
+        raise ConfigError(f"the device is {kind}; give a name, a snapshot file or a BackendV2")
+    if service is not None and not callable(getattr(service, "backends", None)):
+        raise ConfigError(f"service is a {type(service).__name__}; give a QiskitRuntimeService")
+    if service is not None and backend is not None:
+        raise ConfigError("backend brings its own service; omit service=")
 
 
 def _request(kind: type[R], options: Mapping[str, Any], confirm: object, dry_run: bool) -> R:

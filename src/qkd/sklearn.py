@@ -29,9 +29,7 @@ from qkd.encoders.protocol import Encoder
 from qkd.encoders.registry import make_encoder
 from qkd.simulation.factory import make_engine
 from qkd.student.classical import classical_form
-from qkd.student.cores.base import StudentCore
-from qkd.student.cores.factory import CLASSICAL, make_control
-from qkd.student.cores.quantum import QuantumCore
+from qkd.student.cores import CLASSICAL, QuantumCore, StudentCore, make_control
 from qkd.student.data import TrainingData
 from qkd.student.trainer import make_trainer
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
+from qkd.core.arguments import public
 from qkd.core.cluster import over_ray
 from qkd.core.config import Config, read_config, to_toml
 from qkd.core.console import log
 from qkd.core.errors import QkdError
 from qkd.core.files import write_json, write_text
+from qkd.core.options import ConfigOptions
 from qkd.core.runs import Kind, RunFolder, existing_run, study_run
 from qkd.experiments.specs import CompareSpec, SweepSpec
+from qkd.pipeline.given import storable
 from qkd.pipeline.settings import by_section, settled
 
 if TYPE_CHECKING:
@@ -23,8 +26,14 @@ if TYPE_CHECKING:
     from qkd.results import Comparison, Reproduction, Sweep
 
 
+@public
 def compare(
-    base: str | Path | Config | None = None, spec: CompareSpec | None = None, *, ray: str | None = None, **options: Any
+    base: str | Path | Config | None = None,
+    spec: CompareSpec | None = None,
+    *,
+    ray: str | None = None,
+    quiet: bool = False,
+    **options: Unpack[ConfigOptions],
 ) -> Comparison:
     """Train several students over several seeds on the same texts, and compare the others with the first.
 
@@ -34,6 +43,7 @@ def compare(
         base: a run folder, a configuration or its file, with texts, teacher and student; the defaults if None.
         spec: students, seeds, numbers of texts and simulators.
         ray: the address of a Ray cluster that runs the trials, or ``local``.
+        quiet: print warnings only.
         options: single settings by their CLI names with underscores; they override ``base``.
 
     Returns:
@@ -46,14 +56,17 @@ def compare(
     from qkd.experiments.candidates import make_candidates
 
     spec = spec or CompareSpec()
-    config = settled(_base(base), options)
+    config = _base(base)
 
     def again(folder: RunFolder) -> str:
         return f"qkd compare {shlex.quote(str(folder.config))} --name {folder.name} {_words(spec)}"
 
-    return _compare(config, make_candidates(spec.students, config), spec, "compare", again, ray)
+    with storable(options, config) as values:
+        config = settled(config, values)
+        return _compare(config, make_candidates(spec.students, config), spec, "compare", again, ray)
 
 
+@public
 def reproduce(
     recipe: str = "qdllm",
     base: Config | None = None,
@@ -63,7 +76,8 @@ def reproduce(
     deviations: Sequence[str] = ("padding", "js", "carried"),
     tune: int = 0,
     ray: str | None = None,
-    **options: Any,
+    quiet: bool = False,
+    **options: Unpack[ConfigOptions],
 ) -> Comparison:
     """Run the paper's recipe, the recipe with each deviation of the authors' public code, and other students.
 
@@ -75,6 +89,7 @@ def reproduce(
         deviations: names in ``experiments.reproduction.DEVIATIONS``.
         tune: number of settings that the other students and a second, tuned recipe try; see ``CompareSpec``.
         ray: the address of a Ray cluster that runs the trials, or ``local``.
+        quiet: print warnings only.
         options: single settings by their CLI names with underscores; they override the recipe.
 
     Returns:
@@ -89,23 +104,31 @@ def reproduce(
 
     if recipe != RECIPE:
         raise QkdError(f"there is no recipe '{recipe}'; the only recipe is {RECIPE}")
-    overrides = by_section(options)
-    config = settled(base or Config(encoder=read_config(recipe_file()).encoder), options)
-    recipe_overrides = {key: value for key, value in overrides.items() if key[0] in RECIPE_SECTIONS}
-    versions = variants(config, recipe_overrides, students, deviations, tune > 1)
-    spec = CompareSpec(students=tuple(version.name for version in versions), seeds=seeds, tune=tune)
-    arguments = {"seeds": seeds, "students": students, "deviations": deviations or "none", "tune": tune}
-    arguments |= {key: value for (_, key), value in recipe_overrides.items()}
+    base = base or Config(encoder=read_config(recipe_file()).encoder)
+    with storable(options, base) as values:
+        overrides = by_section(values)
+        config = settled(base, values)
+        recipe_overrides = {key: value for key, value in overrides.items() if key[0] in RECIPE_SECTIONS}
+        versions = variants(config, recipe_overrides, students, deviations, tune > 1)
+        spec = CompareSpec(students=tuple(version.name for version in versions), seeds=seeds, tune=tune)
+        arguments = {"seeds": seeds, "students": students, "deviations": deviations or "none", "tune": tune}
+        arguments |= {key: value for (_, key), value in recipe_overrides.items()}
 
-    def again(folder: RunFolder) -> str:
-        words = _typed({"name": folder.name, **arguments})
-        return f"qkd reproduce {recipe} --config {shlex.quote(str(folder.config))} {words}"
+        def again(folder: RunFolder) -> str:
+            words = _typed({"name": folder.name, **arguments})
+            return f"qkd reproduce {recipe} --config {shlex.quote(str(folder.config))} {words}"
 
-    return _compare(config, versions, spec, "reproduce", again, ray, reproduction_of)
+        return _compare(config, versions, spec, "reproduce", again, ray, reproduction_of)
 
 
+@public
 def sweep(
-    base: str | Path | Config | None = None, spec: SweepSpec | None = None, *, ray: str | None = None, **options: Any
+    base: str | Path | Config | None = None,
+    spec: SweepSpec | None = None,
+    *,
+    ray: str | None = None,
+    quiet: bool = False,
+    **options: Unpack[ConfigOptions],
 ) -> Sweep:
     """Search settings of the student by the validation texts, and judge the best trial on the test texts.
 
@@ -115,6 +138,7 @@ def sweep(
         base: a run folder, a configuration or its file: settings that are not searched, and the start of the search.
         spec: the search space and the number of trials.
         ray: the address of a Ray cluster that runs the trials, or ``local``.
+        quiet: print warnings only.
         options: single settings by their CLI names with underscores; they override ``base``.
 
     Returns:
@@ -131,9 +155,11 @@ def sweep(
     from qkd.reports.pages import report_failures_as_warnings
 
     spec = spec or SweepSpec()
-    config = settled(_base(base), options)
-    space = dimensions(spec.over, config)
-    with _study(config, "sweep", ray) as folder:
+    config = _base(base)
+    with ExitStack() as stack:
+        config = settled(config, stack.enter_context(storable(options, config)))
+        space = dimensions(spec.over, config)
+        folder = stack.enter_context(_study(config, "sweep", ray))
         path = folder.path / "best.toml"
         result, best = search(config, space, spec, folder)
         commands = {

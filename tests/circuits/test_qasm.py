@@ -107,3 +107,19 @@ def test_blanks_are_read_in_linear_time():
     assert from_qasm(program).num_qubits == 1
     with pytest.raises(QkdError, match="bytes"):
         from_qasm(" \n" * MAX_BYTES)
+
+
+@pytest.mark.parametrize(
+    ("definitions", "named"),
+    [
+        ("gate mine(a) q { mine(a) q; }", "gate 'mine' is not defined"),
+        ("gate mine(a) q { other(a) q; }\ngate other(a) q { rx(a) q; }", "gate 'other' is not defined"),
+        ("gate mine(a) q { rx(a) q; }\ngate mine(a) q { ry(a) q; }", "'mine' is already defined"),
+        ("gate mine(a, a) q { rx(a) q; }", "Symbol 'a' already inserted"),
+    ],
+)
+def test_an_error_names_gates_as_the_program_does(definitions, named):
+    program = f"// qkd.inputs: dx\n{HEAD}input float dx;\n{definitions}\nqubit q;\nmine(dx) q;\n"
+    with pytest.raises(QkdError, match=named) as refused:
+        from_qasm(program)
+    assert "own_" not in str(refused.value)

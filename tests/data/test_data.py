@@ -482,7 +482,7 @@ def test_pipes_and_devices_are_no_files(tmp_path, suffix):
 
 def test_mostly_unusable_rows_stop_the_reading_unless_the_user_allows_them(tmp_path, monkeypatch):
     path = write(tmp_path / "f.csv", [*ROWS, *({"t": f"text {n}", "y": ""} for n in range(30))])
-    with pytest.raises(QkdError, match=r"30 of 50 texts have no label .*is --label-column the right one"):
+    with pytest.raises(QkdError, match=r"30 of 50 texts have no label .*is label_column the right one"):
         load(path)
     monkeypatch.setenv("QKD_LIMITS", "2")
     assert load(path).texts == tuple(TEXTS)

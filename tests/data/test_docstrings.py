@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from qkd.data import docstrings
+from qkd.data import corpora
 from qkd.data import loading as data
 
 
@@ -17,21 +17,21 @@ def dataset():
 
 
 def test_it_is_balanced_and_has_no_duplicates(dataset):
-    assert Counter(dataset.labels) == dict.fromkeys(docstrings.LIBRARIES, docstrings.SENTENCES_PER_LIBRARY)
+    assert Counter(dataset.labels) == dict.fromkeys(corpora.LIBRARIES, corpora.SENTENCES_PER_LIBRARY)
     assert len({data.normalize_text(text) for text in dataset.texts}) == len(dataset.texts)
     assert min(len(text.split()) for text in dataset.texts) >= 4
 
 
 def test_no_sentence_names_its_library(dataset):
-    names = re.compile("|".join(docstrings.LIBRARIES), re.IGNORECASE)
+    names = re.compile("|".join(corpora.LIBRARIES), re.IGNORECASE)
     assert [text for text in dataset.texts if names.search(text)] == []
 
 
 def test_it_is_the_same_in_another_process_and_imports_none_of_the_libraries(dataset):
     script = (
-        "import sys; from qkd.data import docstrings\n"
-        "table = docstrings.read_docstrings(); print(repr(table.columns['text'][::100]))\n"
-        "assert not set(docstrings.LIBRARIES) & set(sys.modules), 'imported'"
+        "import sys; from qkd.data import corpora\n"
+        "table = corpora.read_docstrings(); print(repr(table.columns['text'][::100]))\n"
+        "assert not set(corpora.LIBRARIES) & set(sys.modules), 'imported'"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -53,4 +53,4 @@ def test_it_is_the_same_in_another_process_and_imports_none_of_the_libraries(dat
     ],
 )
 def test_a_first_sentence_loses_markup_and_names(docstring, sentence):
-    assert docstrings.first_sentence(docstring) == sentence
+    assert corpora.first_sentence(docstring) == sentence

@@ -26,9 +26,8 @@ from qkd.devices import profiles, snapshot
 from qkd.devices.backend import CalibratedBackend
 from qkd.devices.catalogue import load_catalogue
 from qkd.devices.layout import predicted_error, with_measurements, without_measurements
-from qkd.devices.noise import noise_model, with_idle_noise
 from qkd.devices.profiles import load_profile
-from qkd.devices.region import Region, to_region
+from qkd.devices.region import Region, noise_model, to_region, with_idle_noise
 from qkd.devices.report import report
 from qkd.devices.transpile import transpile, verify
 from qkd.engines import LightConeEstimator

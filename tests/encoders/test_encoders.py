@@ -8,7 +8,7 @@ import pytest
 
 from qkd.core.errors import QkdError
 from qkd.encoders.combined import whiten
-from qkd.encoders.layer_choice import choose_layers
+from qkd.encoders.hidden_states import choose_layers
 from qkd.encoders.protocol import embed_texts
 from qkd.encoders.registry import make_encoder
 from tests.models.conftest import TEXTS, alone
@@ -70,7 +70,7 @@ def test_layers_are_chosen_by_what_a_probe_makes_of_them(model, monkeypatch):
 @pytest.mark.parametrize(("far", "read"), [(0.06, "1,2"), (0.04, "2")])
 def test_an_encoder_that_trains_reads_one_layer_that_is_nearly_as_good(model, monkeypatch, far, read):
     errors = iter([0.3 * (1 + far), 0.6, 0.3] * 2)  # of layer 2, layer 1 and both
-    monkeypatch.setattr("qkd.encoders.layer_choice.squared_errors", lambda *_: np.array([next(errors)]))
+    monkeypatch.setattr("qkd.encoders.hidden_states.squared_errors", lambda *_: np.array([next(errors)]))
     y = np.arange(len(TEXTS)) % 2
     for trains, layers in ((True, read), (False, "1,2")):
         found, _ = choose_layers(make_encoder(f"{model}?layers=auto"), TEXTS, y, trains)
@@ -104,7 +104,7 @@ def test_whitening_leaves_uncorrelated_numbers_of_variance_one_and_travels_with_
     assert again.key == encoder.key and again.dim == 8
     other = whiten(make_encoder("hashing:64"), TEXTS[:20], 8)
     assert other.key != encoder.key
-    with pytest.raises(QkdError, match=r"--whiten 64: .* vary in \d+ directions; keep fewer"):
+    with pytest.raises(QkdError, match=r"whiten=64: .* vary in \d+ directions; keep fewer"):
         whiten(make_encoder("hashing:64"), TEXTS, 64)
 
 

@@ -13,12 +13,10 @@ from qkd.engines import (
     LightConeEstimator,
     StatevectorEstimator,
     TrajectoryEstimator,
-    machine,
 )
-from qkd.engines.base import EngineEstimator
+from qkd.engines.base import EngineEstimator, keep_freed_memory
 from qkd.engines.expressions import Expressions, linear_form
-from qkd.engines.grouping import Requests, group
-from qkd.engines.keys import circuit_key
+from qkd.engines.grouping import Requests, circuit_key, group
 from tests.engines.conftest import random_circuit, random_observables
 
 
@@ -141,10 +139,10 @@ def test_run_wants_a_list_of_pubs():
 
 
 def test_engines_settle_nothing_for_the_whole_process_and_begin_alike():
-    machine.keep_freed_memory.cache_clear()
+    keep_freed_memory.cache_clear()
     circuit, threads = QuantumCircuit(1), torch.get_num_threads()
     exact = [StatevectorEstimator(), LightConeEstimator(), DensityMatrixEstimator(), TrajectoryEstimator()]
     for engine in [*exact, AerEstimator()]:
         assert engine.run([(circuit, "Z")]).result()[0].data.evs == 1
-    assert machine.keep_freed_memory.cache_info().currsize == 0 and torch.get_num_threads() == threads
+    assert keep_freed_memory.cache_info().currsize == 0 and torch.get_num_threads() == threads
     assert len({engine.device for engine in exact}) == 1

@@ -20,7 +20,7 @@ from qkd.engines import (
     StatevectorEstimator,
     TrajectoryEstimator,
 )
-from qkd.engines.shots import ShotEstimator
+from qkd.engines.aer import ShotEstimator
 
 EXACT = [StatevectorEstimator, LightConeEstimator, DensityMatrixEstimator]
 SAMPLING = [

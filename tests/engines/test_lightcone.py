@@ -256,8 +256,6 @@ def test_what_it_cannot_do_is_said(noise):
     noise.add_all_qubit_quantum_error(damped.tensor(damped).tensor(damped), "ccx")
     with pytest.raises(QkdError, match="acts on 3 qubits"):
         LightConeEstimator(noise).compile(circuit, [SparsePauliOp("ZZZ")], [], [])
-    with pytest.raises(QkdError, match="not both"):
-        LightConeEstimator(noise_model=noise, backend=fake_provider.FakeManilaV2())
     with pytest.raises(QkdError, match="float16"):
         LightConeEstimator(dtype="float16")
 

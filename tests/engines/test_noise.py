@@ -36,7 +36,7 @@ from qkd.engines import (
     StatevectorEstimator,
     TrajectoryEstimator,
 )
-from qkd.engines.noise import error_of
+from qkd.engines.noise.aer import error_of
 
 ENGINES = {
     "lightcone": (LightConeEstimator, 1e-9),

@@ -15,7 +15,7 @@ from qkd.encoders.registry import make_encoder
 from qkd.encoders.static import StaticEncoder
 from qkd.simulation.factory import make_engine
 from qkd.student.bundle import Student
-from qkd.student.cores.quantum import QuantumCore
+from qkd.student.cores import QuantumCore
 from qkd.student.model import StudentModel
 
 CLASSES = ('say "hi" & <b>go</b>', "l'été 🎉", "plain")

@@ -13,8 +13,7 @@ from qkd.core.errors import ModelError
 from qkd.simulation.factory import make_engine
 from qkd.student.classical import classical_form
 from qkd.student.contraction import ContractedCircuit
-from qkd.student.cores.factory import make_control
-from qkd.student.cores.quantum import QuantumCore
+from qkd.student.cores import QuantumCore, make_control
 from qkd.student.gatelist import GateList
 from qkd.student.model import StudentModel
 

@@ -9,7 +9,7 @@ from qkd.circuits import library
 from qkd.core.errors import ConfigError, ModelError
 from qkd.encoders.combined import whiten
 from qkd.encoders.registry import make_encoder
-from qkd.student.cores.factory import make_control
+from qkd.student.cores import make_control
 from tests.export.conftest import CLASSES, CPU, make_student
 from tests.export.test_classical import own_circuit
 
@@ -74,9 +74,9 @@ def test_controls(core, some_texts, tmp_path):
 
 
 def test_hashing_cannot_be_in_the_graph(hashing_student, tmp_path):
-    with pytest.raises(ModelError, match="--format numpy for hashing"):
+    with pytest.raises(ModelError, match="format='numpy' for hashing"):
         hashing_student.export(tmp_path / "out", "onnx")
-    with pytest.raises(ConfigError, match="--inputs is texts or embeddings, not 'tokens'"):
+    with pytest.raises(ConfigError, match="inputs is texts or embeddings, not 'tokens'"):
         hashing_student.export(tmp_path / "out", "onnx", inputs="tokens")
 
 

@@ -9,7 +9,7 @@ import pytest
 from qkd.circuits import library
 from qkd.core.errors import ModelError
 from qkd.encoders.registry import make_encoder
-from qkd.student.cores.factory import make_control
+from qkd.student.cores import make_control
 from tests.export.conftest import CLASSES, CPU, make_student
 from tests.export.test_classical import own_circuit
 
@@ -192,7 +192,7 @@ def test_many_labels_and_a_wide_circuit(browser, tmp_path):
 
     from qkd.simulation.factory import make_engine
     from qkd.student.bundle import Student
-    from qkd.student.cores.quantum import QuantumCore
+    from qkd.student.cores import QuantumCore
     from qkd.student.model import StudentModel
 
     circuit, encoder = library.load_circuit("hardware", qubits=16, layers=1), make_encoder("hashing:32")

@@ -9,7 +9,7 @@ from qkd import QkdError
 from qkd.circuits import library
 from qkd.core.errors import ModelError
 from qkd.encoders.registry import make_encoder
-from qkd.student.cores.factory import make_control
+from qkd.student.cores import make_control
 from tests.export.conftest import CLASSES, CPU, make_student, read
 from tests.export.test_classical import own_circuit
 
@@ -48,7 +48,7 @@ def test_what_cannot_be_exported_is_refused(tmp_path):
     with pytest.raises(QkdError, match="classical control"):
         linear.export(tmp_path / "out", "qasm")
     wide = make_student(make_encoder("hashing:16"), library.load_circuit("hardware", qubits=20, layers=1))
-    with pytest.raises(ModelError, match="20 qubits are more than 14; export with --no-check"):
+    with pytest.raises(ModelError, match="20 qubits are more than 14; export with check=False"):
         wide.export(tmp_path / "out", "qasm")
     program = wide.export(tmp_path / "out", "qasm", check=False).folder / "circuit.qasm"
     assert qasm3.loads(program.read_text("utf-8")).num_qubits == 20

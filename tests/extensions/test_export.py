@@ -6,7 +6,7 @@ from qkd.circuits import library
 from qkd.core.errors import ModelError
 from qkd.encoders.registry import make_encoder
 from qkd.export import registry
-from qkd.student.cores.factory import make_control
+from qkd.student.cores import make_control
 from tests.export.conftest import CPU, make_student
 
 

@@ -19,6 +19,7 @@ import requests
 
 from qkd import QkdError
 from qkd.circuits import library
+from qkd.core.console import log
 from qkd.core.files import NotWritten
 from qkd.devices import live, snapshot
 from qkd.devices.transpile import transpile
@@ -108,9 +109,7 @@ class World:
             mock.patch("requests.sessions.get_environ_proxies", lambda *_, **__: {}),  # a third of the time
             mock.patch("requests.sessions.get_netrc_auth", lambda *_, **__: None),
             mock.patch("os.fsync", lambda handle: None),
-            mock.patch("qkd.hardware.jobs.say", lambda words: None),
-            mock.patch("qkd.hardware.jobs.warn", lambda words: None),
-            mock.patch("qkd.hardware.service.retry.say", lambda words: None),
+            mock.patch.object(log, "disabled", True),
         ]
 
     def __enter__(self):

@@ -1,6 +1,7 @@
 """Backends of other providers as devices."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from qiskit.providers.fake_provider import GenericBackendV2
 
@@ -12,14 +13,50 @@ from qkd.hardware import collect
 def test_any_backend_is_a_device(folder):
     backend = GenericBackendV2(5, seed=3)
     options = {"backend": backend, "samples": 12, "shots": 1024, "max_qpu_seconds": 900, "confirm": lambda plan: True}
-    results = [device_run.result for device_run in qkd.run_hardware(folder, mitigation="none,affine", **options)]
+    runs = qkd.run_hardware(folder, mitigation="none,affine", **options)
+    results = [device_run.result for device_run in runs]
     for result in results:
         assert result.texts == 12 and result.device == backend.name and not result.local
         off = [np.abs(np.array(row.evs) - row.exact) / np.array(row.stds) for row in result.rows]
         assert np.median(off) < 1.5
-    assert results[0].rms < 0.2
+    assert results[0].rms.value < 0.2
+    values = pd.concat(device_run.to_frame() for device_run in runs)
+    for device_run in runs:
+        part = values[values["mitigation"] == device_run.plan.mitigation.name]
+        assert len(part) == 12 * 4 and list(part["observable"][:4]) == ["Z0", "Z1", "Z2", "Z3"]
+        rms = np.sqrt(((part["value"] - part["exact"]) ** 2).mean())
+        assert rms == pytest.approx(device_run.result.rms.value) and (part["standard_error"] > 0).all()
+        assert "RMS error" in repr(device_run) and "<svg" in device_run._repr_html_()
+        assert list(device_run.to_frame("jobs")["state"]) == ["saved"]
     [rehearsed] = qkd.run_hardware(folder, backend=backend, local=True, samples=6, shots=1024, mitigation="readout")
     assert rehearsed.result.local and rehearsed.result.texts == 6
+
+
+def test_a_device_may_be_the_object_itself(folder):
+    [dry] = qkd.run_hardware(folder, device=GenericBackendV2(5, seed=3), samples=4, dry_run=True)
+    assert dry.plan.device == GenericBackendV2(5, seed=3).name
+    for options in ({"device": GenericBackendV2}, {"backend": "ibm_fez"}, {"service": 3}, {"device": 3}):
+        with pytest.raises(QkdError, match=r"the device is|service is"):
+            qkd.run_hardware(folder, dry_run=True, **options)
+
+
+def test_a_client_that_the_user_made_is_the_account(folder, service, monkeypatch):
+    from qiskit_ibm_runtime import QiskitRuntimeService
+
+    client = QiskitRuntimeService()
+    monkeypatch.setattr(QiskitRuntimeService, "saved_accounts", dict)
+    for name in ("QISKIT_IBM_TOKEN", "QISKIT_IBM_INSTANCE", "QISKIT_IBM_URL"):
+        monkeypatch.delenv(name)
+    options = {"samples": 4, "shots": 64, "mitigation": "none", "confirm": lambda plan: True}
+    with pytest.raises(QkdError, match="retired"):
+        qkd.run_hardware(folder, device="ibm_manila", **options)
+    [done] = qkd.run_hardware(folder, device="ibm_manila", service=client, **options)
+    assert done.result.texts == 4 and len(service.jobs) == done.plan.jobs and not done.result.local
+    [sent] = qkd.run_hardware(folder, device="ibm_manila", service=client, seed=1, detach=True, **options)
+    [fetched] = collect(folder, sent.plan.name, service=client)
+    assert fetched.result.texts == 4
+    with pytest.raises(QkdError, match="ibm_brisbane is retired"):
+        qkd.run_hardware(folder, device="ibm_brisbane", service=client, **options)
 
 
 def test_mitigation_that_needs_ibms_client_says_so(folder):

@@ -11,9 +11,8 @@ from qkd.cli import app
 from qkd.core.runs import RunFolder
 from qkd.devices import snapshot
 from qkd.devices.calibration import Operation
-from qkd.devices.noise import noise_model
 from qkd.devices.random_errors import hidden
-from qkd.devices.region import to_region
+from qkd.devices.region import noise_model, to_region
 from qkd.devices.transpile import transpile
 from qkd.engines.density import DensityMatrixEstimator
 from qkd.hardware.fitness import Evaluation, drift, drift_rows, evaluate, rank_devices, ranking_rows

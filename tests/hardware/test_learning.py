@@ -13,9 +13,8 @@ from qkd import QkdError
 from qkd.cli import app
 from qkd.core.config import Config
 from qkd.devices import snapshot
-from qkd.devices.noise import noise_model
 from qkd.devices.random_errors import PHASES, hidden, with_learned
-from qkd.devices.region import Region
+from qkd.devices.region import Region, noise_model
 from qkd.engines import LightConeEstimator
 from qkd.engines.noise import Noise
 from qkd.hardware.measurements import shot_noise
@@ -26,8 +25,7 @@ from qkd.hardware.run import collect, run
 from qkd.hardware.service import sampled
 from qkd.hardware.service.retry import RetryPolicy
 from qkd.simulation import fit
-from qkd.simulation.noise import device_noise
-from qkd.simulation.setup import make_setup
+from qkd.simulation.setup import device_noise, make_setup
 
 from .conftest import QUICK
 from .test_parts import placed
@@ -129,7 +127,7 @@ def test_a_device_is_asked_once(service, folder):
     assert held.calibration.learned.gates["cx"] and held.name == "ibm_manila"
     config = Config.model_validate({"device": {"device": str(path)}, "engine": {"sim": "aer-noisy"}})
     assert isinstance(make_setup(config, placed("fake_manila", 4)[0]).noisy.model, Noise)
-    with pytest.raises(QkdError, match="above --max-qpu-seconds"):
+    with pytest.raises(QkdError, match="above max_qpu_seconds"):
         run(
             LearningRequest(run=folder, device="ibm_manila", points=32, shots=65536, max_qpu_seconds=10),
             YES,
@@ -183,7 +181,7 @@ def test_a_device_run_reckons_with_what_was_learned_lately(service, folder, caps
         run(order(folder, learned=str(elsewhere)), YES, policy=QUICK)
     [sent] = run(order(folder), YES, policy=QUICK)
     [without] = run(order(folder, learned="none"), YES, policy=QUICK)
-    assert sent.result.error_noisy != without.result.error_noisy and len(service.jobs) == 2
+    assert sent.result.rms_noisy != without.result.rms_noisy and len(service.jobs) == 2
     new.write_text("{")
     [again] = run(order(folder), YES, dry_run=True, policy=QUICK)
     assert again.plan.snapshot.calibration.learned is None and "ignored" in capsys.readouterr().err

@@ -11,8 +11,7 @@ from qkd.circuits import library
 from qkd.core.console import _Silent
 from qkd.core.specs import validated
 from qkd.devices import snapshot
-from qkd.devices.noise import noise_model
-from qkd.devices.region import to_region
+from qkd.devices.region import noise_model, to_region
 from qkd.devices.transpile import transpile
 from qkd.engines import LightConeEstimator, StatevectorEstimator
 from qkd.hardware import budget
@@ -141,7 +140,7 @@ def test_five_hundred_texts_fit_the_free_plan():
     assert cost.seconds == pytest.approx(2 * len(chunks) + 250e-6 * (1024 * 500 + MIN_READOUT_SHOTS * len(chunks)))
     assert cost.seconds < 600
     cost.check(600)
-    with pytest.raises(QkdError, match="above --max-qpu-seconds 60"):
+    with pytest.raises(QkdError, match="above max_qpu_seconds=60"):
         cost.check(60)
     with pytest.raises(QkdError, match="has 100 s left"):
         Budget(cost.stages, remaining=100).check(600)
@@ -150,7 +149,7 @@ def test_five_hundred_texts_fit_the_free_plan():
 def test_jobs_are_few_and_hold_every_text_once():
     assert split_into_jobs(10, 100, 5, max_executions=305) == [(0, 2), (2, 5), (5, 8), (8, 10)]
     assert split_into_jobs(3, 100, 0, max_executions=1000) == [(0, 3)]
-    with pytest.raises(QkdError, match="use fewer --shots"):
+    with pytest.raises(QkdError, match="use fewer shots"):
         split_into_jobs(1, 2000, 0, max_executions=1000)
 
 

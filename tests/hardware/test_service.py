@@ -68,9 +68,10 @@ def test_a_run_comes_back_with_errors_intervals_and_a_report(service, folder):
     evs, exact, noisy, stds = (
         np.array([row[key] for row in result["rows"]]) for key in ("evs", "exact", "noisy", "stds")
     )
-    assert np.abs(evs - exact).mean() == pytest.approx(result["error"]["value"])
-    assert result["error"]["value"] < np.abs(noisy - exact).mean()  # what the device says without mitigation
-    assert (stds > 0).all() and result["error"]["low"] <= result["error"]["value"] <= result["error"]["high"]
+    rms, predicted = (np.sqrt(((values - exact) ** 2).mean()) for values in (evs, noisy))
+    assert result["rms"]["value"] == pytest.approx(rms) and result["rms_noisy"] == pytest.approx(predicted)
+    assert rms < predicted  # what the device says without mitigation
+    assert (stds > 0).all() and result["rms"]["low"] <= rms <= result["rms"]["high"]
     for row in result["rows"]:
         assert row["too_close"] == (row["margin"] < 1.96 * row["margin_error"])
     assert {"accuracy", "like_exact", "like_teacher"} == set(result["lines"]["measured"])
@@ -136,7 +137,7 @@ def test_noise_is_learned_in_a_job_before_the_others(service, folder, mitigation
     [outcome] = collect(folder, policy=QUICK)
     assert [job.program for job in service.jobs] == ["noise-learner", "executor"]
     once(service, outcome)
-    assert outcome.result.error.value < outcome.result.error_noisy
+    assert outcome.result.rms.value < outcome.result.rms_noisy
 
 
 def test_session_mode_opens_a_session(service, folder):
@@ -160,11 +161,11 @@ def test_nothing_is_sent_after_a_dry_run_a_refusal_or_above_the_limit(service, f
     run(order(folder), lambda plan: False, policy=QUICK)
     assert seen[0].budget.remaining == 600
     one = seen[0].budget.seconds
-    with pytest.raises(QkdError, match=r"above --max-qpu-seconds 0"):
+    with pytest.raises(QkdError, match=r"above max_qpu_seconds=0"):
         run(order(folder, max_qpu_seconds=0), YES, policy=QUICK)
-    with pytest.raises(QkdError, match=r"above --max-qpu-seconds"):  # each of the five would fit, not their sum
+    with pytest.raises(QkdError, match=r"above max_qpu_seconds"):  # each of the five would fit, not their sum
         run(order(folder, mitigation="all", max_qpu_seconds=3 * one), YES, policy=QUICK)
-    with pytest.raises(QkdError, match=r"above --max-qpu-seconds"):
+    with pytest.raises(QkdError, match=r"above max_qpu_seconds"):
         run(order(folder, max_qpu_seconds=1), YES, policy=QUICK)
     service.remaining = 1
     with pytest.raises(QkdError, match=r"the account has 1 s left"):
@@ -457,7 +458,7 @@ def test_sequences_of_faults_double_nothing_and_lose_nothing(service, folder, mo
 
 def test_a_retired_device_is_told_with_the_command_that_rehearses(folder):
     for device in ("ibm_brisbane", "ibm_kyiv"):
-        with pytest.raises(QkdError, match=rf"{device} is retired.*--device fake_{device[4:]} --local"):
+        with pytest.raises(QkdError, match=rf"{device} is retired.*device='fake_{device[4:]}', .*local=True"):
             run(order(folder, device=device), YES)
 
 

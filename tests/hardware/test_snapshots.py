@@ -14,8 +14,7 @@ from qiskit_aer import AerSimulator
 from qkd.circuits.student import StudentCircuit
 from qkd.core.console import _Silent
 from qkd.devices.calibration import Operation
-from qkd.devices.noise import noise_model
-from qkd.devices.region import Region
+from qkd.devices.region import Region, noise_model
 from qkd.devices.snapshot import load_snapshot
 from qkd.hardware.mitigation import Mitigation
 from qkd.hardware.mitigation.client import make_pub, printed_warnings

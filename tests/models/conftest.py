@@ -81,7 +81,7 @@ def pin(model, wheelhouse, monkeypatch):
     )
 
 
-def alone(model, text, layer, equal_tokens=False):
+def alone(model, text, layer):
     """The average of one text's hidden states, computed with transformers and nothing else."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -90,8 +90,6 @@ def alone(model, text, layer, equal_tokens=False):
     with torch.inference_mode():
         network = AutoModelForCausalLM.from_pretrained(model).eval()
         states = network(tokens["input_ids"], output_hidden_states=True).hidden_states[layer][0]
-    if equal_tokens:
-        states = torch.nn.functional.normalize(states, dim=1) * states.shape[1] ** 0.5
     return states.mean(dim=0).numpy()
 
 

@@ -8,21 +8,19 @@ from qkd.core.errors import QkdError
 from qkd.data import loading as data
 from qkd.encoders.protocol import embed_texts
 from qkd.encoders.registry import make_encoder
-from qkd.models.backbone import Backbone
+from qkd.models.backbone import Backbone, FeatureExtractor
 from qkd.models.batching import TokenBudget
-from qkd.models.features import FeatureExtractor
 from qkd.models.transformer import Loading
 from qkd.teachers.registry import make_teacher
 from tests.models.conftest import SENTENCES, TEXTS, alone, animals, save_model
 
 
-@pytest.mark.parametrize("equal_tokens", [False, True])
-def test_padding_and_batching_change_nothing(model, equal_tokens):
-    found = Backbone(str(model)).pooled(TEXTS, [1, 2], equal_tokens)
+def test_padding_and_batching_change_nothing(model):
+    found = Backbone(str(model)).pooled(TEXTS, [1, 2])
     assert found.shape == (len(TEXTS), 2, 32)
     for row in (0, 7, 23):
         for place, layer in enumerate((1, 2)):
-            expected = alone(model, TEXTS[row], layer, equal_tokens)
+            expected = alone(model, TEXTS[row], layer)
             np.testing.assert_allclose(found[row, place], expected, atol=2e-6)
 
 
@@ -156,7 +154,7 @@ def test_a_labelling_that_was_killed_ends_with_the_same_logits(model, monkeypatc
 
 
 def test_linear_maps_give_what_torch_gives_and_have_gradients():
-    from qkd.models.linear import faster
+    from qkd.models.batching import faster
 
     torch.manual_seed(1)
     plain = torch.nn.Sequential(torch.nn.Linear(48, 32), torch.nn.GELU(), torch.nn.Linear(32, 5, bias=False))

@@ -8,8 +8,7 @@ from qkd import QkdError
 from qkd.circuits import library
 from qkd.core.config import EngineSpec
 from qkd.simulation.factory import make_engine
-from qkd.student.cores.factory import CLASSICAL, make_control, without_entanglers
-from qkd.student.cores.quantum import QuantumCore
+from qkd.student.cores import CLASSICAL, QuantumCore, make_control, without_entanglers
 from qkd.student.model import StudentModel
 
 ENGINE = EngineSpec(precision="double", torch_device="cpu")

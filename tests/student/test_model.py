@@ -17,8 +17,8 @@ from qkd.circuits.qasm import to_qasm
 from qkd.core.config import EngineSpec, LossSpec, TrainSpec
 from qkd.encoders.registry import make_encoder
 from qkd.simulation.factory import make_engine
-from qkd.student.bundle import About
-from qkd.student.cores.quantum import QuantumCore, StudentQNN
+from qkd.student.about import About
+from qkd.student.cores import QuantumCore, StudentQNN
 from qkd.student.data import TrainingData
 from qkd.student.model import START_SPREAD, StudentModel
 from qkd.student.trainer import Trainer
@@ -157,7 +157,7 @@ def test_a_diverging_loss_is_named():
     student = model(precision="single").float()
     data = training_data((20, 1), (10, 2))
     data.embeddings[3] = float("nan")
-    with pytest.raises(QkdError, match="lower --lr"):
+    with pytest.raises(QkdError, match="lower lr"):
         Trainer(student, data, LossSpec(), TrainSpec(epochs=1)).run()
 
 

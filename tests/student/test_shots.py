@@ -9,7 +9,7 @@ from qkd import QkdError
 from qkd.circuits import library
 from qkd.core.config import EngineSpec, LossSpec
 from qkd.simulation.factory import make_engine
-from qkd.student.cores.quantum import QuantumCore
+from qkd.student.cores import QuantumCore
 from qkd.student.data import TrainingData
 from qkd.student.model import StudentModel
 from qkd.student.refit import refit_head

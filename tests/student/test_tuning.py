@@ -14,7 +14,7 @@ from qkd.encoders.registry import make_encoder
 from qkd.encoders.trainable import TrainableLayers, make_trainable
 from qkd.simulation.factory import make_engine
 from qkd.student.bundle import Student
-from qkd.student.cores.quantum import QuantumCore
+from qkd.student.cores import QuantumCore
 from qkd.student.data import TrainingData
 from qkd.student.trainer import WARMUP_EPOCHS, make_fine_tuner, make_trainer
 from tests.models.conftest import TEXTS, save_model
@@ -163,9 +163,9 @@ def test_the_rate_rises_and_then_halves_every_epoch(tiny):
 
 
 def test_what_cannot_be_tuned_is_said(tiny):
-    with pytest.raises(QkdError, match=r"--tune-encoder: 'hashing:8' is neither a transformer nor static"):
+    with pytest.raises(QkdError, match=r"tune_encoder: 'hashing:8' is neither a transformer nor static"):
         make_trainable(make_encoder("hashing:8"), TEXTS, 1)
-    with pytest.raises(QkdError, match=r"--tune-encoder 3: .* reads layer 2"):
+    with pytest.raises(QkdError, match=r"tune_encoder=3: .* reads layer 2"):
         TrainableLayers(make_encoder(str(tiny)), TEXTS, 3)
     assert Config().encoder.tune_encoder == 0
 

@@ -10,8 +10,7 @@ import pytest
 from qkd.core import cache
 from qkd.core.config import ApiSpec, PromptSpec, make_config
 from qkd.core.errors import BudgetError, ConfigError, ModelError, ServiceError
-from qkd.data.dataset import Dataset
-from qkd.data.splits import split_dataset
+from qkd.data.dataset import Dataset, split_dataset
 from qkd.teachers.api.endpoint import Endpoint, safe_url
 from qkd.teachers.api.teacher import ApiTeacher
 from qkd.teachers.causal_lm import CausalLM
@@ -199,7 +198,7 @@ def test_a_job_continues_after_its_server_died(server, prompt):
 
 def test_a_budget_is_a_limit_and_needs_a_price(server, prompt):
     dataset, splits = corpus()
-    with pytest.raises(BudgetError, match="above --max-cost"):
+    with pytest.raises(BudgetError, match="above max_cost"):
         teacher(server, prompt, price="1000,1000", max_cost=0.01).fit(dataset, splits)
     assert not server.requests
     with pytest.raises(ConfigError, match="need each other"):
@@ -417,6 +416,36 @@ def test_labels_that_share_a_word_are_refused(server, tmp_path):
     dataset, splits = corpus()
     with pytest.raises(ModelError, match="share the word 'cat'"):
         teacher(server, str(path)).fit(dataset, splits)
+
+
+def test_deferred_texts_are_asked_of_the_server_of_the_run(server, listening, prompt, tmp_path):
+    import json
+
+    import pandas as pd
+
+    from tests.processes import qkd
+
+    dataset, _ = corpus(60)
+    pd.DataFrame({"text": dataset.texts, "label": dataset.labels}).to_csv(tmp_path / "data.csv", index=False)
+    given = {"data": tmp_path / "data.csv", "teacher": "api:tiny", "api-url": listening, "prompt": prompt}
+    given |= {
+        "api-source": "next-token",
+        "calibrate": "none",
+        "encoder": "hashing:32",
+        "qubits": 3,
+        "epochs": 1,
+        "runs": tmp_path,
+    }
+    qkd("distill", *(f"--{name}={value}" for name, value in given.items()), "--name=r", "--no-diagnose", check=True)
+    server.requests.clear()
+    new = "a cat that nobody has seen"
+    words = ["predict", new, "--run", str(tmp_path / "r"), "--defer", "0.001", "--ask-teacher", "--json"]
+    (row,) = map(json.loads, qkd(*words, check=True).stdout.splitlines())
+    assert row["deferred"] and row["answered_by"] == "teacher"
+    assert any(new in json.dumps(body) for _, body in server.requests)
+    direct = teacher(server, prompt, api_source="next-token")
+    direct.fit(dataset, split_dataset(dataset, 0.15, 0.2, 0))
+    assert row["label"] == dataset.classes[int(direct.predict_logits([new]).argmax())]
 
 
 def test_a_run_records_source_server_and_cost(server, listening, prompt, tmp_path):

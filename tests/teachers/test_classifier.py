@@ -103,7 +103,7 @@ def test_a_model_with_code_of_its_own_is_refused_unless_trusted(model, tmp_path)
     config |= {"model_type": "homemade", "auto_map": {"AutoConfig": "code.Homemade", "AutoModel": "code.Net"}}
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "code.py").write_text("raise SystemExit('foreign code ran')\n")
-    with pytest.raises(QkdError, match=r"brings Python code of its own; .*--trust-remote-code"):
+    with pytest.raises(QkdError, match=r"brings Python code of its own; .*trust_remote_code"):
         fitted(f"classifier:{folder}", animals(2))
 
 

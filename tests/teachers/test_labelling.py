@@ -12,7 +12,7 @@ from qkd import api
 from qkd.core.errors import QkdError
 from qkd.data import loading as data
 from qkd.data.tables import unchanged
-from qkd.models.features import FeatureExtractor
+from qkd.models.backbone import FeatureExtractor
 from qkd.teachers.registry import make_teacher
 from tests.models.conftest import animals
 from tests.processes import qkd, signalled

@@ -6,7 +6,7 @@ import torch
 from sklearn.linear_model import Ridge
 
 from qkd.data import loading as data
-from qkd.models.features import FeatureExtractor
+from qkd.models.backbone import FeatureExtractor
 from qkd.models.linear_probes import leave_one_out, squared_errors
 from qkd.teachers.heads import calibrated_temperature, fit_head, mean_cross_entropy, out_of_fold
 from qkd.teachers.probe import choose_blocks

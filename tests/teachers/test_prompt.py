@@ -268,7 +268,7 @@ def test_examples_are_mixed_complete_and_never_the_text_itself(model, tmp_path, 
 
 
 def test_more_examples_than_there_are_is_one_sentence(model, tmp_path):
-    with pytest.raises(QkdError, match=r"--examples 20: label 'kind 0' has \d+ training texts, and 21 are needed"):
+    with pytest.raises(QkdError, match=r"examples=20: label 'kind 0' has \d+ training texts, and 21 are needed"):
         fitted(model, animals(3), settings(tmp_path, examples=20))
 
 

@@ -25,10 +25,10 @@ from typing import TYPE_CHECKING
 from qkd.core.lazy import exports
 
 if TYPE_CHECKING:
+    from qkd.circuits.build import CircuitSpec
     from qkd.circuits.library import load_circuit as load
     from qkd.circuits.library import paths
     from qkd.circuits.qasm import from_qasm, to_qasm
-    from qkd.circuits.spec import CircuitSpec
     from qkd.circuits.student import StudentCircuit
 
 __all__ = ["CircuitSpec", "StudentCircuit", "from_qasm", "load", "paths", "to_qasm"]

@@ -1,18 +1,155 @@
-"""Construction of a circuit from its spec, for any number of qubits and layers."""
+"""Circuit files with their observables, and their circuits for any number of qubits and layers.
+
+Observables are text: ``z-each``, ``zz-neighbours``, ``Z0 Z1``, ``0.5 X0 + 0.5 Z2``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Literal
 
+from pydantic import Field, model_validator
 from qiskit.circuit import Parameter, QuantumCircuit
+from qiskit.quantum_info import SparsePauliOp
 
 from qkd.circuits import limits
-from qkd.circuits.observables import parse_observables
-from qkd.circuits.spec import CircuitSpec
+from qkd.circuits.limits import MAX_OBSERVABLE_LETTERS, check_limit
 from qkd.circuits.student import StudentCircuit
 from qkd.core.errors import CircuitError
+from qkd.core.specs import Spec, read_toml, validated
 
+_NAMED = ("z-each", "zz-neighbours")
+_TERM = re.compile(
+    r"(?:(?P<sign>[+-])\s*)?"
+    r"(?:(?P<factor>\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+)\s*)?"
+    r"(?P<pauli>(?:[IXYZ]\d+\s*)*)"
+)
+Axis = Literal["rx", "ry", "rz"]
+Count = Annotated[int, Field(ge=1)]
 Pairs = list[tuple[int, int]]
+
+
+def parse_observables(texts: Iterable[str], num_qubits: int) -> tuple[SparsePauliOp, ...]:
+    """Return the observables of ``texts`` on n qubits; each of the two names denotes several observables.
+
+    Raises:
+        QkdError: A text is neither a known name nor a sum of Paulis, or a qubit does not exist.
+    """
+    observables: list[SparsePauliOp] = []
+    letters = 0
+    for text in texts:
+        if text == "z-each":
+            observables += [_sparse([("Z", [q], 1.0)], num_qubits) for q in range(num_qubits)]
+        elif text == "zz-neighbours":
+            observables += [_sparse([("ZZ", [q, q + 1], 1.0)], num_qubits) for q in range(num_qubits - 1)]
+        else:
+            observables.append(_sum(text, num_qubits))
+        letters += num_qubits * (num_qubits if text in _NAMED else len(observables[-1]))
+        check_limit(letters, MAX_OBSERVABLE_LETTERS, "letters of observables", "the circuit")
+    return tuple(observables)
+
+
+def observable_text(observable: SparsePauliOp) -> str:
+    """Return an observable as text that ``parse_observables`` reads."""
+    terms = []
+    for letters, qubits, coefficient in observable.to_sparse_list():
+        paulis = " ".join(f"{letter}{q}" for letter, q in zip(letters, qubits, strict=True)) or "I0"
+        value = float(coefficient.real)
+        terms.append(f"{'-' if value < 0 else '+'} {abs(value)!r} {paulis}")
+    return " ".join(terms).removeprefix("+ ").replace(" 1.0 ", " ").removeprefix("1.0 ")
+
+
+def _sum(text: str, num_qubits: int) -> SparsePauliOp:
+    terms: list[tuple[str, list[int], float]] = []
+    position, stripped = 0, text.strip()
+    while position < len(stripped):
+        match = _TERM.match(stripped, position)
+        if match is None or not match["pauli"].strip() or (terms and not match["sign"]):
+            raise CircuitError(
+                f"observable '{text}' cannot be read from '{stripped[position:][:40]}'; write z-each, zz-neighbours, "
+                "or Paulis such as 'Z0 Z1' or '0.5 X0 + Z2'"
+            )
+        letters = re.findall(r"([IXYZ])(\d+)", match["pauli"])
+        qubits = [int(q) if len(q) < 10 else num_qubits for _, q in letters]
+        if max(qubits) >= num_qubits or len(set(qubits)) != len(qubits):
+            raise CircuitError(f"observable '{text}' must name different qubits from 0 to {num_qubits - 1}")
+        factor = float(match["factor"] or 1) * (-1 if match["sign"] == "-" else 1)
+        if not math.isfinite(factor):
+            raise CircuitError(f"observable '{text[:60]}' has a coefficient that is not finite")
+        terms.append(("".join(letter for letter, _ in letters), qubits, factor))
+        check_limit(len(terms) * num_qubits, MAX_OBSERVABLE_LETTERS, "letters of an observable", "the circuit")
+        position = match.end()
+    if not terms:
+        raise CircuitError("an observable is empty; write z-each, zz-neighbours, or Paulis such as 'Z0 Z1'")
+    return _sparse(terms, num_qubits)
+
+
+def _sparse(terms: list[tuple[str, list[int], float]], num_qubits: int) -> SparsePauliOp:
+    return SparsePauliOp.from_sparse_list(terms, num_qubits)
+
+
+class EncodingSpec(Spec):
+    """The encoding of the data."""
+
+    rotations: tuple[Axis, ...] = Field(
+        default=("ry",), min_length=1, description="Rotations (rx, ry, rz) of every qubit, in order, each an input."
+    )
+    upload: Literal["once", "every-layer"] = Field(
+        default="once", description="Whether the inputs enter once, or again before every-layer."
+    )
+
+
+class AnsatzSpec(Spec):
+    """The trained layers."""
+
+    rotations: tuple[Axis, ...] = Field(
+        default=(), description="Rotations of every qubit at the start of a layer, each a weight."
+    )
+    entangler: Literal["cz", "cx", "ecr", "rzz", "none"] = Field(
+        default="none", description="The two-qubit gate: cz, cx, ecr, rzz (which has a weight) or none."
+    )
+    pattern: Literal["line", "brick", "ring", "ladder", "heavy-hex", "qdllm"] = Field(
+        default="brick",
+        description="The pairs it joins: line, brick, ring, ladder or heavy-hex; qdllm is the paper's whole layer.",
+    )
+    closing: tuple[Axis, ...] = Field(
+        default=(), description="Rotations of every qubit after the last layer, each a weight."
+    )
+
+    @model_validator(mode="after")
+    def _qdllm_is_whole(self) -> AnsatzSpec:
+        if self.pattern == "qdllm" and (self.rotations or self.closing or self.entangler != "none"):
+            raise ValueError("the pattern qdllm fixes rotations, entangler and closing; remove these keys")
+        return self
+
+
+class CircuitSpec(Spec):
+    """A student circuit, for any number of qubits and layers."""
+
+    name: str = Field(description="The name in reports.")
+    description: str = Field(default="", description="The purpose.")
+    reference: str = Field(default="", description="The source.")
+    qubits: Count = Field(default=11, description="The default width n.")
+    layers: Count = Field(default=2, description="The default number of layers.")
+    observables: tuple[str, ...] = Field(
+        default=("z-each",),
+        min_length=1,
+        description="z-each, zz-neighbours, or Paulis such as 'Z0 Z1' or '0.5 X0 + Z2'.",
+    )
+    encoding: EncodingSpec = Field(default=EncodingSpec(), description="The encoding of the data.")
+    ansatz: AnsatzSpec = Field(default=AnsatzSpec(), description="The trained layers.")
+
+
+def read_circuit_spec(path: Path) -> CircuitSpec:
+    """Return the spec in a TOML file.
+
+    Raises:
+        QkdError: The file is missing, is not TOML, or has an unknown key or value.
+    """
+    return validated(CircuitSpec, read_toml(path), str(path))
 
 
 def build(spec: CircuitSpec, qubits: int | None = None, layers: int | None = None) -> StudentCircuit:
@@ -21,7 +158,6 @@ def build(spec: CircuitSpec, qubits: int | None = None, layers: int | None = Non
     Inputs are named ``x0, x1, ...`` and weights ``w0, w1, ...``, both in order of appearance.
 
     Args:
-        spec: The content of the circuit file.
         qubits: The number n of qubits; by default the spec's.
         layers: The number of repetitions of the ansatz; by default the spec's.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -30,6 +31,13 @@ def past(circuit: QuantumCircuit, qubits: Iterable[int]) -> tuple[tuple[int, ...
 def cone_qubits(circuit: StudentCircuit, observable: int) -> tuple[int, ...]:
     """Return the qubits in the past light cone of one observable."""
     return past(circuit.circuit, support([circuit.observables[observable]]))[0]
+
+
+def input_uses(circuit: StudentCircuit, observable: int) -> list[int]:
+    """Return for each input (A,) how many angles in an observable's light cone contain it: its highest frequency."""
+    _, items = past(circuit.circuit, support([circuit.observables[observable]]))
+    uses = Counter(p for item in items for value in item.operation.params for p in getattr(value, "parameters", ()))
+    return [uses[parameter] for parameter in circuit.inputs]
 
 
 def cut(circuit: StudentCircuit, observables: Sequence[int]) -> StudentCircuit:

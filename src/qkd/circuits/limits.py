@@ -66,10 +66,6 @@ def check_size(text: str, where: str) -> None:
 def syntax(text: str, where: str) -> ast.Program:
     """Return the syntax tree of an OpenQASM 3 program that respects the limits.
 
-    Args:
-        text: The program.
-        where: The name of the program in error messages.
-
     Raises:
         QkdError: The program is too large, or contains more than a list of gates (loops, branches, subroutines).
         Exception: The program does not parse; the parser raises errors of many types.

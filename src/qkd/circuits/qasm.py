@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Container, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,9 +30,10 @@ from qiskit.circuit.library import get_standard_gate_name_mapping
 from qiskit_qasm3_import import convert
 
 from qkd.circuits import limits
+from qkd.circuits.build import observable_text, parse_observables
 from qkd.circuits.flatten import flattened, standard_gates
-from qkd.circuits.observables import observable_text, parse_observables
 from qkd.circuits.student import StudentCircuit
+from qkd.core.arguments import public
 from qkd.core.errors import CircuitError, QkdError, nearest
 
 _COMMENT = re.compile(r"//\s*qkd\.(\w+)\s*:(.*)")
@@ -45,6 +47,7 @@ _MAX_ANGLE_DIFFERENCE = 1e-9
 _MAX_POWER = 16
 
 
+@public
 def to_qasm(circuit: StudentCircuit) -> str:
     """Return a student circuit as text that ``from_qasm`` reads back; inputs become x0..., weights w0...
 
@@ -82,53 +85,55 @@ def to_qasm(circuit: StudentCircuit) -> str:
     return text
 
 
-def from_qasm(text: str, where: str = "the OpenQASM 3 program") -> StudentCircuit:
+@public
+def from_qasm(text: str, where: str = "the OpenQASM 3 program", inputs: Sequence[str] | None = None) -> StudentCircuit:
     """Return the student circuit that a program and its ``// qkd.`` comments describe.
 
     Gates that the program defines, or modifies by ``ctrl``, ``inv`` or ``pow``, become standard gates.
 
     Args:
-        text: The program.
         where: What error messages call the program.
+        inputs: The names of the A data parameters, or of the vectors that they form, as the circuit had them before
+            ``qiskit.qasm3`` wrote it. None reads the comment.
 
     Raises:
         QkdError: The program does not parse, exceeds a limit of ``qkd.circuits.limits``, uses classical bits, or does
             not say which of its ``input`` parameters are data.
     """
     limits.check_size(text, where)
-    header: dict[str, str] = {}
-    for line in text.split("\n"):
-        if comment := _COMMENT.match(line.strip()):
-            key, value = comment[1], comment[2].strip()
-            if key not in _KEYS:
-                raise CircuitError(f"{where}: the comment 'qkd.{key}' means nothing{nearest(key, _KEYS)}")
-            header[key] = value
-    if "inputs" not in header:
-        raise CircuitError(f"{where}: a line '// qkd.inputs: x0 x1 ...' must say which input parameters are data")
+    header = _header(text, where)
+    if "inputs" not in header and not inputs:
+        raise CircuitError(
+            f"{where}: nothing says which input parameters are data; name them with --inputs, or in a line "
+            "'// qkd.inputs: x0 x1 ...'"
+        )
+    names: dict[str, str] = {}
     try:
         tree = limits.syntax(text, where)
-        own_gates = _with_unique_names(tree, text)
+        names = _with_unique_names(tree, text)
         circuit = convert(tree)
     except QkdError:
         raise
     except Exception as error:  # the importer's parts raise errors of many types
-        raise CircuitError(f"{where}: not an OpenQASM 3 program that Qiskit reads ({_reason(error)})") from None
+        reason = re.sub(r"own_[\d_]+", lambda match: names.get(match[0], match[0]), _reason(error))
+        raise CircuitError(f"{where}: not an OpenQASM 3 program that Qiskit reads ({reason})") from None
     circuit.name = header.get("name", "circuit")
     try:
-        circuit = flattened(_recognized(circuit, own_gates))
+        circuit = flattened(_recognized(circuit, names))
     except QkdError as error:
         raise CircuitError(f"{where}: {error}") from None
     by_name = {parameter.name: parameter for parameter in circuit.parameters}
     declared = [s.identifier.name for s in tree.statements if isinstance(s, ast.IODeclaration)]
-    inputs = _listed(header["inputs"])
-    weights = _listed(header["weights"]) if "weights" in header else [n for n in declared if n not in inputs]
-    for name in [*inputs, *weights]:
+    data = _listed(header["inputs"]) if not inputs else [n for word in inputs for n in _named(word, by_name)]
+    listed = "weights" in header and not inputs
+    weights = _listed(header["weights"]) if listed else [n for n in declared if n not in data]
+    for name in [*data, *weights]:
         if name not in by_name:
             raise CircuitError(f"{where}: '{name}' is no input parameter of the program{nearest(name, by_name)}")
     try:
         return StudentCircuit(
             circuit,
-            tuple(by_name[name] for name in inputs),
+            tuple(by_name[name] for name in data),
             tuple(by_name[name] for name in weights),
             parse_observables(
                 [part.strip() for part in header.get("observables", "z-each").split(";")], circuit.num_qubits
@@ -140,6 +145,18 @@ def from_qasm(text: str, where: str = "the OpenQASM 3 program") -> StudentCircui
         raise CircuitError(f"{where}: '// qkd.start: {header['start']}' must give a number for each input") from None
     except QkdError as error:
         raise CircuitError(f"{where}: {error}") from None
+
+
+def _header(text: str, where: str) -> dict[str, str]:
+    """Return the content of the ``// qkd.`` comments by key."""
+    header: dict[str, str] = {}
+    for line in text.split("\n"):
+        if comment := _COMMENT.match(line.strip()):
+            key, value = comment[1], comment[2].strip()
+            if key not in _KEYS:
+                raise CircuitError(f"{where}: the comment 'qkd.{key}' means nothing{nearest(key, _KEYS)}")
+            header[key] = value
+    return header
 
 
 def _renamed(circuit: QuantumCircuit, names: dict[Parameter, Parameter]) -> QuantumCircuit:
@@ -216,9 +233,7 @@ def _symbolic_text(expression: Any) -> str:
     """Return a sympy expression by the four operations that the importer reads."""
     if expression.is_Symbol:
         return str(expression.name)
-    if expression.is_Rational and not expression.is_Integer:
-        return f"({float(expression.p)!r} / {float(expression.q)!r})"
-    if expression.is_Integer or expression.is_Float or expression.is_NumberSymbol:
+    if expression.is_Rational or expression.is_Float or expression.is_NumberSymbol:
         return f"({float(expression)!r})"
     if expression.is_Add or expression.is_Mul:
         return f"({(' + ' if expression.is_Add else ' * ').join(map(_symbolic_text, expression.args))})"
@@ -241,8 +256,6 @@ def _same_gates(first: QuantumCircuit, second: QuantumCircuit) -> bool:
     points = [{p.name: random.uniform(-math.pi, math.pi) for p in first.parameters} for _ in range(3)]
 
     def differs(old: Any, new: Any) -> bool:
-        if not isinstance(old, ParameterExpression) and not isinstance(new, ParameterExpression):
-            return abs(complex(old) - complex(new)) > _MAX_ANGLE_DIFFERENCE
         return any(abs(_at(old, p) - _at(new, p)) > _MAX_ANGLE_DIFFERENCE * max(1.0, abs(_at(old, p))) for p in points)
 
     for old, new in zip(first.data, second.data, strict=True):
@@ -274,12 +287,30 @@ def _reason(error: BaseException) -> str:
     return message or type(error).__name__
 
 
+def _named(word: str, known: Container[str]) -> list[str]:
+    """Return the parameters that a word names: one, or those of a vector in their order.
+
+    ``qiskit.qasm3`` replaces characters that OpenQASM does not allow in a name, and writes an underscore before it.
+    """
+    escaped = "_" + re.sub(r"\W", "_", word)
+    for name in (word, escaped):
+        if name in known:
+            return [name]
+    found: list[str] = []
+    for pattern in (f"{word}{{}}", f"{word}_{{}}", f"_{word}_{{}}_"):
+        while (name := pattern.format(len(found))) in known:
+            found.append(name)
+        if found:
+            break
+    return found or [word]
+
+
 def _listed(names: str) -> list[str]:
     return [name for name in re.split(r"[,\s]+", names) if name]
 
 
 def _with_unique_names(tree: ast.Program, text: str) -> dict[str, str]:
-    """Rename a program's own gates and their formal parameters, in place, and return the gates' old names.
+    """Rename a program's own gates and their formal parameters, in place, and return the old name of each new one.
 
     The importer matches arguments to formal parameters in alphabetical order instead of the order of declaration, and
     refuses names that occur twice. Qiskit takes a gate for the library's if only the names are equal. Names that sort
@@ -290,8 +321,10 @@ def _with_unique_names(tree: ast.Program, text: str) -> dict[str, str]:
         prefix += "_"
     definitions = [s for s in tree.statements if isinstance(s, ast.QuantumGateDefinition)]
     gates = {definition.name.name: f"{prefix}{number:06d}" for number, definition in enumerate(definitions)}
+    old = {f"{prefix}{number:06d}": definition.name.name for number, definition in enumerate(definitions)}
     for number, definition in enumerate(definitions):
         names = {a.name: f"{prefix}{number:06d}_{i:06d}" for i, a in enumerate(definition.arguments)}
+        old |= {new: name for name, new in names.items()}
         _rename([definition.arguments, definition.name], names | gates)
         for statement in definition.body:
             if isinstance(statement, ast.QuantumGate):
@@ -301,7 +334,7 @@ def _with_unique_names(tree: ast.Program, text: str) -> dict[str, str]:
     for call in [*tree.statements, *(s for definition in definitions for s in definition.body)]:
         if isinstance(call, ast.QuantumGate):
             _rename(call.name, gates)
-    return {new: old for old, new in gates.items()}
+    return old
 
 
 def _rename(node: Any, names: dict[str, str]) -> None:
@@ -315,7 +348,7 @@ def _rename(node: Any, names: dict[str, str]) -> None:
                 _rename(part, names)
 
 
-def _recognized(circuit: QuantumCircuit, own_gates: dict[str, str]) -> QuantumCircuit:
+def _recognized(circuit: QuantumCircuit, names: dict[str, str]) -> QuantumCircuit:
     """Return ``circuit`` with a program's own gates that have the name and the matrix of a standard gate as that gate.
 
     A program must define gates such as rzz itself.
@@ -323,7 +356,7 @@ def _recognized(circuit: QuantumCircuit, own_gates: dict[str, str]) -> QuantumCi
     known = standard_gates()
     plain = circuit.copy_empty_like()
     for item in circuit.data:
-        gate, name = item.operation, own_gates.get(item.operation.name, "")
+        gate, name = item.operation, names.get(item.operation.name, "")
         if name in known:
             standard = get_standard_gate_name_mapping()[name]
             if (gate.num_qubits, len(gate.params)) == (standard.num_qubits, len(standard.params)):

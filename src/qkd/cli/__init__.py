@@ -13,7 +13,7 @@ from qkd.cli import circuits, compare, devices, doctor, export, hardware, jobs, 
 from qkd.cli.options import command
 from qkd.core import console
 from qkd.core.config import Config
-from qkd.core.errors import QkdError
+from qkd.core.errors import QkdError, speak_options
 from qkd.core.files import as_os_error
 from qkd.experiments.specs import CompareSpec, SweepSpec
 from qkd.hardware.request import DeviceRunRequest
@@ -70,6 +70,7 @@ UNFORESEEN = 70
 
 def main() -> None:
     """Run the command line; every foreseen mistake ends as one sentence on standard error."""
+    speak_options()
     _open_streams()
     try:
         code = app(standalone_mode=False)

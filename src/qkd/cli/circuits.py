@@ -14,6 +14,7 @@ app = typer.Typer(no_args_is_help=True, help="The student circuits: list, draw a
 
 Name = Annotated[str, typer.Argument(help="A circuit's name, or a TOML or OpenQASM 3 file.")]
 Qubits = Annotated[int | None, typer.Option(min=1, help="Number of qubits n. Default: that of the circuit.")]
+Inputs = Annotated[str | None, typer.Option(help="Data parameters of an OpenQASM file, such as x[0],x[1] or x.")]
 Layers = Annotated[int | None, typer.Option(min=1, help="Repetitions of the ansatz. Default: that of the circuit.")]
 
 
@@ -24,7 +25,7 @@ def list_(json_: Json = False) -> None:
     Example: qkd circuits list
     """
     from qkd.circuits import draw, library
-    from qkd.circuits.spec import read_circuit_spec
+    from qkd.circuits.build import read_circuit_spec
     from qkd.reports.tables import aligned
 
     circuits = []
@@ -43,20 +44,20 @@ def list_(json_: Json = False) -> None:
 
 
 @command(app)
-def show(name: Name, qubits: Qubits = None, layers: Layers = None) -> None:
+def show(name: Name, qubits: Qubits = None, layers: Layers = None, inputs: Inputs = None) -> None:
     """Draw a circuit and count its gates and parameters.
 
     Example: qkd circuits show hardware --qubits 4
     """
     from qkd.circuits import draw, library
 
-    student = library.load_circuit(name, qubits, layers)
+    student = library.load_circuit(name, qubits, layers, inputs.split(",") if inputs else None)
     write(draw.circuit_text(student))
     write(draw.count(student).render())
 
 
 @command(app)
-def check(name: Name, qubits: Qubits = None, layers: Layers = None, json_: Json = False) -> None:
+def check(name: Name, qubits: Qubits = None, layers: Layers = None, inputs: Inputs = None, json_: Json = False) -> None:
     """Find weights and inputs without effect, redundant weights, and the light cone of each observable.
 
     Example: qkd circuits check qdllm
@@ -66,5 +67,5 @@ def check(name: Name, qubits: Qubits = None, layers: Layers = None, json_: Json 
     from qkd.circuits import library
     from qkd.simulation.diagnostics import check_circuit
 
-    report = check_circuit(library.load_circuit(name, qubits, layers))
+    report = check_circuit(library.load_circuit(name, qubits, layers, inputs.split(",") if inputs else None))
     write(json.dumps(asdict(report) | {"healthy": report.healthy}, indent=2) if json_ else report.render())

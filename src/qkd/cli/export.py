@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from qkd.cli.options import LATEST, RunArgument
+from qkd.cli.options import LATEST, Defer, RunArgument, risk_of
 from qkd.core.console import write
 
 
@@ -20,7 +20,7 @@ def export(
     int8: Annotated[bool, typer.Option("--int8", help="Store tables and weights as 8-bit integers.")] = False,
     inputs: Annotated[str, typer.Option(help="onnx: texts, or embeddings to leave the encoder outside.")] = "texts",
     device: Annotated[str | None, typer.Option(help="qasm: also compile the circuit for this device.")] = None,
-    defer: Annotated[float | None, typer.Option(help="Error rate allowed; texts less sure are deferred.")] = None,
+    defer: Defer = None,
     check: Annotated[bool, typer.Option(help="Compare the export with the student on the test texts.")] = True,
 ) -> None:
     """Write a run's student in a format that needs neither qkd nor torch.
@@ -29,7 +29,7 @@ def export(
     """
     from qkd.export.runs import export_run
 
-    done = export_run(run, format_, out, check, defer, int8=int8, inputs=inputs, device=device)
+    done = export_run(run, format_, out, check, risk_of(defer), int8=int8, inputs=inputs, device=device)
     write(done.describe())
 
 

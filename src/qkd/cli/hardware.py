@@ -113,6 +113,8 @@ def print_device_runs(device_runs: list[DeviceRun], json_: bool) -> None:
     if measured:
         cells = list(zip(*[devices.COLUMNS, *devices.device_table(measured).rows], strict=True))
         write(aligned([("", *(result.mitigation.name for result in measured)), *map(tuple, cells)]))
+        if not is_quiet():
+            write(f"\n{devices.EXPLANATION}\n")
     for run in device_runs:
         plan, waiting = run.plan, [record for record in run.records if record.open]
         if waiting:

@@ -90,13 +90,16 @@ def _folders(run: Path | None, name: str | None) -> list[Path]:
 def show(
     name: Annotated[str, typer.Argument(help="A device run, hw-1.")],
     run: AnyRun = None,
+    output: Annotated[
+        Path | None, typer.Option(help="A .csv, .jsonl or .parquet file for the expectation values.")
+    ] = None,
     json_: Json = False,
 ) -> None:
     """Show the plan and the result of a device run.
 
     Example: qkd jobs show hw-1
     """
-    from qkd.core.files import read_json
+    from qkd.core.files import check_suffix, read_json, write_table
     from qkd.core.runs import existing_run
     from qkd.hardware.index import find_plan
     from qkd.hardware.result import read_result
@@ -104,9 +107,12 @@ def show(
     from qkd.reports.tables import aligned
     from qkd.results import LearnedResult, MeasuredResult
 
+    check_suffix(output)
     plan = find_plan(existing_run(_folders(run, name)[0]), name)
     path = plan.folder / "result.json"
     result = read_result(path) if path.is_file() else None
+    if output is not None and isinstance(result, MeasuredResult):
+        write_table(output, result.to_frame("values"))
     if json_:
         content = {"plan": read_json(plan.folder / "plan.json")}
         print_json(content | ({} if result is None else {"result": read_json(path)}))

@@ -15,6 +15,7 @@ from typer.core import TyperCommand
 
 from qkd.core.config import fields
 from qkd.core.console import set_quiet, write
+from qkd.core.errors import ConfigError
 from qkd.core.specs import Spec, validated
 
 F = TypeVar("F", bound=Callable[..., None])
@@ -49,6 +50,18 @@ def _set_debug(value: bool) -> bool:
     return value
 
 
+def risk_of(defer: str | None) -> float | Literal["teacher"] | None:
+    """Return the value of ``--defer``.
+
+    Raises:
+        ConfigError: It is neither a number nor ``teacher``.
+    """
+    try:
+        return None if defer is None else "teacher" if defer == "teacher" else float(defer)
+    except ValueError:
+        raise ConfigError(f"--defer {defer}: give an error rate such as 0.05, or 'teacher'") from None
+
+
 class PanelCommand(TyperCommand):
     """A command whose help shows the first options in panels, and all of them with ``--help-all``."""
 
@@ -76,6 +89,12 @@ def _show_all(ctx: typer.Context, value: bool) -> bool:
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Defer = Annotated[
+    str | None,
+    typer.Option(
+        help="Error rate allowed, or 'teacher' for the teacher's; texts of which the student is less sure are deferred."
+    ),
+]
 RunArgument = Annotated[Path, typer.Argument(help="A run folder.", show_default=True)]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="A TOML file with any of these settings.", rich_help_panel="Run")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qkd.cli.options import LATEST, ConfigFile, Json, print_json
+from qkd.cli.options import LATEST, ConfigFile, Defer, Json, print_json, risk_of
 from qkd.core.config import read_config
 from qkd.core.console import is_quiet, log, one_line, write
 from qkd.core.errors import DataError
@@ -19,7 +19,7 @@ from qkd.pipeline.settings import Options
 
 if TYPE_CHECKING:
     from qkd.results import Prediction
-    from qkd.results.run import EvaluatedText
+    from qkd.results.evaluation import EvaluatedText
 
 Output = Annotated[Path | None, typer.Option(help="A .csv, .jsonl or .parquet file for the predictions.")]
 TEACHING = ("data", "teacher", "prompt", "api", "lora", "models", "encoder")
@@ -57,7 +57,7 @@ def teach(
     *,
     out: Annotated[Path, typer.Option(help="Parquet file of the logits, for --teacher logits:FILE.")],
     config: ConfigFile = None,
-    torch_device: Annotated[str | None, typer.Option(help="Device of torch: cpu, cuda, cuda:1, ...")] = None,
+    torch_device: Annotated[str, typer.Option(help="Device of torch: auto, cpu, cuda, cuda:1, ...")] = "auto",
     ray: Annotated[
         str | None,
         typer.Option(help="Ray cluster for the work: its address, or 'local' (needs qkd-llm[ray])."),
@@ -81,7 +81,7 @@ def teach(
     if dry_run:
         write(api.estimate_cost(base, **given))
         return
-    done = api.teach(out, base, torch_device=torch_device, ray=ray, embed=embed, **given)
+    done = api.teach(out, base, ray=ray, embed=embed, torch_device=torch_device, **given)
     if json_:
         print_json(done.to_dict())
         return
@@ -125,7 +125,10 @@ def predict(
     text_column: Annotated[str, typer.Option(help="Column of the texts in the file.")] = "text",
     run: Annotated[Path, typer.Option(help="A run or bundle folder, or a run's name.")] = LATEST,
     output: Output = None,
-    defer: Annotated[float | None, typer.Option(help="Error rate allowed; texts less sure are deferred.")] = None,
+    defer: Defer = None,
+    ask_teacher: Annotated[
+        bool, typer.Option("--ask-teacher", help="Ask the run's teacher about deferred texts. Implies --defer teacher.")
+    ] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
 ) -> None:
     """Classify texts with a run's student, without teacher and training data.
@@ -138,7 +141,7 @@ def predict(
     texts = list(texts or ())
     if texts == ["-"] or not (texts or file or sys.stdin.isatty()):
         texts = _from_standard_input()
-    rows = api.predict(texts, file, text_column, run, defer)
+    rows = api.predict(texts, file, text_column, run, risk_of(defer), ask_teacher)
     if output is not None:
         _write_predictions(output, rows)
         return
@@ -147,9 +150,9 @@ def predict(
         if json_:
             write(json.dumps(row.to_dict(), ensure_ascii=ascii_only))
         else:
-            write(
-                f"{'(deferred)' if row.deferred else one_line(row.label)}\t{row.probability:.3f}\t{one_line(row.text)}"
-            )
+            unknown = row.deferred and row.answered_by is None
+            label = "(deferred)" if unknown else one_line(row.label)
+            write(f"{label}\t{row.probability:.3f}\t{one_line(row.text)}")
 
 
 def _from_standard_input() -> list[str]:
@@ -171,7 +174,7 @@ def _from_standard_input() -> list[str]:
 def _write_predictions(path: Path, rows: Sequence[Prediction] | Sequence[EvaluatedText]) -> None:
     import pandas as pd
 
-    from qkd.results.run import prediction_rows
+    from qkd.reports.evaluation import prediction_rows
 
     write_table(path, pd.DataFrame(prediction_rows(rows)))
     log.info(f"{path}: {len(rows):,} texts")

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from qkd.core import cache, workers
+from qkd.core import cache, objects, workers
 from qkd.core.errors import QkdError, ServiceError
 
 
@@ -70,7 +70,10 @@ def _tasks(function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]]) -> It
     """Yield ``function(*task)`` of each task, in order; a worker that dies costs the task it had."""
     import ray
 
+    losses = objects.losses()
+
     def tried(task: tuple[Any, ...]) -> tuple[Any, str]:
+        objects.add_losses(losses)
         try:
             return function(*task), ""
         except QkdError as mistake:  # as a value: Ray would wrap it beyond recognition, and try again

@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
-from qkd.core.specs import Count, Fraction, Spec, as_toml, option, read_toml, validated
+from qkd.core.errors import nearest
+from qkd.core.objects import is_object
+from qkd.core.specs import Count, Fraction, Seed, Spec, as_toml, option, read_toml, validated
+
+LOSSES = ("qdllm", "qdllm-published")
 
 
 def _several(value: Any) -> Any:
@@ -19,8 +23,11 @@ def _several(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
+SplitKind = Literal["split", "group", "time"]
+SplitBy = tuple[SplitKind, str]
 Words = Annotated[tuple[str, ...], BeforeValidator(_several), Field(min_length=1)]
 Number = Annotated[int, Field(ge=0)]
+Tracker = Literal["tensorboard", "mlflow", "wandb", "trackio"]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Part = Annotated[float, Field(gt=0, le=1)]
@@ -42,10 +49,29 @@ class DataSpec(Spec):
         0.15, "Fraction of the texts for validation; of the training texts if test texts are given."
     )
     test: Fraction = option(0.2, "Fraction of the texts for the final test, if test texts are not given.")
-    split_seed: int = option(0, "Seed of the split into training, validation and test texts.")
+    split_seed: Seed = option(0, "Seed of the split into training, validation and test texts.")
+    split_column: str | None = option(None, "Column of a table that names the split: train, valid or test.")
+    group_column: str | None = option(None, "Column of a table with groups, such as authors. No group is split.")
+    time_column: str | None = option(None, "Column of a table with dates or numbers. The newest texts are the test.")
     unlabeled: Path | None = option(
         None, "A file of texts without labels. The student learns the teacher's logits of them."
     )
+
+    @model_validator(mode="after")
+    def _one_split(self) -> DataSpec:
+        if sum(column is not None for column in (self.split_column, self.group_column, self.time_column)) > 1:
+            raise ValueError("split_column, group_column and time_column exclude each other; give one of them")
+        return self
+
+    @property
+    def split_by(self) -> SplitBy | None:
+        """Kind and name of the column that decides the split."""
+        columns: dict[SplitKind, str | None] = {
+            "split": self.split_column,
+            "group": self.group_column,
+            "time": self.time_column,
+        }
+        return next(((kind, column) for kind, column in columns.items() if column is not None), None)
 
     @property
     def stem(self) -> str:
@@ -53,7 +79,7 @@ class DataSpec(Spec):
         return self.data.rpartition(":")[2].rstrip("/").rpartition("/")[2].partition(".")[0]
 
 
-def _numbers(value: Any) -> Any:
+def _parts(value: Any) -> Any:
     """Split words such as "3,4,5", as a command line gives them."""
     words = [value] if isinstance(value, str) else value
     if isinstance(words, Iterable):
@@ -61,8 +87,9 @@ def _numbers(value: Any) -> Any:
     return value
 
 
-Layout = Annotated[tuple[Number, ...] | None, BeforeValidator(_numbers)]
+Layout = Annotated[tuple[Number, ...] | None, BeforeValidator(_parts)]
 """Physical qubits."""
+Names = Annotated[tuple[str, ...] | None, BeforeValidator(_parts)]
 
 
 class TeacherSpec(Spec):
@@ -97,7 +124,7 @@ class PromptSpec(Spec):
         "labeled texts select the best of several.",
     )
     examples: Number = option(0, "Number of training texts of each class that the prompt shows as examples.")
-    examples_seed: int = option(0, "Seed of the selection of examples.")
+    examples_seed: Seed = option(0, "Seed of the selection of examples.")
     calibrate: Literal["words", "labels", "batch", "none"] = option(
         "words",
         "Map from scores to logits. words and labels fit a linear map, with or without related words. batch makes "
@@ -167,7 +194,7 @@ class LoraSpec(Spec):
     lora_batch_size: Count = option(16, "Texts per optimizer step.")
     lora_lr: Positive = option(0.0003, "Highest learning rate of AdamW.")
     lora_patience: Count = option(2, "Number of epochs without a better validation loss before training stops.")
-    lora_seed: int = option(0, "Seed of adapters, batches and dropout.")
+    lora_seed: Seed = option(0, "Seed of adapters, batches and dropout.")
 
 
 class ModelSpec(Spec):
@@ -207,6 +234,11 @@ class StudentSpec(Spec):
         "hardware",
         "A bundled circuit (hardware, qdllm, reupload, product), a circuit TOML file, or an OpenQASM 3 file.",
     )
+    inputs: Names = option(
+        None,
+        "Input parameters of an OpenQASM 3 file without a line '// qkd.inputs', or the vector that they form, such as "
+        "x[0],x[1] or x.",
+    )
     qubits: Count | None = option(None, "Number of qubits n. Default: that of the circuit file.")
     layers: Count | None = option(None, "Repetitions of the ansatz. Default: that of the circuit file.")
     angle_map: Literal["tanh", "minmax"] = option(
@@ -229,10 +261,16 @@ class StudentSpec(Spec):
     )
 
 
+def _known_loss(name: str) -> str:
+    if name not in LOSSES and not is_object(name):
+        raise ValueError(f"there is no such loss{nearest(name, LOSSES)}")
+    return name
+
+
 class LossSpec(Spec):
     """The loss, of the logits of student and teacher and of the labels."""
 
-    loss: Literal["qdllm", "qdllm-published"] = option(
+    loss: Annotated[str, AfterValidator(_known_loss)] = option(
         "qdllm",
         "qdllm is the paper's sum of CE, KL and JS. qdllm-published has the JS of its public code, with a second "
         "softmax.",
@@ -256,7 +294,7 @@ class TrainSpec(Spec):
         0, "Shots per expectation value whose exact variance the loss includes; 0 includes none."
     )
     shuffle: bool = option(True, "Draw new batches in every epoch instead of repeating those of the first.")
-    seed: int = option(0, "Seed of initial weights, batches and dropout.")
+    seed: Seed = option(0, "Seed of initial weights, batches and dropout.")
 
 
 class EngineSpec(Spec):
@@ -284,7 +322,7 @@ class EngineSpec(Spec):
     max_hours: Positive = option(
         2.0, "Longest simulation in hours; a run whose estimate exceeds it is refused before it starts."
     )
-    engine_seed: int = option(0, "Seed of shots and trajectories.")
+    engine_seed: Seed = option(0, "Seed of shots and trajectories.")
     precision: Literal["single", "double"] = option("single", "Floating-point precision of training.")
     torch_device: str = option("auto", "Device of torch: auto (CUDA if available), cpu, cuda, cuda:1, ...")
 
@@ -303,6 +341,9 @@ class RunSpec(Spec):
 
     runs: Path = option(Path("runs"), "Folder of the run folders.")
     name: str | None = option(None, "Name of the run. Default: data and circuit with a number.")
+    track: Annotated[tuple[Tracker, ...], BeforeValidator(_several)] = option(
+        (), "Trackers that follow the run: tensorboard, mlflow, wandb or trackio, each installed on its own."
+    )
 
 
 class Config(Spec):

@@ -19,6 +19,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TextIO
 
+from qkd.core.errors import spoken
+
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
@@ -80,7 +82,7 @@ class _Handler(logging.Handler):
 
 def _escape(record: logging.LogRecord) -> bool:
     """Make the message one line that every handler can encode, also one that a caller added."""
-    record.msg, record.args = one_line(record.getMessage()), None
+    record.msg, record.args = one_line(spoken(record.getMessage())), None
     return True
 
 

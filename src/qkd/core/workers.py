@@ -7,8 +7,10 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
+
+from qkd.core import objects
 
 T = TypeVar("T")
 
@@ -39,11 +41,13 @@ def parallel_map(
         return
     run = joblib.delayed(_run)
     parallel = joblib.Parallel(n_jobs=count, return_as="generator")
-    yield from parallel(run(os.getpid(), function, task) for task in tasks)
+    losses = objects.losses()
+    yield from parallel(run(os.getpid(), losses, function, task) for task in tasks)
 
 
-def _run(driver: int, function: Callable[..., T], task: tuple[Any, ...]) -> T:
+def _run(driver: int, losses: Mapping[str, Any], function: Callable[..., T], task: tuple[Any, ...]) -> T:
     global _watching
+    objects.add_losses(losses)
     if not _watching:
         _watching = True
         _end_with(driver)

@@ -19,8 +19,8 @@ from qkd.core.lazy import exports
 
 if TYPE_CHECKING:
     from qkd.data.dataset import Dataset
+    from qkd.data.dataset import split_dataset as split
     from qkd.data.loading import load_dataset as load
-    from qkd.data.splits import split_dataset as split
 
 __all__ = ["Dataset", "load", "split"]
 

@@ -8,16 +8,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from qkd.core.arguments import public
+from qkd.core.config import SplitBy
 from qkd.core.console import log
 from qkd.core.errors import DataError
 from qkd.core.files import limit
-from qkd.data import corpora, docstrings, tables
-from qkd.data.dataset import Dataset
-from qkd.data.splits import (
+from qkd.data import corpora, tables
+from qkd.data.dataset import (
     MIN_TEXTS_PER_CLASS,
     ORDER,
+    PREFIXES,
     TEST,
     TRAIN,
+    Dataset,
     Splits,
     assigned_splits,
     shuffled_by_content,
@@ -32,6 +35,7 @@ MAX_DROPPED_PERCENT = 50
 """Share of the rows that may be dropped for one reason. ``QKD_LIMITS=2`` allows all."""
 
 
+@public
 def load_dataset(
     source: str,
     text_column: str = "text",
@@ -39,6 +43,7 @@ def load_dataset(
     limit: int | None = None,
     seed: int = 0,
     test: str | Path | None = None,
+    split_by: SplitBy | None = None,
 ) -> Dataset:
     """Return the labeled texts of ``source``.
 
@@ -54,24 +59,68 @@ def load_dataset(
         limit: The maximum number of texts, stratified by label and split. A smaller limit keeps a subset.
         seed: The seed that selects the texts below the limit.
         test: A table file of test texts that replaces the source's test split.
+        split_by: ``("split", column)`` for a column of a table with the names of splits, ``("group", column)`` for one
+            with groups, of which `split_dataset` splits none, or ``("time", column)`` for one with dates or numbers.
 
     Raises:
         QkdError: The source is missing or malformed, lacks a column, or has mostly unusable rows.
     """
-    table = _table(source, text_column, label_column)
+    if limit is not None and limit < 1:
+        raise DataError(f"limit = {limit} keeps no texts; give at least 1")
+    table = _table(source, text_column, label_column, None if split_by is None else split_by[1])
+    if split_by is not None and split_by[0] == "split":
+        table = _with_named_splits(source, table, split_by[1])
+        split_by = None
+    if split_by is not None and split_by[0] == "time" and test is not None:
+        raise DataError(f"{test}: the time column '{split_by[1]}' chooses the test texts; omit --test-data")
     if test is not None:
-        table = _with_test_table(table, tables.read_table(Path(test), (text_column, label_column)), str(test))
+        table = _with_test_table(table, tables.read_table(Path(test), tuple(table.columns)), str(test))
     dataset = _clean(source, _with_clean_labels(table, label_column), text_column, label_column)
+    if split_by is not None:
+        assert dataset.rows is not None
+        cells = [table.columns[split_by[1]][row] for row in dataset.rows]
+        keys = tuple(
+            _key(source, split_by[1], cell, table.places[row]) for cell, row in zip(cells, dataset.rows, strict=True)
+        )
+        dataset = replace(dataset, split_kind=split_by[0], split_keys=keys)
     return dataset if limit is None else _limited(dataset, limit, seed)
 
 
-def _table(source: str, text_column: str, label_column: str) -> Table:
+def _key(source: str, column: str, cell: str | None, place: str) -> str:
+    """Return a cell of the column that decides the split.
+
+    Raises:
+        DataError: The cell is empty.
+    """
+    if cell is None or not cell.strip():
+        raise DataError(f"{source}: {place} has no value in the column '{column}', which decides the split; fill it")
+    return cell.strip()
+
+
+def _with_named_splits(source: str, table: Table, column: str) -> Table:
+    """Return a table whose splits are the names in a column.
+
+    Raises:
+        DataError: A name is none of a split.
+    """
+    names = [cell.strip() if cell else "" for cell in table.columns[column]]
+    for name, place in zip(names, table.places, strict=True):
+        if not name.lower().startswith(tuple(PREFIXES)):
+            raise DataError(f"{source}: {place}: '{name}' in '{column}' is no split; write train, valid or test")
+    return replace(table, parts=names)
+
+
+def _table(source: str, text_column: str, label_column: str, split_column: str | None = None) -> Table:
     """Return the columns of ``source`` before any row is dropped."""
     kind, colon, rest = source.partition(":")
     if text_column == label_column:
         raise DataError(f"{source}: texts and labels cannot both be the column '{text_column}'")
+    if split_column is not None:
+        if source == "docstrings" or (colon and kind in ("qdllm", "hf")):
+            raise DataError(f"{source}: only a table file can have the column '{split_column}' for splits")
+        return tables.read_table(Path(source), tuple(dict.fromkeys((text_column, label_column, split_column))))
     if source == "docstrings":
-        return docstrings.read_docstrings(text_column, label_column)
+        return corpora.read_docstrings(text_column, label_column)
     if kind == "qdllm" and colon:
         return corpora.read_qdllm(Path(rest), text_column, label_column)
     if kind == "hf" and colon:
@@ -80,13 +129,7 @@ def _table(source: str, text_column: str, label_column: str) -> Table:
 
 
 def _with_test_table(table: Table, test: Table, name: str) -> Table:
-    """Return the rows of ``table`` without a test split, and those of ``test`` as the test split.
-
-    Args:
-        table: The training texts, possibly with splits.
-        test: The test texts.
-        name: The name of the test file, for the places of its rows.
-    """
+    """Return the rows of ``table`` without a test split, and those of ``test`` as the test split."""
     splits = [TRAIN] * len(table.places) if table.parts is None else [split_of(part) for part in table.parts]
     if TRAIN not in splits:
         splits = [TRAIN] * len(splits)
@@ -179,8 +222,7 @@ def _clean(source: str, table: Table, text_column: str, label_column: str) -> Da
         DataError: So many rows are unusable that the columns are probably wrong.
     """
     texts, labels, places = table.columns[text_column], table.columns[label_column], table.places
-    empty = [row for row, text in enumerate(texts) if not (text and text.strip())]
-    out = set(empty)
+    out = set(empty := [row for row, text in enumerate(texts) if not (text and text.strip())])
     unlabeled = [row for row, label in enumerate(labels) if row not in out and not label]
     out.update(unlabeled)
     parts = assigned_splits(table.parts, [row for row in range(len(texts)) if row not in out])
@@ -222,7 +264,7 @@ def _clean(source: str, table: Table, text_column: str, label_column: str) -> Da
                 f"{source}: {len(rows)} of {len(texts)} texts {reason} (the first at {places[min(rows)]}); is "
                 f"--{column}-column the right one? If it is, QKD_LIMITS=2 allows that"
             )
-    several = sum(bool(text) and ("\n" in text.strip() or "\r" in text.strip()) for text in texts if text)
+    several = sum("\n" in text.strip() or "\r" in text.strip() for text in texts if text)
     count = f"read {len(texts):,} rows, {several:,} of them with line breaks in the text; kept {len(usable):,}"
     return Dataset(
         texts=tuple(str(texts[row]) for row in usable),
@@ -268,6 +310,7 @@ def _limited(dataset: Dataset, most: int, seed: int) -> Dataset:
         turns.append((turn, row))
         taken[stratum] += 1
     chosen = sorted(row for _, row in sorted(turns)[:most])
+    keys = dataset.split_keys
     assert dataset.rows is not None
     return replace(
         dataset,
@@ -275,5 +318,6 @@ def _limited(dataset: Dataset, most: int, seed: int) -> Dataset:
         labels=tuple(dataset.labels[row] for row in chosen),
         rows=tuple(dataset.rows[row] for row in chosen),
         parts=None if dataset.parts is None else tuple(dataset.parts[row] for row in chosen),
+        split_keys=None if keys is None else tuple(keys[row] for row in chosen),
         notes=(*dataset.notes, f"kept {most:,} of {len(dataset.texts):,} texts, because --limit is {most:,}"),
     )

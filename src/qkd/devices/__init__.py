@@ -34,11 +34,10 @@ from qkd.core.lazy import exports
 if TYPE_CHECKING:
     from qkd.devices.catalogue import find_device as find
     from qkd.devices.compiled import Compiled, compile_for
-    from qkd.devices.noise import noise_model
     from qkd.devices.numbers import rows as table
     from qkd.devices.profiles import Profile, load_profile
     from qkd.devices.random_errors import hidden as hidden_device
-    from qkd.devices.region import Region, to_region
+    from qkd.devices.region import Region, noise_model, to_region
     from qkd.devices.snapshot import Snapshot
     from qkd.devices.snapshot import load_snapshot as load
     from qkd.devices.snapshot import save_snapshot as save

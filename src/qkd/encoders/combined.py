@@ -13,11 +13,7 @@ from qkd.encoders.protocol import Encoder, embed_texts
 
 
 class JoinedEncoder:
-    """Several encoders side by side.
-
-    Args:
-        parts: the encoders.
-    """
+    """Several encoders side by side."""
 
     def __init__(self, parts: Sequence[Encoder]) -> None:
         self.parts = tuple(parts)
@@ -61,7 +57,6 @@ class Whitened:
     """An encoder followed by a linear map to uncorrelated numbers of variance 1.
 
     Args:
-        inner: the encoder, with embeddings (N,D).
         mean: mean embedding (D,) of the training texts.
         matrix: map (D,k) of centered embeddings.
     """
@@ -110,7 +105,6 @@ def whiten(encoder: Encoder, texts: Sequence[str], dim: int) -> Whitened:
     """Return ``encoder`` followed by the whitening of its embeddings of N ``texts``.
 
     Args:
-        encoder: the encoder, with embeddings (N,D).
         texts: the texts that determine the map: those of the training split.
         dim: number of strongest directions to keep; at most D, and fewer than N.
 

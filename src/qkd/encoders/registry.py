@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from qkd.core.arguments import public
 from qkd.core.errors import ModelError
 from qkd.encoders.combined import JoinedEncoder, Whitened
 from qkd.encoders.protocol import Encoder, EncoderRequest
@@ -16,12 +17,15 @@ from qkd.models.transformer import Loading
 
 # The module of each kind KIND:ARGUMENT. Names without a known kind are transformers.
 KINDS = {
+    "features": "qkd.encoders.features",
     "hashing": "qkd.encoders.hashing",
+    "object": "qkd.encoders.given",
     "static": "qkd.encoders.static",
     "transformer": "qkd.encoders.hidden_states",
 }
 
 
+@public
 def make_encoder(
     name: str,
     torch_device: str | None = None,
@@ -32,8 +36,8 @@ def make_encoder(
     """Return the encoder called ``name``.
 
     Args:
-        name: ``hashing[:DIM]``, ``static:MODEL[?dim=]``, or a transformer (short name, folder or hub id) with the
-            options ``?layers=``, ``&pooling=`` and ``&tokens=``; several are joined by ``+``.
+        name: ``hashing[:DIM]``, ``features:DIM``, ``static:MODEL[?dim=]``, ``object:NAME``, or a transformer (short
+            name, folder or hub id) with the options ``?layers=``, ``&pooling=`` and ``&tokens=``; ``+`` joins several.
         torch_device: where a transformer runs; CUDA if there is one, by default.
         trust_remote_code: whether a transformer may run Python code of its own.
         arrays: the encoder's ``arrays`` from when it was saved.
@@ -92,7 +96,7 @@ def map_models(name: str, change: Callable[[str], str]) -> str:
     parts = []
     for part in split_name(name):
         kind, model, query = _parsed(part)
-        model = model if model.isdecimal() or not model else change(model)
+        model = model if model.isdecimal() or not model or kind == "object" else change(model)
         prefix = "" if kind == "transformer" else f"{kind}:" if model else kind
         parts.append(prefix + model + query)
     return "+".join(parts)

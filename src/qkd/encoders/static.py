@@ -28,8 +28,6 @@ class StaticEncoder:
     """A mean of token vectors.
 
     Args:
-        name: the whole name.
-        dim: embedding width D.
         source: the transformer from which a table is made, or a table that was saved: ``arrays``.
     """
 

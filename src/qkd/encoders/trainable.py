@@ -29,7 +29,6 @@ class TrainableLayers(nn.Module):
     the trained layers.
 
     Args:
-        encoder: a transformer encoder; ``make_trainable`` accepts any.
         texts: N texts, which are referred to by number.
         last: number of layers to train, down from the highest that is read.
 
@@ -125,10 +124,6 @@ class TrainableTable(nn.Module):
     """The table of a static encoder, from a text's number to the mean of its token vectors.
 
     Only vectors of tokens that occur train. A vector's length is its token's weight.
-
-    Args:
-        encoder: a static encoder.
-        texts: N texts, which are referred to by number.
 
     Attributes:
         lr: Default learning rate of Adam.

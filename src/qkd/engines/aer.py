@@ -1,4 +1,4 @@
-"""AerSimulator as an engine: sampled expectation values, and gradients computed from them.
+"""Engines that sample: AerSimulator with gradients, and shot noise on the values of another engine.
 
 Each group of Pauli strings that are measured together has one circuit, built once: its past light cone, in which every
 gate's angle is a parameter of its own that is bound to an array over all rows. Gates outside the light cone change no
@@ -23,16 +23,15 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from qiskit.circuit import Parameter, QuantumCircuit
+from qiskit.quantum_info import SparsePauliOp
 from qiskit_aer import AerSimulator
 
 from qkd.core.errors import EngineError
 from qkd.engines.base import EngineEstimator, Estimates
 from qkd.engines.expressions import Expressions
 from qkd.engines.measured import Group, measured_group, measurement_groups, prepared
-from qkd.engines.noise import Noise, NoiseLike, noise_of
-from qkd.engines.paulis.strings import pauli_terms
-from qkd.engines.program import ExpectationProblem, Program
-from qkd.engines.shots import checked_shots, shots_for_precision
+from qkd.engines.noise import Noise, NoiseLike
+from qkd.engines.program import ExpectationProblem, PauliString, Program, pauli_terms
 
 Gradient = Literal["spsa", "parameter-shift"]
 SPSA_STEP = 0.2
@@ -42,41 +41,128 @@ MAX_EXACT_QUBITS = 12
 _ROWS_PER_CALL = 4096  # circuits in one call of Aer
 
 
-class AerEstimator(EngineEstimator):
+def shots_for_precision(precision: float, variances: np.ndarray) -> int:
+    """Return the number of shots after which no standard error exceeds a precision.
+
+    Args:
+        precision: Largest standard error that is accepted.
+        variances: Upper bounds (K,) of the variance of one shot of each observable. A string with coefficient c and
+            mean p that is measured by itself contributes ``c^2 (1 - p^2) / S`` to the variance after S shots, so the
+            bound is the sum of the squared coefficients. Strings that share their shots may be fully correlated; their
+            bound is the square of the sum of the absolute coefficients.
+    """
+    return max(1, math.ceil(float(np.max(variances, initial=0.0)) / precision**2 * (1 - 1e-12)))
+
+
+class SampledEstimator(EngineEstimator):
+    """An estimator whose values are means over shots.
+
+    Args:
+        shots: The number S of shots of each Pauli string in PUBs without a precision.
+        seed: The seed of all random numbers.
+
+    Raises:
+        EngineError: There are no shots.
+    """
+
+    samples = True
+
+    def __init__(self, shots: int, seed: int) -> None:
+        super().__init__()
+        if shots < 1:
+            raise EngineError(f"an expectation value needs at least 1 shot, not {shots}")
+        self.shots, self.seed = shots, seed
+        self.reseed(0)
+
+    def reseed(self, number: int) -> None:
+        """Start stream ``number`` of the random numbers."""
+        self.random = np.random.default_rng([self.seed, number])
+
+    def _default_precision(self) -> float:
+        return self.shots**-0.5
+
+
+class ShotEstimator(SampledEstimator):
+    """Shot noise on the values of an engine that has none, as a Qiskit V2 primitive with standard errors.
+
+    Args:
+        engine: The engine that computes the expectation values.
+        shots: The number of shots, as in ``SampledEstimator``.
+        seed: The seed of the shots.
+    """
+
+    def __init__(self, engine: EngineEstimator, shots: int = 4096, seed: int = 0) -> None:
+        super().__init__(shots, seed)
+        self.engine, self.threads = engine, engine.threads
+
+    def _settings(self, circuit: QuantumCircuit) -> tuple[Hashable, ...]:
+        return self.engine._settings(circuit)  # noqa: SLF001 - a part of that engine
+
+    def _compile(self, problem: ExpectationProblem) -> ShotProgram:
+        return ShotProgram(problem, self)
+
+    def _estimates(
+        self, program: Program, batched: torch.Tensor, shared: torch.Tensor, precision: float | None
+    ) -> Estimates:
+        assert isinstance(program, ShotProgram)
+        coefficients = program.coefficients.double().cpu().numpy()
+        shots = shots_for_precision(precision, np.square(coefficients).sum(axis=1)) if precision else self.shots
+        with torch.no_grad():
+            means = program.strings(batched, shared).double().cpu().numpy()
+        drawn = self.random.binomial(shots, ((1 + means) / 2).clip(0, 1)) * 2 / shots - 1
+        evs = drawn @ coefficients.T + program.constants.double().cpu().numpy()
+        return Estimates.sampled(evs, np.sqrt((1 - drawn**2) / shots @ coefficients.T**2))
+
+
+class ShotProgram(Program):
+    """A circuit with its distinct Pauli strings; a call returns the values of the inner engine."""
+
+    def __init__(self, problem: ExpectationProblem, engine: ShotEstimator) -> None:
+        super().__init__(problem, engine)
+        terms, self.coefficients, self.constants = pauli_terms(problem.observables)
+        self._strings: Program | None = None
+        if terms:
+            operators = [_operator(term, problem.circuit.num_qubits) for term in terms]
+            self._strings = engine.engine.compile(problem.circuit, operators, problem.batched, problem.shared)
+
+    def strings(self, batched: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
+        """Return the expectation values (B,T) of the strings."""
+        return torch.zeros(len(batched), 0) if self._strings is None else self._strings(batched, shared)
+
+    def _values(self, batched: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
+        means = self.strings(batched, shared)
+        return means @ self.coefficients.to(means).T + self.constants.to(means)
+
+
+def _operator(term: PauliString, width: int) -> SparsePauliOp:
+    letters = "".join(letter for _, letter in term)
+    return SparsePauliOp.from_sparse_list([(letters, [qubit for qubit, _ in term], 1.0)], width)
+
+
+class AerEstimator(SampledEstimator):
     """Expectation values sampled by AerSimulator, as a Qiskit V2 primitive whose programs torch can differentiate.
 
     Args:
         noise_model: Aer's noise model; None is no noise.
-        backend: A backend whose noise model is used instead.
         shots: The number S of shots of each Pauli string in PUBs without a precision.
         seed: The seed of the shots and of SPSA's directions.
         gradient: The method that estimates gradients.
         method: Aer's simulation method; by default qkd chooses one for each light cone.
 
     Raises:
-        EngineError: There are no shots, or both a noise model and a backend are given.
+        EngineError: There are no shots.
     """
-
-    samples = True
 
     def __init__(
         self,
         noise_model: NoiseLike = None,
-        backend: object | None = None,
         shots: int = 4096,
         seed: int = 0,
         gradient: Gradient = "spsa",
         method: str | None = None,
     ) -> None:
-        super().__init__()
-        self.noise_model = noise_of(noise_model, backend)
-        self.shots, self.gradient, self.method = checked_shots(shots), gradient, method
-        self.seed = seed
-        self.reseed(0)
-
-    def reseed(self, number: int) -> None:
-        """Start stream ``number`` of shots and directions."""
-        self.random = np.random.default_rng([self.seed, number])
+        super().__init__(shots, seed)
+        self.noise_model, self.gradient, self.method = noise_model, gradient, method
 
     def _noise_parameters(self) -> frozenset[Parameter]:
         return Noise.from_model(self.noise_model).parameters
@@ -86,9 +172,6 @@ class AerEstimator(EngineEstimator):
 
     def _compile(self, problem: ExpectationProblem) -> AerProgram:
         return AerProgram(problem, self)
-
-    def _default_precision(self) -> float:
-        return self.shots**-0.5
 
     def _estimates(
         self, program: Program, batched: torch.Tensor, shared: torch.Tensor, precision: float | None
@@ -114,16 +197,7 @@ class AerProgram(Program):
         self._constants = constants.numpy()
         order = {parameter: g for g, parameter in enumerate(self._free)}
         self._groups = [
-            measured_group(
-                free,
-                order,
-                [terms[t] for t in members],
-                coefficients.numpy()[:, members],
-                qubits,
-                Noise.from_model(engine.noise_model).model,
-                engine.shots,
-                engine.method,
-            )
+            measured_group(free, order, [terms[t] for t in members], coefficients.numpy()[:, members], qubits, engine)
             for members, qubits in measurement_groups(free, terms, engine.noise_model is not None)
         ]
 

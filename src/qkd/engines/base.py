@@ -1,10 +1,15 @@
-"""Qiskit's V2 estimator contract on top of ``compile``, which every engine implements."""
+"""Qiskit's V2 estimator contract on top of ``compile``, which every engine implements; threads, devices and memory."""
 
 from __future__ import annotations
 
+import ctypes
+import sys
+import threading
 from abc import abstractmethod
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,12 +23,52 @@ from qiskit.quantum_info import SparsePauliOp
 
 from qkd.core.errors import EngineError, PubTypeError
 from qkd.engines.grouping import Requests, group
-from qkd.engines.machine import ENGINE_LOCK, device_called, threads
-from qkd.engines.noise import Noise, NoiseLike, noise_of
+from qkd.engines.noise import Noise, NoiseLike
 from qkd.engines.program import ExpectationProblem, Program, simplified
 
+ENGINE_LOCK = threading.RLock()
+"""Jobs are threads. They run one at a time, because random streams, cached programs and torch's thread count are
+shared."""
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # from malloc.h
 MAX_PROGRAMS = 16
 """Number of compiled programs that an engine keeps."""
+
+
+@contextmanager
+def threads(count: int | None) -> Iterator[None]:
+    """Let torch use ``count`` threads inside the block; None changes nothing.
+
+    On a core that is shared with other work, OpenMP's threads wait for one another at the end of every operation. A
+    step of many small operations was measured to take fifty times as long on two threads as on one.
+    """
+    before = torch.get_num_threads()
+    if count is not None:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        if count is not None:
+            torch.set_num_threads(before)
+
+
+def device_called(name: str | None) -> torch.device:
+    """Return the torch device called ``name``; None means ``cuda`` if torch sees one, else ``cpu``."""
+    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+@lru_cache(maxsize=1)
+def keep_freed_memory() -> None:
+    """Let the C library keep up to 256 MiB of freed memory, in the whole process from now on.
+
+    By default glibc returns the states of a sweep to the system after every step and obtains them page by page in the
+    next, which takes half of the time. No engine calls this function; a program that trains in a loop calls it once.
+    """
+    if sys.platform != "linux":
+        return
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "gnu_get_libc_version"):
+        libc.mallopt(_M_TRIM_THRESHOLD, 2**28)
+        libc.mallopt(_M_MMAP_THRESHOLD, 2**25)
 
 
 @dataclass(frozen=True)
@@ -167,7 +212,6 @@ class EngineEstimator(BaseEstimatorV2):
         """Return the estimates of one of this engine's programs at parameter values (R,A') and (P',).
 
         Args:
-            program: The program.
             batched: The values (R,A') of the batched parameters.
             shared: The values (P',) of the shared parameters.
             precision: Largest standard error that a PUB accepts; None if it gives none.
@@ -179,7 +223,6 @@ class EngineEstimator(BaseEstimatorV2):
         """Return the compiled, cached program of a batch.
 
         Args:
-            batch: The batch, with its circuit and observables.
             differs: A mask (P,) of the circuit's parameters that are batched.
         """
         key = (batch.key, differs.tobytes(), self._settings(batch.circuit))
@@ -197,25 +240,23 @@ class NoisyEstimator(EngineEstimator):
     Args:
         noise_model: Aer's model or a ``Noise``; None is no noise. Quantum errors follow their instructions, and readout
             errors (one qubit each) are part of the measured observable.
-        backend: A backend whose noise model is used instead.
         dtype: ``float64``, or ``float32`` for training.
         device: A torch device such as ``cuda``; by default ``cuda`` if torch sees one, else ``cpu``.
 
     Raises:
-        EngineError: The dtype is another, or both a noise model and a backend are given.
+        EngineError: The dtype is another.
     """
 
     def __init__(
         self,
         noise_model: NoiseLike = None,
-        backend: object | None = None,
         dtype: str = "float64",
         device: str | None = None,
     ) -> None:
         super().__init__()
         if dtype not in ("float32", "float64"):
             raise EngineError(f"dtype is float32 or float64, not '{dtype}'")
-        self.noise_model = noise_of(noise_model, backend)
+        self.noise_model = noise_model
         self.dtype: torch.dtype = getattr(torch, dtype)
         self.device = device_called(device)
 

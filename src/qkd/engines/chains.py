@@ -28,13 +28,13 @@ class Recorded:
     """Operations between preallocated tensors.
 
     Attributes:
-        products: The matrices (N,d,d) that ``forward`` computes.
-        mus: The gradients (N,d,d) from which ``backward`` starts, dL = Re sum(mu dM).
+        results: The matrices (N,d,d) or states that ``forward`` computes.
+        mus: The gradients of the same shape from which ``backward`` starts, dL = Re sum(mu dM).
         forward: The operations of the forward pass.
         backward: The operations of the backward pass.
     """
 
-    products: torch.Tensor
+    results: torch.Tensor
     mus: torch.Tensor
     forward: Operations
     backward: Operations
@@ -45,9 +45,6 @@ class Chains:
 
     Args:
         chains: The factors of each product, in the order in which they act.
-        size: The size d.
-        dtype: The dtype of the matrices, real or complex.
-        device: The device of the matrices.
 
     Attributes:
         angles: The expressions of the G angles of a call, one for each factor with an angle.
@@ -145,15 +142,7 @@ class Chains:
 
 
 class TransferChains:
-    """N products of channels on one or two qubits each, as functions of the parameters.
-
-    Args:
-        products: The channels of each product, in the order in which they act.
-        size: The size d of the Pauli transfer matrices, 4 or 16.
-        parameters: The P parameters, in the order of the values' columns.
-        dtype: The real dtype of the matrices.
-        device: The device of the matrices.
-    """
+    """N products of channels on one or two qubits each, as functions of the parameters."""
 
     def __init__(
         self,

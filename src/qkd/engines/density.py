@@ -13,13 +13,11 @@ from torch.utils.checkpoint import checkpoint
 from qkd.core.errors import EngineError
 from qkd.engines.base import NoisyEstimator
 from qkd.engines.chains import TransferChains
-from qkd.engines.noise import Noise
 from qkd.engines.paulis.bloch import Features, differs, leading_channels
+from qkd.engines.paulis.carry import Named, product
 from qkd.engines.paulis.channels import LETTERS
 from qkd.engines.paulis.cones import cone_union, fuse
-from qkd.engines.paulis.events import channels
-from qkd.engines.paulis.named import Named, product
-from qkd.engines.paulis.strings import pauli_terms
+from qkd.engines.paulis.events import attenuated_terms, channels
 from qkd.engines.program import ExpectationProblem, Program
 
 MAX_DENSITY_QUBITS = 12
@@ -45,9 +43,8 @@ class DensityMatrixProgram(Program):
         dtype, device = engine.dtype, engine.device
         self._device, both = device, problem.parameters
         batched = set(problem.batched)
-        terms, self._coefficients, self._constants = pauli_terms(problem.observables, dtype, device)
-        self._coefficients = self._coefficients * self._coefficients.new_tensor(
-            [Noise.from_model(engine.noise_model).attenuation(t) for t in terms]
+        terms, self._coefficients, self._constants = attenuated_terms(
+            problem.observables, engine.noise_model, dtype, device
         )
         measured = {qubit for string in terms for qubit, _ in string}
         sequence = channels(problem.circuit, engine.noise_model, measured)

@@ -17,7 +17,6 @@ class Expressions:
     A call maps values (...,P) to (...,T).
 
     Args:
-        expressions: The T expressions or numbers.
         parameters: The P parameters, in the order of the values' columns.
 
     Raises:

@@ -180,8 +180,6 @@ def elementary_gates_of(
     """Yield the elementary gates of one gate on the qubits ``on``: the gate itself, or those of its definition.
 
     Args:
-        operation: A gate or a delay.
-        on: The qubits.
         widest: Maximum number of qubits of a gate; a wider one is replaced by its definition.
 
     Raises:

@@ -14,9 +14,8 @@ from qiskit.quantum_info.operators.base_operator import BaseOperator
 from qiskit_machine_learning.gradients import BaseEstimatorGradient, EstimatorGradientResult
 
 from qkd.core.errors import EngineError
-from qkd.engines.base import EngineEstimator
+from qkd.engines.base import ENGINE_LOCK, EngineEstimator, threads
 from qkd.engines.grouping import Requests, group
-from qkd.engines.machine import ENGINE_LOCK, threads
 from qkd.engines.program import simplified
 
 
@@ -29,9 +28,6 @@ class EngineGradient(BaseEstimatorGradient):
     The list samples x observables of ``EstimatorQNN`` becomes one batch for each circuit, with one backward pass for
     each observable. ``EngineEstimator.compile`` is faster for a batch that shares its weights: it needs one backward
     pass for all observables.
-
-    Args:
-        estimator: The engine.
     """
 
     def __init__(self, estimator: EngineEstimator) -> None:

@@ -64,7 +64,6 @@ def flattened_gates(circuit: QuantumCircuit, noisy: Collection[str] = ()) -> lis
     """Return the instructions of a circuit in order, without barriers and global phases.
 
     Args:
-        circuit: The circuit.
         noisy: The names and labels for which a noise model has errors.
 
     Raises:

@@ -14,7 +14,9 @@ for either as a list of those strings that an accuracy asks for (``paulis/adapti
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -24,18 +26,17 @@ from torch.utils.checkpoint import checkpoint
 
 from qkd.core.errors import EngineError
 from qkd.engines.base import Estimates, NoisyEstimator
-from qkd.engines.noise import Noise, NoiseLike
+from qkd.engines.noise import NoiseLike
 from qkd.engines.paulis.adaptive import Adaptive, Limits, StringLists
 from qkd.engines.paulis.bloch import Encoding, Matrices, differs, leading_channels
 from qkd.engines.paulis.carry import Kind, Stack, Tables
 from qkd.engines.paulis.channels import Channel
 from qkd.engines.paulis.cones import ChannelBlock, Cone, FactoredStrings, factors, fuse
 from qkd.engines.paulis.cones import cone as cone_of
-from qkd.engines.paulis.events import channels
+from qkd.engines.paulis.events import attenuated_terms, channels
 from qkd.engines.paulis.search import MAX_STRINGS_EXACT, MAX_STRINGS_TRUNCATED, Route, Search, TooManyStrings
 from qkd.engines.paulis.sparse import Carrier
-from qkd.engines.paulis.strings import PauliString, pauli_terms
-from qkd.engines.program import ExpectationProblem, Program
+from qkd.engines.program import ExpectationProblem, PauliString, Program
 
 MAX_CONE_QUBITS = 11
 """Maximum number w of qubits of a light cone whose 4^w coefficients are stored densely."""
@@ -48,13 +49,10 @@ class LightConeEstimator(NoisyEstimator):
     """Expectation values of shallow circuits under local noise, as a Qiskit V2 primitive.
 
     Values are exact unless an accuracy or a truncation is given. With one of them and wide light cones, a result's
-    metadata contains upper bounds ``error_bounds`` and estimates ``error_estimates`` of the truncation error.
+    metadata contains upper bounds ``error_bounds`` and estimates ``error_estimates`` of the truncation error. The other
+    arguments are those of ``NoisyEstimator``.
 
     Args:
-        noise_model: The noise, as in ``NoisyEstimator``.
-        backend: A backend whose noise model is used instead.
-        dtype: The dtype, as in ``NoisyEstimator``.
-        device: The torch device, as in ``NoisyEstimator``.
         accuracy: Largest error of a Pauli string's expectation value if its light cone is wide. Gradients have at most
             ten times this relative error. The engine measures which strings this needs. 0 is exact.
         truncation: Least importance of the strings that are kept in wide light cones, without any control of the error;
@@ -70,14 +68,13 @@ class LightConeEstimator(NoisyEstimator):
     def __init__(
         self,
         noise_model: NoiseLike = None,
-        backend: object | None = None,
         dtype: str = "float64",
         device: str | None = None,
         accuracy: float = 0.0,
         truncation: float = 0.0,
         max_terms: int = MAX_STRINGS_TRUNCATED,
     ) -> None:
-        super().__init__(noise_model, backend, dtype, device)
+        super().__init__(noise_model, dtype, device)
         for name, value in (("accuracy", accuracy), ("truncation", truncation)):
             if not 0 <= value < 1:
                 raise EngineError(f"{name} is 0 or a small positive number, not {value}")
@@ -124,13 +121,22 @@ def light_cones(
     terms: Sequence[PauliString],
     noise: NoiseLike,
     batched: Sequence[Parameter] = (),
+    largest: float = math.inf,
 ) -> tuple[Encoding, list[ChannelBlock], list[Cone]]:
-    """Return the encoding, the other channels as blocks, and the light cone of each factor of the terms."""
+    """Return the encoding, the other channels as blocks, and the light cone of each factor of the terms.
+
+    The first cone with more than ``largest`` coefficients is the last one.
+    """
     measured = {qubit for string in terms for qubit, _ in string}
     encoding, rest = leading_channels(channels(circuit, noise, measured), circuit.num_qubits, set(batched))
     blocks = fuse(rest)
     parts = dict.fromkeys(part for string in terms for part in factors(string, blocks))
-    return encoding, blocks, [cone_of(string, blocks, encoding.sizes) for string in parts]
+    cones: list[Cone] = []
+    for string in parts:
+        cones.append(cone_of(string, blocks, encoding.sizes))
+        if max(cones[-1].counts, default=1) > largest:
+            break
+    return encoding, blocks, cones
 
 
 class LightConeProgram(Program):
@@ -145,10 +151,7 @@ class LightConeProgram(Program):
         super().__init__(problem, engine)
         noise, dtype, device = engine.noise_model, engine.dtype, engine.device
         self._engine, self._device, self._stream = engine, device, engine.stream
-        terms, self._coefficients, self._constants = pauli_terms(problem.observables, dtype, device)
-        self._coefficients = self._coefficients * self._coefficients.new_tensor(
-            [Noise.from_model(noise).attenuation(t) for t in terms]
-        )
+        terms, self._coefficients, self._constants = attenuated_terms(problem.observables, noise, dtype, device)
         encoding, blocks, cones = light_cones(problem.circuit, terms, noise, problem.batched)
         self.widths = tuple(len(cone.qubits) for cone in cones)
         self._factors = FactoredStrings(terms, blocks, [cone.string for cone in cones], device)
@@ -168,47 +171,53 @@ class LightConeProgram(Program):
         self._forms = Matrices(common, own, leads, problem.shared, both, dtype, device)
         self._tables = Tables(self._varying)
         pairs = {i: blocks[number].qubits for number, i in used.items()}
-        patterns = {i: _pattern(chain) for i, chain in enumerate(chains)}
-        lossy = bool(engine.accuracy or engine.truncation)
-        self._lists: list[Carrier] = []
-        searches: list[Search] = []
         by_shape: dict[object, list[int]] = {}
-        listed, searched = [], []
+        listed: dict[int, Route] = {}
+        searched: dict[int, Search] = {}
         for number, cone in enumerate(cones):
-            size = max(cone.counts, default=1)
-            if size > _DENSE_COEFFICIENTS:
-                search = Search(cone, pairs, self._varying, device)
-                limit = size // _MIN_SPARSITY if size <= 4**MAX_CONE_QUBITS else MAX_STRINGS_EXACT
-                route = None if lossy else _exact_route(search, patterns, limit)
-                if route is not None:
-                    self._lists.append(Carrier(route, self._rows(cone), device))
-                    listed.append(number)
-                    continue
-                if lossy:
-                    searches.append(search)
-                    searched.append(number)
-                    continue
-            if size > 4**MAX_CONE_QUBITS:
-                raise _too_wide(cone)
-            kinds = tuple(self._varying[number] for number, _ in cone.blocks)
-            by_shape.setdefault((cone.moves, kinds, tuple(encoding.sizes[q] for q in cone.qubits)), []).append(number)
+            choice = self._choice(cone, pairs, chains)
+            if isinstance(choice, Route):
+                listed[number] = choice
+            elif isinstance(choice, Search):
+                searched[number] = choice
+            else:
+                kinds = tuple(self._varying[number] for number, _ in cone.blocks)
+                shape = cone.moves, kinds, tuple(encoding.sizes[q] for q in cone.qubits)
+                by_shape.setdefault(shape, []).append(number)
+        self._lists = [Carrier(route, self._rows(cones[number]), device) for number, route in listed.items()]
         self._stacks = [
             Stack([cones[i] for i in members], self._tables, self._row, dtype, device) for members in by_shape.values()
         ]
         self._adaptive: Adaptive | None = None
-        if searches:
+        if searched:
             exactly = Matrices(common, own, leads, problem.shared, both, torch.float64, device)
             self._adaptive = Adaptive(
-                searches,
+                list(searched.values()),
                 [self._rows(cones[number]) for number in searched],
                 lambda batched, shared: self._numbered(exactly(batched, shared)),
                 any(self._varying),
                 Limits(engine.accuracy, engine.truncation, engine.max_terms),
                 device,
             )
-        order = [i for members in by_shape.values() for i in members] + listed + searched
+        order = [*(i for members in by_shape.values() for i in members), *listed, *searched]
         self._back = torch.as_tensor(np.argsort(order), device=device)
-        self._truncated = np.isin(np.arange(len(cones)), searched)
+        self._truncated = np.isin(np.arange(len(cones)), list(searched))
+
+    def _choice(
+        self, cone: Cone, pairs: Mapping[int, tuple[int, int]], chains: Sequence[Sequence[Channel]]
+    ) -> Route | Search | None:
+        """Return an exact list of a cone's strings, the search for an adaptive list, or None for dense coefficients."""
+        size = max(cone.counts, default=1)
+        if size > _DENSE_COEFFICIENTS:
+            search = Search(cone, pairs, self._varying, self._device)
+            if self._engine.accuracy or self._engine.truncation:
+                return search
+            limit = size // _MIN_SPARSITY if size <= 4**MAX_CONE_QUBITS else MAX_STRINGS_EXACT
+            with suppress(TooManyStrings):
+                return search.route({number: _pattern(chains[number]) for number, _ in cone.blocks}, 0.0, limit)
+        if size > 4**MAX_CONE_QUBITS:
+            raise _too_wide(cone)
+        return None
 
     def _rows(self, cone: Cone) -> list[int]:
         return [self._row[qubit] for qubit in cone.qubits]
@@ -305,13 +314,6 @@ def _pattern(chain: Sequence[Channel]) -> np.ndarray:
     for channel in chain:
         pattern = (np.abs(channel.terms).sum(axis=0) > 0) @ pattern
     return (pattern > 0)[None].astype(float)
-
-
-def _exact_route(search: Search, patterns: dict[int, np.ndarray], limit: int) -> Route | None:
-    try:
-        return search.route(patterns, 0.0, limit)
-    except TooManyStrings:
-        return None
 
 
 def _too_wide(cone: Cone) -> EngineError:

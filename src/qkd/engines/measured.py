@@ -6,14 +6,14 @@ import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qiskit.circuit import ClassicalRegister, Delay, Parameter, ParameterExpression, QuantumCircuit, Reset
 from qiskit.circuit.library import UnitaryGate
 from qiskit.quantum_info import Operator, Pauli
 from qiskit_aer import AerSimulator
-from qiskit_aer.noise import NoiseModel, depolarizing_error, pauli_error
+from qiskit_aer.noise import depolarizing_error, pauli_error
 
 from qkd.circuits.cone import narrowed, past
 from qkd.core.errors import EngineError
@@ -27,9 +27,13 @@ from qkd.engines.instructions import (
     is_from_library,
     matrix_of,
 )
-from qkd.engines.noise import ALL_PAULIS, Noise, NoiseLike, PlacedTerm, assignment, error_of, restricted
+from qkd.engines.noise import ALL_PAULIS, Noise, NoiseLike, PlacedTerm
+from qkd.engines.noise.aer import assignment, error_of, restricted
 from qkd.engines.paulis.events import TO_Z
-from qkd.engines.paulis.strings import PauliString
+from qkd.engines.program import PauliString
+
+if TYPE_CHECKING:
+    from qkd.engines.aer import AerEstimator
 
 SHIFTABLE = frozenset({"rx", "ry", "rz", "p", "u1", "u", "u3", "rxx", "ryy", "rzz", "rzx"})
 """Gates in which each angle has a generator with eigenvalues +-1/2, up to a phase."""
@@ -199,11 +203,10 @@ def measured_group(
     terms: Sequence[PauliString],
     coefficients: np.ndarray,
     qubits: tuple[int, ...],
-    noise: NoiseModel | None,
-    shots: int,
-    method: str | None = None,
+    engine: AerEstimator,
 ) -> Group:
     """Return the group of the strings ``terms`` with coefficients (K,T') on the qubits of its light cone."""
+    noise = Noise.from_model(engine.noise_model).model
     letters = {qubit: letter for term in terms for qubit, letter in term}
     measured = sorted(letters)
     place = {qubit: i for i, qubit in enumerate(qubits)}
@@ -219,8 +222,8 @@ def measured_group(
         small.measure(place[qubit], bit)
     local = None if noise is None else restricted(noise, qubits)
     # a density matrix is 4^n once, a statevector under noise 2^n for every shot
-    dense = local is not None and 2 ** len(qubits) <= 2 * shots and len(qubits) <= 13
-    simulator = AerSimulator(noise_model=local, method=method or ("density_matrix" if dense else "automatic"))
+    dense = local is not None and 2 ** len(qubits) <= 2 * engine.shots and len(qubits) <= 13
+    simulator = AerSimulator(noise_model=local, method=engine.method or ("density_matrix" if dense else "automatic"))
     masks = np.array([sum(1 << measured.index(qubit) for qubit, _ in term) for term in terms], dtype=np.int64)
     used = tuple(sorted(order[parameter] for parameter in small.parameters))
     bits = tuple(place[qubit] for qubit in measured)

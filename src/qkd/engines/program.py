@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,9 @@ from qiskit.circuit import Parameter, QuantumCircuit
 from qiskit.quantum_info import SparsePauliOp
 
 from qkd.core.errors import EngineError
+
+PauliString = tuple[tuple[int, str], ...]
+"""The qubits on which a string is not the identity, in order, with their letters X, Y or Z."""
 
 
 @dataclass(frozen=True)
@@ -73,10 +77,6 @@ class Program(ABC):
     """A circuit with its K observables, compiled once by an engine.
 
     A copy or an unpickled program is compiled again by a copy of the engine.
-
-    Args:
-        problem: The problem that the program solves.
-        engine: The engine that compiles it.
     """
 
     def __init__(self, problem: ExpectationProblem, engine: Any) -> None:
@@ -127,6 +127,26 @@ def _compiled(engine: Any, problem: ExpectationProblem) -> Program:
 def simplified(observable: SparsePauliOp) -> SparsePauliOp:
     """Return an observable with each Pauli string once; the threshold for zero is relative to the largest one."""
     return observable.simplify(atol=1e-14 * np.abs(observable.coeffs).max(initial=0.0), rtol=0)
+
+
+def pauli_terms(
+    observables: Sequence[SparsePauliOp], dtype: torch.dtype = torch.float64, device: torch.device | str = "cpu"
+) -> tuple[list[PauliString], torch.Tensor, torch.Tensor]:
+    """Return T distinct Pauli strings, coefficients (K,T) and the observables' identity parts (K,)."""
+    place: dict[PauliString, int] = {}
+    entries, constants = [], np.zeros(len(observables))
+    for k, observable in enumerate(observables):
+        for letters, qubits, coefficient in simplified(observable).to_sparse_list():
+            string = tuple(sorted((q, letter) for q, letter in zip(qubits, letters, strict=True) if letter != "I"))
+            if string:
+                entries.append((k, place.setdefault(string, len(place)), coefficient.real))
+            else:
+                constants[k] += coefficient.real
+    coefficients = np.zeros((len(observables), len(place)))
+    for k, t, value in entries:
+        coefficients[k, t] += value
+    as_tensor = partial(torch.as_tensor, dtype=dtype, device=device)
+    return list(place), as_tensor(coefficients), as_tensor(constants)
 
 
 def _names(parameters: Collection[Parameter]) -> str:

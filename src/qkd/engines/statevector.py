@@ -17,16 +17,13 @@ import torch
 from qiskit.circuit import Parameter, ParameterExpression, QuantumCircuit
 
 from qkd.core.errors import EngineError
-from qkd.engines.amplitudes.encoding import FirstStates, leading_gates
 from qkd.engines.amplitudes.fusion import fuse
-from qkd.engines.amplitudes.heisenberg import PauliTable, absorb
-from qkd.engines.amplitudes.measure import Measurement
-from qkd.engines.amplitudes.operands import Operands
+from qkd.engines.amplitudes.measure import Measurement, PauliTable, absorb
+from qkd.engines.amplitudes.operands import FirstStates, Operands, leading_gates
 from qkd.engines.amplitudes.sweep import Sweeper
-from qkd.engines.base import EngineEstimator
+from qkd.engines.base import EngineEstimator, device_called
 from qkd.engines.expressions import Expressions
 from qkd.engines.gates import ElementaryGate, elementary_gates, without_resets
-from qkd.engines.machine import device_called
 from qkd.engines.program import ExpectationProblem, Program
 
 _REAL = {torch.complex64: torch.float32, torch.complex128: torch.float64}

@@ -17,20 +17,18 @@ from qiskit.quantum_info import SparsePauliOp
 from torch.utils.checkpoint import checkpoint
 
 from qkd.core.errors import EngineError
-from qkd.engines.amplitudes.blocks import embed as embed_gate
-from qkd.engines.amplitudes.heisenberg import PauliTable
-from qkd.engines.amplitudes.measure import Measurement
+from qkd.engines.amplitudes.measure import Measurement, PauliTable
+from qkd.engines.amplitudes.operands import embed as embed_gate
 from qkd.engines.base import Estimates, NoisyEstimator
 from qkd.engines.chains import Chains, Link, product
 from qkd.engines.expressions import Expressions
 from qkd.engines.gates import ElementaryGate, constant
 from qkd.engines.noise import Noise, NoiseLike
+from qkd.engines.paulis.carry import Named
 from qkd.engines.paulis.channels import LETTERS, Channel, as_channel, embed, kraus
 from qkd.engines.paulis.cones import cone_union, pair_blocks
-from qkd.engines.paulis.events import events, reading
-from qkd.engines.paulis.named import Named
-from qkd.engines.paulis.strings import PauliString, pauli_terms
-from qkd.engines.program import ExpectationProblem, Program
+from qkd.engines.paulis.events import attenuated_terms, events, reading
+from qkd.engines.program import ExpectationProblem, PauliString, Program
 
 MAX_TRAJECTORY_QUBITS = 20
 """Maximum number of qubits in the union of the light cones."""
@@ -42,11 +40,9 @@ _MAX_KEPT_BYTES = 2**29  # states kept for the backward pass, unless one row nee
 class TrajectoryEstimator(NoisyEstimator):
     """Unbiased expectation values under local noise, with standard errors, as a Qiskit V2 primitive.
 
+    The other arguments are those of ``NoisyEstimator``.
+
     Args:
-        noise_model: The noise, as in ``NoisyEstimator``.
-        backend: A backend whose noise model is used instead.
-        dtype: The dtype, as in ``NoisyEstimator``.
-        device: The torch device, as in ``NoisyEstimator``.
         trajectories: The number S of trajectories of each expectation value.
         seed: The seed of the draws.
 
@@ -59,13 +55,12 @@ class TrajectoryEstimator(NoisyEstimator):
     def __init__(
         self,
         noise_model: NoiseLike = None,
-        backend: object | None = None,
         dtype: str = "float64",
         device: str | None = None,
         trajectories: int = 32,
         seed: int = 0,
     ) -> None:
-        super().__init__(noise_model, backend, dtype, device)
+        super().__init__(noise_model, dtype, device)
         if trajectories < 2:
             raise EngineError(f"a standard error needs at least 2 trajectories, not {trajectories}")
         self.trajectories, self.seed = trajectories, seed
@@ -99,7 +94,7 @@ class TrajectoryProgram(Program):
         self._count, self._device = engine.trajectories, engine.device
         self._random = engine.random
         complex_dtype = torch.complex64 if engine.dtype == torch.float32 else torch.complex128
-        terms, coefficients, constants = pauli_terms(problem.observables)
+        terms, coefficients, constants = attenuated_terms(problem.observables, engine.noise_model)
         blocks = pair_blocks(list(events(problem.circuit, engine.noise_model)))
         numbers, self._qubits = cone_union([pair for pair, _ in blocks], terms)
         if len(self._qubits) > MAX_TRAJECTORY_QUBITS:
@@ -114,13 +109,12 @@ class TrajectoryProgram(Program):
             3 * self._count * complex_dtype.itemsize * 2 ** len(self._qubits) * (len(chains) + len(terms) + 2)
         )
         measured = [_measured(string, self._qubits, engine.noise_model) for string in terms]
-        columns = coefficients.numpy() * [Noise.from_model(engine.noise_model).attenuation(string) for string in terms]
         summed = [
             sum(
                 (value * string for value, string in zip(row, measured, strict=True) if value),
                 SparsePauliOp("I" * max(1, len(self._qubits)), constant_part),
             ).simplify(atol=0, rtol=0)
-            for row, constant_part in zip(columns, constants.tolist(), strict=True)
+            for row, constant_part in zip(coefficients.numpy(), constants.tolist(), strict=True)
         ]
         order = [place for place in range(max(1, len(self._qubits)))][::-1]
         self._measurement = Measurement(PauliTable.from_observables(summed), {0: order}, engine.dtype, engine.device)

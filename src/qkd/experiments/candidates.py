@@ -12,13 +12,12 @@ from qkd.core.bundled import bundled_dir
 from qkd.core.cache import Key
 from qkd.core.config import Config, EngineSpec, make_config
 from qkd.core.errors import QkdError, nearest
+from qkd.core.objects import is_object
 from qkd.core.specs import read_toml
 from qkd.encoders.registry import has_layers
 from qkd.simulation.factory import Engine, make_engine
 from qkd.simulation.start import with_start
-from qkd.student.cores.base import StudentCore
-from qkd.student.cores.factory import CLASSICAL, make_control, without_entanglers
-from qkd.student.cores.quantum import QuantumCore
+from qkd.student.cores import CLASSICAL, QuantumCore, StudentCore, make_control, without_entanglers
 
 LOGREG, PRODUCT, TEACHER_FREE = "logreg", "product", "teacher-free"
 RECIPE = "qdllm"
@@ -66,7 +65,7 @@ class Candidate:
     def circuit(self) -> StudentCircuit:
         """Return its circuit, or the circuit whose size a control has."""
         spec = self.config.student
-        circuit = library.load_circuit(spec.circuit, spec.qubits, spec.layers)
+        circuit = library.load_circuit(spec.circuit, spec.qubits, spec.layers, spec.inputs)
         return with_start(without_entanglers(circuit) if self.name == PRODUCT else circuit)
 
     def core(self, circuit: StudentCircuit, classes: int) -> StudentCore:
@@ -123,6 +122,8 @@ def _make_candidate(name: str, config: Config) -> Candidate:
     if name == PRODUCT:
         return Candidate(name, config)
     if name == TEACHER_FREE:
+        if is_object(config.loss.loss):
+            raise QkdError(f"--students: {TEACHER_FREE} sets alpha = 0, which the loss '{config.loss.loss}' ignores")
         return Candidate(name, config.model_copy(update={"loss": config.loss.model_copy(update={"alpha": 0.0})}))
     if model and kind == "transformer":
         if not has_layers(model):
@@ -137,7 +138,7 @@ def _make_candidate(name: str, config: Config) -> Candidate:
     if name not in library.paths() and not Path(name).is_file():
         known = sorted({*library.paths(), LOGREG, PRODUCT, TEACHER_FREE, *CLASSICAL})
         raise QkdError(f"--students: there is no student '{name}'{nearest(name, known)}")
-    update: dict[str, str | None] = {"circuit": name, "layers": None} if name != config.student.circuit else {}
+    update = {"circuit": name, "layers": None, "inputs": None} if name != config.student.circuit else {}
     return Candidate(name, config.model_copy(update={"student": config.student.model_copy(update=update)}))
 
 

@@ -12,9 +12,9 @@ from qkd.core.config import Config, EngineSpec
 from qkd.core.console import log
 from qkd.core.errors import QkdError
 from qkd.engines import AerEstimator
+from qkd.engines.aer import ShotEstimator
 from qkd.engines.gradient import EngineGradient
 from qkd.engines.noise import Noise, NoiseLike
-from qkd.engines.shots import ShotEstimator
 from qkd.experiments.specs import CompareSpec
 from qkd.pipeline.evaluation import measured_logits
 from qkd.simulation.aer_check import compare_with_aer

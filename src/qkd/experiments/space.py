@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from qkd.circuits import library
-from qkd.circuits.spec import read_circuit_spec
+from qkd.circuits.build import read_circuit_spec
 from qkd.core.config import Config, fields
 from qkd.core.errors import ConfigError, nearest
 from qkd.pipeline.settings import by_section, merged
@@ -72,7 +72,7 @@ def dimensions(words: Sequence[str], config: Config) -> tuple[Dimension, ...]:
             raise ConfigError(f"--over {dimension.name} appears twice; name each dimension once")
         for value in dimension.values or (dimension.low, dimension.high):  # finds a mistake before any work
             student = settings_at(config, {dimension.name: value}).student
-            circuit = library.load_circuit(student.circuit, student.qubits, student.layers)
+            circuit = library.load_circuit(student.circuit, student.qubits, student.layers, student.inputs)
             if dimension.name in ("circuit", "qubits", "layers"):
                 check_saved(circuit)
     return tuple(space)

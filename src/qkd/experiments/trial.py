@@ -22,7 +22,7 @@ from qkd.core.files import write_json
 from qkd.core.records import read_record
 from qkd.core.workers import parallel_map
 from qkd.encoders.trainable import make_trainable
-from qkd.engines.machine import threads
+from qkd.engines.base import threads
 from qkd.experiments.candidates import Candidate
 from qkd.experiments.conditions import EXACT, Conditions
 from qkd.pipeline.settings import Overrides, merged
@@ -30,7 +30,7 @@ from qkd.results import Parameters
 from qkd.results.study import TrialResult, TuningResult, ValidationResult
 from qkd.simulation.factory import torch_device
 from qkd.student import logreg
-from qkd.student.cores.quantum import QuantumCore
+from qkd.student.cores import QuantumCore
 from qkd.student.data import TrainingData
 from qkd.student.trainer import Trainer, make_fine_tuner, make_trainer
 

@@ -8,7 +8,6 @@ import functools
 import json
 import pathlib
 import re
-import sys
 import unicodedata
 import zlib
 from collections.abc import Callable, Sequence
@@ -132,12 +131,16 @@ def make_encoder(config: dict[str, Any], arrays: dict[str, np.ndarray], prefix: 
     """Return the function from texts to embeddings (N,D) that a configuration describes."""
     if config["kind"] == "hashing":
         return lambda texts: embed_hashed(texts, config["dim"])
+    # begin joined
     if config["kind"] == "joined":
         parts = [make_encoder(part, arrays, f"{prefix}{i}.") for i, part in enumerate(config["parts"])]
         return lambda texts: np.hstack([part(texts) for part in parts])
+    # end joined
+    # begin whitened
     if config["kind"] == "whitened":
         inner, mean = make_encoder(config["inner"], arrays, prefix), arrays[prefix + "whitening.mean"]
         return lambda texts: (inner(texts) - mean) @ arrays[prefix + "whitening.matrix"]
+    # end whitened
     return make_static_encoder(config, arrays, prefix)
 
 
@@ -258,8 +261,7 @@ def make_tokenizer(config: dict[str, Any]) -> Callable[[str], list[int]]:
     def tokenize(text: str) -> list[int]:
         position, tokens = 0, list[int]()
         for mark in [*marks.finditer(text), None]:
-            for word in split(text[position : mark.start() if mark else len(text)]):
-                tokens += pieces(word)
+            tokens += [piece for word in split(text[position : mark and mark.start()]) for piece in pieces(word)]
             if mark:
                 tokens.append(special[mark.group()])
                 position = mark.end()
@@ -271,6 +273,7 @@ def make_tokenizer(config: dict[str, Any]) -> Callable[[str], list[int]]:
 # end static
 
 
+# begin module
 @functools.cache
 def load(folder: str | pathlib.Path = pathlib.Path(__file__).parent) -> Classifier:
     """Return the classifier of an export folder."""
@@ -288,6 +291,9 @@ def predict_proba(texts: Sequence[str]) -> np.ndarray:
 
 
 if __name__ == "__main__":
+    import sys
+
     sys.argv[1:] or sys.exit('usage: python classify.py "a text" ["another text" ...]')
     for text, row in zip(sys.argv[1:], predict_proba(sys.argv[1:]), strict=True):
         print(load().classes[row.argmax()], f"{row.max():.3f}", " ".join(text.split()), sep="\t")
+# end module

@@ -75,10 +75,16 @@ def loader_source(needed: set[str]) -> str:
     """Return ``classify.py`` with the sections for the encoders and the core that are ``needed``."""
 
     def section(match: re.Match[str]) -> str:
-        return f"{match[3]}\n{match[4]}" if match[2] in needed else ""
+        return f"{match[3]}\n{match[4]}" if match[2] in {*needed, "module"} else ""
 
     source = Path(classify.__file__).read_text("utf-8")
     return _SECTION.sub(section, source)
+
+
+def module_functions() -> str:
+    """Return the part of ``classify.py`` that is the same for every runtime: its functions and its command line."""
+    sections = {match[2]: match[3] for match in _SECTION.finditer(Path(classify.__file__).read_text("utf-8"))}
+    return f"{sections['module']}\n"
 
 
 def describe_core(form: ClassicalForm) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -7,7 +7,6 @@ from classify import predict, predict_proba
 
 import functools
 import pathlib
-import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -46,9 +45,8 @@ class Classifier:
         """Return an output of the graph (N,...): ``probabilities``, ``label`` or ``expectation_values``."""
         if isinstance(texts, str):
             raise TypeError("give a list of texts, not one string")
-        order = sorted(
-            range(len(texts)), key=lambda row: len(texts[row])
-        )  # batches of similar length need less padding
+        # batches of similar length need less padding
+        order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
         chunks = [order[start : start + BATCH_TEXTS] for start in range(0, len(order), BATCH_TEXTS)]
         parts = [self.session.run([output], self._feed([texts[row] for row in chunk]))[0] for chunk in chunks]
         values = np.concatenate(parts) if parts else self.session.run([output], self._feed([""]))[0][:0]
@@ -61,26 +59,3 @@ class Classifier:
     def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
         """Return probabilities (N,C) of N texts."""
         return self.run(texts, "probabilities")
-
-
-@functools.cache
-def load(folder: str | pathlib.Path = pathlib.Path(__file__).parent) -> Classifier:
-    """Return the classifier of an export folder."""
-    return Classifier(pathlib.Path(folder))
-
-
-def predict(texts: Sequence[str]) -> list[str]:
-    """Return the most probable label of each text."""
-    return load().predict(texts)
-
-
-def predict_proba(texts: Sequence[str]) -> np.ndarray:
-    """Return probabilities (N,C) of N texts; the columns are in the order of ``load().classes``."""
-    return load().predict_proba(texts)
-
-
-if __name__ == "__main__":
-    if len(sys.argv) < 2:
-        sys.exit('usage: python classify.py "a text" ["another text" ...]')
-    for text, label, row in zip(sys.argv[1:], predict(sys.argv[1:]), predict_proba(sys.argv[1:]), strict=True):
-        print(label, f"{row.max():.3f}", " ".join(text.split()), sep="\t")

@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from qkd.core.errors import ConfigError, ModelError
+from qkd.core.errors import ModelError
 from qkd.core.files import write_bytes, write_text
 from qkd.core.version import VERSION
 from qkd.encoders.combined import Whitened
 from qkd.encoders.hidden_states import TransformerEncoder
 from qkd.encoders.protocol import Encoder
 from qkd.encoders.static import StaticEncoder
-from qkd.export.numpy_format import quantize_rows
+from qkd.export.numpy_format import module_functions, quantize_rows
 from qkd.export.onnx_graph import OPSET, WORD_SCALES, WORDS, Graph, add_bert, add_form, add_static_encoder
 from qkd.export.request import ExportRequest, Predictions, run_runtime
 from qkd.models.backbone import Backbone
@@ -61,8 +61,6 @@ def write(request: ExportRequest, folder: Path) -> None:
         raise ModelError(
             "the format onnx needs onnx and onnxruntime; 'pip install qkd-llm[export]' installs them"
         ) from None
-    if request.inputs not in ("texts", "embeddings"):
-        raise ConfigError(f"--inputs is texts or embeddings, not '{request.inputs}'")
     graph = Graph()
     from_texts = request.inputs == "texts"
     embeddings = _add_encoder(graph, request.student.encoder, request.int8) if from_texts else "embeddings"
@@ -90,8 +88,8 @@ def write(request: ExportRequest, folder: Path) -> None:
     write_bytes(folder / "model.onnx", model.SerializeToString())
     if from_texts:
         write_text(folder / "tokenizer.json", _tokenizer(request.student.encoder))
-        loader = Path(__file__).with_name("onnx_classify.py")
-        write_text(folder / "classify.py", loader.read_text("utf-8"))
+        loader = Path(__file__).with_name("onnx_classify.py").read_text("utf-8")
+        write_text(folder / "classify.py", f"{loader}\n\n{module_functions()}")
 
 
 def predict(request: ExportRequest, folder: Path, texts: Sequence[str]) -> Predictions:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from qkd.circuits.observables import observable_text
+from qkd.circuits.build import observable_text
 from qkd.circuits.student import StudentCircuit
 from qkd.core.errors import ModelError
 from qkd.core.files import write_text
@@ -22,7 +22,7 @@ from qkd.export.request import ExportRequest, Predictions, run_runtime
 from qkd.student.bundle import Student
 from qkd.student.classical import ClassicalForm, classical_form
 from qkd.student.contraction import ContractedCircuit
-from qkd.student.cores.quantum import QuantumCore
+from qkd.student.cores import QuantumCore
 from qkd.student.gatelist import gate_list
 
 # Widest circuit whose Bloch vectors the page simulates on each keystroke.
@@ -59,13 +59,13 @@ def write(request: ExportRequest, folder: Path) -> None:
         model["circuit"] = _describe_circuit(
             student.model.circuit, student.model.core.weights.detach().cpu().double().numpy()
         )
-    if request.control is not None:
-        if request.control.classes != student.classes or request.control.encoder.key != student.encoder.key:
-            raise ModelError("the control of a page has the student's labels and encoder; this one has others")
-        model["control"] = {
-            "name": request.control.model.core.name,
-            **_describe_form(classical_form(request.control.model), {}),
-        }
+    control = request.control.model if request.control is not None else student.control
+    if request.control is not None and (
+        request.control.classes != student.classes or request.control.encoder.key != student.encoder.key
+    ):
+        raise ModelError("the control of a page has the student's labels and encoder; this one has others")
+    if control is not None:
+        model["control"] = {"name": control.core.name, **_describe_form(classical_form(control), {})}
     write_text(folder / "index.html", _page(model, f"Text classifier: {', '.join(student.classes[:6])}"))
 
 
@@ -165,14 +165,13 @@ def _wire(observable: str) -> int:
 
 def _summary(student: Student) -> str:
     core = student.model.core
-    what = (
-        f"{core.circuit.num_qubits}-qubit circuit"
-        if isinstance(core, QuantumCore)
-        else f"classical model '{core.name}'"
-    )
+    what = f"A classical model '{core.name}'"
+    if isinstance(core, QuantumCore):
+        article = "An" if str(core.circuit.num_qubits).startswith(("8", "11", "18")) else "A"
+        what = f"{article} {core.circuit.num_qubits}-qubit circuit"
     teacher = student.about.teacher
     origin = "" if teacher == "unknown" else f", distilled from the teacher {teacher},"
-    return f"A {what}{origin} classifies as you type. Everything is computed in this page, and no text leaves it."
+    return f"{what}{origin} classifies as you type. Everything is computed in this page, and no text leaves it."
 
 
 def _explanation(student: Student, form: ClassicalForm) -> str:

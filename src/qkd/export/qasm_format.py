@@ -12,7 +12,7 @@ import numpy as np
 from qiskit import qasm3
 from qiskit.circuit import Parameter, QuantumCircuit
 
-from qkd.circuits.observables import observable_text
+from qkd.circuits.build import observable_text
 from qkd.circuits.student import StudentCircuit
 from qkd.core.errors import ModelError
 from qkd.core.files import write_text

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from qkd.core.errors import DataError
 from qkd.core.runs import RunFolder
 from qkd.export.registry import Exported, export_student
 from qkd.results.reading import read_predictions
@@ -17,7 +18,7 @@ def export_run(
     format: str = "numpy",
     out: Path | None = None,
     check: bool = True,
-    defer: float | None = None,
+    defer: float | Literal["teacher"] | None = None,
     **options: Any,
 ) -> Exported:
     """Export the student of a run.
@@ -27,16 +28,20 @@ def export_run(
         format: A name in ``qkd.export.FORMATS``.
         out: Folder of the export; ``RUN/exports/FORMAT`` by default.
         check: Whether export and student are compared on the run's test texts.
-        defer: Largest error rate among answered texts; the export contains the threshold below which texts are
-            deferred.
+        defer: Largest error rate among answered texts, or ``teacher`` for the teacher's; the export contains the
+            threshold below which texts are deferred.
         options: Options of the format.
 
     Raises:
-        QkdError: The folder holds no student, the student does not fit the format, or the comparison fails.
+        QkdError: The folder holds no student, the student does not fit the format, the comparison fails, or every text
+            would be deferred.
     """
     student = Student.load(run)
     if defer is not None:
-        options["threshold"] = find_deferral(student, defer).threshold
+        deferral = find_deferral(student, None if defer == "teacher" else defer)
+        if deferral.threshold is None:
+            raise DataError(f"{deferral.describe()} Export without --defer, or allow more errors")
+        options["threshold"] = deferral.threshold
     folder = RunFolder(Path(run).resolve())
     texts = [row.text for row in read_predictions(folder)] if folder.predictions.is_file() else []
     return export_student(student, out or folder.path / "exports" / format, format, texts, check, **options)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from qkd.core.callbacks import notify
 from qkd.core.files import MAX_LINES_BYTES, Row, append_line, json_lines, read_bytes
 
 # Fields that a line of each event must have.
@@ -129,6 +130,7 @@ class Ledger:
         append_line(self.path, row)
         if self._listener is not None:
             self._listener(row)
+        notify("on_job", plan, event, facts)
 
     def read(self) -> tuple[list[Row], list[int]]:
         """Return all valid lines, the oldest first, and the numbers of damaged ones, which remain in the file.

@@ -17,11 +17,11 @@ from qkd.core.files import Row
 from qkd.core.runs import RunFolder
 from qkd.devices import catalogue, live, profiles
 from qkd.devices import snapshot as snapshots
-from qkd.devices.noise import noise_model
-from qkd.devices.region import Region, to_region
+from qkd.devices.region import Region, noise_model, to_region
 from qkd.devices.snapshot import Snapshot
 from qkd.devices.transpile import transpile
-from qkd.engines.noise import Noise, assignment
+from qkd.engines.noise import Noise
+from qkd.engines.noise.aer import assignment
 from qkd.hardware import budget as costs
 from qkd.hardware.budget import Budget, ChargeHistory, Stage, read_charges
 from qkd.hardware.layout import choose_circuit, trained_circuit
@@ -37,7 +37,7 @@ from qkd.hardware.service.retry import RetryPolicy, call_with_retries
 from qkd.hardware.terms import Terms
 from qkd.simulation import fit
 from qkd.simulation.choice import choose
-from qkd.simulation.noise import device_noise
+from qkd.simulation.setup import device_noise
 from qkd.student.bundle import Student
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def make_plans(
 def _prepare(request: AnyRequest, folder: RunFolder, offline: bool, backend: BackendV2 | None) -> _Context:
     """Read the device, compile the circuit and compute the parameter values of the texts or circuits."""
     for_texts = request.for_texts() if isinstance(request, LearningRequest) else request
-    device = _read_backend(for_texts, backend) if backend else _read_device(for_texts, folder, offline)
+    device = _read_backend(for_texts, backend, folder) if backend else _read_device(for_texts, folder, offline)
     # Another profile asks for another circuit than that of training.
     trained = trained_circuit(folder, device.snapshot) if for_texts.profile is None else None
     own = None if trained is None else read_config(folder.config).device.profile
@@ -209,17 +209,17 @@ def _read_device(request: DeviceRunRequest, folder: RunFolder, offline: bool) ->
     return _Device(name, version, instance, snapshot, remaining, charges, "local" if request.local else "ibm")
 
 
-def _read_backend(request: DeviceRunRequest, backend: BackendV2) -> _Device:
+def _read_backend(request: DeviceRunRequest, backend: BackendV2, folder: RunFolder) -> _Device:
     """Return the device of a backend object; one of IBM brings its own account."""
     snapshot, service = snapshots.from_backend(backend), getattr(backend, "service", None)
-    if request.learned is not None:
-        snapshot = with_recent_errors(snapshot, request.learned)
     version, name = snapshot.calibration.version, str(backend.name)
-    if service is None or request.local:
+    online = service is not None and not request.local
+    if request.learned is not None or online:
+        snapshot = with_recent_errors(snapshot, request.learned)
+    if not online:
         return _Device(name, version, None, snapshot, None, ChargeHistory(), "local" if request.local else "backend")
-    return _Device(
-        name, version, live.instance_of(backend), snapshot, remaining_seconds(service), ChargeHistory(), "ibm"
-    )
+    charges, remaining = read_charges(name, folder.path.parent), remaining_seconds(service)
+    return _Device(name, version, live.instance_of(backend), snapshot, remaining, charges, "ibm")
 
 
 def remaining_seconds(client: QiskitRuntimeService) -> float | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from qkd.circuits.build import observable_text
 from qkd.circuits.student import StudentCircuit
 from qkd.core import records
 from qkd.core.config import EngineSpec
@@ -22,7 +23,7 @@ from qkd.hardware.terms import Terms
 from qkd.results import DeviceResult, LearnedResult, MeasuredResult, MeasuredText
 from qkd.results.device import DeviceScores, Jobs, Lost
 from qkd.simulation.factory import make_engine
-from qkd.simulation.noise import device_noise
+from qkd.simulation.setup import device_noise
 from qkd.student.bundle import Student
 from qkd.student.metrics import Z95, bootstrap, proportion
 
@@ -73,14 +74,14 @@ def interpret(plan: Plan, student: Student, job_records: list[JobRecord]) -> Dev
     texts = [plan.texts[i] for i in estimates.rows]
     labels = [row["label"] for row in texts]
     targets = None if None in labels else np.array([model.classes.index(label) for label in labels])
-    deviation = np.abs(evs - exact).mean(axis=1)
+    squares = ((evs - exact) ** 2).mean(axis=1)
     return MeasuredResult(
         **common,
         classes=tuple(model.classes),
-        error=bootstrap(lambda chosen: float(deviation[chosen].mean()), len(deviation)),
-        error_noisy=float(np.abs(noisy - exact).mean()),
+        observables=tuple(map(observable_text, model.circuit.observables)),
+        rms=bootstrap(lambda chosen: float(np.sqrt(squares[chosen].mean())), len(squares)),
+        rms_noisy=float(np.sqrt(((noisy - exact) ** 2).mean())),
         stderr=float(np.mean(stds[np.isfinite(stds)])) if np.isfinite(stds).any() else None,
-        rms=float(np.sqrt(((evs - exact) ** 2).mean())),
         covered=proportion((np.abs(evs - exact) < Z95 * stds).ravel()).value,
         bias=float(np.sqrt((estimates.bias**2).mean())),
         too_close=int(close.sum()),

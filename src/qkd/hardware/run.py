@@ -7,20 +7,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from qiskit.providers import BackendV2
 
+from qkd.core.arguments import public
+from qkd.core.config import read_config
 from qkd.core.console import log, progress
 from qkd.core.errors import DeviceError, FolderError, QkdError
 from qkd.core.files import NotWritten, finite, write_json
 from qkd.core.runs import RunFolder, existing_run
-from qkd.devices import live
+from qkd.devices import catalogue, live
 from qkd.hardware.index import find_plan, host_id, indexed_ledger, is_unfinished, ledger_of, load_plans
-from qkd.hardware.jobs import DeviceChanged, JobLoop
+from qkd.hardware.jobs import JobLoop
 from qkd.hardware.learning import learn
 from qkd.hardware.ledger import JobRecord
 from qkd.hardware.plan import Plan, list_plans
+from qkd.hardware.plan_jobs import DeviceChanged
 from qkd.hardware.planning import make_plans, remaining_seconds
 from qkd.hardware.request import AnyRequest, fingerprint
 from qkd.hardware.result import interpret, read_result
@@ -29,15 +32,22 @@ from qkd.hardware.service.base import Service
 from qkd.hardware.service.ibm import IBMService
 from qkd.hardware.service.local import LocalService
 from qkd.hardware.service.retry import RetryPolicy
-from qkd.results import DeviceResult
+from qkd.results import DeviceResult, MeasuredResult
+from qkd.results.base import Shown
 from qkd.student.bundle import Student
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from qiskit_ibm_runtime import QiskitRuntimeService
+
 Confirm = Callable[[Plan], bool]
+Own = Any
+"""A backend or a client of the user, or None."""
 
 
-@dataclass
-class DeviceRun:
-    """A plan with its jobs and result.
+@dataclass(repr=False)
+class DeviceRun(Shown):
+    """A plan with its jobs and result. ``to_frame`` has the tables ``values``, ``texts`` and ``jobs``.
 
     Attributes:
         plan: The plan.
@@ -54,6 +64,30 @@ class DeviceRun:
         """True if a job may still give a result."""
         return any(record.open for record in self.records)
 
+    def _parts(self) -> list[Any]:
+        from qkd.reports import devices
+        from qkd.reports.tables import Table
+
+        header, *rows = self.plan.budget.rows()
+        parts = [f"{self.plan.name} on {self.plan.place}: {len(self.records)} jobs", Table(header, rows)]
+        return [*parts, *(devices.parts(self.result) if isinstance(self.result, MeasuredResult) else ())]
+
+    def _records(self) -> dict[str, list[dict[str, Any]]]:
+        from qkd.reports import devices
+
+        jobs = [{"job": row.number, "id": row.id, "state": row.state, "reason": row.reason} for row in self.records]
+        return (devices.records(self.result) if isinstance(self.result, MeasuredResult) else {}) | {"jobs": jobs}
+
+    def plot_values(self, against: Literal["exact", "noisy"] = "exact", ax: Axes | None = None) -> Axes:
+        """Draw measured expectation values with error bars against exact ones, or those that the noise predicts.
+
+        Raises:
+            DeviceError: No text was measured yet.
+        """
+        if not isinstance(self.result, MeasuredResult):
+            raise DeviceError(f"{self.plan.name} has no expectation values yet; qkd.hardware.collect fetches them")
+        return self.result.plot_values(against, ax)
+
 
 def run(
     request: AnyRequest,
@@ -64,6 +98,7 @@ def run(
     new_plan: bool = False,
     policy: RetryPolicy | None = None,
     backend: BackendV2 | None = None,
+    service: QiskitRuntimeService | None = None,
 ) -> list[DeviceRun]:
     """Carry out a request, and return a device run for each mitigation.
 
@@ -77,11 +112,14 @@ def run(
         new_plan: Make another plan although one of the same request is unfinished.
         policy: Retries and waits.
         backend: The device as an object: any ``BackendV2``.
+        service: The client of the account that has the device.
 
     Raises:
         QkdError: Something does not fit or costs too much, or the service refuses or does not answer.
     """
     policy, folder = policy or RetryPolicy(), existing_run(request.run)
+    if service is not None and not request.local:
+        backend = _backend_of(service, request, folder)
     if backend is not None:
         request = request.model_copy(update={"device": str(backend.name)})
     with folder.lock():
@@ -105,7 +143,7 @@ def run(
             facts = {"host": host_id(folder.hardware), "damaged": len(ledger.read()[1])}
             ledger.append(plan.name, "planned", device=plan.device, jobs=plan.jobs, **facts)
             try:
-                finished.append(_advance(folder, plan, policy, not detach, backend=backend))
+                finished.append(_advance(folder, plan, policy, not detach, own=backend))
             except DeviceChanged as change:
                 if any(record.tags for record in ledger.jobs(plan.name, plan.jobs)):
                     raise
@@ -121,6 +159,19 @@ def run(
                 left = remaining_seconds(_client(backend))
                 waiting = [_with_remaining(later, left) for later in waiting]
         return finished
+
+
+def _backend_of(service: QiskitRuntimeService, request: AnyRequest, folder: RunFolder) -> BackendV2:
+    """Return the requested device of an account.
+
+    Raises:
+        QkdError: The account does not have it.
+    """
+    name = request.device or read_config(folder.config).device.device
+    command = f"qkd run-hardware --run {request.run} --device {{device}}"
+    catalogue.require_live(name, command, live.names(service))
+    backend: BackendV2 = live.backend(name, service, fractional=None)  # all its gates; the profile chooses among them
+    return backend
 
 
 def _finish_interrupted(folder: RunFolder) -> None:
@@ -168,7 +219,7 @@ def _continue(
             _check_budget([plan])
         if not confirm(plan):
             return DeviceRun(plan, records, None)
-    return _advance(folder, plan, policy, wait, backend=backend)
+    return _advance(folder, plan, policy, wait, own=backend)
 
 
 def _with_remaining(plan: Plan, seconds: float | None) -> Plan:
@@ -190,6 +241,7 @@ def _check_budget(plans: list[Plan]) -> None:
         log.warning(f"the device would refuse this: {error}")
 
 
+@public
 def collect(
     where: str | Path,
     name: str | None = None,
@@ -198,6 +250,7 @@ def collect(
     resubmit: bool = False,
     policy: RetryPolicy | None = None,
     backend: BackendV2 | None = None,
+    service: QiskitRuntimeService | None = None,
 ) -> list[DeviceRun]:
     """Continue a run's plans: submit what is due, fetch what is done.
 
@@ -208,18 +261,19 @@ def collect(
         resubmit: Submit jobs again that failed or were cancelled.
         policy: Retries and waits.
         backend: The device, for plans of a backend object.
+        service: The client of the account that has the device; the stored account if None.
 
     Raises:
         QkdError: There is no such plan, or the service refuses or does not answer; the other plans were continued.
     """
-    policy, folder = policy or RetryPolicy(), existing_run(Path(where))
+    policy, folder, own = policy or RetryPolicy(), existing_run(Path(where)), backend or service
     with folder.lock():
         _finish_interrupted(folder)
         plans = [find_plan(folder, name)] if name else [p for p in load_plans(folder) if is_unfinished(folder, p)]
         finished, failures = [], []
         for plan in plans:
             try:
-                finished.append(_advance(folder, plan, policy, wait, resubmit, backend))
+                finished.append(_advance(folder, plan, policy, wait, resubmit, own))
             except QkdError as error:
                 failures.append(error)
         for failure in failures[1:]:
@@ -229,8 +283,20 @@ def collect(
         return finished
 
 
-def cancel(where: str | Path, name: str, policy: RetryPolicy | None = None) -> dict[str, str]:
+@public
+def cancel(
+    where: str | Path,
+    name: str,
+    policy: RetryPolicy | None = None,
+    service: QiskitRuntimeService | None = None,
+) -> dict[str, str]:
     """Cancel a plan's jobs that have not ended, and return the state that the service gives for each, by id.
+
+    Args:
+        where: The run folder.
+        name: Name of the plan.
+        policy: Retries and waits.
+        service: The client of the account that has the device; the stored account if None.
 
     Raises:
         QkdError: There is no such plan, or the service refuses.
@@ -238,9 +304,9 @@ def cancel(where: str | Path, name: str, policy: RetryPolicy | None = None) -> d
     policy, folder = policy or RetryPolicy(), existing_run(Path(where))
     with folder.lock():
         plan = find_plan(folder, name)
-        with _open_service(plan) as service:
+        with _open_service(plan, service) as opened:
             ledger = indexed_ledger(folder, plan, policy)
-            return JobLoop(service, ledger, policy, host_id(folder.hardware)).cancel()
+            return JobLoop(opened, ledger, policy, host_id(folder.hardware)).cancel()
 
 
 def _advance(
@@ -249,12 +315,12 @@ def _advance(
     policy: RetryPolicy,
     wait: bool,
     resubmit: bool = False,
-    backend: BackendV2 | None = None,
+    own: Own = None,
 ) -> DeviceRun:
     """Submit and collect jobs, then write the result and the report."""
     ledger = indexed_ledger(folder, plan, policy)
     try:
-        with _open_service(plan, backend) as service:
+        with _open_service(plan, own) as service:
             records = JobLoop(service, ledger, policy, host_id(folder.hardware)).run(wait, resubmit)
         device_run = DeviceRun(plan, records, None)
         if plan.request.kind == "learn":
@@ -276,19 +342,19 @@ def _advance(
     return device_run
 
 
-def _client(backend: BackendV2 | None) -> Any:
-    """Return IBM's client: that of the user's backend object, or one with the stored account."""
-    return live.service() if backend is None else backend.service
+def _client(own: Own) -> Any:
+    """Return IBM's client: the user's, that of the user's backend object, or one with the stored account."""
+    return live.service() if own is None else getattr(own, "service", own)
 
 
 @contextmanager
-def _open_service(plan: Plan, own: BackendV2 | None = None) -> Iterator[Service]:
-    """Yield the service on which a plan's jobs run; ``own`` is the user's backend object."""
+def _open_service(plan: Plan, own: Own = None) -> Iterator[Service]:
+    """Yield the service on which a plan's jobs run; ``own`` is the user's backend or client."""
     if plan.immediate:
         with progress(f"{plan.mitigation.name} on {plan.place}", len(plan.values), "texts") as bar:
             if plan.local:
                 yield LocalService(plan, bar)
-            elif own is None:
+            elif not isinstance(own, BackendV2):
                 raise DeviceError(f"{plan.name} runs on the backend object {plan.device}; collect it with backend=")
             else:
                 yield BackendService(plan, bar, own)

@@ -13,7 +13,7 @@ import numpy as np
 from qiskit.quantum_info import SparsePauliOp
 
 from qkd.circuits.student import StudentCircuit
-from qkd.engines.paulis.strings import pauli_terms
+from qkd.engines.program import pauli_terms
 
 
 @dataclass(frozen=True)

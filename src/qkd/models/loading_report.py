@@ -57,7 +57,6 @@ def check_report(model: str, report: Mapping[str, Any], optional: Callable[[str]
     """Refuse weights that transformers could not load and would leave random.
 
     Args:
-        model: the name for the message.
         report: ``missing_keys``, ``unexpected_keys`` and ``mismatched_keys`` of ``from_pretrained``.
         optional: whether the weight with a given name is unused, or learned later.
 

@@ -42,7 +42,6 @@ def make_model_folder(
     folders of killed processes.
 
     Args:
-        folder: the model folder.
         stem: name of the lock and the temporary folders beside ``folder``.
         fill: creates the files in an empty folder; it may leave anything beside that folder.
         facts: further entries of the manifest.
@@ -103,7 +102,6 @@ def is_whole(folder: Path, pinned: Mapping[str, str] = NOTHING) -> bool:
     """Return whether ``folder`` contains every file of its manifest, complete and unchanged.
 
     Args:
-        folder: a model folder.
         pinned: sha256 of files by name, which take precedence over the manifest.
 
     Raises:

@@ -15,8 +15,7 @@ from qkd.core.cache import Key
 from qkd.core.console import log
 from qkd.core.errors import ModelError
 from qkd.models import weights
-from qkd.models.batching import TOKEN_BUDGET, TokenBudget, padded
-from qkd.models.linear import faster
+from qkd.models.batching import TOKEN_BUDGET, TokenBudget, faster, padded
 from qkd.models.loading_report import Source, check_report, loading_sentence, quiet_transformers, unused_positions
 
 if TYPE_CHECKING:
@@ -83,7 +82,6 @@ class Transformer:
 
     Args:
         model: a short name, folder, GGUF file or hub id (see ``weights.resolve``).
-        loading: how it is loaded.
 
     Raises:
         ModelError: the model does not exist or cannot be fetched.

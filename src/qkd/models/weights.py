@@ -12,9 +12,9 @@ from pathlib import Path
 from qkd.core import cache
 from qkd.core.errors import ModelError, nearest
 from qkd.core.files import read_json
-from qkd.models import gguf, manifest
+from qkd.models import manifest
 from qkd.models.loading_report import Source, is_offline, loading_sentence
-from qkd.models.wheels import PINS, Pin, obtain
+from qkd.models.wheels import PINS, Pin, obtain, unpacked
 
 # Suffixes of files that determine a model's numbers.
 SUFFIXES = {".json", ".safetensors", ".bin", ".gguf", ".model", ".txt", ".py", ".jinja"}
@@ -54,7 +54,6 @@ def resolve(model: str, pins: Mapping[str, Pin] = PINS, allow_download: bool = T
     Args:
         model: a short name, a folder, a GGUF file or a folder with one, or a hub id ``ORG/NAME`` or
             ``ORG/NAME@REVISION``.
-        pins: the short names.
         allow_download: whether the hub may be asked. Wheels of short names are always fetched, because their content
             is pinned.
 
@@ -66,13 +65,13 @@ def resolve(model: str, pins: Mapping[str, Pin] = PINS, allow_download: bool = T
     if model in pins:
         return Source(str(obtain(pins[model], cache.root() / "models")))
     if path.suffix == ".gguf" and path.is_file():
-        return Source(str(gguf.unpacked(path)))
+        return Source(str(unpacked(path)))
     if path.is_dir():
         if any((path / name).is_file() for name in ("config.json", "adapter_config.json")):
             return Source(str(path.resolve()))
         files = sorted(path.glob("*.gguf"))
         if len(files) == 1:
-            return Source(str(gguf.unpacked(files[0])))
+            return Source(str(unpacked(files[0])))
         detail = f" but {len(files)} GGUF files; name one of them" if files else "; give one that save_pretrained wrote"
         raise ModelError(f"{model}: this folder has no config.json{detail}")
     hub = HUB_ID.fullmatch(model)

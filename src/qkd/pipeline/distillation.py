@@ -5,10 +5,13 @@ Results of a stage are cached or checkpointed, so a killed run resumes where it 
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 from qkd.circuits import library
 from qkd.circuits.qasm import to_qasm
+from qkd.core.callbacks import notify
 from qkd.core.config import Config, make_config, to_toml
 from qkd.core.console import log
 from qkd.core.files import write_json, write_lines, write_text
@@ -22,13 +25,18 @@ from qkd.pipeline.training import Trainings, run_trainings
 from qkd.reports.report import write_report
 from qkd.reports.run import LINEAR, circuit_conclusion, teacher_conclusion
 from qkd.results import Metrics, TeacherCard, TestPrediction
+from qkd.results.cascade import Cascade
 from qkd.simulation.aer_check import Agreement, compare_with_aer
 from qkd.simulation.estimate import check_time, simulation_cost
 from qkd.simulation.saved import check_saved
 from qkd.simulation.setup import DeviceCircuit, SimulationSetup, make_setup
 from qkd.simulation.start import with_start
-from qkd.student.bundle import About, Student, Validation
+from qkd.student.about import About, Validation
+from qkd.student.bundle import Student
+from qkd.student.data import TrainingData
+from qkd.student.deferral import make_cascade
 from qkd.student.metrics import softmax
+from qkd.student.model import StudentModel
 
 CHECK_TEXTS = 2
 """Number of test texts on which the engine is compared with AerSimulator after training."""
@@ -48,7 +56,7 @@ def run_pipeline(config: Config, folder: RunFolder, resume: bool) -> None:
     """
     clock = Clock()
     spec = config.student
-    circuit = library.load_circuit(spec.circuit, spec.qubits, spec.layers)
+    circuit = library.load_circuit(spec.circuit, spec.qubits, spec.layers, spec.inputs)
     cost = simulation_cost(config, circuit)
     check_time(config, cost)  # before anything slow
     stored = folder.device / "snapshot.json"
@@ -73,7 +81,11 @@ def run_pipeline(config: Config, folder: RunFolder, resume: bool) -> None:
         diagnosis = diagnose_run(trainings, evaluation) if config.student.diagnose and trainings.finished else None
     metrics = make_metrics(setting, inputs, trainings, evaluation, lines, checks, diagnosis)
     seconds = {stage: round(value, 3) for stage, value in clock.seconds.items()}
-    save_run(folder, metrics.model_copy(update={"seconds": seconds}), inputs, trainings, evaluation)
+    known = validation_answers(evaluation.model, trainings.data)
+    about = {"seconds": seconds, "cascade": _cascade(known, trainings.data, evaluation)}
+    save_run(folder, metrics.model_copy(update=about), known, inputs, trainings, evaluation)
+    scores = {re.sub(r"\W+", "_", name): line.numbers.accuracy.value for name, line in metrics.lines.items()}
+    notify("on_stage", "test", {f"accuracy_{name}": value for name, value in scores.items()})
     if not trainings.finished:
         raise KeyboardInterrupt
 
@@ -113,7 +125,14 @@ def _compare_with_aer(setting: SimulationSetup, noisy: DeviceCircuit, values: np
     return [agreement]
 
 
-def save_run(folder: RunFolder, metrics: Metrics, inputs: Inputs, trainings: Trainings, evaluation: Evaluation) -> None:
+def save_run(
+    folder: RunFolder,
+    metrics: Metrics,
+    known: Validation,
+    inputs: Inputs,
+    trainings: Trainings,
+    evaluation: Evaluation,
+) -> None:
     """Write bundle, predictions and numbers, then the report, whose failure is a warning."""
     if metrics.teacher_gain and teacher_conclusion(metrics) != metrics.teacher_gain.sentence:
         log.warning(teacher_conclusion(metrics))
@@ -124,9 +143,12 @@ def save_run(folder: RunFolder, metrics: Metrics, inputs: Inputs, trainings: Tra
         finished=metrics.finished,
         controls=tuple(gain.sentence for gain in metrics.controls.values()),
         conclusion=circuit_conclusion(metrics) if metrics.controls else "",
-        validation=_validation(trainings, evaluation),
+        validation=known,
+        cascade=metrics.cascade,
     )
-    Student(evaluation.model, trainings.encoder, about).save(folder.student, inputs.test_texts)
+    linear = trainings.controls.get(LINEAR)
+    bundle = Student(evaluation.model, trainings.encoder, about, linear.model if linear else None)
+    bundle.save(folder.student, inputs.test_texts)
     labels = inputs.dataset.labels
     teacher, student, control = (
         evaluation.logits["teacher"],
@@ -148,9 +170,20 @@ def save_run(folder: RunFolder, metrics: Metrics, inputs: Inputs, trainings: Tra
     write_report(folder)
 
 
-def _validation(trainings: Trainings, evaluation: Evaluation) -> Validation:
-    """Return the student's predictions on the validation texts."""
-    data = trainings.data
-    rows = softmax(evaluation.model.logits(data.embeddings[data.valid]))
-    correct = rows.argmax(axis=1) == data.targets[data.valid]
-    return Validation(confidences=tuple(rows.max(axis=1).tolist()), correct=tuple(correct.tolist()))
+def validation_answers(model: StudentModel, data: TrainingData) -> Validation:
+    """Return a student's predictions on the validation texts."""
+    rows, targets = softmax(model.logits(data.embeddings[data.valid])), data.targets[data.valid]
+    teacher = data.teacher_logits[data.valid].argmax(axis=1) == targets
+    return Validation(
+        confidences=tuple(rows.max(axis=1).tolist()),
+        correct=tuple((rows.argmax(axis=1) == targets).tolist()),
+        teacher_accuracy=float(teacher.mean()) if len(targets) else None,
+    )
+
+
+def _cascade(known: Validation, data: TrainingData, evaluation: Evaluation) -> Cascade | None:
+    """Return the student with its teacher behind it, as it would be deployed: with exact simulation."""
+    if known.teacher_accuracy is None:
+        return None
+    logits = evaluation.model.logits(data.embeddings[data.test])
+    return make_cascade(known, logits, evaluation.logits["teacher"], evaluation.targets)

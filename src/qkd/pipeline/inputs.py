@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qkd.core.cache import checked_rows
-from qkd.core.config import Config
+from qkd.core.callbacks import notify
+from qkd.core.config import Config, read_config
 from qkd.core.console import log
 from qkd.core.errors import DataError
 from qkd.core.files import read_json, write_json
 from qkd.core.runs import RunFolder
 from qkd.encoders.combined import whiten
-from qkd.encoders.layer_choice import choose_layers
+from qkd.encoders.hidden_states import choose_layers
 from qkd.encoders.protocol import Encoder, embed_texts
 from qkd.encoders.registry import make_encoder
 from qkd.results.run import SelectionTrial
@@ -48,6 +49,7 @@ class Clock:
             yield
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - started
+            notify("on_stage", name, {"seconds": self.seconds[name]})
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,39 @@ def prepare_inputs(config: Config, folder: RunFolder, resume: bool, clock: Clock
     return Inputs(corpus, encoder, candidates, teacher, _training_data(corpus, embeddings, logits))
 
 
+def ask_run_teacher(folder: RunFolder, classes: Sequence[str]) -> Callable[[Sequence[str]], np.ndarray]:
+    """Return a function from texts to the logits (N,C) of a run's teacher, fitted on the run's texts at the first call.
+
+    Args:
+        folder: the run's folder.
+        classes: the labels of its student.
+
+    The function raises a ``QkdError`` where the texts or the teacher are missing, or have changed.
+    """
+
+    def ask(texts: Sequence[str]) -> np.ndarray:
+        return _fitted_teacher(folder, classes).predict_logits(texts)
+
+    return ask
+
+
+def _fitted_teacher(folder: RunFolder, classes: Sequence[str]) -> Teacher:
+    """Return the teacher of a run, fitted on the run's texts.
+
+    Raises:
+        QkdError: the texts or the teacher are missing, or have changed.
+    """
+    config = read_config(folder.config)
+    corpus = load_corpus(config)
+    if not folder.data.is_file() or read_json(folder.data)["sha256"] != _digest(corpus):
+        raise DataError(f"{corpus.dataset.source}: the texts have changed since {folder.path} was trained")
+    if tuple(corpus.dataset.classes) != tuple(classes):
+        raise DataError(f"{corpus.dataset.source}: the labels are not those of the student in {folder.path}")
+    teacher = make_teacher(config.teacher.teacher, str(torch_device(config.engine.torch_device)), config)
+    teacher.fit(corpus.dataset, corpus.splits)
+    return teacher
+
+
 def choose_encoder(name: str, config: Config, corpus: Corpus, trains: bool) -> tuple[Encoder, list[SelectionTrial]]:
     """Return the encoder called ``name`` with its open layers chosen on these texts, and the layers it compared.
 
@@ -150,13 +185,20 @@ def _report_layers(candidates: Sequence[SelectionTrial], encoder: Encoder, confi
         log.info(f"the student reads {encoder.name}: {rule}")
 
 
-def _pin_texts(corpus: Corpus, folder: RunFolder, resume: bool) -> None:
-    """Store a fingerprint of the texts; a resumed run must have the same texts."""
+def _digest(corpus: Corpus) -> str:
+    """Return a fingerprint of the texts, their labels and their splits."""
     dataset = corpus.dataset
     content = [dataset.texts, dataset.labels, *([corpus.unlabeled] if corpus.unlabeled else ())]
     if dataset.parts is not None:
         content.append(dataset.parts)
-    digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    if dataset.split_keys is not None:
+        content.append(dataset.split_keys)
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _pin_texts(corpus: Corpus, folder: RunFolder, resume: bool) -> None:
+    """Store a fingerprint of the texts; a resumed run must have the same texts."""
+    dataset, digest = corpus.dataset, _digest(corpus)
     if resume and folder.data.is_file() and read_json(folder.data)["sha256"] != digest:
         raise DataError(f"{dataset.source}: the texts have changed since {folder.path} was started; start a new run")
     write_json(folder.data, {"sha256": digest, "texts": len(dataset.texts), "classes": list(dataset.classes)})

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from qkd.core.config import Config, fields, make_config
 from qkd.core.errors import ConfigError, nearest
 
-Options = Mapping[str, object]
+Options = Mapping[str, Any]
 """Single settings by their CLI names, underscores for hyphens."""
 Overrides = Mapping[tuple[str, str], object]
 """Single settings by section and key."""
@@ -36,7 +37,7 @@ def with_pinned_models(config: Config) -> Config:
 
     def stored(spec: str) -> str:
         kind, colon, model = spec.partition(":")
-        return spec if kind in ("api", "logits") else f"{kind}{colon}{weights.stored_name(model)}"
+        return spec if kind in ("api", "logits", "features", "object") else f"{kind}{colon}{weights.stored_name(model)}"
 
     values = config.model_dump()
     values["teacher"]["teacher"] = tuple(stored(spec) for spec in config.teacher.teacher)
@@ -54,8 +55,6 @@ def by_section(options: Options) -> Overrides:
     for option in options:
         if option not in known:
             raise ConfigError(f"there is no option '{option}'{nearest(option, known)}")
-        if hasattr(options[option], "to_csv"):
-            raise ConfigError(f"{option} is a table; write it to a file, {option}='texts.csv', with its to_csv")
     return {known[option]: _plain(option, value) for option, value in options.items()}
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from qkd.circuits import draw
 from qkd.circuits.student import StudentCircuit
+from qkd.core.callbacks import notify
 from qkd.core.config import Config
 from qkd.core.console import log, progress
 from qkd.core.files import write_lines
@@ -21,18 +22,25 @@ from qkd.results import Parameters
 from qkd.simulation.factory import Engine, torch_device
 from qkd.simulation.setup import SimulationSetup
 from qkd.student import logreg
-from qkd.student.cores.factory import make_control
-from qkd.student.cores.quantum import QuantumCore
+from qkd.student.cores import QuantumCore, make_control
 from qkd.student.data import TrainingData
+from qkd.student.model import StudentModel
 from qkd.student.trainer import Trainer, make_fine_tuner, make_trainer
 
 
 @dataclass(frozen=True)
 class Control:
-    """A classical control: its logits (N_test,C) on the test texts and its size."""
+    """A classical control.
+
+    Attributes:
+        logits: Logits (N_test,C) of the test texts.
+        parameters: Its size.
+        model: The control as a student without a circuit, where it is one.
+    """
 
     logits: np.ndarray
     parameters: Parameters
+    model: StudentModel | None = None
 
 
 @dataclass
@@ -97,6 +105,7 @@ def run_trainings(
     except KeyboardInterrupt:
         pass  # everything trained so far is evaluated and kept
     clock.seconds["training"] = trainings.seconds
+    notify("on_stage", "training", {"seconds": trainings.seconds})
     return trainings
 
 
@@ -129,6 +138,7 @@ class _Runner:
             def on_epoch(row: dict[str, float]) -> None:
                 if history is not None:
                     write_lines(history, trainer.progress.history)
+                notify("on_epoch", name, int(row["epoch"]), {key: row[key] for key in row if key != "epoch"})
                 bar.advance(1, f"validation loss {row['valid_loss']:.3f}, accuracy {row['valid_accuracy']:.3f}")
 
             finished = trainer.run(on_epoch)
@@ -136,6 +146,8 @@ class _Runner:
             trainings.seconds += trainer.progress.seconds
         if not finished:
             raise KeyboardInterrupt
+        if trainer.progress.best_epoch == trainer.spec.epochs:
+            log.warning(f"{name}: the last epoch has the smallest validation loss; raise --epochs for fair comparisons")
 
 
 def _fine_tune(runner: _Runner, trainings: Trainings, inputs: Inputs) -> None:
@@ -174,7 +186,7 @@ def _train_controls(runner: _Runner, trainings: Trainings) -> None:
     trainer = make_trainer(config, core, data, device, runner.folder.checkpoint / LINEAR)
     runner.train(trainer, LINEAR)
     test = data.embeddings[data.test]
-    trainings.controls[LINEAR] = Control(trainer.model.logits(test), trainer.model.parameter_counts())
+    trainings.controls[LINEAR] = Control(trainer.model.logits(test), trainer.model.parameter_counts(), trainer.model)
     logits, count = logreg.fit_logreg(data)
     trainings.controls[LOGREG] = Control(logits, Parameters(classical=count, quantum=0))
 

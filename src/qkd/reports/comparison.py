@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -158,6 +161,28 @@ def _reproduction_sections(reproduction: Reproduction) -> list[Section]:
     ]
 
 
+def parts(summary: Comparison) -> Sequence[Part]:
+    """Return students, differences, conclusion and picture of a comparison."""
+    picture = Picture(f"Accuracy of {summary.reference} minus that of each other student.", forest, (summary,))
+    return [student_table(summary), difference_table(summary), summary.conclusion, [picture]]
+
+
+def records(summary: Comparison) -> dict[str, list[dict[str, Any]]]:
+    """Return the students, the differences from the first one, and the points of all curves."""
+    points = [
+        {"student": who, "kind": kind, "at": point.at, "accuracy": point.value, "low": point.low, "high": point.high}
+        for kind in CURVES
+        for who, line in getattr(summary, kind).items()
+        for point in line
+    ]
+    students = [{"student": who, **line.to_dict()} for who, line in summary.students.items()]
+    return {
+        "students": [{key: value for key, value in row.items() if key != "reliability"} for row in students],
+        "differences": [{"minus": who, **judged.to_dict()} for who, judged in summary.differences.items()],
+        "curves": points,
+    }
+
+
 def comparison_text(summary: Comparison) -> str:
     """Return the report for a terminal."""
     return pages.to_text(comparison_sections(summary))
@@ -200,10 +225,10 @@ def setting(summary: Comparison) -> str:
     )
 
 
-def forest(verdict: Verdict) -> Figure:
+def forest(verdict: Verdict, axes: Any = None) -> Figure:
     """Draw each paired difference with its interval."""
     judged = verdict.differences
-    figure, axes = plots.canvas(height=1.0 + 0.45 * len(judged))
+    figure, axes = plots.canvas(height=1.0 + 0.45 * len(judged), axes=axes)
     axes.axvline(0, color=plots.MUTED, lw=1, ls=":")
     colors = {"better": plots.STUDENT, "worse": plots.TEACHER, "equivalent": plots.STUDENT, "undecided": plots.MUTED}
     for row, difference in enumerate(reversed(judged.values())):
@@ -215,9 +240,9 @@ def forest(verdict: Verdict) -> Figure:
     return figure
 
 
-def reliability_of_students(summary: Comparison) -> Figure:
+def reliability_of_students(summary: Comparison, axes: Any = None) -> Figure:
     """Draw accuracy against confidence for each student."""
-    figure, axes = plots.canvas(height=4.2)
+    figure, axes = plots.canvas(height=4.2, axes=axes)
     axes.plot([0, 1], [0, 1], color=plots.MUTED, lw=1, ls=":")
     for number, (name, line) in enumerate(summary.students.items()):
         points = np.array([(c, a) for c, a, n in line.reliability if n >= 5]).reshape(-1, 2)
@@ -227,9 +252,9 @@ def reliability_of_students(summary: Comparison) -> Figure:
     return figure
 
 
-def curves(summary: Comparison, kind: str = "curves") -> Figure:
+def curves(summary: Comparison, kind: str = "curves", axes: Any = None) -> Figure:
     """Draw the accuracy of each student along one kind of curve. Students without a curve are horizontal lines."""
-    figure, axes = plots.canvas()
+    figure, axes = plots.canvas(axes=axes)
     points_of: dict[str, tuple[CurvePoint, ...]] = getattr(summary, kind)
     for number, (name, line) in enumerate(summary.students.items()):
         points, color = points_of.get(name), plots.palette(number)

@@ -1,9 +1,12 @@
-"""Device runs in one table."""
+"""Tables of device runs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+from qkd.reports import plots
+from qkd.reports.pages import Part, Picture
 from qkd.reports.tables import Table, number_cell
 from qkd.results import DeviceResult, MeasuredResult
 
@@ -13,14 +16,21 @@ COLUMNS = (
     "mitigation",
     "shots",
     "texts",
-    "error of evs",
-    "simulated, no shots",
+    "RMS error",
+    "RMS error of the noise",
     "accuracy",
     "exact accuracy",
     "like exact",
     "too close",
     "executions",
     "QPU s, estimated",
+)
+
+EXPLANATION = (
+    "'RMS error' is the root mean square of measured minus exact expectation values. 'RMS error of the noise' is that "
+    "of values simulated with the device's noise, without shots and mitigation. 'Like exact' is the share of texts "
+    "with the class of an exact simulation. A prediction is too close to call where its margin is below 1.96 standard "
+    "errors."
 )
 
 
@@ -33,8 +43,8 @@ def device_table(results: Sequence[DeviceResult]) -> Table:
             result.mitigation.name,
             f"{result.mitigation.shots:,}",
             f"{result.texts:,}" if result.texts == result.asked else f"{result.texts:,} of {result.asked:,}",
-            f"{result.error.value:.4f} [{result.error.low:.4f}, {result.error.high:.4f}]",
-            f"{result.error_noisy:.4f}",
+            f"{result.rms.value:.4f} [{result.rms.low:.4f}, {result.rms.high:.4f}]",
+            f"{result.rms_noisy:.4f}",
             number_cell(result.lines["measured"].accuracy),
             number_cell(result.lines["exact"].accuracy),
             number_cell(result.lines["measured"].like_exact),
@@ -46,3 +56,29 @@ def device_table(results: Sequence[DeviceResult]) -> Table:
         if isinstance(result, MeasuredResult)
     ]
     return Table(COLUMNS, rows)
+
+
+def parts(result: MeasuredResult) -> Sequence[Part]:
+    """Return the table, its explanation and the picture of a device run."""
+    picture = Picture("Measured against exact expectation values.", plots.scatter, (result,))
+    return [device_table([result]).transposed(), EXPLANATION, [picture]]
+
+
+def records(result: MeasuredResult) -> dict[str, list[dict[str, Any]]]:
+    """Return the expectation values with their errors, one in a row, and the predictions."""
+    common = {"mitigation": result.mitigation.name, "device": result.device, "plan": result.plan}
+    values = [
+        {
+            "text": row.text,
+            "observable": name,
+            "value": row.evs[k],
+            "standard_error": row.stds[k],
+            "exact": row.exact[k],
+            "noisy": row.noisy[k],
+            **common,
+        }
+        for row in result.rows
+        for k, name in enumerate(result.observables)
+    ]
+    columns = ("text", "label", "prediction", "margin", "margin_error", "too_close")
+    return {"values": values, "texts": [{key: getattr(row, key) for key in columns} | common for row in result.rows]}

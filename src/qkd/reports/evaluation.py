@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from qkd.reports import plots
 from qkd.reports.pages import Part, Picture
 from qkd.reports.tables import Table, number_cell
-from qkd.results import Evaluation
+from qkd.results import Evaluation, Prediction
+from qkd.results.evaluation import EvaluatedText
 
 
 def class_table(evaluation: Evaluation) -> Table:
@@ -38,3 +40,22 @@ def parts(evaluation: Evaluation) -> Sequence[Part]:
         "Texts by label and predicted class.", plots.confusion, (evaluation.confusion, [*evaluation.classes])
     )
     return [f"{evaluation.texts:,} texts of {evaluation.data}", scores, class_table(evaluation), *confusion, [picture]]
+
+
+def records(evaluation: Evaluation) -> dict[str, list[dict[str, Any]]]:
+    """Return the scores of the classes, and the texts."""
+    return {
+        "classes": [{"class": name, **scores.to_dict()} for name, scores in evaluation.classes.items()],
+        "texts": prediction_rows(evaluation.predictions),
+    }
+
+
+def prediction_rows(predictions: Sequence[Prediction | EvaluatedText]) -> list[dict[str, Any]]:
+    """Return predictions as rows of a table with a column for the probability of each label."""
+    return [
+        {
+            **{key: value for key, value in row if key != "probabilities" and value is not None},
+            **{f"probability of {name}": value for name, value in row.probabilities.items()},
+        }
+        for row in predictions
+    ]

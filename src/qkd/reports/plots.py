@@ -19,14 +19,17 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from qkd.core.console import log, printable
-from qkd.results import MeasuredResult, ModelResult
-from qkd.results.run import ClassScores
+from qkd.results import Deferral, MeasuredResult, ModelResult
+from qkd.results.evaluation import ClassScores
+from qkd.student.deferral import risk_coverage as student_curve
 
 INK, MUTED, TEACHER, STUDENT, CONTROL, PAPER = "#1f2933", "#7b8794", "#d97706", "#2563eb", "#6b7f90", "#fefefe"
 COLORS = {"teacher": TEACHER, "student": STUDENT, "linear": CONTROL, "logreg": CONTROL, "majority": MUTED}
 PALETTE = (STUDENT, TEACHER, "#0f9d77", "#c2410c", "#7c3aed", "#be185d", "#4d7c0f", "#0e7490", "#a16207", CONTROL)
 _VARIABLES = {INK: "ink", MUTED: "muted", TEACHER: "teacher", STUDENT: "student", PAPER: "paper"}
 """CSS variables that replace colors in a page, so that pictures follow its color scheme."""
+MAX_CURVE_POINTS = 400
+"""Points of a risk-coverage curve in a picture."""
 MAX_LABEL = 28
 """Characters of a label that a picture shows."""
 
@@ -200,15 +203,27 @@ def reliability(probabilities: dict[str, np.ndarray], targets: np.ndarray, axes:
     return figure
 
 
-def risk_coverage(probabilities: dict[str, np.ndarray], targets: np.ndarray, axes: Any = None) -> Figure:
-    """Draw the error rate among the most confident texts against their share, for probabilities (N,C) by name."""
+def risk_coverage(
+    probabilities: dict[str, np.ndarray], targets: np.ndarray, deferral: Deferral | None = None, axes: Any = None
+) -> Figure:
+    """Draw the error rate among the most confident texts against their share.
+
+    Args:
+        probabilities: Probabilities (N,C) by name; the student's have a band.
+        targets: Class numbers (N,).
+        deferral: The student's threshold, whose share of answered texts is marked.
+        axes: Axes to draw in; new ones without them.
+    """
     figure, axes = canvas(4.4, 3.8, axes)
-    share = np.arange(1, len(targets) + 1) / len(targets)
     for name, rows in probabilities.items():
-        order = np.argsort(-rows.max(axis=1), kind="stable")
-        wrong = (rows.argmax(axis=1) != targets)[order]
-        risk = np.cumsum(wrong) / np.arange(1, len(targets) + 1)
-        axes.plot(share, risk, color=COLORS.get(name, STUDENT), label=shown(name))
+        curve = student_curve(rows.max(axis=1), rows.argmax(axis=1) == targets, points=MAX_CURVE_POINTS)
+        color = COLORS.get(name, STUDENT)
+        axes.plot(curve.coverage, curve.risk, color=color, label=shown(name))
+        if name == "student":
+            axes.fill_between(curve.coverage, curve.low, curve.high, color=color, alpha=0.15, lw=0)
+            if deferral is not None and deferral.threshold is not None:
+                share = float(deferral.answered(rows).mean())
+                axes.axvline(share, color=MUTED, lw=1, ls=":")
     axes.set(xlim=(0, 1), ylim=(0, None), xlabel="share of texts answered, surest first", ylabel="error rate of these")
     add_legend(axes, loc="upper left")
     return figure

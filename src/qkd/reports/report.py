@@ -14,7 +14,7 @@ from qkd.core.files import read_text, write_text
 from qkd.core.runs import RunFolder
 from qkd.reports import pages, plots, run
 from qkd.reports.circuit_picture import circuit_picture
-from qkd.reports.devices import device_table
+from qkd.reports.devices import EXPLANATION, device_table
 from qkd.reports.pages import Code, Part, Picture, SearchableTable, Section, report_failures_as_warnings
 from qkd.reports.tables import Table
 from qkd.results import DeviceResult, MeasuredResult, Metrics, TestPrediction
@@ -32,11 +32,7 @@ READING = (
     "without a circuit, trained alike. 'logreg' is a logistic regression on the same embeddings and labels, without a "
     "teacher. Milliseconds are end to end, from text to class, measured on this run's machine."
 )
-DEVICE_READING = (
-    "'Error of evs' is the mean absolute error of the expectation values. 'Like exact' is the share of texts with the "
-    "class of an exact simulation. A prediction is too close to call where its margin is below 1.96 standard errors. A "
-    "run on a snapshot is a rehearsal on a simulator. Its QPU seconds estimate those of the device."
-)
+DEVICE_READING = f"{EXPLANATION} A run on a snapshot is a rehearsal; its QPU seconds estimate those of the device."
 
 
 def render(
@@ -89,12 +85,15 @@ def _pictures(
     classes, best = metrics.classes, metrics.student.best_epoch
     probabilities, targets = run.probabilities_and_targets(classes, predictions)
     confusion = confusion_matrix(probabilities["student"].argmax(axis=1), targets, len(classes))
-    surest = "Error rate if only the surest texts are answered."
+    surest = "Error rate if only the surest texts are answered, with the student's 95 % band."
+    deferral = metrics.cascade.deferral if metrics.cascade else None
+    if deferral is not None and deferral.threshold is not None:
+        surest += " The dotted line is the share that the student answers at the teacher's accuracy."
     return [
         Picture(f"Loss and accuracy. The weights of epoch {best} were kept.", plots.learning, (history, best)),
         Picture("Test texts by label and predicted class.", plots.confusion, (confusion, classes)),
         Picture("On the dotted line, confidence equals accuracy.", plots.reliability, (probabilities, targets)),
-        Picture(surest, plots.risk_coverage, (probabilities, targets)),
+        Picture(surest, plots.risk_coverage, (probabilities, targets, deferral)),
         Picture("Teacher and student. A dot is a test text.", plots.agreement, tuple(probabilities.values())),
     ]
 

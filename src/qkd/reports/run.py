@@ -100,17 +100,17 @@ NAMES_IN_SENTENCES = {
 
 def conclusions(metrics: Metrics) -> list[str]:
     """Return the conclusions of a run, first the student's distance from its teacher."""
-    numbers = {name: line.numbers.accuracy.value for name, line in metrics.lines.items()}
     sentences = [
         metrics.gain.sentence,
-        f"The student is {100 * (numbers['student'] - numbers['majority']):.1f} points more accurate than the most "
-        "frequent class.",
+        majority_conclusion(metrics),
         *(gain.sentence for gain in metrics.controls.values()),
     ]
     if metrics.controls:
         sentences.append(circuit_conclusion(metrics))
     if metrics.teacher_gain:
         sentences.append(teacher_conclusion(metrics))
+    if metrics.cascade:
+        sentences.append(metrics.cascade.sentence)
     noise = metrics.noise
     if metrics.tuned_gain:
         sentences.append(f"Fine-tuning {metrics.tuned_layers} encoder layers: {metrics.tuned_gain.sentence}")
@@ -123,6 +123,18 @@ def conclusions(metrics: Metrics) -> list[str]:
             f"Training under noise: {gain.sentence}" for gain in (noise.gain, noise.gain_over_refitted) if gain
         ]
     return sentences
+
+
+def majority_conclusion(metrics: Metrics) -> str:
+    """Return how the student compares with a constant answer, which accuracy hides where one class dominates."""
+    student, majority = (metrics.lines[name].numbers for name in ("student", "majority"))
+    points = 100 * (student.accuracy.value - majority.accuracy.value)
+    if points > 0:
+        return f"The student is {points:.1f} points more accurate than the most frequent class."
+    if points == 0 and student.macro_f1.value == majority.macro_f1.value:
+        share = f"{100 * majority.accuracy.value:.1f} %"
+        return f"The student gives every test text the most frequent class, which {share} of them have; see macro-F1."
+    return f"The student is not more accurate than the most frequent class ({points:+.1f} points); see macro-F1."
 
 
 def circuit_conclusion(metrics: Metrics) -> str:

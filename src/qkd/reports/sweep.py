@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from matplotlib.figure import Figure
 
+from qkd.core.errors import ConfigError, nearest
 from qkd.reports import comparison, pages, plots
-from qkd.reports.pages import Code, Picture, Section
+from qkd.reports.pages import Code, Part, Picture, Section
 from qkd.reports.tables import Table
 from qkd.results import Sweep
 
@@ -98,12 +102,28 @@ def sweep_sections(sweep: Sweep) -> list[Section]:
         Section(
             "Setting",
             [
-                f"{comparison.setting(judged)} SearchedSetting by validation {sweep.goal}: {setting}.",
+                f"{comparison.setting(judged)} The search used the validation {sweep.goal}: {setting}.",
                 comparison.EXPLANATION,
             ],
         ),
         Section("Command", [Code(sweep.again)]),
     ]
+
+
+def parts(sweep: Sweep) -> Sequence[Part]:
+    """Return best trials, changes, conclusion and picture of a sweep."""
+    picture = Picture("All trials in order. The line is the best so far.", history, (sweep,))
+    judged = comparison.difference_table(sweep.judged)
+    return [trial_table(sweep), change_table(sweep), judged, sweep_conclusion(sweep), [picture]]
+
+
+def records(sweep: Sweep) -> dict[str, list[dict[str, Any]]]:
+    """Return the trials with their settings, and the students that were judged on the test texts."""
+    trials = [
+        {"number": trial.number, **trial.point, **trial.model_dump(exclude={"number", "point", "parameters"})}
+        for trial in sweep.trials
+    ]
+    return {"trials": trials, "students": comparison.records(sweep.judged)["students"]}
 
 
 def sweep_text(sweep: Sweep) -> str:
@@ -135,9 +155,9 @@ def sweep_html(name: str, sweep: Sweep) -> str:
     return pages.to_html(name, answers, sweep_sections(sweep))
 
 
-def history(sweep: Sweep) -> Figure:
-    """Draw what each trial came to, in order, and the best until then."""
-    figure, axes = plots.canvas()
+def history(sweep: Sweep, axes: Any = None) -> Figure:
+    """Draw the goal of each trial in order, and the best until then."""
+    figure, axes = plots.canvas(axes=axes)
     top = np.minimum if sweep.goal == "loss" else np.maximum
     for state, fill in (("complete", plots.STUDENT), ("pruned", "none")):
         points = [(trial.number, trial.value) for trial in sweep.trials if trial.state == state]
@@ -151,28 +171,43 @@ def history(sweep: Sweep) -> Figure:
 
 
 def slices(sweep: Sweep) -> Figure:
-    """Draw what trials came to against each dimension."""
-    space, columns = sweep.space, 4
-    rows = -(-len(space) // columns)
+    """Draw the goal of each trial against each searched setting."""
+    columns = 4
+    rows = -(-len(sweep.space) // columns)
     figure = Figure(figsize=(11.0, 2.6 * rows), layout="constrained")
-    for number, setting in enumerate(space):
+    for number, setting in enumerate(sweep.space):
         axes = figure.add_subplot(rows, columns, number + 1)
+        one_setting(sweep, setting.name, axes)
         plots.style_axes(axes, 7)
-        values = [str(value) for value in setting.values]
-        for trial in sweep.trials:
-            if trial.value is None:
-                continue
-            here = trial.point[setting.name]
-            x = values.index(str(here)) if values else here
-            fill = plots.STUDENT if trial.state == "complete" else "none"
-            axes.scatter(x, trial.value, s=16, facecolors=fill, edgecolors=plots.STUDENT, alpha=0.7)
-            if trial.number == sweep.best:
-                axes.scatter(x, trial.value, s=90, facecolors="none", edgecolors=plots.TEACHER, linewidths=1.5)
-        if values:
-            axes.set_xticks(range(len(values)), [plots.shown(value[-18:]) for value in values], rotation=20, ha="right")
-        elif setting.logarithmic:
-            axes.set_xscale("log")
-        axes.set_title(plots.shown(setting.name), fontsize=9, color=plots.INK)
+    return figure
+
+
+def one_setting(sweep: Sweep, name: str, axes: Any = None) -> Figure:
+    """Draw the goal of each trial against one searched setting.
+
+    Raises:
+        ConfigError: The sweep searched no such setting.
+    """
+    settings = {setting.name: setting for setting in sweep.space}
+    if name not in settings:
+        raise ConfigError(f"the sweep searched no setting '{name}'{nearest(name, settings)}")
+    figure, axes = plots.canvas(axes=axes)
+    setting = settings[name]
+    values = [str(value) for value in setting.values]
+    for trial in sweep.trials:
+        if trial.value is None:
+            continue
+        here = trial.point[name]
+        x = values.index(str(here)) if values else here
+        fill = plots.STUDENT if trial.state == "complete" else "none"
+        axes.scatter(x, trial.value, s=16, facecolors=fill, edgecolors=plots.STUDENT, alpha=0.7)
+        if trial.number == sweep.best:
+            axes.scatter(x, trial.value, s=90, facecolors="none", edgecolors=plots.TEACHER, linewidths=1.5)
+    if values:
+        axes.set_xticks(range(len(values)), [plots.shown(value[-18:]) for value in values], rotation=20, ha="right")
+    elif setting.logarithmic:
+        axes.set_xscale("log")
+    axes.set_title(plots.shown(name), fontsize=9, color=plots.INK)
     return figure
 
 

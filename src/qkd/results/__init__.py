@@ -3,13 +3,14 @@
 ::
 
     run.metrics.lines["student"].numbers.accuracy.low
-    [outcome.result.error.value for outcome in qkd.run_hardware(device="ibm_fez", local=True)]
+    [outcome.result.rms.value for outcome in qkd.run_hardware(device="ibm_fez", local=True)]
 
 =================== ==================================================================================================
 `Metrics`           a run: ``metrics.json``; `ModelResult` is one of its lines, `Diagnosis` the student's shortfall
 `TestPrediction`    a row of ``predictions.jsonl``
 `Prediction`        the result of ``qkd.predict`` for each text
 `Evaluation`        the result of ``qkd.evaluate``
+`Cascade`           a student with its teacher behind it; `Deferral` is its threshold, `RiskCoverage` its curve
 `Labeling`          the result of ``qkd.teach``
 `Comparison`        the result of ``qkd.compare``: ``comparison.json``; `StudentResult` is one of its students
 `Reproduction`      the part of a comparison that ``qkd.reproduce`` adds
@@ -29,6 +30,7 @@ Types of smaller parts are in ``results.run``, ``results.device`` and ``results.
 """
 
 from qkd.results.base import Estimate, ModelResult, PairedDifference, Parameters, Result, Scores
+from qkd.results.cascade import Cascade, Deferral, RiskCoverage
 from qkd.results.device import (
     DeviceNumbers,
     DeviceResult,
@@ -38,10 +40,10 @@ from qkd.results.device import (
     MeasuredResult,
     MeasuredText,
 )
+from qkd.results.evaluation import Evaluation
 from qkd.results.run import (
     Diagnosis,
     EndpointUse,
-    Evaluation,
     Labeling,
     Metrics,
     Prediction,
@@ -51,7 +53,9 @@ from qkd.results.run import (
 from qkd.results.study import Comparison, Reproduction, StudentResult, Sweep, SweepTrial
 
 __all__ = [
+    "Cascade",
     "Comparison",
+    "Deferral",
     "DeviceNumbers",
     "DeviceResult",
     "Diagnosis",
@@ -71,6 +75,7 @@ __all__ = [
     "Prediction",
     "Reproduction",
     "Result",
+    "RiskCoverage",
     "Scores",
     "StudentResult",
     "Sweep",

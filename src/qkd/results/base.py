@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 class Shown:
     """An object that prompts and notebooks show as a table with its conclusion, and that pandas can take over.
 
-    The module ``_view``, which is loaded on first use, has a function ``parts`` that returns the parts of the object's
-    report: the table, the conclusion, and for notebooks a picture.
+    The module ``_view``, which is loaded on first use, has two functions of the object. ``parts`` returns the parts of
+    its report: the table, the conclusion, and for notebooks a picture. ``records`` returns the rows of each pandas
+    table by its name. The first field of a row names it, unless the row has a text.
     """
 
     _view: ClassVar[str]
@@ -31,8 +32,8 @@ class Shown:
         return parts
 
     def _records(self) -> dict[str, list[dict[str, Any]]]:
-        """Return the rows of each table by its name. The first field of a row names it, unless it has a text."""
-        raise NotImplementedError
+        records: dict[str, list[dict[str, Any]]] = import_module(self._view).records(self)
+        return records
 
     def __repr__(self) -> str:
         text: str = import_module("qkd.reports.pages").parts_text(self._parts())

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, ClassVar, Literal
+
 from pydantic import ConfigDict, JsonValue, field_validator
 
-from qkd.results.base import Estimate, Result
+from qkd.results.base import Estimate, Result, Shown
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 class Lost(Result):
@@ -127,15 +132,15 @@ class DeviceResult(Result):
     failed: tuple[int, ...] = ()
 
 
-class MeasuredResult(DeviceResult):
-    """The content of a ``result.json`` with measured texts.
+class MeasuredResult(Shown, DeviceResult):
+    """The content of a ``result.json`` with measured texts. ``to_frame`` has the tables ``values`` and ``texts``.
 
     Attributes:
         classes: The C class names.
-        error: The mean absolute error of the expectation values.
-        error_noisy: The mean absolute error that the device's noise predicts.
+        observables: The K observables.
+        rms: The root mean square error of the expectation values: measured minus exact.
+        rms_noisy: The root mean square error that the device's noise predicts without shot noise and mitigation.
         stderr: The mean standard error.
-        rms: The root mean square error.
         covered: The share of expectation values whose 95 % interval contains the exact one.
         bias: The estimated root mean square bias after mitigation.
         too_close: The number of texts whose margin is below 1.96 standard errors.
@@ -143,12 +148,14 @@ class MeasuredResult(DeviceResult):
         rows: The texts.
     """
 
+    _view: ClassVar[str] = "qkd.reports.devices"
+
     mitigation: MitigationCard
     classes: tuple[str, ...]
-    error: Estimate
-    error_noisy: float
+    observables: tuple[str, ...]
+    rms: Estimate
+    rms_noisy: float
     stderr: float | None = None
-    rms: float | None = None
     covered: float | None = None
     bias: float | None = None
     too_close: int
@@ -161,6 +168,10 @@ class MeasuredResult(DeviceResult):
         if not {"measured", "exact"} <= set(lines):
             raise ValueError("a line is missing")
         return lines
+
+    def plot_values(self, against: Literal["exact", "noisy"] = "exact", ax: Axes | None = None) -> Axes:
+        """Draw measured expectation values with error bars against exact ones, or those that the noise predicts."""
+        return self._plot("qkd.reports.plots:scatter", self, against, ax=ax)
 
 
 class Unexplained(Result):

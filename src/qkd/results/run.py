@@ -5,15 +5,12 @@ Numbers are fractions, not percentages, unless a unit is named.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Literal
 
 from pydantic import ConfigDict, Field, field_validator
 
-from qkd.results.base import Estimate, ModelResult, PairedDifference, Result, Scores, Shown
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from qkd.results.base import ModelResult, PairedDifference, Result
+from qkd.results.cascade import Cascade
 
 
 class SelectionTrial(Result):
@@ -266,6 +263,7 @@ class Metrics(Result):
         tuned_gain: The gain over the same student with the original encoder.
         unlabeled_texts: The number of unlabeled training texts.
         unlabeled_gain: The gain over the same student without them.
+        cascade: The student with the teacher behind it.
         seconds: The wall time of each stage.
     """
 
@@ -289,6 +287,7 @@ class Metrics(Result):
     tuned_gain: PairedDifference | None = None
     unlabeled_texts: int = 0
     unlabeled_gain: PairedDifference | None = None
+    cascade: Cascade | None = None
     seconds: dict[str, float]
 
     @field_validator("lines")
@@ -336,6 +335,7 @@ class Prediction(Result):
         probability: The probability of that label.
         probabilities: The probabilities of all labels.
         deferred: Whether the student is too unsure to answer, where a risk was given.
+        answered_by: Who gave the label, where a teacher was asked about deferred texts.
     """
 
     text: str
@@ -343,87 +343,7 @@ class Prediction(Result):
     probability: float
     probabilities: dict[str, float]
     deferred: bool | None = None
-
-
-class ClassScores(Result):
-    """Quality of the predictions of one class.
-
-    Attributes:
-        precision: The share of correct texts among those with this prediction, or None without any.
-        recall: The share of correct predictions among the texts with this label, or None without any.
-        f1: The F1 score.
-        support: The number of texts with this label.
-    """
-
-    precision: Estimate | None = None
-    recall: Estimate | None = None
-    f1: float
-    support: int
-
-
-class EvaluatedText(Result):
-    """A prediction for one labeled text.
-
-    Attributes:
-        text: The text.
-        label: Its label.
-        prediction: The most probable label.
-        probability: The probability of that label.
-        probabilities: The probabilities of all labels.
-    """
-
-    text: str
-    label: str
-    prediction: str
-    probability: float
-    probabilities: dict[str, float]
-
-
-class Evaluation(Shown, Result):
-    """A student's scores on some texts. ``to_frame`` has the tables ``classes`` and ``texts``.
-
-    Attributes:
-        data: The texts as the user named them.
-        texts: The number of texts.
-        numbers: The scores.
-        classes: The scores of each class.
-        confusion: The number of texts (C,C) of each label (rows) with each prediction (columns), as in ``classes``.
-        predictions: The texts with their predictions. ``to_dict`` omits them.
-    """
-
-    _view: ClassVar[str] = "qkd.reports.evaluation"
-
-    data: str
-    texts: int
-    numbers: Scores
-    classes: dict[str, ClassScores]
-    confusion: tuple[tuple[int, ...], ...]
-    predictions: tuple[EvaluatedText, ...] = Field((), exclude=True)
-
-    def _records(self) -> dict[str, list[dict[str, Any]]]:
-        return {
-            "classes": [{"class": name, **scores.to_dict()} for name, scores in self.classes.items()],
-            "texts": prediction_rows(self.predictions),
-        }
-
-    def plot_confusion(self, ax: Axes | None = None) -> Axes:
-        """Draw how many texts of each label are predicted as each class."""
-        return self._plot("qkd.reports.plots:confusion", self.confusion, tuple(self.classes), ax=ax)
-
-    def plot_classes(self, ax: Axes | None = None) -> Axes:
-        """Draw precision and recall of each class with their 95 % intervals."""
-        return self._plot("qkd.reports.plots:class_scores", self.classes, ax=ax)
-
-
-def prediction_rows(predictions: Sequence[Prediction | EvaluatedText]) -> list[dict[str, Any]]:
-    """Return predictions as rows of a table with a column for the probability of each label."""
-    return [
-        {
-            **{key: value for key, value in row if key != "probabilities" and value is not None},
-            **{f"probability of {name}": value for name, value in row.probabilities.items()},
-        }
-        for row in predictions
-    ]
+    answered_by: Literal["student", "teacher"] | None = None
 
 
 class Labeling(Result):

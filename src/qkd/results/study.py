@@ -5,11 +5,14 @@ Accuracies and their differences are fractions. Intervals cover texts and seeds.
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 from pydantic import Field
 
-from qkd.results.base import Estimate, ModelResult, PairedDifference, Parameters, Result
+from qkd.results.base import Estimate, ModelResult, PairedDifference, Parameters, Result, Shown
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Value: TypeAlias = int | float | str
 """The value of a searched setting."""
@@ -178,8 +181,10 @@ class Reproduction(Result):
     beside: Verdict | None = None
 
 
-class Comparison(Verdict):
+class Comparison(Shown, Verdict):
     """The content of ``comparison.json``. The reference is the first student.
+
+    ``to_frame`` has the tables ``students``, ``differences`` and ``curves``.
 
     Attributes:
         qkd: The version of qkd.
@@ -202,6 +207,8 @@ class Comparison(Verdict):
         report: The path of the page. The file does not contain it.
     """
 
+    _view: ClassVar[str] = "qkd.reports.comparison"
+
     qkd: str
     data: str
     classes: tuple[str, ...]
@@ -220,6 +227,24 @@ class Comparison(Verdict):
     command: str
     reproduction: Reproduction | None = None
     report: str | None = None
+
+    def plot_accuracies(self, ax: Axes | None = None) -> Axes:
+        """Draw the accuracy of each student with its 95 % interval."""
+        return self._plot("qkd.reports.plots:accuracies", self.students, ax=ax)
+
+    def plot_differences(self, ax: Axes | None = None) -> Axes:
+        """Draw the accuracy of the first student minus that of each other one with 95 % intervals."""
+        return self._plot("qkd.reports.comparison:forest", self, ax=ax)
+
+    def plot_reliability(self, ax: Axes | None = None) -> Axes:
+        """Draw accuracy against confidence for each student."""
+        return self._plot("qkd.reports.comparison:reliability_of_students", self, ax=ax)
+
+    def plot_curves(
+        self, kind: Literal["curves", "shot_curves", "noise_curves"] = "curves", ax: Axes | None = None
+    ) -> Axes:
+        """Draw the accuracy of each student against training texts, shots or strength of noise."""
+        return self._plot("qkd.reports.comparison:curves", self, kind, ax=ax)
 
 
 class SearchedSetting(Result):
@@ -256,8 +281,8 @@ class SweepTrial(ValidationResult):
     value: float | None = None
 
 
-class Sweep(Result):
-    """The content of ``sweep.json``.
+class Sweep(Shown, Result):
+    """The content of ``sweep.json``. ``to_frame`` has the tables ``trials`` and ``students``.
 
     Attributes:
         goal: The validation score that the search optimizes.
@@ -271,6 +296,8 @@ class Sweep(Result):
         report: The path of the page. The file does not contain it.
     """
 
+    _view: ClassVar[str] = "qkd.reports.sweep"
+
     goal: Literal["accuracy", "loss"]
     space: tuple[SearchedSetting, ...]
     trials: tuple[SweepTrial, ...]
@@ -280,3 +307,11 @@ class Sweep(Result):
     command: str
     again: str
     report: str | None = None
+
+    def plot_trials(self, ax: Axes | None = None) -> Axes:
+        """Draw the goal of each trial in order, and the best until then."""
+        return self._plot("qkd.reports.sweep:history", self, ax=ax)
+
+    def plot_setting(self, name: str, ax: Axes | None = None) -> Axes:
+        """Draw the goal of each trial against one searched setting."""
+        return self._plot("qkd.reports.sweep:one_setting", self, name, ax=ax)

@@ -13,15 +13,14 @@ import torch
 from qiskit.quantum_info import SparsePauliOp
 
 from qkd.circuits.student import StudentCircuit
+from qkd.core.arguments import public
 from qkd.core.console import log, working
 from qkd.core.errors import QkdError
 from qkd.engines.aer import AerEstimator, AerProgram
 from qkd.engines.noise import NoiseLike
-from qkd.engines.paulis.strings import pauli_terms
-from qkd.engines.program import ExpectationProblem
+from qkd.engines.program import ExpectationProblem, pauli_terms
 from qkd.results.run import EngineCheck
-from qkd.simulation.aer_cost import METHODS, Load, cheapest, loads
-from qkd.simulation.factory import Engine
+from qkd.simulation.factory import METHODS, Engine, Load, cheapest, loads
 from qkd.simulation.start import WEIGHT_SPREAD
 
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6}
@@ -30,7 +29,7 @@ SIGMAS = 6
 LIKELY = 5
 """Largest accepted difference in units of the error that a truncating engine estimates itself."""
 SECONDS, MAX_SECONDS = 10.0, 30.0
-"""Estimated seconds (see ``aer_cost.py``) for a comparison, and the most for a single group of Pauli strings."""
+"""Estimated seconds (see ``factory.py``) for a comparison, and the most for a single group of Pauli strings."""
 MAX_DENSE_QUBITS = 8
 """Maximum width of light cones in which random weights are drawn from the whole circle."""
 SHOTS, FEWEST = 512, 64
@@ -52,6 +51,7 @@ class Agreement(EngineCheck):
         return f"the engine and AerSimulator's {METHODS[self.method]} agree to {self.difference:.0e} {where}"
 
 
+@public
 def compare_with_aer(
     engine: Engine,
     student: StudentCircuit,
@@ -94,9 +94,8 @@ def compare_with_aer(
     difference = np.abs(result.data.evs.T - expected)
     allowed = TOLERANCE[torch.float64 if getattr(engine.estimator, "dtype", None) == torch.float64 else torch.float32]
     likely = np.broadcast_to(result.metadata.get("error_estimates", 0.0), result.data.evs.shape).T
-    errors = np.maximum(
-        errors, _shot_noise([student.observables[k] for k in numbers], result.data.evs.T, shots, method)
-    )
+    measured = [student.observables[k] for k in numbers]
+    errors = np.maximum(errors, _shot_noise(measured, result.data.evs.T, shots, method))
     sampled = np.hypot(errors, result.data.stds.T)
     if (difference > allowed + LIKELY * likely + SIGMAS * sampled).any():
         raise QkdError(
@@ -104,13 +103,11 @@ def compare_with_aer(
             f"'{student.name}' under this noise; train with --engine aer, and please report it with the circuit and "
             "the device"
         )
-    sigmas = float((difference[sampled > 0] / sampled[sampled > 0]).max(initial=0.0))
-    exact = method == "density_matrix"
     return Agreement(
         difference=float(difference.max(initial=0.0)),
-        sigmas=sigmas,
+        sigmas=float((difference[sampled > 0] / sampled[sampled > 0]).max(initial=0.0)),
         method=method,
-        shots=0 if exact else shots,
+        shots=0 if method == "density_matrix" else shots,
         points=len(values),
         observables=len(numbers),
         of=len(student.observables),

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 from qiskit.circuit import Parameter
 
 from qkd.circuits.student import StudentCircuit
+from qkd.core.arguments import public
 from qkd.core.errors import CircuitError, QkdError
 from qkd.engines import density
 from qkd.engines.lightcone import MAX_CONE_QUBITS, light_cones
 from qkd.engines.noise import NoiseLike
 from qkd.engines.paulis.bloch import Encoding, differs
 from qkd.engines.paulis.cones import ChannelBlock, Cone, cone_union
-from qkd.engines.paulis.strings import pauli_terms
+from qkd.engines.program import pauli_terms
 
 ROWS = 64
 """Default batch size."""
@@ -48,6 +49,7 @@ class Work:
     why: str
 
 
+@public
 def choose(student: StudentCircuit, noise: NoiseLike, accuracy: float, rows: int = ROWS) -> tuple[str, str]:
     """Return the name of the engine for a circuit, and the reason.
 
@@ -66,6 +68,15 @@ def choose(student: StudentCircuit, noise: NoiseLike, accuracy: float, rows: int
         if noise is not None:
             raise
         return "statevector", str(error)
+    return fastest(student, exact, width, accuracy)
+
+
+def fastest(student: StudentCircuit, exact: Mapping[str, Work], width: int, accuracy: float) -> tuple[str, str]:
+    """Return the name of the engine for a circuit with the work (see ``work``) of exact engines, and the reason.
+
+    Raises:
+        CircuitError: No exact engine supports the circuit, and the accuracy is 0.
+    """
     seconds = {kind: cost(kind, task) for kind, task in exact.items()}
     best = min(seconds, key=seconds.__getitem__, default="")
     if best and (seconds[best] <= MAX_SECONDS_PER_STEP or not accuracy):
@@ -95,17 +106,18 @@ def cost(kind: str, task: Work) -> float:
 
 
 def work(student: StudentCircuit, noise: NoiseLike, rows: int) -> tuple[dict[str, Work], int]:
-    """Return the work of every exact engine by name, and the width of the widest light cone.
+    """Return the work of every exact engine by name, and the width of the widest light cone, or of a too wide one.
 
     Raises:
         QkdError: The circuit has a gate that only the statevector engine supports.
     """
     terms, _, _ = pauli_terms(student.observables)
-    encoding, blocks, cones = light_cones(student.circuit, terms, noise, student.inputs)
+    largest = 4**MAX_CONE_QUBITS
+    encoding, blocks, cones = light_cones(student.circuit, terms, noise, student.inputs, largest)
     width = max((len(cone.qubits) for cone in cones), default=0)
     numbers, qubits = cone_union([block.qubits for block in blocks], terms)
     tasks: dict[str, Work] = {}
-    if max((max(cone.counts, default=1) for cone in cones), default=1) <= 4**MAX_CONE_QUBITS:
+    if max((max(cone.counts, default=1) for cone in cones), default=1) <= largest:
         amounts = _lightcone(set(student.inputs), encoding, blocks, cones, rows)
         tasks["lightcone"] = Work(amounts, f"light cones of {width} qubits")
     if noise is None and student.num_qubits <= MAX_STATE_QUBITS:

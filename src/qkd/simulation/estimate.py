@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import rustworkx
 import torch
 from qiskit_aer.noise import NoiseModel
 
@@ -15,13 +16,17 @@ from qkd.core.console import log
 from qkd.core.errors import BudgetError, QkdError
 from qkd.engines.lightcone import LightConeEstimator, LightConeProgram
 from qkd.engines.paulis.adaptive import MAX_WEIGHT_CHANGE
-from qkd.simulation.aer_cost import cheapest, loads
-from qkd.simulation.choice import choose, cost, work
+from qkd.simulation.choice import cost, fastest, work
+from qkd.simulation.factory import cheapest, loads
 
 SEARCH_FACTOR, NOISY_FACTOR = 3.0, 3.0
 """Measured time of a search over its forecast, and time under noise over ideal time (2 cores, 30 qubits)."""
+ROUTED_FACTOR = 3.0
+"""Further factor under noise for a circuit that needs swaps on a device, because its entangled qubits form no lines."""
 EVALUATIONS = 8
 """Passes over the test texts after training: student, ideal and refitted student, checks and tables."""
+PILOT_OBSERVABLES = 9
+"""Number of observables whose light cones the pilot builds."""
 ANNOUNCED_SECONDS = 60.0
 """Runs that are estimated to be shorter are not announced."""
 
@@ -55,43 +60,61 @@ def simulation_cost(config: Config, circuit: StudentCircuit) -> SimulationCost:
 
     Args:
         config: engine, simulator, batch size and learning rate.
-        circuit: the logical circuit. Routing on a device is covered by ``NOISY_FACTOR``.
+        circuit: the logical circuit. ``ROUTED_FACTOR`` stands for its routing on a device.
 
     Raises:
         QkdError: no engine takes the circuit.
     """
     spec, rows = config.engine, config.train.batch_size
     noise = NoiseModel() if spec.sim == "aer-noisy" else None
-    factor = 1.0 if noise is None else NOISY_FACTOR
-    kind = spec.engine if spec.engine != "auto" else choose(circuit, noise, spec.accuracy, rows)[0]
+    factor = 1.0 if noise is None else NOISY_FACTOR * (1.0 if _is_line(circuit) else ROUTED_FACTOR)
     step = search = 0.0
-    if kind == "aer":
+    if spec.engine == "aer":
         groups = loads(circuit, noise is not None)
         text = sum(load.seconds(cheapest(groups, spec.shots), spec.shots) for load in groups)
         runs = 3 if spec.gradient == "spsa" else 1 + 2 * len(circuit.parameters)
         step = text * rows * runs if noise is not None else 0.0
-    else:
-        try:
-            tasks, _ = work(circuit, noise, rows)
-        except QkdError:  # gates that only the statevector engine takes
-            tasks = {}
-        if kind in tasks:
-            step = cost(kind, tasks[kind])
-        elif kind == "lightcone" and spec.accuracy + spec.truncation > 0:
-            search, step = _pilot(circuit, spec.accuracy, spec.truncation, rows)
-            search, step = SEARCH_FACTOR * factor * search, factor * step
+        return SimulationCost(step, search, rows, config.train.lr)
+    try:
+        tasks, width = work(circuit, noise, rows)
+    except QkdError:  # gates that only the statevector engine takes
+        if noise is not None:
+            raise
+        return SimulationCost(step, search, rows, config.train.lr)
+    kind = spec.engine if spec.engine != "auto" else fastest(circuit, tasks, width, spec.accuracy)[0]
+    if kind in tasks:
+        step = cost(kind, tasks[kind])
+    elif kind == "lightcone" and spec.accuracy + spec.truncation > 0:
+        search, step = _pilot(circuit, spec.accuracy, spec.truncation, rows)
+        search, step = SEARCH_FACTOR * factor * search, factor * step
     return SimulationCost(step, search, rows, config.train.lr)
+
+
+def _is_line(circuit: StudentCircuit) -> bool:
+    """Return whether entangled qubits form lines."""
+    graph = rustworkx.PyGraph(multigraph=False)
+    graph.add_nodes_from(range(circuit.num_qubits))
+    for item in circuit.circuit.data:
+        if len(item.qubits) == 2 and item.operation.name != "barrier":
+            first, second = (circuit.circuit.find_bit(qubit).index for qubit in item.qubits)
+            graph.add_edge(first, second, None)
+    cycles = graph.num_edges() - circuit.num_qubits + rustworkx.number_connected_components(graph)
+    return cycles == 0 and all(graph.degree(node) <= 2 for node in graph.node_indices())
 
 
 def _pilot(circuit: StudentCircuit, accuracy: float, truncation: float, rows: int) -> tuple[float, float]:
     """Return the seconds of a search and of a step without noise, at random values like those of a first step."""
     engine = LightConeEstimator(dtype="float32", accuracy=accuracy, truncation=truncation)
-    program = engine.compile(circuit.circuit, circuit.observables, circuit.inputs, circuit.weights)
+    total = len(circuit.observables)
+    numbers = np.unique(np.linspace(0, total - 1, min(total, PILOT_OBSERVABLES)).round().astype(int))
+    observables = [circuit.observables[k] for k in numbers]
+    program = engine.compile(circuit.circuit, observables, circuit.inputs, circuit.weights)
     rng = np.random.default_rng(0)
     inputs = torch.from_numpy(rng.normal(math.pi / 2, 0.3, (rows, len(circuit.inputs))))
     weights = torch.from_numpy(rng.normal(0, 0.1, len(circuit.weights)))
     assert isinstance(program, LightConeProgram)
-    return program.forecast(inputs, weights)
+    search, step = program.forecast(inputs, weights)
+    return search * total / len(numbers), step * total / len(numbers)
 
 
 def check_time(config: Config, cost: SimulationCost, texts: int | None = None) -> None:

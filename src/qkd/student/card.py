@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING
 
 from qkd.core.markup import markdown_code, markdown_text
 from qkd.core.version import VERSION
+from qkd.results.cascade import Cascade
 
 if TYPE_CHECKING:
     from qkd.student.bundle import Student
 
 LICENSE = "apache-2.0"  # of the weights that training made; the encoder has its own license
 MAX_DRAWN_GATES = 400
+# Shares of answered texts at which the card gives the error rate.
+CARD_SHARES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
 
 
 def model_card(student: Student) -> str:
@@ -55,6 +58,7 @@ def model_card(student: Student) -> str:
     lines += [
         *(markdown_text(sentence) for sentence in about.controls),
         *([about.conclusion] if about.conclusion else []),
+        *_cascade(about.cascade),
     ]
     lines += [
         "",
@@ -97,6 +101,19 @@ def _metadata(student: Student) -> str:
         model_name="student" if results else None,
         eval_results=results or None,
     ).to_yaml()
+
+
+def _cascade(cascade: Cascade | None) -> list[str]:
+    """Return the sentence and the risk-coverage curve of a cascade at a few shares of answered texts."""
+    if cascade is None:
+        return []
+    curve, rows = cascade.curve, []
+    for share in CARD_SHARES:
+        point = min(range(len(curve.coverage)), key=lambda i: abs(curve.coverage[i] - share))
+        numbers = (curve.coverage[point], curve.risk[point], curve.low[point], curve.high[point])
+        rows.append("| {:.0f} % | {:.1f} % | {:.1f} to {:.1f} % |".format(*(100 * value for value in numbers)))
+    head = ["| surest texts answered | errors among them | 95 % interval |", "| --- | --- | --- |"]
+    return ["", "## With the language model behind it", "", cascade.sentence, "", *head, *dict.fromkeys(rows)]
 
 
 def _drawing(student: Student) -> list[str]:

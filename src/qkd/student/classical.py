@@ -130,12 +130,13 @@ def classical_form(model: StudentModel, tolerance: float = 0.0) -> ClassicalForm
     whose inputs enter with frequencies that are not whole numbers, becomes a list of gates for a statevector.
 
     Args:
-        model: The student.
         tolerance: Largest allowed error of an expectation value; 0 keeps the form exact.
 
     Raises:
         ModelError: The circuit has neither form, with the reason.
     """
+    if not tolerance >= 0:
+        raise ModelError(f"tolerance = {tolerance} is no error of an expectation value; give 0 or more")
     form = linear_form(model)
     return replace(form, core=_core(model, _state(model), tolerance))
 

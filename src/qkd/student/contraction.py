@@ -20,12 +20,11 @@ from functools import reduce
 import numpy as np
 import torch
 
-from qkd.circuits.cone import cut, past, support
+from qkd.circuits.cone import cut, input_uses
 from qkd.circuits.student import StudentCircuit
 from qkd.core.errors import EngineError, ModelError
-from qkd.engines.base import EngineEstimator
+from qkd.engines.base import EngineEstimator, threads
 from qkd.engines.lightcone import LightConeEstimator
-from qkd.engines.machine import threads
 from qkd.engines.noise import NoiseLike
 from qkd.engines.statevector import StatevectorEstimator
 from qkd.student.gatelist import MAX_QUBITS
@@ -106,8 +105,6 @@ def contract(
     """Return the contractions of a circuit's observables.
 
     Args:
-        circuit: The circuit, A inputs and K observables.
-        weights: Its weights (P,).
         noise: A noise model on the circuit's qubits, or None.
         tolerance: Largest allowed error of an expectation value.
 
@@ -116,7 +113,9 @@ def contract(
     """
     groups: dict[tuple[tuple[int, ...], tuple[int, ...]], list[int]] = {}
     for k in range(len(circuit.observables)):
-        inputs, degrees = _frequencies(circuit, k)
+        uses = input_uses(circuit, k)
+        inputs = tuple(i for i, count in enumerate(uses) if count)
+        degrees = tuple(uses[i] for i in inputs)
         points = int(np.prod([2.0 * degree + 1 for degree in degrees]))
         limit = MAX_IDEAL_POINTS if noise is None else MAX_NOISY_POINTS
         if points > limit:
@@ -136,20 +135,6 @@ def contract(
         for k, contraction in zip(members, made, strict=True):
             contractions[k] = contraction
     return ContractedCircuit(tuple(one for one in contractions if one is not None))
-
-
-def _frequencies(circuit: StudentCircuit, observable: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the inputs in an observable's light cone and in how many gates of it each occurs."""
-    _, items = past(circuit.circuit, support([circuit.observables[observable]]))
-    column = {parameter: i for i, parameter in enumerate(circuit.inputs)}
-    uses: dict[int, int] = {}
-    for item in items:
-        for value in item.operation.params:
-            for parameter in getattr(value, "parameters", ()):
-                if parameter in column:
-                    uses[column[parameter]] = uses.get(column[parameter], 0) + 1
-    inputs = tuple(sorted(uses))
-    return inputs, tuple(uses[i] for i in inputs)
 
 
 class _Values:

@@ -5,19 +5,22 @@ the threshold. It tests thresholds from the strictest downwards, each with the C
 rate among the answered texts. The test stops at the first bound above the risk. So the error rate exceeds the risk with
 a probability of at most 1 - confidence. Sources: Angelopoulos et al., *Learn then Test*, arXiv:2110.01052; Geifman and
 El-Yaniv, *Selective Classification*, arXiv:1705.08500. The guarantee is for texts from the distribution of the
-validation texts.
+validation texts. A risk that is the teacher's error rate is that of the validation texts, taken as exact.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from qkd.core.errors import ConfigError, DataError
+from qkd.core.errors import ConfigError, DataError, nearest
+from qkd.results.cascade import Cascade, Deferral, RiskCoverage
+from qkd.student.about import Validation
+from qkd.student.metrics import proportion, softmax
 
 if TYPE_CHECKING:
     from qkd.student.bundle import Student
@@ -26,40 +29,8 @@ if TYPE_CHECKING:
 NUM_THRESHOLDS = 40
 # Texts at the strictest threshold, as a multiple of those that suffice without any error.
 FIRST_TEXTS_FACTOR = 2
-
-
-@dataclass(frozen=True)
-class Deferral:
-    """A threshold and its guarantee.
-
-    Attributes:
-        threshold: Smallest largest-probability of an answered text; infinite where every text is deferred.
-        risk: Largest error rate among answered texts that the guarantee allows.
-        confidence: Probability of the guarantee.
-        coverage: Share of validation texts that are answered.
-        error: Error rate among them.
-        texts: Number of validation texts.
-    """
-
-    threshold: float
-    risk: float
-    confidence: float
-    coverage: float
-    error: float
-    texts: int
-
-    def describe(self) -> str:
-        """Return the sentence for a person who decides."""
-        if not self.coverage:
-            return (
-                f"No threshold keeps the error rate at {100 * self.risk:.3g} % with {100 * self.confidence:.3g} % "
-                f"confidence on {self.texts:,} validation texts, so every text is deferred."
-            )
-        return (
-            f"The student answers {100 * self.coverage:.0f} % of texts with at most {100 * self.risk:.3g} % errors "
-            f"({100 * self.confidence:.3g} % confidence, {self.texts:,} validation texts); the other "
-            f"{100 * (1 - self.coverage):.0f} % are deferred."
-        )
+# Points of a stored risk-coverage curve.
+CURVE_POINTS = 40
 
 
 @dataclass(frozen=True)
@@ -67,9 +38,9 @@ class DeferredAnswers:
     """A student's answers to N texts, some of them deferred.
 
     Attributes:
-        labels: The label of each text, or None where it is deferred.
-        answered: Mask (N,) of the answered texts.
-        probabilities: Probabilities (N,C) of all texts.
+        labels: The label of each text, or None where it is deferred and no teacher answered.
+        answered: Mask (N,) of the texts that the student answered.
+        probabilities: Probabilities (N,C) of all texts: the teacher's where it answered.
         deferral: The threshold and its guarantee.
     """
 
@@ -78,56 +49,99 @@ class DeferredAnswers:
     probabilities: np.ndarray
     deferral: Deferral
 
-
-@dataclass(frozen=True)
-class RiskCoverage:
-    """The risk-coverage curve: error rates when the surest texts alone are answered.
-
-    Attributes:
-        coverage: Shares of answered texts (N,), ascending.
-        risk: Error rate (N,) among them.
-        low: Lower Clopper-Pearson bound (N,) of the error rate, pointwise.
-        high: Upper bound (N,).
-    """
-
-    coverage: np.ndarray
-    risk: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
+    @property
+    def answered_by(self) -> list[Literal["student", "teacher"] | None]:
+        """Who gave the label of each text."""
+        known = zip(self.labels, self.answered, strict=True)
+        return [None if label is None else "student" if own else "teacher" for label, own in known]
 
 
 def defer(
     student: Student,
     texts: Sequence[str],
-    risk: float = 0.05,
+    risk: float | None = None,
     confidence: float = 0.95,
     validation: tuple[Sequence[str], Sequence[str]] | None = None,
+    ask: Callable[[Sequence[str]], np.ndarray] | None = None,
 ) -> DeferredAnswers:
     """Return a student's answers to the texts of which it is sure; see ``Student.defer``."""
     deferral = find_deferral(student, risk, confidence, validation)
     rows = student.predict_proba(texts)
-    answered = rows.max(axis=1) >= deferral.threshold
+    answered = deferral.answered(rows)
+    known = answered.copy()
+    asked = np.flatnonzero(~answered).tolist()
+    if ask is not None and asked:
+        logits = ask([texts[row] for row in asked])
+        given = np.ptp(logits, axis=1) > 0  # a teacher that does not answer a text gives equal logits
+        known[asked] = given
+        rows[np.array(asked)[given]] = softmax(logits[given])
     labels = [student.classes[index] for index in rows.argmax(axis=1)]
-    chosen = tuple(label if own else None for label, own in zip(labels, answered, strict=True))
+    chosen = tuple(label if one else None for label, one in zip(labels, known, strict=True))
     return DeferredAnswers(chosen, answered, rows, deferral)
 
 
 def find_deferral(
     student: Student,
-    risk: float = 0.05,
+    risk: float | None = None,
     confidence: float = 0.95,
     validation: tuple[Sequence[str], Sequence[str]] | None = None,
 ) -> Deferral:
     """Return the threshold of a student; see ``Student.defer``."""
-    if validation is None:
-        known = student.about.validation
-        if known is None:
-            raise DataError("this student has no validation texts; give labeled ones as validation=(texts, labels)")
-        return choose_threshold(np.array(known.confidences), np.array(known.correct), risk, confidence)
-    rows = student.predict_proba(validation[0])
-    predicted = [student.classes[index] for index in rows.argmax(axis=1)]
-    correct = np.array([one == other for one, other in zip(predicted, validation[1], strict=True)])
-    return choose_threshold(rows.max(axis=1), correct, risk, confidence)
+    if validation is not None:
+        _check_validation(validation, student.classes)
+    known = student.about.validation
+    if known is None and validation is None:
+        raise DataError("this student has no validation texts; give labeled ones as validation=(texts, labels)")
+    if risk is None:
+        if known is None or known.teacher_accuracy is None:
+            raise DataError("the accuracy of this student's teacher is unknown; give the error rate that is allowed")
+        if validation is None:
+            return _as_teacher(known, confidence)
+        return _as_teacher(answers_on(student, *validation, known.teacher_accuracy), confidence)
+    if validation is not None:
+        known = answers_on(student, *validation)
+    assert known is not None
+    return choose_threshold(np.array(known.confidences), np.array(known.correct), risk, confidence)
+
+
+def _check_validation(validation: Any, classes: Sequence[str]) -> None:
+    """Refuse what is no pair of texts and known labels.
+
+    Raises:
+        DataError: the labels do not fit the texts, or one is unknown.
+    """
+    if not isinstance(validation, tuple | list) or len(validation) != 2:
+        raise DataError("validation is no pair (texts, labels)")
+    texts, labels = validation
+    if isinstance(labels, str) or not hasattr(labels, "__len__") or len(texts) != len(labels):
+        raise DataError("validation needs one label for each text")
+    unknown = next((label for label in labels if label not in classes), None)
+    if unknown is not None:
+        raise DataError(f"the student knows no label '{unknown}'{nearest(str(unknown), classes)}")
+
+
+def answers_on(
+    student: Student, texts: Sequence[str], labels: Sequence[str], teacher_accuracy: float | None = None
+) -> Validation:
+    """Return a student's answers to labeled texts, from which a threshold follows."""
+    rows = student.predict_proba(texts)
+    correct = tuple(student.classes[i] == label for i, label in zip(rows.argmax(axis=1), labels, strict=True))
+    return Validation(confidences=tuple(rows.max(axis=1).tolist()), correct=correct, teacher_accuracy=teacher_accuracy)
+
+
+def _as_teacher(known: Validation, confidence: float = 0.95) -> Deferral:
+    """Return the threshold at which a student is as accurate as its teacher."""
+    assert known.teacher_accuracy is not None
+    risk = 1 - known.teacher_accuracy
+    confidences, correct = np.array(known.confidences), np.array(known.correct, dtype=bool)
+    if 0 < risk < 1:
+        found = choose_threshold(confidences, correct, risk, confidence)
+        return found.model_copy(update={"as_teacher": True})
+    nothing = Deferral(risk=risk, confidence=confidence, coverage=0.0, error=0.0, texts=len(correct), as_teacher=True)
+    if not risk or not len(correct):  # no number of texts shows that an error rate is 0
+        return nothing
+    everything = {"threshold": 0.0, "coverage": 1.0, "error": float((~correct).mean())}
+    return nothing.model_copy(update=everything)
 
 
 def choose_threshold(
@@ -153,40 +167,81 @@ def choose_threshold(
     if not total:
         raise DataError("a threshold needs labeled validation texts, and there are none")
     ordered = np.sort(confidences)[::-1]
-    fewest = FIRST_TEXTS_FACTOR * math.log(1 - confidence) / math.log(1 - risk)
+    fewest = FIRST_TEXTS_FACTOR * math.log1p(-confidence) / math.log1p(-risk)
     counts = [
         count for step in range(1, NUM_THRESHOLDS + 1) if (count := round(step * total / NUM_THRESHOLDS)) >= fewest
     ]
-    chosen = Deferral(math.inf, risk, confidence, 0.0, 0.0, total)
-    for threshold in dict.fromkeys(float(ordered[count - 1]) for count in counts):
-        answered = confidences >= threshold
-        errors, number = int(np.sum(answered & ~correct)), int(np.sum(answered))
-        if clopper_pearson(errors, number, 1 - confidence)[1] > risk:
-            break
-        chosen = Deferral(threshold, risk, confidence, number / total, errors / number, total)
-    return chosen
+    nothing = Deferral(risk=risk, confidence=confidence, coverage=0.0, error=0.0, texts=total)
+    thresholds = np.unique(ordered[np.array(counts, dtype=int) - 1])[::-1]
+    answered = confidences >= thresholds[:, None]
+    numbers, errors = answered.sum(axis=1), (answered & ~correct).sum(axis=1)
+    failed = clopper_pearson(errors, numbers, 1 - confidence)[1] > risk
+    passed = int(failed.argmax()) if failed.any() else len(failed)
+    if not passed:
+        return nothing
+    number, wrong = int(numbers[passed - 1]), int(errors[passed - 1])
+    facts = {"threshold": float(thresholds[passed - 1]), "coverage": number / total, "error": wrong / number}
+    return nothing.model_copy(update=facts)
 
 
-def risk_coverage(confidences: np.ndarray, correct: np.ndarray, level: float = 0.95) -> RiskCoverage:
+def risk_coverage(
+    confidences: np.ndarray, correct: np.ndarray, level: float = 0.95, points: int | None = None
+) -> RiskCoverage:
     """Return the risk-coverage curve of N texts with a pointwise band.
 
     Args:
         confidences: Largest probability (N,) of each text.
         correct: Whether the student is right (N,).
         level: Coverage probability of the band at each point.
+        points: Number of points at equidistant shares of answered texts; one for each text without it.
     """
     order = np.argsort(-np.asarray(confidences), kind="stable")
-    errors = np.cumsum(~np.asarray(correct, dtype=bool)[order])
-    counts = np.arange(1, len(order) + 1)
-    bounds = np.array([clopper_pearson(int(k), int(n), (1 - level) / 2) for k, n in zip(errors, counts, strict=True)])
-    low, high = bounds.reshape(-1, 2).T
-    return RiskCoverage(counts / max(1, len(order)), errors / counts, low, high)
+    total = len(order)
+    counts = np.arange(1, total + 1)
+    if points is not None and points < total:
+        counts = np.round(np.arange(1, points + 1) * total / points).astype(int)
+    errors = np.cumsum(~np.asarray(correct, dtype=bool)[order])[counts - 1]
+    low, high = clopper_pearson(errors, counts, (1 - level) / 2)
+    shares, risks = counts / max(1, total), errors / counts
+    values = {"coverage": shares, "risk": risks, "low": low, "high": high}
+    return RiskCoverage(**{name: tuple(one.tolist()) for name, one in values.items()})
 
 
-def clopper_pearson(errors: int, number: int, tail: float) -> tuple[float, float]:
-    """Return the exact bounds of a binomial proportion, each exceeded with probability ``tail`` at most."""
-    from scipy.stats import beta
+def make_cascade(known: Validation, student: np.ndarray, teacher: np.ndarray, targets: np.ndarray) -> Cascade:
+    """Return the cascade of a run.
 
-    low = 0.0 if errors == 0 else float(beta.ppf(tail, errors, number - errors + 1))
-    high = 1.0 if errors == number else float(beta.ppf(1 - tail, errors + 1, number - errors))
+    Args:
+        known: The student's answers to the validation texts, with the teacher's accuracy on them.
+        student: The student's logits (N,C) of the test texts.
+        teacher: The teacher's logits (N,C).
+        targets: Class indices (N,).
+    """
+    deferral, rows = _as_teacher(known), softmax(student)
+    answered, correct = deferral.answered(rows), rows.argmax(axis=1) == targets
+    together = np.where(answered, correct, teacher.argmax(axis=1) == targets)
+    accuracy = proportion(correct[answered]) if answered.any() else None
+    sentence = deferral.describe()
+    if accuracy is not None:
+        share, right, both = (100 * value for value in (answered.mean(), accuracy.value, together.mean()))
+        sentence += (
+            f" On the test texts the student answers {share:.0f} % and is right on {right:.1f} % of these; with the "
+            f"teacher for the others, {both:.1f} % of all are right."
+        )
+    return Cascade(
+        deferral=deferral,
+        curve=risk_coverage(rows.max(axis=1), correct, points=CURVE_POINTS),
+        answered=proportion(answered),
+        accuracy=accuracy,
+        together=proportion(together),
+        sentence=sentence,
+    )
+
+
+def clopper_pearson(errors: np.ndarray, numbers: np.ndarray, tail: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the exact bounds of binomial proportions, each exceeded with probability ``tail`` at most."""
+    from scipy.special import betaincinv
+
+    errors, numbers = np.asarray(errors), np.asarray(numbers)
+    low = np.where(errors == 0, 0.0, betaincinv(np.maximum(errors, 1), numbers - errors + 1, tail))
+    high = np.where(errors == numbers, 1.0, betaincinv(errors + 1, np.maximum(numbers - errors, 1), 1 - tail))
     return low, high

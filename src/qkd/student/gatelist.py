@@ -14,6 +14,7 @@ from qiskit.quantum_info import Operator
 
 from qkd.circuits.student import StudentCircuit
 from qkd.core.errors import ModelError
+from qkd.engines.expressions import linear_form
 
 # Widest statevector: 2^14 complex amplitudes for each text.
 MAX_QUBITS = 14
@@ -102,10 +103,6 @@ class GateList:
 def gate_list(circuit: StudentCircuit, weights: np.ndarray) -> GateList:
     """Return the gates of a circuit at fixed weights.
 
-    Args:
-        circuit: The circuit; n is at most ``MAX_QUBITS``.
-        weights: Its weights (P,).
-
     Raises:
         ModelError: A gate's angle is no linear function of the inputs, or the circuit is not unitary.
     """
@@ -121,8 +118,11 @@ def gate_list(circuit: StudentCircuit, weights: np.ndarray) -> GateList:
         if item.operation.name == "barrier":
             continue
         if isinstance(angle, ParameterExpression) and angle.parameters:
-            slopes, offset = _linear(angle, circuit)
-            gates.append(Gate(qubits, slopes=slopes, offset=offset))
+            form = linear_form(angle)
+            if form is None:
+                raise ModelError(f"circuit '{circuit.name}': the angle '{angle}' is no linear function of the inputs")
+            slopes = np.array([form[1].get(parameter, 0.0) for parameter in circuit.inputs])
+            gates.append(Gate(qubits, slopes=slopes, offset=form[0]))
             continue
         try:
             matrix = np.asarray(item.operation.to_matrix(), dtype=complex)
@@ -143,28 +143,6 @@ def pauli_terms(circuit: StudentCircuit) -> tuple[tuple[PauliTerm, ...], ...]:
             terms.append(PauliTerm(float(np.real(coefficient)), x, z))
         observables.append(tuple(terms))
     return tuple(observables)
-
-
-def _linear(angle: ParameterExpression, circuit: StudentCircuit) -> tuple[np.ndarray, float]:
-    """Return an angle's slopes (A,) and constant part."""
-
-    def at(values: np.ndarray) -> float:
-        own = {p: float(value) for p, value in zip(circuit.inputs, values, strict=True) if p in angle.parameters}
-        return float(angle.bind(own))
-
-    eye = np.eye(len(circuit.inputs))
-    offset = at(0 * eye[0])
-    slopes = np.array(
-        [at(row) - offset if p in angle.parameters else 0.0 for p, row in zip(circuit.inputs, eye, strict=True)]
-    )
-    probe = np.random.default_rng(0).normal(size=len(slopes))
-    try:
-        linear = bool(abs(at(probe) - slopes @ probe - offset) < 1e-9)
-    except (TypeError, ValueError):
-        linear = False
-    if not linear:
-        raise ModelError(f"circuit '{circuit.name}': the angle '{angle}' is no linear function of the inputs")
-    return slopes, offset
 
 
 def _append(gates: list[Gate], gate: Gate) -> None:

@@ -11,7 +11,14 @@ from qkd.core.errors import ModelError, ServiceError
 if TYPE_CHECKING:
     from qkd.student.bundle import Student
 
-FILES = ("config.json", "student.safetensors", "circuit.qasm", "encoder.safetensors", "README.md")
+FILES = (
+    "config.json",
+    "student.safetensors",
+    "control.safetensors",
+    "circuit.qasm",
+    "encoder.safetensors",
+    "README.md",
+)
 
 
 def download(repo_id: str, revision: str | None = None) -> Path:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch.nn import functional
+
+from qkd.core import objects
+from qkd.core.errors import ConfigError
 
 Terms = dict[str, torch.Tensor]
 """Scalar terms by name; "loss" is the one that training minimizes."""
@@ -81,3 +86,57 @@ def qdllm_published(
 
 LOSSES: dict[str, Callable[..., Terms]] = {"qdllm": qdllm, "qdllm-published": qdllm_published}
 """Losses by the name that ``--loss`` takes; a new loss is one function, one entry here and one in ``LossSpec``."""
+
+
+def find_loss(name: str) -> Callable[..., Terms]:
+    """Return the loss called ``name``.
+
+    Raises:
+        ConfigError: it is a function that this process does not know.
+    """
+    if not objects.is_object(name):
+        return LOSSES[name]
+    function = objects.find("loss", name)
+
+    def terms(student: torch.Tensor, teacher: torch.Tensor, targets: torch.Tensor, **_: float) -> Terms:
+        return {"loss": _value(function, student, teacher, targets)}
+
+    return terms
+
+
+def check_loss(function: Any) -> str:
+    """Return a name for a function that is a loss, which contains a hash of its values at fixed logits.
+
+    Raises:
+        ConfigError: it is no function of (student logits, teacher logits, labels) with a differentiable scalar value.
+    """
+    if not callable(function) or isinstance(function, type):
+        raise ConfigError(
+            f"loss is a {type(function).__name__}; give one of {', '.join(LOSSES)}, or a function of (student logits, "
+            "teacher logits, labels) that returns a scalar tensor"
+        )
+    random = torch.Generator().manual_seed(0)
+    values = []
+    for classes in (2, 3, 4):
+        student, teacher = (torch.randn(8, classes, generator=random) for _ in range(2))
+        targets = torch.randint(classes, (8,), generator=random)
+        values.append(_value(function, student.requires_grad_(), teacher, targets))
+    if not all(value.requires_grad for value in values):
+        raise ConfigError("the loss does not depend on the student's logits through torch; use torch functions")
+    text = " ".join(f"{value.item():.5g}" for value in values)
+    return f"{objects.label(function)}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def _value(function: Any, student: torch.Tensor, teacher: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return the value of a caller's loss on a batch."""
+    try:
+        value = function(student, teacher, targets)
+    except Exception as error:  # the caller's code
+        raise ConfigError(
+            f"the loss fails on student logits {tuple(student.shape)}, teacher logits and labels "
+            f"{tuple(targets.shape)}: {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(value, torch.Tensor) or value.ndim:
+        shape = f" of shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else ""
+        raise ConfigError(f"the loss returns a {type(value).__name__}{shape}; it must return a scalar tensor")
+    return value

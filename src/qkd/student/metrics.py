@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qkd.results import Estimate, Evaluation, Scores
-from qkd.results.run import ClassScores, EvaluatedText
+from qkd.results.evaluation import ClassScores, EvaluatedText
 
 if TYPE_CHECKING:
     from qkd.student.bundle import Student
@@ -35,9 +35,7 @@ def bootstrap(statistic: Callable[[np.ndarray], float], n: int, resamples: int =
 
     Args:
         statistic: maps an index array into n rows to a number.
-        n: number of rows.
         resamples: number of draws with replacement.
-        seed: the seed of the draws.
     """
     rng = np.random.default_rng(seed)
     values = [statistic(rng.integers(0, n, n)) for _ in range(resamples)]

@@ -2,7 +2,7 @@
 
 (B,D) -projection-> angles (B,A) -core-> features (B,K) -head-> logits (B,C)
 
-The core is a circuit on an engine, or a classical control in its place; see ``student/cores``.
+The core is a circuit on an engine, or a classical control in its place; see ``student/cores.py``.
 """
 
 from __future__ import annotations
@@ -16,12 +16,11 @@ from torch import nn
 
 from qkd.circuits.student import StudentCircuit
 from qkd.core.errors import QkdError
-from qkd.engines.machine import threads
+from qkd.engines.base import threads
 from qkd.models.linear_probes import CONSTANT
 from qkd.results import Parameters
 from qkd.simulation.factory import Engine
-from qkd.student.cores.base import StudentCore
-from qkd.student.cores.quantum import QuantumCore
+from qkd.student.cores import QuantumCore, StudentCore
 
 START_SPREAD = 0.1
 """Standard deviation, radians, of a training text's initial angles around the circuit's start."""

@@ -17,8 +17,6 @@ def refit_head(model: StudentModel, train: Split, loss: LossSpec, weight_decay: 
 
     Args:
         model: the model on the engine of the noisy device.
-        train: its training texts.
-        loss: its loss.
         weight_decay: the strength of the head's ridge penalty.
     """
     refitted = model.with_engine(model.circuit, model.engine)

@@ -19,10 +19,10 @@ from torch import nn
 from qkd.core import checkpoint
 from qkd.core.config import Config, LossSpec, TrainSpec
 from qkd.core.errors import QkdError
-from qkd.engines.machine import keep_freed_memory, threads
-from qkd.student.cores.base import StudentCore
+from qkd.engines.base import keep_freed_memory, threads
+from qkd.student.cores import StudentCore
 from qkd.student.data import TrainingData
-from qkd.student.losses import LOSSES, Terms
+from qkd.student.losses import Terms, find_loss
 from qkd.student.model import StudentModel
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Split:
 
     def loss_terms(self, logits: torch.Tensor, spec: LossSpec, index: torch.Tensor | slice = slice(None)) -> Terms:
         """Return the loss terms of student logits (B,C) for the texts at ``index``."""
-        return LOSSES[spec.loss](
+        return find_loss(spec.loss)(
             logits, self.teacher_logits[index], self.targets[index], temperature=spec.temperature, alpha=spec.alpha
         )
 
@@ -105,7 +105,6 @@ class Trainer:
     Args:
         model: trained in place, from the weights that it has.
         data: the training data; the validation loss decides when to stop and which epoch is kept.
-        loss: the loss and its options.
         spec: epochs, batch size, optimizer options and the seed of the batches.
         folder: the checkpoint's folder; None keeps none.
         encoder_layers: trainable layers that turn row numbers (B,) of ``data`` into embeddings (B,D). The model is
@@ -145,9 +144,6 @@ class Trainer:
         """Train until the last epoch or until ``patience`` is exhausted, then load the best epoch's weights.
 
         Ctrl-C stops the training after the last completed epoch.
-
-        Args:
-            on_epoch: called with every epoch's history row.
 
         Returns:
             Whether training was completed (False: it was interrupted).
@@ -278,15 +274,7 @@ class Trainer:
 def make_trainer(
     config: Config, core: StudentCore, data: TrainingData, device: torch.device, folder: Path | None
 ) -> Trainer:
-    """Return the trainer of a new model with this core.
-
-    Args:
-        config: student, loss and training.
-        core: the core between projection and head.
-        data: the training data.
-        device: where torch computes.
-        folder: the checkpoint's folder; None keeps none.
-    """
+    """Return the trainer of a new model with this core."""
     spec = config.student
     torch.manual_seed(config.train.seed)
     model = StudentModel(core, data.embeddings.shape[1], data.classes, spec.angle_map, spec.dropout).to(device)
@@ -304,15 +292,7 @@ def make_fine_tuner(
     layers: TrainableLayers | TrainableTable,
     folder: Path | None,
 ) -> Trainer:
-    """Return a trainer that continues with a trained model, together with trainable encoder layers.
-
-    Args:
-        config: student, loss and training.
-        model: the trained model; it is trained in place.
-        data: the training data; ``layers`` take its row numbers.
-        layers: the encoder layers.
-        folder: the checkpoint's folder; None keeps none.
-    """
+    """Return a trainer that continues with a trained model, together with trainable encoder layers."""
     torch.manual_seed(config.train.seed)
     encoder = config.encoder
     spec = config.train.model_copy(

@@ -9,6 +9,7 @@
 ================== ===================================================================================================
 `Teacher`          the protocol of a teacher
 `make_teacher`     returns the teacher of a name
+`FunctionTeacher`  a function as a teacher, with the labels of its columns
 ================== ===================================================================================================
 """
 
@@ -19,9 +20,10 @@ from typing import TYPE_CHECKING
 from qkd.core.lazy import exports
 
 if TYPE_CHECKING:
+    from qkd.teachers.given import FunctionTeacher
     from qkd.teachers.protocol import Teacher
     from qkd.teachers.registry import make_teacher
 
-__all__ = ["Teacher", "make_teacher"]
+__all__ = ["FunctionTeacher", "Teacher", "make_teacher"]
 
 __getattr__, __dir__ = exports(__name__)

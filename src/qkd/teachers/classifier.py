@@ -26,8 +26,8 @@ from qkd.teachers.protocol import not_fitted
 if TYPE_CHECKING:
     import torch
 
+    from qkd.data.dataset import Splits
     from qkd.data.loading import Dataset
-    from qkd.data.splits import Splits
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 

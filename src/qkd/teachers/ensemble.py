@@ -13,8 +13,8 @@ from qkd.teachers.heads import calibrated_temperature, mean_cross_entropy
 from qkd.teachers.protocol import SavableTeacher, Teacher, not_fitted
 
 if TYPE_CHECKING:
+    from qkd.data.dataset import Splits
     from qkd.data.loading import Dataset
-    from qkd.data.splits import Splits
 
 
 class EnsembleTeacher:

@@ -55,7 +55,7 @@ def load_corpus(config: Config) -> Corpus:
     """
     spec = config.data
     dataset = data.load_dataset(
-        spec.data, spec.text_column, spec.label_column, spec.limit, spec.split_seed, spec.test_data
+        spec.data, spec.text_column, spec.label_column, spec.limit, spec.split_seed, spec.test_data, spec.split_by
     )
     splits = data.split_dataset(dataset, spec.valid, spec.test, spec.split_seed)
     for line in dataset.notes:
@@ -73,6 +73,10 @@ def load_corpus(config: Config) -> Corpus:
 
 def _whose(dataset: Dataset) -> str:
     """Return a remark on splits that the data set defines."""
+    if dataset.split_kind == "group":
+        return f"; none of {len(set(dataset.split_keys or ())):,} groups is in two splits"
+    if dataset.split_kind == "time":
+        return "; the newest texts are the test texts"
     if not dataset.own:
         return ""
     return " (as given)" if "valid" in dataset.own else " (as given; validation drawn from the training texts)"

@@ -31,8 +31,8 @@ from qkd.results import TeacherCard
 from qkd.teachers.labels import warn_of_other_assignment
 
 if TYPE_CHECKING:
+    from qkd.data.dataset import Splits
     from qkd.data.loading import Dataset
-    from qkd.data.splits import Splits
 
 # A probability of 0 is rounded, and its logarithm would be infinite.
 MIN_PROBABILITY = 1e-6

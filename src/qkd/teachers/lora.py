@@ -24,7 +24,7 @@ from qkd.core.config import Config, LoraSpec
 from qkd.core.console import log
 from qkd.core.errors import ModelError, nearest
 from qkd.core.files import write_json
-from qkd.data.splits import shuffled_by_content
+from qkd.data.dataset import shuffled_by_content
 from qkd.models.batching import class_logits
 from qkd.models.loading_report import check_report
 from qkd.models.transformer import Loading, Transformer
@@ -38,8 +38,8 @@ from qkd.teachers.protocol import not_fitted
 if TYPE_CHECKING:
     import torch
 
+    from qkd.data.dataset import Splits
     from qkd.data.loading import Dataset
-    from qkd.data.splits import Splits
 
 # Maximum number of validation texts that are measured after every epoch.
 MAX_VALID_TEXTS = 1000

@@ -15,9 +15,8 @@ import numpy as np
 from qkd.core import cache
 from qkd.core.cache import Key
 from qkd.core.config import Config
-from qkd.data.splits import shuffled_by_content
-from qkd.models.backbone import Backbone
-from qkd.models.features import FeatureExtractor
+from qkd.data.dataset import shuffled_by_content
+from qkd.models.backbone import Backbone, FeatureExtractor
 from qkd.models.linear_probes import RIDGES, leave_one_out, squared_errors
 from qkd.models.transformer import Loading
 from qkd.results import TeacherCard
@@ -25,8 +24,8 @@ from qkd.teachers.heads import DIRECTIONS, FOLDS, STRENGTHS, Head, OutOfFold, fi
 from qkd.teachers.protocol import not_fitted
 
 if TYPE_CHECKING:
+    from qkd.data.dataset import Splits
     from qkd.data.loading import Dataset
-    from qkd.data.splits import Splits
 
 # Maximum number of candidate layers, evenly spaced, including the last one.
 MAX_LAYERS = 10

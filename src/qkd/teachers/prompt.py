@@ -17,7 +17,7 @@ from qkd.core import cache
 from qkd.core.config import Config, PromptSpec
 from qkd.core.console import log
 from qkd.core.errors import ModelError
-from qkd.data.splits import shuffled_by_content
+from qkd.data.dataset import shuffled_by_content
 from qkd.models.transformer import Loading
 from qkd.results import TeacherCard
 from qkd.results.run import SelectionTrial
@@ -28,8 +28,8 @@ from qkd.teachers.heads import OutOfFold
 from qkd.teachers.protocol import not_fitted
 
 if TYPE_CHECKING:
+    from qkd.data.dataset import Splits
     from qkd.data.loading import Dataset
-    from qkd.data.splits import Splits
 
 # Maximum number of training texts for the calibration, and of labeled texts on which prompts are compared.
 CALIBRATION_TEXTS, COMPARISON_TEXTS = 1000, 192

@@ -24,12 +24,11 @@ from pydantic import Field, field_validator
 from qkd.core.config import PromptSpec
 from qkd.core.errors import DataError, ModelError, nearest
 from qkd.core.specs import Spec, read_toml, validated
-from qkd.data.splits import shuffled_by_content
+from qkd.data.dataset import shuffled_by_content
 from qkd.data.tables import read_utf8
 
 if TYPE_CHECKING:
-    from qkd.data.dataset import Dataset
-    from qkd.data.splits import Splits
+    from qkd.data.dataset import Dataset, Splits
 
 
 class PromptFile(Spec):

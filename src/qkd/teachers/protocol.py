@@ -12,8 +12,7 @@ from qkd.core.errors import ModelError
 from qkd.results import TeacherCard
 
 if TYPE_CHECKING:
-    from qkd.data.dataset import Dataset
-    from qkd.data.splits import Splits
+    from qkd.data.dataset import Dataset, Splits
 
 
 class Teacher(Protocol):

@@ -12,9 +12,8 @@ from functools import partial
 import numpy as np
 import torch
 
-from qkd.engines.amplitudes.encoding import FirstStates
 from qkd.engines.amplitudes.measure import Measurement
-from qkd.engines.amplitudes.operands import Operands
+from qkd.engines.amplitudes.operands import FirstStates, Operands
 from qkd.engines.amplitudes.steps import DenseBlock, FusedCircuit, Join, Permute, Phase
 from qkd.engines.chains import Operations
 
@@ -47,14 +46,6 @@ class _TensorPool:
 class Recording:
     """The sweep over R rows.
 
-    Args:
-        fused: The steps.
-        encoding: The first states of the qubits.
-        measurement: The observables.
-        operands: The operands of the steps.
-        rows: The number R of rows.
-        backward: Whether a backward sweep follows, for which the states are kept.
-
     Attributes:
         loaded: The name of the batch whose states the tensors contain.
         bytes: The size of the recording's tensors.
@@ -83,7 +74,7 @@ class Recording:
         num_encoding_angles = len(encoding.angles)
         first_states = encoding.record(self._angles[:num_encoding_angles], self._by_angles[:num_encoding_angles])
         self._forward += first_states.forward
-        self._pieces = dict(zip(encoding.qubits, first_states.states.unbind(0), strict=True))
+        self._pieces = dict(zip(encoding.qubits, first_states.results.unbind(0), strict=True))
         self._record_backward: list[Callable[[], None]] = []
         self._adjoints: dict[int, tuple[torch.Tensor, bool]] = {}
         next_angle = num_encoding_angles
@@ -125,12 +116,7 @@ class Recording:
         return self._measurement.values(self._pieces)
 
     def backward(self, gradients: Sequence[torch.Tensor], by_angles: torch.Tensor) -> None:
-        """Write the gradient of the angles (R,E), and add to the gradients of the operands.
-
-        Args:
-            gradients: The gradients with respect to the values that ``forward`` returned.
-            by_angles: The tensor for the gradient of the angles.
-        """
+        """Write the gradient of the angles (R,E), and add to the gradients of the operands."""
         self._measurement.backward(self._pieces, gradients, self._last)
         for operation in self._backward:
             operation()

@@ -18,9 +18,8 @@ from typing import Any
 import torch
 from torch.autograd.function import once_differentiable
 
-from qkd.engines.amplitudes.encoding import FirstStates
 from qkd.engines.amplitudes.measure import Measurement
-from qkd.engines.amplitudes.operands import Operands
+from qkd.engines.amplitudes.operands import FirstStates, Operands
 from qkd.engines.amplitudes.recording import Recording
 from qkd.engines.amplitudes.steps import FusedCircuit
 
@@ -33,10 +32,6 @@ class Sweeper:
     """The sweeps of one circuit for any number of rows.
 
     Args:
-        fused: The steps.
-        encoding: The first states of the qubits.
-        measurement: The observables.
-        operands: The operands of the steps.
         row_bytes: The size of the states that one row keeps for the backward sweep.
     """
 

@@ -24,34 +24,6 @@ noise model::
 
 from __future__ import annotations
 
-from qkd.engines.noise.aer import (
-    AnyError,
-    added,
-    assignment,
-    error_in,
-    error_of,
-    generators,
-    names,
-    noise_key,
-    rebuilt,
-    restricted,
-)
-from qkd.engines.noise.model import ALL_PAULIS, Noise, NoiseLike, PlacedTerm, noise_of
+from qkd.engines.noise.model import ALL_PAULIS, Noise, NoiseLike, PlacedTerm
 
-__all__ = [
-    "ALL_PAULIS",
-    "AnyError",
-    "Noise",
-    "NoiseLike",
-    "PlacedTerm",
-    "added",
-    "assignment",
-    "error_in",
-    "error_of",
-    "generators",
-    "names",
-    "noise_key",
-    "noise_of",
-    "rebuilt",
-    "restricted",
-]
+__all__ = ["ALL_PAULIS", "Noise", "NoiseLike", "PlacedTerm"]

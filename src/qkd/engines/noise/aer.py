@@ -11,8 +11,8 @@ from qiskit.quantum_info import Kraus, SuperOp, pauli_basis
 from qiskit_aer.noise import LocalNoisePass, NoiseModel, PauliLindbladError, QuantumError, pauli_error
 
 from qkd.core.errors import EngineError
+from qkd.engines.grouping import object_key, operation_key
 from qkd.engines.instructions import is_channel, is_from_library
-from qkd.engines.keys import object_key, operation_key
 
 AnyError: TypeAlias = QuantumError | PauliLindbladError
 """The two kinds of errors that Aer's models hold."""
@@ -70,10 +70,8 @@ def rebuilt(
     """Return a model with other errors.
 
     Args:
-        noise: The model.
         changed: A function of name, qubits and error that returns the new error, or None for no error. The errors of
             all qubits have no qubits.
-        readout: Whether the model has the readout errors too.
         place: New numbers of qubits; errors on other qubits are dropped. None keeps all numbers.
     """
 

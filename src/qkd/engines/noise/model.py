@@ -144,11 +144,6 @@ class Noise:
         Every Pauli of its qubits but the identity is damped by ``exp(-2 rate)``: on k qubits an average infidelity of
         ``(1 - exp(-2 rate)) (1 - 2^-k)``.
 
-        Args:
-            after: The name or label of the instruction.
-            rate: A number or a parameter.
-            qubits: The qubits of the instruction, in its order.
-
         Raises:
             EngineError: The rate is negative.
         """
@@ -188,7 +183,6 @@ class Noise:
         Args:
             assignment: The probabilities p(read j | is i) as a matrix (4,4) with rows i; bit 0 of i and j is the first
                 qubit. They replace the readout errors of Aer's model for the two qubits.
-            qubits: The two qubits.
 
         Raises:
             EngineError: The entries are not probabilities, or a qubit already has a correlated readout.
@@ -330,14 +324,3 @@ def _is(flat: FlatGate, gate: Gate) -> bool:
 
 
 NoiseLike: TypeAlias = NoiseModel | Noise | None
-
-
-def noise_of(noise_model: NoiseLike, backend: object | None) -> NoiseLike:
-    """Return a noise model, or the noise model of a backend.
-
-    Raises:
-        EngineError: Both are given.
-    """
-    if noise_model is not None and backend is not None:
-        raise EngineError("give a noise model or a backend to take it from, not both")
-    return NoiseModel.from_backend(backend) if backend is not None else noise_model

@@ -40,13 +40,7 @@ class Encoding:
 def leading_channels(
     channels: Sequence[Channel], num_qubits: int, batched: set[Parameter]
 ) -> tuple[Encoding, list[Channel]]:
-    """Split a circuit into each qubit's encoding channels and the rest, which begins with the matrices M.
-
-    Args:
-        channels: The channels of the circuit.
-        num_qubits: The number n of qubits.
-        batched: The parameters that differ from row to row.
-    """
+    """Split a circuit into each qubit's encoding channels and the rest, which begins with the matrices M."""
     chains: list[list[int]] = [[] for _ in range(num_qubits)]
     blocked: set[int] = set()
     for number, channel in enumerate(channels):
@@ -79,14 +73,7 @@ def differs(channel: Channel, batched: set[Parameter]) -> bool:
 
 
 class Features:
-    """The features of encoded qubits as functions of the parameters.
-
-    Args:
-        leads: The encoding channels of each qubit.
-        parameters: The P parameters, in the order of the values' columns.
-        dtype: The real dtype of the features.
-        device: The device of the features.
-    """
+    """The features of encoded qubits as functions of the parameters."""
 
     def __init__(
         self,
@@ -120,11 +107,7 @@ class Matrices:
     Args:
         common: The channels of the blocks that all rows share.
         own: The channels of the other blocks.
-        leads: The encoding channels of each qubit.
-        shared: The P' shared parameters.
         both: The A' batched parameters, then the shared ones.
-        dtype: The real dtype of the matrices.
-        device: The device of the matrices.
     """
 
     def __init__(

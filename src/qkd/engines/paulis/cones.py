@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from qkd.engines.paulis.channels import Channel, embed, multiply
-from qkd.engines.paulis.strings import PauliString
+from qkd.engines.program import PauliString
 
 
 class _OnQubits(Protocol):
@@ -121,7 +121,6 @@ def cone(string: PauliString, blocks: Sequence[ChannelBlock], sizes: Sequence[in
     """Return the cone of ``string``.
 
     Args:
-        string: The Pauli string.
         blocks: The circuit, with at least one block on each qubit.
         sizes: The number of coefficients of each qubit before its first block in time.
     """
@@ -225,14 +224,7 @@ def _product(sizes: Sequence[int]) -> int:
 
 
 class FactoredStrings:
-    """Strings (T) as products of factors (T'), each with a light cone of its own.
-
-    Args:
-        terms: The strings.
-        blocks: The blocks of the circuit.
-        parts: The factors.
-        device: The device of the values.
-    """
+    """Strings (T) as products of factors (T'), each with a light cone of its own."""
 
     def __init__(
         self,

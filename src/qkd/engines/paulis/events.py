@@ -4,33 +4,25 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import torch
 from qiskit.circuit import ParameterExpression, QuantumCircuit, Reset
-from qiskit.quantum_info import SuperOp
+from qiskit.quantum_info import SparsePauliOp, SuperOp
 from qiskit_aer.noise import NoiseModel, PauliLindbladError, QuantumError
 
 from qkd.core.errors import EngineError
 from qkd.engines.gates import NUM_HARMONICS, ElementaryGate, elementary_gates_of
 from qkd.engines.gates import constant as gate_constant
+from qkd.engines.grouping import operation_key
 from qkd.engines.instructions import FlatGate, flattened_gates, is_channel
-from qkd.engines.keys import operation_key
-from qkd.engines.noise import (
-    ALL_PAULIS,
-    AnyError,
-    Noise,
-    NoiseLike,
-    PlacedTerm,
-    added,
-    assignment,
-    error_in,
-    error_of,
-    generators,
-)
+from qkd.engines.noise import ALL_PAULIS, Noise, NoiseLike, PlacedTerm
+from qkd.engines.noise.aer import AnyError, added, assignment, error_in, error_of, generators
 from qkd.engines.paulis.channels import LETTERS, PAULIS, Channel, as_channel, constant, embed, ptm, unitary_ptm
+from qkd.engines.program import PauliString, pauli_terms
 
 _CX = np.eye(4)[:, [0, 3, 2, 1]].astype(complex)  # controlled by the first qubit, the least significant bit
 _READ_Z = np.array([0.0, 0.0, 0.0, 1.0])
@@ -43,8 +35,6 @@ def channels(circuit: QuantumCircuit, noise: NoiseLike, measured: Collection[int
     """Return the channels of a circuit in order, each instruction followed by its errors.
 
     Args:
-        circuit: The circuit.
-        noise: The noise.
         measured: The measured qubits, whose readout channels are last; see ``reading``.
 
     Raises:
@@ -52,6 +42,18 @@ def channels(circuit: QuantumCircuit, noise: NoiseLike, measured: Collection[int
     """
     result = [as_channel(event) for event in events(circuit, noise)]
     return result + readings(noise, measured)
+
+
+def attenuated_terms(
+    observables: Sequence[SparsePauliOp],
+    noise: NoiseLike,
+    dtype: torch.dtype = torch.float64,
+    device: torch.device | str = "cpu",
+) -> tuple[list[PauliString], torch.Tensor, torch.Tensor]:
+    """Return ``pauli_terms`` with coefficients that joint flips of readouts reduce."""
+    terms, coefficients, constants = pauli_terms(observables, dtype, device)
+    factors = [Noise.from_model(noise).attenuation(string) for string in terms]
+    return terms, coefficients * coefficients.new_tensor(factors), constants
 
 
 def events(circuit: QuantumCircuit, noise: NoiseLike) -> Iterator[ElementaryGate | Channel]:
@@ -180,11 +182,6 @@ def _errors(noise: NoiseModel, flat: FlatGate) -> Iterator[AnyError]:
         yield channel
 
 
-def _one_transfer(error: AnyError) -> np.ndarray:
-    """Return the transfer matrix (4,4) of an error on one qubit."""
-    return _transfer(error.to_quantum_error() if isinstance(error, PauliLindbladError) else error)
-
-
 def _transfer(error: QuantumError) -> np.ndarray:
     """Return the transfer matrix of an error: the mean over its circuits of the product of their instructions."""
     k = error.num_qubits
@@ -262,7 +259,7 @@ def reading(noise: NoiseModel | None, qubit: int) -> Channel | None:
     read = np.array([p00 - p11, 0.0, 0.0, p00 + p11 - 1.0])
     error = error_of(noise, "measure", (qubit,))
     if error is not None:
-        read = read @ _one_transfer(error)
+        read = read @ _transfer(error.to_quantum_error() if isinstance(error, PauliLindbladError) else error)
     if np.array_equal(read, _READ_Z):
         return None
     turned = {"X": unitary_ptm(TO_Z["X"]), "Y": unitary_ptm(TO_Z["Y"]), "Z": np.eye(4)}

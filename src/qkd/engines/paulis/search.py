@@ -124,7 +124,6 @@ class Search:
         cone: The cone; its blocks have the numbers of the matrices of a call.
         pairs: The qubits of each block.
         varying: Whether rows have matrices of their own, for each block.
-        device: The device of the routes.
     """
 
     def __init__(

@@ -34,9 +34,7 @@ class Carrier:
     """The strings of a cone, carried backward along a route.
 
     Args:
-        route: The route.
         rows: The row of the features of each place's qubit.
-        device: The device of all tensors.
     """
 
     def __init__(self, route: Route, rows: Sequence[int], device: torch.device) -> None:

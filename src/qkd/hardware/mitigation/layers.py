@@ -10,7 +10,7 @@ from qiskit.circuit import CircuitInstruction
 from qiskit.quantum_info import Operator, PauliLindbladMap, SuperOp, pauli_basis
 
 from qkd.circuits.student import StudentCircuit
-from qkd.engines.noise import error_of
+from qkd.engines.noise.aer import error_of
 from qkd.hardware.mitigation.client import make_pub
 
 if TYPE_CHECKING:

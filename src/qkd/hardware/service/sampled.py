@@ -23,11 +23,12 @@ from qkd.core.errors import QkdError
 from qkd.devices.region import Region
 from qkd.engines import LightConeEstimator
 from qkd.engines.instructions import flattened_gates
-from qkd.engines.noise import Noise, PlacedTerm, assignment, rebuilt
+from qkd.engines.noise import Noise, PlacedTerm
+from qkd.engines.noise.aer import assignment, rebuilt
 from qkd.hardware.mitigation import Mitigation
 from qkd.hardware.mitigation.settings import MIN_READOUT_SHOTS
 from qkd.simulation.choice import MAX_SECONDS_PER_STEP, cost, work
-from qkd.simulation.noise import device_noise
+from qkd.simulation.setup import device_noise
 
 # Pauli frames that are computed; texts and twirls get one of their deviations at random.
 FRAMES = 16

@@ -14,8 +14,7 @@ from qkd.core.console import Progress
 from qkd.core.errors import CircuitError
 from qkd.core.workers import parallel_map
 from qkd.devices.calibration import UNMEASURED, Operation, Place
-from qkd.devices.noise import noise_model
-from qkd.devices.region import Region
+from qkd.devices.region import Region, noise_model
 from qkd.hardware.mitigation import Mitigation
 from qkd.hardware.mitigation.client import make_pub, printed_warnings, read_result
 from qkd.hardware.mitigation.layers import Layers, calibrated_layers, find_layers

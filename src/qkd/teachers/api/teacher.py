@@ -14,7 +14,7 @@ from qkd.core import cache
 from qkd.core.config import ApiSpec, Config, PromptSpec
 from qkd.core.console import log
 from qkd.core.errors import BudgetError, ModelError, ServiceError
-from qkd.data.splits import shuffled_by_content
+from qkd.data.dataset import shuffled_by_content
 from qkd.models.transformer import Loading
 from qkd.results import EndpointUse, TeacherCard
 from qkd.teachers.api.answers import Answers
@@ -30,8 +30,7 @@ from qkd.teachers.prompt_files import AUTO, BUILT_IN, draw_examples, label_words
 from qkd.teachers.protocol import not_fitted
 
 if TYPE_CHECKING:
-    from qkd.data.dataset import Dataset
-    from qkd.data.splits import Splits
+    from qkd.data.dataset import Dataset, Splits
 
 T = TypeVar("T")
 
