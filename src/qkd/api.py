@@ -13,9 +13,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
+from qkd.core.arguments import public
 from qkd.core.callbacks import calling, tracking
 from qkd.core.config import Config, fields, read_config, to_toml
-from qkd.core.console import log, may_be_quiet
+from qkd.core.console import log
 from qkd.core.errors import ConfigError, DataError, FolderError, nearest
 from qkd.core.files import write_text
 from qkd.core.options import ConfigOptions
@@ -45,6 +46,7 @@ class Run(Shown):
         QkdError: there is no run.
     """
 
+    @public
     def __init__(self, folder: str | Path = "runs/latest") -> None:
         self.folder = existing_run(Path(folder))
 
@@ -140,7 +142,7 @@ class Run(Shown):
         return probabilities_and_targets(self.metrics.classes, self.predictions)
 
 
-@may_be_quiet
+@public
 def distill(
     config: Config | None = None,
     *,
@@ -203,7 +205,7 @@ def _distill(config: Config, folder: RunFolder, callbacks: Sequence[Any], resume
     folder.make_latest()
 
 
-@may_be_quiet
+@public
 def teach(
     out: str | Path,
     config: Config | None = None,
@@ -236,7 +238,7 @@ def teach(
             return labeling.label(config, Path(out), str(torch_device(config.engine.torch_device)), embed)
 
 
-@may_be_quiet
+@public
 def estimate_cost(config: Config | None = None, *, quiet: bool = False, **options: Unpack[ConfigOptions]) -> str:
     """Return a sentence about the tokens and the cost of labeling with an ``api:`` teacher; no server is asked.
 
@@ -279,7 +281,7 @@ def _resumable(folder: RunFolder, config: Config | None, overrides: Overrides) -
     return wanted
 
 
-@may_be_quiet
+@public
 def evaluate(
     run: str | Path | Run | Student = "runs/latest",
     data: Any = None,
@@ -325,14 +327,26 @@ def evaluate(
     else:
         with TemporaryDirectory() as folder:  # objects pass the same checks as files
             named = {"data": data, "text_column": text_column, "label_column": label_column}
-            path = stored_data(named, Config(), Path(folder))["data"]
-            dataset = replace(load_dataset(path, text_column, label_column), source="the given table")
+            stored = stored_data(named, Config(), Path(folder))
+            if "encoder" in stored:
+                _check_reads_features(student)
+            dataset = replace(load_dataset(stored["data"], text_column, label_column), source="the given table")
     for label in dataset.classes:
         if label not in student.classes:
             raise DataError(f"{dataset.source}: the student knows no label '{label}'{nearest(label, student.classes)}")
     for note in dataset.notes:
         log.info(note)
     return evaluate_student(student, dataset.texts, dataset.labels, dataset.source)
+
+
+def _check_reads_features(student: Student) -> None:
+    """Refuse features for a student of texts.
+
+    Raises:
+        DataError: the student was trained on texts.
+    """
+    if not student.encoder.name.startswith("features:"):
+        raise DataError(f"the student reads texts with the encoder '{student.encoder.name}'; give texts, not features")
 
 
 def _opened(run: str | Path | Run | Student) -> tuple[Student, Run | None]:
@@ -347,7 +361,7 @@ def _opened(run: str | Path | Run | Student) -> tuple[Student, Run | None]:
     return (run.student, run) if isinstance(run, Run) else (run, None)
 
 
-@may_be_quiet
+@public
 def predict(
     texts: str | Sequence[str] | np.ndarray = (),
     file: str | Path | None = None,
@@ -384,6 +398,8 @@ def predict(
     if not inputs:
         raise DataError("no texts to classify: give them as arguments or with --file")
     student, opened = _opened(run)
+    if hasattr(texts, "shape"):
+        _check_reads_features(student)
     nobody: list[None] = [None] * len(inputs)
     if ask_teacher or defer is not None:
         if ask_teacher and opened is None:

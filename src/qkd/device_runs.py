@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
+from qkd.core.arguments import public
 from qkd.core.callbacks import calling
-from qkd.core.console import may_be_quiet
 from qkd.core.errors import ConfigError, nearest
 from qkd.core.options import DeviceRunOptions, LearningOptions
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     R = TypeVar("R", bound=BaseRequest)
 
 
-@may_be_quiet
+@public
 def run_hardware(
     run: str | Path = "runs/latest",
     *,
@@ -72,7 +72,7 @@ def run_hardware(
         return run_(request, confirm, detach=detach, dry_run=dry_run, backend=backend, service=service)
 
 
-@may_be_quiet
+@public
 def learn(
     device: str,
     run: str | Path = "runs/latest",

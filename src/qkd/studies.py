@@ -8,9 +8,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
+from qkd.core.arguments import public
 from qkd.core.cluster import over_ray
 from qkd.core.config import Config, read_config, to_toml
-from qkd.core.console import log, may_be_quiet
+from qkd.core.console import log
 from qkd.core.errors import QkdError
 from qkd.core.files import write_json, write_text
 from qkd.core.options import ConfigOptions
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from qkd.results import Comparison, Reproduction, Sweep
 
 
-@may_be_quiet
+@public
 def compare(
     base: str | Path | Config | None = None,
     spec: CompareSpec | None = None,
@@ -65,7 +66,7 @@ def compare(
         return _compare(config, make_candidates(spec.students, config), spec, "compare", again, ray)
 
 
-@may_be_quiet
+@public
 def reproduce(
     recipe: str = "qdllm",
     base: Config | None = None,
@@ -120,7 +121,7 @@ def reproduce(
         return _compare(config, versions, spec, "reproduce", again, ray, reproduction_of)
 
 
-@may_be_quiet
+@public
 def sweep(
     base: str | Path | Config | None = None,
     spec: SweepSpec | None = None,

@@ -8,6 +8,7 @@ from pathlib import Path
 from qkd.circuits.build import build, read_circuit_spec
 from qkd.circuits.qasm import from_qasm
 from qkd.circuits.student import StudentCircuit
+from qkd.core.arguments import public
 from qkd.core.bundled import find_files, say_what_is_hidden
 from qkd.core.errors import CircuitError, QkdError, nearest
 
@@ -37,6 +38,7 @@ def locate(name: str) -> Path:
     raise CircuitError(f"there is no circuit '{name}'{nearest(name, known)}")
 
 
+@public
 def load_circuit(
     name: str, qubits: int | None = None, layers: int | None = None, inputs: Sequence[str] | None = None
 ) -> StudentCircuit:

@@ -33,6 +33,7 @@ from qkd.circuits import limits
 from qkd.circuits.build import observable_text, parse_observables
 from qkd.circuits.flatten import flattened, standard_gates
 from qkd.circuits.student import StudentCircuit
+from qkd.core.arguments import public
 from qkd.core.errors import CircuitError, QkdError, nearest
 
 _COMMENT = re.compile(r"//\s*qkd\.(\w+)\s*:(.*)")
@@ -46,6 +47,7 @@ _MAX_ANGLE_DIFFERENCE = 1e-9
 _MAX_POWER = 16
 
 
+@public
 def to_qasm(circuit: StudentCircuit) -> str:
     """Return a student circuit as text that ``from_qasm`` reads back; inputs become x0..., weights w0...
 
@@ -83,6 +85,7 @@ def to_qasm(circuit: StudentCircuit) -> str:
     return text
 
 
+@public
 def from_qasm(text: str, where: str = "the OpenQASM 3 program", inputs: Sequence[str] | None = None) -> StudentCircuit:
     """Return the student circuit that a program and its ``// qkd.`` comments describe.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from qiskit.circuit import Parameter, QuantumCircuit
@@ -46,8 +46,16 @@ class StudentCircuit:
     start: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        for field in ("inputs", "weights", "observables", "start"):
-            object.__setattr__(self, field, tuple(getattr(self, field)))
+        if not isinstance(self.circuit, QuantumCircuit):
+            raise CircuitError(f"the circuit is a {type(self.circuit).__name__}; give a QuantumCircuit")
+        kinds = {"inputs": Parameter, "weights": Parameter, "observables": SparsePauliOp, "start": (int, float)}
+        for field, kind in kinds.items():
+            given = getattr(self, field)
+            values = tuple(given) if isinstance(given, Iterable) else (given,)
+            if not isinstance(given, Iterable) or not all(isinstance(value, kind) for value in values):
+                name = "number" if isinstance(kind, tuple) else kind.__name__
+                raise CircuitError(f"circuit '{self.name}': {field} must be a list with elements of type {name}")
+            object.__setattr__(self, field, values)
         if has_misnamed_gates(self.circuit):
             object.__setattr__(self, "circuit", flattened(self.circuit))
         both = set(self.inputs) & set(self.weights)

@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from qkd.core.errors import nearest
 from qkd.core.objects import is_object
-from qkd.core.specs import Count, Fraction, Spec, as_toml, option, read_toml, validated
+from qkd.core.specs import Count, Fraction, Seed, Spec, as_toml, option, read_toml, validated
 
 LOSSES = ("qdllm", "qdllm-published")
 
@@ -49,7 +49,7 @@ class DataSpec(Spec):
         0.15, "Fraction of the texts for validation; of the training texts if test texts are given."
     )
     test: Fraction = option(0.2, "Fraction of the texts for the final test, if test texts are not given.")
-    split_seed: int = option(0, "Seed of the split into training, validation and test texts.")
+    split_seed: Seed = option(0, "Seed of the split into training, validation and test texts.")
     split_column: str | None = option(None, "Column of a table that names the split: train, valid or test.")
     group_column: str | None = option(None, "Column of a table with groups, such as authors. No group is split.")
     time_column: str | None = option(None, "Column of a table with dates or numbers. The newest texts are the test.")
@@ -124,7 +124,7 @@ class PromptSpec(Spec):
         "labeled texts select the best of several.",
     )
     examples: Number = option(0, "Number of training texts of each class that the prompt shows as examples.")
-    examples_seed: int = option(0, "Seed of the selection of examples.")
+    examples_seed: Seed = option(0, "Seed of the selection of examples.")
     calibrate: Literal["words", "labels", "batch", "none"] = option(
         "words",
         "Map from scores to logits. words and labels fit a linear map, with or without related words. batch makes "
@@ -194,7 +194,7 @@ class LoraSpec(Spec):
     lora_batch_size: Count = option(16, "Texts per optimizer step.")
     lora_lr: Positive = option(0.0003, "Highest learning rate of AdamW.")
     lora_patience: Count = option(2, "Number of epochs without a better validation loss before training stops.")
-    lora_seed: int = option(0, "Seed of adapters, batches and dropout.")
+    lora_seed: Seed = option(0, "Seed of adapters, batches and dropout.")
 
 
 class ModelSpec(Spec):
@@ -294,7 +294,7 @@ class TrainSpec(Spec):
         0, "Shots per expectation value whose exact variance the loss includes; 0 includes none."
     )
     shuffle: bool = option(True, "Draw new batches in every epoch instead of repeating those of the first.")
-    seed: int = option(0, "Seed of initial weights, batches and dropout.")
+    seed: Seed = option(0, "Seed of initial weights, batches and dropout.")
 
 
 class EngineSpec(Spec):
@@ -322,7 +322,7 @@ class EngineSpec(Spec):
     max_hours: Positive = option(
         2.0, "Longest simulation in hours; a run whose estimate exceeds it is refused before it starts."
     )
-    engine_seed: int = option(0, "Seed of shots and trajectories.")
+    engine_seed: Seed = option(0, "Seed of shots and trajectories.")
     precision: Literal["single", "double"] = option("single", "Floating-point precision of training.")
     torch_device: str = option("auto", "Device of torch: auto (CUDA if available), cpu, cuda, cuda:1, ...")
 

@@ -8,17 +8,16 @@ the cursor, color the screen or forge a line. A closed stream never ends the wor
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ParamSpec, TextIO, TypeVar
+from typing import TYPE_CHECKING, TextIO
 
 from qkd.core.errors import spoken
 
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
-P = ParamSpec("P")
-T = TypeVar("T")
 _CONTROLS = "\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff"
 _closed: set[int] = set()
 
@@ -115,17 +112,6 @@ def suppressed_output() -> Iterator[None]:
         yield
     finally:
         log.setLevel(before)
-
-
-def may_be_quiet(function: Callable[P, T]) -> Callable[P, T]:
-    """Return a function whose argument ``quiet`` suppresses progress and ``log.info`` while it runs."""
-
-    @functools.wraps(function)
-    def run(*args: P.args, **options: P.kwargs) -> T:
-        with suppressed_output() if options.get("quiet") else nullcontext():
-            return function(*args, **options)
-
-    return run
 
 
 @dataclass

@@ -21,6 +21,9 @@ class ConfigOptions(TypedDict, total=False):
     valid: float
     test: float
     split_seed: int
+    split_column: str | None
+    group_column: str | None
+    time_column: str | None
     unlabeled: str | Path | None
     teacher: Any
     ensemble: Literal["probability", "logit"]

@@ -9,7 +9,7 @@ import reprlib
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -19,6 +19,8 @@ from qkd.core.files import MAX_TOML_BYTES, read_text
 S = TypeVar("S", bound="Spec")
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""A seed that every generator of random numbers takes."""
 
 
 def option(default: Any, sentence: str) -> Any:
@@ -26,7 +28,23 @@ def option(default: Any, sentence: str) -> Any:
     return Field(default, description=sentence)
 
 
-class Spec(BaseModel):
+class _Sentences(type(BaseModel)):  # type: ignore[misc]
+    """Calls of a class of settings, whose errors are sentences."""
+
+    def __call__(cls, *args: Any, **values: Any) -> Any:
+        try:
+            return super().__call__(*args, **values)
+        except ValidationError as error:
+            raise ConfigError(_sentence(cls, error, None)) from None
+
+
+if TYPE_CHECKING:
+    _Base = BaseModel
+else:
+    _Base = _Sentences("_Base", (BaseModel,), {"__module__": __name__})
+
+
+class Spec(_Base):
     """A frozen table of settings; unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)

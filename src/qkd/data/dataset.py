@@ -9,6 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
+from qkd.core.arguments import public
 from qkd.core.config import SplitKind
 from qkd.core.errors import DataError
 
@@ -47,6 +48,11 @@ class Dataset:
     split_keys: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
+        for name in ("texts", "labels"):
+            values = getattr(self, name)
+            if isinstance(values, str) or not hasattr(values, "__iter__"):
+                raise DataError(f"{name} is {_a(values)}; give a list of strings")
+            object.__setattr__(self, name, tuple(values))
         if len(self.texts) != len(self.labels):
             raise DataError(f"{self.source}: {len(self.texts)} texts but {len(self.labels)} labels; give one for each")
         object.__setattr__(self, "rows", tuple(range(len(self.texts)) if self.rows is None else self.rows))
@@ -133,6 +139,7 @@ def assigned_splits(names: Sequence[str] | None, usable: Sequence[int]) -> list[
     return splits if TRAIN in present and present & {VALID, TEST} else None
 
 
+@public
 def split_dataset(dataset: Dataset, valid: float = 0.15, test: float = 0.2, seed: int = 0) -> Splits:
     """Split a data set so that every class has its share in each split.
 

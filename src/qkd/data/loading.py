@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from qkd.core.arguments import public
 from qkd.core.config import SplitBy
 from qkd.core.console import log
 from qkd.core.errors import DataError
@@ -34,6 +35,7 @@ MAX_DROPPED_PERCENT = 50
 """Share of the rows that may be dropped for one reason. ``QKD_LIMITS=2`` allows all."""
 
 
+@public
 def load_dataset(
     source: str,
     text_column: str = "text",
@@ -63,6 +65,8 @@ def load_dataset(
     Raises:
         QkdError: The source is missing or malformed, lacks a column, or has mostly unusable rows.
     """
+    if limit is not None and limit < 1:
+        raise DataError(f"limit = {limit} keeps no texts; give at least 1")
     table = _table(source, text_column, label_column, None if split_by is None else split_by[1])
     if split_by is not None and split_by[0] == "split":
         table = _with_named_splits(source, table, split_by[1])

@@ -11,6 +11,7 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import Literal
 
+from qkd.core.arguments import public
 from qkd.core.errors import DeviceError
 
 PREFIXES = ("fake_", "ibm_", "ibmq_")
@@ -107,6 +108,7 @@ def load_catalogue() -> Catalogue:
     return Catalogue(data["date"], tuple(DeviceEntry(**row) for row in entries))
 
 
+@public
 def find_device(name: str) -> DeviceEntry:
     """Return the device called ``name``; see ``Catalogue.find``."""
     return load_catalogue().find(name)

@@ -14,7 +14,8 @@ from qiskit.quantum_info import SparsePauliOp
 
 from qkd.circuits import library
 from qkd.circuits.student import StudentCircuit
-from qkd.core.errors import CircuitError, nearest
+from qkd.core.arguments import public
+from qkd.core.errors import CircuitError, ConfigError, nearest
 from qkd.devices import profiles, snapshot
 from qkd.devices.profiles import Profile
 from qkd.devices.region import Region, to_region
@@ -77,6 +78,7 @@ class Compiled:
         return chip_plot.figure(self.device, self.qubits)
 
 
+@public
 def compile_for(
     circuit: str | Path | StudentCircuit | QuantumCircuit,
     device: Device = "ibm_fez",
@@ -108,6 +110,8 @@ def compile_for(
     chosen = (
         profile if isinstance(profile, Profile) else profiles.load_profile(profile or profiles.default_name(machine))
     )
+    if not isinstance(options.get("settings") or {}, Mapping):
+        raise ConfigError(f"settings is a {type(options['settings']).__name__}; give settings of the profile by name")
     settings = dict(options.get("settings") or {}) | ({} if layout is None else {"qubits": tuple(layout)})
     if settings:
         chosen = chosen.with_overrides(settings)
@@ -135,7 +139,11 @@ def from_quantum_circuit(
         CircuitError: An input is no parameter of the circuit, or as ``StudentCircuit``.
     """
     by_name = {parameter.name: parameter for parameter in circuit.parameters}
-    names = [item if isinstance(item, str) else item.name for item in inputs or ()]
+    given = list(inputs or ())
+    wrong = next((item for item in given if not isinstance(item, str | Parameter)), None)
+    if wrong is not None:
+        raise CircuitError(f"inputs has {wrong!r:.40}, which is neither a parameter nor the name of one")
+    names = [item if isinstance(item, str) else item.name for item in given]
     unknown = [name for name in names if name not in by_name]
     if unknown:
         raise CircuitError(f"circuit '{circuit.name}' has no parameter '{unknown[0]}'{nearest(unknown[0], by_name)}")

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from qkd.core.arguments import public
 from qkd.devices.snapshot import Snapshot
 from qkd.results import DeviceNumbers
 from qkd.results.device import Spread
@@ -28,6 +29,7 @@ def numbers(snapshot: Snapshot) -> DeviceNumbers:
     )
 
 
+@public
 def rows(snapshot: Snapshot) -> list[tuple[str, str, str]]:
     """Return the summary of a device as table rows, header first."""
     return rows_of(numbers(snapshot))

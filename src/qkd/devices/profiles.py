@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from qkd.core.arguments import public
 from qkd.core.bundled import find_files, say_what_is_hidden
 from qkd.core.errors import ConfigError, nearest
 from qkd.core.specs import Spec, read_toml, validated
@@ -86,6 +87,7 @@ class Profile(Spec):
         return validated(Profile, values, f"profile '{self.name}' with --set")
 
 
+@public
 def load_profile(name: str) -> Profile:
     """Return the profile called ``name``, or the one in a TOML file. Users' profiles precede bundled ones.
 

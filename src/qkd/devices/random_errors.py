@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from qkd.core.arguments import public
 from qkd.devices.learned import GateNoise, Learned, Place, infidelity
 from qkd.devices.snapshot import Snapshot
 
@@ -22,6 +23,7 @@ TURNS = {"ecr": (*PHASES, "XZ"), "cz": PHASES, "cx": (*PHASES, "XZ"), "sx": ("X"
 """Pauli labels of each gate's coherent errors: phases, and the rotation axis of the gate itself."""
 
 
+@public
 def hidden(snapshot: Snapshot, seed: int, stress: bool = False) -> Snapshot:
     """Return a device with random errors that its calibration does not report.
 

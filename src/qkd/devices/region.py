@@ -12,6 +12,7 @@ from qiskit_aer.noise import NoiseModel, thermal_relaxation_error
 
 from qkd.circuits.cone import narrow, narrowed, support
 from qkd.circuits.student import StudentCircuit
+from qkd.core.arguments import public
 from qkd.core.errors import DeviceError
 from qkd.devices.backend import CalibratedBackend, make_target
 from qkd.devices.calibration import FRACTIONAL
@@ -57,6 +58,7 @@ class Region:
         return CalibratedBackend(name, self.target, self.snapshot.calibration.version, where)
 
 
+@public
 def to_region(student: StudentCircuit, snapshot: Snapshot) -> tuple[StudentCircuit, Region]:
     """Return a transpiled circuit on a region's indices, and the region.
 
@@ -88,6 +90,7 @@ def to_region(student: StudentCircuit, snapshot: Snapshot) -> tuple[StudentCircu
     return small, Region(snapshot, tuple(qubits), tuple(name for name in FRACTIONAL if name in names))
 
 
+@public
 def noise_model(device: Region | Snapshot) -> NoiseModel:
     """Return ``NoiseModel.from_backend`` of a region or of a whole device.
 

@@ -16,6 +16,7 @@ from qiskit.providers import BackendV2
 from qiskit.transpiler import Target
 
 from qkd.core import records
+from qkd.core.arguments import public
 from qkd.core.bundled import user_dirs
 from qkd.core.console import log
 from qkd.core.errors import DeviceError, FolderError
@@ -192,7 +193,8 @@ def _of_client(name: str) -> Snapshot:
     raise DeviceError(f"{name}: the installed qiskit-ibm-runtime has no such snapshot; upgrade it")
 
 
-def save_snapshot(backend: BackendV2, folder: Path | None = None) -> Path:
+@public
+def save_snapshot(backend: BackendV2, folder: str | Path | None = None) -> Path:
     """Write the current calibration of a backend to a dated file and return its path.
 
     ``device=`` accepts the name in the file afterwards. The date is the calibration's, or now if it has none.
@@ -209,7 +211,7 @@ def save_snapshot(backend: BackendV2, folder: Path | None = None) -> Path:
     name = re.sub(r"[^\w-]+", "_", calibration.name).strip("_") or "backend"
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     calibration = replace(calibration, name=name, date=calibration.date or now)
-    path = (folder or user_dirs("snapshots")[0]) / f"{calibration.name}-{calibration.date[:10]}.json"
+    path = Path(folder or user_dirs("snapshots")[0]) / f"{calibration.name}-{calibration.date[:10]}.json"
     write_snapshot(calibration, path)
     return path
 
@@ -231,6 +233,7 @@ def device_file(device: object) -> Path:
     raise DeviceError(f"{type(device).__name__} is no device; give a name, a snapshot file, a Snapshot or a BackendV2")
 
 
+@public
 def write_snapshot(calibration: Calibration, path: Path) -> None:
     """Write a calibration, learned errors included, to a file that ``read_snapshot`` reads, and read it back.
 

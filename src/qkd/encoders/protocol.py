@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from qkd.core import cache
+from qkd.core.arguments import public
 from qkd.core.cache import Key
 from qkd.core.errors import ModelError, nearest
 from qkd.models.transformer import Loading
@@ -100,6 +101,7 @@ class EncoderRequest:
         return int(value)
 
 
+@public
 def embed_texts(encoder: Encoder, texts: Sequence[str]) -> np.ndarray:
     """Return embeddings ``(N,D)`` float32 of N texts, from the cache where possible.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from qkd.core.arguments import public
 from qkd.core.errors import ModelError
 from qkd.encoders.combined import JoinedEncoder, Whitened
 from qkd.encoders.protocol import Encoder, EncoderRequest
@@ -24,6 +25,7 @@ KINDS = {
 }
 
 
+@public
 def make_encoder(
     name: str,
     torch_device: str | None = None,

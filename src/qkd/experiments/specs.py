@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from qkd.core.specs import Count, Spec, option
+from qkd.core.specs import Count, Seed, Spec, option
 
 
 class CompareSpec(Spec):
@@ -58,7 +58,7 @@ class SweepSpec(Spec):
     seeds: Count = option(
         5, "Number of trainings of the best and the starting point, which the test texts judge at the end."
     )
-    sweep_seed: int = option(0, "The seed of the search.")
+    sweep_seed: Seed = option(0, "The seed of the search.")
 
     @model_validator(mode="after")
     def _losses_are_comparable(self) -> SweepSpec:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from qkd.core.errors import ConfigError, ModelError
+from qkd.core.errors import ModelError
 from qkd.core.files import write_bytes, write_text
 from qkd.core.version import VERSION
 from qkd.encoders.combined import Whitened
@@ -61,8 +61,6 @@ def write(request: ExportRequest, folder: Path) -> None:
         raise ModelError(
             "the format onnx needs onnx and onnxruntime; 'pip install qkd-llm[export]' installs them"
         ) from None
-    if request.inputs not in ("texts", "embeddings"):
-        raise ConfigError(f"--inputs is texts or embeddings, not '{request.inputs}'")
     graph = Graph()
     from_texts = request.inputs == "texts"
     embeddings = _add_encoder(graph, request.student.encoder, request.int8) if from_texts else "embeddings"

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from qkd.core.arguments import public
 from qkd.core.errors import ConfigError, FolderError, ModelError, nearest
 from qkd.core.files import NotWritten, read_json, write_json
 from qkd.core.version import VERSION
@@ -90,6 +91,7 @@ def load_format(name: str) -> ExportFormat:
     return cast(ExportFormat, import_module(FORMATS[name]))
 
 
+@public
 def export_student(
     student: Student,
     folder: str | Path,

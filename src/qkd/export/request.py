@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from qkd.core.errors import ModelError
+from qkd.core.errors import ConfigError, ModelError
 from qkd.student.bundle import Student
 from qkd.student.classical import ClassicalForm, classical_form
 
@@ -39,6 +39,10 @@ class ExportRequest:
     device: str | None = None
     control: Student | None = None
     threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.inputs not in ("texts", "embeddings"):
+            raise ConfigError(f"--inputs is texts or embeddings, not '{self.inputs}'")
 
     @cached_property
     def form(self) -> ClassicalForm:

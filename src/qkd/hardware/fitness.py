@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from qkd.circuits.student import StudentCircuit
+from qkd.core.arguments import public
 from qkd.core.console import log
 from qkd.core.errors import ConfigError, DeviceError, QkdError
 from qkd.core.runs import RunFolder, existing_run
@@ -83,7 +84,8 @@ def evaluate(evaluation: Evaluation, compiled: StudentCircuit, device: Snapshot)
     return marks, logits
 
 
-def rank_devices(run: Path, devices: Sequence[str]) -> list[Fitness]:
+@public
+def rank_devices(run: str | Path, devices: Sequence[str]) -> list[Fitness]:
     """Return devices from the best to the worst for a run's student: by the share of predictions that noise keeps.
 
     Accuracy is no criterion, because noise may raise it by chance on the given texts. Ties are broken by rms error. A
@@ -96,11 +98,11 @@ def rank_devices(run: Path, devices: Sequence[str]) -> list[Fitness]:
     Raises:
         QkdError: There is no such run, or no device takes the student.
     """
-    folder = existing_run(run)
+    folder = existing_run(Path(run))
     evaluation, ranking = Evaluation.from_run(folder), list[Fitness]()
     for device in dict.fromkeys(devices):
         try:
-            request = DeviceRunRequest(run=run, device=device, local=True, samples=PRICED_TEXTS)
+            request = DeviceRunRequest(run=folder.path, device=device, local=True, samples=PRICED_TEXTS)
             [plan] = make_plans(request, folder, offline=True)
             error = region_error(plan.student, plan.snapshot)
             marks, _ = evaluate(evaluation, plan.student, plan.snapshot)
@@ -160,7 +162,8 @@ def drift_rows(drift: Drift) -> list[tuple[str, ...]]:
     return table
 
 
-def drift(device: str, since: Path, run: Path | None = None) -> Drift:
+@public
+def drift(device: str, since: str | Path, run: str | Path | None = None) -> Drift:
     """Return the changes of a device since a calibration, and what they cost a student.
 
     Args:
@@ -171,7 +174,7 @@ def drift(device: str, since: Path, run: Path | None = None) -> Drift:
     Raises:
         QkdError: ``since`` is neither, it is of another device, or the student does not fit.
     """
-    now = snapshot.load_snapshot(device)
+    now, since = snapshot.load_snapshot(device), Path(since)
     if since.is_dir():
         folder = existing_run(since)
         path, run = folder.device / "snapshot.json", run or since
@@ -188,7 +191,7 @@ def drift(device: str, since: Path, run: Path | None = None) -> Drift:
     change = Drift(then=numbers.numbers(then), now=numbers.numbers(now))
     if run is None:
         return change
-    folder = existing_run(run)
+    folder = existing_run(Path(run))
     evaluation = Evaluation.from_run(folder)
     compiled = trained_circuit(folder, then) or transpile(evaluation.student.model.circuit, then)
     errors = region_error(compiled, then), region_error(compiled, now)

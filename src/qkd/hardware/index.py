@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from qkd.core.arguments import public
 from qkd.core.console import log
 from qkd.core.errors import FolderError, QkdError
 from qkd.core.files import MAX_LINES_BYTES, Row, append_line, json_lines, read_bytes, read_json
@@ -85,6 +86,7 @@ def is_unfinished(folder: RunFolder, plan: Plan) -> bool:
     return waiting or (saved and not (plan.folder / "result.json").is_file())
 
 
+@public
 def list_jobs(where: str | Path) -> tuple[list[Row], list[int]]:
     """Return every job of a run as plain values, and the numbers of the ledger's damaged lines."""
     folder = existing_run(Path(where))

@@ -15,7 +15,7 @@ from pydantic import Field, field_validator, model_validator
 from qkd.core.errors import ConfigError, nearest
 from qkd.core.files import Row
 from qkd.core.runs import RunFolder
-from qkd.core.specs import Count, Spec, option
+from qkd.core.specs import Count, Seed, Spec, option
 from qkd.hardware.mitigation.registry import METHODS, check_method
 
 MIN_CIRCUITS = 16
@@ -35,7 +35,7 @@ class BaseRequest(Spec):
         None, "Refuse a run that is estimated to take more QPU seconds; else the profile's limit."
     )
     decoupling: str | None = option(None, "Pulses on idle qubits: none, XX, XpXm or XY4; else the profile's.")
-    seed: int = option(0, "Seed of the choice of texts or circuits.")
+    seed: Seed = option(0, "Seed of the choice of texts or circuits.")
 
     @field_validator("decoupling")
     @classmethod

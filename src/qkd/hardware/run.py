@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from qiskit.providers import BackendV2
 
+from qkd.core.arguments import public
 from qkd.core.config import read_config
 from qkd.core.console import log, progress
 from qkd.core.errors import DeviceError, FolderError, QkdError
@@ -240,6 +241,7 @@ def _check_budget(plans: list[Plan]) -> None:
         log.warning(f"the device would refuse this: {error}")
 
 
+@public
 def collect(
     where: str | Path,
     name: str | None = None,
@@ -281,6 +283,7 @@ def collect(
         return finished
 
 
+@public
 def cancel(
     where: str | Path,
     name: str,

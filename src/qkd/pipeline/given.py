@@ -45,9 +45,12 @@ def storable(options: Options, config: Config, resumed: Config | None = None) ->
     Raises:
         QkdError: An option does not exist, or an object does not fit.
     """
-    by_section(dict.fromkeys(options))  # refuses unknown names before anything is stored
+    by_section(dict.fromkeys(options, ""))  # refuses unknown names before anything is stored
     values = dict(options)
-    folder = Path(values.get("runs", config.run.runs)) / FOLDER
+    runs = values.get("runs", config.run.runs)
+    if not isinstance(runs, str | Path):
+        raise ConfigError(f"runs is a {type(runs).__name__}; give the folder of the runs")
+    folder = Path(runs) / FOLDER
     with objects.released():
         if not isinstance(values.get("data"), str | Path | None):
             values |= stored_data(values, config, folder)
@@ -237,6 +240,8 @@ def _table(data: Any, columns: list[str]) -> pd.DataFrame:
     """
     import pandas as pd
 
+    if columns[0] == columns[1]:
+        raise DataError(f"texts and labels cannot both be the column '{columns[0]}'")
     feature = (getattr(data, "features", None) or {}).get(columns[1])  # a datasets.Dataset has its labels as numbers
     try:
         if isinstance(data, tuple) and len(data) == 2:
@@ -258,4 +263,5 @@ def _table(data: Any, columns: list[str]) -> pd.DataFrame:
     if feature is not None and hasattr(feature, "int2str"):
         known = table[columns[1]].map(lambda number: None if number is None or number < 0 else feature.int2str(number))
         table = table.assign(**{columns[1]: known})
-    return table[columns].astype(str).where(table[columns].notna()).reset_index(drop=True)
+    kept = table[[*dict.fromkeys(columns)]]
+    return kept.astype(str).where(kept.notna()).reset_index(drop=True)

@@ -13,6 +13,7 @@ import torch
 from qiskit.quantum_info import SparsePauliOp
 
 from qkd.circuits.student import StudentCircuit
+from qkd.core.arguments import public
 from qkd.core.console import log, working
 from qkd.core.errors import QkdError
 from qkd.engines.aer import AerEstimator, AerProgram
@@ -50,6 +51,7 @@ class Agreement(EngineCheck):
         return f"the engine and AerSimulator's {METHODS[self.method]} agree to {self.difference:.0e} {where}"
 
 
+@public
 def compare_with_aer(
     engine: Engine,
     student: StudentCircuit,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from qiskit.circuit import Parameter
 
 from qkd.circuits.student import StudentCircuit
+from qkd.core.arguments import public
 from qkd.core.errors import CircuitError, QkdError
 from qkd.engines import density
 from qkd.engines.lightcone import MAX_CONE_QUBITS, light_cones
@@ -48,6 +49,7 @@ class Work:
     why: str
 
 
+@public
 def choose(student: StudentCircuit, noise: NoiseLike, accuracy: float, rows: int = ROWS) -> tuple[str, str]:
     """Return the name of the engine for a circuit, and the reason.
 

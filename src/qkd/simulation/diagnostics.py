@@ -10,6 +10,7 @@ import torch
 from qkd.circuits.cone import cone_qubits, cut
 from qkd.circuits.draw import Counts, count
 from qkd.circuits.student import StudentCircuit
+from qkd.core.arguments import public
 from qkd.core.errors import CircuitError
 from qkd.engines.statevector import StatevectorEstimator
 from qkd.simulation.start import Response, linear_response
@@ -88,6 +89,7 @@ class CircuitReport:
         )
 
 
+@public
 def check_circuit(student: StudentCircuit, points: int = 2, seed: int = 0) -> CircuitReport:
     """Return the diagnostics of a circuit, computed light cone by light cone.
 
@@ -99,6 +101,8 @@ def check_circuit(student: StudentCircuit, points: int = 2, seed: int = 0) -> Ci
     Raises:
         CircuitError: A light cone has more than ``MAX_CONE_QUBITS`` qubits.
     """
+    if points < 1:
+        raise CircuitError(f"points = {points} is no number of points; give at least 1")
     cones = [cone_qubits(student, k) for k in range(len(student.observables))]
     widest = max(map(len, cones))
     if widest > MAX_CONE_QUBITS:

@@ -14,6 +14,7 @@ from qiskit.circuit import CircuitInstruction
 
 from qkd.circuits.cone import past
 from qkd.circuits.student import StudentCircuit
+from qkd.core.arguments import public
 from qkd.core.config import EngineSpec
 from qkd.core.errors import ConfigError
 from qkd.engines.aer import MAX_EXACT_QUBITS, AerEstimator, ShotEstimator
@@ -124,6 +125,7 @@ class Engine:
         return f"{self.reason}; {note}" if note else self.reason
 
 
+@public
 def make_engine(spec: EngineSpec, student: StudentCircuit, noise: NoiseLike = None, rows: int = ROWS) -> Engine:
     """Return the training engine for a circuit.
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from qkd.circuits.student import StudentCircuit
+from qkd.core.arguments import public
 from qkd.core.config import EngineSpec
 from qkd.core.console import working
 from qkd.core.errors import QkdError
@@ -61,6 +62,7 @@ class Response:
         return tuple(a for a, share in enumerate(self.shares) if share < BLIND)
 
 
+@public
 def linear_response(student: StudentCircuit, engine: Engine | None = None, seed: int = 0) -> Response:
     """Return the response of a circuit at its ``start``, or at the best start of a grid if it has none.
 

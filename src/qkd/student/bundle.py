@@ -20,10 +20,11 @@ import torch
 
 from qkd.circuits.qasm import from_qasm, to_qasm
 from qkd.core import objects, records
+from qkd.core.arguments import public
 from qkd.core.arrays import read_arrays, read_shapes, read_tensors, write_arrays, write_tensors
 from qkd.core.config import EngineSpec
 from qkd.core.errors import FolderError, ModelError, QkdError
-from qkd.core.files import read_text, write_json, write_text
+from qkd.core.files import NotWritten, read_text, write_json, write_text
 from qkd.core.runs import find_folder
 from qkd.core.version import VERSION
 from qkd.data.dataset import validate_texts
@@ -119,6 +120,7 @@ class Student(Shown):
         """Return the most probable class name of each text."""
         return [self.classes[index] for index in self.logits(texts).argmax(axis=1)]
 
+    @public
     def defer(
         self,
         texts: Sequence[str],
@@ -147,6 +149,7 @@ class Student(Shown):
         """Draw the circuit."""
         return self._plot("qkd.reports.student:circuit_figure", self.model.circuit, ax=ax)
 
+    @public
     def classical(self, tolerance: float = 0.0) -> ClassicalForm:
         """Return the student as plain numpy arrays; expectation values may be off by ``tolerance``.
 
@@ -157,6 +160,7 @@ class Student(Shown):
 
         return classical_form(self.model, tolerance)
 
+    @public
     def save(self, folder: str | Path, check_texts: Sequence[str] = ()) -> None:
         """Write the bundle, read it back, and move it to ``folder`` if it gives the same logits.
 
@@ -179,9 +183,12 @@ class Student(Shown):
                 (folder / name).unlink(missing_ok=True)
             for path in sorted(part.iterdir(), key=lambda path: path.name == "config.json"):
                 path.replace(folder / path.name)
+        except OSError as error:
+            raise NotWritten(folder, error) from None
         finally:
             shutil.rmtree(part, ignore_errors=True)
 
+    @public
     def export(
         self, folder: str | Path, format: str = "numpy", texts: Sequence[str] = (), check: bool = True, **options: Any
     ) -> Exported:
@@ -238,6 +245,7 @@ class Student(Shown):
     save_pretrained = save
 
     @classmethod
+    @public
     def from_pretrained(
         cls, name: str | Path, revision: str | None = None, allow_download: bool = False, encoder: Any = None
     ) -> Student:
@@ -257,6 +265,7 @@ class Student(Shown):
         folder = Path(name) if Path(name).is_dir() else download(str(name), revision)
         return cls.load(folder, allow_download=allow_download, encoder=encoder)
 
+    @public
     def push_to_hub(self, repo_id: str, private: bool = True, message: str = "Upload a student") -> str:
         """Upload the bundle to a repository of the Hugging Face Hub and return its URL.
 
@@ -273,6 +282,7 @@ class Student(Shown):
         return upload(self, repo_id, private, message)
 
     @classmethod
+    @public
     def load(
         cls,
         folder: str | Path,

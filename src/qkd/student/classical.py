@@ -135,6 +135,8 @@ def classical_form(model: StudentModel, tolerance: float = 0.0) -> ClassicalForm
     Raises:
         ModelError: The circuit has neither form, with the reason.
     """
+    if not tolerance >= 0:
+        raise ModelError(f"tolerance = {tolerance} is no error of an expectation value; give 0 or more")
     form = linear_form(model)
     return replace(form, core=_core(model, _state(model), tolerance))
 

@@ -13,11 +13,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from qkd.core.errors import ConfigError, DataError
+from qkd.core.errors import ConfigError, DataError, nearest
 from qkd.results.cascade import Cascade, Deferral, RiskCoverage
 from qkd.student.about import Validation
 from qkd.student.metrics import proportion, softmax
@@ -87,6 +87,8 @@ def find_deferral(
     validation: tuple[Sequence[str], Sequence[str]] | None = None,
 ) -> Deferral:
     """Return the threshold of a student; see ``Student.defer``."""
+    if validation is not None:
+        _check_validation(validation, student.classes)
     known = student.about.validation
     if known is None and validation is None:
         raise DataError("this student has no validation texts; give labeled ones as validation=(texts, labels)")
@@ -100,6 +102,22 @@ def find_deferral(
         known = answers_on(student, *validation)
     assert known is not None
     return choose_threshold(np.array(known.confidences), np.array(known.correct), risk, confidence)
+
+
+def _check_validation(validation: Any, classes: Sequence[str]) -> None:
+    """Refuse what is no pair of texts and known labels.
+
+    Raises:
+        DataError: the labels do not fit the texts, or one is unknown.
+    """
+    if not isinstance(validation, tuple | list) or len(validation) != 2:
+        raise DataError("validation is no pair (texts, labels)")
+    texts, labels = validation
+    if isinstance(labels, str) or not hasattr(labels, "__len__") or len(texts) != len(labels):
+        raise DataError("validation needs one label for each text")
+    unknown = next((label for label in labels if label not in classes), None)
+    if unknown is not None:
+        raise DataError(f"the student knows no label '{unknown}'{nearest(str(unknown), classes)}")
 
 
 def answers_on(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 
+from qkd.core.arguments import public
 from qkd.core.config import Config
 from qkd.core.errors import ModelError, nearest
 from qkd.models.transformer import Loading
@@ -28,6 +29,7 @@ ENTRY_POINTS = "qkd.teachers"
 Make = Callable[[str, Loading, Config], Teacher]
 
 
+@public
 def make_teacher(spec: str | Sequence[str], torch_device: str | None = None, config: Config | None = None) -> Teacher:
     """Return the teacher that ``spec`` names.
 
@@ -56,6 +58,8 @@ def make_teacher(spec: str | Sequence[str], torch_device: str | None = None, con
             example = "logits:FILE" if kind == "logits" else f"{kind}:smollm2-135m"
             raise ModelError(f"teacher '{name}' names nothing after '{kind}:'; write for example {example}")
         members.append(make(model, loading, config))
+    if not members:
+        raise ModelError("no teacher is named; write for example probe:smollm2-135m")
     return members[0] if len(members) == 1 else EnsembleTeacher(members, config.teacher.ensemble)
 
 

@@ -1,0 +1,211 @@
+"""Over 200 wrong calls of public functions and classes: each ends in one sentence, none in an error of a library."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from qiskit import QuantumCircuit
+from qiskit.circuit import ParameterVector
+from qiskit.providers.fake_provider import GenericBackendV2
+
+import qkd
+from qkd import QkdError
+from qkd.core.config import EngineSpec
+
+DISTILL = """
+    3 | "texts.csv" | {"train": {"epochs": 3}} | qkd.Config
+"""
+"""What is no configuration."""
+
+SETTINGS = """
+    resume="yes" | epoch=3 | epochs=-1 | epochs=1.5 | epochs="three" | epochs=None | epochs=nan | epochs=[3]
+    lr=nan | lr=0 | lr="fast" | lr=1j | qubits=0 | qubits=10**9 | qubits=1.5 | layers=-1 | batch_size=0 | dropout=1
+    temperature=0 | alpha=2 | valid=0 | valid=0.6, test=0.6 | seed="a" | seed=2**80 | seed=-1 | patience=0
+    margin=-1 | sim="ideal" | engine="gpu" | torch_device="tpu" | torch_device=3 | precision="half" | shots=0
+    accuracy=1 | max_hours=0 | max_hours=1e-12 | runs=3 | runs=FILE | name="a/b" | name="" | name=3 | name="latest"
+    track="excel" | track=3 | callbacks=3 | callbacks=[3] | quiet="no" | resume=True, name="nowhere" | limit=0
+    limit=3 | text_column="nope" | text_column=3 | text_column="label" | test_data="nowhere.csv"
+    unlabeled="nowhere.txt" | unlabeled=3 | whiten=999 | whiten=0 | tune_encoder=1 | split_seed=None | prompt=3
+    data=None | data=3 | data="nowhere.csv" | data=Path("nowhere.parquet") | data="hf:" | data="" | data="a\\0b"
+    data=[] | data={} | data=() | data=(T,) | data=(T, Y, Y) | data=(T, Y[:-1]) | data=([], []) | data=(X, Y[:-1])
+    data=(X, Y, X[:, :3]) | data=(X * nan, Y) | data=(X[0], Y) | data=(None, Y) | data=(3, 4) | data=(X, None)
+    data=(X.astype(str), Y) | data=pd.DataFrame() | data=table.text | data=table.rename(columns={"text": "t"})
+    data=table[:3] | data=table.assign(label="x") | data=table.assign(label=None) | data=table.assign(text="")
+    data=pd.concat([table, table], axis=1) | data={"text": T} | data={"text": T, "label": Y[:-1]} | data=iter(T)
+    data=set(T) | data=T | data=X | data=b"texts.csv" | data=(X, Y), encoder="hashing"
+    data=(X, Y, X), teacher="probe:x" | teacher=None | teacher=3 | teacher="" | teacher="magic:x" | teacher="probe:"
+    teacher="logits:nowhere.npz" | teacher=[] | teacher=[3] | teacher="object:f" | teacher=object() | teacher=str
+    teacher=lambda: 0 | teacher=lambda texts: None | teacher=lambda texts: "ab"
+    teacher=lambda texts: np.ones((len(texts), 1)) | teacher=lambda texts: np.ones((len(texts), 4)) * 1j
+    teacher="features:logreg" | teacher=FILE | encoder=None | encoder=3 | encoder="" | encoder="hashing:x"
+    encoder="hashing:0" | encoder="nowhere/model" | encoder="features:x" | encoder="features:4" | encoder="object:f"
+    encoder=object() | encoder=lambda texts: texts | encoder=lambda texts: X * nan | encoder=lambda: 0 | encoder=str
+    encoder=["hashing", "minilm"] | circuit=None | circuit="nowhere" | circuit="nowhere.qasm"
+    circuit=Path("x.toml") | circuit=3 | circuit=FILE | circuit=qc, inputs=[] | circuit=qc, inputs=3
+    circuit=qc, inputs=["nope"] | circuit=qc, inputs=[3] | circuit=qc | circuit=measured, inputs="x"
+    circuit=circuit, inputs="x" | inputs="x" | inputs=3 | circuit=qc, qubits=5, inputs=x | loss=None | loss="mse"
+    loss=3 | loss=lambda: 0 | loss=lambda s, t, y: 0.0 | loss=lambda s, t, y: s | loss=str
+    sim="aer-noisy", device=3 | sim="aer-noisy", device="ibm_nowhere" | device="fake_fez" | layout=[0, 1]
+    sim="aer-noisy", device="fake_manila", layout=[0, 0] | sim="aer-noisy", device="fake_manila", layout=["a"]
+    sim="aer-noisy", device="fake_manila", layout=[98, 99] | sim="aer-noisy", device="fake_manila", profile="nope"
+    sim="aer-noisy", device="fake_manila", layout=3 | sim="aer-noisy", device=GenericBackendV2
+"""
+"""Settings of ``qkd.distill`` that are wrong."""
+
+CALLS = """
+    qkd.Run(3) | qkd.Run(None) | qkd.Run("nowhere") | qkd.Run("a\\0b") | qkd.Run(FOLDER) | qkd.Run(run=3)
+    qkd.Student.load("nowhere") | qkd.Student.load(3) | qkd.Student.load(None) | qkd.Student.load(FOLDER)
+    qkd.Student.load(RUN, engine="exact") | qkd.Student.load(RUN, encoder=lambda texts: X) | qkd.Student.load(FILE)
+    qkd.Student.from_pretrained(3) | qkd.Student.from_pretrained("a b") | qkd.Student.from_pretrained("")
+    S.predict("a text") | S.predict(3) | S.predict(None) | S.predict([3]) | S.predict([None]) | S.predict(X)
+    S.predict_proba([["a"]]) | S.logits([b"a"]) | S.logits({"a": 1}.items()) | S.defer(T, risk=2)
+    S.defer(T, risk="a") | S.defer(T, risk=nan) | S.defer(T, confidence=0) | S.defer("a") | S.defer(T, validation=3)
+    S.defer(T, validation=(T, Y[:-1])) | S.defer(T, validation=(T, ["x"] * len(T))) | S.save(None) | S.save(3)
+    S.save(FILE) | S.export(FOLDER / "e", "exe") | S.export(3) | S.export(FOLDER / "e", texts="ab") | S.export(RUN)
+    S.export(FOLDER / "e", foo=1) | S.export(FOLDER / "e", inputs="tokens") | S.classical(-1) | S.classical("a")
+    S.push_to_hub(3) | S.push_to_hub("a/b/c") | S.export(FOLDER / "e", texts=[3]) | qkd.evaluate(3)
+    qkd.evaluate("nowhere") | qkd.evaluate(RUN, data="nowhere.csv") | qkd.evaluate(RUN, data=3)
+    qkd.evaluate(RUN, data=(T, ["other"] * len(T))) | qkd.evaluate(RUN, data=table, text_column="x")
+    qkd.evaluate(RUN, text_column=3) | qkd.evaluate(RUN, quiet=3) | qkd.evaluate(S) | qkd.evaluate(RUN, data=(X, Y))
+    qkd.predict() | qkd.predict(3) | qkd.predict([3]) | qkd.predict(T, run="nowhere") | qkd.predict(T, run=3)
+    qkd.predict(file="nowhere.txt", run=RUN) | qkd.predict(T, run=RUN, defer=2) | qkd.predict(T, run=RUN, defer="a")
+    qkd.predict(T, run=RUN, defer=nan) | qkd.predict(X, run=RUN) | qkd.predict(file=3) | qkd.predict(None)
+    qkd.compare("nowhere") | qkd.compare(3) | qkd.compare(spec=3) | qkd.compare(epochs=-1) | qkd.compare(ray=3)
+    qkd.compare(spec=qkd.CompareSpec(students=("nowhere", "linear"))) | qkd.compare(teacher=3) | qkd.compare(FILE)
+    qkd.sweep(spec="x") | qkd.sweep("nowhere.toml") | qkd.sweep(spec=qkd.SweepSpec(over=("foo=1..2",)))
+    qkd.sweep(spec=qkd.SweepSpec(over=("qubits=0..2",))) | qkd.sweep(encoder=3) | qkd.reproduce("other")
+    qkd.reproduce(seeds=0) | qkd.reproduce(seeds="a") | qkd.reproduce(students="hardware")
+    qkd.reproduce(deviations=["x"]) | qkd.reproduce(tune=-1) | qkd.reproduce(base="x") | qkd.teach() | qkd.teach(3)
+    qkd.teach("x.csv") | qkd.teach(None) | qkd.teach(FOLDER / "a.parquet", data="nowhere.csv")
+    qkd.teach(FOLDER / "a.parquet", embed="yes") | qkd.teach(FOLDER / "a.parquet", data=table, teacher=3)
+    qkd.CompareSpec(students=("hardware",)) | qkd.CompareSpec(seeds=0) | qkd.CompareSpec(foo=1)
+    qkd.SweepSpec(trials=0) | qkd.SweepSpec(over=()) | qkd.Config(train={"epochs": 0}) | qkd.Config(foo={})
+    qkd.Config(train=3) | qkd.hardware.DeviceRunRequest(shots=0) | qkd.hardware.LearningRequest(points=1)
+    qkd.run_hardware("nowhere", **LOCAL) | qkd.run_hardware(3, **LOCAL) | qkd.run_hardware(RUN, device="ibm_fez")
+    qkd.run_hardware(RUN, device="ibm_nowhere", local=True) | qkd.run_hardware(RUN, device=3, local=True)
+    qkd.run_hardware(RUN, mitigation="magic", **LOCAL) | qkd.run_hardware(RUN, shots=0, **LOCAL)
+    qkd.run_hardware(RUN, shots="many", **LOCAL) | qkd.run_hardware(RUN, samples=-1, **LOCAL)
+    qkd.run_hardware(RUN, target_stderr=-1, **LOCAL) | qkd.run_hardware(RUN, confirm=3, **LOCAL)
+    qkd.run_hardware(RUN, dry_run="a", **LOCAL) | qkd.run_hardware(RUN, backend=3)
+    qkd.run_hardware(RUN, service=3) | qkd.run_hardware(RUN, device="fake_manila", local="maybe")
+    qkd.run_hardware(RUN, mode="x", **LOCAL) | qkd.run_hardware(RUN, decoupling="x", **LOCAL)
+    qkd.run_hardware(RUN, profile="x", **LOCAL) | qkd.run_hardware(RUN, file="nowhere.txt", **LOCAL)
+    qkd.run_hardware(RUN, sample=3, **LOCAL)
+    qkd.run_hardware(RUN, backend=backend, mitigation="zne", dry_run=True)
+    qkd.run_hardware(RUN, learned="x", **LOCAL) | qkd.run_hardware(RUN, backend=backend, service=client)
+    qkd.run_hardware(RUN, callbacks=[3], **LOCAL) | qkd.learn() | qkd.learn(3)
+    qkd.learn("fake_manila", RUN, points=3, local=True) | qkd.learn("ibm_nowhere", RUN, local=True)
+    qkd.transpile("nowhere", "fake_manila") | qkd.transpile("hardware", "ibm_nowhere")
+    qkd.transpile(3, "fake_manila") | qkd.transpile("hardware", 3)
+    qkd.transpile("hardware", "fake_manila", qubits=99) | qkd.transpile()
+    qkd.transpile("hardware", "fake_manila", qubits=-1) | qkd.transpile("hardware", "fake_manila", profile=3)
+    qkd.transpile("hardware", "fake_manila", qubits=3, layout=[0, 0, 0])
+    qkd.transpile(qc, "fake_manila", inputs=["nope"])
+    qkd.transpile("hardware", "fake_manila", qubits=3, layout="x")
+    qkd.transpile("hardware", "fake_manila", profile="x")
+    qkd.transpile("hardware", "fake_manila", settings={"x": 1})
+    qkd.transpile("hardware", "fake_manila", settings=3) | qkd.transpile(qc, "fake_manila", inputs=x, observables=3)
+    qkd.transpile("hardware", "fake_manila", inputs=["x"])
+    qkd.transpile(qc, "fake_manila", inputs=x, observables=["Z"])
+    qkd.transpile("hardware", "fake_manila", qubit=3) | qkd.circuits.load("nowhere") | qkd.circuits.load(3)
+    qkd.circuits.load("hardware", qubits=0) | qkd.circuits.load("hardware", qubits="a")
+    qkd.circuits.load("hardware", layers=-1) | qkd.circuits.load(FILE) | qkd.circuits.from_qasm("nonsense")
+    qkd.circuits.from_qasm(3) | qkd.circuits.to_qasm(3) | qkd.circuits.to_qasm(qc)
+    qkd.circuits.StudentCircuit(qc, (), (), ()) | qkd.circuits.StudentCircuit(3, (), (), ())
+    qkd.circuits.StudentCircuit(qc, x, 3, ()) | qkd.circuits.StudentCircuit(qc, x, w, (3,))
+    qkd.circuits.CircuitSpec(qubits=0) | qkd.devices.load(3) | qkd.devices.load("nowhere") | qkd.devices.load(None)
+    qkd.devices.load("nowhere.json") | qkd.devices.save(3) | qkd.devices.save(backend, FILE) | qkd.devices.find(3)
+    qkd.devices.find("nowhere") | qkd.devices.load_profile(3) | qkd.devices.load_profile("x")
+    qkd.devices.noise_model(3) | qkd.devices.to_region(3, 3) | qkd.devices.table(3) | qkd.devices.write(3, 4)
+    qkd.devices.hidden_device(3, 0) | qkd.data.load(3) | qkd.data.load("nowhere.csv") | qkd.data.load(RUN)
+    qkd.data.split(3) | qkd.data.split(dataset, valid=2) | qkd.data.split(dataset, test="a")
+    qkd.data.Dataset(T, Y[:-1]) | qkd.data.Dataset(3, 4) | qkd.data.load("docstrings", limit=0)
+    qkd.encoders.make_encoder(3) | qkd.encoders.make_encoder("hashing:x") | qkd.encoders.embed_texts(3, T)
+    qkd.encoders.embed_texts(S.encoder, "a") | qkd.encoders.embed_texts(S.encoder, [3])
+    qkd.encoders.make_encoder(None) | qkd.teachers.make_teacher(3) | qkd.teachers.make_teacher("x:y")
+    qkd.teachers.make_teacher([]) | qkd.teachers.make_teacher("a") | qkd.export.export_student(3, FOLDER)
+    qkd.export.export_student(S, FOLDER / "e", "exe") | qkd.export.export_student(S)
+    qkd.simulation.make_engine(3, circuit) | qkd.simulation.make_engine(EngineSpec(), 3)
+    qkd.simulation.check_circuit(3) | qkd.simulation.choose(3, None, 0.1) | qkd.simulation.linear_response(3)
+    qkd.simulation.check_circuit(circuit, points=0) | qkd.hardware.collect("nowhere") | qkd.hardware.collect(3)
+    qkd.hardware.cancel(RUN, "hw-9") | qkd.hardware.list_jobs("nowhere") | qkd.hardware.rank_devices(RUN, 3)
+    qkd.hardware.rank_devices("nowhere", []) | qkd.hardware.drift("x", "y") | qkd.hardware.cancel(RUN, 3)
+    qkd.hardware.list_jobs(3) | qkd.hardware.rank_devices(RUN, []) | qkd.hardware.collect(RUN, name=3)
+"""
+"""Calls that are wrong."""
+
+
+def split(block):
+    """The entries of a block, which vertical bars and line ends separate."""
+    return [entry.strip() for line in block.strip().splitlines() for entry in line.split(" | ")]
+
+
+WRONG = [f"qkd.distill({entry})" for entry in split(DISTILL)]
+WRONG += [f"D({entry})" for entry in split(SETTINGS)] + split(CALLS)
+
+
+@pytest.fixture(scope="module")
+def names(corpus, tmp_path_factory):
+    """What the calls mention: texts, features, a finished run, circuits, devices, files."""
+    folder = tmp_path_factory.mktemp("wrong")
+    table = pd.read_csv(corpus / "texts.csv").rename(columns={"t": "text", "y": "label"})
+    table = table.sample(60, random_state=0).reset_index(drop=True)
+    small = {
+        "data": table,
+        "teacher": f"logits:{corpus / 'logits.csv'}",
+        "encoder": "hashing:8",
+        "qubits": 2,
+        "layers": 1,
+        "epochs": 1,
+        "diagnose": False,
+        "controls": False,
+        "quiet": True,
+        "runs": folder / "runs",
+    }
+    run = qkd.distill(**small)
+    x, w = ParameterVector("x", 2), ParameterVector("w", 2)
+    circuit = QuantumCircuit(2)
+    for qubit in range(2):
+        circuit.ry(x[qubit], qubit)
+        circuit.rx(w[qubit], qubit)
+    circuit.cz(0, 1)
+    (folder / "file").write_text("neither a table nor a circuit")
+
+    def distill(**options):
+        data = options.get("data")
+        of_features = isinstance(data, tuple) and bool(data) and isinstance(data[0], np.ndarray)
+        return qkd.distill(
+            **{key: small[key] for key in small if not of_features or key not in ("teacher", "encoder")} | options
+        )
+
+    return {
+        **{"qkd": qkd, "np": np, "pd": pd, "Path": Path, "nan": float("nan"), "D": distill, "EngineSpec": EngineSpec},
+        **{
+            "table": table,
+            "T": list(table.text),
+            "Y": list(table.label),
+            "dataset": qkd.data.Dataset(table.text, table.label),
+        },
+        "X": np.random.default_rng(0).normal(size=(60, 8)),
+        **{"RUN": run.folder.path, "S": run.student, "FOLDER": folder, "FILE": folder / "file"},
+        **{"qc": circuit, "x": list(x), "w": list(w), "measured": circuit.measure_all(inplace=False)},
+        "circuit": qkd.circuits.load("hardware", qubits=2, layers=1),
+        **{"backend": GenericBackendV2(3, seed=0), "GenericBackendV2": GenericBackendV2},
+        "client": type("Client", (), {"backends": lambda self: []})(),
+        "LOCAL": {"device": "fake_manila", "local": True},
+    }
+
+
+def test_there_are_over_200():
+    assert len(WRONG) == len(set(WRONG)) > 200
+
+
+@pytest.mark.parametrize("call", WRONG)
+def test_a_wrong_call_ends_in_one_sentence(names, call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises((QkdError, TypeError)) as caught:
+        eval(call, names)
+    error = caught.value
+    assert isinstance(error, QkdError) or "argument" in str(error)  # Python's own, of unknown and missing arguments
+    assert str(error) and "\n" not in str(error).strip()
