@@ -15,13 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from qkd.core.arguments import public
 from qkd.core.callbacks import calling, tracking
-<<<<<<< HEAD
 from qkd.core.config import Config, DataSpec, fields, read_config, to_toml
-from qkd.core.console import log, may_be_quiet
-=======
-from qkd.core.config import Config, fields, read_config, to_toml
 from qkd.core.console import log
->>>>>>> main
 from qkd.core.errors import ConfigError, DataError, FolderError, nearest
 from qkd.core.files import write_text
 from qkd.core.options import ConfigOptions
