@@ -102,7 +102,7 @@ def test_json_for_scripts_is_json_on_any_terminal(monkeypatch):
     for encoding in ("ascii", "utf-8"):
         out = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
         monkeypatch.setattr(sys, "stdout", out)
-        students.predict(["x"], json_=True)
+        students.predict(["x"], spec=students.PredictSpec(), json_=True)
         out.flush()
         assert json.loads(out.buffer.getvalue().decode(encoding)) == row
 

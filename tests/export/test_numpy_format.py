@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -151,3 +152,27 @@ def test_long_texts_and_many_texts(hashing_student, tmp_path):
         "try: p('one string')\nexcept TypeError as error: print(error)"
     )
     assert run_loader(folder, code=code).stdout.strip() == "give a list of texts, not one string"
+
+
+def test_an_empty_environment_with_numpy_alone_classifies(hashing_student, static_student, some_texts, tmp_path):
+    """A new environment gets numpy's own files and nothing else."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "venv")], check=True)
+    (packages,) = (tmp_path / "venv").glob("lib/python*/site-packages")
+    source = Path(np.__file__).parent
+    for folder in (source, source.with_name("numpy.libs")):
+        if folder.is_dir():
+            (packages / folder.name).symlink_to(folder)
+    python = tmp_path / "venv" / "bin" / "python"
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    for name, student in (("hashing", hashing_student), ("static", static_student)):
+        folder = student.export(tmp_path / name, check=False).folder
+        command = [str(python), str(folder / "classify.py"), *some_texts[:3]]
+        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True)
+        labels = [line.split("\t")[0] for line in done.stdout.splitlines()]
+        assert labels == student.predict(some_texts[:3])
+        code = (
+            "import sys, numpy; sys.path.insert(0, sys.argv[1]); import classify; classify.load(); print(*sys.modules)"
+        )
+        loaded = subprocess.run([str(python), "-c", code, str(folder)], env=environment, capture_output=True, text=True)
+        assert not {"qkd", "torch", "qiskit", "scipy", "sklearn", "safetensors"} & set(loaded.stdout.split())
+        assert "classify" in loaded.stdout.split()

@@ -5,6 +5,7 @@ import json
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -88,6 +89,26 @@ def test_many_clients_at_once(address, hashing_student, some_texts):
 
     for answer, row in zip(asyncio.run(ask()), np.tile(exact, (5, 1)), strict=True):
         assert np.allclose([answer["probabilities"][name] for name in CLASSES], row, atol=1e-5)
+
+
+def test_32_threads_among_hostile_ones_get_their_own_answers(address, hashing_student, some_texts):
+    exact = dict(zip(some_texts, hashing_student.predict_proba(some_texts), strict=True))
+    deep, name = b'{"text": ' + b"[" * 50_000, b'{"\\u0000": ["x"], "__proto__": {"text": 1}}'
+    hostile = [b"\x1f\x8b\x08", deep, name, b'{"text": NaN}', b'{"texts": [null]}', b"x" * (2**20 + 1), b'{"text": "a"']
+
+    def ask(number):
+        texts = [some_texts[(number * 7 + i) % len(some_texts)] for i in range(6)]
+        with httpx.Client(timeout=60) as client:
+            for i, text in enumerate(texts):
+                refused = client.post(f"{address}/predict", content=hostile[(number + i) % len(hostile)])
+                assert 400 <= refused.status_code < 500 and refused.json()["error"]
+                (answer,) = client.post(f"{address}/predict", json={"text": text}).json()["predictions"]
+                assert np.allclose([answer["probabilities"][name] for name in CLASSES], exact[text], atol=1e-5)
+        return len(texts)
+
+    with ThreadPoolExecutor(32) as pool:
+        assert sum(pool.map(ask, range(32))) == 32 * 6
+    assert httpx.get(f"{address}/health").json()["status"] == "ok"
 
 
 def test_clients_that_leave_or_send_noise_do_not_stop_it(address):

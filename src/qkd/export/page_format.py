@@ -165,14 +165,13 @@ def _wire(observable: str) -> int:
 
 def _summary(student: Student) -> str:
     core = student.model.core
-    what = (
-        f"{core.circuit.num_qubits}-qubit circuit"
-        if isinstance(core, QuantumCore)
-        else f"classical model '{core.name}'"
-    )
+    what = f"A classical model '{core.name}'"
+    if isinstance(core, QuantumCore):
+        article = "An" if str(core.circuit.num_qubits).startswith(("8", "11", "18")) else "A"
+        what = f"{article} {core.circuit.num_qubits}-qubit circuit"
     teacher = student.about.teacher
     origin = "" if teacher == "unknown" else f", distilled from the teacher {teacher},"
-    return f"A {what}{origin} classifies as you type. Everything is computed in this page, and no text leaves it."
+    return f"{what}{origin} classifies as you type. Everything is computed in this page, and no text leaves it."
 
 
 def _explanation(student: Student, form: ClassicalForm) -> str:

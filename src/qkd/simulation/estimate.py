@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import rustworkx
 import torch
 from qiskit_aer.noise import NoiseModel
 
@@ -20,6 +21,8 @@ from qkd.simulation.factory import cheapest, loads
 
 SEARCH_FACTOR, NOISY_FACTOR = 3.0, 3.0
 """Measured time of a search over its forecast, and time under noise over ideal time (2 cores, 30 qubits)."""
+ROUTED_FACTOR = 3.0
+"""Further factor under noise for a circuit that needs swaps on a device, because its entangled qubits form no lines."""
 EVALUATIONS = 8
 """Passes over the test texts after training: student, ideal and refitted student, checks and tables."""
 PILOT_OBSERVABLES = 9
@@ -57,14 +60,14 @@ def simulation_cost(config: Config, circuit: StudentCircuit) -> SimulationCost:
 
     Args:
         config: engine, simulator, batch size and learning rate.
-        circuit: the logical circuit. Routing on a device is covered by ``NOISY_FACTOR``.
+        circuit: the logical circuit. ``ROUTED_FACTOR`` stands for its routing on a device.
 
     Raises:
         QkdError: no engine takes the circuit.
     """
     spec, rows = config.engine, config.train.batch_size
     noise = NoiseModel() if spec.sim == "aer-noisy" else None
-    factor = 1.0 if noise is None else NOISY_FACTOR
+    factor = 1.0 if noise is None else NOISY_FACTOR * (1.0 if _is_line(circuit) else ROUTED_FACTOR)
     step = search = 0.0
     if spec.engine == "aer":
         groups = loads(circuit, noise is not None)
@@ -85,6 +88,18 @@ def simulation_cost(config: Config, circuit: StudentCircuit) -> SimulationCost:
         search, step = _pilot(circuit, spec.accuracy, spec.truncation, rows)
         search, step = SEARCH_FACTOR * factor * search, factor * step
     return SimulationCost(step, search, rows, config.train.lr)
+
+
+def _is_line(circuit: StudentCircuit) -> bool:
+    """Return whether entangled qubits form lines."""
+    graph = rustworkx.PyGraph(multigraph=False)
+    graph.add_nodes_from(range(circuit.num_qubits))
+    for item in circuit.circuit.data:
+        if len(item.qubits) == 2 and item.operation.name != "barrier":
+            first, second = (circuit.circuit.find_bit(qubit).index for qubit in item.qubits)
+            graph.add_edge(first, second, None)
+    cycles = graph.num_edges() - circuit.num_qubits + rustworkx.number_connected_components(graph)
+    return cycles == 0 and all(graph.degree(node) <= 2 for node in graph.node_indices())
 
 
 def _pilot(circuit: StudentCircuit, accuracy: float, truncation: float, rows: int) -> tuple[float, float]:

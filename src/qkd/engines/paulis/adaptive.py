@@ -173,16 +173,16 @@ class Adaptive:
         target = self._threshold or FIRST_THRESHOLD * self._accuracy / THRESHOLD_RATIO
         threshold, spent, trials = max(target, 64 * target), 0.0, list[tuple[float, int, float]]()
         while True:
-            began = time.perf_counter()
+            began = time.process_time()
             carrier = self._carriers([number], point, threshold, self._limit)[0]
-            trials.append((threshold, carrier.groups, time.perf_counter() - began))
+            trials.append((threshold, carrier.groups, time.process_time() - began))
             spent += trials[-1][2]
             if threshold <= target or spent + THRESHOLD_RATIO * trials[-1][2] > budget:
                 break
             threshold = max(target, threshold / THRESHOLD_RATIO)
-        began = time.perf_counter()
+        began = time.process_time()
         self._compared([carrier], [carrier], point)
-        step = (time.perf_counter() - began) / 2
+        step = (time.process_time() - began) / 2
         growth = 1.0
         if threshold > target and len(trials) > 1:
             (coarse, few, _), (fine, many, _) = trials[-2:]
