@@ -68,7 +68,6 @@ def storable(options: Options, config: Config, resumed: Config | None = None) ->
 def _register(values: dict[str, Any], resumed: Config | None) -> Iterator[str]:
     """Replace teachers, encoder and loss by their names, in place; yield a description of each object."""
     from qkd.encoders.given import embedding_function
-    from qkd.student.losses import check_loss
     from qkd.teachers.given import check_teacher
 
     if (teachers := values.get("teacher")) is not None:
@@ -85,6 +84,8 @@ def _register(values: dict[str, Any], resumed: Config | None) -> Iterator[str]:
         values["teacher"] = tuple(named)
         yield from (f"teacher {name}" for name in named if objects.is_object(name))
     if (loss := values.get("loss")) is not None and not isinstance(loss, str):
+        from qkd.student.losses import check_loss  # loads torch, which a run may not need for long
+
         stored = resumed.loss.loss if resumed is not None else objects.PREFIX + check_loss(loss)
         values["loss"] = objects.register("loss", loss, stored)
         if resumed is not None and stored != objects.PREFIX + check_loss(loss):
