@@ -13,7 +13,7 @@ import typer
 from qkd.cli.options import LATEST, ConfigFile, Defer, Json, print_json, risk_of
 from qkd.core.config import read_config
 from qkd.core.console import is_quiet, log, one_line, write
-from qkd.core.errors import DataError
+from qkd.core.errors import ConfigError, DataError
 from qkd.core.files import check_suffix, write_table
 from qkd.pipeline.settings import Options
 
@@ -123,7 +123,7 @@ def predict(
     texts: Annotated[list[str] | None, typer.Argument(help="Texts; - reads one a line from standard input.")] = None,
     file: Annotated[Path | None, typer.Option(help="Texts: a .txt file, one a line, or a table file.")] = None,
     text_column: Annotated[str, typer.Option(help="Column of the texts in the file.")] = "text",
-    run: Annotated[Path, typer.Option(help="A run or bundle folder, or a run's name.")] = LATEST,
+    run: Annotated[Path, typer.Option(help="A run, bundle or export folder, or a run's name.")] = LATEST,
     output: Output = None,
     defer: Defer = None,
     ask_teacher: Annotated[
@@ -135,13 +135,20 @@ def predict(
 
     Example: qkd predict "a text" --run runs/latest
     """
-    from qkd import api
-
     check_suffix(output)
     texts = list(texts or ())
     if texts == ["-"] or not (texts or file or sys.stdin.isatty()):
         texts = _from_standard_input()
-    rows = api.predict(texts, file, text_column, run, risk_of(defer), ask_teacher)
+    if (run / "export.json").is_file():
+        from qkd.export.server import predict_with_export
+
+        if defer is not None or ask_teacher:
+            raise ConfigError(f"{run}: an export has its own threshold; export with --defer, or name the run")
+        rows = predict_with_export(run, texts, file, text_column)
+    else:
+        from qkd import api
+
+        rows = api.predict(texts, file, text_column, run, risk_of(defer), ask_teacher)
     if output is not None:
         _write_predictions(output, rows)
         return
