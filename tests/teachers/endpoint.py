@@ -9,8 +9,8 @@ models), ``cuts`` (ollama/ollama#8099, #17889), ``schema_ignored`` (ggml-org/lla
 ``swapped`` (InternLM/lmdeploy#2395), ``any_model`` (ggml-org/llama.cpp#10056), ``no_usage``
 (sgl-project/sglang#18132), ``offsets`` (xorbitsai/inference#5245), ``bytes`` (offsets count bytes), ``zeros``
 (every log-probability is 0.0), ``nulls``, ``jitter`` (values change with every request), ``one_prompt``
-(llama-cpp-python accepts one prompt a request), ``no_completions`` and ``no_schema`` (chat-only servers), ``score``
-(vLLM's ``logprob_token_ids``), ``sglang`` (its ``/v1/score``), ``empty`` (content is null).
+(llama-cpp-python 0.3.36 fails with HTTP 500 on several prompts), ``no_completions`` and ``no_schema`` (chat-only
+servers), ``score`` (vLLM's ``logprob_token_ids``), ``sglang`` (its ``/v1/score``), ``empty`` (content is null).
 """
 
 import asyncio
@@ -57,6 +57,8 @@ class Server:
             body = json.loads(await request.body())
             if body.get("model", self.name) != self.name and "any_model" not in self.deviations:
                 return JSONResponse({"error": {"message": f"no model {body['model']}"}}, 404)
+            if "one_prompt" in self.deviations and isinstance(body.get("prompt"), list):
+                return JSONResponse({"error": {"message": "", "type": "internal_server_error"}}, 500)
             try:
                 made = answer(body)
             except KeyError as error:
@@ -92,8 +94,6 @@ class Server:
         if "no_completions" in self.deviations:
             raise KeyError("completions")
         prompts = body["prompt"] if isinstance(body["prompt"], list) else [body["prompt"]]
-        if "one_prompt" in self.deviations and len(prompts) > 1:
-            raise KeyError("several prompts")
         choices = [self.completion(body, prompt, index) for index, prompt in enumerate(prompts)]
         if "swapped" in self.deviations:
             choices = [{**choice, "index": index} for index, choice in enumerate(choices[::-1])]

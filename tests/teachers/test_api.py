@@ -81,7 +81,7 @@ async def no_sleep(_):
 def test_likelihoods_equal_those_of_the_local_model(server, model, long_prompt, deviations):
     server.deviations |= set(deviations)
     dataset, splits = corpus()
-    remote = teacher(server, long_prompt, api_source="likelihoods")
+    remote = teacher(server, long_prompt, sleep=no_sleep, api_source="likelihoods")
     remote.fit(dataset, splits)
     local = PromptTeacher(str(model), None, PromptSpec(prompt=(long_prompt,), calibrate="none"))
     local.fit(dataset, splits)

@@ -44,11 +44,14 @@ async def choose(
     reasons = []
     for name in SOURCES if wanted == "auto" else [wanted]:
         source = SOURCES[name](endpoint, model, question, samples)
+        endpoint.testing = True
         try:
             await source.test()
         except (Unsuited, Unanswered, ModelError) as error:
             reasons.append(f"{name}: {error}")
             continue
+        finally:
+            endpoint.testing = False
         return source, reasons
     raise ModelError(
         f"{endpoint.name} supplies no usable probabilities of labels with model '{model}': " + "; ".join(reasons)

@@ -94,6 +94,7 @@ class Endpoint:
     Attributes:
         usage: Tokens and requests so far; several endpoints may share it.
         server: The model name and ``system_fingerprint`` of the latest response, empty where the server omits them.
+        testing: Whether requests test what the server supports, so that HTTP 500 is tried only twice.
     """
 
     url: str
@@ -105,6 +106,7 @@ class Endpoint:
     transport: Any = None
     usage: Usage = field(default_factory=Usage)
     server: tuple[str, str] = ("", "")
+    testing: bool = False
     _client: Any = None
     _paused_until: float = 0.0
 
@@ -129,10 +131,10 @@ class Endpoint:
             Unavailable: it did not answer after all retries.
             QkdError: it rejects the key.
         """
-        from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
+        from tenacity import AsyncRetrying, retry_if_exception_type
 
         async for attempt in AsyncRetrying(
-            stop=stop_after_attempt(MAX_ATTEMPTS),
+            stop=self._stop,
             retry=retry_if_exception_type(_Retry),
             wait=_wait,
             sleep=self.sleep,
@@ -174,8 +176,18 @@ class Endpoint:
             await self._client.aclose()
             self._client = None
 
+    def _breaks(self, state: Any) -> bool:
+        """Return whether a request of the test fails inside the server, which another form of it may avoid."""
+        return self.testing and state.outcome.exception().status == 500
+
+    def _stop(self, state: Any) -> bool:
+        return bool(state.attempt_number >= (2 if self._breaks(state) else MAX_ATTEMPTS))
+
     def _give_up(self, state: Any) -> None:
-        raise Unavailable(f"{self.name} did not answer after {MAX_ATTEMPTS} attempts: {state.outcome.exception()}")
+        error = state.outcome.exception()
+        if self._breaks(state):
+            raise Refused(f"{self.name} fails on the request: {error}", error.status)
+        raise Unavailable(f"{self.name} did not answer after {MAX_ATTEMPTS} attempts: {error}")
 
     def _open(self) -> httpx.AsyncClient:
         try:
@@ -217,7 +229,7 @@ class Endpoint:
             raise _Retry(f"{type(error).__name__}: {error}") from None
         self._learn_limits(headers)
         if status in RETRIED_STATUS:
-            raise _Retry(f"HTTP {status}: {_reason(content, body)}", _seconds(headers.get("retry-after")))
+            raise _Retry(f"HTTP {status}: {_reason(content, body)}", _seconds(headers.get("retry-after")), status)
         if status in (401, 403):
             raise ServiceError(
                 f"{self.name} rejects the key (HTTP {status}); set the environment variable {self.key_env}, "
@@ -250,11 +262,12 @@ class _Retry(Exception):
 
     Attributes:
         after: Seconds that the server asks to wait, if it does.
+        status: The HTTP status code, if there is one.
     """
 
-    def __init__(self, message: str, after: float | None = None) -> None:
+    def __init__(self, message: str, after: float | None = None, status: int | None = None) -> None:
         super().__init__(message)
-        self.after = after
+        self.after, self.status = after, status
 
 
 def _wait(state: Any) -> float:
@@ -294,7 +307,7 @@ def _reason(content: bytes, body: Mapping[str, Any] | None) -> str:
         error = answer.get("error") or answer.get("message") or answer.get("detail") or ""  # detail is FastAPI's
         errors = error if isinstance(error, list) else [error]
         text = "; ".join(
-            str(one.get("message") or one.get("msg")) if isinstance(one, dict) else str(one) for one in errors
+            str(one.get("message") or one.get("msg") or "") if isinstance(one, dict) else str(one) for one in errors
         )
     except (ValueError, AttributeError):
         pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -63,7 +64,8 @@ class Likelihoods(Source):
         prompt = self.question.plain(text)
         fixed = {"max_tokens": 1, "temperature": 0, **self._options}
         if not self._together:
-            answers = [await self._ask("completions", {"prompt": prompt + word, **fixed}) for word in words]
+            asked = (self._ask("completions", {"prompt": prompt + word, **fixed}) for word in words)
+            answers = await asyncio.gather(*asked)
             listed = [choice for answer in answers for choice in choices(answer)]
         else:
             listed = choices(await self._ask("completions", {"prompt": [prompt + word for word in words], **fixed}))

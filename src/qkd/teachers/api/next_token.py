@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -91,14 +92,14 @@ class NextToken(Source):
         """
         if all(len(words) == 1 for words in self.question.words) and not self.question.prompt.chat:
             try:
-                listed = [await self._listed(text) for text in PROBE_TEXTS]
+                listed = await asyncio.gather(*map(self._listed, PROBE_TEXTS))
             except (Unanswered, Unsuited):
-                listed = []
+                listed = None
             if listed and all(any(answer in one for one in listed) for answer in self._answers()):
                 return
         self._mode = "codes"
         try:
-            listed = [await self._listed(text) for text in PROBE_TEXTS]
+            listed = await asyncio.gather(*map(self._listed, PROBE_TEXTS))
         except Unanswered as error:
             raise Unsuited(f"a chat with codes: {error}") from None
         if not any(self._mass(one, code) for one in listed for code in self.question.codes):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -92,7 +93,8 @@ class Source(ABC):
             Unsuited: the answers show that the server ignores an option or repeats itself.
         """
         await self.prepare()
-        first, second, again = [(await self.scores(text)).values for text in (*PROBE_TEXTS, PROBE_TEXTS[0])]
+        first, second = [one.values for one in await asyncio.gather(*map(self.scores, PROBE_TEXTS))]
+        again = (await self.scores(PROBE_TEXTS[0])).values
         if not np.isfinite([first, second]).all():
             raise Unsuited("scores are missing")
         if self.repeatable:  # equal numbers of votes are no fault
