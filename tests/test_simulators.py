@@ -215,7 +215,7 @@ def test_a_long_simulation_is_estimated_before_anything_starts(corpus, tmp_path)
     given = options(
         corpus, tmp_path, sim="aer-noisy", device="ibm_brisbane", circuit="qdllm", qubits=60, max_hours=0.001
     )
-    with pytest.raises(BudgetError, match=r"takes about .* more than max_hours=0.001; use fewer qubits"):
+    with pytest.raises(BudgetError, match=r"takes about .* more than max_hours 0.001; use fewer qubits"):
         api.distill(**given)
 
 
