@@ -53,6 +53,7 @@ def test_the_folder_is_complete(run):
         "control.safetensors",
         "circuit.qasm",
         "README.md",
+        "texts.safetensors",
     }
     assert run.folder.path.parent.joinpath("latest").resolve() == run.folder.path
     assert len(run.history) == run.metrics.student.epochs <= 6
