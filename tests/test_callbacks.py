@@ -58,7 +58,7 @@ def test_callbacks_follow_a_run_and_its_device_jobs(options, said):
     assert broken.calls == 1 and sum("no disk" in line for line in said()) == 1
     recorder.calls.clear()
     qkd.run_hardware(
-        run.folder.path,
+        run,
         device="fake_manila",
         local=True,
         samples=2,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from qkd.core.arguments import public
 from qkd.core.callbacks import calling, tracking
-from qkd.core.config import Config, fields, read_config, to_toml
+from qkd.core.config import Config, DataSpec, fields, read_config, to_toml
 from qkd.core.console import log
 from qkd.core.errors import ConfigError, DataError, FolderError, nearest
 from qkd.core.files import write_text
@@ -166,6 +166,8 @@ def distill(
         QkdError: something in the configuration, the data, the teacher or the folder does not fit.
         KeyboardInterrupt: the user interrupted it; the run folder has a valid student of the completed epochs.
     """
+    if config is None and options.get("continue_from") is not None and not resume:
+        config = _continued(Path(str(options["continue_from"])))
     base = config or Config()
     if resume:
         run = merged(base, by_section({key: options[key] for key in ("runs", "name") if key in options})).run
@@ -188,6 +190,17 @@ def distill(
                         shutil.rmtree(folder.path, ignore_errors=True)  # its files took no time
                     raise
     return Run(folder.path)
+
+
+def _continued(where: Path) -> Config:
+    """Return the configuration of the run whose student is trained further, for new texts and a new folder.
+
+    Raises:
+        QkdError: ``where`` is no run.
+    """
+    before = read_config(existing_run(where).config)
+    columns = {key: getattr(before.data, key) for key in ("text_column", "label_column")}
+    return before.model_copy(update={"data": DataSpec(**columns), "run": Config().run})
 
 
 def _distill(config: Config, folder: RunFolder, callbacks: Sequence[Any], resume: bool) -> None:
@@ -309,6 +322,7 @@ def evaluate(
     """
     import numpy as np
 
+    from qkd.data.hashes import text_hashes
     from qkd.data.loading import load_dataset
     from qkd.student.metrics import evaluate_student
 
@@ -336,6 +350,10 @@ def evaluate(
             raise DataError(f"{dataset.source}: the student knows no label '{label}'{nearest(label, student.classes)}")
     for note in dataset.notes:
         log.info(note)
+    if known := int(np.isin(text_hashes(dataset.texts), student.hashes.get("train", ())).sum()):
+        log.warning(
+            f"{known:,} of {len(dataset.texts):,} texts are training texts of this student, so scores are too good"
+        )
     return evaluate_student(student, dataset.texts, dataset.labels, dataset.source)
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from qiskit.providers import BackendV2
     from qiskit_ibm_runtime import QiskitRuntimeService
 
+    from qkd.api import Run
     from qkd.hardware.plan import Plan
     from qkd.hardware.request import BaseRequest
     from qkd.hardware.run import DeviceRun
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 @public
 def run_hardware(
-    run: str | Path = "runs/latest",
+    run: str | Path | Run = "runs/latest",
     *,
     confirm: Callable[[Plan], bool] | None = None,
     detach: bool = False,
@@ -38,7 +39,7 @@ def run_hardware(
     """Run a student on a device, or rehearse that on its snapshot: compile, estimate, confirm, submit, collect, report.
 
     Args:
-        run: A run folder.
+        run: A run or its folder.
         confirm: Receives each plan with its budget before it is submitted, and returns whether to submit it. A
             rehearsal (``local=True``) and a ``dry_run`` need none.
         detach: Return once the jobs are submitted; ``qkd.hardware.collect`` continues.
@@ -66,7 +67,7 @@ def run_hardware(
         backend = device
         options = {**options, "device": None}
     check_objects(backend, service)
-    request = _request(DeviceRunRequest, {**options, "run": run}, confirm, dry_run)
+    request = _request(DeviceRunRequest, {**options, "run": _folder(run)}, confirm, dry_run)
     confirm = confirm or (lambda plan: True)
     with calling(callbacks):
         return run_(request, confirm, detach=detach, dry_run=dry_run, backend=backend, service=service)
@@ -75,7 +76,7 @@ def run_hardware(
 @public
 def learn(
     device: str,
-    run: str | Path = "runs/latest",
+    run: str | Path | Run = "runs/latest",
     *,
     confirm: Callable[[Plan], bool] | None = None,
     detach: bool = False,
@@ -91,7 +92,7 @@ def learn(
 
     Args:
         device: Its name, or a snapshot's with ``local=True``.
-        run: The run folder whose circuit and region are used.
+        run: The run, or its folder, whose circuit and region are used.
         confirm: See ``run_hardware``.
         detach: See ``run_hardware``.
         dry_run: See ``run_hardware``.
@@ -106,11 +107,15 @@ def learn(
     from qkd.hardware.request import LearningRequest
     from qkd.hardware.run import run as run_
 
-    request = _request(LearningRequest, {**options, "run": run, "device": device}, confirm, dry_run)
+    request = _request(LearningRequest, {**options, "run": _folder(run), "device": device}, confirm, dry_run)
     check_objects(None, service)
     confirm = confirm or (lambda plan: True)
     with calling(callbacks):
         return run_(request, confirm, detach=detach, dry_run=dry_run, service=service)[0]
+
+
+def _folder(run: str | Path | Run) -> str | Path:
+    return run if isinstance(run, str | Path) else run.folder.path
 
 
 def check_objects(backend: object, service: object) -> None:

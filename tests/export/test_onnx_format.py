@@ -74,7 +74,7 @@ def test_controls(core, some_texts, tmp_path):
 
 
 def test_hashing_cannot_be_in_the_graph(hashing_student, tmp_path):
-    with pytest.raises(ModelError, match="format='numpy' for hashing"):
+    with pytest.raises(ModelError, match="format numpy for hashing"):
         hashing_student.export(tmp_path / "out", "onnx")
     with pytest.raises(ConfigError, match="inputs is texts or embeddings, not 'tokens'"):
         hashing_student.export(tmp_path / "out", "onnx", inputs="tokens")

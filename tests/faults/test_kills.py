@@ -44,9 +44,11 @@ class Case:
             keys = ("data", "text_column", "label_column", "teacher")
             self.words = words_of("teach --embed", {key: given[key] for key in keys} | {"encoder": "hashing:64"})
             self.words += ["--out", str(folder / "runs" / "out.parquet")]
+        elif name == "export":
+            shutil.copytree(run, folder / "runs" / "r")
+            self.words = ["export", str(folder / "runs" / "r"), "--out", str(folder / "runs" / "out")]
         else:
-            if not (folder / "runs").exists():
-                shutil.copytree(run, folder / "runs" / "r")
+            shutil.copytree(run, folder / "runs" / "r")
             self.words = words_of("run-hardware --local", {"run": folder / "runs" / "r", "device": "fake_manila"})
             self.words += ["--mitigation=none", "--samples=6", "--shots=64"]
 
@@ -63,7 +65,7 @@ class Case:
             name = str(path.relative_to(self.folder))
             if path.suffix == ".part":
                 found[name] = "left over"
-            elif path.suffix in (".safetensors", ".qasm", ".parquet", ".png"):
+            elif path.suffix in (".safetensors", ".qasm", ".parquet", ".png", ".npz"):
                 found[name] = path.read_bytes()
             elif path.name in ("metrics.json", "comparison.json", "result.json"):
                 found[name] = without_times(json.loads(path.read_text()))
@@ -88,7 +90,7 @@ def run(corpus, tmp_path_factory):
     return folder / "r"
 
 
-@pytest.fixture(params=["distill", "compare", "teach", "run-hardware"])
+@pytest.fixture(params=["distill", "compare", "teach", "run-hardware", "export"])
 def case(request, corpus, tmp_path, run):
     """Return a maker of cases, what the command leaves when nothing happens, and its number of calls."""
 

@@ -212,11 +212,7 @@ def _number_text(value: Any) -> str:
 
 
 def _angle_text(angle: Any) -> str:
-    """Return an angle with all digits of its numbers.
-
-    Raises:
-        QkdError: The angle contains more than sums, products, quotients and integer powers.
-    """
+    """Return an angle with all digits of its numbers."""
     if not isinstance(angle, ParameterExpression) or not angle.parameters:
         return _number_text(angle)
     if isinstance(angle, Parameter):

@@ -11,6 +11,7 @@ import typer
 from qkd.cli.hardware import Detach, DryRun, NewPlan, Yes, ask
 from qkd.cli.options import Json, command, print_json
 from qkd.core.console import write
+from qkd.core.specs import Count, Spec, option
 from qkd.hardware.request import LearningRequest
 
 if TYPE_CHECKING:
@@ -204,18 +205,23 @@ def _draw(drawn: Any) -> None:
         console.print(drawn, crop=False, overflow="ignore")
 
 
+class TranspileSpec(Spec):
+    """The device and the circuit of ``qkd transpile``."""
+
+    device: str = option("ibm_fez", "A device, its snapshot, or a snapshot file.")
+    profile: str | None = option(None, "Transpile profile. Default: that of the device.")
+    set: tuple[str, ...] = option((), "A key of the profile and its value, KEY=VALUE; may be repeated.")
+    layout: str | None = option(None, "The physical qubit of each logical one, such as 3,4,5.")
+    out: Path | None = option(None, "Write the compiled circuit here, as OpenQASM 3.")
+    png: Path | None = option(None, "Write the chip's map to this PNG file.")
+    qubits: Count | None = option(None, "The width n of a named circuit.")
+    layers: Count | None = option(None, "The layers of a named circuit.")
+
+
 def transpile(
     student: Annotated[str, typer.Argument(help="A run folder, a circuit's name, or a circuit file.")],
-    device: Annotated[str, typer.Option(help="A device, its snapshot, or a snapshot file.")] = "ibm_fez",
-    profile: Annotated[str | None, typer.Option(help="Transpile profile. Default: that of the device.")] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="A key of the profile and its value, KEY=VALUE; may be repeated.")
-    ] = None,
-    layout: Annotated[str | None, typer.Option(help="The physical qubit of each logical one, such as 3,4,5.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Write the compiled circuit here, as OpenQASM 3.")] = None,
-    png: Png = None,
-    qubits: Annotated[int | None, typer.Option(min=1, help="The width n of a named circuit.")] = None,
-    layers: Annotated[int | None, typer.Option(min=1, help="The layers of a named circuit.")] = None,
+    *,
+    spec: TranspileSpec,
     json_: Json = False,
 ) -> None:
     """Compile a student for a device and show the resulting circuit's size and errors.
@@ -231,17 +237,19 @@ def transpile(
     from qkd.devices.compiled import compile_for
     from qkd.reports.tables import aligned
 
-    pairs = [text.partition("=") for text in set_ or ()]
+    pairs = [text.partition("=") for text in spec.set]
     for key, sign, _ in pairs:
         if not sign:
             raise ConfigError(f"--set {key}: write KEY=VALUE, such as --set optimization_level=1")
-    settings = {key: value for key, _, value in pairs} | ({"qubits": f"[{layout}]"} if layout else {})
-    compiled = compile_for(student, device, profile, qubits=qubits, layers=layers, settings=settings)
+    settings = {key: value for key, _, value in pairs} | ({"qubits": f"[{spec.layout}]"} if spec.layout else {})
+    compiled = compile_for(
+        student, spec.device, spec.profile, qubits=spec.qubits, layers=spec.layers, settings=settings
+    )
     report = compiled.report
-    if out:
-        write_text(out, to_qasm(compiled.student))
-    if png:
-        compiled.chip().savefig(png, dpi=150)
+    if spec.out:
+        write_text(spec.out, to_qasm(compiled.student))
+    if spec.png:
+        compiled.chip().savefig(spec.png, dpi=150)
     if json_:
         print_json(asdict(report) | {"profile": compiled.profile.name})
         return

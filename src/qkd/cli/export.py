@@ -9,17 +9,25 @@ import typer
 
 from qkd.cli.options import LATEST, Defer, RunArgument, risk_of
 from qkd.core.console import write
+from qkd.core.specs import Spec, option
+
+
+class FormatSpec(Spec):
+    """Settings of single export formats."""
+
+    int8: bool = option(False, "Store tables and weights as 8-bit integers.")
+    inputs: str = option("texts", "onnx: texts, or embeddings to leave the encoder outside.")
+    device: str | None = option(None, "qasm: also compile the circuit for this device.")
 
 
 def export(
     run: RunArgument = LATEST,
+    *,
+    spec: FormatSpec,
     format_: Annotated[
         str, typer.Option("--format", help="The format: numpy, onnx, page or qasm.", show_default=True)
     ] = "numpy",
     out: Annotated[Path | None, typer.Option(help="The folder of the export; else RUN/exports/FORMAT.")] = None,
-    int8: Annotated[bool, typer.Option("--int8", help="Store tables and weights as 8-bit integers.")] = False,
-    inputs: Annotated[str, typer.Option(help="onnx: texts, or embeddings to leave the encoder outside.")] = "texts",
-    device: Annotated[str | None, typer.Option(help="qasm: also compile the circuit for this device.")] = None,
     defer: Defer = None,
     check: Annotated[bool, typer.Option(help="Compare the export with the student on the test texts.")] = True,
 ) -> None:
@@ -29,7 +37,7 @@ def export(
     """
     from qkd.export.runs import export_run
 
-    done = export_run(run, format_, out, check, risk_of(defer), int8=int8, inputs=inputs, device=device)
+    done = export_run(run, format_, out, check, risk_of(defer), **dict(spec))
     write(done.describe())
 
 

@@ -66,11 +66,7 @@ def _relative(run: str) -> str:
 
 
 def _folders(run: Path | None, name: str | None) -> list[Path]:
-    """Return the run folders that a command is about.
-
-    Raises:
-        QkdError: Several runs have a plan of that name.
-    """
+    """Return the run folders that a command is about."""
     from qkd.core.errors import QkdError
     from qkd.hardware.index import runs_with_plan
 

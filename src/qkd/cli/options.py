@@ -35,6 +35,8 @@ FIRST = {
     *("name", "config", "resume", "out", "students", "seeds", "tune", "over", "trials", "help", "help_all"),
 }
 """Options on the first help page of a command that has those of ``Config``; ``--help-all`` shows the others."""
+SHORTER = {"continue_from": ("--continue",)}
+"""Further spellings of options whose name is a keyword of Python without a suffix."""
 LATEST = Path("runs/latest")
 _debug = False
 
@@ -175,6 +177,7 @@ def _parameter(name: str, field: FieldInfo, panel: str | None = None, is_argumen
     default = f" [default: {_shown(field.default)}]" if field.default not in (None, ()) else ""
     option = typer.Option(
         f"{flag}/--no-{flag[2:]}" if kind is bool else flag,
+        *SHORTER.get(name, ()),
         help=f"{field.description}{default}",
         show_default=False,
         metavar=_metavar(field.annotation),

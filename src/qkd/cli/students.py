@@ -15,6 +15,7 @@ from qkd.core.config import read_config
 from qkd.core.console import is_quiet, log, one_line, write
 from qkd.core.errors import DataError
 from qkd.core.files import check_suffix, write_table
+from qkd.core.specs import Spec, option
 from qkd.pipeline.settings import Options
 
 if TYPE_CHECKING:
@@ -24,6 +25,23 @@ if TYPE_CHECKING:
 Output = Annotated[Path | None, typer.Option(help="A .csv, .jsonl or .parquet file for the predictions.")]
 TEACHING = ("data", "teacher", "prompt", "api", "lora", "models", "encoder")
 """Sections of ``Config`` that a teacher needs."""
+
+
+class TeachSpec(Spec):
+    """How ``qkd teach`` computes."""
+
+    torch_device: str = option("auto", "Device of torch: auto, cpu, cuda, cuda:1, ...")
+    ray: str | None = option(None, "Ray cluster for the work: its address, or 'local' (needs qkd-llm[ray]).")
+    embed: bool = option(False, "Embed the texts too, so that distill finds both cached.")
+    dry_run: bool = option(False, "Print the tokens and the cost of an api: teacher and stop.")
+
+
+class PredictSpec(Spec):
+    """The student of ``qkd predict``, and a file of texts."""
+
+    file: Path | None = option(None, "Texts: a .txt file, one a line, or a table file.")
+    text_column: str = option("text", "Column of the texts in the file.")
+    run: Path = option(LATEST, "A run or bundle folder, or a run's name.")
 
 
 def distill(
@@ -56,18 +74,8 @@ def distill(
 def teach(
     *,
     out: Annotated[Path, typer.Option(help="Parquet file of the logits, for --teacher logits:FILE.")],
+    spec: TeachSpec,
     config: ConfigFile = None,
-    torch_device: Annotated[str, typer.Option(help="Device of torch: auto, cpu, cuda, cuda:1, ...")] = "auto",
-    ray: Annotated[
-        str | None,
-        typer.Option(help="Ray cluster for the work: its address, or 'local' (needs qkd-llm[ray])."),
-    ] = None,
-    embed: Annotated[
-        bool, typer.Option("--embed", help="Embed the texts too, so that distill finds both cached.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the tokens and the cost of an api: teacher and stop.")
-    ] = False,
     json_: Json = False,
     given: Options,
 ) -> None:
@@ -78,10 +86,10 @@ def teach(
     from qkd import api
 
     base = read_config(config) if config else None
-    if dry_run:
+    if spec.dry_run:
         write(api.estimate_cost(base, **given))
         return
-    done = api.teach(out, base, ray=ray, embed=embed, torch_device=torch_device, **given)
+    done = api.teach(out, base, ray=spec.ray, embed=spec.embed, torch_device=spec.torch_device, **given)
     if json_:
         print_json(done.to_dict())
         return
@@ -121,9 +129,8 @@ def evaluate(
 
 def predict(
     texts: Annotated[list[str] | None, typer.Argument(help="Texts; - reads one a line from standard input.")] = None,
-    file: Annotated[Path | None, typer.Option(help="Texts: a .txt file, one a line, or a table file.")] = None,
-    text_column: Annotated[str, typer.Option(help="Column of the texts in the file.")] = "text",
-    run: Annotated[Path, typer.Option(help="A run or bundle folder, or a run's name.")] = LATEST,
+    *,
+    spec: PredictSpec,
     output: Output = None,
     defer: Defer = None,
     ask_teacher: Annotated[
@@ -139,9 +146,9 @@ def predict(
 
     check_suffix(output)
     texts = list(texts or ())
-    if texts == ["-"] or not (texts or file or sys.stdin.isatty()):
+    if texts == ["-"] or not (texts or spec.file or sys.stdin.isatty()):
         texts = _from_standard_input()
-    rows = api.predict(texts, file, text_column, run, risk_of(defer), ask_teacher)
+    rows = api.predict(texts, spec.file, spec.text_column, spec.run, risk_of(defer), ask_teacher)
     if output is not None:
         _write_predictions(output, rows)
         return
@@ -156,11 +163,7 @@ def predict(
 
 
 def _from_standard_input() -> list[str]:
-    """Return the lines of standard input that are not blank.
-
-    Raises:
-        DataError: They are not UTF-8.
-    """
+    """Return the lines of standard input that are not blank."""
     try:
         lines = sys.stdin.buffer.read().decode("utf-8").split("\n")
     except UnicodeDecodeError as error:

@@ -57,6 +57,10 @@ class DataSpec(Spec):
         None, "A file of texts without labels. The student learns the teacher's logits of them."
     )
 
+    continue_from: Path | None = option(
+        None, "A run whose student is trained further. Its test texts stay test texts, and both students are compared."
+    )
+
     @model_validator(mode="after")
     def _one_split(self) -> DataSpec:
         if sum(column is not None for column in (self.split_column, self.group_column, self.time_column)) > 1:

@@ -24,6 +24,7 @@ class ConfigOptions(TypedDict, total=False):
     split_column: str | None
     group_column: str | None
     time_column: str | None
+    continue_from: str | Path | None
     unlabeled: str | Path | None
     teacher: Any
     ensemble: Literal["probability", "logit"]

@@ -104,11 +104,7 @@ def _mark_returns(text: str) -> tuple[str, bool]:
 def _choose(
     path: Path, plain: _Reading, quoted: _Reading, delimiter: str, names: Sequence[str], tabs: bool
 ) -> tuple[_Reading, tuple[str, ...]]:
-    """Return the likelier of two different readings of a file, and a sentence about the choice.
-
-    Raises:
-        DataError: Quoted texts of a CSV file contain too many lines that look like rows.
-    """
+    """Return the likelier of two different readings of a file, and a sentence about the choice."""
     swallowed = _swallowed(plain, quoted)
     if not tabs:
         if not swallowed:

@@ -216,11 +216,7 @@ def _with_clean_labels(table: Table, label_column: str) -> Table:
 
 
 def _clean(source: str, table: Table, text_column: str, label_column: str) -> Dataset:
-    """Drop the rows that no student can learn from, and note how many there were.
-
-    Raises:
-        DataError: So many rows are unusable that the columns are probably wrong.
-    """
+    """Drop the rows that no student can learn from, and note how many there were."""
     texts, labels, places = table.columns[text_column], table.columns[label_column], table.places
     out = set(empty := [row for row, text in enumerate(texts) if not (text and text.strip())])
     unlabeled = [row for row, label in enumerate(labels) if row not in out and not label]

@@ -88,6 +88,7 @@ def compile_for(
     layout: Sequence[int] | None = None,
     inputs: Iterable[Parameter | str] | None = None,
     observables: Sequence[SparsePauliOp] | None = None,
+    quiet: bool = False,
     **options: Unpack[CompileOptions],
 ) -> Compiled:
     """Compile a circuit for a device, or check a ``QuantumCircuit`` that is compiled already.
@@ -101,6 +102,7 @@ def compile_for(
         layout: The physical qubit of each logical one; None searches for a layout.
         inputs: The data parameters of a ``QuantumCircuit``, in order. Its other parameters are weights.
         observables: The observables of a ``QuantumCircuit`` on its logical qubits; None is Z on each qubit.
+        quiet: Print warnings only.
         **options: See ``CompileOptions``.
 
     Raises:

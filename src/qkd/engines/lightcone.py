@@ -171,11 +171,12 @@ class LightConeProgram(Program):
         self._forms = Matrices(common, own, leads, problem.shared, both, dtype, device)
         self._tables = Tables(self._varying)
         pairs = {i: blocks[number].qubits for number, i in used.items()}
+        patterns = {i: _pattern(chain) for i, chain in enumerate(chains)}
         by_shape: dict[object, list[int]] = {}
         listed: dict[int, Route] = {}
         searched: dict[int, Search] = {}
         for number, cone in enumerate(cones):
-            choice = self._choice(cone, pairs, chains)
+            choice = self._choice(cone, pairs, patterns)
             if isinstance(choice, Route):
                 listed[number] = choice
             elif isinstance(choice, Search):
@@ -204,7 +205,7 @@ class LightConeProgram(Program):
         self._truncated = np.isin(np.arange(len(cones)), list(searched))
 
     def _choice(
-        self, cone: Cone, pairs: Mapping[int, tuple[int, int]], chains: Sequence[Sequence[Channel]]
+        self, cone: Cone, pairs: Mapping[int, tuple[int, int]], patterns: Mapping[int, np.ndarray]
     ) -> Route | Search | None:
         """Return an exact list of a cone's strings, the search for an adaptive list, or None for dense coefficients."""
         size = max(cone.counts, default=1)
@@ -214,7 +215,7 @@ class LightConeProgram(Program):
                 return search
             limit = size // _MIN_SPARSITY if size <= 4**MAX_CONE_QUBITS else MAX_STRINGS_EXACT
             with suppress(TooManyStrings):
-                return search.route({number: _pattern(chains[number]) for number, _ in cone.blocks}, 0.0, limit)
+                return search.route(patterns, 0.0, limit)
         if size > 4**MAX_CONE_QUBITS:
             raise _too_wide(cone)
         return None

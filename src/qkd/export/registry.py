@@ -212,7 +212,9 @@ def _staging(target: Path) -> Any:
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(part, ignore_errors=True)
+        for old in target.parent.glob(f".{target.name}.*.part"):
+            if old == part or not _is_running(old.name.split(".")[-2]):  # a killed export left it
+                shutil.rmtree(old, ignore_errors=True)
         part.mkdir()
         yield part
         if target.exists():
@@ -222,3 +224,16 @@ def _staging(target: Path) -> Any:
         raise NotWritten(target, error) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _is_running(pid: str) -> bool:
+    """Return whether a process may be running; on Windows a signal would end it, so every process counts as running."""
+    if os.name == "nt" or not pid.isdecimal():
+        return True
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True

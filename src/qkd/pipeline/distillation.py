@@ -16,8 +16,10 @@ from qkd.core.config import Config, make_config, to_toml
 from qkd.core.console import log
 from qkd.core.files import write_json, write_lines, write_text
 from qkd.core.runs import RunFolder
+from qkd.data.hashes import split_hashes
 from qkd.devices.snapshot import load_snapshot, write_snapshot
 from qkd.engines import AerEstimator
+from qkd.pipeline.continuation import compare_with_before
 from qkd.pipeline.diagnosis import diagnose_run
 from qkd.pipeline.evaluation import Evaluation, evaluate, make_metrics, table_lines
 from qkd.pipeline.inputs import Clock, Inputs, prepare_inputs
@@ -80,9 +82,10 @@ def run_pipeline(config: Config, folder: RunFolder, resume: bool) -> None:
         lines = table_lines(inputs, trainings, evaluation)
         diagnosis = diagnose_run(trainings, evaluation) if config.student.diagnose and trainings.finished else None
     metrics = make_metrics(setting, inputs, trainings, evaluation, lines, checks, diagnosis)
+    continued = compare_with_before(config, inputs, evaluation, Student(evaluation.model, trainings.encoder))
     seconds = {stage: round(value, 3) for stage, value in clock.seconds.items()}
     known = validation_answers(evaluation.model, trainings.data)
-    about = {"seconds": seconds, "cascade": _cascade(known, trainings.data, evaluation)}
+    about = {"seconds": seconds, "continued": continued, "cascade": _cascade(known, trainings.data, evaluation)}
     save_run(folder, metrics.model_copy(update=about), known, inputs, trainings, evaluation)
     scores = {re.sub(r"\W+", "_", name): line.numbers.accuracy.value for name, line in metrics.lines.items()}
     notify("on_stage", "test", {f"accuracy_{name}": value for name, value in scores.items()})
@@ -147,7 +150,8 @@ def save_run(
         cascade=metrics.cascade,
     )
     linear = trainings.controls.get(LINEAR)
-    bundle = Student(evaluation.model, trainings.encoder, about, linear.model if linear else None)
+    hashes = split_hashes(inputs.dataset, inputs.corpus.splits, inputs.corpus.unlabeled)
+    bundle = Student(evaluation.model, trainings.encoder, about, linear.model if linear else None, hashes)
     bundle.save(folder.student, inputs.test_texts)
     labels = inputs.dataset.labels
     teacher, student, control = (

@@ -19,6 +19,7 @@ from qkd.engines.base import EngineEstimator
 from qkd.pipeline.inputs import Inputs
 from qkd.pipeline.training import Trainings
 from qkd.reports.run import (
+    BEFORE,
     FROZEN_ENCODER,
     IDEAL_TRAINING,
     LABELED_ONLY,
@@ -89,6 +90,8 @@ def evaluate(config: Config, setting: SimulationSetup, inputs: Inputs, trainings
             logits[f"{name}, {'ideal device' if setting.noisy else 'no shot noise'}"] = exact
     if trainings.frozen_logits is not None:
         logits[FROZEN_ENCODER] = trainings.frozen_logits
+    if inputs.before is not None:
+        logits[BEFORE] = inputs.before.logits(inputs.test_texts)
     logits |= {name: control.logits for name, control in trainings.controls.items()}
     labels = inputs.dataset.targets[inputs.corpus.splits.train]
     logits["majority"] = majority_logits(labels, len(data.test), classes)

@@ -25,6 +25,7 @@ from qkd.encoders.protocol import Encoder, embed_texts
 from qkd.encoders.registry import make_encoder
 from qkd.results.run import SelectionTrial
 from qkd.simulation.factory import torch_device
+from qkd.student.bundle import Student
 from qkd.student.data import TrainingData
 from qkd.student.losses import UNLABELED
 from qkd.teachers.labeling import Corpus, load_corpus
@@ -62,6 +63,7 @@ class Inputs:
         candidates: Layers of the encoder that were compared before some were chosen.
         teacher: The fitted teacher.
         data: Embeddings, teacher logits, labels and splits.
+        before: The student whose training continues.
     """
 
     corpus: Corpus
@@ -69,6 +71,7 @@ class Inputs:
     candidates: Sequence[SelectionTrial]
     teacher: Teacher
     data: TrainingData
+    before: Student | None = None
 
     @property
     def dataset(self) -> Dataset:
@@ -97,9 +100,15 @@ def prepare_inputs(config: Config, folder: RunFolder, resume: bool, clock: Clock
         corpus = load_corpus(config)
         teacher = make_teacher(config.teacher.teacher, str(torch_device(config.engine.torch_device)), config)
         _pin_texts(corpus, folder, resume)
+    before = _student_before(config, corpus)
     with clock.stage("encoder"):
-        encoder, candidates = choose_encoder(config.encoder.encoder, config, corpus, config.encoder.tune_encoder > 0)
-        if config.encoder.whiten:
+        candidates: Sequence[SelectionTrial] = ()
+        if before is not None:
+            encoder = before.encoder
+        else:
+            tunes = config.encoder.tune_encoder > 0
+            encoder, candidates = choose_encoder(config.encoder.encoder, config, corpus, tunes)
+        if config.encoder.whiten and before is None:
             texts = [corpus.dataset.texts[row] for row in corpus.splits.train]
             encoder = whiten(encoder, texts, config.encoder.whiten)
         embeddings = embed_texts(encoder, corpus.texts)
@@ -108,7 +117,24 @@ def prepare_inputs(config: Config, folder: RunFolder, resume: bool, clock: Clock
         logits = _label(teacher, corpus)
     if isinstance(teacher, SavableTeacher):
         teacher.save(folder.teacher)
-    return Inputs(corpus, encoder, candidates, teacher, _training_data(corpus, embeddings, logits))
+    return Inputs(corpus, encoder, candidates, teacher, _training_data(corpus, embeddings, logits), before)
+
+
+def _student_before(config: Config, corpus: Corpus) -> Student | None:
+    """Return the student whose training continues, if there is one.
+
+    Raises:
+        DataError: Its classes are not those of the texts.
+    """
+    if config.data.continue_from is None:
+        return None
+    before = Student.load(config.data.continue_from)
+    if before.classes != corpus.dataset.classes:
+        raise DataError(
+            f"{corpus.dataset.source}: the labels are {', '.join(map(repr, corpus.dataset.classes))}, but the student "
+            f"in {config.data.continue_from} knows {', '.join(map(repr, before.classes))}; train a new student"
+        )
+    return before
 
 
 def ask_run_teacher(folder: RunFolder, classes: Sequence[str]) -> Callable[[Sequence[str]], np.ndarray]:

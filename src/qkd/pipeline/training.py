@@ -7,12 +7,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from qkd.circuits import draw
 from qkd.circuits.student import StudentCircuit
 from qkd.core.callbacks import notify
 from qkd.core.config import Config
 from qkd.core.console import log, progress
+from qkd.core.errors import ConfigError
 from qkd.core.files import write_lines
 from qkd.core.runs import RunFolder
 from qkd.encoders.protocol import Encoder
@@ -81,7 +83,8 @@ def run_trainings(
 
     Ctrl-C ends them; the result then has ``finished = False``.
     """
-    runner = _Runner(config, setting, folder, resume)
+    start = None if inputs.before is None else inputs.before.model.state_dict()
+    runner = _Runner(config, setting, folder, resume, start)
     trainer = runner.quantum(setting.circuit, setting.trainer, inputs.data, folder.checkpoint)
     circuit = setting.logical
     size = f"{circuit.name}, {draw.count(circuit).size()}; {trainer.model.num_parameters:,} parameters"
@@ -111,17 +114,31 @@ def run_trainings(
 
 @dataclass(frozen=True)
 class _Runner:
-    """Configuration, engines and folder of all trainings of a run."""
+    """Configuration, engines, folder and initial weights of all trainings of a run."""
 
     config: Config
     setting: SimulationSetup
     folder: RunFolder
     resume: bool
+    start: dict[str, torch.Tensor] | None = None
 
     def quantum(self, circuit: StudentCircuit, engine: Engine, data: TrainingData, folder: Path) -> Trainer:
-        """Return the trainer of a new student with a circuit."""
+        """Return the trainer of a student with a circuit, new or with the weights of the student before.
+
+        Raises:
+            ConfigError: The student before has another circuit.
+        """
         core = QuantumCore(circuit, engine, self.config.train.train_shots)
-        return make_trainer(self.config, core, data, engine.device, folder)
+        trainer = make_trainer(self.config, core, data, engine.device, folder)
+        if self.start is not None:
+            try:
+                trainer.start_from(self.start)
+            except RuntimeError as error:
+                raise ConfigError(
+                    f"{self.config.data.continue_from}: its student has another circuit or encoder than this run "
+                    f"({str(error).splitlines()[-1].strip()}); omit --circuit, --qubits, --layers and --encoder"
+                ) from None
+        return trainer
 
     def train(
         self, trainer: Trainer, name: str, trainings: Trainings | None = None, history: Path | None = None

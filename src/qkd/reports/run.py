@@ -86,7 +86,10 @@ IDEAL_TRAINING = "ideal training"
 """Name of the student that was trained without the device's noise."""
 REFITTED_HEAD = "ideal training, head refitted"
 """Name of the same student with its head refitted to noisy values: the control of noise-aware training."""
+BEFORE = "before"
+"""Name of the student whose training was continued."""
 NAMES_IN_SENTENCES = {
+    BEFORE: "the student before",
     "teacher": "its teacher",
     LINEAR: "a linear student of the same size",
     LOGREG: "a logistic regression on the same embeddings",
@@ -111,6 +114,8 @@ def conclusions(metrics: Metrics) -> list[str]:
         sentences.append(teacher_conclusion(metrics))
     if metrics.cascade:
         sentences.append(metrics.cascade.sentence)
+    if metrics.continued:
+        sentences.append(metrics.continued.sentence)
     noise = metrics.noise
     if metrics.tuned_gain:
         sentences.append(f"Fine-tuning {metrics.tuned_layers} encoder layers: {metrics.tuned_gain.sentence}")

@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field, field_validator
 
 from qkd.results.base import ModelResult, PairedDifference, Result
 from qkd.results.cascade import Cascade
+from qkd.results.continuation import Continuation
 
 
 class SelectionTrial(Result):
@@ -264,6 +265,7 @@ class Metrics(Result):
         unlabeled_texts: The number of unlabeled training texts.
         unlabeled_gain: The gain over the same student without them.
         cascade: The student with the teacher behind it.
+        continued: The comparison with the student that training continued from.
         seconds: The wall time of each stage.
     """
 
@@ -287,6 +289,7 @@ class Metrics(Result):
     tuned_gain: PairedDifference | None = None
     unlabeled_texts: int = 0
     unlabeled_gain: PairedDifference | None = None
+    continued: Continuation | None = None
     cascade: Cascade | None = None
     seconds: dict[str, float]
 

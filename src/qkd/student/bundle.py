@@ -4,6 +4,7 @@ config.json          classes, encoder, angle map, circuit and training
 student.safetensors  weights of projection, circuit and head
 control.safetensors  weights of the linear control of the same size, if the run trained one
 circuit.qasm         the circuit with its inputs, weights and observables, OpenQASM 3
+texts.safetensors    hashes of the training, validation and test texts
 encoder.safetensors  arrays that were computed for the encoder (a whitening, a static table), if it has any
 README.md            the model card
 """
@@ -11,7 +12,7 @@ README.md            the model card
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ from qkd.core.files import NotWritten, read_text, write_json, write_text
 from qkd.core.runs import find_folder
 from qkd.core.version import VERSION
 from qkd.data.dataset import validate_texts
+from qkd.data.hashes import FILE as HASHES
 from qkd.encoders.features import FeaturesEncoder
 from qkd.encoders.given import embedding_function
 from qkd.encoders.protocol import Encoder
@@ -83,6 +85,7 @@ class Student(Shown):
         encoder: the encoder of its texts.
         about: its origin.
         control: the linear control of the same size on the same encoder, or None.
+        hashes: hashes of its training, validation and test texts by split; see ``data.hashes``.
     """
 
     _view = "qkd.reports.student"
@@ -93,8 +96,10 @@ class Student(Shown):
         encoder: Encoder,
         about: About | None = None,
         control: StudentModel | None = None,
+        hashes: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         self.model, self.encoder, self.about, self.control = model, encoder, about or About(), control
+        self.hashes = dict(hashes or {})
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -179,7 +184,7 @@ class Student(Shown):
             self._check_written(part, list(check_texts)[:CHECK_TEXTS])
             folder.mkdir(parents=True, exist_ok=True)
             # config.json goes first and comes last, so a folder that has one is complete
-            for name in ("config.json", "control.safetensors"):
+            for name in ("config.json", "control.safetensors", HASHES):
                 (folder / name).unlink(missing_ok=True)
             for path in sorted(part.iterdir(), key=lambda path: path.name == "config.json"):
                 path.replace(folder / path.name)
@@ -214,6 +219,8 @@ class Student(Shown):
         }
         if self.encoder.arrays:
             write_arrays(folder / "encoder.safetensors", dict(self.encoder.arrays))
+        if self.hashes:
+            write_arrays(folder / HASHES, self.hashes)
         write_text(folder / "README.md", model_card(self))
         write_json(folder / "config.json", config)
 
@@ -327,6 +334,7 @@ class Student(Shown):
                 control.eval()
             encoder_file = path / "encoder.safetensors"
             arrays = read_arrays(encoder_file) if encoder_file.exists() else {}
+            hashes = read_arrays(path / HASHES) if (path / HASHES).exists() else {}
         except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
             raise FolderError(f"{path}: the student is damaged ({str(error).splitlines()[0]}); {REMEDY}") from None
         if encoder is not None:
@@ -344,4 +352,4 @@ class Student(Shown):
                 f"{encoder.key}; use the same encoder weights"
             )
         model.eval()
-        return cls(model, encoder, record.about, control)
+        return cls(model, encoder, record.about, control, hashes)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qkd.core.errors import ModelError, ServiceError
+from qkd.data.hashes import FILE as HASHES
 
 if TYPE_CHECKING:
     from qkd.student.bundle import Student
@@ -61,6 +62,7 @@ def upload(student: Student, repo_id: str, private: bool, message: str) -> str:
     api = HfApi()
     with tempfile.TemporaryDirectory() as folder:
         student.save(Path(folder) / "student")
+        (Path(folder) / "student" / HASHES).unlink(missing_ok=True)  # they tell who has a text that it was trained on
         try:
             url = api.create_repo(repo_id, private=private, exist_ok=True)
             api.upload_folder(repo_id=url.repo_id, folder_path=Path(folder) / "student", commit_message=message)

@@ -245,6 +245,11 @@ class Trainer:
         )
         checkpoint.write_checkpoint(self.folder, f"{self.progress.epoch:06d}", self.progress, tensors)
 
+    def start_from(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Begin with the weights of a trained model instead of random ones."""
+        self.model.load_state_dict(weights)
+        self.best = _copy(self.model.state_dict())
+
     def resume(self) -> bool:
         """Restore the checkpoint; every later step is the same as without the interruption.
 

@@ -17,6 +17,7 @@ from qkd.core.console import log
 from qkd.core.errors import DataError
 from qkd.core.files import write_with
 from qkd.data import loading as data
+from qkd.data.hashes import keep_apart, read_hashes, text_hashes
 from qkd.encoders.protocol import embed_texts
 from qkd.encoders.registry import make_encoder
 from qkd.results import Labeling
@@ -58,6 +59,9 @@ def load_corpus(config: Config) -> Corpus:
         spec.data, spec.text_column, spec.label_column, spec.limit, spec.split_seed, spec.test_data, spec.split_by
     )
     splits = data.split_dataset(dataset, spec.valid, spec.test, spec.split_seed)
+    before = read_hashes(spec.continue_from) if spec.continue_from else None
+    if before is not None:
+        splits = keep_apart(dataset, splits, before)
     for line in dataset.notes:
         log.info(line)
     log.info(
@@ -66,6 +70,9 @@ def load_corpus(config: Config) -> Corpus:
         f"{_whose(dataset)}"
     )
     extra = data.load_unlabeled(spec.unlabeled, dataset, spec.text_column) if spec.unlabeled else ()
+    if before is not None:
+        tested = np.isin(text_hashes(extra), before["test"])
+        extra = tuple(text for text, known in zip(extra, tested, strict=True) if not known)
     if extra:
         log.info(f"{len(extra):,} texts without labels of {spec.unlabeled}")
     return Corpus(dataset, splits, extra)

@@ -97,11 +97,7 @@ def rebuilt(
 
 
 def _with_passes(model: NoiseModel, changed: Callable[[Any], Any], what: str) -> NoiseModel:
-    """Return a model with changed functions of its passes, in place.
-
-    Raises:
-        EngineError: A pass is not local.
-    """
+    """Return a model with changed functions of its passes, in place."""
     passes = list(model._custom_noise_passes)
     for custom in passes:
         if not isinstance(custom, LocalNoisePass):

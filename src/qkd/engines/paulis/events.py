@@ -57,11 +57,7 @@ def attenuated_terms(
 
 
 def events(circuit: QuantumCircuit, noise: NoiseLike) -> Iterator[ElementaryGate | Channel]:
-    """Yield the gates of a circuit as elementary gates, and noise and resets as channels.
-
-    Raises:
-        EngineError: As in ``channels``.
-    """
+    """Yield the gates of a circuit as elementary gates, and noise and resets as channels."""
     every, known = Noise.from_model(noise), dict[int, tuple[AnyError, np.ndarray]]()
     for flat, behind in every.placed(flattened_gates(circuit, every.names)):
         if isinstance(flat.operation, Reset):
@@ -95,9 +91,6 @@ def _spread(matrix: np.ndarray, qubits: tuple[int, ...]) -> Iterator[ElementaryG
 
     A Pauli channel on more is a product of its Pauli-Lindblad generators: with Pauli fidelities f_b, the rate of P_a is
     ``4^-k sum_b (-1)^<a,b> ln f_b`` (Flammia and Wallman, arXiv:1907.12976).
-
-    Raises:
-        EngineError: A channel on more than two qubits is not a Pauli channel, or has a fidelity that is not positive.
     """
     if len(qubits) <= 2:
         yield Channel(qubits, constant(matrix))
