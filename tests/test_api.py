@@ -106,10 +106,10 @@ def test_functions_say_which_settings_they_take(function, home):
     "sentence, expected",
     [
         ("use more --qubits or --epochs", "use more qubits or epochs"),
-        ("above --max-qpu-seconds 60", "above max_qpu_seconds=60"),
-        ("add --sim aer-noisy", "add sim='aer-noisy'"),
+        ("above --max-qpu-seconds 60", "above max_qpu_seconds 60"),
+        ("add --sim aer-noisy", "add sim aer-noisy"),
         ("export with --no-check", "export with check=False"),
-        ("continue with 'qkd distill --resume --name a'", "continue with qkd.distill(resume=True, name='a')"),
+        ("continue with 'qkd distill --resume --name a'", "continue with 'qkd distill --resume --name a'"),
         ("run 'qkd devices list', or a -- b", "run 'qkd devices list', or a -- b"),
     ],
 )

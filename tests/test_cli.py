@@ -84,7 +84,7 @@ def test_every_command_has_an_example_that_parses():
         (["circuits", "show", "hardwar"], "did you mean 'hardware'"),
         (["circuits", "check", "product", "--qubits", "0"], "--qubits"),
         (["evaluate", "nowhere"], "no run in this folder"),
-        (["predict", "a text", "--run", "nowhere"], "no student is in this folder"),
+        (["predict", "a text", "--run", "nowhere"], "no run in this folder"),
         (["distill", "--resume", "--runs", "nowhere"], "there is no run to continue"),
         (["distill", "--epochs", "-1", "--runs", "nowhere"], "--epochs = -1 does not fit: input should be greater"),
         (["distill", "--sim", "aer-nosy", "--runs", "nowhere"], "--sim = 'aer-nosy' does not fit"),

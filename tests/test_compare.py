@@ -154,7 +154,7 @@ def test_settings_that_a_comparison_does_not_look_at_are_told(corpus, tmp_path, 
     given = options(corpus, tmp_path, epochs=1, sim="aer-noisy", tune_encoder=1)
     compare(None, CompareSpec(students=("product", "linear"), seeds=1), **given)
     told = capsys.readouterr().err
-    assert "--sim is ignored" in told and "--tune-encoder is for transformer: students" in told
+    assert "sim is ignored" in told and "tune_encoder is for transformer: students" in told
 
 
 def simulated(rng, gap, seeds, texts, own=0.3):

@@ -163,7 +163,8 @@ def test_the_written_configuration_does_the_run_again(run, tmp_path):
     written = tomllib.loads(run.folder.config.read_text())
     assert written["train"]["epochs"] == 6 and "temperature" in written["loss"]
     done = qkd("distill", "--config", str(run.folder.config), "--runs", str(tmp_path), "-q", check=True)
-    assert "teacher" in done.stdout and "majority" in done.stdout and done.stderr == ""
+    assert "teacher" in done.stdout and "majority" in done.stdout
+    assert not re.sub(r"warning: .*\n", "", done.stderr)
     assert same_weights(run, Run(tmp_path / "whole"))
 
 
@@ -325,7 +326,7 @@ def test_data_may_be_a_table_columns_or_a_path(run, corpus, tmp_path):
         assert same_weights(run, found)
     again = api.distill(**{**given, "data": table, "name": "frame", "resume": True})
     assert again.metrics.texts == run.metrics.texts
-    with pytest.raises(QkdError, match="started with other texts"):
+    with pytest.raises(QkdError, match=r"where data.data is"):
         api.distill(**{**given, "data": table[:-1], "name": "frame", "resume": True})
     with pytest.raises(QkdError, match="no column 't'"):
         api.distill(**{**given, "data": table.rename(columns={"t": "text"})})

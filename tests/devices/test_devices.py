@@ -68,7 +68,7 @@ def test_names_that_lead_nowhere_are_explained():
         catalogue.require_live("ibm_brisbane", command)
     said = str(caught.value)
     assert "is retired since 2025-11" in said and "ibm_fez" in said
-    assert "qkd.run_hardware(device='fake_brisbane', local=True)" in said
+    assert "qkd run-hardware --device fake_brisbane --local" in said
     with pytest.raises(QkdError, match=r"not among the devices of this account.*ibm_fez"):
         catalogue.require_live("ibm_boston", command, online=["ibm_fez"])
     with pytest.raises(QkdError, match="is a snapshot"):

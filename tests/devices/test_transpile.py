@@ -157,11 +157,12 @@ def test_a_region_is_a_backend_for_everybody():
     observables = [[o] for o in small.observables]
     again = qiskit_transpile(small.circuit, region.backend, optimization_level=1, seed_transpiler=0)
     assert again.num_qubits == 3
-    exact = LightConeEstimator(backend=region.backend).run([(small.circuit, observables, values)]).result()[0].data.evs
+    model = NoiseModel.from_backend(region.backend)
+    exact = LightConeEstimator(model).run([(small.circuit, observables, values)]).result()[0].data.evs
     noisy = AerSimulator.from_backend(region.backend, seed_simulator=1)
     sampled = BackendEstimatorV2(backend=noisy).run([(small.circuit, observables, values)], precision=0.01).result()[0]
     assert np.abs(sampled.data.evs - exact).max() < 0.06
-    assert NoiseModel.from_backend(region.backend).noise_qubits == [0, 1, 2]
+    assert model.noise_qubits == [0, 1, 2]
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -174,7 +175,8 @@ def test_ibms_own_estimator_takes_a_region():
     estimator.options.resilience_level = 0
     values = np.full(len(small.circuit.parameters), 0.4)
     data = estimator.run([(small.circuit, [[o] for o in small.observables], values)], precision=0.02).result()[0].data
-    exact = LightConeEstimator(backend=region.backend).run([(small.circuit, [[o] for o in small.observables], values)])
+    model = NoiseModel.from_backend(region.backend)
+    exact = LightConeEstimator(model).run([(small.circuit, [[o] for o in small.observables], values)])
     assert np.abs(data.evs - exact.result()[0].data.evs).max() < 0.12
 
 
@@ -360,7 +362,7 @@ def test_a_circuit_that_is_compiled_already_keeps_its_gates_and_qubits():
     [
         (lambda circuit: qkd.transpile(circuit, "fake_manila", inputs=["y"]), r"no parameter 'y'; known are"),
         (lambda circuit: qkd.transpile("hardware", "fake_manila", inputs=["y"]), "belong to a QuantumCircuit"),
-        (lambda circuit: qkd.transpile(circuit, device=3.5), "float is no device"),
+        (lambda circuit: qkd.transpile(circuit, device=3.5), "device is 3.5"),
         (lambda circuit: qkd.transpile(circuit, backend=NoQubits()), "does not report its number of qubits"),
     ],
 )

@@ -104,7 +104,7 @@ def test_whitening_leaves_uncorrelated_numbers_of_variance_one_and_travels_with_
     assert again.key == encoder.key and again.dim == 8
     other = whiten(make_encoder("hashing:64"), TEXTS[:20], 8)
     assert other.key != encoder.key
-    with pytest.raises(QkdError, match=r"whiten=64: .* vary in \d+ directions; keep fewer"):
+    with pytest.raises(QkdError, match=r"whiten 64: .* vary in \d+ directions; keep fewer"):
         whiten(make_encoder("hashing:64"), TEXTS, 64)
 
 

@@ -162,6 +162,13 @@ def test_values_of_options(corpus, tmp_path, capsys, monkeypatch):
     commands = {("distill",): cheap, ("teach",): [*cheap[:10], "--out", "o.parquet"], ("compare",): cheap}
     commands |= {("evaluate",): [], ("predict",): ["text"], ("transpile",): ["hardware", "--device", "fake_manila"]}
     commands |= {
+        ("sweep",): [*cheap, "--over", "lr=0.01,0.02", "--trials", "1", "--seeds", "1"],
+        ("export",): [],
+        ("jobs", "list"): [],
+        ("jobs", "collect"): [],
+        ("devices", "compare"): [],
+        ("devices", "drift"): ["fake_manila"],
+        ("circuits", "check"): ["hardware"],
         ("run-hardware",): ["--local"],
         ("circuits", "show"): ["hardware"],
         ("devices", "show"): ["fake_manila"],

@@ -258,6 +258,6 @@ def test_automatic_shots_are_the_fewest_that_predictions_need_and_the_budget_all
 
 def test_a_dry_run_shows_its_cost_before_it_is_refused(folder, service):
     shown = []
-    with pytest.raises(QkdError, match="above max_qpu_seconds=1"):
+    with pytest.raises(QkdError, match="above max_qpu_seconds 1"):
         run(order(folder, max_qpu_seconds=1), lambda plan: shown.append(plan) or True, dry_run=True, policy=QUICK)
     assert len(shown) == 1 and shown[0].budget.seconds > 1 and service.jobs == []

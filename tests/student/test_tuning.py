@@ -165,7 +165,7 @@ def test_the_rate_rises_and_then_halves_every_epoch(tiny):
 def test_what_cannot_be_tuned_is_said(tiny):
     with pytest.raises(QkdError, match=r"tune_encoder: 'hashing:8' is neither a transformer nor static"):
         make_trainable(make_encoder("hashing:8"), TEXTS, 1)
-    with pytest.raises(QkdError, match=r"tune_encoder=3: .* reads layer 2"):
+    with pytest.raises(QkdError, match=r"tune_encoder 3: .* reads layer 2"):
         TrainableLayers(make_encoder(str(tiny)), TEXTS, 3)
     assert Config().encoder.tune_encoder == 0
 

@@ -151,7 +151,8 @@ def test_a_text_it_has_not_seen_is_named(tmp_path, dataset, logits):
 
 def test_kinds_are_listed():
     with pytest.raises(
-        QkdError, match=r"there is no kind 'xyz'; known are: api, classifier, logits, lora, probe, prompt"
+        QkdError,
+        match=r"there is no kind 'xyz'; known are: api, classifier, features, logits, lora, object, probe, prompt",
     ):
         make_teacher("xyz:x")
     with pytest.raises(QkdError, match=r"did you mean 'probe'"):

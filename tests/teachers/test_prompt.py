@@ -268,7 +268,7 @@ def test_examples_are_mixed_complete_and_never_the_text_itself(model, tmp_path, 
 
 
 def test_more_examples_than_there_are_is_one_sentence(model, tmp_path):
-    with pytest.raises(QkdError, match=r"examples=20: label 'kind 0' has \d+ training texts, and 21 are needed"):
+    with pytest.raises(QkdError, match=r"examples 20: label 'kind 0' has \d+ training texts, and 21 are needed"):
         fitted(model, animals(3), settings(tmp_path, examples=20))
 
 
@@ -328,7 +328,7 @@ def test_words_that_collide_or_are_empty_are_refused_with_their_tokens(model):
     [
         ("p.txt", "What is this?", r"p\.txt: template = .* must contain \{text\} once"),
         ("p.toml", 'template = "{text}"\nwords = 1', r"p\.toml: there is no key 'words'"),
-        ("clasify", None, r"--prompt 'clasify': .*did you mean 'classify'"),
+        ("clasify", None, r"prompt 'clasify': .*did you mean 'classify'"),
     ],
 )
 def test_prompts_that_cannot_be_used(tmp_path, name, content, words):

@@ -1,16 +1,18 @@
 """Errors for people: one sentence with the fault, its place and a remedy.
 
-QkdError
-    ConfigError     a setting or a name
-    DataError       texts, labels or logits
-    ModelError      a teacher or an encoder
-    CircuitError    a circuit or an observable
-        EngineError     a request that an engine refuses
-            PubTypeError
-    DeviceError     a device
-    BudgetError     the cost of a device run
-    ServiceError    a service that refuses or does not answer
-    FolderError     a run, a bundle or another file of qkd
+The classes::
+
+    QkdError
+        ConfigError     a setting or a name
+        DataError       texts, labels or logits
+        ModelError      a teacher or an encoder
+        CircuitError    a circuit or an observable
+            EngineError     a request that an engine refuses
+                PubTypeError
+        DeviceError     a device
+        BudgetError     the cost of a device run
+        ServiceError    a service that refuses or does not answer
+        FolderError     a run, a bundle or another file of qkd
 """
 
 from __future__ import annotations
@@ -21,14 +23,7 @@ from collections.abc import Iterable
 
 MAX_CHARACTERS = 1100
 """Length of an error sentence above which its middle is omitted."""
-FUNCTIONS = ("distill", "teach", "compare", "sweep", "reproduce", "evaluate", "predict", "run-hardware", "transpile")
-"""Commands that are Python functions of the same name."""
-VALUES = "exact|aer|affine|none|onnx|numpy|trajectories|votes|embeddings|lightcone|auto"
-"""Words that are the value of an option wherever they follow one."""
-_VALUE = rf"'[^']*'|-?\d[\w.,-]*\w|\d|[A-Z][A-Z_,=]*\b|/[\w./-]*\w|\w+(?:[-:_][\w:.-]*)?[-:_]\w+|(?:{VALUES})\b"
-_OPTION = re.compile(rf"(?<![\w-])--(no-)?([a-z][a-z0-9-]*[a-z0-9])(?:[ =]({_VALUE}))?")
-_WORD = r"(?: --[a-z][a-z0-9-]*(?:[ =](?!-)[^\s',;]+)?)"
-_COMMAND = re.compile(rf"'qkd ({'|'.join(FUNCTIONS)})((?: [^']*)?)'|\bqkd ({'|'.join(FUNCTIONS)})({_WORD}+)")
+_OPTION = re.compile(r"(?<!\w)'(?:qkd|pip|ray) [^']*'|(?<![\w-])--([a-z][a-z0-9-]*[a-z0-9])")
 _on_command_line = False
 
 
@@ -84,40 +79,23 @@ class PubTypeError(EngineError, TypeError):
 
 
 def speak_options() -> None:
-    """Let sentences name options and commands as a shell has them, instead of Python's arguments and functions."""
+    """Let sentences name options as a shell has them, instead of the arguments of Python functions."""
     global _on_command_line
     _on_command_line = True
 
 
 def spoken(sentence: str) -> str:
-    """Return a sentence in the words of the caller: in Python ``epochs=3`` for ``--epochs 3``."""
-    if _on_command_line or ("--" not in sentence and "'qkd " not in sentence):
+    """Return a sentence in the words of the caller: in Python ``batch_size`` for ``--batch-size``, not in commands."""
+    if _on_command_line or "--" not in sentence:
         return sentence
-    return _OPTION.sub(_as_argument, _COMMAND.sub(_as_call, sentence))
+    return _OPTION.sub(_as_argument, sentence)
 
 
 def _as_argument(match: re.Match[str]) -> str:
-    no, name, value = match.groups()
-    name = name.replace("-", "_")
-    if no:
-        return f"{name}=False"
-    return name if value is None else f"{name}={_literal(value)}"
-
-
-def _as_call(match: re.Match[str]) -> str:
-    name, words = match[1] or match[3], (match[2] or match[4] or "").replace("=", " ").split()
-    arguments = []
-    while words:
-        word = words.pop(0)
-        value = words.pop(0) if word.startswith("--") and words and not words[0].startswith("--") else None
-        key = word.removeprefix("--").replace("-", "_")
-        arguments.append(_literal(word) if key == word else f"{key}={'True' if value is None else _literal(value)}")
-    return f"qkd.{name.replace('-', '_')}({', '.join(arguments)})"
-
-
-def _literal(value: str) -> str:
-    plain = value.strip("'\"")
-    return plain if re.fullmatch(r"[A-Z_]+|-?\d+(\.\d+)?(e-?\d+)?", plain) else repr(plain)
+    if match[1] is None:  # a command
+        return match[0]
+    name = match[1].replace("-", "_")
+    return f"{name[3:]}=False" if name.startswith("no_") else name
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

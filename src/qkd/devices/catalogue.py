@@ -145,7 +145,7 @@ def require_live(name: str, command: str, online: Iterable[str] | None = None) -
     stand_in = catalogue.nearest_snapshot(entry).snapshot or ""
     raise DeviceError(
         f"{why}; live devices are {others}; the nearest snapshot is {stand_in}, to run the same there: "
-        f"{command.format(device=stand_in)} --local"
+        f"'{command.format(device=stand_in)} --local'"
     )
 
 

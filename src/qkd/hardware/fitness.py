@@ -105,6 +105,8 @@ def rank_devices(run: str | Path, devices: Sequence[str]) -> list[Fitness]:
             request = DeviceRunRequest(run=folder.path, device=device, local=True, samples=PRICED_TEXTS)
             [plan] = make_plans(request, folder, offline=True)
             error = region_error(plan.student, plan.snapshot)
+            if error is None:
+                raise DeviceError("it lacks gates or qubits of the compiled circuit")
             marks, _ = evaluate(evaluation, plan.student, plan.snapshot)
             ranking.append(
                 Fitness(
@@ -112,7 +114,7 @@ def rank_devices(run: str | Path, devices: Sequence[str]) -> list[Fitness]:
                     device=Path(device).name if device.endswith(".json") else plan.snapshot.name,
                     calibrated=plan.snapshot.calibration.date,
                     qubits=to_region(plan.student, plan.snapshot)[1].qubits,
-                    error=error or 0.0,
+                    error=error,
                     depth=two_qubit_figures(plan.student.circuit)[1],
                     texts=len(plan.texts),
                     seconds=plan.budget.seconds,

@@ -71,7 +71,7 @@ def learn(plan: Plan, records: list[JobRecord]) -> LearnedResult:
 def conclusion(result: LearnedResult) -> str:
     """Return a sentence about the use of the learned errors."""
     if result.clearer:
-        return f"use it like any device: qkd distill --sim aer-noisy --device {result.file}"
+        return f"use it like any device: 'qkd distill --sim aer-noisy --device {result.file}'"
     return (
         f"{result.circuits} circuits show no errors beyond the calibration, so there is nothing to train for; more "
         "--points or --shots would show smaller errors"

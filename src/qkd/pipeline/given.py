@@ -67,16 +67,15 @@ def storable(options: Options, config: Config, resumed: Config | None = None) ->
 
 def _register(values: dict[str, Any], resumed: Config | None) -> Iterator[str]:
     """Replace teachers, encoder and loss by their names, in place; yield a description of each object."""
-    from qkd.encoders.given import embedding_function
-    from qkd.student.losses import check_loss
-    from qkd.teachers.given import check_teacher
-
     if (teachers := values.get("teacher")) is not None:
         several = teachers if isinstance(teachers, list | tuple) else [teachers]
         known = () if resumed is None else tuple(filter(objects.is_object, resumed.teacher.teacher))
         given = [one for one in several if not isinstance(one, str | Path)]
-        for one in given:
-            check_teacher(one)
+        if given:
+            from qkd.teachers.given import check_teacher
+
+            for one in given:
+                check_teacher(one)
         before = iter(known if len(known) == len(given) else [None] * len(given))
         named = [
             str(one) if isinstance(one, str | Path) else objects.register("teacher", one, next(before))
@@ -85,12 +84,16 @@ def _register(values: dict[str, Any], resumed: Config | None) -> Iterator[str]:
         values["teacher"] = tuple(named)
         yield from (f"teacher {name}" for name in named if objects.is_object(name))
     if (loss := values.get("loss")) is not None and not isinstance(loss, str):
+        from qkd.student.losses import check_loss
+
         stored = resumed.loss.loss if resumed is not None else objects.PREFIX + check_loss(loss)
         values["loss"] = objects.register("loss", loss, stored)
         if resumed is not None and stored != objects.PREFIX + check_loss(loss):
             raise ConfigError(f"loss is another function than '{stored}', with which the run was started; pass that")
         yield f"loss {values['loss']}"
     if (encoder := values.get("encoder")) is not None and not isinstance(encoder, str | Path):
+        from qkd.encoders.given import embedding_function
+
         embedding_function(encoder)
         stored = resumed.encoder.encoder if resumed is not None else ""
         values["encoder"] = objects.register("encoder", encoder, stored if objects.is_object(stored) else None)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import TYPE_CHECKING
 
 from qkd.results.base import Estimate, Result
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class Deferral(Result):
@@ -30,9 +33,8 @@ class Deferral(Result):
 
     def answered(self, probabilities: np.ndarray) -> np.ndarray:
         """Return the mask (N,) of answered texts from the student's probabilities (N,C)."""
-        if self.threshold is None:
-            return np.zeros(len(probabilities), dtype=bool)
-        answered: np.ndarray = probabilities.max(axis=1) >= self.threshold
+        threshold = float("inf") if self.threshold is None else self.threshold
+        answered: np.ndarray = probabilities.max(axis=1) >= threshold
         return answered
 
     def describe(self) -> str:
