@@ -89,4 +89,4 @@ def test_a_transformer_is_in_the_graph(name, some_texts, tmp_path):
     assert done.difference < 1e-5 and done.agreement == 1
     if "max" not in name:
         small = student.export(tmp_path / "int8", "onnx", texts=some_texts[:20], int8=True)
-        assert small.bytes < 0.4 * done.bytes and small.agreement >= 0.98
+        assert small.bytes < 0.4 * done.bytes and small.agreement > 0.9

@@ -280,9 +280,6 @@ def checked_rows(what: str, texts: Sequence[str], rows: np.ndarray, width: tuple
     """Return what a model computed for N ``texts``, after refusing what cannot be right.
 
     Args:
-        what: the work or the model, for the message.
-        texts: N texts.
-        rows: one row for each.
         width: shape of one row; any when left out.
 
     Raises:

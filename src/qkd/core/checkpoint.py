@@ -37,10 +37,8 @@ def write_checkpoint(folder: Path, label: str, progress: Any, tensors: Mapping[s
     Torch's random streams are kept with it.
 
     Args:
-        folder: of the checkpoint.
         label: sets its tensors apart from those of the checkpoint before.
         progress: a dataclass of JSON values.
-        tensors: by name; see ``under`` for names in groups.
     """
     import torch
 
@@ -57,10 +55,6 @@ def write_checkpoint(folder: Path, label: str, progress: Any, tensors: Mapping[s
 
 def read_checkpoint(folder: Path, kind: type[P]) -> tuple[P, Tensors] | None:
     """Return the progress and the tensors of a folder's checkpoint, or None where it has none.
-
-    Args:
-        folder: of the checkpoint.
-        kind: the dataclass of its progress.
 
     Raises:
         FolderError: it is damaged, or of another format.

@@ -96,14 +96,7 @@ class _Worker:
     def run(
         self, function: int, packed: list[Any], chunk: int, texts: list[str]
     ) -> tuple[int, np.ndarray, Counter[str], str]:
-        """Return a chunk's number and rows, how many of its texts were cut, and what went wrong.
-
-        Args:
-            function: its number; the one that is here already is not unpacked again.
-            packed: its handle, in a list so that Ray does not unpack it by itself.
-            chunk: the chunk's number.
-            texts: the chunk.
-        """
+        """Return a chunk's number and rows, how many of its texts were cut, and what went wrong."""
         import ray
 
         if function != self._function:

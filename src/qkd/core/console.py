@@ -162,7 +162,6 @@ def progress(what: str, total: float, unit: str = "", done: float = 0) -> Iterat
 
     Args:
         what: the work, as a short noun phrase.
-        total: how much there is in all.
         unit: what is counted ("texts", "epochs", "MB").
         done: how much of it an earlier process did.
     """

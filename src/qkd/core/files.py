@@ -35,13 +35,7 @@ MAX_ARRAY_BYTES = 1024 * MIB
 
 
 class NotWritten(FolderError):
-    """A file could not be written.
-
-    Args:
-        path: of the file.
-        error: what the system said.
-        advice: what to do when the disk is full.
-    """
+    """A file could not be written."""
 
     def __init__(
         self, path: Path, error: OSError, advice: str = "free some space and run the same command again"

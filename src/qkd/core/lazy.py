@@ -16,9 +16,6 @@ def exports(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]
     """Return ``__getattr__`` and ``__dir__`` of a package (PEP 562).
 
     The names are those that the package imports for type checkers alone, in its first ``if`` statement.
-
-    Args:
-        package: The package's ``__name__``.
     """
     module = sys.modules[package]
     tree = ast.parse(module.__loader__.get_source(package))  # type: ignore[union-attr]

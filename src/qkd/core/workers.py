@@ -27,7 +27,6 @@ def parallel_map(
     Args:
         function: A function of a module; its arguments and results are pickled. The task seeds its random numbers, so
             the number of processes changes nothing.
-        tasks: The arguments.
         processes: Maximum number of processes; None takes one for each core. One process or one task runs right here.
     """
     if mapper is not None:

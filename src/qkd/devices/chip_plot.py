@@ -37,7 +37,6 @@ def figure(snapshot: Snapshot, region: Iterable[int] = ()) -> Figure:
     """Return a figure of the chip.
 
     Args:
-        snapshot: The device.
         region: Physical qubits to mark, with the couplers between them.
     """
     from matplotlib import colormaps

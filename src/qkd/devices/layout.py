@@ -89,11 +89,6 @@ def check_fits(circuit: QuantumCircuit, snapshot: Snapshot) -> None:
 def check_layout(qubits: Sequence[int], circuit: QuantumCircuit, snapshot: Snapshot) -> None:
     """Refuse physical qubits that are too few, too many, repeated, not on the device or not usable.
 
-    Args:
-        qubits: the physical qubit of each logical one.
-        circuit: the logical circuit.
-        snapshot: the device.
-
     Raises:
         DeviceError: names the qubits and the reason.
     """

@@ -32,8 +32,6 @@ def hidden(snapshot: Snapshot, seed: int, stress: bool = False) -> Snapshot:
     times the sum of its gates. Readouts of neighbors sometimes flip together.
 
     Args:
-        snapshot: The calibrated device.
-        seed: The seed of the errors.
         stress: Draw phases with a standard deviation of 0.3 rad instead.
     """
     random = np.random.default_rng([seed, 1 if stress else 0])

@@ -66,7 +66,6 @@ def to_region(student: StudentCircuit, snapshot: Snapshot) -> tuple[StudentCircu
 
     Args:
         student: A circuit on the device's indices, as ``transpile`` returns it.
-        snapshot: The device.
 
     Raises:
         DeviceError: The circuit has another width than the device.

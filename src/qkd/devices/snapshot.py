@@ -200,7 +200,6 @@ def save_snapshot(backend: BackendV2, folder: str | Path | None = None) -> Path:
     ``device=`` accepts the name in the file afterwards. The date is the calibration's, or now if it has none.
 
     Args:
-        backend: Any backend with a target.
         folder: The folder of the file; None is the user's folder of snapshots.
 
     Raises:

@@ -34,8 +34,6 @@ def transpile(student: StudentCircuit, snapshot: Snapshot, profile: Profile | No
     therefore added for compilation and removed afterwards. The best-scored result of several seeds is returned.
 
     Args:
-        student: The logical circuit.
-        snapshot: The device.
         profile: The transpile profile; None is the device's default.
 
     Raises:
@@ -160,9 +158,7 @@ def verify(logical: StudentCircuit, compiled: StudentCircuit, snapshot: Snapshot
     Both circuits are simulated exactly: narrow ones whole, wide ones one light cone at a time.
 
     Args:
-        logical: The circuit before compilation.
         compiled: The compiled circuit on the device's indices.
-        snapshot: The device.
         seed: The seed of the random point.
 
     Returns:

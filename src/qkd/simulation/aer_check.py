@@ -63,8 +63,6 @@ def compare_with_aer(
 
     Args:
         engine: The engine for training under ``noise``.
-        student: The circuit.
-        noise: Aer's noise model on the circuit's qubits.
         values: Parameter values (R,A+P), inputs first. As many rows are used as ``SECONDS`` allow. None draws two
             random points.
         seed: The seed of points, sampled observables and Aer's shots.

@@ -54,7 +54,6 @@ def choose(student: StudentCircuit, noise: NoiseLike, accuracy: float, rows: int
     """Return the name of the engine for a circuit, and the reason.
 
     Args:
-        student: The circuit.
         noise: The noise model; None is an ideal device.
         accuracy: The accuracy of the light-cone engine in wide light cones; 0 demands an exact engine.
         rows: The batch size, B.

@@ -94,9 +94,7 @@ def check_circuit(student: StudentCircuit, points: int = 2, seed: int = 0) -> Ci
     """Return the diagnostics of a circuit, computed light cone by light cone.
 
     Args:
-        student: The circuit.
         points: The number of random weight vectors; the largest rank counts.
-        seed: The seed of the points.
 
     Raises:
         CircuitError: A light cone has more than ``MAX_CONE_QUBITS`` qubits.

@@ -130,8 +130,6 @@ def make_engine(spec: EngineSpec, student: StudentCircuit, noise: NoiseLike = No
     """Return the training engine for a circuit.
 
     Args:
-        spec: The engine and its precision.
-        student: The circuit.
         noise: The noise model on the circuit's qubits; None is an ideal device.
         rows: The batch size, B, which the choice of ``auto`` depends on.
 
@@ -188,12 +186,6 @@ def make_sampler(spec: EngineSpec, student: StudentCircuit, noise: NoiseLike, tr
     """Return the engine that measures a student with shots after training.
 
     AerSimulator measures if it is fast enough. Otherwise shot noise is added to the values of the training engine.
-
-    Args:
-        spec: The number of shots.
-        student: The circuit.
-        noise: The noise model on the circuit's qubits; None is an ideal device.
-        trainer: The training engine.
     """
     under = "without noise" if noise is None else "with the device's noise"
     seconds = 0.0

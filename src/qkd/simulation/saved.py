@@ -23,7 +23,6 @@ def check_saved(student: StudentCircuit, points: int = 2) -> None:
     """Write a circuit as OpenQASM 3, read it back and compare expectation values and gradients at random points.
 
     Args:
-        student: The circuit.
         points: Number of random parameter vectors.
 
     Raises:

@@ -38,7 +38,6 @@ def learned_noise(model: NoiseModel, learned: Learned, region: Region) -> Noise:
     """Return a noise model in which learned errors replace the calibrated errors of the same gates.
 
     Args:
-        model: Aer's noise model on the region's indices.
         learned: The learned errors on the device's indices.
         region: The region.
     """
@@ -144,8 +143,6 @@ def make_setup(config: Config, logical: StudentCircuit, stored: Path | None = No
     """Return the simulation setup of a run.
 
     Args:
-        config: Simulator, engine and device.
-        logical: The circuit.
         stored: A snapshot file that replaces the device's, so that a resumed run keeps its noise.
 
     Raises:

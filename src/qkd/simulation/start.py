@@ -67,7 +67,6 @@ def linear_response(student: StudentCircuit, engine: Engine | None = None, seed:
     """Return the response of a circuit at its ``start``, or at the best start of a grid if it has none.
 
     Args:
-        student: The circuit.
         engine: The engine; None is an ideal one in double precision.
         seed: The seed of the initial weights.
 
@@ -147,7 +146,6 @@ def _best_start(slopes: _Slopes, grid: np.ndarray, common: np.ndarray, best: np.
     All inputs get the same value, unless a value for each input is clearly better.
 
     Args:
-        slopes: The slopes of the circuit.
         grid: The candidate values (T,).
         common: The slopes (T,A) with all inputs at one candidate.
         best: The largest slopes (A,).
