@@ -1,16 +1,18 @@
 """Errors for people: one sentence with the fault, its place and a remedy.
 
-QkdError
-    ConfigError     a setting or a name
-    DataError       texts, labels or logits
-    ModelError      a teacher or an encoder
-    CircuitError    a circuit or an observable
-        EngineError     a request that an engine refuses
-            PubTypeError
-    DeviceError     a device
-    BudgetError     the cost of a device run
-    ServiceError    a service that refuses or does not answer
-    FolderError     a run, a bundle or another file of qkd
+The classes::
+
+    QkdError
+        ConfigError     a setting or a name
+        DataError       texts, labels or logits
+        ModelError      a teacher or an encoder
+        CircuitError    a circuit or an observable
+            EngineError     a request that an engine refuses
+                PubTypeError
+        DeviceError     a device
+        BudgetError     the cost of a device run
+        ServiceError    a service that refuses or does not answer
+        FolderError     a run, a bundle or another file of qkd
 """
 
 from __future__ import annotations
