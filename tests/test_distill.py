@@ -336,3 +336,18 @@ def test_one_text_is_classified_as_one_text(run):
     text = run.predictions[0].text
     (alone,) = api.predict(text, run=run.folder.path)
     assert alone.text == text and alone.label in run.student.classes
+
+
+def test_a_teacher_below_a_logistic_regression_is_told_before_the_training(corpus, tmp_path, said):
+    import pandas as pd
+
+    logits = pd.read_csv(corpus / "logits.csv")
+    names = [name for name in logits if name != "text"]
+    logits[names] = np.random.default_rng(0).normal(size=(len(logits), len(names)))
+    logits.to_csv(tmp_path / "random.csv", index=False)
+    teacher = f"logits:{tmp_path / 'random.csv'}"
+    api.distill(**options(corpus, tmp_path, teacher=teacher, encoder="hashing:512", epochs=1, qubits=2))
+    lines = said()
+    early = [n for n, line in enumerate(lines) if line.startswith("on the validation texts: The teacher is worse")]
+    assert len(early) == 1 and "Ctrl-C" in lines[early[0]]
+    assert early[0] < min(n for n, line in enumerate(lines) if line.startswith("training:"))
