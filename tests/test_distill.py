@@ -348,3 +348,16 @@ def test_a_table_of_texts_has_the_column_of_the_run(run, corpus, tmp_path):
     assert [answer.text for answer in answers] == [row.text for row in rows]
     with pytest.raises(QkdError, match="no column 'text'"):
         api.predict(file=tmp_path / "new.csv", run=run.folder.student)
+
+
+def test_a_teacher_below_a_logistic_regression_is_told_before_the_training(corpus, tmp_path, said):
+    logits = pd.read_csv(corpus / "logits.csv")
+    names = [name for name in logits if name != "text"]
+    logits[names] = np.random.default_rng(0).normal(size=(len(logits), len(names)))
+    logits.to_csv(tmp_path / "random.csv", index=False)
+    teacher = f"logits:{tmp_path / 'random.csv'}"
+    api.distill(**options(corpus, tmp_path, teacher=teacher, encoder="hashing:512", epochs=1, qubits=2))
+    lines = said()
+    early = [n for n, line in enumerate(lines) if line.startswith("on the validation texts: The teacher is worse")]
+    assert len(early) == 1 and "Ctrl-C" in lines[early[0]]
+    assert early[0] < min(n for n, line in enumerate(lines) if line.startswith("training:"))

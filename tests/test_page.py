@@ -1,5 +1,6 @@
 """The page of a run in headless Chromium, at two widths and in both color schemes."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -154,6 +155,20 @@ def test_nothing_is_clipped_and_every_text_is_readable(browser, page, width, sch
     paper, unreadable = browser.execute_script(CONTRASTS)
     assert unreadable == []
     assert paper > 0.9 if scheme == "light" else paper < 0.05
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_axe_finds_no_violation(browser, page, width, scheme):
+    if not (axe := os.environ.get("QKD_AXE")):
+        pytest.skip("QKD_AXE does not name axe.min.js, which 'npm pack axe-core' downloads")
+    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    browser.execute_script(Path(axe).read_text("utf8"))
+    found = browser.execute_async_script("const done = arguments[0]; axe.run().then(done)")
+    assert [(rule["id"], rule["nodes"][0]["html"]) for rule in found["violations"]] == []
 
 
 def test_texts_can_be_searched_and_labels_are_shown_as_they_are(browser, page):

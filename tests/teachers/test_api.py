@@ -337,6 +337,14 @@ def test_secrets_stay_out_of_messages_and_files(server, prompt, monkeypatch):
     assert b"sk-secret" not in files and "sk-secret" not in str(remote.describe().model_dump())
 
 
+def test_an_absent_server_is_one_sentence_at_once(prompt):
+    dataset, splits = corpus()
+    settings = ApiSpec(api_url=("http://127.0.0.1:9/v1",))
+    absent = ApiTeacher("tiny", PromptSpec(prompt=(prompt,)), settings, sleep=no_sleep)
+    with pytest.raises(ServiceError, match=r"127\.0\.0\.1:9/v1 did not answer after 2 attempts: ConnectError"):
+        absent.fit(dataset, splits)
+
+
 def test_an_endless_stream_ends():
     class Endless(httpx.AsyncBaseTransport):
         async def handle_async_request(self, request):

@@ -16,24 +16,31 @@ from qkd.core.cache import checked_rows
 from qkd.core.callbacks import notify
 from qkd.core.config import Config, read_config
 from qkd.core.console import log
-from qkd.core.errors import DataError
+from qkd.core.errors import DataError, ModelError
 from qkd.core.files import read_json, write_json
+from qkd.core.objects import is_object
 from qkd.core.runs import RunFolder
 from qkd.encoders.combined import whiten
 from qkd.encoders.hidden_states import choose_layers
 from qkd.encoders.protocol import Encoder, embed_texts
 from qkd.encoders.registry import make_encoder
+from qkd.models.linear_probes import linear_probe
+from qkd.reports.run import LOGREG, NAMES_IN_SENTENCES
 from qkd.results.run import SelectionTrial
 from qkd.simulation.factory import torch_device
 from qkd.student.bundle import Student
 from qkd.student.data import TrainingData
 from qkd.student.losses import UNLABELED
+from qkd.student.verdicts import compare_accuracies
 from qkd.teachers.labeling import Corpus, load_corpus
 from qkd.teachers.protocol import SavableTeacher, Teacher
 from qkd.teachers.registry import make_teacher
 
 if TYPE_CHECKING:
     from qkd.data.loading import Dataset
+
+PROBE_TEXTS = 2000
+"""Maximum number of training texts of the logistic regression that the teacher is compared with."""
 
 
 class Clock:
@@ -117,7 +124,33 @@ def prepare_inputs(config: Config, folder: RunFolder, resume: bool, clock: Clock
         logits = _label(teacher, corpus)
     if isinstance(teacher, SavableTeacher):
         teacher.save(folder.teacher)
-    return Inputs(corpus, encoder, candidates, teacher, _training_data(corpus, embeddings, logits), before)
+    data = _training_data(corpus, embeddings, logits)
+    if config.student.controls:
+        _report_teacher(data, config.student.margin)
+    return Inputs(corpus, encoder, candidates, teacher, data, before)
+
+
+def _report_teacher(data: TrainingData, margin: float) -> None:
+    """Compare the teacher with a logistic regression on the validation texts, before the student trains.
+
+    Args:
+        data: The training data.
+        margin: Points of accuracy within which two classifiers are equivalent.
+    """
+    labeled, targets = data.labeled_train, data.targets[data.valid]
+    rows = labeled[:: -(-len(labeled) // PROBE_TEXTS)]
+    embeddings = data.embeddings
+    _, logits = linear_probe(embeddings[rows], data.targets[rows], embeddings[data.valid], targets)
+    hits = {
+        name: (answers.argmax(axis=1) == targets).astype(float)[None]
+        for name, answers in (("teacher", data.teacher_logits[data.valid]), (LOGREG, logits))
+    }
+    gain = compare_accuracies("the teacher", hits["teacher"], {LOGREG: hits[LOGREG]}, margin / 100, NAMES_IN_SENTENCES)
+    sentence = f"on the validation texts: {gain[LOGREG].sentence}"
+    if gain[LOGREG].verdict == "worse":
+        log.warning(f"{sentence} Stop with Ctrl-C and use a stronger --teacher, unless that is what you study.")
+    else:
+        log.info(sentence)
 
 
 def _student_before(config: Config, corpus: Corpus) -> Student | None:
@@ -160,6 +193,11 @@ def _fitted_teacher(folder: RunFolder, classes: Sequence[str]) -> Teacher:
         QkdError: the texts or the teacher are missing, or have changed.
     """
     config = read_config(folder.config)
+    lost = next(filter(is_object, config.teacher.teacher), None)
+    if lost is not None:
+        raise ModelError(
+            f"{folder.path}: the teacher '{lost}' is a Python object, which no run keeps; call it yourself"
+        )
     corpus = load_corpus(config)
     if not folder.data.is_file() or read_json(folder.data)["sha256"] != _digest(corpus):
         raise DataError(f"{corpus.dataset.source}: the texts have changed since {folder.path} was trained")

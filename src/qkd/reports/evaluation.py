@@ -34,7 +34,9 @@ MAX_CLASSES = 12
 
 def parts(evaluation: Evaluation) -> Sequence[Part]:
     """Return scores, scores of the classes, and the confusion matrix."""
-    scores = Table(("score", ""), [(name.replace("_", " "), str(value)) for name, value in evaluation.numbers.items()])
+    scores = Table(
+        ("score", "value"), [(name.replace("_", " "), str(value)) for name, value in evaluation.numbers.items()]
+    )
     confusion = [confusion_table(evaluation)] if len(evaluation.classes) <= MAX_CLASSES else []
     picture = Picture(
         "Texts by label and predicted class.", plots.confusion, (evaluation.confusion, [*evaluation.classes])

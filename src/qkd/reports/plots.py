@@ -97,7 +97,7 @@ def style_axes(axes: Any, size: float = 10) -> None:
     """Give axes the colors of a report and labels of ``size`` points."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[:].set_color(MUTED)
-    axes.tick_params(colors=INK, labelcolor=INK, labelsize=size)
+    axes.tick_params(which="both", colors=INK, labelcolor=INK, labelsize=size)  # logarithmic axes label minor ticks
     for label in (axes.xaxis.label, axes.yaxis.label, axes.title):
         label.set(color=INK, size=size)
 

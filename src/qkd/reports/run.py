@@ -55,7 +55,17 @@ def predicted_classes(classes: Sequence[str], predictions: Sequence[TestPredicti
 
 def results_table(metrics: Metrics) -> Table:
     """Return the scores, sizes and times of teacher, student and controls."""
-    columns = ("", "accuracy", "macro-F1", "like teacher", "ECE", "classical", "quantum", "encoder", "ms/text")
+    columns = (
+        "classifier",
+        "accuracy",
+        "macro-F1",
+        "like teacher",
+        "ECE",
+        "classical",
+        "quantum",
+        "encoder",
+        "ms/text",
+    )
     rows = []
     for name, line in metrics.lines.items():
         numbers, parameters = line.numbers, line.parameters

@@ -40,7 +40,7 @@ def parts(student: Student) -> Sequence[Part]:
     small = len(circuit.circuit.data) <= MAX_DRAWN_GATES
     drawing = [Picture("The circuit.", circuit_figure, (circuit,))] if small else []
     sentences = [*about.controls, *([about.conclusion] if about.conclusion else [])]
-    return [Table(("student", ""), list(facts(student).items())), sentences, drawing]
+    return [Table(("student", "value"), list(facts(student).items())), sentences, drawing]
 
 
 def records(student: Student) -> dict[str, list[dict[str, Any]]]:

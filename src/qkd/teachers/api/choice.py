@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qkd.core.errors import ModelError
-from qkd.teachers.api.endpoint import Endpoint, Usage, current_usage, estimated_tokens
+from qkd.teachers.api.endpoint import Endpoint
 from qkd.teachers.api.likelihoods import Likelihoods
 from qkd.teachers.api.next_token import NextToken, TokenScores
 from qkd.teachers.api.question import Question
 from qkd.teachers.api.source import Source, Unanswered, Unsuited
+from qkd.teachers.api.usage import Usage, current_usage, estimated_tokens
 from qkd.teachers.api.votes import Votes
 
 # Length from which the context is tested, and the most characters that a token of a real text has.

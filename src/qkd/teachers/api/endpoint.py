@@ -8,22 +8,22 @@ import os
 import random
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from contextvars import ContextVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from qkd.core.errors import ModelError, QkdError, ServiceError, nearest
+from qkd.teachers.api.usage import Usage, current_usage, reported_usage, texts_of
 
 if TYPE_CHECKING:
     import httpx
 
 DEFAULT_URL = "https://api.openai.com/v1"
 MAX_ATTEMPTS = 8
+TEST_ATTEMPTS = 4  # of a request of the test that fails inside the server
 MAX_WAIT_SECONDS = 300.0
 MAX_RESPONSE_BYTES = 4 * 2**20
-CHARACTERS_PER_TOKEN = 3.5
 # Length of a part of an error message that is looked for in the request, whose texts no message may contain.
 QUOTE_CHARACTERS = 20
 RETRIED_STATUS = {408, 409, 425, 429, 500, 502, 503, 504, 529}
@@ -46,39 +46,6 @@ class Refused(QkdError):
 
 
 @dataclass
-class Usage:
-    """Tokens and requests.
-
-    Attributes:
-        requests: Answered requests.
-        prompt_tokens: Tokens that the server read.
-        completion_tokens: Tokens that the server wrote.
-        estimated: Requests whose tokens the server did not report, so that they are estimated from characters.
-    """
-
-    requests: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    estimated: int = 0
-
-    def __iadd__(self, other: Usage) -> Usage:
-        """Add the tokens and requests of ``other``."""
-        self.requests += other.requests
-        self.prompt_tokens += other.prompt_tokens
-        self.completion_tokens += other.completion_tokens
-        self.estimated += other.estimated
-        return self
-
-    def cost(self, price: tuple[float, float]) -> float:
-        """Return US dollars at a price for one million read and one million written tokens."""
-        return (self.prompt_tokens * price[0] + self.completion_tokens * price[1]) / 1e6
-
-
-# The usage of the text that a task asks about, or of the test of a server.
-current_usage: ContextVar[Usage | None] = ContextVar("current_usage", default=None)
-
-
-@dataclass
 class Endpoint:
     """One server.
 
@@ -94,7 +61,8 @@ class Endpoint:
     Attributes:
         usage: Tokens and requests so far; several endpoints may share it.
         server: The model name and ``system_fingerprint`` of the latest response, empty where the server omits them.
-        testing: Whether requests test what the server supports, so that HTTP 500 is tried only twice.
+        testing: Whether requests test what the server supports, so that fewer attempts follow HTTP 500 or a URL at
+            which nothing listens.
     """
 
     url: str
@@ -133,16 +101,22 @@ class Endpoint:
         """
         from tenacity import AsyncRetrying, retry_if_exception_type
 
+        failures: list[_Retry] = []
+
+        def hopeless(state: Any) -> bool:
+            failures.append(state.outcome.exception())
+            return self._hopeless(failures)
+
         async for attempt in AsyncRetrying(
-            stop=self._stop,
+            stop=hopeless,
             retry=retry_if_exception_type(_Retry),
             wait=_wait,
             sleep=self.sleep,
-            retry_error_callback=self._give_up,
+            retry_error_callback=lambda state: self._give_up(failures),
         ):
             with attempt:
                 answer = await self._once("POST", path, body)
-                usage = _usage(body, answer)
+                usage = reported_usage(body, answer)
                 self.usage += usage
                 if (current := current_usage.get()) is not None:
                     current += usage
@@ -176,18 +150,18 @@ class Endpoint:
             await self._client.aclose()
             self._client = None
 
-    def _breaks(self, state: Any) -> bool:
-        """Return whether a request of the test fails inside the server, which another form of it may avoid."""
-        return self.testing and state.outcome.exception().status == 500
+    def _breaks(self, failures: Sequence[_Retry]) -> bool:
+        """Return whether a request of the test fails inside the server each time; another form of it may not."""
+        return self.testing and len(failures) >= TEST_ATTEMPTS and all(one.status == 500 for one in failures)
 
-    def _stop(self, state: Any) -> bool:
-        return bool(state.attempt_number >= (2 if self._breaks(state) else MAX_ATTEMPTS))
+    def _hopeless(self, failures: Sequence[_Retry]) -> bool:
+        absent = self.testing and len(failures) > 1 and all(one.absent for one in failures)
+        return absent or self._breaks(failures) or len(failures) >= MAX_ATTEMPTS
 
-    def _give_up(self, state: Any) -> None:
-        error = state.outcome.exception()
-        if self._breaks(state):
-            raise Refused(f"{self.name} fails on the request: {error}", error.status)
-        raise Unavailable(f"{self.name} did not answer after {MAX_ATTEMPTS} attempts: {error}")
+    def _give_up(self, failures: Sequence[_Retry]) -> None:
+        if self._breaks(failures):
+            raise Refused(f"{self.name} fails on the request: {failures[-1]}", 500)
+        raise Unavailable(f"{self.name} did not answer after {len(failures)} attempts: {failures[-1]}")
 
     def _open(self) -> httpx.AsyncClient:
         try:
@@ -226,7 +200,8 @@ class Endpoint:
         except TimeoutError:
             raise _Retry(f"no complete answer within {self.timeout:g} s") from None
         except (httpx.HTTPError, OSError) as error:
-            raise _Retry(f"{type(error).__name__}: {error}") from None
+            absent = isinstance(error, httpx.ConnectError)
+            raise _Retry(f"{type(error).__name__}: {error}", absent=absent) from None
         self._learn_limits(headers)
         if status in RETRIED_STATUS:
             raise _Retry(f"HTTP {status}: {_reason(content, body)}", _seconds(headers.get("retry-after")), status)
@@ -263,11 +238,14 @@ class _Retry(Exception):
     Attributes:
         after: Seconds that the server asks to wait, if it does.
         status: The HTTP status code, if there is one.
+        absent: Whether nothing listens at the URL.
     """
 
-    def __init__(self, message: str, after: float | None = None, status: int | None = None) -> None:
+    def __init__(
+        self, message: str, after: float | None = None, status: int | None = None, absent: bool = False
+    ) -> None:
         super().__init__(message)
-        self.after, self.status = after, status
+        self.after, self.status, self.absent = after, status, absent
 
 
 def _wait(state: Any) -> float:
@@ -312,7 +290,7 @@ def _reason(content: bytes, body: Mapping[str, Any] | None) -> str:
     except (ValueError, AttributeError):
         pass
     text = " ".join(text.split())[:200] or "no reason given"
-    sent = " ".join(" ".join(_texts(body or {})).split())
+    sent = " ".join(" ".join(texts_of(body or {})).split())
     quoted = any(text[start : start + QUOTE_CHARACTERS] in sent for start in range(len(text) - QUOTE_CHARACTERS + 1))
     return "the reason quotes the request" if quoted else text
 
@@ -326,27 +304,3 @@ def _seconds(value: str | None) -> float | None:
     units = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
     parts = re.findall(r"(\d{1,9}(?:\.\d{1,9})?)(ms|s|m|h)", value)
     return sum(float(number) * units[unit] for number, unit in parts) if parts else None
-
-
-def _usage(body: Mapping[str, Any], answer: Mapping[str, Any]) -> Usage:
-    """Return the tokens of one answered request, estimated where the server reports none."""
-    reported = answer.get("usage")
-    counts = [reported.get(f"{kind}_tokens") for kind in ("prompt", "completion")] if isinstance(reported, dict) else []
-    if counts and isinstance(counts[0], int) and counts[0] > 0:
-        return Usage(1, counts[0], counts[1] if isinstance(counts[1], int) and counts[1] > 0 else 0)
-    read, written = (sum(map(len, _texts(part))) for part in (body, answer))
-    return Usage(1, estimated_tokens(read), estimated_tokens(written), estimated=1)
-
-
-def _texts(value: Any) -> list[str]:
-    """Return the texts of a request or of an answer."""
-    if isinstance(value, str):
-        return [value]
-    if isinstance(value, Mapping):
-        value = [value.get(key) for key in ("messages", "prompt", "query", "choices", "message", "content", "text")]
-    return [text for part in value for text in _texts(part)] if isinstance(value, list) else []
-
-
-def estimated_tokens(characters: int) -> int:
-    """Return a number of tokens; English text has about four characters for each."""
-    return round(characters / CHARACTERS_PER_TOKEN)

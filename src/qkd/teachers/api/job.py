@@ -9,8 +9,9 @@ from typing import Any
 from qkd.core.console import log, progress
 from qkd.core.errors import ModelError, ServiceError
 from qkd.teachers.api.answers import Answers
-from qkd.teachers.api.endpoint import Endpoint, Unavailable, Usage, current_usage
+from qkd.teachers.api.endpoint import Endpoint, Unavailable
 from qkd.teachers.api.source import Source, Unanswered, Unsuited
+from qkd.teachers.api.usage import Usage, current_usage
 
 MAX_UNANSWERED_SHARE = 0.2  # of all texts; above it the job stops, because the model does not do this task
 

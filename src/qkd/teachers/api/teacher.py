@@ -19,10 +19,11 @@ from qkd.models.transformer import Loading
 from qkd.results import EndpointUse, TeacherCard
 from qkd.teachers.api.answers import Answers
 from qkd.teachers.api.choice import SOURCES, check_context, choose, expected_usage
-from qkd.teachers.api.endpoint import DEFAULT_URL, Endpoint, Unavailable, Usage
+from qkd.teachers.api.endpoint import DEFAULT_URL, Endpoint, Unavailable
 from qkd.teachers.api.job import Job
 from qkd.teachers.api.question import Question
 from qkd.teachers.api.source import Source
+from qkd.teachers.api.usage import Usage
 from qkd.teachers.api.votes import Votes
 from qkd.teachers.calibration import Calibration, calibrate, validation_scores
 from qkd.teachers.heads import OutOfFold
