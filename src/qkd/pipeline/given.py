@@ -53,7 +53,9 @@ def storable(options: Options, config: Config, resumed: Config | None = None) ->
     folder = Path(runs) / FOLDER
     with objects.released():
         if not isinstance(values.get("data"), str | Path | None):
-            values |= stored_data(values, config, folder)
+            values |= stored_data(values, resumed or config, folder)
+            if resumed is not None and values["data"] != resumed.data.data:
+                raise DataError(f"{resumed.data.data}: the run was started with other texts; start a new run")
         if not isinstance(values.get("circuit"), str | Path | None):
             values["circuit"] = _stored_circuit(values.pop("circuit"), values.pop("inputs", None), folder)
         names = [*_register(values, resumed)]

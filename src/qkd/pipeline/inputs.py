@@ -16,8 +16,9 @@ from qkd.core.cache import checked_rows
 from qkd.core.callbacks import notify
 from qkd.core.config import Config, read_config
 from qkd.core.console import log
-from qkd.core.errors import DataError
+from qkd.core.errors import DataError, ModelError
 from qkd.core.files import read_json, write_json
+from qkd.core.objects import is_object
 from qkd.core.runs import RunFolder
 from qkd.encoders.combined import whiten
 from qkd.encoders.hidden_states import choose_layers
@@ -192,6 +193,11 @@ def _fitted_teacher(folder: RunFolder, classes: Sequence[str]) -> Teacher:
         QkdError: the texts or the teacher are missing, or have changed.
     """
     config = read_config(folder.config)
+    lost = next(filter(is_object, config.teacher.teacher), None)
+    if lost is not None:
+        raise ModelError(
+            f"{folder.path}: the teacher '{lost}' is a Python object, which no run keeps; call it yourself"
+        )
     corpus = load_corpus(config)
     if not folder.data.is_file() or read_json(folder.data)["sha256"] != _digest(corpus):
         raise DataError(f"{corpus.dataset.source}: the texts have changed since {folder.path} was trained")
