@@ -151,7 +151,7 @@ def predict(
 
         if defer is not None or ask_teacher:
             raise ConfigError(f"{spec.run}: an export has its own threshold; export with --defer, or name the run")
-        rows = predict_with_export(spec.run, texts, spec.file, spec.text_column)
+        rows = predict_with_export(spec.run, texts, spec.file, spec.text_column or "text")
     else:
         from qkd import api
 
