@@ -1,9 +1,12 @@
 """Milliseconds per text, cold start and size of a run's student and of its exports, beside what people use instead.
 
-    python benchmarks/latency.py RUN [RUN ...] [--texts 1000]
+    python benchmarks/latency.py RUN [RUN ...] [--texts 1000] [--transformer FOLDER]
+
+``--transformer`` names a folder with a sentence transformer such as MiniLM. model2vec distills it, and SetFit
+fine-tunes it on one pair of each kind for a text; both must be installed (``model2vec[distill]``, ``setfit``).
 
 Every contender classifies the run's test texts, from the text on, in a process of its own with one thread. The cold
-start is the time from starting Python to the first label.
+start is the CPU time from starting Python to the first label.
 """
 
 from __future__ import annotations
@@ -11,11 +14,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +60,30 @@ classify = make_pipeline(TfidfVectorizer(ngram_range=(1, 2)), LogisticRegression
 """
 
 
+MODEL2VEC = """
+from model2vec.distill import distill_from_model
+from sklearn.linear_model import LogisticRegression
+from transformers import AutoModel, AutoTokenizer
+model = distill_from_model(AutoModel.from_pretrained({folder!r}), AutoTokenizer.from_pretrained({folder!r}))
+fitted = LogisticRegression(max_iter=1000).fit(model.encode(train), labels)
+classify = lambda texts: fitted.predict(model.encode(texts))
+"""
+SETFIT = """
+from datasets import Dataset
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.models import Pooling, Transformer
+from setfit import SetFitModel, Trainer, TrainingArguments
+from sklearn.linear_model import LogisticRegression
+body = Transformer({folder!r})
+body = SentenceTransformer(modules=[body, Pooling(body.get_word_embedding_dimension())], device="cpu")
+model = SetFitModel(body, LogisticRegression(max_iter=1000), labels=sorted(set(labels)))
+data = Dataset.from_dict({{"text": train, "label": [sorted(set(labels)).index(label) for label in labels]}})
+arguments = TrainingArguments(num_iterations=1, num_epochs=1, batch_size=16, report_to="none")
+Trainer(model, arguments, train_dataset=data).train()
+classify = lambda texts: [str(label) for label in model.predict(texts)]
+"""
+
+
 def measure(preparation: str, payload: Path) -> dict[str, object] | None:
     """Return seconds, answers and memory (MB) of a contender, or None where it cannot run."""
     code = PROGRAM.format(preparation=preparation, repeats=REPEATS)
@@ -69,12 +96,13 @@ def measure(preparation: str, payload: Path) -> dict[str, object] | None:
 
 
 def cold_start(command: list[str]) -> float:
-    """Return the median wall time, seconds, of a command that classifies one text."""
+    """Return the median CPU time, seconds, of a command that classifies one text."""
     times = []
     for _ in range(REPEATS):
-        started = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run(command, check=True, capture_output=True)
-        times.append(time.perf_counter() - started)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     return statistics.median(times)
 
 
@@ -83,7 +111,9 @@ def megabytes(folder: Path) -> float:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
 
 
-def contenders(run: Run, folder: Path, texts: list[str]) -> list[tuple[str, str, list[str], Path | None]]:
+def contenders(
+    run: Run, folder: Path, texts: list[str], transformer: Path | None
+) -> list[tuple[str, str, list[str], Path | None]]:
     """Return name, preparation, cold-start command and folder of each contender."""
     student, bundle = run.student, str(run.folder.student)
     command = [sys.executable, "-m", "qkd", "predict", "a text", "--run", bundle]
@@ -103,6 +133,9 @@ def contenders(run: Run, folder: Path, texts: list[str]) -> list[tuple[str, str,
         found.append((name, EXPORT.format(folder=str(out)), [sys.executable, str(out / "classify.py"), "a text"], out))
     found.append(("logreg, same embeddings", LOGREG.format(folder=bundle), [], None))
     found.append(("TF-IDF with logreg", TFIDF, [], None))
+    if transformer is not None:
+        found.append(("model2vec with logreg", MODEL2VEC.format(folder=str(transformer)), [], None))
+        found.append(("SetFit", SETFIT.format(folder=str(transformer)), [], None))
     return found
 
 
@@ -132,6 +165,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--texts", type=int, default=1000)
+    parser.add_argument("--transformer", type=Path)
     arguments = parser.parse_args()
     for path in arguments.runs:
         run = Run(path)
@@ -146,9 +180,9 @@ def main() -> None:
             # Baselines are fitted on half of the test texts, and every accuracy is that on the other half.
             payload.write_text(json.dumps({"train": texts[:half], "labels": labels[:half], "texts": repeated}))
             print(f"\n{path}: encoder {run.student.encoder.name}, {len(repeated):,} texts\n")
-            print("| contender | ms per text | texts/s | cold start, ms | MB on disk | MB in memory | accuracy |")
+            print("| contender | ms per text | texts/s | cold start, CPU ms | MB on disk | MB in memory | accuracy |")
             print("| --- | --- | --- | --- | --- | --- | --- |")
-            for title, preparation, command, where in contenders(run, folder, texts):
+            for title, preparation, command, where in contenders(run, folder, texts, arguments.transformer):
                 result = measure(preparation, payload)
                 if result is None:
                     continue

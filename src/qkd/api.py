@@ -409,7 +409,6 @@ def predict(
     """
     from qkd.data.features import to_texts
     from qkd.data.loading import load_texts
-    from qkd.pipeline.inputs import ask_run_teacher
 
     inputs = [texts] if isinstance(texts, str) else to_texts(texts) if hasattr(texts, "shape") else list(texts)
     inputs += load_texts(Path(file), text_column) if file else ()
@@ -422,6 +421,8 @@ def predict(
     if ask_teacher or defer is not None:
         if ask_teacher and opened is None:
             raise FolderError(f"{run}: a bundle has no teacher; name the run that trained it")
+        from qkd.pipeline.inputs import ask_run_teacher
+
         ask = ask_run_teacher(opened.folder, student.classes) if ask_teacher and opened else None
         answers = student.defer(inputs, None if defer == "teacher" else defer, ask=ask)
         log.info(answers.deferral.describe())

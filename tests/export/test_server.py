@@ -3,6 +3,8 @@
 import asyncio
 import json
 import socket
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +14,7 @@ import pytest
 
 from qkd.core.errors import FolderError
 from tests.export.conftest import CLASSES
+from tests.processes import qkd
 
 httpx = pytest.importorskip("httpx")
 uvicorn = pytest.importorskip("uvicorn")
@@ -135,3 +138,16 @@ def test_onnx_exports_are_served(static_student, some_texts, tmp_path):
     pytest.importorskip("onnxruntime")
     model = load_model(static_student.export(tmp_path / "out", "onnx", check=False).folder)
     assert np.allclose(model.predict_proba(some_texts), static_student.predict_proba(some_texts), atol=1e-5)
+
+
+def test_predict_takes_an_export_and_imports_neither_torch_nor_qiskit(hashing_student, some_texts, tmp_path):
+    folder = hashing_student.export(tmp_path / "out", check=False, threshold=0.9).folder
+    code = "import sys; from qkd.cli import main\ntry: main()\nfinally: print({'torch', 'qiskit'} & set(sys.modules))"
+    words = ["predict", some_texts[0], "--run", str(folder), "--json"]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
+    answer, loaded = done.stdout.splitlines()
+    exact, row = hashing_student.predict_proba([some_texts[0]])[0], json.loads(answer)
+    assert np.allclose(list(row["probabilities"].values()), exact, atol=1e-5) and loaded == "set()"
+    assert row["deferred"] == (exact.max() < 0.9)
+    refused = qkd(*words, "--defer", "0.1")
+    assert refused.returncode == 1 and "an export has its own threshold" in refused.stderr

@@ -10,7 +10,8 @@ models), ``cuts`` (ollama/ollama#8099, #17889), ``schema_ignored`` (ggml-org/lla
 (sgl-project/sglang#18132), ``offsets`` (xorbitsai/inference#5245), ``bytes`` (offsets count bytes), ``zeros``
 (every log-probability is 0.0), ``nulls``, ``jitter`` (values change with every request), ``one_prompt``
 (llama-cpp-python 0.3.36 fails with HTTP 500 on several prompts), ``no_completions`` and ``no_schema`` (chat-only
-servers), ``score`` (vLLM's ``logprob_token_ids``), ``sglang`` (its ``/v1/score``), ``empty`` (content is null).
+servers), ``score`` (vLLM's ``logprob_token_ids``), ``sglang`` (its ``/v1/score``), ``empty`` (content is null),
+``prompt_wrong`` (llama-cpp-python 0.3.36 returns wrong log-probabilities of a prompt).
 """
 
 import asyncio
@@ -107,7 +108,7 @@ class Server:
         following = int(table[-1].argmax())
         choice = {
             "index": index,
-            "text": self.tokenizer.decode([following]),
+            "text": self.text_of(following),
             "finish_reason": "length",
             "logprobs": None,
         }
@@ -160,6 +161,8 @@ class Server:
         """Log-probabilities as a server with deviations returns them."""
         if "zeros" in self.deviations:
             return [0.0] * len(values)
+        if "prompt_wrong" in self.deviations:
+            return [value and value - 5 for value in values]
         if "nulls" in self.deviations:
             return [None] * len(values)
         if "jitter" in self.deviations:

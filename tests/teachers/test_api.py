@@ -122,6 +122,7 @@ def test_votes_are_within_their_standard_error(server, prompt):
     [
         ({"no_echo"}, "next-token"),
         ({"stale"}, "next-token"),
+        ({"prompt_wrong"}, "next-token"),
         ({"no_logprobs"}, "votes"),
         ({"no_completions", "no_logprobs"}, "votes"),
         ({"zeros"}, "next-token"),

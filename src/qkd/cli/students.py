@@ -13,7 +13,7 @@ import typer
 from qkd.cli.options import LATEST, ConfigFile, Defer, Json, print_json, risk_of
 from qkd.core.config import read_config
 from qkd.core.console import is_quiet, log, one_line, write
-from qkd.core.errors import DataError
+from qkd.core.errors import ConfigError, DataError
 from qkd.core.files import check_suffix, write_table
 from qkd.core.specs import Spec, option
 from qkd.pipeline.settings import Options
@@ -142,13 +142,20 @@ def predict(
 
     Example: qkd predict "a text" --run runs/latest
     """
-    from qkd import api
-
     check_suffix(output)
     texts = list(texts or ())
     if texts == ["-"] or not (texts or spec.file or sys.stdin.isatty()):
         texts = _from_standard_input()
-    rows = api.predict(texts, spec.file, spec.text_column, spec.run, risk_of(defer), ask_teacher)
+    if (spec.run / "export.json").is_file():
+        from qkd.export.server import predict_with_export
+
+        if defer is not None or ask_teacher:
+            raise ConfigError(f"{spec.run}: an export has its own threshold; export with --defer, or name the run")
+        rows = predict_with_export(spec.run, texts, spec.file, spec.text_column)
+    else:
+        from qkd import api
+
+        rows = api.predict(texts, spec.file, spec.text_column, spec.run, risk_of(defer), ask_teacher)
     if output is not None:
         _write_predictions(output, rows)
         return

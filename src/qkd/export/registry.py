@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -19,7 +19,9 @@ from qkd.core.errors import ConfigError, FolderError, ModelError, nearest
 from qkd.core.files import NotWritten, read_json, write_json
 from qkd.core.version import VERSION
 from qkd.export.request import ExportFormat, ExportRequest, Predictions
-from qkd.student.bundle import Student
+
+if TYPE_CHECKING:
+    from qkd.student.bundle import Student
 
 # The module of each format; another format is another line.
 FORMATS: dict[str, str] = {

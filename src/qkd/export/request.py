@@ -8,13 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from qkd.core.errors import ConfigError, ModelError
-from qkd.student.bundle import Student
-from qkd.student.classical import ClassicalForm, classical_form
+
+if TYPE_CHECKING:
+    from qkd.student.bundle import Student
+    from qkd.student.classical import ClassicalForm
 
 # A runtime that has not answered after this many seconds is stopped.
 RUNTIME_TIMEOUT_SECONDS = 600
@@ -47,6 +49,8 @@ class ExportRequest:
     @cached_property
     def form(self) -> ClassicalForm:
         """The student's classical form."""
+        from qkd.student.classical import classical_form
+
         return classical_form(self.student.model)
 
     @property

@@ -15,10 +15,11 @@ import numpy as np
 
 from qkd.core.errors import DataError, FolderError, ModelError
 from qkd.core.version import VERSION
+from qkd.data.dataset import validate_texts
 from qkd.export import classify
 from qkd.export.openapi import MAX_TEXT_CHARACTERS, MAX_TEXTS, describe_server, render_page
 from qkd.export.registry import MANIFEST, read_manifest
-from qkd.student.bundle import Student
+from qkd.results import Prediction
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -59,6 +60,8 @@ def load_model(target: str | Path) -> Model:
     """
     folder = Path(target)
     if not (folder / MANIFEST).is_file():
+        from qkd.student.bundle import Student
+
         student = Student.load(folder)
         return Model(str(folder), student.classes, student.predict_proba)
     manifest = read_manifest(folder)
@@ -74,6 +77,38 @@ def load_model(target: str | Path) -> Model:
     raise FolderError(
         f"{folder}: an export to {kind} cannot be served; export to numpy, or to onnx with texts as inputs"
     )
+
+
+def predict_with_export(
+    folder: Path, texts: Sequence[str] = (), file: Path | None = None, text_column: str = "text"
+) -> list[Prediction]:
+    """Classify texts with an export to numpy or ONNX, without torch and Qiskit.
+
+    Args:
+        folder: The export.
+        texts: Texts.
+        file: More texts, as for ``qkd.predict``.
+        text_column: Column of the file with the texts.
+
+    Raises:
+        QkdError: There are no texts, or the export is damaged or of another format.
+    """
+    from qkd.data.loading import load_texts
+
+    inputs = validate_texts([*texts, *(load_texts(file, text_column) if file else ())])
+    if not inputs:
+        raise DataError("no texts to classify: give them as arguments or with --file")
+    model = load_model(folder)
+    return [
+        Prediction(
+            text=text,
+            label=model.classes[row.argmax()],
+            probability=float(row.max()),
+            probabilities=dict(zip(model.classes, row.tolist(), strict=True)),
+            deferred=None if model.threshold is None else bool(row.max() < model.threshold),
+        )
+        for text, row in zip(inputs, model.predict_proba(inputs), strict=True)
+    ]
 
 
 class Batcher:

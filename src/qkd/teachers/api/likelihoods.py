@@ -19,6 +19,9 @@ from qkd.teachers.api.source import (
     choices,
 )
 
+# Nats by which a token's log-probability may differ between generation and prompt; servers compute them in 16 bits.
+GENERATED_TOLERANCE = 0.5
+
 
 class Likelihoods(Source):
     """Mean log-likelihood of all tokens of each label's words after the prompt, as ``prompt:`` computes it.
@@ -46,8 +49,31 @@ class Likelihoods(Source):
                     continue
                 if np.abs(np.subtract(forward, backward[::-1])).max() > REPEAT_TOLERANCE:
                     raise Unsuited("scores depend on the order of the labels")
+                await self._compare_with_generated()
                 return
         raise Unsuited("; ".join(dict.fromkeys(reasons)))
+
+    async def _compare_with_generated(self) -> None:
+        """Compare the log-probability of a generated token with that of the same token in a prompt.
+
+        llama-cpp-python 0.3.36 returns wrong ones of a prompt and right ones of generated tokens.
+
+        Raises:
+            Unsuited: they differ.
+        """
+        body = {"prompt": self.question.plain(PROBE_TEXTS[0]), "max_tokens": 1, "temperature": 0, "logprobs": 1}
+        choice = choices(await self._ask("completions", body))[0]
+        listed = choice.get("logprobs")
+        values = listed.get("token_logprobs") if isinstance(listed, Mapping) else None
+        word = str(choice.get("text") or "")
+        if not word or not isinstance(values, list) or len(values) != 1 or not isinstance(values[0], int | float):
+            return
+        try:
+            (value,) = await self._of_words(PROBE_TEXTS[0], [word])
+        except (Unanswered, Unsuited):  # the token does not stand alone behind the prompt
+            return
+        if abs(value - values[0]) > GENERATED_TOLERANCE:
+            raise Unsuited(f"a token has log-probability {values[0]:.2f} if generated and {value:.2f} in a prompt")
 
     async def scores(self, text: str) -> Scores:
         """Return the logarithm of the mean likelihood over the words of each label."""
