@@ -258,9 +258,10 @@ def test_training_starts_where_the_circuit_responds_linearly():
 def test_a_feature_that_no_training_text_varies_changes_no_logits():
     student, x = model(), examples(50, 0)[0] * (1, 1e-4, 1e3, 1, 1)
     x[:, 3] = 0.3
+    x[:, 4] *= 1e-33
     student.standardize(torch.as_tensor(x))
     unseen = x[:5].copy()
-    unseen[:, 3] = -7
+    unseen[:, 3:] = -7, 1e-32
     assert np.array_equal(student.logits(unseen), student.logits(x[:5]))
     unseen[:, 1] += 1e-4
     assert not np.allclose(student.logits(unseen), student.logits(x[:5]))

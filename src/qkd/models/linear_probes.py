@@ -10,8 +10,9 @@ import numpy as np
 
 # Candidate penalties of leave-one-out predictions, in units of the kernel's trace.
 RIDGES = tuple(10.0 ** np.arange(-4, 1.1, 0.5))
-# A standard deviation below this fraction of the largest value is rounding, in float32.
-CONSTANT = 1e-6
+# A feature is constant if its standard deviation is below these fractions of its largest value, which is rounding in
+# float32, or of the largest standard deviation of all features. Layers of transformers have entries of 1e-33.
+CONSTANT, NEGLIGIBLE = 1e-6, 1e-12
 # Candidates for C, scikit-learn's inverse regularization strength, on standardized embeddings.
 STRENGTHS = (0.0003, 0.001, 0.003, 0.01)
 
@@ -97,7 +98,7 @@ def standardization(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     would let it decide alone about every text in which it has another value.
     """
     scale = x.std(axis=0)
-    varies = scale > CONSTANT * np.abs(x).max(axis=0)
+    varies = (scale > CONSTANT * np.abs(x).max(axis=0)) & (scale > NEGLIGIBLE * scale.max())
     return x.mean(axis=0), np.divide(1, scale, out=np.zeros_like(scale), where=varies)
 
 

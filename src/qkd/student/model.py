@@ -17,7 +17,7 @@ from torch import nn
 from qkd.circuits.student import StudentCircuit
 from qkd.core.errors import QkdError
 from qkd.engines.base import threads
-from qkd.models.linear_probes import CONSTANT
+from qkd.models.linear_probes import CONSTANT, NEGLIGIBLE
 from qkd.results import Parameters
 from qkd.simulation.factory import Engine
 from qkd.student.cores import QuantumCore, StudentCore
@@ -155,7 +155,7 @@ class StudentModel(nn.Module):
         The scale of a constant feature is 0. Its weights stay random, because no training text changes them.
         """
         std = embeddings.std(dim=0)
-        varies = std > CONSTANT * embeddings.abs().amax(dim=0)
+        varies = (std > CONSTANT * embeddings.abs().amax(dim=0)) & (std > NEGLIGIBLE * std.max())
         self.center.copy_(embeddings.mean(dim=0))
         self.scale.copy_(torch.where(varies, 1 / std, torch.zeros_like(std)))
 
