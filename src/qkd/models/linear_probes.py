@@ -12,7 +12,7 @@ import numpy as np
 RIDGES = tuple(10.0 ** np.arange(-4, 1.1, 0.5))
 # A feature is constant if its standard deviation is below these fractions of its largest value, which is rounding in
 # float32, or of the largest standard deviation of all features. Transformers have entries of 1e-9 and of 1e-33.
-CONSTANT, NEGLIGIBLE = 1e-6, 1e-8
+CONSTANT, NEGLIGIBLE = 1e-6, 1e-7
 # Candidates for C, scikit-learn's inverse regularization strength, on standardized embeddings.
 STRENGTHS = (0.0003, 0.001, 0.003, 0.01)
 
