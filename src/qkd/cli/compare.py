@@ -24,7 +24,7 @@ Base = Annotated[Path | None, typer.Argument(help="A run folder or a TOML file t
 
 
 class ReproduceSpec(Spec):
-    """What ``qkd reproduce`` runs beside the paper's recipe."""
+    """Settings of ``qkd reproduce`` in addition to the paper's recipe."""
 
     seeds: int = option(10, CompareSpec.model_fields["seeds"].description or "")
     students: tuple[str, ...] = option(("hardware", "linear", "logreg"), "Other students, as for compare.")

@@ -28,7 +28,7 @@ TEACHING = ("data", "teacher", "prompt", "api", "lora", "models", "encoder")
 
 
 class TeachSpec(Spec):
-    """How ``qkd teach`` computes."""
+    """Settings of the computation of ``qkd teach``."""
 
     torch_device: str = option("auto", "Device of torch: auto, cpu, cuda, cuda:1, ...")
     ray: str | None = option(None, "Ray cluster for the work: its address, or 'local' (needs qkd-llm[ray]).")

@@ -22,7 +22,7 @@ import re
 from collections.abc import Iterable
 
 MAX_CHARACTERS = 1100
-"""Length of an error sentence above which its middle is omitted."""
+"""Length of an error sentence above which characters in the center are omitted."""
 _OPTION = re.compile(r"(?<!\w)'(?:qkd|pip|ray) [^']*'|(?<![\w-])--([a-z][a-z0-9-]*[a-z0-9])")
 _on_command_line = False
 

@@ -288,10 +288,10 @@ WRITERS: dict[str, Callable[[pd.DataFrame, Path], Any]] = {
 
 
 def check_suffix(path: Path | None) -> None:
-    """Refuse a file for a table before anything slow, if its name ends in nothing that ``write_table`` writes.
+    """Refuse a file for a table before anything slow, if ``write_table`` does not know the ending of its name.
 
     Raises:
-        ConfigError: It does.
+        ConfigError: The ending is unknown.
     """
     if path is not None and path.suffix.lower() not in WRITERS:
         raise ConfigError(f"--output {path}: its name must end in {', '.join(WRITERS)}")

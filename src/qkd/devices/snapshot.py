@@ -216,7 +216,7 @@ def save_snapshot(backend: BackendV2, folder: str | Path | None = None) -> Path:
 
 
 def device_file(device: object) -> Path:
-    """Return the file of a device that is no name: a path as it is, or a new snapshot file of a backend.
+    """Return the file of a device that is no name: the given path, or a new snapshot file of a backend.
 
     Raises:
         DeviceError: The object is no device.

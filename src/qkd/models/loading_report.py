@@ -30,7 +30,7 @@ class Source:
 
     @property
     def is_folder(self) -> bool:
-        """Whether the weights are in a local folder."""
+        """True if the weights are in a local folder."""
         return Path(self.path).is_dir()
 
 

@@ -20,7 +20,7 @@ ADVICE = {
     "new": "Deploy the new student: it is better on some of these texts and worse on none.",
     "before": "Keep the student before: these texts do not show that the new one is better without a loss.",
 }
-"""What to do with the two students."""
+"""The advice about the two students."""
 
 
 def compare_with_before(config: Config, inputs: Inputs, evaluation: Evaluation, new: Student) -> Continuation | None:

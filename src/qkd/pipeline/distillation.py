@@ -25,7 +25,7 @@ from qkd.pipeline.evaluation import Evaluation, evaluate, make_metrics, table_li
 from qkd.pipeline.inputs import Clock, Inputs, prepare_inputs
 from qkd.pipeline.training import Trainings, run_trainings
 from qkd.reports.report import write_report
-from qkd.reports.run import LINEAR, circuit_conclusion, teacher_conclusion
+from qkd.reports.run import LINEAR, circuit_conclusion
 from qkd.results import Metrics, TeacherCard, TestPrediction
 from qkd.results.cascade import Cascade
 from qkd.simulation.aer_check import Agreement, compare_with_aer
@@ -137,8 +137,6 @@ def save_run(
     evaluation: Evaluation,
 ) -> None:
     """Write bundle, predictions and numbers, then the report, whose failure is a warning."""
-    if metrics.teacher_gain and teacher_conclusion(metrics) != metrics.teacher_gain.sentence:
-        log.warning(teacher_conclusion(metrics))
     about = About(
         teacher=inputs.teacher.name,
         data=inputs.dataset.source,

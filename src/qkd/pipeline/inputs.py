@@ -148,7 +148,7 @@ def _report_teacher(data: TrainingData, margin: float) -> None:
     gain = compare_accuracies("the teacher", hits["teacher"], {LOGREG: hits[LOGREG]}, margin / 100, NAMES_IN_SENTENCES)
     sentence = f"on the validation texts: {gain[LOGREG].sentence}"
     if gain[LOGREG].verdict == "worse":
-        log.warning(f"{sentence} Stop with Ctrl-C and use a stronger --teacher, unless that is what you study.")
+        log.warning(f"{sentence} A stronger --teacher may help; Ctrl-C stops this run.")
     else:
         log.info(sentence)
 

@@ -32,7 +32,7 @@ class SelectionTrial(Result):
 
 
 class EndpointUse(Result):
-    """How an ``api:`` teacher got its answers, and what they cost.
+    """Source and cost of the answers of an ``api:`` teacher.
 
     Attributes:
         source: Where the label probabilities come from: ``score``, ``likelihoods``, ``next-token`` or ``votes``.
