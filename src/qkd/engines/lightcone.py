@@ -1,7 +1,7 @@
 """The exact engine for shallow circuits of any width, with or without noise.
 
 An observable is carried backwards through the circuit (Heisenberg picture) as real coefficients over the Pauli strings
-of its past light cone; a noise channel is one more real matrix. Rotations by the data come first and on each qubit alone,
+of its past light cone; a noise channel is one more real matrix. Data rotations come first and on each qubit alone,
 so the encoded state is a product of Bloch vectors r = (1, x, y, z): the carried-back coefficients, computed once for a
 whole batch, meet every row in one contraction
 
