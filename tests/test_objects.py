@@ -282,7 +282,7 @@ def test_another_process_is_told_what_to_pass(distill, embedder, classifier, tmp
     code = f"import qkd; qkd.Student.load({str(run.folder.path)!r})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "qkd.core.errors.ModelError" in done.stderr and "Student.load(folder, encoder=...)" in done.stderr
-    with pytest.raises(ModelError, match="ask it yourself"):
+    with pytest.raises(ModelError, match="call it yourself"):
         qkd.predict(["a text"], run=run, defer=0.01, ask_teacher=True)
     with pytest.raises(ConfigError, match=r"teacher=\.\.\."):
         qkd.distill(resume=True, runs=tmp_path / "runs", name="mine", epochs=3)

@@ -35,12 +35,12 @@ def test_the_risk_exceeds_its_bound_in_few_of_many_splits():
 @pytest.mark.parametrize("risk", [0.1, None], ids=["number", "teacher"])
 def test_a_students_risk_on_real_texts_exceeds_the_stated_one_in_few_resampled_splits(hashing_student, risk):
     """200 validation sets are drawn from one pool of texts, on all of which the risk is then known exactly."""
-    pages = [path.read_text("utf-8") for path in sorted((Path(__file__).parents[2] / "docs").rglob("*.md"))]
+    pages = [path.read_text("utf-8") for path in sorted((Path(__file__).parents[2] / "docs").glob("[a-z]*/*.md"))]
     texts = [text for page in pages for text in re.split(r"(?<=[.!?:|])\s+", page) if len(text) > 30]
     rng = np.random.default_rng(2)
     confidences = hashing_student.predict_proba(texts[:1500]).max(axis=1)
     rank = confidences.argsort().argsort() / len(confidences)
-    correct = rng.random(len(rank)) < 0.7 + 0.29 * rank
+    correct = rng.random(len(rank)) < 0.5 + 0.5 * rank**0.5
     exceeded = answers = 0
     for _ in range(200):
         rows = rng.integers(0, len(rank), 600)
@@ -80,7 +80,7 @@ def test_deferred_texts_get_the_teachers_labels(hashing_student, some_texts):
     rows = hashing_student.predict_proba(some_texts)
     order = rows.max(axis=1).argsort()
     validation = [some_texts[i] for i in order] * 20
-    labels = [hashing_student.classes[rows[i].argmax()] if rank > 20 else "" for rank, i in enumerate(order)] * 20
+    labels = [hashing_student.classes[(rows[i].argmax() + (rank <= 20)) % 3] for rank, i in enumerate(order)] * 20
     asked = []
 
     def ask(texts):

@@ -131,6 +131,7 @@ def answers_on(
 
 def _as_teacher(known: Validation, confidence: float = 0.95) -> Deferral:
     """Return the threshold at which a student is as accurate as its teacher."""
+    _check_share("confidence", confidence)
     assert known.teacher_accuracy is not None
     risk = 1 - known.teacher_accuracy
     confidences, correct = np.array(known.confidences), np.array(known.correct, dtype=bool)
@@ -142,6 +143,11 @@ def _as_teacher(known: Validation, confidence: float = 0.95) -> Deferral:
         return nothing
     everything = {"threshold": 0.0, "coverage": 1.0, "error": float((~correct).mean())}
     return nothing.model_copy(update=everything)
+
+
+def _check_share(name: str, value: float) -> None:
+    if not 0 < value < 1:
+        raise ConfigError(f"the {name} of a deferral is between 0 and 1, not {value}")
 
 
 def choose_threshold(
@@ -159,9 +165,8 @@ def choose_threshold(
         ConfigError: Risk or confidence is not between 0 and 1.
         DataError: There are no validation texts.
     """
-    for name, value in (("risk", risk), ("confidence", confidence)):
-        if not 0 < value < 1:
-            raise ConfigError(f"the {name} of a deferral is between 0 and 1, not {value}")
+    _check_share("risk", risk)
+    _check_share("confidence", confidence)
     confidences, correct = np.asarray(confidences, dtype=np.float64), np.asarray(correct, dtype=bool)
     total = len(confidences)
     if not total:
