@@ -1,4 +1,4 @@
-"""Throughput of the teacher ``api:`` against a server with a fixed latency, as a share of what is possible.
+"""Throughput of the teacher ``api:`` against a server with a fixed latency, divided by the largest possible rate.
 
 python benchmarks/api_throughput.py --texts 1000 --latency 0.2 --concurrency 16
 """

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import time
 
 import pandas as pd
 import pytest
@@ -119,7 +120,10 @@ def test_wandb_writes_offline_runs(options, monkeypatch):
     monkeypatch.setenv("WANDB_SILENT", "true")
     run = qkd.distill(track="wandb", **options)
     [folder] = (run.folder.path / "wandb").glob("offline-run-*")
-    assert any(path.suffix == ".wandb" and path.stat().st_size > 500 for path in folder.iterdir())
+    until = time.monotonic() + 20  # a process of wandb's own writes the file
+    while not any(path.suffix == ".wandb" and path.stat().st_size > 500 for path in folder.iterdir()):
+        assert time.monotonic() < until
+        time.sleep(0.2)
 
 
 def test_trackio_has_every_epoch(options, tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ that it cannot end a training or a device run.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -121,12 +122,12 @@ class TensorBoard(Callback):
         self._writer.close()
 
 
-class _Logged(Callback):
+class _Logged(Callback, ABC):
     """A tracker with one function for numbers by name."""
 
+    @abstractmethod
     def log(self, numbers: Numbers, step: int | None) -> None:
         """Send numbers."""
-        raise NotImplementedError
 
     def on_stage(self, stage: str, numbers: Numbers) -> None:
         """Send the numbers of a stage."""
