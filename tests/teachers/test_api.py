@@ -15,11 +15,7 @@ from qkd.teachers.api.endpoint import Endpoint, safe_url
 from qkd.teachers.api.teacher import ApiTeacher
 from qkd.teachers.causal_lm import CausalLM
 from qkd.teachers.prompt import PromptTeacher
-from tests.models.conftest import SENTENCES
-from tests.teachers.endpoint import Server, random_faults
-
-TEMPLATE = "{text} the"
-
+from tests.teachers.endpoint import Server, VirtualLoop, corpus, random_faults, teacher, write_prompt
 
 @pytest.fixture(scope="module")
 def lm(model):
@@ -33,36 +29,13 @@ def server(lm):
 
 @pytest.fixture
 def prompt(tmp_path):
-    """A prompt whose labels are single tokens of the tiny model, and one with a label of two tokens."""
-    path = tmp_path / "prompt.toml"
-    path.write_text(f'template = "{TEMPLATE}"\nchat = false\n[verbalizers]\nanimals = ["cat"]\nphysics = ["qubit"]\n')
-    return str(path)
+    return write_prompt(tmp_path)
 
 
-@pytest.fixture
-def long_prompt(tmp_path):
-    path = tmp_path / "long.toml"
-    words = 'animals = ["red ball", "cat"]\nphysics = ["gate ends"]\n'
-    path.write_text(f'template = "{TEMPLATE}"\nchat = false\n[verbalizers]\n{words}')
-    return str(path)
-
-
-def corpus(count=60):
-    texts = [f"{SENTENCES[number % 4]} {' the' * (number // 4 + 1)}" for number in range(count)]
-    labels = ["animals" if number % 4 < 2 else "physics" for number in range(count)]
-    dataset = Dataset(tuple(texts), tuple(labels))
-    return dataset, split_dataset(dataset, 0.2, 0.2, 0)
-
-
-def teacher(server, prompt, sleep=None, **api):
-    settings = ApiSpec(api_url=("http://lm/v1",), api_concurrency=4, **api)
-    options = {"sleep": sleep} if sleep else {}
-    spec = PromptSpec(prompt=(prompt,), calibrate="none")
-    return ApiTeacher(server.name, spec, settings, transport=httpx.ASGITransport(server.app), **options)
-
-
-async def no_sleep(_):
-    await asyncio.sleep(0)
+@pytest.fixture(autouse=True)
+def virtual_time(request, monkeypatch):
+    if "listening" not in request.fixturenames:
+        monkeypatch.setattr(asyncio.events, "new_event_loop", VirtualLoop)
 
 
 @pytest.mark.parametrize(
@@ -78,10 +51,11 @@ async def no_sleep(_):
         ("no_usage",),
     ],
 )
-def test_likelihoods_equal_those_of_the_local_model(server, model, long_prompt, deviations):
+def test_likelihoods_equal_those_of_the_local_model(server, model, tmp_path, deviations):
     server.deviations |= set(deviations)
+    long_prompt = write_prompt(tmp_path, animals='["red ball", "cat"]', physics='["gate ends"]')
     dataset, splits = corpus()
-    remote = teacher(server, long_prompt, sleep=no_sleep, api_source="likelihoods")
+    remote = teacher(server, long_prompt, api_source="likelihoods")
     remote.fit(dataset, splits)
     local = PromptTeacher(str(model), None, PromptSpec(prompt=(long_prompt,), calibrate="none"))
     local.fit(dataset, splits)
@@ -109,7 +83,7 @@ def test_votes_are_within_their_standard_error(server, prompt):
     remote.fit(dataset, splits)
     exact = []
     for text in dataset.texts:
-        table = server.logprobs(server.ids(server.rendered({"messages": remote._question.messages(text)})))[-1]
+        table = server.logprobs(server.ids(server.rendered({"messages": remote._source.question.messages(text)})))[-1]
         exact.append(table[[server.ids(" cat")[-1], server.ids(" qubit")[-1]]].softmax(dim=0)[0].item())
     voted = np.exp(remote.scores(dataset.texts))[:, 0]
     errors = np.sqrt(voted * (1 - voted) / (20 + 1 + 1))
@@ -132,7 +106,7 @@ def test_votes_are_within_their_standard_error(server, prompt):
         ({"no_logprobs", "thinks"}, "votes"),
         ({"thinks", "no_completions"}, "votes"),
         ({"no_echo", "prompt_logprobs", "markers"}, "next-token"),
-        ({"no_echo", "collide"}, "votes"),
+        ({"no_echo", "collide"}, "next-token"),  # as a chat, whose list may contain one text twice
         ({"no_echo", "sampled"}, "votes"),
         ({"no_logprobs", "schema_ignored"}, "votes"),
         ({"no_logprobs", "old_limit"}, "votes"),
@@ -161,7 +135,7 @@ def test_a_server_without_any_usable_source_is_refused(server, prompt, deviation
 def test_faults_lose_nothing_and_pay_nothing_twice(server, prompt, seed):
     server.faults = random_faults(seed)
     dataset, splits = corpus(24)
-    remote = teacher(server, prompt, sleep=no_sleep, api_source="next-token")
+    remote = teacher(server, prompt, api_source="next-token")
     remote.fit(dataset, splits)
     logits = remote.logits(dataset.texts)
     server.faults = None
@@ -177,7 +151,7 @@ def test_faults_lose_nothing_and_pay_nothing_twice(server, prompt, seed):
 
 def test_a_job_continues_after_its_server_died(server, prompt):
     dataset, splits = corpus(40)
-    remote = teacher(server, prompt, sleep=no_sleep, api_source="next-token")
+    remote = teacher(server, prompt, api_source="next-token")
     left = 20
 
     async def dies(_):
@@ -220,7 +194,7 @@ def test_a_budget_holds_on_a_server_that_reports_no_tokens(server, prompt):
     characters = sum(len(f"{text} the") for text in dataset.texts)
     assert used.dollars * 1e6 > characters / 5
     with pytest.raises(BudgetError, match="all answers so far are stored"):
-        remote.api = remote.api.model_copy(update={"max_cost": used.dollars / 2})
+        remote.budget.limit = used.dollars / 2
         remote.scores(["a text that was not asked about"])
 
 
@@ -341,7 +315,7 @@ def test_secrets_stay_out_of_messages_and_files(server, prompt, monkeypatch):
 def test_an_absent_server_is_one_sentence_at_once(prompt):
     dataset, splits = corpus()
     settings = ApiSpec(api_url=("http://127.0.0.1:9/v1",))
-    absent = ApiTeacher("tiny", PromptSpec(prompt=(prompt,)), settings, sleep=no_sleep)
+    absent = ApiTeacher("tiny", PromptSpec(prompt=(prompt,)), settings)
     with pytest.raises(ServiceError, match=r"127\.0\.0\.1:9/v1 did not answer after 2 attempts: ConnectError"):
         absent.fit(dataset, splits)
 
@@ -356,7 +330,7 @@ def test_an_endless_stream_ends():
 
             return httpx.Response(200, content=drip())
 
-    endpoint = Endpoint("http://lm/v1", timeout=0.1, sleep=no_sleep, transport=Endless())
+    endpoint = Endpoint("http://lm/v1", ApiSpec(api_timeout=1.0), Endless())
     with pytest.raises(ServiceError, match="no complete answer within"):
         asyncio.run(endpoint.post("completions", {}))
 
@@ -408,7 +382,7 @@ def test_teach_continues_after_a_kill_and_pays_no_answer_twice(server, listening
         signalled(
             *words,
             str(tmp_path / "part.parquet"),
-            after="qkd.teachers.api.answers:append_line",
+            after="os:write",
             times=times,
             env=dict(os.environ),
         )
@@ -420,11 +394,9 @@ def test_teach_continues_after_a_kill_and_pays_no_answer_twice(server, listening
 
 
 def test_labels_that_share_a_word_are_refused(server, tmp_path):
-    path = tmp_path / "same.toml"
-    path.write_text(f'template = "{TEMPLATE}"\n[verbalizers]\nanimals = ["cat"]\nphysics = ["cat"]\n')
     dataset, splits = corpus()
     with pytest.raises(ModelError, match="share the word 'cat'"):
-        teacher(server, str(path)).fit(dataset, splits)
+        teacher(server, write_prompt(tmp_path, physics='["cat"]')).fit(dataset, splits)
 
 
 def test_deferred_texts_are_asked_of_the_server_of_the_run(server, listening, prompt, tmp_path):
