@@ -73,11 +73,11 @@ def corpus(count=60):
     return dataset, split_dataset(dataset, 0.2, 0.2, 0)
 
 
-def teacher(server, prompt, **api):
+def teacher(server, prompt, transport=None, **api):
     """A teacher that asks ``server`` in this process."""
     settings = {"api_url": ("http://lm/v1",), "api_concurrency": 4, **api}
     spec = PromptSpec(prompt=(prompt,), calibrate="none")
-    return ApiTeacher(server.name, spec, ApiSpec(**settings), transport=httpx.ASGITransport(server.app))
+    return ApiTeacher(server.name, spec, ApiSpec(**settings), transport or httpx.ASGITransport(server.app))
 
 
 class Server:
