@@ -18,9 +18,13 @@ any number of tokens, while vLLM and OpenAI refuse more than 20).
 import asyncio
 import json
 import random
+import threading
+import time
+from contextlib import contextmanager
 
 import httpx
 import torch
+import uvicorn
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Route
@@ -295,6 +299,21 @@ class Server:
             table = self.logprobs(self.ids(body["query"] + item))[-1]
             rows.append(table[torch.tensor(body["label_token_ids"])].softmax(dim=0).tolist())
         return {"scores": rows}
+
+
+@contextmanager
+def listening(server):
+    """Serve on a loopback port, and yield the URL."""
+    running = uvicorn.Server(uvicorn.Config(server.app, port=0, log_level="error"))
+    thread = threading.Thread(target=running.run)
+    thread.start()
+    while not running.started:
+        time.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{running.servers[0].sockets[0].getsockname()[1]}/v1"
+    finally:
+        running.should_exit = True
+        thread.join()
 
 
 def random_faults(seed, share=0.3):

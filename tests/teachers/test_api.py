@@ -15,7 +15,7 @@ from qkd.teachers.api.endpoint import Endpoint, safe_url
 from qkd.teachers.api.teacher import ApiTeacher
 from qkd.teachers.causal_lm import CausalLM
 from qkd.teachers.prompt import PromptTeacher
-from tests.teachers.endpoint import Server, VirtualLoop, corpus, random_faults, teacher, write_prompt
+from tests.teachers.endpoint import Server, VirtualLoop, corpus, listening, random_faults, teacher, write_prompt
 
 @pytest.fixture(scope="module")
 def lm(model):
@@ -34,7 +34,7 @@ def prompt(tmp_path):
 
 @pytest.fixture(autouse=True)
 def virtual_time(request, monkeypatch):
-    if "listening" not in request.fixturenames:
+    if "url" not in request.fixturenames:
         monkeypatch.setattr(asyncio.events, "new_event_loop", VirtualLoop)
 
 
@@ -336,23 +336,13 @@ def test_an_endless_stream_ends():
 
 
 @pytest.fixture
-def listening(server):
+def url(server):
     """The server on a loopback port."""
-    import threading
-
-    import uvicorn
-
-    running = uvicorn.Server(uvicorn.Config(server.app, port=0, log_level="error"))
-    thread = threading.Thread(target=running.run)
-    thread.start()
-    while not running.started:
-        pass
-    yield f"http://127.0.0.1:{running.servers[0].sockets[0].getsockname()[1]}/v1"
-    running.should_exit = True
-    thread.join()
+    with listening(server) as url:
+        yield url
 
 
-def test_teach_continues_after_a_kill_and_pays_no_answer_twice(server, listening, prompt, tmp_path, monkeypatch):
+def test_teach_continues_after_a_kill_and_pays_no_answer_twice(server, url, prompt, tmp_path, monkeypatch):
     import os
 
     import pandas as pd
@@ -368,7 +358,7 @@ def test_teach_continues_after_a_kill_and_pays_no_answer_twice(server, listening
         "--teacher",
         "api:tiny",
         "--api-url",
-        listening,
+        url,
         "--prompt",
         prompt,
     ]
@@ -399,7 +389,7 @@ def test_labels_that_share_a_word_are_refused(server, tmp_path):
         teacher(server, write_prompt(tmp_path, physics='["cat"]')).fit(dataset, splits)
 
 
-def test_deferred_texts_are_asked_of_the_server_of_the_run(server, listening, prompt, tmp_path):
+def test_deferred_texts_are_asked_of_the_server_of_the_run(server, url, prompt, tmp_path):
     import json
 
     import pandas as pd
@@ -408,7 +398,7 @@ def test_deferred_texts_are_asked_of_the_server_of_the_run(server, listening, pr
 
     dataset, _ = corpus(60)
     pd.DataFrame({"text": dataset.texts, "label": dataset.labels}).to_csv(tmp_path / "data.csv", index=False)
-    given = {"data": tmp_path / "data.csv", "teacher": "api:tiny", "api-url": listening, "prompt": prompt}
+    given = {"data": tmp_path / "data.csv", "teacher": "api:tiny", "api-url": url, "prompt": prompt}
     given |= {
         "api-source": "next-token",
         "calibrate": "none",
@@ -429,12 +419,12 @@ def test_deferred_texts_are_asked_of_the_server_of_the_run(server, listening, pr
     assert row["label"] == dataset.classes[int(direct.predict_logits([new]).argmax())]
 
 
-def test_a_run_records_source_server_and_cost(server, listening, prompt, tmp_path):
+def test_a_run_records_source_server_and_cost(server, url, prompt, tmp_path):
     from qkd import distill
 
     dataset, _ = corpus(60)
     options = dict(
-        data=(dataset.texts, dataset.labels), teacher="api:tiny", api_url=listening, prompt=prompt, price="1,1"
+        data=(dataset.texts, dataset.labels), teacher="api:tiny", api_url=url, prompt=prompt, price="1,1"
     )
     small = dict(encoder="hashing:16", qubits=2, epochs=2, diagnose=False, controls=False, runs=str(tmp_path))
     run = distill(**options, **small, max_cost=1.0)
