@@ -12,7 +12,7 @@ import numpy as np
 from qkd.teachers.api.source import PROBE_TEXTS, Scores, Source, Unanswered, Unsuited
 
 # Numbers of listed tokens, tried in order: llama.cpp lists any number, vLLM and chats 20, OpenAI's completions 5.
-TOP_LOGPROBS = (1000, 20, 5)
+TOP_LOGPROBS = (1000, 20_000, 20, 5)
 # Log-probability below which a token counts as impossible: servers write 0 as -inf, -9999 or the smallest float.
 IMPOSSIBLE = -100.0
 
@@ -82,15 +82,16 @@ class NextToken(Source):
     async def prepare(self) -> None:
         """Find the first form of the question that has labels among the listed tokens.
 
-        The forms are the prompt of ``prompt:``, the same as a chat, and a chat with codes.
+        The forms are the prompt of ``prompt:``, the same as a chat (or first so), and a chat with codes.
 
         Raises:
             Unsuited: no code is listed, or only sampled tokens have a probability.
         """
-        forms = [(False, False), (False, True), (True, True)]
-        forms = forms[1:] if self.question.prompt.chat else forms
-        forms = forms[-1:] if any(len(words) > 1 for words in self.question.words) else forms
-        for self._coded, self._as_chat in forms:
+        chat = self.question.prompt.chat
+        forms = [(False, False), (False, True)] if chat is False else [(False, True), (False, False)][: 1 + (not chat)]
+        forms = forms if all(len(words) == 1 for words in self.question.words) else []
+        reason = ""
+        for self._coded, self._as_chat in (*forms, (True, True)):
             for self._top in TOP_LOGPROBS:
                 try:
                     listed = await asyncio.gather(*map(self._listed, PROBE_TEXTS))
@@ -102,7 +103,6 @@ class NextToken(Source):
                 if found.any() if self._coded else found.any(axis=0).all() and found.any(axis=1).all():
                     return
                 reason = "no label's code is among the listed tokens"
-                break
         raise Unsuited(f"a chat with codes: {reason}")
 
     @property
