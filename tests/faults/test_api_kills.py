@@ -1,10 +1,9 @@
-"""Kills of ``qkd teach --teacher api:...`` at its writes and at random times: identical files, and no answer paid twice."""
+"""Kills of ``qkd teach`` with an ``api:`` teacher: identical files, and no answer is paid for twice."""
 
 import os
 import random
 import shutil
 import signal
-import time
 from collections import Counter
 
 import pandas as pd

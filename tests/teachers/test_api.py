@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import httpx
 import numpy as np
@@ -16,6 +18,7 @@ from qkd.teachers.api.teacher import ApiTeacher
 from qkd.teachers.causal_lm import CausalLM
 from qkd.teachers.prompt import PromptTeacher
 from tests.teachers.endpoint import Server, VirtualLoop, corpus, listening, random_faults, teacher, write_prompt
+
 
 @pytest.fixture(scope="module")
 def lm(model):
@@ -75,6 +78,21 @@ def test_next_token_and_score_have_the_same_argmax_as_the_local_model(server, mo
         remote.fit(dataset, splits)
         same = remote.logits(dataset.texts).argmax(axis=1) == local.logits(dataset.texts).argmax(axis=1)
         assert same.mean() >= 0.99
+
+
+@pytest.mark.parametrize(("chat", "deviations"), [("true", set()), ("false", {"no_completions", "lists_all"})])
+def test_labels_of_one_token_are_scored_themselves_in_a_chat(server, tmp_path, chat, deviations):
+    server.deviations |= deviations
+    dataset, splits = corpus()
+    remote = teacher(server, write_prompt(tmp_path, chat=chat), api_source="next-token")
+    remote.fit(dataset, splits)
+    scores, listed = remote.scores(dataset.texts), "lists_all" in deviations
+    for text, row in zip(dataset.texts, scores, strict=True):
+        table = server.logprobs(server.ids(server.rendered({"messages": remote._source.question.messages(text)})))[-1]
+        exact = table[[server.ids("cat")[-1], server.ids("qubit")[-1]]].numpy()
+        top = table.topk(20).values.min().item()  # what is not listed is not more probable
+        assert np.allclose(row, exact if listed else np.maximum(row, exact), atol=1e-5)
+        assert listed or np.all((np.abs(row - exact) < 1e-5) | (exact <= top))
 
 
 def test_votes_are_within_their_standard_error(server, prompt):
@@ -171,6 +189,47 @@ def test_a_job_continues_after_its_server_died(server, prompt):
     assert len(server.requests) - before < 40
 
 
+def test_texts_of_a_server_that_dies_are_asked_of_the_others(server, prompt):
+    class OneDies(httpx.ASGITransport):
+        left = 12
+
+        async def handle_async_request(self, request):
+            if request.url.host == "b":
+                self.left -= 1
+                if self.left < 0:
+                    raise httpx.ReadError("reset")
+            return await super().handle_async_request(request)
+
+    dataset, splits = corpus()
+    urls = ("http://b/v1", "http://a/v1")
+    remote = teacher(server, prompt, OneDies(server.app), api_source="next-token", api_url=urls)
+    remote.fit(dataset, splits)
+    alone = teacher(server, prompt, api_source="next-token")
+    alone.fit(dataset, splits)
+    assert np.array_equal(remote.scores(dataset.texts), alone.scores(dataset.texts))
+
+
+@pytest.mark.parametrize("wait", ["30", "30s", format_datetime(datetime.now(UTC) + timedelta(days=1))])
+def test_a_limit_of_the_server_is_kept_by_all_requests_and_printed(server, prompt, wait, capsys):
+    from starlette.responses import JSONResponse
+
+    times = []
+
+    async def limited(_):
+        times.append(VirtualLoop.now)
+        if len(times) == 20:
+            return JSONResponse({"error": {"message": "too many"}}, 429, {"retry-after": wait})
+        return None
+
+    server.faults = limited
+    dataset, splits = corpus()
+    teacher(server, prompt, api_source="next-token").fit(dataset, splits)
+    gaps = np.diff(times)
+    assert gaps.max() >= 30 and (gaps > 1).sum() == 1
+    lines = [line for line in capsys.readouterr().err.splitlines() if "waiting" in line and "too many" in line]
+    assert len(lines) == 1 and "429" in lines[0]
+
+
 def test_a_budget_is_a_limit_and_needs_a_price(server, prompt):
     dataset, splits = corpus()
     with pytest.raises(BudgetError, match="above max_cost"):
@@ -250,6 +309,10 @@ def test_refused_texts_are_left_to_their_labels(server, prompt):
     row = remote.logits([refused])[0]
     assert row.argmax() == dataset.targets[splits.train[0]]
     assert remote.describe().endpoint.unanswered == 1
+    server.faults = None  # the next job repeats a request that cost nothing
+    again = teacher(server, prompt, api_source="next-token")
+    again.fit(dataset, splits)
+    assert np.isfinite(again.scores([refused])).all() and not again.describe().endpoint.unanswered
 
 
 def test_wrong_answers_of_a_server_are_one_sentence(server, prompt):
@@ -310,6 +373,31 @@ def test_secrets_stay_out_of_messages_and_files(server, prompt, monkeypatch):
     assert seen[-1] == "Bearer sk-secret"
     files = b"".join(path.read_bytes() for path in cache.root().rglob("*") if path.is_file())
     assert b"sk-secret" not in files and "sk-secret" not in str(remote.describe().model_dump())
+
+    async def quotes(request):
+        seen.append(request.headers.get("authorization"))
+        return JSONResponse({"error": {"message": f"no access with {seen[-1]}, sk-secret or p%40ss or p@ss"}}, 400)
+
+    from starlette.responses import JSONResponse
+
+    server.faults = quotes
+    with pytest.raises(ModelError) as caught:
+        teacher(server, prompt).fit(dataset, splits)
+    assert "sk-secret" not in str(caught.value)
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://user:p%40ss@lm/v1")
+    with pytest.raises(ModelError) as caught:
+        teacher(server, prompt, api_url=()).fit(dataset, splits)
+    assert seen[-1] == "Basic dXNlcjpwQHNz" and "ss@" not in str(caught.value) and "p@ss" not in str(caught.value)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-\nsecret")
+    with pytest.raises(ModelError, match="OPENAI_API_KEY contains characters") as caught:
+        teacher(server, prompt).fit(dataset, splits)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["localhost:8000/v1", "ftp://lm/v1", "http:///v1", "http://lm:port/v1"])
+def test_a_malformed_url_is_one_sentence(server, prompt, url):
+    with pytest.raises((ModelError, ConfigError), match="http://HOST:PORT/v1"):
+        teacher(server, prompt, api_url=(url,))
 
 
 def test_an_absent_server_is_one_sentence_at_once(prompt):
@@ -423,9 +511,7 @@ def test_a_run_records_source_server_and_cost(server, url, prompt, tmp_path):
     from qkd import distill
 
     dataset, _ = corpus(60)
-    options = dict(
-        data=(dataset.texts, dataset.labels), teacher="api:tiny", api_url=url, prompt=prompt, price="1,1"
-    )
+    options = dict(data=(dataset.texts, dataset.labels), teacher="api:tiny", api_url=url, prompt=prompt, price="1,1")
     small = dict(encoder="hashing:16", qubits=2, epochs=2, diagnose=False, controls=False, runs=str(tmp_path))
     run = distill(**options, **small, max_cost=1.0)
     assert run.config.api.api_source == "likelihoods"

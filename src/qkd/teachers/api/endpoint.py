@@ -241,7 +241,7 @@ class Endpoint:
 
     @property
     def _secrets(self) -> list[str]:
-        """The key, user name and password, as they are and as they are sent."""
+        """The key, user name and password, the latter two also with percent escapes."""
         return [os.environ.get(self.spec.api_key_env, "").strip(), *self._auth, *(self._url.netloc.split("@")[:-1])]
 
     @property

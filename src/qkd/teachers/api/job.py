@@ -81,7 +81,7 @@ class Answers:
             self._lock.release()
 
     def add(self, text: str, row: Mapping[str, Any]) -> None:
-        """Store the answer about ``text``; it survives a kill at once, and a power cut after ten seconds.
+        """Store the answer about ``text``; it survives a kill from now on, and a power cut ten seconds later.
 
         Raises:
             NotWritten: the disk is full.
