@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from qkd.core.errors import DataError
+from qkd.core.errors import DataError, require_extra
 from qkd.core.files import refuse_above
 from qkd.data.tables import MAX_ROWS, Table, cell_text, files_beside, no_column, read_utf8
 
@@ -72,9 +72,10 @@ def read_hf(name: str, text: str, label: str) -> Table:
     Raises:
         QkdError: The data set cannot be loaded, or lacks a column.
     """
+    where = f"hf:{name}"
+    require_extra(where, "hf", "datasets")
     import datasets
 
-    where = f"hf:{name}"
     target, _, config = (name, "", "") if Path(name).exists() else name.partition(":")
     saved = any((Path(target) / file).is_file() for file in ("dataset_dict.json", "state.json"))
     try:
