@@ -198,7 +198,7 @@ def test_rows_longer_than_the_header_and_texts_in_an_index_are_not_misread(tmp_p
     with pytest.raises(QkdError, match="cannot be read as logits"):
         fitted(path, dataset)
     path.write_text("ant,bee,cow\n" + "1e39,3,2\n" * 30)
-    with pytest.raises(QkdError, match="row 1, column 1 is 1e.39, not a finite float32 number"):
+    with pytest.raises(QkdError, match=r"row 1, column 1 is 1e.39, not a finite float32 number"):
         fitted(path, dataset)
     order = np.random.default_rng(3).permutation(30)
     frame = pd.DataFrame(logits[order], columns=LABELS, index=pd.Index([ROWS[n][0] for n in order], name="text"))

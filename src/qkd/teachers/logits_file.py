@@ -81,8 +81,8 @@ class LogitsTeacher:
         if len(bad):
             row, column = bad[0]
             raise DataError(
-                f"{self.file}: row {row + 1}, column {column + 1} is {saved.logits[row, column]}, not a finite float32 number "
-                f"({len({int(r) for r, _ in bad})} rows in all); compute those logits again"
+                f"{self.file}: row {row + 1}, column {column + 1} is {saved.logits[row, column]}, not a "
+                f"finite float32 number ({len({int(r) for r, _ in bad})} rows in all); compute those logits again"
             )
         logits = as_logits(saved.logits[:, columns], str(self.file)).astype(np.float32)
         self._classes = dataset.classes
