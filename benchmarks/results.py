@@ -48,6 +48,7 @@ def page(found: dict[str, tuple[Comparison, str]], asked: argparse.Namespace, tr
     ]
     for task, (summary, times) in found.items():
         texts, told = summary.texts, summary.reproduction
+        assert told is not None and told.beside is not None
         lines += [
             f"## {task}",
             "",
@@ -80,7 +81,7 @@ def _overview(found: dict[str, tuple[Comparison, str]]) -> list[str]:
     """Return accuracies of all students on all tasks, side by side."""
     tasks = [summary for summary, _ in found.values()]
     names = list(tasks[0].students)
-    rows = [("teacher", *(str(one.teacher.accuracy) for one in tasks))]
+    rows = [("teacher", *(str(one.teacher_accuracy) for one in tasks))]
     rows += [(name, *(str(one.students[name].numbers.accuracy) for one in tasks)) for name in names]
     return [Table(("accuracy", *found), rows).to_markdown(), ""]
 
