@@ -138,7 +138,7 @@ def _with_test_table(table: Table, test: Table, name: str) -> Table:
 
 
 def load_texts(file: str | Path, text_column: str = "text") -> list[str]:
-    """Return the texts of a table file, or of a ``.txt`` file with one text on each line that is not blank, in order."""
+    """Return the texts of a table file, or of a ``.txt`` file with one text on each nonblank line, in order."""
     path = Path(file)
     if path.suffix.lower() == ".txt":
         lines = tables.read_utf8(path).removesuffix("\n").split("\n")
