@@ -35,6 +35,10 @@ def transpile(student: StudentCircuit, snapshot: Snapshot, profile: Profile | No
 
     Args:
         profile: The transpile profile; None is the device's default.
+
+    Raises:
+        ConfigError: The profile is for another family.
+        DeviceError: The circuit does not fit the device, Qiskit cannot compile it, or its values changed.
     """
     _check_delays(student, snapshot)
     profile = profile or load_profile(default_name(snapshot))

@@ -48,7 +48,11 @@ class Evaluation:
 
     @classmethod
     def from_run(cls, folder: RunFolder) -> Evaluation:
-        """Return the student and the test texts of a run."""
+        """Return the student and the test texts of a run.
+
+        Raises:
+            QkdError: The run has no student or no predictions.
+        """
         student = Student.load(folder.path)
         model = student.model
         rows = folder.rows(folder.predictions)
@@ -61,8 +65,12 @@ def evaluate(evaluation: Evaluation, compiled: StudentCircuit, device: Snapshot)
     """Return a student's scores under a device's noise, from exact noisy expectation values, and its logits (N,C).
 
     Args:
+        evaluation: The student and its test texts.
         compiled: The circuit on the device's indices.
         device: The device; its learned errors are part of its noise.
+
+    Raises:
+        QkdError: No engine takes the circuit under that noise.
     """
     circuit, region = to_region(compiled, device)
     evs = predicted_values(circuit, region, evaluation.values)
