@@ -42,9 +42,6 @@ def read_qdllm(folder: Path, text: str, label: str) -> Table:
     """Return the lines of ``PREFIX_LABEL.txt`` files as texts and labels. The prefix names the split.
 
     This is the layout of the data of Li et al., arXiv 2505.13205: ``train_sadness.txt``, ``test_sadness.txt``, ...
-
-    Raises:
-        QkdError: The folder or its files are missing, or a file is not UTF-8.
     """
     if not folder.is_dir():
         raise DataError(f"qdllm:{folder}: no such folder{files_beside(folder)}")
@@ -68,9 +65,6 @@ def read_hf(name: str, text: str, label: str) -> Table:
 
     A folder was written by ``save_to_disk``, or ``load_dataset`` reads it. Class numbers become class names. The number
     -1, which marks an unlabeled text, becomes a missing label.
-
-    Raises:
-        QkdError: The data set cannot be loaded, or lacks a column.
     """
     import datasets
 
@@ -150,11 +144,7 @@ def _joined(tables: list[tuple[str, Path, Table]]) -> Table:
 
 
 def read_docstrings(text: str = "text", label: str = "label") -> Table:
-    """Return ``SENTENCES_PER_LIBRARY`` sentences of each library, in a column ``text`` and their ``label``.
-
-    Raises:
-        QkdError: The source of a library is missing or has too few sentences.
-    """
+    """Return ``SENTENCES_PER_LIBRARY`` sentences of each library, in a column ``text`` and their ``label``."""
     columns: dict[str, list[str | None]] = {text: [], label: []}
     places: list[str] = []
     seen: set[str] = set()

@@ -48,9 +48,6 @@ def read_delimited(path: Path, text: str, names: Sequence[str], tabs: bool) -> T
     """Return the columns ``names`` of a file's text.
 
     A CSV file follows RFC 4180. TSV files come with and without quoting, so both readings are compared.
-
-    Raises:
-        DataError: The text is malformed or lacks a column.
     """
     text, marked = _mark_returns(text)
     delimiter = "\t" if tabs else _delimiter(text, names)

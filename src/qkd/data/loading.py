@@ -89,22 +89,14 @@ def load_dataset(
 
 
 def _key(source: str, column: str, cell: str | None, place: str) -> str:
-    """Return a cell of the column that decides the split.
-
-    Raises:
-        DataError: The cell is empty.
-    """
+    """Return a cell of the column that decides the split."""
     if cell is None or not cell.strip():
         raise DataError(f"{source}: {place} has no value in the column '{column}', which decides the split; fill it")
     return cell.strip()
 
 
 def _with_named_splits(source: str, table: Table, column: str) -> Table:
-    """Return a table whose splits are the names in a column.
-
-    Raises:
-        DataError: A name is none of a split.
-    """
+    """Return a table whose splits are the names in a column."""
     names = [cell.strip() if cell else "" for cell in table.columns[column]]
     for name, place in zip(names, table.places, strict=True):
         if not name.lower().startswith(tuple(PREFIXES)):
@@ -148,11 +140,7 @@ def _with_test_table(table: Table, test: Table, name: str) -> Table:
 
 
 def load_texts(file: str | Path, text_column: str = "text") -> list[str]:
-    """Return all texts of a table file, or of a ``.txt`` file with one text on each line that is not blank, in order.
-
-    Raises:
-        QkdError: The file is missing or malformed, lacks the column, or a text is empty.
-    """
+    """Return the texts of a table file, or of a ``.txt`` file with one text on each nonblank line, in order."""
     path = Path(file)
     if path.suffix.lower() == ".txt":
         lines = tables.read_lines(path)
@@ -174,9 +162,6 @@ def load_unlabeled(file: str | Path, dataset: Dataset, text_column: str = "text"
     """Return the distinct texts of a file that are not in ``dataset``, and log the number of ignored ones.
 
     The student must not learn from validation and test texts.
-
-    Raises:
-        QkdError: The file is missing or malformed, or has no other texts.
     """
     known, fresh = {normalize_text(text) for text in dataset.texts}, dict[str, str]()
     texts = load_texts(file, text_column)

@@ -45,12 +45,7 @@ PARQUET_BATCH_ROWS = 128
 
 
 def read_table(path: Path, names: Sequence[str]) -> Table:
-    """Return the columns ``names`` of a table file. The suffix decides the format.
-
-    Raises:
-        QkdError: The file is missing, no regular file, empty, too large, of an unknown format, not UTF-8 or malformed,
-            or lacks a column. The message names line and byte, or the columns that exist.
-    """
+    """Return the columns ``names`` of a table file. The suffix decides the format."""
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         if path.is_dir():
@@ -69,11 +64,7 @@ def read_table(path: Path, names: Sequence[str]) -> Table:
 
 
 def read_utf8(path: Path) -> str:
-    """Return the text of a regular UTF-8 file without its byte order mark.
-
-    Raises:
-        QkdError: The file is missing, no regular file, too large or not UTF-8. The message names line and byte.
-    """
+    """Return the text of a regular UTF-8 file without its byte order mark."""
     check_exists(path)
     with unchanged(path):
         data = read_bytes(path, MAX_DATA_BYTES)

@@ -60,9 +60,6 @@ def check_report(model: str, report: Mapping[str, Any], optional: Callable[[str]
     Args:
         report: ``missing_keys``, ``unexpected_keys`` and ``mismatched_keys`` of ``from_pretrained``.
         optional: whether the weight with a given name is unused, or learned later.
-
-    Raises:
-        ModelError: a weight is missing, or has another shape than the configuration requires.
     """
     wrong = sorted(
         (name, tuple(actual), tuple(expected))

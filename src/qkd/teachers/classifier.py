@@ -91,11 +91,7 @@ class Classifier(Transformer):
         return self.place(self._with_adapter(network, report))
 
     def _with_adapter(self, network: Any, report: Mapping[str, Any]) -> Any:
-        """Return the base model ``network`` with the adapter, every weight of which was read from its file.
-
-        Raises:
-            ModelError: weights are missing from both files, or do not fit.
-        """
+        """Return the base model ``network`` with the adapter, every weight of which was read from its file."""
         from peft import PeftModel, get_peft_model_state_dict
 
         assert self._adapter is not None
@@ -132,11 +128,7 @@ class Classifier(Transformer):
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
-        """Names of the head's outputs.
-
-        Raises:
-            ModelError: the configuration is one of a model without a head, or of one that does not choose a label.
-        """
+        """Names of the head's outputs."""
         config = self.full_config
         kinds = config.architectures or ()
         if self._adapter is None and kinds and not any("Classification" in kind for kind in kinds):
@@ -177,12 +169,8 @@ class ClassifierTeacher:
 
     Args:
         model: a sequence-classification checkpoint or a peft adapter: folder or hub id.
-        loading: how it is loaded.
         label_map: the data's label for each of the model's, ``MODEL=DATA`` separated by commas. A pair that contains a
             comma is written in double quotes. Several labels may mean the same one.
-
-    Raises:
-        ModelError: the model does not exist, or the map is malformed.
     """
 
     cross_fitted = False
@@ -199,11 +187,7 @@ class ClassifierTeacher:
         return self._network.num_parameters
 
     def fit(self, dataset: Dataset, splits: Splits) -> None:
-        """Find the model's labels for each class of the data, and compare this assignment with all others.
-
-        Raises:
-            ModelError: the model has no head, or a class of the data is none of its labels.
-        """
+        """Find the model's labels for each class of the data, and compare this assignment with all others."""
         labels, classes = self._network.labels, dataset.classes
         self._classes, self._rows = classes, match_labels(self.name, labels, classes, self._pairs)
         unused = [name for row, name in enumerate(labels) if all(row not in rows for rows in self._rows)]
@@ -257,13 +241,7 @@ def match_labels(
     """Return, for each of the C ``classes``, which of the model's ``labels`` mean it.
 
     Args:
-        teacher: its name, for messages.
-        labels: the model's labels.
-        classes: the data's labels.
         pairs: ``MODEL=DATA`` for labels with different names. Without any, equal names match, whatever their case.
-
-    Raises:
-        ModelError: a pair names a label that does not exist, or a class has no label.
     """
     given = dict(_parsed(teacher, pair, labels, classes) for pair in pairs)
     meanings = [
@@ -285,11 +263,7 @@ def _same(first: str, second: str) -> bool:
 
 
 def split_pairs(label_map: str | None) -> list[str]:
-    """Return the pairs ``MODEL=DATA`` of a map, in which double quotes protect commas.
-
-    Raises:
-        ModelError: one has no equals sign between two names.
-    """
+    """Return the pairs ``MODEL=DATA`` of a map, in which double quotes protect commas."""
     rows = csv.reader([(label_map or "").replace("\n", " ")], skipinitialspace=True)
     pairs = [pair.strip() for row in rows for pair in row if pair.strip()]
     for pair in pairs:
@@ -323,11 +297,7 @@ def _shapes(folder: Path) -> dict[str, tuple[int, ...]]:
 
 
 def _head_rows(folder: Path) -> int:
-    """Return the number of outputs of the head in an adapter's folder.
-
-    Raises:
-        ModelError: the adapter has no classification head.
-    """
+    """Return the number of outputs of the head in an adapter's folder."""
     for name, shape in _shapes(folder).items():
         if name.endswith(("score.weight", "classifier.weight", "out_proj.weight")) and "lora" not in name:
             return shape[0]

@@ -55,11 +55,7 @@ class SavedLogits:
 
 
 class LogitsTeacher:
-    """A teacher whose logits are in a file.
-
-    Args:
-        file: path of the file.
-    """
+    """A teacher whose logits are in a file."""
 
     cross_fitted = False
     num_parameters = 0
@@ -70,11 +66,7 @@ class LogitsTeacher:
         self._classes: tuple[str, ...] = ()
 
     def fit(self, dataset: Dataset, splits: Splits) -> None:
-        """Read the file and find each text's row.
-
-        Raises:
-            DataError: the file cannot be read, contains NaN or infinity, or has other classes or texts than the data.
-        """
+        """Read the file and find each text's row."""
         saved = read_logits(self.file)
         columns, rows = self._columns(saved, dataset), self._match_rows(saved, dataset)
         bad = np.argwhere(~(np.abs(saved.logits) <= np.finfo(np.float32).max))
@@ -97,11 +89,7 @@ class LogitsTeacher:
         )
 
     def logits(self, texts: Sequence[str]) -> np.ndarray:
-        """Return logits ``(N,C)`` float32 of N texts of the data or of the file.
-
-        Raises:
-            DataError: the file has no logits for a text.
-        """
+        """Return logits ``(N,C)`` float32 of N texts of the data or of the file."""
         out = np.empty((len(texts), len(self._classes)), np.float32)
         for number, text in enumerate(texts):
             row = self._rows.get(normalize_text(text))
@@ -179,11 +167,7 @@ def as_logits(values: np.ndarray, file: str) -> np.ndarray:
 
 
 def read_logits(file: Path) -> SavedLogits:
-    """Return a file's content; the module's documentation lists the formats.
-
-    Raises:
-        DataError: the file is missing, of an unknown kind, damaged, or has another layout.
-    """
+    """Return a file's content; the module's documentation lists the formats."""
     readers = {".npz": _npz, ".safetensors": _safetensors, ".csv": _frame, ".parquet": _frame}
     reader = readers.get(file.suffix.lower())
     if reader is None:
