@@ -177,7 +177,7 @@ class Transformer:
                 f"{self.model}: the tokenizer knows {words:,} tokens and the model {rows:,}, so it is missing or that "
                 "of another model; copy the model's own tokenizer (tokenizer.json, tokenizer_config.json) there"
             )
-        model = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
+        model: Any = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
         if getattr(model, "dropout", None):
             model.dropout = None  # for training: with it, a text has other tokens each time
         return tokenizer
