@@ -58,11 +58,7 @@ class StatevectorEstimator(EngineEstimator):
 
 
 class StatevectorProgram(Program):
-    """A circuit that is compiled for ``StatevectorEstimator``.
-
-    Raises:
-        EngineError: The circuit entangles more qubits than fit in memory.
-    """
+    """A circuit that is compiled for ``StatevectorEstimator``."""
 
     def __init__(self, problem: ExpectationProblem, engine: StatevectorEstimator) -> None:
         super().__init__(problem, engine)

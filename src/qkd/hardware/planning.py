@@ -115,13 +115,8 @@ def make_plans(
     """Return a plan for each requested mitigation; none of them is saved yet.
 
     Args:
-        request: The request.
-        folder: The run folder.
         offline: Nothing will be submitted, so without an account the snapshot gives the cost.
         backend: The device, if the user gave an object instead of a name.
-
-    Raises:
-        QkdError: There is no such device, it takes no circuits now, or the request does not fit it.
     """
     context = _prepare(request, folder, offline, backend)
     log.info(context.device.snapshot.summary())

@@ -34,7 +34,6 @@ def exact_values(student: StudentCircuit, values: np.ndarray, noise: NoiseLike =
     """Return the fastest exact engine's expectation values (N,K) at parameter values (N,A+P).
 
     Args:
-        student: The circuit.
         values: Parameter values (N,A+P).
         noise: Noise model on the circuit's indices; None is an ideal device.
     """
@@ -120,11 +119,7 @@ def describe_jobs(plan: Plan, job_records: list[JobRecord]) -> DeviceResult:
 
 
 def read_result(path: Path) -> DeviceResult:
-    """Return the content of a ``result.json``.
-
-    Raises:
-        FolderError: The file is missing or damaged.
-    """
+    """Return the content of a ``result.json``."""
     value = read_json(path)
     kind: type[DeviceResult] = DeviceResult
     if isinstance(value, dict) and value.get("texts"):
