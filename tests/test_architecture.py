@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+EXTRAS = ("api", "export", "hf", "lora", "ray", "serve", "sweep")
+"""The extras of users; the others are for contributors."""
 SOURCE = ROOT / "src" / "qkd"
 TABLE = ROOT / "docs" / "architecture.md"
 BESIDE = {"engines/", "devices/"}
@@ -154,7 +156,7 @@ def test_every_imported_module_of_qkd_exists():
 def test_the_constraints_are_the_lowest_versions_that_the_project_admits():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf8"))["project"]
     pinned = dict(line.split("==") for line in (ROOT / "constraints-lowest.txt").read_text("utf8").split())
-    extras = [project["optional-dependencies"][name] for name in "api export hf lora ray serve sweep".split()]
+    extras = [project["optional-dependencies"][name] for name in EXTRAS]
     for line in itertools.chain(project["dependencies"], *extras):
         name, lowest = re.match(r"([\w.-]+)[^>]*>=([\d.]+)", line).groups()
         assert f"{pinned[name.lower()]}.".startswith(f"{lowest}."), f"{line}, but the file pins {pinned[name.lower()]}"
