@@ -166,12 +166,8 @@ class Endpoint:
 
     def _connect(self) -> httpx.AsyncClient:
         """Return a client for one connection. The time that a pool needs grows with the square of its connections."""
-        try:
-            import httpx
-        except ImportError:
-            raise ModelError(
-                "api: teachers need httpx, which is not installed; run pip install 'qkd-llm[api]'"
-            ) from None
+        import httpx
+
         key, auth = os.environ.get(self.spec.api_key_env, "").strip(), self._auth if self._url.username else None
         if not (key.isascii() and key.isprintable()):  # httpx would quote it
             raise ModelError(f"the key in {self.spec.api_key_env} contains characters that no key has")

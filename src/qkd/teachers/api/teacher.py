@@ -14,7 +14,7 @@ import numpy as np
 from qkd.core import cache
 from qkd.core.config import ApiSpec, Config, PromptSpec
 from qkd.core.console import log
-from qkd.core.errors import ModelError, ServiceError
+from qkd.core.errors import ModelError, ServiceError, require_extra
 from qkd.data.dataset import shuffled_by_content
 from qkd.models.transformer import Loading
 from qkd.results import EndpointUse, TeacherCard
@@ -268,4 +268,5 @@ def _run(task: Coroutine[Any, Any, T]) -> T:
 
 def make(model: str, loading: Loading, config: Config) -> ApiTeacher:
     """Return the teacher ``api:MODEL``."""
+    require_extra(f"the teacher api:{model}", "api", "httpx")
     return ApiTeacher(model, config.prompt, config.api)
