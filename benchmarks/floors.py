@@ -82,6 +82,7 @@ def main() -> None:
             maps = affine.fit(seen[used], noise[used], exact[used], predicted[used])
             found_values = maps.correct(seen[:count], noise[:count])
             evs, errors, rest = found_values.evs, found_values.noise, found_values.bias
+            assert rest is not None  # the affine method estimates it
             for name, said in (("as they are", evs), ("drawn together", drawn_together(evs, np.hypot(errors, rest)))):
                 right = exam.student.model.logits_of(said).argmax(axis=1) == exam.targets
                 found.setdefault(f"rms, {shots} shots, {name}", []).append(rms(said - exact[:count]))

@@ -42,7 +42,9 @@ def measured(plan: Plan, student: Student, held: object, seed: int) -> tuple[Mea
     for job in range(len(plan.chunks)):
         sha256 = plan.write_arrays(f"job-{job}", **rehearsal.result(job, ""))
         records.append(JobRecord(job, file=f"job-{job}.safetensors", sha256=sha256))
-    return interpret(plan, student, records), plan.budget.seconds
+    result = interpret(plan, student, records)
+    assert isinstance(result, MeasuredResult)
+    return result, plan.budget.seconds
 
 
 def rows(
@@ -90,27 +92,27 @@ def main() -> None:
         for name, shots in (("none", 4096), ("readout", 4096), ("affine", 4096), ("affine", 32_768), ("zne", 4096)):
             if name not in asked.mitigations:
                 continue
-            request = DeviceRunRequest(mitigation=name, shots=str(shots), max_qpu_seconds=9000)
+            request = DeviceRunRequest(mitigation=name, shots=shots, max_qpu_seconds=9000)
             found = rows(asked.run, device, asked.seeds, asked.errors, request, asked.reported)
             told = [one for one, _ in found]
-            spread = [np.mean([np.square(row.stds) for row in one.rows]) for one in told]
-            noise = [max(0.0, size - one.bias**2) ** 0.5 for size, one in zip(spread, told, strict=True)]
-            cells = [interval(values) for values in ([one.rms for one in told], noise)]
+            spread = [float(np.mean([np.square(np.array(row.stds, float)) for row in one.rows])) for one in told]
+            noise = [max(0.0, size - (one.bias or 0.0) ** 2) ** 0.5 for size, one in zip(spread, told, strict=True)]
+            cells = [interval(values) for values in ([one.rms.value for one in told], noise)]
             cells += [interval([getattr(one, key) for one in told]) for key in ("bias", "covered")]
             table.append((device, name, f"{shots:,}", *cells))
             print(table[-1], flush=True)
     print(aligned(table))
-    table = [("device", "shots", "limit, s", "QPU seconds", "accuracy less exact", "accuracy, exact")]
+    kept = [("device", "shots", "limit, s", "QPU seconds", "accuracy less exact", "accuracy, exact")]
     for device in asked.devices if "seconds" in asked.tables else ():
         for shots in asked.shots:
             limit = 900 if shots == "1024" else 60
             request = DeviceRunRequest(mitigation="affine", shots=shots, max_qpu_seconds=limit)
-            told = rows(asked.run, device, asked.seeds, asked.samples, request)
-            exact = told[0][0].lines["exact"].accuracy.value
-            less = [one.lines["measured"].accuracy.value - exact for one, _ in told]
-            table.append((device, shots, str(limit), interval([s for _, s in told]), interval(less), f"{exact:.3f}"))
-            print(table[-1], flush=True)
-    print(aligned(table))
+            judged = rows(asked.run, device, asked.seeds, asked.samples, request)
+            exact = judged[0][0].lines["exact"].accuracy.value
+            less = [one.lines["measured"].accuracy.value - exact for one, _ in judged]
+            kept.append((device, shots, str(limit), interval([s for _, s in judged]), interval(less), f"{exact:.3f}"))
+            print(kept[-1], flush=True)
+    print(aligned(kept))
 
 
 if __name__ == "__main__":

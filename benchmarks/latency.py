@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -84,7 +85,7 @@ classify = lambda texts: [str(label) for label in model.predict(texts)]
 """
 
 
-def measure(preparation: str, payload: Path) -> dict[str, object] | None:
+def measure(preparation: str, payload: Path) -> dict[str, Any] | None:
     """Return seconds, answers and memory (MB) of a contender, or None where it cannot run."""
     code = PROGRAM.format(preparation=preparation, repeats=REPEATS)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -117,7 +118,9 @@ def contenders(
     """Return name, preparation, cold-start command and folder of each contender."""
     student, bundle = run.student, str(run.folder.student)
     command = [sys.executable, "-m", "qkd", "predict", "a text", "--run", bundle]
-    found = [("student (torch)", STUDENT.format(folder=bundle), command, run.folder.student)]
+    found: list[tuple[str, str, list[str], Path | None]] = [
+        ("student (torch)", STUDENT.format(folder=bundle), command, run.folder.student)
+    ]
     for name, kind, options in (
         ("numpy", "numpy", {}),
         ("numpy int8", "numpy", {"int8": True}),

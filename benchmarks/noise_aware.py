@@ -29,10 +29,10 @@ from qkd.devices import snapshot
 from qkd.devices.random_errors import drifted, hidden, with_learned
 from qkd.devices.region import Region, to_region
 from qkd.devices.transpile import transpile
-from qkd.hardware.learning import WEIGHTS
 from qkd.hardware.measurements import shot_noise
 from qkd.hardware.mitigation import Mitigation
-from qkd.hardware.result import expected
+from qkd.hardware.mitigation.client import make_pub
+from qkd.hardware.planning import WEIGHT_SETS
 from qkd.hardware.service import sampled
 from qkd.pipeline.inputs import Clock, prepare_inputs
 from qkd.reports.tables import aligned
@@ -60,7 +60,7 @@ POINTS, LEARNING_SHOTS = 256, 128
 def learned(small, region, truth, seed):
     """Return the device that is learned from a hidden one on a region."""
     student = fit.calibrating(small)
-    values = fit.points(student, WEIGHTS, POINTS // WEIGHTS, seed)
+    values = fit.points(student, WEIGHT_SETS, POINTS // WEIGHT_SETS, seed)
     found = sampled.run(student, Region(truth, region.qubits), values, Mitigation("none", LEARNING_SHOTS), seed)
     evs = found["evs"].T
     stds = np.fmax(found["stds"].T, shot_noise(evs, np.full((len(evs), 1), float(LEARNING_SHOTS))))
@@ -71,7 +71,8 @@ def learned(small, region, truth, seed):
 def judged(model: StudentModel, circuit, engine, data: TrainingData, seed: int) -> dict[str, float]:
     """Return the accuracy on the test texts by shots, and with shots without end."""
     values = model.with_engine(circuit, engine).values(data.embeddings[data.test])
-    evs, targets = expected(engine, circuit, values), data.targets[data.test]
+    evs = engine.estimator.run([make_pub(circuit, values)]).result()[0].data.evs.T
+    targets = data.targets[data.test]
     found = {"exact": float((model.logits_of(evs).argmax(axis=1) == targets).mean())}
     random = np.random.default_rng(seed)
     for shots in SHOTS:

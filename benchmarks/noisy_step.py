@@ -59,7 +59,7 @@ def transpiled(student: StudentCircuit, backend: FakeBrisbane) -> StudentCircuit
 backend = FakeBrisbane()
 device = transpiled(library.load_circuit("hardware"), backend)
 noise = NoiseModel.from_backend(backend)
-result = {"noisy_s": seconds(device, noise, 15), "ideal_s": seconds(device, None, 15)}
+result: dict[str, object] = {"noisy_s": seconds(device, noise, 15), "ideal_s": seconds(device, None, 15)}
 
 values = np.random.default_rng(0).uniform(-np.pi, np.pi, len(device.circuit.parameters))
 estimator = EstimatorV2.from_backend(backend)
@@ -85,5 +85,5 @@ result["batch"] = [
     for batch in (8, 32, 64, 128, 256, 512)
 ]
 result["peak_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-result["versions"] = {name: version(name) for name in ("qkd", "torch", "qiskit", "qiskit-aer")}
+result["versions"] = {name: version(name) for name in ("qkd-llm", "torch", "qiskit", "qiskit-aer")}
 print(json.dumps(result))

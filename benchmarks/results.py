@@ -30,15 +30,16 @@ def page(found: dict[str, tuple[Comparison, str]], asked: argparse.Namespace, tr
     lines = [
         "# Results on the paper's tasks",
         "",
-        "Public tasks of QD-LLM (Li et al., arXiv:2505.13205), the authors' training texts, split here: "
+        "These are the public tasks of QD-LLM (Li et al., arXiv:2505.13205), with the authors' training texts: "
         f"{asked.limit:,} texts a task, stratified, {100 * asked.test:.0f} % of them for the test. `qdllm` is the "
-        "paper's recipe (`examples/qdllm.toml`) as published, with the paper's kind of encoder output; `hardware` is "
-        "qkd's default student; both and the controls learn from the same teacher's logits, with "
-        f"{asked.seeds} seeds each. Every student but the published recipe and its deviations tried {asked.tune} "
-        "settings of learning rate, weight decay and dropout, the same draws for all and its own first, and the "
-        "smallest validation loss chose; `logreg` chose among six strengths of regularization.",
+        "paper's recipe (`examples/qdllm.toml`) as published, with the paper's kind of encoder output. `hardware` is "
+        f"qkd's default student. All learn from the same teacher's logits, with {asked.seeds} seeds each.",
         "",
-        "Made by `benchmarks/results.py`, which holds no numbers; do it again with",
+        f"Every student but the published recipe and its deviations tried {asked.tune} settings of learning rate, "
+        "weight decay and dropout. The first setting is the student's own, the other draws are the same for all, and "
+        "the smallest validation loss selects. `logreg` selects one of six strengths of regularization.",
+        "",
+        "`benchmarks/results.py` made this page. It contains no numbers. To repeat it:",
         "",
         f"    python benchmarks/results.py --data FOLDER --tasks {' '.join(found)} --limit {asked.limit} "
         f"--test {asked.test} --seeds {asked.seeds} --tune {asked.tune}",
@@ -47,6 +48,7 @@ def page(found: dict[str, tuple[Comparison, str]], asked: argparse.Namespace, tr
     ]
     for task, (summary, times) in found.items():
         texts, told = summary.texts, summary.reproduction
+        assert told is not None and told.beside is not None
         lines += [
             f"## {task}",
             "",
@@ -79,7 +81,7 @@ def _overview(found: dict[str, tuple[Comparison, str]]) -> list[str]:
     """Return accuracies of all students on all tasks, side by side."""
     tasks = [summary for summary, _ in found.values()]
     names = list(tasks[0].students)
-    rows = [("teacher", *(str(one.teacher.accuracy) for one in tasks))]
+    rows = [("teacher", *(str(one.teacher_accuracy) for one in tasks))]
     rows += [(name, *(str(one.students[name].numbers.accuracy) for one in tasks)) for name in names]
     return [Table(("accuracy", *found), rows).to_markdown(), ""]
 
@@ -93,7 +95,7 @@ if __name__ == "__main__":
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--tune", type=int, default=6)
     parser.add_argument("--runs", type=Path, default=Path("runs"))
-    parser.add_argument("--out", type=Path, default=Path("docs/results.md"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/paper_tasks.md"))
     options = parser.parse_args()
     trusted = verdicts.table(200, options.runs / "verdicts.json")
     summaries = {}

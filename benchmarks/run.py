@@ -199,7 +199,7 @@ def plot_ideal(rows: list[Row]) -> None:
     axes = figure.add_subplot()
     for contender in (OURS, *OTHERS):
         points = {row.batch: row.step / row.batch for row in rows if row.contender == contender}
-        bold = {"color": "#2563eb", "linewidth": 2.5} if contender == OURS else {}
+        bold: dict[str, Any] = {"color": "#2563eb", "linewidth": 2.5} if contender == OURS else {}
         axes.plot(list(points), list(points.values()), "o-", label=contender.name, **bold)
     axes.set(xscale="log", yscale="log", xlabel="texts a step", ylabel="milliseconds a text")
     axes.set_xticks(BATCHES, [str(batch) for batch in BATCHES])

@@ -93,7 +93,7 @@ def settings(change: dict[str, Any], seed: int) -> Config:
     """Return the settings of a change's student."""
     sections: dict[str, Any] = {"train": {}}
     if change.get("recipe"):
-        recipe = read_toml(recipe_file())
+        recipe: dict[str, Any] = read_toml(recipe_file())
         sections = {name: dict(recipe[name]) for name in ("student", "loss", "train")}
     for name in ("train", "student", "loss"):
         sections[name] = {**sections.get(name, {}), **change.get(name, {})}
@@ -158,8 +158,8 @@ def main() -> None:
             if all((line, name, seed) in kept for line in ["teacher", *lines]):
                 continue
             teacher = given.teacher.format(name=name, seed=seed)
-            data = {"data": path, "split_seed": seed, "limit": int(limit) if limit else None}
-            spec = make_config({"data": data, "teacher": {"teacher": teacher}, "engine": {"torch_device": "cpu"}})
+            asked_data = {"data": path, "split_seed": seed, "limit": int(limit) if limit else None}
+            spec = make_config({"data": asked_data, "teacher": {"teacher": teacher}, "engine": {"torch_device": "cpu"}})
             with tempfile.TemporaryDirectory() as temporary:
                 sources = prepare_inputs(spec, RunFolder(Path(temporary)), False, Clock())
             data = sources.data

@@ -60,8 +60,9 @@ def synthetic_data(
             values = core(torch.tensor(angles)).numpy() @ rng.normal(size=len(circuit.observables))
     margin = (values - np.median(values)) / values.std()
     logits = (LOGITS_PER_DEVIATION / 2 * np.stack([-margin, margin], axis=1)).astype(np.float32)
-    parts = np.split(np.arange(count), [train, train + train // 4])
-    return TrainingData(("low", "high"), embeddings, logits, (margin > 0).astype(int), *parts)
+    targets = (margin > 0).astype(int)
+    learned, validated, tested = np.split(np.arange(count), [train, train + train // 4])
+    return TrainingData(("low", "high"), embeddings, logits, targets, learned, validated, tested)
 
 
 def synthetic_verdict(

@@ -53,8 +53,8 @@ def main() -> None:
                     f"accuracy {share(logits[splits.test], targets):.3f}, cross-entropy "
                     f"{cross_entropy(logits[splits.test], targets):.3f}, training texts "
                     f"{share(logits[splits.train], dataset.targets[splits.train]):.3f}; logistic regression on "
-                    f"{given.encoder} {share(plain, targets):.3f} (teacher {100 * gain['value']:+.1f} points, "
-                    f"{100 * gain['low']:+.1f} to {100 * gain['high']:+.1f}); fit {fitted - started:.1f} s, all texts "
+                    f"{given.encoder} {share(plain, targets):.3f} (teacher {100 * gain.value:+.1f} points, "
+                    f"{100 * gain.low:+.1f} to {100 * gain.high:+.1f}); fit {fitted - started:.1f} s, all texts "
                     f"{ended - fitted:.1f} s more; {told.read or ''} {told.likelihoods or ''}",
                     flush=True,
                 )

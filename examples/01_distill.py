@@ -82,7 +82,7 @@ plots.agreement(teacher, answers)
 # %% [markdown]
 # ## New text
 #
-# The student is a folder of four files. It needs neither the teacher nor the training data.
+# The student is a folder, the bundle. It needs neither the teacher nor the training data.
 
 # %%
 student = qkd.Student.load("runs/latest")

@@ -33,11 +33,7 @@ Pairs = list[tuple[int, int]]
 
 
 def parse_observables(texts: Iterable[str], num_qubits: int) -> tuple[SparsePauliOp, ...]:
-    """Return the observables of ``texts`` on n qubits; each of the two names denotes several observables.
-
-    Raises:
-        QkdError: A text is neither a known name nor a sum of Paulis, or a qubit does not exist.
-    """
+    """Return the observables of ``texts`` on n qubits; each of the two names denotes several observables."""
     observables: list[SparsePauliOp] = []
     letters = 0
     for text in texts:
@@ -144,11 +140,7 @@ class CircuitSpec(Spec):
 
 
 def read_circuit_spec(path: Path) -> CircuitSpec:
-    """Return the spec in a TOML file.
-
-    Raises:
-        QkdError: The file is missing, is not TOML, or has an unknown key or value.
-    """
+    """Return the spec in a TOML file."""
     return validated(CircuitSpec, read_toml(path), str(path))
 
 
@@ -160,9 +152,6 @@ def build(spec: CircuitSpec, qubits: int | None = None, layers: int | None = Non
     Args:
         qubits: The number n of qubits; by default the spec's.
         layers: The number of repetitions of the ansatz; by default the spec's.
-
-    Raises:
-        QkdError: There are no qubits or layers, more than ``qkd.circuits.limits`` allow, or too few for the pattern.
     """
     n = spec.qubits if qubits is None else qubits
     depth = spec.layers if layers is None else layers
@@ -209,11 +198,7 @@ def build(spec: CircuitSpec, qubits: int | None = None, layers: int | None = Non
 
 
 def entangled_pairs(pattern: str, n: int) -> Pairs:
-    """Return the qubit pairs that one layer of ``pattern`` entangles, in order.
-
-    Raises:
-        QkdError: There is no such pattern.
-    """
+    """Return the qubit pairs that one layer of ``pattern`` entangles, in order."""
     line = [(q, q + 1) for q in range(n - 1)]
     if pattern == "line":
         return line

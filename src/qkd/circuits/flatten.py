@@ -59,9 +59,6 @@ def flattened(circuit: QuantumCircuit) -> QuantumCircuit:
 
     The result keeps the layout, the order of operations and every parameter, also those that no gate depends on.
     Global phases inside definitions are dropped; no expectation value depends on them.
-
-    Raises:
-        QkdError: An instruction has no definition, or the definitions stand for too many gates.
     """
     flat = circuit.copy_empty_like()
     for operation, qubits in _flat_operations(circuit, range(circuit.num_qubits)):

@@ -21,11 +21,7 @@ def paths() -> dict[str, Path]:
 
 
 def locate(name: str) -> Path:
-    """Return the file of the circuit called ``name``, or ``name`` itself if it is a file.
-
-    Raises:
-        QkdError: There is no such circuit; the message has the nearest name.
-    """
+    """Return the file of the circuit called ``name``, or ``name`` itself if it is a file."""
     known = paths()
     if name in known:
         say_what_is_hidden("circuits", known[name])

@@ -45,31 +45,18 @@ _PLAIN = (
 
 
 def check_limit(count: int, most: int, what: str, where: str) -> None:
-    """Refuse a count above a maximum.
-
-    Raises:
-        QkdError: The count is above the maximum.
-    """
+    """Refuse a count above a maximum."""
     if count > most:
         raise CircuitError(f"{where}: {count:,} {what} are more than the maximum of {most:,}")
 
 
 def check_size(text: str, where: str) -> None:
-    """Refuse a text of more than ``MAX_BYTES``, before anything else reads it.
-
-    Raises:
-        QkdError: The text is too long.
-    """
+    """Refuse a text of more than ``MAX_BYTES``, before anything else reads it."""
     check_limit(len(text.encode("utf-8", "surrogatepass")), MAX_BYTES, "bytes", where)
 
 
 def syntax(text: str, where: str) -> ast.Program:
-    """Return the syntax tree of an OpenQASM 3 program that respects the limits.
-
-    Raises:
-        QkdError: The program is too large, or contains more than a list of gates (loops, branches, subroutines).
-        Exception: The program does not parse; the parser raises errors of many types.
-    """
+    """Return the syntax tree of an OpenQASM 3 program that respects the limits."""
     check_size(text, where)
     check_limit(_depth(text), MAX_NESTING, "nested brackets", where)
     for index in _PHYSICAL.findall(text):

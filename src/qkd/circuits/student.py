@@ -98,10 +98,7 @@ class StudentCircuit:
         return self.inputs + self.weights
 
     def with_circuit(
-        self,
-        circuit: QuantumCircuit,
-        observables: Sequence[SparsePauliOp],
-        layout: TranspileLayout | None = None,
+        self, circuit: QuantumCircuit, observables: Sequence[SparsePauliOp], layout: TranspileLayout | None = None
     ) -> StudentCircuit:
         """Return this student circuit with another circuit over the same parameters."""
         return replace(self, circuit=circuit, observables=tuple(observables), layout=layout)

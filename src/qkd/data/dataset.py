@@ -76,11 +76,7 @@ class Dataset:
 
 
 def validate_texts(texts: Sequence[str]) -> list[str]:
-    """Return N texts as a list.
-
-    Raises:
-        DataError: ``texts`` is one string, or no sequence of strings.
-    """
+    """Return N texts as a list."""
     if isinstance(texts, str | bytes):
         raise DataError("texts is one string; give a list of strings, such as ['a text']")
     try:
@@ -254,11 +250,7 @@ def _split_times(dataset: Dataset, valid: float, test: float) -> Splits:
 
 
 def _as_times(dataset: Dataset) -> np.ndarray:
-    """Return the time of each text (N,) as a number.
-
-    Raises:
-        DataError: A time is neither a number nor a date as in ISO 8601.
-    """
+    """Return the time of each text (N,) as a number."""
     import pandas as pd
 
     keys = pd.Series(dataset.split_keys)

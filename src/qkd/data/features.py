@@ -13,20 +13,12 @@ from qkd.core.records import MAX_DIMENSIONS
 
 
 def to_texts(features: Any) -> list[str]:
-    """Return each row of features (N,D) as text with all digits of float32.
-
-    Raises:
-        DataError: the features are no finite numbers (N,D).
-    """
+    """Return each row of features (N,D) as text with all digits of float32."""
     return [f"[{', '.join(map(str, row))}]" for row in _checked(features)]
 
 
 def to_array(texts: Sequence[str] | np.ndarray, dim: int) -> np.ndarray:
-    """Return features (N,D) float32 of N rows as text, or of an array (N,D).
-
-    Raises:
-        DataError: a row is no list of ``dim`` numbers.
-    """
+    """Return features (N,D) float32 of N rows as text, or of an array (N,D)."""
     rows: Any = texts
     if not len(rows):
         return np.empty((0, dim), np.float32)

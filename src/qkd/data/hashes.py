@@ -35,11 +35,7 @@ def split_hashes(dataset: Dataset, splits: Splits, unlabeled: Sequence[str]) -> 
 
 
 def read_hashes(where: Path) -> dict[str, np.ndarray]:
-    """Return the hashes of the texts of a student in a run folder or bundle folder.
-
-    Raises:
-        DataError: The student has none.
-    """
+    """Return the hashes of the texts of a student in a run folder or bundle folder."""
     folder = find_folder(where)
     path = next((file for file in (folder / "student" / FILE, folder / FILE) if file.is_file()), None)
     hashes = {} if path is None else read_arrays(path)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 from qkd.core.arguments import public
@@ -87,22 +89,14 @@ def load_dataset(
 
 
 def _key(source: str, column: str, cell: str | None, place: str) -> str:
-    """Return a cell of the column that decides the split.
-
-    Raises:
-        DataError: The cell is empty.
-    """
+    """Return a cell of the column that decides the split."""
     if cell is None or not cell.strip():
         raise DataError(f"{source}: {place} has no value in the column '{column}', which decides the split; fill it")
     return cell.strip()
 
 
 def _with_named_splits(source: str, table: Table, column: str) -> Table:
-    """Return a table whose splits are the names in a column.
-
-    Raises:
-        DataError: A name is none of a split.
-    """
+    """Return a table whose splits are the names in a column."""
     names = [cell.strip() if cell else "" for cell in table.columns[column]]
     for name, place in zip(names, table.places, strict=True):
         if not name.lower().startswith(tuple(PREFIXES)):
@@ -146,15 +140,11 @@ def _with_test_table(table: Table, test: Table, name: str) -> Table:
 
 
 def load_texts(file: str | Path, text_column: str = "text") -> list[str]:
-    """Return all texts of a table file, or of a ``.txt`` file with one text on each line that is not blank, in order.
-
-    Raises:
-        QkdError: The file is missing or malformed, lacks the column, or a text is empty.
-    """
+    """Return the texts of a table file, or of a ``.txt`` file with one text on each nonblank line, in order."""
     path = Path(file)
     if path.suffix.lower() == ".txt":
-        lines = tables.read_utf8(path).removesuffix("\n").split("\n")
-        texts: list[str | None] = [line.removesuffix("\r") for line in lines if line.strip()]
+        lines = tables.read_lines(path)
+        texts: list[str | None] = [line for line in lines if line.strip()]
         places: Sequence[str] = [f"line {number}" for number, line in enumerate(lines, 1) if line.strip()]
         if len(texts) < len(lines):
             log.info(f"{path}: skipped {len(lines) - len(texts):,} blank lines")
@@ -172,9 +162,6 @@ def load_unlabeled(file: str | Path, dataset: Dataset, text_column: str = "text"
     """Return the distinct texts of a file that are not in ``dataset``, and log the number of ignored ones.
 
     The student must not learn from validation and test texts.
-
-    Raises:
-        QkdError: The file is missing or malformed, or has no other texts.
     """
     known, fresh = {normalize_text(text) for text in dataset.texts}, dict[str, str]()
     texts = load_texts(file, text_column)
@@ -195,23 +182,43 @@ def normalize_text(text: str) -> str:
 
 
 def _with_clean_labels(table: Table, label_column: str) -> Table:
-    """Return the table with blanks around and inside labels made single, and Unicode composed (NFC)."""
+    """Return the table with labels without invisible characters at their ends, single blanks, and composed Unicode."""
     labels = table.columns[label_column]
-    spelled = {label: " ".join(unicodedata.normalize("NFC", label).split()) for label in set(labels) if label}
+    spelled = {label: _clean_label(label) for label in set(labels) if label}
     changed = sorted(label for label, clean in spelled.items() if clean and clean != label)
     notes = table.notes
     if changed:
         rows = sum(label in set(changed) for label in labels)
         shown = ", ".join(repr(label[:40]) for label in changed[:5]) + (", ..." if len(changed) > 5 else "")
         notes += (f"cleaned blanks and Unicode composition in {rows:,} labels: {shown}",)
-    similar = defaultdict(list)
-    for label in sorted({clean for clean in spelled.values() if clean}):
-        similar[label.casefold()].append(label)
-    for group in similar.values():
-        if len(group) > 1:
-            notes += (f"the labels {', '.join(map(repr, group))} differ in case only and stay separate classes",)
+    keys: dict[str, Callable[[str], str | Decimal]] = {
+        "differ in case only": str.casefold,
+        "look alike or mean the same number": _look,
+    }
+    for reason, key in keys.items():
+        similar = defaultdict(list)
+        for label in sorted({clean for clean in spelled.values() if clean}):
+            similar[key(label)].append(label)
+        for group in similar.values():
+            if len(group) > 1 and (key is str.casefold or len({label.casefold() for label in group}) > 1):
+                notes += (f"the labels {', '.join(map(repr, group))} {reason} and stay separate classes",)
     clean = [spelled[label] if label else None for label in labels]
     return replace(table, columns=table.columns | {label_column: clean}, notes=notes)
+
+
+def _clean_label(label: str) -> str:
+    invisible = {mark for mark in label if unicodedata.category(mark) in ("Cf", "Cc") and mark < "\U000e0000"}
+    return " ".join(unicodedata.normalize("NFC", label).split()).strip("".join(invisible) + " ")
+
+
+def _look(label: str) -> str | Decimal:
+    """Return a number, or what a label looks like: without invisible characters, width and case."""
+    with contextlib.suppress(InvalidOperation):
+        if (number := Decimal(label)).is_finite():
+            return number
+    return "".join(
+        mark for mark in unicodedata.normalize("NFKC", label).casefold() if unicodedata.category(mark) != "Cf"
+    )
 
 
 def _clean(source: str, table: Table, text_column: str, label_column: str) -> Dataset:

@@ -216,9 +216,6 @@ def from_backend(backend: BackendV2) -> Calibration:
 
     Args:
         backend: A live IBM backend, a snapshot of the client, or another backend with a target.
-
-    Raises:
-        DeviceError: The backend does not report its number of qubits.
     """
     target = backend.target
     if not target.num_qubits:

@@ -74,11 +74,7 @@ class Catalogue:
     devices: tuple[DeviceEntry, ...]
 
     def find(self, name: str) -> DeviceEntry:
-        """Return the device called ``name``: ``ibm_brisbane``, ``fake_brisbane`` or ``brisbane``.
-
-        Raises:
-            UnknownDevice: no device has that name; the error names the most similar one.
-        """
+        """Return the device called ``name``: ``ibm_brisbane``, ``fake_brisbane`` or ``brisbane``."""
         names = {alias: entry for entry in self.devices for alias in _aliases(entry)}
         if name not in names:
             known = [entry.snapshot if name.startswith("fake_") else entry.name for entry in self.devices]
@@ -118,14 +114,9 @@ def require_live(name: str, command: str, online: Iterable[str] | None = None) -
     """Return the device called ``name`` unless it is known to be out of reach.
 
     Args:
-        name: The device.
         command: The user's command, with ``{device}`` for the device's name.
         online: The device names that the account lists (``live.names``). Without it the catalogue decides, and
             accepts devices of unknown status.
-
-    Raises:
-        DeviceError: The device is unknown, retired or not in ``online``. The sentence lists live devices and prints
-            the command that runs the same on the nearest snapshot.
     """
     catalogue = load_catalogue()
     seen = None if online is None else sorted(online)

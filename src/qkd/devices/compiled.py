@@ -135,11 +135,7 @@ def from_quantum_circuit(
     inputs: Iterable[Parameter | str] | None = None,
     observables: Sequence[SparsePauliOp] | None = None,
 ) -> StudentCircuit:
-    """Return a ``QuantumCircuit`` as a student circuit; see ``compile_for`` for the arguments.
-
-    Raises:
-        CircuitError: An input is no parameter of the circuit, or as ``StudentCircuit``.
-    """
+    """Return a ``QuantumCircuit`` as a student circuit; see ``compile_for`` for the arguments."""
     by_name = {parameter.name: parameter for parameter in circuit.parameters}
     given = list(inputs or ())
     wrong = next((item for item in given if not isinstance(item, str | Parameter)), None)

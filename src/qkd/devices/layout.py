@@ -59,11 +59,7 @@ def predicted_error(circuit: QuantumCircuit, target: Target, measured: Iterable[
 
 
 def check_fits(circuit: QuantumCircuit, snapshot: Snapshot) -> None:
-    """Refuse a circuit with more qubits, or more entangled qubits, than the device has usable and connected.
-
-    Raises:
-        DeviceError: The circuit does not fit; the sentence gives both numbers.
-    """
+    """Refuse a circuit with more qubits, or more entangled qubits, than the device has usable and connected."""
     n, usable = circuit.num_qubits, snapshot.num_qubits - len(snapshot.cleaning.avoided)
     if n > usable:
         raise DeviceError(
@@ -87,11 +83,7 @@ def check_fits(circuit: QuantumCircuit, snapshot: Snapshot) -> None:
 
 
 def check_layout(qubits: Sequence[int], circuit: QuantumCircuit, snapshot: Snapshot) -> None:
-    """Refuse physical qubits that are too few, too many, repeated, not on the device or not usable.
-
-    Raises:
-        DeviceError: names the qubits and the reason.
-    """
+    """Refuse physical qubits that are too few, too many, repeated, not on the device or not usable."""
     n, total = circuit.num_qubits, snapshot.num_qubits
     listed = ", ".join(map(str, qubits))
     if len(qubits) != n or len({*qubits}) != n:

@@ -92,11 +92,7 @@ class Learned:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, JsonValue]) -> Learned:
-        """Return what ``to_dict`` wrote.
-
-        Raises:
-            ValueError: it is something else.
-        """
+        """Return what ``to_dict`` wrote."""
         return cls.from_record(LearnedRecord.model_validate(values))
 
 

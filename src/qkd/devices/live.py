@@ -39,9 +39,6 @@ def asking() -> Iterator[None]:
 
     Its own retries take any ``Retry-After`` (urllib3: up to six hours), and it makes the sessions that they belong to
     while it is asked, so they are bounded where all of them are: in its class of retries, until the asking is over.
-
-    Raises:
-        ServiceError: the service asks to wait longer.
     """
     from qiskit_ibm_runtime.api.session import PostForcelistRetry
 
@@ -77,11 +74,7 @@ class TooLong(Exception):
 
 
 def service(**options: Any) -> QiskitRuntimeService:
-    """Return IBM's client with the stored account.
-
-    Raises:
-        QkdError: there is no account, or the service refuses it or cannot be reached.
-    """
+    """Return IBM's client with the stored account."""
     from qiskit_ibm_runtime import QiskitRuntimeService
 
     if not has_account():
@@ -100,9 +93,6 @@ def names(client: QiskitRuntimeService | None = None) -> list[str]:
 
     Args:
         client: to ask; a new one when left out.
-
-    Raises:
-        QkdError: as ``service``.
     """
     try:
         with asking():
@@ -125,10 +115,6 @@ def require_instance(client: QiskitRuntimeService, crn: str, what: str) -> None:
     Args:
         client: with the account as it is now.
         crn: the instance that ``what`` belongs to.
-        what: its name.
-
-    Raises:
-        QkdError: the account is set to another instance, or does not have that one; both are named.
     """
     try:
         with asking():
@@ -159,13 +145,9 @@ def backend(
     """Return the live backend called ``name``.
 
     Args:
-        name: of the device.
         client: to ask; a new one when left out.
         fractional: with its gates of a free angle; None is with everything it has.
         instance: the CRN of the instance that it is reached under; any when left out.
-
-    Raises:
-        QkdError: the account does not see it, or as ``service``.
     """
     client = client or service()
     seen = names(client)

@@ -109,9 +109,6 @@ def with_idle_noise(student: StudentCircuit, region: Region) -> tuple[StudentCir
     Args:
         student: A circuit of the region's gates on the region's indices.
         region: A region with a clock (dt) and durations.
-
-    Raises:
-        DeviceError: The device reports no clock, or no duration of a gate.
     """
     dt = region.target.dt
     if dt is None:

@@ -124,11 +124,7 @@ Device: TypeAlias = str | Path | BackendV2 | Snapshot
 
 
 def from_backend(backend: BackendV2, origin: str | None = None) -> Snapshot:
-    """Return a snapshot of the current calibration of any backend.
-
-    Raises:
-        DeviceError: The backend does not report its number of qubits.
-    """
+    """Return a snapshot of the current calibration of any backend."""
     noise = getattr(backend.options, "noise_model", None)
     if noise is not None and not noise.is_ideal() and not _has_errors(backend):
         log.warning("%s has a noise model that its target does not report, so qkd takes it as ideal", backend.name)
@@ -216,11 +212,7 @@ def save_snapshot(backend: BackendV2, folder: str | Path | None = None) -> Path:
 
 
 def device_file(device: object) -> Path:
-    """Return the file of a device that is no name: the given path, or a new snapshot file of a backend.
-
-    Raises:
-        DeviceError: The object is no device.
-    """
+    """Return the file of a device that is no name: the given path, or a new snapshot file of a backend."""
     if isinstance(device, Path):
         return device
     if isinstance(device, BackendV2):
@@ -263,11 +255,7 @@ def learned_files(name: str) -> list[Path]:
 
 
 def read_snapshot(path: Path) -> Snapshot:
-    """Return the snapshot in a file that ``save_snapshot`` wrote.
-
-    Raises:
-        FolderError: the file is missing, damaged, or from a newer qkd.
-    """
+    """Return the snapshot in a file that ``save_snapshot`` wrote."""
     return _cleaned(_read(path), str(path))
 
 

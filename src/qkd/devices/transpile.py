@@ -90,11 +90,7 @@ def _check_delays(student: StudentCircuit, snapshot: Snapshot) -> None:
 
 
 def check_native(student: StudentCircuit, snapshot: Snapshot) -> None:
-    """Refuse a compiled circuit with operations that the device does not have.
-
-    Raises:
-        DeviceError: The circuit has another width than the device, or an operation that it lacks.
-    """
+    """Refuse a compiled circuit with operations that the device does not have."""
     circuit = student.circuit
     if circuit.num_qubits != snapshot.num_qubits:
         raise DeviceError(
@@ -159,7 +155,6 @@ def verify(logical: StudentCircuit, compiled: StudentCircuit, snapshot: Snapshot
 
     Args:
         compiled: The compiled circuit on the device's indices.
-        seed: The seed of the random point.
 
     Returns:
         The difference, or None if a light cone has more than ``MAX_VERIFIED_QUBITS`` qubits.

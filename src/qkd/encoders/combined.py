@@ -107,9 +107,6 @@ def whiten(encoder: Encoder, texts: Sequence[str], dim: int) -> Whitened:
     Args:
         texts: the texts that determine the map: those of the training split.
         dim: number of strongest directions to keep; at most D, and fewer than N.
-
-    Raises:
-        ModelError: the embeddings vary in fewer directions.
     """
     embeddings = embed_texts(encoder, texts)
     mean = embeddings.mean(axis=0)

@@ -27,11 +27,7 @@ class FeaturesEncoder:
         self.key = {"kind": "features", "dim": dim}
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """Return the features ``(N,D)`` float32 of N rows.
-
-        Raises:
-            DataError: a row has another number of features.
-        """
+        """Return the features ``(N,D)`` float32 of N rows."""
         return features.to_array(texts, self.dim)
 
     encode_cached = encode
@@ -41,11 +37,7 @@ class FeaturesEncoder:
 
 
 def make(request: EncoderRequest) -> FeaturesEncoder:
-    """Return the encoder of a request.
-
-    Raises:
-        ModelError: the number of features is missing or out of range.
-    """
+    """Return the encoder of a request."""
     request.check_options(())
     dim = request.model
     if not dim.isdecimal() or len(dim) > 7 or not 1 <= int(dim) <= MAX_DIMENSIONS:

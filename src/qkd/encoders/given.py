@@ -19,11 +19,7 @@ METHODS = ("encode", "transform")
 
 
 def embedding_function(value: Any) -> Callable[[list[str]], Any]:
-    """Return the function of an object that embeds texts.
-
-    Raises:
-        ConfigError: it has none.
-    """
+    """Return the function of an object that embeds texts."""
     for method in METHODS:
         if callable(getattr(value, method, None)) and not isinstance(value, type):
             function: Callable[[list[str]], Any] = getattr(value, method)
@@ -42,10 +38,6 @@ class GivenEncoder:
 
     Args:
         name: ``object:NAME``.
-        value: the object.
-
-    Raises:
-        ModelError: it fails on a short text, or returns something else than one row of numbers.
     """
 
     def __init__(self, name: str, value: Any) -> None:
@@ -75,11 +67,7 @@ class GivenEncoder:
         return {PROBE: self._probe}
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """Return embeddings ``(N,D)`` float32 of N texts.
-
-        Raises:
-            ModelError: the object fails, or returns something else than numbers (N,D).
-        """
+        """Return embeddings ``(N,D)`` float32 of N texts."""
         if not len(texts):
             return np.empty((0, self.dim), np.float32)
         try:
@@ -101,11 +89,7 @@ class GivenEncoder:
 
 
 def make(request: EncoderRequest) -> GivenEncoder:
-    """Return the encoder of a request.
-
-    Raises:
-        QkdError: this process does not know the object, or it is another one than when the arrays were saved.
-    """
+    """Return the encoder of a request."""
     request.check_options(())
     name = objects.PREFIX + request.model
     encoder = GivenEncoder(name, objects.find("encoder", name))

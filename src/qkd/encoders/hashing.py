@@ -42,11 +42,7 @@ class HashingEncoder:
 
 
 def make(request: EncoderRequest) -> HashingEncoder:
-    """Return the encoder of a request.
-
-    Raises:
-        ModelError: the width is no number, or out of range.
-    """
+    """Return the encoder of a request."""
     request.check_options(())
     dim = request.model
     if dim and (not dim.isdecimal() or len(dim) > 7 or not 2 <= int(dim) <= MAX_DIMENSIONS):

@@ -42,9 +42,6 @@ class TransformerEncoder:
             all that the cache keeps.
         pooling: one of ``POOLINGS``.
         arrays: fine-tuned weights, by name after ``tuned.``.
-
-    Raises:
-        ModelError: there is no such pooling.
     """
 
     def __init__(
@@ -179,11 +176,7 @@ class TransformerEncoder:
 
 
 def make(request: EncoderRequest) -> TransformerEncoder:
-    """Return the encoder of a request.
-
-    Raises:
-        ModelError: an option does not exist or does not fit, or the model cannot be located.
-    """
+    """Return the encoder of a request."""
     request.check_options(("layers", "layer", "pooling", "tokens"))
     options = request.options
     tokens = request.number("tokens", options["tokens"]) if "tokens" in options else None

@@ -81,21 +81,13 @@ class EncoderRequest:
     arrays: Mapping[str, np.ndarray]
 
     def check_options(self, known: Collection[str]) -> None:
-        """Refuse options that are not among ``known``.
-
-        Raises:
-            ModelError: there is one.
-        """
+        """Refuse options that are not among ``known``."""
         for option in self.options:
             if option not in known:
                 raise ModelError(f"encoder '{self.name}': there is no option '{option}'{nearest(option, known)}")
 
     def number(self, option: str, value: str) -> int:
-        """Return the ``value`` of an option as a number.
-
-        Raises:
-            ModelError: it is none.
-        """
+        """Return the ``value`` of an option as a number."""
         if not value.isdecimal():
             raise ModelError(f"encoder '{self.name}': {option}={value} is no number")
         return int(value)

@@ -35,9 +35,6 @@ class TrainableLayers(nn.Module):
     Attributes:
         lr: Default learning rate of Adam.
         lengths: Number of tokens of every text (N,).
-
-    Raises:
-        ModelError: the encoder has fewer layers, or the states do not fit in memory.
     """
 
     lr = 7e-5
@@ -170,11 +167,7 @@ class TrainableTable(nn.Module):
 
 
 def make_trainable(encoder: Encoder, texts: Sequence[str], last: int) -> TrainableLayers | TrainableTable:
-    """Return the trainable part of an encoder: a transformer's ``last`` layers, or a static encoder's table.
-
-    Raises:
-        ModelError: the encoder is of another kind, or has fewer layers.
-    """
+    """Return the trainable part of an encoder: a transformer's ``last`` layers, or a static encoder's table."""
     if isinstance(encoder, StaticEncoder):
         return TrainableTable(encoder, texts)
     if isinstance(encoder, TransformerEncoder):

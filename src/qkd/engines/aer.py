@@ -45,7 +45,6 @@ def shots_for_precision(precision: float, variances: np.ndarray) -> int:
     """Return the number of shots after which no standard error exceeds a precision.
 
     Args:
-        precision: Largest standard error that is accepted.
         variances: Upper bounds (K,) of the variance of one shot of each observable. A string with coefficient c and
             mean p that is measured by itself contributes ``c^2 (1 - p^2) / S`` to the variance after S shots, so the
             bound is the sum of the squared coefficients. Strings that share their shots may be fully correlated; their
@@ -59,10 +58,6 @@ class SampledEstimator(EngineEstimator):
 
     Args:
         shots: The number S of shots of each Pauli string in PUBs without a precision.
-        seed: The seed of all random numbers.
-
-    Raises:
-        EngineError: There are no shots.
     """
 
     samples = True
@@ -88,7 +83,6 @@ class ShotEstimator(SampledEstimator):
     Args:
         engine: The engine that computes the expectation values.
         shots: The number of shots, as in ``SampledEstimator``.
-        seed: The seed of the shots.
     """
 
     def __init__(self, engine: EngineEstimator, shots: int = 4096, seed: int = 0) -> None:
@@ -146,7 +140,6 @@ class AerEstimator(SampledEstimator):
         noise_model: Aer's noise model; None is no noise.
         shots: The number S of shots of each Pauli string in PUBs without a precision.
         seed: The seed of the shots and of SPSA's directions.
-        gradient: The method that estimates gradients.
         method: Aer's simulation method; by default qkd chooses one for each light cone.
 
     Raises:
@@ -234,11 +227,7 @@ class AerProgram(Program):
         return evs, np.sqrt(variances)
 
     def exact(self, angles: np.ndarray) -> np.ndarray:
-        """Return Aer's exact expectation values (R,K) of angles (R,G), from density matrices instead of shots.
-
-        Raises:
-            EngineError: A light cone has more than ``MAX_EXACT_QUBITS`` qubits.
-        """
+        """Return Aer's exact expectation values (R,K) of angles (R,G), from density matrices instead of shots."""
         evs = np.tile(self._constants, (len(angles), 1))
         for group in self._groups:
             if group.circuit.num_qubits > MAX_EXACT_QUBITS:

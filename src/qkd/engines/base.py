@@ -247,12 +247,7 @@ class NoisyEstimator(EngineEstimator):
         EngineError: The dtype is another.
     """
 
-    def __init__(
-        self,
-        noise_model: NoiseLike = None,
-        dtype: str = "float64",
-        device: str | None = None,
-    ) -> None:
+    def __init__(self, noise_model: NoiseLike = None, dtype: str = "float64", device: str | None = None) -> None:
         super().__init__()
         if dtype not in ("float32", "float64"):
             raise EngineError(f"dtype is float32 or float64, not '{dtype}'")

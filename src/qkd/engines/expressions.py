@@ -18,9 +18,6 @@ class Expressions:
 
     Args:
         parameters: The P parameters, in the order of the values' columns.
-
-    Raises:
-        EngineError: An expression is not real or has no torch equivalent.
     """
 
     def __init__(self, expressions: Sequence[ParameterExpression | float], parameters: Sequence[Parameter]) -> None:

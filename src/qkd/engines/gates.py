@@ -112,10 +112,6 @@ def elementary_gates(circuit: QuantumCircuit) -> list[ElementaryGate]:
 
     Barriers, delays, identities, global phases and resets of a qubit in |0> are ignored: they change no expectation
     value. A ``PauliEvolutionGate`` is the circuit of its synthesis, which a device would run, also with a bound time.
-
-    Raises:
-        EngineError: There is a channel or a reset of a qubit in use (see ``without_resets``), or ``flattened_gates``
-            refuses an instruction.
     """
     merged: list[ElementaryGate] = []
     last: dict[int, int] = {}  # qubit -> position of its last gate in `merged`
@@ -181,9 +177,6 @@ def elementary_gates_of(
 
     Args:
         widest: Maximum number of qubits of a gate; a wider one is replaced by its definition.
-
-    Raises:
-        EngineError: The operation has neither a matrix of this form nor a definition.
     """
     if isinstance(operation, _IGNORED):
         return

@@ -65,10 +65,6 @@ def flattened_gates(circuit: QuantumCircuit, noisy: Collection[str] = ()) -> lis
 
     Args:
         noisy: The names and labels for which a noise model has errors.
-
-    Raises:
-        EngineError: An instruction measures, uses classical bits or control flow, has a number that is not finite, or
-            is neither a gate nor a channel.
     """
     return list(_unrolled(circuit, range(circuit.num_qubits), noisy, False))
 

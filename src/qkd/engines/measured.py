@@ -96,11 +96,7 @@ class Group:
 def prepared(
     circuit: QuantumCircuit, noise: NoiseLike
 ) -> tuple[QuantumCircuit, list[tuple[Parameter, ParameterExpression]]]:
-    """Return a circuit for Aer in which each free angle is a parameter, and the expression of each parameter.
-
-    Raises:
-        EngineError: An instruction is not supported, or the noise has parameters or correlated readout.
-    """
+    """Return a circuit for Aer in which each free angle is a parameter, and the expression of each parameter."""
     every = Noise.from_model(noise)
     if every.parameters or every.readouts:
         raise EngineError("AerSimulator has no noise with parameters or correlated readout; use another engine")

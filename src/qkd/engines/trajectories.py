@@ -44,7 +44,6 @@ class TrajectoryEstimator(NoisyEstimator):
 
     Args:
         trajectories: The number S of trajectories of each expectation value.
-        seed: The seed of the draws.
 
     Raises:
         EngineError: There are fewer than two trajectories, or as in ``NoisyEstimator``.

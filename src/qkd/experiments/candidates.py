@@ -102,9 +102,6 @@ def make_candidates(names: Sequence[str], config: Config) -> list[Candidate]:
     ``qdllm``              the paper's recipe; a TOML file with a section ``student`` is another recipe
     anything else          a circuit in place of the configuration's
     =====================  ==============================================================================
-
-    Raises:
-        QkdError: a name is unknown or appears twice.
     """
     students = [_make_candidate(name, config) for name in names]
     for student in students:

@@ -27,6 +27,7 @@ from qkd.pipeline.inputs import Clock, Inputs, choose_encoder, prepare_inputs
 from qkd.results.study import TrialResult, TuningResult
 from qkd.simulation.saved import check_saved
 from qkd.student.data import TrainingData
+from qkd.teachers.labeling import load_corpus
 
 
 @dataclass(frozen=True)
@@ -71,16 +72,12 @@ def run_trials(config: Config, students: Sequence[Candidate], spec: CompareSpec,
     """Run every trial that ``folder`` does not have yet.
 
     Args:
-        config: texts, teacher, encoder, simulator and device.
-        students: the students.
-        spec: seeds, numbers of texts and simulators.
         folder: the folder of the trials; the caller holds its lock.
-
-    Raises:
-        QkdError: something in configuration, data, teacher or students does not fit, or a circuit cannot be saved.
-        KeyboardInterrupt: the comparison was interrupted; finished trials are kept.
     """
     check_conditions(spec)
+    clock = Clock()
+    with clock.stage("data"):
+        corpus = load_corpus(config)  # refuses unsuitable texts before the search for a start
     for student in students:
         if student.is_quantum:
             check_saved(student.circuit())
@@ -89,8 +86,7 @@ def run_trials(config: Config, students: Sequence[Candidate], spec: CompareSpec,
         for student in students
         if student.is_quantum
     }
-    clock = Clock()
-    inputs = prepare_inputs(config, folder, False, clock)
+    inputs = prepare_inputs(config, folder, False, clock, corpus)
     return run_with_inputs(inputs, config, students, spec, folder, conditions, clock)
 
 
@@ -106,13 +102,9 @@ def run_with_inputs(
     """Run every trial that ``folder`` does not have yet, with given texts, teacher and encoder.
 
     Args:
-        inputs: texts, teacher and encoder.
         config: see ``run_trials``.
-        students: the students.
         spec: seeds, numbers of texts and of settings to try.
-        folder: the folder of the trials.
         conditions: the simulators of each circuit by its student's name; exact values for the others.
-        clock: measures the stages.
     """
     data, encoders = candidate_data(inputs, students, config)
     prints = {name: _fingerprint(one) for name, one in data.items()}
@@ -147,11 +139,7 @@ def _tasks(students: Sequence[Candidate], counts: Sequence[int], seeds: int) -> 
 def candidate_data(
     inputs: Inputs, students: Sequence[Candidate], config: Config
 ) -> tuple[dict[str, TrainingData], dict[str, Encoder]]:
-    """Return the training data of each student and its encoder, by its name.
-
-    Raises:
-        QkdError: a student has another encoder, and there are unlabeled texts.
-    """
+    """Return the training data of each student and its encoder, by its name."""
     data, encoders = {}, {}
     embedded: dict[tuple[str, bool], tuple[np.ndarray, Encoder]] = {}
     texts = inputs.dataset.texts

@@ -74,11 +74,7 @@ class Conditions:
         """Return logits (N,C) of embeddings x (N,D) under one of ``sims``.
 
         Args:
-            sim: the simulator.
-            model: the trained model on any engine.
             ideal: the logical circuit and an engine of exact values.
-            x: embeddings.
-            seed: the seed of the shots.
         """
         if sim == "exact":
             return model.with_engine(*ideal).logits(x)
@@ -127,17 +123,7 @@ EXACT = Conditions()
 
 
 def make_conditions(config: Config, spec: CompareSpec, circuit: StudentCircuit, name: str) -> Conditions:
-    """Return the conditions of a circuit, with its noisy values checked against AerSimulator.
-
-    Args:
-        config: engine and device.
-        spec: simulators and curves.
-        circuit: the student's circuit.
-        name: the student's name.
-
-    Raises:
-        QkdError: the circuit does not fit the device, or the engine and AerSimulator disagree.
-    """
+    """Return the conditions of a circuit, with its noisy values checked against AerSimulator."""
     noisy = None
     if NOISY in spec.sims:
         noisy = place(config, circuit)
@@ -150,11 +136,7 @@ def make_conditions(config: Config, spec: CompareSpec, circuit: StudentCircuit, 
 
 
 def check_conditions(spec: CompareSpec) -> None:
-    """Refuse simulators and curves that do not fit together.
-
-    Raises:
-        QkdError: they do not.
-    """
+    """Refuse simulators and curves that do not fit together."""
     if len(spec.sims) > 2 or len(set(spec.sims)) < len(spec.sims) or not spec.sims:
         raise QkdError("--sims takes one, or two that differ, such as exact,aer-noisy; compare twice for more")
     if spec.noise_scales and NOISY not in spec.sims:

@@ -44,11 +44,7 @@ ADAPTATIONS = tuple(
 
 
 def variants(
-    config: Config,
-    overrides: Overrides,
-    students: Sequence[str],
-    deviations: Sequence[str],
-    tuned: bool = False,
+    config: Config, overrides: Overrides, students: Sequence[str], deviations: Sequence[str], tuned: bool = False
 ) -> list[Candidate]:
     """Return the recipe, the recipe with each deviation, the recipe with all of them, and other students.
 
@@ -57,10 +53,6 @@ def variants(
         overrides: ``{(section, key): value}`` that override the recipe.
         students: other students by the names of ``qkd compare``.
         deviations: names in ``DEVIATIONS``.
-        tuned: whether to add a tuned recipe.
-
-    Raises:
-        QkdError: there is no such deviation or student.
     """
     for deviation in deviations:
         if deviation not in DEVIATIONS:

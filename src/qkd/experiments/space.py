@@ -59,12 +59,7 @@ class Dimension:
 
 
 def dimensions(words: Sequence[str], config: Config) -> tuple[Dimension, ...]:
-    """Return the dimensions that ``words`` name, each tried on ``config`` at its ends.
-
-    Raises:
-        QkdError: a name is unknown or appears twice, a range is malformed, a value does not fit, or a circuit cannot be
-            saved.
-    """
+    """Return the dimensions that ``words`` name, each tried on ``config`` at its ends."""
     space = [_dimension(word) for word in words]
     check_saved(library.load_circuit(config.student.circuit, config.student.qubits, config.student.layers))
     for dimension in space:
@@ -131,9 +126,5 @@ def value_at(config: Config, name: str) -> Value | None:
 
 
 def settings_at(config: Config, point: Mapping[str, Value]) -> Config:
-    """Return ``config`` with the values of a point by dimension.
-
-    Raises:
-        QkdError: a value does not fit.
-    """
+    """Return ``config`` with the values of a point by dimension."""
     return merged(config, by_section({name.replace("-", "_"): value for name, value in point.items()}))

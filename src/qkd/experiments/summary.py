@@ -23,12 +23,7 @@ RESAMPLES = 300
 
 
 def summarize(trials: Trials, command: str) -> Comparison:
-    """Return the content of a comparison's report.
-
-    Args:
-        trials: the trials of the comparison.
-        command: the command that repeats the comparison.
-    """
+    """Return the content of a comparison's report."""
     data, most = trials.inputs.data, trials.counts[-1]
     targets = data.targets[data.test]
     right = {student.name: hits(trials, student, most, targets) for student in trials.students}

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from qkd.core.config import Config
 from qkd.core.console import log, progress
-from qkd.core.errors import QkdError
+from qkd.core.errors import QkdError, require_extra
 from qkd.core.runs import RunFolder
 from qkd.core.workers import parallel_map
 from qkd.experiments.candidates import Candidate
@@ -63,14 +63,10 @@ def search(config: Config, space: Sequence[Dimension], spec: SweepSpec, folder: 
 
     Args:
         config: settings that are not searched, and the start of the search.
-        space: the dimensions.
         spec: the number of trials, and the value that is optimized.
         folder: the folder of the sweep; the caller holds its lock.
-
-    Raises:
-        QkdError: Optuna is not installed, the folder has another study, or every trial failed.
-        KeyboardInterrupt: the search was interrupted; finished trials are kept.
     """
+    require_extra("qkd sweep", "sweep", "optuna")
     if config.encoder.whiten and any(dimension.name == "encoder" for dimension in space):
         raise QkdError("--whiten is fitted to one encoder; omit it, or do not search over encoder")
     clock = Clock()
@@ -115,14 +111,7 @@ def run_search(
 
     Args:
         config: settings that are not searched; the first trial, if it is in the space.
-        inputs: texts, teacher and encoder.
-        space: the dimensions.
         spec: the number of trials, and the value that is optimized.
-        folder: the folder of the sweep.
-
-    Raises:
-        QkdError: see ``search``.
-        KeyboardInterrupt: the search was interrupted; finished trials are kept.
     """
     study = open_study(folder / "study.journal", space, spec)
     encoders = sorted({str(value) for dimension in space if dimension.name == "encoder" for value in dimension.values})
@@ -195,10 +184,8 @@ def _run_trial(
 
 def load_optuna() -> Any:
     """Return Optuna without its log."""
-    try:
-        import optuna
-    except ImportError:
-        raise QkdError("qkd sweep needs Optuna, which is not installed; 'pip install qkd-llm[sweep]' gets it") from None
+    import optuna
+
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna
 
@@ -226,11 +213,7 @@ def _distributions(space: Sequence[Dimension]) -> dict[str, Any]:
 
 
 def open_study(path: Path, space: Sequence[Dimension], spec: SweepSpec) -> optuna.Study:
-    """Return the study in a journal file, or a new one.
-
-    Raises:
-        QkdError: the file has another search.
-    """
+    """Return the study in a journal file, or a new one."""
     optuna = load_optuna()
     from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 

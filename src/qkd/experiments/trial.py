@@ -49,8 +49,6 @@ def run_trial(student: Candidate, data: TrainingData, seed: int, conditions: Con
     """Train one student once and return its logits on the test texts.
 
     Args:
-        student: the student.
-        data: the training data.
         seed: the seed of initial weights, batches and dropout.
         conditions: the simulator that a circuit is trained for, and those that evaluate it.
     """
@@ -91,7 +89,6 @@ def run_validation(
 
     Args:
         student: the student, with a core of its own.
-        data: the training data.
         seed: the seed of initial weights, batches and dropout.
         on_epoch: called with every epoch's history row; an exception of it ends the training.
     """
@@ -216,9 +213,6 @@ def tune_students(
         students: the students. The logistic regression chooses its regularization itself, and students that are
             ``fixed`` or ``carried`` keep their settings.
         data: the training data of each student, by name.
-        fingerprints: hashes of the data.
-        count: number of settings for each student.
-        folder: the folder of the trials.
     """
     tries = [
         (student, candidate)

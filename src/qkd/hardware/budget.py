@@ -12,6 +12,7 @@ import numpy as np
 
 from qkd.core.errors import BudgetError, QkdError
 from qkd.core.files import read_json
+from qkd.student.metrics import Z95
 
 if TYPE_CHECKING:
     from qiskit.circuit import QuantumCircuit
@@ -116,7 +117,6 @@ def seconds_per_shot(circuit: QuantumCircuit, device: Snapshot, gate_overhead: f
 
     Args:
         circuit: Circuit of the device's gates, on its indices.
-        device: The device.
         gate_overhead: Mean factor by which a mitigation method lengthens two-qubit gates.
     """
     calibration = device.calibration
@@ -135,17 +135,7 @@ def seconds_per_shot(circuit: QuantumCircuit, device: Snapshot, gate_overhead: f
 def split_into_jobs(
     points: int, each: int, learning: int, max_executions: int = MAX_EXECUTIONS_PER_JOB
 ) -> list[tuple[int, int]]:
-    """Return the points of each job, ``(start, stop)``: as few jobs as their limit allows, of nearly equal size.
-
-    Args:
-        points: Number of points.
-        each: Executions of each point.
-        learning: Additional executions of each job.
-        max_executions: Limit of executions of one job.
-
-    Raises:
-        BudgetError: One point exceeds the limit.
-    """
+    """Return the points of each job, ``(start, stop)``: as few jobs as their limit allows, of nearly equal size."""
     per_job = (max_executions - learning) // each
     if per_job < 1:
         raise BudgetError(
@@ -157,14 +147,14 @@ def split_into_jobs(
 
 
 def unclear_share(margins: np.ndarray, variances: np.ndarray, shots: int) -> float:
-    """Return the share of predictions whose margin is below two standard errors of shot noise.
+    """Return the share of predictions whose margin is below 1.96 standard errors of shot noise.
 
     Args:
         margins: First class's logit less the second's (N,).
         variances: Variances of the margins at one shot (N,).
         shots: Shots S.
     """
-    return float((margins < 2 * np.sqrt(variances / shots)).mean())
+    return float((margins < Z95 * np.sqrt(variances / shots)).mean())
 
 
 def find_shots(margins: np.ndarray, variances: np.ndarray, share: float = 0.05) -> int:
@@ -177,11 +167,7 @@ def shots_for_stderr(stderr: float, variances: np.ndarray) -> int:
     """Return the shots at which no expectation value has a larger standard error than ``stderr``.
 
     Args:
-        stderr: The largest standard error.
         variances: Variances of expectation values at one shot, any shape.
-
-    Raises:
-        BudgetError: It takes more than ``MAX_SHOTS`` shots.
     """
     shots = max(1, math.ceil(float(np.max(variances)) / stderr**2 - 1e-9))
     if shots > MAX_SHOTS:

@@ -67,11 +67,7 @@ def load_plans(folder: RunFolder, name: str | None = None) -> list[Plan]:
 
 
 def find_plan(folder: RunFolder, name: str) -> Plan:
-    """Return a run's plan by name.
-
-    Raises:
-        FolderError: There is none of that name, or it is damaged.
-    """
+    """Return a run's plan by name."""
     known = {path.name: path for path in list_plans(folder.hardware)}
     if name not in known:
         raise FolderError(f"{folder.path}: there is no device run '{name}'; there are {', '.join(known) or 'none'}")

@@ -27,14 +27,7 @@ MAX_FETCHES = 3
 
 
 class JobLoop:
-    """One process's work on one plan. Everything that it learns goes into the ledger.
-
-    Args:
-        service: Where the jobs run.
-        ledger: The ledger.
-        policy: Retries and waits.
-        host: Id of this machine and folder.
-    """
+    """One process's work on one plan. Everything that it learns goes into the ledger."""
 
     def __init__(self, service: Service, ledger: Ledger, policy: RetryPolicy, host: str = "") -> None:
         self.service, self.ledger, self.policy, self.plan = service, ledger, policy, service.plan
@@ -47,12 +40,7 @@ class JobLoop:
         """Submit and fetch what is due, and return the state of each job.
 
         Args:
-            wait: Continue until every job has ended.
             resubmit: Submit jobs again that failed, were cancelled, or gave an unusable result.
-
-        Raises:
-            DeviceChanged: The remaining jobs no longer fit the device.
-            QkdError: The service refuses or does not answer, or the device is down; the ledger has what was done.
         """
         plan, waits = self.plan, self.policy.waits()
         self._reopen(resubmit)
@@ -202,11 +190,7 @@ class JobLoop:
         return True
 
     def _fetch(self, what: str, job: int, id_: str) -> dict[str, np.ndarray]:
-        """Return a job's result; qkd fetches an unreadable answer again, because it may have been cut.
-
-        Raises:
-            UnusableResult: It stays unreadable, has another shape, or has no finite value.
-        """
+        """Return a job's result; qkd fetches an unreadable answer again, because it may have been cut."""
         if self.plan.immediate:
             return self.jobs.check_result(job, self.service.result(job, id_))  # a second try fails too
         waits = self.policy.waits()
@@ -247,11 +231,7 @@ class JobLoop:
         return moved
 
     def _submit(self, record: JobRecord) -> None:
-        """Submit one job, unless it turns out to exist already.
-
-        Raises:
-            QkdError: It was not submitted.
-        """
+        """Submit one job, unless it turns out to exist already."""
         job, tags = record.number, list(record.tags)
         what, waits = self.jobs.label(job), self.policy.waits()
         self.jobs.check_version()
@@ -286,11 +266,7 @@ class JobLoop:
     def _wait_after_refusal(
         self, job: int, error: Exception, failure: ServiceFailure, tried: int, seconds: float
     ) -> None:
-        """Wait before the next submission of a job that the service refused.
-
-        Raises:
-            QkdError: No further submission can succeed now.
-        """
+        """Wait before the next submission of a job that the service refused."""
         what = self.jobs.label(job)
         if isinstance(error, QkdError):
             raise error from None
@@ -305,11 +281,7 @@ class JobLoop:
         self.policy.pause(f"{what} was not submitted", seconds, failure)
 
     def _record_unanswered(self, job: int, failure: ServiceFailure) -> None:
-        """Print that the outcome of a submission is unknown, and until when.
-
-        Raises:
-            ServiceError: This happened too often.
-        """
+        """Print that the outcome of a submission is unknown, and until when."""
         what = self.jobs.label(job)
         self.unanswered[job] += 1
         if self.unanswered[job] >= MAX_UNANSWERED:

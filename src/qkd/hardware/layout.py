@@ -21,15 +21,7 @@ MAX_ERROR_RATIO = 1.25
 
 
 def trained_circuit(folder: RunFolder, device: Snapshot) -> StudentCircuit | None:
-    """Return the circuit of training on the device's indices, or None if the run was not trained on this device.
-
-    Args:
-        folder: The run folder.
-        device: The device.
-
-    Raises:
-        QkdError: The run's snapshot or compiled circuit is damaged.
-    """
+    """Return the circuit of training on the device's indices, or None if the run was not trained on this device."""
     calibration, program = folder.device / "snapshot.json", folder.device / "circuit.qasm"
     if not (calibration.is_file() and program.is_file()) or not same_device(
         snapshot.read_snapshot(calibration).name, device.name
@@ -44,10 +36,8 @@ def choose_circuit(
     """Return the circuit that runs on a device, the trained or the compiled one, and print why.
 
     Args:
-        logical: The student's circuit.
         trained: The circuit of training, or None (see ``trained_circuit``).
         compiled: The circuit compiled for the current calibration.
-        device: The current calibration.
     """
     if trained is None:
         return compiled

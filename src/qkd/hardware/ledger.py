@@ -111,7 +111,6 @@ class Ledger:
     Args:
         path: ``hardware/ledger.jsonl``; it may not exist yet.
         now: Returns the time in seconds since 1970.
-        listener: Receives every appended line.
     """
 
     def __init__(
@@ -120,11 +119,7 @@ class Ledger:
         self.path, self._now, self._listener = path, now, listener
 
     def append(self, plan: str, event: str, **facts: Any) -> None:
-        """Append a line, and return when it is on the disk.
-
-        Raises:
-            FolderError: It cannot be written; qkd does not write through a symbolic link.
-        """
+        """Append a line, and return when it is on the disk."""
         stamp = datetime.datetime.fromtimestamp(self._now(), datetime.UTC).isoformat(timespec="milliseconds")
         row = {"time": stamp, "plan": plan, "event": event, **facts}
         append_line(self.path, row)
@@ -133,11 +128,7 @@ class Ledger:
         notify("on_job", plan, event, facts)
 
     def read(self) -> tuple[list[Row], list[int]]:
-        """Return all valid lines, the oldest first, and the numbers of damaged ones, which remain in the file.
-
-        Raises:
-            FolderError: The file cannot be read.
-        """
+        """Return all valid lines, the oldest first, and the numbers of damaged ones, which remain in the file."""
         rows, damaged = list[Row](), list[int]()
         if not self.path.exists():
             return rows, damaged
@@ -166,10 +157,6 @@ class Ledger:
 
         It may lack submitted jobs if it does not record that the plan was made here: it was deleted, or the folder is a
         copy of one that also submits. It may also lack them if a line is damaged. A new suspicion is appended.
-
-        Args:
-            plan: Name of the plan.
-            host: Id of this machine and folder.
         """
         rows, damaged = self.read()
         last = None

@@ -87,8 +87,6 @@ def mitigate(plan: Plan, measurements: Measurements, exact: np.ndarray, predicte
     exact ones beyond their noise; a text's own exact value is in neither.
 
     Args:
-        plan: The plan.
-        measurements: Its raw term values.
         exact: Ideal term values of all points (M,T).
         predicted: Term values that the device's calibration predicts without mitigation (M,T).
     """

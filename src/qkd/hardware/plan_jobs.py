@@ -20,12 +20,7 @@ from qkd.hardware.service.retry import RetryPolicy, call_with_retries
 
 
 class DeviceChanged(ServiceError):
-    """The device has another version than the one that the circuit was compiled for.
-
-    Args:
-        plan: The plan.
-        version: The device's current version.
-    """
+    """The device has another version than the one that the circuit was compiled for."""
 
     def __init__(self, plan: Plan, version: str) -> None:
         self.device, self.compiled, self.version = plan.device, plan.version, version
@@ -36,14 +31,7 @@ class DeviceChanged(ServiceError):
 
 
 class PlanJobs:
-    """The jobs of one plan. Failures of one round are collected, so that every job gets its turn.
-
-    Args:
-        service: Where the jobs run.
-        ledger: The ledger.
-        policy: Retries and waits.
-        host: Id of this machine and folder.
-    """
+    """The jobs of one plan. Failures of one round are collected, so that every job gets its turn."""
 
     def __init__(self, service: Service, ledger: Ledger, policy: RetryPolicy, host: str) -> None:
         self.service, self.ledger, self.policy, self.plan = service, ledger, policy, service.plan
@@ -180,22 +168,14 @@ class PlanJobs:
         return state
 
     def check_version(self) -> None:
-        """Refuse to submit a circuit to a device that was reconfigured since it was compiled.
-
-        Raises:
-            DeviceChanged: X or Y of its version X.Y.Z changed.
-        """
+        """Refuse to submit a circuit to a device that was reconfigured since it was compiled."""
         plan = self.plan
         version = call_with_retries(f"asking for {plan.device}", self.service.version, self.policy)
         if version is not None and plan.version and version.split(".")[:2] != plan.version.split(".")[:2]:
             raise DeviceChanged(plan, version)
 
     def check_result(self, job: int, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Return a job's arrays if they have the requested shape.
-
-        Raises:
-            UnusableResult: They have another shape, as a cut result has, or no text has finite values.
-        """
+        """Return a job's arrays if they have the requested shape."""
         if job < len(self.plan.chunks):
             start, stop = self.plan.chunks[job]
             shape = (len(self.plan.terms.student.observables), stop - start)

@@ -115,13 +115,8 @@ def make_plans(
     """Return a plan for each requested mitigation; none of them is saved yet.
 
     Args:
-        request: The request.
-        folder: The run folder.
         offline: Nothing will be submitted, so without an account the snapshot gives the cost.
         backend: The device, if the user gave an object instead of a name.
-
-    Raises:
-        QkdError: There is no such device, it takes no circuits now, or the request does not fit it.
     """
     context = _prepare(request, folder, offline, backend)
     log.info(context.device.snapshot.summary())
@@ -318,7 +313,11 @@ def _choose_shots(context: _Context, name: str, seconds: float) -> int:
         if _cost(context, _mitigation(context, name, chosen))[0].seconds <= seconds:
             break
     share = costs.unclear_share(margin, deviation**2, chosen)
-    log.info(f"{name}: {chosen:,} shots leave {share:.1%} of the predictions unclear")
+    error = float(terms.errors(np.sqrt(variance / chosen)).max())
+    log.info(
+        f"{name}: {chosen:,} shots leave {share:.1%} of the predictions unclear; standard errors of the expectation "
+        f"values reach {error:.2g}, for precise values give --target-stderr"
+    )
     if chosen < wanted:
         log.info(
             f"{wanted:,} shots would leave 5 % unclear, but take more than the {seconds:,.0f} QPU seconds available"

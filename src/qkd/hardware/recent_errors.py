@@ -20,13 +20,8 @@ def with_recent_errors(device: Snapshot, requested: str | None, now: datetime.da
     """Return a device with learned errors beside its calibration, and print which are used.
 
     Args:
-        device: The device as calibrated.
         requested: A file that ``qkd devices learn`` wrote, of any age, or ``none``. None takes the user's newest file
             if it is at most ``MAX_DAYS`` old.
-        now: The current time.
-
-    Raises:
-        QkdError: The requested file cannot be read, has no learned errors, or is of another device.
     """
     if requested == "none":
         return device
@@ -54,11 +49,7 @@ def with_recent_errors(device: Snapshot, requested: str | None, now: datetime.da
 
 
 def _with_errors_of(device: Snapshot, path: Path) -> Snapshot:
-    """Return a device with the learned errors of a snapshot file.
-
-    Raises:
-        QkdError: See ``with_recent_errors``.
-    """
+    """Return a device with the learned errors of a snapshot file."""
     source = snapshot.read_snapshot(path)
     if source.calibration.learned is None:
         raise ConfigError(f"{path}: has no learned errors; 'qkd devices learn {device.name}' writes files that do")

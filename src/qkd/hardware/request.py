@@ -113,11 +113,7 @@ def _known(field: str, word: str | None, known: tuple[str, ...]) -> str | None:
 
 
 def fingerprint(request: AnyRequest, folder: RunFolder) -> str:
-    """Return a hash of everything that decides what a request measures: settings, student, and texts or circuit.
-
-    Raises:
-        QkdError: A file of them cannot be read.
-    """
+    """Return a hash of everything that decides what a request measures: settings, student, and texts or circuit."""
     content: list[Any] = [request.model_dump(mode="json", exclude=FINGERPRINT_EXCLUDES)]
     if isinstance(request, LearningRequest):
         content.append(_hash_of(folder.student / "circuit.qasm"))
@@ -136,11 +132,7 @@ def _hash_of(path: Path) -> str:
 
 
 def read_texts(request: DeviceRunRequest, folder: RunFolder) -> list[Row]:
-    """Return the texts to classify, with labels and teacher logits where they are known.
-
-    Raises:
-        QkdError: The file of texts or the run's predictions cannot be read.
-    """
+    """Return the texts to classify, with labels and teacher logits where they are known."""
     if request.file is not None:
         from qkd.data.loading import load_texts
 

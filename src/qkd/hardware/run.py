@@ -105,17 +105,10 @@ def run(
     An unfinished plan of the same request is continued.
 
     Args:
-        request: The request.
         confirm: Receives each plan with its budget, and returns whether to submit it.
-        detach: Return once the jobs are submitted.
-        dry_run: Return before anything is submitted.
         new_plan: Make another plan although one of the same request is unfinished.
-        policy: Retries and waits.
         backend: The device as an object: any ``BackendV2``.
         service: The client of the account that has the device.
-
-    Raises:
-        QkdError: Something does not fit or costs too much, or the service refuses or does not answer.
     """
     policy, folder = policy or RetryPolicy(), existing_run(request.run)
     if service is not None and not request.local:
@@ -165,11 +158,7 @@ def run(
 
 
 def _backend_of(service: QiskitRuntimeService, request: AnyRequest, folder: RunFolder) -> BackendV2:
-    """Return the requested device of an account.
-
-    Raises:
-        QkdError: The account does not have it.
-    """
+    """Return the requested device of an account."""
     name = request.device or read_config(folder.config).device.device
     command = f"qkd run-hardware --run {request.run} --device {{device}}"
     catalogue.require_live(name, command, live.names(service))
@@ -230,11 +219,7 @@ def _with_remaining(plan: Plan, seconds: float | None) -> Plan:
 
 
 def _check_budget(plans: list[Plan]) -> None:
-    """Refuse plans that together exceed their limit or the time that is left; only warn if they are rehearsals.
-
-    Raises:
-        BudgetError: It says by how much.
-    """
+    """Refuse plans that together exceed their limit or the time that is left; only warn if they are rehearsals."""
     stages = tuple(stage for plan in plans for stage in plan.budget.stages)
     try:
         replace(plans[0].budget, stages=stages).check(plans[0].limit)
@@ -288,10 +273,7 @@ def collect(
 
 @public
 def cancel(
-    where: str | Path,
-    name: str,
-    policy: RetryPolicy | None = None,
-    service: QiskitRuntimeService | None = None,
+    where: str | Path, name: str, policy: RetryPolicy | None = None, service: QiskitRuntimeService | None = None
 ) -> dict[str, str]:
     """Cancel a plan's jobs that have not ended, and return the state that the service gives for each, by id.
 
@@ -313,12 +295,7 @@ def cancel(
 
 
 def _advance(
-    folder: RunFolder,
-    plan: Plan,
-    policy: RetryPolicy,
-    wait: bool,
-    resubmit: bool = False,
-    own: Own = None,
+    folder: RunFolder, plan: Plan, policy: RetryPolicy, wait: bool, resubmit: bool = False, own: Own = None
 ) -> DeviceRun:
     """Submit and collect jobs, then write the result and the report."""
     ledger = indexed_ledger(folder, plan, policy)

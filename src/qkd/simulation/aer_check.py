@@ -53,11 +53,7 @@ class Agreement(EngineCheck):
 
 @public
 def compare_with_aer(
-    engine: Engine,
-    student: StudentCircuit,
-    noise: NoiseLike,
-    values: np.ndarray | None = None,
-    seed: int = 0,
+    engine: Engine, student: StudentCircuit, noise: NoiseLike, values: np.ndarray | None = None, seed: int = 0
 ) -> Agreement | None:
     """Compare an engine's expectation values with AerSimulator's.
 

@@ -71,11 +71,7 @@ def choose(student: StudentCircuit, noise: NoiseLike, accuracy: float, rows: int
 
 
 def fastest(student: StudentCircuit, exact: Mapping[str, Work], width: int, accuracy: float) -> tuple[str, str]:
-    """Return the name of the engine for a circuit with the work (see ``work``) of exact engines, and the reason.
-
-    Raises:
-        CircuitError: No exact engine supports the circuit, and the accuracy is 0.
-    """
+    """Return the name of the engine for a circuit with the work (see ``work``) of exact engines, and the reason."""
     seconds = {kind: cost(kind, task) for kind, task in exact.items()}
     best = min(seconds, key=seconds.__getitem__, default="")
     if best and (seconds[best] <= MAX_SECONDS_PER_STEP or not accuracy):
@@ -90,11 +86,7 @@ def fastest(student: StudentCircuit, exact: Mapping[str, Work], width: int, accu
 
 
 def is_affordable(student: StudentCircuit, noise: NoiseLike = None, rows: int = ROWS) -> bool:
-    """Return whether some exact engine needs at most ``MAX_SECONDS_PER_STEP`` for a step of a circuit.
-
-    Raises:
-        QkdError: The circuit has a gate that only the statevector engine supports.
-    """
+    """Return whether some exact engine needs at most ``MAX_SECONDS_PER_STEP`` for a step of a circuit."""
     exact, _ = work(student, noise, rows)
     return min((cost(kind, task) for kind, task in exact.items()), default=float("inf")) <= MAX_SECONDS_PER_STEP
 
@@ -105,11 +97,7 @@ def cost(kind: str, task: Work) -> float:
 
 
 def work(student: StudentCircuit, noise: NoiseLike, rows: int) -> tuple[dict[str, Work], int]:
-    """Return the work of every exact engine by name, and the width of the widest light cone, or of a too wide one.
-
-    Raises:
-        QkdError: The circuit has a gate that only the statevector engine supports.
-    """
+    """Return the work of every exact engine by name, and the width of the widest light cone, or of a too wide one."""
     terms, _, _ = pauli_terms(student.observables)
     largest = 4**MAX_CONE_QUBITS
     encoding, blocks, cones = light_cones(student.circuit, terms, noise, student.inputs, largest)

@@ -61,9 +61,6 @@ def simulation_cost(config: Config, circuit: StudentCircuit) -> SimulationCost:
     Args:
         config: engine, simulator, batch size and learning rate.
         circuit: the logical circuit. ``ROUTED_FACTOR`` stands for its routing on a device.
-
-    Raises:
-        QkdError: no engine takes the circuit.
     """
     spec, rows = config.engine, config.train.batch_size
     noise = NoiseModel() if spec.sim == "aer-noisy" else None
@@ -124,9 +121,6 @@ def check_time(config: Config, cost: SimulationCost, texts: int | None = None) -
         config: epochs, patience and ``max_hours``.
         cost: from ``simulation_cost``.
         texts: the number of training texts; where it is not known yet, one batch in one epoch is assumed.
-
-    Raises:
-        BudgetError: the shortest run with these settings takes longer than ``max_hours``.
     """
     train, limit = config.train, 3600 * config.engine.max_hours
     runs = 2 if config.engine.sim == "aer-noisy" else 1  # with and without noise

@@ -206,11 +206,7 @@ def make_sampler(spec: EngineSpec, student: StudentCircuit, noise: NoiseLike, tr
 
 
 def torch_device(name: str) -> torch.device:
-    """Return the torch device called ``name``; ``auto`` is CUDA if available.
-
-    Raises:
-        ConfigError: The device does not exist.
-    """
+    """Return the torch device called ``name``; ``auto`` is CUDA if available."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -20,14 +20,7 @@ MAX_DIFFERENCE = 1e-7
 
 
 def check_saved(student: StudentCircuit, points: int = 2) -> None:
-    """Write a circuit as OpenQASM 3, read it back and compare expectation values and gradients at random points.
-
-    Args:
-        points: Number of random parameter vectors.
-
-    Raises:
-        QkdError: The circuit cannot be written, or another one is read back.
-    """
+    """Write a circuit as OpenQASM 3, read it back and compare expectation values and gradients at random points."""
     again = from_qasm(to_qasm(student), f"circuit '{student.name}' as OpenQASM 3")
     values = np.random.default_rng(0).uniform(-np.pi, np.pi, (points, len(student.parameters)))
     cones = [k for k in range(len(student.observables)) if len(cone_qubits(student, k)) <= MAX_CONE_QUBITS]

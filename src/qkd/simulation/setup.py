@@ -39,7 +39,6 @@ def learned_noise(model: NoiseModel, learned: Learned, region: Region) -> Noise:
 
     Args:
         learned: The learned errors on the device's indices.
-        region: The region.
     """
     index = region.index
     known = {
@@ -69,7 +68,6 @@ def neighbors(pair: Place, region: Region) -> list[list[tuple[str, tuple[int, ..
     """Return all pairs of disjoint two-qubit gates that act on different qubits of a coupled pair.
 
     Args:
-        pair: Two coupled qubits of the device.
         region: The region; the gates returned are on its indices.
     """
     if any(qubit not in region.index for qubit in pair):
@@ -144,9 +142,6 @@ def make_setup(config: Config, logical: StudentCircuit, stored: Path | None = No
 
     Args:
         stored: A snapshot file that replaces the device's, so that a resumed run keeps its noise.
-
-    Raises:
-        QkdError: The device is unknown, the circuit does not fit it, or no engine supports the circuit.
     """
     spec = config.engine
     noisy = place(config, logical, stored) if spec.sim == "aer-noisy" else None

@@ -49,7 +49,6 @@ def validation_scores(name: str, logits: np.ndarray, targets: np.ndarray) -> dic
     """Return loss and accuracy of a teacher's logits ``(N,C)``, and warn if it is not better than chance.
 
     Args:
-        name: The teacher's name.
         logits: Logits ``(N,C)`` of the validation texts.
         targets: Their class numbers (N,).
     """

@@ -14,10 +14,10 @@ import numpy as np
 from qkd.core import cache
 from qkd.core.config import Config
 from qkd.core.console import log
-from qkd.core.errors import ModelError, nearest
+from qkd.core.errors import ModelError, nearest, require_extra
 from qkd.models import weights
 from qkd.models.batching import class_logits
-from qkd.models.loading_report import Source, check_report
+from qkd.models.loading_report import Source, check_report, check_unused
 from qkd.models.transformer import Loading, Transformer
 from qkd.results import TeacherCard
 from qkd.teachers.labels import assigned, warn_of_other_assignment
@@ -86,21 +86,19 @@ class Classifier(Transformer):
             if heads and not any(name.startswith("module.") for name in report["unexpected_keys"]):
                 raise self._no_head(f"{', '.join(heads[:3])} would be random")
             check_report(f"classifier:{self.model}", report, lambda name: False)
+            check_unused(f"classifier:{self.model}", network, report)
             return self.place(network)
         return self.place(self._with_adapter(network, report))
 
     def _with_adapter(self, network: Any, report: Mapping[str, Any]) -> Any:
-        """Return the base model ``network`` with the adapter, every weight of which was read from its file.
-
-        Raises:
-            ModelError: weights are missing from both files, or do not fit.
-        """
+        """Return the base model ``network`` with the adapter, every weight of which was read from its file."""
+        require_extra(f"the adapter {self.model}", "lora", "peft")
         from peft import PeftModel, get_peft_model_state_dict
 
         assert self._adapter is not None
         shapes = _shapes(self._adapter)
         path = next(name for name, part in network.named_modules() if part is network.get_input_embeddings())
-        resized = [shape[0] for name, shape in shapes.items() if f".{path}." in f".{name}" and "lora" not in name]
+        resized = [shape[0] for name, shape in shapes.items() if name.endswith(f".{path}.weight")]
         if resized and resized[0] != network.get_input_embeddings().weight.shape[0]:  # for tokens that were added
             network.resize_token_embeddings(resized[0], mean_resizing=False)
         who = f"{self.model} (base model {self.source.path})"
@@ -111,10 +109,16 @@ class Classifier(Transformer):
                 adapted = PeftModel.from_pretrained(network, str(self._adapter))
             expected = get_peft_model_state_dict(adapted, save_embedding_layers=False)
         except Exception as error:  # peft has no errors of its own for an adapter that does not fit
-            first = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise ModelError(f"{who}: the adapter does not fit its base model ({first})") from error
+            first = " ".join((str(error).strip() or type(error).__name__).split())
+            raise ModelError(f"{who}: the adapter does not fit its base model ({first:.300})") from error
         lacking = {"missing_keys": expected.keys() - shapes.keys(), "unexpected_keys": (), "mismatched_keys": ()}
         check_report(self.model, lacking, lambda name: False)
+        surplus = sorted(name for name in shapes.keys() - expected.keys() if f".{path}." not in name)
+        if surplus:
+            raise ModelError(
+                f"{who}: the adapter has {len(surplus)} weights that the model does not use ({surplus[0]}, ...); "
+                "give its own adapter_config.json and base model"
+            )
         return adapted
 
     def _no_head(self, reason: str) -> ModelError:
@@ -125,11 +129,7 @@ class Classifier(Transformer):
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
-        """Names of the head's outputs.
-
-        Raises:
-            ModelError: the configuration is one of a model without a head, or of one that does not choose a label.
-        """
+        """Names of the head's outputs."""
         config = self.full_config
         kinds = config.architectures or ()
         if self._adapter is None and kinds and not any("Classification" in kind for kind in kinds):
@@ -146,7 +146,12 @@ class Classifier(Transformer):
                 f"classifier:{self.model}: the head gives several labels to one text (multi_label_classification), so "
                 "its outputs are no probabilities of one label; give a classifier with one label for each text"
             )
-        return tuple(str(names[row]) for row in sorted(names))
+        if sorted(names) != list(range(len(names))):
+            raise ModelError(
+                f"classifier:{self.model}: id2label of config.json numbers its labels {sorted(names)}, not from 0 on; "
+                "write one name for each output of the head"
+            )
+        return tuple(str(names[row]) for row in range(len(names)))
 
     def scores(self, texts: Sequence[str]) -> np.ndarray:
         """Return the head's logits ``(N, labels)`` float32 of N texts."""
@@ -165,12 +170,8 @@ class ClassifierTeacher:
 
     Args:
         model: a sequence-classification checkpoint or a peft adapter: folder or hub id.
-        loading: how it is loaded.
         label_map: the data's label for each of the model's, ``MODEL=DATA`` separated by commas. A pair that contains a
             comma is written in double quotes. Several labels may mean the same one.
-
-    Raises:
-        ModelError: the model does not exist, or the map is malformed.
     """
 
     cross_fitted = False
@@ -187,11 +188,7 @@ class ClassifierTeacher:
         return self._network.num_parameters
 
     def fit(self, dataset: Dataset, splits: Splits) -> None:
-        """Find the model's labels for each class of the data, and compare this assignment with all others.
-
-        Raises:
-            ModelError: the model has no head, or a class of the data is none of its labels.
-        """
+        """Find the model's labels for each class of the data, and compare this assignment with all others."""
         labels, classes = self._network.labels, dataset.classes
         self._classes, self._rows = classes, match_labels(self.name, labels, classes, self._pairs)
         unused = [name for row, name in enumerate(labels) if all(row not in rows for rows in self._rows)]
@@ -245,13 +242,7 @@ def match_labels(
     """Return, for each of the C ``classes``, which of the model's ``labels`` mean it.
 
     Args:
-        teacher: its name, for messages.
-        labels: the model's labels.
-        classes: the data's labels.
         pairs: ``MODEL=DATA`` for labels with different names. Without any, equal names match, whatever their case.
-
-    Raises:
-        ModelError: a pair names a label that does not exist, or a class has no label.
     """
     given = dict(_parsed(teacher, pair, labels, classes) for pair in pairs)
     meanings = [
@@ -273,11 +264,7 @@ def _same(first: str, second: str) -> bool:
 
 
 def split_pairs(label_map: str | None) -> list[str]:
-    """Return the pairs ``MODEL=DATA`` of a map, in which double quotes protect commas.
-
-    Raises:
-        ModelError: one has no equals sign between two names.
-    """
+    """Return the pairs ``MODEL=DATA`` of a map, in which double quotes protect commas."""
     rows = csv.reader([(label_map or "").replace("\n", " ")], skipinitialspace=True)
     pairs = [pair.strip() for row in rows for pair in row if pair.strip()]
     for pair in pairs:
@@ -311,11 +298,7 @@ def _shapes(folder: Path) -> dict[str, tuple[int, ...]]:
 
 
 def _head_rows(folder: Path) -> int:
-    """Return the number of outputs of the head in an adapter's folder.
-
-    Raises:
-        ModelError: the adapter has no classification head.
-    """
+    """Return the number of outputs of the head in an adapter's folder."""
     for name, shape in _shapes(folder).items():
         if name.endswith(("score.weight", "classifier.weight", "out_proj.weight")) and "lora" not in name:
             return shape[0]

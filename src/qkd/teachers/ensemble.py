@@ -22,10 +22,6 @@ class EnsembleTeacher:
 
     The logits of each member are first calibrated on the validation split, so that an overconfident one does not
     dominate.
-
-    Args:
-        members: the teachers.
-        space: average of probabilities, or of logits.
     """
 
     def __init__(self, members: Sequence[Teacher], space: Literal["probability", "logit"]) -> None:

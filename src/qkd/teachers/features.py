@@ -73,11 +73,7 @@ class FeaturesTeacher:
 
 
 def make(model: str, loading: Loading, config: Config) -> FeaturesTeacher:
-    """Return the teacher ``features:logreg``.
-
-    Raises:
-        ModelError: the data are texts, or there is no such model.
-    """
+    """Return the teacher ``features:logreg``."""
     kind, _, dim = config.encoder.encoder.partition(":")
     if kind != "features" or not dim.isdecimal() or model != MODEL:
         raise ModelError(

@@ -73,12 +73,10 @@ class FineTuning:
 
     Args:
         network: maps ``input_ids`` and ``attention_mask`` to ``logits`` (B,C); trained in place.
-        train: training texts.
         valid: validation texts, which determine when to stop and which epoch is kept.
         spec: epochs, batch size, learning rate, patience, seed.
         budget: limit on the tokens of batches for inference.
         loading: how the network was loaded, which determines the precision.
-        folder: folder of the checkpoint.
     """
 
     def __init__(
@@ -103,11 +101,7 @@ class FineTuning:
         self._steps = -(-len(train.tokens) // spec.lora_batch_size)
 
     def run(self, work: str) -> State:
-        """Train until the last epoch or until ``patience`` runs out, then load the weights of the best epoch.
-
-        Args:
-            work: description for the progress bar.
-        """
+        """Train until the last epoch or until ``patience`` runs out, then load the weights of the best epoch."""
         import torch
 
         state, spec = self.state, self.spec

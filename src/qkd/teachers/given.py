@@ -53,11 +53,7 @@ class FunctionTeacher:
 
 
 def check_teacher(value: Any) -> None:
-    """Refuse an object that cannot be a teacher.
-
-    Raises:
-        ConfigError: the object has no way from texts to logits.
-    """
+    """Refuse an object that cannot be a teacher."""
     if isinstance(value, type):
         raise ConfigError(f"teacher is the class {value.__name__}; pass an object of it")
     lacking = [name for name in PROTOCOL if not hasattr(value, name)]
@@ -83,7 +79,6 @@ class GivenTeacher:
 
     Args:
         name: ``object:NAME``.
-        value: the object.
         config: the label map, and whether the data are features.
     """
 
@@ -108,11 +103,7 @@ class GivenTeacher:
         return int(count()) if callable(count) else 0
 
     def fit(self, dataset: Dataset, splits: Splits) -> None:
-        """Find the column of each class, and fit a scikit-learn classifier that is not fitted.
-
-        Raises:
-            ModelError: the object fails on texts, or has no label for a class.
-        """
+        """Find the column of each class, and fit a scikit-learn classifier that is not fitted."""
         self._classes = dataset.classes
         train = [dataset.texts[row] for row in splits.train]
         if hasattr(self._value, "fit") and hasattr(self._value, "get_params") and not hasattr(self._value, "classes_"):
@@ -235,11 +226,7 @@ def _as_logits(rows: np.ndarray, probabilities: bool) -> np.ndarray:
 
 
 def make(model: str, loading: Loading, config: Config) -> Teacher:
-    """Return the teacher ``object:NAME``.
-
-    Raises:
-        QkdError: this process does not know the object, or it cannot be a teacher.
-    """
+    """Return the teacher ``object:NAME``."""
     name = objects.PREFIX + model
     value = objects.find("teacher", name)
     check_teacher(value)

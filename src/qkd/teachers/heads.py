@@ -92,7 +92,6 @@ class Scaling:
     Args:
         x: training features (N,D).
         widths: sizes of the blocks, with sum D.
-        weights: weight of each block.
     """
 
     def __init__(self, x: np.ndarray, widths: Sequence[int], weights: Sequence[float]) -> None:
@@ -118,8 +117,6 @@ def fit_head(
     Args:
         x: training features (N,D).
         y: class numbers (N,), which contain every one of 0..C-1.
-        x_valid: validation features, which determine the temperature.
-        y_valid: their class numbers.
         widths: sizes of the blocks of features; a single block by default.
         weights: weight of each block; equal by default.
     """

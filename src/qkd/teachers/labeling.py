@@ -49,11 +49,7 @@ class Corpus:
 
 
 def load_corpus(config: Config) -> Corpus:
-    """Return the texts that ``config`` names, and print their numbers.
-
-    Raises:
-        QkdError: a source is missing or malformed.
-    """
+    """Return the texts that ``config`` names, and print their numbers."""
     spec = config.data
     dataset = data.load_dataset(
         spec.data, spec.text_column, spec.label_column, spec.limit, spec.split_seed, spec.test_data, spec.split_by
@@ -95,13 +91,8 @@ def label(config: Config, out: Path, torch_device: str | None = None, embed_too:
     Logits are cached text by text. A labeling that was killed continues, and a repeated one calls no model.
 
     Args:
-        config: data and teacher.
         out: the file, with a column ``text`` and one float32 column for each class; rows as in ``Corpus.texts``.
-        torch_device: where the teacher runs.
         embed_too: whether to compute the encoder's embeddings as well and cache them for ``distill``.
-
-    Raises:
-        QkdError: data or teacher do not fit, or the file cannot be written.
     """
     if out.suffix != ".parquet":
         raise DataError(f"--out {out}: the file must be called NAME.parquet")

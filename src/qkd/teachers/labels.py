@@ -16,7 +16,6 @@ def assigned(scores: np.ndarray, rows: Sequence[Sequence[int]]) -> np.ndarray:
     """Return logits ``(N,C)`` float32 of a model's ``scores`` (N,labels).
 
     Args:
-        scores: logits of the model's labels.
         rows: the model's labels for each of the C classes. Probabilities of several labels add up.
     """
     from scipy.special import logsumexp
@@ -36,8 +35,6 @@ def warn_of_other_assignment(
 
     Args:
         option: the teacher's name, and in parentheses the option that sets the assignment.
-        labels: the model's labels.
-        classes: the C class names.
         owner: class number of each label, -1 for none.
         scores: logits (N,labels) of N validation texts.
         targets: their class numbers (N,).

@@ -22,7 +22,7 @@ import numpy as np
 from qkd.core import cache, records
 from qkd.core.config import Config, LoraSpec
 from qkd.core.console import log
-from qkd.core.errors import ModelError, nearest
+from qkd.core.errors import ModelError, nearest, require_extra
 from qkd.core.files import write_json
 from qkd.data.dataset import shuffled_by_content
 from qkd.models.batching import class_logits
@@ -84,11 +84,6 @@ class LoraTeacher:
 
     Args:
         model: a short name, folder or hub id of a causal LM or encoder.
-        loading: how it is loaded.
-        spec: how it is fine-tuned.
-
-    Raises:
-        ModelError: the model does not exist or cannot be fetched.
     """
 
     cross_fitted = False
@@ -305,12 +300,8 @@ def linear_modules(network: Any, targets: str, first: int) -> list[str]:
     """Return the names of the linear maps in the layers from number ``first`` on.
 
     Args:
-        network: a transformer.
         targets: ``all-linear``, or the last parts of their names, separated by commas.
         first: the lowest layer, from 0.
-
-    Raises:
-        ModelError: there is none; the message lists those that exist.
     """
     import torch
     from transformers.pytorch_utils import Conv1D
@@ -340,4 +331,5 @@ def _subset(dataset: Dataset, rows: np.ndarray, limit: int | None) -> np.ndarray
 
 def make(model: str, loading: Loading, config: Config) -> LoraTeacher:
     """Return the teacher ``lora:MODEL``."""
+    require_extra(f"the teacher lora:{model}", "lora", "peft")
     return LoraTeacher(model, loading, config.lora)

@@ -40,10 +40,6 @@ class ProbeTeacher:
 
     Args:
         model: a short name, folder or hub id.
-        loading: how the LM is loaded.
-
-    Raises:
-        ModelError: the model does not exist or cannot be fetched.
     """
 
     cross_fitted = True
@@ -166,7 +162,6 @@ def choose_blocks(x: np.ndarray, widths: Sequence[int], y: np.ndarray) -> tuple[
 
     Args:
         x: features (N,D) with likelihoods.
-        widths: sizes of the blocks.
         y: class numbers (N,).
     """
     kernels = []

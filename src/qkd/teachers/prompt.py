@@ -44,11 +44,6 @@ class PromptTeacher:
 
     Args:
         model: a short name, folder, GGUF file or hub id.
-        loading: how the LM is loaded.
-        spec: prompts, examples and calibration.
-
-    Raises:
-        ModelError: the model or the prompt does not exist.
     """
 
     cross_fitted = True
@@ -72,12 +67,7 @@ class PromptTeacher:
         return self._model.num_parameters
 
     def fit(self, dataset: Dataset, splits: Splits) -> None:
-        """Draw the examples from the training split, choose the best prompt, and calibrate the scores.
-
-        Raises:
-            QkdError: labels have no words, or the same ones, the prompt leaves no room for a text, or a label has too
-                few training texts for the examples.
-        """
+        """Draw the examples from the training split, choose the best prompt, and calibrate the scores."""
         self._classes = dataset.classes
         self._examples, self._spare = (
             prompt_files.draw_examples(dataset, splits, self.spec) if self.spec.examples else ((), ())
@@ -121,11 +111,7 @@ class PromptTeacher:
         ).model_copy(update=self._validation)
 
     def _compare(self, dataset: Dataset, rows: np.ndarray) -> None:
-        """Choose the prompt with the smallest cross-entropy on a few of the labeled texts with numbers ``rows``.
-
-        Raises:
-            QkdError: none of the prompts leaves room for a text.
-        """
+        """Choose the prompt with the smallest cross-entropy on a few of the labeled texts with numbers ``rows``."""
         rows = rows[shuffled_by_content([dataset.texts[row] for row in rows], 0)[:COMPARISON_TEXTS]]
         texts, y = [dataset.texts[row] for row in rows], dataset.targets[rows]
         tried, failed = dict[str, SelectionTrial](), None

@@ -60,21 +60,13 @@ BUILT_IN = {
 
 
 def read_prompts(names: Sequence[str]) -> dict[str, PromptFile]:
-    """Return prompts by name; ``auto`` means all built-in ones.
-
-    Raises:
-        QkdError: there is no such prompt, or a file is malformed.
-    """
+    """Return prompts by name; ``auto`` means all built-in ones."""
     listed = [prompt for name in names for prompt in (BUILT_IN if name == AUTO else [name])]
     return {name: read_prompt(name) for name in listed}
 
 
 def read_prompt(name: str) -> PromptFile:
-    """Return a built-in prompt, or the one in a file.
-
-    Raises:
-        QkdError: there is no such prompt, or the file is malformed.
-    """
+    """Return a built-in prompt, or the one in a file."""
     path = Path(name)
     if name in BUILT_IN:
         return BUILT_IN[name]
@@ -126,11 +118,7 @@ class LabelPrompt:
         return list(self.tokenizer(prompt, add_special_tokens=not self.chat, verbose=False)["input_ids"])
 
     def answers(self, classes: Sequence[str]) -> list[list[list[int]]]:
-        """Return the token ids of every word, label by label.
-
-        Raises:
-            QkdError: a word has no tokens, or two labels have the same ones.
-        """
+        """Return the token ids of every word, label by label."""
         by_label, owner = [], dict[tuple[int, ...], tuple[str, str]]()
         for name, words in zip(classes, self.words, strict=True):
             by_label.append([self._word(name, word) for word in words])
@@ -161,11 +149,7 @@ class LabelPrompt:
 
 
 def label_words(prompt: PromptFile, classes: Sequence[str]) -> tuple[tuple[str, ...], ...]:
-    """Return the words of each of the labels ``classes``.
-
-    Raises:
-        ModelError: the prompt has words for a label that does not exist, or an empty list.
-    """
+    """Return the words of each of the labels ``classes``."""
     given: Mapping[str, tuple[str, ...]] = prompt.verbalizers
     for name, words in given.items():
         if name not in classes:
@@ -190,9 +174,6 @@ def draw_examples(
     """Return ``spec.examples`` training texts of each class with their class numbers, mixed, and one more text of each.
 
     The spare text replaces an example in the prompt about that example itself.
-
-    Raises:
-        DataError: a label has too few training texts.
     """
     texts, count = [dataset.texts[row] for row in splits.train], spec.examples
     order = splits.train[shuffled_by_content(texts, spec.examples_seed)]
@@ -211,11 +192,7 @@ def draw_examples(
 
 
 def label_prompt(prompt: PromptFile, classes: Sequence[str], tokenizer: Any) -> LabelPrompt:
-    """Return ``prompt`` for the labels ``classes``.
-
-    Raises:
-        ModelError: its words do not fit the labels, or it needs a chat template that the tokenizer lacks.
-    """
+    """Return ``prompt`` for the labels ``classes``."""
     words = label_words(prompt, classes)
     if prompt.chat and not tokenizer.chat_template:
         raise ModelError("the prompt asks for a chat template and this model's tokenizer has none; set chat = false")

@@ -64,11 +64,7 @@ def make_teacher(spec: str | Sequence[str], torch_device: str | None = None, con
 
 
 def _find(kind: str, name: str) -> Make:
-    """Return the function that makes teachers of a kind.
-
-    Raises:
-        ModelError: there is no such kind, or the package that brings it cannot be imported.
-    """
+    """Return the function that makes teachers of a kind."""
     if kind in KINDS:
         make: Make = import_module(KINDS[kind]).make
         return make

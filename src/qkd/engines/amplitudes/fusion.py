@@ -28,11 +28,7 @@ def fuse(gates: Sequence[ElementaryGate], batched: Sequence[bool], qubits: Seque
     Args:
         gates: The gates in order; gates whose angle differs from row to row are diagonal.
         batched: Whether each gate's angle differs from row to row.
-        qubits: The qubits of the state.
         limit: Maximum number of qubits of a piece, which must fit in memory.
-
-    Raises:
-        EngineError: Gates entangle more than ``limit`` qubits.
     """
     work = _Work(gates, batched, qubits, limit)
     while any(work.position[q] < len(work.queue[q]) for q in qubits):

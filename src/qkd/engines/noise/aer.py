@@ -30,11 +30,7 @@ def error_of(noise: NoiseModel, name: str, qubits: tuple[int, ...]) -> AnyError 
 
 
 def added(noise: NoiseModel, operation: Any, qubits: tuple[int, ...]) -> Iterator[AnyError]:
-    """Yield the errors that a model's own passes append to an instruction, such as relaxation during a delay.
-
-    Raises:
-        EngineError: A pass changes circuits in another way.
-    """
+    """Yield the errors that a model's own passes append to an instruction, such as relaxation during a delay."""
     for custom in noise._custom_noise_passes:
         if not isinstance(custom, LocalNoisePass) or custom._method != "append":
             raise EngineError(f"the noise model changes circuits by a {type(custom).__name__}, which only Aer can do")
@@ -45,11 +41,7 @@ def added(noise: NoiseModel, operation: Any, qubits: tuple[int, ...]) -> Iterato
 
 
 def assignment(noise: NoiseModel | None, qubit: int) -> np.ndarray:
-    """Return the probabilities p(read j | is i) of a qubit's readout as a matrix [i,j].
-
-    Raises:
-        EngineError: A readout error is correlated between qubits.
-    """
+    """Return the probabilities p(read j | is i) of a qubit's readout as a matrix [i,j]."""
     if noise is None:
         return np.eye(2)
     for on in noise._local_readout_errors:
@@ -129,9 +121,6 @@ def restricted(noise: NoiseModel, qubits: Sequence[int]) -> NoiseModel:
     """Return the part of a noise model on ``qubits``, which become 0, 1, ...
 
     A simulation then needs the used qubits only.
-
-    Raises:
-        EngineError: The model changes circuits in a way that is not local.
     """
     model = rebuilt(noise, lambda name, on, error: error, place={qubit: i for i, qubit in enumerate(qubits)})
     return _with_passes(model, lambda function: _moved(function, qubits), "is not local")

@@ -94,7 +94,6 @@ class Noise:
         Args:
             after: The name or label of an instruction; or several instructions ``(name, qubits)``, for crosstalk of
                 two-qubit gates in one layer. Each gate belongs to the earliest layer that its qubits allow.
-            angles: Radians or parameters, by Pauli labels.
             qubits: The qubits of the named instruction, in its order; None means all its occurrences. With several
                 instructions, the qubits of the Paulis.
             alone: Whether the several instructions must be all gates of their layer.

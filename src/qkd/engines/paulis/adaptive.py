@@ -236,11 +236,7 @@ class Adaptive:
     def _own_list(
         self, number: int, point: _Point, others: _Trial, max_groups: int, norm: float
     ) -> tuple[Carrier, float]:
-        """Return the list of one cone with its own threshold, and the estimated error of its expectation value.
-
-        Args:
-            norm: The norm of another cone's gradient.
-        """
+        """Return the list of one cone with its own threshold, and the estimated error of its expectation value."""
         threshold = max(others.threshold, self._accuracy)
         coarse, limit = self._fitting([number], point, threshold, others.limit, max_groups)
         while True:

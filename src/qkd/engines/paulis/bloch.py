@@ -106,7 +106,6 @@ class Matrices:
 
     Args:
         common: The channels of the blocks that all rows share.
-        own: The channels of the other blocks.
         both: The A' batched parameters, then the shared ones.
     """
 

@@ -58,21 +58,13 @@ class Tables:
 class Stack:
     """G cones of one shape.
 
-    Args:
-        row: The row of each qubit's features.
-
     Attributes:
         bytes: The approximate size of the tensors that one cone keeps for the backward pass.
         row_bytes: The approximate size of the additional tensors for each row.
     """
 
     def __init__(
-        self,
-        cones: Sequence[Cone],
-        tables: Tables,
-        row: Mapping[int, int],
-        dtype: torch.dtype,
-        device: torch.device,
+        self, cones: Sequence[Cone], tables: Tables, row: Mapping[int, int], dtype: torch.dtype, device: torch.device
     ) -> None:
         first = cones[0]
         starts = []

@@ -36,9 +36,6 @@ def channels(circuit: QuantumCircuit, noise: NoiseLike, measured: Collection[int
 
     Args:
         measured: The measured qubits, whose readout channels are last; see ``reading``.
-
-    Raises:
-        EngineError: An instruction is not a channel, or an error on more than two qubits is not a Pauli channel.
     """
     result = [as_channel(event) for event in events(circuit, noise)]
     return result + readings(noise, measured)
@@ -242,9 +239,6 @@ def reading(noise: NoiseModel | None, qubit: int) -> Channel | None:
     Row P of the matrix contains the coefficients of the operator that is measured instead of P. Rotations map X and Y
     to Z (H; S^dagger and H). The noise model's error of ``measure`` follows. The assignment with probabilities p(j|i)
     then maps Z to ``a Z + b`` with ``a = p(0|0) + p(1|1) - 1`` and ``b = p(0|0) - p(1|1)``.
-
-    Raises:
-        EngineError: A readout error is correlated between qubits, or the error of ``measure`` acts on several.
     """
     if noise is None:
         return None

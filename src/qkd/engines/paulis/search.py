@@ -122,7 +122,6 @@ class Search:
 
     Args:
         cone: The cone; its blocks have the numbers of the matrices of a call.
-        pairs: The qubits of each block.
         varying: Whether rows have matrices of their own, for each block.
     """
 
@@ -156,9 +155,6 @@ class Search:
             threshold: Least importance of a kept string; 0 keeps every string.
             limit: Maximum number of strings; with a threshold the most important ones are kept.
             max_groups: Maximum number of groups of all steps.
-
-        Raises:
-            TooManyStrings: There are more strings and no threshold, or more groups.
         """
         rows = max((len(matrix) for matrix in matrices.values()), default=1)
         names = np.bitwise_xor.reduce(self._names[np.arange(self.width), self._letters], axis=1, initial=np.int64(0))
@@ -183,13 +179,7 @@ class Search:
         return Route(tuple(parts), self._tensor(strings.arena), strings.letters, groups, full)
 
     def _step(
-        self,
-        strings: _Strings,
-        number: int,
-        pair: Sequence[int],
-        matrices: np.ndarray,
-        threshold: float,
-        limit: int,
+        self, strings: _Strings, number: int, pair: Sequence[int], matrices: np.ndarray, threshold: float, limit: int
     ) -> tuple[Step, bool]:
         """Carry the strings backward through one block, in place; also return whether ``limit`` dropped a string."""
         rows, letter = len(strings.values), _pair_index(strings.letters, pair)

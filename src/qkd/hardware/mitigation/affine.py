@@ -105,7 +105,6 @@ def stabilizer_values(student: StudentCircuit, values: np.ndarray) -> np.ndarray
     """Return exact expectation values (M,K) of Clifford circuits, from their stabilizers.
 
     Args:
-        student: The logical circuit.
         values: Multiples of pi/2 (M,A+P).
     """
     from qiskit.quantum_info import Clifford, StabilizerState

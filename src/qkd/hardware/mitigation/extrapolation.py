@@ -37,7 +37,6 @@ def extrapolate(
         evs: Values at each noise factor (T,N,F).
         stds: Their standard errors (T,N,F), not below shot noise.
         factors: Noise factors (F,).
-        warn_of_fast_decay: Whether to warn.
     """
     factors = np.asarray(factors, dtype=float)
     values, errors, decayed = zip(*(_term(e, s, factors) for e, s in zip(evs, stds, strict=True)), strict=True)

@@ -31,9 +31,7 @@ def calibrated_layers(layers: Sequence[CircuitInstruction], student: StudentCirc
     """Return layers with the noise that the calibration gives them, as learning would find it.
 
     Args:
-        layers: Layers of the circuit.
         student: The circuit, on the noise model's indices.
-        noise: Aer's noise model of local errors.
     """
     return [(layer, _lindblad(layer, student, noise)) for layer in layers]
 

@@ -22,21 +22,13 @@ METHODS = {
 
 
 def check_method(name: str) -> None:
-    """Refuse an unknown method.
-
-    Raises:
-        ConfigError: There is none called ``name``; the nearest name is given.
-    """
+    """Refuse an unknown method."""
     if name not in METHODS:
         raise ConfigError(f"there is no mitigation '{name}'{nearest(name, METHODS)}; known are {', '.join(METHODS)}")
 
 
 def find_method(name: str) -> Method:
-    """Return the method called ``name``.
-
-    Raises:
-        ConfigError: There is none; the nearest name is given.
-    """
+    """Return the method called ``name``."""
     check_method(name)
     module, _, kind = METHODS[name].partition(":")
     method: Method = getattr(import_module(module), kind)()

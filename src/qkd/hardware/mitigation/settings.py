@@ -79,7 +79,6 @@ class Mitigation:
 
         Args:
             layers: Layers of two-qubit gates and their noise, for methods that need it.
-            tags: Tags of the job.
             seed: Seed of the simulation, if there is one.
             max_seconds: QPU seconds after which the service stops the job.
         """

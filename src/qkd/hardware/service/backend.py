@@ -17,24 +17,14 @@ if TYPE_CHECKING:
 
 
 class BackendService(LocalService):
-    """A plan's jobs on a backend, which runs a job when it is fetched.
-
-    Args:
-        plan: The plan.
-        bar: Progress, advanced by each point.
-        backend: The backend.
-    """
+    """A plan's jobs on a backend, which runs a job when it is fetched."""
 
     def __init__(self, plan: Plan, bar: Progress, backend: BackendV2) -> None:
         super().__init__(plan, bar)
         self._backend = backend
 
     def result(self, job: int, id_: str) -> dict[str, np.ndarray]:
-        """Run a job and return its evs and stds (T,n).
-
-        Raises:
-            DeviceError: The backend cannot run it.
-        """
+        """Run a job and return its evs and stds (T,n)."""
         from qiskit.primitives import BackendEstimatorV2
 
         plan, (start, stop) = self.plan, self.plan.chunks[job]

@@ -44,11 +44,7 @@ class ListedJob:
 
 
 class NotSubmitted(Exception):
-    """A submission failed, and certainly created no job.
-
-    Args:
-        error: The cause.
-    """
+    """A submission failed, and certainly created no job."""
 
     def __init__(self, error: Exception) -> None:
         self.error = error

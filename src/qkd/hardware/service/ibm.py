@@ -38,12 +38,7 @@ class IBMService:
     """The device of a plan.
 
     Args:
-        plan: The plan.
-        client: IBM's client.
         backend: The device, or None if it is no longer available; its results can still be fetched.
-
-    Raises:
-        QkdError: The account does not reach the plan's instance.
     """
 
     def __init__(self, plan: Plan, client: QiskitRuntimeService, backend: IBMBackend | None) -> None:
@@ -53,11 +48,7 @@ class IBMService:
 
     @property
     def backend(self) -> IBMBackend:
-        """The device.
-
-        Raises:
-            DeviceError: It is no longer available.
-        """
+        """The device."""
         if self._backend is None:
             raise DeviceError(
                 f"{self.plan.device} is no longer among the devices of this account, so qkd submits nothing more to "
@@ -104,9 +95,6 @@ class IBMService:
             job: Number of the job in the plan.
             tag: Tag of this submission; the plan's tag is added.
             layers: Result of the job that learned the layers' noise, if there is one.
-
-        Raises:
-            NotSubmitted: The submission created no job.
         """
         self._submissions.outcome, self._submissions.job_id = "unsent", None
         try:
@@ -148,11 +136,7 @@ class IBMService:
             raise
 
     def result(self, job: int, id_: str) -> dict[str, np.ndarray]:
-        """Return the raw arrays of a finished job: evs and stds (T,n), or the layers' noise.
-
-        Raises:
-            UnusableResult: They cannot be read.
-        """
+        """Return the raw arrays of a finished job: evs and stds (T,n), or the layers' noise."""
         try:
             return self._result(job, id_)
         except Exception as error:

@@ -15,13 +15,7 @@ from qkd.hardware.service.base import JobState, ListedJob
 
 
 class LocalService:
-    """A plan's jobs on its snapshot.
-
-    Args:
-        plan: The plan.
-        bar: Progress, advanced by each text.
-        seed: Another seed draws other shots.
-    """
+    """A plan's jobs on its snapshot."""
 
     def __init__(self, plan: Plan, bar: Progress, seed: int = 0) -> None:
         self.plan, self._bar, self._seed = plan, bar, seed
@@ -47,11 +41,7 @@ class LocalService:
         return "done", None
 
     def result(self, job: int, id_: str) -> dict[str, np.ndarray]:
-        """Compute a job's result, seeded by its number, its mitigation and ``seed``.
-
-        Raises:
-            QkdError: Only IBM's client can simulate the job, and the device has errors that the client does not know.
-        """
+        """Compute a job's result, seeded by its number, its mitigation and ``seed``."""
         plan, (start, stop) = self.plan, self.plan.chunks[job]
         student, region = to_region(plan.terms.student, plan.snapshot)
         label = f"{job} {plan.mitigation}" + (f" {self._seed}" if self._seed else "")

@@ -114,11 +114,7 @@ class RetryPolicy:
             wait = min(self.max_wait, BACKOFF * wait)
 
     def pause(self, what: str, seconds: float, failure: ServiceFailure) -> None:
-        """Wait for ``seconds``, or longer if the service requests it.
-
-        Raises:
-            ServiceError: The service requests more than ``max_retry_after``.
-        """
+        """Wait for ``seconds``, or longer if the service requests it."""
         requested = failure.requested_wait(self.now())
         if requested is not None and requested > self.max_retry_after:
             raise ServiceError(
@@ -129,11 +125,7 @@ class RetryPolicy:
 
 
 def call_with_retries(what: str, call: Callable[[], T], policy: RetryPolicy) -> T:
-    """Return ``call()``, retried while its failures are transient. It must be safe to call it twice.
-
-    Raises:
-        QkdError: The service refused, or did not answer in ``policy.tries`` tries.
-    """
+    """Return ``call()``, retried while its failures are transient. It must be safe to call it twice."""
 
     def wait_before_retry(state: RetryCallState) -> None:
         failure = _failure(state)

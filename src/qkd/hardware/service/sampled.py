@@ -59,10 +59,7 @@ def run(
 
     Args:
         student: The circuit on the region's indices, with T observables of one string of Z each.
-        region: Its qubits.
         values: Parameter values (N,A+P), inputs first.
-        mitigation: The mitigation.
-        seed: Seed of shots, twirls and frames.
     """
     random = np.random.default_rng(seed)
     twirls, shots = mitigation.twirls()

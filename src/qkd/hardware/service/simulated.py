@@ -36,10 +36,6 @@ def pieces(student: StudentCircuit, region: Region) -> list[Piece]:
 
     Args:
         student: The circuit, on the region's indices.
-        region: Its qubits.
-
-    Raises:
-        CircuitError: A light cone is too wide.
     """
     cones: dict[tuple[int, ...], list[int]] = {}
     for k, observable in enumerate(student.observables):
@@ -115,9 +111,7 @@ def run(
 
     Args:
         student: The circuit with T observables, on the region's indices.
-        region: Its qubits.
         values: Parameter values (N,A+P), inputs first.
-        mitigation: The mitigation.
         seed: Seed of shots and twirls; results do not depend on the number of processes.
         bar: Progress, advanced by a text's share for each piece.
         processes: Number of processes; None takes all cores.

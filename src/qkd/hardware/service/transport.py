@@ -70,11 +70,7 @@ def watch_submissions(service: QiskitRuntimeService, instance: str | None) -> tu
     remains with the last one. The object returned here never reads the list of another instance.
 
     Args:
-        service: IBM's client.
         instance: CRN of the instance; None takes the active one.
-
-    Raises:
-        ServiceError: The account does not reach that instance.
     """
     apis = service._api_clients
     api = apis.get(instance or service.active_instance(), None if instance else service._active_api_client)
