@@ -1,11 +1,11 @@
 """The ``static:MODEL`` encoder: a table of one vector per token, distilled from a transformer.
 
-A token's vector is the mean of its hidden states over the training texts, labeled or not, at three depths: the token
-embeddings, two thirds of the layers, and the last layer (Bommasani et al., *Interpreting Pretrained Contextualized
-Representations via Reductions to Static Embeddings*, 2020). The token alone counts as ``ALONE_WEIGHT`` more occurrences,
-so that rare tokens keep the vector that Model2Vec gives them (Tulkens and van Dongen, 2024). Vectors are reduced to
-their principal directions and weighted so that frequent tokens count less. The token's rank in the vocabulary
-determines that frequency (Arora et al., *SIF*, 2017). An embedding is the mean over a text.
+A token's vector is the mean of its hidden states over the training texts, labeled or not (Bommasani et al., 2020). The
+states are those of three depths: the token embeddings, two thirds of the layers, and the last layer. The token alone
+counts as ``ALONE_WEIGHT`` occurrences, so that unseen tokens have the vector that Model2Vec gives them (Tulkens and van
+Dongen, 2024). Vectors are reduced to the principal directions of the training texts and weighted so that frequent
+tokens count less. The token's rank in the vocabulary determines its frequency (Arora et al., *SIF*, 2017). An embedding
+is the mean over a text.
 """
 
 from __future__ import annotations
@@ -140,8 +140,8 @@ def make_table(backbone: Backbone, dim: int, texts: Sequence[str]) -> dict[str, 
     states, counts = _mean_states(backbone, kept, text_tokens)
     share = (counts + 1) / (counts + 1).sum()
     scale = np.sqrt(np.einsum("t,tld->l", share, states**2))  # all depths have the same weight
-    frequency = 1 / np.arange(1, len(backbone.tokenizer) + 1)
-    weight = SIF_WEIGHT / (SIF_WEIGHT + frequency[kept] / frequency.sum())
+    frequency = 1 / (kept + 1)
+    weight = SIF_WEIGHT / (SIF_WEIGHT + frequency / frequency.sum())
     table = (states / np.maximum(scale, 1e-12)[:, None]).reshape(len(kept), -1) * weight[:, None]
     special = backbone.tokenizer("")["input_ids"]
     means = mean_vectors(table, [np.searchsorted(kept, [n for n in ids if n not in special]) for ids in text_tokens])
@@ -158,7 +158,7 @@ def make_table(backbone: Backbone, dim: int, texts: Sequence[str]) -> dict[str, 
 def _mean_states(
     backbone: Backbone, kept: np.ndarray, text_tokens: Sequence[Sequence[int]]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mean centered states (T,layers,D) of the ``kept`` tokens (T,), and their numbers of occurrences (T,)."""
+    """Return the mean centered states (T,layers,D) of the ``kept`` tokens (T,) and how often each occurs (T,)."""
     import torch
 
     special = backbone.tokenizer("")["input_ids"]
