@@ -84,7 +84,7 @@ class StaticEncoder:
         return [text.ids for text in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)]
 
     def fit(self, texts: Sequence[str]) -> StaticEncoder:
-        """Return this encoder with a table made of training texts; a saved table stays as it is."""
+        """Return this encoder with a table made of training texts; a saved table does not change."""
         if not isinstance(self._source, Backbone):
             return self
         return StaticEncoder(self.name, self._dim, self._source, tuple(texts))
