@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from qkd.core.errors import DataError, QkdError
+from qkd.core.errors import DataError, QkdError, require_extra
 from qkd.core.files import refuse_above
 from qkd.data.tables import MAX_ROWS, Table, cell_text, files_beside, no_column, read_lines, read_table
 
@@ -66,9 +66,10 @@ def read_hf(name: str, text: str, label: str) -> Table:
     A folder was written by ``save_to_disk``, or ``load_dataset`` reads it. Class numbers become class names. The number
     -1, which marks an unlabeled text, becomes a missing label.
     """
+    where = f"hf:{name}"
+    require_extra(where, "hf", "datasets")
     import datasets
 
-    where = f"hf:{name}"
     target, _, config = (name, "", "") if Path(name).exists() else name.partition(":")
     saved = any((Path(target) / file).is_file() for file in ("dataset_dict.json", "state.json"))
     try:

@@ -39,6 +39,7 @@ from qkd.student.data import TrainingData
 from qkd.student.deferral import make_cascade
 from qkd.student.metrics import softmax
 from qkd.student.model import StudentModel
+from qkd.teachers.labeling import load_corpus
 
 CHECK_TEXTS = 2
 """Number of test texts on which the engine is compared with AerSimulator after training."""
@@ -65,11 +66,13 @@ def run_pipeline(config: Config, folder: RunFolder, resume: bool) -> None:
     stored_snapshot = stored if resume and stored.is_file() else None
     if config.engine.sim == "aer-noisy":
         load_snapshot(stored_snapshot or config.device.device)  # refuses an unknown device before anything slow
+    with clock.stage("data"):
+        corpus = load_corpus(config)  # refuses unsuitable texts before the search for a start
     circuit = with_start(circuit)
     check_saved(circuit)
     setting = make_setup(config, circuit, stored_snapshot)
     checks = [] if setting.noisy is None else check_device(setting, setting.noisy, folder)
-    inputs = prepare_inputs(config, folder, resume, clock)
+    inputs = prepare_inputs(config, folder, resume, clock, corpus)
     config = pin_source(config, inputs.teacher.describe(), folder)
     check_time(config, cost, len(inputs.data.train))
     trainings = run_trainings(config, setting, inputs, folder, resume, clock)
@@ -86,7 +89,7 @@ def run_pipeline(config: Config, folder: RunFolder, resume: bool) -> None:
     seconds = {stage: round(value, 3) for stage, value in clock.seconds.items()}
     known = validation_answers(evaluation.model, trainings.data)
     about = {"seconds": seconds, "continued": continued, "cascade": _cascade(known, trainings.data, evaluation)}
-    save_run(folder, metrics.model_copy(update=about), known, inputs, trainings, evaluation)
+    save_run(config, folder, metrics.model_copy(update=about), known, inputs, trainings, evaluation)
     scores = {re.sub(r"\W+", "_", name): line.numbers.accuracy.value for name, line in metrics.lines.items()}
     notify("on_stage", "test", {f"accuracy_{name}": value for name, value in scores.items()})
     if not trainings.finished:
@@ -129,6 +132,7 @@ def _compare_with_aer(setting: SimulationSetup, noisy: DeviceCircuit, values: np
 
 
 def save_run(
+    config: Config,
     folder: RunFolder,
     metrics: Metrics,
     known: Validation,
@@ -150,7 +154,7 @@ def save_run(
     linear = trainings.controls.get(LINEAR)
     hashes = split_hashes(inputs.dataset, inputs.corpus.splits, inputs.corpus.unlabeled)
     bundle = Student(evaluation.model, trainings.encoder, about, linear.model if linear else None, hashes)
-    bundle.save(folder.student, inputs.test_texts)
+    bundle.save(folder.student, inputs.test_texts, config.run.bundle_encoder)
     labels = inputs.dataset.labels
     teacher, student, control = (
         evaluation.logits["teacher"],

@@ -14,7 +14,7 @@ import numpy as np
 from qkd.core import cache
 from qkd.core.config import Config
 from qkd.core.console import log
-from qkd.core.errors import ModelError, nearest
+from qkd.core.errors import ModelError, nearest, require_extra
 from qkd.models import weights
 from qkd.models.batching import class_logits
 from qkd.models.loading_report import Source, check_report, check_unused
@@ -92,6 +92,7 @@ class Classifier(Transformer):
 
     def _with_adapter(self, network: Any, report: Mapping[str, Any]) -> Any:
         """Return the base model ``network`` with the adapter, every weight of which was read from its file."""
+        require_extra(f"the adapter {self.model}", "lora", "peft")
         from peft import PeftModel, get_peft_model_state_dict
 
         assert self._adapter is not None
