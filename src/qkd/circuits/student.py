@@ -11,7 +11,6 @@ from qiskit.quantum_info import SparsePauliOp
 from qiskit.transpiler import TranspileLayout
 
 from qkd.circuits.flatten import flattened, has_misnamed_gates, is_approximated
-from qkd.core.console import log
 from qkd.core.errors import CircuitError
 
 
@@ -114,6 +113,8 @@ def _names(parameters: set[Parameter]) -> str:
 
 @lru_cache(maxsize=8)
 def _warn_of_approximation(name: str) -> None:
+    from qkd.core.console import log  # engines alone load no console
+
     log.warning(
         f"circuit '{name}' contains a PauliEvolutionGate of terms that do not commute; qkd runs its product formula, "
         "as a device does, which differs from the exact evolution"
