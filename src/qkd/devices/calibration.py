@@ -151,7 +151,8 @@ def clean(raw: Calibration) -> tuple[Calibration, Cleaning]:
     """Return a calibration without missing and unphysical values, and a record of the changes.
 
     A qubit is excluded if T1, T2, its readout or a pulsed one-qubit gate is missing or failed, and a two-qubit gate
-    if its error is. Negative and infinite durations count as missing. T2 is clipped to 2 T1, because relaxation with a longer T2 is no physical channel.
+    if its error is. Negative and infinite durations count as missing. T2 is clipped to 2 T1, because relaxation with a
+    longer T2 is no physical channel.
 
     Values that a backend reports for none of its qubits, as an ideal simulator does, are not missing: readout and
     gates without any reported error count as perfect.
