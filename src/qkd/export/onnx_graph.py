@@ -184,8 +184,8 @@ def _bert_layer(
         [factor * weights[f"{name}attention.self.{kind}.{part}"].T for kind, factor in factors.items()]
         for part in ("weight", "bias")
     ]
-    together = [graph.dense(part, *(np.concatenate(one, axis=-1) for one in own)) for part in states]
-    together = graph.add("Transpose", _joined(graph, together, [3, heads, size]), perm=[2, 0, 3, 1, 4])
+    rows = [graph.dense(part, *(np.concatenate(one, axis=-1) for one in own)) for part in states]
+    together = graph.add("Transpose", _joined(graph, rows, [3, heads, size]), perm=[2, 0, 3, 1, 4])
     query, key, value = (graph.add("Gather", together, graph.constant(i, np.int64), axis=0) for i in range(3))
     scores = graph.add("Add", graph.add("MatMul", query, graph.add("Transpose", key, perm=[0, 1, 3, 2])), mask)
     mixed = graph.add("MatMul", graph.add("Softmax", scores, axis=-1), value)
