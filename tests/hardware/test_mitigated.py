@@ -24,7 +24,7 @@ from qkd.engines.noise.aer import assignment
 from qkd.hardware.measurements import estimate_bias, shot_noise
 from qkd.hardware.mitigation import Mitigation, affine
 from qkd.hardware.mitigation.client import make_pub
-from qkd.hardware.mitigation.extrapolation import extrapolate
+from qkd.hardware.mitigation.zne import extrapolate
 from qkd.hardware.result import margins
 from qkd.hardware.run import run
 from qkd.hardware.service import sampled, simulated

@@ -216,9 +216,6 @@ class EncoderSpec(Spec):
         "minilm, hashing[:DIM], static:MODEL, or a Hugging Face encoder (folder or hub id); options ?layers=, pooling= "
         "and tokens= follow, and + joins several. layers=auto selects layers by leave-one-out error.",
     )
-    whiten: Count | None = option(
-        None, "Number of principal directions to which training embeddings are whitened. Default: no whitening."
-    )
     tune_encoder: Number = option(
         0,
         "Number of last encoder layers that are trained with the student, through the circuit; for static:, its table.",

@@ -57,7 +57,6 @@ class ConfigOptions(TypedDict, total=False):
     offline: bool
     trust_remote_code: bool
     encoder: Any
-    whiten: int | None
     tune_encoder: int
     tune_epochs: int
     tune_batch_size: int

@@ -225,11 +225,9 @@ def _merged(pair: tuple[int, int], chain: Sequence[ElementaryGate | Channel]) ->
 
 def _measured(string: PauliString, qubits: Sequence[int], noise: NoiseLike) -> SparsePauliOp:
     """Return the operator on ``qubits`` that is measured instead of a string because of readout error."""
-    operator, every = SparsePauliOp("I" * len(qubits)), Noise.from_model(noise)
-    if {qubit for pair in every.readouts for qubit in pair} & {qubit for qubit, _ in string}:
-        raise EngineError("the trajectory engine has no correlated readout; use the light-cone or density engine")
+    operator, model = SparsePauliOp("I" * len(qubits)), Noise.from_model(noise).model
     for qubit, letter in string:
-        channel = reading(every.model, qubit)
+        channel = reading(model, qubit)
         weights = np.eye(4)[LETTERS.index(letter)] if channel is None else channel.terms[0, LETTERS.index(letter)]
         letters = [
             (name, [qubits.index(qubit)], float(weight))

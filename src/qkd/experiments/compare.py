@@ -25,7 +25,7 @@ from qkd.experiments.specs import CompareSpec
 from qkd.experiments.trial import REMEDY, run_repetitions, run_trial, tune_students
 from qkd.pipeline.inputs import Clock, Inputs, choose_encoder, prepare_inputs
 from qkd.results.study import TrialResult, TuningResult
-from qkd.simulation.saved import check_saved
+from qkd.simulation.diagnostics import check_saved
 from qkd.student.data import TrainingData
 
 

@@ -24,12 +24,11 @@ from qkd.engines.noise import Noise
 from qkd.engines.noise.aer import assignment
 from qkd.hardware import budget as costs
 from qkd.hardware.budget import Budget, ChargeHistory, Stage, read_charges
-from qkd.hardware.layout import choose_circuit, trained_circuit
+from qkd.hardware.layout import choose_circuit, trained_circuit, with_recent_errors
 from qkd.hardware.mitigation import Mitigation, affine
 from qkd.hardware.mitigation.client import count_executions
-from qkd.hardware.mitigation.layers import Layers, calibrated_layers, find_layers
+from qkd.hardware.mitigation.learned import Layers, calibrated_layers, find_layers
 from qkd.hardware.plan import Plan, new_folder
-from qkd.hardware.recent_errors import with_recent_errors
 from qkd.hardware.request import AnyRequest, DeviceRunRequest, LearningRequest, fingerprint, read_texts
 from qkd.hardware.result import exact_values, margins, predicted_values
 from qkd.hardware.service import sampled

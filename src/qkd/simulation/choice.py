@@ -13,7 +13,7 @@ from qkd.core.errors import CircuitError, QkdError
 from qkd.engines import density
 from qkd.engines.lightcone import MAX_CONE_QUBITS, light_cones
 from qkd.engines.noise import NoiseLike
-from qkd.engines.paulis.bloch import Encoding, differs
+from qkd.engines.paulis.carry import Encoding, differs
 from qkd.engines.paulis.cones import ChannelBlock, Cone, cone_union
 from qkd.engines.program import pauli_terms
 

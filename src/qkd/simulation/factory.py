@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from qiskit.circuit import CircuitInstruction
@@ -106,7 +107,6 @@ class Engine:
     Attributes:
         kind: The engine's name in ``--engine``.
         estimator: A V2 estimator that also compiles to differentiable programs.
-        gradient: The gradient of its values.
         shots: The shots per expectation value, or None without sampling.
         device: The torch device.
         reason: A description with the reason of the choice.
@@ -114,10 +114,14 @@ class Engine:
 
     kind: str
     estimator: EngineEstimator
-    gradient: EngineGradient
     shots: int | None
     device: torch.device
     reason: str
+
+    @cached_property
+    def gradient(self) -> EngineGradient:
+        """The gradient of its values."""
+        return EngineGradient(self.estimator)
 
     def describe(self) -> str:
         """Return one line with the engine, the reason of its choice and its accuracy."""
@@ -142,7 +146,7 @@ def make_engine(spec: EngineSpec, student: StudentCircuit, noise: NoiseLike = No
     if kind == "aer":
         estimator = AerEstimator(noise, shots=spec.shots, seed=spec.engine_seed, gradient=spec.gradient)
         reason = f"aer engine ({why}), {spec.shots:,} shots, {under}, gradients by {spec.gradient}"
-        return Engine("aer", estimator, EngineGradient(estimator), spec.shots, torch.device("cpu"), reason)
+        return Engine("aer", estimator, spec.shots, torch.device("cpu"), reason)
     single = spec.precision == "single"
     if kind == "statevector":
         if noise is not None:
@@ -150,19 +154,10 @@ def make_engine(spec: EngineSpec, student: StudentCircuit, noise: NoiseLike = No
         dtype = "complex64" if single else "complex128"
         plain = StatevectorEstimator(dtype=dtype, device=str(device))
         plain.threads = 1 if student.num_qubits < THREADED else None
-        return Engine(
-            kind,
-            plain,
-            EngineGradient(plain),
-            None,
-            device,
-            f"statevector engine ({why}), exact, ideal, {dtype} on {device}",
-        )
+        return Engine(kind, plain, None, device, f"statevector engine ({why}), exact, ideal, {dtype} on {device}")
     dtype = "float32" if single else "float64"
     made, exact = _noisy(kind, spec, noise, dtype, str(device))
-    return Engine(
-        kind, made, EngineGradient(made), None, device, f"{kind} engine ({why}), {exact}, {under}, {dtype} on {device}"
-    )
+    return Engine(kind, made, None, device, f"{kind} engine ({why}), {exact}, {under}, {dtype} on {device}")
 
 
 def _noisy(kind: str, spec: EngineSpec, noise: NoiseLike, dtype: str, device: str) -> tuple[EngineEstimator, str]:
@@ -196,13 +191,13 @@ def make_sampler(spec: EngineSpec, student: StudentCircuit, noise: NoiseLike, tr
     if seconds <= MAX_AER_SECONDS or trainer.kind == "aer":
         estimator = AerEstimator(noise, shots=spec.shots, seed=spec.engine_seed)
         reason = f"AerSimulator {under}, {spec.shots:,} shots"
-        return Engine("aer", estimator, EngineGradient(estimator), spec.shots, torch.device("cpu"), reason)
+        return Engine("aer", estimator, spec.shots, torch.device("cpu"), reason)
     sampler = ShotEstimator(trainer.estimator, shots=spec.shots, seed=spec.engine_seed)
     reason = (
         f"{trainer.kind} engine {under}, {spec.shots:,} shots drawn from its values (AerSimulator would need about "
         f"{seconds:.0f} s per text)"
     )
-    return Engine(trainer.kind, sampler, EngineGradient(sampler), spec.shots, trainer.device, reason)
+    return Engine(trainer.kind, sampler, spec.shots, trainer.device, reason)
 
 
 def torch_device(name: str) -> torch.device:

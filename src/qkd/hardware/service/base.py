@@ -56,21 +56,21 @@ class UnusableResult(QkdError):
 
 
 class Service(Protocol):
-    """A service that runs a plan's jobs."""
+    """A service that runs a plan's jobs. The defaults are those of a service that computes a job when it is fetched."""
 
     plan: Plan
 
     def version(self) -> str | None:
         """Return the device's current version X.Y.Z, or None if it is unknown."""
-        ...
+        return None
 
     def outage(self) -> str | None:
         """Return why no job runs now, or None."""
-        ...
+        return None
 
     def list_jobs(self) -> list[ListedJob]:
         """Return every job of the plan that the service lists."""
-        ...
+        return []
 
     def submit(self, job: int, tag: str, layers: dict[str, np.ndarray] | None) -> str:
         """Submit a job and return its id.
@@ -94,12 +94,12 @@ class Service(Protocol):
 
     def seconds(self, id_: str) -> float | None:
         """Return the QPU seconds that a job was charged, or None if they are unknown."""
-        ...
+        return None
 
     def cancel(self, id_: str) -> None:
         """Request the cancellation of a job. A job that has ended does not change."""
-        ...
+        return
 
     def close(self) -> None:
         """End the submission of jobs."""
-        ...
+        return

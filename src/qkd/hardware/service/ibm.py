@@ -12,7 +12,7 @@ from qiskit.quantum_info import PauliLindbladMap
 from qkd.core.errors import DeviceError, QkdError
 from qkd.core.files import Row
 from qkd.hardware.mitigation.client import make_pub, printed_warnings, read_result
-from qkd.hardware.mitigation.layers import Layers, find_layers
+from qkd.hardware.mitigation.learned import Layers, find_layers
 from qkd.hardware.plan import Plan
 from qkd.hardware.service.base import JobState, ListedJob, NotSubmitted, UnusableResult
 from qkd.hardware.service.retry import ServiceFailure
