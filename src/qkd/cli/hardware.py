@@ -14,7 +14,7 @@ from qkd.hardware.request import DeviceRunRequest
 
 if TYPE_CHECKING:
     from qkd.hardware.plan import Plan
-    from qkd.hardware.run import DeviceRun
+    from qkd.hardware.result import DeviceRun
     from qkd.hardware.service.retry import RetryPolicy
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the cost and stop; needs no account.")]
