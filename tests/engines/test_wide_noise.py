@@ -11,8 +11,7 @@ from qkd import QkdError
 from qkd.circuits import library
 from qkd.core.config import EngineSpec
 from qkd.engines import DensityMatrixEstimator, LightConeEstimator, StatevectorEstimator, TrajectoryEstimator
-from qkd.simulation.choice import cost, work
-from qkd.simulation.factory import make_engine
+from qkd.simulation.factory import cost, make_engine, work
 
 
 @pytest.fixture

@@ -32,10 +32,10 @@ from qkd.hardware.plan import Plan, new_folder
 from qkd.hardware.request import AnyRequest, DeviceRunRequest, LearningRequest, fingerprint, read_texts
 from qkd.hardware.result import exact_values, margins, predicted_values
 from qkd.hardware.service import sampled
-from qkd.hardware.service.retry import RetryPolicy, call_with_retries
+from qkd.hardware.service.base import RetryPolicy, call_with_retries
 from qkd.hardware.terms import Terms
 from qkd.simulation import fit
-from qkd.simulation.choice import choose
+from qkd.simulation.factory import choose
 from qkd.simulation.setup import device_noise
 from qkd.student.bundle import Student
 

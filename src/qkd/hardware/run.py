@@ -27,10 +27,9 @@ from qkd.hardware.plan_jobs import DeviceChanged
 from qkd.hardware.planning import make_plans, remaining_seconds
 from qkd.hardware.request import AnyRequest, fingerprint
 from qkd.hardware.result import DeviceRun, interpret, read_result
-from qkd.hardware.service.base import Service
+from qkd.hardware.service.base import RetryPolicy, Service
 from qkd.hardware.service.ibm import IBMService
 from qkd.hardware.service.local import BackendService, LocalService
-from qkd.hardware.service.retry import RetryPolicy
 from qkd.student.bundle import Student
 
 if TYPE_CHECKING:

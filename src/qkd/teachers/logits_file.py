@@ -17,7 +17,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,14 +24,11 @@ from qkd.core.arrays import read_npz, read_shapes
 from qkd.core.config import Config
 from qkd.core.console import log
 from qkd.core.errors import DataError, QkdError, nearest
-from qkd.data.loading import normalize_text
+from qkd.data.dataset import Splits
+from qkd.data.loading import Dataset, normalize_text
 from qkd.models.transformer import Loading
 from qkd.results import TeacherCard
 from qkd.teachers.labels import warn_of_other_assignment
-
-if TYPE_CHECKING:
-    from qkd.data.dataset import Splits
-    from qkd.data.loading import Dataset
 
 # A probability of 0 is rounded, and its logarithm would be infinite.
 MIN_PROBABILITY = 1e-6

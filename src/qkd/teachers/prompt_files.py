@@ -17,18 +17,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import Field, field_validator
 
 from qkd.core.config import PromptSpec
 from qkd.core.errors import DataError, ModelError, nearest
 from qkd.core.specs import Spec, option, read_toml, validated
-from qkd.data.dataset import shuffled_by_content
+from qkd.data.dataset import Dataset, Splits, shuffled_by_content
 from qkd.data.tables import read_utf8
-
-if TYPE_CHECKING:
-    from qkd.data.dataset import Dataset, Splits
 
 
 class PromptFile(Spec):

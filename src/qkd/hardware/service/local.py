@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import zlib
-from typing import TYPE_CHECKING
 
 import numpy as np
+from qiskit.providers import BackendV2
 
 from qkd.core.console import Progress
 from qkd.core.errors import DeviceError, QkdError
@@ -14,9 +14,6 @@ from qkd.hardware.mitigation.client import make_pub
 from qkd.hardware.plan import Plan
 from qkd.hardware.service import sampled, simulated
 from qkd.hardware.service.base import JobState, Service
-
-if TYPE_CHECKING:
-    from qiskit.providers import BackendV2
 
 
 class LocalService(Service):
