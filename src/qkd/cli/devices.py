@@ -113,7 +113,7 @@ def snapshot_(device: Annotated[str, typer.Argument(help="A live device of your 
     """
     from qkd.devices import live, snapshot
 
-    with live.asking():
+    with live.requests():
         path = snapshot.save_snapshot(live.backend(device))
     write(snapshot.read_snapshot(path).summary())
     write(str(path))

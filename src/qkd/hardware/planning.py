@@ -190,7 +190,7 @@ def _read_device(request: DeviceRunRequest, folder: RunFolder, offline: bool) ->
         catalogue.require_live(name, command, online)
         client = client or live.service()
         backend = live.backend(name, client, fractional=None)  # all its gates; the profile chooses among them
-        with live.asking():
+        with live.requests():
             snapshot, instance = snapshots.from_backend(backend), live.instance_of(backend)
             current = str(backend.status().backend_version)
         version = snapshot.calibration.version if current == "0.0.0" else current
@@ -218,7 +218,7 @@ def _read_backend(request: DeviceRunRequest, backend: BackendV2, folder: RunFold
 
 def remaining_seconds(client: QiskitRuntimeService) -> float | None:
     """Return the QPU seconds that the account has left, or None if the service does not say."""
-    with live.asking():
+    with live.requests():
         usage = call_with_retries("asking for the quota", client.usage, RetryPolicy())
     seconds: float | None = usage.get("usage_remaining_seconds")
     return seconds

@@ -14,7 +14,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 
 from qkd.core.console import log
 from qkd.core.errors import QkdError, ServiceError
-from qkd.devices.live import BELIEVED, first_line
+from qkd.devices.live import MAX_RETRY_AFTER, first_line
 from qkd.hardware.plan import Plan
 
 JobState = Literal["queued", "running", "done", "cancelled", "failed", "gone"]
@@ -114,7 +114,7 @@ class Service(Protocol):
 
 T = TypeVar("T")
 
-# Errors of the client, and of ``live.asking``, that no retry can remove.
+# Errors of the client, and of ``live.requests``, that no retry can remove.
 PERMANENT = ("IBMNotAuthorizedError", "IBMInputValueError", "RuntimeJobNotFound", "RuntimeProgramNotFound", "TooLong")
 # Errors of a request. Any other error is about the content of an answer.
 REQUEST_ERRORS = ("RequestException", "ApiError", "IBMError", "JobError")
@@ -199,7 +199,7 @@ class RetryPolicy:
     submission_interval: float = 13.0
     max_pending: int = 3
     window: float = 900.0
-    max_retry_after: float = BELIEVED
+    max_retry_after: float = MAX_RETRY_AFTER
     sleep: Callable[[float], None] = time.sleep
     now: Callable[[], float] = time.time
 
