@@ -6,18 +6,19 @@ Qiskit's layout passes consider readout errors only in circuits with measurement
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 import numpy as np
 import rustworkx
-from qiskit.circuit import ClassicalRegister, Gate, Operation, QuantumCircuit
+from qiskit.circuit import ClassicalRegister, QuantumCircuit
 from qiskit.exceptions import QiskitError
 from qiskit.quantum_info import Statevector
 from qiskit.transpiler import Target, generate_preset_pass_manager
 from qiskit.utils import apply_prefix
 
 from qkd.circuits.cone import cone_qubits, cut, support
+from qkd.circuits.flatten import without_resets
 from qkd.circuits.student import StudentCircuit
 from qkd.core.errors import DeviceError
 from qkd.devices.profiles import Profile, default_name, load_profile
@@ -269,7 +270,7 @@ def verify(logical: StudentCircuit, compiled: StudentCircuit, snapshot: Snapshot
 
 def expectation_values(student: StudentCircuit, values: np.ndarray) -> np.ndarray | None:
     """Return the expectation values (K,) at one parameter vector (A+P,), or None where light cones are too wide."""
-    student = with_deferred_resets(student)
+    student = student.with_circuit(*without_resets(student.circuit, student.observables))
     by_parameter = dict(zip(student.parameters, values, strict=True))
     parts = [student]
     if student.num_qubits > MAX_VERIFIED_QUBITS:
@@ -281,39 +282,3 @@ def expectation_values(student: StudentCircuit, values: np.ndarray) -> np.ndarra
         state = Statevector(part.circuit.assign_parameters({p: by_parameter[p] for p in part.parameters}))
         evs += [state.expectation_value(observable).real for observable in part.observables]
     return np.array(evs)
-
-
-def with_deferred_resets(student: StudentCircuit) -> StudentCircuit:
-    """Return a circuit without resets that has the same expectation values.
-
-    Every reset continues on a fresh qubit and leaves the old one unobserved. ``Statevector`` would draw the outcome
-    of a reset at random, and a density matrix of 14 qubits does not fit in memory.
-    """
-    circuit = student.circuit
-    steps: list[tuple[Operation, list[int]]] = []
-    place = list(range(circuit.num_qubits))  # the index of each qubit since its last reset
-    fresh = circuit.num_qubits
-    for operation, qubits in _flattened(circuit, range(circuit.num_qubits)):
-        if operation.name == "reset":
-            place[qubits[0]] = fresh
-            fresh += 1
-        else:
-            steps.append((operation, [place[q] for q in qubits]))
-    if fresh == circuit.num_qubits:
-        return student
-    deferred = QuantumCircuit(fresh, global_phase=circuit.global_phase, name=circuit.name)
-    for operation, qubits in steps:
-        deferred.append(operation, qubits)
-    observables = [observable.apply_layout(place, fresh) for observable in student.observables]
-    return student.with_circuit(deferred, observables)
-
-
-def _flattened(circuit: QuantumCircuit, qubits: Sequence[int]) -> Iterator[tuple[Operation, list[int]]]:
-    """Yield gates and resets with their qubits; instructions that are no gates may hold resets and are expanded."""
-    for item in circuit.data:
-        on = [qubits[circuit.find_bit(qubit).index] for qubit in item.qubits]
-        definition = getattr(item.operation, "definition", None)
-        if isinstance(item.operation, Gate) or definition is None or item.operation.name == "barrier":
-            yield item.operation, on
-        else:
-            yield from _flattened(definition, on)
