@@ -10,7 +10,7 @@ STAMP  := $(VENV)/.installed
 PYTEST  = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-faults cover lint docs hooks bench install clean
+.PHONY: help demo test test-faults wheel-test constraints cover lint docs hooks bench install clean
 
 help:  ## list the targets and what may be set
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -40,6 +40,13 @@ test-faults: $(VENV)/.test  ## long randomized tests; QKD_FAULTS=10 makes them t
 
 cover: $(VENV)/.test  ## every test, and that they reach 90 % of the code
 	$(PYTEST) --cov --cov-report=term --cov-fail-under=90
+
+wheel-test:  ## build the wheel and use it in an empty environment; CONSTRAINTS=constraints-lowest.txt for the lowest versions
+	PYTHON=$(PYTHON) TORCH="$(TORCH)" CONSTRAINTS=$(CONSTRAINTS) .ci/wheel-test
+
+constraints:  ## write the lowest versions that pyproject.toml admits into constraints-lowest.txt; needs uv
+	uv pip compile pyproject.toml --quiet --resolution lowest-direct --python-version 3.11 --no-header --no-annotate \
+	  $(addprefix --extra ,api export hf lora ray serve sweep) | grep -Ev '^(nvidia|triton)' > constraints-lowest.txt
 
 docs: $(VENV)/.docs  ## build the documentation site, warnings are errors
 	$(BIN)/python -m sphinx -W -q -b html docs docs/_build/html

@@ -123,10 +123,10 @@ print(aligned([("run", "job", "mitigation", "texts", "state")] + [
 # %% [markdown]
 # ## Predictions that the device decides
 #
-# A prediction is too close to call if its margin is below 1.96 standard errors of that margin.
+# A prediction is unclear if its margin is below 1.96 standard errors of that margin.
 
 # %%
 for row in sorted(results[2].rows, key=lambda row: row.margin)[:5]:
-    sure = "too close to call" if row.too_close else "clear"
+    sure = "unclear" if row.unclear else "clear"
     error = "?" if row.margin_error is None else f"{row.margin_error:.2f}"
     print(f"{row.prediction:12} margin {row.margin:.2f} +- {error:4}  {sure:18} {row.text[:60]}")

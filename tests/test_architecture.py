@@ -1,16 +1,21 @@
 """The import rules of docs/architecture.md: packages import from rows above, engines from almost nothing of qkd."""
 
 import ast
+import itertools
 import re
 import subprocess
 import sys
+import tomllib
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).parents[1] / "src" / "qkd"
-TABLE = Path(__file__).parents[1] / "docs" / "architecture.md"
+ROOT = Path(__file__).parents[1]
+EXTRAS = ("api", "export", "hf", "lora", "ray", "serve", "sweep")
+"""The extras of users; the others are for contributors."""
+SOURCE = ROOT / "src" / "qkd"
+TABLE = ROOT / "docs" / "architecture.md"
 BESIDE = {"engines/", "devices/"}
 """Packages that do not import from each other."""
 ENGINES_IMPORT = {"qkd.core.errors", "qkd.circuits.cone", "qkd.circuits.flatten", "qkd.engines", "qkd.core.lazy"}
@@ -146,3 +151,12 @@ def test_every_imported_module_of_qkd_exists():
             for node in ast.walk(ast.parse(path.read_text("utf8"))):
                 if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "qkd":
                     assert node.module in modules, f"{path}: {node.module}"
+
+
+def test_the_constraints_are_the_lowest_versions_that_the_project_admits():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf8"))["project"]
+    pinned = dict(line.split("==") for line in (ROOT / "constraints-lowest.txt").read_text("utf8").split())
+    extras = [project["optional-dependencies"][name] for name in EXTRAS]
+    for line in itertools.chain(project["dependencies"], *extras):
+        name, lowest = re.match(r"([\w.-]+)[^>]*>=([\d.]+)", line).groups()
+        assert f"{pinned[name.lower()]}.".startswith(f"{lowest}."), f"{line}, but the file pins {pinned[name.lower()]}"

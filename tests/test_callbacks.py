@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import sys
 import time
 
 import pandas as pd
@@ -53,7 +54,9 @@ def test_callbacks_follow_a_run_and_its_device_jobs(options, said):
     stages = [call[1] for call in recorder.calls if call[0] == "stage"]
     assert stages == ["data", "encoder", "teacher", "controls", "training", "evaluation", "test"]
     epochs = [call for call in recorder.calls if call[0] == "epoch"]
-    assert [call[1:3] for call in epochs] == [("training", 1), ("training", 2), ("linear", 1), ("linear", 2)]
+    assert [call[1:3] for call in epochs[:2]] == [("training", 1), ("training", 2)]
+    controls = [call[1:3] for call in epochs[2:]]
+    assert controls == [("linear", epoch + 1) for epoch in range(len(controls))] and 2 < len(controls) <= 10
     assert [call[3]["valid_loss"] for call in epochs[:2]] == [row["valid_loss"] for row in run.history]
     assert recorder.calls[-1][2]["accuracy_student"] == run.metrics.lines["student"].numbers.accuracy.value
     assert broken.calls == 1 and sum("no disk" in line for line in said()) == 1
@@ -87,6 +90,20 @@ def test_a_tracker_that_is_not_installed_is_named(options, monkeypatch):
         qkd.distill(track="mlflow", **options)
     with pytest.raises(ConfigError, match="track"):
         qkd.distill(track="excel", **options)
+
+
+@pytest.mark.parametrize(
+    ("package", "extra", "wrong"),
+    [
+        ("datasets", "hf", {"data": "hf:nowhere"}),
+        ("peft", "lora", {"teacher": "lora:nowhere"}),
+        ("httpx", "api", {"teacher": "api:nowhere"}),
+    ],
+)
+def test_a_missing_extra_is_named_before_anything_slow(options, monkeypatch, package, extra, wrong):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ConfigError, match=rf" needs {package}, .* run pip install 'qkd-llm\[{extra}\]'"):
+        qkd.distill(**options | wrong)
 
 
 def test_tensorboard_has_every_epoch(options):

@@ -358,3 +358,16 @@ def test_a_teacher_below_a_logistic_regression_is_told_before_the_training(corpu
     early = [n for n, line in enumerate(lines) if line.startswith("on the validation texts: The teacher is worse")]
     assert len(early) == 1 and "Ctrl-C" in lines[early[0]]
     assert early[0] < min(n for n, line in enumerate(lines) if line.startswith("training:"))
+
+
+def test_a_rare_label_is_refused_before_the_circuit_is_searched_or_compiled(corpus, tmp_path):
+    rare = pd.concat([pd.read_csv(corpus / "texts.csv"), pd.DataFrame({"t": ["one of its kind"], "y": ["rare"]})])
+    rare.to_csv(tmp_path / "rare.csv", index=False)
+    wide = {"data": str(tmp_path / "rare.csv"), "sim": "aer-noisy", "device": "fake_manila", "qubits": 8}
+    with pytest.raises(QkdError, match="label 'rare' has 1 texts, at least"):
+        api.distill(**options(corpus, tmp_path) | wide)
+
+
+def test_the_linear_control_trains_longer_than_the_student(run):
+    kept = json.loads((run.folder.checkpoint / "linear" / "state.json").read_text())["progress"]
+    assert len(run.history) <= 6 < kept["epoch"] <= 30

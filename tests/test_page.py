@@ -96,7 +96,7 @@ def make_page(texts=80, classes=CLASSES, device_runs=True):
             "noisy": [0.9 * value for value in evs],
             "logits": [1.0, 0.0],
         }
-        | {"prediction": classes[0], "margin": 1.0, "too_close": False}
+        | {"prediction": classes[0], "margin": 1.0, "unclear": False}
         for evs in rng.uniform(-1, 1, (20, 4)).tolist()
     ]
     measured = {"plan": "hw-1", "device": "fake_fez", "mitigation": {"name": "zne", "shots": 4096}, "texts": 20}
@@ -106,7 +106,7 @@ def make_page(texts=80, classes=CLASSES, device_runs=True):
         "rms": estimate(0.1),
         "rms_noisy": 0.1,
         "observables": ["Z0", "Z1", "Z2", "Z3"],
-        "too_close": 2,
+        "unclear": 2,
     }
     measured |= {"lines": {kind: {"like_exact": estimate(0.9)} for kind in ("measured", "exact")}, "rows": rows}
     runs: list[DeviceResult] = [MeasuredResult.from_dict(measured)] if device_runs else []

@@ -1,8 +1,10 @@
 """Every kind of source gives the same texts; unusable rows are dropped with a message, unusable files are refused."""
 
+import contextlib
 import csv
 import json
 import os
+import random
 import subprocess
 import sys
 
@@ -422,6 +424,70 @@ def test_labels_that_differ_in_case_are_named(tmp_path):
     found = load(write(tmp_path / "f.csv", rows))
     assert found.classes == ("Dog", "cat", "dog")
     assert any("'Dog', 'dog' differ in case only" in note for note in found.notes)
+
+
+def test_labels_that_look_the_same_are_one_class_or_named(tmp_path):
+    hidden = ("dog", "dog\u200b", "\ufeffdog", "\u2060 dog\x00", "cat", "c\u00adat", "\uff43at")
+    rows = [{"t": text, "y": hidden[n % 7]} for n, text in enumerate(TEXTS)]
+    found = load(write(tmp_path / "f.jsonl", rows))
+    assert found.classes == ("cat", "c\u00adat", "dog", "\uff43at")
+    assert any("look alike" in note and "'cat', 'c\\xadat', '\uff43at'" in note for note in found.notes)
+    found = load(
+        write(tmp_path / "f.csv", [{"t": text, "y": ("1", "1.0", "2")[n % 3]} for n, text in enumerate(TEXTS)])
+    )
+    assert any("'1', '1.0' look alike or mean the same number" in note for note in found.notes)
+    flags = [f"\U0001f3f4\U000e0067\U000e0062{tag}\U000e007f" for tag in ("\U000e0065", "\U000e0073")]
+    found = load(write(tmp_path / "f.csv", [{"t": text, "y": flags[n % 2]} for n, text in enumerate(TEXTS)]))
+    assert found.classes == tuple(flags)
+
+
+@pytest.mark.parametrize("kind", ["csv", "hf"])
+def test_rows_inside_a_quoted_text_are_counted_by_their_labels(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "hf")
+    lines = [f"{LABELS[n % 2]},text {n}" for n in range(12)]
+    lines[2], lines[6] = 'cat,"text 2, open', 'cat,text 6, closed"'
+    (tmp_path / "plain").mkdir()
+    path = tmp_path / "plain" / "train.csv"
+    path.write_text("y,t\n" + "\n".join(lines) + "\n")
+    found = load(path if kind == "csv" else f"hf:{path.parent}")
+    assert any("contain 3 lines that look like rows (the first from line 5)" in note for note in found.notes)
+    path.write_text("y,t\n" + "\n".join(lines[:2] * 5) + "\ncat,text,more,most\n")
+    with pytest.raises(QkdError, match=r"line 12 has 4 fields"):
+        load(path if kind == "csv" else f"hf:{path.parent}")
+
+
+def test_random_marks_end_in_a_table_or_a_sentence(tmp_path):
+    marks = ['"', '"', "\t", "\t", "\n", "\n", "\r", "a", "cat", "dog", " "]
+    for seed in range(100):
+        rng = random.Random(seed)
+        (tmp_path / "f.tsv").write_text("t\ty\n" + "".join(rng.choices(marks, k=40)), newline="")
+        with contextlib.suppress(QkdError):
+            load(tmp_path / "f.tsv")
+
+
+def test_lines_of_old_files_and_files_of_two_bytes_a_letter(tmp_path):
+    path = tmp_path / "t.txt"
+    path.write_bytes(b"one\rtwo\rthree\r")
+    assert data.load_texts(path) == ["one", "two", "three"]
+    path.write_bytes("one\ntwo\n".encode("utf-16-le"))
+    with pytest.raises(QkdError, match="UTF-16 or binary"):
+        data.load_texts(path)
+
+
+def test_a_parquet_column_with_a_dot_and_a_class_without_a_name(tmp_path):
+    import datasets
+    import pyarrow
+    import pyarrow.parquet
+
+    table = {"t": TEXTS, "y": [{"b": "wrong"}] * 20, "y.b": [LABELS[n % 2] for n in range(20)]}
+    pyarrow.parquet.write_table(pyarrow.table(table), tmp_path / "f.parquet")
+    assert data.load_dataset(str(tmp_path / "f.parquet"), "t", "y.b").labels == tuple(table["y.b"])
+    features = datasets.Features({"t": datasets.Value("string"), "y": datasets.ClassLabel(names=list(LABELS))})
+    numbers = pyarrow.table({"t": TEXTS, "y": pyarrow.array([0, 1, 7, 1] * 5)}).cast(features.arrow_schema)
+    info = datasets.DatasetInfo(features=features)
+    datasets.Dataset(datasets.table.InMemoryTable(numbers), info=info).save_to_disk(tmp_path / "saved")
+    with pytest.raises(QkdError, match="row 3, column 'y' holds class 7"):
+        load(f"hf:{tmp_path / 'saved'}")
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])

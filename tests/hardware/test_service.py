@@ -73,7 +73,7 @@ def test_a_run_comes_back_with_errors_intervals_and_a_report(service, folder):
     assert rms < predicted  # what the device says without mitigation
     assert (stds > 0).all() and result["rms"]["low"] <= rms <= result["rms"]["high"]
     for row in result["rows"]:
-        assert row["too_close"] == (row["margin"] < 1.96 * row["margin_error"])
+        assert row["unclear"] == (row["margin"] < 1.96 * row["margin_error"])
     assert {"accuracy", "like_exact", "like_teacher"} == set(result["lines"]["measured"])
     page = (folder / "report.html").read_text()
     assert "Device runs" in page and "ibm_manila" in page and "readout" in page

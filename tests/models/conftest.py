@@ -129,7 +129,7 @@ FAMILIES = {
     "qwen2": ("Qwen2Config", "hidden_size num_hidden_layers num_attention_heads intermediate_size"),
 }
 DECODERS = ("gpt2", "opt", "gpt-neox", "llama", "mistral", "qwen2")
-FAULTS = ("prefix", "missing", "headless", "shape", "nan", "no tokenizer", "other tokenizer")
+FAULTS = ("prefix", "missing", "headless", "shape", "nan", "scale", "no tokenizer", "other tokenizer")
 CONTEXT = 40
 SENTENCE = "the cat sat on a mat! and ! while electrons tunnel through thin barriers; qubits decay <pad>"
 WORDS = SENTENCE.split()
@@ -186,7 +186,7 @@ def save_family(folder, family, kind, pad=None, config_pad=None, fault=None, dty
     network.to(getattr(torch, dtype)).save_pretrained(folder)
     if fault != "no tokenizer":
         (byte_tokenizer(merges=200) if fault == "other tokenizer" else tokenizer).save_pretrained(folder)
-    if fault in ("prefix", "missing", "headless", "shape", "nan"):
+    if fault in ("prefix", "missing", "headless", "shape", "nan", "scale"):
         weights = load_file(folder / "model.safetensors")
         inner = [
             name
@@ -202,6 +202,8 @@ def save_family(folder, family, kind, pad=None, config_pad=None, fault=None, dty
             weights[place] = weights[place][:, :-1].clone()
         elif fault == "nan":
             weights[place][0, 0] = float("nan")
+        elif fault == "scale":
+            weights[f"{place}_scale"] = torch.tensor(2.0)
         else:
             heads = ("lm_head", "embed_out", "score", "classifier", "logits_proj", "pre_classifier", "sequence_summary")
             weights = {name: weight for name, weight in weights.items() if not name.startswith(heads)}

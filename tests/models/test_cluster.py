@@ -85,5 +85,5 @@ def test_a_cluster_that_is_not_there(monkeypatch):
 
 def test_without_ray_it_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(QkdError, match=r"pip install qkd-llm\[ray\]"), over_ray("local"):
+    with pytest.raises(QkdError, match=r"ray needs ray, .*pip install 'qkd-llm\[ray\]'"), over_ray("local"):
         pass

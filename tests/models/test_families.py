@@ -1,8 +1,14 @@
 """Random models of several families against transformers, one text at a time; broken folders are refused."""
 
+import json
+
+import numpy as np
 import pytest
 
-from tests.models.conftest import FAULTS, check_family
+from qkd.core.errors import QkdError
+from qkd.encoders.registry import make_encoder
+from qkd.teachers.classifier import Classifier
+from tests.models.conftest import FAULTS, check_family, save_family
 
 WHOLE = [
     ("bert", "encoder", None, None, "float32"),
@@ -34,3 +40,44 @@ def test_folders_with_a_fault_are_refused(tmp_path, family, kind, fault):
     if (kind, fault) == ("encoder", "headless"):
         pytest.skip("an encoder has no head")
     assert not check_family(tmp_path / "model", family, kind, fault=fault)
+
+
+def change(path, **values):
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def test_layers_that_the_configuration_omits_are_refused(tmp_path):
+    folder = save_family(tmp_path / "model", "bert", "classifier")
+    change(folder / "config.json", num_hidden_layers=1)
+    for use in (Classifier(str(folder)).scores, make_encoder(str(folder)).encode):
+        with pytest.raises(
+            QkdError, match=r"the file has .*layer\.1\..*, which the network of config.json does not use"
+        ):
+            use(["the cat"])
+
+
+def test_tokenizers_that_mark_segments_or_drop_merges(tmp_path):
+    folder = save_family(tmp_path / "model", "gpt2", "encoder")
+    content = json.loads((folder / "tokenizer.json").read_text())
+    content["model"]["dropout"] = 0.5
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    texts = ["electrons tunnel through thin barriers"] * 8
+    assert np.ptp(make_encoder(str(folder)).encode(texts), axis=0).max() < 1e-5
+    folder = save_family(tmp_path / "other", "xlnet", "encoder")
+    ends = {"id": "<end>", "ids": [296], "tokens": ["<end>"]}
+    parts = [{"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "<end>", "type_id": 2}}]
+    single = {"type": "TemplateProcessing", "single": parts, "pair": parts, "special_tokens": {"<end>": ends}}
+    change(folder / "tokenizer.json", post_processor=single)
+    change(folder / "tokenizer_config.json", model_input_names=["input_ids", "token_type_ids", "attention_mask"])
+    with pytest.raises(QkdError, match="its tokenizer marks segments"):
+        make_encoder(str(folder)).encode(texts)
+
+
+def test_a_model_without_token_embeddings_is_refused(tmp_path):
+    from transformers import CanineConfig, CanineModel
+
+    folder = save_family(tmp_path / "model", "bert", "encoder")
+    config = CanineConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
+    CanineModel(config).save_pretrained(folder)
+    with pytest.raises(QkdError, match="canine has no table of token embeddings"):
+        make_encoder(str(folder)).encode(["the cat"])

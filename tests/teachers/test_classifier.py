@@ -120,6 +120,10 @@ def test_labels_with_commas_and_equals_signs_are_mapped():
         ({"id2label": {"0": "score"}, "label2id": {"score": 0}}, r"the head has 1 output for a regression"),
         ({"problem_type": "multi_label_classification"}, r"the head gives several labels to one text"),
         (
+            {"id2label": {str(n): f"kind {n}" for n in (0, 1, 2, 4)}},
+            r"id2label of config.json numbers its labels \[0, 1, 2, 4\], not from 0 on",
+        ),
+        (
             {"id2label": {str(n): f"kind {n}" for n in range(5)}},
             r"score\.weight has shape \(4, 32\) .* ask for \(5, 32\)",
         ),
@@ -203,6 +207,14 @@ def test_adapters_that_are_not_whole_are_refused(adapter, tmp_path):
         fitted(f"classifier:{folder}", animals(2), label_map="LABEL_0=kind 0,LABEL_1=kind 1")
     with pytest.raises(QkdError, match=r"this folder holds a peft adapter; use classifier:"):
         make_encoder(str(folder))
+    surplus = tensors | {name.replace("q_proj", "k_proj"): v.clone() for name, v in tensors.items() if "lora" in name}
+    save_file(surplus, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(QkdError, match=r"adapter has 4 weights that the model does not use \(base_model.*k_proj"):
+        fitted(f"classifier:{folder}", animals(2), label_map="LABEL_0=kind 0,LABEL_1=kind 1")
+    (folder / "adapter_config.json").write_text("[]")
+    with pytest.raises(QkdError, match="there is no base_model_name_or_path"):
+        make_teacher(f"classifier:{folder}")
+    shutil.copy(adapter[0] / "adapter_config.json", folder)
     (folder / "adapter_model.safetensors").unlink()
     (folder / "adapter_model.bin").write_bytes(b"\x80\x04.")
     with pytest.raises(QkdError, match=r"adapter_model\.bin is a pickle, which qkd does not read"):

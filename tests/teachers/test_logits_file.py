@@ -84,7 +84,7 @@ def test_a_limit_takes_the_rows_of_the_texts_it_keeps(tmp_path, dataset, logits)
 @pytest.mark.parametrize("suffix", ["npz", "safetensors", "csv", "parquet"])
 def test_a_number_that_is_not_finite_is_refused_by_row(tmp_path, dataset, logits, suffix, bad):
     logits[16, 1] = bad
-    with pytest.raises(QkdError, match=r"row 17, column 2 is (nan|inf), not a finite number \(1 rows"):
+    with pytest.raises(QkdError, match=r"row 17, column 2 is (nan|inf), not a finite float32 number \(1 rows"):
         fitted(save(tmp_path / f"l.{suffix}", logits, LABELS), dataset)
 
 
@@ -190,3 +190,23 @@ def test_columns_in_another_order_are_reported(tmp_path, dataset, capsys):
     assert "would be on 100.0% with the meanings" in capsys.readouterr().err
     fitted(save(tmp_path / "l.npz", right), dataset)
     assert "with the meanings" not in capsys.readouterr().err
+
+
+def test_rows_longer_than_the_header_and_texts_in_an_index_are_not_misread(tmp_path, dataset, logits):
+    path = tmp_path / "l.csv"
+    path.write_text("ant,bee,cow\n" + "".join(f"{n},3,2,1\n" for n in range(30)))
+    with pytest.raises(QkdError, match="cannot be read as logits"):
+        fitted(path, dataset)
+    path.write_text("ant,bee,cow\n" + "1e39,3,2\n" * 30)
+    with pytest.raises(QkdError, match=r"row 1, column 1 is 1e.39, not a finite float32 number"):
+        fitted(path, dataset)
+    order = np.random.default_rng(3).permutation(30)
+    frame = pd.DataFrame(logits[order], columns=LABELS, index=pd.Index([ROWS[n][0] for n in order], name="text"))
+    frame.to_parquet(tmp_path / "l.parquet")
+    assert np.array_equal(fitted(tmp_path / "l.parquet", dataset).logits([row[0] for row in ROWS]), logits)
+
+
+def test_scores_that_may_be_probabilities_are_named(tmp_path, dataset, capfd):
+    scores = np.random.default_rng(5).uniform(size=(30, 3))
+    fitted(save(tmp_path / "l.npz", scores), dataset)
+    assert "uses them as logits" in capfd.readouterr().err

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
 import shutil
 from collections.abc import Iterator
@@ -120,10 +119,13 @@ def _gpu() -> Finding:
 
 
 def _space() -> Iterator[Finding]:
+    import torch
+
     from qkd.core import cache
+    from qkd.engines.statevector import free_memory
 
     try:
-        memory = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        memory = free_memory(torch.device("cpu"))
     except (ValueError, OSError, AttributeError):  # not a POSIX system
         pass
     else:

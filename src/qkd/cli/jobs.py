@@ -124,8 +124,8 @@ def show(
         write("there is no result yet; 'qkd jobs collect' fetches it")
         return
     write(aligned([("", "value"), *zip(devices.COLUMNS, devices.device_table([result]).rows[0], strict=True)]))
-    unclear = [row for row in result.rows if row.too_close]
-    write(f"\n{len(unclear)} of {result.texts} predictions are too close to call")
+    unclear = [row for row in result.rows if row.unclear]
+    write(f"\n{len(unclear)} of {result.texts} predictions are unclear")
     for row in sorted(result.rows, key=lambda row: row.margin)[:10]:
         error = "?" if row.margin_error is None else f"{row.margin_error:.3f}"
         write(f"{one_line(row.prediction):16} margin {row.margin:.3f} +- {error}  {one_line(row.text[:70])}")

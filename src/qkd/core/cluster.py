@@ -1,4 +1,4 @@
-"""Work spread over a Ray cluster (``pip install qkd-llm[ray]``).
+"""Work spread over a Ray cluster (``pip install 'qkd-llm[ray]'``).
 
 The unit of work is a chunk of the cache. The driver saves each chunk as it arrives, so the rows equal those of one
 process, and a worker that dies costs one chunk. Workers receive the name of a model, not its weights, and load it once.
@@ -6,7 +6,6 @@ process, and a worker that dies costs one chunk. Workers receive the name of a m
 
 from __future__ import annotations
 
-import importlib.util
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from qkd.core import cache, objects, workers
-from qkd.core.errors import QkdError, ServiceError
+from qkd.core.errors import QkdError, ServiceError, require_extra
 
 
 @contextmanager
@@ -31,8 +30,7 @@ def over_ray(address: str | None) -> Iterator[None]:
     if address is None:
         yield
         return
-    if importlib.util.find_spec("ray") is None:
-        raise ServiceError("--ray needs Ray, which is not installed; 'pip install qkd-llm[ray]' gets it")
+    require_extra("--ray", "ray", "ray")
     import ray
 
     started = not ray.is_initialized()

@@ -18,6 +18,7 @@ The classes::
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import re
 from collections.abc import Iterable
 
@@ -76,6 +77,22 @@ class EngineError(CircuitError, ValueError):
 
 class PubTypeError(EngineError, TypeError):
     """A PUB with elements of wrong types."""
+
+
+def require_extra(what: str, extra: str, *packages: str) -> None:
+    """Check that the packages of an extra of qkd are installed.
+
+    Args:
+        what: What needs them, as the subject of a sentence.
+        extra: Name of the extra.
+        packages: Names of the modules.
+
+    Raises:
+        ConfigError: One is missing.
+    """
+    if missing := [name for name in packages if importlib.util.find_spec(name) is None]:
+        names = " and ".join(missing)
+        raise ConfigError(f"{what} needs {names}, which this environment lacks; run pip install 'qkd-llm[{extra}]'")
 
 
 def speak_options() -> None:

@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from qkd.core.errors import DataError
+from qkd.core.errors import DataError, QkdError, require_extra
 from qkd.core.files import refuse_above
-from qkd.data.tables import MAX_ROWS, Table, cell_text, files_beside, no_column, read_utf8
+from qkd.data.tables import MAX_ROWS, Table, cell_text, files_beside, no_column, read_lines, read_table
 
 LIBRARIES = ("matplotlib", "pandas", "qiskit", "torch")
 
@@ -52,8 +52,8 @@ def read_qdllm(folder: Path, text: str, label: str) -> Table:
     places: list[str] = []
     parts: list[str] = []
     for path in files:
-        lines = read_utf8(path).removesuffix("\n").split("\n")
-        columns[text] += [line.removesuffix("\r") for line in lines]
+        lines = read_lines(path)
+        columns[text] += lines
         columns[label] += [path.stem.partition("_")[2]] * len(lines)
         parts += [path.stem.partition("_")[0]] * len(lines)
         places += [f"{path.name} line {number}" for number in range(1, len(lines) + 1)]
@@ -66,19 +66,24 @@ def read_hf(name: str, text: str, label: str) -> Table:
     A folder was written by ``save_to_disk``, or ``load_dataset`` reads it. Class numbers become class names. The number
     -1, which marks an unlabeled text, becomes a missing label.
     """
+    where = f"hf:{name}"
+    require_extra(where, "hf", "datasets")
     import datasets
 
-    where = f"hf:{name}"
     target, _, config = (name, "", "") if Path(name).exists() else name.partition(":")
     saved = any((Path(target) / file).is_file() for file in ("dataset_dict.json", "state.json"))
     try:
         dataset = datasets.load_from_disk(target) if saved else _downloaded(target, config, (text, label))
+    except QkdError:
+        raise
     except Exception as error:  # the library raises whatever its readers, the hub and the file system raise
-        first = (str(error).strip() or type(error).__name__).split("\n")[0].rstrip(".")
+        first = " ".join((str(error).strip() or type(error).__name__).splitlines()[:2]).rstrip(".")
         raise DataError(
             f"{where}: the data set cannot be loaded ({first}); check the name, add a configuration with "
             f"hf:NAME:CONFIG, or give a local folder as hf:FOLDER"
         ) from None
+    if isinstance(dataset, Table):
+        return dataset
     splits: dict[str, Any] = dataset if isinstance(dataset, dict) else {"row": dataset}
     refuse_above(Path(where), sum(part.num_rows for part in splits.values()), MAX_ROWS, "rows")
     columns: dict[str, list[str | None]] = {text: [], label: []}
@@ -90,33 +95,53 @@ def read_hf(name: str, text: str, label: str) -> Table:
             if column not in part.column_names:
                 raise no_column(where, column, part.column_names)
             feature, cells = part.features[column], part[column]
-            if isinstance(feature, datasets.ClassLabel):
-                columns[column] += [None if n is None or n < 0 else feature.int2str(n) for n in cells]
-            else:
-                columns[column] += [
-                    cell_text(value, where, row, column) for value, row in zip(cells, rows, strict=True)
-                ]
+            names = feature.names if isinstance(feature, datasets.ClassLabel) else None
+            for value, row in zip(cells, rows, strict=True):
+                if names is None or value is None:
+                    columns[column].append(cell_text(value, where, row, column))
+                elif value >= len(names):
+                    raise DataError(
+                        f"{where}: {row}, column '{column}' holds class {value}, but the data set names only "
+                        f"{len(names)} classes; correct its features"
+                    )
+                else:
+                    columns[column].append(None if value < 0 else names[value])
         places += rows
         parts += [split] * part.num_rows
     return Table(columns, places, parts)
 
 
 def _downloaded(target: str, config: str, columns: tuple[str, str]) -> Any:
-    """Return a data set that the `datasets` library reads.
+    """Return a data set that the `datasets` library reads, or a `Table` where all of its files are local tables.
 
-    Its CSV reader takes "NA" and "None" for missing values and "01" for a number, unless it is told to read text.
+    The library's CSV reader takes "NA" and "None" for missing values and "01" for a number, unless it is told to read
+    text. It ignores surplus fields, and rows that an open quotation mark swallows.
     """
     import datasets
 
     builder = datasets.load_dataset_builder(target, config or None)
     if not hasattr(builder.config, "converters"):
         return datasets.load_dataset(target, config or None)
+    files = [(str(split), Path(file)) for split, paths in builder.config.data_files.items() for file in paths]
+    options, usual = builder.config.pd_read_csv_kwargs, type(builder.config)().pd_read_csv_kwargs
+    if options | {"sep": ","} == usual and all(path.suffix in (".csv", ".tsv") and path.is_file() for _, path in files):
+        return _joined([(split, path, read_table(path, columns)) for split, path in files])
     as_text = {"converters": dict.fromkeys(columns, str), "na_filter": False, "skip_blank_lines": False}
     with contextlib.suppress(Exception):  # pandas raises where no column is left; reading all names the columns
         read = datasets.load_dataset(target, config or None, usecols=lambda name: name in columns, **as_text)
         if all(set(columns) <= set(split.column_names) for split in read.values()):
             return read
     return datasets.load_dataset(target, config or None, **as_text)
+
+
+def _joined(tables: list[tuple[str, Path, Table]]) -> Table:
+    """Return the rows of several files, each of which belongs to a split."""
+    return Table(
+        {name: [cell for *_, table in tables for cell in table.columns[name]] for name in tables[0][2].columns},
+        [f"{path.name} {place}" for _, path, table in tables for place in table.places],
+        [split for split, _, table in tables for _ in table.places],
+        tuple(note for *_, table in tables for note in table.notes),
+    )
 
 
 def read_docstrings(text: str = "text", label: str = "label") -> Table:

@@ -102,7 +102,7 @@ def _choose(
     path: Path, plain: _Reading, quoted: _Reading, delimiter: str, names: Sequence[str], tabs: bool
 ) -> tuple[_Reading, tuple[str, ...]]:
     """Return the likelier of two different readings of a file, and a sentence about the choice."""
-    swallowed = _swallowed(plain, quoted)
+    swallowed = _swallowed(plain, quoted, names)
     if not tabs:
         if not swallowed:
             return quoted, ()
@@ -121,21 +121,30 @@ def _choose(
     as_text = f"{path.name}: quotation marks are read as text in {count:,} fields that begin with one"
     if scores[0] != scores[1]:
         return (plain, (as_text,)) if scores[0] < scores[1] else (quoted, ())
-    needed = _needed(plain, quoted, delimiter)
-    if 2 * needed >= count:
+    if len(plain.records) == len(quoted.records) and 2 * _needed(plain, quoted, delimiter) >= count:
         return quoted, (f"{path.name}: quotation marks around {count:,} fields are read as quoting, not as text",)
     return plain, (as_text,)
 
 
-def _swallowed(plain: _Reading, quoted: _Reading) -> list[int]:
-    """Return the lines that are complete rows without quoting, of multi-line records that consist of such lines."""
-    width = len(plain.records[0])
-    complete = {line for line, fields in zip(plain.lines, plain.records, strict=True) if len(fields) == width}
+def _swallowed(plain: _Reading, quoted: _Reading, names: Sequence[str]) -> list[int]:
+    """Return the lines inside multi-line records that are complete rows without quoting.
+
+    All lines of a record count if nearly all of them are complete, otherwise those that have a known label.
+    """
+    header = plain.records[0]
+    label = header.index(names[1]) if len(names) > 1 and names[1] in header else None
+    single = {line for line, end in zip(quoted.lines, quoted.ends, strict=True) if line == end}
+    complete = {
+        line: fields[label] if label is not None else ""
+        for line, fields in zip(plain.lines, plain.records, strict=True)
+        if len(fields) == len(header)
+    }
+    known = {cell for line, cell in complete.items() if line in single and line > 1} - {""}
     lines: list[int] = []
     for start, end in zip(quoted.lines, quoted.ends, strict=True):
         inside = [line for line in range(start, end + 1) if line in complete] if end > start else []
-        if len(inside) > 0.8 * (end - start + 1):
-            lines += inside
+        nearly_all = len(inside) > 0.8 * (end - start + 1)
+        lines += inside if nearly_all else [line for line in inside if start < line < end and complete[line] in known]
     return lines
 
 

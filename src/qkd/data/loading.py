@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 from qkd.core.arguments import public
@@ -141,8 +143,8 @@ def load_texts(file: str | Path, text_column: str = "text") -> list[str]:
     """Return the texts of a table file, or of a ``.txt`` file with one text on each nonblank line, in order."""
     path = Path(file)
     if path.suffix.lower() == ".txt":
-        lines = tables.read_utf8(path).removesuffix("\n").split("\n")
-        texts: list[str | None] = [line.removesuffix("\r") for line in lines if line.strip()]
+        lines = tables.read_lines(path)
+        texts: list[str | None] = [line for line in lines if line.strip()]
         places: Sequence[str] = [f"line {number}" for number, line in enumerate(lines, 1) if line.strip()]
         if len(texts) < len(lines):
             log.info(f"{path}: skipped {len(lines) - len(texts):,} blank lines")
@@ -180,23 +182,43 @@ def normalize_text(text: str) -> str:
 
 
 def _with_clean_labels(table: Table, label_column: str) -> Table:
-    """Return the table with blanks around and inside labels made single, and Unicode composed (NFC)."""
+    """Return the table with labels without invisible characters at their ends, single blanks, and composed Unicode."""
     labels = table.columns[label_column]
-    spelled = {label: " ".join(unicodedata.normalize("NFC", label).split()) for label in set(labels) if label}
+    spelled = {label: _clean_label(label) for label in set(labels) if label}
     changed = sorted(label for label, clean in spelled.items() if clean and clean != label)
     notes = table.notes
     if changed:
         rows = sum(label in set(changed) for label in labels)
         shown = ", ".join(repr(label[:40]) for label in changed[:5]) + (", ..." if len(changed) > 5 else "")
         notes += (f"cleaned blanks and Unicode composition in {rows:,} labels: {shown}",)
-    similar = defaultdict(list)
-    for label in sorted({clean for clean in spelled.values() if clean}):
-        similar[label.casefold()].append(label)
-    for group in similar.values():
-        if len(group) > 1:
-            notes += (f"the labels {', '.join(map(repr, group))} differ in case only and stay separate classes",)
+    keys: dict[str, Callable[[str], str | Decimal]] = {
+        "differ in case only": str.casefold,
+        "look alike or mean the same number": _look,
+    }
+    for reason, key in keys.items():
+        similar = defaultdict(list)
+        for label in sorted({clean for clean in spelled.values() if clean}):
+            similar[key(label)].append(label)
+        for group in similar.values():
+            if len(group) > 1 and (key is str.casefold or len({label.casefold() for label in group}) > 1):
+                notes += (f"the labels {', '.join(map(repr, group))} {reason} and stay separate classes",)
     clean = [spelled[label] if label else None for label in labels]
     return replace(table, columns=table.columns | {label_column: clean}, notes=notes)
+
+
+def _clean_label(label: str) -> str:
+    invisible = {mark for mark in label if unicodedata.category(mark) in ("Cf", "Cc") and mark < "\U000e0000"}
+    return " ".join(unicodedata.normalize("NFC", label).split()).strip("".join(invisible) + " ")
+
+
+def _look(label: str) -> str | Decimal:
+    """Return a number, or what a label looks like: without invisible characters, width and case."""
+    with contextlib.suppress(InvalidOperation):
+        if (number := Decimal(label)).is_finite():
+            return number
+    return "".join(
+        mark for mark in unicodedata.normalize("NFKC", label).casefold() if unicodedata.category(mark) != "Cf"
+    )
 
 
 def _clean(source: str, table: Table, text_column: str, label_column: str) -> Dataset:

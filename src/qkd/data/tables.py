@@ -38,6 +38,8 @@ SUFFIXES = (".csv", ".jsonl", ".ndjson", ".parquet", ".pq", ".tab", ".tsv")
 MAX_ROWS = 5_000_000
 MAX_DATA_BYTES = 256 * MIB
 """Limits of a table, in rows and in bytes after decompression. ``QKD_LIMITS`` multiplies them."""
+MAX_ZEROS = 4
+"""A file is no text if more than one byte in this number is zero."""
 PARQUET_BATCH_ROWS = 128
 """Rows that are decoded before the size is checked again."""
 
@@ -66,16 +68,27 @@ def read_utf8(path: Path) -> str:
     check_exists(path)
     with unchanged(path):
         data = read_bytes(path, MAX_DATA_BYTES)
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff") or data.count(0) > len(data) / MAX_ZEROS:
+        raise DataError(f"{path}: the file is UTF-16 or binary, not UTF-8; save it as UTF-8")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-            raise DataError(f"{path}: the file is UTF-16, not UTF-8; save it as UTF-8") from None
         line = data.count(b"\n", 0, error.start) + 1
         column = error.start - data.rfind(b"\n", 0, error.start)
         raise DataError(
             f"{path}: line {line}, byte {column} (0x{data[error.start]:02x}) is not UTF-8; save the file as UTF-8"
         ) from None
+
+
+def read_lines(path: Path) -> list[str]:
+    """Return the lines of a regular UTF-8 file. Lone carriage returns end them only where no line feed does.
+
+    Raises:
+        QkdError: As `read_utf8`.
+    """
+    text = read_utf8(path).replace("\r\n", "\n")
+    end = "\n" if "\n" in text else "\r"
+    return text.removesuffix(end).split(end)
 
 
 def check_exists(path: Path) -> None:
@@ -169,6 +182,7 @@ def _parquet(path: Path, names: Sequence[str]) -> Table:
             refuse_above(path, file.metadata.num_rows, MAX_ROWS, "rows")
             size = 0
             for batch in file.iter_batches(PARQUET_BATCH_ROWS, columns=list(names)):
+                batch = batch.select(list(names))  # the name "a.b" also selects the field b of a column a
                 decoded = [_decoded(column) for column in batch.columns]
                 size += sum(column.nbytes for column in decoded)
                 refuse_above(path, size, MAX_DATA_BYTES)

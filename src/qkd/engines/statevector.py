@@ -11,6 +11,8 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Hashable
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -74,7 +76,7 @@ class StatevectorProgram(Program):
         self._qubits = sorted(live) or [0]
         leading, remaining = leading_gates(gates, [differs(gate) for gate in gates], self._qubits)
         rest = [part for i in remaining for part in (gates[i].diagonalized() if differs(gates[i]) else [gates[i]])]
-        limit = int(math.log2(_free_memory(device) / (8 * dtype.itemsize)))
+        limit = int(math.log2(free_memory(device) / (8 * dtype.itemsize)))
         fused = fuse(rest, [differs(gate) for gate in rest], self._qubits, limit)
         widest = 2 ** max(map(len, fused.pieces.values()), default=0)
         self._state_bytes = widest * dtype.itemsize
@@ -101,7 +103,7 @@ class StatevectorProgram(Program):
 
     def _rows_at_once(self) -> int:
         needed = self._row_bytes_backward if torch.is_grad_enabled() else self._row_bytes
-        if needed > _CHUNK_BYTES and needed > (free := _free_memory(self._device)):
+        if needed > _CHUNK_BYTES and needed > (free := free_memory(self._device)):
             raise EngineError(
                 f"a gradient needs {needed / 2**30:.3g} GiB of states for one row and {free / 2**30:.3g} GiB are free; "
                 "use fewer qubits or layers, complex64, or the light-cone engine"
@@ -113,7 +115,11 @@ class StatevectorProgram(Program):
         return rows
 
 
-def _free_memory(device: torch.device) -> int:
+def free_memory(device: torch.device) -> int:
+    """Return the bytes that a process can still allocate on ``device``."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
+    with suppress(OSError, StopIteration):  # Linux; free pages alone omit what caches of files would give back
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return 1024 * int(next(line.split()[1] for line in lines if line.startswith("MemAvailable:")))
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -28,6 +28,7 @@ from qkd.pipeline.inputs import Clock, Inputs, choose_encoder, prepare_inputs
 from qkd.results.study import TrialResult, TuningResult
 from qkd.simulation.diagnostics import check_saved
 from qkd.student.data import TrainingData
+from qkd.teachers.labeling import load_corpus
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,9 @@ def run_trials(config: Config, students: Sequence[Candidate], spec: CompareSpec,
         folder: the folder of the trials; the caller holds its lock.
     """
     check_conditions(spec)
+    clock = Clock()
+    with clock.stage("data"):
+        corpus = load_corpus(config)  # refuses unsuitable texts before the search for a start
     for student in students:
         if student.is_quantum:
             check_saved(student.circuit())
@@ -83,8 +87,7 @@ def run_trials(config: Config, students: Sequence[Candidate], spec: CompareSpec,
         for student in students
         if student.is_quantum
     }
-    clock = Clock()
-    inputs = prepare_inputs(config, folder, False, clock)
+    inputs = prepare_inputs(config, folder, False, clock, corpus)
     return run_with_inputs(inputs, config, students, spec, folder, conditions, clock)
 
 

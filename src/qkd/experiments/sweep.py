@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from qkd.core.config import Config
 from qkd.core.console import log, progress
-from qkd.core.errors import QkdError
+from qkd.core.errors import QkdError, require_extra
 from qkd.core.runs import RunFolder
 from qkd.core.workers import parallel_map
 from qkd.experiments.candidates import Candidate
@@ -66,6 +66,7 @@ def search(config: Config, space: Sequence[Dimension], spec: SweepSpec, folder: 
         spec: the number of trials, and the value that is optimized.
         folder: the folder of the sweep; the caller holds its lock.
     """
+    require_extra("qkd sweep", "sweep", "optuna")
     clock = Clock()
     inputs = prepare_inputs(config, folder, False, clock)
     with clock.stage("search"):
@@ -181,10 +182,8 @@ def _run_trial(
 
 def load_optuna() -> Any:
     """Return Optuna without its log."""
-    try:
-        import optuna
-    except ImportError:
-        raise QkdError("qkd sweep needs Optuna, which is not installed; 'pip install qkd-llm[sweep]' gets it") from None
+    import optuna
+
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from qkd.core.errors import ModelError
+from qkd.core.errors import ModelError, require_extra
 from qkd.core.files import write_bytes, write_text
 from qkd.core.version import VERSION
 from qkd.encoders.hidden_states import TransformerEncoder
@@ -51,15 +51,13 @@ def write(request: ExportRequest, folder: Path) -> None:
     """Write ``model.onnx`` and, for texts, ``tokenizer.json`` and ``classify.py``.
 
     Raises:
-        ModelError: The encoder cannot be in the graph, or onnx is not installed.
+        ModelError: The encoder cannot be in the graph.
+        ConfigError: A package is not installed.
     """
-    try:
-        import onnx
-        from onnx import helper, numpy_helper
-    except ImportError:
-        raise ModelError(
-            "the format onnx needs onnx and onnxruntime; 'pip install qkd-llm[export]' installs them"
-        ) from None
+    require_extra("the format onnx", "export", "onnx", "onnxruntime")
+    import onnx
+    from onnx import helper, numpy_helper
+
     graph = Graph()
     from_texts = request.inputs == "texts"
     embeddings = _add_encoder(graph, request.student.encoder, request.int8) if from_texts else "embeddings"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qkd.core.errors import DataError, FolderError, ModelError
+from qkd.core.errors import DataError, FolderError, require_extra
 from qkd.core.version import VERSION
 from qkd.data.dataset import validate_texts
 from qkd.export import classify
@@ -164,14 +164,13 @@ def make_app(model: Model) -> Starlette:
     """Return the ASGI application of a classifier.
 
     Raises:
-        ModelError: starlette is not installed.
+        ConfigError: starlette or uvicorn is not installed.
     """
-    try:
-        from starlette.applications import Starlette
-        from starlette.responses import HTMLResponse, JSONResponse
-        from starlette.routing import Route
-    except ImportError:
-        raise ModelError("a server needs starlette and uvicorn; 'pip install qkd-llm[serve]' installs them") from None
+    require_extra("a server", "serve", "starlette", "uvicorn")
+    from starlette.applications import Starlette
+    from starlette.responses import HTMLResponse, JSONResponse
+    from starlette.routing import Route
+
     batcher, started = Batcher(model), time.monotonic()
     schema = describe_server(model.classes)
 
@@ -225,10 +224,8 @@ def serve(target: str | Path, host: str = "127.0.0.1", port: int = 8000) -> None
         QkdError: There is no classifier to serve, or starlette or uvicorn is missing.
     """
     app = make_app(load_model(target))
-    try:
-        import uvicorn
-    except ImportError:
-        raise ModelError("a server needs starlette and uvicorn; 'pip install qkd-llm[serve]' installs them") from None
+    import uvicorn
+
     uvicorn.run(app, host=host, port=port, limit_concurrency=MAX_CONNECTIONS, timeout_keep_alive=5, log_level="warning")
 
 

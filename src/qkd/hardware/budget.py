@@ -12,6 +12,7 @@ import numpy as np
 
 from qkd.core.errors import BudgetError, QkdError
 from qkd.core.files import read_json
+from qkd.student.metrics import Z95
 
 if TYPE_CHECKING:
     from qiskit.circuit import QuantumCircuit
@@ -146,14 +147,14 @@ def split_into_jobs(
 
 
 def unclear_share(margins: np.ndarray, variances: np.ndarray, shots: int) -> float:
-    """Return the share of predictions whose margin is below two standard errors of shot noise.
+    """Return the share of predictions whose margin is below 1.96 standard errors of shot noise.
 
     Args:
         margins: First class's logit less the second's (N,).
         variances: Variances of the margins at one shot (N,).
         shots: Shots S.
     """
-    return float((margins < 2 * np.sqrt(variances / shots)).mean())
+    return float((margins < Z95 * np.sqrt(variances / shots)).mean())
 
 
 def find_shots(margins: np.ndarray, variances: np.ndarray, share: float = 0.05) -> int:

@@ -312,7 +312,11 @@ def _choose_shots(context: _Context, name: str, seconds: float) -> int:
         if _cost(context, _mitigation(context, name, chosen))[0].seconds <= seconds:
             break
     share = costs.unclear_share(margin, deviation**2, chosen)
-    log.info(f"{name}: {chosen:,} shots leave {share:.1%} of the predictions unclear")
+    error = float(terms.errors(np.sqrt(variance / chosen)).max())
+    log.info(
+        f"{name}: {chosen:,} shots leave {share:.1%} of the predictions unclear; standard errors of the expectation "
+        f"values reach {error:.2g}, for precise values give --target-stderr"
+    )
     if chosen < wanted:
         log.info(
             f"{wanted:,} shots would leave 5 % unclear, but take more than the {seconds:,.0f} QPU seconds available"

@@ -100,7 +100,7 @@ def predicted_values(student: StudentCircuit, region: Region, values: np.ndarray
 def interpret(plan: Plan, student: Student, job_records: list[JobRecord]) -> DeviceResult:
     """Return the result of a plan; it is a ``MeasuredResult`` if a text has values.
 
-    A prediction is too close to call if the first class's logit exceeds the second's by less than 1.96 standard errors
+    A prediction is unclear if the first class's logit exceeds the second's by less than 1.96 standard errors
     of that difference. The difference is linear in the expectation values.
     """
     measurements = collect_measurements(plan, job_records)
@@ -119,7 +119,7 @@ def interpret(plan: Plan, student: Student, job_records: list[JobRecord]) -> Dev
     evs, stds = estimates.evs, estimates.stds
     logits = {name: model.logits_of(v) for name, v in (("measured", evs), ("noisy", noisy), ("exact", exact))}
     margin, error = _margin_errors(plan, logits["measured"], estimates, model.head.weight.detach().cpu().numpy())
-    close = ~(margin > Z95 * error)  # an unknown error is never clear
+    unclear = ~(margin > Z95 * error)  # an unknown error is never clear
     texts = [plan.texts[i] for i in estimates.rows]
     labels = [row["label"] for row in texts]
     targets = None if None in labels else np.array([model.classes.index(label) for label in labels])
@@ -133,7 +133,7 @@ def interpret(plan: Plan, student: Student, job_records: list[JobRecord]) -> Dev
         stderr=float(np.mean(stds[np.isfinite(stds)])) if np.isfinite(stds).any() else None,
         covered=proportion((np.abs(evs - exact) < Z95 * stds).ravel()).value,
         bias=float(np.sqrt((estimates.bias**2).mean())),
-        too_close=int(close.sum()),
+        unclear=int(unclear.sum()),
         lines={name: _line(rows, targets, logits["exact"], texts) for name, rows in logits.items()},
         rows=tuple(
             MeasuredText(
@@ -146,7 +146,7 @@ def interpret(plan: Plan, student: Student, job_records: list[JobRecord]) -> Dev
                 prediction=model.classes[logits["measured"][i].argmax()],
                 margin=float(margin[i]),
                 margin_error=float(error[i]) if np.isfinite(error[i]) else None,
-                too_close=bool(close[i]),
+                unclear=bool(unclear[i]),
             )
             for i, row in enumerate(texts)
         ),

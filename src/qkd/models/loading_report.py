@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Mapping
@@ -85,6 +86,36 @@ def check_report(model: str, report: Mapping[str, Any], optional: Callable[[str]
     raise ModelError(
         f"{model}: the file lacks {len(missing)} weights that are used and would be random ({names}); {advice}"
     )
+
+
+def check_unused(model: str, network: Any, report: Mapping[str, Any]) -> None:
+    """Refuse weights of a file that belong to the network and that its configuration does not use.
+
+    Heads that the network does not have are no such weights. Further layers, biases, scales of quantized weights and
+    adapters that were not merged are.
+
+    Args:
+        report: ``unexpected_keys`` of ``from_pretrained``.
+
+    Raises:
+        ModelError: there is such a weight.
+    """
+    prefix = f"{network.base_model_prefix}."
+    leaves = {
+        name.removeprefix(prefix)
+        for name, module in network.named_modules()
+        if next(module.children(), None) is None and next(module.parameters(), None) is not None
+    }
+    layers = {re.sub(r"\.\d+\.", ".*.", name.removeprefix(prefix)) for name in network.state_dict()}
+    for key in sorted(report["unexpected_keys"]):
+        parts = key.removeprefix(prefix).split(".")
+        owner = any(".".join(parts[i:j]) in leaves for i in (0, 1) for j in range(i + 1, len(parts)))
+        names = {re.sub(r"\.\d+\.", ".*.", ".".join(parts[i:])) for i in (0, 1)}
+        if owner or any("*" in name for name in names & layers):
+            raise ModelError(
+                f"{model}: the file has {key}, which the network of config.json does not use; give the configuration "
+                "that belongs to these weights (merge adapters and convert quantized weights first)"
+            )
 
 
 def loading_sentence(source: Source, error: Exception, kind: str = "AutoModel") -> str:

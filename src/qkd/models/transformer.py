@@ -16,7 +16,14 @@ from qkd.core.console import log
 from qkd.core.errors import ModelError
 from qkd.models import weights
 from qkd.models.batching import TOKEN_BUDGET, TokenBudget, faster, padded
-from qkd.models.loading_report import Source, check_report, loading_sentence, quiet_transformers, unused_positions
+from qkd.models.loading_report import (
+    Source,
+    check_report,
+    check_unused,
+    loading_sentence,
+    quiet_transformers,
+    unused_positions,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -170,6 +177,9 @@ class Transformer:
                 f"{self.model}: the tokenizer knows {words:,} tokens and the model {rows:,}, so it is missing or that "
                 "of another model; copy the model's own tokenizer (tokenizer.json, tokenizer_config.json) there"
             )
+        model: Any = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
+        if getattr(model, "dropout", None):
+            model.dropout = None  # for training: with it, a text has other tokens each time
         return tokenizer
 
     @property
@@ -182,12 +192,19 @@ class Transformer:
         """The torch module, on its device, for inference."""
         network, report = self.load_network()
         check_report(self.model, report)
+        check_unused(self.model, network, report)
         return self.place(network)
 
     @property
     def embedding_rows(self) -> int:
         """Number of tokens for which the network has an embedding."""
-        return int(self.network.get_input_embeddings().weight.shape[0])
+        try:
+            return int(self.network.get_input_embeddings().weight.shape[0])
+        except (AttributeError, NotImplementedError) as error:
+            raise ModelError(
+                f"{self.model}: a {self.config.model_type} has no table of token embeddings, which qkd needs; give a "
+                "model that reads tokens"
+            ) from error
 
     def load_network(self, **options: Any) -> tuple[Any, dict[str, Any]]:
         """Return the network as loaded and transformers' report of missing weights and wrong shapes."""
@@ -247,7 +264,13 @@ class Transformer:
 
     def tokens(self, texts: Sequence[str]) -> list[list[int]]:
         """Return each text's token ids, at least one and at most ``max_tokens``."""
-        tokens = self.tokenizer(list(texts), verbose=False)["input_ids"] if len(texts) else []
+        encoded = self.tokenizer(list(texts), verbose=False) if len(texts) else {"input_ids": []}
+        tokens = encoded["input_ids"]
+        if any(map(any, encoded.get("token_type_ids", ()))):
+            raise ModelError(
+                f"{self.model}: its tokenizer marks segments of a text (token_type_ids other than 0), which qkd does "
+                "not pass on; give a model that reads one segment"
+            )
         self.check_known(tokens)
         for row, ids in enumerate(tokens):
             if len(ids) > self.max_tokens:

@@ -127,11 +127,11 @@ def base_of(source: Source) -> tuple[Source, str] | None:
         folder = snapshot_download(source.path, revision=source.revision, allow_patterns=kinds, local_files_only=local)
         file = Path(folder) / file.name
     adapter = read_json(file)
-    name, revision = adapter.get("base_model_name_or_path"), adapter.get("revision")
+    name = adapter.get("base_model_name_or_path") if isinstance(adapter, dict) else None
     if not name:
         raise ModelError(f"{file}: there is no base_model_name_or_path, so the base model is unknown")
     base = resolve(str(name), allow_download=source.allow_download)
-    return base if base.is_folder else replace(base, revision=revision), str(file.parent)
+    return base if base.is_folder else replace(base, revision=adapter.get("revision")), str(file.parent)
 
 
 def weights_fingerprint(source: Source) -> str:

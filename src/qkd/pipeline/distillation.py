@@ -39,6 +39,7 @@ from qkd.student.data import TrainingData
 from qkd.student.deferral import make_cascade
 from qkd.student.metrics import softmax
 from qkd.student.model import StudentModel
+from qkd.teachers.labeling import load_corpus
 
 CHECK_TEXTS = 2
 """Number of test texts on which the engine is compared with AerSimulator after training."""
@@ -65,11 +66,13 @@ def run_pipeline(config: Config, folder: RunFolder, resume: bool) -> None:
     stored_snapshot = stored if resume and stored.is_file() else None
     if config.engine.sim == "aer-noisy":
         load_snapshot(stored_snapshot or config.device.device)  # refuses an unknown device before anything slow
+    with clock.stage("data"):
+        corpus = load_corpus(config)  # refuses unsuitable texts before the search for a start
     circuit = with_start(circuit)
     check_saved(circuit)
     setting = make_setup(config, circuit, stored_snapshot)
     checks = [] if setting.noisy is None else check_device(setting, setting.noisy, folder)
-    inputs = prepare_inputs(config, folder, resume, clock)
+    inputs = prepare_inputs(config, folder, resume, clock, corpus)
     config = pin_source(config, inputs.teacher.describe(), folder)
     check_time(config, cost, len(inputs.data.train))
     trainings = run_trainings(config, setting, inputs, folder, resume, clock)

@@ -20,7 +20,7 @@ import numpy as np
 from qkd.core import objects
 from qkd.core.config import Config
 from qkd.core.console import log
-from qkd.core.errors import ConfigError, DataError, nearest
+from qkd.core.errors import ConfigError, DataError, nearest, require_extra
 from qkd.core.files import write_text, write_with
 from qkd.pipeline.settings import Options, by_section
 
@@ -203,6 +203,7 @@ def _savez(part: Path, logits: np.ndarray, classes: list[str]) -> None:
 
 def _stored_splits(splits: Mapping[str, Any], columns: list[str], folder: Path) -> Path:
     """Write the splits of a ``DatasetDict`` as a data set on disk and return its folder."""
+    require_extra("a mapping from splits to tables", "hf", "datasets")
     import datasets
 
     tables = {name: _table(part, columns) for name, part in splits.items()}

@@ -90,7 +90,9 @@ class Inputs:
         return [self.dataset.texts[row] for row in self.data.test]
 
 
-def prepare_inputs(config: Config, folder: RunFolder, resume: bool, clock: Clock) -> Inputs:
+def prepare_inputs(
+    config: Config, folder: RunFolder, resume: bool, clock: Clock, corpus: Corpus | None = None
+) -> Inputs:
     """Load the texts, embed them, and label them with the teacher.
 
     Args:
@@ -98,14 +100,16 @@ def prepare_inputs(config: Config, folder: RunFolder, resume: bool, clock: Clock
         folder: the run's folder, which stores a fingerprint of the texts and the teacher.
         resume: whether the folder's fingerprint must be that of the texts.
         clock: measures the stages.
+        corpus: the texts, if they were read before.
 
     Raises:
         QkdError: a source is missing or malformed, or the texts have changed.
     """
-    with clock.stage("data"):
-        corpus = load_corpus(config)
-        teacher = make_teacher(config.teacher.teacher, str(torch_device(config.engine.torch_device)), config)
-        _pin_texts(corpus, folder, resume)
+    if corpus is None:
+        with clock.stage("data"):
+            corpus = load_corpus(config)
+    teacher = make_teacher(config.teacher.teacher, str(torch_device(config.engine.torch_device)), config)
+    _pin_texts(corpus, folder, resume)
     before = _student_before(config, corpus)
     with clock.stage("encoder"):
         candidates: Sequence[SelectionTrial] = ()

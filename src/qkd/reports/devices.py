@@ -21,7 +21,7 @@ COLUMNS = (
     "accuracy",
     "exact accuracy",
     "like exact",
-    "too close",
+    "unclear",
     "executions",
     "QPU s, estimated",
 )
@@ -29,7 +29,7 @@ COLUMNS = (
 EXPLANATION = (
     "'RMS error' is the root mean square of measured minus exact expectation values. 'RMS error of the noise' is that "
     "of values simulated with the device's noise, without shots and mitigation. 'Like exact' is the share of texts "
-    "with the class of an exact simulation. A prediction is too close to call where its margin is below 1.96 standard "
+    "with the class of an exact simulation. A prediction is unclear where its margin is below 1.96 standard "
     "errors."
 )
 
@@ -48,7 +48,7 @@ def device_table(results: Sequence[DeviceResult]) -> Table:
             number_cell(result.lines["measured"].accuracy),
             number_cell(result.lines["exact"].accuracy),
             number_cell(result.lines["measured"].like_exact),
-            str(result.too_close),
+            str(result.unclear),
             f"{result.executions:,}",
             f"{result.qpu_seconds_estimated:,.1f}",
         )
@@ -80,5 +80,5 @@ def records(result: MeasuredResult) -> dict[str, list[dict[str, Any]]]:
         for row in result.rows
         for k, name in enumerate(result.observables)
     ]
-    columns = ("text", "label", "prediction", "margin", "margin_error", "too_close")
+    columns = ("text", "label", "prediction", "margin", "margin_error", "unclear")
     return {"values": values, "texts": [{key: getattr(row, key) for key in columns} | common for row in result.rows]}

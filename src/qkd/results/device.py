@@ -79,7 +79,7 @@ class MeasuredText(Result):
         prediction: The predicted class.
         margin: The largest logit minus the second largest.
         margin_error: The standard error of the margin.
-        too_close: Whether the margin is below 1.96 standard errors.
+        unclear: Whether the margin is below 1.96 standard errors.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -95,7 +95,7 @@ class MeasuredText(Result):
     prediction: str
     margin: float
     margin_error: float | None = None
-    too_close: bool
+    unclear: bool
 
 
 class DeviceResult(Result):
@@ -143,7 +143,7 @@ class MeasuredResult(Shown, DeviceResult):
         stderr: The mean standard error.
         covered: The share of expectation values whose 95 % interval contains the exact one.
         bias: The estimated root mean square bias after mitigation.
-        too_close: The number of texts whose margin is below 1.96 standard errors.
+        unclear: The number of texts whose margin is below 1.96 standard errors.
         lines: The scores from ``measured``, ``noisy`` and ``exact`` values.
         rows: The texts.
     """
@@ -158,7 +158,7 @@ class MeasuredResult(Shown, DeviceResult):
     stderr: float | None = None
     covered: float | None = None
     bias: float | None = None
-    too_close: int
+    unclear: int
     lines: dict[str, DeviceScores]
     rows: tuple[MeasuredText, ...]
 

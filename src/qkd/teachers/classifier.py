@@ -14,10 +14,10 @@ import numpy as np
 from qkd.core import cache
 from qkd.core.config import Config
 from qkd.core.console import log
-from qkd.core.errors import ModelError, nearest
+from qkd.core.errors import ModelError, nearest, require_extra
 from qkd.models import weights
 from qkd.models.batching import class_logits
-from qkd.models.loading_report import Source, check_report
+from qkd.models.loading_report import Source, check_report, check_unused
 from qkd.models.transformer import Loading, Transformer
 from qkd.results import TeacherCard
 from qkd.teachers.labels import assigned, warn_of_other_assignment
@@ -86,17 +86,19 @@ class Classifier(Transformer):
             if heads and not any(name.startswith("module.") for name in report["unexpected_keys"]):
                 raise self._no_head(f"{', '.join(heads[:3])} would be random")
             check_report(f"classifier:{self.model}", report, lambda name: False)
+            check_unused(f"classifier:{self.model}", network, report)
             return self.place(network)
         return self.place(self._with_adapter(network, report))
 
     def _with_adapter(self, network: Any, report: Mapping[str, Any]) -> Any:
         """Return the base model ``network`` with the adapter, every weight of which was read from its file."""
+        require_extra(f"the adapter {self.model}", "lora", "peft")
         from peft import PeftModel, get_peft_model_state_dict
 
         assert self._adapter is not None
         shapes = _shapes(self._adapter)
         path = next(name for name, part in network.named_modules() if part is network.get_input_embeddings())
-        resized = [shape[0] for name, shape in shapes.items() if f".{path}." in f".{name}" and "lora" not in name]
+        resized = [shape[0] for name, shape in shapes.items() if name.endswith(f".{path}.weight")]
         if resized and resized[0] != network.get_input_embeddings().weight.shape[0]:  # for tokens that were added
             network.resize_token_embeddings(resized[0], mean_resizing=False)
         who = f"{self.model} (base model {self.source.path})"
@@ -107,10 +109,16 @@ class Classifier(Transformer):
                 adapted = PeftModel.from_pretrained(network, str(self._adapter))
             expected = get_peft_model_state_dict(adapted, save_embedding_layers=False)
         except Exception as error:  # peft has no errors of its own for an adapter that does not fit
-            first = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise ModelError(f"{who}: the adapter does not fit its base model ({first})") from error
+            first = " ".join((str(error).strip() or type(error).__name__).split())
+            raise ModelError(f"{who}: the adapter does not fit its base model ({first:.300})") from error
         lacking = {"missing_keys": expected.keys() - shapes.keys(), "unexpected_keys": (), "mismatched_keys": ()}
         check_report(self.model, lacking, lambda name: False)
+        surplus = sorted(name for name in shapes.keys() - expected.keys() if f".{path}." not in name)
+        if surplus:
+            raise ModelError(
+                f"{who}: the adapter has {len(surplus)} weights that the model does not use ({surplus[0]}, ...); "
+                "give its own adapter_config.json and base model"
+            )
         return adapted
 
     def _no_head(self, reason: str) -> ModelError:
@@ -138,7 +146,12 @@ class Classifier(Transformer):
                 f"classifier:{self.model}: the head gives several labels to one text (multi_label_classification), so "
                 "its outputs are no probabilities of one label; give a classifier with one label for each text"
             )
-        return tuple(str(names[row]) for row in sorted(names))
+        if sorted(names) != list(range(len(names))):
+            raise ModelError(
+                f"classifier:{self.model}: id2label of config.json numbers its labels {sorted(names)}, not from 0 on; "
+                "write one name for each output of the head"
+            )
+        return tuple(str(names[row]) for row in range(len(names)))
 
     def scores(self, texts: Sequence[str]) -> np.ndarray:
         """Return the head's logits ``(N, labels)`` float32 of N texts."""

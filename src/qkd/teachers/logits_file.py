@@ -14,6 +14,7 @@ are the sorted classes of the data. Probabilities are recognized, and their loga
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,12 +65,12 @@ class LogitsTeacher:
         """Read the file and find each text's row."""
         saved = read_logits(self.file)
         columns, rows = self._columns(saved, dataset), self._match_rows(saved, dataset)
-        bad = np.argwhere(~np.isfinite(saved.logits))
+        bad = np.argwhere(~(np.abs(saved.logits) <= np.finfo(np.float32).max))
         if len(bad):
             row, column = bad[0]
             raise DataError(
-                f"{self.file}: row {row + 1}, column {column + 1} is {saved.logits[row, column]}, not a finite number "
-                f"({len({int(r) for r, _ in bad})} rows in all); compute those logits again"
+                f"{self.file}: row {row + 1}, column {column + 1} is {saved.logits[row, column]}, not a "
+                f"finite float32 number ({len({int(r) for r, _ in bad})} rows in all); compute those logits again"
             )
         logits = as_logits(saved.logits[:, columns], str(self.file)).astype(np.float32)
         self._classes = dataset.classes
@@ -153,6 +154,11 @@ def as_logits(values: np.ndarray, file: str) -> np.ndarray:
         if in_range and np.allclose(values.sum(axis=1), total, rtol=0.01, atol=0):
             log.info(f"{file}: the rows are {unit} (they sum to {total:g}); qkd uses their logarithms as logits")
             return np.log(np.maximum(values / total, MIN_PROBABILITY))
+    if values.size and values.min() >= 0 and values.max() <= 1:
+        log.warning(
+            f"{file}: all numbers are in 0..1 and the rows do not sum to 1, so qkd uses them as logits; if they are "
+            "probabilities, divide each row by its sum"
+        )
     return values
 
 
@@ -214,9 +220,12 @@ def _frame(file: Path) -> SavedLogits:
     import pandas as pd
 
     if file.suffix.lower() == ".csv":
-        frame = pd.read_csv(file, dtype=str, keep_default_na=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # rows that are longer than the header
+            frame = pd.read_csv(file, dtype=str, keep_default_na=False, index_col=False)
     else:
         frame = pd.read_parquet(file)
+        frame = frame.reset_index() if frame.index.name == "text" else frame
     texts = tuple(str(text) for text in frame.pop("text")) if "text" in frame else None
     numbers = frame.apply(pd.to_numeric, errors="coerce")  # other cells become NaN, which ``fit`` refuses
     return SavedLogits(numbers.to_numpy(np.float64), tuple(str(name) for name in frame.columns), texts)

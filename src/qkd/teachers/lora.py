@@ -22,7 +22,7 @@ import numpy as np
 from qkd.core import cache, records
 from qkd.core.config import Config, LoraSpec
 from qkd.core.console import log
-from qkd.core.errors import ModelError, nearest
+from qkd.core.errors import ModelError, nearest, require_extra
 from qkd.core.files import write_json
 from qkd.data.dataset import shuffled_by_content
 from qkd.models.batching import class_logits
@@ -331,4 +331,5 @@ def _subset(dataset: Dataset, rows: np.ndarray, limit: int | None) -> np.ndarray
 
 def make(model: str, loading: Loading, config: Config) -> LoraTeacher:
     """Return the teacher ``lora:MODEL``."""
+    require_extra(f"the teacher lora:{model}", "lora", "peft")
     return LoraTeacher(model, loading, config.lora)

@@ -164,12 +164,8 @@ class Endpoint:
         raise Unavailable(f"{self.name} did not answer after {len(failures)} attempts: {failures[-1]}")
 
     def _open(self) -> httpx.AsyncClient:
-        try:
-            import httpx
-        except ImportError:
-            raise ModelError(
-                "api: teachers need httpx, which is not installed; run pip install 'qkd-llm[api]'"
-            ) from None
+        import httpx
+
         if self._client is None:
             parts = urlsplit(self.url)
             key = os.environ.get(self.key_env)

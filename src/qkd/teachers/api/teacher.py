@@ -13,7 +13,7 @@ import numpy as np
 from qkd.core import cache
 from qkd.core.config import ApiSpec, Config, PromptSpec
 from qkd.core.console import log
-from qkd.core.errors import BudgetError, ModelError, ServiceError
+from qkd.core.errors import BudgetError, ModelError, ServiceError, require_extra
 from qkd.data.dataset import shuffled_by_content
 from qkd.models.transformer import Loading
 from qkd.results import EndpointUse, TeacherCard
@@ -303,4 +303,5 @@ def _run(task: Coroutine[Any, Any, T]) -> T:
 
 def make(model: str, loading: Loading, config: Config) -> ApiTeacher:
     """Return the teacher ``api:MODEL``."""
+    require_extra(f"the teacher api:{model}", "api", "httpx")
     return ApiTeacher(model, config.prompt, config.api)
