@@ -109,16 +109,9 @@ class GivenTeacher:
             return
         labels = self._labels() or dataset.classes
         self._columns = match_labels(self.name, labels, dataset.classes, self._pairs)
-        unused = [name for row, name in enumerate(labels) if all(row not in rows for rows in self._columns)]
-        if unused:
-            log.info(f"{self.name}: its labels {', '.join(unused)} mean no label of the data and are ignored")
-        valid = [dataset.texts[row] for row in splits.valid]
-        owner = np.full(len(labels), -1)
-        for number, rows in enumerate(self._columns):
-            owner[list(rows)] = number
-        scores, targets = self._scores(valid), dataset.targets[splits.valid]
+        scores, targets = self._scores([dataset.texts[row] for row in splits.valid]), dataset.targets[splits.valid]
         self._warn_of_probabilities(scores)
-        warn_of_other_assignment(f"{self.name} (label_map)", labels, dataset.classes, owner, scores, targets)
+        warn_of_other_assignment(f"{self.name} (label_map)", labels, dataset.classes, self._columns, scores, targets)
 
     def logits(self, texts: Sequence[str]) -> np.ndarray:
         """Return logits ``(N,C)`` float32 of N texts; those of known texts are not computed again."""

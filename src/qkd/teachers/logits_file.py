@@ -79,10 +79,9 @@ class LogitsTeacher:
         self._rows = {normalize_text(text): row for text, row in known}
         self._rows |= {normalize_text(text): logits[row] for text, row in zip(dataset.texts, rows, strict=True)}
         valid = self.logits([dataset.texts[row] for row in splits.valid])
-        names, owner = dataset.classes, np.arange(len(dataset.classes))
-        warn_of_other_assignment(
-            f"{self.name} (order of the columns)", names, names, owner, valid, dataset.targets[splits.valid]
-        )
+        names, own = dataset.classes, [(number,) for number in range(len(dataset.classes))]
+        option = f"{self.name} (order of the columns)"
+        warn_of_other_assignment(option, names, names, own, valid, dataset.targets[splits.valid])
 
     def logits(self, texts: Sequence[str]) -> np.ndarray:
         """Return logits ``(N,C)`` float32 of N texts of the data or of the file."""
