@@ -115,7 +115,7 @@ def test_an_engine_that_disagrees_with_aer_is_stopped():
     renamed = replace(make_engine(spec, student, model), reason="called something else")
     with pytest.raises(QkdError, match="density engine and AerSimulator disagree by"):
         compare_with_aer(renamed, student, other)
-    sampled = EngineSpec(torch_device="cpu", engine="trajectories", trajectories=400)
+    sampled = EngineSpec(torch_device="cpu", engine="aer", shots=400)
     compare_with_aer(make_engine(sampled, student, model), student, model)
 
 

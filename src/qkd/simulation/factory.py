@@ -29,7 +29,6 @@ from qkd.engines.paulis.carry import Encoding, differs
 from qkd.engines.paulis.cones import ChannelBlock, Cone, cone_union
 from qkd.engines.program import pauli_terms
 from qkd.engines.statevector import StatevectorEstimator
-from qkd.engines.trajectories import TrajectoryEstimator
 
 ROWS = 64
 """Default batch size."""
@@ -95,7 +94,7 @@ def fastest(student: StudentCircuit, exact: Mapping[str, Work], width: int, accu
         return "lightcone", f"light cones of {width} qubits are too wide to be exact in reasonable time"
     raise CircuitError(
         f"circuit '{student.name}' has light cones of {width} qubits, too wide for any exact engine; give an "
-        "--accuracy, such as 1e-3, use fewer layers, or take --engine trajectories"
+        "--accuracy, such as 1e-3, use fewer layers, or take --engine aer"
     )
 
 
@@ -289,12 +288,7 @@ def _noisy(kind: str, spec: EngineSpec, noise: NoiseLike, dtype: str, device: st
         return LightConeEstimator(
             noise, dtype=dtype, device=device, accuracy=spec.accuracy, truncation=spec.truncation
         ), cut
-    if kind == "density":
-        return DensityMatrixEstimator(noise, dtype=dtype, device=device), "exact"
-    sampled = f"{spec.trajectories} trajectories"
-    return TrajectoryEstimator(
-        noise, dtype=dtype, device=device, trajectories=spec.trajectories, seed=spec.engine_seed
-    ), sampled
+    return DensityMatrixEstimator(noise, dtype=dtype, device=device), "exact"
 
 
 def make_sampler(spec: EngineSpec, student: StudentCircuit, noise: NoiseLike, trainer: Engine) -> Engine:
