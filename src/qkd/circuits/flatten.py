@@ -135,8 +135,8 @@ def _with_resets_apart(circuit: QuantumCircuit, qubits: Sequence[int]) -> Iterat
     """Yield gates and resets with their qubits; instructions that are no gates may contain resets and are expanded."""
     for item in circuit.data:
         on = [qubits[circuit.find_bit(qubit).index] for qubit in item.qubits]
-        definition = getattr(item.operation, "definition", None)
-        if isinstance(item.operation, Gate | Barrier) or definition is None:
+        whole = isinstance(item.operation, Gate | Barrier)
+        if whole or (definition := getattr(item.operation, "definition", None)) is None:
             yield item.operation, on
         else:
             yield from _with_resets_apart(definition, on)
