@@ -11,19 +11,77 @@ models), ``cuts`` (ollama/ollama#8099, #17889), ``schema_ignored`` (ggml-org/lla
 (every log-probability is 0.0), ``nulls``, ``jitter`` (values change with every request), ``one_prompt``
 (llama-cpp-python 0.3.36 fails with HTTP 500 on several prompts), ``no_completions`` and ``no_schema`` (chat-only
 servers), ``score`` (vLLM's ``logprob_token_ids``), ``sglang`` (its ``/v1/score``), ``empty`` (content is null),
-``prompt_wrong`` (llama-cpp-python 0.3.36 returns wrong log-probabilities of a prompt).
+``prompt_wrong`` (llama-cpp-python 0.3.36 returns wrong log-probabilities of a prompt), ``lists_all`` (llama.cpp lists
+any number of tokens, while vLLM and OpenAI refuse more than 20).
 """
 
 import asyncio
 import json
 import random
+import threading
+import time
+from contextlib import contextmanager
 
+import httpx
 import torch
+import uvicorn
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Route
 
+from qkd.core.config import ApiSpec, PromptSpec
+from qkd.data.dataset import Dataset, split_dataset
+from qkd.teachers.api.teacher import ApiTeacher
+from tests.models.conftest import SENTENCES
+
+TEMPLATE = "{text} the"
 CONTEXT = 200  # tokens that a server with the deviation ``cuts`` reads of a prompt
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop whose clock jumps to the next timer when nothing else can run; no test waits for a real clock."""
+
+    now = 0.0  # of all loops, as of a real clock
+
+    def __init__(self):
+        super().__init__()
+        select = self._selector.select
+
+        def jump(timeout):
+            if timeout is None:
+                return select(None)
+            events = select(0)
+            if not events:
+                VirtualLoop.now += timeout
+            return events
+
+        self._selector.select = jump
+
+    def time(self):
+        return VirtualLoop.now
+
+
+def write_prompt(folder, *, animals='["cat"]', physics='["qubit"]', chat="false"):
+    """A prompt whose labels are by default single tokens of the tiny model."""
+    path = folder / "prompt.toml"
+    path.write_text(
+        f'template = "{TEMPLATE}"\nchat = {chat}\n[verbalizers]\nanimals = {animals}\nphysics = {physics}\n'
+    )
+    return str(path)
+
+
+def corpus(count=60):
+    texts = [f"{SENTENCES[number % 4]} {' the' * (number // 4 + 1)}" for number in range(count)]
+    labels = ["animals" if number % 4 < 2 else "physics" for number in range(count)]
+    dataset = Dataset(tuple(texts), tuple(labels))
+    return dataset, split_dataset(dataset, 0.2, 0.2, 0)
+
+
+def teacher(server, prompt, transport=None, **api):
+    """A teacher that asks ``server`` in this process."""
+    settings = {"api_url": ("http://lm/v1",), "api_concurrency": 4, **api}
+    spec = PromptSpec(prompt=(prompt,), calibrate="none")
+    return ApiTeacher(server.name, spec, ApiSpec(**settings), transport or httpx.ASGITransport(server.app))
 
 
 class Server:
@@ -101,6 +159,7 @@ class Server:
         return {"choices": choices[::-1] if "shuffled" in self.deviations else choices}
 
     def completion(self, body, prompt, index):
+        self.check_top(body.get("logprobs"))
         ids, texts, offsets = self.tokens(prompt)
         if "cuts" in self.deviations:
             ids, texts, offsets = ids[-CONTEXT:], texts[-CONTEXT:], offsets[-CONTEXT:]
@@ -178,10 +237,17 @@ class Server:
         """True if the tokenizer splits at blanks and drops them."""
         return self.tokenizer.decode([self.ids("a")[-1]]) == self.tokenizer.decode([self.ids(" a")[-1]])
 
+    def check_top(self, count):
+        if (count or 0) > 20 and "lists_all" not in self.deviations:
+            raise KeyError(f"{count} logprobs")
+
     def rendered(self, body):
+        if self.tokenizer.chat_template:
+            return self.tokenizer.apply_chat_template(body["messages"], add_generation_prompt=True, tokenize=False)
         return "\n".join(turn["content"] for turn in body["messages"])
 
     def chat(self, body):
+        self.check_top(body.get("top_logprobs"))
         limits = {"old_limit": "max_completion_tokens", "new_limit": "max_tokens"}
         for deviation, name in limits.items():
             if deviation in self.deviations and name in body:
@@ -233,6 +299,21 @@ class Server:
             table = self.logprobs(self.ids(body["query"] + item))[-1]
             rows.append(table[torch.tensor(body["label_token_ids"])].softmax(dim=0).tolist())
         return {"scores": rows}
+
+
+@contextmanager
+def listening(server):
+    """Serve on a loopback port, and yield the URL."""
+    running = uvicorn.Server(uvicorn.Config(server.app, port=0, log_level="error"))
+    thread = threading.Thread(target=running.run)
+    thread.start()
+    while not running.started:
+        time.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{running.servers[0].sockets[0].getsockname()[1]}/v1"
+    finally:
+        running.should_exit = True
+        thread.join()
 
 
 def random_faults(seed, share=0.3):

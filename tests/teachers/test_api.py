@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import httpx
 import numpy as np
@@ -15,10 +17,7 @@ from qkd.teachers.api.endpoint import Endpoint, safe_url
 from qkd.teachers.api.teacher import ApiTeacher
 from qkd.teachers.causal_lm import CausalLM
 from qkd.teachers.prompt import PromptTeacher
-from tests.models.conftest import SENTENCES
-from tests.teachers.endpoint import Server, random_faults
-
-TEMPLATE = "{text} the"
+from tests.teachers.endpoint import Server, VirtualLoop, corpus, listening, random_faults, teacher, write_prompt
 
 
 @pytest.fixture(scope="module")
@@ -33,36 +32,13 @@ def server(lm):
 
 @pytest.fixture
 def prompt(tmp_path):
-    """A prompt whose labels are single tokens of the tiny model, and one with a label of two tokens."""
-    path = tmp_path / "prompt.toml"
-    path.write_text(f'template = "{TEMPLATE}"\nchat = false\n[verbalizers]\nanimals = ["cat"]\nphysics = ["qubit"]\n')
-    return str(path)
+    return write_prompt(tmp_path)
 
 
-@pytest.fixture
-def long_prompt(tmp_path):
-    path = tmp_path / "long.toml"
-    words = 'animals = ["red ball", "cat"]\nphysics = ["gate ends"]\n'
-    path.write_text(f'template = "{TEMPLATE}"\nchat = false\n[verbalizers]\n{words}')
-    return str(path)
-
-
-def corpus(count=60):
-    texts = [f"{SENTENCES[number % 4]} {' the' * (number // 4 + 1)}" for number in range(count)]
-    labels = ["animals" if number % 4 < 2 else "physics" for number in range(count)]
-    dataset = Dataset(tuple(texts), tuple(labels))
-    return dataset, split_dataset(dataset, 0.2, 0.2, 0)
-
-
-def teacher(server, prompt, sleep=None, **api):
-    settings = ApiSpec(api_url=("http://lm/v1",), api_concurrency=4, **api)
-    options = {"sleep": sleep} if sleep else {}
-    spec = PromptSpec(prompt=(prompt,), calibrate="none")
-    return ApiTeacher(server.name, spec, settings, transport=httpx.ASGITransport(server.app), **options)
-
-
-async def no_sleep(_):
-    await asyncio.sleep(0)
+@pytest.fixture(autouse=True)
+def virtual_time(request, monkeypatch):
+    if "url" not in request.fixturenames:
+        monkeypatch.setattr(asyncio.events, "new_event_loop", VirtualLoop)
 
 
 @pytest.mark.parametrize(
@@ -78,10 +54,11 @@ async def no_sleep(_):
         ("no_usage",),
     ],
 )
-def test_likelihoods_equal_those_of_the_local_model(server, model, long_prompt, deviations):
+def test_likelihoods_equal_those_of_the_local_model(server, model, tmp_path, deviations):
     server.deviations |= set(deviations)
+    long_prompt = write_prompt(tmp_path, animals='["red ball", "cat"]', physics='["gate ends"]')
     dataset, splits = corpus()
-    remote = teacher(server, long_prompt, sleep=no_sleep, api_source="likelihoods")
+    remote = teacher(server, long_prompt, api_source="likelihoods")
     remote.fit(dataset, splits)
     local = PromptTeacher(str(model), None, PromptSpec(prompt=(long_prompt,), calibrate="none"))
     local.fit(dataset, splits)
@@ -103,13 +80,28 @@ def test_next_token_and_score_have_the_same_argmax_as_the_local_model(server, mo
         assert same.mean() >= 0.99
 
 
+@pytest.mark.parametrize(("chat", "deviations"), [("true", set()), ("false", {"no_completions", "lists_all"})])
+def test_labels_of_one_token_are_scored_themselves_in_a_chat(server, tmp_path, chat, deviations):
+    server.deviations |= deviations
+    dataset, splits = corpus()
+    remote = teacher(server, write_prompt(tmp_path, chat=chat), api_source="next-token")
+    remote.fit(dataset, splits)
+    scores, listed = remote.scores(dataset.texts), "lists_all" in deviations
+    for text, row in zip(dataset.texts, scores, strict=True):
+        table = server.logprobs(server.ids(server.rendered({"messages": remote._source.question.messages(text)})))[-1]
+        exact = table[[server.ids("cat")[-1], server.ids("qubit")[-1]]].numpy()
+        top = table.topk(20).values.min().item()  # what is not listed is not more probable
+        assert np.allclose(row, exact if listed else np.maximum(row, exact), atol=1e-5)
+        assert listed or np.all((np.abs(row - exact) < 1e-5) | (exact <= top))
+
+
 def test_votes_are_within_their_standard_error(server, prompt):
     dataset, splits = corpus(200)
     remote = teacher(server, prompt, api_source="votes", api_votes=20)
     remote.fit(dataset, splits)
     exact = []
     for text in dataset.texts:
-        table = server.logprobs(server.ids(server.rendered({"messages": remote._question.messages(text)})))[-1]
+        table = server.logprobs(server.ids(server.rendered({"messages": remote._source.question.messages(text)})))[-1]
         exact.append(table[[server.ids(" cat")[-1], server.ids(" qubit")[-1]]].softmax(dim=0)[0].item())
     voted = np.exp(remote.scores(dataset.texts))[:, 0]
     errors = np.sqrt(voted * (1 - voted) / (20 + 1 + 1))
@@ -132,7 +124,7 @@ def test_votes_are_within_their_standard_error(server, prompt):
         ({"no_logprobs", "thinks"}, "votes"),
         ({"thinks", "no_completions"}, "votes"),
         ({"no_echo", "prompt_logprobs", "markers"}, "next-token"),
-        ({"no_echo", "collide"}, "votes"),
+        ({"no_echo", "collide"}, "next-token"),  # as a chat, whose list may contain one text twice
         ({"no_echo", "sampled"}, "votes"),
         ({"no_logprobs", "schema_ignored"}, "votes"),
         ({"no_logprobs", "old_limit"}, "votes"),
@@ -161,7 +153,7 @@ def test_a_server_without_any_usable_source_is_refused(server, prompt, deviation
 def test_faults_lose_nothing_and_pay_nothing_twice(server, prompt, seed):
     server.faults = random_faults(seed)
     dataset, splits = corpus(24)
-    remote = teacher(server, prompt, sleep=no_sleep, api_source="next-token")
+    remote = teacher(server, prompt, api_source="next-token")
     remote.fit(dataset, splits)
     logits = remote.logits(dataset.texts)
     server.faults = None
@@ -177,7 +169,7 @@ def test_faults_lose_nothing_and_pay_nothing_twice(server, prompt, seed):
 
 def test_a_job_continues_after_its_server_died(server, prompt):
     dataset, splits = corpus(40)
-    remote = teacher(server, prompt, sleep=no_sleep, api_source="next-token")
+    remote = teacher(server, prompt, api_source="next-token")
     left = 20
 
     async def dies(_):
@@ -195,6 +187,47 @@ def test_a_job_continues_after_its_server_died(server, prompt):
     again.fit(dataset, splits)
     again.logits(dataset.texts)
     assert len(server.requests) - before < 40
+
+
+def test_texts_of_a_server_that_dies_are_asked_of_the_others(server, prompt):
+    class OneDies(httpx.ASGITransport):
+        left = 12
+
+        async def handle_async_request(self, request):
+            if request.url.host == "b":
+                self.left -= 1
+                if self.left < 0:
+                    raise httpx.ReadError("reset")
+            return await super().handle_async_request(request)
+
+    dataset, splits = corpus()
+    urls = ("http://b/v1", "http://a/v1")
+    remote = teacher(server, prompt, OneDies(server.app), api_source="next-token", api_url=urls)
+    remote.fit(dataset, splits)
+    alone = teacher(server, prompt, api_source="next-token")
+    alone.fit(dataset, splits)
+    assert np.array_equal(remote.scores(dataset.texts), alone.scores(dataset.texts))
+
+
+@pytest.mark.parametrize("wait", ["30", "30s", format_datetime(datetime.now(UTC) + timedelta(days=1))])
+def test_a_limit_of_the_server_is_kept_by_all_requests_and_printed(server, prompt, wait, capsys):
+    from starlette.responses import JSONResponse
+
+    times = []
+
+    async def limited(_):
+        times.append(VirtualLoop.now)
+        if len(times) == 20:
+            return JSONResponse({"error": {"message": "too many"}}, 429, {"retry-after": wait})
+        return None
+
+    server.faults = limited
+    dataset, splits = corpus()
+    teacher(server, prompt, api_source="next-token").fit(dataset, splits)
+    gaps = np.diff(times)
+    assert gaps.max() >= 30 and (gaps > 1).sum() == 1
+    lines = [line for line in capsys.readouterr().err.splitlines() if "waiting" in line and "too many" in line]
+    assert len(lines) == 1 and "429" in lines[0]
 
 
 def test_a_budget_is_a_limit_and_needs_a_price(server, prompt):
@@ -220,7 +253,7 @@ def test_a_budget_holds_on_a_server_that_reports_no_tokens(server, prompt):
     characters = sum(len(f"{text} the") for text in dataset.texts)
     assert used.dollars * 1e6 > characters / 5
     with pytest.raises(BudgetError, match="all answers so far are stored"):
-        remote.api = remote.api.model_copy(update={"max_cost": used.dollars / 2})
+        remote.budget.limit = used.dollars / 2
         remote.scores(["a text that was not asked about"])
 
 
@@ -276,6 +309,10 @@ def test_refused_texts_are_left_to_their_labels(server, prompt):
     row = remote.logits([refused])[0]
     assert row.argmax() == dataset.targets[splits.train[0]]
     assert remote.describe().endpoint.unanswered == 1
+    server.faults = None  # the next job repeats a request that cost nothing
+    again = teacher(server, prompt, api_source="next-token")
+    again.fit(dataset, splits)
+    assert np.isfinite(again.scores([refused])).all() and not again.describe().endpoint.unanswered
 
 
 def test_wrong_answers_of_a_server_are_one_sentence(server, prompt):
@@ -337,11 +374,36 @@ def test_secrets_stay_out_of_messages_and_files(server, prompt, monkeypatch):
     files = b"".join(path.read_bytes() for path in cache.root().rglob("*") if path.is_file())
     assert b"sk-secret" not in files and "sk-secret" not in str(remote.describe().model_dump())
 
+    async def quotes(request):
+        seen.append(request.headers.get("authorization"))
+        return JSONResponse({"error": {"message": f"no access with {seen[-1]}, sk-secret or p%40ss or p@ss"}}, 400)
+
+    from starlette.responses import JSONResponse
+
+    server.faults = quotes
+    with pytest.raises(ModelError) as caught:
+        teacher(server, prompt).fit(dataset, splits)
+    assert "sk-secret" not in str(caught.value)
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://user:p%40ss@lm/v1")
+    with pytest.raises(ModelError) as caught:
+        teacher(server, prompt, api_url=()).fit(dataset, splits)
+    assert seen[-1] == "Basic dXNlcjpwQHNz" and "ss@" not in str(caught.value) and "p@ss" not in str(caught.value)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-\nsecret")
+    with pytest.raises(ModelError, match="OPENAI_API_KEY contains characters") as caught:
+        teacher(server, prompt).fit(dataset, splits)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["localhost:8000/v1", "ftp://lm/v1", "http:///v1", "http://lm:port/v1"])
+def test_a_malformed_url_is_one_sentence(server, prompt, url):
+    with pytest.raises((ModelError, ConfigError), match="http://HOST:PORT/v1"):
+        teacher(server, prompt, api_url=(url,))
+
 
 def test_an_absent_server_is_one_sentence_at_once(prompt):
     dataset, splits = corpus()
     settings = ApiSpec(api_url=("http://127.0.0.1:9/v1",))
-    absent = ApiTeacher("tiny", PromptSpec(prompt=(prompt,)), settings, sleep=no_sleep)
+    absent = ApiTeacher("tiny", PromptSpec(prompt=(prompt,)), settings)
     with pytest.raises(ServiceError, match=r"127\.0\.0\.1:9/v1 did not answer after 2 attempts: ConnectError"):
         absent.fit(dataset, splits)
 
@@ -356,29 +418,19 @@ def test_an_endless_stream_ends():
 
             return httpx.Response(200, content=drip())
 
-    endpoint = Endpoint("http://lm/v1", timeout=0.1, sleep=no_sleep, transport=Endless())
+    endpoint = Endpoint("http://lm/v1", ApiSpec(api_timeout=1.0), Endless())
     with pytest.raises(ServiceError, match="no complete answer within"):
         asyncio.run(endpoint.post("completions", {}))
 
 
 @pytest.fixture
-def listening(server):
+def url(server):
     """The server on a loopback port."""
-    import threading
-
-    import uvicorn
-
-    running = uvicorn.Server(uvicorn.Config(server.app, port=0, log_level="error"))
-    thread = threading.Thread(target=running.run)
-    thread.start()
-    while not running.started:
-        pass
-    yield f"http://127.0.0.1:{running.servers[0].sockets[0].getsockname()[1]}/v1"
-    running.should_exit = True
-    thread.join()
+    with listening(server) as url:
+        yield url
 
 
-def test_teach_continues_after_a_kill_and_pays_no_answer_twice(server, listening, prompt, tmp_path, monkeypatch):
+def test_teach_continues_after_a_kill_and_pays_no_answer_twice(server, url, prompt, tmp_path, monkeypatch):
     import os
 
     import pandas as pd
@@ -394,7 +446,7 @@ def test_teach_continues_after_a_kill_and_pays_no_answer_twice(server, listening
         "--teacher",
         "api:tiny",
         "--api-url",
-        listening,
+        url,
         "--prompt",
         prompt,
     ]
@@ -408,7 +460,7 @@ def test_teach_continues_after_a_kill_and_pays_no_answer_twice(server, listening
         signalled(
             *words,
             str(tmp_path / "part.parquet"),
-            after="qkd.teachers.api.answers:append_line",
+            after="os:write",
             times=times,
             env=dict(os.environ),
         )
@@ -420,14 +472,12 @@ def test_teach_continues_after_a_kill_and_pays_no_answer_twice(server, listening
 
 
 def test_labels_that_share_a_word_are_refused(server, tmp_path):
-    path = tmp_path / "same.toml"
-    path.write_text(f'template = "{TEMPLATE}"\n[verbalizers]\nanimals = ["cat"]\nphysics = ["cat"]\n')
     dataset, splits = corpus()
     with pytest.raises(ModelError, match="share the word 'cat'"):
-        teacher(server, str(path)).fit(dataset, splits)
+        teacher(server, write_prompt(tmp_path, physics='["cat"]')).fit(dataset, splits)
 
 
-def test_deferred_texts_are_asked_of_the_server_of_the_run(server, listening, prompt, tmp_path):
+def test_deferred_texts_are_asked_of_the_server_of_the_run(server, url, prompt, tmp_path):
     import json
 
     import pandas as pd
@@ -436,7 +486,7 @@ def test_deferred_texts_are_asked_of_the_server_of_the_run(server, listening, pr
 
     dataset, _ = corpus(60)
     pd.DataFrame({"text": dataset.texts, "label": dataset.labels}).to_csv(tmp_path / "data.csv", index=False)
-    given = {"data": tmp_path / "data.csv", "teacher": "api:tiny", "api-url": listening, "prompt": prompt}
+    given = {"data": tmp_path / "data.csv", "teacher": "api:tiny", "api-url": url, "prompt": prompt}
     given |= {
         "api-source": "next-token",
         "calibrate": "none",
@@ -457,13 +507,11 @@ def test_deferred_texts_are_asked_of_the_server_of_the_run(server, listening, pr
     assert row["label"] == dataset.classes[int(direct.predict_logits([new]).argmax())]
 
 
-def test_a_run_records_source_server_and_cost(server, listening, prompt, tmp_path):
+def test_a_run_records_source_server_and_cost(server, url, prompt, tmp_path):
     from qkd import distill
 
     dataset, _ = corpus(60)
-    options = dict(
-        data=(dataset.texts, dataset.labels), teacher="api:tiny", api_url=listening, prompt=prompt, price="1,1"
-    )
+    options = dict(data=(dataset.texts, dataset.labels), teacher="api:tiny", api_url=url, prompt=prompt, price="1,1")
     small = dict(encoder="hashing:16", qubits=2, epochs=2, diagnose=False, controls=False, runs=str(tmp_path))
     run = distill(**options, **small, max_cost=1.0)
     assert run.config.api.api_source == "likelihoods"

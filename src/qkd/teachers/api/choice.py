@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from qkd.core.config import ApiSpec
 from qkd.core.errors import ModelError
 from qkd.teachers.api.endpoint import Endpoint
 from qkd.teachers.api.likelihoods import Likelihoods
 from qkd.teachers.api.next_token import NextToken, TokenScores
-from qkd.teachers.api.question import Question
-from qkd.teachers.api.source import Source, Unanswered, Unsuited
-from qkd.teachers.api.usage import Usage, current_usage, estimated_tokens
+from qkd.teachers.api.source import Question, Source, Unanswered, Unsuited
+from qkd.teachers.api.usage import Usage, estimated_tokens
 from qkd.teachers.api.votes import Votes
 
 # Length from which the context is tested, and the most characters that a token of a real text has.
@@ -26,34 +26,36 @@ VOTE_TOKENS = 8
 SOURCES: dict[str, type[Source]] = {one.name: one for one in (TokenScores, Likelihoods, NextToken, Votes)}
 
 
-async def choose(
-    endpoint: Endpoint, model: str, question: Question, wanted: str, samples: int
-) -> tuple[Source, list[str]]:
+def candidates(spec: ApiSpec) -> Sequence[str]:
+    """Return the names of the sources that may be used, in order of preference."""
+    return list(SOURCES) if spec.api_source == "auto" else [spec.api_source]
+
+
+async def choose(endpoint: Endpoint, model: str, question: Question, spent: Usage) -> tuple[Source, list[str]]:
     """Return the first source that passes its test, and one line about every source before it.
 
     Args:
         endpoint: The server.
         model: The model's name on it.
         question: The prompt.
-        wanted: A key of ``SOURCES``, or ``auto`` for all of them in order.
-        samples: Samples of a text for ``votes``.
+        spent: The usage to which all requests are added.
 
     Raises:
         ModelError: no source passes.
         ServiceError: the server does not answer.
     """
-    reasons = []
-    for name in SOURCES if wanted == "auto" else [wanted]:
-        source = SOURCES[name](endpoint, model, question, samples)
-        endpoint.testing = True
-        try:
-            await source.test()
-        except (Unsuited, Unanswered, ModelError) as error:
-            reasons.append(f"{name}: {error}")
-            continue
-        finally:
-            endpoint.testing = False
-        return source, reasons
+    reasons = list[str]()
+    endpoint.testing = True
+    try:
+        for name in candidates(endpoint.spec):
+            source = SOURCES[name](endpoint, model, question, spent)
+            try:
+                await source.test()
+                return source, reasons
+            except (Unsuited, Unanswered, ModelError) as error:
+                reasons.append(f"{name}: {error}")
+    finally:
+        endpoint.testing = False
     raise ModelError(
         f"{endpoint.name} supplies no usable probabilities of labels with model '{model}': " + "; ".join(reasons)
     )
@@ -71,20 +73,16 @@ async def check_context(source: Source, texts: Sequence[str]) -> None:
     start = len(text) * 9 // 10
     if len(text) < MIN_CONTEXT_TEST_CHARACTERS:
         return
-    single, read = source.on(source.endpoint), list[int]()
-    single.samples = 1
+    read = list[int]()
     for part in (text[:start], text):
-        usage = Usage()
-        token = current_usage.set(usage)
+        single = source.copy(samples=1)
         try:
             await single.scores(part)
         except (Unanswered, Unsuited):
             return  # a server that refuses a long prompt is no silent one
-        finally:
-            current_usage.reset(token)
-        if usage.estimated or not usage.requests:
+        if single.usage.estimated or not single.usage.requests:
             return
-        read.append(usage.prompt_tokens // usage.requests)
+        read.append(single.usage.prompt_tokens // single.usage.requests)
     if read[1] - read[0] < (len(text) - start) / MAX_CHARACTERS_PER_TOKEN:
         raise ModelError(
             f"{source.endpoint.name} reads only {read[1]:,} tokens of a prompt and cuts the rest without an error; the "

@@ -9,15 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from qkd.teachers.api.source import (
-    PROBE_TEXTS,
-    REPEAT_TOLERANCE,
-    Scores,
-    Source,
-    Unanswered,
-    Unsuited,
-    choices,
-)
+from qkd.teachers.api.source import PROBE_TEXTS, REPEAT_TOLERANCE, Scores, Source, Unanswered, Unsuited
 
 # Nats by which a token's log-probability may differ between generation and prompt; servers compute them in 16 bits.
 GENERATED_TOLERANCE = 0.5
@@ -61,8 +53,7 @@ class Likelihoods(Source):
         Raises:
             Unsuited: they differ.
         """
-        body = {"prompt": self.question.plain(PROBE_TEXTS[0]), "max_tokens": 1, "temperature": 0, "logprobs": 1}
-        choice = choices(await self._ask("completions", body))[0]
+        choice = (await self._completions(prompt=self.question.plain(PROBE_TEXTS[0]), logprobs=1))[0]
         listed = choice.get("logprobs")
         values = listed.get("token_logprobs") if isinstance(listed, Mapping) else None
         word = str(choice.get("text") or "")
@@ -88,14 +79,12 @@ class Likelihoods(Source):
 
     async def _of_words(self, text: str, words: Sequence[str]) -> list[float]:
         prompt = self.question.plain(text)
-        fixed = {"max_tokens": 1, "temperature": 0, **self._options}
-        if not self._together:
-            asked = (self._ask("completions", {"prompt": prompt + word, **fixed}) for word in words)
-            answers = await asyncio.gather(*asked)
-            listed = [choice for answer in answers for choice in choices(answer)]
-        else:
-            listed = choices(await self._ask("completions", {"prompt": [prompt + word for word in words], **fixed}))
+        if self._together:
+            listed = await self._completions(prompt=[prompt + word for word in words], **self._options)
             listed = sorted(listed, key=lambda choice: choice.get("index", 0))
+        else:
+            each = (self._completions(prompt=prompt + word, **self._options) for word in words)
+            listed = [choice for choices in await asyncio.gather(*each) for choice in choices]
         if len(listed) != len(words):
             raise Unsuited(f"{len(listed)} answers to {len(words)} prompts")
         return [_mean_of_word(choice, prompt, word) for choice, word in zip(listed, words, strict=True)]

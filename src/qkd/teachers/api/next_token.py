@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from qkd.teachers.api.source import PROBE_TEXTS, Scores, Source, Unanswered, Unsuited, choices
+from qkd.teachers.api.source import PROBE_TEXTS, Scores, Source, Unanswered, Unsuited
 
-TOP_LOGPROBS = 20
+# Numbers of listed tokens, tried in order: llama.cpp lists any number, vLLM and chats 20, OpenAI's completions 5.
+TOP_LOGPROBS = (1000, 20_000, 20, 5)
 # Log-probability below which a token counts as impossible: servers write 0 as -inf, -9999 or the smallest float.
 IMPOSSIBLE = -100.0
 
@@ -60,14 +61,8 @@ class TokenScores(Source):
             if not isinstance(rows, list) or len(rows) != 1 or len(rows[0]) != len(self._ids):
                 raise Unsuited("/v1/score returns no row of scores")
             return Scores(np.log(np.clip(np.array(rows[0], float), 1e-12, None)))
-        body = {
-            "prompt": prompt,
-            "max_tokens": 1,
-            "temperature": 0,
-            "logprobs": 1,
-            "logprob_token_ids": list(self._ids),
-        }
-        listed = next_tokens(choices(await self._ask("completions", body))[0])
+        choices = await self._completions(prompt=prompt, logprobs=1, logprob_token_ids=list(self._ids))
+        listed = _next_tokens(choices[0])
         values = [listed.get(f" {words[0].strip()}") for words in self.question.words]
         if None in values:
             raise Unsuited("logprob_token_ids is ignored: a label's token is not returned")
@@ -82,66 +77,70 @@ class NextToken(Source):
     """
 
     name = "next-token"
-    _mode = "words"
+    _top, _coded, _as_chat = TOP_LOGPROBS[0], False, False
 
     async def prepare(self) -> None:
-        """Use the labels' own words where the server lists them as single tokens, codes in a chat otherwise.
+        """Find the first form of the question that has labels among the listed tokens.
+
+        The forms are the prompt of ``prompt:``, the same as a chat (or first so), and a chat with codes.
 
         Raises:
             Unsuited: no code is listed, or only sampled tokens have a probability.
         """
-        if all(len(words) == 1 for words in self.question.words) and not self.question.prompt.chat:
-            try:
-                listed = await asyncio.gather(*map(self._listed, PROBE_TEXTS))
-            except (Unanswered, Unsuited):
-                listed = None
-            if listed and all(any(answer in one for one in listed) for answer in self._answers()):
-                return
-        self._mode = "codes"
-        try:
-            listed = await asyncio.gather(*map(self._listed, PROBE_TEXTS))
-        except Unanswered as error:
-            raise Unsuited(f"a chat with codes: {error}") from None
-        if not any(self._mass(one, code) for one in listed for code in self.question.codes):
-            raise Unsuited("no label's code is among the listed tokens")
+        chat = self.question.prompt.chat
+        forms = [(False, False), (False, True)] if chat is False else [(False, True), (False, False)][: 1 + (not chat)]
+        forms = forms if all(len(words) == 1 for words in self.question.words) else []
+        reason = ""
+        for self._coded, self._as_chat in (*forms, (True, True)):
+            for self._top in TOP_LOGPROBS:
+                try:
+                    listed = await asyncio.gather(*map(self._listed, PROBE_TEXTS))
+                except (Unanswered, Unsuited) as error:
+                    reason = str(error)
+                    continue
+                found = np.array([[self._mass(one, answer) > 0 for answer in self._answers] for one in listed])
+                # a label of several tokens is listed nowhere
+                if found.any() if self._coded else found.any(axis=0).all() and found.any(axis=1).all():
+                    return
+                reason = "no label's code is among the listed tokens"
+        raise Unsuited(f"a chat with codes: {reason}")
 
     @property
     def key(self) -> dict[str, Any]:
-        """The source and whether it scores words or codes."""
-        return {"source": self.name, "mode": self._mode}
+        """The source, the form of the question and the number of listed tokens."""
+        return {"source": self.name, "coded": self._coded, "chat": self._as_chat, "top": self._top}
 
     async def scores(self, text: str) -> Scores:
         """Return one log-probability for each label, and the probability that no listed token has."""
         listed = await self._listed(text)
         rest = max(1.0 - sum(map(math.exp, listed.values())), 1e-9)
         bound = min(rest, math.exp(min(listed.values())))
-        masses = [self._mass(listed, answer) for answer in self._answers()]
+        masses = [self._mass(listed, answer) for answer in self._answers]
         if not any(masses):
             raise Unanswered("no label is among the listed tokens")
         return Scores(np.log([mass or bound for mass in masses]), unlisted=rest)
 
+    @property
     def _answers(self) -> Sequence[str]:
-        return (
-            [f" {words[0].strip()}" for words in self.question.words] if self._mode == "words" else self.question.codes
-        )
+        blank = "" if self._as_chat else " "
+        return self.question.codes if self._coded else [blank + words[0].strip() for words in self.question.words]
 
     def _mass(self, listed: Mapping[str, float], answer: str) -> float:
         """Return the listed probability of an answer; a code may have blanks around it."""
-        if self._mode == "words":
-            return math.exp(listed[answer]) if answer in listed else 0.0
+        if not self._coded:
+            return math.exp(listed.get(answer, -math.inf))
         return sum(math.exp(value) for token, value in listed.items() if token.strip() == answer)
 
     async def _listed(self, text: str) -> dict[str, float]:
-        if self._mode == "words":
-            fixed = {"max_tokens": 1, "temperature": 0, "logprobs": TOP_LOGPROBS}
-            return next_tokens(
-                choices(await self._ask("completions", {"prompt": self.question.plain(text), **fixed}))[0]
-            )
-        body = {"messages": self.question.coded_messages(text), "logprobs": True, "top_logprobs": TOP_LOGPROBS}
-        return next_tokens((await self._chat({**body, "temperature": 0}, 1))[0])
+        if not self._as_chat:
+            return _next_tokens((await self._completions(prompt=self.question.plain(text), logprobs=self._top))[0])
+        messages = self.question.messages(text, coded=self._coded)
+        return _next_tokens(
+            (await self._chat(1, messages=messages, logprobs=True, top_logprobs=self._top, temperature=0))[0]
+        )
 
 
-def next_tokens(choice: Mapping[str, Any]) -> dict[str, float]:
+def _next_tokens(choice: Mapping[str, Any]) -> dict[str, float]:
     """Return the log-probabilities of the tokens listed for the first generated position.
 
     Raises:
@@ -159,7 +158,7 @@ def next_tokens(choice: Mapping[str, Any]) -> dict[str, float]:
     listed: dict[str, float] = {}
     for token, value in pairs:
         if isinstance(value, int | float) and IMPOSSIBLE < value <= 0:  # NaN is neither
-            listed[str(token)] = float(np.logaddexp(listed.get(str(token), -math.inf), value))
+            listed[str(token)] = math.log(math.exp(listed.get(str(token), -math.inf)) + math.exp(value))
     if not listed:
         raise Unsuited("the list of top log-probabilities is empty")
     if len(listed) == 1 < len(pairs):

@@ -1,8 +1,9 @@
-"""The interface of a source: a way to get scores of the labels from a server, and its test on two known texts."""
+"""The question about one text, and the interface of a source: a way to get scores of the labels from a server."""
 
 from __future__ import annotations
 
 import asyncio
+import string
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,14 +11,73 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from qkd.core.errors import ModelError
 from qkd.teachers.api.endpoint import Endpoint, Refused
-from qkd.teachers.api.question import Question
+from qkd.teachers.api.usage import Usage, reported_usage
+from qkd.teachers.prompt_files import PromptFile
 
+CODES = string.ascii_uppercase + string.digits
 PROBE_TEXTS = (
     "I loved every minute of this wonderful film and will watch it again.",
     "The parcel arrived two weeks late, the box was crushed and half of the parts were missing.",
 )
 REPEAT_TOLERANCE = 1e-3  # nats by which a repeated request may differ
+
+
+@dataclass(frozen=True)
+class Question:
+    """A prompt for certain labels, in the forms that servers accept.
+
+    Attributes:
+        prompt: The template.
+        classes: The C labels.
+        words: The words that stand for each label.
+        examples: Texts and class numbers that are shown first.
+    """
+
+    prompt: PromptFile
+    classes: tuple[str, ...]
+    words: tuple[tuple[str, ...], ...]
+    examples: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def codes(self) -> tuple[str, ...]:
+        """One character for each label.
+
+        Raises:
+            ModelError: there are more labels than characters.
+        """
+        if len(self.classes) > len(CODES):
+            raise ModelError(
+                f"{len(self.classes)} labels exceed the {len(CODES)} one-character codes; use --api-source votes"
+            )
+        return tuple(CODES[: len(self.classes)])
+
+    def plain(self, text: str) -> str:
+        """Return the prompt as one text; a word with a space before it is the answer."""
+        shown = [f"{self._about(example)} {self.words[number][0]}\n\n" for example, number in self.examples]
+        return "".join(shown) + self._about(text)
+
+    def messages(self, text: str, coded: bool = False) -> list[dict[str, str]]:
+        """Return the prompt as chat messages.
+
+        Args:
+            text: The text.
+            coded: Whether the answer is the one-character code of a label; else it is the label's first word.
+        """
+        answers, suffix = [words[0] for words in self.words], ""
+        if coded:
+            listed = "\n".join(f"{code}) {word}" for code, word in zip(self.codes, answers, strict=True))
+            answers, suffix = list(self.codes), f"\n\n{listed}\nAnswer with the letter of the label alone."
+        turns = [{"role": "system", "content": self.prompt.system}] if self.prompt.system else []
+        for example, number in self.examples:
+            turns.append({"role": "user", "content": self._about(example) + suffix})
+            turns.append({"role": "assistant", "content": answers[number]})
+        return [*turns, {"role": "user", "content": self._about(text) + suffix}]
+
+    def _about(self, text: str) -> str:
+        listed = ", ".join(words[0] for words in self.words)
+        return self.prompt.template.replace("{labels}", listed).replace("{text}", text)
 
 
 class Unsuited(Exception):
@@ -50,24 +110,30 @@ class Source(ABC):
         endpoint: The server.
         model: The model's name on it.
         question: The prompt.
+        spent: The tokens of all requests, shared by all copies.
+
+    Attributes:
+        samples: The number of samples of a text, for votes.
+        usage: The tokens of this copy's requests.
     """
 
     name: ClassVar[str]
     repeatable: ClassVar[bool] = True
     _limits: tuple[str, ...] = ("max_tokens", "max_completion_tokens")
 
-    def __init__(self, endpoint: Endpoint, model: str, question: Question, samples: int = 20) -> None:
-        self.endpoint, self.model, self.question, self.samples = endpoint, model, question, samples
+    def __init__(self, endpoint: Endpoint, model: str, question: Question, spent: Usage) -> None:
+        self.endpoint, self.model, self.question = endpoint, model, question
+        self.samples, self.spent, self.usage = endpoint.spec.api_votes, spent, Usage()
 
     @property
     def key(self) -> dict[str, Any]:
         """Everything about the source that determines an answer, as JSON values."""
         return {"source": self.name}
 
-    def on(self, endpoint: Endpoint) -> Source:
-        """Return the same source on another server."""
+    def copy(self, **changes: Any) -> Source:
+        """Return the same source with other attributes, and with no tokens used."""
         other = object.__new__(type(self))
-        other.__dict__.update({**self.__dict__, "endpoint": endpoint})
+        other.__dict__.update({**self.__dict__, "usage": Usage(), **changes})
         return other
 
     @abstractmethod
@@ -92,26 +158,35 @@ class Source(ABC):
         Raises:
             Unsuited: the answers show that the server ignores an option or repeats itself.
         """
-        await self.prepare()
-        first, second = [one.values for one in await asyncio.gather(*map(self.scores, PROBE_TEXTS))]
-        again = (await self.scores(PROBE_TEXTS[0])).values
-        if not np.isfinite([first, second]).all():
+        await self.prepare()  # asked about the first text already, so that a cache contains it
+        texts = [*PROBE_TEXTS, PROBE_TEXTS[0]]
+        first, second, again = [one.values for one in await asyncio.gather(*map(self.scores, texts))]
+        if not np.isfinite([first, second, again]).all():
             raise Unsuited("scores are missing")
-        if self.repeatable:  # equal numbers of votes are no fault
-            if min(np.ptp(first), np.ptp(second)) < 1e-6:
-                raise Unsuited("all labels have the same score")
-            if np.abs(first - again).max() > REPEAT_TOLERANCE:
-                raise Unsuited(f"a repeated request differs by {np.abs(first - again).max():.2g} nats")
-            if np.array_equal(first, second):
-                raise Unsuited("two different texts have identical scores, as from a stale cache")
+        if not self.repeatable:  # equal numbers of votes are no fault
+            return
+        if min(np.ptp(first), np.ptp(second)) < 1e-6:
+            raise Unsuited("all labels have the same score")
+        if np.abs(first - again).max() > REPEAT_TOLERANCE:
+            raise Unsuited(f"a repeated request differs by {np.abs(first - again).max():.2g} nats")
+        if np.array_equal(first, second):
+            raise Unsuited("two different texts have identical scores, as from a stale cache")
 
     async def _ask(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         try:
-            return await self.endpoint.post(path, {"model": self.model, **body})
+            answer = await self.endpoint.post(path, {"model": self.model, **body})
         except Refused as error:
             raise Unanswered(str(error)) from None
+        usage = reported_usage(body, answer)
+        self.usage += usage
+        self.spent += usage
+        return answer
 
-    async def _chat(self, body: Mapping[str, Any], max_tokens: int) -> list[dict[str, Any]]:
+    async def _completions(self, **body: Any) -> list[dict[str, Any]]:
+        """Return the choices of a completion of one token, the most probable one."""
+        return _choices(await self._ask("completions", {"max_tokens": 1, "temperature": 0, **body}))
+
+    async def _chat(self, max_tokens: int, **body: Any) -> list[dict[str, Any]]:
         """Return the choices of a chat.
 
         Old servers ignore ``max_completion_tokens`` and write without end; new models refuse ``max_tokens``. The first
@@ -119,7 +194,7 @@ class Source(ABC):
         """
         for number, limit in enumerate(self._limits):
             try:
-                answer = choices(await self._ask("chat/completions", {**body, limit: max_tokens}))
+                answer = _choices(await self._ask("chat/completions", {**body, limit: max_tokens}))
             except Unanswered:
                 if number + 1 == len(self._limits):
                     raise
@@ -129,7 +204,7 @@ class Source(ABC):
         raise AssertionError
 
 
-def choices(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _choices(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the choices of an answer.
 
     Raises:

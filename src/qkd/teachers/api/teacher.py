@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -13,17 +14,15 @@ import numpy as np
 from qkd.core import cache
 from qkd.core.config import ApiSpec, Config, PromptSpec
 from qkd.core.console import log
-from qkd.core.errors import BudgetError, ModelError, ServiceError, require_extra
+from qkd.core.errors import ModelError, ServiceError, require_extra
 from qkd.data.dataset import shuffled_by_content
 from qkd.models.transformer import Loading
 from qkd.results import EndpointUse, TeacherCard
-from qkd.teachers.api.answers import Answers
-from qkd.teachers.api.choice import SOURCES, check_context, choose, expected_usage
+from qkd.teachers.api.choice import candidates, check_context, choose, expected_usage
 from qkd.teachers.api.endpoint import DEFAULT_URL, Endpoint, Unavailable
-from qkd.teachers.api.job import Job
-from qkd.teachers.api.question import Question
-from qkd.teachers.api.source import Source
-from qkd.teachers.api.usage import Usage
+from qkd.teachers.api.job import Answers, Job
+from qkd.teachers.api.source import Question, Source
+from qkd.teachers.api.usage import Budget, Usage
 from qkd.teachers.api.votes import Votes
 from qkd.teachers.calibration import Calibration, calibrate, validation_scores
 from qkd.teachers.heads import OutOfFold
@@ -46,22 +45,20 @@ class ApiTeacher:
         model: The model's name on the server.
         prompt: The settings of the prompt.
         api: The settings of the endpoint.
-        sleep, clock, transport: As in ``Endpoint``; for tests.
+        transport: As in ``Endpoint``; for tests.
+
+    Attributes:
+        budget: The tokens spent, their price and the limit.
 
     Raises:
         QkdError: the prompt does not exist, several prompts are named, or a URL or price is malformed.
     """
 
     cross_fitted = True
-    num_parameters = 0  # no server tells
+    num_parameters = 0  # no server reports it
 
     def __init__(
-        self,
-        model: str,
-        prompt: PromptSpec | None = None,
-        api: ApiSpec | None = None,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        transport: Any = None,
+        self, model: str, prompt: PromptSpec | None = None, api: ApiSpec | None = None, transport: Any = None
     ) -> None:
         self.name, self.model = f"api:{model}", model
         self.spec, self.api = prompt or PromptSpec(), api or ApiSpec()
@@ -70,20 +67,8 @@ class ApiTeacher:
             raise ModelError(f"{self.name}: several prompts would be paid for several times; name one with --prompt")
         (self._prompt,) = prompts.values()
         urls = self.api.api_url or (os.environ.get("OPENAI_BASE_URL") or DEFAULT_URL,)
-        self.usage = Usage()
-        self._endpoints = [
-            Endpoint(
-                url=url,
-                key_env=self.api.api_key_env,
-                concurrency=self.api.api_concurrency,
-                timeout=self.api.api_timeout,
-                sleep=sleep,
-                transport=transport,
-                usage=self.usage,
-            )
-            for url in urls
-        ]
-        self._question: Question | None = None
+        self.budget = Budget(self.name, self.api.prices, self.api.max_cost)
+        self._endpoints = [Endpoint(url, self.api, transport) for url in urls]
         self._spare: tuple[str, ...] = ()
         self._source: Source | None = None
         self._rejected: list[str] = []
@@ -98,10 +83,10 @@ class ApiTeacher:
 
     def estimate(self, texts: Sequence[str], classes: Sequence[str]) -> str:
         """Return a sentence with the tokens and the cost of N texts for each possible source; no server is asked."""
-        parts = []
-        for name, usage in self._expected(texts, classes).items():
-            cost = f", ${usage.cost(self.api.prices):.2f}" if any(self.api.prices) else ""
-            parts.append(f"'{name}' {usage.prompt_tokens:,} read and {usage.completion_tokens:,} written{cost}")
+        parts = [
+            f"'{name}' {usage.prompt_tokens:,} read and {usage.completion_tokens:,} written{self.budget.price(usage)}"
+            for name, usage in self._expected(texts, classes).items()
+        ]
         return f"{self.name}: {len(texts):,} texts, about this many tokens: {'; '.join(parts)}"
 
     def fit(self, dataset: Dataset, splits: Splits) -> None:
@@ -110,37 +95,32 @@ class ApiTeacher:
         Raises:
             QkdError: the server is unreachable, supplies no probabilities, or would cost more than allowed.
         """
-        expected = self._expected(dataset.texts, dataset.classes)
-        log.info(self.estimate(dataset.texts, dataset.classes))
-        self._check_budget(min(usage.cost(self.api.prices) for usage in expected.values()))
-        train = [dataset.texts[row] for row in splits.train]
-        self._own = {
-            cache.text_hash(text): int(dataset.targets[row]) for text, row in zip(train, splits.train, strict=True)
-        }
+        texts, targets, classes = dataset.texts, dataset.targets, dataset.classes
+        expected = self._expected(texts, classes)
+        log.info(self.estimate(texts, classes))
+        self.budget.check(min(expected.values(), key=self.budget.dollars))
+        self._own = {cache.text_hash(texts[row]): int(targets[row]) for row in splits.train}
         examples: tuple[tuple[str, int], ...] = ()
         if self.spec.examples:
             examples, self._spare = draw_examples(dataset, splits, self.spec)
-        self._question = self._ask_about(dataset.classes, examples)
-        _run(self._connect(dataset.texts))
-        assert self._source is not None
-        self._check_budget(expected[self._source.name].cost(self.api.prices))
-        rows = splits.train[shuffled_by_content(train, 0)[:MAX_CALIBRATION_TEXTS]]
-        texts = [dataset.texts[row] for row in rows]
-        how = "labels" if self.spec.calibrate == "words" else self.spec.calibrate  # a server scores no other words
-        scores = self.scores(texts)
-        answered = np.isfinite(scores).all(axis=1)
-        if answered.sum() < 2 * len(dataset.classes):
+        source = self._source = _run(self._connect(self._question(classes, examples), texts))
+        self.budget.check(expected[source.name])
+        rows = splits.train[shuffled_by_content([texts[row] for row in splits.train], 0)[:MAX_CALIBRATION_TEXTS]]
+        asked = np.concatenate([rows, splits.valid])  # one job, because the end of a job does not use all connections
+        answered = np.isfinite(self.scores([texts[row] for row in asked])).all(axis=1)[: len(rows)]
+        if answered.sum() < 2 * len(classes):
             raise ModelError(
-                f"{self.name} answered {answered.sum()} of {len(texts)} texts, too few to calibrate its scores"
+                f"{self.name} answered {answered.sum()} of {len(rows)} texts, too few to calibrate its scores"
             )
-        self._calibration = calibrate(scores[answered], dataset.targets[rows][answered], len(dataset.classes), how)
-        kept = [text for text, one in zip(texts, answered, strict=True) if one]
-        self._out_of_fold = OutOfFold(kept, self._calibration.unseen)
-        targets = dataset.targets[splits.valid]
-        logits = self._to_logits([dataset.texts[row] for row in splits.valid])
-        self._facts = validation_scores(self.name, logits, targets)
-        if isinstance(self._source, Votes):
-            self._standard_error = self._source.standard_error(logits)
+        rows = rows[answered]
+        calibrated = [texts[row] for row in rows]
+        how = "labels" if self.spec.calibrate == "words" else self.spec.calibrate  # a server scores no other words
+        self._calibration = calibrate(self.scores(calibrated), targets[rows], len(classes), how)
+        self._out_of_fold = OutOfFold(calibrated, self._calibration.unseen)
+        logits = self._to_logits([texts[row] for row in splits.valid])
+        self._facts = validation_scores(self.name, logits, targets[splits.valid])
+        if isinstance(source, Votes):
+            self._standard_error = source.standard_error(logits)
 
     def logits(self, texts: Sequence[str]) -> np.ndarray:
         """Return logits ``(N,C)`` float32 of N texts, out of fold for those that calibrated the scores."""
@@ -152,21 +132,18 @@ class ApiTeacher:
 
     def describe(self) -> TeacherCard:
         """Return model, source, prompt, tokens and cost."""
-        question, calibration = self._fitted()
-        assert self._source is not None
+        source, calibration = self._fitted()
+        question, spent = source.question, self.budget.spent
         endpoint = EndpointUse(
-            source=self._source.name,
+            source=source.name,
             rejected=tuple(self._rejected),
             model=self._server[0] or None,
             fingerprint=self._server[1] or None,
             urls=tuple(endpoint.name for endpoint in self._endpoints),
-            requests=self.usage.requests,
-            prompt_tokens=self.usage.prompt_tokens,
-            completion_tokens=self.usage.completion_tokens,
-            estimated=self.usage.estimated,
-            dollars=round(self.usage.cost(self.api.prices), 6) if any(self.api.prices) else None,
+            dollars=round(self.budget.dollars(spent), 6) if any(self.api.prices) else None,
             unanswered=len(self._unanswered),
             standard_error=self._standard_error,
+            **asdict(spent),
         )
         return TeacherCard(
             name=self.name,
@@ -187,9 +164,10 @@ class ApiTeacher:
 
         A text that the model did not answer has a row of NaN.
         """
-        question, source = self._question, self._source
-        if question is None or source is None:
+        source = self._source
+        if source is None:
             raise not_fitted(self.name)
+        question = source.question
         key = {
             "kind": "api",
             "server": self._server,
@@ -202,15 +180,17 @@ class ApiTeacher:
         with Answers(key) as answers:
             missing = []
             for text in dict.fromkeys(texts):
+                if text in self._counted:
+                    continue
                 row = answers.get(text)
-                if row is None:
+                if row is not None and row["usage"][0]:  # paid for by an earlier job
+                    self.budget.spent += Usage(*row["usage"])
+                    self._counted.add(text)
+                else:  # also a text that the server rejected then
                     missing.append(text)
-                elif text not in self._counted:  # paid for by an earlier job
-                    self.usage += Usage(*row["usage"])
-                self._counted.add(text)
             if missing:
-                job = Job(self.name, source, self._endpoints, self._spare, self._check_budget)
-                _run(job.run(missing, answers))
+                _run(Job(source, self._endpoints, self._spare, self.budget).run(missing, answers))
+                self._counted.update(missing)
             rows = [answers.get(text) or {} for text in texts]
         for text, row in zip(texts, rows, strict=True):
             if "scores" not in row:
@@ -220,49 +200,36 @@ class ApiTeacher:
 
     def _expected(self, texts: Sequence[str], classes: Sequence[str]) -> dict[str, Usage]:
         """Return the tokens that N texts will take from each source that may be used."""
-        question = self._ask_about(tuple(classes), ())
-        names = SOURCES if self.api.api_source == "auto" else [self.api.api_source]
-        return {name: expected_usage(name, question, texts, self.api.api_votes) for name in names}
+        question = self._question(tuple(classes))
+        return {name: expected_usage(name, question, texts, self.api.api_votes) for name in candidates(self.api)}
 
-    def _ask_about(self, classes: tuple[str, ...], examples: tuple[tuple[str, int], ...]) -> Question:
+    def _question(self, classes: tuple[str, ...], examples: tuple[tuple[str, int], ...] = ()) -> Question:
         return Question(self._prompt, classes, label_words(self._prompt, classes), examples)
 
-    async def _connect(self, texts: Sequence[str]) -> None:
-        """Find the model and a source on the first server that answers.
+    async def _connect(self, question: Question, texts: Sequence[str]) -> Source:
+        """Return a source on the first server that answers.
 
         Raises:
             QkdError: no server answers, none supplies probabilities, or the longest of N texts is cut.
         """
-        assert self._question is not None
         failed: list[str] = []
         for endpoint in self._endpoints:
             try:
                 await endpoint.check_model(self.model)
-                found = await choose(endpoint, self.model, self._question, self.api.api_source, self.api.api_votes)
-                await check_context(found[0], texts)
+                source, self._rejected = await choose(endpoint, self.model, question, self.budget.spent)
+                await check_context(source, texts)
             except Unavailable as error:
                 failed.append(str(error))
                 continue
             finally:
                 await endpoint.close()
-            self._source, self._rejected = found
             self._server = endpoint.server
             for reason in self._rejected:
                 log.info(f"{self.name}: not used: {reason}")
             server = " ".join(self._server).strip() or "unnamed"
-            log.info(f"{self.name}: '{self._source.name}' scores the labels on {endpoint.name} ({server})")
-            return
+            log.info(f"{self.name}: '{source.name}' scores the labels on {endpoint.name} ({server})")
+            return source
         raise ServiceError("; ".join(failed))
-
-    def _check_budget(self, cost: float | None = None) -> None:
-        """Raise a BudgetError if an expected cost, or else what was spent, is above the limit."""
-        limit = self.api.max_cost
-        cost = self.usage.cost(self.api.prices) if cost is None else cost
-        if limit is not None and cost > limit:
-            raise BudgetError(
-                f"{self.name}: ${cost:.2f} is above --max-cost {limit:g}; all answers so far are stored, "
-                "the same command with a higher limit continues"
-            )
 
     def _to_logits(self, texts: Sequence[str]) -> np.ndarray:
         """Return calibrated logits; an unanswered text gets its label if it is a training text, else zeros."""
@@ -272,23 +239,21 @@ class ApiTeacher:
         out = np.zeros((len(texts), scores.shape[1]), np.float32)
         out[answered] = calibration(scores[answered])
         classes = scores.shape[1]
-        for row in np.flatnonzero(~answered).tolist():
-            if (own := self._own.get(cache.text_hash(texts[row]))) is not None:
+        unanswered = [(row, texts[row]) for row in np.flatnonzero(~answered).tolist()]
+        for row, text in unanswered:
+            if (own := self._own.get(cache.text_hash(text))) is not None:
                 out[row, own] = np.log(OWN_LABEL_PROBABILITY * (classes - 1) / (1 - OWN_LABEL_PROBABILITY))
-        if not answered.all():
-            count = int((~answered).sum())
+        if unanswered:
             log.warning(
-                f"{self.name} did not answer {count:,} of {len(texts):,} texts, for example: {self._reason(texts)}"
+                f"{self.name} did not answer {len(unanswered):,} of {len(texts):,} texts, for example: "
+                f"{self._unanswered[unanswered[0][1]]}"
             )
         return out
 
-    def _reason(self, texts: Sequence[str]) -> str:
-        return next((self._unanswered[text] for text in texts if text in self._unanswered), "no reason")
-
-    def _fitted(self) -> tuple[Question, Calibration]:
-        if self._question is None or self._calibration is None:
+    def _fitted(self) -> tuple[Source, Calibration]:
+        if self._source is None or self._calibration is None:
             raise not_fitted(self.name)
-        return self._question, self._calibration
+        return self._source, self._calibration
 
 
 def _run(task: Coroutine[Any, Any, T]) -> T:

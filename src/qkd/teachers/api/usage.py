@@ -1,11 +1,12 @@
-"""Tokens and requests, as servers report them or estimated from characters."""
+"""Tokens and requests, as servers report them or estimated from characters, and the money that they cost."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from qkd.core.errors import BudgetError
 
 CHARACTERS_PER_TOKEN = 3.5
 
@@ -28,19 +29,43 @@ class Usage:
 
     def __iadd__(self, other: Usage) -> Usage:
         """Add the tokens and requests of ``other``."""
-        self.requests += other.requests
-        self.prompt_tokens += other.prompt_tokens
-        self.completion_tokens += other.completion_tokens
-        self.estimated += other.estimated
+        for name, value in asdict(other).items():
+            setattr(self, name, getattr(self, name) + value)
         return self
 
-    def cost(self, price: tuple[float, float]) -> float:
-        """Return US dollars at a price for one million read and one million written tokens."""
-        return (self.prompt_tokens * price[0] + self.completion_tokens * price[1]) / 1e6
 
+@dataclass
+class Budget:
+    """Tokens spent, their price and the limit.
 
-# The usage of the text that a task asks about, or of the test of a server.
-current_usage: ContextVar[Usage | None] = ContextVar("current_usage", default=None)
+    Attributes:
+        name: The teacher's name, for messages.
+        prices: US dollars for a million read and a million written tokens.
+        limit: US dollars at which labeling stops; None means no limit.
+        spent: The tokens so far, those of stored answers included.
+    """
+
+    name: str
+    prices: tuple[float, float]
+    limit: float | None
+    spent: Usage = field(default_factory=Usage)
+
+    def dollars(self, usage: Usage) -> float:
+        """Return the cost of ``usage``."""
+        return (usage.prompt_tokens * self.prices[0] + usage.completion_tokens * self.prices[1]) / 1e6
+
+    def price(self, usage: Usage) -> str:
+        """Return the cost of ``usage`` for messages; nothing without a price."""
+        return f", ${self.dollars(usage):.2f}" if any(self.prices) else ""
+
+    def check(self, expected: Usage | None = None) -> None:
+        """Raise a BudgetError if the cost of ``expected``, or else what was spent, is above the limit."""
+        dollars = self.dollars(expected or self.spent)
+        if self.limit is not None and dollars > self.limit:
+            raise BudgetError(
+                f"{self.name}: ${dollars:.2f} is above --max-cost {self.limit:g}; all answers so far are stored, "
+                "the same command with a higher limit continues"
+            )
 
 
 def reported_usage(body: Mapping[str, Any], answer: Mapping[str, Any]) -> Usage:

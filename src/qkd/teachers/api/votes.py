@@ -89,9 +89,7 @@ class Votes(Source):
         return found.pop() if len(found) == 1 else None
 
     async def _samples(self, text: str, count: int) -> list[str]:
-        body: dict[str, Any] = {"messages": self.question.messages(text), "temperature": 1.0}
-        if count > 1:
-            body["n"] = count
+        body: dict[str, Any] = {"n": count} if count > 1 else {}
         if self._constrained:
             labels = {"type": "string", "enum": [words[0] for words in self.question.words]}
             schema = {
@@ -104,7 +102,8 @@ class Votes(Source):
                 "type": "json_schema",
                 "json_schema": {"name": "label", "strict": True, "schema": schema},
             }
-        answers = await self._chat(body, MAX_ANSWER_TOKENS)
+        messages = self.question.messages(text)
+        answers = await self._chat(MAX_ANSWER_TOKENS, messages=messages, temperature=1.0, **body)
         contents = [str((answer.get("message") or {}).get("content") or "") for answer in answers]
         if not any(contents) and all(answer.get("finish_reason") == "length" for answer in answers):
             raise Unanswered(f"all {MAX_ANSWER_TOKENS:,} tokens of an answer were spent on reasoning")
