@@ -49,14 +49,14 @@ class _Retry(Exception):
     Attributes:
         after: Seconds that the server asks to wait, if it does.
         status: The HTTP status code, if there is one.
-        absent: Whether nothing listens at the URL.
+        silent: Whether nothing listens at the URL, or no answer ended in time.
     """
 
     def __init__(
-        self, message: str, after: float | None = None, status: int | None = None, absent: bool = False
+        self, message: str, after: float | None = None, status: int | None = None, silent: bool = False
     ) -> None:
         super().__init__(message)
-        self.after, self.status, self.absent = after, status, absent
+        self.after, self.status, self.silent = after, status, silent
 
 
 class Endpoint:
@@ -71,8 +71,8 @@ class Endpoint:
     Attributes:
         name: The URL without credentials.
         server: The model name and ``system_fingerprint`` of the latest response, empty where the server omits them.
-        testing: Whether requests test what the server supports, so that fewer attempts follow HTTP 500 or a URL at
-            which nothing listens.
+        testing: Whether requests test what the server supports, so that fewer attempts follow HTTP 500 or a server
+            that is silent.
         on_wait: Receives the seconds of each wait, for the progress.
     """
 
@@ -139,8 +139,8 @@ class Endpoint:
         count, latest = len(failures), failures[-1]
         if self.testing and count >= TEST_ATTEMPTS and all(one.status == 500 for one in failures):
             raise Refused(f"{self.name} fails on the request: {latest}")  # another form of it may not
-        absent = self.testing and count > 1 and all(one.absent for one in failures)
-        if absent or count >= MAX_ATTEMPTS:
+        silent = self.testing and count > 1 and all(one.silent for one in failures)
+        if silent or count >= MAX_ATTEMPTS:
             raise Unavailable(f"{self.name} did not answer after {count} attempts: {latest}")
 
     async def models(self) -> list[str]:
@@ -269,10 +269,10 @@ async def _read(
                     raise Refused(f"the answer exceeds {MAX_RESPONSE_BYTES:,} bytes")
             return response.status_code, response.headers, bytes(content)
     except TimeoutError:
-        raise _Retry(f"no complete answer within {timeout:g} s") from None
+        raise _Retry(f"no complete answer within {timeout:g} s", silent=True) from None
     except (httpx.HTTPError, OSError) as error:
-        absent = isinstance(error, httpx.ConnectError)
-        raise _Retry(f"{type(error).__name__}: {error}", absent=absent) from None
+        silent = isinstance(error, httpx.ConnectError)
+        raise _Retry(f"{type(error).__name__}: {error}", silent=silent) from None
 
 
 def safe_url(url: str) -> str:

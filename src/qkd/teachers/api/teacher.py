@@ -214,6 +214,7 @@ class ApiTeacher:
         """
         failed: list[str] = []
         for endpoint in self._endpoints:
+            endpoint.testing = True
             try:
                 await endpoint.check_model(self.model)
                 source, self._rejected = await choose(endpoint, self.model, question, self.budget.spent)
@@ -222,6 +223,7 @@ class ApiTeacher:
                 failed.append(str(error))
                 continue
             finally:
+                endpoint.testing = False
                 await endpoint.close()
             self._server = endpoint.server
             for reason in self._rejected:
