@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import math
 import os
@@ -237,8 +238,9 @@ class Endpoint:
 
     @property
     def _secrets(self) -> list[str]:
-        """The key, user name and password, the latter two also with percent escapes."""
-        return [os.environ.get(self.spec.api_key_env, "").strip(), *self._auth, *(self._url.netloc.split("@")[:-1])]
+        """The key, user name and password, as they are written and as they are sent."""
+        sent = base64.b64encode(":".join(self._auth).encode()).decode()
+        return [os.environ.get(self.spec.api_key_env, "").strip(), *self._auth, *self._url.netloc.split("@")[:-1], sent]
 
     @property
     def _auth(self) -> tuple[str, str]:

@@ -149,7 +149,6 @@ class ApiTeacher:
             name=self.name,
             kind="api",
             model=self.model,
-            prompt=question.plain("{text}"),
             words={name: list(words) for name, words in zip(question.classes, question.words, strict=True)},
             shots=len(question.examples),
             calibrated=self.spec.calibrate,
