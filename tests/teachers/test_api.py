@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+import torch
 
 from qkd.core import cache
 from qkd.core.config import ApiSpec, PromptSpec, make_config
@@ -103,9 +104,11 @@ def test_labels_of_one_token_are_scored_themselves_in_a_chat(server, tmp_path, c
         top = table.topk(20).values.min().item()  # what is not listed is not more probable
         assert np.allclose(row, exact if listed else np.maximum(row, exact), atol=1e-5)
         assert listed or np.all((np.abs(row - exact) < 1e-5) | (exact <= top))
+    assert (remote.describe().endpoint.unlisted > 1e-6) != listed
 
 
 def test_votes_are_within_their_standard_error(server, prompt):
+    torch.manual_seed(0)
     dataset, splits = corpus(200)
     remote = teacher(server, prompt, api_source="votes", api_votes=20)
     remote.fit(dataset, splits)
@@ -116,7 +119,7 @@ def test_votes_are_within_their_standard_error(server, prompt):
     voted = np.exp(remote.scores(dataset.texts))[:, 0]
     errors = np.sqrt(voted * (1 - voted) / (20 + 1 + 1))
     assert (np.abs(voted - exact) <= 1.96 * errors).mean() >= 0.9
-    assert 0 < remote.describe().endpoint.standard_error < 0.12
+    assert remote.describe().endpoint.standard_error == pytest.approx(errors.mean(), abs=1e-6)
 
 
 @pytest.mark.parametrize(

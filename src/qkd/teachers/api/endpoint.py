@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from qkd.core.config import ApiSpec
 from qkd.core.console import log
 from qkd.core.errors import ModelError, QkdError, ServiceError, nearest
-from qkd.teachers.api.usage import texts_of
+from qkd.teachers.api.usage import quotes
 
 if TYPE_CHECKING:
     import httpx
@@ -31,8 +31,6 @@ TEST_ATTEMPTS = 4  # of a request of the test that fails inside the server
 MAX_WAIT_SECONDS = 300.0
 WAIT_REPORT_SECONDS = 10.0
 MAX_RESPONSE_BYTES = 4 * 2**20
-# Length of a part of an error message that is looked for in the request, whose texts no message may contain.
-QUOTE_CHARACTERS = 20
 RETRIED_STATUS = {408, 409, 425, 429, 500, 502, 503, 504, 529}
 
 
@@ -144,18 +142,14 @@ class Endpoint:
         if silent or count >= MAX_ATTEMPTS:
             raise Unavailable(f"{self.name} did not answer after {count} attempts: {latest}")
 
-    async def models(self) -> list[str]:
-        """Return the model names that the server lists; none if it has no list."""
+    async def check_model(self, model: str) -> None:
+        """Raise a ModelError if the server has a list of models without ``model``."""
         try:
             listed = (await self._once("GET", "models", None)).get("data")
         except (QkdError, _Retry):
-            return []
+            return
         listed = listed if isinstance(listed, list) else []
-        return [str(one["id"]) for one in listed if isinstance(one, Mapping) and "id" in one]
-
-    async def check_model(self, model: str) -> None:
-        """Raise a ModelError if the server has a list of models without ``model``."""
-        known = await self.models()
+        known = [str(one["id"]) for one in listed if isinstance(one, Mapping) and "id" in one]
         if known and model not in known:
             raise ModelError(f"the server {self.name} has no model '{model}'{nearest(model, known)}")
 
@@ -230,11 +224,8 @@ class Endpoint:
         except (ValueError, RecursionError, AttributeError):
             pass
         text = " ".join(text.split())[:200] or "no reason given"
-        sent = " ".join(" ".join(texts_of(body or {})).split())
-        parts = (text[start : start + QUOTE_CHARACTERS] for start in range(len(text) - QUOTE_CHARACTERS + 1))
-        if any(part in sent for part in parts) or any(secret in text for secret in self._secrets if secret):
-            return "the reason quotes the request"
-        return text
+        secret = quotes(text, body) or any(part in text for part in self._secrets if part)
+        return "the reason quotes the request" if secret else text
 
     @property
     def _secrets(self) -> list[str]:

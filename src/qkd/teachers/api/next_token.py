@@ -118,7 +118,7 @@ class NextToken(Source):
         masses = [self._mass(listed, answer) for answer in self._answers]
         if not any(masses):
             raise Unanswered("no label is among the listed tokens")
-        return Scores(np.log([mass or bound for mass in masses]), unlisted=rest)
+        return Scores(np.log([mass or bound for mass in masses]), {"unlisted": rest})
 
     @property
     def _answers(self) -> Sequence[str]:
