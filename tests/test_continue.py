@@ -68,6 +68,13 @@ def test_training_texts_are_told_when_they_are_evaluated(runs, corpus, said):
     assert any(f"{old.metrics.texts['train']} of 240 texts are training texts" in line for line in said())
 
 
+def test_without_new_texts_a_run_continues_with_its_own(runs):
+    old, _ = runs
+    more = qkd.distill(continue_from=old.folder.path, runs=old.folder.path.parent, epochs=1, quiet=True)
+    assert more.config.data == old.config.data.model_copy(update={"continue_from": old.folder.path})
+    assert {row.text for row in more.predictions} == {row.text for row in old.predictions}
+
+
 def test_what_cannot_continue_is_told(runs, corpus, tmp_path):
     old, _ = runs
     texts = pd.read_csv(corpus / "texts.csv")

@@ -131,7 +131,7 @@ def test_unlabelled_texts_are_learned_from_and_what_they_bought_is_told(corpus, 
     table = pd.read_csv(corpus / "texts.csv")
     mask = table.index % 3 == 0
     table[mask].to_csv(tmp_path / "few.csv", index=False)
-    table["t"].to_csv(tmp_path / "all.csv", index=False)  # those of few.csv among them, which are left out
+    table["t"].to_csv(tmp_path / "all.csv", index=False)  # qkd ignores those that few.csv has too
     given = options(corpus, tmp_path, data=str(tmp_path / "few.csv"), unlabeled=str(tmp_path / "all.csv"), whiten=20)
     found = api.distill(**given)
     lines, bought = found.metrics.lines, found.metrics.unlabeled_gain
@@ -218,7 +218,7 @@ def test_given_test_texts_are_the_test_and_a_resumed_run_has_the_same(corpus, tm
     assert "The data set defines its test split." in done.report.read_text()
     assert done.config.data.test_data == test
     with train.open("a") as file:
-        file.write(rows[0])  # to be learned from as well; what is tested with stays out of it
+        file.write(rows[0])  # also a training text; test texts must not become training texts
     again = api.distill(resume=True, **given)
     assert again.metrics.texts == done.metrics.texts
     test.write_text("".join([header, *rows[4::4]]))

@@ -10,6 +10,7 @@ import pytest
 import torch
 from qiskit import QuantumCircuit, qasm3
 from qiskit.circuit import ParameterVector
+from sklearn.base import clone
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -174,7 +175,7 @@ def test_teachers_of_five_kinds_give_their_logits(distill, table, classifier):
 def test_a_classifier_that_is_not_fitted_never_sees_the_texts_it_labels(distill, table):
     memory = make_pipeline(TfidfVectorizer(), LogisticRegression(C=1e4))
     run = distill(teacher=memory, alpha=0.9)
-    assert not hasattr(memory, "classes_")  # the caller's object stays as it was
+    assert not hasattr(memory, "classes_")  # the caller's object is unchanged
     assert run.metrics.lines["teacher"].numbers.accuracy.value < 0.95
     assert run.config.teacher.teacher == ("object:Pipeline",)
 
@@ -243,7 +244,7 @@ def test_what_does_not_fit_is_one_sentence(distill, options, words):
 
 def test_encoders_are_functions_transformers_and_objects(distill, table, embedder):
     class Sentences:
-        """What a SentenceTransformer looks like."""
+        """An object with the interface of a SentenceTransformer."""
 
         def encode(self, sentences, batch_size=32):
             return torch.as_tensor(embedder.transform(sentences))
@@ -277,7 +278,9 @@ def test_a_sentence_transformer_is_an_encoder(distill, table, tmp_path):
     assert run.student.predict(["a text"])[0] in run.metrics.classes
 
 
-def test_another_process_is_told_what_to_pass(distill, embedder, classifier, tmp_path):
+def test_another_process_is_told_what_to_pass_and_other_objects_are_refused(
+    distill, table, embedder, classifier, tmp_path
+):
     run = distill(teacher=classifier, encoder=embedder.transform, name="mine")
     code = f"import qkd; qkd.Student.load({str(run.folder.path)!r})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -286,9 +289,14 @@ def test_another_process_is_told_what_to_pass(distill, embedder, classifier, tmp
         qkd.predict(["a text"], run=run, defer=0.01, ask_teacher=True)
     with pytest.raises(ConfigError, match=r"teacher=\.\.\."):
         qkd.distill(resume=True, runs=tmp_path / "runs", name="mine", epochs=3)
-    resumed = qkd.distill(
-        resume=True, runs=tmp_path / "runs", name="mine", epochs=3, teacher=classifier, encoder=embedder.transform
-    )
+    again = {"resume": True, "runs": tmp_path / "runs", "name": "mine", "epochs": 3}
+    others = {"teacher": clone(classifier).fit(table.text[::2], table.label[::2])}
+    others["encoder"] = clone(embedder).fit(table.text[:9]).transform
+    objects = {"teacher": classifier, "encoder": embedder.transform}
+    for role, other in others.items():
+        with pytest.raises(ConfigError, match=f"{role} is another object"):
+            qkd.distill(**again, **{**objects, role: other})
+    resumed = qkd.distill(**again, **objects)
     assert len(resumed.history) == 3 and resumed.config.teacher == run.config.teacher
 
 

@@ -62,7 +62,7 @@ def without_times(found):
 def test_the_best_is_the_best_and_starts_from_what_was_given(found):
     trials = found.trials
     assert [trial.number for trial in trials] == list(range(18))
-    assert trials[0].point == {"lr": 0.03, "layers": 1, "circuit": "hardware", "alpha": 0.2}  # as it was given
+    assert trials[0].point == {"lr": 0.03, "layers": 1, "circuit": "hardware", "alpha": 0.2}  # the given point
     whole = [trial for trial in trials if trial.state == "complete"]
     assert max(trial.value for trial in whole) == trials[found.best].value
     assert list(found.judged.students) == ["best", "start", "linear"]

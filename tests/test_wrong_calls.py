@@ -1,4 +1,4 @@
-"""Over 200 wrong calls of public functions and classes: each ends in one sentence, none in an error of a library."""
+"""Over 200 wrong calls of public functions and classes: each ends with one sentence, none with a library's error."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from qkd.core.config import EngineSpec
 DISTILL = """
     3 | "texts.csv" | {"train": {"epochs": 3}} | qkd.Config
 """
-"""What is no configuration."""
+"""Values that are no configuration."""
 
 SETTINGS = """
     resume="yes" | epoch=3 | epochs=-1 | epochs=1.5 | epochs="three" | epochs=None | epochs=nan | epochs=[3]
@@ -147,7 +147,7 @@ WRONG += [f"D({entry})" for entry in split(SETTINGS)] + split(CALLS)
 
 @pytest.fixture(scope="module")
 def names(corpus, tmp_path_factory):
-    """What the calls mention: texts, features, a finished run, circuits, devices, files."""
+    """The objects of the calls: texts, features, a finished run, circuits, devices, files."""
     folder = tmp_path_factory.mktemp("wrong")
     table = pd.read_csv(corpus / "texts.csv").rename(columns={"t": "text", "y": "label"})
     table = table.sample(60, random_state=0).reset_index(drop=True)

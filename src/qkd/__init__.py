@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     import qkd.simulation as simulation
     import qkd.student as student
     import qkd.teachers as teachers
-    from qkd.api import Run, distill, evaluate, predict, teach
+    from qkd.api import distill, evaluate, predict, teach
     from qkd.core.callbacks import Callback
     from qkd.core.config import Config
     from qkd.core.errors import QkdError
@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from qkd.device_runs import learn, run_hardware
     from qkd.devices.compiled import compile_for as transpile
     from qkd.experiments.specs import CompareSpec, SweepSpec
+    from qkd.opened import Run
     from qkd.student.bundle import Student
     from qkd.studies import compare, reproduce, sweep
 

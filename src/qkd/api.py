@@ -1,4 +1,4 @@
-"""The functions for notebooks: ``distill`` makes a run, ``Run`` reads one, ``evaluate`` and ``predict`` use it.
+"""The functions for notebooks: ``distill`` makes a run, ``evaluate`` and ``predict`` use it, ``teach`` labels texts.
 
 They are thin: they take paths, names and tables, and call the packages that take objects and arrays.
 """
@@ -6,9 +6,8 @@ They are thin: they take paths, names and tables, and call the packages that tak
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal, Unpack
@@ -20,126 +19,17 @@ from qkd.core.console import log
 from qkd.core.errors import ConfigError, DataError, FolderError, nearest
 from qkd.core.files import write_text
 from qkd.core.options import ConfigOptions
-from qkd.core.runs import RunFolder, existing_run, find_folder, named_run, new_run, newest_run
+from qkd.core.runs import RunFolder, existing_run, named_run, new_run, newest_run
+from qkd.opened import Run, open_student
 from qkd.pipeline.given import storable, stored_data
-from qkd.pipeline.settings import Overrides, by_section, check_device, merged, settled, with_pinned_models
-from qkd.reports.run import parts, predicted_classes, probabilities_and_targets, results_table
-from qkd.results import Evaluation, Labeling, Metrics, Prediction, TestPrediction
-from qkd.results.base import Shown
-from qkd.results.reading import read_metrics, read_predictions
+from qkd.pipeline.settings import Overrides, by_section, check_options, merged, settled, with_pinned_models
+from qkd.results import Evaluation, Labeling, Prediction
 
 if TYPE_CHECKING:
     import numpy as np
-    from matplotlib.axes import Axes
 
-    from qkd.reports.tables import Table
+    from qkd.data.dataset import Dataset
     from qkd.student.bundle import Student
-
-
-class Run(Shown):
-    """A run folder. ``to_frame`` has the tables ``results``, ``history`` and ``predictions``.
-
-    Args:
-        folder: ``runs/NAME``, its NAME, or ``runs/latest``.
-
-    Raises:
-        QkdError: there is no run.
-    """
-
-    @public
-    def __init__(self, folder: str | Path = "runs/latest") -> None:
-        self.folder = existing_run(Path(folder))
-
-    @property
-    def name(self) -> str:
-        """The run's name."""
-        return self.folder.name
-
-    @cached_property
-    def config(self) -> Config:
-        """The run's configuration."""
-        return read_config(self.folder.config)
-
-    @cached_property
-    def metrics(self) -> Metrics:
-        """The content of ``metrics.json``.
-
-        Raises:
-            QkdError: the run is not finished.
-        """
-        if not self.folder.metrics.is_file():
-            raise FolderError(
-                f"{self.folder.path}: this run has no numbers yet; continue it with 'qkd distill --resume --name "
-                f"{self.name}'"
-            )
-        return read_metrics(self.folder.metrics)
-
-    @property
-    def history(self) -> list[dict[str, float]]:
-        """The history of the training, one row per epoch."""
-        return self.folder.rows(self.folder.history)
-
-    @property
-    def predictions(self) -> list[TestPrediction]:
-        """Text, label and the logits (C,) of teacher and student for each test text."""
-        return read_predictions(self.folder)
-
-    @cached_property
-    def student(self) -> Student:
-        """The trained student."""
-        from qkd.student.bundle import Student
-
-        return Student.load(self.folder.path)
-
-    @property
-    def report(self) -> Path:
-        """The report, an HTML page."""
-        return self.folder.report
-
-    def table(self) -> Table:
-        """Return teacher, student, controls and majority class side by side."""
-        return results_table(self.metrics)
-
-    def _parts(self) -> Sequence[Any]:
-        return parts(self.folder.path, self.metrics if self.folder.metrics.is_file() else None)
-
-    def _records(self) -> dict[str, list[dict[str, Any]]]:
-        lines = [{"name": name, **line.to_dict()} for name, line in self.metrics.lines.items()]
-        predictions = predicted_classes(self.metrics.classes, self.predictions)
-        return {"results": lines, "history": self.history, "predictions": predictions}
-
-    def plot_accuracies(self, ax: Axes | None = None) -> Axes:
-        """Draw the test accuracy of teacher, student and controls with 95 % intervals."""
-        return self._plot("qkd.reports.plots:accuracies", self.metrics.lines, ax=ax)
-
-    def plot_learning(self, ax: Axes | None = None) -> Axes:
-        """Draw loss and validation accuracy against epochs."""
-        best = self.metrics.student.best_epoch
-        return self._plot("qkd.reports.plots:learning", self.history, best, ax=ax)
-
-    def plot_confusion(self, ax: Axes | None = None) -> Axes:
-        """Draw how many test texts of each label are predicted as each class."""
-        from qkd.student.metrics import confusion_matrix
-
-        classes, (probabilities, targets) = self.metrics.classes, self._probabilities()
-        table = confusion_matrix(probabilities["student"].argmax(axis=1), targets, len(classes))
-        return self._plot("qkd.reports.plots:confusion", table, classes, ax=ax)
-
-    def plot_reliability(self, ax: Axes | None = None) -> Axes:
-        """Draw accuracy against confidence for teacher and student."""
-        return self._plot("qkd.reports.plots:reliability", *self._probabilities(), ax=ax)
-
-    def plot_risk_coverage(self, ax: Axes | None = None) -> Axes:
-        """Draw the error rate among the most confident test texts against their share, for teacher and student."""
-        return self._plot("qkd.reports.plots:risk_coverage", *self._probabilities(), ax=ax)
-
-    def plot_agreement(self, ax: Axes | None = None) -> Axes:
-        """Draw the student's probability of the teacher's class against the teacher's own."""
-        return self._plot("qkd.reports.plots:agreement", *self._probabilities()[0].values(), ax=ax)
-
-    def _probabilities(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Return the probabilities (N,C) of teacher and student on the test texts, and the class numbers (N,)."""
-        return probabilities_and_targets(self.metrics.classes, self.predictions)
 
 
 @public
@@ -166,45 +56,53 @@ def distill(
         QkdError: something in the configuration, the data, the teacher or the folder does not fit.
         KeyboardInterrupt: the user interrupted it; the run folder has a valid student of the completed epochs.
     """
-    if config is None and options.get("continue_from") is not None and not resume:
-        config = _continued(Path(str(options["continue_from"])))
-    base = config or Config()
     if resume:
-        run = merged(base, by_section({key: options[key] for key in ("runs", "name") if key in options})).run
-        folder = newest_run(run.runs) if run.name is None else named_run(run.runs, run.name)
-        with folder.lock():
-            before = read_config(folder.config)
-            with storable(options, base.model_copy(update={"run": run}), before) as values:
-                _distill(_resumable(folder, config, by_section(values)), folder, callbacks, resume=True)
-    else:
-        with storable(options, base) as values:
-            overrides = by_section(values)
-            config = merged(base, overrides)
-            check_device(config, overrides)
-            stem = f"{config.data.stem}-{Path(config.student.circuit).stem}"
-            with new_run(config.run.runs, config.run.name, stem) as folder:
-                try:
-                    _distill(with_pinned_models(config), folder, callbacks, resume=False)
-                except Exception:
-                    if not any(path.exists() for path in (folder.checkpoint, folder.teacher)):
-                        shutil.rmtree(folder.path, ignore_errors=True)  # its files took no time
-                    raise
-    return Run(folder.path)
+        return _resume(config, callbacks, options)
+    if config is None and options.get("continue_from") is not None:
+        config = _continued(options)
+    base = config or Config()
+    with storable(options, base) as values:
+        overrides = by_section(values)
+        config = merged(base, overrides)
+        check_options(config, overrides)
+        stem = f"{config.data.stem}-{Path(config.student.circuit).stem}"
+        with new_run(config.run.runs, config.run.name, stem) as folder:
+            try:
+                return _distill(with_pinned_models(config), folder, callbacks, resume=False)
+            except Exception:
+                if not any(path.exists() for path in (folder.checkpoint, folder.teacher)):
+                    shutil.rmtree(folder.path, ignore_errors=True)  # its files took no time
+                raise
 
 
-def _continued(where: Path) -> Config:
-    """Return the configuration of the run whose student is trained further, for new texts and a new folder.
+def _resume(config: Config | None, callbacks: Sequence[Any], options: Mapping[str, Any]) -> Run:
+    """Continue the run that the options name, or the one started last."""
+    base = config or Config()
+    run = merged(base, by_section({key: options[key] for key in ("runs", "name") if key in options})).run
+    folder = newest_run(run.runs) if run.name is None else named_run(run.runs, run.name)
+    with folder.lock():
+        before = read_config(folder.config)
+        with storable(options, base.model_copy(update={"run": run}), before) as values:
+            return _distill(_resumable(folder, config, by_section(values)), folder, callbacks, resume=True)
+
+
+def _continued(options: Mapping[str, Any]) -> Config:
+    """Return the configuration of the run whose student is trained further, in a new folder.
+
+    New texts keep its columns alone; without new texts it has the texts of that run.
 
     Raises:
-        QkdError: ``where`` is no run.
+        QkdError: there is no such run.
     """
-    before = read_config(existing_run(where).config)
-    columns = {key: getattr(before.data, key) for key in ("text_column", "label_column")}
-    return before.model_copy(update={"data": DataSpec(**columns), "run": Config().run})
+    before = read_config(existing_run(Path(str(options["continue_from"]))).config)
+    data = before.data
+    if options.get("data") is not None:
+        data = DataSpec(text_column=data.text_column, label_column=data.label_column)
+    return before.model_copy(update={"data": data, "run": Config().run})
 
 
-def _distill(config: Config, folder: RunFolder, callbacks: Sequence[Any], resume: bool) -> None:
-    """Run the pipeline in a locked folder and make this the latest run."""
+def _distill(config: Config, folder: RunFolder, callbacks: Sequence[Any], resume: bool) -> Run:
+    """Run the pipeline in a locked folder, make this the latest run and return it."""
     from qkd.pipeline import distillation as pipeline
 
     try:
@@ -216,6 +114,7 @@ def _distill(config: Config, folder: RunFolder, callbacks: Sequence[Any], resume
         log.warning(f"interrupted; finished work is kept, continue with 'qkd distill --resume --name {folder.name}'")
         raise
     folder.make_latest()
+    return Run(folder.path)
 
 
 @public
@@ -323,10 +222,9 @@ def evaluate(
     import numpy as np
 
     from qkd.data.hashes import text_hashes
-    from qkd.data.loading import load_dataset
     from qkd.student.metrics import evaluate_student
 
-    student, opened = _opened(run)
+    student, opened = open_student(run)
     if data is None:
         if opened is None:
             raise DataError("a bundle contains no test texts; give labeled texts with data")
@@ -334,17 +232,8 @@ def evaluate(
         texts, labels = [row.text for row in rows], [row.label for row in rows]
         source = f"the test split of {opened.name}"
         return evaluate_student(student, texts, labels, source, np.array([row.teacher for row in rows]))
-    own = opened.config.data if opened else Config().data
-    text_column, label_column = text_column or own.text_column, label_column or own.label_column
-    if isinstance(data, str | Path):
-        dataset = load_dataset(str(data), text_column, label_column)
-    else:
-        with TemporaryDirectory() as folder:  # objects pass the same checks as files
-            named = {"data": data, "text_column": text_column, "label_column": label_column}
-            stored = stored_data(named, Config(), Path(folder))
-            if "encoder" in stored:
-                _check_reads_features(student)
-            dataset = replace(load_dataset(stored["data"], text_column, label_column), source="the given table")
+    own = opened.config.data if opened else DataSpec()
+    dataset = _labeled_texts(student, data, text_column or own.text_column, label_column or own.label_column)
     for label in dataset.classes:
         if label not in student.classes:
             raise DataError(f"{dataset.source}: the student knows no label '{label}'{nearest(label, student.classes)}")
@@ -357,6 +246,20 @@ def evaluate(
     return evaluate_student(student, dataset.texts, dataset.labels, dataset.source)
 
 
+def _labeled_texts(student: Student, data: Any, text_column: str, label_column: str) -> Dataset:
+    """Return labeled texts, or features for a student of features; objects pass the same checks as files."""
+    from qkd.data.loading import load_dataset
+
+    if isinstance(data, str | Path):
+        return load_dataset(str(data), text_column, label_column)
+    named = {"data": data, "text_column": text_column, "label_column": label_column}
+    with TemporaryDirectory() as folder:
+        stored = stored_data(named, Config(), Path(folder))
+        if "encoder" in stored:
+            _check_reads_features(student)
+        return replace(load_dataset(stored["data"], text_column, label_column), source="the given table")
+
+
 def _check_reads_features(student: Student) -> None:
     """Refuse features for a student of texts.
 
@@ -365,18 +268,6 @@ def _check_reads_features(student: Student) -> None:
     """
     if not student.encoder.name.startswith("features:"):
         raise DataError(f"the student reads texts with the encoder '{student.encoder.name}'; give texts, not features")
-
-
-def _opened(run: str | Path | Run | Student) -> tuple[Student, Run | None]:
-    """Return the student of a run, a student or a folder, and the run where there is one."""
-    if isinstance(run, str | Path):
-        path = find_folder(Path(run))
-        if (path / "config.json").is_file() and not (path / "config.toml").is_file():
-            from qkd.student.bundle import Student
-
-            return Student.load(path), None
-        run = Run(path)
-    return (run.student, run) if isinstance(run, Run) else (run, None)
 
 
 @public
@@ -413,32 +304,38 @@ def predict(
     inputs = [texts] if isinstance(texts, str) else to_texts(texts) if hasattr(texts, "shape") else list(texts)
     if not inputs and not file:
         raise DataError("no texts to classify: give them as arguments or with --file")
-    student, opened = _opened(run)
-    own = opened.config.data if opened else Config().data
+    student, opened = open_student(run)
+    own = opened.config.data if opened else DataSpec()
     inputs += load_texts(Path(file), text_column or own.text_column) if file else ()
     if hasattr(texts, "shape"):
         _check_reads_features(student)
-    nobody: list[None] = [None] * len(inputs)
-    if ask_teacher or defer is not None:
-        if ask_teacher and opened is None:
-            raise FolderError(f"{run}: a bundle has no teacher; name the run that trained it")
-        from qkd.pipeline.inputs import ask_run_teacher
-
-        ask = ask_run_teacher(opened.folder, student.classes) if ask_teacher and opened else None
-        answers = student.defer(inputs, None if defer == "teacher" else defer, ask=ask)
-        log.info(answers.deferral.describe())
-        rows, deferred = answers.probabilities, (~answers.answered).tolist()
-        sources = answers.answered_by if ask_teacher else nobody
+    more: dict[str, list[Any]] = {}
+    if defer is None and not ask_teacher:
+        rows = student.predict_proba(inputs)
     else:
-        rows, deferred, sources = student.predict_proba(inputs), nobody, nobody
+        rows, more = _deferred(student, opened, inputs, None if defer == "teacher" else defer, ask_teacher)
     return [
         Prediction(
             text=text,
             label=student.classes[row.argmax()],
             probability=float(row.max()),
             probabilities=dict(zip(student.classes, row.tolist(), strict=True)),
-            deferred=unsure,
-            answered_by=source,
+            **{name: values[number] for name, values in more.items()},
         )
-        for text, row, unsure, source in zip(inputs, rows, deferred, sources, strict=True)
+        for number, (text, row) in enumerate(zip(inputs, rows, strict=True))
     ]
+
+
+def _deferred(
+    student: Student, run: Run | None, texts: list[str], risk: float | None, ask_teacher: bool
+) -> tuple[np.ndarray, dict[str, list[Any]]]:
+    """Return probabilities (N,C), and for each text whether it was deferred and, with a teacher, who answered it."""
+    from qkd.pipeline.inputs import ask_run_teacher
+
+    if ask_teacher and run is None:
+        raise FolderError("a bundle has no teacher; name the run that trained it")
+    ask = ask_run_teacher(run.folder, student.classes) if ask_teacher and run else None
+    answers = student.defer(texts, risk, ask=ask)
+    log.info(answers.deferral.describe())
+    more: dict[str, list[Any]] = {"deferred": (~answers.answered).tolist()}
+    return answers.probabilities, {**more, "answered_by": list(answers.answered_by)} if ask_teacher else more

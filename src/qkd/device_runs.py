@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from qiskit.providers import BackendV2
     from qiskit_ibm_runtime import QiskitRuntimeService
 
-    from qkd.api import Run
     from qkd.hardware.plan import Plan
     from qkd.hardware.request import BaseRequest
     from qkd.hardware.run import DeviceRun
+    from qkd.opened import Run
 
     R = TypeVar("R", bound=BaseRequest)
 

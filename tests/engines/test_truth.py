@@ -152,7 +152,7 @@ def understood(circuit):
 @pytest.mark.parametrize("kind", VARIANTS)
 def test_an_attribute_that_changes_aers_answer_changes_ours(kind, engine, noise):
     make, tolerance = NOISY[engine]
-    estimator = make(noise)  # one for all variants: what it has compiled must not answer for another
+    estimator = make(noise)  # one for all variants: a compiled variant must not answer for another
     for operation in VARIANTS[kind]:
         circuit = around(operation)
         for observable in ("ZZ", "IY"):

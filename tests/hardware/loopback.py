@@ -90,7 +90,7 @@ class Loopback:
         return {
             "QISKIT_IBM_TOKEN": TOKEN,
             "QISKIT_IBM_INSTANCE": CRN,
-            "QISKIT_IBM_URL": f"{url}/experimental",  # which the client's own resolver leaves as it is
+            "QISKIT_IBM_URL": f"{url}/experimental",  # which the client's own resolver does not change
             "IAM_URL": f"{url}/iam",
             "GLOBAL_SEARCH_URL": f"{url}/search",
             "GLOBAL_CATALOG_URL": f"{url}/catalog",
@@ -116,7 +116,7 @@ class Loopback:
                     return fault
         return None
 
-    # what the client asks for
+    # the requests of the client
 
     def answer(self, method, path, query, body):
         if path.startswith("/iam"):

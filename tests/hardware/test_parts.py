@@ -123,7 +123,7 @@ def test_executions_are_counted_on_the_clients_own_program():
     pec = Mitigation("pec", 1024)
     layers = find_layers(Estimator(mode=region.backend, options=pec.options()), small)
     each, _ = count_executions(small, pec, calibrated_layers(layers, small, noise_model(region)), region.backend)
-    assert each > 1024  # what cancelling the noise costs
+    assert each > 1024  # the overhead of cancelling the noise
 
 
 def test_five_hundred_texts_fit_the_free_plan():

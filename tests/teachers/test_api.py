@@ -332,7 +332,7 @@ def test_wrong_answers_of_a_server_are_one_sentence(server, prompt):
     from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse
 
     dataset, splits = corpus()
-    server.deviations |= {"any_model"}  # it would answer all the same
+    server.deviations |= {"any_model"}  # it would answer any name
     with pytest.raises(ModelError, match="did you mean 'tiny'"):
         other = teacher(server, prompt)
         other.model = "tinny"

@@ -7,7 +7,9 @@ from functools import lru_cache
 from typing import Any
 
 from qiskit.circuit import Barrier, Delay, Gate, Operation, ParameterExpression, QuantumCircuit, Reset
-from qiskit.circuit.library import GlobalPhaseGate, IGate, get_standard_gate_name_mapping
+from qiskit.circuit.library import GlobalPhaseGate, IGate, PauliEvolutionGate, get_standard_gate_name_mapping
+from qiskit.quantum_info import SparsePauliOp
+from qiskit.synthesis import ProductFormula
 
 from qkd.core.errors import CircuitError
 
@@ -54,6 +56,15 @@ def has_misnamed_gates(circuit: QuantumCircuit) -> bool:
     return False
 
 
+def is_approximated(operation: Any) -> bool:
+    """Return whether an operation's definition is a product formula that only approximates the operation."""
+    if not isinstance(operation, PauliEvolutionGate) or not isinstance(operation.synthesis, ProductFormula):
+        return False
+    terms = operation.operator if isinstance(operation.operator, list) else [operation.operator]
+    groups = [SparsePauliOp(term).group_commuting() if isinstance(term, SparsePauliOp) else (1, 1) for term in terms]
+    return any(len(group) > 1 for group in groups)
+
+
 def flattened(circuit: QuantumCircuit) -> QuantumCircuit:
     """Return an equivalent circuit of standard gates, barriers, delays and resets.
 
@@ -86,7 +97,7 @@ def _flat_operations(circuit: QuantumCircuit, qubits: Sequence[int]) -> Iterator
         else:
             raise CircuitError(
                 f"circuit '{circuit.name}' contains '{operation.name}', which has no definition by standard gates; "
-                "decompose it first"
+                "transpile it with basis_gates=['u', 'cx'] first"
             )
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from qiskit.circuit import Parameter, QuantumCircuit
 from qiskit.quantum_info import SparsePauliOp
 from qiskit.transpiler import TranspileLayout
 
-from qkd.circuits.flatten import flattened, has_misnamed_gates
+from qkd.circuits.flatten import flattened, has_misnamed_gates, is_approximated
 from qkd.core.errors import CircuitError
 
 
@@ -56,6 +57,8 @@ class StudentCircuit:
                 name = "number" if isinstance(kind, tuple) else kind.__name__
                 raise CircuitError(f"circuit '{self.name}': {field} must be a list with elements of type {name}")
             object.__setattr__(self, field, values)
+        if any(is_approximated(item.operation) for item in self.circuit.data):
+            _warn_of_approximation(self.name)
         if has_misnamed_gates(self.circuit):
             object.__setattr__(self, "circuit", flattened(self.circuit))
         both = set(self.inputs) & set(self.weights)
@@ -106,3 +109,13 @@ class StudentCircuit:
 
 def _names(parameters: set[Parameter]) -> str:
     return ", ".join(sorted(f"'{p.name}'" for p in parameters))
+
+
+@lru_cache(maxsize=8)
+def _warn_of_approximation(name: str) -> None:
+    from qkd.core.console import log  # engines alone load no console
+
+    log.warning(
+        f"circuit '{name}' contains a PauliEvolutionGate of terms that do not commute; qkd runs its product formula, "
+        "as a device does, which differs from the exact evolution"
+    )

@@ -10,7 +10,7 @@ import typer
 
 from qkd.cli.hardware import Detach, DryRun, NewPlan, Yes, ask
 from qkd.cli.options import Json, command, print_json
-from qkd.core.console import write
+from qkd.core.console import held, write
 from qkd.core.specs import Count, Spec, option
 from qkd.hardware.request import LearningRequest
 
@@ -201,8 +201,8 @@ def _draw(drawn: Any) -> None:
     if drawn is not None:
         from rich.console import Console
 
-        console = Console()
-        console.print(drawn, crop=False, overflow="ignore")
+        with held():
+            Console().print(drawn, crop=False, overflow="ignore")
 
 
 class TranspileSpec(Spec):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qkd.cli.options import Json, print_json
-from qkd.core.console import is_quiet, one_line, write
+from qkd.core.console import held, is_quiet, one_line, write
 from qkd.hardware.request import DeviceRunRequest
 
 if TYPE_CHECKING:
@@ -72,7 +72,8 @@ def ask(skip: bool, silent: bool) -> Callable[[Plan], bool]:
             return True
         if not sys.stdin.isatty():
             raise QkdError("nothing was submitted: give --yes to submit without a question")
-        return typer.confirm(f"Submit {plan.jobs} job{'s' * (plan.jobs > 1)} to {plan.device}?")
+        with held():
+            return typer.confirm(f"Submit {plan.jobs} job{'s' * (plan.jobs > 1)} to {plan.device}?")
 
     return confirm
 

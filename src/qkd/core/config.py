@@ -345,6 +345,9 @@ class RunSpec(Spec):
 
     runs: Path = option(Path("runs"), "Folder of the run folders.")
     name: str | None = option(None, "Name of the run. Default: data and circuit with a number.")
+    bundle_encoder: bool = option(
+        False, "Copy the encoder's model into the bundle, which then loads without a download."
+    )
     track: Annotated[tuple[Tracker, ...], BeforeValidator(_several)] = option(
         (), "Trackers that follow the run: tensorboard, mlflow, wandb or trackio, each installed on its own."
     )

@@ -102,6 +102,7 @@ class ConfigOptions(TypedDict, total=False):
     idle_noise: bool
     runs: str | Path
     name: str | None
+    bundle_encoder: bool
     track: Sequence[Literal["tensorboard", "mlflow", "wandb", "trackio"]] | str
 
 

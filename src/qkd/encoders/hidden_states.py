@@ -58,7 +58,7 @@ class TransformerEncoder:
         self.name, self.model, self.pooling = name, model, pooling
         self._requested = None if layers is None else tuple(sorted(set(layers)))
         self.loading, self.arrays = loading, dict(arrays or {})
-        self._whole = Backbone(model, loading)
+        self.whole = Backbone(model, loading)
 
     @property
     def has_open_layers(self) -> bool:
@@ -71,7 +71,7 @@ class TransformerEncoder:
         chosen = "layers=" + ",".join(map(str, layers))
         options = "&".join(chosen if word.startswith("layers=") else word for word in words)
         other = TransformerEncoder(f"{self.model}?{options}", self.model, self.loading, layers, self.pooling)
-        other._whole = self._whole
+        other.whole = self.whole
         return other
 
     def with_weights(self, weights: Mapping[str, np.ndarray]) -> TransformerEncoder:
@@ -82,7 +82,7 @@ class TransformerEncoder:
     @property
     def dim(self) -> int:
         """Embedding width D."""
-        return self._whole.dim * len(self.layers)
+        return self.whole.dim * len(self.layers)
 
     @property
     def num_parameters(self) -> int:
@@ -99,7 +99,7 @@ class TransformerEncoder:
             chosen["pooling"] = self.pooling
         if self.arrays:
             chosen["tuned"] = self._digest
-        return {"kind": "embedding", **self._whole.key, **chosen}
+        return {"kind": "embedding", **self.whole.key, **chosen}
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Return embeddings ``(N,D)`` float32 of N texts; the part of each layer has length 1."""
@@ -115,10 +115,10 @@ class TransformerEncoder:
         """Add the states of N texts to the cache. All layers that it keeps come from one pass."""
 
         def compute(chunk: list[str]) -> np.ndarray:
-            backbone = self._backbone if self._stored == self.layers else self._whole
+            backbone = self._backbone if self._stored == self.layers else self.whole
             return self._read(backbone, chunk, self._stored).reshape(len(chunk), len(self._stored), -1)
 
-        width = (len(self._stored), self._whole.dim)
+        width = (len(self._stored), self.whole.dim)
         self._store.fill(texts, compute, f"embedding with {self.name}", width)
         self.report(len(texts))
 
@@ -136,17 +136,17 @@ class TransformerEncoder:
     def _store(self) -> cache.Store:
         changed = {"tuned": self._digest} if self.arrays else {}
         key = {"layers": list(self._stored), "pooling": self.pooling, **changed}
-        return cache.Store({"kind": "layers", **key, **self._whole.key})
+        return cache.Store({"kind": "layers", **key, **self.whole.key})
 
     def report(self, count: int) -> None:
         """Print how many of ``count`` texts were cut."""
-        for backbone in dict.fromkeys((self._whole, self._backbone)):
+        for backbone in dict.fromkeys((self.whole, self._backbone)):
             backbone.report(count)
 
     @cached_property
     def layers(self) -> tuple[int, ...]:
         """Layers that are read."""
-        last = self._whole.num_layers
+        last = self.whole.num_layers
         if self._requested is None:
             return (last,)
         for layer in self._requested:
@@ -157,7 +157,7 @@ class TransformerEncoder:
     @cached_property
     def pass_layers(self) -> tuple[int, ...]:
         """Layers of a whole pass that the cache keeps."""
-        last = self._whole.num_layers
+        last = self.whole.num_layers
         step = -(-last // MAX_CACHED_LAYERS)
         return tuple(sorted(range(last, 0, -step)))
 
@@ -165,8 +165,8 @@ class TransformerEncoder:
     def _backbone(self) -> Backbone:
         """The transformer up to the highest layer that is read."""
         top = max(self.layers)
-        if top == self._whole.num_layers and not self.arrays:
-            return self._whole
+        if top == self.whole.num_layers and not self.arrays:
+            return self.whole
         weights = {name.removeprefix("tuned."): value for name, value in self.arrays.items()}
         return Backbone(self.model, self.loading, max(top, 1), weights)
 

@@ -32,6 +32,7 @@ def make_encoder(
     trust_remote_code: bool = False,
     arrays: Mapping[str, np.ndarray] | None = None,
     allow_download: bool = True,
+    folders: Mapping[str, str] | None = None,
 ) -> Encoder:
     """Return the encoder called ``name``.
 
@@ -42,11 +43,17 @@ def make_encoder(
         trust_remote_code: whether a transformer may run Python code of its own.
         arrays: the encoder's ``arrays`` from when it was saved.
         allow_download: whether a model that is not in the hub's cache may be fetched.
+        folders: folders of the models that a bundle contains, by name.
 
     Raises:
         ModelError: there is no such encoder, or its weights cannot be loaded.
     """
-    loading = Loading(torch_device=torch_device, trust_remote_code=trust_remote_code, allow_download=allow_download)
+    loading = Loading(
+        torch_device=torch_device,
+        trust_remote_code=trust_remote_code,
+        allow_download=allow_download,
+        folders=folders or {},
+    )
     return _make(name, loading, dict(arrays or {}))
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -45,6 +45,7 @@ class Loading:
         max_tokens: Number of tokens read of each text. None means ``MAX_TOKENS`` or the model's maximum.
         trust_remote_code: Whether a model may run Python code of its own.
         allow_download: Whether a model that is not in the hub's cache may be fetched.
+        folders: Folders of the models that a bundle contains, by name.
     """
 
     torch_device: str | None = None
@@ -53,6 +54,7 @@ class Loading:
     max_tokens: int | None = None
     trust_remote_code: bool = False
     allow_download: bool = True
+    folders: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def device(self) -> str:
@@ -116,6 +118,8 @@ class Transformer:
 
     def locate(self) -> Source:
         """Return where the weights are."""
+        if self.model in self.loading.folders:
+            return Source(self.loading.folders[self.model])
         source = weights.resolve(self.model, allow_download=self.loading.allow_download)
         if source.is_folder and (Path(source.path) / "adapter_config.json").is_file():
             raise ModelError(

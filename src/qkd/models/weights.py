@@ -112,6 +112,17 @@ def hub_file(source: Source) -> str:
     raise ModelError(loading_sentence(source, first or OSError("no configuration"))) from None
 
 
+def model_folder(source: Source) -> Path:
+    """Return the local folder of a model; the files that a hub model lacks in the cache are fetched."""
+    if source.is_folder:
+        return Path(source.path)
+    from huggingface_hub import snapshot_download
+
+    local = is_offline() or not source.allow_download
+    kinds = ["*.json", "*.safetensors", "*.model", "*.txt"]
+    return Path(snapshot_download(source.path, revision=source.revision, allow_patterns=kinds, local_files_only=local))
+
+
 def base_of(source: Source) -> tuple[Source, str] | None:
     """Return the base model of a peft adapter and the adapter's folder, or None if ``source`` is no adapter."""
     if not source.is_folder and Path(hub_file(source)).name != "adapter_config.json":
@@ -120,12 +131,7 @@ def base_of(source: Source) -> tuple[Source, str] | None:
     if source.is_folder and not file.is_file():
         return None
     if not source.is_folder:
-        from huggingface_hub import snapshot_download
-
-        local = is_offline() or not source.allow_download
-        kinds = ["*.json", "*.safetensors", "*.model", "*.txt"]
-        folder = snapshot_download(source.path, revision=source.revision, allow_patterns=kinds, local_files_only=local)
-        file = Path(folder) / file.name
+        file = model_folder(source) / file.name
     adapter = read_json(file)
     name = adapter.get("base_model_name_or_path") if isinstance(adapter, dict) else None
     if not name:

@@ -89,7 +89,7 @@ def run_pipeline(config: Config, folder: RunFolder, resume: bool) -> None:
     seconds = {stage: round(value, 3) for stage, value in clock.seconds.items()}
     known = validation_answers(evaluation.model, trainings.data)
     about = {"seconds": seconds, "continued": continued, "cascade": _cascade(known, trainings.data, evaluation)}
-    save_run(folder, metrics.model_copy(update=about), known, inputs, trainings, evaluation)
+    save_run(config, folder, metrics.model_copy(update=about), known, inputs, trainings, evaluation)
     scores = {re.sub(r"\W+", "_", name): line.numbers.accuracy.value for name, line in metrics.lines.items()}
     notify("on_stage", "test", {f"accuracy_{name}": value for name, value in scores.items()})
     if not trainings.finished:
@@ -132,6 +132,7 @@ def _compare_with_aer(setting: SimulationSetup, noisy: DeviceCircuit, values: np
 
 
 def save_run(
+    config: Config,
     folder: RunFolder,
     metrics: Metrics,
     known: Validation,
@@ -153,7 +154,7 @@ def save_run(
     linear = trainings.controls.get(LINEAR)
     hashes = split_hashes(inputs.dataset, inputs.corpus.splits, inputs.corpus.unlabeled)
     bundle = Student(evaluation.model, trainings.encoder, about, linear.model if linear else None, hashes)
-    bundle.save(folder.student, inputs.test_texts)
+    bundle.save(folder.student, inputs.test_texts, config.run.bundle_encoder)
     labels = inputs.dataset.labels
     teacher, student, control = (
         evaluation.logits["teacher"],

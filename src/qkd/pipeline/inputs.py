@@ -16,7 +16,7 @@ from qkd.core.cache import checked_rows
 from qkd.core.callbacks import notify
 from qkd.core.config import Config, read_config
 from qkd.core.console import log
-from qkd.core.errors import DataError, ModelError
+from qkd.core.errors import ConfigError, DataError, ModelError
 from qkd.core.files import read_json, write_json
 from qkd.core.objects import is_object
 from qkd.core.runs import RunFolder
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 PROBE_TEXTS = 2000
 """Maximum number of training texts of the logistic regression that the teacher is compared with."""
+PINNED_TEXTS = 8
+"""Number of texts by which a resumed run recognizes its teacher and encoder."""
 
 
 class Clock:
@@ -126,6 +128,7 @@ def prepare_inputs(
     _report_layers(candidates, encoder, config)
     with clock.stage("teacher"):
         logits = _label(teacher, corpus)
+    _pin_objects(config, folder, embeddings, logits)
     if isinstance(teacher, SavableTeacher):
         teacher.save(folder.teacher)
     data = _training_data(corpus, embeddings, logits)
@@ -267,6 +270,28 @@ def _digest(corpus: Corpus) -> str:
 def _pin_texts(corpus: Corpus, folder: RunFolder, resume: bool) -> None:
     """Store a fingerprint of the texts; a resumed run must have the same texts."""
     dataset, digest = corpus.dataset, _digest(corpus)
-    if resume and folder.data.is_file() and read_json(folder.data)["sha256"] != digest:
+    if not (resume and folder.data.is_file()):
+        write_json(folder.data, {"sha256": digest, "texts": len(dataset.texts), "classes": list(dataset.classes)})
+    elif read_json(folder.data)["sha256"] != digest:
         raise DataError(f"{dataset.source}: the texts have changed since {folder.path} was started; start a new run")
-    write_json(folder.data, {"sha256": digest, "texts": len(dataset.texts), "classes": list(dataset.classes)})
+
+
+def _pin_objects(config: Config, folder: RunFolder, embeddings: np.ndarray, logits: np.ndarray) -> None:
+    """Store what a teacher and an encoder that are Python objects compute for the first texts.
+
+    Raises:
+        ConfigError: the run was started with objects that compute something else.
+    """
+    facts = read_json(folder.data)
+    named = {"teacher": (config.teacher.teacher, logits), "encoder": ((config.encoder.encoder,), embeddings)}
+    for role, (names, rows) in named.items():
+        if not any(map(is_object, names)):
+            continue
+        rows = rows[:PINNED_TEXTS].astype(float)
+        before = np.array(facts.setdefault(role, rows.tolist()))
+        if before.shape != rows.shape or not np.allclose(rows, before, rtol=1e-2, atol=1e-2 * np.abs(before).max()):
+            raise ConfigError(
+                f"{role} is another object than the one with which {folder.path} was started: it computes other "
+                "numbers for the same texts; pass that object, or start a new run"
+            )
+        write_json(folder.data, facts)

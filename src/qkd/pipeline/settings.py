@@ -7,6 +7,7 @@ from typing import Any
 
 from qkd.core.config import Config, fields, make_config
 from qkd.core.errors import ConfigError, nearest
+from qkd.core.objects import is_object
 
 Options = Mapping[str, Any]
 """Single settings by their CLI names, underscores for hyphens."""
@@ -67,12 +68,14 @@ def _plain(option: str, value: object) -> object:
     return value
 
 
-def check_device(config: Config, overrides: Overrides) -> None:
-    """Refuse options about a device in a run that would ignore them.
+def check_options(config: Config, overrides: Overrides) -> None:
+    """Refuse options that contradict others: those about a device in a run without noise, and an object to be copied.
 
     Raises:
         ConfigError: there is one.
     """
+    if config.run.bundle_encoder and is_object(config.encoder.encoder):
+        raise ConfigError("the encoder is a Python object, which no bundle contains; omit bundle_encoder")
     unseen = [key for section, key in overrides if section == "device"]
     if unseen and config.engine.sim != "aer-noisy":
         option = unseen[0].replace("_", "-")

@@ -6,6 +6,7 @@ control.safetensors  weights of the linear control of the same size, if the run 
 circuit.qasm         the circuit with its inputs, weights and observables, OpenQASM 3
 texts.safetensors    hashes of the training, validation and test texts
 encoder.safetensors  arrays that were computed for the encoder (a whitening, a static table), if it has any
+encoder/             the encoder's model, if it was requested
 README.md            the model card
 """
 
@@ -19,26 +20,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from qkd.circuits.qasm import from_qasm, to_qasm
+from qkd.circuits.qasm import to_qasm
 from qkd.core import objects, records
 from qkd.core.arguments import public
-from qkd.core.arrays import read_arrays, read_shapes, read_tensors, write_arrays, write_tensors
+from qkd.core.arrays import read_arrays, write_arrays, write_tensors
 from qkd.core.config import EngineSpec
 from qkd.core.errors import FolderError, ModelError, QkdError
-from qkd.core.files import NotWritten, read_text, write_json, write_text
+from qkd.core.files import NotWritten, write_json, write_text
 from qkd.core.runs import find_folder
 from qkd.core.version import VERSION
 from qkd.data.dataset import validate_texts
 from qkd.data.hashes import FILE as HASHES
+from qkd.encoders.bundled import bundled_models, copy_models, has_models
 from qkd.encoders.features import FeaturesEncoder
 from qkd.encoders.given import embedding_function
 from qkd.encoders.protocol import Encoder
 from qkd.encoders.registry import make_encoder
 from qkd.results.base import Shown
 from qkd.simulation.factory import make_engine
-from qkd.student.about import FORMAT, About, BundleRecord
+from qkd.student.about import FORMAT, REMEDY, About, BundleRecord, read_models
 from qkd.student.card import model_card
-from qkd.student.cores import Linear, QuantumCore
 from qkd.student.metrics import softmax
 from qkd.student.model import StudentModel
 
@@ -49,32 +50,12 @@ if TYPE_CHECKING:
     from qkd.student.classical import ClassicalForm
     from qkd.student.deferral import DeferredAnswers
 
-REMEDY = "copy it again"
+MODELS = "encoder"
+"""Folder of the encoder's models in a bundle."""
 CHECK_TEXTS = 16
 """Texts, or random embeddings, on which a written bundle is compared with the student."""
 MAX_DEVIATION = 1e-3
 """Largest difference between the logits of a student and of its bundle, relative to the largest logit."""
-
-
-def _check_shapes(path: Path, inputs: int, outputs: int, record: BundleRecord) -> None:
-    """Compare the sizes in ``config.json`` with the arrays, before anything of those sizes is allocated.
-
-    Args:
-        path: The arrays of a student or of its control.
-        inputs: Number of the core's inputs A.
-        outputs: Number of its outputs K.
-        record: The content of ``config.json``.
-
-    Raises:
-        FolderError: they differ.
-    """
-    shapes = read_shapes(path)
-    expected = {"projection.weight": (inputs, record.encoder.dim), "head.weight": (len(record.classes), outputs)}
-    for name, shape in expected.items():
-        if shapes.get(name) != shape:
-            raise FolderError(
-                f"{path}: {name} has shape {shapes.get(name)}, but config.json and the circuit need {shape}; {REMEDY}"
-            )
 
 
 class Student(Shown):
@@ -166,26 +147,30 @@ class Student(Shown):
         return classical_form(self.model, tolerance)
 
     @public
-    def save(self, folder: str | Path, check_texts: Sequence[str] = ()) -> None:
+    def save(self, folder: str | Path, check_texts: Sequence[str] = (), encoder: bool = False) -> None:
         """Write the bundle, read it back, and move it to ``folder`` if it gives the same logits.
 
         Args:
             folder: the bundle's folder; an older bundle there is replaced.
             check_texts: texts whose logits are compared, encoder included; random embeddings without any.
+            encoder: whether the bundle contains the encoder's model, too, so that it loads without a download. The
+                encoder of a student that was loaded from such a bundle is always included.
 
         Raises:
             FolderError: the bundle cannot be written, or gives other logits than the student.
+            ModelError: the encoder is a Python object.
         """
         folder = Path(folder)
         part = folder.with_name(f".{folder.name}.part")
         shutil.rmtree(part, ignore_errors=True)
         try:
-            self._write(part)
+            self._write(part, encoder or has_models(self.encoder))
             self._check_written(part, list(check_texts)[:CHECK_TEXTS])
             folder.mkdir(parents=True, exist_ok=True)
             # config.json goes first and comes last, so a folder that has one is complete
             for name in ("config.json", "control.safetensors", HASHES):
                 (folder / name).unlink(missing_ok=True)
+            shutil.rmtree(folder / MODELS, ignore_errors=True)
             for path in sorted(part.iterdir(), key=lambda path: path.name == "config.json"):
                 path.replace(folder / path.name)
         except OSError as error:
@@ -202,8 +187,11 @@ class Student(Shown):
 
         return export_student(self, folder, format, texts, check, **options)
 
-    def _write(self, folder: Path) -> None:
-        model = self.model
+    def _write(self, folder: Path, include_encoder: bool) -> None:
+        model, encoder = self.model, self.encoder
+        models = copy_models(encoder, folder / MODELS) if include_encoder else ()
+        if models:  # a copy from the hub has another fingerprint, that of its files
+            encoder = make_encoder(encoder.name, arrays=encoder.arrays, folders=bundled_models(models, folder / MODELS))
         write_tensors(folder / "student.safetensors", model.state_dict())
         if self.control is not None:
             write_tensors(folder / "control.safetensors", self.control.state_dict())
@@ -212,16 +200,16 @@ class Student(Shown):
             "format": FORMAT,
             "qkd": VERSION,
             "classes": list(model.classes),
-            "encoder": {"name": self.encoder.name, "dim": model.dim, "key": self.encoder.key},
+            "encoder": {"name": encoder.name, "dim": model.dim, "key": encoder.key, "models": list(models)},
             "angle_map": model.angle_map,
             "circuit": model.circuit.name,
             "about": self.about.to_dict(),
         }
-        if self.encoder.arrays:
-            write_arrays(folder / "encoder.safetensors", dict(self.encoder.arrays))
+        if encoder.arrays:
+            write_arrays(folder / "encoder.safetensors", dict(encoder.arrays))
         if self.hashes:
             write_arrays(folder / HASHES, self.hashes)
-        write_text(folder / "README.md", model_card(self))
+        write_text(folder / "README.md", model_card(self, bool(models)))
         write_json(folder / "config.json", config)
 
     def _check_written(self, folder: Path, texts: list[str]) -> None:
@@ -273,20 +261,23 @@ class Student(Shown):
         return cls.load(folder, allow_download=allow_download, encoder=encoder)
 
     @public
-    def push_to_hub(self, repo_id: str, private: bool = True, message: str = "Upload a student") -> str:
+    def push_to_hub(
+        self, repo_id: str, private: bool = True, message: str = "Upload a student", encoder: bool = False
+    ) -> str:
         """Upload the bundle to a repository of the Hugging Face Hub and return its URL.
 
         Args:
             repo_id: ``ORG/NAME``; it is created if it does not exist.
             private: whether a new repository is private.
             message: the commit message.
+            encoder: as in ``save``.
 
         Raises:
             QkdError: the hub refuses the upload.
         """
         from qkd.student.hub import upload
 
-        return upload(self, repo_id, private, message)
+        return upload(self, repo_id, private, message, encoder)
 
     @classmethod
     @public
@@ -316,22 +307,8 @@ class Student(Shown):
         if not (path / "config.json").is_file():
             raise FolderError(f"{folder}: no student is in this folder; train one with 'qkd distill'")
         record = records.read_record(path / "config.json", BundleRecord, REMEDY, (FORMAT,))
-        program, control_file = path / "circuit.qasm", path / "control.safetensors"
-        circuit = from_qasm(read_text(program), str(program))
-        _check_shapes(path / "student.safetensors", len(circuit.inputs), len(circuit.observables), record)
-        sizes: dict[str, Any] = {"dim": record.encoder.dim, "classes": record.classes, "angle_map": record.angle_map}
-        control = None
         try:
-            model = StudentModel(
-                QuantumCore(circuit, make_engine(engine or EngineSpec(), circuit)), **sizes, fresh=False
-            )
-            model.load_state_dict(read_tensors(path / "student.safetensors"))
-            if control_file.exists():
-                core = Linear(circuit, len(record.classes))
-                _check_shapes(control_file, core.num_inputs, core.num_outputs, record)
-                control = StudentModel(core, **sizes, fresh=False)
-                control.load_state_dict(read_tensors(control_file))
-                control.eval()
+            model, control = read_models(path, record, engine or EngineSpec())
             encoder_file = path / "encoder.safetensors"
             arrays = read_arrays(encoder_file) if encoder_file.exists() else {}
             hashes = read_arrays(path / HASHES) if (path / HASHES).exists() else {}
@@ -342,8 +319,9 @@ class Student(Shown):
                 raise ModelError(f"{path}: the student has the encoder '{record.encoder.name}'; omit encoder=...")
             embedding_function(encoder)
             objects.register("encoder", encoder, record.encoder.name)
+        folders = bundled_models(record.encoder.models, path / MODELS)
         try:
-            encoder = make_encoder(record.encoder.name, arrays=arrays, allow_download=allow_download)
+            encoder = make_encoder(record.encoder.name, arrays=arrays, allow_download=allow_download, folders=folders)
         except QkdError as error:
             raise ModelError(f"{path}: the student's encoder: {error}") from None
         if encoder.key != record.encoder.key:
@@ -351,5 +329,4 @@ class Student(Shown):
                 f"{path}: trained on embeddings of {record.encoder.key}, but '{encoder.name}' on this machine is "
                 f"{encoder.key}; use the same encoder weights"
             )
-        model.eval()
         return cls(model, encoder, record.about, control, hashes)

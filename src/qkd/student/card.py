@@ -17,7 +17,7 @@ MAX_DRAWN_GATES = 400
 CARD_SHARES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
 
 
-def model_card(student: Student) -> str:
+def model_card(student: Student, includes_encoder: bool = False) -> str:
     """Return the card of a student, YAML metadata and Markdown."""
     model, about = student.model, student.about
     circuit, counts = model.circuit, model.parameter_counts()
@@ -65,7 +65,8 @@ def model_card(student: Student) -> str:
         "## Size",
         "",
         f"The student has {model.num_parameters:,} trained parameters: {counts.quantum:,} in the circuit and "
-        f"{counts.classical:,} in the linear maps. The encoder has {student.encoder.num_parameters:,}.",
+        f"{counts.classical:,} in the linear maps. The encoder has {student.encoder.num_parameters:,}."
+        + (" The folder `encoder` contains it, under its own license." if includes_encoder else ""),
         "",
         "## Limits",
         "",

@@ -18,6 +18,7 @@ FILES = (
     "control.safetensors",
     "circuit.qasm",
     "encoder.safetensors",
+    "encoder/*",
     "README.md",
 )
 
@@ -49,7 +50,7 @@ def download(repo_id: str, revision: str | None = None) -> Path:
         raise ServiceError(f"'{repo_id}' cannot be downloaded ({_first_line(error)})") from None
 
 
-def upload(student: Student, repo_id: str, private: bool, message: str) -> str:
+def upload(student: Student, repo_id: str, private: bool, message: str, encoder: bool) -> str:
     """Upload a student's bundle and return the URL of the repository.
 
     Raises:
@@ -61,7 +62,7 @@ def upload(student: Student, repo_id: str, private: bool, message: str) -> str:
 
     api = HfApi()
     with tempfile.TemporaryDirectory() as folder:
-        student.save(Path(folder) / "student")
+        student.save(Path(folder) / "student", encoder=encoder)
         (Path(folder) / "student" / HASHES).unlink(missing_ok=True)  # they tell who has a text that it was trained on
         try:
             url = api.create_repo(repo_id, private=private, exist_ok=True)
