@@ -96,12 +96,13 @@ def test_bad_calibrations_are_cleaned_once_and_summed_up():
             dataclasses.replace(good, readout_error=1.0),
         ),
         {
-            "cz": {(0, 1): Operation(0.01, 1e-7), (1, 3): Operation(1.0, 1e-7), (2, 3): Operation(0.01, 1e-7)},
+            "cz": {(0, 1): Operation(0.01, -1e-7), (1, 3): Operation(-0.1, 1e-7), (2, 3): Operation(0.01, 1e-7)},
             "sx": {(q,): Operation(1e-3, 1e-8) for q in range(5)},
         },
     )
     cleaned, done = clean(raw)
     assert (done.clipped, done.avoided, done.couplers) == ((1,), (2, 4), ((1, 3),))
+    assert cleaned.gates["cz"] == {(0, 1): Operation(0.01, None)}
     assert cleaned.qubits[1].t2 == 2e-4 and set(cleaned.couplers()) == {(0, 1)}
     assert done.summary() == ("2 qubits not used (2, 4); 1 coupler not used (1-3); T2 clipped to 2 T1 on 1 qubit (1)")
 

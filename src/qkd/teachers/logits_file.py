@@ -26,7 +26,7 @@ from qkd.core.config import Config
 from qkd.core.console import log
 from qkd.core.errors import DataError, QkdError, nearest
 from qkd.data.dataset import Splits
-from qkd.data.loading import Dataset, normalize_text
+from qkd.data.loading import Dataset, clean_label, normalize_text
 from qkd.models.transformer import Loading
 from qkd.results import TeacherCard
 from qkd.teachers.labels import warn_of_other_assignment
@@ -102,7 +102,7 @@ class LogitsTeacher:
     def _columns(self, saved: SavedLogits, dataset: Dataset) -> list[int]:
         """Return the file's column of each class."""
         classes = dataset.classes
-        names = saved.classes or classes
+        names = tuple(map(clean_label, saved.classes)) if saved.classes else classes
         if saved.logits.shape[1] != len(names):
             raise DataError(
                 f"{self.file}: {saved.logits.shape[1]} columns of logits for {len(names)} classes "
@@ -111,6 +111,8 @@ class LogitsTeacher:
         for name in classes:
             if name not in names:
                 raise DataError(f"{self.file}: no logits for the data's label '{name}'{nearest(name, names)}")
+            if names.count(name) > 1:
+                raise DataError(f"{self.file}: {names.count(name)} columns are called '{name}'; remove all but one")
         for name in names:
             if name not in classes:
                 raise DataError(f"{self.file}: '{name}' is no label of {dataset.source}{nearest(name, classes)}")
