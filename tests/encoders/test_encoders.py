@@ -1,4 +1,4 @@
-"""Encoders with options, side by side, whitened, and without any transformer at all."""
+"""Encoders with options, side by side, and without any transformer at all."""
 
 import subprocess
 import sys
@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from qkd.core.errors import QkdError
-from qkd.encoders.combined import whiten
 from qkd.encoders.hidden_states import choose_layers
 from qkd.encoders.protocol import embed_texts
 from qkd.encoders.registry import make_encoder
@@ -92,20 +91,6 @@ def test_joined_encoders_stand_side_by_side_and_share_the_cache(model, monkeypat
     np.testing.assert_array_equal(found[:, 32:], embed_texts(make_encoder("hashing:64"), TEXTS))
     np.testing.assert_allclose(both.encode(TEXTS), found, atol=1e-6)
     assert make_encoder(both.name).key == both.key
-
-
-def test_whitening_leaves_uncorrelated_numbers_of_variance_one_and_travels_with_its_arrays():
-    encoder = whiten(make_encoder("hashing:64"), TEXTS, 8)
-    found = embed_texts(encoder, TEXTS)
-    np.testing.assert_allclose(np.cov(found.T), np.eye(8), atol=1e-4)
-    np.testing.assert_allclose(found.mean(axis=0), 0, atol=1e-5)
-    again = make_encoder(encoder.name, arrays=encoder.arrays)
-    np.testing.assert_array_equal(again.encode(TEXTS), encoder.encode(TEXTS))
-    assert again.key == encoder.key and again.dim == 8
-    other = whiten(make_encoder("hashing:64"), TEXTS[:20], 8)
-    assert other.key != encoder.key
-    with pytest.raises(QkdError, match=r"whiten 64: .* vary in \d+ directions; keep fewer"):
-        whiten(make_encoder("hashing:64"), TEXTS, 64)
 
 
 def test_a_static_encoder_needs_its_table_alone(model, tmp_path):
