@@ -220,8 +220,9 @@ def _compare_modules(encoder: TransformerEncoder, folder: Path) -> None:
             wanted = [ours for mode, ours in SENTENCE_POOLINGS.items() if mode in modes]
             if wanted != [encoder.pooling]:
                 log.warning(
-                    f"encoder '{encoder.name}': sentence-transformers pools this model by {' and '.join(wanted or modes)}, "
-                    f"and qkd by {encoder.pooling}; set ?pooling= to one of {', '.join(POOLINGS)}"
+                    f"encoder '{encoder.name}': sentence-transformers pools this model by "
+                    f"{' and '.join(wanted or modes)}, and qkd by {encoder.pooling}; set ?pooling= to one of "
+                    f"{', '.join(POOLINGS)}"
                 )
         elif kind not in ("Transformer", "Normalize"):
             log.warning(
