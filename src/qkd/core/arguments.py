@@ -22,6 +22,7 @@ from qkd.core.errors import ConfigError
 P = ParamSpec("P")
 T = TypeVar("T")
 _PLAIN = {str: "a string", Path: "a path", bool: "True or False", int: "a whole number", float: "a number"}
+_PLURAL = {str: "strings", Any: "values", int: "whole numbers", float: "numbers"}
 
 
 def public(function: Callable[P, T]) -> Callable[P, T]:
@@ -89,7 +90,7 @@ def _fits(value: Any, kind: Any) -> bool:
         return any(_fits(value, part) for part in parts)
     if origin is Sequence:
         inner = (isinstance(value, Sequence) and not isinstance(value, str | bytes)) or hasattr(value, "__array__")
-        return inner and (parts[0] is not str or all(isinstance(item, str) for item in value))
+        return inner and (parts[0] is Any or all(_fits(item, parts[0]) for item in value))
     if origin is Mapping:
         return isinstance(value, Mapping)
     if origin is Callable:
@@ -104,7 +105,7 @@ def _fits(value: Any, kind: Any) -> bool:
         return True
     if getattr(kind, "_is_protocol", False):
         names = {*kind.__annotations__, *(name for name in vars(kind) if not name.startswith("_"))}
-        return not isinstance(value, type) and all(hasattr(value, name) for name in names)
+        return not isinstance(value, type) and names <= {*dir(value)}  # hasattr would load a model
     return not isinstance(kind, type) or isinstance(value, kind)
 
 
@@ -116,7 +117,8 @@ def _described(kind: Any) -> str:
         if part is NoneType:
             words.append("None")
         elif get_origin(part) is Sequence:
-            words.append("a list of strings" if get_args(part)[0] is str else "a list")
+            inner = get_args(part)[0]
+            words.append(f"a list of {_PLURAL.get(inner) or getattr(inner, '__name__', inner)}")
         else:
             words.append(_PLAIN.get(part) or f"a {getattr(part, '__name__', part)}")
     return " or ".join(words)

@@ -22,7 +22,7 @@ from qkd.encoders.protocol import Encoder, EncoderRequest, embed_texts, unit
 from qkd.models.backbone import POOLINGS, Backbone
 from qkd.models.linear_probes import leave_one_out, squared_errors
 from qkd.models.transformer import Loading
-from qkd.results.run import SelectionTrial
+from qkd.results.teacher import SelectionTrial
 
 # The layers of ``?layers=auto``, which ``choose_layers`` replaces.
 AUTO: tuple[int, ...] = ()

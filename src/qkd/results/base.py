@@ -76,7 +76,10 @@ class Shown:
             ax: The axes, or None.
         """
         import matplotlib.pyplot as plt
+        from matplotlib.axes import Axes
 
+        if not isinstance(ax, Axes | None):
+            raise ConfigError(f"ax is a {type(ax).__name__}; give axes of matplotlib, or None")
         module, _, name = draw.partition(":")
         function = getattr(import_module(module), name)
         if ax is None:

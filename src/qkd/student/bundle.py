@@ -71,6 +71,7 @@ class Student(Shown):
 
     _view = "qkd.reports.student"
 
+    @public
     def __init__(
         self,
         model: StudentModel,
