@@ -16,7 +16,7 @@ from typing import Any, ParamSpec, TypeVar, Union, get_args, get_origin
 
 import numpy as np
 
-from qkd.core.console import suppressed_output
+from qkd.core.console import one_line, suppressed_output
 from qkd.core.errors import ConfigError
 
 P = ParamSpec("P")
@@ -41,6 +41,9 @@ def public(function: Callable[P, T]) -> Callable[P, T]:
         for name, value in bound.arguments.items():
             if name in kinds and not _fits(value, kinds[name]):
                 raise ConfigError(f"{name} is {_shown(value)}, not {_described(kinds[name])}")
+        for name, value in {**bound.arguments, **bound.kwargs}.items():
+            if isinstance(value, str | Path) and "\0" in str(value) and name != "texts":
+                raise ConfigError(f"{name} contains a null byte; remove it")
         with suppressed_output() if bound.arguments.get("quiet") else nullcontext():
             return function(*args, **options)
 
@@ -89,7 +92,7 @@ def _fits(value: Any, kind: Any) -> bool:
     if origin in (Union, UnionType):
         return any(_fits(value, part) for part in parts)
     if origin is Sequence:
-        inner = (isinstance(value, Sequence) and not isinstance(value, str | bytes)) or hasattr(value, "__array__")
+        inner = (isinstance(value, Sequence) and not isinstance(value, str | bytes)) or getattr(value, "ndim", 0) > 0
         return inner and (parts[0] is Any or all(_fits(item, parts[0]) for item in value))
     if origin is Mapping:
         return isinstance(value, Mapping)
@@ -127,4 +130,7 @@ def _described(kind: Any) -> str:
 def _shown(value: Any) -> str:
     if isinstance(value, type):
         return f"the class {value.__name__}"
-    return "None" if value is None else f"{value!r:.40} ({type(value).__name__})"
+    kind = type(value).__name__
+    if value is None or not isinstance(value, str | bytes | int | float | complex | list | tuple | dict | set):
+        return "None" if value is None else f"a {kind}"
+    return f"{one_line(repr(value)):.40} ({kind})"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import ConfigDict, JsonValue
 
+from qkd.core.arguments import public
 from qkd.core.errors import ConfigError, nearest
 from qkd.core.records import Record, checked
 
@@ -45,6 +46,7 @@ class Shown:
         page: str = import_module("qkd.reports.pages").parts_html(self._parts())
         return page
 
+    @public
     def to_frame(self, name: str | None = None) -> pd.DataFrame:
         """Return the numbers as a pandas table.
 

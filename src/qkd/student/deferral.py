@@ -72,7 +72,12 @@ def defer(
     known = answered.copy()
     asked = np.flatnonzero(~answered).tolist()
     if ask is not None and asked:
-        logits = ask([texts[row] for row in asked])
+        logits = np.asarray(ask([texts[row] for row in asked]))
+        if logits.shape != (len(asked), len(student.classes)) or logits.dtype.kind not in "fiu":
+            raise DataError(
+                f"ask returns an array of shape {logits.shape} and type {logits.dtype} for {len(asked)} texts; it must "
+                f"return logits {(len(asked), len(student.classes))}"
+            )
         given = np.ptp(logits, axis=1) > 0  # a teacher that does not answer a text gives equal logits
         known[asked] = given
         rows[np.array(asked)[given]] = softmax(logits[given])
