@@ -1,4 +1,4 @@
-"""Over 400 wrong calls of public functions and classes: each ends in one sentence, none in an error of a library."""
+"""Over 400 wrong calls of public functions and classes: each ends with one sentence, none with a library's error."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from qkd.core.config import EngineSpec
 DISTILL = """
     3 | "texts.csv" | {"train": {"epochs": 3}} | qkd.Config
 """
-"""What is no configuration."""
+"""Values that are no configuration."""
 
 SETTINGS = """
     resume="yes" | epoch=3 | epochs=-1 | epochs=1.5 | epochs="three" | epochs=None | epochs=nan | epochs=[3]
@@ -26,7 +26,7 @@ SETTINGS = """
     accuracy=1 | max_hours=0 | max_hours=1e-12 | runs=3 | runs=FILE | name="a/b" | name="" | name=3 | name="latest"
     track="excel" | track=3 | callbacks=3 | callbacks=[3] | quiet="no" | resume=True, name="nowhere" | limit=0
     limit=3 | text_column="nope" | text_column=3 | text_column="label" | test_data="nowhere.csv"
-    unlabeled="nowhere.txt" | unlabeled=3 | whiten=999 | whiten=0 | tune_encoder=1 | split_seed=None | prompt=3
+    unlabeled="nowhere.txt" | unlabeled=3 | tune_encoder=1 | split_seed=None | prompt=3
     data=None | data=3 | data="nowhere.csv" | data=Path("nowhere.parquet") | data="hf:" | data="" | data="a\\0b"
     data=[] | data={} | data=() | data=(T,) | data=(T, Y, Y) | data=(T, Y[:-1]) | data=([], []) | data=(X, Y[:-1])
     data=(X, Y, X[:, :3]) | data=(X * nan, Y) | data=(X[0], Y) | data=(None, Y) | data=(3, 4) | data=(X, None)
@@ -228,7 +228,7 @@ WRONG += [f"D({entry})" for entry in split(SETTINGS)] + split(CALLS) + split(MOR
 
 @pytest.fixture(scope="module")
 def names(corpus, tmp_path_factory):
-    """What the calls mention: texts, features, a finished run, circuits, devices, files."""
+    """The objects of the calls: texts, features, a finished run, circuits, devices, files."""
     folder = tmp_path_factory.mktemp("wrong")
     table = pd.read_csv(corpus / "texts.csv").rename(columns={"t": "text", "y": "label"})
     table = table.sample(60, random_state=0).reset_index(drop=True)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from qiskit import QuantumCircuit
 from qiskit.circuit import Parameter
-from qiskit.circuit.library import PhaseGate, U1Gate, U2Gate, U3Gate, UGate
+from qiskit.circuit.library import PhaseGate, RGate, RYGate, U1Gate, U2Gate, U3Gate, UGate
 from qiskit.quantum_info import Operator, SparsePauliOp, Statevector
 from qiskit_aer import AerSimulator
 

@@ -12,7 +12,7 @@ import typer
 
 from qkd.cli.options import LATEST, ConfigFile, Defer, Json, print_json, risk_of
 from qkd.core.config import read_config
-from qkd.core.console import is_quiet, log, one_line, write
+from qkd.core.console import held, is_quiet, log, one_line, write
 from qkd.core.errors import ConfigError, DataError
 from qkd.core.files import check_suffix, write_table
 from qkd.core.specs import Spec, option
@@ -172,7 +172,8 @@ def predict(
 def _from_standard_input() -> list[str]:
     """Return the lines of standard input that are not blank."""
     try:
-        lines = sys.stdin.buffer.read().decode("utf-8").split("\n")
+        with held():
+            lines = sys.stdin.buffer.read().decode("utf-8").split("\n")
     except UnicodeDecodeError as error:
         raise DataError(f"standard input is not UTF-8 text ({error}); convert it with iconv") from None
     texts = [line.removesuffix("\r") for line in lines if line.strip()]

@@ -10,11 +10,11 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from importlib import import_module
+from numbers import Integral, Real
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, ParamSpec, TypeVar, Union, get_args, get_origin
-
-import numpy as np
 
 from qkd.core.console import one_line, suppressed_output
 from qkd.core.errors import ConfigError
@@ -79,7 +79,7 @@ class _Loaded(dict[str, Any]):
         import qkd
 
         if name == "np":
-            return np
+            return import_module("numpy")
         for home in (qkd, qkd.data, qkd.circuits, qkd.devices):
             if name in dir(home):
                 return getattr(home, name)
@@ -99,11 +99,11 @@ def _fits(value: Any, kind: Any) -> bool:
     if origin is Callable:
         return callable(value)
     if kind is float:
-        return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+        return isinstance(value, Real) and not isinstance(value, bool)
     if kind is int:
-        return isinstance(value, int | np.integer) and not isinstance(value, bool)
+        return isinstance(value, Integral) and not isinstance(value, bool)
     if kind is bool:
-        return isinstance(value, bool | np.bool_)
+        return isinstance(value, bool) or str(getattr(value, "dtype", "")) == "bool"
     if kind is Any:
         return True
     if getattr(kind, "_is_protocol", False):

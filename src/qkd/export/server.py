@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from qkd.core.console import held
 from qkd.core.errors import DataError, FolderError, require_extra
 from qkd.core.version import VERSION
 from qkd.data.dataset import validate_texts
@@ -226,7 +227,10 @@ def serve(target: str | Path, host: str = "127.0.0.1", port: int = 8000) -> None
     app = make_app(load_model(target))
     import uvicorn
 
-    uvicorn.run(app, host=host, port=port, limit_concurrency=MAX_CONNECTIONS, timeout_keep_alive=5, log_level="warning")
+    with held():
+        uvicorn.run(
+            app, host=host, port=port, limit_concurrency=MAX_CONNECTIONS, timeout_keep_alive=5, log_level="warning"
+        )
 
 
 class _Refusal(Exception):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import math
 import os
@@ -19,7 +20,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from qkd.core.console import log
 from qkd.core.errors import ModelError, QkdError, ServiceError, nearest
 from qkd.core.teacher_config import ApiSpec
-from qkd.teachers.api.usage import texts_of
+from qkd.teachers.api.usage import quotes
 
 if TYPE_CHECKING:
     import httpx
@@ -30,8 +31,6 @@ TEST_ATTEMPTS = 4  # of a request of the test that fails inside the server
 MAX_WAIT_SECONDS = 300.0
 WAIT_REPORT_SECONDS = 10.0
 MAX_RESPONSE_BYTES = 4 * 2**20
-# Length of a part of an error message that is looked for in the request, whose texts no message may contain.
-QUOTE_CHARACTERS = 20
 RETRIED_STATUS = {408, 409, 425, 429, 500, 502, 503, 504, 529}
 
 
@@ -49,14 +48,14 @@ class _Retry(Exception):
     Attributes:
         after: Seconds that the server asks to wait, if it does.
         status: The HTTP status code, if there is one.
-        absent: Whether nothing listens at the URL.
+        silent: Whether nothing listens at the URL, or no answer ended in time.
     """
 
     def __init__(
-        self, message: str, after: float | None = None, status: int | None = None, absent: bool = False
+        self, message: str, after: float | None = None, status: int | None = None, silent: bool = False
     ) -> None:
         super().__init__(message)
-        self.after, self.status, self.absent = after, status, absent
+        self.after, self.status, self.silent = after, status, silent
 
 
 class Endpoint:
@@ -71,8 +70,8 @@ class Endpoint:
     Attributes:
         name: The URL without credentials.
         server: The model name and ``system_fingerprint`` of the latest response, empty where the server omits them.
-        testing: Whether requests test what the server supports, so that fewer attempts follow HTTP 500 or a URL at
-            which nothing listens.
+        testing: Whether requests test what the server supports, so that fewer attempts follow HTTP 500 or a server
+            that is silent.
         on_wait: Receives the seconds of each wait, for the progress.
     """
 
@@ -139,22 +138,18 @@ class Endpoint:
         count, latest = len(failures), failures[-1]
         if self.testing and count >= TEST_ATTEMPTS and all(one.status == 500 for one in failures):
             raise Refused(f"{self.name} fails on the request: {latest}")  # another form of it may not
-        absent = self.testing and count > 1 and all(one.absent for one in failures)
-        if absent or count >= MAX_ATTEMPTS:
+        silent = self.testing and count > 1 and all(one.silent for one in failures)
+        if silent or count >= MAX_ATTEMPTS:
             raise Unavailable(f"{self.name} did not answer after {count} attempts: {latest}")
-
-    async def models(self) -> list[str]:
-        """Return the model names that the server lists; none if it has no list."""
-        try:
-            listed = (await self._once("GET", "models", None)).get("data")
-        except (QkdError, _Retry):
-            return []
-        listed = listed if isinstance(listed, list) else []
-        return [str(one["id"]) for one in listed if isinstance(one, Mapping) and "id" in one]
 
     async def check_model(self, model: str) -> None:
         """Raise a ModelError if the server has a list of models without ``model``."""
-        known = await self.models()
+        try:
+            listed = (await self._once("GET", "models", None)).get("data")
+        except (QkdError, _Retry):
+            return
+        listed = listed if isinstance(listed, list) else []
+        known = [str(one["id"]) for one in listed if isinstance(one, Mapping) and "id" in one]
         if known and model not in known:
             raise ModelError(f"the server {self.name} has no model '{model}'{nearest(model, known)}")
 
@@ -229,16 +224,14 @@ class Endpoint:
         except (ValueError, RecursionError, AttributeError):
             pass
         text = " ".join(text.split())[:200] or "no reason given"
-        sent = " ".join(" ".join(texts_of(body or {})).split())
-        parts = (text[start : start + QUOTE_CHARACTERS] for start in range(len(text) - QUOTE_CHARACTERS + 1))
-        if any(part in sent for part in parts) or any(secret in text for secret in self._secrets if secret):
-            return "the reason quotes the request"
-        return text
+        secret = quotes(text, body) or any(part in text for part in self._secrets if part)
+        return "the reason quotes the request" if secret else text
 
     @property
     def _secrets(self) -> list[str]:
-        """The key, user name and password, the latter two also with percent escapes."""
-        return [os.environ.get(self.spec.api_key_env, "").strip(), *self._auth, *(self._url.netloc.split("@")[:-1])]
+        """The key, user name and password, as they are written and as they are sent."""
+        sent = base64.b64encode(":".join(self._auth).encode()).decode()
+        return [os.environ.get(self.spec.api_key_env, "").strip(), *self._auth, *self._url.netloc.split("@")[:-1], sent]
 
     @property
     def _auth(self) -> tuple[str, str]:
@@ -269,10 +262,10 @@ async def _read(
                     raise Refused(f"the answer exceeds {MAX_RESPONSE_BYTES:,} bytes")
             return response.status_code, response.headers, bytes(content)
     except TimeoutError:
-        raise _Retry(f"no complete answer within {timeout:g} s") from None
+        raise _Retry(f"no complete answer within {timeout:g} s", silent=True) from None
     except (httpx.HTTPError, OSError) as error:
-        absent = isinstance(error, httpx.ConnectError)
-        raise _Retry(f"{type(error).__name__}: {error}", absent=absent) from None
+        silent = isinstance(error, httpx.ConnectError)
+        raise _Retry(f"{type(error).__name__}: {error}", silent=silent) from None
 
 
 def safe_url(url: str) -> str:
