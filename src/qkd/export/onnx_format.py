@@ -13,7 +13,6 @@ import numpy as np
 from qkd.core.errors import ModelError, require_extra
 from qkd.core.files import write_bytes, write_text
 from qkd.core.version import VERSION
-from qkd.encoders.combined import Whitened
 from qkd.encoders.hidden_states import TransformerEncoder
 from qkd.encoders.protocol import Encoder
 from qkd.encoders.static import StaticEncoder
@@ -133,9 +132,6 @@ def _add_encoder(graph: Graph, encoder: Encoder, int8: bool) -> str:
     Raises:
         ModelError: The encoder cannot be in the graph.
     """
-    if isinstance(encoder, Whitened):
-        inner = _add_encoder(graph, encoder.inner, int8)
-        return graph.linear(graph.add("Sub", inner, graph.constant(encoder.mean)), encoder.matrix)
     if isinstance(encoder, StaticEncoder):
         table = encoder.arrays["table"]
         return add_static_encoder(graph, *(quantize_rows(table) if int8 else (table, None)))
@@ -165,8 +161,6 @@ def _backbone(encoder: TransformerEncoder) -> Backbone:
 
 def _tokenizer(encoder: Encoder) -> str:
     """Return the tokenizer as JSON, with the truncation and the special tokens that the student uses."""
-    if isinstance(encoder, Whitened):
-        return _tokenizer(encoder.inner)
     if isinstance(encoder, StaticEncoder):
         content = json.loads(encoder.arrays["tokenizer"].tobytes())
         return json.dumps({**content, "post_processor": None, "truncation": None, "padding": None}, ensure_ascii=False)
