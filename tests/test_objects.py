@@ -261,8 +261,6 @@ def test_encoders_are_functions_transformers_and_objects(distill, table, embedde
         qkd.Student.load(run.folder.path, encoder=lambda texts: 2 + embedder.transform(texts))
     with pytest.raises(ModelError, match="other embeddings"):
         qkd.Student.load(run.folder.path, encoder=lambda texts: embedder.transform(texts)[:, :7])
-    whitened = distill(encoder=embedder, whiten=3)
-    assert qkd.Student.load(whitened.folder.path, encoder=embedder).encoder.dim == 3
 
 
 def test_a_sentence_transformer_is_an_encoder(distill, table, tmp_path):

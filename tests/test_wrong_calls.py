@@ -26,7 +26,7 @@ SETTINGS = """
     accuracy=1 | max_hours=0 | max_hours=1e-12 | runs=3 | runs=FILE | name="a/b" | name="" | name=3 | name="latest"
     track="excel" | track=3 | callbacks=3 | callbacks=[3] | quiet="no" | resume=True, name="nowhere" | limit=0
     limit=3 | text_column="nope" | text_column=3 | text_column="label" | test_data="nowhere.csv"
-    unlabeled="nowhere.txt" | unlabeled=3 | whiten=999 | whiten=0 | tune_encoder=1 | split_seed=None | prompt=3
+    unlabeled="nowhere.txt" | unlabeled=3 | tune_encoder=1 | split_seed=None | prompt=3
     data=None | data=3 | data="nowhere.csv" | data=Path("nowhere.parquet") | data="hf:" | data="" | data="a\\0b"
     data=[] | data={} | data=() | data=(T,) | data=(T, Y, Y) | data=(T, Y[:-1]) | data=([], []) | data=(X, Y[:-1])
     data=(X, Y, X[:, :3]) | data=(X * nan, Y) | data=(X[0], Y) | data=(None, Y) | data=(3, 4) | data=(X, None)

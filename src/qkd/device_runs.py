@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from qkd.hardware.plan import Plan
     from qkd.hardware.request import BaseRequest
-    from qkd.hardware.run import DeviceRun
+    from qkd.hardware.result import DeviceRun
     from qkd.opened import Run
 
     R = TypeVar("R", bound=BaseRequest)
@@ -70,7 +70,7 @@ def run_hardware(
     request = _request(DeviceRunRequest, {**options, "run": _folder(run)}, confirm, dry_run)
     confirm = confirm or (lambda plan: True)
     with calling(callbacks):
-        return run_(request, confirm, detach=detach, dry_run=dry_run, backend=backend, service=service)
+        return run_(request, confirm, detach=detach, dry_run=dry_run, own=backend or service)
 
 
 @public
@@ -111,7 +111,7 @@ def learn(
     check_objects(None, service)
     confirm = confirm or (lambda plan: True)
     with calling(callbacks):
-        return run_(request, confirm, detach=detach, dry_run=dry_run, service=service)[0]
+        return run_(request, confirm, detach=detach, dry_run=dry_run, own=service)[0]
 
 
 def _folder(run: str | Path | Run) -> str | Path:

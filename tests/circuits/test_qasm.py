@@ -10,7 +10,7 @@ from qkd import QkdError
 from qkd.circuits.limits import MAX_BYTES
 from qkd.circuits.qasm import from_qasm, to_qasm
 from qkd.circuits.student import StudentCircuit
-from qkd.simulation.saved import check_saved
+from qkd.simulation.diagnostics import check_saved
 from tests.circuits.conftest import Program, check_program
 
 HEAD = 'OPENQASM 3.0;\ninclude "stdgates.inc";\n'

@@ -40,13 +40,11 @@ from qkd.engines import (
     DensityMatrixEstimator,
     LightConeEstimator,
     StatevectorEstimator,
-    TrajectoryEstimator,
 )
 
 NOISY = {
     "lightcone": (LightConeEstimator, 1e-9),
     "density": (DensityMatrixEstimator, 1e-9),
-    "trajectories": (lambda noise: TrajectoryEstimator(noise, trajectories=4000, seed=1), 0.15),
     "aer": (lambda noise: AerEstimator(noise, shots=20_000, seed=1), 0.05),
 }
 EXACT = ("lightcone", "density")
@@ -418,7 +416,7 @@ def test_a_string_too_wide_to_carry_is_refused_at_once():
             circuit.rx(0.1, qubit)
             circuit.ry(0.2, qubit)
             circuit.cz(qubit, qubit + 1)
-    for engine in (LightConeEstimator, DensityMatrixEstimator, TrajectoryEstimator):
+    for engine in (LightConeEstimator, DensityMatrixEstimator):
         with pytest.raises(QkdError):
             engine(noise).run([(circuit, "Z" * 30)]).result()
 

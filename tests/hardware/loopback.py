@@ -29,7 +29,7 @@ from qiskit_ibm_runtime.results.noise_learner_v3 import NoiseLearnerV3Result, No
 from qkd.devices import snapshot
 from qkd.devices.backend import CalibratedBackend
 from qkd.devices.calibration import FRACTIONAL
-from qkd.hardware.mitigation.layers import calibrated_layers
+from qkd.hardware.mitigation.learned import calibrated_layers
 
 TOKEN = "a-token-that-must-never-be-seen-anywhere"
 KEPT = {"fraction_kept": {}, "success_rates": {}}

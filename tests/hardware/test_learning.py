@@ -23,7 +23,7 @@ from qkd.hardware.mitigation.client import make_pub
 from qkd.hardware.request import LearningRequest
 from qkd.hardware.run import collect, run
 from qkd.hardware.service import sampled
-from qkd.hardware.service.retry import RetryPolicy
+from qkd.hardware.service.base import RetryPolicy
 from qkd.simulation import fit
 from qkd.simulation.setup import device_noise, make_setup
 

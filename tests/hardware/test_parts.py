@@ -18,9 +18,9 @@ from qkd.hardware import budget
 from qkd.hardware.budget import Budget, Stage, find_shots, shots_for_stderr, split_into_jobs
 from qkd.hardware.ledger import Ledger
 from qkd.hardware.mitigation import METHODS, Mitigation
+from qkd.hardware.mitigation.base import MIN_READOUT_SHOTS
 from qkd.hardware.mitigation.client import count_executions, make_pub
-from qkd.hardware.mitigation.layers import calibrated_layers, find_layers, lindblad_rates
-from qkd.hardware.mitigation.settings import MIN_READOUT_SHOTS
+from qkd.hardware.mitigation.learned import calibrated_layers, find_layers, lindblad_rates
 from qkd.hardware.plan import list_plans, new_folder
 from qkd.hardware.request import DeviceRunRequest
 from qkd.hardware.result import margins

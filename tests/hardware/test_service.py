@@ -23,8 +23,8 @@ from qkd.hardware.ledger import Ledger
 from qkd.hardware.plan import Plan
 from qkd.hardware.request import DeviceRunRequest
 from qkd.hardware.run import cancel, collect, run
+from qkd.hardware.service.base import RetryPolicy
 from qkd.hardware.service.ibm import IBMService
-from qkd.hardware.service.retry import RetryPolicy
 from tests.processes import start
 
 from .clock import Clock

@@ -14,8 +14,8 @@ from qkd.hardware.request import DeviceRunRequest
 
 if TYPE_CHECKING:
     from qkd.hardware.plan import Plan
-    from qkd.hardware.run import DeviceRun
-    from qkd.hardware.service.retry import RetryPolicy
+    from qkd.hardware.result import DeviceRun
+    from qkd.hardware.service.base import RetryPolicy
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the cost and stop; needs no account.")]
 NewPlan = Annotated[
@@ -151,6 +151,6 @@ def _facts(run: DeviceRun) -> dict[str, object]:
 
 def retry_policy(window: float | None) -> RetryPolicy:
     """Return the retry policy with the user's window."""
-    from qkd.hardware.service.retry import RetryPolicy
+    from qkd.hardware.service.base import RetryPolicy
 
     return RetryPolicy() if window is None else RetryPolicy(window=window)

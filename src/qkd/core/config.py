@@ -216,9 +216,6 @@ class EncoderSpec(Spec):
         "minilm, hashing[:DIM], static:MODEL, or a Hugging Face encoder (folder or hub id); options ?layers=, pooling= "
         "and tokens= follow, and + joins several. layers=auto selects layers by leave-one-out error.",
     )
-    whiten: Count | None = option(
-        None, "Number of principal directions to which training embeddings are whitened. Default: no whitening."
-    )
     tune_encoder: Number = option(
         0,
         "Number of last encoder layers that are trained with the student, through the circuit; for static:, its table.",
@@ -308,13 +305,12 @@ class EngineSpec(Spec):
         "exact",
         "exact computes expectation values; aer samples shots; aer-noisy samples shots under the noise of --device.",
     )
-    engine: Literal["auto", "statevector", "lightcone", "density", "trajectories", "aer"] = option(
+    engine: Literal["auto", "statevector", "lightcone", "density", "aer"] = option(
         "auto",
         "Simulator of training. auto selects the fastest exact one; aer trains on shots of AerSimulator.",
     )
     shots: Count = option(4096, "Shots per expectation value of AerSimulator.")
     gradient: Literal["spsa", "parameter-shift"] = option("spsa", "Gradient estimator of --engine aer.")
-    trajectories: Annotated[int, Field(ge=2)] = option(32, "Quantum trajectories per text of --engine trajectories.")
     accuracy: Share = option(
         0.001,
         "Maximum error of expectation values for light cones that are too wide for exact values; relative errors of "
@@ -326,7 +322,7 @@ class EngineSpec(Spec):
     max_hours: Positive = option(
         2.0, "Longest simulation in hours; a run whose estimate exceeds it is refused before it starts."
     )
-    engine_seed: Seed = option(0, "Seed of shots and trajectories.")
+    engine_seed: Seed = option(0, "Seed of shots.")
     precision: Literal["single", "double"] = option("single", "Floating-point precision of training.")
     torch_device: str = option("auto", "Device of torch: auto (CUDA if available), cpu, cuda, cuda:1, ...")
 

@@ -16,7 +16,7 @@ from safetensors.numpy import save
 from qkd.core.errors import ModelError
 from qkd.core.files import write_bytes, write_text
 from qkd.core.version import VERSION
-from qkd.encoders.combined import JoinedEncoder, Whitened
+from qkd.encoders.combined import JoinedEncoder
 from qkd.encoders.hashing import HashingEncoder
 from qkd.encoders.protocol import Encoder
 from qkd.encoders.static import StaticEncoder
@@ -150,10 +150,6 @@ def describe_encoder(encoder: Encoder, int8: bool = False, prefix: str = "") -> 
     """
     if isinstance(encoder, HashingEncoder):
         return {"kind": "hashing", "dim": encoder.dim}, {}
-    if isinstance(encoder, Whitened):
-        inner, arrays = describe_encoder(encoder.inner, int8, prefix)
-        own = {f"{prefix}whitening.mean": encoder.mean, f"{prefix}whitening.matrix": encoder.matrix}
-        return {"kind": "whitened", "inner": inner}, arrays | own
     if isinstance(encoder, JoinedEncoder):
         parts = [describe_encoder(part, int8, f"{prefix}{i}.") for i, part in enumerate(encoder.parts)]
         merged = {name: value for _, arrays in parts for name, value in arrays.items()}

@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from qiskit.providers import BackendV2
 
@@ -21,72 +21,23 @@ from qkd.devices import catalogue, live
 from qkd.hardware.index import find_plan, host_id, indexed_ledger, is_unfinished, ledger_of, load_plans
 from qkd.hardware.jobs import JobLoop
 from qkd.hardware.learning import learn
-from qkd.hardware.ledger import JobRecord
+from qkd.hardware.ledger import Ledger
 from qkd.hardware.plan import Plan, list_plans
 from qkd.hardware.plan_jobs import DeviceChanged
 from qkd.hardware.planning import make_plans, remaining_seconds
 from qkd.hardware.request import AnyRequest, fingerprint
-from qkd.hardware.result import interpret, read_result
-from qkd.hardware.service.backend import BackendService
-from qkd.hardware.service.base import Service
+from qkd.hardware.result import DeviceRun, interpret, read_result
+from qkd.hardware.service.base import RetryPolicy, Service
 from qkd.hardware.service.ibm import IBMService
-from qkd.hardware.service.local import LocalService
-from qkd.hardware.service.retry import RetryPolicy
-from qkd.results import DeviceResult, MeasuredResult
-from qkd.results.base import Shown
+from qkd.hardware.service.local import BackendService, LocalService
 from qkd.student.bundle import Student
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from qiskit_ibm_runtime import QiskitRuntimeService
 
 Confirm = Callable[[Plan], bool]
 Own = Any
 """A backend or a client of the user, or None."""
-
-
-@dataclass(repr=False)
-class DeviceRun(Shown):
-    """A plan with its jobs and result. ``to_frame`` has the tables ``values``, ``texts`` and ``jobs``.
-
-    Attributes:
-        plan: The plan.
-        records: The states of its jobs.
-        result: The result; None if nothing was submitted.
-    """
-
-    plan: Plan
-    records: list[JobRecord]
-    result: DeviceResult | None
-
-    @property
-    def open(self) -> bool:
-        """True if a job may still give a result."""
-        return any(record.open for record in self.records)
-
-    def _parts(self) -> list[Any]:
-        from qkd.reports import devices
-        from qkd.reports.tables import Table
-
-        header, *rows = self.plan.budget.rows()
-        parts = [f"{self.plan.name} on {self.plan.place}: {len(self.records)} jobs", Table(header, rows)]
-        return [*parts, *(devices.parts(self.result) if isinstance(self.result, MeasuredResult) else ())]
-
-    def _records(self) -> dict[str, list[dict[str, Any]]]:
-        from qkd.reports import devices
-
-        jobs = [{"job": row.number, "id": row.id, "state": row.state, "reason": row.reason} for row in self.records]
-        return (devices.records(self.result) if isinstance(self.result, MeasuredResult) else {}) | {"jobs": jobs}
-
-    def plot_values(self, against: Literal["exact", "noisy"] = "exact", ax: Axes | None = None) -> Axes:
-        """Draw measured expectation values with error bars against exact ones, or those that the noise predicts.
-
-        Raises:
-            DeviceError: No text was measured yet.
-        """
-        if not isinstance(self.result, MeasuredResult):
-            raise DeviceError(f"{self.plan.name} has no expectation values yet; qkd.hardware.collect fetches them")
-        return self.result.plot_values(against, ax)
 
 
 def run(
@@ -97,8 +48,7 @@ def run(
     dry_run: bool = False,
     new_plan: bool = False,
     policy: RetryPolicy | None = None,
-    backend: BackendV2 | None = None,
-    service: QiskitRuntimeService | None = None,
+    own: Own = None,
 ) -> list[DeviceRun]:
     """Carry out a request, and return a device run for each mitigation.
 
@@ -107,12 +57,12 @@ def run(
     Args:
         confirm: Receives each plan with its budget, and returns whether to submit it.
         new_plan: Make another plan although one of the same request is unfinished.
-        backend: The device as an object: any ``BackendV2``.
-        service: The client of the account that has the device.
+        own: The device as an object, any ``BackendV2``, or the client of the account that has the device.
     """
     policy, folder = policy or RetryPolicy(), existing_run(request.run)
-    if service is not None and not request.local:
-        backend = _backend_of(service, request, folder)
+    backend = own if isinstance(own, BackendV2) else None
+    if own is not None and backend is None and not request.local:
+        backend = _backend_of(own, request, folder)
     if backend is not None:
         request = request.model_copy(update={"device": str(backend.name)})
     with folder.lock():
@@ -134,10 +84,7 @@ def run(
             if not confirm(plan):
                 finished.append(DeviceRun(waiting.pop(0), [], None))
                 continue
-            plan.save()
-            ledger = indexed_ledger(folder, plan, policy)
-            facts = {"host": host_id(folder.hardware), "damaged": len(ledger.read()[1])}
-            ledger.append(plan.name, "planned", device=plan.device, jobs=plan.jobs, **facts)
+            ledger = _save(folder, plan, policy)
             try:
                 finished.append(_advance(folder, plan, policy, not detach, own=backend))
             except DeviceChanged as change:
@@ -155,6 +102,15 @@ def run(
                 left = remaining_seconds(_client(backend))
                 waiting = [_with_remaining(later, left) for later in waiting]
         return finished
+
+
+def _save(folder: RunFolder, plan: Plan, policy: RetryPolicy) -> Ledger:
+    """Save a plan and record it in its ledger, before anything of it is submitted."""
+    plan.save()
+    ledger = indexed_ledger(folder, plan, policy)
+    facts = {"host": host_id(folder.hardware), "damaged": len(ledger.read()[1])}
+    ledger.append(plan.name, "planned", device=plan.device, jobs=plan.jobs, **facts)
+    return ledger
 
 
 def _backend_of(service: QiskitRuntimeService, request: AnyRequest, folder: RunFolder) -> BackendV2:

@@ -8,8 +8,7 @@ from typing import Literal
 import numpy as np
 
 from qkd.circuits import library
-from qkd.circuits.draw import count
-from qkd.circuits.student import StudentCircuit
+from qkd.circuits.student import StudentCircuit, count
 from qkd.core.files import read_text, write_text
 from qkd.core.runs import RunFolder
 from qkd.reports import pages, plots, run

@@ -171,6 +171,8 @@ def endpoint_sentences(teacher: TeacherCard) -> list[str]:
         )
         sentence += "" if use.dollars is None else f", ${use.dollars:,.2f}"
         sentence += f"; {use.unanswered:,} texts without an answer" if use.unanswered else ""
+        sentence += f"; {use.unlisted:.1%} of the probability is not listed" if use.unlisted else ""
+        sentence += f"; standard error {use.standard_error:.3f}" if use.standard_error else ""
         sentences += [f"{sentence}.", *(f"Not used: {reason}." for reason in use.rejected)]
     return sentences
 

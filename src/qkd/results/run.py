@@ -46,7 +46,9 @@ class EndpointUse(Result):
         estimated: The number of requests whose tokens are estimated, because the server does not report them.
         dollars: The cost in US dollars; None without a price.
         unanswered: The number of texts without a usable answer.
+        unlisted: The mean probability of tokens that the server did not list, of ``next-token``.
         standard_error: The mean standard error of the probabilities of ``votes``.
+        unreadable: The mean number of samples without a label, of ``votes``.
     """
 
     source: str
@@ -60,7 +62,9 @@ class EndpointUse(Result):
     estimated: int = 0
     dollars: float | None = None
     unanswered: int = 0
+    unlisted: float | None = None
     standard_error: float | None = None
+    unreadable: float | None = None
 
 
 class TeacherCard(Result):

@@ -5,7 +5,7 @@ student.safetensors  weights of projection, circuit and head
 control.safetensors  weights of the linear control of the same size, if the run trained one
 circuit.qasm         the circuit with its inputs, weights and observables, OpenQASM 3
 texts.safetensors    hashes of the training, validation and test texts
-encoder.safetensors  arrays that were computed for the encoder (a whitening, a static table), if it has any
+encoder.safetensors  arrays that were computed for the encoder (a static table), if it has any
 encoder/             the encoder's model, if it was requested
 README.md            the model card
 """

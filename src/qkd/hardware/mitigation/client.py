@@ -15,8 +15,8 @@ from qkd.circuits.student import StudentCircuit
 from qkd.core.console import log
 
 if TYPE_CHECKING:
-    from qkd.hardware.mitigation.layers import Layers
-    from qkd.hardware.mitigation.settings import Mitigation
+    from qkd.hardware.mitigation.base import Mitigation
+    from qkd.hardware.mitigation.learned import Layers
 
 U_GATES = ("u1", "u2", "u3", "p", "u")
 RESULT_FIELDS = {"evs": "evs", "stds": "stds", "evs_factors": "evs_noise_factors", "stds_factors": "stds_noise_factors"}

@@ -17,7 +17,7 @@ from qkd.devices.calibration import UNMEASURED, Operation, Place
 from qkd.devices.region import Region, noise_model
 from qkd.hardware.mitigation import Mitigation
 from qkd.hardware.mitigation.client import make_pub, printed_warnings, read_result
-from qkd.hardware.mitigation.layers import Layers, calibrated_layers, find_layers
+from qkd.hardware.mitigation.learned import Layers, calibrated_layers, find_layers
 
 # A density matrix of 12 qubits has 4^12 numbers.
 MAX_CONE_QUBITS = 12
