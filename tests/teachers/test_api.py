@@ -196,6 +196,8 @@ def test_a_job_continues_after_its_server_died(server, prompt):
         remote.fit(dataset, splits)
     server.faults = None
     before = len(server.requests)
+    remote.fit(dataset, splits)
+    assert remote.budget.spent.requests == len(server.requests)
     again = teacher(server, prompt, api_source="next-token")
     again.fit(dataset, splits)
     again.logits(dataset.texts)
