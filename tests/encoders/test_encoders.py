@@ -122,6 +122,8 @@ def test_a_static_encoder_needs_its_table_alone(model, tmp_path):
         ("{}?layers=1,9", r"there is no layer 9, the last one is 2"),
         ("{}?layres=1", r"there is no option 'layres'; did you mean 'layers'"),
         ("{}?layer=top", r"layers=top is no number"),
+        ("{}?tokens=0", r"tokens=0 is no number from 1 on"),
+        ("static:{}?dim=0", r"dim=0 is no number from 1 on"),
         ("hashing:8+", r"something is missing beside a '\+'"),
     ],
 )

@@ -183,7 +183,7 @@ def make(request: EncoderRequest) -> TransformerEncoder:
     choice = options.get("layers", options.get("layer"))
     layers = AUTO if choice == "auto" else None
     if choice and choice != "auto":
-        layers = tuple(request.number("layers", layer) for layer in choice.split(","))
+        layers = tuple(request.number("layers", layer, least=0) for layer in choice.split(","))
     loading = replace(request.loading, max_tokens=tokens)
     pooling = options.get("pooling", "mean")
     return TransformerEncoder(request.name, request.model, loading, layers, pooling, request.arrays)
