@@ -7,6 +7,7 @@ circuit.qasm         the circuit with its inputs, weights and observables, OpenQ
 texts.safetensors    hashes of the training, validation and test texts
 encoder.safetensors  arrays that were computed for the encoder (a static table), if it has any
 encoder/             the encoder's model, if it was requested
+quick.json           with quick.safetensors: what classifies without torch, if the encoder needs no transformer
 README.md            the model card
 """
 
@@ -183,7 +184,7 @@ class Student(Shown):
             self._check_written(part, list(check_texts)[:CHECK_TEXTS])
             folder.mkdir(parents=True, exist_ok=True)
             # config.json goes first and comes last, so a folder that has one is complete
-            for name in ("config.json", "control.safetensors", HASHES):
+            for name in ("config.json", "control.safetensors", HASHES, "quick.json"):
                 (folder / name).unlink(missing_ok=True)
             shutil.rmtree(folder / MODELS, ignore_errors=True)
             for path in sorted(part.iterdir(), key=lambda path: path.name == "config.json"):
@@ -226,6 +227,9 @@ class Student(Shown):
             write_arrays(folder / HASHES, self.hashes)
         write_text(folder / "README.md", model_card(self, bool(models)))
         write_json(folder / "config.json", config)
+        from qkd.export.quick import write_quick
+
+        write_quick(model.with_engine(model.circuit, make_engine(EngineSpec(), model.circuit)), encoder, folder)
 
     def _check_written(self, folder: Path, texts: list[str]) -> None:
         """Compare the logits of a written bundle with the student's, both with exact simulation.

@@ -18,6 +18,8 @@ FILES = (
     "control.safetensors",
     "circuit.qasm",
     "encoder.safetensors",
+    "quick.json",
+    "quick.safetensors",
     "encoder/*",
     "README.md",
 )

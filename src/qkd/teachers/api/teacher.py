@@ -185,8 +185,10 @@ class ApiTeacher:
                 else:  # also a text that the server rejected then
                     missing.append(text)
             if missing:
-                _run(Job(source, self._endpoints, self._spare, self.budget).run(missing, answers))
-                self._counted.update(missing)
+                try:
+                    _run(Job(source, self._endpoints, self._spare, self.budget).run(missing, answers))
+                finally:
+                    self._counted.update(text for text in missing if answers.get(text) is not None)
             rows = [answers.get(text) or {} for text in texts]
         for text, row in zip(texts, rows, strict=True):
             if "scores" in row:
