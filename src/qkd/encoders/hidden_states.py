@@ -25,7 +25,7 @@ from qkd.encoders.protocol import Encoder, EncoderRequest, embed_texts, unit
 from qkd.models.backbone import POOLINGS, Backbone
 from qkd.models.linear_probes import leave_one_out, squared_errors
 from qkd.models.transformer import Loading
-from qkd.results.run import SelectionTrial
+from qkd.results.teacher import SelectionTrial
 
 # qkd's pooling for each name in a folder of sentence-transformers, of its new and of its old format
 SENTENCE_POOLINGS = {

@@ -25,7 +25,7 @@ from qkd.encoders.protocol import Encoder, embed_texts
 from qkd.encoders.registry import make_encoder
 from qkd.models.linear_probes import linear_probe
 from qkd.reports.run import LOGREG, NAMES_IN_SENTENCES
-from qkd.results.run import SelectionTrial
+from qkd.results.teacher import SelectionTrial
 from qkd.simulation.factory import torch_device
 from qkd.student.bundle import Student
 from qkd.student.data import TrainingData

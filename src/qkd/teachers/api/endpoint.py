@@ -17,9 +17,9 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from qkd.core.config import ApiSpec
 from qkd.core.console import log
 from qkd.core.errors import ModelError, QkdError, ServiceError, nearest
+from qkd.core.teacher_config import ApiSpec
 from qkd.teachers.api.usage import quotes
 
 if TYPE_CHECKING:
@@ -46,14 +46,12 @@ class _Retry(Exception):
     """A failure that may pass.
 
     Attributes:
-        after: Seconds that the server asks to wait, if it does.
+        after: Seconds that the server asks to wait.
         status: The HTTP status code, if there is one.
         silent: Whether nothing listens at the URL, or no answer ended in time.
     """
 
-    def __init__(
-        self, message: str, after: float | None = None, status: int | None = None, silent: bool = False
-    ) -> None:
+    def __init__(self, message: str, after: float = 0.0, status: int | None = None, silent: bool = False) -> None:
         super().__init__(message)
         self.after, self.status, self.silent = after, status, silent
 
@@ -83,6 +81,7 @@ class Endpoint:
             raise ModelError("an --api-url contains a malformed host or port; write http://HOST:PORT/v1") from None
         if absent or self._url.scheme not in ("http", "https"):
             raise ModelError(f"--api-url '{self.name}' is no http or https URL; write http://HOST:PORT/v1")
+        self._auth = unquote(self._url.username or ""), unquote(self._url.password or "")
         self.spec, self._transport = spec, transport
         self.server, self.testing = ("", ""), False
         self.on_wait: Callable[[float], None] = lambda seconds: None
@@ -109,11 +108,9 @@ class Endpoint:
             except _Retry as failure:
                 failures.append(failure)
                 self._give_up_after(failures)
+                self._pause(failure.after, str(failure))  # a limit of the server concerns all requests
                 backoff = random.uniform(0.5, 1.0) * min(2.0 ** len(failures), 60.0)
-                if failure.after is None:
-                    await self._wait(backoff, str(failure))
-                else:  # a limit of the server concerns all requests
-                    self._pause(failure.after, str(failure))
+                await self._wait(min(max(backoff, failure.after), MAX_WAIT_SECONDS), str(failure))
                 continue
             if isinstance(answer.get("model"), str):
                 self.server = (answer["model"], str(answer.get("system_fingerprint") or ""))
@@ -163,7 +160,7 @@ class Endpoint:
         """Return a client for one connection. The time that a pool needs grows with the square of its connections."""
         import httpx
 
-        key, auth = os.environ.get(self.spec.api_key_env, "").strip(), self._auth if self._url.username else None
+        key, auth = os.environ.get(self.spec.api_key_env, "").strip(), self._auth if any(self._auth) else None
         if not (key.isascii() and key.isprintable()):  # httpx would quote it
             raise ModelError(f"the key in {self.spec.api_key_env} contains characters that no key has")
         return httpx.AsyncClient(
@@ -189,9 +186,11 @@ class Endpoint:
                 self._idle.append(client)
         for kind in ("requests", "tokens"):
             if headers.get(f"x-ratelimit-remaining-{kind}") == "0":
-                self._pause(_seconds(headers.get(f"x-ratelimit-reset-{kind}")) or 0.0, f"no {kind} remain")
+                self._pause(_seconds(headers.get(f"x-ratelimit-reset-{kind}", "")), f"no {kind} remain")
         if status in RETRIED_STATUS:
-            raise _Retry(f"HTTP {status}: {self._reason(content, body)}", _seconds(headers.get("retry-after")), status)
+            raise _Retry(
+                f"HTTP {status}: {self._reason(content, body)}", _seconds(headers.get("retry-after", "")), status
+            )
         if status in (401, 403):
             raise ServiceError(
                 f"{self.name} rejects the key (HTTP {status}); set the environment variable {self.spec.api_key_env}, "
@@ -224,19 +223,16 @@ class Endpoint:
         except (ValueError, RecursionError, AttributeError):
             pass
         text = " ".join(text.split())[:200] or "no reason given"
-        secret = quotes(text, body) or any(part in text for part in self._secrets if part)
-        return "the reason quotes the request" if secret else text
-
-    @property
-    def _secrets(self) -> list[str]:
-        """The key, user name and password, as they are written and as they are sent."""
+        # the key, user name and password, and the form in which httpx sends the latter two
         sent = base64.b64encode(":".join(self._auth).encode()).decode()
-        return [os.environ.get(self.spec.api_key_env, "").strip(), *self._auth, *self._url.netloc.split("@")[:-1], sent]
-
-    @property
-    def _auth(self) -> tuple[str, str]:
-        """User name and password of the URL; empty if it has none."""
-        return unquote(self._url.username or ""), unquote(self._url.password or "")
+        secrets = [
+            os.environ.get(self.spec.api_key_env, "").strip(),
+            *self._auth,
+            *self._url.netloc.split("@")[:-1],
+            sent,
+        ]
+        secret = quotes(text, body) or any(part in text for part in secrets if part)
+        return "the reason quotes the request" if secret else text
 
 
 @cache
@@ -276,17 +272,14 @@ def safe_url(url: str) -> str:
     return urlunsplit((parts.scheme, host + (f":{parts.port}" if parts.port else ""), parts.path, "", ""))
 
 
-def _seconds(value: str | None) -> float | None:
-    """Return the seconds of a number, of a date, as in ``Retry-After``, or of a duration such as ``1m30s``."""
-    if not value:
-        return None
+def _seconds(value: str) -> float:
+    """Return the seconds of a number, of a date, as in ``Retry-After``, or of a duration like ``1m30s``; 0 if none."""
     if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", value):
         return float(value)
     units = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
     if re.fullmatch(r"(\d{1,9}(\.\d{1,9})?(ms|s|m|h))+", value):
-        parts = re.findall(r"([\d.]+)(ms|s|m|h)", value)
-        return sum(float(number) * units[unit] for number, unit in parts)
+        return sum(float(number) * units[unit] for number, unit in re.findall(r"([\d.]+)(ms|s|m|h)", value))
     try:
         return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
     except ValueError:
-        return None
+        return 0.0

@@ -11,15 +11,17 @@ import numpy as np
 from qkd.teachers.api.source import PROBE_TEXTS, Scores, Source, Unanswered, Unsuited
 from qkd.teachers.api.usage import quotes
 
-DIRICHLET = 0.5  # votes that every label has before the first sample (Jeffreys' prior)
+# Votes that all labels together have before the first sample, as in the interval of Agresti and Coull (1998).
+PRIOR_VOTES = 4.0
 MAX_ANSWER_TOKENS = 1024  # a reasoning model thinks before it answers
 
 
 class Votes(Source):
     """Frequencies of the labels among samples at temperature 1, with Dirichlet smoothing.
 
-    With K readable samples, k of them for a label, and C labels, the label's probability is p = (k + 1/2) / (K + C/2).
-    Its standard error is that of the posterior, sqrt(p (1 - p) / (K + C/2 + 1)).
+    With K readable samples, k of them for a label, and C labels, the label's probability is p = (k + 4/C) / (K + 4).
+    Its standard error is sqrt(p (1 - p) / K). With two labels and K = 20, the model's probability is within 1.96
+    standard errors in at least 95 % of cases, whatever it is.
     """
 
     name = "votes"
@@ -57,11 +59,13 @@ class Votes(Source):
         while len(answers) < self.samples:
             answers += await self._samples(text, self.samples - len(answers) if self._many else 1)
         votes = [self.label(answer) for answer in answers[: self.samples]]
-        counts = np.array([votes.count(number) for number in range(len(self.question.classes))]) + DIRICHLET
-        if votes.count(None) == len(votes):
+        classes = len(self.question.classes)
+        counts = np.array([votes.count(number) for number in range(classes)]) + PRIOR_VOTES / classes
+        readable = len(votes) - votes.count(None)
+        if not readable:
             raise Unanswered(f"{len(votes)} answers without a label, for example {_shown(answers[0], text)}")
         p = counts / counts.sum()
-        error = float(np.sqrt(p * (1 - p) / (counts.sum() + 1)).mean())
+        error = float(np.sqrt(p * (1 - p) / readable).mean())
         return Scores(np.log(p), {"standard_error": error, "unreadable": votes.count(None)})
 
     def label(self, answer: str) -> int | None:
