@@ -4,7 +4,7 @@
 
 Measures a step (forward and gradient, single precision, one thread, least CPU time of several) of every engine that is
 exact for a case, and appends it to FILE, one JSON line a case; cases in FILE are not measured again. Then it prints
-the constants of ``qkd.simulation.choice`` that fit all cases best, and a table of how much slower the pick is.
+the constants of ``qkd.simulation.factory`` that fit all cases best, and a table of how much slower the pick is.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from qkd.circuits import library
 from qkd.circuits.student import StudentCircuit
 from qkd.engines import DensityMatrixEstimator, EngineEstimator, LightConeEstimator, StatevectorEstimator
 from qkd.engines.base import keep_freed_memory, threads
-from qkd.simulation.choice import COSTS, Work, cost, work
+from qkd.simulation.factory import COSTS, Work, cost, work
 
 CIRCUITS = (
     *(("hardware", n, layers) for n, layers in ((4, 2), (4, 6), (6, 3), (8, 3), (11, 1), (11, 2), (11, 3), (11, 4))),

@@ -45,6 +45,14 @@ memory = next(int(line.split()[1]) for line in open("/proc/self/status") if line
 print(json.dumps({{"seconds": min(times), "answers": [str(answer) for answer in answers], "memory": memory}}))
 """
 STUDENT = "from qkd import Student\nclassify = Student.load({folder!r}).predict"
+TEACHER = """
+from qkd import Run
+from qkd.pipeline.inputs import _fitted_teacher
+run = Run({run!r})
+classes = run.student.classes
+teacher = _fitted_teacher(run.folder, classes)
+classify = lambda texts: [classes[i] for i in teacher.predict_logits(texts).argmax(axis=1)]
+"""
 EXPORT = "sys.path.insert(0, {folder!r})\nfrom classify import predict as classify"
 LOGREG = """
 from qkd import Student

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +27,10 @@ from qkd.core.config import Config, make_config
 from qkd.core.console import set_quiet
 from qkd.core.runs import RunFolder
 from qkd.devices import snapshot
-from qkd.devices.random_errors import drifted, hidden, with_learned
+from qkd.devices.learned import GateNoise
+from qkd.devices.random_errors import hidden, with_learned
 from qkd.devices.region import Region, to_region
+from qkd.devices.snapshot import Snapshot
 from qkd.devices.transpile import transpile
 from qkd.hardware.measurements import shot_noise
 from qkd.hardware.mitigation import Mitigation
@@ -55,6 +58,35 @@ TRAINED = (16, 256)
 REPEATS = 8
 """Draws of each judgment."""
 POINTS, LEARNING_SHOTS = 256, 128
+
+
+def drifted(snapshot: Snapshot, seed: int, size: float = 0.2) -> Snapshot:
+    """Return a device whose learned errors changed at random by a relative ``size`` (standard deviation)."""
+    learned = snapshot.calibration.learned
+    if learned is None:
+        return snapshot
+    random = np.random.default_rng([seed, 2])
+
+    def changed(value: float) -> float:
+        return float(value * (1 + size * random.normal()))
+
+    later = replace(
+        learned,
+        origin=f"{learned.origin}, drifted by {size:.0%} with seed {seed}",
+        gates={
+            name: {
+                place: GateNoise(
+                    {label: changed(angle) for label, angle in gate.angles.items()}, abs(changed(gate.stochastic))
+                )
+                for place, gate in places.items()
+            }
+            for name, places in learned.gates.items()
+        },
+        spectators={pair: changed(angle) for pair, angle in learned.spectators.items()},
+        flips={pair: min(0.5, abs(changed(chance))) for pair, chance in learned.flips.items()},
+        readout={qubit: (abs(changed(up)), abs(changed(down))) for qubit, (up, down) in learned.readout.items()},
+    )
+    return with_learned(snapshot, later)
 
 
 def learned(small, region, truth, seed):

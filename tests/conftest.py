@@ -10,13 +10,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-LONGEST = ("test_examples.py", "test_service.py", "test_strict.py", "test_mitigated.py", "test_simulators.py")
+LONGEST = (
+    *("test_examples.py", "test_docs.py", "test_service.py", "test_strict.py", "test_mitigated.py", "test_suites.py"),
+    *("test_simulators.py", "test_wrong_calls.py"),
+)
 """The files that take longest, the longest first. Each file runs in one process, which makes its fixtures once."""
 
 
 UNCOUNTED = {
     *("test_examples.py", "test_docs.py", "test_simulators.py", "test_distill.py", "test_latest.py"),
-    *("test_planner.py", "test_labelling.py", "test_suites.py", "test_properties.py"),
+    *("test_labelling.py", "test_suites.py", "test_properties.py"),
 }
 """Files whose lines are not counted, though they run: that takes twice the time, and others reach the same lines."""
 
@@ -60,6 +63,7 @@ def _homes(request, tmp_path, monkeypatch):
     """
     if request.node.get_closest_marker("no_cover"):
         monkeypatch.delenv(COUNTED, raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("QKD_STATE", str(tmp_path / "state"))
     monkeypatch.setenv("QKD_SNAPSHOTS", str(tmp_path / "snapshots"))
     if request.node.get_closest_marker("models") is None:

@@ -109,7 +109,7 @@ def _main(words: Sequence[str], outputs: Sequence[Path], cwd: str, env: dict[str
     os.environ.update(env)
     for descriptor, path in enumerate(outputs, 1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background begins without it
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background process begins without it
     if moment is not None:
         _signal_after(*moment)
     sys.argv = ["qkd", *words]

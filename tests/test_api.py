@@ -1,4 +1,4 @@
-"""What ``qkd`` shows to Python: names, packages, device runs and compilation without deep imports."""
+"""The Python interface of ``qkd``: names, packages, device runs and compilation without deep imports."""
 
 import inspect
 import pydoc

@@ -11,7 +11,7 @@ from qkd import QkdError
 from qkd.core.records import read_record
 from qkd.experiments.specs import CompareSpec
 from qkd.results import Comparison, PairedDifference
-from qkd.simulation import saved
+from qkd.simulation import diagnostics
 from qkd.student.verdicts import compare_accuracies, conclude, holm, mean_over_seeds_and_texts
 from qkd.studies import compare
 from tests.processes import qkd, signalled
@@ -134,7 +134,7 @@ def test_mistakes_are_found_before_any_work(corpus, tmp_path, monkeypatch):
             compare(None, CompareSpec(sims=sims), **given)
     with pytest.raises(QkdError, match="add aer-noisy to sims"):
         compare(None, CompareSpec(noise_scales=(1.0, 2.0)), **given)
-    monkeypatch.setattr(saved, "MAX_DIFFERENCE", -1.0)  # no circuit is like itself then
+    monkeypatch.setattr(diagnostics, "MAX_DIFFERENCE", -1.0)  # no circuit is like itself then
     with pytest.raises(QkdError, match="would be saved as another one"):
         compare(None, CompareSpec(students=("linear", "hardware")), **given)
     assert not list(tmp_path.rglob("trials"))

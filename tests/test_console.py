@@ -1,8 +1,12 @@
 """Messages during work, quiet mode, and the display of foreign text."""
 
 import logging
+import os
+import pty
+import re
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 
@@ -71,3 +75,27 @@ def test_a_command_whose_streams_are_closed_keeps_its_files_clean(tmp_path):
     )
     assert ended.returncode == 0, ended
     assert "OPENQASM 3" in out.read_text() and "equal to the logical" not in out.read_text()
+
+
+SILENT = (
+    "import time; from qkd.core.console import heartbeat, held, log, write\n"
+    "with heartbeat():\n"
+    "    log.info('begin'); time.sleep(2.2); write('end')\n"
+    "    with held(): time.sleep(2.2)\n"
+)
+
+
+def test_a_silent_command_counts_seconds_on_a_terminal_and_nowhere_else():
+    master, slave = pty.openpty()
+    with subprocess.Popen([sys.executable, "-c", SILENT], stdout=slave, stderr=slave) as process:
+        os.close(slave)
+        shown = b""
+        with suppress(OSError):  # the end of a terminal
+            while part := os.read(master, 1000):
+                shown += part
+    os.close(master)
+    begin, *counts, end = shown.decode().split("\r")
+    assert process.returncode == 0 and begin == "begin" and (end, counts[-1]) == ("\n", "\x1b[Kend")
+    assert counts[1:-1] and all(re.fullmatch(r"\x1b\[Kworking: \d s", line) for line in counts[1:-1])
+    done = subprocess.run([sys.executable, "-c", SILENT], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("end\n", "begin\n")

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCKS = re.compile(r"^```(bash|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 OWN_DATA = ("--data", "reviews.csv", "--text-column", "review", "--label-column", "stars")
-SMALL = ("--encoder", "hashing:64", "--epochs", "1")
+SMALL = ("--encoder", "hashing:64", "--epochs", "1", "--limit", "80")
 """Options that keep a run short; other tests use the default models."""
 
 
@@ -28,7 +28,7 @@ def workplace(corpus, tmp_path_factory):
     table = pd.read_csv(corpus / "texts.csv").rename(columns={"t": "review", "y": "stars"})
     table.to_csv(folder / "reviews.csv", index=False)
     shutil.copy(corpus / "logits.csv", folder)
-    qkd("distill", *OWN_DATA, "--teacher", "logits:logits.csv", *SMALL, "--qubits", "4", cwd=folder, check=True)
+    qkd("distill", *OWN_DATA, "--teacher", "logits:logits.csv", *SMALL, "--qubits=4", cwd=folder, check=True)
     return folder
 
 
@@ -38,6 +38,7 @@ def small(words, folder):
         words = [*words, *([] if {"--data", "--config"} & {*words} else OWN_DATA)]
         words += [] if "--teacher" in words or "--config" in words else ["--teacher", f"logits:{folder / 'logits.csv'}"]
         words += [] if words[0] == "teach" or "--config" in words else SMALL
+        words += [] if words[0] == "teach" or {"--config", "--circuit", "--qubits"} & {*words} else ["--qubits", "4"]
     return words
 
 

@@ -99,7 +99,7 @@ READERS = {
 
 
 LEAST = {"run/hardware/ledger.jsonl": 0, "texts.csv": 10, "texts.tsv": 10, "texts.jsonl": 10}
-"""How many are refused at least; what is wrong with a line of a ledger is told beside those that are whole."""
+"""Minimum of refused files; a damaged line of a ledger is reported beside the intact ones."""
 
 
 @pytest.fixture(scope="session")

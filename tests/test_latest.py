@@ -1,6 +1,7 @@
 """``runs/latest`` is a run with a student, whatever fails or is stopped after it."""
 
 import random
+import shutil
 import stat
 
 import pytest
@@ -122,3 +123,13 @@ def test_what_a_killed_process_left_is_swept(good):
         path.write_text("{")
     with runs.RunFolder(good.folder.path).lock():
         assert not any(path.exists() for path in left)
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_what_is_called_latest_and_is_no_link_is_left_alone(good, tmp_path, kind, capfd):
+    run = runs.RunFolder(shutil.copytree(good.folder.path, tmp_path / "copy"))
+    (tmp_path / "latest").mkdir() if kind == "folder" else (tmp_path / "latest").write_text("mine")
+    run.make_latest()
+    assert "latest: is no link" in capfd.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "latest"]
+    assert kind == "folder" or (tmp_path / "latest").read_text() == "mine"

@@ -85,7 +85,7 @@ def test_whatever_a_file_says_the_answer_is_a_record_or_a_sentence(folder, name)
     path = folder / name
     whole = json.loads(path.read_text())
     assert read_or_refused(lambda: READERS[name](path.parent), path, whole)
-    if name.startswith("snapshot"):  # the rows of one gate say what those of the others do
+    if name.startswith("snapshot"):  # the rows of all gates have the same fields
         gates = whole["calibration"]["gates"]
         whole["calibration"]["gates"] = {"cx": gates["cx"][:2], "sx": gates["sx"], "rz": gates["rz"]}
     results = [read_or_refused(lambda: READERS[name](path.parent), path, value) for _, value in changed(whole)]

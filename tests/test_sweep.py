@@ -17,7 +17,7 @@ from qkd.core.specs import validated
 from qkd.experiments import space
 from qkd.experiments.specs import SweepSpec
 from qkd.results import Sweep
-from qkd.simulation import saved
+from qkd.simulation import diagnostics
 from qkd.studies import sweep
 from tests.processes import qkd, signalled
 from tests.test_distill import options
@@ -62,7 +62,7 @@ def without_times(found):
 def test_the_best_is_the_best_and_starts_from_what_was_given(found):
     trials = found.trials
     assert [trial.number for trial in trials] == list(range(18))
-    assert trials[0].point == {"lr": 0.03, "layers": 1, "circuit": "hardware", "alpha": 0.2}  # as it was given
+    assert trials[0].point == {"lr": 0.03, "layers": 1, "circuit": "hardware", "alpha": 0.2}  # the given point
     whole = [trial for trial in trials if trial.state == "complete"]
     assert max(trial.value for trial in whole) == trials[found.best].value
     assert list(found.judged.students) == ["best", "start", "linear"]
@@ -161,7 +161,7 @@ def test_a_space_that_does_not_fit_is_refused_before_any_work(word, sentence):
 
 @pytest.mark.parametrize("word", ["circuit=hardware,qdllm", "layers=1..2", "lr=0.01,0.1"])
 def test_circuits_that_cannot_be_saved_are_refused_before_any_work(word, monkeypatch):
-    monkeypatch.setattr(saved, "MAX_DIFFERENCE", -1.0)  # no circuit is like itself then
+    monkeypatch.setattr(diagnostics, "MAX_DIFFERENCE", -1.0)  # no circuit is like itself then
     with pytest.raises(QkdError, match="would be saved as another one"):
         space.dimensions([word], Config())
 

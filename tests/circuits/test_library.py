@@ -8,7 +8,7 @@ from qiskit.quantum_info import SparsePauliOp, Statevector
 from qiskit_ibm_runtime.fake_provider import FakeBrisbane
 
 from qkd import QkdError
-from qkd.circuits import draw, library
+from qkd.circuits import library
 from qkd.circuits.build import (
     AnsatzSpec,
     CircuitSpec,
@@ -18,9 +18,8 @@ from qkd.circuits.build import (
     parse_observables,
 )
 from qkd.circuits.cone import cone_qubits, cut
-from qkd.circuits.draw import count
 from qkd.circuits.qasm import from_qasm, to_qasm
-from qkd.circuits.student import StudentCircuit
+from qkd.circuits.student import StudentCircuit, circuit_text, count
 from qkd.simulation.diagnostics import check_circuit
 
 NAMES = sorted(library.paths())
@@ -41,7 +40,7 @@ def _evs(student, values):
 def test_bundled_circuits_build_draw_and_check(name):
     student = library.load_circuit(name, qubits=5)
     assert student.num_qubits == 5 and len(student.observables) == 5
-    assert "x0" in draw.circuit_text(student)
+    assert "x0" in circuit_text(student)
     assert student.circuit.draw("mpl") is not None
     report = check_circuit(student)
     assert report.num_weights == len(student.weights) and not report.dead_inputs

@@ -63,7 +63,7 @@ def test_a_foreign_gate_of_a_standard_name_stays_what_it_is():
 
 
 def test_what_devices_and_students_need_is_within_the_limits():
-    student = library.load_circuit("hardware", qubits=156, layers=4)
+    student = library.load_circuit("hardware", qubits=156, layers=2)
     again = from_qasm(to_qasm(student))
     assert again.circuit.count_ops() == student.circuit.count_ops()
     program = HEAD + "qubit[4] q;\nlet half = q[0:1];\nctrl @ rx(w) q[0], q[1];\nrz(2*w + 1) half;\ninv @ s q[3];\n"

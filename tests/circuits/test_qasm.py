@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 from qiskit.circuit import Gate, Parameter, QuantumCircuit
-from qiskit.circuit.library import HamiltonianGate, MCPhaseGate, UnitaryGate, XGate
+from qiskit.circuit.library import HamiltonianGate, MCPhaseGate, PauliEvolutionGate, PermutationGate, UnitaryGate, XGate
 from qiskit.quantum_info import Operator, SparsePauliOp, random_unitary
 
 from qkd import QkdError
 from qkd.circuits.limits import MAX_BYTES
 from qkd.circuits.qasm import from_qasm, to_qasm
 from qkd.circuits.student import StudentCircuit
-from qkd.simulation.saved import check_saved
+from qkd.simulation.diagnostics import check_saved
 from tests.circuits.conftest import Program, check_program
 
 HEAD = 'OPENQASM 3.0;\ninclude "stdgates.inc";\n'
@@ -123,3 +123,26 @@ def test_an_error_names_gates_as_the_program_does(definitions, named):
     with pytest.raises(QkdError, match=named) as refused:
         from_qasm(program)
     assert "own_" not in str(refused.value)
+
+
+def test_powers_of_numbers_and_gates_without_a_definition_are_refused():
+    x, w = Parameter("x"), Parameter("w")
+    circuit = QuantumCircuit(2)
+    circuit.ry(x, 0)
+    observable = SparsePauliOp("ZZ")
+    power, swapped = circuit.copy(), circuit.copy()
+    power.rx(2**w, 1)
+    with pytest.raises(QkdError, match="powers of numbers cannot be written"):
+        to_qasm(StudentCircuit(power, (x,), (w,), (observable,)))
+    swapped.append(PermutationGate([1, 0]), [0, 1])
+    with pytest.raises(QkdError, match="'permutation', which has no definition by standard gates; transpile it"):
+        to_qasm(StudentCircuit(swapped, (x,), (), (observable,)))
+
+
+def test_product_formulas_are_named_where_they_are_not_exact(capfd):
+    x = Parameter("x")
+    for terms, words in ((["ZZ", "XI"], "terms that do not commute"), (["ZZ", "XX"], "")):
+        circuit = QuantumCircuit(2, name=f"evolution of {terms}")
+        circuit.append(PauliEvolutionGate(SparsePauliOp(terms), time=x), [0, 1])
+        StudentCircuit(circuit, (x,), (), (SparsePauliOp("ZZ"),), name=str(terms))
+        assert bool(words) == bool(said := capfd.readouterr().err) and words in said

@@ -66,7 +66,7 @@ def test_a_blind_start_is_not_called_healthy():
     assert not blind.healthy and blind.blind_inputs == ("x0", "x2")
     assert max(blind.response.shares[0], blind.response.shares[2]) < BLIND < blind.response.shares[1]
     assert "blind" in blind.render() and "x0 x2" in blind.render()
-    # a phase in front of nothing that would turn it into an amplitude: seen by weights that training has yet to find
+    # no gate turns this phase into an amplitude before training has changed the weights
     x, w = Parameter("x"), Parameter("w")
     circuit = QuantumCircuit(1)
     circuit.h(0)

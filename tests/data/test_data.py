@@ -427,7 +427,7 @@ def test_labels_that_differ_in_case_are_named(tmp_path):
 
 
 def test_labels_that_look_the_same_are_one_class_or_named(tmp_path):
-    hidden = ("dog", "dog\u200b", "\ufeffdog", "\u2060 dog\x00", "cat", "c\u00adat", "\uff43at")
+    hidden = ("dog", "dog\u200b", "\ufeffdog", "\u2060dog\x00", "cat", "c\u00adat", "\uff43at")
     rows = [{"t": text, "y": hidden[n % 7]} for n, text in enumerate(TEXTS)]
     found = load(write(tmp_path / "f.jsonl", rows))
     assert found.classes == ("cat", "c\u00adat", "dog", "\uff43at")

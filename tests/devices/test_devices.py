@@ -96,12 +96,13 @@ def test_bad_calibrations_are_cleaned_once_and_summed_up():
             dataclasses.replace(good, readout_error=1.0),
         ),
         {
-            "cz": {(0, 1): Operation(0.01, 1e-7), (1, 3): Operation(1.0, 1e-7), (2, 3): Operation(0.01, 1e-7)},
+            "cz": {(0, 1): Operation(0.01, -1e-7), (1, 3): Operation(-0.1, 1e-7), (2, 3): Operation(0.01, 1e-7)},
             "sx": {(q,): Operation(1e-3, 1e-8) for q in range(5)},
         },
     )
     cleaned, done = clean(raw)
     assert (done.clipped, done.avoided, done.couplers) == ((1,), (2, 4), ((1, 3),))
+    assert cleaned.gates["cz"] == {(0, 1): Operation(0.01, None)}
     assert cleaned.qubits[1].t2 == 2e-4 and set(cleaned.couplers()) == {(0, 1)}
     assert done.summary() == ("2 qubits not used (2, 4); 1 coupler not used (1-3); T2 clipped to 2 T1 on 1 qubit (1)")
 
@@ -211,20 +212,12 @@ def test_numbers_are_the_calibrations():
 
 def test_maps_show_every_qubit_and_the_region(tmp_path):
     held, region = snapshot.load_snapshot("fake_fez"), (3, 4, 5)
-    drawn = chip_plot.text(held, region)
-    assert drawn.plain.count("●") - 1 + drawn.plain.count("◉") - 1 == 156  # one of each is in the legend
-    assert drawn.plain.count("◉") - 1 == 3 and drawn.plain.splitlines()[0].count("━") == 6
-    assert max(map(len, drawn.plain.splitlines())) <= 100
     figure = chip_plot.figure(held, region)
     nodes = next(part for part in figure.axes[0].collections if len(part.get_offsets()) == 156)
     assert (np.asarray(nodes.get_linewidths()) > 1).sum() == 3
-    chip_plot.figure(snapshot.load_snapshot("fake_brooklyn")).savefig(
-        tmp_path / "map.png"
-    )  # which gives no coordinates
-    assert (
-        chip_plot.text(snapshot.load_snapshot("fake_brooklyn")) is None
-        and (tmp_path / "map.png").stat().st_size > 10_000
-    )
+    brooklyn = snapshot.load_snapshot("fake_brooklyn")  # which gives no coordinates
+    chip_plot.figure(brooklyn).savefig(tmp_path / "map.png")
+    assert (tmp_path / "map.png").stat().st_size > 10_000
 
 
 def test_a_written_snapshot_is_read_back(own_folder, monkeypatch):

@@ -18,18 +18,16 @@ import qkd
 from qkd import QkdError
 from qkd.circuits import library
 from qkd.circuits.cone import support
-from qkd.circuits.draw import count
 from qkd.circuits.qasm import from_qasm, to_qasm
-from qkd.circuits.student import StudentCircuit
+from qkd.circuits.student import StudentCircuit, count
 from qkd.core.bundled import find_files
 from qkd.devices import profiles, snapshot
 from qkd.devices.backend import CalibratedBackend
 from qkd.devices.catalogue import load_catalogue
-from qkd.devices.layout import predicted_error, with_measurements, without_measurements
+from qkd.devices.compiled import report
 from qkd.devices.profiles import load_profile
 from qkd.devices.region import Region, noise_model, to_region, with_idle_noise
-from qkd.devices.report import report
-from qkd.devices.transpile import transpile, verify
+from qkd.devices.transpile import predicted_error, transpile, verify, with_measurements, without_measurements
 from qkd.engines import LightConeEstimator
 from tests.devices.conftest import check_reset_circuit
 

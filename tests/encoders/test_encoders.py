@@ -1,4 +1,4 @@
-"""Encoders with options, side by side, whitened, and without any transformer at all."""
+"""Encoders with options, side by side, and without any transformer at all."""
 
 import subprocess
 import sys
@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from qkd.core.errors import QkdError
-from qkd.encoders.combined import whiten
 from qkd.encoders.hidden_states import choose_layers
 from qkd.encoders.protocol import embed_texts
 from qkd.encoders.registry import make_encoder
@@ -94,20 +93,6 @@ def test_joined_encoders_stand_side_by_side_and_share_the_cache(model, monkeypat
     assert make_encoder(both.name).key == both.key
 
 
-def test_whitening_leaves_uncorrelated_numbers_of_variance_one_and_travels_with_its_arrays():
-    encoder = whiten(make_encoder("hashing:64"), TEXTS, 8)
-    found = embed_texts(encoder, TEXTS)
-    np.testing.assert_allclose(np.cov(found.T), np.eye(8), atol=1e-4)
-    np.testing.assert_allclose(found.mean(axis=0), 0, atol=1e-5)
-    again = make_encoder(encoder.name, arrays=encoder.arrays)
-    np.testing.assert_array_equal(again.encode(TEXTS), encoder.encode(TEXTS))
-    assert again.key == encoder.key and again.dim == 8
-    other = whiten(make_encoder("hashing:64"), TEXTS[:20], 8)
-    assert other.key != encoder.key
-    with pytest.raises(QkdError, match=r"whiten 64: .* vary in \d+ directions; keep fewer"):
-        whiten(make_encoder("hashing:64"), TEXTS, 64)
-
-
 def test_a_static_encoder_needs_its_table_alone(model, tmp_path):
     from safetensors.numpy import save_file
 
@@ -137,6 +122,8 @@ def test_a_static_encoder_needs_its_table_alone(model, tmp_path):
         ("{}?layers=1,9", r"there is no layer 9, the last one is 2"),
         ("{}?layres=1", r"there is no option 'layres'; did you mean 'layers'"),
         ("{}?layer=top", r"layers=top is no number"),
+        ("{}?tokens=0", r"tokens=0 is no number from 1 on"),
+        ("static:{}?dim=0", r"dim=0 is no number from 1 on"),
         ("hashing:8+", r"something is missing beside a '\+'"),
     ],
 )

@@ -30,7 +30,6 @@ from qkd.engines import (
     EngineGradient,
     LightConeEstimator,
     StatevectorEstimator,
-    TrajectoryEstimator,
 )
 
 angle, circuit = Parameter("angle"), QuantumCircuit(2)
@@ -44,7 +43,6 @@ for kept, engine in [
     (1.0, LightConeEstimator()),
     (0.9, LightConeEstimator(noise)),
     (0.9, DensityMatrixEstimator(noise)),
-    (0.9, TrajectoryEstimator(noise, trajectories=400)),
     (0.9, AerEstimator(noise)),
 ]:
     data = engine.run([(circuit, observable, angles)]).result()[0].data

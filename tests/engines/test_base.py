@@ -12,7 +12,6 @@ from qkd.engines import (
     DensityMatrixEstimator,
     LightConeEstimator,
     StatevectorEstimator,
-    TrajectoryEstimator,
 )
 from qkd.engines.base import EngineEstimator, keep_freed_memory
 from qkd.engines.expressions import Expressions, linear_form
@@ -141,7 +140,7 @@ def test_run_wants_a_list_of_pubs():
 def test_engines_settle_nothing_for_the_whole_process_and_begin_alike():
     keep_freed_memory.cache_clear()
     circuit, threads = QuantumCircuit(1), torch.get_num_threads()
-    exact = [StatevectorEstimator(), LightConeEstimator(), DensityMatrixEstimator(), TrajectoryEstimator()]
+    exact = [StatevectorEstimator(), LightConeEstimator(), DensityMatrixEstimator()]
     for engine in [*exact, AerEstimator()]:
         assert engine.run([(circuit, "Z")]).result()[0].data.evs == 1
     assert keep_freed_memory.cache_info().currsize == 0 and torch.get_num_threads() == threads

@@ -18,7 +18,6 @@ from qkd.engines import (
     EngineGradient,
     LightConeEstimator,
     StatevectorEstimator,
-    TrajectoryEstimator,
 )
 from qkd.engines.aer import ShotEstimator
 
@@ -27,7 +26,7 @@ SAMPLING = [
     lambda: AerEstimator(shots=400, seed=3),
     lambda: ShotEstimator(StatevectorEstimator(), shots=400, seed=3),
 ]
-ALL = [*(kind for kind in EXACT), TrajectoryEstimator, *SAMPLING]
+ALL = [*EXACT, *SAMPLING]
 
 
 def rotated():
@@ -75,14 +74,10 @@ def test_standard_errors_count_the_coefficients(make):
             assert data.stds.max() <= precision and data.stds.max() > precision / 4
 
 
-@pytest.mark.parametrize("make", [*SAMPLING, TrajectoryEstimator])
+@pytest.mark.parametrize("make", SAMPLING)
 def test_equal_requests_have_draws_of_their_own(make):
-    from qiskit_aer.noise import NoiseModel, depolarizing_error
-
     circuit, _, _ = rotated()
-    noise = NoiseModel()
-    noise.add_all_qubit_quantum_error(depolarizing_error(0.2, 2), "cx")
-    engine = TrajectoryEstimator(noise) if make is TrajectoryEstimator else make()
+    engine = make()
     pub = (circuit, [["ZZ"], ["XI"]], [[0.9, 0.4]] * 6)
     results = engine.run([pub, pub]).result()
     for k in range(2):

@@ -138,7 +138,7 @@ def test_under_a_devices_noise_it_is_aer(device, name):
         bound = dict(zip(names, [*x[row].tolist(), *w.tolist()], strict=True))
         circuit = narrow.assign_parameters({p: bound[p.name] for p in narrow.parameters})
         assert np.allclose(evs[row], np.array(measured(circuit, local, assignments))[moved], atol=1e-6)
-    # what is not measured or not reached costs nothing, so a region of the device equals the whole
+    # qubits outside the light cone have no effect, so a region of the device equals the whole
     from_region = LightConeEstimator(noise_model=local)
     order = {p.name: p for p in narrow.parameters}
     observables = [student.observables[i] for i in moved]

@@ -112,7 +112,7 @@ def test_lists_are_used_again_until_weights_have_moved(noise):
         program(x, w + 0.3)
         assert engine.latest is not first
         moved = program(x, w + 0.25)
-        engine.reseed(7)  # as at the start of an epoch: nothing depends on what was before
+        engine.reseed(7)  # as at the start of an epoch: earlier calls have no effect
         fresh = program(x, w + 0.25)
         again = LightConeEstimator(noise, accuracy=1e-3)
         again = again.compile(student.circuit, student.observables[5:7], student.inputs, student.weights)

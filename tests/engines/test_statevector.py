@@ -311,7 +311,7 @@ def test_a_batch_that_is_split_says_the_same(kept, monkeypatch):
     w = torch.tensor(rng.uniform(-3, 3, len(student.weights)), requires_grad=True)
     found = []
     for split in (False, True):
-        if split:  # two rows of 2^4 amplitudes at once
+        if split:  # chunks of two rows of 2^4 amplitudes
             monkeypatch.setattr("qkd.engines.statevector._CORE_CACHE_BYTES", 0)
             monkeypatch.setattr("qkd.engines.statevector._SHARED_CACHE_BYTES", 2 * 2**4 * 16)
             monkeypatch.setattr("qkd.engines.amplitudes.sweep.MAX_KEPT_BYTES", kept)

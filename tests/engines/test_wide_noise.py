@@ -1,4 +1,4 @@
-"""Density matrices and quantum trajectories, for circuits under noise whose light cones are wide."""
+"""Density matrices, for circuits under noise whose light cones are wide, and the choice of an engine."""
 
 import numpy as np
 import pytest
@@ -10,9 +10,8 @@ from qiskit_aer.noise import NoiseModel, ReadoutError, amplitude_damping_error, 
 from qkd import QkdError
 from qkd.circuits import library
 from qkd.core.config import EngineSpec
-from qkd.engines import DensityMatrixEstimator, LightConeEstimator, StatevectorEstimator, TrajectoryEstimator
-from qkd.simulation.choice import cost, work
-from qkd.simulation.factory import make_engine
+from qkd.engines import DensityMatrixEstimator, LightConeEstimator, StatevectorEstimator
+from qkd.simulation.factory import cost, make_engine, work
 
 
 @pytest.fixture
@@ -59,37 +58,6 @@ def test_a_density_matrix_takes_any_observable(noise):
     assert torch.allclose(DensityMatrixEstimator().compile(circuit, observables, [a], [])(x, none), ideal, atol=1e-9)
 
 
-def test_trajectories_are_unbiased_and_know_their_error(noise):
-    student = library.load_circuit("qdllm", 5, 1)
-    x, w = values(student, 2, 2)
-    exact = compiled(LightConeEstimator(noise), student)(x, w)
-    by_exact = torch.autograd.grad(exact.sum(), (x, w))
-    engine = TrajectoryEstimator(noise, trajectories=2000, seed=5)
-    program = compiled(engine, student)
-    with torch.no_grad():
-        evs, stds = program.estimate(x, w)
-    z = (evs - exact.detach()) / stds
-    assert stds.max() < 0.15 and z.abs().max() < 4.5 and 0.3 < z.std() < 2  # 10 values
-    again = program(x, w)  # drawn again
-    assert not torch.equal(again.detach(), evs)
-    for mine, other in zip(torch.autograd.grad(again.sum(), (x, w)), by_exact, strict=True):
-        assert (mine - other).norm() < 0.2 * other.norm()
-
-
-def test_trajectories_as_a_v2_primitive_report_standard_errors(noise):
-    student = library.load_circuit("hardware", 3, 1)
-    rows = np.random.default_rng(3).uniform(-3, 3, (2, len(student.parameters)))
-    pub = (student.circuit, [[o] for o in student.observables], rows)
-    few, many = (
-        TrajectoryEstimator(noise, trajectories=count, seed=1).run([pub]).result()[0].data.stds for count in (100, 6400)
-    )
-    assert few.shape == (3, 2) and (few > 0).all()
-    assert np.allclose(few.mean() / many.mean(), 8, rtol=0.25)
-    without = TrajectoryEstimator(None, trajectories=4).run([pub]).result()[0].data
-    ideal = StatevectorEstimator().run([pub]).result()[0].data
-    assert np.allclose(without.evs, ideal.evs, atol=1e-9) and np.allclose(without.stds, 0, atol=1e-9)
-
-
 def test_auto_picks_by_what_a_step_costs_and_says_why(noise):
     spec = EngineSpec(torch_device="cpu")
     picks = {
@@ -132,12 +100,6 @@ def test_what_auto_weighs_grows_with_rows_and_layers(name, noise):
     )  # no more than the observables, which are 5 times as many
 
 
-@pytest.mark.parametrize("engine", [DensityMatrixEstimator, TrajectoryEstimator])
-def test_too_many_qubits_are_refused(engine, noise):
+def test_too_many_qubits_are_refused(noise):
     with pytest.raises(QkdError, match="depend on 22 qubits"):
-        compiled(engine(noise), library.load_circuit("qdllm", 22, 1))
-
-
-def test_a_standard_error_needs_two():
-    with pytest.raises(QkdError, match="at least 2"):
-        TrajectoryEstimator(trajectories=1)
+        compiled(DensityMatrixEstimator(noise), library.load_circuit("qdllm", 22, 1))

@@ -11,7 +11,7 @@ import pytest
 
 from qkd.circuits import library
 from qkd.core.errors import ConfigError, FolderError, ModelError
-from qkd.encoders.combined import JoinedEncoder, whiten
+from qkd.encoders.combined import JoinedEncoder
 from qkd.encoders.registry import make_encoder
 from qkd.encoders.static import StaticEncoder
 from qkd.export import numpy_format, registry
@@ -72,17 +72,16 @@ def test_reuploading_students_run_a_statevector(some_texts, tmp_path):
 
 
 @pytest.mark.parametrize("core", ["contraction", "gates", "mlp", "linear"])
-@pytest.mark.parametrize("encoder", [["hashing"], ["static"], ["whitened", "static"]])
+@pytest.mark.parametrize("encoder", [["hashing"], ["static"], ["joined", "static"]])
 def test_every_loader_has_fewer_than_200_lines(core, encoder):
     source = numpy_format.loader_source({core, *encoder})
     compile(source, "classify.py", "exec")
     assert len(source.splitlines()) < 200 and "# begin" not in source
 
 
-def test_joined_and_whitened_encoders(some_texts, tmp_path):
+def test_joined_encoders(some_texts, tmp_path):
     joined = JoinedEncoder([make_encoder("hashing:33"), StaticEncoder("static:tiny", 8, wordpiece_table())])
-    encoder = whiten(joined, some_texts, 8)
-    assert make_student(encoder).export(tmp_path / "out", texts=some_texts).difference < 5e-6
+    assert make_student(joined).export(tmp_path / "out", texts=some_texts).difference < 5e-6
 
 
 def test_other_encoders_are_refused_with_the_alternative(tmp_path):

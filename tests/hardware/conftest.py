@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from qkd import api
-from qkd.hardware.service.retry import RetryPolicy
+from qkd.hardware.service.base import RetryPolicy
 
 from .clock import Clock
 from .loopback import Loopback

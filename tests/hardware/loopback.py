@@ -29,7 +29,7 @@ from qiskit_ibm_runtime.results.noise_learner_v3 import NoiseLearnerV3Result, No
 from qkd.devices import snapshot
 from qkd.devices.backend import CalibratedBackend
 from qkd.devices.calibration import FRACTIONAL
-from qkd.hardware.mitigation.layers import calibrated_layers
+from qkd.hardware.mitigation.learned import calibrated_layers
 
 TOKEN = "a-token-that-must-never-be-seen-anywhere"
 KEPT = {"fraction_kept": {}, "success_rates": {}}
@@ -90,7 +90,7 @@ class Loopback:
         return {
             "QISKIT_IBM_TOKEN": TOKEN,
             "QISKIT_IBM_INSTANCE": CRN,
-            "QISKIT_IBM_URL": f"{url}/experimental",  # which the client's own resolver leaves as it is
+            "QISKIT_IBM_URL": f"{url}/experimental",  # which the client's own resolver does not change
             "IAM_URL": f"{url}/iam",
             "GLOBAL_SEARCH_URL": f"{url}/search",
             "GLOBAL_CATALOG_URL": f"{url}/catalog",
@@ -116,7 +116,7 @@ class Loopback:
                     return fault
         return None
 
-    # what the client asks for
+    # the requests of the client
 
     def answer(self, method, path, query, body):
         if path.startswith("/iam"):

@@ -29,8 +29,8 @@ from qkd.hardware.ledger import Ledger
 from qkd.hardware.mitigation import Mitigation
 from qkd.hardware.plan import Plan
 from qkd.hardware.request import DeviceRunRequest
+from qkd.hardware.service.base import RetryPolicy
 from qkd.hardware.service.ibm import IBMService
-from qkd.hardware.service.retry import RetryPolicy
 
 from .clock import Clock
 from .loopback import CRN

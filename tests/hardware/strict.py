@@ -1,18 +1,18 @@
 """A service that is as awkward as IBM's may be, under a clock that only waiting moves.
 
-What it does, and where that is written (file names are those of qiskit-ibm-runtime 0.50):
+Its behavior and the sources of each rule (file names are those of qiskit-ibm-runtime 0.50):
 
 - A list of jobs by tag comes in pages, sorted by creation (``qiskit_runtime_service.jobs``: limit, offset, count,
   sort); each instance has a list of its own (``api/auth.py``: every request names its Service-CRN).
 - A job shows up in that list up to 120 s after it was made, and its state there is as old. No documentation promises
   anything better; the count may know of a job before the page does.
-- A submission that is answered by 500, 502, 503, 504 or not at all may have made a job all the same
-  (Qiskit/qiskit-ibm-runtime#1114: six jobs came of one submission that was answered by 500 and sent again), up to 60 s
+- A submission that is answered by 500, 502, 503, 504 or not at all may have created a job
+  (Qiskit/qiskit-ibm-runtime#1114: one submission, answered by 500 and repeated, created six jobs), up to 60 s
   later. The client waits 900 s for the answer (``api/rest/runtime.py: program_run``, #662).
 - Cancelling a job that has ended is 409 (``runtime_job_v2.cancel`` has a branch for it); a job that was deleted is 404
   (``qiskit_runtime_service.job``, ``delete_job``).
 - Submissions are limited to five a minute (quantum.cloud.ibm.com/docs/api, Jobs, Run a job): 429, with ``Retry-After``
-  as seconds or as a date (RFC 9110, 10.2.3), or with what no clock can follow.
+  as seconds or as a date (RFC 9110, 10.2.3), or with a value that is neither.
 - A token may expire between any two requests (401: ``api/session.py``, IBMNotAuthorizedError).
 - A result may be empty, cut short, not a number, or of fewer parameter sets than were asked for.
 """
@@ -112,7 +112,7 @@ class Strict(Loopback):
         if parts[2] == "cancel":
             if job.status(now) in ("Completed", "Failed", "Cancelled"):
                 return 409, {"error": {"message": "Job cannot be cancelled", "code": 1259}}
-            job.cancelled = now + self.dice.choice([0, 0, 4])  # not always at once
+            job.cancelled = now + self.dice.choice([0, 0, 4])  # sometimes later
             return 204, None
         if parts[2] == "metrics":
             return 200, {"usage": {"status": "complete", "qpu_charge_time_seconds": 3}}
@@ -158,7 +158,7 @@ class Strict(Loopback):
         for tag in tags:
             if offset + PAGE >= len(found):
                 self.seen[self.machine, tag] = now
-        # what the list says of a job is as old as the list is late
+        # the list shows an old state of a job, as old as the list is late
         rows = [self.facts(job, max(job.made, now - (job.listed - job.made))) for job in found]
         return 200, {"jobs": rows[offset : offset + min(limit, PAGE)], "count": count}
 
@@ -190,7 +190,7 @@ class Strict(Loopback):
     # the way of a request, without a socket
 
     def send(self, adapter, request, **_):
-        """Stand in the place of ``requests.adapters.HTTPAdapter.send``."""
+        """Replace ``requests.adapters.HTTPAdapter.send``."""
         split = urlsplit(request.url)
         kind = self.happens(request.method, split.path)
         if kind == "refused":

@@ -23,7 +23,7 @@ from qkd.hardware.mitigation.client import make_pub
 from qkd.hardware.request import LearningRequest
 from qkd.hardware.run import collect, run
 from qkd.hardware.service import sampled
-from qkd.hardware.service.retry import RetryPolicy
+from qkd.hardware.service.base import RetryPolicy
 from qkd.simulation import fit
 from qkd.simulation.setup import device_noise, make_setup
 
@@ -92,7 +92,7 @@ def test_what_was_fitted_is_what_the_engine_makes_of_the_file():
     fitted = LightConeEstimator(noise.bind(drawn)).run(circuits).result()[0].data.evs
     assert bare is not None and found.noise > 0
     unread = fit.replace(file, model=fit.rebuilt(file.model, lambda name, on, error: error, readout=False))
-    # sx errs by what its angle leaves of its calibrated error, which the fit leaves whole
+    # the error of sx depends on its angle; the fit does not change its calibrated error
     assert np.abs(LightConeEstimator(unread).run(circuits).result()[0].data.evs - fitted).max() < 5e-3
 
 
@@ -148,7 +148,7 @@ def test_two_learnings_of_one_day_are_two_files_and_the_newest_is_taken(folder, 
     assert snapshot.learned_files("fake_manila") == files and len({*files}) == 2
     # the date is the measurement's, not the fit's
     assert snapshot.read_snapshot(files[1]).calibration.learned.date == "2026-11-18T11:07:40+00:00"
-    old = files[0].with_name("fake_manila-2026-11-18-learned.json")  # as they were called before
+    old = files[0].with_name("fake_manila-2026-11-18-learned.json")  # the older name of such a file
     files[0].rename(old)
     assert snapshot.learned_files("fake_manila") == [old, files[1]]
 

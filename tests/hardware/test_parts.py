@@ -18,9 +18,9 @@ from qkd.hardware import budget
 from qkd.hardware.budget import Budget, Stage, find_shots, shots_for_stderr, split_into_jobs
 from qkd.hardware.ledger import Ledger
 from qkd.hardware.mitigation import METHODS, Mitigation
+from qkd.hardware.mitigation.base import MIN_READOUT_SHOTS
 from qkd.hardware.mitigation.client import count_executions, make_pub
-from qkd.hardware.mitigation.layers import calibrated_layers, find_layers, lindblad_rates
-from qkd.hardware.mitigation.settings import MIN_READOUT_SHOTS
+from qkd.hardware.mitigation.learned import calibrated_layers, find_layers, lindblad_rates
 from qkd.hardware.plan import list_plans, new_folder
 from qkd.hardware.request import DeviceRunRequest
 from qkd.hardware.result import margins
@@ -123,7 +123,7 @@ def test_executions_are_counted_on_the_clients_own_program():
     pec = Mitigation("pec", 1024)
     layers = find_layers(Estimator(mode=region.backend, options=pec.options()), small)
     each, _ = count_executions(small, pec, calibrated_layers(layers, small, noise_model(region)), region.backend)
-    assert each > 1024  # what cancelling the noise costs
+    assert each > 1024  # the overhead of cancelling the noise
 
 
 def test_five_hundred_texts_fit_the_free_plan():

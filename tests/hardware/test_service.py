@@ -23,8 +23,8 @@ from qkd.hardware.ledger import Ledger
 from qkd.hardware.plan import Plan
 from qkd.hardware.request import DeviceRunRequest
 from qkd.hardware.run import cancel, collect, run
+from qkd.hardware.service.base import RetryPolicy
 from qkd.hardware.service.ibm import IBMService
-from qkd.hardware.service.retry import RetryPolicy
 from tests.processes import start
 
 from .clock import Clock
@@ -54,7 +54,7 @@ def tags(service):
 
 
 def once(service, outcome):
-    """Assert that every job of a plan was sent once, saved, and is what the service measured."""
+    """Assert that every job of a plan was sent once and saved, with the values that the service measured."""
     assert len(set(tags(service))) == len(tags(service)) == outcome.plan.jobs
     assert all(record.file for record in outcome.records)
     assert outcome.result.texts == len(outcome.plan.values)
@@ -70,7 +70,7 @@ def test_a_run_comes_back_with_errors_intervals_and_a_report(service, folder):
     )
     rms, predicted = (np.sqrt(((values - exact) ** 2).mean()) for values in (evs, noisy))
     assert result["rms"]["value"] == pytest.approx(rms) and result["rms_noisy"] == pytest.approx(predicted)
-    assert rms < predicted  # what the device says without mitigation
+    assert rms < predicted  # the error of the device without mitigation
     assert (stds > 0).all() and result["rms"]["low"] <= rms <= result["rms"]["high"]
     for row in result["rows"]:
         assert row["unclear"] == (row["margin"] < 1.96 * row["margin_error"])

@@ -25,8 +25,8 @@ from qkd.hardware.plan import Plan
 from qkd.hardware.result import interpret
 from qkd.hardware.run import cancel as cancel_run
 from qkd.hardware.run import collect, run
-from qkd.hardware.service.retry import RetryPolicy, ServiceFailure
-from qkd.hardware.service.transport import OnceAdapter
+from qkd.hardware.service.base import RetryPolicy, ServiceFailure
+from qkd.hardware.service.ibm import OnceAdapter
 from qkd.student.bundle import Student
 
 from .clock import Clock

@@ -14,7 +14,7 @@ from qkd.hardware.ledger import JobRecord
 from qkd.hardware.measurements import collect_measurements, mitigate
 from qkd.hardware.mitigation import Mitigation
 from qkd.hardware.mitigation.client import make_pub
-from qkd.hardware.mitigation.extrapolation import extrapolate
+from qkd.hardware.mitigation.zne import extrapolate
 from qkd.hardware.result import exact_values, predicted_values
 from qkd.hardware.service.local import LocalService
 from qkd.hardware.terms import Terms

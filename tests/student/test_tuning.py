@@ -108,7 +108,7 @@ def test_a_static_table_trains_for_the_tokens_that_occur_and_needs_no_torch_to_b
 def test_tuning_never_ends_worse_than_it_began(tiny):
     *_, tuner = parts(tiny, None)
     loss = tuner.validate()["valid_loss"]
-    tuner.optimizer.param_groups[-1]["lr"] = 3.0  # ruins the encoder at once
+    tuner.optimizer.param_groups[-1]["lr"] = 3.0  # ruins the encoder in one step
     tuner.run()
     assert tuner.validate()["valid_loss"] == pytest.approx(loss, rel=1e-5) or tuner.progress.best_loss < loss
 

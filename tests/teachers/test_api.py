@@ -4,20 +4,32 @@ import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
+import torch
 
 from qkd.core import cache
-from qkd.core.config import ApiSpec, PromptSpec, make_config
+from qkd.core.config import make_config
 from qkd.core.errors import BudgetError, ConfigError, ModelError, ServiceError
+from qkd.core.teacher_config import ApiSpec, PromptSpec
 from qkd.data.dataset import Dataset, split_dataset
 from qkd.teachers.api.endpoint import Endpoint, safe_url
 from qkd.teachers.api.teacher import ApiTeacher
 from qkd.teachers.causal_lm import CausalLM
 from qkd.teachers.prompt import PromptTeacher
-from tests.teachers.endpoint import Server, VirtualLoop, corpus, listening, random_faults, teacher, write_prompt
+from tests.teachers.endpoint import (
+    TEMPLATE,
+    Server,
+    VirtualLoop,
+    corpus,
+    listening,
+    random_faults,
+    teacher,
+    write_prompt,
+)
 
 
 @pytest.fixture(scope="module")
@@ -93,9 +105,11 @@ def test_labels_of_one_token_are_scored_themselves_in_a_chat(server, tmp_path, c
         top = table.topk(20).values.min().item()  # what is not listed is not more probable
         assert np.allclose(row, exact if listed else np.maximum(row, exact), atol=1e-5)
         assert listed or np.all((np.abs(row - exact) < 1e-5) | (exact <= top))
+    assert (remote.describe().endpoint.unlisted > 1e-6) != listed
 
 
 def test_votes_are_within_their_standard_error(server, prompt):
+    torch.manual_seed(0)
     dataset, splits = corpus(200)
     remote = teacher(server, prompt, api_source="votes", api_votes=20)
     remote.fit(dataset, splits)
@@ -104,9 +118,9 @@ def test_votes_are_within_their_standard_error(server, prompt):
         table = server.logprobs(server.ids(server.rendered({"messages": remote._source.question.messages(text)})))[-1]
         exact.append(table[[server.ids(" cat")[-1], server.ids(" qubit")[-1]]].softmax(dim=0)[0].item())
     voted = np.exp(remote.scores(dataset.texts))[:, 0]
-    errors = np.sqrt(voted * (1 - voted) / (20 + 1 + 1))
-    assert (np.abs(voted - exact) <= 1.96 * errors).mean() >= 0.9
-    assert 0 < remote.describe().endpoint.standard_error < 0.12
+    errors = np.sqrt(voted * (1 - voted) / 20)
+    assert (np.abs(voted - exact) <= 1.96 * errors).mean() >= 0.95
+    assert remote.describe().endpoint.standard_error == pytest.approx(errors.mean(), abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -183,6 +197,8 @@ def test_a_job_continues_after_its_server_died(server, prompt):
         remote.fit(dataset, splits)
     server.faults = None
     before = len(server.requests)
+    remote.fit(dataset, splits)
+    assert remote.budget.spent.requests == len(server.requests)
     again = teacher(server, prompt, api_source="next-token")
     again.fit(dataset, splits)
     again.logits(dataset.texts)
@@ -319,7 +335,7 @@ def test_wrong_answers_of_a_server_are_one_sentence(server, prompt):
     from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse
 
     dataset, splits = corpus()
-    server.deviations |= {"any_model"}  # it would answer all the same
+    server.deviations |= {"any_model"}  # it would answer any name
     with pytest.raises(ModelError, match="did you mean 'tiny'"):
         other = teacher(server, prompt)
         other.model = "tinny"
@@ -329,7 +345,7 @@ def test_wrong_answers_of_a_server_are_one_sentence(server, prompt):
         return HTMLResponse("<html>proxy</html>")
 
     server.faults = html
-    with pytest.raises(ModelError, match="no JSON but '<html>"):
+    with pytest.raises(ModelError, match=r"likelihoods, next-token, votes: .* no JSON but '<html>"):
         teacher(server, prompt).fit(dataset, splits)
 
     async def moved(_):
@@ -507,12 +523,18 @@ def test_deferred_texts_are_asked_of_the_server_of_the_run(server, url, prompt, 
     assert row["label"] == dataset.classes[int(direct.predict_logits([new]).argmax())]
 
 
-def test_a_run_records_source_server_and_cost(server, url, prompt, tmp_path):
+def test_a_run_records_source_server_and_cost_and_no_secret(server, url, prompt, tmp_path, monkeypatch, capfd):
+    from starlette.responses import PlainTextResponse
+
     from qkd import distill
 
+    path, secrets = Path(prompt), (b"sk-4711", b"hunter22", b"dXNlcjpodW50ZXIyMg", b"confidential", b"user:")
+    path.write_text(path.read_text().replace(TEMPLATE, f"confidential {TEMPLATE}"))
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-4711")
+    monkeypatch.setenv("OPENAI_BASE_URL", url.replace("http://", "http://user:hunter22@"))
     dataset, _ = corpus(60)
-    options = dict(data=(dataset.texts, dataset.labels), teacher="api:tiny", api_url=url, prompt=prompt, price="1,1")
-    small = dict(encoder="hashing:16", qubits=2, epochs=2, diagnose=False, controls=False, runs=str(tmp_path))
+    options = dict(data=(dataset.texts, dataset.labels), teacher="api:tiny", prompt=prompt, price="1,1")
+    small = dict(encoder="hashing:16", qubits=2, epochs=2, diagnose=False, controls=False, runs=str(tmp_path / "runs"))
     run = distill(**options, **small, max_cost=1.0)
     assert run.config.api.api_source == "likelihoods"
     used = run.metrics.teacher.endpoint
@@ -521,5 +543,16 @@ def test_a_run_records_source_server_and_cost(server, url, prompt, tmp_path):
     page = run.report.read_text()
     assert f"{used.prompt_tokens:,} tokens read" in page and "tiny fp-1" in page
     before = len(server.requests)
-    distill(resume=True, name=run.name, runs=str(tmp_path), epochs=3)
+    distill(resume=True, name=run.name, runs=str(tmp_path / "runs"), epochs=3)
     assert len(server.requests) - before < 20  # the test of one source, and no text
+
+    async def quotes(request):
+        return PlainTextResponse(f"{request.headers['authorization']} {await request.body()}", 400)
+
+    server.faults = quotes
+    with pytest.raises(ModelError, match="the reason quotes the request") as caught:
+        distill(**options, **small, max_cost=1.0, name="other")
+    printed = "".join(capfd.readouterr()).encode() + str(caught.value).encode()
+    files = [path for folder in (tmp_path / "runs", cache.root()) for path in folder.rglob("*") if path.is_file()]
+    written = printed + b"".join(path.read_bytes() for path in files)
+    assert len(files) > 10 and not [secret for secret in secrets if secret in written]

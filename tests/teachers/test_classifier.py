@@ -13,6 +13,7 @@ from qkd.core.errors import QkdError
 from qkd.data import loading as data
 from qkd.encoders.protocol import embed_texts
 from qkd.encoders.registry import make_encoder
+from qkd.pipeline.settings import with_pinned_models
 from qkd.teachers.classifier import match_labels, split_pairs
 from qkd.teachers.registry import make_teacher
 from tests.models.conftest import animals, save_model
@@ -219,3 +220,10 @@ def test_adapters_that_are_not_whole_are_refused(adapter, tmp_path):
     (folder / "adapter_model.bin").write_bytes(b"\x80\x04.")
     with pytest.raises(QkdError, match=r"adapter_model\.bin is a pickle, which qkd does not read"):
         make_teacher(f"classifier:{folder}")
+
+
+def test_a_name_that_is_missing_is_not_the_current_folder(model, monkeypatch):
+    monkeypatch.chdir(model)
+    for spec in ("classifier:", "classifier", "lora:"):
+        with pytest.raises(QkdError, match="names nothing after"):
+            make_teacher(with_pinned_models(make_config({"teacher": {"teacher": spec}})).teacher.teacher)

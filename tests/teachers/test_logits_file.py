@@ -210,3 +210,11 @@ def test_scores_that_may_be_probabilities_are_named(tmp_path, dataset, capfd):
     scores = np.random.default_rng(5).uniform(size=(30, 3))
     fitted(save(tmp_path / "l.npz", scores), dataset)
     assert "uses them as logits" in capfd.readouterr().err
+
+
+def test_columns_are_cleaned_as_labels_are_and_occur_once(tmp_path, dataset, logits):
+    teacher = fitted(save(tmp_path / "l.npz", logits, (" cow", "ant\u200b", "bee ")), dataset)
+    assert np.array_equal(teacher.logits([row[0] for row in ROWS]), logits[:, [1, 2, 0]])
+    doubled = np.hstack([logits, logits[:, :1]])
+    with pytest.raises(QkdError, match="2 columns are called 'ant'"):
+        fitted(save(tmp_path / "l.npz", doubled, (*LABELS, "ant ")), dataset)

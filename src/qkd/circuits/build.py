@@ -19,7 +19,7 @@ from qkd.circuits import limits
 from qkd.circuits.limits import MAX_OBSERVABLE_LETTERS, check_limit
 from qkd.circuits.student import StudentCircuit
 from qkd.core.errors import CircuitError
-from qkd.core.specs import Spec, read_toml, validated
+from qkd.core.specs import Spec, option, read_toml, validated
 
 _NAMED = ("z-each", "zz-neighbours")
 _TERM = re.compile(
@@ -93,27 +93,22 @@ class EncodingSpec(Spec):
     rotations: tuple[Axis, ...] = Field(
         default=("ry",), min_length=1, description="Rotations (rx, ry, rz) of every qubit, in order, each an input."
     )
-    upload: Literal["once", "every-layer"] = Field(
-        default="once", description="Whether the inputs enter once, or again before every-layer."
+    upload: Literal["once", "every-layer"] = option(
+        "once", "Whether the inputs enter once, or again before every-layer."
     )
 
 
 class AnsatzSpec(Spec):
     """The trained layers."""
 
-    rotations: tuple[Axis, ...] = Field(
-        default=(), description="Rotations of every qubit at the start of a layer, each a weight."
+    rotations: tuple[Axis, ...] = option((), "Rotations of every qubit at the start of a layer, each a weight.")
+    entangler: Literal["cz", "cx", "ecr", "rzz", "none"] = option(
+        "none", "The two-qubit gate: cz, cx, ecr, rzz (which has a weight) or none."
     )
-    entangler: Literal["cz", "cx", "ecr", "rzz", "none"] = Field(
-        default="none", description="The two-qubit gate: cz, cx, ecr, rzz (which has a weight) or none."
+    pattern: Literal["line", "brick", "ring", "ladder", "heavy-hex", "qdllm"] = option(
+        "brick", "The pairs it joins: line, brick, ring, ladder or heavy-hex; qdllm is the paper's whole layer."
     )
-    pattern: Literal["line", "brick", "ring", "ladder", "heavy-hex", "qdllm"] = Field(
-        default="brick",
-        description="The pairs it joins: line, brick, ring, ladder or heavy-hex; qdllm is the paper's whole layer.",
-    )
-    closing: tuple[Axis, ...] = Field(
-        default=(), description="Rotations of every qubit after the last layer, each a weight."
-    )
+    closing: tuple[Axis, ...] = option((), "Rotations of every qubit after the last layer, each a weight.")
 
     @model_validator(mode="after")
     def _qdllm_is_whole(self) -> AnsatzSpec:
@@ -126,17 +121,17 @@ class CircuitSpec(Spec):
     """A student circuit, for any number of qubits and layers."""
 
     name: str = Field(description="The name in reports.")
-    description: str = Field(default="", description="The purpose.")
-    reference: str = Field(default="", description="The source.")
-    qubits: Count = Field(default=11, description="The default width n.")
-    layers: Count = Field(default=2, description="The default number of layers.")
+    description: str = option("", "The purpose.")
+    reference: str = option("", "The source.")
+    qubits: Count = option(11, "The default width n.")
+    layers: Count = option(2, "The default number of layers.")
     observables: tuple[str, ...] = Field(
         default=("z-each",),
         min_length=1,
         description="z-each, zz-neighbours, or Paulis such as 'Z0 Z1' or '0.5 X0 + Z2'.",
     )
-    encoding: EncodingSpec = Field(default=EncodingSpec(), description="The encoding of the data.")
-    ansatz: AnsatzSpec = Field(default=AnsatzSpec(), description="The trained layers.")
+    encoding: EncodingSpec = option(EncodingSpec(), "The encoding of the data.")
+    ansatz: AnsatzSpec = option(AnsatzSpec(), "The trained layers.")
 
 
 def read_circuit_spec(path: Path) -> CircuitSpec:

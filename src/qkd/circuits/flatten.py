@@ -7,7 +7,9 @@ from functools import lru_cache
 from typing import Any
 
 from qiskit.circuit import Barrier, Delay, Gate, Operation, ParameterExpression, QuantumCircuit, Reset
-from qiskit.circuit.library import GlobalPhaseGate, IGate, get_standard_gate_name_mapping
+from qiskit.circuit.library import GlobalPhaseGate, IGate, PauliEvolutionGate, get_standard_gate_name_mapping
+from qiskit.quantum_info import SparsePauliOp
+from qiskit.synthesis import ProductFormula
 
 from qkd.core.errors import CircuitError
 
@@ -54,6 +56,15 @@ def has_misnamed_gates(circuit: QuantumCircuit) -> bool:
     return False
 
 
+def is_approximated(operation: Any) -> bool:
+    """Return whether an operation's definition is a product formula that only approximates the operation."""
+    if not isinstance(operation, PauliEvolutionGate) or not isinstance(operation.synthesis, ProductFormula):
+        return False
+    terms = operation.operator if isinstance(operation.operator, list) else [operation.operator]
+    groups = [SparsePauliOp(term).group_commuting() if isinstance(term, SparsePauliOp) else (1, 1) for term in terms]
+    return any(len(group) > 1 for group in groups)
+
+
 def flattened(circuit: QuantumCircuit) -> QuantumCircuit:
     """Return an equivalent circuit of standard gates, barriers, delays and resets.
 
@@ -86,7 +97,7 @@ def _flat_operations(circuit: QuantumCircuit, qubits: Sequence[int]) -> Iterator
         else:
             raise CircuitError(
                 f"circuit '{circuit.name}' contains '{operation.name}', which has no definition by standard gates; "
-                "decompose it first"
+                "transpile it with basis_gates=['u', 'cx'] first"
             )
 
 
@@ -103,3 +114,39 @@ def _definition(operation: Any) -> QuantumCircuit | None:
         return definition
     except Exception as error:  # Qiskit's classes raise errors of many types
         raise CircuitError(f"'{operation.name}' cannot be written as standard gates ({error})") from None
+
+
+def without_resets(
+    circuit: QuantumCircuit, observables: Sequence[SparsePauliOp]
+) -> tuple[QuantumCircuit, Sequence[SparsePauliOp]]:
+    """Return a circuit with a new qubit for each reset of a qubit in use, and the observables on it.
+
+    Tracing out the old qubit and continuing with a new one in |0> is the definition of a reset. A circuit that needs no
+    new qubit, or that uses classical bits, is returned unchanged.
+    """
+    wire, width, used = list(range(circuit.num_qubits)), circuit.num_qubits, set[int]()
+    kept: list[tuple[Operation, list[int]]] = []
+    for operation, qubits in _with_resets_apart(circuit, range(circuit.num_qubits)):
+        if operation.name != "reset":
+            used.update(() if isinstance(operation, Barrier) else qubits)
+            kept.append((operation, [wire[qubit] for qubit in qubits]))
+        elif qubits[0] in used:
+            wire[qubits[0]], width = width, width + 1
+            used.discard(qubits[0])
+    if width == circuit.num_qubits or any(item.clbits for item in circuit.data):
+        return circuit, observables
+    wide = QuantumCircuit(width, global_phase=circuit.global_phase, name=circuit.name)
+    for operation, qubits in kept:
+        wide.append(operation, qubits)
+    return wide, [observable.apply_layout(wire, width) for observable in observables]
+
+
+def _with_resets_apart(circuit: QuantumCircuit, qubits: Sequence[int]) -> Iterator[tuple[Operation, list[int]]]:
+    """Yield gates and resets with their qubits; instructions that are no gates may contain resets and are expanded."""
+    for item in circuit.data:
+        on = [qubits[circuit.find_bit(qubit).index] for qubit in item.qubits]
+        whole = isinstance(item.operation, Gate | Barrier)
+        if whole or (definition := getattr(item.operation, "definition", None)) is None:
+            yield item.operation, on
+        else:
+            yield from _with_resets_apart(definition, on)

@@ -227,6 +227,8 @@ def _angle_text(angle: Any) -> str:
 
 def _symbolic_text(expression: Any) -> str:
     """Return a sympy expression by the four operations that the importer reads."""
+    if expression is NotImplemented:  # Qiskit's answer for powers of numbers
+        raise CircuitError("powers of numbers cannot be written as OpenQASM 3; use sums, products and quotients")
     if expression.is_Symbol:
         return str(expression.name)
     if expression.is_Rational or expression.is_Float or expression.is_NumberSymbol:

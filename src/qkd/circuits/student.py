@@ -1,15 +1,16 @@
-"""The student circuit: one Qiskit circuit, its data inputs, its weights and its observables."""
+"""The student circuit: one Qiskit circuit, its data inputs, its weights and its observables; its size and drawing."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
-from qiskit.circuit import Parameter, QuantumCircuit
+from qiskit.circuit import CircuitInstruction, Parameter, QuantumCircuit
 from qiskit.quantum_info import SparsePauliOp
 from qiskit.transpiler import TranspileLayout
 
-from qkd.circuits.flatten import flattened, has_misnamed_gates
+from qkd.circuits.flatten import flattened, has_misnamed_gates, is_approximated
 from qkd.core.errors import CircuitError
 
 
@@ -56,6 +57,8 @@ class StudentCircuit:
                 name = "number" if isinstance(kind, tuple) else kind.__name__
                 raise CircuitError(f"circuit '{self.name}': {field} must be a list with elements of type {name}")
             object.__setattr__(self, field, values)
+        if any(is_approximated(item.operation) for item in self.circuit.data):
+            _warn_of_approximation(self.name)
         if has_misnamed_gates(self.circuit):
             object.__setattr__(self, "circuit", flattened(self.circuit))
         both = set(self.inputs) & set(self.weights)
@@ -106,3 +109,80 @@ class StudentCircuit:
 
 def _names(parameters: set[Parameter]) -> str:
     return ", ".join(sorted(f"'{p.name}'" for p in parameters))
+
+
+@lru_cache(maxsize=8)
+def _warn_of_approximation(name: str) -> None:
+    from qkd.core.console import log  # engines alone load no console
+
+    log.warning(
+        f"circuit '{name}' contains a PauliEvolutionGate of terms that do not commute; qkd runs its product formula, "
+        "as a device does, which differs from the exact evolution"
+    )
+
+
+MAX_DRAWN_QUBITS = 30
+"""Maximum number of qubits of a readable drawing."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """The size of a student circuit.
+
+    Attributes:
+        qubits: The number n of qubits.
+        inputs: The number A of inputs.
+        weights: The number P of weights.
+        observables: The number K of observables.
+        gates: The number of gates of each name, without barriers.
+        depth: The number of gates on the longest path.
+        two_qubit_gates: The number of gates on two or more qubits.
+        two_qubit_depth: The number of these gates on the longest path.
+    """
+
+    qubits: int
+    inputs: int
+    weights: int
+    observables: int
+    gates: dict[str, int]
+    depth: int
+    two_qubit_gates: int
+    two_qubit_depth: int
+
+    def size(self) -> str:
+        """Return n, A, P and K in words."""
+        return f"{self.qubits} qubits, {self.inputs} inputs, {self.weights} weights, {self.observables} observables"
+
+    def render(self) -> str:
+        """Return size, gates and depths in one line."""
+        gates = ", ".join(f"{count} {name}" for name, count in self.gates.items()) or "no gates"
+        return (
+            f"{self.size()}; {gates}; depth {self.depth}; "
+            f"{self.two_qubit_gates} two-qubit gates, two-qubit depth {self.two_qubit_depth}"
+        )
+
+
+def count(circuit: StudentCircuit) -> Counts:
+    """Return the size of a circuit."""
+    operations = circuit.circuit
+    return Counts(
+        qubits=circuit.num_qubits,
+        inputs=len(circuit.inputs),
+        weights=len(circuit.weights),
+        observables=len(circuit.observables),
+        gates={name: number for name, number in operations.count_ops().items() if name != "barrier"},
+        depth=operations.depth(),
+        two_qubit_gates=sum(map(_entangles, operations.data)),
+        two_qubit_depth=operations.depth(_entangles),
+    )
+
+
+def circuit_text(circuit: StudentCircuit, columns: int = 150) -> str:
+    """Return the circuit drawn in characters, folded at ``columns``, or a remark if it is too wide."""
+    if circuit.num_qubits > MAX_DRAWN_QUBITS:
+        return f"({circuit.num_qubits} qubits: too wide to draw)"
+    return str(circuit.circuit.draw("text", fold=columns, idle_wires=True))
+
+
+def _entangles(item: CircuitInstruction) -> bool:
+    return len(item.qubits) > 1 and item.operation.name != "barrier"

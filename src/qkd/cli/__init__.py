@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import sys
@@ -94,6 +95,7 @@ def main() -> None:
             _fail(f"{system.filename}: {system.strerror}" if system.filename else str(system.strerror or system), 1)
         _fail(f"{type(error).__name__}: {error} (unforeseen; run again with --debug to see where)", UNFORESEEN)
     else:
+        gc.freeze()  # the end of a process would else search millions of objects of libraries for cycles
         sys.exit(code or (UNREAD if console.is_closed() else 0))
 
 

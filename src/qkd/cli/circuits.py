@@ -24,17 +24,16 @@ def list_(json_: Json = False) -> None:
 
     Example: qkd circuits list
     """
-    from qkd.circuits import draw, library
+    from qkd.circuits import library
     from qkd.circuits.build import read_circuit_spec
+    from qkd.circuits.student import count
     from qkd.reports.tables import aligned
 
     circuits = []
     for name, path in library.paths().items():
         student = library.load_circuit(str(path))
         description = read_circuit_spec(path).description if path.suffix == ".toml" else ""
-        circuits.append(
-            {"name": name, "counts": draw.count(student).size(), "description": description, "path": str(path)}
-        )
+        circuits.append({"name": name, "counts": count(student).size(), "description": description, "path": str(path)})
     if json_:
         print_json(circuits)
         return
@@ -49,11 +48,12 @@ def show(name: Name, qubits: Qubits = None, layers: Layers = None, inputs: Input
 
     Example: qkd circuits show hardware --qubits 4
     """
-    from qkd.circuits import draw, library
+    from qkd.circuits import library
+    from qkd.circuits.student import circuit_text, count
 
     student = library.load_circuit(name, qubits, layers, inputs.split(",") if inputs else None)
-    write(draw.circuit_text(student))
-    write(draw.count(student).render())
+    write(circuit_text(student))
+    write(count(student).render())
 
 
 @command(app)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -76,7 +76,7 @@ def show(
     png: Png = None,
     json_: Json = False,
 ) -> None:
-    """Show a device's calibration and its map, with the qubits that a circuit would use.
+    """Show a device's calibration and the qubits that a circuit would use.
 
     Example: qkd devices show ibm_fez
     """
@@ -102,7 +102,6 @@ def show(
         return
     write(calibrated.summary())
     write(aligned(rows(calibrated)))
-    _draw(chip_plot.text(calibrated, qubits))
     write(where)
 
 
@@ -114,7 +113,7 @@ def snapshot_(device: Annotated[str, typer.Argument(help="A live device of your 
     """
     from qkd.devices import live, snapshot
 
-    with live.asking():
+    with live.requests():
         path = snapshot.save_snapshot(live.backend(device))
     write(snapshot.read_snapshot(path).summary())
     write(str(path))
@@ -197,14 +196,6 @@ def learn(
         write(f"{device_run.plan.name} has not ended; next: 'qkd jobs collect'")
 
 
-def _draw(drawn: Any) -> None:
-    if drawn is not None:
-        from rich.console import Console
-
-        console = Console()
-        console.print(drawn, crop=False, overflow="ignore")
-
-
 class TranspileSpec(Spec):
     """The device and the circuit of ``qkd transpile``."""
 
@@ -233,7 +224,6 @@ def transpile(
     from qkd.circuits.qasm import to_qasm
     from qkd.core.errors import ConfigError
     from qkd.core.files import write_text
-    from qkd.devices import chip_plot
     from qkd.devices.compiled import compile_for
     from qkd.reports.tables import aligned
 
@@ -259,5 +249,4 @@ def transpile(
         write("too wide to be compared with the logical circuit")
     else:
         write(f"equal to the logical circuit to {report.difference:.0e}")
-    _draw(chip_plot.text(compiled.device, report.qubits))
     write(f"profile {compiled.profile.name}; qubits {', '.join(map(str, report.qubits))}")

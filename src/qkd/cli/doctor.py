@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from qkd.cli.options import Json, command, print_json
-from qkd.core.console import write
+from qkd.core.console import held, write
 
 app = typer.Typer(no_args_is_help=True, help="The cache of embeddings, logits and models: show and clean it.")
 PACKAGES = ("qiskit", "qiskit-aer", "qiskit-ibm-runtime", "qiskit-machine-learning", "torch", "transformers")
@@ -181,6 +181,7 @@ def clean(
     chosen = kinds or list(used)
     size = sum(used[kind][1] for kind in chosen if kind in used)
     if not yes:
-        typer.confirm(f"Delete {_size(size)} ({', '.join(chosen)}) in {cache.root()}?", abort=True)
+        with held():
+            typer.confirm(f"Delete {_size(size)} ({', '.join(chosen)}) in {cache.root()}?", abort=True)
     cache.clean(chosen)
     write(f"deleted {_size(size)}")

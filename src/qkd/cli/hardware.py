@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qkd.cli.options import Json, print_json
-from qkd.core.console import is_quiet, one_line, write
+from qkd.core.console import held, is_quiet, one_line, write
 from qkd.hardware.request import DeviceRunRequest
 
 if TYPE_CHECKING:
     from qkd.hardware.plan import Plan
-    from qkd.hardware.run import DeviceRun
-    from qkd.hardware.service.retry import RetryPolicy
+    from qkd.hardware.result import DeviceRun
+    from qkd.hardware.service.base import RetryPolicy
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the cost and stop; needs no account.")]
 NewPlan = Annotated[
@@ -72,7 +72,8 @@ def ask(skip: bool, silent: bool) -> Callable[[Plan], bool]:
             return True
         if not sys.stdin.isatty():
             raise QkdError("nothing was submitted: give --yes to submit without a question")
-        return typer.confirm(f"Submit {plan.jobs} job{'s' * (plan.jobs > 1)} to {plan.device}?")
+        with held():
+            return typer.confirm(f"Submit {plan.jobs} job{'s' * (plan.jobs > 1)} to {plan.device}?")
 
     return confirm
 
@@ -150,6 +151,6 @@ def _facts(run: DeviceRun) -> dict[str, object]:
 
 def retry_policy(window: float | None) -> RetryPolicy:
     """Return the retry policy with the user's window."""
-    from qkd.hardware.service.retry import RetryPolicy
+    from qkd.hardware.service.base import RetryPolicy
 
     return RetryPolicy() if window is None else RetryPolicy(window=window)

@@ -13,8 +13,9 @@ import typer
 from pydantic.fields import FieldInfo
 from typer.core import TyperCommand
 
+from qkd.core import workers
 from qkd.core.config import fields
-from qkd.core.console import set_quiet, write
+from qkd.core.console import heartbeat, set_quiet, write
 from qkd.core.errors import ConfigError
 from qkd.core.specs import Spec, validated
 
@@ -151,7 +152,9 @@ def command(
                 values["spec"] = validated(spec, mine)
             for key in common:
                 values.pop(key)
-            function(**values, **({"given": given} if sections else {}))
+            with heartbeat():
+                function(**values, **({"given": given} if sections else {}))
+                workers.shut_down()  # the end of the process would wait for them without a sign of life
 
         rest = [p.replace(kind=p.KEYWORD_ONLY) for p in own if p.name not in ("spec", "given")]
         signature = inspect.Signature([*required, *rest, *made, *flags])

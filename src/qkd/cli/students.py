@@ -12,7 +12,7 @@ import typer
 
 from qkd.cli.options import LATEST, ConfigFile, Defer, Json, print_json, risk_of
 from qkd.core.config import read_config
-from qkd.core.console import is_quiet, log, one_line, write
+from qkd.core.console import held, is_quiet, log, one_line, write
 from qkd.core.errors import ConfigError, DataError
 from qkd.core.files import check_suffix, write_table
 from qkd.core.specs import Spec, option
@@ -142,16 +142,19 @@ def predict(
 
     Example: qkd predict "a text" --run runs/latest
     """
+    from qkd.export.quick import quick_folder
+
     check_suffix(output)
     texts = list(texts or ())
     if texts == ["-"] or not (texts or spec.file or sys.stdin.isatty()):
         texts = _from_standard_input()
-    if (spec.run / "export.json").is_file():
-        from qkd.export.server import predict_with_export
+    is_export, deferring = (spec.run / "export.json").is_file(), defer is not None or ask_teacher
+    if is_export and deferring:
+        raise ConfigError(f"{spec.run}: an export has its own threshold; export with --defer, or name the run")
+    if is_export or (not (deferring or spec.file) and quick_folder(spec.run)):
+        from qkd.export.server import predict_quickly
 
-        if defer is not None or ask_teacher:
-            raise ConfigError(f"{spec.run}: an export has its own threshold; export with --defer, or name the run")
-        rows = predict_with_export(spec.run, texts, spec.file, spec.text_column or "text")
+        rows = predict_quickly(spec.run, texts, spec.file, spec.text_column or "text")
     else:
         from qkd import api
 
@@ -172,7 +175,8 @@ def predict(
 def _from_standard_input() -> list[str]:
     """Return the lines of standard input that are not blank."""
     try:
-        lines = sys.stdin.buffer.read().decode("utf-8").split("\n")
+        with held():
+            lines = sys.stdin.buffer.read().decode("utf-8").split("\n")
     except UnicodeDecodeError as error:
         raise DataError(f"standard input is not UTF-8 text ({error}); convert it with iconv") from None
     texts = [line.removesuffix("\r") for line in lines if line.strip()]

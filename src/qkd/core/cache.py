@@ -47,7 +47,7 @@ def root() -> Path:
 
 KINDS = {
     "rows": "embeddings and logits of texts",
-    "arrays": "fitted heads and whitenings",
+    "arrays": "fitted heads",
     "models": "default models",
     "digests": "fingerprints of model files",
     "adapters": "fine-tuned teachers",

@@ -62,14 +62,100 @@ def _write(stream: TextIO | None, text: str, descriptor: int) -> None:
     """Write to a stream; when its reader is gone, what follows goes nowhere."""
     try:
         if stream is not None:
-            stream.write(text)
-            stream.flush()
+            with _screen.lock:
+                _screen.erase()
+                stream.write(text)
+                stream.flush()
     except BrokenPipeError:
         _closed.add(descriptor)
         with suppress(OSError, ValueError):  # a stream of a notebook has no descriptor
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno() if stream else descriptor)
     except (OSError, ValueError):  # a full disk behind a redirection, or a closed stream
         _closed.add(descriptor)
+
+
+@dataclass
+class _Screen:
+    """The last line of a terminal, where a command without other output counts seconds.
+
+    Attributes:
+        lock: Is held while something is written.
+        spoken: Time of the last output.
+        counts: Whether the line counts seconds now.
+        watched: Whether ``heartbeat`` is active.
+        held: Number of blocks in which the line belongs to a bar, a question or a server.
+        labels: The work of the ``working`` blocks, the innermost last.
+    """
+
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    spoken: float = field(default_factory=time.monotonic)
+    counts: bool = False
+    watched: bool = False
+    held: int = 0
+    labels: list[str] = field(default_factory=lambda: ["working"])
+
+    def erase(self) -> None:
+        """Remove the seconds, because something else is written."""
+        self.spoken = time.monotonic()
+        if self.counts and sys.stderr is not None:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+        self.counts = False
+
+    def count(self) -> None:
+        """Show the seconds since the last output, if these are many."""
+        with self.lock:
+            silent = time.monotonic() - self.spoken
+            if silent < SILENCE_SECONDS or self.held or is_quiet() or sys.stderr is None:
+                return
+            with suppress(OSError, ValueError):
+                sys.stderr.write(f"\r\x1b[K{one_line(self.labels[-1])}: {silent:.0f} s")
+                sys.stderr.flush()
+                self.counts = True
+
+
+_screen = _Screen()
+SILENCE_SECONDS = 1.0
+"""Seconds without output after which a command on a terminal counts them."""
+
+
+@contextmanager
+def heartbeat() -> Iterator[None]:
+    """On a terminal, count the seconds in the last line while a command prints nothing, as during slow imports."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield
+        return
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(0.5):
+            _screen.count()
+
+    thread = threading.Thread(target=beat, daemon=True)
+    _screen.watched = True
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        _screen.watched = False
+        with _screen.lock:
+            _screen.erase()
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """Leave the terminal to a bar, a question or a server in this block."""
+    with _screen.lock:
+        _screen.erase()
+        _screen.held += 1
+    try:
+        yield
+    finally:
+        with _screen.lock:
+            _screen.held -= 1
+            _screen.spoken = time.monotonic()
 
 
 class _Handler(logging.Handler):
@@ -188,7 +274,7 @@ def progress(what: str, total: float, unit: str = "", done: float = 0) -> Iterat
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}", markup=False),
         )
-        with Bar(*columns, console=Console(stderr=True)) as bar:
+        with held(), Bar(*columns, console=Console(stderr=True)) as bar:
             yield _Live(bar, bar.add_task(one_line(what), total=total, completed=int(done), note=""))
 
 
@@ -196,11 +282,20 @@ def progress(what: str, total: float, unit: str = "", done: float = 0) -> Iterat
 def working(what: str, first: float = 2.0, every: float = 10.0) -> Iterator[None]:
     """Report work whose steps cannot be counted: one line after ``first`` seconds, then one every ``every`` seconds.
 
+    On a terminal with a ``heartbeat``, the last line counts the seconds instead.
+
     Args:
         what: the work, as a short noun phrase.
         first: seconds of silence that need no explanation.
         every: seconds between later lines.
     """
+    if _screen.watched:
+        _screen.labels.append(what)
+        try:
+            yield
+        finally:
+            _screen.labels.remove(what)
+        return
     ended, began = threading.Event(), time.monotonic()
 
     def report() -> None:

@@ -57,7 +57,6 @@ class ConfigOptions(TypedDict, total=False):
     offline: bool
     trust_remote_code: bool
     encoder: Any
-    whiten: int | None
     tune_encoder: int
     tune_epochs: int
     tune_batch_size: int
@@ -86,10 +85,9 @@ class ConfigOptions(TypedDict, total=False):
     shuffle: bool
     seed: int
     sim: Literal["exact", "aer", "aer-noisy"]
-    engine: Literal["auto", "statevector", "lightcone", "density", "trajectories", "aer"]
+    engine: Literal["auto", "statevector", "lightcone", "density", "aer"]
     shots: int
     gradient: Literal["spsa", "parameter-shift"]
-    trajectories: int
     accuracy: float
     truncation: float
     max_hours: float

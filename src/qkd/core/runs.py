@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal, get_args
 
+from qkd.core.console import log
 from qkd.core.errors import FolderError
 from qkd.core.files import NotWritten, Row, is_temporary, read_json, read_lines, remove_leftovers, write_json
 
@@ -102,13 +103,18 @@ class RunFolder:
         for left in self.path.parent.glob(f".{LATEST}.*"):
             if left.is_symlink():
                 left.unlink(missing_ok=True)
-        link = self.path.parent / f".{LATEST}.{os.getpid()}"
-        with suppress(FileExistsError):
-            link.symlink_to(self.path.name)
+        link, latest = self.path.parent / f".{LATEST}.{os.getpid()}", self.path.parent / LATEST
+        if os.path.lexists(latest) and not latest.is_symlink():
+            log.warning(f"{latest}: is no link, so it does not name this run; move it to another place")
+            return
         try:
-            link.replace(self.path.parent / LATEST)
+            with suppress(FileExistsError):
+                link.symlink_to(self.path.name)
+            link.replace(latest)
         except FileNotFoundError:  # another run that ended at the same time removed it, and is the latest
             return
+        except OSError as error:  # not every file system has links
+            log.warning(f"{latest}: cannot name this run ({error.strerror}); use the run's own name")
 
 
 def refuse_links(folder: Path) -> None:
@@ -129,7 +135,7 @@ def check_name(name: str) -> str:
     Raises:
         FolderError: It is a path, reserved or too long.
     """
-    if name == LATEST or not re.fullmatch(r"\w[\w.+-]*", name) or len(name) > MAX_NAME_CHARACTERS:
+    if name.casefold() == LATEST or not re.fullmatch(r"\w[\w.+-]*", name) or len(name) > MAX_NAME_CHARACTERS:
         raise FolderError(
             f"--name '{name}' is no name for a run: use letters, digits, '.', '-' and '_', at most "
             f"{MAX_NAME_CHARACTERS} characters, and not '{LATEST}'"

@@ -17,6 +17,7 @@ T = TypeVar("T")
 mapper: Callable[[Callable[..., Any], Sequence[tuple[Any, ...]]], Iterator[Any]] | None = None
 """A function that runs tasks elsewhere, in order; ``cluster.over_ray`` sets it."""
 _watching = False
+_pooled = False
 
 
 def parallel_map(
@@ -38,10 +39,22 @@ def parallel_map(
     if count <= 1:
         yield from (function(*task) for task in tasks)
         return
+    global _pooled
+    _pooled = True
     run = joblib.delayed(_run)
     parallel = joblib.Parallel(n_jobs=count, return_as="generator")
     losses = objects.losses()
     yield from parallel(run(os.getpid(), losses, function, task) for task in tasks)
+
+
+def shut_down() -> None:
+    """End the processes of ``parallel_map``, if there are any; this can take seconds."""
+    global _pooled
+    if _pooled:
+        _pooled = False
+        from joblib.externals.loky import get_reusable_executor
+
+        get_reusable_executor(reuse=True).shutdown()
 
 
 def _run(driver: int, losses: Mapping[str, Any], function: Callable[..., T], task: tuple[Any, ...]) -> T:

@@ -184,7 +184,7 @@ def normalize_text(text: str) -> str:
 def _with_clean_labels(table: Table, label_column: str) -> Table:
     """Return the table with labels without invisible characters at their ends, single blanks, and composed Unicode."""
     labels = table.columns[label_column]
-    spelled = {label: _clean_label(label) for label in set(labels) if label}
+    spelled = {label: clean_label(label) for label in set(labels) if label}
     changed = sorted(label for label, clean in spelled.items() if clean and clean != label)
     notes = table.notes
     if changed:
@@ -206,9 +206,9 @@ def _with_clean_labels(table: Table, label_column: str) -> Table:
     return replace(table, columns=table.columns | {label_column: clean}, notes=notes)
 
 
-def _clean_label(label: str) -> str:
-    invisible = {mark for mark in label if unicodedata.category(mark) in ("Cf", "Cc") and mark < "\U000e0000"}
-    return " ".join(unicodedata.normalize("NFC", label).split()).strip("".join(invisible) + " ")
+def clean_label(label: str) -> str:
+    """Return a label with composed Unicode, single blanks, and neither blanks nor marks of no width at its ends."""
+    return " ".join(unicodedata.normalize("NFC", label).split()).strip(" \0\u00ad\u200b\u2060\ufeff")
 
 
 def _look(label: str) -> str | Decimal:

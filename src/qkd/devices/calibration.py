@@ -151,7 +151,8 @@ def clean(raw: Calibration) -> tuple[Calibration, Cleaning]:
     """Return a calibration without missing and unphysical values, and a record of the changes.
 
     A qubit is excluded if T1, T2, its readout or a pulsed one-qubit gate is missing or failed, and a two-qubit gate
-    if its error is. T2 is clipped to 2 T1, because relaxation with a longer T2 is no physical channel.
+    if its error is. Negative and infinite durations count as missing. T2 is clipped to 2 T1, because relaxation with a
+    longer T2 is no physical channel.
 
     Values that a backend reports for none of its qubits, as an ideal simulator does, are not missing: readout and
     gates without any reported error count as perfect.
@@ -169,7 +170,7 @@ def clean(raw: Calibration) -> tuple[Calibration, Cleaning]:
     gates: dict[str, dict[Place, Operation]] = {}
     for name, places in raw.gates.items():
         operations = {
-            place: done
+            place: done if _is_duration(done.duration) else replace(done, duration=None)
             for place, done in places.items()
             if not avoided & set(place) and (name in unmeasured or _error(done) < 1)
         }
@@ -182,7 +183,7 @@ def clean(raw: Calibration) -> tuple[Calibration, Cleaning]:
         elif qubit.t1 is not None and qubit.t2 is not None and qubit.t2 > 2 * qubit.t1:
             clipped.append(i)
             qubit = replace(qubit, t2=2 * qubit.t1)
-        qubits.append(qubit)
+        qubits.append(qubit if _is_duration(qubit.readout_length) else replace(qubit, readout_length=None))
     cleaned = replace(raw, qubits=tuple(qubits), gates=gates)
     lost = {pair for pair in raw.couplers() if not avoided & set(pair)} - set(cleaned.couplers())
     return cleaned, Cleaning(tuple(clipped), tuple(sorted(avoided)), tuple(sorted(lost)), tuple(perfect))
@@ -199,7 +200,11 @@ def _usable(qubit: Qubit, reported: Collection[str]) -> bool:
 
 
 def _error(done: Operation) -> float:
-    return 1.0 if done.error is None or math.isnan(done.error) else done.error
+    return done.error if done.error is not None and done.error >= 0 else 1.0
+
+
+def _is_duration(seconds: float | None) -> bool:
+    return seconds is not None and 0 <= seconds < math.inf
 
 
 def _counted(count: int, what: str) -> str:

@@ -1,9 +1,9 @@
-"""Maps of a chip for figures and terminals, colored by readout and two-qubit errors."""
+"""Maps of a chip, colored by readout and two-qubit errors."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,11 +12,9 @@ from qkd.devices.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from rich.text import Text
 
 COLORS = "viridis_r"  # light is good, dark is bad
 MARK = "#e11d48"
-_TONES = ("#a3e635", "#4ade80", "#22b8a6", "#3b82c4", "#6d4fc2", "#7c2d92")  # best to worst, for terminals
 
 
 def positions(snapshot: Snapshot) -> np.ndarray:
@@ -85,46 +83,6 @@ def figure(snapshot: Snapshot, region: Iterable[int] = ()) -> Figure:
     return drawn
 
 
-def text(snapshot: Snapshot, region: Iterable[int] = ()) -> Text | None:
-    """Return a map of the chip for a terminal, or None if the device reports no coordinates."""
-    from rich.text import Text
-
-    calibration, marked = snapshot.calibration, set(region)
-    if calibration.coordinates is None:
-        return None
-    columns = {column: i for i, column in enumerate(sorted({column for column, _ in calibration.coordinates}))}
-    rows = {row: i for i, row in enumerate(sorted({row for _, row in calibration.coordinates}))}
-    at = [(4 * columns[column], 2 * rows[row]) for column, row in calibration.coordinates]
-    width, height = 4 * len(columns), 2 * len(rows) - 1
-    cells = [[(" ", "")] * width for _ in range(height)]
-    couplers = calibration.couplers()
-    worst = [done.error for done in couplers.values() if done.error]
-    for (a, b), done in couplers.items():
-        (x, y), (u, v) = sorted((at[a], at[b]), key=lambda point: (point[1], point[0]))
-        style = _tone(done.error, worst) + (" bold" if {a, b} <= marked else "")
-        if y == v:
-            for column in range(min(x, u) + 1, max(x, u)):
-                cells[y][column] = ("━" if {a, b} <= marked else "─", style)
-        elif x == u:
-            for row in range(y + 1, v):
-                cells[row][x] = ("┃" if {a, b} <= marked else "│", style)
-    readouts = [qubit.readout_error for qubit in calibration.qubits if qubit.readout_error]
-    for i, (x, y) in enumerate(at):
-        error = calibration.qubits[i].readout_error
-        cells[y][x] = ("·", "dim") if error is None else ("◉" if i in marked else "●", _tone(error, readouts))
-    drawn = Text(no_wrap=True)
-    for line in cells:
-        for character, style in line:
-            drawn.append(character, style)
-        drawn.append("\n")
-    drawn.append("● qubit by readout error, ─ coupler by two-qubit error: ", "dim")
-    for tone, word in zip((_TONES[0], _TONES[-1]), ("best", "worst"), strict=True):
-        drawn.append(f"■ {word} ", tone)
-    if marked:
-        drawn.append(" ◉━ the circuit", "bold")
-    return drawn
-
-
 def _span(errors: np.ndarray) -> tuple[float, float]:
     """Return the range of the color scale: the least error and the 90 % quantile."""
     measured = errors[np.isfinite(errors) & (errors > 0)]
@@ -132,11 +90,3 @@ def _span(errors: np.ndarray) -> tuple[float, float]:
         return 1e-4, 1e-1
     low, high = float(measured.min()), float(np.quantile(measured, 0.9))
     return low, max(high, 1.01 * low)
-
-
-def _tone(error: float | None, among: Sequence[float]) -> str:
-    """Return the color of an error by its rank among others."""
-    if not error or not among:
-        return "dim"
-    rank = sum(other < error for other in among) / len(among)
-    return _TONES[min(len(_TONES) - 1, int(rank * len(_TONES)))]

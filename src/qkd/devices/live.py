@@ -14,14 +14,8 @@ from qkd.core.errors import QkdError, ServiceError
 if TYPE_CHECKING:
     from qiskit_ibm_runtime import QiskitRuntimeService
 
-HOW = (
-    "save one once with QiskitRuntimeService.save_account(token=..., instance=...), or set QISKIT_IBM_TOKEN and "
-    "QISKIT_IBM_INSTANCE"
-)
-
-
-BELIEVED = 300.0
-"""The longest ``Retry-After`` in seconds that is waited out."""
+MAX_RETRY_AFTER = 300.0
+"""The longest ``Retry-After`` in seconds that qkd obeys."""
 
 
 def has_account() -> bool:
@@ -33,12 +27,19 @@ def has_account() -> bool:
     return bool(QiskitRuntimeService.saved_accounts())
 
 
-@contextmanager
-def asking() -> Iterator[None]:
-    """Ask IBM's client for something, which may not wait longer than ``BELIEVED`` for an answer.
+class TooLong(Exception):
+    """The service requests a longer wait than ``MAX_RETRY_AFTER``."""
 
-    Its own retries take any ``Retry-After`` (urllib3: up to six hours), and it makes the sessions that they belong to
-    while it is asked, so they are bounded where all of them are: in its class of retries, until the asking is over.
+
+@contextmanager
+def requests(failure: str = "") -> Iterator[None]:
+    """Bound the waits of requests to IBM's client, and turn its errors into sentences.
+
+    The client's own retries obey any ``Retry-After`` (urllib3: up to six hours). It makes the sessions that they belong
+    to during a request, so their class bounds them until the requests end.
+
+    Args:
+        failure: The beginning of the sentence about another error; without it the error is raised as it is.
     """
     from qiskit_ibm_runtime.api.session import PostForcelistRetry
 
@@ -49,7 +50,7 @@ def asking() -> Iterator[None]:
             seconds: float | None = before(retry, response)
         except InvalidHeader:
             return None
-        if seconds is not None and seconds > BELIEVED:
+        if seconds is not None and seconds > MAX_RETRY_AFTER:
             refused.append(seconds)
             raise TooLong(f"asks to wait {seconds:,.0f} s")
         return seconds
@@ -57,20 +58,21 @@ def asking() -> Iterator[None]:
     PostForcelistRetry.get_retry_after = bounded
     try:
         yield
-    except Exception:
+    except QkdError:
+        if not refused:
+            raise
+    except Exception as error:  # the client and the network raise errors of many types
+        if not refused and failure:
+            raise ServiceError(f"{failure}: {first_line(error)}") from None
         if not refused:
             raise
     finally:
         PostForcelistRetry.get_retry_after = before
-    if refused:  # the client hides what it comes upon while it looks for devices
+    if refused:  # the client hides errors while it looks for devices
         raise ServiceError(
-            f"IBM Quantum asks to wait {refused[0]:,.0f} s, and qkd waits {BELIEVED:,.0f} s at most; nothing is lost, "
-            "try again later"
+            f"IBM Quantum asks to wait {refused[0]:,.0f} s, and qkd waits {MAX_RETRY_AFTER:,.0f} s at most; nothing is "
+            "lost, try again later"
         )
-
-
-class TooLong(Exception):
-    """The service asks to wait longer than it is believed."""
 
 
 def service(**options: Any) -> QiskitRuntimeService:
@@ -78,53 +80,31 @@ def service(**options: Any) -> QiskitRuntimeService:
     from qiskit_ibm_runtime import QiskitRuntimeService
 
     if not has_account():
-        raise ServiceError(f"there is no IBM Quantum account here; {HOW}")
-    try:
-        with asking():
-            return QiskitRuntimeService(**options)
-    except ServiceError:
-        raise
-    except Exception as error:  # the client raises errors of many types, of the network's too
-        raise ServiceError(f"IBM Quantum cannot be reached with this account: {first_line(error)}") from None
+        raise ServiceError(
+            "there is no IBM Quantum account here; save one once with QiskitRuntimeService.save_account(token=..., "
+            "instance=...), or set QISKIT_IBM_TOKEN and QISKIT_IBM_INSTANCE"
+        )
+    with requests("IBM Quantum cannot be reached with this account"):
+        return QiskitRuntimeService(**options)
 
 
 def names(client: QiskitRuntimeService | None = None) -> list[str]:
-    """Return the names of the devices that the account sees.
-
-    Args:
-        client: to ask; a new one when left out.
-    """
-    try:
-        with asking():
-            return sorted(backend.name for backend in (client or service()).backends(simulator=False))
-    except QkdError:
-        raise
-    except Exception as error:
-        raise ServiceError(f"IBM Quantum did not list its devices: {first_line(error)}") from None
+    """Return the names of the devices that the account of a client, or the stored one, has."""
+    client = client or service()
+    with requests("IBM Quantum did not list its devices"):
+        return sorted(backend.name for backend in client.backends(simulator=False))
 
 
 def instance_of(backend: Any) -> str | None:
-    """Return the CRN of the instance under which a live backend is reached."""
+    """Return the CRN of the instance to which a live backend belongs."""
     crn = getattr(backend, "_instance", None)
     return str(crn) if crn else None
 
 
 def require_instance(client: QiskitRuntimeService, crn: str, what: str) -> None:
-    """Refuse to go on with something under another instance than the one it was begun under.
-
-    Args:
-        client: with the account as it is now.
-        crn: the instance that ``what`` belongs to.
-    """
-    try:
-        with asking():
-            known = {
-                str(instance["crn"]): str(instance.get("name") or instance["crn"]) for instance in client.instances()
-            }
-    except ServiceError:
-        raise
-    except Exception as error:
-        raise ServiceError(f"IBM Quantum did not list the account's instances: {first_line(error)}") from None
+    """Refuse to continue ``what``, which belongs to the instance ``crn``, with an account that lacks that instance."""
+    with requests("IBM Quantum did not list the account's instances"):
+        known = {str(instance["crn"]): str(instance.get("name") or instance["crn"]) for instance in client.instances()}
     named = f"'{known[crn]}' ({crn})" if crn in known else crn
     active = client.active_instance() if client._default_instance else None  # noqa: SLF001 - tells whether one was set
     if active is not None and active != crn:
@@ -133,9 +113,9 @@ def require_instance(client: QiskitRuntimeService, crn: str, what: str) -> None:
             f"({active}); set QISKIT_IBM_INSTANCE to the former"
         )
     if crn not in known:
-        here = ", ".join(f"'{name}' ({other})" for other, name in known.items()) or "none"
+        existing = ", ".join(f"'{name}' ({other})" for other, name in known.items()) or "none"
         raise ServiceError(
-            f"{what} was sent under the instance {named}, which this account does not have; it has {here}"
+            f"{what} was sent under the instance {named}, which this account does not have; it has {existing}"
         )
 
 
@@ -145,27 +125,21 @@ def backend(
     """Return the live backend called ``name``.
 
     Args:
-        client: to ask; a new one when left out.
-        fractional: with its gates of a free angle; None is with everything it has.
-        instance: the CRN of the instance that it is reached under; any when left out.
+        fractional: Whether it has its gates with a free angle; None means all its gates.
+        instance: The CRN of the instance; None means any.
     """
     client = client or service()
-    seen = names(client)
-    if name not in seen:
-        raise ServiceError(f"{name} is not among the devices of this account ({', '.join(seen) or 'it has none'})")
-    try:
-        with asking():
-            return client.backend(name, instance=instance, use_fractional_gates=fractional)
-    except ServiceError:
-        raise
-    except Exception as error:
-        raise ServiceError(f"{name} cannot be read from IBM Quantum: {first_line(error)}") from None
+    existing = names(client)
+    if name not in existing:
+        raise ServiceError(f"{name} is not among the devices of this account ({', '.join(existing) or 'it has none'})")
+    with requests(f"{name} cannot be read from IBM Quantum"):
+        return client.backend(name, instance=instance, use_fractional_gates=fractional)
 
 
 def first_line(error: BaseException) -> str:
     """Return an error's first line, without any token in it."""
     message = (str(error).strip("'\" ") or type(error).__name__).splitlines()[0]
-    message = message.partition(" {")[0].rstrip(". ")[:300]  # the raw answer behind the client's sentence says it again
+    message = message.partition(" {")[0].rstrip(". ")[:300]  # the raw answer follows the client's sentence
     for token in _tokens():
         message = message.replace(token, "***")
     return message
@@ -178,6 +152,6 @@ def _tokens() -> list[str]:
         from qiskit_ibm_runtime import QiskitRuntimeService
 
         tokens += [str(account.get("token", "")) for account in QiskitRuntimeService.saved_accounts().values()]
-    except Exception:  # a damaged store keeps no error from being told
+    except Exception:  # a damaged store must not hide the error
         pass
     return [token for token in tokens if token]

@@ -12,7 +12,7 @@ from pydantic import Field
 from qkd.core.arguments import public
 from qkd.core.bundled import find_files, say_what_is_hidden
 from qkd.core.errors import ConfigError, nearest
-from qkd.core.specs import Spec, read_toml, validated
+from qkd.core.specs import Spec, option, read_toml, validated
 from qkd.devices.snapshot import Snapshot
 
 Count = Annotated[int, Field(ge=1)]
@@ -22,44 +22,36 @@ class Profile(Spec):
     """Settings of layout, compilation and device runs."""
 
     name: str = Field(description="The profile's name: that of its file.")
-    description: str = Field(default="", description="The purpose of the profile.")
-    families: tuple[str, ...] = Field(
-        default=(), description="The processor families that it supports; none means all."
+    description: str = option("", "The purpose of the profile.")
+    families: tuple[str, ...] = option((), "The processor families that it supports; none means all.")
+    optimization_level: Annotated[int, Field(ge=0, le=3)] = option(3, "The level of Qiskit's preset pass manager.")
+    layout_method: Literal["auto", "trivial", "dense", "sabre"] = option(
+        "auto", "The layout method; auto looks for a perfect layout first and uses sabre otherwise."
     )
-    optimization_level: Annotated[int, Field(ge=0, le=3)] = Field(
-        default=3, description="The level of Qiskit's preset pass manager."
+    qubits: tuple[Annotated[int, Field(ge=0)], ...] = option(
+        (), "The physical qubit of each logical one; none searches for a layout."
     )
-    layout_method: Literal["auto", "trivial", "dense", "sabre"] = Field(
-        default="auto", description="The layout method; auto looks for a perfect layout first and uses sabre otherwise."
+    seeds: Count = option(4, "The number of transpiler seeds; the result with the best score is used.")
+    scoring: Literal["fidelity", "two-qubit"] = option(
+        "fidelity", "The score: the predicted fidelity with readout, or the number of two-qubit gates."
     )
-    qubits: tuple[Annotated[int, Field(ge=0)], ...] = Field(
-        default=(), description="The physical qubit of each logical one; none searches for a layout."
+    basis: Literal["native", "fractional"] = option(
+        "native", "The target gates; fractional adds rx, and rzz if its angles are fixed."
     )
-    seeds: Count = Field(
-        default=4, description="The number of transpiler seeds; the result with the best score is used."
+    dynamical_decoupling: Literal["none", "XX", "XpXm", "XY4"] = option(
+        "none", "The pulse sequence that protects idle qubits on the device."
     )
-    scoring: Literal["fidelity", "two-qubit"] = Field(
-        default="fidelity",
-        description="The score: the predicted fidelity with readout, or the number of two-qubit gates.",
+    mitigation: Literal["none", "readout", "affine", "zne", "pea", "pec"] = option(
+        "affine", "The error mitigation of a run that names none."
     )
-    basis: Literal["native", "fractional"] = Field(
-        default="native", description="The target gates; fractional adds rx, and rzz if its angles are fixed."
+    shots: Count | Literal["auto"] = option(
+        "auto", "Shots of a run that sets none; auto takes the fewest that leave 5 % of the predictions unclear."
     )
-    dynamical_decoupling: Literal["none", "XX", "XpXm", "XY4"] = Field(
-        default="none", description="The pulse sequence that protects idle qubits on the device."
+    execution_mode: Literal["job", "batch", "session"] = option(
+        "job", "How jobs are sent; free plans have no sessions."
     )
-    mitigation: Literal["none", "readout", "affine", "zne", "pea", "pec"] = Field(
-        default="affine", description="The error mitigation of a run that names none."
-    )
-    shots: Count | Literal["auto"] = Field(
-        default="auto",
-        description="Shots of a run that sets none; auto takes the fewest that leave 5 % of the predictions unclear.",
-    )
-    execution_mode: Literal["job", "batch", "session"] = Field(
-        default="job", description="How jobs are sent; free plans have no sessions."
-    )
-    max_qpu_seconds: Annotated[float, Field(gt=0)] = Field(
-        default=60, description="A run that is estimated to take longer is refused, in seconds of the QPU."
+    max_qpu_seconds: Annotated[float, Field(gt=0)] = option(
+        60, "A run that is estimated to take longer is refused, in seconds of the QPU."
     )
 
     def check_family(self, snapshot: Snapshot) -> None:

@@ -61,35 +61,6 @@ def hidden(snapshot: Snapshot, seed: int, stress: bool = False) -> Snapshot:
     return with_learned(snapshot, Learned(calibration.date, origin, gates, spectators, together))
 
 
-def drifted(snapshot: Snapshot, seed: int, size: float = 0.2) -> Snapshot:
-    """Return a device whose learned errors changed at random by a relative ``size`` (standard deviation)."""
-    learned = snapshot.calibration.learned
-    if learned is None:
-        return snapshot
-    random = np.random.default_rng([seed, 2])
-
-    def changed(value: float) -> float:
-        return float(value * (1 + size * random.normal()))
-
-    later = replace(
-        learned,
-        origin=f"{learned.origin}, drifted by {size:.0%} with seed {seed}",
-        gates={
-            name: {
-                place: GateNoise(
-                    {label: changed(angle) for label, angle in gate.angles.items()}, abs(changed(gate.stochastic))
-                )
-                for place, gate in places.items()
-            }
-            for name, places in learned.gates.items()
-        },
-        spectators={pair: changed(angle) for pair, angle in learned.spectators.items()},
-        flips={pair: min(0.5, abs(changed(chance))) for pair, chance in learned.flips.items()},
-        readout={qubit: (abs(changed(up)), abs(changed(down))) for qubit, (up, down) in learned.readout.items()},
-    )
-    return with_learned(snapshot, later)
-
-
 def with_learned(snapshot: Snapshot, learned: Learned) -> Snapshot:
     """Return a snapshot with other learned errors."""
     return replace(snapshot, calibration=replace(snapshot.calibration, learned=learned))

@@ -1,25 +1,126 @@
-"""Transpilation of a student circuit to a device's gates and to the qubits with the best predicted fidelity."""
+"""Transpilation of a student circuit to a device's gates and to the qubits with the best predicted fidelity.
+
+Qiskit's layout passes consider readout errors only in circuits with measurements, which qkd adds and removes again.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 import numpy as np
-from qiskit.circuit import Gate, Operation, QuantumCircuit
+import rustworkx
+from qiskit.circuit import ClassicalRegister, QuantumCircuit
 from qiskit.exceptions import QiskitError
 from qiskit.quantum_info import Statevector
 from qiskit.transpiler import Target, generate_preset_pass_manager
 from qiskit.utils import apply_prefix
 
 from qkd.circuits.cone import cone_qubits, cut, support
+from qkd.circuits.flatten import without_resets
 from qkd.circuits.student import StudentCircuit
 from qkd.core.errors import DeviceError
-from qkd.devices.layout import check_fits, check_layout, predicted_error, with_measurements, without_measurements
 from qkd.devices.profiles import Profile, default_name, load_profile
 from qkd.devices.region import to_region
 from qkd.devices.snapshot import Snapshot
+
+
+def with_measurements(circuit: QuantumCircuit, qubits: Iterable[int]) -> QuantumCircuit:
+    """Return a circuit that measures ``qubits``, so that layout passes consider readout errors.
+
+    A barrier in front prevents optimizations that only a measured circuit allows, such as removing diagonal gates.
+    """
+    measured = circuit.copy()
+    qubits = list(qubits)
+    bits = ClassicalRegister(len(qubits), "for_layout")
+    measured.add_register(bits)
+    measured.barrier()
+    measured.measure(qubits, bits)
+    return measured
+
+
+def without_measurements(measured: QuantumCircuit) -> QuantumCircuit:
+    """Return a compiled circuit without the measurements and the barrier of ``with_measurements``."""
+    circuit = QuantumCircuit(*measured.qregs, global_phase=measured.global_phase, name=measured.name)
+    last = max(i for i, item in enumerate(measured.data) if item.operation.name == "barrier")
+    for i, item in enumerate(measured.data):
+        if item.operation.name != "measure" and i != last:
+            circuit.append(item.operation, item.qubits)
+    circuit._layout = measured.layout  # noqa: SLF001 - Qiskit sets a layout nowhere else
+    return circuit
+
+
+def predicted_error(circuit: QuantumCircuit, target: Target, measured: Iterable[int]) -> float:
+    """Return the sum of -log(1 - error) over all gates and one readout of each measured qubit.
+
+    ``exp(-error)`` is the predicted fidelity of a shot that reads every measured qubit.
+
+    Args:
+        circuit: A circuit of the target's gates and qubits.
+        target: The target. An operation without an error counts as perfect.
+        measured: The physical qubits that are read out.
+    """
+    total = 0.0
+    places = [(item.operation.name, tuple(circuit.find_bit(q).index for q in item.qubits)) for item in circuit.data]
+    for name, place in [*places, *(("measure", (qubit,)) for qubit in measured)]:
+        if name in ("barrier", "delay"):
+            continue
+        properties = target[name][place]
+        total -= math.log1p(-properties.error) if properties is not None and properties.error else 0.0
+    return total
+
+
+def check_fits(circuit: QuantumCircuit, snapshot: Snapshot) -> None:
+    """Refuse a circuit with more qubits, or more entangled qubits, than the device has usable and connected."""
+    n, usable = circuit.num_qubits, snapshot.num_qubits - len(snapshot.cleaning.avoided)
+    if n > usable:
+        raise DeviceError(
+            f"the circuit has {n} qubits and {snapshot.name} {snapshot.num_qubits}, of which {usable} are usable; "
+            "take fewer --qubits or a larger device"
+        )
+    index = {qubit: i for i, qubit in enumerate(circuit.qubits)}
+    pairs = [(index[item.qubits[0]], index[item.qubits[1]]) for item in circuit.data if len(item.qubits) == 2]
+    couplers = [(a, b) for a, b in snapshot.calibration.couplers()]
+    needed, joined = _largest(n, pairs), _largest(snapshot.num_qubits, couplers)
+    if needed > joined == 1:
+        raise DeviceError(
+            f"the circuit entangles {needed} qubits with one another, and {snapshot.name} entangles none: its "
+            "calibration gives every two-qubit gate an error of 1 or none; take another device or snapshot, or 1 qubit"
+        )
+    if needed > joined:
+        raise DeviceError(
+            f"the circuit entangles {needed} qubits with one another, but no more than {joined} usable qubits of "
+            f"{snapshot.name} are joined ({snapshot.cleaning.summary()}); take another device or snapshot"
+        )
+
+
+def check_layout(qubits: Sequence[int], circuit: QuantumCircuit, snapshot: Snapshot) -> None:
+    """Refuse physical qubits that are too few, too many, repeated, not on the device or not usable."""
+    n, total = circuit.num_qubits, snapshot.num_qubits
+    listed = ", ".join(map(str, qubits))
+    if len(qubits) != n or len({*qubits}) != n:
+        raise DeviceError(
+            f"the layout {listed} does not fit: the circuit has {n} qubits, so give {n} different physical qubits"
+        )
+    beyond = [q for q in qubits if not 0 <= q < total]
+    if beyond:
+        raise DeviceError(f"the layout names qubit {beyond[0]}; {snapshot.name} has qubits 0 to {total - 1}")
+    faulty = [q for q in qubits if q in snapshot.cleaning.avoided]
+    if faulty:
+        raise DeviceError(
+            f"the layout names qubit {faulty[0]} of {snapshot.name}, which its calibration reports as faulty "
+            f"({snapshot.cleaning.summary()}); choose another qubit"
+        )
+
+
+def _largest(n: int, pairs: Iterable[tuple[int, int]]) -> int:
+    """Return the number of nodes of a graph's largest connected component."""
+    graph = rustworkx.PyGraph()
+    graph.add_nodes_from(range(n))
+    graph.add_edges_from_no_data(list(pairs))
+    return max((len(part) for part in rustworkx.connected_components(graph)), default=0)
+
 
 TOLERANCE = 1e-9
 """Largest difference of an expectation value between the logical and the compiled circuit."""
@@ -169,7 +270,7 @@ def verify(logical: StudentCircuit, compiled: StudentCircuit, snapshot: Snapshot
 
 def expectation_values(student: StudentCircuit, values: np.ndarray) -> np.ndarray | None:
     """Return the expectation values (K,) at one parameter vector (A+P,), or None where light cones are too wide."""
-    student = with_deferred_resets(student)
+    student = student.with_circuit(*without_resets(student.circuit, student.observables))
     by_parameter = dict(zip(student.parameters, values, strict=True))
     parts = [student]
     if student.num_qubits > MAX_VERIFIED_QUBITS:
@@ -181,39 +282,3 @@ def expectation_values(student: StudentCircuit, values: np.ndarray) -> np.ndarra
         state = Statevector(part.circuit.assign_parameters({p: by_parameter[p] for p in part.parameters}))
         evs += [state.expectation_value(observable).real for observable in part.observables]
     return np.array(evs)
-
-
-def with_deferred_resets(student: StudentCircuit) -> StudentCircuit:
-    """Return a circuit without resets that has the same expectation values.
-
-    Every reset continues on a fresh qubit and leaves the old one unobserved. ``Statevector`` would draw the outcome
-    of a reset at random, and a density matrix of 14 qubits does not fit in memory.
-    """
-    circuit = student.circuit
-    steps: list[tuple[Operation, list[int]]] = []
-    place = list(range(circuit.num_qubits))  # the index of each qubit since its last reset
-    fresh = circuit.num_qubits
-    for operation, qubits in _flattened(circuit, range(circuit.num_qubits)):
-        if operation.name == "reset":
-            place[qubits[0]] = fresh
-            fresh += 1
-        else:
-            steps.append((operation, [place[q] for q in qubits]))
-    if fresh == circuit.num_qubits:
-        return student
-    deferred = QuantumCircuit(fresh, global_phase=circuit.global_phase, name=circuit.name)
-    for operation, qubits in steps:
-        deferred.append(operation, qubits)
-    observables = [observable.apply_layout(place, fresh) for observable in student.observables]
-    return student.with_circuit(deferred, observables)
-
-
-def _flattened(circuit: QuantumCircuit, qubits: Sequence[int]) -> Iterator[tuple[Operation, list[int]]]:
-    """Yield gates and resets with their qubits; instructions that are no gates may hold resets and are expanded."""
-    for item in circuit.data:
-        on = [qubits[circuit.find_bit(qubit).index] for qubit in item.qubits]
-        definition = getattr(item.operation, "definition", None)
-        if isinstance(item.operation, Gate) or definition is None or item.operation.name == "barrier":
-            yield item.operation, on
-        else:
-            yield from _flattened(definition, on)

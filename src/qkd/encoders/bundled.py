@@ -8,7 +8,7 @@ from pathlib import Path
 
 from qkd.core.console import log
 from qkd.core.errors import FolderError, ModelError
-from qkd.encoders.combined import JoinedEncoder, Whitened
+from qkd.encoders.combined import JoinedEncoder
 from qkd.encoders.given import GivenEncoder
 from qkd.encoders.hidden_states import TransformerEncoder
 from qkd.encoders.protocol import Encoder
@@ -68,8 +68,6 @@ def _leaves(encoder: Encoder) -> Iterator[Encoder]:
     if isinstance(encoder, JoinedEncoder):
         for part in encoder.parts:
             yield from _leaves(part)
-    elif isinstance(encoder, Whitened):
-        yield from _leaves(encoder.inner)
     else:
         yield encoder
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from qkd.core import objects
-from qkd.core.cache import Key, checked_rows
+from qkd.core.cache import checked_rows
 from qkd.core.errors import ConfigError, ModelError
 from qkd.encoders.protocol import EncoderRequest
 
@@ -41,30 +41,12 @@ class GivenEncoder:
     """
 
     def __init__(self, name: str, value: Any) -> None:
-        self.name, self._function, self._parameters = name, embedding_function(value), 0
+        self.name, self._function, self.dim = name, embedding_function(value), 0
         number = getattr(value, "num_parameters", 0)
-        self._parameters = number if isinstance(number, int) else 0
-        self._probe = self.encode([PROBE_TEXT])[0]
-
-    @property
-    def dim(self) -> int:
-        """Embedding width D."""
-        return len(self._probe)
-
-    @property
-    def num_parameters(self) -> int:
-        """Number of weights; 0 if the object has no such number."""
-        return self._parameters
-
-    @property
-    def key(self) -> Key:
-        """The kind and the width; the embedding of a fixed text is among the arrays."""
-        return {"kind": "object", "dim": self.dim}
-
-    @property
-    def arrays(self) -> Mapping[str, np.ndarray]:
-        """The embedding (D,) of a fixed text, by which a loaded student recognizes its encoder."""
-        return {PROBE: self._probe}
+        self.num_parameters = number if isinstance(number, int) else 0
+        probe = self.encode([PROBE_TEXT])[0]
+        self.dim, self.key = len(probe), {"kind": "object", "dim": len(probe)}
+        self.arrays = {PROBE: probe}  # by this embedding of a fixed text a loaded student recognizes its encoder
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Return embeddings ``(N,D)`` float32 of N texts."""
@@ -79,7 +61,7 @@ class GivenEncoder:
             raise ModelError(
                 f"encoder '{self.name}' returns shape {rows.shape} for {len(texts)} texts; it must return (N,D)"
             )
-        width = None if not hasattr(self, "_probe") else (self.dim,)
+        width = (self.dim,) if self.dim else None
         return checked_rows(f"encoder '{self.name}'", texts, rows, width).astype(np.float32)
 
     encode_cached = encode

@@ -86,10 +86,10 @@ class EncoderRequest:
             if option not in known:
                 raise ModelError(f"encoder '{self.name}': there is no option '{option}'{nearest(option, known)}")
 
-    def number(self, option: str, value: str) -> int:
-        """Return the ``value`` of an option as a number."""
-        if not value.isdecimal():
-            raise ModelError(f"encoder '{self.name}': {option}={value} is no number")
+    def number(self, option: str, value: str, least: int = 1) -> int:
+        """Return the ``value`` of an option as a number that is not below ``least``."""
+        if not value.isdecimal() or int(value) < least:
+            raise ModelError(f"encoder '{self.name}': {option}={value} is no number from {least} on")
         return int(value)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from qkd.core.arguments import public
 from qkd.core.errors import ModelError
-from qkd.encoders.combined import JoinedEncoder, Whitened
+from qkd.encoders.combined import JoinedEncoder
 from qkd.encoders.protocol import Encoder, EncoderRequest
 from qkd.models import weights
 from qkd.models.transformer import Loading
@@ -58,9 +58,6 @@ def make_encoder(
 
 
 def _make(name: str, loading: Loading, arrays: dict[str, np.ndarray]) -> Encoder:
-    if "whitening.matrix" in arrays:
-        mean, matrix = arrays.pop("whitening.mean"), arrays.pop("whitening.matrix")
-        return Whitened(_make(name, loading, arrays), mean, matrix)
     names = split_name(name)
     if not all(names):
         raise ModelError(f"encoder '{name}': something is missing beside a '+'; write for example minilm+hashing")

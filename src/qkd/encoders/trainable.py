@@ -172,9 +172,7 @@ def make_trainable(encoder: Encoder, texts: Sequence[str], last: int) -> Trainab
         return TrainableTable(encoder, texts)
     if isinstance(encoder, TransformerEncoder):
         return TrainableLayers(encoder, texts, last)
-    raise ModelError(
-        f"--tune-encoder: '{encoder.name}' is neither a transformer nor static; choose one, without --whiten"
-    )
+    raise ModelError(f"--tune-encoder: '{encoder.name}' is neither a transformer nor static; choose one")
 
 
 def _token_states(backbone: Backbone, texts: Sequence[str], layer: int) -> list[torch.Tensor]:

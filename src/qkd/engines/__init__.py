@@ -16,7 +16,6 @@ estimator                  values                         cost
 `LightConeEstimator`       exact, ideal or noisy          4^w coefficients of each light cone of w qubits, once
                                                           for a whole batch
 `DensityMatrixEstimator`   exact, noisy                   4^n coefficients a row
-`TrajectoryEstimator`      unbiased, noisy, with stds     2^n amplitudes a row and trajectory
 `AerEstimator`             sampled by Aer, with stds      shots
 ========================== ============================== =====================================================
 
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
     from qkd.engines.lightcone import LightConeEstimator
     from qkd.engines.noise import Noise
     from qkd.engines.statevector import StatevectorEstimator
-    from qkd.engines.trajectories import TrajectoryEstimator
 
 __all__ = [
     "AerEstimator",
@@ -48,7 +46,6 @@ __all__ = [
     "LightConeEstimator",
     "Noise",
     "StatevectorEstimator",
-    "TrajectoryEstimator",
 ]
 
 __getattr__, __dir__ = exports(__name__)

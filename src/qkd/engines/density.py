@@ -13,8 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from qkd.core.errors import EngineError
 from qkd.engines.base import NoisyEstimator
 from qkd.engines.chains import TransferChains
-from qkd.engines.paulis.bloch import Features, differs, leading_channels
-from qkd.engines.paulis.carry import Named, product
+from qkd.engines.paulis.carry import Features, Named, differs, leading_channels, product
 from qkd.engines.paulis.channels import LETTERS
 from qkd.engines.paulis.cones import cone_union, fuse
 from qkd.engines.paulis.events import attenuated_terms, channels

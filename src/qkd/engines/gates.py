@@ -19,7 +19,6 @@ import torch
 from qiskit.circuit import Barrier, Delay, ParameterExpression, QuantumCircuit, Reset
 from qiskit.circuit.exceptions import CircuitError
 from qiskit.circuit.library import GlobalPhaseGate, IGate, PauliEvolutionGate, UnitaryGate
-from qiskit.quantum_info import SparsePauliOp
 
 from qkd.core.errors import EngineError
 from qkd.engines.instructions import defined, flattened_gates, free, is_channel, matrix_of
@@ -137,33 +136,6 @@ def _unmerged_gates(circuit: QuantumCircuit) -> Iterator[ElementaryGate]:
             gates = list(elementary_gates_of(operation, on))
             used.update(on if gates else ())
             yield from gates
-
-
-def without_resets(
-    circuit: QuantumCircuit, observables: Sequence[SparsePauliOp]
-) -> tuple[QuantumCircuit, Sequence[SparsePauliOp]]:
-    """Return a circuit with a new qubit for each reset of a qubit in use, and the observables on it.
-
-    Tracing out the old qubit and continuing with a new one in |0> is the definition of a reset.
-    """
-    wire, width, used = list(range(circuit.num_qubits)), circuit.num_qubits, set[int]()
-    operations = flattened_gates(circuit)
-    moved: list[tuple[Any, list[int]]] = []
-    for flat in operations:
-        if isinstance(flat.operation, Reset):
-            (qubit,) = flat.qubits
-            if qubit in used:
-                wire[qubit], width = width, width + 1
-                used.discard(qubit)
-        else:
-            used.update(flat.qubits)
-            moved.append((flat.operation, [wire[q] for q in flat.qubits]))
-    if width == circuit.num_qubits:
-        return circuit, observables
-    wide = QuantumCircuit(width, name=circuit.name)
-    for operation, on in moved:
-        wide.append(operation, on)
-    return wide, [observable.apply_layout(wire, width) for observable in observables]
 
 
 def _collinear(first: ElementaryGate, second: ElementaryGate) -> bool:

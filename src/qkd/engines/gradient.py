@@ -22,8 +22,8 @@ from qkd.engines.program import simplified
 class EngineGradient(BaseEstimatorGradient):
     """Gradients of an engine with respect to any of a circuit's parameters.
 
-    They come from torch's backward pass through the engine's program. They are exact for exact engines, unbiased for
-    trajectories and truncated where the engine truncates; ``AerEstimator`` uses SPSA or the parameter-shift rule.
+    They come from torch's backward pass through the engine's program. They are exact for exact engines, and
+    truncated where the engine truncates; ``AerEstimator`` uses SPSA or the parameter-shift rule.
 
     The list samples x observables of ``EstimatorQNN`` becomes one batch for each circuit, with one backward pass for
     each observable. ``EngineEstimator.compile`` is faster for a batch that shares its weights: it needs one backward

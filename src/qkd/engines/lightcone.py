@@ -28,8 +28,7 @@ from qkd.core.errors import EngineError
 from qkd.engines.base import Estimates, NoisyEstimator
 from qkd.engines.noise import NoiseLike
 from qkd.engines.paulis.adaptive import Adaptive, Limits, StringLists
-from qkd.engines.paulis.bloch import Encoding, Matrices, differs, leading_channels
-from qkd.engines.paulis.carry import Kind, Stack, Tables
+from qkd.engines.paulis.carry import Encoding, Kind, Matrices, Stack, Tables, differs, leading_channels
 from qkd.engines.paulis.channels import Channel
 from qkd.engines.paulis.cones import ChannelBlock, Cone, FactoredStrings, factors, fuse
 from qkd.engines.paulis.cones import cone as cone_of

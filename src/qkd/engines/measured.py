@@ -98,8 +98,8 @@ def prepared(
 ) -> tuple[QuantumCircuit, list[tuple[Parameter, ParameterExpression]]]:
     """Return a circuit for Aer in which each free angle is a parameter, and the expression of each parameter."""
     every = Noise.from_model(noise)
-    if every.parameters or every.readouts:
-        raise EngineError("AerSimulator has no noise with parameters or correlated readout; use another engine")
+    if every.parameters:
+        raise EngineError("AerSimulator has no noise with parameters; use another engine")
     noisy = every.names
     ready = QuantumCircuit(circuit.num_qubits)
     angles: list[tuple[Parameter, ParameterExpression]] = []

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from qiskit.circuit import Parameter, ParameterExpression, QuantumCircuit
 
+from qkd.circuits.flatten import without_resets
 from qkd.core.errors import EngineError
 from qkd.engines.amplitudes.fusion import fuse
 from qkd.engines.amplitudes.measure import Measurement, PauliTable, absorb
@@ -25,7 +26,7 @@ from qkd.engines.amplitudes.operands import FirstStates, Operands, leading_gates
 from qkd.engines.amplitudes.sweep import Sweeper
 from qkd.engines.base import EngineEstimator, device_called
 from qkd.engines.expressions import Expressions
-from qkd.engines.gates import ElementaryGate, elementary_gates, without_resets
+from qkd.engines.gates import ElementaryGate, elementary_gates
 from qkd.engines.program import ExpectationProblem, Program
 
 _REAL = {torch.complex64: torch.float32, torch.complex128: torch.float64}

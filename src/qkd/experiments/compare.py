@@ -7,12 +7,13 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from qkd.core import cache
 from qkd.core.config import Config
-from qkd.core.console import log, progress
+from qkd.core.console import log
 from qkd.core.errors import QkdError
 from qkd.core.files import write_json
 from qkd.core.records import read_record
@@ -22,10 +23,10 @@ from qkd.encoders.protocol import Encoder, embed_texts
 from qkd.experiments.candidates import Candidate
 from qkd.experiments.conditions import EXACT, Conditions, check_conditions, make_conditions
 from qkd.experiments.specs import CompareSpec
-from qkd.experiments.trial import REMEDY, run_repetitions, run_trial, tune_students
+from qkd.experiments.trial import REMEDY, run_missing, run_repetitions, run_trial, tune_students
 from qkd.pipeline.inputs import Clock, Inputs, choose_encoder, prepare_inputs
 from qkd.results.study import TrialResult, TuningResult
-from qkd.simulation.saved import check_saved
+from qkd.simulation.diagnostics import check_saved
 from qkd.student.data import TrainingData
 from qkd.teachers.labeling import load_corpus
 
@@ -115,10 +116,8 @@ def run_with_inputs(
         with clock.stage("tuning"):
             students, tuning = tune_students(students, data, prints, spec.tune, folder.path / "tuning")
     tasks = list(_tasks([student for student in students if not student.carried], counts, spec.seeds))
-    results: dict[tuple[str, int, int], TrialResult] = {}
     with clock.stage("trials"):
-        for task, result in _finished(tasks, data, prints, conditions, folder.path / "trials"):
-            results[task.student.name, task.texts, task.seed] = result
+        results = _results(tasks, data, prints, conditions, folder.path / "trials")
         for student in students:
             if student.carried:
                 carried = _repetitions(student, data[student.name], prints[student.name], spec.seeds, folder)
@@ -160,23 +159,22 @@ def candidate_data(
     return data, encoders
 
 
-def _finished(
+def _results(
     tasks: Sequence[Task],
     data: Mapping[str, TrainingData],
     prints: Mapping[str, str],
     conditions: Mapping[str, Conditions],
     folder: Path,
-) -> Iterator[tuple[Task, TrialResult]]:
-    """Yield each task with its result: those in ``folder`` first, the others as they finish."""
-    missing: list[tuple[Task, Path]] = []
+) -> dict[tuple[str, int, int], TrialResult]:
+    """Return each task's result by student, number of texts and seed, after running those that ``folder`` lacks."""
     most = max((task.texts for task in tasks), default=0)
 
-    def conditions_of_task(task: Task) -> Conditions | None:
+    def conditions_of(task: Task) -> Conditions | None:
         whole = conditions.get(task.student.name)
         return whole if whole is None or task.texts == most else whole.first()
 
-    for task in tasks:
-        own = conditions_of_task(task)
+    def path_of(task: Task) -> Path:
+        own = conditions_of(task)
         key = {
             "student": task.student.key(),
             "data": prints[task.student.name],
@@ -184,24 +182,21 @@ def _finished(
             "texts": task.texts,
             "measured": None if own is None else own.key(),
         }
-        path = folder / f"{cache.digest(key)[:24]}.json"
-        if path.is_file():
-            yield task, read_record(path, TrialResult, REMEDY)
-        else:
-            missing.append((task, path))
-    if len(missing) < len(tasks):
-        log.info(f"{len(tasks) - len(missing)} of {len(tasks)} trials are finished already")
+        return folder / f"{cache.digest(key)[:24]}.json"
+
     subsets: dict[tuple[int, int, int], TrainingData] = {}  # one object for all students with the same data
-    arguments = []
-    for task, _ in missing:
+
+    def arguments(number: int) -> tuple[Any, ...]:
+        task = tasks[number]
         whole = data[task.student.name]
         subset = subsets.setdefault((id(whole), task.texts, task.seed), whole.subset(task.texts, task.seed))
-        arguments.append((task.student, subset, task.seed, conditions_of_task(task) or EXACT))
-    with progress("students", len(missing), "trials") as bar:
-        for (task, path), result in zip(missing, parallel_map(run_trial, arguments), strict=True):
-            write_json(path, result.to_dict())
-            bar.advance(1, f"{task.student.name}, seed {task.seed}, {task.texts:,} texts")
-            yield task, result
+        return task.student, subset, task.seed, conditions_of(task) or EXACT
+
+    paths = [path_of(task) for task in tasks]
+    names = [f"{task.student.name}, seed {task.seed}, {task.texts:,} texts" for task in tasks]
+    run_missing("students", paths, run_trial, arguments, names)
+    keys = [(task.student.name, task.texts, task.seed) for task in tasks]
+    return {key: read_record(path, TrialResult, REMEDY) for key, path in zip(keys, paths, strict=True)}
 
 
 def _repetitions(

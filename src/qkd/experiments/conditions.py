@@ -13,7 +13,6 @@ from qkd.core.console import log
 from qkd.core.errors import QkdError
 from qkd.engines import AerEstimator
 from qkd.engines.aer import ShotEstimator
-from qkd.engines.gradient import EngineGradient
 from qkd.engines.noise import Noise, NoiseLike
 from qkd.experiments.specs import CompareSpec
 from qkd.pipeline.evaluation import measured_logits
@@ -114,7 +113,7 @@ class Conditions:
         self, model: StudentModel, circuit: StudentCircuit, engine: Engine, shots: int, x: np.ndarray, seed: int
     ) -> np.ndarray:
         sampler = ShotEstimator(engine.estimator, shots=shots, seed=self.spec.engine_seed + seed)
-        sampling_engine = Engine(engine.kind, sampler, EngineGradient(sampler), shots, engine.device, engine.reason)
+        sampling_engine = Engine(engine.kind, sampler, shots, engine.device, engine.reason)
         return measured_logits(model.with_engine(circuit, sampling_engine), x, "")
 
 

@@ -15,7 +15,7 @@ from qkd.core.config import Config, fields
 from qkd.core.errors import ConfigError, nearest
 from qkd.pipeline.settings import by_section, merged
 from qkd.results.study import Value
-from qkd.simulation.saved import check_saved
+from qkd.simulation.diagnostics import check_saved
 
 SEARCHED_SECTIONS = ("student", "loss", "train", "encoder")
 """Sections whose settings can be searched; texts and teacher are the same for all trials."""

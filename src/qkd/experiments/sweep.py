@@ -67,8 +67,6 @@ def search(config: Config, space: Sequence[Dimension], spec: SweepSpec, folder: 
         folder: the folder of the sweep; the caller holds its lock.
     """
     require_extra("qkd sweep", "sweep", "optuna")
-    if config.encoder.whiten and any(dimension.name == "encoder" for dimension in space):
-        raise QkdError("--whiten is fitted to one encoder; omit it, or do not search over encoder")
     clock = Clock()
     inputs = prepare_inputs(config, folder, False, clock)
     with clock.stage("search"):

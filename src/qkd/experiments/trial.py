@@ -11,12 +11,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from qkd.core import cache
 from qkd.core.config import Config
-from qkd.core.console import progress, suppressed_output
+from qkd.core.console import log, progress, suppressed_output
 from qkd.core.errors import QkdError
 from qkd.core.files import write_json
 from qkd.core.records import read_record
@@ -27,6 +28,7 @@ from qkd.experiments.candidates import Candidate
 from qkd.experiments.conditions import EXACT, Conditions
 from qkd.pipeline.settings import Overrides, merged
 from qkd.results import Parameters
+from qkd.results.base import Result
 from qkd.results.study import TrialResult, TuningResult, ValidationResult
 from qkd.simulation.factory import torch_device
 from qkd.student import logreg
@@ -123,6 +125,23 @@ def run_repetitions(student: Candidate, data: TrainingData, count: int) -> list[
         logits, progress = trainer.model.logits(data.embeddings[data.test]), trainer.progress
         answers.append(_answers(logits, trainer.model.parameter_counts(), progress.seconds, progress.epoch))
     return answers
+
+
+def run_missing(
+    work: str,
+    paths: Sequence[Path],
+    run: Callable[..., Result],
+    arguments: Callable[[int], tuple[Any, ...]],
+    names: Sequence[str],
+) -> None:
+    """Run the trials whose files are missing in parallel processes, and write each result as it finishes."""
+    missing = [number for number, path in enumerate(paths) if not path.is_file()]
+    if len(missing) < len(paths):
+        log.info(f"{work}: {len(paths) - len(missing)} of {len(paths)} trials are finished already")
+    with progress(work, len(missing), "trials") as bar:
+        for number, result in zip(missing, parallel_map(run, [arguments(n) for n in missing]), strict=True):
+            write_json(paths[number], result.to_dict())
+            bar.advance(1, names[number])
 
 
 def _train(
@@ -224,12 +243,8 @@ def tune_students(
         folder / f"{cache.digest({'tried': candidate.key(), 'data': fingerprints[student.name]})[:24]}.json"
         for student, candidate in tries
     ]
-    missing = [(number, path) for number, path in enumerate(paths) if not path.is_file()]
-    tasks = [(tries[number][1], data[tries[number][0].name], 0) for number, _ in missing]
-    with progress("tuning", len(missing), "trials") as bar:
-        for (number, path), scores in zip(missing, parallel_map(_validate, tasks), strict=True):
-            write_json(path, scores.to_dict())
-            bar.advance(1, tries[number][0].name)
+    names = [student.name for student, _ in tries]
+    run_missing("tuning", paths, _validate, lambda number: (tries[number][1], data[names[number]], 0), names)
     results: dict[str, list[tuple[float, int, Candidate]]] = {}
     for number, ((student, candidate), path) in enumerate(zip(tries, paths, strict=True)):
         loss = read_record(path, ValidationResult, REMEDY).valid_loss

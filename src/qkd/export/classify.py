@@ -136,11 +136,6 @@ def make_encoder(config: dict[str, Any], arrays: dict[str, np.ndarray], prefix: 
         parts = [make_encoder(part, arrays, f"{prefix}{i}.") for i, part in enumerate(config["parts"])]
         return lambda texts: np.hstack([part(texts) for part in parts])
     # end joined
-    # begin whitened
-    if config["kind"] == "whitened":
-        inner, mean = make_encoder(config["inner"], arrays, prefix), arrays[prefix + "whitening.mean"]
-        return lambda texts: (inner(texts) - mean) @ arrays[prefix + "whitening.matrix"]
-    # end whitened
     return make_static_encoder(config, arrays, prefix)
 
 

@@ -6,6 +6,7 @@ from classify import predict, predict_proba
 """
 
 import functools
+import os
 import pathlib
 from collections.abc import Sequence
 
@@ -13,7 +14,9 @@ import numpy as np
 import onnxruntime
 from tokenizers import Tokenizer
 
-BATCH_TEXTS = 32
+# Tokens of a batch, padding included: few enough for the processor's cache.
+BATCH_TOKENS = 512
+TOKENIZED_TEXTS = 1024
 
 
 class Classifier:
@@ -23,17 +26,15 @@ class Classifier:
         self.folder = folder
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", 0))  # 0: one for each core
         self.session = onnxruntime.InferenceSession(folder / "model.onnx", options, ["CPUExecutionProvider"])
-        self.metadata = self.session.get_modelmeta().custom_metadata_map
-        self.classes = tuple(self.session.run(["classes"], self._feed([""]))[0])
+        self.classes = tuple(self.session.run(["classes"], self._feed([[0, 0]]))[0])
 
-    def _feed(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
-        encodings = self.tokenizer.encode_batch(list(texts))
-        length = max(1, *(len(encoding.ids) for encoding in encodings))
-        ids, mask = (np.zeros((len(texts), length), np.int64) for _ in range(2))
-        for row, encoding in enumerate(encodings):
-            ids[row, : len(encoding.ids)] = encoding.ids
-            mask[row, : len(encoding.ids)] = 1
+    def _feed(self, tokens: Sequence[Sequence[int]]) -> dict[str, np.ndarray]:
+        ids, mask = (np.zeros((len(tokens), max(map(len, tokens), default=1) or 1), np.int64) for _ in range(2))
+        for row, own in enumerate(tokens):
+            ids[row, : len(own)] = own
+            mask[row, : len(own)] = 1
         return {"input_ids": ids, "attention_mask": mask}
 
     @functools.cached_property
@@ -45,11 +46,16 @@ class Classifier:
         """Return an output of the graph (N,...): ``probabilities``, ``label`` or ``expectation_values``."""
         if isinstance(texts, str):
             raise TypeError("give a list of texts, not one string")
-        # batches of similar length need less padding
-        order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
-        chunks = [order[start : start + BATCH_TEXTS] for start in range(0, len(order), BATCH_TEXTS)]
-        parts = [self.session.run([output], self._feed([texts[row] for row in chunk]))[0] for chunk in chunks]
-        values = np.concatenate(parts) if parts else self.session.run([output], self._feed([""]))[0][:0]
+        blocks = [texts[start : start + TOKENIZED_TEXTS] for start in range(0, len(texts), TOKENIZED_TEXTS)]
+        tokens = [one.ids for block in blocks for one in self.tokenizer.encode_batch(list(block))]
+        order = sorted(range(len(texts)), key=lambda row: -len(tokens[row]))  # similar lengths need less padding
+        parts, start = list[np.ndarray](), 0
+        while start < len(order):
+            size = max(1, BATCH_TOKENS // max(1, len(tokens[order[start]])))
+            feed = self._feed([tokens[row] for row in order[start : start + size]])
+            parts.append(self.session.run([output], feed)[0])
+            start += size
+        values = np.concatenate(parts) if parts else self.session.run([output], self._feed([[0, 0]]))[0][:0]
         return values[np.argsort(order)]
 
     def predict(self, texts: Sequence[str]) -> list[str]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,6 @@ import numpy as np
 from qkd.core.errors import ModelError, require_extra
 from qkd.core.files import write_bytes, write_text
 from qkd.core.version import VERSION
-from qkd.encoders.combined import Whitened
 from qkd.encoders.hidden_states import TransformerEncoder
 from qkd.encoders.protocol import Encoder
 from qkd.encoders.static import StaticEncoder
@@ -59,10 +56,9 @@ def write(request: ExportRequest, folder: Path) -> None:
     import onnx
     from onnx import helper, numpy_helper
 
-    graph = Graph()
+    graph = Graph(request.int8)
     from_texts = request.inputs == "texts"
     embeddings = _add_encoder(graph, request.student.encoder, request.int8) if from_texts else "embeddings"
-    encoder_nodes = len(graph.nodes)
     values, probabilities = add_form(graph, request.form, embeddings)
     index = graph.add("ArgMax", probabilities, axis=1, keepdims=0)
     names = numpy_helper.from_array(np.array(request.classes, dtype=object), "classes_constant")
@@ -80,8 +76,6 @@ def write(request: ExportRequest, folder: Path) -> None:
     )
     model.ir_version = IR_VERSION
     helper.set_model_props(model, _metadata(request))
-    if request.int8 and any(node.op_type == "MatMul" for node in graph.nodes[:encoder_nodes]):
-        model = _quantized(model, [node.name for node in graph.nodes[encoder_nodes:]])
     onnx.checker.check_model(model, full_check=True)
     write_bytes(folder / "model.onnx", model.SerializeToString())
     if from_texts:
@@ -138,9 +132,6 @@ def _add_encoder(graph: Graph, encoder: Encoder, int8: bool) -> str:
     Raises:
         ModelError: The encoder cannot be in the graph.
     """
-    if isinstance(encoder, Whitened):
-        inner = _add_encoder(graph, encoder.inner, int8)
-        return graph.linear(graph.add("Sub", inner, graph.constant(encoder.mean)), encoder.matrix)
     if isinstance(encoder, StaticEncoder):
         table = encoder.arrays["table"]
         return add_static_encoder(graph, *(quantize_rows(table) if int8 else (table, None)))
@@ -170,8 +161,6 @@ def _backbone(encoder: TransformerEncoder) -> Backbone:
 
 def _tokenizer(encoder: Encoder) -> str:
     """Return the tokenizer as JSON, with the truncation and the special tokens that the student uses."""
-    if isinstance(encoder, Whitened):
-        return _tokenizer(encoder.inner)
     if isinstance(encoder, StaticEncoder):
         content = json.loads(encoder.arrays["tokenizer"].tobytes())
         return json.dumps({**content, "post_processor": None, "truncation": None, "padding": None}, ensure_ascii=False)
@@ -183,26 +172,3 @@ def _tokenizer(encoder: Encoder) -> str:
     tokenizer.no_padding()
     tokenizer.enable_truncation(backbone.max_tokens)
     return tokenizer.to_str()
-
-
-def _quantized(model: Any, excluded: list[str]) -> Any:
-    """Return a model whose encoder multiplies with int8 weights and quantizes its inputs when it runs."""
-    import onnx
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    logging.disable(logging.WARNING)  # it recommends a pre-processing for convolutional networks
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            exact, small = (str(Path(folder) / name) for name in ("exact.onnx", "int8.onnx"))
-            onnx.save(model, exact)
-            quantize_dynamic(
-                exact,
-                small,
-                weight_type=QuantType.QInt8,
-                per_channel=True,
-                nodes_to_exclude=excluded,
-                op_types_to_quantize=["MatMul"],
-            )
-            return onnx.load(small)
-    finally:
-        logging.disable(logging.NOTSET)

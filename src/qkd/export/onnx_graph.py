@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from qkd.core.errors import ModelError
+from qkd.export.numpy_format import quantize_rows
 from qkd.student.classical import ClassicalForm, FourierCore, LinearCore, MlpCore
 from qkd.student.contraction import ContractedCircuit
 from qkd.student.gatelist import Gate, GateList
@@ -16,16 +17,22 @@ OPSET = 17
 # Names of BERT's table of tokens and, where it is int8, of the scales (T,1) of its rows.
 WORDS = "embeddings.word_embeddings.weight"
 WORD_SCALES = "embeddings.word_embeddings.scale"
-# Added to attention scores of padding tokens.
-MASKED_SCORE = -1e9
+# Subtracted from attention scores of padding tokens; more would make their weights denormal numbers, which are slow.
+PADDING_PENALTY = 60.0
 
 
 class Graph:
-    """Nodes and constants of a graph under construction."""
+    """Nodes and constants of a graph under construction.
 
-    def __init__(self) -> None:
+    Args:
+        int8: Whether ``dense`` multiplies 8-bit integers.
+    """
+
+    def __init__(self, int8: bool = False) -> None:
+        self.int8 = int8
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
+        self._names: dict[tuple[Any, ...], str] = {}
 
     def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
         """Append a node and return the name of its output."""
@@ -36,13 +43,15 @@ class Graph:
         return name
 
     def constant(self, value: Any, dtype: Any = np.float32) -> str:
-        """Append a constant and return its name."""
+        """Return the name of a constant, which is appended where it is new."""
         from onnx import numpy_helper
 
-        name = f"constant_{len(self.constants)}"
         array = np.array(value, dtype=dtype)
-        self.constants.append(numpy_helper.from_array(array, name))
-        return name
+        key = (array.dtype.str, array.shape, array.tobytes())
+        if key not in self._names:
+            self._names[key] = f"constant_{len(self.constants)}"
+            self.constants.append(numpy_helper.from_array(array, self._names[key]))
+        return self._names[key]
 
     def rows(self, table: np.ndarray, scale: np.ndarray | None) -> str:
         """Return the rows (B,L,D), float32, of ``input_ids`` in a table, which has a scale (T,1) where it is int8."""
@@ -64,6 +73,19 @@ class Graph:
         """Return ``value @ weight + bias``."""
         product = self.add("MatMul", value, self.constant(weight))
         return product if bias is None else self.add("Add", product, self.constant(bias))
+
+    def dense(self, value: str, weight: np.ndarray, bias: np.ndarray) -> str:
+        """Return ``value @ weight + bias`` of rows (T,D), in 8-bit integers if the graph has them."""
+        from onnx import helper
+
+        if not self.int8:
+            return self.linear(value, weight, bias)
+        columns, scale = quantize_rows(weight.T)
+        names = [f"{value}_{kind}" for kind in ("int8", "scale", "zero")]
+        self.nodes.append(helper.make_node("DynamicQuantizeLinear", [value], names, name=names[0]))
+        product = self.add("MatMulInteger", names[0], self.constant(columns.T, np.int8), names[2])
+        factors = self.add("Mul", names[1], self.constant(scale[:, 0]))
+        return self.add("Add", self.add("Mul", self.add("Cast", product, to=1), factors), self.constant(bias))
 
 
 def add_static_encoder(graph: Graph, table: np.ndarray, scale: np.ndarray | None) -> str:
@@ -92,16 +114,35 @@ def add_bert(graph: Graph, weights: Mapping[str, np.ndarray], config: Any, layer
     """
     mask = graph.add("Cast", "attention_mask", to=1)
     column = graph.add("Unsqueeze", mask, graph.constant([2], np.int64))
-    blocked = graph.add("Mul", graph.add("Sub", graph.constant(1.0), mask), graph.constant(MASKED_SCORE))
+    blocked = graph.add("Mul", graph.add("Sub", mask, graph.constant(1.0)), graph.constant(PADDING_PENALTY))
     scores_mask = graph.add("Unsqueeze", blocked, graph.constant([1, 2], np.int64))
-    states = _bert_embeddings(graph, weights, config)
+    states = _split(graph, _bert_embeddings(graph, weights, config))
     parts = []
     for layer in range(max(layers) + 1):
         if layer:
             states = _bert_layer(graph, weights, f"encoder.layer.{layer - 1}.", config, states, scores_mask)
         if layer in layers:
-            parts.append(graph.unit(_pooled(graph, states, column, pooling)))
+            parts.append(graph.unit(_pooled(graph, _joined(graph, states, [config.hidden_size]), column, pooling)))
     return parts[0] if len(parts) == 1 else graph.add("Concat", *parts, axis=1)
+
+
+def _split(graph: Graph, states: str) -> list[str]:
+    """Return states (B,L,D) as rows (B*L,D); an int8 graph has those of the first token apart.
+
+    The first token's states have outliers, beside which those of the other tokens would share few of the 256 values.
+    The rows are a matrix, because for three axes onnxruntime fuses addition and normalization into a slower operator.
+    """
+    if not graph.int8:
+        return [graph.add("Flatten", states, axis=2)]
+    zero, one, end = (graph.constant([value], np.int64) for value in (0, 1, 1 << 31))
+    return [graph.add("Flatten", graph.add("Slice", states, *ends, one), axis=2) for ends in ((zero, one), (one, end))]
+
+
+def _joined(graph: Graph, parts: Sequence[str], shape: Sequence[int]) -> str:
+    """Return the rows of ``_split`` as (B,L,...), where a row has the ``shape``."""
+    count = graph.add("Gather", graph.add("Shape", "input_ids"), graph.constant([0], np.int64))
+    full = graph.add("Concat", count, graph.constant([-1, *shape], np.int64), axis=0)
+    return graph.add("Concat", *(graph.add("Reshape", part, full) for part in parts), axis=1)
 
 
 def _pooled(graph: Graph, states: str, mask: str, pooling: str) -> str:
@@ -110,7 +151,7 @@ def _pooled(graph: Graph, states: str, mask: str, pooling: str) -> str:
         total = graph.add("ReduceSum", graph.add("Mul", states, mask), axis, keepdims=0)
         return graph.add("Div", total, graph.add("ReduceSum", mask, axis, keepdims=0))
     if pooling == "max":
-        low = graph.add("Mul", graph.add("Sub", graph.constant(1.0), mask), graph.constant(MASKED_SCORE))
+        low = graph.add("Mul", graph.add("Sub", mask, graph.constant(1.0)), graph.constant(1e9))
         return graph.add("ReduceMax", graph.add("Add", states, low), axes=[1], keepdims=0)
     if pooling == "first":
         return graph.add("Gather", states, graph.constant(0, np.int64), axis=1)
@@ -120,10 +161,6 @@ def _pooled(graph: Graph, states: str, mask: str, pooling: str) -> str:
 def _normalized(graph: Graph, weights: Mapping[str, np.ndarray], name: str, value: str, epsilon: float) -> str:
     scale, offset = (graph.constant(weights[f"{name}.{kind}"]) for kind in ("weight", "bias"))
     return graph.add("LayerNormalization", value, scale, offset, axis=-1, epsilon=epsilon)
-
-
-def _dense(graph: Graph, weights: Mapping[str, np.ndarray], name: str, value: str) -> str:
-    return graph.linear(value, weights[f"{name}.weight"].T, weights[f"{name}.bias"])
 
 
 def _bert_embeddings(graph: Graph, weights: Mapping[str, np.ndarray], config: Any) -> str:
@@ -137,28 +174,40 @@ def _bert_embeddings(graph: Graph, weights: Mapping[str, np.ndarray], config: An
 
 
 def _bert_layer(
-    graph: Graph, weights: Mapping[str, np.ndarray], name: str, config: Any, states: str, scores_mask: str
-) -> str:
-    """Append one layer (Devlin et al., arXiv:1810.04805)."""
+    graph: Graph, weights: Mapping[str, np.ndarray], name: str, config: Any, states: list[str], mask: str
+) -> list[str]:
+    """Append one layer (Devlin et al., arXiv:1810.04805) to the rows of ``_split``."""
     heads = config.num_attention_heads
     size = config.hidden_size // heads
-    split = graph.constant([0, 0, heads, size], np.int64)
-    query, key, value = (
-        graph.add("Reshape", _dense(graph, weights, f"{name}attention.self.{kind}", states), split)
-        for kind in ("query", "key", "value")
-    )
-    query, value = (graph.add("Transpose", part, perm=[0, 2, 1, 3]) for part in (query, value))
-    scores = graph.add("MatMul", query, graph.add("Transpose", key, perm=[0, 2, 3, 1]))
-    scores = graph.add("Add", graph.add("Mul", scores, graph.constant(size**-0.5)), scores_mask)
+    factors = {"query": size**-0.5, "key": 1.0, "value": 1.0}
+    own = [
+        [factor * weights[f"{name}attention.self.{kind}.{part}"].T for kind, factor in factors.items()]
+        for part in ("weight", "bias")
+    ]
+    rows = [graph.dense(part, *(np.concatenate(one, axis=-1) for one in own)) for part in states]
+    together = graph.add("Transpose", _joined(graph, rows, [3, heads, size]), perm=[2, 0, 3, 1, 4])
+    query, key, value = (graph.add("Gather", together, graph.constant(i, np.int64), axis=0) for i in range(3))
+    scores = graph.add("Add", graph.add("MatMul", query, graph.add("Transpose", key, perm=[0, 1, 3, 2])), mask)
     mixed = graph.add("MatMul", graph.add("Softmax", scores, axis=-1), value)
     mixed = graph.add("Reshape", graph.add("Transpose", mixed, perm=[0, 2, 1, 3]), graph.constant([0, 0, -1], np.int64))
-    attended = graph.add("Add", _dense(graph, weights, f"{name}attention.output.dense", mixed), states)
-    states = _normalized(graph, weights, f"{name}attention.output.LayerNorm", attended, config.layer_norm_eps)
-    inner = _dense(graph, weights, f"{name}intermediate.dense", states)
-    erf = graph.add("Erf", graph.add("Mul", inner, graph.constant(0.5**0.5)))
-    gelu = graph.add("Mul", graph.add("Mul", inner, graph.constant(0.5)), graph.add("Add", erf, graph.constant(1.0)))
-    out = graph.add("Add", _dense(graph, weights, f"{name}output.dense", gelu), states)
-    return _normalized(graph, weights, f"{name}output.LayerNorm", out, config.layer_norm_eps)
+
+    def dense(kind: str, value: str) -> str:
+        return graph.dense(value, weights[f"{name}{kind}.dense.weight"].T, weights[f"{name}{kind}.dense.bias"])
+
+    def added(kind: str, value: str, state: str) -> str:
+        """Return the normalized sum of a state and the map ``kind`` of a value."""
+        total = graph.add("Add", dense(kind, value), state)
+        return _normalized(graph, weights, f"{name}{kind}.LayerNorm", total, config.layer_norm_eps)
+
+    results = []
+    for part, state in zip(_split(graph, mixed), states, strict=True):
+        attended = added("attention.output", part, state)
+        inner = dense("intermediate", attended)
+        # The order of operations that onnxruntime replaces by one Gelu.
+        erf = graph.add("Add", graph.add("Erf", graph.add("Div", inner, graph.constant(2**0.5))), graph.constant(1.0))
+        gelu = graph.add("Mul", graph.add("Mul", inner, erf), graph.constant(0.5))
+        results.append(added("output", gelu, attended))
+    return results
 
 
 def add_form(graph: Graph, form: ClassicalForm, embeddings: str) -> tuple[str, str]:

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from qkd.hardware.mitigation import Mitigation
     from qkd.hardware.plan import Plan
     from qkd.hardware.request import DeviceRunRequest, LearningRequest
-    from qkd.hardware.run import DeviceRun, cancel, collect
+    from qkd.hardware.result import DeviceRun
+    from qkd.hardware.run import cancel, collect
 
 __all__ = [
     "Budget",

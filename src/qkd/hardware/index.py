@@ -19,7 +19,7 @@ from qkd.core.files import MAX_LINES_BYTES, Row, append_line, json_lines, read_b
 from qkd.core.runs import RunFolder, existing_run
 from qkd.hardware.ledger import JobRecord, Ledger, is_valid, replay
 from qkd.hardware.plan import Plan, list_plans
-from qkd.hardware.service.retry import RetryPolicy
+from qkd.hardware.service.base import RetryPolicy
 
 MACHINE_ID = Path("/etc/machine-id")
 

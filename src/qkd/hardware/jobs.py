@@ -17,8 +17,15 @@ from qkd.core.console import log
 from qkd.core.errors import QkdError, ServiceError
 from qkd.hardware.ledger import JobRecord, Ledger
 from qkd.hardware.plan_jobs import DeviceChanged, PlanJobs
-from qkd.hardware.service.base import ACTIVE, NotSubmitted, Service, UnusableResult
-from qkd.hardware.service.retry import RetryPolicy, ServiceFailure, call_with_retries
+from qkd.hardware.service.base import (
+    ACTIVE,
+    NotSubmitted,
+    RetryPolicy,
+    Service,
+    ServiceFailure,
+    UnusableResult,
+    call_with_retries,
+)
 
 # Submissions of one job without answer and without job, after which a process gives up.
 MAX_UNANSWERED = 3

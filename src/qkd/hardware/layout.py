@@ -1,20 +1,23 @@
-"""Which circuit and region a device run uses: those of training, while they are nearly as good as the best ones."""
+"""Which circuit, region and learned errors a device run uses: those of training, while they are nearly the best."""
 
 from __future__ import annotations
+
+import datetime
+from pathlib import Path
 
 from qkd.circuits.cone import support
 from qkd.circuits.qasm import from_qasm
 from qkd.circuits.student import StudentCircuit
 from qkd.core.console import log
-from qkd.core.errors import DeviceError
+from qkd.core.errors import ConfigError, DeviceError, QkdError
 from qkd.core.files import read_text
 from qkd.core.runs import RunFolder
 from qkd.devices import catalogue, snapshot
 from qkd.devices.calibration import FRACTIONAL
-from qkd.devices.layout import predicted_error
+from qkd.devices.random_errors import with_learned
 from qkd.devices.region import to_region
 from qkd.devices.snapshot import Snapshot
-from qkd.devices.transpile import TOLERANCE, verify
+from qkd.devices.transpile import TOLERANCE, predicted_error, verify
 
 # A region of training is used while its predicted error is at most so many times that of the best region.
 MAX_ERROR_RATIO = 1.25
@@ -94,3 +97,49 @@ def _device(name: str) -> str:
         return catalogue.find_device(name).name
     except DeviceError:
         return name
+
+
+# Older learned errors are used only on request, because devices drift.
+MAX_DAYS = 7
+
+
+def with_recent_errors(device: Snapshot, requested: str | None, now: datetime.datetime | None = None) -> Snapshot:
+    """Return a device with learned errors beside its calibration, and print which are used.
+
+    Args:
+        requested: A file that ``qkd devices learn`` wrote, of any age, or ``none``. None takes the user's newest file
+            if it is at most ``MAX_DAYS`` old.
+    """
+    if requested == "none":
+        return device
+    if requested is not None:
+        return _with_errors_of(device, Path(requested))
+    files = snapshot.learned_files(device.name)
+    if not files:
+        return device
+    try:
+        source = _with_errors_of(device, files[-1])
+    except QkdError as error:
+        log.warning(f"the learned errors of {device.name} are ignored: {error}")
+        return device
+    learned = source.calibration.learned
+    if learned is None:
+        return device
+    if learned.days_before(now or datetime.datetime.now(datetime.UTC)) > MAX_DAYS:
+        log.info(
+            f"errors of {device.name} were learned on {learned.date[:10]}, over {MAX_DAYS} days ago, and are ignored; "
+            f"'qkd devices learn {device.name}' learns them again, and --learned {files[-1]} uses these"
+        )
+        return device
+    log.info(f"predictions use the errors of {device.name} learned on {learned.date[:10]}; --learned none ignores them")
+    return source
+
+
+def _with_errors_of(device: Snapshot, path: Path) -> Snapshot:
+    """Return a device with the learned errors of a snapshot file."""
+    source = snapshot.read_snapshot(path)
+    if source.calibration.learned is None:
+        raise ConfigError(f"{path}: has no learned errors; 'qkd devices learn {device.name}' writes files that do")
+    if not same_device(source.name, device.name):
+        raise ConfigError(f"{path}: is of {source.name}, and {device.name} is another device")
+    return with_learned(device, source.calibration.learned)

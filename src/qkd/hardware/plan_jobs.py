@@ -15,8 +15,7 @@ from qkd.core.console import log
 from qkd.core.errors import QkdError, ServiceError
 from qkd.hardware.ledger import NEVER, JobRecord, Ledger
 from qkd.hardware.plan import Plan
-from qkd.hardware.service.base import ACTIVE, ListedJob, Service, UnusableResult
-from qkd.hardware.service.retry import RetryPolicy, call_with_retries
+from qkd.hardware.service.base import ACTIVE, ListedJob, RetryPolicy, Service, UnusableResult, call_with_retries
 
 
 class DeviceChanged(ServiceError):

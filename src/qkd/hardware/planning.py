@@ -24,19 +24,18 @@ from qkd.engines.noise import Noise
 from qkd.engines.noise.aer import assignment
 from qkd.hardware import budget as costs
 from qkd.hardware.budget import Budget, ChargeHistory, Stage, read_charges
-from qkd.hardware.layout import choose_circuit, trained_circuit
+from qkd.hardware.layout import choose_circuit, trained_circuit, with_recent_errors
 from qkd.hardware.mitigation import Mitigation, affine
 from qkd.hardware.mitigation.client import count_executions
-from qkd.hardware.mitigation.layers import Layers, calibrated_layers, find_layers
+from qkd.hardware.mitigation.learned import Layers, calibrated_layers, find_layers
 from qkd.hardware.plan import Plan, new_folder
-from qkd.hardware.recent_errors import with_recent_errors
 from qkd.hardware.request import AnyRequest, DeviceRunRequest, LearningRequest, fingerprint, read_texts
 from qkd.hardware.result import exact_values, margins, predicted_values
 from qkd.hardware.service import sampled
-from qkd.hardware.service.retry import RetryPolicy, call_with_retries
+from qkd.hardware.service.base import RetryPolicy, call_with_retries
 from qkd.hardware.terms import Terms
 from qkd.simulation import fit
-from qkd.simulation.choice import choose
+from qkd.simulation.factory import choose
 from qkd.simulation.setup import device_noise
 from qkd.student.bundle import Student
 
@@ -191,7 +190,7 @@ def _read_device(request: DeviceRunRequest, folder: RunFolder, offline: bool) ->
         catalogue.require_live(name, command, online)
         client = client or live.service()
         backend = live.backend(name, client, fractional=None)  # all its gates; the profile chooses among them
-        with live.asking():
+        with live.requests():
             snapshot, instance = snapshots.from_backend(backend), live.instance_of(backend)
             current = str(backend.status().backend_version)
         version = snapshot.calibration.version if current == "0.0.0" else current
@@ -219,7 +218,7 @@ def _read_backend(request: DeviceRunRequest, backend: BackendV2, folder: RunFold
 
 def remaining_seconds(client: QiskitRuntimeService) -> float | None:
     """Return the QPU seconds that the account has left, or None if the service does not say."""
-    with live.asking():
+    with live.requests():
         usage = call_with_retries("asking for the quota", client.usage, RetryPolicy())
     seconds: float | None = usage.get("usage_remaining_seconds")
     return seconds

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from qkd.circuits.build import observable_text
 from qkd.circuits.student import StudentCircuit
 from qkd.core import records
 from qkd.core.config import EngineSpec
+from qkd.core.errors import DeviceError
 from qkd.core.files import Row, read_json
 from qkd.devices.region import Region, to_region
 from qkd.engines.noise import NoiseLike
@@ -21,13 +23,61 @@ from qkd.hardware.mitigation.client import make_pub
 from qkd.hardware.plan import Plan
 from qkd.hardware.terms import Terms
 from qkd.results import DeviceResult, LearnedResult, MeasuredResult, MeasuredText
+from qkd.results.base import Shown
 from qkd.results.device import DeviceScores, Jobs, Lost
 from qkd.simulation.factory import make_engine
 from qkd.simulation.setup import device_noise
 from qkd.student.bundle import Student
 from qkd.student.metrics import Z95, bootstrap, proportion
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 DOUBLE = EngineSpec(precision="double")
+
+
+@dataclass(repr=False)
+class DeviceRun(Shown):
+    """A plan with its jobs and result. ``to_frame`` has the tables ``values``, ``texts`` and ``jobs``.
+
+    Attributes:
+        plan: The plan.
+        records: The states of its jobs.
+        result: The result; None if nothing was submitted.
+    """
+
+    plan: Plan
+    records: list[JobRecord]
+    result: DeviceResult | None
+
+    @property
+    def open(self) -> bool:
+        """True if a job may still give a result."""
+        return any(record.open for record in self.records)
+
+    def _parts(self) -> list[Any]:
+        from qkd.reports import devices
+        from qkd.reports.tables import Table
+
+        header, *rows = self.plan.budget.rows()
+        parts = [f"{self.plan.name} on {self.plan.place}: {len(self.records)} jobs", Table(header, rows)]
+        return [*parts, *(devices.parts(self.result) if isinstance(self.result, MeasuredResult) else ())]
+
+    def _records(self) -> dict[str, list[dict[str, Any]]]:
+        from qkd.reports import devices
+
+        jobs = [{"job": row.number, "id": row.id, "state": row.state, "reason": row.reason} for row in self.records]
+        return (devices.records(self.result) if isinstance(self.result, MeasuredResult) else {}) | {"jobs": jobs}
+
+    def plot_values(self, against: Literal["exact", "noisy"] = "exact", ax: Axes | None = None) -> Axes:
+        """Draw measured expectation values with error bars against exact ones, or those that the noise predicts.
+
+        Raises:
+            DeviceError: No text was measured yet.
+        """
+        if not isinstance(self.result, MeasuredResult):
+            raise DeviceError(f"{self.plan.name} has no expectation values yet; qkd.hardware.collect fetches them")
+        return self.result.plot_values(against, ax)
 
 
 def exact_values(student: StudentCircuit, values: np.ndarray, noise: NoiseLike = None) -> np.ndarray:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from qiskit.providers import BackendV2
 
@@ -18,75 +18,27 @@ from qkd.core.errors import DeviceError, FolderError, QkdError
 from qkd.core.files import NotWritten, finite, write_json
 from qkd.core.runs import RunFolder, existing_run
 from qkd.devices import catalogue, live
+from qkd.devices.snapshot import Snapshot, load_snapshot
 from qkd.hardware.index import find_plan, host_id, indexed_ledger, is_unfinished, ledger_of, load_plans
 from qkd.hardware.jobs import JobLoop
 from qkd.hardware.learning import learn
-from qkd.hardware.ledger import JobRecord
+from qkd.hardware.ledger import Ledger
 from qkd.hardware.plan import Plan, list_plans
 from qkd.hardware.plan_jobs import DeviceChanged
 from qkd.hardware.planning import make_plans, remaining_seconds
-from qkd.hardware.request import AnyRequest, fingerprint
-from qkd.hardware.result import interpret, read_result
-from qkd.hardware.service.backend import BackendService
-from qkd.hardware.service.base import Service
+from qkd.hardware.request import AnyRequest, check_objects, fingerprint
+from qkd.hardware.result import DeviceRun, interpret, read_result
+from qkd.hardware.service.base import RetryPolicy, Service
 from qkd.hardware.service.ibm import IBMService
-from qkd.hardware.service.local import LocalService
-from qkd.hardware.service.retry import RetryPolicy
-from qkd.results import DeviceResult, MeasuredResult
-from qkd.results.base import Shown
+from qkd.hardware.service.local import BackendService, LocalService
 from qkd.student.bundle import Student
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from qiskit_ibm_runtime import QiskitRuntimeService
 
 Confirm = Callable[[Plan], bool]
 Own = Any
 """A backend or a client of the user, or None."""
-
-
-@dataclass(repr=False)
-class DeviceRun(Shown):
-    """A plan with its jobs and result. ``to_frame`` has the tables ``values``, ``texts`` and ``jobs``.
-
-    Attributes:
-        plan: The plan.
-        records: The states of its jobs.
-        result: The result; None if nothing was submitted.
-    """
-
-    plan: Plan
-    records: list[JobRecord]
-    result: DeviceResult | None
-
-    @property
-    def open(self) -> bool:
-        """True if a job may still give a result."""
-        return any(record.open for record in self.records)
-
-    def _parts(self) -> list[Any]:
-        from qkd.reports import devices
-        from qkd.reports.tables import Table
-
-        header, *rows = self.plan.budget.rows()
-        parts = [f"{self.plan.name} on {self.plan.place}: {len(self.records)} jobs", Table(header, rows)]
-        return [*parts, *(devices.parts(self.result) if isinstance(self.result, MeasuredResult) else ())]
-
-    def _records(self) -> dict[str, list[dict[str, Any]]]:
-        from qkd.reports import devices
-
-        jobs = [{"job": row.number, "id": row.id, "state": row.state, "reason": row.reason} for row in self.records]
-        return (devices.records(self.result) if isinstance(self.result, MeasuredResult) else {}) | {"jobs": jobs}
-
-    def plot_values(self, against: Literal["exact", "noisy"] = "exact", ax: Axes | None = None) -> Axes:
-        """Draw measured expectation values with error bars against exact ones, or those that the noise predicts.
-
-        Raises:
-            DeviceError: No text was measured yet.
-        """
-        if not isinstance(self.result, MeasuredResult):
-            raise DeviceError(f"{self.plan.name} has no expectation values yet; qkd.hardware.collect fetches them")
-        return self.result.plot_values(against, ax)
 
 
 def run(
@@ -97,8 +49,7 @@ def run(
     dry_run: bool = False,
     new_plan: bool = False,
     policy: RetryPolicy | None = None,
-    backend: BackendV2 | None = None,
-    service: QiskitRuntimeService | None = None,
+    own: Own = None,
 ) -> list[DeviceRun]:
     """Carry out a request, and return a device run for each mitigation.
 
@@ -107,17 +58,17 @@ def run(
     Args:
         confirm: Receives each plan with its budget, and returns whether to submit it.
         new_plan: Make another plan although one of the same request is unfinished.
-        backend: The device as an object: any ``BackendV2``.
-        service: The client of the account that has the device.
+        own: The device as an object, any ``BackendV2``, or the client of the account that has the device.
     """
     policy, folder = policy or RetryPolicy(), existing_run(request.run)
-    if service is not None and not request.local:
-        backend = _backend_of(service, request, folder)
+    backend = own if isinstance(own, BackendV2) else None
+    if own is not None and backend is None and not request.local:
+        backend = _backend_of(own, request, folder)
     if backend is not None:
         request = request.model_copy(update={"device": str(backend.name)})
     with folder.lock():
         _finish_interrupted(folder)
-        if not (new_plan or dry_run) and (unfinished := _open_plans(folder, request)):
+        if not (new_plan or dry_run) and (unfinished := _open_plans(folder, request, backend)):
             return [_continue(folder, p, request, confirm, policy, not detach, backend) for p in unfinished]
         waiting, finished = make_plans(request, folder, dry_run, backend), list[DeviceRun]()
         asked, available = getattr(request, "samples", None) or 0, len(waiting[0].texts)
@@ -134,10 +85,7 @@ def run(
             if not confirm(plan):
                 finished.append(DeviceRun(waiting.pop(0), [], None))
                 continue
-            plan.save()
-            ledger = indexed_ledger(folder, plan, policy)
-            facts = {"host": host_id(folder.hardware), "damaged": len(ledger.read()[1])}
-            ledger.append(plan.name, "planned", device=plan.device, jobs=plan.jobs, **facts)
+            ledger = _save(folder, plan, policy)
             try:
                 finished.append(_advance(folder, plan, policy, not detach, own=backend))
             except DeviceChanged as change:
@@ -155,6 +103,15 @@ def run(
                 left = remaining_seconds(_client(backend))
                 waiting = [_with_remaining(later, left) for later in waiting]
         return finished
+
+
+def _save(folder: RunFolder, plan: Plan, policy: RetryPolicy) -> Ledger:
+    """Save a plan and record it in its ledger, before anything of it is submitted."""
+    plan.save()
+    ledger = indexed_ledger(folder, plan, policy)
+    facts = {"host": host_id(folder.hardware), "damaged": len(ledger.read()[1])}
+    ledger.append(plan.name, "planned", device=plan.device, jobs=plan.jobs, **facts)
+    return ledger
 
 
 def _backend_of(service: QiskitRuntimeService, request: AnyRequest, folder: RunFolder) -> BackendV2:
@@ -178,16 +135,25 @@ def _finish_interrupted(folder: RunFolder) -> None:
         _write_report(folder)
 
 
-def _open_plans(folder: RunFolder, request: AnyRequest) -> list[Plan]:
-    """Return the plans of the same request with open jobs, except cancelled ones."""
+def _open_plans(folder: RunFolder, request: AnyRequest, backend: BackendV2 | None) -> list[Plan]:
+    """Return the plans of the same request with open jobs, except cancelled ones.
+
+    Backends of other providers can have the same name and other gates.
+    """
+    gates = None if backend is None else _places(load_snapshot(backend))
     ledger, hashed = ledger_of(folder), fingerprint(request, folder)
     return [
         plan
         for plan in load_plans(folder)
         if plan.fingerprint == hashed
+        and (plan.service != "backend" or gates is None or _places(plan.snapshot) == gates)
         and not ledger.is_cancelled(plan.name)
         and any(record.open for record in ledger.jobs(plan.name, plan.jobs))
     ]
+
+
+def _places(snapshot: Snapshot) -> dict[str, list[tuple[int, ...]]]:
+    return {name: sorted(places) for name, places in snapshot.calibration.gates.items()}
 
 
 def _continue(
@@ -254,6 +220,7 @@ def collect(
     Raises:
         QkdError: There is no such plan, or the service refuses or does not answer; the other plans were continued.
     """
+    check_objects(backend, service)
     policy, folder, own = policy or RetryPolicy(), existing_run(Path(where)), backend or service
     with folder.lock():
         _finish_interrupted(folder)

@@ -26,7 +26,9 @@ def stable_name(model: str) -> str:
 
     In another working directory, a relative path could name another folder, or a model of the hub.
     """
-    is_local = model not in PINS and (Path(model).is_dir() or (model.endswith(".gguf") and Path(model).is_file()))
+    is_local = (
+        model and model not in PINS and (Path(model).is_dir() or (model.endswith(".gguf") and Path(model).is_file()))
+    )
     return str(Path(model).absolute()) if is_local else model
 
 

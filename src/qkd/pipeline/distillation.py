@@ -29,8 +29,8 @@ from qkd.reports.run import LINEAR, circuit_conclusion
 from qkd.results import Metrics, TeacherCard, TestPrediction
 from qkd.results.cascade import Cascade
 from qkd.simulation.aer_check import Agreement, compare_with_aer
+from qkd.simulation.diagnostics import check_saved
 from qkd.simulation.estimate import check_time, simulation_cost
-from qkd.simulation.saved import check_saved
 from qkd.simulation.setup import DeviceCircuit, SimulationSetup, make_setup
 from qkd.simulation.start import with_start
 from qkd.student.about import About, Validation

@@ -20,14 +20,13 @@ from qkd.core.errors import ConfigError, DataError, ModelError
 from qkd.core.files import read_json, write_json
 from qkd.core.objects import is_object
 from qkd.core.runs import RunFolder
-from qkd.encoders.combined import whiten
 from qkd.encoders.hidden_states import choose_layers
 from qkd.encoders.protocol import Encoder, embed_texts
 from qkd.encoders.registry import make_encoder
 from qkd.encoders.static import fit_tables
 from qkd.models.linear_probes import linear_probe
 from qkd.reports.run import LOGREG, NAMES_IN_SENTENCES
-from qkd.results.run import SelectionTrial
+from qkd.results.teacher import SelectionTrial
 from qkd.simulation.factory import torch_device
 from qkd.student.bundle import Student
 from qkd.student.data import TrainingData
@@ -122,9 +121,6 @@ def prepare_inputs(
         else:
             tunes = config.encoder.tune_encoder > 0
             encoder, candidates = choose_encoder(config.encoder.encoder, config, corpus, tunes)
-        if config.encoder.whiten and before is None:
-            texts = [corpus.dataset.texts[row] for row in corpus.splits.train]
-            encoder = whiten(encoder, texts, config.encoder.whiten)
         embeddings = embed_texts(encoder, corpus.texts)
     _report_layers(candidates, encoder, config)
     with clock.stage("teacher"):

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from qkd.circuits import draw
-from qkd.circuits.student import StudentCircuit
+from qkd.circuits.student import StudentCircuit, count
 from qkd.core.callbacks import notify
 from qkd.core.config import Config
 from qkd.core.console import log, progress
@@ -90,7 +89,7 @@ def run_trainings(
     runner = _Runner(config, setting, folder, resume, start)
     trainer = runner.quantum(setting.circuit, setting.trainer, inputs.data, folder.checkpoint)
     circuit = setting.logical
-    size = f"{circuit.name}, {draw.count(circuit).size()}; {trainer.model.num_parameters:,} parameters"
+    size = f"{circuit.name}, {count(circuit).size()}; {trainer.model.num_parameters:,} parameters"
     log.info(f"student: {size}; {setting.trainer.describe()}")
     trainings = Trainings(trainer, inputs.data, inputs.encoder)
     try:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qkd.core.arguments import public
 from qkd.reports.tables import Table, number_cell
 from qkd.results import Metrics, TeacherCard, TestPrediction
 from qkd.student.verdicts import conclude
@@ -53,6 +54,7 @@ def predicted_classes(classes: Sequence[str], predictions: Sequence[TestPredicti
     ]
 
 
+@public
 def results_table(metrics: Metrics) -> Table:
     """Return the scores, sizes and times of teacher, student and controls."""
     columns = (
@@ -171,6 +173,8 @@ def endpoint_sentences(teacher: TeacherCard) -> list[str]:
         )
         sentence += "" if use.dollars is None else f", ${use.dollars:,.2f}"
         sentence += f"; {use.unanswered:,} texts without an answer" if use.unanswered else ""
+        sentence += f"; {use.unlisted:.1%} of the probability is not listed" if use.unlisted else ""
+        sentence += f"; standard error {use.standard_error:.3f}" if use.standard_error else ""
         sentences += [f"{sentence}.", *(f"Not used: {reason}." for reason in use.rejected)]
     return sentences
 

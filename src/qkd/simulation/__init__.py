@@ -24,9 +24,8 @@ from qkd.core.lazy import exports
 
 if TYPE_CHECKING:
     from qkd.simulation.aer_check import compare_with_aer
-    from qkd.simulation.choice import choose
     from qkd.simulation.diagnostics import check_circuit
-    from qkd.simulation.factory import Engine, make_engine
+    from qkd.simulation.factory import Engine, choose, make_engine
     from qkd.simulation.start import linear_response
 
 __all__ = ["Engine", "check_circuit", "choose", "compare_with_aer", "linear_response", "make_engine"]

@@ -16,8 +16,7 @@ from qkd.core.console import log
 from qkd.core.errors import BudgetError, QkdError
 from qkd.engines.lightcone import LightConeEstimator, LightConeProgram
 from qkd.engines.paulis.adaptive import MAX_WEIGHT_CHANGE
-from qkd.simulation.choice import cost, fastest, work
-from qkd.simulation.factory import cheapest, loads
+from qkd.simulation.factory import cheapest, cost, fastest, loads, work
 
 SEARCH_FACTOR, NOISY_FACTOR = 3.0, 3.0
 """Measured time of a search over its forecast, and time under noise over ideal time (2 cores, 30 qubits)."""

@@ -150,7 +150,7 @@ def make_setup(config: Config, logical: StudentCircuit, stored: Path | None = No
     rows = config.train.batch_size
     trainer = make_engine(spec, circuit, model, rows)
     exact = trainer
-    if noisy is not None or spec.engine in ("aer", "trajectories"):
+    if noisy is not None or spec.engine == "aer":
         exact = make_engine(EngineSpec(precision=spec.precision, torch_device=spec.torch_device), logical, rows=rows)
     measure = exact if spec.sim == "exact" else make_sampler(spec, circuit, model, trainer)
     return SimulationSetup(logical, noisy, trainer, exact, measure)

@@ -17,8 +17,7 @@ from qkd.core.arguments import public
 from qkd.core.config import EngineSpec
 from qkd.core.console import working
 from qkd.core.errors import QkdError
-from qkd.simulation.choice import is_affordable
-from qkd.simulation.factory import Engine, make_engine
+from qkd.simulation.factory import Engine, is_affordable, make_engine
 
 WEIGHT_SPREAD = 0.1
 """Standard deviation, radians, of a student's initial circuit weights."""

@@ -238,7 +238,7 @@ class QuantumCore(StudentCore):
         return evs + variance.sqrt() * torch.randn_like(evs)
 
     def reseed(self, stream: int) -> None:
-        """Start another stream of shots or trajectories."""
+        """Start another stream of shots."""
         self.engine.estimator.reseed(stream)
 
     @property

@@ -191,16 +191,8 @@ class ClassifierTeacher:
         """Find the model's labels for each class of the data, and compare this assignment with all others."""
         labels, classes = self._network.labels, dataset.classes
         self._classes, self._rows = classes, match_labels(self.name, labels, classes, self._pairs)
-        unused = [name for row, name in enumerate(labels) if all(row not in rows for rows in self._rows)]
-        if unused:
-            log.info(f"{self.name}: its labels {', '.join(unused)} mean no label of the data and are ignored")
-        scores = self._scores([dataset.texts[row] for row in splits.valid])
-        owner = np.full(len(labels), -1)
-        for number, rows in enumerate(self._rows):
-            owner[list(rows)] = number
-        warn_of_other_assignment(
-            f"{self.name} (--label-map)", labels, classes, owner, scores, dataset.targets[splits.valid]
-        )
+        scores, targets = self._scores([dataset.texts[row] for row in splits.valid]), dataset.targets[splits.valid]
+        warn_of_other_assignment(f"{self.name} (--label-map)", labels, classes, self._rows, scores, targets)
 
     def logits(self, texts: Sequence[str]) -> np.ndarray:
         """Return logits ``(N,C)`` float32 of N texts; the model's own are cached."""
@@ -239,7 +231,7 @@ class ClassifierTeacher:
 def match_labels(
     teacher: str, labels: Sequence[str], classes: Sequence[str], pairs: Sequence[str]
 ) -> tuple[tuple[int, ...], ...]:
-    """Return, for each of the C ``classes``, which of the model's ``labels`` mean it.
+    """Return, for each of the C ``classes``, which of the model's ``labels`` mean it, and print which mean none.
 
     Args:
         pairs: ``MODEL=DATA`` for labels with different names. Without any, equal names match, whatever their case.
@@ -256,6 +248,9 @@ def match_labels(
                 "the model's card what its labels mean, and write --label-map 'MODEL=DATA,MODEL=DATA' with one of "
                 f"{', '.join(classes)} for each (in double quotes where a label has a comma)"
             )
+    unused = [label for label, meaning in zip(labels, meanings, strict=True) if meaning is None]
+    if unused:
+        log.info(f"{teacher}: its labels {', '.join(unused)} mean no label of the data and are ignored")
     return tuple(tuple(row for row, meaning in enumerate(meanings) if meaning == name) for name in classes)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -13,7 +13,9 @@ from qkd.core.cache import checked_rows
 from qkd.core.config import Config
 from qkd.core.console import log, progress
 from qkd.core.errors import ConfigError, ModelError
+from qkd.data.dataset import Splits
 from qkd.data.features import to_array
+from qkd.data.loading import Dataset
 from qkd.models.transformer import Loading
 from qkd.results import TeacherCard
 from qkd.teachers.classifier import match_labels, split_pairs
@@ -21,10 +23,6 @@ from qkd.teachers.heads import FOLDS, OutOfFold
 from qkd.teachers.labels import assigned, warn_of_other_assignment
 from qkd.teachers.logits_file import MIN_PROBABILITY
 from qkd.teachers.protocol import Teacher, not_fitted
-
-if TYPE_CHECKING:
-    from qkd.data.dataset import Splits
-    from qkd.data.loading import Dataset
 
 PROTOCOL = ("name", "cross_fitted", "num_parameters", "fit", "logits", "predict_logits", "describe")
 """Attributes of an object that is a teacher already."""
@@ -111,16 +109,9 @@ class GivenTeacher:
             return
         labels = self._labels() or dataset.classes
         self._columns = match_labels(self.name, labels, dataset.classes, self._pairs)
-        unused = [name for row, name in enumerate(labels) if all(row not in rows for rows in self._columns)]
-        if unused:
-            log.info(f"{self.name}: its labels {', '.join(unused)} mean no label of the data and are ignored")
-        valid = [dataset.texts[row] for row in splits.valid]
-        owner = np.full(len(labels), -1)
-        for number, rows in enumerate(self._columns):
-            owner[list(rows)] = number
-        scores, targets = self._scores(valid), dataset.targets[splits.valid]
+        scores, targets = self._scores([dataset.texts[row] for row in splits.valid]), dataset.targets[splits.valid]
         self._warn_of_probabilities(scores)
-        warn_of_other_assignment(f"{self.name} (label_map)", labels, dataset.classes, owner, scores, targets)
+        warn_of_other_assignment(f"{self.name} (label_map)", labels, dataset.classes, self._columns, scores, targets)
 
     def logits(self, texts: Sequence[str]) -> np.ndarray:
         """Return logits ``(N,C)`` float32 of N texts; those of known texts are not computed again."""

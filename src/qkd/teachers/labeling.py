@@ -7,7 +7,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,14 +17,12 @@ from qkd.core.errors import DataError
 from qkd.core.files import write_with
 from qkd.data import loading as data
 from qkd.data.hashes import keep_apart, read_hashes, text_hashes
+from qkd.data.loading import Dataset, Splits
 from qkd.encoders.protocol import embed_texts
 from qkd.encoders.registry import make_encoder
 from qkd.results import Labeling
 from qkd.teachers.protocol import Teacher
 from qkd.teachers.registry import make_teacher
-
-if TYPE_CHECKING:
-    from qkd.data.loading import Dataset, Splits
 
 
 @dataclass(frozen=True)

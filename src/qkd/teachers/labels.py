@@ -27,7 +27,7 @@ def warn_of_other_assignment(
     option: str,
     labels: Sequence[str],
     classes: Sequence[str],
-    owner: np.ndarray,
+    rows: Sequence[Sequence[int]],
     scores: np.ndarray,
     targets: np.ndarray,
 ) -> None:
@@ -35,7 +35,7 @@ def warn_of_other_assignment(
 
     Args:
         option: the teacher's name, and in parentheses the option that sets the assignment.
-        owner: class number of each label, -1 for none.
+        rows: the model's labels for each of the C classes.
         scores: logits (N,labels) of N validation texts.
         targets: their class numbers (N,).
     """
@@ -44,7 +44,7 @@ def warn_of_other_assignment(
     votes = np.zeros((len(labels), len(classes)))
     np.add.at(votes, (scores.argmax(axis=1), targets), 1)
     best_rows, best_classes = linear_sum_assignment(votes, maximize=True)
-    current = float(votes[np.arange(len(labels))[owner >= 0], owner[owner >= 0]].sum()) / len(targets)
+    current = float(sum(votes[list(row), number].sum() for number, row in enumerate(rows))) / len(targets)
     other = float(votes[best_rows, best_classes].sum()) / len(targets)
     noise = np.sqrt(max(other * (1 - other) + current * (1 - current), 1 / len(targets)) / len(targets))
     if other - current > max(MIN_GAIN, MIN_ERRORS * noise):

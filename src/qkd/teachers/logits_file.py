@@ -18,7 +18,6 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -26,14 +25,11 @@ from qkd.core.arrays import read_npz, read_shapes
 from qkd.core.config import Config
 from qkd.core.console import log
 from qkd.core.errors import DataError, QkdError, nearest
-from qkd.data.loading import normalize_text
+from qkd.data.dataset import Splits
+from qkd.data.loading import Dataset, clean_label, normalize_text
 from qkd.models.transformer import Loading
 from qkd.results import TeacherCard
 from qkd.teachers.labels import warn_of_other_assignment
-
-if TYPE_CHECKING:
-    from qkd.data.dataset import Splits
-    from qkd.data.loading import Dataset
 
 # A probability of 0 is rounded, and its logarithm would be infinite.
 MIN_PROBABILITY = 1e-6
@@ -83,10 +79,9 @@ class LogitsTeacher:
         self._rows = {normalize_text(text): row for text, row in known}
         self._rows |= {normalize_text(text): logits[row] for text, row in zip(dataset.texts, rows, strict=True)}
         valid = self.logits([dataset.texts[row] for row in splits.valid])
-        names, owner = dataset.classes, np.arange(len(dataset.classes))
-        warn_of_other_assignment(
-            f"{self.name} (order of the columns)", names, names, owner, valid, dataset.targets[splits.valid]
-        )
+        names, own = dataset.classes, [(number,) for number in range(len(dataset.classes))]
+        option = f"{self.name} (order of the columns)"
+        warn_of_other_assignment(option, names, names, own, valid, dataset.targets[splits.valid])
 
     def logits(self, texts: Sequence[str]) -> np.ndarray:
         """Return logits ``(N,C)`` float32 of N texts of the data or of the file."""
@@ -107,7 +102,7 @@ class LogitsTeacher:
     def _columns(self, saved: SavedLogits, dataset: Dataset) -> list[int]:
         """Return the file's column of each class."""
         classes = dataset.classes
-        names = saved.classes or classes
+        names = tuple(map(clean_label, saved.classes)) if saved.classes else classes
         if saved.logits.shape[1] != len(names):
             raise DataError(
                 f"{self.file}: {saved.logits.shape[1]} columns of logits for {len(names)} classes "
@@ -116,6 +111,8 @@ class LogitsTeacher:
         for name in classes:
             if name not in names:
                 raise DataError(f"{self.file}: no logits for the data's label '{name}'{nearest(name, names)}")
+            if names.count(name) > 1:
+                raise DataError(f"{self.file}: {names.count(name)} columns are called '{name}'; remove all but one")
         for name in names:
             if name not in classes:
                 raise DataError(f"{self.file}: '{name}' is no label of {dataset.source}{nearest(name, classes)}")

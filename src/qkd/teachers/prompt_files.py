@@ -17,27 +17,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import Field, field_validator
 
-from qkd.core.config import PromptSpec
 from qkd.core.errors import DataError, ModelError, nearest
-from qkd.core.specs import Spec, read_toml, validated
-from qkd.data.dataset import shuffled_by_content
+from qkd.core.specs import Spec, option, read_toml, validated
+from qkd.core.teacher_config import PromptSpec
+from qkd.data.dataset import Dataset, Splits, shuffled_by_content
 from qkd.data.tables import read_utf8
-
-if TYPE_CHECKING:
-    from qkd.data.dataset import Dataset, Splits
 
 
 class PromptFile(Spec):
     """Content of a prompt file."""
 
     template: str = Field(description="The prompt, in which {text} becomes the text and {labels} the list of words.")
-    system: str | None = Field(default=None, description="A chat model's instructions.")
-    chat: bool | None = Field(default=None, description="Use the tokenizer's chat template; default: if it has one.")
-    verbalizers: dict[str, tuple[str, ...]] = Field(default={}, description="The words of each label.")
+    system: str | None = option(None, "A chat model's instructions.")
+    chat: bool | None = option(None, "Use the tokenizer's chat template; default: if it has one.")
+    verbalizers: dict[str, tuple[str, ...]] = option({}, "The words of each label.")
 
     @field_validator("template")
     @classmethod

@@ -55,7 +55,7 @@ def make_teacher(spec: str | Sequence[str], torch_device: str | None = None, con
         kind, _, model = name.partition(":")
         make = _find(kind, name)
         if not model:
-            example = "logits:FILE" if kind == "logits" else f"{kind}:smollm2-135m"
+            example = f"{kind}:smollm2-135m" if kind in ("lora", "probe", "prompt") else f"{kind}:NAME, a model or file"
             raise ModelError(f"teacher '{name}' names nothing after '{kind}:'; write for example {example}")
         members.append(make(model, loading, config))
     if not members:

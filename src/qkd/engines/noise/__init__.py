@@ -1,4 +1,4 @@
-"""Noise of every engine: Aer's noise models, coherent errors, Pauli-Lindblad channels, crosstalk, correlated readout.
+"""Noise of every engine: Aer's noise models, coherent errors, Pauli-Lindblad channels, crosstalk, flipped readouts.
 
 :class:`Noise` extends Aer's noise model by errors that qkd learns on devices. Every engine with noise accepts it in
 place of Aer's model. It is immutable: every method returns a new one::
@@ -7,7 +7,6 @@ place of Aer's model. It is immutable: every method returns a new one::
     noise = noise.coherent("cz", {"ZZ": 0.1, "IZ": 0.02})            # exp(-i angle/2 P) after each cz, radians
     noise = noise.lindblad("cz", {"XX": 1e-3, "ZI": 4e-3}, (2, 3))   # Pauli-Lindblad rates after cz on qubits 2, 3
     noise = noise.coherent([("cz", (0, 1)), ("cz", (2, 3))], {"ZZ": 0.05}, (1, 2))   # crosstalk of simultaneous gates
-    noise = noise.readout(assignment, (0, 1))                        # p(read j | is i) of two qubits together, (4,4)
     noise = noise.flipped(0.003, (1, 2))                             # both readouts flip together
     LightConeEstimator(noise.scaled(3))
     LightConeEstimator(noise.twirled())                              # mean over random Pauli frames

@@ -1,4 +1,4 @@
-"""Noise beyond Aer's models: coherent errors, Pauli-Lindblad rates, crosstalk, correlated readout."""
+"""Noise beyond Aer's models: coherent errors, Pauli-Lindblad rates, crosstalk, joint flips of readouts."""
 
 from __future__ import annotations
 
@@ -48,7 +48,6 @@ class _Term:
     pauli: str
     amount: Amount
     coherent: bool
-    alone: bool
 
     def on(self, qubits: tuple[int, ...]) -> PlacedTerm:
         """Return the term after a gate on ``qubits``, or on its own qubits."""
@@ -74,7 +73,6 @@ class Noise:
 
     model: NoiseModel | None = None
     _terms: tuple[_Term, ...] = ()
-    _readouts: tuple[tuple[tuple[int, int], tuple[float, ...]], ...] = ()
     _flips: tuple[tuple[frozenset[int], float], ...] = ()
 
     @classmethod
@@ -83,11 +81,7 @@ class Noise:
         return noise if isinstance(noise, Noise) else cls(noise)
 
     def coherent(
-        self,
-        after: str | Sequence[Gate],
-        angles: Mapping[str, Amount],
-        qubits: tuple[int, ...] | None = None,
-        alone: bool = False,
+        self, after: str | Sequence[Gate], angles: Mapping[str, Amount], qubits: tuple[int, ...] | None = None
     ) -> Noise:
         """Return this noise with ``exp(-i angle/2 P)`` after an instruction, for each Pauli P of ``angles``.
 
@@ -96,19 +90,17 @@ class Noise:
                 two-qubit gates in one layer. Each gate belongs to the earliest layer that its qubits allow.
             qubits: The qubits of the named instruction, in its order; None means all its occurrences. With several
                 instructions, the qubits of the Paulis.
-            alone: Whether the several instructions must be all gates of their layer.
 
         Raises:
             EngineError: A label is not a Pauli, or has another number of qubits.
         """
-        return self._with(after, angles, qubits, True, alone)
+        return self._with(after, angles, qubits, True)
 
     def lindblad(
         self,
         after: str | Sequence[Gate],
         rates: Mapping[str, Amount] | PauliLindbladMap,
         qubits: tuple[int, ...] | None = None,
-        alone: bool = False,
     ) -> Noise:
         """Return this noise with a Pauli-Lindblad channel after an instruction or a layer.
 
@@ -119,7 +111,6 @@ class Noise:
             after: The instructions, as in ``coherent``.
             rates: Rates or parameters, by Pauli labels; or Qiskit's own map, which noise learners return.
             qubits: The qubits, as in ``coherent``.
-            alone: Whether the instructions must be all gates of their layer.
 
         Raises:
             EngineError: A rate is negative, or as in ``coherent``.
@@ -127,14 +118,14 @@ class Noise:
         if not isinstance(rates, PauliLindbladMap):
             if any(isinstance(rate, int | float) and not rate >= 0 for rate in rates.values()):
                 raise EngineError("a Pauli-Lindblad rate is 0 or positive")
-            return self._with(after, rates, qubits, False, alone)
+            return self._with(after, rates, qubits, False)
         noise = self
         whole = tuple(range(rates.num_qubits)) if qubits is None and not isinstance(after, str) else qubits
         for letters, places, rate in rates.to_sparse_list():
             label = ["I"] * rates.num_qubits
             for letter, place in zip(letters, places, strict=True):
                 label[rates.num_qubits - 1 - place] = letter
-            noise = noise.lindblad(after, {"".join(label): float(np.real(rate))}, whole, alone)
+            noise = noise.lindblad(after, {"".join(label): float(np.real(rate))}, whole)
         return noise
 
     def depolarizing(self, after: str, rate: Amount, qubits: tuple[int, ...]) -> Noise:
@@ -148,7 +139,7 @@ class Noise:
         """
         if isinstance(rate, int | float) and not rate >= 0:
             raise EngineError("a depolarizing rate is 0 or positive")
-        term = _Term(((after, tuple(qubits)),), None, ALL_PAULIS * len(qubits), rate, False, False)
+        term = _Term(((after, tuple(qubits)),), None, ALL_PAULIS * len(qubits), rate, False)
         return replace(self, _terms=(*self._terms, term))
 
     def _with(
@@ -157,7 +148,6 @@ class Noise:
         amounts: Mapping[str, Amount],
         qubits: tuple[int, ...] | None,
         coherent: bool,
-        alone: bool,
     ) -> Noise:
         if isinstance(after, str):
             gates: tuple[Gate, ...] = ((after, qubits),)
@@ -173,31 +163,13 @@ class Noise:
                 raise EngineError(
                     f"a noise term is a Pauli label, one letter for each of the instruction's qubits, not '{pauli}'"
                 )
-            terms.append(_Term(gates, where, pauli, amount, coherent, alone))
+            terms.append(_Term(gates, where, pauli, amount, coherent))
         return replace(self, _terms=(*self._terms, *terms))
-
-    def readout(self, assignment: np.ndarray, qubits: tuple[int, int]) -> Noise:
-        """Return this noise with the readout of two qubits correlated.
-
-        Args:
-            assignment: The probabilities p(read j | is i) as a matrix (4,4) with rows i; bit 0 of i and j is the first
-                qubit. They replace the readout errors of Aer's model for the two qubits.
-
-        Raises:
-            EngineError: The entries are not probabilities, or a qubit already has a correlated readout.
-        """
-        matrix = np.asarray(assignment, dtype=float)
-        if matrix.shape != (4, 4) or (matrix < 0).any() or not np.allclose(matrix.sum(axis=1), 1):
-            raise EngineError("a correlated readout is a (4,4) matrix of probabilities whose rows sum to 1")
-        first, second = qubits
-        if first == second or {first, second} & {qubit for pair, _ in self._readouts for qubit in pair}:
-            raise EngineError(f"qubits {list(qubits)} are not two, or one is read together with another already")
-        return replace(self, _readouts=(*self._readouts, ((first, second), tuple(matrix.reshape(-1).tolist()))))
 
     def flipped(self, chance: float, qubits: tuple[int, ...]) -> Noise:
         """Return this noise with a probability that the readouts of all ``qubits`` are flipped together.
 
-        Flips are added to existing readout errors. Unlike correlated readouts, several flips may share qubits.
+        Flips are added to existing readout errors, and several flips may share qubits.
 
         Raises:
             EngineError: The probability is not between 0 and 1/2.
@@ -275,14 +247,9 @@ class Noise:
         """The sets of qubits whose readouts are flipped together, with probabilities."""
         return self._flips
 
-    @property
-    def readouts(self) -> dict[tuple[int, int], np.ndarray]:
-        """The assignment matrices (4,4) of correlated readouts."""
-        return {pair: np.array(flat).reshape(4, 4) for pair, flat in self._readouts}
-
     def key(self, circuit: QuantumCircuit) -> Hashable:
         """Return a key that changes with every part of the noise that affects a circuit."""
-        return aer.noise_key(self.model, circuit), self._terms, self._readouts, self._flips
+        return aer.noise_key(self.model, circuit), self._terms, self._flips
 
     def placed(self, flattened_gates: Sequence[FlatGate]) -> Iterator[tuple[FlatGate, list[PlacedTerm]]]:
         """Yield a circuit's instructions, each with the terms that follow it.
@@ -308,7 +275,7 @@ class Noise:
             after_layer: list[PlacedTerm] = []
             for term in self._terms:
                 there = all(any(_is(flat, gate) for flat in gates) for gate in term.gates)
-                if len(term.gates) > 1 and there and (not term.alone or len(term.gates) == len(gates)):
+                if len(term.gates) > 1 and there:
                     after_layer.append(term.on(()))
             for i, flat in enumerate([*gates, *single]):
                 own = [

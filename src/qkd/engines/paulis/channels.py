@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from qiskit.circuit import ParameterExpression
 
-from qkd.core.errors import EngineError
 from qkd.engines.gates import FROM_GRID, GRID, NUM_HARMONICS, ElementaryGate, harmonics
 
 LETTERS = "IXYZ"
@@ -88,25 +87,6 @@ def _gate_terms(gate: ElementaryGate) -> np.ndarray:
     terms = np.tensordot(FROM_GRID, sampled, axes=1)
     terms[np.abs(terms) < 1e-14] = 0
     return terms
-
-
-def kraus(matrix: np.ndarray) -> np.ndarray:
-    """Return orthogonal Kraus operators (M,2^k,2^k) of a transfer matrix, the first digit most significant.
-
-    They are the eigenvectors of the Choi matrix ``2^-k sum_ij R[i,j] P_j^T (x) P_i``.
-    """
-    basis = np.ones((1, 1, 1), dtype=complex)
-    while len(basis) < len(matrix):
-        basis = np.einsum("iab,jcd->ijacbd", basis, PAULIS).reshape(-1, 2 * basis.shape[1], 2 * basis.shape[2])
-    d = basis.shape[1]
-    choi = np.einsum("ij,jba,icd->acbd", matrix, basis, basis).reshape(d * d, d * d) / d
-    values, vectors = np.linalg.eigh(choi)
-    if values.min() < -1e-9:
-        raise EngineError(
-            "a channel is not completely positive (a negative rate?), so no trajectory can be drawn from it"
-        )
-    positive = values > 1e-13
-    return (np.sqrt(values[positive])[:, None] * vectors[:, positive].T).reshape(-1, d, d).transpose(0, 2, 1)
 
 
 def embed(terms: np.ndarray, qubits: Sequence[int], order: Sequence[int]) -> np.ndarray:

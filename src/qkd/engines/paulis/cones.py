@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -17,13 +16,6 @@ import torch
 from qkd.engines.paulis.channels import Channel, embed, multiply
 from qkd.engines.program import PauliString
 
-
-class _OnQubits(Protocol):
-    @property
-    def qubits(self) -> tuple[int, ...]: ...
-
-
-T = TypeVar("T", bound=_OnQubits)
 _Option = tuple[float, tuple[int, ...], int, tuple[int, ...], tuple[int, ...]]
 
 
@@ -82,26 +74,26 @@ def fuse(channels: Sequence[Channel]) -> list[ChannelBlock]:
     return blocks
 
 
-def pair_blocks(items: Sequence[T]) -> list[tuple[tuple[int, int], list[T]]]:
-    """Return items on one or two ``qubits``, grouped by pairs of qubits, in order of time.
+def pair_blocks(channels: Sequence[Channel]) -> list[tuple[tuple[int, int], list[Channel]]]:
+    """Return channels on one or two qubits, grouped by pairs of qubits, in order of time.
 
-    An item on one qubit joins the previous block of this qubit, or its first one. A qubit without a pair has the
+    A channel on one qubit joins the previous block of this qubit, or its first one. A qubit without a pair has the
     partner -1.
     """
-    blocks: list[tuple[tuple[int, int], list[T]]] = []
+    blocks: list[tuple[tuple[int, int], list[Channel]]] = []
     latest: dict[int, int] = {}
-    early: dict[int, list[T]] = {}
-    for item in items:
-        numbers = {latest.get(qubit) for qubit in item.qubits}
+    early: dict[int, list[Channel]] = {}
+    for channel in channels:
+        numbers = {latest.get(qubit) for qubit in channel.qubits}
         number = numbers.pop()
         if not numbers and number is not None:
-            blocks[number][1].append(item)
-        elif len(item.qubits) == 1:
-            early.setdefault(item.qubits[0], []).append(item)
+            blocks[number][1].append(channel)
+        elif len(channel.qubits) == 1:
+            early.setdefault(channel.qubits[0], []).append(channel)
         else:
-            a, b = item.qubits
+            a, b = channel.qubits
             latest[a] = latest[b] = len(blocks)
-            blocks.append(((a, b), [*early.pop(a, []), *early.pop(b, []), item]))
+            blocks.append(((a, b), [*early.pop(a, []), *early.pop(b, []), channel]))
     return blocks + [((qubit, -1), chain) for qubit, chain in early.items()]
 
 

@@ -205,32 +205,8 @@ def _instruction(keyed: _Keyed, qubits: tuple[int, ...], k: int) -> np.ndarray:
 
 def readings(noise: NoiseLike, measured: Collection[int]) -> list[Channel]:
     """Return the readout channels of the qubits ``measured``, which are the last channels of a circuit."""
-    every = Noise.from_model(noise)
-    result, joint = [], set[int]()
-    for pair, assigned in every.readouts.items():
-        if set(pair) & set(measured):
-            joint |= set(pair)
-            result.append(_joint_reading(every.model, pair, assigned))
-    single = (reading(every.model, qubit) for qubit in measured if qubit not in joint)
-    return result + [channel for channel in single if channel is not None]
-
-
-def _joint_reading(noise: NoiseModel | None, pair: tuple[int, int], assigned: np.ndarray) -> Channel:
-    """Return the readout channel of two qubits with correlated readout error; see ``reading``.
-
-    A qubit on which the identity is measured is read in the Z basis.
-    """
-    if noise is not None and any(error_of(noise, "measure", (qubit,)) is not None for qubit in pair):
-        raise EngineError(f"qubits {list(pair)} have an error of measuring and a correlated readout; give one of them")
-    rows = np.zeros((4, 4, 4, 4))
-    bits = np.array([[1, 1], [-1, 1], [1, -1], [-1, -1]])  # the signs of outcome j on the first and second qubit
-    for a in range(4):
-        for b in range(4):
-            sign = (bits[:, 0] if a else 1) * (bits[:, 1] if b else np.ones(4))
-            mean = (assigned @ sign).reshape(2, 2)  # [second, first]
-            both = np.array([[1, 1], [1, -1]]) / 2
-            rows[a, b][np.ix_((0, a or 3), (0, b or 3))] = (both @ mean @ both).T
-    return Channel(pair, constant(rows.reshape(16, 16)))
+    model = Noise.from_model(noise).model
+    return [channel for qubit in measured if (channel := reading(model, qubit)) is not None]
 
 
 def reading(noise: NoiseModel | None, qubit: int) -> Channel | None:

@@ -134,13 +134,8 @@ function makeStatic(config, arrays, prefix) {
 function makeEncoder(config, arrays, prefix) {
   if (config.kind === "hashing") return makeHashing(config.dim);
   if (config.kind === "static") return makeStatic(config, arrays, prefix);
-  if (config.kind === "joined") {
-    const parts = config.parts.map((part, i) => makeEncoder(part, arrays, `${prefix}${i}.`));
-    return (text) => Float64Array.from(parts.flatMap((part) => Array.from(part(text))));
-  }
-  const inner = makeEncoder(config.inner, arrays, prefix), mean = arrays[prefix + "whitening.mean"];
-  const matrix = arrays[prefix + "whitening.matrix"];
-  return (text) => multiply(inner(text).map((value, i) => value - mean[i]), matrix);
+  const parts = config.parts.map((part, i) => makeEncoder(part, arrays, `${prefix}${i}.`));
+  return (text) => Float64Array.from(parts.flatMap((part) => Array.from(part(text))));
 }
 
 // A row vector times a matrix in row-major order.

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING
 from qkd.core.lazy import exports
 
 if TYPE_CHECKING:
-    from qkd.hardware.mitigation.base import Corrected, Measurements, Method
+    from qkd.hardware.mitigation.base import Corrected, Measurements, Method, Mitigation
     from qkd.hardware.mitigation.registry import METHODS
-    from qkd.hardware.mitigation.settings import Mitigation
 
 __all__ = ["METHODS", "Corrected", "Measurements", "Method", "Mitigation"]
 

@@ -1,36 +1,26 @@
-"""The service of a rehearsal: the device's snapshot computes a job when it is fetched."""
+"""Services that compute a job when it is fetched: a device's snapshot, and any Qiskit ``BackendV2`` of the user."""
 
 from __future__ import annotations
 
 import zlib
 
 import numpy as np
+from qiskit.providers import BackendV2
 
 from qkd.core.console import Progress
-from qkd.core.errors import QkdError
+from qkd.core.errors import DeviceError, QkdError
 from qkd.devices.region import to_region
+from qkd.hardware.mitigation.client import make_backend_pub
 from qkd.hardware.plan import Plan
 from qkd.hardware.service import sampled, simulated
-from qkd.hardware.service.base import JobState, ListedJob
+from qkd.hardware.service.base import JobState, Service
 
 
-class LocalService:
+class LocalService(Service):
     """A plan's jobs on its snapshot."""
 
     def __init__(self, plan: Plan, bar: Progress, seed: int = 0) -> None:
         self.plan, self._bar, self._seed = plan, bar, seed
-
-    def version(self) -> str | None:
-        """Return None: a snapshot does not change."""
-        return None
-
-    def outage(self) -> str | None:
-        """Return None: a snapshot is always available."""
-        return None
-
-    def list_jobs(self) -> list[ListedJob]:
-        """Return an empty list: no service lists jobs."""
-        return []
 
     def submit(self, job: int, tag: str, layers: dict[str, np.ndarray] | None) -> str:
         """Return the job's id."""
@@ -58,12 +48,24 @@ class LocalService:
             )
         return simulated.run(student, region, values, plan.mitigation, seed, self._bar)
 
-    def seconds(self, id_: str) -> float | None:
-        """Return None: no QPU ran."""
-        return None
 
-    def cancel(self, id_: str) -> None:
-        """Do nothing: a job that is not fetched is not computed."""
+class BackendService(LocalService):
+    """A plan's jobs on a backend, which runs a job when it is fetched."""
 
-    def close(self) -> None:
-        """Do nothing."""
+    def __init__(self, plan: Plan, bar: Progress, backend: BackendV2) -> None:
+        super().__init__(plan, bar)
+        self._backend = backend
+
+    def result(self, job: int, id_: str) -> dict[str, np.ndarray]:
+        """Run a job and return its evs and stds (T,n)."""
+        from qiskit.primitives import BackendEstimatorV2
+
+        plan, (start, stop) = self.plan, self.plan.chunks[job]
+        estimator = BackendEstimatorV2(backend=self._backend)
+        try:
+            pub = make_backend_pub(plan.terms.student, plan.values[start:stop])
+            data = estimator.run([pub], precision=plan.mitigation.shots**-0.5).result()[0].data
+        except Exception as error:  # providers raise errors of many types
+            raise DeviceError(f"{plan.device} did not run job {job + 1} ({type(error).__name__}: {error})") from None
+        self._bar.advance(stop - start)
+        return {"evs": np.asarray(data.evs, dtype=float), "stds": np.asarray(data.stds, dtype=float)}

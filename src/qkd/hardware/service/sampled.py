@@ -26,8 +26,8 @@ from qkd.engines.instructions import flattened_gates
 from qkd.engines.noise import Noise, PlacedTerm
 from qkd.engines.noise.aer import assignment, rebuilt
 from qkd.hardware.mitigation import Mitigation
-from qkd.hardware.mitigation.settings import MIN_READOUT_SHOTS
-from qkd.simulation.choice import MAX_SECONDS_PER_STEP, cost, work
+from qkd.hardware.mitigation.base import MIN_READOUT_SHOTS
+from qkd.simulation.factory import MAX_SECONDS_PER_STEP, cost, work
 from qkd.simulation.setup import device_noise
 
 # Pauli frames that are computed; texts and twirls get one of their deviations at random.

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qkd.core.config import ApiSpec
 from qkd.core.errors import ModelError
+from qkd.core.teacher_config import ApiSpec
 from qkd.teachers.api.endpoint import Endpoint
 from qkd.teachers.api.likelihoods import Likelihoods
 from qkd.teachers.api.next_token import NextToken, TokenScores
@@ -32,7 +32,7 @@ def candidates(spec: ApiSpec) -> Sequence[str]:
 
 
 async def choose(endpoint: Endpoint, model: str, question: Question, spent: Usage) -> tuple[Source, list[str]]:
-    """Return the first source that passes its test, and one line about every source before it.
+    """Return the first source that passes its test, and the reasons against the sources before it.
 
     Args:
         endpoint: The server.
@@ -44,21 +44,21 @@ async def choose(endpoint: Endpoint, model: str, question: Question, spent: Usag
         ModelError: no source passes.
         ServiceError: the server does not answer.
     """
-    reasons = list[str]()
-    endpoint.testing = True
-    try:
-        for name in candidates(endpoint.spec):
-            source = SOURCES[name](endpoint, model, question, spent)
-            try:
-                await source.test()
-                return source, reasons
-            except (Unsuited, Unanswered, ModelError) as error:
-                reasons.append(f"{name}: {error}")
-    finally:
-        endpoint.testing = False
-    raise ModelError(
-        f"{endpoint.name} supplies no usable probabilities of labels with model '{model}': " + "; ".join(reasons)
-    )
+    failed = dict[str, list[str]]()
+    for name in candidates(endpoint.spec):
+        source = SOURCES[name](endpoint, model, question, spent)
+        try:
+            await source.test()
+            break
+        except (Unsuited, Unanswered, ModelError) as error:
+            failed.setdefault(str(error), []).append(name)
+    reasons = [f"{', '.join(names)}: {reason}" for reason, names in failed.items()]
+    if sum(map(len, failed.values())) == len(candidates(endpoint.spec)):
+        raise ModelError(
+            f"{endpoint.name} supplies no usable probabilities of labels with model '{model}': {'; '.join(reasons)}"
+            + ("" if endpoint.spec.api_source == "auto" else "; --api-source auto tries the other sources")
+        )
+    return source, reasons
 
 
 async def check_context(source: Source, texts: Sequence[str]) -> None:

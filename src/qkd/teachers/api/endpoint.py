@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import math
 import os
@@ -16,10 +17,10 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from qkd.core.config import ApiSpec
 from qkd.core.console import log
 from qkd.core.errors import ModelError, QkdError, ServiceError, nearest
-from qkd.teachers.api.usage import texts_of
+from qkd.core.teacher_config import ApiSpec
+from qkd.teachers.api.usage import quotes
 
 if TYPE_CHECKING:
     import httpx
@@ -30,8 +31,6 @@ TEST_ATTEMPTS = 4  # of a request of the test that fails inside the server
 MAX_WAIT_SECONDS = 300.0
 WAIT_REPORT_SECONDS = 10.0
 MAX_RESPONSE_BYTES = 4 * 2**20
-# Length of a part of an error message that is looked for in the request, whose texts no message may contain.
-QUOTE_CHARACTERS = 20
 RETRIED_STATUS = {408, 409, 425, 429, 500, 502, 503, 504, 529}
 
 
@@ -47,16 +46,14 @@ class _Retry(Exception):
     """A failure that may pass.
 
     Attributes:
-        after: Seconds that the server asks to wait, if it does.
+        after: Seconds that the server asks to wait.
         status: The HTTP status code, if there is one.
-        absent: Whether nothing listens at the URL.
+        silent: Whether nothing listens at the URL, or no answer ended in time.
     """
 
-    def __init__(
-        self, message: str, after: float | None = None, status: int | None = None, absent: bool = False
-    ) -> None:
+    def __init__(self, message: str, after: float = 0.0, status: int | None = None, silent: bool = False) -> None:
         super().__init__(message)
-        self.after, self.status, self.absent = after, status, absent
+        self.after, self.status, self.silent = after, status, silent
 
 
 class Endpoint:
@@ -71,8 +68,8 @@ class Endpoint:
     Attributes:
         name: The URL without credentials.
         server: The model name and ``system_fingerprint`` of the latest response, empty where the server omits them.
-        testing: Whether requests test what the server supports, so that fewer attempts follow HTTP 500 or a URL at
-            which nothing listens.
+        testing: Whether requests test what the server supports, so that fewer attempts follow HTTP 500 or a server
+            that is silent.
         on_wait: Receives the seconds of each wait, for the progress.
     """
 
@@ -84,6 +81,7 @@ class Endpoint:
             raise ModelError("an --api-url contains a malformed host or port; write http://HOST:PORT/v1") from None
         if absent or self._url.scheme not in ("http", "https"):
             raise ModelError(f"--api-url '{self.name}' is no http or https URL; write http://HOST:PORT/v1")
+        self._auth = unquote(self._url.username or ""), unquote(self._url.password or "")
         self.spec, self._transport = spec, transport
         self.server, self.testing = ("", ""), False
         self.on_wait: Callable[[float], None] = lambda seconds: None
@@ -110,11 +108,9 @@ class Endpoint:
             except _Retry as failure:
                 failures.append(failure)
                 self._give_up_after(failures)
+                self._pause(failure.after, str(failure))  # a limit of the server concerns all requests
                 backoff = random.uniform(0.5, 1.0) * min(2.0 ** len(failures), 60.0)
-                if failure.after is None:
-                    await self._wait(backoff, str(failure))
-                else:  # a limit of the server concerns all requests
-                    self._pause(failure.after, str(failure))
+                await self._wait(min(max(backoff, failure.after), MAX_WAIT_SECONDS), str(failure))
                 continue
             if isinstance(answer.get("model"), str):
                 self.server = (answer["model"], str(answer.get("system_fingerprint") or ""))
@@ -139,22 +135,18 @@ class Endpoint:
         count, latest = len(failures), failures[-1]
         if self.testing and count >= TEST_ATTEMPTS and all(one.status == 500 for one in failures):
             raise Refused(f"{self.name} fails on the request: {latest}")  # another form of it may not
-        absent = self.testing and count > 1 and all(one.absent for one in failures)
-        if absent or count >= MAX_ATTEMPTS:
+        silent = self.testing and count > 1 and all(one.silent for one in failures)
+        if silent or count >= MAX_ATTEMPTS:
             raise Unavailable(f"{self.name} did not answer after {count} attempts: {latest}")
-
-    async def models(self) -> list[str]:
-        """Return the model names that the server lists; none if it has no list."""
-        try:
-            listed = (await self._once("GET", "models", None)).get("data")
-        except (QkdError, _Retry):
-            return []
-        listed = listed if isinstance(listed, list) else []
-        return [str(one["id"]) for one in listed if isinstance(one, Mapping) and "id" in one]
 
     async def check_model(self, model: str) -> None:
         """Raise a ModelError if the server has a list of models without ``model``."""
-        known = await self.models()
+        try:
+            listed = (await self._once("GET", "models", None)).get("data")
+        except (QkdError, _Retry):
+            return
+        listed = listed if isinstance(listed, list) else []
+        known = [str(one["id"]) for one in listed if isinstance(one, Mapping) and "id" in one]
         if known and model not in known:
             raise ModelError(f"the server {self.name} has no model '{model}'{nearest(model, known)}")
 
@@ -168,7 +160,7 @@ class Endpoint:
         """Return a client for one connection. The time that a pool needs grows with the square of its connections."""
         import httpx
 
-        key, auth = os.environ.get(self.spec.api_key_env, "").strip(), self._auth if self._url.username else None
+        key, auth = os.environ.get(self.spec.api_key_env, "").strip(), self._auth if any(self._auth) else None
         if not (key.isascii() and key.isprintable()):  # httpx would quote it
             raise ModelError(f"the key in {self.spec.api_key_env} contains characters that no key has")
         return httpx.AsyncClient(
@@ -194,9 +186,11 @@ class Endpoint:
                 self._idle.append(client)
         for kind in ("requests", "tokens"):
             if headers.get(f"x-ratelimit-remaining-{kind}") == "0":
-                self._pause(_seconds(headers.get(f"x-ratelimit-reset-{kind}")) or 0.0, f"no {kind} remain")
+                self._pause(_seconds(headers.get(f"x-ratelimit-reset-{kind}", "")), f"no {kind} remain")
         if status in RETRIED_STATUS:
-            raise _Retry(f"HTTP {status}: {self._reason(content, body)}", _seconds(headers.get("retry-after")), status)
+            raise _Retry(
+                f"HTTP {status}: {self._reason(content, body)}", _seconds(headers.get("retry-after", "")), status
+            )
         if status in (401, 403):
             raise ServiceError(
                 f"{self.name} rejects the key (HTTP {status}); set the environment variable {self.spec.api_key_env}, "
@@ -229,21 +223,16 @@ class Endpoint:
         except (ValueError, RecursionError, AttributeError):
             pass
         text = " ".join(text.split())[:200] or "no reason given"
-        sent = " ".join(" ".join(texts_of(body or {})).split())
-        parts = (text[start : start + QUOTE_CHARACTERS] for start in range(len(text) - QUOTE_CHARACTERS + 1))
-        if any(part in sent for part in parts) or any(secret in text for secret in self._secrets if secret):
-            return "the reason quotes the request"
-        return text
-
-    @property
-    def _secrets(self) -> list[str]:
-        """The key, user name and password, the latter two also with percent escapes."""
-        return [os.environ.get(self.spec.api_key_env, "").strip(), *self._auth, *(self._url.netloc.split("@")[:-1])]
-
-    @property
-    def _auth(self) -> tuple[str, str]:
-        """User name and password of the URL; empty if it has none."""
-        return unquote(self._url.username or ""), unquote(self._url.password or "")
+        # the key, user name and password, and the form in which httpx sends the latter two
+        sent = base64.b64encode(":".join(self._auth).encode()).decode()
+        secrets = [
+            os.environ.get(self.spec.api_key_env, "").strip(),
+            *self._auth,
+            *self._url.netloc.split("@")[:-1],
+            sent,
+        ]
+        secret = quotes(text, body) or any(part in text for part in secrets if part)
+        return "the reason quotes the request" if secret else text
 
 
 @cache
@@ -269,10 +258,10 @@ async def _read(
                     raise Refused(f"the answer exceeds {MAX_RESPONSE_BYTES:,} bytes")
             return response.status_code, response.headers, bytes(content)
     except TimeoutError:
-        raise _Retry(f"no complete answer within {timeout:g} s") from None
+        raise _Retry(f"no complete answer within {timeout:g} s", silent=True) from None
     except (httpx.HTTPError, OSError) as error:
-        absent = isinstance(error, httpx.ConnectError)
-        raise _Retry(f"{type(error).__name__}: {error}", absent=absent) from None
+        silent = isinstance(error, httpx.ConnectError)
+        raise _Retry(f"{type(error).__name__}: {error}", silent=silent) from None
 
 
 def safe_url(url: str) -> str:
@@ -283,17 +272,14 @@ def safe_url(url: str) -> str:
     return urlunsplit((parts.scheme, host + (f":{parts.port}" if parts.port else ""), parts.path, "", ""))
 
 
-def _seconds(value: str | None) -> float | None:
-    """Return the seconds of a number, of a date, as in ``Retry-After``, or of a duration such as ``1m30s``."""
-    if not value:
-        return None
+def _seconds(value: str) -> float:
+    """Return the seconds of a number, of a date, as in ``Retry-After``, or of a duration like ``1m30s``; 0 if none."""
     if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", value):
         return float(value)
     units = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
     if re.fullmatch(r"(\d{1,9}(\.\d{1,9})?(ms|s|m|h))+", value):
-        parts = re.findall(r"([\d.]+)(ms|s|m|h)", value)
-        return sum(float(number) * units[unit] for number, unit in parts)
+        return sum(float(number) * units[unit] for number, unit in re.findall(r"([\d.]+)(ms|s|m|h)", value))
     try:
         return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
     except ValueError:
-        return None
+        return 0.0

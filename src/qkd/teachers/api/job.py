@@ -187,8 +187,7 @@ class Job:
             if not np.isfinite(scores.values).all():
                 raise Unanswered("scores are missing")
             row["scores"] = [round(float(value), 6) for value in scores.values]
-            row |= {"unlisted": round(scores.unlisted, 6)} if scores.unlisted else {}
-            row |= {"unreadable": scores.unreadable} if scores.unreadable else {}
+            row["quality"] = {name: round(value, 6) for name, value in scores.quality.items()}
         except (Unanswered, Unsuited) as error:
             row["failed"] = str(error)
         row["usage"] = astuple(source.usage)

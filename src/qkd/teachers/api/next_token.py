@@ -103,7 +103,7 @@ class NextToken(Source):
                 if found.any() if self._coded else found.any(axis=0).all() and found.any(axis=1).all():
                     return
                 reason = "no label's code is among the listed tokens"
-        raise Unsuited(f"a chat with codes: {reason}")
+        raise Unsuited(reason)
 
     @property
     def key(self) -> dict[str, Any]:
@@ -118,7 +118,7 @@ class NextToken(Source):
         masses = [self._mass(listed, answer) for answer in self._answers]
         if not any(masses):
             raise Unanswered("no label is among the listed tokens")
-        return Scores(np.log([mass or bound for mass in masses]), unlisted=rest)
+        return Scores(np.log([mass or bound for mass in masses]), {"unlisted": rest})
 
     @property
     def _answers(self) -> Sequence[str]:

@@ -6,7 +6,7 @@ import asyncio
 import string
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -94,13 +94,11 @@ class Scores:
 
     Attributes:
         values: Scores (C,) of the labels, log-probabilities up to a constant.
-        unlisted: Probability that the server did not list; 0 where it lists everything.
-        unreadable: Samples without a label.
+        quality: Figures about the answer, whose means over all texts are fields of ``EndpointUse``.
     """
 
     values: np.ndarray
-    unlisted: float = 0.0
-    unreadable: int = 0
+    quality: Mapping[str, float] = field(default_factory=dict)
 
 
 class Source(ABC):

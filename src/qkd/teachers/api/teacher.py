@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from qkd.core import cache
-from qkd.core.config import ApiSpec, Config, PromptSpec
+from qkd.core.config import Config
 from qkd.core.console import log
 from qkd.core.errors import ModelError, ServiceError, require_extra
+from qkd.core.teacher_config import ApiSpec, PromptSpec
 from qkd.data.dataset import shuffled_by_content
 from qkd.models.transformer import Loading
 from qkd.results import EndpointUse, TeacherCard
@@ -23,7 +24,6 @@ from qkd.teachers.api.endpoint import DEFAULT_URL, Endpoint, Unavailable
 from qkd.teachers.api.job import Answers, Job
 from qkd.teachers.api.source import Question, Source
 from qkd.teachers.api.usage import Budget, Usage
-from qkd.teachers.api.votes import Votes
 from qkd.teachers.calibration import Calibration, calibrate, validation_scores
 from qkd.teachers.heads import OutOfFold
 from qkd.teachers.prompt_files import AUTO, BUILT_IN, draw_examples, label_words, read_prompts
@@ -77,7 +77,7 @@ class ApiTeacher:
         self._out_of_fold = OutOfFold((), np.empty((0, 0)))
         self._own: dict[bytes, int] = {}
         self._facts: dict[str, float] = {}
-        self._standard_error: float | None = None
+        self._quality: dict[str, dict[str, float]] = {}
         self._unanswered: dict[str, str] = {}
         self._counted: set[str] = set()
 
@@ -119,8 +119,6 @@ class ApiTeacher:
         self._out_of_fold = OutOfFold(calibrated, self._calibration.unseen)
         logits = self._to_logits([texts[row] for row in splits.valid])
         self._facts = validation_scores(self.name, logits, targets[splits.valid])
-        if isinstance(source, Votes):
-            self._standard_error = source.standard_error(logits)
 
     def logits(self, texts: Sequence[str]) -> np.ndarray:
         """Return logits ``(N,C)`` float32 of N texts, out of fold for those that calibrated the scores."""
@@ -133,7 +131,7 @@ class ApiTeacher:
     def describe(self) -> TeacherCard:
         """Return model, source, prompt, tokens and cost."""
         source, calibration = self._fitted()
-        question, spent = source.question, self.budget.spent
+        question, spent, quality = source.question, self.budget.spent, list(self._quality.values())
         endpoint = EndpointUse(
             source=source.name,
             rejected=tuple(self._rejected),
@@ -142,14 +140,12 @@ class ApiTeacher:
             urls=tuple(endpoint.name for endpoint in self._endpoints),
             dollars=round(self.budget.dollars(spent), 6) if any(self.api.prices) else None,
             unanswered=len(self._unanswered),
-            standard_error=self._standard_error,
             **asdict(spent),
-        )
+        ).model_copy(update={name: float(np.mean([one[name] for one in quality])) for name in quality[0]})
         return TeacherCard(
             name=self.name,
             kind="api",
             model=self.model,
-            prompt=question.plain("{text}"),
             words={name: list(words) for name, words in zip(question.classes, question.words, strict=True)},
             shots=len(question.examples),
             calibrated=self.spec.calibrate,
@@ -189,11 +185,15 @@ class ApiTeacher:
                 else:  # also a text that the server rejected then
                     missing.append(text)
             if missing:
-                _run(Job(source, self._endpoints, self._spare, self.budget).run(missing, answers))
-                self._counted.update(missing)
+                try:
+                    _run(Job(source, self._endpoints, self._spare, self.budget).run(missing, answers))
+                finally:
+                    self._counted.update(text for text in missing if answers.get(text) is not None)
             rows = [answers.get(text) or {} for text in texts]
         for text, row in zip(texts, rows, strict=True):
-            if "scores" not in row:
+            if "scores" in row:
+                self._quality[text] = row["quality"]
+            else:
                 self._unanswered[text] = str(row.get("failed"))
         empty = [float("nan")] * len(question.classes)
         return np.array([row.get("scores", empty) for row in rows], np.float32).reshape(len(texts), -1)
@@ -214,6 +214,7 @@ class ApiTeacher:
         """
         failed: list[str] = []
         for endpoint in self._endpoints:
+            endpoint.testing = True
             try:
                 await endpoint.check_model(self.model)
                 source, self._rejected = await choose(endpoint, self.model, question, self.budget.spent)
@@ -222,6 +223,7 @@ class ApiTeacher:
                 failed.append(str(error))
                 continue
             finally:
+                endpoint.testing = False
                 await endpoint.close()
             self._server = endpoint.server
             for reason in self._rejected:

@@ -9,6 +9,8 @@ from typing import Any
 from qkd.core.errors import BudgetError
 
 CHARACTERS_PER_TOKEN = 3.5
+# Length of a part of a server's text that is looked for in the request, whose texts no message may contain.
+QUOTE_CHARACTERS = 20
 
 
 @dataclass
@@ -85,6 +87,12 @@ def texts_of(value: Any) -> list[str]:
     if isinstance(value, Mapping):
         value = [value.get(key) for key in ("messages", "prompt", "query", "choices", "message", "content", "text")]
     return [text for part in value for text in texts_of(part)] if isinstance(value, list) else []
+
+
+def quotes(text: str, body: Any) -> bool:
+    """Return whether a server's text quotes the texts of a request."""
+    sent = " ".join(" ".join(texts_of(body)).split())
+    return any(text[start : start + QUOTE_CHARACTERS] in sent for start in range(len(text) - QUOTE_CHARACTERS + 1))
 
 
 def estimated_tokens(characters: int) -> int:

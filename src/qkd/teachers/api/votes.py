@@ -9,16 +9,19 @@ from typing import Any
 import numpy as np
 
 from qkd.teachers.api.source import PROBE_TEXTS, Scores, Source, Unanswered, Unsuited
+from qkd.teachers.api.usage import quotes
 
-DIRICHLET = 0.5  # votes that every label has before the first sample (Jeffreys' prior)
+# Votes that all labels together have before the first sample, as in the interval of Agresti and Coull (1998).
+PRIOR_VOTES = 4.0
 MAX_ANSWER_TOKENS = 1024  # a reasoning model thinks before it answers
 
 
 class Votes(Source):
     """Frequencies of the labels among samples at temperature 1, with Dirichlet smoothing.
 
-    With K readable samples, k of them for a label, and C labels, the label's probability is p = (k + 1/2) / (K + C/2).
-    Its standard error is that of the posterior, sqrt(p (1 - p) / (K + C/2 + 1)).
+    With K readable samples, k of them for a label, and C labels, the label's probability is p = (k + 4/C) / (K + 4).
+    Its standard error is sqrt(p (1 - p) / K). With two labels and K = 20, the model's probability is within 1.96
+    standard errors in at least 95 % of cases, whatever it is.
     """
 
     name = "votes"
@@ -42,7 +45,7 @@ class Votes(Source):
             self._many = len(answers) > 1
             if any(self.label(answer) is not None for answer in answers):
                 return
-            reasons.append(f"answers contain no label, for example {answers[0][:60]!r}")
+            reasons.append(f"answers contain no label, for example {_shown(answers[0], PROBE_TEXTS[0])}")
         raise Unsuited("; ".join(dict.fromkeys(reasons)))
 
     @property
@@ -56,16 +59,14 @@ class Votes(Source):
         while len(answers) < self.samples:
             answers += await self._samples(text, self.samples - len(answers) if self._many else 1)
         votes = [self.label(answer) for answer in answers[: self.samples]]
-        counts = np.array([votes.count(number) for number in range(len(self.question.classes))], float)
-        if not counts.any():
-            raise Unanswered(f"{len(votes)} answers without a label, for example {answers[0][:60]!r}")
-        probabilities = (counts + DIRICHLET) / (counts.sum() + DIRICHLET * len(counts))
-        return Scores(np.log(probabilities), unreadable=votes.count(None))
-
-    def standard_error(self, logits: np.ndarray) -> float:
-        """Return the mean standard error of the probabilities of N texts with logits ``(N,C)``."""
-        p = np.exp(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True))
-        return float(np.sqrt(p * (1 - p) / (self.samples + DIRICHLET * logits.shape[1] + 1)).mean())
+        classes = len(self.question.classes)
+        counts = np.array([votes.count(number) for number in range(classes)]) + PRIOR_VOTES / classes
+        readable = len(votes) - votes.count(None)
+        if not readable:
+            raise Unanswered(f"{len(votes)} answers without a label, for example {_shown(answers[0], text)}")
+        p = counts / counts.sum()
+        error = float(np.sqrt(p * (1 - p) / readable).mean())
+        return Scores(np.log(p), {"standard_error": error, "unreadable": votes.count(None)})
 
     def label(self, answer: str) -> int | None:
         """Return the number of the only label in an answer; reasoning in ``<think>`` tags is ignored."""
@@ -75,18 +76,15 @@ class Votes(Source):
             answer = str(value.get("label", "")) if isinstance(value, dict) else answer
         except (ValueError, RecursionError):
             pass
-        said = answer.casefold()
-        names = [[name, *words] for name, words in zip(self.question.classes, self.question.words, strict=True)]
-        exact = {
-            number for number, known in enumerate(names) if said.strip(" .!'\"*`") in [n.casefold() for n in known]
-        }
-        if exact:
-            return exact.pop() if len(exact) == 1 else None
-        found = set()
-        for number, known in enumerate(names):
-            if any(re.search(rf"(?<!\w){re.escape(name.casefold())}(?!\w)", said) for name in known if name):
-                found.add(number)
-        return found.pop() if len(found) == 1 else None
+        answer = answer.casefold().strip(" .!'\"*`")
+        names = [
+            {one.casefold() for one in (name, *words)}
+            for name, words in zip(self.question.classes, self.question.words, strict=True)
+        ]
+        whole = [number for number, known in enumerate(names) if answer in known]
+        within = [number for number, known in enumerate(names) if any(_contains(answer, name) for name in known)]
+        found = whole or within
+        return found[0] if len(found) == 1 else None
 
     async def _samples(self, text: str, count: int) -> list[str]:
         body: dict[str, Any] = {"n": count} if count > 1 else {}
@@ -108,3 +106,14 @@ class Votes(Source):
         if not any(contents) and all(answer.get("finish_reason") == "length" for answer in answers):
             raise Unanswered(f"all {MAX_ANSWER_TOKENS:,} tokens of an answer were spent on reasoning")
         return contents
+
+
+def _contains(answer: str, name: str) -> bool:
+    """Return whether an answer contains a name as a word of its own."""
+    return bool(name) and re.search(rf"(?<!\w){re.escape(name)}(?!\w)", answer) is not None
+
+
+def _shown(answer: str, text: str) -> str:
+    """Return the beginning of an answer for a message, which must not contain the text."""
+    answer = " ".join(answer.split())[:60]
+    return "one that quotes the text" if quotes(answer, text) else repr(answer)
