@@ -148,9 +148,11 @@ def make_table(backbone: Backbone, dim: int, texts: Sequence[str]) -> dict[str, 
     means -= means.mean(axis=0) if len(means) else 0
     # The tokens determine the directions in which few texts do not vary.
     covariance = means.T @ means / max(len(means), 1) + TOKEN_VARIANCE * table.T @ table / len(table)
-    _, directions = np.linalg.eigh(covariance)
+    directions = np.linalg.eigh(covariance)[1][:, ::-1][:, :dim]
+    # Students standardize each number. After a rotation all have similar variances, so that weak directions stay weak.
+    rotation, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(directions.shape[1],) * 2))
     return {
-        "table": (table @ directions[:, ::-1][:, :dim]).astype(np.float16),
+        "table": (table @ (directions @ rotation)).astype(np.float16),
         "tokenizer": np.frombuffer(json.dumps(_renumbered(content, kept), ensure_ascii=False).encode(), dtype=np.uint8),
     }
 
