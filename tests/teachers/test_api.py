@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from qkd.core import cache
-from qkd.core.config import ApiSpec, PromptSpec, make_config
+from qkd.core.config import make_config
 from qkd.core.errors import BudgetError, ConfigError, ModelError, ServiceError
+from qkd.core.teacher_config import ApiSpec, PromptSpec
 from qkd.data.dataset import Dataset, split_dataset
 from qkd.teachers.api.endpoint import Endpoint, safe_url
 from qkd.teachers.api.teacher import ApiTeacher

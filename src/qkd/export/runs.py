@@ -8,7 +8,7 @@ from typing import Any, Literal
 from qkd.core.errors import DataError
 from qkd.core.runs import RunFolder
 from qkd.export.registry import Exported, export_student
-from qkd.results.reading import read_predictions
+from qkd.results.run import read_predictions
 from qkd.student.bundle import Student
 from qkd.student.deferral import find_deferral
 

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from qkd.export.registry import Exported
     from qkd.student.classical import ClassicalForm
     from qkd.student.deferral import DeferredAnswers
+    from qkd.student.torch_form import TorchForm
 
 MODELS = "encoder"
 """Folder of the encoder's models in a bundle."""
@@ -72,6 +73,7 @@ class Student(Shown):
 
     _view = "qkd.reports.student"
 
+    @public
     def __init__(
         self,
         model: StudentModel,
@@ -148,6 +150,17 @@ class Student(Shown):
         return classical_form(self.model, tolerance)
 
     @public
+    def to_torch(self) -> TorchForm:
+        """Return the map from embeddings (B,D) to logits (B,C) as a module of plain operations, for ``torch.export``.
+
+        Raises:
+            ModelError: The circuit's light cones are too wide.
+        """
+        from qkd.student.torch_form import TorchForm
+
+        return TorchForm(self.classical())
+
+    @public
     def save(self, folder: str | Path, check_texts: Sequence[str] = (), encoder: bool = False) -> None:
         """Write the bundle, read it back, and move it to ``folder`` if it gives the same logits.
 
@@ -162,6 +175,8 @@ class Student(Shown):
             ModelError: the encoder is a Python object.
         """
         folder = Path(folder)
+        if not folder.name:
+            raise FolderError(f"'{folder}' has no name; name the bundle's folder")
         part = folder.with_name(f".{folder.name}.part")
         shutil.rmtree(part, ignore_errors=True)
         try:

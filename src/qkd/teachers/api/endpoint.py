@@ -17,9 +17,9 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from qkd.core.config import ApiSpec
 from qkd.core.console import log
 from qkd.core.errors import ModelError, QkdError, ServiceError, nearest
+from qkd.core.teacher_config import ApiSpec
 from qkd.teachers.api.usage import quotes
 
 if TYPE_CHECKING:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from qkd.core import cache
-from qkd.core.config import ApiSpec, Config, PromptSpec
+from qkd.core.config import Config
 from qkd.core.console import log
 from qkd.core.errors import ModelError, ServiceError, require_extra
+from qkd.core.teacher_config import ApiSpec, PromptSpec
 from qkd.data.dataset import shuffled_by_content
 from qkd.models.transformer import Loading
 from qkd.results import EndpointUse, TeacherCard
